@@ -1,0 +1,1 @@
+//! Everything that touches patient rows: sources, profile, features, Burn training and evaluation.

@@ -1,0 +1,1 @@
+//! Coordinator of a federation: enrolment, schedule, aggregation, REST.

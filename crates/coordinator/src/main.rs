@@ -1,0 +1,3 @@
+//! Coordinator of a federation: enrolment, schedule, aggregation, REST.
+
+fn main() {}

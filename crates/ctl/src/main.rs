@@ -1,0 +1,3 @@
+//! Command line of operators and researchers, and the offline audit verifier: hospesctl.
+
+fn main() {}

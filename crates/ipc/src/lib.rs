@@ -1,0 +1,1 @@
+//! Command table, views, faults and events between engine and UI, and the router; no Tauri, no HTTP.

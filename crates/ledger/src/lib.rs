@@ -1,0 +1,1 @@
+//! Append-only Merkle audit log: append, prove, checkpoint, witness, verify, page, export.

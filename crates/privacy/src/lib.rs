@@ -1,0 +1,1 @@
+//! Privacy mathematics only: clip, quantise, exact sums, disclosure rules.

@@ -1,0 +1,329 @@
+//! Deterministic CBOR (RFC 8949 §4.2.1), the only form in which documents are signed or hashed.
+
+use std::marker::PhantomData;
+use std::ops::Deref;
+
+use ciborium::Value;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use sha2::{Digest as _, Sha256};
+
+use crate::id::Digest;
+use crate::limits;
+
+/// A kind of document that is signed or hashed.
+///
+/// Its digest is `SHA-256("hospes/<KIND>/v<VERSION>" ‖ 0x00 ‖ canonical bytes)`, so that the bytes of one kind can never
+/// pass for another.
+pub trait Document: Serialize + DeserializeOwned {
+    /// Name of the kind: lower case, hyphens.
+    const KIND: &'static str;
+    /// Version of its schema.
+    const VERSION: u32;
+}
+
+/// Why bytes are not a canonical document.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum CanonError {
+    /// The document is larger than [`limits::DOCUMENT_BYTES`].
+    #[error("the document has {0} bytes, more than the {max} allowed", max = limits::DOCUMENT_BYTES)]
+    TooLarge(usize),
+    /// The bytes are no CBOR, or CBOR of another shape.
+    #[error("the document cannot be read as {kind}: {reason} (a newer version may be needed)")]
+    Shape {
+        /// Kind that was expected.
+        kind: &'static str,
+        /// What did not fit.
+        reason: String,
+    },
+    /// The bytes are valid CBOR but not the one canonical encoding.
+    #[error("the document is not in canonical form: {0}")]
+    NotCanonical(&'static str),
+}
+
+/// A document together with the exact bytes it came in.
+///
+/// The received bytes are kept and hashed, never a re-encoding.
+#[derive(Clone)]
+pub struct Canonical<D> {
+    value: D,
+    bytes: Vec<u8>,
+    digest: Digest,
+}
+
+impl<D: Document> Canonical<D> {
+    /// Encodes a document.
+    ///
+    /// # Errors
+    /// [`CanonError`] if the value holds NaN, an infinity, a key that is no text, or is too large.
+    pub fn new(value: D) -> Result<Self, CanonError> {
+        let bytes = to_bytes(&value, D::KIND)?;
+        let digest = digest(D::KIND, D::VERSION, &bytes);
+        Ok(Self { value, bytes, digest })
+    }
+
+    /// Reads a document strictly: unknown fields, non-canonical bytes and trailing bytes are refused.
+    ///
+    /// # Errors
+    /// [`CanonError`] says what did not fit.
+    pub fn parse(bytes: &[u8]) -> Result<Self, CanonError> {
+        let value: D = from_bytes(bytes, D::KIND)?;
+        if to_bytes(&value, D::KIND)? != bytes {
+            return Err(CanonError::NotCanonical("decoding and encoding gives other bytes"));
+        }
+        Ok(Self { value, bytes: bytes.to_vec(), digest: digest(D::KIND, D::VERSION, bytes) })
+    }
+
+    /// The canonical bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The digest that is signed and that names the document.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// The document itself.
+    pub fn into_inner(self) -> D {
+        self.value
+    }
+}
+
+impl<D> Deref for Canonical<D> {
+    type Target = D;
+    fn deref(&self) -> &D {
+        &self.value
+    }
+}
+
+impl<D: std::fmt::Debug> std::fmt::Debug for Canonical<D> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Canonical").field("digest", &self.digest).field("value", &self.value).finish()
+    }
+}
+
+impl<D> PartialEq for Canonical<D> {
+    fn eq(&self, other: &Self) -> bool {
+        self.digest == other.digest
+    }
+}
+
+impl<D> Eq for Canonical<D> {}
+
+/// A canonical document travels inside another as a byte string, so that its bytes survive.
+impl<D> Serialize for Canonical<D> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            serializer.serialize_str(&data_encoding::BASE64.encode(&self.bytes))
+        } else {
+            serializer.serialize_bytes(&self.bytes)
+        }
+    }
+}
+
+impl<'de, D: Document> Deserialize<'de> for Canonical<D> {
+    fn deserialize<De: Deserializer<'de>>(deserializer: De) -> Result<Self, De::Error> {
+        use serde::de::Error;
+        let bytes = if deserializer.is_human_readable() {
+            let text = String::deserialize(deserializer)?;
+            data_encoding::BASE64.decode(text.as_bytes()).map_err(De::Error::custom)?
+        } else {
+            serde_bytes::ByteBuf::deserialize(deserializer)?.into_vec()
+        };
+        Self::parse(&bytes).map_err(De::Error::custom)
+    }
+}
+
+/// Digest of a document's bytes under its kind and version.
+pub fn digest(kind: &str, version: u32, bytes: &[u8]) -> Digest {
+    let mut hash = Sha256::new();
+    hash.update(format!("hospes/{kind}/v{version}").as_bytes());
+    hash.update([0u8]);
+    hash.update(bytes);
+    Digest::from_bytes(hash.finalize().into())
+}
+
+fn to_bytes<T: Serialize>(value: &T, kind: &'static str) -> Result<Vec<u8>, CanonError> {
+    let shape = |reason: String| CanonError::Shape { kind, reason };
+    let mut tree = Value::serialized(value).map_err(|e| shape(e.to_string()))?;
+    normalise(&mut tree)?;
+    let mut bytes = Vec::new();
+    ciborium::into_writer(&tree, &mut bytes).map_err(|e| shape(e.to_string()))?;
+    if bytes.len() > limits::DOCUMENT_BYTES {
+        return Err(CanonError::TooLarge(bytes.len()));
+    }
+    Ok(bytes)
+}
+
+fn from_bytes<T: DeserializeOwned>(bytes: &[u8], kind: &'static str) -> Result<T, CanonError> {
+    if bytes.len() > limits::DOCUMENT_BYTES {
+        return Err(CanonError::TooLarge(bytes.len()));
+    }
+    let shape = |reason: String| CanonError::Shape { kind, reason };
+    let mut rest = bytes;
+    let tree: Value = ciborium::de::from_reader_with_recursion_limit(&mut rest, limits::DOCUMENT_DEPTH)
+        .map_err(|e| shape(e.to_string()))?;
+    if !rest.is_empty() {
+        return Err(CanonError::NotCanonical("bytes follow the document"));
+    }
+    let mut sorted = tree.clone();
+    normalise(&mut sorted)?;
+    let mut again = Vec::with_capacity(bytes.len());
+    ciborium::into_writer(&sorted, &mut again).map_err(|e| shape(e.to_string()))?;
+    if again != bytes {
+        return Err(CanonError::NotCanonical("keys out of order, or lengths not the shortest"));
+    }
+    tree.deserialized().map_err(|e| shape(e.to_string()))
+}
+
+/// Sorts the keys of every map and refuses what the canonical form does not know.
+fn normalise(value: &mut Value) -> Result<(), CanonError> {
+    match value {
+        Value::Float(f) if !f.is_finite() => Err(CanonError::NotCanonical("NaN and infinity are not allowed")),
+        Value::Tag(..) => Err(CanonError::NotCanonical("tags are not allowed")),
+        Value::Array(items) => items.iter_mut().try_for_each(normalise),
+        Value::Map(entries) => {
+            for (key, item) in entries.iter_mut() {
+                if !key.is_text() {
+                    return Err(CanonError::NotCanonical("keys must be text"));
+                }
+                normalise(item)?;
+            }
+            // Encoded text keys sort by length first, then bytewise, because the length is in the first bytes.
+            entries.sort_by(|(a, _), (b, _)| text_order(a, b));
+            if entries.windows(2).any(|pair| text_order(&pair[0].0, &pair[1].0).is_eq()) {
+                return Err(CanonError::NotCanonical("a key stands twice"));
+            }
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn text_order(a: &Value, b: &Value) -> std::cmp::Ordering {
+    let a = a.as_text().unwrap_or_default().as_bytes();
+    let b = b.as_text().unwrap_or_default().as_bytes();
+    a.len().cmp(&b.len()).then_with(|| a.cmp(b))
+}
+
+/// The tag `"schema": "hospes/<kind>/v<n>"` that every document carries as its first field.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SchemaTag<D>(PhantomData<D>);
+
+impl<D> SchemaTag<D> {
+    /// The tag of `D`.
+    pub const fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<D: Document> Serialize for SchemaTag<D> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("hospes/{}/v{}", D::KIND, D::VERSION))
+    }
+}
+
+impl<'de, D: Document> Deserialize<'de> for SchemaTag<D> {
+    fn deserialize<De: Deserializer<'de>>(deserializer: De) -> Result<Self, De::Error> {
+        let found = String::deserialize(deserializer)?;
+        let wanted = format!("hospes/{}/v{}", D::KIND, D::VERSION);
+        if found == wanted {
+            Ok(Self::new())
+        } else {
+            Err(serde::de::Error::custom(format!("schema is '{found}', this version reads '{wanted}'")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Note {
+        text: String,
+        numbers: Vec<f64>,
+        map: BTreeMap<String, i64>,
+    }
+    impl Document for Note {
+        const KIND: &'static str = "note";
+        const VERSION: u32 = 1;
+    }
+
+    fn note() -> Note {
+        Note { text: "a".into(), numbers: vec![1.0, 0.1, -2.5], map: [("bb".into(), 1), ("c".into(), -7)].into() }
+    }
+
+    #[test]
+    fn golden_bytes_stay_the_same() {
+        let doc = Canonical::new(note()).unwrap();
+        let hex = data_encoding::HEXLOWER.encode(doc.bytes());
+        assert_eq!(
+            hex,
+            "a3636d6170a26163266262620164746578746161676e756d6265727383f93c00fb3fb999999999999af9c100"
+        );
+    }
+
+    #[test]
+    fn kinds_separate_digests() {
+        assert_ne!(digest("plan", 1, b"x"), digest("study", 1, b"x"));
+        assert_ne!(digest("plan", 1, b"x"), digest("plan", 2, b"x"));
+    }
+
+    #[test]
+    fn nan_infinity_trailing_bytes_unknown_fields_and_disorder_are_refused() {
+        let mut bad = note();
+        bad.numbers.push(f64::NAN);
+        assert!(Canonical::new(bad).is_err());
+        let good = Canonical::new(note()).unwrap();
+        let mut trailing = good.bytes().to_vec();
+        trailing.push(0);
+        assert!(Canonical::<Note>::parse(&trailing).is_err());
+        let mut wide = vec![0xb8, 0x03]; // a map of 3 with a length byte that is not needed
+        wide.extend_from_slice(&good.bytes()[1..]);
+        assert!(Canonical::<Note>::parse(&wide).is_err());
+        let mut tree: Value = ciborium::from_reader(good.bytes()).unwrap();
+        tree.as_map_mut().unwrap().reverse();
+        let mut disordered = Vec::new();
+        ciborium::into_writer(&tree, &mut disordered).unwrap();
+        assert!(Canonical::<Note>::parse(&disordered).is_err());
+        tree.as_map_mut().unwrap().push((Value::Text("zzzzzzzz".into()), Value::Null));
+        normalise(&mut tree).unwrap();
+        let mut unknown = Vec::new();
+        ciborium::into_writer(&tree, &mut unknown).unwrap();
+        assert!(matches!(Canonical::<Note>::parse(&unknown), Err(CanonError::Shape { .. })));
+    }
+
+    proptest! {
+        #[test]
+        fn round_trip(text in ".{0,40}", numbers in proptest::collection::vec(proptest::num::f64::NORMAL, 0..8),
+                      map in proptest::collection::btree_map(".{0,12}", any::<i64>(), 0..8)) {
+            let doc = Canonical::new(Note { text, numbers, map }).unwrap();
+            let again = Canonical::<Note>::parse(doc.bytes()).unwrap();
+            prop_assert_eq!(&*again, &*doc);
+            prop_assert_eq!(again.digest(), doc.digest());
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic_and_what_parses_is_canonical(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            if let Ok(doc) = Canonical::<Note>::parse(&bytes) {
+                prop_assert_eq!(doc.bytes(), &bytes[..]);
+            }
+        }
+
+        #[test]
+        fn one_flipped_byte_never_keeps_the_digest(position in any::<proptest::sample::Index>(), flip in 1u8..) {
+            let doc = Canonical::new(note()).unwrap();
+            let mut bytes = doc.bytes().to_vec();
+            let at = position.index(bytes.len());
+            bytes[at] ^= flip;
+            if let Ok(other) = Canonical::<Note>::parse(&bytes) {
+                prop_assert_ne!(other.digest(), doc.digest());
+            }
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! Every limit on what comes from outside, by name. Both sides refuse politely, with the limit's name, what exceeds one.
+
+/// Bytes of one canonical document.
+pub const DOCUMENT_BYTES: usize = 1 << 20;
+/// Depth of nesting of one canonical document.
+pub const DOCUMENT_DEPTH: usize = 64;
+/// Bytes of a plan file as a person writes it.
+pub const PLAN_FILE_BYTES: usize = 256 << 10;
+/// Bytes of a policy file.
+pub const POLICY_FILE_BYTES: usize = 64 << 10;
+/// Tasks in a plan.
+pub const PLAN_TASKS: usize = 256;
+/// Columns that a plan may read.
+pub const PLAN_COLUMNS: usize = 10_000;
+/// Layers of a model.
+pub const MODEL_LAYERS: usize = 2_000;
+/// Parameters of a model (f32): 16 GiB.
+pub const MODEL_PARAMETERS: u64 = 1 << 32;
+/// Rounds of one task in one run.
+pub const ROUNDS: u32 = 100_000;
+/// Local updates of one round.
+pub const LOCAL_UPDATES: u32 = 1_000_000;
+/// Rows of one batch.
+pub const BATCH_ROWS: u32 = 1 << 20;
+/// Sites in a roster.
+pub const ROSTER_SITES: usize = 10_000;
+/// Characters of a name (task, column, site, organisation).
+pub const NAME_CHARS: usize = 128;
+/// Characters of a free text (purpose, reason).
+pub const TEXT_CHARS: usize = 4_000;
+/// Bytes of one frame of the session stream.
+pub const FRAME_BYTES: usize = 4 << 20;
+/// Bytes of one transfer chunk.
+pub const CHUNK_BYTES: usize = 1 << 20;
+/// Bytes of one uploaded or downloaded object.
+pub const OBJECT_BYTES: u64 = MODEL_PARAMETERS * 8;
+/// Largest difference between the clocks of a site and its coordinator, in milliseconds, before work stops.
+pub const CLOCK_SKEW_MS: i64 = 5 * 60 * 1_000;
+/// Time between heartbeats in milliseconds.
+pub const HEARTBEAT_MS: u64 = 10_000;
+/// Silence after which a peer counts as gone, in milliseconds.
+pub const SILENCE_MS: u64 = 35_000;

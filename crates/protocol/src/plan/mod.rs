@@ -1,0 +1,507 @@
+//! The plan language: what a researcher asks the sites to compute. A plan is data, never code.
+//!
+//! [`Plan`] is the typed form. [`read`] reads the YAML or JSON that a person wrote, fills in the defaults, checks
+//! everything that can be known without data, and says exactly where something is wrong. The canonical bytes of the
+//! result are what is signed, hashed and sent; sites read only those.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::canon::Document;
+
+mod check;
+pub mod model;
+
+pub use check::{Egress, Feature, Figure, PlanError, Problem, check, columns_read, egress, features, json_schema, read, tensors};
+
+/// A study's computation: parties, data and a directed acyclic graph of components.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// Always `hospes/plan/v1`.
+    pub schema: PlanSchema,
+    /// Short name, for people.
+    pub name: String,
+    /// Who takes part.
+    #[serde(default)]
+    pub parties: Parties,
+    /// Variables that the computation needs.
+    pub data: DataNeeds,
+    /// Seed of everything random in the run.
+    #[serde(default)]
+    pub seed: u64,
+    /// Tasks by name; inputs make the graph.
+    pub tasks: BTreeMap<String, Task>,
+}
+
+impl Document for Plan {
+    const KIND: &'static str = "plan";
+    const VERSION: u32 = 1;
+}
+
+/// The `schema` field of a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum PlanSchema {
+    /// Version 1.
+    #[serde(rename = "hospes/plan/v1")]
+    V1,
+}
+
+/// Who takes part.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Parties {
+    /// Site selectors: `site:*`, or `site:<name>`.
+    pub members: Vec<String>,
+}
+
+impl Default for Parties {
+    fn default() -> Self {
+        Self { members: vec!["site:*".to_owned()] }
+    }
+}
+
+/// Variables that the computation needs. Columns not named here are never read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DataNeeds {
+    /// Column that tells patients apart.
+    pub subject: String,
+    /// What is predicted.
+    pub label: Label,
+    /// Features, in this order.
+    pub columns: Vec<String>,
+    /// What is known of single columns (features and others such as the fold); those not named are numbers.
+    #[serde(default)]
+    pub variables: BTreeMap<String, Variable>,
+}
+
+/// What is predicted: a column, and which of its values count as positive.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Label {
+    /// Column of the outcome.
+    pub column: String,
+    /// Which values are positive, as a comparison with a number: `"> 0"`, `"== 1"`.
+    pub positive: String,
+}
+
+/// Type of a column, as the study's data dictionary gives it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Variable {
+    /// A number, optionally within bounds.
+    Number {
+        /// Smallest plausible value.
+        #[serde(default)]
+        min: Option<f64>,
+        /// Largest plausible value.
+        #[serde(default)]
+        max: Option<f64>,
+        /// Unit, for people.
+        #[serde(default)]
+        unit: Option<String>,
+    },
+    /// One of a fixed list of codes, in this order. Codes are compared as text after trimming; `1.0` reads as `1`.
+    Category {
+        /// The codes.
+        codes: Vec<String>,
+    },
+}
+
+impl Default for Variable {
+    fn default() -> Self {
+        Self::Number { min: None, max: None, unit: None }
+    }
+}
+
+/// One node of the graph: a component with its parameters, and where its inputs come from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "RawTask", into = "RawTask")]
+pub struct Task {
+    /// What runs.
+    pub component: Component,
+    /// Input port → `task` or `task.output`.
+    pub inputs: BTreeMap<String, String>,
+}
+
+/// A task as it is written: `{ component: name, inputs: {…}, params: {…} }`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawTask {
+    component: String,
+    #[serde(default)]
+    inputs: BTreeMap<String, String>,
+    #[serde(default)]
+    params: serde_json::Map<String, serde_json::Value>,
+}
+
+/// The components of this version. Each is a fixed piece of code at the site; a plan only sets its parameters.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "component", content = "params", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Component {
+    /// Reads the approved columns of the approved snapshot. Outputs: `data`.
+    Reader(Reader),
+    /// Fills or drops missing values. Inputs: `data`, or `data` and `fitted`. Outputs: `data`, `fitted`.
+    Imputation(Imputation),
+    /// Turns categories into indicator columns. Inputs: `data`. Outputs: `data`.
+    OneHot(OneHot),
+    /// Splits rows. Inputs: `data`. Outputs: `train`, `test`.
+    DataSplit(DataSplit),
+    /// Centres and scales numeric features. Inputs: `data`, or `data` and `fitted`. Outputs: `data`, `fitted`.
+    FeatureScale(FeatureScale),
+    /// Counts, means and spreads of the features, as sums over sites. Inputs: `data`. Outputs: `statistics`. Federated, one round.
+    Statistics(Statistics),
+    /// Trains a network in rounds. Inputs: `train`, optional `validate`. Outputs: `model`. Federated.
+    NnTrain(Box<NnTrain>),
+    /// Evaluates a model. Inputs: `model`, `data`. Outputs: `metrics`. Federated, one round.
+    Evaluation(Evaluation),
+    /// Trains the same model on this site's rows alone and evaluates it here. Inputs: `train`, `data`. Outputs: `metrics`. Federated, one round.
+    LocalBaseline(LocalBaseline),
+}
+
+/// Parameters of `reader`: none.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Reader {}
+
+/// Parameters of `imputation`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Imputation {
+    /// What happens to a missing value.
+    pub method: ImputationMethod,
+}
+
+/// What happens to a missing value.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum ImputationMethod {
+    /// The row is left out.
+    #[default]
+    DropRows,
+    /// The site's own mean of the column (numbers).
+    Mean,
+    /// The site's own median of the column (numbers).
+    Median,
+    /// This number.
+    Constant(f64),
+}
+
+/// Parameters of `one_hot`. The columns must be categories with codes in `data.variables`, so that the number of
+/// features is known from the plan alone and the same at every site.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OneHot {
+    /// Columns to expand; each becomes `<column>_<code>`, appended after the other features in this order.
+    pub columns: Vec<String>,
+    /// Which indicator is left out.
+    #[serde(default)]
+    pub drop: DropLevel,
+}
+
+/// Which indicator is left out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DropLevel {
+    /// None.
+    #[default]
+    None,
+    /// That of the first code.
+    First,
+}
+
+/// Parameters of `data_split`: exactly one of the two ways.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct DataSplit {
+    /// A column with the values `train` and `test`; rows with any other value are left out.
+    pub by_column: Option<String>,
+    /// Fraction of the subjects that go to `test`, drawn by seed; all rows of a subject go together.
+    pub test_fraction: Option<f64>,
+}
+
+/// Parameters of `feature_scale`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct FeatureScale {
+    /// How values are scaled.
+    pub method: ScaleMethod,
+    /// Whose rows the scale is fitted on.
+    pub scope: ScaleScope,
+}
+
+/// How values are scaled.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ScaleMethod {
+    /// Mean 0, standard deviation 1 (ddof = 1); a constant column is only centred.
+    #[default]
+    Standard,
+    /// From 0 to 1 within the bounds of `data.variables`.
+    Bounds,
+}
+
+/// Whose rows the scale is fitted on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ScaleScope {
+    /// Each site's own.
+    #[default]
+    Site,
+}
+
+/// Parameters of `statistics`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Statistics {}
+
+/// Parameters of `nn_train`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NnTrain {
+    /// Layers, first to last. The input is the row's feature vector.
+    pub model: Vec<Layer>,
+    /// What is minimised.
+    pub loss: Loss,
+    /// How it is minimised at the site.
+    pub optimizer: Optimizer,
+    /// Rounds.
+    pub rounds: u32,
+    /// What one site does in one round.
+    pub local: LocalWork,
+    /// How updates become the next model.
+    pub strategy: Strategy,
+    /// How updates travel.
+    pub privacy: Privacy,
+    /// How numbers are put on the wire.
+    #[serde(default)]
+    pub quantise: Quantise,
+}
+
+/// A layer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Layer {
+    /// Affine map.
+    Linear(Linear),
+    /// max(0, x).
+    Relu {},
+    /// x·Φ(x).
+    Gelu {},
+    /// Hyperbolic tangent.
+    Tanh {},
+    /// 1 / (1 + e^−x).
+    Sigmoid {},
+}
+
+/// An affine map.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Linear {
+    /// Width of the output.
+    pub out: u32,
+    /// Whether there is a bias.
+    #[serde(default = "yes")]
+    pub bias: bool,
+    /// Initial values.
+    #[serde(default)]
+    pub init: Init,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Initial values of a layer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Init {
+    /// Weights and bias from U(±1/√fan_in).
+    #[default]
+    TorchDefault,
+    /// All zero.
+    Zeros,
+}
+
+/// What is minimised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Loss {
+    /// On logits: the model's last layer has one output and no sigmoid; the mean over the batch.
+    BinaryCrossEntropy,
+}
+
+/// How the loss is minimised at the site.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Optimizer {
+    /// Stochastic gradient descent.
+    Sgd {
+        /// Learning rate.
+        lr: f64,
+        /// Momentum.
+        #[serde(default)]
+        momentum: f64,
+    },
+    /// Adam (Kingma, Ba 2015) with betas .9 and .999 and epsilon 1e-8.
+    Adam {
+        /// Learning rate.
+        lr: f64,
+    },
+}
+
+/// What one site does in one round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LocalWork {
+    /// Optimiser steps. Batches are reshuffled epochs, cycled.
+    pub updates: u32,
+    /// Rows of a batch.
+    pub batch: u32,
+}
+
+/// How updates become the next model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Strategy {
+    /// Mean of the sites' updates, weighted by rows (McMahan et al. 2017).
+    FedAvg {},
+}
+
+/// How updates travel.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Privacy {
+    /// As they are: the coordinator can read each site's update.
+    Plain {},
+    /// Masked: the coordinator learns the sum only. Not available in this version.
+    SecureAggregation {},
+}
+
+/// How numbers are put on the wire: an update's values are clipped to ±`clip`, weighted by `n / n_max` and rounded to
+/// 2^`bits` levels, so that sums are exact and do not depend on their order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Quantise {
+    /// Largest absolute value of one entry of an update.
+    pub clip: f64,
+    /// Bits of one entry.
+    pub bits: u8,
+    /// Rows from which a site's weight no longer grows.
+    pub n_max: u32,
+}
+
+impl Default for Quantise {
+    fn default() -> Self {
+        Self { clip: 4.0, bits: 32, n_max: 10_000 }
+    }
+}
+
+/// Parameters of `evaluation`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Evaluation {
+    /// Score from which a row counts as predicted positive.
+    pub threshold: f64,
+    /// Bins of the calibration curve.
+    pub calibration_bins: u32,
+}
+
+impl Default for Evaluation {
+    fn default() -> Self {
+        Self { threshold: 0.5, calibration_bins: 10 }
+    }
+}
+
+/// Parameters of `local_baseline`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LocalBaseline {
+    /// Layers, first to last.
+    pub model: Vec<Layer>,
+    /// What is minimised.
+    pub loss: Loss,
+    /// How it is minimised.
+    pub optimizer: Optimizer,
+    /// Passes over the site's training rows.
+    pub epochs: u32,
+    /// Rows of a batch.
+    pub batch: u32,
+    /// Score from which a row counts as predicted positive.
+    #[serde(default = "half")]
+    pub threshold: f64,
+}
+
+fn half() -> f64 {
+    0.5
+}
+
+impl Component {
+    /// Name as written in a plan.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Reader(_) => "reader",
+            Self::Imputation(_) => "imputation",
+            Self::OneHot(_) => "one_hot",
+            Self::DataSplit(_) => "data_split",
+            Self::FeatureScale(_) => "feature_scale",
+            Self::Statistics(_) => "statistics",
+            Self::NnTrain(_) => "nn_train",
+            Self::Evaluation(_) => "evaluation",
+            Self::LocalBaseline(_) => "local_baseline",
+        }
+    }
+
+    /// Rounds that this component takes over the network; 0 for one that stays at the site.
+    pub fn rounds(&self) -> u32 {
+        match self {
+            Self::NnTrain(train) => train.rounds,
+            Self::Statistics(_) | Self::Evaluation(_) | Self::LocalBaseline(_) => 1,
+            Self::Reader(_) | Self::Imputation(_) | Self::OneHot(_) | Self::DataSplit(_) | Self::FeatureScale(_) => 0,
+        }
+    }
+}
+
+impl TryFrom<RawTask> for Task {
+    type Error = String;
+    fn try_from(raw: RawTask) -> Result<Self, String> {
+        let component = serde_json::json!({ "component": raw.component, "params": raw.params });
+        let component = serde_json::from_value(component).map_err(|e| e.to_string())?;
+        Ok(Self { component, inputs: raw.inputs })
+    }
+}
+
+impl From<Task> for RawTask {
+    fn from(task: Task) -> Self {
+        let name = task.component.name().to_owned();
+        let params = serde_json::to_value(&task.component)
+            .ok()
+            .and_then(|mut v| v.get_mut("params").map(serde_json::Value::take))
+            .and_then(|v| match v {
+                serde_json::Value::Object(map) => Some(map),
+                _ => None,
+            })
+            .unwrap_or_default();
+        Self { component: name, inputs: task.inputs, params }
+    }
+}
+
+impl JsonSchema for Task {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Task".into()
+    }
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        // The inputs stand beside the tagged component; schemars has no way to say so by derive.
+        let inputs = generator.subschema_for::<BTreeMap<String, String>>();
+        let component = generator.subschema_for::<Component>();
+        schemars::json_schema!({
+            "type": "object",
+            "required": ["component"],
+            "properties": { "component": { "type": "string" }, "inputs": inputs, "params": { "type": "object" } },
+            "allOf": [component]
+        })
+    }
+}

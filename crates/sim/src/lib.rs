@@ -1,0 +1,1 @@
+//! Federations in one process, for researchers and for reproduction.

@@ -1,0 +1,3 @@
+//! Federations in one process, for researchers and for reproduction.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The party headless, for servers and Kubernetes: hospes-site.
+
+fn main() {}

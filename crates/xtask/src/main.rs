@@ -1,0 +1,3 @@
+//! Repository tasks: tidy, codegen, test, demo, reproduce, bench.
+
+fn main() {}
