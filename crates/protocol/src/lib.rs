@@ -9,6 +9,7 @@
 
 pub mod approval;
 pub mod canon;
+pub mod enrol;
 #[cfg(feature = "grpc")]
 pub mod grpc;
 pub mod id;
