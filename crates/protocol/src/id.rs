@@ -104,6 +104,10 @@ impl SiteId {
         id.copy_from_slice(&hash[..16]);
         Self(id)
     }
+    /// Wraps the 16 bytes of an id.
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
     /// The 16 bytes.
     pub const fn as_bytes(&self) -> &[u8; 16] {
         &self.0

@@ -322,3 +322,24 @@ impl crate::canon::Document for FigureSet {
     const KIND: &'static str = "figures";
     const VERSION: u32 = 1;
 }
+
+/// What the coordinator signs when an upload is complete, verified and durable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UploadReceipt {
+    /// Federation.
+    pub federation: FederationId,
+    /// Site that sent it.
+    pub site: SiteId,
+    /// Round it counts for.
+    pub round: RoundKey,
+    /// SHA-256 of the payload.
+    pub digest: Digest,
+    /// When it was durable.
+    pub at: Timestamp,
+}
+
+impl crate::canon::Document for UploadReceipt {
+    const KIND: &'static str = "upload-receipt";
+    const VERSION: u32 = 1;
+}
