@@ -21,3 +21,4 @@ pub mod round;
 pub mod sign;
 pub mod study;
 pub mod version;
+pub mod words;
