@@ -278,7 +278,13 @@ impl ApprovalSignature {
     ///
     /// # Errors
     /// [`CanonError`] only if the statement had no canonical form.
-    pub fn new(approval: Digest, person: PersonId, role: Role, at: Timestamp, key: &SecretKey) -> Result<Self, CanonError> {
+    pub fn new(
+        approval: Digest,
+        person: PersonId,
+        role: Role,
+        at: Timestamp,
+        key: &SecretKey,
+    ) -> Result<Self, CanonError> {
         let statement = Canonical::new(ApprovalStatement { approval, person, role, at })?;
         Ok(Self { person, role, at, signature: key.sign(&statement.digest()) })
     }
@@ -530,7 +536,9 @@ impl Approval {
                 return refuse(format!("{} may not sign as {}", signature.person, signature.role));
             }
             if !signature.holds(digest, &signer.key) {
-                return refuse("a signature does not fit the approval; the approval or the signature was altered".into());
+                return refuse(
+                    "a signature does not fit the approval; the approval or the signature was altered".into(),
+                );
             }
             if document_needs_external(self.document.four_eyes)
                 && signature.role == Role::DataAccessApprover
@@ -707,9 +715,8 @@ impl Computation {
         if plan.digest() == self.plan.digest() {
             return Ok(());
         }
-        let tree = |p: &Plan| {
-            serde_json::to_value(p).map_err(|e| Refusal::new(RefusalCode::OutsideEnvelope, e.to_string()))
-        };
+        let tree =
+            |p: &Plan| serde_json::to_value(p).map_err(|e| Refusal::new(RefusalCode::OutsideEnvelope, e.to_string()));
         match outside("", &tree(&self.plan)?, &tree(plan)?, &self.ranges) {
             None => Ok(()),
             Some(detail) => Err(Refusal::new(RefusalCode::OutsideEnvelope, detail)),

@@ -262,10 +262,7 @@ mod tests {
     fn golden_bytes_stay_the_same() {
         let doc = Canonical::new(note()).unwrap();
         let hex = data_encoding::HEXLOWER.encode(doc.bytes());
-        assert_eq!(
-            hex,
-            "a3636d6170a26163266262620164746578746161676e756d6265727383f93c00fb3fb999999999999af9c100"
-        );
+        assert_eq!(hex, "a3636d6170a26163266262620164746578746161676e756d6265727383f93c00fb3fb999999999999af9c100");
     }
 
     #[test]

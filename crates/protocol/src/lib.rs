@@ -20,5 +20,6 @@ pub mod policy;
 pub mod round;
 pub mod sign;
 pub mod study;
+pub mod text;
 pub mod version;
 pub mod words;

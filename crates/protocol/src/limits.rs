@@ -22,6 +22,14 @@ pub const ROUNDS: u32 = 100_000;
 pub const LOCAL_UPDATES: u32 = 1_000_000;
 /// Rows of one batch.
 pub const BATCH_ROWS: u32 = 1 << 20;
+/// Passes over the rows of a local baseline.
+pub const EPOCHS: u32 = 100_000;
+/// Bins of a calibration curve.
+pub const CALIBRATION_BINS: u32 = 100;
+/// Largest learning rate.
+pub const LEARNING_RATE: f64 = 1_000.0;
+/// Largest absolute value of one entry of an update.
+pub const UPDATE_CLIP: f64 = 1e6;
 /// Sites in a roster.
 pub const ROSTER_SITES: usize = 10_000;
 /// Characters of a name (task, column, site, organisation).

@@ -302,11 +302,27 @@ impl Policy {
         value("disclosure.min_subjects", d.min_subjects >= 1, "must be at least 1")?;
         value("disclosure.min_cell", d.min_cell >= 1, "must be at least 1")?;
         value("disclosure.min_subset", d.min_subset >= 1, "must be at least 1")?;
-        value("disclosure.max_param_ratio", d.max_param_ratio.is_none_or(|r| r > 0.0 && r.is_finite()), "must be a positive number; leave it out to switch the rule off")?;
-        value("disclosure.levels_density", d.levels_density > 0.0 && d.levels_density <= 1.0, "must lie between 0 and 1")?;
-        value("disclosure.hist_bins_pct", d.hist_bins_pct > 0.0 && d.hist_bins_pct <= 100.0, "must lie between 0 and 100")?;
+        value(
+            "disclosure.max_param_ratio",
+            d.max_param_ratio.is_none_or(|r| r > 0.0 && r.is_finite()),
+            "must be a positive number; leave it out to switch the rule off",
+        )?;
+        value(
+            "disclosure.levels_density",
+            d.levels_density > 0.0 && d.levels_density <= 1.0,
+            "must lie between 0 and 1",
+        )?;
+        value(
+            "disclosure.hist_bins_pct",
+            d.hist_bins_pct > 0.0 && d.hist_bins_pct <= 100.0,
+            "must lie between 0 and 100",
+        )?;
         value("training.min_parties", self.training.min_parties >= 2, "must be at least 2")?;
-        value("privacy.epsilon_per_pool", self.privacy.epsilon_per_pool > 0.0 && self.privacy.epsilon_per_pool.is_finite(), "must be a positive number")?;
+        value(
+            "privacy.epsilon_per_pool",
+            self.privacy.epsilon_per_pool > 0.0 && self.privacy.epsilon_per_pool.is_finite(),
+            "must be a positive number",
+        )?;
         value("privacy.delta", self.privacy.delta > 0.0 && self.privacy.delta < 0.01, "must lie between 0 and 0.01")?;
         value("approval.expires_days", (1..=3_660).contains(&self.approval.expires_days), "must lie between 1 and 3660")
     }

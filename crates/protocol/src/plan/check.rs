@@ -1,124 +1,210 @@
-//! Everything that can be known about a plan without data, and where exactly it is wrong.
+//! Everything that can be known about a typed plan without data.
 
-use std::collections::BTreeSet;
-use std::fmt;
-
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
-use super::model::TensorShape;
-use super::{NnTrain, Plan};
-use crate::policy::EgressKind;
-
-/// One thing wrong with a plan: the place, what is wrong, and how to mend it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// Place, such as `tasks.scale.inputs.data`.
-    pub place: String,
-    /// What is wrong, and a remedy where one is known.
-    pub reason: String,
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.place, self.reason)
-    }
-}
-
-/// A plan that was refused, with everything that is wrong with it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub struct PlanError {
-    /// At least one problem, in the order of the plan.
-    pub problems: Vec<Problem>,
-}
-
-impl fmt::Display for PlanError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, problem) in self.problems.iter().enumerate() {
-            if i > 0 {
-                writeln!(f)?;
-            }
-            write!(f, "{problem}")?;
-        }
-        Ok(())
-    }
-}
-
-/// A feature that reaches the model: its name after `one_hot`, in order.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Feature {
-    /// Name, such as `age` or `cp_2`.
-    pub name: String,
-}
-
-/// Something that leaves the site when the plan runs, as the reviewer sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Egress {
-    /// Task that sends it.
-    pub task: String,
-    /// Its kind, which the policy allows or not.
-    pub kind: EgressKind,
-    /// Its name, such as `0.weight` or `confusion matrix`.
-    pub name: String,
-    /// Shape of a tensor, or the number of figures.
-    pub shape: Vec<u64>,
-    /// Bytes each time.
-    pub bytes: u64,
-    /// How many times in one run.
-    pub times: u32,
-    /// To whom.
-    pub to: String,
-}
-
-/// One figure of a report: a name and the number of values under it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Figure {
-    /// Name, such as `confusion`.
-    pub name: &'static str,
-    /// Number of values.
-    pub values: u64,
-    /// Kind for the policy.
-    pub kind: EgressKind,
-}
-
-/// Reads a plan from YAML or JSON, fills in the defaults and checks it.
-///
-/// # Errors
-/// [`PlanError`] lists everything that is wrong, each with its place.
-pub fn read(_text: &str) -> Result<Plan, PlanError> {
-    Err(PlanError { problems: Vec::new() })
-}
+use super::problem::{PlanError, Problems};
+use super::{
+    Component, Evaluation, Layer, LocalBaseline, LocalWork, Loss, NnTrain, Optimizer, Plan, Privacy, Quantise, columns,
+    graph, model,
+};
+use crate::canon::Canonical;
+use crate::{limits, text};
 
 /// Checks a typed plan: the graph, ports and types, columns, shapes, numbers, limits.
 ///
 /// # Errors
 /// [`PlanError`] lists everything that is wrong, each with its place.
-pub fn check(_plan: &Plan) -> Result<(), PlanError> {
-    Ok(())
+pub fn check(plan: &Plan) -> Result<(), PlanError> {
+    let mut problems = Problems::default();
+    check_head(plan, &mut problems);
+    graph::check(plan, &mut problems);
+    columns::check(plan, &mut problems);
+    for (name, task) in &plan.tasks {
+        check_numbers(plan, name, &task.component, &mut problems);
+    }
+    if problems.is_empty()
+        && let Err(error) = Canonical::new(plan.clone())
+    {
+        problems.add("", error.to_string());
+    }
+    problems.into_result()
 }
 
-/// Every column of the data that the plan reads: subject, label, features, fold.
-pub fn columns_read(plan: &Plan) -> BTreeSet<String> {
-    plan.data.columns.iter().cloned().collect()
+fn check_head(plan: &Plan, problems: &mut Problems) {
+    if let Err(reason) = text::check_name(&plan.name) {
+        problems.add("name", reason);
+    }
+    check_members(&plan.parties.members, problems);
+    problems.require(!plan.tasks.is_empty(), "tasks", "is empty");
+    problems.require(
+        plan.tasks.len() <= limits::PLAN_TASKS,
+        "tasks",
+        format!("{} tasks, more than the {} allowed", plan.tasks.len(), limits::PLAN_TASKS),
+    );
+    for name in plan.tasks.keys() {
+        let good = name.len() <= limits::NAME_CHARS
+            && name.starts_with(|c: char| c.is_ascii_alphabetic())
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
+        problems.require(
+            good,
+            format!("tasks.{name}"),
+            "the name must begin with a letter and hold letters, digits, '_' and '-' only",
+        );
+    }
 }
 
-/// The features that reach the task's model, in order.
-pub fn features(_plan: &Plan, _task: &str) -> Vec<Feature> {
-    Vec::new()
+fn check_members(members: &[String], problems: &mut Problems) {
+    problems.require(!members.is_empty(), "parties.members", "names no site; write [\"site:*\"] for all");
+    problems.require(members.len() <= limits::ROSTER_SITES, "parties.members", "names too many sites");
+    for (i, selector) in members.iter().enumerate() {
+        let place = format!("parties.members.{i}");
+        match selector.strip_prefix("site:") {
+            None => problems.add(place, format!("'{selector}' is no selector; write 'site:*' or 'site:<name>'")),
+            Some("*") if members.len() > 1 => problems.add(place, "'site:*' means every site and must stand alone"),
+            Some("*") => {}
+            Some(name) => match text::check_name(name) {
+                Err(reason) => problems.add(place, format!("the site's name {reason}")),
+                Ok(()) if name.contains('*') => problems.add(place, "'*' cannot be part of a name"),
+                Ok(()) if members[..i].contains(selector) => problems.add(place, format!("'{selector}' stands twice")),
+                Ok(()) => {}
+            },
+        }
+    }
 }
 
-/// Tensors of an update of this training task, in order.
-pub fn tensors(_train: &NnTrain, _inputs: u64) -> Vec<TensorShape> {
-    Vec::new()
+fn check_numbers(plan: &Plan, name: &str, component: &Component, problems: &mut Problems) {
+    let params = format!("tasks.{name}.params");
+    match component {
+        Component::NnTrain(train) => {
+            let inputs = columns::features(plan, name).len() as u64;
+            check_train(&params, train, problems);
+            check_model(&params, &train.model, train.loss, inputs, problems);
+        }
+        Component::LocalBaseline(baseline) => {
+            let inputs = columns::features(plan, name).len() as u64;
+            check_baseline(&params, baseline, problems);
+            check_model(&params, &baseline.model, baseline.loss, inputs, problems);
+        }
+        Component::Evaluation(Evaluation { threshold, calibration_bins }) => {
+            check_threshold(&params, *threshold, problems);
+            check_count(format!("{params}.calibration_bins"), *calibration_bins, limits::CALIBRATION_BINS, problems);
+        }
+        Component::Imputation(imputation) => {
+            if let super::ImputationMethod::Constant(value) = imputation.method {
+                problems.require(value.is_finite(), format!("{params}.method.constant"), "must be a finite number");
+            }
+        }
+        Component::Reader(_)
+        | Component::OneHot(_)
+        | Component::DataSplit(_)
+        | Component::FeatureScale(_)
+        | Component::Statistics(_) => {}
+    }
 }
 
-/// What leaves a site in one run, item by item.
-pub fn egress(_plan: &Plan) -> Vec<Egress> {
-    Vec::new()
+fn check_train(params: &str, train: &NnTrain, problems: &mut Problems) {
+    check_optimizer(params, &train.optimizer, problems);
+    check_count(format!("{params}.rounds"), train.rounds, limits::ROUNDS, problems);
+    let LocalWork { updates, batch } = train.local;
+    check_count(format!("{params}.local.updates"), updates, limits::LOCAL_UPDATES, problems);
+    check_count(format!("{params}.local.batch"), batch, limits::BATCH_ROWS, problems);
+    if let Privacy::SecureAggregation {} = train.privacy {
+        problems.add(
+            format!("{params}.privacy.secure_aggregation"),
+            "not available in this version; 'plain: {}' is, with which the coordinator can read each site's update",
+        );
+    }
+    let Quantise { clip, bits, n_max } = train.quantise;
+    problems.require(
+        clip > 0.0 && clip <= limits::UPDATE_CLIP,
+        format!("{params}.quantise.clip"),
+        format!("is {clip}; it must be above 0 and at most {}", limits::UPDATE_CLIP),
+    );
+    problems.require(
+        matches!(bits, 16 | 32),
+        format!("{params}.quantise.bits"),
+        format!("is {bits}; it must be 16 or 32"),
+    );
+    problems.require(n_max > 0, format!("{params}.quantise.n_max"), "must be at least 1");
 }
 
-/// JSON Schema of plan files, pretty-printed.
-pub fn json_schema() -> String {
-    String::new()
+fn check_baseline(params: &str, baseline: &LocalBaseline, problems: &mut Problems) {
+    check_optimizer(params, &baseline.optimizer, problems);
+    check_count(format!("{params}.epochs"), baseline.epochs, limits::EPOCHS, problems);
+    check_count(format!("{params}.batch"), baseline.batch, limits::BATCH_ROWS, problems);
+    check_threshold(params, baseline.threshold, problems);
+}
+
+fn check_optimizer(params: &str, optimizer: &Optimizer, problems: &mut Problems) {
+    let (name, lr) = match optimizer {
+        Optimizer::Sgd { lr, momentum } => {
+            problems.require(
+                (0.0..1.0).contains(momentum),
+                format!("{params}.optimizer.sgd.momentum"),
+                format!("is {momentum}; it must be at least 0 and below 1"),
+            );
+            ("sgd", *lr)
+        }
+        Optimizer::Adam { lr } => ("adam", *lr),
+    };
+    let good = lr > 0.0 && lr <= limits::LEARNING_RATE;
+    problems.require(
+        good,
+        format!("{params}.optimizer.{name}.lr"),
+        format!("is {lr}; it must be above 0 and at most {}", limits::LEARNING_RATE),
+    );
+}
+
+fn check_threshold(params: &str, threshold: f64, problems: &mut Problems) {
+    problems.require(
+        (0.0..=1.0).contains(&threshold),
+        format!("{params}.threshold"),
+        format!("is {threshold}; it must lie between 0 and 1"),
+    );
+}
+
+fn check_count(place: String, count: u32, most: u32, problems: &mut Problems) {
+    let reason = format!("is {count}; it must lie between 1 and {most}");
+    problems.require((1..=most).contains(&count), place, reason);
+}
+
+/// Follows the shapes through the layers to the loss.
+fn check_model(params: &str, layers: &[Layer], loss: Loss, inputs: u64, problems: &mut Problems) {
+    let place = format!("{params}.model");
+    problems.require(
+        layers.len() <= limits::MODEL_LAYERS,
+        &place,
+        format!("{} layers, more than the {} allowed", layers.len(), limits::MODEL_LAYERS),
+    );
+    let parameters = model::parameters(layers, inputs);
+    problems.require(
+        parameters <= limits::MODEL_PARAMETERS,
+        &place,
+        format!("{parameters} parameters, more than the {} allowed", limits::MODEL_PARAMETERS),
+    );
+    let mut width = inputs;
+    for (i, layer) in layers.iter().enumerate() {
+        if let Layer::Linear(linear) = layer {
+            problems.require(linear.out > 0, format!("{place}.{i}.linear.out"), "must be at least 1");
+            width = u64::from(linear.out);
+        }
+    }
+    let Some((last, layer)) = layers.iter().enumerate().next_back() else {
+        problems.add(place, "has no layers");
+        return;
+    };
+    let place = format!("{place}.{last}");
+    match (loss, layer) {
+        (Loss::BinaryCrossEntropy, Layer::Linear(_)) => problems.require(
+            width == 1,
+            format!("{place}.linear.out"),
+            format!("the last layer puts out [batch, {width}], but binary_cross_entropy needs [batch, 1]"),
+        ),
+        (Loss::BinaryCrossEntropy, Layer::Sigmoid {}) => problems.add(
+            format!("{place}.sigmoid"),
+            "binary_cross_entropy applies the sigmoid itself, so a last sigmoid would be the second; leave it out",
+        ),
+        (Loss::BinaryCrossEntropy, Layer::Relu {} | Layer::Gelu {} | Layer::Tanh {}) => problems.add(
+            place,
+            "binary_cross_entropy needs a last linear layer with [batch, 1]; an activation limits what it can say",
+        ),
+    }
 }

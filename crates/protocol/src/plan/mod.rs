@@ -12,9 +12,35 @@ use serde::{Deserialize, Serialize};
 use crate::canon::Document;
 
 mod check;
+mod columns;
+mod egress;
+mod graph;
+mod label;
 pub mod model;
+mod problem;
+mod read;
+mod schema;
+mod task;
+mod tree;
+mod typed;
 
-pub use check::{Egress, Feature, Figure, PlanError, Problem, check, columns_read, egress, features, json_schema, read, tensors};
+pub use check::check;
+pub use columns::{Feature, columns_read, features};
+pub use egress::{Egress, Figure, ROW_WEIGHT_BYTES, SCORE_BINS, check_figures, egress, figure, figures};
+pub use graph::{Input, PortType, Source, ancestors, order, predecessors, source};
+pub use label::{Comparison, code};
+pub use problem::{PlanError, Problem};
+pub use read::read;
+pub use schema::json_schema;
+pub use task::{RawTask, Task};
+
+/// Tensors of an update of this training task, in order.
+///
+/// # Shapes
+/// See [`model::tensors`].
+pub fn tensors(train: &NnTrain, inputs: u64) -> Vec<model::TensorShape> {
+    model::tensors(&train.model, inputs)
+}
 
 /// A study's computation: parties, data and a directed acyclic graph of components.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -107,6 +133,7 @@ pub enum Variable {
     /// One of a fixed list of codes, in this order. Codes are compared as text after trimming; `1.0` reads as `1`.
     Category {
         /// The codes.
+        #[schemars(schema_with = "schema::codes")]
         codes: Vec<String>,
     },
 }
@@ -115,27 +142,6 @@ impl Default for Variable {
     fn default() -> Self {
         Self::Number { min: None, max: None, unit: None }
     }
-}
-
-/// One node of the graph: a component with its parameters, and where its inputs come from.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "RawTask", into = "RawTask")]
-pub struct Task {
-    /// What runs.
-    pub component: Component,
-    /// Input port → `task` or `task.output`.
-    pub inputs: BTreeMap<String, String>,
-}
-
-/// A task as it is written: `{ component: name, inputs: {…}, params: {…} }`.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RawTask {
-    component: String,
-    #[serde(default)]
-    inputs: BTreeMap<String, String>,
-    #[serde(default)]
-    params: serde_json::Map<String, serde_json::Value>,
 }
 
 /// The components of this version. Each is a fixed piece of code at the site; a plan only sets its parameters.
@@ -437,71 +443,4 @@ pub struct LocalBaseline {
 
 fn half() -> f64 {
     0.5
-}
-
-impl Component {
-    /// Name as written in a plan.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Reader(_) => "reader",
-            Self::Imputation(_) => "imputation",
-            Self::OneHot(_) => "one_hot",
-            Self::DataSplit(_) => "data_split",
-            Self::FeatureScale(_) => "feature_scale",
-            Self::Statistics(_) => "statistics",
-            Self::NnTrain(_) => "nn_train",
-            Self::Evaluation(_) => "evaluation",
-            Self::LocalBaseline(_) => "local_baseline",
-        }
-    }
-
-    /// Rounds that this component takes over the network; 0 for one that stays at the site.
-    pub fn rounds(&self) -> u32 {
-        match self {
-            Self::NnTrain(train) => train.rounds,
-            Self::Statistics(_) | Self::Evaluation(_) | Self::LocalBaseline(_) => 1,
-            Self::Reader(_) | Self::Imputation(_) | Self::OneHot(_) | Self::DataSplit(_) | Self::FeatureScale(_) => 0,
-        }
-    }
-}
-
-impl TryFrom<RawTask> for Task {
-    type Error = String;
-    fn try_from(raw: RawTask) -> Result<Self, String> {
-        let component = serde_json::json!({ "component": raw.component, "params": raw.params });
-        let component = serde_json::from_value(component).map_err(|e| e.to_string())?;
-        Ok(Self { component, inputs: raw.inputs })
-    }
-}
-
-impl From<Task> for RawTask {
-    fn from(task: Task) -> Self {
-        let name = task.component.name().to_owned();
-        let params = serde_json::to_value(&task.component)
-            .ok()
-            .and_then(|mut v| v.get_mut("params").map(serde_json::Value::take))
-            .and_then(|v| match v {
-                serde_json::Value::Object(map) => Some(map),
-                _ => None,
-            })
-            .unwrap_or_default();
-        Self { component: name, inputs: task.inputs, params }
-    }
-}
-
-impl JsonSchema for Task {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "Task".into()
-    }
-    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        // The inputs stand beside the tagged component; schemars has no way to say so by derive.
-        let inputs = generator.subschema_for::<BTreeMap<String, String>>();
-        let component = generator.subschema_for::<Component>();
-        schemars::json_schema!({
-            "type": "object",
-            "required": ["component"],
-            "properties": { "component": { "type": "string" }, "inputs": inputs, "params": { "type": "object" } },
-            "allOf": [component]
-        })
-    }
 }

@@ -1,0 +1,380 @@
+//! Columns on their way through the plan: which are read, what each task makes of them, which reach a model.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::graph::{order, source};
+use super::label::code;
+use super::problem::{Problems, hint};
+use super::{Component, DataSplit, DropLevel, ImputationMethod, OneHot, Plan, ScaleMethod, Task, Variable};
+use crate::{limits, text};
+
+/// A feature that reaches the model: its name after `one_hot`, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Feature {
+    /// Name, such as `age` or `cp_2`.
+    pub name: String,
+}
+
+/// Every column of the data that the plan reads: subject, label, features, fold.
+pub fn columns_read(plan: &Plan) -> BTreeSet<String> {
+    let data = &plan.data;
+    let folds = plan.tasks.values().filter_map(|task| match &task.component {
+        Component::DataSplit(DataSplit { by_column, .. }) => by_column.as_ref(),
+        _ => None,
+    });
+    [&data.subject, &data.label.column].into_iter().chain(&data.columns).chain(folds).cloned().collect()
+}
+
+/// The features that reach a task, in order: those of the table that it trains on, evaluates, counts or changes. Empty
+/// for a task that the plan does not have.
+pub fn features(plan: &Plan, task: &str) -> Vec<Feature> {
+    let tables = tables(plan, &mut Problems::default());
+    let Some(found) = plan.tasks.get(task) else { return Vec::new() };
+    let table = match found.component.inputs().first() {
+        Some(port) => input_table(plan, &tables, found, port.name),
+        None => tables.get(task),
+    };
+    table.map_or_else(Vec::new, |t| t.columns.iter().map(|c| Feature { name: c.name.clone() }).collect())
+}
+
+/// A table between two tasks, as far as it is known without data.
+#[derive(Debug, Clone, PartialEq)]
+struct Table {
+    columns: Vec<Column>,
+    scaled: Option<ScaleMethod>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Column {
+    name: String,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Kind {
+    Number { bounded: bool },
+    Category { codes: Vec<String> },
+}
+
+/// Table that each task puts out, by task.
+type Tables<'a> = BTreeMap<&'a str, Table>;
+
+fn input_table<'t>(plan: &Plan, tables: &'t Tables<'_>, task: &Task, port: &str) -> Option<&'t Table> {
+    tables.get(source(plan, task, port)?.task)
+}
+
+/// Checks the columns: names, variables, and what each task makes of them.
+pub(super) fn check(plan: &Plan, problems: &mut Problems) {
+    check_names(plan, problems);
+    check_variables(plan, problems);
+    let tables = tables(plan, problems);
+    for (name, task) in &plan.tasks {
+        check_use(plan, &tables, name, task, problems);
+    }
+}
+
+fn check_names(plan: &Plan, problems: &mut Problems) {
+    let data = &plan.data;
+    let count = data.columns.len();
+    problems.require(count > 0, "data.columns", "names no column");
+    problems.require(
+        count <= limits::PLAN_COLUMNS,
+        "data.columns",
+        format!("{count} columns, more than the {} allowed", limits::PLAN_COLUMNS),
+    );
+    let mut named = |place: String, name: &str| {
+        if let Err(reason) = text::check_name(name) {
+            problems.add(place, format!("the column's name {reason}"));
+        }
+    };
+    named("data.subject".into(), &data.subject);
+    named("data.label.column".into(), &data.label.column);
+    for (i, column) in data.columns.iter().enumerate() {
+        named(format!("data.columns.{i}"), column);
+    }
+    let mut seen = BTreeSet::new();
+    for (i, column) in data.columns.iter().enumerate() {
+        let place = format!("data.columns.{i}");
+        if !seen.insert(column) {
+            problems.add(place, format!("'{column}' stands twice"));
+        } else if *column == data.label.column {
+            problems.add(place, format!("'{column}' is the label; a model that sees it would learn nothing else"));
+        } else if *column == data.subject {
+            problems.add(place, format!("'{column}' tells patients apart and must not be a feature"));
+        }
+    }
+    if data.subject == data.label.column {
+        problems.add("data.subject", format!("'{}' is the label too", data.subject));
+    }
+    if let Err(reason) = data.label.comparison() {
+        problems.add("data.label.positive", reason);
+    }
+}
+
+fn check_variables(plan: &Plan, problems: &mut Problems) {
+    let data = &plan.data;
+    let read = columns_read(plan);
+    for (name, variable) in &data.variables {
+        let place = format!("data.variables.{name}");
+        if !read.contains(name) {
+            let known = hint(name, read.iter().map(String::as_str));
+            problems.add(place, format!("the plan reads no column '{name}'{known}"));
+            continue;
+        }
+        match variable {
+            Variable::Number { min, max, unit } => {
+                for (field, bound) in [("min", min), ("max", max)] {
+                    let finite = bound.is_none_or(f64::is_finite);
+                    problems.require(finite, format!("{place}.number.{field}"), "must be a finite number");
+                }
+                if let (Some(min), Some(max)) = (min, max) {
+                    problems.require(min < max, format!("{place}.number"), format!("min {min} is not below max {max}"));
+                }
+                if let Some(Err(reason)) = unit.as_deref().map(text::check_name) {
+                    problems.add(format!("{place}.number.unit"), reason);
+                }
+            }
+            Variable::Category { codes } => {
+                check_codes(&place, codes, problems);
+                if *name == data.label.column {
+                    problems.add(place, "the label is compared with a number, so it must be a number");
+                }
+            }
+        }
+    }
+}
+
+fn check_codes(place: &str, codes: &[String], problems: &mut Problems) {
+    let place = format!("{place}.category.codes");
+    problems.require(!codes.is_empty(), &place, "is empty");
+    problems.require(
+        codes.len() <= limits::PLAN_COLUMNS,
+        &place,
+        format!("{} codes, more than the {} allowed", codes.len(), limits::PLAN_COLUMNS),
+    );
+    let mut seen = BTreeSet::new();
+    for (i, written) in codes.iter().enumerate() {
+        let place = format!("{place}.{i}");
+        if let Err(reason) = text::check_name(written) {
+            problems.add(place, reason);
+        } else if code(written) != written {
+            problems.add(place, format!("write '{}': codes are compared without '.0'", code(written)));
+        } else if !seen.insert(written) {
+            problems.add(place, format!("'{written}' stands twice"));
+        }
+    }
+}
+
+/// What every task puts out, noting what cannot be done on the way.
+fn tables<'a>(plan: &'a Plan, problems: &mut Problems) -> Tables<'a> {
+    let mut tables = Tables::new();
+    for name in order(plan) {
+        let task = &plan.tasks[name];
+        let table = match &task.component {
+            Component::Reader(_) => Some(read_table(plan)),
+            component => {
+                input_table(plan, &tables, task, "data").and_then(|input| transform(name, component, input, problems))
+            }
+        };
+        if let Some(table) = table {
+            tables.insert(name, table);
+        }
+    }
+    tables
+}
+
+fn read_table(plan: &Plan) -> Table {
+    let kind = |name: &String| match plan.data.variables.get(name) {
+        Some(Variable::Category { codes }) => Kind::Category { codes: codes.clone() },
+        Some(Variable::Number { min, max, .. }) => Kind::Number { bounded: min.is_some() && max.is_some() },
+        None => Kind::Number { bounded: false },
+    };
+    let columns = plan.data.columns.iter().map(|name| Column { name: name.clone(), kind: kind(name) }).collect();
+    Table { columns, scaled: None }
+}
+
+fn transform(name: &str, component: &Component, input: &Table, problems: &mut Problems) -> Option<Table> {
+    let params = format!("tasks.{name}.params");
+    match component {
+        Component::Imputation(imputation) => {
+            if let (false, Some(category)) =
+                (imputation.method == ImputationMethod::DropRows, first_category(input))
+            {
+                problems.add(
+                    format!("{params}.method"),
+                    format!("'{category}' is a category, and only drop_rows can deal with missing categories"),
+                );
+            }
+            Some(input.clone())
+        }
+        Component::OneHot(one_hot) => Some(expand(&params, one_hot, input, problems)),
+        Component::DataSplit(_) => Some(input.clone()),
+        Component::FeatureScale(scale) => {
+            if scale.method == ScaleMethod::Bounds {
+                let unbounded = input.columns.iter().find(|c| c.kind == Kind::Number { bounded: false });
+                if let Some(column) = unbounded {
+                    problems.add(
+                        format!("{params}.method"),
+                        format!("bounds needs data.variables.{}.number.min and .max", column.name),
+                    );
+                }
+            }
+            Some(Table { scaled: Some(scale.method), ..input.clone() })
+        }
+        Component::Reader(_)
+        | Component::Statistics(_)
+        | Component::NnTrain(_)
+        | Component::Evaluation(_)
+        | Component::LocalBaseline(_) => None,
+    }
+}
+
+fn first_category(table: &Table) -> Option<&str> {
+    table.columns.iter().find(|c| matches!(c.kind, Kind::Category { .. })).map(|c| c.name.as_str())
+}
+
+fn expand(params: &str, one_hot: &OneHot, input: &Table, problems: &mut Problems) -> Table {
+    problems.require(!one_hot.columns.is_empty(), format!("{params}.columns"), "names no column");
+    let mut table = input.clone();
+    for (i, column) in one_hot.columns.iter().enumerate() {
+        let place = format!("{params}.columns.{i}");
+        if one_hot.columns[..i].contains(column) {
+            problems.add(place, format!("'{column}' stands twice"));
+            continue;
+        }
+        let Some(at) = table.columns.iter().position(|c| c.name == *column) else {
+            let known = hint(column, input.columns.iter().map(|c| c.name.as_str()));
+            problems.add(place, format!("no column '{column}' arrives here{known}"));
+            continue;
+        };
+        let Kind::Category { codes } = table.columns[at].kind.clone() else {
+            problems.add(place, format!("'{column}' has no codes; add data.variables.{column}.category.codes"));
+            continue;
+        };
+        let dropped = usize::from(one_hot.drop == DropLevel::First);
+        if codes.len() <= dropped {
+            problems.add(&place, format!("'{column}' has one code only, and drop: first leaves nothing of it"));
+        }
+        table.columns.remove(at);
+        let indicators = codes.iter().skip(dropped).map(|code| format!("{column}_{code}"));
+        table.columns.extend(indicators.map(|name| Column { name, kind: Kind::Number { bounded: true } }));
+        if table.columns.len() > limits::PLAN_COLUMNS {
+            problems.add(place, format!("gives more than the {} columns allowed", limits::PLAN_COLUMNS));
+            break;
+        }
+    }
+    let mut seen = BTreeSet::new();
+    for column in &table.columns {
+        if !seen.insert(&column.name) {
+            problems.add(format!("{params}.columns"), format!("gives the column '{}' twice", column.name));
+        }
+    }
+    table
+}
+
+/// What a task that ends in figures or a model needs of its tables.
+fn check_use(plan: &Plan, tables: &Tables<'_>, name: &str, task: &Task, problems: &mut Problems) {
+    match &task.component {
+        Component::NnTrain(_) | Component::LocalBaseline(_) | Component::Statistics(_) | Component::Evaluation(_) => {
+            let Some(port) = task.component.inputs().first() else { return };
+            if let Some(table) = input_table(plan, tables, task, port.name)
+                && let Some(category) = first_category(table)
+            {
+                problems.add(
+                    format!("tasks.{name}.inputs.{}", port.name),
+                    format!("'{category}' is a category; put a one_hot task before it"),
+                );
+            }
+        }
+        Component::Imputation(_) | Component::FeatureScale(_) => check_fitted(plan, tables, name, task, problems),
+        Component::DataSplit(split) => check_fold(plan, name, split, problems),
+        Component::Reader(_) | Component::OneHot(_) => {}
+    }
+    match &task.component {
+        Component::NnTrain(_) => same(plan, tables, name, task, ("validate", "train"), problems),
+        Component::LocalBaseline(_) => same(plan, tables, name, task, ("data", "train"), problems),
+        Component::Evaluation(_) => {
+            let trained = source(plan, task, "model").and_then(|model| plan.tasks.get(model.task));
+            let trained = trained.and_then(|trainer| input_table(plan, tables, trainer, "train"));
+            if let (Some(table), Some(trained)) = (input_table(plan, tables, task, "data"), trained) {
+                compare(format!("tasks.{name}.inputs.data"), table, trained, problems);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn same(
+    plan: &Plan,
+    tables: &Tables<'_>,
+    name: &str,
+    task: &Task,
+    (port, other): (&str, &str),
+    problems: &mut Problems,
+) {
+    if let (Some(table), Some(trained)) =
+        (input_table(plan, tables, task, port), input_table(plan, tables, task, other))
+    {
+        compare(format!("tasks.{name}.inputs.{port}"), table, trained, problems);
+    }
+}
+
+fn compare(place: String, table: &Table, trained: &Table, problems: &mut Problems) {
+    let names = |t: &Table| t.columns.iter().map(|c| c.name.clone()).collect::<Vec<_>>();
+    let (found, wanted) = (names(table), names(trained));
+    if found != wanted {
+        let differs = wanted.iter().find(|c| !found.contains(c)).or_else(|| found.iter().find(|c| !wanted.contains(c)));
+        let detail = differs.map_or_else(|| "their order".into(), |column| format!("for example '{column}'"));
+        problems.add(place, format!("has other features than the model is trained on ({detail})"));
+    } else if table.scaled != trained.scaled {
+        problems.add(place, "is not scaled as the rows that the model is trained on are");
+    }
+}
+
+fn check_fitted(plan: &Plan, tables: &Tables<'_>, name: &str, task: &Task, problems: &mut Problems) {
+    let Some(from) = source(plan, task, "fitted") else { return };
+    let Some(fitting) = plan.tasks.get(from.task) else { return };
+    if fitting.component.name() == task.component.name() && fitting.component != task.component {
+        problems.add(
+            format!("tasks.{name}.params"),
+            format!("differ from those of '{}', whose fit is used; leave them out", from.task),
+        );
+    }
+    let (table, fitted) = (input_table(plan, tables, task, "data"), input_table(plan, tables, fitting, "data"));
+    if let (Some(table), Some(fitted)) = (table, fitted)
+        && table.columns != fitted.columns
+    {
+        problems.add(
+            format!("tasks.{name}.inputs.fitted"),
+            format!("'{}' was fitted on other columns than those that arrive here", from.task),
+        );
+    }
+}
+
+fn check_fold(plan: &Plan, name: &str, split: &DataSplit, problems: &mut Problems) {
+    let params = format!("tasks.{name}.params");
+    match (&split.by_column, split.test_fraction) {
+        (Some(_), Some(_)) => problems.add(params, "has by_column and test_fraction; only one of them can be"),
+        (None, None) => problems.add(params, "needs by_column or test_fraction"),
+        (None, Some(fraction)) => problems.require(
+            fraction > 0.0 && fraction < 1.0,
+            format!("{params}.test_fraction"),
+            format!("is {fraction}; it must lie between 0 and 1, without them"),
+        ),
+        (Some(column), None) => {
+            let place = format!("{params}.by_column");
+            if let Err(reason) = text::check_name(column) {
+                problems.add(&place, format!("the column's name {reason}"));
+            }
+            for (used, what) in [(&plan.data.subject, "the subject"), (&plan.data.label.column, "the label")] {
+                problems.require(column != used, &place, format!("'{column}' is {what}"));
+            }
+            let feature = plan.data.columns.contains(column);
+            problems.require(!feature, &place, format!("'{column}' is a feature; a split must not be"));
+            if let Some(Variable::Category { codes }) = plan.data.variables.get(column) {
+                let both = ["train", "test"].iter().all(|value| codes.iter().any(|code| code == value));
+                problems.require(both, &place, format!("the codes of '{column}' are not 'train' and 'test'"));
+            }
+        }
+    }
+}

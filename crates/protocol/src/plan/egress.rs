@@ -1,0 +1,194 @@
+//! What leaves a site when a plan runs: every tensor and every figure, by name, size and number of times.
+
+use std::collections::BTreeSet;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::columns::features;
+use super::graph::order;
+use super::model::{TensorShape, tensors};
+use super::{Component, NnTrain, Plan};
+use crate::message::FigureSet;
+use crate::policy::EgressKind;
+use crate::text;
+
+/// Something that leaves the site when the plan runs, as the reviewer sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Egress {
+    /// Task that sends it.
+    pub task: String,
+    /// Its kind, which the policy allows or not.
+    pub kind: EgressKind,
+    /// Its name, such as `0.weight` or `confusion`.
+    pub name: String,
+    /// Shape of a tensor, or the number of figures.
+    pub shape: Vec<u64>,
+    /// Bytes each time (of figures: at most).
+    pub bytes: u64,
+    /// How many times in one run.
+    pub times: u32,
+    /// To whom.
+    pub to: String,
+}
+
+/// One figure of a report: a name and the number of values under it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Figure {
+    /// Name, such as `confusion`.
+    pub name: &'static str,
+    /// Number of values.
+    pub values: u64,
+    /// Kind for the policy.
+    pub kind: EgressKind,
+}
+
+/// Names of the figures. Each is a list of sums over the site's rows, so that those of several sites can be added.
+pub mod figure {
+    /// Rows, one value. In `nn_train`, the weight of the site's update.
+    pub const N: &str = "n";
+    /// Rows predicted rightly at the plan's threshold, one value.
+    pub const CORRECT: &str = "correct";
+    /// Sum of the loss over the rows, one value.
+    pub const LOSS_SUM: &str = "loss_sum";
+    /// Sum of (score − label)² over the rows, one value.
+    pub const BRIER_SUM: &str = "brier_sum";
+    /// True positives, false positives, true negatives, false negatives at the plan's threshold.
+    pub const CONFUSION: &str = "confusion";
+    /// Positive rows by score: [`SCORE_BINS`](super::SCORE_BINS) bins of equal width over 0 to 1, the last one closed.
+    /// ROC curve and AUC of many sites come from the sums of these and the next.
+    pub const SCORES_POSITIVE: &str = "scores_positive";
+    /// Negative rows by score, in the same bins.
+    pub const SCORES_NEGATIVE: &str = "scores_negative";
+    /// For each bin of the calibration curve: rows.
+    pub const CALIBRATION_ROWS: &str = "calibration_rows";
+    /// For each bin of the calibration curve: sum of the scores.
+    pub const CALIBRATION_SCORES: &str = "calibration_scores";
+    /// For each bin of the calibration curve: positive rows.
+    pub const CALIBRATION_POSITIVES: &str = "calibration_positives";
+    /// For each feature: rows in which it is not missing.
+    pub const PRESENT: &str = "present";
+    /// For each feature: sum of its values.
+    pub const SUM: &str = "sum";
+    /// For each feature: sum of the squares of its values.
+    pub const SUM_OF_SQUARES: &str = "sum_of_squares";
+}
+
+/// Bins of the score histograms.
+pub const SCORE_BINS: u64 = 256;
+/// Bytes of the row weight at the head of an update.
+pub const ROW_WEIGHT_BYTES: u64 = 8;
+/// Most bytes of one figure in canonical CBOR: one for the type, eight for the number.
+const FIGURE_BYTES: u64 = 9;
+/// Who receives what leaves.
+const RECEIVER: &str = "coordinator";
+
+/// Figures that a task reports, in order; empty for one that reports none, as `nn_train`, whose tensors leave instead.
+pub fn figures(plan: &Plan, task: &str) -> Vec<Figure> {
+    let Some(found) = plan.tasks.get(task) else { return Vec::new() };
+    match &found.component {
+        Component::Evaluation(evaluation) => {
+            let bins = u64::from(evaluation.calibration_bins);
+            let calibration =
+                [figure::CALIBRATION_ROWS, figure::CALIBRATION_SCORES, figure::CALIBRATION_POSITIVES];
+            let mut list = quality();
+            list.extend(calibration.map(|name| Figure { name, values: bins, kind: EgressKind::Metrics }));
+            list
+        }
+        Component::LocalBaseline(_) => quality(),
+        Component::Statistics(_) => {
+            let width = features(plan, task).len() as u64;
+            let of = |name| Figure { name, values: width, kind: EgressKind::Metrics };
+            vec![
+                Figure { name: figure::N, values: 1, kind: EgressKind::N },
+                of(figure::PRESENT),
+                of(figure::SUM),
+                of(figure::SUM_OF_SQUARES),
+            ]
+        }
+        Component::Reader(_)
+        | Component::Imputation(_)
+        | Component::OneHot(_)
+        | Component::DataSplit(_)
+        | Component::FeatureScale(_)
+        | Component::NnTrain(_) => Vec::new(),
+    }
+}
+
+/// How good a model is on a table.
+fn quality() -> Vec<Figure> {
+    let metrics = |name, values| Figure { name, values, kind: EgressKind::Metrics };
+    vec![
+        Figure { name: figure::N, values: 1, kind: EgressKind::N },
+        metrics(figure::CORRECT, 1),
+        Figure { name: figure::LOSS_SUM, values: 1, kind: EgressKind::Loss },
+        metrics(figure::BRIER_SUM, 1),
+        metrics(figure::CONFUSION, 4),
+        metrics(figure::SCORES_POSITIVE, SCORE_BINS),
+        metrics(figure::SCORES_NEGATIVE, SCORE_BINS),
+    ]
+}
+
+/// Whether a report holds exactly the figures that were announced: each one there with so many finite values or
+/// withheld with a reason, and nothing else.
+///
+/// # Errors
+/// What is wrong, in words.
+pub fn check_figures(announced: &[Figure], set: &FigureSet) -> Result<(), String> {
+    let names: BTreeSet<&str> = announced.iter().map(|f| f.name).collect();
+    if let Some(extra) = set.sums.keys().chain(set.withheld.keys()).find(|name| !names.contains(name.as_str())) {
+        return Err(format!("'{}' was not announced", text::shown(extra, 60)));
+    }
+    for figure in announced {
+        match (set.sums.get(figure.name), set.withheld.get(figure.name)) {
+            (None, None) => return Err(format!("'{}' is missing", figure.name)),
+            (Some(_), Some(_)) => return Err(format!("'{}' is there and withheld at once", figure.name)),
+            (Some(values), None) if values.len() as u64 != figure.values => {
+                return Err(format!("'{}' has {} values instead of {}", figure.name, values.len(), figure.values));
+            }
+            (Some(values), None) if !values.iter().all(|v| v.is_finite()) => {
+                return Err(format!("'{}' holds NaN or infinity", figure.name));
+            }
+            (None, Some(reason)) => text::check_text(reason)
+                .map_err(|wrong| format!("the reason why '{}' is withheld {wrong}", figure.name))?,
+            (Some(_), None) => {}
+        }
+    }
+    Ok(())
+}
+
+/// What leaves a site in one run, item by item, in the order in which the tasks run.
+pub fn egress(plan: &Plan) -> Vec<Egress> {
+    order(plan).into_iter().flat_map(|name| task_egress(plan, name)).collect()
+}
+
+fn task_egress(plan: &Plan, name: &str) -> Vec<Egress> {
+    let times = plan.tasks[name].component.rounds();
+    let item = |kind, what: &str, shape: Vec<u64>, bytes| Egress {
+        task: name.to_owned(),
+        kind,
+        name: what.to_owned(),
+        shape,
+        bytes,
+        times,
+        to: RECEIVER.to_owned(),
+    };
+    if let Component::NnTrain(train) = &plan.tasks[name].component {
+        let entry_bytes = u64::from(train.quantise.bits).div_ceil(8);
+        let weight = item(EgressKind::N, figure::N, vec![1], ROW_WEIGHT_BYTES);
+        let update = task_tensors(plan, name, train).into_iter().map(|tensor| {
+            let bytes = tensor.len().saturating_mul(entry_bytes);
+            item(EgressKind::Update, &tensor.name, tensor.shape, bytes)
+        });
+        return std::iter::once(weight).chain(update).collect();
+    }
+    figures(plan, name)
+        .into_iter()
+        .map(|f| item(f.kind, f.name, vec![f.values], f.values.saturating_mul(FIGURE_BYTES)))
+        .collect()
+}
+
+fn task_tensors(plan: &Plan, name: &str, train: &NnTrain) -> Vec<TensorShape> {
+    tensors(&train.model, features(plan, name).len() as u64)
+}

@@ -1,0 +1,272 @@
+//! The plan as a graph: ports and their types, references, order, cycles.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::problem::{Problems, hint, list};
+use super::{Component, Plan, Task};
+
+/// Type of a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PortType {
+    /// Rows at the site.
+    Table,
+    /// What a component learned from rows, at the site; fits only the same kind of component.
+    Fitted,
+    /// A model.
+    Model,
+    /// Figures of an evaluation.
+    Metrics,
+    /// Figures of the data.
+    Statistics,
+}
+
+impl PortType {
+    fn words(self) -> &'static str {
+        match self {
+            Self::Table => "a table",
+            Self::Fitted => "something fitted",
+            Self::Model => "a model",
+            Self::Metrics => "metrics",
+            Self::Statistics => "statistics",
+        }
+    }
+}
+
+/// An input port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Input {
+    /// Name.
+    pub name: &'static str,
+    /// Type.
+    pub of: PortType,
+    /// Whether it must be connected.
+    pub required: bool,
+}
+
+const fn needs(name: &'static str, of: PortType) -> Input {
+    Input { name, of, required: true }
+}
+
+const fn may(name: &'static str, of: PortType) -> Input {
+    Input { name, of, required: false }
+}
+
+impl Component {
+    /// Input ports, the one that decides the features first.
+    pub fn inputs(&self) -> &'static [Input] {
+        inputs_of(self.name())
+    }
+
+    /// Output ports.
+    pub fn outputs(&self) -> &'static [(&'static str, PortType)] {
+        use PortType::{Fitted, Metrics, Model, Statistics, Table};
+        match self {
+            Self::Reader(_) | Self::OneHot(_) => &[("data", Table)],
+            Self::Imputation(_) | Self::FeatureScale(_) => &[("data", Table), ("fitted", Fitted)],
+            Self::DataSplit(_) => &[("train", Table), ("test", Table)],
+            Self::Statistics(_) => &[("statistics", Statistics)],
+            Self::NnTrain(_) => &[("model", Model)],
+            Self::Evaluation(_) | Self::LocalBaseline(_) => &[("metrics", Metrics)],
+        }
+    }
+
+    /// Output that is meant when a reference names only the task: the only one, or `data`.
+    fn default_output(&self) -> Option<&'static str> {
+        match self.outputs() {
+            [(only, _)] => Some(only),
+            many => many.iter().map(|(name, _)| *name).find(|name| *name == "data"),
+        }
+    }
+}
+
+/// Input ports of the component with this name.
+pub(super) fn inputs_of(component: &str) -> &'static [Input] {
+    use PortType::{Fitted, Model, Table};
+    const DATA: &[Input] = &[needs("data", Table)];
+    const FIT: &[Input] = &[needs("data", Table), may("fitted", Fitted)];
+    const TRAIN: &[Input] = &[needs("train", Table), may("validate", Table)];
+    const EVALUATE: &[Input] = &[needs("data", Table), needs("model", Model)];
+    const BASELINE: &[Input] = &[needs("train", Table), needs("data", Table)];
+    match component {
+        "one_hot" | "data_split" | "statistics" => DATA,
+        "imputation" | "feature_scale" => FIT,
+        "nn_train" => TRAIN,
+        "evaluation" => EVALUATE,
+        "local_baseline" => BASELINE,
+        _ => &[],
+    }
+}
+
+/// Where an input comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Source<'a> {
+    /// Task.
+    pub task: &'a str,
+    /// Its output port.
+    pub output: &'a str,
+}
+
+/// Where an input port of a task is connected to; `None` if it is not, or to nothing that exists.
+pub fn source<'a>(plan: &'a Plan, task: &Task, port: &str) -> Option<Source<'a>> {
+    resolve(plan, task.inputs.get(port)?).ok()
+}
+
+/// Tasks whose outputs this task reads, each once, in order of their names.
+pub fn predecessors<'a>(plan: &'a Plan, task: &str) -> Vec<&'a str> {
+    let Some(task) = plan.tasks.get(task) else { return Vec::new() };
+    let found: BTreeSet<&str> =
+        task.inputs.values().filter_map(|reference| resolve(plan, reference).ok()).map(|s| s.task).collect();
+    found.into_iter().collect()
+}
+
+/// Tasks in an order in which each comes after what it reads; among equals by name. Tasks on a cycle, and those behind
+/// one, are not in it.
+pub fn order(plan: &Plan) -> Vec<&str> {
+    let mut waiting: BTreeMap<&str, BTreeSet<&str>> =
+        plan.tasks.keys().map(|name| (name.as_str(), predecessors(plan, name).into_iter().collect())).collect();
+    let mut sorted = Vec::with_capacity(waiting.len());
+    while let Some(ready) = waiting.iter().find(|(_, before)| before.is_empty()).map(|(name, _)| *name) {
+        waiting.remove(ready);
+        for before in waiting.values_mut() {
+            before.remove(ready);
+        }
+        sorted.push(ready);
+    }
+    sorted
+}
+
+/// Every task that this one depends on, directly or not.
+pub fn ancestors<'a>(plan: &'a Plan, task: &str) -> BTreeSet<&'a str> {
+    let mut found = BTreeSet::new();
+    let mut next = predecessors(plan, task);
+    while let Some(name) = next.pop() {
+        if found.insert(name) {
+            next.extend(predecessors(plan, name));
+        }
+    }
+    found
+}
+
+/// Resolves `task` or `task.output`.
+fn resolve<'a>(plan: &'a Plan, reference: &str) -> Result<Source<'a>, String> {
+    let (task, output) = match reference.split_once('.') {
+        Some((task, output)) => (task, Some(output)),
+        None => (reference, None),
+    };
+    let Some((name, found)) = plan.tasks.get_key_value(task) else {
+        return Err(format!("no task '{task}'{}", hint(task, plan.tasks.keys().map(String::as_str))));
+    };
+    let outputs = found.component.outputs();
+    let names = || outputs.iter().map(|(name, _)| *name);
+    let output = match output {
+        None => found.component.default_output().ok_or_else(|| {
+            let all: Vec<String> = names().map(|o| format!("{name}.{o}")).collect();
+            let all: Vec<&str> = all.iter().map(String::as_str).collect();
+            format!("task '{name}' has several outputs; name one of {}", list(&all))
+        })?,
+        Some(output) => names()
+            .find(|name| *name == output)
+            .ok_or_else(|| format!("task '{name}' has no output '{output}'{}", hint(output, names())))?,
+    };
+    Ok(Source { task: name, output })
+}
+
+/// Checks references, ports, their types, cycles, and that everything leads to a result.
+pub(super) fn check(plan: &Plan, problems: &mut Problems) {
+    for (name, task) in &plan.tasks {
+        check_task(plan, name, task, problems);
+    }
+    if let Some(cycle) = cycle(plan) {
+        let path: Vec<&str> = cycle.iter().copied().chain(cycle.first().copied()).collect();
+        problems.add(format!("tasks.{}.inputs", cycle[0]), format!("the tasks form a cycle: {}", path.join(" → ")));
+        return;
+    }
+    check_results(plan, problems);
+}
+
+fn check_task(plan: &Plan, name: &str, task: &Task, problems: &mut Problems) {
+    let (ports, component) = (task.component.inputs(), task.component.name());
+    for (port, reference) in &task.inputs {
+        let place = format!("tasks.{name}.inputs.{port}");
+        let Some(input) = ports.iter().find(|p| p.name == port) else {
+            let known = hint(port, ports.iter().map(|p| p.name));
+            problems.add(place, format!("{component} has no input '{port}'{known}"));
+            continue;
+        };
+        match resolve(plan, reference) {
+            Err(reason) => problems.add(place, reason),
+            Ok(source) => check_type(plan, task, *input, source, place, problems),
+        }
+    }
+    for port in ports.iter().filter(|p| p.required && !task.inputs.contains_key(p.name)) {
+        problems.add(
+            format!("tasks.{name}.inputs"),
+            format!("{component} needs the input '{}', {}", port.name, port.of.words()),
+        );
+    }
+}
+
+fn check_type(plan: &Plan, task: &Task, input: Input, source: Source<'_>, place: String, problems: &mut Problems) {
+    let from = &plan.tasks[source.task];
+    let Some((_, of)) = from.component.outputs().iter().find(|(name, _)| *name == source.output) else { return };
+    if *of != input.of {
+        let found = format!("'{}.{}' is {}", source.task, source.output, of.words());
+        problems.add(place, format!("needs {}, but {found}", input.of.words()));
+    } else if *of == PortType::Fitted && from.component.name() != task.component.name() {
+        problems.add(
+            place,
+            format!("needs what a {} fitted, but '{}' is a {}", task.component.name(), source.task, from.component.name()),
+        );
+    }
+}
+
+/// The first cycle, from its alphabetically first task, in the direction in which data flow.
+fn cycle(plan: &Plan) -> Option<Vec<&str>> {
+    let sorted: BTreeSet<&str> = order(plan).into_iter().collect();
+    let mut at = plan.tasks.keys().map(String::as_str).find(|name| !sorted.contains(name))?;
+    let mut walked: Vec<&str> = Vec::new();
+    // Every task that was not sorted has a predecessor that was not sorted; walking back must meet itself.
+    while !walked.contains(&at) {
+        walked.push(at);
+        at = predecessors(plan, at).into_iter().find(|name| !sorted.contains(name))?;
+    }
+    let start = walked.iter().position(|name| *name == at)?;
+    let mut ring: Vec<&str> = walked[start..].iter().rev().copied().collect();
+    let first = ring.iter().enumerate().min_by_key(|(_, name)| **name).map_or(0, |(i, _)| i);
+    ring.rotate_left(first);
+    Some(ring)
+}
+
+/// One reader, at least one result, nothing idle, nothing twice.
+fn check_results(plan: &Plan, problems: &mut Problems) {
+    let readers: Vec<&str> = named(plan, |t| matches!(t.component, Component::Reader(_)));
+    match readers.as_slice() {
+        [] => problems.add("tasks", "no task reads data; add one with the component 'reader'"),
+        [_] => {}
+        [first, rest @ ..] => {
+            for extra in rest {
+                problems.add(format!("tasks.{extra}"), format!("reads the same rows as '{first}'; use that one"));
+            }
+        }
+    }
+    let results = named(plan, |t| t.component.rounds() > 0);
+    if results.is_empty() {
+        problems.add("tasks", "no task has a result; add one such as nn_train, evaluation or statistics");
+        return;
+    }
+    let used: BTreeSet<&str> = results.iter().flat_map(|name| ancestors(plan, name)).collect();
+    for (name, task) in &plan.tasks {
+        if task.component.rounds() == 0 && !used.contains(name.as_str()) {
+            problems.add(format!("tasks.{name}"), "nothing that leads to a result reads its outputs; remove it");
+        }
+    }
+    for (i, name) in results.iter().enumerate() {
+        if let Some(same) = results[..i].iter().find(|other| plan.tasks[**other] == plan.tasks[*name]) {
+            problems.add(format!("tasks.{name}"), format!("does the same as '{same}', and would let it leave twice"));
+        }
+    }
+}
+
+fn named(plan: &Plan, of: impl Fn(&Task) -> bool) -> Vec<&str> {
+    plan.tasks.iter().filter(|(_, task)| of(task)).map(|(name, _)| name.as_str()).collect()
+}

@@ -1,0 +1,212 @@
+//! Reads a plan as a person wrote it: YAML or JSON, defaults left out, mistakes in it.
+//!
+//! The text becomes a tree without duplicate keys first, then each part of it the typed plan, so that every mistake is
+//! found and named by its place, not only the first.
+
+use std::collections::BTreeMap;
+
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use super::problem::{PlanError, Problems, hint, list};
+use super::task::{COMPONENTS, component};
+use super::tree;
+use super::typed::typed;
+use super::{Component, DataNeeds, Label, Parties, Plan, PlanSchema, Task, Variable, check};
+use crate::limits;
+
+/// Reads a plan from YAML or JSON, fills in the defaults and checks it.
+///
+/// # Errors
+/// [`PlanError`] lists everything that is wrong, each with its place.
+pub fn read(text: &str) -> Result<Plan, PlanError> {
+    let mut problems = Problems::default();
+    let plan = read_unchecked(text, &mut problems);
+    problems.into_result()?;
+    // Unwrap safety: a part that could not be read left a problem behind.
+    let plan = plan.ok_or_else(|| PlanError { problems: Vec::new() })?;
+    check(&plan)?;
+    Ok(plan)
+}
+
+fn read_unchecked(text: &str, problems: &mut Problems) -> Option<Plan> {
+    if text.len() > limits::PLAN_FILE_BYTES {
+        problems.add("", format!("the plan has {} bytes, more than the {} allowed", text.len(), limits::PLAN_FILE_BYTES));
+        return None;
+    }
+    let root = match tree::read(text) {
+        Ok(Value::Object(root)) => root,
+        Ok(_) => {
+            problems.add("", "a plan is a mapping that begins with 'schema: hospes/plan/v1'");
+            return None;
+        }
+        Err(reason) => {
+            problems.add("", reason);
+            return None;
+        }
+    };
+    let mut root = Fields::new("", root, &["schema", "name", "parties", "data", "seed", "tasks"], problems);
+    let schema = root.required::<PlanSchema>("schema", problems);
+    let name = root.required::<String>("name", problems);
+    let parties = root.optional::<Parties>("parties", problems);
+    let seed = root.optional::<u64>("seed", problems);
+    let data = root.mapping("data", problems).and_then(|data| read_data(data, problems));
+    let tasks = root.mapping("tasks", problems).map(|tasks| read_tasks(tasks, problems));
+    Some(Plan {
+        schema: schema?,
+        name: name?,
+        parties: parties.unwrap_or_default(),
+        data: data?,
+        seed: seed.unwrap_or_default(),
+        tasks: tasks?,
+    })
+}
+
+fn read_data(data: Map<String, Value>, problems: &mut Problems) -> Option<DataNeeds> {
+    let mut data = Fields::new("data", data, &["subject", "label", "columns", "variables"], problems);
+    let subject = data.required::<String>("subject", problems);
+    let label = data.required::<Label>("label", problems);
+    let columns = data.required::<Vec<String>>("columns", problems);
+    let mut variables = BTreeMap::new();
+    if let Some(described) = data.optional_mapping("variables", problems) {
+        for (name, mut variable) in described {
+            codes_as_text(&mut variable);
+            if let Some(variable) = typed::<Variable>(&format!("data.variables.{name}"), variable, problems) {
+                variables.insert(name, variable);
+            }
+        }
+    }
+    Some(DataNeeds { subject: subject?, label: label?, columns: columns?, variables })
+}
+
+/// Codes are text, but nobody puts 1, 2, 3 into quotes.
+fn codes_as_text(variable: &mut Value) {
+    let Some(Value::Array(codes)) = variable.pointer_mut("/category/codes") else { return };
+    for code in codes {
+        if let Value::Number(number) = code {
+            *code = Value::String(super::label::code(&number.to_string()).to_owned());
+        }
+    }
+}
+
+fn read_tasks(tasks: Map<String, Value>, problems: &mut Problems) -> BTreeMap<String, Task> {
+    let mut read = BTreeMap::new();
+    // Tasks that use the fit of another and say nothing about how: they take over its parameters.
+    let mut followers = Vec::new();
+    for (name, task) in tasks {
+        let place = format!("tasks.{name}");
+        let Value::Object(task) = task else {
+            problems.add(place, "must be a mapping, such as { component: reader }");
+            continue;
+        };
+        let follows = task.get("params").is_none() && task.get("inputs").is_some_and(|i| i.get("fitted").is_some());
+        if let Some(task) = read_task(&place, task, problems) {
+            if follows {
+                followers.push(name.clone());
+            }
+            read.insert(name, task);
+        }
+    }
+    for name in followers {
+        take_over(&mut read, &name);
+    }
+    read
+}
+
+fn read_task(place: &str, task: Map<String, Value>, problems: &mut Problems) -> Option<Task> {
+    let mut task = Fields::new(place, task, &["component", "inputs", "params"], problems);
+    let kind = task.required::<String>("component", problems);
+    let inputs = task.optional::<BTreeMap<String, String>>("inputs", problems);
+    let params = task.optional_mapping("params", problems).unwrap_or_default();
+    let kind = kind?;
+    if !COMPONENTS.contains(&kind.as_str()) {
+        let known = hint(&kind, COMPONENTS.iter().copied());
+        problems.add(format!("{place}.component"), format!("no component '{kind}'{known}"));
+        return None;
+    }
+    let component = component(&kind, &format!("{place}.params"), Value::Object(params), problems)?;
+    Some(Task { component, inputs: inputs.unwrap_or_default() })
+}
+
+fn take_over(tasks: &mut BTreeMap<String, Task>, name: &str) {
+    let Some(from) = tasks.get(name).and_then(|task| task.inputs.get("fitted")) else { return };
+    let from = from.split('.').next().unwrap_or_default();
+    let Some(fitting) = tasks.get(from).map(|task| task.component.clone()) else { return };
+    if let Some(task) = tasks.get_mut(name)
+        && matches!(
+            (&task.component, &fitting),
+            (Component::FeatureScale(_), Component::FeatureScale(_)) | (Component::Imputation(_), Component::Imputation(_))
+        )
+    {
+        task.component = fitting;
+    }
+}
+
+/// The fields of one mapping, taken out one by one.
+struct Fields {
+    place: String,
+    fields: Map<String, Value>,
+}
+
+impl Fields {
+    /// Takes a mapping and notes every field that is not among the known ones.
+    fn new(place: &str, fields: Map<String, Value>, known: &[&str], problems: &mut Problems) -> Self {
+        let this = Self { place: place.to_owned(), fields };
+        for field in this.fields.keys().filter(|field| !known.contains(&field.as_str())) {
+            let mut suggestion = hint(field, known.iter().copied());
+            if suggestion.is_empty() {
+                suggestion = format!("; there is {}", list(known));
+            }
+            problems.add(this.at(field), format!("no field '{field}'{suggestion}"));
+        }
+        this
+    }
+
+    fn at(&self, field: &str) -> String {
+        if self.place.is_empty() { field.to_owned() } else { format!("{}.{field}", self.place) }
+    }
+
+    /// Takes a field; `null` counts as left out.
+    fn take(&mut self, field: &str) -> Option<Value> {
+        self.fields.remove(field).filter(|value| !value.is_null())
+    }
+
+    fn optional<T: DeserializeOwned>(&mut self, field: &str, problems: &mut Problems) -> Option<T> {
+        let value = self.take(field)?;
+        typed(&self.at(field), value, problems)
+    }
+
+    fn required<T: DeserializeOwned>(&mut self, field: &str, problems: &mut Problems) -> Option<T> {
+        match self.take(field) {
+            Some(value) => typed(&self.at(field), value, problems),
+            None => {
+                problems.add(self.at(field), "is missing");
+                None
+            }
+        }
+    }
+
+    fn optional_mapping(&mut self, field: &str, problems: &mut Problems) -> Option<Map<String, Value>> {
+        match self.take(field)? {
+            Value::Object(map) => Some(map),
+            _ => {
+                problems.add(self.at(field), "must be a mapping of names");
+                None
+            }
+        }
+    }
+
+    fn mapping(&mut self, field: &str, problems: &mut Problems) -> Option<Map<String, Value>> {
+        if !self.fields.contains_key(field) {
+            problems.add(self.at(field), "is missing");
+            return None;
+        }
+        match self.fields.remove(field) {
+            Some(Value::Object(map)) => Some(map),
+            _ => {
+                problems.add(self.at(field), "must be a mapping of names");
+                None
+            }
+        }
+    }
+}

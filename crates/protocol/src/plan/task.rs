@@ -1,0 +1,111 @@
+//! A task: a component with its parameters, and where its inputs come from.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::Component;
+use super::problem::Problems;
+use super::typed::typed;
+
+/// One node of the graph: a component with its parameters, and where its inputs come from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "RawTask", into = "RawTask")]
+pub struct Task {
+    /// What runs.
+    pub component: Component,
+    /// Input port → `task` or `task.output`.
+    pub inputs: BTreeMap<String, String>,
+}
+
+/// A task as it is written: `{ component: name, inputs: {…}, params: {…} }`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawTask {
+    component: String,
+    #[serde(default)]
+    inputs: BTreeMap<String, String>,
+    #[serde(default)]
+    params: serde_json::Map<String, serde_json::Value>,
+}
+
+impl Component {
+    /// Name as written in a plan.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Reader(_) => "reader",
+            Self::Imputation(_) => "imputation",
+            Self::OneHot(_) => "one_hot",
+            Self::DataSplit(_) => "data_split",
+            Self::FeatureScale(_) => "feature_scale",
+            Self::Statistics(_) => "statistics",
+            Self::NnTrain(_) => "nn_train",
+            Self::Evaluation(_) => "evaluation",
+            Self::LocalBaseline(_) => "local_baseline",
+        }
+    }
+
+    /// Rounds that this component takes over the network; 0 for one that stays at the site.
+    pub fn rounds(&self) -> u32 {
+        match self {
+            Self::NnTrain(train) => train.rounds,
+            Self::Statistics(_) | Self::Evaluation(_) | Self::LocalBaseline(_) => 1,
+            Self::Reader(_) | Self::Imputation(_) | Self::OneHot(_) | Self::DataSplit(_) | Self::FeatureScale(_) => 0,
+        }
+    }
+}
+
+impl TryFrom<RawTask> for Task {
+    type Error = String;
+    fn try_from(raw: RawTask) -> Result<Self, String> {
+        let component = serde_json::json!({ "component": raw.component, "params": raw.params });
+        let component = serde_json::from_value(component).map_err(|e| e.to_string())?;
+        Ok(Self { component, inputs: raw.inputs })
+    }
+}
+
+impl From<Task> for RawTask {
+    fn from(task: Task) -> Self {
+        let name = task.component.name().to_owned();
+        let params = serde_json::to_value(&task.component)
+            .ok()
+            .and_then(|mut v| v.get_mut("params").map(serde_json::Value::take))
+            .and_then(|v| match v {
+                serde_json::Value::Object(map) => Some(map),
+                _ => None,
+            })
+            .unwrap_or_default();
+        Self { component: name, inputs: task.inputs, params }
+    }
+}
+
+/// Names of all components.
+pub(super) const COMPONENTS: [&str; 9] = [
+    "reader",
+    "imputation",
+    "one_hot",
+    "data_split",
+    "feature_scale",
+    "statistics",
+    "nn_train",
+    "evaluation",
+    "local_baseline",
+];
+
+/// Reads the parameters of the component with this name.
+pub(super) fn component(name: &str, place: &str, params: Value, problems: &mut Problems) -> Option<Component> {
+    Some(match name {
+        "reader" => Component::Reader(typed(place, params, problems)?),
+        "imputation" => Component::Imputation(typed(place, params, problems)?),
+        "one_hot" => Component::OneHot(typed(place, params, problems)?),
+        "data_split" => Component::DataSplit(typed(place, params, problems)?),
+        "feature_scale" => Component::FeatureScale(typed(place, params, problems)?),
+        "statistics" => Component::Statistics(typed(place, params, problems)?),
+        "nn_train" => Component::NnTrain(typed(place, params, problems)?),
+        "evaluation" => Component::Evaluation(typed(place, params, problems)?),
+        "local_baseline" => Component::LocalBaseline(typed(place, params, problems)?),
+        _ => return None,
+    })
+}

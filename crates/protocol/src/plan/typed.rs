@@ -1,0 +1,171 @@
+//! From a tree to a typed part of the plan, with mistakes in words and by place.
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use serde_path_to_error::{Path, Segment};
+
+use super::problem::{Problems, hint};
+use crate::text;
+
+/// Mistakes that are looked for in one part before it is left at that.
+const TRIES: usize = 32;
+
+/// Reads one part of the plan. A mistake is noted and taken out, so that the next shows too.
+pub(super) fn typed<T: DeserializeOwned>(place: &str, value: Value, problems: &mut Problems) -> Option<T> {
+    let mut rest = value;
+    let mut mended = false;
+    for _ in 0..TRIES {
+        let error = match serde_path_to_error::deserialize::<_, T>(rest.clone()) {
+            Ok(read) => return (!mended).then_some(read),
+            Err(error) => error,
+        };
+        let keys = keys(error.path());
+        let message = error.inner().to_string();
+        let mistake = Mistake::of(&message);
+        if mended && matches!(mistake, Mistake::MissingField(_)) {
+            return None; // The field that is missing now is perhaps the one that was taken out.
+        }
+        let at = std::iter::once(place).chain(keys.iter().map(String::as_str)).collect::<Vec<_>>().join(".");
+        let (at, reason) = mistake.words(at, &keys, find(&rest, &keys));
+        problems.add(at, reason);
+        mended = true;
+        if !take_out(&mut rest, &keys, &mistake) {
+            return None;
+        }
+    }
+    None
+}
+
+fn keys(path: &Path) -> Vec<String> {
+    path.iter()
+        .filter_map(|segment| match segment {
+            Segment::Seq { index } => Some(index.to_string()),
+            Segment::Map { key } => Some(key.clone()),
+            Segment::Enum { variant } => Some(variant.clone()),
+            Segment::Unknown => None,
+        })
+        .collect()
+}
+
+fn find<'v>(value: &'v Value, keys: &[String]) -> Option<&'v Value> {
+    keys.iter().try_fold(value, |value, key| match value {
+        Value::Object(map) => map.get(key),
+        Value::Array(list) => list.get(key.parse::<usize>().ok()?),
+        _ => None,
+    })
+}
+
+/// Takes the mistake out of the tree; `false` if that cannot be done.
+fn take_out(value: &mut Value, keys: &[String], mistake: &Mistake<'_>) -> bool {
+    let mut keys = keys.to_vec();
+    if let Mistake::UnknownField { field, .. } = mistake
+        && keys.last().is_none_or(|last| last != field)
+    {
+        keys.push((*field).to_owned());
+    }
+    let Some((last, parents)) = keys.split_last() else { return false };
+    let mut at = value;
+    for key in parents {
+        let below = match at {
+            Value::Object(map) => map.get_mut(key),
+            Value::Array(list) => key.parse::<usize>().ok().and_then(|i| list.get_mut(i)),
+            _ => None,
+        };
+        let Some(below) = below else { return false };
+        at = below;
+    }
+    match at {
+        Value::Object(map) => map.shift_remove(last).is_some(),
+        Value::Array(list) => match last.parse::<usize>() {
+            Ok(i) if i < list.len() => {
+                list.remove(i);
+                // What stood behind it would now be named by a wrong number.
+                false
+            }
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
+/// A mistake as serde says it.
+enum Mistake<'m> {
+    UnknownField { field: &'m str, known: Vec<&'m str> },
+    UnknownVariant { variant: &'m str, known: Vec<&'m str> },
+    MissingField(&'m str),
+    Kind { found: &'m str, expected: &'m str },
+    Other(&'m str),
+}
+
+impl<'m> Mistake<'m> {
+    fn of(message: &'m str) -> Self {
+        let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
+        let known = || quoted.iter().skip(1).copied().collect();
+        match quoted.first() {
+            Some(field) if message.starts_with("unknown field") => Self::UnknownField { field, known: known() },
+            Some(variant) if message.starts_with("unknown variant") => {
+                Self::UnknownVariant { variant, known: known() }
+            }
+            Some(field) if message.starts_with("missing field") => Self::MissingField(field),
+            _ => message
+                .strip_prefix("invalid type: ")
+                .or_else(|| message.strip_prefix("invalid value: "))
+                .and_then(|rest| rest.rsplit_once(", expected "))
+                .map_or(Self::Other(message), |(found, expected)| Self::Kind { found, expected }),
+        }
+    }
+
+    /// Place and reason in words.
+    fn words(&self, at: String, keys: &[String], value: Option<&Value>) -> (String, String) {
+        match self {
+            Self::UnknownField { field, known } => {
+                let at = if keys.last().is_some_and(|last| last == field) { at } else { format!("{at}.{field}") };
+                let nothing = if known.is_empty() { "; it has no fields" } else { "" };
+                (at, format!("no field '{field}'{}{nothing}", hint(field, known.iter().copied())))
+            }
+            Self::UnknownVariant { variant, known } => {
+                (at, format!("no {} '{variant}'{}", noun(keys, variant), hint(variant, known.iter().copied())))
+            }
+            Self::MissingField(field) => (format!("{at}.{field}"), "is missing".to_owned()),
+            Self::Kind { .. } if value.is_some_and(is_non_finite) => {
+                (at, "must be a finite number; NaN and infinity are not allowed".to_owned())
+            }
+            Self::Kind { found: "unit variant", .. } => match keys.last() {
+                Some(name) => (at, format!("needs its fields; write {{ {name}: {{}} }}")),
+                None => (at, "needs its fields".to_owned()),
+            },
+            Self::Kind { found, expected } => (at, format!("expected {}, found {}", wanted(expected), text::shown(found, 80))),
+            Self::Other(message) => (at, text::shown(message, 200)),
+        }
+    }
+}
+
+/// What YAML's NaN and infinities are read as; see the policy in `tree.rs`.
+fn is_non_finite(value: &Value) -> bool {
+    value.as_str().is_some_and(|t| matches!(t.trim_start_matches(['+', '-']).to_ascii_lowercase().as_str(), ".nan" | ".inf" | "nan" | "inf"))
+}
+
+/// What the thing at this place is called: a layer of a model, else as its field.
+fn noun(keys: &[String], variant: &str) -> String {
+    let field = keys.iter().rev().find(|key| *key != variant && key.parse::<usize>().is_err());
+    match field.map(String::as_str) {
+        Some("model") => "layer".to_owned(),
+        Some(field) => field.to_owned(),
+        None => "choice".to_owned(),
+    }
+}
+
+fn wanted(expected: &str) -> &str {
+    match expected {
+        "f64" | "f32" => "a number",
+        "u64" | "u32" | "u16" | "u8" | "usize" => "a whole number that is not negative",
+        "a string" => "text",
+        "a sequence" => "a list",
+        "a map" | "map" => "a mapping",
+        "a boolean" => "true or false",
+        "map with a single key" => "one name with its fields, such as { sgd: { lr: 0.01 } }",
+        other if other.starts_with("struct variant") || other.starts_with("struct ") => "a mapping of fields",
+        other if other.contains("enum") => "a name, or a name with its fields",
+        other => other,
+    }
+}
