@@ -1,0 +1,7 @@
+//! The desktop app. No logic here: see `lib.rs`.
+
+#![cfg_attr(not(debug_assertions), windows_subsystem = "windows")]
+
+fn main() -> anyhow::Result<()> {
+    hospes::run()
+}
