@@ -1,0 +1,3 @@
+//! Stage, then reduce: uploads become durable files first, and a round reads all of them block by block when it closes.
+
+pub mod staging;
