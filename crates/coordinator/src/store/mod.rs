@@ -1,0 +1,259 @@
+//! All durable state of the coordinator, on SQLite (embedded) or PostgreSQL (several replicas), as named transactions.
+//!
+//! One writer at a time on both databases: `BEGIN IMMEDIATE` on SQLite, a transaction-scoped advisory lock on
+//! PostgreSQL. Transactions are short and few, the audit ledger is one chain in any case, and so no verb ever has to be
+//! tried again because of a conflict. Reads take no lock and see the last committed state.
+//!
+//! The SQL is the same on both: `$n`, BIGINT, TEXT and BLOB only (BLOB reads BYTEA on PostgreSQL), times in
+//! milliseconds, documents in the bytes they came in.
+
+pub mod lease;
+mod migrate;
+mod operators;
+mod sites;
+mod studies;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use sqlx::any::{AnyPoolOptions, AnyRow};
+use sqlx::{AnyConnection, AnyPool, Row};
+use tokio::sync::OwnedMutexGuard;
+
+use crate::Error;
+
+pub use operators::{Caller, InvitationRow, Role, TokenRow};
+pub use sites::{CertificateRow, SiteRow, SiteState, Standing, name_key};
+pub use studies::{MemberDecision, StudyRow, StudyState};
+
+/// Connections of one process to its database.
+const CONNECTIONS: u32 = 4;
+/// Longest wait for a free connection or for the write lock.
+const WAIT: Duration = Duration::from_secs(30);
+/// Write transactions that take longer are logged.
+const SLOW: Duration = Duration::from_millis(500);
+/// Key of the advisory lock under which PostgreSQL replicas write ("hospes" in ASCII).
+const LOCK_KEY: i64 = 0x686f_7370_6573;
+
+/// Which database it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// Embedded.
+    Sqlite,
+    /// A server.
+    Postgres,
+}
+
+/// The store. Clones share one pool.
+#[derive(Clone)]
+pub struct Store {
+    pool: AnyPool,
+    dialect: Dialect,
+    writer: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// A write transaction. Dropped without [`Tx::commit`], it is rolled back.
+pub struct Tx {
+    inner: sqlx::Transaction<'static, sqlx::Any>,
+    name: &'static str,
+    since: Instant,
+    _writer: OwnedMutexGuard<()>,
+}
+
+impl Store {
+    /// Opens the database under this URL (`sqlite:///path/to/file` or `postgres://…`) and brings its tables up to date.
+    ///
+    /// # Errors
+    /// [`Error::Database`] if it cannot be reached, [`Error::Schema`] if a newer version wrote it.
+    pub async fn open(url: &str) -> Result<Self, Error> {
+        static DRIVERS: AtomicBool = AtomicBool::new(false);
+        if !DRIVERS.swap(true, Ordering::SeqCst) {
+            sqlx::any::install_default_drivers();
+        }
+        let dialect = if url.starts_with("sqlite:") {
+            Dialect::Sqlite
+        } else if url.starts_with("postgres:") || url.starts_with("postgresql:") {
+            Dialect::Postgres
+        } else {
+            let scheme = url.split(':').next().unwrap_or_default();
+            return Err(Error::Config(format!("database '{scheme}:…' is neither sqlite: nor postgres:")));
+        };
+        let pool = AnyPoolOptions::new()
+            .max_connections(CONNECTIONS)
+            .acquire_timeout(WAIT)
+            .after_connect(move |connection, _| {
+                Box::pin(async move {
+                    let settings = match dialect {
+                        Dialect::Sqlite => {
+                            "PRAGMA busy_timeout = 30000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
+                             PRAGMA foreign_keys = ON; PRAGMA cache_size = -1024"
+                        }
+                        Dialect::Postgres => "SET lock_timeout = '30s'; SET synchronous_commit = on",
+                    };
+                    sqlx::raw_sql(settings).execute(connection).await.map(drop)
+                })
+            })
+            .connect(&connect_url(url, dialect))
+            .await
+            .map_err(Error::database("open"))?;
+        let store = Self { pool, dialect, writer: Arc::default() };
+        migrate::run(&store).await?;
+        Ok(store)
+    }
+
+    /// URL of an SQLite file.
+    pub fn sqlite_url(path: &Path) -> String {
+        format!("sqlite://{}", path.display())
+    }
+
+    /// Which database it is.
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// Begins a write transaction; waits until no other is open.
+    ///
+    /// # Errors
+    /// [`Error::Database`] under the transaction's name.
+    pub async fn begin(&self, name: &'static str) -> Result<Tx, Error> {
+        let writer = self.writer.clone().lock_owned().await;
+        let since = Instant::now();
+        let begin = match self.dialect {
+            Dialect::Sqlite => "BEGIN IMMEDIATE",
+            Dialect::Postgres => "BEGIN",
+        };
+        let mut inner = self.pool.begin_with(begin).await.map_err(Error::database(name))?;
+        if self.dialect == Dialect::Postgres {
+            sqlx::query("SELECT CAST(pg_advisory_xact_lock($1) AS TEXT)")
+                .bind(LOCK_KEY)
+                .execute(&mut *inner)
+                .await
+                .map_err(Error::database(name))?;
+        }
+        Ok(Tx { inner, name, since, _writer: writer })
+    }
+
+    /// A connection for reading.
+    ///
+    /// # Errors
+    /// [`Error::Database`] if none is free in time.
+    pub async fn read(&self) -> Result<sqlx::pool::PoolConnection<sqlx::Any>, Error> {
+        self.pool.acquire().await.map_err(Error::database("read"))
+    }
+
+    /// Whether the database answers.
+    ///
+    /// # Errors
+    /// [`Error::Database`] if it does not.
+    pub async fn ping(&self) -> Result<(), Error> {
+        let mut connection = self.read().await?;
+        sqlx::query("SELECT 1").execute(&mut *connection).await.map_err(Error::database("ping"))?;
+        Ok(())
+    }
+
+    /// A value of the table of single values.
+    ///
+    /// # Errors
+    /// [`Error::Database`] if it cannot be read.
+    pub async fn meta(&self, name: &str) -> Result<Option<String>, Error> {
+        let mut connection = self.read().await?;
+        let row = sqlx::query("SELECT value FROM meta WHERE name = $1")
+            .bind(name.to_owned())
+            .fetch_optional(&mut *connection)
+            .await
+            .map_err(Error::database("meta"))?;
+        row.map(|row| text(&row, "value")).transpose()
+    }
+
+    /// Closes all connections.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+impl Tx {
+    /// The connection, for statements.
+    pub fn conn(&mut self) -> &mut AnyConnection {
+        &mut self.inner
+    }
+
+    /// Name, for logs and errors.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Sets a value of the table of single values.
+    ///
+    /// # Errors
+    /// [`Error::Database`] if it cannot be written.
+    pub async fn set_meta(&mut self, name: &str, value: &str) -> Result<(), Error> {
+        sqlx::query("INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value")
+            .bind(name.to_owned())
+            .bind(value.to_owned())
+            .execute(self.conn())
+            .await
+            .map_err(Error::database("set_meta"))?;
+        Ok(())
+    }
+
+    /// Makes it durable.
+    ///
+    /// # Errors
+    /// [`Error::Database`] under the transaction's name; then nothing of it happened, or (if the connection broke in
+    /// the very commit) all of it, which every verb can tell by asking again.
+    pub async fn commit(self) -> Result<(), Error> {
+        let (name, since) = (self.name, self.since);
+        self.inner.commit().await.map_err(Error::database(name))?;
+        let took = since.elapsed();
+        if took > SLOW {
+            tracing::warn!(transaction = name, took_ms = took.as_millis(), "slow transaction");
+        } else {
+            tracing::trace!(transaction = name, took_us = took.as_micros(), "committed");
+        }
+        Ok(())
+    }
+}
+
+/// SQLite creates its file if it is not there.
+fn connect_url(url: &str, dialect: Dialect) -> String {
+    match dialect {
+        Dialect::Sqlite if !url.contains('?') => format!("{url}?mode=rwc"),
+        _ => url.to_owned(),
+    }
+}
+
+/// A column of text.
+pub(crate) fn text(row: &AnyRow, column: &'static str) -> Result<String, Error> {
+    row.try_get(column).map_err(|e| Error::corrupt(column, e))
+}
+
+/// A column of text that may be NULL.
+pub(crate) fn optional_text(row: &AnyRow, column: &'static str) -> Result<Option<String>, Error> {
+    row.try_get(column).map_err(|e| Error::corrupt(column, e))
+}
+
+/// A column of whole numbers.
+pub(crate) fn integer(row: &AnyRow, column: &'static str) -> Result<i64, Error> {
+    row.try_get(column).map_err(|e| Error::corrupt(column, e))
+}
+
+/// A column of whole numbers that may be NULL.
+pub(crate) fn optional_integer(row: &AnyRow, column: &'static str) -> Result<Option<i64>, Error> {
+    row.try_get(column).map_err(|e| Error::corrupt(column, e))
+}
+
+/// A column of bytes.
+pub(crate) fn blob(row: &AnyRow, column: &'static str) -> Result<Vec<u8>, Error> {
+    row.try_get(column).map_err(|e| Error::corrupt(column, e))
+}
+
+/// A column of text in the form of an id, key or state.
+pub(crate) fn parsed<T>(row: &AnyRow, column: &'static str) -> Result<T, Error>
+where
+    T: std::str::FromStr,
+    T::Err: ToString,
+{
+    text(row, column)?.parse().map_err(|e: T::Err| Error::corrupt(column, e.to_string()))
+}
