@@ -1,0 +1,101 @@
+//! What the engine is told from outside: paths, time, limits, where secrets lie, how work is executed.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use hospes_protocol::id::{FederationId, Timestamp};
+use tokio::sync::mpsc;
+
+use crate::keys::{KdfCost, SecretPlace};
+use crate::link::{LinkCommand, LinkConfig, LinkEvent};
+
+/// Where the time comes from; tests turn it.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// The clock of the machine.
+pub fn system_clock() -> Clock {
+    Arc::new(|| {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    })
+}
+
+/// Starts a link; [`crate::link::spawn`] but in tests that play the coordinator.
+pub type SpawnLink =
+    Arc<dyn Fn(LinkConfig, mpsc::Sender<(FederationId, LinkEvent)>) -> mpsc::Sender<LinkCommand> + Send + Sync>;
+
+/// How work on data is executed.
+#[derive(Debug, Clone)]
+pub enum Executor {
+    /// A child process of this program, one job each, killed on cancel.
+    Child {
+        /// The program; its hidden first argument is `worker`.
+        program: PathBuf,
+    },
+    /// A thread of this process; for tests.
+    Thread,
+}
+
+/// Everything the engine is told from outside.
+#[derive(Clone)]
+pub struct Config {
+    /// Folder of database, payloads, models and snapshots; made with mode 700.
+    pub folder: PathBuf,
+    /// Where the site's secrets lie.
+    pub secrets: SecretPlace,
+    /// Time.
+    pub clock: Clock,
+    /// How work on data is executed.
+    pub executor: Executor,
+    /// Whether links to coordinators are opened. `false` for a command that only looks something up.
+    pub connect: bool,
+    /// Idle time after which a session ends, in milliseconds.
+    pub session_idle_ms: i64,
+    /// Cost of turning passphrases into keys.
+    pub kdf: KdfCost,
+    /// Starts links.
+    pub spawn_link: SpawnLink,
+}
+
+impl Config {
+    /// The configuration of a running site.
+    pub fn new(folder: PathBuf, secrets: SecretPlace, program: PathBuf) -> Self {
+        Self {
+            folder,
+            secrets,
+            clock: system_clock(),
+            executor: Executor::Child { program },
+            connect: true,
+            session_idle_ms: 10 * 60 * 1_000,
+            kdf: KdfCost::default(),
+            spawn_link: Arc::new(crate::link::spawn),
+        }
+    }
+
+    pub(crate) fn database(&self) -> PathBuf {
+        self.folder.join("site.db")
+    }
+    pub(crate) fn payloads(&self) -> PathBuf {
+        self.folder.join("outbox")
+    }
+    pub(crate) fn models(&self) -> PathBuf {
+        self.folder.join("models")
+    }
+    pub(crate) fn snapshots(&self) -> PathBuf {
+        self.folder.join("snapshots")
+    }
+    pub(crate) fn scratch(&self) -> PathBuf {
+        self.folder.join("scratch")
+    }
+}
+
+impl std::fmt::Debug for Config {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Config")
+            .field("folder", &self.folder)
+            .field("secrets", &self.secrets)
+            .field("executor", &self.executor)
+            .field("connect", &self.connect)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,516 @@
+//! Everything that can be asked of the engine.
+
+use std::path::PathBuf;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use hospes_protocol::approval::OpinionView;
+use hospes_protocol::id::{DatasetId, Digest, FederationId, JobId, PersonId, SiteId, StudyId};
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+use crate::config::Config;
+use crate::engine::{Engine, Event};
+use crate::error::PartyError;
+use crate::people::{Passphrase, Session};
+use crate::view::{
+    AlarmView, Approving, AuditPage, AuditQuery, DatasetView, EgressView, Enrolment, InvitationView, JobView,
+    MembershipView, NewDataset, NewPerson, Notice, OptOutReport, Outcome, PeerView, PersonChange, PersonView,
+    ProfileView, ProposalView, RequestView, Review, Signed, Status, SurveyView, Verdict,
+};
+
+type Result<T> = std::result::Result<T, PartyError>;
+
+/// A way to ask the engine; clones are cheap and all reach the same engine. The engine ends with its last handle, or
+/// by [`Handle::shut_down`].
+#[derive(Clone)]
+pub struct Handle {
+    events: mpsc::Sender<Event>,
+    notices: broadcast::Sender<Notice>,
+}
+
+/// Lays down a new site in an empty folder: database, secrets, the strict policy.
+///
+/// # Errors
+/// [`PartyError::AlreadyInitialised`] where there is one, and what the file system or the keychain say.
+pub async fn initialise(config: &Config) -> Result<()> {
+    Engine::initialise(config).await
+}
+
+/// Opens the site in the configured folder and starts its engine.
+///
+/// # Errors
+/// [`PartyError::NotInitialised`], [`PartyError::InUse`], [`PartyError::Damaged`], and what the keychain says.
+pub async fn open(config: Config) -> Result<Handle> {
+    let (engine, events, notices) = Engine::open(config).await?;
+    tokio::spawn(engine.run());
+    Ok(Handle { events, notices })
+}
+
+impl Handle {
+    async fn ask<T, F>(&self, question: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: for<'e> FnOnce(&'e mut Engine) -> BoxFuture<'e, Result<T>> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let call: crate::engine::Call = Box::new(move |engine| {
+            async move {
+                // Nobody may be waiting any more; what was done stays done.
+                let _ = reply.send(question(engine).await);
+            }
+            .boxed()
+        });
+        self.events.send(Event::Call(call)).await.map_err(|_| PartyError::Stopped)?;
+        answer.await.map_err(|_| PartyError::Stopped)?
+    }
+
+    /// What changes, as it changes; a receiver that falls behind asks for everything again.
+    pub fn notices(&self) -> broadcast::Receiver<Notice> {
+        self.notices.subscribe()
+    }
+
+    /// State of the site; needs no session and names no person and no study.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn status(&self) -> Result<Status> {
+        self.ask(|e| e.status().boxed()).await
+    }
+
+    /// Ends the engine after the event it is at; what was under way goes on at the next start.
+    ///
+    /// # Errors
+    /// [`PartyError::Stopped`] if it has ended already.
+    pub async fn shut_down(&self) -> Result<()> {
+        self.ask(|e| e.shut_down().boxed()).await
+    }
+
+    // People -------------------------------------------------------------------------------------------------------
+
+    /// Makes the first person, an administrator. Only where nobody is known yet.
+    ///
+    /// # Errors
+    /// [`PartyError::State`] otherwise.
+    pub async fn set_up(&self, name: String, passphrase: Passphrase) -> Result<PersonId> {
+        self.ask(move |e| e.set_up(name, passphrase).boxed()).await
+    }
+
+    /// Logs a person in.
+    ///
+    /// # Errors
+    /// [`PartyError::LogIn`], with the wait after repeated failures.
+    pub async fn log_in(&self, name: String, passphrase: Passphrase) -> Result<Session> {
+        self.ask(move |e| e.log_in(name, passphrase).boxed()).await
+    }
+
+    /// Ends a session.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn log_out(&self, session: &Session) -> Result<()> {
+        let s = session.clone();
+        self.ask(move |e| e.log_out(s).boxed()).await
+    }
+
+    /// An added person chooses a passphrase with the one-time code; their signing key is made.
+    ///
+    /// # Errors
+    /// [`PartyError::LogIn`] if name or code is wrong.
+    pub async fn activate(&self, name: String, code: String, passphrase: Passphrase) -> Result<PersonId> {
+        self.ask(move |e| e.activate(name, code, passphrase).boxed()).await
+    }
+
+    /// A person changes the passphrase; the key stays.
+    ///
+    /// # Errors
+    /// [`PartyError::LogIn`] if the old one is wrong.
+    pub async fn change_passphrase(&self, session: &Session, old: Passphrase, new: Passphrase) -> Result<()> {
+        let s = session.clone();
+        self.ask(move |e| e.change_passphrase(s, old, new).boxed()).await
+    }
+
+    /// People of the site.
+    ///
+    /// # Errors
+    /// [`PartyError::NoSession`].
+    pub async fn people(&self, session: &Session) -> Result<Vec<PersonView>> {
+        let s = session.clone();
+        self.ask(move |e| e.people(s).boxed()).await
+    }
+
+    /// Adds a person (administrator). In operation it needs the passphrase and a second person's signature.
+    ///
+    /// # Errors
+    /// [`PartyError::Denied`], or [`PartyError::Input`] for a name that is taken.
+    pub async fn add_person(&self, session: &Session, person: NewPerson, passphrase: Passphrase) -> Result<Outcome> {
+        let s = session.clone();
+        self.ask(move |e| e.add_person(s, person, passphrase).boxed()).await
+    }
+
+    /// Changes a person (administrator). Disabling is immediate; everything else needs a second signature in operation.
+    ///
+    /// # Errors
+    /// [`PartyError::Denied`], [`PartyError::NotFound`].
+    pub async fn change_person(
+        &self,
+        session: &Session,
+        person: PersonId,
+        change: PersonChange,
+        passphrase: Passphrase,
+    ) -> Result<Outcome> {
+        let s = session.clone();
+        self.ask(move |e| e.change_person(s, person, change, passphrase).boxed()).await
+    }
+
+    /// What waits for a second person's signature.
+    ///
+    /// # Errors
+    /// [`PartyError::NoSession`].
+    pub async fn proposals(&self, session: &Session) -> Result<Vec<ProposalView>> {
+        let s = session.clone();
+        self.ask(move |e| e.proposals(s).boxed()).await
+    }
+
+    /// Signs (or turns down) what another person proposed.
+    ///
+    /// # Errors
+    /// [`PartyError::Denied`] for the proposer, the person concerned, privacy officers and auditors.
+    pub async fn answer_proposal(
+        &self,
+        session: &Session,
+        proposal: Digest,
+        agree: bool,
+        passphrase: Passphrase,
+    ) -> Result<Outcome> {
+        let s = session.clone();
+        self.ask(move |e| e.answer_proposal(s, proposal, agree, passphrase).boxed()).await
+    }
+
+    // Policy and stop ----------------------------------------------------------------------------------------------
+
+    /// The site's policy as a file.
+    ///
+    /// # Errors
+    /// [`PartyError::NoSession`].
+    pub async fn policy(&self, session: &Session) -> Result<String> {
+        let s = session.clone();
+        self.ask(move |e| e.policy_text(s).boxed()).await
+    }
+
+    /// Sets the policy (administrator, data steward). Tightening is immediate; in operation loosening needs a second
+    /// signature. Approvals given under another policy no longer hold.
+    ///
+    /// # Errors
+    /// [`PartyError::Policy`] names the line or the value.
+    pub async fn set_policy(&self, session: &Session, toml: String, passphrase: Passphrase) -> Result<Outcome> {
+        let s = session.clone();
+        self.ask(move |e| e.set_policy(s, toml, passphrase).boxed()).await
+    }
+
+    /// Break-glass: stops everything at this site at once, with a reason (administrator). `None` ends the stop.
+    ///
+    /// # Errors
+    /// [`PartyError::Denied`].
+    pub async fn stop(&self, session: &Session, reason: Option<String>) -> Result<()> {
+        let s = session.clone();
+        self.ask(move |e| e.stop(s, reason).boxed()).await
+    }
+
+    // Data ---------------------------------------------------------------------------------------------------------
+
+    /// What is in a file, before it is registered (data steward).
+    ///
+    /// # Errors
+    /// [`PartyError::Cohort`] names file, line and rule.
+    pub async fn survey(&self, session: &Session, path: PathBuf) -> Result<SurveyView> {
+        let s = session.clone();
+        let file = path.clone();
+        let work = self.ask(move |e| e.survey_order(s, file).boxed()).await?;
+        in_background(move || work.run()).await
+    }
+
+    /// Registers a dataset: freezes an encrypted snapshot of the file (data steward).
+    ///
+    /// # Errors
+    /// [`PartyError::Cohort`] names file, line and rule.
+    pub async fn add_dataset(&self, session: &Session, dataset: NewDataset) -> Result<DatasetView> {
+        let s = session.clone();
+        let work = self.ask(move |e| e.freeze_order(s, dataset).boxed()).await?;
+        let frozen = in_background(move || work.run()).await?;
+        let s = session.clone();
+        self.ask(move |e| e.register(s, frozen).boxed()).await
+    }
+
+    /// Registered datasets.
+    ///
+    /// # Errors
+    /// [`PartyError::NoSession`].
+    pub async fn datasets(&self, session: &Session) -> Result<Vec<DatasetView>> {
+        let s = session.clone();
+        self.ask(move |e| e.datasets(s).boxed()).await
+    }
+
+    /// Profile of a dataset. It does not leave.
+    ///
+    /// # Errors
+    /// [`PartyError::NotFound`], [`PartyError::Denied`].
+    pub async fn profile(&self, session: &Session, dataset: DatasetId) -> Result<ProfileView> {
+        let s = session.clone();
+        self.ask(move |e| e.profile(s, dataset).boxed()).await
+    }
+
+    /// Sets the *public* tag and the Data Use Ontology terms of a dataset (data steward).
+    ///
+    /// # Errors
+    /// [`PartyError::Input`] for a term that is none.
+    pub async fn tag_dataset(
+        &self,
+        session: &Session,
+        dataset: DatasetId,
+        public: bool,
+        duo: Vec<String>,
+    ) -> Result<DatasetView> {
+        let s = session.clone();
+        self.ask(move |e| e.tag_dataset(s, dataset, public, duo).boxed()).await
+    }
+
+    /// Imports the site's opt-out list from a file with one subject key per line (data steward). Keys are kept only as
+    /// keyed hashes; the list holds for all datasets and only grows.
+    ///
+    /// # Errors
+    /// [`PartyError::Cohort`] names file and line.
+    pub async fn import_opt_outs(&self, session: &Session, path: PathBuf) -> Result<OptOutReport> {
+        let s = session.clone();
+        let work = self.ask(move |e| e.opt_out_order(s, path).boxed()).await?;
+        let hashes = in_background(move || work.run()).await?;
+        let s = session.clone();
+        self.ask(move |e| e.add_opt_outs(s, hashes).boxed()).await
+    }
+
+    // Federations --------------------------------------------------------------------------------------------------
+
+    /// What an invitation says.
+    ///
+    /// # Errors
+    /// [`PartyError::Input`] if it is damaged.
+    pub fn read_invitation(invitation: &str) -> Result<InvitationView> {
+        crate::memberships::read_invitation(invitation)
+    }
+
+    /// Joins a federation (administrator).
+    ///
+    /// # Errors
+    /// [`PartyError::Fingerprint`] if the words do not fit, [`PartyError::Link`] for what went wrong on the way.
+    pub async fn enrol(&self, session: &Session, enrolment: Enrolment) -> Result<MembershipView> {
+        let s = session.clone();
+        let order = self.ask(move |e| e.enrol_order(s, enrolment).boxed()).await?;
+        let enrolled = order.run().await?;
+        let s = session.clone();
+        self.ask(move |e| e.join(s, enrolled).boxed()).await
+    }
+
+    /// Federations of the site.
+    ///
+    /// # Errors
+    /// [`PartyError::NoSession`].
+    pub async fn memberships(&self, session: &Session) -> Result<Vec<MembershipView>> {
+        let s = session.clone();
+        self.ask(move |e| e.memberships(s).boxed()).await
+    }
+
+    /// Other members of a federation and how this site trusts them.
+    ///
+    /// # Errors
+    /// [`PartyError::NotFound`].
+    pub async fn peers(&self, session: &Session, federation: FederationId) -> Result<Vec<PeerView>> {
+        let s = session.clone();
+        self.ask(move |e| e.peers(s, federation).boxed()).await
+    }
+
+    /// Compares the twelve words that another site's staff read out with its key in the roster (administrator, data
+    /// steward); where they fit, the key counts as verified here.
+    ///
+    /// # Errors
+    /// [`PartyError::Fingerprint`] if they do not fit; a wrong key is also an alarm.
+    pub async fn verify_peer(
+        &self,
+        session: &Session,
+        federation: FederationId,
+        site: SiteId,
+        words: String,
+    ) -> Result<PeerView> {
+        let s = session.clone();
+        self.ask(move |e| e.verify_peer(s, federation, site, words).boxed()).await
+    }
+
+    /// Vouches for a site that was verified here (administrator): the other members are told, signed.
+    ///
+    /// # Errors
+    /// [`PartyError::State`] if it was not verified here.
+    pub async fn vouch(&self, session: &Session, federation: FederationId, site: SiteId) -> Result<PeerView> {
+        let s = session.clone();
+        self.ask(move |e| e.vouch(s, federation, site).boxed()).await
+    }
+
+    /// Pauses a federation with a reason, or with `None` ends the pause (administrator, privacy officer).
+    ///
+    /// # Errors
+    /// [`PartyError::Denied`], [`PartyError::NotFound`].
+    pub async fn pause(&self, session: &Session, federation: FederationId, reason: Option<String>) -> Result<()> {
+        let s = session.clone();
+        self.ask(move |e| e.pause(s, federation, reason).boxed()).await
+    }
+
+    // Requests -----------------------------------------------------------------------------------------------------
+
+    /// Studies that were offered, newest first.
+    ///
+    /// # Errors
+    /// [`PartyError::NoSession`].
+    pub async fn requests(&self, session: &Session) -> Result<Vec<RequestView>> {
+        let s = session.clone();
+        self.ask(move |e| e.requests(s).boxed()).await
+    }
+
+    /// The review of a request on a dataset; without one, on the dataset of its approval or the only one that fits.
+    ///
+    /// # Errors
+    /// [`PartyError::NotFound`].
+    pub async fn review(&self, session: &Session, study: StudyId, dataset: Option<DatasetId>) -> Result<Review> {
+        let s = session.clone();
+        self.ask(move |e| e.review(s, study, dataset).boxed()).await
+    }
+
+    /// Records the privacy officer's opinion.
+    ///
+    /// # Errors
+    /// [`PartyError::Denied`], or [`PartyError::State`] after the second signature.
+    pub async fn give_opinion(&self, session: &Session, study: StudyId, view: OpinionView, text: String) -> Result<()> {
+        let s = session.clone();
+        self.ask(move |e| e.give_opinion(s, study, view, text).boxed()).await
+    }
+
+    /// First signature (data steward): makes the approval and signs it.
+    ///
+    /// # Errors
+    /// [`PartyError::Refused`] by policy or review, [`PartyError::State`] in set-up with one person.
+    pub async fn approve(&self, session: &Session, approving: Approving, passphrase: Passphrase) -> Result<Signed> {
+        let s = session.clone();
+        self.ask(move |e| e.approve(s, approving, passphrase).boxed()).await
+    }
+
+    /// Second signature (data-access approver), on exactly the document that `digest` names.
+    ///
+    /// # Errors
+    /// [`PartyError::State`] if the first is missing or the document is another.
+    pub async fn countersign(
+        &self,
+        session: &Session,
+        study: StudyId,
+        digest: Digest,
+        passphrase: Passphrase,
+    ) -> Result<Signed> {
+        let s = session.clone();
+        self.ask(move |e| e.countersign(s, study, digest, passphrase).boxed()).await
+    }
+
+    /// Refuses, suspends, resumes or revokes.
+    ///
+    /// # Errors
+    /// [`PartyError::Denied`], or [`PartyError::State`] where the verdict does not fit.
+    pub async fn decide(&self, session: &Session, study: StudyId, verdict: Verdict) -> Result<RequestView> {
+        let s = session.clone();
+        self.ask(move |e| e.decide(s, study, verdict).boxed()).await
+    }
+
+    // Work and what leaves -----------------------------------------------------------------------------------------
+
+    /// Runs, newest first.
+    ///
+    /// # Errors
+    /// [`PartyError::NoSession`].
+    pub async fn jobs(&self, session: &Session) -> Result<Vec<JobView>> {
+        let s = session.clone();
+        self.ask(move |e| e.jobs(s).boxed()).await
+    }
+
+    /// Stops a run at this site (data steward, administrator): the child is killed and the coordinator told.
+    ///
+    /// # Errors
+    /// [`PartyError::State`] if it has ended.
+    pub async fn cancel_job(&self, session: &Session, job: JobId, reason: String) -> Result<()> {
+        let s = session.clone();
+        self.ask(move |e| e.cancel_job(s, job, reason).boxed()).await
+    }
+
+    /// Releases the held results of a run (data steward, data-access approver).
+    ///
+    /// # Errors
+    /// [`PartyError::State`] if they are not held.
+    pub async fn release(&self, session: &Session, job: JobId) -> Result<()> {
+        let s = session.clone();
+        self.ask(move |e| e.release(s, job).boxed()).await
+    }
+
+    /// Everything that ever left, waits to leave or was withdrawn, newest first.
+    ///
+    /// # Errors
+    /// [`PartyError::NoSession`].
+    pub async fn egress(&self, session: &Session) -> Result<Vec<EgressView>> {
+        let s = session.clone();
+        self.ask(move |e| e.egress(s).boxed()).await
+    }
+
+    // Audit --------------------------------------------------------------------------------------------------------
+
+    /// A page of the audit log, newest first.
+    ///
+    /// # Errors
+    /// [`PartyError::NoSession`].
+    pub async fn audit(&self, session: &Session, query: AuditQuery) -> Result<AuditPage> {
+        let s = session.clone();
+        self.ask(move |e| e.audit_page(s, query).boxed()).await
+    }
+
+    /// Verifies the whole ledger and says how it is witnessed, in words.
+    ///
+    /// # Errors
+    /// [`PartyError::Ledger`] names the first bad entry.
+    pub async fn verify_audit(&self, session: &Session) -> Result<Vec<String>> {
+        let s = session.clone();
+        self.ask(move |e| e.verify_audit(s).boxed()).await
+    }
+
+    /// Exports the ledger as JSON Lines with proofs to a new file (auditor, privacy officer, administrator); returns
+    /// the number of entries.
+    ///
+    /// # Errors
+    /// [`PartyError::File`], also if the file exists.
+    pub async fn export_audit(&self, session: &Session, path: PathBuf) -> Result<u64> {
+        let s = session.clone();
+        self.ask(move |e| e.export_audit(s, path).boxed()).await
+    }
+
+    /// Alarms that nobody acknowledged.
+    ///
+    /// # Errors
+    /// [`PartyError::NoSession`].
+    pub async fn alarms(&self, session: &Session) -> Result<Vec<AlarmView>> {
+        let s = session.clone();
+        self.ask(move |e| e.alarms(s).boxed()).await
+    }
+
+    /// Acknowledges an alarm.
+    ///
+    /// # Errors
+    /// [`PartyError::NotFound`].
+    pub async fn acknowledge(&self, session: &Session, alarm: i64) -> Result<()> {
+        let s = session.clone();
+        self.ask(move |e| e.acknowledge(s, alarm).boxed()).await
+    }
+}
+
+/// Runs work on files outside the loop that owns the state.
+async fn in_background<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| PartyError::Stopped)?
+}

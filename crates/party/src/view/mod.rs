@@ -1,0 +1,657 @@
+//! What the engine is asked with and what it answers: plain values, the same for command line, window and tests.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use hospes_cohort::schema::ColumnKind;
+use hospes_protocol::approval::{Range, ReleaseRule, Role, Trust};
+use hospes_protocol::id::{ApprovalId, DatasetId, Digest, FederationId, JobId, PersonId, RoundKey, SiteId, StudyId, Timestamp};
+use hospes_protocol::sign::PublicKey;
+use serde::{Deserialize, Serialize};
+
+mod review;
+
+pub use review::{Change, DataTab, Fact, Finding, OpinionGiven, OutputsTab, PeopleTab, PeerLine, Review, SignatureGiven};
+
+/// State of the site as a whole; shown before anybody logs in, so it names no study and no person.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// How far the site is set up.
+    pub phase: Phase,
+    /// Name and version of the software.
+    pub software: String,
+    /// The site's clock.
+    pub at: Timestamp,
+    /// Why everything is stopped, if it is.
+    pub stopped: Option<String>,
+    /// Name of the policy's profile.
+    pub policy: String,
+    /// Whether that is the public-data profile.
+    pub public_data: bool,
+    /// Federations.
+    pub memberships: Vec<MembershipView>,
+    /// Requests that wait for a decision.
+    pub waiting: u32,
+    /// Rounds being worked on.
+    pub working: u32,
+    /// Updates and reports that wait to be sent.
+    pub outbox: u32,
+    /// The audit ledger.
+    pub ledger: LedgerState,
+    /// What somebody must look at.
+    pub alarms: Vec<AlarmView>,
+}
+
+/// How far a site is set up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Nobody is known yet.
+    Empty,
+    /// People are being added; nothing can leave. Ends with the first approval, for good.
+    SetUp,
+    /// In operation: what weakens protection needs two signatures.
+    Operating,
+}
+
+/// State of the audit ledger.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerState {
+    /// Entries.
+    pub entries: u64,
+    /// Root hash of the tree.
+    pub root: Digest,
+    /// For each federation, how the coordinator and other members witness this log.
+    pub witnessed: Vec<WitnessState>,
+}
+
+/// How a log is witnessed within one federation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WitnessState {
+    /// Federation.
+    pub federation: FederationId,
+    /// Whose log.
+    pub origin: SiteId,
+    /// Size last cosigned by anybody else.
+    pub size: u64,
+    /// Independent witnesses of that size.
+    pub witnesses: u32,
+    /// When that was.
+    pub at: Option<Timestamp>,
+    /// Whether enough members cosigned that two such sets share an honest site.
+    pub settled: bool,
+    /// What follows, in words.
+    pub words: String,
+}
+
+/// Something that somebody must look at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlarmView {
+    /// Number, for acknowledging.
+    pub id: i64,
+    /// When.
+    pub at: Timestamp,
+    /// Federation, where it belongs to one.
+    pub federation: Option<FederationId>,
+    /// What happened and what to do.
+    pub words: String,
+}
+
+/// A person.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PersonView {
+    /// Id.
+    pub id: PersonId,
+    /// Name for logging in.
+    pub name: String,
+    /// Roles.
+    pub roles: BTreeSet<Role>,
+    /// The other organisation to which an external signer belongs.
+    pub organisation: Option<String>,
+    /// Whether they can act.
+    pub state: PersonState,
+    /// Public signing key, once they chose a passphrase.
+    pub key: Option<PublicKey>,
+}
+
+/// Whether a person can act.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PersonState {
+    /// Has not chosen a passphrase yet.
+    Invited,
+    /// Can act.
+    Active,
+    /// Cannot act any more.
+    Disabled,
+    /// Has a new key that a second person must confirm.
+    KeyUnconfirmed,
+}
+
+/// A person to be added.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewPerson {
+    /// Name for logging in, unique.
+    pub name: String,
+    /// Roles.
+    pub roles: BTreeSet<Role>,
+    /// The other organisation, for an external signer.
+    pub organisation: Option<String>,
+}
+
+/// A change of a person.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PersonChange {
+    /// These roles from now on.
+    Roles(BTreeSet<Role>),
+    /// Cannot act any more.
+    Disable,
+    /// Can act again.
+    Enable,
+    /// Forgot the passphrase: the key is destroyed, a new code is handed out, and the new key counts after a second
+    /// person confirmed it.
+    NewKey,
+}
+
+/// What became of a request that may need a second person.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Done. A code to be handed to the person concerned, where there is one; it is shown once.
+    Done {
+        /// One-time code.
+        code: Option<String>,
+    },
+    /// Waits for a second person's signature.
+    Proposed(ProposalView),
+}
+
+/// Something that needs a second person's signature.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProposalView {
+    /// Digest, which is signed and by which it is named.
+    pub id: Digest,
+    /// When.
+    pub at: Timestamp,
+    /// Who proposed it.
+    pub by: String,
+    /// What it does, in words.
+    pub words: String,
+}
+
+/// A dataset to be registered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewDataset {
+    /// Name, unique at the site.
+    pub name: String,
+    /// File.
+    pub path: PathBuf,
+    /// Column that tells patients apart.
+    pub subject: String,
+    /// Types that the steward corrects.
+    #[serde(default)]
+    pub kinds: BTreeMap<String, ColumnKind>,
+    /// Columns to be masked besides those of the scan.
+    #[serde(default)]
+    pub mask: BTreeSet<String>,
+    /// Columns that the scan would mask and the steward keeps.
+    #[serde(default)]
+    pub keep: BTreeSet<String>,
+    /// Whether the data are public, which the public-data policy asks for.
+    #[serde(default)]
+    pub public: bool,
+    /// Data Use Ontology terms of the dataset, such as `DUO:0000042`.
+    #[serde(default)]
+    pub duo: Vec<String>,
+}
+
+/// A column of a source or a dataset.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ColumnView {
+    /// Name.
+    pub name: String,
+    /// Type.
+    pub kind: ColumnKind,
+    /// Whether it stays out of the snapshot.
+    pub masked: bool,
+    /// Why the identifier scan found it suspicious, in words; empty if it did not.
+    pub findings: Vec<String>,
+}
+
+/// What is in a file, before it is registered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SurveyView {
+    /// Rows.
+    pub rows: u64,
+    /// Encoding and delimiter, in words.
+    pub format: String,
+    /// Columns.
+    pub columns: Vec<ColumnView>,
+}
+
+/// A registered dataset.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DatasetView {
+    /// Id.
+    pub id: DatasetId,
+    /// Name.
+    pub name: String,
+    /// Digest of the frozen snapshot.
+    pub snapshot: Digest,
+    /// When it was registered.
+    pub at: Timestamp,
+    /// Rows.
+    pub rows: u64,
+    /// Distinct subjects.
+    pub subjects: u64,
+    /// Distinct subjects that did not opt out.
+    pub subjects_left: u64,
+    /// Columns of the snapshot.
+    pub columns: Vec<ColumnView>,
+    /// Whether it is tagged public.
+    pub public: bool,
+    /// Data Use Ontology terms.
+    pub duo: Vec<String>,
+}
+
+/// The profile of a dataset: what the steward sees. It does not leave.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProfileView {
+    /// Dataset.
+    pub dataset: DatasetView,
+    /// Counts, missing values and histograms as the cohort crate made them.
+    pub profile: serde_json::Value,
+}
+
+/// What an import of opt-outs did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OptOutReport {
+    /// Subjects on the list now.
+    pub listed: u64,
+    /// Subjects of registered datasets that are on it.
+    pub affected: u64,
+}
+
+/// What an invitation says, before it is used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InvitationView {
+    /// Where the coordinator is.
+    pub url: String,
+    /// Name under which the site will be known.
+    pub site: String,
+    /// When it stops being good.
+    pub expires: Timestamp,
+}
+
+/// How to join a federation.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Enrolment {
+    /// The operator's one-line invitation.
+    pub invitation: String,
+    /// The twelve words of the coordinator's CA, got by a second channel and typed.
+    pub words: String,
+    /// Name of this organisation.
+    pub organisation: String,
+    /// HTTP CONNECT proxy, `http://[user:password@]host:port`.
+    pub proxy: Option<String>,
+    /// File with the hospital's own CA certificates, PEM.
+    pub extra_ca: Option<PathBuf>,
+}
+
+impl std::fmt::Debug for Enrolment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Enrolment").field("organisation", &self.organisation).finish_non_exhaustive()
+    }
+}
+
+/// A federation that the site belongs to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MembershipView {
+    /// Federation.
+    pub federation: FederationId,
+    /// Its name.
+    pub name: String,
+    /// Where the coordinator is.
+    pub url: String,
+    /// This site's id there.
+    pub site: SiteId,
+    /// This site's name there.
+    pub site_name: String,
+    /// The twelve words of this site's identity key, to be read to other members.
+    pub words: String,
+    /// Why it is paused, if it is.
+    pub paused: Option<String>,
+    /// State of the link, in words.
+    pub link: LinkView,
+    /// Version of the roster.
+    pub roster: u64,
+    /// Members, this site included.
+    pub members: u32,
+}
+
+/// State of a link.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LinkView {
+    /// Connected since.
+    Connected {
+        /// When.
+        since: Timestamp,
+    },
+    /// Not connected.
+    Disconnected {
+        /// Why.
+        reason: String,
+        /// When the next attempt is made.
+        retry_at: Timestamp,
+    },
+    /// Not tried (paused, or an engine that does not connect).
+    Idle,
+}
+
+/// Another member, as this site knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerView {
+    /// Site.
+    pub site: SiteId,
+    /// Its name.
+    pub name: String,
+    /// Its organisation.
+    pub organisation: String,
+    /// Its identity key.
+    pub identity: PublicKey,
+    /// How this site trusts that key.
+    pub trust: Trust,
+    /// Who vouches for it, by name.
+    pub vouched_by: Vec<String>,
+    /// Whether this site vouches for it.
+    pub vouched_here: bool,
+}
+
+/// What typed fingerprint words turned out to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Words {
+    /// Of another key. Somebody may stand between.
+    Different,
+    /// No twelve words with a right check sum.
+    Mistyped,
+}
+
+impl Words {
+    /// The sentence for people.
+    pub const fn sentence(self) -> &'static str {
+        match self {
+            Self::Different => {
+                "the words belong to another key; do not go on, and tell the person who gave you the words"
+            }
+            Self::Mistyped => "these are not the twelve words; one was misheard or mistyped",
+        }
+    }
+}
+
+/// State of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RequestState {
+    /// Nobody looked at it yet.
+    Received,
+    /// Somebody did.
+    UnderReview,
+    /// One signature is there.
+    PartlyApproved,
+    /// In force.
+    Active,
+    /// Held.
+    Suspended,
+    /// Taken back.
+    Revoked,
+    /// Past its time.
+    Expired,
+    /// Refused by a person.
+    Refused,
+    /// The requester withdrew it.
+    Withdrawn,
+}
+
+impl RequestState {
+    /// The word for people.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Received => "received",
+            Self::UnderReview => "under review",
+            Self::PartlyApproved => "partly approved: the second signature is missing",
+            Self::Active => "active",
+            Self::Suspended => "suspended",
+            Self::Revoked => "revoked",
+            Self::Expired => "expired",
+            Self::Refused => "refused",
+            Self::Withdrawn => "withdrawn by the requester",
+        }
+    }
+}
+
+/// A study that was offered, in one line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestView {
+    /// Study.
+    pub study: StudyId,
+    /// Federation.
+    pub federation: FederationId,
+    /// Its name.
+    pub federation_name: String,
+    /// Title.
+    pub title: String,
+    /// Who asks.
+    pub requester: String,
+    /// When it came.
+    pub received: Timestamp,
+    /// State.
+    pub state: RequestState,
+    /// Until when an approval holds.
+    pub expires: Option<Timestamp>,
+    /// Runs used and approved.
+    pub runs: Option<(u32, u32)>,
+    /// Reason given for the state, if one was.
+    pub reason: Option<String>,
+}
+
+/// What a first signature covers. The default is exactly the plan, one run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Approving {
+    /// Study.
+    pub study: StudyId,
+    /// Dataset; may be left out where only one has the columns.
+    pub dataset: Option<DatasetId>,
+    /// Runs.
+    pub max_runs: u32,
+    /// Numbers that may differ, by place in the plan.
+    pub ranges: BTreeMap<String, Range>,
+    /// When results may be used.
+    pub release: ReleaseRule,
+    /// Answers to the checklist.
+    pub checklist: BTreeMap<String, String>,
+}
+
+impl Approving {
+    /// Exactly the plan, one run, results reviewed by a person.
+    pub fn exactly(study: StudyId) -> Self {
+        Self {
+            study,
+            dataset: None,
+            max_runs: 1,
+            ranges: BTreeMap::new(),
+            release: ReleaseRule::Reviewed,
+            checklist: BTreeMap::new(),
+        }
+    }
+}
+
+/// What a signature led to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signed {
+    /// Approval.
+    pub approval: ApprovalId,
+    /// Its digest.
+    pub digest: Digest,
+    /// State.
+    pub state: RequestState,
+    /// From when it has effect.
+    pub not_before: Timestamp,
+    /// Until when.
+    pub expires: Timestamp,
+}
+
+/// A decision that needs no signature.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// No, with a reason that the requester is told.
+    Refuse {
+        /// Reason.
+        reason: String,
+    },
+    /// Not now.
+    Suspend {
+        /// Reason.
+        reason: String,
+    },
+    /// Go on after a suspension.
+    Resume,
+    /// Taken back for good.
+    Revoke {
+        /// Reason.
+        reason: String,
+    },
+}
+
+/// A run of a study at this site.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobView {
+    /// Job.
+    pub job: JobId,
+    /// Study.
+    pub study: StudyId,
+    /// Title of the study.
+    pub title: String,
+    /// Federation.
+    pub federation: FederationId,
+    /// State: ready, waiting, running, paused, success, failed, timeout, cancelled.
+    pub state: String,
+    /// Why it ended as it did.
+    pub reason: Option<String>,
+    /// When it came.
+    pub since: Timestamp,
+    /// Rounds, in order.
+    pub rounds: Vec<RoundView>,
+    /// Digest of the final model.
+    pub model: Option<Digest>,
+    /// Whether results are released, and when.
+    pub released: Option<Timestamp>,
+    /// Whether results are held until a person releases them.
+    pub held: bool,
+}
+
+/// A round of a job at this site.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RoundView {
+    /// Which.
+    pub round: RoundKey,
+    /// State: permitted, working, outbox, sent, withdrawn, failed, refused, closed.
+    pub state: String,
+    /// Reason of a refusal, a failure or a withdrawal.
+    pub reason: Option<String>,
+    /// Steps done and in all.
+    pub progress: Option<(u32, u32)>,
+    /// Training loss at this site, step by step as reported; stays here.
+    pub loss: Vec<f64>,
+    /// When it was opened.
+    pub at: Timestamp,
+}
+
+/// Something that left, waits to leave, or was withdrawn.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EgressView {
+    /// Federation.
+    pub federation: FederationId,
+    /// Study.
+    pub study: StudyId,
+    /// Round.
+    pub round: RoundKey,
+    /// What it is: update or figures.
+    pub kind: String,
+    /// SHA-256 of the payload.
+    pub digest: Digest,
+    /// Bytes.
+    pub bytes: u64,
+    /// State: waiting, sent, withdrawn, expired, refused.
+    pub state: String,
+    /// When it was made.
+    pub at: Timestamp,
+    /// When it was sent or withdrawn.
+    pub ended: Option<Timestamp>,
+    /// Whether it was made under the public-data policy.
+    pub public_data: bool,
+}
+
+/// A page of the audit log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AuditPage {
+    /// Entries, newest first.
+    pub entries: Vec<AuditLine>,
+    /// Entries in all.
+    pub total: u64,
+}
+
+/// An entry of the audit log, for people.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AuditLine {
+    /// Number.
+    pub sequence: u64,
+    /// When.
+    pub at: Timestamp,
+    /// Who: a person's name, a federation, or the engine.
+    pub actor: String,
+    /// What.
+    pub action: String,
+    /// Outcome.
+    pub outcome: String,
+    /// Reason or detail, in words.
+    pub detail: String,
+    /// Bytes that left, if any.
+    pub bytes: Option<u64>,
+}
+
+/// Which part of the audit log is asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditQuery {
+    /// Only entries before this number (for the next page).
+    pub before: Option<u64>,
+    /// Most entries; 0 means 50.
+    pub limit: u32,
+}
+
+/// What changed, so that a screen asks again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Notice {
+    /// People or proposals.
+    People,
+    /// Datasets or opt-outs.
+    Datasets,
+    /// Memberships, links, peers.
+    Federations,
+    /// Requests and approvals.
+    Requests,
+    /// Jobs, rounds, progress.
+    Jobs,
+    /// What leaves.
+    Egress,
+    /// The audit log.
+    Audit,
+    /// Policy or settings.
+    Settings,
+    /// An alarm.
+    Alarm,
+}
