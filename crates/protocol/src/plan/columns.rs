@@ -256,17 +256,16 @@ fn expand(params: &str, one_hot: &OneHot, input: &Table, problems: &mut Problems
             problems.add(&place, format!("'{column}' has one code only, and drop: first leaves nothing of it"));
         }
         table.columns.remove(at);
-        let indicators = codes.iter().skip(dropped).map(|code| format!("{column}_{code}"));
-        table.columns.extend(indicators.map(|name| Column { name, kind: Kind::Number { bounded: true } }));
+        let before: BTreeSet<String> = table.columns.iter().map(|c| c.name.clone()).collect();
+        for name in codes.iter().skip(dropped).map(|code| format!("{column}_{code}")) {
+            if before.contains(&name) {
+                problems.add(&place, format!("gives a column '{name}', which there is already"));
+            }
+            table.columns.push(Column { name, kind: Kind::Number { bounded: true } });
+        }
         if table.columns.len() > limits::PLAN_COLUMNS {
             problems.add(place, format!("gives more than the {} columns allowed", limits::PLAN_COLUMNS));
             break;
-        }
-    }
-    let mut seen = BTreeSet::new();
-    for column in &table.columns {
-        if !seen.insert(&column.name) {
-            problems.add(format!("{params}.columns"), format!("gives the column '{}' twice", column.name));
         }
     }
     table
@@ -334,7 +333,10 @@ fn compare(place: String, table: &Table, trained: &Table, problems: &mut Problem
 fn check_fitted(plan: &Plan, tables: &Tables<'_>, name: &str, task: &Task, problems: &mut Problems) {
     let Some(from) = source(plan, task, "fitted") else { return };
     let Some(fitting) = plan.tasks.get(from.task) else { return };
-    if fitting.component.name() == task.component.name() && fitting.component != task.component {
+    if fitting.component.name() != task.component.name() {
+        return; // The graph's check names it.
+    }
+    if fitting.component != task.component {
         problems.add(
             format!("tasks.{name}.params"),
             format!("differ from those of '{}', whose fit is used; leave them out", from.task),

@@ -215,7 +215,7 @@ fn check_type(plan: &Plan, task: &Task, input: Input, source: Source<'_>, place:
     } else if *of == PortType::Fitted && from.component.name() != task.component.name() {
         problems.add(
             place,
-            format!("needs what a {} fitted, but '{}' is a {}", task.component.name(), source.task, from.component.name()),
+            format!("needs what {} fitted, but '{}' is {}", task.component.name(), source.task, from.component.name()),
         );
     }
 }

@@ -32,7 +32,7 @@ pub use label::{Comparison, code};
 pub use problem::{PlanError, Problem};
 pub use read::read;
 pub use schema::json_schema;
-pub use task::{RawTask, Task};
+pub use task::Task;
 
 /// Tensors of an update of this training task, in order.
 ///

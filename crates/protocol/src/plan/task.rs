@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeStruct as _;
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
 use super::Component;
@@ -11,8 +11,8 @@ use super::problem::Problems;
 use super::typed::typed;
 
 /// One node of the graph: a component with its parameters, and where its inputs come from.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "RawTask", into = "RawTask")]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(try_from = "RawTask")]
 pub struct Task {
     /// What runs.
     pub component: Component,
@@ -21,9 +21,9 @@ pub struct Task {
 }
 
 /// A task as it is written: `{ component: name, inputs: {…}, params: {…} }`.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct RawTask {
+struct RawTask {
     component: String,
     #[serde(default)]
     inputs: BTreeMap<String, String>,
@@ -66,18 +66,24 @@ impl TryFrom<RawTask> for Task {
     }
 }
 
-impl From<Task> for RawTask {
-    fn from(task: Task) -> Self {
-        let name = task.component.name().to_owned();
-        let params = serde_json::to_value(&task.component)
-            .ok()
-            .and_then(|mut v| v.get_mut("params").map(serde_json::Value::take))
-            .and_then(|v| match v {
-                serde_json::Value::Object(map) => Some(map),
-                _ => None,
-            })
-            .unwrap_or_default();
-        Self { component: name, inputs: task.inputs, params }
+/// Written by hand, not through a JSON value: that would turn NaN into null, and the canonical form must see and refuse it.
+impl Serialize for Task {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut task = serializer.serialize_struct("Task", 3)?;
+        task.serialize_field("component", self.component.name())?;
+        task.serialize_field("inputs", &self.inputs)?;
+        match &self.component {
+            Component::Reader(params) => task.serialize_field("params", params),
+            Component::Imputation(params) => task.serialize_field("params", params),
+            Component::OneHot(params) => task.serialize_field("params", params),
+            Component::DataSplit(params) => task.serialize_field("params", params),
+            Component::FeatureScale(params) => task.serialize_field("params", params),
+            Component::Statistics(params) => task.serialize_field("params", params),
+            Component::NnTrain(params) => task.serialize_field("params", params),
+            Component::Evaluation(params) => task.serialize_field("params", params),
+            Component::LocalBaseline(params) => task.serialize_field("params", params),
+        }?;
+        task.end()
     }
 }
 

@@ -1,37 +1,34 @@
 //! From a tree to a typed part of the plan, with mistakes in words and by place.
 
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 use serde_path_to_error::{Path, Segment};
 
 use super::problem::{Problems, hint};
 use crate::text;
 
-/// Mistakes that are looked for in one part before it is left at that.
-const TRIES: usize = 32;
+/// Steps that are taken in one part to find all its mistakes before it is left at that.
+const TRIES: usize = 64;
 
-/// Reads one part of the plan. A mistake is noted and taken out, so that the next shows too.
+/// Reads one part of the plan. A mistake is noted, and something that would be right put in its place, so that the
+/// next one shows too; what stands in for a mistake is never used.
 pub(super) fn typed<T: DeserializeOwned>(place: &str, value: Value, problems: &mut Problems) -> Option<T> {
     let mut rest = value;
-    let mut mended = false;
+    let mut mended: Vec<Vec<String>> = Vec::new();
     for _ in 0..TRIES {
         let error = match serde_path_to_error::deserialize::<_, T>(rest.clone()) {
-            Ok(read) => return (!mended).then_some(read),
+            Ok(read) => return mended.is_empty().then_some(read),
             Err(error) => error,
         };
         let keys = keys(error.path());
         let message = error.inner().to_string();
         let mistake = Mistake::of(&message);
-        if mended && matches!(mistake, Mistake::MissingField(_)) {
-            return None; // The field that is missing now is perhaps the one that was taken out.
+        if !mended.iter().any(|done| keys.starts_with(done)) {
+            let at = std::iter::once(place).chain(keys.iter().map(String::as_str)).collect::<Vec<_>>().join(".");
+            let (at, reason) = mistake.words(at, &keys, find(&mut rest, &keys));
+            problems.add(at, reason);
         }
-        let at = std::iter::once(place).chain(keys.iter().map(String::as_str)).collect::<Vec<_>>().join(".");
-        let (at, reason) = mistake.words(at, &keys, find(&rest, &keys));
-        problems.add(at, reason);
-        mended = true;
-        if !take_out(&mut rest, &keys, &mistake) {
-            return None;
-        }
+        mended.push(mistake.mend(&mut rest, &keys)?);
     }
     None
 }
@@ -47,45 +44,27 @@ fn keys(path: &Path) -> Vec<String> {
         .collect()
 }
 
-fn find<'v>(value: &'v Value, keys: &[String]) -> Option<&'v Value> {
+fn find<'v>(value: &'v mut Value, keys: &[String]) -> Option<&'v mut Value> {
     keys.iter().try_fold(value, |value, key| match value {
-        Value::Object(map) => map.get(key),
-        Value::Array(list) => list.get(key.parse::<usize>().ok()?),
+        Value::Object(map) => map.get_mut(key),
+        Value::Array(list) => list.get_mut(key.parse::<usize>().ok()?),
         _ => None,
     })
 }
 
-/// Takes the mistake out of the tree; `false` if that cannot be done.
-fn take_out(value: &mut Value, keys: &[String], mistake: &Mistake<'_>) -> bool {
-    let mut keys = keys.to_vec();
-    if let Mistake::UnknownField { field, .. } = mistake
-        && keys.last().is_none_or(|last| last != field)
-    {
-        keys.push((*field).to_owned());
-    }
-    let Some((last, parents)) = keys.split_last() else { return false };
-    let mut at = value;
-    for key in parents {
-        let below = match at {
-            Value::Object(map) => map.get_mut(key),
-            Value::Array(list) => key.parse::<usize>().ok().and_then(|i| list.get_mut(i)),
-            _ => None,
-        };
-        let Some(below) = below else { return false };
-        at = below;
-    }
-    match at {
-        Value::Object(map) => map.shift_remove(last).is_some(),
-        Value::Array(list) => match last.parse::<usize>() {
-            Ok(i) if i < list.len() => {
-                list.remove(i);
-                // What stood behind it would now be named by a wrong number.
-                false
-            }
-            _ => false,
-        },
-        _ => false,
-    }
+/// Something that serde takes where it expected this.
+fn stand_in(expected: &str) -> Option<Value> {
+    Some(match expected {
+        "f64" | "f32" => json!(1.0),
+        "a string" => json!("x"),
+        "a boolean" => json!(true),
+        "a sequence" => json!([]),
+        "a map" => json!({}),
+        other if other.starts_with(['u', 'i']) && other[1..].parse::<u8>().is_ok() => json!(1),
+        other if other.starts_with("struct") => json!({}),
+        other if other.contains("string or map") || other.contains("enum") => json!("?"),
+        _ => return None,
+    })
 }
 
 /// A mistake as serde says it.
@@ -115,8 +94,38 @@ impl<'m> Mistake<'m> {
         }
     }
 
+    /// Puts something right in place of the mistake, and says where; `None` if nothing is known.
+    fn mend(&self, root: &mut Value, keys: &[String]) -> Option<Vec<String>> {
+        let mut at = keys.to_vec();
+        match self {
+            Self::UnknownField { field, .. } => {
+                if at.last().is_none_or(|last| last != field) {
+                    at.push((*field).to_owned());
+                }
+                let (_, parent) = at.split_last()?;
+                find(root, parent)?.as_object_mut()?.shift_remove(*field)?;
+            }
+            Self::MissingField(field) => {
+                find(root, keys)?.as_object_mut()?.insert((*field).to_owned(), Value::Null);
+                at.push((*field).to_owned());
+            }
+            Self::UnknownVariant { known, .. } => {
+                let first = known.first()?;
+                let value = find(root, keys)?;
+                *value = if value.is_object() { json!({ *first: {} }) } else { json!(first) };
+            }
+            Self::Kind { found: "unit variant", .. } => {
+                let (name, parent) = keys.split_last()?;
+                *find(root, parent)? = json!({ name: {} });
+            }
+            Self::Kind { expected, .. } => *find(root, keys)? = stand_in(expected)?,
+            Self::Other(_) => return None,
+        }
+        Some(at)
+    }
+
     /// Place and reason in words.
-    fn words(&self, at: String, keys: &[String], value: Option<&Value>) -> (String, String) {
+    fn words(&self, at: String, keys: &[String], value: Option<&mut Value>) -> (String, String) {
         match self {
             Self::UnknownField { field, known } => {
                 let at = if keys.last().is_some_and(|last| last == field) { at } else { format!("{at}.{field}") };
@@ -127,7 +136,7 @@ impl<'m> Mistake<'m> {
                 (at, format!("no {} '{variant}'{}", noun(keys, variant), hint(variant, known.iter().copied())))
             }
             Self::MissingField(field) => (format!("{at}.{field}"), "is missing".to_owned()),
-            Self::Kind { .. } if value.is_some_and(is_non_finite) => {
+            Self::Kind { .. } if value.is_some_and(|v| is_non_finite(v)) => {
                 (at, "must be a finite number; NaN and infinity are not allowed".to_owned())
             }
             Self::Kind { found: "unit variant", .. } => match keys.last() {

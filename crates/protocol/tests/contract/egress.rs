@@ -1,0 +1,120 @@
+//! What leaves: the list that people sign, and what the coordinator accepts.
+
+use expect_test::expect;
+use hospes_protocol::message::FigureSet;
+use hospes_protocol::plan::{self, Component, Figure, ROW_WEIGHT_BYTES, check_figures, egress, figure, figures};
+
+use crate::world::heart;
+
+#[test]
+fn every_tensor_and_figure_is_listed_with_its_bytes() {
+    let lines: Vec<String> = egress(&heart())
+        .iter()
+        .map(|e| format!("{} {:?} {} {:?} {} B × {} to {}", e.task, e.kind, e.name, e.shape, e.bytes, e.times, e.to))
+        .collect();
+    expect![[r#"
+        counts N n [1] 9 B × 1 to coordinator
+        counts Metrics present [13] 117 B × 1 to coordinator
+        counts Metrics sum [13] 117 B × 1 to coordinator
+        counts Metrics sum_of_squares [13] 117 B × 1 to coordinator
+        alone N n [1] 9 B × 1 to coordinator
+        alone Metrics correct [1] 9 B × 1 to coordinator
+        alone Loss loss_sum [1] 9 B × 1 to coordinator
+        alone Metrics brier_sum [1] 9 B × 1 to coordinator
+        alone Metrics confusion [4] 36 B × 1 to coordinator
+        alone Metrics scores_positive [256] 2304 B × 1 to coordinator
+        alone Metrics scores_negative [256] 2304 B × 1 to coordinator
+        train N n [1] 8 B × 15 to coordinator
+        train Update 0.weight [13, 1] 52 B × 15 to coordinator
+        train Update 0.bias [1] 4 B × 15 to coordinator
+        eval N n [1] 9 B × 1 to coordinator
+        eval Metrics correct [1] 9 B × 1 to coordinator
+        eval Loss loss_sum [1] 9 B × 1 to coordinator
+        eval Metrics brier_sum [1] 9 B × 1 to coordinator
+        eval Metrics confusion [4] 36 B × 1 to coordinator
+        eval Metrics scores_positive [256] 2304 B × 1 to coordinator
+        eval Metrics scores_negative [256] 2304 B × 1 to coordinator
+        eval Metrics calibration_rows [10] 90 B × 1 to coordinator
+        eval Metrics calibration_scores [10] 90 B × 1 to coordinator
+        eval Metrics calibration_positives [10] 90 B × 1 to coordinator"#]]
+    .assert_eq(&lines.join("\n"));
+}
+
+#[test]
+fn bytes_of_an_update_are_those_of_the_payload() {
+    let plan = heart();
+    let Component::NnTrain(train) = &plan.tasks["train"].component else { panic!() };
+    let entries: u64 = plan::tensors(train, 13).iter().map(plan::model::TensorShape::len).sum();
+    let listed: u64 = egress(&plan).iter().filter(|e| e.task == "train").map(|e| e.bytes).sum();
+    assert_eq!(listed, ROW_WEIGHT_BYTES + 4 * entries);
+}
+
+fn full(announced: &[Figure]) -> FigureSet {
+    let values = |n: u64| vec![1.0; usize::try_from(n).unwrap()];
+    FigureSet {
+        sums: announced.iter().map(|f| (f.name.to_owned(), values(f.values))).collect(),
+        withheld: Default::default(),
+    }
+}
+
+#[test]
+fn a_report_holds_what_was_announced_and_nothing_else() {
+    let announced = figures(&heart(), "eval");
+    assert_eq!(check_figures(&announced, &full(&announced)), Ok(()));
+    let said = |change: &dyn Fn(&mut FigureSet)| {
+        let mut set = full(&announced);
+        change(&mut set);
+        check_figures(&announced, &set).unwrap_err()
+    };
+    assert_eq!(
+        said(&|s| {
+            s.sums.insert("ages".into(), vec![63.0]);
+        }),
+        "'ages' was not announced"
+    );
+    assert_eq!(
+        said(&|s| {
+            s.withheld.insert("ages".into(), "few".into());
+        }),
+        "'ages' was not announced"
+    );
+    assert_eq!(
+        said(&|s| {
+            s.sums.remove(figure::N);
+        }),
+        "'n' is missing"
+    );
+    assert_eq!(
+        said(&|s| s.sums.get_mut(figure::CONFUSION).unwrap().push(1.0)),
+        "'confusion' has 5 values instead of 4"
+    );
+    assert_eq!(said(&|s| s.sums.get_mut(figure::N).unwrap()[0] = f64::NAN), "'n' holds NaN or infinity");
+    assert_eq!(
+        said(&|s| {
+            s.withheld.insert(figure::N.into(), "few".into());
+        }),
+        "'n' is there and withheld at once"
+    );
+    assert!(
+        said(&|s| {
+            s.sums.remove(figure::N);
+            s.withheld.insert(figure::N.into(), "few\u{1b}[2J".into());
+        })
+        .contains("U+001B")
+    );
+    let mut withheld = full(&announced);
+    withheld.sums.remove(figure::CONFUSION);
+    withheld.withheld.insert(figure::CONFUSION.into(), "one class only".into());
+    assert_eq!(check_figures(&announced, &withheld), Ok(()));
+}
+
+#[test]
+fn tasks_without_figures_accept_none() {
+    for task in ["read", "train", "absent"] {
+        assert!(figures(&heart(), task).is_empty());
+    }
+    let mut set = FigureSet { sums: Default::default(), withheld: Default::default() };
+    assert_eq!(check_figures(&[], &set), Ok(()));
+    set.sums.insert("x".into(), vec![]);
+    assert!(check_figures(&[], &set).is_err());
+}

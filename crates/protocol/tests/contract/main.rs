@@ -1,0 +1,6 @@
+//! The contract as its users see it: plans that people write, approvals that people sign, bytes that strangers send.
+
+mod egress;
+mod plans;
+
+mod world;

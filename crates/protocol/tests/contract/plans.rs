@@ -1,0 +1,618 @@
+//! Plans: what is read, what is refused, and with which words.
+
+use std::collections::BTreeSet;
+
+use expect_test::{Expect, expect};
+use hospes_protocol::canon::Canonical;
+use hospes_protocol::limits;
+use hospes_protocol::plan::{
+    Component, DropLevel, Init, Layer, Linear, Plan, ScaleMethod, check, columns_read, features, order, predecessors,
+    read,
+};
+
+use crate::world::HEART;
+
+fn heart() -> Plan {
+    read(HEART).unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// The heart plan with one piece of text replaced, and what is said about it.
+fn with(from: &str, to: &str, expected: Expect) {
+    assert_eq!(HEART.matches(from).count(), 1, "'{from}' must stand in the plan once");
+    said(&HEART.replace(from, to), expected);
+}
+
+fn said(text: &str, expected: Expect) {
+    expected.assert_eq(&read(text).map_or_else(|e| e.to_string(), |_| "accepted".into()));
+}
+
+#[test]
+fn heart_plan_has_its_thirteen_features_in_order() {
+    let names: Vec<String> = features(&heart(), "train").into_iter().map(|f| f.name).collect();
+    assert_eq!(
+        names,
+        [
+            "age",
+            "sex",
+            "trestbps",
+            "chol",
+            "fbs",
+            "thalach",
+            "exang",
+            "oldpeak",
+            "cp_2",
+            "cp_3",
+            "cp_4",
+            "restecg_1",
+            "restecg_2"
+        ]
+    );
+    assert_eq!(features(&heart(), "read").len(), 10);
+    assert_eq!(features(&heart(), "hot").len(), 10, "a task's features are those that arrive");
+    assert_eq!(features(&heart(), "eval"), features(&heart(), "train"));
+    assert!(features(&heart(), "absent").is_empty());
+}
+
+#[test]
+fn columns_read_are_features_subject_label_and_fold_only() {
+    let read = columns_read(&heart());
+    let extra: BTreeSet<&str> =
+        read.iter().map(String::as_str).filter(|c| !heart().data.columns.iter().any(|d| d == c)).collect();
+    assert_eq!(extra, BTreeSet::from(["fold", "num", "subject_id"]));
+    assert_eq!(read.len(), 13);
+}
+
+#[test]
+fn tasks_come_after_what_they_read() {
+    let plan = heart();
+    let sorted = order(&plan);
+    assert_eq!(sorted.len(), plan.tasks.len());
+    for (i, task) in sorted.iter().enumerate() {
+        for before in predecessors(&plan, task) {
+            assert!(sorted[..i].contains(&before), "{before} before {task}");
+        }
+    }
+    assert_eq!(predecessors(&plan, "scale_test"), ["scale", "split"]);
+}
+
+#[test]
+fn defaults_are_written_out_and_the_canonical_form_comes_back() {
+    let plan = heart();
+    assert_eq!(plan.seed, 7);
+    let bytes = Canonical::new(plan.clone()).unwrap();
+    let again = Canonical::<Plan>::parse(bytes.bytes()).unwrap();
+    assert_eq!(*again, plan);
+    assert_eq!(again.digest(), bytes.digest());
+    let json = serde_json::to_string(&plan).unwrap();
+    for default in ["\"momentum\":0.0", "\"bias\":true", "\"clip\":4.0", "\"test_fraction\":null", "\"threshold\":0.5"]
+    {
+        assert!(json.contains(default), "{default} in {json}");
+    }
+    // The written-out form is a plan too, and the same.
+    assert_eq!(read(&json).unwrap(), plan);
+}
+
+#[test]
+fn whole_numbers_for_real_ones_give_the_same_document() {
+    let whole = read(&HEART.replace("lr: 0.001 } }\n      rounds", "lr: 1 } }\n      rounds")).unwrap();
+    let real = read(&HEART.replace("lr: 0.001 } }\n      rounds", "lr: 1.0 } }\n      rounds")).unwrap();
+    assert_eq!(Canonical::new(whole).unwrap().digest(), Canonical::new(real).unwrap().digest());
+}
+
+#[test]
+fn a_task_with_anothers_fit_takes_over_its_parameters() {
+    let text = HEART.replace("params: { method: standard, scope: site }", "params: { method: bounds }").replace(
+        "    age:",
+        "    sex: { number: { min: 0, max: 1 } }
+    trestbps: { number: { min: 0, max: 300 } }
+    chol: { number: { min: 0, max: 700 } }
+    fbs: { number: { min: 0, max: 1 } }
+    thalach: { number: { min: 0, max: 300 } }
+    exang: { number: { min: 0, max: 1 } }
+    oldpeak: { number: { min: -5, max: 10 } }
+    age:",
+    );
+    let plan = read(&text).unwrap_or_else(|e| panic!("{e}"));
+    for task in ["scale", "scale_test"] {
+        assert!(matches!(&plan.tasks[task].component, Component::FeatureScale(s) if s.method == ScaleMethod::Bounds));
+    }
+}
+
+#[test]
+fn references_that_lead_nowhere_are_named_with_the_nearest_word() {
+    with(
+        "data: split.train }, params: { method",
+        "data: spilt.train }, params: { method",
+        expect!["tasks.scale.inputs.data: no task 'spilt', did you mean 'split'?"],
+    );
+    with(
+        "data: split.test, fitted",
+        "data: split.tset, fitted",
+        expect!["tasks.scale_test.inputs.data: task 'split' has no output 'tset', did you mean 'test'?"],
+    );
+    with(
+        "data: split.test, fitted",
+        "data: split, fitted",
+        expect![
+            "tasks.scale_test.inputs.data: task 'split' has several outputs; name one of 'split.train', 'split.test'"
+        ],
+    );
+    with(
+        "inputs: { train: scale.data, validate",
+        "inputs: { trian: scale.data, validate",
+        expect![[r#"
+        tasks.train.inputs.trian: nn_train has no input 'trian', did you mean 'train'?
+        tasks.train.inputs: nn_train needs the input 'train', a table"#]],
+    );
+    with(
+        "model: train.model,",
+        "model: scale.data,",
+        expect!["tasks.eval.inputs.model: needs a model, but 'scale.data' is a table"],
+    );
+    with(
+        "fitted: scale.fitted",
+        "fitted: fill.fitted",
+        expect!["tasks.scale_test.inputs.fitted: needs what feature_scale fitted, but 'fill' is imputation"],
+    );
+    with(
+        "inputs: { model: train.model, data: scale_test.data }",
+        "inputs: { model: train.model }",
+        expect!["tasks.eval.inputs: evaluation needs the input 'data', a table"],
+    );
+}
+
+#[test]
+fn a_cycle_is_named_in_the_direction_of_the_data() {
+    with(
+        "fill: { component: imputation, inputs: { data: read } }",
+        "fill: { component: imputation, inputs: { data: split.train } }",
+        expect!["tasks.fill.inputs: the tasks form a cycle: fill → hot → split → fill"],
+    );
+    with(
+        "fill: { component: imputation, inputs: { data: read } }",
+        "fill: { component: imputation, inputs: { data: fill } }",
+        expect!["tasks.fill.inputs: the tasks form a cycle: fill → fill"],
+    );
+}
+
+#[test]
+fn unknown_words_are_named_with_their_place() {
+    with(
+        "component: nn_train",
+        "component: nn_trian",
+        expect!["tasks.train.component: no component 'nn_trian', did you mean 'nn_train'?"],
+    );
+    with(
+        "sgd: { lr: 0.001 }",
+        "sgd: { lrr: 0.001 }",
+        expect![[r#"
+        tasks.train.params.optimizer.sgd.lrr: no field 'lrr', did you mean 'lr'?
+        tasks.train.params.optimizer.sgd.lr: is missing"#]],
+    );
+    with(
+        "optimizer: { sgd: { lr: 0.001 } }",
+        "optimizer: { sdg: { lr: 0.001 } }",
+        expect!["tasks.train.params.optimizer: no optimizer 'sdg', did you mean 'sgd'?"],
+    );
+    with(
+        "{ linear: { out: 1, init: torch_default } }",
+        "{ linaer: { out: 1 } }",
+        expect!["tasks.train.params.model.0: no layer 'linaer', did you mean 'linear'?"],
+    );
+    with(
+        "[{ linear: { out: 1, init: torch_default } }]",
+        "[{ linear: { out: 1, init: torch_default } }, relu]",
+        expect!["tasks.train.params.model.1.relu: needs its fields; write { relu: {} }"],
+    );
+    with("seed: 7", "sead: 7", expect!["sead: no field 'sead', did you mean 'seed'?"]);
+    with(
+        "hospes/plan/v1",
+        "hospes/plan/v9",
+        expect!["schema: no choice 'hospes/plan/v9', did you mean 'hospes/plan/v1'?"],
+    );
+    with(
+        "  read: { component: reader }",
+        "  read: { component: reader, params: { path: /etc/passwd } }",
+        expect!["tasks.read.params.path: no field 'path'; it has no fields"],
+    );
+}
+
+#[test]
+fn wrong_types_are_named_with_their_place() {
+    with(
+        "sgd: { lr: 0.001 }",
+        "sgd: { lr: fast }",
+        expect![[r#"tasks.train.params.optimizer.sgd.lr: expected a number, found string "fast""#]],
+    );
+    with(
+        "sgd: { lr: 0.001 }",
+        "sgd: { lr: .nan }",
+        expect!["tasks.train.params.optimizer.sgd.lr: must be a finite number; NaN and infinity are not allowed"],
+    );
+    with(
+        "sgd: { lr: 0.001 }",
+        "sgd: { lr: 1e999 }",
+        expect!["tasks.train.params.optimizer.sgd.lr: must be a finite number; NaN and infinity are not allowed"],
+    );
+    with(
+        "rounds: 15",
+        "rounds: -15",
+        expect!["tasks.train.params.rounds: expected a whole number that is not negative, found integer `-15`"],
+    );
+    with(
+        "rounds: 15",
+        "rounds: 1.5",
+        expect!["tasks.train.params.rounds: expected a whole number that is not negative, found floating point `1.5`"],
+    );
+    with("seed: 7", "seed: true", expect!["seed: expected a whole number that is not negative, found boolean `true`"]);
+    with(
+        "columns: [age, sex, cp, trestbps, chol, fbs, restecg, thalach, exang, oldpeak]",
+        "columns: age",
+        expect![[r#"data.columns: expected a list, found string "age""#]],
+    );
+    with(
+        "  read: { component: reader }",
+        "  read: reader",
+        expect![[r#"
+        tasks.read: must be a mapping, such as { component: reader }"#]],
+    );
+    with("rounds: 15\n", "\n", expect!["tasks.train.params.rounds: is missing"]);
+}
+
+#[test]
+fn every_mistake_is_listed_not_only_the_first() {
+    let text = HEART
+        .replace("subject: subject_id", "subjekt: subject_id")
+        .replace("sgd: { lr: 0.001 }", "sgd: { lr: fast, momentun: 1 }")
+        .replace("rounds: 15", "rounds: many\n      roundz: 3")
+        .replace("component: evaluation", "component: evaluatoin");
+    said(
+        &text,
+        expect![[r#"
+        data.subjekt: no field 'subjekt', did you mean 'subject'?
+        data.subject: is missing
+        tasks.train.params.optimizer.sgd.lr: expected a number, found string "fast"
+        tasks.train.params.optimizer.sgd.momentun: no field 'momentun', did you mean 'momentum'?
+        tasks.train.params.rounds: expected a whole number that is not negative, found string "many"
+        tasks.train.params.roundz: no field 'roundz', did you mean 'rounds'?
+        tasks.eval.component: no component 'evaluatoin', did you mean 'evaluation'?"#]],
+    );
+    let text = HEART
+        .replace("columns: [age, sex,", "columns: [num, subject_id, age, age, sex,")
+        .replace("sgd: { lr: 0.001 }", "sgd: { lr: 0 }")
+        .replace("rounds: 15", "rounds: 0")
+        .replace("privacy: { plain: {} }", "privacy: { secure_aggregation: {} }");
+    said(
+        &text,
+        expect![[r#"
+        data.columns.0: 'num' is the label; a model that sees it would learn nothing else
+        data.columns.1: 'subject_id' tells patients apart and must not be a feature
+        data.columns.3: 'age' stands twice
+        tasks.train.params.optimizer.sgd.lr: is 0; it must be above 0 and at most 1000
+        tasks.train.params.rounds: is 0; it must lie between 1 and 100000
+        tasks.train.params.privacy.secure_aggregation: not available in this version; 'plain: {}' is, with which the coordinator can read each site's update"#]],
+    );
+}
+
+#[test]
+fn columns_that_do_not_fit_are_named() {
+    with(
+        "params: { columns: [cp, restecg], drop: first }",
+        "params: { columns: [cp, restegc], drop: first }",
+        expect![[r#"
+        tasks.hot.params.columns.1: no column 'restegc' arrives here, did you mean 'restecg'?
+        tasks.alone.inputs.train: 'restecg' is a category; put a one_hot task before it
+        tasks.counts.inputs.data: 'restecg' is a category; put a one_hot task before it
+        tasks.eval.inputs.data: 'restecg' is a category; put a one_hot task before it
+        tasks.train.inputs.train: 'restecg' is a category; put a one_hot task before it"#]],
+    );
+    with(
+        "params: { columns: [cp, restecg], drop: first }",
+        "params: { columns: [cp, restecg, cp, sex] }",
+        expect![[r#"
+        tasks.hot.params.columns.2: 'cp' stands twice
+        tasks.hot.params.columns.3: 'sex' has no codes; add data.variables.sex.category.codes"#]],
+    );
+    with("by_column: fold", "by_column: num", expect!["tasks.split.params.by_column: 'num' is the label"]);
+    with(
+        "by_column: fold",
+        "by_column: age",
+        expect!["tasks.split.params.by_column: 'age' is a feature; a split must not be"],
+    );
+    with(
+        "by_column: fold",
+        "by_column: fold, test_fraction: 0.2",
+        expect!["tasks.split.params: has by_column and test_fraction; only one of them can be"],
+    );
+    with("params: { by_column: fold }", "params: {}", expect!["tasks.split.params: needs by_column or test_fraction"]);
+    with(
+        "by_column: fold",
+        "test_fraction: 1.0",
+        expect!["tasks.split.params.test_fraction: is 1; it must lie between 0 and 1, without them"],
+    );
+    with(
+        "    age: { number: { min: 0, max: 120, unit: years } }",
+        "    aeg: { number: { min: 0, max: 120 } }",
+        expect!["data.variables.aeg: the plan reads no column 'aeg', did you mean 'age'?"],
+    );
+    with("min: 0, max: 120", "min: 120, max: 0", expect!["data.variables.age.number: min 120 is not below max 0"]);
+    with(
+        "codes: [1, 2, 3, 4]",
+        "codes: [1, 2, \"2\", \"3.0\", \" 4\"]",
+        expect![[r#"
+        data.variables.cp.category.codes.2: '2' stands twice
+        data.variables.cp.category.codes.3: write '3': codes are compared without '.0'
+        data.variables.cp.category.codes.4: begins or ends with a blank"#]],
+    );
+    with(
+        "positive: \"> 0\"",
+        "positive: \"positive\"",
+        expect![[
+            r#"data.label.positive: 'positive' is no comparison with a number; write for example "> 0" or "== 1""#
+        ]],
+    );
+    with(
+        "params: { method: standard, scope: site }",
+        "params: { method: bounds }",
+        expect![
+            "tasks.scale.params.method: bounds needs data.variables.sex.number.min and .max
+tasks.scale_test.params.method: bounds needs data.variables.sex.number.min and .max"
+        ],
+    );
+    with(
+        "inputs: { data: read } }\n  hot",
+        "inputs: { data: read }, params: { method: mean } }\n  hot",
+        expect!["tasks.fill.params.method: 'cp' is a category, and only drop_rows can deal with missing categories"],
+    );
+}
+
+#[test]
+fn a_model_is_evaluated_on_what_it_was_trained_on() {
+    with(
+        "data: scale_test.data } }\n  counts",
+        "data: split.test } }\n  counts",
+        expect!["tasks.eval.inputs.data: is not scaled as the rows that the model is trained on are"],
+    );
+    with(
+        "data: scale_test.data } }\n  counts",
+        "data: fill.data } }\n  counts",
+        expect![[r#"
+        tasks.eval.inputs.data: 'cp' is a category; put a one_hot task before it
+        tasks.eval.inputs.data: has other features than the model is trained on (for example 'cp_2')"#]],
+    );
+    with(
+        "validate: scale_test.data }",
+        "validate: split.test }",
+        expect!["tasks.train.inputs.validate: is not scaled as the rows that the model is trained on are"],
+    );
+    with(
+        "data: split.test, fitted: scale.fitted }",
+        "data: split.test, fitted: scale.fitted }, params: { method: bounds }",
+        expect![[r#"
+        tasks.scale_test.params.method: bounds needs data.variables.sex.number.min and .max
+        tasks.alone.inputs.data: is not scaled as the rows that the model is trained on are
+        tasks.eval.inputs.data: is not scaled as the rows that the model is trained on are
+        tasks.scale_test.params: differ from those of 'scale', whose fit is used; leave them out
+        tasks.train.inputs.validate: is not scaled as the rows that the model is trained on are"#]],
+    );
+}
+
+#[test]
+fn layers_must_end_in_what_the_loss_needs() {
+    let model = |layers: &str, expected| with("[{ linear: { out: 1, init: torch_default } }]", layers, expected);
+    model("[{ linear: { out: 8 } }, { relu: {} }, { linear: { out: 1 } }]", expect!["accepted"]);
+    model(
+        "[{ linear: { out: 8 } }, { relu: {} }, { linear: { out: 3 } }]",
+        expect![
+            "tasks.train.params.model.2.linear.out: the last layer puts out [batch, 3], but binary_cross_entropy needs [batch, 1]"
+        ],
+    );
+    model(
+        "[{ linear: { out: 1 } }, { sigmoid: {} }]",
+        expect![
+            "tasks.train.params.model.1.sigmoid: binary_cross_entropy applies the sigmoid itself, so a last sigmoid would be the second; leave it out"
+        ],
+    );
+    model(
+        "[{ linear: { out: 1 } }, { relu: {} }]",
+        expect![
+            "tasks.train.params.model.1: binary_cross_entropy needs a last linear layer with [batch, 1]; an activation limits what it can say"
+        ],
+    );
+    model("[]", expect!["tasks.train.params.model: has no layers"]);
+    model(
+        "[{ linear: { out: 0 } }, { linear: { out: 1 } }]",
+        expect!["tasks.train.params.model.0.linear.out: must be at least 1"],
+    );
+    model(
+        "[{ linear: { out: 4294967295 } }, { linear: { out: 4294967295 } }, { linear: { out: 1 } }]",
+        expect!["tasks.train.params.model: 18446744073709551615 parameters, more than the 4294967296 allowed"],
+    );
+}
+
+#[test]
+fn numbers_out_of_range_are_named() {
+    with(
+        "updates: 100, batch: 4",
+        "updates: 0, batch: 0",
+        expect![[r#"
+        tasks.train.params.local.updates: is 0; it must lie between 1 and 1000000
+        tasks.train.params.local.batch: is 0; it must lie between 1 and 1048576"#]],
+    );
+    with(
+        "privacy: { plain: {} }",
+        "privacy: { plain: {} }\n      quantise: { clip: 0, bits: 8, n_max: 0 }",
+        expect![[r#"
+        tasks.train.params.quantise.clip: is 0; it must be above 0 and at most 1000000
+        tasks.train.params.quantise.bits: is 8; it must be 16 or 32
+        tasks.train.params.quantise.n_max: must be at least 1"#]],
+    );
+    with(
+        "sgd: { lr: 0.001 }",
+        "sgd: { lr: -1, momentum: 1 }",
+        expect![[r#"
+        tasks.train.params.optimizer.sgd.momentum: is 1; it must be at least 0 and below 1
+        tasks.train.params.optimizer.sgd.lr: is -1; it must be above 0 and at most 1000"#]],
+    );
+    with(
+        "data: scale_test.data } }\n  counts",
+        "data: scale_test.data }, params: { threshold: 1.5, calibration_bins: 0 } }\n  counts",
+        expect![[r#"
+        tasks.eval.params.threshold: is 1.5; it must lie between 0 and 1
+        tasks.eval.params.calibration_bins: is 0; it must lie between 1 and 100"#]],
+    );
+    with(
+        "epochs: 50\n      batch: 4",
+        "epochs: 0\n      batch: 0",
+        expect![[r#"
+        tasks.alone.params.epochs: is 0; it must lie between 1 and 100000
+        tasks.alone.params.batch: is 0; it must lie between 1 and 1048576"#]],
+    );
+}
+
+#[test]
+fn typed_plans_with_nan_or_infinity_are_refused_too() {
+    for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        let mut plan = heart();
+        if let Component::NnTrain(train) = &mut plan.tasks.get_mut("train").unwrap().component {
+            train.optimizer = hospes_protocol::plan::Optimizer::Adam { lr: bad };
+            train.quantise.clip = bad;
+        }
+        let places: Vec<String> = check(&plan).unwrap_err().problems.into_iter().map(|p| p.place).collect();
+        assert_eq!(places, ["tasks.train.params.optimizer.adam.lr", "tasks.train.params.quantise.clip"]);
+        assert!(Canonical::new(plan).is_err());
+    }
+}
+
+#[test]
+fn what_leads_nowhere_or_stands_twice_is_named() {
+    with(
+        "  read: { component: reader }",
+        "  read: { component: reader }\n  read2: { component: reader }",
+        expect![[r#"
+        tasks.read2: reads the same rows as 'read'; use that one
+        tasks.read2: nothing that leads to a result reads its outputs; remove it"#]],
+    );
+    with(
+        "  counts: {",
+        "  idle: { component: imputation, inputs: { data: read } }\n  counts: {",
+        expect!["tasks.idle: nothing that leads to a result reads its outputs; remove it"],
+    );
+    with(
+        "  counts: {",
+        "  again: { component: statistics, inputs: { data: split.train } }\n  counts: {",
+        expect!["tasks.counts: does the same as 'again', and would let it leave twice"],
+    );
+    said(
+        "schema: hospes/plan/v1\nname: a\ndata: { subject: s, label: { column: l, positive: '> 0' }, columns: [x] }\ntasks: { read: { component: reader } }",
+        expect!["tasks: no task has a result; add one such as nn_train, evaluation or statistics"],
+    );
+    said(
+        "schema: hospes/plan/v1\nname: a\ndata: { subject: s, label: { column: l, positive: '> 0' }, columns: [x] }\ntasks: {}",
+        expect![[r#"
+        tasks: is empty
+        tasks: no task reads data; add one with the component 'reader'
+        tasks: no task has a result; add one such as nn_train, evaluation or statistics"#]],
+    );
+}
+
+#[test]
+fn selectors_have_one_form() {
+    let members = |written: &str, expected| with("members: [\"site:*\"]", &format!("members: {written}"), expected);
+    members("[\"site:Cleveland\", \"site:Long Beach\"]", expect!["accepted"]);
+    members("[]", expect![[r#"parties.members: names no site; write ["site:*"] for all"#]]);
+    members(
+        "[\"guest\", \"site:*\", \"site:\", \"site:a*\", \"site:b\", \"site:b\"]",
+        expect![[r#"
+        parties.members.0: 'guest' is no selector; write 'site:*' or 'site:<name>'
+        parties.members.1: 'site:*' means every site and must stand alone
+        parties.members.2: the site's name is empty
+        parties.members.3: '*' cannot be part of a name
+        parties.members.5: 'site:b' stands twice"#]],
+    );
+}
+
+#[test]
+fn hostile_text_is_refused_and_shown_escaped() {
+    with(
+        "name: heart-disease-risk",
+        "name: \"heart\\u202Eksir\"",
+        expect!["name: holds the character U+202E, which cannot be seen or changes what is seen"],
+    );
+    with(
+        "columns: [age, sex,",
+        "columns: [\"a\\e[31mge\", sex,",
+        expect![[r#"
+        data.columns.0: the column's name holds the character U+001B, which cannot be seen or changes what is seen
+        data.variables.age: the plan reads no column 'age'"#]],
+    );
+    let error = read("schema: hospes/plan/v1\n\"a\\e[2Jb\": 1\n").unwrap_err().to_string();
+    assert!(!error.contains('\u{1b}') && error.contains("\\u{1b}"), "{error}");
+}
+
+#[test]
+fn duplicate_keys_are_refused_in_yaml_and_json() {
+    for text in ["schema: a\nname: b\nname: c\n", "{\"schema\": \"a\", \"name\": \"b\", \"name\": \"c\"}"] {
+        let error = read(text).unwrap_err().to_string();
+        assert!(error.to_lowercase().contains("twice") || error.to_lowercase().contains("duplicate"), "{error}");
+        assert!(error.contains("line") && error.contains('3') || error.contains("line 1"), "{error}");
+    }
+}
+
+#[test]
+fn bombs_and_rubbish_are_refused_without_harm() {
+    let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
+    for i in 1..12 {
+        let items = vec![format!("*a{}", i - 1); 10].join(", ");
+        bomb.push_str(&format!("a{i}: &a{i} [{items}]\n"));
+    }
+    let deep_yaml = format!("a: {}1{}", "[".repeat(5_000), "]".repeat(5_000));
+    let deep_json = format!("{{\"a\": {}1{}}}", "[".repeat(5_000), "]".repeat(5_000));
+    let merge = "base: &b { x: 1 }\nother: { <<: *b }\n";
+    let large = format!("name: {}\n", "x".repeat(limits::PLAN_FILE_BYTES));
+    let many = format!("{}\n---\n{}", HEART, HEART);
+    for text in [
+        bomb.as_str(),
+        &deep_yaml,
+        &deep_json,
+        merge,
+        &large,
+        &many,
+        "",
+        "\u{0}",
+        "[]",
+        "{",
+        "{}",
+        "- a\n- b",
+        "&a *a",
+        "!!binary x",
+        "a: !include /etc/passwd",
+    ] {
+        let error = read(text).unwrap_err();
+        assert!(!error.problems.is_empty(), "{text:.60}");
+        assert!(error.to_string().len() < 4_000);
+    }
+}
+
+#[test]
+fn too_many_of_anything_is_refused() {
+    let mut plan = heart();
+    plan.data.columns = (0..=limits::PLAN_COLUMNS).map(|i| format!("c{i}")).collect();
+    plan.data.variables.clear();
+    assert!(check(&plan).unwrap_err().to_string().contains("10001 columns, more than the 10000 allowed"));
+    let mut plan = heart();
+    for i in 0..limits::PLAN_TASKS {
+        plan.tasks.insert(format!("t{i}"), plan.tasks["counts"].clone());
+    }
+    assert!(check(&plan).unwrap_err().to_string().contains("more than the 256 allowed"));
+    let mut plan = heart();
+    if let Component::NnTrain(train) = &mut plan.tasks.get_mut("train").unwrap().component {
+        train.model = vec![Layer::Linear(Linear { out: 1, bias: true, init: Init::Zeros }); limits::MODEL_LAYERS + 1];
+    }
+    assert!(check(&plan).unwrap_err().to_string().contains("2001 layers, more than the 2000 allowed"));
+    let mut plan = heart();
+    if let Component::OneHot(one_hot) = &mut plan.tasks.get_mut("hot").unwrap().component {
+        one_hot.drop = DropLevel::None;
+    }
+    assert_eq!(features(&plan, "train").len(), 15);
+}
