@@ -1,0 +1,43 @@
+//! One connection to the engine, with whoever is logged in on it.
+
+use hospes_party::view::Notice;
+use hospes_party::{Handle, Session};
+use serde_json::Value;
+use tokio::sync::broadcast;
+
+use crate::fault::{Fault, FaultCode};
+use crate::table::Call;
+
+/// A connection: it holds the session, so that no token of it ever leaves this process.
+pub struct Router {
+    handle: Handle,
+    session: Option<Session>,
+}
+
+impl Router {
+    /// A new connection; nobody is logged in on it.
+    pub fn new(handle: Handle) -> Self {
+        Self { handle, session: None }
+    }
+
+    /// Runs one command, given as `{"command": …, "args": …}`.
+    ///
+    /// # Errors
+    /// The [`Fault`] to be shown.
+    pub async fn call(&mut self, request: Value) -> Result<Value, Fault> {
+        let call: Call = serde_json::from_value(request)
+            // The message may hold what was sent, a passphrase even: only its kind is told.
+            .map_err(|e| Fault::new(FaultCode::Command, format!("the command cannot be read ({:?})", e.classify())))?;
+        call.ask(&self.handle, &mut self.session).await
+    }
+
+    /// What changes, as it changes.
+    pub fn notices(&self) -> broadcast::Receiver<Notice> {
+        self.handle.notices()
+    }
+
+    /// The engine behind the connection.
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+}
