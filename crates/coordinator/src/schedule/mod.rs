@@ -149,6 +149,8 @@ pub struct Rejection {
 pub enum RejectionCode {
     /// There is no such thing.
     NotFound,
+    /// The one who asked may not.
+    Forbidden,
     /// What was sent is wrong in itself.
     Invalid,
     /// It does not go together with the state that things are in.
