@@ -1,0 +1,33 @@
+//! The examples that ship with the product are valid.
+
+use std::path::Path;
+
+use hospes_protocol::plan;
+use hospes_protocol::policy::Policy;
+use hospes_protocol::study::Terms;
+
+fn example(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples").join(path);
+    std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+#[test]
+fn the_heart_study_is_valid_and_has_thirteen_features() {
+    let study: serde_json::Value = serde_saphyr::from_str(&example("heart/study.yaml")).unwrap();
+    let terms: Terms = serde_json::from_value(study["terms"].clone()).unwrap();
+    assert_eq!(terms.requester.organisation, "Heart Federation");
+    let plan = plan::read(&study["plan"].to_string()).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(plan::features(&plan, "train").len(), 13);
+}
+
+#[test]
+fn the_policy_files_are_the_profiles() {
+    for (file, profile) in [
+        ("strict", Policy::strict()),
+        ("datashield", Policy::datashield()),
+        ("public-data", Policy::public_data()),
+    ] {
+        let policy = Policy::from_toml(&example(&format!("policies/{file}.toml"))).unwrap();
+        assert_eq!(policy, profile, "{file}");
+    }
+}
