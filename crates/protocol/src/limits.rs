@@ -18,6 +18,8 @@ pub const MODEL_LAYERS: usize = 2_000;
 pub const MODEL_PARAMETERS: u64 = 1 << 32;
 /// Rounds of one task in one run.
 pub const ROUNDS: u32 = 100_000;
+/// Attempts at one round. Each gives the coordinator another update, so that they count as rounds do.
+pub const ROUND_ATTEMPTS: u32 = 10;
 /// Local updates of one round.
 pub const LOCAL_UPDATES: u32 = 1_000_000;
 /// Rows of one batch.

@@ -180,6 +180,8 @@ pub enum FourEyes {
     Delayed,
 }
 
+const LEAST: &str = "must be at least 3; only the profile public-data, for public datasets, may go below";
+
 /// Why a policy file was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum PolicyError {
@@ -299,9 +301,11 @@ impl Policy {
             if good { Ok(()) } else { Err(PolicyError::Value { place, reason: reason.into() }) }
         };
         let d = &self.disclosure;
-        value("disclosure.min_subjects", d.min_subjects >= 1, "must be at least 1")?;
-        value("disclosure.min_cell", d.min_cell >= 1, "must be at least 1")?;
-        value("disclosure.min_subset", d.min_subset >= 1, "must be at least 1")?;
+        // What only public data may do is bound to the profile's name, which everything made under it shows.
+        let (least, reason) = if self.is_public_data() { (1, "must be at least 1") } else { (3, LEAST) };
+        value("disclosure.min_subjects", d.min_subjects >= least, reason)?;
+        value("disclosure.min_cell", d.min_cell >= least, reason)?;
+        value("disclosure.min_subset", d.min_subset >= least, reason)?;
         value(
             "disclosure.max_param_ratio",
             d.max_param_ratio.is_none_or(|r| r > 0.0 && r.is_finite()),

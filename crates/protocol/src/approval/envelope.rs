@@ -1,0 +1,58 @@
+//! Whether a plan lies inside the envelope that was approved.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value::{self, Array, Number, Object};
+
+use super::{Computation, Range, Refusal, RefusalCode};
+use crate::canon::Canonical;
+use crate::plan::Plan;
+use crate::text;
+
+impl Computation {
+    /// Whether a plan lies inside: equal to the reviewed plan in everything but the numbers that have a range.
+    ///
+    /// # Errors
+    /// A [`Refusal`] that names the first place outside.
+    pub fn holds(&self, plan: &Canonical<Plan>) -> Result<(), Refusal> {
+        if plan.digest() == self.plan.digest() {
+            return Ok(());
+        }
+        let refuse = |detail: String| Refusal::new(RefusalCode::OutsideEnvelope, detail);
+        let tree = |p: &Plan| serde_json::to_value(p).map_err(|e| refuse(e.to_string()));
+        match outside("", &tree(&self.plan)?, &tree(plan)?, &self.ranges) {
+            None => Ok(()),
+            Some(detail) => Err(refuse(text::shown(&detail, 400))),
+        }
+    }
+}
+
+/// The first place where `asked` lies outside `approved`, in words.
+fn outside(place: &str, approved: &Value, asked: &Value, ranges: &BTreeMap<String, Range>) -> Option<String> {
+    let below = |key: &str| if place.is_empty() { key.to_owned() } else { format!("{place}.{key}") };
+    if let (Some(range), Number(_), Number(number)) = (ranges.get(place), approved, asked) {
+        let value = number.as_f64().unwrap_or(f64::NAN);
+        let inside = range.min <= value && value <= range.max;
+        return (!inside).then(|| format!("{place} is {number}; approved is {} to {}", range.min, range.max));
+    }
+    match (approved, asked) {
+        (Object(a), Object(b)) => {
+            if let Some(key) = b.keys().find(|k| !a.contains_key(*k)) {
+                return Some(format!("{} was not approved", below(key)));
+            }
+            a.iter().find_map(|(key, value)| match b.get(key) {
+                Some(other) => outside(&below(key), value, other, ranges),
+                None => Some(format!("{} was approved and is missing", below(key))),
+            })
+        }
+        (Array(a), Array(b)) if a.len() == b.len() => {
+            a.iter().zip(b).enumerate().find_map(|(i, (x, y))| outside(&below(&i.to_string()), x, y, ranges))
+        }
+        (a, b) if a == b => None,
+        (a, b) => Some(format!("{place} is {}; approved is {}", brief(b), brief(a))),
+    }
+}
+
+fn brief(value: &Value) -> String {
+    text::shown(&value.to_string(), 60)
+}

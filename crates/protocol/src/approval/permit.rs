@@ -1,0 +1,434 @@
+//! The permit, and everything that is asked before there is one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Approval, ApprovalState, Circumstances, Envelope, Peer, Refusal, RefusalCode, RunLimits, Trust};
+use crate::id::{ApprovalId, Digest, RoundKey, StudyId, Timestamp};
+use crate::plan::model::{self, TensorShape};
+use crate::plan::{self, Component, Layer, NnTrain, Privacy};
+use crate::policy::FourEyes;
+use crate::round::{Mode, RoundHeader};
+use crate::{limits, text, version};
+
+/// Time after the one signature of the mode *delayed* before an approval takes effect.
+pub const DELAY_MS: i64 = 72 * 60 * 60 * 1_000;
+const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
+
+/// Leave to open one cohort for one task of one round until a deadline.
+///
+/// Its only constructor is [`Approval::permit`]. It cannot be written down:
+///
+/// ```compile_fail,E0451
+/// use hospes_protocol::approval::Permit;
+/// fn forge(real: Permit) -> Permit {
+///     Permit { columns: Default::default(), ..real }
+/// }
+/// ```
+///
+/// It cannot be copied, so that one permit opens one cohort once:
+///
+/// ```compile_fail,E0599
+/// use hospes_protocol::approval::Permit;
+/// fn twice(real: &Permit) -> Permit {
+///     real.clone()
+/// }
+/// ```
+///
+/// And it cannot be read from bytes that somebody sent:
+///
+/// ```compile_fail,E0277
+/// use hospes_protocol::approval::Permit;
+/// fn read(bytes: &[u8]) -> Permit {
+///     serde_json::from_slice(bytes).unwrap()
+/// }
+/// ```
+#[derive(Debug)]
+pub struct Permit {
+    approval: ApprovalId,
+    approval_digest: Digest,
+    study: StudyId,
+    round: RoundKey,
+    snapshot: Digest,
+    columns: BTreeSet<String>,
+    deadline: Timestamp,
+}
+
+impl Permit {
+    /// Approval that gave it.
+    pub fn approval(&self) -> ApprovalId {
+        self.approval
+    }
+    /// Digest of that approval's document.
+    pub fn approval_digest(&self) -> Digest {
+        self.approval_digest
+    }
+    /// Study.
+    pub fn study(&self) -> StudyId {
+        self.study
+    }
+    /// The one round it is good for.
+    pub fn round(&self) -> &RoundKey {
+        &self.round
+    }
+    /// The one snapshot it opens.
+    pub fn snapshot(&self) -> Digest {
+        self.snapshot
+    }
+    /// Columns that may be read: those that the plan of this run names.
+    pub fn columns(&self) -> &BTreeSet<String> {
+        &self.columns
+    }
+    /// Not good from then on.
+    pub fn deadline(&self) -> Timestamp {
+        self.deadline
+    }
+}
+
+impl Approval {
+    /// Leave for one round, or the reason why not. The only constructor of [`Permit`].
+    ///
+    /// Checks state, signatures, time, the header against plan and study, runs and rounds spent, the plan against the
+    /// envelope, what would leave against what was approved, snapshot, columns, subjects, policy and roster, in that
+    /// order, and stops at the first that does not hold.
+    ///
+    /// # Errors
+    /// The [`Refusal`] says what did not hold.
+    pub fn permit(&self, now: &Circumstances) -> Result<Permit, Refusal> {
+        let document = &self.document;
+        let envelope = &document.envelope;
+        check_state(now.state)?;
+        if let Some(reason) = &now.stopped {
+            return refuse(RefusalCode::Stopped, reason.clone());
+        }
+        self.check_signatures(&now.signers)?;
+        check_time(document.at, &envelope.limits, now)?;
+        check_header(envelope, now)?;
+        check_spent(envelope, now)?;
+        envelope.computation.holds(&now.plan)?;
+        check_plan(envelope, now)?;
+        check_layout(now)?;
+        check_data(envelope, now)?;
+        self.check_policy(now)?;
+        check_roster(envelope, now)?;
+        let longest = now.now.plus_millis(i64::from(envelope.limits.round_seconds) * 1_000);
+        let deadline = longest.min(now.header.deadline).min(envelope.limits.expires);
+        if deadline <= now.now {
+            return refuse(RefusalCode::TooLate, "the approval leaves no time for a round");
+        }
+        Ok(Permit {
+            approval: document.id,
+            approval_digest: document.digest(),
+            study: envelope.study,
+            round: now.header.key(),
+            snapshot: envelope.data.snapshot,
+            columns: plan::columns_read(&now.plan),
+            deadline,
+        })
+    }
+
+    /// The policy as it is now, against what was approved under it.
+    fn check_policy(&self, now: &Circumstances) -> Result<(), Refusal> {
+        let refuse = |detail: &str| refuse(RefusalCode::Policy, detail);
+        let (document, policy) = (&self.document, &now.policy);
+        let envelope = &document.envelope;
+        let digest = policy.digest().map_err(|e| Refusal::new(RefusalCode::Policy, e.to_string()))?;
+        if digest != envelope.policy {
+            return refuse("the policy changed since the approval; it has to be approved again");
+        }
+        // The document says whose signatures it needs, but the policy decides; otherwise the weakest mode could be chosen.
+        if document.four_eyes != policy.approval.four_eyes {
+            return refuse("the approval was signed in another four-eyes mode than the policy has");
+        }
+        if document.four_eyes == FourEyes::Delayed {
+            self.check_delay(now)?;
+        }
+        if envelope.limits.expires.since(document.at) > i64::from(policy.approval.expires_days) * DAY_MS {
+            return refuse("the approval lasts longer than the policy allows");
+        }
+        if policy.is_public_data() && !now.snapshot.public {
+            return refuse("the public-data policy is for datasets tagged public only");
+        }
+        if policy.training.force_secure_aggregation && !now.header.is_secure() {
+            return refuse("the policy demands secure aggregation, which this round does not use");
+        }
+        if policy.privacy.require_dp {
+            return refuse("the policy demands differential privacy, which this version does not have");
+        }
+        let leaves = plan::egress(&now.plan);
+        if let Some(item) = leaves.iter().chain(&envelope.egress).find(|item| !policy.allows(item.kind)) {
+            return Err(Refusal::new(
+                RefusalCode::Policy,
+                format!("the policy does not let '{}' leave", text::shown(&item.name, 80)),
+            ));
+        }
+        check_parameters(now)?;
+        self.check_opinion(now)
+    }
+
+    /// One person's approval waits three days and needs secure aggregation, so that nothing of one site shows.
+    fn check_delay(&self, now: &Circumstances) -> Result<(), Refusal> {
+        if !now.header.is_secure() {
+            return refuse(
+                RefusalCode::Policy,
+                "one person's approval is for studies with secure aggregation only, which is not available in this version",
+            );
+        }
+        let signed = self.signatures.iter().map(|s| s.at).chain([self.document.at]).max().unwrap_or(self.document.at);
+        let effective = signed.plus_millis(DELAY_MS);
+        if self.document.envelope.limits.not_before < effective || now.now < effective {
+            return refuse(RefusalCode::Policy, "one person's approval takes effect 72 hours after the signature");
+        }
+        Ok(())
+    }
+
+    fn check_opinion(&self, now: &Circumstances) -> Result<(), Refusal> {
+        if !now.policy.approval.require_opinion {
+            return Ok(());
+        }
+        let Some(opinion) = &self.document.opinion else {
+            return refuse(RefusalCode::Policy, "the policy asks for the privacy officer's opinion, and there is none");
+        };
+        let officer = now.signers.iter().any(|s| s.person == opinion.person && s.is_privacy_officer());
+        if !officer {
+            return refuse(RefusalCode::Policy, "the opinion is not by a privacy officer of this site");
+        }
+        if self.signatures.iter().any(|s| s.at < opinion.at && s.role == super::Role::DataAccessApprover) {
+            return refuse(RefusalCode::Policy, "the privacy officer's opinion is later than the second signature");
+        }
+        Ok(())
+    }
+}
+
+fn refuse<T>(code: RefusalCode, detail: impl Into<String>) -> Result<T, Refusal> {
+    Err(Refusal::new(code, detail))
+}
+
+fn check_state(state: ApprovalState) -> Result<(), Refusal> {
+    match state {
+        ApprovalState::Active => Ok(()),
+        ApprovalState::PartlyApproved => refuse(RefusalCode::NotApproved, "the second signature is missing"),
+        ApprovalState::Suspended => refuse(RefusalCode::Suspended, "the approval is suspended"),
+        ApprovalState::Revoked => refuse(RefusalCode::Revoked, "the approval was revoked"),
+        ApprovalState::Expired => refuse(RefusalCode::Expired, "the approval has expired"),
+        ApprovalState::Superseded => refuse(RefusalCode::Superseded, "another approval took its place"),
+    }
+}
+
+fn check_time(made: Timestamp, limits: &RunLimits, now: &Circumstances) -> Result<(), Refusal> {
+    let from = made.max(limits.not_before);
+    if now.now < from {
+        return refuse(RefusalCode::Expired, format!("the approval takes effect at {from}"));
+    }
+    if now.now >= limits.expires {
+        return refuse(RefusalCode::Expired, format!("the approval expired at {}", limits.expires));
+    }
+    Ok(())
+}
+
+fn check_header(envelope: &Envelope, now: &Circumstances) -> Result<(), Refusal> {
+    let header = &now.header;
+    let wrong = |detail: &str| refuse(RefusalCode::Header, detail);
+    if !version::SUPPORTED.contains(&header.protocol) {
+        return wrong("the round uses a version of the protocol that this site does not speak");
+    }
+    if header.federation != envelope.federation || header.study != envelope.study {
+        return wrong("the round belongs to another study or federation");
+    }
+    if header.plan != now.plan.digest() {
+        return wrong("the round names another plan than the one that was sent");
+    }
+    if now.now >= header.deadline {
+        return refuse(RefusalCode::TooLate, "the round's deadline has passed");
+    }
+    let Some(task) = now.plan.tasks.get(&header.task) else {
+        return wrong("the round names a task that the plan does not have");
+    };
+    if header.round == 0 || header.round > task.component.rounds() {
+        return wrong("the round's number lies outside the plan");
+    }
+    if header.attempt == 0 || header.attempt > limits::ROUND_ATTEMPTS {
+        return wrong("the round was attempted too often");
+    }
+    if header.epoch != now.spent.epoch {
+        return refuse(
+            RefusalCode::Epoch,
+            "the coordinator was restored from a backup; its new epoch was not approved here",
+        );
+    }
+    Ok(())
+}
+
+fn check_spent(envelope: &Envelope, now: &Circumstances) -> Result<(), Refusal> {
+    let (spent, header) = (&now.spent, &now.header);
+    let used = spent.jobs.len() as u64 + u64::from(!spent.jobs.contains(&header.job));
+    let max_runs = envelope.computation.max_runs;
+    if used > u64::from(max_runs) {
+        return refuse(RefusalCode::RunsUsedUp, format!("all {max_runs} approved runs are used"));
+    }
+    // A last round without an attempt is a gap in the books: it counts as answered.
+    let replayed = spent.last_round.is_some_and(|last| {
+        header.round < last || (header.round == last && spent.last_attempt.is_none_or(|a| header.attempt <= a))
+    });
+    if replayed {
+        return refuse(RefusalCode::RoundReplayed, "this round was answered before");
+    }
+    Ok(())
+}
+
+/// The plan is one that this version would accept, and nothing leaves that was not approved.
+fn check_plan(envelope: &Envelope, now: &Circumstances) -> Result<(), Refusal> {
+    if let Err(error) = plan::check(&now.plan) {
+        return refuse(RefusalCode::OutsideEnvelope, format!("the plan is not valid here: {error}"));
+    }
+    for item in plan::egress(&now.plan) {
+        let approved = envelope.egress.iter().any(|a| {
+            (&a.task, a.kind, &a.name, &a.shape, a.bytes, &a.to)
+                == (&item.task, item.kind, &item.name, &item.shape, item.bytes, &item.to)
+                && item.times <= a.times
+        });
+        if !approved {
+            return refuse(
+                RefusalCode::OutsideEnvelope,
+                format!("'{}' of task '{}' would leave otherwise than approved", item.name, item.task),
+            );
+        }
+    }
+    Ok(())
+}
+
+/// What the header says about the layout and the protection of an update, against the plan.
+fn check_layout(now: &Circumstances) -> Result<(), Refusal> {
+    let header = &now.header;
+    let wrong = |detail: &str| refuse(RefusalCode::Header, detail);
+    let Some(task) = now.plan.tasks.get(&header.task) else { return wrong("the round names no task of the plan") };
+    let Component::NnTrain(train) = &task.component else {
+        if !header.tensors.is_empty() {
+            return wrong("the round asks for tensors from a task that reports figures");
+        }
+        if header.model.is_none() && matches!(task.component, Component::Evaluation(_)) {
+            return wrong("the round names no model to evaluate");
+        }
+        return if header.is_secure() { wrong(NO_MASKS) } else { Ok(()) };
+    };
+    let wanted = train_tensors(now, train);
+    if header.tensors != wanted {
+        return wrong("the round asks for other tensors than the plan's model has");
+    }
+    if header.quantise != train.quantise {
+        return wrong("the round puts numbers on the wire otherwise than the plan");
+    }
+    if header.model.is_none() {
+        return wrong("the round names no model to start from");
+    }
+    match (&train.privacy, &header.mode) {
+        (Privacy::Plain {}, Mode::Plain { .. }) => Ok(()),
+        (Privacy::SecureAggregation {}, Mode::Plain { .. }) => {
+            wrong("the plan promises secure aggregation, and the round does without")
+        }
+        (_, Mode::SecureAggregation { .. }) => wrong(NO_MASKS),
+    }
+}
+
+const NO_MASKS: &str = "the round uses secure aggregation, which is not available in this version";
+
+fn train_tensors(now: &Circumstances, train: &NnTrain) -> Vec<TensorShape> {
+    plan::tensors(train, plan::features(&now.plan, &now.header.task).len() as u64)
+}
+
+fn check_data(envelope: &Envelope, now: &Circumstances) -> Result<(), Refusal> {
+    if now.snapshot.digest != envelope.data.snapshot {
+        return refuse(RefusalCode::Snapshot, "the data are not the snapshot that was approved");
+    }
+    let needed = plan::columns_read(&now.plan);
+    if let Some(extra) = needed.iter().find(|c| !envelope.data.columns.contains(*c)) {
+        return refuse(RefusalCode::OutsideEnvelope, format!("column '{extra}' was not approved"));
+    }
+    if let Some(absent) = needed.iter().find(|c| !now.snapshot.columns.contains(*c)) {
+        return refuse(RefusalCode::Snapshot, format!("the data have no column '{absent}'"));
+    }
+    let least = now.policy.disclosure.min_subjects;
+    if now.snapshot.subjects < least {
+        return refuse(RefusalCode::TooFewSubjects, format!("fewer than {least} subjects are left"));
+    }
+    Ok(())
+}
+
+/// A model without hidden layers says about as much about its rows as it has parameters per row (DataSHIELD's
+/// `nfilter.glm`). In plain mode the number that counts is this site's own.
+fn check_parameters(now: &Circumstances) -> Result<(), Refusal> {
+    let Some(ratio) = now.policy.disclosure.max_param_ratio else { return Ok(()) };
+    let Some(Component::NnTrain(train)) = now.plan.tasks.get(&now.header.task).map(|task| &task.component) else {
+        return Ok(());
+    };
+    if train.model.iter().filter(|layer| matches!(layer, Layer::Linear(_))).count() != 1 {
+        return Ok(());
+    }
+    let inputs = plan::features(&now.plan, &now.header.task).len() as u64;
+    let parameters = model::parameters(&train.model, inputs);
+    #[expect(clippy::cast_precision_loss, reason = "counts of parameters and subjects lie far below 2^53")]
+    let too_many = parameters as f64 > ratio * now.snapshot.subjects as f64;
+    if too_many {
+        return refuse(
+            RefusalCode::Policy,
+            format!("the model has {parameters} parameters, more than {ratio} for each subject here"),
+        );
+    }
+    Ok(())
+}
+
+fn check_roster(envelope: &Envelope, now: &Circumstances) -> Result<(), Refusal> {
+    let refuse = |detail: String| refuse(RefusalCode::Roster, detail);
+    let (peers, trusted) = match_roster(envelope, &now.header, &now.peers)?;
+    let training = &now.policy.training;
+    let bilateral = matches!(peers.as_slice(), [only] if now.policy.bilateral.allow.contains(&only.organisation));
+    let (parties, trust) = if bilateral {
+        (2, training.min_trusted_peers.min(1))
+    } else {
+        (training.min_parties, training.min_trusted_peers)
+    };
+    let present = peers.len() as u64 + 1;
+    if present < u64::from(parties) {
+        return refuse(format!("{present} sites, the policy asks for at least {parties}"));
+    }
+    if now.header.k_min() < parties || u64::from(now.header.k_min()) > present {
+        return refuse(format!(
+            "the round ends with inputs of {} sites, the policy asks for at least {parties}",
+            now.header.k_min()
+        ));
+    }
+    if trusted < trust {
+        return refuse(format!(
+            "{trusted} other sites are verified here or vouched for, the policy asks for at least {trust}"
+        ));
+    }
+    Ok(())
+}
+
+/// The round's other sites as they were approved, and how many of them are trusted then and now.
+fn match_roster<'e>(
+    envelope: &'e Envelope,
+    header: &RoundHeader,
+    current: &BTreeMap<String, Trust>,
+) -> Result<(Vec<&'e Peer>, u32), Refusal> {
+    let refuse = |detail: String| refuse(RefusalCode::Roster, detail);
+    let mut seen = BTreeSet::new();
+    let (mut peers, mut trusted) = (Vec::new(), 0u32);
+    for entry in &header.roster {
+        if !seen.insert(entry.site) || entry.identity.site_id() != entry.site {
+            return refuse("the roster names a site twice or with a key that is not its own".into());
+        }
+        if entry.site == envelope.site {
+            continue;
+        }
+        let Some(peer) = envelope.roster.iter().find(|p| p.site == entry.site && p.identity == entry.identity) else {
+            return refuse(format!("site {} was not in the approved roster, or with another key", entry.site));
+        };
+        let now = current.get(&entry.site.to_string()).copied().unwrap_or(Trust::AssertedOnly);
+        trusted += u32::from(peer.trust.min(now) > Trust::AssertedOnly);
+        peers.push(peer);
+    }
+    if !seen.contains(&envelope.site) {
+        return refuse("this site is not in the round's roster".into());
+    }
+    Ok((peers, trusted))
+}
