@@ -1,1 +1,30 @@
 //! Everything that touches patient rows: sources, profile, features, Burn training and evaluation.
+//!
+//! Rows are read here and nowhere else (invariant I1). Public items return counts, sums, models and files that only
+//! this crate can open; an error names file, line, column and rule, never a value. Every public function says under
+//! `# Disclosure` what its return value tells about patients.
+//!
+//! The crate draws no conclusion about *whether* data may be used: that is `Approval::permit` in the protocol crate,
+//! and [`Cohort::open`] takes its [`Permit`](hospes_protocol::approval::Permit) by value (invariant I2). It sends
+//! nothing, keeps no database and holds no key longer than a call.
+//!
+//! Start reading at [`source::survey`] (what is in a file), then [`snapshot::freeze`] (the encrypted copy that is
+//! registered), then [`Cohort`] (what a permit opens), then [`worker`] (the child process that does it).
+
+mod border;
+mod cohort;
+mod component;
+mod error;
+pub mod evaluate;
+pub mod opt_out;
+pub mod profile;
+pub mod scan;
+pub mod schema;
+pub mod snapshot;
+pub mod source;
+pub mod train;
+pub mod worker;
+
+pub use cohort::{Cohort, Fit, Report, ReportView, Round, TrainingView, Update};
+pub use component::FeatureStatistics;
+pub use error::{CohortError, Outward};

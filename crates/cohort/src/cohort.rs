@@ -1,0 +1,434 @@
+//! A cohort: the rows that one permit opens, for one task of one round.
+
+use std::collections::BTreeSet;
+
+use hospes_protocol::approval::Permit;
+use hospes_protocol::canon::Canonical;
+use hospes_protocol::id::{SiteId, Timestamp};
+use hospes_protocol::message::FigureSet;
+use hospes_protocol::plan::{self, Component, LocalBaseline, NnTrain, Plan};
+use hospes_protocol::policy::Disclosure;
+use hospes_protocol::round::RoundHeader;
+
+use crate::border;
+use crate::component::{FeatureStatistics, Frame, Matrix, Pipeline, Unknown, statistics};
+use crate::error::CohortError;
+use crate::evaluate::{Metrics, figure_set};
+use crate::opt_out::OptOuts;
+use crate::snapshot::{Snapshot, SnapshotKey};
+use crate::train::{self, Batches, Network, Pulse, Step, payload};
+
+/// Rows of one snapshot without the people who opted out, opened by a permit. It is used up by what is computed on it.
+pub struct Cohort {
+    permit: Permit,
+    plan: Canonical<Plan>,
+    frame: Frame,
+    public: bool,
+}
+
+/// What is asked of a site in one round.
+#[derive(Debug, Clone, Copy)]
+pub struct Round<'a> {
+    /// This site; it makes the order of its batches its own.
+    pub site: SiteId,
+    /// The round's header, as the permit was given for it.
+    pub header: &'a RoundHeader,
+    /// The model file that the header names, for tasks that need one.
+    pub model: Option<&'a [u8]>,
+}
+
+/// An update on its way out, and what the site itself sees of it.
+pub struct Update {
+    /// The payload in the layout of the round's header. Derived from rows: it leaves through the outbox only.
+    pub payload: Vec<u8>,
+    /// For the site's own screen; does not leave.
+    pub view: TrainingView,
+}
+
+/// Training as the site's own people see it.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainingView {
+    /// Training rows.
+    pub rows: u64,
+    /// Distinct subjects among them.
+    pub subjects: u64,
+    /// Mean loss on them with the model that came.
+    pub loss_before: f64,
+    /// Mean loss on them with the model that was trained.
+    pub loss_after: f64,
+    /// Whether only one class is among them.
+    pub one_class: bool,
+    /// Largest absolute entry of the update, before clipping.
+    pub largest_change: f64,
+    /// Entries that the clip cut.
+    pub clipped: u64,
+    /// Quality of the model that came on the rows for validation, if the plan has any.
+    pub validation: Option<Metrics>,
+}
+
+/// A report of figures on its way out, and what the site itself sees.
+pub struct Report {
+    /// What leaves, under the disclosure rules.
+    pub figures: FigureSet,
+    /// For the site's own screen; does not leave.
+    pub view: ReportView,
+}
+
+/// Figures as the site's own people see them.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum ReportView {
+    /// Quality of a model.
+    Metrics(Metrics),
+    /// Sums of features.
+    Statistics {
+        /// Rows.
+        rows: u64,
+        /// Feature by feature.
+        features: Vec<FeatureStatistics>,
+    },
+}
+
+/// A model fitted outside a round, on public data, with its quality.
+pub struct Fit {
+    /// Parameters in the order of the plan's tensors.
+    pub parameters: Vec<f32>,
+    /// Quality on all test rows.
+    pub metrics: Metrics,
+    /// Quality on the test rows of each pooled table, in the order of pooling.
+    pub by_table: Vec<Metrics>,
+}
+
+impl std::fmt::Debug for Cohort {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Cohort(round {}, {} features)", self.permit.round(), self.frame.features.len())
+    }
+}
+
+impl Cohort {
+    /// Opens what the permit names: checks snapshot, columns and time, verifies the file before any row is used, reads
+    /// the plan's columns only, and leaves out everybody on the opt-out list.
+    ///
+    /// # Errors
+    /// [`CohortError`] says what did not hold.
+    ///
+    /// # Disclosure
+    /// Nothing yet: rows stay inside, and the permit is used up with them.
+    pub fn open(
+        permit: Permit,
+        snapshot: &Snapshot,
+        key: &SnapshotKey,
+        opt_outs: &OptOuts,
+        plan: &Canonical<Plan>,
+        now: Timestamp,
+    ) -> Result<Self, CohortError> {
+        if now >= permit.deadline() {
+            return Err(CohortError::TooLate);
+        }
+        if permit.snapshot() != snapshot.document.digest() {
+            return Err(CohortError::WrongSnapshot);
+        }
+        let schema = &snapshot.document.schema;
+        if plan.data.subject != schema.subject {
+            let (place, subject) = ("data.subject".to_owned(), &schema.subject);
+            return Err(CohortError::Plan { place, reason: format!("the subject key of this dataset is '{subject}'") });
+        }
+        let columns: BTreeSet<String> = plan::columns_read(plan);
+        if let Some(column) = columns.iter().find(|c| !permit.columns().contains(*c)) {
+            return Err(CohortError::ColumnNotPermitted { column: column.clone() });
+        }
+        let mut frame = Frame::for_plan(plan);
+        let mut unknown = Unknown::default();
+        snapshot.read(key, &columns, &mut |batch| frame.push(batch, plan, schema, opt_outs, &mut unknown))?;
+        unknown.check()?;
+        Ok(Self { permit, plan: plan.clone(), frame, public: snapshot.document.public })
+    }
+
+    /// Puts several public tables of one plan together, for the pooled figure of a reproduction.
+    ///
+    /// # Errors
+    /// [`CohortError::NotPublic`] if a table is not tagged public; [`CohortError::Plan`] if plans differ.
+    ///
+    /// # Disclosure
+    /// Nothing yet; public data only.
+    pub fn pool(tables: Vec<Self>) -> Result<Self, CohortError> {
+        let mut rest = tables.into_iter();
+        let Some(mut pooled) = rest.next() else {
+            return Err(CohortError::NoRowsLeft { task: "pool".into(), empty_columns: Vec::new() });
+        };
+        for (table, origin) in rest.zip(1u16..) {
+            if table.plan.digest() != pooled.plan.digest() {
+                return Err(CohortError::Plan { place: "plan".into(), reason: "pooled tables have one plan".into() });
+            }
+            pooled.public &= table.public;
+            pooled.frame.append(&table.frame, origin);
+        }
+        if pooled.public { Ok(pooled) } else { Err(CohortError::NotPublic) }
+    }
+
+    /// Trains for one round and returns the clipped, weighted, quantised difference to the model that came.
+    ///
+    /// # Errors
+    /// [`CohortError`] if the plan cannot be carried out on the data, the model does not fit, time is over, or training
+    /// diverges.
+    ///
+    /// # Disclosure
+    /// The update can be inverted in part by who reads it; that is what the approval says, what clipping bounds, and
+    /// what secure aggregation will hide. The view holds means over rows and counts and stays here.
+    pub fn train(self, round: Round<'_>, pulse: &mut Pulse<'_>) -> Result<Update, CohortError> {
+        self.check_round(&round)?;
+        let task = round.header.task.as_str();
+        let Some(Component::NnTrain(params)) = self.plan.tasks.get(task).map(|t| &t.component) else {
+            return Err(wrong_component(task, "nn_train"));
+        };
+        let deadline = self.permit.deadline();
+        let mut pipeline = Pipeline::new(&self.plan, self.frame);
+        let train_rows = pipeline.table(task, "train")?;
+        check_features(&self.plan, task, &train_rows)?;
+        let data = train_rows.matrix(task)?;
+        let global = model_of(&round, params)?;
+        let validation = match pipeline.is_connected(task, "validate") {
+            true => validate(&global, params, &*pipeline.table(task, "validate")?, task)?,
+            false => None,
+        };
+        let mut network = Network::new(&params.model, data.columns, &global)?;
+        let before = Metrics::new(&network.logits(&data), &data.labels, 0.5, 0);
+        let site = round.site;
+        let (seed, number) = (self.plan.seed, round.header.round);
+        let batches = Batches::new(seed, site.as_bytes(), task, number, data.rows, params.local.batch);
+        let mut step = Step::new(&params.optimizer);
+        train::train(&mut network, &mut step, &data, batches, params.local.updates, deadline, pulse)?;
+        let local = finite(network.parameters(), task)?;
+        let after = Metrics::new(&network.logits(&data), &data.labels, 0.5, 0);
+        let delta: Vec<f32> = local.iter().zip(&global).map(|(l, g)| l - g).collect();
+        let encoded = payload::encode(&delta, data.rows as u64, &params.quantise)?;
+        let view = TrainingView {
+            rows: data.rows as u64,
+            subjects: distinct_subjects(&train_rows),
+            loss_before: before.loss(),
+            loss_after: after.loss(),
+            one_class: before.is_one_class(),
+            largest_change: encoded.largest,
+            clipped: encoded.clipped,
+            validation,
+        };
+        Ok(Update { payload: encoded.bytes, view })
+    }
+
+    /// Computes the figures of an `evaluation`, `statistics` or `local_baseline` task.
+    ///
+    /// # Errors
+    /// As [`Cohort::train`].
+    ///
+    /// # Disclosure
+    /// The figure set holds sums over at least `min_subset` subjects, with small counts and small classes withheld under
+    /// the site's rules; a model's quality on one class is *withheld*, never *undefined*. The view is for the site.
+    pub fn report(self, round: Round<'_>, rules: &Disclosure, pulse: &mut Pulse<'_>) -> Result<Report, CohortError> {
+        self.check_round(&round)?;
+        let task = round.header.task.clone();
+        let announced = plan::figures(&self.plan, &task);
+        let component = self.plan.tasks.get(&task).map(|t| t.component.clone());
+        match component {
+            Some(Component::Statistics(_)) => self.report_statistics(&task, rules),
+            Some(Component::Evaluation(params)) => {
+                let (model, features) = self.model_behind(&task)?;
+                let parameters = payload::read_model(&round, &model, features)?;
+                let mut pipeline = Pipeline::new(&self.plan, self.frame);
+                let rows = pipeline.table(&task, "data")?;
+                check_features(&self.plan, &task, &rows)?;
+                let data = rows.matrix(&task)?;
+                let network = Network::new(&model, data.columns, &parameters)?;
+                let bins = params.calibration_bins;
+                let metrics = Metrics::new(&network.logits(&data), &data.labels, params.threshold, bins);
+                let withheld = border::metrics(&metrics, distinct_subjects(&rows), rules);
+                let figures = figure_set(&announced, metrics.sums(), &withheld);
+                Ok(Report { figures, view: ReportView::Metrics(metrics) })
+            }
+            Some(Component::LocalBaseline(params)) => {
+                let (fit, subjects) = self.baseline(&task, &params, round.site.as_bytes(), pulse)?;
+                let withheld = border::metrics(&fit.metrics, subjects, rules);
+                let figures = figure_set(&announced, fit.metrics.sums(), &withheld);
+                Ok(Report { figures, view: ReportView::Metrics(fit.metrics) })
+            }
+            _ => Err(wrong_component(&task, "evaluation, statistics or local_baseline")),
+        }
+    }
+}
+
+impl Cohort {
+    /// Fits the model of a `local_baseline` task on the rows at hand, outside a round, and judges it.
+    ///
+    /// # Errors
+    /// [`CohortError::NotPublic`] unless every row is tagged public; else as [`Cohort::train`].
+    ///
+    /// # Disclosure
+    /// A model and its quality in full: for public data, in reproductions only.
+    pub fn fit(self, task: &str, pulse: &mut Pulse<'_>) -> Result<Fit, CohortError> {
+        if !self.public {
+            return Err(CohortError::NotPublic);
+        }
+        match self.plan.tasks.get(task).map(|t| t.component.clone()) {
+            Some(Component::LocalBaseline(params)) => Ok(self.baseline(task, &params, b"simulation", pulse)?.0),
+            _ => Err(wrong_component(task, "local_baseline")),
+        }
+    }
+
+    /// Judges given parameters on the rows at the task's `data` port, outside a round.
+    ///
+    /// # Errors
+    /// [`CohortError::NotPublic`] unless every row is tagged public; else as [`Cohort::report`].
+    ///
+    /// # Disclosure
+    /// A model's quality in full: for public data, in reproductions only.
+    pub fn assess(self, task: &str, parameters: &[f32]) -> Result<Metrics, CohortError> {
+        if !self.public {
+            return Err(CohortError::NotPublic);
+        }
+        let model = match self.plan.tasks.get(task).map(|t| &t.component) {
+            Some(Component::LocalBaseline(params)) => params.model.clone(),
+            _ => self.model_behind(task)?.0,
+        };
+        let rows = Pipeline::new(&self.plan, self.frame).table(task, "data")?;
+        let data = rows.matrix(task)?;
+        let network = Network::new(&model, data.columns, parameters)?;
+        Ok(Metrics::new(&network.logits(&data), &data.labels, 0.5, 0))
+    }
+
+    /// Trains on the rows at `train` from the plan's own initial values and judges on those at `data`. Returns the
+    /// distinct subjects that were judged on, too.
+    fn baseline(
+        self,
+        task: &str,
+        params: &LocalBaseline,
+        site: &[u8],
+        pulse: &mut Pulse<'_>,
+    ) -> Result<(Fit, u64), CohortError> {
+        let mut pipeline = Pipeline::new(&self.plan, self.frame);
+        let train_rows = pipeline.table(task, "train")?;
+        check_features(&self.plan, task, &train_rows)?;
+        let data = train_rows.matrix(task)?;
+        let test_rows = pipeline.table(task, "data")?;
+        let test = test_rows.matrix(task)?;
+        let initial = plan::model::initial(&params.model, data.columns as u64, self.plan.seed);
+        let mut network = Network::new(&params.model, data.columns, &initial)?;
+        let updates = Batches::per_epoch(data.rows, params.batch).saturating_mul(u64::from(params.epochs));
+        let updates = u32::try_from(updates).map_err(|_| CohortError::Plan {
+            place: format!("tasks.{task}.params.epochs"),
+            reason: "too many updates for this many rows".into(),
+        })?;
+        let batches = Batches::new(self.plan.seed, site, task, 1, data.rows, params.batch);
+        let mut step = Step::new(&params.optimizer);
+        train::train(&mut network, &mut step, &data, batches, updates, self.permit.deadline(), pulse)?;
+        let parameters = finite(network.parameters(), task)?;
+        let logits = network.logits(&test);
+        let metrics = Metrics::new(&logits, &test.labels, params.threshold, 0);
+        let by_table = by_origin(&logits, &test, params.threshold);
+        Ok((Fit { parameters, metrics, by_table }, distinct_subjects(&test_rows)))
+    }
+
+    fn report_statistics(self, task: &str, rules: &Disclosure) -> Result<Report, CohortError> {
+        let announced = plan::figures(&self.plan, task);
+        let frame = Pipeline::new(&self.plan, self.frame).table(task, "data")?;
+        check_features(&self.plan, task, &frame)?;
+        if frame.rows() == 0 {
+            return Err(CohortError::NoRowsLeft { task: task.to_owned(), empty_columns: Vec::new() });
+        }
+        let (rows, features) = (frame.rows() as u64, statistics(&frame));
+        let withheld = border::statistics(&features, rows, distinct_subjects(&frame), rules);
+        let sums = statistics_sums(&features, rows);
+        let figures = figure_set(&announced, sums, &withheld);
+        Ok(Report { figures, view: ReportView::Statistics { rows, features } })
+    }
+
+    fn check_round(&self, round: &Round<'_>) -> Result<(), CohortError> {
+        let place = "round".to_owned();
+        if round.header.key() != *self.permit.round() {
+            return Err(CohortError::Plan { place, reason: "the permit is for another round".into() });
+        }
+        if round.header.plan != self.plan.digest() {
+            return Err(CohortError::Plan { place, reason: "the round is of another plan".into() });
+        }
+        Ok(())
+    }
+
+    /// Layers of the model that an evaluation judges, and how many features it takes.
+    fn model_behind(&self, task: &str) -> Result<(Vec<plan::Layer>, usize), CohortError> {
+        let found = self.plan.tasks.get(task).and_then(|t| plan::source(&self.plan, t, "model"));
+        let trained = found.and_then(|s| self.plan.tasks.get(s.task).map(|t| (s.task, t)));
+        match trained.map(|(name, t)| (name, &t.component)) {
+            Some((name, Component::NnTrain(p))) => Ok((p.model.clone(), plan::features(&self.plan, name).len())),
+            _ => Err(wrong_component(task, "an evaluation of a trained model")),
+        }
+    }
+}
+
+fn wrong_component(task: &str, wanted: &str) -> CohortError {
+    CohortError::Plan { place: format!("tasks.{task}"), reason: format!("is not {wanted}") }
+}
+
+/// The features that arrive must be those that the plan promises, name by name: the model's columns are nothing else.
+fn check_features(plan: &Plan, task: &str, frame: &Frame) -> Result<(), CohortError> {
+    let promised = plan::features(plan, task);
+    if promised.iter().map(|f| &f.name).eq(frame.features.iter().map(|f| &f.name)) {
+        Ok(())
+    } else {
+        let reason = "the features that arrive are not those that the plan promises".to_owned();
+        Err(CohortError::Plan { place: format!("tasks.{task}"), reason })
+    }
+}
+
+fn model_of(round: &Round<'_>, params: &NnTrain) -> Result<Vec<f32>, CohortError> {
+    let tensors = &round.header.tensors;
+    let inputs = tensors.first().and_then(|t| t.shape.first()).copied().unwrap_or(0);
+    if *tensors != plan::tensors(params, inputs) {
+        return Err(CohortError::Model { reason: "the round's tensors are not those of the plan's model".into() });
+    }
+    payload::read_model(round, &params.model, usize::try_from(inputs).unwrap_or(usize::MAX))
+}
+
+fn validate(global: &[f32], params: &NnTrain, frame: &Frame, task: &str) -> Result<Option<Metrics>, CohortError> {
+    if frame.rows() == 0 {
+        return Ok(None);
+    }
+    let data = frame.matrix(task)?;
+    let network = Network::new(&params.model, data.columns, global)?;
+    Ok(Some(Metrics::new(&network.logits(&data), &data.labels, 0.5, 10)))
+}
+
+fn finite(parameters: Vec<f32>, task: &str) -> Result<Vec<f32>, CohortError> {
+    if parameters.iter().all(|p| p.is_finite()) {
+        Ok(parameters)
+    } else {
+        Err(CohortError::Diverged { task: task.to_owned() })
+    }
+}
+
+fn distinct_subjects(frame: &Frame) -> u64 {
+    frame.subjects.iter().collect::<BTreeSet<_>>().len() as u64
+}
+
+fn by_origin(logits: &[f32], test: &Matrix, threshold: f64) -> Vec<Metrics> {
+    let tables = test.origin.iter().max().map_or(0, |o| usize::from(*o) + 1);
+    let of = |table: usize| {
+        let rows = || (0..test.rows).filter(move |r| usize::from(test.origin[*r]) == table);
+        let logits: Vec<f32> = rows().map(|r| logits[r]).collect();
+        let labels: Vec<f32> = rows().map(|r| test.labels[r]).collect();
+        Metrics::new(&logits, &labels, threshold, 0)
+    };
+    (0..tables).map(of).collect()
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn statistics_sums(
+    features: &[FeatureStatistics],
+    rows: u64,
+) -> std::collections::BTreeMap<&'static str, Vec<f64>> {
+    use plan::figure;
+    std::collections::BTreeMap::from([
+        (figure::N, vec![rows as f64]),
+        (figure::PRESENT, features.iter().map(|f| f.present as f64).collect()),
+        (figure::SUM, features.iter().map(|f| f.sum).collect()),
+        (figure::SUM_OF_SQUARES, features.iter().map(|f| f.sum_of_squares).collect()),
+    ])
+}

@@ -1,0 +1,78 @@
+//! Missing values are dropped or filled.
+
+use hospes_protocol::plan::ImputationMethod;
+
+use super::frame::Frame;
+use crate::error::CohortError;
+
+/// What to put in place of a missing value, feature by feature; nothing for rows that are dropped.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ImputationFit {
+    fill: Option<Vec<f64>>,
+}
+
+pub(crate) fn fit(frame: &Frame, method: &ImputationMethod, task: &str) -> Result<ImputationFit, CohortError> {
+    let each = |of: &dyn Fn(&[f64]) -> Option<f64>| {
+        let fill = frame.features.iter().map(|feature| {
+            let present: Vec<f64> = feature.values.iter().copied().filter(|v| !v.is_nan()).collect();
+            of(&present).ok_or_else(|| CohortError::AllMissing { task: task.to_owned(), column: feature.name.clone() })
+        });
+        fill.collect::<Result<Vec<f64>, _>>()
+    };
+    let fill = match method {
+        ImputationMethod::DropRows => None,
+        ImputationMethod::Mean => Some(each(&mean)?),
+        ImputationMethod::Median => Some(each(&median)?),
+        ImputationMethod::Constant(value) => Some(vec![*value; frame.features.len()]),
+    };
+    Ok(ImputationFit { fill })
+}
+
+pub(crate) fn apply(frame: &Frame, fit: &ImputationFit, task: &str) -> Result<Frame, CohortError> {
+    match &fit.fill {
+        None => drop_rows(frame, task),
+        Some(fill) => {
+            let mut filled = frame.clone();
+            for (feature, value) in filled.features.iter_mut().zip(fill) {
+                feature.values.iter_mut().filter(|v| v.is_nan()).for_each(|v| *v = *value);
+            }
+            Ok(filled)
+        }
+    }
+}
+
+fn drop_rows(frame: &Frame, task: &str) -> Result<Frame, CohortError> {
+    let complete =
+        |row: &usize| !frame.label[*row].is_nan() && frame.features.iter().all(|f| !f.values[*row].is_nan());
+    let rows: Vec<usize> = (0..frame.rows()).filter(complete).collect();
+    if rows.is_empty() {
+        let empty = frame.features.iter().filter(|f| f.missing() == frame.rows());
+        let empty_columns = empty.map(|f| f.name.clone()).collect();
+        return Err(CohortError::NoRowsLeft { task: task.to_owned(), empty_columns });
+    }
+    Ok(frame.take(&rows))
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn mean(values: &[f64]) -> Option<f64> {
+    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+}
+
+fn median(values: &[f64]) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let upper = *sorted.get(sorted.len() / 2)?;
+    if sorted.len() % 2 == 1 { Some(upper) } else { Some((sorted[sorted.len() / 2 - 1] + upper) / 2.0) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mean_and_median_of_nothing_are_nothing() {
+        assert_eq!((mean(&[]), median(&[])), (None, None));
+        assert_eq!((mean(&[1.0, 2.0, 6.0]), median(&[6.0, 1.0, 2.0])), (Some(3.0), Some(2.0)));
+        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), Some(2.5));
+    }
+}

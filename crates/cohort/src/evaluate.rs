@@ -1,0 +1,236 @@
+//! How good a model is on some rows: for the site's own view in full, for the outside as sums under the policy.
+
+use std::collections::BTreeMap;
+
+use hospes_protocol::message::FigureSet;
+use hospes_protocol::plan::{self, Figure, SCORE_BINS, figure};
+use serde::{Deserialize, Serialize};
+
+/// Quality of a model on the rows of one site.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Metrics {
+    /// Rows.
+    pub rows: u64,
+    /// Positive rows.
+    pub positives: u64,
+    /// Rows predicted rightly at the threshold.
+    pub correct: u64,
+    /// Sum of the loss over the rows.
+    pub loss_sum: f64,
+    /// Sum of (score − label)² over the rows.
+    pub brier_sum: f64,
+    /// True positives, false positives, true negatives, false negatives.
+    pub confusion: [u64; 4],
+    /// Area under the ROC curve, exactly; `None` is *undefined, one class*.
+    pub auc: Option<f64>,
+    /// Positive rows by score in bins of equal width.
+    pub scores_positive: Vec<u64>,
+    /// Negative rows by score in the same bins.
+    pub scores_negative: Vec<u64>,
+    /// Calibration curve.
+    pub calibration: Vec<CalibrationBin>,
+}
+
+/// Rows with scores in one bin.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CalibrationBin {
+    /// Rows.
+    pub rows: u64,
+    /// Sum of their scores.
+    pub score_sum: f64,
+    /// Positive ones among them.
+    pub positives: u64,
+}
+
+impl Metrics {
+    /// Compares scores with labels.
+    ///
+    /// # Shapes
+    /// `logits` and `labels` (0 or 1): one for each row.
+    pub(crate) fn new(logits: &[f32], labels: &[f32], threshold: f64, calibration_bins: u32) -> Self {
+        let bins = usize::try_from(SCORE_BINS).unwrap_or(usize::MAX);
+        let mut metrics = Self {
+            rows: labels.len() as u64,
+            positives: 0,
+            correct: 0,
+            loss_sum: 0.0,
+            brier_sum: 0.0,
+            confusion: [0; 4],
+            auc: None,
+            scores_positive: vec![0; bins],
+            scores_negative: vec![0; bins],
+            calibration: vec![CalibrationBin::default(); calibration_bins as usize],
+        };
+        for (logit, label) in logits.iter().zip(labels) {
+            metrics.add(f64::from(*logit), *label > 0.5, threshold);
+        }
+        metrics.auc = auc(logits, labels);
+        metrics
+    }
+
+    fn add(&mut self, logit: f64, positive: bool, threshold: f64) {
+        let score = 1.0 / (1.0 + (-logit).exp());
+        let label = f64::from(u8::from(positive));
+        let predicted = score >= threshold;
+        self.positives += u64::from(positive);
+        self.correct += u64::from(predicted == positive);
+        // −y·log σ(z) − (1−y)·log(1−σ(z)) in the form that does not overflow.
+        self.loss_sum += logit.max(0.0) - logit * label + (-logit.abs()).exp().ln_1p();
+        self.brier_sum += (score - label).powi(2);
+        self.confusion[match (predicted, positive) {
+            (true, true) => 0,
+            (true, false) => 1,
+            (false, false) => 2,
+            (false, true) => 3,
+        }] += 1;
+        let histogram = if positive { &mut self.scores_positive } else { &mut self.scores_negative };
+        let at = bin(score, histogram.len());
+        histogram[at] += 1;
+        if !self.calibration.is_empty() {
+            let at = bin(score, self.calibration.len());
+            let cell = &mut self.calibration[at];
+            cell.rows += 1;
+            cell.score_sum += score;
+            cell.positives += u64::from(positive);
+        }
+    }
+
+    /// Share of rows predicted rightly.
+    ///
+    /// # Disclosure
+    /// A ratio over the rows, for the site's own view.
+    #[allow(clippy::cast_precision_loss)]
+    pub fn accuracy(&self) -> f64 {
+        self.correct as f64 / self.rows.max(1) as f64
+    }
+
+    /// Mean loss.
+    ///
+    /// # Disclosure
+    /// A mean over the rows, for the site's own view.
+    #[allow(clippy::cast_precision_loss)]
+    pub fn loss(&self) -> f64 {
+        self.loss_sum / self.rows.max(1) as f64
+    }
+
+    /// Brier score (Brier 1950).
+    ///
+    /// # Disclosure
+    /// A mean over the rows, for the site's own view.
+    #[allow(clippy::cast_precision_loss)]
+    pub fn brier(&self) -> f64 {
+        self.brier_sum / self.rows.max(1) as f64
+    }
+
+    /// Whether only one class is there, so that the ROC curve is undefined.
+    ///
+    /// # Disclosure
+    /// Together with the number of rows it tells all labels; for the site's own view.
+    pub fn is_one_class(&self) -> bool {
+        self.positives == 0 || self.positives == self.rows
+    }
+
+    /// The same figures as sums, before any disclosure rule.
+    #[allow(clippy::cast_precision_loss)]
+    pub(crate) fn sums(&self) -> BTreeMap<&'static str, Vec<f64>> {
+        let counts = |list: &[u64]| list.iter().map(|n| *n as f64).collect::<Vec<_>>();
+        let bins = |of: &dyn Fn(&CalibrationBin) -> f64| self.calibration.iter().map(of).collect::<Vec<_>>();
+        BTreeMap::from([
+            (figure::N, vec![self.rows as f64]),
+            (figure::CORRECT, vec![self.correct as f64]),
+            (figure::LOSS_SUM, vec![self.loss_sum]),
+            (figure::BRIER_SUM, vec![self.brier_sum]),
+            (figure::CONFUSION, counts(&self.confusion)),
+            (figure::SCORES_POSITIVE, counts(&self.scores_positive)),
+            (figure::SCORES_NEGATIVE, counts(&self.scores_negative)),
+            (figure::CALIBRATION_ROWS, bins(&|b| b.rows as f64)),
+            (figure::CALIBRATION_SCORES, bins(&|b| b.score_sum)),
+            (figure::CALIBRATION_POSITIVES, bins(&|b| b.positives as f64)),
+        ])
+    }
+}
+
+/// Bin of a score from 0 to 1; the last bin is closed.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+fn bin(score: f64, bins: usize) -> usize {
+    ((score * bins as f64) as usize).min(bins - 1)
+}
+
+/// Area under the ROC curve by ranks, ties counted half (Mann, Whitney 1947); `None` for one class.
+#[allow(clippy::cast_precision_loss)]
+fn auc(logits: &[f32], labels: &[f32]) -> Option<f64> {
+    let mut order: Vec<usize> = (0..logits.len()).collect();
+    order.sort_by(|a, b| logits[*a].total_cmp(&logits[*b]));
+    let positives = labels.iter().filter(|l| **l > 0.5).count();
+    let negatives = labels.len() - positives;
+    if positives == 0 || negatives == 0 {
+        return None;
+    }
+    let mut rank_sum = 0.0;
+    let mut start = 0;
+    while start < order.len() {
+        let tied = order[start..].iter().take_while(|i| logits[**i] == logits[order[start]]).count();
+        let tied = tied.max(1);
+        let mean_rank = start as f64 + (tied as f64 + 1.0) / 2.0;
+        let hits = order[start..start + tied].iter().filter(|i| labels[**i] > 0.5).count();
+        rank_sum += mean_rank * hits as f64;
+        start += tied;
+    }
+    let (p, n) = (positives as f64, negatives as f64);
+    Some((rank_sum - p * (p + 1.0) / 2.0) / (p * n))
+}
+
+/// What leaves of some sums: exactly the figures that the plan announces, each there or withheld with its rule.
+pub(crate) fn figure_set(
+    announced: &[Figure],
+    mut sums: BTreeMap<&'static str, Vec<f64>>,
+    withheld: &BTreeMap<&'static str, String>,
+) -> FigureSet {
+    let mut set = FigureSet { sums: BTreeMap::new(), withheld: BTreeMap::new() };
+    for item in announced {
+        // PRIVACY: a figure with a rule against it leaves as its name and the rule, never as a number.
+        match (withheld.get(item.name), sums.remove(item.name)) {
+            (Some(rule), _) => _ = set.withheld.insert(item.name.to_owned(), rule.clone()),
+            (None, Some(values)) => _ = set.sums.insert(item.name.to_owned(), values),
+            (None, None) => _ = set.withheld.insert(item.name.to_owned(), "not available at this site".to_owned()),
+        }
+    }
+    debug_assert_eq!(plan::check_figures(announced, &set), Ok(()));
+    set
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn auc_counts_ties_half_and_is_undefined_for_one_class() {
+        assert_eq!(auc(&[0.1, 0.4, 0.35, 0.8], &[0.0, 0.0, 1.0, 1.0]), Some(0.75));
+        assert_eq!(auc(&[0.5; 4], &[0.0, 1.0, 0.0, 1.0]), Some(0.5));
+        assert_eq!(auc(&[1.0, 2.0], &[1.0, 1.0]), None);
+        assert_eq!(auc(&[], &[]), None);
+    }
+
+    #[test]
+    fn sums_agree_with_each_other() {
+        let logits = [-2.0, -0.1, 0.0, 0.3, 5.0];
+        let labels = [0.0, 1.0, 1.0, 0.0, 1.0];
+        let m = Metrics::new(&logits, &labels, 0.5, 4);
+        assert_eq!(m.confusion, [2, 1, 1, 1]);
+        assert_eq!(m.correct, m.confusion[0] + m.confusion[2]);
+        assert_eq!(m.scores_positive.iter().sum::<u64>(), m.positives);
+        assert_eq!(m.calibration.iter().map(|b| b.rows).sum::<u64>(), m.rows);
+        let expected: f64 = logits
+            .iter()
+            .zip(labels)
+            .map(|(z, y)| {
+                let p = 1.0 / (1.0 + (-f64::from(*z)).exp());
+                if y > 0.5 { -p.ln() } else { -(1.0 - p).ln() }
+            })
+            .sum();
+        assert!((m.loss_sum - expected).abs() < 1e-9, "{} {expected}", m.loss_sum);
+        assert_eq!(bin(1.0, 256), 255);
+    }
+}

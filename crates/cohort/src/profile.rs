@@ -1,0 +1,266 @@
+//! What a registered dataset looks like: counts, missing values, histograms. For the steward's own screen.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use arrow_array::{Array, Float64Array, StringArray};
+use hospes_protocol::policy::{Disclosure, Visibility};
+use serde::{Deserialize, Serialize};
+
+use crate::error::CohortError;
+use crate::schema::ColumnKind;
+use crate::snapshot::{Snapshot, SnapshotKey};
+use crate::source::{Moments, NumberSummary};
+
+/// Profile of a snapshot.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Profile {
+    /// Rows.
+    pub rows: u64,
+    /// Distinct subjects.
+    pub subjects: u64,
+    /// Columns in order; the subject's is not among them.
+    pub columns: Vec<ColumnProfile>,
+    /// Whether small counts and extremes were taken out.
+    pub suppressed: bool,
+}
+
+/// Profile of a column.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ColumnProfile {
+    /// Name.
+    pub name: String,
+    /// Type.
+    pub kind: ColumnKind,
+    /// Rows with a value.
+    pub present: u64,
+    /// Rows without one.
+    pub missing: u64,
+    /// For a number with at least one value; minimum and maximum may be withheld.
+    pub number: Option<NumberProfile>,
+    /// For a category: rows by code, most frequent first.
+    pub levels: Vec<Level>,
+}
+
+/// Profile of a number.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NumberProfile {
+    /// Smallest, unless withheld.
+    pub min: Option<f64>,
+    /// Largest, unless withheld.
+    pub max: Option<f64>,
+    /// Mean.
+    pub mean: f64,
+    /// Standard deviation (ddof = 1).
+    pub sd: f64,
+    /// Edges of the histogram's bins: one more than there are counts.
+    pub edges: Vec<f64>,
+    /// Rows by bin; `None` where the count is suppressed.
+    pub counts: Vec<Option<u64>>,
+}
+
+/// Rows with one code.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Level {
+    /// The code.
+    pub code: String,
+    /// Rows; `None` where the count is suppressed.
+    pub rows: Option<u64>,
+}
+
+/// Most codes of a category that a profile lists.
+const MAX_LEVELS: usize = 40;
+/// Most bins of a histogram.
+const MAX_BINS: f64 = 20.0;
+/// Columns that are read together, so that memory does not grow with their number.
+const COLUMNS_AT_ONCE: usize = 64;
+
+/// Reads a snapshot and describes it. A local view: the caller shows it to the site's own people by their role.
+///
+/// # Errors
+/// [`CohortError`] if the snapshot was altered or the key is wrong.
+///
+/// # Disclosure
+/// Full counts, extremes and codes of the site's own data, for its steward. On shared screens, in exports and for the
+/// auditor use [`Profile::suppressed`].
+pub fn profile(snapshot: &Snapshot, key: &SnapshotKey, hist_bins_pct: f64) -> Result<Profile, CohortError> {
+    let document = &snapshot.document;
+    let subject = &document.schema.subject;
+    let names: Vec<&String> = document.schema.columns.iter().map(|c| &c.name).filter(|n| *n != subject).collect();
+    let mut columns = Vec::with_capacity(names.len());
+    for group in names.chunks(COLUMNS_AT_ONCE) {
+        let wanted: BTreeSet<String> = group.iter().map(|n| (*n).clone()).collect();
+        let mut tallies: BTreeMap<String, Tally> = wanted.iter().map(|n| (n.clone(), Tally::default())).collect();
+        snapshot.read(key, &wanted, &mut |batch| {
+            for (name, tally) in &mut tallies {
+                if let Some(array) = batch.column_by_name(name) {
+                    tally.add(array.as_ref());
+                }
+            }
+            Ok(())
+        })?;
+        columns.extend(group.iter().map(|name| {
+            let kind = document.schema.column(name).map_or(ColumnKind::Text, |c| c.kind);
+            tallies.remove(*name).unwrap_or_default().finish(name, kind, document.rows, hist_bins_pct)
+        }));
+    }
+    Ok(Profile { rows: document.rows, subjects: document.subjects, columns, suppressed: false })
+}
+
+#[derive(Default)]
+struct Tally {
+    values: Vec<f64>,
+    present: u64,
+    levels: BTreeMap<String, u64>,
+    too_many_levels: bool,
+}
+
+impl Tally {
+    fn add(&mut self, array: &dyn Array) {
+        self.present += (array.len() - array.null_count()) as u64;
+        if let Some(numbers) = array.as_any().downcast_ref::<Float64Array>() {
+            self.values.extend(numbers.iter().flatten());
+        } else if let Some(texts) = array.as_any().downcast_ref::<StringArray>() {
+            for code in texts.iter().flatten() {
+                if let Some(count) = self.levels.get_mut(code) {
+                    *count += 1;
+                } else if self.levels.len() < MAX_LEVELS {
+                    self.levels.insert(code.to_owned(), 1);
+                } else {
+                    self.too_many_levels = true;
+                }
+            }
+        }
+    }
+
+    fn finish(self, name: &str, kind: ColumnKind, rows: u64, hist_bins_pct: f64) -> ColumnProfile {
+        let mut levels: Vec<Level> = match kind {
+            // PRIVACY: texts and dates can be anything, a name among them; only categories are listed.
+            ColumnKind::Category if !self.too_many_levels => {
+                self.levels.into_iter().map(|(code, n)| Level { code, rows: Some(n) }).collect()
+            }
+            _ => Vec::new(),
+        };
+        levels.sort_by_key(|l| std::cmp::Reverse(l.rows));
+        ColumnProfile {
+            name: name.to_owned(),
+            kind,
+            present: self.present,
+            missing: rows - self.present,
+            number: number(&self.values, hist_bins_pct),
+            levels,
+        }
+    }
+}
+
+fn number(values: &[f64], hist_bins_pct: f64) -> Option<NumberProfile> {
+    let mut moments = Moments::default();
+    values.iter().for_each(|v| moments.add(*v));
+    let NumberSummary { min, max, mean, sd, .. } = moments.summary()?;
+    #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let bins = (values.len() as f64 * hist_bins_pct / 100.0).clamp(1.0, MAX_BINS) as usize;
+    let bins = if max > min { bins } else { 1 };
+    #[allow(clippy::cast_precision_loss)]
+    let width = (max - min) / bins as f64;
+    #[allow(clippy::cast_precision_loss)]
+    let edges: Vec<f64> = (0..=bins).map(|i| if i == bins { max } else { min + width * i as f64 }).collect();
+    let mut counts = vec![0u64; bins];
+    for value in values {
+        let bin = edges[1..bins].partition_point(|edge| edge <= value);
+        counts[bin] += 1;
+    }
+    Some(NumberProfile {
+        min: Some(min),
+        max: Some(max),
+        mean,
+        sd,
+        edges,
+        counts: counts.into_iter().map(Some).collect(),
+    })
+}
+
+impl Profile {
+    /// The profile under a site's disclosure rules, for shared screens, exports and the auditor.
+    ///
+    /// # Disclosure
+    /// Counts of 1 to `min_cell` − 1 are taken out, with the next smallest one where a single gap could be worked out
+    /// from the total; extremes go with `min_max`; a column with few values loses its mean and spread; categories with
+    /// more than `max_levels` codes, or more codes per row than `levels_density`, lose them.
+    #[must_use]
+    pub fn suppressed(&self, rules: &Disclosure) -> Self {
+        let columns = self.columns.iter().map(|c| c.suppressed(rules)).collect();
+        Self { columns, suppressed: true, ..self.clone() }
+    }
+}
+
+impl ColumnProfile {
+    fn suppressed(&self, rules: &Disclosure) -> Self {
+        let mut column = self.clone();
+        let few = |n: u64| n > 0 && n < rules.min_cell;
+        if few(column.present) || few(column.missing) {
+            // The one follows from the other and the number of rows.
+            (column.present, column.missing) = (0, 0);
+            column.number = None;
+            column.levels.clear();
+            return column;
+        }
+        if let Some(number) = &mut column.number {
+            suppress(&mut number.counts, rules.min_cell);
+            if rules.min_max == Visibility::Withheld {
+                (number.min, number.max) = (None, None);
+                // The outer edges are the extremes.
+                number.edges.clear();
+            }
+        }
+        #[allow(clippy::cast_precision_loss)]
+        let dense = column.levels.len() as f64 > rules.levels_density * column.present as f64;
+        if column.levels.len() as u64 > rules.max_levels || dense {
+            column.levels.clear();
+        }
+        let mut counts: Vec<Option<u64>> = column.levels.iter().map(|l| l.rows).collect();
+        suppress(&mut counts, rules.min_cell);
+        column.levels.iter_mut().zip(counts).for_each(|(level, count)| level.rows = count);
+        column
+    }
+}
+
+/// Takes out small counts, and one more where a single gap would follow from the total.
+fn suppress(counts: &mut [Option<u64>], min_cell: u64) {
+    let small = |c: &Option<u64>| c.is_some_and(|n| n > 0 && n < min_cell);
+    let gaps = counts.iter().filter(|c| small(c)).count();
+    if gaps == 1 {
+        let next = counts.iter().enumerate().filter(|(_, c)| !small(c) && c.is_some_and(|n| n > 0));
+        if let Some((index, _)) = next.min_by_key(|(_, c)| **c) {
+            counts[index] = None;
+        }
+    }
+    counts.iter_mut().filter(|c| small(c)).for_each(|c| *c = None);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_single_small_cell_takes_the_next_with_it() {
+        let mut counts = [Some(100), Some(3), Some(0), Some(20)];
+        suppress(&mut counts, 10);
+        assert_eq!(counts, [Some(100), None, Some(0), None]);
+        let mut counts = [Some(100), Some(3), Some(4)];
+        suppress(&mut counts, 10);
+        assert_eq!(counts, [Some(100), None, None]);
+        let mut counts = [Some(100), Some(20)];
+        suppress(&mut counts, 10);
+        assert_eq!(counts, [Some(100), Some(20)]);
+    }
+
+    #[test]
+    fn histogram_holds_every_value_once() {
+        let values: Vec<f64> = (0..100).map(f64::from).collect();
+        let profile = number(&values, 10.0).unwrap();
+        assert_eq!(profile.counts, vec![Some(10); 10]);
+        assert_eq!((profile.edges[0], profile.edges[10]), (0.0, 99.0));
+        let constant = number(&[2.0; 7], 100.0).unwrap();
+        assert_eq!((constant.counts, constant.sd), (vec![Some(7)], 0.0));
+        assert_eq!(number(&[], 10.0), None);
+    }
+}

@@ -1,0 +1,550 @@
+//! A snapshot: the frozen, encrypted copy of a dataset that approvals bind by its digest.
+//!
+//! The file is Parquet with modular encryption (AES-256-GCM, footer included). Its [`SnapshotDocument`] carries the
+//! SHA-256 of the file, and the document's digest names the snapshot; so neither file nor schema can change unseen.
+//! Subject keys are stored as keyed hashes only; masked columns are not stored at all.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow_array::builder::{Float64Builder, StringBuilder};
+use arrow_array::{ArrayRef, RecordBatch};
+use arrow_schema::{DataType, Field};
+use data_encoding::HEXLOWER;
+use hospes_protocol::approval::SnapshotFacts;
+use hospes_protocol::canon::{Canonical, Document};
+use hospes_protocol::id::{Digest, Timestamp};
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::encryption::decrypt::FileDecryptionProperties;
+use parquet::encryption::encrypt::FileEncryptionProperties;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
+
+use crate::error::CohortError;
+use crate::opt_out::{OptOuts, SubjectHash, SubjectKey};
+use crate::schema::{ColumnKind, Schema};
+use crate::source::{self, Format, Limits, Record, RecordReader};
+
+/// The 32 bytes that open one snapshot. `Debug` shows nothing, and there is no `Serialize`.
+#[derive(Clone)]
+pub struct SnapshotKey(Zeroizing<[u8; 32]>);
+
+impl SnapshotKey {
+    /// Wraps 32 random bytes that the caller drew for this snapshot alone.
+    ///
+    /// # Disclosure
+    /// Nothing about patients.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(Zeroizing::new(bytes))
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SnapshotKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SnapshotKey(…)")
+    }
+}
+
+/// What a snapshot is; its digest is the snapshot's name in approvals.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SnapshotDocument {
+    /// When it was frozen.
+    pub at: Timestamp,
+    /// SHA-256 of the encrypted file.
+    pub file: Digest,
+    /// Length of the encrypted file.
+    pub bytes: u64,
+    /// Rows.
+    pub rows: u64,
+    /// Distinct subjects.
+    pub subjects: u64,
+    /// Columns that it holds, with their types; the subject is among them.
+    pub schema: Schema,
+    /// Columns of the source that were masked and are not in it.
+    pub masked: Vec<String>,
+    /// SHA-256 of the source file.
+    pub source: Digest,
+    /// How the source was read.
+    pub format: Format,
+    /// Whether the data are tagged as public.
+    pub public: bool,
+}
+
+impl Document for SnapshotDocument {
+    const KIND: &'static str = "snapshot";
+    const VERSION: u32 = 1;
+}
+
+/// A snapshot's document and where its file lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// What it is.
+    pub document: Canonical<SnapshotDocument>,
+    /// The encrypted file.
+    pub path: PathBuf,
+}
+
+/// Distinct subjects, with and without those who opted out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubjectCount {
+    /// In the snapshot.
+    pub total: u64,
+    /// Those of them on the opt-out list.
+    pub opted_out: u64,
+}
+
+impl SubjectCount {
+    /// Subjects who did not opt out.
+    ///
+    /// # Disclosure
+    /// A count, for the site's own decision and the permit.
+    pub const fn left(self) -> u64 {
+        self.total - self.opted_out
+    }
+}
+
+/// What is frozen, from where, into which folder.
+#[derive(Debug, Clone, Copy)]
+pub struct Freeze<'a> {
+    /// The source file.
+    pub source: &'a Path,
+    /// How it is read.
+    pub format: &'a Format,
+    /// Types and masks, as the steward decided.
+    pub schema: &'a Schema,
+    /// The engine's own folder of snapshots.
+    pub folder: &'a Path,
+    /// Whether the data are tagged as public.
+    pub public: bool,
+    /// Now.
+    pub at: Timestamp,
+    /// Limits on the source.
+    pub limits: Limits,
+}
+
+/// Bound to every module of the file besides the key, so that a file of another kind never opens.
+const AAD: &[u8] = b"hospes/snapshot/v1";
+/// Cells of one row group.
+const GROUP_CELLS: usize = 2 << 20;
+
+/// Freezes a file: reads it once more with the schema, encrypts it, makes it durable under its digest's name.
+///
+/// # Errors
+/// [`CohortError`] names file, line, column and rule of the first cell that does not fit, or why the file could not be
+/// written; a partly written file is removed.
+///
+/// # Disclosure
+/// Numbers of rows and subjects, for the steward; the file itself opens with the key only.
+pub fn freeze(order: Freeze<'_>, key: &SnapshotKey, subjects: &SubjectKey) -> Result<Snapshot, CohortError> {
+    if order.schema.column(&order.schema.subject).is_none() {
+        return Err(CohortError::UnknownColumn { column: order.schema.subject.clone() });
+    }
+    let partial = Partial::create(order.folder)?;
+    let written = write_file(&order, key, subjects, &partial)?;
+    let kept = Schema {
+        columns: order.schema.columns.iter().filter(|c| !is_masked(order.schema, &c.name)).cloned().collect(),
+        subject: order.schema.subject.clone(),
+    };
+    let masked = order.schema.columns.iter().filter(|c| is_masked(order.schema, &c.name));
+    let document = Canonical::new(SnapshotDocument {
+        at: order.at,
+        file: written.digest,
+        bytes: written.bytes,
+        rows: written.rows,
+        subjects: written.subjects,
+        schema: kept,
+        masked: masked.map(|c| c.name.clone()).collect(),
+        source: digest_of(&mut source::open(order.source)?).map_err(|e| source::read_error("the source", e))?.0,
+        format: order.format.clone(),
+        public: order.public,
+    })?;
+    let path = order.folder.join(format!("{}.parquet", document.digest()));
+    partial.keep(&path)?;
+    Ok(Snapshot { document, path })
+}
+
+fn is_masked(schema: &Schema, name: &str) -> bool {
+    name != schema.subject && schema.column(name).is_none_or(|c| c.masked)
+}
+
+/// A file that disappears unless it is kept.
+pub(crate) struct Partial {
+    path: PathBuf,
+    kept: bool,
+}
+
+impl Partial {
+    pub(crate) fn create(folder: &Path) -> Result<Self, CohortError> {
+        use std::sync::atomic::{AtomicU64, Ordering};
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let name = format!(".{}-{}.part", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let path = folder.join(name);
+        let mut options = std::fs::OpenOptions::new();
+        options.write(true).create(true).truncate(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        options.open(&path).map_err(|source| CohortError::Write { path: path.clone(), source })?;
+        Ok(Self { path, kept: false })
+    }
+
+    pub(crate) fn file(&self) -> Result<File, CohortError> {
+        std::fs::OpenOptions::new()
+            .write(true)
+            .open(&self.path)
+            .map_err(|source| CohortError::Write { path: self.path.clone(), source })
+    }
+
+    /// Gives the durable file its name and makes the name durable too.
+    pub(crate) fn keep(mut self, path: &Path) -> Result<(), CohortError> {
+        let fail = |source| CohortError::Write { path: path.to_owned(), source };
+        std::fs::rename(&self.path, path).map_err(fail)?;
+        self.kept = true;
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        sync_folder(folder).map_err(fail)
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        if !self.kept {
+            // Nothing can be done about a file that cannot be removed; the engine sweeps the folder at its start.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+#[cfg(unix)]
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+#[cfg(not(unix))]
+fn sync_folder(_: &Path) -> io::Result<()> {
+    // Other systems make a rename durable with the file itself.
+    Ok(())
+}
+
+/// Counts and hashes what goes by.
+struct HashingWriter<W> {
+    inner: W,
+    hash: Sha256,
+    bytes: u64,
+}
+
+impl<W: Write> Write for HashingWriter<W> {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        let n = self.inner.write(buffer)?;
+        self.hash.update(&buffer[..n]);
+        self.bytes += n as u64;
+        Ok(n)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+struct Written {
+    digest: Digest,
+    bytes: u64,
+    rows: u64,
+    subjects: u64,
+}
+
+enum Builder {
+    Number(Float64Builder),
+    Text(StringBuilder),
+}
+
+/// One column on its way into the file.
+struct Sink {
+    /// Position in the source.
+    index: usize,
+    name: String,
+    kind: ColumnKind,
+    is_subject: bool,
+    builder: Builder,
+}
+
+fn write_file(
+    order: &Freeze<'_>,
+    key: &SnapshotKey,
+    subjects: &SubjectKey,
+    partial: &Partial,
+) -> Result<Written, CohortError> {
+    let file = source::file_name(order.source);
+    let mut reader = RecordReader::new(source::open(order.source)?, &file, order.format, order.limits);
+    let names = source::read_header(&mut reader, &file)?;
+    if !names.iter().eq(order.schema.columns.iter().map(|c| &c.name)) {
+        return Err(CohortError::SourceChanged { file });
+    }
+    let mut sinks = sinks(order.schema);
+    let output = HashingWriter {
+        inner: io::BufWriter::new(partial.file()?),
+        hash: Sha256::new(),
+        bytes: 0,
+    };
+    let group = (GROUP_CELLS / sinks.len()).clamp(64, 1 << 16);
+    let mut writer = arrow_writer(output, &sinks, key, group)?;
+    let mut seen: std::collections::HashSet<SubjectHash> = std::collections::HashSet::new();
+    let (mut rows, mut pending) = (0u64, 0usize);
+    while let Some(record) = reader.next_record()? {
+        rows += 1;
+        source::check_row(&record, &file, names.len(), rows, order.limits)?;
+        for sink in &mut sinks {
+            sink.push(&record, order.format, &file, subjects, &mut seen)?;
+        }
+        pending += 1;
+        if pending == group {
+            flush(&mut writer, &mut sinks)?;
+            pending = 0;
+        }
+    }
+    if rows == 0 {
+        return Err(CohortError::NoRows { file });
+    }
+    if pending > 0 {
+        flush(&mut writer, &mut sinks)?;
+    }
+    let output = writer.into_inner().map_err(encode_error)?;
+    let (digest, bytes) = (Digest::from_bytes(output.hash.finalize().into()), output.bytes);
+    let fail = |source| CohortError::Write { path: order.folder.to_owned(), source };
+    output.inner.into_inner().map_err(|e| fail(e.into_error()))?.sync_all().map_err(fail)?;
+    Ok(Written { digest, bytes, rows, subjects: seen.len() as u64 })
+}
+
+fn sinks(schema: &Schema) -> Vec<Sink> {
+    let kept = schema.columns.iter().enumerate().filter(|(_, c)| !is_masked(schema, &c.name));
+    kept.map(|(index, column)| {
+        let is_subject = column.name == schema.subject;
+        let builder = match column.kind {
+            ColumnKind::Number if !is_subject => Builder::Number(Float64Builder::new()),
+            _ => Builder::Text(StringBuilder::new()),
+        };
+        Sink { index, name: column.name.clone(), kind: column.kind, is_subject, builder }
+    })
+    .collect()
+}
+
+impl Sink {
+    fn push(
+        &mut self,
+        record: &Record<'_>,
+        format: &Format,
+        file: &str,
+        subjects: &SubjectKey,
+        seen: &mut std::collections::HashSet<SubjectHash>,
+    ) -> Result<(), CohortError> {
+        let cell = record.field(self.index).trim();
+        let wrong = |expected| CohortError::WrongType {
+            file: file.to_owned(),
+            line: record.line,
+            column: self.name.clone(),
+            expected,
+        };
+        let missing = format.is_missing(cell);
+        match &mut self.builder {
+            Builder::Text(builder) if self.is_subject => {
+                if missing {
+                    let (file, column) = (file.to_owned(), self.name.clone());
+                    return Err(CohortError::NoSubject { file, line: record.line, column });
+                }
+                let hash = subjects.hash(cell);
+                seen.insert(hash);
+                builder.append_value(HEXLOWER.encode(&hash));
+            }
+            Builder::Number(builder) if missing => builder.append_null(),
+            Builder::Number(builder) => {
+                builder.append_value(source::number(cell, format.decimal).ok_or_else(|| wrong("number"))?);
+            }
+            Builder::Text(builder) if missing => builder.append_null(),
+            Builder::Text(builder) => match self.kind {
+                ColumnKind::Date if source::date(cell).is_none() => return Err(wrong("date")),
+                ColumnKind::Category => builder.append_value(hospes_protocol::plan::code(cell)),
+                _ => builder.append_value(cell),
+            },
+        }
+        Ok(())
+    }
+
+    fn field(&self) -> Field {
+        let kind = match self.builder {
+            Builder::Number(_) => DataType::Float64,
+            Builder::Text(_) => DataType::Utf8,
+        };
+        Field::new(&self.name, kind, true)
+    }
+
+    fn finish(&mut self) -> ArrayRef {
+        match &mut self.builder {
+            Builder::Number(builder) => Arc::new(builder.finish()),
+            Builder::Text(builder) => Arc::new(builder.finish()),
+        }
+    }
+}
+
+type Output = HashingWriter<io::BufWriter<File>>;
+
+fn arrow_writer(
+    output: Output,
+    sinks: &[Sink],
+    key: &SnapshotKey,
+    group: usize,
+) -> Result<ArrowWriter<Output>, CohortError> {
+    let encryption = FileEncryptionProperties::builder(key.bytes().to_vec())
+        .with_aad_prefix(AAD.to_vec())
+        .with_aad_prefix_storage(false)
+        .build()
+        .map_err(encode_error)?;
+    let properties = WriterProperties::builder()
+        .with_file_encryption_properties(encryption)
+        .set_compression(Compression::ZSTD(ZstdLevel::try_new(1).map_err(encode_error)?))
+        .set_statistics_enabled(EnabledStatistics::None)
+        .set_max_row_group_row_count(Some(group))
+        .build();
+    let schema = Arc::new(arrow_schema::Schema::new(sinks.iter().map(Sink::field).collect::<Vec<_>>()));
+    ArrowWriter::try_new(output, schema, Some(properties)).map_err(encode_error)
+}
+
+fn flush(writer: &mut ArrowWriter<Output>, sinks: &mut [Sink]) -> Result<(), CohortError> {
+    let columns: Vec<ArrayRef> = sinks.iter_mut().map(Sink::finish).collect();
+    let schema = Arc::new(arrow_schema::Schema::new(sinks.iter().map(Sink::field).collect::<Vec<_>>()));
+    let batch = RecordBatch::try_new(schema, columns).map_err(|e| CohortError::Encode { reason: e.to_string() })?;
+    writer.write(&batch).map_err(encode_error)
+}
+
+fn encode_error(error: parquet::errors::ParquetError) -> CohortError {
+    CohortError::Encode { reason: error.to_string() }
+}
+
+/// SHA-256 and length of what a reader gives.
+fn digest_of(reader: &mut impl Read) -> io::Result<(Digest, u64)> {
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    let mut bytes = 0;
+    loop {
+        match reader.read(&mut buffer) {
+            Ok(0) => return Ok((Digest::from_bytes(hash.finalize().into()), bytes)),
+            Ok(n) => {
+                hash.update(&buffer[..n]);
+                bytes += n as u64;
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+impl Snapshot {
+    /// What a permit needs to know of the snapshot.
+    ///
+    /// # Disclosure
+    /// Digest, names of columns, a count of subjects: for the site's own permit, it does not leave.
+    pub fn facts(&self, count: SubjectCount) -> SnapshotFacts {
+        SnapshotFacts {
+            digest: self.document.digest(),
+            columns: self.document.schema.kept(),
+            subjects: count.left(),
+            public: self.document.public,
+        }
+    }
+
+    /// Checks that the file is byte for byte the one that was frozen.
+    ///
+    /// # Errors
+    /// [`CohortError::Altered`] if it is not, [`CohortError::OpenSource`] if it is gone.
+    ///
+    /// # Disclosure
+    /// Nothing about patients.
+    pub fn verify(&self) -> Result<(), CohortError> {
+        self.verified_file().map(drop)
+    }
+
+    fn verified_file(&self) -> Result<File, CohortError> {
+        let mut file = source::open(&self.path)?;
+        let fail = |e| source::read_error("the snapshot", e);
+        let (digest, bytes) = digest_of(&mut file).map_err(fail)?;
+        let altered = |what| CohortError::Altered { path: self.path.clone(), what };
+        if bytes != self.document.bytes {
+            return Err(altered("its length differs"));
+        }
+        if digest != self.document.file {
+            return Err(altered("its SHA-256 differs"));
+        }
+        // The same open file is read afterwards: a file put in its place meanwhile is never seen.
+        file.rewind().map_err(fail)?;
+        Ok(file)
+    }
+
+    /// Counts distinct subjects with and without those who opted out.
+    ///
+    /// # Errors
+    /// [`CohortError`] if the snapshot was altered or the key is wrong.
+    ///
+    /// # Disclosure
+    /// Two counts, for the site's own people and its permits.
+    pub fn count_subjects(&self, key: &SnapshotKey, opt_outs: &OptOuts) -> Result<SubjectCount, CohortError> {
+        let wanted = BTreeSet::from([self.document.schema.subject.clone()]);
+        let mut all = BTreeSet::new();
+        self.read(key, &wanted, &mut |batch| {
+            let hashes = batch.column(0).as_any().downcast_ref::<arrow_array::StringArray>();
+            all.extend(hashes.into_iter().flatten().map(subject_hash));
+            Ok(())
+        })?;
+        let opted_out = all.iter().filter(|h| opt_outs.has(h)).count() as u64;
+        Ok(SubjectCount { total: all.len() as u64, opted_out })
+    }
+
+    /// Reads some columns, batch by batch, in the order of the file. The whole file is checked before the first row.
+    pub(crate) fn read(
+        &self,
+        key: &SnapshotKey,
+        columns: &BTreeSet<String>,
+        each: &mut dyn FnMut(&RecordBatch) -> Result<(), CohortError>,
+    ) -> Result<(), CohortError> {
+        let file = self.verified_file()?;
+        let decryption = FileDecryptionProperties::builder(key.bytes().to_vec())
+            .with_aad_prefix(AAD.to_vec())
+            .build()
+            .map_err(encode_error)?;
+        let options = ArrowReaderOptions::new().with_file_decryption_properties(decryption);
+        // The bytes are the registered ones, so what does not open now has another key.
+        let unreadable = |_| CohortError::Key { what: "the snapshot" };
+        let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(file, options).map_err(unreadable)?;
+        let present: Vec<String> = builder.schema().fields().iter().map(|f| f.name().clone()).collect();
+        if let Some(absent) = columns.iter().find(|c| !present.contains(c)) {
+            return Err(CohortError::UnknownColumn { column: absent.clone() });
+        }
+        let wanted = present.iter().enumerate().filter(|(_, n)| columns.contains(*n)).map(|(i, _)| i);
+        let mask = ProjectionMask::roots(builder.parquet_schema(), wanted);
+        let reader = builder.with_projection(mask).with_batch_size(8_192).build().map_err(unreadable)?;
+        for batch in reader {
+            each(&batch.map_err(|e| CohortError::Encode { reason: e.to_string() })?)?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads a hash back; what is no hash becomes one that nobody has.
+pub(crate) fn subject_hash(text: Option<&str>) -> SubjectHash {
+    let mut hash = [0; 16];
+    if let Some(Ok(bytes)) = text.map(|t| HEXLOWER.decode(t.as_bytes()))
+        && bytes.len() == hash.len()
+    {
+        hash.copy_from_slice(&bytes);
+    }
+    hash
+}

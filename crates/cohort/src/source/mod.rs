@@ -1,0 +1,261 @@
+//! Delimited text files as hospitals have them: found out in one bounded pass, described without any value.
+
+mod cell;
+mod decode;
+mod records;
+mod sniff;
+mod tally;
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+pub use cell::Decimal;
+pub use decode::Encoding;
+pub use sniff::Delimiter;
+pub use tally::{ColumnSurvey, Distinct, NumberSummary};
+
+pub(crate) use cell::{date, number};
+pub(crate) use records::{Record, RecordReader};
+pub(crate) use tally::{Moments, PatternCounts};
+
+use crate::error::CohortError;
+use crate::scan::{self, Finding, ScanProfile};
+use crate::schema::{Column, Schema};
+use tally::Tally;
+
+/// Limits on what comes from a file. Memory depends on these and not on the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of one record, quotes and line breaks inside quotes included.
+    pub record_bytes: usize,
+    /// Bytes of one field.
+    pub field_bytes: usize,
+    /// Columns.
+    pub columns: usize,
+    /// Rows.
+    pub rows: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { record_bytes: 4 << 20, field_bytes: 64 << 10, columns: 10_000, rows: 100_000_000 }
+    }
+}
+
+/// How a file is to be read. `None` is found out from the file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Hints {
+    /// Encoding.
+    pub encoding: Option<Encoding>,
+    /// Delimiter.
+    pub delimiter: Option<Delimiter>,
+    /// Notation of numbers.
+    pub decimal: Option<Decimal>,
+    /// Cells that mean *missing*, after trimming; the empty cell always does. `None` is [`DEFAULT_MISSING`].
+    pub missing: Option<Vec<String>>,
+}
+
+/// Cells that mean *missing* unless the steward says otherwise. How often each occurs is in the survey, so that a
+/// column in which -9 is a value can be told.
+pub const DEFAULT_MISSING: [&str; 4] = ["?", "NA", "N/A", "-9"];
+
+/// How a file is read: everything that [`crate::snapshot::freeze`] needs to read it the same way again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Format {
+    /// Encoding.
+    pub encoding: Encoding,
+    /// Delimiter.
+    pub delimiter: Delimiter,
+    /// Notation of numbers.
+    pub decimal: Decimal,
+    /// Cells that mean *missing*, besides the empty one.
+    pub missing: Vec<String>,
+}
+
+impl Format {
+    pub(crate) fn is_missing(&self, cell: &str) -> bool {
+        cell.is_empty() || self.missing.iter().any(|m| m == cell)
+    }
+}
+
+/// What was found in a file: format, columns, counts, and what looks like an identifier. No cell of the file is in it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Survey {
+    /// Name of the file, without its folder.
+    pub file: String,
+    /// Its length.
+    pub bytes: u64,
+    /// How it is read.
+    pub format: Format,
+    /// Why this encoding.
+    pub encoding_reason: String,
+    /// Rows, without the header.
+    pub rows: u64,
+    /// Columns in order.
+    pub columns: Vec<ColumnSurvey>,
+    /// Columns that look like identifiers, and why.
+    pub findings: Vec<Finding>,
+    /// The column that probably tells patients apart.
+    pub subject_guess: Option<String>,
+}
+
+impl Survey {
+    /// The schema that the survey suggests: found types, findings of the scan masked, the given subject column.
+    ///
+    /// # Errors
+    /// [`CohortError::UnknownColumn`] if there is no such column.
+    ///
+    /// # Disclosure
+    /// Names and types of columns.
+    pub fn schema(&self, subject: &str) -> Result<Schema, CohortError> {
+        if !self.columns.iter().any(|c| c.name == subject) {
+            return Err(CohortError::UnknownColumn { column: subject.to_owned() });
+        }
+        let masked = |name: &str| self.findings.iter().any(|f| f.column == name && f.masks);
+        let columns = self
+            .columns
+            .iter()
+            .map(|c| Column { name: c.name.clone(), kind: c.kind, masked: c.name != subject && masked(&c.name) })
+            .collect();
+        Ok(Schema { columns, subject: subject.to_owned() })
+    }
+}
+
+/// Reads a file once or twice from end to end and says what is in it.
+///
+/// # Errors
+/// [`CohortError`] names file, line and rule of the first thing that cannot be: a ragged row, bytes of another
+/// encoding, a limit, no rows, no header.
+///
+/// # Disclosure
+/// Counts, minimum, maximum and mean of numeric columns, and numbers of distinct values, for the steward at the site.
+/// Minimum and maximum can be one patient's value: the survey is a local view and does not leave.
+pub fn survey(path: &Path, hints: &Hints, profile: ScanProfile, limits: Limits) -> Result<Survey, CohortError> {
+    let file = file_name(path);
+    let bytes = open(path)?.metadata().map_err(|source| read_error(&file, source))?.len();
+    let (encoding, encoding_reason) = match hints.encoding {
+        Some(encoding) => (encoding, "chosen"),
+        None => detect_encoding(path)?,
+    };
+    let mut sample = Vec::new();
+    let taken = 64 << 10;
+    open(path)?.take(taken).read_to_end(&mut sample).map_err(|source| read_error(&file, source))?;
+    let text = decode::sample_text(&sample, encoding);
+    let delimiter = hints.delimiter.unwrap_or_else(|| sniff::delimiter(&text, bytes > taken));
+    let missing = match &hints.missing {
+        Some(markers) => markers.iter().map(|m| m.trim().to_owned()).filter(|m| !m.is_empty()).collect(),
+        None => DEFAULT_MISSING.map(str::to_owned).to_vec(),
+    };
+    let mut format = Format { encoding, delimiter, decimal: Decimal::Point, missing };
+
+    let mut reader = RecordReader::new(open(path)?, &file, &format, limits);
+    let names = read_header(&mut reader, &file)?;
+    let mut tallies: Vec<Tally> = names.iter().map(|_| Tally::new(names.len(), format.missing.len())).collect();
+    let mut rows = 0u64;
+    while let Some(record) = reader.next_record()? {
+        rows += 1;
+        check_row(&record, &file, names.len(), rows, limits)?;
+        for (cell, tally) in record.fields().zip(&mut tallies) {
+            tally.add(cell.trim(), &format.missing);
+        }
+    }
+    if rows == 0 {
+        return Err(CohortError::NoRows { file });
+    }
+    format.decimal = hints.decimal.unwrap_or_else(|| tally::decimal_of(&tallies));
+    let columns: Vec<ColumnSurvey> =
+        names.iter().zip(&tallies).map(|(name, t)| t.finish(name, rows, &format)).collect();
+    let subject_guess = guess_subject(&columns);
+    let patterns: Vec<&PatternCounts> = tallies.iter().map(Tally::patterns).collect();
+    let findings = scan::scan(&columns, &patterns, subject_guess.as_deref(), profile);
+    Ok(Survey {
+        file,
+        bytes,
+        format,
+        encoding_reason: encoding_reason.to_owned(),
+        rows,
+        columns,
+        findings,
+        subject_guess,
+    })
+}
+
+/// The encoding of a file and why it is taken for that.
+pub(crate) fn detect_encoding(path: &Path) -> Result<(Encoding, &'static str), CohortError> {
+    decode::detect(&mut open(path)?).map_err(|source| read_error(&file_name(path), source))
+}
+
+pub(crate) fn open(path: &Path) -> Result<File, CohortError> {
+    let fail = |source| CohortError::OpenSource { path: path.to_owned(), source };
+    let file = File::open(path).map_err(fail)?;
+    // A pipe or a device could be read once only, or for ever.
+    if file.metadata().map_err(fail)?.is_file() {
+        Ok(file)
+    } else {
+        Err(fail(std::io::Error::new(std::io::ErrorKind::InvalidInput, "it is no regular file")))
+    }
+}
+
+pub(crate) fn file_name(path: &Path) -> String {
+    path.file_name().map_or_else(|| PathBuf::from(path).display().to_string(), |n| n.to_string_lossy().into_owned())
+}
+
+pub(crate) fn read_error(file: &str, source: std::io::Error) -> CohortError {
+    CohortError::ReadSource { file: file.to_owned(), source }
+}
+
+pub(crate) fn check_row(
+    record: &Record<'_>,
+    file: &str,
+    expected: usize,
+    rows: u64,
+    limits: Limits,
+) -> Result<(), CohortError> {
+    if record.len() != expected {
+        let (file, line, found) = (file.to_owned(), record.line, record.len());
+        return Err(CohortError::Ragged { file, line, expected, found });
+    }
+    if rows > limits.rows {
+        return Err(CohortError::TooManyRows { file: file.to_owned(), limit: limits.rows });
+    }
+    Ok(())
+}
+
+/// Reads and checks the header.
+pub(crate) fn read_header<R: Read>(reader: &mut RecordReader<R>, file: &str) -> Result<Vec<String>, CohortError> {
+    let file = || file.to_owned();
+    let Some(record) = reader.next_record()? else {
+        return Err(CohortError::NoHeader { file: file() });
+    };
+    let names: Vec<String> = record.fields().map(|f| f.trim().to_owned()).collect();
+    if names.iter().all(|n| number(n, Decimal::Point).is_some() || n.is_empty() || n == "?") {
+        return Err(CohortError::HeaderIsData { file: file() });
+    }
+    let mut seen = std::collections::HashSet::new();
+    for (i, name) in names.iter().enumerate() {
+        let limit = hospes_protocol::limits::NAME_CHARS;
+        if name.is_empty() {
+            return Err(CohortError::UnnamedColumn { file: file(), index: i + 1 });
+        }
+        if name.chars().count() > limit {
+            return Err(CohortError::LongColumnName { file: file(), index: i + 1, limit });
+        }
+        if !seen.insert(name.as_str()) {
+            return Err(CohortError::DuplicateColumn { file: file(), column: name.clone() });
+        }
+    }
+    Ok(names)
+}
+
+fn guess_subject(columns: &[ColumnSurvey]) -> Option<String> {
+    const NAMES: [&str; 10] = [
+        "subject_id", "subjectid", "subject", "patient_id", "patientid", "patient", "pseudonym", "person_id", "pid", "id",
+    ];
+    NAMES.iter().find_map(|wanted| {
+        columns.iter().find(|c| c.name.to_ascii_lowercase() == *wanted && c.missing_total() == 0).map(|c| c.name.clone())
+    })
+}

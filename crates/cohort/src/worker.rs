@@ -1,0 +1,386 @@
+//! The child process in which rows are computed on: one order comes in, events go out, then it ends.
+//!
+//! The parent starts its own binary with the hidden argument `worker`, writes one [`Order`] to its standard input and
+//! reads [`Event`]s from its standard output. The child does not believe that it is allowed to: it mints its own permit
+//! from approval and circumstances. Drivers may crash and threads cannot be killed; a child can.
+
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
+
+use hospes_protocol::approval::{Approval, Circumstances, Refusal};
+use hospes_protocol::canon::Canonical;
+use hospes_protocol::id::{Digest, RoundKey, SiteId, Timestamp};
+use hospes_protocol::message::UploadKind;
+use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::cohort::{Cohort, ReportView, Round, TrainingView};
+use crate::error::{CohortError, Outward};
+use crate::opt_out::OptOuts;
+use crate::snapshot::{Partial, Snapshot, SnapshotDocument, SnapshotKey};
+use crate::train::{Progress, Pulse};
+
+/// Longest order: mostly the opt-out list, 16 bytes a person.
+pub const ORDER_BYTES: usize = 256 << 20;
+/// Longest event: a local view has a few thousand numbers.
+pub const EVENT_BYTES: usize = 4 << 20;
+/// Longest model file.
+pub const MODEL_BYTES: u64 = hospes_protocol::limits::OBJECT_BYTES;
+
+/// What a child is to do. `Debug` shows neither keys nor people.
+#[derive(Debug, Clone)]
+pub struct Order {
+    /// The approval; the child asks it for a permit itself.
+    pub approval: Approval,
+    /// Everything that the permit depends on.
+    pub circumstances: Circumstances,
+    /// This site.
+    pub site: SiteId,
+    /// The snapshot's document.
+    pub snapshot: Canonical<SnapshotDocument>,
+    /// The snapshot's file.
+    pub snapshot_path: PathBuf,
+    /// The key that opens it.
+    pub key: SnapshotKey,
+    /// The site's opt-out list as of now.
+    pub opt_outs: OptOuts,
+    /// The model file that the round's header names, for tasks that need one.
+    pub model_path: Option<PathBuf>,
+    /// Where the payload goes: a file in the outbox's folder that does not exist yet.
+    pub payload_path: PathBuf,
+}
+
+/// The form in which an order goes through the pipe.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OrderOnTheWire {
+    version: u32,
+    approval: Approval,
+    circumstances: Circumstances,
+    site: SiteId,
+    snapshot: Canonical<SnapshotDocument>,
+    snapshot_path: PathBuf,
+    #[serde(with = "serde_bytes")]
+    key: Vec<u8>,
+    #[serde(with = "serde_bytes")]
+    opt_outs: Vec<u8>,
+    model_path: Option<PathBuf>,
+    payload_path: PathBuf,
+}
+
+/// Version of the pipe's format. Parent and child are one binary; another version means that it was replaced meanwhile.
+const VERSION: u32 = 1;
+
+/// What a child says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Event {
+    /// Work goes on.
+    Progress(Progress),
+    /// The payload is durable; nothing more comes.
+    Done(Box<Done>),
+    /// No permit; nothing more comes.
+    Refused(Refusal),
+    /// It failed; nothing more comes.
+    Failed(Failure),
+}
+
+/// A payload that was made durable.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Done {
+    /// The round it is for.
+    pub round: RoundKey,
+    /// What it is.
+    pub kind: UploadKind,
+    /// SHA-256 of the payload file.
+    pub digest: Digest,
+    /// Its length.
+    pub bytes: u64,
+    /// Figures that are withheld, with their rules.
+    pub withheld: std::collections::BTreeMap<String, String>,
+    /// For the site's own screen; does not leave.
+    pub view: LocalView,
+}
+
+/// What the site's own people see of a finished task.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum LocalView {
+    /// Of training.
+    Training(TrainingView),
+    /// Of figures.
+    Report(ReportView),
+}
+
+/// Why a task failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Failure {
+    /// In full, for the site's own people.
+    pub local: String,
+    /// What may be told outside.
+    pub outward: Outward,
+}
+
+impl From<&CohortError> for Failure {
+    fn from(error: &CohortError) -> Self {
+        let mut local = error.to_string();
+        let mut source = std::error::Error::source(error);
+        while let Some(cause) = source {
+            local.push_str(": ");
+            local.push_str(&cause.to_string());
+            source = cause.source();
+        }
+        Self { local, outward: error.outward() }
+    }
+}
+
+impl Order {
+    /// Writes the order for a child.
+    ///
+    /// # Errors
+    /// [`CohortError::Pipe`] if the pipe broke, [`CohortError::Format`] if the order is too long.
+    ///
+    /// # Disclosure
+    /// The bytes hold the snapshot's key: they go through a pipe to the same binary and nowhere else.
+    pub fn write(&self, output: &mut impl Write) -> Result<(), CohortError> {
+        let mut wire = OrderOnTheWire {
+            version: VERSION,
+            approval: self.approval.clone(),
+            circumstances: self.circumstances.clone(),
+            site: self.site,
+            snapshot: self.snapshot.clone(),
+            snapshot_path: self.snapshot_path.clone(),
+            key: self.key.bytes().to_vec(),
+            opt_outs: self.opt_outs.to_bytes(),
+            model_path: self.model_path.clone(),
+            payload_path: self.payload_path.clone(),
+        };
+        let written = write_frame(output, &wire, ORDER_BYTES);
+        wire.key.zeroize();
+        written
+    }
+
+    /// Reads an order in the child.
+    ///
+    /// # Errors
+    /// [`CohortError::Format`] if the bytes are no order.
+    ///
+    /// # Disclosure
+    /// Nothing about patients.
+    pub fn read(input: &mut impl Read) -> Result<Self, CohortError> {
+        let mut wire: OrderOnTheWire = read_frame(input, ORDER_BYTES, "order")?
+            .ok_or_else(|| CohortError::Format { what: "order", reason: "nothing came".into() })?;
+        let key = <[u8; 32]>::try_from(wire.key.as_slice());
+        wire.key.zeroize();
+        let wrong = |reason: &str| CohortError::Format { what: "order", reason: reason.to_owned() };
+        if wire.version != VERSION {
+            return Err(wrong("it is of another version; the program was replaced while it ran"));
+        }
+        Ok(Self {
+            approval: wire.approval,
+            circumstances: wire.circumstances,
+            site: wire.site,
+            snapshot: wire.snapshot,
+            snapshot_path: wire.snapshot_path,
+            key: SnapshotKey::from_bytes(key.map_err(|_| wrong("a key has 32 bytes"))?),
+            opt_outs: OptOuts::from_bytes(&wire.opt_outs)?,
+            model_path: wire.model_path,
+            payload_path: wire.payload_path,
+        })
+    }
+}
+
+impl Event {
+    /// Writes an event for the parent.
+    ///
+    /// # Errors
+    /// [`CohortError::Pipe`] if the pipe broke.
+    ///
+    /// # Disclosure
+    /// What the event holds: counts and means for the site's own people.
+    pub fn write(&self, output: &mut impl Write) -> Result<(), CohortError> {
+        write_frame(output, self, EVENT_BYTES)
+    }
+
+    /// Reads the next event in the parent; `None` if the child closed its end.
+    ///
+    /// # Errors
+    /// [`CohortError::Format`] if the bytes are no event, as after a crash in the middle of one.
+    ///
+    /// # Disclosure
+    /// What the event holds.
+    pub fn read(input: &mut impl Read) -> Result<Option<Self>, CohortError> {
+        read_frame(input, EVENT_BYTES, "event")
+    }
+
+    /// Whether nothing comes after it.
+    ///
+    /// # Disclosure
+    /// Nothing about patients.
+    pub fn is_last(&self) -> bool {
+        !matches!(self, Self::Progress(_))
+    }
+}
+
+/// The whole life of a child: reads one order, carries it out, writes events. Returns whether it ended as asked
+/// (done or refused), for the exit status.
+///
+/// # Errors
+/// [`CohortError::Pipe`] if the parent is gone; every other failure goes to the parent as [`Event::Failed`].
+///
+/// # Disclosure
+/// Writes events; rows and keys are only in this process's memory, which dumps no core.
+pub fn run(
+    input: &mut impl Read,
+    output: &mut impl Write,
+    clock: &dyn Fn() -> Timestamp,
+) -> Result<bool, CohortError> {
+    forbid_core_dumps();
+    let last = match Order::read(input) {
+        Ok(order) => {
+            let mut broken = None;
+            let last = execute(&order, clock, &mut |progress| match Event::Progress(progress).write(output) {
+                Ok(()) => true,
+                Err(error) => {
+                    broken = Some(error);
+                    false
+                }
+            });
+            if let Some(error) = broken {
+                return Err(error);
+            }
+            last
+        }
+        Err(error) => Event::Failed(Failure::from(&error)),
+    };
+    last.write(output)?;
+    Ok(matches!(last, Event::Done(_) | Event::Refused(_)))
+}
+
+/// Carries out an order in this thread and returns the last event. For the child, and for tests.
+///
+/// # Disclosure
+/// As [`Cohort::train`] and [`Cohort::report`]; the payload goes to the order's file only.
+pub fn execute(order: &Order, clock: &dyn Fn() -> Timestamp, progress: &mut dyn FnMut(Progress) -> bool) -> Event {
+    // The child's clock is as good as the parent's, and later.
+    let mut circumstances = order.circumstances.clone();
+    circumstances.now = circumstances.now.max(clock());
+    match order.approval.permit(&circumstances) {
+        Err(refusal) => Event::Refused(refusal),
+        Ok(permit) => match compute(order, permit, &mut Pulse { now: clock, progress }) {
+            Ok(done) => Event::Done(Box::new(done)),
+            Err(error) => Event::Failed(Failure::from(&error)),
+        },
+    }
+}
+
+fn compute(
+    order: &Order,
+    permit: hospes_protocol::approval::Permit,
+    pulse: &mut Pulse<'_>,
+) -> Result<Done, CohortError> {
+    let circumstances = &order.circumstances;
+    let header = &*circumstances.header;
+    let model = order.model_path.as_ref().map(read_model).transpose()?;
+    let snapshot = Snapshot { document: order.snapshot.clone(), path: order.snapshot_path.clone() };
+    let plan = &circumstances.plan;
+    let key = permit.round().clone();
+    let cohort = Cohort::open(permit, &snapshot, &order.key, &order.opt_outs, plan, (pulse.now)())?;
+    let round = Round { site: order.site, header, model: model.as_deref() };
+    // Figures for a header without tensors, an update for one with.
+    let (kind, payload, withheld, view) = if header.tensors.is_empty() {
+        let report = cohort.report(round, &circumstances.policy.disclosure, pulse)?;
+        let withheld = report.figures.withheld.clone();
+        let bytes = Canonical::new(report.figures)?.bytes().to_vec();
+        (UploadKind::Figures, bytes, withheld, LocalView::Report(report.view))
+    } else {
+        let update = cohort.train(round, pulse)?;
+        (UploadKind::Update, update.payload, Default::default(), LocalView::Training(update.view))
+    };
+    write_durably(&order.payload_path, &payload)?;
+    let (digest, bytes) = (Digest::of(&payload), payload.len() as u64);
+    Ok(Done { round: key, kind, digest, bytes, withheld, view })
+}
+
+fn read_model(path: &PathBuf) -> Result<Vec<u8>, CohortError> {
+    let fail = |source| CohortError::OpenSource { path: path.clone(), source };
+    let file = std::fs::File::open(path).map_err(fail)?;
+    let mut bytes = Vec::new();
+    file.take(MODEL_BYTES + 1).read_to_end(&mut bytes).map_err(fail)?;
+    if bytes.len() as u64 > MODEL_BYTES {
+        return Err(CohortError::Model { reason: "its file is longer than a model can be".into() });
+    }
+    Ok(bytes)
+}
+
+/// Temporary file, fsync, rename, fsync of the folder: the payload is there in whole or not at all.
+fn write_durably(path: &std::path::Path, bytes: &[u8]) -> Result<(), CohortError> {
+    let fail = |source| CohortError::Write { path: path.to_owned(), source };
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(std::path::Path::new("."));
+    let partial = Partial::create(folder)?;
+    let mut file = partial.file()?;
+    file.write_all(bytes).map_err(fail)?;
+    file.sync_all().map_err(fail)?;
+    partial.keep(path)
+}
+
+/// A process that has rows in memory leaves no image of itself.
+fn forbid_core_dumps() {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+        let none = Rlimit { current: Some(0), maximum: Some(0) };
+        // Lowering one's own limits cannot fail; were it to, the other one still holds.
+        let _ = setrlimit(Resource::Core, none);
+        let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    }
+}
+
+fn write_frame<T: Serialize>(output: &mut impl Write, value: &T, limit: usize) -> Result<(), CohortError> {
+    let mut bytes = Zeroizing::new(Vec::new());
+    ciborium::into_writer(value, &mut *bytes)
+        .map_err(|e| CohortError::Format { what: "message", reason: e.to_string() })?;
+    let length = u32::try_from(bytes.len()).ok().filter(|n| *n as usize <= limit);
+    let length =
+        length.ok_or_else(|| CohortError::Format { what: "message", reason: format!("more than {limit} bytes") })?;
+    let mut send = || -> io::Result<()> {
+        output.write_all(&length.to_be_bytes())?;
+        output.write_all(&bytes)?;
+        output.flush()
+    };
+    send().map_err(CohortError::Pipe)
+}
+
+fn read_frame<T: serde::de::DeserializeOwned>(
+    input: &mut impl Read,
+    limit: usize,
+    what: &'static str,
+) -> Result<Option<T>, CohortError> {
+    let wrong = |reason: String| CohortError::Format { what, reason };
+    let mut length = [0; 4];
+    let mut filled = 0;
+    while filled < 4 {
+        match input.read(&mut length[filled..]) {
+            Ok(0) if filled == 0 => return Ok(None),
+            Ok(0) => return Err(wrong("it ends in the middle".into())),
+            Ok(n) => filled += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(CohortError::Pipe(e)),
+        }
+    }
+    let length = u32::from_be_bytes(length) as usize;
+    if length > limit {
+        return Err(wrong(format!("{length} bytes, more than the {limit} allowed")));
+    }
+    let mut bytes = Zeroizing::new(Vec::new());
+    input.take(length as u64).read_to_end(&mut bytes).map_err(CohortError::Pipe)?;
+    if bytes.len() < length {
+        return Err(wrong("it ends in the middle".into()));
+    }
+    let mut rest = bytes.as_slice();
+    let value = ciborium::de::from_reader_with_recursion_limit(&mut rest, hospes_protocol::limits::DOCUMENT_DEPTH)
+        .map_err(|e| wrong(e.to_string()))?;
+    if rest.is_empty() { Ok(Some(value)) } else { Err(wrong("bytes follow it".into())) }
+}
