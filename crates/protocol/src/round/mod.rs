@@ -13,6 +13,7 @@ use crate::version::Version;
 
 pub mod coordinator;
 pub mod site;
+pub mod thresholds;
 
 /// What the coordinator says about a round when it opens it; signed by its identity key.
 ///
