@@ -4,6 +4,8 @@
 pub const DOCUMENT_BYTES: usize = 1 << 20;
 /// Depth of nesting of one canonical document.
 pub const DOCUMENT_DEPTH: usize = 64;
+/// Signatures under one document.
+pub const SIGNATURES: usize = 64;
 /// Bytes of a plan file as a person writes it.
 pub const PLAN_FILE_BYTES: usize = 256 << 10;
 /// Bytes of a policy file.
@@ -36,6 +38,8 @@ pub const UPDATE_CLIP: f64 = 1e6;
 pub const ROSTER_SITES: usize = 10_000;
 /// Characters of a name (task, column, site, organisation).
 pub const NAME_CHARS: usize = 128;
+/// Entries of a list in a study's terms.
+pub const TERMS_ENTRIES: usize = 64;
 /// Characters of a free text (purpose, reason).
 pub const TEXT_CHARS: usize = 4_000;
 /// Bytes of one frame of the session stream.

@@ -288,6 +288,11 @@ impl Policy {
         toml::to_string_pretty(self).map_err(|e| PolicyError::Parse(e.to_string()))
     }
 
+    /// JSON Schema of policies, pretty-printed; the same bytes every time. Editors apply it to TOML as well.
+    pub fn json_schema() -> String {
+        crate::plan::pretty_schema::<Self>()
+    }
+
     /// Digest of the policy, which every approval carries.
     ///
     /// # Errors

@@ -189,8 +189,16 @@ impl<D: Document> Signed<D> {
         if bytes.len() > crate::limits::DOCUMENT_BYTES * 2 {
             return Err(CanonError::TooLarge(bytes.len()));
         }
-        ciborium::de::from_reader_with_recursion_limit(bytes, crate::limits::DOCUMENT_DEPTH)
-            .map_err(|e| CanonError::Shape { kind: D::KIND, reason: e.to_string() })
+        let mut rest = bytes;
+        let signed: Self = ciborium::de::from_reader_with_recursion_limit(&mut rest, crate::limits::DOCUMENT_DEPTH)
+            .map_err(|e| CanonError::Shape { kind: D::KIND, reason: e.to_string() })?;
+        if !rest.is_empty() {
+            return Err(CanonError::NotCanonical("bytes follow the document"));
+        }
+        if signed.signatures.len() > crate::limits::SIGNATURES {
+            return Err(CanonError::Shape { kind: D::KIND, reason: "too many signatures".into() });
+        }
+        Ok(signed)
     }
 }
 

@@ -8,12 +8,11 @@ use std::collections::BTreeMap;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use super::problem::{PlanError, Problems, hint, list};
+use super::problem::{PlanError, Problem, Problems, hint, list};
 use super::task::{COMPONENTS, component};
 use super::tree;
 use super::typed::typed;
 use super::{Component, DataNeeds, Label, Parties, Plan, PlanSchema, Task, Variable, check};
-use crate::limits;
 
 /// Reads a plan from YAML or JSON, fills in the defaults and checks it.
 ///
@@ -23,17 +22,31 @@ pub fn read(text: &str) -> Result<Plan, PlanError> {
     let mut problems = Problems::default();
     let plan = read_unchecked(text, &mut problems);
     problems.into_result()?;
-    // Unwrap safety: a part that could not be read left a problem behind.
-    let plan = plan.ok_or_else(|| PlanError { problems: Vec::new() })?;
+    let plan = plan.ok_or_else(|| PlanError {
+        problems: vec![Problem { place: String::new(), reason: "the plan cannot be read".into() }],
+    })?;
     check(&plan)?;
     Ok(plan)
 }
 
+/// Reads something else that people write in YAML or JSON, with the same limits and the same words for mistakes.
+///
+/// # Errors
+/// [`PlanError`] lists what is wrong, each with its place below `name`.
+pub(crate) fn read_part<T: DeserializeOwned>(name: &str, text: &str) -> Result<T, PlanError> {
+    let mut problems = Problems::default();
+    let read = match tree::read(text) {
+        Ok(tree) => typed(name, tree, &mut problems),
+        Err(reason) => {
+            problems.add(name, reason);
+            None
+        }
+    };
+    problems.into_result()?;
+    read.ok_or_else(|| PlanError { problems: vec![Problem { place: name.into(), reason: "cannot be read".into() }] })
+}
+
 fn read_unchecked(text: &str, problems: &mut Problems) -> Option<Plan> {
-    if text.len() > limits::PLAN_FILE_BYTES {
-        problems.add("", format!("the plan has {} bytes, more than the {} allowed", text.len(), limits::PLAN_FILE_BYTES));
-        return None;
-    }
     let root = match tree::read(text) {
         Ok(Value::Object(root)) => root,
         Ok(_) => {

@@ -16,6 +16,9 @@ const NODES: usize = 200_000;
 /// # Errors
 /// What is wrong and in which line, in words.
 pub(super) fn read(source: &str) -> Result<Value, String> {
+    if source.len() > limits::PLAN_FILE_BYTES {
+        return Err(format!("the file has {} bytes, more than the {} allowed", source.len(), limits::PLAN_FILE_BYTES));
+    }
     let source = source.trim_start_matches('\u{FEFF}');
     let tree = if source.trim_start().starts_with('{') { read_json(source) } else { read_yaml(source) };
     tree.map(|Tree(value)| value)
@@ -23,7 +26,7 @@ pub(super) fn read(source: &str) -> Result<Value, String> {
 
 fn read_json(source: &str) -> Result<Tree, String> {
     // serde_json stops at 128 levels by itself; the typed plan has fewer than `limits::DOCUMENT_DEPTH`.
-    serde_json::from_str(source).map_err(|e| format!("the plan is not valid JSON: {}", text::shown(&e.to_string(), 300)))
+    serde_json::from_str(source).map_err(|e| format!("the file is not valid JSON: {}", text::shown(&e.to_string(), 300)))
 }
 
 fn read_yaml(source: &str) -> Result<Tree, String> {
@@ -51,7 +54,7 @@ fn read_yaml(source: &str) -> Result<Tree, String> {
         with_snippet: false,
     };
     serde_saphyr::from_str_with_options(source, options)
-        .map_err(|e| format!("the plan is not valid YAML: {}", text::shown(&e.to_string(), 300)))
+        .map_err(|e| format!("the file is not valid YAML: {}", text::shown(&e.to_string(), 300)))
 }
 
 /// A value whose mappings have no key twice.

@@ -7,6 +7,12 @@ use crate::id::{FederationId, SiteId, StudyId, Timestamp};
 use crate::plan::Plan;
 use crate::sign::PublicKey;
 
+mod check;
+mod roster;
+
+pub use check::{TermsError, check_terms, json_schema, read_terms};
+pub use roster::{Member, MemberStatement, Roster, RosterError, Vouch};
+
 /// A study: terms and plan, signed by the requester and countersigned by the coordinator.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -116,97 +122,4 @@ pub struct Controller {
     pub role: String,
     /// Contact.
     pub contact: String,
-}
-
-/// The members of a federation as the coordinator states them, signed by it. A site trusts what it says about another
-/// site only as far as it verified that site's key itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Roster {
-    /// Federation.
-    pub federation: FederationId,
-    /// Grows with every change; an older roster is refused.
-    pub version: u64,
-    /// When it was made.
-    pub at: Timestamp,
-    /// Members in order of their ids.
-    pub members: Vec<Member>,
-}
-
-impl Document for Roster {
-    const KIND: &'static str = "roster";
-    const VERSION: u32 = 1;
-}
-
-/// A member of a federation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Member {
-    /// Id: the digest of `identity`.
-    pub site: SiteId,
-    /// Name, unique in the federation.
-    pub name: String,
-    /// Organisation.
-    pub organisation: String,
-    /// Long-term identity key, made at the site.
-    pub identity: PublicKey,
-    /// The member's own signature over [`MemberStatement`], so that the coordinator cannot rename it.
-    pub statement: crate::sign::Signature,
-}
-
-/// What a site says about itself when it enrols, signed with its identity key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct MemberStatement {
-    /// Federation that it joins.
-    pub federation: FederationId,
-    /// Name, unique in the federation.
-    pub name: String,
-    /// Organisation.
-    pub organisation: String,
-    /// Identity key.
-    pub identity: PublicKey,
-}
-
-impl Document for MemberStatement {
-    const KIND: &'static str = "member-statement";
-    const VERSION: u32 = 1;
-}
-
-impl Member {
-    /// Whether id, key, name and organisation belong together and the site itself signed them.
-    #[must_use]
-    pub fn holds(&self, federation: FederationId) -> bool {
-        let statement = MemberStatement {
-            federation,
-            name: self.name.clone(),
-            organisation: self.organisation.clone(),
-            identity: self.identity,
-        };
-        self.site == self.identity.site_id()
-            && Canonical::new(statement).is_ok_and(|s| self.identity.verifies(&s.digest(), &self.statement))
-    }
-}
-
-/// A site vouches for another: one step deep, and only if it verified that site itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Vouch {
-    /// Federation.
-    pub federation: FederationId,
-    /// Who vouches.
-    pub by: SiteId,
-    /// For whom.
-    pub site: SiteId,
-    /// That site's identity key.
-    pub identity: PublicKey,
-    /// That site's organisation.
-    pub organisation: String,
-    /// When.
-    pub at: Timestamp,
-}
-
-impl Document for Vouch {
-    const KIND: &'static str = "vouch";
-    const VERSION: u32 = 1;
 }
