@@ -27,6 +27,14 @@ pub fn path(folder: &Path) -> PathBuf {
     folder.join(SOCKET)
 }
 
+/// The data folder where nobody names one: `HOSPES_DATA`, or `hospes` in the user's own data folder.
+pub fn default_folder() -> Option<PathBuf> {
+    let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    set("HOSPES_DATA")
+        .or_else(|| set("XDG_DATA_HOME").map(|data| data.join("hospes")))
+        .or_else(|| set("HOME").map(|home| home.join(".local/share/hospes")))
+}
+
 /// Serves the engine on the socket in `folder` until the future is dropped.
 ///
 /// # Errors

@@ -1,0 +1,27 @@
+// The only place that talks to Tauri (invariant I4): two commands and nothing else.
+import { Channel, invoke } from "@tauri-apps/api/core";
+import type { Notice } from "./types";
+
+/** Why a command did not do what was asked: a code for the program, words for the person. */
+export interface Fault {
+  code: string;
+  words: string;
+}
+
+/** Runs one command of the engine's table. Rejects with a Fault. */
+export function call<T>(command: string, args: Record<string, unknown> = {}): Promise<T> {
+  return invoke<T>("call", { request: { command, args } });
+}
+
+/** Tells what changes, as it changes; null means that everything may have changed. */
+export function subscribe(on: (notice: Notice | null) => void): Promise<void> {
+  const channel = new Channel<Notice | null>();
+  channel.onmessage = on;
+  return invoke("subscribe", { channel });
+}
+
+/** The fault's words, also of something that is no fault. */
+export function words(error: unknown): string {
+  if (typeof error === "object" && error !== null && "words" in error) return String(error.words);
+  return String(error);
+}
