@@ -31,7 +31,7 @@ pub use graph::{Input, PortType, Source, ancestors, order, predecessors, source}
 pub use label::{Comparison, code};
 pub use problem::{PlanError, Problem};
 pub use read::read;
-pub(crate) use read::read_part;
+pub(crate) use read::{read_part, read_text, read_tree};
 pub use schema::json_schema;
 pub(crate) use schema::pretty as pretty_schema;
 pub use task::Task;

@@ -19,44 +19,40 @@ use super::{Component, DataNeeds, Label, Parties, Plan, PlanSchema, Task, Variab
 /// # Errors
 /// [`PlanError`] lists everything that is wrong, each with its place.
 pub fn read(text: &str) -> Result<Plan, PlanError> {
+    read_tree(read_text("", text)?)
+}
+
+/// Text as a tree, with the limits of plan files; `name` is the place of what cannot be read at all.
+pub(crate) fn read_text(name: &str, text: &str) -> Result<Value, PlanError> {
+    tree::read(text).map_err(|reason| PlanError { problems: vec![Problem { place: name.into(), reason }] })
+}
+
+/// Reads and checks a plan that is already a tree.
+pub(crate) fn read_tree(tree: Value) -> Result<Plan, PlanError> {
     let mut problems = Problems::default();
-    let plan = read_unchecked(text, &mut problems);
+    let plan = read_unchecked(tree, &mut problems);
     problems.into_result()?;
-    let plan = plan.ok_or_else(|| PlanError {
-        problems: vec![Problem { place: String::new(), reason: "the plan cannot be read".into() }],
-    })?;
+    let plan = plan.ok_or_else(|| unreadable(""))?;
     check(&plan)?;
     Ok(plan)
 }
 
-/// Reads something else that people write in YAML or JSON, with the same limits and the same words for mistakes.
-///
-/// # Errors
-/// [`PlanError`] lists what is wrong, each with its place below `name`.
-pub(crate) fn read_part<T: DeserializeOwned>(name: &str, text: &str) -> Result<T, PlanError> {
+/// Reads another part of a study from a tree, with the same words for mistakes.
+pub(crate) fn read_part<T: DeserializeOwned>(name: &str, tree: Value) -> Result<T, PlanError> {
     let mut problems = Problems::default();
-    let read = match tree::read(text) {
-        Ok(tree) => typed(name, tree, &mut problems),
-        Err(reason) => {
-            problems.add(name, reason);
-            None
-        }
-    };
+    let read = typed(name, tree, &mut problems);
     problems.into_result()?;
-    read.ok_or_else(|| PlanError { problems: vec![Problem { place: name.into(), reason: "cannot be read".into() }] })
+    read.ok_or_else(|| unreadable(name))
 }
 
-fn read_unchecked(text: &str, problems: &mut Problems) -> Option<Plan> {
-    let root = match tree::read(text) {
-        Ok(Value::Object(root)) => root,
-        Ok(_) => {
-            problems.add("", "a plan is a mapping that begins with 'schema: hospes/plan/v1'");
-            return None;
-        }
-        Err(reason) => {
-            problems.add("", reason);
-            return None;
-        }
+fn unreadable(place: &str) -> PlanError {
+    PlanError { problems: vec![Problem { place: place.into(), reason: "cannot be read".into() }] }
+}
+
+fn read_unchecked(tree: Value, problems: &mut Problems) -> Option<Plan> {
+    let Value::Object(root) = tree else {
+        problems.add("", "a plan is a mapping that begins with 'schema: hospes/plan/v1'");
+        return None;
     };
     let mut root = Fields::new("", root, &["schema", "name", "parties", "data", "seed", "tasks"], problems);
     let schema = root.required::<PlanSchema>("schema", problems);

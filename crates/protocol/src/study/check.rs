@@ -2,8 +2,11 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
+use serde_json::Value;
+
 use super::{Controller, Requester, Study, Terms};
-use crate::plan::{self, Problem};
+use crate::plan::{self, Plan, PlanError, Problem};
 use crate::{limits, text};
 
 /// Terms that were refused, with everything that is wrong with them.
@@ -20,12 +23,74 @@ impl fmt::Display for TermsError {
     }
 }
 
-/// Reads terms from YAML or JSON and checks them.
+/// A study as a researcher writes it: one file with what people read and what their computers do.
+#[derive(Debug, Clone, PartialEq, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct StudyFile {
+    /// Purpose, people and basis.
+    pub terms: Terms,
+    /// Computation.
+    pub plan: Plan,
+}
+
+impl StudyFile {
+    /// Reads a study from YAML or JSON, fills in the defaults and checks it.
+    ///
+    /// # Errors
+    /// [`TermsError`] lists everything that is wrong, each with its place, such as `plan.tasks.scale.inputs.data`.
+    pub fn read(source: &str) -> Result<Self, TermsError> {
+        let refused = |e: PlanError| TermsError { problems: e.problems };
+        let Value::Object(mut fields) = plan::read_text("", source).map_err(refused)? else {
+            return Err(refused(problem("", "a study is a mapping with 'terms' and 'plan'")));
+        };
+        let mut problems = Vec::new();
+        let mut part = |name: &str| {
+            fields.remove(name).or_else(|| {
+                problems.extend(problem(name, "is missing").problems);
+                None
+            })
+        };
+        let (terms, plan) = (part("terms"), part("plan"));
+        for extra in fields.keys() {
+            let reason = "a study has 'terms' and 'plan' only";
+            problems.extend(problem(&text::shown(extra, 80), reason).problems);
+        }
+        let terms = terms.map(|tree| plan::read_part::<Terms>("terms", tree).map_err(refused));
+        let terms = terms.map(|read| read.and_then(|terms| check_terms(&terms).map(|()| terms)));
+        let plan = plan.map(|tree| plan::read_tree(tree).map_err(|e| TermsError { problems: below("plan", e.problems) }));
+        match (terms, plan) {
+            (Some(Ok(terms)), Some(Ok(plan))) if problems.is_empty() => Ok(Self { terms, plan }),
+            (terms, plan) => {
+                problems.extend(terms.and_then(Result::err).into_iter().flat_map(|e| e.problems));
+                problems.extend(plan.and_then(Result::err).into_iter().flat_map(|e| e.problems));
+                Err(TermsError { problems })
+            }
+        }
+    }
+
+    /// JSON Schema of study files, pretty-printed; the same bytes every time.
+    pub fn json_schema() -> String {
+        plan::pretty_schema::<Self>()
+    }
+}
+
+fn problem(place: &str, reason: &str) -> PlanError {
+    PlanError { problems: vec![Problem { place: place.into(), reason: reason.into() }] }
+}
+
+/// Problems of a part, with places as they are in the whole.
+fn below(part: &str, problems: Vec<Problem>) -> Vec<Problem> {
+    let place = |p: &Problem| if p.place.is_empty() { part.to_owned() } else { format!("{part}.{}", p.place) };
+    problems.into_iter().map(|p| Problem { place: place(&p), ..p }).collect()
+}
+
+/// Reads terms alone from YAML or JSON and checks them.
 ///
 /// # Errors
 /// [`TermsError`] lists everything that is wrong, each with its place.
 pub fn read_terms(source: &str) -> Result<Terms, TermsError> {
-    let terms = plan::read_part::<Terms>("terms", source).map_err(|e| TermsError { problems: e.problems })?;
+    let read = plan::read_text("terms", source).and_then(|tree| plan::read_part::<Terms>("terms", tree));
+    let terms = read.map_err(|e| TermsError { problems: e.problems })?;
     check_terms(&terms)?;
     Ok(terms)
 }
@@ -115,7 +180,7 @@ impl Study {
     pub fn check(&self) -> Result<(), TermsError> {
         let mut problems = check_terms(&self.terms).map_or_else(|e| e.problems, |()| Vec::new());
         if let Err(error) = plan::check(&self.plan) {
-            problems.extend(error.problems.into_iter().map(|p| Problem { place: format!("plan.{}", p.place), ..p }));
+            problems.extend(below("plan", error.problems));
         }
         let mut wrong = |reason: &str| problems.push(Problem { place: "members".into(), reason: reason.into() });
         if self.members.is_empty() {

@@ -10,7 +10,7 @@ use crate::sign::PublicKey;
 mod check;
 mod roster;
 
-pub use check::{TermsError, check_terms, json_schema, read_terms};
+pub use check::{StudyFile, TermsError, check_terms, json_schema, read_terms};
 pub use roster::{Member, MemberStatement, Roster, RosterError, Vouch};
 
 /// A study: terms and plan, signed by the requester and countersigned by the coordinator.
