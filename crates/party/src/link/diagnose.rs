@@ -1,0 +1,211 @@
+//! Diagnosis: why can the coordinator not be reached? Each step is one plain sentence and, where it fails and the hospital's
+//! IT department can mend it, one sentence to pass on to them.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use hospes_protocol::enrol::{FederationInfo, Invitation};
+use hospes_protocol::message::FromSite;
+use serde::{Deserialize, Serialize};
+
+use super::dial::{self, Address, Dialer, Wire, within};
+use super::enrol::{self, Reach};
+use super::error::LinkError;
+use super::session;
+use super::tls::{self, Identity};
+use super::LinkConfig;
+
+/// How a step went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Well.
+    Good,
+    /// Well enough to work, but look at it.
+    Notice,
+    /// Not.
+    Failed,
+    /// Not tried, since one before it failed or does not apply.
+    Skipped,
+}
+
+/// One step of a diagnosis.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// What was tested: `address`, `proxy`, `name`, `tcp`, `tls`, `clock`, `certificate`, `session`.
+    pub test: String,
+    /// How it went.
+    pub outcome: Outcome,
+    /// One plain sentence.
+    pub finding: String,
+    /// One sentence for the IT department, if it is theirs to mend.
+    pub request: Option<String>,
+}
+
+/// Collects steps; after a failure the rest is skipped.
+#[derive(Default)]
+struct Steps(Vec<Step>);
+
+impl Steps {
+    fn add(&mut self, test: &str, outcome: Outcome, finding: impl Into<String>) {
+        self.0.push(Step { test: test.to_owned(), outcome, finding: finding.into(), request: None });
+    }
+
+    fn result<T>(&mut self, test: &str, result: Result<T, LinkError>, good: impl FnOnce(&T) -> String) -> Option<T> {
+        match result {
+            Ok(value) => {
+                self.add(test, Outcome::Good, good(&value));
+                Some(value)
+            }
+            Err(error) => {
+                self.fail(test, &error);
+                None
+            }
+        }
+    }
+
+    fn fail(&mut self, test: &str, error: &LinkError) {
+        let mut finding = error.to_string();
+        if let Some(first) = finding.get(..1) {
+            finding = format!("{}{}.", first.to_uppercase(), &finding[1..]);
+        }
+        let request = error.request();
+        self.0.push(Step { test: test.to_owned(), outcome: Outcome::Failed, finding, request });
+    }
+
+    fn skip(mut self, tests: &[&str]) -> Vec<Step> {
+        for test in tests {
+            self.add(test, Outcome::Skipped, "Not tested, since a step before it failed.");
+        }
+        self.0
+    }
+}
+
+/// Tests every step from this machine to one of the membership's coordinators, up to a session with hello and welcome.
+///
+/// With `session`, the last step opens a session of its own and says goodbye again; leave it out while a link of the same
+/// membership is up, since a site has one session at a time.
+pub async fn diagnose(config: &LinkConfig, url: usize, session: bool) -> Vec<Step> {
+    let mut steps = Steps::default();
+    let identity = Identity { chain_pem: config.chain_pem.clone(), key_pem: config.key_pem.clone() };
+    let way = session::way(config, url, Some(&identity), tls::HTTP1);
+    let named = config.urls.get(url).cloned().unwrap_or_default();
+    let Some((address, dialer)) = steps.result("address", way, |_| format!("The coordinator is at {named}.")) else {
+        return steps.skip(&["proxy", "name", "tcp", "tls", "clock", "certificate", "session"]);
+    };
+    let reach = Reach { proxy: config.proxy.clone(), clock: config.clock.clone(), step: config.timing.dial };
+    if !travel(&mut steps, &address, &dialer, &reach).await {
+        return steps.skip(&["certificate", "session"]);
+    }
+    match tls::validity("client certificate", &config.chain_pem) {
+        Ok((_, until)) if (config.clock)() >= until => {
+            let ended = LinkError::ClientCertificate(format!("it ended {until}; enrol again with a new invitation"));
+            steps.fail("certificate", &ended);
+            return steps.skip(&["session"]);
+        }
+        found => {
+            let found = steps.result("certificate", found, |(_, until)| {
+                format!("This site's certificate is good until {until} and is renewed by itself.")
+            });
+            if found.is_none() {
+                return steps.skip(&["session"]);
+            }
+        }
+    }
+    if !session {
+        steps.add("session", Outcome::Skipped, "Not tested, since this site has a session open.");
+        return steps.0;
+    }
+    let opened = session::open(Arc::new(config.clone()), url, identity).await;
+    let opened = steps.result("session", opened, |open| {
+        format!("The coordinator knows this site; both speak version {} of the protocol.", open.welcome.version.0)
+    });
+    if let Some(open) = opened
+        && let Ok(goodbye) = hospes_protocol::grpc::convert::site_frame(FromSite::Goodbye)
+    {
+        let _ = open.frames.send(goodbye).await;
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    steps.0
+}
+
+/// Tests every step from this machine to the coordinator of an invitation, before enrolment.
+pub async fn diagnose_invitation(invitation: &Invitation, reach: &Reach) -> Vec<Step> {
+    let mut steps = Steps::default();
+    let way = enrol::pinned(invitation, reach);
+    let Some((address, dialer)) =
+        steps.result("address", way, |_| format!("The coordinator is at {}.", invitation.url.trim()))
+    else {
+        return steps.skip(&["proxy", "name", "tcp", "tls", "clock"]);
+    };
+    travel(&mut steps, &address, &dialer, reach).await;
+    steps.0
+}
+
+/// Proxy, name, TCP, TLS, clock. `false` if one of them failed.
+async fn travel(steps: &mut Steps, address: &Address, dialer: &Dialer, reach: &Reach) -> bool {
+    const REST: &[&str] = &["proxy", "name", "tcp", "tls", "clock"];
+    let skip = |steps: &mut Steps, from: usize| {
+        *steps = Steps(std::mem::take(steps).skip(&REST[from..]));
+        false
+    };
+    let proxy = match dial::proxy_for(address, &dialer.proxy) {
+        Ok(proxy) => proxy,
+        Err(error) => {
+            steps.fail("proxy", &error);
+            return skip(steps, 1);
+        }
+    };
+    match &proxy {
+        None => steps.add("proxy", Outcome::Good, "No proxy is used."),
+        Some(proxy) => {
+            steps.add("proxy", Outcome::Good, format!("The proxy {} is used.", proxy.address.authority()));
+        }
+    }
+    let (what, next) = match &proxy {
+        None => ("the coordinator", address),
+        Some(proxy) => ("the proxy", &proxy.address),
+    };
+    let resolved = within(reach.step, "the name server", dial::resolve(next)).await;
+    let found = steps.result("name", resolved, |found| {
+        let list: Vec<String> = found.iter().map(|s| s.ip().to_string()).collect();
+        format!("The name {} stands for {}.", next.host, list.join(", "))
+    });
+    if found.is_none() {
+        return skip(steps, 2);
+    }
+    let started = Instant::now();
+    let wire = match &proxy {
+        None => within(reach.step, what, dial::tcp(what, address)).await.map(Wire::Straight),
+        Some(proxy) => within(reach.step, what, dial::tunnel(proxy, address)).await,
+    };
+    let took = started.elapsed().as_millis();
+    let wire = steps.result("tcp", wire, |_| match &proxy {
+        None => format!("TCP port {} of {} answers within {took} ms.", address.port, address.host),
+        Some(_) => format!("The proxy opens a tunnel to {} within {took} ms.", address.authority()),
+    });
+    let Some(wire) = wire else { return skip(steps, 3) };
+    let stream = within(reach.step, "TLS", dial::tls(wire, address, &dialer.tls)).await;
+    let stream = steps.result("tls", stream, |(stream, _)| {
+        let (version, exchange) = stream.agreed();
+        format!(
+            "The connection is encrypted ({}, {}) and the certificate is the federation's.",
+            version.unwrap_or_else(|| "TLS".into()),
+            exchange.unwrap_or_else(|| "key exchange unknown".into())
+        )
+    });
+    if stream.is_none() {
+        return skip(steps, 4);
+    }
+    drop(stream);
+    let started = Instant::now();
+    let info: Result<FederationInfo, LinkError> = enrol::look_up(address, dialer, reach).await;
+    let took = started.elapsed().as_millis();
+    steps
+        .result("clock", info, |info| {
+            let skew = (reach.clock)().since(info.at).abs().div_euclid(1_000);
+            let name = &info.name;
+            format!("The coordinator of '{name}' answers within {took} ms; the clocks differ by at most {} s.", skew + 1)
+        })
+        .is_some()
+}
