@@ -259,19 +259,13 @@ impl Handle {
         self.ask(move |e| e.profile(s, dataset).boxed()).await
     }
 
-    /// Sets the *public* tag and the Data Use Ontology terms of a dataset (data steward).
+    /// Sets the Data Use Ontology terms of a dataset (data steward). The *public* tag is part of the snapshot.
     ///
     /// # Errors
     /// [`PartyError::Input`] for a term that is none.
-    pub async fn tag_dataset(
-        &self,
-        session: &Session,
-        dataset: DatasetId,
-        public: bool,
-        duo: Vec<String>,
-    ) -> Result<DatasetView> {
+    pub async fn tag_dataset(&self, session: &Session, dataset: DatasetId, duo: Vec<String>) -> Result<DatasetView> {
         let s = session.clone();
-        self.ask(move |e| e.tag_dataset(s, dataset, public, duo).boxed()).await
+        self.ask(move |e| e.tag_dataset(s, dataset, duo).boxed()).await
     }
 
     /// Imports the site's opt-out list from a file with one subject key per line (data steward). Keys are kept only as
@@ -359,6 +353,26 @@ impl Handle {
     pub async fn pause(&self, session: &Session, federation: FederationId, reason: Option<String>) -> Result<()> {
         let s = session.clone();
         self.ask(move |e| e.pause(s, federation, reason).boxed()).await
+    }
+
+    /// Accepts the epoch of a coordinator that was restored from a backup (administrator, data steward). Before, no round
+    /// of it gets a permit.
+    ///
+    /// # Errors
+    /// [`PartyError::State`] if none is offered.
+    pub async fn accept_epoch(&self, session: &Session, federation: FederationId) -> Result<()> {
+        let s = session.clone();
+        self.ask(move |e| e.accept_epoch(s, federation).boxed()).await
+    }
+
+    /// Tests the way to a federation's coordinator step by step; each step is a sentence.
+    ///
+    /// # Errors
+    /// [`PartyError::NotFound`].
+    pub async fn diagnose(&self, session: &Session, federation: FederationId) -> Result<Vec<crate::link::Step>> {
+        let s = session.clone();
+        let order = self.ask(move |e| e.diagnosis(s, federation).boxed()).await?;
+        Ok(order.run().await)
     }
 
     // Requests -----------------------------------------------------------------------------------------------------
@@ -481,14 +495,19 @@ impl Handle {
         self.ask(move |e| e.verify_audit(s).boxed()).await
     }
 
-    /// Exports the ledger as JSON Lines with proofs to a new file (auditor, privacy officer, administrator); returns
-    /// the number of entries.
+    /// Exports the ledger as JSON Lines with proofs to a new file (auditor, privacy officer, administrator), signed
+    /// with this site's identity in a federation (the only one, if none is named); returns the number of entries.
     ///
     /// # Errors
     /// [`PartyError::File`], also if the file exists.
-    pub async fn export_audit(&self, session: &Session, path: PathBuf) -> Result<u64> {
+    pub async fn export_audit(
+        &self,
+        session: &Session,
+        federation: Option<FederationId>,
+        path: PathBuf,
+    ) -> Result<u64> {
         let s = session.clone();
-        self.ask(move |e| e.export_audit(s, path).boxed()).await
+        self.ask(move |e| e.export_audit(s, federation, path).boxed()).await
     }
 
     /// Alarms that nobody acknowledged.

@@ -295,8 +295,10 @@ pub struct Enrolment {
     pub organisation: String,
     /// HTTP CONNECT proxy, `http://[user:password@]host:port`.
     pub proxy: Option<String>,
-    /// File with the hospital's own CA certificates, PEM.
+    /// File with the hospital's own CA certificates, PEM, where the coordinator stands behind such a one.
     pub extra_ca: Option<PathBuf>,
+    /// The federation, to enrol again with the same identity after a revocation or a lost certificate.
+    pub again: Option<FederationId>,
 }
 
 impl std::fmt::Debug for Enrolment {
@@ -322,6 +324,8 @@ pub struct MembershipView {
     pub words: String,
     /// Why it is paused, if it is.
     pub paused: Option<String>,
+    /// The coordinator was restored from a backup: this epoch must be accepted by a person before work goes on.
+    pub epoch_offered: Option<u64>,
     /// State of the link, in words.
     pub link: LinkView,
     /// Version of the roster.

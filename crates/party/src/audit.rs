@@ -1,0 +1,250 @@
+//! What goes into the ledger, and how people read it.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use hospes_ledger::{Action, Actor, Entry, Ledger, ObjectKind, Outcome, Record};
+use hospes_protocol::approval::Role;
+use hospes_protocol::id::{Digest, FederationId};
+
+use crate::engine::Engine;
+use crate::error::PartyError;
+use crate::keys::random;
+use crate::people::{Session, name_of};
+use crate::store::{At as _, Tx, parse, signed};
+use crate::view::{AlarmView, AuditLine, AuditPage, AuditQuery, LedgerState, Notice};
+
+/// Who may read the whole log and export it.
+const READERS: &[Role] =
+    &[Role::Auditor, Role::PrivacyOfficer, Role::Administrator, Role::DataSteward, Role::DataAccessApprover];
+const EXPORTERS: &[Role] = &[Role::Auditor, Role::PrivacyOfficer, Role::Administrator];
+
+/// Text from outside as the ledger takes it: one line, no control characters, within its limit. Without this a hostile
+/// reason could make every append fail, and so stop the site.
+pub(crate) fn clean(text: &str) -> String {
+    text.chars()
+        .map(|c| if hospes_protocol::text::is_plain(c) { c } else { ' ' })
+        .take(hospes_ledger::limits::REASON_CHARS)
+        .collect()
+}
+
+/// Adds a reason to an entry that is no refusal.
+pub(crate) trait Because {
+    fn because(self, reason: impl AsRef<str>) -> Self;
+}
+
+impl Because for Entry {
+    fn because(mut self, reason: impl AsRef<str>) -> Self {
+        self.reason = Some(clean(reason.as_ref()));
+        self
+    }
+}
+
+impl Engine {
+    /// An entry about a success of somebody, to be filled in.
+    pub(crate) fn entry(&self, actor: Actor, action: Action) -> Entry {
+        Entry::new(self.now(), actor, action, hospes_ledger::Engine::new(crate::SOFTWARE))
+    }
+
+    /// Appends an entry within the step that it records. If this fails, the step must not happen (invariant I3).
+    pub(crate) async fn append(&self, tx: &mut Tx, entry: &Entry) -> Result<u64, PartyError> {
+        let step = tx.step();
+        let mut entry = entry.clone();
+        entry.reason = entry.reason.as_deref().map(clean);
+        let salt = random::<32>()?;
+        let sequence = Ledger::on(tx.conn()).append(&entry, &salt).await.at(step)?;
+        Ok(sequence)
+    }
+
+    /// Appends an entry as a step of its own.
+    pub(crate) async fn record(&self, step: &'static str, entry: &Entry) -> Result<(), PartyError> {
+        let mut tx = self.store.begin(step).await?;
+        self.append(&mut tx, entry).await?;
+        tx.commit().await?;
+        self.notify(Notice::Audit);
+        Ok(())
+    }
+
+    /// Raises an alarm within a step.
+    pub(crate) async fn alarm(
+        &self,
+        tx: &mut Tx,
+        federation: Option<FederationId>,
+        words: &str,
+    ) -> Result<(), PartyError> {
+        let known: i64 = sqlx::query_scalar(
+            "SELECT COUNT(*) FROM alarms WHERE words = ?1 AND seen_by IS NULL AND federation IS ?2",
+        )
+        .bind(words)
+        .bind(federation.map(|f| f.to_string()))
+        .fetch_one(tx.conn())
+        .await
+        .at("raise an alarm")?;
+        if known > 0 {
+            return Ok(());
+        }
+        sqlx::query("INSERT INTO alarms (at, federation, words) VALUES (?1, ?2, ?3)")
+            .bind(self.now().as_millis())
+            .bind(federation.map(|f| f.to_string()))
+            .bind(words)
+            .execute(tx.conn())
+            .await
+            .at("raise an alarm")?;
+        self.notify(Notice::Alarm);
+        Ok(())
+    }
+
+    pub(crate) async fn open_alarms(&self) -> Result<Vec<AlarmView>, PartyError> {
+        let rows: Vec<(i64, i64, Option<String>, String)> =
+            sqlx::query_as("SELECT id, at, federation, words FROM alarms WHERE seen_by IS NULL ORDER BY id DESC")
+                .fetch_all(self.store.readers())
+                .await
+                .at("read alarms")?;
+        let view = |(id, at, federation, words): (i64, i64, Option<String>, String)| {
+            let federation = federation.map(|f| parse(&f, "federation")).transpose()?;
+            Ok(AlarmView { id, at: hospes_protocol::id::Timestamp::from_millis(at), federation, words })
+        };
+        rows.into_iter().map(view).collect()
+    }
+
+    pub(crate) async fn alarms(&mut self, session: Session) -> Result<Vec<AlarmView>, PartyError> {
+        self.acting(&session, "see alarms", &[]).await?;
+        self.open_alarms().await
+    }
+
+    pub(crate) async fn acknowledge(&mut self, session: Session, alarm: i64) -> Result<(), PartyError> {
+        let acting = self.acting(&session, "acknowledge an alarm", READERS).await?;
+        let mut tx = self.store.begin("acknowledge an alarm").await?;
+        let done = sqlx::query("UPDATE alarms SET seen_by = ?2 WHERE id = ?1 AND seen_by IS NULL")
+            .bind(alarm)
+            .bind(acting.person.to_string())
+            .execute(tx.conn())
+            .await
+            .at("acknowledge an alarm")?;
+        if done.rows_affected() == 0 {
+            return Err(PartyError::NotFound(format!("open alarm {alarm}")));
+        }
+        let entry = self.entry(acting.actor(), Action::SettingsChanged).because(format!("alarm {alarm} acknowledged"));
+        self.append(&mut tx, &entry).await?;
+        tx.commit().await?;
+        self.notify(Notice::Alarm);
+        Ok(())
+    }
+
+    pub(crate) async fn audit_page(&mut self, session: Session, query: AuditQuery) -> Result<AuditPage, PartyError> {
+        self.acting(&session, "read the audit log", READERS).await?;
+        let mut conn = self.reader().await?;
+        let limit = if query.limit == 0 { 50 } else { query.limit };
+        let filter = hospes_ledger::Filter { before: query.before, ..Default::default() };
+        let page = Ledger::on(&mut *conn).page(&filter, limit).await.at("read the audit log")?;
+        let total = Ledger::on(&mut *conn).size().await.at("read the audit log")?;
+        let mut entries = Vec::with_capacity(page.records.len());
+        for record in &page.records {
+            entries.push(self.line(&mut conn, record).await?);
+        }
+        Ok(AuditPage { entries, total })
+    }
+
+    async fn line(&self, conn: &mut sqlx::SqliteConnection, record: &Record) -> Result<AuditLine, PartyError> {
+        let erased = || "erased".to_owned();
+        let actor = match &record.actor {
+            None => erased(),
+            Some(Actor::Engine) => "engine".to_owned(),
+            Some(Actor::Person { id, role, .. }) => {
+                let name = name_of(conn, *id).await.unwrap_or_else(|_| id.to_string());
+                role.as_ref().map_or(name.clone(), |r| format!("{name} ({})", r.replace('_', " ")))
+            }
+            Some(Actor::Peer { node, .. }) => match self.links.get(node) {
+                Some(_) => format!("coordinator {node}"),
+                None => format!("site {node}"),
+            },
+        };
+        let objects = record.objects.iter().flatten().map(|o| format!("{} {}", o.kind, o.id)).collect::<Vec<_>>();
+        let detail = match &record.reason {
+            Some(reason) if objects.is_empty() => reason.clone(),
+            Some(reason) => format!("{}: {reason}", objects.join(", ")),
+            None => objects.join(", "),
+        };
+        Ok(AuditLine {
+            sequence: record.sequence,
+            at: record.when.as_ref().map_or(hospes_protocol::id::Timestamp::from_millis(0), |w| w.at),
+            actor,
+            action: record.action.map_or_else(erased, |a| a.to_string()),
+            outcome: record.outcome.map_or_else(erased, |o: Outcome| o.as_str().to_owned()),
+            detail,
+            bytes: record.egress.as_ref().map(|e| e.bytes),
+        })
+    }
+
+    pub(crate) async fn export_audit(&mut self, session: Session, path: PathBuf) -> Result<u64, PartyError> {
+        let acting = self.acting(&session, "export the audit log", EXPORTERS).await?;
+        // Entered first, so that the export that left is in the export.
+        let entry = self.entry(acting.actor(), Action::AuditExported).object(ObjectKind::Export, "json-lines", None);
+        self.record("export the audit log", &entry).await?;
+        let text = self.export_text().await?;
+        let fail = |source| PartyError::file("write", &path, source);
+        let mut options = std::fs::OpenOptions::new();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let mut file = options.open(&path).map_err(fail)?;
+        file.write_all(&text).map_err(fail)?;
+        file.sync_all().map_err(fail)?;
+        let mut conn = self.reader().await?;
+        Ledger::on(&mut *conn).size().await.at("export the audit log")
+    }
+
+    pub(crate) async fn ledger_state(&self) -> Result<LedgerState, PartyError> {
+        let mut conn = self.reader().await?;
+        let mut ledger = Ledger::on(&mut *conn);
+        let entries = ledger.size().await.at("read the ledger's state")?;
+        let root = match entries {
+            0 => Digest::of(b""),
+            n => ledger.root(n).await.at("read the ledger's state")?,
+        };
+        drop(conn);
+        Ok(LedgerState { entries, root, witnessed: self.witness_states().await? })
+    }
+
+    /// Counts a control message, for the hourly summary.
+    pub(crate) fn count_control(&mut self, federation: FederationId, outgoing: bool, kind: &'static str) {
+        *self.controls.entry((federation, outgoing, kind)).or_default() += 1;
+    }
+
+    /// Writes the hourly summary of control messages.
+    pub(crate) async fn summarise_controls(&mut self) -> Result<(), PartyError> {
+        if self.controls.is_empty() {
+            return Ok(());
+        }
+        let mut tx = self.store.begin("summarise control messages").await?;
+        let mut federations: Vec<FederationId> = self.controls.keys().map(|(f, _, _)| *f).collect();
+        federations.sort_unstable();
+        federations.dedup();
+        for federation in federations {
+            let mut words = Vec::new();
+            for ((_, outgoing, kind), count) in self.controls.iter().filter(|((f, _, _), _)| *f == federation) {
+                words.push(format!("{} {kind} {count}", if *outgoing { "out" } else { "in" }));
+                sqlx::query(
+                    "INSERT INTO control_counts (federation, direction, kind, count) VALUES (?1, ?2, ?3, ?4)
+                     ON CONFLICT (federation, direction, kind) DO UPDATE SET count = count + ?4",
+                )
+                .bind(federation.to_string())
+                .bind(if *outgoing { "out" } else { "in" })
+                .bind(*kind)
+                .bind(signed(*count))
+                .execute(tx.conn())
+                .await
+                .at("summarise control messages")?;
+            }
+            words.sort_unstable();
+            let entry = self
+                .entry(Actor::Engine, Action::ControlSummary)
+                .object(ObjectKind::Federation, federation, None)
+                .because(words.join(", "));
+            self.append(&mut tx, &entry).await?;
+        }
+        tx.commit().await?;
+        self.controls.clear();
+        Ok(())
+    }
+}

@@ -1,0 +1,467 @@
+//! Registered data: frozen snapshots, their keys, the site's one opt-out list.
+//!
+//! Files are read by `hospes-cohort` outside the loop that owns the state; what comes back here are counts, names and
+//! sealed bytes.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use chacha20poly1305::aead::{Aead, KeyInit, Payload};
+use chacha20poly1305::{XChaCha20Poly1305, XNonce};
+use hospes_cohort::opt_out::{OptOuts, SubjectKey};
+use hospes_cohort::profile::{Profile, profile};
+use hospes_cohort::scan::{Finding, ScanProfile};
+use hospes_cohort::schema::ColumnKind;
+use hospes_cohort::snapshot::{Freeze, Snapshot, SnapshotDocument, SnapshotKey, freeze};
+use hospes_cohort::source::{Hints, Limits, Survey, survey};
+use hospes_ledger::{Action, Change, ObjectKind};
+use hospes_protocol::approval::{Role, SnapshotFacts};
+use hospes_protocol::canon::Canonical;
+use hospes_protocol::id::{DatasetId, Digest, Timestamp};
+use hospes_protocol::policy::{Disclosure, LocalViews};
+use sqlx::Row as _;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use zeroize::{Zeroize as _, Zeroizing};
+
+use crate::audit::Because as _;
+use crate::engine::Engine;
+use crate::error::PartyError;
+use crate::keys::{KeyError, random};
+use crate::people::Session;
+use crate::store::{At as _, from_json, parse, signed, to_json, unsigned};
+use crate::view::{ColumnView, DatasetView, NewDataset, Notice, OptOutReport, ProfileView, SurveyView};
+
+/// Name of the secret that seals what the database holds of patients.
+pub(crate) const DATA_KEY: &str = "data-key";
+/// Name of the secret under which subject keys are hashed.
+pub(crate) const SUBJECT_KEY: &str = "subject-key";
+
+const STEWARD: &[Role] = &[Role::DataSteward];
+/// Who sees figures of the site's own data in full.
+const VIEWERS: &[Role] = &[Role::DataSteward, Role::DataAccessApprover, Role::PrivacyOfficer];
+
+/// A dataset as the database has it.
+pub(crate) struct Dataset {
+    pub(crate) id: DatasetId,
+    pub(crate) name: String,
+    pub(crate) document: Canonical<SnapshotDocument>,
+    pub(crate) subjects_left: u64,
+    pub(crate) duo: Vec<String>,
+    sealed_key: Vec<u8>,
+    findings: Vec<Finding>,
+    at: Timestamp,
+}
+
+impl Dataset {
+    fn from_row(row: &SqliteRow) -> Result<Self, PartyError> {
+        let text = |column: &'static str| row.try_get::<String, _>(column).at("read a dataset");
+        let blob = |column: &'static str| row.try_get::<Vec<u8>, _>(column).at("read a dataset");
+        let number = |column: &'static str| row.try_get::<i64, _>(column).at("read a dataset");
+        Ok(Self {
+            id: parse(&text("id")?, "id")?,
+            name: text("name")?,
+            document: Canonical::parse(&blob("document")?)?,
+            subjects_left: unsigned(number("subjects_left")?),
+            duo: from_json(&text("duo")?, "duo")?,
+            sealed_key: blob("sealed_key")?,
+            findings: from_json(&text("findings")?, "findings")?,
+            at: Timestamp::from_millis(number("at")?),
+        })
+    }
+
+    /// Names of the columns that the snapshot holds.
+    pub(crate) fn columns(&self) -> BTreeSet<String> {
+        self.document.schema.kept()
+    }
+
+    /// What a permit needs to know.
+    pub(crate) fn facts(&self) -> SnapshotFacts {
+        SnapshotFacts {
+            digest: self.document.digest(),
+            columns: self.columns(),
+            subjects: self.subjects_left,
+            public: self.document.public,
+        }
+    }
+
+    fn view(&self) -> DatasetView {
+        let kept = self.document.schema.columns.iter().map(|c| (c.name.clone(), c.kind, false));
+        let masked = self.document.masked.iter().map(|name| (name.clone(), ColumnKind::Text, true));
+        DatasetView {
+            id: self.id,
+            name: self.name.clone(),
+            snapshot: self.document.digest(),
+            at: self.at,
+            rows: self.document.rows,
+            subjects: self.document.subjects,
+            subjects_left: self.subjects_left,
+            columns: kept.chain(masked).map(|(n, k, m)| column_view(n, k, m, &self.findings)).collect(),
+            public: self.document.public,
+            duo: self.duo.clone(),
+        }
+    }
+}
+
+fn column_view(name: String, kind: ColumnKind, masked: bool, findings: &[Finding]) -> ColumnView {
+    let findings = findings.iter().filter(|f| f.column == name).map(|f| f.reason.clone()).collect();
+    ColumnView { name, kind, masked, findings }
+}
+
+pub(crate) async fn all(conn: &mut SqliteConnection) -> Result<Vec<Dataset>, PartyError> {
+    let rows = sqlx::query("SELECT * FROM datasets ORDER BY at").fetch_all(conn).await.at("read datasets")?;
+    rows.iter().map(Dataset::from_row).collect()
+}
+
+pub(crate) async fn by_id(conn: &mut SqliteConnection, id: DatasetId) -> Result<Dataset, PartyError> {
+    let row = sqlx::query("SELECT * FROM datasets WHERE id = ?1").bind(id.to_string()).fetch_optional(conn).await;
+    let row = row.at("read a dataset")?.ok_or_else(|| PartyError::NotFound(format!("dataset {id}")))?;
+    Dataset::from_row(&row)
+}
+
+/// A file to be surveyed.
+pub(crate) struct SurveyOrder(PathBuf);
+
+impl SurveyOrder {
+    pub(crate) fn run(self) -> Result<SurveyView, PartyError> {
+        let found = survey(&self.0, &Hints::default(), ScanProfile::Default, Limits::default())?;
+        let masked = |name: &str| found.findings.iter().any(|f| f.column == name && f.masks);
+        let columns = found.columns.iter();
+        Ok(SurveyView {
+            rows: found.rows,
+            format: format_words(&found),
+            columns: columns
+                .map(|c| column_view(c.name.clone(), c.kind, masked(&c.name), &found.findings))
+                .collect(),
+        })
+    }
+}
+
+fn format_words(found: &Survey) -> String {
+    format!(
+        "{:?} ({}), fields separated by {:?}, numbers with a decimal {:?}",
+        found.format.encoding, found.encoding_reason, found.format.delimiter, found.format.decimal
+    )
+    .to_lowercase()
+}
+
+/// A file to be frozen, with the keys for it.
+pub(crate) struct FreezeOrder {
+    dataset: NewDataset,
+    folder: PathBuf,
+    at: Timestamp,
+    hist_bins_pct: f64,
+    subjects: SubjectKey,
+    data_key: Zeroizing<[u8; 32]>,
+    opt_outs: OptOuts,
+}
+
+/// A file that was frozen and is not registered yet.
+pub(crate) struct Frozen {
+    dataset: NewDataset,
+    snapshot: Snapshot,
+    sealed_key: Vec<u8>,
+    subjects_left: u64,
+    profile: Profile,
+    findings: Vec<Finding>,
+}
+
+impl FreezeOrder {
+    pub(crate) fn run(self) -> Result<Frozen, PartyError> {
+        let found = survey(&self.dataset.path, &Hints::default(), ScanProfile::Default, Limits::default())?;
+        let mut schema = found.schema(&self.dataset.subject)?;
+        for (name, kind) in &self.dataset.kinds {
+            schema.set_kind(name, *kind)?;
+        }
+        for name in &self.dataset.keep {
+            schema.set_masked(name, false)?;
+        }
+        for name in &self.dataset.mask {
+            schema.set_masked(name, true)?;
+        }
+        let mut raw = random::<32>()?;
+        let key = SnapshotKey::from_bytes(raw);
+        let sealed_key = seal(&self.data_key, b"snapshot-key", &raw);
+        raw.zeroize();
+        let order = Freeze {
+            source: &self.dataset.path,
+            format: &found.format,
+            schema: &schema,
+            folder: &self.folder,
+            public: self.dataset.public,
+            at: self.at,
+            limits: Limits::default(),
+        };
+        let snapshot = freeze(order, &key, &self.subjects)?;
+        let profile = profile(&snapshot, &key, self.hist_bins_pct)?;
+        let subjects_left = snapshot.count_subjects(&key, &self.opt_outs)?.left();
+        Ok(Frozen {
+            dataset: self.dataset,
+            snapshot,
+            sealed_key: sealed_key?,
+            subjects_left,
+            profile,
+            findings: found.findings,
+        })
+    }
+}
+
+/// A file of opt-outs to be read, and the snapshots in which to count.
+pub(crate) struct OptOutOrder {
+    path: PathBuf,
+    subjects: SubjectKey,
+    list: OptOuts,
+    before: Digest,
+    snapshots: Vec<(DatasetId, Snapshot, SnapshotKey)>,
+}
+
+/// A list with the new opt-outs, and how many subjects are left in each dataset.
+pub(crate) struct NewOptOuts {
+    list: OptOuts,
+    before: Digest,
+    left: Vec<(DatasetId, u64)>,
+    affected: u64,
+}
+
+impl OptOutOrder {
+    pub(crate) fn run(mut self) -> Result<NewOptOuts, PartyError> {
+        self.list.import(&self.path, &self.subjects)?;
+        let (mut left, mut affected) = (Vec::new(), 0);
+        for (id, snapshot, key) in &self.snapshots {
+            let count = snapshot.count_subjects(key, &self.list)?;
+            affected += count.opted_out;
+            left.push((*id, count.left()));
+        }
+        Ok(NewOptOuts { list: self.list, before: self.before, left, affected })
+    }
+}
+
+/// Seals a few bytes with the data key.
+fn seal(key: &[u8; 32], what: &[u8], plain: &[u8]) -> Result<Vec<u8>, PartyError> {
+    let nonce: [u8; 24] = random()?;
+    let sealed = XChaCha20Poly1305::new(key.into())
+        .encrypt(&XNonce::from(nonce), Payload { msg: plain, aad: what })
+        .map_err(|_| KeyError::Damaged { what: "a value to be sealed".into() })?;
+    Ok([nonce.as_slice(), &sealed].concat())
+}
+
+fn unseal(key: &[u8; 32], what: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, PartyError> {
+    let damaged = || KeyError::Damaged { what: "a sealed value in the database".into() };
+    let (nonce, sealed) = sealed.split_first_chunk::<24>().ok_or_else(damaged)?;
+    let plain = XChaCha20Poly1305::new(key.into())
+        .decrypt(&XNonce::from(*nonce), Payload { msg: sealed, aad: what })
+        .map_err(|_| damaged())?;
+    Ok(Zeroizing::new(plain))
+}
+
+impl Engine {
+    async fn secret32(&self, name: &str) -> Result<Zeroizing<[u8; 32]>, PartyError> {
+        let secret = self.vault.read(name).await?;
+        let bytes: [u8; 32] =
+            secret.as_slice().try_into().map_err(|_| KeyError::Damaged { what: format!("the secret '{name}'") })?;
+        Ok(Zeroizing::new(bytes))
+    }
+
+    /// The key that opens a dataset's snapshot.
+    pub(crate) async fn snapshot_key(&self, dataset: &Dataset) -> Result<SnapshotKey, PartyError> {
+        let data_key = self.secret32(DATA_KEY).await?;
+        let plain = unseal(&data_key, b"snapshot-key", &dataset.sealed_key)?;
+        let bytes = plain.as_slice().try_into().map_err(|_| KeyError::Damaged { what: "a snapshot's key".into() })?;
+        Ok(SnapshotKey::from_bytes(bytes))
+    }
+
+    /// A dataset's snapshot.
+    pub(crate) fn snapshot(&self, dataset: &Dataset) -> Snapshot {
+        let path = self.config.snapshots().join(format!("{}.parquet", dataset.document.digest()));
+        Snapshot { document: dataset.document.clone(), path }
+    }
+
+    /// The site's opt-out list.
+    pub(crate) async fn opt_outs(&self, conn: &mut SqliteConnection) -> Result<OptOuts, PartyError> {
+        let sealed: Option<Vec<u8>> = sqlx::query_scalar("SELECT bytes FROM sealed WHERE name = 'opt-outs'")
+            .fetch_optional(conn)
+            .await
+            .at("read the opt-out list")?;
+        let Some(sealed) = sealed else { return Ok(OptOuts::new()) };
+        let data_key = self.secret32(DATA_KEY).await?;
+        Ok(OptOuts::from_bytes(&unseal(&data_key, b"opt-outs", &sealed)?)?)
+    }
+
+    async fn subject_key(&self) -> Result<SubjectKey, PartyError> {
+        Ok(SubjectKey::from_bytes(*self.secret32(SUBJECT_KEY).await?))
+    }
+
+    pub(crate) async fn survey_order(&mut self, session: Session, path: PathBuf) -> Result<SurveyOrder, PartyError> {
+        self.acting(&session, "look into a file of data", STEWARD).await?;
+        Ok(SurveyOrder(path))
+    }
+
+    pub(crate) async fn freeze_order(
+        &mut self,
+        session: Session,
+        dataset: NewDataset,
+    ) -> Result<FreezeOrder, PartyError> {
+        self.acting(&session, "register a dataset", STEWARD).await?;
+        hospes_protocol::text::check_name(&dataset.name).map_err(|r| PartyError::input("name", r))?;
+        crate::requests::duo::check_terms(&dataset.duo)?;
+        let mut conn = self.reader().await?;
+        if all(&mut conn).await?.iter().any(|d| d.name == dataset.name) {
+            return Err(PartyError::input("name", "a dataset has this name already"));
+        }
+        let policy = crate::requests::policy::current(&mut conn).await?;
+        let opt_outs = self.opt_outs(&mut conn).await?;
+        drop(conn);
+        Ok(FreezeOrder {
+            dataset,
+            folder: self.config.snapshots(),
+            at: self.now(),
+            hist_bins_pct: policy.disclosure.hist_bins_pct,
+            subjects: self.subject_key().await?,
+            data_key: self.secret32(DATA_KEY).await?,
+            opt_outs,
+        })
+    }
+
+    pub(crate) async fn register(&mut self, session: Session, frozen: Frozen) -> Result<DatasetView, PartyError> {
+        let acting = self.acting(&session, "register a dataset", STEWARD).await?;
+        let (id, at) = (DatasetId::new(self.now(), random()?), self.now());
+        let digest = frozen.snapshot.document.digest();
+        let mut tx = self.store.begin("register a dataset").await?;
+        sqlx::query(
+            "INSERT INTO datasets (id, name, snapshot, document, sealed_key, subjects_left, profile, findings, duo, at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        )
+        .bind(id.to_string())
+        .bind(&frozen.dataset.name)
+        .bind(digest.to_string())
+        .bind(frozen.snapshot.document.bytes())
+        .bind(&frozen.sealed_key)
+        .bind(signed(frozen.subjects_left))
+        .bind(to_json(&frozen.profile))
+        .bind(to_json(&frozen.findings))
+        .bind(to_json(&frozen.dataset.duo))
+        .bind(at.as_millis())
+        .execute(tx.conn())
+        .await
+        .at("register a dataset")?;
+        let kept = frozen.dataset.keep.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+        let mut entry = self
+            .entry(acting.actor(), Action::DatasetRegistered)
+            .object(ObjectKind::Dataset, id, None)
+            .object(ObjectKind::Snapshot, digest, Some(digest));
+        if !kept.is_empty() {
+            entry = entry.because(format!("columns kept although the identifier scan would mask them: {kept}"));
+        }
+        self.append(&mut tx, &entry).await?;
+        let view = by_id(tx.conn(), id).await?.view();
+        tx.commit().await?;
+        self.notify(Notice::Datasets);
+        Ok(view)
+    }
+
+    pub(crate) async fn datasets(&mut self, session: Session) -> Result<Vec<DatasetView>, PartyError> {
+        self.acting(&session, "see datasets", &[]).await?;
+        let mut conn = self.reader().await?;
+        Ok(all(&mut conn).await?.iter().map(Dataset::view).collect())
+    }
+
+    pub(crate) async fn profile(&mut self, session: Session, dataset: DatasetId) -> Result<ProfileView, PartyError> {
+        self.acting(&session, "see a dataset's profile", VIEWERS).await?;
+        let mut conn = self.reader().await?;
+        let found = by_id(&mut conn, dataset).await?;
+        let text: String = sqlx::query_scalar("SELECT profile FROM datasets WHERE id = ?1")
+            .bind(dataset.to_string())
+            .fetch_one(&mut *conn)
+            .await
+            .at("read a profile")?;
+        let mut profile: Profile = from_json(&text, "profile")?;
+        let policy = crate::requests::policy::current(&mut conn).await?;
+        if policy.disclosure.local_views == LocalViews::Suppressed {
+            let rules: &Disclosure = &policy.disclosure;
+            profile = profile.suppressed(rules);
+        }
+        let profile = serde_json::to_value(&profile).map_err(|_| crate::store::bad_column("profile"))?;
+        Ok(ProfileView { dataset: found.view(), profile })
+    }
+
+    pub(crate) async fn tag_dataset(
+        &mut self,
+        session: Session,
+        dataset: DatasetId,
+        duo: Vec<String>,
+    ) -> Result<DatasetView, PartyError> {
+        let acting = self.acting(&session, "tag a dataset", STEWARD).await?;
+        crate::requests::duo::check_terms(&duo)?;
+        let mut tx = self.store.begin("tag a dataset").await?;
+        by_id(tx.conn(), dataset).await?;
+        sqlx::query("UPDATE datasets SET duo = ?2 WHERE id = ?1")
+            .bind(dataset.to_string())
+            .bind(to_json(&duo))
+            .execute(tx.conn())
+            .await
+            .at("tag a dataset")?;
+        let entry = self
+            .entry(acting.actor(), Action::DatasetChanged)
+            .object(ObjectKind::Dataset, dataset, None)
+            .because(format!("terms of use: {}", duo.join(", ")));
+        self.append(&mut tx, &entry).await?;
+        let view = by_id(tx.conn(), dataset).await?.view();
+        tx.commit().await?;
+        self.notify(Notice::Datasets);
+        Ok(view)
+    }
+
+    pub(crate) async fn opt_out_order(&mut self, session: Session, path: PathBuf) -> Result<OptOutOrder, PartyError> {
+        self.acting(&session, "import opt-outs", STEWARD).await?;
+        let mut conn = self.reader().await?;
+        let list = self.opt_outs(&mut conn).await?;
+        let datasets = all(&mut conn).await?;
+        drop(conn);
+        let mut snapshots = Vec::with_capacity(datasets.len());
+        for dataset in &datasets {
+            snapshots.push((dataset.id, self.snapshot(dataset), self.snapshot_key(dataset).await?));
+        }
+        let before = Digest::of(&list.to_bytes());
+        Ok(OptOutOrder { path, subjects: self.subject_key().await?, list, before, snapshots })
+    }
+
+    pub(crate) async fn add_opt_outs(&mut self, session: Session, new: NewOptOuts) -> Result<OptOutReport, PartyError> {
+        let acting = self.acting(&session, "import opt-outs", STEWARD).await?;
+        let data_key = self.secret32(DATA_KEY).await?;
+        let bytes = new.list.to_bytes();
+        let sealed = seal(&data_key, b"opt-outs", &bytes)?;
+        let mut tx = self.store.begin("change the opt-out list").await?;
+        if Digest::of(&self.opt_outs(tx.conn()).await?.to_bytes()) != new.before {
+            return Err(PartyError::state("the list was changed meanwhile; import the file again"));
+        }
+        if all(tx.conn()).await?.len() != new.left.len() {
+            return Err(PartyError::state("a dataset was registered meanwhile; import the file again"));
+        }
+        sqlx::query(
+            "INSERT INTO sealed (name, bytes) VALUES ('opt-outs', ?1)
+             ON CONFLICT (name) DO UPDATE SET bytes = ?1",
+        )
+        .bind(sealed)
+        .execute(tx.conn())
+        .await
+        .at("change the opt-out list")?;
+        for (dataset, left) in &new.left {
+            sqlx::query("UPDATE datasets SET subjects_left = ?2 WHERE id = ?1")
+                .bind(dataset.to_string())
+                .bind(signed(*left))
+                .execute(tx.conn())
+                .await
+                .at("change the opt-out list")?;
+        }
+        let report = OptOutReport { listed: new.list.len() as u64, affected: new.affected };
+        let mut entry = self
+            .entry(acting.actor(), Action::OptOutsChanged)
+            .object(ObjectKind::OptOuts, "list", None)
+            .because(format!("{} people on the list, {} of them in registered data", report.listed, report.affected));
+        entry.change = Some(Change { before: Some(new.before), after: Some(Digest::of(&bytes)) });
+        self.append(&mut tx, &entry).await?;
+        tx.commit().await?;
+        self.notify(Notice::Datasets);
+        self.recheck_work().await?;
+        Ok(report)
+    }
+}

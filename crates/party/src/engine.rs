@@ -1,0 +1,318 @@
+//! The loop that owns the state: what happens comes in as events, one after the other, and each is applied whole.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use hospes_ledger::{Action, Actor, Ledger};
+use hospes_protocol::id::{FederationId, RoundKey, Timestamp};
+use sqlx::Sqlite;
+use sqlx::pool::PoolConnection;
+use tokio::sync::{broadcast, mpsc};
+
+use crate::audit::Because as _;
+use crate::config::Config;
+use crate::error::PartyError;
+use crate::keys::{Vault, random};
+use crate::link::LinkEvent;
+use crate::memberships::Link;
+use crate::people::{LiveSession, Session, phase};
+use crate::rounds::{Working, worker::WorkEvent};
+use crate::store::{At as _, Store, set_setting, setting};
+use crate::view::{LinkView, Notice, Status};
+
+/// A question and its answer, to be carried out on the state.
+pub(crate) type Call = Box<dyn for<'e> FnOnce(&'e mut Engine) -> BoxFuture<'e, ()> + Send>;
+
+/// Events that may wait.
+const EVENTS: usize = 256;
+/// Between two looks at what time alone changes.
+const TICK: Duration = Duration::from_millis(500);
+/// Between two summaries of control messages, in milliseconds.
+const SUMMARY_MS: i64 = 3_600 * 1_000;
+
+/// Something that happened.
+pub(crate) enum Event {
+    /// Somebody asked.
+    Call(Call),
+    /// A link said something.
+    Link(FederationId, Box<LinkEvent>),
+    /// A worker said something.
+    Work(RoundKey, WorkEvent),
+    /// Time passed.
+    Tick,
+}
+
+/// The state of one site, and everything that acts on it.
+pub(crate) struct Engine {
+    pub(crate) config: Config,
+    pub(crate) store: Store,
+    pub(crate) vault: Vault,
+    pub(crate) sessions: HashMap<String, LiveSession>,
+    pub(crate) links: HashMap<FederationId, Link>,
+    pub(crate) working: HashMap<RoundKey, Working>,
+    pub(crate) controls: BTreeMap<(FederationId, bool, &'static str), u64>,
+    pub(crate) link_events: mpsc::Sender<(FederationId, LinkEvent)>,
+    pub(crate) work_events: mpsc::Sender<(RoundKey, WorkEvent)>,
+    calls: mpsc::Receiver<Event>,
+    from_links: mpsc::Receiver<(FederationId, LinkEvent)>,
+    from_workers: mpsc::Receiver<(RoundKey, WorkEvent)>,
+    notices: broadcast::Sender<Notice>,
+    summarised: Timestamp,
+    last_tick: Timestamp,
+    stopping: bool,
+    _lock: File,
+}
+
+impl Engine {
+    pub(crate) async fn initialise(config: &Config) -> Result<(), PartyError> {
+        for folder in [&config.folder, &config.payloads(), &config.models(), &config.snapshots(), &config.scratch()] {
+            make_folder(folder)?;
+        }
+        if config.database().exists() {
+            return Err(PartyError::AlreadyInitialised(config.folder.clone()));
+        }
+        let _lock = lock(config)?;
+        let vault = match &config.secrets {
+            // Left by an attempt that was interrupted before there was a database.
+            crate::keys::SecretPlace::File { path, .. } if path.exists() => Vault::open(config.secrets.clone()).await?,
+            _ => Vault::create(config.secrets.clone(), config.kdf).await?,
+        };
+        for name in [crate::datasets::DATA_KEY, crate::datasets::SUBJECT_KEY] {
+            // A second attempt after a crash must not lose a key that something was sealed with already.
+            if vault.find(name).await?.is_none() {
+                vault.keep(name, zeroize::Zeroizing::new(random::<32>()?.to_vec())).await?;
+            }
+        }
+        // Made under another name: a site whose making was interrupted is made anew, not opened half-made.
+        let part = config.folder.join("site.db.part");
+        for leftover in ["site.db.part", "site.db.part-wal", "site.db.part-shm"] {
+            let _ = std::fs::remove_file(config.folder.join(leftover));
+        }
+        let store = Store::create(&part).await?;
+        let mut tx = store.begin("initialise").await?;
+        let policy = hospes_protocol::policy::Policy::strict();
+        set_setting(tx.conn(), "policy", Some(&policy.to_toml()?)).await?;
+        let now = (config.clock)();
+        let engine = hospes_ledger::Engine::new(crate::SOFTWARE);
+        let mut entry = hospes_ledger::Entry::new(now, Actor::Engine, Action::PolicyChanged, engine);
+        entry.change = Some(hospes_ledger::Change { before: None, after: Some(policy.digest()?) });
+        Ledger::on(tx.conn()).append(&entry, &random::<32>()?).await.at("initialise")?;
+        tx.commit().await?;
+        store.close().await;
+        std::fs::rename(&part, config.database()).map_err(|e| PartyError::file("rename", &part, e))?;
+        crate::keys::sealed::sync_folder(&config.folder).map_err(|e| PartyError::file("write", &config.folder, e))
+    }
+
+    pub(crate) async fn open(
+        config: Config,
+    ) -> Result<(Self, mpsc::Sender<Event>, broadcast::Sender<Notice>), PartyError> {
+        if !config.database().exists() {
+            return Err(PartyError::NotInitialised(config.folder.clone()));
+        }
+        let lock = lock(&config)?;
+        let store = Store::open(&config.database()).await?;
+        let vault = Vault::open(config.secrets.clone()).await?;
+        for folder in [config.payloads(), config.models(), config.snapshots(), config.scratch()] {
+            make_folder(&folder)?;
+        }
+        let (events, calls) = mpsc::channel(EVENTS);
+        let (link_events, from_links) = mpsc::channel(EVENTS);
+        let (work_events, from_workers) = mpsc::channel(EVENTS);
+        let (notices, _) = broadcast::channel(EVENTS);
+        let now = (config.clock)();
+        let mut engine = Self {
+            config,
+            store,
+            vault,
+            sessions: HashMap::new(),
+            links: HashMap::new(),
+            working: HashMap::new(),
+            controls: BTreeMap::new(),
+            link_events,
+            work_events,
+            calls,
+            from_links,
+            from_workers,
+            notices: notices.clone(),
+            summarised: now,
+            last_tick: now,
+            stopping: false,
+            _lock: lock,
+        };
+        engine.start().await?;
+        Ok((engine, events, notices))
+    }
+
+    /// What must be done before the first event: the ledger says so, leftovers are swept, what was under way is ended.
+    async fn start(&mut self) -> Result<(), PartyError> {
+        let entry = self.entry(Actor::Engine, Action::EngineStarted);
+        self.record("start", &entry).await?;
+        self.sweep().await?;
+        self.end_interrupted_work().await?;
+        self.open_links().await
+    }
+
+    pub(crate) async fn run(mut self) {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        while !self.stopping {
+            let event = tokio::select! {
+                call = self.calls.recv() => match call {
+                    Some(event) => event,
+                    None => break,
+                },
+                Some((federation, event)) = self.from_links.recv() => Event::Link(federation, Box::new(event)),
+                Some((round, event)) = self.from_workers.recv() => Event::Work(round, event),
+                _ = ticks.tick() => Event::Tick,
+            };
+            if let Err(error) = self.apply(event).await {
+                // The step was undone and nothing left. Whoever asked got the error; here is only what came by itself.
+                tracing::error!(error = &error as &dyn std::error::Error, "a step was undone");
+            }
+        }
+        self.stop_all().await;
+    }
+
+    async fn apply(&mut self, event: Event) -> Result<(), PartyError> {
+        match event {
+            Event::Call(call) => {
+                call(self).await;
+                Ok(())
+            }
+            Event::Link(federation, event) => self.on_link(federation, *event).await,
+            Event::Work(round, event) => self.on_work(round, event).await,
+            Event::Tick => self.on_tick().await,
+        }
+    }
+
+    async fn on_tick(&mut self) -> Result<(), PartyError> {
+        let now = self.now();
+        let gap = now.since(self.last_tick);
+        self.last_tick = now;
+        // Sleep and a turned clock look alike from here; both are worth knowing for whoever reads the times later.
+        if !(-60_000..=3_600_000).contains(&gap) {
+            let entry = self
+                .entry(Actor::Engine, Action::ClockAnomaly)
+                .because(format!("the clock moved by {} s between two looks at it", gap / 1_000));
+            self.record("note a clock anomaly", &entry).await?;
+        }
+        self.expire_sessions().await?;
+        self.expire_approvals().await?;
+        self.tick_rounds().await?;
+        self.tick_witness().await?;
+        if now.since(self.summarised) >= SUMMARY_MS {
+            self.summarised = now;
+            self.summarise_controls().await?;
+        }
+        Ok(())
+    }
+
+    async fn stop_all(&mut self) {
+        self.close_links().await;
+        self.working.clear();
+        let ended = async {
+            self.summarise_controls().await?;
+            let entry = self.entry(Actor::Engine, Action::EngineStopped);
+            self.record("stop", &entry).await
+        };
+        if let Err(error) = ended.await {
+            tracing::error!(error = &error as &dyn std::error::Error, "the last entry could not be written");
+        }
+        self.store.close().await;
+    }
+
+    /// Now, by the site's clock.
+    pub(crate) fn now(&self) -> Timestamp {
+        (self.config.clock)()
+    }
+
+    /// Says that something changed; nobody need be listening.
+    pub(crate) fn notify(&self, notice: Notice) {
+        let _ = self.notices.send(notice);
+    }
+
+    /// A connection that only reads.
+    pub(crate) async fn reader(&self) -> Result<PoolConnection<Sqlite>, PartyError> {
+        self.store.readers().acquire().await.at("read the database")
+    }
+
+    pub(crate) async fn shut_down(&mut self) -> Result<(), PartyError> {
+        self.stopping = true;
+        Ok(())
+    }
+
+    pub(crate) async fn status(&mut self) -> Result<Status, PartyError> {
+        let mut conn = self.reader().await?;
+        let phase = phase(&mut conn).await?;
+        let stopped = setting(&mut conn, "stopped").await?;
+        let policy = crate::requests::policy::current(&mut conn).await?;
+        let count = async |sql: &'static str| -> Result<u32, PartyError> {
+            let n: i64 = sqlx::query_scalar(sql).fetch_one(self.store.readers()).await.at("read the state")?;
+            Ok(u32::try_from(n).unwrap_or(u32::MAX))
+        };
+        let waiting = count(
+            "SELECT (SELECT COUNT(*) FROM studies WHERE state IN ('received', 'under_review'))
+                  + (SELECT COUNT(*) FROM approvals WHERE state = 'partly_approved')",
+        )
+        .await?;
+        let outbox = count("SELECT COUNT(*) FROM outbox WHERE state = 'waiting'").await?;
+        drop(conn);
+        Ok(Status {
+            phase,
+            software: crate::SOFTWARE.to_owned(),
+            at: self.now(),
+            stopped,
+            policy: policy.profile.clone(),
+            public_data: policy.is_public_data(),
+            memberships: self.membership_views().await?,
+            waiting,
+            working: u32::try_from(self.working.len()).unwrap_or(u32::MAX),
+            outbox,
+            ledger: self.ledger_state().await?,
+            alarms: self.open_alarms().await?,
+        })
+    }
+
+    /// Break-glass.
+    pub(crate) async fn stop(&mut self, session: Session, reason: Option<String>) -> Result<(), PartyError> {
+        use hospes_protocol::approval::Role;
+        let acting = self.acting(&session, "stop everything", &[Role::Administrator]).await?;
+        let mut tx = self.store.begin("stop everything").await?;
+        set_setting(tx.conn(), "stopped", reason.as_deref()).await?;
+        let action = if reason.is_some() { Action::BreakGlass } else { Action::BreakGlassEnded };
+        let entry = self.entry(acting.actor(), action);
+        let entry = entry.because(reason.as_deref().unwrap_or("the stop was ended"));
+        self.append(&mut tx, &entry).await?;
+        tx.commit().await?;
+        self.notify(Notice::Settings);
+        self.recheck_work().await
+    }
+
+    /// State of a link, in words.
+    pub(crate) fn link_view(&self, federation: FederationId) -> LinkView {
+        self.links.get(&federation).map_or(LinkView::Idle, |l| l.view.clone())
+    }
+}
+
+fn make_folder(path: &std::path::Path) -> Result<(), PartyError> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path).map_err(|e| PartyError::file("make the folder", path, e))
+}
+
+/// One process at a time runs a site; the lock ends with the process, however it ends.
+fn lock(config: &Config) -> Result<File, PartyError> {
+    let path = config.folder.join("lock");
+    let mut options = File::options();
+    options.write(true).create(true).truncate(false);
+    let file = options.open(&path).map_err(|e| PartyError::file("open", &path, e))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(PartyError::InUse(path)),
+        Err(std::fs::TryLockError::Error(e)) => Err(PartyError::file("lock", &path, e)),
+    }
+}

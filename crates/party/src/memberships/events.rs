@@ -1,0 +1,157 @@
+//! What links say, and who in the engine hears it.
+
+use hospes_ledger::{Action, Actor, ObjectKind};
+use hospes_protocol::id::FederationId;
+use hospes_protocol::message::{FromSite, ToSite};
+use zeroize::Zeroizing;
+
+use super::by_id;
+use crate::audit::Because as _;
+use crate::engine::Engine;
+use crate::error::PartyError;
+use crate::link::LinkEvent;
+use crate::store::At as _;
+use crate::view::{LinkView, Notice};
+
+impl Engine {
+    pub(crate) async fn on_link(&mut self, federation: FederationId, event: LinkEvent) -> Result<(), PartyError> {
+        if self.links.get(&federation).is_none_or(|l| l.commands.is_none()) {
+            // A link that was closed here (paused, replaced) may still have something to say; it is not heard.
+            return Ok(());
+        }
+        match event {
+            LinkEvent::Connected(welcome) => self.on_welcome(federation, welcome).await,
+            LinkEvent::Disconnected { reason, retry_in } => {
+                let wait = i64::try_from(retry_in.as_millis()).unwrap_or(i64::MAX);
+                let retry_at = self.now().plus_millis(wait);
+                self.set_link_view(federation, LinkView::Disconnected { reason, retry_at });
+                Ok(())
+            }
+            LinkEvent::Stopped { reason } => self.on_link_stopped(federation, reason).await,
+            LinkEvent::Message(message) => self.on_message(federation, message).await,
+            LinkEvent::MayLeave { upload, reply } => {
+                let answer = self.may_leave(federation, &upload).await;
+                match answer {
+                    Ok(leave) => {
+                        let _ = reply.send(leave);
+                        Ok(())
+                    }
+                    // Unanswered, the upload waits and is asked about again: nothing leaves on an error (fail closed).
+                    Err(error) => Err(error),
+                }
+            }
+            LinkEvent::Uploaded { upload, receipt } => self.on_uploaded(federation, upload, receipt).await,
+            LinkEvent::UploadRefused { upload, reason } => self.on_upload_refused(federation, upload, reason).await,
+            LinkEvent::Downloaded { digest, .. } => self.on_downloaded(federation, digest).await,
+            LinkEvent::DownloadFailed { digest, reason } => {
+                self.on_download_failed(federation, digest, reason).await
+            }
+            LinkEvent::Moved { .. } => {
+                self.notify(Notice::Egress);
+                Ok(())
+            }
+            LinkEvent::CertificateRenewed { chain_pem, key_pem } => {
+                self.on_renewed(federation, chain_pem, key_pem).await
+            }
+        }
+    }
+
+    fn set_link_view(&mut self, federation: FederationId, view: LinkView) {
+        if let Some(link) = self.links.get_mut(&federation) {
+            link.view = view;
+        }
+        self.notify(Notice::Federations);
+    }
+
+    async fn on_link_stopped(&mut self, federation: FederationId, reason: String) -> Result<(), PartyError> {
+        let retry_at = self.now();
+        self.set_link_view(federation, LinkView::Disconnected { reason: reason.clone(), retry_at });
+        if let Some(link) = self.links.get_mut(&federation) {
+            link.commands = None;
+        }
+        let mut tx = self.store.begin("end a link").await?;
+        let words = format!("the link to the coordinator ended for good: {reason}; enrol again if that is a mistake");
+        self.alarm(&mut tx, Some(federation), &words).await?;
+        let entry = self.entry(Actor::peer(federation), Action::CertificateRevoked).because(&words);
+        self.append(&mut tx, &entry.object(ObjectKind::Federation, federation, None)).await?;
+        tx.commit().await
+    }
+
+    async fn on_renewed(
+        &mut self,
+        federation: FederationId,
+        chain_pem: String,
+        key_pem: Zeroizing<String>,
+    ) -> Result<(), PartyError> {
+        let mut tx = self.store.begin("renew a certificate").await?;
+        let membership = by_id(tx.conn(), federation).await?;
+        sqlx::query("UPDATE memberships SET chain_pem = ?2 WHERE federation = ?1")
+            .bind(federation.to_string())
+            .bind(&chain_pem)
+            .execute(tx.conn())
+            .await
+            .at("renew a certificate")?;
+        let entry = self
+            .entry(Actor::Engine, Action::CertificateRenewed)
+            .object(ObjectKind::Federation, federation, None);
+        self.append(&mut tx, &entry).await?;
+        // Between the two lies a moment in which a crash leaves a key that does not fit its certificate. The old pair is
+        // then gone, and enrolling again with the same identity mends it; the vault goes first, because its write is the
+        // one that may fail.
+        self.vault.keep(&membership.secret("tls"), Zeroizing::new(key_pem.as_bytes().to_vec())).await?;
+        tx.commit().await?;
+        self.notify(Notice::Federations);
+        Ok(())
+    }
+
+    async fn on_message(&mut self, federation: FederationId, message: ToSite) -> Result<(), PartyError> {
+        self.count_control(federation, false, kind_of(&message));
+        match message {
+            // The link answers heartbeats and welcomes by itself.
+            ToSite::Welcome(_) | ToSite::Heartbeat { .. } => Ok(()),
+            ToSite::Roster(roster) => self.on_roster(federation, *roster).await,
+            ToSite::Vouch(vouch) => self.on_vouch(federation, *vouch).await,
+            ToSite::Study(study) => self.on_study(federation, *study).await,
+            ToSite::StudyWithdrawn { study } => self.on_study_withdrawn(federation, study).await,
+            ToSite::JobReserve { job, study, plan } => {
+                let refusal = self.reserve(federation, job, study, *plan).await?;
+                self.say(federation, FromSite::Reserved { job, refusal });
+                Ok(())
+            }
+            ToSite::JobStart { job } => self.on_job_start(federation, job).await,
+            ToSite::JobRollback { job } => {
+                self.on_job_end(federation, job, "cancelled", Some("not every site could start".into()), None).await
+            }
+            ToSite::RoundOpen(header) => self.on_round_open(federation, *header).await,
+            ToSite::RoundClosed { round, outcome } => self.on_round_closed(federation, round, outcome).await,
+            ToSite::JobEnded { job, state, reason, model } => {
+                self.on_job_end(federation, job, &state, reason, model).await
+            }
+            ToSite::Witness(witness) => self.on_witness(federation, witness).await,
+            ToSite::Goodbye { reason } => {
+                tracing::info!(%federation, reason, "the coordinator ended the session");
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Name of a control message's kind, for the summary.
+fn kind_of(message: &ToSite) -> &'static str {
+    match message {
+        ToSite::Welcome(_) => "welcome",
+        ToSite::Heartbeat { .. } => "heartbeat",
+        ToSite::Roster(_) => "roster",
+        ToSite::Vouch(_) => "vouch",
+        ToSite::Study(_) => "study",
+        ToSite::StudyWithdrawn { .. } => "study withdrawn",
+        ToSite::JobReserve { .. } => "job reserve",
+        ToSite::JobStart { .. } => "job start",
+        ToSite::JobRollback { .. } => "job rollback",
+        ToSite::RoundOpen(_) => "round open",
+        ToSite::RoundClosed { .. } => "round closed",
+        ToSite::JobEnded { .. } => "job ended",
+        ToSite::Witness(_) => "witness",
+        ToSite::Goodbye { .. } => "goodbye",
+    }
+}

@@ -1,0 +1,519 @@
+//! Federations that the site belongs to: joining, links, pausing. Each has its own identity key, so that two
+//! coordinators cannot recognise the same site.
+
+use hospes_ledger::{Action, Actor, ObjectKind};
+use hospes_protocol::approval::Role;
+use hospes_protocol::enrol::Invitation;
+use hospes_protocol::id::{FederationId, SiteId, Timestamp};
+use hospes_protocol::message::{FromSite, Welcome};
+use hospes_protocol::sign::{PublicKey, SecretKey, Signed};
+use hospes_protocol::study::Roster;
+use hospes_protocol::{limits, words};
+use sqlx::Row as _;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use tokio::sync::mpsc;
+use zeroize::{Zeroize as _, Zeroizing};
+
+use crate::audit::Because as _;
+use crate::engine::Engine;
+use crate::error::PartyError;
+use crate::keys::{KeyError, random};
+use crate::link::{self, ExtraCa, LinkCommand, LinkConfig, ProxyChoice, Timing};
+use crate::people::Session;
+use crate::store::{At as _, parse, signed, unsigned};
+use crate::view::{Enrolment, InvitationView, LinkView, MembershipView, Notice, Words};
+
+mod events;
+pub(crate) mod roster;
+
+const ADMINISTRATOR: &[Role] = &[Role::Administrator];
+
+/// A membership as the database has it.
+#[derive(Clone)]
+pub(crate) struct Membership {
+    pub(crate) federation: FederationId,
+    pub(crate) name: String,
+    pub(crate) url: String,
+    pub(crate) site: SiteId,
+    pub(crate) site_name: String,
+    pub(crate) coordinator: PublicKey,
+    pub(crate) epoch: Option<u64>,
+    pub(crate) epoch_offered: Option<u64>,
+    pub(crate) paused: Option<String>,
+    pub(crate) roster: Signed<Roster>,
+    ca_pem: String,
+    chain_pem: String,
+    extra_ca_pem: Option<String>,
+}
+
+/// What the engine keeps of a running link.
+pub(crate) struct Link {
+    pub(crate) commands: Option<mpsc::Sender<LinkCommand>>,
+    pub(crate) view: LinkView,
+    /// Why no work is done although there is a connection: the clocks differ too much.
+    pub(crate) skew: Option<String>,
+    /// When this site's checkpoint was last shown, and when the coordinator's was last seen.
+    pub(crate) shown: Option<Timestamp>,
+}
+
+impl Link {
+    pub(crate) fn is_connected(&self) -> bool {
+        matches!(self.view, LinkView::Connected { .. })
+    }
+}
+
+impl Membership {
+    fn from_row(row: &SqliteRow) -> Result<Self, PartyError> {
+        let text = |column: &'static str| row.try_get::<String, _>(column).at("read a membership");
+        let optional = |column: &'static str| row.try_get::<Option<String>, _>(column).at("read a membership");
+        let number = |column: &'static str| row.try_get::<Option<i64>, _>(column).at("read a membership");
+        let roster: Vec<u8> = row.try_get("roster").at("read a membership")?;
+        Ok(Self {
+            federation: parse(&text("federation")?, "federation")?,
+            name: text("name")?,
+            url: text("url")?,
+            site: parse(&text("site")?, "site")?,
+            site_name: text("site_name")?,
+            coordinator: parse(&text("coordinator")?, "coordinator")?,
+            epoch: number("epoch")?.map(unsigned),
+            epoch_offered: number("epoch_offered")?.map(unsigned),
+            paused: optional("paused")?,
+            roster: Signed::from_bytes(&roster)?,
+            ca_pem: text("ca_pem")?,
+            chain_pem: text("chain_pem")?,
+            extra_ca_pem: optional("extra_ca_pem")?,
+        })
+    }
+
+    /// Name of a secret of this membership.
+    fn secret(&self, what: &str) -> String {
+        format!("{what}/{}", self.site)
+    }
+}
+
+pub(crate) async fn all(conn: &mut SqliteConnection) -> Result<Vec<Membership>, PartyError> {
+    let rows = sqlx::query("SELECT * FROM memberships ORDER BY at").fetch_all(conn).await.at("read memberships")?;
+    rows.iter().map(Membership::from_row).collect()
+}
+
+pub(crate) async fn by_id(conn: &mut SqliteConnection, id: FederationId) -> Result<Membership, PartyError> {
+    let row = sqlx::query("SELECT * FROM memberships WHERE federation = ?1")
+        .bind(id.to_string())
+        .fetch_optional(conn)
+        .await
+        .at("read a membership")?;
+    Membership::from_row(&row.ok_or_else(|| PartyError::NotFound(format!("federation {id} here")))?)
+}
+
+fn parse_invitation(text: &str) -> Result<Invitation, PartyError> {
+    text.parse::<Invitation>().map_err(|e| PartyError::input("invitation", e.to_string()))
+}
+
+pub(crate) fn read_invitation(text: &str) -> Result<InvitationView, PartyError> {
+    let invitation = parse_invitation(text)?;
+    Ok(InvitationView { url: invitation.url, site: invitation.site, expires: invitation.expires })
+}
+
+/// An enrolment, ready to be carried out outside the loop.
+pub(crate) struct EnrolOrder {
+    invitation: Invitation,
+    words: String,
+    organisation: String,
+    identity: SecretKey,
+    reach: link::Reach,
+    proxy: Option<Zeroizing<String>>,
+    extra_ca_pem: Option<String>,
+}
+
+/// An enrolment that the coordinator accepted.
+pub(crate) struct Joined {
+    enrolled: link::Enrolled,
+    organisation: String,
+    identity: SecretKey,
+    proxy: Option<Zeroizing<String>>,
+    extra_ca_pem: Option<String>,
+}
+
+impl EnrolOrder {
+    pub(crate) async fn run(self) -> Result<Joined, PartyError> {
+        match words::compare(&self.words, &self.invitation.ca) {
+            words::Comparison::Same => {}
+            words::Comparison::Different => return Err(PartyError::Fingerprint(Words::Different)),
+            words::Comparison::Mistyped => return Err(PartyError::Fingerprint(Words::Mistyped)),
+        }
+        let enrolled =
+            link::enrol(&self.invitation, &self.words, &self.organisation, &self.identity, &self.reach)
+                .await
+                .map_err(|e| PartyError::Link(e.to_string()))?;
+        let (organisation, identity) = (self.organisation, self.identity);
+        Ok(Joined { enrolled, organisation, identity, proxy: self.proxy, extra_ca_pem: self.extra_ca_pem })
+    }
+}
+
+/// A diagnosis, ready to be carried out outside the loop.
+pub(crate) struct Diagnosis {
+    config: LinkConfig,
+    session: bool,
+}
+
+impl Diagnosis {
+    pub(crate) async fn run(self) -> Vec<link::Step> {
+        link::diagnose(&self.config, 0, self.session).await
+    }
+}
+
+impl Engine {
+    pub(crate) async fn enrol_order(
+        &mut self,
+        session: Session,
+        enrolment: Enrolment,
+    ) -> Result<EnrolOrder, PartyError> {
+        self.acting(&session, "join a federation", ADMINISTRATOR).await?;
+        let invitation = parse_invitation(&enrolment.invitation)?;
+        hospes_protocol::text::check_name(&enrolment.organisation)
+            .map_err(|r| PartyError::input("organisation", r))?;
+        let identity = match enrolment.again {
+            Some(federation) => {
+                let mut conn = self.reader().await?;
+                let membership = by_id(&mut conn, federation).await?;
+                drop(conn);
+                self.identity(&membership).await?
+            }
+            None => {
+                let mut seed: [u8; 32] = random()?;
+                let key = SecretKey::from_seed(&seed);
+                seed.zeroize();
+                key
+            }
+        };
+        let extra_ca_pem = match &enrolment.extra_ca {
+            Some(path) => Some(std::fs::read_to_string(path).map_err(|e| PartyError::file("read", path, e))?),
+            None => None,
+        };
+        let proxy = enrolment.proxy.map(Zeroizing::new);
+        let choice = proxy.clone().map_or(ProxyChoice::Environment, ProxyChoice::Url);
+        let reach = link::Reach::new(choice, self.config.clock.clone());
+        let (words, organisation) = (enrolment.words, enrolment.organisation);
+        Ok(EnrolOrder { invitation, words, organisation, identity, reach, proxy, extra_ca_pem })
+    }
+
+    pub(crate) async fn join(&mut self, session: Session, joined: Joined) -> Result<MembershipView, PartyError> {
+        let acting = self.acting(&session, "join a federation", ADMINISTRATOR).await?;
+        let new = joined.enrolled;
+        roster::check(&new.roster, new.federation, &new.coordinator, new.site)
+            .map_err(|reason| PartyError::Link(format!("the roster was refused: {reason}")))?;
+        // Secrets first: a membership without its keys would be of no use, keys without a membership do no harm.
+        let seed = Zeroizing::new(joined.identity.to_seed().to_vec());
+        self.vault.keep(&format!("identity/{}", new.site), seed).await?;
+        self.vault.keep(&format!("tls/{}", new.site), Zeroizing::new(new.key_pem.as_bytes().to_vec())).await?;
+        match &joined.proxy {
+            Some(url) => {
+                self.vault.keep(&format!("proxy/{}", new.site), Zeroizing::new(url.as_bytes().to_vec())).await?;
+            }
+            None => self.vault.destroy(&format!("proxy/{}", new.site)).await?,
+        }
+        let mut tx = self.store.begin("join a federation").await?;
+        sqlx::query(
+            "INSERT INTO memberships (federation, name, url, site, site_name, organisation, coordinator, ca_pem,
+                                      chain_pem, extra_ca_pem, roster, roster_version, at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
+             ON CONFLICT (federation) DO UPDATE SET url = ?3, site = ?4, site_name = ?5, organisation = ?6,
+                ca_pem = ?8, chain_pem = ?9, extra_ca_pem = ?10, roster = ?11, roster_version = ?12",
+        )
+        .bind(new.federation.to_string())
+        .bind(&new.name)
+        .bind(&new.url)
+        .bind(new.site.to_string())
+        .bind(&new.site_name)
+        .bind(&joined.organisation)
+        .bind(new.coordinator.to_string())
+        .bind(&new.ca_pem)
+        .bind(&new.chain_pem)
+        .bind(&joined.extra_ca_pem)
+        .bind(new.roster.to_bytes()?)
+        .bind(signed(new.roster.document.version))
+        .bind(self.now().as_millis())
+        .execute(tx.conn())
+        .await
+        .at("join a federation")?;
+        let entry = self
+            .entry(acting.actor(), Action::Enrolled)
+            .object(ObjectKind::Federation, new.federation, None)
+            .object(ObjectKind::Site, new.site, None);
+        self.append(&mut tx, &entry).await?;
+        tx.commit().await?;
+        self.close_link(new.federation).await;
+        self.open_links().await?;
+        self.notify(Notice::Federations);
+        let mut views = self.membership_views().await?;
+        let at = views.iter().position(|v| v.federation == new.federation);
+        at.map(|i| views.swap_remove(i)).ok_or_else(|| PartyError::NotFound("membership".into()))
+    }
+
+    /// This site's identity key in a federation.
+    pub(crate) async fn identity(&self, membership: &Membership) -> Result<SecretKey, PartyError> {
+        let name = membership.secret("identity");
+        let seed = self.vault.read(&name).await?;
+        let seed: Zeroizing<[u8; 32]> = Zeroizing::new(
+            seed.as_slice().try_into().map_err(|_| KeyError::Damaged { what: format!("the secret '{name}'") })?,
+        );
+        Ok(SecretKey::from_seed(&seed))
+    }
+
+    async fn link_config(&self, membership: &Membership) -> Result<LinkConfig, PartyError> {
+        let text = |name: String, bytes: crate::keys::Secret| {
+            String::from_utf8(bytes.to_vec())
+                .map(Zeroizing::new)
+                .map_err(|_| KeyError::Damaged { what: format!("the secret '{name}'") })
+        };
+        let tls = membership.secret("tls");
+        let key_pem = text(tls.clone(), self.vault.read(&tls).await?)?;
+        let proxy = membership.secret("proxy");
+        let proxy = match self.vault.find(&proxy).await? {
+            Some(url) => ProxyChoice::Url(text(proxy, url)?),
+            None => ProxyChoice::Environment,
+        };
+        Ok(LinkConfig {
+            federation: membership.federation,
+            coordinator: membership.coordinator,
+            site: membership.site,
+            urls: vec![membership.url.clone()],
+            ca_pem: membership.ca_pem.clone(),
+            chain_pem: membership.chain_pem.clone(),
+            key_pem,
+            proxy,
+            extra_ca: membership.extra_ca_pem.clone().map_or(ExtraCa::None, ExtraCa::Pem),
+            epoch: membership.epoch.unwrap_or(0),
+            software: crate::SOFTWARE.to_owned(),
+            clock: self.config.clock.clone(),
+            jitter_seed: u64::from_le_bytes(random()?),
+            timing: Timing::default(),
+        })
+    }
+
+    /// Starts a link for every membership that is neither paused nor linked.
+    pub(crate) async fn open_links(&mut self) -> Result<(), PartyError> {
+        let mut conn = self.reader().await?;
+        let memberships = all(&mut conn).await?;
+        drop(conn);
+        for membership in memberships {
+            let link = self.links.entry(membership.federation).or_insert_with(|| Link {
+                commands: None,
+                view: LinkView::Idle,
+                skew: None,
+                shown: None,
+            });
+            if self.config.connect && membership.paused.is_none() && link.commands.is_none() {
+                let config = self.link_config(&membership).await?;
+                let commands = (self.config.spawn_link)(config, self.link_events.clone());
+                if let Some(link) = self.links.get_mut(&membership.federation) {
+                    link.commands = Some(commands);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn close_link(&mut self, federation: FederationId) {
+        if let Some(link) = self.links.get_mut(&federation) {
+            link.view = LinkView::Idle;
+            if let Some(commands) = link.commands.take() {
+                let _ = commands.try_send(LinkCommand::Close);
+            }
+        }
+    }
+
+    pub(crate) async fn close_links(&mut self) {
+        for federation in self.links.keys().copied().collect::<Vec<_>>() {
+            self.close_link(federation).await;
+        }
+    }
+
+    /// Gives a link something to do. What does not fit in now is owed and said again after the next connection.
+    pub(crate) fn command(&mut self, federation: FederationId, command: LinkCommand) {
+        let Some(commands) = self.links.get(&federation).and_then(|l| l.commands.as_ref()) else { return };
+        if let Err(mpsc::error::TrySendError::Full(_)) = commands.try_send(command) {
+            tracing::warn!(%federation, "the link is busy; the message is repeated after the next connection");
+        }
+    }
+
+    /// Sends a control message.
+    pub(crate) fn say(&mut self, federation: FederationId, message: FromSite) {
+        self.count_control(federation, true, kind_of(&message));
+        self.command(federation, LinkCommand::Send(message));
+    }
+
+    pub(crate) async fn membership_views(&self) -> Result<Vec<MembershipView>, PartyError> {
+        let mut conn = self.reader().await?;
+        let memberships = all(&mut conn).await?;
+        drop(conn);
+        let mut views = Vec::with_capacity(memberships.len());
+        for m in memberships {
+            let own = m.roster.document.members.iter().find(|member| member.site == m.site);
+            views.push(MembershipView {
+                federation: m.federation,
+                words: own.map(|o| words::of_key(&o.identity)).unwrap_or_default(),
+                link: self.link_view(m.federation),
+                roster: m.roster.document.version,
+                members: u32::try_from(m.roster.document.members.len()).unwrap_or(u32::MAX),
+                name: m.name,
+                url: m.url,
+                site: m.site,
+                site_name: m.site_name,
+                paused: m.paused,
+                epoch_offered: m.epoch_offered,
+            });
+        }
+        Ok(views)
+    }
+
+    pub(crate) async fn memberships(&mut self, session: Session) -> Result<Vec<MembershipView>, PartyError> {
+        self.acting(&session, "see federations", &[]).await?;
+        self.membership_views().await
+    }
+
+    pub(crate) async fn pause(
+        &mut self,
+        session: Session,
+        federation: FederationId,
+        reason: Option<String>,
+    ) -> Result<(), PartyError> {
+        let roles = &[Role::Administrator, Role::PrivacyOfficer];
+        let acting = self.acting(&session, "pause a federation", roles).await?;
+        let mut tx = self.store.begin("pause a federation").await?;
+        by_id(tx.conn(), federation).await?;
+        sqlx::query("UPDATE memberships SET paused = ?2 WHERE federation = ?1")
+            .bind(federation.to_string())
+            .bind(&reason)
+            .execute(tx.conn())
+            .await
+            .at("pause a federation")?;
+        let words = reason.as_ref().map_or("the pause was ended".to_owned(), |r| format!("paused: {r}"));
+        let entry = self
+            .entry(acting.actor(), Action::SettingsChanged)
+            .object(ObjectKind::Federation, federation, None)
+            .because(words);
+        self.append(&mut tx, &entry).await?;
+        tx.commit().await?;
+        self.notify(Notice::Federations);
+        if reason.is_some() {
+            self.recheck_work().await?;
+            self.close_link(federation).await;
+            return Ok(());
+        }
+        self.open_links().await
+    }
+
+    pub(crate) async fn accept_epoch(&mut self, session: Session, federation: FederationId) -> Result<(), PartyError> {
+        let roles = &[Role::Administrator, Role::DataSteward];
+        let acting = self.acting(&session, "accept a restored coordinator", roles).await?;
+        let mut tx = self.store.begin("accept an epoch").await?;
+        let membership = by_id(tx.conn(), federation).await?;
+        let Some(epoch) = membership.epoch_offered else {
+            return Err(PartyError::state("the coordinator has not said that it was restored"));
+        };
+        set_epoch(tx.conn(), federation, Some(epoch), None).await?;
+        let entry = self
+            .entry(acting.actor(), Action::SettingsChanged)
+            .object(ObjectKind::Federation, federation, None)
+            .because(format!("epoch {epoch} of the coordinator accepted"));
+        self.append(&mut tx, &entry).await?;
+        tx.commit().await?;
+        self.notify(Notice::Federations);
+        Ok(())
+    }
+
+    pub(crate) async fn diagnosis(
+        &mut self,
+        session: Session,
+        federation: FederationId,
+    ) -> Result<Diagnosis, PartyError> {
+        self.acting(&session, "test a connection", &[]).await?;
+        let mut conn = self.reader().await?;
+        let membership = by_id(&mut conn, federation).await?;
+        drop(conn);
+        // A site has one session at a time; a second one would end the link's.
+        let session = !self.links.get(&federation).is_some_and(|l| l.commands.is_some());
+        Ok(Diagnosis { config: self.link_config(&membership).await?, session })
+    }
+
+    /// What a session begins with: who is at the other end, which epoch, whether the clocks agree.
+    pub(crate) async fn on_welcome(&mut self, federation: FederationId, welcome: Welcome) -> Result<(), PartyError> {
+        let now = self.now();
+        let mut tx = self.store.begin("begin a session").await?;
+        let membership = by_id(tx.conn(), federation).await?;
+        if welcome.identity != membership.coordinator || welcome.federation != federation {
+            let words = "somebody who is not the coordinator answered for it; the session was not used";
+            self.alarm(&mut tx, Some(federation), words).await?;
+            let entry = self.entry(Actor::peer(federation), Action::PeerRefused).refused(words);
+            self.append(&mut tx, &entry).await?;
+            tx.commit().await?;
+            self.close_link(federation).await;
+            return Ok(());
+        }
+        match membership.epoch {
+            None => set_epoch(tx.conn(), federation, Some(welcome.epoch), None).await?,
+            Some(epoch) if epoch == welcome.epoch => {}
+            Some(epoch) => {
+                set_epoch(tx.conn(), federation, Some(epoch), Some(welcome.epoch)).await?;
+                let words = format!(
+                    "the coordinator says that it was restored from a backup (epoch {epoch} before, {} now); \
+                     no round is answered until somebody accepts that",
+                    welcome.epoch
+                );
+                self.alarm(&mut tx, Some(federation), &words).await?;
+                let entry = self.entry(Actor::peer(federation), Action::SettingsChanged).refused(&words);
+                self.append(&mut tx, &entry).await?;
+            }
+        }
+        let skew = welcome.at.since(now);
+        let skew = (skew.abs() > limits::CLOCK_SKEW_MS).then(|| {
+            format!("the clocks of this site and the coordinator differ by {} minutes; set them", skew.abs() / 60_000)
+        });
+        if let Some(words) = &skew {
+            self.alarm(&mut tx, Some(federation), words).await?;
+            let entry = self.entry(Actor::peer(federation), Action::ClockAnomaly).refused(words);
+            self.append(&mut tx, &entry).await?;
+        }
+        tx.commit().await?;
+        if let Some(link) = self.links.get_mut(&federation) {
+            link.view = LinkView::Connected { since: now };
+            link.skew = skew;
+            link.shown = None;
+        }
+        self.notify(Notice::Federations);
+        self.repeat_what_is_owed(federation).await
+    }
+}
+
+async fn set_epoch(
+    conn: &mut SqliteConnection,
+    federation: FederationId,
+    epoch: Option<u64>,
+    offered: Option<u64>,
+) -> Result<(), PartyError> {
+    sqlx::query("UPDATE memberships SET epoch = ?2, epoch_offered = ?3 WHERE federation = ?1")
+        .bind(federation.to_string())
+        .bind(epoch.map(signed))
+        .bind(offered.map(signed))
+        .execute(conn)
+        .await
+        .at("set an epoch")?;
+    Ok(())
+}
+
+/// Name of a control message's kind, for the summary.
+fn kind_of(message: &FromSite) -> &'static str {
+    match message {
+        FromSite::Hello(_) => "hello",
+        FromSite::Heartbeat { .. } => "heartbeat",
+        FromSite::Decision { .. } => "decision",
+        FromSite::Reserved { .. } => "reserved",
+        FromSite::RoundReply { .. } => "round reply",
+        FromSite::Progress { .. } => "progress",
+        FromSite::Release { .. } => "release",
+        FromSite::Vouch(_) => "vouch",
+        FromSite::Witness(_) => "witness",
+        FromSite::Goodbye => "goodbye",
+    }
+}

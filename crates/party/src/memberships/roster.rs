@@ -1,0 +1,345 @@
+//! Who else is in a federation, and how far this site believes it.
+//!
+//! The coordinator states the roster; it never creates identity. A member's name and organisation count only with the
+//! member's own signature, and its key counts as *verified here* only after people compared words over another way.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hospes_ledger::{Action, Actor, ObjectKind};
+use hospes_protocol::approval::{Role, Trust};
+use hospes_protocol::id::{Digest, FederationId, SiteId};
+use hospes_protocol::message::FromSite;
+use hospes_protocol::sign::{PublicKey, Signed};
+use hospes_protocol::study::{Member, Roster, Vouch};
+use hospes_protocol::{limits, words};
+use sqlx::sqlite::SqliteConnection;
+
+use super::{Membership, by_id};
+use crate::audit::Because as _;
+use crate::engine::Engine;
+use crate::error::PartyError;
+use crate::people::Session;
+use crate::store::{At as _, Tx, parse, signed};
+use crate::view::{Notice, PeerView, Words};
+
+/// Whether a roster holds together; the reason if not.
+pub(crate) fn check(
+    roster: &Signed<Roster>,
+    federation: FederationId,
+    coordinator: &PublicKey,
+    site: SiteId,
+) -> Result<(), String> {
+    let document = &roster.document;
+    if !roster.signed_by(coordinator) {
+        return Err("it is not signed by the coordinator".into());
+    }
+    if document.federation != federation {
+        return Err("it is of another federation".into());
+    }
+    if document.members.len() > limits::ROSTER_SITES {
+        return Err("it has more members than any federation may".into());
+    }
+    let (mut names, mut sites) = (BTreeSet::new(), BTreeSet::new());
+    for member in &document.members {
+        if !member.holds(federation) {
+            return Err(format!("member {} did not sign its own name, organisation and key", member.site));
+        }
+        if !sites.insert(member.site) || !names.insert(member.name.to_lowercase()) {
+            return Err(format!("site or name of {} stands in it twice", member.site));
+        }
+    }
+    if !sites.contains(&site) {
+        return Err("this site is not in it".into());
+    }
+    Ok(())
+}
+
+/// How the other members' keys are trusted now.
+pub(crate) async fn trust(
+    conn: &mut SqliteConnection,
+    membership: &Membership,
+) -> Result<BTreeMap<SiteId, Trust>, PartyError> {
+    let verified = verified(conn, membership.federation).await?;
+    let members = &membership.roster.document.members;
+    let key_of = |site: &SiteId| members.iter().find(|m| m.site == *site).map(|m| m.identity);
+    let is_verified = |site: &SiteId| verified.get(site).is_some_and(|k| Some(*k) == key_of(site));
+    let vouches = vouches(conn, membership.federation).await?;
+    let mut levels = BTreeMap::new();
+    for member in members.iter().filter(|m| m.site != membership.site) {
+        let vouched = vouches.iter().any(|v| holds(v, member) && is_verified(&v.by) && v.by != membership.site);
+        let level = match (is_verified(&member.site), vouched) {
+            (true, _) => Trust::VerifiedHere,
+            (false, true) => Trust::VouchedFor,
+            (false, false) => Trust::AssertedOnly,
+        };
+        levels.insert(member.site, level);
+    }
+    Ok(levels)
+}
+
+fn holds(vouch: &Vouch, member: &Member) -> bool {
+    vouch.site == member.site && vouch.identity == member.identity && vouch.organisation == member.organisation
+}
+
+async fn verified(
+    conn: &mut SqliteConnection,
+    federation: FederationId,
+) -> Result<BTreeMap<SiteId, PublicKey>, PartyError> {
+    let rows: Vec<(String, String)> =
+        sqlx::query_as("SELECT site, identity FROM verified_peers WHERE federation = ?1")
+            .bind(federation.to_string())
+            .fetch_all(conn)
+            .await
+            .at("read verified peers")?;
+    rows.iter().map(|(site, key)| Ok((parse(site, "site")?, parse(key, "identity")?))).collect()
+}
+
+/// Vouches that were checked when they came.
+async fn vouches(conn: &mut SqliteConnection, federation: FederationId) -> Result<Vec<Vouch>, PartyError> {
+    let rows: Vec<Vec<u8>> = sqlx::query_scalar("SELECT document FROM vouches WHERE federation = ?1")
+        .bind(federation.to_string())
+        .fetch_all(conn)
+        .await
+        .at("read vouches")?;
+    rows.iter().map(|bytes| Ok(Signed::<Vouch>::from_bytes(bytes)?.document.into_inner())).collect()
+}
+
+impl Engine {
+    pub(super) async fn on_roster(
+        &mut self,
+        federation: FederationId,
+        roster: Signed<Roster>,
+    ) -> Result<(), PartyError> {
+        let mut tx = self.store.begin("take a roster").await?;
+        let membership = by_id(tx.conn(), federation).await?;
+        let known = &membership.roster.document;
+        let digest = roster.document.digest();
+        if digest == known.digest() {
+            return Ok(());
+        }
+        let fault = match check(&roster, federation, &membership.coordinator, membership.site) {
+            Err(reason) => Some(reason),
+            Ok(()) if roster.document.version < known.version => {
+                Some(format!("it is version {}, older than version {}", roster.document.version, known.version))
+            }
+            Ok(()) if roster.document.version == known.version => {
+                Some(format!("there are two different rosters of version {}", known.version))
+            }
+            Ok(()) => self.impostor(&mut tx, &membership, &roster).await?,
+        };
+        if let Some(reason) = fault {
+            let words = format!("a roster from the coordinator was refused: {reason}");
+            self.alarm(&mut tx, Some(federation), &words).await?;
+            let entry = self.entry(Actor::peer(federation), Action::RosterChanged).refused(&words);
+            self.append(&mut tx, &entry.object(ObjectKind::Roster, digest, Some(digest))).await?;
+            tx.commit().await?;
+            self.notify(Notice::Audit);
+            return Ok(());
+        }
+        sqlx::query("UPDATE memberships SET roster = ?2, roster_version = ?3 WHERE federation = ?1")
+            .bind(federation.to_string())
+            .bind(roster.to_bytes()?)
+            .bind(signed(roster.document.version))
+            .execute(tx.conn())
+            .await
+            .at("take a roster")?;
+        let entry = self.entry(Actor::peer(federation), Action::RosterChanged);
+        self.append(&mut tx, &entry.object(ObjectKind::Roster, digest, Some(digest))).await?;
+        tx.commit().await?;
+        self.notify(Notice::Federations);
+        Ok(())
+    }
+
+    /// A member that was verified here comes back under its name with another key.
+    async fn impostor(
+        &self,
+        tx: &mut Tx,
+        membership: &Membership,
+        roster: &Signed<Roster>,
+    ) -> Result<Option<String>, PartyError> {
+        let verified = verified(tx.conn(), membership.federation).await?;
+        for old in membership.roster.document.members.iter().filter(|m| verified.contains_key(&m.site)) {
+            let now = roster.document.members.iter().find(|m| m.name.eq_ignore_ascii_case(&old.name));
+            if now.is_some_and(|n| n.identity != old.identity) {
+                return Ok(Some(format!("'{}', whose key was verified here, has another key now", old.name)));
+            }
+        }
+        Ok(None)
+    }
+
+    pub(super) async fn on_vouch(&mut self, federation: FederationId, vouch: Signed<Vouch>) -> Result<(), PartyError> {
+        let mut tx = self.store.begin("take a vouch").await?;
+        let membership = by_id(tx.conn(), federation).await?;
+        let members = &membership.roster.document.members;
+        let document = &vouch.document;
+        let by = members.iter().find(|m| m.site == document.by);
+        let good = by.is_some_and(|m| vouch.signed_by(&m.identity))
+            && document.federation == federation
+            && document.identity.site_id() == document.site
+            && document.by != document.site;
+        if !good {
+            let reason = "a vouch is not signed by the member that it names";
+            let entry = self.entry(Actor::peer(federation), Action::PeerVouched).refused(reason);
+            self.append(&mut tx, &entry.object(ObjectKind::Site, document.site, None)).await?;
+            return tx.commit().await;
+        }
+        let done = sqlx::query(
+            "INSERT INTO vouches (federation, by_site, site, identity, document, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+             ON CONFLICT (federation, by_site, site) DO UPDATE SET identity = ?4, document = ?5, at = ?6
+             WHERE at < ?6",
+        )
+        .bind(federation.to_string())
+        .bind(document.by.to_string())
+        .bind(document.site.to_string())
+        .bind(document.identity.to_string())
+        .bind(vouch.to_bytes()?)
+        .bind(document.at.as_millis())
+        .execute(tx.conn())
+        .await
+        .at("take a vouch")?;
+        if done.rows_affected() > 0 {
+            let entry = self.entry(Actor::peer(document.by), Action::PeerVouched);
+            let digest = Some(document.digest());
+            self.append(&mut tx, &entry.object(ObjectKind::Site, document.site, digest)).await?;
+        }
+        tx.commit().await?;
+        self.notify(Notice::Federations);
+        Ok(())
+    }
+
+    pub(crate) async fn peers(
+        &mut self,
+        session: Session,
+        federation: FederationId,
+    ) -> Result<Vec<PeerView>, PartyError> {
+        self.acting(&session, "see members", &[]).await?;
+        self.peer_views(federation).await
+    }
+
+    async fn peer_views(&self, federation: FederationId) -> Result<Vec<PeerView>, PartyError> {
+        let mut conn = self.reader().await?;
+        let membership = by_id(&mut conn, federation).await?;
+        let levels = trust(&mut conn, &membership).await?;
+        let vouches = vouches(&mut conn, federation).await?;
+        drop(conn);
+        let members = &membership.roster.document.members;
+        let name = |site: SiteId| members.iter().find(|m| m.site == site).map(|m| m.name.clone());
+        let view = |m: &Member| PeerView {
+            site: m.site,
+            name: m.name.clone(),
+            organisation: m.organisation.clone(),
+            identity: m.identity,
+            trust: levels.get(&m.site).copied().unwrap_or(Trust::AssertedOnly),
+            vouched_by: vouches.iter().filter(|v| holds(v, m)).filter_map(|v| name(v.by)).collect(),
+            vouched_here: vouches.iter().any(|v| holds(v, m) && v.by == membership.site),
+        };
+        Ok(members.iter().filter(|m| m.site != membership.site).map(view).collect())
+    }
+
+    async fn peer_view(&self, federation: FederationId, site: SiteId) -> Result<PeerView, PartyError> {
+        let views = self.peer_views(federation).await?;
+        views.into_iter().find(|v| v.site == site).ok_or_else(|| PartyError::NotFound(format!("member {site}")))
+    }
+
+    pub(crate) async fn verify_peer(
+        &mut self,
+        session: Session,
+        federation: FederationId,
+        site: SiteId,
+        typed: String,
+    ) -> Result<PeerView, PartyError> {
+        let roles = &[Role::Administrator, Role::DataSteward];
+        let acting = self.acting(&session, "verify another site's key", roles).await?;
+        let peer = self.peer_view(federation, site).await?;
+        let mut tx = self.store.begin("verify a peer").await?;
+        let entry = self.entry(acting.actor(), Action::PeerVerified).object(ObjectKind::Site, site, None);
+        match words::compare(&typed, &Digest::of(peer.identity.as_bytes())) {
+            words::Comparison::Same => {}
+            words::Comparison::Mistyped => return Err(PartyError::Fingerprint(Words::Mistyped)),
+            words::Comparison::Different => {
+                let alarm = format!("the words of '{}' belong to another key than the coordinator states", peer.name);
+                self.alarm(&mut tx, Some(federation), &alarm).await?;
+                self.append(&mut tx, &entry.refused(&alarm)).await?;
+                tx.commit().await?;
+                return Err(PartyError::Fingerprint(Words::Different));
+            }
+        }
+        sqlx::query(
+            "INSERT INTO verified_peers (federation, site, identity, by_person, at) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (federation, site) DO UPDATE SET identity = ?3, by_person = ?4, at = ?5",
+        )
+        .bind(federation.to_string())
+        .bind(site.to_string())
+        .bind(peer.identity.to_string())
+        .bind(acting.person.to_string())
+        .bind(self.now().as_millis())
+        .execute(tx.conn())
+        .await
+        .at("verify a peer")?;
+        self.append(&mut tx, &entry).await?;
+        tx.commit().await?;
+        self.notify(Notice::Federations);
+        self.peer_view(federation, site).await
+    }
+
+    pub(crate) async fn vouch(
+        &mut self,
+        session: Session,
+        federation: FederationId,
+        site: SiteId,
+    ) -> Result<PeerView, PartyError> {
+        let acting = self.acting(&session, "vouch for another site", &[Role::Administrator]).await?;
+        let peer = self.peer_view(federation, site).await?;
+        if peer.trust != Trust::VerifiedHere {
+            return Err(PartyError::state("only a site whose key was verified here can be vouched for"));
+        }
+        let mut conn = self.reader().await?;
+        let membership = by_id(&mut conn, federation).await?;
+        drop(conn);
+        let key = self.identity(&membership).await?;
+        let vouch = Vouch {
+            federation,
+            by: membership.site,
+            site,
+            identity: peer.identity,
+            organisation: peer.organisation,
+            at: self.now(),
+        };
+        let vouch = Signed::new(vouch, &key)?;
+        let mut tx = self.store.begin("vouch for a peer").await?;
+        sqlx::query(
+            "INSERT INTO vouches (federation, by_site, site, identity, document, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+             ON CONFLICT (federation, by_site, site) DO UPDATE SET identity = ?4, document = ?5, at = ?6",
+        )
+        .bind(federation.to_string())
+        .bind(membership.site.to_string())
+        .bind(site.to_string())
+        .bind(peer.identity.to_string())
+        .bind(vouch.to_bytes()?)
+        .bind(vouch.document.at.as_millis())
+        .execute(tx.conn())
+        .await
+        .at("vouch for a peer")?;
+        let entry = self
+            .entry(acting.actor(), Action::PeerVouched)
+            .object(ObjectKind::Site, site, Some(vouch.document.digest()))
+            .because("told to the other members");
+        self.append(&mut tx, &entry).await?;
+        tx.commit().await?;
+        self.say(federation, FromSite::Vouch(Box::new(vouch)));
+        self.notify(Notice::Federations);
+        self.peer_view(federation, site).await
+    }
+
+    /// This site's own vouches, to be said again.
+    pub(crate) async fn own_vouches(&self, membership: &Membership) -> Result<Vec<Signed<Vouch>>, PartyError> {
+        let rows: Vec<Vec<u8>> =
+            sqlx::query_scalar("SELECT document FROM vouches WHERE federation = ?1 AND by_site = ?2")
+                .bind(membership.federation.to_string())
+                .bind(membership.site.to_string())
+                .fetch_all(self.store.readers())
+                .await
+                .at("read vouches")?;
+        Ok(rows.iter().map(|bytes| Signed::from_bytes(bytes)).collect::<Result<_, _>>()?)
+    }
+}

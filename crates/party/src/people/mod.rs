@@ -1,0 +1,421 @@
+//! People of the site: who they are, that it is really they, and what their roles let them do.
+//!
+//! There is no password file: logging in means opening one's own signing key. So nothing that lies in the database can
+//! be used to guess a passphrase.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use hospes_ledger::{Action, Actor, ObjectKind};
+use hospes_protocol::approval::{Role, Signer};
+use hospes_protocol::id::{PersonId, Timestamp};
+use hospes_protocol::sign::{PublicKey, SecretKey};
+use sqlx::Row as _;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use zeroize::Zeroizing;
+
+use crate::engine::Engine;
+use crate::error::PartyError;
+use crate::keys::{KeyError, random, wrapped};
+use crate::store::{At as _, from_json, parse};
+use crate::view::{Notice, PersonState, PersonView, Phase};
+
+mod proposals;
+mod register;
+
+pub(crate) use proposals::ProposedChange;
+
+/// Fewest characters of a passphrase.
+pub(crate) const PASSPHRASE_CHARS: usize = 10;
+/// Wrong passphrases before the wait begins.
+const FREE_FAILURES: i64 = 3;
+/// Longest wait after wrong passphrases, in milliseconds.
+const LONGEST_WAIT_MS: i64 = 15 * 60 * 1_000;
+
+/// A passphrase on its way; erased when dropped, never shown.
+#[derive(Clone)]
+pub struct Passphrase(Zeroizing<String>);
+
+impl Passphrase {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+    fn check(&self) -> Result<(), PartyError> {
+        if self.0.chars().count() < PASSPHRASE_CHARS {
+            return Err(PartyError::input("passphrase", format!("at least {PASSPHRASE_CHARS} characters are needed")));
+        }
+        Ok(())
+    }
+}
+
+impl From<String> for Passphrase {
+    fn from(text: String) -> Self {
+        Self(Zeroizing::new(text))
+    }
+}
+
+impl fmt::Debug for Passphrase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Passphrase(…)")
+    }
+}
+
+/// Somebody who is logged in. It holds for one engine process and ends when nothing was asked with it for a while.
+#[derive(Clone)]
+pub struct Session {
+    token: Zeroizing<String>,
+    person: PersonId,
+    name: String,
+    roles: BTreeSet<Role>,
+}
+
+impl Session {
+    /// Who.
+    pub fn person(&self) -> PersonId {
+        self.person
+    }
+    /// Their name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+    /// Their roles when they logged in; what counts is what the engine knows at each request.
+    pub fn roles(&self) -> &BTreeSet<Role> {
+        &self.roles
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("name", &self.name).field("roles", &self.roles).finish_non_exhaustive()
+    }
+}
+
+/// What the engine keeps of a session.
+pub(crate) struct LiveSession {
+    person: PersonId,
+    last_used: Timestamp,
+}
+
+/// A person who does something, in the role that allows it.
+#[derive(Clone, Debug)]
+pub(crate) struct Acting {
+    pub(crate) person: PersonId,
+    pub(crate) role: Option<Role>,
+    pub(crate) key: Option<PublicKey>,
+}
+
+impl Acting {
+    /// As the ledger names them.
+    pub(crate) fn actor(&self) -> Actor {
+        Actor::person(self.person, self.role, None)
+    }
+    /// As the ledger names them when they signed.
+    pub(crate) fn signing(&self) -> Actor {
+        Actor::person(self.person, self.role, self.key)
+    }
+}
+
+/// A person as the database has them.
+pub(crate) struct Person {
+    pub(crate) id: PersonId,
+    pub(crate) name: String,
+    pub(crate) roles: BTreeSet<Role>,
+    pub(crate) organisation: Option<String>,
+    pub(crate) state: PersonState,
+    pub(crate) key: Option<PublicKey>,
+    failures: i64,
+    locked_until: Timestamp,
+    code: Option<String>,
+    code_expires: Option<Timestamp>,
+}
+
+impl Person {
+    fn from_row(row: &SqliteRow) -> Result<Self, PartyError> {
+        let text = |column: &'static str| row.try_get::<String, _>(column).at("read a person");
+        let optional = |column: &'static str| row.try_get::<Option<String>, _>(column).at("read a person");
+        Ok(Self {
+            id: parse(&text("id")?, "id")?,
+            name: text("name")?,
+            roles: from_json(&text("roles")?, "roles")?,
+            organisation: optional("organisation")?,
+            state: from_json(&format!("\"{}\"", text("state")?), "state")?,
+            key: optional("key")?.map(|k| parse(&k, "key")).transpose()?,
+            failures: row.try_get("failures").at("read a person")?,
+            locked_until: Timestamp::from_millis(row.try_get("locked_until").at("read a person")?),
+            code: optional("code")?,
+            code_expires: row
+                .try_get::<Option<i64>, _>("code_expires")
+                .at("read a person")?
+                .map(Timestamp::from_millis),
+        })
+    }
+
+    pub(crate) fn view(self) -> PersonView {
+        PersonView {
+            id: self.id,
+            name: self.name,
+            roles: self.roles,
+            organisation: self.organisation,
+            state: self.state,
+            key: self.key,
+        }
+    }
+
+    pub(crate) fn can_act(&self) -> bool {
+        self.state == PersonState::Active
+    }
+}
+
+/// Everybody, by name.
+pub(crate) async fn all(conn: &mut SqliteConnection) -> Result<Vec<Person>, PartyError> {
+    let rows = sqlx::query("SELECT * FROM persons ORDER BY name").fetch_all(conn).await.at("read people")?;
+    rows.iter().map(Person::from_row).collect()
+}
+
+pub(crate) async fn by_id(conn: &mut SqliteConnection, id: PersonId) -> Result<Person, PartyError> {
+    let row = sqlx::query("SELECT * FROM persons WHERE id = ?1")
+        .bind(id.to_string())
+        .fetch_optional(conn)
+        .await
+        .at("read a person")?;
+    Person::from_row(&row.ok_or_else(|| PartyError::NotFound(format!("person {id}")))?)
+}
+
+async fn by_name(conn: &mut SqliteConnection, name: &str) -> Result<Option<Person>, PartyError> {
+    let row = sqlx::query("SELECT * FROM persons WHERE name = ?1").bind(name).fetch_optional(conn).await;
+    row.at("read a person")?.as_ref().map(Person::from_row).transpose()
+}
+
+/// Name of a person, for people.
+pub(crate) async fn name_of(conn: &mut SqliteConnection, id: PersonId) -> Result<String, PartyError> {
+    Ok(by_id(conn, id).await?.name)
+}
+
+/// People whose signatures count, for permits.
+pub(crate) async fn signers(conn: &mut SqliteConnection) -> Result<Vec<Signer>, PartyError> {
+    let people = all(conn).await?;
+    let signer = |p: Person| {
+        let enabled = p.can_act();
+        let external = p.organisation.is_some();
+        Some(Signer { person: p.id, key: p.key?, roles: p.roles, external, enabled })
+    };
+    Ok(people.into_iter().filter_map(signer).collect())
+}
+
+/// How far the site is set up.
+pub(crate) async fn phase(conn: &mut SqliteConnection) -> Result<Phase, PartyError> {
+    if crate::store::setting(conn, "operating").await?.is_some() {
+        return Ok(Phase::Operating);
+    }
+    let people: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM persons").fetch_one(conn).await.at("count people")?;
+    Ok(if people == 0 { Phase::Empty } else { Phase::SetUp })
+}
+
+/// People who can act and hold a key.
+pub(crate) async fn key_holders(conn: &mut SqliteConnection) -> Result<u32, PartyError> {
+    let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM persons WHERE state = 'active' AND key IS NOT NULL")
+        .fetch_one(conn)
+        .await
+        .at("count people")?;
+    Ok(u32::try_from(count).unwrap_or(u32::MAX))
+}
+
+impl Engine {
+    /// Who asks, if their session holds and one of the roles is theirs. A refusal is audited.
+    pub(crate) async fn acting(
+        &mut self,
+        session: &Session,
+        action: &'static str,
+        needs: &[Role],
+    ) -> Result<Acting, PartyError> {
+        let now = self.now();
+        let idle = self.config.session_idle_ms;
+        let live = self.sessions.get_mut(session.token.as_str());
+        let live = live.filter(|l| now.since(l.last_used) <= idle && now.since(l.last_used) >= -idle);
+        let Some(live) = live else {
+            return Err(self.end_session(&session.token).await);
+        };
+        live.last_used = now;
+        let person = live.person;
+        let mut conn = self.reader().await?;
+        let person = by_id(&mut conn, person).await?;
+        drop(conn);
+        if !person.can_act() {
+            return Err(self.end_session(&session.token).await);
+        }
+        let role = needs.iter().copied().find(|r| person.roles.contains(r));
+        if role.is_none() && !needs.is_empty() {
+            let actor = Actor::person(person.id, None, None);
+            let denied = PartyError::Denied { action, needs: needs.to_vec() };
+            let entry = self.entry(actor, Action::RoleRefused).refused(&denied);
+            self.record("refuse a role", &entry).await?;
+            return Err(denied);
+        }
+        Ok(Acting { person: person.id, role, key: person.key })
+    }
+
+    async fn end_session(&mut self, token: &str) -> PartyError {
+        if let Some(live) = self.sessions.remove(token) {
+            let entry = self.entry(Actor::person(live.person, None, None), Action::Logout);
+            if let Err(e) = self.record("end a session", &entry).await {
+                return e;
+            }
+        }
+        PartyError::NoSession
+    }
+
+    /// Opens a person's signing key. Wrong passphrases cost time, more and more of it, and are audited.
+    pub(crate) async fn unlock(&mut self, person: PersonId, passphrase: Passphrase) -> Result<SecretKey, PartyError> {
+        let now = self.now();
+        let mut conn = self.reader().await?;
+        let person = by_id(&mut conn, person).await?;
+        drop(conn);
+        if now < person.locked_until {
+            return Err(PartyError::LogIn { retry_in_ms: person.locked_until.since(now) });
+        }
+        let opened = match (person.can_act(), self.vault.find(&wrapped::name(person.id)).await?) {
+            (true, Some(bytes)) => {
+                let id = person.id;
+                tokio::task::spawn_blocking(move || wrapped::unwrap(&bytes, id, &passphrase))
+                    .await
+                    .map_err(|_| PartyError::Stopped)?
+            }
+            _ => {
+                self.waste_time(passphrase).await?;
+                Err(KeyError::WrongPassphrase { what: "the signing key".into() })
+            }
+        };
+        match opened {
+            Ok(key) if Some(key.public()) == person.key => {
+                if person.failures > 0 {
+                    self.set_failures(person.id, 0, Timestamp::from_millis(0), None).await?;
+                }
+                Ok(key)
+            }
+            Ok(_) => Err(KeyError::Damaged { what: "a signing key".into() }.into()),
+            Err(KeyError::WrongPassphrase { .. }) => {
+                let failures = person.failures + 1;
+                let wait = back_off(failures);
+                let actor = Actor::person(person.id, None, None);
+                let entry = self.entry(actor, Action::LoginFailed).refused("wrong passphrase");
+                self.set_failures(person.id, failures, now.plus_millis(wait), Some(entry)).await?;
+                Err(PartyError::LogIn { retry_in_ms: wait })
+            }
+            Err(other) => Err(other.into()),
+        }
+    }
+
+    async fn set_failures(
+        &mut self,
+        person: PersonId,
+        failures: i64,
+        until: Timestamp,
+        entry: Option<hospes_ledger::Entry>,
+    ) -> Result<(), PartyError> {
+        let mut tx = self.store.begin("count failures").await?;
+        sqlx::query("UPDATE persons SET failures = ?2, locked_until = ?3 WHERE id = ?1")
+            .bind(person.to_string())
+            .bind(failures)
+            .bind(until.as_millis())
+            .execute(tx.conn())
+            .await
+            .at("count failures")?;
+        if let Some(entry) = entry {
+            self.append(&mut tx, &entry).await?;
+        }
+        tx.commit().await
+    }
+
+    /// An unknown name must cost what a wrong passphrase costs, or names could be found out by timing.
+    async fn waste_time(&self, passphrase: Passphrase) -> Result<(), PartyError> {
+        let cost = self.config.kdf;
+        let derived = tokio::task::spawn_blocking(move || cost.derive(&passphrase, &[0; 16]).map(drop)).await;
+        derived.map_err(|_| PartyError::Stopped)?.map_err(PartyError::from)
+    }
+
+    pub(crate) async fn log_in(&mut self, name: String, passphrase: Passphrase) -> Result<Session, PartyError> {
+        let mut conn = self.reader().await?;
+        let person = by_name(&mut conn, &name).await?;
+        drop(conn);
+        let Some(person) = person else {
+            self.waste_time(passphrase).await?;
+            let entry = self.entry(Actor::Engine, Action::LoginFailed).refused("unknown name");
+            self.record("refuse a log-in", &entry).await?;
+            return Err(PartyError::LogIn { retry_in_ms: 0 });
+        };
+        drop(self.unlock(person.id, passphrase).await?);
+        let token = Zeroizing::new(data_encoding::HEXLOWER.encode(&random::<32>()?));
+        let entry = self.entry(Actor::person(person.id, None, None), Action::LoginSucceeded);
+        self.record("log in", &entry).await?;
+        let live = LiveSession { person: person.id, last_used: self.now() };
+        self.sessions.insert(token.to_string(), live);
+        Ok(Session { token, person: person.id, name: person.name, roles: person.roles })
+    }
+
+    pub(crate) async fn log_out(&mut self, session: Session) -> Result<(), PartyError> {
+        match self.end_session(&session.token).await {
+            PartyError::NoSession => Ok(()),
+            other => Err(other),
+        }
+    }
+
+    /// Sessions that nobody used for a while end by themselves, so that the ledger shows when.
+    pub(crate) async fn expire_sessions(&mut self) -> Result<(), PartyError> {
+        let (now, idle) = (self.now(), self.config.session_idle_ms);
+        let old = |l: &LiveSession| now.since(l.last_used) > idle;
+        let tokens: Vec<String> = self.sessions.iter().filter(|(_, l)| old(l)).map(|(t, _)| t.clone()).collect();
+        for token in tokens {
+            match self.end_session(&token).await {
+                PartyError::NoSession => {}
+                other => return Err(other),
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn people(&mut self, session: Session) -> Result<Vec<PersonView>, PartyError> {
+        self.acting(&session, "see people", &[]).await?;
+        let mut conn = self.reader().await?;
+        Ok(all(&mut conn).await?.into_iter().map(Person::view).collect())
+    }
+
+    pub(crate) async fn change_passphrase(
+        &mut self,
+        session: Session,
+        old: Passphrase,
+        new: Passphrase,
+    ) -> Result<(), PartyError> {
+        let acting = self.acting(&session, "change one's passphrase", &[]).await?;
+        new.check()?;
+        let key = self.unlock(acting.person, old).await?;
+        let (person, cost) = (acting.person, self.config.kdf);
+        let wrapped = tokio::task::spawn_blocking(move || wrapped::wrap(&key, person, &new, cost))
+            .await
+            .map_err(|_| PartyError::Stopped)??;
+        // Entered first: a passphrase changed without an entry is worse than an entry whose change did not happen.
+        let entry = self.entry(acting.actor(), Action::PersonChanged).object(ObjectKind::Key, person, None);
+        self.record("change a passphrase", &entry).await?;
+        self.vault.keep(&wrapped::name(person), Zeroizing::new(wrapped)).await?;
+        self.notify(Notice::People);
+        Ok(())
+    }
+}
+
+/// Wait after so many wrong passphrases: none for the first three, then 1 s, 2 s, 4 s … up to 15 minutes.
+fn back_off(failures: i64) -> i64 {
+    match failures - FREE_FAILURES {
+        n if n <= 0 => 0,
+        n => (1_000i64 << (n - 1).min(20)).min(LONGEST_WAIT_MS),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::back_off;
+
+    #[test]
+    fn waits_grow_and_end_at_a_quarter_of_an_hour() {
+        assert_eq!([1, 3, 4, 5, 6].map(back_off), [0, 0, 1_000, 2_000, 4_000]);
+        assert_eq!(back_off(1_000), 15 * 60 * 1_000);
+    }
+}

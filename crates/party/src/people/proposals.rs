@@ -1,0 +1,295 @@
+//! What needs a second person's signature once the site is in operation: adding people and roles, replacing keys,
+//! loosening the policy.
+
+use std::collections::BTreeSet;
+
+use hospes_ledger::{Action, ObjectKind};
+use hospes_protocol::approval::Role;
+use hospes_protocol::canon::{Canonical, Document};
+use hospes_protocol::id::{Digest, PersonId, Timestamp};
+use hospes_protocol::policy::Policy;
+use hospes_protocol::sign::{PublicKey, SecretKey};
+use serde::{Deserialize, Serialize};
+use sqlx::Row as _;
+
+use super::{Acting, Passphrase, Session, by_id, name_of, phase};
+use crate::engine::Engine;
+use crate::error::PartyError;
+use crate::store::{At as _, Tx, parse, to_json};
+use crate::view::{NewPerson, Notice, Outcome, PersonState, Phase, ProposalView};
+
+/// What is proposed; the document that both people sign.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Proposal {
+    at: Timestamp,
+    by: PersonId,
+    change: ProposedChange,
+}
+
+impl Document for Proposal {
+    const KIND: &'static str = "proposal";
+    const VERSION: u32 = 1;
+}
+
+/// A change that needs two signatures.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum ProposedChange {
+    /// A person joins.
+    AddPerson {
+        /// Who.
+        person: NewPerson,
+    },
+    /// A person's roles become these.
+    Roles {
+        /// Who.
+        person: PersonId,
+        /// Roles.
+        roles: BTreeSet<Role>,
+    },
+    /// A disabled person can act again.
+    Enable {
+        /// Who.
+        person: PersonId,
+    },
+    /// A person who forgot the passphrase made a new key.
+    ReplaceKey {
+        /// Who.
+        person: PersonId,
+    },
+    /// The policy becomes this one.
+    Policy {
+        /// The policy.
+        policy: Box<Policy>,
+    },
+}
+
+impl ProposedChange {
+    /// Whom it concerns; they may not give the second signature.
+    fn person(&self) -> Option<PersonId> {
+        match self {
+            Self::Roles { person, .. } | Self::Enable { person } | Self::ReplaceKey { person } => Some(*person),
+            Self::AddPerson { .. } | Self::Policy { .. } => None,
+        }
+    }
+}
+
+/// The second signature.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ProposalAnswer {
+    proposal: Digest,
+    by: PersonId,
+    at: Timestamp,
+    agree: bool,
+    /// The new key that is confirmed, for a replacement.
+    key: Option<PublicKey>,
+}
+
+impl Document for ProposalAnswer {
+    const KIND: &'static str = "proposal-answer";
+    const VERSION: u32 = 1;
+}
+
+/// Roles of which one is needed for a second signature. Privacy officers and auditors only watch.
+const SECOND: &[Role] = &[Role::DataAccessApprover, Role::DataSteward, Role::Administrator];
+
+impl Engine {
+    /// Does it at once while the site is set up; otherwise keeps it for a second person.
+    pub(crate) async fn do_or_propose(
+        &mut self,
+        mut tx: Tx,
+        acting: &Acting,
+        key: &SecretKey,
+        change: ProposedChange,
+    ) -> Result<Outcome, PartyError> {
+        let outcome = if phase(tx.conn()).await? == Phase::Operating {
+            Outcome::Proposed(self.write_proposal(&mut tx, acting, key, change).await?)
+        } else {
+            Outcome::Done { code: self.carry_out(&mut tx, acting, change).await? }
+        };
+        tx.commit().await?;
+        self.notify(Notice::People);
+        self.notify(Notice::Settings);
+        Ok(outcome)
+    }
+
+    pub(super) async fn write_proposal(
+        &self,
+        tx: &mut Tx,
+        acting: &Acting,
+        key: &SecretKey,
+        change: ProposedChange,
+    ) -> Result<ProposalView, PartyError> {
+        let at = self.now();
+        let document = Canonical::new(Proposal { at, by: acting.person, change })?;
+        let digest = document.digest();
+        sqlx::query(
+            "INSERT INTO proposals (id, document, by_person, signature, at, state) VALUES (?1, ?2, ?3, ?4, ?5, 'open')",
+        )
+        .bind(digest.to_string())
+        .bind(document.bytes())
+        .bind(acting.person.to_string())
+        .bind(key.sign(&digest).to_string())
+        .bind(at.as_millis())
+        .execute(tx.conn())
+        .await
+        .at("propose a change")?;
+        let entry = self
+            .entry(acting.signing(), Action::SettingsChanged)
+            .object(ObjectKind::Settings, "proposal", Some(digest))
+            .because("proposed; a second signature is needed");
+        self.append(tx, &entry).await?;
+        self.proposal_view(tx, &document).await
+    }
+
+    async fn proposal_view(&self, tx: &mut Tx, document: &Canonical<Proposal>) -> Result<ProposalView, PartyError> {
+        let words = match &document.change {
+            ProposedChange::AddPerson { person } => format!("add {} as {}", person.name, list(&person.roles)),
+            ProposedChange::Roles { person, roles } => {
+                format!("give {} the roles {}", name_of(tx.conn(), *person).await?, list(roles))
+            }
+            ProposedChange::Enable { person } => format!("let {} act again", name_of(tx.conn(), *person).await?),
+            ProposedChange::ReplaceKey { person } => {
+                format!("accept the new key of {}", name_of(tx.conn(), *person).await?)
+            }
+            ProposedChange::Policy { policy } => {
+                let now = crate::requests::policy::current(tx.conn()).await?;
+                format!("loosen the policy: {}", crate::requests::policy::loosened(&now, policy).join("; "))
+            }
+        };
+        let by = name_of(tx.conn(), document.by).await?;
+        Ok(ProposalView { id: document.digest(), at: document.at, by, words })
+    }
+
+    /// The open proposal by which a person's key is being replaced.
+    pub(super) async fn open_replacement(&self, tx: &mut Tx, person: PersonId) -> Result<Option<Digest>, PartyError> {
+        for document in open(tx).await? {
+            if document.change == (ProposedChange::ReplaceKey { person }) {
+                return Ok(Some(document.digest()));
+            }
+        }
+        Ok(None)
+    }
+
+    pub(crate) async fn proposals(&mut self, session: Session) -> Result<Vec<ProposalView>, PartyError> {
+        self.acting(&session, "see proposals", &[]).await?;
+        let mut tx = self.store.begin("read proposals").await?;
+        let mut views = Vec::new();
+        for document in open(&mut tx).await? {
+            views.push(self.proposal_view(&mut tx, &document).await?);
+        }
+        Ok(views)
+    }
+
+    pub(crate) async fn answer_proposal(
+        &mut self,
+        session: Session,
+        proposal: Digest,
+        agree: bool,
+        passphrase: Passphrase,
+    ) -> Result<Outcome, PartyError> {
+        let acting = self.acting(&session, "give the second signature to a change", SECOND).await?;
+        let key = self.unlock(acting.person, passphrase).await?;
+        let mut tx = self.store.begin("answer a proposal").await?;
+        let document = open(&mut tx).await?.into_iter().find(|d| d.digest() == proposal);
+        let document = document.ok_or_else(|| PartyError::NotFound("such open proposal".into()))?;
+        let concerned = document.change.person();
+        if document.by == acting.person || concerned == Some(acting.person) {
+            return Err(PartyError::state(
+                "the second signature must come from somebody who neither proposed it nor is concerned",
+            ));
+        }
+        let new_key = match &document.change {
+            ProposedChange::ReplaceKey { person } => by_id(tx.conn(), *person).await?.key,
+            _ => None,
+        };
+        let at = self.now();
+        let answer = Canonical::new(ProposalAnswer { proposal, by: acting.person, at, agree, key: new_key })?;
+        sqlx::query("UPDATE proposals SET state = ?2, answered_by = ?3, answer = ?4, answered_at = ?5 WHERE id = ?1")
+            .bind(proposal.to_string())
+            .bind(if agree { "done" } else { "declined" })
+            .bind(acting.person.to_string())
+            .bind(key.sign(&answer.digest()).to_string())
+            .bind(at.as_millis())
+            .execute(tx.conn())
+            .await
+            .at("answer a proposal")?;
+        let entry = self
+            .entry(acting.signing(), Action::SettingsChanged)
+            .object(ObjectKind::Settings, "proposal", Some(proposal));
+        let entry = if agree { entry.because("second signature given") } else { entry.refused("turned down") };
+        self.append(&mut tx, &entry).await?;
+        let code = match agree {
+            true => self.carry_out(&mut tx, &acting, document.into_inner().change).await?,
+            false => None,
+        };
+        tx.commit().await?;
+        self.notify(Notice::People);
+        self.notify(Notice::Settings);
+        Ok(Outcome::Done { code })
+    }
+
+    async fn carry_out(
+        &self,
+        tx: &mut Tx,
+        acting: &Acting,
+        change: ProposedChange,
+    ) -> Result<Option<String>, PartyError> {
+        let update = |sql: &'static str| sqlx::query(sql);
+        match change {
+            ProposedChange::AddPerson { person } => return self.insert_person(tx, acting.signing(), person).await,
+            ProposedChange::Policy { policy } => crate::requests::policy::store(self, tx, acting, &policy).await?,
+            ProposedChange::Roles { person, roles } => {
+                let query = update("UPDATE persons SET roles = ?2 WHERE id = ?1");
+                query.bind(person.to_string()).bind(to_json(&roles)).execute(tx.conn()).await.at("change roles")?;
+                let entry = self.entry(acting.signing(), Action::RolesChanged);
+                self.append(tx, &entry.object(ObjectKind::Person, person, None).because(list(&roles))).await?;
+            }
+            ProposedChange::Enable { person } => {
+                let query = update("UPDATE persons SET state = 'active' WHERE id = ?1 AND key IS NOT NULL");
+                let done = query.bind(person.to_string()).execute(tx.conn()).await.at("enable a person")?;
+                if done.rows_affected() == 0 {
+                    return Err(PartyError::state("the person never had a key; give them a new one instead"));
+                }
+                let entry = self.entry(acting.signing(), Action::PersonChanged);
+                self.append(tx, &entry.object(ObjectKind::Person, person, None).because("enabled")).await?;
+            }
+            ProposedChange::ReplaceKey { person } => {
+                if by_id(tx.conn(), person).await?.state != PersonState::KeyUnconfirmed {
+                    return Err(PartyError::state("the person has not made the new key yet"));
+                }
+                let query = update("UPDATE persons SET state = 'active' WHERE id = ?1");
+                query.bind(person.to_string()).execute(tx.conn()).await.at("confirm a key")?;
+                let entry = self.entry(acting.signing(), Action::KeyReplaced);
+                self.append(tx, &entry.object(ObjectKind::Person, person, None).because("confirmed")).await?;
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Open proposals whose first signature still holds.
+async fn open(tx: &mut Tx) -> Result<Vec<Canonical<Proposal>>, PartyError> {
+    let rows = sqlx::query("SELECT document, signature, by_person FROM proposals WHERE state = 'open' ORDER BY at")
+        .fetch_all(tx.conn())
+        .await
+        .at("read proposals")?;
+    let mut documents = Vec::new();
+    for row in rows {
+        let bytes: Vec<u8> = row.try_get("document").at("read proposals")?;
+        let signature: String = row.try_get("signature").at("read proposals")?;
+        let document: Canonical<Proposal> = Canonical::parse(&bytes)?;
+        let by = by_id(tx.conn(), document.by).await?;
+        let signature = parse(&signature, "signature")?;
+        if by.can_act() && by.key.is_some_and(|k| k.verifies(&document.digest(), &signature)) {
+            documents.push(document);
+        }
+    }
+    Ok(documents)
+}
+
+fn list(roles: &BTreeSet<Role>) -> String {
+    roles.iter().map(Role::to_string).collect::<Vec<_>>().join(", ")
+}

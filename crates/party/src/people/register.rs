@@ -1,0 +1,283 @@
+//! Adding and changing people. While the site is being set up an administrator does it alone; afterwards everything that
+//! could weaken the four eyes needs a second person's signature.
+
+use std::collections::BTreeSet;
+
+use data_encoding::BASE32_NOPAD;
+use hospes_ledger::{Action, Actor, ObjectKind};
+use hospes_protocol::approval::Role;
+use hospes_protocol::id::{Digest, PersonId};
+use zeroize::Zeroizing;
+
+use super::{Acting, Passphrase, ProposedChange, Session, all, by_id, by_name, phase};
+use crate::engine::Engine;
+use crate::error::PartyError;
+use crate::keys::{random, wrapped};
+use crate::store::{At as _, Tx, to_json};
+use crate::view::{NewPerson, Notice, Outcome, PersonChange, PersonState, Phase};
+
+/// How long a one-time code is good, in milliseconds: a week.
+const CODE_MS: i64 = 7 * 24 * 3_600 * 1_000;
+
+/// Refuses roles that would let somebody decide what they supervise (GDPR Art. 38(6)), and powers of outsiders.
+pub(super) fn check_roles(roles: &BTreeSet<Role>, external: bool) -> Result<(), PartyError> {
+    let wrong = |reason: &str| Err(PartyError::input("roles", reason));
+    let only = |allowed: &[Role]| roles.iter().all(|r| allowed.contains(r));
+    if roles.is_empty() {
+        return wrong("at least one role is needed");
+    }
+    if roles.contains(&Role::PrivacyOfficer) && !only(&[Role::PrivacyOfficer, Role::Auditor]) {
+        return wrong("a privacy officer must not decide what they supervise: no other role but auditor goes with it");
+    }
+    if external && !only(&[Role::DataAccessApprover]) {
+        return wrong("a person of another organisation can only give the second signature");
+    }
+    Ok(())
+}
+
+/// A one-time code for a person, and what is kept of it.
+fn new_code() -> Result<(String, String), PartyError> {
+    let code = BASE32_NOPAD.encode(&random::<10>()?).to_ascii_lowercase();
+    let kept = Digest::of(code.as_bytes()).to_string();
+    Ok((code, kept))
+}
+
+impl Engine {
+    pub(crate) async fn set_up(&mut self, name: String, passphrase: Passphrase) -> Result<PersonId, PartyError> {
+        check_name(&name)?;
+        passphrase.check()?;
+        let person = PersonId::new(self.now(), random()?);
+        let (key, wrapped) = self.new_key(person, passphrase).await?;
+        let mut tx = self.store.begin("add the first person").await?;
+        if phase(tx.conn()).await? != Phase::Empty {
+            return Err(PartyError::state("there is an administrator already; people are added by them"));
+        }
+        let roles = BTreeSet::from([Role::Administrator]);
+        sqlx::query("INSERT INTO persons (id, name, roles, state, key, at) VALUES (?1, ?2, ?3, 'active', ?4, ?5)")
+            .bind(person.to_string())
+            .bind(&name)
+            .bind(to_json(&roles))
+            .bind(key.to_string())
+            .bind(self.now().as_millis())
+            .execute(tx.conn())
+            .await
+            .at("add the first person")?;
+        let actor = Actor::person(person, Some(Role::Administrator), None);
+        let entry = self.entry(actor.clone(), Action::PersonAdded).object(ObjectKind::Person, person, None);
+        self.append(&mut tx, &entry).await?;
+        let entry = self.entry(actor, Action::KeyMade).object(ObjectKind::Key, key, None);
+        self.append(&mut tx, &entry).await?;
+        // A key without a person does no harm; a person without a key could never log in.
+        self.vault.keep(&wrapped::name(person), wrapped).await?;
+        tx.commit().await?;
+        self.notify(Notice::People);
+        Ok(person)
+    }
+
+    async fn new_key(
+        &self,
+        person: PersonId,
+        passphrase: Passphrase,
+    ) -> Result<(hospes_protocol::sign::PublicKey, Zeroizing<Vec<u8>>), PartyError> {
+        let cost = self.config.kdf;
+        let (key, wrapped) = tokio::task::spawn_blocking(move || wrapped::generate(person, &passphrase, cost))
+            .await
+            .map_err(|_| PartyError::Stopped)??;
+        Ok((key.public(), Zeroizing::new(wrapped)))
+    }
+
+    pub(crate) async fn activate(
+        &mut self,
+        name: String,
+        code: String,
+        passphrase: Passphrase,
+    ) -> Result<PersonId, PartyError> {
+        passphrase.check()?;
+        let now = self.now();
+        let mut conn = self.reader().await?;
+        let person = by_name(&mut conn, &name).await?;
+        let operating = phase(&mut conn).await? == Phase::Operating;
+        drop(conn);
+        let typed = Digest::of(code.trim().to_ascii_lowercase().as_bytes()).to_string();
+        let fits = |p: &super::Person| {
+            p.state == PersonState::Invited
+                && p.code_expires.is_some_and(|e| now < e)
+                && p.code.as_deref() == Some(typed.as_str())
+        };
+        let Some(person) = person.filter(fits) else {
+            let entry = self.entry(Actor::Engine, Action::LoginFailed).refused("wrong, used or expired one-time code");
+            self.record("refuse a code", &entry).await?;
+            return Err(PartyError::LogIn { retry_in_ms: 0 });
+        };
+        let (key, wrapped) = self.new_key(person.id, passphrase).await?;
+        let mut tx = self.store.begin("activate a person").await?;
+        let replaced: i64 =
+            sqlx::query_scalar("SELECT COUNT(*) FROM proposals WHERE state = 'open' AND id = ?1 AND by_person <> ?2")
+                .bind(self.open_replacement(&mut tx, person.id).await?.map(|d| d.to_string()))
+                .bind(person.id.to_string())
+                .fetch_one(tx.conn())
+                .await
+                .at("activate a person")?;
+        let confirmed = !(operating && replaced > 0);
+        sqlx::query(
+            "UPDATE persons SET state = ?2, key = ?3, code = NULL, code_expires = NULL, failures = 0, locked_until = 0
+             WHERE id = ?1",
+        )
+        .bind(person.id.to_string())
+        .bind(if confirmed { "active" } else { "key_unconfirmed" })
+        .bind(key.to_string())
+        .execute(tx.conn())
+        .await
+        .at("activate a person")?;
+        let actor = Actor::person(person.id, None, Some(key));
+        let entry = self.entry(actor, Action::KeyMade).object(ObjectKind::Key, key, None);
+        self.append(&mut tx, &entry).await?;
+        self.vault.keep(&wrapped::name(person.id), wrapped).await?;
+        tx.commit().await?;
+        self.notify(Notice::People);
+        Ok(person.id)
+    }
+
+    pub(crate) async fn add_person(
+        &mut self,
+        session: Session,
+        person: NewPerson,
+        passphrase: Passphrase,
+    ) -> Result<Outcome, PartyError> {
+        let acting = self.acting(&session, "add a person", &[Role::Administrator]).await?;
+        check_name(&person.name)?;
+        check_roles(&person.roles, person.organisation.is_some())?;
+        let key = self.unlock(acting.person, passphrase).await?;
+        let mut tx = self.store.begin("add a person").await?;
+        if by_name(tx.conn(), &person.name).await?.is_some() {
+            return Err(PartyError::input("name", "somebody has this name already"));
+        }
+        let change = ProposedChange::AddPerson { person };
+        self.do_or_propose(tx, &acting, &key, change).await
+    }
+
+    pub(crate) async fn change_person(
+        &mut self,
+        session: Session,
+        person: PersonId,
+        change: PersonChange,
+        passphrase: Passphrase,
+    ) -> Result<Outcome, PartyError> {
+        let acting = self.acting(&session, "change a person", &[Role::Administrator]).await?;
+        let key = self.unlock(acting.person, passphrase).await?;
+        let mut tx = self.store.begin("change a person").await?;
+        let before = by_id(tx.conn(), person).await?;
+        let removes_admin = match &change {
+            PersonChange::Roles(roles) => !roles.contains(&Role::Administrator),
+            PersonChange::Disable | PersonChange::NewKey => true,
+            PersonChange::Enable => false,
+        };
+        if removes_admin && self.is_last_administrator(&mut tx, person).await? {
+            return Err(PartyError::state("this is the last administrator; make another one first"));
+        }
+        match change {
+            PersonChange::Disable => self.disable(tx, &acting, person).await,
+            PersonChange::Roles(roles) => {
+                check_roles(&roles, before.organisation.is_some())?;
+                self.do_or_propose(tx, &acting, &key, ProposedChange::Roles { person, roles }).await
+            }
+            PersonChange::Enable => {
+                if before.state != PersonState::Disabled {
+                    return Err(PartyError::state("the person is not disabled"));
+                }
+                self.do_or_propose(tx, &acting, &key, ProposedChange::Enable { person }).await
+            }
+            PersonChange::NewKey => self.start_replacement(tx, &acting, &key, person).await,
+        }
+    }
+
+    async fn disable(&mut self, mut tx: Tx, acting: &Acting, person: PersonId) -> Result<Outcome, PartyError> {
+        sqlx::query("UPDATE persons SET state = 'disabled', code = NULL WHERE id = ?1")
+            .bind(person.to_string())
+            .execute(tx.conn())
+            .await
+            .at("change a person")?;
+        let entry = self
+            .entry(acting.signing(), Action::PersonChanged)
+            .object(ObjectKind::Person, person, None)
+            .because("disabled");
+        self.append(&mut tx, &entry).await?;
+        tx.commit().await?;
+        self.notify(Notice::People);
+        Ok(Outcome::Done { code: None })
+    }
+
+    /// A forgotten passphrase: the old key is destroyed at once, the new one counts when a second person confirmed it.
+    async fn start_replacement(
+        &mut self,
+        mut tx: Tx,
+        acting: &Acting,
+        key: &hospes_protocol::sign::SecretKey,
+        person: PersonId,
+    ) -> Result<Outcome, PartyError> {
+        let (code, kept) = new_code()?;
+        self.hand_out_code(&mut tx, person, &kept).await?;
+        if phase(tx.conn()).await? == Phase::Operating {
+            self.write_proposal(&mut tx, acting, key, ProposedChange::ReplaceKey { person }).await?;
+        }
+        let entry = self.entry(acting.signing(), Action::KeyReplaced).object(ObjectKind::Person, person, None);
+        self.append(&mut tx, &entry).await?;
+        tx.commit().await?;
+        // After the commit: from here on nobody accepts the old key, whether it could be erased or not.
+        self.vault.destroy(&wrapped::name(person)).await?;
+        self.notify(Notice::People);
+        Ok(Outcome::Done { code: Some(code) })
+    }
+
+    async fn hand_out_code(&self, tx: &mut Tx, person: PersonId, kept: &str) -> Result<(), PartyError> {
+        sqlx::query(
+            "UPDATE persons SET state = 'invited', key = NULL, code = ?2, code_expires = ?3 WHERE id = ?1",
+        )
+        .bind(person.to_string())
+        .bind(kept)
+        .bind(self.now().plus_millis(CODE_MS).as_millis())
+        .execute(tx.conn())
+        .await
+        .at("hand out a code")?;
+        Ok(())
+    }
+
+    async fn is_last_administrator(&self, tx: &mut Tx, person: PersonId) -> Result<bool, PartyError> {
+        let people = all(tx.conn()).await?;
+        let others = people.iter().any(|p| p.id != person && p.can_act() && p.roles.contains(&Role::Administrator));
+        let this = people.iter().any(|p| p.id == person && p.can_act() && p.roles.contains(&Role::Administrator));
+        Ok(this && !others)
+    }
+
+    /// Makes a person who has been decided on; returns the code for them.
+    pub(super) async fn insert_person(
+        &self,
+        tx: &mut Tx,
+        actor: Actor,
+        person: NewPerson,
+    ) -> Result<Option<String>, PartyError> {
+        let (code, kept) = new_code()?;
+        let id = PersonId::new(self.now(), random()?);
+        sqlx::query(
+            "INSERT INTO persons (id, name, roles, organisation, state, code, code_expires, at)
+             VALUES (?1, ?2, ?3, ?4, 'invited', ?5, ?6, ?7)",
+        )
+        .bind(id.to_string())
+        .bind(&person.name)
+        .bind(to_json(&person.roles))
+        .bind(&person.organisation)
+        .bind(kept)
+        .bind(self.now().plus_millis(CODE_MS).as_millis())
+        .bind(self.now().as_millis())
+        .execute(tx.conn())
+        .await
+        .at("add a person")?;
+        let entry = self.entry(actor, Action::PersonAdded).object(ObjectKind::Person, id, None);
+        self.append(tx, &entry).await?;
+        Ok(Some(code))
+    }
+}
+
+fn check_name(name: &str) -> Result<(), PartyError> {
+    hospes_protocol::text::check_name(name).map_err(|reason| PartyError::input("name", reason))
+}

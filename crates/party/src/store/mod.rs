@@ -1,0 +1,235 @@
+//! The site's database: one SQLite file, one writer, named transactions.
+//!
+//! A step is one transaction: state, ledger entry and outbox row together, or nothing (invariant I3). `synchronous=FULL`
+//! makes a committed step survive a power cut; `BEGIN IMMEDIATE` makes it wait for its turn at the start rather than
+//! fail in the middle.
+
+use std::path::{Path, PathBuf};
+
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+use sqlx::{Sqlite, Transaction};
+
+use crate::error::PartyError;
+
+#[cfg(test)]
+pub(crate) mod crash;
+
+/// Migrations in order; `PRAGMA user_version` counts those done.
+const MIGRATIONS: &[&str] = &[include_str!("0001_site.sql")];
+
+/// The open database.
+#[derive(Clone)]
+pub(crate) struct Store {
+    writer: SqlitePool,
+    readers: SqlitePool,
+    path: PathBuf,
+}
+
+/// An open transaction. It is undone when dropped without [`Tx::commit`].
+pub(crate) struct Tx {
+    inner: Transaction<'static, Sqlite>,
+    step: &'static str,
+}
+
+impl Store {
+    /// Makes the database; it must not exist.
+    pub(crate) async fn create(path: &Path) -> Result<Self, PartyError> {
+        if path.exists() {
+            return Err(PartyError::AlreadyInitialised(path.to_owned()));
+        }
+        let store = Self::connect(path, true).await?;
+        store.migrate().await?;
+        Ok(store)
+    }
+
+    /// Opens the database and checks it; nothing is ever made anew in place of what is damaged.
+    pub(crate) async fn open(path: &Path) -> Result<Self, PartyError> {
+        let damaged = |reason: &str| PartyError::Damaged { path: path.to_owned(), reason: reason.to_owned() };
+        let length = std::fs::metadata(path).map_err(|_| PartyError::NotInitialised(path.to_owned()))?.len();
+        if length == 0 {
+            // SQLite would take an empty file for a new database, and the site's history would silently be gone.
+            return Err(damaged("the file is empty"));
+        }
+        let store = Self::connect(path, false).await?;
+        let verdict: Vec<String> = sqlx::query_scalar("PRAGMA quick_check(1)")
+            .fetch_all(&store.writer)
+            .await
+            .map_err(|e| damaged(&reason(&e)))?;
+        if verdict != ["ok"] {
+            return Err(damaged(verdict.first().map_or("no answer", String::as_str)));
+        }
+        store.migrate().await?;
+        Ok(store)
+    }
+
+    async fn connect(path: &Path, create: bool) -> Result<Self, PartyError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(create)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(std::time::Duration::from_secs(20));
+        let damaged = |e: sqlx::Error| match full(&e) {
+            true => PartyError::DiskFull { step: "open the database" },
+            false => PartyError::Damaged { path: path.to_owned(), reason: reason(&e) },
+        };
+        let writer =
+            SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await.map_err(damaged)?;
+        let readers = SqlitePoolOptions::new().max_connections(2).connect_lazy_with(options.read_only(true));
+        Ok(Self { writer, readers, path: path.to_owned() })
+    }
+
+    async fn migrate(&self) -> Result<(), PartyError> {
+        let mut tx = self.begin("migrate").await?;
+        let done: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(tx.conn()).await.at("migrate")?;
+        let done = usize::try_from(done).unwrap_or(usize::MAX);
+        if done > MIGRATIONS.len() {
+            return Err(PartyError::NewerDatabase);
+        }
+        for migration in &MIGRATIONS[done..] {
+            sqlx::raw_sql(*migration).execute(tx.conn()).await.at("migrate")?;
+        }
+        let version = format!("PRAGMA user_version = {}", MIGRATIONS.len());
+        sqlx::raw_sql(sqlx::AssertSqlSafe(version)).execute(tx.conn()).await.at("migrate")?;
+        hospes_ledger::Ledger::on(tx.conn()).create().await.at("migrate")?;
+        tx.commit().await
+    }
+
+    /// Begins the transaction of one named step.
+    pub(crate) async fn begin(&self, step: &'static str) -> Result<Tx, PartyError> {
+        #[cfg(test)]
+        crash::point(step, crash::Moment::Before);
+        let inner = self.writer.begin_with("BEGIN IMMEDIATE").await.at(step)?;
+        Ok(Tx { inner, step })
+    }
+
+    /// Connections that only read.
+    pub(crate) fn readers(&self) -> &SqlitePool {
+        &self.readers
+    }
+
+    /// The file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Closes all connections; the write-ahead log is merged.
+    pub(crate) async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+}
+
+impl Tx {
+    /// The connection within the transaction.
+    pub(crate) fn conn(&mut self) -> &mut SqliteConnection {
+        &mut self.inner
+    }
+
+    /// Name of the step.
+    pub(crate) fn step(&self) -> &'static str {
+        self.step
+    }
+
+    /// Makes the step durable.
+    pub(crate) async fn commit(self) -> Result<(), PartyError> {
+        #[cfg(test)]
+        crash::point(self.step, crash::Moment::During);
+        self.inner.commit().await.at(self.step)?;
+        #[cfg(test)]
+        crash::point(self.step, crash::Moment::After);
+        Ok(())
+    }
+}
+
+/// Names the step in which a query failed.
+pub(crate) trait At<T> {
+    fn at(self, step: &'static str) -> Result<T, PartyError>;
+}
+
+impl<T> At<T> for Result<T, sqlx::Error> {
+    fn at(self, step: &'static str) -> Result<T, PartyError> {
+        self.map_err(|source| if full(&source) { PartyError::DiskFull { step } } else { PartyError::Store { step, source } })
+    }
+}
+
+impl<T> At<T> for Result<T, hospes_ledger::LedgerError> {
+    fn at(self, step: &'static str) -> Result<T, PartyError> {
+        self.map_err(|e| ledger(step, e))
+    }
+}
+
+fn ledger(step: &'static str, source: hospes_ledger::LedgerError) -> PartyError {
+    match &source {
+        hospes_ledger::LedgerError::Database { source: e, .. } if full(e) => PartyError::DiskFull { step },
+        _ => PartyError::Ledger { step, source },
+    }
+}
+
+/// Whether SQLite ran out of room: SQLITE_FULL (13), or SQLITE_IOERR_WRITE (778) and its like on a full disk or quota.
+fn full(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(|e| e.code().map(|c| c == "13" || c == "778")).unwrap_or(false)
+}
+
+fn reason(error: &sqlx::Error) -> String {
+    error.as_database_error().map_or_else(|| error.to_string(), |e| e.message().to_owned())
+}
+
+/// A value in a column that this program did not write there.
+pub(crate) fn bad_column(column: &'static str) -> PartyError {
+    let source = sqlx::Error::ColumnDecode { index: column.into(), source: "not a value that this program writes".into() };
+    PartyError::Store { step: "read a row", source }
+}
+
+/// Reads the text form of an id, a digest or a key.
+pub(crate) fn parse<T: std::str::FromStr>(text: &str, column: &'static str) -> Result<T, PartyError> {
+    text.parse().map_err(|_| bad_column(column))
+}
+
+/// Reads a small value kept as JSON.
+pub(crate) fn from_json<T: serde::de::DeserializeOwned>(text: &str, column: &'static str) -> Result<T, PartyError> {
+    serde_json::from_str(text).map_err(|_| bad_column(column))
+}
+
+/// Writes a small value as JSON.
+pub(crate) fn to_json<T: serde::Serialize>(value: &T) -> String {
+    // Unwrap safety: only plain structs with text keys are kept as JSON.
+    #[allow(clippy::unwrap_used)]
+    serde_json::to_string(value).unwrap()
+}
+
+/// Numbers of SQLite are signed.
+pub(crate) fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// Numbers of SQLite are signed; one that this program did not write becomes 0.
+pub(crate) fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}
+
+/// A value of the settings table.
+pub(crate) async fn setting(conn: &mut SqliteConnection, key: &str) -> Result<Option<String>, PartyError> {
+    sqlx::query_scalar("SELECT value FROM settings WHERE key = ?1")
+        .bind(key)
+        .fetch_optional(conn)
+        .await
+        .at("read a setting")
+}
+
+/// Sets a value of the settings table, or removes it.
+pub(crate) async fn set_setting(
+    conn: &mut SqliteConnection,
+    key: &str,
+    value: Option<&str>,
+) -> Result<(), PartyError> {
+    let query = match value {
+        Some(_) => "INSERT INTO settings (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = ?2",
+        None => "DELETE FROM settings WHERE key = ?1",
+    };
+    sqlx::query(query).bind(key).bind(value).execute(conn).await.at("set a setting")?;
+    Ok(())
+}
