@@ -27,7 +27,7 @@ impl Secret {
         Self(text)
     }
     fn passphrase(&self) -> Passphrase {
-        Passphrase::new(self.0.clone())
+        Passphrase::from(self.0.clone())
     }
 }
 

@@ -1,0 +1,396 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use hospes_protocol::approval::Role;
+
+/// A hospital's party in a federation.
+#[derive(Parser)]
+#[command(name = "hospes-site", version, about, propagate_version = true)]
+pub struct Arguments {
+    /// The site's data folder.
+    #[arg(long, global = true, env = "HOSPES_DATA")]
+    pub data: Option<PathBuf>,
+    /// Answer in JSON, for machines.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Who you are at this site.
+    #[arg(long = "as", global = true, env = "HOSPES_PERSON", value_name = "NAME")]
+    pub person: Option<String>,
+    /// File with your passphrase, instead of a prompt.
+    #[arg(long, global = true, env = "HOSPES_PASSPHRASE_FILE", value_name = "FILE")]
+    pub passphrase_file: Option<PathBuf>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Lay down a new site and its first administrator.
+    Init {
+        /// Name of the first administrator.
+        #[arg(long, value_name = "NAME")]
+        administrator: String,
+        /// Keep the site's keys in an encrypted file instead of the keychain of the operating system.
+        #[arg(long)]
+        key_file: bool,
+    },
+    /// Run the engine until it is told to end.
+    Run,
+    /// State of the site; needs nobody logged in.
+    Status,
+    /// Join a federation.
+    Enrol(Enrol),
+    /// Federations, and pausing them.
+    #[command(subcommand)]
+    Federation(Federation),
+    /// Other members of a federation.
+    #[command(subcommand)]
+    Peers(Peers),
+    /// People of this site.
+    #[command(subcommand)]
+    User(User),
+    /// The site's data.
+    #[command(subcommand)]
+    Dataset(Dataset),
+    /// The site's policy.
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    /// Studies that were offered.
+    Requests,
+    /// The review of a request, in plain language.
+    Show {
+        /// Study, or the beginning of its id.
+        study: String,
+        /// On this dataset.
+        #[arg(long)]
+        dataset: Option<String>,
+    },
+    /// The privacy officer's opinion.
+    Opinion {
+        /// Study.
+        study: String,
+        /// What you think.
+        #[arg(value_enum)]
+        view: View,
+        /// In words.
+        #[arg(long, default_value = "")]
+        text: String,
+    },
+    /// Sign: the data steward first, then the data-access approver.
+    Approve(Approve),
+    /// Say no, with a reason that the requester is told.
+    Refuse(Reasoned),
+    /// Hold an approval.
+    Suspend(Reasoned),
+    /// Go on after a suspension.
+    Resume {
+        /// Study.
+        study: String,
+    },
+    /// Take an approval back for good.
+    Revoke(Reasoned),
+    /// Release the held results of a run.
+    Release {
+        /// Run, or the beginning of its id.
+        job: String,
+    },
+    /// Runs at this site.
+    Jobs,
+    /// Stop a run at this site.
+    Cancel {
+        /// Run, or the beginning of its id.
+        job: String,
+        /// Why.
+        #[arg(long)]
+        reason: String,
+    },
+    /// Everything that ever left.
+    Egress,
+    /// Stop everything at once, or go on.
+    Stop {
+        /// Why; without a reason the stop ends.
+        #[arg(long)]
+        reason: Option<String>,
+    },
+    /// Find out what is in the way: keys, disk, clock, network.
+    Doctor {
+        /// Before enrolling: the invitation, to test the way to its coordinator.
+        #[arg(long)]
+        invitation: Option<String>,
+    },
+    /// The audit log.
+    #[command(subcommand)]
+    Audit(Audit),
+    /// Print completions for a shell.
+    Completions {
+        /// Which.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// How to join a federation.
+#[derive(Args)]
+pub struct Enrol {
+    /// The operator's one-line invitation.
+    pub invitation: String,
+    /// The twelve words of the coordinator, got by a second channel; asked for where they are not given.
+    #[arg(long)]
+    pub words: Option<String>,
+    /// Name of this organisation.
+    #[arg(long)]
+    pub organisation: String,
+    /// HTTP CONNECT proxy, `http://[user:password@]host:port`.
+    #[arg(long)]
+    pub proxy: Option<String>,
+    /// File with the hospital's own CA certificates, PEM.
+    #[arg(long, value_name = "FILE")]
+    pub extra_ca: Option<PathBuf>,
+}
+
+/// Federations.
+#[derive(Subcommand)]
+pub enum Federation {
+    /// List them.
+    List,
+    /// Pause one.
+    Pause(FederationReason),
+    /// Go on.
+    Resume {
+        /// Federation, or the beginning of its id; may be left out where there is one.
+        #[arg(long)]
+        federation: Option<String>,
+    },
+}
+
+/// A federation and a reason.
+#[derive(Args)]
+pub struct FederationReason {
+    /// Federation, or the beginning of its id; may be left out where there is one.
+    #[arg(long)]
+    pub federation: Option<String>,
+    /// Why.
+    #[arg(long)]
+    pub reason: String,
+}
+
+/// Other members.
+#[derive(Subcommand)]
+pub enum Peers {
+    /// List them and how their keys are trusted.
+    List {
+        /// Federation; may be left out where there is one.
+        #[arg(long)]
+        federation: Option<String>,
+    },
+    /// Compare the twelve words that another site's staff read out to you.
+    Verify {
+        /// Name of the other site.
+        site: String,
+        /// The words; asked for where they are not given.
+        #[arg(long)]
+        words: Option<String>,
+        /// Federation; may be left out where there is one.
+        #[arg(long)]
+        federation: Option<String>,
+    },
+    /// Vouch for a site that was verified here.
+    Vouch {
+        /// Name of the other site.
+        site: String,
+        /// Federation; may be left out where there is one.
+        #[arg(long)]
+        federation: Option<String>,
+    },
+}
+
+/// People.
+#[derive(Subcommand)]
+pub enum User {
+    /// List them.
+    List,
+    /// Add somebody; prints a one-time code to hand over.
+    Add {
+        /// Name for logging in.
+        name: String,
+        /// Roles.
+        #[arg(long = "role", value_enum, required = true)]
+        roles: Vec<RoleName>,
+        /// The other organisation of an external signer.
+        #[arg(long)]
+        organisation: Option<String>,
+    },
+    /// Choose your passphrase with the code you were handed.
+    Activate {
+        /// Your name.
+        name: String,
+        /// The code.
+        #[arg(long)]
+        code: String,
+    },
+    /// Somebody may not act any more.
+    Disable {
+        /// Name.
+        name: String,
+    },
+    /// What waits for a second person's signature.
+    Proposals,
+    /// Sign what another person proposed, or turn it down.
+    Answer {
+        /// The proposal, or the beginning of its id.
+        proposal: String,
+        /// Turn it down.
+        #[arg(long)]
+        decline: bool,
+    },
+}
+
+/// The site's data.
+#[derive(Subcommand)]
+pub enum Dataset {
+    /// Register a file: freezes an encrypted copy of it.
+    Add(DatasetAdd),
+    /// List datasets.
+    List,
+    /// What a steward sees of a dataset; it does not leave.
+    Profile {
+        /// Name.
+        name: String,
+    },
+    /// Import the list of patients who opted out, one subject key a line.
+    OptOut {
+        /// File.
+        file: PathBuf,
+    },
+}
+
+/// A file to be registered.
+#[derive(Args)]
+pub struct DatasetAdd {
+    /// CSV file.
+    pub file: PathBuf,
+    /// Name of the dataset.
+    #[arg(long)]
+    pub name: String,
+    /// Column that tells patients apart.
+    #[arg(long)]
+    pub subject: String,
+    /// The data are public.
+    #[arg(long)]
+    pub public: bool,
+    /// Data Use Ontology term, such as DUO:0000042.
+    #[arg(long)]
+    pub duo: Vec<String>,
+    /// Column that stays out.
+    #[arg(long)]
+    pub mask: Vec<String>,
+    /// Column that the identifier scan would mask and you keep.
+    #[arg(long)]
+    pub keep: Vec<String>,
+}
+
+/// The policy.
+#[derive(Subcommand)]
+pub enum PolicyCommand {
+    /// Print it.
+    Show,
+    /// Set it from a file.
+    Set {
+        /// TOML file.
+        file: PathBuf,
+    },
+}
+
+/// A signature.
+#[derive(Args)]
+pub struct Approve {
+    /// Study, or the beginning of its id.
+    pub study: String,
+    /// Dataset; may be left out where only one has the columns.
+    #[arg(long)]
+    pub dataset: Option<String>,
+    /// Runs that the approval allows.
+    #[arg(long, default_value_t = 1)]
+    pub runs: u32,
+    /// A number that may differ, and between what: `tasks.train.params.optimizer.sgd.lr=0.0001..0.01`.
+    #[arg(long = "range", value_name = "PLACE=MIN..MAX")]
+    pub ranges: Vec<String>,
+    /// Results need no person to release them.
+    #[arg(long)]
+    pub release_automatically: bool,
+    /// For the second signature: the digest that was read; asked for where it is not given.
+    #[arg(long)]
+    pub digest: Option<String>,
+    /// Do not ask whether you are sure.
+    #[arg(long, short)]
+    pub yes: bool,
+}
+
+/// A study and a reason.
+#[derive(Args)]
+pub struct Reasoned {
+    /// Study, or the beginning of its id.
+    pub study: String,
+    /// Why.
+    #[arg(long)]
+    pub reason: String,
+}
+
+/// The audit log.
+#[derive(Subcommand)]
+pub enum Audit {
+    /// The newest entries.
+    List {
+        /// How many.
+        #[arg(long, default_value_t = 50)]
+        limit: u32,
+    },
+    /// Verify all of it.
+    Verify,
+    /// Write it to a new file, JSON Lines with proofs.
+    Export {
+        /// File.
+        file: PathBuf,
+    },
+}
+
+/// Roles, as typed.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum RoleName {
+    /// Installs, enrols, manages people.
+    Administrator,
+    /// Registers data; first signature.
+    DataSteward,
+    /// Second signature.
+    DataAccessApprover,
+    /// Opinions, suspension.
+    PrivacyOfficer,
+    /// Reads.
+    Auditor,
+}
+
+impl From<RoleName> for Role {
+    fn from(name: RoleName) -> Self {
+        match name {
+            RoleName::Administrator => Self::Administrator,
+            RoleName::DataSteward => Self::DataSteward,
+            RoleName::DataAccessApprover => Self::DataAccessApprover,
+            RoleName::PrivacyOfficer => Self::PrivacyOfficer,
+            RoleName::Auditor => Self::Auditor,
+        }
+    }
+}
+
+/// The privacy officer's view, as typed.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum View {
+    /// Agrees.
+    Agree,
+    /// Agrees with the conditions in the text.
+    Conditions,
+    /// Objects.
+    Object,
+}

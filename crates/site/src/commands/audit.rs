@@ -1,0 +1,80 @@
+//! The audit log, and everything that ever left.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use hospes_ipc::Call;
+use hospes_party::view::{AuditPage, AuditQuery, EgressView};
+
+use super::Asking;
+use crate::arguments::Audit;
+use crate::output;
+
+/// `audit …`
+pub async fn audit(asking: &mut Asking, command: Audit) -> Result<()> {
+    match command {
+        Audit::List { limit } => {
+            let query = AuditQuery { before: None, limit };
+            let page: AuditPage = asking.ask(&Call::Audit { query }).await?;
+            asking.answer(&page, |page| {
+                output::table(
+                    &["No.", "When", "Who", "What", "Outcome", "Detail"],
+                    page.entries.iter().map(|e| {
+                        vec![
+                            e.sequence.to_string(),
+                            output::moment(e.at),
+                            e.actor.clone(),
+                            e.action.replace('_', " "),
+                            e.outcome.clone(),
+                            e.detail.clone(),
+                        ]
+                    }),
+                );
+            })
+        }
+        Audit::Verify => {
+            let sentences: Vec<String> = asking.ask(&Call::VerifyAudit {}).await?;
+            asking.answer(&sentences, |sentences| sentences.iter().for_each(|s| output::say(s)))
+        }
+        Audit::Export { file } => {
+            let path = new_file(file)?;
+            let entries: u64 = asking.ask(&Call::ExportAudit { path: path.clone() }).await?;
+            asking.answer(&entries, |entries| {
+                output::say(&format!("{entries} entries were written to {}.", path.display()));
+                output::say("Verify them anywhere with: hospesctl audit verify FILE");
+            })
+        }
+    }
+}
+
+/// `egress`
+pub async fn egress(asking: &mut Asking) -> Result<()> {
+    let all: Vec<EgressView> = asking.ask(&Call::Egress {}).await?;
+    asking.answer(&all, |all| {
+        output::table(
+            &["When", "What", "Round", "Bytes", "State", "Digest"],
+            all.iter().map(|e| {
+                vec![
+                    output::moment(e.at),
+                    e.kind.clone(),
+                    format!("{} {}", e.round.task, e.round.round),
+                    e.bytes.to_string(),
+                    e.state.clone(),
+                    e.digest.short(),
+                ]
+            }),
+        );
+        let sent: u64 = all.iter().filter(|e| e.state == "sent").map(|e| e.bytes).sum();
+        output::say(&format!("{sent} bytes left in all."));
+    })
+}
+
+/// The engine may run in another folder than this command.
+fn new_file(file: PathBuf) -> Result<PathBuf> {
+    let name = file.file_name().context("name a file")?.to_owned();
+    let folder = match file.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
+        _ => std::env::current_dir()?,
+    };
+    Ok(std::fs::canonicalize(&folder).with_context(|| format!("there is no folder {}", folder.display()))?.join(name))
+}

@@ -1,0 +1,109 @@
+//! Datasets, opt-outs and the policy.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use hospes_ipc::Call;
+use hospes_party::view::{DatasetView, NewDataset, OptOutReport, Outcome, ProfileView};
+
+use super::{Asking, one_of, people};
+use crate::arguments::{Dataset, DatasetAdd, PolicyCommand};
+use crate::output;
+
+/// `dataset …`
+pub async fn dataset(asking: &mut Asking, command: Dataset) -> Result<()> {
+    match command {
+        Dataset::Add(add) => self::add(asking, add).await,
+        Dataset::List => {
+            let all: Vec<DatasetView> = asking.ask(&Call::Datasets {}).await?;
+            asking.answer(&all, |all| list(all))
+        }
+        Dataset::Profile { name } => {
+            let all: Vec<DatasetView> = asking.ask(&Call::Datasets {}).await?;
+            let dataset = one_of("dataset", &name, &all, |d| vec![d.name.clone(), d.id.to_string()])?.id;
+            let profile: ProfileView = asking.ask(&Call::Profile { dataset }).await?;
+            if asking.json {
+                return output::json(&profile);
+            }
+            output::say("This does not leave.");
+            list(std::slice::from_ref(&profile.dataset));
+            output::json(&profile.profile)
+        }
+        Dataset::OptOut { file } => {
+            let path = absolute(file)?;
+            let report: OptOutReport = asking.ask(&Call::ImportOptOuts { path }).await?;
+            asking.answer(&report, |report| {
+                output::say(&format!(
+                    "{} patients are on the opt-out list; {} of them are in registered datasets and will not be used.",
+                    report.listed, report.affected
+                ));
+            })
+        }
+    }
+}
+
+async fn add(asking: &mut Asking, add: DatasetAdd) -> Result<()> {
+    let dataset = NewDataset {
+        name: add.name,
+        path: absolute(add.file)?,
+        subject: add.subject,
+        kinds: BTreeMap::new(),
+        mask: add.mask.into_iter().collect(),
+        keep: add.keep.into_iter().collect(),
+        public: add.public,
+        duo: add.duo,
+    };
+    let dataset: DatasetView = asking.ask(&Call::AddDataset { dataset }).await?;
+    asking.answer(&dataset, |dataset| {
+        output::say(&format!(
+            "'{}' is registered: {} rows of {} patients, frozen as snapshot {}.",
+            dataset.name,
+            dataset.rows,
+            dataset.subjects,
+            dataset.snapshot.short()
+        ));
+        for column in dataset.columns.iter().filter(|c| c.masked) {
+            output::say(&format!("Column '{}' stays out: {}", column.name, column.findings.join("; ")));
+        }
+    })
+}
+
+fn list(all: &[DatasetView]) {
+    output::table(
+        &["Name", "Patients", "Rows", "Columns", "Public", "Snapshot", "Registered"],
+        all.iter().map(|d| {
+            vec![
+                d.name.clone(),
+                format!("{} of {}", d.subjects_left, d.subjects),
+                d.rows.to_string(),
+                d.columns.iter().filter(|c| !c.masked).count().to_string(),
+                if d.public { "yes".into() } else { "no".into() },
+                d.snapshot.short(),
+                output::moment(d.at),
+            ]
+        }),
+    );
+}
+
+/// `policy …`
+pub async fn policy(asking: &mut Asking, command: PolicyCommand) -> Result<()> {
+    match command {
+        PolicyCommand::Show => {
+            let text: String = asking.ask(&Call::Policy {}).await?;
+            asking.answer(&text, |text| output::say(text))
+        }
+        PolicyCommand::Set { file } => {
+            let toml = std::fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?;
+            let _: String = asking.ask(&Call::Policy {}).await?;
+            let passphrase = asking.sign()?;
+            let outcome: Outcome = asking.ask(&Call::SetPolicy { toml, passphrase }).await?;
+            people::tell(asking, &outcome)
+        }
+    }
+}
+
+/// The engine may run in another folder than this command.
+fn absolute(file: PathBuf) -> Result<PathBuf> {
+    std::fs::canonicalize(&file).with_context(|| format!("there is no file {}", file.display()))
+}

@@ -1,0 +1,121 @@
+//! Federations, their members, and stopping.
+
+use anyhow::{Result, bail};
+use hospes_ipc::{Call, Fault, FaultCode};
+use hospes_party::view::{LinkView, MembershipView, PeerView};
+use hospes_protocol::approval::Trust;
+use hospes_protocol::id::FederationId;
+use serde_json::Value;
+
+use super::{Asking, one_of};
+use crate::arguments::{Federation, Peers};
+use crate::{output, secret};
+
+/// `federation …`
+pub async fn federation(asking: &mut Asking, command: Federation) -> Result<()> {
+    match command {
+        Federation::List => {
+            let all: Vec<MembershipView> = asking.ask(&Call::Memberships {}).await?;
+            asking.answer(&all, |all| memberships(all))
+        }
+        Federation::Pause(pause) => {
+            let federation = which(asking, pause.federation).await?;
+            let answer: Value = asking.ask(&Call::Pause { federation, reason: Some(pause.reason) }).await?;
+            asking.answer(&answer, |_| output::say("Paused. Nothing is computed for this federation until you resume."))
+        }
+        Federation::Resume { federation } => {
+            let federation = which(asking, federation).await?;
+            let answer: Value = asking.ask(&Call::Pause { federation, reason: None }).await?;
+            asking.answer(&answer, |_| output::say("This site takes part again."))
+        }
+    }
+}
+
+/// `peers …`
+pub async fn peers(asking: &mut Asking, command: Peers) -> Result<()> {
+    match command {
+        Peers::List { federation } => {
+            let federation = which(asking, federation).await?;
+            let peers: Vec<PeerView> = asking.ask(&Call::Peers { federation }).await?;
+            asking.answer(&peers, |peers| {
+                output::table(
+                    &["Site", "Organisation", "Key", "Vouched for by"],
+                    peers.iter().map(|p| {
+                        vec![p.name.clone(), p.organisation.clone(), trust(p.trust).into(), p.vouched_by.join(", ")]
+                    }),
+                );
+            })
+        }
+        Peers::Verify { site, words, federation } => {
+            let federation = which(asking, federation).await?;
+            let site = peer(asking, federation, &site).await?;
+            let words = match words {
+                Some(words) => words,
+                None => secret::line("The twelve words that the other site's staff read to you: ")?,
+            };
+            let peer: PeerView = asking.ask(&Call::VerifyPeer { federation, site: site.site, words }).await?;
+            asking.answer(&peer, |peer| output::say(&format!("The key of {} is verified here.", peer.name)))
+        }
+        Peers::Vouch { site, federation } => {
+            let federation = which(asking, federation).await?;
+            let site = peer(asking, federation, &site).await?;
+            let peer: PeerView = asking.ask(&Call::Vouch { federation, site: site.site }).await?;
+            asking.answer(&peer, |peer| output::say(&format!("This site vouches for {} now.", peer.name)))
+        }
+    }
+}
+
+/// `stop`
+pub async fn stop(asking: &mut Asking, reason: Option<String>) -> Result<()> {
+    let stops = reason.is_some();
+    let answer: Value = asking.ask(&Call::Stop { reason }).await?;
+    asking.answer(&answer, |_| {
+        output::say(if stops { "Everything is stopped." } else { "The stop has ended." });
+    })
+}
+
+/// The memberships in a table.
+pub fn memberships(all: &[MembershipView]) {
+    if all.is_empty() {
+        return output::say("This site belongs to no federation yet: hospes-site enrol …");
+    }
+    let link = |m: &MembershipView| match (&m.paused, &m.link) {
+        (Some(reason), _) => format!("paused: {reason}"),
+        (None, LinkView::Connected { since }) => format!("connected since {}", output::moment(*since)),
+        (None, LinkView::Disconnected { reason, .. }) => format!("not connected: {reason}"),
+        (None, LinkView::Idle) => "not running".into(),
+    };
+    output::table(
+        &["Federation", "Here", "Members", "Link", "Words of this site"],
+        all.iter().map(|m| {
+            vec![m.name.clone(), m.site_name.clone(), m.members.to_string(), link(m), m.words.clone()]
+        }),
+    );
+}
+
+/// How a key is trusted, in words.
+pub const fn trust(trust: Trust) -> &'static str {
+    match trust {
+        Trust::VerifiedHere => "verified here",
+        Trust::VouchedFor => "vouched for",
+        Trust::AssertedOnly => "asserted by the coordinator only",
+    }
+}
+
+async fn which(asking: &mut Asking, typed: Option<String>) -> Result<FederationId> {
+    let all: Vec<MembershipView> = asking.ask(&Call::Memberships {}).await?;
+    match (typed, all.as_slice()) {
+        (Some(typed), all) => {
+            let found = one_of("federation", &typed, all, |m| vec![m.federation.to_string(), m.name.clone()])?;
+            Ok(found.federation)
+        }
+        (None, [only]) => Ok(only.federation),
+        (None, []) => bail!(Fault::new(FaultCode::State, "this site belongs to no federation yet")),
+        (None, _) => bail!(Fault::new(FaultCode::Input, "this site belongs to several federations; name one")),
+    }
+}
+
+async fn peer(asking: &mut Asking, federation: FederationId, typed: &str) -> Result<PeerView> {
+    let peers: Vec<PeerView> = asking.ask(&Call::Peers { federation }).await?;
+    Ok(one_of("site", typed, &peers, |p| vec![p.name.clone(), p.site.to_string()])?.clone())
+}

@@ -1,0 +1,157 @@
+//! What each command does: one or two questions to the engine, and its answer in words.
+
+mod audit;
+mod data;
+mod doctor;
+mod federation;
+mod people;
+mod run;
+mod setup;
+mod study;
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use hospes_ipc::table::Secret;
+use hospes_ipc::{Call, Fault, FaultCode};
+use hospes_party::view::Status;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::arguments::{Arguments, Command};
+use crate::engine::{Connection, folder};
+use crate::{output, secret};
+
+/// A command with what it needs: the engine, who asks, and how the answer is wanted.
+pub struct Asking {
+    connection: Connection,
+    person: Option<String>,
+    passphrase_file: Option<PathBuf>,
+    passphrase: Option<Secret>,
+    json: bool,
+}
+
+impl Asking {
+    /// Logs the person in and asks.
+    async fn ask<T: DeserializeOwned>(&mut self, call: &Call) -> Result<T> {
+        if self.passphrase.is_none() {
+            let Some(name) = self.person.clone() else {
+                bail!(Fault::new(FaultCode::NoSession, "say who you are with --as NAME (or HOSPES_PERSON)"));
+            };
+            let passphrase = secret::of_person(self.passphrase_file.as_deref(), &format!("Passphrase of {name}: "))?;
+            let log_in = Call::LogIn { name, passphrase: passphrase.clone() };
+            self.connection.call::<serde_json::Value>(&log_in).await?;
+            self.passphrase = Some(passphrase);
+        }
+        self.connection.call(call).await
+    }
+
+    /// The passphrase for a signature: every signature asks again, unless a file answers.
+    fn sign(&self) -> Result<Secret> {
+        match (&self.passphrase_file, &self.passphrase) {
+            (Some(_), Some(passphrase)) => Ok(passphrase.clone()),
+            (file, _) => secret::of_person(file.as_deref(), "Your passphrase, as your signature: "),
+        }
+    }
+
+    /// Gives the answer to a machine, or lets `words` give it to people.
+    fn answer<T: Serialize>(&self, value: &T, words: impl FnOnce(&T)) -> Result<()> {
+        if self.json {
+            return output::json(value);
+        }
+        words(value);
+        Ok(())
+    }
+}
+
+/// Runs the command that was typed.
+pub async fn run(arguments: Arguments) -> Result<()> {
+    let folder = folder(arguments.data)?;
+    match arguments.command {
+        Command::Init { administrator, key_file } => {
+            let file = arguments.passphrase_file.as_deref();
+            return setup::init(&folder, &administrator, key_file, file, arguments.json).await;
+        }
+        Command::Run => return run::run(&folder).await,
+        Command::Doctor { invitation } => {
+            return doctor::doctor(&folder, invitation.as_deref(), arguments.json).await;
+        }
+        _ => {}
+    }
+    let mut asking = Asking {
+        connection: Connection::open(&folder).await?,
+        person: arguments.person,
+        passphrase_file: arguments.passphrase_file,
+        passphrase: None,
+        json: arguments.json,
+    };
+    let result = dispatch(&mut asking, arguments.command).await;
+    let closed = asking.connection.close().await;
+    result.and(closed)
+}
+
+async fn dispatch(asking: &mut Asking, command: Command) -> Result<()> {
+    match command {
+        Command::Status => status(asking).await,
+        Command::Enrol(enrol) => setup::enrol(asking, enrol).await,
+        Command::Federation(command) => federation::federation(asking, command).await,
+        Command::Peers(command) => federation::peers(asking, command).await,
+        Command::User(command) => people::user(asking, command).await,
+        Command::Dataset(command) => data::dataset(asking, command).await,
+        Command::Policy(command) => data::policy(asking, command).await,
+        Command::Requests => study::requests(asking).await,
+        Command::Show { study, dataset } => study::show(asking, &study, dataset).await,
+        Command::Opinion { study, view, text } => study::opinion(asking, &study, view, text).await,
+        Command::Approve(approve) => study::approve(asking, approve).await,
+        Command::Refuse(reasoned) => study::refuse(asking, reasoned).await,
+        Command::Suspend(reasoned) => study::suspend(asking, reasoned).await,
+        Command::Resume { study } => study::resume(asking, &study).await,
+        Command::Revoke(reasoned) => study::revoke(asking, reasoned).await,
+        Command::Release { job } => study::release(asking, &job).await,
+        Command::Jobs => study::jobs(asking).await,
+        Command::Cancel { job, reason } => study::cancel(asking, &job, reason).await,
+        Command::Egress => audit::egress(asking).await,
+        Command::Stop { reason } => federation::stop(asking, reason).await,
+        Command::Audit(command) => audit::audit(asking, command).await,
+        Command::Init { .. } | Command::Run | Command::Doctor { .. } | Command::Completions { .. } => Ok(()),
+    }
+}
+
+async fn status(asking: &mut Asking) -> Result<()> {
+    let status: Status = asking.connection.call(&Call::Status {}).await?;
+    asking.answer(&status, |status| {
+        if status.public_data {
+            output::say("PUBLIC DATA: this site accepts only datasets tagged public.");
+        }
+        if let Some(reason) = &status.stopped {
+            output::say(&format!("Everything is stopped: {reason}"));
+        }
+        output::say(&format!(
+            "{} · policy {} · {} requests wait · {} rounds under way · {} items wait to leave · {} ledger entries",
+            status.software, status.policy, status.waiting, status.working, status.outbox, status.ledger.entries
+        ));
+        federation::memberships(&status.memberships);
+        for witnessed in &status.ledger.witnessed {
+            output::say(&format!("Ledger: {}", witnessed.words));
+        }
+        for alarm in &status.alarms {
+            output::say(&format!("ALARM {} ({}): {}", alarm.id, output::moment(alarm.at), alarm.words));
+        }
+    })
+}
+
+/// The one of these whose id or name begins with what was typed.
+fn one_of<'a, T>(what: &str, typed: &str, items: &'a [T], name: impl Fn(&T) -> Vec<String>) -> Result<&'a T> {
+    let fits: Vec<&T> = items.iter().filter(|item| name(item).iter().any(|n| n.starts_with(typed))).collect();
+    let exact = items.iter().find(|item| name(item).iter().any(|n| n == typed));
+    match (exact, fits.as_slice()) {
+        (Some(item), _) | (None, [item]) => Ok(item),
+        (None, []) => {
+            bail!(Fault::new(FaultCode::NotFound, format!("there is no {what} '{typed}'")))
+        }
+        (None, several) => bail!(Fault::new(
+            FaultCode::Input,
+            format!("'{typed}' fits {} of them; type more of the {what}", several.len())
+        )),
+    }
+}

@@ -1,0 +1,24 @@
+//! The engine as a service: it serves its socket until it is told to end.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::engine;
+
+/// Runs until SIGTERM or SIGINT.
+pub async fn run(folder: &Path) -> Result<()> {
+    let handle = engine::open(folder).await?;
+    let mut term = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tracing::info!(folder = %folder.display(), "the party runs");
+    tokio::select! {
+        served = hospes_ipc::socket::serve(folder, handle.clone()) => served.context("serve the local socket")?,
+        _ = term.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("the party ends");
+    handle.shut_down().await.map_err(hospes_ipc::Fault::from)?;
+    Ok(())
+}

@@ -1,0 +1,81 @@
+//! Laying down a site, and joining a federation.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use hospes_ipc::{Call, Fault, FaultCode, Router};
+use hospes_party::view::{Enrolment, InvitationView, MembershipView};
+
+use super::Asking;
+use crate::arguments::Enrol;
+use crate::engine::Settings;
+use crate::{output, secret};
+
+/// Lays down a site and its first administrator.
+pub async fn init(
+    folder: &Path,
+    administrator: &str,
+    key_file: bool,
+    passphrase_file: Option<&Path>,
+    json: bool,
+) -> Result<()> {
+    std::fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+    let settings = if key_file {
+        Settings::File
+    } else {
+        let place = std::fs::canonicalize(folder)?;
+        Settings::Keychain { service: format!("hospes {}", place.display()) }
+    };
+    let mut config = settings.config(folder)?;
+    config.connect = false;
+    hospes_party::initialise(&config).await.map_err(Fault::from)?;
+    settings.write(folder)?;
+    let handle = hospes_party::open(config).await.map_err(Fault::from)?;
+    let mut router = Router::new(handle.clone());
+    let prompt = format!("New passphrase of {administrator}: ");
+    let passphrase = secret::of_person(passphrase_file, &prompt)?;
+    let call = Call::SetUp { name: administrator.to_owned(), passphrase };
+    router.call(serde_json::to_value(&call)?).await?;
+    handle.shut_down().await.map_err(Fault::from)?;
+    if json {
+        return output::json(&serde_json::json!({ "administrator": administrator }));
+    }
+    output::say(&format!("This site lies in {}. {administrator} is its administrator.", folder.display()));
+    output::say("Add the other people next: hospes-site user add NAME --role …");
+    Ok(())
+}
+
+/// Joins a federation; the words come by a second channel and are typed.
+pub async fn enrol(asking: &mut Asking, enrol: Enrol) -> Result<()> {
+    let read = Call::ReadInvitation { invitation: enrol.invitation.clone() };
+    let invitation: InvitationView = asking.connection.call(&read).await?;
+    let words = match enrol.words {
+        Some(words) => words,
+        None => {
+            output::say(&format!(
+                "The invitation leads to {} and names this site '{}'.",
+                invitation.url, invitation.site
+            ));
+            output::say("Ask the operator by telephone or from the contract for the coordinator's twelve words.");
+            secret::line("The twelve words: ")?
+        }
+    };
+    if words.is_empty() {
+        bail!(Fault::new(FaultCode::Fingerprint, "without the words nobody can tell who sent the invitation"));
+    }
+    let call = Call::Enrol {
+        enrolment: Enrolment {
+            invitation: enrol.invitation,
+            words,
+            organisation: enrol.organisation,
+            proxy: enrol.proxy,
+            extra_ca: enrol.extra_ca,
+        },
+    };
+    let membership: MembershipView = asking.ask(&call).await?;
+    asking.answer(&membership, |membership| {
+        output::say(&format!("{} is a member of {} now.", membership.site_name, membership.name));
+        output::say(&format!("Read these words to the other members, so that they can verify you: {}", membership.words));
+    })
+}
+

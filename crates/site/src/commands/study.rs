@@ -1,0 +1,195 @@
+//! Requests, signatures, decisions and runs.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, bail};
+use hospes_ipc::{Call, Fault, FaultCode};
+use hospes_party::view::{Approving, DatasetView, JobView, RequestState, RequestView, Review, Signed, Verdict};
+use hospes_protocol::approval::{OpinionView, Range, ReleaseRule};
+use hospes_protocol::id::{DatasetId, StudyId};
+use serde_json::Value;
+
+use super::{Asking, one_of};
+use crate::arguments::{Approve, Reasoned, View};
+use crate::{output, secret};
+
+/// `requests`
+pub async fn requests(asking: &mut Asking) -> Result<()> {
+    let all: Vec<RequestView> = asking.ask(&Call::Requests {}).await?;
+    asking.answer(&all, |all| {
+        if all.is_empty() {
+            return output::say("No study has been offered to this site.");
+        }
+        output::table(
+            &["Study", "Title", "Who asks", "Received", "State", "Expires"],
+            all.iter().map(|r| {
+                vec![
+                    r.study.to_string(),
+                    r.title.clone(),
+                    r.requester.clone(),
+                    output::moment(r.received),
+                    r.state.word().into(),
+                    r.expires.map(output::moment).unwrap_or_default(),
+                ]
+            }),
+        );
+    })
+}
+
+/// `show`
+pub async fn show(asking: &mut Asking, typed: &str, dataset: Option<String>) -> Result<()> {
+    let study = study(asking, typed).await?;
+    let dataset = self::dataset(asking, dataset).await?;
+    let review: Review = asking.ask(&Call::Review { study, dataset }).await?;
+    asking.answer(&review, |review| output::say(&hospes_party::render_review(review)))
+}
+
+/// `opinion`
+pub async fn opinion(asking: &mut Asking, typed: &str, view: View, text: String) -> Result<()> {
+    let study = study(asking, typed).await?;
+    let view = match view {
+        View::Agree => OpinionView::Agree,
+        View::Conditions => OpinionView::Conditions,
+        View::Object => OpinionView::Object,
+    };
+    let answer: Value = asking.ask(&Call::GiveOpinion { study, view, text }).await?;
+    asking.answer(&answer, |_| output::say("Your opinion is recorded and shown to the second signer."))
+}
+
+/// `approve`: the first signature, or the second where the first is there.
+pub async fn approve(asking: &mut Asking, approve: Approve) -> Result<()> {
+    let study = study(asking, &approve.study).await?;
+    let dataset = dataset(asking, approve.dataset.clone()).await?;
+    let review: Review = asking.ask(&Call::Review { study, dataset }).await?;
+    let signed: Signed = if let (RequestState::PartlyApproved, Some(digest)) = (review.state, review.approval_digest) {
+        if approve.digest.as_deref().is_some_and(|typed| !digest.to_string().starts_with(typed)) {
+            bail!(Fault::new(FaultCode::Refused, "the first person signed another document than the one you read"));
+        }
+        confirm(asking, &approve, &format!("Sign approval {} of '{}'?", digest.short(), review.title))?;
+        let passphrase = asking.sign()?;
+        asking.ask(&Call::Countersign { study, digest, passphrase }).await?
+    } else {
+        let release = if approve.release_automatically { ReleaseRule::Automatic } else { ReleaseRule::Reviewed };
+        let ranges = approve.ranges.iter().map(|text| range(text)).collect::<Result<BTreeMap<_, _>>>()?;
+        let max_runs = approve.runs;
+        let approving = Approving { dataset, max_runs, ranges, release, ..Approving::exactly(study) };
+        confirm(asking, &approve, &format!("Sign '{}' for {max_runs} run(s)?", review.title))?;
+        let passphrase = asking.sign()?;
+        asking.ask(&Call::Approve { approving, passphrase }).await?
+    };
+    asking.answer(&signed, |signed| {
+        output::say(&format!(
+            "Signed: approval {} ({}), until {}.",
+            signed.digest.short(),
+            signed.state.word(),
+            output::moment(signed.expires)
+        ));
+    })
+}
+
+fn confirm(asking: &Asking, approve: &Approve, question: &str) -> Result<()> {
+    if approve.yes || asking.json {
+        return Ok(());
+    }
+    if secret::line(&format!("{question} Type 'yes': "))? == "yes" {
+        return Ok(());
+    }
+    bail!(Fault::new(FaultCode::Refused, "nothing was signed"))
+}
+
+fn range(text: &str) -> Result<(String, Range)> {
+    let wrong = || Fault::new(FaultCode::Input, format!("'{text}' is no range; write PLACE=MIN..MAX"));
+    let (place, bounds) = text.split_once('=').ok_or_else(wrong)?;
+    let (min, max) = bounds.split_once("..").ok_or_else(wrong)?;
+    let number = |text: &str| text.parse::<f64>().ok().filter(|n| n.is_finite()).ok_or_else(wrong);
+    let range = Range { min: number(min)?, max: number(max)? };
+    if range.min > range.max {
+        bail!(wrong());
+    }
+    Ok((place.to_owned(), range))
+}
+
+/// `refuse`
+pub async fn refuse(asking: &mut Asking, reasoned: Reasoned) -> Result<()> {
+    decide(asking, &reasoned.study, Verdict::Refuse { reason: reasoned.reason.clone() }).await
+}
+
+/// `suspend`
+pub async fn suspend(asking: &mut Asking, reasoned: Reasoned) -> Result<()> {
+    decide(asking, &reasoned.study, Verdict::Suspend { reason: reasoned.reason.clone() }).await
+}
+
+/// `resume`
+pub async fn resume(asking: &mut Asking, typed: &str) -> Result<()> {
+    decide(asking, typed, Verdict::Resume).await
+}
+
+/// `revoke`
+pub async fn revoke(asking: &mut Asking, reasoned: Reasoned) -> Result<()> {
+    decide(asking, &reasoned.study, Verdict::Revoke { reason: reasoned.reason.clone() }).await
+}
+
+async fn decide(asking: &mut Asking, typed: &str, verdict: Verdict) -> Result<()> {
+    let study = study(asking, typed).await?;
+    let revokes = matches!(verdict, Verdict::Revoke { .. });
+    let request: RequestView = asking.ask(&Call::Decide { study, verdict }).await?;
+    asking.answer(&request, |request| {
+        output::say(&format!("'{}' is now: {}.", request.title, request.state.word()));
+        if revokes {
+            output::say("What waited to leave was withdrawn. Updates already sent cannot be recalled.");
+        }
+    })
+}
+
+/// `release`
+pub async fn release(asking: &mut Asking, typed: &str) -> Result<()> {
+    let job = job(asking, typed).await?;
+    let answer: Value = asking.ask(&Call::Release { job: job.job }).await?;
+    asking.answer(&answer, |_| output::say(&format!("The results of '{}' are released by this site.", job.title)))
+}
+
+/// `jobs`
+pub async fn jobs(asking: &mut Asking) -> Result<()> {
+    let all: Vec<JobView> = asking.ask(&Call::Jobs {}).await?;
+    asking.answer(&all, |all| {
+        output::table(
+            &["Run", "Study", "State", "Rounds", "Since", "Results", "Reason"],
+            all.iter().map(|j| {
+                let results = match (j.released, j.held) {
+                    (Some(at), _) => format!("released {}", output::moment(at)),
+                    (None, true) => "held until somebody releases them".into(),
+                    (None, false) => String::new(),
+                };
+                let reason = j.reason.clone().unwrap_or_default();
+                let rounds = j.rounds.len().to_string();
+                vec![j.job.to_string(), j.title.clone(), j.state.clone(), rounds, output::moment(j.since), results, reason]
+            }),
+        );
+    })
+}
+
+/// `cancel`
+pub async fn cancel(asking: &mut Asking, typed: &str, reason: String) -> Result<()> {
+    let job = job(asking, typed).await?;
+    let answer: Value = asking.ask(&Call::CancelJob { job: job.job, reason }).await?;
+    asking.answer(&answer, |_| output::say("The run is stopped at this site."))
+}
+
+async fn study(asking: &mut Asking, typed: &str) -> Result<StudyId> {
+    if let Ok(study) = typed.parse() {
+        return Ok(study);
+    }
+    let all: Vec<RequestView> = asking.ask(&Call::Requests {}).await?;
+    Ok(one_of("study", typed, &all, |r| vec![r.study.to_string()])?.study)
+}
+
+async fn dataset(asking: &mut Asking, typed: Option<String>) -> Result<Option<DatasetId>> {
+    let Some(typed) = typed else { return Ok(None) };
+    let all: Vec<DatasetView> = asking.ask(&Call::Datasets {}).await?;
+    Ok(Some(one_of("dataset", &typed, &all, |d| vec![d.name.clone(), d.id.to_string()])?.id))
+}
+
+async fn job(asking: &mut Asking, typed: &str) -> Result<JobView> {
+    let all: Vec<JobView> = asking.ask(&Call::Jobs {}).await.context("list the runs")?;
+    Ok(one_of("run", typed, &all, |j| vec![j.job.to_string()])?.clone())
+}
