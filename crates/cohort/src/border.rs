@@ -18,8 +18,7 @@ const SMALL_CLASS: &str = "withheld by the rule for small classes";
 const OF_LABELS: [&str; 5] =
     [figure::CORRECT, figure::LOSS_SUM, figure::BRIER_SUM, figure::CONFUSION, figure::CALIBRATION_POSITIVES];
 const SCORES: [&str; 2] = [figure::SCORES_POSITIVE, figure::SCORES_NEGATIVE];
-const CALIBRATION: [&str; 3] =
-    [figure::CALIBRATION_ROWS, figure::CALIBRATION_SCORES, figure::CALIBRATION_POSITIVES];
+const CALIBRATION: [&str; 3] = [figure::CALIBRATION_ROWS, figure::CALIBRATION_SCORES, figure::CALIBRATION_POSITIVES];
 const ALL_METRICS: [&str; 10] = [
     figure::N,
     figure::CORRECT,
@@ -106,7 +105,8 @@ mod tests {
     use super::*;
 
     fn some(positives: usize, negatives: usize) -> Metrics {
-        let logits: Vec<f32> = std::iter::repeat_n(2.0, positives).chain(std::iter::repeat_n(-2.0, negatives)).collect();
+        let logits: Vec<f32> =
+            std::iter::repeat_n(2.0, positives).chain(std::iter::repeat_n(-2.0, negatives)).collect();
         let labels: Vec<f32> = std::iter::repeat_n(1.0, positives).chain(std::iter::repeat_n(0.0, negatives)).collect();
         Metrics::new(&logits, &labels, 0.5, 10)
     }

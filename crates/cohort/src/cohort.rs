@@ -420,10 +420,7 @@ fn by_origin(logits: &[f32], test: &Matrix, threshold: f64) -> Vec<Metrics> {
 }
 
 #[allow(clippy::cast_precision_loss)]
-fn statistics_sums(
-    features: &[FeatureStatistics],
-    rows: u64,
-) -> std::collections::BTreeMap<&'static str, Vec<f64>> {
+fn statistics_sums(features: &[FeatureStatistics], rows: u64) -> std::collections::BTreeMap<&'static str, Vec<f64>> {
     use plan::figure;
     std::collections::BTreeMap::from([
         (figure::N, vec![rows as f64]),

@@ -292,11 +292,7 @@ fn write_file(
         return Err(CohortError::SourceChanged { file });
     }
     let mut sinks = sinks(order.schema);
-    let output = HashingWriter {
-        inner: io::BufWriter::new(partial.file()?),
-        hash: Sha256::new(),
-        bytes: 0,
-    };
+    let output = HashingWriter { inner: io::BufWriter::new(partial.file()?), hash: Sha256::new(), bytes: 0 };
     let group = (GROUP_CELLS / sinks.len()).clamp(64, 1 << 16);
     let mut writer = arrow_writer(output, &sinks, key, group)?;
     let mut seen: std::collections::HashSet<SubjectHash> = std::collections::HashSet::new();

@@ -232,11 +232,7 @@ impl Event {
 ///
 /// # Disclosure
 /// Writes events; rows and keys are only in this process's memory, which dumps no core.
-pub fn run(
-    input: &mut impl Read,
-    output: &mut impl Write,
-    clock: &dyn Fn() -> Timestamp,
-) -> Result<bool, CohortError> {
+pub fn run(input: &mut impl Read, output: &mut impl Write, clock: &dyn Fn() -> Timestamp) -> Result<bool, CohortError> {
     forbid_core_dumps();
     let last = match Order::read(input) {
         Ok(order) => {

@@ -82,10 +82,11 @@ impl Frame {
         opt_outs: &OptOuts,
         unknown: &mut Unknown,
     ) -> Result<(), CohortError> {
-        let positive = plan.data.label.comparison().map_err(|reason| CohortError::Plan {
-            place: "data.label.positive".into(),
-            reason,
-        })?;
+        let positive = plan
+            .data
+            .label
+            .comparison()
+            .map_err(|reason| CohortError::Plan { place: "data.label.positive".into(), reason })?;
         let hashes: Vec<SubjectHash> = (0..batch.num_rows())
             .map(|row| text(batch, &schema.subject, row).map(|hash| subject_hash(hash.as_deref())))
             .collect::<Result<_, _>>()?;
@@ -270,8 +271,7 @@ fn numbers(batch: &RecordBatch, name: &str, schema: &Schema, rows: &[usize]) -> 
         return Ok(rows.iter().map(|r| if array.is_null(*r) { f64::NAN } else { array.value(*r) }).collect());
     }
     let kind = schema.column(name).map_or(ColumnKind::Text, |c| c.kind);
-    let mismatch =
-        || CohortError::TypeMismatch { column: name.to_owned(), found: kind.word(), expected: "a number" };
+    let mismatch = || CohortError::TypeMismatch { column: name.to_owned(), found: kind.word(), expected: "a number" };
     let array = column.as_any().downcast_ref::<StringArray>().ok_or_else(mismatch)?;
     let read = |row: &usize| match array.is_null(*row) {
         true => Ok(f64::NAN),

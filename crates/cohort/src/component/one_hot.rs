@@ -12,7 +12,8 @@ pub(crate) fn apply(frame: &Frame, params: &OneHot, task: &str) -> Result<Frame,
             place: format!("tasks.{task}.params.columns"),
             reason: format!("'{column}' {reason}"),
         };
-        let at = expanded.features.iter().position(|f| f.name == *column).ok_or_else(|| wrong("does not arrive here"))?;
+        let at =
+            expanded.features.iter().position(|f| f.name == *column).ok_or_else(|| wrong("does not arrive here"))?;
         let feature = expanded.features.remove(at);
         let codes = feature.codes.ok_or_else(|| wrong("has no codes"))?;
         let dropped = usize::from(params.drop == DropLevel::First);

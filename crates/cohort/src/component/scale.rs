@@ -17,10 +17,8 @@ pub(crate) fn fit(frame: &Frame, params: &FeatureScale, task: &str) -> Result<Sc
     for feature in &frame.features {
         let (shift, scale) = match (&feature.codes, params.method) {
             (Some(_), _) => (0.0, 1.0),
-            (None, ScaleMethod::Standard) => standard(&feature.values).ok_or_else(|| CohortError::AllMissing {
-                task: task.to_owned(),
-                column: feature.name.clone(),
-            })?,
+            (None, ScaleMethod::Standard) => standard(&feature.values)
+                .ok_or_else(|| CohortError::AllMissing { task: task.to_owned(), column: feature.name.clone() })?,
             (None, ScaleMethod::Bounds) => {
                 let (min, max) = feature.bounds.ok_or_else(|| CohortError::Plan {
                     place: format!("tasks.{task}.params.method"),

@@ -11,9 +11,9 @@ use crate::error::CohortError;
 /// The training rows and the test rows.
 pub(crate) fn apply(frame: &Frame, params: &DataSplit, seed: u64, task: &str) -> Result<(Frame, Frame), CohortError> {
     let folds = match (&params.by_column, params.test_fraction) {
-        (Some(column), None) => frame.folds.get(column).cloned().ok_or_else(|| CohortError::UnknownColumn {
-            column: column.clone(),
-        })?,
+        (Some(column), None) => {
+            frame.folds.get(column).cloned().ok_or_else(|| CohortError::UnknownColumn { column: column.clone() })?
+        }
         (None, Some(fraction)) => by_fraction(frame, fraction, seed),
         _ => {
             let reason = "needs exactly one of by_column and test_fraction".to_owned();

@@ -162,11 +162,16 @@ fn first_rule(column: &ColumnSurvey, counts: &PatternCounts, profile: ScanProfil
         let instead = (*what == "date of birth").then_some("age in years");
         return Some((Rule::Name, format!("the name suggests: {what}"), instead));
     }
-    if has("birth") || (has("patient") || has("subject") || has("record")) && (has("id") || has("no") || has("number")) {
+    if has("birth") || (has("patient") || has("subject") || has("record")) && (has("id") || has("no") || has("number"))
+    {
         return Some((Rule::Name, "the name suggests: date of birth or record number".into(), None));
     }
     if PLACE_PARTS.iter().any(|(part, always)| (*always || strict) && has(part)) {
-        return Some((Rule::Geography, "the name suggests a place below the state".into(), Some("first three digits, or the state")));
+        return Some((
+            Rule::Geography,
+            "the name suggests a place below the state".into(),
+            Some("first three digits, or the state"),
+        ));
     }
     if let Some(pattern) = frequent_pattern(counts, column) {
         return Some((Rule::Pattern, format!("values look like: {}", pattern.words()), None));

@@ -14,16 +14,8 @@ pub(crate) enum Pattern {
 }
 
 impl Pattern {
-    pub(crate) const ALL: [Self; 8] = [
-        Self::Email,
-        Self::Url,
-        Self::Ssn,
-        Self::Ip,
-        Self::Uuid,
-        Self::Phone,
-        Self::Iban,
-        Self::NhsNumber,
-    ];
+    pub(crate) const ALL: [Self; 8] =
+        [Self::Email, Self::Url, Self::Ssn, Self::Ip, Self::Uuid, Self::Phone, Self::Iban, Self::NhsNumber];
 
     pub(crate) const fn words(self) -> &'static str {
         match self {
@@ -75,9 +67,7 @@ fn is_email(cell: &str) -> bool {
 
 /// Lengths of the groups of digits, if there is nothing else between the separators.
 fn groups(cell: &str, separator: char) -> Option<Vec<usize>> {
-    cell.split(separator)
-        .map(|g| (!g.is_empty() && g.bytes().all(|b| b.is_ascii_digit())).then_some(g.len()))
-        .collect()
+    cell.split(separator).map(|g| (!g.is_empty() && g.bytes().all(|b| b.is_ascii_digit())).then_some(g.len())).collect()
 }
 
 fn is_ip(cell: &str) -> bool {
@@ -145,7 +135,8 @@ mod tests {
         assert_eq!(one("(555) 010-1234"), [Pattern::Phone]);
         assert_eq!(one("GB82 WEST 1234 5698 7654 32"), [Pattern::Iban]);
         assert_eq!(one("943 476 5919"), [Pattern::NhsNumber]);
-        for innocent in ["943 476 5918", "2024-05-31", "GB83 WEST 1234 5698 7654 32", "120/80 mmHg", "12345.678", "a@b"] {
+        for innocent in ["943 476 5918", "2024-05-31", "GB83 WEST 1234 5698 7654 32", "120/80 mmHg", "12345.678", "a@b"]
+        {
             assert_eq!(one(innocent), [], "{innocent}");
         }
     }

@@ -53,7 +53,9 @@ pub(crate) fn date(text: &str) -> Option<DateGrain> {
     if !rest.is_empty() && !rest[1..].bytes().all(|b| b.is_ascii_digit() || b":.+-Z".contains(&b)) {
         return None;
     }
-    let parts = |separator| day.split(separator).map(|p| p.parse::<u32>().ok().map(|n| (n, p.len()))).collect::<Option<Vec<_>>>();
+    let parts = |separator| {
+        day.split(separator).map(|p| p.parse::<u32>().ok().map(|n| (n, p.len()))).collect::<Option<Vec<_>>>()
+    };
     let fits = |year: (u32, usize), month: (u32, usize), day: u32| {
         year.1 == 4 && (1_800..=2_200).contains(&year.0) && (1..=12).contains(&month.0) && (1..=31).contains(&day)
     };

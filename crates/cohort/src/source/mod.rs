@@ -253,9 +253,21 @@ pub(crate) fn read_header<R: Read>(reader: &mut RecordReader<R>, file: &str) -> 
 
 fn guess_subject(columns: &[ColumnSurvey]) -> Option<String> {
     const NAMES: [&str; 10] = [
-        "subject_id", "subjectid", "subject", "patient_id", "patientid", "patient", "pseudonym", "person_id", "pid", "id",
+        "subject_id",
+        "subjectid",
+        "subject",
+        "patient_id",
+        "patientid",
+        "patient",
+        "pseudonym",
+        "person_id",
+        "pid",
+        "id",
     ];
     NAMES.iter().find_map(|wanted| {
-        columns.iter().find(|c| c.name.to_ascii_lowercase() == *wanted && c.missing_total() == 0).map(|c| c.name.clone())
+        columns
+            .iter()
+            .find(|c| c.name.to_ascii_lowercase() == *wanted && c.missing_total() == 0)
+            .map(|c| c.name.clone())
     })
 }

@@ -72,7 +72,14 @@ mod tests {
         let mut batches = Batches::new(1, b"site", "train", 1, 10, 4);
         let mut epoch = || -> Vec<usize> {
             let sizes = [4, 4, 2];
-            sizes.iter().flat_map(|n| { let b = batches.next_batch().to_vec(); assert_eq!(b.len(), *n); b }).collect()
+            sizes
+                .iter()
+                .flat_map(|n| {
+                    let b = batches.next_batch().to_vec();
+                    assert_eq!(b.len(), *n);
+                    b
+                })
+                .collect()
         };
         let (first, second) = (epoch(), epoch());
         assert_ne!(first, second);
@@ -84,7 +91,8 @@ mod tests {
 
     #[test]
     fn the_stream_depends_on_seed_site_task_and_round() {
-        let first = |seed, site: &[u8], task, round| Batches::new(seed, site, task, round, 50, 50).next_batch().to_vec();
+        let first =
+            |seed, site: &[u8], task, round| Batches::new(seed, site, task, round, 50, 50).next_batch().to_vec();
         let base = first(1, b"a", "t", 1);
         assert_eq!(base, first(1, b"a", "t", 1));
         for other in [first(2, b"a", "t", 1), first(1, b"b", "t", 1), first(1, b"a", "u", 1), first(1, b"a", "t", 2)] {

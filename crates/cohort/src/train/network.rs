@@ -15,8 +15,7 @@ const FORWARD_ROWS: usize = 4_096;
 /// The layers of a plan with their parameters on the CPU.
 pub(crate) struct Network {
     layers: Vec<Layer>,
-    shapes: Vec<TensorShape>,
-    /// In the order of `shapes`; a bias is `[1, out]`.
+    /// In the order of the plan's tensors; a bias is `[1, out]`.
     parameters: Vec<Tensor<2>>,
     inputs: usize,
     device: Device,
@@ -100,7 +99,7 @@ impl Network {
             rest = others;
             list.push(Tensor::from_data(TensorData::new(mine.to_vec(), [rows, columns]), &device));
         }
-        Ok(Self { layers: layers.to_vec(), shapes, parameters: list, inputs, device })
+        Ok(Self { layers: layers.to_vec(), parameters: list, inputs, device })
     }
 
     /// All parameters one after the other, in the order of the plan's tensors.
@@ -140,11 +139,6 @@ impl Network {
         }
         all
     }
-
-    /// Names and shapes of the parameters.
-    pub(crate) fn shapes(&self) -> &[TensorShape] {
-        &self.shapes
-    }
 }
 
 fn forward(layers: &[Layer], parameters: &[Tensor<2>], mut x: Tensor<2>) -> Tensor<2> {
@@ -181,5 +175,5 @@ fn sides(shape: &TensorShape) -> [usize; 2] {
 fn values(tensor: &Tensor<2>) -> Vec<f32> {
     // Unwrap safety: the tensor lies on the CPU and was made from f32.
     #[allow(clippy::unwrap_used)]
-    tensor.to_data().to_vec::<f32>().unwrap()
+    tensor.to_data().try_to_vec::<f32>().unwrap()
 }

@@ -66,7 +66,11 @@ pub(crate) fn read_model(round: &Round<'_>, layers: &[Layer], inputs: usize) -> 
         let (entries, _) = tensor.data().as_chunks::<4>();
         parameters.extend(entries.iter().map(|b| f32::from_le_bytes(*b)));
     }
-    if parameters.iter().all(|p: &f32| p.is_finite()) { Ok(parameters) } else { Err(wrong("a parameter is NaN or infinite")) }
+    if parameters.iter().all(|p: &f32| p.is_finite()) {
+        Ok(parameters)
+    } else {
+        Err(wrong("a parameter is NaN or infinite"))
+    }
 }
 
 /// Nearest of 2^32 levels, evenly over ±clip.

@@ -1,0 +1,399 @@
+//! What a permit opens and what leaves.
+
+use std::time::Instant;
+
+use hospes_cohort::opt_out::OptOuts;
+use hospes_cohort::train::{Progress, Pulse};
+use hospes_cohort::{Cohort, CohortError, Report, ReportView, Round, Update};
+use hospes_protocol::id::Timestamp;
+use hospes_protocol::plan::{self, Plan, figure};
+use hospes_protocol::policy::Policy;
+
+use crate::rig::{NOW, PLAN, Rig, plan, safetensors_file, table};
+
+fn clock() -> Timestamp {
+    NOW
+}
+
+fn open(rig: &Rig, task: &str, round: u32, model: Option<&[u8]>) -> Result<Cohort, CohortError> {
+    open_with(rig, task, round, model, &OptOuts::new(), NOW)
+}
+
+fn open_with(
+    rig: &Rig,
+    task: &str,
+    round: u32,
+    model: Option<&[u8]>,
+    opt_outs: &OptOuts,
+    now: Timestamp,
+) -> Result<Cohort, CohortError> {
+    let circumstances = rig.circumstances(rig.header(task, round, model), rig.snapshot.document.subjects);
+    let permit = rig.approval().permit(&circumstances).unwrap();
+    Cohort::open(permit, &rig.snapshot, &rig.key, opt_outs, &rig.plan, now)
+}
+
+fn train_with(rig: &Rig, round: u32, opt_outs: &OptOuts) -> Result<Update, CohortError> {
+    let model = rig.model();
+    let cohort = open_with(rig, "train", round, Some(&model), opt_outs, NOW)?;
+    let header = rig.header("train", round, Some(&model));
+    let mut progress = |_: Progress| true;
+    let mut pulse = Pulse { now: &clock, progress: &mut progress };
+    cohort.train(Round { site: rig.site(), header: &header, model: Some(&model) }, &mut pulse)
+}
+
+fn train(rig: &Rig) -> Result<Update, CohortError> {
+    train_with(rig, 1, &OptOuts::new())
+}
+
+fn report(rig: &Rig, task: &str) -> Result<Report, CohortError> {
+    let model = (task == "eval").then(|| rig.model());
+    let cohort = open(rig, task, 1, model.as_deref())?;
+    let header = rig.header(task, 1, model.as_deref());
+    let mut progress = |_: Progress| true;
+    let mut pulse = Pulse { now: &clock, progress: &mut progress };
+    let round = Round { site: rig.site(), header: &header, model: model.as_deref() };
+    cohort.report(round, &rig.policy.disclosure, &mut pulse)
+}
+
+fn changed(from: &str, to: &str) -> Plan {
+    assert!(PLAN.contains(from));
+    plan::read(&PLAN.replace(from, to)).unwrap_or_else(|e| panic!("{e}"))
+}
+
+fn failure(table: &str, plan: Plan, task: &str) -> String {
+    let rig = Rig::with(table, plan, Policy::public_data());
+    let error = if task == "train" { train(&rig).err() } else { report(&rig, task).err() };
+    error.expect("should fail").to_string()
+}
+
+#[test]
+fn i2_a_cohort_opens_with_a_permit_for_its_snapshot_columns_and_time_only() {
+    let rig = Rig::new(&table(60));
+    let other = Rig::new(&table(61));
+    let circumstances = rig.circumstances(rig.header("count", 1, None), 60);
+    let permit = || rig.approval().permit(&circumstances).unwrap();
+    let none = OptOuts::new();
+    let with = |snapshot, plan, now| Cohort::open(permit(), snapshot, &rig.key, &none, plan, now).map(drop);
+    assert!(with(&rig.snapshot, &rig.plan, NOW).is_ok());
+    assert!(matches!(with(&other.snapshot, &rig.plan, NOW), Err(CohortError::WrongSnapshot)));
+    let late = NOW.plus_millis(300_000);
+    assert!(matches!(with(&rig.snapshot, &rig.plan, late), Err(CohortError::TooLate)));
+    let greedy = changed("columns: [x, kind, z]", "columns: [x, kind, z, extra]");
+    let greedy = hospes_protocol::canon::Canonical::new(greedy).unwrap();
+    let refused = with(&rig.snapshot, &greedy, NOW);
+    assert!(matches!(refused, Err(CohortError::ColumnNotPermitted { ref column }) if column == "extra"));
+}
+
+#[test]
+fn a_permit_is_good_for_one_round_only() {
+    let rig = Rig::new(&table(60));
+    let model = rig.model();
+    let mut progress = |_: Progress| true;
+    let mut pulse = Pulse { now: &clock, progress: &mut progress };
+    for (task, round) in [("train", 2), ("eval", 1)] {
+        let cohort = open(&rig, "train", 1, Some(&model)).unwrap();
+        let header = rig.header(task, round, Some(&model));
+        let round = Round { site: rig.site(), header: &header, model: Some(&model) };
+        let error = cohort.train(round, &mut pulse).err().unwrap();
+        assert_eq!(error.to_string(), "round: the permit is for another round");
+    }
+}
+
+#[test]
+fn an_update_has_the_agreed_layout_and_lowers_the_loss() {
+    let rig = Rig::new(&table(120));
+    let update = train(&rig).unwrap();
+    // 4·4 + 4 + 4·1 + 1 parameters: x, z, kind_2, kind_3.
+    assert_eq!(update.payload.len(), 8 + 4 * 25);
+    assert_eq!(update.payload[..8], 80u64.to_le_bytes());
+    let view = &update.view;
+    assert_eq!((view.rows, view.subjects, view.one_class, view.clipped), (80, 80, false, 0));
+    assert!(view.loss_after < view.loss_before * 0.8, "{view:?}");
+    assert_eq!(view.validation.as_ref().map(|m| m.rows), Some(40));
+}
+
+#[test]
+fn training_gives_the_same_bytes_for_any_number_of_threads_and_others_for_another_seed_or_round() {
+    let rig = Rig::new(&table(120));
+    let in_pool = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| train(&rig).unwrap().payload)
+    };
+    let one = in_pool(1);
+    assert_eq!(one, in_pool(2));
+    assert_eq!(one, in_pool(7));
+    assert_ne!(one, train_with(&rig, 2, &OptOuts::new()).unwrap().payload);
+    let reseeded = Rig::with(&table(120), changed("seed: 7", "seed: 8"), Policy::public_data());
+    assert_ne!(one, train(&reseeded).unwrap().payload);
+}
+
+#[test]
+fn people_who_opted_out_are_in_no_batch() {
+    let text = table(120);
+    let rig = Rig::new(&text);
+    let mut list = OptOuts::new();
+    let file = crate::rig::write(rig.folder.path(), "optout.txt", "P-0\nP-1\nP-3\n");
+    list.import(&file, &rig.subjects).unwrap();
+    // The same update as if their rows had never been there.
+    let without: String = text
+        .lines()
+        .filter(|l| !["P-0,", "P-1,", "P-3,"].iter().any(|p| l.starts_with(p)))
+        .flat_map(|l| [l, "\n"])
+        .collect();
+    let expected = train(&Rig::new(&without)).unwrap();
+    let update = train_with(&rig, 1, &list).unwrap();
+    assert_eq!(update.view.rows, 77);
+    assert!(update.payload == expected.payload);
+}
+
+#[test]
+fn figures_are_exactly_those_announced_and_agree_with_the_view() {
+    let rig = Rig::new(&table(120));
+    for task in ["eval", "alone", "count"] {
+        let report = report(&rig, task).unwrap();
+        plan::check_figures(&plan::figures(&rig.plan, task), &report.figures).unwrap();
+        assert!(report.figures.withheld.is_empty(), "{task}: {:?}", report.figures.withheld);
+        match report.view {
+            ReportView::Metrics(m) => {
+                assert_eq!(m.rows, 40);
+                assert_eq!(report.figures.sums[figure::N], [40.0]);
+                let confusion: f64 = report.figures.sums[figure::CONFUSION].iter().sum();
+                assert_eq!(confusion, 40.0);
+                if task == "alone" {
+                    assert!(m.accuracy() > 0.8 && m.auc.unwrap() > 0.9, "{} {:?}", m.accuracy(), m.auc);
+                }
+            }
+            ReportView::Statistics { rows, features } => {
+                let names: Vec<_> = features.iter().map(|f| f.name.as_str()).collect();
+                assert_eq!((rows, names.as_slice()), (120, ["x", "z", "kind_2", "kind_3"].as_slice()));
+                assert_eq!(features[2].sum, 40.0);
+            }
+        }
+    }
+}
+
+#[test]
+fn strict_rules_withhold_small_groups() {
+    let strict = Policy { egress: Policy::public_data().egress, ..Policy::strict() };
+    let strict = Policy {
+        training: hospes_protocol::policy::Training { min_parties: 2, min_trusted_peers: 1, ..strict.training },
+        ..strict
+    };
+    let rig = Rig::with(&table(120), plan(), strict);
+    let report = report(&rig, "eval").unwrap();
+    assert!(report.figures.withheld.contains_key(figure::SCORES_POSITIVE));
+    assert!(!report.figures.withheld.contains_key(figure::N));
+    // The steward sees them all the same.
+    assert!(matches!(report.view, ReportView::Metrics(m) if m.auc.is_some()));
+}
+
+#[test]
+fn one_class_is_undefined_here_and_withheld_outside() {
+    let positive = table(60).replace(",0,test", ",1,test");
+    let rig = Rig::new(&positive);
+    let report = report(&rig, "alone").unwrap();
+    let ReportView::Metrics(metrics) = report.view else { panic!() };
+    assert_eq!((metrics.auc, metrics.is_one_class()), (None, true));
+    let held: Vec<&str> = report.figures.withheld.keys().map(String::as_str).collect();
+    assert_eq!(held, [figure::SCORES_NEGATIVE, figure::SCORES_POSITIVE]);
+    // Training on one class works: the hospital with 30 of 30 positive is one of the four.
+    let update = train(&Rig::new(&table(60).replace(",0,train", ",1,train"))).unwrap();
+    assert!(update.view.one_class);
+}
+
+#[test]
+fn data_that_do_not_fit_are_refused_in_words_without_values() {
+    let missing_label = table(30).replace(",1,train", ",?,train");
+    let filled = || {
+        plan::read(
+            &PLAN
+                .replace("method: drop_rows", "method: mean")
+                .replace(
+                    "full: { component: imputation, inputs: { data: read }",
+                    "full: { component: imputation, inputs: { data: hot }",
+                )
+                .replace("inputs: { data: full.data }, params: { columns", "inputs: { data: read }, params: { columns")
+                .replace(
+                    "split: { component: data_split, inputs: { data: hot }",
+                    "split: { component: data_split, inputs: { data: full.data }",
+                ),
+        )
+        .unwrap_or_else(|e| panic!("{e}"))
+    };
+    assert!(
+        failure(&missing_label, filled(), "train")
+            .ends_with("rows have no label; drop them with an imputation or complete the data")
+    );
+    let empty_x: String = table(30)
+        .lines()
+        .enumerate()
+        .map(|(i, l)| {
+            let mut cells: Vec<&str> = l.split(',').collect();
+            if i > 0 {
+                cells[1] = "?";
+            }
+            cells.join(",") + "\n"
+        })
+        .collect();
+    assert_eq!(failure(&empty_x, plan(), "train"), "task 'full': no rows are left; column 'x' has no value at all");
+    assert_eq!(
+        failure(&empty_x, filled(), "train"),
+        "task 'full': column 'x' has no value in any row, so nothing can be fitted"
+    );
+    assert_eq!(
+        failure(&table(30).replace(",train", ",?"), plan(), "train"),
+        "task 'scale': column 'x' has no value in any row, so nothing can be fitted"
+    );
+    assert_eq!(
+        failure(&table(30).replace(",3.0,", ",9.0,"), plan(), "count"),
+        "column 'kind': 10 rows have a code that the plan does not list"
+    );
+    let bounded = changed("    kind: {", "    x: { number: { min: 0.0, max: 5.0 } }\n    kind: {");
+    assert!(failure(&table(30), bounded, "count").starts_with("column 'x': "));
+    let full = "  full: { component: imputation, inputs: { data: read }, params: { method: drop_rows } }\n";
+    let without = PLAN.replace(full, "").replace("inputs: { data: full.data }", "inputs: { data: read }");
+    let unimputed = plan::read(&without).unwrap_or_else(|e| panic!("{e}"));
+    let holes = table(30)
+        .replace("P-4,", "P-4,?#")
+        .lines()
+        .map(|l| match l.split_once("?#") {
+            Some((head, tail)) => format!("{head}?,{}\n", tail.split_once(',').unwrap().1),
+            None => format!("{l}\n"),
+        })
+        .collect::<String>();
+    assert_eq!(
+        failure(&holes, unimputed, "train"),
+        "task 'train': 1 rows have a missing value in 'x'; the plan needs an imputation before"
+    );
+    let text_column = table(30)
+        .replace(",train", ",2024-01-01,train")
+        .replace("outcome,fold", "outcome,day,fold")
+        .replace(",test", ",2024-01-02,test");
+    let plan = changed("columns: [x, kind, z]", "columns: [x, kind, day]");
+    assert_eq!(failure(&text_column, plan, "count"), "column 'day' is a date here; the plan reads it as a number");
+}
+
+#[test]
+fn what_is_told_outside_has_no_count_and_no_column() {
+    let rig = Rig::new(&table(30).replace(",3.0,", ",9.0,"));
+    let error = report(&rig, "count").err().unwrap();
+    assert!(error.to_string().contains("10 rows"));
+    let outward = error.outward().words();
+    assert!(!outward.contains("kind") && !outward.chars().any(|c| c.is_ascii_digit()), "{outward}");
+}
+
+#[test]
+fn models_of_another_shape_or_with_nan_are_refused() {
+    let rig = Rig::new(&table(60));
+    let shapes = rig.header("train", 1, None).tensors.clone();
+    let values = |n: usize| vec![0.5f32; n];
+    let mut nan = values(25);
+    nan[3] = f32::NAN;
+    let mut infinite = values(25);
+    infinite[24] = f32::INFINITY;
+    let mut wider = shapes.clone();
+    wider[0].shape = vec![5, 4];
+    let mut renamed = shapes.clone();
+    renamed[1].name = "0.offset".into();
+    let cases: [(Vec<u8>, &str); 6] = [
+        (safetensors_file(&shapes, &nan), "a parameter is NaN or infinite"),
+        (safetensors_file(&shapes, &infinite), "a parameter is NaN or infinite"),
+        (safetensors_file(&wider, &values(29)), "a tensor has another type or shape than the plan's model"),
+        (safetensors_file(&renamed, &values(25)), "a tensor of the plan's model is missing"),
+        (safetensors_file(&shapes[..3], &values(24)), "it has more or fewer tensors than the plan's model"),
+        (b"not a model".to_vec(), "it is no safetensors file"),
+    ];
+    let mut progress = |_: Progress| true;
+    for (model, wanted) in cases {
+        let cohort = open(&rig, "train", 1, Some(&model)).unwrap();
+        let header = rig.header("train", 1, Some(&model));
+        let mut pulse = Pulse { now: &clock, progress: &mut progress };
+        let round = Round { site: rig.site(), header: &header, model: Some(&model) };
+        let error = cohort.train(round, &mut pulse).err().unwrap().to_string();
+        assert_eq!(error, format!("the model does not fit the plan: {wanted}"));
+    }
+    let (sent, named) = (rig.model(), safetensors_file(&shapes, &values(25)));
+    let cohort = open(&rig, "train", 1, Some(&named)).unwrap();
+    let header = rig.header("train", 1, Some(&named));
+    let mut pulse = Pulse { now: &clock, progress: &mut progress };
+    let round = Round { site: rig.site(), header: &header, model: Some(&sent) };
+    assert!(cohort.train(round, &mut pulse).err().unwrap().to_string().contains("its digest is not"));
+}
+
+#[test]
+fn training_stops_when_told_and_when_time_is_over() {
+    let rig = Rig::new(&table(60));
+    let model = rig.model();
+    let header = rig.header("train", 1, Some(&model));
+    let round = Round { site: rig.site(), header: &header, model: Some(&model) };
+    let mut seen = 0;
+    let mut stop = |p: Progress| {
+        seen = p.done;
+        p.done < 10
+    };
+    let cohort = open(&rig, "train", 1, Some(&model)).unwrap();
+    let stopped = cohort.train(round, &mut Pulse { now: &clock, progress: &mut stop });
+    assert!(matches!(stopped.err(), Some(CohortError::Cancelled)));
+    assert_eq!(seen, 10);
+    let ticks = std::cell::Cell::new(0);
+    let running = || {
+        ticks.set(ticks.get() + 1);
+        NOW.plus_millis(ticks.get() * 60_000)
+    };
+    let cohort = open(&rig, "train", 1, Some(&model)).unwrap();
+    let late = cohort.train(round, &mut Pulse { now: &running, progress: &mut |_| true });
+    assert!(matches!(late.err(), Some(CohortError::TooLate)));
+    assert!(ticks.get() < 10);
+}
+
+#[test]
+fn divergence_is_an_error_and_no_payload() {
+    let rig = Rig::with(&table(60), changed("lr: 0.1", "lr: 1000.0, momentum: 0.99"), Policy::public_data());
+    match train(&rig) {
+        // Saturation keeps some runs finite; then the clip bounds what leaves.
+        Ok(update) => assert!(update.view.clipped > 0),
+        Err(error) => assert!(matches!(error, CohortError::Diverged { .. })),
+    }
+}
+
+#[test]
+fn tables_that_are_not_public_can_be_neither_pooled_nor_fitted() {
+    let strict = Policy {
+        training: hospes_protocol::policy::Training {
+            min_parties: 2,
+            min_trusted_peers: 1,
+            force_secure_aggregation: false,
+        },
+        egress: Policy::public_data().egress,
+        ..Policy::strict()
+    };
+    let rig = Rig::with(&table(120), plan(), strict);
+    let mut progress = |_: Progress| true;
+    let mut pulse = Pulse { now: &clock, progress: &mut progress };
+    let private = || open(&rig, "alone", 1, None).unwrap();
+    assert!(matches!(private().fit("alone", &mut pulse).err(), Some(CohortError::NotPublic)));
+    assert!(matches!(private().assess("alone", &[0.0; 5]).err(), Some(CohortError::NotPublic)));
+    assert!(matches!(Cohort::pool(vec![private(), private()]).err(), Some(CohortError::NotPublic)));
+}
+
+#[test]
+fn pooled_tables_are_judged_table_by_table() {
+    let rig = Rig::new(&table(120));
+    let mut progress = |_: Progress| true;
+    let mut pulse = Pulse { now: &clock, progress: &mut progress };
+    let one = || open(&rig, "alone", 1, None).unwrap();
+    let fit = Cohort::pool(vec![one(), one()]).unwrap().fit("alone", &mut pulse).unwrap();
+    assert_eq!((fit.metrics.rows, fit.by_table.len()), (80, 2));
+    assert_eq!(fit.by_table[0], fit.by_table[1]);
+    assert_eq!(one().assess("alone", &fit.parameters).unwrap().rows, 40);
+}
+
+/// Prints how long the reproduction's round takes in this build; timing is measured by the benches, not asserted.
+#[test]
+fn a_round_of_the_heart_study_is_quick_enough_to_be_repeated() {
+    let rig = Rig::new(&table(300));
+    let start = Instant::now();
+    let update = train(&rig).unwrap();
+    println!("round of 100 updates of 4 rows: {:?}", start.elapsed());
+    assert_eq!(update.view.rows, 200);
+}

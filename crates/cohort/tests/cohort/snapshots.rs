@@ -1,0 +1,207 @@
+//! Freezing, opening, altering; people who opted out.
+
+use hospes_cohort::CohortError;
+use hospes_cohort::opt_out::{OptOuts, SubjectKey};
+use hospes_cohort::profile::profile;
+use hospes_cohort::scan::ScanProfile;
+use hospes_cohort::schema::ColumnKind;
+use hospes_cohort::snapshot::{Freeze, Snapshot, SnapshotKey, freeze};
+use hospes_cohort::source::{Hints, Limits, Survey, survey};
+use hospes_protocol::policy::Policy;
+use proptest::prelude::*;
+
+use crate::rig::{NOW, Rig, table, write};
+
+fn frozen(
+    folder: &std::path::Path,
+    text: &str,
+    change: impl FnOnce(&mut hospes_cohort::schema::Schema),
+) -> Result<Snapshot, CohortError> {
+    let path = write(folder, "data.csv", text);
+    let found: Survey = survey(&path, &Hints::default(), ScanProfile::Default, Limits::default())?;
+    let mut schema = found.schema("id")?;
+    change(&mut schema);
+    let order = Freeze {
+        source: &path,
+        format: &found.format,
+        schema: &schema,
+        folder,
+        public: false,
+        at: NOW,
+        limits: Limits::default(),
+    };
+    freeze(order, &SnapshotKey::from_bytes([1; 32]), &SubjectKey::from_bytes([2; 32]))
+}
+
+#[test]
+fn a_snapshot_holds_counts_and_no_readable_value() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "id,secret_name,value,kind\nCANARY-A,CANARY-B,1.5,u\nCANARY-A,CANARY-C,2.5,v\nCANARY-D,CANARY-B,?,u\n";
+    let snapshot = frozen(folder.path(), text, |_| {}).unwrap();
+    let document = &snapshot.document;
+    assert_eq!((document.rows, document.subjects), (3, 2));
+    assert_eq!(document.masked, ["secret_name"]);
+    assert_eq!(document.schema.columns.len(), 3);
+    let bytes = std::fs::read(&snapshot.path).unwrap();
+    assert!(!bytes.windows(6).any(|w| w == b"CANARY"));
+    assert!(!document.bytes().windows(6).any(|w| w == b"CANARY"));
+    assert_eq!(snapshot.path.file_stem().unwrap().to_str().unwrap(), document.digest().to_string());
+    snapshot.verify().unwrap();
+    // Nothing half-written is left behind.
+    let names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert!(names.iter().all(|n| !n.to_string_lossy().ends_with(".part")), "{names:?}");
+}
+
+#[test]
+fn an_altered_or_foreign_snapshot_is_refused_before_any_row() {
+    let rig = Rig::new(&table(60));
+    let original = std::fs::read(&rig.snapshot.path).unwrap();
+    let count = || rig.snapshot.count_subjects(&rig.key, &OptOuts::new());
+    assert_eq!(count().unwrap().total, 60);
+    for change in [0, original.len() / 2, original.len() - 1] {
+        let mut altered = original.clone();
+        altered[change] ^= 1;
+        std::fs::write(&rig.snapshot.path, &altered).unwrap();
+        assert!(matches!(count(), Err(CohortError::Altered { what: "its SHA-256 differs", .. })));
+    }
+    std::fs::write(&rig.snapshot.path, &original[..original.len() - 1]).unwrap();
+    assert!(matches!(count(), Err(CohortError::Altered { what: "its length differs", .. })));
+    std::fs::write(&rig.snapshot.path, &original).unwrap();
+    let wrong = rig.snapshot.count_subjects(&SnapshotKey::from_bytes([9; 32]), &OptOuts::new());
+    assert!(matches!(wrong, Err(CohortError::Key { .. })));
+    std::fs::remove_file(&rig.snapshot.path).unwrap();
+    assert!(matches!(count(), Err(CohortError::OpenSource { .. })));
+}
+
+#[test]
+fn cells_that_do_not_fit_are_named_without_their_value() {
+    let folder = tempfile::tempdir().unwrap();
+    let message = |text: &str, change: fn(&mut hospes_cohort::schema::Schema)| {
+        frozen(folder.path(), text, change).unwrap_err().to_string()
+    };
+    assert_eq!(
+        message("id,a\n1,2\n2,CANARY\n", |s| s.set_kind("a", ColumnKind::Number).unwrap()),
+        "data.csv, line 3, column 'a': the cell is no number"
+    );
+    assert_eq!(
+        message("id,a\n1,2024-01\n2,CANARY\n", |s| {
+            s.set_kind("a", ColumnKind::Date).unwrap();
+            s.set_masked("a", false).unwrap();
+        }),
+        "data.csv, line 3, column 'a': the cell is no date"
+    );
+    assert_eq!(message("id,a\n1,2\n?,3\n", |_| {}), "data.csv, line 3: the subject column 'id' is empty");
+    let names = std::fs::read_dir(folder.path()).unwrap().count();
+    assert_eq!(names, 1, "only the source is left");
+}
+
+#[test]
+fn the_source_can_change_after_freezing_but_not_between_survey_and_freeze() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = write(folder.path(), "data.csv", "id,a\n1,2\n2,3\n");
+    let found = survey(&path, &Hints::default(), ScanProfile::Default, Limits::default()).unwrap();
+    let schema = found.schema("id").unwrap();
+    write(folder.path(), "data.csv", "id,b\n1,2\n2,3\n");
+    let order = Freeze {
+        source: &path,
+        format: &found.format,
+        schema: &schema,
+        folder: folder.path(),
+        public: false,
+        at: NOW,
+        limits: Limits::default(),
+    };
+    let (key, subjects) = (SnapshotKey::from_bytes([1; 32]), SubjectKey::from_bytes([2; 32]));
+    assert!(matches!(freeze(order, &key, &subjects), Err(CohortError::SourceChanged { .. })));
+    write(folder.path(), "data.csv", "id,a\n1,2\n2,3\n");
+    let snapshot = freeze(order, &key, &subjects).unwrap();
+    write(folder.path(), "data.csv", "id,a\n1,99\n");
+    assert_eq!(snapshot.count_subjects(&key, &OptOuts::new()).unwrap().total, 2);
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = write(folder.path(), "data.csv", "id,a\n1,2\n");
+    let found = survey(&path, &Hints::default(), ScanProfile::Default, Limits::default()).unwrap();
+    let order = Freeze {
+        source: &path,
+        format: &found.format,
+        schema: &found.schema("id").unwrap(),
+        folder: &folder.path().join("absent"),
+        public: false,
+        at: NOW,
+        limits: Limits::default(),
+    };
+    let error = freeze(order, &SnapshotKey::from_bytes([1; 32]), &SubjectKey::from_bytes([2; 32])).unwrap_err();
+    assert!(matches!(error, CohortError::Write { .. }));
+}
+
+#[test]
+fn opted_out_subjects_are_counted_out() {
+    let rig = Rig::new(&table(60));
+    let file = write(rig.folder.path(), "optout.csv", "subject_id\nP-3\nP-4\nP-4\nP-1000\n");
+    let mut list = OptOuts::new();
+    let report = list.import(&file, &rig.subjects).unwrap();
+    assert_eq!((report.read, report.added, report.known), (5, 4, 1));
+    let count = rig.snapshot.count_subjects(&rig.key, &list).unwrap();
+    assert_eq!((count.total, count.opted_out, count.left()), (60, 2, 58));
+    assert_eq!(rig.snapshot.facts(count).subjects, 58);
+}
+
+#[test]
+fn a_profile_is_full_for_the_steward_and_suppressed_for_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut text = "id,value,kind\n".to_owned();
+    for i in 0..100 {
+        let kind = if i < 3 {
+            "rare"
+        } else if i < 30 {
+            "some"
+        } else {
+            "most"
+        };
+        text.push_str(&format!("{i},{i},{kind}\n"));
+    }
+    let snapshot = frozen(folder.path(), &text, |s| s.set_masked("value", false).unwrap()).unwrap();
+    let full = profile(&snapshot, &SnapshotKey::from_bytes([1; 32]), 10.0).unwrap();
+    let value = full.columns.iter().find(|c| c.name == "value").unwrap().number.as_ref().unwrap();
+    assert_eq!((value.min, value.max, value.counts.len()), (Some(0.0), Some(99.0), 10));
+    let kinds = |p: &hospes_cohort::profile::Profile| -> Vec<(String, Option<u64>)> {
+        let column = p.columns.iter().find(|c| c.name == "kind").unwrap();
+        column.levels.iter().map(|l| (l.code.clone(), l.rows)).collect()
+    };
+    assert_eq!(kinds(&full), [("most".into(), Some(70)), ("some".into(), Some(27)), ("rare".into(), Some(3))]);
+    assert!(full.columns.iter().all(|c| c.name != "id"));
+    let shared = full.suppressed(&Policy::strict().disclosure);
+    assert_eq!(kinds(&shared), [("most".into(), Some(70)), ("some".into(), None), ("rare".into(), None)]);
+    let value = shared.columns.iter().find(|c| c.name == "value").unwrap().number.as_ref().unwrap();
+    assert_eq!((value.min, value.max), (None, None));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn freezing_keeps_counts_of_rows_subjects_and_missing_values(
+        rows in proptest::collection::vec((0u8..20, proptest::option::of(-1000i32..1000)), 1..200),
+    ) {
+        let folder = tempfile::tempdir().unwrap();
+        let mut text = "id,value\n".to_owned();
+        for (subject, value) in &rows {
+            text.push_str(&format!("S{subject},{}\n", value.map_or("?".to_owned(), |v| (f64::from(v) / 8.0).to_string())));
+        }
+        let snapshot = frozen(folder.path(), &text, |s| s.set_masked("value", false).unwrap()).unwrap();
+        let profile = profile(&snapshot, &SnapshotKey::from_bytes([1; 32]), 10.0).unwrap();
+        // -9 is a marker for missing as well.
+        let present: Vec<f64> = rows.iter().filter_map(|(_, v)| v.map(|v| f64::from(v) / 8.0)).filter(|v| *v != -9.0).collect();
+        prop_assert_eq!(profile.rows, rows.len() as u64);
+        prop_assert_eq!(profile.subjects, rows.iter().map(|(s, _)| s).collect::<std::collections::BTreeSet<_>>().len() as u64);
+        prop_assert_eq!(profile.columns[0].present, present.len() as u64);
+        if let Some(number) = &profile.columns[0].number {
+            let mean = present.iter().sum::<f64>() / present.len() as f64;
+            prop_assert!((number.mean - mean).abs() < 1e-9);
+            prop_assert_eq!(number.counts.iter().flatten().sum::<u64>(), present.len() as u64);
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! The child's side of the pipe.
+
+use std::io::Cursor;
+
+use hospes_cohort::Outward;
+use hospes_cohort::worker::{Event, LocalView, Order, execute, run};
+use hospes_protocol::approval::{ApprovalState, RefusalCode};
+use hospes_protocol::id::{Digest, Timestamp};
+use hospes_protocol::message::{FigureSet, UploadKind};
+use proptest::prelude::*;
+
+use crate::rig::{NOW, Rig, table};
+
+fn clock() -> Timestamp {
+    NOW
+}
+
+/// Sends an order through the pipe's format and collects what the child says.
+fn through_pipe(order: &Order) -> (Vec<Event>, bool) {
+    let (mut input, mut output) = (Vec::new(), Vec::new());
+    order.write(&mut input).unwrap();
+    let good = run(&mut Cursor::new(input), &mut output, &clock).unwrap();
+    let mut output = Cursor::new(output);
+    let mut events = Vec::new();
+    while let Some(event) = Event::read(&mut output).unwrap() {
+        events.push(event);
+    }
+    (events, good)
+}
+
+#[test]
+fn a_child_trains_and_leaves_a_durable_payload() {
+    let rig = Rig::new(&table(120));
+    let order = rig.order("train");
+    let (events, good) = through_pipe(&order);
+    assert!(good);
+    let (last, before) = events.split_last().unwrap();
+    assert_eq!(before.len(), 100);
+    assert!(before.iter().all(|e| matches!(e, Event::Progress(_)) && !e.is_last()));
+    let Event::Done(done) = last else { panic!("{last:?}") };
+    let payload = std::fs::read(&order.payload_path).unwrap();
+    assert_eq!((done.kind, done.digest, done.bytes), (UploadKind::Update, Digest::of(&payload), 108));
+    assert_eq!(done.round, order.circumstances.header.key());
+    assert!(matches!(&done.view, LocalView::Training(view) if view.rows == 80));
+    // Run again in a thread: the same bytes.
+    let second = Order { payload_path: rig.folder.path().join("second"), ..order };
+    assert!(matches!(execute(&second, &clock, &mut |_| true), Event::Done(_)));
+    assert_eq!(std::fs::read(&second.payload_path).unwrap(), payload);
+}
+
+#[test]
+fn a_child_reports_figures_in_canonical_bytes() {
+    let rig = Rig::new(&table(120));
+    for task in ["eval", "count", "alone"] {
+        let order = rig.order(task);
+        let (events, _) = through_pipe(&order);
+        let Some(Event::Done(done)) = events.last() else { panic!("{events:?}") };
+        assert_eq!(done.kind, UploadKind::Figures);
+        let bytes = std::fs::read(&order.payload_path).unwrap();
+        let set = hospes_protocol::canon::Canonical::<FigureSet>::parse(&bytes).unwrap();
+        assert_eq!(set.withheld, done.withheld);
+    }
+}
+
+#[test]
+fn a_child_asks_for_its_own_permit() {
+    let rig = Rig::new(&table(60));
+    let mut order = rig.order("train");
+    order.circumstances.state = ApprovalState::Revoked;
+    let (events, good) = through_pipe(&order);
+    assert!(good);
+    assert!(matches!(&events[..], [Event::Refused(refusal)] if refusal.code == RefusalCode::Revoked));
+    assert!(!order.payload_path.exists());
+    // The child's own clock counts, not only the parent's.
+    let order = rig.order("train");
+    let tomorrow = || NOW.plus_millis(86_400_000);
+    assert!(matches!(execute(&order, &tomorrow, &mut |_| true), Event::Refused(r) if r.code == RefusalCode::Expired));
+}
+
+#[test]
+fn failures_reach_the_parent_in_two_voices() {
+    let rig = Rig::new(&table(60));
+    let order = rig.order("train");
+    std::fs::write(&order.snapshot_path, b"altered").unwrap();
+    let (events, good) = through_pipe(&order);
+    assert!(!good);
+    let [Event::Failed(failure)] = &events[..] else { panic!("{events:?}") };
+    assert_eq!(failure.outward, Outward::SnapshotUnusable);
+    assert!(failure.local.contains("was altered"), "{}", failure.local);
+    assert!(!order.payload_path.exists());
+}
+
+#[test]
+fn a_payload_that_cannot_be_written_is_a_failure_and_leaves_nothing() {
+    let rig = Rig::new(&table(60));
+    let order = Order { payload_path: rig.folder.path().join("absent/payload"), ..rig.order("count") };
+    let (events, _) = through_pipe(&order);
+    assert!(matches!(&events[..], [Event::Failed(f)] if f.outward == Outward::Engine), "{events:?}");
+}
+
+#[test]
+fn a_parent_that_is_gone_ends_the_child() {
+    struct Gone;
+    impl std::io::Write for Gone {
+        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+            Err(std::io::ErrorKind::BrokenPipe.into())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let rig = Rig::new(&table(60));
+    let order = rig.order("train");
+    let mut input = Vec::new();
+    order.write(&mut input).unwrap();
+    assert!(run(&mut Cursor::new(input), &mut Gone, &clock).is_err());
+    assert!(!order.payload_path.exists());
+}
+
+#[test]
+fn debug_of_an_order_shows_neither_keys_nor_people() {
+    let rig = Rig::new(&table(60));
+    let text = format!("{:?}", rig.order("train"));
+    assert!(text.contains("SnapshotKey(…)") && text.contains("OptOuts(0 entries)"));
+    assert!(!text.contains("[5, 5, 5"));
+}
+
+#[test]
+fn an_order_cut_anywhere_is_refused() {
+    let rig = Rig::new(&table(60));
+    let mut bytes = Vec::new();
+    rig.order("count").write(&mut bytes).unwrap();
+    for cut in (0..bytes.len()).step_by(97) {
+        let mut output = Vec::new();
+        let good = run(&mut Cursor::new(&bytes[..cut]), &mut output, &clock).unwrap();
+        assert!(!good);
+        assert!(matches!(Event::read(&mut Cursor::new(output)).unwrap(), Some(Event::Failed(_))));
+    }
+    let huge = [0xff; 4];
+    assert!(Order::read(&mut Cursor::new(huge)).unwrap_err().to_string().contains("more than"));
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_the_pipe_decoders_panic(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
+        let mut framed = u32::try_from(bytes.len()).unwrap().to_be_bytes().to_vec();
+        framed.extend(&bytes);
+        prop_assert!(Order::read(&mut Cursor::new(&framed)).is_err());
+        let _ = Event::read(&mut Cursor::new(&framed));
+        let _ = Event::read(&mut Cursor::new(&bytes));
+    }
+}
