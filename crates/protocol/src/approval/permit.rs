@@ -165,18 +165,19 @@ impl Approval {
         self.check_opinion(now)
     }
 
-    /// One person's approval waits three days and needs secure aggregation, so that nothing of one site shows.
+    /// One person's approval waits three days, in which every peer sees it, and needs secure aggregation, so that nothing
+    /// of this site alone shows.
     fn check_delay(&self, now: &Circumstances) -> Result<(), Refusal> {
+        let signed = self.signatures.iter().map(|s| s.at).chain([self.document.at]).max().unwrap_or(self.document.at);
+        let effective = signed.plus_millis(DELAY_MS);
+        if self.document.envelope.limits.not_before < effective || now.now < effective {
+            return refuse(RefusalCode::Policy, "one person's approval takes effect 72 hours after the signature");
+        }
         if !now.header.is_secure() {
             return refuse(
                 RefusalCode::Policy,
                 "one person's approval is for studies with secure aggregation only, which is not available in this version",
             );
-        }
-        let signed = self.signatures.iter().map(|s| s.at).chain([self.document.at]).max().unwrap_or(self.document.at);
-        let effective = signed.plus_millis(DELAY_MS);
-        if self.document.envelope.limits.not_before < effective || now.now < effective {
-            return refuse(RefusalCode::Policy, "one person's approval takes effect 72 hours after the signature");
         }
         Ok(())
     }

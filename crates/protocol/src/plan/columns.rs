@@ -197,9 +197,7 @@ fn transform(name: &str, component: &Component, input: &Table, problems: &mut Pr
     let params = format!("tasks.{name}.params");
     match component {
         Component::Imputation(imputation) => {
-            if let (false, Some(category)) =
-                (imputation.method == ImputationMethod::DropRows, first_category(input))
-            {
+            if let (false, Some(category)) = (imputation.method == ImputationMethod::DropRows, first_category(input)) {
                 problems.add(
                     format!("{params}.method"),
                     format!("'{category}' is a category, and only drop_rows can deal with missing categories"),

@@ -90,8 +90,7 @@ pub fn figures(plan: &Plan, task: &str) -> Vec<Figure> {
     match &found.component {
         Component::Evaluation(evaluation) => {
             let bins = u64::from(evaluation.calibration_bins);
-            let calibration =
-                [figure::CALIBRATION_ROWS, figure::CALIBRATION_SCORES, figure::CALIBRATION_POSITIVES];
+            let calibration = [figure::CALIBRATION_ROWS, figure::CALIBRATION_SCORES, figure::CALIBRATION_POSITIVES];
             let mut list = quality();
             list.extend(calibration.map(|name| Figure { name, values: bins, kind: EgressKind::Metrics }));
             list

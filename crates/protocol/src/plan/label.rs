@@ -119,7 +119,9 @@ mod tests {
 
     #[test]
     fn codes_have_one_spelling() {
-        assert_eq!([code(" 1.0 "), code("1"), code("-3.00"), code("1.5"), code("a.0"), code(".0"), code("1.")],
-                   ["1", "1", "-3", "1.5", "a.0", ".0", "1."]);
+        assert_eq!(
+            [code(" 1.0 "), code("1"), code("-3.00"), code("1.5"), code("a.0"), code(".0"), code("1.")],
+            ["1", "1", "-3", "1.5", "a.0", ".0", "1."]
+        );
     }
 }

@@ -133,7 +133,10 @@ mod tests {
         assert_ne!(values, initial(&layers, 13, 43));
         let bound = 1.0 / 13f32.sqrt();
         assert!(values.iter().all(|v| v.abs() < bound));
-        assert_eq!(canon::digest("test", 1, &values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>()).short(), "6da81aaf");
+        assert_eq!(
+            canon::digest("test", 1, &values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>()).short(),
+            "6da81aaf"
+        );
         assert!(initial(&[linear(3, true, Init::Zeros)], 2, 0).iter().all(|v| *v == 0.0));
         let many = initial(&[linear(1_000, false, Init::TorchDefault)], 100, 7);
         let mean = many.iter().map(|v| f64::from(*v)).sum::<f64>() / 1e5;

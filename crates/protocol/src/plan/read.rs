@@ -144,7 +144,8 @@ fn take_over(tasks: &mut BTreeMap<String, Task>, name: &str) {
     if let Some(task) = tasks.get_mut(name)
         && matches!(
             (&task.component, &fitting),
-            (Component::FeatureScale(_), Component::FeatureScale(_)) | (Component::Imputation(_), Component::Imputation(_))
+            (Component::FeatureScale(_), Component::FeatureScale(_))
+                | (Component::Imputation(_), Component::Imputation(_))
         )
     {
         task.component = fitting;

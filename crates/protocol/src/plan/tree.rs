@@ -26,7 +26,8 @@ pub(super) fn read(source: &str) -> Result<Value, String> {
 
 fn read_json(source: &str) -> Result<Tree, String> {
     // serde_json stops at 128 levels by itself; the typed plan has fewer than `limits::DOCUMENT_DEPTH`.
-    serde_json::from_str(source).map_err(|e| format!("the file is not valid JSON: {}", text::shown(&e.to_string(), 300)))
+    serde_json::from_str(source)
+        .map_err(|e| format!("the file is not valid JSON: {}", text::shown(&e.to_string(), 300)))
 }
 
 fn read_yaml(source: &str) -> Result<Tree, String> {

@@ -82,9 +82,7 @@ impl<'m> Mistake<'m> {
         let known = || quoted.iter().skip(1).copied().collect();
         match quoted.first() {
             Some(field) if message.starts_with("unknown field") => Self::UnknownField { field, known: known() },
-            Some(variant) if message.starts_with("unknown variant") => {
-                Self::UnknownVariant { variant, known: known() }
-            }
+            Some(variant) if message.starts_with("unknown variant") => Self::UnknownVariant { variant, known: known() },
             Some(field) if message.starts_with("missing field") => Self::MissingField(field),
             _ => message
                 .strip_prefix("invalid type: ")
@@ -143,7 +141,9 @@ impl<'m> Mistake<'m> {
                 Some(name) => (at, format!("needs its fields; write {{ {name}: {{}} }}")),
                 None => (at, "needs its fields".to_owned()),
             },
-            Self::Kind { found, expected } => (at, format!("expected {}, found {}", wanted(expected), text::shown(found, 80))),
+            Self::Kind { found, expected } => {
+                (at, format!("expected {}, found {}", wanted(expected), text::shown(found, 80)))
+            }
             Self::Other(message) => (at, text::shown(message, 200)),
         }
     }
@@ -151,7 +151,9 @@ impl<'m> Mistake<'m> {
 
 /// What YAML's NaN and infinities are read as; see the policy in `tree.rs`.
 fn is_non_finite(value: &Value) -> bool {
-    value.as_str().is_some_and(|t| matches!(t.trim_start_matches(['+', '-']).to_ascii_lowercase().as_str(), ".nan" | ".inf" | "nan" | "inf"))
+    value.as_str().is_some_and(|t| {
+        matches!(t.trim_start_matches(['+', '-']).to_ascii_lowercase().as_str(), ".nan" | ".inf" | "nan" | "inf")
+    })
 }
 
 /// What the thing at this place is called: a layer of a model, else as its field.

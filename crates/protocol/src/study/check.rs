@@ -57,7 +57,8 @@ impl StudyFile {
         }
         let terms = terms.map(|tree| plan::read_part::<Terms>("terms", tree).map_err(refused));
         let terms = terms.map(|read| read.and_then(|terms| check_terms(&terms).map(|()| terms)));
-        let plan = plan.map(|tree| plan::read_tree(tree).map_err(|e| TermsError { problems: below("plan", e.problems) }));
+        let plan =
+            plan.map(|tree| plan::read_tree(tree).map_err(|e| TermsError { problems: below("plan", e.problems) }));
         match (terms, plan) {
             (Some(Ok(terms)), Some(Ok(plan))) if problems.is_empty() => Ok(Self { terms, plan }),
             (terms, plan) => {
@@ -118,7 +119,9 @@ pub fn check_terms(terms: &Terms) -> Result<(), TermsError> {
     }
     note("disease", terms.disease.as_deref().map_or(Ok(()), |id| ontology(id, "MONDO:", 7..=7)));
     note("purpose_of_use", terms.purpose_of_use.as_deref().map_or(Ok(()), purpose_of_use));
-    for (place, entries) in [("duo", terms.duo.len()), ("controllers", terms.controllers.len()), ("recipients", terms.recipients.len())] {
+    for (place, entries) in
+        [("duo", terms.duo.len()), ("controllers", terms.controllers.len()), ("recipients", terms.recipients.len())]
+    {
         let few = entries <= limits::TERMS_ENTRIES;
         note(place, few.then_some(()).ok_or_else(|| format!("has more than {} entries", limits::TERMS_ENTRIES)));
     }

@@ -1,0 +1,665 @@
+//! Approvals and permits, as somebody would attack them.
+
+use std::collections::BTreeSet;
+
+use hospes_protocol::approval::{
+    Approval, ApprovalDocument, ApprovalState, Circumstances, DELAY_MS, Opinion, OpinionView, Range, RefusalCode, Role,
+    Trust,
+};
+use hospes_protocol::canon::Canonical;
+use hospes_protocol::id::{Digest, JobId, StudyId, Timestamp};
+use hospes_protocol::limits;
+use hospes_protocol::plan::{self, Init, Layer, Linear, Optimizer};
+use hospes_protocol::policy::{EgressKind, FourEyes, Policy};
+use hospes_protocol::round::Mode;
+use hospes_protocol::version::Version;
+use proptest::prelude::*;
+
+use crate::world::{HOUR_MS, NOW, World, key, person, signer, site, without};
+
+/// Spoils a world and says with which code the permit is refused; panics if it is given.
+fn refused(spoil: impl FnOnce(&mut World)) -> (RefusalCode, String) {
+    let mut world = World::new();
+    spoil(&mut world);
+    match world.approval().permit(&world.circumstances()) {
+        Ok(_) => panic!("a permit was given"),
+        Err(refusal) => (refusal.code, refusal.detail),
+    }
+}
+
+fn code(spoil: impl FnOnce(&mut World)) -> RefusalCode {
+    refused(spoil).0
+}
+
+/// Changes a world and demands that the permit is still given.
+fn given(change: impl FnOnce(&mut World)) {
+    let mut world = World::new();
+    change(&mut world);
+    if let Err(refusal) = world.approval().permit(&world.circumstances()) {
+        panic!("{:?}: {refusal}", refusal.code);
+    }
+}
+
+#[test]
+fn a_sound_approval_gives_a_permit_for_one_round_with_the_nearest_deadline() {
+    let world = World::new();
+    let approval = world.approval();
+    let permit = approval.permit(&world.circumstances()).unwrap();
+    assert_eq!(permit.round(), &world.header.key());
+    assert_eq!(permit.approval_digest(), approval.document.digest());
+    assert_eq!(permit.snapshot(), Digest::of(b"snapshot"));
+    assert_eq!(permit.columns(), &plan::columns_read(&world.plan));
+    assert_eq!(permit.deadline(), NOW.plus_millis(600_000));
+    let deadline = |change: &dyn Fn(&mut World)| {
+        let mut world = World::new();
+        change(&mut world);
+        world.approval().permit(&world.circumstances()).unwrap().deadline()
+    };
+    assert_eq!(deadline(&|w| w.header.deadline = NOW.plus_millis(5)), NOW.plus_millis(5));
+    assert_eq!(deadline(&|w| w.document.envelope.limits.expires = NOW.plus_millis(7)), NOW.plus_millis(7));
+}
+
+#[test]
+fn signatures_are_refused_unless_two_enabled_people_signed_in_their_roles() {
+    let at = NOW;
+    let bad: [(&str, &dyn Fn(&mut World)); 12] = [
+        ("none", &|w| w.signing.clear()),
+        ("steward alone", &|w| w.signing.truncate(1)),
+        ("approver alone", &|w| {
+            w.signing.remove(0);
+        }),
+        ("one person in both roles", &|w| {
+            w.signing = vec![(4, Role::DataSteward, 4, at), (4, Role::DataAccessApprover, 4, at)];
+        }),
+        ("two names with one key", &|w| {
+            w.now.signers[1].key = w.now.signers[0].key;
+            w.signing[1].2 = 1;
+        }),
+        ("role not held", &|w| w.signing[1] = (1, Role::DataAccessApprover, 1, at)),
+        ("disabled", &|w| w.now.signers[1].enabled = false),
+        ("unknown person", &|w| w.signing[1] = (9, Role::DataAccessApprover, 9, at)),
+        ("another's key", &|w| w.signing[1].2 = 1),
+        ("privacy officer as approver", &|w| {
+            w.now.signers[1].roles.insert(Role::PrivacyOfficer);
+        }),
+        ("a role that does not sign", &|w| w.signing.push((4, Role::Administrator, 4, at))),
+        ("external in two_people", &|w| w.now.signers[1].external = true),
+    ];
+    for (what, spoil) in bad {
+        assert_eq!(code(spoil), RefusalCode::Signatures, "{what}");
+    }
+    assert_eq!(code(|w| w.now.signers.push(signer(1, &[Role::DataSteward]))), RefusalCode::Signatures);
+    // Two stewards, one of whom approves too: two people, in whatever order they signed.
+    for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
+        given(|w| {
+            let all =
+                [(4, Role::DataSteward, 4, at), (4, Role::DataAccessApprover, 4, at), (1, Role::DataSteward, 1, at)];
+            w.signing = order.map(|i| all[i]).into();
+        });
+    }
+}
+
+#[test]
+fn external_mode_wants_the_second_signature_from_outside() {
+    let external = |w: &mut World| {
+        w.document.four_eyes = FourEyes::External;
+        w.policy.approval.four_eyes = FourEyes::External;
+        w.now.signers[1].external = true;
+    };
+    given(external);
+    assert_eq!(
+        code(|w| {
+            external(w);
+            w.now.signers[1].external = false;
+        }),
+        RefusalCode::Signatures
+    );
+    assert_eq!(
+        code(|w| {
+            external(w);
+            w.now.signers[0].external = true;
+        }),
+        RefusalCode::Signatures
+    );
+}
+
+#[test]
+fn the_policy_decides_the_mode_not_the_document() {
+    let (code, detail) = refused(|w| {
+        w.document.four_eyes = FourEyes::Delayed;
+        w.signing.truncate(1);
+    });
+    assert_eq!((code, detail.contains("four-eyes")), (RefusalCode::Policy, true), "{detail}");
+}
+
+#[test]
+fn delayed_mode_is_refused_as_long_as_there_is_no_secure_aggregation() {
+    let delayed = |w: &mut World| {
+        w.document.four_eyes = FourEyes::Delayed;
+        w.policy.approval.four_eyes = FourEyes::Delayed;
+        w.signing.truncate(1);
+        w.document.at = NOW.plus_millis(-2 * DELAY_MS);
+        w.signing[0].3 = NOW.plus_millis(-2 * DELAY_MS);
+        w.document.envelope.limits.not_before = NOW.plus_millis(-DELAY_MS);
+    };
+    let (code, detail) = refused(delayed);
+    assert_eq!((code, detail.contains("not available in this version")), (RefusalCode::Policy, true), "{detail}");
+    // Nor is it good before its three days are over, by the later of document and signature, whatever it says itself.
+    let early: [&dyn Fn(&mut World); 3] = [
+        &|w| w.document.envelope.limits.not_before = NOW.plus_millis(-DELAY_MS - 1),
+        &|w| w.signing[0].3 = NOW.plus_millis(-DELAY_MS + 1),
+        &|w| w.document.at = NOW.plus_millis(-DELAY_MS + 1),
+    ];
+    for spoil in early {
+        let (code, detail) = refused(|w| {
+            delayed(w);
+            spoil(w);
+        });
+        assert_eq!((code, detail.contains("72 hours")), (RefusalCode::Policy, true), "{detail}");
+    }
+    // A coordinator that claims masks for the round does not help: this version has none.
+    let masked = |w: &mut World| w.header.mode = Mode::SecureAggregation { c: 1, t: 2, k_min: 3 };
+    assert_eq!(
+        self::code(|w| {
+            delayed(w);
+            masked(w);
+        }),
+        RefusalCode::Header
+    );
+}
+
+#[test]
+fn an_approval_altered_in_any_byte_gives_no_permit() {
+    let world = World::new();
+    let approval = world.approval();
+    let now = world.circumstances();
+    let bytes = approval.document.bytes().to_vec();
+    let mut parsed = 0;
+    for at in 0..bytes.len() {
+        let mut altered = bytes.clone();
+        altered[at] ^= 1;
+        let Ok(document) = Canonical::<ApprovalDocument>::parse(&altered) else { continue };
+        parsed += 1;
+        let altered = Approval { document, signatures: approval.signatures.clone() };
+        assert_eq!(altered.permit(&now).unwrap_err().code, RefusalCode::Signatures, "byte {at}");
+    }
+    assert!(parsed > 100, "only {parsed} altered documents could be read; the test would show nothing");
+}
+
+#[test]
+fn a_signature_holds_for_its_document_person_role_and_time_only() {
+    let world = World::new();
+    let approval = world.approval();
+    let now = world.circumstances();
+    let changed = |change: &dyn Fn(&mut Approval)| {
+        let mut approval = approval.clone();
+        change(&mut approval);
+        approval.permit(&now).unwrap_err().code
+    };
+    assert_eq!(changed(&|a| a.signatures[0].at = NOW), RefusalCode::Signatures);
+    assert_eq!(changed(&|a| a.signatures[1].signature = a.signatures[0].signature), RefusalCode::Signatures);
+    assert_eq!(
+        changed(&|a| {
+            a.signatures[0].person = person(4);
+            a.signatures[1].person = person(4);
+        }),
+        RefusalCode::Signatures
+    );
+    let mut other = World::new();
+    other.document.id = hospes_protocol::id::ApprovalId::new(NOW, [77; 10]);
+    assert_eq!(changed(&|a| a.signatures = other.approval().signatures), RefusalCode::Signatures);
+}
+
+#[test]
+fn every_state_but_active_refuses_with_its_own_code() {
+    let states = [
+        (ApprovalState::PartlyApproved, RefusalCode::NotApproved),
+        (ApprovalState::Suspended, RefusalCode::Suspended),
+        (ApprovalState::Revoked, RefusalCode::Revoked),
+        (ApprovalState::Expired, RefusalCode::Expired),
+        (ApprovalState::Superseded, RefusalCode::Superseded),
+    ];
+    for (state, expected) in states {
+        assert_eq!(code(|w| w.now.state = state), expected);
+    }
+    assert_eq!(code(|w| w.now.stopped = Some("break-glass".into())), RefusalCode::Stopped);
+}
+
+#[test]
+fn an_approval_expires_between_rounds() {
+    let at = |ms: i64, round: u32| {
+        let mut world = World::new();
+        world.document.envelope.limits.expires = NOW.plus_millis(1_000);
+        world.now.now = NOW.plus_millis(ms);
+        world.header.round = round;
+        world.approval().permit(&world.circumstances()).map(|p| p.deadline()).map_err(|r| r.code)
+    };
+    assert_eq!(at(0, 1), Ok(NOW.plus_millis(1_000)));
+    assert_eq!(at(999, 2), Ok(NOW.plus_millis(1_000)));
+    assert_eq!(at(1_000, 3), Err(RefusalCode::Expired));
+}
+
+#[test]
+fn no_time_but_its_own_is_good() {
+    assert_eq!(code(|w| w.document.envelope.limits.not_before = NOW.plus_millis(1)), RefusalCode::Expired);
+    assert_eq!(code(|w| w.document.at = NOW.plus_millis(1)), RefusalCode::Expired, "clock set back");
+    assert_eq!(code(|w| w.now.now = NOW.plus_millis(-24 * HOUR_MS)), RefusalCode::Expired);
+    assert_eq!(code(|w| w.header.deadline = NOW), RefusalCode::TooLate);
+    assert_eq!(code(|w| w.document.envelope.limits.round_seconds = 0), RefusalCode::TooLate);
+    let year = |w: &mut World| w.document.envelope.limits.expires = NOW.plus_millis(366 * 24 * HOUR_MS);
+    assert_eq!(code(year), RefusalCode::Policy, "longer than the policy's ninety days");
+    given(|w| w.document.envelope.limits.expires = w.document.at.plus_millis(90 * 24 * HOUR_MS));
+    assert_eq!(
+        code(|w| w.document.envelope.limits.expires = w.document.at.plus_millis(90 * 24 * HOUR_MS + 1)),
+        RefusalCode::Policy
+    );
+    assert_eq!(code(|w| w.document.envelope.limits.expires = Timestamp::from_millis(i64::MAX)), RefusalCode::Policy);
+}
+
+#[test]
+fn the_header_is_believed_in_nothing() {
+    let wrong: [(&str, &dyn Fn(&mut World)); 17] = [
+        ("version", &|w| w.header.protocol = Version(99)),
+        ("federation", &|w| w.header.federation = site(3)),
+        ("study", &|w| w.header.study = StudyId::new(NOW, [9; 10])),
+        ("plan", &|w| w.header.plan = Digest::of(b"another plan")),
+        ("task", &|w| w.header.task = "absent".into()),
+        ("a task that stays here", &|w| w.header.task = "scale".into()),
+        ("round 0", &|w| w.header.round = 0),
+        ("round 16 of 15", &|w| w.header.round = 16),
+        ("attempt 0", &|w| w.header.attempt = 0),
+        ("attempts without end", &|w| w.header.attempt = limits::ROUND_ATTEMPTS + 1),
+        ("no tensors", &|w| w.header.tensors.clear()),
+        ("tensors in another order", &|w| w.header.tensors.reverse()),
+        ("a larger tensor", &|w| w.header.tensors[0].shape[0] = 14),
+        ("another clip", &|w| w.header.quantise.clip = 1e6),
+        ("another n_max", &|w| w.header.quantise.n_max = 1),
+        ("no model", &|w| w.header.model = None),
+        ("masks that do not exist", &|w| w.header.mode = Mode::SecureAggregation { c: 1, t: 2, k_min: 3 }),
+    ];
+    for (what, spoil) in wrong {
+        assert_eq!(code(spoil), RefusalCode::Header, "{what}");
+    }
+    assert_eq!(code(|w| w.header.epoch = 2), RefusalCode::Epoch);
+}
+
+#[test]
+fn rounds_of_figures_ask_for_figures_only() {
+    let figures = |w: &mut World| {
+        w.header.task = "eval".into();
+        w.header.tensors.clear();
+    };
+    given(figures);
+    given(|w| {
+        figures(w);
+        w.header.task = "counts".into();
+        w.header.model = None;
+    });
+    assert_eq!(code(|w| w.header.task = "eval".into()), RefusalCode::Header, "tensors from an evaluation");
+    assert_eq!(
+        code(|w| {
+            figures(w);
+            w.header.round = 2;
+        }),
+        RefusalCode::Header
+    );
+    assert_eq!(
+        code(|w| {
+            figures(w);
+            w.header.model = None;
+        }),
+        RefusalCode::Header
+    );
+    assert_eq!(
+        code(|w| {
+            figures(w);
+            w.header.mode = Mode::SecureAggregation { c: 1, t: 2, k_min: 3 };
+        }),
+        RefusalCode::Header
+    );
+}
+
+#[test]
+fn runs_and_rounds_are_spent_once() {
+    let other = JobId::new(NOW, [8; 10]);
+    given(|w| {
+        w.now.spent.jobs.insert(w.header.job);
+    });
+    assert_eq!(
+        code(|w| {
+            w.now.spent.jobs.insert(other);
+        }),
+        RefusalCode::RunsUsedUp
+    );
+    given(|w| {
+        w.now.spent.jobs.insert(other);
+        w.document.envelope.computation.max_runs = 2;
+    });
+    assert_eq!(code(|w| w.document.envelope.computation.max_runs = 0), RefusalCode::RunsUsedUp);
+    let round = |round: u32, attempt: u32, last: Option<u32>, last_attempt: Option<u32>| {
+        let mut w = World::new();
+        (w.header.round, w.header.attempt) = (round, attempt);
+        (w.now.spent.last_round, w.now.spent.last_attempt) = (last, last_attempt);
+        w.approval().permit(&w.circumstances()).map(|_| ()).map_err(|r| r.code)
+    };
+    assert_eq!(round(4, 1, Some(3), Some(1)), Ok(()));
+    assert_eq!(round(3, 2, Some(3), Some(1)), Ok(()));
+    for (r, attempt, last, last_attempt) in [(3, 1, Some(3), Some(1)), (2, 9, Some(3), Some(1)), (3, 2, Some(3), None)]
+    {
+        assert_eq!(round(r, attempt, last, last_attempt), Err(RefusalCode::RoundReplayed), "{r}.{attempt}");
+    }
+}
+
+#[test]
+fn a_plan_one_value_inside_its_envelope_runs_and_one_outside_does_not() {
+    let ranged = |lr: f64| {
+        move |w: &mut World| {
+            let place = "tasks.train.params.optimizer.sgd.lr".to_owned();
+            w.document.envelope.computation.ranges.insert(place, Range { min: 0.0005, max: 0.01 });
+            World::train(&mut w.run).optimizer = Optimizer::Sgd { lr, momentum: 0.0 };
+        }
+    };
+    for inside in [0.0005, 0.001, 0.002, 0.01] {
+        given(ranged(inside));
+    }
+    for outside in [0.000_499, 0.010_001, 1.0] {
+        let (code, detail) = refused(ranged(outside));
+        assert_eq!(code, RefusalCode::OutsideEnvelope);
+        assert!(detail.contains("tasks.train.params.optimizer.sgd.lr"), "{detail}");
+    }
+    // Without a range, the plan is the one that was reviewed and no other.
+    let (code, detail) = refused(|w| World::train(&mut w.run).rounds = 14);
+    assert_eq!(code, RefusalCode::OutsideEnvelope);
+    assert_eq!(detail, "tasks.train.params.rounds is 14; approved is 15");
+}
+
+#[test]
+fn nothing_but_numbers_can_have_a_range() {
+    let all = |w: &mut World, place: &str| {
+        w.document.envelope.computation.ranges.insert(place.into(), Range { min: -1e300, max: 1e300 });
+    };
+    assert_eq!(
+        code(|w| {
+            all(w, "tasks.train.params.loss");
+            w.run.name = "other".into();
+        }),
+        RefusalCode::OutsideEnvelope
+    );
+    assert_eq!(
+        code(|w| {
+            all(w, "tasks.train.params.optimizer");
+            World::train(&mut w.run).optimizer = Optimizer::Adam { lr: 0.001 };
+        }),
+        RefusalCode::OutsideEnvelope
+    );
+    assert_eq!(
+        code(|w| {
+            all(w, "data.columns");
+            w.run.data.columns.pop();
+        }),
+        RefusalCode::OutsideEnvelope
+    );
+    given(|w| {
+        all(w, "seed");
+        w.run.seed = 8;
+    });
+}
+
+#[test]
+fn a_range_does_not_let_more_leave_than_was_signed() {
+    let wide = |w: &mut World, place: &str| {
+        w.document.envelope.computation.ranges.insert(place.into(), Range { min: 0.0, max: 1e6 });
+    };
+    let fewer = |w: &mut World| {
+        wide(w, "tasks.train.params.rounds");
+        World::train(&mut w.run).rounds = 10;
+    };
+    given(fewer);
+    let more = |w: &mut World| {
+        wide(w, "tasks.train.params.rounds");
+        World::train(&mut w.run).rounds = 16;
+    };
+    assert_eq!(code(more), RefusalCode::OutsideEnvelope);
+    // Where people signed sixteen, sixteen may be asked for.
+    given(|w| {
+        more(w);
+        w.document.envelope.egress = plan::egress(&w.run);
+    });
+    let (code, detail) = refused(|w| {
+        wide(w, "tasks.train.params.rounds");
+        World::train(&mut w.run).rounds = 0;
+    });
+    assert_eq!(code, RefusalCode::Header, "{detail}");
+    // A wider model has other tensors.
+    let wider = |w: &mut World| {
+        let model = |out| {
+            vec![
+                Layer::Linear(Linear { out, bias: true, init: Init::TorchDefault }),
+                Layer::Relu {},
+                Layer::Linear(Linear { out: 1, bias: true, init: Init::TorchDefault }),
+            ]
+        };
+        World::train(&mut w.plan).model = model(4);
+        World::train(&mut w.run).model = model(5);
+        wide(w, "tasks.train.params.model.0.linear.out");
+        w.document.envelope.egress = plan::egress(&w.plan);
+        w.header.tensors = plan::tensors(World::train(&mut w.run), 13);
+    };
+    assert_eq!(self::code(wider), RefusalCode::OutsideEnvelope);
+}
+
+#[test]
+fn a_plan_that_is_not_valid_here_does_not_run_whoever_signed() {
+    let (code, detail) = refused(|w| {
+        World::train(&mut w.plan).quantise.bits = 8;
+        World::train(&mut w.run).quantise.bits = 8;
+        w.header.quantise.bits = 8;
+        w.document.envelope.egress = plan::egress(&w.run);
+    });
+    assert_eq!(code, RefusalCode::OutsideEnvelope);
+    assert!(detail.contains("tasks.train.params.quantise.bits"), "{detail}");
+}
+
+#[test]
+fn what_leaves_is_what_was_listed() {
+    assert_eq!(code(|w| w.document.envelope.egress.clear()), RefusalCode::OutsideEnvelope);
+    assert_eq!(code(|w| w.document.envelope.egress[0].bytes -= 1), RefusalCode::OutsideEnvelope);
+    assert_eq!(code(|w| w.document.envelope.egress[0].to = "nobody".into()), RefusalCode::OutsideEnvelope);
+}
+
+#[test]
+fn the_data_are_the_snapshot_that_was_approved() {
+    assert_eq!(code(|w| w.now.snapshot.digest = Digest::of(b"altered")), RefusalCode::Snapshot);
+    assert_eq!(code(|w| w.now.snapshot.columns = without(&w.now.snapshot.columns, "age")), RefusalCode::Snapshot);
+    assert_eq!(
+        code(|w| w.document.envelope.data.columns = without(&w.document.envelope.data.columns, "fold")),
+        RefusalCode::OutsideEnvelope
+    );
+    assert_eq!(code(|w| w.now.snapshot.subjects = 9), RefusalCode::TooFewSubjects);
+    let mut world = World::new();
+    world.document.envelope.data.columns.insert("postcode".into());
+    world.now.snapshot.columns.insert("postcode".into());
+    let permit = world.approval().permit(&world.circumstances()).unwrap();
+    assert!(!permit.columns().contains("postcode"), "approved, but this plan does not read it");
+}
+
+#[test]
+fn the_policy_is_the_one_of_the_approval_and_forbids_whoever_signed() {
+    let changed = |w: &mut World| w.now.policy.training.min_parties = 4;
+    let mut world = World::new();
+    changed(&mut world);
+    let now = Circumstances { policy: world.now.policy.clone(), ..world.circumstances() };
+    assert_eq!(world.approval().permit(&now).unwrap_err().code, RefusalCode::Policy, "policy changed since");
+    let forbids: [(&str, &dyn Fn(&mut World)); 7] = [
+        ("secure aggregation", &|w| w.policy.training.force_secure_aggregation = true),
+        ("differential privacy", &|w| w.policy.privacy.require_dp = true),
+        ("exact n", &|w| w.policy.egress.allow = vec![EgressKind::Update, EgressKind::Loss, EgressKind::Metrics]),
+        ("metrics", &|w| w.policy.egress.allow = vec![EgressKind::Update, EgressKind::Loss, EgressKind::N]),
+        ("parameters per subject", &|w| w.now.snapshot.subjects = 42),
+        ("an opinion that is missing", &|w| w.policy.approval.require_opinion = true),
+        ("public-data policy on other data", &|w| w.policy = Policy::public_data()),
+    ];
+    for (what, spoil) in forbids {
+        assert_eq!(code(spoil), RefusalCode::Policy, "{what}");
+    }
+    given(|w| w.now.snapshot.subjects = 43);
+    given(|w| {
+        w.policy = Policy::public_data();
+        w.now.snapshot.public = true;
+    });
+    given(|w| {
+        w.now.snapshot.subjects = 42;
+        w.policy.disclosure.max_param_ratio = None;
+    });
+}
+
+#[test]
+fn a_required_opinion_is_by_a_privacy_officer_and_before_the_second_signature() {
+    let with = |who: u8, at: Timestamp| {
+        move |w: &mut World| {
+            w.policy.approval.require_opinion = true;
+            w.document.opinion =
+                Some(Opinion { person: person(who), at, view: OpinionView::Object, text: "no".into() });
+        }
+    };
+    // An objection does not decide: the officer advises.
+    given(with(3, NOW.plus_millis(-HOUR_MS)));
+    assert_eq!(code(with(1, NOW.plus_millis(-HOUR_MS))), RefusalCode::Policy);
+    assert_eq!(code(with(9, NOW.plus_millis(-HOUR_MS))), RefusalCode::Policy);
+    assert_eq!(code(with(3, NOW)), RefusalCode::Policy);
+}
+
+#[test]
+fn the_roster_is_the_one_that_was_approved() {
+    let wrong: [(&str, &dyn Fn(&mut World)); 9] = [
+        ("swapped key", &|w| w.header.roster[1].identity = key(55).public()),
+        ("swapped id and key", &|w| {
+            w.header.roster[1].identity = key(55).public();
+            w.header.roster[1].site = key(55).public().site_id();
+        }),
+        ("a site twice", &|w| w.header.roster[1] = w.header.roster[2].clone()),
+        ("without this site", &|w| drop(w.header.roster.remove(0))),
+        ("too few sites", &|w| w.header.roster.truncate(2)),
+        ("too few inputs", &|w| w.header.mode = Mode::Plain { k_min: 2 }),
+        ("more inputs than sites", &|w| w.header.mode = Mode::Plain { k_min: 5 }),
+        ("trust withdrawn since", &|w| {
+            w.now.peers.insert(site(2).to_string(), Trust::AssertedOnly);
+            w.now.peers.remove(&site(3).to_string());
+        }),
+        ("trust given since, but not approved", &|w| {
+            for peer in &mut w.document.envelope.roster {
+                peer.trust = Trust::AssertedOnly;
+            }
+        }),
+    ];
+    for (what, spoil) in wrong {
+        assert_eq!(code(spoil), RefusalCode::Roster, "{what}");
+    }
+    given(|w| drop(w.header.roster.pop()));
+    given(|w| {
+        w.now.peers.remove(&site(2).to_string());
+    });
+}
+
+#[test]
+fn two_sites_are_enough_only_with_a_partner_that_the_policy_names() {
+    let two = |w: &mut World| {
+        w.header.roster.truncate(2);
+        w.header.mode = Mode::Plain { k_min: 2 };
+    };
+    assert_eq!(code(two), RefusalCode::Roster);
+    given(|w| {
+        two(w);
+        w.policy.bilateral.allow = vec!["hospital 2".into()];
+    });
+    assert_eq!(
+        code(|w| {
+            two(w);
+            w.policy.bilateral.allow = vec!["hospital 3".into()];
+        }),
+        RefusalCode::Roster
+    );
+    assert_eq!(
+        code(|w| {
+            two(w);
+            w.policy.bilateral.allow = vec!["hospital 2".into()];
+            w.now.peers.clear();
+        }),
+        RefusalCode::Roster
+    );
+}
+
+#[test]
+fn refusals_have_a_reason_and_no_hostile_text() {
+    let (_, detail) = refused(|w| w.run.name = "x\u{202E}\u{1b}[2J".into());
+    assert!(!detail.contains('\u{202E}') && !detail.contains('\u{1b}'), "{detail}");
+}
+
+/// Codes that the party gives by itself, where no permit is asked for.
+const NOT_FROM_PERMIT: [RefusalCode; 2] = [RefusalCode::RefusedByPerson, RefusalCode::CannotRun];
+
+#[test]
+fn every_code_of_a_refusal_is_reached() {
+    let mut reached: BTreeSet<RefusalCode> = NOT_FROM_PERMIT.into();
+    let spoils: [&dyn Fn(&mut World); 17] = [
+        &|w| w.signing.clear(),
+        &|w| w.now.state = ApprovalState::PartlyApproved,
+        &|w| w.now.state = ApprovalState::Suspended,
+        &|w| w.now.state = ApprovalState::Revoked,
+        &|w| w.now.state = ApprovalState::Superseded,
+        &|w| w.now.state = ApprovalState::Expired,
+        &|w| w.now.stopped = Some("stopped".into()),
+        &|w| w.run.seed = 9,
+        &|w| w.document.envelope.computation.max_runs = 0,
+        &|w| w.now.spent.last_round = Some(3),
+        &|w| w.header.roster.truncate(1),
+        &|w| w.now.snapshot.digest = Digest::of(b"x"),
+        &|w| w.now.snapshot.subjects = 0,
+        &|w| w.policy.privacy.require_dp = true,
+        &|w| w.header.round = 0,
+        &|w| w.header.epoch = 9,
+        &|w| w.header.deadline = NOW,
+    ];
+    reached.extend(spoils.map(code));
+    let all: BTreeSet<RefusalCode> = {
+        use RefusalCode::*;
+        [
+            NotApproved,
+            Signatures,
+            Expired,
+            Suspended,
+            Revoked,
+            Superseded,
+            RefusedByPerson,
+            OutsideEnvelope,
+            RunsUsedUp,
+            RoundReplayed,
+            Roster,
+            Snapshot,
+            TooFewSubjects,
+            Policy,
+            Header,
+            Stopped,
+            CannotRun,
+            Epoch,
+            TooLate,
+        ]
+        .into()
+    };
+    assert_eq!(reached, all);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// The range is closed, and nothing but it decides.
+    #[test]
+    fn permits_follow_the_range(lr in 1e-6f64..1.0, min in 1e-6f64..1.0, max in 1e-6f64..1.0) {
+        let mut world = World::new();
+        let place = "tasks.train.params.optimizer.sgd.lr".to_owned();
+        world.document.envelope.computation.ranges.insert(place, Range { min, max });
+        World::train(&mut world.run).optimizer = Optimizer::Sgd { lr, momentum: 0.0 };
+        let permit = world.approval().permit(&world.circumstances());
+        prop_assert_eq!(permit.is_ok(), min <= lr && lr <= max);
+    }
+}
