@@ -56,8 +56,8 @@ pub enum Error {
     #[error("document")]
     Document(#[from] hospes_protocol::canon::CanonError),
     /// The audit ledger could not be written; what it should have recorded did not happen.
-    #[error("the audit ledger cannot be written: {0}")]
-    Ledger(String),
+    #[error("the audit ledger failed")]
+    Ledger(#[from] hospes_ledger::LedgerError),
     /// The port could not be opened.
     #[error("cannot listen on {address}")]
     Listen {

@@ -4,14 +4,19 @@
 //! What it deliberately does not: it never sees a row of data, holds no key of a site, and nothing that it says is
 //! believed by a site beyond what that site's people signed.
 //!
-//! Start reading at [`store::Store`] (all durable state, as named transactions on SQLite or PostgreSQL).
+//! Start reading at [`serve::Coordinator`] (one running process), then [`store::Store`] (all durable state, as named
+//! transactions on SQLite or PostgreSQL).
 
 pub mod aggregate;
+pub mod audit;
 pub mod ca;
 pub mod config;
+pub mod enrol;
 mod error;
 pub mod keyfile;
+pub mod models;
 pub mod schedule;
+pub mod serve;
 pub mod store;
 
 use std::sync::Arc;
@@ -19,6 +24,9 @@ use std::sync::Arc;
 use hospes_protocol::id::Timestamp;
 
 pub use error::Error;
+
+/// Name and version of this program, as it says them to peers and writes them into its ledger.
+pub const SOFTWARE: &str = concat!("hospes-coordinator ", env!("CARGO_PKG_VERSION"));
 
 /// Where time comes from, so that tests can turn it.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;

@@ -6,7 +6,7 @@ use super::{Dialect, Store, integer, text};
 use crate::Error;
 
 /// Name and SQL, oldest first. A file that was released is never changed again: its digest is checked.
-const MIGRATIONS: &[(&str, &str)] = &[("0001_fleet", include_str!("migrations/0001_fleet.sql"))];
+const MIGRATIONS: &[(&str, &str)] = &[("0001_fleet", include_str!("migrations/0001_fleet.sql")), ("0002_jobs", include_str!("migrations/0002_jobs.sql"))];
 
 pub(super) async fn run(store: &Store) -> Result<(), Error> {
     let mut tx = store.begin("migrate").await?;
@@ -44,6 +44,7 @@ pub(super) async fn run(store: &Store) -> Result<(), Error> {
             .await
             .map_err(Error::database("migrate"))?;
     }
+    hospes_ledger::Ledger::on(tx.conn()).create().await?;
     tx.commit().await
 }
 

@@ -7,9 +7,11 @@
 //! The SQL is the same on both: `$n`, BIGINT, TEXT and BLOB only (BLOB reads BYTEA on PostgreSQL), times in
 //! milliseconds, documents in the bytes they came in.
 
+pub mod jobs;
 pub mod lease;
 mod migrate;
 mod operators;
+pub mod rounds;
 mod sites;
 mod studies;
 
@@ -25,6 +27,7 @@ use tokio::sync::OwnedMutexGuard;
 use crate::Error;
 
 pub use operators::{Caller, InvitationRow, Role, TokenRow};
+pub(crate) use operators::Secret;
 pub use sites::{CertificateRow, SiteRow, SiteState, Standing, name_key};
 pub use studies::{MemberDecision, StudyRow, StudyState};
 

@@ -15,7 +15,7 @@ use super::{Store, Tx, blob, integer, name_key, optional_integer, parsed, text};
 use crate::Error;
 
 /// What every token starts with, so that scanners for leaked secrets can find it.
-pub const TOKEN_PREFIX: &str = "hospes_";
+const TOKEN_PREFIX: &str = "hospes_";
 
 /// What a token allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

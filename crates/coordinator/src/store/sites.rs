@@ -301,6 +301,21 @@ impl Tx {
         Ok(())
     }
 
+    /// Frees the name of a revoked site, so that another may take it.
+    ///
+    /// # Errors
+    /// [`Error::Database`] if it cannot be written.
+    pub async fn free_name(&mut self, site: SiteId) -> Result<(), Error> {
+        // No name has a line break in it, so that this key meets no other.
+        sqlx::query("UPDATE sites SET name_key = name_key || $1 WHERE site = $2 AND state = 'revoked'")
+            .bind(format!("\n{site}"))
+            .bind(site.to_string())
+            .execute(self.conn())
+            .await
+            .map_err(Error::database("free_name"))?;
+        Ok(())
+    }
+
     /// A session of a site began: it is active, seen now, and runs this software.
     ///
     /// # Errors

@@ -1,0 +1,185 @@
+//! The gRPC service for sites. Every call shows a client certificate, and every call asks the store whether it is still
+//! good.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use bytes::Bytes;
+use futures::Stream;
+use hospes_protocol::grpc::convert::Announced;
+use hospes_protocol::grpc::federation_server::{Federation, FederationServer};
+use hospes_protocol::grpc::{
+    self as wire, CoordinatorFrame, DownloadPart, DownloadRequest, SiteFrame, UploadHeader, UploadPart, UploadProgress,
+    UploadReceipt, upload_part,
+};
+use hospes_protocol::id::SiteId;
+use hospes_protocol::limits;
+use tokio::sync::{mpsc, oneshot};
+use tokio_stream::StreamExt as _;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::codec::CompressionEncoding;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::listen::Connection;
+use super::{Shared, session};
+use crate::Error;
+use crate::aggregate::staging::{Incoming, Refused, Standing, UploadRequest};
+use crate::schedule::{Event, RejectionCode};
+
+/// Frames that may wait between a session and its connection.
+const FRAMES: usize = 8;
+/// Chunks that may wait between the disk and a download's connection.
+const CHUNKS: usize = 2;
+
+type FrameStream = Pin<Box<dyn Stream<Item = Result<CoordinatorFrame, Status>> + Send>>;
+type PartStream = Pin<Box<dyn Stream<Item = Result<DownloadPart, Status>> + Send>>;
+
+pub(super) fn router(shared: Arc<Shared>) -> Router {
+    let service = FederationServer::new(Sites(shared))
+        .max_decoding_message_size(limits::FRAME_BYTES)
+        .max_encoding_message_size(limits::FRAME_BYTES)
+        .accept_compressed(CompressionEncoding::Zstd)
+        .send_compressed(CompressionEncoding::Zstd);
+    // Only the service's own paths: what is unknown is for the REST router to answer.
+    let path = format!("/{}/{{*call}}", wire::federation_server::SERVICE_NAME);
+    Router::new().route_service(&path, service)
+}
+
+/// The service.
+struct Sites(Arc<Shared>);
+
+impl Sites {
+    /// The site that calls, if it is let in.
+    async fn admit<T>(&self, request: &Request<T>) -> Result<SiteId, Status> {
+        let connection = request.extensions().get::<Connection>();
+        let peer = connection.and_then(|c| c.peer.as_ref());
+        match self.0.admit(peer).await {
+            Ok(Ok(site)) => Ok(site),
+            Ok(Err(reason)) if peer.is_none() => Err(Status::unauthenticated(reason)),
+            Ok(Err(reason)) => Err(Status::permission_denied(reason)),
+            Err(error) => Err(internal(&error)),
+        }
+    }
+
+    fn patience(&self) -> Duration {
+        Duration::from_millis(self.0.limits().silence_ms)
+    }
+
+    /// Reads the header and goes on with the upload; returns when it is durable, with the schedule's receipt.
+    async fn receive(&self, site: SiteId, mut parts: Streaming<UploadPart>) -> Result<UploadReceipt, Status> {
+        let Some(upload_part::Part::Header(header)) = self.next(&mut parts).await? else {
+            return Err(Status::invalid_argument("an upload starts with its header"));
+        };
+        let mut incoming = self.0.staging.begin(request(site, header)?).await.map_err(refused)?;
+        while let Some(part) = self.next(&mut parts).await? {
+            let upload_part::Part::Chunk(chunk) = part else {
+                return Err(Status::invalid_argument("a second header"));
+            };
+            append(&mut incoming, chunk).await?;
+        }
+        let upload = incoming.finish().await.map_err(refused)?;
+        let (reply, answer) = oneshot::channel();
+        let stopping = || Status::unavailable(Error::Stopping.to_string());
+        self.0.events.send(Event::Uploaded { site, upload, reply }).await.map_err(|_| stopping())?;
+        let receipt = answer.await.map_err(|_| stopping())?.map_err(|rejection| match rejection.code {
+            RejectionCode::Unavailable => Status::unavailable(rejection.message),
+            _ => Status::failed_precondition(rejection.message),
+        })?;
+        let signature = receipt.signatures.first().map(|s| s.signature.as_bytes().to_vec()).unwrap_or_default();
+        let document = &receipt.document;
+        Ok(UploadReceipt { digest: document.digest.as_bytes().to_vec(), at_ms: document.at.as_millis(), signature })
+    }
+
+    /// The next part; an upload may take any time in all, but not be silent.
+    async fn next(&self, parts: &mut Streaming<UploadPart>) -> Result<Option<upload_part::Part>, Status> {
+        match tokio::time::timeout(self.patience(), parts.message()).await {
+            Ok(part) => part?
+                .map(|p| p.part.ok_or_else(|| Status::invalid_argument("a part that is neither header nor chunk")))
+                .transpose(),
+            Err(_) => Err(Status::deadline_exceeded("nothing more of the upload came; ask how far it got and go on")),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl Federation for Sites {
+    type SessionStream = FrameStream;
+    type DownloadStream = PartStream;
+
+    async fn session(&self, request: Request<Streaming<SiteFrame>>) -> Result<Response<FrameStream>, Status> {
+        let site = self.admit(&request).await?;
+        let (frames, outbound) = mpsc::channel(FRAMES);
+        tokio::spawn(Box::pin(session::run(self.0.clone(), site, request.into_inner(), frames)));
+        Ok(Response::new(Box::pin(ReceiverStream::new(outbound).map(Ok))))
+    }
+
+    async fn upload_status(&self, request: Request<UploadHeader>) -> Result<Response<UploadProgress>, Status> {
+        let site = self.admit(&request).await?;
+        let asked = self::request(site, request.into_inner())?;
+        let length = asked.length;
+        let progress = match self.0.staging.status(&asked).await {
+            Ok(Standing::Offset(offset)) => UploadProgress { offset, over: None },
+            Ok(Standing::Complete) => UploadProgress { offset: length, over: None },
+            Err(Refused::Over(reason)) => UploadProgress { offset: 0, over: Some(reason) },
+            Err(other) => return Err(refused(other)),
+        };
+        Ok(Response::new(progress))
+    }
+
+    async fn upload(&self, request: Request<Streaming<UploadPart>>) -> Result<Response<UploadReceipt>, Status> {
+        let site = self.admit(&request).await?;
+        let _place = self.0.transfers.enter(site).ok_or_else(too_many)?;
+        Box::pin(self.receive(site, request.into_inner())).await.map(Response::new)
+    }
+
+    async fn download(&self, request: Request<DownloadRequest>) -> Result<Response<PartStream>, Status> {
+        let site = self.admit(&request).await?;
+        let place = self.0.transfers.enter(site).ok_or_else(too_many)?;
+        let DownloadRequest { digest, offset } = request.into_inner();
+        let digest: [u8; 32] =
+            digest.try_into().map_err(|_| Status::invalid_argument("the digest must have 32 bytes"))?;
+        let digest = hospes_protocol::id::Digest::from_bytes(digest);
+        let _ = (CHUNKS, place, offset, Bytes::new());
+        Err(Status::not_found(format!("there is no model {digest}")))
+    }
+}
+
+/// What a header announces, with the site of the certificate.
+fn request(site: SiteId, header: UploadHeader) -> Result<UploadRequest, Status> {
+    let Announced { kind, study, round, digest, bytes } =
+        Announced::try_from(header).map_err(|e| Status::invalid_argument(e.to_string()))?;
+    Ok(UploadRequest { site, kind, study, round, digest, length: bytes })
+}
+
+async fn append(incoming: &mut Incoming, chunk: wire::Chunk) -> Result<(), Status> {
+    if chunk.data.len() > limits::CHUNK_BYTES {
+        return Err(Status::invalid_argument(format!("a chunk has at most {} bytes", limits::CHUNK_BYTES)));
+    }
+    let hash: [u8; 32] =
+        chunk.hash.try_into().map_err(|_| Status::invalid_argument("a chunk's hash must have 32 bytes"))?;
+    incoming.append(chunk.offset, Bytes::from(chunk.data), hash).await.map_err(refused)
+}
+
+fn too_many() -> Status {
+    Status::resource_exhausted("too many transfers of this site at the same time; wait for one to end")
+}
+
+fn refused(refused: Refused) -> Status {
+    let message = refused.to_string();
+    match refused {
+        Refused::Over(_) => Status::failed_precondition(message),
+        Refused::Wrong(_) => Status::invalid_argument(message),
+        Refused::Offset { .. } => Status::out_of_range(message),
+        Refused::Damaged(_) => Status::data_loss(message),
+        _ => Status::aborted(message),
+        Refused::NoSpace => Status::resource_exhausted(message),
+        Refused::Failed(error) => internal(&error),
+    }
+}
+
+/// What the caller learns of a failure of ours is a reference under which the log has the rest.
+fn internal(error: &Error) -> Status {
+    Status::internal(format!("the coordinator failed; its log says why under {}", super::rest::log(error)))
+}
