@@ -1,3 +1,5 @@
 //! Stage, then reduce: uploads become durable files first, and a round reads all of them block by block when it closes.
 
+pub mod content;
+pub mod reduce;
 pub mod staging;

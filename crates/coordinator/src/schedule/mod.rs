@@ -4,14 +4,20 @@
 //! one transaction (state and ledger entries); only after its commit do messages leave and callers get their answers.
 //! A commit that fails throws the memory away and loads it again from the store: there is no second way to recover.
 
-use hospes_protocol::id::{Digest, JobId, SiteId, StudyId, Timestamp};
+use std::sync::Arc;
+
+use hospes_protocol::id::{Digest, FederationId, JobId, SiteId, StudyId, Timestamp};
 use hospes_protocol::message::{FromSite, Hello, ToSite, UploadReceipt};
 use hospes_protocol::plan::Problem;
-use hospes_protocol::sign::Signed;
+use hospes_protocol::sign::{SecretKey, Signed};
 use hospes_protocol::study::Terms;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot};
 
-use crate::aggregate::staging::StagedUpload;
+use crate::aggregate::staging::{StagedUpload, Staging};
+use crate::audit::Audit;
+use crate::models::Models;
+use crate::store::{Caller, Store};
+use crate::{Clock, Error};
 
 /// What reaches the schedule.
 #[derive(Debug)]
@@ -71,15 +77,15 @@ pub enum Command {
         terms: Box<Terms>,
         /// The plan as it was written, YAML or JSON.
         plan: String,
-        /// Name of the token.
-        by: String,
+        /// Who asks.
+        by: Caller,
     },
     /// Takes a study back; what runs of it is cancelled.
     Withdraw {
         /// Study.
         study: StudyId,
-        /// Name of the token.
-        by: String,
+        /// Who asks.
+        by: Caller,
         /// Why.
         reason: String,
     },
@@ -87,22 +93,22 @@ pub enum Command {
     Start {
         /// Study.
         study: StudyId,
-        /// Name of the token.
-        by: String,
+        /// Who asks.
+        by: Caller,
     },
     /// Runs a job that ended without success again, from its first task that is not done.
     Rerun {
         /// Job.
         job: JobId,
-        /// Name of the token.
-        by: String,
+        /// Who asks.
+        by: Caller,
     },
     /// Stops a job.
     Cancel {
         /// Job.
         job: JobId,
-        /// Name of the token.
-        by: String,
+        /// Who asks.
+        by: Caller,
         /// Why.
         reason: String,
     },
@@ -181,4 +187,93 @@ pub struct Live {
     pub detail: String,
     /// Model that came of it.
     pub model: Option<Digest>,
+}
+
+/// Times and numbers by which the schedule goes; the defaults suit hospitals.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// How long a site may show no sign of work in a round, in milliseconds.
+    pub patience_ms: i64,
+    /// Longest time for one round, in milliseconds; the header's deadline.
+    pub round_ms: i64,
+    /// How long a round waits, before it opens, for a member that has just lost its connection, in milliseconds.
+    pub grace_ms: i64,
+    /// How long the members of a job have to say whether they can run it, in milliseconds.
+    pub reserve_ms: i64,
+    /// How long a job waits for enough connected members, in milliseconds, before it ends as *timeout*.
+    pub quorum_ms: i64,
+    /// Time before another attempt at a round, in milliseconds.
+    pub retry_ms: i64,
+    /// Attempts at one round.
+    pub attempts: u32,
+    /// Fewest sites whose inputs make a round, where there are so many.
+    pub min_parties: u32,
+    /// How long this replica holds a job without touching it, in milliseconds.
+    pub lease_ms: i64,
+    /// Longest time between two checkpoints of the ledger, in milliseconds.
+    pub checkpoint_ms: i64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            patience_ms: 3 * 60 * 1_000,
+            round_ms: 12 * 60 * 60 * 1_000,
+            grace_ms: 60 * 1_000,
+            reserve_ms: 10 * 60 * 1_000,
+            quorum_ms: 24 * 60 * 60 * 1_000,
+            retry_ms: 2_000,
+            attempts: 3,
+            min_parties: 3,
+            lease_ms: 30_000,
+            checkpoint_ms: hospes_ledger::witness::INTERVAL_MS,
+        }
+    }
+}
+
+/// What the schedule works with.
+#[derive(Clone)]
+pub struct Context {
+    /// State.
+    pub store: Store,
+    /// Ledger.
+    pub audit: Audit,
+    /// Uploads.
+    pub staging: Staging,
+    /// Models.
+    pub models: Models,
+    /// The coordinator's identity key; the id of the federation is that of this key.
+    pub key: Arc<SecretKey>,
+    /// Incarnation.
+    pub epoch: u64,
+    /// Time.
+    pub clock: Clock,
+    /// For those who watch.
+    pub live: broadcast::Sender<Live>,
+    /// Times and numbers.
+    pub settings: Settings,
+    /// Name of this replica, the same after every restart; no other process on the same database may have it.
+    pub replica: String,
+}
+
+impl Context {
+    /// Now.
+    pub fn now(&self) -> Timestamp {
+        (self.clock)()
+    }
+
+    /// The federation.
+    pub fn federation(&self) -> FederationId {
+        self.key.public().site_id()
+    }
+}
+
+/// Runs the schedule until all senders of events are gone.
+///
+/// # Errors
+/// [`Error`] if the store cannot be read at the start. A failure later is logged and recovered from.
+pub async fn run(context: Context, mut events: mpsc::Receiver<Event>) -> Result<(), Error> {
+    let _ = context;
+    while events.recv().await.is_some() {}
+    Ok(())
 }

@@ -396,7 +396,7 @@ impl Store {
         let read = |row: &AnyRow| {
             let site = text(row, "site")?;
             let site = if site == POOLED { None } else { Some(site.parse().map_err(|e| Error::corrupt("site", e))?) };
-            let figures = Canonical::parse(&blob(row, "document")?).map_err(|e| Error::corrupt("figures", e))?;
+            let figures: Canonical<FigureSet> = Canonical::parse(&blob(row, "document")?).map_err(|e| Error::corrupt("figures", e))?;
             Ok(FiguresRow { task: text(row, "task")?, site, figures: figures.into_inner() })
         };
         let mut figures = rows.iter().map(read).collect::<Result<Vec<_>, Error>>()?;

@@ -1,0 +1,212 @@
+//! What a payload must look like: its announced length first, every byte of it before it is confirmed.
+//!
+//! Layout of an update in plain mode: the site's row weight n_u as u64, then one value of 16 or 32 bits for each entry
+//! of the header's tensors in order; all little-endian, nothing between them. A value is q(α·clip(Δ)) with
+//! α = min(n_u, n_max)/n_max, so that an honest one lies within ±α·clip; whatever lies outside is refused.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use hospes_protocol::canon::Canonical;
+use hospes_protocol::limits;
+use hospes_protocol::message::{FigureSet, UploadKind};
+use hospes_protocol::plan::{Figure, Quantise, ROW_WEIGHT_BYTES, check_figures};
+
+use super::staging::Refused;
+use crate::Error;
+
+/// What a round asks for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Content {
+    /// A model update.
+    Update {
+        /// Entries of all tensors.
+        parameters: u64,
+        /// How they are put on the wire.
+        quantise: Quantise,
+    },
+    /// A report of these figures.
+    Figures(Vec<Figure>),
+}
+
+impl Content {
+    /// Kind of the upload.
+    pub fn kind(&self) -> UploadKind {
+        match self {
+            Self::Update { .. } => UploadKind::Update,
+            Self::Figures(_) => UploadKind::Figures,
+        }
+    }
+
+    /// Bytes of one payload; of figures, the most that there can be.
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Self::Update { parameters, quantise } => {
+                parameters.saturating_mul(entry_bytes(quantise)).saturating_add(ROW_WEIGHT_BYTES)
+            }
+            Self::Figures(_) => limits::DOCUMENT_BYTES as u64,
+        }
+    }
+
+    /// Whether kind and length are what the round asks for.
+    ///
+    /// # Errors
+    /// What is wrong, in words.
+    pub fn check_announced(&self, kind: UploadKind, length: u64) -> Result<(), String> {
+        if kind != self.kind() {
+            return Err("the round asks for another kind of upload".to_owned());
+        }
+        match self {
+            Self::Update { .. } if length != self.bytes() => {
+                Err(format!("the update has {length} bytes, the round's tensors need {}", self.bytes()))
+            }
+            Self::Figures(_) if length == 0 || length > self.bytes() => {
+                Err(format!("the report has {length} bytes, 1 to {} are allowed", self.bytes()))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Bytes of one entry of an update.
+pub fn entry_bytes(quantise: &Quantise) -> u64 {
+    u64::from(quantise.bits).div_ceil(8)
+}
+
+/// Steps of the quantiser, 2^bits − 1.
+pub fn steps(quantise: &Quantise) -> u64 {
+    (1u64 << quantise.bits.min(32)) - 1
+}
+
+/// Checks every byte of a complete payload. The inner result says what is wrong with it.
+///
+/// # Errors
+/// [`Refused::Failed`] if the file cannot be read.
+pub(super) fn check(wanted: &Content, path: &Path) -> Result<Result<(), String>, Refused> {
+    let mut file = File::open(path).map_err(Error::file("open", path))?;
+    let checked = match wanted {
+        Content::Update { quantise, .. } => check_update(&mut file, quantise),
+        Content::Figures(figures) => read_figures(&mut file).map(|set| set.and_then(|s| check_figures(figures, &s))),
+    };
+    Ok(checked.map_err(Error::file("read", path))?)
+}
+
+fn check_update(file: &mut impl Read, quantise: &Quantise) -> std::io::Result<Result<(), String>> {
+    let mut weight = [0u8; 8];
+    file.read_exact(&mut weight)?;
+    let weight = u64::from_le_bytes(weight);
+    let n_max = u64::from(quantise.n_max);
+    if weight == 0 || weight > n_max {
+        return Ok(Err(format!("the row weight is {weight}; it must lie between 1 and {n_max}")));
+    }
+    let (lowest, highest) = bounds(quantise, weight);
+    let mut block = vec![0u8; 1 << 20];
+    loop {
+        let filled = fill(file, &mut block)?;
+        if filled == 0 {
+            return Ok(Ok(()));
+        }
+        let outside = match quantise.bits {
+            16 => any_outside::<2>(&block[..filled], lowest, highest),
+            _ => any_outside::<4>(&block[..filled], lowest, highest),
+        };
+        if outside {
+            return Ok(Err("an entry of the update lies outside what its clip and weight allow".to_owned()));
+        }
+    }
+}
+
+fn any_outside<const N: usize>(block: &[u8], lowest: u64, highest: u64) -> bool {
+    block.chunks_exact(N).any(|entry| {
+        let value = entry.iter().rev().fold(0u64, |sum, byte| sum << 8 | u64::from(*byte));
+        value < lowest || value > highest
+    })
+}
+
+/// Smallest and largest quantised value that a site of this weight can send, with one step for rounding.
+fn bounds(quantise: &Quantise, weight: u64) -> (u64, u64) {
+    let (steps, n_max) = (u128::from(steps(quantise)), u128::from(quantise.n_max.max(1)));
+    let weight = u128::from(weight).min(n_max);
+    // ±α·clip lies at (1 ± α)/2 of the steps.
+    let lowest = steps * (n_max - weight) / (2 * n_max);
+    let highest = (steps * (n_max + weight)).div_ceil(2 * n_max);
+    let narrow = |value: u128| u64::try_from(value).unwrap_or(u64::MAX);
+    (narrow(lowest.saturating_sub(1)), narrow((highest + 1).min(steps)))
+}
+
+/// Reads until the block is full or the file ends.
+fn fill(file: &mut impl Read, block: &mut [u8]) -> std::io::Result<usize> {
+    let mut filled = 0;
+    while filled < block.len() {
+        match file.read(&mut block[filled..]) {
+            Ok(0) => break,
+            Ok(n) => filled += n,
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(filled)
+}
+
+fn read_figures(file: &mut impl Read) -> std::io::Result<Result<Canonical<FigureSet>, String>> {
+    let mut bytes = Vec::new();
+    file.take(limits::DOCUMENT_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(Canonical::parse(&bytes).map_err(|e| format!("the report cannot be read: {e}")))
+}
+
+/// Reads a report that was checked when it came.
+///
+/// # Errors
+/// [`Error::File`] if it cannot be read, [`Error::Corrupt`] if it was altered since.
+pub fn figures(path: &Path) -> Result<Canonical<FigureSet>, Error> {
+    let mut file = File::open(path).map_err(Error::file("open", path))?;
+    read_figures(&mut file).map_err(Error::file("read", path))?.map_err(|reason| Error::corrupt("report", reason))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn quantise(bits: u8) -> Quantise {
+        Quantise { clip: 4.0, bits, n_max: 100 }
+    }
+
+    fn update(weight: u64, values: &[u32]) -> Vec<u8> {
+        let mut bytes = weight.to_le_bytes().to_vec();
+        bytes.extend(values.iter().flat_map(|v| v.to_le_bytes()));
+        bytes
+    }
+
+    #[test]
+    fn updates_outside_their_weights_clip_are_refused_and_the_limits_themselves_are_not() {
+        let check = |weight, values: &[u32]| check_update(&mut update(weight, values).as_slice(), &quantise(32)).unwrap();
+        assert!(check(100, &[0, u32::MAX, 1 << 31]).is_ok());
+        // α = .5: honest values lie between a quarter and three quarters of the steps.
+        assert!(check(50, &[1 << 30, 3 << 30]).is_ok());
+        assert!(check(50, &[(1 << 30) - 3]).unwrap_err().contains("clip"));
+        assert!(check(50, &[(3 << 30) + 2]).is_err());
+        assert!(check(0, &[]).unwrap_err().contains("row weight"));
+        assert!(check(101, &[]).is_err());
+    }
+
+    #[test]
+    fn sixteen_bits_are_read_as_sixteen_bits() {
+        let mut bytes = 50u64.to_le_bytes().to_vec();
+        bytes.extend(32_768u16.to_le_bytes());
+        assert!(check_update(&mut bytes.as_slice(), &quantise(16)).unwrap().is_ok());
+        bytes.extend(60_000u16.to_le_bytes());
+        assert!(check_update(&mut bytes.as_slice(), &quantise(16)).unwrap().is_err());
+    }
+
+    #[test]
+    fn length_and_kind_are_refused_before_a_byte_is_sent() {
+        let wanted = Content::Update { parameters: 10, quantise: quantise(32) };
+        assert!(wanted.check_announced(UploadKind::Update, 48).is_ok());
+        assert!(wanted.check_announced(UploadKind::Update, 47).unwrap_err().contains("need 48"));
+        assert!(wanted.check_announced(UploadKind::Figures, 48).is_err());
+        let figures = Content::Figures(Vec::new());
+        assert!(figures.check_announced(UploadKind::Figures, 0).is_err());
+        assert!(figures.check_announced(UploadKind::Figures, limits::DOCUMENT_BYTES as u64 + 1).is_err());
+    }
+}

@@ -1,0 +1,425 @@
+//! Models as safetensors files named by their digest, and their cards.
+//!
+//! A model is never in memory as a whole: it is written tensor by tensor in blocks, hashed on the way, synchronised, and
+//! only then gets its name. Sites and researchers read ranges of it. The digest that names a model is that of a document
+//! of the kind `model` ([`canon::digest`](hospes_protocol::canon::digest)), so no other file can pass for one.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufReader, Read as _, Write as _};
+use std::ops::Range;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hospes_protocol::id::{Digest, JobId, SiteId, StudyId, Timestamp};
+use hospes_protocol::limits;
+use hospes_protocol::plan::model::TensorShape;
+use object_store::local::LocalFileSystem;
+use object_store::ObjectStoreExt as _;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::Error;
+
+/// Bytes of the largest header that is read: 2,000 layers need far less.
+const HEADER_BYTES: u64 = 4 << 20;
+/// Bytes of one block when a model is read or written.
+pub const BLOCK_BYTES: usize = 1 << 20;
+/// Folder for files that have no name yet, beside the models so that naming is a rename.
+const SCRATCH: &str = "scratch";
+
+/// The shelf of models. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Models {
+    root: PathBuf,
+    objects: Arc<LocalFileSystem>,
+}
+
+impl Models {
+    /// Models under this folder, which is made if it is not there. Files that never got a name are swept away.
+    ///
+    /// # Errors
+    /// [`Error::File`] if the folder cannot be made or swept, [`Error::Corrupt`] if it is none.
+    pub fn open(root: PathBuf) -> Result<Self, Error> {
+        let scratch = root.join(SCRATCH);
+        match fs::remove_dir_all(&scratch) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::file("sweep", scratch)(e)),
+            _ => {}
+        }
+        fs::create_dir_all(&scratch).map_err(Error::file("make the folder", &scratch))?;
+        let objects = LocalFileSystem::new_with_prefix(&root).map_err(|e| Error::corrupt("folder of models", e))?;
+        Ok(Self { root, objects: Arc::new(objects.with_fsync(true)) })
+    }
+
+    /// Where a model lies.
+    pub fn path(&self, model: Digest) -> PathBuf {
+        self.root.join(name(model))
+    }
+
+    /// Bytes of a model's file; `None` if it is not here (any more).
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if the store does not answer.
+    pub async fn size(&self, model: Digest) -> Result<Option<u64>, Error> {
+        match self.objects.head(&location(name(model))).await {
+            Ok(found) => Ok(Some(found.size)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(e) => Err(Error::corrupt("model", e)),
+        }
+    }
+
+    /// A range of a model's file, at most [`limits::CHUNK_BYTES`] long.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if it is not there.
+    pub async fn read(&self, model: Digest, range: Range<u64>) -> Result<Bytes, Error> {
+        let end = range.end.min(range.start.saturating_add(limits::CHUNK_BYTES as u64));
+        let range = range.start..end;
+        self.objects.get_range(&location(name(model)), range).await.map_err(|e| Error::corrupt("model", e))
+    }
+
+    /// Starts to write a model with these tensors; blocking.
+    ///
+    /// # Errors
+    /// [`Error::File`] if the file cannot be made.
+    pub fn write(&self, tensors: &[TensorShape]) -> Result<Writer, Error> {
+        let label = data_encoding::HEXLOWER.encode(&crate::random::<12>()?);
+        let path = self.root.join(SCRATCH).join(&label);
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(Error::file("make", &path))?;
+        let header = Layout::new(tensors)?.header;
+        file.write_all(&header).map_err(Error::file("write", &path))?;
+        let mut hash = Sha256::new();
+        hash.update(b"hospes/model/v1\0");
+        hash.update(&header);
+        let left = tensors.iter().map(TensorShape::len).fold(0u64, u64::saturating_add).saturating_mul(4);
+        Ok(Writer { file, path, label, hash, left, block: Vec::with_capacity(BLOCK_BYTES), named: false })
+    }
+
+    /// Gives a written model its name, durably; naming the same bytes again changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if it cannot be named.
+    pub async fn keep(&self, mut written: Written) -> Result<Digest, Error> {
+        let from = location(format!("{SCRATCH}/{}", written.label));
+        self.objects.rename(&from, &location(name(written.digest))).await.map_err(|e| Error::corrupt("model", e))?;
+        written.named = true;
+        Ok(written.digest)
+    }
+
+    /// Deletes a model; one that is not there is no error.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if it cannot be deleted.
+    pub async fn delete(&self, model: Digest) -> Result<(), Error> {
+        match self.objects.delete(&location(name(model))).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(e) => Err(Error::corrupt("model", e)),
+        }
+    }
+
+    /// Digests of all models that lie here.
+    ///
+    /// # Errors
+    /// [`Error::File`] if the folder cannot be listed.
+    pub fn list(&self) -> Result<Vec<Digest>, Error> {
+        let entries = fs::read_dir(&self.root).map_err(Error::file("list", &self.root))?;
+        let mut found = Vec::new();
+        for entry in entries {
+            let file = entry.map_err(Error::file("list", &self.root))?.file_name();
+            let label = file.to_str().and_then(|n| n.strip_suffix(".safetensors"));
+            found.extend(label.and_then(|n| n.parse::<Digest>().ok()));
+        }
+        Ok(found)
+    }
+}
+
+fn name(model: Digest) -> String {
+    format!("{model}.safetensors")
+}
+
+/// Names here are hexadecimal digits, a dot and letters: nothing that would have to be escaped.
+fn location(name: String) -> object_store::path::Path {
+    object_store::path::Path::from(name)
+}
+
+/// A model that is being written. Dropped before [`Writer::finish`], it leaves nothing behind.
+#[derive(Debug)]
+pub struct Writer {
+    file: File,
+    path: PathBuf,
+    label: String,
+    hash: Sha256,
+    left: u64,
+    block: Vec<u8>,
+    named: bool,
+}
+
+/// A model that is written and durable and has no name yet.
+#[derive(Debug)]
+pub struct Written {
+    digest: Digest,
+    bytes: u64,
+    path: PathBuf,
+    label: String,
+    named: bool,
+}
+
+impl Written {
+    /// Its digest.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+    /// Bytes of its file.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if !self.named {
+            // What cannot be removed now is swept away at the next start.
+            drop(fs::remove_file(&self.path));
+        }
+    }
+}
+
+impl Drop for Written {
+    fn drop(&mut self) {
+        if !self.named {
+            drop(fs::remove_file(&self.path));
+        }
+    }
+}
+
+impl Writer {
+    /// Writes the next values.
+    ///
+    /// # Errors
+    /// [`Error::File`] if the file cannot be written, [`Error::Corrupt`] if there are more than the tensors hold or one
+    /// is not finite.
+    pub fn push(&mut self, values: impl IntoIterator<Item = f32>) -> Result<(), Error> {
+        for value in values {
+            if !value.is_finite() {
+                return Err(Error::corrupt("model", "a parameter is NaN or infinite"));
+            }
+            if self.left < 4 {
+                return Err(Error::corrupt("model", "there are more values than the tensors hold"));
+            }
+            self.left -= 4;
+            self.block.extend_from_slice(&value.to_le_bytes());
+            if self.block.len() >= BLOCK_BYTES {
+                self.flush()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), Error> {
+        self.file.write_all(&self.block).map_err(Error::file("write", &self.path))?;
+        self.hash.update(&self.block);
+        self.block.clear();
+        Ok(())
+    }
+
+    /// Makes it durable.
+    ///
+    /// # Errors
+    /// [`Error::File`] if it cannot be made durable, [`Error::Corrupt`] if values are missing.
+    pub fn finish(mut self) -> Result<Written, Error> {
+        self.flush()?;
+        if self.left != 0 {
+            return Err(Error::corrupt("model", format!("{} values are missing", self.left / 4)));
+        }
+        self.file.sync_all().map_err(Error::file("synchronise", &self.path))?;
+        let bytes = self.file.metadata().map_err(Error::file("read", &self.path))?.len();
+        self.named = true;
+        Ok(Written {
+            digest: Digest::from_bytes(std::mem::take(&mut self.hash).finalize().into()),
+            bytes,
+            path: std::mem::take(&mut self.path),
+            label: std::mem::take(&mut self.label),
+            named: false,
+        })
+    }
+}
+
+/// Names, shapes and places of the tensors in a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    header: Vec<u8>,
+    /// Tensors in the order of their bytes.
+    pub tensors: Vec<TensorShape>,
+}
+
+/// One entry of a safetensors header.
+#[derive(Serialize, Deserialize)]
+struct Entry {
+    dtype: String,
+    shape: Vec<u64>,
+    data_offsets: [u64; 2],
+}
+
+impl Layout {
+    /// The layout that this crate writes: `f32`, in the given order, without gaps.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] only if a name had no JSON form.
+    pub fn new(tensors: &[TensorShape]) -> Result<Self, Error> {
+        let mut map = serde_json::Map::new();
+        let mut at = 0u64;
+        for tensor in tensors {
+            let end = at.saturating_add(tensor.len().saturating_mul(4));
+            let entry = Entry { dtype: "F32".to_owned(), shape: tensor.shape.clone(), data_offsets: [at, end] };
+            map.insert(tensor.name.clone(), serde_json::to_value(entry).map_err(|e| Error::corrupt("header", e))?);
+            at = end;
+        }
+        let mut json = serde_json::to_vec(&map).map_err(|e| Error::corrupt("header", e))?;
+        // The data begin at a multiple of eight, as the format's own writer does it.
+        json.resize(json.len().next_multiple_of(8), b' ');
+        let mut header = (json.len() as u64).to_le_bytes().to_vec();
+        header.extend(json);
+        Ok(Self { header, tensors: tensors.to_vec() })
+    }
+
+    /// Reads the header of a file.
+    ///
+    /// # Errors
+    /// [`Error::File`] or [`Error::Corrupt`].
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let wrong = |reason: String| Error::corrupt("model", reason);
+        let file = File::open(path).map_err(Error::file("open", path))?;
+        let size = file.metadata().map_err(Error::file("read", path))?.len();
+        let mut file = BufReader::new(file);
+        let mut length = [0u8; 8];
+        file.read_exact(&mut length).map_err(Error::file("read", path))?;
+        let length = u64::from_le_bytes(length);
+        if length > HEADER_BYTES || length.saturating_add(8) > size {
+            return Err(wrong(format!("its header claims {length} bytes")));
+        }
+        let mut header = (length).to_le_bytes().to_vec();
+        file.take(length).read_to_end(&mut header).map_err(Error::file("read", path))?;
+        let map: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_slice(&header[8..]).map_err(|e| wrong(e.to_string()))?;
+        let mut entries = Vec::new();
+        for (name, value) in map.into_iter().filter(|(name, _)| name != "__metadata__") {
+            let entry: Entry = serde_json::from_value(value).map_err(|e| wrong(e.to_string()))?;
+            entries.push((entry.data_offsets, entry.dtype, TensorShape { name, shape: entry.shape }));
+        }
+        entries.sort_by_key(|(offsets, ..)| *offsets);
+        let mut at = 0u64;
+        for ([start, end], dtype, tensor) in &entries {
+            if *start != at || end - start != tensor.len().saturating_mul(4) || dtype != "F32" {
+                return Err(wrong(format!("tensor '{}' is not where or what it should be", tensor.name)));
+            }
+            at = *end;
+        }
+        if at.saturating_add(header.len() as u64) != size {
+            return Err(wrong(format!("its file has {size} bytes, its tensors need another number")));
+        }
+        Ok(Self { header, tensors: entries.into_iter().map(|(_, _, tensor)| tensor).collect() })
+    }
+
+    /// Where the first tensor's bytes begin.
+    pub fn data_start(&self) -> u64 {
+        self.header.len() as u64
+    }
+}
+
+/// What one should know of a model before using it; made when its job ends, kept with it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Card {
+    /// Digest of the model.
+    pub model: Digest,
+    /// Title of the study.
+    pub title: String,
+    /// Purpose in plain words.
+    pub purpose: String,
+    /// Who asked.
+    pub requester: String,
+    /// Columns that the sites read, the label last.
+    pub columns: Vec<String>,
+    /// Sites whose updates are in it.
+    pub parties: Vec<CardParty>,
+    /// How the sites' data were protected, in words.
+    pub privacy: String,
+    /// Figures of the job's evaluations.
+    pub metrics: Vec<CardMetrics>,
+    /// Names and shapes of its tensors.
+    pub tensors: Vec<TensorShape>,
+    /// Where it comes from.
+    pub lineage: Lineage,
+}
+
+/// A site whose updates are in a model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CardParty {
+    /// Site.
+    pub site: SiteId,
+    /// Its name.
+    pub name: String,
+    /// Its organisation.
+    pub organisation: String,
+    /// Rounds that it is in.
+    pub rounds: u32,
+}
+
+/// Figures of one evaluation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CardMetrics {
+    /// Task of the plan.
+    pub task: String,
+    /// Site; `None` for all sites together.
+    pub site: Option<SiteId>,
+    /// Rows.
+    pub n: Option<f64>,
+    /// Rows predicted rightly, as a fraction.
+    pub accuracy: Option<f64>,
+    /// Mean loss.
+    pub loss: Option<f64>,
+    /// Mean of (score − label)².
+    pub brier: Option<f64>,
+    /// Area under the ROC curve from 256 bins of scores.
+    pub auc: Option<f64>,
+    /// Half the probability that two scores fall into one bin: the most by which `auc` can be off.
+    pub auc_bound: Option<f64>,
+    /// Figures that a site withheld, with the rule.
+    pub withheld: std::collections::BTreeMap<String, String>,
+}
+
+/// Where a model comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lineage {
+    /// Study.
+    pub study: StudyId,
+    /// Digest of the study document that the sites approved.
+    pub study_digest: Digest,
+    /// Digest of the plan.
+    pub plan: Digest,
+    /// Job.
+    pub job: JobId,
+    /// Task that trained it.
+    pub task: String,
+    /// Digests of the headers of its rounds, first to last.
+    pub rounds: Vec<Digest>,
+    /// Model that it started from.
+    pub initial: Option<Digest>,
+    /// When it was made.
+    pub at: Timestamp,
+    /// Size and root of the coordinator's audit ledger just before.
+    pub checkpoint: String,
+}
+
+/// The words about privacy on a card of a model that was trained in plain mode.
+pub const PLAIN_PRIVACY: &str = "Updates travelled as they are, inside TLS: the coordinator could read each site's update. \
+No differential privacy was used.";
+
+#[cfg(test)]
+#[path = "models_tests.rs"]
+mod tests;
