@@ -1,1 +1,22 @@
-//! Tests over whole processes.
+//! Tests over whole processes: a federation of real programs, faults, the window.
+//!
+//! The programs must have been built (`cargo build --workspace --bins`); `cargo xtask test` does so.
+
+pub mod federation;
+pub mod window;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+
+/// Path of one of our programs, beside the running test.
+///
+/// # Errors
+/// If it was not built.
+pub fn program(name: &str) -> Result<PathBuf> {
+    let test = std::env::current_exe()?;
+    let folder = test.ancestors().nth(2).context("the test lies in no target folder")?;
+    let path = folder.join(name);
+    anyhow::ensure!(path.exists(), "{} is not built; run `cargo build --workspace --bins`", path.display());
+    Ok(path)
+}

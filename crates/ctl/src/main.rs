@@ -1,3 +1,75 @@
-//! Command line of operators and researchers, and the offline audit verifier: hospesctl.
+//! `hospesctl`: the command line of operators and researchers, and the offline verifier of audit logs.
+//!
+//! It speaks to a coordinator's REST API and nothing else; `audit verify` needs no network and no coordinator.
 
-fn main() {}
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod arguments;
+mod audit;
+mod client;
+mod fleet;
+mod model;
+mod output;
+mod study;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::arguments::{Arguments, AuditCommand, Command};
+use crate::client::{Client, Failure, FailureKind};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    if let Command::Completions { shell } = arguments.command {
+        let mut command = <Arguments as clap::CommandFactory>::command();
+        clap_complete::generate(shell, &mut command, "hospesctl", &mut std::io::stdout());
+        return ExitCode::SUCCESS;
+    }
+    if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
+        eprintln!("hospesctl: another cryptographic provider was installed already");
+        return ExitCode::FAILURE;
+    }
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("hospesctl: the runtime cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run(arguments)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("hospesctl: {}", output::visible(&format!("{error:#}")));
+            ExitCode::from(exit_code(&error))
+        }
+    }
+}
+
+/// 2 usage, 3 refused, 4 not reachable, 5 verification failed, 1 anything else.
+fn exit_code(error: &anyhow::Error) -> u8 {
+    match error.downcast_ref::<Failure>().map(|failure| failure.kind) {
+        Some(FailureKind::Usage) => 2,
+        Some(FailureKind::Refused) => 3,
+        Some(FailureKind::NotReachable) => 4,
+        Some(FailureKind::NotVerified) => 5,
+        None => 1,
+    }
+}
+
+async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let json = arguments.json;
+    if let Command::Audit(AuditCommand::Verify(verify)) = arguments.command {
+        return audit::verify(&verify, json);
+    }
+    let client = Client::new(&arguments.connection)?;
+    match arguments.command {
+        Command::Whoami => fleet::whoami(&client, json).await,
+        Command::Invite { name, hours } => fleet::invite(&client, &name, hours, json).await,
+        Command::Sites(command) => fleet::sites(&client, command, json).await,
+        Command::Study(command) => study::study(&client, command, json).await,
+        Command::Model(command) => model::model(&client, command, json).await,
+        Command::Audit(AuditCommand::Export { file }) => audit::export(&client, &file).await,
+        Command::Audit(AuditCommand::Verify(_)) | Command::Completions { .. } => Ok(()),
+    }
+}

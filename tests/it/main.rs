@@ -1,0 +1,4 @@
+//! Stories over whole processes.
+
+mod round;
+mod window;

@@ -1,0 +1,393 @@
+//! A federation of real programs on loopback: a coordinator, sites, their people and their data.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::program;
+use crate::window::free_port;
+
+/// How long a state may take to come.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// The example with its data, plan and policies.
+pub const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples");
+
+/// A person of a site: name and role as the command line has it.
+pub const PEOPLE: [(&str, &str); 3] =
+    [("Stefan", "data-steward"), ("Anna", "data-access-approver"), ("Petra", "privacy-officer")];
+/// First person of every site.
+pub const ADMINISTRATOR: &str = "Ada";
+
+/// A program that is killed with whoever holds it.
+pub struct Running {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Running {
+    fn start(command: &mut Command, log: PathBuf) -> Result<Self> {
+        let output = File::options().create(true).append(true).open(&log)?;
+        command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+        let child = command.spawn().with_context(|| format!("start {command:?}"))?;
+        Ok(Self { child, log })
+    }
+
+    /// `kill -9`.
+    ///
+    /// # Errors
+    /// If it is gone already.
+    pub fn kill(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Whether it ended by itself.
+    ///
+    /// # Errors
+    /// If the system cannot say.
+    pub fn has_ended(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
+    }
+
+    /// What it logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            let log = self.log();
+            let tail: Vec<&str> = log.lines().rev().take(40).collect();
+            eprintln!("── {}", self.log.display());
+            tail.iter().rev().for_each(|line| eprintln!("{line}"));
+        }
+    }
+}
+
+/// A coordinator and its sites.
+pub struct Federation {
+    /// Sites.
+    pub sites: Vec<Site>,
+    /// The coordinator's process.
+    pub coordinator: Running,
+    port: u16,
+    database: String,
+    folder: TempDir,
+}
+
+/// A site.
+pub struct Site {
+    /// Name in the federation.
+    pub name: String,
+    /// Data folder.
+    pub data: PathBuf,
+    /// The engine's process.
+    pub engine: Running,
+    secrets: PathBuf,
+}
+
+impl Federation {
+    /// A coordinator on the database that is named (`sqlite`, or a PostgreSQL URL), without sites.
+    ///
+    /// # Errors
+    /// If a program does not do what it should.
+    pub fn new(database: &str) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let port = free_port()?;
+        let home = folder.path().join("coordinator");
+        let listen = format!("127.0.0.1:{port}");
+        let url = format!("https://{listen}");
+        let mut init = Command::new(program("hospes-coordinator")?);
+        init.arg("--data").arg(&home).args(["init", "--name", "Heart Federation", "--url", &url]);
+        output(init.args(["--listen", &listen, "--database", database]))?;
+        let mut token = Command::new(program("hospes-coordinator")?);
+        let token = output(token.arg("--data").arg(&home).args(["token", "create", "Olga", "--role", "operator"]))?;
+        std::fs::write(folder.path().join("token"), token)?;
+        let coordinator = start_coordinator(folder.path())?;
+        let federation = Self { sites: Vec::new(), coordinator, port, database: database.to_owned(), folder };
+        federation.until("the coordinator answers", |f| Ok(f.ctl(&["whoami"]).is_ok()))?;
+        Ok(federation)
+    }
+
+    /// The four hospitals with their people, data and the public-data policy, enrolled and verified with each other.
+    ///
+    /// # Errors
+    /// If a program does not do what it should.
+    pub fn hearts(database: &str) -> Result<Self> {
+        let mut federation = Self::new(database)?;
+        for name in ["cleveland", "hungary", "switzerland", "long_beach"] {
+            federation.join(name)?;
+            let site = federation.site(name)?;
+            site.act(ADMINISTRATOR, &["policy", "set", &format!("{EXAMPLES}/policies/public-data.toml")])?;
+            let file = format!("{EXAMPLES}/heart/{name}.csv");
+            let add = ["dataset", "add", &file, "--name", "heart", "--subject", "subject_id", "--public"];
+            site.act("Stefan", &add)?;
+        }
+        federation.verify_peers()?;
+        Ok(federation)
+    }
+
+    /// A new site with its people joins.
+    ///
+    /// # Errors
+    /// If a program does not do what it should.
+    pub fn join(&mut self, name: &str) -> Result<()> {
+        let invitation = self.ctl(&["invite", name])?;
+        let site = Site::new(self.folder.path(), name)?;
+        let text = |field: &str| invitation[field].as_str().map(str::to_owned).context("no invitation");
+        let (invitation, words) = (text("invitation")?, text("ca_words")?);
+        site.act(ADMINISTRATOR, &["enrol", &invitation, "--words", &words, "--organisation", &format!("{name} clinic")])?;
+        self.sites.push(site);
+        Ok(())
+    }
+
+    /// Every site compares the words of every other.
+    ///
+    /// # Errors
+    /// If a word does not fit.
+    pub fn verify_peers(&self) -> Result<()> {
+        let members = self.sites.len();
+        let mut words = Vec::new();
+        for site in &self.sites {
+            self.until("the roster reaches everybody", |_| {
+                Ok(site.status()?["memberships"][0]["members"].as_u64() == Some(members as u64))
+            })?;
+            let own = site.status()?["memberships"][0]["words"].as_str().context("no words")?.to_owned();
+            words.push((site.name.clone(), own));
+        }
+        for site in &self.sites {
+            for (name, words) in words.iter().filter(|(name, _)| *name != site.name) {
+                site.act(ADMINISTRATOR, &["peers", "verify", name, "--words", words])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A site by its name.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn site(&self, name: &str) -> Result<&Site> {
+        self.sites.iter().find(|s| s.name == name).with_context(|| format!("no site {name}"))
+    }
+
+    /// A site by its name, to be killed or started.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn site_mut(&mut self, name: &str) -> Result<&mut Site> {
+        self.sites.iter_mut().find(|s| s.name == name).with_context(|| format!("no site {name}"))
+    }
+
+    /// Runs `hospesctl` as the operator.
+    ///
+    /// # Errors
+    /// With what it said.
+    pub fn ctl(&self, arguments: &[&str]) -> Result<Value> {
+        let mut command = Command::new(program("hospesctl")?);
+        command
+            .args(["--json", "--url", &format!("https://127.0.0.1:{}", self.port)])
+            .arg("--token-file")
+            .arg(self.folder.path().join("token"))
+            .arg("--ca")
+            .arg(self.folder.path().join("coordinator/ca.pem"))
+            .args(arguments);
+        json(&mut command)
+    }
+
+    /// Kills the coordinator and starts it again.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub fn restart_coordinator(&mut self) -> Result<()> {
+        if !self.coordinator.has_ended()? {
+            self.coordinator.kill()?;
+        }
+        self.coordinator = start_coordinator(self.folder.path())?;
+        Ok(())
+    }
+
+    /// The database that the coordinator uses.
+    pub fn database(&self) -> &str {
+        &self.database
+    }
+
+    /// A folder for the test's own files.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Waits until something holds.
+    ///
+    /// # Errors
+    /// If it does not come to hold, or cannot be asked.
+    pub fn until(&self, what: &str, mut holds: impl FnMut(&Self) -> Result<bool>) -> Result<()> {
+        let end = Instant::now() + PATIENCE;
+        while !holds(self)? {
+            ensure!(Instant::now() < end, "it did not come to this: {what}");
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        Ok(())
+    }
+
+    /// Submits a study file and waits until every site has it; returns its id.
+    ///
+    /// # Errors
+    /// With what the coordinator said.
+    pub fn submit(&self, file: &Path) -> Result<String> {
+        let file = file.to_str().context("a path that is no text")?;
+        let answer = self.ctl(&["study", "submit", file])?;
+        let study = answer["study"].as_str().context("no study in the answer")?.to_owned();
+        for site in &self.sites {
+            self.until("the study is offered", |_| {
+                Ok(site.act("Stefan", &["requests"])?.as_array().is_some_and(|all| {
+                    all.iter().any(|request| request["study"].as_str() == Some(&study))
+                }))
+            })?;
+        }
+        Ok(study)
+    }
+
+    /// Waits until the last run of a study has ended; returns the study as `hospesctl study show` has it.
+    ///
+    /// # Errors
+    /// If it does not end.
+    pub fn finished(&self, study: &str) -> Result<Value> {
+        let mut last = Value::Null;
+        let ended = ["success", "failed", "timeout", "cancelled"];
+        self.until("the run ends", |f| {
+            // The coordinator may be starting again.
+            if let Ok(answer) = f.ctl(&["study", "show", study]) {
+                last = answer;
+            }
+            let jobs = last["jobs"].as_array();
+            Ok(jobs.and_then(|jobs| jobs.last()).is_some_and(|job| {
+                job["state"].as_str().is_some_and(|state| ended.contains(&state))
+            }))
+        })
+        .with_context(|| format!("last seen: {last:#}"))?;
+        Ok(last)
+    }
+}
+
+impl Site {
+    fn new(folder: &Path, name: &str) -> Result<Self> {
+        let data = folder.join(name);
+        let secrets = folder.join(format!("{name}.secrets"));
+        std::fs::create_dir_all(&secrets)?;
+        std::fs::write(secrets.join("key-file"), format!("the key file of {name}"))?;
+        for person in PEOPLE.iter().map(|(person, _)| *person).chain([ADMINISTRATOR]) {
+            std::fs::write(secrets.join(person), format!("the passphrase of {person} at {name}"))?;
+        }
+        let mut init = site_command(&data, &secrets)?;
+        init.arg("--passphrase-file").arg(secrets.join(ADMINISTRATOR));
+        json(init.args(["init", "--administrator", ADMINISTRATOR, "--key-file"]))?;
+        let engine = Running::start(site_command(&data, &secrets)?.arg("run"), folder.join(format!("{name}.log")))?;
+        let site = Self { name: name.to_owned(), data, engine, secrets };
+        site.until_it_answers()?;
+        for (person, role) in PEOPLE {
+            let outcome = site.act(ADMINISTRATOR, &["user", "add", person, "--role", role])?;
+            let code = outcome["done"]["code"].as_str().with_context(|| format!("no code in {outcome}"))?;
+            site.act(person, &["user", "activate", person, "--code", code])?;
+        }
+        Ok(site)
+    }
+
+    /// Runs `hospes-site` as a person; the answer as JSON.
+    ///
+    /// # Errors
+    /// With what it said.
+    pub fn act(&self, person: &str, arguments: &[&str]) -> Result<Value> {
+        let mut command = site_command(&self.data, &self.secrets)?;
+        command.args(["--as", person, "--passphrase-file"]).arg(self.secrets.join(person)).args(arguments);
+        json(&mut command).with_context(|| format!("{person} at {}", self.name))
+    }
+
+    /// A person's passphrase, for typing.
+    ///
+    /// # Errors
+    /// If there is no such person.
+    pub fn passphrase(&self, person: &str) -> Result<String> {
+        Ok(std::fs::read_to_string(self.secrets.join(person))?)
+    }
+
+    /// State of the site.
+    ///
+    /// # Errors
+    /// If the engine does not answer.
+    pub fn status(&self) -> Result<Value> {
+        json(site_command(&self.data, &self.secrets)?.arg("status"))
+    }
+
+    /// Both signatures under a study.
+    ///
+    /// # Errors
+    /// With what the site said.
+    pub fn approve(&self, study: &str) -> Result<()> {
+        self.act("Stefan", &["approve", study, "--yes"])?;
+        self.act("Anna", &["approve", study, "--yes"])?;
+        Ok(())
+    }
+
+    /// Starts the engine again after it was killed.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub fn restart(&mut self) -> Result<()> {
+        if !self.engine.has_ended()? {
+            self.engine.kill()?;
+        }
+        let log = self.engine.log.clone();
+        self.engine = Running::start(site_command(&self.data, &self.secrets)?.arg("run"), log)?;
+        self.until_it_answers()
+    }
+
+    fn until_it_answers(&self) -> Result<()> {
+        let end = Instant::now() + PATIENCE;
+        let socket = self.data.join("engine.sock");
+        while std::os::unix::net::UnixStream::connect(&socket).is_err() {
+            ensure!(Instant::now() < end, "the engine does not answer:\n{}", self.engine.log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    }
+}
+
+fn start_coordinator(folder: &Path) -> Result<Running> {
+    let mut command = Command::new(program("hospes-coordinator")?);
+    Running::start(command.arg("--data").arg(folder.join("coordinator")).arg("serve"), folder.join("coordinator.log"))
+}
+
+fn site_command(data: &Path, secrets: &Path) -> Result<Command> {
+    let mut command = Command::new(program("hospes-site")?);
+    command.arg("--json").arg("--data").arg(data).env("HOSPES_KEY_PASSPHRASE_FILE", secrets.join("key-file"));
+    command.env("NO_PROXY", "127.0.0.1");
+    Ok(command)
+}
+
+fn output(command: &mut Command) -> Result<String> {
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("start {command:?}"))?;
+    if !output.status.success() {
+        bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+fn json(command: &mut Command) -> Result<Value> {
+    let text = output(command)?;
+    if text.trim().is_empty() {
+        return Ok(Value::Null);
+    }
+    serde_json::from_str(&text).with_context(|| format!("no JSON: {text}"))
+}

@@ -1,0 +1,162 @@
+//! The real window: the app under Xvfb, inside a session bus of its own, driven through WebKitWebDriver.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use fantoccini::{Client, ClientBuilder, Locator};
+use hyper_util::client::legacy::connect::HttpConnector;
+use serde_json::json;
+
+use crate::program;
+
+/// How long anything on the page may take to appear: a software-rendered window on two busy cores.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A window of the app.
+pub struct Window {
+    /// The page.
+    pub page: Client,
+    // Dropped in this order: driver (and with it the app), then the screen.
+    _driver: Killed,
+    _screen: Killed,
+    _home: tempfile::TempDir,
+}
+
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Window {
+    /// Opens the app on the party whose data lie in `data`.
+    ///
+    /// # Errors
+    /// If Xvfb, the driver or the app cannot be started.
+    pub async fn open(data: &Path) -> Result<Self> {
+        let home = tempfile::tempdir()?;
+        let (screen, display) = screen()?;
+        let port = free_port()?;
+        let mut driver = Command::new("dbus-run-session");
+        driver
+            .args(["--", "WebKitWebDriver", "--host=127.0.0.1", &format!("--port={port}")])
+            .env("DISPLAY", display)
+            .env("HOME", home.path())
+            .env("XDG_RUNTIME_DIR", home.path())
+            .env("HOSPES_DATA", data)
+            .env("WEBKIT_DISABLE_DMABUF_RENDERER", "1")
+            .env("TAURI_AUTOMATION", "true")
+            .env("TAURI_WEBVIEW_AUTOMATION", "true")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let driver = Killed(driver.spawn().context("start WebKitWebDriver under dbus-run-session")?);
+        let page = connect(port, &program("hospes")?).await?;
+        Ok(Self { page, _driver: driver, _screen: screen, _home: home })
+    }
+
+    /// Waits until the page shows this text.
+    ///
+    /// # Errors
+    /// With what the page shows instead.
+    pub async fn shows(&self, text: &str) -> Result<()> {
+        let end = std::time::Instant::now() + PATIENCE;
+        loop {
+            let shown = self.text().await?;
+            if shown.contains(text) {
+                return Ok(());
+            }
+            anyhow::ensure!(std::time::Instant::now() < end, "the page does not show '{text}' but:\n{shown}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// All text of the page.
+    ///
+    /// # Errors
+    /// If the page cannot be asked.
+    pub async fn text(&self) -> Result<String> {
+        let text = self.page.execute("return document.body.innerText", Vec::new()).await?;
+        Ok(text.as_str().unwrap_or_default().to_owned())
+    }
+
+    /// Types into the field with this name.
+    ///
+    /// # Errors
+    /// If there is no such field.
+    pub async fn type_into(&self, name: &str, text: &str) -> Result<()> {
+        let selector = format!("[name='{name}']");
+        let field = self.page.wait().at_most(PATIENCE).for_element(Locator::Css(&selector)).await?;
+        field.clear().await?;
+        field.send_keys(text).await.context("type")
+    }
+
+    /// Presses the button with this text.
+    ///
+    /// # Errors
+    /// If there is no such button.
+    pub async fn press(&self, text: &str) -> Result<()> {
+        let path = format!("//button[normalize-space()='{text}']");
+        let button = self.page.wait().at_most(PATIENCE).for_element(Locator::XPath(&path)).await;
+        button.with_context(|| format!("find the button '{text}'"))?.click().await.context("click")
+    }
+
+    /// A picture of the window, PNG.
+    ///
+    /// # Errors
+    /// If the driver gives none.
+    pub async fn picture(&self) -> Result<Vec<u8>> {
+        self.page.screenshot().await.context("take a picture")
+    }
+
+    /// Closes the window.
+    ///
+    /// # Errors
+    /// If the driver does not answer.
+    pub async fn close(self) -> Result<()> {
+        self.page.clone().close().await.context("close the window")
+    }
+}
+
+/// A screen of its own; Xvfb chooses the number and writes it to its output.
+fn screen() -> Result<(Killed, String)> {
+    let mut xvfb = Command::new("Xvfb");
+    xvfb.args(["-displayfd", "1", "-screen", "0", "1280x900x24", "-nolisten", "tcp"]);
+    let mut child = xvfb.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().context("start Xvfb")?;
+    let output = child.stdout.take().context("Xvfb has no output")?;
+    let screen = Killed(child);
+    let mut number = String::new();
+    BufReader::new(output.take(32)).read_line(&mut number)?;
+    anyhow::ensure!(!number.trim().is_empty(), "Xvfb ended before it opened a screen");
+    Ok((screen, format!(":{}", number.trim())))
+}
+
+async fn connect(port: u16, app: &PathBuf) -> Result<Client> {
+    let capabilities = json!({ "webkitgtk:browserOptions": { "binary": app, "args": [] } });
+    let serde_json::Value::Object(capabilities) = capabilities else { anyhow::bail!("no capabilities") };
+    let url = format!("http://127.0.0.1:{port}");
+    let end = std::time::Instant::now() + PATIENCE;
+    loop {
+        let mut builder = ClientBuilder::new(HttpConnector::new());
+        match builder.capabilities(capabilities.clone()).connect(&url).await {
+            Ok(client) => return Ok(client),
+            // The driver may not listen yet.
+            Err(error) if std::time::Instant::now() > end => return Err(error).context("open the app's window"),
+            Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+        }
+    }
+}
+
+/// A port that was free a moment ago.
+///
+/// # Errors
+/// If there is none.
+pub fn free_port() -> Result<u16> {
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
