@@ -1,5 +1,7 @@
 //! Everything that can be known about a typed plan without data.
 
+use std::collections::BTreeSet;
+
 use super::problem::{PlanError, Problems};
 use super::{
     Component, Evaluation, Layer, LocalBaseline, LocalWork, Loss, NnTrain, Optimizer, Plan, Privacy, Quantise, columns,
@@ -16,9 +18,9 @@ pub fn check(plan: &Plan) -> Result<(), PlanError> {
     let mut problems = Problems::default();
     check_head(plan, &mut problems);
     graph::check(plan, &mut problems);
-    columns::check(plan, &mut problems);
+    let flow = columns::check(plan, &mut problems);
     for (name, task) in &plan.tasks {
-        check_numbers(plan, name, &task.component, &mut problems);
+        check_numbers(name, &task.component, flow.width(name), &mut problems);
     }
     if problems.is_empty()
         && let Err(error) = Canonical::new(plan.clone())
@@ -54,6 +56,7 @@ fn check_head(plan: &Plan, problems: &mut Problems) {
 fn check_members(members: &[String], problems: &mut Problems) {
     problems.require(!members.is_empty(), "parties.members", "names no site; write [\"site:*\"] for all");
     problems.require(members.len() <= limits::ROSTER_SITES, "parties.members", "names too many sites");
+    let mut seen = BTreeSet::new();
     for (i, selector) in members.iter().enumerate() {
         let place = format!("parties.members.{i}");
         match selector.strip_prefix("site:") {
@@ -63,23 +66,21 @@ fn check_members(members: &[String], problems: &mut Problems) {
             Some(name) => match text::check_name(name) {
                 Err(reason) => problems.add(place, format!("the site's name {reason}")),
                 Ok(()) if name.contains('*') => problems.add(place, "'*' cannot be part of a name"),
-                Ok(()) if members[..i].contains(selector) => problems.add(place, format!("'{selector}' stands twice")),
+                Ok(()) if !seen.insert(selector) => problems.add(place, format!("'{selector}' stands twice")),
                 Ok(()) => {}
             },
         }
     }
 }
 
-fn check_numbers(plan: &Plan, name: &str, component: &Component, problems: &mut Problems) {
+fn check_numbers(name: &str, component: &Component, inputs: u64, problems: &mut Problems) {
     let params = format!("tasks.{name}.params");
     match component {
         Component::NnTrain(train) => {
-            let inputs = columns::features(plan, name).len() as u64;
             check_train(&params, train, problems);
             check_model(&params, &train.model, train.loss, inputs, problems);
         }
         Component::LocalBaseline(baseline) => {
-            let inputs = columns::features(plan, name).len() as u64;
             check_baseline(&params, baseline, problems);
             check_model(&params, &baseline.model, baseline.loss, inputs, problems);
         }
@@ -118,11 +119,8 @@ fn check_train(params: &str, train: &NnTrain, problems: &mut Problems) {
         format!("{params}.quantise.clip"),
         format!("is {clip}; it must be above 0 and at most {}", limits::UPDATE_CLIP),
     );
-    problems.require(
-        matches!(bits, 16 | 32),
-        format!("{params}.quantise.bits"),
-        format!("is {bits}; it must be 16 or 32"),
-    );
+    let reason = if bits == 16 { "16 is not available in this version; write 32" } else { "must be 32" };
+    problems.require(bits == 32, format!("{params}.quantise.bits"), reason);
     problems.require(n_max > 0, format!("{params}.quantise.n_max"), "must be at least 1");
 }
 

@@ -1,6 +1,7 @@
 //! Columns on their way through the plan: which are read, what each task makes of them, which reach a model.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use super::graph::{order, source};
 use super::label::code;
@@ -28,19 +29,62 @@ pub fn columns_read(plan: &Plan) -> BTreeSet<String> {
 /// The features that reach a task, in order: those of the table that it trains on, evaluates, counts or changes. Empty
 /// for a task that the plan does not have.
 pub fn features(plan: &Plan, task: &str) -> Vec<Feature> {
-    let tables = tables(plan, &mut Problems::default());
-    let Some(found) = plan.tasks.get(task) else { return Vec::new() };
-    let table = match found.component.inputs().first() {
-        Some(port) => input_table(plan, &tables, found, port.name),
-        None => tables.get(task),
-    };
-    table.map_or_else(Vec::new, |t| t.columns.iter().map(|c| Feature { name: c.name.clone() }).collect())
+    Flow::of(plan, &mut Problems::default()).features(task)
+}
+
+/// The tables of a plan, worked out once.
+pub(super) struct Flow<'a> {
+    plan: &'a Plan,
+    /// Table that each task puts out, by task.
+    tables: BTreeMap<&'a str, Table>,
+}
+
+impl<'a> Flow<'a> {
+    /// What every task puts out, noting what cannot be done on the way.
+    pub(super) fn of(plan: &'a Plan, problems: &mut Problems) -> Self {
+        let mut flow = Self { plan, tables: BTreeMap::new() };
+        for name in order(plan) {
+            let task = &plan.tasks[name];
+            let table = match &task.component {
+                Component::Reader(_) => Some(read_table(plan)),
+                component => flow.input(task, "data").and_then(|input| transform(name, component, input, problems)),
+            };
+            if let Some(table) = table {
+                flow.tables.insert(name, table);
+            }
+        }
+        flow
+    }
+
+    /// See [`features`].
+    pub(super) fn features(&self, task: &str) -> Vec<Feature> {
+        let columns = self.of_task(task).map_or(&[][..], |table| &table.columns[..]);
+        columns.iter().map(|c| Feature { name: c.name.clone() }).collect()
+    }
+
+    /// Number of [`features`].
+    pub(super) fn width(&self, task: &str) -> u64 {
+        self.of_task(task).map_or(0, |table| table.columns.len() as u64)
+    }
+
+    fn of_task(&self, task: &str) -> Option<&Table> {
+        let found = self.plan.tasks.get(task)?;
+        match found.component.inputs().first() {
+            Some(port) => self.input(found, port.name),
+            None => self.tables.get(task),
+        }
+    }
+
+    /// Table that arrives at a port.
+    fn input(&self, task: &Task, port: &str) -> Option<&Table> {
+        self.tables.get(source(self.plan, task, port)?.task)
+    }
 }
 
 /// A table between two tasks, as far as it is known without data.
 #[derive(Debug, Clone, PartialEq)]
 struct Table {
-    columns: Vec<Column>,
+    columns: Rc<[Column]>,
     scaled: Option<ScaleMethod>,
 }
 
@@ -50,27 +94,27 @@ struct Column {
     kind: Kind,
 }
 
+impl Column {
+    fn is_category(&self) -> bool {
+        matches!(self.kind, Kind::Category { .. })
+    }
+}
+
 #[derive(Debug, Clone, PartialEq)]
 enum Kind {
     Number { bounded: bool },
-    Category { codes: Vec<String> },
-}
-
-/// Table that each task puts out, by task.
-type Tables<'a> = BTreeMap<&'a str, Table>;
-
-fn input_table<'t>(plan: &Plan, tables: &'t Tables<'_>, task: &Task, port: &str) -> Option<&'t Table> {
-    tables.get(source(plan, task, port)?.task)
+    Category { codes: Rc<[String]> },
 }
 
 /// Checks the columns: names, variables, and what each task makes of them.
-pub(super) fn check(plan: &Plan, problems: &mut Problems) {
+pub(super) fn check<'a>(plan: &'a Plan, problems: &mut Problems) -> Flow<'a> {
     check_names(plan, problems);
     check_variables(plan, problems);
-    let tables = tables(plan, problems);
+    let flow = Flow::of(plan, problems);
     for (name, task) in &plan.tasks {
-        check_use(plan, &tables, name, task, problems);
+        check_use(&flow, name, task, problems);
     }
+    flow
 }
 
 fn check_names(plan: &Plan, problems: &mut Problems) {
@@ -115,6 +159,9 @@ fn check_variables(plan: &Plan, problems: &mut Problems) {
     let data = &plan.data;
     let read = columns_read(plan);
     for (name, variable) in &data.variables {
+        if problems.is_full() {
+            break;
+        }
         let place = format!("data.variables.{name}");
         if !read.contains(name) {
             let known = hint(name, read.iter().map(String::as_str));
@@ -165,27 +212,9 @@ fn check_codes(place: &str, codes: &[String], problems: &mut Problems) {
     }
 }
 
-/// What every task puts out, noting what cannot be done on the way.
-fn tables<'a>(plan: &'a Plan, problems: &mut Problems) -> Tables<'a> {
-    let mut tables = Tables::new();
-    for name in order(plan) {
-        let task = &plan.tasks[name];
-        let table = match &task.component {
-            Component::Reader(_) => Some(read_table(plan)),
-            component => {
-                input_table(plan, &tables, task, "data").and_then(|input| transform(name, component, input, problems))
-            }
-        };
-        if let Some(table) = table {
-            tables.insert(name, table);
-        }
-    }
-    tables
-}
-
 fn read_table(plan: &Plan) -> Table {
     let kind = |name: &String| match plan.data.variables.get(name) {
-        Some(Variable::Category { codes }) => Kind::Category { codes: codes.clone() },
+        Some(Variable::Category { codes }) => Kind::Category { codes: codes.as_slice().into() },
         Some(Variable::Number { min, max, .. }) => Kind::Number { bounded: min.is_some() && max.is_some() },
         None => Kind::Number { bounded: false },
     };
@@ -228,24 +257,30 @@ fn transform(name: &str, component: &Component, input: &Table, problems: &mut Pr
 }
 
 fn first_category(table: &Table) -> Option<&str> {
-    table.columns.iter().find(|c| matches!(c.kind, Kind::Category { .. })).map(|c| c.name.as_str())
+    table.columns.iter().find(|c| c.is_category()).map(|c| c.name.as_str())
 }
 
 fn expand(params: &str, one_hot: &OneHot, input: &Table, problems: &mut Problems) -> Table {
     problems.require(!one_hot.columns.is_empty(), format!("{params}.columns"), "names no column");
-    let mut table = input.clone();
+    let arriving: BTreeMap<&str, &Column> = input.columns.iter().map(|c| (c.name.as_str(), c)).collect();
+    let mut expanded: BTreeSet<&str> = BTreeSet::new();
+    let mut added: Vec<Column> = Vec::new();
+    let mut taken: BTreeSet<String> = BTreeSet::new();
     for (i, column) in one_hot.columns.iter().enumerate() {
+        if problems.is_full() {
+            break;
+        }
         let place = format!("{params}.columns.{i}");
-        if one_hot.columns[..i].contains(column) {
+        if !expanded.insert(column) {
             problems.add(place, format!("'{column}' stands twice"));
             continue;
         }
-        let Some(at) = table.columns.iter().position(|c| c.name == *column) else {
+        let Some(found) = arriving.get(column.as_str()) else {
             let known = hint(column, input.columns.iter().map(|c| c.name.as_str()));
             problems.add(place, format!("no column '{column}' arrives here{known}"));
             continue;
         };
-        let Kind::Category { codes } = table.columns[at].kind.clone() else {
+        let Kind::Category { codes } = &found.kind else {
             problems.add(place, format!("'{column}' has no codes; add data.variables.{column}.category.codes"));
             continue;
         };
@@ -253,28 +288,30 @@ fn expand(params: &str, one_hot: &OneHot, input: &Table, problems: &mut Problems
         if codes.len() <= dropped {
             problems.add(&place, format!("'{column}' has one code only, and drop: first leaves nothing of it"));
         }
-        table.columns.remove(at);
-        let before: BTreeSet<String> = table.columns.iter().map(|c| c.name.clone()).collect();
-        for name in codes.iter().skip(dropped).map(|code| format!("{column}_{code}")) {
-            if before.contains(&name) {
+        let indicators: BTreeSet<String> = codes.iter().map(|code| format!("{column}_{code}")).collect();
+        for code in codes.iter().skip(dropped) {
+            let name = format!("{column}_{code}");
+            if arriving.contains_key(name.as_str()) || taken.contains(&name) {
                 problems.add(&place, format!("gives a column '{name}', which there is already"));
             }
-            table.columns.push(Column { name, kind: Kind::Number { bounded: true } });
+            added.push(Column { name, kind: Kind::Number { bounded: true } });
         }
-        if table.columns.len() > limits::PLAN_COLUMNS {
+        taken.extend(indicators);
+        if input.columns.len() + added.len() > limits::PLAN_COLUMNS {
             problems.add(place, format!("gives more than the {} columns allowed", limits::PLAN_COLUMNS));
             break;
         }
     }
-    table
+    let kept = input.columns.iter().filter(|c| !(expanded.contains(c.name.as_str()) && c.is_category())).cloned();
+    Table { columns: kept.chain(added).collect(), scaled: input.scaled }
 }
 
 /// What a task that ends in figures or a model needs of its tables.
-fn check_use(plan: &Plan, tables: &Tables<'_>, name: &str, task: &Task, problems: &mut Problems) {
+fn check_use(flow: &Flow<'_>, name: &str, task: &Task, problems: &mut Problems) {
     match &task.component {
         Component::NnTrain(_) | Component::LocalBaseline(_) | Component::Statistics(_) | Component::Evaluation(_) => {
             let Some(port) = task.component.inputs().first() else { return };
-            if let Some(table) = input_table(plan, tables, task, port.name)
+            if let Some(table) = flow.input(task, port.name)
                 && let Some(category) = first_category(table)
             {
                 problems.add(
@@ -283,17 +320,17 @@ fn check_use(plan: &Plan, tables: &Tables<'_>, name: &str, task: &Task, problems
                 );
             }
         }
-        Component::Imputation(_) | Component::FeatureScale(_) => check_fitted(plan, tables, name, task, problems),
-        Component::DataSplit(split) => check_fold(plan, name, split, problems),
+        Component::Imputation(_) | Component::FeatureScale(_) => check_fitted(flow, name, task, problems),
+        Component::DataSplit(split) => check_fold(flow.plan, name, split, problems),
         Component::Reader(_) | Component::OneHot(_) => {}
     }
     match &task.component {
-        Component::NnTrain(_) => same(plan, tables, name, task, ("validate", "train"), problems),
-        Component::LocalBaseline(_) => same(plan, tables, name, task, ("data", "train"), problems),
+        Component::NnTrain(_) => same(flow, name, task, ("validate", "train"), problems),
+        Component::LocalBaseline(_) => same(flow, name, task, ("data", "train"), problems),
         Component::Evaluation(_) => {
-            let trained = source(plan, task, "model").and_then(|model| plan.tasks.get(model.task));
-            let trained = trained.and_then(|trainer| input_table(plan, tables, trainer, "train"));
-            if let (Some(table), Some(trained)) = (input_table(plan, tables, task, "data"), trained) {
+            let trained = source(flow.plan, task, "model").and_then(|model| flow.plan.tasks.get(model.task));
+            let trained = trained.and_then(|trainer| flow.input(trainer, "train"));
+            if let (Some(table), Some(trained)) = (flow.input(task, "data"), trained) {
                 compare(format!("tasks.{name}.inputs.data"), table, trained, problems);
             }
         }
@@ -301,17 +338,8 @@ fn check_use(plan: &Plan, tables: &Tables<'_>, name: &str, task: &Task, problems
     }
 }
 
-fn same(
-    plan: &Plan,
-    tables: &Tables<'_>,
-    name: &str,
-    task: &Task,
-    (port, other): (&str, &str),
-    problems: &mut Problems,
-) {
-    if let (Some(table), Some(trained)) =
-        (input_table(plan, tables, task, port), input_table(plan, tables, task, other))
-    {
+fn same(flow: &Flow<'_>, name: &str, task: &Task, (port, other): (&str, &str), problems: &mut Problems) {
+    if let (Some(table), Some(trained)) = (flow.input(task, port), flow.input(task, other)) {
         compare(format!("tasks.{name}.inputs.{port}"), table, trained, problems);
     }
 }
@@ -328,9 +356,9 @@ fn compare(place: String, table: &Table, trained: &Table, problems: &mut Problem
     }
 }
 
-fn check_fitted(plan: &Plan, tables: &Tables<'_>, name: &str, task: &Task, problems: &mut Problems) {
-    let Some(from) = source(plan, task, "fitted") else { return };
-    let Some(fitting) = plan.tasks.get(from.task) else { return };
+fn check_fitted(flow: &Flow<'_>, name: &str, task: &Task, problems: &mut Problems) {
+    let Some(from) = source(flow.plan, task, "fitted") else { return };
+    let Some(fitting) = flow.plan.tasks.get(from.task) else { return };
     if fitting.component.name() != task.component.name() {
         return; // The graph's check names it.
     }
@@ -340,7 +368,7 @@ fn check_fitted(plan: &Plan, tables: &Tables<'_>, name: &str, task: &Task, probl
             format!("differ from those of '{}', whose fit is used; leave them out", from.task),
         );
     }
-    let (table, fitted) = (input_table(plan, tables, task, "data"), input_table(plan, tables, fitting, "data"));
+    let (table, fitted) = (flow.input(task, "data"), flow.input(fitting, "data"));
     if let (Some(table), Some(fitted)) = (table, fitted)
         && table.columns != fitted.columns
     {

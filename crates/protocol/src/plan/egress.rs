@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::columns::features;
+use super::columns::Flow;
 use super::graph::order;
-use super::model::{TensorShape, tensors};
-use super::{Component, NnTrain, Plan};
+use super::model::tensors;
+use super::problem::Problems;
+use super::{Component, Plan};
 use crate::message::FigureSet;
 use crate::policy::EgressKind;
 use crate::text;
@@ -86,6 +87,10 @@ const RECEIVER: &str = "coordinator";
 
 /// Figures that a task reports, in order; empty for one that reports none, as `nn_train`, whose tensors leave instead.
 pub fn figures(plan: &Plan, task: &str) -> Vec<Figure> {
+    flow_figures(plan, &Flow::of(plan, &mut Problems::default()), task)
+}
+
+fn flow_figures(plan: &Plan, flow: &Flow<'_>, task: &str) -> Vec<Figure> {
     let Some(found) = plan.tasks.get(task) else { return Vec::new() };
     match &found.component {
         Component::Evaluation(evaluation) => {
@@ -97,7 +102,7 @@ pub fn figures(plan: &Plan, task: &str) -> Vec<Figure> {
         }
         Component::LocalBaseline(_) => quality(),
         Component::Statistics(_) => {
-            let width = features(plan, task).len() as u64;
+            let width = flow.width(task);
             let of = |name| Figure { name, values: width, kind: EgressKind::Metrics };
             vec![
                 Figure { name: figure::N, values: 1, kind: EgressKind::N },
@@ -159,10 +164,11 @@ pub fn check_figures(announced: &[Figure], set: &FigureSet) -> Result<(), String
 
 /// What leaves a site in one run, item by item, in the order in which the tasks run.
 pub fn egress(plan: &Plan) -> Vec<Egress> {
-    order(plan).into_iter().flat_map(|name| task_egress(plan, name)).collect()
+    let flow = Flow::of(plan, &mut Problems::default());
+    order(plan).into_iter().flat_map(|name| task_egress(plan, &flow, name)).collect()
 }
 
-fn task_egress(plan: &Plan, name: &str) -> Vec<Egress> {
+fn task_egress(plan: &Plan, flow: &Flow<'_>, name: &str) -> Vec<Egress> {
     let times = plan.tasks[name].component.rounds();
     let item = |kind, what: &str, shape: Vec<u64>, bytes| Egress {
         task: name.to_owned(),
@@ -176,18 +182,14 @@ fn task_egress(plan: &Plan, name: &str) -> Vec<Egress> {
     if let Component::NnTrain(train) = &plan.tasks[name].component {
         let entry_bytes = u64::from(train.quantise.bits).div_ceil(8);
         let weight = item(EgressKind::N, figure::N, vec![1], ROW_WEIGHT_BYTES);
-        let update = task_tensors(plan, name, train).into_iter().map(|tensor| {
+        let update = tensors(&train.model, flow.width(name)).into_iter().map(|tensor| {
             let bytes = tensor.len().saturating_mul(entry_bytes);
             item(EgressKind::Update, &tensor.name, tensor.shape, bytes)
         });
         return std::iter::once(weight).chain(update).collect();
     }
-    figures(plan, name)
+    flow_figures(plan, flow, name)
         .into_iter()
         .map(|f| item(f.kind, f.name, vec![f.values], f.values.saturating_mul(FIGURE_BYTES)))
         .collect()
-}
-
-fn task_tensors(plan: &Plan, name: &str, train: &NnTrain) -> Vec<TensorShape> {
-    tensors(&train.model, features(plan, name).len() as u64)
 }

@@ -42,6 +42,9 @@ impl fmt::Display for PlanError {
 #[derive(Debug, Default)]
 pub(super) struct Problems(Vec<Problem>);
 
+/// Words among which a near one is looked for.
+const KNOWN: usize = 1_000;
+
 /// More problems than this help nobody.
 const MOST: usize = 100;
 
@@ -59,6 +62,11 @@ impl Problems {
         if !good {
             self.add(place, reason);
         }
+    }
+
+    /// Whether nothing more is noted, so that nothing more need be looked for.
+    pub(super) fn is_full(&self) -> bool {
+        self.0.len() >= MOST
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -84,14 +92,16 @@ pub(super) fn hint<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> 
 }
 
 fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
-    // The distance is quadratic in the length; nobody mistypes a name of more than 128 characters.
-    if word.chars().count() > crate::limits::NAME_CHARS {
+    // The distance is quadratic in the length, and is taken for every word known; neither may cost more than a person
+    // would ever need.
+    if word.chars().count() > crate::limits::NAME_CHARS || known.len() > KNOWN {
         return None;
     }
     let far = (word.chars().count() / 3).max(1);
     let lower = word.to_lowercase();
     known
         .iter()
+        .filter(|k| k.len() <= 4 * crate::limits::NAME_CHARS)
         .map(|k| (strsim::damerau_levenshtein(&lower, &k.to_lowercase()), *k))
         .filter(|(distance, _)| *distance <= far)
         .min()

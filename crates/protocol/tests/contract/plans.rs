@@ -6,8 +6,8 @@ use expect_test::{Expect, expect};
 use hospes_protocol::canon::Canonical;
 use hospes_protocol::limits;
 use hospes_protocol::plan::{
-    Component, DropLevel, Init, Layer, Linear, Plan, ScaleMethod, check, columns_read, features, order, predecessors,
-    read,
+    self, Component, DropLevel, Init, Layer, Linear, Plan, ScaleMethod, check, columns_read, features, order,
+    predecessors, read,
 };
 
 use crate::world::HEART;
@@ -444,7 +444,7 @@ fn numbers_out_of_range_are_named() {
         "privacy: { plain: {} }\n      quantise: { clip: 0, bits: 8, n_max: 0 }",
         expect![[r#"
         tasks.train.params.quantise.clip: is 0; it must be above 0 and at most 1000000
-        tasks.train.params.quantise.bits: is 8; it must be 16 or 32
+        tasks.train.params.quantise.bits: must be 32
         tasks.train.params.quantise.n_max: must be at least 1"#]],
     );
     with(
@@ -615,4 +615,33 @@ fn too_many_of_anything_is_refused() {
         one_hot.drop = DropLevel::None;
     }
     assert_eq!(features(&plan, "train").len(), 15);
+}
+
+/// Plans as large as they may be, made to be slow: what is looked for must not grow with the square of anything long.
+#[test]
+fn the_largest_plans_are_checked_before_anybody_gets_tired() {
+    let mut plan = heart();
+    let names: Vec<String> = (0..limits::PLAN_COLUMNS).map(|i| format!("c{i}")).collect();
+    plan.data.columns.clone_from(&names);
+    plan.data.variables.clear();
+    let wide = plan::Variable::Category { codes: (0..9_000).map(|i| format!("v{i}")).collect() };
+    plan.data.variables.insert("c0".into(), wide);
+    let hot = |columns: Vec<String>| {
+        let component = Component::OneHot(plan::OneHot { columns, drop: DropLevel::None });
+        plan::Task { component, inputs: [("data".to_owned(), "read".to_owned())].into() }
+    };
+    for i in 0..100 {
+        plan.tasks.insert(format!("wide{i}"), hot(vec!["c0".into()]));
+    }
+    plan.tasks.insert("unknown".into(), hot(names.iter().map(|n| format!("{n}x")).collect()));
+    plan.tasks.insert("same".into(), hot(vec!["c0".into(); 50_000]));
+    plan.parties.members = names.iter().map(|n| format!("site:{n}")).collect();
+    let problems = check(&plan).unwrap_err().problems;
+    assert_eq!(problems.len(), 100, "more than a hundred mistakes are not listed");
+    let training = plan.tasks["train"].clone();
+    for i in 0..100 {
+        plan.tasks.insert(format!("train{i}"), training.clone());
+    }
+    assert_eq!(features(&plan, "train").len(), limits::PLAN_COLUMNS);
+    assert!(plan::egress(&plan).len() > 300);
 }
