@@ -502,7 +502,9 @@ mod tests {
     #[test]
     fn golden_leaf_stays_the_same() {
         let (text, leaf) = seal(&entry(), 7, 99, &[5; 32]).unwrap();
-        expect_test::expect![[""]].assert_eq(&format!("{leaf}\n{text}"));
+        expect_test::expect![[r#"
+            1c770979642b35e363086aec84b12327bc5ff0cd605c4db05f3eafb16cef4331
+            {"when":["bbLq69v3TvmVI90T5Xt8Ng",{"at":1700000000123,"order":99}],"actor":["LQeQGew60URdsNkIiOCg3w",{"person":{"id":"018bcfe5-6800-7303-8303-030303030303","role":"data_steward"}}],"action":["4yehOLRv8To/uaC59+wQaw","approval_signed"],"purpose":["zr/pIkT0IVGwsSRzEGlqFA",{"study":"018bcfe5-6800-7404-8404-040404040404"}],"outcome":["beKwyUhqs+XZwoqdeHgVrA","refused"],"reason":["0wM38PmO66F2MlGSZD43Bw","a \"quoted\" reason, {braces} and\na line \\ more é"],"engine":["fnNP7Wvt0ldnGL621w2wLw",{"version":"hospes-site 0.1.0"}]}"#]].assert_eq(&format!("{leaf}\n{text}"));
     }
 
     #[test]
