@@ -208,7 +208,9 @@ impl Home {
         let file = folder.join(FILE);
         if !file.exists() {
             let folder = folder.display();
-            return Err(Error::Config(format!("{folder} holds no coordinator; make one with `hospes-coordinator init`")));
+            return Err(Error::Config(format!(
+                "{folder} holds no coordinator; make one with `hospes-coordinator init`"
+            )));
         }
         let settings = Settings::read(&file)?;
         let seed = keyfile::read(&folder.join("identity.key"), "identity", passphrase)?;

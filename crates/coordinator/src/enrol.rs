@@ -39,11 +39,7 @@ pub struct Register {
 
 /// Who acts, in a ledger entry.
 pub fn actor(caller: &Caller) -> Actor {
-    Actor::Person {
-        id: PersonId::from_uuid(caller.id),
-        key: None,
-        role: Some(caller.role.as_str().to_owned()),
-    }
+    Actor::Person { id: PersonId::from_uuid(caller.id), key: None, role: Some(caller.role.as_str().to_owned()) }
 }
 
 /// A UUIDv7.
@@ -91,7 +87,10 @@ pub async fn create_token(
 pub async fn revoke_token(store: &Store, audit: &Audit, now: Timestamp, name: &str) -> Outcome<()> {
     let mut tx = store.begin("revoke_token").await?;
     if !tx.revoke_token(name, now).await? {
-        return Ok(Err(Rejection::new(RejectionCode::NotFound, format!("there is no valid token '{}'", printable(name)))));
+        return Ok(Err(Rejection::new(
+            RejectionCode::NotFound,
+            format!("there is no valid token '{}'", printable(name)),
+        )));
     }
     let entry = audit.entry(now, Actor::Engine, Action::TokenRevoked).object(ObjectKind::Token, printable(name), None);
     audit.record(&mut tx, &[entry]).await?;
@@ -255,10 +254,11 @@ impl Register {
         let roster = tx.next_roster(self.home.federation(), &self.home.key, now).await?;
         let peer = || Actor::Peer { organisation: Some(printable(&row.organisation)), node: site };
         let entries = [
-            self.audit
-                .entry(now, peer(), Action::Enrolled)
-                .object(ObjectKind::Site, &row.name, None)
-                .object(ObjectKind::Invitation, invitation.id, None),
+            self.audit.entry(now, peer(), Action::Enrolled).object(ObjectKind::Site, &row.name, None).object(
+                ObjectKind::Invitation,
+                invitation.id,
+                None,
+            ),
             self.audit.entry(now, Actor::Engine, Action::CertificateIssued).object(
                 ObjectKind::Certificate,
                 &issued.serial,

@@ -73,12 +73,8 @@ pub fn write(path: &Path, what: &str, secret: &[u8], passphrase: Option<&Passphr
             Zeroizing::new(format!("{MAGIC} {what} argon2id-chacha20poly1305 {salt} {nonce} {sealed}\n"))
         }
     };
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(Error::file("create", path))?;
+    let mut file =
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(Error::file("create", path))?;
     file.write_all(line.as_bytes()).and_then(|()| file.sync_all()).map_err(Error::file("write", path))
 }
 
@@ -89,7 +85,10 @@ pub fn write(path: &Path, what: &str, secret: &[u8], passphrase: Option<&Passphr
 pub fn read(path: &Path, what: &str, passphrase: Option<&Passphrase>) -> Result<Zeroizing<Vec<u8>>, Error> {
     let about = fs::metadata(path).map_err(Error::file("read", path))?;
     if about.permissions().mode() & 0o077 != 0 {
-        return Err(sealed(path, "other users can read this key; say `chmod 600` and, if it was copied, make a new one"));
+        return Err(sealed(
+            path,
+            "other users can read this key; say `chmod 600` and, if it was copied, make a new one",
+        ));
     }
     if about.len() > FILE_BYTES {
         return Err(sealed(path, "this is no key file"));

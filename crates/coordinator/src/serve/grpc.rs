@@ -173,7 +173,7 @@ fn refused(refused: Refused) -> Status {
         Refused::Wrong(_) => Status::invalid_argument(message),
         Refused::Offset { .. } => Status::out_of_range(message),
         Refused::Damaged(_) => Status::data_loss(message),
-        _ => Status::aborted(message),
+        Refused::TakenOver => Status::aborted(message),
         Refused::NoSpace => Status::resource_exhausted(message),
         Refused::Failed(error) => internal(&error),
     }

@@ -114,9 +114,7 @@ async fn serve(
     let builder = builder();
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
-    let life = async {
-        if known { std::future::pending().await } else { tokio::time::sleep(ANONYMOUS).await }
-    };
+    let life = async { if known { std::future::pending().await } else { tokio::time::sleep(ANONYMOUS).await } };
     tokio::select! {
         ended = connection.as_mut() => {
             if let Err(error) = ended {

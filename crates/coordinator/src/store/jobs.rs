@@ -249,7 +249,9 @@ impl Store {
     pub async fn jobs(&self, study: Option<StudyId>) -> Result<Vec<JobRow>, Error> {
         let mut connection = self.read().await?;
         let rows = match study {
-            None => sqlx::query("SELECT * FROM jobs ORDER BY created_ms DESC, job DESC").fetch_all(&mut *connection).await,
+            None => {
+                sqlx::query("SELECT * FROM jobs ORDER BY created_ms DESC, job DESC").fetch_all(&mut *connection).await
+            }
             Some(study) => {
                 sqlx::query("SELECT * FROM jobs WHERE study = $1 ORDER BY created_ms DESC, job DESC")
                     .bind(study.to_string())
@@ -480,15 +482,14 @@ impl Tx {
     /// # Errors
     /// [`Error::Database`] if it cannot be written.
     pub async fn release_job(&mut self, job: JobId, site: SiteId, at: Timestamp) -> Result<bool, Error> {
-        let done = sqlx::query(
-            "UPDATE job_members SET released_ms = $1 WHERE job = $2 AND site = $3 AND released_ms IS NULL",
-        )
-        .bind(at.as_millis())
-        .bind(job.to_string())
-        .bind(site.to_string())
-        .execute(self.conn())
-        .await
-        .map_err(Error::database("release_job"))?;
+        let done =
+            sqlx::query("UPDATE job_members SET released_ms = $1 WHERE job = $2 AND site = $3 AND released_ms IS NULL")
+                .bind(at.as_millis())
+                .bind(job.to_string())
+                .bind(site.to_string())
+                .execute(self.conn())
+                .await
+                .map_err(Error::database("release_job"))?;
         Ok(done.rows_affected() == 1)
     }
 

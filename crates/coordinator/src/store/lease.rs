@@ -71,17 +71,15 @@ impl Store {
     /// [`Error::Database`] if the store cannot be written.
     pub async fn lease_renew(&self, lease: &Lease, now: Timestamp, for_ms: i64) -> Result<bool, Error> {
         let mut tx = self.begin("lease_renew").await?;
-        let changed = sqlx::query(
-            "UPDATE leases SET until_ms = $1 WHERE subject = $2 AND holder = $3 AND fence = $4",
-        )
-        .bind(now.plus_millis(for_ms).as_millis())
-        .bind(lease.subject.clone())
-        .bind(lease.holder.clone())
-        .bind(lease.fence)
-        .execute(tx.conn())
-        .await
-        .map_err(Error::database("lease_renew"))?
-        .rows_affected();
+        let changed = sqlx::query("UPDATE leases SET until_ms = $1 WHERE subject = $2 AND holder = $3 AND fence = $4")
+            .bind(now.plus_millis(for_ms).as_millis())
+            .bind(lease.subject.clone())
+            .bind(lease.holder.clone())
+            .bind(lease.fence)
+            .execute(tx.conn())
+            .await
+            .map_err(Error::database("lease_renew"))?
+            .rows_affected();
         tx.commit().await?;
         Ok(changed == 1)
     }

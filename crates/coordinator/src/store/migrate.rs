@@ -6,7 +6,10 @@ use super::{Dialect, Store, integer, text};
 use crate::Error;
 
 /// Name and SQL, oldest first. A file that was released is never changed again: its digest is checked.
-const MIGRATIONS: &[(&str, &str)] = &[("0001_fleet", include_str!("migrations/0001_fleet.sql")), ("0002_jobs", include_str!("migrations/0002_jobs.sql"))];
+const MIGRATIONS: &[(&str, &str)] = &[
+    ("0001_fleet", include_str!("migrations/0001_fleet.sql")),
+    ("0002_jobs", include_str!("migrations/0002_jobs.sql")),
+];
 
 pub(super) async fn run(store: &Store) -> Result<(), Error> {
     let mut tx = store.begin("migrate").await?;
@@ -24,7 +27,9 @@ pub(super) async fn run(store: &Store) -> Result<(), Error> {
     for (index, row) in rows.iter().enumerate() {
         let (number, name, digest) = (integer(row, "number")?, text(row, "name")?, text(row, "digest")?);
         let Some((ours, sql)) = MIGRATIONS.get(index) else {
-            return Err(Error::Schema(format!("it was written by a newer version (step {number}, {name}); update this one")));
+            return Err(Error::Schema(format!(
+                "it was written by a newer version (step {number}, {name}); update this one"
+            )));
         };
         if name != *ours || digest != digest_of(sql) {
             return Err(Error::Schema(format!("step {number} was '{name}' when it was applied and is '{ours}' here")));

@@ -26,8 +26,8 @@ use tokio::sync::OwnedMutexGuard;
 
 use crate::Error;
 
-pub use operators::{Caller, InvitationRow, Role, TokenRow};
 pub(crate) use operators::Secret;
+pub use operators::{Caller, InvitationRow, Role, TokenRow};
 pub use sites::{CertificateRow, SiteRow, SiteState, Standing, name_key};
 pub use studies::{MemberDecision, StudyRow, StudyState};
 
@@ -192,12 +192,14 @@ impl Tx {
     /// # Errors
     /// [`Error::Database`] if it cannot be written.
     pub async fn set_meta(&mut self, name: &str, value: &str) -> Result<(), Error> {
-        sqlx::query("INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value")
-            .bind(name.to_owned())
-            .bind(value.to_owned())
-            .execute(self.conn())
-            .await
-            .map_err(Error::database("set_meta"))?;
+        sqlx::query(
+            "INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+        )
+        .bind(name.to_owned())
+        .bind(value.to_owned())
+        .execute(self.conn())
+        .await
+        .map_err(Error::database("set_meta"))?;
         Ok(())
     }
 

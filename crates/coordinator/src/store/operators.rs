@@ -226,12 +226,13 @@ impl Store {
 }
 
 impl Tx {
-    /// Adds a token; `false` if the name is taken by one that is not revoked. The name of a revoked one is free again.
+    /// Adds a token; `false` if the name is taken by one that is not revoked. A revoked one keeps its row, because the
+    /// ledger names people by the id of their token, and gives its name up.
     ///
     /// # Errors
     /// [`Error::Database`] if it cannot be written.
     pub(crate) async fn insert_token(&mut self, token: &TokenRow, secret: &Secret) -> Result<bool, Error> {
-        sqlx::query("DELETE FROM tokens WHERE name = $1 AND revoked_ms IS NOT NULL")
+        sqlx::query("UPDATE tokens SET name = name || ' #' || id WHERE name = $1 AND revoked_ms IS NOT NULL")
             .bind(token.caller.name.clone())
             .execute(self.conn())
             .await

@@ -396,7 +396,8 @@ impl Store {
         let read = |row: &AnyRow| {
             let site = text(row, "site")?;
             let site = if site == POOLED { None } else { Some(site.parse().map_err(|e| Error::corrupt("site", e))?) };
-            let figures: Canonical<FigureSet> = Canonical::parse(&blob(row, "document")?).map_err(|e| Error::corrupt("figures", e))?;
+            let figures: Canonical<FigureSet> =
+                Canonical::parse(&blob(row, "document")?).map_err(|e| Error::corrupt("figures", e))?;
             Ok(FiguresRow { task: text(row, "task")?, site, figures: figures.into_inner() })
         };
         let mut figures = rows.iter().map(read).collect::<Result<Vec<_>, Error>>()?;
@@ -436,7 +437,8 @@ impl Tx {
     /// [`Error::Database`] if it cannot be written.
     pub async fn set_round_outs(&mut self, key: &RoundKey, outs: &BTreeMap<SiteId, String>) -> Result<(), Error> {
         let json = serde_json::to_string(outs).map_err(|e| Error::corrupt("outs", e))?;
-        self.update_round(key, "UPDATE rounds SET outs = $1", Some(json), None, RoundState::Open, RoundState::Open).await
+        self.update_round(key, "UPDATE rounds SET outs = $1", Some(json), None, RoundState::Open, RoundState::Open)
+            .await
     }
 
     /// Fixes the inputs of a round.

@@ -188,7 +188,9 @@ impl Store {
         }
         if certificate.expires <= now {
             let at = certificate.expires;
-            return Ok(Standing::Refused(format!("that certificate ended at {at}; ask the operator for an invitation")));
+            return Ok(Standing::Refused(format!(
+                "that certificate ended at {at}; ask the operator for an invitation"
+            )));
         }
         Ok(Standing::Good(Box::new(row)))
     }
@@ -217,8 +219,7 @@ impl Store {
             .fetch_optional(&mut *connection)
             .await
             .map_err(Error::database("roster"))?;
-        row.map(|row| Signed::from_bytes(&blob(&row, "document")?).map_err(|e| Error::corrupt("roster", e)))
-            .transpose()
+        row.map(|row| Signed::from_bytes(&blob(&row, "document")?).map_err(|e| Error::corrupt("roster", e))).transpose()
     }
 
     /// All vouches.

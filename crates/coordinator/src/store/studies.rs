@@ -218,14 +218,15 @@ impl Tx {
         at: Timestamp,
     ) -> Result<bool, Error> {
         let json = serde_json::to_string(decision).map_err(|e| Error::corrupt("decision", e))?;
-        let done = sqlx::query("UPDATE study_members SET decision = $1, decided_ms = $2 WHERE study = $3 AND site = $4")
-            .bind(json)
-            .bind(at.as_millis())
-            .bind(study.to_string())
-            .bind(site.to_string())
-            .execute(self.conn())
-            .await
-            .map_err(Error::database("set_decision"))?;
+        let done =
+            sqlx::query("UPDATE study_members SET decision = $1, decided_ms = $2 WHERE study = $3 AND site = $4")
+                .bind(json)
+                .bind(at.as_millis())
+                .bind(study.to_string())
+                .bind(site.to_string())
+                .execute(self.conn())
+                .await
+                .map_err(Error::database("set_decision"))?;
         Ok(done.rows_affected() == 1)
     }
 }

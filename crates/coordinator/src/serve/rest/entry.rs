@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
-use axum::Json;
 use hospes_protocol::enrol::{EnrolAnswer, EnrolRequest, FederationInfo, RenewAnswer, RenewRequest};
 use tokio::time::Instant;
 use utoipa_axum::router::OpenApiRouter;
