@@ -176,12 +176,17 @@ impl Engine {
         })
     }
 
-    pub(crate) async fn export_audit(&mut self, session: Session, path: PathBuf) -> Result<u64, PartyError> {
+    pub(crate) async fn export_audit(
+        &mut self,
+        session: Session,
+        federation: Option<FederationId>,
+        path: PathBuf,
+    ) -> Result<u64, PartyError> {
         let acting = self.acting(&session, "export the audit log", EXPORTERS).await?;
         // Entered first, so that the export that left is in the export.
         let entry = self.entry(acting.actor(), Action::AuditExported).object(ObjectKind::Export, "json-lines", None);
         self.record("export the audit log", &entry).await?;
-        let text = self.export_text().await?;
+        let text = self.export_text(federation).await?;
         let fail = |source| PartyError::file("write", &path, source);
         let mut options = std::fs::OpenOptions::new();
         options.write(true).create_new(true);

@@ -1,6 +1,6 @@
 //! The loop that owns the state: what happens comes in as events, one after the other, and each is applied whole.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::time::Duration;
 
@@ -52,6 +52,8 @@ pub(crate) struct Engine {
     pub(crate) sessions: HashMap<String, LiveSession>,
     pub(crate) links: HashMap<FederationId, Link>,
     pub(crate) working: HashMap<RoundKey, Working>,
+    /// Uploads that were let go and of which no receipt came yet.
+    pub(crate) in_flight: HashSet<RoundKey>,
     pub(crate) controls: BTreeMap<(FederationId, bool, &'static str), u64>,
     pub(crate) link_events: mpsc::Sender<(FederationId, LinkEvent)>,
     pub(crate) work_events: mpsc::Sender<(RoundKey, WorkEvent)>,
@@ -129,6 +131,7 @@ impl Engine {
             sessions: HashMap::new(),
             links: HashMap::new(),
             working: HashMap::new(),
+            in_flight: HashSet::new(),
             controls: BTreeMap::new(),
             link_events,
             work_events,

@@ -120,8 +120,9 @@ CREATE TABLE approvals (
     at         INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX approvals_by_study ON approvals (study, at);
--- At most one approval of a study is in force or on its way.
-CREATE UNIQUE INDEX approvals_one ON approvals (study) WHERE state IN ('partly_approved', 'active', 'suspended');
+-- At most one approval of a study is in force, and at most one on its way.
+CREATE UNIQUE INDEX approvals_in_force ON approvals (study) WHERE state IN ('active', 'suspended');
+CREATE UNIQUE INDEX approvals_on_its_way ON approvals (study) WHERE state = 'partly_approved';
 
 CREATE TABLE approval_signatures (
     approval  TEXT NOT NULL REFERENCES approvals (id),
@@ -153,14 +154,15 @@ CREATE TABLE rounds (
     attempt  INTEGER NOT NULL,
     header   BLOB NOT NULL,
     approval TEXT REFERENCES approvals (id), -- of the permit; NULL if none was given
-    state    TEXT NOT NULL,              -- permitted, outbox, sent, withdrawn, failed, refused, abandoned
-    reason   TEXT,                       -- JSON: refusal, or text of a failure
-    outcome  TEXT,                       -- JSON: what the coordinator said when it closed
-    loss     TEXT NOT NULL DEFAULT '[]', -- stays here
+    deadline INTEGER NOT NULL,           -- of the permit, or of the header where none was given
+    state    TEXT NOT NULL,              -- JSON: see rounds/state.rs
+    ended    INTEGER NOT NULL,           -- whether nothing more happens in it
+    view     TEXT,                       -- JSON: what the site's own people see of the result; stays here
     at       INTEGER NOT NULL,
     PRIMARY KEY (job, task, epoch, round, attempt)
 ) STRICT;
 CREATE INDEX rounds_by_approval ON rounds (approval);
+CREATE INDEX rounds_open ON rounds (ended) WHERE ended = 0;
 
 CREATE TABLE outbox (
     job     TEXT NOT NULL,

@@ -562,14 +562,14 @@ pub struct JobView {
 pub struct RoundView {
     /// Which.
     pub round: RoundKey,
-    /// State: permitted, working, outbox, sent, withdrawn, failed, refused, closed.
+    /// State: offered, working, committed, acknowledged, published, abandoned, refused, failed, withdrawn.
     pub state: String,
     /// Reason of a refusal, a failure or a withdrawal.
     pub reason: Option<String>,
     /// Steps done and in all.
     pub progress: Option<(u32, u32)>,
-    /// Training loss at this site, step by step as reported; stays here.
-    pub loss: Vec<f64>,
+    /// What the site's own people see of the result (rows, loss, metrics); it stays here.
+    pub view: Option<serde_json::Value>,
     /// When it was opened.
     pub at: Timestamp,
 }

@@ -1,0 +1,582 @@
+//! Requests: studies that were offered, and what the people of this site decide about them.
+
+use std::collections::BTreeSet;
+
+use hospes_ledger::{Action, Actor, ObjectKind, Purpose};
+use hospes_protocol::approval::{
+    Approval, ApprovalDocument, ApprovalSignature, ApprovalState, Opinion, OpinionView, Refusal, RefusalCode, Role,
+};
+use hospes_protocol::canon::Canonical;
+use hospes_protocol::id::{ApprovalId, DatasetId, Digest, FederationId, JobId, PersonId, StudyId, Timestamp};
+use hospes_protocol::message::{Decision, FromSite};
+use hospes_protocol::policy::FourEyes;
+use hospes_protocol::sign::Signed;
+use hospes_protocol::study::Study;
+use sqlx::Row as _;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+
+use crate::audit::{Because as _, clean};
+use crate::engine::Engine;
+use crate::error::PartyError;
+use crate::memberships;
+use crate::people::Session;
+use crate::store::{At as _, Tx, from_json, parse, to_json};
+use crate::view::{Notice, RequestState, RequestView, Verdict};
+
+pub(crate) mod duo;
+pub(crate) mod policy;
+mod review;
+mod rules;
+mod sign;
+pub mod text;
+
+pub(crate) use sign::banner;
+
+/// A study as the database has it.
+pub(crate) struct Offered {
+    pub(crate) study: Canonical<Study>,
+    pub(crate) federation: FederationId,
+    state: String,
+    reason: Option<String>,
+    at: Timestamp,
+}
+
+/// An approval as the database has it.
+pub(crate) struct Stored {
+    pub(crate) approval: Approval,
+    pub(crate) state: ApprovalState,
+    pub(crate) dataset: DatasetId,
+    reason: Option<String>,
+    held_by: Option<Role>,
+}
+
+impl Stored {
+    pub(crate) fn id(&self) -> ApprovalId {
+        self.approval.document.id
+    }
+    /// Whether it is on its way or in force.
+    fn is_open(&self) -> bool {
+        matches!(self.state, ApprovalState::PartlyApproved | ApprovalState::Active | ApprovalState::Suspended)
+    }
+    fn purpose(&self) -> Purpose {
+        Purpose { study: Some(self.approval.document.envelope.study), job: None, approval: Some(self.id()) }
+    }
+}
+
+impl Offered {
+    fn from_row(row: &SqliteRow) -> Result<Self, PartyError> {
+        let text = |column: &'static str| row.try_get::<String, _>(column).at("read a study");
+        let document: Vec<u8> = row.try_get("document").at("read a study")?;
+        Ok(Self {
+            study: Signed::<Study>::from_bytes(&document)?.document,
+            federation: parse(&text("federation")?, "federation")?,
+            state: text("state")?,
+            reason: row.try_get("reason").at("read a study")?,
+            at: Timestamp::from_millis(row.try_get("at").at("read a study")?),
+        })
+    }
+
+    /// State, together with its approval's.
+    fn state(&self, approval: Option<&Stored>) -> RequestState {
+        match (self.state.as_str(), approval.map(|a| a.state)) {
+            ("withdrawn", _) => RequestState::Withdrawn,
+            ("refused", _) => RequestState::Refused,
+            (_, Some(ApprovalState::PartlyApproved)) => RequestState::PartlyApproved,
+            (_, Some(ApprovalState::Active)) => RequestState::Active,
+            (_, Some(ApprovalState::Suspended)) => RequestState::Suspended,
+            (_, Some(ApprovalState::Revoked)) => RequestState::Revoked,
+            (_, Some(ApprovalState::Expired)) => RequestState::Expired,
+            ("received", _) => RequestState::Received,
+            _ => RequestState::UnderReview,
+        }
+    }
+}
+
+pub(crate) async fn study(conn: &mut SqliteConnection, id: StudyId) -> Result<Offered, PartyError> {
+    let row = sqlx::query("SELECT * FROM studies WHERE study = ?1").bind(id.to_string()).fetch_optional(conn).await;
+    let row = row.at("read a study")?.ok_or_else(|| PartyError::NotFound(format!("request {id}")))?;
+    Offered::from_row(&row)
+}
+
+/// The approval of a study that is on its way or in force, the newest if both; otherwise the one that was last.
+pub(crate) async fn approval(conn: &mut SqliteConnection, study: StudyId) -> Result<Option<Stored>, PartyError> {
+    pick(conn, study, "partly_approved").await
+}
+
+/// The approval under which rounds run: one in force, even if another is on its way; otherwise the one that was last.
+pub(crate) async fn approval_in_force(
+    conn: &mut SqliteConnection,
+    study: StudyId,
+) -> Result<Option<Stored>, PartyError> {
+    pick(conn, study, "active").await
+}
+
+async fn pick(conn: &mut SqliteConnection, study: StudyId, first: &str) -> Result<Option<Stored>, PartyError> {
+    let row = sqlx::query(
+        "SELECT * FROM approvals WHERE study = ?1
+         ORDER BY state = ?2 DESC, state IN ('partly_approved', 'active', 'suspended') DESC, at DESC LIMIT 1",
+    )
+    .bind(study.to_string())
+    .bind(first)
+    .fetch_optional(&mut *conn)
+    .await
+    .at("read an approval")?;
+    match row {
+        Some(row) => Ok(Some(stored(conn, &row).await?)),
+        None => Ok(None),
+    }
+}
+
+pub(crate) async fn approval_by_id(conn: &mut SqliteConnection, id: ApprovalId) -> Result<Stored, PartyError> {
+    let row = sqlx::query("SELECT * FROM approvals WHERE id = ?1").bind(id.to_string()).fetch_optional(&mut *conn);
+    let row = row.await.at("read an approval")?.ok_or_else(|| PartyError::NotFound(format!("approval {id}")))?;
+    stored(conn, &row).await
+}
+
+async fn stored(conn: &mut SqliteConnection, row: &SqliteRow) -> Result<Stored, PartyError> {
+    let text = |column: &'static str| row.try_get::<String, _>(column).at("read an approval");
+    let optional = |column: &'static str| row.try_get::<Option<String>, _>(column).at("read an approval");
+    let document: Vec<u8> = row.try_get("document").at("read an approval")?;
+    let document: Canonical<ApprovalDocument> = Canonical::parse(&document)?;
+    let rows: Vec<(String, String, i64, String)> =
+        sqlx::query_as("SELECT person, role, at, signature FROM approval_signatures WHERE approval = ?1 ORDER BY at")
+            .bind(document.id.to_string())
+            .fetch_all(conn)
+            .await
+            .at("read signatures")?;
+    let signature = |(person, role, at, signature): &(String, String, i64, String)| {
+        Ok(ApprovalSignature {
+            person: parse(person, "person")?,
+            role: from_json(role, "role")?,
+            at: Timestamp::from_millis(*at),
+            signature: parse(signature, "signature")?,
+        })
+    };
+    let signatures = rows.iter().map(signature).collect::<Result<_, PartyError>>()?;
+    Ok(Stored {
+        approval: Approval { document, signatures },
+        state: from_json(&format!("\"{}\"", text("state")?), "state")?,
+        dataset: parse(&text("dataset")?, "dataset")?,
+        reason: optional("reason")?,
+        held_by: optional("held_by")?.map(|r| from_json(&r, "held_by")).transpose()?,
+    })
+}
+
+/// Jobs that ran, or run, under an approval.
+pub(crate) async fn jobs_of(conn: &mut SqliteConnection, approval: ApprovalId) -> Result<BTreeSet<JobId>, PartyError> {
+    let jobs: Vec<String> = sqlx::query_scalar("SELECT DISTINCT job FROM rounds WHERE approval = ?1")
+        .bind(approval.to_string())
+        .fetch_all(conn)
+        .await
+        .at("read jobs")?;
+    jobs.iter().map(|j| parse(j, "job")).collect()
+}
+
+async fn opinion(conn: &mut SqliteConnection, study: StudyId) -> Result<Option<Opinion>, PartyError> {
+    let row: Option<(String, String, String, i64)> =
+        sqlx::query_as("SELECT by_person, view, text, at FROM opinions WHERE study = ?1")
+            .bind(study.to_string())
+            .fetch_optional(conn)
+            .await
+            .at("read an opinion")?;
+    let Some((person, view, text, at)) = row else { return Ok(None) };
+    let (person, view): (PersonId, OpinionView) = (parse(&person, "by_person")?, from_json(&view, "view")?);
+    Ok(Some(Opinion { person, at: Timestamp::from_millis(at), view, text }))
+}
+
+/// Name of a state in the database.
+fn state_name(state: ApprovalState) -> &'static str {
+    match state {
+        ApprovalState::PartlyApproved => "partly_approved",
+        ApprovalState::Active => "active",
+        ApprovalState::Suspended => "suspended",
+        ApprovalState::Revoked => "revoked",
+        ApprovalState::Expired => "expired",
+        ApprovalState::Superseded => "superseded",
+    }
+}
+
+/// Changes the state of an approval, within a step.
+async fn set_state(
+    tx: &mut Tx,
+    id: ApprovalId,
+    state: ApprovalState,
+    reason: Option<&str>,
+    held_by: Option<Role>,
+) -> Result<(), PartyError> {
+    let step = tx.step();
+    sqlx::query("UPDATE approvals SET state = ?2, reason = ?3, held_by = ?4 WHERE id = ?1")
+        .bind(id.to_string())
+        .bind(state_name(state))
+        .bind(reason)
+        .bind(held_by.map(|r| to_json(&r)))
+        .execute(tx.conn())
+        .await
+        .at(step)?;
+    Ok(())
+}
+
+async fn set_study_state(tx: &mut Tx, study: StudyId, state: &str, reason: Option<&str>) -> Result<(), PartyError> {
+    let step = tx.step();
+    sqlx::query("UPDATE studies SET state = ?2, reason = ?3 WHERE study = ?1")
+        .bind(study.to_string())
+        .bind(state)
+        .bind(reason)
+        .execute(tx.conn())
+        .await
+        .at(step)?;
+    Ok(())
+}
+
+impl Engine {
+    pub(crate) async fn on_study(&mut self, federation: FederationId, signed: Signed<Study>) -> Result<(), PartyError> {
+        let study = &signed.document;
+        let (id, digest) = (study.id, study.digest());
+        let mut tx = self.store.begin("take a request").await?;
+        let membership = memberships::by_id(tx.conn(), federation).await?;
+        let known: Option<String> = sqlx::query_scalar("SELECT digest FROM studies WHERE study = ?1")
+            .bind(id.to_string())
+            .fetch_optional(tx.conn())
+            .await
+            .at("take a request")?;
+        let fault = if !signed.signed_by(&membership.coordinator) {
+            Some("it is not signed by the coordinator")
+        } else if study.federation != federation {
+            Some("it belongs to another federation")
+        } else if !study.members.contains(&membership.site) {
+            Some("this site is not among those asked")
+        } else if known.as_ref().is_some_and(|d| *d != digest.to_string()) {
+            Some("it has the id of another one that was offered before")
+        } else {
+            None
+        };
+        let purpose = Purpose { study: Some(id), ..Purpose::default() };
+        let entry = self
+            .entry(Actor::peer(federation), Action::RequestReceived)
+            .object(ObjectKind::Study, id, Some(digest))
+            .purpose(purpose);
+        if let Some(fault) = fault {
+            self.alarm(&mut tx, Some(federation), &format!("a study from the coordinator was refused: {fault}"))
+                .await?;
+            self.append(&mut tx, &entry.refused(fault)).await?;
+            tx.commit().await?;
+            let refusal = Refusal::new(RefusalCode::Header, format!("the study was refused: {fault}"));
+            self.say(federation, FromSite::Decision { study: id, decision: Decision::Refused(refusal) });
+            return Ok(());
+        }
+        if known.is_none() {
+            sqlx::query(
+                "INSERT INTO studies (study, federation, document, digest, state, at)
+                 VALUES (?1, ?2, ?3, ?4, 'received', ?5)",
+            )
+            .bind(id.to_string())
+            .bind(federation.to_string())
+            .bind(signed.to_bytes()?)
+            .bind(digest.to_string())
+            .bind(self.now().as_millis())
+            .execute(tx.conn())
+            .await
+            .at("take a request")?;
+            self.append(&mut tx, &entry).await?;
+            tx.commit().await?;
+            self.notify(Notice::Requests);
+        }
+        self.say_decision(id).await
+    }
+
+    pub(crate) async fn on_study_withdrawn(
+        &mut self,
+        federation: FederationId,
+        id: StudyId,
+    ) -> Result<(), PartyError> {
+        let mut tx = self.store.begin("withdraw a request").await?;
+        let Ok(offered) = study(tx.conn(), id).await else { return Ok(()) };
+        if offered.federation != federation || offered.state == "withdrawn" {
+            return Ok(());
+        }
+        set_study_state(&mut tx, id, "withdrawn", None).await?;
+        for stored in self.open_approvals(&mut tx, id).await? {
+            set_state(&mut tx, stored.id(), ApprovalState::Revoked, Some("the request was withdrawn"), None).await?;
+        }
+        let entry = self
+            .entry(Actor::peer(federation), Action::StudyWithdrawn)
+            .object(ObjectKind::Study, id, None)
+            .purpose(Purpose { study: Some(id), ..Purpose::default() });
+        self.append(&mut tx, &entry).await?;
+        tx.commit().await?;
+        self.notify(Notice::Requests);
+        self.recheck_work().await
+    }
+
+    async fn open_approvals(&self, tx: &mut Tx, id: StudyId) -> Result<Vec<Stored>, PartyError> {
+        let rows = sqlx::query(
+            "SELECT * FROM approvals WHERE study = ?1 AND state IN ('partly_approved', 'active', 'suspended')",
+        )
+        .bind(id.to_string())
+        .fetch_all(tx.conn())
+        .await
+        .at("read approvals")?;
+        let mut found = Vec::new();
+        for row in &rows {
+            found.push(stored(tx.conn(), row).await?);
+        }
+        Ok(found)
+    }
+
+    pub(crate) async fn requests(&mut self, session: Session) -> Result<Vec<RequestView>, PartyError> {
+        self.acting(&session, "see requests", &[]).await?;
+        let mut conn = self.reader().await?;
+        let rows = sqlx::query("SELECT * FROM studies ORDER BY at DESC").fetch_all(&mut *conn).await;
+        let mut views = Vec::new();
+        for row in rows.at("read requests")? {
+            let offered = Offered::from_row(&row)?;
+            views.push(request_view(&mut conn, &offered).await?);
+        }
+        Ok(views)
+    }
+
+    pub(crate) async fn give_opinion(
+        &mut self,
+        session: Session,
+        id: StudyId,
+        view: OpinionView,
+        text: String,
+    ) -> Result<(), PartyError> {
+        let acting = self.acting(&session, "give an opinion", &[Role::PrivacyOfficer]).await?;
+        hospes_protocol::text::check_text(&text).map_err(|r| PartyError::input("opinion", r))?;
+        let mut tx = self.store.begin("give an opinion").await?;
+        let offered = study(tx.conn(), id).await?;
+        let now = approval(tx.conn(), id).await?;
+        let state = offered.state(now.as_ref());
+        let before = [RequestState::Received, RequestState::UnderReview, RequestState::PartlyApproved];
+        if !before.contains(&state) {
+            return Err(PartyError::state(format!("the request is {}; suspend it instead", state.word())));
+        }
+        sqlx::query(
+            "INSERT INTO opinions (study, by_person, view, text, at) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (study) DO UPDATE SET by_person = ?2, view = ?3, text = ?4, at = ?5",
+        )
+        .bind(id.to_string())
+        .bind(acting.person.to_string())
+        .bind(to_json(&view))
+        .bind(&text)
+        .bind(self.now().as_millis())
+        .execute(tx.conn())
+        .await
+        .at("give an opinion")?;
+        if offered.state == "received" {
+            set_study_state(&mut tx, id, "under_review", None).await?;
+        }
+        let word = match view {
+            OpinionView::Agree => "agrees",
+            OpinionView::Conditions => "agrees with conditions",
+            OpinionView::Object => "objects",
+        };
+        let entry = self
+            .entry(acting.actor(), Action::OpinionGiven)
+            .object(ObjectKind::Study, id, Some(offered.study.digest()))
+            .purpose(Purpose { study: Some(id), ..Purpose::default() })
+            .because(format!("{word}: {text}"));
+        self.append(&mut tx, &entry).await?;
+        tx.commit().await?;
+        self.notify(Notice::Requests);
+        Ok(())
+    }
+
+    pub(crate) async fn decide(
+        &mut self,
+        session: Session,
+        id: StudyId,
+        verdict: Verdict,
+    ) -> Result<RequestView, PartyError> {
+        use Role::{Administrator, DataAccessApprover, DataSteward, PrivacyOfficer};
+        let (action, roles): (_, &[Role]) = match &verdict {
+            Verdict::Refuse { .. } => ("refuse a request", &[DataSteward, DataAccessApprover]),
+            Verdict::Suspend { .. } => {
+                ("suspend an approval", &[PrivacyOfficer, DataSteward, DataAccessApprover, Administrator])
+            }
+            Verdict::Resume => ("resume an approval", &[PrivacyOfficer, DataSteward, DataAccessApprover, Administrator]),
+            Verdict::Revoke { .. } => ("revoke an approval", &[DataSteward, DataAccessApprover]),
+        };
+        let acting = self.acting(&session, action, roles).await?;
+        let mut tx = self.store.begin("decide on a request").await?;
+        let offered = study(tx.conn(), id).await?;
+        let in_force = approval_in_force(tx.conn(), id).await?;
+        let state = in_force.as_ref().map(|a| a.state);
+        let purpose = in_force.as_ref().map_or(Purpose { study: Some(id), ..Purpose::default() }, Stored::purpose);
+        let entry = |a: Action| self.entry(acting.actor(), a).object(ObjectKind::Study, id, None).purpose(purpose);
+        let entry = match (&verdict, in_force, state) {
+            (Verdict::Refuse { reason }, _, state)
+                if !matches!(state, Some(ApprovalState::Active | ApprovalState::Suspended))
+                    && offered.state != "withdrawn" =>
+            {
+                check_reason(reason)?;
+                for stored in self.open_approvals(&mut tx, id).await? {
+                    set_state(&mut tx, stored.id(), ApprovalState::Revoked, Some(reason), None).await?;
+                }
+                set_study_state(&mut tx, id, "refused", Some(reason)).await?;
+                entry(Action::RequestRefused).because(reason)
+            }
+            (Verdict::Suspend { reason }, Some(stored), Some(ApprovalState::Active)) => {
+                check_reason(reason)?;
+                set_state(&mut tx, stored.id(), ApprovalState::Suspended, Some(reason), acting.role).await?;
+                entry(Action::ApprovalSuspended).because(reason)
+            }
+            (Verdict::Resume, Some(stored), Some(ApprovalState::Suspended)) => {
+                let held_by = stored.held_by;
+                let person = crate::people::by_id(tx.conn(), acting.person).await?;
+                if held_by.is_some_and(|role| !person.roles.contains(&role)) {
+                    let role = held_by.map(|r| r.to_string()).unwrap_or_default();
+                    return Err(PartyError::state(format!("it was suspended by a {role}, and only one can resume it")));
+                }
+                set_state(&mut tx, stored.id(), ApprovalState::Active, None, None).await?;
+                entry(Action::ApprovalResumed)
+            }
+            (Verdict::Revoke { reason }, Some(_), _) => {
+                check_reason(reason)?;
+                let open = self.open_approvals(&mut tx, id).await?;
+                if open.is_empty() {
+                    return Err(PartyError::state("there is no approval that could be revoked"));
+                }
+                for stored in open {
+                    set_state(&mut tx, stored.id(), ApprovalState::Revoked, Some(reason), None).await?;
+                }
+                entry(Action::ApprovalRevoked).because(reason)
+            }
+            (verdict, ..) => {
+                let word = approval(tx.conn(), id).await?;
+                let word = offered.state(word.as_ref()).word();
+                return Err(PartyError::state(match verdict {
+                    Verdict::Refuse { .. } => format!("the request is {word}; revoke it instead"),
+                    Verdict::Suspend { .. } => format!("the request is {word}; there is nothing to suspend"),
+                    Verdict::Resume => format!("the request is {word}, not suspended"),
+                    Verdict::Revoke { .. } => format!("the request is {word}; there is nothing to revoke"),
+                }));
+            }
+        };
+        self.append(&mut tx, &entry).await?;
+        tx.commit().await?;
+        self.notify(Notice::Requests);
+        // The decision is durable; what runs or waits under it is stopped, and the coordinator told.
+        self.recheck_work().await?;
+        self.say_decision(id).await?;
+        let mut conn = self.reader().await?;
+        let offered = study(&mut conn, id).await?;
+        request_view(&mut conn, &offered).await
+    }
+
+    /// Approvals whose time is over end, and the coordinator is told.
+    pub(crate) async fn expire_approvals(&mut self) -> Result<(), PartyError> {
+        let due: Vec<String> = sqlx::query_scalar(
+            "SELECT id FROM approvals WHERE expires <= ?1 AND state IN ('partly_approved', 'active', 'suspended')",
+        )
+        .bind(self.now().as_millis())
+        .fetch_all(self.store.readers())
+        .await
+        .at("find expired approvals")?;
+        for id in due {
+            let mut tx = self.store.begin("expire an approval").await?;
+            let stored = approval_by_id(tx.conn(), parse(&id, "id")?).await?;
+            set_state(&mut tx, stored.id(), ApprovalState::Expired, None, None).await?;
+            let entry = self
+                .entry(Actor::Engine, Action::ApprovalExpired)
+                .object(ObjectKind::Approval, stored.id(), Some(stored.approval.document.digest()))
+                .purpose(stored.purpose());
+            self.append(&mut tx, &entry).await?;
+            tx.commit().await?;
+            self.notify(Notice::Requests);
+            self.recheck_work().await?;
+            self.say_decision(stored.approval.document.envelope.study).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells the coordinator what was decided on a study, if something was. It is said again after each connection.
+    pub(crate) async fn say_decision(&mut self, id: StudyId) -> Result<(), PartyError> {
+        let mut conn = self.reader().await?;
+        let offered = study(&mut conn, id).await?;
+        let in_force = approval_in_force(&mut conn, id).await?;
+        drop(conn);
+        let decision = match (offered.state.as_str(), in_force) {
+            ("withdrawn", _) => None,
+            ("refused", _) => {
+                let reason = offered.reason.as_deref().unwrap_or("no reason was given");
+                Some(Decision::Refused(Refusal::new(RefusalCode::RefusedByPerson, clean(reason))))
+            }
+            (_, Some(stored)) => match stored.state {
+                ApprovalState::Active => Some(Decision::Approved {
+                    approval: stored.approval.document.digest(),
+                    expires: stored.approval.document.envelope.limits.expires,
+                    one_person: stored.approval.document.four_eyes == FourEyes::Delayed,
+                }),
+                ApprovalState::Suspended => Some(Decision::Suspended),
+                ApprovalState::Revoked => Some(Decision::Revoked),
+                ApprovalState::Expired => Some(Decision::Expired),
+                ApprovalState::PartlyApproved | ApprovalState::Superseded => None,
+            },
+            _ => None,
+        };
+        if let Some(decision) = decision {
+            self.say(offered.federation, FromSite::Decision { study: id, decision });
+        }
+        Ok(())
+    }
+
+    /// Everything that this site owes a coordinator after a connection; the coordinator takes each twice without harm.
+    pub(crate) async fn repeat_what_is_owed(&mut self, federation: FederationId) -> Result<(), PartyError> {
+        let mut conn = self.reader().await?;
+        let membership = memberships::by_id(&mut conn, federation).await?;
+        drop(conn);
+        for vouch in self.own_vouches(&membership).await? {
+            self.say(federation, FromSite::Vouch(Box::new(vouch)));
+        }
+        let studies: Vec<String> = sqlx::query_scalar("SELECT study FROM studies WHERE federation = ?1 ORDER BY at")
+            .bind(federation.to_string())
+            .fetch_all(self.store.readers())
+            .await
+            .at("read requests")?;
+        for id in studies {
+            self.say_decision(parse(&id, "study")?).await?;
+        }
+        self.repeat_work(federation).await?;
+        self.show_checkpoint(federation).await
+    }
+}
+
+async fn request_view(conn: &mut SqliteConnection, offered: &Offered) -> Result<RequestView, PartyError> {
+    let stored = approval(conn, offered.study.id).await?;
+    let membership = memberships::by_id(conn, offered.federation).await?;
+    let state = offered.state(stored.as_ref());
+    let runs = match &stored {
+        Some(s) if s.is_open() => {
+            let used = u32::try_from(jobs_of(conn, s.id()).await?.len()).unwrap_or(u32::MAX);
+            Some((used, s.approval.document.envelope.computation.max_runs))
+        }
+        _ => None,
+    };
+    let open = stored.as_ref().filter(|s| s.is_open());
+    Ok(RequestView {
+        study: offered.study.id,
+        federation: offered.federation,
+        federation_name: membership.name,
+        title: offered.study.terms.title.clone(),
+        requester: offered.study.terms.requester.name.clone(),
+        received: offered.at,
+        state,
+        expires: open.map(|s| s.approval.document.envelope.limits.expires),
+        runs,
+        reason: offered.reason.clone().or_else(|| stored.and_then(|s| s.reason)),
+    })
+}
+
+fn check_reason(reason: &str) -> Result<(), PartyError> {
+    if reason.trim().is_empty() {
+        return Err(PartyError::input("reason", "say why; the requester and the auditor will read it"));
+    }
+    hospes_protocol::text::check_text(reason).map_err(|r| PartyError::input("reason", r))
+}
+
+/// Digest by which people name what they sign.
+pub(crate) fn digest_of(stored: &Stored) -> Digest {
+    stored.approval.document.digest()
+}

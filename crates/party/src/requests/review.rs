@@ -1,0 +1,396 @@
+//! The review that people read before they sign, by the Five Safes (fivesafes.org).
+
+use std::collections::BTreeMap;
+
+use hospes_protocol::approval::ReleaseRule;
+use hospes_protocol::id::{DatasetId, StudyId};
+use hospes_protocol::plan::{
+    self, Component, DropLevel, ImputationMethod, Layer, Loss, Optimizer, Plan, Privacy, ScaleMethod, Strategy,
+};
+use hospes_protocol::policy::{FourEyes, Policy};
+use hospes_protocol::study::Terms;
+use hospes_protocol::text::shown;
+use sqlx::sqlite::SqliteConnection;
+
+use super::sign::Case;
+use super::{approval, digest_of, opinion, rules, set_study_state};
+use crate::datasets::Dataset;
+use crate::engine::Engine;
+use crate::error::PartyError;
+use crate::people::{Session, name_of};
+use crate::store::At as _;
+use crate::view::{
+    Change, DataTab, Fact, OpinionGiven, OutputsTab, PeerLine, PeopleTab, RequestState, Review, SignatureGiven,
+};
+
+/// What every review begins with while there is no secure aggregation.
+pub(crate) const READABLE: &str = "The coordinator can read this site's update and figures: they leave unmasked.";
+/// What every review under the public-data policy says besides.
+pub(crate) const PUBLIC: &str = "PUBLIC DATA: this site runs under the policy for public data; its rules protect nobody.";
+/// Characters of a text from outside that are shown at once.
+const LONG: usize = 4_000;
+
+impl Engine {
+    pub(crate) async fn review(
+        &mut self,
+        session: Session,
+        id: StudyId,
+        dataset: Option<DatasetId>,
+    ) -> Result<Review, PartyError> {
+        self.acting(&session, "read a request", &[]).await?;
+        let mut conn = self.reader().await?;
+        let case = Case::read(&mut conn, id, dataset).await?;
+        let review = build(&mut conn, &case).await?;
+        drop(conn);
+        if case.offered.state == "received" {
+            let mut tx = self.store.begin("read a request").await?;
+            set_study_state(&mut tx, id, "under_review", None).await?;
+            tx.commit().await?;
+        }
+        Ok(review)
+    }
+}
+
+async fn build(conn: &mut SqliteConnection, case: &Case) -> Result<Review, PartyError> {
+    let study = &case.offered.study;
+    let id = study.id;
+    let stored = approval(conn, id).await?;
+    let findings = rules::findings(case);
+    let state = case.offered.state(stored.as_ref());
+    let mut banners = vec![READABLE.to_owned()];
+    if case.policy.is_public_data() {
+        banners.push(PUBLIC.to_owned());
+    }
+    let opinion = match opinion(conn, id).await? {
+        Some(o) => Some(OpinionGiven { by: name_of(conn, o.person).await?, at: o.at, view: o.view, text: o.text }),
+        None => None,
+    };
+    let mut signatures = Vec::new();
+    for s in stored.iter().filter(|s| s.is_open()).flat_map(|s| &s.approval.signatures) {
+        signatures.push(SignatureGiven { by: name_of(conn, s.person).await?, role: s.role, at: s.at });
+    }
+    let refused = findings.iter().any(|f| f.refuses);
+    Ok(Review {
+        study: id,
+        federation: case.offered.federation,
+        study_digest: study.digest(),
+        plan_digest: study.plan.digest(),
+        banners,
+        title: shown(&study.terms.title, 200),
+        summary: summary(case),
+        state,
+        project: project(&study.terms),
+        people: PeopleTab { facts: people(&study.terms), peers: peer_lines(case) },
+        settings: settings(case),
+        data: data(case),
+        outputs: outputs(case),
+        computation: study.plan.tasks.iter().map(|(n, t)| sentence(n, &t.component)).collect(),
+        findings,
+        changes: changes(conn, case).await?,
+        opinion,
+        signatures,
+        approval_digest: stored.as_ref().filter(|s| s.is_open()).map(digest_of),
+        approvable: !refused && !matches!(state, RequestState::Withdrawn),
+    })
+}
+
+fn summary(case: &Case) -> String {
+    let (study, terms) = (&case.offered.study, &case.offered.study.terms);
+    let outputs = outputs(case);
+    let data = match case.dataset() {
+        Some(d) => format!(
+            "It uses {} of {} columns of '{}', {} patients.",
+            plan::columns_read(&study.plan).len(),
+            d.columns().len(),
+            shown(&d.name, 100),
+            d.subjects_left
+        ),
+        None => "No dataset of this site is chosen yet.".to_owned(),
+    };
+    let asks = match (terms.requester.name.trim(), terms.requester.organisation.trim()) {
+        ("", "") => "Somebody who is not stated".to_owned(),
+        (name, "") => shown(name, 100),
+        ("", organisation) => shown(organisation, 100),
+        (name, organisation) => format!("{} ({})", shown(name, 100), shown(organisation, 100)),
+    };
+    format!(
+        "{asks} asks this site and {} others to compute '{}'. {data} {} things leave this site, {} bytes in one run.",
+        study.members.len().saturating_sub(1),
+        shown(&study.plan.name, 100),
+        outputs.items.len(),
+        outputs.bytes_per_run
+    )
+}
+
+fn project(terms: &Terms) -> Vec<Fact> {
+    let list = |items: &[String]| {
+        let items: Vec<String> = items.iter().map(|i| shown(i, 200)).collect();
+        (!items.is_empty()).then(|| items.join(", "))
+    };
+    let stated = |label: &str, value: &Option<String>| {
+        Fact::stated(label, value.as_ref().map(|v| shown(v, LONG)).as_deref())
+    };
+    vec![
+        Fact::stated("Purpose", Some(&shown(&terms.purpose, LONG))),
+        Fact::stated("Terms of use (DUO)", list(&terms.duo).as_deref()),
+        stated("Disease", &terms.disease),
+        stated("Purpose of use (HL7)", &terms.purpose_of_use),
+        Fact::new("Commercial use", if terms.commercial { "yes" } else { "no" }),
+        stated("Basis, Art. 6 GDPR", &terms.gdpr_article_6),
+        stated("Exception, Art. 9 GDPR", &terms.gdpr_article_9),
+        stated("Impact assessment", &terms.impact_assessment),
+        stated("Agreement between the parties", &terms.agreement),
+        stated("Ethics decision", &terms.ethics),
+        stated("EHDS permit", &terms.ehds_permit),
+        stated("United States basis", &terms.us_basis),
+    ]
+}
+
+fn people(terms: &Terms) -> Vec<Fact> {
+    let requester = &terms.requester;
+    let controllers: Vec<String> = terms
+        .controllers
+        .iter()
+        .map(|c| format!("{} ({}; {})", shown(&c.organisation, 100), shown(&c.role, 60), shown(&c.contact, 100)))
+        .collect();
+    let recipients: Vec<String> = terms.recipients.iter().map(|r| shown(r, 200)).collect();
+    vec![
+        Fact::stated("Who asks", Some(&shown(&requester.name, 200))),
+        Fact::stated("Organisation", Some(&shown(&requester.organisation, 200))),
+        Fact::stated("Signing key of the requester", requester.key.map(|k| k.to_string()).as_deref()),
+        Fact::stated("Who vouches for it", requester.vouched_by.as_ref().map(|v| shown(v, 200)).as_deref()),
+        Fact::stated("Controllers and roles", Some(&controllers.join("; "))),
+        Fact::stated("Recipients of the results", Some(&recipients.join(", "))),
+    ]
+}
+
+fn peer_lines(case: &Case) -> Vec<PeerLine> {
+    let line = |p: hospes_protocol::approval::Peer| PeerLine {
+        site: p.site,
+        name: p.name,
+        organisation: p.organisation,
+        trust: p.trust,
+    };
+    case.peers().into_iter().map(line).collect()
+}
+
+fn settings(case: &Case) -> Vec<Fact> {
+    let (terms, policy) = (&case.offered.study.terms, &case.policy);
+    let stated = |label: &str, value: &Option<String>| {
+        Fact::stated(label, value.as_ref().map(|v| shown(v, LONG)).as_deref())
+    };
+    let rounds: u32 = case.offered.study.plan.tasks.values().map(|t| t.component.rounds()).sum();
+    let eyes = match policy.approval.four_eyes {
+        FourEyes::TwoPeople => "two people of this site: data steward and data-access approver",
+        FourEyes::External => "the data steward, and a named person of another organisation",
+        FourEyes::Delayed => "one person, with effect after 72 hours, shown to every other site as 'one person'",
+    };
+    vec![
+        Fact::new("Federation", shown(&case.membership.name, 100)),
+        stated("Operator and country of the coordinator", &terms.operator),
+        stated("Safeguard for transfers abroad", &terms.transfer_safeguard),
+        stated("Retention and withdrawal of the model", &terms.retention),
+        Fact::new("Where it runs", "on this site's own machine, in a process of its own; no code of the study runs here"),
+        Fact::new("Rounds of one run", rounds.to_string()),
+        Fact::new("Signatures", eyes),
+        Fact::new("Policy", policy_words(policy)),
+        Fact::new("Longest validity", format!("{} days", policy.approval.expires_days)),
+        Fact::new(
+            "What revocation does",
+            "it stops work at once and withdraws what has not left yet; updates already sent cannot be recalled",
+        ),
+        Fact::new(
+            "Release of results",
+            "they are held at the coordinator until this site releases them; a coordinator that lies could ignore that",
+        ),
+    ]
+}
+
+fn policy_words(policy: &Policy) -> String {
+    let digest = policy.digest().map(|d| d.short()).unwrap_or_default();
+    format!("'{}', digest {digest}", policy.profile)
+}
+
+fn data(case: &Case) -> DataTab {
+    let plan = &case.offered.study.plan;
+    let needed = plan::columns_read(plan);
+    let have = case.dataset().map(Dataset::columns).unwrap_or_default();
+    let facts = match case.dataset() {
+        Some(d) => vec![
+            Fact::new("Dataset", shown(&d.name, 100)),
+            Fact::new("Snapshot", d.document.digest().to_string()),
+            Fact::new("Columns read", format!("{} of {}", needed.len(), have.len())),
+            Fact::new("Patients", d.subjects_left.to_string()),
+            Fact::new("Patients who opted out", (d.document.subjects - d.subjects_left).to_string()),
+            Fact::new("Rows", d.document.rows.to_string()),
+            Fact::new("Public data", if d.document.public { "yes" } else { "no" }),
+            Fact::stated("Terms of use (DUO)", Some(&d.duo.join(", "))),
+        ],
+        None => vec![Fact::stated("Dataset", None)],
+    };
+    let fits = case.datasets.iter().filter(|d| needed.is_subset(&d.columns()));
+    DataTab {
+        facts,
+        columns_read: needed.iter().cloned().collect(),
+        columns_missing: if case.dataset().is_some() { needed.difference(&have).cloned().collect() } else { Vec::new() },
+        candidates: fits.map(|d| d.name.clone()).collect(),
+    }
+}
+
+fn outputs(case: &Case) -> OutputsTab {
+    let items = plan::egress(&case.offered.study.plan);
+    let bytes_per_run = items.iter().map(|i| i.bytes.saturating_mul(i.times.into())).fold(0, u64::saturating_add);
+    let mut sentences = vec![
+        READABLE.to_owned(),
+        "Secure aggregation is not available in this version, and there is no differential privacy: no bound on what \
+         the outputs tell about a patient holds."
+            .to_owned(),
+    ];
+    if case.policy.is_public_data() {
+        sentences.push(PUBLIC.to_owned());
+    }
+    OutputsTab { items, bytes_per_run, sentences }
+}
+
+/// A component in one plain sentence.
+fn sentence(name: &str, component: &Component) -> String {
+    let words = match component {
+        Component::Reader(_) => "reads the approved columns of the snapshot".to_owned(),
+        Component::Imputation(i) => match i.method {
+            ImputationMethod::DropRows => "leaves out rows with missing values".to_owned(),
+            ImputationMethod::Mean => "fills missing numbers with this site's mean".to_owned(),
+            ImputationMethod::Median => "fills missing numbers with this site's median".to_owned(),
+            ImputationMethod::Constant(c) => format!("fills missing numbers with {c}"),
+        },
+        Component::OneHot(o) => format!(
+            "turns {} into yes/no columns{}",
+            o.columns.join(", "),
+            if o.drop == DropLevel::First { ", without the first code" } else { "" }
+        ),
+        Component::DataSplit(s) => match (&s.by_column, s.test_fraction) {
+            (Some(column), _) => format!("splits rows into training and test by the column '{column}'"),
+            (None, Some(fraction)) => format!("keeps {:.0} % of the patients apart for testing", fraction * 100.0),
+            (None, None) => "splits rows into training and test".to_owned(),
+        },
+        Component::FeatureScale(s) => match s.method {
+            ScaleMethod::Standard => "scales numbers by this site's own mean and spread".to_owned(),
+            ScaleMethod::Bounds => "scales numbers to 0 to 1 by the study's bounds".to_owned(),
+        },
+        Component::Statistics(_) => "reports counts, sums and sums of squares of each feature".to_owned(),
+        Component::NnTrain(t) => {
+            let Strategy::FedAvg {} = t.strategy;
+            let Loss::BinaryCrossEntropy = t.loss;
+            let protection = match t.privacy {
+                Privacy::Plain {} => "the coordinator can read each site's update",
+                Privacy::SecureAggregation {} => "secure aggregation is asked for, which this version does not have",
+            };
+            format!(
+                "trains {} in {} rounds of {} steps with {} rows each ({}), averaged over the sites; {protection}",
+                graph(&t.model),
+                t.rounds,
+                t.local.updates,
+                t.local.batch,
+                optimizer(&t.optimizer)
+            )
+        }
+        Component::Evaluation(e) => format!(
+            "measures the model on this site's rows: errors, confusion at {}, score histograms, {} calibration bins",
+            e.threshold, e.calibration_bins
+        ),
+        Component::LocalBaseline(b) => format!(
+            "trains {} on this site alone, {} passes ({}), and reports how good it is here",
+            graph(&b.model),
+            b.epochs,
+            optimizer(&b.optimizer)
+        ),
+    };
+    format!("{} ({}): {words}.", shown(name, 60), component.name())
+}
+
+fn optimizer(optimizer: &Optimizer) -> String {
+    match optimizer {
+        Optimizer::Sgd { lr, momentum } if *momentum == 0.0 => format!("gradient descent, learning rate {lr}"),
+        Optimizer::Sgd { lr, momentum } => format!("gradient descent, learning rate {lr}, momentum {momentum}"),
+        Optimizer::Adam { lr } => format!("Adam, learning rate {lr}"),
+    }
+}
+
+/// A model's layers, as expanded.
+fn graph(layers: &[Layer]) -> String {
+    let layer = |l: &Layer| match l {
+        Layer::Linear(l) => format!("linear to {}{}", l.out, if l.bias { "" } else { " without bias" }),
+        Layer::Relu {} => "relu".to_owned(),
+        Layer::Gelu {} => "gelu".to_owned(),
+        Layer::Tanh {} => "tanh".to_owned(),
+        Layer::Sigmoid {} => "sigmoid".to_owned(),
+    };
+    format!("a model of {} layers [{}]", layers.len(), layers.iter().map(layer).collect::<Vec<_>>().join(" → "))
+}
+
+/// Differences to the envelope that was approved last: of this study, or else of another one of the same requester.
+async fn changes(conn: &mut SqliteConnection, case: &Case) -> Result<Option<Vec<Change>>, PartyError> {
+    let study = &case.offered.study;
+    let rows: Vec<String> = sqlx::query_scalar(
+        "SELECT id FROM approvals WHERE state IN ('active', 'suspended', 'revoked', 'expired', 'superseded')
+         AND EXISTS (SELECT 1 FROM approval_signatures s WHERE s.approval = approvals.id AND s.role <> '\"data_steward\"')
+         ORDER BY study = ?1 DESC, at DESC LIMIT 50",
+    )
+    .bind(study.id.to_string())
+    .fetch_all(&mut *conn)
+    .await
+    .at("find the last approval")?;
+    for id in rows {
+        let stored = super::approval_by_id(conn, crate::store::parse(&id, "id")?).await?;
+        let envelope = &stored.approval.document.envelope;
+        let (before, now) = (&envelope.terms, &study.terms);
+        let same = envelope.study == study.id
+            || (before.requester.name == now.requester.name
+                && before.requester.organisation == now.requester.organisation);
+        if same {
+            return Ok(Some(differences(before, &envelope.computation.plan, now, &study.plan)));
+        }
+    }
+    Ok(None)
+}
+
+fn differences(terms_before: &Terms, plan_before: &Plan, terms: &Terms, plan: &Plan) -> Vec<Change> {
+    let tree = |terms: &Terms, plan: &Plan| {
+        let mut leaves = BTreeMap::new();
+        let value = serde_json::json!({ "terms": terms, "plan": plan });
+        flatten("", &value, &mut leaves);
+        leaves
+    };
+    let (before, after) = (tree(terms_before, plan_before), tree(terms, plan));
+    let mut places: Vec<&String> = before.keys().chain(after.keys()).collect();
+    places.sort_unstable();
+    places.dedup();
+    places
+        .into_iter()
+        .filter(|place| before.get(*place) != after.get(*place))
+        .map(|place| Change {
+            place: place.clone(),
+            before: before.get(place).cloned(),
+            after: after.get(place).cloned(),
+        })
+        .collect()
+}
+
+fn flatten(place: &str, value: &serde_json::Value, leaves: &mut BTreeMap<String, String>) {
+    let below = |key: &str| if place.is_empty() { key.to_owned() } else { format!("{place}.{key}") };
+    match value {
+        serde_json::Value::Object(map) => map.iter().for_each(|(k, v)| flatten(&below(k), v, leaves)),
+        serde_json::Value::Array(list) => {
+            list.iter().enumerate().for_each(|(i, v)| flatten(&below(&i.to_string()), v, leaves));
+        }
+        serde_json::Value::Null => {}
+        leaf => drop(leaves.insert(place.to_owned(), shown(&leaf.to_string(), 200))),
+    }
+}
+
+/// Words for a release rule.
+pub(crate) fn release_words(rule: ReleaseRule) -> &'static str {
+    match rule {
+        ReleaseRule::Reviewed => "a named person of this site reviews the results first",
+        ReleaseRule::Automatic => "results are released after the automatic checks",
+    }
+}

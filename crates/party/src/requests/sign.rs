@@ -1,0 +1,371 @@
+//! First and second signature.
+
+use std::collections::BTreeMap;
+
+use hospes_ledger::{Action, ObjectKind, Purpose};
+use hospes_protocol::approval::{
+    Approval, ApprovalDocument, ApprovalSignature, ApprovalState, Computation, DataScope, Envelope, Peer,
+    PrivacyStatement, Role, RunLimits, Trust,
+};
+use hospes_protocol::canon::Canonical;
+use hospes_protocol::id::{ApprovalId, DatasetId, Digest, StudyId};
+use hospes_protocol::plan;
+use hospes_protocol::policy::{FourEyes, Policy};
+use sqlx::sqlite::SqliteConnection;
+
+use super::{Offered, approval, digest_of, opinion, policy, set_state, set_study_state, study};
+use crate::audit::Because as _;
+use crate::datasets::{self, Dataset};
+use crate::engine::Engine;
+use crate::error::PartyError;
+use crate::keys::random;
+use crate::memberships::{self, Membership, roster};
+use crate::people::{Acting, Passphrase, Session, key_holders, phase, signers};
+use crate::store::{At as _, Tx, set_setting, to_json};
+use crate::view::{Approving, Notice, Phase, RequestState, Signed};
+
+/// How long one signature waits in the mode *delayed*, in milliseconds: 72 hours.
+const DELAY_MS: i64 = 72 * 3_600 * 1_000;
+/// Milliseconds of a day.
+const DAY_MS: i64 = 24 * 3_600 * 1_000;
+/// Longest time of one round, in seconds: a day.
+const ROUND_SECONDS: u32 = 24 * 3_600;
+/// Most runs of one approval.
+const MAX_RUNS: u32 = 1_000;
+
+/// A request with everything that an approval of it depends on.
+pub(super) struct Case {
+    pub(super) offered: Offered,
+    pub(super) membership: Membership,
+    pub(super) policy: Policy,
+    pub(super) trust: BTreeMap<hospes_protocol::id::SiteId, Trust>,
+    pub(super) datasets: Vec<Dataset>,
+    /// Which of them.
+    pub(super) chosen: Option<usize>,
+}
+
+impl Case {
+    /// Reads a case. Without a choice it is the dataset of the approval, or the only one that has all columns.
+    pub(super) async fn read(
+        conn: &mut SqliteConnection,
+        id: StudyId,
+        dataset: Option<DatasetId>,
+    ) -> Result<Self, PartyError> {
+        let offered = study(conn, id).await?;
+        let membership = memberships::by_id(conn, offered.federation).await?;
+        let policy = policy::current(conn).await?;
+        let trust = roster::trust(conn, &membership).await?;
+        let datasets = datasets::all(conn).await?;
+        let approved = approval(conn, id).await?.map(|a| a.dataset);
+        let needed = plan::columns_read(&offered.study.plan);
+        let fits = |d: &Dataset| needed.is_subset(&d.columns());
+        let chosen = match dataset {
+            Some(id) => Some(datasets.iter().position(|d| d.id == id).ok_or_else(|| {
+                PartyError::NotFound(format!("dataset {id}"))
+            })?),
+            None => match approved {
+                Some(id) => datasets.iter().position(|d| d.id == id),
+                None => match datasets.iter().filter(|d| fits(d)).count() {
+                    1 => datasets.iter().position(fits),
+                    _ => None,
+                },
+            },
+        };
+        Ok(Self { offered, membership, policy, trust, datasets, chosen })
+    }
+
+    pub(super) fn dataset(&self) -> Option<&Dataset> {
+        self.chosen.map(|i| &self.datasets[i])
+    }
+
+    /// Other sites of the study with their keys, and how they are trusted.
+    pub(super) fn peers(&self) -> Vec<Peer> {
+        let members = &self.membership.roster.document.members;
+        let others = self.offered.study.members.iter().filter(|s| **s != self.membership.site);
+        let peer = |site: &hospes_protocol::id::SiteId| {
+            let member = members.iter().find(|m| m.site == *site)?;
+            Some(Peer {
+                site: *site,
+                name: member.name.clone(),
+                organisation: member.organisation.clone(),
+                identity: member.identity,
+                trust: self.trust.get(site).copied().unwrap_or(Trust::AssertedOnly),
+            })
+        };
+        others.filter_map(peer).collect()
+    }
+
+    /// What an approval would bind.
+    fn envelope(&self, dataset: &Dataset, approving: &Approving, limits: RunLimits) -> Result<Envelope, PartyError> {
+        let study = &self.offered.study;
+        Ok(Envelope {
+            federation: self.offered.federation,
+            site: self.membership.site,
+            study: study.id,
+            study_digest: study.digest(),
+            terms: study.terms.clone(),
+            roster: self.peers(),
+            computation: Computation {
+                plan: study.plan.clone(),
+                ranges: approving.ranges.clone(),
+                max_runs: approving.max_runs,
+            },
+            data: DataScope {
+                dataset: dataset.name.clone(),
+                snapshot: dataset.document.digest(),
+                columns: plan::columns_read(&study.plan),
+                columns_available: u32::try_from(dataset.columns().len()).unwrap_or(u32::MAX),
+                subjects: dataset.subjects_left,
+            },
+            egress: plan::egress(&study.plan),
+            privacy: PrivacyStatement {
+                secure_aggregation: false,
+                unprotected: vec![
+                    "updates: the coordinator can read this site's update".into(),
+                    "figures: the coordinator can read this site's figures".into(),
+                    "no differential privacy: no bound on what the updates tell holds".into(),
+                ],
+            },
+            limits,
+            policy: self.policy.digest()?,
+            release: approving.release,
+            checklist: approving.checklist.clone(),
+        })
+    }
+}
+
+impl Engine {
+    pub(crate) async fn approve(
+        &mut self,
+        session: Session,
+        approving: Approving,
+        passphrase: Passphrase,
+    ) -> Result<Signed, PartyError> {
+        let acting = self.acting(&session, "give the first signature", &[Role::DataSteward]).await?;
+        check_widening(&approving)?;
+        let key = self.unlock(acting.person, passphrase).await?;
+        let mut tx = self.store.begin("give the first signature").await?;
+        if key_holders(tx.conn()).await? < 2 {
+            return Err(PartyError::state("the site is being set up: a second person must hold a key first"));
+        }
+        let case = Case::read(tx.conn(), approving.study, approving.dataset).await?;
+        let dataset = case.dataset().ok_or_else(|| {
+            PartyError::input("dataset", "name the dataset; none, or more than one, has all columns")
+        })?;
+        if case.offered.state == "withdrawn" {
+            return Err(PartyError::state("the requester withdrew the request"));
+        }
+        if let Some(finding) = super::rules::findings(&case).into_iter().find(|f| f.refuses) {
+            return self.refuse_signature(tx, &acting, approving.study, &finding.words).await;
+        }
+        let opinion = opinion(tx.conn(), approving.study).await?;
+        if case.policy.approval.require_opinion && opinion.is_none() {
+            let words = "the policy asks for the privacy officer's opinion first";
+            return self.refuse_signature(tx, &acting, approving.study, words).await;
+        }
+        let now = self.now();
+        let four_eyes = case.policy.approval.four_eyes;
+        let not_before = if four_eyes == FourEyes::Delayed { now.plus_millis(DELAY_MS) } else { now };
+        let expires = now.plus_millis(i64::from(case.policy.approval.expires_days) * DAY_MS);
+        let limits = RunLimits { not_before, expires, round_seconds: ROUND_SECONDS };
+        let document = Canonical::new(ApprovalDocument {
+            id: ApprovalId::new(now, random()?),
+            at: now,
+            four_eyes,
+            envelope: case.envelope(dataset, &approving, limits)?,
+            opinion,
+        })?;
+        let dataset = dataset.id;
+        self.keep_first_signature(tx, &acting, &key, document, dataset).await
+    }
+
+    async fn refuse_signature(
+        &self,
+        mut tx: Tx,
+        acting: &Acting,
+        id: StudyId,
+        words: &str,
+    ) -> Result<Signed, PartyError> {
+        use hospes_protocol::approval::{Refusal, RefusalCode};
+        let entry = self
+            .entry(acting.actor(), Action::ApprovalSigned)
+            .object(ObjectKind::Study, id, None)
+            .purpose(Purpose { study: Some(id), ..Purpose::default() })
+            .refused(words);
+        self.append(&mut tx, &entry).await?;
+        tx.commit().await?;
+        self.notify(Notice::Audit);
+        Err(Refusal::new(RefusalCode::Policy, words).into())
+    }
+
+    async fn keep_first_signature(
+        &mut self,
+        mut tx: Tx,
+        acting: &Acting,
+        key: &hospes_protocol::sign::SecretKey,
+        document: Canonical<ApprovalDocument>,
+        dataset: DatasetId,
+    ) -> Result<Signed, PartyError> {
+        let (id, digest, at) = (document.id, document.digest(), document.at);
+        let envelope = &document.envelope;
+        let (study, limits) = (envelope.study, envelope.limits.clone());
+        let signature = ApprovalSignature::new(digest, acting.person, Role::DataSteward, at, key)?;
+        // A draft of before gives way; an approval in force stays until the new one is complete.
+        if let Some(draft) = approval(tx.conn(), study).await?
+            && draft.state == ApprovalState::PartlyApproved
+        {
+            set_state(&mut tx, draft.id(), ApprovalState::Superseded, None, None).await?;
+        }
+        let complete = document.four_eyes == FourEyes::Delayed;
+        sqlx::query(
+            "INSERT INTO approvals (id, study, dataset, document, digest, state, not_before, expires, at)
+             VALUES (?1, ?2, ?3, ?4, ?5, 'partly_approved', ?6, ?7, ?8)",
+        )
+        .bind(id.to_string())
+        .bind(study.to_string())
+        .bind(dataset.to_string())
+        .bind(document.bytes())
+        .bind(digest.to_string())
+        .bind(limits.not_before.as_millis())
+        .bind(limits.expires.as_millis())
+        .bind(at.as_millis())
+        .execute(tx.conn())
+        .await
+        .at("give the first signature")?;
+        keep_signature(&mut tx, id, &signature).await?;
+        set_study_state(&mut tx, study, "decided", None).await?;
+        let entry = self
+            .entry(acting.signing(), Action::ApprovalSigned)
+            .object(ObjectKind::Approval, id, Some(digest))
+            .purpose(Purpose { study: Some(study), job: None, approval: Some(id) });
+        self.append(&mut tx, &entry).await?;
+        self.end_set_up(&mut tx, acting).await?;
+        if complete {
+            self.complete(&mut tx, id, study).await?;
+        }
+        tx.commit().await?;
+        self.notify(Notice::Requests);
+        if complete {
+            self.say_decision(study).await?;
+        }
+        let state = if complete { RequestState::Active } else { RequestState::PartlyApproved };
+        Ok(Signed { approval: id, digest, state, not_before: limits.not_before, expires: limits.expires })
+    }
+
+    /// The first signature ends set-up for good: from here on nobody is added by one person alone.
+    async fn end_set_up(&self, tx: &mut Tx, acting: &Acting) -> Result<(), PartyError> {
+        if phase(tx.conn()).await? == Phase::Operating {
+            return Ok(());
+        }
+        set_setting(tx.conn(), "operating", Some("1")).await?;
+        let entry = self.entry(acting.actor(), Action::SetupEnded);
+        self.append(tx, &entry).await?;
+        Ok(())
+    }
+
+    /// Puts an approval in force in place of the one before, if its signatures suffice.
+    async fn complete(&self, tx: &mut Tx, id: ApprovalId, study: StudyId) -> Result<(), PartyError> {
+        let stored = super::approval_by_id(tx.conn(), id).await?;
+        stored.approval.check_signatures(&signers(tx.conn()).await?)?;
+        for old in self.open_approvals(tx, study).await?.into_iter().filter(|o| o.id() != id) {
+            set_state(tx, old.id(), ApprovalState::Superseded, None, None).await?;
+            let entry = self
+                .entry(hospes_ledger::Actor::Engine, Action::ApprovalSuperseded)
+                .object(ObjectKind::Approval, old.id(), Some(digest_of(&old)))
+                .purpose(old.purpose());
+            self.append(tx, &entry).await?;
+        }
+        set_state(tx, id, ApprovalState::Active, None, None).await
+    }
+
+    pub(crate) async fn countersign(
+        &mut self,
+        session: Session,
+        id: StudyId,
+        digest: Digest,
+        passphrase: Passphrase,
+    ) -> Result<Signed, PartyError> {
+        let acting = self.acting(&session, "give the second signature", &[Role::DataAccessApprover]).await?;
+        let key = self.unlock(acting.person, passphrase).await?;
+        let mut tx = self.store.begin("give the second signature").await?;
+        let case = Case::read(tx.conn(), id, None).await?;
+        let draft = approval(tx.conn(), id).await?.filter(|a| a.state == ApprovalState::PartlyApproved);
+        let draft = draft.ok_or_else(|| PartyError::state("the first signature is missing"))?;
+        if digest_of(&draft) != digest {
+            return Err(PartyError::state("the approval was changed since you read it; read it again"));
+        }
+        if let Some(words) = self.against_second(&mut tx, &case, &draft.approval, &acting).await? {
+            return self.refuse_signature(tx, &acting, id, &words).await;
+        }
+        let at = self.now();
+        let signature = ApprovalSignature::new(digest, acting.person, Role::DataAccessApprover, at, &key)?;
+        keep_signature(&mut tx, draft.id(), &signature).await?;
+        self.complete(&mut tx, draft.id(), id).await?;
+        let entry = self
+            .entry(acting.signing(), Action::ApprovalCountersigned)
+            .object(ObjectKind::Approval, draft.id(), Some(digest))
+            .purpose(draft.purpose())
+            .because(banner(&case.policy));
+        self.append(&mut tx, &entry).await?;
+        tx.commit().await?;
+        self.notify(Notice::Requests);
+        self.recheck_work().await?;
+        self.say_decision(id).await?;
+        let limits = &draft.approval.document.envelope.limits;
+        let (not_before, expires) = (limits.not_before, limits.expires);
+        Ok(Signed { approval: draft.id(), digest, state: RequestState::Active, not_before, expires })
+    }
+
+    /// What stands against a second signature now, in words.
+    async fn against_second(
+        &self,
+        tx: &mut Tx,
+        case: &Case,
+        draft: &Approval,
+        acting: &Acting,
+    ) -> Result<Option<String>, PartyError> {
+        let document = &draft.document;
+        if draft.signatures.iter().any(|s| s.person == acting.person) {
+            return Ok(Some("the first signature is yours; the second must be somebody else's".into()));
+        }
+        if document.envelope.policy != case.policy.digest()? {
+            return Ok(Some("the policy changed since the first signature; it has to be signed again".into()));
+        }
+        let external = crate::people::by_id(tx.conn(), acting.person).await?.organisation.is_some();
+        match (document.four_eyes == FourEyes::External, external) {
+            (true, false) => return Ok(Some("the second signature must come from another organisation".into())),
+            (false, true) => return Ok(Some("the second signature must come from this organisation".into())),
+            _ => {}
+        }
+        Ok(super::rules::findings(case).into_iter().find(|f| f.refuses).map(|f| f.words))
+    }
+}
+
+/// The words that every entry made under the public-data policy carries.
+pub(crate) fn banner(policy: &Policy) -> &'static str {
+    if policy.is_public_data() { "PUBLIC DATA" } else { "the coordinator can read this site's update" }
+}
+
+async fn keep_signature(tx: &mut Tx, id: ApprovalId, signature: &ApprovalSignature) -> Result<(), PartyError> {
+    sqlx::query("INSERT INTO approval_signatures (approval, person, role, at, signature) VALUES (?1, ?2, ?3, ?4, ?5)")
+        .bind(id.to_string())
+        .bind(signature.person.to_string())
+        .bind(to_json(&signature.role))
+        .bind(signature.at.as_millis())
+        .bind(signature.signature.to_string())
+        .execute(tx.conn())
+        .await
+        .at("keep a signature")?;
+    Ok(())
+}
+
+fn check_widening(approving: &Approving) -> Result<(), PartyError> {
+    if !(1..=MAX_RUNS).contains(&approving.max_runs) {
+        return Err(PartyError::input("runs", format!("between 1 and {MAX_RUNS}")));
+    }
+    let wrong = approving.ranges.iter().find(|(_, r)| !(r.min.is_finite() && r.max.is_finite() && r.min <= r.max));
+    if let Some((place, _)) = wrong {
+        return Err(PartyError::input("ranges", format!("{place}: expected a smallest and a largest number")));
+    }
+    Ok(())
+}

@@ -1,0 +1,425 @@
+//! From an opened round to what leaves: jobs, permits, work, outbox.
+//!
+//! `open` answers a round with a permit or a recorded refusal, [`worker`] computes in a child process, `outbox` keeps what
+//! was computed and asks again before it lets it go. Each step is one transaction.
+
+use hospes_ledger::{Action, Actor, ObjectKind, Purpose};
+use hospes_protocol::approval::{ApprovalState, Refusal, RefusalCode, ReleaseRule, Role};
+use hospes_protocol::canon::Canonical;
+use hospes_protocol::id::{Digest, FederationId, JobId, StudyId, Timestamp};
+use hospes_protocol::message::{FromSite, RoundOutcome};
+use hospes_protocol::plan::Plan;
+use hospes_protocol::round::site::{Event, State};
+use sqlx::Row as _;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+
+use crate::audit::{Because as _, clean};
+use crate::engine::Engine;
+use crate::error::PartyError;
+use crate::people::{Session, signers};
+use crate::requests;
+use crate::store::{At as _, Tx, parse};
+use crate::view::{JobView, Notice, RoundView};
+use state::{RoundRow, state_name, state_reason};
+
+mod open;
+mod outbox;
+mod state;
+pub mod worker;
+
+pub(crate) use open::Working;
+
+/// A job about which the coordinator says nothing more for so long has ended here, in milliseconds: a week.
+const SILENCE_MS: i64 = 7 * 24 * 3_600 * 1_000;
+
+/// A job as the database has it.
+pub(crate) struct Job {
+    job: JobId,
+    study: StudyId,
+    federation: FederationId,
+    plan: Canonical<Plan>,
+    state: String,
+    reason: Option<String>,
+    model: Option<Digest>,
+    release: String,
+    released: Option<Timestamp>,
+    at: Timestamp,
+}
+
+const SELECT: &str = "SELECT jobs.*, studies.federation AS federation FROM jobs
+     JOIN studies ON studies.study = jobs.study ";
+
+impl Job {
+    fn from_row(row: &SqliteRow) -> Result<Self, PartyError> {
+        let text = |column: &'static str| row.try_get::<String, _>(column).at("read a job");
+        let optional = |column: &'static str| row.try_get::<Option<String>, _>(column).at("read a job");
+        let plan: Vec<u8> = row.try_get("plan").at("read a job")?;
+        let released: Option<i64> = row.try_get("released").at("read a job")?;
+        Ok(Self {
+            job: parse(&text("job")?, "job")?,
+            study: parse(&text("study")?, "study")?,
+            federation: parse(&text("federation")?, "federation")?,
+            plan: Canonical::parse(&plan)?,
+            state: text("state")?,
+            reason: optional("reason")?,
+            model: optional("model")?.map(|m| parse(&m, "model")).transpose()?,
+            release: text("release")?,
+            released: released.map(Timestamp::from_millis),
+            at: Timestamp::from_millis(row.try_get("at").at("read a job")?),
+        })
+    }
+
+    async fn find(conn: &mut SqliteConnection, job: JobId) -> Result<Option<Self>, PartyError> {
+        let sql = format!("{SELECT} WHERE job = ?1");
+        let row = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(job.to_string()).fetch_optional(conn).await;
+        row.at("read a job")?.as_ref().map(Self::from_row).transpose()
+    }
+
+    async fn read(conn: &mut SqliteConnection, job: JobId) -> Result<Self, PartyError> {
+        Self::find(conn, job).await?.ok_or_else(|| PartyError::NotFound(format!("job {job}")))
+    }
+
+    async fn all(conn: &mut SqliteConnection) -> Result<Vec<Self>, PartyError> {
+        let sql = format!("{SELECT} ORDER BY jobs.at DESC");
+        let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).fetch_all(conn).await.at("read jobs")?;
+        rows.iter().map(Self::from_row).collect()
+    }
+
+    fn is_over(&self) -> bool {
+        !matches!(self.state.as_str(), "ready" | "waiting" | "running")
+    }
+
+    fn purpose(&self) -> Purpose {
+        Purpose { study: Some(self.study), job: Some(self.job), approval: None }
+    }
+}
+
+async fn set_job(tx: &mut Tx, job: JobId, state: &str, reason: Option<&str>) -> Result<(), PartyError> {
+    let step = tx.step();
+    sqlx::query("UPDATE jobs SET state = ?2, reason = ?3 WHERE job = ?1")
+        .bind(job.to_string())
+        .bind(state)
+        .bind(reason)
+        .execute(tx.conn())
+        .await
+        .at(step)?;
+    Ok(())
+}
+
+impl Engine {
+    /// Whether a job could run here; the first phase of its start. What stands against it is recorded like a success.
+    pub(crate) async fn reserve(
+        &mut self,
+        federation: FederationId,
+        job: JobId,
+        study: StudyId,
+        plan: Canonical<Plan>,
+    ) -> Result<Option<Refusal>, PartyError> {
+        let mut tx = self.store.begin("reserve a job").await?;
+        let known = Job::find(tx.conn(), job).await?;
+        let refusal = match &known {
+            Some(k) if k.federation != federation || k.study != study || k.plan.digest() != plan.digest() => {
+                Some(Refusal::new(RefusalCode::Header, "the job was offered before with another study or plan"))
+            }
+            Some(k) if k.is_over() => Some(Refusal::new(RefusalCode::CannotRun, "the job has ended here")),
+            Some(_) => return Ok(None),
+            None => self.against_job(&mut tx, federation, study, &plan).await?,
+        };
+        let entry = self
+            .entry(Actor::peer(federation), Action::JobStarted)
+            .object(ObjectKind::Job, job, None)
+            .object(ObjectKind::Plan, plan.digest().short(), Some(plan.digest()))
+            .purpose(Purpose { study: Some(study), job: Some(job), approval: None });
+        match &refusal {
+            Some(refusal) => self.append(&mut tx, &entry.refused(refusal)).await?,
+            None => {
+                sqlx::query(
+                    "INSERT INTO jobs (job, study, plan, state, release, at) VALUES (?1, ?2, ?3, 'waiting', 'none', ?4)",
+                )
+                .bind(job.to_string())
+                .bind(study.to_string())
+                .bind(plan.bytes())
+                .bind(self.now().as_millis())
+                .execute(tx.conn())
+                .await
+                .at("reserve a job")?;
+                self.append(&mut tx, &entry.because("reserved")).await?
+            }
+        };
+        tx.commit().await?;
+        self.notify(Notice::Jobs);
+        Ok(refusal)
+    }
+
+    async fn against_job(
+        &self,
+        tx: &mut Tx,
+        federation: FederationId,
+        study: StudyId,
+        plan: &Canonical<Plan>,
+    ) -> Result<Option<Refusal>, PartyError> {
+        let no = |code, detail: &str| Ok(Some(Refusal::new(code, detail)));
+        if let Some(reason) = self.stopped(tx.conn(), federation).await? {
+            return no(RefusalCode::Stopped, &reason);
+        }
+        match requests::study(tx.conn(), study).await {
+            Ok(offered) if offered.federation == federation => {}
+            Ok(_) | Err(PartyError::NotFound(_)) => {
+                return no(RefusalCode::NotApproved, "the study was never offered here");
+            }
+            Err(other) => return Err(other),
+        }
+        let Some(stored) = requests::approval_in_force(tx.conn(), study).await? else {
+            return no(RefusalCode::NotApproved, "nobody has approved the study here");
+        };
+        let state = match stored.state {
+            ApprovalState::Active => None,
+            ApprovalState::PartlyApproved => Some((RefusalCode::NotApproved, "the second signature is missing")),
+            ApprovalState::Suspended => Some((RefusalCode::Suspended, "the approval is suspended")),
+            ApprovalState::Revoked => Some((RefusalCode::Revoked, "the approval was revoked")),
+            ApprovalState::Expired => Some((RefusalCode::Expired, "the approval has expired")),
+            ApprovalState::Superseded => Some((RefusalCode::Superseded, "another approval took its place")),
+        };
+        if let Some((code, detail)) = state {
+            return no(code, detail);
+        }
+        let approval = &stored.approval;
+        let envelope = &approval.document.envelope;
+        if let Err(refusal) = approval.check_signatures(&signers(tx.conn()).await?) {
+            return Ok(Some(refusal));
+        }
+        if self.now() < envelope.limits.not_before || self.now() >= envelope.limits.expires {
+            return no(RefusalCode::Expired, "the approval is not in force at this time");
+        }
+        if let Err(refusal) = envelope.computation.holds(plan) {
+            return Ok(Some(refusal));
+        }
+        let used = requests::jobs_of(tx.conn(), stored.id()).await?.len() as u64;
+        if used >= u64::from(envelope.computation.max_runs) {
+            return no(RefusalCode::RunsUsedUp, "all approved runs are used");
+        }
+        Ok(None)
+    }
+
+    pub(crate) async fn on_job_start(&mut self, federation: FederationId, job: JobId) -> Result<(), PartyError> {
+        let mut tx = self.store.begin("start a job").await?;
+        let Some(found) = Job::find(tx.conn(), job).await? else { return Ok(()) };
+        if found.federation != federation || found.state != "waiting" {
+            return Ok(());
+        }
+        set_job(&mut tx, job, "running", None).await?;
+        let entry = self
+            .entry(Actor::peer(federation), Action::JobStarted)
+            .object(ObjectKind::Job, job, None)
+            .purpose(found.purpose());
+        self.append(&mut tx, &entry).await?;
+        tx.commit().await?;
+        self.notify(Notice::Jobs);
+        Ok(())
+    }
+
+    pub(crate) async fn on_job_end(
+        &mut self,
+        federation: FederationId,
+        job: JobId,
+        state: &str,
+        reason: Option<String>,
+        model: Option<Digest>,
+    ) -> Result<(), PartyError> {
+        let state = match state {
+            "success" | "timeout" | "cancelled" => state,
+            _ => "failed",
+        };
+        self.end_job(federation, job, state, reason.as_deref(), model, Actor::peer(federation)).await
+    }
+
+    /// Ends a job and every round of it that is still open.
+    async fn end_job(
+        &mut self,
+        federation: FederationId,
+        job: JobId,
+        state: &str,
+        reason: Option<&str>,
+        model: Option<Digest>,
+        actor: Actor,
+    ) -> Result<(), PartyError> {
+        let mut tx = self.store.begin("end a job").await?;
+        let Some(found) = Job::find(tx.conn(), job).await? else { return Ok(()) };
+        if found.federation != federation || found.is_over() {
+            return Ok(());
+        }
+        let rounds = RoundRow::of_job(tx.conn(), &job.to_string()).await?;
+        let part = rounds.iter().any(|r| matches!(r.state, State::Acknowledged(_) | State::Published { .. }));
+        let rule = self.release_rule(&mut tx, &rounds).await?;
+        let release = match (state == "success" && part, rule) {
+            (true, Some(ReleaseRule::Automatic)) => "released",
+            (true, _) => "held",
+            (false, _) => "none",
+        };
+        let reason = reason.map(clean);
+        set_job(&mut tx, job, state, reason.as_deref()).await?;
+        sqlx::query("UPDATE jobs SET model = ?2, release = ?3, released = ?4 WHERE job = ?1")
+            .bind(job.to_string())
+            .bind(model.map(|m| m.to_string()))
+            .bind(release)
+            .bind((release == "released").then_some(self.now().as_millis()))
+            .execute(tx.conn())
+            .await
+            .at("end a job")?;
+        let mut to_do = Vec::new();
+        for mut row in rounds.into_iter().filter(|r| !r.state.is_terminal()) {
+            let outcome = RoundOutcome::Abandoned("the job ended".into());
+            let actions = row.step(&mut tx, Event::Closed { outcome, included: false }, self.now()).await?;
+            self.close_outbox(&mut tx, &row.key).await?;
+            to_do.push((row, actions));
+        }
+        let mut entry = self.entry(actor, Action::JobEnded).object(ObjectKind::Job, job, None);
+        if let Some(model) = model {
+            entry = entry.object(ObjectKind::Model, model.short(), Some(model));
+        }
+        let words = reason.map_or(state.to_owned(), |r| format!("{state}: {r}"));
+        self.append(&mut tx, &entry.purpose(found.purpose()).because(words)).await?;
+        tx.commit().await?;
+        for (row, actions) in to_do {
+            self.act(&row, actions);
+        }
+        if release == "released" {
+            self.say(federation, FromSite::Release { job });
+        }
+        self.drop_models(&found).await?;
+        self.notify(Notice::Jobs);
+        Ok(())
+    }
+
+    async fn release_rule(&self, tx: &mut Tx, rounds: &[RoundRow]) -> Result<Option<ReleaseRule>, PartyError> {
+        match rounds.iter().rev().find_map(|r| r.approval) {
+            Some(id) => Ok(Some(requests::approval_by_id(tx.conn(), id).await?.approval.document.envelope.release)),
+            None => Ok(None),
+        }
+    }
+
+    /// Jobs about which nothing was heard for long end by themselves (invariant I7).
+    async fn end_silent_jobs(&mut self) -> Result<(), PartyError> {
+        let before = self.now().plus_millis(-SILENCE_MS).as_millis();
+        let jobs: Vec<(String, String)> = sqlx::query_as(
+            "SELECT jobs.job, studies.federation FROM jobs JOIN studies ON studies.study = jobs.study
+             WHERE jobs.state IN ('ready', 'waiting', 'running') AND jobs.at < ?1
+               AND NOT EXISTS (SELECT 1 FROM rounds WHERE rounds.job = jobs.job AND rounds.at >= ?1)",
+        )
+        .bind(before)
+        .fetch_all(self.store.readers())
+        .await
+        .at("find silent jobs")?;
+        for (job, federation) in jobs {
+            let (job, federation) = (parse(&job, "job")?, parse(&federation, "federation")?);
+            let reason = Some("the coordinator said nothing more about it for a week");
+            self.end_job(federation, job, "timeout", reason, None, Actor::Engine).await?;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn cancel_job(
+        &mut self,
+        session: Session,
+        job: JobId,
+        reason: String,
+    ) -> Result<(), PartyError> {
+        let roles = &[Role::DataSteward, Role::Administrator];
+        let acting = self.acting(&session, "stop a run", roles).await?;
+        hospes_protocol::text::check_text(&reason).map_err(|r| PartyError::input("reason", r))?;
+        let mut tx = self.store.begin("cancel a job").await?;
+        let found = Job::read(tx.conn(), job).await?;
+        if found.is_over() {
+            return Err(PartyError::state(format!("the run has ended: {}", found.state)));
+        }
+        set_job(&mut tx, job, "cancelled", Some(&reason)).await?;
+        let entry = self.entry(acting.actor(), Action::JobCancelled).object(ObjectKind::Job, job, None);
+        self.append(&mut tx, &entry.purpose(found.purpose()).because(&reason)).await?;
+        tx.commit().await?;
+        let mut conn = self.reader().await?;
+        let rounds = RoundRow::of_job(&mut conn, &job.to_string()).await?;
+        drop(conn);
+        for row in rounds.into_iter().filter(|r| !r.state.is_terminal()) {
+            let refusal = Refusal::new(RefusalCode::Stopped, "this site's staff stopped the run");
+            self.withdraw(&row.key, refusal).await?;
+        }
+        self.notify(Notice::Jobs);
+        Ok(())
+    }
+
+    pub(crate) async fn release(&mut self, session: Session, job: JobId) -> Result<(), PartyError> {
+        let roles = &[Role::DataSteward, Role::DataAccessApprover];
+        let acting = self.acting(&session, "release results", roles).await?;
+        let mut tx = self.store.begin("release results").await?;
+        let found = Job::read(tx.conn(), job).await?;
+        if found.release != "held" {
+            return Err(PartyError::state(match found.release.as_str() {
+                "released" => "the results were released before",
+                _ => "the run has no results that this site could release",
+            }));
+        }
+        sqlx::query("UPDATE jobs SET release = 'released', released = ?2 WHERE job = ?1")
+            .bind(job.to_string())
+            .bind(self.now().as_millis())
+            .execute(tx.conn())
+            .await
+            .at("release results")?;
+        let entry = self.entry(acting.actor(), Action::ResultsReleased).object(ObjectKind::Job, job, found.model);
+        self.append(&mut tx, &entry.purpose(found.purpose())).await?;
+        tx.commit().await?;
+        self.say(found.federation, FromSite::Release { job });
+        self.notify(Notice::Jobs);
+        Ok(())
+    }
+
+    pub(crate) async fn jobs(&mut self, session: Session) -> Result<Vec<JobView>, PartyError> {
+        self.acting(&session, "see runs", &[]).await?;
+        let mut conn = self.reader().await?;
+        let mut views = Vec::new();
+        for job in Job::all(&mut conn).await? {
+            let title = requests::study(&mut conn, job.study).await?.study.terms.title.clone();
+            let rows = RoundRow::of_job(&mut conn, &job.job.to_string()).await?;
+            views.push(JobView {
+                job: job.job,
+                study: job.study,
+                title,
+                federation: job.federation,
+                state: job.state,
+                reason: job.reason,
+                since: job.at,
+                rounds: rows.into_iter().map(|row| self.round_view(row)).collect(),
+                model: job.model,
+                released: job.released,
+                held: job.release == "held",
+            });
+        }
+        Ok(views)
+    }
+
+    fn round_view(&self, row: RoundRow) -> RoundView {
+        RoundView {
+            state: state_name(&row.state).to_owned(),
+            reason: state_reason(&row.state),
+            progress: self.working.get(&row.key).and_then(Working::progress),
+            view: row.view.and_then(|v| serde_json::from_str(&v).ok()),
+            round: row.key,
+            at: row.at,
+        }
+    }
+
+    /// Releases are said again after each connection.
+    async fn repeat_releases(&mut self, federation: FederationId) -> Result<(), PartyError> {
+        let jobs: Vec<String> = sqlx::query_scalar(
+            "SELECT jobs.job FROM jobs JOIN studies ON studies.study = jobs.study
+             WHERE jobs.release = 'released' AND studies.federation = ?1 ORDER BY jobs.released DESC LIMIT 100",
+        )
+        .bind(federation.to_string())
+        .fetch_all(self.store.readers())
+        .await
+        .at("read releases")?;
+        for job in jobs {
+            self.say(federation, FromSite::Release { job: parse(&job, "job")? });
+        }
+        Ok(())
+    }
+}

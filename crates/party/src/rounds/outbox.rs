@@ -1,0 +1,442 @@
+//! What was computed on its way out. The payload is durable first; then one transaction holds state, ledger entry and
+//! outbox row; then it is sent, after approval, policy and opt-outs were asked again (invariants I2, I3).
+
+use std::path::PathBuf;
+
+use hospes_cohort::worker::Done;
+use hospes_ledger::{Action, Actor, Egress, ObjectKind};
+use hospes_protocol::approval::{Refusal, RefusalCode};
+use hospes_protocol::id::{Digest, FederationId, RoundKey, Timestamp};
+use hospes_protocol::message::{FromSite, RoundReply, Upload, UploadKind};
+use hospes_protocol::round::coordinator::Step;
+use hospes_protocol::round::site::{Event, State};
+use sqlx::Row as _;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+
+use super::state::{RoundRow, bind_key, read_key};
+use crate::audit::Because as _;
+use crate::engine::Engine;
+use crate::error::PartyError;
+use crate::link::{LinkCommand, Receipt};
+use crate::people::Session;
+use crate::requests;
+use crate::store::{At as _, Tx, from_json, parse, signed, to_json, unsigned};
+use crate::view::{EgressView, Notice};
+
+/// A row of the outbox.
+struct Parcel {
+    key: RoundKey,
+    kind: UploadKind,
+    digest: Digest,
+    bytes: u64,
+    subjects: u64,
+    state: String,
+}
+
+impl Parcel {
+    fn from_row(row: &SqliteRow) -> Result<Self, PartyError> {
+        let text = |column: &'static str| row.try_get::<String, _>(column).at("read the outbox");
+        let number = |column: &'static str| row.try_get::<i64, _>(column).at("read the outbox").map(unsigned);
+        Ok(Self {
+            key: read_key(row)?,
+            kind: from_json(&text("kind")?, "kind")?,
+            digest: parse(&text("digest")?, "digest")?,
+            bytes: number("bytes")?,
+            subjects: number("subjects")?,
+            state: text("state")?,
+        })
+    }
+
+    async fn find(conn: &mut SqliteConnection, key: &RoundKey) -> Result<Option<Self>, PartyError> {
+        let sql =
+            "SELECT * FROM outbox WHERE job = ?1 AND task = ?2 AND epoch = ?3 AND round = ?4 AND attempt = ?5";
+        let row = bind_key(sqlx::query(sql), key).fetch_optional(conn).await.at("read the outbox")?;
+        row.as_ref().map(Self::from_row).transpose()
+    }
+
+    async fn waiting(conn: &mut SqliteConnection) -> Result<Vec<Self>, PartyError> {
+        let rows = sqlx::query("SELECT * FROM outbox WHERE state = 'waiting' ORDER BY at").fetch_all(conn).await;
+        rows.at("read the outbox")?.iter().map(Self::from_row).collect()
+    }
+
+    fn is_waiting(&self) -> bool {
+        self.state == "waiting"
+    }
+
+    fn object(&self) -> (ObjectKind, String) {
+        let kind = match self.kind {
+            UploadKind::Update => ObjectKind::Update,
+            UploadKind::Figures => ObjectKind::Figures,
+        };
+        (kind, self.digest.short())
+    }
+
+    async fn set(&self, tx: &mut Tx, state: &str, receipt: Option<Vec<u8>>, now: Timestamp) -> Result<(), PartyError> {
+        let step = tx.step();
+        let sql = "UPDATE outbox SET state = ?6, receipt = ?7, ended = ?8
+                   WHERE job = ?1 AND task = ?2 AND epoch = ?3 AND round = ?4 AND attempt = ?5";
+        bind_key(sqlx::query(sql), &self.key)
+            .bind(state.to_owned())
+            .bind(receipt)
+            .bind(now.as_millis())
+            .execute(tx.conn())
+            .await
+            .at(step)?;
+        Ok(())
+    }
+}
+
+impl Engine {
+    /// Keeps a payload that is durable: state, ledger entry and outbox row in one step; then it may be sent.
+    pub(super) async fn commit_payload(&mut self, key: &RoundKey, done: Done) -> Result<(), PartyError> {
+        let mut tx = self.store.begin("commit a payload").await?;
+        let mut row = RoundRow::read(tx.conn(), key).await?;
+        if row.state != State::Working {
+            drop(tx);
+            self.erase_payload(key);
+            return Ok(());
+        }
+        let leave = match self.ask(tx.conn(), row.federation, &row.header, row.approval).await? {
+            Ok(leave) => leave,
+            Err(refusal) => {
+                drop(tx);
+                return self.withdraw(key, refusal).await;
+            }
+        };
+        // The only place where an upload is made: from a permit, in the step that enters it in the ledger.
+        let upload = Upload::new(&leave.permit, done.kind, done.digest, done.bytes);
+        let now = self.now();
+        let public = leave.circumstances.policy.is_public_data();
+        let sql = "INSERT INTO outbox (job, task, epoch, round, attempt, kind, digest, bytes, subjects, state, public, at)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'waiting', ?10, ?11)";
+        bind_key(sqlx::query(sql), key)
+            .bind(to_json(&done.kind))
+            .bind(done.digest.to_string())
+            .bind(signed(done.bytes))
+            .bind(signed(leave.circumstances.snapshot.subjects))
+            .bind(public)
+            .bind(now.as_millis())
+            .execute(tx.conn())
+            .await
+            .at("commit a payload")?;
+        let sql = "UPDATE rounds SET view = ?6
+                   WHERE job = ?1 AND task = ?2 AND epoch = ?3 AND round = ?4 AND attempt = ?5";
+        let view = bind_key(sqlx::query(sql), key).bind(to_json(&done.view));
+        view.execute(tx.conn()).await.at("commit a payload")?;
+        let actions = row.step(&mut tx, Event::Made { step: Step::Input, digest: done.digest }, now).await?;
+        let entry = self.round_entry(Actor::Engine, Action::TrainingFinished, &row);
+        self.append(&mut tx, &entry).await?;
+        let kind = if done.kind == UploadKind::Update { ObjectKind::Update } else { ObjectKind::Figures };
+        let mut entry = self
+            .round_entry(Actor::Engine, Action::UpdatePrepared, &row)
+            .object(kind, done.digest.short(), Some(done.digest))
+            .because(requests::banner(&leave.circumstances.policy));
+        entry.egress =
+            Some(Egress { to: row.federation.to_string(), bytes: done.bytes, digest: done.digest });
+        self.append(&mut tx, &entry).await?;
+        tx.commit().await?;
+        self.act(&row, actions);
+        self.notify(Notice::Egress);
+        let path = self.payload_path(key);
+        self.command(row.federation, LinkCommand::Upload { upload, path });
+        Ok(())
+    }
+
+    /// Whether an upload may leave now: asked at the first byte and at every resumption. A `no` withdraws it for good.
+    pub(crate) async fn may_leave(
+        &mut self,
+        federation: FederationId,
+        upload: &Upload,
+    ) -> Result<Result<(), Refusal>, PartyError> {
+        let key = upload.round();
+        let mut conn = self.reader().await?;
+        let (row, parcel) = (RoundRow::find(&mut conn, key).await?, Parcel::find(&mut conn, key).await?);
+        let gone = |detail: &str| Ok(Err(Refusal::new(RefusalCode::TooLate, detail)));
+        let (Some(row), Some(parcel)) = (row, parcel) else { return gone("there is no such upload") };
+        if row.federation != federation || parcel.digest != upload.digest() || !parcel.is_waiting() {
+            return gone("the upload was withdrawn or has left before");
+        }
+        let answer = self.ask(&mut conn, federation, &row.header, row.approval).await?;
+        drop(conn);
+        let refusal = match answer {
+            // PRIVACY: somebody who opted out since it was computed is in it; it must not leave any more.
+            Ok(leave) if leave.circumstances.snapshot.subjects != parcel.subjects => {
+                Refusal::new(RefusalCode::Snapshot, "the opt-out list changed since the update was computed")
+            }
+            Ok(_) => {
+                self.in_flight.insert(key.clone());
+                return Ok(Ok(()));
+            }
+            Err(refusal) => refusal,
+        };
+        self.withdraw(key, refusal.clone()).await?;
+        Ok(Err(refusal))
+    }
+
+    /// Takes back what has not left: the payload is deleted, the row stays as *withdrawn*, the ledger has it and the
+    /// coordinator is told. Work that is under way is stopped.
+    pub(super) async fn withdraw(&mut self, key: &RoundKey, refusal: Refusal) -> Result<(), PartyError> {
+        let now = self.now();
+        let mut tx = self.store.begin("withdraw an update").await?;
+        let mut row = RoundRow::read(tx.conn(), key).await?;
+        let parcel = Parcel::find(tx.conn(), key).await?.filter(Parcel::is_waiting);
+        if row.state.is_terminal() && parcel.is_none() {
+            return Ok(());
+        }
+        let actions = row.step(&mut tx, Event::Withdrawn(refusal.clone()), now).await?;
+        let action = if parcel.is_some() { Action::UpdateWithdrawn } else { Action::TrainingCancelled };
+        let mut entry = self.round_entry(Actor::Engine, action, &row).refused(&refusal);
+        if let Some(parcel) = &parcel {
+            parcel.set(&mut tx, "withdrawn", None, now).await?;
+            let (kind, name) = parcel.object();
+            entry = entry.object(kind, name, Some(parcel.digest));
+        }
+        self.append(&mut tx, &entry).await?;
+        tx.commit().await?;
+        self.in_flight.remove(key);
+        self.working.remove(key);
+        self.erase_payload(key);
+        self.act(&row, actions);
+        self.notify(Notice::Egress);
+        Ok(())
+    }
+
+    pub(crate) async fn on_uploaded(
+        &mut self,
+        federation: FederationId,
+        upload: Upload,
+        receipt: Receipt,
+    ) -> Result<(), PartyError> {
+        let (key, now) = (upload.round(), self.now());
+        let mut tx = self.store.begin("keep a receipt").await?;
+        let Some(mut row) = RoundRow::find(tx.conn(), key).await? else { return Ok(()) };
+        let Some(parcel) = Parcel::find(tx.conn(), key).await? else { return Ok(()) };
+        let said = &receipt.document;
+        let fits = said.round == *key && said.digest == parcel.digest && said.federation == federation;
+        if row.federation != federation || !fits || parcel.state == "sent" {
+            return Ok(());
+        }
+        parcel.set(&mut tx, "sent", Some(receipt.to_bytes()?), now).await?;
+        let confirmed = Event::Confirmed { step: Step::Input, digest: parcel.digest };
+        let actions = row.step(&mut tx, confirmed, now).await?;
+        let (kind, name) = parcel.object();
+        let mut entry =
+            self.round_entry(Actor::Engine, Action::UpdateSent, &row).object(kind, &name, Some(parcel.digest));
+        entry.egress = Some(Egress { to: federation.to_string(), bytes: parcel.bytes, digest: parcel.digest });
+        self.append(&mut tx, &entry).await?;
+        let entry = self
+            .round_entry(Actor::peer(federation), Action::UpdateReceipt, &row)
+            .object(ObjectKind::Receipt, name, Some(said.digest()));
+        self.append(&mut tx, &entry).await?;
+        tx.commit().await?;
+        self.in_flight.remove(key);
+        self.erase_payload(key);
+        self.act(&row, actions);
+        self.notify(Notice::Egress);
+        Ok(())
+    }
+
+    pub(crate) async fn on_upload_refused(
+        &mut self,
+        federation: FederationId,
+        upload: Upload,
+        reason: String,
+    ) -> Result<(), PartyError> {
+        let (key, now) = (upload.round(), self.now());
+        let mut tx = self.store.begin("note a refused upload").await?;
+        let Some(mut row) = RoundRow::find(tx.conn(), key).await? else { return Ok(()) };
+        let parcel = Parcel::find(tx.conn(), key).await?.filter(Parcel::is_waiting);
+        let Some(parcel) = parcel.filter(|_| row.federation == federation) else { return Ok(()) };
+        parcel.set(&mut tx, "refused", None, now).await?;
+        let actions = row.step(&mut tx, Event::Declined(reason.clone()), now).await?;
+        let (kind, name) = parcel.object();
+        let entry = self
+            .round_entry(Actor::peer(federation), Action::UploadRefused, &row)
+            .object(kind, name, Some(parcel.digest))
+            .refused(&reason);
+        self.append(&mut tx, &entry).await?;
+        tx.commit().await?;
+        self.in_flight.remove(key);
+        self.erase_payload(key);
+        self.act(&row, actions);
+        self.notify(Notice::Egress);
+        Ok(())
+    }
+
+    /// The round is over for another reason; what still waits is withdrawn with it, within the same step.
+    pub(super) async fn close_outbox(&self, tx: &mut Tx, key: &RoundKey) -> Result<(), PartyError> {
+        if let Some(parcel) = Parcel::find(tx.conn(), key).await?.filter(Parcel::is_waiting) {
+            parcel.set(tx, "withdrawn", None, self.now()).await?;
+        }
+        Ok(())
+    }
+
+    /// Asks again about everything that runs or waits, after a decision, a policy or an opt-out list changed. What is on
+    /// the wire at this moment is asked about at its next resumption.
+    pub(crate) async fn recheck_work(&mut self) -> Result<(), PartyError> {
+        let mut conn = self.reader().await?;
+        let open = RoundRow::open(&mut conn).await?;
+        let mut ended = Vec::new();
+        for row in open {
+            let runs = matches!(row.state, State::Working | State::Committed(_));
+            if !runs || self.in_flight.contains(&row.key) {
+                continue;
+            }
+            if let Err(refusal) = self.ask(&mut conn, row.federation, &row.header, row.approval).await? {
+                ended.push((row.key, refusal));
+            }
+        }
+        drop(conn);
+        for (key, refusal) in ended {
+            self.withdraw(&key, refusal).await?;
+        }
+        Ok(())
+    }
+
+    /// A cut connection: nothing is on the wire any more, so the next byte needs a new leave.
+    pub(crate) async fn nothing_in_flight(&mut self, federation: FederationId) -> Result<(), PartyError> {
+        let mut conn = self.reader().await?;
+        let mut here = Vec::new();
+        for key in &self.in_flight {
+            if RoundRow::find(&mut conn, key).await?.is_none_or(|r| r.federation == federation) {
+                here.push(key.clone());
+            }
+        }
+        drop(conn);
+        for key in here {
+            self.in_flight.remove(&key);
+        }
+        self.recheck_work().await
+    }
+
+    /// Hands waiting uploads to their links, one round's or all of a federation's.
+    pub(super) async fn send_waiting(&mut self, only: Option<&RoundKey>) -> Result<(), PartyError> {
+        let mut conn = self.reader().await?;
+        let parcels = Parcel::waiting(&mut conn).await?;
+        let mut ready = Vec::new();
+        let mut refused = Vec::new();
+        for parcel in parcels.into_iter().filter(|p| only.is_none_or(|k| *k == p.key)) {
+            let row = RoundRow::read(&mut conn, &parcel.key).await?;
+            match self.ask(&mut conn, row.federation, &row.header, row.approval).await? {
+                Ok(leave) => {
+                    let upload = Upload::new(&leave.permit, parcel.kind, parcel.digest, parcel.bytes);
+                    ready.push((row.federation, upload, parcel.key));
+                }
+                Err(refusal) => refused.push((parcel.key, refusal)),
+            }
+        }
+        drop(conn);
+        for (key, refusal) in refused {
+            self.withdraw(&key, refusal).await?;
+        }
+        for (federation, upload, key) in ready {
+            let path = self.payload_path(&key);
+            self.command(federation, LinkCommand::Upload { upload, path });
+        }
+        Ok(())
+    }
+
+    /// What is owed to a coordinator after a connection: answers to rounds that are still open there, waiting uploads,
+    /// models that did not come, releases.
+    pub(crate) async fn repeat_work(&mut self, federation: FederationId) -> Result<(), PartyError> {
+        let mut conn = self.reader().await?;
+        let recent: Vec<String> = sqlx::query_scalar(
+            "SELECT jobs.job FROM jobs JOIN studies ON studies.study = jobs.study
+             WHERE studies.federation = ?1 AND jobs.state IN ('waiting', 'running', 'cancelled')
+               AND EXISTS (SELECT 1 FROM rounds WHERE rounds.job = jobs.job AND rounds.deadline > ?2)",
+        )
+        .bind(federation.to_string())
+        .bind(self.now().as_millis())
+        .fetch_all(&mut *conn)
+        .await
+        .at("read open jobs")?;
+        let mut replies = Vec::new();
+        for job in recent {
+            for row in RoundRow::of_job(&mut conn, &job).await?.into_iter().filter(|r| r.header.deadline > self.now()) {
+                let reply = match &row.state {
+                    State::Refused(refusal) => RoundReply::Refused(refusal.clone()),
+                    State::Failed(reason) => RoundReply::Failed(reason.clone()),
+                    State::Withdrawn(refusal) => RoundReply::Withdrawn(refusal.clone()),
+                    State::Working | State::Committed(_) => RoundReply::Working,
+                    _ => continue,
+                };
+                replies.push((row.key, reply));
+            }
+        }
+        drop(conn);
+        for (round, reply) in replies {
+            self.say(federation, FromSite::RoundReply { round, reply });
+        }
+        self.repeat_downloads(federation);
+        self.send_waiting(None).await?;
+        self.repeat_releases(federation).await
+    }
+
+    /// Files that no row knows are leftovers of a crash between file and transaction; rows whose file is gone can never
+    /// be sent.
+    pub(crate) async fn sweep(&mut self) -> Result<(), PartyError> {
+        let mut conn = self.reader().await?;
+        let waiting = Parcel::waiting(&mut conn).await?;
+        drop(conn);
+        let known: Vec<PathBuf> = waiting.iter().map(|p| self.payload_path(&p.key)).collect();
+        for folder in [self.config.payloads(), self.config.scratch()] {
+            let files = std::fs::read_dir(&folder).map_err(|e| PartyError::file("read", &folder, e))?;
+            for file in files.flatten().map(|f| f.path()).filter(|f| !known.contains(f)) {
+                std::fs::remove_file(&file).map_err(|e| PartyError::file("remove", &file, e))?;
+            }
+        }
+        for parcel in waiting.iter().filter(|p| !self.payload_path(&p.key).exists()) {
+            let refusal = Refusal::new(RefusalCode::CannotRun, "the payload is gone from this site's disk");
+            self.withdraw(&parcel.key, refusal).await?;
+        }
+        Ok(())
+    }
+
+    /// Where a round's payload lies. The name is a digest: a task's name comes from outside.
+    pub(super) fn payload_path(&self, key: &RoundKey) -> PathBuf {
+        self.config.payloads().join(format!("{}.payload", Digest::of(key.to_string().as_bytes())))
+    }
+
+    pub(super) fn erase_payload(&self, key: &RoundKey) {
+        let path = self.payload_path(key);
+        match std::fs::remove_file(&path) {
+            Ok(()) => {}
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            // The row says that it was withdrawn or sent, so nothing sends it any more; the next start sweeps it.
+            Err(error) => tracing::error!(%error, "a payload could not be deleted"),
+        }
+    }
+
+    pub(crate) async fn egress(&mut self, session: Session) -> Result<Vec<EgressView>, PartyError> {
+        self.acting(&session, "see what left", &[]).await?;
+        let rows = sqlx::query(
+            "SELECT outbox.*, jobs.study AS study, studies.federation AS federation FROM outbox
+             JOIN jobs ON jobs.job = outbox.job JOIN studies ON studies.study = jobs.study ORDER BY outbox.at DESC",
+        )
+        .fetch_all(self.store.readers())
+        .await
+        .at("read what left")?;
+        rows.iter().map(egress_view).collect()
+    }
+}
+
+fn egress_view(row: &SqliteRow) -> Result<EgressView, PartyError> {
+    let parcel = Parcel::from_row(row)?;
+    let text = |column: &'static str| row.try_get::<String, _>(column).at("read the outbox");
+    let ended: Option<i64> = row.try_get("ended").at("read the outbox")?;
+    Ok(EgressView {
+        federation: parse(&text("federation")?, "federation")?,
+        study: parse(&text("study")?, "study")?,
+        kind: match parcel.kind {
+            UploadKind::Update => "update".to_owned(),
+            UploadKind::Figures => "figures".to_owned(),
+        },
+        digest: parcel.digest,
+        bytes: parcel.bytes,
+        state: parcel.state,
+        round: parcel.key,
+        at: Timestamp::from_millis(row.try_get("at").at("read the outbox")?),
+        ended: ended.map(Timestamp::from_millis),
+        public_data: row.try_get("public").at("read the outbox")?,
+    })
+}

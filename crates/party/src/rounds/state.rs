@@ -1,0 +1,331 @@
+//! A round in the database: its row, and the pure state machine of `hospes-protocol` that says what follows from what.
+
+use hospes_protocol::approval::Refusal;
+use hospes_protocol::canon::Canonical;
+use hospes_protocol::id::{ApprovalId, Digest, FederationId, RoundKey, StudyId, Timestamp};
+use hospes_protocol::message::FromSite;
+use hospes_protocol::round::RoundHeader;
+use hospes_protocol::round::coordinator::Step;
+use hospes_protocol::round::site::{Action, Event, Round, State};
+use serde::{Deserialize, Serialize};
+use sqlx::Row as _;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+
+use crate::engine::Engine;
+use crate::error::PartyError;
+use crate::store::{At as _, Tx, bad_column, from_json, parse, signed, to_json, unsigned};
+use crate::view::Notice;
+
+/// A state as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+enum Kept {
+    Offered,
+    Working,
+    Committed(Digest),
+    Acknowledged(Digest),
+    Published { model: Option<Digest>, included: bool },
+    Abandoned(String),
+    Refused(Refusal),
+    Failed(String),
+    Withdrawn(Refusal),
+}
+
+impl Kept {
+    fn of(state: &State) -> Result<Self, PartyError> {
+        Ok(match state.clone() {
+            State::Offered => Self::Offered,
+            State::Working => Self::Working,
+            State::Committed(digest) => Self::Committed(digest),
+            State::Acknowledged(digest) => Self::Acknowledged(digest),
+            State::Published { model, included } => Self::Published { model, included },
+            State::Abandoned(reason) => Self::Abandoned(reason),
+            State::Refused(refusal) => Self::Refused(refusal),
+            State::Failed(reason) => Self::Failed(reason),
+            State::Withdrawn(refusal) => Self::Withdrawn(refusal),
+            // Middle steps of secure aggregation: `permit` refuses every round that has them.
+            State::Advertised | State::Shared | State::Agreed(_) | State::Revealed(_) => {
+                return Err(PartyError::state("secure aggregation is not available in this version"));
+            }
+        })
+    }
+
+    fn state(self) -> State {
+        match self {
+            Self::Offered => State::Offered,
+            Self::Working => State::Working,
+            Self::Committed(digest) => State::Committed(digest),
+            Self::Acknowledged(digest) => State::Acknowledged(digest),
+            Self::Published { model, included } => State::Published { model, included },
+            Self::Abandoned(reason) => State::Abandoned(reason),
+            Self::Refused(refusal) => State::Refused(refusal),
+            Self::Failed(reason) => State::Failed(reason),
+            Self::Withdrawn(refusal) => State::Withdrawn(refusal),
+        }
+    }
+}
+
+/// Name of a state, for people.
+pub(super) fn state_name(state: &State) -> &'static str {
+    match state {
+        State::Offered => "offered",
+        State::Working | State::Advertised | State::Shared => "working",
+        State::Committed(_) => "committed",
+        State::Acknowledged(_) | State::Agreed(_) | State::Revealed(_) => "acknowledged",
+        State::Published { .. } => "published",
+        State::Abandoned(_) => "abandoned",
+        State::Refused(_) => "refused",
+        State::Failed(_) => "failed",
+        State::Withdrawn(_) => "withdrawn",
+    }
+}
+
+/// Why a round ended as it did.
+pub(super) fn state_reason(state: &State) -> Option<String> {
+    match state {
+        State::Abandoned(reason) | State::Failed(reason) => Some(reason.clone()),
+        State::Refused(refusal) | State::Withdrawn(refusal) => Some(refusal.detail.clone()),
+        _ => None,
+    }
+}
+
+/// A round as the database has it.
+#[derive(Clone)]
+pub(super) struct RoundRow {
+    pub(super) key: RoundKey,
+    pub(super) federation: FederationId,
+    pub(super) study: StudyId,
+    pub(super) header: Canonical<RoundHeader>,
+    pub(super) approval: Option<ApprovalId>,
+    pub(super) deadline: Timestamp,
+    pub(super) state: State,
+    pub(super) view: Option<String>,
+    pub(super) at: Timestamp,
+}
+
+const SELECT: &str = "SELECT rounds.*, jobs.study AS study, studies.federation AS federation FROM rounds
+     JOIN jobs ON jobs.job = rounds.job JOIN studies ON studies.study = jobs.study ";
+
+impl RoundRow {
+    pub(super) fn new(
+        federation: FederationId,
+        header: Canonical<RoundHeader>,
+        approval: Option<ApprovalId>,
+        deadline: Timestamp,
+        at: Timestamp,
+    ) -> Self {
+        let (key, study) = (header.key(), header.study);
+        Self { key, federation, study, header, approval, deadline, state: State::Offered, view: None, at }
+    }
+
+    fn from_row(row: &SqliteRow) -> Result<Self, PartyError> {
+        let text = |column: &'static str| row.try_get::<String, _>(column).at("read a round");
+        let number = |column: &'static str| row.try_get::<i64, _>(column).at("read a round");
+        let optional = |column: &'static str| row.try_get::<Option<String>, _>(column).at("read a round");
+        let header: Vec<u8> = row.try_get("header").at("read a round")?;
+        let header: Canonical<RoundHeader> = Canonical::parse(&header)?;
+        Ok(Self {
+            key: header.key(),
+            federation: parse(&text("federation")?, "federation")?,
+            study: parse(&text("study")?, "study")?,
+            approval: optional("approval")?.map(|a| parse(&a, "approval")).transpose()?,
+            deadline: Timestamp::from_millis(number("deadline")?),
+            state: from_json::<Kept>(&text("state")?, "state")?.state(),
+            view: optional("view")?,
+            at: Timestamp::from_millis(number("at")?),
+            header,
+        })
+    }
+
+    pub(super) async fn find(conn: &mut SqliteConnection, key: &RoundKey) -> Result<Option<Self>, PartyError> {
+        let sql = format!(
+            "{SELECT} WHERE rounds.job = ?1 AND task = ?2 AND epoch = ?3 AND round = ?4 AND attempt = ?5"
+        );
+        let row = bind_key(sqlx::query(sqlx::AssertSqlSafe(sql)), key).fetch_optional(conn).await;
+        row.at("read a round")?.as_ref().map(Self::from_row).transpose()
+    }
+
+    pub(super) async fn read(conn: &mut SqliteConnection, key: &RoundKey) -> Result<Self, PartyError> {
+        Self::find(conn, key).await?.ok_or_else(|| PartyError::NotFound(format!("round {key}")))
+    }
+
+    pub(super) async fn open(conn: &mut SqliteConnection) -> Result<Vec<Self>, PartyError> {
+        let sql = format!("{SELECT} WHERE ended = 0 ORDER BY rounds.at");
+        let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).fetch_all(conn).await.at("read open rounds")?;
+        rows.iter().map(Self::from_row).collect()
+    }
+
+    pub(super) async fn of_job(conn: &mut SqliteConnection, job: &str) -> Result<Vec<Self>, PartyError> {
+        let sql = format!("{SELECT} WHERE rounds.job = ?1 ORDER BY rounds.at, round, attempt");
+        let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(job).fetch_all(conn).await.at("read rounds")?;
+        rows.iter().map(Self::from_row).collect()
+    }
+
+    /// Enters the round. Its key is unique: a second permit for it is impossible (invariant I2).
+    pub(super) async fn insert(&self, tx: &mut Tx) -> Result<(), PartyError> {
+        let sql = "INSERT INTO rounds (job, task, epoch, round, attempt, header, approval, deadline, state, ended, at)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+        bind_key(sqlx::query(sql), &self.key)
+            .bind(self.header.bytes().to_vec())
+            .bind(self.approval.map(|a| a.to_string()))
+            .bind(self.deadline.as_millis())
+            .bind(to_json(&Kept::of(&self.state)?))
+            .bind(self.state.is_terminal())
+            .bind(self.at.as_millis())
+            .execute(tx.conn())
+            .await
+            .at("enter a round")?;
+        Ok(())
+    }
+
+    /// Applies an event within a step: the new state is kept, what follows is returned to be done after the commit.
+    pub(super) async fn step(
+        &mut self,
+        tx: &mut Tx,
+        event: Event,
+        now: Timestamp,
+    ) -> Result<Vec<Action>, PartyError> {
+        let (state, actions) = apply(&self.state, self.deadline, event, now)?;
+        if state != self.state {
+            let step = tx.step();
+            let sql = "UPDATE rounds SET state = ?6, ended = ?7
+                       WHERE job = ?1 AND task = ?2 AND epoch = ?3 AND round = ?4 AND attempt = ?5";
+            bind_key(sqlx::query(sql), &self.key)
+                .bind(to_json(&Kept::of(&state)?))
+                .bind(state.is_terminal())
+                .execute(tx.conn())
+                .await
+                .at(step)?;
+            self.state = state;
+        }
+        Ok(actions)
+    }
+}
+
+/// Binds the five columns of a round's key.
+pub(super) fn bind_key<'q>(
+    query: sqlx::query::Query<'q, sqlx::Sqlite, <sqlx::Sqlite as sqlx::Database>::Arguments>,
+    key: &RoundKey,
+) -> sqlx::query::Query<'q, sqlx::Sqlite, <sqlx::Sqlite as sqlx::Database>::Arguments> {
+    query
+        .bind(key.job.to_string())
+        .bind(key.task.clone())
+        .bind(signed(key.epoch))
+        .bind(i64::from(key.round))
+        .bind(i64::from(key.attempt))
+}
+
+/// Reads the five columns of a round's key.
+pub(super) fn read_key(row: &SqliteRow) -> Result<RoundKey, PartyError> {
+    let number = |column: &'static str| row.try_get::<i64, _>(column).at("read a round's key");
+    let small = |column: &'static str| u32::try_from(number(column)?).map_err(|_| bad_column(column));
+    let job: String = row.try_get("job").at("read a round's key")?;
+    Ok(RoundKey {
+        job: parse(&job, "job")?,
+        task: row.try_get("task").at("read a round's key")?,
+        epoch: unsigned(number("epoch")?),
+        round: small("round")?,
+        attempt: small("attempt")?,
+    })
+}
+
+/// The state machine in a given state. Its constructor for restarts gives up what was working, which is right only at a
+/// restart; here the way to the state is gone again.
+fn machine(state: &State, deadline: Timestamp) -> Round {
+    let mut round = Round::offered(false, deadline);
+    let way: Vec<Event> = match state {
+        State::Offered => Vec::new(),
+        State::Working => vec![Event::Permitted { deadline }],
+        State::Committed(digest) => {
+            vec![Event::Permitted { deadline }, Event::Made { step: Step::Input, digest: *digest }]
+        }
+        State::Acknowledged(digest) => vec![
+            Event::Permitted { deadline },
+            Event::Made { step: Step::Input, digest: *digest },
+            Event::Confirmed { step: Step::Input, digest: *digest },
+        ],
+        _ => return Round::restore(false, deadline, state.clone()).0,
+    };
+    for event in way {
+        round.on(event, Timestamp::from_millis(i64::MIN));
+    }
+    round
+}
+
+fn apply(
+    state: &State,
+    deadline: Timestamp,
+    event: Event,
+    now: Timestamp,
+) -> Result<(State, Vec<Action>), PartyError> {
+    let mut round = machine(state, deadline);
+    if round.state() != state {
+        return Err(PartyError::state("a round's state cannot be restored"));
+    }
+    let actions = round.on(event, now);
+    Ok((round.state().clone(), actions))
+}
+
+impl Engine {
+    /// Does what follows from a step, after it is durable. What is sent is sent by the outbox, not here.
+    pub(super) fn act(&mut self, row: &RoundRow, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Reply(reply) => {
+                    self.say(row.federation, FromSite::RoundReply { round: row.key.clone(), reply });
+                }
+                Action::Progress { done, total } => {
+                    self.say(row.federation, FromSite::Progress { round: row.key.clone(), done, total });
+                }
+                Action::Stop => drop(self.working.remove(&row.key)),
+                Action::Erase(_) => self.erase_payload(&row.key),
+                Action::Work | Action::Send { .. } => {}
+            }
+        }
+        self.notify(Notice::Jobs);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hospes_protocol::approval::RefusalCode;
+    use hospes_protocol::message::RoundOutcome;
+
+    #[test]
+    fn every_kept_state_survives_json_and_the_machine() {
+        let digest = Digest::of(b"payload");
+        let refusal = Refusal::new(RefusalCode::Revoked, "the approval was revoked");
+        for state in [
+            State::Offered,
+            State::Working,
+            State::Committed(digest),
+            State::Acknowledged(digest),
+            State::Published { model: Some(digest), included: true },
+            State::Abandoned("too few".into()),
+            State::Refused(refusal.clone()),
+            State::Failed("diverged".into()),
+            State::Withdrawn(refusal.clone()),
+        ] {
+            let text = to_json(&Kept::of(&state).unwrap());
+            assert_eq!(from_json::<Kept>(&text, "state").unwrap().state(), state);
+            assert_eq!(machine(&state, Timestamp::from_millis(1_000)).state(), &state, "{text}");
+        }
+    }
+
+    /// Invariant I7: from every state, time and the end of the round lead to a terminal one.
+    #[test]
+    fn i7_every_round_reaches_a_terminal_state() {
+        let digest = Digest::of(b"payload");
+        let deadline = Timestamp::from_millis(1_000);
+        let much_later = deadline.plus_millis(10 * 24 * 3_600 * 1_000);
+        for state in [State::Offered, State::Working, State::Committed(digest), State::Acknowledged(digest)] {
+            let (ended, _) = apply(&state, deadline, Event::Tick, much_later).unwrap();
+            assert!(ended.is_terminal(), "{state:?} stays open for ever");
+            let outcome = RoundOutcome::Abandoned("the job ended".into());
+            let closed = Event::Closed { outcome, included: false };
+            let (ended, _) = apply(&state, deadline, closed, Timestamp::from_millis(0)).unwrap();
+            assert!(ended.is_terminal(), "{state:?} is not ended by the coordinator's word");
+        }
+    }
+}
