@@ -274,14 +274,15 @@ impl Cohort {
         }
     }
 
-    /// Judges given parameters on the rows at the task's `data` port, outside a round.
+    /// Judges given parameters on the rows at the task's `data` port, outside a round, table by table where several
+    /// were pooled.
     ///
     /// # Errors
     /// [`CohortError::NotPublic`] unless every row is tagged public; else as [`Cohort::report`].
     ///
     /// # Disclosure
     /// A model's quality in full: for public data, in reproductions only.
-    pub fn assess(self, task: &str, parameters: &[f32]) -> Result<Metrics, CohortError> {
+    pub fn assess(self, task: &str, parameters: &[f32]) -> Result<Vec<Metrics>, CohortError> {
         if !self.public {
             return Err(CohortError::NotPublic);
         }
@@ -292,7 +293,7 @@ impl Cohort {
         let rows = Pipeline::new(&self.plan, self.frame).table(task, "data")?;
         let data = rows.matrix(task)?;
         let network = Network::new(&model, data.columns, parameters)?;
-        Ok(Metrics::new(&network.logits(&data), &data.labels, 0.5, 0))
+        Ok(by_origin(&network.logits(&data), &data, 0.5))
     }
 
     /// Trains on the rows at `train` from the plan's own initial values and judges on those at `data`. Returns the
