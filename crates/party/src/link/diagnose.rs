@@ -87,7 +87,7 @@ impl Steps {
 /// membership is up, since a site has one session at a time.
 pub async fn diagnose(config: &LinkConfig, url: usize, session: bool) -> Vec<Step> {
     let mut steps = Steps::default();
-    let identity = Identity { chain_pem: config.chain_pem.clone(), key_pem: config.key_pem.clone() };
+    let identity = Identity::new(&config.chain_pem, &config.key_pem);
     let way = session::way(config, url, Some(&identity), tls::HTTP1);
     let named = config.urls.get(url).cloned().unwrap_or_default();
     let Some((address, dialer)) = steps.result("address", way, |_| format!("The coordinator is at {named}.")) else {
@@ -97,7 +97,7 @@ pub async fn diagnose(config: &LinkConfig, url: usize, session: bool) -> Vec<Ste
     if !travel(&mut steps, &address, &dialer, &reach).await {
         return steps.skip(&["certificate", "session"]);
     }
-    match tls::validity("client certificate", &config.chain_pem) {
+    match tls::validity("client certificate", &identity.chain_pem) {
         Ok((_, until)) if (config.clock)() >= until => {
             let ended = LinkError::ClientCertificate(format!("it ended {until}; enrol again with a new invitation"));
             steps.fail("certificate", &ended);

@@ -67,7 +67,7 @@ pub struct Enrolled {
     pub ca_pem: String,
     /// Client certificate, PEM.
     pub chain_pem: String,
-    /// Its key, PEM.
+    /// Its key, PEM, with the certificate after it.
     pub key_pem: Zeroizing<String>,
     /// Members, signed by the coordinator; this site is among them.
     pub roster: Signed<Roster>,
@@ -178,8 +178,8 @@ fn accept(
         site_name: invitation.site.clone(),
         coordinator: info.identity,
         ca_pem: answer.ca_pem,
+        key_pem: key_pem(key, &answer.certificate_pem),
         chain_pem: answer.certificate_pem,
-        key_pem: key_pem(key),
         roster,
     })
 }
@@ -195,9 +195,14 @@ pub(super) fn tls_key(site: SiteId) -> Result<(KeyPair, String), LinkError> {
     Ok((key, csr))
 }
 
-/// The key, PEM.
-pub(super) fn key_pem(key: &KeyPair) -> Zeroizing<String> {
-    Zeroizing::new(key.serialize_pem())
+/// The key and, after it, its certificate, PEM; see [`tls::Identity::new`].
+pub(super) fn key_pem(key: &KeyPair, certificate: &str) -> Zeroizing<String> {
+    let key = Zeroizing::new(key.serialize_pem());
+    let mut both = String::with_capacity(key.len() + certificate.len() + 1);
+    both.push_str(&key);
+    both.push('\n');
+    both.push_str(certificate);
+    Zeroizing::new(both)
 }
 
 /// Whether a certificate is for this key, and names this site and federation.

@@ -186,11 +186,12 @@ impl LinkError {
 }
 
 fn skew(ms: i64) -> String {
-    let minutes = ms.unsigned_abs() / 60_000;
-    let how = if minutes >= 48 * 60 {
-        format!("{} days", minutes / (24 * 60))
+    // Rounded, each to its own unit.
+    let minutes = (ms.unsigned_abs() + 30_000) / 60_000;
+    let how = if minutes >= 47 * 60 {
+        format!("{} days", (minutes + 12 * 60) / (24 * 60))
     } else if minutes >= 120 {
-        format!("{} hours", minutes / 60)
+        format!("{} hours", (minutes + 30) / 60)
     } else {
         format!("{minutes} minutes")
     };

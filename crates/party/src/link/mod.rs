@@ -16,6 +16,8 @@ mod enrol;
 mod error;
 mod renewal;
 mod session;
+#[cfg(test)]
+mod tests;
 mod tls;
 mod transfer;
 
@@ -57,7 +59,8 @@ pub struct LinkConfig {
     pub ca_pem: String,
     /// Client certificate and what it hangs on, PEM.
     pub chain_pem: String,
-    /// Private TLS key of the client certificate, PEM.
+    /// Private TLS key of the client certificate, PEM. A certificate that follows in the same text is taken instead of
+    /// `chain_pem`, so that a crash while the engine keeps a renewed pair leaves one that fits.
     pub key_pem: Zeroizing<String>,
     /// How to get out of the building.
     pub proxy: ProxyChoice,
@@ -218,7 +221,7 @@ pub enum LinkEvent {
     CertificateRenewed {
         /// The new certificate, PEM.
         chain_pem: String,
-        /// Its key, PEM.
+        /// Its key, PEM, with the certificate after it.
         key_pem: Zeroizing<String>,
     },
 }

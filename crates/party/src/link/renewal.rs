@@ -54,6 +54,8 @@ pub(super) async fn run(
                 if events.send((config.federation, event)).await.is_err() {
                     return;
                 }
+                // Certificates are backdated; a very short one is due again at once.
+                sleep(longest).await;
             }
             Err(error) => {
                 let pause = back_off.next();
@@ -83,7 +85,8 @@ async fn renew(config: &LinkConfig, present: &Identity) -> Result<Identity, Link
         match asked.await {
             Ok(answer) => {
                 enrol::check_certificate(&answer.certificate_pem, &key, config.site, config.federation)?;
-                return Ok(Identity { chain_pem: answer.certificate_pem, key_pem: enrol::key_pem(&key) });
+                let key_pem = enrol::key_pem(&key, &answer.certificate_pem);
+                return Ok(Identity::new(&answer.certificate_pem, &key_pem));
             }
             Err(error) => last = error,
         }

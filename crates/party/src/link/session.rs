@@ -82,8 +82,7 @@ pub(super) async fn run(
     commands: mpsc::Receiver<LinkCommand>,
 ) {
     let config = Arc::new(config);
-    let (identity, seen) =
-        watch::channel(Identity { chain_pem: config.chain_pem.clone(), key_pem: config.key_pem.clone() });
+    let (identity, seen) = watch::channel(Identity::new(&config.chain_pem, &config.key_pem));
     let renewal = tokio::spawn(renewal::run(Arc::clone(&config), identity, events.clone()));
     let (line, lines) = watch::channel(None);
     let timing = &config.timing;
@@ -463,7 +462,12 @@ pub(super) fn of_status(status: &Status, meter: &Meter) -> LinkError {
         if text.is_empty() { status.code().description().to_owned() } else { text }
     };
     match status.code() {
-        Code::PermissionDenied => LinkError::Revoked(said()),
+        Code::PermissionDenied => {
+            let said = said();
+            // A suspension may end, and a coordinator restored from a backup may know the site again.
+            let for_good = said.contains("revoked") && !said.contains("suspended");
+            if for_good { LinkError::Revoked(said) } else { LinkError::ClientCertificate(said) }
+        }
         Code::Unauthenticated => LinkError::ClientCertificate(said()),
         Code::FailedPrecondition | Code::InvalidArgument | Code::ResourceExhausted => LinkError::Refused(said()),
         _ => match meter.fault() {

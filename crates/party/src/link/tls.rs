@@ -44,6 +44,16 @@ pub(super) struct Identity {
     pub(super) key_pem: Zeroizing<String>,
 }
 
+impl Identity {
+    /// The certificate that travels with the key wins: key and certificate lie in two stores, and a crash between the two
+    /// writes of a renewal must not leave a pair that does not fit.
+    pub(super) fn new(chain_pem: &str, key_pem: &Zeroizing<String>) -> Self {
+        let begin = key_pem.find("-----BEGIN CERTIFICATE-----");
+        let chain_pem = begin.map_or(chain_pem, |at| &key_pem[at..]).to_owned();
+        Self { chain_pem, key_pem: key_pem.clone() }
+    }
+}
+
 /// Everything that TLS towards one coordinator needs.
 pub(super) fn client_config(
     anchor: &Anchor,

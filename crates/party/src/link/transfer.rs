@@ -25,8 +25,9 @@ use super::dial::Meter;
 use super::session::Line;
 use super::{LinkConfig, LinkEvent};
 
-/// Transfers at a time; others wait.
-const AT_A_TIME: usize = 4;
+/// Uploads at a time, and downloads; others wait. Few, so that a coordinator whose disk is slow has window left for the
+/// session on the same connection.
+const AT_A_TIME: usize = 2;
 /// Bytes that count as movement. Heartbeats and pings of a whole stall time are fewer.
 const MOVEMENT_BYTES: u64 = 8 << 10;
 /// Between two reports of progress.
@@ -51,7 +52,8 @@ struct Context {
     config: Arc<LinkConfig>,
     events: mpsc::Sender<(FederationId, LinkEvent)>,
     line: watch::Receiver<Option<Line>>,
-    slots: Semaphore,
+    up: Semaphore,
+    down: Semaphore,
 }
 
 /// Why an attempt ended without success.
@@ -70,7 +72,7 @@ impl Transfers {
         events: mpsc::Sender<(FederationId, LinkEvent)>,
         line: watch::Receiver<Option<Line>>,
     ) -> Self {
-        let context = Arc::new(Context { config, events, line, slots: Semaphore::new(AT_A_TIME) });
+        let context = Arc::new(Context { config, events, line, up: Semaphore::new(AT_A_TIME), down: Semaphore::new(AT_A_TIME) });
         Self { context, tasks: JoinSet::new(), active: HashMap::new() }
     }
 
@@ -211,9 +213,7 @@ fn of_status(status: &Status) -> Stop {
         Code::InvalidArgument
         | Code::NotFound
         | Code::AlreadyExists
-        | Code::PermissionDenied
         | Code::FailedPrecondition
-        | Code::OutOfRange
         | Code::Unimplemented => Stop::Refused(text),
         _ => Stop::Cut(text),
     }

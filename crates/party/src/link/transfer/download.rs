@@ -23,7 +23,7 @@ const WRONG_DIGESTS: u32 = 3;
 
 /// Gets a model, or learns that it cannot be had.
 pub(super) async fn run(context: Arc<Context>, digest: Digest, to: PathBuf) {
-    let Ok(_slot) = context.slots.acquire().await else { return };
+    let Ok(_slot) = context.down.acquire().await else { return };
     if digest_of(to.clone()).await.is_ok_and(|found| found == digest) {
         return context.tell(LinkEvent::Downloaded { digest, path: to }).await;
     }

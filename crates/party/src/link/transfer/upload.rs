@@ -25,7 +25,7 @@ const LEAVE_HOLDS: Duration = Duration::from_secs(5);
 
 /// Gets a payload to the coordinator, or learns that it must not or cannot go.
 pub(super) async fn run(context: Arc<Context>, upload: Upload, path: PathBuf) {
-    let Ok(_slot) = context.slots.acquire().await else { return };
+    let Ok(_slot) = context.up.acquire().await else { return };
     if let Err(reason) = check_file(path.clone(), &upload).await {
         return context.tell(LinkEvent::UploadRefused { upload, reason }).await;
     }
