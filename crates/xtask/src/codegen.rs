@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 ///
 /// # Errors
 /// If the schema does not compile, a file cannot be written, or `check` found an old one.
-pub fn run(root: &Path, check: bool) -> Result<()> {
+pub(crate) fn run(root: &Path, check: bool) -> Result<()> {
     let proto = root.join("crates/protocol/proto");
     let descriptors = protox::compile(["federation.proto"], [&proto]).context("compile federation.proto")?;
     let out = tempfile::tempdir().context("make a temporary folder")?;

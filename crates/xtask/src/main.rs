@@ -1,3 +1,81 @@
-//! Repository tasks: tidy, codegen, test, demo, reproduce, bench.
+//! Repository tasks: `cargo xtask tidy | codegen | test | demo | reproduce | bench`.
+//!
+//! Each installs what it needs and is missing. Nothing here is part of the product.
 
-fn main() {}
+#![expect(clippy::print_stdout, reason = "these tasks speak to whoever started them")]
+
+mod bench;
+mod codegen;
+mod demo;
+mod machine;
+mod test;
+mod tidy;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(about = "Repository tasks")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Checks that the tree keeps its own rules.
+    Tidy,
+    /// Writes the generated files.
+    Codegen {
+        /// Only say whether they are current.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Installs what is missing and runs every check and test.
+    Test,
+    /// Four hospitals train one model: the main job on real data, with every part as a process of its own.
+    Demo {
+        /// Keep the folder with the databases and logs.
+        #[arg(long)]
+        keep: bool,
+    },
+    /// Runs a published experiment and sets our figures beside the published ones.
+    Reproduce {
+        /// Which: `heart`.
+        experiment: String,
+    },
+    /// Measures a release build against the targets.
+    Bench,
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("\n{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> anyhow::Result<()> {
+    let root = root()?;
+    std::env::set_current_dir(&root)?;
+    match Arguments::parse().task {
+        Task::Tidy => tidy::run(&root),
+        Task::Codegen { check } => codegen::run(&root, check),
+        Task::Test => test::run(&root),
+        Task::Demo { keep } => demo::run(&root, keep),
+        Task::Reproduce { experiment } => demo::reproduce(&root, &experiment),
+        Task::Bench => bench::run(&root),
+    }
+}
+
+/// The repository's top folder.
+fn root() -> anyhow::Result<PathBuf> {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = here.ancestors().nth(2).map(Path::to_path_buf);
+    root.ok_or_else(|| anyhow::anyhow!("the repository's folder is gone"))
+}

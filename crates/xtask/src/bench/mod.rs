@@ -1,0 +1,222 @@
+//! `cargo xtask bench`: a release build, measured against the targets.
+//!
+//! Kernels are measured by criterion in the crates that hold them; rounds by whole processes
+//! (`tests/benches/rounds.rs`), which prints a line `measured NAME VALUE` for each figure; idle memory here.
+
+mod memory;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::demo::figures::table;
+use crate::demo::process::Programs;
+use crate::machine::{self, cargo, target_folder};
+
+/// What is to be reached.
+struct Target {
+    /// Name under which it is measured.
+    name: &'static str,
+    /// In words.
+    what: &'static str,
+    /// The figure.
+    limit: f64,
+    unit: Unit,
+}
+
+/// Units, and with them which direction is better.
+#[derive(Clone, Copy)]
+enum Unit {
+    Milliseconds,
+    MiB,
+    Megabytes,
+    PerSecond,
+}
+
+impl Unit {
+    fn shown(self, value: f64) -> String {
+        match self {
+            Self::Milliseconds => format!("{value:.1} ms"),
+            Self::MiB => format!("{value:.0} MiB"),
+            Self::Megabytes => format!("{value:.0} MB"),
+            Self::PerSecond if value >= 1e9 => format!("{:.2} G/s", value / 1e9),
+            Self::PerSecond if value >= 1e6 => format!("{:.1} M/s", value / 1e6),
+            Self::PerSecond => format!("{:.1} k/s", value / 1e3),
+        }
+    }
+
+    /// How many times as good as it must be; below 1 is a miss.
+    fn ratio(self, measured: f64, limit: f64) -> f64 {
+        match self {
+            Self::PerSecond => measured / limit,
+            Self::Milliseconds | Self::MiB | Self::Megabytes => limit / measured,
+        }
+    }
+}
+
+const TARGETS: &[Target] = &[
+    Target { name: "empty_round_2", what: "empty round, 2 sites, mutual TLS", limit: 50.0, unit: Unit::Milliseconds },
+    Target { name: "empty_round_10", what: "empty round, 10 sites, mutual TLS", limit: 50.0, unit: Unit::Milliseconds },
+    Target {
+        name: "round_40mb_2",
+        what: "round with a 40 MB model, 2 sites, outbox and staged upload durable",
+        limit: 1_000.0,
+        unit: Unit::Milliseconds,
+    },
+    Target { name: "exact_sum", what: "exact weighted sum of updates, one core", limit: 0.8e9, unit: Unit::PerSecond },
+    Target {
+        name: "coordinator_peak_2",
+        what: "coordinator's peak memory above idle, 2 sites, 40 MB model",
+        limit: 128.0,
+        unit: Unit::MiB,
+    },
+    Target {
+        name: "coordinator_peak_20",
+        what: "coordinator's peak memory above idle, 20 sites, 40 MB model",
+        limit: 128.0,
+        unit: Unit::MiB,
+    },
+    Target {
+        name: "coordinator_peak_200",
+        what: "coordinator's peak memory above idle, 200 sites, 40 MB model",
+        limit: 128.0,
+        unit: Unit::MiB,
+    },
+    Target { name: "idle_site", what: "idle resident memory of hospes-site", limit: 30.0, unit: Unit::Megabytes },
+    Target {
+        name: "idle_coordinator",
+        what: "idle resident memory of hospes-coordinator",
+        limit: 30.0,
+        unit: Unit::Megabytes,
+    },
+    Target {
+        name: "ledger_append",
+        what: "ledger: entries appended, one fsync a batch",
+        limit: 5e3,
+        unit: Unit::PerSecond,
+    },
+    Target {
+        name: "ledger_verify",
+        what: "ledger: entries verified offline, one core",
+        limit: 200e3,
+        unit: Unit::PerSecond,
+    },
+];
+
+/// Benchmarks of criterion: package, bench, the benchmark's full id, and the name of its target.
+const KERNELS: &[(&str, &str, &str, &str)] = &[
+    ("hospes-privacy", "sum", "exact_sum", "exact_sum"),
+    ("hospes-ledger", "ledger", "append", "ledger_append"),
+    ("hospes-ledger", "ledger", "verify", "ledger_verify"),
+];
+
+/// Measures and prints one table.
+///
+/// # Errors
+/// If something does not build or run. A figure that misses its target is no error.
+pub(crate) fn run(_root: &Path) -> Result<()> {
+    machine::ready_to_compile()?;
+    let programs = Programs::build(&["hospes-coordinator", "hospes-site", "hospes-ctl"], true)?;
+    let mut measured = memory::idle(&programs)?;
+    for (package, bench) in [("hospes-privacy", "sum"), ("hospes-ledger", "ledger")] {
+        machine::step(&format!("measure {package}"), cargo()?.args(["bench", "-p", package, "--bench", bench]))?;
+    }
+    for (_, _, id, name) in KERNELS {
+        measured.insert((*name).to_owned(), throughput(id)?);
+    }
+    measured.extend(rounds()?);
+    print(&measured);
+    Ok(())
+}
+
+/// Elements a second of one criterion benchmark, from the files that it leaves.
+fn throughput(id: &str) -> Result<f64> {
+    let folder = target_folder()?.join("criterion").join(id).join("new");
+    let read = |name: &str| -> Result<Value> {
+        let path = folder.join(name);
+        let text = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+        Ok(serde_json::from_str(&text)?)
+    };
+    let elements = read("benchmark.json")?["throughput"]["Elements"].as_f64();
+    let nanoseconds = read("estimates.json")?["median"]["point_estimate"].as_f64();
+    let (Some(elements), Some(nanoseconds)) = (elements, nanoseconds) else {
+        bail!("the benchmark '{id}' names no elements or no time");
+    };
+    Ok(elements / nanoseconds * 1e9)
+}
+
+/// Rounds of whole processes.
+fn rounds() -> Result<BTreeMap<String, f64>> {
+    println!("── measure rounds");
+    let mut bench = cargo()?;
+    bench.args(["bench", "-p", "hospes-tests", "--bench", "rounds"]);
+    bench.env("HOSPES_PROGRAMS", target_folder()?.join("release")).stderr(Stdio::inherit());
+    let output = bench.output().context("start the rounds")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    if !output.status.success() {
+        bail!("the rounds failed ({})\n{text}", output.status);
+    }
+    Ok(text.lines().filter_map(measurement).collect())
+}
+
+/// Reads `measured NAME VALUE`.
+fn measurement(line: &str) -> Option<(String, f64)> {
+    let mut words = line.strip_prefix("measured ")?.split(' ');
+    Some((words.next()?.to_owned(), words.next()?.parse().ok()?))
+}
+
+fn print(measured: &BTreeMap<String, f64>) {
+    let mut rows = table(&["what", "ours", "must reach", "ratio"]);
+    for target in TARGETS {
+        let value = measured.get(target.name).copied();
+        let (ours, ratio) = match value {
+            Some(value) => {
+                let ratio = target.unit.ratio(value, target.limit);
+                (target.unit.shown(value), format!("{ratio:.2}×{}", if ratio < 1.0 { " MISSED" } else { "" }))
+            }
+            None => ("not measured".to_owned(), "MISSED".to_owned()),
+        };
+        rows.add_row(vec![target.what.to_owned(), ours, target.unit.shown(target.limit), ratio]);
+    }
+    println!("\n{}\n{rows}", machine_words());
+    println!("   ratio: how many times as good as it must be");
+}
+
+/// The machine, so that figures can be compared.
+fn machine_words() -> String {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = info.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let version = Command::new("rustc").arg("--version").output().map(|o| o.stdout).unwrap_or_default();
+    let version = String::from_utf8_lossy(&version).trim().to_owned();
+    format!("{} · {cores} cores · {version}", model.trim_start_matches([' ', '\t', ':']))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ratio_above_one_is_better_in_both_directions() {
+        assert!(Unit::Milliseconds.ratio(25.0, 50.0) > 1.0);
+        assert!(Unit::PerSecond.ratio(1e9, 0.8e9) > 1.0);
+        assert!(Unit::MiB.ratio(200.0, 128.0) < 1.0);
+    }
+
+    #[test]
+    fn only_lines_that_measure_are_read() {
+        assert_eq!(measurement("measured empty_round_2 12.5"), Some(("empty_round_2".to_owned(), 12.5)));
+        assert_eq!(measurement("a measured line"), None);
+        assert_eq!(measurement("measured empty_round_2 fast"), None);
+    }
+
+    #[test]
+    fn every_kernel_has_a_target() {
+        for (.., name) in KERNELS {
+            assert!(TARGETS.iter().any(|target| target.name == *name), "{name}");
+        }
+    }
+}

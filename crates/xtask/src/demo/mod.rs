@@ -1,0 +1,308 @@
+//! `cargo xtask demo`: a coordinator and four hospitals, each a process of its own, from enrolment to a proven model.
+
+pub(crate) mod cast;
+pub(crate) mod federation;
+pub(crate) mod figures;
+pub(crate) mod process;
+pub(crate) mod site;
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use cast::{ADMINISTRATOR, HOSPITALS, PUBLISHED_FEDERATED, PUBLISHED_POOLED, STEWARD};
+use federation::Federation;
+use figures::{Baseline, Figures, shown, table};
+use process::{Programs, json};
+use site::{Site, text_at};
+
+use crate::machine;
+
+/// Packages whose programs the demo runs.
+const PACKAGES: [&str; 4] = ["hospes-coordinator", "hospes-site", "hospes-ctl", "hospes-sim"];
+
+/// Runs the demo.
+///
+/// # Errors
+/// What went wrong, with the end of the log of the process that it went wrong in.
+pub(crate) fn run(root: &Path, keep: bool) -> Result<()> {
+    machine::ready_to_compile()?;
+    let programs = Programs::build(&PACKAGES, false)?;
+    let folder = tempfile::Builder::new().prefix("hospes-").tempdir().context("make a folder for the demo")?;
+    let start = Instant::now();
+    let result = Stage { root, programs: &programs, folder: folder.path(), chapter: 0 }.play();
+    if keep {
+        println!("\nEverything is kept in {}", folder.keep().display());
+    }
+    if result.is_ok() {
+        println!("\nThe demo took {:.0} s after the build.", start.elapsed().as_secs_f64());
+    }
+    result
+}
+
+/// Where the demo is played.
+struct Stage<'a> {
+    root: &'a Path,
+    programs: &'a Programs,
+    folder: &'a Path,
+    chapter: u32,
+}
+
+impl Stage<'_> {
+    fn chapter(&mut self, title: &str) {
+        self.chapter += 1;
+        println!("\n{}. {title}", self.chapter);
+    }
+
+    fn example(&self, path: &str) -> PathBuf {
+        self.root.join("examples").join(path)
+    }
+
+    fn play(mut self) -> Result<()> {
+        self.chapter("A coordinator and four hospitals start, each with its own keys, database and ledger");
+        let federation = Federation::open(self.programs, self.folder)?;
+        let (programs, folder) = (self.programs, self.folder);
+        let mut sites = each(&HOSPITALS, |hospital| Site::open(programs, folder, hospital))?;
+        say(&format!("coordinator (process {}) and {} sites run on this machine", federation.process(), sites.len()));
+        self.chapter("Each hospital's administrator names its people, and its data steward registers its data");
+        self.people_and_data(&sites)?;
+        self.chapter("The hospitals join the federation and compare each other's keys");
+        enrol(&federation, &mut sites)?;
+        self.chapter("A researcher submits a study");
+        let study = self.submit(&federation, &mut sites)?;
+        self.chapter("What Cleveland's data steward reads, under the strict policy that a new site has");
+        review(&sites[0], &study)?;
+        self.chapter("The hospitals declare their data public, and six eyes decide at each");
+        self.sign(&sites, &study)?;
+        self.chapter("Fifteen rounds of training, then evaluation");
+        let (job, model) = train(&federation, &mut sites, &study)?;
+        self.chapter("What was learnt, what left, and how it can be proven");
+        self.conclude(&federation, &sites, &job, &model)
+    }
+
+    fn people_and_data(&self, sites: &[Site<'_>]) -> Result<()> {
+        let counts = each(sites, |site| {
+            site.add_people()?;
+            site.add_data(&self.example(&format!("heart/{}.csv", site.hospital.name)))
+        })?;
+        for (site, (rows, subjects)) in sites.iter().zip(counts) {
+            say(&format!("{:<12} {rows} rows of {subjects} patients, frozen and encrypted", site.hospital.name));
+        }
+        Ok(())
+    }
+
+    fn submit(&self, federation: &Federation<'_>, sites: &mut [Site<'_>]) -> Result<String> {
+        let path = self.example("heart/study.yaml");
+        let path = path.to_str().context("the example's path is no text")?;
+        federation.told("researcher", &["study", "validate", path])?;
+        let answer = federation.asked("researcher", &["study", "submit", path])?;
+        let study = text_at(&answer, "study").context("the study has no id")?;
+        for site in sites.iter_mut() {
+            let offered = site.wait_for_request()?;
+            ensure!(offered == study, "{} was offered study {offered}, not {study}", site.hospital.name);
+        }
+        say(&format!("study {study} is valid and offered to all four"));
+        Ok(study)
+    }
+
+    fn sign(&self, sites: &[Site<'_>], study: &str) -> Result<()> {
+        let policy = self.example("policies/public-data.toml");
+        let policy = policy.to_str().context("the example's path is no text")?;
+        each(sites, |site| {
+            site.told(&ADMINISTRATOR, &["policy", "set", policy])?;
+            site.sign(study)
+        })?;
+        for site in sites {
+            say(&format!(
+                "{:<12} olga (privacy officer) agrees, stefan (data steward) and amara (data-access approver) sign",
+                site.hospital.name
+            ));
+        }
+        Ok(())
+    }
+
+    fn conclude(&self, federation: &Federation<'_>, sites: &[Site<'_>], job: &str, model: &str) -> Result<()> {
+        each(sites, |site| site.release(job))?;
+        let card = federation.asked("researcher", &["model", "card", model])?;
+        let figures = Figures::of_card(&card)?;
+        let baseline = baseline(self.programs, self.root, "1")?;
+        accuracies(&figures, &baseline);
+        self.proofs(federation, sites)?;
+        let misses = baseline.misses();
+        ensure!(misses.is_empty(), "too far from the published figures: {}", misses.join(", "));
+        ensure!(
+            figures.is_as_published(),
+            "the federated accuracy {} lies outside the published {} ± {}",
+            shown(figures.pooled.value),
+            shown(PUBLISHED_FEDERATED.0),
+            shown(PUBLISHED_FEDERATED.1)
+        );
+        Ok(())
+    }
+
+    /// Each hospital's auditor exports the ledger; anybody can verify it, without the program that wrote it.
+    fn proofs(&self, federation: &Federation<'_>, sites: &[Site<'_>]) -> Result<()> {
+        let mut proofs = table(&["ledger", "entries", "witnesses", "settled", "payloads sent", "bytes that left"]);
+        for site in sites {
+            let status = site.status()?;
+            let (payloads, bytes) = site.left()?;
+            let export = site.export()?;
+            federation.told("researcher", &["audit", "verify", &export.to_string_lossy()])?;
+            let witnessed = &status["ledger"]["witnessed"][0];
+            proofs.add_row(vec![
+                site.hospital.name.to_owned(),
+                status["ledger"]["entries"].to_string(),
+                witnessed["witnesses"].to_string(),
+                if witnessed["settled"] == Value::Bool(true) { "yes" } else { "no" }.to_owned(),
+                payloads.to_string(),
+                bytes.to_string(),
+            ]);
+        }
+        println!("\n{proofs}");
+        say("each ledger was exported and verified offline by hospesctl audit verify");
+        Ok(())
+    }
+}
+
+/// Does the same for each, at the same time; the first error of the list counts.
+fn each<'t, T: Sync, R: Send>(items: &'t [T], work: impl Fn(&'t T) -> Result<R> + Sync) -> Result<Vec<R>> {
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = items.iter().map(|item| scope.spawn(|| work(item))).collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|_| bail!("a thread of the demo panicked")))
+            .collect()
+    })
+}
+
+/// The same where the work changes what is known of each.
+fn each_mut<T: Send, R: Send>(items: &mut [T], work: impl Fn(&mut T) -> Result<R> + Sync) -> Result<Vec<R>> {
+    let work = &work;
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = items.iter_mut().map(|item| scope.spawn(move || work(item))).collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|_| bail!("a thread of the demo panicked")))
+            .collect()
+    })
+}
+
+fn say(words: &str) {
+    println!("   {words}");
+}
+
+fn enrol(federation: &Federation<'_>, sites: &mut [Site<'_>]) -> Result<()> {
+    for site in sites.iter() {
+        let (invitation, words) = federation.invite(site.hospital.name)?;
+        if site.hospital.name == HOSPITALS[0].name {
+            say("an invitation goes by mail, and the coordinator's twelve words by telephone:");
+            say(&format!("  {words}"));
+        }
+        site.enrol(&invitation, &words)?;
+    }
+    for site in sites.iter_mut() {
+        site.wait_for_peers(HOSPITALS.len() - 1)?;
+    }
+    let words = each(sites, Site::words)?;
+    each(sites, |site| {
+        for (other, words) in HOSPITALS.iter().zip(&words).filter(|(other, _)| other.name != site.hospital.name) {
+            site.told(&ADMINISTRATOR, &["peers", "verify", other.name, "--words", words])?;
+        }
+        Ok(())
+    })?;
+    say("all four are members; each compared the twelve words of the other three and counts them as verified");
+    Ok(())
+}
+
+fn review(site: &Site<'_>, study: &str) -> Result<()> {
+    for line in site.told(&STEWARD, &["show", study])?.lines() {
+        println!("   │ {line}");
+    }
+    let review = site.asked(&STEWARD, &["show", study])?;
+    let findings = review["findings"].as_array().context("the review has no findings")?;
+    let refusing: Vec<&Value> = findings.iter().filter(|f| f["refuses"] == true).collect();
+    ensure!(!refusing.is_empty(), "the strict policy refuses nothing");
+    say("the strict policy refuses it, by these rules:");
+    for finding in refusing {
+        say(&format!("  {}: {}", text(&finding["rule"]), text(&finding["words"])));
+    }
+    let refusal = site.refused(&STEWARD, &["approve", study, "--yes"])?;
+    say(&format!("who signs all the same is told: {}", refusal.lines().next_back().unwrap_or_default()));
+    Ok(())
+}
+
+fn train(federation: &Federation<'_>, sites: &mut [Site<'_>], study: &str) -> Result<(String, String)> {
+    let start = Instant::now();
+    let watched = federation.asked("researcher", &["study", "watch", study])?;
+    let seconds = start.elapsed().as_secs_f64();
+    let run = watched["jobs"].as_array().and_then(|runs| runs.last()).context("the study has no run")?;
+    let (job, model) = (text(&run["job"]).to_owned(), text(&run["model"]).to_owned());
+    ensure!(!model.is_empty(), "the run left no model");
+    let held = each_mut(sites, Site::wait_for_held)?;
+    ensure!(held.iter().all(|held| *held == job), "a hospital holds the results of another run than {job}");
+    say(&format!("run {job} succeeded in {seconds:.1} s; its results are held until each hospital releases them"));
+    Ok((job, model))
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+/// Pooled and local models by `hospes-sim`.
+fn baseline(programs: &Programs, root: &Path, seeds: &str) -> Result<Baseline> {
+    let example = root.join("examples/heart");
+    let mut command = programs.command("hospes-sim");
+    command.args(["baseline", "--json", "--seeds", seeds, "--plan"]).arg(example.join("study.yaml"));
+    for hospital in &HOSPITALS {
+        let file = example.join(format!("{}.csv", hospital.name));
+        command.arg("--site").arg(format!("{}={}", hospital.name, file.display()));
+    }
+    Baseline::read(&json(&mut command, &[])?)
+}
+
+fn accuracies(figures: &Figures, baseline: &Baseline) {
+    let mut here = table(&["accuracy on its own test rows", "rows", "alone", "together", "published FedAvg"]);
+    for (i, hospital) in HOSPITALS.iter().enumerate() {
+        here.add_row(vec![
+            hospital.name.to_owned(),
+            format!("{:.0}", figures.federated[i].rows),
+            shown(figures.alone[i].value),
+            shown(figures.federated[i].value),
+            shown(hospital.published_federated),
+        ]);
+    }
+    println!("\n   PUBLIC DATA: figures of this run, as each hospital let them leave\n{here}");
+    let mut all = table(&["accuracy on the test rows of all four", "ours", "published"]);
+    let spread = |(mean, sd): (f64, f64)| format!("{} ± {}", shown(mean), shown(sd));
+    all.add_row(vec!["together (this run)".to_owned(), shown(figures.pooled.value), spread(PUBLISHED_FEDERATED)]);
+    all.add_row(vec!["all rows in one place (simulated)".to_owned(), shown(baseline.pooled), spread(PUBLISHED_POOLED)]);
+    for (hospital, value) in HOSPITALS.iter().zip(&baseline.alone) {
+        let method = format!("{} alone (simulated)", hospital.name);
+        all.add_row(vec![method, shown(*value), shown(hospital.published_alone)]);
+    }
+    println!("\n{all}");
+    say("published: Fed-Heart-Disease of FLamby, mean and standard deviation over five seeds");
+}
+
+/// Sets our figures beside published ones.
+///
+/// # Errors
+/// If there is no such experiment, or our figures lie too far from the published ones.
+pub(crate) fn reproduce(root: &Path, experiment: &str) -> Result<()> {
+    ensure!(experiment == "heart", "there is no experiment '{experiment}'; there is 'heart'");
+    machine::ready_to_compile()?;
+    let programs = Programs::build(&["hospes-sim"], false)?;
+    let baseline = baseline(&programs, root, "1,2,3,4,5")?;
+    let mut rows = table(&["accuracy on the test rows of all four", "ours, five seeds", "published"]);
+    rows.add_row(vec!["pooled".to_owned(), shown(baseline.pooled), shown(PUBLISHED_POOLED.0)]);
+    for (hospital, value) in HOSPITALS.iter().zip(&baseline.alone) {
+        rows.add_row(vec![format!("{} alone", hospital.name), shown(*value), shown(hospital.published_alone)]);
+    }
+    println!("\n   simulation\n{rows}");
+    say("the federated figure comes from real processes: cargo xtask demo");
+    let misses = baseline.misses();
+    ensure!(misses.is_empty(), "too far from the published figures: {}", misses.join(", "));
+    Ok(())
+}

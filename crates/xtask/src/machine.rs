@@ -1,0 +1,155 @@
+//! The machine: what must be installed on it, and how commands are run.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+/// Debian packages that building needs.
+const BUILD_PACKAGES: &[&str] = &[
+    "build-essential",
+    "cmake",
+    "pkg-config",
+    "libwebkit2gtk-4.1-dev",
+    "libayatana-appindicator3-dev",
+    "librsvg2-dev",
+    "libssl-dev",
+    "libdbus-1-dev",
+];
+/// Debian packages that tests need besides.
+const TEST_PACKAGES: &[&str] = &["dbus", "gnome-keyring", "webkit2gtk-driver", "xvfb", "xauth", "postgresql", "git"];
+/// Oldest Node.js that builds the page.
+const NODE: (u32, u32) = (20, 19);
+/// Node.js for machines that have an older one, from the npm registry.
+const NODE_PACKAGE: &str = "node@22.21.1";
+
+/// Where builds go, so that a fresh clone finds what an earlier one compiled.
+pub(crate) fn target_folder() -> Result<PathBuf> {
+    match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(folder) => Ok(folder.into()),
+        None => Ok(cache_folder()?.join("target")),
+    }
+}
+
+fn cache_folder() -> Result<PathBuf> {
+    let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let base = base.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")));
+    Ok(base.context("neither HOME nor XDG_CACHE_HOME is set")?.join("hospes"))
+}
+
+/// A cargo command that builds into the shared folder.
+pub(crate) fn cargo() -> Result<Command> {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.env("CARGO_TARGET_DIR", target_folder()?);
+    Ok(cargo)
+}
+
+/// Runs a command and says how long it took.
+///
+/// # Errors
+/// If it cannot be started or does not end well.
+pub(crate) fn step(name: &str, command: &mut Command) -> Result<()> {
+    println!("── {name}");
+    let start = Instant::now();
+    let status = command.status().with_context(|| format!("start {command:?}"))?;
+    if !status.success() {
+        bail!("{name} failed ({status})");
+    }
+    println!("   {name}: {:.0} s", start.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// Installs what compiling the programs without a window needs and is missing: a C compiler.
+///
+/// # Errors
+/// If it is missing and cannot be installed.
+pub(crate) fn ready_to_compile() -> Result<()> {
+    if works(Command::new("cc").arg("--version")) { Ok(()) } else { install(&["build-essential"]) }
+}
+
+/// Installs what building everything and testing need and is missing, and builds the page.
+///
+/// # Errors
+/// If something is missing and cannot be installed.
+pub(crate) fn ready_to_test(root: &Path) -> Result<()> {
+    install(&[BUILD_PACKAGES, TEST_PACKAGES].concat())?;
+    if !works(cargo()?.args(["nextest", "--version"])) {
+        step("install cargo-nextest", cargo()?.args(["install", "--locked", "cargo-nextest"]))?;
+    }
+    build_page(root)
+}
+
+/// Installs the Debian packages among these that are missing.
+fn install(packages: &[&str]) -> Result<()> {
+    if !works(Command::new("dpkg-query").arg("--version")) {
+        // Not Debian or a relative: the build says what it misses.
+        return Ok(());
+    }
+    let missing: Vec<&&str> = packages.iter().filter(|name| !installed(name)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let apt = |arguments: &[&str]| {
+        let root = Command::new("id").arg("-u").output().is_ok_and(|o| o.stdout.trim_ascii() == b"0");
+        let mut command = if root { Command::new("apt-get") } else { Command::new("sudo") };
+        if !root {
+            command.arg("apt-get");
+        }
+        command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive").stdout(Stdio::null());
+        command
+    };
+    step("apt-get update", &mut apt(&["update"]))?;
+    let mut command = apt(&["install", "-y", "--no-install-recommends"]);
+    step(&format!("install {}", missing.iter().map(|m| **m).collect::<Vec<_>>().join(" ")), command.args(missing))
+}
+
+fn installed(package: &str) -> bool {
+    let query = Command::new("dpkg-query").args(["-W", "-f", "${Status}", package]).stderr(Stdio::null()).output();
+    query.is_ok_and(|o| o.stdout.ends_with(b"ok installed"))
+}
+
+fn works(command: &mut Command) -> bool {
+    command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|s| s.success())
+}
+
+/// Builds the page that the desktop app embeds.
+fn build_page(root: &Path) -> Result<()> {
+    let mut install_packages = npm(root)?;
+    step("install the page's packages", install_packages.args(["ci", "--no-audit", "--no-fund", "--silent"]))?;
+    step("build the page", npm(root)?.args(["run", "--silent", "build"]))
+}
+
+/// npm in the page's folder, with a Node.js that is new enough.
+///
+/// # Errors
+/// If there is no Node.js and none can be installed.
+pub(crate) fn npm(root: &Path) -> Result<Command> {
+    if !works(Command::new("npm").arg("--version")) {
+        install(&["nodejs", "npm"])?;
+    }
+    let mut npm = Command::new("npm");
+    npm.current_dir(root.join("ui"));
+    if node_version(Path::new("node")).is_none_or(|version| version < NODE) {
+        let folder = cache_folder()?.join("node");
+        let node = folder.join("node_modules/node/bin");
+        if node_version(&node.join("node")).is_none_or(|version| version < NODE) {
+            std::fs::create_dir_all(&folder)?;
+            let mut command = Command::new("npm");
+            command.args(["install", "--silent", "--no-audit", "--no-fund", "--prefix"]).arg(&folder).arg(NODE_PACKAGE);
+            step("install a newer Node.js", &mut command)?;
+        }
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let paths = std::iter::once(node).chain(std::env::split_paths(&path));
+        npm.env("PATH", std::env::join_paths(paths)?);
+    }
+    Ok(npm)
+}
+
+/// Major and minor version of a Node.js, if it runs.
+fn node_version(node: &Path) -> Option<(u32, u32)> {
+    let output = Command::new(node).arg("--version").stderr(Stdio::null()).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    let mut parts = text.trim().trim_start_matches('v').split('.').map(|part| part.parse().ok());
+    Some((parts.next()??, parts.next()??))
+}

@@ -1,0 +1,97 @@
+//! What the tree promises about itself: who may use what, sizes, words that must not stand anywhere, documentation.
+
+mod edges;
+mod source;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+/// Longest file in lines.
+const FILE_LINES: usize = 800;
+/// Longest `ARCHITECTURE.md` in lines.
+const ARCHITECTURE_LINES: usize = 300;
+/// Fragments that stand in no tracked text: paths of one machine, hosts of package registries.
+const LEAKS: &[&str] =
+    &["/wor\u{6b}/", "/roo\u{74}/", "pythonhoste\u{64}", "registry.npmj\u{73}", "crates.i\u{6f}/api"];
+/// Marks of unfinished work.
+const UNFINISHED: &[&str] = &["TOD\u{4f}", "FIXM\u{45}", "todo\u{21}(", "unimplemented\u{21}(", "#[ignor\u{65}"];
+
+/// Names that say nothing about what a module decides.
+const VAGUE: &[&str] = &["util", "utils", "helper", "helpers", "common", "manager", "managers", "service", "services"];
+
+/// Everything that is wrong, one line each.
+#[derive(Default)]
+pub(crate) struct Findings(Vec<String>);
+
+impl Findings {
+    fn add(&mut self, place: impl std::fmt::Display, what: impl std::fmt::Display) {
+        self.0.push(format!("{place}: {what}"));
+    }
+}
+
+/// Checks the tree.
+///
+/// # Errors
+/// Lists everything that is wrong.
+pub(crate) fn run(root: &Path) -> Result<()> {
+    let mut findings = Findings::default();
+    edges::check(root, &mut findings)?;
+    for path in tracked()? {
+        let Ok(text) = std::fs::read_to_string(root.join(&path)) else { continue };
+        texts(&path, &text, &mut findings);
+        if path.extension().is_some_and(|e| e == "rs") {
+            source::check(&path, &text, &mut findings);
+        }
+    }
+    if findings.0.is_empty() {
+        println!("   tidy: nothing to mend");
+        return Ok(());
+    }
+    bail!("tidy found {} things to mend:\n{}", findings.0.len(), findings.0.join("\n"))
+}
+
+/// Files of the work tree that are not ignored.
+fn tracked() -> Result<Vec<PathBuf>> {
+    let output = Command::new("git").args(["ls-files", "--cached", "--others", "--exclude-standard"]).output();
+    let output = output.context("list the tracked files")?;
+    let text = String::from_utf8(output.stdout)?;
+    Ok(text.lines().map(PathBuf::from).filter(|p| !p.ends_with("Cargo.lock")).collect())
+}
+
+/// Rules that hold for every text.
+fn texts(path: &Path, text: &str, findings: &mut Findings) {
+    let place = path.display();
+    let lines = text.lines().count();
+    let is_code = path.extension().is_some_and(|e| e == "rs" || e == "ts" || e == "tsx");
+    let is_generated = path.ends_with("generated.rs") || path.ends_with("generated.ts");
+    if is_code && !is_generated && lines > FILE_LINES {
+        findings.add(place, format!("{lines} lines, more than {FILE_LINES}; split it by decision"));
+    }
+    if path.ends_with("ARCHITECTURE.md") && lines > ARCHITECTURE_LINES {
+        findings.add(path.display(), format!("{lines} lines, more than {ARCHITECTURE_LINES}"));
+    }
+    if path.ends_with("package-lock.json") {
+        return;
+    }
+    let named = path.iter().filter_map(|part| part.to_str()).map(|part| part.split('.').next().unwrap_or(part));
+    for vague in named.filter(|name| is_code && VAGUE.contains(name)) {
+        findings.add(path.display(), format!("'{vague}' does not say what it decides"));
+    }
+    for (number, line) in text.lines().enumerate() {
+        let place = format!("{}:{}", path.display(), number + 1);
+        for word in LEAKS.iter().filter(|word| line.contains(**word)) {
+            findings.add(&place, format!("'{word}' is of one machine or registry"));
+        }
+        if !is_code {
+            continue;
+        }
+        for word in UNFINISHED.iter().filter(|word| line.contains(**word)) {
+            findings.add(&place, format!("'{word}': finish it, or write an issue"));
+        }
+        if line.contains("@tauri\u{2d}apps/") && !path.ends_with("ui/src/ipc/tauri.ts") {
+            findings.add(&place, "only ui/src/ipc/tauri.ts talks to Tauri (invariant I4)");
+        }
+    }
+}
