@@ -13,8 +13,8 @@ use crate::limits;
 
 /// A kind of document that is signed or hashed.
 ///
-/// Its digest is `SHA-256("hospes/<KIND>/v<VERSION>" ‖ 0x00 ‖ canonical bytes)`, so that the bytes of one kind can never
-/// pass for another.
+/// Its digest is `SHA-256("hospes/<KIND>/v<VERSION>" ‖ 0x00 ‖ canonical bytes)`, so that the bytes of one kind can
+/// never pass for another.
 pub trait Document: Serialize + DeserializeOwned {
     /// Name of the kind: lower case, hyphens.
     const KIND: &'static str;
@@ -306,7 +306,9 @@ mod tests {
         }
 
         #[test]
-        fn arbitrary_bytes_never_panic_and_what_parses_is_canonical(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn arbitrary_bytes_never_panic_and_what_parses_is_canonical(
+            bytes in proptest::collection::vec(any::<u8>(), 0..200),
+        ) {
             if let Ok(doc) = Canonical::<Note>::parse(&bytes) {
                 prop_assert_eq!(doc.bytes(), &bytes[..]);
             }

@@ -168,7 +168,11 @@ macro_rules! uuid_id {
             fn from_str(text: &str) -> Result<Self, NameError> {
                 let uuid = Uuid::try_parse(text).map_err(|_| NameError::new($what, "a UUID", text))?;
                 // One spelling only, so that an id inside a signed document has one encoding.
-                if uuid.to_string() == text { Ok(Self(uuid)) } else { Err(NameError::new($what, "a lower-case UUID with hyphens", text)) }
+                if uuid.to_string() == text {
+                    Ok(Self(uuid))
+                } else {
+                    Err(NameError::new($what, "a lower-case UUID with hyphens", text))
+                }
             }
         }
         text_form!($name);

@@ -1,4 +1,5 @@
-//! Every limit on what comes from outside, by name. Both sides refuse politely, with the limit's name, what exceeds one.
+//! Every limit on what comes from outside, by name. Both sides refuse politely, with the limit's name, what exceeds
+//! one.
 
 /// Bytes of one canonical document.
 pub const DOCUMENT_BYTES: usize = 1 << 20;

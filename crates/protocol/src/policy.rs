@@ -202,7 +202,8 @@ pub enum PolicyError {
 }
 
 impl Policy {
-    /// The profile of a new site. `force_secure_aggregation` is off only because this version has no secure aggregation.
+    /// The profile of a new site. `force_secure_aggregation` is off only because this version has no secure
+    /// aggregation.
     pub fn strict() -> Self {
         Self {
             profile: "strict".into(),

@@ -17,7 +17,10 @@ pub const SUPPORTED: &[Version] = &[Version::V1];
 
 /// No version that both sides speak.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("no protocol version in common: the other side speaks {theirs:?}, this side {ours:?}; update the older of the two", ours = SUPPORTED)]
+#[error(
+    "no protocol version in common: the other side speaks {theirs:?}, this side {ours:?}; update the older of the two",
+    ours = SUPPORTED
+)]
 pub struct NoCommonVersion {
     /// What the other side offered.
     pub theirs: Vec<Version>,

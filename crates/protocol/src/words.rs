@@ -1,12 +1,13 @@
 //! Fingerprints as words, for comparing over a telephone: twelve words of the BIP-39 English list.
 //!
-//! They hold the first 128 bits of a digest and a check sum of four bits, so that a word misheard is mostly noticed as a
-//! mistake rather than taken for another key.
+//! They hold the first 128 bits of a digest and a check sum of four bits, so that a word misheard is mostly noticed as
+//! a mistake rather than taken for another key.
 //!
-//! To pass for a key whose words are known, another with the same 128 bits must be found: 2^128 tries (a second preimage),
-//! because the attacker chooses only one of the two. Words over a *pair* of keys, which both sites would see alike, are
-//! weaker: somebody between the two chooses a key towards each and needs only a collision of the two pairs, 2^64 tries.
-//! Therefore each key has its own words. They are no secret, so that comparing them need not take constant time.
+//! To pass for a key whose words are known, another with the same 128 bits must be found: 2^128 tries (a second
+//! preimage), because the attacker chooses only one of the two. Words over a *pair* of keys, which both sites would see
+//! alike, are weaker: somebody between the two chooses a key towards each and needs only a collision of the two pairs,
+//! 2^64 tries. Therefore each key has its own words. They are no secret, so that comparing them need not take constant
+//! time.
 
 use bip39::{Language, Mnemonic};
 
@@ -67,7 +68,7 @@ mod tests {
         assert_eq!(words.split(' ').count(), 12);
         assert_eq!(compare(&format!("  {}\n", words.to_uppercase().replace(' ', " - ")), &digest), Comparison::Same);
         assert_eq!(compare(&of_digest(&Digest::of(b"another")), &digest), Comparison::Different);
-        assert_eq!(compare(&words.rsplit_once(' ').unwrap().0.to_owned(), &digest), Comparison::Mistyped);
+        assert_eq!(compare(words.rsplit_once(' ').unwrap().0, &digest), Comparison::Mistyped);
         assert_eq!(compare("", &digest), Comparison::Mistyped);
     }
 }

@@ -135,7 +135,8 @@ impl Approval {
         if digest != envelope.policy {
             return refuse("the policy changed since the approval; it has to be approved again");
         }
-        // The document says whose signatures it needs, but the policy decides; otherwise the weakest mode could be chosen.
+        // The document says whose signatures it needs, but the policy decides; otherwise the weakest mode could be
+        // chosen.
         if document.four_eyes != policy.approval.four_eyes {
             return refuse("the approval was signed in another four-eyes mode than the policy has");
         }
@@ -165,8 +166,8 @@ impl Approval {
         self.check_opinion(now)
     }
 
-    /// One person's approval waits three days, in which every peer sees it, and needs secure aggregation, so that nothing
-    /// of this site alone shows.
+    /// One person's approval waits three days, in which every peer sees it, and needs secure aggregation, so that
+    /// nothing of this site alone shows.
     fn check_delay(&self, now: &Circumstances) -> Result<(), Refusal> {
         let signed = self.signatures.iter().map(|s| s.at).chain([self.document.at]).max().unwrap_or(self.document.at);
         let effective = signed.plus_millis(DELAY_MS);
@@ -176,7 +177,7 @@ impl Approval {
         if !now.header.is_secure() {
             return refuse(
                 RefusalCode::Policy,
-                "one person's approval is for studies with secure aggregation only, which is not available in this version",
+                "one person's approval is for studies with secure aggregation, which is not available in this version",
             );
         }
         Ok(())

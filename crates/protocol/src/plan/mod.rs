@@ -160,13 +160,15 @@ pub enum Component {
     DataSplit(DataSplit),
     /// Centres and scales numeric features. Inputs: `data`, or `data` and `fitted`. Outputs: `data`, `fitted`.
     FeatureScale(FeatureScale),
-    /// Counts, means and spreads of the features, as sums over sites. Inputs: `data`. Outputs: `statistics`. Federated, one round.
+    /// Counts, means and spreads of the features, as sums over sites. Inputs: `data`. Outputs: `statistics`. Federated,
+    /// one round.
     Statistics(Statistics),
     /// Trains a network in rounds. Inputs: `train`, optional `validate`. Outputs: `model`. Federated.
     NnTrain(Box<NnTrain>),
     /// Evaluates a model. Inputs: `model`, `data`. Outputs: `metrics`. Federated, one round.
     Evaluation(Evaluation),
-    /// Trains the same model on this site's rows alone and evaluates it here. Inputs: `train`, `data`. Outputs: `metrics`. Federated, one round.
+    /// Trains the same model on this site's rows alone and evaluates it here. Inputs: `train`, `data`. Outputs:
+    /// `metrics`. Federated, one round.
     LocalBaseline(LocalBaseline),
 }
 

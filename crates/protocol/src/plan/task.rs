@@ -66,7 +66,8 @@ impl TryFrom<RawTask> for Task {
     }
 }
 
-/// Written by hand, not through a JSON value: that would turn NaN into null, and the canonical form must see and refuse it.
+/// Written by hand, not through a JSON value: that would turn NaN into null, and the canonical form must see and refuse
+/// it.
 impl Serialize for Task {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut task = serializer.serialize_struct("Task", 3)?;

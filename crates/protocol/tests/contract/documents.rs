@@ -165,7 +165,7 @@ proptest! {
     /// Documents with a few bytes changed, cut or doubled.
     #[test]
     fn damaged_documents_never_panic(which in any::<prop::sample::Index>(), cut in any::<prop::sample::Index>(),
-                                     changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+                                     changes in changes(),
                                      keep in any::<bool>()) {
         let samples = samples();
         let mut bytes = which.get(&samples).1.clone();
@@ -266,4 +266,9 @@ fn field() -> impl Strategy<Value = String> {
         "profile",
     ];
     prop_oneof![4 => prop::sample::select(known.to_vec()).prop_map(str::to_owned), 1 => "[a-z]{0,8}"]
+}
+
+/// Places and the bytes that they get.
+fn changes() -> impl Strategy<Value = Vec<(prop::sample::Index, u8)>> {
+    proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4)
 }

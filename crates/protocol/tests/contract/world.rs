@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use hospes_protocol::approval::{
     Approval, ApprovalDocument, ApprovalSignature, ApprovalState, Circumstances, Computation, DataScope, Envelope,
-    Peer, PrivacyStatement, ReleaseRule, Role, RunLimits, Signer, SnapshotFacts, Spent, Trust,
+    Peer, PrivacyStatement, RefusalCode, ReleaseRule, Role, RunLimits, Signer, SnapshotFacts, Spent, Trust,
 };
 use hospes_protocol::canon::Canonical;
 use hospes_protocol::id::{ApprovalId, Digest, JobId, PersonId, SiteId, StudyId, Timestamp};
@@ -216,4 +216,27 @@ fn envelope(plan: &Canonical<Plan>, policy: &Policy, study: StudyId) -> Envelope
 /// Columns of the dataset, for tests that take one away.
 pub(crate) fn without(columns: &BTreeSet<String>, name: &str) -> BTreeSet<String> {
     columns.iter().filter(|c| *c != name).cloned().collect()
+}
+
+/// Spoils a world and says with which code the permit is refused; panics if it is given.
+pub(crate) fn refused(spoil: impl FnOnce(&mut World)) -> (RefusalCode, String) {
+    let mut world = World::new();
+    spoil(&mut world);
+    match world.approval().permit(&world.circumstances()) {
+        Ok(_) => panic!("a permit was given"),
+        Err(refusal) => (refusal.code, refusal.detail),
+    }
+}
+
+pub(crate) fn code(spoil: impl FnOnce(&mut World)) -> RefusalCode {
+    refused(spoil).0
+}
+
+/// Changes a world and demands that the permit is still given.
+pub(crate) fn given(change: impl FnOnce(&mut World)) {
+    let mut world = World::new();
+    change(&mut world);
+    if let Err(refusal) = world.approval().permit(&world.circumstances()) {
+        panic!("{:?}: {refusal}", refusal.code);
+    }
 }
