@@ -8,12 +8,12 @@ use hospes_protocol::enrol::{FederationInfo, Invitation};
 use hospes_protocol::message::FromSite;
 use serde::{Deserialize, Serialize};
 
+use super::LinkConfig;
 use super::dial::{self, Address, Dialer, Wire, within};
 use super::enrol::{self, Reach};
 use super::error::LinkError;
 use super::session;
 use super::tls::{self, Identity};
-use super::LinkConfig;
 
 /// How a step went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -205,7 +205,10 @@ async fn travel(steps: &mut Steps, address: &Address, dialer: &Dialer, reach: &R
         .result("clock", info, |info| {
             let skew = (reach.clock)().since(info.at).abs().div_euclid(1_000);
             let name = &info.name;
-            format!("The coordinator of '{name}' answers within {took} ms; the clocks differ by at most {} s.", skew + 1)
+            format!(
+                "The coordinator of '{name}' answers within {took} ms; the clocks differ by at most {} s.",
+                skew + 1
+            )
         })
         .is_some()
 }

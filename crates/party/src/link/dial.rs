@@ -2,8 +2,8 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -169,8 +169,7 @@ pub(super) async fn tunnel(proxy: &Proxy, address: &Address) -> Result<Wire, Lin
         port: address.port,
         reason: format!("it does not answer as an HTTP proxy ({e})"),
     };
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
     tokio::spawn(connection.with_upgrades());
     let mut request = http::Request::connect(address.authority())
         .header(http::header::HOST, address.authority())
@@ -213,7 +212,8 @@ pub(super) async fn tls(
         .map_err(|_| LinkError::Url { url: address.authority(), reason: "the host is no name that TLS knows" })?;
     let meter = Arc::new(Meter::default());
     let metered = Metered { wire, meter: Arc::clone(&meter) };
-    let stream = TlsConnector::from(Arc::clone(config)).connect(name, metered).await.map_err(|e| error::of_chain(&e))?;
+    let stream =
+        TlsConnector::from(Arc::clone(config)).connect(name, metered).await.map_err(|e| error::of_chain(&e))?;
     Ok((Encrypted { stream, meter: Arc::clone(&meter) }, meter))
 }
 
@@ -280,9 +280,8 @@ impl Dialer {
     ) -> Result<(http::StatusCode, Bytes), LinkError> {
         let (stream, _) = self.dial(address).await?;
         let work = async {
-            let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-                .await
-                .map_err(|e| error::of_chain(&e))?;
+            let (mut sender, connection) =
+                hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| error::of_chain(&e))?;
             let driver = tokio::spawn(connection);
             let answered = async {
                 let response = sender.send_request(request).await.map_err(|e| error::of_chain(&e))?;

@@ -110,8 +110,8 @@ pub async fn enrol(
     .map_err(|e| LinkError::Protocol(e.to_string()))?;
     let site = identity.public().site_id();
     let (key, csr_pem) = tls_key(site)?;
-    let request = EnrolRequest::new(&invitation.secret, csr_pem, &statement)
-        .map_err(|e| LinkError::Protocol(e.to_string()))?;
+    let request =
+        EnrolRequest::new(&invitation.secret, csr_pem, &statement).map_err(|e| LinkError::Protocol(e.to_string()))?;
     let body = serde_json::to_vec(&request).map_err(|e| LinkError::Protocol(e.to_string()))?;
     let request = post(&address, "/enrol", Full::new(Bytes::from(body)))?;
     let (status, answer) = dialer.request(&address, request, ANSWER_BYTES).await?;
@@ -227,11 +227,7 @@ pub(super) fn check_certificate(
 }
 
 /// A JSON request.
-pub(super) fn post(
-    address: &Address,
-    path: &str,
-    body: Full<Bytes>,
-) -> Result<http::Request<Full<Bytes>>, LinkError> {
+pub(super) fn post(address: &Address, path: &str, body: Full<Bytes>) -> Result<http::Request<Full<Bytes>>, LinkError> {
     http::Request::post(path)
         .header(http::header::HOST, address.authority())
         .header(http::header::CONTENT_TYPE, "application/json")

@@ -163,7 +163,9 @@ impl LinkError {
                 "Please allow outbound TCP from this machine to {host}, port {port}, or tell us which proxy to use."
             ),
             Self::ProxyCredentials { proxy } => {
-                format!("Please give us a user name and password for the proxy {proxy}, or exempt this machine from them.")
+                format!(
+                    "Please give us a user name and password for the proxy {proxy}, or exempt this machine from them."
+                )
             }
             Self::ProxyRefused { proxy, host, port, .. } => {
                 format!("Please allow CONNECT to {host}:{port} on the proxy {proxy}.")
@@ -174,10 +176,13 @@ impl LinkError {
             ),
             Self::Clock(_) => "Please switch on time synchronisation (NTP) on this machine.".to_owned(),
             Self::TimedOut { step, .. } => {
-                format!("Please check whether a firewall silently drops connections of this machine ({step} does not answer).")
+                format!(
+                    "Please check whether a firewall silently drops connections of this machine ({step} does not answer)."
+                )
             }
             Self::Broken(_) => {
-                "Please check whether a firewall or proxy cuts long-lived HTTP/2 connections of this machine.".to_owned()
+                "Please check whether a firewall or proxy cuts long-lived HTTP/2 connections of this machine."
+                    .to_owned()
             }
             Self::ProxySetting(_) => "Please tell us the address of the proxy as http://host:port.".to_owned(),
             _ => return None,
@@ -261,7 +266,10 @@ fn of_tls(error: &rustls::Error) -> Option<LinkError> {
             LinkError::ClientCertificate("it comes from another federation's CA".to_owned())
         }
         rustls::Error::AlertReceived(
-            Alert::CertificateUnknown | Alert::CertificateRequired | Alert::UnsupportedCertificate | Alert::AccessDenied,
+            Alert::CertificateUnknown
+            | Alert::CertificateRequired
+            | Alert::UnsupportedCertificate
+            | Alert::AccessDenied,
         ) => LinkError::ClientCertificate("it is not a certificate that this coordinator takes".to_owned()),
         _ => return None,
     })

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::Full;
-use hyper::body::Bytes;
 use hospes_protocol::enrol::{RenewAnswer, RenewRequest};
 use hospes_protocol::id::{FederationId, Timestamp};
+use http_body_util::Full;
+use hyper::body::Bytes;
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
@@ -46,10 +46,8 @@ pub(super) async fn run(
         match renew(&config, &present).await {
             Ok(next) => {
                 back_off.reset();
-                let event = LinkEvent::CertificateRenewed {
-                    chain_pem: next.chain_pem.clone(),
-                    key_pem: next.key_pem.clone(),
-                };
+                let event =
+                    LinkEvent::CertificateRenewed { chain_pem: next.chain_pem.clone(), key_pem: next.key_pem.clone() };
                 identity.send_replace(next);
                 if events.send((config.federation, event)).await.is_err() {
                     return;

@@ -98,7 +98,7 @@ pub(super) async fn run(
         _renewal: AbortOnDropHandle::new(renewal),
         config,
     };
-    session.run().await;
+    Box::pin(session.run()).await;
 }
 
 struct Session {
@@ -120,7 +120,8 @@ impl Session {
     async fn run(mut self) {
         let mut url = 0;
         loop {
-            let opening = open(Arc::clone(&self.config), url, self.identity.borrow().clone());
+            // Boxed: the TLS state of a dial would make every await of this loop large.
+            let opening = Box::pin(open(Arc::clone(&self.config), url, self.identity.borrow().clone()));
             let Some(opened) = self.attend(opening).await else { return };
             let opened_at = Instant::now();
             let end = match opened {
@@ -276,7 +277,9 @@ impl Session {
                         return end;
                     }
                 }
-                Wake::Frame(Ok(None)) => return End::Lost(LinkError::Broken("the coordinator ended the stream".into())),
+                Wake::Frame(Ok(None)) => {
+                    return End::Lost(LinkError::Broken("the coordinator ended the stream".into()));
+                }
                 Wake::Frame(Err(status)) => return End::Lost(of_status(&status, meter)),
                 Wake::Beat => self.outbox.push_front(FromSite::Heartbeat { at: (self.config.clock)() }),
                 // While the engine does not keep up nothing is read, and silence means nothing.

@@ -72,7 +72,8 @@ impl Transfers {
         events: mpsc::Sender<(FederationId, LinkEvent)>,
         line: watch::Receiver<Option<Line>>,
     ) -> Self {
-        let context = Arc::new(Context { config, events, line, up: Semaphore::new(AT_A_TIME), down: Semaphore::new(AT_A_TIME) });
+        let context =
+            Arc::new(Context { config, events, line, up: Semaphore::new(AT_A_TIME), down: Semaphore::new(AT_A_TIME) });
         Self { context, tasks: JoinSet::new(), active: HashMap::new() }
     }
 

@@ -358,7 +358,8 @@ impl Inside {
             "/enrol" => self.enrol(&serde_json::from_slice(body).unwrap()),
             "/renew" if known => {
                 let request: RenewRequest = serde_json::from_slice(body).unwrap();
-                let certificate_pem = self.authority.sign(&request.csr_pem, federation, super::site::identity().site_id());
+                let certificate_pem =
+                    self.authority.sign(&request.csr_pem, federation, super::site::identity().site_id());
                 let answer = RenewAnswer { certificate_pem, expires: now().plus_millis(86_400_000) };
                 (200, serde_json::to_vec(&answer).unwrap())
             }
@@ -397,7 +398,11 @@ impl Inside {
         (201, serde_json::to_vec(&answer).unwrap())
     }
 
-    async fn converse(self, mut inbound: Streaming<wire::SiteFrame>, out: mpsc::Sender<Result<wire::CoordinatorFrame, Status>>) {
+    async fn converse(
+        self,
+        mut inbound: Streaming<wire::SiteFrame>,
+        out: mpsc::Sender<Result<wire::CoordinatorFrame, Status>>,
+    ) {
         let Ok(Some(frame)) = inbound.message().await else { return };
         let FromSite::Hello(_) = from_site(frame).unwrap() else { panic!("no hello") };
         let (welcome, silent) = {
@@ -531,7 +536,8 @@ impl Federation for Inside {
         let wire::DownloadRequest { digest, offset } = request.into_inner();
         let digest = Digest::from_bytes(digest.try_into().unwrap());
         let mut state = self.state();
-        let mut model = state.models.get(&digest).cloned().ok_or_else(|| Status::not_found("there is no such model"))?;
+        let mut model =
+            state.models.get(&digest).cloned().ok_or_else(|| Status::not_found("there is no such model"))?;
         if state.wrong_model {
             model[0] ^= 1;
         }

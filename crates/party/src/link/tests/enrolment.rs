@@ -86,7 +86,10 @@ async fn an_inspected_connection_is_refused_at_enrolment_and_its_issuer_named() 
     let invitation = coordinator.invitation();
     let typed = words::of_digest(&invitation.ca);
     let error = enrol(&invitation, &typed, "Clinic", &key(), &reach()).await.unwrap_err();
-    assert!(matches!(&error, LinkError::Intercepted { issuer, .. } if issuer.contains("Ward TLS inspection")), "{error}");
+    assert!(
+        matches!(&error, LinkError::Intercepted { issuer, .. } if issuer.contains("Ward TLS inspection")),
+        "{error}"
+    );
 }
 
 #[tokio::test]

@@ -60,11 +60,7 @@ impl Drop for Line {
     }
 }
 
-async fn pass(
-    mut from: tokio::net::tcp::OwnedReadHalf,
-    mut to: tokio::net::tcp::OwnedWriteHalf,
-    left: &Mutex<u64>,
-) {
+async fn pass(mut from: tokio::net::tcp::OwnedReadHalf, mut to: tokio::net::tcp::OwnedWriteHalf, left: &Mutex<u64>) {
     let mut block = vec![0; 16 << 10];
     while let Ok(read @ 1..) = from.read(&mut block).await {
         let allowed = {

@@ -134,8 +134,7 @@ async fn a_version_that_this_side_does_not_speak_is_refused_in_words() {
 #[tokio::test]
 async fn a_certificate_of_another_ca_is_named_with_its_issuer() {
     let inspector = Authority::new("Hospital TLS inspection");
-    let coordinator =
-        Coordinator::start_with(Options { server_ca: Some(inspector), ..Options::default() }).await;
+    let coordinator = Coordinator::start_with(Options { server_ca: Some(inspector), ..Options::default() }).await;
     let mut site = Site::start(config(&coordinator));
     let LinkEvent::Disconnected { reason, .. } = site.event().await else { panic!("connected through an inspector") };
     assert!(reason.contains("Hospital TLS inspection"), "{reason}");
@@ -164,8 +163,7 @@ async fn an_expired_certificate_of_the_coordinator_is_refused_with_the_dates() {
 async fn an_expired_certificate_of_the_site_is_told_before_dialling() {
     let coordinator = Coordinator::start().await;
     let (chain_pem, key_pem) = coordinator.authority.client(coordinator.federation(), identity().site_id(), -20, -10);
-    let expired =
-        crate::link::LinkConfig { chain_pem, key_pem: Zeroizing::new(key_pem), ..config(&coordinator) };
+    let expired = crate::link::LinkConfig { chain_pem, key_pem: Zeroizing::new(key_pem), ..config(&coordinator) };
     let mut site = Site::start(expired);
     let LinkEvent::Disconnected { reason, .. } = site.event().await else { panic!("connected") };
     assert!(reason.contains("enrol again"), "{reason}");
@@ -177,8 +175,7 @@ async fn a_foreign_certificate_of_the_site_is_refused_and_the_reason_told() {
     let coordinator = Coordinator::start().await;
     let foreign = Authority::new("Another federation");
     let (chain_pem, key_pem) = foreign.client(coordinator.federation(), identity().site_id(), -2, 30);
-    let foreign =
-        crate::link::LinkConfig { chain_pem, key_pem: Zeroizing::new(key_pem), ..config(&coordinator) };
+    let foreign = crate::link::LinkConfig { chain_pem, key_pem: Zeroizing::new(key_pem), ..config(&coordinator) };
     let mut site = Site::start(foreign);
     let LinkEvent::Disconnected { reason, .. } = site.event().await else { panic!("connected") };
     assert!(reason.contains("does not accept this site's certificate"), "{reason}");

@@ -110,9 +110,7 @@ async fn receive(
         if chunk.hash != blake3::hash(&chunk.data).as_bytes() {
             return Err(Stop::Cut("a chunk was damaged on its way".into()));
         }
-        file.write_all(&chunk.data)
-            .await
-            .map_err(|e| Stop::Refused(format!("the model cannot be stored ({e})")))?;
+        file.write_all(&chunk.data).await.map_err(|e| Stop::Refused(format!("the model cannot be stored ({e})")))?;
         offset += length;
         report.at(offset);
     }
