@@ -23,3 +23,13 @@ pub mod study;
 pub mod text;
 pub mod version;
 pub mod words;
+
+/// The committed JSON Schemas, for editors: file below this crate's folder, and its text. `xtask codegen` writes them.
+pub fn schema_files() -> [(&'static str, String); 4] {
+    [
+        ("schema/plan.schema.json", plan::json_schema()),
+        ("schema/terms.schema.json", study::json_schema()),
+        ("schema/study.schema.json", study::StudyFile::json_schema()),
+        ("schema/policy.schema.json", policy::Policy::json_schema()),
+    ]
+}
