@@ -1,0 +1,339 @@
+//! All rules about one plan: what the review screen shows, and every reason for which the policy refuses.
+
+use std::collections::BTreeMap;
+
+use hospes_protocol::plan::model::parameters;
+use hospes_protocol::plan::{self, Component, Layer, NnTrain, Plan, Privacy, Variable};
+use hospes_protocol::policy::{EgressKind, FourEyes, Policy};
+
+use super::{Finding, Rule, Verdict, enough_subjects, levels_allowed, parameters_allowed};
+
+/// What is known at this site about the data and the round.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// Distinct subjects of the dataset that did not opt out.
+    pub subjects: u64,
+    /// Distinct subjects of the smallest table that anything leaves about (after splits), where it is known.
+    pub smallest_subset: Option<u64>,
+    /// Distinct subjects of all sites together, where it is known. Counts only under secure aggregation.
+    pub pooled_subjects: Option<u64>,
+    /// Whether the dataset is tagged as public.
+    pub public: bool,
+    /// Sites, this one included.
+    pub parties: u32,
+    /// Other sites whose key was verified here or vouched for.
+    pub trusted_peers: u32,
+    /// Organisations of the other sites.
+    pub partners: Vec<String>,
+}
+
+/// Everything that the policy says about a plan: every rule that refuses, then warnings, then notes.
+///
+/// # Disclosure
+/// For the site's own people: the words name the policy's limits, and counts of subjects as far as they decide. It
+/// leaves the site only as a refusal that a person chose to send.
+pub fn review(policy: &Policy, plan: &Plan, facts: &Facts) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    check_profile(policy, facts, &mut findings);
+    check_data(policy, plan, facts, &mut findings);
+    check_roster(policy, facts, &mut findings);
+    check_protection(policy, plan, facts, &mut findings);
+    check_models(policy, plan, facts, &mut findings);
+    check_egress(policy, plan, &mut findings);
+    // Sorting is stable: within one verdict the order of the checks stays.
+    findings.sort_by_key(|finding| finding.verdict);
+    findings
+}
+
+fn refuse(findings: &mut Vec<Finding>, rule: Rule, words: String) {
+    findings.push(Finding::new(rule, Verdict::Refused, words));
+}
+
+fn check_profile(policy: &Policy, facts: &Facts, findings: &mut Vec<Finding>) {
+    if !policy.is_public_data() {
+        return;
+    }
+    if facts.public {
+        findings.push(Finding::new(Rule::PublicData, Verdict::Note, "PUBLIC DATA: made under the public-data policy"));
+    } else {
+        let words = "the public-data policy is for datasets tagged public, and this one is not";
+        refuse(findings, Rule::PublicData, words.into());
+    }
+}
+
+fn check_data(policy: &Policy, plan: &Plan, facts: &Facts, findings: &mut Vec<Finding>) {
+    let rules = &policy.disclosure;
+    if !enough_subjects(rules, facts.subjects) {
+        let words = format!("{} subjects, the policy asks for at least {}", facts.subjects, rules.min_subjects);
+        refuse(findings, Rule::MinSubjects, words);
+    }
+    if let Some(subset) = facts.smallest_subset.filter(|subset| *subset < rules.min_subset) {
+        let words =
+            format!("a part of the data has {subset} subjects, the policy asks for at least {}", rules.min_subset);
+        refuse(findings, Rule::MinSubset, words);
+    }
+    for (name, variable) in &plan.data.variables {
+        let Variable::Category { codes } = variable else { continue };
+        let levels = codes.len() as u64;
+        match levels_allowed(rules, levels, facts.subjects) {
+            Ok(()) => {}
+            Err(rule) => {
+                let most = match rule {
+                    Rule::MaxLevels => format!("at most {}", rules.max_levels),
+                    _ => format!("at most {} for each of {} subjects", rules.levels_density, facts.subjects),
+                };
+                refuse(findings, rule, format!("'{name}' has {levels} levels, the policy allows {most}"));
+            }
+        }
+    }
+}
+
+fn check_roster(policy: &Policy, facts: &Facts, findings: &mut Vec<Finding>) {
+    let rules = &policy.training;
+    if facts.parties < rules.min_parties {
+        let words = format!("{} sites take part, the policy asks for at least {}", facts.parties, rules.min_parties);
+        refuse(findings, Rule::MinParties, words);
+    }
+    if facts.trusted_peers < rules.min_trusted_peers {
+        let words = format!(
+            "{} other sites are verified here or vouched for, the policy asks for at least {}",
+            facts.trusted_peers, rules.min_trusted_peers
+        );
+        refuse(findings, Rule::MinTrustedPeers, words);
+    }
+    if facts.parties <= 2 && !policy.is_public_data() {
+        let allow = &policy.bilateral.allow;
+        let stranger = facts.partners.iter().find(|partner| !allow.contains(partner));
+        let words = match (stranger, facts.partners.is_empty()) {
+            (Some(partner), _) => format!("only two sites take part, and '{partner}' is no partner of the policy's"),
+            (None, true) => "only two sites take part, and the partner is not known".to_owned(),
+            (None, false) => {
+                let words = "only two sites take part: the partner can subtract its own part of every sum";
+                findings.push(Finding::new(Rule::Bilateral, Verdict::Warning, words));
+                return;
+            }
+        };
+        refuse(findings, Rule::Bilateral, words);
+    }
+}
+
+fn trainings(plan: &Plan) -> impl Iterator<Item = (&String, &NnTrain)> {
+    plan.tasks.iter().filter_map(|(name, task)| match &task.component {
+        Component::NnTrain(train) => Some((name, train.as_ref())),
+        _ => None,
+    })
+}
+
+fn is_secure(train: &NnTrain) -> bool {
+    matches!(train.privacy, Privacy::SecureAggregation {})
+}
+
+fn check_protection(policy: &Policy, plan: &Plan, facts: &Facts, findings: &mut Vec<Finding>) {
+    let federated = plan.tasks.iter().filter(|(_, task)| task.component.rounds() > 0);
+    let open: Vec<&str> = federated
+        .filter(|(_, task)| !matches!(&task.component, Component::NnTrain(train) if is_secure(train)))
+        .map(|(name, _)| name.as_str())
+        .collect();
+    if !open.is_empty() {
+        let tasks = open.join(", ");
+        if policy.training.force_secure_aggregation {
+            let words = format!("the policy demands secure aggregation, which these tasks do not use: {tasks}");
+            refuse(findings, Rule::ForceSecureAggregation, words);
+        } else {
+            let words = format!("the coordinator can read what this site sends for: {tasks}");
+            findings.push(Finding::new(Rule::ForceSecureAggregation, Verdict::Warning, words));
+        }
+        if policy.approval.four_eyes == FourEyes::Delayed {
+            let words = "with one signature only, a study without secure aggregation is refused";
+            refuse(findings, Rule::FourEyes, words.into());
+        }
+    }
+    if policy.privacy.require_dp {
+        let words = "the policy demands differential privacy, which this version does not have";
+        refuse(findings, Rule::RequireDp, words.into());
+    } else {
+        let words = "no differential privacy: no bound holds on what results tell about one person";
+        findings.push(Finding::new(Rule::RequireDp, Verdict::Note, words));
+    }
+    // δ ≤ 1/(10·N) (specs/approvals-and-policy.md); it matters as soon as anything is spent under it.
+    if policy.privacy.delta * 10.0 * facts.subjects as f64 > 1.0 {
+        let words = format!("the policy's delta is above 1/(10·{}), one in ten subjects' worth", facts.subjects);
+        let verdict = if policy.privacy.require_dp { Verdict::Refused } else { Verdict::Warning };
+        findings.push(Finding::new(Rule::Delta, verdict, words));
+    }
+}
+
+/// A model that is one affine map, whatever follows it: its parameters can be solved for the rows as those of a GLM.
+fn is_glm_like(layers: &[Layer]) -> bool {
+    layers.iter().filter(|layer| matches!(layer, Layer::Linear(_))).count() <= 1
+}
+
+fn check_models(policy: &Policy, plan: &Plan, facts: &Facts, findings: &mut Vec<Finding>) {
+    for (name, train) in trainings(plan) {
+        let count = parameters(&train.model, plan::features(plan, name).len() as u64);
+        let pooled = facts.pooled_subjects.filter(|_| is_secure(train));
+        let subjects = pooled.unwrap_or_else(|| facts.smallest_subset.unwrap_or(facts.subjects));
+        let Some(verdict) = parameters_allowed(&policy.disclosure, count, subjects, is_glm_like(&train.model)) else {
+            continue;
+        };
+        let most = policy.disclosure.max_param_ratio.unwrap_or_default();
+        let words =
+            format!("'{name}' has {count} parameters, the policy allows {most} for each of {subjects} subjects");
+        findings.push(Finding::new(Rule::MaxParamRatio, verdict, words));
+    }
+}
+
+fn check_egress(policy: &Policy, plan: &Plan, findings: &mut Vec<Finding>) {
+    let mut refused: BTreeMap<EgressKind, Vec<String>> = BTreeMap::new();
+    let mut counts = Vec::new();
+    for item in plan::egress(plan) {
+        let named = format!("{} of {}", item.name, item.task);
+        if !policy.allows(item.kind) {
+            refused.entry(item.kind).or_default().push(named);
+        } else if item.kind != EgressKind::Update {
+            counts.push(named);
+        }
+    }
+    for (kind, items) in refused {
+        let (rule, what) = match kind {
+            EgressKind::Update => (Rule::EgressUpdate, "updates"),
+            EgressKind::Loss => (Rule::EgressLoss, "losses"),
+            EgressKind::Metrics => (Rule::EgressMetrics, "metrics"),
+            EgressKind::N => (Rule::EgressN, "numbers of rows"),
+        };
+        let words = format!("the policy does not let {what} of this site leave one by one: {}", items.join(", "));
+        refuse(findings, rule, words);
+    }
+    if policy.disclosure.min_cell > 1 && !counts.is_empty() {
+        let words = format!(
+            "figures are withheld where a count lies between 1 and {} or only one class is present: {}",
+            policy.disclosure.min_cell - 1,
+            counts.join(", ")
+        );
+        findings.push(Finding::new(Rule::MinCell, Verdict::Note, words));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hospes_protocol::study::StudyFile;
+    use std::collections::BTreeSet;
+
+    fn heart() -> Plan {
+        StudyFile::read(include_str!("../../../../examples/heart/study.yaml")).unwrap().plan
+    }
+
+    fn facts() -> Facts {
+        Facts {
+            subjects: 303,
+            smallest_subset: Some(104),
+            pooled_subjects: Some(740),
+            public: true,
+            parties: 4,
+            trusted_peers: 0,
+            partners: vec!["B".into(), "C".into(), "D".into()],
+        }
+    }
+
+    fn refusals(policy: &Policy, plan: &Plan, facts: &Facts) -> Vec<Rule> {
+        let findings = review(policy, plan, facts);
+        findings.iter().filter(|f| f.verdict == Verdict::Refused).map(|f| f.rule).collect()
+    }
+
+    #[test]
+    fn public_data_policy_allows_the_heart_study() {
+        let findings = review(&Policy::public_data(), &heart(), &facts());
+        assert_eq!(refusals(&Policy::public_data(), &heart(), &facts()), []);
+        assert!(findings.iter().any(|f| f.rule == Rule::PublicData && f.words.starts_with("PUBLIC DATA")));
+        let warning = findings.iter().find(|f| f.rule == Rule::ForceSecureAggregation).unwrap();
+        assert_eq!(warning.verdict, Verdict::Warning);
+        assert!(warning.words.starts_with("the coordinator can read"));
+        let private = Facts { public: false, ..facts() };
+        assert_eq!(refusals(&Policy::public_data(), &heart(), &private), [Rule::PublicData]);
+    }
+
+    #[test]
+    fn strict_policy_refuses_the_public_data_study_and_lists_every_rule() {
+        // Switzerland: 46 usable patients, 16 of them in the test part.
+        let facts = Facts { subjects: 46, smallest_subset: Some(16), ..facts() };
+        let wanted = [Rule::MinTrustedPeers, Rule::MaxParamRatio, Rule::EgressLoss, Rule::EgressMetrics, Rule::EgressN];
+        assert_eq!(refusals(&Policy::strict(), &heart(), &facts), wanted);
+        let findings = review(&Policy::strict(), &heart(), &facts);
+        let words: Vec<String> = findings.iter().map(|f| format!("{}: {}", f.rule, f.words)).collect();
+        expect_test::expect![[r#"
+            training.min_trusted_peers: 0 other sites are verified here or vouched for, the policy asks for at least 2
+            disclosure.max_param_ratio: 'train' has 14 parameters, the policy allows 0.33 for each of 16 subjects
+            egress.loss: the policy does not let losses of this site leave one by one: loss_sum of alone, loss_sum of eval
+            egress.metrics: the policy does not let metrics of this site leave one by one: correct of alone, brier_sum of alone, confusion of alone, scores_positive of alone, scores_negative of alone, correct of eval, brier_sum of eval, confusion of eval, scores_positive of eval, scores_negative of eval, calibration_rows of eval, calibration_scores of eval, calibration_positives of eval
+            egress.n: the policy does not let numbers of rows of this site leave one by one: n of alone, n of train, n of eval
+            training.force_secure_aggregation: the coordinator can read what this site sends for: alone, eval, train
+            privacy.require_dp: no differential privacy: no bound holds on what results tell about one person"#]].assert_eq(&words.join("\n"));
+    }
+
+    #[test]
+    fn a_policy_that_everything_offends_is_told_every_rule() {
+        let mut policy = Policy::strict();
+        policy.training.force_secure_aggregation = true;
+        policy.privacy.require_dp = true;
+        policy.privacy.delta = 9e-3;
+        policy.egress.allow.clear();
+        policy.approval.four_eyes = FourEyes::Delayed;
+        policy.training.min_parties = 3;
+        let mut plan = heart();
+        let codes = |n: u32| Variable::Category { codes: (0..n).map(|i| i.to_string()).collect() };
+        plan.data.variables.insert("site_code".into(), codes(41));
+        plan.data.variables.insert("ward".into(), codes(20));
+        let facts = Facts {
+            subjects: 12,
+            smallest_subset: Some(4),
+            parties: 2,
+            partners: vec!["Stranger".into()],
+            ..Facts::default()
+        };
+        let found: BTreeSet<Rule> = refusals(&policy, &plan, &facts).into_iter().collect();
+        let wanted: BTreeSet<Rule> = [
+            Rule::MinSubset,
+            Rule::MaxParamRatio,
+            Rule::MaxLevels,
+            Rule::LevelsDensity,
+            Rule::MinParties,
+            Rule::MinTrustedPeers,
+            Rule::ForceSecureAggregation,
+            Rule::Bilateral,
+            Rule::RequireDp,
+            Rule::Delta,
+            Rule::EgressUpdate,
+            Rule::EgressLoss,
+            Rule::EgressMetrics,
+            Rule::EgressN,
+            Rule::FourEyes,
+        ]
+        .into();
+        assert_eq!(found.difference(&wanted).collect::<Vec<_>>(), Vec::<&Rule>::new());
+        assert_eq!(wanted.difference(&found).filter(|r| **r != Rule::Delta).collect::<Vec<_>>(), Vec::<&Rule>::new());
+        let few = Facts { subjects: 9, ..facts };
+        assert!(refusals(&policy, &plan, &few).contains(&Rule::MinSubjects));
+        let many = Facts { subjects: 1_000_000, ..few };
+        assert!(refusals(&policy, &plan, &many).contains(&Rule::Delta));
+    }
+
+    #[test]
+    fn a_known_partner_is_allowed_with_a_warning() {
+        let mut policy = Policy::public_data();
+        policy.profile = "ours".into();
+        policy.bilateral.allow = vec!["Partner".into()];
+        let two = Facts { parties: 2, partners: vec!["Partner".into()], ..facts() };
+        assert_eq!(refusals(&policy, &heart(), &two), []);
+        let findings = review(&policy, &heart(), &two);
+        assert!(findings.iter().any(|f| f.rule == Rule::Bilateral && f.verdict == Verdict::Warning));
+        policy.bilateral.allow.clear();
+        assert_eq!(refusals(&policy, &heart(), &two), [Rule::Bilateral]);
+    }
+
+    #[test]
+    fn refusals_come_before_warnings_and_notes() {
+        let verdicts: Vec<Verdict> = review(&Policy::strict(), &heart(), &facts()).iter().map(|f| f.verdict).collect();
+        assert!(verdicts.is_sorted());
+    }
+}

@@ -1,0 +1,45 @@
+//! What can be wrong with numbers that come in.
+
+/// An error of this crate. It names places, never a value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PrivacyError {
+    /// A value that is NaN or infinite.
+    #[error("entry {index} of tensor '{tensor}' is NaN or infinite")]
+    NotFinite {
+        /// Tensor.
+        tensor: String,
+        /// Entry in it, row-major, from 0.
+        index: usize,
+    },
+    /// Tensors that are not those of the round.
+    #[error("the update does not have the round's tensors: {0}")]
+    Shape(String),
+    /// A payload of another length than its tensors need.
+    #[error("the payload has {found} bytes instead of {expected}")]
+    Length {
+        /// Bytes that there should be.
+        expected: u64,
+        /// Bytes that there are.
+        found: u64,
+    },
+    /// A row weight outside of its bounds.
+    #[error("the row weight must lie between 1 and {n_max}")]
+    Weight {
+        /// Largest weight.
+        n_max: u32,
+    },
+    /// A parameter of the quantiser that cannot be used.
+    #[error("quantise.{place} {reason}")]
+    Parameter {
+        /// Which.
+        place: &'static str,
+        /// Why.
+        reason: &'static str,
+    },
+    /// More sites than a sum is made for.
+    #[error("more than {} updates in one sum", crate::sum::SUM_SITES)]
+    TooManySites,
+    /// No update to take the mean of.
+    #[error("there is no update to take the mean of")]
+    Empty,
+}
