@@ -1,17 +1,17 @@
 //! What a payload must look like: its announced length first, every byte of it before it is confirmed.
 //!
-//! Layout of an update in plain mode: the site's row weight n_u as u64, then one value of 16 or 32 bits for each entry
-//! of the header's tensors in order; all little-endian, nothing between them. A value is q(α·clip(Δ)) with
-//! α = min(n_u, n_max)/n_max, so that an honest one lies within ±α·clip; whatever lies outside is refused.
+//! The layout of an update in plain mode is that of [`hospes_privacy::quantise`]. A value is q(α·clip(Δ)) with
+//! α = min(n, n_max)/n_max, so that an honest one lies within ±α·clip; whatever lies outside is refused.
 
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use hospes_privacy::quantise::Quantiser;
 use hospes_protocol::canon::Canonical;
 use hospes_protocol::limits;
 use hospes_protocol::message::{FigureSet, UploadKind};
-use hospes_protocol::plan::{Figure, Quantise, ROW_WEIGHT_BYTES, check_figures};
+use hospes_protocol::plan::{Figure, Quantise, check_figures};
 
 use super::staging::Refused;
 use crate::Error;
@@ -42,9 +42,7 @@ impl Content {
     /// Bytes of one payload; of figures, the most that there can be.
     pub fn bytes(&self) -> u64 {
         match self {
-            Self::Update { parameters, quantise } => {
-                parameters.saturating_mul(entry_bytes(quantise)).saturating_add(ROW_WEIGHT_BYTES)
-            }
+            Self::Update { parameters, .. } => Quantiser::payload_bytes(*parameters),
             Self::Figures(_) => limits::DOCUMENT_BYTES as u64,
         }
     }
@@ -69,15 +67,8 @@ impl Content {
     }
 }
 
-/// Bytes of one entry of an update.
-pub fn entry_bytes(quantise: &Quantise) -> u64 {
-    u64::from(quantise.bits).div_ceil(8)
-}
-
-/// Steps of the quantiser, 2^bits − 1.
-pub fn steps(quantise: &Quantise) -> u64 {
-    (1u64 << quantise.bits.min(32)) - 1
-}
+/// Steps of the quantiser, 2^32 − 1.
+const STEPS: u64 = u32::MAX as u64;
 
 /// Checks every byte of a complete payload. The inner result says what is wrong with it.
 ///
@@ -107,31 +98,21 @@ fn check_update(file: &mut impl Read, quantise: &Quantise) -> std::io::Result<Re
         if filled == 0 {
             return Ok(Ok(()));
         }
-        let outside = match quantise.bits {
-            16 => any_outside::<2>(&block[..filled], lowest, highest),
-            _ => any_outside::<4>(&block[..filled], lowest, highest),
-        };
-        if outside {
+        let entries = block[..filled].as_chunks::<4>().0;
+        if entries.iter().map(|entry| u32::from_le_bytes(*entry)).any(|value| value < lowest || value > highest) {
             return Ok(Err("an entry of the update lies outside what its clip and weight allow".to_owned()));
         }
     }
 }
 
-fn any_outside<const N: usize>(block: &[u8], lowest: u64, highest: u64) -> bool {
-    block.chunks_exact(N).any(|entry| {
-        let value = entry.iter().rev().fold(0u64, |sum, byte| sum << 8 | u64::from(*byte));
-        value < lowest || value > highest
-    })
-}
-
 /// Smallest and largest quantised value that a site of this weight can send, with one step for rounding.
-fn bounds(quantise: &Quantise, weight: u64) -> (u64, u64) {
-    let (steps, n_max) = (u128::from(steps(quantise)), u128::from(quantise.n_max.max(1)));
+fn bounds(quantise: &Quantise, weight: u64) -> (u32, u32) {
+    let (steps, n_max) = (u128::from(STEPS), u128::from(quantise.n_max.max(1)));
     let weight = u128::from(weight).min(n_max);
     // ±α·clip lies at (1 ± α)/2 of the steps.
     let lowest = steps * (n_max - weight) / (2 * n_max);
     let highest = (steps * (n_max + weight)).div_ceil(2 * n_max);
-    let narrow = |value: u128| u64::try_from(value).unwrap_or(u64::MAX);
+    let narrow = |value: u128| u32::try_from(value).unwrap_or(u32::MAX);
     (narrow(lowest.saturating_sub(1)), narrow((highest + 1).min(steps)))
 }
 
@@ -168,8 +149,8 @@ pub fn figures(path: &Path) -> Result<Canonical<FigureSet>, Error> {
 mod tests {
     use super::*;
 
-    fn quantise(bits: u8) -> Quantise {
-        Quantise { clip: 4.0, bits, n_max: 100 }
+    fn quantise() -> Quantise {
+        Quantise { clip: 4.0, bits: 32, n_max: 100 }
     }
 
     fn update(weight: u64, values: &[u32]) -> Vec<u8> {
@@ -180,7 +161,7 @@ mod tests {
 
     #[test]
     fn updates_outside_their_weights_clip_are_refused_and_the_limits_themselves_are_not() {
-        let check = |weight, values: &[u32]| check_update(&mut update(weight, values).as_slice(), &quantise(32)).unwrap();
+        let check = |weight, values: &[u32]| check_update(&mut update(weight, values).as_slice(), &quantise()).unwrap();
         assert!(check(100, &[0, u32::MAX, 1 << 31]).is_ok());
         // α = .5: honest values lie between a quarter and three quarters of the steps.
         assert!(check(50, &[1 << 30, 3 << 30]).is_ok());
@@ -191,17 +172,8 @@ mod tests {
     }
 
     #[test]
-    fn sixteen_bits_are_read_as_sixteen_bits() {
-        let mut bytes = 50u64.to_le_bytes().to_vec();
-        bytes.extend(32_768u16.to_le_bytes());
-        assert!(check_update(&mut bytes.as_slice(), &quantise(16)).unwrap().is_ok());
-        bytes.extend(60_000u16.to_le_bytes());
-        assert!(check_update(&mut bytes.as_slice(), &quantise(16)).unwrap().is_err());
-    }
-
-    #[test]
     fn length_and_kind_are_refused_before_a_byte_is_sent() {
-        let wanted = Content::Update { parameters: 10, quantise: quantise(32) };
+        let wanted = Content::Update { parameters: 10, quantise: quantise() };
         assert!(wanted.check_announced(UploadKind::Update, 48).is_ok());
         assert!(wanted.check_announced(UploadKind::Update, 47).unwrap_err().contains("need 48"));
         assert!(wanted.check_announced(UploadKind::Figures, 48).is_err());

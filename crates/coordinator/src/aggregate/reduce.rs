@@ -8,12 +8,14 @@ use std::fs::File;
 use std::io::{Read, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use hospes_privacy::quantise::{ENTRY_BYTES, Quantiser};
+use hospes_privacy::sum::{Totals, add_block};
 use hospes_protocol::id::{Digest, SiteId};
 use hospes_protocol::message::FigureSet;
 use hospes_protocol::plan::model::TensorShape;
 use hospes_protocol::plan::{Figure, Quantise, ROW_WEIGHT_BYTES};
 
-use super::content::{self, entry_bytes, steps};
+use super::content;
 use crate::Error;
 use crate::models::{Layout, Models, Written};
 
@@ -39,13 +41,13 @@ pub struct Averaged {
 }
 
 /// One step of federated averaging (McMahan et al. 2017, algorithm 1): the new model is
-/// `global + Σ_u α_u·Δ_u / Σ_u α_u` with α_u = min(n_u, n_max)/n_max. The sites send q(α_u·clip(Δ_u)); q maps
-/// −clip … +clip to 0 … 2^bits − 1.
+/// `global + Σ_u α_u·clip(Δ_u) / Σ_u α_u` with α_u = min(n_u, n_max)/n_max, from what the sites send
+/// ([`hospes_privacy::quantise`]).
 ///
 /// Blocks; for a thread of its own.
 ///
 /// # Shapes
-/// Every input has `8 + Σ len(tensors)·bits/8` bytes; the model at `global` has exactly these tensors.
+/// Every input has `8 + 4·Σ len(tensors)` bytes; the model at `global` has exactly these tensors.
 ///
 /// # Errors
 /// [`Error::File`] if a file cannot be read or written, [`Error::Corrupt`] if one was altered since it was checked.
@@ -63,77 +65,59 @@ pub fn fed_avg(
     }
     let mut model = File::open(&path).map_err(Error::file("open", &path))?;
     model.seek(SeekFrom::Start(layout.data_start())).map_err(Error::file("read", &path))?;
-    let weights = inputs.iter().map(|input| weight(&input.path)).collect::<Result<Vec<_>, _>>()?;
-    let step = Step::new(quantise, &weights);
+    let wrong = |e: hospes_privacy::PrivacyError| Error::corrupt("update", e);
+    let quantiser = Quantiser::new(quantise).map_err(wrong)?;
+    let total = tensors.iter().map(TensorShape::len).fold(0u64, u64::saturating_add);
+    let mut totals = Totals::default();
+    let mut weights = Vec::with_capacity(inputs.len());
+    for input in inputs {
+        let weight = weight(&quantiser, &input.path, total)?;
+        totals.add(weight).map_err(wrong)?;
+        weights.push(weight);
+    }
     let mut writer = models.write(tensors)?;
-    let total = tensors.iter().map(TensorShape::len).sum::<u64>();
-    let mut block = Block::new(usize::try_from(total).unwrap_or(BLOCK_ENTRIES).min(BLOCK_ENTRIES), quantise);
+    let mut block = Block::new(usize::try_from(total).unwrap_or(BLOCK_ENTRIES).min(BLOCK_ENTRIES));
     let mut done = 0u64;
     while done < total {
         let entries = usize::try_from(total - done).unwrap_or(BLOCK_ENTRIES).min(BLOCK_ENTRIES);
-        block.clear(entries);
+        block.start(entries);
         for input in inputs {
             block.add(&input.path, done)?;
         }
-        let bytes = &mut block.model[..entries * 4];
-        model.read_exact(bytes).map_err(Error::file("read", &path))?;
-        let globals = bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b));
-        writer.push(globals.zip(&block.sums).map(|(global, sum)| step.apply(global, *sum)))?;
+        model.read_exact(&mut block.bytes).map_err(Error::file("read", &path))?;
+        quantiser.mean(&block.sums, totals, &mut block.mean).map_err(wrong)?;
+        let globals = block.bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b));
+        writer.push(globals.zip(&block.mean).map(|(global, mean)| global + mean))?;
         done += entries as u64;
     }
     Ok(Averaged { model: writer.finish()?, weights })
 }
 
 /// The row weight at the head of an update.
-fn weight(path: &Path) -> Result<u64, Error> {
+fn weight(quantiser: &Quantiser, path: &Path, parameters: u64) -> Result<u64, Error> {
     let mut head = [0u8; 8];
     let mut file = File::open(path).map_err(Error::file("open", path))?;
+    let bytes = file.metadata().map_err(Error::file("read", path))?.len();
     file.read_exact(&mut head).map_err(Error::file("read", path))?;
-    Ok(u64::from_le_bytes(head))
-}
-
-/// What turns a sum of quantised values into a change of the model.
-struct Step {
-    /// Width of one step of the quantiser, divided by Σα.
-    scale: f64,
-    /// n·clip, divided by Σα.
-    offset: f64,
-}
-
-impl Step {
-    #[expect(clippy::cast_precision_loss, reason = "weights and counts lie far below 2^53")]
-    fn new(quantise: &Quantise, weights: &[u64]) -> Self {
-        let n_max = u64::from(quantise.n_max.max(1));
-        let rows: u64 = weights.iter().map(|w| (*w).min(n_max)).sum();
-        let alpha = rows as f64 / n_max as f64;
-        let width = 2.0 * quantise.clip / steps(quantise) as f64;
-        Self { scale: width / alpha, offset: weights.len() as f64 * quantise.clip / alpha }
-    }
-
-    #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "sums of n ≤ 10^4 values of 32 bits \
-        lie below 2^46; rounding to f32 is what is meant")]
-    fn apply(&self, global: f32, sum: u64) -> f32 {
-        (f64::from(global) + (sum as f64 * self.scale - self.offset)) as f32
-    }
+    quantiser.row_weight(&head, bytes, parameters).map_err(|e| Error::corrupt("update", e))
 }
 
 /// Buffers for one block.
 struct Block {
-    width: usize,
-    payload: Vec<u8>,
-    model: Vec<u8>,
+    bytes: Vec<u8>,
     sums: Vec<u64>,
-    entries: usize,
+    mean: Vec<f32>,
 }
 
 impl Block {
-    fn new(entries: usize, quantise: &Quantise) -> Self {
-        let width = if entry_bytes(quantise) == 2 { 2 } else { 4 };
-        Self { width, payload: vec![0; entries * width], model: vec![0; entries * 4], sums: vec![0; entries], entries }
+    fn new(entries: usize) -> Self {
+        Self { bytes: vec![0; entries * 4], sums: vec![0; entries], mean: vec![0.0; entries] }
     }
 
-    fn clear(&mut self, entries: usize) {
-        self.entries = entries;
+    /// Begins a block; only the last one is shorter than the one before.
+    fn start(&mut self, entries: usize) {
+        self.bytes.truncate(entries * 4);
+        self.mean.truncate(entries);
         self.sums.truncate(entries);
         self.sums.fill(0);
     }
@@ -141,21 +125,10 @@ impl Block {
     /// Adds the entries of a payload from `first` on. The file is opened for each block, so that any number of sites
     /// needs one open file.
     fn add(&mut self, path: &Path, first: u64) -> Result<(), Error> {
-        let at = ROW_WEIGHT_BYTES + first * self.width as u64;
-        let bytes = &mut self.payload[..self.entries * self.width];
         let mut file = File::open(path).map_err(Error::file("open", path))?;
-        file.seek(SeekFrom::Start(at)).map_err(Error::file("read", path))?;
-        file.read_exact(bytes).map_err(Error::file("read", path))?;
-        if self.width == 2 {
-            for (sum, value) in self.sums.iter_mut().zip(bytes.as_chunks::<2>().0) {
-                *sum += u64::from(u16::from_le_bytes(*value));
-            }
-        } else {
-            for (sum, value) in self.sums.iter_mut().zip(bytes.as_chunks::<4>().0) {
-                *sum += u64::from(u32::from_le_bytes(*value));
-            }
-        }
-        Ok(())
+        file.seek(SeekFrom::Start(ROW_WEIGHT_BYTES + first * ENTRY_BYTES)).map_err(Error::file("read", path))?;
+        file.read_exact(&mut self.bytes).map_err(Error::file("read", path))?;
+        add_block(&mut self.sums, &self.bytes).map_err(|e| Error::corrupt("update", e))
     }
 }
 

@@ -4,6 +4,17 @@
 //! one transaction (state and ledger entries); only after its commit do messages leave and callers get their answers.
 //! A commit that fails throws the memory away and loads it again from the store: there is no second way to recover.
 
+mod card;
+mod driver;
+mod job;
+mod lifecycle;
+mod load;
+mod rounds;
+mod sessions;
+mod step;
+mod studies;
+mod work;
+
 use std::sync::Arc;
 
 use hospes_protocol::id::{Digest, FederationId, JobId, SiteId, StudyId, Timestamp};
@@ -18,6 +29,12 @@ use crate::audit::Audit;
 use crate::models::Models;
 use crate::store::{Caller, Store};
 use crate::{Clock, Error};
+
+pub use driver::run;
+pub(crate) use step::Step;
+
+/// What a command gives: an answer, expected or not, or a failure that stops the step.
+type Answer = Result<Result<Reply, Rejection>, Error>;
 
 /// What reaches the schedule.
 #[derive(Debug)]
@@ -266,14 +283,4 @@ impl Context {
     pub fn federation(&self) -> FederationId {
         self.key.public().site_id()
     }
-}
-
-/// Runs the schedule until all senders of events are gone.
-///
-/// # Errors
-/// [`Error`] if the store cannot be read at the start. A failure later is logged and recovered from.
-pub async fn run(context: Context, mut events: mpsc::Receiver<Event>) -> Result<(), Error> {
-    let _ = context;
-    while events.recv().await.is_some() {}
-    Ok(())
 }

@@ -277,6 +277,22 @@ impl Store {
         rows.iter().map(JobRow::read).collect()
     }
 
+    /// Successful jobs whose final model has no card yet.
+    ///
+    /// # Errors
+    /// [`Error::Database`] or [`Error::Corrupt`].
+    pub async fn jobs_without_card(&self) -> Result<Vec<JobId>, Error> {
+        let mut connection = self.read().await?;
+        let rows = sqlx::query(
+            "SELECT j.job AS job FROM jobs j JOIN models m ON m.job = j.job AND m.model = j.model \
+             WHERE j.state = 'success' AND m.state = 'final' AND m.card IS NULL",
+        )
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(Error::database("jobs_without_card"))?;
+        rows.iter().map(|row| parsed(row, "job")).collect()
+    }
+
     /// One job.
     ///
     /// # Errors

@@ -1,0 +1,314 @@
+//! The loop: waits for events, applies them in one step, commits, and does what follows.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use hospes_ledger::{Action, Actor};
+use hospes_protocol::id::{JobId, RoundKey, SiteId, Timestamp};
+use hospes_protocol::message::{FromSite, Witness};
+use hospes_protocol::sign::PublicKey;
+use tokio::sync::mpsc;
+
+use super::job::Job;
+use super::sessions::Sessions;
+use super::step::{After, Done, Step, Waiting};
+use super::work::Finished;
+use super::{Command, Context, Event, Reply};
+use crate::Error;
+use crate::witness::{self, Witnesses};
+
+/// Events that become one step, at most.
+const BATCH: usize = 256;
+/// Longest sleep without an event, so that a clock that was turned is noticed.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+/// Times between attempts to load the state again after a failure.
+const RELOAD: [Duration; 5] = [
+    Duration::from_millis(100),
+    Duration::from_secs(1),
+    Duration::from_secs(5),
+    Duration::from_secs(15),
+    Duration::from_secs(30),
+];
+/// Control messages are counted in the ledger once an hour.
+const SUMMARY_MS: i64 = 60 * 60 * 1_000;
+
+/// The single owner of everything that runs.
+pub(super) struct Driver {
+    pub context: Context,
+    pub sessions: Sessions,
+    /// Identity keys of the members, from the store.
+    pub keys: BTreeMap<SiteId, PublicKey>,
+    pub jobs: BTreeMap<JobId, Job>,
+    pub witnesses: Witnesses,
+    pub finished: mpsc::UnboundedSender<Finished>,
+    control: Control,
+    looked: Timestamp,
+}
+
+/// Counted control messages of the present hour.
+struct Control {
+    since: Timestamp,
+    messages: u64,
+}
+
+/// Runs the schedule until all senders of events are gone.
+///
+/// # Errors
+/// [`Error`] if the store cannot be read at the start. A failure later is logged and recovered from: what was in memory
+/// is thrown away and loaded again, sessions stay open.
+pub async fn run(context: Context, mut events: mpsc::Receiver<Event>) -> Result<(), Error> {
+    let (finished, mut results) = mpsc::unbounded_channel();
+    let now = context.now();
+    let mut driver = Driver {
+        witnesses: Witnesses::new(context.federation(), now),
+        context,
+        sessions: Sessions::default(),
+        keys: BTreeMap::new(),
+        jobs: BTreeMap::new(),
+        finished,
+        control: Control { since: now, messages: 0 },
+        looked: now,
+    };
+    driver.load(true).await?;
+    let mut batch = Vec::with_capacity(BATCH);
+    loop {
+        let sleep = driver.sleep();
+        let more = tokio::select! {
+            count = events.recv_many(&mut batch, BATCH) => count > 0,
+            Some(finished) = results.recv() => {
+                driver.step(Vec::new(), Some(finished)).await;
+                true
+            }
+            () = tokio::time::sleep(sleep) => {
+                driver.step(Vec::new(), None).await;
+                true
+            }
+        };
+        if !more {
+            return Ok(());
+        }
+        if !batch.is_empty() {
+            driver.step(std::mem::take(&mut batch), None).await;
+        }
+    }
+}
+
+impl Driver {
+    /// How long nothing is due.
+    fn sleep(&self) -> Duration {
+        let now = self.context.now();
+        let jobs = self.jobs.values().filter_map(|job| self.wake(job));
+        let due = jobs.chain([self.witnesses.wake(&self.context)]).min();
+        let wait = due.map_or(LONGEST_SLEEP, |due| {
+            Duration::from_millis(u64::try_from(due.since(now)).unwrap_or(0)).max(Duration::from_millis(1))
+        });
+        wait.min(LONGEST_SLEEP)
+    }
+
+    /// Applies events, and the time, and whatever finished in the background. A failure costs the memory, not the state.
+    async fn step(&mut self, events: Vec<Event>, finished: Option<Finished>) {
+        if let Err(error) = Box::pin(self.apply(events, finished)).await {
+            tracing::error!(error = &error as &dyn std::error::Error, "the schedule loads its state again");
+            self.reload().await;
+        }
+    }
+
+    async fn reload(&mut self) {
+        for wait in RELOAD.iter().chain(std::iter::repeat(&RELOAD[RELOAD.len() - 1])) {
+            tokio::time::sleep(*wait).await;
+            match Box::pin(self.load(false)).await {
+                Ok(()) => return,
+                Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "the state cannot be loaded"),
+            }
+        }
+    }
+
+    async fn apply(&mut self, events: Vec<Event>, finished: Option<Finished>) -> Result<(), Error> {
+        let mut step = Step::new(self.context.now());
+        let result = self.apply_all(&mut step, events, finished).await;
+        if let Err(error) = result {
+            step.abandon();
+            return Err(error);
+        }
+        self.commit(step).await
+    }
+
+    async fn apply_all(
+        &mut self,
+        step: &mut Step,
+        events: Vec<Event>,
+        finished: Option<Finished>,
+    ) -> Result<(), Error> {
+        if let Some(finished) = finished {
+            self.finish(step, finished).await?;
+        }
+        for event in events {
+            self.event(step, event).await?;
+        }
+        self.tick(step).await
+    }
+
+    /// Commits a step, and does what may happen only now.
+    pub(super) async fn commit(&mut self, mut step: Step) -> Result<(), Error> {
+        if step.is_open() {
+            let context = self.context.clone();
+            self.witnesses.write(step.tx(&context).await?).await?;
+        }
+        for job in step.leased() {
+            if let Some(job) = self.jobs.get_mut(&job) {
+                job.leased = step.now;
+            }
+        }
+        let Done { sends, after } = step.commit(&self.context).await?;
+        for (site, message) in sends {
+            self.sessions.send(site, message);
+        }
+        for after in after {
+            self.after(after).await?;
+        }
+        Ok(())
+    }
+
+    /// Commits what a step has so far, so that the store can be read, and begins another.
+    pub(super) async fn flush(&mut self, step: &mut Step) -> Result<(), Error> {
+        if step.is_open() {
+            let open = std::mem::replace(step, Step::new(step.now));
+            Box::pin(self.commit(open)).await?;
+        }
+        Ok(())
+    }
+
+    async fn event(&mut self, step: &mut Step, event: Event) -> Result<(), Error> {
+        match event {
+            Event::Joined { site, session, hello, out } => {
+                self.sessions.open(site, session, out, step.now);
+                self.flush(step).await?;
+                self.greet(step, site, &hello).await?;
+            }
+            Event::Left { site, session } => {
+                self.sessions.close(site, session, step.now);
+            }
+            // What an old session said when it was cut off still counts: it is the same site.
+            Event::Message { site, message, .. } => {
+                self.control.messages += 1;
+                self.message(step, site, message).await?;
+            }
+            Event::Uploaded { site, upload, reply } => {
+                let receipt = self.uploaded(step, site, &upload).await?;
+                step.answer(Waiting::Upload(reply, receipt));
+            }
+            Event::Operator { command, reply } => {
+                let answer = self.operator(step, command).await?;
+                step.answer(Waiting::Operator(reply, answer));
+            }
+        }
+        Ok(())
+    }
+
+    async fn message(&mut self, step: &mut Step, site: SiteId, message: FromSite) -> Result<(), Error> {
+        match message {
+            FromSite::Hello(_) | FromSite::Heartbeat { .. } | FromSite::Goodbye => Ok(()),
+            FromSite::Decision { study, decision } => self.decision(step, site, study, decision).await,
+            FromSite::Reserved { job, refusal } => self.reserved(step, site, job, refusal).await,
+            FromSite::RoundReply { round, reply } => self.reply(step, site, &round, reply).await,
+            FromSite::Progress { round, done, total } => {
+                self.progress(step, site, &round, done, total);
+                Ok(())
+            }
+            FromSite::Release { job } => self.release(step, site, job).await,
+            FromSite::Vouch(vouch) => self.vouch(step, site, *vouch).await,
+            FromSite::Witness(witness) => self.witness(step, site, witness).await,
+        }
+    }
+
+    async fn operator(&mut self, step: &mut Step, command: Command) -> super::Answer {
+        match command {
+            Command::Submit { terms, plan, by } => self.submit(step, *terms, &plan, &by).await,
+            Command::Withdraw { study, by, reason } => self.withdraw(step, study, &by, &reason).await,
+            Command::Start { study, by } => self.start(step, study, &by).await,
+            Command::Rerun { job, by } => self.rerun(step, job, &by).await,
+            Command::Cancel { job, by, reason } => self.cancel(step, job, &by, &reason).await,
+            Command::SiteLocked { site, reason } => {
+                self.lock(step, site, &reason).await?;
+                Ok(Ok(Reply::Done))
+            }
+            Command::RosterChanged => {
+                self.flush(step).await?;
+                self.spread_roster(step).await?;
+                Ok(Ok(Reply::Done))
+            }
+            Command::Sessions => Ok(Ok(Reply::Sessions(self.sessions.sites().collect()))),
+        }
+    }
+
+    /// What the time alone brings.
+    async fn tick(&mut self, step: &mut Step) -> Result<(), Error> {
+        let jobs: Vec<JobId> = self.jobs.keys().copied().collect();
+        for job in jobs {
+            self.tick_job(step, job).await?;
+        }
+        if self.witnesses.is_waiting(step.now) {
+            // The commit takes them along.
+            step.tx(&self.context).await?;
+        }
+        let connected: BTreeSet<SiteId> = self.sessions.sites().map(|(site, _)| site).collect();
+        self.witnesses.tick(&self.context, step, &connected).await?;
+        if step.now.since(self.control.since) >= SUMMARY_MS {
+            let messages = std::mem::take(&mut self.control.messages);
+            self.control.since = step.now;
+            if messages > 0 {
+                let mut entry = self.context.audit.entry(step.now, Actor::Engine, Action::ControlSummary);
+                entry.reason = Some(format!("{messages} control messages of sites in an hour"));
+                step.record(entry);
+            }
+        }
+        if step.now.since(self.looked) >= self.context.settings.lease_ms {
+            self.looked = step.now;
+            self.flush(step).await?;
+            self.take_over(step).await?;
+        }
+        Ok(())
+    }
+
+    async fn after(&mut self, after: After) -> Result<(), Error> {
+        match after {
+            After::Close(round) => self.context.staging.close(&round),
+            After::Discard(round) => self.discard(&round),
+            After::Delete(model) => {
+                if let Err(error) = self.context.models.delete(model).await {
+                    tracing::warn!(%error, %model, "a superseded model is not deleted yet");
+                }
+            }
+            After::Reduce(job) => self.reduce(job),
+            After::Initial(job) => self.initial(job),
+            After::Card(job) => self.make_card(job).await?,
+            After::EndSession(site) => self.sessions.end(site, self.context.now()),
+            After::Show => self.show(self.sessions.sites().map(|(site, _)| site).collect()),
+        }
+        Ok(())
+    }
+
+    /// Shows the newest checkpoint to these members.
+    pub(super) fn show(&self, sites: Vec<SiteId>) {
+        let (context, finished) = (self.context.clone(), self.finished.clone());
+        tokio::spawn(async move {
+            match witness::show(&context.store, context.federation(), &sites).await {
+                Ok(sends) => drop(finished.send(Finished::Messages(sends))),
+                Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "no checkpoint is shown"),
+            }
+        });
+    }
+
+    async fn witness(&mut self, step: &mut Step, site: SiteId, message: Witness) -> Result<(), Error> {
+        let Some(key) = self.keys.get(&site).copied() else { return Ok(()) };
+        let connected: BTreeSet<SiteId> = self.sessions.sites().map(|(site, _)| site).collect();
+        self.witnesses.on(&self.context, step, (site, key), &connected, message).await
+    }
+
+    fn discard(&self, round: &RoundKey) {
+        // What cannot be deleted now is swept away at the next start.
+        if let Err(error) = self.context.staging.discard(round) {
+            tracing::warn!(error = &error as &dyn std::error::Error, %round, "staged payloads are not deleted yet");
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! A job in memory, and the rules that need nothing else.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hospes_protocol::canon::Canonical;
+use hospes_protocol::id::{Digest, JobId, RoundKey, SiteId, StudyId, Timestamp};
+use hospes_protocol::plan::{self, Component, Plan};
+use hospes_protocol::round::RoundHeader;
+use hospes_protocol::round::coordinator::Round;
+use hospes_protocol::sign::Signed;
+
+use crate::store::jobs::{JobMemberRow, JobRow, JobState, MemberState, TaskRow, TaskState};
+use crate::store::rounds::RoundState;
+
+/// A job that this replica runs.
+pub(super) struct Job {
+    pub job: JobId,
+    pub study: StudyId,
+    pub plan: Canonical<Plan>,
+    pub state: JobState,
+    pub members: BTreeMap<SiteId, Member>,
+    /// Tasks in the order in which they run.
+    pub tasks: Vec<Task>,
+    /// Until when members may answer whether they can run it.
+    pub reserve_until: Timestamp,
+    pub round: Option<LiveRound>,
+    /// Whether the initial model of the current task is being made.
+    pub preparing: bool,
+    /// The highest attempt at the present round so far.
+    pub last_attempt: u32,
+    /// Attempts at the present round that failed since this replica runs the job.
+    pub failures: u32,
+    /// No round opens before.
+    pub hold_until: Timestamp,
+    /// Until when a member that has just lost its connection is waited for.
+    pub grace_until: Option<Timestamp>,
+    /// Since when this replica runs the job; members that did not connect since count as lost then.
+    pub since: Timestamp,
+    /// Since when too few members are connected.
+    pub starved: Option<Timestamp>,
+    /// When the lease was renewed last.
+    pub leased: Timestamp,
+}
+
+/// A member of a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Member {
+    pub state: MemberState,
+    /// Until when its approval is in force; `None` if it is not.
+    pub approved: Option<Timestamp>,
+}
+
+/// A task of a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Task {
+    pub name: String,
+    pub state: TaskState,
+    pub rounds: u32,
+    pub done: u32,
+    pub model: Option<Digest>,
+}
+
+/// A round that is open, or whose sum is being taken.
+pub(super) struct LiveRound {
+    pub key: RoundKey,
+    pub header: Signed<RoundHeader>,
+    pub machine: Round,
+    /// State in the store.
+    pub stored: RoundState,
+}
+
+/// Who can be in a round now.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Quorum {
+    /// These, in roster order.
+    Ready(Vec<SiteId>),
+    /// Somebody has just lost the connection; look again then.
+    Until(Timestamp),
+    /// Too few.
+    Starved,
+}
+
+impl Job {
+    pub(super) fn new(
+        row: &JobRow,
+        plan: Canonical<Plan>,
+        members: &[JobMemberRow],
+        approved: &BTreeMap<SiteId, Timestamp>,
+        tasks: &[TaskRow],
+        now: Timestamp,
+    ) -> Self {
+        let member = |m: &JobMemberRow| Member { state: m.state, approved: approved.get(&m.site).copied() };
+        let task = |t: &TaskRow| Task {
+            name: t.task.clone(),
+            state: t.state,
+            rounds: t.rounds,
+            done: t.done,
+            model: t.model,
+        };
+        Self {
+            job: row.job,
+            study: row.study,
+            plan,
+            state: row.state,
+            members: members.iter().map(|m| (m.site, member(m))).collect(),
+            tasks: tasks.iter().map(task).collect(),
+            reserve_until: now,
+            round: None,
+            preparing: false,
+            last_attempt: 0,
+            failures: 0,
+            hold_until: now,
+            grace_until: None,
+            since: now,
+            starved: None,
+            leased: now,
+        }
+    }
+
+    /// The federated task whose turn it is.
+    pub(super) fn current(&self) -> Option<&Task> {
+        self.tasks.iter().find(|task| task.rounds > 0 && task.state != TaskState::Success)
+    }
+
+    pub(super) fn task_mut(&mut self, name: &str) -> Option<&mut Task> {
+        self.tasks.iter_mut().find(|task| task.name == name)
+    }
+
+    /// The model that a round of a task starts from: its own newest, or that of the task it evaluates.
+    pub(super) fn model_of(&self, task: &Task) -> Option<Digest> {
+        match &self.plan.tasks.get(&task.name)?.component {
+            Component::NnTrain(_) => task.model,
+            Component::Evaluation(_) => {
+                let source = plan::source(&self.plan, &self.plan.tasks[&task.name], "model")?;
+                self.tasks.iter().find(|t| t.name == source.task)?.model
+            }
+            _ => None,
+        }
+    }
+
+    /// The model of the last task that trains one.
+    pub(super) fn final_model(&self) -> Option<Digest> {
+        self.tasks.iter().rev().filter(|task| self.trains(&task.name)).find_map(|task| task.model)
+    }
+
+    /// Whether a task trains a model.
+    pub(super) fn trains(&self, task: &str) -> bool {
+        self.plan.tasks.get(task).is_some_and(|t| matches!(t.component, Component::NnTrain(_)))
+    }
+
+    /// Whether a member may be in a round: it can run the job, and its approval is in force.
+    fn may_join(&self, site: SiteId, now: Timestamp) -> bool {
+        self.members
+            .get(&site)
+            .is_some_and(|m| m.state == MemberState::Reserved && m.approved.is_some_and(|until| until > now))
+    }
+
+    /// Who can be in a round that opens now. A member that lost its connection a moment ago is waited for.
+    pub(super) fn quorum(
+        &self,
+        now: Timestamp,
+        grace_ms: i64,
+        connected: impl Fn(SiteId) -> bool,
+        lost: impl Fn(SiteId) -> Timestamp,
+    ) -> Quorum {
+        let may: Vec<SiteId> = self.members.keys().copied().filter(|site| self.may_join(*site, now)).collect();
+        let until = may.iter().filter(|s| !connected(**s)).map(|s| lost(*s).plus_millis(grace_ms)).filter(|t| *t > now);
+        if may.len() >= 2
+            && let Some(until) = until.max()
+        {
+            return Quorum::Until(until);
+        }
+        let ready: Vec<SiteId> = may.into_iter().filter(|site| connected(*site)).collect();
+        if ready.len() < 2 { Quorum::Starved } else { Quorum::Ready(ready) }
+    }
+
+    /// Sites of the present round's roster.
+    pub(super) fn roster(&self) -> BTreeSet<SiteId> {
+        let round = self.round.as_ref();
+        round.map(|r| r.header.document.roster.iter().map(|e| e.site).collect()).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(members: &[(u8, MemberState, Option<i64>)]) -> Job {
+        let text = include_str!("testdata/plan.yaml");
+        let plan = Canonical::new(plan::read(text).unwrap()).unwrap();
+        let at = Timestamp::from_millis(0);
+        let row = JobRow {
+            job: JobId::new(at, [1; 10]),
+            study: StudyId::new(at, [2; 10]),
+            state: JobState::Running,
+            reason: None,
+            created: at,
+            created_by: "a".into(),
+            started: None,
+            ended: None,
+            model: None,
+        };
+        let mut job = Job::new(&row, plan, &[], &BTreeMap::new(), &[], at);
+        for (id, state, approved) in members {
+            let approved = approved.map(Timestamp::from_millis);
+            job.members.insert(SiteId::from_bytes([*id; 16]), Member { state: *state, approved });
+        }
+        job
+    }
+
+    fn site(id: u8) -> SiteId {
+        SiteId::from_bytes([id; 16])
+    }
+
+    #[test]
+    fn only_reserved_members_with_an_approval_in_force_are_in_a_round() {
+        use MemberState::{Asked, Reserved};
+        let job = job(&[
+            (1, Reserved, Some(100)),
+            (2, Reserved, Some(100)),
+            (3, Asked, Some(100)),
+            (4, Reserved, None),
+            (5, Reserved, Some(10)),
+        ]);
+        let lost = |_| Timestamp::from_millis(-1_000);
+        let ready = job.quorum(Timestamp::from_millis(10), 50, |_| true, lost);
+        assert_eq!(ready, Quorum::Ready(vec![site(1), site(2)]));
+        assert_eq!(job.quorum(Timestamp::from_millis(10), 50, |s| s == site(1), lost), Quorum::Starved);
+    }
+
+    #[test]
+    fn a_member_that_has_just_lost_its_connection_is_waited_for_until_the_grace_ends() {
+        use MemberState::Reserved;
+        let job = job(&[(1, Reserved, Some(999)), (2, Reserved, Some(999)), (3, Reserved, Some(999))]);
+        let connected = |s| s != site(3);
+        let lost = |_| Timestamp::from_millis(100);
+        let at = |ms| job.quorum(Timestamp::from_millis(ms), 50, connected, lost);
+        assert_eq!(at(120), Quorum::Until(Timestamp::from_millis(150)));
+        assert_eq!(at(150), Quorum::Ready(vec![site(1), site(2)]));
+    }
+}

@@ -1,0 +1,538 @@
+//! Rounds of a running job: they open one after the other, take inputs, and give results.
+
+use std::collections::BTreeMap;
+
+use hospes_ledger::{Action as Done, Actor, ObjectKind};
+use hospes_protocol::canon::Canonical;
+use hospes_protocol::id::{Digest, JobId, RoundKey, SiteId, Timestamp};
+use hospes_protocol::message::{RoundOutcome, RoundReply, ToSite, UploadReceipt};
+use hospes_protocol::plan::{self, Component, Quantise};
+use hospes_protocol::round::coordinator::{Action, Event, Round, Step as Stage};
+use hospes_protocol::round::thresholds::plain_k_min;
+use hospes_protocol::round::{Mode, Phase, RosterEntry, RoundHeader};
+use hospes_protocol::sign::Signed;
+use hospes_protocol::{text, version};
+
+use super::driver::Driver;
+use super::job::{Job, LiveRound, Quorum};
+use super::step::{After, Receipt, Step};
+use super::studies::REASON_CHARS;
+use super::work::{Finished, Made, Outcome};
+use super::{Rejection, RejectionCode};
+use crate::Error;
+use crate::aggregate::content::Content;
+use crate::aggregate::staging::{StagedUpload, Wanted};
+use crate::store::jobs::{JobState, TaskState};
+use crate::store::rounds::{ModelRow, ModelState, RoundState, UploadRow};
+
+impl Driver {
+    /// Goes on with a running job wherever it stands: makes the initial model, opens the next round, or ends the job.
+    pub(super) async fn advance(&mut self, step: &mut Step, job: JobId) -> Result<(), Error> {
+        let context = self.context.clone();
+        let Some(found) = self.jobs.get_mut(&job) else { return Ok(()) };
+        let idle = found.state == JobState::Running && found.round.is_none() && !found.preparing;
+        if !idle || step.now < found.hold_until {
+            return Ok(());
+        }
+        let Some(task) = found.current().cloned() else { return Box::pin(self.succeed(step, job)).await };
+        if found.trains(&task.name) && task.model.is_none() {
+            found.preparing = true;
+            step.after.push(After::Initial(job));
+            return Ok(());
+        }
+        let sessions = &self.sessions;
+        let since = found.since;
+        let lost = |site| sessions.lost(site).unwrap_or(since);
+        found.grace_until = None;
+        match found.quorum(step.now, context.settings.grace_ms, |site| sessions.is_open(site), lost) {
+            Quorum::Until(then) => {
+                found.grace_until = Some(then);
+                Ok(())
+            }
+            Quorum::Starved => {
+                let since = *found.starved.get_or_insert(step.now);
+                if step.now.since(since) < context.settings.quorum_ms {
+                    return Ok(());
+                }
+                let reason = "fewer than two sites that may take part were connected for too long; run the job again \
+                              when they are";
+                Box::pin(self.end_job(step, job, JobState::Timeout, reason, None)).await
+            }
+            Quorum::Ready(sites) => {
+                found.starved = None;
+                Box::pin(self.open_round(step, job, &task.name, &sites)).await
+            }
+        }
+    }
+
+    async fn open_round(&mut self, step: &mut Step, job: JobId, task: &str, sites: &[SiteId]) -> Result<(), Error> {
+        let context = self.context.clone();
+        if sites.iter().any(|site| !self.keys.contains_key(site)) {
+            self.read_keys().await?;
+        }
+        let keys = &self.keys;
+        let entry = |site: &SiteId| keys.get(site).map(|identity| RosterEntry { site: *site, identity: *identity });
+        let roster: Vec<RosterEntry> = sites.iter().filter_map(entry).collect();
+        let Some(found) = self.jobs.get_mut(&job) else { return Ok(()) };
+        let header = header(&context, found, task, roster, step.now);
+        let wanted = Wanted::new(&header, plan::figures(&found.plan, task));
+        if !context.staging.has_room(sites.len(), wanted.content.bytes())? {
+            let reason = format!(
+                "the coordinator's disk has no room for {} payloads of {} bytes; make room and run the job again",
+                sites.len() + 4,
+                wanted.content.bytes()
+            );
+            return self.end_job(step, job, JobState::Failed, &reason, None).await;
+        }
+        let (now, study) = (step.now, found.study);
+        let signed = Signed::new(header, &context.key)?;
+        let key = signed.document.key();
+        let tx = step.job(&context, job).await?;
+        tx.insert_round(&signed, now).await?;
+        let state = found.task_mut(task).map_or(TaskState::Running, |t| std::mem::replace(&mut t.state, TaskState::Running));
+        if state == TaskState::Waiting {
+            tx.set_task_state(job, task, TaskState::Waiting, TaskState::Running, None, now).await?;
+        }
+        found.last_attempt = key.attempt;
+        // Nobody knows of the round before it is committed, so nothing of it can arrive before; what lies there from an
+        // attempt that was never committed belongs to nobody.
+        context.staging.discard(&key)?;
+        context.staging.open(wanted)?;
+        let machine = Round::open(&signed.document, context.settings.patience_ms, now);
+        for site in sites {
+            step.send(*site, ToSite::RoundOpen(Box::new(signed.clone())));
+        }
+        let detail = format!("{task} {}, {} sites", progress(found, task, key.round), sites.len());
+        let digest = signed.document.digest();
+        found.round = Some(LiveRound { key: key.clone(), header: signed, machine, stored: RoundState::Open });
+        let entry = self.job_entry(now, Actor::Engine, Done::RoundOpened, study, job);
+        step.record(entry.object(ObjectKind::Round, short(&key), Some(digest)));
+        step.live(study, Some(job), "round open", detail);
+        Ok(())
+    }
+
+    /// A site answered a round's offer.
+    pub(super) async fn reply(
+        &mut self,
+        step: &mut Step,
+        site: SiteId,
+        round: &RoundKey,
+        reply: RoundReply,
+    ) -> Result<(), Error> {
+        let Some(found) = self.job_of(round) else { return Ok(()) };
+        let (study, job) = (found.study, found.job);
+        let entry = |action| {
+            let entry = self.job_entry(step.now, Actor::peer(site), action, study, job);
+            entry.object(ObjectKind::Round, short(round), None)
+        };
+        let shown = |refusal: &hospes_protocol::approval::Refusal| {
+            let mut refusal = refusal.clone();
+            refusal.detail = text::shown(&refusal.detail, REASON_CHARS);
+            refusal
+        };
+        let (entry, reply) = match &reply {
+            RoundReply::Working => (None, reply),
+            RoundReply::Refused(refusal) => {
+                (Some(entry(Done::PermitRefused).refused(refusal)), RoundReply::Refused(shown(refusal)))
+            }
+            RoundReply::Withdrawn(refusal) => {
+                (Some(entry(Done::UpdateWithdrawn).refused(refusal)), RoundReply::Withdrawn(shown(refusal)))
+            }
+            RoundReply::Failed(reason) => {
+                let reason = text::shown(reason, REASON_CHARS);
+                (Some(entry(Done::TrainingFailed).failed(&reason)), RoundReply::Failed(reason))
+            }
+        };
+        if let Some(entry) = entry {
+            step.record(entry);
+        }
+        self.round_event(step, job, Event::Reply { site, reply }).await
+    }
+
+    /// A site works on.
+    pub(super) fn progress(&mut self, step: &mut Step, site: SiteId, round: &RoundKey, done: u32, total: u32) {
+        let Some(found) = self.job_of_mut(round) else { return };
+        let (study, job) = (found.study, found.job);
+        if let Some(live) = &mut found.round {
+            live.machine.on(Event::Progress { site }, step.now);
+            step.live(study, Some(job), "site progress", format!("{site} {done}/{total}"));
+        }
+    }
+
+    /// An upload is durable here.
+    pub(super) async fn uploaded(
+        &mut self,
+        step: &mut Step,
+        site: SiteId,
+        upload: &StagedUpload,
+    ) -> Result<Receipt, Error> {
+        let request = upload.request();
+        let Some(job) = self.job_of(&request.round).map(|job| job.job) else {
+            return self.uploaded_before(step, site, upload).await;
+        };
+        let event = Event::Sent { site, step: Stage::Input, digest: request.digest };
+        match self.round_event_for(step, job, event, Some(upload)).await? {
+            Some(answer) => Ok(answer),
+            None => Ok(Err(Rejection::new(RejectionCode::Conflict, "the round is over"))),
+        }
+    }
+
+    /// An upload of a round that is over: if it was confirmed before, the receipt got lost, and is given again.
+    async fn uploaded_before(&mut self, step: &mut Step, site: SiteId, upload: &StagedUpload) -> Result<Receipt, Error> {
+        self.flush(step).await?;
+        let request = upload.request();
+        let known = self.context.store.uploads(&request.round).await?;
+        match known.iter().find(|row| row.site == site && row.digest == request.digest) {
+            Some(row) => Ok(Ok(self.receipt(site, &request.round, request.digest, row.at)?)),
+            None => Ok(Err(Rejection::new(RejectionCode::Conflict, "the round is over; this upload is not in it"))),
+        }
+    }
+
+    fn receipt(
+        &self,
+        site: SiteId,
+        round: &RoundKey,
+        digest: Digest,
+        at: Timestamp,
+    ) -> Result<Box<Signed<UploadReceipt>>, Error> {
+        let receipt = UploadReceipt { federation: self.context.federation(), site, round: round.clone(), digest, at };
+        Ok(Box::new(Signed::new(receipt, &self.context.key)?))
+    }
+
+    /// The running job whose present round this is.
+    fn job_of(&self, round: &RoundKey) -> Option<&Job> {
+        self.jobs.get(&round.job).filter(|job| job.round.as_ref().is_some_and(|live| live.key == *round))
+    }
+
+    fn job_of_mut(&mut self, round: &RoundKey) -> Option<&mut Job> {
+        self.jobs.get_mut(&round.job).filter(|job| job.round.as_ref().is_some_and(|live| live.key == *round))
+    }
+
+    /// Tells a round that time passed, after what was heard of its uploads.
+    pub(super) async fn tick_round(&mut self, step: &mut Step, job: JobId) -> Result<(), Error> {
+        let Some(round) = self.jobs.get_mut(&job).and_then(|job| job.round.as_mut()) else { return Ok(()) };
+        if round.machine.wake().is_none_or(|wake| wake > step.now) {
+            return Ok(());
+        }
+        for (site, heard) in self.context.staging.heard(&round.key) {
+            round.machine.on(Event::Progress { site }, heard);
+        }
+        self.round_event(step, job, Event::Tick).await
+    }
+
+    pub(super) async fn round_event(&mut self, step: &mut Step, job: JobId, event: Event) -> Result<(), Error> {
+        self.round_event_for(step, job, event, None).await.map(drop)
+    }
+
+    /// Applies an event to a job's round, and does what the round says. The result is the answer to an upload.
+    pub(super) async fn round_event_for(
+        &mut self,
+        step: &mut Step,
+        job: JobId,
+        event: Event,
+        upload: Option<&StagedUpload>,
+    ) -> Result<Option<Receipt>, Error> {
+        let Some(round) = self.jobs.get_mut(&job).and_then(|job| job.round.as_mut()) else { return Ok(None) };
+        let actions = round.machine.on(event, step.now);
+        self.act(step, job, actions, upload).await
+    }
+
+    /// Does what a job's round says. The result is the answer to an upload.
+    pub(super) async fn act(
+        &mut self,
+        step: &mut Step,
+        job: JobId,
+        actions: Vec<Action>,
+        upload: Option<&StagedUpload>,
+    ) -> Result<Option<Receipt>, Error> {
+        let mut answer = None;
+        for action in actions {
+            match action {
+                Action::Acknowledge { site, digest, first, .. } => {
+                    let bytes = upload.map_or(0, |u| u.request().length);
+                    answer = Some(Ok(self.acknowledge(step, job, site, digest, bytes, first).await?));
+                }
+                Action::Decline { reason, .. } => {
+                    answer = Some(Err(Rejection::new(RejectionCode::Conflict, reason)));
+                }
+                Action::Out { .. } => self.store_outs(step, job).await?,
+                Action::Entered { with, .. } => self.fix_inputs(step, job, &with).await?,
+                Action::Ended(phase) => self.round_over(step, job, phase).await?,
+            }
+        }
+        Ok(answer)
+    }
+
+    async fn acknowledge(
+        &mut self,
+        step: &mut Step,
+        job: JobId,
+        site: SiteId,
+        digest: Digest,
+        bytes: u64,
+        first: bool,
+    ) -> Result<Box<Signed<UploadReceipt>>, Error> {
+        let context = self.context.clone();
+        let Some(found) = self.jobs.get(&job) else { return Err(Error::corrupt("job", "it is gone")) };
+        let Some(round) = &found.round else { return Err(Error::corrupt("round", "it is gone")) };
+        let key = round.key.clone();
+        let kind = if round.header.document.tensors.is_empty() { ObjectKind::Figures } else { ObjectKind::Update };
+        let receipt = self.receipt(site, &key, digest, step.now)?;
+        if first {
+            let row = UploadRow { site, digest, bytes, at: step.now };
+            step.job(&context, job).await?.insert_upload(&key, &row).await?;
+            let entry = self.job_entry(step.now, Actor::peer(site), Done::UploadReceived, found.study, job);
+            step.record(
+                entry
+                    .object(ObjectKind::Round, short(&key), None)
+                    .object(kind, site, Some(digest))
+                    .object(ObjectKind::Receipt, site, Some(receipt.document.digest())),
+            );
+        }
+        Ok(receipt)
+    }
+
+    async fn store_outs(&mut self, step: &mut Step, job: JobId) -> Result<(), Error> {
+        let context = self.context.clone();
+        let Some(round) = self.jobs.get(&job).and_then(|job| job.round.as_ref()) else { return Ok(()) };
+        if round.stored == RoundState::Open {
+            let outs: BTreeMap<SiteId, String> = round.machine.out().map(|(s, r)| (s, r.to_owned())).collect();
+            step.job(&context, job).await?.set_round_outs(&round.key, &outs).await?;
+        }
+        Ok(())
+    }
+
+    async fn fix_inputs(&mut self, step: &mut Step, job: JobId, with: &[SiteId]) -> Result<(), Error> {
+        let context = self.context.clone();
+        let Some(found) = self.jobs.get_mut(&job) else { return Ok(()) };
+        let Some(round) = &mut found.round else { return Ok(()) };
+        if round.stored == RoundState::Open {
+            step.job(&context, job).await?.commit_round(&round.key, with).await?;
+            round.stored = RoundState::Committed;
+        }
+        step.after.push(After::Close(round.key.clone()));
+        step.after.push(After::Reduce(job));
+        step.live(found.study, Some(job), "inputs fixed", format!("{} sites", with.len()));
+        Ok(())
+    }
+
+    /// A round ended without a result. (One with a result ends in [`Driver::publish`].)
+    async fn round_over(&mut self, step: &mut Step, job: JobId, phase: Phase) -> Result<(), Error> {
+        let (reason, to) = match phase {
+            Phase::Abandoned(reason) => (reason, RoundState::Abandoned),
+            Phase::Failed(reason) => (reason, RoundState::Failed),
+            _ => return Ok(()),
+        };
+        let context = self.context.clone();
+        let Some(found) = self.jobs.get_mut(&job) else { return Ok(()) };
+        let roster = found.roster();
+        let Some(round) = found.round.take() else { return Ok(()) };
+        let now = step.now;
+        step.job(&context, job).await?.end_round(&round.key, round.stored, to, &reason, now).await?;
+        found.failures += 1;
+        let held = found.hold_until > now;
+        if !held {
+            found.hold_until = now.plus_millis(context.settings.retry_ms);
+        }
+        let (study, failures) = (found.study, found.failures);
+        for site in roster {
+            let outcome = RoundOutcome::Abandoned(reason.clone());
+            step.send(site, ToSite::RoundClosed { round: round.key.clone(), outcome });
+        }
+        let entry = self.job_entry(now, Actor::Engine, Done::RoundClosed, study, job).failed(&reason);
+        step.record(entry.object(ObjectKind::Round, short(&round.key), Some(round.header.document.digest())));
+        step.checkpoint();
+        step.live(study, Some(job), "round abandoned", reason.clone());
+        step.after.push(After::Discard(round.key));
+        if failures >= context.settings.attempts && !held {
+            let reason = format!("{failures} attempts at a round failed, the last because {reason}");
+            return Box::pin(self.end_job(step, job, JobState::Failed, &reason, None)).await;
+        }
+        Ok(())
+    }
+
+    /// Work in the background is done.
+    pub(super) async fn finish(&mut self, step: &mut Step, finished: Finished) -> Result<(), Error> {
+        match finished {
+            Finished::Messages(sends) => {
+                step.sends.extend(sends);
+                Ok(())
+            }
+            Finished::Initial { job, task, result } => self.initial_made(step, job, &task, result).await,
+            Finished::Reduced { round, result } => {
+                let Some(job) = self.job_of(&round).map(|job| job.job) else { return Ok(()) };
+                match result {
+                    Ok(result) => self.publish(step, job, result).await,
+                    Err(error) => {
+                        tracing::error!(error = &error as &dyn std::error::Error, %round, "no sum");
+                        // What went wrong is the operator's to read in the log; sites and researchers learn that it did.
+                        let reason = "the coordinator could not take the sum; its log says why".to_owned();
+                        self.round_event(step, job, Event::NotReduced { reason, again: true }).await
+                    }
+                }
+            }
+        }
+    }
+
+    async fn initial_made(
+        &mut self,
+        step: &mut Step,
+        job: JobId,
+        task: &str,
+        result: Result<Made, Error>,
+    ) -> Result<(), Error> {
+        let context = self.context.clone();
+        let Some(found) = self.jobs.get_mut(&job).filter(|job| job.preparing) else { return Ok(()) };
+        found.preparing = false;
+        let made = match result {
+            Ok(made) => made,
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, %job, "no initial model");
+                let reason = "the coordinator could not write the initial model; its log says why";
+                return self.end_job(step, job, JobState::Failed, reason, None).await;
+            }
+        };
+        if let Some(task) = found.task_mut(task) {
+            task.model = Some(made.model);
+        }
+        let now = step.now;
+        let tx = step.job(&context, job).await?;
+        tx.insert_model(&model_row(job, task, 0, made, ModelState::Checkpoint, now)).await?;
+        tx.set_task_progress(job, task, 0, Some(made.model)).await?;
+        self.advance(step, job).await
+    }
+
+    /// A round has its result: it is published, and the next one opens in the same step.
+    async fn publish(&mut self, step: &mut Step, job: JobId, result: Outcome) -> Result<(), Error> {
+        let context = self.context.clone();
+        let Some(found) = self.jobs.get_mut(&job) else { return Ok(()) };
+        let roster = found.roster();
+        let Some(mut round) = found.round.take() else { return Ok(()) };
+        round.machine.on(Event::Reduced, step.now);
+        if *round.machine.phase() != Phase::Published {
+            // The sum of a round that is not waiting for one: nothing to publish.
+            found.round = Some(round);
+            return Ok(());
+        }
+        let (now, key) = (step.now, round.key.clone());
+        let Some(task) = found.task_mut(&key.task) else { return Err(Error::corrupt("task", "it is gone")) };
+        let last = key.round >= task.rounds;
+        task.done = key.round;
+        let tx = step.job(&context, job).await?;
+        let model = match result {
+            Outcome::Model(made) => {
+                task.model = Some(made.model);
+                let state = if last { ModelState::Final } else { ModelState::Checkpoint };
+                tx.insert_model(&model_row(job, &key.task, key.round, made, state, now)).await?;
+                let free = tx.drop_models(job, &key.task, key.round).await?;
+                step.after.extend(free.into_iter().filter(|m| *m != made.model).map(After::Delete));
+                Some(made)
+            }
+            Outcome::Figures(pooled) => {
+                for (site, figures) in &pooled.sites {
+                    tx.put_figures(job, &key.task, Some(*site), figures).await?;
+                }
+                tx.put_figures(job, &key.task, None, &pooled.sum).await?;
+                None
+            }
+        };
+        let digest = model.map(|made| made.model);
+        let tx = step.job(&context, job).await?;
+        tx.publish_round(&key, digest, now).await?;
+        tx.set_task_progress(job, &key.task, key.round, digest).await?;
+        if last {
+            task.state = TaskState::Success;
+            tx.set_task_state(job, &key.task, TaskState::Running, TaskState::Success, None, now).await?;
+        }
+        (found.last_attempt, found.failures, found.hold_until) = (0, 0, now);
+        let included = round.machine.included().to_vec();
+        let detail = format!("{} {}, {} sites", key.task, progress(found, &key.task, key.round), included.len());
+        let study = found.study;
+        for site in roster {
+            let outcome = RoundOutcome::Published { model: digest, included: included.clone() };
+            step.send(site, ToSite::RoundClosed { round: key.clone(), outcome });
+        }
+        self.record_published(step, job, &round, digest);
+        match digest {
+            Some(model) => step.live_model(study, job, "round published", detail, model),
+            None => step.live(study, Some(job), "round published", detail),
+        }
+        step.after.push(After::Discard(key));
+        self.advance(step, job).await
+    }
+
+    fn record_published(&self, step: &mut Step, job: JobId, round: &LiveRound, model: Option<Digest>) {
+        let (study, digest) = (round.header.document.study, round.header.document.digest());
+        let entry = |action| self.job_entry(step.now, Actor::Engine, action, study, job);
+        let closed = entry(Done::RoundClosed).object(ObjectKind::Round, short(&round.key), Some(digest));
+        let published = model.map(|model| {
+            let entry = entry(Done::ModelPublished).object(ObjectKind::Round, short(&round.key), Some(digest));
+            entry.object(ObjectKind::Model, model, Some(model))
+        });
+        step.record(closed);
+        if let Some(published) = published {
+            step.record(published);
+        }
+        step.checkpoint();
+    }
+}
+
+/// A round's name within its job; task names can be longer than what an entry takes.
+fn short(key: &RoundKey) -> String {
+    let task: String = key.task.chars().take(100).collect();
+    format!("{task}/{}.{}.{}", key.epoch, key.round, key.attempt)
+}
+
+fn progress(job: &Job, task: &str, round: u32) -> String {
+    let rounds = job.tasks.iter().find(|t| t.name == task).map_or(0, |t| t.rounds);
+    format!("{round}/{rounds}")
+}
+
+fn model_row(job: JobId, task: &str, round: u32, made: Made, state: ModelState, at: Timestamp) -> ModelRow {
+    ModelRow { model: made.model, job, task: task.to_owned(), round, bytes: made.bytes, state, at, card: None }
+}
+
+/// The header of the next round of a task.
+fn header(
+    context: &super::Context,
+    job: &Job,
+    task: &str,
+    roster: Vec<RosterEntry>,
+    now: Timestamp,
+) -> RoundHeader {
+    let found = job.tasks.iter().find(|t| t.name == task);
+    let (tensors, quantise) = match job.plan.tasks.get(task).map(|t| &t.component) {
+        Some(Component::NnTrain(train)) => {
+            (plan::tensors(train, plan::features(&job.plan, task).len() as u64), train.quantise.clone())
+        }
+        _ => (Vec::new(), Quantise::default()),
+    };
+    let n = u32::try_from(roster.len()).unwrap_or(u32::MAX);
+    RoundHeader {
+        protocol: version::Version::V1,
+        federation: context.federation(),
+        study: job.study,
+        job: job.job,
+        task: task.to_owned(),
+        epoch: context.epoch,
+        round: found.map_or(0, |t| t.done) + 1,
+        attempt: job.last_attempt + 1,
+        model: found.and_then(|t| job.model_of(t)),
+        plan: job.plan.digest(),
+        roster,
+        mode: Mode::Plain { k_min: plain_k_min(n, context.settings.min_parties) },
+        tensors,
+        quantise,
+        deadline: now.plus_millis(context.settings.round_ms),
+    }
+}
+
+/// A staged payload's content, for the round that it belongs to.
+pub(super) fn wanted(header: &Canonical<RoundHeader>, plan: &plan::Plan) -> Wanted {
+    Wanted::new(header, plan::figures(plan, &header.task))
+}
+
+/// Whether a payload still has the length that its round asks for.
+pub(super) fn is_intact(content: &Content, upload: &StagedUpload) -> bool {
+    content.check_announced(content.kind(), upload.request().length).is_ok()
+}

@@ -1,0 +1,376 @@
+//! Witnessing: the coordinator shows its ledger to every member, watches theirs, and carries members' checkpoints and
+//! cosignatures from one to another, which it cannot forge.
+//!
+//! Checkpoints and cosignatures lie outside the ledger's tree. Entries are made only for a member's first checkpoint,
+//! for a contradiction, and for a deadline that was missed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hospes_ledger::witness::{INTERVAL_MS, UNSETTLED_ALARM_MS, Verdict, Witnessing, needed};
+use hospes_ledger::{Action, Actor, Contradiction, Ledger, LedgerError, ObjectKind, Settlement, settled};
+use hospes_protocol::id::{FederationId, SiteId, Timestamp};
+use hospes_protocol::message::{ToSite, Witness};
+use hospes_protocol::sign::PublicKey;
+use hospes_protocol::text;
+
+use crate::Error;
+use crate::schedule::{Context, Step};
+use crate::store::{SiteState, Store, Tx, integer};
+
+/// Members to which one checkpoint of a member is relayed.
+pub const RELAYED_TO: usize = 64;
+/// How long cosignatures may wait for a transaction to go along with, in milliseconds.
+const WAIT_MS: i64 = 1_000;
+/// Cosignatures, and questions for proofs, that may wait at the same time.
+const WAITING: usize = 10_000;
+/// Characters of a detail that comes from a member.
+const DETAIL_CHARS: usize = 300;
+/// Checkpoints that are looked at for the last one that is settled.
+const CHECKPOINTS: i64 = 1_000;
+
+/// What the schedule remembers of witnessing between steps.
+pub(crate) struct Witnesses {
+    federation: FederationId,
+    /// When the ledger's state was signed last.
+    signed: Timestamp,
+    /// Cosignatures of this ledger that are not stored yet.
+    waiting: Vec<Waiting>,
+    since: Option<Timestamp>,
+    /// When each member showed its ledger last, or connected.
+    shown: BTreeMap<SiteId, Timestamp>,
+    /// Members whose delay is in the ledger already.
+    late: BTreeSet<SiteId>,
+    /// Members that asked for a proof of another's ledger from this size.
+    asked: BTreeMap<(SiteId, u64), BTreeSet<SiteId>>,
+    /// When it was last in the ledger that this ledger is not settled.
+    unsettled: Timestamp,
+}
+
+struct Waiting {
+    size: u64,
+    line: String,
+    witness: PublicKey,
+}
+
+/// How far the members settle this ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settled {
+    /// Members that can witness.
+    pub members: u32,
+    /// Cosignatures that settle a checkpoint.
+    pub needed: u32,
+    /// Size and time of the newest checkpoint that is settled.
+    pub newest: Option<(u64, Timestamp)>,
+    /// The newest checkpoint's own settlement.
+    pub settlement: Settlement,
+    /// When the first checkpoint was signed.
+    pub first: Option<Timestamp>,
+}
+
+/// How far the members settle the coordinator's ledger. A settled checkpoint settles all before it: its witnesses
+/// checked that the ledger only grew.
+///
+/// # Errors
+/// [`Error::Database`] or [`Error::Corrupt`].
+pub async fn settlement(store: &Store, federation: FederationId) -> Result<Settled, Error> {
+    let sites = store.sites().await?;
+    let members = sites.iter().filter(|s| s.state == SiteState::Active).count();
+    let members = u32::try_from(members).unwrap_or(u32::MAX);
+    let colluding = members.div_ceil(3).saturating_sub(1);
+    let mut connection = store.read().await?;
+    let rows = sqlx::query(
+        "SELECT c.size AS size, c.at_ms AS at_ms, COUNT(s.witness) AS cosigned FROM ledger_checkpoint c \
+         LEFT JOIN ledger_cosignature s ON s.origin = c.origin AND s.size = c.size \
+         WHERE c.origin = $1 GROUP BY c.size, c.at_ms ORDER BY c.size DESC LIMIT $2",
+    )
+    .bind(federation.to_string())
+    .bind(CHECKPOINTS)
+    .fetch_all(&mut *connection)
+    .await
+    .map_err(Error::database("settlement"))?;
+    let mut found = Settled {
+        members,
+        needed: needed(members, colluding),
+        newest: None,
+        settlement: settled(members, colluding, 0),
+        first: None,
+    };
+    for (index, row) in rows.iter().enumerate() {
+        let at = Timestamp::from_millis(integer(row, "at_ms")?);
+        let cosigned = u32::try_from(integer(row, "cosigned")?).unwrap_or(u32::MAX);
+        let verdict = settled(members, colluding, cosigned);
+        if index == 0 {
+            found.settlement = verdict;
+        }
+        if verdict == Settlement::Settled && found.newest.is_none() {
+            found.newest = Some((u64::try_from(integer(row, "size")?).unwrap_or(0), at));
+        }
+        found.first = Some(at);
+    }
+    Ok(found)
+}
+
+/// The newest checkpoint of the coordinator's ledger for these members, each with a proof from what it cosigned last.
+///
+/// # Errors
+/// [`Error::Database`] or [`Error::Ledger`].
+pub(crate) async fn show(
+    store: &Store,
+    federation: FederationId,
+    members: &[SiteId],
+) -> Result<Vec<(SiteId, ToSite)>, Error> {
+    let mut connection = store.read().await?;
+    let Some(signed) = Ledger::on(&mut *connection).own_checkpoint(federation).await? else { return Ok(Vec::new()) };
+    let (size, checkpoint) = (signed.checkpoint().size, signed.note());
+    let mut proofs = BTreeMap::new();
+    let mut sends = Vec::with_capacity(members.len());
+    for site in members {
+        let mut ledger = Ledger::on(&mut *connection);
+        let old_size = ledger.cosigned_size(federation, *site).await?.min(size);
+        if let std::collections::btree_map::Entry::Vacant(proof) = proofs.entry(old_size) {
+            proof.insert(ledger.prove_consistency(old_size, size).await?);
+        }
+        let proof = proofs.get(&old_size).cloned().unwrap_or_default();
+        let show = Witness::Show { origin: federation, checkpoint: checkpoint.clone(), old_size, proof };
+        sends.push((*site, ToSite::Witness(show)));
+    }
+    Ok(sends)
+}
+
+impl Witnesses {
+    /// Nothing seen yet.
+    pub(crate) fn new(federation: FederationId, now: Timestamp) -> Self {
+        Self {
+            federation,
+            signed: now,
+            waiting: Vec::new(),
+            since: None,
+            shown: BTreeMap::new(),
+            late: BTreeSet::new(),
+            asked: BTreeMap::new(),
+            unsettled: now,
+        }
+    }
+
+    /// When something is due.
+    pub(crate) fn wake(&self, context: &Context) -> Timestamp {
+        let next = self.signed.plus_millis(context.settings.checkpoint_ms);
+        self.since.map_or(next, |since| since.plus_millis(WAIT_MS).min(next))
+    }
+
+    /// A member connected; its ledger is due within the interval from now.
+    pub(crate) fn joined(&mut self, site: SiteId, now: Timestamp) {
+        self.shown.insert(site, now);
+    }
+
+    /// Whether cosignatures have waited long enough.
+    pub(crate) fn is_waiting(&self, now: Timestamp) -> bool {
+        self.since.is_some_and(|since| now.since(since) >= WAIT_MS)
+    }
+
+    /// Writes the cosignatures that wait, along with whatever this transaction is for.
+    ///
+    /// # Errors
+    /// [`Error::Ledger`] if they cannot be written.
+    pub(crate) async fn write(&mut self, tx: &mut Tx) -> Result<(), Error> {
+        self.since = None;
+        for Waiting { size, line, witness } in std::mem::take(&mut self.waiting) {
+            match Ledger::on(tx.conn()).accept_cosignature(self.federation, size, &line, &witness).await {
+                Ok(true) => {}
+                Ok(false) => tracing::debug!(size, "a cosignature of a checkpoint that is not kept"),
+                Err(LedgerError::Note(error)) => {
+                    tracing::warn!(%error, witness = %witness.site_id(), "a cosignature that does not hold");
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// What the time alone brings: a checkpoint if one is due, and entries about delays.
+    ///
+    /// # Errors
+    /// [`Error::Database`] if the store cannot be read.
+    pub(crate) async fn tick(
+        &mut self,
+        context: &Context,
+        step: &mut Step,
+        connected: &BTreeSet<SiteId>,
+    ) -> Result<(), Error> {
+        let now = step.now;
+        if now.since(self.signed) < context.settings.checkpoint_ms {
+            return Ok(());
+        }
+        self.signed = now;
+        step.checkpoint();
+        let overdue: Vec<SiteId> = self
+            .shown
+            .iter()
+            .filter(|(site, at)| connected.contains(site) && now.since(**at) > 2 * INTERVAL_MS)
+            .map(|(site, _)| *site)
+            .filter(|site| !self.late.contains(site))
+            .collect();
+        for site in overdue {
+            self.late.insert(site);
+            let entry = context.audit.entry(now, Actor::peer(site), Action::WitnessLate);
+            step.record(entry.object(ObjectKind::Site, site, None).failed("its ledger was not shown in time"));
+        }
+        let found = settlement(&context.store, context.federation()).await?;
+        let last = found.newest.map(|(_, at)| at).or(found.first).unwrap_or(now);
+        let alarm = found.members > 2
+            && now.since(last) > UNSETTLED_ALARM_MS
+            && now.since(self.unsettled) > UNSETTLED_ALARM_MS;
+        if alarm {
+            self.unsettled = now;
+            let reason = format!(
+                "no checkpoint of this ledger was cosigned by {} members since {last}: it is not settled",
+                found.needed
+            );
+            tracing::error!(reason, "witnessing");
+            step.record(context.audit.entry(now, Actor::Engine, Action::WitnessLate).failed(reason));
+        }
+        Ok(())
+    }
+
+    /// A member said something about a ledger.
+    ///
+    /// # Errors
+    /// [`Error::Database`] or [`Error::Ledger`].
+    pub(crate) async fn on(
+        &mut self,
+        context: &Context,
+        step: &mut Step,
+        (site, key): (SiteId, PublicKey),
+        connected: &BTreeSet<SiteId>,
+        message: Witness,
+    ) -> Result<(), Error> {
+        match message {
+            Witness::Show { origin, checkpoint, old_size, proof } if origin == site => {
+                let show = Shown { key, checkpoint, old_size, proof };
+                self.shown(context, step, site, connected, show).await
+            }
+            Witness::Cosigned { origin, size, witness, cosignature } if witness == site => {
+                if origin == self.federation {
+                    if self.waiting.len() < WAITING {
+                        self.waiting.push(Waiting { size, line: cosignature, witness: key });
+                        self.since.get_or_insert(step.now);
+                    }
+                } else {
+                    let relayed = Witness::Cosigned { origin, size, witness, cosignature };
+                    step.send(origin, ToSite::Witness(relayed));
+                }
+                Ok(())
+            }
+            Witness::ProveFrom { origin, size } if origin == self.federation => {
+                self.prove(context, step, site, size).await
+            }
+            Witness::ProveFrom { origin, size } => {
+                if self.asked.len() < WAITING {
+                    self.asked.entry((origin, size)).or_default().insert(site);
+                    step.send(origin, ToSite::Witness(Witness::ProveFrom { origin, size }));
+                }
+                Ok(())
+            }
+            Witness::Contradiction { origin, witness, detail } if witness == site => {
+                let detail = text::shown(&detail, DETAIL_CHARS);
+                let found = Contradiction { origin, witness, at: step.now, detail, note: String::new() };
+                self.contradicted(context, step, found).await
+            }
+            _ => {
+                tracing::warn!(%site, "a message about a ledger in another's name is ignored");
+                Ok(())
+            }
+        }
+    }
+
+    async fn shown(
+        &mut self,
+        context: &Context,
+        step: &mut Step,
+        site: SiteId,
+        connected: &BTreeSet<SiteId>,
+        show: Shown,
+    ) -> Result<(), Error> {
+        let now = step.now;
+        self.shown.insert(site, now);
+        self.late.remove(&site);
+        let Shown { key, checkpoint, old_size, proof } = show;
+        let mut ledger = Ledger::on(step.tx(context).await?.conn());
+        let seen = ledger.peer(site).await?.map(|peer| peer.seen);
+        let witnessing = Witnessing { origin: key, key: &context.key, seen, relayed: false };
+        let verdict = witnessing.judge(&checkpoint, old_size, &proof, now);
+        match &verdict {
+            Verdict::Cosigned { checkpoint: signed, cosignature, first } => {
+                ledger.put_peer(signed, &key, now).await?;
+                ledger.put_cosignature(signed.checkpoint(), cosignature).await?;
+                if *first {
+                    let entry = context.audit.entry(now, Actor::peer(site), Action::WitnessFirst);
+                    step.record(entry.object(ObjectKind::Checkpoint, site, Some(signed.checkpoint().root)));
+                }
+                let relayed = Witness::Show { origin: site, checkpoint: signed.note(), old_size, proof };
+                for other in self.audience(site, old_size, connected) {
+                    step.send(other, ToSite::Witness(relayed.clone()));
+                }
+            }
+            Verdict::ProveFrom { .. } => {}
+            Verdict::Contradiction { detail, signed } => {
+                let note = if *signed { checkpoint } else { String::new() };
+                let witness = self.federation;
+                let found = Contradiction { origin: site, witness, at: now, detail: detail.clone(), note };
+                self.contradicted(context, step, found).await?;
+            }
+        }
+        step.send(site, ToSite::Witness(verdict.reply(site, self.federation)));
+        Ok(())
+    }
+
+    /// Members that a member's checkpoint is relayed to: those that asked for this proof, and some others, from the
+    /// origin's place in the order of ids on, so that every ledger has its own witnesses.
+    fn audience(&mut self, origin: SiteId, old_size: u64, connected: &BTreeSet<SiteId>) -> BTreeSet<SiteId> {
+        let mut audience = self.asked.remove(&(origin, old_size)).unwrap_or_default();
+        let after = connected.range(origin..).chain(connected.range(..origin));
+        audience.extend(after.filter(|site| **site != origin).take(RELAYED_TO));
+        audience
+    }
+
+    /// A member saw another size of this ledger last.
+    async fn prove(&mut self, context: &Context, step: &mut Step, site: SiteId, size: u64) -> Result<(), Error> {
+        let now = step.now;
+        let mut ledger = Ledger::on(step.tx(context).await?.conn());
+        match ledger.show(&context.key, size, now).await {
+            Ok(show) => {
+                step.send(site, ToSite::Witness(show));
+                Ok(())
+            }
+            Err(LedgerError::OutOfRange { size: ours, asked }) => {
+                let detail = format!("{asked} entries of this ledger were witnessed, {ours} are here: the tail is gone");
+                let origin = self.federation;
+                let found = Contradiction { origin, witness: site, at: now, detail, note: String::new() };
+                self.contradicted(context, step, found).await
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// A ledger contradicts itself, or is said to: evidence, entry, alarm.
+    async fn contradicted(&mut self, context: &Context, step: &mut Step, found: Contradiction) -> Result<(), Error> {
+        tracing::error!(origin = %found.origin, witness = %found.witness, detail = found.detail, "ledger contradicted");
+        Ledger::on(step.tx(context).await?.conn()).put_contradiction(&found).await?;
+        let actor = if found.witness == self.federation { Actor::Engine } else { Actor::peer(found.witness) };
+        let entry = context.audit.entry(step.now, actor, Action::WitnessFailed);
+        step.record(entry.object(ObjectKind::Checkpoint, found.origin, None).failed(&found.detail));
+        if found.witness != self.federation && found.origin != self.federation {
+            let Contradiction { origin, witness, detail, .. } = found;
+            step.send(origin, ToSite::Witness(Witness::Contradiction { origin, witness, detail }));
+        }
+        Ok(())
+    }
+}
+
+/// A member's checkpoint with its proof.
+struct Shown {
+    key: PublicKey,
+    checkpoint: String,
+    old_size: u64,
+    proof: Vec<hospes_protocol::id::Digest>,
+}
