@@ -17,7 +17,8 @@ pub fn json(value: &Value) -> anyhow::Result<()> {
 /// A table over a list of objects: a column for each name and field.
 pub fn table(columns: &[(&str, &str)], rows: &Value) {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_BORDERS_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    *table.style_mut() = presets::UTF8_BORDERS_ONLY;
+    table.set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(columns.iter().map(|(head, _)| *head));
     for row in rows.as_array().into_iter().flatten() {
         table.add_row(columns.iter().map(|(_, field)| text(&row[*field])));
