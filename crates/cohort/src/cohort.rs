@@ -10,10 +10,9 @@ use hospes_protocol::plan::{self, Component, LocalBaseline, NnTrain, Plan};
 use hospes_protocol::policy::Disclosure;
 use hospes_protocol::round::RoundHeader;
 
-use crate::border;
 use crate::component::{FeatureStatistics, Frame, Matrix, Pipeline, Unknown, statistics};
 use crate::error::CohortError;
-use crate::evaluate::{Metrics, figure_set};
+use crate::evaluate::{Metrics, leaving};
 use crate::opt_out::OptOuts;
 use crate::snapshot::{Snapshot, SnapshotKey};
 use crate::train::{self, Batches, Network, Pulse, Step, payload};
@@ -202,7 +201,7 @@ impl Cohort {
         let local = finite(network.parameters(), task)?;
         let after = Metrics::new(&network.logits(&data), &data.labels, 0.5, 0);
         let delta: Vec<f32> = local.iter().zip(&global).map(|(l, g)| l - g).collect();
-        let encoded = payload::encode(&delta, data.rows as u64, &params.quantise)?;
+        let encoded = payload::encode(&delta, data.rows as u64, &round.header.tensors, &params.quantise, task)?;
         let view = TrainingView {
             rows: data.rows as u64,
             subjects: distinct_subjects(&train_rows),
@@ -222,8 +221,7 @@ impl Cohort {
     /// As [`Cohort::train`].
     ///
     /// # Disclosure
-    /// The figure set holds sums over at least `min_subset` subjects, with small counts and small classes withheld under
-    /// the site's rules; a model's quality on one class is *withheld*, never *undefined*. The view is for the site.
+    /// The figure set holds sums over at least `min_subset` subjects, with small counts withheld under the site's rules; a model's quality on one class is *withheld*, never *undefined*. The view is for the site.
     pub fn report(self, round: Round<'_>, rules: &Disclosure, pulse: &mut Pulse<'_>) -> Result<Report, CohortError> {
         self.check_round(&round)?;
         let task = round.header.task.clone();
@@ -241,14 +239,12 @@ impl Cohort {
                 let network = Network::new(&model, data.columns, &parameters)?;
                 let bins = params.calibration_bins;
                 let metrics = Metrics::new(&network.logits(&data), &data.labels, params.threshold, bins);
-                let withheld = border::metrics(&metrics, distinct_subjects(&rows), rules);
-                let figures = figure_set(&announced, metrics.sums(), &withheld);
+                let figures = leaving(&announced, metrics.sums(), distinct_subjects(&rows), rules);
                 Ok(Report { figures, view: ReportView::Metrics(metrics) })
             }
             Some(Component::LocalBaseline(params)) => {
                 let (fit, subjects) = self.baseline(&task, &params, round.site.as_bytes(), pulse)?;
-                let withheld = border::metrics(&fit.metrics, subjects, rules);
-                let figures = figure_set(&announced, fit.metrics.sums(), &withheld);
+                let figures = leaving(&announced, fit.metrics.sums(), subjects, rules);
                 Ok(Report { figures, view: ReportView::Metrics(fit.metrics) })
             }
             _ => Err(wrong_component(&task, "evaluation, statistics or local_baseline")),
@@ -336,9 +332,8 @@ impl Cohort {
             return Err(CohortError::NoRowsLeft { task: task.to_owned(), empty_columns: Vec::new() });
         }
         let (rows, features) = (frame.rows() as u64, statistics(&frame));
-        let withheld = border::statistics(&features, rows, distinct_subjects(&frame), rules);
         let sums = statistics_sums(&features, rows);
-        let figures = figure_set(&announced, sums, &withheld);
+        let figures = leaving(&announced, sums, distinct_subjects(&frame), rules);
         Ok(Report { figures, view: ReportView::Statistics { rows, features } })
     }
 

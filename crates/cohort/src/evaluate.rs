@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use hospes_privacy::disclosure::border::{WITHHELD, at_border};
 use hospes_protocol::message::FigureSet;
 use hospes_protocol::plan::{self, Figure, SCORE_BINS, figure};
+use hospes_protocol::policy::Disclosure;
 use serde::{Deserialize, Serialize};
 
 /// Quality of a model on the rows of one site.
@@ -182,27 +184,34 @@ fn auc(logits: &[f32], labels: &[f32]) -> Option<f64> {
     Some((rank_sum - p * (p + 1.0) / 2.0) / (p * n))
 }
 
-/// What leaves of some sums: exactly the figures that the plan announces, each there or withheld with its rule.
-pub(crate) fn figure_set(
+/// What leaves of some sums: exactly the figures that the plan announces, each there or withheld under the site's rules.
+pub(crate) fn leaving(
     announced: &[Figure],
     mut sums: BTreeMap<&'static str, Vec<f64>>,
-    withheld: &BTreeMap<&'static str, String>,
+    subjects: u64,
+    rules: &Disclosure,
 ) -> FigureSet {
     let mut set = FigureSet { sums: BTreeMap::new(), withheld: BTreeMap::new() };
+    let empty = |name| sums.get(name).is_some_and(|bins: &Vec<f64>| bins.iter().all(|n| *n == 0.0));
+    // PRIVACY: with one class only the ROC curve is undefined, and its histograms are all labels; under every policy,
+    // that of public data too, they leave as *withheld*.
+    let one_class = empty(figure::SCORES_POSITIVE) || empty(figure::SCORES_NEGATIVE);
     for item in announced {
-        // PRIVACY: a figure with a rule against it leaves as its name and the rule, never as a number.
-        match (withheld.get(item.name), sums.remove(item.name)) {
-            (Some(rule), _) => _ = set.withheld.insert(item.name.to_owned(), rule.clone()),
-            (None, Some(values)) => _ = set.sums.insert(item.name.to_owned(), values),
-            (None, None) => _ = set.withheld.insert(item.name.to_owned(), "not available at this site".to_owned()),
+        let of_scores = [figure::SCORES_POSITIVE, figure::SCORES_NEGATIVE].contains(&item.name);
+        match sums.remove(item.name) {
+            Some(values) if !(one_class && of_scores) => _ = set.sums.insert(item.name.to_owned(), values),
+            _ => _ = set.withheld.insert(item.name.to_owned(), WITHHELD.to_owned()),
         }
     }
+    let set = at_border(rules, subjects, set);
     debug_assert_eq!(plan::check_figures(announced, &set), Ok(()));
     set
 }
 
 #[cfg(test)]
 mod tests {
+    use hospes_protocol::policy::Policy;
+
     use super::*;
 
     #[test]
@@ -232,5 +241,33 @@ mod tests {
             .sum();
         assert!((m.loss_sum - expected).abs() < 1e-9, "{} {expected}", m.loss_sum);
         assert_eq!(bin(1.0, 256), 255);
+    }
+
+    #[test]
+    fn one_class_withholds_what_the_curve_is_made_from_under_every_policy() {
+        let some = |positives: usize, negatives: usize| {
+            let logits = [vec![2.0f32; positives], vec![-2.0; negatives]].concat();
+            let labels = [vec![1.0f32; positives], vec![0.0; negatives]].concat();
+            Metrics::new(&logits, &labels, 0.5, 2)
+        };
+        let sums = some(20, 20).sums();
+        let announced: Vec<Figure> = sums
+            .iter()
+            .map(|(name, v)| Figure {
+                name,
+                values: v.len() as u64,
+                kind: hospes_protocol::policy::EgressKind::Metrics,
+            })
+            .collect();
+        let left = |m: &Metrics, policy: Policy| leaving(&announced, m.sums(), m.rows, &policy.disclosure);
+        let held = |set: FigureSet| set.withheld.into_keys().collect::<Vec<_>>();
+        let scores = [figure::SCORES_NEGATIVE, figure::SCORES_POSITIVE];
+        assert_eq!(held(left(&some(40, 0), Policy::public_data())), scores);
+        assert!(held(left(&some(39, 1), Policy::public_data())).is_empty());
+        // Everything but the number of rows, and the same words as for a small count.
+        let strict = left(&some(40, 0), Policy::strict());
+        assert_eq!(strict.sums.keys().collect::<Vec<_>>(), [figure::N]);
+        assert!(strict.withheld.values().all(|words| words == WITHHELD));
+        assert!(held(left(&some(40, 30), Policy::strict())).is_empty());
     }
 }

@@ -11,7 +11,6 @@
 //! Start reading at [`source::survey`] (what is in a file), then [`snapshot::freeze`] (the encrypted copy that is
 //! registered), then [`Cohort`] (what a permit opens), then [`worker`] (the child process that does it).
 
-mod border;
 mod cohort;
 mod component;
 mod error;

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use arrow_array::{Array, Float64Array, StringArray};
+use hospes_privacy::disclosure::tables::{Cell, one_way};
+use hospes_privacy::disclosure::{count_allowed, levels_allowed};
 use hospes_protocol::policy::{Disclosure, Visibility};
 use serde::{Deserialize, Serialize};
 
@@ -182,9 +184,9 @@ impl Profile {
     /// The profile under a site's disclosure rules, for shared screens, exports and the auditor.
     ///
     /// # Disclosure
-    /// Counts of 1 to `min_cell` − 1 are taken out, with the next smallest one where a single gap could be worked out
-    /// from the total; extremes go with `min_max`; a column with few values loses its mean and spread; categories with
-    /// more than `max_levels` codes, or more codes per row than `levels_density`, lose them.
+    /// Counts of 1 to `min_cell` − 1 are taken out, with others from which they would follow; extremes go with
+    /// `min_max`; a column with few values, or few gaps, loses everything; a category with more than `max_levels` codes,
+    /// or too many for its rows, loses them.
     #[must_use]
     pub fn suppressed(&self, rules: &Disclosure) -> Self {
         let columns = self.columns.iter().map(|c| c.suppressed(rules)).collect();
@@ -195,45 +197,41 @@ impl Profile {
 impl ColumnProfile {
     fn suppressed(&self, rules: &Disclosure) -> Self {
         let mut column = self.clone();
-        let few = |n: u64| n > 0 && n < rules.min_cell;
+        let few = |n: u64| !count_allowed(rules, n);
         if few(column.present) || few(column.missing) {
             // The one follows from the other and the number of rows.
-            (column.present, column.missing) = (0, 0);
-            column.number = None;
-            column.levels.clear();
-            return column;
+            return Self { present: 0, missing: 0, number: None, levels: Vec::new(), ..column };
         }
-        if let Some(number) = &mut column.number {
-            suppress(&mut number.counts, rules.min_cell);
+        if let Some(mut number) = column.number.take() {
+            let counts: Vec<u64> = number.counts.iter().flatten().copied().collect();
             if rules.min_max == Visibility::Withheld {
                 (number.min, number.max) = (None, None);
                 // The outer edges are the extremes.
                 number.edges.clear();
             }
+            number.counts = suppress(&counts, rules.min_cell).unwrap_or_default();
+            column.number = Some(number);
         }
-        #[allow(clippy::cast_precision_loss)]
-        let dense = column.levels.len() as f64 > rules.levels_density * column.present as f64;
-        if column.levels.len() as u64 > rules.max_levels || dense {
-            column.levels.clear();
+        let counts: Vec<u64> = column.levels.iter().filter_map(|l| l.rows).collect();
+        let allowed = levels_allowed(rules, counts.len() as u64, column.present).is_ok();
+        match suppress(&counts, rules.min_cell) {
+            Some(counts) if allowed => column.levels.iter_mut().zip(counts).for_each(|(l, count)| l.rows = count),
+            _ => column.levels.clear(),
         }
-        let mut counts: Vec<Option<u64>> = column.levels.iter().map(|l| l.rows).collect();
-        suppress(&mut counts, rules.min_cell);
-        column.levels.iter_mut().zip(counts).for_each(|(level, count)| level.rows = count);
         column
     }
 }
 
-/// Takes out small counts, and one more where a single gap would follow from the total.
-fn suppress(counts: &mut [Option<u64>], min_cell: u64) {
-    let small = |c: &Option<u64>| c.is_some_and(|n| n > 0 && n < min_cell);
-    let gaps = counts.iter().filter(|c| small(c)).count();
-    if gaps == 1 {
-        let next = counts.iter().enumerate().filter(|(_, c)| !small(c) && c.is_some_and(|n| n > 0));
-        if let Some((index, _)) = next.min_by_key(|(_, c)| **c) {
-            counts[index] = None;
-        }
-    }
-    counts.iter_mut().filter(|c| small(c)).for_each(|c| *c = None);
+/// Takes out small counts, and others from which they would follow. `None` if the total, which is shown beside them,
+/// would have to go too.
+fn suppress(counts: &[u64], min_cell: u64) -> Option<Vec<Option<u64>>> {
+    let table = one_way(counts, min_cell);
+    let shown = |cell: &Cell| match cell {
+        Cell::Shown(count) => Some(*count),
+        Cell::Suppressed => None,
+    };
+    shown(&table.total)?;
+    Some(table.cells.iter().map(shown).collect())
 }
 
 #[cfg(test)]
@@ -241,16 +239,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_single_small_cell_takes_the_next_with_it() {
-        let mut counts = [Some(100), Some(3), Some(0), Some(20)];
-        suppress(&mut counts, 10);
-        assert_eq!(counts, [Some(100), None, Some(0), None]);
-        let mut counts = [Some(100), Some(3), Some(4)];
-        suppress(&mut counts, 10);
-        assert_eq!(counts, [Some(100), None, None]);
-        let mut counts = [Some(100), Some(20)];
-        suppress(&mut counts, 10);
-        assert_eq!(counts, [Some(100), Some(20)]);
+    fn a_single_small_cell_takes_others_with_it() {
+        assert_eq!(suppress(&[100, 3, 0, 20], 10), Some(vec![Some(100), None, Some(0), None]));
+        assert_eq!(suppress(&[100, 20], 10), Some(vec![Some(100), Some(20)]));
+        let both_small = suppress(&[100, 3, 4], 10).unwrap();
+        assert_eq!((both_small[1], both_small[2]), (None, None));
+        assert_eq!(suppress(&[5], 10), None);
     }
 
     #[test]

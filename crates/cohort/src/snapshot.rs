@@ -521,7 +521,8 @@ impl Snapshot {
         let unreadable = |_| CohortError::Key { what: "the snapshot" };
         let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(file, options).map_err(unreadable)?;
         let present: Vec<String> = builder.schema().fields().iter().map(|f| f.name().clone()).collect();
-        if let Some(absent) = columns.iter().find(|c| !present.contains(c)) {
+        let known: BTreeSet<&String> = present.iter().collect();
+        if let Some(absent) = columns.iter().find(|c| !known.contains(c)) {
             return Err(CohortError::UnknownColumn { column: absent.clone() });
         }
         let wanted = present.iter().enumerate().filter(|(_, n)| columns.contains(*n)).map(|(i, _)| i);

@@ -87,9 +87,9 @@ impl Frame {
             .label
             .comparison()
             .map_err(|reason| CohortError::Plan { place: "data.label.positive".into(), reason })?;
-        let hashes: Vec<SubjectHash> = (0..batch.num_rows())
-            .map(|row| text(batch, &schema.subject, row).map(|hash| subject_hash(hash.as_deref())))
-            .collect::<Result<_, _>>()?;
+        let keys = TextColumn::of(batch, &schema.subject)?;
+        let hashes: Vec<SubjectHash> =
+            (0..batch.num_rows()).map(|row| subject_hash(keys.cell(row).as_deref())).collect();
         let rows: Vec<usize> = (0..batch.num_rows()).filter(|row| !opt_outs.has(&hashes[*row])).collect();
         self.subjects.extend(rows.iter().map(|row| hashes[*row]));
         self.origin.extend(rows.iter().map(|_| 0));
@@ -98,8 +98,9 @@ impl Frame {
             feature.push(batch, plan, schema, &rows, unknown)?;
         }
         for (column, folds) in &mut self.folds {
+            let cells = TextColumn::of(batch, column)?;
             for row in &rows {
-                folds.push(match text(batch, column, *row)?.as_deref().map(str::trim) {
+                folds.push(match cells.cell(*row).as_deref().map(str::trim) {
                     Some("train") => Fold::Train,
                     Some("test") => Fold::Test,
                     _ => Fold::Neither,
@@ -198,8 +199,9 @@ impl Feature {
         unknown: &mut Unknown,
     ) -> Result<(), CohortError> {
         if let Some(codes) = &self.codes {
+            let cells = TextColumn::of(batch, &self.name)?;
             for row in rows {
-                let value = match text(batch, &self.name, *row)? {
+                let value = match cells.cell(*row) {
                     None => f64::NAN,
                     Some(code) => match codes.iter().position(|c| c == plan::code(&code)) {
                         Some(index) => small(index),
@@ -280,14 +282,24 @@ fn numbers(batch: &RecordBatch, name: &str, schema: &Schema, rows: &[usize]) -> 
     if kind == ColumnKind::Category { rows.iter().map(read).collect() } else { Err(mismatch()) }
 }
 
-/// A cell as text.
-fn text<'a>(batch: &'a RecordBatch, name: &str, row: usize) -> Result<Option<Cow<'a, str>>, CohortError> {
-    let column = batch.column_by_name(name).ok_or_else(|| CohortError::UnknownColumn { column: name.to_owned() })?;
-    if column.is_null(row) {
-        return Ok(None);
+/// A column whose cells are read as text.
+enum TextColumn<'a> {
+    Number(&'a Float64Array),
+    Text(&'a StringArray),
+}
+
+impl<'a> TextColumn<'a> {
+    fn of(batch: &'a RecordBatch, name: &str) -> Result<Self, CohortError> {
+        let unknown = || CohortError::UnknownColumn { column: name.to_owned() };
+        let column = batch.column_by_name(name).ok_or_else(unknown)?.as_any();
+        let number = column.downcast_ref::<Float64Array>().map(Self::Number);
+        number.or_else(|| column.downcast_ref::<StringArray>().map(Self::Text)).ok_or_else(unknown)
     }
-    if let Some(array) = column.as_any().downcast_ref::<Float64Array>() {
-        return Ok(Some(Cow::Owned(array.value(row).to_string())));
+
+    fn cell(&self, row: usize) -> Option<Cow<'a, str>> {
+        match self {
+            Self::Number(array) => array.is_valid(row).then(|| Cow::Owned(array.value(row).to_string())),
+            Self::Text(array) => array.is_valid(row).then(|| Cow::Borrowed(array.value(row))),
+        }
     }
-    Ok(column.as_any().downcast_ref::<StringArray>().map(|a| Cow::Borrowed(a.value(row))))
 }

@@ -177,3 +177,101 @@ fn values(tensor: &Tensor<2>) -> Vec<f32> {
     #[allow(clippy::unwrap_used)]
     tensor.to_data().try_to_vec::<f32>().unwrap()
 }
+
+#[cfg(test)]
+mod tests {
+    use hospes_protocol::plan::{Init, Linear, model::initial};
+
+    use super::*;
+
+    fn linear(out: u32) -> Layer {
+        Layer::Linear(Linear { out, bias: true, init: Init::TorchDefault })
+    }
+
+    fn noise(n: usize, seed: u32) -> Vec<f32> {
+        let mut state = seed;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1u32 << 24) as f32 - 0.5
+        };
+        (0..n).map(|_| next()).collect()
+    }
+
+    /// Central differences of the loss that the step says it descends.
+    #[test]
+    fn a_step_follows_the_gradient_of_cross_entropy_also_where_logits_are_zero() {
+        let layers = [linear(3), Layer::Tanh {}, linear(1)];
+        let (x, y) = (noise(8, 1), [1.0, 0.0, 0.0, 1.0]);
+        let loss = |parameters: &[f32]| -> f64 {
+            let network = Network::new(&layers, 2, parameters).unwrap();
+            let data = Matrix { rows: 4, columns: 2, values: x.clone(), labels: y.to_vec(), origin: vec![0; 4] };
+            let each = network.logits(&data).into_iter().zip(y).map(|(z, y)| {
+                let z = f64::from(z);
+                z.max(0.0) - z * f64::from(y) + (-z.abs()).exp().ln_1p()
+            });
+            each.sum::<f64>() / 4.0
+        };
+        for start in [initial(&layers, 2, 3), vec![0.0; 13]] {
+            let mut network = Network::new(&layers, 2, &start).unwrap();
+            network.step(&mut Step::new(&Optimizer::Sgd { lr: 1.0, momentum: 0.0 }), &x, &y);
+            let after = network.parameters();
+            for i in 0..start.len() {
+                let moved = |by: f32| {
+                    let mut p = start.clone();
+                    p[i] += by;
+                    loss(&p)
+                };
+                let gradient = (moved(0.01) - moved(-0.01)) / 0.02;
+                let step = f64::from(start[i] - after[i]);
+                assert!((step - gradient).abs() < 2e-3, "parameter {i}: {step} {gradient}");
+            }
+        }
+    }
+
+    #[test]
+    fn optimisers_follow_their_papers() {
+        // One weight, no bias, x = 1: the gradient is σ(w) − y.
+        let layers = [Layer::Linear(Linear { out: 1, bias: false, init: Init::Zeros })];
+        let sigmoid = |w: f64| 1.0 / (1.0 + (-w).exp());
+        let run = |optimizer| {
+            let mut network = Network::new(&layers, 1, &[0.3]).unwrap();
+            let mut step = Step::new(&optimizer);
+            (0..5).for_each(|_| network.step(&mut step, &[1.0], &[1.0]));
+            f64::from(network.parameters()[0])
+        };
+        let (mut w, mut velocity) = (0.3, 0.0);
+        for _ in 0..5 {
+            velocity = 0.9 * velocity + (sigmoid(w) - 1.0);
+            w -= 0.1 * velocity;
+        }
+        assert!((run(Optimizer::Sgd { lr: 0.1, momentum: 0.9 }) - w).abs() < 1e-5);
+        let (mut w, mut m, mut v) = (0.3, 0.0, 0.0);
+        for t in 1..=5 {
+            let g: f64 = sigmoid(w) - 1.0;
+            m = 0.9 * m + 0.1 * g;
+            v = 0.999 * v + 0.001 * g * g;
+            let (m_hat, v_hat) = (m / (1.0 - 0.9f64.powi(t)), v / (1.0 - 0.999f64.powi(t)));
+            w -= 0.01 * m_hat / (v_hat.sqrt() + 1e-8);
+        }
+        assert!((run(Optimizer::Adam { lr: 0.01 }) - w).abs() < 1e-5);
+    }
+
+    #[test]
+    fn large_batches_give_the_same_bytes_for_any_number_of_threads() {
+        let layers = [linear(256), Layer::Relu {}, linear(128), Layer::Gelu {}, linear(1)];
+        let (x, y): (Vec<f32>, Vec<f32>) =
+            (noise(1_024 * 96, 5), noise(1_024, 6).iter().map(|v| v.signum().max(0.0)).collect());
+        let run = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                let mut network = Network::new(&layers, 96, &initial(&layers, 96, 1)).unwrap();
+                let mut step = Step::new(&Optimizer::Adam { lr: 0.01 });
+                (0..3).for_each(|_| network.step(&mut step, &x, &y));
+                network.parameters()
+            })
+        };
+        let one = run(1);
+        assert!(one.iter().all(|p| p.is_finite()));
+        assert!(one == run(2) && one == run(7));
+    }
+}

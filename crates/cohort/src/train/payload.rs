@@ -1,7 +1,10 @@
 //! Models on their way in, updates on their way out.
 
+use hospes_privacy::PrivacyError;
+use hospes_privacy::quantise::Quantiser;
 use hospes_protocol::canon;
-use hospes_protocol::plan::{Layer, Quantise, model::tensors};
+use hospes_protocol::plan::model::{TensorShape, tensors};
+use hospes_protocol::plan::{Layer, Quantise};
 use safetensors::{Dtype, SafeTensors};
 
 use crate::cohort::Round;
@@ -19,26 +22,30 @@ pub(crate) struct Encoded {
 /// Clips, weighs by rows and quantises the difference of two models.
 ///
 /// # Shapes
-/// 8 bytes little-endian row weight, then one little-endian u32 for each entry, in the order of the plan's tensors.
-pub(crate) fn encode(delta: &[f32], rows: u64, rules: &Quantise) -> Result<Encoded, CohortError> {
-    if rules.bits != 32 {
-        let reason = format!("{} bits are not available in this version; write 32", rules.bits);
-        return Err(CohortError::Plan { place: "params.quantise.bits".into(), reason });
+/// `delta`: all tensors one after the other, each row-major.
+pub(crate) fn encode(
+    delta: &[f32],
+    rows: u64,
+    tensors: &[TensorShape],
+    rules: &Quantise,
+    task: &str,
+) -> Result<Encoded, CohortError> {
+    let failed = |error: PrivacyError| match error {
+        PrivacyError::NotFinite { .. } => CohortError::Diverged { task: task.to_owned() },
+        other => CohortError::Plan { place: format!("tasks.{task}.params.quantise"), reason: other.to_string() },
+    };
+    let mut rest = delta;
+    let mut values = Vec::with_capacity(tensors.len());
+    for tensor in tensors {
+        let length = usize::try_from(tensor.len()).unwrap_or(usize::MAX).min(rest.len());
+        let (mine, others) = rest.split_at(length);
+        values.push(mine);
+        rest = others;
     }
-    let weight = rows.min(u64::from(rules.n_max));
-    #[allow(clippy::cast_precision_loss)]
-    let alpha = weight as f64 / f64::from(rules.n_max);
-    let mut encoded = Encoded { bytes: Vec::with_capacity(8 + delta.len() * 4), largest: 0.0, clipped: 0 };
-    encoded.bytes.extend_from_slice(&weight.to_le_bytes());
-    for entry in delta {
-        let entry = f64::from(*entry);
-        encoded.largest = encoded.largest.max(entry.abs());
-        encoded.clipped += u64::from(entry.abs() > rules.clip);
-        // PRIVACY: what leaves is bounded by the clip whatever the rows are.
-        let value = alpha * entry.clamp(-rules.clip, rules.clip);
-        encoded.bytes.extend_from_slice(&quantise(value, rules.clip).to_le_bytes());
-    }
-    Ok(encoded)
+    // PRIVACY: what leaves is bounded by the clip whatever the rows are.
+    let payload = Quantiser::new(rules).and_then(|q| q.encode(rows, tensors, &values)).map_err(failed)?;
+    let largest = delta.iter().fold(0f64, |most, entry| most.max(f64::from(entry.abs())));
+    Ok(Encoded { clipped: payload.clipped(), bytes: payload.into_bytes(), largest })
 }
 
 /// The model file of a round as numbers.
@@ -71,11 +78,4 @@ pub(crate) fn read_model(round: &Round<'_>, layers: &[Layer], inputs: usize) -> 
     } else {
         Err(wrong("a parameter is NaN or infinite"))
     }
-}
-
-/// Nearest of 2^32 levels, evenly over ±clip.
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-fn quantise(value: f64, clip: f64) -> u32 {
-    let unit = (value + clip) / (2.0 * clip);
-    (unit * f64::from(u32::MAX)).round() as u32
 }

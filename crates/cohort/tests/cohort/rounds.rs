@@ -1,7 +1,5 @@
 //! What a permit opens and what leaves.
 
-use std::time::Instant;
-
 use hospes_cohort::opt_out::OptOuts;
 use hospes_cohort::train::{Progress, Pulse};
 use hospes_cohort::{Cohort, CohortError, Report, ReportView, Round, Update};
@@ -387,14 +385,4 @@ fn pooled_tables_are_judged_table_by_table() {
     assert_eq!(fit.by_table[0], fit.by_table[1]);
     let judged = one().assess("alone", &fit.parameters).unwrap();
     assert_eq!((judged.len(), judged[0].rows), (1, 40));
-}
-
-/// Prints how long the reproduction's round takes in this build; timing is measured by the benches, not asserted.
-#[test]
-fn a_round_of_the_heart_study_is_quick_enough_to_be_repeated() {
-    let rig = Rig::new(&table(300));
-    let start = Instant::now();
-    let update = train(&rig).unwrap();
-    println!("round of 100 updates of 4 rows: {:?}", start.elapsed());
-    assert_eq!(update.view.rows, 200);
 }

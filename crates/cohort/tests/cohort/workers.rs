@@ -98,6 +98,33 @@ fn a_payload_that_cannot_be_written_is_a_failure_and_leaves_nothing() {
     assert!(matches!(&events[..], [Event::Failed(f)] if f.outward == Outward::Engine), "{events:?}");
 }
 
+/// What a process that was stopped in the middle of training leaves behind: the value is in its source only.
+#[test]
+fn a_canary_value_is_nowhere_outside_its_source() {
+    const CANARY: &str = "4711471147.25";
+    let text = table(120).replacen(",0,", &format!(",{CANARY},"), 1).replace("P-7,", "CANARY-PERSON,");
+    assert!(text.contains(CANARY) && text.contains("CANARY-PERSON"));
+    let rig = Rig::new(&text);
+    let order = rig.order("train");
+    let stopped = execute(&order, &clock, &mut |progress| progress.done < 50);
+    assert!(matches!(&stopped, Event::Failed(f) if f.outward == Outward::Cancelled), "{stopped:?}");
+    let mut said = Vec::new();
+    stopped.write(&mut said).unwrap();
+    let float = 4_711_471_147.25f64.to_le_bytes();
+    let single = 4_711_471_147.25f32.to_le_bytes();
+    let needles: [&[u8]; 4] = [CANARY.as_bytes(), b"CANARY-PERSON", &float, &single];
+    let has = |bytes: &[u8]| needles.iter().any(|n| bytes.windows(n.len()).any(|w| w == *n));
+    assert!(!has(&said));
+    let mut files = 0;
+    for entry in std::fs::read_dir(rig.folder.path()).unwrap() {
+        let path = entry.unwrap().path();
+        let source = path.file_name().unwrap() == "table.csv";
+        assert_eq!(has(&std::fs::read(&path).unwrap()), source, "{}", path.display());
+        files += 1;
+    }
+    assert_eq!(files, 3, "source, snapshot, model");
+}
+
 #[test]
 fn a_parent_that_is_gone_ends_the_child() {
     struct Gone;
