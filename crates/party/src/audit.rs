@@ -159,7 +159,7 @@ impl Engine {
                 None => format!("site {node}"),
             },
         };
-        let objects = record.objects.iter().flatten().map(|o| format!("{} {}", o.kind, o.id)).collect::<Vec<_>>();
+        let objects = record.objects.iter().map(|o| format!("{} {}", o.kind, o.id)).collect::<Vec<_>>();
         let detail = match &record.reason {
             Some(reason) if objects.is_empty() => reason.clone(),
             Some(reason) => format!("{}: {reason}", objects.join(", ")),

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::Row as _;
 
 use super::{Acting, Passphrase, Session, by_id, name_of, phase};
+use crate::audit::Because as _;
 use crate::engine::Engine;
 use crate::error::PartyError;
 use crate::store::{At as _, Tx, parse, to_json};

@@ -10,6 +10,7 @@ use hospes_protocol::id::{Digest, PersonId};
 use zeroize::Zeroizing;
 
 use super::{Acting, Passphrase, ProposedChange, Session, all, by_id, by_name, phase};
+use crate::audit::Because as _;
 use crate::engine::Engine;
 use crate::error::PartyError;
 use crate::keys::{random, wrapped};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use hospes_cohort::worker::{Done, Order};
+use hospes_cohort::worker::Order;
 use hospes_ledger::{Action, Actor, ObjectKind, Purpose};
 use hospes_protocol::approval::{Circumstances, Permit, Refusal, RefusalCode, Spent};
 use hospes_protocol::canon::Canonical;
@@ -256,8 +256,11 @@ impl Engine {
 
     /// Goes on with a round that is offered again: a model may have been lost with the connection.
     async fn resume(&mut self, key: &RoundKey) -> Result<(), PartyError> {
-        if let Some(Working { federation, phase: Phase::AwaitsModel(model), .. }) = self.working.get(key) {
-            let (federation, digest) = (*federation, *model);
+        let waits = self.working.get(key).and_then(|w| match w.phase {
+            Phase::AwaitsModel(model) => Some((w.federation, model)),
+            _ => None,
+        });
+        if let Some((federation, digest)) = waits {
             let to = self.model_path(digest);
             self.command(federation, LinkCommand::Download { digest, to });
         }
@@ -319,23 +322,14 @@ impl Engine {
     /// deadline passes; nothing leaves before.
     async fn finish(&mut self, key: &RoundKey) -> Result<(), PartyError> {
         let Some(Working { phase: Phase::Ended(event), .. }) = self.working.get(key) else { return Ok(()) };
-        match &**event {
+        match WorkEvent::clone(event) {
             WorkEvent::Progress { .. } => {}
-            WorkEvent::Done(done) => {
-                let done: Done = (**done).clone();
-                self.commit_payload(key, done).await?;
-            }
-            WorkEvent::Refused(refusal) => {
-                let refusal = refusal.clone();
-                self.withdraw(key, refusal).await?;
-            }
-            WorkEvent::Failed(failure) => {
-                let (local, outward) = (failure.local.clone(), failure.outward.words());
-                self.fail(key, &local, outward).await?;
-            }
+            WorkEvent::Done(done) => self.commit_payload(key, *done).await?,
+            WorkEvent::Refused(refusal) => self.withdraw(key, refusal).await?,
+            WorkEvent::Failed(failure) => self.fail(key, &failure.local, failure.outward.words()).await?,
             WorkEvent::Crashed(reason) => {
                 let reason = format!("the worker process failed: {reason}");
-                self.fail(key, &reason, "the site's engine failed; the site's staff can see why").await?;
+                self.fail(key, &reason, hospes_cohort::Outward::Engine.words()).await?;
             }
         }
         self.working.remove(key);
@@ -422,7 +416,10 @@ impl Engine {
         let mut conn = self.reader().await?;
         let open = RoundRow::open(&mut conn).await?;
         drop(conn);
-        for row in open.into_iter().filter(|r| r.deadline <= now && !self.in_flight.contains(&r.key)) {
+        for row in open {
+            if row.deadline > now || self.in_flight.contains(&row.key) {
+                continue;
+            }
             if matches!(row.state, State::Committed(_)) {
                 let late = Refusal::new(RefusalCode::TooLate, "the round's deadline has passed");
                 self.withdraw(&row.key, late).await?;

@@ -385,7 +385,10 @@ impl Engine {
                 std::fs::remove_file(&file).map_err(|e| PartyError::file("remove", &file, e))?;
             }
         }
-        for parcel in waiting.iter().filter(|p| !self.payload_path(&p.key).exists()) {
+        for parcel in waiting {
+            if self.payload_path(&parcel.key).exists() {
+                continue;
+            }
             let refusal = Refusal::new(RefusalCode::CannotRun, "the payload is gone from this site's disk");
             self.withdraw(&parcel.key, refusal).await?;
         }

@@ -20,6 +20,7 @@ use crate::config::{Clock, Executor, system_clock};
 pub const ARGUMENT: &str = "worker";
 
 /// What a worker said.
+#[derive(Clone)]
 pub(crate) enum WorkEvent {
     /// It goes on.
     Progress {
