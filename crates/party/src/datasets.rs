@@ -302,7 +302,7 @@ impl Engine {
     ) -> Result<FreezeOrder, PartyError> {
         self.acting(&session, "register a dataset", STEWARD).await?;
         hospes_protocol::text::check_name(&dataset.name).map_err(|r| PartyError::input("name", r))?;
-        crate::requests::duo::check_terms(&dataset.duo)?;
+        crate::requests::rules::check_terms(&dataset.duo)?;
         let mut conn = self.reader().await?;
         if all(&mut conn).await?.iter().any(|d| d.name == dataset.name) {
             return Err(PartyError::input("name", "a dataset has this name already"));
@@ -390,7 +390,7 @@ impl Engine {
         duo: Vec<String>,
     ) -> Result<DatasetView, PartyError> {
         let acting = self.acting(&session, "tag a dataset", STEWARD).await?;
-        crate::requests::duo::check_terms(&duo)?;
+        crate::requests::rules::check_terms(&duo)?;
         let mut tx = self.store.begin("tag a dataset").await?;
         by_id(tx.conn(), dataset).await?;
         sqlx::query("UPDATE datasets SET duo = ?2 WHERE id = ?1")

@@ -23,12 +23,11 @@ use crate::people::Session;
 use crate::store::{At as _, Tx, from_json, parse, to_json};
 use crate::view::{Notice, RequestState, RequestView, Verdict};
 
-pub(crate) mod duo;
 pub(crate) mod policy;
 mod review;
-mod rules;
+pub(crate) mod rules;
 mod sign;
-pub mod text;
+pub(crate) mod text;
 
 pub(crate) use sign::banner;
 

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use hospes_protocol::approval::ReleaseRule;
 use hospes_protocol::id::{DatasetId, StudyId};
 use hospes_protocol::plan::{
     self, Component, DropLevel, ImputationMethod, Layer, Loss, Optimizer, Plan, Privacy, ScaleMethod, Strategy,
@@ -384,13 +383,5 @@ fn flatten(place: &str, value: &serde_json::Value, leaves: &mut BTreeMap<String,
         }
         serde_json::Value::Null => {}
         leaf => drop(leaves.insert(place.to_owned(), shown(&leaf.to_string(), 200))),
-    }
-}
-
-/// Words for a release rule.
-pub(crate) fn release_words(rule: ReleaseRule) -> &'static str {
-    match rule {
-        ReleaseRule::Reviewed => "a named person of this site reviews the results first",
-        ReleaseRule::Automatic => "results are released after the automatic checks",
     }
 }

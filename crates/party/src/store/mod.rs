@@ -4,7 +4,7 @@
 //! makes a committed step survive a power cut; `BEGIN IMMEDIATE` makes it wait for its turn at the start rather than
 //! fail in the middle.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
@@ -24,7 +24,6 @@ const MIGRATIONS: &[&str] = &[include_str!("0001_site.sql")];
 pub(crate) struct Store {
     writer: SqlitePool,
     readers: SqlitePool,
-    path: PathBuf,
 }
 
 /// An open transaction. It is undone when dropped without [`Tx::commit`].
@@ -79,7 +78,7 @@ impl Store {
         let writer =
             SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await.map_err(damaged)?;
         let readers = SqlitePoolOptions::new().max_connections(2).connect_lazy_with(options.read_only(true));
-        Ok(Self { writer, readers, path: path.to_owned() })
+        Ok(Self { writer, readers })
     }
 
     async fn migrate(&self) -> Result<(), PartyError> {
@@ -109,11 +108,6 @@ impl Store {
     /// Connections that only read.
     pub(crate) fn readers(&self) -> &SqlitePool {
         &self.readers
-    }
-
-    /// The file.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
     }
 
     /// Closes all connections; the write-ahead log is merged.
