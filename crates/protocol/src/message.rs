@@ -1,4 +1,4 @@
-//! What site and coordinator say to each other, as Rust types; [`crate::grpc`] puts them on the wire.
+//! What site and coordinator say to each other, as Rust types; `crate::grpc` (feature `grpc`) puts them on the wire.
 //!
 //! The session stream carries *control* messages only: fixed schema, no function of patient rows. What is *derived*
 //! from rows travels as an upload, and an [`Upload`] can only be made from a [`Permit`] (invariants I2, I3).
