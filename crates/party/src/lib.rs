@@ -33,7 +33,7 @@ pub use error::PartyError;
 pub use handle::{Handle, initialise, open};
 pub use people::{Passphrase, Session};
 pub use requests::text::render as render_review;
-pub use rounds::worker;
+pub use rounds::worker::{ARGUMENT as WORKER_ARGUMENT, run as worker};
 
 /// Name and version of this software, as ledger entries and sessions carry it.
 pub const SOFTWARE: &str = concat!("hospes/", env!("CARGO_PKG_VERSION"));

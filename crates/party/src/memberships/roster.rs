@@ -3,7 +3,7 @@
 //! The coordinator states the roster; it never creates identity. A member's name and organisation count only with the
 //! member's own signature, and its key counts as *verified here* only after people compared words over another way.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use hospes_ledger::{Action, Actor, ObjectKind};
 use hospes_protocol::approval::{Role, Trust};
@@ -11,7 +11,7 @@ use hospes_protocol::id::{Digest, FederationId, SiteId};
 use hospes_protocol::message::FromSite;
 use hospes_protocol::sign::{PublicKey, Signed};
 use hospes_protocol::study::{Member, Roster, Vouch};
-use hospes_protocol::{limits, words};
+use hospes_protocol::words;
 use sqlx::sqlite::SqliteConnection;
 
 use super::{Membership, by_id};
@@ -29,26 +29,11 @@ pub(crate) fn check(
     coordinator: &PublicKey,
     site: SiteId,
 ) -> Result<(), String> {
-    let document = &roster.document;
     if !roster.signed_by(coordinator) {
         return Err("it is not signed by the coordinator".into());
     }
-    if document.federation != federation {
-        return Err("it is of another federation".into());
-    }
-    if document.members.len() > limits::ROSTER_SITES {
-        return Err("it has more members than any federation may".into());
-    }
-    let (mut names, mut sites) = (BTreeSet::new(), BTreeSet::new());
-    for member in &document.members {
-        if !member.holds(federation) {
-            return Err(format!("member {} did not sign its own name, organisation and key", member.site));
-        }
-        if !sites.insert(member.site) || !names.insert(member.name.to_lowercase()) {
-            return Err(format!("site or name of {} stands in it twice", member.site));
-        }
-    }
-    if !sites.contains(&site) {
+    roster.document.check(federation).map_err(|e| e.to_string())?;
+    if !roster.document.members.iter().any(|m| m.site == site) {
         return Err("this site is not in it".into());
     }
     Ok(())
@@ -119,11 +104,8 @@ impl Engine {
         }
         let fault = match check(&roster, federation, &membership.coordinator, membership.site) {
             Err(reason) => Some(reason),
-            Ok(()) if roster.document.version < known.version => {
-                Some(format!("it is version {}, older than version {}", roster.document.version, known.version))
-            }
-            Ok(()) if roster.document.version == known.version => {
-                Some(format!("there are two different rosters of version {}", known.version))
+            Ok(()) if roster.document.follows(known).is_err() => {
+                roster.document.follows(known).err().map(|e| e.to_string())
             }
             Ok(()) => self.impostor(&mut tx, &membership, &roster).await?,
         };

@@ -255,6 +255,7 @@ impl Engine {
             .object(ObjectKind::Study, id, Some(digest))
             .purpose(purpose);
         if let Some(fault) = fault {
+            // The sender of a forgery hears no more than that; the people here see it as an alarm.
             self.alarm(&mut tx, Some(federation), &format!("a study from the coordinator was refused: {fault}"))
                 .await?;
             self.append(&mut tx, &entry.refused(fault)).await?;
@@ -263,6 +264,7 @@ impl Engine {
             self.say(federation, FromSite::Decision { study: id, decision: Decision::Refused(refusal) });
             return Ok(());
         }
+        // What is not valid here is kept and shown all the same: the review lists every problem, and nobody can sign it.
         if known.is_none() {
             sqlx::query(
                 "INSERT INTO studies (study, federation, document, digest, state, at)

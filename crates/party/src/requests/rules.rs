@@ -18,9 +18,9 @@ use crate::view::Finding;
 /// Everything that refuses the case, or that a person must read before signing; what refuses comes first.
 pub(super) fn findings(case: &Case) -> Vec<Finding> {
     let mut found = Findings(Vec::new());
-    if let Err(error) = plan::check(&case.offered.study.plan) {
+    if let Err(error) = case.offered.study.check() {
         for problem in error.problems {
-            found.refuse("plan", problem.to_string());
+            found.refuse("study", problem.to_string());
         }
     }
     member_rules(case, &mut found);
@@ -47,6 +47,7 @@ fn policy_rules(case: &Case) -> Vec<hospes_privacy::disclosure::Finding> {
         subjects: case.dataset().map_or(0, |d| d.subjects_left),
         // Known only after the split has been made on the data; the worker applies the rule to what it finds.
         smallest_subset: None,
+        training_subjects: None,
         pooled_subjects: None,
         public: case.dataset().is_some_and(|d| d.document.public),
         parties: count(case.offered.study.members.len()),

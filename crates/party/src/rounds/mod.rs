@@ -25,7 +25,7 @@ use state::{RoundRow, state_name, state_reason};
 mod open;
 mod outbox;
 mod state;
-pub mod worker;
+pub(crate) mod worker;
 
 pub(crate) use open::Working;
 
