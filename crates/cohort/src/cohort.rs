@@ -221,7 +221,8 @@ impl Cohort {
     /// As [`Cohort::train`].
     ///
     /// # Disclosure
-    /// The figure set holds sums over at least `min_subset` subjects, with small counts withheld under the site's rules; a model's quality on one class is *withheld*, never *undefined*. The view is for the site.
+    /// The figure set holds sums over at least `min_subset` subjects, with small counts withheld under the site's rules;
+    /// a model's quality on one class is *withheld*, never *undefined*. The view is for the site.
     pub fn report(self, round: Round<'_>, rules: &Disclosure, pulse: &mut Pulse<'_>) -> Result<Report, CohortError> {
         self.check_round(&round)?;
         let task = round.header.task.clone();

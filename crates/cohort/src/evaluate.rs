@@ -184,7 +184,7 @@ fn auc(logits: &[f32], labels: &[f32]) -> Option<f64> {
     Some((rank_sum - p * (p + 1.0) / 2.0) / (p * n))
 }
 
-/// What leaves of some sums: exactly the figures that the plan announces, each there or withheld under the site's rules.
+/// What leaves of some sums: exactly the figures that the plan announces, each there or withheld under the rules.
 pub(crate) fn leaving(
     announced: &[Figure],
     mut sums: BTreeMap<&'static str, Vec<f64>>,

@@ -185,8 +185,8 @@ impl Profile {
     ///
     /// # Disclosure
     /// Counts of 1 to `min_cell` − 1 are taken out, with others from which they would follow; extremes go with
-    /// `min_max`; a column with few values, or few gaps, loses everything; a category with more than `max_levels` codes,
-    /// or too many for its rows, loses them.
+    /// `min_max`; a column with few values, or few gaps, loses everything; a category with more than `max_levels`
+    /// codes, or too many for its rows, loses them.
     #[must_use]
     pub fn suppressed(&self, rules: &Disclosure) -> Self {
         let columns = self.columns.iter().map(|c| c.suppressed(rules)).collect();

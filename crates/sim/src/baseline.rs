@@ -96,7 +96,7 @@ fn fit(cohort: Cohort, task: &str) -> Result<hospes_cohort::Fit> {
 
 /// Accuracy on the rows of all tables.
 #[allow(clippy::cast_precision_loss)]
-fn over_all(run: &[Metrics]) -> f64 {
+pub(crate) fn over_all(run: &[Metrics]) -> f64 {
     let (correct, rows) = run.iter().fold((0, 0), |(c, n), m| (c + m.correct, n + m.rows));
     correct as f64 / (rows as f64).max(1.0)
 }

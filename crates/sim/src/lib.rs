@@ -5,12 +5,14 @@
 //! here too. It is no way around a site's approval: a snapshot that a site registered opens with the site's key only,
 //! and what is fitted outside a round must be tagged public, which this crate does to its own copies alone.
 //!
-//! Start reading at [`Federation::new`], then [`baseline`].
+//! Start reading at [`Federation::new`], then [`baseline()`] and [`assess()`].
 
+mod assess;
 mod baseline;
 mod federation;
 mod study;
 
+pub use assess::{Assessment, assess};
 pub use baseline::{Baseline, Row, Summary, baseline};
 pub use federation::{Federation, Member};
 pub use study::{Overrides, baseline_task, read_plan};

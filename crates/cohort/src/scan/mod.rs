@@ -54,7 +54,8 @@ pub enum Rule {
     SubjectKey,
 }
 
-/// Parts of names that mean an identifier, with what they mean. A name is cut at `_`, `-`, `.`, spaces and changes of case.
+/// Parts of names that mean an identifier, with what they mean. A name is cut at `_`, `-`, `.`, spaces and changes of
+/// case.
 const NAME_PARTS: [(&str, &str); 46] = [
     ("mrn", "medical record number"),
     ("ssn", "social security number"),

@@ -1,5 +1,8 @@
 //! What the crate promises, from outside: through its public items only.
 
+// Everything here is a test or serves one; a panic is how a test fails.
+#![allow(clippy::unwrap_used)]
+
 mod ingest;
 mod rig;
 mod rounds;

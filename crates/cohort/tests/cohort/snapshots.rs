@@ -189,14 +189,17 @@ proptest! {
         let folder = tempfile::tempdir().unwrap();
         let mut text = "id,value\n".to_owned();
         for (subject, value) in &rows {
-            text.push_str(&format!("S{subject},{}\n", value.map_or("?".to_owned(), |v| (f64::from(v) / 8.0).to_string())));
+            let cell = value.map_or("?".to_owned(), |v| (f64::from(v) / 8.0).to_string());
+            text.push_str(&format!("S{subject},{cell}\n"));
         }
         let snapshot = frozen(folder.path(), &text, |s| s.set_masked("value", false).unwrap()).unwrap();
         let profile = profile(&snapshot, &SnapshotKey::from_bytes([1; 32]), 10.0).unwrap();
         // -9 is a marker for missing as well.
-        let present: Vec<f64> = rows.iter().filter_map(|(_, v)| v.map(|v| f64::from(v) / 8.0)).filter(|v| *v != -9.0).collect();
+        let values = rows.iter().filter_map(|(_, v)| v.map(|v| f64::from(v) / 8.0));
+        let present: Vec<f64> = values.filter(|v| *v != -9.0).collect();
+        let subjects: std::collections::BTreeSet<u8> = rows.iter().map(|(s, _)| *s).collect();
         prop_assert_eq!(profile.rows, rows.len() as u64);
-        prop_assert_eq!(profile.subjects, rows.iter().map(|(s, _)| s).collect::<std::collections::BTreeSet<_>>().len() as u64);
+        prop_assert_eq!(profile.subjects, subjects.len() as u64);
         prop_assert_eq!(profile.columns[0].present, present.len() as u64);
         if let Some(number) = &profile.columns[0].number {
             let mean = present.iter().sum::<f64>() / present.len() as f64;

@@ -1,4 +1,7 @@
 //! Published figures, reproduced on the example's files.
 
+// Everything here is a test or serves one; a panic is how a test fails.
+#![allow(clippy::unwrap_used)]
+
 mod fed_avg;
 mod heart;
