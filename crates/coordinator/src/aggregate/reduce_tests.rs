@@ -1,0 +1,133 @@
+use hospes_protocol::canon::Canonical;
+use hospes_protocol::policy::EgressKind;
+
+use super::*;
+
+struct Bench {
+    folder: tempfile::TempDir,
+    models: Models,
+    tensors: Vec<TensorShape>,
+    quantise: Quantise,
+}
+
+impl Bench {
+    fn new(entries: u64) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let models = Models::open(folder.path().join("models")).unwrap();
+        let shape = |name: &str, shape: Vec<u64>| TensorShape { name: name.into(), shape };
+        let tensors = vec![shape("0.weight", vec![entries - 1, 1]), shape("0.bias", vec![1])];
+        Self { folder, models, tensors, quantise: Quantise { clip: 1.0, bits: 32, n_max: 100 } }
+    }
+
+    fn entries(&self) -> usize {
+        usize::try_from(self.tensors.iter().map(TensorShape::len).sum::<u64>()).unwrap()
+    }
+
+    async fn model(&self, value: impl Fn(usize) -> f32) -> Digest {
+        let mut writer = self.models.write(&self.tensors).unwrap();
+        writer.push((0..self.entries()).map(value)).unwrap();
+        self.models.keep(writer.finish().unwrap()).await.unwrap()
+    }
+
+    fn input(&self, site: u8, rows: u64, value: impl Fn(usize) -> f32) -> Input {
+        let values: Vec<f32> = (0..self.entries()).map(value).collect();
+        let (weight, bias) = values.split_at(values.len() - 1);
+        let quantiser = Quantiser::new(&self.quantise).unwrap();
+        let payload = quantiser.encode(rows, &self.tensors, &[weight, bias]).unwrap().into_bytes();
+        let path = self.folder.path().join(site.to_string());
+        std::fs::write(&path, payload).unwrap();
+        Input { site: SiteId::from_bytes([site; 16]), path }
+    }
+
+    fn fed_avg(&self, global: Digest, inputs: &[Input]) -> Result<Averaged, Error> {
+        fed_avg(&self.models, global, &self.tensors, &self.quantise, inputs)
+    }
+
+    fn values(&self, model: &Written) -> Vec<f32> {
+        let scratch = std::fs::read_dir(self.folder.path().join("models/scratch")).unwrap().next().unwrap().unwrap();
+        let bytes = std::fs::read(scratch.path()).unwrap();
+        assert_eq!(hospes_protocol::canon::digest("model", 1, &bytes), model.digest());
+        let start = usize::try_from(Layout::read(&scratch.path()).unwrap().data_start()).unwrap();
+        bytes[start..].as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
+    }
+}
+
+#[tokio::test]
+async fn the_average_is_weighted_by_rows_up_to_n_max_and_clipped() {
+    let bench = Bench::new(5);
+    let global = bench.model(|i| i as f32).await;
+    // α = .5 and 1 (300 rows are cut at 100); 9 is clipped to 1.
+    let inputs = [bench.input(1, 50, |_| 0.5), bench.input(2, 300, |i| if i == 0 { 9.0 } else { -0.25 })];
+    let averaged = bench.fed_avg(global, &inputs).unwrap();
+    assert_eq!(averaged.weights, [50, 100]);
+    let values = bench.values(&averaged.model);
+    let wanted = |i: usize| i as f64 + (0.5 * 0.5 + if i == 0 { 1.0 } else { -0.25 }) / 1.5;
+    for (i, value) in values.iter().enumerate() {
+        assert!((f64::from(*value) - wanted(i)).abs() < 1e-6, "{i}: {value}");
+    }
+}
+
+#[tokio::test]
+async fn blocks_and_the_order_of_inputs_change_no_bit() {
+    // Two blocks and a bit.
+    let bench = Bench::new(2 * BLOCK_ENTRIES as u64 + 77);
+    let global = bench.model(|i| (i % 100) as f32 / 100.0).await;
+    let value = |site: usize| move |i: usize| ((i * 31 + site * 17) % 1_000) as f32 / 1_000.0 - 0.5;
+    let mut inputs: Vec<Input> = (1..6u8).map(|s| bench.input(s, u64::from(s) * 20, value(s.into()))).collect();
+    let once = bench.fed_avg(global, &inputs).unwrap().model.digest();
+    inputs.reverse();
+    assert_eq!(bench.fed_avg(global, &inputs).unwrap().model.digest(), once);
+    inputs.rotate_left(2);
+    assert_eq!(bench.fed_avg(global, &inputs).unwrap().model.digest(), once);
+    inputs.pop();
+    assert_ne!(bench.fed_avg(global, &inputs).unwrap().model.digest(), once);
+}
+
+#[tokio::test]
+async fn altered_missing_and_foreign_files_are_errors_and_leave_nothing() {
+    let bench = Bench::new(10);
+    let global = bench.model(|_| 0.0).await;
+    let good = bench.input(1, 50, |_| 0.1);
+    let short = bench.input(2, 50, |_| 0.1);
+    let bytes = std::fs::read(&short.path).unwrap();
+    std::fs::write(&short.path, &bytes[..bytes.len() - 1]).unwrap();
+    assert!(bench.fed_avg(global, &[good.clone(), short]).is_err());
+    let absent = Input { path: bench.folder.path().join("absent"), ..good.clone() };
+    assert!(bench.fed_avg(global, &[good.clone(), absent]).is_err());
+    assert!(bench.fed_avg(Digest::of(b"no model"), std::slice::from_ref(&good)).is_err());
+    assert!(bench.fed_avg(global, &[]).is_err());
+    let mut other = Bench::new(11);
+    std::mem::swap(&mut other.models, &mut Models::open(bench.folder.path().join("models")).unwrap());
+    assert_eq!(std::fs::read_dir(bench.folder.path().join("models/scratch")).unwrap().count(), 0);
+}
+
+#[test]
+fn figures_are_added_and_what_one_site_withholds_is_withheld() {
+    let folder = tempfile::tempdir().unwrap();
+    let announced = [
+        Figure { name: "n", values: 1, kind: EgressKind::N },
+        Figure { name: "loss_sum", values: 1, kind: EgressKind::Loss },
+        Figure { name: "sum", values: 2, kind: EgressKind::Metrics },
+    ];
+    let report = |site: u8, n: f64, withheld: bool, sum: [f64; 2]| {
+        let mut set = FigureSet { sums: Default::default(), withheld: Default::default() };
+        set.sums.insert("n".into(), vec![n]);
+        set.sums.insert("sum".into(), sum.to_vec());
+        if withheld {
+            set.withheld.insert("loss_sum".into(), "min_cell".into());
+        } else {
+            set.sums.insert("loss_sum".into(), vec![1.5]);
+        }
+        let path = folder.path().join(site.to_string());
+        std::fs::write(&path, Canonical::new(set).unwrap().bytes()).unwrap();
+        Input { site: SiteId::from_bytes([site; 16]), path }
+    };
+    let inputs = [report(1, 10.0, false, [1.0, f64::MAX]), report(2, 20.0, true, [2.0, f64::MAX])];
+    let pooled = pool(&announced, &inputs).unwrap();
+    assert_eq!(pooled.sum.sums.keys().collect::<Vec<_>>(), ["n"]);
+    assert_eq!(pooled.sum.sums["n"], [30.0]);
+    assert_eq!(pooled.sum.withheld["loss_sum"], "min_cell");
+    assert!(pooled.sum.withheld["sum"].contains("too large"));
+    assert_eq!(pooled.sites[1].1.sums["n"], [20.0]);
+    assert!(Canonical::new(pooled.sum).is_ok());
+}

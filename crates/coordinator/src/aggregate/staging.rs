@@ -4,7 +4,7 @@
 //! and the folder is synchronised: a file with a final name is complete, whatever crashes. What lies in the folder under
 //! a round that nobody runs any more is swept away at start.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
@@ -24,6 +24,8 @@ use crate::{Clock, Error};
 
 /// Bytes that stay free beside what a round needs, for database and logs.
 pub const DISK_MARGIN_BYTES: u64 = 64 << 20;
+/// Completed uploads of closed rounds that are remembered, for sites that did not get their receipts.
+const REMEMBERED: usize = 4_096;
 /// Buffer for reading files again.
 const BUFFER_BYTES: usize = 1 << 20;
 
@@ -154,6 +156,8 @@ struct Inner {
     free: FreeSpace,
     clock: Clock,
     rounds: Mutex<BTreeMap<RoundKey, Open>>,
+    /// Requests of uploads that were complete when their round was closed, oldest first.
+    done: Mutex<VecDeque<UploadRequest>>,
 }
 
 struct Open {
@@ -164,6 +168,7 @@ struct Open {
 #[derive(Clone)]
 struct Slot {
     digest: Digest,
+    length: u64,
     complete: bool,
     heard: Timestamp,
     /// Number of the connection that may write. Held while one writes.
@@ -188,7 +193,7 @@ impl Staging {
     /// [`Error::File`] if the folder cannot be made.
     pub fn new(root: PathBuf, free: FreeSpace, clock: Clock) -> Result<Self, Error> {
         fs::create_dir_all(&root).map_err(Error::file("make the folder", &root))?;
-        Ok(Self { inner: Arc::new(Inner { root, free, clock, rounds: Mutex::default() }) })
+        Ok(Self { inner: Arc::new(Inner { root, free, clock, rounds: Mutex::default(), done: Mutex::default() }) })
     }
 
     /// Whether a round has the space it needs: (n + 4)·M, and a margin.
@@ -217,7 +222,7 @@ impl Staging {
                 continue;
             }
             let length = fs::metadata(&path).map_err(Error::file("read", &path))?.len();
-            let slot = Slot { digest, complete: true, heard: (self.inner.clock)(), tenure: Arc::default() };
+            let slot = Slot { digest, length, complete: true, heard: (self.inner.clock)(), tenure: Arc::default() };
             slots.insert(site, slot);
             let (kind, study, round) = (wanted.content.kind(), wanted.study, wanted.round.clone());
             complete.push(StagedUpload { request: UploadRequest { site, kind, study, round, digest, length }, path });
@@ -227,9 +232,19 @@ impl Staging {
         Ok(complete)
     }
 
-    /// Takes no more uploads for a round; what was staged stays.
+    /// Takes no more uploads for a round; what was staged stays. Who has sent everything and got no receipt can still
+    /// ask for it.
     pub fn close(&self, round: &RoundKey) {
-        locked(&self.inner.rounds).remove(round);
+        let Some(Open { wanted, slots }) = locked(&self.inner.rounds).remove(round) else { return };
+        let mut done = locked(&self.inner.done);
+        for (site, slot) in slots.into_iter().filter(|(_, slot)| slot.complete) {
+            if done.len() == REMEMBERED {
+                done.pop_front();
+            }
+            let (kind, study, round) = (wanted.content.kind(), wanted.study, wanted.round.clone());
+            let length = slot.length;
+            done.push_back(UploadRequest { site, kind, study, round, digest: slot.digest, length });
+        }
     }
 
     /// Deletes what was staged for a round.
@@ -324,6 +339,10 @@ impl Inner {
     fn slot(&self, request: &UploadRequest, make: bool) -> Result<Option<Slot>, Refused> {
         let mut rounds = locked(&self.rounds);
         let Some(open) = rounds.get_mut(&request.round) else {
+            if locked(&self.done).contains(request) {
+                let (digest, length, heard) = (request.digest, request.length, (self.clock)());
+                return Ok(Some(Slot { digest, length, complete: true, heard, tenure: Arc::default() }));
+            }
             return Err(Refused::Over("the round is not open, or over".to_owned()));
         };
         let wanted = &open.wanted;
@@ -352,7 +371,8 @@ impl Inner {
             return Ok(None);
         }
         let heard = (self.clock)();
-        let slot = Slot { digest: request.digest, complete: false, heard, tenure: Arc::default() };
+        let (digest, length) = (request.digest, request.length);
+        let slot = Slot { digest, length, complete: false, heard, tenure: Arc::default() };
         open.slots.insert(request.site, slot.clone());
         Ok(Some(slot))
     }

@@ -39,6 +39,12 @@ impl Driver {
         }
         self.commit(step).await?;
         let mut step = Step::new(self.context.now());
+        for study in self.context.store.studies_without_job().await? {
+            // The last decision may have been stored just before the process ended.
+            self.start_if_all_decided(&mut step, study).await?;
+        }
+        self.commit(step).await?;
+        let mut step = Step::new(self.context.now());
         let connected: Vec<SiteId> = self.sessions.sites().map(|(site, _)| site).collect();
         for site in connected {
             self.greet_jobs(&mut step, site).await?;

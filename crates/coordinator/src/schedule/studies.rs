@@ -259,10 +259,15 @@ impl Driver {
     ) -> Result<(), Error> {
         let context = self.context.clone();
         let (decision, now) = (shown(decision), step.now);
-        if !step.tx(&context).await?.set_decision(study, site, &decision, now).await? {
-            tracing::warn!(%site, %study, "a decision on a study that this site was not asked about is ignored");
-            return Ok(());
-        }
+        match step.tx(&context).await?.decided(study, site).await? {
+            None => {
+                tracing::warn!(%site, %study, "a decision on a study that this site was not asked about is ignored");
+                return Ok(());
+            }
+            // Said again, because the study was offered again.
+            Some(Some(before)) if before == decision => return Ok(()),
+            Some(_) => step.tx(&context).await?.set_decision(study, site, &decision, now).await?,
+        };
         let mut entry = context
             .audit
             .entry(step.now, Actor::peer(site), Action::DecisionReceived)
@@ -287,7 +292,7 @@ impl Driver {
                 self.withdraw_member(step, *job, site, &reason).await?;
             }
         }
-        if approved.is_some() && jobs.is_empty() {
+        if jobs.is_empty() {
             self.flush(step).await?;
             self.start_if_all_decided(step, study).await?;
         }

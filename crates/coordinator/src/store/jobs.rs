@@ -5,6 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use hospes_protocol::id::{Digest, JobId, SiteId, StudyId, Timestamp};
+use hospes_protocol::message::Decision;
 use sqlx::any::AnyRow;
 
 use super::{Store, Tx, integer, optional_integer, optional_text, parsed, text};
@@ -277,6 +278,22 @@ impl Store {
         rows.iter().map(JobRow::read).collect()
     }
 
+    /// Studies that are offered and of which there is no job yet, oldest first.
+    ///
+    /// # Errors
+    /// [`Error::Database`] or [`Error::Corrupt`].
+    pub async fn studies_without_job(&self) -> Result<Vec<StudyId>, Error> {
+        let mut connection = self.read().await?;
+        let rows = sqlx::query(
+            "SELECT s.study AS study FROM studies s LEFT JOIN jobs j ON j.study = s.study \
+             WHERE s.state = 'offered' AND j.job IS NULL ORDER BY s.submitted_ms, s.study",
+        )
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(Error::database("studies_without_job"))?;
+        rows.iter().map(|row| parsed(row, "study")).collect()
+    }
+
     /// Successful jobs whose final model has no card yet.
     ///
     /// # Errors
@@ -377,6 +394,21 @@ pub struct NewJob<'a> {
 }
 
 impl Tx {
+    /// What a member decided on a study so far; the outer `None` if it is no member.
+    ///
+    /// # Errors
+    /// [`Error::Database`] or [`Error::Corrupt`].
+    pub async fn decided(&mut self, study: StudyId, site: SiteId) -> Result<Option<Option<Decision>>, Error> {
+        let row = sqlx::query("SELECT decision FROM study_members WHERE study = $1 AND site = $2")
+            .bind(study.to_string())
+            .bind(site.to_string())
+            .fetch_optional(self.conn())
+            .await
+            .map_err(Error::database("decided"))?;
+        let read = |json: String| serde_json::from_str(&json).map_err(|e| Error::corrupt("decision", e));
+        row.map(|row| optional_text(&row, "decision")?.map(read).transpose()).transpose()
+    }
+
     /// Adds a job, ready, with its members, asked, and its tasks, waiting.
     ///
     /// # Errors

@@ -2,10 +2,12 @@
 #![allow(unreachable_pub)] // A test binary has no outside.
 
 mod clock;
+mod door;
 mod enrol;
 mod openapi;
 mod postgres;
 mod rest;
+mod schedule;
 mod session;
 mod site;
 mod store;

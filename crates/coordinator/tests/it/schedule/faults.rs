@@ -1,0 +1,315 @@
+//! Sites that refuse, fail, fall silent, vanish, lie; operators that cancel, withdraw, lock; disks that are full.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use hospes_coordinator::schedule::{Command, RejectionCode};
+use hospes_coordinator::store::jobs::{JobState, TaskState};
+use hospes_coordinator::store::rounds::RoundState;
+use hospes_coordinator::store::{SiteState, StudyState};
+use hospes_protocol::message::RoundOutcome;
+
+use super::peer::Act;
+use super::world::{PLAN, World, caller, quick};
+
+/// Site 3 does this in its second round of training.
+async fn once(act: Act) -> (World, hospes_coordinator::store::jobs::JobRow) {
+    let mut world = World::new().await;
+    world.peers[3].script(move |h| {
+        if h.task == "train" && h.round == 2 && h.attempt == 1 { act } else { Act::Work }
+    });
+    world.start(None).await;
+    let study = world.submit(PLAN).await;
+    let job = world.succeeded(study).await;
+    (world, job)
+}
+
+fn sites_of(rounds: &[(String, u32, usize)], task: &str) -> Vec<usize> {
+    rounds.iter().filter(|(t, _, _)| t == task).map(|(_, _, n)| *n).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_round_goes_on_without_a_site_that_refuses_fails_or_falls_silent_which_is_back_in_the_next() {
+    for act in [Act::Refuse, Act::Fail, Act::Silence, Act::Short, Act::Foul] {
+        let (world, job) = once(act).await;
+        let rounds = world.included(job.job).await;
+        assert_eq!(sites_of(&rounds, "train"), [4, 3, 4], "{act:?}");
+        let rows = world.store.rounds(job.job).await.unwrap();
+        let second = rows.iter().find(|r| r.key.task == "train" && r.key.round == 2).unwrap();
+        let out = second.outs.get(&world.peers[3].id).map(String::as_str);
+        match act {
+            Act::Refuse => assert_eq!(out, Some("refused: the policy forbids it")),
+            Act::Fail => assert_eq!(out, Some("failed: out of memory")),
+            _ => assert_eq!(out, None),
+        }
+        let refused = world.peers[3].log.lock().unwrap().refused.clone();
+        match act {
+            Act::Short => assert!(refused[0].contains("the round's tensors need"), "{refused:?}"),
+            Act::Foul => assert!(refused[0].contains("outside what its clip"), "{refused:?}"),
+            _ => assert!(refused.is_empty(), "{refused:?}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn figures_that_were_not_announced_are_refused() {
+    let mut world = World::new().await;
+    world.peers[3].script(|h| if h.task == "eval" { Act::Foul } else { Act::Work });
+    world.start(None).await;
+    let study = world.submit(PLAN).await;
+    let job = world.succeeded(study).await;
+    assert_eq!(sites_of(&world.included(job.job).await, "eval"), [3]);
+    let refused = world.peers[3].log.lock().unwrap().refused.clone();
+    assert!(refused[0].contains("'patients' was not announced"), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cut_connection_resumes_and_a_duplicate_counts_once() {
+    let (undisturbed, plain) = once(Act::Work).await;
+    drop(undisturbed);
+    for act in [Act::Halfway, Act::Twice] {
+        let (world, job) = once(act).await;
+        assert_eq!(job.model, plain.model, "{act:?}");
+        assert_eq!(sites_of(&world.included(job.job).await, "train"), [4, 4, 4]);
+        let log = world.peers[3].log.lock().unwrap();
+        assert!(log.refused.is_empty(), "{:?}", log.refused);
+        let second = log.receipts.iter().filter(|k| k.task == "train" && k.round == 2).count();
+        assert_eq!(second, if act == Act::Twice { 2 } else { 1 });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_site_that_reports_progress_is_waited_for_beyond_its_patience() {
+    let (world, job) = once(Act::Slow(1_500)).await;
+    assert_eq!(sites_of(&world.included(job.job).await, "train"), [4, 4, 4]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_site_that_vanishes_is_left_out_and_may_come_back() {
+    let mut world = World::new().await;
+    world.peers[3].script(|h| if h.task == "train" && h.round == 2 { Act::Vanish } else { Act::Work });
+    world.start(None).await;
+    let study = world.submit(PLAN).await;
+    let job = world.job(study, |job| job.state == JobState::Running).await.job;
+    world.until("round 2 is published", || async { sites_of(&world.included(job).await, "train").len() >= 2 }).await;
+    world.peers[3].online.send_replace(true);
+    world.succeeded(study).await;
+    let rounds = world.included(job).await;
+    assert_eq!(sites_of(&rounds, "train")[1], 3);
+    assert_eq!(sites_of(&rounds, "eval"), [4], "{rounds:?}");
+    // It learns of the rounds that were closed while it was away as far as they still matter to it.
+    let log = world.peers[3].log.lock().unwrap();
+    assert!(log.closed.values().all(|o| matches!(o, RoundOutcome::Published { .. })), "{:?}", log.closed);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_after_the_end_is_refused_and_changes_nothing() {
+    let (world, job) = once(Act::Work).await;
+    let header = world.peers[0].log.lock().unwrap().opened[0].clone();
+    let request = hospes_coordinator::aggregate::staging::UploadRequest {
+        site: world.peers[0].id,
+        kind: hospes_protocol::message::UploadKind::Figures,
+        study: header.study,
+        round: header.key(),
+        digest: hospes_protocol::id::Digest::of(b"late"),
+        length: 4,
+    };
+    let refused = world.process().staging.begin(request).await.unwrap_err();
+    assert!(refused.to_string().contains("not open, or over"), "{refused}");
+    assert_eq!(world.store.job(job.job).await.unwrap().unwrap(), job);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_approval_taken_back_in_a_round_takes_the_site_out_of_it_and_of_all_that_follow() {
+    let (world, job) = once(Act::Revoke).await;
+    let rounds = world.included(job.job).await;
+    assert_eq!(sites_of(&rounds, "train"), [4, 3, 3]);
+    assert_eq!(sites_of(&rounds, "eval"), [3]);
+    let refused = world.peers[3].log.lock().unwrap().refused.clone();
+    assert!(refused.iter().all(|r| r.contains("revoked")) && !refused.is_empty(), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_locked_site_is_told_so_and_drops_out() {
+    let mut world = World::new().await;
+    for peer in &world.peers {
+        peer.script(|h| if h.task == "train" { Act::Slow(300) } else { Act::Work });
+    }
+    world.start(None).await;
+    let study = world.submit(PLAN).await;
+    let site = world.peers[3].id;
+    world.until("training began", || async { world.peers[3].log.lock().unwrap().opened.len() == 2 }).await;
+    let mut tx = world.store.begin("test").await.unwrap();
+    tx.set_site_state(site, SiteState::Revoked, Some("key lost")).await.unwrap();
+    tx.commit().await.unwrap();
+    world.peers[3].online.send_replace(false);
+    world.command(Command::SiteLocked { site, reason: "key lost".into() }).await.unwrap();
+    let job = world.succeeded(study).await;
+    assert_eq!(sites_of(&world.included(job.job).await, "train"), [3, 3, 3]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_whose_attempts_all_fail_says_why_and_runs_again_from_there() {
+    let mut world = World::new().await;
+    for peer in &world.peers[..2] {
+        peer.script(|h| if h.task == "train" && h.round == 2 { Act::Fail } else { Act::Work });
+    }
+    world.start(None).await;
+    let study = world.submit(PLAN).await;
+    let job = world.ended(study).await;
+    assert_eq!(job.state, JobState::Failed);
+    let reason = job.reason.clone().unwrap();
+    assert!(reason.contains("3 attempts at a round failed") && reason.contains("out of memory"), "{reason}");
+    let tasks = world.store.tasks(job.job).await.unwrap();
+    let of = |name: &str| tasks.iter().find(|t| t.task == name).unwrap().state;
+    assert_eq!((of("statistics"), of("train"), of("eval")), (TaskState::Success, TaskState::Failed, TaskState::Skipped));
+    assert_eq!(world.peers[0].log.lock().unwrap().ended[&job.job].0, "failed");
+    for peer in &world.peers {
+        peer.script(|_| Act::Work);
+    }
+    world.command(Command::Rerun { job: job.job, by: caller() }).await.unwrap();
+    let again = world.succeeded(study).await;
+    assert_eq!(again.job, job.job);
+    // What was done is not done again, and no attempt has a number twice.
+    assert_eq!(sites_of(&world.included(job.job).await, "train"), [4, 4, 4]);
+    assert_eq!(sites_of(&world.included(job.job).await, "statistics"), [4]);
+    let rows = world.store.rounds(job.job).await.unwrap();
+    let mut attempts: Vec<u32> =
+        rows.iter().filter(|r| r.key.task == "train" && r.key.round == 2).map(|r| r.key.attempt).collect();
+    attempts.sort_unstable();
+    assert_eq!(attempts, [1, 2, 3, 4]);
+    let done = world.command(Command::Rerun { job: job.job, by: caller() }).await.unwrap_err();
+    assert_eq!(done.code, RejectionCode::Conflict);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_cannot_run_the_job_rolls_it_back_on_all() {
+    let mut world = World::new().await;
+    world.peers[2].able.store(false, Ordering::SeqCst);
+    world.start(None).await;
+    let study = world.submit(PLAN).await;
+    let job = world.ended(study).await;
+    assert_eq!(job.state, JobState::Failed);
+    assert_eq!(job.reason.as_deref(), Some("site-2 cannot run it: the graphics card is in use"));
+    for peer in &world.peers {
+        world.until("rolled back", || async { peer.log.lock().unwrap().rolled_back.contains(&job.job) }).await;
+        assert!(peer.log.lock().unwrap().opened.is_empty());
+    }
+    world.peers[2].able.store(true, Ordering::SeqCst);
+    world.command(Command::Rerun { job: job.job, by: caller() }).await.unwrap();
+    world.succeeded(study).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_does_not_answer_rolls_the_job_back_after_its_time() {
+    let mut settings = quick();
+    settings.reserve_ms = 300;
+    let mut world = World::with(4, settings, None).await;
+    for peer in &world.peers {
+        peer.decides.store(false, Ordering::SeqCst);
+    }
+    world.start(None).await;
+    let study = world.submit(PLAN).await;
+    let process = world.process();
+    world.peers[1].online.send_replace(false);
+    for peer in &world.peers {
+        let message = peer.approval(study);
+        let said = hospes_coordinator::schedule::Event::Message { site: peer.id, session: 0, message };
+        process.events.send(said).await.unwrap();
+    }
+    let job = world.ended(study).await;
+    assert_eq!(job.state, JobState::Failed);
+    assert!(job.reason.unwrap().contains("from site-1;"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_without_enough_sites_times_out() {
+    let mut settings = quick();
+    (settings.quorum_ms, settings.patience_ms, settings.grace_ms) = (500, 300, 100);
+    let mut world = World::with(4, settings, None).await;
+    for peer in &world.peers[1..] {
+        peer.script(|h| if h.task == "train" { Act::Vanish } else { Act::Work });
+    }
+    world.start(None).await;
+    let study = world.submit(PLAN).await;
+    let job = world.ended(study).await;
+    assert_eq!(job.state, JobState::Timeout);
+    assert!(job.reason.unwrap().contains("fewer than two sites"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancelled_job_and_a_withdrawn_study_end_everywhere() {
+    let mut world = World::new().await;
+    for peer in &world.peers {
+        peer.script(|h| if h.task == "train" { Act::Slow(10_000) } else { Act::Work });
+    }
+    world.start(None).await;
+    let study = world.submit(PLAN).await;
+    world.until("training began", || async { world.peers[0].log.lock().unwrap().opened.len() == 2 }).await;
+    let job = world.store.jobs(Some(study)).await.unwrap()[0].job;
+    world.command(Command::Cancel { job, by: caller(), reason: "a mistake".into() }).await.unwrap();
+    let row = world.store.job(job).await.unwrap().unwrap();
+    assert_eq!((row.state, row.reason.as_deref()), (JobState::Cancelled, Some("cancelled by anna: a mistake")));
+    let open = world.store.open_rounds(job).await.unwrap();
+    assert!(open.is_empty());
+    let rounds = world.store.rounds(job).await.unwrap();
+    assert_eq!(rounds.last().unwrap().state, RoundState::Failed);
+    let twice = world.command(Command::Cancel { job, by: caller(), reason: String::new() }).await.unwrap_err();
+    assert_eq!(twice.code, RejectionCode::Conflict);
+    world.command(Command::Withdraw { study, by: caller(), reason: "wrong data".into() }).await.unwrap();
+    assert_eq!(world.store.study(study).await.unwrap().unwrap().state, StudyState::Withdrawn);
+    let start = world.command(Command::Start { study, by: caller() }).await.unwrap_err();
+    assert!(start.message.contains("withdrawn"));
+    let rerun = world.command(Command::Rerun { job, by: caller() }).await.unwrap_err();
+    assert!(rerun.message.contains("withdrawn"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_opens_no_round_and_says_so_and_later_the_job_runs() {
+    let mut world = World::new().await;
+    let full = Arc::new(AtomicBool::new(true));
+    let filled = full.clone();
+    world.free = Arc::new(move |_| Ok(if filled.load(Ordering::SeqCst) { 1_000 } else { 1 << 40 }));
+    world.start(None).await;
+    let study = world.submit(PLAN).await;
+    let job = world.ended(study).await;
+    assert_eq!(job.state, JobState::Failed);
+    assert!(job.reason.unwrap().contains("no room for 8 payloads"));
+    assert!(world.store.rounds(job.job).await.unwrap().is_empty());
+    full.store(false, Ordering::SeqCst);
+    world.command(Command::Rerun { job: job.job, by: caller() }).await.unwrap();
+    world.succeeded(study).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_fills_up_in_a_round_delays_it_and_loses_nothing() {
+    let mut world = World::new().await;
+    let full = Arc::new(AtomicBool::new(false));
+    let (filled, script) = (full.clone(), full.clone());
+    world.free = Arc::new(move |_| Ok(if filled.load(Ordering::SeqCst) { 1_000 } else { 1 << 40 }));
+    // The disk fills up after the first round of training has opened, and is emptied half a second later.
+    world.peers[0].script(move |h| {
+        if h.task == "train" && h.round == 1 && h.attempt == 1 {
+            script.store(true, Ordering::SeqCst);
+            let empty = script.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                empty.store(false, Ordering::SeqCst);
+            });
+        }
+        Act::Work
+    });
+    world.start(None).await;
+    let study = world.submit(PLAN).await;
+    let job = world.ended(study).await;
+    // With a full disk nothing is taken; either enough time is left for another attempt, or the job says why it ended.
+    let refused: usize = world.peers.iter().map(|p| p.log.lock().unwrap().refused.len()).sum();
+    assert!(refused > 0, "nobody met the full disk");
+    if job.state != JobState::Success {
+        let reason = job.reason.unwrap();
+        assert!(reason.contains("no room") || reason.contains("attempts"), "{reason}");
+        world.command(Command::Rerun { job: job.job, by: caller() }).await.unwrap();
+        world.succeeded(study).await;
+    }
+}
