@@ -82,9 +82,8 @@ fn ledger(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(1));
     group.bench_function("page_of_100", |bench| {
         bench.iter(|| {
-            let page = runtime.block_on(async {
-                Ledger::on(&mut connection).page(&hospes_ledger::Filter::default(), 100).await
-            });
+            let page = runtime
+                .block_on(async { Ledger::on(&mut connection).page(&hospes_ledger::Filter::default(), 100).await });
             black_box(page.expect("a page is read"))
         });
     });

@@ -94,7 +94,7 @@ pub(crate) fn tiles_at(at: u64, size: u64) -> impl Iterator<Item = TileId> {
     const BITS: u32 = TILE_HASHES.trailing_zeros();
     (0..7u32).rev().filter_map(move |level| {
         let width = 1u64 << (BITS * (level + 1));
-        let full = at % width == 0 && at.checked_add(width).is_some_and(|end| end <= size);
+        let full = at.is_multiple_of(width) && at.checked_add(width).is_some_and(|end| end <= size);
         full.then_some(TileId { level, index: at / width })
     })
 }

@@ -17,7 +17,7 @@ use sha2::{Digest as _, Sha256};
 use crate::export::{CheckpointLine, End, EndLine, FORMAT, Header, tiles_at};
 use crate::leaf::{self, Content, Cursor, Field, When};
 use crate::note::{Checkpoint, SignedCheckpoint};
-use crate::tree::tiles::{Edge, TILE_HASHES, Tile};
+use crate::tree::tiles::{Edge, TILE_HASHES, Tile, TileId, place};
 use crate::tree::{Frontier, root_of};
 use crate::witness::longest_unwitnessed_ms;
 use crate::{Record, limits};
@@ -339,7 +339,7 @@ impl<'e> Verifier<'e> {
     }
 
     fn expected_hash(&self, level: usize, index: u64) -> Option<Digest> {
-        let offset = (index % TILE_HASHES as u64) as usize;
+        let offset = place(index);
         let within = self.tiles.get(level).and_then(Option::as_ref);
         match within {
             Some(tile) if tile.id.index == index / TILE_HASHES as u64 => tile.hashes.get(offset).copied(),
@@ -383,11 +383,10 @@ impl<'e> Verifier<'e> {
     }
 
     /// Full tiles that must come before the next entry and did not yet.
-    fn wanted_tiles(&self) -> Vec<crate::tree::tiles::TileId> {
+    fn wanted_tiles(&self) -> Vec<TileId> {
         let (next, size) = (self.frontier.size(), self.report.size);
-        let there = |id: &crate::tree::tiles::TileId| {
-            self.tiles.get(id.level as usize).and_then(Option::as_ref).is_some_and(|tile| tile.id == *id)
-        };
+        let there =
+            |id: &TileId| self.tiles.get(id.level as usize).and_then(Option::as_ref).is_some_and(|tile| tile.id == *id);
         tiles_at(next, size).filter(|id| !there(id)).collect()
     }
 

@@ -178,6 +178,8 @@ pub fn longest_unwitnessed_ms(first_entry: Timestamp, cosigned: &mut [Timestamp]
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::cast_possible_truncation)]
+
     use super::*;
     use crate::tree::proof::{Span, consistency};
     use crate::tree::{leaf_hash, root_of};

@@ -140,7 +140,7 @@ impl Quantiser {
         let weight = rows.min(u64::from(self.n_max));
         let alpha = weight as f64 / f64::from(self.n_max);
         let entries: usize = values.iter().map(|v| v.len()).sum();
-        let mut bytes = Vec::with_capacity(ROW_WEIGHT_BYTES as usize + entries * ENTRY_BYTES as usize);
+        let mut bytes = Vec::with_capacity(size_of::<u64>() + entries * size_of::<u32>());
         bytes.extend_from_slice(&weight.to_le_bytes());
         let mut clipped = 0;
         for (tensor, values) in tensors.iter().zip(values) {
@@ -179,7 +179,7 @@ impl Quantiser {
     /// The row weight of one site, to the coordinator, which in plain mode reads the whole update anyway.
     pub fn row_weight(&self, head: &[u8], payload_bytes: u64, parameters: u64) -> Result<u64, PrivacyError> {
         let expected = Self::payload_bytes(parameters);
-        let Some(head) = head.first_chunk::<{ ROW_WEIGHT_BYTES as usize }>() else {
+        let Some(head) = head.first_chunk::<{ size_of::<u64>() }>() else {
             return Err(PrivacyError::Length { expected, found: head.len() as u64 });
         };
         if payload_bytes != expected {

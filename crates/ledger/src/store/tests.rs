@@ -212,13 +212,8 @@ impl Postgres {
         let data = folder.join("data");
         let made = command("initdb").args(["-A", "trust", "-U", "postgres", "-N", "-D"]).arg(&data).status().unwrap();
         assert!(made.success());
-        let server = command("postgres")
-            .args(["-h", "", "-F", "-k"])
-            .arg(&folder)
-            .arg("-D")
-            .arg(&data)
-            .spawn()
-            .unwrap();
+        let server =
+            command("postgres").args(["-h", "", "-F", "-k"]).arg(&folder).arg("-D").arg(&data).spawn().unwrap();
         Self { folder, server, _keep: keep }
     }
 
@@ -254,8 +249,7 @@ fn postgresql_keeps_every_claim_and_two_writers_never_take_one_sequence() {
             }
             taken
         };
-        let (one, two) =
-            tokio::join!(writer(postgres.connect().await, 7), writer(postgres.connect().await, 8));
+        let (one, two) = tokio::join!(writer(postgres.connect().await, 7), writer(postgres.connect().await, 8));
         let mut all = [one, two].concat();
         all.sort_unstable();
         assert_eq!(all, (600..680).collect::<Vec<u64>>());
@@ -294,7 +288,8 @@ fn a_clock_that_goes_back_does_not_turn_the_order_back() {
         let mut ledger = Ledger::on(&mut connection);
         ledger.append(&entry(100), &[1; 32]).await.unwrap();
         ledger.append(&entry(0), &[2; 32]).await.unwrap();
-        let (first, second) = (ledger.record(0).await.unwrap().when.unwrap(), ledger.record(1).await.unwrap().when.unwrap());
+        let (first, second) =
+            (ledger.record(0).await.unwrap().when.unwrap(), ledger.record(1).await.unwrap().when.unwrap());
         assert!(second.at < first.at);
         assert_eq!(second.order, first.order + 1);
         assert!(check(&export(&mut connection).await, &Expectations::default()).is_intact());
@@ -514,9 +509,11 @@ fn a_fork_and_a_cut_ledger_are_found_against_a_checkpoint_that_a_peer_saw() {
         let other = Expectations { origins: vec![key(5).public()], ..Expectations::default() };
         assert_eq!(check(&export(&mut connection).await, &other).finding.unwrap().kind, FindingKind::Signature);
         let foreign = Expectations {
-            known: vec![crate::Checkpoint { origin: key(5).public().site_id(), size: 1, root: Digest::of(b"") }
-                .sign(&key(5))
-                .note()],
+            known: vec![
+                crate::Checkpoint { origin: key(5).public().site_id(), size: 1, root: Digest::of(b"") }
+                    .sign(&key(5))
+                    .note(),
+            ],
             ..Expectations::default()
         };
         assert_eq!(check(&export(&mut connection).await, &foreign).finding.unwrap().kind, FindingKind::Signature);

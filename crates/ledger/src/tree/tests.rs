@@ -1,3 +1,5 @@
+#![allow(clippy::cast_possible_truncation)]
+
 use data_encoding::HEXLOWER;
 use proptest::prelude::*;
 

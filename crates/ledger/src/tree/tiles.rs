@@ -27,8 +27,13 @@ pub struct TileId {
 pub fn locate(node: Node) -> (TileId, usize, usize) {
     let (level, within) = (node.height / TILE_HEIGHT, node.height % TILE_HEIGHT);
     let first = node.index << within;
-    let offset = (first % TILE_HASHES as u64) as usize;
-    (TileId { level, index: first / TILE_HASHES as u64 }, offset, 1 << within)
+    (TileId { level, index: first / TILE_HASHES as u64 }, place(first), 1 << within)
+}
+
+/// Place of a level's hash in its tile.
+#[allow(clippy::cast_possible_truncation)] // Below 256.
+pub(crate) fn place(number: u64) -> usize {
+    (number % TILE_HASHES as u64) as usize
 }
 
 /// Hash of a node from the hashes of its tile; `None` if the tile does not reach so far.
@@ -66,7 +71,7 @@ impl Edge {
             .filter(|(_, len)| len % TILE_HASHES as u64 != 0)
             .map(|(level, len)| {
                 let id = TileId { level, index: len / TILE_HASHES as u64 };
-                (id, (len % TILE_HASHES as u64) as usize)
+                (id, place(len))
             })
             .collect()
     }
@@ -109,19 +114,20 @@ impl Edge {
         let before = self.size;
         for leaf in leaves {
             let mut hash = leaf;
-            let mut level = 0;
+            let mut level = 0u32;
             loop {
-                if self.levels.len() == level {
+                if self.levels.len() == level as usize {
                     self.levels.push(Vec::new());
                 }
-                self.levels[level].push(hash);
-                if self.levels[level].len() < TILE_HASHES {
+                let tile = &mut self.levels[level as usize];
+                tile.push(hash);
+                if tile.len() < TILE_HASHES {
                     break;
                 }
-                let hashes = std::mem::take(&mut self.levels[level]);
+                let hashes = std::mem::take(tile);
                 hash = root_of(&hashes);
-                let index = level_len(self.size, level as u32) / TILE_HASHES as u64;
-                full.push(Tile { id: TileId { level: level as u32, index }, hashes });
+                let index = level_len(self.size, level) / TILE_HASHES as u64;
+                full.push(Tile { id: TileId { level, index }, hashes });
                 level += 1;
             }
             self.size += 1;

@@ -15,6 +15,8 @@ pub struct Facts {
     pub subjects: u64,
     /// Distinct subjects of the smallest table that anything leaves about (after splits), where it is known.
     pub smallest_subset: Option<u64>,
+    /// Distinct subjects of the table that a model is trained on, where it is known; otherwise all of the dataset's.
+    pub training_subjects: Option<u64>,
     /// Distinct subjects of all sites together, where it is known. Counts only under secure aggregation.
     pub pooled_subjects: Option<u64>,
     /// Whether the dataset is tagged as public.
@@ -88,32 +90,32 @@ fn check_data(policy: &Policy, plan: &Plan, facts: &Facts, findings: &mut Vec<Fi
     }
 }
 
+/// As `Approval::permit` has it: with the one partner that the policy names, two sites and one trusted peer are enough.
 fn check_roster(policy: &Policy, facts: &Facts, findings: &mut Vec<Finding>) {
     let rules = &policy.training;
-    if facts.parties < rules.min_parties {
-        let words = format!("{} sites take part, the policy asks for at least {}", facts.parties, rules.min_parties);
+    let named = matches!(facts.partners.as_slice(), [only] if policy.bilateral.allow.contains(only));
+    let (parties, trusted) =
+        if named { (2, rules.min_trusted_peers.min(1)) } else { (rules.min_parties, rules.min_trusted_peers) };
+    if facts.parties < parties {
+        let words = format!("{} sites take part, the policy asks for at least {parties}", facts.parties);
         refuse(findings, Rule::MinParties, words);
     }
-    if facts.trusted_peers < rules.min_trusted_peers {
+    if facts.trusted_peers < trusted {
         let words = format!(
-            "{} other sites are verified here or vouched for, the policy asks for at least {}",
-            facts.trusted_peers, rules.min_trusted_peers
+            "{} other sites are verified here or vouched for, the policy asks for at least {trusted}",
+            facts.trusted_peers
         );
         refuse(findings, Rule::MinTrustedPeers, words);
     }
-    if facts.parties <= 2 && !policy.is_public_data() {
-        let allow = &policy.bilateral.allow;
-        let stranger = facts.partners.iter().find(|partner| !allow.contains(partner));
-        let words = match (stranger, facts.partners.is_empty()) {
-            (Some(partner), _) => format!("only two sites take part, and '{partner}' is no partner of the policy's"),
-            (None, true) => "only two sites take part, and the partner is not known".to_owned(),
-            (None, false) => {
-                let words = "only two sites take part: the partner can subtract its own part of every sum";
-                findings.push(Finding::new(Rule::Bilateral, Verdict::Warning, words));
-                return;
-            }
+    if facts.parties == 2 && facts.parties < parties {
+        let words = match facts.partners.first() {
+            Some(partner) => format!("only two sites take part, and '{partner}' is no partner of the policy's"),
+            None => "only two sites take part, and the partner is not known".to_owned(),
         };
         refuse(findings, Rule::Bilateral, words);
+    } else if facts.parties == 2 && !policy.is_public_data() {
+        let words = "only two sites take part: the partner can subtract its own part of every sum";
+        findings.push(Finding::new(Rule::Bilateral, Verdict::Warning, words));
     }
 }
 
@@ -172,7 +174,7 @@ fn check_models(policy: &Policy, plan: &Plan, facts: &Facts, findings: &mut Vec<
     for (name, train) in trainings(plan) {
         let count = parameters(&train.model, plan::features(plan, name).len() as u64);
         let pooled = facts.pooled_subjects.filter(|_| is_secure(train));
-        let subjects = pooled.unwrap_or_else(|| facts.smallest_subset.unwrap_or(facts.subjects));
+        let subjects = pooled.unwrap_or_else(|| facts.training_subjects.unwrap_or(facts.subjects));
         let Some(verdict) = parameters_allowed(&policy.disclosure, count, subjects, is_glm_like(&train.model)) else {
             continue;
         };
@@ -228,6 +230,7 @@ mod tests {
         Facts {
             subjects: 303,
             smallest_subset: Some(104),
+            training_subjects: Some(199),
             pooled_subjects: Some(740),
             public: true,
             parties: 4,
@@ -255,15 +258,15 @@ mod tests {
 
     #[test]
     fn strict_policy_refuses_the_public_data_study_and_lists_every_rule() {
-        // Switzerland: 46 usable patients, 16 of them in the test part.
-        let facts = Facts { subjects: 46, smallest_subset: Some(16), ..facts() };
+        // Switzerland: 46 usable patients, 30 of them in the training part.
+        let facts = Facts { subjects: 46, smallest_subset: Some(16), training_subjects: Some(30), ..facts() };
         let wanted = [Rule::MinTrustedPeers, Rule::MaxParamRatio, Rule::EgressLoss, Rule::EgressMetrics, Rule::EgressN];
         assert_eq!(refusals(&Policy::strict(), &heart(), &facts), wanted);
         let findings = review(&Policy::strict(), &heart(), &facts);
         let words: Vec<String> = findings.iter().map(|f| format!("{}: {}", f.rule, f.words)).collect();
         expect_test::expect![[r#"
             training.min_trusted_peers: 0 other sites are verified here or vouched for, the policy asks for at least 2
-            disclosure.max_param_ratio: 'train' has 14 parameters, the policy allows 0.33 for each of 16 subjects
+            disclosure.max_param_ratio: 'train' has 14 parameters, the policy allows 0.33 for each of 30 subjects
             egress.loss: the policy does not let losses of this site leave one by one: loss_sum of alone, loss_sum of eval
             egress.metrics: the policy does not let metrics of this site leave one by one: correct of alone, brier_sum of alone, confusion of alone, scores_positive of alone, scores_negative of alone, correct of eval, brier_sum of eval, confusion of eval, scores_positive of eval, scores_negative of eval, calibration_rows of eval, calibration_scores of eval, calibration_positives of eval
             egress.n: the policy does not let numbers of rows of this site leave one by one: n of alone, n of train, n of eval
@@ -287,6 +290,7 @@ mod tests {
         let facts = Facts {
             subjects: 12,
             smallest_subset: Some(4),
+            training_subjects: Some(8),
             parties: 2,
             partners: vec!["Stranger".into()],
             ..Facts::default()
@@ -327,8 +331,13 @@ mod tests {
         assert_eq!(refusals(&policy, &heart(), &two), []);
         let findings = review(&policy, &heart(), &two);
         assert!(findings.iter().any(|f| f.rule == Rule::Bilateral && f.verdict == Verdict::Warning));
+        policy.training.min_parties = 3;
+        policy.training.min_trusted_peers = 2;
+        let trusted = Facts { trusted_peers: 1, ..two };
+        assert_eq!(refusals(&policy, &heart(), &trusted), []);
         policy.bilateral.allow.clear();
-        assert_eq!(refusals(&policy, &heart(), &two), [Rule::Bilateral]);
+        let wanted = [Rule::MinParties, Rule::MinTrustedPeers, Rule::Bilateral];
+        assert_eq!(refusals(&policy, &heart(), &trusted), wanted);
     }
 
     #[test]
