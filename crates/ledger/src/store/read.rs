@@ -1,12 +1,13 @@
 //! Reading: heads, proofs, pages.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use hospes_protocol::id::{Digest, JobId, StudyId};
 use serde::{Deserialize, Serialize};
 
 use super::Ledger;
-use super::connection::Value;
+use super::connection::{Row, Value};
 use crate::entry::{Action, Outcome};
 use crate::leaf::{self, Record};
 use crate::tree::proof::{self, Node, Span};
@@ -122,21 +123,77 @@ impl Ledger<'_> {
     pub async fn page(&mut self, filter: &Filter, limit: u32) -> Result<Page, LedgerError> {
         let limit = limit.clamp(1, limits::PAGE_ENTRIES);
         let size = self.size().await?;
-        let names = Names::of(filter);
-        let (clauses, mut values) = names.clauses(filter);
-        values.push(Value::Int(i64::from(limit)));
-        let sql = format!(
-            "SELECT sequence, fields FROM ledger_entry{clauses} ORDER BY sequence DESC LIMIT ${}",
-            values.len()
-        );
-        let rows = self.connection.rows_owned("read a page", sql, &values).await?;
-        let mut records = Vec::with_capacity(rows.len());
-        for row in &rows {
-            records.push(Record::read(row.count(0)?, &row.text(1)?)?);
+        let range = self.range(filter, size).await?;
+        // One query for each action walks one index from its end and stops at the limit; a single query over several
+        // would have to sort all that match.
+        let actions: Vec<Option<Action>> =
+            if filter.actions.is_empty() { vec![None] } else { filter.actions.iter().copied().map(Some).collect() };
+        let mut found = BTreeMap::new();
+        for action in actions {
+            for row in self.matching(filter, &range, action, limit).await? {
+                found.insert(row.count(0)?, row.text(1)?);
+            }
         }
+        let newest = found.into_iter().rev().take(limit as usize);
+        let records = newest.map(|(sequence, text)| Record::read(sequence, &text)).collect::<Result<Vec<_>, _>>()?;
         let full = records.len() == limit as usize;
         let next = records.last().map(|r| r.sequence).filter(|last| full && *last > 0);
         Ok(Page { records, next, size })
+    }
+
+    /// The run of sequences that a filter's times and cursors leave. Times go by order, which equals the time unless
+    /// the clock went back, and which grows with the sequence.
+    async fn range(&mut self, filter: &Filter, size: u64) -> Result<Range<u64>, LedgerError> {
+        let mut range = filter.after.map_or(0, |after| after.saturating_add(1))..filter.before.unwrap_or(size);
+        if let Some(from) = filter.from_ms {
+            range.start = range.start.max(self.first_at(from, size).await?);
+        }
+        if let Some(until) = filter.until_ms {
+            range.end = range.end.min(self.first_at(until, size).await?);
+        }
+        Ok(range)
+    }
+
+    /// The first entry whose order is not below this time; `size` if there is none.
+    async fn first_at(&mut self, ms: i64, size: u64) -> Result<u64, LedgerError> {
+        let row = self
+            .connection
+            .row(
+                "find a time",
+                "SELECT sequence FROM ledger_entry WHERE last_order >= $1 ORDER BY last_order LIMIT 1",
+                &[Value::Int(ms)],
+            )
+            .await?;
+        row.map_or(Ok(size), |row| row.count(0))
+    }
+
+    async fn matching(
+        &mut self,
+        filter: &Filter,
+        range: &Range<u64>,
+        action: Option<Action>,
+        limit: u32,
+    ) -> Result<Vec<Row>, LedgerError> {
+        let (study, job) = (filter.study.map(|id| id.to_string()), filter.job.map(|id| id.to_string()));
+        let mut sql = "SELECT sequence, fields FROM ledger_entry WHERE sequence >= $1 AND sequence < $2".to_owned();
+        let mut values: Vec<Value<'_>> = vec![range.start.into(), range.end.into()];
+        let texts = [
+            ("study", study.as_deref()),
+            ("job", job.as_deref()),
+            ("actor", filter.actor.as_deref()),
+            ("action", action.map(Action::as_str)),
+            ("outcome", filter.outcome.map(Outcome::as_str)),
+        ];
+        for (column, text) in texts {
+            if let Some(text) = text {
+                values.push(Value::Text(text));
+                // Names of columns are constants of this function; what was asked for is always a bound value.
+                sql.push_str(&format!(" AND {column} = ${}", values.len()));
+            }
+        }
+        values.push(Value::Int(i64::from(limit)));
+        sql.push_str(&format!(" ORDER BY sequence DESC LIMIT ${}", values.len()));
+        self.connection.rows_owned("read a page", sql, &values).await
     }
 
     /// Written forms of the entries from `start`, at most `limit`, in order.
@@ -195,58 +252,5 @@ impl Ledger<'_> {
             hashes.push(Span::hash(&parts));
         }
         Ok(hashes)
-    }
-}
-
-/// Texts of a filter, kept while a statement borrows them.
-struct Names {
-    study: Option<String>,
-    job: Option<String>,
-}
-
-impl Names {
-    fn of(filter: &Filter) -> Self {
-        Self { study: filter.study.map(|id| id.to_string()), job: filter.job.map(|id| id.to_string()) }
-    }
-
-    /// The WHERE clause, of constant texts and numbered places only, and the values for them.
-    fn clauses<'a>(&'a self, filter: &'a Filter) -> (String, Vec<Value<'a>>) {
-        let mut clauses: Vec<String> = Vec::new();
-        let mut values: Vec<Value<'a>> = Vec::new();
-        let mut add = |clause: &str, value: Value<'a>| {
-            values.push(value);
-            clauses.push(format!("{clause} ${}", values.len()));
-        };
-        let texts = [("study =", &self.study), ("job =", &self.job), ("actor =", &filter.actor)];
-        for (clause, text) in texts {
-            if let Some(text) = text {
-                add(clause, Value::Text(text));
-            }
-        }
-        if let Some(outcome) = filter.outcome {
-            add("outcome =", Value::Text(outcome.as_str()));
-        }
-        // Times are filtered by order: it equals the time unless the clock went back, and it has an index.
-        let numbers = [
-            ("last_order >=", filter.from_ms.map(Value::Int)),
-            ("last_order <", filter.until_ms.map(Value::Int)),
-            ("sequence <", filter.before.map(Value::from)),
-            ("sequence >", filter.after.map(Value::from)),
-        ];
-        for (clause, number) in numbers {
-            if let Some(number) = number {
-                add(clause, number);
-            }
-        }
-        if !filter.actions.is_empty() {
-            let mut places = Vec::new();
-            for action in &filter.actions {
-                values.push(Value::Text(action.as_str()));
-                places.push(format!("${}", values.len()));
-            }
-            clauses.push(format!("action IN ({})", places.join(", ")));
-        }
-        let text = if clauses.is_empty() { String::new() } else { format!(" WHERE {}", clauses.join(" AND ")) };
-        (text, values)
     }
 }
