@@ -47,7 +47,7 @@ pub async fn open(config: Config) -> Result<Handle> {
 }
 
 impl Handle {
-    async fn ask<T, F>(&self, question: F) -> Result<T>
+    pub(crate) async fn ask<T, F>(&self, question: F) -> Result<T>
     where
         T: Send + 'static,
         F: for<'e> FnOnce(&'e mut Engine) -> BoxFuture<'e, Result<T>> + Send + 'static,

@@ -25,6 +25,8 @@ mod people;
 mod requests;
 mod rounds;
 mod store;
+#[cfg(test)]
+mod tests;
 pub mod view;
 mod witness;
 

@@ -134,6 +134,14 @@ pub(crate) struct Joined {
     extra_ca_pem: Option<String>,
 }
 
+#[cfg(test)]
+impl Joined {
+    /// As if a coordinator had answered; tests play it.
+    pub(crate) fn by_hand(enrolled: link::Enrolled, organisation: &str, identity: SecretKey) -> Self {
+        Self { enrolled, organisation: organisation.to_owned(), identity, proxy: None, extra_ca_pem: None }
+    }
+}
+
 impl EnrolOrder {
     pub(crate) async fn run(self) -> Result<Joined, PartyError> {
         match words::compare(&self.words, &self.invitation.ca) {

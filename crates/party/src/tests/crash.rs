@@ -1,0 +1,241 @@
+//! `kill -9` before, during and after each transaction of a round, and work in a real child process.
+
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::Command;
+
+use hospes_protocol::message::{FromSite, RoundReply, ToSite};
+
+use super::*;
+use crate::view::{RequestState, RoundView};
+
+const FOLDER: &str = "HOSPES_TEST_FOLDER";
+const TERMINAL: [&str; 5] = ["published", "abandoned", "refused", "failed", "withdrawn"];
+
+/// A study from its offer to the release of its results; the same whether it begins or goes on after a crash.
+async fn carry_through(world: &mut World) {
+    let study = study(1, small_plan(1));
+    world.connect().await;
+    world.offer(&study).await;
+    decide(world, &study).await;
+    if world.handle.jobs(world.who("sam")).await.unwrap().iter().all(|j| j.state == "waiting" || j.state == "running") {
+        world.start_job(&study, job(1)).await;
+        play_round(world, &study).await;
+        let ended =
+            ToSite::JobEnded { job: job(1), state: "success".into(), reason: None, model: Some(Digest::of(b"next")) };
+        world.send(ended).await;
+        world.settle().await;
+    }
+    if world.handle.jobs(world.who("sam")).await.unwrap()[0].held {
+        world.handle.release(world.who("sam"), job(1)).await.unwrap();
+    }
+}
+
+async fn decide(world: &World, study: &Study) {
+    let review = world.handle.review(world.who("sam"), study.id, None).await.unwrap();
+    let digest = match (review.state, review.approval_digest) {
+        (RequestState::Active, _) => return,
+        (RequestState::PartlyApproved, Some(digest)) => digest,
+        _ => world.handle.approve(world.who("sam"), Approving::exactly(study.id), pass("sam")).await.unwrap().digest,
+    };
+    world.handle.countersign(world.who("ava"), study.id, digest, pass("ava")).await.unwrap();
+}
+
+enum Heard {
+    Upload(Upload, PathBuf),
+    Download(Digest, PathBuf),
+    NoPart,
+}
+
+/// Opens attempt after attempt until this site's input has arrived, as a coordinator does.
+async fn play_round(world: &mut World, study: &Study) {
+    let rounds = world.handle.jobs(world.who("sam")).await.unwrap().remove(0).rounds;
+    if let Some(done) = rounds.iter().find(|r| r.state == "acknowledged" || r.state == "published") {
+        // The coordinator gave a receipt before the crash and knows it.
+        let header = header(study, job(1), "train", 1, done.round.attempt, Timestamp::from_millis(START));
+        world.close_round(&header).await;
+        world.settle().await;
+        return;
+    }
+    for attempt in 1.. {
+        assert!(attempt < 5, "no attempt succeeds: {:?}", world.said);
+        // The deadline counts from the start of everything, so that a header sent again after a crash is the same.
+        let header = header(study, job(1), "train", 1, attempt, Timestamp::from_millis(START));
+        world.open_round(header.clone()).await;
+        loop {
+            let heard = world
+                .expect("anything about the round", |c| match c {
+                    LinkCommand::Upload { upload, path } => Some(Heard::Upload(upload.clone(), path.clone())),
+                    LinkCommand::Download { digest, to } => Some(Heard::Download(*digest, to.clone())),
+                    LinkCommand::Send(FromSite::RoundReply { round, reply }) => {
+                        let ends = !matches!(reply, RoundReply::Working) && round.attempt == attempt;
+                        ends.then_some(Heard::NoPart)
+                    }
+                    _ => None,
+                })
+                .await;
+            match heard {
+                Heard::Download(digest, to) => world.put_model(study, digest, to).await,
+                Heard::NoPart => break,
+                Heard::Upload(upload, path) => {
+                    world.take(&upload, &path).await;
+                    world.close_round(&header).await;
+                    world.settle().await;
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Everything that must hold at the end, whatever happened on the way (invariants I2, I3, I7).
+async fn assert_consistent(world: &World) {
+    let jobs = world.handle.jobs(world.who("sam")).await.unwrap();
+    assert_eq!((jobs.len(), jobs[0].state.as_str()), (1, "success"));
+    assert!(jobs[0].released.is_some());
+    let rounds: &[RoundView] = &jobs[0].rounds;
+    assert!(rounds.iter().all(|r| TERMINAL.contains(&r.state.as_str())), "{rounds:?}");
+    let keys: BTreeSet<String> = rounds.iter().map(|r| r.round.to_string()).collect();
+    assert_eq!(keys.len(), rounds.len(), "a round stands twice");
+    let outbox = world.outbox_states().await;
+    assert_eq!(outbox.iter().filter(|s| *s == "sent").count(), 1, "{outbox:?}");
+    assert_eq!(world.entered("update_prepared", "success").await, outbox.len(), "an entry for each row, a row for each");
+    assert_eq!(world.entered("update_sent", "success").await, 1);
+    assert_eq!(world.entered("permit_minted", "success").await, rounds.len(), "an entry for each permit");
+    assert_eq!(world.payload_files(), 0, "a payload was left behind");
+    for action in ["approval_signed", "approval_countersigned", "setup_ended", "results_released", "request_received"] {
+        assert_eq!(world.entered(action, "success").await, 1, "{action}");
+    }
+    world.assert_ledger_intact().await;
+}
+
+/// What a child does until it is killed; run by itself, the whole way without a crash.
+#[tokio::test(flavor = "multi_thread")]
+async fn i7_a_round_is_carried_through() {
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = std::env::var_os(FOLDER).map_or(temporary.path().to_owned(), PathBuf::from);
+    let mut world = World::create(&folder, Executor::Thread).await;
+    world.furnish().await;
+    carry_through(&mut world).await;
+    assert_consistent(&world).await;
+}
+
+/// Kills a child at each moment of a step, then goes on where it left off.
+async fn killed_at(step: &str) {
+    for moment in ["Before", "During", "After"] {
+        let temporary = tempfile::tempdir().unwrap();
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "tests::crash::i7_a_round_is_carried_through"])
+            .env("HOSPES_TEST_CRASH", format!("{step}:{moment}"))
+            .env(FOLDER, temporary.path())
+            .output()
+            .unwrap();
+        let output = String::from_utf8_lossy(&child.stdout);
+        assert_eq!(child.status.signal(), Some(9), "'{step}' {moment} was never reached: {output}");
+        let mut world = World::reopen(temporary.path(), Executor::Thread, START + 5 * MINUTE).await;
+        carry_through(&mut world).await;
+        assert_consistent(&world).await;
+    }
+}
+
+macro_rules! killed {
+    ($($name:ident: $step:literal,)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                killed_at($step).await;
+            }
+        )*
+    };
+}
+
+killed! {
+    i7_killed_at_taking_a_request: "take a request",
+    i7_killed_at_the_first_signature: "give the first signature",
+    i7_killed_at_the_second_signature: "give the second signature",
+    i7_killed_at_reserving_a_job: "reserve a job",
+    i7_killed_at_starting_a_job: "start a job",
+    i7_killed_at_answering_a_round: "answer a round",
+    i7_killed_at_taking_a_model: "take a model",
+    i7_killed_at_starting_the_work: "start the work",
+    i7_killed_at_committing_a_payload: "commit a payload",
+    i7_killed_at_keeping_a_receipt: "keep a receipt",
+    i7_killed_at_closing_a_round: "close a round",
+    i7_killed_at_ending_a_job: "end a job",
+    i7_killed_at_releasing_results: "release results",
+}
+
+fn machine_time() -> i64 {
+    crate::config::system_clock()().as_millis()
+}
+
+async fn with_child(program: PathBuf) -> (World, Study) {
+    let temporary = tempfile::tempdir().unwrap();
+    let mut world = World::create_at(temporary.path(), Executor::Child { program }, machine_time()).await;
+    world._temporary = Some(temporary);
+    world.furnish().await;
+    let study = world.running(small_plan(1)).await;
+    world.open_round(header(&study, job(1), "train", 1, 1, world.now())).await;
+    world.serve_model(&study).await;
+    (world, study)
+}
+
+/// The example `worker` beside this test binary.
+fn worker_program() -> PathBuf {
+    let program = std::env::current_exe().unwrap().parent().unwrap().join("../examples/worker");
+    assert!(program.exists(), "build the examples first: cargo build -p hospes-party --examples");
+    program
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_work_is_done_by_a_child_process_that_mints_its_own_permit() {
+    let (mut world, study) = with_child(worker_program()).await;
+    let (upload, path) = world.expect_upload().await;
+    let by_child = world.take(&upload, &path).await;
+    // The same bytes as a thread of this process computes.
+    let mut other = World::new().await;
+    let again = other.running(small_plan(1)).await;
+    assert_eq!(again.plan.digest(), study.plan.digest());
+    other.open_round(header(&again, job(1), "train", 1, 1, other.now())).await;
+    other.serve_model(&again).await;
+    let (upload, path) = other.expect_upload().await;
+    assert_eq!(other.take(&upload, &path).await, by_child);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_that_dies_is_a_failure_of_the_round() {
+    let (mut world, _) = with_child(PathBuf::from("/bin/false")).await;
+    let reply = world.expect_reply().await;
+    let RoundReply::Failed(words) = reply else { panic!("{reply:?}") };
+    assert!(words.contains("engine failed"), "{words}");
+    assert_eq!(world.round_state().await.0, "failed");
+    let (mut world, _) = with_child(PathBuf::from("/no/such/program")).await;
+    assert!(matches!(world.expect_reply().await, RoundReply::Failed(_)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stopping_a_run_kills_its_child() {
+    let scripts = tempfile::tempdir().unwrap();
+    let (script, pid) = (scripts.path().join("worker.sh"), scripts.path().join("pid"));
+    std::fs::write(&script, format!("#!/bin/sh\necho $$ > {}\nexec sleep 1000\n", pid.display())).unwrap();
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let (mut world, _) = with_child(script).await;
+    let pid = loop {
+        match std::fs::read_to_string(&pid).ok().and_then(|t| t.trim().parse::<u32>().ok()) {
+            Some(pid) => break pid,
+            None => tokio::time::sleep(Duration::from_millis(10)).await,
+        }
+    };
+    let process = PathBuf::from(format!("/proc/{pid}"));
+    assert!(process.exists());
+    world.handle.cancel_job(world.who("sam"), job(1), "the machine is needed".into()).await.unwrap();
+    let reply = world.expect_reply().await;
+    assert!(matches!(reply, RoundReply::Withdrawn(_)), "{reply:?}");
+    for _ in 0..200 {
+        if !process.exists() {
+            assert_eq!(world.handle.jobs(world.who("sam")).await.unwrap()[0].state, "cancelled");
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the child still runs");
+}

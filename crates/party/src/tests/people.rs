@@ -1,0 +1,280 @@
+//! Who may do what, that it is really they, and what needs two.
+
+use hospes_protocol::approval::{OpinionView, RefusalCode};
+
+use super::*;
+use crate::error::PartyError;
+use crate::view::{PersonChange, PersonState, ProposalView, Verdict};
+
+fn proposed(outcome: Outcome) -> ProposalView {
+    match outcome {
+        Outcome::Proposed(view) => view,
+        Outcome::Done { .. } => panic!("done by one person alone"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_passphrases_cost_time_and_are_audited() {
+    let world = World::new().await;
+    let wrong = || world.handle.log_in("sam".into(), pass("not sam"));
+    for expected in [0, 0, 0, 1_000] {
+        match wrong().await {
+            Err(PartyError::LogIn { retry_in_ms }) => assert_eq!(retry_in_ms, expected),
+            other => panic!("{other:?}"),
+        }
+    }
+    // While the wait lasts even the right passphrase is not heard; afterwards it is.
+    let right = || world.handle.log_in("sam".into(), pass("sam"));
+    assert!(matches!(right().await, Err(PartyError::LogIn { retry_in_ms: 1_000 })));
+    world.pass_time(1_001);
+    right().await.unwrap();
+    let unknown = world.handle.log_in("nobody".into(), pass("nobody")).await;
+    assert!(matches!(unknown, Err(PartyError::LogIn { .. })));
+    assert_eq!(world.entered("login_failed", "refused").await, 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_ends_on_an_unattended_workstation() {
+    let mut world = World::new().await;
+    world.config.session_idle_ms = 0;
+    let session = world.handle.log_in("sam".into(), pass("sam")).await.unwrap();
+    world.handle.requests(&session).await.unwrap();
+    world.pass_time(3_650 * DAY + 1);
+    assert!(matches!(world.handle.requests(&session).await, Err(PartyError::NoSession)));
+    let session = world.handle.log_in("sam".into(), pass("sam")).await.unwrap();
+    world.handle.log_out(&session).await.unwrap();
+    assert!(matches!(world.handle.requests(&session).await, Err(PartyError::NoSession)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_refused_role_is_audited() {
+    let mut world = World::new().await;
+    let study = study(1, small_plan(1));
+    world.connect().await;
+    world.offer(&study).await;
+    let before = world.entered("role_refused", "refused").await;
+    let denied = |result: Result<(), PartyError>| assert!(matches!(result, Err(PartyError::Denied { .. })), "{result:?}");
+    let h = &world.handle;
+    denied(h.approve(world.who("pia"), Approving::exactly(study.id), pass("pia")).await.map(drop));
+    denied(h.approve(world.who("ava"), Approving::exactly(study.id), pass("ava")).await.map(drop));
+    denied(h.countersign(world.who("pia"), study.id, Digest::of(b"x"), pass("pia")).await.map(drop));
+    denied(h.countersign(world.who("sam"), study.id, Digest::of(b"x"), pass("sam")).await.map(drop));
+    denied(h.give_opinion(world.who("sam"), study.id, OpinionView::Agree, "x".into()).await);
+    denied(h.set_policy(world.who("pia"), String::new(), pass("pia")).await.map(drop));
+    denied(h.stop(world.who("sam"), Some("x".into())).await);
+    denied(h.survey(world.who("ana"), heart("cleveland.csv")).await.map(drop));
+    denied(h.release(world.who("pia"), job(1)).await);
+    denied(h.export_audit(world.who("sam"), None, world.folder.join("x")).await.map(drop));
+    denied(h.decide(world.who("odo"), study.id, Verdict::Refuse { reason: "x".into() }).await.map(drop));
+    assert_eq!(world.entered("role_refused", "refused").await, before + 11);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_can_be_approved_until_a_second_person_holds_a_key() {
+    let temporary = tempfile::tempdir().unwrap();
+    let mut world = World::create(temporary.path(), Executor::Thread).await;
+    world.handle.set_up("ana".into(), pass("ana")).await.unwrap();
+    let again = world.handle.set_up("eve".into(), pass("eve")).await;
+    assert!(matches!(again, Err(PartyError::State(_))), "a second first administrator");
+    let ana = world.handle.log_in("ana".into(), pass("ana")).await.unwrap();
+    world.sessions.insert("ana", ana);
+    let ana = || world.who("ana");
+    // While the site is set up, the administrator gives herself the steward's role.
+    let roles = PersonChange::Roles(BTreeSet::from([Role::Administrator, Role::DataSteward]));
+    world.handle.change_person(ana(), ana().person(), roles, pass("ana")).await.unwrap();
+    world.set_policy(&Policy::public_data()).await;
+    let session = world.handle.log_in("ana".into(), pass("ana")).await.unwrap();
+    world.sessions.insert("sam", session);
+    world.add_dataset("Cleveland", "cleveland.csv", true).await;
+    world.join().await;
+    world.connect().await;
+    let study = study(1, small_plan(1));
+    world.offer(&study).await;
+    let refused = world.handle.approve(world.who("ana"), Approving::exactly(study.id), pass("ana")).await;
+    assert!(matches!(&refused, Err(PartyError::State(words)) if words.contains("second person")), "{refused:?}");
+    // A privacy officer with another role is refused at once.
+    let person = NewPerson {
+        name: "pia".into(),
+        roles: BTreeSet::from([Role::PrivacyOfficer, Role::DataAccessApprover]),
+        organisation: None,
+    };
+    let refused = world.handle.add_person(world.who("ana"), person, pass("ana")).await;
+    assert!(matches!(refused, Err(PartyError::Input { .. })), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_person_cannot_give_both_signatures() {
+    let mut world = World::new().await;
+    let both = PersonChange::Roles(BTreeSet::from([Role::DataSteward, Role::DataAccessApprover]));
+    let sam = world.who("sam").person();
+    world.handle.change_person(world.who("ana"), sam, both, pass("ana")).await.unwrap();
+    let study = study(1, small_plan(1));
+    world.connect().await;
+    world.offer(&study).await;
+    let signed = world.handle.approve(world.who("sam"), Approving::exactly(study.id), pass("sam")).await.unwrap();
+    let refused = world.handle.countersign(world.who("sam"), study.id, signed.digest, pass("sam")).await;
+    assert!(matches!(&refused, Err(PartyError::Refused(r)) if r.detail.contains("yours")), "{refused:?}");
+    assert_eq!(world.entered("approval_signed", "refused").await, 1);
+    // And each signature asks for the passphrase again.
+    let wrong = world.handle.countersign(world.who("ava"), study.id, signed.digest, pass("not ava")).await;
+    assert!(matches!(wrong, Err(PartyError::LogIn { .. })), "{wrong:?}");
+    // A digest of another document is not signed.
+    let other = world.handle.countersign(world.who("ava"), study.id, Digest::of(b"other"), pass("ava")).await;
+    assert!(matches!(other, Err(PartyError::State(_))), "{other:?}");
+    world.handle.countersign(world.who("ava"), study.id, signed.digest, pass("ava")).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_the_first_approval_what_weakens_protection_needs_two() {
+    let mut world = World::new().await;
+    let study = study(1, small_plan(1));
+    world.connect().await;
+    world.offer(&study).await;
+    world.approve(&study).await;
+    let h = world.handle.clone();
+    let ana = world.who("ana").clone();
+    let person = |name: &str| NewPerson {
+        name: name.into(),
+        roles: BTreeSet::from([Role::DataAccessApprover]),
+        organisation: None,
+    };
+
+    // Adding a person.
+    let view = proposed(h.add_person(&ana, person("eve"), pass("ana")).await.unwrap());
+    assert!(view.words.contains("eve"), "{}", view.words);
+    let own = h.answer_proposal(&ana, view.id, true, pass("ana")).await;
+    assert!(matches!(own, Err(PartyError::State(_))), "the proposer cannot agree: {own:?}");
+    let officer = h.answer_proposal(world.who("pia"), view.id, true, pass("pia")).await;
+    assert!(matches!(officer, Err(PartyError::Denied { .. })), "{officer:?}");
+    let done = h.answer_proposal(world.who("ava"), view.id, true, pass("ava")).await.unwrap();
+    let Outcome::Done { code: Some(code) } = done else { panic!("{done:?}") };
+    h.activate("eve".into(), code.clone(), pass("eve")).await.unwrap();
+    assert!(matches!(h.activate("eve".into(), code, pass("eve")).await, Err(PartyError::LogIn { .. })), "used twice");
+
+    // Turning one down.
+    let view = proposed(h.add_person(&ana, person("mallory"), pass("ana")).await.unwrap());
+    h.answer_proposal(world.who("sam"), view.id, false, pass("sam")).await.unwrap();
+    assert!(h.people(&ana).await.unwrap().iter().all(|p| p.name != "mallory"));
+    assert!(h.proposals(&ana).await.unwrap().is_empty());
+
+    // Loosening the policy needs two, tightening one.
+    let mut loose = Policy::public_data();
+    loose.approval.expires_days = 400;
+    let view = proposed(h.set_policy(&ana, loose.to_toml().unwrap(), pass("ana")).await.unwrap());
+    assert!(view.words.contains("expires_days"), "{}", view.words);
+    let mut tight = Policy::public_data();
+    tight.approval.expires_days = 30;
+    let done = h.set_policy(&ana, tight.to_toml().unwrap(), pass("ana")).await.unwrap();
+    assert_eq!(done, Outcome::Done { code: None });
+    h.answer_proposal(world.who("sam"), view.id, true, pass("sam")).await.unwrap();
+    assert!(h.policy(&ana).await.unwrap().contains("expires_days = 400"));
+
+    // Disabling is immediate; letting somebody act again is not.
+    let sam = world.who("sam").person();
+    h.change_person(&ana, sam, PersonChange::Disable, pass("ana")).await.unwrap();
+    assert!(matches!(h.requests(world.who("sam")).await, Err(PartyError::NoSession)));
+    proposed(h.change_person(&ana, sam, PersonChange::Enable, pass("ana")).await.unwrap());
+    let last = h.change_person(&ana, ana.person(), PersonChange::Disable, pass("ana")).await;
+    assert!(matches!(last, Err(PartyError::State(_))), "the last administrator: {last:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replaced_key_counts_only_after_a_second_person_confirmed_it() {
+    let mut world = World::new().await;
+    let first = study(1, small_plan(1));
+    world.connect().await;
+    world.offer(&first).await;
+    world.approve(&first).await;
+    let h = world.handle.clone();
+    let ava = world.who("ava").person();
+    let old_key = h.people(world.who("ana")).await.unwrap().into_iter().find(|p| p.id == ava).unwrap().key;
+    let done = h.change_person(world.who("ana"), ava, PersonChange::NewKey, pass("ana")).await.unwrap();
+    let Outcome::Done { code: Some(code) } = done else { panic!("{done:?}") };
+    let gone = h.log_in("ava".into(), pass("ava")).await;
+    assert!(matches!(gone, Err(PartyError::LogIn { .. })), "the old passphrase opens nothing: {gone:?}");
+    h.activate("ava".into(), code, pass("new ava")).await.unwrap();
+    let view = h.people(world.who("ana")).await.unwrap().into_iter().find(|p| p.id == ava).unwrap();
+    assert_eq!(view.state, PersonState::KeyUnconfirmed);
+    assert_ne!(view.key, old_key);
+    assert!(h.log_in("ava".into(), pass("new ava")).await.is_err(), "not before it was confirmed");
+    let proposal = h.proposals(world.who("sam")).await.unwrap().remove(0);
+    h.answer_proposal(world.who("sam"), proposal.id, true, pass("sam")).await.unwrap();
+    h.log_in("ava".into(), pass("new ava")).await.unwrap();
+    // What the old key signed no longer holds: whoever had it might have been somebody else.
+    world.start_job_expecting(&first, job(1), RefusalCode::Signatures).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_second_signature_of_another_organisation_must_be_one() {
+    let mut world = World::new().await;
+    let mut policy = Policy::public_data();
+    policy.approval.four_eyes = hospes_protocol::policy::FourEyes::External;
+    world.set_policy(&policy).await;
+    let person = NewPerson {
+        name: "xara".into(),
+        roles: BTreeSet::from([Role::DataAccessApprover]),
+        organisation: Some("Data access committee".into()),
+    };
+    let added = world.handle.add_person(world.who("ana"), person, pass("ana")).await.unwrap();
+    let Outcome::Done { code: Some(code) } = added else { panic!("{added:?}") };
+    world.handle.activate("xara".into(), code, pass("xara")).await.unwrap();
+    let xara = world.handle.log_in("xara".into(), pass("xara")).await.unwrap();
+    let study = study(1, small_plan(1));
+    world.connect().await;
+    world.offer(&study).await;
+    let signed = world.handle.approve(world.who("sam"), Approving::exactly(study.id), pass("sam")).await.unwrap();
+    let own = world.handle.countersign(world.who("ava"), study.id, signed.digest, pass("ava")).await;
+    assert!(matches!(&own, Err(PartyError::Refused(r)) if r.detail.contains("another organisation")), "{own:?}");
+    world.handle.countersign(&xara, study.id, signed.digest, pass("xara")).await.unwrap();
+    world.start_job(&study, job(1)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_signature_is_refused_where_updates_are_not_masked() {
+    let mut world = World::new().await;
+    let mut policy = Policy::public_data();
+    policy.approval.four_eyes = hospes_protocol::policy::FourEyes::Delayed;
+    world.set_policy(&policy).await;
+    let study = study(1, small_plan(1));
+    world.connect().await;
+    world.offer(&study).await;
+    let refused = world.handle.approve(world.who("sam"), Approving::exactly(study.id), pass("sam")).await;
+    assert!(
+        matches!(&refused, Err(PartyError::Refused(r)) if r.detail.contains("secure aggregation")),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_required_opinion_comes_before_the_signatures() {
+    let mut world = World::new().await;
+    let mut policy = Policy::public_data();
+    policy.approval.require_opinion = true;
+    world.set_policy(&policy).await;
+    let study = study(1, small_plan(1));
+    world.connect().await;
+    world.offer(&study).await;
+    let refused = world.handle.approve(world.who("sam"), Approving::exactly(study.id), pass("sam")).await;
+    assert!(matches!(&refused, Err(PartyError::Refused(r)) if r.detail.contains("opinion")), "{refused:?}");
+    let opinion = world.handle.give_opinion(world.who("pia"), study.id, OpinionView::Object, "too broad".into());
+    opinion.await.unwrap();
+    // An objection does not decide; people do, and they see it.
+    let review = world.handle.review(world.who("sam"), study.id, None).await.unwrap();
+    assert_eq!(review.opinion.unwrap().view, OpinionView::Object);
+    world.pass_time(1);
+    world.approve(&study).await;
+    world.start_job(&study, job(1)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_passphrase_opens_the_same_key() {
+    let world = World::new().await;
+    let key = |people: Vec<crate::view::PersonView>| people.into_iter().find(|p| p.name == "sam").unwrap().key;
+    let before = key(world.handle.people(world.who("ana")).await.unwrap());
+    let short = world.handle.change_passphrase(world.who("sam"), pass("sam"), Passphrase::from("short".to_owned())).await;
+    assert!(matches!(short, Err(PartyError::Input { .. })));
+    world.handle.change_passphrase(world.who("sam"), pass("sam"), pass("another sam")).await.unwrap();
+    assert!(world.handle.log_in("sam".into(), pass("sam")).await.is_err());
+    world.handle.log_in("sam".into(), pass("another sam")).await.unwrap();
+    assert_eq!(key(world.handle.people(world.who("ana")).await.unwrap()), before);
+}

@@ -1,0 +1,115 @@
+//! What people read before they sign.
+
+use super::*;
+use crate::error::PartyError;
+use crate::requests::text::render;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_review_begins_with_what_the_coordinator_can_read_and_names_what_is_not_stated() {
+    let mut world = World::new().await;
+    let study = study(1, small_plan(2));
+    world.connect().await;
+    world.offer(&study).await;
+    let review = world.handle.review(world.who("sam"), study.id, None).await.unwrap();
+    let text = render(&review);
+    assert!(text.starts_with("The coordinator can read this site's update"), "{text}");
+    for part in [
+        "PUBLIC DATA",
+        "Basis, Art. 6 GDPR: not stated",
+        "Ethics decision: not stated",
+        "Site 2 (Hospital 2): asserted by the coordinator only",
+        "updates already sent cannot be recalled",
+        "13 of 16",
+        "303 patients",
+        "2 rounds of 5 steps",
+        "Nothing of this requester was approved here before.",
+        "Privacy officer's opinion: not stated",
+        "Signatures: none yet",
+        "'0.weight'",
+    ] {
+        let flat = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(flat.contains(part), "'{part}' is missing in\n{text}");
+    }
+    assert!(text.lines().all(|l| l.chars().count() <= 110), "long lines");
+    // The egress list names every byte: two updates with their weight, one set of figures.
+    let listed: u64 = review.outputs.items.iter().map(|i| i.bytes * u64::from(i.times)).sum();
+    assert_eq!(review.outputs.bytes_per_run, listed);
+    let update: u64 = review
+        .outputs
+        .items
+        .iter()
+        .filter(|i| i.task == "train")
+        .map(|i| i.bytes * u64::from(i.times))
+        .sum();
+    assert_eq!(update, 2 * (8 + 14 * 4));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_strict_policy_refuses_the_public_data_study_and_lists_every_rule() {
+    let mut world = World::new().await;
+    world.set_policy(&Policy::strict()).await;
+    let study = study(1, small_plan(1));
+    world.connect().await;
+    world.offer(&study).await;
+    let review = world.handle.review(world.who("sam"), study.id, None).await.unwrap();
+    assert!(!review.approvable);
+    let refusing: Vec<&str> = review.findings.iter().filter(|f| f.refuses).map(|f| f.rule.as_str()).collect();
+    for rule in ["training.min_trusted_peers", "egress.loss", "egress.metrics", "egress.n"] {
+        assert!(refusing.contains(&rule), "{rule} is missing in {refusing:?}");
+    }
+    assert!(!render(&review).contains("PUBLIC DATA:"));
+    let refused = world.handle.approve(world.who("sam"), Approving::exactly(study.id), pass("sam")).await;
+    assert!(matches!(refused, Err(PartyError::Refused(_))), "{refused:?}");
+    assert_eq!(world.entered("approval_signed", "refused").await, 1);
+    assert_eq!(world.entered("setup_ended", "success").await, 0, "a refusal does not end set-up");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dataset_that_is_not_public_refuses_the_public_data_policy() {
+    let mut world = World::new().await;
+    let private = world.add_dataset("Hungary", "hungary.csv", false).await;
+    let study = study(1, small_plan(1));
+    world.connect().await;
+    world.offer(&study).await;
+    // Two datasets fit now, so one must be named.
+    let open = world.handle.review(world.who("sam"), study.id, None).await.unwrap();
+    assert_eq!(open.data.candidates, ["Cleveland", "Hungary"]);
+    assert!(!open.approvable);
+    let review = world.handle.review(world.who("sam"), study.id, Some(private.id)).await.unwrap();
+    assert!(review.findings.iter().any(|f| f.refuses && f.words.contains("tagged public")), "{:?}", review.findings);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_request_shows_what_differs_from_the_last_approval() {
+    let mut world = World::new().await;
+    let first = study(1, small_plan(1));
+    world.connect().await;
+    world.offer(&first).await;
+    world.approve(&first).await;
+    let mut second = study(2, small_plan(4));
+    second.terms.commercial = true;
+    world.offer(&second).await;
+    let review = world.handle.review(world.who("sam"), second.id, None).await.unwrap();
+    let changes = review.changes.clone().expect("something was approved before");
+    let of = |place: &str| changes.iter().find(|c| c.place == place).unwrap_or_else(|| panic!("{place}: {changes:?}"));
+    let rounds = of("plan.tasks.train.params.rounds");
+    assert_eq!((rounds.before.as_deref(), rounds.after.as_deref()), (Some("1"), Some("4")));
+    assert_eq!(of("terms.commercial").after.as_deref(), Some("true"));
+    assert_eq!(changes.len(), 2, "{changes:?}");
+    assert!(render(&review).contains("What differs from what was approved last"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hostile_text_cannot_change_what_is_seen() {
+    let mut world = World::new().await;
+    let mut study = study(1, small_plan(1));
+    study.terms.title = "Harmless\u{202E}\u{1B}[2J title".into();
+    study.terms.requester.name = "Dr\u{200B} X\nSigned by everybody".into();
+    world.connect().await;
+    world.offer(&study).await;
+    let review = world.handle.review(world.who("sam"), study.id, None).await.unwrap();
+    let text = render(&review);
+    assert!(!text.contains('\u{1B}') && !text.contains('\u{202E}') && !text.contains('\u{200B}'), "{text:?}");
+    assert!(!text.lines().any(|l| l.starts_with("Signed by everybody")));
+    assert!(!review.approvable, "the protocol's own check of a study refuses such text");
+}
