@@ -72,14 +72,13 @@ impl Engine {
         federation: Option<FederationId>,
         words: &str,
     ) -> Result<(), PartyError> {
-        let known: i64 = sqlx::query_scalar(
-            "SELECT COUNT(*) FROM alarms WHERE words = ?1 AND seen_by IS NULL AND federation IS ?2",
-        )
-        .bind(words)
-        .bind(federation.map(|f| f.to_string()))
-        .fetch_one(tx.conn())
-        .await
-        .at("raise an alarm")?;
+        let known: i64 =
+            sqlx::query_scalar("SELECT COUNT(*) FROM alarms WHERE words = ?1 AND seen_by IS NULL AND federation IS ?2")
+                .bind(words)
+                .bind(federation.map(|f| f.to_string()))
+                .fetch_one(tx.conn())
+                .await
+                .at("raise an alarm")?;
         if known > 0 {
             return Ok(());
         }

@@ -129,9 +129,7 @@ impl SurveyOrder {
         Ok(SurveyView {
             rows: found.rows,
             format: format_words(&found),
-            columns: columns
-                .map(|c| column_view(c.name.clone(), c.kind, masked(&c.name), &found.findings))
-                .collect(),
+            columns: columns.map(|c| column_view(c.name.clone(), c.kind, masked(&c.name), &found.findings)).collect(),
         })
     }
 }

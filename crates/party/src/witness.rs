@@ -111,8 +111,7 @@ impl Engine {
         let key = self.identity(&membership).await?;
         let seen = Ledger::on(tx.conn()).peer(origin).await.at("witness a checkpoint")?.map(|p| p.seen);
         let relayed = origin != federation;
-        let verdict =
-            Witnessing { origin: origin_key, key: &key, seen, relayed }.judge(note, old_size, proof, now);
+        let verdict = Witnessing { origin: origin_key, key: &key, seen, relayed }.judge(note, old_size, proof, now);
         match &verdict {
             Verdict::Cosigned { checkpoint, cosignature, first } => {
                 let mut ledger = Ledger::on(tx.conn());

@@ -41,7 +41,8 @@ impl SealedFile {
     }
 
     pub(super) fn open(path: PathBuf, passphrase: &Passphrase) -> Result<Self, KeyError> {
-        let bytes = std::fs::read(&path).map_err(|source| KeyError::File { action: "read", path: path.clone(), source })?;
+        let bytes =
+            std::fs::read(&path).map_err(|source| KeyError::File { action: "read", path: path.clone(), source })?;
         let damaged = || KeyError::Damaged { what: path.display().to_string() };
         let (header, sealed) = bytes.split_at_checked(HEADER).ok_or_else(damaged)?;
         if &header[..16] != MAGIC {
@@ -90,8 +91,11 @@ impl SealedFile {
             .encrypt(&XNonce::from(nonce), Payload { msg: &plain, aad: &bytes })
             .map_err(|_| KeyError::Damaged { what: "the list of secrets".into() })?;
         bytes.extend_from_slice(&sealed);
-        replace(&self.path, &bytes)
-            .map_err(|source| KeyError::File { action: "write", path: self.path.clone(), source })
+        replace(&self.path, &bytes).map_err(|source| KeyError::File {
+            action: "write",
+            path: self.path.clone(),
+            source,
+        })
     }
 }
 
@@ -179,10 +183,7 @@ mod tests {
         let again = SealedFile::open(path.clone(), &pass("right horse")).unwrap();
         assert_eq!(again.find("data-key").unwrap().as_slice(), [7; 32]);
         assert!(again.find("other").is_none());
-        assert!(matches!(
-            SealedFile::open(path.clone(), &pass("wrong horse")),
-            Err(KeyError::WrongPassphrase { .. })
-        ));
+        assert!(matches!(SealedFile::open(path.clone(), &pass("wrong horse")), Err(KeyError::WrongPassphrase { .. })));
         assert!(SealedFile::create(path, &pass("right horse"), KdfCost::for_tests()).is_err());
     }
 

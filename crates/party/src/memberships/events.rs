@@ -43,9 +43,7 @@ impl Engine {
             LinkEvent::Uploaded { upload, receipt } => self.on_uploaded(federation, upload, receipt).await,
             LinkEvent::UploadRefused { upload, reason } => self.on_upload_refused(federation, upload, reason).await,
             LinkEvent::Downloaded { digest, .. } => self.on_downloaded(federation, digest).await,
-            LinkEvent::DownloadFailed { digest, reason } => {
-                self.on_download_failed(federation, digest, reason).await
-            }
+            LinkEvent::DownloadFailed { digest, reason } => self.on_download_failed(federation, digest, reason).await,
             LinkEvent::Moved { .. } => {
                 self.notify(Notice::Egress);
                 Ok(())
@@ -91,9 +89,8 @@ impl Engine {
             .execute(tx.conn())
             .await
             .at("renew a certificate")?;
-        let entry = self
-            .entry(Actor::Engine, Action::CertificateRenewed)
-            .object(ObjectKind::Federation, federation, None);
+        let entry =
+            self.entry(Actor::Engine, Action::CertificateRenewed).object(ObjectKind::Federation, federation, None);
         self.append(&mut tx, &entry).await?;
         // Between the two lies a moment in which a crash leaves a key that does not fit its certificate. The old pair is
         // then gone, and enrolling again with the same identity mends it; the vault goes first, because its write is the

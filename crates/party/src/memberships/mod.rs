@@ -149,10 +149,9 @@ impl EnrolOrder {
             words::Comparison::Different => return Err(PartyError::Fingerprint(Words::Different)),
             words::Comparison::Mistyped => return Err(PartyError::Fingerprint(Words::Mistyped)),
         }
-        let enrolled =
-            link::enrol(&self.invitation, &self.words, &self.organisation, &self.identity, &self.reach)
-                .await
-                .map_err(|e| PartyError::Link(e.to_string()))?;
+        let enrolled = link::enrol(&self.invitation, &self.words, &self.organisation, &self.identity, &self.reach)
+            .await
+            .map_err(|e| PartyError::Link(e.to_string()))?;
         let (organisation, identity) = (self.organisation, self.identity);
         Ok(Joined { enrolled, organisation, identity, proxy: self.proxy, extra_ca_pem: self.extra_ca_pem })
     }
@@ -178,8 +177,7 @@ impl Engine {
     ) -> Result<EnrolOrder, PartyError> {
         self.acting(&session, "join a federation", ADMINISTRATOR).await?;
         let invitation = parse_invitation(&enrolment.invitation)?;
-        hospes_protocol::text::check_name(&enrolment.organisation)
-            .map_err(|r| PartyError::input("organisation", r))?;
+        hospes_protocol::text::check_name(&enrolment.organisation).map_err(|r| PartyError::input("organisation", r))?;
         let identity = match enrolment.again {
             Some(federation) => {
                 let mut conn = self.reader().await?;

@@ -70,12 +70,11 @@ async fn verified(
     conn: &mut SqliteConnection,
     federation: FederationId,
 ) -> Result<BTreeMap<SiteId, PublicKey>, PartyError> {
-    let rows: Vec<(String, String)> =
-        sqlx::query_as("SELECT site, identity FROM verified_peers WHERE federation = ?1")
-            .bind(federation.to_string())
-            .fetch_all(conn)
-            .await
-            .at("read verified peers")?;
+    let rows: Vec<(String, String)> = sqlx::query_as("SELECT site, identity FROM verified_peers WHERE federation = ?1")
+        .bind(federation.to_string())
+        .fetch_all(conn)
+        .await
+        .at("read verified peers")?;
     rows.iter().map(|(site, key)| Ok((parse(site, "site")?, parse(key, "identity")?))).collect()
 }
 

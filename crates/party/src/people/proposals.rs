@@ -217,9 +217,11 @@ impl Engine {
             .execute(tx.conn())
             .await
             .at("answer a proposal")?;
-        let entry = self
-            .entry(acting.signing(), Action::SettingsChanged)
-            .object(ObjectKind::Settings, "proposal", Some(proposal));
+        let entry = self.entry(acting.signing(), Action::SettingsChanged).object(
+            ObjectKind::Settings,
+            "proposal",
+            Some(proposal),
+        );
         let entry = if agree { entry.because("second signature given") } else { entry.refused("turned down") };
         self.append(&mut tx, &entry).await?;
         let code = match agree {

@@ -231,15 +231,13 @@ impl Engine {
     }
 
     async fn hand_out_code(&self, tx: &mut Tx, person: PersonId, kept: &str) -> Result<(), PartyError> {
-        sqlx::query(
-            "UPDATE persons SET state = 'invited', key = NULL, code = ?2, code_expires = ?3 WHERE id = ?1",
-        )
-        .bind(person.to_string())
-        .bind(kept)
-        .bind(self.now().plus_millis(CODE_MS).as_millis())
-        .execute(tx.conn())
-        .await
-        .at("hand out a code")?;
+        sqlx::query("UPDATE persons SET state = 'invited', key = NULL, code = ?2, code_expires = ?3 WHERE id = ?1")
+            .bind(person.to_string())
+            .bind(kept)
+            .bind(self.now().plus_millis(CODE_MS).as_millis())
+            .execute(tx.conn())
+            .await
+            .at("hand out a code")?;
         Ok(())
     }
 

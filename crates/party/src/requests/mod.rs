@@ -285,11 +285,7 @@ impl Engine {
         self.say_decision(id).await
     }
 
-    pub(crate) async fn on_study_withdrawn(
-        &mut self,
-        federation: FederationId,
-        id: StudyId,
-    ) -> Result<(), PartyError> {
+    pub(crate) async fn on_study_withdrawn(&mut self, federation: FederationId, id: StudyId) -> Result<(), PartyError> {
         let mut tx = self.store.begin("withdraw a request").await?;
         let Ok(offered) = study(tx.conn(), id).await else { return Ok(()) };
         if offered.federation != federation || offered.state == "withdrawn" {
@@ -396,7 +392,9 @@ impl Engine {
             Verdict::Suspend { .. } => {
                 ("suspend an approval", &[PrivacyOfficer, DataSteward, DataAccessApprover, Administrator])
             }
-            Verdict::Resume => ("resume an approval", &[PrivacyOfficer, DataSteward, DataAccessApprover, Administrator]),
+            Verdict::Resume => {
+                ("resume an approval", &[PrivacyOfficer, DataSteward, DataAccessApprover, Administrator])
+            }
             Verdict::Revoke { .. } => ("revoke an approval", &[DataSteward, DataAccessApprover]),
         };
         let acting = self.acting(&session, action, roles).await?;

@@ -21,12 +21,7 @@ pub(crate) async fn current(conn: &mut SqliteConnection) -> Result<Policy, Party
 }
 
 /// Puts a policy in force, within a step.
-pub(crate) async fn store(
-    engine: &Engine,
-    tx: &mut Tx,
-    acting: &Acting,
-    policy: &Policy,
-) -> Result<(), PartyError> {
+pub(crate) async fn store(engine: &Engine, tx: &mut Tx, acting: &Acting, policy: &Policy) -> Result<(), PartyError> {
     let before = current(tx.conn()).await?.digest()?;
     let after = policy.digest()?;
     set_setting(tx.conn(), "policy", Some(&policy.to_toml()?)).await?;
@@ -73,7 +68,10 @@ pub(crate) fn loosened(now: &Policy, new: &Policy) -> Vec<String> {
             found.push(place.to_owned());
         }
     };
-    switch("profile 'public-data', whose rules are for public data only", new.is_public_data() && !now.is_public_data());
+    switch(
+        "profile 'public-data', whose rules are for public data only",
+        new.is_public_data() && !now.is_public_data(),
+    );
     let shown = e.min_max == Visibility::Shown && d.min_max == Visibility::Withheld;
     switch("smallest and largest values are shown", shown);
     switch("local views are shown in full", e.local_views != d.local_views && is_full(e.local_views));
@@ -182,11 +180,7 @@ mod tests {
         assert!(silent.is_empty(), "a change of {silent:?} is not noticed");
     }
 
-    fn visit(
-        value: &serde_json::Value,
-        path: &mut Vec<String>,
-        each: &mut dyn FnMut(&[String], &serde_json::Value),
-    ) {
+    fn visit(value: &serde_json::Value, path: &mut Vec<String>, each: &mut dyn FnMut(&[String], &serde_json::Value)) {
         if let serde_json::Value::Object(map) = value {
             for (key, value) in map {
                 path.push(key.clone());

@@ -25,7 +25,8 @@ use crate::view::{
 /// What every review begins with while there is no secure aggregation.
 pub(crate) const READABLE: &str = "The coordinator can read this site's update and figures: they leave unmasked.";
 /// What every review under the public-data policy says besides.
-pub(crate) const PUBLIC: &str = "PUBLIC DATA: this site runs under the policy for public data; its rules protect nobody.";
+pub(crate) const PUBLIC: &str =
+    "PUBLIC DATA: this site runs under the policy for public data; its rules protect nobody.";
 /// Characters of a text from outside that are shown at once.
 const LONG: usize = 4_000;
 
@@ -126,9 +127,8 @@ fn project(terms: &Terms) -> Vec<Fact> {
         let items: Vec<String> = items.iter().map(|i| shown(i, 200)).collect();
         (!items.is_empty()).then(|| items.join(", "))
     };
-    let stated = |label: &str, value: &Option<String>| {
-        Fact::stated(label, value.as_ref().map(|v| shown(v, LONG)).as_deref())
-    };
+    let stated =
+        |label: &str, value: &Option<String>| Fact::stated(label, value.as_ref().map(|v| shown(v, LONG)).as_deref());
     vec![
         Fact::stated("Purpose", Some(&shown(&terms.purpose, LONG))),
         Fact::stated("Terms of use (DUO)", list(&terms.duo).as_deref()),
@@ -175,9 +175,8 @@ fn peer_lines(case: &Case) -> Vec<PeerLine> {
 
 fn settings(case: &Case) -> Vec<Fact> {
     let (terms, policy) = (&case.offered.study.terms, &case.policy);
-    let stated = |label: &str, value: &Option<String>| {
-        Fact::stated(label, value.as_ref().map(|v| shown(v, LONG)).as_deref())
-    };
+    let stated =
+        |label: &str, value: &Option<String>| Fact::stated(label, value.as_ref().map(|v| shown(v, LONG)).as_deref());
     let rounds: u32 = case.offered.study.plan.tasks.values().map(|t| t.component.rounds()).sum();
     let eyes = match policy.approval.four_eyes {
         FourEyes::TwoPeople => "two people of this site: data steward and data-access approver",
@@ -189,7 +188,10 @@ fn settings(case: &Case) -> Vec<Fact> {
         stated("Operator and country of the coordinator", &terms.operator),
         stated("Safeguard for transfers abroad", &terms.transfer_safeguard),
         stated("Retention and withdrawal of the model", &terms.retention),
-        Fact::new("Where it runs", "on this site's own machine, in a process of its own; no code of the study runs here"),
+        Fact::new(
+            "Where it runs",
+            "on this site's own machine, in a process of its own; no code of the study runs here",
+        ),
         Fact::new("Rounds of one run", rounds.to_string()),
         Fact::new("Signatures", eyes),
         Fact::new("Policy", policy_words(policy)),
@@ -231,7 +233,11 @@ fn data(case: &Case) -> DataTab {
     DataTab {
         facts,
         columns_read: needed.iter().cloned().collect(),
-        columns_missing: if case.dataset().is_some() { needed.difference(&have).cloned().collect() } else { Vec::new() },
+        columns_missing: if case.dataset().is_some() {
+            needed.difference(&have).cloned().collect()
+        } else {
+            Vec::new()
+        },
         candidates: fits.map(|d| d.name.clone()).collect(),
     }
 }

@@ -134,10 +134,7 @@ pub(crate) fn check_terms(tags: &[String]) -> Result<(), PartyError> {
 }
 
 /// Columns whose type here cannot be read as the plan reads it.
-fn type_conflicts<'p>(
-    plan: &'p plan::Plan,
-    dataset: &Dataset,
-) -> Vec<(&'p str, &'static str, ColumnKind)> {
+fn type_conflicts<'p>(plan: &'p plan::Plan, dataset: &Dataset) -> Vec<(&'p str, &'static str, ColumnKind)> {
     let mut conflicts = Vec::new();
     for column in plan.data.columns.iter().chain([&plan.data.label.column]) {
         let Some(here) = dataset.document.schema.column(column) else { continue };

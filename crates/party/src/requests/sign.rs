@@ -60,9 +60,12 @@ impl Case {
         let needed = plan::columns_read(&offered.study.plan);
         let fits = |d: &Dataset| needed.is_subset(&d.columns());
         let chosen = match dataset {
-            Some(id) => Some(datasets.iter().position(|d| d.id == id).ok_or_else(|| {
-                PartyError::NotFound(format!("dataset {id}"))
-            })?),
+            Some(id) => Some(
+                datasets
+                    .iter()
+                    .position(|d| d.id == id)
+                    .ok_or_else(|| PartyError::NotFound(format!("dataset {id}")))?,
+            ),
             None => match approved {
                 Some(id) => datasets.iter().position(|d| d.id == id),
                 None => match datasets.iter().filter(|d| fits(d)).count() {
@@ -149,9 +152,9 @@ impl Engine {
             return Err(PartyError::state("the site is being set up: a second person must hold a key first"));
         }
         let case = Case::read(tx.conn(), approving.study, approving.dataset).await?;
-        let dataset = case.dataset().ok_or_else(|| {
-            PartyError::input("dataset", "name the dataset; none, or more than one, has all columns")
-        })?;
+        let dataset = case
+            .dataset()
+            .ok_or_else(|| PartyError::input("dataset", "name the dataset; none, or more than one, has all columns"))?;
         if case.offered.state == "withdrawn" {
             return Err(PartyError::state("the requester withdrew the request"));
         }

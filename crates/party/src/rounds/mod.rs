@@ -318,12 +318,7 @@ impl Engine {
         Ok(())
     }
 
-    pub(crate) async fn cancel_job(
-        &mut self,
-        session: Session,
-        job: JobId,
-        reason: String,
-    ) -> Result<(), PartyError> {
+    pub(crate) async fn cancel_job(&mut self, session: Session, job: JobId, reason: String) -> Result<(), PartyError> {
         let roles = &[Role::DataSteward, Role::Administrator];
         let acting = self.acting(&session, "stop a run", roles).await?;
         hospes_protocol::text::check_text(&reason).map_err(|r| PartyError::input("reason", r))?;

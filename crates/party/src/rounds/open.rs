@@ -205,7 +205,11 @@ impl Engine {
     /// An entry about a round.
     pub(super) fn round_entry(&self, actor: Actor, action: Action, row: &RoundRow) -> hospes_ledger::Entry {
         self.entry(actor, action)
-            .object(ObjectKind::Round, hospes_protocol::text::shown(&row.key.to_string(), 200), Some(row.header.digest()))
+            .object(
+                ObjectKind::Round,
+                hospes_protocol::text::shown(&row.key.to_string(), 200),
+                Some(row.header.digest()),
+            )
             .purpose(Purpose { study: Some(row.study), job: Some(row.key.job), approval: row.approval })
     }
 
@@ -271,9 +275,11 @@ impl Engine {
         for key in self.waiting_for(federation, model) {
             let mut tx = self.store.begin("take a model").await?;
             let row = RoundRow::read(tx.conn(), &key).await?;
-            let entry = self
-                .round_entry(Actor::peer(federation), Action::ModelReceived, &row)
-                .object(ObjectKind::Model, model.short(), Some(model));
+            let entry = self.round_entry(Actor::peer(federation), Action::ModelReceived, &row).object(
+                ObjectKind::Model,
+                model.short(),
+                Some(model),
+            );
             self.append(&mut tx, &entry).await?;
             let answer = self.ask(tx.conn(), federation, &row.header, row.approval).await?;
             tx.commit().await?;
@@ -300,7 +306,8 @@ impl Engine {
     }
 
     fn waiting_for(&self, federation: FederationId, model: Digest) -> Vec<RoundKey> {
-        let waits = |w: &Working| w.federation == federation && matches!(&w.phase, Phase::AwaitsModel(m) if *m == model);
+        let waits =
+            |w: &Working| w.federation == federation && matches!(&w.phase, Phase::AwaitsModel(m) if *m == model);
         self.working.iter().filter(|(_, w)| waits(w)).map(|(k, _)| k.clone()).collect()
     }
 
@@ -390,12 +397,8 @@ impl Engine {
 
     /// Looks at everything that time changes in rounds.
     pub(crate) async fn tick_rounds(&mut self) -> Result<(), PartyError> {
-        let ended: Vec<RoundKey> = self
-            .working
-            .iter()
-            .filter(|(_, w)| matches!(w.phase, Phase::Ended(_)))
-            .map(|(k, _)| k.clone())
-            .collect();
+        let ended: Vec<RoundKey> =
+            self.working.iter().filter(|(_, w)| matches!(w.phase, Phase::Ended(_))).map(|(k, _)| k.clone()).collect();
         for key in ended {
             self.finish(&key).await?;
         }

@@ -48,8 +48,7 @@ impl Parcel {
     }
 
     async fn find(conn: &mut SqliteConnection, key: &RoundKey) -> Result<Option<Self>, PartyError> {
-        let sql =
-            "SELECT * FROM outbox WHERE job = ?1 AND task = ?2 AND epoch = ?3 AND round = ?4 AND attempt = ?5";
+        let sql = "SELECT * FROM outbox WHERE job = ?1 AND task = ?2 AND epoch = ?3 AND round = ?4 AND attempt = ?5";
         let row = bind_key(sqlx::query(sql), key).fetch_optional(conn).await.at("read the outbox")?;
         row.as_ref().map(Self::from_row).transpose()
     }
@@ -107,7 +106,8 @@ impl Engine {
         let upload = Upload::new(&leave.permit, done.kind, done.digest, done.bytes);
         let now = self.now();
         let public = leave.circumstances.policy.is_public_data();
-        let sql = "INSERT INTO outbox (job, task, epoch, round, attempt, kind, digest, bytes, subjects, state, public, at)
+        let sql =
+            "INSERT INTO outbox (job, task, epoch, round, attempt, kind, digest, bytes, subjects, state, public, at)
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'waiting', ?10, ?11)";
         bind_key(sqlx::query(sql), key)
             .bind(to_json(&done.kind))
@@ -131,8 +131,7 @@ impl Engine {
             .round_entry(Actor::Engine, Action::UpdatePrepared, &row)
             .object(kind, done.digest.short(), Some(done.digest))
             .because(requests::banner(&leave.circumstances.policy));
-        entry.egress =
-            Some(Egress { to: row.federation.to_string(), bytes: done.bytes, digest: done.digest });
+        entry.egress = Some(Egress { to: row.federation.to_string(), bytes: done.bytes, digest: done.digest });
         self.append(&mut tx, &entry).await?;
         tx.commit().await?;
         self.act(&row, actions);
@@ -224,9 +223,11 @@ impl Engine {
             self.round_entry(Actor::Engine, Action::UpdateSent, &row).object(kind, &name, Some(parcel.digest));
         entry.egress = Some(Egress { to: federation.to_string(), bytes: parcel.bytes, digest: parcel.digest });
         self.append(&mut tx, &entry).await?;
-        let entry = self
-            .round_entry(Actor::peer(federation), Action::UpdateReceipt, &row)
-            .object(ObjectKind::Receipt, name, Some(said.digest()));
+        let entry = self.round_entry(Actor::peer(federation), Action::UpdateReceipt, &row).object(
+            ObjectKind::Receipt,
+            name,
+            Some(said.digest()),
+        );
         self.append(&mut tx, &entry).await?;
         tx.commit().await?;
         self.in_flight.remove(key);

@@ -138,9 +138,8 @@ impl RoundRow {
     }
 
     pub(super) async fn find(conn: &mut SqliteConnection, key: &RoundKey) -> Result<Option<Self>, PartyError> {
-        let sql = format!(
-            "{SELECT} WHERE rounds.job = ?1 AND task = ?2 AND epoch = ?3 AND round = ?4 AND attempt = ?5"
-        );
+        let sql =
+            format!("{SELECT} WHERE rounds.job = ?1 AND task = ?2 AND epoch = ?3 AND round = ?4 AND attempt = ?5");
         let row = bind_key(sqlx::query(sqlx::AssertSqlSafe(sql)), key).fetch_optional(conn).await;
         row.at("read a round")?.as_ref().map(Self::from_row).transpose()
     }
@@ -179,12 +178,7 @@ impl RoundRow {
     }
 
     /// Applies an event within a step: the new state is kept, what follows is returned to be done after the commit.
-    pub(super) async fn step(
-        &mut self,
-        tx: &mut Tx,
-        event: Event,
-        now: Timestamp,
-    ) -> Result<Vec<Action>, PartyError> {
+    pub(super) async fn step(&mut self, tx: &mut Tx, event: Event, now: Timestamp) -> Result<Vec<Action>, PartyError> {
         let (state, actions) = apply(&self.state, self.deadline, event, now)?;
         if state != self.state {
             let step = tx.step();
@@ -252,12 +246,7 @@ fn machine(state: &State, deadline: Timestamp) -> Round {
     round
 }
 
-fn apply(
-    state: &State,
-    deadline: Timestamp,
-    event: Event,
-    now: Timestamp,
-) -> Result<(State, Vec<Action>), PartyError> {
+fn apply(state: &State, deadline: Timestamp, event: Event, now: Timestamp) -> Result<(State, Vec<Action>), PartyError> {
     let mut round = machine(state, deadline);
     if round.state() != state {
         return Err(PartyError::state("a round's state cannot be restored"));

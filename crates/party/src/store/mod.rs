@@ -6,10 +6,11 @@
 
 use std::path::Path;
 
+use sqlx::Sqlite;
+use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{Sqlite, Transaction};
 
 use crate::error::PartyError;
 
@@ -27,8 +28,12 @@ pub(crate) struct Store {
 }
 
 /// An open transaction. It is undone when dropped without [`Tx::commit`].
+///
+/// Not sqlx's own: on a full disk SQLite ends a transaction by itself, and a connection whose depth sqlx then counts
+/// wrongly would refuse every later one, long after there is room again.
 pub(crate) struct Tx {
-    inner: Transaction<'static, Sqlite>,
+    /// `None` once it is committed or being undone.
+    inner: Option<PoolConnection<Sqlite>>,
     step: &'static str,
 }
 
@@ -101,8 +106,9 @@ impl Store {
     pub(crate) async fn begin(&self, step: &'static str) -> Result<Tx, PartyError> {
         #[cfg(test)]
         crash::point(step, crash::Moment::Before);
-        let inner = self.writer.begin_with("BEGIN IMMEDIATE").await.at(step)?;
-        Ok(Tx { inner, step })
+        let mut connection = self.writer.acquire().await.at(step)?;
+        sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut *connection).await.at(step)?;
+        Ok(Tx { inner: Some(connection), step })
     }
 
     /// Connections that only read.
@@ -120,7 +126,9 @@ impl Store {
 impl Tx {
     /// The connection within the transaction.
     pub(crate) fn conn(&mut self) -> &mut SqliteConnection {
-        &mut self.inner
+        // Unwrap safety: only `commit` and `drop` take it, and both end the transaction.
+        #[allow(clippy::unwrap_used)]
+        self.inner.as_mut().unwrap()
     }
 
     /// Name of the step.
@@ -129,13 +137,29 @@ impl Tx {
     }
 
     /// Makes the step durable.
-    pub(crate) async fn commit(self) -> Result<(), PartyError> {
+    pub(crate) async fn commit(mut self) -> Result<(), PartyError> {
         #[cfg(test)]
         crash::point(self.step, crash::Moment::During);
-        self.inner.commit().await.at(self.step)?;
+        let step = self.step;
+        sqlx::raw_sql("COMMIT").execute(self.conn()).await.at(step)?;
+        self.inner = None;
         #[cfg(test)]
         crash::point(self.step, crash::Moment::After);
         Ok(())
+    }
+}
+
+impl Drop for Tx {
+    fn drop(&mut self) {
+        let Some(mut connection) = self.inner.take() else { return };
+        // The pool has one writer: the next step waits until this one is undone. Without a runtime the process ends, and
+        // an unfinished transaction with it.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                // It fails where SQLite undid the transaction itself, and that is as good.
+                let _ = sqlx::raw_sql("ROLLBACK").execute(&mut *connection).await;
+            });
+        }
     }
 }
 
@@ -146,7 +170,9 @@ pub(crate) trait At<T> {
 
 impl<T> At<T> for Result<T, sqlx::Error> {
     fn at(self, step: &'static str) -> Result<T, PartyError> {
-        self.map_err(|source| if full(&source) { PartyError::DiskFull { step } } else { PartyError::Store { step, source } })
+        self.map_err(
+            |source| if full(&source) { PartyError::DiskFull { step } } else { PartyError::Store { step, source } },
+        )
     }
 }
 
@@ -174,7 +200,8 @@ fn reason(error: &sqlx::Error) -> String {
 
 /// A value in a column that this program did not write there.
 pub(crate) fn bad_column(column: &'static str) -> PartyError {
-    let source = sqlx::Error::ColumnDecode { index: column.into(), source: "not a value that this program writes".into() };
+    let source =
+        sqlx::Error::ColumnDecode { index: column.into(), source: "not a value that this program writes".into() };
     PartyError::Store { step: "read a row", source }
 }
 
@@ -215,11 +242,7 @@ pub(crate) async fn setting(conn: &mut SqliteConnection, key: &str) -> Result<Op
 }
 
 /// Sets a value of the settings table, or removes it.
-pub(crate) async fn set_setting(
-    conn: &mut SqliteConnection,
-    key: &str,
-    value: Option<&str>,
-) -> Result<(), PartyError> {
+pub(crate) async fn set_setting(conn: &mut SqliteConnection, key: &str, value: Option<&str>) -> Result<(), PartyError> {
     let query = match value {
         Some(_) => "INSERT INTO settings (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = ?2",
         None => "DELETE FROM settings WHERE key = ?1",

@@ -98,7 +98,11 @@ async fn assert_consistent(world: &World) {
     assert_eq!(keys.len(), rounds.len(), "a round stands twice");
     let outbox = world.outbox_states().await;
     assert_eq!(outbox.iter().filter(|s| *s == "sent").count(), 1, "{outbox:?}");
-    assert_eq!(world.entered("update_prepared", "success").await, outbox.len(), "an entry for each row, a row for each");
+    assert_eq!(
+        world.entered("update_prepared", "success").await,
+        outbox.len(),
+        "an entry for each row, a row for each"
+    );
     assert_eq!(world.entered("update_sent", "success").await, 1);
     assert_eq!(world.entered("permit_minted", "success").await, rounds.len(), "an entry for each permit");
     assert_eq!(world.payload_files(), 0, "a payload was left behind");

@@ -122,7 +122,10 @@ async fn i3_the_entry_and_the_row_are_there_before_the_link_hears_of_it() {
     let (upload, path) = world.expect_upload().await;
     assert_eq!(world.entered("update_prepared", "success").await, 1);
     let egress = world.handle.egress(world.who("sam")).await.unwrap();
-    assert_eq!((egress[0].digest, egress[0].bytes, egress[0].state.as_str()), (upload.digest(), upload.bytes(), "waiting"));
+    assert_eq!(
+        (egress[0].digest, egress[0].bytes, egress[0].state.as_str()),
+        (upload.digest(), upload.bytes(), "waiting")
+    );
     assert_eq!(Digest::of(&std::fs::read(path).unwrap()), upload.digest());
     assert!(egress[0].public_data);
 }

@@ -13,7 +13,7 @@ use hospes_protocol::id::{Digest, FederationId, JobId, SiteId, StudyId, Timestam
 use hospes_protocol::message::{FromSite, RoundOutcome, RoundReply, ToSite, Upload, UploadReceipt, Welcome};
 use hospes_protocol::plan::{self, Component, Plan};
 use hospes_protocol::policy::Policy;
-use hospes_protocol::round::{Mode, RoundHeader, RosterEntry};
+use hospes_protocol::round::{Mode, RosterEntry, RoundHeader};
 use hospes_protocol::sign::{SecretKey, Signed};
 use hospes_protocol::study::{Member, MemberStatement, Requester, Roster, Study, Terms};
 use hospes_protocol::version::Version;

@@ -53,7 +53,8 @@ async fn every_refused_role_is_audited() {
     world.connect().await;
     world.offer(&study).await;
     let before = world.entered("role_refused", "refused").await;
-    let denied = |result: Result<(), PartyError>| assert!(matches!(result, Err(PartyError::Denied { .. })), "{result:?}");
+    let denied =
+        |result: Result<(), PartyError>| assert!(matches!(result, Err(PartyError::Denied { .. })), "{result:?}");
     let h = &world.handle;
     denied(h.approve(world.who("pia"), Approving::exactly(study.id), pass("pia")).await.map(drop));
     denied(h.approve(world.who("ava"), Approving::exactly(study.id), pass("ava")).await.map(drop));
@@ -239,10 +240,7 @@ async fn one_signature_is_refused_where_updates_are_not_masked() {
     world.connect().await;
     world.offer(&study).await;
     let refused = world.handle.approve(world.who("sam"), Approving::exactly(study.id), pass("sam")).await;
-    assert!(
-        matches!(&refused, Err(PartyError::Refused(r)) if r.detail.contains("secure aggregation")),
-        "{refused:?}"
-    );
+    assert!(matches!(&refused, Err(PartyError::Refused(r)) if r.detail.contains("secure aggregation")), "{refused:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -271,7 +269,8 @@ async fn a_changed_passphrase_opens_the_same_key() {
     let world = World::new().await;
     let key = |people: Vec<crate::view::PersonView>| people.into_iter().find(|p| p.name == "sam").unwrap().key;
     let before = key(world.handle.people(world.who("ana")).await.unwrap());
-    let short = world.handle.change_passphrase(world.who("sam"), pass("sam"), Passphrase::from("short".to_owned())).await;
+    let short =
+        world.handle.change_passphrase(world.who("sam"), pass("sam"), Passphrase::from("short".to_owned())).await;
     assert!(matches!(short, Err(PartyError::Input { .. })));
     world.handle.change_passphrase(world.who("sam"), pass("sam"), pass("another sam")).await.unwrap();
     assert!(world.handle.log_in("sam".into(), pass("sam")).await.is_err());

@@ -34,13 +34,8 @@ async fn a_review_begins_with_what_the_coordinator_can_read_and_names_what_is_no
     // The egress list names every byte: two updates with their weight, one set of figures.
     let listed: u64 = review.outputs.items.iter().map(|i| i.bytes * u64::from(i.times)).sum();
     assert_eq!(review.outputs.bytes_per_run, listed);
-    let update: u64 = review
-        .outputs
-        .items
-        .iter()
-        .filter(|i| i.task == "train")
-        .map(|i| i.bytes * u64::from(i.times))
-        .sum();
+    let update: u64 =
+        review.outputs.items.iter().filter(|i| i.task == "train").map(|i| i.bytes * u64::from(i.times)).sum();
     assert_eq!(update, 2 * (8 + 14 * 4));
 }
 

@@ -5,13 +5,17 @@ use std::path::PathBuf;
 
 use hospes_cohort::schema::ColumnKind;
 use hospes_protocol::approval::{Range, ReleaseRule, Role, Trust};
-use hospes_protocol::id::{ApprovalId, DatasetId, Digest, FederationId, JobId, PersonId, RoundKey, SiteId, StudyId, Timestamp};
+use hospes_protocol::id::{
+    ApprovalId, DatasetId, Digest, FederationId, JobId, PersonId, RoundKey, SiteId, StudyId, Timestamp,
+};
 use hospes_protocol::sign::PublicKey;
 use serde::{Deserialize, Serialize};
 
 mod review;
 
-pub use review::{Change, DataTab, Fact, Finding, OpinionGiven, OutputsTab, PeopleTab, PeerLine, Review, SignatureGiven};
+pub use review::{
+    Change, DataTab, Fact, Finding, OpinionGiven, OutputsTab, PeerLine, PeopleTab, Review, SignatureGiven,
+};
 
 /// State of the site as a whole; shown before anybody logs in, so it names no study and no person.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
