@@ -51,6 +51,8 @@ pub struct Config {
     pub connect: bool,
     /// Idle time after which a session ends, in milliseconds.
     pub session_idle_ms: i64,
+    /// Most memory of one worker, in bytes; `None` for no limit. The default is three quarters of the machine's.
+    pub worker_memory_bytes: Option<u64>,
     /// Cost of turning passphrases into keys.
     pub kdf: KdfCost,
     /// Starts links.
@@ -67,6 +69,7 @@ impl Config {
             executor: Executor::Child { program },
             connect: true,
             session_idle_ms: 10 * 60 * 1_000,
+            worker_memory_bytes: three_quarters_of_memory(),
             kdf: KdfCost::default(),
             spawn_link: Arc::new(crate::link::spawn),
         }
@@ -87,6 +90,13 @@ impl Config {
     pub(crate) fn scratch(&self) -> PathBuf {
         self.folder.join("scratch")
     }
+}
+
+fn three_quarters_of_memory() -> Option<u64> {
+    let mut system = sysinfo::System::new().ok()?;
+    system.refresh_memory();
+    let total = system.total_memory();
+    (total > 0).then(|| total / 4 * 3)
 }
 
 impl std::fmt::Debug for Config {

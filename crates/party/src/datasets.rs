@@ -159,7 +159,7 @@ pub(crate) struct Frozen {
     snapshot: Snapshot,
     sealed_key: Vec<u8>,
     subjects_left: u64,
-    profile: Profile,
+    sealed_profile: Vec<u8>,
     findings: Vec<Finding>,
 }
 
@@ -192,12 +192,14 @@ impl FreezeOrder {
         let snapshot = freeze(order, &key, &self.subjects)?;
         let profile = profile(&snapshot, &key, self.hist_bins_pct)?;
         let subjects_left = snapshot.count_subjects(&key, &self.opt_outs)?.left();
+        let text = Zeroizing::new(to_json(&profile));
+        let sealed_profile = seal(&self.data_key, b"profile", text.as_bytes())?;
         Ok(Frozen {
             dataset: self.dataset,
             snapshot,
             sealed_key: sealed_key?,
             subjects_left,
-            profile,
+            sealed_profile,
             findings: found.findings,
         })
     }
@@ -334,7 +336,7 @@ impl Engine {
         .bind(frozen.snapshot.document.bytes())
         .bind(&frozen.sealed_key)
         .bind(signed(frozen.subjects_left))
-        .bind(to_json(&frozen.profile))
+        .bind(&frozen.sealed_profile)
         .bind(to_json(&frozen.findings))
         .bind(to_json(&frozen.dataset.duo))
         .bind(at.as_millis())
@@ -366,12 +368,14 @@ impl Engine {
         self.acting(&session, "see a dataset's profile", VIEWERS).await?;
         let mut conn = self.reader().await?;
         let found = by_id(&mut conn, dataset).await?;
-        let text: String = sqlx::query_scalar("SELECT profile FROM datasets WHERE id = ?1")
+        let sealed: Vec<u8> = sqlx::query_scalar("SELECT profile FROM datasets WHERE id = ?1")
             .bind(dataset.to_string())
             .fetch_one(&mut *conn)
             .await
             .at("read a profile")?;
-        let mut profile: Profile = from_json(&text, "profile")?;
+        let data_key = self.secret32(DATA_KEY).await?;
+        let text = unseal(&data_key, b"profile", &sealed)?;
+        let mut profile: Profile = serde_json::from_slice(&text).map_err(|_| crate::store::bad_column("profile"))?;
         let policy = crate::requests::policy::current(&mut conn).await?;
         if policy.disclosure.local_views == LocalViews::Suppressed {
             let rules: &Disclosure = &policy.disclosure;

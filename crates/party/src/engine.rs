@@ -29,6 +29,8 @@ pub(crate) type Call = Box<dyn for<'e> FnOnce(&'e mut Engine) -> BoxFuture<'e, (
 const EVENTS: usize = 256;
 /// Between two looks at what time alone changes.
 const TICK: Duration = Duration::from_millis(500);
+/// Between two looks at what changes within days, in milliseconds.
+const LOOK_MS: i64 = 60 * 1_000;
 /// Between two summaries of control messages, in milliseconds.
 const SUMMARY_MS: i64 = 3_600 * 1_000;
 
@@ -62,6 +64,7 @@ pub(crate) struct Engine {
     from_workers: mpsc::Receiver<(RoundKey, WorkEvent)>,
     notices: broadcast::Sender<Notice>,
     summarised: Timestamp,
+    looked: Timestamp,
     last_tick: Timestamp,
     stopping: bool,
     _lock: File,
@@ -140,6 +143,7 @@ impl Engine {
             from_workers,
             notices: notices.clone(),
             summarised: now,
+            looked: now,
             last_tick: now,
             stopping: false,
             _lock: lock,
@@ -184,9 +188,9 @@ impl Engine {
                 call(self).await;
                 Ok(())
             }
-            Event::Link(federation, event) => self.on_link(federation, *event).await,
-            Event::Work(round, event) => self.on_work(round, event).await,
-            Event::Tick => self.on_tick().await,
+            Event::Link(federation, event) => Box::pin(self.on_link(federation, *event)).await,
+            Event::Work(round, event) => Box::pin(self.on_work(round, event)).await,
+            Event::Tick => Box::pin(self.on_tick()).await,
         }
     }
 
@@ -205,6 +209,11 @@ impl Engine {
         self.expire_approvals().await?;
         self.tick_rounds().await?;
         self.tick_witness().await?;
+        if now.since(self.looked).abs() >= LOOK_MS {
+            self.looked = now;
+            self.end_silent_jobs().await?;
+            self.unsettled_alarms().await?;
+        }
         if now.since(self.summarised) >= SUMMARY_MS {
             self.summarised = now;
             self.summarise_controls().await?;

@@ -28,7 +28,7 @@ impl Engine {
                 self.nothing_in_flight(federation).await
             }
             LinkEvent::Stopped { reason } => self.on_link_stopped(federation, reason).await,
-            LinkEvent::Message(message) => self.on_message(federation, message).await,
+            LinkEvent::Message(message) => Box::pin(self.on_message(federation, message)).await,
             LinkEvent::MayLeave { upload, reply } => {
                 let answer = self.may_leave(federation, &upload).await;
                 match answer {
@@ -42,7 +42,7 @@ impl Engine {
             }
             LinkEvent::Uploaded { upload, receipt } => self.on_uploaded(federation, upload, receipt).await,
             LinkEvent::UploadRefused { upload, reason } => self.on_upload_refused(federation, upload, reason).await,
-            LinkEvent::Downloaded { digest, .. } => self.on_downloaded(federation, digest).await,
+            LinkEvent::Downloaded { digest, .. } => Box::pin(self.on_downloaded(federation, digest)).await,
             LinkEvent::DownloadFailed { digest, reason } => self.on_download_failed(federation, digest, reason).await,
             LinkEvent::Moved { .. } => {
                 self.notify(Notice::Egress);
@@ -119,7 +119,7 @@ impl Engine {
             ToSite::JobRollback { job } => {
                 self.on_job_end(federation, job, "cancelled", Some("not every site could start".into()), None).await
             }
-            ToSite::RoundOpen(header) => self.on_round_open(federation, *header).await,
+            ToSite::RoundOpen(header) => Box::pin(self.on_round_open(federation, *header)).await,
             ToSite::RoundClosed { round, outcome } => self.on_round_closed(federation, round, outcome).await,
             ToSite::JobEnded { job, state, reason, model } => {
                 self.on_job_end(federation, job, &state, reason, model).await

@@ -439,7 +439,7 @@ impl Engine {
         let membership = by_id(&mut conn, federation).await?;
         drop(conn);
         // A site has one session at a time; a second one would end the link's.
-        let session = !self.links.get(&federation).is_some_and(|l| l.commands.is_some());
+        let session = self.links.get(&federation).is_none_or(|l| l.commands.is_none());
         Ok(Diagnosis { config: self.link_config(&membership).await?, session })
     }
 

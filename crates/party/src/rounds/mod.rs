@@ -299,7 +299,7 @@ impl Engine {
     }
 
     /// Jobs about which nothing was heard for long end by themselves (invariant I7).
-    async fn end_silent_jobs(&mut self) -> Result<(), PartyError> {
+    pub(crate) async fn end_silent_jobs(&mut self) -> Result<(), PartyError> {
         let before = self.now().plus_millis(-SILENCE_MS).as_millis();
         let jobs: Vec<(String, String)> = sqlx::query_as(
             "SELECT jobs.job, studies.federation FROM jobs JOIN studies ON studies.study = jobs.study

@@ -172,7 +172,7 @@ impl Engine {
                 self.append(&mut tx, &entry).await?;
                 tx.commit().await?;
                 self.act(&row, actions);
-                self.begin_work(&row, *leave).await
+                Box::pin(self.begin_work(&row, leave)).await
             }
         }
     }
@@ -214,7 +214,7 @@ impl Engine {
     }
 
     /// Starts the work that a permit allows, or first gets the model that it starts from.
-    async fn begin_work(&mut self, row: &RoundRow, leave: Leave) -> Result<(), PartyError> {
+    async fn begin_work(&mut self, row: &RoundRow, leave: Box<Leave>) -> Result<(), PartyError> {
         if let Some(model) = row.header.model {
             let path = self.model_path(model);
             if !path.exists() {
@@ -225,12 +225,13 @@ impl Engine {
                 return Ok(());
             }
         }
-        self.run_work(row, leave).await
+        Box::pin(self.run_work(row, leave)).await
     }
 
-    async fn run_work(&mut self, row: &RoundRow, leave: Leave) -> Result<(), PartyError> {
+    async fn run_work(&mut self, row: &RoundRow, leave: Box<Leave>) -> Result<(), PartyError> {
         let payload_path = self.payload_path(&row.key);
         self.erase_payload(&row.key);
+        let leave = *leave;
         let snapshot = self.snapshot(&leave.dataset);
         let mut tx = self.store.begin("start the work").await?;
         let opt_outs = self.opt_outs(tx.conn()).await?;
@@ -248,8 +249,7 @@ impl Engine {
             payload_path,
         };
         tx.commit().await?;
-        let clock = self.config.clock.clone();
-        let phase = match start(&self.config.executor, clock, row.key.clone(), order, self.work_events.clone()) {
+        let phase = match start(&self.config, row.key.clone(), order, self.work_events.clone()) {
             Ok(running) => Phase::Running(running),
             Err(error) => Phase::Ended(Box::new(WorkEvent::Crashed(format!("it could not be started: {error}")))),
         };
@@ -285,7 +285,7 @@ impl Engine {
             tx.commit().await?;
             self.working.remove(&key);
             match answer {
-                Ok(leave) => self.run_work(&row, *leave).await?,
+                Ok(leave) => Box::pin(self.run_work(&row, leave)).await?,
                 Err(refusal) => self.withdraw(&key, refusal).await?,
             }
         }
@@ -402,8 +402,7 @@ impl Engine {
         for key in ended {
             self.finish(&key).await?;
         }
-        self.overdue_rounds().await?;
-        self.end_silent_jobs().await
+        self.overdue_rounds().await
     }
 
     async fn overdue_rounds(&mut self) -> Result<(), PartyError> {

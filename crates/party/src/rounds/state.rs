@@ -258,6 +258,9 @@ fn apply(state: &State, deadline: Timestamp, event: Event, now: Timestamp) -> Re
 impl Engine {
     /// Does what follows from a step, after it is durable. What is sent is sent by the outbox, not here.
     pub(super) fn act(&mut self, row: &RoundRow, actions: Vec<Action>) {
+        if row.state.is_terminal() {
+            self.in_flight.remove(&row.key);
+        }
         for action in actions {
             match action {
                 Action::Reply(reply) => {

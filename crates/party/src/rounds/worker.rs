@@ -14,7 +14,7 @@ use hospes_protocol::id::{RoundKey, Timestamp};
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
-use crate::config::{Clock, Executor, system_clock};
+use crate::config::{Clock, Config, Executor, system_clock};
 
 /// The hidden first argument.
 pub const ARGUMENT: &str = "worker";
@@ -72,20 +72,20 @@ impl Drop for Running {
 
 /// Starts the work. Its last event is always one that ends it.
 pub(crate) fn start(
-    executor: &Executor,
-    clock: Clock,
+    config: &Config,
     key: RoundKey,
     order: Order,
     events: mpsc::Sender<(RoundKey, WorkEvent)>,
 ) -> std::io::Result<Running> {
-    match executor {
-        Executor::Child { program } => start_child(program, key, &order, events),
-        Executor::Thread => start_thread(clock, key, order, events),
+    match &config.executor {
+        Executor::Child { program } => start_child(program, config.worker_memory_bytes, key, &order, events),
+        Executor::Thread => start_thread(config.clock.clone(), key, order, events),
     }
 }
 
 fn start_child(
     program: &std::path::Path,
+    memory_bytes: Option<u64>,
     key: RoundKey,
     order: &Order,
     events: mpsc::Sender<(RoundKey, WorkEvent)>,
@@ -94,6 +94,7 @@ fn start_child(
     order.write(&mut *bytes).map_err(std::io::Error::other)?;
     let mut child = Command::new(program)
         .arg(ARGUMENT)
+        .args(memory_bytes.map(|bytes| bytes.to_string()))
         .env_clear()
         .envs(std::env::vars_os().filter(|(name, _)| keeps(name)))
         .stdin(Stdio::piped())
@@ -165,12 +166,23 @@ fn start_thread(
 /// The whole life of a child: what `main` does when its first argument is [`ARGUMENT`], before anything else.
 pub fn run() -> ExitCode {
     lower_priority();
+    limit_memory();
     let clock = system_clock();
     let now = move || -> Timestamp { clock() };
     match hospes_cohort::worker::run(&mut std::io::stdin().lock(), &mut std::io::stdout().lock(), &now) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(2),
         Err(_) => ExitCode::from(3),
+    }
+}
+
+/// Second argument: most bytes of memory. A worker that wants more fails its allocation and ends; the machine goes on.
+fn limit_memory() {
+    #[cfg(target_os = "linux")]
+    if let Some(bytes) = std::env::args().nth(2).and_then(|text| text.parse().ok()) {
+        let limit = rustix::process::Rlimit { current: Some(bytes), maximum: Some(bytes) };
+        // Data, not address space: threads and allocators reserve far more addresses than they use.
+        let _ = rustix::process::setrlimit(rustix::process::Resource::Data, limit);
     }
 }
 

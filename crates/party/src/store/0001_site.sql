@@ -38,7 +38,7 @@ CREATE TABLE datasets (
     document   BLOB NOT NULL,            -- of the snapshot; its digest names it
     sealed_key BLOB NOT NULL,            -- opens the snapshot; sealed with the data key
     subjects_left INTEGER NOT NULL,      -- distinct subjects that did not opt out
-    profile    TEXT NOT NULL,
+    profile    BLOB NOT NULL,            -- sealed with the data key: extremes can be one patient's values
     findings   TEXT NOT NULL,            -- of the identifier scan
     duo        TEXT NOT NULL,
     at         INTEGER NOT NULL

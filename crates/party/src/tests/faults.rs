@@ -52,7 +52,7 @@ async fn i3_on_a_full_disk_nothing_leaves_until_the_ledger_can_be_written() {
         .handle
         .ask(move |e| {
             async move {
-                e.on_downloaded(federation(), digest).await?;
+                Box::pin(e.on_downloaded(federation(), digest)).await?;
                 limit_database(e, Some(2)).await;
                 fill_database(e).await;
                 Ok(())
@@ -66,7 +66,17 @@ async fn i3_on_a_full_disk_nothing_leaves_until_the_ledger_can_be_written() {
     assert!(matches!(full, Err(PartyError::DiskFull { .. })), "{full:?}");
     assert_eq!(world.round_state().await.0, "working");
     // Room again: the same result is entered and sent.
-    world.handle.ask(|e| async { Ok(limit_database(e, None).await) }.boxed()).await.unwrap();
+    world
+        .handle
+        .ask(|e| {
+            async {
+                limit_database(e, None).await;
+                Ok(())
+            }
+            .boxed()
+        })
+        .await
+        .unwrap();
     let (upload, path) = world.expect_upload().await;
     assert_eq!(world.entered("update_prepared", "success").await, 1);
     world.take(&upload, &path).await;

@@ -33,6 +33,7 @@ mod faults;
 mod flow;
 mod people;
 mod review;
+mod secrets;
 
 /// When everything begins.
 pub(super) const START: i64 = 1_790_000_000_000;
@@ -569,6 +570,7 @@ fn configure(folder: &Path, executor: Executor) -> (Config, Arc<AtomicI64>, Wire
         executor,
         connect: true,
         session_idle_ms: 3_650 * DAY,
+        worker_memory_bytes: Some(2 << 30),
         kdf: KdfCost::for_tests(),
         spawn_link: Arc::new(move |_, events| {
             let (sender, commands) = mpsc::channel(1_024);

@@ -1,0 +1,185 @@
+//! Where secrets and values lie, and where they do not.
+
+use std::process::{Command, Stdio};
+
+use hospes_protocol::message::ToSite;
+
+use super::*;
+use crate::keys::{KeyError, Vault};
+
+const ROLE: &str = "HOSPES_TEST_KEYCHAIN";
+const THIS: &str = "tests::secrets::the_keychain_keeps_secrets_or_says_in_words_why_not";
+
+/// Runs this test again, as a child with another role, in a home of its own.
+fn child(program: &str, before: &[&str], role: &str, with_keyrings: bool) -> std::process::Output {
+    let home = tempfile::tempdir().unwrap();
+    let runtime = home.path().join("runtime");
+    std::fs::create_dir_all(&runtime).unwrap();
+    std::fs::set_permissions(&runtime, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    let keyrings = home.path().join(".local/share/keyrings");
+    std::fs::create_dir_all(keyrings.parent().unwrap()).unwrap();
+    match with_keyrings {
+        true => std::fs::create_dir(&keyrings).unwrap(),
+        // A file in its place: the daemon cannot make the folder, and has no default collection.
+        false => std::fs::write(&keyrings, "").unwrap(),
+    }
+    let mut command = Command::new(program);
+    command.args(before);
+    if program == "dbus-run-session" {
+        command.arg(std::env::current_exe().unwrap());
+    }
+    command
+        .args(["--exact", THIS])
+        .env("HOME", home.path())
+        .env("XDG_RUNTIME_DIR", &runtime)
+        .env_remove("XDG_DATA_HOME")
+        .env_remove("DBUS_SESSION_BUS_ADDRESS")
+        .env(ROLE, role)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap_or_else(|e| panic!("{program} cannot be run ({e}); the packages dbus and gnome-keyring are needed"))
+}
+
+/// The real Secret Service, in a D-Bus session with GNOME Keyring as a desktop has them; then the two ways in which a
+/// server lacks it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_keychain_keeps_secrets_or_says_in_words_why_not() {
+    let place = SecretPlace::Keychain { service: "hospes-test".into() };
+    match std::env::var(ROLE).as_deref() {
+        Ok("a desktop") => {
+            let vault = Vault::create(place.clone(), KdfCost::for_tests()).await.unwrap();
+            assert!(vault.find("data-key").await.unwrap().is_none());
+            vault.keep("data-key", Zeroizing::new(vec![0, 159, 146, 150, 255])).await.unwrap();
+            let again = Vault::open(place).await.unwrap();
+            assert_eq!(again.read("data-key").await.unwrap().as_slice(), [0, 159, 146, 150, 255]);
+            again.destroy("data-key").await.unwrap();
+            again.destroy("data-key").await.unwrap();
+            assert!(matches!(again.read("data-key").await, Err(KeyError::Missing { .. })));
+        }
+        Ok("no collection") => {
+            let vault = Vault::open(place).await.unwrap();
+            let refused = vault.keep("data-key", Zeroizing::new(vec![1])).await.unwrap_err();
+            assert!(matches!(refused, KeyError::KeychainLocked { .. }), "{refused:?}");
+            assert!(refused.to_string().contains("no default collection"), "{refused}");
+        }
+        Ok("no session") => {
+            let refused = match Vault::open(place).await {
+                Ok(vault) => vault.keep("data-key", Zeroizing::new(vec![1])).await.unwrap_err(),
+                Err(refused) => refused,
+            };
+            assert!(matches!(refused, KeyError::NoKeychain), "{refused:?}");
+            assert!(refused.to_string().contains("sealed file"), "{refused}");
+        }
+        _ => {
+            let unlocked =
+                "printf 'pw\\n' | gnome-keyring-daemon --unlock --components=secrets >/dev/null; exec \"$@\"";
+            let desktop = ["--", "sh", "-c", unlocked, "sh"];
+            let this = std::env::current_exe().unwrap();
+            for (program, before, role, keyrings) in [
+                ("dbus-run-session", &desktop[..], "a desktop", true),
+                ("dbus-run-session", &desktop[..], "no collection", false),
+                (this.to_str().unwrap(), &[][..], "no session", false),
+            ] {
+                let output = child(program, before, role, keyrings);
+                let said =
+                    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+                assert!(output.status.success() && said.contains("1 passed"), "{role}: {said}");
+            }
+        }
+    }
+}
+
+/// A value that stands once in the source, in the forms in which a computer may keep it.
+struct Canary {
+    subject: &'static str,
+    number: f64,
+}
+
+const CANARY: Canary = Canary { subject: "CANARY-7f3a9c51", number: 271.828_182_845_9 };
+
+impl Canary {
+    fn forms(&self) -> Vec<(&'static str, Vec<u8>)> {
+        vec![
+            ("the subject", self.subject.as_bytes().to_vec()),
+            ("the number as text", self.number.to_string().into_bytes()),
+            ("the number as f64", self.number.to_le_bytes().to_vec()),
+        ]
+    }
+
+    /// Files under a folder that hold it.
+    fn found_in(&self, folder: &Path) -> Vec<String> {
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(folder).unwrap().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                found.extend(self.found_in(&path));
+                continue;
+            }
+            let bytes = std::fs::read(&path).unwrap_or_default();
+            for (what, form) in self.forms() {
+                if bytes.windows(form.len()).any(|w| w == form) {
+                    found.push(format!("{what} in {}", path.display()));
+                }
+            }
+        }
+        found
+    }
+}
+
+/// A value of one patient is nowhere outside its source, also when the child that trains on it is killed in the middle:
+/// not in the database or its log, not in snapshots, payloads, models, scratch or temporary files.
+#[tokio::test(flavor = "multi_thread")]
+async fn i1_a_canary_value_is_found_nowhere_outside_its_source() {
+    let temporary = tempfile::tempdir().unwrap();
+    let source = tempfile::tempdir().unwrap();
+    let csv = std::fs::read_to_string(heart("cleveland.csv")).unwrap();
+    let row = csv.lines().nth(1).unwrap();
+    let mut cells: Vec<String> = row.split(',').map(str::to_owned).collect();
+    let number = CANARY.number.to_string();
+    (cells[0], cells[4], cells[5]) = (CANARY.subject.into(), number.clone(), number);
+    let path = source.path().join("cohort.csv");
+    std::fs::write(&path, csv.replacen(row, &cells.join(","), 1)).unwrap();
+    assert_eq!(CANARY.found_in(source.path()).len(), 2, "the canary is in its source");
+
+    let program = std::env::current_exe().unwrap().parent().unwrap().join("../examples/worker");
+    let now = crate::config::system_clock()().as_millis();
+    let mut world = World::create_at(temporary.path(), Executor::Child { program }, now).await;
+    world.staff().await;
+    world.set_policy(&Policy::public_data()).await;
+    let dataset = NewDataset {
+        name: "Cohort".into(),
+        path,
+        subject: "subject_id".into(),
+        kinds: BTreeMap::new(),
+        mask: BTreeSet::new(),
+        keep: BTreeSet::new(),
+        public: true,
+        duo: vec!["DUO:0000042".into()],
+    };
+    let view = world.handle.add_dataset(world.who("sam"), dataset).await.unwrap();
+    let profile = world.handle.profile(world.who("sam"), view.id).await.unwrap().profile.to_string();
+    assert!(profile.contains("271.828"), "the steward sees the largest value: {profile}");
+    world.join().await;
+    // Long work, so that it can be killed in the middle.
+    let mut plan = small_plan(2);
+    if let Component::NnTrain(train) = &mut plan.tasks.get_mut("train").unwrap().component {
+        train.local.updates = 1_000_000;
+    }
+    let study = world.running(plan).await;
+    world.open_round(header(&study, job(1), "train", 1, 1, world.now())).await;
+    world.serve_model(&study).await;
+    world
+        .expect("progress", |c| match c {
+            LinkCommand::Send(FromSite::Progress { done, .. }) if *done > 0 => Some(()),
+            _ => None,
+        })
+        .await;
+    assert_eq!(CANARY.found_in(temporary.path()), Vec::<String>::new(), "while it trains");
+    world.handle.cancel_job(world.who("sam"), job(1), "killed in the middle".into()).await.unwrap();
+    world.send(ToSite::JobRollback { job: job(1) }).await;
+    world.settle().await;
+    assert_eq!(CANARY.found_in(temporary.path()), Vec::<String>::new(), "after it was killed");
+    let export = temporary.path().join("ledger.jsonl");
+    world.handle.export_audit(world.who("ana"), None, export).await.unwrap();
+    assert_eq!(CANARY.found_in(temporary.path()), Vec::<String>::new(), "after an export");
+}
