@@ -15,8 +15,8 @@ use bytes::Bytes;
 use hospes_protocol::id::{Digest, JobId, SiteId, StudyId, Timestamp};
 use hospes_protocol::limits;
 use hospes_protocol::plan::model::TensorShape;
-use object_store::local::LocalFileSystem;
 use object_store::ObjectStoreExt as _;
+use object_store::local::LocalFileSystem;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 

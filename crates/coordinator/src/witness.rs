@@ -217,9 +217,8 @@ impl Witnesses {
         }
         let found = settlement(&context.store, context.federation()).await?;
         let last = found.newest.map(|(_, at)| at).or(found.first).unwrap_or(now);
-        let alarm = found.members > 2
-            && now.since(last) > UNSETTLED_ALARM_MS
-            && now.since(self.unsettled) > UNSETTLED_ALARM_MS;
+        let alarm =
+            found.members > 2 && now.since(last) > UNSETTLED_ALARM_MS && now.since(self.unsettled) > UNSETTLED_ALARM_MS;
         if alarm {
             self.unsettled = now;
             let reason = format!(
@@ -343,7 +342,8 @@ impl Witnesses {
                 Ok(())
             }
             Err(LedgerError::OutOfRange { size: ours, asked }) => {
-                let detail = format!("{asked} entries of this ledger were witnessed, {ours} are here: the tail is gone");
+                let detail =
+                    format!("{asked} entries of this ledger were witnessed, {ours} are here: the tail is gone");
                 let origin = self.federation;
                 let found = Contradiction { origin, witness: site, at: now, detail, note: String::new() };
                 self.contradicted(context, step, found).await

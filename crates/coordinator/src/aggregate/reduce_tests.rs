@@ -97,7 +97,8 @@ async fn altered_missing_and_foreign_files_are_errors_and_leave_nothing() {
     assert!(bench.fed_avg(Digest::of(b"no model"), std::slice::from_ref(&good)).is_err());
     assert!(bench.fed_avg(global, &[]).is_err());
     let mut other = Bench::new(11);
-    std::mem::swap(&mut other.models, &mut Models::open(bench.folder.path().join("models")).unwrap());
+    other.models = bench.models.clone();
+    assert!(other.fed_avg(global, &[other.input(1, 50, |_| 0.1)]).is_err(), "a model of other tensors");
     assert_eq!(std::fs::read_dir(bench.folder.path().join("models/scratch")).unwrap().count(), 0);
 }
 
@@ -130,4 +131,32 @@ fn figures_are_added_and_what_one_site_withholds_is_withheld() {
     assert!(pooled.sum.withheld["sum"].contains("too large"));
     assert_eq!(pooled.sites[1].1.sums["n"], [20.0]);
     assert!(Canonical::new(pooled.sum).is_ok());
+}
+
+/// Peak resident memory of this process in bytes.
+fn peak() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|l| l.starts_with("VmHWM")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+}
+
+/// A 40 MB model of 12 sites in less than 24 MiB: one payload alone would not fit.
+#[tokio::test]
+async fn memory_depends_neither_on_the_models_size_nor_on_the_number_of_sites() {
+    let bench = Bench::new(10_000_000);
+    let global = bench.model(|_| 0.5).await;
+    let inputs: Vec<Input> = (1..=12u8)
+        .map(|site| {
+            // Zeros are the lowest level, −clip; a sparse file has as many of them as one likes.
+            let path = bench.folder.path().join(site.to_string());
+            std::fs::write(&path, 100u64.to_le_bytes()).unwrap();
+            File::options().write(true).open(&path).unwrap().set_len(8 + 40_000_000).unwrap();
+            Input { site: SiteId::from_bytes([site; 16]), path }
+        })
+        .collect();
+    let before = peak();
+    let averaged = bench.fed_avg(global, &inputs).unwrap();
+    let grown = peak() - before;
+    assert!(grown < 24 << 20, "{grown} bytes");
+    assert!(averaged.model.bytes() > 40_000_000);
 }

@@ -204,7 +204,8 @@ impl Staging {
     /// # Errors
     /// [`Error::File`] if the file system does not say.
     pub fn has_room(&self, sites: usize, payload_bytes: u64) -> Result<bool, Error> {
-        let free = (self.inner.free)(&self.inner.root).map_err(Error::file("ask for the space under", &self.inner.root))?;
+        let free =
+            (self.inner.free)(&self.inner.root).map_err(Error::file("ask for the space under", &self.inner.root))?;
         Ok(free >= (sites as u64 + 4).saturating_mul(payload_bytes).saturating_add(DISK_MARGIN_BYTES))
     }
 
@@ -213,7 +214,9 @@ impl Staging {
     /// # Errors
     /// [`Error::File`] if the folder cannot be read.
     pub fn open(&self, wanted: Wanted) -> Result<Vec<StagedUpload>, Error> {
-        let mut slots = BTreeMap::new();
+        // A round that is open already keeps its uploads, and their connections their places.
+        let mut rounds = locked(&self.inner.rounds);
+        let mut slots = rounds.remove(&wanted.round).map(|open| open.slots).unwrap_or_default();
         let mut complete = Vec::new();
         let prefix = prefix(&wanted.round);
         for (name, path) in self.inner.files()? {
@@ -228,7 +231,7 @@ impl Staging {
             complete.push(StagedUpload { request: UploadRequest { site, kind, study, round, digest, length }, path });
         }
         complete.sort_by_key(|upload| upload.request.site);
-        locked(&self.inner.rounds).insert(wanted.round.clone(), Open { wanted, slots });
+        rounds.insert(wanted.round.clone(), Open { wanted, slots });
         Ok(complete)
     }
 
@@ -382,7 +385,8 @@ impl Inner {
         let now = (self.clock)();
         let mut rounds = locked(&self.rounds);
         let over = || Refused::Over("the round is over".to_owned());
-        let slot = rounds.get_mut(&request.round).and_then(|open| open.slots.get_mut(&request.site)).ok_or_else(over)?;
+        let slot =
+            rounds.get_mut(&request.round).and_then(|open| open.slots.get_mut(&request.site)).ok_or_else(over)?;
         if slot.digest != request.digest {
             return Err(Refused::TakenOver);
         }
@@ -508,7 +512,8 @@ impl Incoming {
         }
         let wanted = locked(&self.inner.rounds).get(&self.request.round).map(|open| open.wanted.content.clone());
         let Some(wanted) = wanted else { return Err(Refused::Over("the round is over".to_owned())) };
-        let (lock, tenure, path, digest) = (self.slot.tenure.clone(), self.tenure, self.path.clone(), self.request.digest);
+        let (lock, tenure, path, digest) =
+            (self.slot.tenure.clone(), self.tenure, self.path.clone(), self.request.digest);
         let root = self.inner.root.clone();
         blocking(move || {
             let held = locked(&lock);

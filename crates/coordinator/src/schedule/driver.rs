@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use hospes_ledger::{Action, Actor};
+use hospes_ledger::{Action, Actor, ObjectKind, Purpose};
 use hospes_protocol::id::{JobId, RoundKey, SiteId, Timestamp};
 use hospes_protocol::message::{FromSite, Witness};
 use hospes_protocol::sign::PublicKey;
@@ -11,11 +11,12 @@ use tokio::sync::mpsc;
 
 use super::job::Job;
 use super::sessions::Sessions;
-use super::step::{After, Done, Step, Waiting};
+use super::step::{self, After, Done, Step, Waiting};
 use super::work::Finished;
 use super::{Command, Context, Event, Reply};
-use crate::Error;
+use crate::store::Caller;
 use crate::witness::{self, Witnesses};
+use crate::{Error, enrol};
 
 /// Events that become one step, at most.
 const BATCH: usize = 256;
@@ -29,6 +30,10 @@ const RELOAD: [Duration; 5] = [
     Duration::from_secs(15),
     Duration::from_secs(30),
 ];
+/// Messages of sites that wait while the store cannot be written.
+const UNHEARD: usize = 10_000;
+/// How often a message is tried that makes steps fail.
+const TRIES: u32 = 3;
 /// Control messages are counted in the ledger once an hour.
 const SUMMARY_MS: i64 = 60 * 60 * 1_000;
 
@@ -43,6 +48,10 @@ pub(super) struct Driver {
     pub finished: mpsc::UnboundedSender<Finished>,
     control: Control,
     looked: Timestamp,
+    /// Whether the memory may differ from the store, because a step failed.
+    failed: bool,
+    /// What sites said in steps that failed, and since.
+    unheard: Vec<Unheard>,
 }
 
 /// Counted control messages of the present hour.
@@ -68,6 +77,8 @@ pub async fn run(context: Context, mut events: mpsc::Receiver<Event>) -> Result<
         finished,
         control: Control { since: now, messages: 0 },
         looked: now,
+        failed: false,
+        unheard: Vec::new(),
     };
     driver.load(true).await?;
     let mut batch = Vec::with_capacity(BATCH);
@@ -84,13 +95,21 @@ pub async fn run(context: Context, mut events: mpsc::Receiver<Event>) -> Result<
                 true
             }
         };
-        if !more {
-            return Ok(());
-        }
         if !batch.is_empty() {
             driver.step(std::mem::take(&mut batch), None).await;
         }
+        if !more || (driver.failed && !driver.recover(&mut events).await) {
+            return Ok(());
+        }
     }
+}
+
+/// What a site said in a step that failed.
+struct Unheard {
+    site: SiteId,
+    session: u64,
+    message: FromSite,
+    tries: u32,
 }
 
 impl Driver {
@@ -105,20 +124,80 @@ impl Driver {
         wait.min(LONGEST_SLEEP)
     }
 
-    /// Applies events, and the time, and whatever finished in the background. A failure costs the memory, not the state.
+    /// Applies events, and the time, and whatever finished in the background. A failure costs the memory, not the state,
+    /// and nothing that a site said: that is tried again after the recovery.
     async fn step(&mut self, events: Vec<Event>, finished: Option<Finished>) {
+        let mut said = Vec::new();
+        let mut joined = Vec::new();
+        for event in &events {
+            match event {
+                Event::Message { site, session, message } => {
+                    said.push(Unheard { site: *site, session: *session, message: message.clone(), tries: 1 })
+                }
+                Event::Joined { site, .. } => joined.push(*site),
+                _ => {}
+            }
+        }
         if let Err(error) = Box::pin(self.apply(events, finished)).await {
             tracing::error!(error = &error as &dyn std::error::Error, "the schedule loads its state again");
-            self.reload().await;
+            self.failed = true;
+            self.unheard.extend(said);
+            for site in joined {
+                // It was not greeted; it connects again.
+                self.sessions.end(site, self.context.now());
+            }
         }
     }
 
-    async fn reload(&mut self) {
-        for wait in RELOAD.iter().chain(std::iter::repeat(&RELOAD[RELOAD.len() - 1])) {
-            tokio::time::sleep(*wait).await;
+    /// Loads the state until it works, and hears what was not heard. Meanwhile nobody waits for an answer that cannot
+    /// come. False if there is nobody left to work for.
+    async fn recover(&mut self, events: &mut mpsc::Receiver<Event>) -> bool {
+        let mut waits = RELOAD.iter().chain(std::iter::repeat(&RELOAD[RELOAD.len() - 1]));
+        while self.failed {
+            let until = tokio::time::Instant::now() + waits.next().copied().unwrap_or_default();
+            while let Ok(event) = tokio::time::timeout_at(until, events.recv()).await {
+                let Some(event) = event else { return false };
+                self.put_off(event);
+            }
             match Box::pin(self.load(false)).await {
-                Ok(()) => return,
+                Ok(()) => self.hear().await,
                 Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "the state cannot be loaded"),
+            }
+        }
+        true
+    }
+
+    /// An event that comes while the state cannot be written.
+    fn put_off(&mut self, event: Event) {
+        match event {
+            Event::Operator { reply, .. } => drop(reply.send(Err(step::unavailable()))),
+            Event::Uploaded { reply, .. } => drop(reply.send(Err(step::unavailable()))),
+            Event::Left { site, session } => drop(self.sessions.close(site, session, self.context.now())),
+            // Dropping the way to the site ends the session; it tries again.
+            Event::Joined { .. } | Event::UploadRefused { .. } => {}
+            Event::Message { site, session, message } if self.unheard.len() < UNHEARD => {
+                self.unheard.push(Unheard { site, session, message, tries: 0 });
+            }
+            Event::Message { site, .. } => self.sessions.end(site, self.context.now()),
+        }
+    }
+
+    /// Applies what sites said while it could not be written, one by one, so that one message that cannot be applied
+    /// stops no other.
+    async fn hear(&mut self) {
+        self.failed = false;
+        let mut unheard = std::mem::take(&mut self.unheard).into_iter();
+        while let Some(Unheard { site, session, message, tries }) = unheard.next() {
+            let event = Event::Message { site, session, message: message.clone() };
+            if let Err(error) = Box::pin(self.apply(vec![event], None)).await {
+                self.failed = true;
+                if tries < TRIES {
+                    self.unheard.push(Unheard { site, session, message, tries: tries + 1 });
+                } else {
+                    tracing::error!(error = &error as &dyn std::error::Error, %site, "what a site said is given up");
+                }
+                self.unheard.extend(unheard);
+                return;
             }
         }
     }
@@ -195,14 +274,30 @@ impl Driver {
             }
             Event::Uploaded { site, upload, reply } => {
                 let receipt = self.uploaded(step, site, &upload).await?;
+                if let Err(rejection) = &receipt {
+                    self.upload_refused(step, site, &upload.request().round, &rejection.message);
+                }
                 step.answer(Waiting::Upload(reply, receipt));
             }
+            Event::UploadRefused { site, round, reason } => self.upload_refused(step, site, &round, &reason),
             Event::Operator { command, reply } => {
+                let asked = command.asked();
                 let answer = self.operator(step, command).await?;
+                if let (Err(rejection), Some((by, action))) = (&answer, asked) {
+                    let entry = self.context.audit.entry(step.now, enrol::actor(&by), action);
+                    step.record(entry.refused(&rejection.message));
+                }
                 step.answer(Waiting::Operator(reply, answer));
             }
         }
         Ok(())
+    }
+
+    fn upload_refused(&self, step: &mut Step, site: SiteId, round: &RoundKey, reason: &str) {
+        let study = self.jobs.get(&round.job).map(|job| job.study);
+        let purpose = Purpose { study, job: Some(round.job), approval: None };
+        let entry = self.context.audit.entry(step.now, Actor::peer(site), Action::UploadRefused).purpose(purpose);
+        step.record(entry.object(ObjectKind::Round, super::rounds::short(round), None).refused(reason));
     }
 
     async fn message(&mut self, step: &mut Step, site: SiteId, message: FromSite) -> Result<(), Error> {
@@ -309,6 +404,19 @@ impl Driver {
         // What cannot be deleted now is swept away at the next start.
         if let Err(error) = self.context.staging.discard(round) {
             tracing::warn!(error = &error as &dyn std::error::Error, %round, "staged payloads are not deleted yet");
+        }
+    }
+}
+
+impl Command {
+    /// Who asks for what, where a refusal belongs into the ledger.
+    fn asked(&self) -> Option<(Caller, Action)> {
+        match self {
+            Self::Submit { by, .. } => Some((by.clone(), Action::StudySubmitted)),
+            Self::Withdraw { by, .. } => Some((by.clone(), Action::StudyWithdrawn)),
+            Self::Start { by, .. } | Self::Rerun { by, .. } => Some((by.clone(), Action::JobStarted)),
+            Self::Cancel { by, .. } => Some((by.clone(), Action::JobCancelled)),
+            Self::SiteLocked { .. } | Self::RosterChanged | Self::Sessions => None,
         }
     }
 }

@@ -90,13 +90,8 @@ impl Job {
         now: Timestamp,
     ) -> Self {
         let member = |m: &JobMemberRow| Member { state: m.state, approved: approved.get(&m.site).copied() };
-        let task = |t: &TaskRow| Task {
-            name: t.task.clone(),
-            state: t.state,
-            rounds: t.rounds,
-            done: t.done,
-            model: t.model,
-        };
+        let task =
+            |t: &TaskRow| Task { name: t.task.clone(), state: t.state, rounds: t.rounds, done: t.done, model: t.model };
         Self {
             job: row.job,
             study: row.study,

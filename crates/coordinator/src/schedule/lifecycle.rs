@@ -94,7 +94,8 @@ impl Driver {
             ended: None,
             model: None,
         };
-        let asked = |site: &SiteId| JobMemberRow { site: *site, state: MemberState::Asked, reason: None, released: None };
+        let asked =
+            |site: &SiteId| JobMemberRow { site: *site, state: MemberState::Asked, reason: None, released: None };
         let members: Vec<JobMemberRow> = members.iter().map(asked).collect();
         let tasks: Vec<TaskRow> = (0u32..).zip(&tasks).map(|(position, task)| new_task(position, task)).collect();
         self.jobs.insert(job, Job::new(&row, plan, &members, approved, &tasks, step.now));

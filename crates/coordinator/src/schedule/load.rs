@@ -34,6 +34,8 @@ impl Driver {
             }
         }
         let mut step = Step::new(self.context.now());
+        // A store that can only be read is no store to work with.
+        step.tx(&self.context).await?.set_meta("schedule_loaded", &self.context.now().to_string()).await?;
         for row in &rows {
             self.load_job(&mut step, row).await?;
         }
@@ -124,7 +126,8 @@ impl Driver {
         }
         // Complete and durable, but its confirmation was not: it counts all the same.
         for upload in staged.iter().filter(|u| !known.contains(&u.request().site) && is_intact(&content, u)) {
-            let event = Event::Sent { site: upload.request().site, step: Stage::Input, digest: upload.request().digest };
+            let event =
+                Event::Sent { site: upload.request().site, step: Stage::Input, digest: upload.request().digest };
             self.round_event_for(step, job, event, Some(upload)).await?;
         }
         Ok(())

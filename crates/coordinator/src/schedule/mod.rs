@@ -17,7 +17,7 @@ mod work;
 
 use std::sync::Arc;
 
-use hospes_protocol::id::{Digest, FederationId, JobId, SiteId, StudyId, Timestamp};
+use hospes_protocol::id::{Digest, FederationId, JobId, RoundKey, SiteId, StudyId, Timestamp};
 use hospes_protocol::message::{FromSite, Hello, ToSite, UploadReceipt};
 use hospes_protocol::plan::Problem;
 use hospes_protocol::sign::{SecretKey, Signed};
@@ -75,6 +75,15 @@ pub enum Event {
         upload: StagedUpload,
         /// The signed receipt, once it is in the store, or why it does not count.
         reply: oneshot::Sender<Result<Box<Signed<UploadReceipt>>, Rejection>>,
+    },
+    /// An upload was refused before it was complete: wrong length, digest or content. The refusal goes into the ledger.
+    UploadRefused {
+        /// Site.
+        site: SiteId,
+        /// Round that it was meant for.
+        round: RoundKey,
+        /// Why it was refused.
+        reason: String,
     },
     /// Somebody with a token, or the part of this process that enrols sites, wants something.
     Operator {

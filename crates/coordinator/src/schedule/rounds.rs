@@ -89,7 +89,8 @@ impl Driver {
         let key = signed.document.key();
         let tx = step.job(&context, job).await?;
         tx.insert_round(&signed, now).await?;
-        let state = found.task_mut(task).map_or(TaskState::Running, |t| std::mem::replace(&mut t.state, TaskState::Running));
+        let state =
+            found.task_mut(task).map_or(TaskState::Running, |t| std::mem::replace(&mut t.state, TaskState::Running));
         if state == TaskState::Waiting {
             tx.set_task_state(job, task, TaskState::Waiting, TaskState::Running, None, now).await?;
         }
@@ -178,7 +179,12 @@ impl Driver {
     }
 
     /// An upload of a round that is over: if it was confirmed before, the receipt got lost, and is given again.
-    async fn uploaded_before(&mut self, step: &mut Step, site: SiteId, upload: &StagedUpload) -> Result<Receipt, Error> {
+    async fn uploaded_before(
+        &mut self,
+        step: &mut Step,
+        site: SiteId,
+        upload: &StagedUpload,
+    ) -> Result<Receipt, Error> {
         self.flush(step).await?;
         let request = upload.request();
         let known = self.context.store.uploads(&request.round).await?;
@@ -282,12 +288,11 @@ impl Driver {
             let row = UploadRow { site, digest, bytes, at: step.now };
             step.job(&context, job).await?.insert_upload(&key, &row).await?;
             let entry = self.job_entry(step.now, Actor::peer(site), Done::UploadReceived, found.study, job);
-            step.record(
-                entry
-                    .object(ObjectKind::Round, short(&key), None)
-                    .object(kind, site, Some(digest))
-                    .object(ObjectKind::Receipt, site, Some(receipt.document.digest())),
-            );
+            step.record(entry.object(ObjectKind::Round, short(&key), None).object(kind, site, Some(digest)).object(
+                ObjectKind::Receipt,
+                site,
+                Some(receipt.document.digest()),
+            ));
         }
         Ok(receipt)
     }
@@ -478,7 +483,7 @@ impl Driver {
 }
 
 /// A round's name within its job; task names can be longer than what an entry takes.
-fn short(key: &RoundKey) -> String {
+pub(super) fn short(key: &RoundKey) -> String {
     let task: String = key.task.chars().take(100).collect();
     format!("{task}/{}.{}.{}", key.epoch, key.round, key.attempt)
 }
@@ -493,13 +498,7 @@ fn model_row(job: JobId, task: &str, round: u32, made: Made, state: ModelState, 
 }
 
 /// The header of the next round of a task.
-fn header(
-    context: &super::Context,
-    job: &Job,
-    task: &str,
-    roster: Vec<RosterEntry>,
-    now: Timestamp,
-) -> RoundHeader {
+fn header(context: &super::Context, job: &Job, task: &str, roster: Vec<RosterEntry>, now: Timestamp) -> RoundHeader {
     let found = job.tasks.iter().find(|t| t.name == task);
     let (tensors, quantise) = match job.plan.tasks.get(task).map(|t| &t.component) {
         Some(Component::NnTrain(train)) => {

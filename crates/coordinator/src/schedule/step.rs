@@ -36,13 +36,17 @@ impl Waiting {
 
     /// Tells the caller that nothing came of it.
     fn fail(self) {
-        let reason = "the coordinator could not write its store; nothing was changed, try again";
-        let failed = || Rejection::new(RejectionCode::Unavailable, reason);
         match self {
-            Self::Operator(to, _) => drop(to.send(Err(failed()))),
-            Self::Upload(to, _) => drop(to.send(Err(failed()))),
+            Self::Operator(to, _) => drop(to.send(Err(unavailable()))),
+            Self::Upload(to, _) => drop(to.send(Err(unavailable()))),
         }
     }
+}
+
+/// The answer while the store cannot be written.
+pub(super) fn unavailable() -> Rejection {
+    let reason = "the coordinator could not write its store; nothing was changed, try again";
+    Rejection::new(RejectionCode::Unavailable, reason)
 }
 
 /// What happens after the commit, besides messages and answers.

@@ -22,6 +22,8 @@ use crate::{Error, enrol, random};
 
 /// Ended jobs of which a site is told again when it connects.
 const ENDED_JOBS: u32 = 50;
+/// Withdrawn studies of which a site is told again when it connects.
+const WITHDRAWN_STUDIES: u32 = 50;
 /// For how long, in milliseconds: a week.
 const ENDED_FOR_MS: i64 = 7 * 24 * 60 * 60 * 1_000;
 /// Characters of a reason that comes from a site.
@@ -55,6 +57,9 @@ impl Driver {
         }
         for study in store.undecided(site).await? {
             step.send(site, ToSite::Study(Box::new(study.signed()?)));
+        }
+        for study in store.withdrawn_studies_of(site, WITHDRAWN_STUDIES).await? {
+            step.send(site, ToSite::StudyWithdrawn { study });
         }
         let since = step.now.plus_millis(-ENDED_FOR_MS);
         for job in store.ended_jobs_of(site, since, ENDED_JOBS).await? {
@@ -375,9 +380,8 @@ fn closed_message(round: &RoundRow) -> ToSite {
 
 /// Terms that people will read and sign must say who asks for what, in characters that can be read.
 fn check_terms(terms: &Terms) -> Result<(), Rejection> {
-    let wrong = |field: &str, reason: &str| {
-        Err(Rejection::new(RejectionCode::Invalid, format!("terms.{field} {reason}")))
-    };
+    let wrong =
+        |field: &str, reason: &str| Err(Rejection::new(RejectionCode::Invalid, format!("terms.{field} {reason}")));
     let names = [
         ("title", &terms.title),
         ("requester.name", &terms.requester.name),
@@ -419,10 +423,9 @@ fn unavailable(plan: &Plan) -> Option<Rejection> {
         .tasks
         .iter()
         .filter_map(|(name, task)| match &task.component {
-            Component::NnTrain(train) => Quantiser::new(&train.quantise).err().map(|error| Problem {
-                place: format!("tasks.{name}.params.quantise"),
-                reason: error.to_string(),
-            }),
+            Component::NnTrain(train) => Quantiser::new(&train.quantise)
+                .err()
+                .map(|error| Problem { place: format!("tasks.{name}.params.quantise"), reason: error.to_string() }),
             _ => None,
         })
         .collect();

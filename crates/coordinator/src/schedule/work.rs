@@ -12,16 +12,9 @@ use crate::aggregate::reduce::{self, Input, Pooled};
 /// Something finished.
 pub(super) enum Finished {
     /// The initial model of a task.
-    Initial {
-        job: JobId,
-        task: String,
-        result: Result<Made, Error>,
-    },
+    Initial { job: JobId, task: String, result: Result<Made, Error> },
     /// The sum of a round.
-    Reduced {
-        round: RoundKey,
-        result: Result<Outcome, Error>,
-    },
+    Reduced { round: RoundKey, result: Result<Outcome, Error> },
     /// Messages that took reading the store.
     Messages(Vec<(SiteId, ToSite)>),
 }
@@ -58,7 +51,8 @@ impl Driver {
         let Some(round) = &found.round else { return };
         let (header, key) = (round.header.document.clone(), round.key.clone());
         let staging = &self.context.staging;
-        let input = |site| round.machine.input(site).map(|digest| Input { site, path: staging.path(&key, site, digest) });
+        let input =
+            |site| round.machine.input(site).map(|digest| Input { site, path: staging.path(&key, site, digest) });
         let inputs: Vec<Input> = round.machine.included().iter().filter_map(|site| input(*site)).collect();
         let figures = plan::figures(&found.plan, &key.task);
         let (context, finished) = (self.context.clone(), self.finished.clone());

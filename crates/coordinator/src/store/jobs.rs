@@ -278,6 +278,24 @@ impl Store {
         rows.iter().map(JobRow::read).collect()
     }
 
+    /// Studies that a site was asked about and that were withdrawn, newest first, at most `most`.
+    ///
+    /// # Errors
+    /// [`Error::Database`] or [`Error::Corrupt`].
+    pub async fn withdrawn_studies_of(&self, site: SiteId, most: u32) -> Result<Vec<StudyId>, Error> {
+        let mut connection = self.read().await?;
+        let rows = sqlx::query(
+            "SELECT s.study AS study FROM studies s JOIN study_members m ON m.study = s.study \
+             WHERE m.site = $1 AND s.state = 'withdrawn' ORDER BY s.submitted_ms DESC, s.study LIMIT $2",
+        )
+        .bind(site.to_string())
+        .bind(i64::from(most))
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(Error::database("withdrawn_studies_of"))?;
+        rows.iter().map(|row| parsed(row, "study")).collect()
+    }
+
     /// Studies that are offered and of which there is no job yet, oldest first.
     ///
     /// # Errors

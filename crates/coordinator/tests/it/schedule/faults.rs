@@ -16,9 +16,7 @@ use super::world::{PLAN, World, caller, quick};
 /// Site 3 does this in its second round of training.
 async fn once(act: Act) -> (World, hospes_coordinator::store::jobs::JobRow) {
     let mut world = World::new().await;
-    world.peers[3].script(move |h| {
-        if h.task == "train" && h.round == 2 && h.attempt == 1 { act } else { Act::Work }
-    });
+    world.peers[3].script(move |h| if h.task == "train" && h.round == 2 && h.attempt == 1 { act } else { Act::Work });
     world.start(None).await;
     let study = world.submit(PLAN).await;
     let job = world.succeeded(study).await;
@@ -163,7 +161,10 @@ async fn a_job_whose_attempts_all_fail_says_why_and_runs_again_from_there() {
     assert!(reason.contains("3 attempts at a round failed") && reason.contains("out of memory"), "{reason}");
     let tasks = world.store.tasks(job.job).await.unwrap();
     let of = |name: &str| tasks.iter().find(|t| t.task == name).unwrap().state;
-    assert_eq!((of("statistics"), of("train"), of("eval")), (TaskState::Success, TaskState::Failed, TaskState::Skipped));
+    assert_eq!(
+        (of("statistics"), of("train"), of("eval")),
+        (TaskState::Success, TaskState::Failed, TaskState::Skipped)
+    );
     assert_eq!(world.peers[0].log.lock().unwrap().ended[&job.job].0, "failed");
     for peer in &world.peers {
         peer.script(|_| Act::Work);

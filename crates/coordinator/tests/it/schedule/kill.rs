@@ -60,7 +60,7 @@ async fn undisturbed() -> (Digest, usize) {
 async fn a_coordinator_killed_at_any_point_comes_to_the_same_model() {
     let (model, polls) = undisturbed().await;
     assert!(polls > 100, "{polls} polls are too few to cut between");
-    let points = 24;
+    let points = 16;
     for point in 0..points {
         let after = 1 + point * polls / points;
         let (mut world, study) = offered(None).await;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hospes_coordinator::aggregate::staging::{Refused, Standing, StagedUpload, UploadRequest};
+use hospes_coordinator::aggregate::staging::{Refused, StagedUpload, Standing, UploadRequest};
 use hospes_coordinator::schedule::Event;
 use hospes_ledger::{Seen, Verdict, Witnessing};
 use hospes_privacy::quantise::Quantiser;
@@ -247,14 +247,15 @@ impl Peer {
                 Verdict::ProveFrom { .. } => {}
                 // A checkpoint that was overtaken on its way is no evidence to a peer without a ledger of its own.
                 Verdict::Contradiction { detail, .. } if detail.contains("the tail is gone") => return None,
-                Verdict::Contradiction { detail, .. } => panic!("the coordinator's ledger contradicts itself: {detail}"),
+                Verdict::Contradiction { detail, .. } => {
+                    panic!("the coordinator's ledger contradicts itself: {detail}")
+                }
             }
             return Some(verdict.reply(origin, self.id));
         }
         let key = *self.others.lock().unwrap().get(&origin)?;
         let mut seen = self.seen_others.lock().unwrap();
-        let witnessing =
-            Witnessing { origin: key, key: &self.key, seen: seen.get(&origin).copied(), relayed: true };
+        let witnessing = Witnessing { origin: key, key: &self.key, seen: seen.get(&origin).copied(), relayed: true };
         let verdict = witnessing.judge(&checkpoint, old_size, &proof, at);
         if let Verdict::Cosigned { checkpoint, .. } = &verdict {
             seen.insert(origin, Seen::from(checkpoint.checkpoint()));

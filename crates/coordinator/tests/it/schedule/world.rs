@@ -45,6 +45,7 @@ pub struct World {
     pub settings: Settings,
     pub clock: Clock,
     pub free: FreeSpace,
+    pub replica: String,
     pub peers: Vec<Arc<Peer>>,
     pub store: Store,
     process: watch::Sender<Option<Process>>,
@@ -75,8 +76,7 @@ impl World {
 
     pub async fn with(sites: u8, settings: Settings, postgres: Option<Postgres>) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let url =
-            postgres.as_ref().map_or_else(|| Store::sqlite_url(&folder.path().join("a.db")), Postgres::url);
+        let url = postgres.as_ref().map_or_else(|| Store::sqlite_url(&folder.path().join("a.db")), Postgres::url);
         let key = Arc::new(SecretKey::from_seed(&[200; 32]));
         let store = Store::open(&url).await.unwrap();
         let peers: Vec<Arc<Peer>> = (0..sites).map(|index| Peer::new(index, key.public())).collect();
@@ -93,6 +93,7 @@ impl World {
             settings,
             clock: system_clock(),
             free: free_space(),
+            replica: "a".into(),
             peers,
             store,
             process,
@@ -105,8 +106,7 @@ impl World {
     /// Starts the process; it is killed after so many polls of its loop, at whatever point that is.
     pub async fn start(&mut self, kill_after: Option<usize>) {
         let store = Store::open(&self.url).await.unwrap();
-        let staging =
-            Staging::new(self.folder.path().join("uploads"), self.free.clone(), self.clock.clone()).unwrap();
+        let staging = Staging::new(self.folder.path().join("uploads"), self.free.clone(), self.clock.clone()).unwrap();
         let models = Models::open(self.folder.path().join("models")).unwrap();
         let (events, inbox) = mpsc::channel(1_000);
         let context = Context {
@@ -119,7 +119,7 @@ impl World {
             clock: self.clock.clone(),
             live: self.live.clone(),
             settings: self.settings.clone(),
-            replica: "a".into(),
+            replica: self.replica.clone(),
         };
         self.polls = Arc::default();
         let running = Fuse {

@@ -1,0 +1,127 @@
+//! Members' ledgers: first seen, grown, forked; relayed to the others; and the coordinator's own under attack.
+
+use hospes_coordinator::schedule::{Command, Event};
+use hospes_ledger::tree::proof::consistency;
+use hospes_ledger::tree::{leaf_hash, root_of};
+use hospes_ledger::{Action, Checkpoint, Filter, Ledger};
+use hospes_protocol::id::Digest;
+use hospes_protocol::message::{FromSite, Witness};
+
+use super::world::World;
+
+/// A member's ledger of so many entries, those from the fifth on of another history if `fork`.
+fn leaves(n: u64, fork: bool) -> Vec<Digest> {
+    (0..n).map(|i| leaf_hash(&[u8::from(fork && i >= 5), u8::try_from(i).unwrap()])).collect()
+}
+
+impl World {
+    /// A site shows its ledger.
+    async fn show(&self, peer: usize, size: u64, fork: bool, old_size: u64) {
+        let (peer, leaves) = (&self.peers[peer], leaves(size, fork));
+        let checkpoint = Checkpoint { origin: peer.id, size, root: root_of(&leaves) }.sign(&peer.key).note();
+        let spans = consistency(old_size, size).unwrap();
+        let part = |at: u64| usize::try_from(at).unwrap();
+        let proof = spans.iter().map(|s| root_of(&leaves[part(s.start)..part(s.end)])).collect();
+        self.say(peer.id, Witness::Show { origin: peer.id, checkpoint, old_size, proof }).await;
+    }
+
+    async fn say(&self, site: hospes_protocol::id::SiteId, witness: Witness) {
+        let message = FromSite::Witness(witness);
+        self.process().events.send(Event::Message { site, session: 0, message }).await.unwrap();
+        self.command(Command::Sessions).await.unwrap();
+    }
+
+    async fn entries(&self, action: Action) -> Vec<Option<String>> {
+        let mut connection = self.store.read().await.unwrap();
+        let filter = Filter { actions: vec![action], ..Filter::default() };
+        let page = Ledger::on(&mut *connection).page(&filter, 100).await.unwrap();
+        page.records.into_iter().map(|r| r.reason).collect()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_members_ledger_is_cosigned_relayed_and_cosigned_by_the_others() {
+    let mut world = World::new().await;
+    world.start(None).await;
+    world
+        .until("all are connected", || async { world.process().events.capacity() > 0 && sessions(&world).await == 4 })
+        .await;
+    world.show(0, 7, false, 0).await;
+    world.show(0, 20, false, 7).await;
+    for peer in &world.peers[1..] {
+        world.until("relayed", || async { peer.log.lock().unwrap().cosigned_for_others >= 2 }).await;
+    }
+    // One entry for the first, none for those that follow: witnessing does not feed itself.
+    assert_eq!(world.entries(Action::WitnessFirst).await.len(), 1);
+    let mut connection = world.store.read().await.unwrap();
+    let mut ledger = Ledger::on(&mut *connection);
+    assert_eq!(ledger.peer(world.peers[0].id).await.unwrap().unwrap().seen.size, 20);
+    assert_eq!(ledger.cosignatures(world.peers[0].id, 20).await.unwrap().len(), 1);
+}
+
+async fn sessions(world: &World) -> usize {
+    match world.command(Command::Sessions).await.unwrap() {
+        hospes_coordinator::schedule::Reply::Sessions(list) => list.len(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_forked_and_a_shortened_ledger_are_found_and_stand_in_the_ledger_with_the_evidence() {
+    let mut world = World::new().await;
+    world.start(None).await;
+    world.show(0, 7, false, 0).await;
+    world.show(0, 20, true, 7).await;
+    world.show(1, 9, false, 0).await;
+    world.show(1, 6, false, 0).await;
+    let reasons = world.entries(Action::WitnessFailed).await;
+    assert_eq!(reasons.len(), 2);
+    assert!(reasons[1].as_ref().unwrap().contains("do not begin with the 7 seen before"), "{reasons:?}");
+    assert!(reasons[0].as_ref().unwrap().contains("the tail is gone"), "{reasons:?}");
+    let mut connection = world.store.read().await.unwrap();
+    let found = Ledger::on(&mut *connection).contradictions().await.unwrap();
+    assert!(found.iter().all(|c| c.note.contains("20") || c.note.contains('6')), "the signed note is kept");
+    assert_eq!(found.iter().map(|c| c.origin).collect::<Vec<_>>(), [world.peers[0].id, world.peers[1].id]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_can_speak_for_another_and_a_forged_cosignature_counts_nothing() {
+    let mut world = World::new().await;
+    for peer in &world.peers {
+        peer.online.send_replace(false);
+    }
+    world.start(None).await;
+    let (zero, one) = (&world.peers[0], &world.peers[1]);
+    let federation = zero.coordinator.site_id();
+    // Site 1 shows a ledger as site 0, and cosigns as site 0.
+    let note = Checkpoint { origin: zero.id, size: 3, root: root_of(&leaves(3, true)) }.sign(&one.key).note();
+    world.say(one.id, Witness::Show { origin: zero.id, checkpoint: note, old_size: 0, proof: Vec::new() }).await;
+    let line = "\u{2014} forged AAAA".to_owned();
+    for witness in [zero.id, one.id] {
+        let forged = Witness::Cosigned { origin: federation, size: 1, witness, cosignature: line.clone() };
+        world.say(one.id, forged).await;
+    }
+    world.submit(super::world::PLAN).await;
+    let mut connection = world.store.read().await.unwrap();
+    let mut ledger = Ledger::on(&mut *connection);
+    assert!(ledger.peer(zero.id).await.unwrap().is_none());
+    for size in 0..3 {
+        assert!(ledger.cosignatures(federation, size).await.unwrap().is_empty());
+    }
+    // Under its own name, a site can only accuse.
+    let detail = "it shrank\u{1b}[2J".to_owned();
+    world.say(one.id, Witness::Contradiction { origin: zero.id, witness: one.id, detail }).await;
+    let reasons = world.entries(Action::WitnessFailed).await;
+    assert_eq!(reasons.len(), 1);
+    assert!(!reasons[0].as_ref().unwrap().contains('\u{1b}'));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_coordinator_that_lost_its_tail_is_told_so_by_the_first_member_that_asks() {
+    let mut world = World::new().await;
+    world.start(None).await;
+    let federation = world.peers[0].coordinator.site_id();
+    world.say(world.peers[2].id, Witness::ProveFrom { origin: federation, size: 1_000_000 }).await;
+    let reasons = world.entries(Action::WitnessFailed).await;
+    assert!(reasons[0].as_ref().unwrap().contains("the tail is gone"), "{reasons:?}");
+}
