@@ -23,7 +23,7 @@ fn two_people_sign_in_the_window_and_the_ledger_shows_it() -> Result<()> {
             window.type_into("passphrase", &passphrase).await?;
             window.press("Sign in").await?;
             window.press("Heart disease risk from routine findings").await?;
-            window.shows("the coordinator can read this site's update").await?;
+            window.shows("The coordinator can read this site's update").await?;
             window.shows("not stated").await?;
             window.type_into("signing", &passphrase).await?;
             window.press(button).await?;

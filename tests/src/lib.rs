@@ -2,6 +2,8 @@
 //!
 //! The programs must have been built (`cargo build --workspace --bins`); `cargo xtask test` does so.
 
+#![allow(clippy::print_stderr)]
+
 pub mod federation;
 pub mod window;
 

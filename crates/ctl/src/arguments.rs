@@ -7,35 +7,35 @@ use clap::{Args, Parser, Subcommand};
 /// Operates a federation and its studies.
 #[derive(Parser)]
 #[command(name = "hospesctl", version, about, propagate_version = true)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// How to reach the coordinator.
     #[command(flatten)]
-    pub connection: Connection,
+    pub(crate) connection: Connection,
     /// Answer in JSON, for machines.
     #[arg(long, global = true)]
-    pub json: bool,
+    pub(crate) json: bool,
     /// What to do.
     #[command(subcommand)]
-    pub command: Command,
+    pub(crate) command: Command,
 }
 
 /// How to reach the coordinator.
 #[derive(Args)]
-pub struct Connection {
+pub(crate) struct Connection {
     /// URL of the coordinator.
     #[arg(long, global = true, env = "HOSPES_URL")]
-    pub url: Option<String>,
+    pub(crate) url: Option<String>,
     /// File with your token.
     #[arg(long, global = true, env = "HOSPES_TOKEN_FILE", value_name = "FILE")]
-    pub token_file: Option<PathBuf>,
+    pub(crate) token_file: Option<PathBuf>,
     /// The coordinator's CA certificate, PEM, as its operator gave it to you.
     #[arg(long, global = true, env = "HOSPES_CA", value_name = "FILE")]
-    pub ca: Option<PathBuf>,
+    pub(crate) ca: Option<PathBuf>,
 }
 
 /// What to do.
 #[derive(Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// The federation, and who you are there.
     Whoami,
     /// Invite a site; prints the invitation once.
@@ -67,7 +67,7 @@ pub enum Command {
 
 /// Sites.
 #[derive(Subcommand)]
-pub enum SitesCommand {
+pub(crate) enum SitesCommand {
     /// List them.
     List,
     /// One of them, with its certificates.
@@ -87,7 +87,7 @@ pub enum SitesCommand {
 
 /// Studies.
 #[derive(Subcommand)]
-pub enum StudyCommand {
+pub(crate) enum StudyCommand {
     /// Check a study file without submitting it.
     Validate {
         /// YAML or JSON with `terms` and `plan`.
@@ -132,7 +132,7 @@ pub enum StudyCommand {
 
 /// Models.
 #[derive(Subcommand)]
-pub enum ModelCommand {
+pub(crate) enum ModelCommand {
     /// List them.
     List,
     /// Download one (safetensors).
@@ -152,7 +152,7 @@ pub enum ModelCommand {
 
 /// Audit logs.
 #[derive(Subcommand)]
-pub enum AuditCommand {
+pub(crate) enum AuditCommand {
     /// Verify an exported log, offline.
     Verify(Verify),
     /// Export the coordinator's log, JSON Lines with proofs.
@@ -164,16 +164,16 @@ pub enum AuditCommand {
 
 /// What is verified, and what the auditor knows from elsewhere.
 #[derive(Args)]
-pub struct Verify {
+pub(crate) struct Verify {
     /// Export of a site's or the coordinator's log.
-    pub file: PathBuf,
+    pub(crate) file: PathBuf,
     /// Identity key that the log must be of, hexadecimal.
     #[arg(long)]
-    pub origin: Vec<String>,
+    pub(crate) origin: Vec<String>,
     /// File with a checkpoint of this log that somebody else kept; the log must contain it.
     #[arg(long, value_name = "FILE")]
-    pub checkpoint: Vec<PathBuf>,
+    pub(crate) checkpoint: Vec<PathBuf>,
     /// Identity key of a member whose cosignature counts, hexadecimal; without any, all count.
     #[arg(long)]
-    pub member: Vec<String>,
+    pub(crate) member: Vec<String>,
 }

@@ -12,7 +12,7 @@ use crate::client::{Client, Failure, FailureKind};
 use crate::output;
 
 /// `audit verify`: names the first bad entry, and says how well the log is witnessed.
-pub fn verify(arguments: &Verify, json: bool) -> Result<()> {
+pub(crate) fn verify(arguments: &Verify, json: bool) -> Result<()> {
     let usage = |words: String| Failure::new(FailureKind::Usage, words);
     let keys = |texts: &[String]| {
         let parsed: Result<Vec<_>, _> = texts.iter().map(|text| text.parse()).collect();
@@ -59,7 +59,7 @@ fn tell(report: &Report) {
 }
 
 /// `audit export`
-pub async fn export(client: &Client, path: &Path) -> Result<()> {
+pub(crate) async fn export(client: &Client, path: &Path) -> Result<()> {
     let mut file = File::create_new(path).with_context(|| format!("make the new file {}", path.display()))?;
     client.download("ledger/export", &mut file, &mut |_, _| {}).await?;
     file.flush()?;

@@ -11,16 +11,16 @@ use crate::arguments::Connection;
 /// Why something did not happen, with what the exit status says of it.
 #[derive(Debug, thiserror::Error)]
 #[error("{words}")]
-pub struct Failure {
+pub(crate) struct Failure {
     /// Kind.
-    pub kind: FailureKind,
+    pub(crate) kind: FailureKind,
     /// In words.
-    pub words: String,
+    pub(crate) words: String,
 }
 
 /// Kinds of failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FailureKind {
+pub(crate) enum FailureKind {
     /// What was typed cannot be used.
     Usage,
     /// The coordinator refused.
@@ -33,7 +33,7 @@ pub enum FailureKind {
 
 impl Failure {
     /// A failure in words.
-    pub fn new(kind: FailureKind, words: impl Into<String>) -> Self {
+    pub(crate) fn new(kind: FailureKind, words: impl Into<String>) -> Self {
         Self { kind, words: words.into() }
     }
 }
@@ -55,7 +55,7 @@ struct Mistake {
 }
 
 /// A connection to a coordinator.
-pub struct Client {
+pub(crate) struct Client {
     http: reqwest::Client,
     url: String,
     token: String,
@@ -63,7 +63,7 @@ pub struct Client {
 
 impl Client {
     /// A connection as the arguments or the environment say.
-    pub fn new(connection: &Connection) -> Result<Self> {
+    pub(crate) fn new(connection: &Connection) -> Result<Self> {
         let needed = |what: &str| Failure::new(FailureKind::Usage, format!("say {what}"));
         let url = connection.url.as_deref().ok_or_else(|| needed("where the coordinator is: --url or HOSPES_URL"))?;
         let token = connection.token_file.as_deref();
@@ -80,17 +80,17 @@ impl Client {
     }
 
     /// Reads.
-    pub async fn get(&self, path: &str) -> Result<Value> {
+    pub(crate) async fn get(&self, path: &str) -> Result<Value> {
         self.json(self.http.get(self.at(path))).await
     }
 
     /// Changes.
-    pub async fn post(&self, path: &str, body: &Value) -> Result<Value> {
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Result<Value> {
         self.json(self.http.post(self.at(path)).json(body)).await
     }
 
     /// Downloads to a writer, telling the number of bytes as they come.
-    pub async fn download(
+    pub(crate) async fn download(
         &self,
         path: &str,
         to: &mut dyn std::io::Write,

@@ -8,7 +8,7 @@ use crate::client::Client;
 use crate::output;
 
 /// `whoami`
-pub async fn whoami(client: &Client, json: bool) -> Result<()> {
+pub(crate) async fn whoami(client: &Client, json: bool) -> Result<()> {
     let federation = client.get("federation").await?;
     if json {
         return output::json(&federation);
@@ -21,7 +21,7 @@ pub async fn whoami(client: &Client, json: bool) -> Result<()> {
 }
 
 /// `invite`
-pub async fn invite(client: &Client, name: &str, hours: u32, json: bool) -> Result<()> {
+pub(crate) async fn invite(client: &Client, name: &str, hours: u32, json: bool) -> Result<()> {
     let seconds = hours.saturating_mul(3_600);
     let invitation = client.post("invitations", &json!({ "name": name, "seconds": seconds })).await?;
     if json {
@@ -35,7 +35,7 @@ pub async fn invite(client: &Client, name: &str, hours: u32, json: bool) -> Resu
 }
 
 /// `sites …`
-pub async fn sites(client: &Client, command: SitesCommand, json: bool) -> Result<()> {
+pub(crate) async fn sites(client: &Client, command: SitesCommand, json: bool) -> Result<()> {
     match command {
         SitesCommand::List => {
             let sites = client.get("sites").await?;

@@ -12,7 +12,7 @@ use crate::client::{Client, Failure, FailureKind};
 use crate::output;
 
 /// `model …`
-pub async fn model(client: &Client, command: ModelCommand, json: bool) -> Result<()> {
+pub(crate) async fn model(client: &Client, command: ModelCommand, json: bool) -> Result<()> {
     match command {
         ModelCommand::List => {
             let models = client.get("models").await?;

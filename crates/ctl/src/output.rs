@@ -4,18 +4,18 @@ use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::Value;
 
 /// One line of an answer.
-pub fn say(words: &str) {
+pub(crate) fn say(words: &str) {
     println!("{}", visible(words));
 }
 
 /// An answer for machines.
-pub fn json(value: &Value) -> anyhow::Result<()> {
+pub(crate) fn json(value: &Value) -> anyhow::Result<()> {
     println!("{}", serde_json::to_string_pretty(value)?);
     Ok(())
 }
 
 /// A table over a list of objects: a column for each name and field.
-pub fn table(columns: &[(&str, &str)], rows: &Value) {
+pub(crate) fn table(columns: &[(&str, &str)], rows: &Value) {
     let mut table = Table::new();
     *table.style_mut() = presets::UTF8_BORDERS_ONLY;
     table.set_content_arrangement(ContentArrangement::Dynamic);
@@ -27,7 +27,7 @@ pub fn table(columns: &[(&str, &str)], rows: &Value) {
 }
 
 /// A value as text: a string without its quotes, nothing for null.
-pub fn text(value: &Value) -> String {
+pub(crate) fn text(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
         Value::String(text) => visible(text),
@@ -36,7 +36,7 @@ pub fn text(value: &Value) -> String {
 }
 
 /// Text from outside, without characters that move the cursor or turn the reading direction.
-pub fn visible(text: &str) -> String {
+pub(crate) fn visible(text: &str) -> String {
     let hides = |c: &char| matches!(*c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}');
     text.chars().filter(|c| (!c.is_control() || *c == '\n') && !hides(c)).collect()
 }

@@ -16,7 +16,7 @@ use crate::output;
 const GLANCE: Duration = Duration::from_millis(500);
 
 /// `study …`
-pub async fn study(client: &Client, command: StudyCommand, json: bool) -> Result<()> {
+pub(crate) async fn study(client: &Client, command: StudyCommand, json: bool) -> Result<()> {
     match command {
         StudyCommand::Validate { file } => {
             let study = read(&file)?;
