@@ -11,6 +11,9 @@ pub struct Fault {
     pub code: FaultCode,
     /// What happened and what to do, for people. Never a data value.
     pub words: String,
+    /// Under which the log of the party has it, where the party found the fault.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
 }
 
 /// Kinds of fault. New ones are added at the end.
@@ -47,12 +50,14 @@ pub enum FaultCode {
     Store,
     /// The engine is not running.
     NotRunning,
+    /// The ledger does not verify, or cannot be written.
+    Ledger,
 }
 
 impl Fault {
     /// A fault in words.
     pub fn new(code: FaultCode, words: impl Into<String>) -> Self {
-        Self { code, words: words.into() }
+        Self { code, words: words.into(), reference: None }
     }
 }
 
@@ -72,10 +77,20 @@ impl From<PartyError> for Fault {
             PartyError::Keys(_) => FaultCode::Keys,
             PartyError::DiskFull { .. } => FaultCode::DiskFull,
             PartyError::NotInitialised(_) | PartyError::Stopped => FaultCode::NotRunning,
+            PartyError::Ledger { .. } => FaultCode::Ledger,
             _ => FaultCode::Store,
         };
-        Self { code, words: sentence(&error) }
+        let (words, reference) = (sentence(&error), reference());
+        tracing::warn!(?code, reference, words, "a command was not carried out");
+        Self { code, words, reference }
     }
+}
+
+/// Eight characters that nobody has to keep secret.
+fn reference() -> Option<String> {
+    let mut bytes = [0; 5];
+    getrandom::fill(&mut bytes).ok()?;
+    Some(data_encoding::BASE32_NOPAD.encode(&bytes).to_ascii_lowercase())
 }
 
 /// The error with its causes, none of which repeats another.

@@ -31,6 +31,14 @@ impl Router {
         call.ask(&self.handle, &mut self.session).await
     }
 
+    /// Logs out whoever is logged in; a connection that ends leaves no session behind.
+    pub async fn close(&mut self) {
+        if let Some(session) = self.session.take() {
+            // An engine that has ended keeps no sessions.
+            let _ = self.handle.log_out(&session).await;
+        }
+    }
+
     /// What changes, as it changes.
     pub fn notices(&self) -> broadcast::Receiver<Notice> {
         self.handle.notices()

@@ -56,9 +56,11 @@ pub async fn serve(folder: &Path, handle: Handle) -> std::io::Result<()> {
         }
         let handle = handle.clone();
         tokio::spawn(async move {
-            if let Err(error) = converse(stream, Router::new(handle)).await {
+            let mut router = Router::new(handle);
+            if let Err(error) = converse(stream, &mut router).await {
                 tracing::debug!(%error, "a local connection ended");
             }
+            router.close().await;
         });
     }
 }
@@ -68,11 +70,11 @@ fn same_user(stream: &UnixStream) -> bool {
     stream.peer_cred().is_ok_and(|peer| peer.uid() == own || peer.uid() == 0)
 }
 
-async fn converse(mut stream: UnixStream, mut router: Router) -> std::io::Result<()> {
+async fn converse(mut stream: UnixStream, router: &mut Router) -> std::io::Result<()> {
     loop {
         let Some(request) = read(&mut stream).await? else { return Ok(()) };
         if request.get("command").and_then(Value::as_str) == Some("subscribe") {
-            return notices(stream, &router).await;
+            return notices(stream, router).await;
         }
         let reply = match router.call(request).await {
             Ok(value) => json!({ "ok": value }),
@@ -143,7 +145,8 @@ impl Client {
     /// # Errors
     /// The engine's [`Fault`], or [`FaultCode::NotRunning`] if the connection broke.
     pub async fn request(&mut self, request: &Value) -> Result<Value, Fault> {
-        let broken = |error: std::io::Error| Fault::new(FaultCode::NotRunning, format!("the party went away ({error})"));
+        let broken =
+            |error: std::io::Error| Fault::new(FaultCode::NotRunning, format!("the party went away ({error})"));
         write(&mut self.stream, request).await.map_err(broken)?;
         let mut reply = read(&mut self.stream).await.map_err(broken)?.unwrap_or_default();
         if let Some(fault) = reply.get_mut("fault") {

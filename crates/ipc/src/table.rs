@@ -5,10 +5,8 @@
 
 use std::path::PathBuf;
 
-use hospes_party::view::{
-    Approving, AuditQuery, Enrolment, NewDataset, NewPerson, Notice, PersonChange, Verdict,
-};
-use hospes_party::{Handle, Passphrase, PartyError, Session};
+use hospes_party::view::{Approving, AuditQuery, Enrolment, NewDataset, NewPerson, Notice, PersonChange, Verdict};
+use hospes_party::{Handle, PartyError, Passphrase, Session};
 use hospes_protocol::approval::OpinionView;
 use hospes_protocol::id::{DatasetId, Digest, FederationId, JobId, PersonId, SiteId, StudyId};
 use serde::{Deserialize, Serialize};
@@ -16,7 +14,7 @@ use serde_json::Value;
 
 use crate::fault::{Fault, FaultCode};
 
-/// A passphrase on its way in; `Debug` never shows it and its memory is erased.
+/// A passphrase or a code on its way in; `Debug` never shows it and its memory is erased.
 #[derive(Clone, Serialize, Deserialize, zeroize::Zeroize, zeroize::ZeroizeOnDrop)]
 #[serde(transparent)]
 pub struct Secret(String);
@@ -156,9 +154,9 @@ commands! {
     /// Profile of a dataset; it does not leave.
     "profile" Profile { dataset: DatasetId } reads [Datasets]
         |h, s| answer(h.profile(person(s)?, dataset).await);
-    /// Sets the public tag and the Data Use Ontology terms.
-    "tag_dataset" TagDataset { dataset: DatasetId, public: bool, duo: Vec<String> } reads []
-        |h, s| answer(h.tag_dataset(person(s)?, dataset, public, duo).await);
+    /// Sets the Data Use Ontology terms.
+    "tag_dataset" TagDataset { dataset: DatasetId, duo: Vec<String> } reads []
+        |h, s| answer(h.tag_dataset(person(s)?, dataset, duo).await);
     /// Imports the opt-out list.
     "import_opt_outs" ImportOptOuts { path: PathBuf } reads []
         |h, s| answer(h.import_opt_outs(person(s)?, path).await);
@@ -183,6 +181,12 @@ commands! {
     /// Pauses a federation, or ends the pause.
     "pause" Pause { federation: FederationId, reason: Option<String> } reads []
         |h, s| answer(h.pause(person(s)?, federation, reason).await);
+    /// Accepts the epoch of a coordinator that was restored from a backup.
+    "accept_epoch" AcceptEpoch { federation: FederationId } reads []
+        |h, s| answer(h.accept_epoch(person(s)?, federation).await);
+    /// Tests the way to a federation's coordinator.
+    "diagnose" Diagnose { federation: FederationId } reads []
+        |h, s| answer(h.diagnose(person(s)?, federation).await);
     /// Studies that were offered.
     "requests" Requests {} reads [Requests]
         |h, s| answer(h.requests(person(s)?).await);
@@ -219,9 +223,9 @@ commands! {
     /// Verifies the whole ledger.
     "verify_audit" VerifyAudit {} reads [Audit]
         |h, s| answer(h.verify_audit(person(s)?).await);
-    /// Exports the ledger to a new file.
-    "export_audit" ExportAudit { path: PathBuf } reads []
-        |h, s| answer(h.export_audit(person(s)?, path).await);
+    /// Exports the ledger to a new file, signed with this site's identity in a federation.
+    "export_audit" ExportAudit { federation: Option<FederationId>, path: PathBuf } reads []
+        |h, s| answer(h.export_audit(person(s)?, federation, path).await);
     /// Alarms that nobody acknowledged.
     "alarms" Alarms {} reads [Alarm]
         |h, s| answer(h.alarms(person(s)?).await);

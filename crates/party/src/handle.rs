@@ -82,7 +82,10 @@ impl Handle {
     /// # Errors
     /// [`PartyError::Stopped`] if it has ended already.
     pub async fn shut_down(&self) -> Result<()> {
-        self.ask(|e| e.shut_down().boxed()).await
+        self.ask(|e| e.shut_down().boxed()).await?;
+        // Workers are stopped and the last ledger entry is written before the engine lets go of its ear.
+        self.events.closed().await;
+        Ok(())
     }
 
     // People -------------------------------------------------------------------------------------------------------

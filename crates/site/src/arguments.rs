@@ -8,27 +8,27 @@ use hospes_protocol::approval::Role;
 /// A hospital's party in a federation.
 #[derive(Parser)]
 #[command(name = "hospes-site", version, about, propagate_version = true)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// The site's data folder.
     #[arg(long, global = true, env = "HOSPES_DATA")]
-    pub data: Option<PathBuf>,
+    pub(crate) data: Option<PathBuf>,
     /// Answer in JSON, for machines.
     #[arg(long, global = true)]
-    pub json: bool,
+    pub(crate) json: bool,
     /// Who you are at this site.
     #[arg(long = "as", global = true, env = "HOSPES_PERSON", value_name = "NAME")]
-    pub person: Option<String>,
+    pub(crate) person: Option<String>,
     /// File with your passphrase, instead of a prompt.
     #[arg(long, global = true, env = "HOSPES_PASSPHRASE_FILE", value_name = "FILE")]
-    pub passphrase_file: Option<PathBuf>,
+    pub(crate) passphrase_file: Option<PathBuf>,
     /// What to do.
     #[command(subcommand)]
-    pub command: Command,
+    pub(crate) command: Command,
 }
 
 /// What to do.
 #[derive(Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Lay down a new site and its first administrator.
     Init {
         /// Name of the first administrator.
@@ -99,7 +99,11 @@ pub enum Command {
         job: String,
     },
     /// Runs at this site.
-    Jobs,
+    Jobs {
+        /// Show progress until interrupted.
+        #[arg(long)]
+        watch: bool,
+    },
     /// Stop a run at this site.
     Cancel {
         /// Run, or the beginning of its id.
@@ -110,6 +114,11 @@ pub enum Command {
     },
     /// Everything that ever left.
     Egress,
+    /// Alarms that nobody acknowledged; with a number, acknowledge it.
+    Alarms {
+        /// Number of the alarm that you looked into.
+        acknowledge: Option<i64>,
+    },
     /// Stop everything at once, or go on.
     Stop {
         /// Why; without a reason the stop ends.
@@ -134,26 +143,29 @@ pub enum Command {
 
 /// How to join a federation.
 #[derive(Args)]
-pub struct Enrol {
+pub(crate) struct Enrol {
     /// The operator's one-line invitation.
-    pub invitation: String,
+    pub(crate) invitation: String,
     /// The twelve words of the coordinator, got by a second channel; asked for where they are not given.
     #[arg(long)]
-    pub words: Option<String>,
+    pub(crate) words: Option<String>,
     /// Name of this organisation.
     #[arg(long)]
-    pub organisation: String,
+    pub(crate) organisation: String,
     /// HTTP CONNECT proxy, `http://[user:password@]host:port`.
     #[arg(long)]
-    pub proxy: Option<String>,
+    pub(crate) proxy: Option<String>,
     /// File with the hospital's own CA certificates, PEM.
     #[arg(long, value_name = "FILE")]
-    pub extra_ca: Option<PathBuf>,
+    pub(crate) extra_ca: Option<PathBuf>,
+    /// Enrol again with the same identity in this federation, after a revocation or a lost certificate.
+    #[arg(long, value_name = "FEDERATION")]
+    pub(crate) again: Option<String>,
 }
 
 /// Federations.
 #[derive(Subcommand)]
-pub enum Federation {
+pub(crate) enum Federation {
     /// List them.
     List,
     /// Pause one.
@@ -164,22 +176,28 @@ pub enum Federation {
         #[arg(long)]
         federation: Option<String>,
     },
+    /// Go on with a coordinator that was restored from a backup.
+    AcceptEpoch {
+        /// Federation, or the beginning of its id; may be left out where there is one.
+        #[arg(long)]
+        federation: Option<String>,
+    },
 }
 
 /// A federation and a reason.
 #[derive(Args)]
-pub struct FederationReason {
+pub(crate) struct FederationReason {
     /// Federation, or the beginning of its id; may be left out where there is one.
     #[arg(long)]
-    pub federation: Option<String>,
+    pub(crate) federation: Option<String>,
     /// Why.
     #[arg(long)]
-    pub reason: String,
+    pub(crate) reason: String,
 }
 
 /// Other members.
 #[derive(Subcommand)]
-pub enum Peers {
+pub(crate) enum Peers {
     /// List them and how their keys are trusted.
     List {
         /// Federation; may be left out where there is one.
@@ -209,7 +227,7 @@ pub enum Peers {
 
 /// People.
 #[derive(Subcommand)]
-pub enum User {
+pub(crate) enum User {
     /// List them.
     List,
     /// Add somebody; prints a one-time code to hand over.
@@ -236,6 +254,30 @@ pub enum User {
         /// Name.
         name: String,
     },
+    /// Somebody may act again.
+    Enable {
+        /// Name.
+        name: String,
+    },
+    /// Give somebody these roles and no others.
+    Roles {
+        /// Name.
+        name: String,
+        /// Roles.
+        #[arg(long = "role", value_enum, required = true)]
+        roles: Vec<RoleName>,
+    },
+    /// Somebody forgot the passphrase: their key is destroyed, and a code for a new one is printed.
+    NewKey {
+        /// Name.
+        name: String,
+    },
+    /// Change your own passphrase.
+    Passphrase {
+        /// File with the new one, instead of a prompt.
+        #[arg(long, value_name = "FILE")]
+        new_file: Option<PathBuf>,
+    },
     /// What waits for a second person's signature.
     Proposals,
     /// Sign what another person proposed, or turn it down.
@@ -250,7 +292,7 @@ pub enum User {
 
 /// The site's data.
 #[derive(Subcommand)]
-pub enum Dataset {
+pub(crate) enum Dataset {
     /// Register a file: freezes an encrypted copy of it.
     Add(DatasetAdd),
     /// List datasets.
@@ -259,6 +301,19 @@ pub enum Dataset {
     Profile {
         /// Name.
         name: String,
+    },
+    /// What is in a file, before it is registered.
+    Survey {
+        /// CSV file.
+        file: PathBuf,
+    },
+    /// Set the Data Use Ontology terms of a dataset.
+    Tag {
+        /// Name.
+        name: String,
+        /// Term, such as DUO:0000042.
+        #[arg(long)]
+        duo: Vec<String>,
     },
     /// Import the list of patients who opted out, one subject key a line.
     OptOut {
@@ -269,32 +324,32 @@ pub enum Dataset {
 
 /// A file to be registered.
 #[derive(Args)]
-pub struct DatasetAdd {
+pub(crate) struct DatasetAdd {
     /// CSV file.
-    pub file: PathBuf,
+    pub(crate) file: PathBuf,
     /// Name of the dataset.
     #[arg(long)]
-    pub name: String,
+    pub(crate) name: String,
     /// Column that tells patients apart.
     #[arg(long)]
-    pub subject: String,
+    pub(crate) subject: String,
     /// The data are public.
     #[arg(long)]
-    pub public: bool,
+    pub(crate) public: bool,
     /// Data Use Ontology term, such as DUO:0000042.
     #[arg(long)]
-    pub duo: Vec<String>,
+    pub(crate) duo: Vec<String>,
     /// Column that stays out.
     #[arg(long)]
-    pub mask: Vec<String>,
+    pub(crate) mask: Vec<String>,
     /// Column that the identifier scan would mask and you keep.
     #[arg(long)]
-    pub keep: Vec<String>,
+    pub(crate) keep: Vec<String>,
 }
 
 /// The policy.
 #[derive(Subcommand)]
-pub enum PolicyCommand {
+pub(crate) enum PolicyCommand {
     /// Print it.
     Show,
     /// Set it from a file.
@@ -306,47 +361,50 @@ pub enum PolicyCommand {
 
 /// A signature.
 #[derive(Args)]
-pub struct Approve {
+pub(crate) struct Approve {
     /// Study, or the beginning of its id.
-    pub study: String,
+    pub(crate) study: String,
     /// Dataset; may be left out where only one has the columns.
     #[arg(long)]
-    pub dataset: Option<String>,
+    pub(crate) dataset: Option<String>,
     /// Runs that the approval allows.
     #[arg(long, default_value_t = 1)]
-    pub runs: u32,
+    pub(crate) runs: u32,
     /// A number that may differ, and between what: `tasks.train.params.optimizer.sgd.lr=0.0001..0.01`.
     #[arg(long = "range", value_name = "PLACE=MIN..MAX")]
-    pub ranges: Vec<String>,
+    pub(crate) ranges: Vec<String>,
     /// Results need no person to release them.
     #[arg(long)]
-    pub release_automatically: bool,
+    pub(crate) release_automatically: bool,
     /// For the second signature: the digest that was read; asked for where it is not given.
     #[arg(long)]
-    pub digest: Option<String>,
+    pub(crate) digest: Option<String>,
     /// Do not ask whether you are sure.
     #[arg(long, short)]
-    pub yes: bool,
+    pub(crate) yes: bool,
 }
 
 /// A study and a reason.
 #[derive(Args)]
-pub struct Reasoned {
+pub(crate) struct Reasoned {
     /// Study, or the beginning of its id.
-    pub study: String,
+    pub(crate) study: String,
     /// Why.
     #[arg(long)]
-    pub reason: String,
+    pub(crate) reason: String,
 }
 
 /// The audit log.
 #[derive(Subcommand)]
-pub enum Audit {
+pub(crate) enum Audit {
     /// The newest entries.
     List {
         /// How many.
         #[arg(long, default_value_t = 50)]
         limit: u32,
+        /// Only entries before this number.
+        #[arg(long, value_name = "NUMBER")]
+        before: Option<u64>,
     },
     /// Verify all of it.
     Verify,
@@ -354,12 +412,17 @@ pub enum Audit {
     Export {
         /// File.
         file: PathBuf,
+        /// Federation whose identity signs it; may be left out where there is one.
+        #[arg(long)]
+        federation: Option<String>,
     },
+    /// Size and root of the log now, and who witnessed it.
+    Checkpoint,
 }
 
 /// Roles, as typed.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum RoleName {
+pub(crate) enum RoleName {
     /// Installs, enrols, manages people.
     Administrator,
     /// Registers data; first signature.
@@ -386,7 +449,7 @@ impl From<RoleName> for Role {
 
 /// The privacy officer's view, as typed.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum View {
+pub(crate) enum View {
     /// Agrees.
     Agree,
     /// Agrees with the conditions in the text.

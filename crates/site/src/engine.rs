@@ -20,7 +20,7 @@ const KEY_FILE: &str = "keys.sealed";
 /// Where this site's secrets lie, as written at `init`.
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "secrets", rename_all = "snake_case", deny_unknown_fields)]
-pub enum Settings {
+pub(crate) enum Settings {
     /// In the keychain of the operating system.
     Keychain {
         /// Name under which the keychain lists them.
@@ -44,38 +44,36 @@ impl Settings {
     }
 
     /// Writes the settings; they hold no secret.
-    pub fn write(&self, folder: &Path) -> Result<()> {
+    pub(crate) fn write(&self, folder: &Path) -> Result<()> {
         let path = folder.join(SETTINGS);
         std::fs::write(&path, toml::to_string(self)?).with_context(|| format!("write {}", path.display()))
     }
 
     /// The engine's configuration.
-    pub fn config(&self, folder: &Path) -> Result<Config> {
+    pub(crate) fn config(&self, folder: &Path) -> Result<Config> {
         let secrets = match self {
             Self::Keychain { service } => SecretPlace::Keychain { service: service.clone() },
-            Self::File => {
-                SecretPlace::File { path: folder.join(KEY_FILE), passphrase: secret::of_key_file()? }
-            }
+            Self::File => SecretPlace::File { path: folder.join(KEY_FILE), passphrase: secret::of_key_file()? },
         };
         Ok(Config::new(folder.to_path_buf(), secrets, std::env::current_exe()?))
     }
 }
 
 /// The data folder that the arguments or the environment name.
-pub fn folder(argument: Option<PathBuf>) -> Result<PathBuf> {
+pub(crate) fn folder(argument: Option<PathBuf>) -> Result<PathBuf> {
     argument
         .or_else(hospes_ipc::socket::default_folder)
         .context("name the site's data folder with --data or HOSPES_DATA")
 }
 
 /// Opens the engine, with its links.
-pub async fn open(folder: &Path) -> Result<Handle> {
+pub(crate) async fn open(folder: &Path) -> Result<Handle> {
     let config = Settings::read(folder)?.config(folder)?;
     Ok(hospes_party::open(config).await.map_err(Fault::from)?)
 }
 
 /// A connection to the engine.
-pub enum Connection {
+pub(crate) enum Connection {
     /// The running one.
     Running(Client),
     /// One opened for this command; it opens no links.
@@ -84,7 +82,7 @@ pub enum Connection {
 
 impl Connection {
     /// Connects to the running engine, or opens one where none runs.
-    pub async fn open(folder: &Path) -> Result<Self> {
+    pub(crate) async fn open(folder: &Path) -> Result<Self> {
         match Client::connect(folder).await {
             Ok(client) => Ok(Self::Running(client)),
             Err(_) => {
@@ -97,7 +95,7 @@ impl Connection {
     }
 
     /// Runs one command.
-    pub async fn call<T: DeserializeOwned>(&mut self, call: &Call) -> Result<T> {
+    pub(crate) async fn call<T: DeserializeOwned>(&mut self, call: &Call) -> Result<T> {
         match self {
             Self::Running(client) => Ok(client.call(call).await?),
             Self::Own(router) => {
@@ -108,7 +106,7 @@ impl Connection {
     }
 
     /// Ends an engine that was opened for this command.
-    pub async fn close(self) -> Result<()> {
+    pub(crate) async fn close(self) -> Result<()> {
         if let Self::Own(router) = self {
             router.handle().shut_down().await.map_err(Fault::from)?;
         }

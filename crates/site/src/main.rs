@@ -21,13 +21,13 @@ fn main() -> ExitCode {
         return hospes_party::worker();
     }
     let arguments = Arguments::parse();
+    // Everything that this process makes is its owner's alone.
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     if let Command::Completions { shell } = arguments.command {
-        clap_complete::generate(
-            shell,
-            &mut <Arguments as clap::CommandFactory>::command(),
-            "hospes-site",
-            &mut std::io::stdout(),
-        );
+        let mut script = Vec::new();
+        let mut command = <Arguments as clap::CommandFactory>::command();
+        clap_complete::generate(shell, &mut command, "hospes-site", &mut script);
+        output::raw(&script);
         return ExitCode::SUCCESS;
     }
     logs(&arguments);
@@ -57,7 +57,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
         Some(FaultCode::Command | FaultCode::Input) => 2,
         Some(FaultCode::Denied | FaultCode::Refused | FaultCode::State) => 3,
         Some(FaultCode::Link | FaultCode::NotRunning) => 4,
-        Some(FaultCode::Fingerprint) => 5,
+        Some(FaultCode::Fingerprint | FaultCode::Ledger) => 5,
         Some(FaultCode::Keys | FaultCode::LogIn | FaultCode::NoSession) => 6,
         _ => 1,
     }

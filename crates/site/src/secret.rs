@@ -14,12 +14,12 @@ const KEY_PASSPHRASE_FILE: &str = "HOSPES_KEY_PASSPHRASE_FILE";
 const CREDENTIAL: &str = "hospes-key-passphrase";
 
 /// A person's passphrase.
-pub fn of_person(file: Option<&Path>, prompt: &str) -> Result<Secret> {
+pub(crate) fn of_person(file: Option<&Path>, prompt: &str) -> Result<Secret> {
     Ok(Secret::new(read(file, prompt)?))
 }
 
 /// The passphrase of the site's encrypted key file.
-pub fn of_key_file() -> Result<Passphrase> {
+pub(crate) fn of_key_file() -> Result<Passphrase> {
     if let Some(passphrase) = systemd_credential(CREDENTIAL)? {
         return Ok(passphrase);
     }
@@ -29,7 +29,8 @@ pub fn of_key_file() -> Result<Passphrase> {
 
 fn read(file: Option<&Path>, prompt: &str) -> Result<String> {
     if let Some(file) = file {
-        let text = std::fs::read_to_string(file).with_context(|| format!("read the passphrase in {}", file.display()))?;
+        let text =
+            std::fs::read_to_string(file).with_context(|| format!("read the passphrase in {}", file.display()))?;
         return Ok(text.trim_end_matches(['\r', '\n']).to_owned());
     }
     if !std::io::stdin().is_terminal() {
@@ -39,7 +40,7 @@ fn read(file: Option<&Path>, prompt: &str) -> Result<String> {
 }
 
 /// A line typed by a person.
-pub fn line(prompt: &str) -> Result<String> {
+pub(crate) fn line(prompt: &str) -> Result<String> {
     use std::io::Write as _;
     if !std::io::stdin().is_terminal() {
         bail!("an answer is needed and there is no terminal to ask on: {prompt}");

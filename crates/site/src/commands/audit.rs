@@ -4,17 +4,17 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use hospes_ipc::Call;
-use hospes_party::view::{AuditPage, AuditQuery, EgressView};
+use hospes_party::view::{AlarmView, AuditPage, AuditQuery, EgressView, Status};
 
-use super::Asking;
+use super::{Asking, federation};
 use crate::arguments::Audit;
 use crate::output;
 
 /// `audit …`
-pub async fn audit(asking: &mut Asking, command: Audit) -> Result<()> {
+pub(crate) async fn audit(asking: &mut Asking, command: Audit) -> Result<()> {
     match command {
-        Audit::List { limit } => {
-            let query = AuditQuery { before: None, limit };
+        Audit::List { limit, before } => {
+            let query = AuditQuery { before, limit };
             let page: AuditPage = asking.ask(&Call::Audit { query }).await?;
             asking.answer(&page, |page| {
                 output::table(
@@ -36,19 +36,48 @@ pub async fn audit(asking: &mut Asking, command: Audit) -> Result<()> {
             let sentences: Vec<String> = asking.ask(&Call::VerifyAudit {}).await?;
             asking.answer(&sentences, |sentences| sentences.iter().for_each(|s| output::say(s)))
         }
-        Audit::Export { file } => {
+        Audit::Export { file, federation } => {
             let path = new_file(file)?;
-            let entries: u64 = asking.ask(&Call::ExportAudit { path: path.clone() }).await?;
+            let federation = match federation {
+                Some(typed) => Some(federation::which(asking, Some(typed)).await?),
+                None => None,
+            };
+            let entries: u64 = asking.ask(&Call::ExportAudit { federation, path: path.clone() }).await?;
             asking.answer(&entries, |entries| {
                 output::say(&format!("{entries} entries were written to {}.", path.display()));
                 output::say("Verify them anywhere with: hospesctl audit verify FILE");
             })
         }
+        Audit::Checkpoint => {
+            let status: Status = asking.connection.call(&Call::Status {}).await?;
+            asking.answer(&status.ledger, |ledger| {
+                output::say(&format!("{} entries, root {}", ledger.entries, ledger.root));
+                for witnessed in &ledger.witnessed {
+                    output::say(&witnessed.words);
+                }
+            })
+        }
     }
 }
 
+/// `alarms`
+pub(crate) async fn alarms(asking: &mut Asking, acknowledge: Option<i64>) -> Result<()> {
+    if let Some(alarm) = acknowledge {
+        let answer: serde_json::Value = asking.ask(&Call::Acknowledge { alarm }).await?;
+        return asking.answer(&answer, |_| output::say("Acknowledged; the alarm stays in the audit log."));
+    }
+    let all: Vec<AlarmView> = asking.ask(&Call::Alarms {}).await?;
+    asking.answer(&all, |all| {
+        if all.is_empty() {
+            return output::say("There is no alarm.");
+        }
+        let row = |a: &AlarmView| vec![a.id.to_string(), output::moment(a.at), a.words.clone()];
+        output::table(&["No.", "When", "What happened"], all.iter().map(row));
+    })
+}
+
 /// `egress`
-pub async fn egress(asking: &mut Asking) -> Result<()> {
+pub(crate) async fn egress(asking: &mut Asking) -> Result<()> {
     let all: Vec<EgressView> = asking.ask(&Call::Egress {}).await?;
     asking.answer(&all, |all| {
         output::table(

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use hospes_ipc::Call;
-use hospes_party::view::{DatasetView, NewDataset, OptOutReport, Outcome, ProfileView};
+use hospes_party::view::{DatasetView, NewDataset, OptOutReport, Outcome, ProfileView, SurveyView};
 
 use super::{Asking, one_of, people};
 use crate::arguments::{Dataset, DatasetAdd, PolicyCommand};
 use crate::output;
 
 /// `dataset …`
-pub async fn dataset(asking: &mut Asking, command: Dataset) -> Result<()> {
+pub(crate) async fn dataset(asking: &mut Asking, command: Dataset) -> Result<()> {
     match command {
         Dataset::Add(add) => self::add(asking, add).await,
         Dataset::List => {
@@ -29,6 +29,27 @@ pub async fn dataset(asking: &mut Asking, command: Dataset) -> Result<()> {
             output::say("This does not leave.");
             list(std::slice::from_ref(&profile.dataset));
             output::json(&profile.profile)
+        }
+        Dataset::Survey { file } => {
+            let survey: SurveyView = asking.ask(&Call::Survey { path: absolute(file)? }).await?;
+            asking.answer(&survey, |survey| {
+                output::say(&format!("{} rows, {}.", survey.rows, survey.format));
+                output::table(
+                    &["Column", "Type", "Stays out", "Why"],
+                    survey.columns.iter().map(|c| {
+                        let masked = if c.masked { "yes" } else { "no" };
+                        vec![c.name.clone(), kind(c.kind), masked.into(), c.findings.join("; ")]
+                    }),
+                );
+            })
+        }
+        Dataset::Tag { name, duo } => {
+            let all: Vec<DatasetView> = asking.ask(&Call::Datasets {}).await?;
+            let dataset = one_of("dataset", &name, &all, |d| vec![d.name.clone(), d.id.to_string()])?.id;
+            let dataset: DatasetView = asking.ask(&Call::TagDataset { dataset, duo }).await?;
+            asking.answer(&dataset, |dataset| {
+                output::say(&format!("'{}' is tagged: {}", dataset.name, dataset.duo.join(", ")));
+            })
         }
         Dataset::OptOut { file } => {
             let path = absolute(file)?;
@@ -69,6 +90,11 @@ async fn add(asking: &mut Asking, add: DatasetAdd) -> Result<()> {
     })
 }
 
+/// A column's type in the word that is used everywhere else for it.
+fn kind(kind: impl serde::Serialize) -> String {
+    serde_json::to_value(kind).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
 fn list(all: &[DatasetView]) {
     output::table(
         &["Name", "Patients", "Rows", "Columns", "Public", "Snapshot", "Registered"],
@@ -87,7 +113,7 @@ fn list(all: &[DatasetView]) {
 }
 
 /// `policy …`
-pub async fn policy(asking: &mut Asking, command: PolicyCommand) -> Result<()> {
+pub(crate) async fn policy(asking: &mut Asking, command: PolicyCommand) -> Result<()> {
     match command {
         PolicyCommand::Show => {
             let text: String = asking.ask(&Call::Policy {}).await?;

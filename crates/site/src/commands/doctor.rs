@@ -1,31 +1,37 @@
 //! What is in the way: folder, disk, keys, engine, network; one sentence each, and what to ask the IT department.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use hospes_ipc::Fault;
-use hospes_ipc::FaultCode;
+use hospes_ipc::{Call, Fault, FaultCode};
 use hospes_party::link::{Outcome, ProxyChoice, Reach, Step, diagnose_invitation};
 use hospes_party::system_clock;
-use hospes_party::view::{LinkView, Status};
+use hospes_party::view::{LinkView, MembershipView, Status};
 use hospes_protocol::enrol::Invitation;
 
+use super::Asking;
 use crate::engine::Connection;
 use crate::output;
 
 /// Free space below which a site cannot work well.
 const FREE_BYTES: u64 = 2 << 30;
 
+/// Who asks; only somebody of the site may have its connections tested.
+pub(crate) struct Who {
+    /// Name.
+    pub(crate) person: Option<String>,
+    /// File with the passphrase.
+    pub(crate) passphrase_file: Option<PathBuf>,
+}
+
 /// Tests everything that can be tested and says what to do; fails if anything must be mended.
-pub async fn doctor(folder: &Path, invitation: Option<&str>, json: bool) -> Result<()> {
-    let mut steps = vec![disk(folder)];
-    steps.extend(engine(folder).await);
+pub(crate) async fn doctor(folder: &Path, invitation: Option<&str>, who: Who, json: bool) -> Result<()> {
+    let mut steps = vec![disk(folder), device()];
+    steps.extend(engine(folder, who).await);
     if let Some(invitation) = invitation {
-        let invitation: Invitation =
-            invitation.parse().map_err(|e| Fault::new(FaultCode::Input, format!("{e}")))?;
-        let reach =
-            Reach { proxy: ProxyChoice::Environment, clock: system_clock(), step: Duration::from_secs(15) };
+        let invitation: Invitation = invitation.parse().map_err(|e| Fault::new(FaultCode::Input, format!("{e}")))?;
+        let reach = Reach { proxy: ProxyChoice::Environment, clock: system_clock(), step: Duration::from_secs(15) };
         steps.extend(diagnose_invitation(&invitation, &reach).await);
     }
     let failed = steps.iter().filter(|step| step.outcome == Outcome::Failed).count();
@@ -66,19 +72,32 @@ fn disk(folder: &Path) -> Step {
     }
 }
 
-/// Whether the engine answers, which takes keys, database and ledger, and how its links are.
-async fn engine(folder: &Path) -> Vec<Step> {
-    let mut connection = match Connection::open(folder).await {
+/// What training will run on.
+fn device() -> Step {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let finding = format!("Training uses the processor with {threads} threads; this version uses no graphics card.");
+    step("device", Outcome::Good, finding)
+}
+
+/// Whether the engine answers, which takes keys, database and ledger, and how its links are; for somebody of the site
+/// also each step of the way to every coordinator.
+async fn engine(folder: &Path, who: Who) -> Vec<Step> {
+    let connection = match Connection::open(folder).await {
         Ok(connection) => connection,
         Err(error) => return vec![step("engine", Outcome::Failed, format!("{error:#}."))],
     };
     let running = matches!(connection, Connection::Running(_));
+    let mut asking = Asking::new(connection, who.person, who.passphrase_file, false);
     let mut steps = Vec::new();
-    match connection.call::<Status>(&hospes_ipc::Call::Status {}).await {
+    match asking.connection.call::<Status>(&Call::Status {}).await {
         Ok(status) => {
             let words = if running { "runs" } else { "does not run; keys, database and ledger open well" };
             let outcome = if running { Outcome::Good } else { Outcome::Notice };
-            steps.push(step("engine", outcome, format!("The engine {words}; {} ledger entries.", status.ledger.entries)));
+            steps.push(step(
+                "engine",
+                outcome,
+                format!("The engine {words}; {} ledger entries.", status.ledger.entries),
+            ));
             for membership in &status.memberships {
                 let (outcome, finding) = match &membership.link {
                     LinkView::Connected { .. } => (Outcome::Good, format!("{} is connected.", membership.name)),
@@ -92,8 +111,24 @@ async fn engine(folder: &Path) -> Vec<Step> {
         }
         Err(error) => steps.push(step("engine", Outcome::Failed, format!("{error:#}."))),
     }
-    if let Err(error) = connection.close().await {
+    if asking.person.is_some() {
+        match ways(&mut asking).await {
+            Ok(ways) => steps.extend(ways),
+            Err(error) => steps.push(step("way", Outcome::Failed, format!("{error:#}."))),
+        }
+    }
+    if let Err(error) = asking.connection.close().await {
         steps.push(step("engine", Outcome::Failed, format!("{error:#}.")));
     }
     steps
+}
+
+/// Each step of the way to every coordinator.
+async fn ways(asking: &mut Asking) -> Result<Vec<Step>> {
+    let mut steps = Vec::new();
+    for membership in asking.ask::<Vec<MembershipView>>(&Call::Memberships {}).await? {
+        let way: Vec<Step> = asking.ask(&Call::Diagnose { federation: membership.federation }).await?;
+        steps.extend(way.into_iter().map(|s| Step { test: format!("{} of {}", s.test, membership.name), ..s }));
+    }
+    Ok(steps)
 }

@@ -12,7 +12,7 @@ use crate::arguments::{Federation, Peers};
 use crate::{output, secret};
 
 /// `federation …`
-pub async fn federation(asking: &mut Asking, command: Federation) -> Result<()> {
+pub(crate) async fn federation(asking: &mut Asking, command: Federation) -> Result<()> {
     match command {
         Federation::List => {
             let all: Vec<MembershipView> = asking.ask(&Call::Memberships {}).await?;
@@ -28,11 +28,19 @@ pub async fn federation(asking: &mut Asking, command: Federation) -> Result<()> 
             let answer: Value = asking.ask(&Call::Pause { federation, reason: None }).await?;
             asking.answer(&answer, |_| output::say("This site takes part again."))
         }
+        Federation::AcceptEpoch { federation } => accept_epoch(asking, federation).await,
     }
 }
 
+/// `federation accept-epoch`
+async fn accept_epoch(asking: &mut Asking, typed: Option<String>) -> Result<()> {
+    let federation = which(asking, typed).await?;
+    let answer: Value = asking.ask(&Call::AcceptEpoch { federation }).await?;
+    asking.answer(&answer, |_| output::say("This site works with the restored coordinator from now on."))
+}
+
 /// `peers …`
-pub async fn peers(asking: &mut Asking, command: Peers) -> Result<()> {
+pub(crate) async fn peers(asking: &mut Asking, command: Peers) -> Result<()> {
     match command {
         Peers::List { federation } => {
             let federation = which(asking, federation).await?;
@@ -66,7 +74,7 @@ pub async fn peers(asking: &mut Asking, command: Peers) -> Result<()> {
 }
 
 /// `stop`
-pub async fn stop(asking: &mut Asking, reason: Option<String>) -> Result<()> {
+pub(crate) async fn stop(asking: &mut Asking, reason: Option<String>) -> Result<()> {
     let stops = reason.is_some();
     let answer: Value = asking.ask(&Call::Stop { reason }).await?;
     asking.answer(&answer, |_| {
@@ -75,7 +83,7 @@ pub async fn stop(asking: &mut Asking, reason: Option<String>) -> Result<()> {
 }
 
 /// The memberships in a table.
-pub fn memberships(all: &[MembershipView]) {
+pub(crate) fn memberships(all: &[MembershipView]) {
     if all.is_empty() {
         return output::say("This site belongs to no federation yet: hospes-site enrol …");
     }
@@ -87,14 +95,12 @@ pub fn memberships(all: &[MembershipView]) {
     };
     output::table(
         &["Federation", "Here", "Members", "Link", "Words of this site"],
-        all.iter().map(|m| {
-            vec![m.name.clone(), m.site_name.clone(), m.members.to_string(), link(m), m.words.clone()]
-        }),
+        all.iter().map(|m| vec![m.name.clone(), m.site_name.clone(), m.members.to_string(), link(m), m.words.clone()]),
     );
 }
 
 /// How a key is trusted, in words.
-pub const fn trust(trust: Trust) -> &'static str {
+pub(crate) const fn trust(trust: Trust) -> &'static str {
     match trust {
         Trust::VerifiedHere => "verified here",
         Trust::VouchedFor => "vouched for",
@@ -102,7 +108,8 @@ pub const fn trust(trust: Trust) -> &'static str {
     }
 }
 
-async fn which(asking: &mut Asking, typed: Option<String>) -> Result<FederationId> {
+/// The federation that was typed, or the only one.
+pub(crate) async fn which(asking: &mut Asking, typed: Option<String>) -> Result<FederationId> {
     let all: Vec<MembershipView> = asking.ask(&Call::Memberships {}).await?;
     match (typed, all.as_slice()) {
         (Some(typed), all) => {

@@ -8,6 +8,7 @@ mod people;
 mod run;
 mod setup;
 mod study;
+mod watch;
 
 use std::path::PathBuf;
 
@@ -23,7 +24,7 @@ use crate::engine::{Connection, folder};
 use crate::{output, secret};
 
 /// A command with what it needs: the engine, who asks, and how the answer is wanted.
-pub struct Asking {
+pub(crate) struct Asking {
     connection: Connection,
     person: Option<String>,
     passphrase_file: Option<PathBuf>,
@@ -32,6 +33,10 @@ pub struct Asking {
 }
 
 impl Asking {
+    fn new(connection: Connection, person: Option<String>, passphrase_file: Option<PathBuf>, json: bool) -> Self {
+        Self { connection, person, passphrase_file, passphrase: None, json }
+    }
+
     /// Logs the person in and asks.
     async fn ask<T: DeserializeOwned>(&mut self, call: &Call) -> Result<T> {
         if self.passphrase.is_none() {
@@ -65,7 +70,7 @@ impl Asking {
 }
 
 /// Runs the command that was typed.
-pub async fn run(arguments: Arguments) -> Result<()> {
+pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     let folder = folder(arguments.data)?;
     match arguments.command {
         Command::Init { administrator, key_file } => {
@@ -74,17 +79,17 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         }
         Command::Run => return run::run(&folder).await,
         Command::Doctor { invitation } => {
-            return doctor::doctor(&folder, invitation.as_deref(), arguments.json).await;
+            let who = doctor::Who { person: arguments.person, passphrase_file: arguments.passphrase_file };
+            return doctor::doctor(&folder, invitation.as_deref(), who, arguments.json).await;
+        }
+        Command::Jobs { watch: true } => {
+            let who = (arguments.person, arguments.passphrase_file);
+            return watch::watch(&folder, who, arguments.json).await;
         }
         _ => {}
     }
-    let mut asking = Asking {
-        connection: Connection::open(&folder).await?,
-        person: arguments.person,
-        passphrase_file: arguments.passphrase_file,
-        passphrase: None,
-        json: arguments.json,
-    };
+    let connection = Connection::open(&folder).await?;
+    let mut asking = Asking::new(connection, arguments.person, arguments.passphrase_file, arguments.json);
     let result = dispatch(&mut asking, arguments.command).await;
     let closed = asking.connection.close().await;
     result.and(closed)
@@ -108,9 +113,10 @@ async fn dispatch(asking: &mut Asking, command: Command) -> Result<()> {
         Command::Resume { study } => study::resume(asking, &study).await,
         Command::Revoke(reasoned) => study::revoke(asking, reasoned).await,
         Command::Release { job } => study::release(asking, &job).await,
-        Command::Jobs => study::jobs(asking).await,
+        Command::Jobs { .. } => study::jobs(asking).await,
         Command::Cancel { job, reason } => study::cancel(asking, &job, reason).await,
         Command::Egress => audit::egress(asking).await,
+        Command::Alarms { acknowledge } => audit::alarms(asking, acknowledge).await,
         Command::Stop { reason } => federation::stop(asking, reason).await,
         Command::Audit(command) => audit::audit(asking, command).await,
         Command::Init { .. } | Command::Run | Command::Doctor { .. } | Command::Completions { .. } => Ok(()),
@@ -145,7 +151,8 @@ fn one_of<'a, T>(what: &str, typed: &str, items: &'a [T], name: impl Fn(&T) -> V
     let fits: Vec<&T> = items.iter().filter(|item| name(item).iter().any(|n| n.starts_with(typed))).collect();
     let exact = items.iter().find(|item| name(item).iter().any(|n| n == typed));
     match (exact, fits.as_slice()) {
-        (Some(item), _) | (None, [item]) => Ok(item),
+        (Some(item), _) => Ok(item),
+        (None, [item]) => Ok(*item),
         (None, []) => {
             bail!(Fault::new(FaultCode::NotFound, format!("there is no {what} '{typed}'")))
         }

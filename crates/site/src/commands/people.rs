@@ -10,7 +10,7 @@ use crate::arguments::User;
 use crate::{output, secret};
 
 /// `user …`
-pub async fn user(asking: &mut Asking, command: User) -> Result<()> {
+pub(crate) async fn user(asking: &mut Asking, command: User) -> Result<()> {
     match command {
         User::List => {
             let people: Vec<PersonView> = asking.ask(&Call::People {}).await?;
@@ -30,22 +30,25 @@ pub async fn user(asking: &mut Asking, command: User) -> Result<()> {
             let answer: Value = asking.connection.call(&Call::Activate { name, code, passphrase }).await?;
             asking.answer(&answer, |_| output::say("Your signing key is made. Only your passphrase opens it."))
         }
-        User::Disable { name } => {
-            let people: Vec<PersonView> = asking.ask(&Call::People {}).await?;
-            let id = one_of("person", &name, &people, |p| vec![p.name.clone()])?.id;
-            let passphrase = asking.sign()?;
-            let change = PersonChange::Disable;
-            let outcome: Outcome = asking.ask(&Call::ChangePerson { id, change, passphrase }).await?;
-            tell(asking, &outcome)
+        User::Disable { name } => change(asking, &name, PersonChange::Disable).await,
+        User::Enable { name } => change(asking, &name, PersonChange::Enable).await,
+        User::Roles { name, roles } => {
+            change(asking, &name, PersonChange::Roles(roles.into_iter().map(Into::into).collect())).await
+        }
+        User::NewKey { name } => change(asking, &name, PersonChange::NewKey).await,
+        User::Passphrase { new_file } => {
+            let _: Vec<PersonView> = asking.ask(&Call::People {}).await?;
+            let old = asking.sign()?;
+            let new = secret::of_person(new_file.as_deref(), "Your new passphrase: ")?;
+            let answer: Value = asking.ask(&Call::ChangePassphrase { old, new }).await?;
+            asking.answer(&answer, |_| output::say("Your passphrase is changed; your signing key is the same."))
         }
         User::Proposals => {
             let proposals: Vec<ProposalView> = asking.ask(&Call::Proposals {}).await?;
             asking.answer(&proposals, |proposals| {
                 output::table(
                     &["Proposal", "When", "By", "What"],
-                    proposals.iter().map(|p| {
-                        vec![p.id.short(), output::moment(p.at), p.by.clone(), p.words.clone()]
-                    }),
+                    proposals.iter().map(|p| vec![p.id.short(), output::moment(p.at), p.by.clone(), p.words.clone()]),
                 );
             })
         }
@@ -60,8 +63,16 @@ pub async fn user(asking: &mut Asking, command: User) -> Result<()> {
     }
 }
 
+async fn change(asking: &mut Asking, name: &str, change: PersonChange) -> Result<()> {
+    let people: Vec<PersonView> = asking.ask(&Call::People {}).await?;
+    let id = one_of("person", name, &people, |p| vec![p.name.clone()])?.id;
+    let passphrase = asking.sign()?;
+    let outcome: Outcome = asking.ask(&Call::ChangePerson { id, change, passphrase }).await?;
+    tell(asking, &outcome)
+}
+
 /// What became of something that may need a second person.
-pub fn tell(asking: &Asking, outcome: &Outcome) -> Result<()> {
+pub(crate) fn tell(asking: &Asking, outcome: &Outcome) -> Result<()> {
     asking.answer(outcome, |outcome| match outcome {
         Outcome::Done { code: Some(code) } => {
             output::say(&format!("Done. Hand over this one-time code, it is shown only now: {code}"));

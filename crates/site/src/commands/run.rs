@@ -8,7 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::engine;
 
 /// Runs until SIGTERM or SIGINT.
-pub async fn run(folder: &Path) -> Result<()> {
+pub(crate) async fn run(folder: &Path) -> Result<()> {
     let handle = engine::open(folder).await?;
     let mut term = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

@@ -1,25 +1,26 @@
 //! Laying down a site, and joining a federation.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use hospes_ipc::{Call, Fault, FaultCode, Router};
 use hospes_party::view::{Enrolment, InvitationView, MembershipView};
 
-use super::Asking;
+use super::{Asking, federation};
 use crate::arguments::Enrol;
 use crate::engine::Settings;
 use crate::{output, secret};
 
 /// Lays down a site and its first administrator.
-pub async fn init(
+pub(crate) async fn init(
     folder: &Path,
     administrator: &str,
     key_file: bool,
     passphrase_file: Option<&Path>,
     json: bool,
 ) -> Result<()> {
-    std::fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+    private_folder(folder)?;
     let settings = if key_file {
         Settings::File
     } else {
@@ -45,8 +46,15 @@ pub async fn init(
     Ok(())
 }
 
+/// The data folder is its owner's alone, also one that was there before.
+fn private_folder(folder: &Path) -> Result<()> {
+    let made = std::fs::create_dir_all(folder)
+        .and_then(|()| std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700)));
+    made.with_context(|| format!("make the folder {}", folder.display()))
+}
+
 /// Joins a federation; the words come by a second channel and are typed.
-pub async fn enrol(asking: &mut Asking, enrol: Enrol) -> Result<()> {
+pub(crate) async fn enrol(asking: &mut Asking, enrol: Enrol) -> Result<()> {
     let read = Call::ReadInvitation { invitation: enrol.invitation.clone() };
     let invitation: InvitationView = asking.connection.call(&read).await?;
     let words = match enrol.words {
@@ -63,6 +71,10 @@ pub async fn enrol(asking: &mut Asking, enrol: Enrol) -> Result<()> {
     if words.is_empty() {
         bail!(Fault::new(FaultCode::Fingerprint, "without the words nobody can tell who sent the invitation"));
     }
+    let again = match enrol.again {
+        Some(typed) => Some(federation::which(asking, Some(typed)).await?),
+        None => None,
+    };
     let call = Call::Enrol {
         enrolment: Enrolment {
             invitation: enrol.invitation,
@@ -70,12 +82,15 @@ pub async fn enrol(asking: &mut Asking, enrol: Enrol) -> Result<()> {
             organisation: enrol.organisation,
             proxy: enrol.proxy,
             extra_ca: enrol.extra_ca,
+            again,
         },
     };
     let membership: MembershipView = asking.ask(&call).await?;
     asking.answer(&membership, |membership| {
         output::say(&format!("{} is a member of {} now.", membership.site_name, membership.name));
-        output::say(&format!("Read these words to the other members, so that they can verify you: {}", membership.words));
+        output::say(&format!(
+            "Read these words to the other members, so that they can verify you: {}",
+            membership.words
+        ));
     })
 }
-

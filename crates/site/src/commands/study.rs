@@ -14,7 +14,7 @@ use crate::arguments::{Approve, Reasoned, View};
 use crate::{output, secret};
 
 /// `requests`
-pub async fn requests(asking: &mut Asking) -> Result<()> {
+pub(crate) async fn requests(asking: &mut Asking) -> Result<()> {
     let all: Vec<RequestView> = asking.ask(&Call::Requests {}).await?;
     asking.answer(&all, |all| {
         if all.is_empty() {
@@ -37,7 +37,7 @@ pub async fn requests(asking: &mut Asking) -> Result<()> {
 }
 
 /// `show`
-pub async fn show(asking: &mut Asking, typed: &str, dataset: Option<String>) -> Result<()> {
+pub(crate) async fn show(asking: &mut Asking, typed: &str, dataset: Option<String>) -> Result<()> {
     let study = study(asking, typed).await?;
     let dataset = self::dataset(asking, dataset).await?;
     let review: Review = asking.ask(&Call::Review { study, dataset }).await?;
@@ -45,7 +45,7 @@ pub async fn show(asking: &mut Asking, typed: &str, dataset: Option<String>) -> 
 }
 
 /// `opinion`
-pub async fn opinion(asking: &mut Asking, typed: &str, view: View, text: String) -> Result<()> {
+pub(crate) async fn opinion(asking: &mut Asking, typed: &str, view: View, text: String) -> Result<()> {
     let study = study(asking, typed).await?;
     let view = match view {
         View::Agree => OpinionView::Agree,
@@ -57,7 +57,7 @@ pub async fn opinion(asking: &mut Asking, typed: &str, view: View, text: String)
 }
 
 /// `approve`: the first signature, or the second where the first is there.
-pub async fn approve(asking: &mut Asking, approve: Approve) -> Result<()> {
+pub(crate) async fn approve(asking: &mut Asking, approve: Approve) -> Result<()> {
     let study = study(asking, &approve.study).await?;
     let dataset = dataset(asking, approve.dataset.clone()).await?;
     let review: Review = asking.ask(&Call::Review { study, dataset }).await?;
@@ -110,22 +110,22 @@ fn range(text: &str) -> Result<(String, Range)> {
 }
 
 /// `refuse`
-pub async fn refuse(asking: &mut Asking, reasoned: Reasoned) -> Result<()> {
+pub(crate) async fn refuse(asking: &mut Asking, reasoned: Reasoned) -> Result<()> {
     decide(asking, &reasoned.study, Verdict::Refuse { reason: reasoned.reason.clone() }).await
 }
 
 /// `suspend`
-pub async fn suspend(asking: &mut Asking, reasoned: Reasoned) -> Result<()> {
+pub(crate) async fn suspend(asking: &mut Asking, reasoned: Reasoned) -> Result<()> {
     decide(asking, &reasoned.study, Verdict::Suspend { reason: reasoned.reason.clone() }).await
 }
 
 /// `resume`
-pub async fn resume(asking: &mut Asking, typed: &str) -> Result<()> {
+pub(crate) async fn resume(asking: &mut Asking, typed: &str) -> Result<()> {
     decide(asking, typed, Verdict::Resume).await
 }
 
 /// `revoke`
-pub async fn revoke(asking: &mut Asking, reasoned: Reasoned) -> Result<()> {
+pub(crate) async fn revoke(asking: &mut Asking, reasoned: Reasoned) -> Result<()> {
     decide(asking, &reasoned.study, Verdict::Revoke { reason: reasoned.reason.clone() }).await
 }
 
@@ -142,14 +142,14 @@ async fn decide(asking: &mut Asking, typed: &str, verdict: Verdict) -> Result<()
 }
 
 /// `release`
-pub async fn release(asking: &mut Asking, typed: &str) -> Result<()> {
+pub(crate) async fn release(asking: &mut Asking, typed: &str) -> Result<()> {
     let job = job(asking, typed).await?;
     let answer: Value = asking.ask(&Call::Release { job: job.job }).await?;
     asking.answer(&answer, |_| output::say(&format!("The results of '{}' are released by this site.", job.title)))
 }
 
 /// `jobs`
-pub async fn jobs(asking: &mut Asking) -> Result<()> {
+pub(crate) async fn jobs(asking: &mut Asking) -> Result<()> {
     let all: Vec<JobView> = asking.ask(&Call::Jobs {}).await?;
     asking.answer(&all, |all| {
         output::table(
@@ -162,14 +162,22 @@ pub async fn jobs(asking: &mut Asking) -> Result<()> {
                 };
                 let reason = j.reason.clone().unwrap_or_default();
                 let rounds = j.rounds.len().to_string();
-                vec![j.job.to_string(), j.title.clone(), j.state.clone(), rounds, output::moment(j.since), results, reason]
+                vec![
+                    j.job.to_string(),
+                    j.title.clone(),
+                    j.state.clone(),
+                    rounds,
+                    output::moment(j.since),
+                    results,
+                    reason,
+                ]
             }),
         );
     })
 }
 
 /// `cancel`
-pub async fn cancel(asking: &mut Asking, typed: &str, reason: String) -> Result<()> {
+pub(crate) async fn cancel(asking: &mut Asking, typed: &str, reason: String) -> Result<()> {
     let job = job(asking, typed).await?;
     let answer: Value = asking.ask(&Call::CancelJob { job: job.job, reason }).await?;
     asking.answer(&answer, |_| output::say("The run is stopped at this site."))

@@ -1,0 +1,152 @@
+//! Commands, their words and their exit codes.
+
+use hospes_protocol::enrol::Invitation;
+use hospes_protocol::id::{Digest, Timestamp};
+use hospes_protocol::words::of_digest;
+
+use crate::hospital::{Hospital, heart, words};
+
+fn invitation(url: &str) -> (String, String) {
+    let ca = Digest::of(b"a CA");
+    let invitation = Invitation {
+        url: url.into(),
+        ca,
+        site: "Hungary".into(),
+        secret: vec![7; 32],
+        expires: Timestamp::from_millis(4_000_000_000_000),
+    };
+    (invitation.to_string(), of_digest(&ca))
+}
+
+#[test]
+fn a_folder_without_a_site_is_told_and_one_with_a_site_is_kept() {
+    let site = Hospital::empty();
+    let (code, said) = site.refused("Ida", &["status"]);
+    assert_eq!(code, 4, "{said}");
+    assert!(said.contains("hospes-site init"), "{said}");
+    let site = Hospital::new();
+    let (code, said) = site.refused("Ida", &["init", "--administrator", "Eve", "--key-file"]);
+    assert_eq!(code, 3, "{said}");
+    assert!(said.contains("holds a site already"), "{said}");
+    assert_eq!(site.ask("Ida", &["user", "list"])[0]["name"], "Ida");
+}
+
+#[test]
+fn without_a_keychain_init_says_what_to_do() {
+    let site = Hospital::empty();
+    let (code, said) = site.refused("Ida", &["init", "--administrator", "Ida"]);
+    assert_eq!(code, 6, "{said}");
+    assert!(said.contains("keychain"), "{said}");
+    // A site that was not made leaves nothing that stands in the way of the next attempt.
+    let again = site.run("Ida", &["init", "--administrator", "Ida", "--key-file"]);
+    assert!(again.status.success(), "{}", words(&again));
+}
+
+#[test]
+fn wrong_people_and_wrong_passphrases_are_refused_with_their_codes() {
+    let site = Hospital::new();
+    let nobody = site.command().args(["user", "list"]).output().unwrap();
+    assert_eq!(nobody.status.code(), Some(6), "{}", words(&nobody));
+    assert!(words(&nobody).contains("--as NAME"));
+    let (code, said) = site.refused("Eve", &["user", "list"]);
+    assert_eq!(code, 6, "{said}");
+    std::fs::write(site.path("key-file"), "another\n").unwrap();
+    let (code, said) = site.refused("Ida", &["status"]);
+    assert_eq!(code, 6, "{said}");
+}
+
+#[test]
+fn roles_are_enforced_and_people_can_be_changed() {
+    let site = Hospital::new();
+    site.add("Olga", "auditor");
+    site.add("Stefan", "data-steward");
+    let (code, said) = site.refused("Olga", &["user", "add", "Eve", "--role", "administrator"]);
+    assert_eq!(code, 3, "{said}");
+    assert!(said.contains("administrator"), "{said}");
+    site.ask("Ida", &["user", "roles", "Olga", "--role", "auditor", "--role", "privacy-officer"]);
+    let people = site.ask("Ida", &["user", "list"]);
+    let olga = people.as_array().unwrap().iter().find(|p| p["name"] == "Olga").unwrap();
+    assert_eq!(olga["roles"].as_array().map(Vec::len), Some(2), "{olga}");
+    site.ask("Ida", &["user", "disable", "Olga"]);
+    assert_eq!(site.refused("Olga", &["user", "list"]).0, 6);
+    let new = site.path("new");
+    std::fs::write(&new, "quite another passphrase\n").unwrap();
+    site.ask("Stefan", &["user", "passphrase", "--new-file", new.to_str().unwrap()]);
+    assert_eq!(site.refused("Stefan", &["user", "list"]).0, 6);
+    std::fs::copy(&new, site.passphrase("Stefan")).unwrap();
+    site.ask("Stefan", &["user", "list"]);
+}
+
+#[test]
+fn a_dataset_is_surveyed_registered_listed_and_profiled_and_its_rows_stay_where_they_are() {
+    let site = Hospital::new();
+    site.add("Stefan", "data-steward");
+    let file = heart();
+    let file = file.to_str().unwrap();
+    let survey = site.ask("Stefan", &["dataset", "survey", file]);
+    assert!(survey["rows"].as_u64() > Some(100), "{survey}");
+    let added = site.ask(
+        "Stefan",
+        &["dataset", "add", file, "--name", "heart", "--subject", "subject_id", "--public", "--duo", "DUO:0000042"],
+    );
+    assert_eq!(added["public"], true);
+    let table = words(&site.run("Stefan", &["dataset", "list"]));
+    assert!(table.contains("heart") && table.contains("Patients"), "{table}");
+    let profile = words(&site.run("Stefan", &["dataset", "profile", "heart"]));
+    assert!(profile.starts_with("This does not leave."), "{profile}");
+    let (code, said) = site.refused("Stefan", &["dataset", "profile", "liver"]);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("there is no dataset 'liver'"), "{said}");
+    // The administrator registers no data.
+    assert_eq!(site.refused("Ida", &["dataset", "survey", file]).0, 3);
+}
+
+#[test]
+fn wrong_words_and_an_unreachable_coordinator_have_their_codes() {
+    let site = Hospital::new();
+    let (invitation, right) = invitation("https://127.0.0.1:1");
+    let other = of_digest(&Digest::of(b"another CA"));
+    let enrol =
+        |words: &str| site.refused("Ida", &["enrol", &invitation, "--words", words, "--organisation", "Clinic"]);
+    let (code, said) = enrol(&other);
+    assert_eq!(code, 5, "{said}");
+    let (code, said) = enrol("one two three");
+    assert_eq!(code, 5, "{said}");
+    let direct = site.run("Ida", &["enrol", &invitation, "--words", &right, "--organisation", "Clinic"]);
+    assert_eq!(direct.status.code(), Some(4), "{}", words(&direct));
+    let damaged = site.refused("Ida", &["enrol", "hospes1:abc", "--words", &right, "--organisation", "Clinic"]);
+    assert_eq!(damaged.0, 2, "{}", damaged.1);
+}
+
+#[test]
+fn the_doctor_names_what_is_in_the_way_and_what_to_ask() {
+    let site = Hospital::new();
+    let well = site.ask("Ida", &["doctor"]);
+    assert!(well.as_array().unwrap().iter().any(|s| s["test"] == "disk" && s["outcome"] == "good"), "{well}");
+    let (invitation, _) = invitation("https://127.0.0.1:1");
+    let (code, said) = site.refused("Ida", &["doctor", "--invitation", &invitation]);
+    assert_eq!(code, 4, "{said}");
+    assert!(said.contains("MEND") && said.contains("Ask the IT department"), "{said}");
+}
+
+#[test]
+fn usage_errors_and_completions() {
+    let site = Hospital::empty();
+    assert_eq!(site.refused("Ida", &["frobnicate"]).0, 2);
+    let shell = site.command().args(["completions", "bash"]).output().unwrap();
+    assert!(shell.status.success() && words(&shell).contains("-F _hospes__site"), "{}", words(&shell));
+    let help = words(&site.command().arg("--help").output().unwrap());
+    assert!(help.contains("enrol") && !help.contains("worker"), "{help}");
+}
+
+#[test]
+fn the_policy_is_shown_and_a_wrong_one_is_refused_with_its_place() {
+    let site = Hospital::new();
+    let shown = words(&site.run("Ida", &["policy", "show"]));
+    assert!(shown.contains("min_subjects"), "{shown}");
+    let file = site.path("policy.toml");
+    std::fs::write(&file, shown.replace("min_subjects", "min_subject")).unwrap();
+    let (code, said) = site.refused("Ida", &["policy", "set", file.to_str().unwrap()]);
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("min_subject"), "{said}");
+}

@@ -1,0 +1,5 @@
+//! The command line as people and scripts use it: real processes, a real data folder, a real socket.
+
+mod commands;
+mod engine;
+mod hospital;
