@@ -326,7 +326,7 @@ impl Engine {
             .at("verify the audit log")?;
         match &report.finding {
             Some(finding) => words.push(format!("The log is NOT intact. {finding}.")),
-            None => words.push("The log is intact: every entry is where it was, none is missing.".to_owned()),
+            None => words.push(crate::view::LOG_IS_INTACT.to_owned()),
         }
         let witnesses = report.independent_witnesses();
         words.push(format!("{witnesses} independent witnesses cosigned it."));

@@ -17,6 +17,9 @@ pub use review::{
     Change, DataTab, Fact, Finding, OpinionGiven, OutputsTab, PeerLine, PeopleTab, Review, SignatureGiven,
 };
 
+/// First sentence about an audit log that was verified and is whole. Any other first sentence says that it is not.
+pub const LOG_IS_INTACT: &str = "The log is intact: every entry is where it was, none is missing.";
+
 /// State of the site as a whole; shown before anybody logs in, so it names no study and no person.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Status {

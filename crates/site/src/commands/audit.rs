@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
-use hospes_ipc::Call;
-use hospes_party::view::{AlarmView, AuditPage, AuditQuery, EgressView, Status};
+use anyhow::{Context, Result, bail};
+use hospes_ipc::{Call, Fault, FaultCode};
+use hospes_party::view::{AlarmView, AuditPage, AuditQuery, EgressView, LOG_IS_INTACT, Status};
 
 use super::{Asking, federation};
 use crate::arguments::Audit;
@@ -34,7 +34,11 @@ pub(crate) async fn audit(asking: &mut Asking, command: Audit) -> Result<()> {
         }
         Audit::Verify => {
             let sentences: Vec<String> = asking.ask(&Call::VerifyAudit {}).await?;
-            asking.answer(&sentences, |sentences| sentences.iter().for_each(|s| output::say(s)))
+            asking.answer(&sentences, |sentences| sentences.iter().for_each(|s| output::say(s)))?;
+            if sentences.first().is_none_or(|first| first != LOG_IS_INTACT) {
+                bail!(Fault::new(FaultCode::Ledger, "the log does not verify; keep a copy, and tell the auditor"));
+            }
+            Ok(())
         }
         Audit::Export { file, federation } => {
             let path = new_file(file)?;
