@@ -164,16 +164,6 @@ impl Engine {
         Ok(ProposalView { id: document.digest(), at: document.at, by, words })
     }
 
-    /// The open proposal by which a person's key is being replaced.
-    pub(super) async fn open_replacement(&self, tx: &mut Tx, person: PersonId) -> Result<Option<Digest>, PartyError> {
-        for document in open(tx).await? {
-            if document.change == (ProposedChange::ReplaceKey { person }) {
-                return Ok(Some(document.digest()));
-            }
-        }
-        Ok(None)
-    }
-
     pub(crate) async fn proposals(&mut self, session: Session) -> Result<Vec<ProposalView>, PartyError> {
         self.acting(&session, "see proposals", &[]).await?;
         let mut tx = self.store.begin("read proposals").await?;
@@ -263,7 +253,7 @@ impl Engine {
                 if by_id(tx.conn(), person).await?.state != PersonState::KeyUnconfirmed {
                     return Err(PartyError::state("the person has not made the new key yet"));
                 }
-                let query = update("UPDATE persons SET state = 'active' WHERE id = ?1");
+                let query = update("UPDATE persons SET state = 'active', replacing = 0 WHERE id = ?1");
                 query.bind(person.to_string()).execute(tx.conn()).await.at("confirm a key")?;
                 let entry = self.entry(acting.signing(), Action::KeyReplaced);
                 self.append(tx, &entry.object(ObjectKind::Person, person, None).because("confirmed")).await?;

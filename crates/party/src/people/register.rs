@@ -97,7 +97,6 @@ impl Engine {
         let now = self.now();
         let mut conn = self.reader().await?;
         let person = by_name(&mut conn, &name).await?;
-        let operating = phase(&mut conn).await? == Phase::Operating;
         drop(conn);
         let typed = Digest::of(code.trim().to_ascii_lowercase().as_bytes()).to_string();
         let fits = |p: &super::Person| {
@@ -112,20 +111,17 @@ impl Engine {
         };
         let (key, wrapped) = self.new_key(person.id, passphrase).await?;
         let mut tx = self.store.begin("activate a person").await?;
-        let replaced: i64 =
-            sqlx::query_scalar("SELECT COUNT(*) FROM proposals WHERE state = 'open' AND id = ?1 AND by_person <> ?2")
-                .bind(self.open_replacement(&mut tx, person.id).await?.map(|d| d.to_string()))
-                .bind(person.id.to_string())
-                .fetch_one(tx.conn())
-                .await
-                .at("activate a person")?;
-        let confirmed = !(operating && replaced > 0);
+        let replaced: bool = sqlx::query_scalar("SELECT replacing FROM persons WHERE id = ?1")
+            .bind(person.id.to_string())
+            .fetch_one(tx.conn())
+            .await
+            .at("activate a person")?;
         sqlx::query(
             "UPDATE persons SET state = ?2, key = ?3, code = NULL, code_expires = NULL, failures = 0, locked_until = 0
              WHERE id = ?1",
         )
         .bind(person.id.to_string())
-        .bind(if confirmed { "active" } else { "key_unconfirmed" })
+        .bind(if replaced { "key_unconfirmed" } else { "active" })
         .bind(key.to_string())
         .execute(tx.conn())
         .await
@@ -217,8 +213,9 @@ impl Engine {
         person: PersonId,
     ) -> Result<Outcome, PartyError> {
         let (code, kept) = new_code()?;
-        self.hand_out_code(&mut tx, person, &kept).await?;
-        if phase(tx.conn()).await? == Phase::Operating {
+        let operating = phase(tx.conn()).await? == Phase::Operating;
+        self.hand_out_code(&mut tx, person, &kept, operating).await?;
+        if operating {
             self.write_proposal(&mut tx, acting, key, ProposedChange::ReplaceKey { person }).await?;
         }
         let entry = self.entry(acting.signing(), Action::KeyReplaced).object(ObjectKind::Person, person, None);
@@ -230,14 +227,24 @@ impl Engine {
         Ok(Outcome::Done { code: Some(code) })
     }
 
-    async fn hand_out_code(&self, tx: &mut Tx, person: PersonId, kept: &str) -> Result<(), PartyError> {
-        sqlx::query("UPDATE persons SET state = 'invited', key = NULL, code = ?2, code_expires = ?3 WHERE id = ?1")
-            .bind(person.to_string())
-            .bind(kept)
-            .bind(self.now().plus_millis(CODE_MS).as_millis())
-            .execute(tx.conn())
-            .await
-            .at("hand out a code")?;
+    async fn hand_out_code(
+        &self,
+        tx: &mut Tx,
+        person: PersonId,
+        kept: &str,
+        replacing: bool,
+    ) -> Result<(), PartyError> {
+        sqlx::query(
+            "UPDATE persons SET state = 'invited', key = NULL, code = ?2, code_expires = ?3, replacing = ?4
+             WHERE id = ?1",
+        )
+        .bind(person.to_string())
+        .bind(kept)
+        .bind(self.now().plus_millis(CODE_MS).as_millis())
+        .bind(replacing)
+        .execute(tx.conn())
+        .await
+        .at("hand out a code")?;
         Ok(())
     }
 

@@ -14,6 +14,7 @@ CREATE TABLE persons (
     key          TEXT,                   -- public signing key
     code         TEXT,                   -- digest of the one-time code
     code_expires INTEGER,
+    replacing    INTEGER NOT NULL DEFAULT 0, -- whether the next key is a replacement that a second person must confirm
     failures     INTEGER NOT NULL DEFAULT 0,
     locked_until INTEGER NOT NULL DEFAULT 0,
     at           INTEGER NOT NULL
