@@ -4,6 +4,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use hospes_protocol::id::{FederationId, Timestamp};
 use hospes_protocol::limits;
@@ -166,7 +167,7 @@ pub struct Home {
     /// Settings.
     pub settings: Settings,
     /// The coordinator's identity key.
-    pub key: SecretKey,
+    pub key: Arc<SecretKey>,
     /// The certificate authority.
     pub ca: Ca,
 }
@@ -187,9 +188,8 @@ impl Home {
             return Err(Error::Config(format!("{} exists: this folder already holds a coordinator", file.display())));
         }
         private_folder(folder)?;
-        private_folder(&folder.join("objects"))?;
         let seed = zeroize::Zeroizing::new(random::<32>()?);
-        let key = SecretKey::from_seed(&seed);
+        let key = Arc::new(SecretKey::from_seed(&seed));
         let (ca, ca_key) = Ca::create(&settings.name, now)?;
         keyfile::write(&folder.join("identity.key"), "identity", &*seed, passphrase)?;
         keyfile::write(&folder.join("ca.key"), "ca", &ca_key, passphrase)?;
@@ -219,7 +219,7 @@ impl Home {
         let ca_key = keyfile::read(&folder.join("ca.key"), "ca", passphrase)?;
         let ca_path = folder.join("ca.pem");
         let ca = Ca::load(&fs::read_to_string(&ca_path).map_err(Error::file("read", &ca_path))?, &ca_key)?;
-        Ok(Self { folder: folder.to_owned(), settings, key: SecretKey::from_seed(&seed), ca })
+        Ok(Self { folder: folder.to_owned(), settings, key: Arc::new(SecretKey::from_seed(&seed)), ca })
     }
 
     /// The federation: the id of the identity key.
@@ -253,6 +253,23 @@ impl Home {
             }
         }
         Ok(store)
+    }
+}
+
+/// Name of this replica: drawn once for this data folder, and kept.
+///
+/// # Errors
+/// [`Error::File`] or [`Error::Random`].
+pub fn replica(folder: &Path) -> Result<String, Error> {
+    let path = folder.join("replica");
+    match fs::read_to_string(&path) {
+        Ok(name) => Ok(name.trim().to_owned()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let name = data_encoding::BASE32_NOPAD.encode(&random::<10>()?).to_ascii_lowercase();
+            private_file(&path, name.as_bytes())?;
+            Ok(name)
+        }
+        Err(error) => Err(Error::file("read", path)(error)),
     }
 }
 

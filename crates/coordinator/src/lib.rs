@@ -18,6 +18,7 @@ pub mod models;
 pub mod schedule;
 pub mod serve;
 pub mod store;
+pub mod witness;
 
 use std::sync::Arc;
 

@@ -22,6 +22,7 @@ use hospes_protocol::message::{FromSite, Hello, ToSite, UploadReceipt};
 use hospes_protocol::plan::Problem;
 use hospes_protocol::sign::{SecretKey, Signed};
 use hospes_protocol::study::Terms;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::aggregate::staging::{StagedUpload, Staging};
@@ -216,7 +217,8 @@ pub struct Live {
 }
 
 /// Times and numbers by which the schedule goes; the defaults suit hospitals.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// How long a site may show no sign of work in a round, in milliseconds.
     pub patience_ms: i64,

@@ -12,9 +12,9 @@ use hospes_protocol::grpc::convert::Announced;
 use hospes_protocol::grpc::federation_server::{Federation, FederationServer};
 use hospes_protocol::grpc::{
     self as wire, CoordinatorFrame, DownloadPart, DownloadRequest, SiteFrame, UploadHeader, UploadPart, UploadProgress,
-    UploadReceipt, upload_part,
+    UploadReceipt, download_part, upload_part,
 };
-use hospes_protocol::id::SiteId;
+use hospes_protocol::id::{Digest, RoundKey, SiteId};
 use hospes_protocol::limits;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::StreamExt as _;
@@ -72,14 +72,18 @@ impl Sites {
         let Some(upload_part::Part::Header(header)) = self.next(&mut parts).await? else {
             return Err(Status::invalid_argument("an upload starts with its header"));
         };
-        let mut incoming = self.0.staging.begin(request(site, header)?).await.map_err(refused)?;
+        let asked = request(site, header)?;
+        let round = asked.round.clone();
+        let begun = self.0.staging.begin(asked).await;
+        let mut incoming = self.noted(site, &round, begun).await?;
         while let Some(part) = self.next(&mut parts).await? {
             let upload_part::Part::Chunk(chunk) = part else {
                 return Err(Status::invalid_argument("a second header"));
             };
             append(&mut incoming, chunk).await?;
         }
-        let upload = incoming.finish().await.map_err(refused)?;
+        let finished = incoming.finish().await;
+        let upload = self.noted(site, &round, finished).await?;
         let (reply, answer) = oneshot::channel();
         let stopping = || Status::unavailable(Error::Stopping.to_string());
         self.0.events.send(Event::Uploaded { site, upload, reply }).await.map_err(|_| stopping())?;
@@ -90,6 +94,21 @@ impl Sites {
         let signature = receipt.signatures.first().map(|s| s.signature.as_bytes().to_vec()).unwrap_or_default();
         let document = &receipt.document;
         Ok(UploadReceipt { digest: document.digest.as_bytes().to_vec(), at_ms: document.at.as_millis(), signature })
+    }
+
+    /// What staging says. A payload that is not what the round asks for stands in the ledger.
+    async fn noted<T>(&self, site: SiteId, round: &RoundKey, result: Result<T, Refused>) -> Result<T, Status> {
+        match result {
+            Ok(done) => Ok(done),
+            Err(error) => {
+                if let Refused::Wrong(reason) = &error {
+                    let event = Event::UploadRefused { site, round: round.clone(), reason: reason.clone() };
+                    // A schedule that has stopped records nothing any more.
+                    let _ = self.0.events.send(event).await;
+                }
+                Err(refused(error))
+            }
+        }
     }
 
     /// The next part; an upload may take any time in all, but not be silent.
@@ -140,10 +159,43 @@ impl Federation for Sites {
         let DownloadRequest { digest, offset } = request.into_inner();
         let digest: [u8; 32] =
             digest.try_into().map_err(|_| Status::invalid_argument("the digest must have 32 bytes"))?;
-        let digest = hospes_protocol::id::Digest::from_bytes(digest);
-        let _ = (CHUNKS, place, offset, Bytes::new());
-        Err(Status::not_found(format!("there is no model {digest}")))
+        let model = Digest::from_bytes(digest);
+        let allowed = self.0.register.store.may_fetch(site, model).await.map_err(|e| internal(&e))?;
+        let size = if allowed { self.0.models.size(model).await.map_err(|e| internal(&e))? } else { None };
+        let Some(size) = size else {
+            return Err(Status::not_found(format!("there is no model {model} for this site")));
+        };
+        if offset > size {
+            return Err(Status::out_of_range(format!("the model has {size} bytes, the offset is {offset}")));
+        }
+        let (parts, outbound) = mpsc::channel(CHUNKS);
+        let models = self.0.models.clone();
+        let patience = self.patience();
+        tokio::spawn(async move {
+            let _place = place;
+            let about = DownloadPart { part: Some(download_part::Part::Length(size)) };
+            let mut next = Ok(about);
+            let mut at = offset;
+            // A reader that does not read gives its place up; it can go on later from where it is.
+            loop {
+                let last = next.is_err() || at >= size;
+                if parts.send_timeout(next, patience).await.is_err() || last {
+                    return;
+                }
+                let read = models.read(model, at..size.min(at + limits::CHUNK_BYTES as u64)).await;
+                next = read.map_err(|e| internal(&e)).map(|data| chunk(&mut at, data));
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(outbound))))
     }
+}
+
+/// One chunk of a download; moves `at` behind it.
+fn chunk(at: &mut u64, data: Bytes) -> DownloadPart {
+    let offset = *at;
+    *at += data.len() as u64;
+    let hash = blake3::hash(&data).as_bytes().to_vec();
+    DownloadPart { part: Some(download_part::Part::Chunk(wire::Chunk { offset, data, hash })) }
 }
 
 /// What a header announces, with the site of the certificate.
@@ -159,7 +211,7 @@ async fn append(incoming: &mut Incoming, chunk: wire::Chunk) -> Result<(), Statu
     }
     let hash: [u8; 32] =
         chunk.hash.try_into().map_err(|_| Status::invalid_argument("a chunk's hash must have 32 bytes"))?;
-    incoming.append(chunk.offset, Bytes::from(chunk.data), hash).await.map_err(refused)
+    incoming.append(chunk.offset, chunk.data, hash).await.map_err(refused)
 }
 
 fn too_many() -> Status {

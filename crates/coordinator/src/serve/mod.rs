@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hospes_ledger::{Action, Actor};
 use hospes_protocol::id::{FederationId, SiteId, Timestamp};
 use tokio::net::TcpListener;
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -19,17 +20,22 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use crate::aggregate::staging::Staging;
+use crate::aggregate::staging::{Staging, free_space};
+use crate::audit::Audit;
 use crate::ca::Peer;
-use crate::config::{Home, Limits};
+use crate::config::{self, Home, Limits};
 use crate::enrol::Register;
-use crate::schedule::{Command, Event, Live, Rejection, RejectionCode, Reply};
-use crate::store::Standing;
+use crate::models::Models;
+use crate::schedule::{self, Command, Event, Live, Rejection, RejectionCode, Reply};
+use crate::store::{Standing, Store};
 use crate::{Clock, Error};
 
 use rate::{Rates, Transfers};
 use session::Sessions;
 use tls::ServerCertificate;
+
+/// Events that may wait for the schedule, and happenings for those who watch.
+const EVENTS: usize = 256;
 
 /// What the parts of this process that talk to the outside share.
 pub(crate) struct Shared {
@@ -39,6 +45,8 @@ pub(crate) struct Shared {
     events: mpsc::Sender<Event>,
     live: broadcast::Sender<Live>,
     staging: Staging,
+    models: Models,
+    stop: CancellationToken,
     sessions: Sessions,
     transfers: Transfers,
     enrolments: Rates,
@@ -56,6 +64,8 @@ pub struct Parts {
     pub live: broadcast::Sender<Live>,
     /// Uploads.
     pub staging: Staging,
+    /// Models.
+    pub models: Models,
 }
 
 /// A listening coordinator.
@@ -64,6 +74,7 @@ pub struct Coordinator {
     shared: Arc<Shared>,
     stop: CancellationToken,
     listener: JoinHandle<()>,
+    schedule: Option<JoinHandle<Result<(), Error>>>,
 }
 
 impl Shared {
@@ -107,12 +118,47 @@ impl Shared {
 }
 
 impl Coordinator {
-    /// Opens the port.
+    /// Starts everything on an opened data folder: store, schedule, port.
+    ///
+    /// # Errors
+    /// [`Error`] of whatever could not be started.
+    pub async fn launch(home: Home, clock: Clock, settings: schedule::Settings) -> Result<Self, Error> {
+        let home = Arc::new(home);
+        let store = home.store().await?;
+        let epoch = config::epoch(&store).await?;
+        let audit = Audit::default();
+        let mut tx = store.begin("start").await?;
+        audit.record(&mut tx, &[audit.entry(clock(), Actor::Engine, Action::EngineStarted)]).await?;
+        tx.commit().await?;
+        let (events, ear) = mpsc::channel(EVENTS);
+        let (live, _) = broadcast::channel(EVENTS);
+        let staging = Staging::new(home.folder.join("staging"), free_space(), clock.clone())?;
+        let models = Models::open(home.folder.join("models"))?;
+        let context = schedule::Context {
+            store: store.clone(),
+            audit: audit.clone(),
+            staging: staging.clone(),
+            models: models.clone(),
+            key: home.key.clone(),
+            epoch,
+            clock: clock.clone(),
+            live: live.clone(),
+            settings,
+            replica: config::replica(&home.folder)?,
+        };
+        let schedule = tokio::spawn(Box::pin(schedule::run(context, ear)));
+        let register = Register { home, store, audit, clock };
+        let mut coordinator = Self::start(Parts { register, epoch, events, live, staging, models }).await?;
+        coordinator.schedule = Some(schedule);
+        Ok(coordinator)
+    }
+
+    /// Opens the port, on parts that are there already.
     ///
     /// # Errors
     /// [`Error::Listen`] if the port cannot be had, [`Error::Certificate`] or [`Error::Tls`] if TLS cannot be set up.
     pub async fn start(parts: Parts) -> Result<Self, Error> {
-        let Parts { register, epoch, events, live, staging } = parts;
+        let Parts { register, epoch, events, live, staging, models } = parts;
         let home = register.home.clone();
         let listen = home.settings.listen;
         let failed = |source| Error::Listen { address: listen.to_string(), source };
@@ -120,7 +166,10 @@ impl Coordinator {
         let address = listener.local_addr().map_err(failed)?;
         let certificate = Arc::new(ServerCertificate::new(&home.ca, home.settings.names()?, (register.clock)())?);
         let config = tls::config(&home.ca, certificate.clone(), Clock::clone(&register.clock))?;
+        let stop = CancellationToken::new();
         let shared = Arc::new(Shared {
+            models,
+            stop: stop.clone(),
             sessions: Sessions::default(),
             transfers: Transfers::new(home.settings.limits.transfers_per_site),
             enrolments: Rates::new(home.settings.limits.enrolments_per_minute),
@@ -132,12 +181,11 @@ impl Coordinator {
             staging,
         });
         let router = rest::router(shared.clone()).merge(grpc::router(shared.clone()));
-        let stop = CancellationToken::new();
         tokio::spawn(refresh(shared.clone(), certificate, stop.clone()));
         let run = listen::run(shared.clone(), listener, TlsAcceptor::from(config), router, stop.clone());
         let listener = tokio::spawn(run);
         tracing::info!(%address, federation = %shared.federation(), "listening");
-        Ok(Self { address, shared, stop, listener })
+        Ok(Self { address, shared, stop, listener, schedule: None })
     }
 
     /// Where it listens.
@@ -150,14 +198,48 @@ impl Coordinator {
         self.shared.sessions.count()
     }
 
-    /// Says goodbye to all sites, lets what is going on finish for a short while, and closes the port.
+    /// Waits until the schedule ends, which it does by itself only if it cannot go on.
+    ///
+    /// # Errors
+    /// [`Error`] that made it end.
+    pub async fn ended(&mut self) -> Result<(), Error> {
+        match &mut self.schedule {
+            None => std::future::pending().await,
+            Some(schedule) => {
+                let ended = schedule.await;
+                self.schedule = None;
+                ended.unwrap_or_else(|panic| Err(Error::corrupt("schedule", panic)))
+            }
+        }
+    }
+
+    /// Says goodbye to all sites, lets what is going on finish for a short while, closes the port and stops the schedule.
     pub async fn stop(self) {
-        self.shared.sessions.end_all("the coordinator is restarting; try again shortly");
+        let Self { shared, stop, listener, schedule, .. } = self;
+        shared.sessions.end_all("the coordinator is restarting; try again shortly");
         // The goodbyes are sent by the sessions' own tasks; connections close after them.
         tokio::time::sleep(Duration::from_millis(100)).await;
-        self.stop.cancel();
-        let _ = self.listener.await;
+        stop.cancel();
+        let _ = listener.await;
+        let (store, audit, now) = (shared.register.store.clone(), shared.register.audit.clone(), shared.now());
+        // The schedule ends when the last of those that can talk to it is gone.
+        drop(shared);
+        if let Some(schedule) = schedule
+            && tokio::time::timeout(Duration::from_secs(10), schedule).await.is_err()
+        {
+            tracing::warn!("the schedule did not end in time");
+        }
+        if let Err(error) = stopped(&store, &audit, now).await {
+            tracing::warn!(%error, "the stop is not in the ledger");
+        }
+        store.close().await;
     }
+}
+
+async fn stopped(store: &Store, audit: &Audit, now: Timestamp) -> Result<(), Error> {
+    let mut tx = store.begin("stop").await?;
+    audit.record(&mut tx, &[audit.entry(now, Actor::Engine, Action::EngineStopped)]).await?;
+    tx.commit().await
 }
 
 /// Replaces the server's certificate in time.

@@ -29,8 +29,11 @@ const BURST_SECONDS: u32 = 5;
 #[derive(Default)]
 pub(super) struct Sessions {
     last: AtomicU64,
-    open: Mutex<HashMap<SiteId, (u64, watch::Sender<Option<String>>)>>,
+    open: Mutex<HashMap<SiteId, Open>>,
 }
+
+/// Number of a session, and how to end it with a reason.
+type Open = (u64, watch::Sender<Option<String>>);
 
 /// A session's place among the open ones; given back when dropped.
 pub(super) struct Ticket {

@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use sqlx::any::{AnyPoolOptions, AnyRow};
-use sqlx::{AnyConnection, AnyPool, Row};
+use sqlx::{AnyConnection, AnyPool, Connection as _, Row};
 use tokio::sync::OwnedMutexGuard;
 
 use crate::Error;
@@ -83,22 +83,13 @@ impl Store {
             let scheme = url.split(':').next().unwrap_or_default();
             return Err(Error::Config(format!("database '{scheme}:…' is neither sqlite: nor postgres:")));
         };
+        let url = connect_url(url, dialect);
+        probe(&url, dialect).await?;
         let pool = AnyPoolOptions::new()
             .max_connections(CONNECTIONS)
             .acquire_timeout(WAIT)
-            .after_connect(move |connection, _| {
-                Box::pin(async move {
-                    let settings = match dialect {
-                        Dialect::Sqlite => {
-                            "PRAGMA busy_timeout = 30000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
-                             PRAGMA foreign_keys = ON; PRAGMA cache_size = -1024"
-                        }
-                        Dialect::Postgres => "SET lock_timeout = '30s'; SET synchronous_commit = on",
-                    };
-                    sqlx::raw_sql(settings).execute(connection).await.map(drop)
-                })
-            })
-            .connect(&connect_url(url, dialect))
+            .after_connect(move |connection, _| Box::pin(settle(connection, dialect)))
+            .connect(&url)
             .await
             .map_err(Error::database("open"))?;
         let store = Self { pool, dialect, writer: Arc::default() };
@@ -219,6 +210,55 @@ impl Tx {
         }
         Ok(())
     }
+}
+
+/// Opens one connection and closes it again: the pool would try a damaged database over and over and then say only that
+/// no connection came in time. An SQLite file is checked page by page.
+async fn probe(url: &str, dialect: Dialect) -> Result<(), Error> {
+    let failed = || Error::database("open");
+    let start = Instant::now();
+    let mut connection = loop {
+        match AnyConnection::connect(url).await {
+            // A server that starts together with this program, after a power cut say, needs a moment.
+            Err(error) if starting(&error) && start.elapsed() < WAIT => {
+                tracing::info!(%error, "waiting for the database");
+                tokio::time::sleep(Duration::from_millis(250)).await;
+            }
+            connected => break connected.map_err(failed())?,
+        }
+    };
+    settle(&mut connection, dialect).await.map_err(failed())?;
+    if dialect == Dialect::Sqlite {
+        let row = sqlx::query("PRAGMA quick_check(1)").fetch_one(&mut connection).await.map_err(failed())?;
+        let found = text(&row, "quick_check")?;
+        if found != "ok" {
+            return Err(Error::corrupt("database", format!("{found}; restore it from a backup")));
+        }
+    }
+    connection.close().await.map_err(failed())
+}
+
+/// Whether the server is not up yet: nobody listens, or PostgreSQL says `cannot_connect_now`.
+fn starting(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(error) => {
+            matches!(error.kind(), std::io::ErrorKind::ConnectionRefused | std::io::ErrorKind::NotFound)
+        }
+        sqlx::Error::Database(error) => error.code().as_deref() == Some("57P03"),
+        _ => false,
+    }
+}
+
+/// Settings of every connection.
+async fn settle(connection: &mut AnyConnection, dialect: Dialect) -> Result<(), sqlx::Error> {
+    let settings = match dialect {
+        Dialect::Sqlite => {
+            "PRAGMA busy_timeout = 30000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
+             PRAGMA foreign_keys = ON; PRAGMA cache_size = -1024"
+        }
+        Dialect::Postgres => "SET lock_timeout = '30s'; SET synchronous_commit = on",
+    };
+    sqlx::raw_sql(settings).execute(connection).await.map(drop)
 }
 
 /// SQLite creates its file if it is not there.

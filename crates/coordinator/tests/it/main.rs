@@ -1,5 +1,6 @@
 //! The coordinator over real sockets and on real databases.
 #![allow(unreachable_pub)] // A test binary has no outside.
+#![allow(clippy::unwrap_used)] // A test that cannot go on fails.
 
 mod clock;
 mod door;

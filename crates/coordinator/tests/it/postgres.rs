@@ -68,10 +68,11 @@ impl Postgres {
     }
 
     fn wait(&self) {
-        let socket = self.folder.path().join(".s.PGSQL.5432");
+        // The socket is there before the server takes queries; its log says when it does.
+        let log = self.folder.path().join("log");
         let start = Instant::now();
         while start.elapsed() < Duration::from_secs(60) {
-            if std::os::unix::net::UnixStream::connect(&socket).is_ok() {
+            if fs::read_to_string(&log).is_ok_and(|log| log.contains("ready to accept connections")) {
                 return;
             }
             std::thread::sleep(Duration::from_millis(20));

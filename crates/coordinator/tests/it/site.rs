@@ -33,7 +33,6 @@ pub struct Credentials {
 
 pub struct Site {
     pub id: SiteId,
-    pub seed: u8,
     pub answer: EnrolAnswer,
     pub credentials: Credentials,
     port: u16,
@@ -116,7 +115,7 @@ impl Site {
         let credentials = Credentials { certificate_pem: answer.certificate_pem.clone(), key_der: key.serialize_der() };
         let id = SecretKey::from_seed(&[seed; 32]).public().site_id();
         assert_eq!(answer.site, id);
-        Ok(Self { id, seed, answer, credentials, port: world.coordinator.address().port(), ca: world.ca() })
+        Ok(Self { id, answer, credentials, port: world.coordinator.address().port(), ca: world.ca() })
     }
 
     pub fn https(&self) -> reqwest::Client {

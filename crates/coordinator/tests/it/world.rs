@@ -9,7 +9,8 @@ use hospes_coordinator::aggregate::staging::{Staging, free_space};
 use hospes_coordinator::audit::Audit;
 use hospes_coordinator::config::{Home, Limits, Settings};
 use hospes_coordinator::enrol::{Register, create_token};
-use hospes_coordinator::schedule::{Command, Event, Reply};
+use hospes_coordinator::models::Models;
+use hospes_coordinator::schedule::{Command, Event, Live, Rejection, RejectionCode, Reply};
 use hospes_coordinator::serve::{Coordinator, Parts};
 use hospes_coordinator::store::{Role, Store};
 use hospes_protocol::enrol::Invitation;
@@ -23,9 +24,12 @@ use crate::clock::Turned;
 use crate::site;
 
 pub struct World {
-    pub folder: tempfile::TempDir,
+    /// Deleted with the world.
+    _folder: tempfile::TempDir,
     pub coordinator: Coordinator,
     pub store: Store,
+    pub models: Models,
+    pub live: broadcast::Sender<Live>,
     pub home: Arc<Home>,
     pub time: Turned,
     pub heard: Heard,
@@ -86,11 +90,14 @@ impl World {
         let register = Register { home: home.clone(), store: store.clone(), audit, clock };
         let staging = Staging::new(home.folder.join("staging"), free_space(), time.clock()).unwrap();
         let (live, _) = broadcast::channel(16);
-        let parts = Parts { register, epoch: 1, events, live, staging };
+        let models = Models::open(home.folder.join("models")).unwrap();
+        let parts = Parts { register, epoch: 1, events, live: live.clone(), staging, models: models.clone() };
         let coordinator = Coordinator::start(parts).await.unwrap();
         Self {
-            folder,
+            _folder: folder,
             coordinator,
+            live,
+            models,
             store,
             home,
             time,
@@ -166,6 +173,7 @@ async fn listen(mut ear: mpsc::Receiver<Event>, heard: Heard, home: Arc<Home>, c
                 let _ = out.send(ToSite::Welcome(welcome)).await;
                 open.insert(site, (session, out, clock()));
             }
+            Event::UploadRefused { site, .. } => heard.note(format!("upload refused of {site}")),
             Event::Left { site, session } => {
                 heard.note(format!("left {site}"));
                 if open.get(&site).is_some_and(|o| o.0 == session) {
@@ -182,6 +190,19 @@ async fn listen(mut ear: mpsc::Receiver<Event>, heard: Heard, home: Arc<Home>, c
             Event::Uploaded { .. } => heard.note("uploaded".into()),
             Event::Operator { command, reply } => {
                 let answer = match command {
+                    Command::Submit { terms, by, .. } if terms.title == "too early" => {
+                        let _ =
+                            reply.send(Err(Rejection::new(RejectionCode::Conflict, format!("not now, {}", by.name))));
+                        continue;
+                    }
+                    Command::Submit { terms, plan, .. } => {
+                        heard.note(format!("submit {} {}", terms.title, plan.len()));
+                        Reply::Study(hospes_protocol::id::StudyId::new(clock(), [7; 10]))
+                    }
+                    Command::Withdraw { study, .. } => {
+                        heard.note(format!("withdraw {study}"));
+                        Reply::Done
+                    }
                     Command::Sessions => Reply::Sessions(open.iter().map(|(site, o)| (*site, o.2)).collect()),
                     Command::SiteLocked { site, .. } => {
                         heard.note(format!("locked {site}"));

@@ -4,7 +4,11 @@
 mod entry;
 mod extract;
 mod fleet;
+mod jobs;
+mod ledger;
+mod models;
 mod problem;
+mod studies;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,7 +59,13 @@ fn api() -> OpenApiRouter<Arc<Shared>> {
     let components = document.components.get_or_insert_with(Default::default);
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("hospes_…").build();
     components.add_security_scheme("token", SecurityScheme::Http(bearer));
-    OpenApiRouter::with_openapi(document).merge(fleet::routes()).merge(entry::routes())
+    OpenApiRouter::with_openapi(document)
+        .merge(fleet::routes())
+        .merge(studies::routes())
+        .merge(jobs::routes())
+        .merge(models::routes())
+        .merge(ledger::routes())
+        .merge(entry::routes())
 }
 
 /// The OpenAPI document, pretty-printed, with a line break at its end.

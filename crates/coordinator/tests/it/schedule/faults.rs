@@ -314,3 +314,33 @@ async fn a_disk_that_fills_up_in_a_round_delays_it_and_loses_nothing() {
         world.succeeded(study).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_approval_that_expires_between_rounds_takes_the_site_out_of_those_that_follow() {
+    let mut world = World::new().await;
+    for peer in &world.peers {
+        peer.decides.store(false, Ordering::SeqCst);
+        peer.script(|h| if h.task == "train" { Act::Slow(400) } else { Act::Work });
+    }
+    world.start(None).await;
+    let study = world.submit(PLAN).await;
+    let process = world.process();
+    for peer in &world.peers {
+        let mut message = peer.approval(study);
+        if let hospes_protocol::message::FromSite::Decision {
+            decision: hospes_protocol::message::Decision::Approved { expires, .. },
+            ..
+        } = &mut message
+            && peer.index == 3
+        {
+            // In the middle of the first round of training.
+            *expires = (world.clock)().plus_millis(350);
+        }
+        let said = hospes_coordinator::schedule::Event::Message { site: peer.id, session: 0, message };
+        process.events.send(said).await.unwrap();
+    }
+    let job = world.succeeded(study).await;
+    let rounds = world.included(job.job).await;
+    assert_eq!(sites_of(&rounds, "train")[1..], [3, 3], "{rounds:?}");
+    assert_eq!(sites_of(&rounds, "eval"), [3]);
+}

@@ -1,0 +1,142 @@
+//! Models that came of jobs. Card and file are held until every site that took part has released the results.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use hospes_protocol::id::Digest;
+use hospes_protocol::limits::CHUNK_BYTES;
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::extract::{Id, Someone};
+use super::{Answer, Problem};
+use crate::serve::Shared;
+use crate::store::Caller;
+use crate::store::rounds::{Access, ModelRow, ModelState};
+
+pub(super) fn routes() -> OpenApiRouter<Arc<Shared>> {
+    OpenApiRouter::new().routes(routes!(models)).routes(routes!(card)).routes(routes!(file))
+}
+
+/// A model.
+#[derive(Serialize, ToSchema)]
+struct ModelView {
+    /// Digest.
+    model: String,
+    /// Study.
+    study: String,
+    /// Title of the study.
+    title: String,
+    /// Job that made it.
+    job: String,
+    /// Task that made it.
+    task: String,
+    /// Round that made it.
+    round: u32,
+    /// Bytes of its file.
+    bytes: u64,
+    /// When it was made (RFC 3339).
+    at: String,
+    /// Whether every site that took part has released it.
+    released: bool,
+    /// Names of the sites that have not.
+    waiting_for: Vec<String>,
+}
+
+/// Final models, newest first.
+#[utoipa::path(get, path = "/api/v1/models", tag = "models",
+    responses((status = 200, body = Vec<ModelView>), (status = 401, body = Problem)))]
+async fn models(State(shared): State<Arc<Shared>>, _: Someone) -> Answer<Json<Vec<ModelView>>> {
+    let store = &shared.register.store;
+    let names = shared.names().await?;
+    let mut views = Vec::new();
+    for row in store.models().await?.into_iter().take(1_000) {
+        let Some(job) = store.job(row.job).await? else { continue };
+        let title = store.study(job.study).await?.map(|s| s.title).unwrap_or_default();
+        let access = store.access(row.job).await?;
+        let waiting_for = match &access {
+            Access::Held(sites) => sites.iter().map(|s| names.get(s).cloned().unwrap_or_default()).collect(),
+            Access::Released | Access::NotReady => Vec::new(),
+        };
+        views.push(ModelView {
+            model: row.model.to_string(),
+            study: job.study.to_string(),
+            title,
+            job: row.job.to_string(),
+            task: row.task,
+            round: row.round,
+            bytes: row.bytes,
+            at: row.at.to_string(),
+            released: matches!(access, Access::Released),
+            waiting_for,
+        });
+    }
+    Ok(Json(views))
+}
+
+/// The card of a model: data, purpose, parties, privacy, figures, lineage.
+#[utoipa::path(get, path = "/api/v1/models/{model}/card", tag = "models", params(("model" = String, Path)),
+    responses((status = 200, content_type = "application/json", body = Object), (status = 401, body = Problem),
+              (status = 403, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem)))]
+async fn card(State(shared): State<Arc<Shared>>, Someone(caller): Someone, Id(model): Id<Digest>) -> Answer<Response> {
+    let row = shared.released(&caller, model).await?;
+    let card = row.card.ok_or_else(|| Problem::not_found(format!("model {model} has no card")))?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], card).into_response())
+}
+
+/// The file of a model (safetensors).
+#[utoipa::path(get, path = "/api/v1/models/{model}/file", tag = "models", params(("model" = String, Path)),
+    responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>), (status = 401, body = Problem),
+              (status = 403, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem)))]
+async fn file(State(shared): State<Arc<Shared>>, Someone(caller): Someone, Id(model): Id<Digest>) -> Answer<Response> {
+    shared.released(&caller, model).await?;
+    let size = shared.models.size(model).await?;
+    let size = size.ok_or_else(|| Problem::not_found(format!("the file of model {model} is gone")))?;
+    let models = shared.models.clone();
+    let blocks = futures::stream::try_unfold(0u64, move |at| {
+        let models = models.clone();
+        async move {
+            if at >= size {
+                return Ok::<_, std::io::Error>(None);
+            }
+            let end = size.min(at + CHUNK_BYTES as u64);
+            let block = models.read(model, at..end).await.map_err(std::io::Error::other)?;
+            let next = at + block.len() as u64;
+            Ok(Some((block, next)))
+        }
+    });
+    let headers = [
+        (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
+        (header::CONTENT_LENGTH, size.to_string()),
+        (header::CONTENT_DISPOSITION, format!("attachment; filename=\"{}.safetensors\"", model.short())),
+    ];
+    Ok((headers, Body::from_stream(blocks)).into_response())
+}
+
+impl Shared {
+    /// The final model under this digest, if the caller may have it.
+    async fn released(&self, caller: &Caller, model: Digest) -> Answer<ModelRow> {
+        let rows = self.register.store.model(model).await?;
+        let row = rows.into_iter().find(|row| row.state == ModelState::Final);
+        let row = row.ok_or_else(|| Problem::not_found(format!("there is no model {model}")))?;
+        let job = self.register.store.job(row.job).await?;
+        let job = job.ok_or_else(|| Problem::not_found(format!("there is no job {}", row.job)))?;
+        self.own(caller, job.study).await?;
+        match self.register.store.access(row.job).await? {
+            Access::Released => Ok(row),
+            Access::NotReady => Err(Problem::conflict("the job that makes this model has not ended with success")),
+            Access::Held(sites) => {
+                let names = self.names().await?;
+                let names: Vec<&str> = sites.iter().filter_map(|s| names.get(s)).map(String::as_str).collect();
+                let names = names.join(", ");
+                Err(Problem::conflict(format!("the results are held until the people of {names} release them")))
+            }
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! Studies, models and the ledger through the door: what is asked, who may ask, what comes out.
+
+use std::time::Duration;
+
+use hospes_coordinator::schedule::Live;
+use hospes_coordinator::store::jobs::NewJob;
+use hospes_coordinator::store::rounds::{ModelRow, ModelState};
+use hospes_coordinator::store::{StudyRow, StudyState};
+use hospes_ledger::verify::{Expectations, verify};
+use hospes_protocol::grpc::{DownloadRequest, UploadHeader, download_part};
+use hospes_protocol::id::{Digest, JobId, StudyId, Timestamp};
+use hospes_protocol::plan::model::TensorShape;
+use serde_json::{Value, json};
+use tonic::Code;
+
+use crate::world::World;
+
+const STUDY: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/heart/study.yaml"));
+
+fn now(world: &World) -> Timestamp {
+    (world.time.clock())()
+}
+
+/// The example's terms, and its plan as an object.
+fn submission() -> Value {
+    let study = hospes_protocol::study::StudyFile::read(STUDY).unwrap();
+    json!({ "terms": study.terms, "plan": study.plan })
+}
+
+async fn stored_study(world: &World, by: &str) -> StudyId {
+    let study = StudyId::new(now(world), [9; 10]);
+    let row = StudyRow {
+        study,
+        title: "Heart".into(),
+        submitted_by: by.into(),
+        submitted: now(world),
+        state: StudyState::Offered,
+        plan: Digest::of(b"plan"),
+        document: vec![1, 2, 3],
+    };
+    let sites: Vec<_> = world.store.sites().await.unwrap().iter().map(|s| s.site).collect();
+    let mut tx = world.store.begin("test").await.unwrap();
+    tx.insert_study(&row, &sites).await.unwrap();
+    tx.commit().await.unwrap();
+    study
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_study_is_checked_and_submitted_and_its_mistakes_have_a_place() {
+    let world = World::new().await;
+    world.enrolled("Cleveland", 1).await;
+    let good = submission();
+    let (status, checked) =
+        world.api_as(&world.researcher, "POST", "/api/v1/studies/validate", Some(good.clone())).await;
+    assert_eq!(status, 200, "{checked}");
+    assert_eq!(checked["members"][0]["name"], "Cleveland");
+    assert!(!checked["egress"].as_array().unwrap().is_empty() && !checked["columns"].as_array().unwrap().is_empty());
+    let (status, made) = world.api_as(&world.researcher, "POST", "/api/v1/studies", Some(good.clone())).await;
+    assert!(status == 201 && made["study"].is_string(), "{made}");
+    world.heard.wait("submit").await;
+    let mut early = good.clone();
+    early["terms"]["title"] = json!("too early");
+    let (status, problem) = world.api_as(&world.researcher, "POST", "/api/v1/studies", Some(early)).await;
+    assert!(status == 409 && problem["detail"] == "not now, researcher", "{problem}");
+    let places = async |bad: Value| {
+        let (status, problem) = world.api("POST", "/api/v1/studies", Some(bad)).await;
+        assert_eq!(status, 422, "{problem}");
+        problem["problems"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|p| p["place"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    let mut bad = good.clone();
+    let tasks = bad["plan"]["tasks"].as_object_mut().unwrap();
+    let name = tasks.iter().find(|(_, t)| t["inputs"]["data"].is_string()).unwrap().0.clone();
+    tasks[&name]["inputs"]["data"] = json!("nowhere");
+    let found = places(bad).await;
+    assert!(found.iter().any(|p| p == &format!("plan.tasks.{name}.inputs.data")), "{found:?}");
+    let mut bad = good.clone();
+    bad["terms"]["colour"] = json!("red");
+    assert!(places(bad).await.iter().any(|p| p.starts_with("terms")));
+    assert_eq!(world.heard.count("submit"), 1, "a study with mistakes reached the schedule");
+    let mut long = good;
+    long["plan"] = json!("x".repeat(600 << 10));
+    assert_eq!(world.api("POST", "/api/v1/studies", Some(long)).await.0, 413);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_study_is_its_submitters_and_the_operators() {
+    let world = World::new().await;
+    let site = world.enrolled("Cleveland", 1).await;
+    let study = stored_study(&world, "somebody else").await;
+    let path = format!("/api/v1/studies/{study}");
+    let (status, view) = world.api_as(&world.researcher, "GET", &path, None).await;
+    assert_eq!((status, &view["decisions"][0]["decision"]), (200, &json!("waiting")));
+    assert_eq!(view["decisions"][0]["site"], site.id.to_string());
+    let withdraw = format!("{path}/withdraw");
+    let reason = Some(json!({ "reason": "over" }));
+    assert_eq!(world.api_as(&world.researcher, "POST", &withdraw, reason.clone()).await.0, 403);
+    assert_eq!(world.heard.count("withdraw"), 0);
+    assert_eq!(world.api("POST", &withdraw, reason).await.0, 204);
+    world.heard.wait(&format!("withdraw {study}")).await;
+    assert_eq!(world.api("GET", "/api/v1/studies/00000000-0000-7000-8000-000000000000", None).await.0, 404);
+    assert_eq!(world.api("GET", &format!("/api/v1/jobs?study={study}"), None).await, (200, json!([])));
+    assert_eq!(world.api("GET", "/api/v1/jobs?colour=red", None).await.0, 400);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn those_who_watch_a_study_hear_of_it_and_of_no_other() {
+    let world = World::new().await;
+    let study = stored_study(&world, "researcher").await;
+    let url = world.url(&format!("/api/v1/studies/{study}/events"));
+    let mut stream = world.client().get(url).bearer_auth(&world.researcher).send().await.unwrap();
+    assert_eq!(stream.headers()["content-type"], "text/event-stream");
+    let live = |study, what| Live { at: now(&world), study, job: None, what, detail: "train 1/2".into(), model: None };
+    world.live.send(live(StudyId::new(now(&world), [1; 10]), "job running")).unwrap();
+    world.live.send(live(study, "round published")).unwrap();
+    let chunk = tokio::time::timeout(Duration::from_secs(5), stream.chunk()).await.unwrap().unwrap().unwrap();
+    let text = String::from_utf8(chunk.to_vec()).unwrap();
+    assert!(text.contains("round published") && !text.contains("job running"), "{text}");
+    tokio::time::timeout(Duration::from_secs(8), world.coordinator.stop())
+        .await
+        .expect("a watcher keeps it from stopping");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_model_is_downloaded_by_members_from_any_offset_and_by_nobody_else() {
+    let world = World::new().await;
+    let (member, stranger) = (world.enrolled("Cleveland", 1).await, world.enrolled("Hungary", 2).await);
+    let study = stored_study(&world, "researcher").await;
+    // A model of 3 MiB and a bit, so that there are several chunks.
+    let entries = 800_003u64;
+    let mut writer = world.models.write(&[TensorShape { name: "0.weight".into(), shape: vec![entries] }]).unwrap();
+    writer.push((0..entries).map(|n| n as f32)).unwrap();
+    let model = world.models.keep(writer.finish().unwrap()).await.unwrap();
+    let file = std::fs::read(world.models.path(model)).unwrap();
+    let job = JobId::new(now(&world), [1; 10]);
+    let mut tx = world.store.begin("test").await.unwrap();
+    let tasks = [("train".to_owned(), "nn_train", 1)];
+    let new = NewJob { job, study, at: now(&world), by: "researcher", members: &[member.id], tasks: &tasks };
+    tx.insert_job(&new).await.unwrap();
+    let row = ModelRow {
+        model,
+        job,
+        task: "train".into(),
+        round: 1,
+        bytes: file.len() as u64,
+        state: ModelState::Final,
+        at: now(&world),
+        card: Some("{}".into()),
+    };
+    tx.insert_model(&row).await.unwrap();
+    tx.commit().await.unwrap();
+
+    let request = |offset| DownloadRequest { digest: model.as_bytes().to_vec(), offset };
+    for offset in [0, 1, 1 << 20, file.len() as u64 - 1, file.len() as u64] {
+        let mut parts = member.client().await.download(request(offset)).await.unwrap().into_inner();
+        let mut got = Vec::new();
+        while let Some(part) = parts.message().await.unwrap() {
+            match part.part.unwrap() {
+                download_part::Part::Length(length) => assert_eq!(length, file.len() as u64),
+                download_part::Part::Chunk(chunk) => {
+                    assert_eq!(chunk.offset, offset + got.len() as u64);
+                    assert_eq!(chunk.hash, blake3::hash(&chunk.data).as_bytes());
+                    got.extend_from_slice(&chunk.data);
+                }
+            }
+        }
+        assert!(got == file[usize::try_from(offset).unwrap()..], "other bytes came from offset {offset}");
+    }
+    let refused = member.client().await.download(request(file.len() as u64 + 1)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::OutOfRange);
+    let refused = stranger.client().await.download(request(0)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::NotFound, "a stranger got a model");
+
+    // The job has not ended: neither card nor file is out, but the list names it.
+    let (_, list) = world.api_as(&world.researcher, "GET", "/api/v1/models", None).await;
+    assert_eq!((&list[0]["model"], &list[0]["released"]), (&json!(model.to_string()), &json!(false)));
+    for what in ["card", "file"] {
+        let path = format!("/api/v1/models/{model}/{what}");
+        assert_eq!(world.api_as(&world.researcher, "GET", &path, None).await.0, 409, "{what} of a running job");
+    }
+    let other = Digest::of(b"other");
+    assert_eq!(world.api("GET", &format!("/api/v1/models/{other}/card"), None).await.0, 404);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_that_nobody_asked_for_is_refused() {
+    let world = World::new().await;
+    let site = world.enrolled("Cleveland", 1).await;
+    let job = JobId::new(now(&world), [3; 10]);
+    let round = hospes_protocol::id::RoundKey { job, task: "train".into(), epoch: 1, round: 1, attempt: 1 };
+    let header = UploadHeader {
+        kind: 1,
+        study: StudyId::new(now(&world), [1; 10]).to_string(),
+        round: Some(round.into()),
+        digest: vec![0; 32],
+        length: 10,
+    };
+    let progress = site.client().await.upload_status(header.clone()).await.unwrap().into_inner();
+    assert!(progress.over.is_some(), "{progress:?}");
+    let mut bad = header;
+    bad.digest = vec![0; 5];
+    let refused = site.client().await.upload_status(bad).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_exported_ledger_verifies_and_an_altered_one_does_not() {
+    let world = World::new().await;
+    world.enrolled("Cleveland", 1).await;
+    let (status, note) = world.api("GET", "/api/v1/ledger/checkpoint", None).await;
+    assert_eq!(status, 200);
+    let note = note.as_str().unwrap().to_owned();
+    assert_eq!(world.api_as(&world.researcher, "GET", "/api/v1/ledger/export", None).await.0, 403);
+    let get = world.client().get(world.url("/api/v1/ledger/export")).bearer_auth(&world.operator);
+    let export = get.send().await.unwrap().bytes().await.unwrap();
+    let expected =
+        Expectations { origins: vec![world.home.key.public()], known: vec![note], ..Expectations::default() };
+    let report = verify(&mut &export[..], &expected).unwrap();
+    assert!(report.is_intact(), "{:?}", report.finding);
+    // Two tokens, invitation, enrolled, certificate, roster, and the export itself.
+    assert_eq!(report.entries, 7);
+    let mut altered = export.to_vec();
+    let middle = altered.len() / 2;
+    altered[middle] ^= 1;
+    assert!(!verify(&mut &altered[..], &expected).unwrap().is_intact(), "a changed byte was not found");
+    let (status, proof) = world.api("GET", "/api/v1/ledger/consistency?from=2&to=7", None).await;
+    assert!(status == 200 && !proof["proof"].as_array().unwrap().is_empty(), "{proof}");
+    assert_eq!(world.api("GET", "/api/v1/ledger/consistency?from=2&to=99", None).await.0, 422);
+    assert!(
+        std::fs::read_dir(&world.home.folder)
+            .unwrap()
+            .filter_map(Result::ok)
+            .all(|e| { !e.file_name().to_string_lossy().starts_with("export-") }),
+        "the export left a file behind"
+    );
+}
