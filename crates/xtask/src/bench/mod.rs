@@ -108,9 +108,9 @@ const TARGETS: &[Target] = &[
 
 /// Benchmarks of criterion: package, bench, the benchmark's full id, and the name of its target.
 const KERNELS: &[(&str, &str, &str, &str)] = &[
-    ("hospes-privacy", "sum", "exact_sum", "exact_sum"),
-    ("hospes-ledger", "ledger", "append", "ledger_append"),
-    ("hospes-ledger", "ledger", "verify", "ledger_verify"),
+    ("hospes-privacy", "exact_sum", "exact_sum/add_block", "exact_sum"),
+    ("hospes-ledger", "ledger", "ledger/append_one_fsync_a_batch", "ledger_append"),
+    ("hospes-ledger", "ledger", "ledger/verify", "ledger_verify"),
 ];
 
 /// Measures and prints one table.
@@ -121,7 +121,7 @@ pub(crate) fn run(_root: &Path) -> Result<()> {
     machine::ready_to_compile()?;
     let programs = Programs::build(&["hospes-coordinator", "hospes-site", "hospes-ctl"], true)?;
     let mut measured = memory::idle(&programs)?;
-    for (package, bench) in [("hospes-privacy", "sum"), ("hospes-ledger", "ledger")] {
+    for (package, bench) in [("hospes-privacy", "exact_sum"), ("hospes-ledger", "ledger")] {
         machine::step(&format!("measure {package}"), cargo()?.args(["bench", "-p", package, "--bench", bench]))?;
     }
     for (_, _, id, name) in KERNELS {

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::process::{Daemon, Programs, free_port, json, output};
+use super::process::{Daemon, Programs, both, free_port, json, output};
 use super::site::text_at;
 
 /// Time that the coordinator gets to start.
@@ -67,6 +67,16 @@ impl<'a> Federation<'a> {
     pub(crate) fn told(&self, role: &str, arguments: &[&str]) -> Result<String> {
         let output = output(self.ctl(role).args(arguments), &[]).with_context(|| self.server.tail())?;
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// A command that must not succeed; gives what it says.
+    ///
+    /// # Errors
+    /// If it succeeds.
+    pub(crate) fn refused(&self, role: &str, arguments: &[&str]) -> Result<String> {
+        let answer = self.ctl(role).args(arguments).output()?;
+        ensure!(!answer.status.success(), "{} should have been refused:\n{}", arguments.join(" "), both(&answer));
+        Ok(both(&answer))
     }
 
     /// An invitation for a site, and the words that go by telephone.

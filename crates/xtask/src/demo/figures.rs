@@ -1,7 +1,7 @@
 //! Figures of the demo: read from the model's card, set beside the published ones.
 
 use anyhow::{Context, Result, ensure};
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
 use serde_json::Value;
 
 use super::cast::{HOSPITALS, PUBLISHED_FEDERATED, PUBLISHED_POOLED, TOLERANCE_ALONE, TOLERANCE_POOLED};
@@ -24,10 +24,10 @@ impl Baseline {
         let of = |method: &str| {
             let rows = answer["rows"].as_array().context("the simulation has no rows")?;
             let row = rows.iter().find(|row| row["method"] == method);
-            row.and_then(|row| row["all"]["mean"].as_f64())
-                .with_context(|| format!("the simulation has no row {method}"))
+            let figure = row.and_then(|row| row["all_scaled_together"]["mean"].as_f64());
+            figure.with_context(|| format!("the simulation has no row '{method}'"))
         };
-        let alone = HOSPITALS.iter().map(|hospital| of(hospital.name)).collect::<Result<Vec<f64>>>()?;
+        let alone = HOSPITALS.iter().map(|h| of(&format!("{} alone", h.name))).collect::<Result<Vec<f64>>>()?;
         Ok(Self { pooled: of("pooled")?, alone })
     }
 
@@ -57,8 +57,14 @@ pub(crate) struct Figures {
     pub(crate) alone: Vec<Accuracy>,
     /// For each hospital, the federated model on its test rows.
     pub(crate) federated: Vec<Accuracy>,
-    /// The federated model on the test rows of all.
-    pub(crate) pooled: Accuracy,
+}
+
+/// The federated model, judged again by `hospes-sim` on the example's files.
+pub(crate) struct Assessment {
+    /// On each hospital's test rows, as that hospital scales them.
+    pub(crate) each: Vec<f64>,
+    /// On the test rows of all, scaled together, as the published figure was made.
+    pub(crate) together: f64,
 }
 
 impl Figures {
@@ -81,12 +87,38 @@ impl Figures {
             let expected = f64::from(hospital.test_rows);
             ensure!(figure.rows == expected, "{} used {} test rows, not {expected}", hospital.name, figure.rows);
         }
-        Ok(Self { alone, federated, pooled: accuracy(card, "eval", &Value::Null)? })
+        Ok(Self { alone, federated })
     }
 
-    /// Whether the pooled figure lies within the published spread.
+    /// Whether what the hospitals reported is what the model really does on their rows.
+    ///
+    /// # Errors
+    /// Names the first hospital for which it is not.
+    pub(crate) fn confirm(&self, assessment: &Assessment) -> Result<()> {
+        for ((hospital, reported), found) in HOSPITALS.iter().zip(&self.federated).zip(&assessment.each) {
+            let differs = (reported.value - found).abs() > 1e-9;
+            ensure!(!differs, "{} reported {}, its rows give {found}", hospital.name, reported.value);
+        }
+        Ok(())
+    }
+}
+
+impl Assessment {
+    /// Reads what `hospes-sim assess --json` printed.
+    ///
+    /// # Errors
+    /// If a figure is missing.
+    pub(crate) fn read(answer: &Value) -> Result<Self> {
+        let each = answer["accuracy"].as_array().context("the assessment has no accuracy")?;
+        let each: Vec<f64> = each.iter().filter_map(Value::as_f64).collect();
+        ensure!(each.len() == HOSPITALS.len(), "the assessment has {} figures", each.len());
+        let together = answer["all_scaled_together"].as_f64().context("the assessment has no figure for all")?;
+        Ok(Self { each, together })
+    }
+
+    /// Whether the figure lies within the published spread.
     pub(crate) fn is_as_published(&self) -> bool {
-        (self.pooled.value - PUBLISHED_FEDERATED.0).abs() <= PUBLISHED_FEDERATED.1
+        (self.together - PUBLISHED_FEDERATED.0).abs() <= PUBLISHED_FEDERATED.1
     }
 }
 
@@ -98,10 +130,16 @@ fn accuracy(card: &Value, task: &str, site: &Value) -> Result<Accuracy> {
     Ok(Accuracy { rows: number("n")?, value: number("accuracy")? })
 }
 
+/// A line under the head and one at each end.
+const LINES: TableStyle = {
+    let line = LineStyle::none().fill('─').junction('─');
+    TableStyle::new().top_border(line).header_separator(line).bottom_border(line)
+};
+
 /// A table whose columns after the first are numbers.
 pub(crate) fn table(head: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_style(LINES).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(head.iter().copied());
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
@@ -128,10 +166,10 @@ mod tests {
     }
 
     #[test]
-    fn figures_are_found_by_site_and_the_pooled_one_without() {
+    fn figures_are_found_by_site_and_confirmed_by_the_assessment() {
         let parties: Vec<Value> =
             HOSPITALS.iter().map(|h| json!({ "name": h.name, "site": format!("id-{}", h.name) })).collect();
-        let mut metrics = vec![json!({ "task": "eval", "site": null, "n": 254.0, "accuracy": 0.75 })];
+        let mut metrics = Vec::new();
         for hospital in &HOSPITALS {
             let site = format!("id-{}", hospital.name);
             for (task, accuracy) in [("eval", 0.7), ("alone", 0.6)] {
@@ -139,9 +177,25 @@ mod tests {
             }
         }
         let figures = Figures::of_card(&json!({ "parties": parties, "metrics": metrics })).unwrap();
-        assert_eq!(figures.pooled, Accuracy { rows: 254.0, value: 0.75 });
         assert_eq!(figures.federated[3], Accuracy { rows: 45.0, value: 0.7 });
-        assert!(figures.is_as_published());
-        assert_eq!(shown(0.748), ".748");
+        assert_eq!(figures.alone[3], Accuracy { rows: 45.0, value: 0.6 });
+        let answer = |last: f64| json!({ "accuracy": [0.7, 0.7, 0.7, last], "all_scaled_together": 0.75 });
+        let assessment = Assessment::read(&answer(0.7)).unwrap();
+        assert!(assessment.is_as_published() && figures.confirm(&assessment).is_ok());
+        let other = figures.confirm(&Assessment::read(&answer(0.71)).unwrap()).unwrap_err();
+        assert!(other.to_string().contains("long_beach reported 0.7"));
+    }
+
+    #[test]
+    fn rows_outside_the_tolerance_are_named() {
+        let row = |method: &str, mean: f64| json!({ "method": method, "all_scaled_together": { "mean": mean } });
+        let answer = json!({ "rows": [row("pooled", 0.796), row("cleveland alone", 0.79), row("hungary alone", 0.728),
+            row("switzerland alone", 0.511), row("long_beach alone", 0.57)] });
+        assert_eq!(Baseline::read(&answer).unwrap().misses(), vec!["long_beach: .570 instead of .611"]);
+    }
+
+    #[test]
+    fn accuracies_are_shown_as_the_papers_print_them() {
+        assert_eq!((shown(0.748), shown(1.0)), (".748".to_owned(), "1.000".to_owned()));
     }
 }
