@@ -3,7 +3,9 @@
 fn main() {
     if !std::path::Path::new("ui/dist/desktop.html").exists() {
         // Tauri embeds the page at compile time and would only say that a folder is missing.
-        println!("cargo::error=the page is not built; run `npm --prefix ui ci` and `npm --prefix ui run build`, or `cargo xtask test`");
+        println!(
+            "cargo::error=the page is not built; run `npm --prefix ui ci` and `npm --prefix ui run build`, or `cargo xtask test`"
+        );
         return;
     }
     let manifest = tauri_build::AppManifest::new().commands(&["call", "subscribe"]);

@@ -147,7 +147,10 @@ impl Federation {
         let site = Site::new(self.folder.path(), name)?;
         let text = |field: &str| invitation[field].as_str().map(str::to_owned).context("no invitation");
         let (invitation, words) = (text("invitation")?, text("ca_words")?);
-        site.act(ADMINISTRATOR, &["enrol", &invitation, "--words", &words, "--organisation", &format!("{name} clinic")])?;
+        site.act(
+            ADMINISTRATOR,
+            &["enrol", &invitation, "--words", &words, "--organisation", &format!("{name} clinic")],
+        )?;
         self.sites.push(site);
         Ok(())
     }
@@ -251,9 +254,10 @@ impl Federation {
         let study = answer["study"].as_str().context("no study in the answer")?.to_owned();
         for site in &self.sites {
             self.until("the study is offered", |_| {
-                Ok(site.act("Stefan", &["requests"])?.as_array().is_some_and(|all| {
-                    all.iter().any(|request| request["study"].as_str() == Some(&study))
-                }))
+                Ok(site
+                    .act("Stefan", &["requests"])?
+                    .as_array()
+                    .is_some_and(|all| all.iter().any(|request| request["study"].as_str() == Some(&study))))
             })?;
         }
         Ok(study)
@@ -272,9 +276,9 @@ impl Federation {
                 last = answer;
             }
             let jobs = last["jobs"].as_array();
-            Ok(jobs.and_then(|jobs| jobs.last()).is_some_and(|job| {
-                job["state"].as_str().is_some_and(|state| ended.contains(&state))
-            }))
+            Ok(jobs
+                .and_then(|jobs| jobs.last())
+                .is_some_and(|job| job["state"].as_str().is_some_and(|state| ended.contains(&state))))
         })
         .with_context(|| format!("last seen: {last:#}"))?;
         Ok(last)

@@ -1,5 +1,7 @@
 //! The local socket: framing, faults that tell nothing, log-out with the connection, notices.
 
+#![allow(clippy::unwrap_used)]
+
 use std::path::Path;
 use std::sync::Arc;
 

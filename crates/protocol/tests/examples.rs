@@ -22,11 +22,9 @@ fn the_heart_study_is_valid_and_has_thirteen_features() {
 
 #[test]
 fn the_policy_files_are_the_profiles() {
-    for (file, profile) in [
-        ("strict", Policy::strict()),
-        ("datashield", Policy::datashield()),
-        ("public-data", Policy::public_data()),
-    ] {
+    for (file, profile) in
+        [("strict", Policy::strict()), ("datashield", Policy::datashield()), ("public-data", Policy::public_data())]
+    {
         let policy = Policy::from_toml(&example(&format!("policies/{file}.toml"))).unwrap();
         assert_eq!(policy, profile, "{file}");
     }

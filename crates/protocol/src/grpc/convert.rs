@@ -302,9 +302,7 @@ pub fn to_site(frame: wire::CoordinatorFrame) -> Result<ToSite, WireError> {
         Body::JobReserve(reserve) => ToSite::JobReserve {
             job: parsed("job_reserve.job", &reserve.job)?,
             study: parsed("job_reserve.study", &reserve.study)?,
-            plan: Box::new(
-                Canonical::parse(&reserve.plan).map_err(|e| wrong("job_reserve.plan", e.to_string()))?,
-            ),
+            plan: Box::new(Canonical::parse(&reserve.plan).map_err(|e| wrong("job_reserve.plan", e.to_string()))?),
         },
         Body::JobStart(job) => ToSite::JobStart { job: parsed("job", &job.job)? },
         Body::JobRollback(job) => ToSite::JobRollback { job: parsed("job", &job.job)? },
@@ -356,10 +354,9 @@ impl From<Witness> for wire::Witness {
             Witness::Cosigned { origin, size, witness, cosignature } => {
                 (origin, Body::Cosigned(wire::Cosigned { size, witness: witness.as_bytes().to_vec(), cosignature }))
             }
-            Witness::Contradiction { origin, witness, detail } => (
-                origin,
-                Body::Contradiction(wire::Contradiction { witness: witness.as_bytes().to_vec(), detail }),
-            ),
+            Witness::Contradiction { origin, witness, detail } => {
+                (origin, Body::Contradiction(wire::Contradiction { witness: witness.as_bytes().to_vec(), detail }))
+            }
         };
         Self { origin: origin.as_bytes().to_vec(), body: Some(body) }
     }
@@ -453,8 +450,8 @@ impl TryFrom<wire::UploadHeader> for Announced {
 mod tests {
     use super::*;
     use crate::id::{JobId, StudyId};
-    use prost::Message;
     use proptest::prelude::*;
+    use prost::Message;
 
     fn round() -> RoundKey {
         let job = JobId::new(Timestamp::from_millis(1), [3; 10]);

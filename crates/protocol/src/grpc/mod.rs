@@ -4,6 +4,7 @@
 pub mod convert;
 
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, clippy::unwrap_used, clippy::large_futures)]
+#[rustfmt::skip]
 mod generated;
 
 pub use generated::*;

@@ -96,7 +96,7 @@ impl Hospital {
 
     /// Starts the engine and waits until it listens.
     pub(crate) fn start(&self) -> Running {
-        let child = self.command().arg("run").stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let child = self.command().arg("run").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let running = Running(child);
         let socket = self.data().join("engine.sock");
         let begun = Instant::now();
