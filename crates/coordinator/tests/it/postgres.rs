@@ -67,12 +67,13 @@ impl Postgres {
         format!("postgres://postgres@localhost/postgres?host={}", self.folder.path().display())
     }
 
+    /// Waits until the server says in its own file that it takes connections; its socket is there before that.
     fn wait(&self) {
-        // The socket is there before the server takes queries; its log says when it does.
-        let log = self.folder.path().join("log");
+        let status = self.folder.path().join("data/postmaster.pid");
         let start = Instant::now();
         while start.elapsed() < Duration::from_secs(60) {
-            if fs::read_to_string(&log).is_ok_and(|log| log.contains("ready to accept connections")) {
+            let text = fs::read_to_string(&status).unwrap_or_default();
+            if text.lines().nth(7).is_some_and(|line| line.trim() == "ready") {
                 return;
             }
             std::thread::sleep(Duration::from_millis(20));

@@ -35,7 +35,7 @@ async fn offered(postgres: Option<Postgres>) -> (World, StudyId) {
 async fn killed_at(world: &mut World, study: StudyId, polls: &[usize]) -> JobRow {
     for after in polls {
         world.start(Some(*after)).await;
-        if !world.dead(Duration::from_secs(5)).await {
+        if !world.dead(Duration::from_secs(1)).await {
             world.kill().await;
         }
     }
