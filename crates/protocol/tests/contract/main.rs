@@ -6,6 +6,7 @@
 mod approvals;
 mod documents;
 mod egress;
+mod examples;
 mod plan_limits;
 mod plans;
 mod schemas;
