@@ -9,6 +9,7 @@ mod engine;
 mod output;
 mod secret;
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -67,5 +68,6 @@ fn logs(arguments: &Arguments) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("HOSPES_LOG");
     let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,hospes_party=info"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = builder.with_ansi(std::io::stderr().is_terminal());
     if arguments.json { builder.json().init() } else { builder.init() }
 }

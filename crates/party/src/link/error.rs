@@ -236,6 +236,9 @@ pub(super) fn of_chain(error: &(dyn std::error::Error + 'static)) -> LinkError {
         if let Some(known) = error.downcast_ref::<rustls::Error>().and_then(of_tls) {
             return known;
         }
+        if error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::UnexpectedEof) {
+            return LinkError::Broken("the coordinator, or something on the way to it, cut it".to_owned());
+        }
         let text = error.to_string();
         if words.last().is_none_or(|last| !last.contains(&text)) {
             words.push(text);

@@ -52,7 +52,7 @@ pub(crate) async fn doctor(folder: &Path, invitation: Option<&str>, who: Who, js
         }
     }
     if failed > 0 {
-        bail!(Fault::new(FaultCode::Link, format!("{failed} things have to be mended")));
+        bail!(Fault::new(FaultCode::Link, format!("{failed} of {} steps failed", steps.len())));
     }
     Ok(())
 }
