@@ -8,6 +8,7 @@
 mod coordinator;
 mod site;
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -90,11 +91,13 @@ async fn run(scenario: &Scenario) -> Result<Measured> {
     }
     let peak_mib = coordinator.peak_mib()? - idle;
     coordinator.stop();
-    let mut moments: Vec<Instant> = Vec::new();
-    while let Some(moment) = openings.recv().await {
-        moments.push(moment);
+    // A round that is offered again, after a reconnection or another attempt, counts from its first opening.
+    let mut moments: BTreeMap<u32, Instant> = BTreeMap::new();
+    while let Some((round, moment)) = openings.recv().await {
+        moments.entry(round).or_insert(moment);
     }
     ensure!(moments.len() == scenario.rounds as usize, "{} rounds were opened", moments.len());
+    let moments: Vec<Instant> = moments.into_values().collect();
     let mut rounds: Vec<Duration> = moments.windows(2).map(|pair| pair[1] - pair[0]).collect();
     rounds.sort();
     let round = rounds.get(rounds.len() / 2).copied().context("one round tells no time")?;

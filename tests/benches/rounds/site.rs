@@ -52,7 +52,11 @@ impl Site {
     }
 
     /// Takes part until the job has ended, and tells when each round was opened.
-    pub(crate) async fn play(self, script: Script, opened: Option<mpsc::UnboundedSender<Instant>>) -> Result<()> {
+    pub(crate) async fn play(
+        self,
+        script: Script,
+        opened: Option<mpsc::UnboundedSender<(u32, Instant)>>,
+    ) -> Result<()> {
         let (events, mut heard) = mpsc::channel(256);
         let say = link::spawn(self.link(), events);
         let mut study = None;
@@ -79,7 +83,7 @@ impl Site {
                 }
                 LinkEvent::Message(ToSite::RoundOpen(header)) => {
                     if let Some(opened) = &opened {
-                        opened.send(Instant::now())?;
+                        opened.send((header.document.round, Instant::now()))?;
                     }
                     let header = header.document;
                     let working = FromSite::RoundReply { round: header.key(), reply: RoundReply::Working };
