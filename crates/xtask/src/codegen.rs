@@ -1,8 +1,11 @@
-//! Generated files: the gRPC code from `federation.proto`. Made with protox, so that nobody needs protoc.
+//! Generated files: the gRPC code from `federation.proto`, made with protox, so that nobody needs protoc; the JSON Schemas
+//! of plans, terms, studies and policies; the OpenAPI document.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+
+use crate::machine::cargo;
 
 /// Writes the generated files, or with `check` only says whether they are current.
 ///
@@ -18,7 +21,21 @@ pub(crate) fn run(root: &Path, check: bool) -> Result<()> {
         .compile_fds(descriptors)
         .context("generate the gRPC code")?;
     let code = std::fs::read_to_string(out.path().join("hospes.federation.v1.rs"))?;
-    settle(&root.join("crates/protocol/src/grpc/generated.rs"), &code, check)
+    settle(&root.join("crates/protocol/src/grpc/generated.rs"), &code, check)?;
+    for (name, text) in hospes_protocol::schema_files() {
+        settle(&root.join("crates/protocol").join(name), &text, check)?;
+    }
+    // Only the coordinator itself can make its OpenAPI document; a test of its own compares it.
+    if check { Ok(()) } else { open_api(root) }
+}
+
+/// Writes the OpenAPI document of the coordinator, which is built for it.
+fn open_api(root: &Path) -> Result<()> {
+    let output = cargo()?.args(["run", "--quiet", "--package", "hospes-coordinator", "--", "openapi"]).output()?;
+    if !output.status.success() {
+        bail!("hospes-coordinator openapi: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    settle(&root.join("crates/coordinator/openapi.json"), &String::from_utf8(output.stdout)?, false)
 }
 
 /// Writes `text` to `path`, or with `check` demands that it stands there already.
