@@ -1,6 +1,6 @@
 //! `hospes-coordinator`: makes a coordinator, runs it, and makes the first tokens.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -98,6 +98,8 @@ enum TokenCommand {
 }
 
 fn main() -> ExitCode {
+    // Whatever this process makes is for its own user's eyes: database, models, staged uploads.
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     let arguments = Arguments::parse();
     start_log(arguments.log);
     if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
@@ -146,6 +148,7 @@ fn say(text: &str) {
 fn start_log(form: LogForm) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = builder.with_ansi(std::io::stderr().is_terminal());
     match form {
         LogForm::Text => builder.init(),
         LogForm::Json => builder.json().flatten_event(true).init(),

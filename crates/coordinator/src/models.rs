@@ -1,8 +1,8 @@
 //! Models as safetensors files named by their digest, and their cards.
 //!
-//! A model is never in memory as a whole: it is written tensor by tensor in blocks, hashed on the way, synchronised, and
-//! only then gets its name. Sites and researchers read ranges of it. The digest that names a model is that of a document
-//! of the kind `model` ([`canon::digest`](hospes_protocol::canon::digest)), so no other file can pass for one.
+//! A model is never in memory as a whole: it is written tensor by tensor in blocks, hashed on the way, synchronised,
+//! and only then gets its name. Sites and researchers read ranges of it. The digest that names a model is that of a
+//! document of the kind `model` ([`canon::digest`](hospes_protocol::canon::digest)), so no other file can pass for one.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufReader, Read as _, Write as _};
@@ -417,8 +417,8 @@ pub struct Lineage {
 }
 
 /// The words about privacy on a card of a model that was trained in plain mode.
-pub const PLAIN_PRIVACY: &str = "Updates travelled as they are, inside TLS: the coordinator could read each site's update. \
-No differential privacy was used.";
+pub const PLAIN_PRIVACY: &str = "Updates travelled as they are, inside TLS: the coordinator could read each site's \
+update. No differential privacy was used.";
 
 #[cfg(test)]
 #[path = "models_tests.rs"]

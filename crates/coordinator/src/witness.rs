@@ -7,7 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hospes_ledger::witness::{INTERVAL_MS, UNSETTLED_ALARM_MS, Verdict, Witnessing, needed};
-use hospes_ledger::{Action, Actor, Contradiction, Ledger, LedgerError, ObjectKind, Settlement, settled};
+use hospes_ledger::{
+    Action, Actor, Contradiction, Ledger, LedgerError, ObjectKind, Settlement, SignedCheckpoint, settled,
+};
 use hospes_protocol::id::{FederationId, SiteId, Timestamp};
 use hospes_protocol::message::{ToSite, Witness};
 use hospes_protocol::sign::PublicKey;
@@ -44,6 +46,8 @@ pub(crate) struct Witnesses {
     asked: BTreeMap<(SiteId, u64), BTreeSet<SiteId>>,
     /// When it was last in the ledger that this ledger is not settled.
     unsettled: Timestamp,
+    /// The largest size of this ledger that each member was shown.
+    sent: BTreeMap<SiteId, u64>,
 }
 
 struct Waiting {
@@ -149,6 +153,7 @@ impl Witnesses {
             late: BTreeSet::new(),
             asked: BTreeMap::new(),
             unsettled: now,
+            sent: BTreeMap::new(),
         }
     }
 
@@ -161,6 +166,20 @@ impl Witnesses {
     /// A member connected; its ledger is due within the interval from now.
     pub(crate) fn joined(&mut self, site: SiteId, now: Timestamp) {
         self.shown.insert(site, now);
+    }
+
+    /// Whether a message would show a member less of this ledger than it was shown before. It was made before the newer
+    /// one and overtaken by it; to the member it would look as if the ledger had lost its tail.
+    pub(crate) fn is_stale(&mut self, site: SiteId, message: &ToSite) -> bool {
+        let ToSite::Witness(Witness::Show { origin, checkpoint, .. }) = message else { return false };
+        if *origin != self.federation {
+            return false;
+        }
+        let size = SignedCheckpoint::read(checkpoint).map_or(0, |signed| signed.checkpoint().size);
+        let largest = self.sent.entry(site).or_default();
+        let stale = size < *largest;
+        *largest = size.max(*largest);
+        stale
     }
 
     /// Whether cosignatures have waited long enough.

@@ -5,8 +5,11 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 /// Operates a federation and its studies.
+///
+/// Exit status: 0 done, 2 wrong usage, 3 refused by the coordinator, 4 coordinator not reachable, 5 verification failed,
+/// 1 anything else.
 #[derive(Parser)]
-#[command(name = "hospesctl", version, about, propagate_version = true)]
+#[command(name = "hospesctl", version, about, propagate_version = true, max_term_width = 110)]
 pub(crate) struct Arguments {
     /// How to reach the coordinator.
     #[command(flatten)]
@@ -36,6 +39,10 @@ pub(crate) struct Connection {
 /// What to do.
 #[derive(Subcommand)]
 pub(crate) enum Command {
+    /// Keep URL, token and CA, so that they need not be said again. The token is read from --token-file or standard input.
+    Login(Login),
+    /// Forget what `login` kept.
+    Logout,
     /// The federation, and who you are there.
     Whoami,
     /// Invite a site; prints the invitation once.
@@ -46,6 +53,9 @@ pub(crate) enum Command {
         #[arg(long, default_value_t = 24)]
         hours: u32,
     },
+    /// Invitations.
+    #[command(subcommand)]
+    Invitations(InvitationsCommand),
     /// Sites of the federation.
     #[command(subcommand)]
     Sites(SitesCommand),
@@ -65,6 +75,29 @@ pub(crate) enum Command {
     },
 }
 
+/// How the coordinator is known.
+#[derive(Args)]
+pub(crate) struct Login {
+    /// The twelve words of the coordinator's CA, as its operator told them by another way than this computer.
+    #[arg(long)]
+    pub(crate) ca_words: Option<String>,
+    /// SHA-256 of the coordinator's CA certificate, instead of the words.
+    #[arg(long, conflicts_with = "ca_words")]
+    pub(crate) ca_fingerprint: Option<String>,
+}
+
+/// Invitations.
+#[derive(Subcommand)]
+pub(crate) enum InvitationsCommand {
+    /// List them.
+    List,
+    /// Take one back that was not used yet.
+    Withdraw {
+        /// Id.
+        invitation: String,
+    },
+}
+
 /// Sites.
 #[derive(Subcommand)]
 pub(crate) enum SitesCommand {
@@ -72,32 +105,41 @@ pub(crate) enum SitesCommand {
     List,
     /// One of them, with its certificates.
     Show {
-        /// Id.
+        /// Name or id.
         site: String,
     },
     /// Take a site's membership back for good.
     Revoke {
-        /// Id.
+        /// Name or id.
         site: String,
-        /// Why.
+        /// Why; the site is told.
         #[arg(long)]
         reason: String,
+    },
+    /// Lock a site out for now.
+    Suspend {
+        /// Name or id.
+        site: String,
+        /// Why; the site is told.
+        #[arg(long)]
+        reason: String,
+    },
+    /// Let a suspended site in again.
+    Resume {
+        /// Name or id.
+        site: String,
     },
 }
 
 /// Studies.
 #[derive(Subcommand)]
 pub(crate) enum StudyCommand {
-    /// Check a study file without submitting it.
-    Validate {
-        /// YAML or JSON with `terms` and `plan`.
-        file: PathBuf,
-    },
+    /// Check a study without submitting it, and say what would leave each site; needs no network.
+    Validate(StudySource),
     /// Submit a study: it is offered to its members.
-    Submit {
-        /// YAML or JSON with `terms` and `plan`.
-        file: PathBuf,
-    },
+    Submit(StudySource),
+    /// Print the JSON Schema of study files, for editors.
+    Schema,
     /// List studies.
     List,
     /// One study, with what each site decided and its runs.
@@ -115,8 +157,16 @@ pub(crate) enum StudyCommand {
         /// Id.
         study: String,
     },
-    /// Stop what runs of a study, or withdraw it.
+    /// Stop the run that goes on.
     Cancel {
+        /// Id.
+        study: String,
+        /// Why; the sites are told.
+        #[arg(long)]
+        reason: String,
+    },
+    /// Take a study back: what runs of it stops, and no site is asked any more.
+    Withdraw {
         /// Id.
         study: String,
         /// Why; the sites are told.
@@ -128,6 +178,20 @@ pub(crate) enum StudyCommand {
         /// Id.
         study: String,
     },
+}
+
+/// Where a study is written.
+#[derive(Args)]
+pub(crate) struct StudySource {
+    /// YAML or JSON with `terms` and `plan`.
+    #[arg(required_unless_present_all = ["terms", "plan"], conflicts_with_all = ["terms", "plan"])]
+    pub(crate) file: Option<PathBuf>,
+    /// File with the terms alone.
+    #[arg(long, requires = "plan", value_name = "FILE")]
+    pub(crate) terms: Option<PathBuf>,
+    /// File with the plan alone.
+    #[arg(long, requires = "terms", value_name = "FILE")]
+    pub(crate) plan: Option<PathBuf>,
 }
 
 /// Models.
@@ -155,6 +219,8 @@ pub(crate) enum ModelCommand {
 pub(crate) enum AuditCommand {
     /// Verify an exported log, offline.
     Verify(Verify),
+    /// Print a checkpoint of the coordinator's log as it is now, to be kept somewhere else.
+    Checkpoint,
     /// Export the coordinator's log, JSON Lines with proofs.
     Export {
         /// File to write.

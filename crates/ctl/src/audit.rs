@@ -58,6 +58,16 @@ fn tell(report: &Report) {
     ));
 }
 
+/// `audit checkpoint`: the signed note, to be kept where the coordinator's operator cannot reach it.
+pub(crate) async fn checkpoint(client: &Client, json: bool) -> Result<()> {
+    let note = client.text("ledger/checkpoint").await?;
+    if json {
+        return output::json(&serde_json::json!({ "checkpoint": note }));
+    }
+    output::say(note.trim_end());
+    Ok(())
+}
+
 /// `audit export`
 pub(crate) async fn export(client: &Client, path: &Path) -> Result<()> {
     let mut file = File::create_new(path).with_context(|| format!("make the new file {}", path.display()))?;

@@ -1,10 +1,10 @@
 //! The federation and its sites.
 
 use anyhow::Result;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::arguments::SitesCommand;
-use crate::client::Client;
+use crate::arguments::{InvitationsCommand, SitesCommand};
+use crate::client::{Client, Failure, FailureKind};
 use crate::output;
 
 /// `whoami`
@@ -54,14 +54,88 @@ pub(crate) async fn sites(client: &Client, command: SitesCommand, json: bool) ->
             output::table(&columns, &sites);
             Ok(())
         }
-        SitesCommand::Show { site } => output::json(&client.get(&format!("sites/{site}")).await?),
-        SitesCommand::Revoke { site, reason } => {
-            let answer = client.post(&format!("sites/{site}/revoke"), &json!({ "reason": reason })).await?;
+        SitesCommand::Show { site } => {
+            let site = find(client, &site).await?;
+            let site = client.get(&format!("sites/{site}")).await?;
             if json {
-                return output::json(&answer);
+                return output::json(&site);
             }
-            output::say("The site is revoked; its certificates no longer open a session.");
+            output::fields(
+                &[
+                    ("Name", "name"),
+                    ("Organisation", "organisation"),
+                    ("Id", "site"),
+                    ("Identity key", "identity"),
+                    ("State", "state"),
+                    ("Reason", "reason"),
+                    ("Enrolled", "enrolled"),
+                    ("Online since", "online_since"),
+                    ("Last seen", "last_seen"),
+                    ("Software", "software"),
+                ],
+                &site,
+            );
+            let columns =
+                [("Certificate", "serial"), ("Issued", "issued"), ("Ends", "expires"), ("Revoked", "revoked")];
+            output::table(&columns, &site["certificates"]);
             Ok(())
         }
+        SitesCommand::Revoke { site, reason } => {
+            let words = "The site is revoked; its certificates no longer open a session.";
+            change(client, &site, "revoke", &json!({ "reason": reason }), words, json).await
+        }
+        SitesCommand::Suspend { site, reason } => {
+            let words = "The site is suspended; `hospesctl sites resume` lets it in again.";
+            change(client, &site, "suspend", &json!({ "reason": reason }), words, json).await
+        }
+        SitesCommand::Resume { site } => {
+            change(client, &site, "resume", &json!({}), "The site may come back.", json).await
+        }
     }
+}
+
+/// `invitations …`
+pub(crate) async fn invitations(client: &Client, command: InvitationsCommand, json: bool) -> Result<()> {
+    match command {
+        InvitationsCommand::List => {
+            let invitations = client.get("invitations").await?;
+            if json {
+                return output::json(&invitations);
+            }
+            let columns = [
+                ("Site", "name"),
+                ("State", "state"),
+                ("Made by", "created_by"),
+                ("Made", "created"),
+                ("Ends", "expires"),
+                ("Id", "id"),
+            ];
+            output::table(&columns, &invitations);
+            Ok(())
+        }
+        InvitationsCommand::Withdraw { invitation } => {
+            let answer = client.delete(&format!("invitations/{}", output::segment(&invitation))).await?;
+            output::done(&answer, "The invitation is no longer good.", json)
+        }
+    }
+}
+
+async fn change(client: &Client, site: &str, verb: &str, body: &Value, words: &str, json: bool) -> Result<()> {
+    let site = find(client, site).await?;
+    let answer = client.post(&format!("sites/{site}/{verb}"), body).await?;
+    output::done(&answer, words, json)
+}
+
+/// The id of the site that was typed by name or id.
+async fn find(client: &Client, typed: &str) -> Result<String> {
+    let sites = client.get("sites").await?;
+    let fits = |site: &&Value| {
+        let name = site["name"].as_str().unwrap_or_default();
+        site["site"].as_str() == Some(typed) || name.to_lowercase() == typed.to_lowercase()
+    };
+    // Of a name that a revoked site gave up, the one that has it now is meant.
+    let all = || sites.as_array().into_iter().flatten().filter(fits);
+    let found = all().find(|s| s["state"] != "revoked").or_else(|| all().next()).and_then(|s| s["site"].as_str());
+    let refuse = || Failure::new(FailureKind::Refused, format!("there is no site '{typed}'; see hospesctl sites list"));
+    Ok(found.ok_or_else(refuse)?.to_owned())
 }

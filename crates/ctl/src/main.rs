@@ -7,7 +7,9 @@
 mod arguments;
 mod audit;
 mod client;
+mod config;
 mod fleet;
+mod login;
 mod model;
 mod output;
 mod study;
@@ -15,8 +17,9 @@ mod study;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use hospes_protocol::study::StudyFile;
 
-use crate::arguments::{Arguments, AuditCommand, Command};
+use crate::arguments::{Arguments, AuditCommand, Command, StudyCommand};
 use crate::client::{Client, Failure, FailureKind};
 
 fn main() -> ExitCode {
@@ -58,18 +61,34 @@ fn exit_code(error: &anyhow::Error) -> u8 {
 }
 
 async fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let json = arguments.json;
-    if let Command::Audit(AuditCommand::Verify(verify)) = arguments.command {
-        return audit::verify(&verify, json);
+    let Arguments { connection, json, command } = arguments;
+    match command {
+        Command::Audit(AuditCommand::Verify(verify)) => audit::verify(&verify, json),
+        Command::Study(StudyCommand::Validate(source)) => study::validate(&source, json),
+        Command::Study(StudyCommand::Schema) => output::json(&serde_json::from_str(&StudyFile::json_schema())?),
+        Command::Login(login) => {
+            let needed = || Failure::new(FailureKind::Usage, "say where the coordinator is: --url or HOSPES_URL");
+            let url = connection.url.as_deref().ok_or_else(needed)?;
+            login::login(&login, url, connection.token_file.as_deref(), connection.ca.as_deref(), json).await
+        }
+        Command::Logout => login::logout(),
+        command => online(Client::new(&connection)?, command, json).await,
     }
-    let client = Client::new(&arguments.connection)?;
-    match arguments.command {
+}
+
+/// The commands that need a coordinator.
+async fn online(client: Client, command: Command, json: bool) -> anyhow::Result<()> {
+    match command {
         Command::Whoami => fleet::whoami(&client, json).await,
         Command::Invite { name, hours } => fleet::invite(&client, &name, hours, json).await,
+        Command::Invitations(command) => fleet::invitations(&client, command, json).await,
         Command::Sites(command) => fleet::sites(&client, command, json).await,
         Command::Study(command) => study::study(&client, command, json).await,
         Command::Model(command) => model::model(&client, command, json).await,
         Command::Audit(AuditCommand::Export { file }) => audit::export(&client, &file).await,
-        Command::Audit(AuditCommand::Verify(_)) | Command::Completions { .. } => Ok(()),
+        Command::Audit(AuditCommand::Checkpoint) => audit::checkpoint(&client, json).await,
+        Command::Audit(AuditCommand::Verify(_)) | Command::Completions { .. } | Command::Login(_) | Command::Logout => {
+            Ok(())
+        }
     }
 }

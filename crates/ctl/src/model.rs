@@ -1,11 +1,14 @@
 //! Models: list, card, download.
 
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{self, Write};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use hospes_protocol::id::Digest;
 use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::Value;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 use crate::arguments::ModelCommand;
 use crate::client::{Client, Failure, FailureKind};
@@ -21,43 +24,77 @@ pub(crate) async fn model(client: &Client, command: ModelCommand, json: bool) ->
             }
             let columns = [
                 ("Model", "model"),
-                ("Study", "study"),
+                ("Study", "title"),
                 ("Task", "task"),
                 ("Round", "round"),
                 ("Bytes", "bytes"),
                 ("Released", "released"),
+                ("Waiting for", "waiting_for"),
             ];
             output::table(&columns, &models);
             Ok(())
         }
         ModelCommand::Card { model } => {
             let digest = find(client, &model).await?;
-            output::json(&client.get(&format!("models/{digest}/card")).await?)
-        }
-        ModelCommand::Get { model, output } => {
-            let digest = find(client, &model).await?;
-            let mut file = File::create_new(&output).with_context(|| format!("make {}", output.display()))?;
-            let bar = ProgressBar::new(0);
-            if let Ok(style) = ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {eta}") {
-                bar.set_style(style);
+            let card = client.get(&format!("models/{digest}/card")).await?;
+            if json {
+                return output::json(&card);
             }
-            let path = format!("models/{digest}/file");
-            let result = client
-                .download(&path, &mut file, &mut |done, length| {
-                    bar.set_length(length.unwrap_or(done));
-                    bar.set_position(done);
-                })
-                .await;
-            bar.finish_and_clear();
-            if result.is_err() {
-                // A part of a model must not pass for one.
-                let _ = std::fs::remove_file(&output);
-            }
-            result?;
-            file.flush()?;
-            crate::output::say(&format!("Model {digest} was written to {}.", output.display()));
+            tell(&card);
             Ok(())
         }
+        ModelCommand::Get { model, output } => get(client, &model, &output, json).await,
+    }
+}
+
+async fn get(client: &Client, typed: &str, path: &Path, as_json: bool) -> Result<()> {
+    let digest = find(client, typed).await?;
+    let file = File::create_new(path).with_context(|| format!("make the new file {}", path.display()))?;
+    let bar = ProgressBar::new(0);
+    if let Ok(style) = ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {eta}") {
+        bar.set_style(style);
+    }
+    let mut writer = Hashing { file, hash: Sha256::new_with_prefix(b"hospes/model/v1\0") };
+    let result = client
+        .download(&format!("models/{digest}/file"), &mut writer, &mut |done, length| {
+            bar.set_length(length.unwrap_or(done));
+            bar.set_position(done);
+        })
+        .await;
+    bar.finish_and_clear();
+    let result = result.and_then(|()| {
+        writer.file.sync_all()?;
+        let found = Digest::from_bytes(writer.hash.finalize().into()).to_string();
+        if found != digest {
+            let words = format!("what came is not model {digest}: its digest is {found}; try again");
+            bail!(Failure::new(FailureKind::NotVerified, words));
+        }
+        Ok(())
+    });
+    if result.is_err() {
+        // A part of a model, or another one, must not pass for it.
+        let _ = std::fs::remove_file(path);
+    }
+    result?;
+    let words = format!("Model {digest} was written to {}.", path.display());
+    output::done(&json!({ "model": digest, "file": path }), &words, as_json)
+}
+
+/// Writes and hashes.
+struct Hashing {
+    file: File,
+    hash: Sha256,
+}
+
+impl Write for Hashing {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.file.write(bytes)?;
+        self.hash.update(&bytes[..count]);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
     }
 }
 
@@ -66,10 +103,64 @@ async fn find(client: &Client, typed: &str) -> Result<String> {
     let models = client.get("models").await?;
     let digests = models.as_array().into_iter().flatten().filter_map(|m: &Value| m["model"].as_str());
     let mut fits: Vec<&str> = digests.filter(|digest| digest.starts_with(typed)).collect();
+    fits.sort_unstable();
     fits.dedup();
     match fits.as_slice() {
         [one] => Ok((*one).to_owned()),
-        [] => bail!(Failure::new(FailureKind::Refused, format!("there is no model '{typed}'"))),
+        [] => {
+            bail!(Failure::new(FailureKind::Refused, format!("there is no model '{typed}'; see hospesctl model list")))
+        }
         _ => bail!(Failure::new(FailureKind::Usage, format!("'{typed}' fits several models; type more of it"))),
     }
+}
+
+fn tell(card: &Value) {
+    output::fields(
+        &[
+            ("Model", "model"),
+            ("Study", "title"),
+            ("Purpose", "purpose"),
+            ("Requester", "requester"),
+            ("Privacy", "privacy"),
+        ],
+        card,
+    );
+    let texts = |list: &Value| list.as_array().into_iter().flatten().map(output::text).collect::<Vec<_>>().join(", ");
+    output::say(&format!("Columns: {}", texts(&card["columns"])));
+    output::say("Sites whose updates are in it:");
+    output::table(&[("Name", "name"), ("Organisation", "organisation"), ("Rounds", "rounds")], &card["parties"]);
+    let mut names = std::collections::BTreeMap::new();
+    for party in card["parties"].as_array().into_iter().flatten() {
+        names.insert(output::text(&party["site"]), output::text(&party["name"]));
+    }
+    let mut metrics = card["metrics"].clone();
+    for row in metrics.as_array_mut().into_iter().flatten() {
+        let site = output::text(&row["site"]);
+        row["where"] = json!(if site.is_empty() { "all together" } else { names.get(&site).unwrap_or(&site).as_str() });
+        for figure in ["accuracy", "loss", "brier", "auc"] {
+            if let Some(value) = row[figure].as_f64() {
+                row[figure] = json!(format!("{value:.4}"));
+            }
+        }
+    }
+    output::say("Figures:");
+    output::table(
+        &[
+            ("Task", "task"),
+            ("Site", "where"),
+            ("Rows", "n"),
+            ("Accuracy", "accuracy"),
+            ("AUC", "auc"),
+            ("Brier", "brier"),
+            ("Loss", "loss"),
+            ("Withheld", "withheld"),
+        ],
+        &metrics,
+    );
+    let lineage = &card["lineage"];
+    output::fields(&[("Plan", "plan"), ("Study", "study"), ("Job", "job"), ("Task", "task"), ("Made", "at")], lineage);
+    let rounds = lineage["rounds"].as_array().map_or(0, Vec::len);
+    output::say(&format!(
+        "{rounds} rounds; everything with --json. Research use only, not for diagnosis or treatment."
+    ));
 }

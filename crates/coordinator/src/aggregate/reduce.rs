@@ -137,7 +137,8 @@ impl Block {
 pub struct Pooled {
     /// Reports as they came, in the order of the inputs.
     pub sites: Vec<(SiteId, FigureSet)>,
-    /// Their sums. A figure that any site withheld is withheld here too: a sum over the others would say something else.
+    /// Their sums. A figure that any site withheld is withheld here too: a sum over the others would say something
+    /// else.
     pub sum: FigureSet,
 }
 

@@ -1,8 +1,8 @@
 //! Uploads as durable, resumable files, named by round, site and digest.
 //!
-//! A payload grows in a `.part` file. When length, digest and content are right, it is synchronised, gets its final name,
-//! and the folder is synchronised: a file with a final name is complete, whatever crashes. What lies in the folder under
-//! a round that nobody runs any more is swept away at start.
+//! A payload grows in a `.part` file. When length, digest and content are right, it is synchronised, gets its final
+//! name, and the folder is synchronised: a file with a final name is complete, whatever crashes. What lies in the
+//! folder under a round that nobody runs any more is swept away at start.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;

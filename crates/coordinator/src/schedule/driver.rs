@@ -124,8 +124,8 @@ impl Driver {
         wait.min(LONGEST_SLEEP)
     }
 
-    /// Applies events, and the time, and whatever finished in the background. A failure costs the memory, not the state,
-    /// and nothing that a site said: that is tried again after the recovery.
+    /// Applies events, and the time, and whatever finished in the background. A failure costs the memory, not the
+    /// state, and nothing that a site said: that is tried again after the recovery.
     async fn step(&mut self, events: Vec<Event>, finished: Option<Finished>) {
         let mut said = Vec::new();
         let mut joined = Vec::new();
@@ -240,7 +240,9 @@ impl Driver {
         }
         let Done { sends, after } = step.commit(&self.context).await?;
         for (site, message) in sends {
-            self.sessions.send(site, message);
+            if !self.witnesses.is_stale(site, &message) {
+                self.sessions.send(site, message);
+            }
         }
         for after in after {
             self.after(after).await?;
@@ -267,9 +269,13 @@ impl Driver {
             Event::Left { site, session } => {
                 self.sessions.close(site, session, step.now);
             }
-            // What an old session said when it was cut off still counts: it is the same site.
-            Event::Message { site, message, .. } => {
+            Event::Message { site, session, message } => {
                 self.control.messages += 1;
+                // What an old session said when it was cut off still counts, it is the same site; but an old checkpoint
+                // that was overtaken by a newer one would look as if the site's ledger had lost its tail.
+                if matches!(message, FromSite::Witness(_)) && self.sessions.is_superseded(site, session) {
+                    return Ok(());
+                }
                 self.message(step, site, message).await?;
             }
             Event::Uploaded { site, upload, reply } => {

@@ -347,7 +347,7 @@ impl Driver {
                 }
                 let seconds = context.settings.reserve_ms / 1_000;
                 let reason = format!(
-                    "no answer within {seconds} s whether it can run from {}; run the job again when they are connected",
+                    "no answer within {seconds} s whether it can run from {}; run the job again when they are there",
                     names.join(", ")
                 );
                 self.end_job(step, job, JobState::Failed, &reason, None).await

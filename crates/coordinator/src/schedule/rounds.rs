@@ -370,7 +370,8 @@ impl Driver {
                     Ok(result) => self.publish(step, job, result).await,
                     Err(error) => {
                         tracing::error!(error = &error as &dyn std::error::Error, %round, "no sum");
-                        // What went wrong is the operator's to read in the log; sites and researchers learn that it did.
+                        // What went wrong is the operator's to read in the log; sites and researchers learn that it
+                        // did.
                         let reason = "the coordinator could not take the sum; its log says why".to_owned();
                         self.round_event(step, job, Event::NotReduced { reason, again: true }).await
                     }

@@ -17,8 +17,8 @@ struct Session {
     number: u64,
     since: Timestamp,
     out: mpsc::Sender<ToSite>,
-    /// Takes over while `out` is full, so that a burst is not taken for a site that does not read. The session itself is
-    /// ended by the one who holds its connection if the site reads nothing for too long.
+    /// Takes over while `out` is full, so that a burst is not taken for a site that does not read. The session itself
+    /// is ended by the one who holds its connection if the site reads nothing for too long.
     overflow: Option<mpsc::UnboundedSender<ToSite>>,
 }
 
@@ -49,6 +49,11 @@ impl Sessions {
     /// Whether this is the site's present session.
     pub(super) fn is_current(&self, site: SiteId, number: u64) -> bool {
         self.open.get(&site).is_some_and(|session| session.number == number)
+    }
+
+    /// Whether a newer session took this one's place.
+    pub(super) fn is_superseded(&self, site: SiteId, number: u64) -> bool {
+        self.open.get(&site).is_some_and(|session| session.number > number)
     }
 
     pub(super) fn is_open(&self, site: SiteId) -> bool {
@@ -112,6 +117,7 @@ mod tests {
         let mut sessions = Sessions::default();
         sessions.open(site, 1, mpsc::channel(1).0, Timestamp::from_millis(0));
         sessions.open(site, 2, mpsc::channel(1).0, Timestamp::from_millis(1));
+        assert!(sessions.is_superseded(site, 1) && !sessions.is_superseded(site, 2));
         assert!(!sessions.close(site, 1, Timestamp::from_millis(2)));
         assert!(sessions.is_open(site) && sessions.lost(site).is_none());
         assert!(sessions.close(site, 2, Timestamp::from_millis(3)));

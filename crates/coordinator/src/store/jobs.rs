@@ -1,5 +1,5 @@
-//! Jobs, their members and their tasks. States change along legal transitions only, and only in the hands of the replica
-//! that holds the job's lease.
+//! Jobs, their members and their tasks. States change along legal transitions only, and only in the hands of the
+//! replica that holds the job's lease.
 
 use std::fmt;
 use std::str::FromStr;
@@ -621,8 +621,8 @@ impl Tx {
         Ok(())
     }
 
-    /// Takes the lease of a job, or holds it longer; `false` if another replica has it. Every transaction that touches a
-    /// job does this first, so that a replica that was paused for too long can change nothing any more.
+    /// Takes the lease of a job, or holds it longer; `false` if another replica has it. Every transaction that touches
+    /// a job does this first, so that a replica that was paused for too long can change nothing any more.
     ///
     /// # Units
     /// `for_ms` in milliseconds from `now`.

@@ -16,7 +16,8 @@ use super::{Store, Tx, blob, integer, optional_integer, optional_text, parsed, t
 use crate::Error;
 
 states! {
-    /// State of a round in the store. Offers, replies and progress are not stored: after a restart sites are asked again.
+    /// State of a round in the store. Offers, replies and progress are not stored: after a restart sites are asked
+    /// again.
     RoundState, "round" {
         /// Sites work on it.
         Open = "open",

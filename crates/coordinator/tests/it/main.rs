@@ -7,6 +7,7 @@ mod door;
 mod enrol;
 mod openapi;
 mod postgres;
+mod process;
 mod rest;
 mod schedule;
 mod session;

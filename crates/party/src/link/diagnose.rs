@@ -113,7 +113,11 @@ pub async fn diagnose(config: &LinkConfig, url: usize, session: bool) -> Vec<Ste
         }
     }
     if !session {
-        steps.add("session", Outcome::Skipped, "Not tested, since the link of this site is in use; its own state says how it is.");
+        steps.add(
+            "session",
+            Outcome::Skipped,
+            "Not tested, since the link of this site is in use; its own state says how it is.",
+        );
         return steps.0;
     }
     let opened = session::open(Arc::new(config.clone()), url, identity).await;

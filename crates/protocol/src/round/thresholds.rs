@@ -110,7 +110,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn two_quorums_share_an_honest_site(n in 3u32..2_000, a in 0u32..2_000, bound in proptest::option::of(0u32..2_000)) {
+        fn two_quorums_share_an_honest_site(
+            n in 3u32..2_000, a in 0u32..2_000, bound in proptest::option::of(0u32..2_000),
+        ) {
             if let Ok(found) = Thresholds::new(n, a, bound, 3) {
                 prop_assert!(2 * found.t > n + found.c);
                 prop_assert!(found.t <= n && found.k_min >= found.c + 2 && found.k_min <= n);

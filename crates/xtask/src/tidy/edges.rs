@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use super::Findings;
+use super::{Findings, invariants};
 use crate::machine::cargo;
 
 /// What each crate of ours may use of ours, tests aside. A crate that is not listed may use nothing of ours.
@@ -37,6 +37,7 @@ pub(crate) fn check(root: &Path, findings: &mut Findings) -> Result<()> {
     for package in packages.iter().filter(|p| p["source"].is_null()) {
         edges(package, &ours, findings);
         test_binaries(package, findings);
+        invariants::check_package(package, findings);
     }
     cloud(&metadata, packages, findings);
     licences(root, packages, findings)

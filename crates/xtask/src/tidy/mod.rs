@@ -1,6 +1,7 @@
 //! What the tree promises about itself: who may use what, sizes, words that must not stand anywhere, documentation.
 
 mod edges;
+mod invariants;
 mod source;
 
 use std::path::{Path, PathBuf};
@@ -38,11 +39,14 @@ impl Findings {
 pub(crate) fn run(root: &Path) -> Result<()> {
     let mut findings = Findings::default();
     edges::check(root, &mut findings)?;
+    invariants::check_window(root, &mut findings)?;
     for path in tracked()? {
         let Ok(text) = std::fs::read_to_string(root.join(&path)) else { continue };
         texts(&path, &text, &mut findings);
         if path.extension().is_some_and(|e| e == "rs") {
             source::check(&path, &text, &mut findings);
+        } else if path.extension().is_some_and(|e| e == "md") {
+            links(root, &path, &text, &mut findings);
         }
     }
     if findings.0.is_empty() {
@@ -58,6 +62,17 @@ fn tracked() -> Result<Vec<PathBuf>> {
     let output = output.context("list the tracked files")?;
     let text = String::from_utf8(output.stdout)?;
     Ok(text.lines().map(PathBuf::from).filter(|p| !p.ends_with("Cargo.lock")).collect())
+}
+
+/// Links within the repository lead somewhere.
+fn links(root: &Path, path: &Path, text: &str, findings: &mut Findings) {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let targets = text.split("](").skip(1).filter_map(|rest| rest.split([')', '#', ' ']).next());
+    for target in targets.filter(|target| !target.is_empty() && !target.contains("://")) {
+        if !root.join(folder).join(target).exists() {
+            findings.add(path.display(), format!("links to {target}, which is not there"));
+        }
+    }
 }
 
 /// Rules that hold for every text.
@@ -93,5 +108,28 @@ fn texts(path: &Path, text: &str, findings: &mut Findings) {
         if line.contains("@tauri\u{2d}apps/") && !path.ends_with("ui/src/ipc/tauri.ts") {
             findings.add(&place, "only ui/src/ipc/tauri.ts talks to Tauri (invariant I4)");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_that_lead_nowhere_are_found() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut findings = Findings::default();
+        let text = "[a](src/main.rs) [b](src/main.rs#top) [c](https://example.org) [d](src/gone.rs)";
+        links(root, Path::new("page.md"), text, &mut findings);
+        assert_eq!(findings.0, ["page.md: links to src/gone.rs, which is not there"]);
+    }
+
+    #[test]
+    fn marks_of_unfinished_work_long_files_and_vague_names_are_found() {
+        let mut findings = Findings::default();
+        texts(Path::new("a/util/b.rs"), &format!("// {}\n", UNFINISHED[0]), &mut findings);
+        texts(Path::new("c.rs"), &"\n".repeat(FILE_LINES + 1), &mut findings);
+        texts(Path::new("d.md"), &format!("see {}x\n", LEAKS[0]), &mut findings);
+        assert_eq!(findings.0.len(), 4, "{:?}", findings.0);
     }
 }

@@ -5,15 +5,12 @@ use std::path::Path;
 use syn::spanned::Spanned as _;
 use syn::visit::Visit;
 
-use super::Findings;
+use super::{Findings, invariants};
 
 /// Longest function in lines, its signature counted.
 const FUNCTION_LINES: usize = 85;
 /// Folders whose public functions say what their return value tells about patients.
 const DISCLOSING: &[&str] = &["crates/cohort/src", "crates/privacy/src"];
-/// The only places that import the gRPC code (invariant I4), besides the crate that holds it.
-const GRPC: &[&str] = &["crates/party/src/link", "crates/coordinator/src/serve", "crates/protocol/src/grpc"];
-
 /// Checks one source file.
 pub(crate) fn check(path: &Path, text: &str, findings: &mut Findings) {
     if path.ends_with("generated.rs") {
@@ -23,41 +20,19 @@ pub(crate) fn check(path: &Path, text: &str, findings: &mut Findings) {
         Ok(file) => file,
         Err(error) => return findings.add(path.display(), format!("cannot be parsed: {error}")),
     };
-    let is_test = path.components().any(|c| c.as_os_str() == "tests" || c.as_os_str() == "benches");
-    let uses_grpc = uses_grpc(&file);
-    let may_use_grpc = is_test
-        || path.starts_with("crates/xtask")
-        || path.starts_with("tests")
-        || GRPC.iter().any(|folder| path.starts_with(folder));
-    if uses_grpc && !may_use_grpc {
-        findings.add(path.display(), "only party::link and coordinator::serve use the gRPC code (invariant I4)");
+    let is_test = is_test(path);
+    if !is_test {
+        invariants::check(path, &file, findings);
     }
     let is_public = is_of_a_library(path);
     Walk { path, findings, is_test, is_public, in_trait_impl: false }.visit_file(&file);
 }
 
-/// Whether a source names the gRPC code or what it is made with, in whatever way it is written.
-fn uses_grpc(file: &syn::File) -> bool {
-    #[derive(Default)]
-    struct Found(bool);
-    impl<'ast> Visit<'ast> for Found {
-        fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
-            let text = quote::ToTokens::to_token_stream(&item.tree).to_string();
-            let words: Vec<&str> = text.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
-            let ours = words.first() == Some(&"hospes_protocol") && words.contains(&"grpc");
-            self.0 |= ours || words.first() == Some(&"tonic");
-        }
-        fn visit_path(&mut self, path: &'ast syn::Path) {
-            let mut names = path.segments.iter().map(|segment| segment.ident.to_string());
-            let (first, second) = (names.next(), names.next());
-            let ours = first.as_deref() == Some("hospes_protocol") && second.as_deref() == Some("grpc");
-            self.0 |= ours || (first.as_deref() == Some("tonic") && second.is_some());
-            syn::visit::visit_path(self, path);
-        }
-    }
-    let mut found = Found::default();
-    found.visit_file(file);
-    found.0
+/// Whether a file holds only tests or benchmarks.
+fn is_test(path: &Path) -> bool {
+    let is_in_folder = path.components().any(|c| c.as_os_str() == "tests" || c.as_os_str() == "benches");
+    let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+    is_in_folder || stem == "tests" || stem.ends_with("_tests")
 }
 
 /// Whether what is public in this file can be used by another crate; nothing of a mere program can.
@@ -139,7 +114,7 @@ impl<'ast> Visit<'ast> for Walk<'_> {
     }
 }
 
-fn is_cfg_test(attribute: &syn::Attribute) -> bool {
+pub(super) fn is_cfg_test(attribute: &syn::Attribute) -> bool {
     attribute.path().is_ident("cfg") && quote::ToTokens::to_token_stream(attribute).to_string().contains("test")
 }
 
@@ -198,21 +173,5 @@ mod tests {
         assert!(found("a.rs", &format!("fn long() {{\n{body}}}"))[0].contains("long has 87 lines"));
         let test = format!("#[cfg(test)]\nmod tests {{\n#[test]\nfn long() {{\n{body}}}\n}}");
         assert_eq!(found("a.rs", &test), Vec::<String>::new());
-    }
-
-    #[test]
-    fn the_grpc_code_is_imported_in_two_places_only() {
-        let ways = [
-            "use hospes_protocol::grpc;",
-            "use hospes_protocol::{id::SiteId, grpc::{self, convert}};",
-            "fn f() { hospes_protocol::grpc::convert::site_frame(x); }",
-            "use tonic::Status;",
-        ];
-        for uses in ways {
-            assert!(found("crates/party/src/rounds/mod.rs", uses)[0].contains("I4"), "{uses}");
-            assert_eq!(found("crates/party/src/link/session.rs", uses), Vec::<String>::new());
-            assert_eq!(found("crates/coordinator/src/serve/grpc.rs", uses), Vec::<String>::new());
-        }
-        assert_eq!(found("crates/party/src/rounds/mod.rs", "use hospes_protocol::id::SiteId;"), Vec::<String>::new());
     }
 }

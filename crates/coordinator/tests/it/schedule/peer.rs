@@ -120,6 +120,11 @@ impl Peer {
         *self.script.lock().unwrap() = Arc::new(script);
     }
 
+    /// Number of its newest session.
+    pub fn session_number(&self) -> u64 {
+        self.sessions.load(Ordering::SeqCst)
+    }
+
     /// Rows of this site.
     pub fn rows(&self) -> u64 {
         10 + u64::from(self.index) * 7
@@ -245,8 +250,6 @@ impl Peer {
             match &verdict {
                 Verdict::Cosigned { checkpoint, .. } => *seen = Some(Seen::from(checkpoint.checkpoint())),
                 Verdict::ProveFrom { .. } => {}
-                // A checkpoint that was overtaken on its way is no evidence to a peer without a ledger of its own.
-                Verdict::Contradiction { detail, .. } if detail.contains("the tail is gone") => return None,
                 Verdict::Contradiction { detail, .. } => {
                     panic!("the coordinator's ledger contradicts itself: {detail}")
                 }

@@ -27,7 +27,8 @@ impl World {
 
     async fn say(&self, site: hospes_protocol::id::SiteId, witness: Witness) {
         let message = FromSite::Witness(witness);
-        self.process().events.send(Event::Message { site, session: 0, message }).await.unwrap();
+        let session = self.peers.iter().find(|p| p.id == site).unwrap().session_number();
+        self.process().events.send(Event::Message { site, session, message }).await.unwrap();
         self.command(Command::Sessions).await.unwrap();
     }
 
@@ -124,4 +125,20 @@ async fn a_coordinator_that_lost_its_tail_is_told_so_by_the_first_member_that_as
     world.say(world.peers[2].id, Witness::ProveFrom { origin: federation, size: 1_000_000 }).await;
     let reasons = world.entries(Action::WitnessFailed).await;
     assert!(reasons[0].as_ref().unwrap().contains("the tail is gone"), "{reasons:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_checkpoint_of_a_session_that_was_replaced_accuses_nobody() {
+    let mut world = World::new().await;
+    world.start(None).await;
+    world.until("all are connected", || async { sessions(&world).await == 4 }).await;
+    world.show(0, 9, false, 0).await;
+    let old = leaves(5, false);
+    let peer = &world.peers[0];
+    let checkpoint = Checkpoint { origin: peer.id, size: 5, root: root_of(&old) }.sign(&peer.key).note();
+    let show = Witness::Show { origin: peer.id, checkpoint, old_size: 0, proof: Vec::new() };
+    let overtaken = Event::Message { site: peer.id, session: 0, message: FromSite::Witness(show) };
+    world.process().events.send(overtaken).await.unwrap();
+    world.command(Command::Sessions).await.unwrap();
+    assert!(world.entries(Action::WitnessFailed).await.is_empty());
 }
