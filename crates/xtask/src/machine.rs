@@ -74,6 +74,9 @@ pub(crate) fn ready_to_compile() -> Result<()> {
 /// If something is missing and cannot be installed.
 pub(crate) fn ready_to_test(root: &Path) -> Result<()> {
     install(&[BUILD_PACKAGES, TEST_PACKAGES].concat())?;
+    if !works(cargo()?.args(["fmt", "--version"])) || !works(cargo()?.args(["clippy", "--version"])) {
+        step("install rustfmt and clippy", Command::new("rustup").args(["component", "add", "rustfmt", "clippy"]))?;
+    }
     if !works(cargo()?.args(["nextest", "--version"])) {
         step("install cargo-nextest", cargo()?.args(["install", "--locked", "cargo-nextest"]))?;
     }

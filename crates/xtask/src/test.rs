@@ -13,8 +13,8 @@ use crate::{codegen, tidy};
 /// # Errors
 /// The first check that fails.
 pub(crate) fn run(root: &Path) -> Result<()> {
-    let before = changes()?;
     ready_to_test(root)?;
+    let before = changes()?;
     step("format", cargo()?.args(["fmt", "--all", "--check"]))?;
     println!("── tidy and generated files");
     tidy::run(root)?;
