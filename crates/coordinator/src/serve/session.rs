@@ -223,9 +223,13 @@ async fn converse(
                     }
                 }
                 None => {
-                    let reason = "the coordinator ended the session";
-                    wire.goodbye(reason).await;
-                    return reason.into();
+                    // Whoever locks a site out tells the schedule and this session; the one may be quicker.
+                    let told = ticket.ended.wait_for(Option::is_some);
+                    let told = tokio::time::timeout(Duration::from_secs(1), told).await;
+                    let reason = told.ok().and_then(Result::ok).and_then(|reason| reason.clone());
+                    let reason = reason.unwrap_or_else(|| "the coordinator ended the session".to_owned());
+                    wire.goodbye(&*reason).await;
+                    return reason;
                 }
             },
             frame = inbound.message() => {

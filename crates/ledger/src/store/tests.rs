@@ -404,14 +404,22 @@ fn sample() -> &'static [u8] {
     })
 }
 
+/// Rule under which entries of the sample are erased.
+const ERASURE_RULE: &str = "retention.people 10 years";
+
 fn lines(bytes: &[u8]) -> Vec<&[u8]> {
     bytes.split_inclusive(|b| *b == b'\n').collect()
 }
 
-/// The entry that a byte belongs to, if it lies in an entry's line.
+/// The entry that a byte belongs to, if it lies in an entry's line and is covered by the tree: the name of an erasure's
+/// rule is protected by the export's closing line only.
 fn entry_at(bytes: &[u8], at: usize) -> Option<u64> {
     let start = bytes[..at].iter().rposition(|b| *b == b'\n').map_or(0, |n| n + 1);
     let text = std::str::from_utf8(&bytes[start..]).unwrap();
+    let line = text.split('\n').next().unwrap();
+    if line.match_indices(ERASURE_RULE).any(|(from, rule)| (from..from + rule.len()).contains(&(at - start))) {
+        return None;
+    }
     text.strip_prefix("{\"entry\":")?.split(',').next()?.parse().ok()
 }
 
