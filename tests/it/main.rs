@@ -1,4 +1,5 @@
 //! Stories over whole processes.
 
+mod kill;
 mod round;
 mod window;

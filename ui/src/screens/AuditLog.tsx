@@ -53,7 +53,7 @@ export function AuditLog() {
               {page.data.entries.map((entry) => (
                 <tr key={entry.sequence}>
                   <td className="number">{entry.sequence}</td>
-                  <td>{moment(entry.at)}</td>
+                  <td className="moment">{moment(entry.at)}</td>
                   <td>{entry.actor}</td>
                   <td>{entry.action.replaceAll("_", " ")}</td>
                   <td>{entry.outcome}</td>

@@ -25,7 +25,7 @@ use crate::{Clock, Error};
 /// Bytes that stay free beside what a round needs, for database and logs.
 pub const DISK_MARGIN_BYTES: u64 = 64 << 20;
 /// Completed uploads of closed rounds that are remembered, for sites that did not get their receipts.
-const REMEMBERED: usize = 4_096;
+pub const REMEMBERED: usize = 4_096;
 /// Buffer for reading files again.
 const BUFFER_BYTES: usize = 1 << 20;
 
@@ -239,14 +239,21 @@ impl Staging {
     /// ask for it.
     pub fn close(&self, round: &RoundKey) {
         let Some(Open { wanted, slots }) = locked(&self.inner.rounds).remove(round) else { return };
+        let complete = slots.into_iter().filter(|(_, slot)| slot.complete).map(|(site, slot)| {
+            let (kind, study, round) = (wanted.content.kind(), wanted.study, wanted.round.clone());
+            UploadRequest { site, kind, study, round, digest: slot.digest, length: slot.length }
+        });
+        self.remember(complete);
+    }
+
+    /// Remembers uploads that were confirmed in rounds that are closed: their sites can still ask for the receipts.
+    pub fn remember(&self, uploads: impl IntoIterator<Item = UploadRequest>) {
         let mut done = locked(&self.inner.done);
-        for (site, slot) in slots.into_iter().filter(|(_, slot)| slot.complete) {
+        for upload in uploads {
             if done.len() == REMEMBERED {
                 done.pop_front();
             }
-            let (kind, study, round) = (wanted.content.kind(), wanted.study, wanted.round.clone());
-            let length = slot.length;
-            done.push_back(UploadRequest { site, kind, study, round, digest: slot.digest, length });
+            done.push_back(upload);
         }
     }
 

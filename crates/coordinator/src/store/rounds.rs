@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use hospes_protocol::canon::Canonical;
 use hospes_protocol::id::{Digest, JobId, RoundKey, SiteId, Timestamp};
-use hospes_protocol::message::FigureSet;
+use hospes_protocol::message::{FigureSet, UploadKind};
 use hospes_protocol::round::RoundHeader;
 use hospes_protocol::sign::Signed;
 use sqlx::any::AnyRow;
@@ -14,6 +14,7 @@ use sqlx::any::AnyRow;
 use super::jobs::{optional_digest, small, states};
 use super::{Store, Tx, blob, integer, optional_integer, optional_text, parsed, text};
 use crate::Error;
+use crate::aggregate::staging::UploadRequest;
 
 states! {
     /// State of a round in the store. Offers, replies and progress are not stored: after a restart sites are asked
@@ -277,6 +278,36 @@ impl Store {
         let mut uploads = rows.iter().map(read).collect::<Result<Vec<_>, Error>>()?;
         uploads.sort_by_key(|u| u.site);
         Ok(uploads)
+    }
+
+    /// The newest uploads that are in published results, at most `most`, oldest first.
+    ///
+    /// # Errors
+    /// [`Error::Database`] or [`Error::Corrupt`].
+    pub async fn last_uploads(&self, most: usize) -> Result<Vec<UploadRequest>, Error> {
+        let mut connection = self.read().await?;
+        let rows = sqlx::query(
+            "SELECT uploads.*, jobs.study, rounds.model FROM uploads JOIN jobs ON jobs.job = uploads.job \
+             JOIN rounds ON rounds.job = uploads.job AND rounds.task = uploads.task AND rounds.epoch = uploads.epoch \
+             AND rounds.round = uploads.round AND rounds.attempt = uploads.attempt \
+             WHERE rounds.phase = 'published' ORDER BY uploads.at_ms DESC LIMIT $1",
+        )
+        .bind(i64::try_from(most).unwrap_or(i64::MAX))
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(Error::database("last_uploads"))?;
+        let read = |row: &AnyRow| {
+            let is_model = optional_text(row, "model")?.is_some();
+            Ok(UploadRequest {
+                site: parsed(row, "site")?,
+                kind: if is_model { UploadKind::Update } else { UploadKind::Figures },
+                study: parsed(row, "study")?,
+                round: read_key(row)?,
+                digest: parsed(row, "digest")?,
+                length: u64::try_from(integer(row, "bytes")?).map_err(|e| Error::corrupt("bytes", e))?,
+            })
+        };
+        rows.iter().rev().map(read).collect()
     }
 
     /// Final models, newest first.

@@ -270,7 +270,7 @@ impl Engine {
         for mut row in rounds.into_iter().filter(|r| !r.state.is_terminal()) {
             let outcome = RoundOutcome::Abandoned("the job ended".into());
             let actions = row.step(&mut tx, Event::Closed { outcome, included: false }, self.now()).await?;
-            self.close_outbox(&mut tx, &row.key).await?;
+            self.close_outbox(&mut tx, &row, false).await?;
             to_do.push((row, actions));
         }
         let mut entry = self.entry(actor, Action::JobEnded).object(ObjectKind::Job, job, None);

@@ -375,7 +375,7 @@ impl Engine {
             RoundOutcome::Abandoned(reason) => format!("abandoned: {reason}"),
         };
         let actions = row.step(&mut tx, Event::Closed { outcome, included }, self.now()).await?;
-        self.close_outbox(&mut tx, &key).await?;
+        self.close_outbox(&mut tx, &row, included).await?;
         let entry = self.round_entry(Actor::peer(federation), Action::RoundClosed, &row).because(words);
         self.append(&mut tx, &entry).await?;
         tx.commit().await?;

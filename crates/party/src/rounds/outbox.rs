@@ -264,12 +264,21 @@ impl Engine {
         Ok(())
     }
 
-    /// The round is over for another reason; what still waits is withdrawn with it, within the same step.
-    pub(super) async fn close_outbox(&self, tx: &mut Tx, key: &RoundKey) -> Result<(), PartyError> {
-        if let Some(parcel) = Parcel::find(tx.conn(), key).await?.filter(Parcel::is_waiting) {
-            parcel.set(tx, "withdrawn", None, self.now()).await?;
+    /// The round is over; what still waits is withdrawn with it, within the same step. What the coordinator says that it
+    /// counted has left, though its receipt did not get here: the ledger must not call that withdrawn.
+    pub(super) async fn close_outbox(&self, tx: &mut Tx, row: &RoundRow, counted: bool) -> Result<(), PartyError> {
+        let Some(parcel) = Parcel::find(tx.conn(), &row.key).await?.filter(Parcel::is_waiting) else { return Ok(()) };
+        if !counted {
+            return parcel.set(tx, "withdrawn", None, self.now()).await;
         }
-        Ok(())
+        parcel.set(tx, "sent", None, self.now()).await?;
+        let (kind, name) = parcel.object();
+        let mut entry = self
+            .round_entry(Actor::Engine, Action::UpdateSent, row)
+            .object(kind, name, Some(parcel.digest))
+            .because("the coordinator counted it; its receipt did not arrive");
+        entry.egress = Some(Egress { to: row.federation.to_string(), bytes: parcel.bytes, digest: parcel.digest });
+        self.append(tx, &entry).await.map(drop)
     }
 
     /// Asks again about everything that runs or waits, after a decision, a policy or an opt-out list changed. What is on

@@ -474,3 +474,21 @@ async fn control_messages_are_counted_and_summarised_every_hour() {
     world.settle().await;
     assert!(world.entered("control_summary", "success").await >= 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_coordinator_counted_stands_as_sent_though_its_receipt_got_lost() {
+    let mut world = World::new().await;
+    let study = world.running(small_plan(1)).await;
+    let header = header(&study, job(1), "train", 1, 1, world.now());
+    world.open_round(header.clone()).await;
+    world.serve_model(&study).await;
+    let (upload, _) = world.expect_upload().await;
+    world.may_leave(&upload).await.unwrap();
+    world.close_round(&header).await;
+    world.settle().await;
+    assert_eq!(world.outbox_states().await, ["sent"]);
+    assert_eq!(world.entered("update_sent", "success").await, 1);
+    assert_eq!(world.entered("update_receipt", "success").await, 0);
+    assert_eq!(world.payload_files(), 0);
+    world.assert_ledger_intact().await;
+}

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use hospes_coordinator::schedule::Event;
 use hospes_coordinator::store::jobs::JobRow;
 use hospes_protocol::id::{Digest, StudyId};
 
@@ -85,4 +86,31 @@ async fn a_coordinator_on_postgres_killed_in_the_middle_comes_to_the_same_model(
     let (mut world, study) = offered(Some(server)).await;
     let job = killed_at(&mut world, study, &[polls / 5, polls / 3, polls / 2, polls / 2]).await;
     assert_eq!(job.model, Some(model));
+}
+
+/// A site whose receipt was cut off asks again after the coordinator was restarted, when the round is long over.
+async fn asks_again_after_a_restart(mut world: World) {
+    world.start(None).await;
+    let study = world.submit(PLAN).await;
+    world.succeeded(study).await;
+    world.kill().await;
+    world.start(None).await;
+    let process = world.process();
+    let confirmed = world.store.last_uploads(100).await.unwrap();
+    assert_eq!(confirmed.len(), 5 * 4);
+    for request in confirmed {
+        let (site, digest) = (request.site, request.digest);
+        let upload = process.staging.begin(request).await.unwrap().finish().await.unwrap();
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        process.events.send(Event::Uploaded { site, upload, reply }).await.unwrap();
+        let receipt = answer.await.unwrap().unwrap();
+        assert!(receipt.signed_by(&world.peers[0].coordinator) && receipt.document.digest == digest);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_receipt_is_given_again_after_a_restart() {
+    asks_again_after_a_restart(World::new().await).await;
+    let server = tokio::task::spawn_blocking(Postgres::start).await.unwrap();
+    asks_again_after_a_restart(World::with(4, quick(), Some(server)).await).await;
 }
