@@ -115,10 +115,13 @@ pub fn read(path: &Path, what: &str, passphrase: Option<&Passphrase>) -> Result<
 }
 
 fn cipher(passphrase: &Passphrase, salt: &[u8], path: &Path) -> Result<ChaCha20Poly1305, Error> {
-    // Default parameters of the crate: argon2id, 19 MiB, 2 passes (OWASP Password Storage Cheat Sheet, 2023).
+    // RFC 9106 §4, second recommended option, with one lane. So much memory also goes back to the system at once.
     let mut key = Zeroizing::new([0u8; 32]);
-    argon2::Argon2::default()
-        .hash_password_into(passphrase.0.as_bytes(), salt, &mut *key)
+    argon2::Params::new(64 * 1024, 3, 1, Some(key.len()))
+        .and_then(|cost| {
+            let argon2 = argon2::Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, cost);
+            argon2.hash_password_into(passphrase.0.as_bytes(), salt, &mut *key)
+        })
         .map_err(|e| sealed(path, &format!("the passphrase cannot be used: {e}")))?;
     Ok(ChaCha20Poly1305::new(&Key::from(*key)))
 }

@@ -45,8 +45,8 @@ pub const TERMS_ENTRIES: usize = 64;
 pub const TEXT_CHARS: usize = 4_000;
 /// Bytes of one frame of the session stream.
 pub const FRAME_BYTES: usize = 4 << 20;
-/// Bytes of one transfer chunk.
-pub const CHUNK_BYTES: usize = 1 << 20;
+/// Bytes of one transfer chunk. What a coordinator holds in memory is this, and a flow-control window, for each transfer.
+pub const CHUNK_BYTES: usize = 256 << 10;
 /// Bytes of one uploaded or downloaded object.
 pub const OBJECT_BYTES: u64 = MODEL_PARAMETERS * 8;
 /// Largest difference between the clocks of a site and its coordinator, in milliseconds, before work stops.

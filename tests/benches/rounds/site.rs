@@ -32,8 +32,8 @@ const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 pub(crate) struct Script {
     /// Where payloads and models lie.
     pub(crate) folder: PathBuf,
-    /// Whether each site downloads the model and writes a payload of its own in every round.
-    pub(crate) whole: bool,
+    /// Whether each site writes a new payload in every round.
+    pub(crate) fresh: bool,
 }
 
 /// An enrolled site.
@@ -67,7 +67,8 @@ impl Site {
                     reply.send(Ok(())).ok().context("the link does not wait for the answer")?;
                 }
                 LinkEvent::UploadRefused { reason, .. } | LinkEvent::DownloadFailed { reason, .. } => bail!(reason),
-                LinkEvent::Downloaded { .. } => {
+                LinkEvent::Downloaded { path, .. } => {
+                    std::fs::remove_file(path)?;
                     let (Some(study), Some(header)) = (&study, &round) else { bail!("a model that nobody asked for") };
                     self.answer(&script, &say, study, header).await?;
                 }
@@ -88,12 +89,12 @@ impl Site {
                     let header = header.document;
                     let working = FromSite::RoundReply { round: header.key(), reply: RoundReply::Working };
                     say.send(LinkCommand::Send(working)).await?;
-                    match (script.whole, header.model) {
-                        (true, Some(digest)) => {
+                    match header.model {
+                        Some(digest) => {
                             let to = script.folder.join(format!("model-{}-{}", self.number, header.round));
                             say.send(LinkCommand::Download { digest, to }).await?;
                         }
-                        _ => self.answer(&script, &say, study.as_ref().context("no study")?, &header).await?,
+                        None => self.answer(&script, &say, study.as_ref().context("no study")?, &header).await?,
                     }
                     round = Some(header);
                 }
@@ -138,10 +139,10 @@ impl Site {
         header: &Canonical<RoundHeader>,
     ) -> Result<()> {
         let permit = self.permit(study, header)?;
-        let (folder, number, whole) = (script.folder.clone(), self.number, script.whole);
+        let (folder, number, fresh) = (script.folder.clone(), self.number, script.fresh);
         let (parameters, round) = (header.parameters(), header.round);
         let (path, digest, bytes) =
-            tokio::task::spawn_blocking(move || payload(&folder, number, whole, parameters, round)).await??;
+            tokio::task::spawn_blocking(move || payload(&folder, number, fresh, parameters, round)).await??;
         let upload = Upload::new(&permit, UploadKind::Update, digest, bytes);
         say.send(LinkCommand::Upload { upload, path }).await?;
         Ok(())
@@ -217,9 +218,9 @@ impl Site {
 }
 
 /// A payload file: row weight, then noise, which does not compress. A new one in every round where the script wants
-/// whole rounds; otherwise the first one serves for all.
-fn payload(folder: &Path, number: usize, whole: bool, parameters: u64, round: u32) -> Result<(PathBuf, Digest, u64)> {
-    let name = if whole { format!("payload-{number}-{round}") } else { format!("payload-{number}") };
+/// that; otherwise the first one serves for all.
+fn payload(folder: &Path, number: usize, fresh: bool, parameters: u64, round: u32) -> Result<(PathBuf, Digest, u64)> {
+    let name = if fresh { format!("payload-{number}-{round}") } else { format!("payload-{number}") };
     let path = folder.join(name);
     if !path.exists() {
         let mut bytes = ROWS.to_le_bytes().to_vec();

@@ -31,7 +31,7 @@ use crate::schedule::{Event, RejectionCode};
 /// Frames that may wait between a session and its connection.
 const FRAMES: usize = 8;
 /// Chunks that may wait between the disk and a download's connection.
-const CHUNKS: usize = 2;
+const CHUNKS: usize = 1;
 
 type FrameStream = Pin<Box<dyn Stream<Item = Result<CoordinatorFrame, Status>> + Send>>;
 type PartStream = Pin<Box<dyn Stream<Item = Result<DownloadPart, Status>> + Send>>;
@@ -73,6 +73,7 @@ impl Sites {
             return Err(Status::invalid_argument("an upload starts with its header"));
         };
         let asked = request(site, header)?;
+        let _turn = self.0.transfers.turn(site).await;
         let round = asked.round.clone();
         let begun = self.0.staging.begin(asked).await;
         let mut incoming = self.noted(site, &round, begun).await?;
@@ -139,7 +140,10 @@ impl Federation for Sites {
         let asked = self::request(site, request.into_inner())?;
         let length = asked.length;
         let progress = match self.0.staging.status(&asked).await {
-            Ok(Standing::Offset(offset)) => UploadProgress { offset, over: None },
+            Ok(Standing::Offset(offset)) => {
+                self.0.transfers.keep_turn(site).await;
+                UploadProgress { offset, over: None }
+            }
             Ok(Standing::Complete) => UploadProgress { offset: length, over: None },
             Err(Refused::Over(reason)) => UploadProgress { offset: 0, over: Some(reason) },
             Err(other) => return Err(refused(other)),
@@ -169,10 +173,14 @@ impl Federation for Sites {
             return Err(Status::out_of_range(format!("the model has {size} bytes, the offset is {offset}")));
         }
         let (parts, outbound) = mpsc::channel(CHUNKS);
-        let models = self.0.models.clone();
+        let shared = self.0.clone();
         let patience = self.patience();
         tokio::spawn(async move {
             let _place = place;
+            let _turn = tokio::select! {
+                turn = shared.transfers.turn(site) => turn,
+                () = parts.closed() => return,
+            };
             let about = DownloadPart { part: Some(download_part::Part::Length(size)) };
             let mut next = Ok(about);
             let mut at = offset;
@@ -182,7 +190,7 @@ impl Federation for Sites {
                 if parts.send_timeout(next, patience).await.is_err() || last {
                     return;
                 }
-                let read = models.read(model, at..size.min(at + limits::CHUNK_BYTES as u64)).await;
+                let read = shared.models.read(model, at..size.min(at + limits::CHUNK_BYTES as u64)).await;
                 next = read.map_err(|e| internal(&e)).map(|data| chunk(&mut at, data));
             }
         });

@@ -27,8 +27,8 @@ const ANONYMOUS: Duration = Duration::from_secs(3_600);
 const PARTING: Duration = Duration::from_secs(10);
 /// Streams of one connection at the same time.
 const STREAMS: u32 = 64;
-/// Flow-control window of one stream: two transfer chunks.
-const WINDOW_BYTES: u32 = 2 << 20;
+/// Flow-control window of one stream: one transfer chunk. Uploads that wait for their turn hold this much each.
+const WINDOW_BYTES: u32 = 256 << 10;
 /// Bytes that wait to be sent on one stream.
 const SEND_BYTES: usize = 256 << 10;
 /// Bytes of the headers of one request.

@@ -2,13 +2,20 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use hospes_protocol::id::SiteId;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 /// Addresses remembered at the same time; beyond it those that have their full allowance back are forgotten.
 const REMEMBERED: usize = 10_000;
+
+/// A thread that panicked while it held the lock left nothing half done.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Attempts a minute from one address.
 pub(super) struct Rates {
@@ -27,7 +34,7 @@ impl Rates {
         let gained = |(left, at): (f64, Instant)| {
             (left + now.saturating_duration_since(at).as_secs_f64() * most / 60.0).min(most)
         };
-        let mut all = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = locked(&self.left);
         if all.len() >= REMEMBERED && !all.contains_key(&address) {
             all.retain(|_, entry| gained(*entry) < most);
             if all.len() >= REMEMBERED {
@@ -41,10 +48,19 @@ impl Rates {
     }
 }
 
-/// Transfers of each site that are going on.
+/// Transfers that move bytes at the same time, of all sites. With a chunk and a window for each, this bounds the memory
+/// of a round, however many sites there are; the others wait for their turn.
+const AT_ONCE: usize = 48;
+/// How long a turn is kept for a site that asked how far its upload is, and was told to go on.
+const KEPT: Duration = Duration::from_secs(10);
+
+/// Transfers of each site that are going on, and those of all sites whose turn it is.
 pub(super) struct Transfers {
     most: usize,
     open: Arc<Mutex<HashMap<SiteId, usize>>>,
+    turns: Arc<Semaphore>,
+    kept: Arc<Mutex<HashMap<SiteId, OwnedSemaphorePermit>>>,
+    kept_for: Duration,
 }
 
 /// One transfer's place; given back when dropped.
@@ -55,12 +71,35 @@ pub(super) struct Transfer {
 
 impl Transfers {
     pub(super) fn new(most: usize) -> Self {
-        Self { most, open: Arc::default() }
+        let turns = Arc::new(Semaphore::new(AT_ONCE));
+        Self { most, open: Arc::default(), turns, kept: Arc::default(), kept_for: KEPT }
+    }
+
+    /// Waits until it is this transfer's turn, first come, first served. Its turn lasts until the value is dropped.
+    pub(super) async fn turn(&self, site: SiteId) -> Option<OwnedSemaphorePermit> {
+        let kept = locked(&self.kept).remove(&site);
+        match kept {
+            Some(turn) => Some(turn),
+            // `None` only if the semaphore were closed, which nobody does.
+            None => self.turns.clone().acquire_owned().await.ok(),
+        }
+    }
+
+    /// Waits for a turn and keeps it for a short while: a site that waits before it sends costs no memory.
+    pub(super) async fn keep_turn(&self, site: SiteId) {
+        let Some(turn) = self.turn(site).await else { return };
+        locked(&self.kept).insert(site, turn);
+        let (kept, time) = (self.kept.clone(), self.kept_for);
+        tokio::spawn(async move {
+            tokio::time::sleep(time).await;
+            // A later turn of this site may go with it; then it waits for another.
+            locked(&kept).remove(&site);
+        });
     }
 
     /// A place for one more transfer, if there is one.
     pub(super) fn enter(&self, site: SiteId) -> Option<Transfer> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = locked(&self.open);
         let count = open.entry(site).or_default();
         if *count >= self.most {
             return None;
@@ -72,7 +111,7 @@ impl Transfers {
 
 impl Drop for Transfer {
     fn drop(&mut self) {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = locked(&self.open);
         if let Some(count) = open.get_mut(&self.site) {
             *count -= 1;
             if *count == 0 {
@@ -85,7 +124,6 @@ impl Drop for Transfer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn attempts_run_out_for_one_address_and_come_back() {
@@ -107,6 +145,23 @@ mod tests {
         assert!(rates.left.lock().unwrap().len() <= REMEMBERED);
         let late = start + Duration::from_secs(61);
         assert!(rates.take("203.0.113.1".parse().unwrap(), late), "the flood locks others out for good");
+    }
+
+    #[tokio::test]
+    async fn a_turn_is_kept_for_the_site_that_waited_and_given_back_if_it_does_not_come() {
+        let (short, long) = (Duration::from_millis(50), Duration::from_secs(60));
+        let transfers = Transfers { kept_for: long, ..Transfers::new(2) };
+        let (one, two) = (SiteId::of_key(&[1; 32]), SiteId::of_key(&[2; 32]));
+        let mut others = Vec::new();
+        for _ in 1..AT_ONCE {
+            others.push(transfers.turn(two).await);
+        }
+        transfers.keep_turn(one).await;
+        assert!(tokio::time::timeout(short, transfers.turn(two)).await.is_err(), "a kept turn was given away");
+        assert!(transfers.turn(one).await.is_some());
+        let transfers = Transfers { kept_for: short, ..transfers };
+        transfers.keep_turn(one).await;
+        assert!(tokio::time::timeout(long, transfers.turn(two)).await.is_ok(), "a turn is kept for ever");
     }
 
     #[test]

@@ -106,11 +106,11 @@ const TARGETS: &[Target] = &[
     },
 ];
 
-/// Benchmarks of criterion: package, bench, the benchmark's full id, and the name of its target.
-const KERNELS: &[(&str, &str, &str, &str)] = &[
-    ("hospes-privacy", "exact_sum", "exact_sum/add_block", "exact_sum"),
-    ("hospes-ledger", "ledger", "ledger/append_one_fsync_a_batch", "ledger_append"),
-    ("hospes-ledger", "ledger", "ledger/verify", "ledger_verify"),
+/// Benchmarks of criterion: the benchmark's full id, and the name of its target.
+const KERNELS: &[(&str, &str)] = &[
+    ("exact_sum/add_block", "exact_sum"),
+    ("ledger/append_one_fsync_a_batch", "ledger_append"),
+    ("ledger/verify", "ledger_verify"),
 ];
 
 /// Measures and prints one table.
@@ -119,12 +119,12 @@ const KERNELS: &[(&str, &str, &str, &str)] = &[
 /// If something does not build or run. A figure that misses its target is no error.
 pub(crate) fn run(_root: &Path) -> Result<()> {
     machine::ready_to_compile()?;
-    let programs = Programs::build(&["hospes-coordinator", "hospes-site", "hospes-ctl"], true)?;
+    let programs = Programs::build(&["hospes-coordinator", "hospes-site", "hospesctl"], true)?;
     let mut measured = memory::idle(&programs)?;
-    for (package, bench) in [("hospes-privacy", "exact_sum"), ("hospes-ledger", "ledger")] {
-        machine::step(&format!("measure {package}"), cargo()?.args(["bench", "-p", package, "--bench", bench]))?;
-    }
-    for (_, _, id, name) in KERNELS {
+    let mut kernels = cargo()?;
+    kernels.args(["bench", "--locked", "--workspace", "--bench", "exact_sum", "--bench", "ledger"]);
+    machine::step("measure kernels", &mut kernels)?;
+    for (id, name) in KERNELS {
         measured.insert((*name).to_owned(), throughput(id)?);
     }
     measured.extend(rounds()?);
@@ -152,7 +152,7 @@ fn throughput(id: &str) -> Result<f64> {
 fn rounds() -> Result<BTreeMap<String, f64>> {
     println!("── measure rounds");
     let mut bench = cargo()?;
-    bench.args(["bench", "-p", "hospes-tests", "--bench", "rounds"]);
+    bench.args(["bench", "--locked", "--workspace", "--bench", "rounds"]);
     bench.env("HOSPES_PROGRAMS", target_folder()?.join("release")).stderr(Stdio::inherit());
     let output = bench.output().context("start the rounds")?;
     let text = String::from_utf8_lossy(&output.stdout);
@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn every_kernel_has_a_target() {
-        for (.., name) in KERNELS {
+        for (_, name) in KERNELS {
             assert!(TARGETS.iter().any(|target| target.name == *name), "{name}");
         }
     }

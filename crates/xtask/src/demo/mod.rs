@@ -21,7 +21,7 @@ use site::{Site, text_at};
 use crate::machine;
 
 /// Packages whose programs the demo runs.
-const PACKAGES: [&str; 4] = ["hospes-coordinator", "hospes-site", "hospes-ctl", "hospes-sim"];
+const PROGRAMS: [&str; 4] = ["hospes-coordinator", "hospes-site", "hospesctl", "hospes-sim"];
 
 /// Seeds over which the demo averages what needs no federation: with five, as published, two of the hospitals with few
 /// rows differ by more from one five to the next than the tolerance.
@@ -35,7 +35,7 @@ const REPRODUCE_SEEDS: u32 = 40;
 /// What went wrong, with the end of the log of the process that it went wrong in.
 pub(crate) fn run(root: &Path, keep: bool) -> Result<()> {
     machine::ready_to_compile()?;
-    let programs = Programs::build(&PACKAGES, false)?;
+    let programs = Programs::build(&PROGRAMS, false)?;
     let folder = tempfile::Builder::new().prefix("hospes-").tempdir().context("make a folder for the demo")?;
     let start = Instant::now();
     let result = Stage { root, programs: &programs, folder: folder.path(), chapter: 0 }.play();

@@ -20,18 +20,19 @@ const GOODBYE: Duration = Duration::from_secs(10);
 pub(crate) struct Programs(PathBuf);
 
 impl Programs {
-    /// Builds these packages' programs, unless `HOSPES_PROGRAMS` names a folder that has them.
+    /// Builds these programs, unless `HOSPES_PROGRAMS` names a folder that has them. With the features that the whole
+    /// workspace selects, so that tests, demo and benchmarks share what was compiled.
     ///
     /// # Errors
     /// If they do not build.
-    pub(crate) fn build(packages: &[&str], release: bool) -> Result<Self> {
+    pub(crate) fn build(programs: &[&str], release: bool) -> Result<Self> {
         if let Some(folder) = std::env::var_os("HOSPES_PROGRAMS") {
             return Ok(Self(folder.into()));
         }
         let mut build = cargo()?;
-        build.args(["build", "--locked"]);
-        for package in packages {
-            build.args(["--package", package]);
+        build.args(["build", "--locked", "--workspace"]);
+        for program in programs {
+            build.args(["--bin", program]);
         }
         if release {
             build.arg("--release");

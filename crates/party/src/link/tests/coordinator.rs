@@ -15,6 +15,7 @@ use hospes_protocol::grpc::convert::{Announced, coordinator_frame, from_site};
 use hospes_protocol::grpc::federation_server::{Federation, FederationServer};
 use hospes_protocol::grpc::{self as wire, download_part, upload_part};
 use hospes_protocol::id::{Digest, FederationId, SiteId, Timestamp};
+use hospes_protocol::limits;
 use hospes_protocol::message::{FromSite, ToSite, UploadReceipt, Welcome};
 use hospes_protocol::sign::{PublicKey, SecretKey, Signed};
 use hospes_protocol::study::{Member, MemberStatement, Roster};
@@ -544,7 +545,7 @@ impl Federation for Inside {
         state.resumed_at.push(offset);
         let mut parts = vec![wire::DownloadPart { part: Some(download_part::Part::Length(model.len() as u64)) }];
         let mut offset = usize::try_from(offset).unwrap();
-        for data in model[offset.min(model.len())..].chunks(1 << 20) {
+        for data in model[offset.min(model.len())..].chunks(limits::CHUNK_BYTES) {
             let hash = blake3::hash(data).as_bytes().to_vec();
             let chunk = wire::Chunk { offset: offset as u64, data: Bytes::copy_from_slice(data), hash };
             offset += data.len();
