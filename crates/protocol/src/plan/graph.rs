@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::problem::{Problems, hint, list};
-use super::{Component, Plan, Task};
+use super::{Component, LocalBaseline, Plan, Task};
 
 /// Type of a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -260,11 +260,69 @@ fn check_results(plan: &Plan, problems: &mut Problems) {
             problems.add(format!("tasks.{name}"), "nothing that leads to a result reads its outputs; remove it");
         }
     }
+    check_repeats(plan, &results, problems);
+}
+
+/// No result twice, and no second look at the same predictions: what two reports differ in is a report about few.
+fn check_repeats(plan: &Plan, results: &[&str], problems: &mut Problems) {
+    let kinds = kinds(plan);
     for (i, name) in results.iter().enumerate() {
-        if let Some(same) = results[..i].iter().find(|other| plan.tasks[**other] == plan.tasks[*name]) {
-            problems.add(format!("tasks.{name}"), format!("does the same as '{same}', and would let it leave twice"));
+        let task = &plan.tasks[*name];
+        for other in &results[..i] {
+            let place = format!("tasks.{name}");
+            if kinds[name] == kinds[other] {
+                problems.add(place, format!("does the same as '{other}', and would let it leave twice"));
+                break;
+            }
+            if judges_again(&plan.tasks[*other].component, &task.component)
+                && inputs(plan, &kinds, other) == inputs(plan, &kinds, name)
+            {
+                let reason = "judges the same model on the same rows with other parameters, and the difference of the \
+                              two would tell about few patients; leave one of them";
+                problems.add(place, format!("'{other}' {reason}"));
+                break;
+            }
         }
     }
+}
+
+/// Whether both judge the same model, if their inputs are the same.
+fn judges_again(one: &Component, other: &Component) -> bool {
+    match (one, other) {
+        (Component::Evaluation(_), Component::Evaluation(_)) => true,
+        (Component::LocalBaseline(one), Component::LocalBaseline(other)) => {
+            LocalBaseline { threshold: other.threshold, ..one.clone() } == *other
+        }
+        _ => false,
+    }
+}
+
+/// For each task the first that computes the same from the same, in the order of the graph.
+fn kinds(plan: &Plan) -> BTreeMap<&str, &str> {
+    let mut kinds: BTreeMap<&str, &str> = BTreeMap::new();
+    let mut firsts: Vec<&str> = Vec::new();
+    for name in order(plan) {
+        let same = |first: &&&str| {
+            plan.tasks[**first].component == plan.tasks[name].component
+                && inputs(plan, &kinds, first) == inputs(plan, &kinds, name)
+        };
+        let found = firsts.iter().find(same).copied();
+        if found.is_none() {
+            firsts.push(name);
+        }
+        kinds.insert(name, found.unwrap_or(name));
+    }
+    kinds
+}
+
+/// What a task reads, by port, with each task replaced by the first that does the same.
+fn inputs<'a>(plan: &'a Plan, kinds: &BTreeMap<&str, &'a str>, name: &str) -> BTreeMap<&'a str, Source<'a>> {
+    let task = &plan.tasks[name];
+    let ports = task.inputs.iter().filter_map(|(port, reference)| {
+        let source = resolve(plan, reference).ok()?;
+        Some((port.as_str(), Source { task: kinds.get(source.task).copied().unwrap_or(source.task), ..source }))
+    });
+    ports.collect()
 }
 
 fn named(plan: &Plan, of: impl Fn(&Task) -> bool) -> Vec<&str> {

@@ -412,6 +412,12 @@ fn what_leads_nowhere_or_stands_twice_is_named() {
         "  again: { component: statistics, inputs: { data: split.train } }\n  counts: {",
         expect!["tasks.counts: does the same as 'again', and would let it leave twice"],
     );
+    with(
+        "  counts: {",
+        "  again: { component: statistics, inputs: { data: same.train } }\n  \
+         same: { component: data_split, inputs: { data: hot.data }, params: { by_column: fold } }\n  counts: {",
+        expect!["tasks.counts: does the same as 'again', and would let it leave twice"],
+    );
     said(
         &format!("{HEAD}tasks: {{ read: {{ component: reader }} }}"),
         expect!["tasks: no task has a result; add one such as nn_train, evaluation or statistics"],
@@ -422,6 +428,19 @@ fn what_leads_nowhere_or_stands_twice_is_named() {
         tasks: is empty
         tasks: no task reads data; add one with the component 'reader'
         tasks: no task has a result; add one such as nn_train, evaluation or statistics"#]],
+    );
+}
+
+#[test]
+fn a_model_is_judged_on_a_table_once() {
+    with(
+        "  counts: {",
+        "  closer: { component: evaluation, inputs: { model: train, data: scale_test }, params: { threshold: 0.51 } }\n  \
+         counts: {",
+        expect![[
+            "tasks.eval: 'closer' judges the same model on the same rows with other parameters, and the difference of the \
+             two would tell about few patients; leave one of them"
+        ]],
     );
 }
 
