@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use hospes_privacy::disclosure::border::Table;
+use hospes_privacy::disclosure::{Rule, Verdict, is_glm_like, parameters_allowed};
 use hospes_protocol::approval::Permit;
 use hospes_protocol::canon::Canonical;
 use hospes_protocol::id::{SiteId, Timestamp};
@@ -10,12 +12,13 @@ use hospes_protocol::plan::{self, Component, LocalBaseline, NnTrain, Plan};
 use hospes_protocol::policy::Disclosure;
 use hospes_protocol::round::RoundHeader;
 
-use crate::component::{FeatureStatistics, Frame, Matrix, Pipeline, Unknown, statistics};
+use crate::component::{FeatureStatistics, Frame, Matrix, Pipeline, Unknown, level_counts, statistics};
 use crate::error::CohortError;
 use crate::evaluate::{Metrics, leaving};
 use crate::opt_out::OptOuts;
+use crate::parts::parts_allowed;
 use crate::snapshot::{Snapshot, SnapshotKey};
-use crate::train::{self, Batches, Network, Pulse, Step, payload};
+use crate::train::{self, Batches, Network, Pulse, Step, Work, payload};
 
 /// Rows of one snapshot without the people who opted out, opened by a permit. It is used up by what is computed on it.
 pub struct Cohort {
@@ -170,12 +173,14 @@ impl Cohort {
     ///
     /// # Errors
     /// [`CohortError`] if the plan cannot be carried out on the data, the model does not fit, time is over, or training
-    /// diverges.
+    /// diverges; [`CohortError::Disclosure`] if the site's rules refuse.
     ///
     /// # Disclosure
-    /// The update can be inverted in part by who reads it; that is what the approval says, what clipping bounds, and
-    /// what secure aggregation will hide. The view holds means over rows and counts and stays here.
-    pub fn train(self, round: Round<'_>, pulse: &mut Pulse<'_>) -> Result<Update, CohortError> {
+    /// An update is of at least `min_subset` distinct subjects, leaves out none or as many, and a GLM-like model has no
+    /// more parameters than `max_param_ratio` for each of them; otherwise there is none. It can be inverted in part by
+    /// who reads it; that is what the approval says, what clipping bounds, and what secure aggregation will hide. The
+    /// view holds means over rows and counts and stays here.
+    pub fn train(self, round: Round<'_>, rules: &Disclosure, pulse: &mut Pulse<'_>) -> Result<Update, CohortError> {
         self.check_round(&round)?;
         let task = round.header.task.as_str();
         let Some(Component::NnTrain(params)) = self.plan.tasks.get(task).map(|t| &t.component) else {
@@ -186,6 +191,9 @@ impl Cohort {
         let train_rows = pipeline.table(task, "train")?;
         check_features(&self.plan, task, &train_rows)?;
         let data = train_rows.matrix(task)?;
+        let subjects = distinct_subjects(&train_rows);
+        // PRIVACY: an update of few subjects, or of few subjects more than another result, is not even computed.
+        check_rules(&mut pipeline, task, params, data.columns, subjects, rules)?;
         let global = model_of(&round, params)?;
         let validation = match pipeline.is_connected(task, "validate") {
             true => validate(&global, params, &*pipeline.table(task, "validate")?, task)?,
@@ -197,14 +205,15 @@ impl Cohort {
         let (seed, number) = (self.plan.seed, round.header.round);
         let batches = Batches::new(seed, site.as_bytes(), task, number, data.rows, params.local.batch);
         let mut step = Step::new(&params.optimizer);
-        train::train(&mut network, &mut step, &data, batches, params.local.updates, deadline, pulse)?;
+        let work = Work { units: params.local.updates, steps: 1 };
+        train::train(&mut network, &mut step, &data, batches, work, deadline, pulse)?;
         let local = finite(network.parameters(), task)?;
         let after = Metrics::new(&network.logits(&data), &data.labels, 0.5, 0);
         let delta: Vec<f32> = local.iter().zip(&global).map(|(l, g)| l - g).collect();
         let encoded = payload::encode(&delta, data.rows as u64, &round.header.tensors, &params.quantise, task)?;
         let view = TrainingView {
             rows: data.rows as u64,
-            subjects: distinct_subjects(&train_rows),
+            subjects,
             loss_before: before.loss(),
             loss_after: after.loss(),
             one_class: before.is_one_class(),
@@ -221,8 +230,9 @@ impl Cohort {
     /// As [`Cohort::train`].
     ///
     /// # Disclosure
-    /// The figure set holds sums over at least `min_subset` subjects, with small counts withheld under the site's rules;
-    /// a model's quality on one class is *withheld*, never *undefined*. The view is for the site.
+    /// The figure set holds what [`at_border`](hospes_privacy::disclosure::border::at_border) lets leave under the site's
+    /// rules: nothing about a table that, or whose difference to the dataset or to another reported table, has fewer than
+    /// `min_subset` subjects; a model's quality on one class is *withheld*, never *undefined*. The view is for the site.
     pub fn report(self, round: Round<'_>, rules: &Disclosure, pulse: &mut Pulse<'_>) -> Result<Report, CohortError> {
         self.check_round(&round)?;
         let task = round.header.task.clone();
@@ -240,12 +250,24 @@ impl Cohort {
                 let network = Network::new(&model, data.columns, &parameters)?;
                 let bins = params.calibration_bins;
                 let metrics = Metrics::new(&network.logits(&data), &data.labels, params.threshold, bins);
-                let figures = leaving(&announced, metrics.sums(), distinct_subjects(&rows), rules);
+                let table = Table {
+                    subjects: distinct_subjects(&rows),
+                    parts_allowed: parts_allowed(&mut pipeline, &task, rules)?,
+                    levels: &[],
+                };
+                let figures = leaving(&announced, metrics.sums(), table, rules);
                 Ok(Report { figures, view: ReportView::Metrics(metrics) })
             }
             Some(Component::LocalBaseline(params)) => {
-                let (fit, subjects) = self.baseline(&task, &params, round.site.as_bytes(), pulse)?;
-                let figures = leaving(&announced, fit.metrics.sums(), subjects, rules);
+                let mut pipeline = Pipeline::new(&self.plan, self.frame);
+                let table = Table {
+                    subjects: distinct_subjects(&*pipeline.table(&task, "data")?),
+                    parts_allowed: parts_allowed(&mut pipeline, &task, rules)?,
+                    levels: &[],
+                };
+                let (site, deadline) = (round.site, self.permit.deadline());
+                let fit = baseline(&mut pipeline, &task, &params, site.as_bytes(), deadline, pulse)?;
+                let figures = leaving(&announced, fit.metrics.sums(), table, rules);
                 Ok(Report { figures, view: ReportView::Metrics(fit.metrics) })
             }
             _ => Err(wrong_component(&task, "evaluation, statistics or local_baseline")),
@@ -266,7 +288,10 @@ impl Cohort {
             return Err(CohortError::NotPublic);
         }
         match self.plan.tasks.get(task).map(|t| t.component.clone()) {
-            Some(Component::LocalBaseline(params)) => Ok(self.baseline(task, &params, b"simulation", pulse)?.0),
+            Some(Component::LocalBaseline(params)) => {
+                let mut pipeline = Pipeline::new(&self.plan, self.frame);
+                baseline(&mut pipeline, task, &params, b"simulation", self.permit.deadline(), pulse)
+            }
             _ => Err(wrong_component(task, "local_baseline")),
         }
     }
@@ -293,48 +318,23 @@ impl Cohort {
         Ok(by_origin(&network.logits(&data), &data, 0.5))
     }
 
-    /// Trains on the rows at `train` from the plan's own initial values and judges on those at `data`. Returns the
-    /// distinct subjects that were judged on, too.
-    fn baseline(
-        self,
-        task: &str,
-        params: &LocalBaseline,
-        site: &[u8],
-        pulse: &mut Pulse<'_>,
-    ) -> Result<(Fit, u64), CohortError> {
-        let mut pipeline = Pipeline::new(&self.plan, self.frame);
-        let train_rows = pipeline.table(task, "train")?;
-        check_features(&self.plan, task, &train_rows)?;
-        let data = train_rows.matrix(task)?;
-        let test_rows = pipeline.table(task, "data")?;
-        let test = test_rows.matrix(task)?;
-        let initial = plan::model::initial(&params.model, data.columns as u64, self.plan.seed);
-        let mut network = Network::new(&params.model, data.columns, &initial)?;
-        let updates = Batches::per_epoch(data.rows, params.batch).saturating_mul(u64::from(params.epochs));
-        let updates = u32::try_from(updates).map_err(|_| CohortError::Plan {
-            place: format!("tasks.{task}.params.epochs"),
-            reason: "too many updates for this many rows".into(),
-        })?;
-        let batches = Batches::new(self.plan.seed, site, task, 1, data.rows, params.batch);
-        let mut step = Step::new(&params.optimizer);
-        train::train(&mut network, &mut step, &data, batches, updates, self.permit.deadline(), pulse)?;
-        let parameters = finite(network.parameters(), task)?;
-        let logits = network.logits(&test);
-        let metrics = Metrics::new(&logits, &test.labels, params.threshold, 0);
-        let by_table = by_origin(&logits, &test, params.threshold);
-        Ok((Fit { parameters, metrics, by_table }, distinct_subjects(&test_rows)))
-    }
-
     fn report_statistics(self, task: &str, rules: &Disclosure) -> Result<Report, CohortError> {
         let announced = plan::figures(&self.plan, task);
-        let frame = Pipeline::new(&self.plan, self.frame).table(task, "data")?;
+        let mut pipeline = Pipeline::new(&self.plan, self.frame);
+        let frame = pipeline.table(task, "data")?;
         check_features(&self.plan, task, &frame)?;
         if frame.rows() == 0 {
             return Err(CohortError::NoRowsLeft { task: task.to_owned(), empty_columns: Vec::new() });
         }
         let (rows, features) = (frame.rows() as u64, statistics(&frame));
         let sums = statistics_sums(&features, rows);
-        let figures = leaving(&announced, sums, distinct_subjects(&frame), rules);
+        let levels = level_counts(&frame);
+        let table = Table {
+            subjects: distinct_subjects(&frame),
+            parts_allowed: parts_allowed(&mut pipeline, task, rules)?,
+            levels: &levels,
+        };
+        let figures = leaving(&announced, sums, table, rules);
         Ok(Report { figures, view: ReportView::Statistics { rows, features } })
     }
 
@@ -357,6 +357,66 @@ impl Cohort {
             Some((name, Component::NnTrain(p))) => Ok((p.model.clone(), plan::features(&self.plan, name).len())),
             _ => Err(wrong_component(task, "an evaluation of a trained model")),
         }
+    }
+}
+
+/// Trains on the rows at `train` from the plan's own initial values and judges on those at `data`.
+fn baseline(
+    pipeline: &mut Pipeline<'_>,
+    task: &str,
+    params: &LocalBaseline,
+    site: &[u8],
+    deadline: Timestamp,
+    pulse: &mut Pulse<'_>,
+) -> Result<Fit, CohortError> {
+    let plan = pipeline.plan();
+    let train_rows = pipeline.table(task, "train")?;
+    check_features(plan, task, &train_rows)?;
+    let data = train_rows.matrix(task)?;
+    let test = pipeline.table(task, "data")?.matrix(task)?;
+    let initial = plan::model::initial(&params.model, data.columns as u64, plan.seed);
+    let mut network = Network::new(&params.model, data.columns, &initial)?;
+    let steps = u32::try_from(Batches::per_epoch(data.rows, params.batch)).map_err(|_| CohortError::Plan {
+        place: format!("tasks.{task}.params.batch"),
+        reason: "too many updates for this many rows".into(),
+    })?;
+    let batches = Batches::new(plan.seed, site, task, 1, data.rows, params.batch);
+    let mut step = Step::new(&params.optimizer);
+    let work = Work { units: params.epochs, steps };
+    train::train(&mut network, &mut step, &data, batches, work, deadline, pulse)?;
+    let parameters = finite(network.parameters(), task)?;
+    let logits = network.logits(&test);
+    let metrics = Metrics::new(&logits, &test.labels, params.threshold, 0);
+    let by_table = by_origin(&logits, &test, params.threshold);
+    Ok(Fit { parameters, metrics, by_table })
+}
+
+/// The site's rules on an update: whose it is, and how much the model can remember of each.
+fn check_rules(
+    pipeline: &mut Pipeline<'_>,
+    task: &str,
+    params: &NnTrain,
+    features: usize,
+    subjects: u64,
+    rules: &Disclosure,
+) -> Result<(), CohortError> {
+    let refused = |rule, why| Err(CohortError::Disclosure { task: task.to_owned(), rule, why });
+    if subjects < rules.min_subset || !parts_allowed(pipeline, task, rules)? {
+        let why = format!(
+            "it would tell about fewer than {} patients: those that it uses, or those that set them apart from the \
+             dataset or from what another task of the plan uses",
+            rules.min_subset
+        );
+        return refused(Rule::MinSubset, why);
+    }
+    let parameters = plan::model::parameters(&params.model, features as u64);
+    match parameters_allowed(rules, parameters, subjects, is_glm_like(&params.model)) {
+        Some(Verdict::Refused) => {
+            let most = rules.max_param_ratio.unwrap_or_default();
+            let why = format!("{parameters} parameters for {subjects} patients, the policy allows {most} for each");
+            refused(Rule::MaxParamRatio, why)
+        }
+        _ => Ok(()),
     }
 }
 

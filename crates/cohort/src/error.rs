@@ -290,15 +290,15 @@ pub enum CohortError {
         /// Columns without any value, which may be why.
         empty_columns: Vec<String>,
     },
-    /// Too few rows to fit something.
-    #[error("task '{task}': {rows} rows, at least {needed} are needed")]
-    TooFewRows {
+    /// The site's disclosure rules refuse.
+    #[error("task '{task}': refused by the rule {rule} of this site's policy: {why}")]
+    Disclosure {
         /// Task.
         task: String,
-        /// Rows.
-        rows: u64,
-        /// Fewest.
-        needed: u64,
+        /// Rule.
+        rule: hospes_privacy::disclosure::Rule,
+        /// Why, for the site's own people.
+        why: String,
     },
     /// The model's bytes do not fit the plan.
     #[error("the model does not fit the plan: {reason}")]
@@ -345,6 +345,8 @@ fn detail(columns: &[String]) -> String {
 pub enum Outward {
     /// The data at the site do not fit the plan.
     DataDoNotFit,
+    /// A disclosure rule of the site refuses.
+    Disclosure,
     /// The snapshot cannot be opened.
     SnapshotUnusable,
     /// The model that the coordinator sent cannot be used.
@@ -363,10 +365,11 @@ impl Outward {
     /// The words for the coordinator.
     ///
     /// # Disclosure
-    /// One of seven fixed sentences; no count, column or value.
+    /// One of eight fixed sentences; no count, column or value.
     pub const fn words(self) -> &'static str {
         match self {
             Self::DataDoNotFit => "the data at this site do not fit the plan; the site's staff can see why",
+            Self::Disclosure => "a disclosure rule of this site refuses the task; the site's staff can see which",
             Self::SnapshotUnusable => "the site's snapshot cannot be opened; the site's staff can see why",
             Self::ModelUnusable => "the model that was sent does not fit the plan",
             Self::Diverged => "training diverged; a smaller learning rate may help",
@@ -393,11 +396,11 @@ impl CohortError {
             | Self::MissingValues { .. }
             | Self::MissingLabel { .. }
             | Self::NoRowsLeft { .. }
-            | Self::TooFewRows { .. }
             | Self::Plan { .. } => Outward::DataDoNotFit,
             Self::Altered { .. } | Self::Key { .. } | Self::OpenSource { .. } | Self::ReadSource { .. } => {
                 Outward::SnapshotUnusable
             }
+            Self::Disclosure { .. } => Outward::Disclosure,
             Self::Model { .. } => Outward::ModelUnusable,
             Self::Diverged { .. } => Outward::Diverged,
             Self::TooLate => Outward::TooLate,

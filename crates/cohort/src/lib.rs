@@ -16,6 +16,7 @@ mod component;
 mod error;
 pub mod evaluate;
 pub mod opt_out;
+mod parts;
 pub mod profile;
 pub mod scan;
 pub mod schema;

@@ -292,7 +292,7 @@ fn compute(
         let bytes = Canonical::new(report.figures)?.bytes().to_vec();
         (UploadKind::Figures, bytes, withheld, LocalView::Report(report.view))
     } else {
-        let update = cohort.train(round, pulse)?;
+        let update = cohort.train(round, &circumstances.policy.disclosure, pulse)?;
         (UploadKind::Update, update.payload, Default::default(), LocalView::Training(update.view))
     };
     write_durably(&order.payload_path, &payload)?;

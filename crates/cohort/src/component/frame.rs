@@ -25,6 +25,8 @@ pub(crate) struct Feature {
     pub(crate) name: String,
     /// Codes of a category; `None` for a number.
     pub(crate) codes: Option<Vec<String>>,
+    /// The category of which this is an indicator.
+    pub(crate) category: Option<String>,
     /// Bounds that the plan gives.
     pub(crate) bounds: Option<(f64, f64)>,
     pub(crate) values: Vec<f64>,
@@ -60,7 +62,7 @@ impl Frame {
                 Some(Variable::Number { min: Some(min), max: Some(max), .. }) => (None, Some((*min, *max))),
                 _ => (None, None),
             };
-            Feature { name: name.clone(), codes, bounds, values: Vec::new() }
+            Feature { name: name.clone(), codes, category: None, bounds, values: Vec::new() }
         });
         let folds = plan.tasks.values().filter_map(|task| match &task.component {
             Component::DataSplit(DataSplit { by_column: Some(column), .. }) => Some((column.clone(), Vec::new())),
@@ -183,7 +185,8 @@ fn narrow(value: f64) -> f32 {
 
 impl Feature {
     pub(crate) fn without_values(&self) -> Self {
-        Self { name: self.name.clone(), codes: self.codes.clone(), bounds: self.bounds, values: Vec::new() }
+        let (name, codes, category) = (self.name.clone(), self.codes.clone(), self.category.clone());
+        Self { name, codes, category, bounds: self.bounds, values: Vec::new() }
     }
 
     pub(crate) fn missing(&self) -> usize {

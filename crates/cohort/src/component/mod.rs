@@ -11,4 +11,4 @@ mod statistics;
 pub(crate) use frame::{Frame, Matrix, Unknown};
 pub(crate) use pipeline::Pipeline;
 pub use statistics::FeatureStatistics;
-pub(crate) use statistics::statistics;
+pub(crate) use statistics::{level_counts, statistics};

@@ -24,6 +24,7 @@ pub(crate) fn apply(frame: &Frame, params: &OneHot, task: &str) -> Result<Frame,
             expanded.features.push(Feature {
                 name: format!("{column}_{code}"),
                 codes: None,
+                category: Some(column.clone()),
                 bounds: Some((0.0, 1.0)),
                 values: feature.values.iter().map(indicator).collect(),
             });

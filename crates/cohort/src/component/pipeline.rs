@@ -31,6 +31,15 @@ impl<'a> Pipeline<'a> {
         Self { plan, read: Rc::new(read), done: BTreeMap::new() }
     }
 
+    pub(crate) fn plan(&self) -> &'a Plan {
+        self.plan
+    }
+
+    /// The table that `reader` reads.
+    pub(crate) fn read(&self) -> Rc<Frame> {
+        Rc::clone(&self.read)
+    }
+
     /// The table at an input port, with the features checked against those that the plan promises.
     pub(crate) fn table(&mut self, task: &str, port: &str) -> Result<Rc<Frame>, CohortError> {
         let wrong = || self.wrong(task, port);

@@ -1,6 +1,8 @@
 //! Counts, sums and sums of squares of features.
 
-use super::frame::Frame;
+use std::collections::{BTreeMap, HashMap};
+
+use super::frame::{Feature, Frame};
 
 /// Sums of one feature over the rows in which it is there.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -13,20 +15,75 @@ pub struct FeatureStatistics {
     pub sum: f64,
     /// Sum of squares.
     pub sum_of_squares: f64,
-    /// Whether it takes the values 0 and 1 only, so that its sum is a count of rows.
-    pub indicator: bool,
 }
 
 pub(crate) fn statistics(frame: &Frame) -> Vec<FeatureStatistics> {
-    let of = |feature: &super::frame::Feature| {
+    let of = |feature: &Feature| {
         let present: Vec<f64> = feature.values.iter().copied().filter(|v| !v.is_nan()).collect();
         FeatureStatistics {
             name: feature.name.clone(),
             present: present.len() as u64,
             sum: present.iter().sum(),
             sum_of_squares: present.iter().map(|v| v * v).sum(),
-            indicator: present.iter().all(|v| *v == 0.0 || *v == 1.0),
         }
     };
     frame.features.iter().map(of).collect()
+}
+
+/// Distinct values up to which the sums of a feature can be solved for the rows with each of them.
+const FEW_VALUES: usize = 10;
+
+/// Rows by value, for each category and each other feature with few values. The indicators of one category count
+/// together, so that the code without an indicator is among them.
+pub(crate) fn level_counts(frame: &Frame) -> Vec<Vec<u64>> {
+    let mut groups: BTreeMap<&str, Vec<&Feature>> = BTreeMap::new();
+    for feature in &frame.features {
+        groups.entry(feature.category.as_deref().unwrap_or(&feature.name)).or_default().push(feature);
+    }
+    groups.values().filter_map(|group| levels(group, frame.rows())).collect()
+}
+
+fn levels(group: &[&Feature], rows: usize) -> Option<Vec<u64>> {
+    let category = group.iter().any(|f| f.codes.is_some() || f.category.is_some());
+    let mut counts: HashMap<Vec<u64>, u64> = HashMap::new();
+    for row in 0..rows {
+        if group.iter().any(|f| f.values[row].is_nan()) {
+            continue;
+        }
+        // Zero has two signs and is one value.
+        *counts.entry(group.iter().map(|f| (f.values[row] + 0.0).to_bits()).collect()).or_default() += 1;
+        if !category && counts.len() > FEW_VALUES {
+            return None;
+        }
+    }
+    Some(counts.into_values().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn feature(name: &str, category: Option<&str>, values: &[f64]) -> Feature {
+        let (name, category) = (name.to_owned(), category.map(str::to_owned));
+        Feature { name, codes: None, category, bounds: None, values: values.to_vec() }
+    }
+
+    #[test]
+    fn values_are_counted_where_they_are_few_or_codes() {
+        let many: Vec<f64> = (0..12).map(f64::from).collect();
+        let frame = Frame {
+            label: vec![0.0; 12],
+            features: vec![
+                feature("many", None, &many),
+                feature("sex", None, &[[1.0; 9].as_slice(), &[2.0, 2.0, f64::NAN]].concat()),
+                feature("kind_b", Some("kind"), &[[1.0; 4].as_slice(), &[0.0; 8]].concat()),
+                feature("kind_c", Some("kind"), &[[0.0; 4].as_slice(), &[1.0; 7], &[-0.0]].concat()),
+            ],
+            ..Frame::default()
+        };
+        let mut counts = level_counts(&frame);
+        counts.iter_mut().for_each(|levels| levels.sort_unstable());
+        // Neither b nor c: the code that has no indicator.
+        assert_eq!(counts, [vec![1, 4, 7], vec![2, 9]]);
+    }
 }

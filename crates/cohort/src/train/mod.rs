@@ -16,13 +16,13 @@ use serde::{Deserialize, Serialize};
 use crate::component::Matrix;
 use crate::error::CohortError;
 
-/// How far work is.
+/// How far work is. It goes to the coordinator, so it counts in hundredths: steps would tell the number of rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Progress {
-    /// Steps done.
+    /// Hundredths done.
     pub done: u32,
-    /// Steps in all.
+    /// Always 100.
     pub total: u32,
 }
 
@@ -34,30 +34,39 @@ pub struct Pulse<'a> {
     pub progress: &'a mut dyn FnMut(Progress) -> bool,
 }
 
-impl Pulse<'_> {
-    pub(crate) fn beat(&mut self, deadline: Timestamp, progress: Progress) -> Result<(), CohortError> {
-        if (self.now)() >= deadline {
-            return Err(CohortError::TooLate);
-        }
-        // At most about a hundred messages for a task.
-        let every = (progress.total / 100).max(1);
-        let news = progress.done.is_multiple_of(every) || progress.done == progress.total;
-        if news && !(self.progress)(progress) { Err(CohortError::Cancelled) } else { Ok(()) }
+/// How much is to be done: `units` that the plan names, each of so many steps.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Work {
+    pub(crate) units: u32,
+    pub(crate) steps: u32,
+}
+
+impl Work {
+    fn total(self) -> u64 {
+        u64::from(self.units) * u64::from(self.steps)
+    }
+
+    /// Hundredths done after so many steps. Steps within a unit show only where hundredths hide how many there are.
+    fn hundredths(self, step: u64) -> u32 {
+        let steps = u64::from(self.steps).max(1);
+        let within = if steps >= 100 { step % steps * 100 / steps } else { 0 };
+        let done = (step / steps * 100 + within) / u64::from(self.units).max(1);
+        u32::try_from(done).unwrap_or(100).min(100)
     }
 }
 
-/// Takes `updates` optimiser steps over reshuffled epochs.
+/// Takes optimiser steps over reshuffled epochs.
 pub(crate) fn train(
     network: &mut Network,
     step: &mut Step,
     data: &Matrix,
     mut batches: Batches,
-    updates: u32,
+    work: Work,
     deadline: Timestamp,
     pulse: &mut Pulse<'_>,
 ) -> Result<(), CohortError> {
     let (mut x, mut y) = (Vec::new(), Vec::new());
-    for done in 1..=updates {
+    for taken in 1..=work.total() {
         x.clear();
         y.clear();
         for row in batches.next_batch() {
@@ -65,7 +74,34 @@ pub(crate) fn train(
             y.push(data.labels[*row]);
         }
         network.step(step, &x, &y);
-        pulse.beat(deadline, Progress { done, total: updates })?;
+        if (pulse.now)() >= deadline {
+            return Err(CohortError::TooLate);
+        }
+        let done = work.hundredths(taken);
+        if done > work.hundredths(taken - 1) && !(pulse.progress)(Progress { done, total: 100 }) {
+            return Err(CohortError::Cancelled);
+        }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_is_the_same_for_any_number_of_rows() {
+        let told = |work: Work| -> Vec<u32> {
+            let mut told: Vec<u32> = (1..=work.total()).map(|step| work.hundredths(step)).collect();
+            told.dedup();
+            told.retain(|done| *done > 0);
+            told
+        };
+        let epochs = |steps| told(Work { units: 50, steps });
+        assert_eq!(epochs(1), (1..=50).map(|n| n * 2).collect::<Vec<_>>());
+        assert_eq!(epochs(7), epochs(99));
+        assert_eq!(epochs(1_000), epochs(12_345));
+        assert_eq!(epochs(1_000), (1..=100).collect::<Vec<_>>());
+        assert_eq!(told(Work { units: 3, steps: 1 }), [33, 66, 100]);
+    }
 }

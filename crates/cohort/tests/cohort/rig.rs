@@ -15,7 +15,7 @@ use hospes_protocol::approval::{
 use hospes_protocol::canon::{self, Canonical};
 use hospes_protocol::id::{ApprovalId, JobId, PersonId, SiteId, StudyId, Timestamp};
 use hospes_protocol::plan::{self, Component, Plan, Quantise};
-use hospes_protocol::policy::Policy;
+use hospes_protocol::policy::{Policy, Training};
 use hospes_protocol::round::{Mode, RosterEntry, RoundHeader};
 use hospes_protocol::sign::SecretKey;
 use hospes_protocol::study::Terms;
@@ -68,6 +68,32 @@ tasks:
 
 pub(crate) fn plan() -> Plan {
     plan::read(PLAN).unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// The strict rules on what leaves, in a federation of two whose figures may leave.
+pub(crate) fn strict() -> Policy {
+    let strict = Policy::strict();
+    Policy {
+        training: Training { min_parties: 2, min_trusted_peers: 1, ..strict.training },
+        egress: Policy::public_data().egress,
+        ..strict
+    }
+}
+
+/// The plan with a piece of text replaced.
+pub(crate) fn changed(from: &str, to: &str) -> Plan {
+    assert!(PLAN.contains(from));
+    plan::read(&PLAN.replace(from, to)).unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// A table with its cells replaced, by row and column, where `cell` says so.
+pub(crate) fn edited(table: &str, cell: impl Fn(usize, usize) -> Option<&'static str>) -> String {
+    let line = |(row, line): (usize, &str)| {
+        let cells = line.split(',').enumerate();
+        let cells = cells.map(|(column, old)| if row == 0 { old } else { cell(row - 1, column).unwrap_or(old) });
+        cells.collect::<Vec<_>>().join(",") + "\n"
+    };
+    table.lines().enumerate().map(line).collect()
 }
 
 /// A table that the plan fits, with a clear relation between `x` and `outcome`.

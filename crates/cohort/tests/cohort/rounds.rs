@@ -7,7 +7,7 @@ use hospes_protocol::id::Timestamp;
 use hospes_protocol::plan::{self, Plan, figure};
 use hospes_protocol::policy::Policy;
 
-use crate::rig::{NOW, PLAN, Rig, plan, safetensors_file, table};
+use crate::rig::{NOW, PLAN, Rig, changed, edited, plan, safetensors_file, strict, table};
 
 fn clock() -> Timestamp {
     NOW
@@ -36,7 +36,7 @@ fn train_with(rig: &Rig, round: u32, opt_outs: &OptOuts) -> Result<Update, Cohor
     let header = rig.header("train", round, Some(&model));
     let mut progress = |_: Progress| true;
     let mut pulse = Pulse { now: &clock, progress: &mut progress };
-    cohort.train(Round { site: rig.site(), header: &header, model: Some(&model) }, &mut pulse)
+    cohort.train(Round { site: rig.site(), header: &header, model: Some(&model) }, &rig.policy.disclosure, &mut pulse)
 }
 
 fn train(rig: &Rig) -> Result<Update, CohortError> {
@@ -51,11 +51,6 @@ fn report(rig: &Rig, task: &str) -> Result<Report, CohortError> {
     let mut pulse = Pulse { now: &clock, progress: &mut progress };
     let round = Round { site: rig.site(), header: &header, model: model.as_deref() };
     cohort.report(round, &rig.policy.disclosure, &mut pulse)
-}
-
-fn changed(from: &str, to: &str) -> Plan {
-    assert!(PLAN.contains(from));
-    plan::read(&PLAN.replace(from, to)).unwrap_or_else(|e| panic!("{e}"))
 }
 
 fn failure(table: &str, plan: Plan, task: &str) -> String {
@@ -92,7 +87,7 @@ fn a_permit_is_good_for_one_round_only() {
         let cohort = open(&rig, "train", 1, Some(&model)).unwrap();
         let header = rig.header(task, round, Some(&model));
         let round = Round { site: rig.site(), header: &header, model: Some(&model) };
-        let error = cohort.train(round, &mut pulse).err().unwrap();
+        let error = cohort.train(round, &rig.policy.disclosure, &mut pulse).err().unwrap();
         assert_eq!(error.to_string(), "round: the permit is for another round");
     }
 }
@@ -170,19 +165,84 @@ fn figures_are_exactly_those_announced_and_agree_with_the_view() {
     }
 }
 
+fn withheld(rig: &Rig, task: &str) -> (Vec<String>, Vec<String>) {
+    let figures = report(rig, task).unwrap().figures;
+    (figures.sums.into_keys().collect(), figures.withheld.into_keys().collect())
+}
+
 #[test]
-fn strict_rules_withhold_small_groups() {
-    let strict = Policy { egress: Policy::public_data().egress, ..Policy::strict() };
-    let strict = Policy {
-        training: hospes_protocol::policy::Training { min_parties: 2, min_trusted_peers: 1, ..strict.training },
-        ..strict
-    };
-    let rig = Rig::with(&table(120), plan(), strict);
-    let report = report(&rig, "eval").unwrap();
+fn strict_rules_let_one_group_of_figures_leave_or_none() {
+    // Enough rows of either class on the wrong side of the threshold.
+    let mixed = edited(&table(360), |row, column| match (column, row % 12) {
+        (4, 2) => Some("1"),
+        (4, 5) => Some("0"),
+        _ => None,
+    });
+    let rig = Rig::with(&mixed, plan(), strict());
+    let report = report(&rig, "alone").unwrap();
+    assert!(report.figures.sums.contains_key(figure::CONFUSION), "{:?}", report.view);
     assert!(report.figures.withheld.contains_key(figure::SCORES_POSITIVE));
-    assert!(!report.figures.withheld.contains_key(figure::N));
     // The steward sees them all the same.
     assert!(matches!(report.view, ReportView::Metrics(m) if m.auc.is_some()));
+    let few = Rig::with(&table(60), plan(), strict());
+    assert_eq!(withheld(&few, "alone").0, [figure::N]);
+    assert_eq!(withheld(&few, "eval").0, [figure::N]);
+}
+
+#[test]
+fn a_table_that_sets_one_patient_apart_reports_nothing() {
+    let split = "split: { component: data_split, inputs: { data: hot }, params: { by_column: fold } }";
+    assert!(PLAN.contains(split));
+    let apart = PLAN
+        .replace(split, "split: { component: data_split, inputs: { data: hot }, params: { test_fraction: 0.01 } }")
+        .replace("  train:\n", "  part: { component: statistics, inputs: { data: split.train } }\n  train:\n");
+    let apart = || plan::read(&apart).unwrap_or_else(|e| panic!("{e}"));
+    let rig = Rig::with(&table(100), apart(), strict());
+    for task in ["count", "part", "eval", "alone"] {
+        assert_eq!(withheld(&rig, task).0, [""; 0], "{task}");
+    }
+    assert_eq!(withheld(&Rig::with(&table(100), apart(), Policy::public_data()), "part").1, [""; 0]);
+    let whole = Rig::with(&table(100), plan(), strict());
+    assert_eq!(withheld(&whole, "count").1, [""; 0]);
+}
+
+#[test]
+fn cells_of_visits_are_no_cells_of_people() {
+    // Every patient twice.
+    let twice: String = table(200).lines().map(|l| l.replace("P-1", "P-") + "\n").collect();
+    let rig = Rig::with(&twice, plan(), strict());
+    assert!(rig.snapshot.document.subjects < 200);
+    assert_eq!(withheld(&rig, "count").0, [""; 0]);
+    assert_eq!(withheld(&Rig::new(&twice), "count").1, [""; 0]);
+}
+
+#[test]
+fn a_rare_value_of_a_feature_is_in_no_sum() {
+    // Three of a hundred are coded 2: with the number of rows, the sum would say so.
+    let sex = |rare: usize| {
+        edited(&table(100), move |row, column| (column == 3).then_some(if row < rare { "2" } else { "1" }))
+    };
+    let left = |rare| withheld(&Rig::with(&sex(rare), plan(), strict()), "count").0;
+    assert_eq!(left(3), [figure::N]);
+    assert_eq!(left(97), [figure::N]);
+    assert_eq!(left(40), [figure::N, figure::PRESENT, figure::SUM, figure::SUM_OF_SQUARES]);
+    // A scale that the plan chooses makes no difference.
+    let scaled = || {
+        let bounds = PLAN
+            .replace("    kind: {", "    x: { number: { min: 0.0, max: 20.0 } }\n    z: { number: { min: 0.5, max: 7.0 } }\n    kind: {")
+            .replace("  count: { component: statistics, inputs: { data: hot } }", "  count: { component: statistics, inputs: { data: bounded.data } }\n  bounded: { component: feature_scale, inputs: { data: hot }, params: { method: bounds } }");
+        plan::read(&bounds).unwrap_or_else(|e| panic!("{e}"))
+    };
+    assert_eq!(withheld(&Rig::with(&sex(3), scaled(), strict()), "count").0, [figure::N]);
+    // The first code of a category has no indicator, and is the rest.
+    let kinds = edited(&table(100), |row, column| {
+        (column == 2).then_some(match row {
+            0..3 => "1",
+            3..50 => "2",
+            _ => "3",
+        })
+    });
+    assert_eq!(withheld(&Rig::with(&kinds, plan(), strict()), "count").0, [figure::N]);
 }
 
 #[test]
@@ -307,7 +367,7 @@ fn models_of_another_shape_or_with_nan_are_refused() {
         let header = rig.header("train", 1, Some(&model));
         let mut pulse = Pulse { now: &clock, progress: &mut progress };
         let round = Round { site: rig.site(), header: &header, model: Some(&model) };
-        let error = cohort.train(round, &mut pulse).err().unwrap().to_string();
+        let error = cohort.train(round, &rig.policy.disclosure, &mut pulse).err().unwrap().to_string();
         assert_eq!(error, format!("the model does not fit the plan: {wanted}"));
     }
     let (sent, named) = (rig.model(), safetensors_file(&shapes, &values(25)));
@@ -315,7 +375,14 @@ fn models_of_another_shape_or_with_nan_are_refused() {
     let header = rig.header("train", 1, Some(&named));
     let mut pulse = Pulse { now: &clock, progress: &mut progress };
     let round = Round { site: rig.site(), header: &header, model: Some(&sent) };
-    assert!(cohort.train(round, &mut pulse).err().unwrap().to_string().contains("its digest is not"));
+    assert!(
+        cohort
+            .train(round, &rig.policy.disclosure, &mut pulse)
+            .err()
+            .unwrap()
+            .to_string()
+            .contains("its digest is not")
+    );
 }
 
 #[test]
@@ -330,7 +397,7 @@ fn training_stops_when_told_and_when_time_is_over() {
         p.done < 10
     };
     let cohort = open(&rig, "train", 1, Some(&model)).unwrap();
-    let stopped = cohort.train(round, &mut Pulse { now: &clock, progress: &mut stop });
+    let stopped = cohort.train(round, &rig.policy.disclosure, &mut Pulse { now: &clock, progress: &mut stop });
     assert!(matches!(stopped.err(), Some(CohortError::Cancelled)));
     assert_eq!(seen, 10);
     let ticks = std::cell::Cell::new(0);
@@ -339,33 +406,33 @@ fn training_stops_when_told_and_when_time_is_over() {
         NOW.plus_millis(ticks.get() * 60_000)
     };
     let cohort = open(&rig, "train", 1, Some(&model)).unwrap();
-    let late = cohort.train(round, &mut Pulse { now: &running, progress: &mut |_| true });
+    let late = cohort.train(round, &rig.policy.disclosure, &mut Pulse { now: &running, progress: &mut |_| true });
     assert!(matches!(late.err(), Some(CohortError::TooLate)));
     assert!(ticks.get() < 10);
 }
 
 #[test]
 fn divergence_is_an_error_and_no_payload() {
-    let rig = Rig::with(&table(60), changed("lr: 0.1", "lr: 1000.0, momentum: 0.99"), Policy::public_data());
-    match train(&rig) {
-        // Saturation keeps some runs finite; then the clip bounds what leaves.
-        Ok(update) => assert!(update.view.clipped > 0),
-        Err(error) => assert!(matches!(error, CohortError::Diverged { .. })),
-    }
+    // Gradients of about 1e38 at a learning rate of 1000 leave the range of numbers at the first wrong prediction.
+    let text = PLAN
+        .replace("[{ linear: { out: 4 } }, { tanh: {} }, { linear: { out: 1 } }]", "[{ linear: { out: 1 } }]")
+        .replace("train: scale.data, validate: scale_test.data", "train: split.train")
+        .replace("data: scale_test.data } }", "data: split.test } }")
+        .replace("lr: 0.1", "lr: 1000.0");
+    let diverging = plan::read(&text).unwrap_or_else(|e| panic!("{e}"));
+    let huge = edited(&table(60), |_, column| (column == 1).then_some("1e38"));
+    let rig = Rig::with(&huge, diverging, Policy::public_data());
+    assert!(matches!(train(&rig).err(), Some(CohortError::Diverged { .. })));
+    let order = rig.order("train");
+    let last = hospes_cohort::worker::execute(&order, &clock, &mut |_| true);
+    let outward = hospes_cohort::Outward::Diverged;
+    assert!(matches!(&last, hospes_cohort::worker::Event::Failed(f) if f.outward == outward), "{last:?}");
+    assert!(!order.payload_path.exists());
 }
 
 #[test]
 fn tables_that_are_not_public_can_be_neither_pooled_nor_fitted() {
-    let strict = Policy {
-        training: hospes_protocol::policy::Training {
-            min_parties: 2,
-            min_trusted_peers: 1,
-            force_secure_aggregation: false,
-        },
-        egress: Policy::public_data().egress,
-        ..Policy::strict()
-    };
-    let rig = Rig::with(&table(120), plan(), strict);
+    let rig = Rig::with(&table(120), plan(), strict());
     let mut progress = |_: Progress| true;
     let mut pulse = Pulse { now: &clock, progress: &mut progress };
     let private = || open(&rig, "alone", 1, None).unwrap();

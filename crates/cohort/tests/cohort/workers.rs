@@ -3,13 +3,16 @@
 use std::io::Cursor;
 
 use hospes_cohort::Outward;
-use hospes_cohort::worker::{Event, LocalView, Order, execute, run};
+use hospes_cohort::train::Progress;
+use hospes_cohort::worker::{Event, Failure, LocalView, Order, execute, run};
 use hospes_protocol::approval::{ApprovalState, RefusalCode};
 use hospes_protocol::id::{Digest, Timestamp};
 use hospes_protocol::message::{FigureSet, UploadKind};
+use hospes_protocol::plan::{self, Plan};
+use hospes_protocol::policy::Policy;
 use proptest::prelude::*;
 
-use crate::rig::{NOW, Rig, table};
+use crate::rig::{NOW, PLAN, Rig, changed, edited, plan as rig_plan, strict, table};
 
 fn clock() -> Timestamp {
     NOW
@@ -60,6 +63,65 @@ fn a_child_reports_figures_in_canonical_bytes() {
         let set = hospes_protocol::canon::Canonical::<FigureSet>::parse(&bytes).unwrap();
         assert_eq!(set.withheld, done.withheld);
     }
+}
+
+fn refusal(table: &str, plan: Plan, policy: Policy) -> Option<Failure> {
+    let rig = Rig::with(table, plan, policy);
+    let order = rig.order("train");
+    let (mut events, good) = through_pipe(&order);
+    assert_eq!(good, order.payload_path.exists());
+    match events.pop() {
+        Some(Event::Failed(failure)) => Some(failure),
+        Some(Event::Done(_)) => None,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_child_trains_on_enough_patients_or_not_at_all() {
+    let refused = |table: &str, plan: &dyn Fn() -> Plan, rule: &str| {
+        let failure = refusal(table, plan(), strict()).unwrap_or_else(|| panic!("{rule} lets it train"));
+        assert!(failure.local.contains(rule), "{}", failure.local);
+        assert_eq!(failure.outward, Outward::Disclosure);
+        assert!(!failure.outward.words().chars().any(|c| c.is_ascii_digit()));
+        assert_eq!(refusal(table, plan(), Policy::public_data()), None, "public data");
+    };
+    // Two patients in the training part have no missing value.
+    let holes = edited(&table(120), |row, column| (column == 1 && row % 3 != 2 && row > 1).then_some("?"));
+    refused(&holes, &rig_plan, "disclosure.min_subset");
+    let split = |fraction: &'static str| move || changed("by_column: fold", fraction);
+    refused(&table(120), &split("test_fraction: 0.97"), "disclosure.min_subset");
+    refused(&table(120), &split("test_fraction: 0.01"), "disclosure.min_subset");
+    assert_eq!(refusal(&table(120), split("test_fraction: 0.5")(), strict()), None);
+    // One patient has no value and is left out alone.
+    let hole = edited(&table(120), |row, column| (column == 1 && row == 0).then_some("?"));
+    assert_eq!(refusal(&hole, rig_plan(), strict()), None, "the rest is large: the part for the test is in it");
+    let alone = || {
+        changed(
+            "inputs: { data: hot }, params: { by_column: fold }",
+            "inputs: { data: hot }, params: { test_fraction: 0.1 }",
+        )
+    };
+    assert_eq!(refusal(&table(120), alone(), strict()), None);
+    // 5 parameters, a third of one for each patient: 12 are too few, 20 are enough.
+    let glm = || {
+        let text =
+            PLAN.replace("[{ linear: { out: 4 } }, { tanh: {} }, { linear: { out: 1 } }]", "[{ linear: { out: 1 } }]");
+        plan::read(&text.replace("by_column: fold", "test_fraction: 0.5")).unwrap_or_else(|e| panic!("{e}"))
+    };
+    refused(&table(24), &glm, "disclosure.max_param_ratio");
+    assert_eq!(refusal(&table(40), glm(), strict()), None);
+}
+
+#[test]
+fn progress_tells_no_number_of_rows() {
+    let told = |rows: u32| -> Vec<Progress> {
+        let rig = Rig::new(&table(rows));
+        let (events, _) = through_pipe(&rig.order("alone"));
+        events.iter().filter_map(|e| if let Event::Progress(p) = e { Some(*p) } else { None }).collect()
+    };
+    assert_eq!(told(60), told(120));
+    assert_eq!(told(60).last(), Some(&Progress { done: 100, total: 100 }));
 }
 
 #[test]

@@ -45,7 +45,7 @@ fn policy_rules(case: &Case) -> Vec<hospes_privacy::disclosure::Finding> {
     let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     let facts = Facts {
         subjects: case.dataset().map_or(0, |d| d.subjects_left),
-        // Known only after the split has been made on the data; the worker applies the rule to what it finds.
+        // Known only after the split has been made on the data; `Cohort` applies the rules to what it finds.
         smallest_subset: None,
         training_subjects: None,
         pooled_subjects: None,

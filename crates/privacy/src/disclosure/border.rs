@@ -1,8 +1,9 @@
 //! The rules that concern figures, applied to a report before it leaves.
 //!
-//! A figure is withheld as a whole, together with every figure from which it could be computed, and always for the same
-//! reason in the same words: that only one class is present, or that one count is small, is itself something that must
-//! not leave.
+//! Under a policy that protects counts (`min_cell` above 1) the figures of a report are compared with each other by
+//! whoever receives them: a histogram less a count at a threshold is a smaller count. So only one group of figures can
+//! leave, and whatever keeps it here keeps everything but the number of rows, always in the same words: that only one
+//! class is present, or that one count is small, is itself something that must not leave.
 
 use hospes_protocol::message::FigureSet;
 use hospes_protocol::plan::figure;
@@ -13,48 +14,66 @@ use super::count_allowed;
 /// Why a figure is withheld, whatever the rule.
 pub const WITHHELD: &str = "withheld by a disclosure rule of the site";
 
-/// Figures that reveal each other: they leave together or not at all.
-const AGREEMENT: &[&str] = &[figure::CONFUSION, figure::CORRECT];
-const SCORES: &[&str] = &[figure::SCORES_POSITIVE, figure::SCORES_NEGATIVE];
-const CALIBRATION: &[&str] = &[figure::CALIBRATION_ROWS, figure::CALIBRATION_SCORES, figure::CALIBRATION_POSITIVES];
-const MOMENTS: &[&str] = &[figure::PRESENT, figure::SUM, figure::SUM_OF_SQUARES];
+/// Figures that could be compared with the counts at the threshold, and so leave only where every count may be seen.
+const BY_SCORE: &[&str] = &[
+    figure::SCORES_POSITIVE,
+    figure::SCORES_NEGATIVE,
+    figure::CALIBRATION_ROWS,
+    figure::CALIBRATION_SCORES,
+    figure::CALIBRATION_POSITIVES,
+];
 
-/// The report as it may leave, given the distinct subjects in the table that it is about.
+/// The table that a report is about, as the site counted it.
+#[derive(Debug, Clone, Copy)]
+pub struct Table<'a> {
+    /// Distinct subjects in it.
+    pub subjects: u64,
+    /// Whether [`subset_allowed`](super::subset_allowed) holds for it and for all that its figures depend on.
+    pub parts_allowed: bool,
+    /// Rows by value, for each feature that takes few values.
+    pub levels: &'a [Vec<u64>],
+}
+
+/// The report as it may leave.
 ///
-/// - Below `min_subset` subjects, or with a small number of rows, everything is withheld.
-/// - Where only one class is present, everything but the number of rows is, since that alone would disclose all labels;
-///   a policy with `min_cell` = 1 shows every count and so has nothing left to protect here.
-/// - A group of figures is withheld if any count in it, or any difference of two, lies between 1 and `min_cell` − 1;
-///   so are those that hold something else than counts.
+/// - Everything is withheld about fewer than `min_subset` subjects, about a part of the data that sets a smaller part
+///   apart, about a small number of rows, and about a table in which a subject has several rows: counts of rows would
+///   hide how few people they are of.
+/// - Score histograms and calibration bins are always withheld, because they can be compared with the confusion counts.
+/// - Everything but the number of rows is withheld if only one class is present, or if a count (of the confusion matrix,
+///   of rows with or without a feature, of rows with one value of a feature with few values) lies between 1 and
+///   `min_cell` − 1.
+///
+/// A policy with `min_cell` and `min_subset` of 1, which only public data may have, shows every count: there all of it
+/// leaves.
 ///
 /// # Disclosure
-/// What is left are counts of 0 or at least `min_cell` and sums over at least `min_subset` subjects. Which figures are
-/// withheld tells one bit for each group.
-pub fn at_border(policy: &Disclosure, subjects: u64, set: FigureSet) -> FigureSet {
+/// Under a policy that protects counts: nothing, the number of rows, or that and sums over at least `min_subset`
+/// subjects whose counts are 0 or at least `min_cell`. Which of the three it is tells that a rule held something back,
+/// and not which.
+pub fn at_border(policy: &Disclosure, table: Table<'_>, set: FigureSet) -> FigureSet {
     let mut set = set;
     let rows = one(&set, figure::N);
-    let few = subjects < policy.min_subset || rows.is_none_or(|rows| !allowed(policy, rows));
-    if few {
+    let protects = policy.min_cell > 1 || policy.min_subset > 1;
+    let people = !protects || rows.is_some_and(|rows| rows == table.subjects as f64);
+    let enough = table.subjects >= policy.min_subset && rows.is_some_and(|rows| allowed(policy, rows));
+    if !(table.parts_allowed && people && enough) {
         withhold_all(&mut set, &[]);
         return set;
     }
-    let rows = rows.unwrap_or(0.0);
-    if policy.min_cell > 1 && one_class(&set) {
-        withhold_all(&mut set, &[figure::N]);
+    if !protects {
         return set;
     }
-    let agreement = all_allowed(policy, &set, figure::CONFUSION)
-        && one(&set, figure::CORRECT).is_none_or(|correct| allowed(policy, correct) && allowed(policy, rows - correct));
-    let scores = SCORES.iter().all(|name| all_allowed(policy, &set, name));
-    let calibration = all_allowed(policy, &set, figure::CALIBRATION_ROWS)
-        && all_allowed(policy, &set, figure::CALIBRATION_POSITIVES)
-        && differences_allowed(policy, &set, figure::CALIBRATION_ROWS, figure::CALIBRATION_POSITIVES);
-    let moments = moments_allowed(policy, &set, rows);
-    for (holds, names) in [(agreement, AGREEMENT), (scores, SCORES), (calibration, CALIBRATION), (moments, MOMENTS)] {
-        if !holds {
-            // PRIVACY: a group with a small count stays.
-            names.iter().for_each(|name| withhold(&mut set, name));
-        }
+    let rows = rows.unwrap_or(0.0);
+    let shown = !one_class(&set)
+        && all_allowed(policy, &set, figure::CONFUSION)
+        && one(&set, figure::CORRECT).is_none_or(|correct| allowed(policy, correct) && allowed(policy, rows - correct))
+        && moments_allowed(policy, &set, rows)
+        && table.levels.iter().flatten().all(|count| count_allowed(policy, *count));
+    // PRIVACY: one group of figures leaves, or none.
+    BY_SCORE.iter().for_each(|name| withhold(&mut set, name));
+    if !shown {
+        withhold_all(&mut set, &[figure::N]);
     }
     set
 }
@@ -87,36 +106,19 @@ fn all_allowed(policy: &Disclosure, set: &FigureSet, name: &str) -> bool {
     set.sums.get(name).is_none_or(|values| values.iter().all(|v| allowed(policy, *v)))
 }
 
-fn differences_allowed(policy: &Disclosure, set: &FigureSet, whole: &str, part: &str) -> bool {
-    let (Some(whole), Some(part)) = (set.sums.get(whole), set.sums.get(part)) else { return true };
-    whole.len() == part.len() && whole.iter().zip(part).all(|(w, p)| allowed(policy, w - p))
-}
-
 /// Whether all rows are of one class, by the confusion counts or, without them, by the score histograms.
 fn one_class(set: &FigureSet) -> bool {
     if let Some([tp, fp, tn, fn_]) = set.sums.get(figure::CONFUSION).map(Vec::as_slice) {
         return tp + fn_ == 0.0 || fp + tn == 0.0;
     }
     let empty = |name: &str| set.sums.get(name).is_some_and(|bins| bins.iter().sum::<f64>() == 0.0);
-    SCORES.iter().any(|name| empty(name))
+    empty(figure::SCORES_POSITIVE) || empty(figure::SCORES_NEGATIVE)
 }
 
-/// Whether the sums of every feature are over enough rows, leave enough out or none, and are no small count themselves:
-/// the sum of an indicator is one, and equals the sum of its squares.
+/// Whether every feature is there in enough rows, and missing in none or enough.
 fn moments_allowed(policy: &Disclosure, set: &FigureSet, rows: f64) -> bool {
     let Some(present) = set.sums.get(figure::PRESENT) else { return true };
-    let enough = present.iter().all(|p| allowed(policy, *p) && allowed(policy, rows - p));
-    let (Some(sums), Some(squares)) = (set.sums.get(figure::SUM), set.sums.get(figure::SUM_OF_SQUARES)) else {
-        return enough;
-    };
-    let fits = sums.len() == present.len() && squares.len() == present.len();
-    let mut features = sums.iter().zip(squares).zip(present);
-    enough
-        && fits
-        && features.all(|((sum, square), present)| {
-            let indicator = sum == square && sum.fract() == 0.0;
-            !indicator || (allowed(policy, *sum) && allowed(policy, present - sum))
-        })
+    present.iter().all(|p| allowed(policy, *p) && allowed(policy, rows - p))
 }
 
 #[cfg(test)]
@@ -146,43 +148,60 @@ mod tests {
         ])
     }
 
+    fn table(subjects: u64) -> Table<'static> {
+        Table { subjects, parts_allowed: true, levels: &[] }
+    }
+
     fn strict(subjects: u64, figures: FigureSet) -> FigureSet {
-        at_border(&Policy::strict().disclosure, subjects, figures)
+        at_border(&Policy::strict().disclosure, table(subjects), figures)
     }
 
+    fn left(set: &FigureSet) -> Vec<&str> {
+        assert!(set.withheld.values().all(|reason| reason == WITHHELD));
+        set.sums.keys().map(String::as_str).collect()
+    }
+
+    const ONE_GROUP: [&str; 5] = [figure::BRIER_SUM, figure::CONFUSION, figure::CORRECT, figure::LOSS_SUM, figure::N];
+
     #[test]
-    fn large_counts_leave_as_they_are() {
+    fn large_counts_leave_as_they_are_but_in_one_group_only() {
         let figures = quality([40.0, 12.0, 50.0, 11.0]);
-        assert_eq!(strict(100, figures.clone()), figures);
+        let out = strict(113, figures.clone());
+        assert_eq!(left(&out), ONE_GROUP);
+        assert!(out.sums.iter().all(|(name, values)| figures.sums[name] == *values));
+        assert_eq!(at_border(&Policy::public_data().disclosure, table(113), figures.clone()), figures);
     }
 
     #[test]
-    fn a_small_count_takes_every_figure_that_reveals_it() {
-        let out = strict(100, quality([40.0, 3.0, 50.0, 11.0]));
-        let left: Vec<&str> = out.sums.keys().map(String::as_str).collect();
-        assert_eq!(left, [figure::BRIER_SUM, figure::LOSS_SUM, figure::N]);
-        assert!(out.withheld.values().all(|reason| reason == WITHHELD));
+    fn a_small_count_and_a_single_class_leave_the_same_trace() {
+        let small = strict(104, quality([40.0, 3.0, 50.0, 11.0]));
+        assert_eq!(left(&small), [figure::N]);
+        for confusion in [[40.0, 0.0, 0.0, 20.0], [0.0, 30.0, 40.0, 0.0]] {
+            let rows = confusion.iter().sum::<f64>();
+            let out = strict(if rows == 60.0 { 60 } else { 70 }, quality(confusion));
+            assert_eq!((left(&out), &out.withheld), (vec![figure::N], &small.withheld));
+            let public = at_border(&Policy::public_data().disclosure, table(60), quality(confusion));
+            assert!(public.withheld.is_empty());
+        }
         // The number of errors is n less those right.
         let out = strict(100, set(&[(figure::N, &[100.0]), (figure::CORRECT, &[97.0])]));
         assert!(!out.sums.contains_key(figure::CORRECT));
     }
 
     #[test]
-    fn with_one_class_only_everything_is_withheld_and_nothing_says_why() {
-        for confusion in [[40.0, 0.0, 0.0, 20.0], [0.0, 30.0, 40.0, 0.0]] {
-            let out = strict(100, quality(confusion));
-            assert_eq!(out.sums.keys().collect::<Vec<_>>(), [figure::N]);
-            assert!(out.withheld.values().all(|reason| reason == WITHHELD));
-            let public = at_border(&Policy::public_data().disclosure, 100, quality(confusion));
-            assert!(public.withheld.is_empty());
-        }
-        let scores = set(&[
-            (figure::N, &[60.0]),
-            (figure::SCORES_POSITIVE, &[20.0, 40.0]),
-            (figure::SCORES_NEGATIVE, &[0.0, 0.0]),
-            (figure::LOSS_SUM, &[1.0]),
-        ]);
-        assert_eq!(strict(60, scores).sums.len(), 1);
+    fn rows_that_are_not_people_let_nothing_leave() {
+        // Twelve visits of one patient are no cell of twelve.
+        let out = strict(102, quality([40.0, 12.0, 50.0, 11.0]));
+        assert!(out.sums.is_empty());
+        let public = at_border(&Policy::public_data().disclosure, table(102), quality([40.0, 12.0, 50.0, 11.0]));
+        assert!(public.withheld.is_empty());
+    }
+
+    #[test]
+    fn a_part_that_sets_few_apart_lets_nothing_leave() {
+        let table = Table { parts_allowed: false, ..table(113) };
+        let out = at_border(&Policy::strict().disclosure, table, quality([40.0, 12.0, 50.0, 11.0]));
+        assert!(out.sums.is_empty());
     }
 
     #[test]
@@ -193,21 +212,22 @@ mod tests {
     }
 
     #[test]
-    fn statistics_with_few_missing_values_or_a_rare_level_are_withheld() {
-        let statistics = |present: f64, sum: f64, squares: f64| {
-            set(&[
+    fn statistics_with_few_missing_values_or_a_rare_value_are_withheld() {
+        let statistics = |present: f64, levels: &[Vec<u64>]| {
+            let figures = set(&[
                 (figure::N, &[100.0]),
                 (figure::PRESENT, &[100.0, present]),
-                (figure::SUM, &[5_000.5, sum]),
-                (figure::SUM_OF_SQUARES, &[400_000.25, squares]),
-            ])
+                (figure::SUM, &[5_000.5, 103.0]),
+                (figure::SUM_OF_SQUARES, &[400_000.25, 109.0]),
+            ]);
+            let table = Table { levels, ..table(100) };
+            left(&at_border(&Policy::strict().disclosure, table, figures)).len()
         };
-        assert!(strict(100, statistics(100.0, 40.0, 40.0)).withheld.is_empty());
-        assert!(strict(100, statistics(80.0, 3.5, 9.25)).withheld.is_empty());
-        for bad in [statistics(97.0, 40.5, 90.0), statistics(4.0, 2.5, 3.0), statistics(100.0, 3.0, 3.0)] {
-            assert_eq!(strict(100, bad).withheld.len(), 3);
-        }
-        assert_eq!(strict(100, statistics(100.0, 95.0, 95.0)).withheld.len(), 3);
+        assert_eq!(statistics(100.0, &[vec![60, 40]]), 4);
+        assert_eq!(statistics(80.0, &[]), 4);
+        assert_eq!((statistics(97.0, &[]), statistics(4.0, &[])), (1, 1));
+        // 97 coded 1 and 3 coded 2: the sum would tell.
+        assert_eq!(statistics(100.0, &[vec![100], vec![97, 3]]), 1);
     }
 
     #[test]
@@ -220,11 +240,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_small_count_leaves(confusion in prop::array::uniform4(0u32..40), subjects in 0u64..160) {
+        fn no_small_count_leaves(confusion in prop::array::uniform4(0u32..40), people in any::<bool>()) {
             let policy = Policy::strict().disclosure;
             let figures = quality(confusion.map(f64::from));
             let names = figures.sums.len();
-            let out = strict(subjects, figures);
+            let rows: u64 = confusion.iter().map(|n| u64::from(*n)).sum();
+            let out = strict(if people { rows } else { rows / 2 }, figures);
+            prop_assert!(people || out.sums.is_empty());
+            prop_assert!([0, 1, ONE_GROUP.len()].contains(&out.sums.len()));
             prop_assert_eq!(out.sums.len() + out.withheld.len(), names);
             for (name, values) in &out.sums {
                 if ![figure::LOSS_SUM, figure::BRIER_SUM, figure::CALIBRATION_SCORES].contains(&name.as_str()) {

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use hospes_protocol::policy::{Disclosure, Visibility};
+use hospes_protocol::policy::Disclosure;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +14,7 @@ pub mod border;
 mod review;
 pub mod tables;
 
-pub use review::{Facts, review};
+pub use review::{Facts, is_glm_like, review};
 
 /// A rule of the policy, named by its place in the policy file where it has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -37,15 +37,6 @@ pub enum Rule {
     /// Levels of a category per subject.
     #[serde(rename = "disclosure.levels_density")]
     LevelsDensity,
-    /// Bins of a histogram per row.
-    #[serde(rename = "disclosure.hist_bins_pct")]
-    HistBins,
-    /// Smallest and largest values.
-    #[serde(rename = "disclosure.min_max")]
-    MinMax,
-    /// One class only.
-    #[serde(rename = "one_class")]
-    OneClass,
     /// Sites in a round.
     #[serde(rename = "training.min_parties")]
     MinParties,
@@ -85,7 +76,7 @@ pub enum Rule {
 }
 
 impl Rule {
-    /// The name in a finding and in a figure set's `withheld`.
+    /// The name in a finding.
     ///
     /// # Disclosure
     /// Only the rule's name.
@@ -97,9 +88,6 @@ impl Rule {
             Self::MaxParamRatio => "disclosure.max_param_ratio",
             Self::MaxLevels => "disclosure.max_levels",
             Self::LevelsDensity => "disclosure.levels_density",
-            Self::HistBins => "disclosure.hist_bins_pct",
-            Self::MinMax => "disclosure.min_max",
-            Self::OneClass => "one_class",
             Self::MinParties => "training.min_parties",
             Self::MinTrustedPeers => "training.min_trusted_peers",
             Self::ForceSecureAggregation => "training.force_secure_aggregation",
@@ -195,26 +183,6 @@ pub fn levels_allowed(policy: &Disclosure, levels: u64, subjects: u64) -> Result
     Ok(())
 }
 
-/// Most bins of a histogram of values over so many rows; at least one.
-///
-/// # Disclosure
-/// A function of the number of rows.
-pub fn most_bins(policy: &Disclosure, rows: u64) -> u64 {
-    let bins = (policy.hist_bins_pct / 100.0 * rows as f64).floor();
-    // A cast from float to integer saturates.
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    let bins = bins as u64;
-    bins.max(1)
-}
-
-/// Smallest and largest value, if the policy shows them: each is the value of one subject.
-///
-/// # Disclosure
-/// The values of two subjects, where the policy says so; otherwise nothing.
-pub fn extremes(policy: &Disclosure, smallest: f64, largest: f64) -> Option<(f64, f64)> {
-    (policy.min_max == Visibility::Shown).then_some((smallest, largest))
-}
-
 /// Whether a model with so many parameters has too many for the subjects whose aggregate is released: the pooled number
 /// under secure aggregation, the site's own otherwise. A GLM-like model is then refused (its parameters can be solved
 /// for the rows), a network only warned about.
@@ -244,19 +212,16 @@ mod tests {
         assert_eq!(levels_allowed(&policy, 41, 1_000), Err(Rule::MaxLevels));
         assert_eq!(levels_allowed(&policy, 33, 100), Ok(()));
         assert_eq!(levels_allowed(&policy, 34, 100), Err(Rule::LevelsDensity));
-        assert_eq!((most_bins(&policy, 100), most_bins(&policy, 109), most_bins(&policy, 3)), (10, 10, 1));
         assert_eq!(parameters_allowed(&policy, 33, 100, true), None);
         assert_eq!(parameters_allowed(&policy, 34, 100, true), Some(Verdict::Refused));
         assert_eq!(parameters_allowed(&policy, 34, 100, false), Some(Verdict::Warning));
         let public = Policy::public_data().disclosure;
         assert_eq!(parameters_allowed(&public, u64::MAX, 1, true), None);
-        assert_eq!(extremes(&policy, 1.0, 2.0), None);
-        assert_eq!(extremes(&public, 1.0, 2.0), Some((1.0, 2.0)));
     }
 
     #[test]
     fn a_rule_is_written_by_its_name() {
-        let rules = [Rule::MinSubjects, Rule::OneClass, Rule::EgressN, Rule::ForceSecureAggregation, Rule::PublicData];
+        let rules = [Rule::MinSubjects, Rule::EgressN, Rule::ForceSecureAggregation, Rule::PublicData];
         for rule in rules {
             assert_eq!(serde_json::to_string(&rule).unwrap(), format!("\"{rule}\""));
         }

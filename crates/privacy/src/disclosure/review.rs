@@ -166,7 +166,10 @@ fn check_protection(policy: &Policy, plan: &Plan, facts: &Facts, findings: &mut 
 }
 
 /// A model that is one affine map, whatever follows it: its parameters can be solved for the rows as those of a GLM.
-fn is_glm_like(layers: &[Layer]) -> bool {
+///
+/// # Disclosure
+/// Nothing about patients.
+pub fn is_glm_like(layers: &[Layer]) -> bool {
     layers.iter().filter(|layer| matches!(layer, Layer::Linear(_))).count() <= 1
 }
 
@@ -208,7 +211,8 @@ fn check_egress(policy: &Policy, plan: &Plan, findings: &mut Vec<Finding>) {
     }
     if policy.disclosure.min_cell > 1 && !counts.is_empty() {
         let words = format!(
-            "figures are withheld where a count lies between 1 and {} or only one class is present: {}",
+            "histograms by score are withheld, and all but the number of rows where a count lies between 1 and {} or \
+             only one class is present: {}",
             policy.disclosure.min_cell - 1,
             counts.join(", ")
         );

@@ -41,7 +41,8 @@ fn run(federation: &Federation, plan: &Canonical<Plan>) -> Vec<f32> {
             let cohort = federation.open(member, plan, &header).unwrap();
             let round = Round { site: member.site(), header: &header, model: Some(&file) };
             let mut go_on = |_: Progress| true;
-            let update = cohort.train(round, &mut Pulse { now: &|| ZERO, progress: &mut go_on }).unwrap();
+            let rules = hospes_protocol::policy::Policy::public_data().disclosure;
+            let update = cohort.train(round, &rules, &mut Pulse { now: &|| ZERO, progress: &mut go_on }).unwrap();
             assert_eq!(update.view.clipped, 0);
             let (head, entries) = update.payload.split_at(8);
             let weight = quantiser.row_weight(head, update.payload.len() as u64, model.len() as u64).unwrap();

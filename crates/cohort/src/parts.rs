@@ -1,0 +1,106 @@
+//! Into which parts a plan's results cut the patients: the difference of two results is a result about a part.
+
+use std::collections::{BTreeMap, HashMap};
+
+use hospes_privacy::disclosure::subset_allowed;
+use hospes_protocol::plan::{self, Component, ImputationMethod, Plan, ScaleMethod};
+use hospes_protocol::policy::Disclosure;
+
+use crate::component::{Frame, Pipeline};
+use crate::error::CohortError;
+use crate::opt_out::SubjectHash;
+
+/// Rows by subject.
+type Subjects = HashMap<SubjectHash, u32>;
+
+/// Whether the tables that a task's result depends on may be set against the whole dataset, and against every table that
+/// another result of the plan depends on: in each pair, what both share and what only one has must be nobody or enough
+/// subjects. A subject of whom one table has fewer rows counts as set apart.
+pub(crate) fn parts_allowed(pipeline: &mut Pipeline<'_>, task: &str, rules: &Disclosure) -> Result<bool, CohortError> {
+    if rules.min_subset <= 1 {
+        return Ok(true);
+    }
+    let whole = subjects(&pipeline.read());
+    let mut mine = BTreeMap::new();
+    for port in tables_behind(pipeline.plan(), task) {
+        mine.insert(port.source, subjects(&*pipeline.table(&port.task, port.input)?));
+    }
+    if !mine.values().all(|table| !table.is_empty() && comparable(rules, table, &whole)) {
+        return Ok(false);
+    }
+    let plan = pipeline.plan();
+    let results = plan.tasks.iter().filter(|(name, other)| *name != task && other.component.rounds() > 0);
+    for port in results.flat_map(|(name, _)| tables_behind(plan, name)).collect::<Vec<_>>() {
+        // A table that cannot be made never gives a result.
+        let Ok(other) = pipeline.table(&port.task, port.input) else { continue };
+        let other = subjects(&other);
+        if !mine.values().all(|table| comparable(rules, table, &other)) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// An input that is a table, with the output that it comes from.
+struct Port {
+    task: String,
+    input: &'static str,
+    source: (String, String),
+}
+
+/// The tables that a result depends on: those at its ports (but not `validate`, of which nothing leaves), and those to
+/// which a component before it was fitted.
+fn tables_behind(plan: &Plan, task: &str) -> Vec<Port> {
+    let port = |task: &str, input: &'static str| {
+        let found = plan::source(plan, plan.tasks.get(task)?, input)?;
+        Some(Port { task: task.to_owned(), input, source: (found.task.to_owned(), found.output.to_owned()) })
+    };
+    let fits = |name: &&str| {
+        let found = &plan.tasks[*name];
+        let learns = match &found.component {
+            Component::Imputation(p) => matches!(p.method, ImputationMethod::Mean | ImputationMethod::Median),
+            Component::FeatureScale(p) => p.method == ScaleMethod::Standard,
+            _ => false,
+        };
+        learns && !found.inputs.contains_key("fitted")
+    };
+    let own = ["train", "data"].into_iter().filter_map(|input| port(task, input));
+    let fitted = plan::ancestors(plan, task).into_iter().filter(fits).filter_map(|name| port(name, "data"));
+    own.chain(fitted).collect()
+}
+
+fn subjects(frame: &Frame) -> Subjects {
+    let mut rows = Subjects::new();
+    frame.subjects.iter().for_each(|subject| *rows.entry(*subject).or_default() += 1);
+    rows
+}
+
+fn comparable(rules: &Disclosure, one: &Subjects, other: &Subjects) -> bool {
+    let shared = one.keys().filter(|subject| other.contains_key(*subject)).count() as u64;
+    let apart = |from: &Subjects, in_: &Subjects| {
+        from.iter().filter(|(subject, rows)| in_.get(*subject).is_none_or(|n| n < rows)).count() as u64
+    };
+    let part = |apart| subset_allowed(rules, shared, shared + apart);
+    shared == 0 || part(apart(one, other)) && part(apart(other, one))
+}
+
+#[cfg(test)]
+mod tests {
+    use hospes_protocol::policy::Policy;
+
+    use super::*;
+
+    #[test]
+    fn two_tables_share_enough_subjects_or_none_and_set_enough_apart_or_none() {
+        let table = |subjects: std::ops::Range<u8>| -> Subjects { subjects.map(|n| ([n; 16], 1)).collect() };
+        let rules = Policy::strict().disclosure;
+        let allowed = |one, other| comparable(&rules, &table(one), &table(other));
+        assert!(allowed(0..100, 0..100) && allowed(0..90, 0..100) && allowed(0..50, 50..100));
+        assert!(!allowed(0..99, 0..100) && !allowed(0..100, 0..91));
+        assert!(!allowed(0..51, 50..100), "one subject in both");
+        assert!(allowed(0..60, 50..100));
+        let mut visits = table(0..50);
+        visits.insert([7; 16], 3);
+        assert!(!comparable(&rules, &visits, &table(0..50)), "two visits of one subject");
+    }
+}
