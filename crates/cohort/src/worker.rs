@@ -233,7 +233,7 @@ impl Event {
 /// # Disclosure
 /// Writes events; rows and keys are only in this process's memory, which dumps no core.
 pub fn run(input: &mut impl Read, output: &mut impl Write, clock: &dyn Fn() -> Timestamp) -> Result<bool, CohortError> {
-    forbid_core_dumps();
+    crate::forbid_core_dumps();
     let last = match Order::read(input) {
         Ok(order) => {
             let mut broken = None;
@@ -320,18 +320,6 @@ fn write_durably(path: &std::path::Path, bytes: &[u8]) -> Result<(), CohortError
     file.write_all(bytes).map_err(fail)?;
     file.sync_all().map_err(fail)?;
     partial.keep(path)
-}
-
-/// A process that has rows in memory leaves no image of itself.
-fn forbid_core_dumps() {
-    #[cfg(target_os = "linux")]
-    {
-        use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
-        let none = Rlimit { current: Some(0), maximum: Some(0) };
-        // Lowering one's own limits cannot fail; were it to, the other one still holds.
-        let _ = setrlimit(Resource::Core, none);
-        let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
-    }
 }
 
 fn write_frame<T: Serialize>(output: &mut impl Write, value: &T, limit: usize) -> Result<(), CohortError> {

@@ -13,5 +13,6 @@ pub mod socket;
 pub mod table;
 
 pub use fault::{Fault, FaultCode};
+pub use hospes_party::forbid_core_dumps;
 pub use router::Router;
 pub use table::{COMMANDS, Call, CommandInfo};

@@ -33,6 +33,7 @@ mod witness;
 pub use config::{Clock, Config, Executor, system_clock};
 pub use error::PartyError;
 pub use handle::{Handle, initialise, open};
+pub use hospes_cohort::forbid_core_dumps;
 pub use people::{Passphrase, Session};
 pub use requests::text::render as render_review;
 pub use rounds::worker::{ARGUMENT as WORKER_ARGUMENT, run as worker};

@@ -18,6 +18,8 @@ use hospes_ipc::FaultCode;
 use crate::arguments::{Arguments, Command};
 
 fn main() -> ExitCode {
+    // Files of patients are read in this process too, when they are registered.
+    hospes_party::forbid_core_dumps();
     if std::env::args_os().nth(1).is_some_and(|first| first == "worker") {
         return hospes_party::worker();
     }
