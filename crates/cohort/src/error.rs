@@ -49,8 +49,8 @@ pub enum CohortError {
         /// File.
         file: String,
     },
-    /// The first line is all numbers.
-    #[error("{file}: the first line has numbers only; a header line with column names is needed")]
+    /// The first line looks like a row.
+    #[error("{file}: most of the first line are numbers or dates; a header line with column names is needed")]
     HeaderIsData {
         /// File.
         file: String,
@@ -74,12 +74,14 @@ pub enum CohortError {
         limit: usize,
     },
     /// Two columns have one name.
-    #[error("{file}: two columns are named '{column}'")]
+    #[error("{file}: columns {first} and {second} have the same name")]
     DuplicateColumn {
         /// File.
         file: String,
-        /// Name.
-        column: String,
+        /// Position of the one, from 1.
+        first: usize,
+        /// Position of the other.
+        second: usize,
     },
     /// More columns than allowed.
     #[error("{file}: more than {limit} columns")]

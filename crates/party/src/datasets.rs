@@ -165,7 +165,8 @@ pub(crate) struct Frozen {
 
 impl FreezeOrder {
     pub(crate) fn run(self) -> Result<Frozen, PartyError> {
-        let found = survey(&self.dataset.path, &Hints::default(), ScanProfile::Default, Limits::default())?;
+        let hints = Hints { subject: Some(self.dataset.subject.clone()), ..Hints::default() };
+        let found = survey(&self.dataset.path, &hints, ScanProfile::Default, Limits::default())?;
         let mut schema = found.schema(&self.dataset.subject)?;
         for (name, kind) in &self.dataset.kinds {
             schema.set_kind(name, *kind)?;

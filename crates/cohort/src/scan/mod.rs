@@ -30,7 +30,7 @@ pub struct Finding {
     pub reason: String,
     /// What could be stored instead, if anything.
     pub instead: Option<String>,
-    /// Whether the column is masked unless the steward decides otherwise.
+    /// Whether the column is masked unless the steward decides otherwise: every column but the subject key.
     pub masks: bool,
 }
 
@@ -50,12 +50,12 @@ pub enum Rule {
     AgeOver89,
     /// A place below the state.
     Geography,
-    /// It is the subject key, which is stored as a keyed hash only.
+    /// It is the subject key, which is stored as a keyed hash only, or looks like one.
     SubjectKey,
 }
 
-/// Parts of names that mean an identifier, with what they mean. A name is cut at `_`, `-`, `.`, spaces and changes of
-/// case.
+/// Parts of names that mean an identifier, with what they mean. A name is cut at `_`, `-`, `.`, spaces, changes of
+/// case and before and after digits.
 const NAME_PARTS: [(&str, &str); 46] = [
     ("mrn", "medical record number"),
     ("ssn", "social security number"),
@@ -105,6 +105,18 @@ const NAME_PARTS: [(&str, &str); 46] = [
     ("cpf", "national identity number"),
 ];
 
+/// What means an identifier wherever it stands in a name, written as one word.
+const NAME_STEMS: [(&str, &str); 8] = [
+    ("dateofbirth", "date of birth"),
+    ("patientname", "name"),
+    ("fullname", "name"),
+    ("givenname", "name"),
+    ("familyname", "name"),
+    ("phonenumber", "telephone number"),
+    ("emailaddress", "e-mail address"),
+    ("recordnumber", "record number"),
+];
+
 /// Parts of names that mean a place below the state.
 const PLACE_PARTS: [(&str, bool); 10] = [
     // Whether the default profile masks it too.
@@ -146,11 +158,21 @@ pub(crate) fn scan(
             findings.push(finding(Rule::SubjectKey, "tells patients apart; stored as a keyed hash only".into(), None));
             continue;
         }
-        if let Some((rule, reason, instead)) = first_rule(column, counts, profile) {
+        if let Some((rule, reason, instead)) = first_rule(column, counts, profile).or_else(|| another_key(column)) {
             findings.push(finding(rule, reason, instead));
         }
     }
     findings
+}
+
+/// Names of columns that tell patients apart, the likeliest first.
+pub(crate) const SUBJECT_NAMES: [&str; 10] =
+    ["subject_id", "subjectid", "subject", "patient_id", "patientid", "patient", "pseudonym", "person_id", "pid", "id"];
+
+fn another_key(column: &ColumnSurvey) -> Option<Hit> {
+    SUBJECT_NAMES.contains(&column.name.to_ascii_lowercase().as_str()).then(|| {
+        (Rule::SubjectKey, "the name suggests that it tells patients apart, and another column was chosen".into(), None)
+    })
 }
 
 type Hit = (Rule, String, Option<&'static str>);
@@ -158,7 +180,14 @@ type Hit = (Rule, String, Option<&'static str>);
 fn first_rule(column: &ColumnSurvey, counts: &PatternCounts, profile: ScanProfile) -> Option<Hit> {
     let strict = profile == ScanProfile::HipaaSafeHarbor;
     let parts = name_parts(&column.name);
-    let has = |wanted: &str| parts.iter().any(|p| p == wanted);
+    // `post_code` is written as two words too, and `dateofbirth` as one.
+    let has = |wanted: &str| {
+        parts.iter().any(|p| p == wanted) || parts.windows(2).any(|pair| wanted == pair[0].clone() + &pair[1])
+    };
+    let squeezed = parts.concat();
+    if let Some((_, what)) = NAME_STEMS.iter().find(|(stem, _)| squeezed.contains(stem)) {
+        return Some((Rule::Name, format!("the name suggests: {what}"), None));
+    }
     if let Some((_, what)) = NAME_PARTS.iter().find(|(part, _)| has(part)) {
         let instead = (*what == "date of birth").then_some("age in years");
         return Some((Rule::Name, format!("the name suggests: {what}"), instead));
@@ -177,7 +206,7 @@ fn first_rule(column: &ColumnSurvey, counts: &PatternCounts, profile: ScanProfil
     if let Some(pattern) = frequent_pattern(counts, column) {
         return Some((Rule::Pattern, format!("values look like: {}", pattern.words()), None));
     }
-    if column.kind == ColumnKind::Date && (column.has_days || strict) {
+    if column.has_days || (strict && column.has_dates) {
         return Some((Rule::Date, "a date finer than allowed".into(), Some("age, or days since an index date")));
     }
     if strict && has("age") && column.number.is_some_and(|n| n.max > 89.0) {
@@ -212,12 +241,13 @@ fn frequent_pattern(counts: &PatternCounts, column: &ColumnSurvey) -> Option<Pat
     })
 }
 
-/// `PatientName_2` → patient, name, 2.
+/// `PatientName_2` → patient, name, 2; `zip5` → zip, 5.
 fn name_parts(name: &str) -> Vec<String> {
     let mut parts = vec![String::new()];
     let mut previous = ' ';
     for c in name.chars() {
-        let boundary = !c.is_alphanumeric() || (c.is_uppercase() && previous.is_lowercase());
+        let digits = c.is_alphanumeric() && previous.is_alphanumeric() && c.is_numeric() != previous.is_numeric();
+        let boundary = !c.is_alphanumeric() || (c.is_uppercase() && previous.is_lowercase()) || digits;
         if boundary {
             parts.push(String::new());
         }
@@ -240,7 +270,7 @@ mod tests {
     fn names_are_cut_at_separators_and_case() {
         assert_eq!(name_parts("PatientName_2"), ["patient", "name", "2"]);
         assert_eq!(name_parts("date-of birth"), ["date", "of", "birth"]);
-        assert_eq!(name_parts("zip"), ["zip"]);
+        assert_eq!(name_parts("zip5"), ["zip", "5"]);
         // Whole parts only: neither is a telephone nor an address of a network.
         assert_eq!(name_parts("telomere_length"), ["telomere", "length"]);
     }

@@ -42,37 +42,49 @@ pub(crate) fn notation(text: &str) -> Option<Decimal> {
     number(text, decimal).map(|_| decimal)
 }
 
-/// A date as ISO 8601 (`2024-05-31`, `2024-05`, with or without a time), `31.05.2024` or `05/31/2024`.
+/// A date: `2024-05-31`, `2024-05`, `20240531`, and day, month (as a number or its name) and year in any usual order,
+/// separated by `-`, `.` or `/`; each with or without a time.
 pub(crate) fn date(text: &str) -> Option<DateGrain> {
     let text = text.trim();
     if text.len() > 40 || !text.is_ascii() {
         return None;
     }
-    let day = text.split(['T', ' ']).next()?;
+    let bytes = text.as_bytes();
+    let ends = |i: usize| bytes[i] == b' ' || (bytes[i] == b'T' && i > 0 && bytes[i - 1].is_ascii_digit());
+    let day = &text[..(0..bytes.len()).find(|i| ends(*i)).unwrap_or(bytes.len())];
     let rest = &text[day.len()..];
     if !rest.is_empty() && !rest[1..].bytes().all(|b| b.is_ascii_digit() || b":.+-Z".contains(&b)) {
         return None;
     }
-    let parts = |separator| {
-        day.split(separator).map(|p| p.parse::<u32>().ok().map(|n| (n, p.len()))).collect::<Option<Vec<_>>>()
+    if day.len() == 8 && day.bytes().all(|b| b.is_ascii_digit()) {
+        return fits(&day[..4], &day[4..6], &day[6..]).then_some(DateGrain::Day);
+    }
+    let separator = day.bytes().find(|b| b"-./".contains(b))?;
+    match day.split(char::from(separator)).collect::<Vec<_>>()[..] {
+        [year, month] if separator == b'-' && fits(year, month, "1") => Some(DateGrain::Month),
+        [a, b, c] if fits(a, b, c) || fits(c, b, a) || fits(c, a, b) => Some(DateGrain::Day),
+        _ => None,
+    }
+}
+
+fn fits(year: &str, month: &str, day: &str) -> bool {
+    let number = |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse::<u32>().ok()).flatten();
+    let year_fits = match number(year) {
+        Some(n) if year.len() == 4 => (1_800..=2_200).contains(&n),
+        Some(_) => year.len() == 2,
+        None => false,
     };
-    let fits = |year: (u32, usize), month: (u32, usize), day: u32| {
-        year.1 == 4 && (1_800..=2_200).contains(&year.0) && (1..=12).contains(&month.0) && (1..=31).contains(&day)
-    };
-    if let Some(p) = parts('-') {
-        match p[..] {
-            [year, month] if fits(year, month, 1) => return Some(DateGrain::Month),
-            [year, month, day] if fits(year, month, day.0) => return Some(DateGrain::Day),
-            _ => return None,
-        }
-    }
-    if let Some([day, month, year]) = parts('.').as_deref() {
-        return fits(*year, *month, day.0).then_some(DateGrain::Day);
-    }
-    if let Some([a, b, year]) = parts('/').as_deref() {
-        return (fits(*year, *a, b.0) || fits(*year, *b, a.0)).then_some(DateGrain::Day);
-    }
-    None
+    let month_fits = number(month).map_or_else(|| is_month(month), |n| month.len() <= 2 && (1..=12).contains(&n));
+    year_fits && month_fits && day.len() <= 2 && number(day).is_some_and(|n| (1..=31).contains(&n))
+}
+
+/// The name of a month in English or German, or its first three letters.
+fn is_month(text: &str) -> bool {
+    const STARTS: [&str; 16] = [
+        "jan", "feb", "mar", "mrz", "apr", "may", "mai", "jun", "jul", "aug", "sep", "oct", "okt", "nov", "dec", "dez",
+    ];
+    let text = text.to_ascii_lowercase();
+    (3..=9).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphabetic()) && STARTS.contains(&&text[..3])
 }
 
 #[cfg(test)]
@@ -92,11 +104,38 @@ mod tests {
 
     #[test]
     fn dates_are_told_from_numbers_and_codes() {
-        for text in ["2024-05-31", "31.05.2024", "05/31/2024", "31/05/2024", "2024-05-31T10:00:00Z"] {
+        for text in [
+            "2024-05-31",
+            "31.05.2024",
+            "05/31/2024",
+            "31/05/2024",
+            "2024-05-31T10:00:00Z",
+            "31-05-2024 10:00",
+            "20240531",
+            "2024.05.31",
+            "31.5.24",
+            "31-OCT-2024",
+            "1-Mai-2024",
+        ] {
             assert_eq!(date(text), Some(DateGrain::Day), "{text}");
         }
         assert_eq!(date("2024-05"), Some(DateGrain::Month));
-        for text in ["2024", "2024-13-01", "1.5", "10.4", "abc", "2024-05-31x", ""] {
+        for text in [
+            "2024",
+            "2024-13-01",
+            "1.5",
+            "10.4",
+            "abc",
+            "2024-05-31x",
+            "",
+            "20241301",
+            "12345678",
+            "078-05-1120",
+            "1.2.3",
+            "-",
+            "/",
+            "31-Obt-2024",
+        ] {
             assert_eq!(date(text), None, "{text}");
         }
     }

@@ -6,6 +6,7 @@ mod records;
 mod sniff;
 mod tally;
 
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -54,6 +55,8 @@ pub struct Hints {
     pub delimiter: Option<Delimiter>,
     /// Notation of numbers.
     pub decimal: Option<Decimal>,
+    /// Column that tells patients apart.
+    pub subject: Option<String>,
     /// Cells that mean *missing*, after trimming; the empty cell always does. `None` is [`DEFAULT_MISSING`].
     pub missing: Option<Vec<String>>,
 }
@@ -99,12 +102,13 @@ pub struct Survey {
     pub columns: Vec<ColumnSurvey>,
     /// Columns that look like identifiers, and why.
     pub findings: Vec<Finding>,
-    /// The column that probably tells patients apart.
+    /// The column that tells patients apart: the one chosen, or else the likeliest.
     pub subject_guess: Option<String>,
 }
 
 impl Survey {
-    /// The schema that the survey suggests: found types, findings of the scan masked, the given subject column.
+    /// The schema that the survey suggests: found types, findings of the scan masked, the given subject column. What the
+    /// survey took for the subject column and is not given here is masked: it identifies all the same.
     ///
     /// # Errors
     /// [`CohortError::UnknownColumn`] if there is no such column.
@@ -115,11 +119,15 @@ impl Survey {
         if !self.columns.iter().any(|c| c.name == subject) {
             return Err(CohortError::UnknownColumn { column: subject.to_owned() });
         }
-        let masked = |name: &str| self.findings.iter().any(|f| f.column == name && f.masks);
+        let found: HashSet<&str> = self.findings.iter().map(|f| f.column.as_str()).collect();
         let columns = self
             .columns
             .iter()
-            .map(|c| Column { name: c.name.clone(), kind: c.kind, masked: c.name != subject && masked(&c.name) })
+            .map(|c| Column {
+                name: c.name.clone(),
+                kind: c.kind,
+                masked: c.name != subject && found.contains(c.name.as_str()),
+            })
             .collect();
         Ok(Schema { columns, subject: subject.to_owned() })
     }
@@ -169,7 +177,7 @@ pub fn survey(path: &Path, hints: &Hints, profile: ScanProfile, limits: Limits) 
     format.decimal = hints.decimal.unwrap_or_else(|| tally::decimal_of(&tallies));
     let columns: Vec<ColumnSurvey> =
         names.iter().zip(&tallies).map(|(name, t)| t.finish(name, rows, &format)).collect();
-    let subject_guess = guess_subject(&columns);
+    let subject_guess = hints.subject.clone().or_else(|| guess_subject(&columns));
     let patterns: Vec<&PatternCounts> = tallies.iter().map(Tally::patterns).collect();
     let findings = scan::scan(&columns, &patterns, subject_guess.as_deref(), profile);
     Ok(Survey {
@@ -232,10 +240,14 @@ pub(crate) fn read_header<R: Read>(reader: &mut RecordReader<R>, file: &str) -> 
         return Err(CohortError::NoHeader { file: file() });
     };
     let names: Vec<String> = record.fields().map(|f| f.trim().to_owned()).collect();
-    if names.iter().all(|n| number(n, Decimal::Point).is_some() || n.is_empty() || n == "?") {
+    let is_data = |n: &&String| {
+        let numeric = number(n, Decimal::Point).or_else(|| number(n, Decimal::Comma)).is_some();
+        numeric || date(n).is_some() || n.is_empty() || DEFAULT_MISSING.contains(&n.as_str())
+    };
+    if names.iter().filter(is_data).count() * 2 > names.len() {
         return Err(CohortError::HeaderIsData { file: file() });
     }
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashMap::new();
     for (i, name) in names.iter().enumerate() {
         let limit = hospes_protocol::limits::NAME_CHARS;
         if name.is_empty() {
@@ -244,27 +256,16 @@ pub(crate) fn read_header<R: Read>(reader: &mut RecordReader<R>, file: &str) -> 
         if name.chars().count() > limit {
             return Err(CohortError::LongColumnName { file: file(), index: i + 1, limit });
         }
-        if !seen.insert(name.as_str()) {
-            return Err(CohortError::DuplicateColumn { file: file(), column: name.clone() });
+        // Not the name: where a header is missing it is a patient's.
+        if let Some(first) = seen.insert(name.as_str(), i + 1) {
+            return Err(CohortError::DuplicateColumn { file: file(), first, second: i + 1 });
         }
     }
     Ok(names)
 }
 
 fn guess_subject(columns: &[ColumnSurvey]) -> Option<String> {
-    const NAMES: [&str; 10] = [
-        "subject_id",
-        "subjectid",
-        "subject",
-        "patient_id",
-        "patientid",
-        "patient",
-        "pseudonym",
-        "person_id",
-        "pid",
-        "id",
-    ];
-    NAMES.iter().find_map(|wanted| {
+    scan::SUBJECT_NAMES.iter().find_map(|wanted| {
         columns
             .iter()
             .find(|c| c.name.to_ascii_lowercase() == *wanted && c.missing_total() == 0)

@@ -25,8 +25,10 @@ pub struct ColumnSurvey {
     pub distinct: Distinct,
     /// For a number.
     pub number: Option<NumberSummary>,
-    /// For a date: whether some cell gives the day.
+    /// Whether some cells give a day, whatever the others are.
     pub has_days: bool,
+    /// Whether some cells are dates.
+    pub has_dates: bool,
 }
 
 impl ColumnSurvey {
@@ -154,6 +156,8 @@ pub(crate) struct Tally {
     comma: (u64, Moments),
     dates: u64,
     days: bool,
+    /// Numbers that are read as a day too, such as 20240531.
+    compact_days: u64,
     patterns: PatternCounts,
 }
 
@@ -172,6 +176,7 @@ impl Tally {
             comma: (0, Moments::default()),
             dates: 0,
             days: false,
+            compact_days: 0,
             patterns: PatternCounts::default(),
         }
     }
@@ -209,12 +214,13 @@ impl Tally {
             self.comma.0 += 1;
             self.comma.1.add(x);
         }
-        if as_point.is_none()
-            && as_comma.is_none()
-            && let Some(grain) = cell::date(cell)
-        {
-            self.dates += 1;
-            self.days |= grain == DateGrain::Day;
+        match cell::date(cell) {
+            Some(_) if as_point.is_some() || as_comma.is_some() => self.compact_days += 1,
+            Some(grain) => {
+                self.dates += 1;
+                self.days |= grain == DateGrain::Day;
+            }
+            None => {}
         }
         if self.patterns.sampled < PATTERN_SAMPLE {
             self.patterns.sampled += 1;
@@ -242,13 +248,15 @@ impl Tally {
         // A column without any value could be anything; most columns of clinical tables are numbers.
         let kind = if *numbers == self.present {
             ColumnKind::Number
-        } else if self.dates == self.present {
+        } else if self.dates + self.compact_days == self.present {
             ColumnKind::Date
         } else if distinct.counted() <= CATEGORY_LEVELS && distinct.ratio(self.present) <= 0.5 {
             ColumnKind::Category
         } else {
             ColumnKind::Text
         };
+        // A measurement of eight digits is read as a day now and then; a column of days always is.
+        let compact = self.compact_days > 0 && self.compact_days * 20 >= self.present;
         let mut missing = vec![(String::new(), self.empty)];
         missing.extend(format.missing.iter().cloned().zip(self.markers.iter().copied()));
         missing.retain(|(_, n)| *n > 0);
@@ -259,7 +267,8 @@ impl Tally {
             missing,
             distinct,
             number: if kind == ColumnKind::Number { moments.summary() } else { None },
-            has_days: self.days,
+            has_days: self.days || compact,
+            has_dates: self.dates > 0 || compact,
         }
     }
 }

@@ -99,10 +99,14 @@ fn files_without_rows_or_header_are_refused() {
     assert_eq!(message(look("a,b\n")), "data.csv: no rows");
     assert_eq!(
         message(look("63.0,1.0,?\n1,2,3\n")),
-        "data.csv: the first line has numbers only; a header line with column names is needed"
+        "data.csv: most of the first line are numbers or dates; a header line with column names is needed"
     );
     assert_eq!(message(look("a,,c\n1,2,3\n")), "data.csv: column 2 has no name");
-    assert_eq!(message(look("a,b,a\n1,2,3\n")), "data.csv: two columns are named 'a'");
+    let row = "data.csv: most of the first line are numbers or dates; a header line with column names is needed";
+    assert_eq!(message(look("P-1,male,63,2024-01-31,145\nP-2,female,51,2024-02-01,130\n")), row);
+    assert_eq!(message(look("P-1;63,5;145;?\nP-2;51;130;1\n")), row);
+    // Not the name: without a header it is a patient's.
+    assert_eq!(message(look("jones,male,jones\nsmith,male,smith\n")), "data.csv: columns 1 and 3 have the same name");
     assert_eq!(message(look("a,b\n1,\0\n")), "data.csv, line 2: a NUL character; this is no text file");
     assert_eq!(
         message(look("a,b\n1,\"2\n3,4\n5,6\n")),
@@ -184,6 +188,34 @@ fn identifiers_are_found_and_masked() {
     assert_eq!(kept, ["age", "chol", "patient_id", "visit"]);
     // No value of a row is in any reason.
     assert!(found.findings.iter().all(|f| !f.reason.contains("example.org") && !f.reason.contains("078")));
+}
+
+#[test]
+fn identifiers_are_found_in_spite_of_digits_gaps_and_spellings() {
+    let mut text = "id,zip5,phone1,address1,post_code,dateofbirth,seen,admitted,left,x\n".to_owned();
+    for i in 0..40 {
+        let seen = if i == 7 { "unknown".to_owned() } else { format!("2024-01-{:02}", i % 28 + 1) };
+        text.push_str(&format!("{i},1,1,1,1,1,{seen},{:02}-05-2024,202401{:02},{i}\n", i % 28 + 1, i % 28 + 1));
+    }
+    let found = look(&text).unwrap();
+    let kept: Vec<String> = found.schema("id").unwrap().kept().into_iter().collect();
+    assert_eq!(kept, ["id", "x"]);
+    let rule = |name: &str| found.findings.iter().find(|f| f.column == name).map(|f| f.rule);
+    assert_eq!(["seen", "admitted", "left"].map(rule), [Some(Rule::Date); 3]);
+}
+
+#[test]
+fn what_looks_like_the_subject_key_and_is_not_chosen_is_masked() {
+    let mut text = "patient_id,id,case_key,x\n".to_owned();
+    (0..30).for_each(|i| text.push_str(&format!("{},{i},K{i},{i}\n", i * 3)));
+    let guessed = look(&text).unwrap();
+    assert_eq!(guessed.subject_guess.as_deref(), Some("patient_id"));
+    let hints = Hints { subject: Some("case_key".into()), ..Hints::default() };
+    let chosen = look_with(&text, &hints, Limits::default()).unwrap();
+    for survey in [guessed, chosen] {
+        let kept: Vec<String> = survey.schema("case_key").unwrap().kept().into_iter().collect();
+        assert_eq!(kept, ["case_key", "x"]);
+    }
 }
 
 #[test]
