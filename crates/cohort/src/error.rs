@@ -195,6 +195,16 @@ pub enum CohortError {
         /// Why.
         reason: String,
     },
+    /// The names of the columns do not fit into a snapshot's document.
+    #[error(
+        "the names of {columns} columns need more than the {} bytes of a snapshot's document; register fewer columns, or \
+         give them shorter names",
+        hospes_protocol::limits::DOCUMENT_BYTES
+    )]
+    TooManyNames {
+        /// Columns.
+        columns: usize,
+    },
     /// A snapshot is not as it was registered.
     #[error("{}: the snapshot was altered since it was registered ({what}); nothing of it was used", path.display())]
     Altered {

@@ -9,7 +9,7 @@ use hospes_protocol::policy::{Disclosure, Visibility};
 use serde::{Deserialize, Serialize};
 
 use crate::error::CohortError;
-use crate::schema::ColumnKind;
+use crate::schema::{Column, ColumnKind};
 use crate::snapshot::{Snapshot, SnapshotKey};
 use crate::source::{Moments, NumberSummary};
 
@@ -73,10 +73,10 @@ pub struct Level {
 const MAX_LEVELS: usize = 40;
 /// Most bins of a histogram.
 const MAX_BINS: f64 = 20.0;
-/// Columns that are read together, so that memory does not grow with their number.
-const COLUMNS_AT_ONCE: usize = 64;
 
 /// Reads a snapshot and describes it. A local view: the caller shows it to the site's own people by their role.
+///
+/// It reads twice, for moments and codes and then for histograms, so that memory depends on the number of columns only.
 ///
 /// # Errors
 /// [`CohortError`] if the snapshot was altered or the key is wrong.
@@ -86,31 +86,32 @@ const COLUMNS_AT_ONCE: usize = 64;
 /// auditor use [`Profile::suppressed`].
 pub fn profile(snapshot: &Snapshot, key: &SnapshotKey, hist_bins_pct: f64) -> Result<Profile, CohortError> {
     let document = &snapshot.document;
-    let subject = &document.schema.subject;
-    let names: Vec<&String> = document.schema.columns.iter().map(|c| &c.name).filter(|n| *n != subject).collect();
-    let mut columns = Vec::with_capacity(names.len());
-    for group in names.chunks(COLUMNS_AT_ONCE) {
-        let wanted: BTreeSet<String> = group.iter().map(|n| (*n).clone()).collect();
-        let mut tallies: BTreeMap<String, Tally> = wanted.iter().map(|n| (n.clone(), Tally::default())).collect();
-        snapshot.read(key, &wanted, &mut |batch| {
-            for (name, tally) in &mut tallies {
-                if let Some(array) = batch.column_by_name(name) {
-                    tally.add(array.as_ref());
-                }
+    // The file has the columns in the order of the schema.
+    let columns: Vec<&Column> = document.schema.columns.iter().filter(|c| c.name != document.schema.subject).collect();
+    let wanted: BTreeSet<String> = columns.iter().map(|c| c.name.clone()).collect();
+    let mut tallies: Vec<Tally> = columns.iter().map(|_| Tally::default()).collect();
+    snapshot.read(key, &wanted, &mut |batch| {
+        tallies.iter_mut().zip(batch.columns()).for_each(|(tally, array)| tally.add(array.as_ref()));
+        Ok(())
+    })?;
+    let mut histograms: Vec<Option<NumberProfile>> =
+        tallies.iter().map(|t| NumberProfile::empty(&t.moments, hist_bins_pct)).collect();
+    snapshot.read(key, &wanted, &mut |batch| {
+        histograms.iter_mut().zip(batch.columns()).for_each(|(histogram, array)| {
+            if let (Some(histogram), Some(numbers)) = (histogram, array.as_any().downcast_ref::<Float64Array>()) {
+                numbers.iter().flatten().for_each(|value| histogram.add(value));
             }
-            Ok(())
-        })?;
-        columns.extend(group.iter().map(|name| {
-            let kind = document.schema.column(name).map_or(ColumnKind::Text, |c| c.kind);
-            tallies.remove(*name).unwrap_or_default().finish(name, kind, document.rows, hist_bins_pct)
-        }));
-    }
+        });
+        Ok(())
+    })?;
+    let columns = columns.iter().zip(tallies).zip(histograms);
+    let columns = columns.map(|((column, tally), number)| tally.finish(column, document.rows, number)).collect();
     Ok(Profile { rows: document.rows, subjects: document.subjects, columns, suppressed: false })
 }
 
 #[derive(Default)]
 struct Tally {
-    values: Vec<f64>,
+    moments: Moments,
     present: u64,
     levels: BTreeMap<String, u64>,
     too_many_levels: bool,
@@ -120,7 +121,7 @@ impl Tally {
     fn add(&mut self, array: &dyn Array) {
         self.present += (array.len() - array.null_count()) as u64;
         if let Some(numbers) = array.as_any().downcast_ref::<Float64Array>() {
-            self.values.extend(numbers.iter().flatten());
+            numbers.iter().flatten().for_each(|value| self.moments.add(value));
         } else if let Some(texts) = array.as_any().downcast_ref::<StringArray>() {
             for code in texts.iter().flatten() {
                 if let Some(count) = self.levels.get_mut(code) {
@@ -134,8 +135,8 @@ impl Tally {
         }
     }
 
-    fn finish(self, name: &str, kind: ColumnKind, rows: u64, hist_bins_pct: f64) -> ColumnProfile {
-        let mut levels: Vec<Level> = match kind {
+    fn finish(self, column: &Column, rows: u64, number: Option<NumberProfile>) -> ColumnProfile {
+        let mut levels: Vec<Level> = match column.kind {
             // PRIVACY: texts and dates can be anything, a name among them; only categories are listed.
             ColumnKind::Category if !self.too_many_levels => {
                 self.levels.into_iter().map(|(code, n)| Level { code, rows: Some(n) }).collect()
@@ -143,41 +144,29 @@ impl Tally {
             _ => Vec::new(),
         };
         levels.sort_by_key(|l| std::cmp::Reverse(l.rows));
-        ColumnProfile {
-            name: name.to_owned(),
-            kind,
-            present: self.present,
-            missing: rows - self.present,
-            number: number(&self.values, hist_bins_pct),
-            levels,
-        }
+        let missing = rows - self.present;
+        ColumnProfile { name: column.name.clone(), kind: column.kind, present: self.present, missing, number, levels }
     }
 }
 
-fn number(values: &[f64], hist_bins_pct: f64) -> Option<NumberProfile> {
-    let mut moments = Moments::default();
-    values.iter().for_each(|v| moments.add(*v));
-    let NumberSummary { min, max, mean, sd, .. } = moments.summary()?;
-    #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    let bins = (values.len() as f64 * hist_bins_pct / 100.0).clamp(1.0, MAX_BINS) as usize;
-    let bins = if max > min { bins } else { 1 };
-    #[allow(clippy::cast_precision_loss)]
-    let width = (max - min) / bins as f64;
-    #[allow(clippy::cast_precision_loss)]
-    let edges: Vec<f64> = (0..=bins).map(|i| if i == bins { max } else { min + width * i as f64 }).collect();
-    let mut counts = vec![0u64; bins];
-    for value in values {
-        let bin = edges[1..bins].partition_point(|edge| edge <= value);
-        counts[bin] += 1;
+impl NumberProfile {
+    /// Bins without any value yet; `None` if there is none to come.
+    fn empty(moments: &Moments, hist_bins_pct: f64) -> Option<Self> {
+        let NumberSummary { min, max, mean, sd, .. } = moments.summary()?;
+        #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let bins = (moments.count() as f64 * hist_bins_pct / 100.0).clamp(1.0, MAX_BINS) as usize;
+        let bins = if max > min { bins } else { 1 };
+        #[allow(clippy::cast_precision_loss)]
+        let width = (max - min) / bins as f64;
+        #[allow(clippy::cast_precision_loss)]
+        let edges = (0..=bins).map(|i| if i == bins { max } else { min + width * i as f64 }).collect();
+        Some(Self { min: Some(min), max: Some(max), mean, sd, edges, counts: vec![Some(0); bins] })
     }
-    Some(NumberProfile {
-        min: Some(min),
-        max: Some(max),
-        mean,
-        sd,
-        edges,
-        counts: counts.into_iter().map(Some).collect(),
-    })
+
+    fn add(&mut self, value: f64) {
+        let bin = self.edges[1..self.counts.len()].partition_point(|edge| *edge <= value);
+        self.counts[bin] = self.counts[bin].map(|n| n + 1);
+    }
 }
 
 impl Profile {
@@ -249,6 +238,13 @@ mod tests {
 
     #[test]
     fn histogram_holds_every_value_once() {
+        let number = |values: &[f64], pct| {
+            let mut moments = Moments::default();
+            values.iter().for_each(|v| moments.add(*v));
+            let mut histogram = NumberProfile::empty(&moments, pct)?;
+            values.iter().for_each(|v| histogram.add(*v));
+            Some(histogram)
+        };
         let values: Vec<f64> = (0..100).map(f64::from).collect();
         let profile = number(&values, 10.0).unwrap();
         assert_eq!(profile.counts, vec![Some(10); 10]);

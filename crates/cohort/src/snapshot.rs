@@ -16,7 +16,7 @@ use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{DataType, Field};
 use data_encoding::HEXLOWER;
 use hospes_protocol::approval::SnapshotFacts;
-use hospes_protocol::canon::{Canonical, Document};
+use hospes_protocol::canon::{CanonError, Canonical, Document};
 use hospes_protocol::id::{Digest, Timestamp};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::ProjectionMask;
@@ -31,7 +31,7 @@ use zeroize::Zeroizing;
 
 use crate::error::CohortError;
 use crate::opt_out::{OptOuts, SubjectHash, SubjectKey};
-use crate::schema::{ColumnKind, Schema};
+use crate::schema::{Column, ColumnKind, Schema};
 use crate::source::{self, Format, Limits, Record, RecordReader};
 
 /// The 32 bytes that open one snapshot. `Debug` shows nothing, and there is no `Serialize`.
@@ -138,14 +138,21 @@ pub struct Freeze<'a> {
 
 /// Bound to every module of the file besides the key, so that a file of another kind never opens.
 const AAD: &[u8] = b"hospes/snapshot/v1";
-/// Cells of one row group.
-const GROUP_CELLS: usize = 2 << 20;
+/// Cells of one row group, where it then has rows from [`GROUP_ROWS`].
+const GROUP_CELLS: usize = 4 << 20;
+/// Fewest and most rows of a row group. Each group has metadata for every column, so that a wide table in small groups
+/// would have more of them than of cells.
+const GROUP_ROWS: std::ops::RangeInclusive<usize> = 1 << 10..=1 << 16;
+/// Cells of one batch, where it then has rows from [`BATCH_ROWS`].
+const BATCH_CELLS: usize = 1 << 20;
+/// Fewest and most rows of a batch that is read.
+const BATCH_ROWS: std::ops::RangeInclusive<usize> = 1 << 10..=1 << 13;
 
 /// Freezes a file: reads it once more with the schema, encrypts it, makes it durable under its digest's name.
 ///
 /// # Errors
-/// [`CohortError`] names file, line, column and rule of the first cell that does not fit, or why the file could not be
-/// written; a partly written file is removed.
+/// [`CohortError`] names file, line, column and rule of the first cell that does not fit, the limit on the names of all
+/// columns, or why the file could not be written; a partly written file is removed.
 ///
 /// # Disclosure
 /// Numbers of rows and subjects, for the steward; the file itself opens with the key only.
@@ -155,11 +162,8 @@ pub fn freeze(order: Freeze<'_>, key: &SnapshotKey, subjects: &SubjectKey) -> Re
     }
     let partial = Partial::create(order.folder)?;
     let written = write_file(&order, key, subjects, &partial)?;
-    let kept = Schema {
-        columns: order.schema.columns.iter().filter(|c| !is_masked(order.schema, &c.name)).cloned().collect(),
-        subject: order.schema.subject.clone(),
-    };
-    let masked = order.schema.columns.iter().filter(|c| is_masked(order.schema, &c.name));
+    let (masked, kept): (Vec<_>, Vec<_>) = order.schema.columns.iter().partition(|c| is_masked(order.schema, c));
+    let kept = Schema { columns: kept.into_iter().cloned().collect(), subject: order.schema.subject.clone() };
     let document = Canonical::new(SnapshotDocument {
         at: order.at,
         file: written.digest,
@@ -167,18 +171,22 @@ pub fn freeze(order: Freeze<'_>, key: &SnapshotKey, subjects: &SubjectKey) -> Re
         rows: written.rows,
         subjects: written.subjects,
         schema: kept,
-        masked: masked.map(|c| c.name.clone()).collect(),
-        source: digest_of(&mut source::open(order.source)?).map_err(|e| source::read_error("the source", e))?.0,
+        masked: masked.into_iter().map(|c| c.name.clone()).collect(),
+        source: written.source,
         format: order.format.clone(),
         public: order.public,
+    })
+    .map_err(|error| match error {
+        CanonError::TooLarge(_) => CohortError::TooManyNames { columns: order.schema.columns.len() },
+        other => other.into(),
     })?;
     let path = order.folder.join(format!("{}.parquet", document.digest()));
     partial.keep(&path)?;
     Ok(Snapshot { document, path })
 }
 
-fn is_masked(schema: &Schema, name: &str) -> bool {
-    name != schema.subject && schema.column(name).is_none_or(|c| c.masked)
+fn is_masked(schema: &Schema, column: &Column) -> bool {
+    column.masked && column.name != schema.subject
 }
 
 /// A file that disappears unless it is kept.
@@ -257,7 +265,23 @@ impl<W: Write> Write for HashingWriter<W> {
     }
 }
 
+/// Hashes what goes by.
+struct HashingReader<R> {
+    inner: R,
+    hash: Sha256,
+}
+
+impl<R: Read> Read for HashingReader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buffer)?;
+        self.hash.update(&buffer[..n]);
+        Ok(n)
+    }
+}
+
 struct Written {
+    /// Of the source, as it was read.
+    source: Digest,
     digest: Digest,
     bytes: u64,
     rows: u64,
@@ -286,14 +310,15 @@ fn write_file(
     partial: &Partial,
 ) -> Result<Written, CohortError> {
     let file = source::file_name(order.source);
-    let mut reader = RecordReader::new(source::open(order.source)?, &file, order.format, order.limits);
+    let mut input = HashingReader { inner: source::open(order.source)?, hash: Sha256::new() };
+    let mut reader = RecordReader::new(&mut input, &file, order.format, order.limits);
     let names = source::read_header(&mut reader, &file)?;
     if !names.iter().eq(order.schema.columns.iter().map(|c| &c.name)) {
         return Err(CohortError::SourceChanged { file });
     }
     let mut sinks = sinks(order.schema);
     let output = HashingWriter { inner: io::BufWriter::new(partial.file()?), hash: Sha256::new(), bytes: 0 };
-    let group = (GROUP_CELLS / sinks.len()).clamp(64, 1 << 16);
+    let group = (GROUP_CELLS / sinks.len()).clamp(*GROUP_ROWS.start(), *GROUP_ROWS.end());
     let mut writer = arrow_writer(output, &sinks, key, group)?;
     let mut seen: std::collections::HashSet<SubjectHash> = std::collections::HashSet::new();
     let (mut rows, mut pending) = (0u64, 0usize);
@@ -315,15 +340,17 @@ fn write_file(
     if pending > 0 {
         flush(&mut writer, &mut sinks)?;
     }
+    // The reader stopped at the end of the file, so that all of it was hashed, and as it was when it was read.
+    let source = Digest::from_bytes(input.hash.finalize().into());
     let output = writer.into_inner().map_err(encode_error)?;
     let (digest, bytes) = (Digest::from_bytes(output.hash.finalize().into()), output.bytes);
     let fail = |source| CohortError::Write { path: order.folder.to_owned(), source };
     output.inner.into_inner().map_err(|e| fail(e.into_error()))?.sync_all().map_err(fail)?;
-    Ok(Written { digest, bytes, rows, subjects: seen.len() as u64 })
+    Ok(Written { source, digest, bytes, rows, subjects: seen.len() as u64 })
 }
 
 fn sinks(schema: &Schema) -> Vec<Sink> {
-    let kept = schema.columns.iter().enumerate().filter(|(_, c)| !is_masked(schema, &c.name));
+    let kept = schema.columns.iter().enumerate().filter(|(_, c)| !is_masked(schema, c));
     kept.map(|(index, column)| {
         let is_subject = column.name == schema.subject;
         let builder = match column.kind {
@@ -527,7 +554,8 @@ impl Snapshot {
         }
         let wanted = present.iter().enumerate().filter(|(_, n)| columns.contains(*n)).map(|(i, _)| i);
         let mask = ProjectionMask::roots(builder.parquet_schema(), wanted);
-        let reader = builder.with_projection(mask).with_batch_size(8_192).build().map_err(unreadable)?;
+        let rows = (BATCH_CELLS / columns.len().max(1)).clamp(*BATCH_ROWS.start(), *BATCH_ROWS.end());
+        let reader = builder.with_projection(mask).with_batch_size(rows).build().map_err(unreadable)?;
         for batch in reader {
             each(&batch.map_err(|e| CohortError::Encode { reason: e.to_string() })?)?;
         }

@@ -118,6 +118,10 @@ impl Moments {
         self.fractional |= x.fract() != 0.0;
     }
 
+    pub(crate) fn count(&self) -> u64 {
+        self.n
+    }
+
     #[allow(clippy::cast_precision_loss)]
     pub(crate) fn summary(&self) -> Option<NumberSummary> {
         let sd = if self.n > 1 { (self.m2 / (self.n - 1) as f64).sqrt() } else { 0.0 };

@@ -120,6 +120,81 @@ fn the_source_can_change_after_freezing_but_not_between_survey_and_freeze() {
 }
 
 #[test]
+fn ten_thousand_columns_are_frozen_profiled_and_trained_on() {
+    let wide: String = table(60)
+        .lines()
+        .enumerate()
+        .map(|(row, line)| {
+            let more: Vec<String> = (0..9_994).map(|c| if row == 0 { format!("c{c}") } else { "7".into() }).collect();
+            format!("{line},{}\n", more.join(","))
+        })
+        .collect();
+    let rig = Rig::new(&wide);
+    assert_eq!(rig.snapshot.document.schema.columns.len(), 10_000);
+    let full = profile(&rig.snapshot, &rig.key, 10.0).unwrap();
+    assert_eq!(full.columns.len(), 9_999);
+    let column = |name: &str| full.columns.iter().find(|c| c.name == name).unwrap();
+    assert_eq!(column("c9993").number.as_ref().map(|n| (n.mean, n.counts.clone())), Some((7.0, vec![Some(60)])));
+    assert_eq!(column("fold").levels.iter().map(|l| l.rows).collect::<Vec<_>>(), [Some(40), Some(20)]);
+    let trained = hospes_cohort::worker::execute(&rig.order("train"), &|| NOW, &mut |_| true);
+    assert!(matches!(trained, hospes_cohort::worker::Event::Done(_)), "{trained:?}");
+}
+
+#[test]
+fn names_that_do_not_fit_into_a_document_are_refused_with_its_limit() {
+    let folder = tempfile::tempdir().unwrap();
+    let names: Vec<String> = (0..9_999).map(|c| format!("c{c}{}", "x".repeat(120))).collect();
+    let text = format!("id,{}\n1,{}\n2,{}\n", names.join(","), vec!["1"; 9_999].join(","), vec!["1"; 9_999].join(","));
+    assert_eq!(
+        frozen(folder.path(), &text, |_| {}).unwrap_err().to_string(),
+        "the names of 10000 columns need more than the 1048576 bytes of a snapshot's document; register fewer columns, \
+         or give them shorter names"
+    );
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "only the source is left");
+}
+
+/// A figure of this process, in the file's own unit.
+#[cfg(target_os = "linux")]
+fn process(file: &str, name: &str) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/self/{file}")).unwrap();
+    let line = text.lines().find_map(|l| l.strip_prefix(name)).unwrap();
+    line.trim_start_matches(':').split_whitespace().next().unwrap().parse().unwrap()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_source_is_hashed_as_it_is_read_and_a_profile_keeps_no_values() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut text = "id,a,b,c,d,e,f,g,h\n".to_owned();
+    (0..300_000u32).for_each(|i| text.push_str(&format!("{},1,2,3,4,5,6,7,{}\n", i % 5_000, i % 977)));
+    let path = write(folder.path(), "data.csv", &text);
+    let found = survey(&path, &Hints::default(), ScanProfile::Default, Limits::default()).unwrap();
+    let schema = found.schema("id").unwrap();
+    let order = Freeze {
+        source: &path,
+        format: &found.format,
+        schema: &schema,
+        folder: folder.path(),
+        public: false,
+        at: NOW,
+        limits: Limits::default(),
+    };
+    let key = SnapshotKey::from_bytes([1; 32]);
+    let before = process("io", "rchar");
+    let snapshot = freeze(order, &key, &SubjectKey::from_bytes([2; 32])).unwrap();
+    let read = process("io", "rchar") - before;
+    assert_eq!(snapshot.document.source, hospes_protocol::id::Digest::of(text.as_bytes()));
+    assert!(read < text.len() as u64 * 3 / 2, "{read} bytes were read of a source of {}", text.len());
+    // Eight columns of 300 000 values are 18 MiB.
+    std::fs::write("/proc/self/clear_refs", "5").unwrap();
+    let before = process("status", "VmRSS");
+    let profile = profile(&snapshot, &key, 10.0).unwrap();
+    let more = process("status", "VmHWM").saturating_sub(before);
+    assert_eq!(profile.columns[7].number.as_ref().map(|n| n.counts.iter().flatten().sum()), Some(300_000u64));
+    assert!(more < 14 << 10, "{more} KiB more");
+}
+
+#[test]
 fn a_folder_that_cannot_be_written_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let path = write(folder.path(), "data.csv", "id,a\n1,2\n");
