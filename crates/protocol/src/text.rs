@@ -51,6 +51,15 @@ pub fn check_name(name: &str) -> Result<(), String> {
     check_plain(name, false)
 }
 
+/// What two names have in common when people take one for the other: only letters and digits count, and not their case.
+///
+/// Two members of one federation must differ in it; [`crate::study::Roster::check`] refuses a roster where they do not,
+/// so that a coordinator has to refuse the second name when it is enrolled.
+#[must_use]
+pub fn name_key(name: &str) -> String {
+    name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+}
+
 /// Checks a free text: line breaks and tabs are allowed, characters that hide or reorder are not.
 ///
 /// # Errors
@@ -118,5 +127,13 @@ mod tests {
         assert!(check_name("one\ntwo").is_err() && check_name(" one").is_err() && check_name("").is_err());
         assert!(check_name(&"x".repeat(129)).is_err() && check_text(&"x".repeat(4_001)).is_err());
         assert_eq!(shown("abcdef", 3), "abc…");
+    }
+
+    #[test]
+    fn names_that_people_take_for_each_other_have_one_key() {
+        for same in ["St. Mary's", "st marys", " ST  MARY-S", "St\u{A0}Mary’s"] {
+            assert_eq!(name_key(same), "stmarys", "{same}");
+        }
+        assert_ne!(name_key("hospital 1"), name_key("hospital 2"));
     }
 }

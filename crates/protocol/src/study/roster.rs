@@ -139,7 +139,7 @@ impl Roster {
         let mut names = BTreeSet::new();
         for member in &self.members {
             check_member(member, federation)?;
-            if !names.insert(name_key(&member.name)) {
+            if !names.insert(text::name_key(&member.name)) {
                 return Err(RosterError::SameName(member.name.clone()));
             }
         }
@@ -166,11 +166,6 @@ fn check_member(member: &Member, federation: FederationId) -> Result<(), RosterE
         text::check_name(shown).map_err(|reason| RosterError::Name { site: member.site, reason })?;
     }
     if member.holds(federation) { Ok(()) } else { Err(RosterError::Forged(member.site)) }
-}
-
-/// What two names have in common when people take one for the other: case and blanks do not count.
-pub(crate) fn name_key(name: &str) -> String {
-    name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
 }
 
 /// A site vouches for another: one step deep, and only if it verified that site itself.
