@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use hospes_ipc::socket::Client;
-use hospes_ipc::{Fault, FaultCode};
+use hospes_ipc::{Call, Fault, FaultCode};
 use serde_json::Value;
 use tauri::State;
 use tauri::ipc::Channel;
@@ -18,9 +18,10 @@ struct Party {
     client: Mutex<Option<Client>>,
 }
 
-/// Runs one command of the engine's table.
+/// Runs one command of the engine's table that a page may give.
 #[tauri::command]
 async fn call(party: State<'_, Party>, request: Value) -> Result<Value, Fault> {
+    let request = Call::from_page(request)?;
     let mut client = party.client.lock().await;
     if client.is_none() {
         *client = Some(Client::connect(&party.folder).await?);

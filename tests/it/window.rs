@@ -14,9 +14,9 @@ fn two_people_sign_in_the_window_and_the_ledger_shows_it() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let window = Window::open(&site.data).await?;
-        for (person, button, then) in [
-            ("Stefan", "Sign as data steward", "Waits for the second signature"),
-            ("Anna", "Sign as data-access approver", "Approved"),
+        for (person, reads, button, then) in [
+            ("Stefan", "one, if the first signer", "Sign as data steward", "Waits for the second signature"),
+            ("Anna", "Digest of the approval", "Sign as data-access approver", "Approved"),
         ] {
             let passphrase = site.passphrase(person)?;
             window.type_into("name", person).await?;
@@ -25,6 +25,7 @@ fn two_people_sign_in_the_window_and_the_ledger_shows_it() -> Result<()> {
             window.press("Heart disease risk from routine findings").await?;
             window.shows("The coordinator can read this site's update").await?;
             window.shows("not stated").await?;
+            window.shows(reads).await?;
             window.type_into("signing", &passphrase).await?;
             window.press(button).await?;
             window.shows(then).await?;

@@ -339,8 +339,11 @@ impl Site {
     /// # Errors
     /// With what the site said.
     pub fn approve(&self, study: &str) -> Result<()> {
-        self.act("Stefan", &["approve", study, "--yes"])?;
-        self.act("Anna", &["approve", study, "--yes"])?;
+        let first = self.act("Stefan", &["approve", study, "--yes"])?;
+        let digest = first["digest"].as_str().with_context(|| format!("no digest in {first}"))?;
+        // Nobody signs second without naming what they read.
+        ensure!(self.act("Anna", &["approve", study, "--yes"]).is_err(), "signed whatever there was");
+        self.act("Anna", &["approve", study, "--digest", digest, "--yes"])?;
         Ok(())
     }
 

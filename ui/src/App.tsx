@@ -1,8 +1,8 @@
 import { useQuery, useQueryClient } from "@tanstack/react-query";
-import { useState } from "react";
+import { useEffect, useState } from "react";
 import { Button } from "react-aria-components";
 import { useTranslation } from "react-i18next";
-import { call, words } from "./ipc/tauri";
+import { call, onSessionEnded, words } from "./ipc/tauri";
 import type { Status } from "./ipc/types";
 import { Fault } from "./parts/Fault";
 import { SiteState } from "./parts/SiteState";
@@ -10,6 +10,9 @@ import { AuditLog } from "./screens/AuditLog";
 import { Requests } from "./screens/Requests";
 import { Review } from "./screens/Review";
 import { SignIn } from "./screens/SignIn";
+
+/** How often the engine is told that somebody is at work, in milliseconds. */
+const ACTIVE_MS = 60_000;
 
 type Place = { screen: "requests" } | { screen: "review"; study: string } | { screen: "audit" };
 
@@ -20,6 +23,33 @@ export function App() {
   const [person, setPerson] = useState<string | null>(null);
   const [place, setPlace] = useState<Place>({ screen: "requests" });
   const status = useQuery({ queryKey: ["status"], queryFn: () => call<Status>("status") });
+
+  // What the window asks for by itself keeps no session alive; a person's hands do.
+  useEffect(() => {
+    if (person === null) return;
+    let told = Date.now();
+    const atWork = () => {
+      if (Date.now() - told < ACTIVE_MS) return;
+      told = Date.now();
+      // That the session has ended is heard below.
+      call("active").catch(() => {});
+    };
+    const events = ["pointerdown", "keydown", "wheel"];
+    for (const event of events) window.addEventListener(event, atWork);
+    return () => {
+      for (const event of events) window.removeEventListener(event, atWork);
+    };
+  }, [person]);
+
+  useEffect(
+    () =>
+      onSessionEnded(() => {
+        client.removeQueries({ predicate: (query) => query.queryKey[0] !== "status" });
+        setPerson(null);
+        setPlace({ screen: "requests" });
+      }),
+    [client],
+  );
 
   async function signOut() {
     await call("log_out");

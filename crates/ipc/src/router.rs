@@ -5,7 +5,7 @@ use hospes_party::{Handle, Session};
 use serde_json::Value;
 use tokio::sync::broadcast;
 
-use crate::fault::{Fault, FaultCode};
+use crate::fault::Fault;
 use crate::table::Call;
 
 /// A connection: it holds the session, so that no token of it ever leaves this process.
@@ -25,10 +25,7 @@ impl Router {
     /// # Errors
     /// The [`Fault`] to be shown.
     pub async fn call(&mut self, request: Value) -> Result<Value, Fault> {
-        let call: Call = serde_json::from_value(request)
-            // The message may hold what was sent, a passphrase even: only its kind is told.
-            .map_err(|e| Fault::new(FaultCode::Command, format!("the command cannot be read ({:?})", e.classify())))?;
-        call.ask(&self.handle, &mut self.session).await
+        Call::read(request)?.ask(&self.handle, &mut self.session).await
     }
 
     /// Logs out whoever is logged in; a connection that ends leaves no session behind.

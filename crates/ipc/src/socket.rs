@@ -8,11 +8,13 @@ use std::path::{Path, PathBuf};
 
 use hospes_party::Handle;
 use hospes_party::view::Notice;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::broadcast::error::RecvError;
+use zeroize::Zeroizing;
 
 use crate::fault::{Fault, FaultCode};
 use crate::router::Router;
@@ -105,13 +107,16 @@ async fn read(stream: &mut UnixStream) -> std::io::Result<Option<Value>> {
     if length > FRAME_BYTES {
         return Err(std::io::Error::other("a frame is too large"));
     }
-    let mut bytes = vec![0; length as usize];
+    // It may hold a passphrase.
+    let mut bytes = Zeroizing::new(vec![0; length as usize]);
     stream.read_exact(&mut bytes).await?;
     Ok(Some(serde_json::from_slice(&bytes)?))
 }
 
-async fn write(stream: &mut UnixStream, value: &Value) -> std::io::Result<()> {
-    let bytes = serde_json::to_vec(value)?;
+async fn write(stream: &mut UnixStream, value: &impl Serialize) -> std::io::Result<()> {
+    // Large enough for whatever holds a passphrase: a vector that grows leaves copies behind that nobody erases.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(64 << 10));
+    serde_json::to_writer(&mut *bytes, value)?;
     let length = u32::try_from(bytes.len()).ok().filter(|n| *n <= FRAME_BYTES);
     let length = length.ok_or_else(|| std::io::Error::other("an answer is too large"))?;
     stream.write_u32(length).await?;
@@ -144,7 +149,7 @@ impl Client {
     ///
     /// # Errors
     /// The engine's [`Fault`], or [`FaultCode::NotRunning`] if the connection broke.
-    pub async fn request(&mut self, request: &Value) -> Result<Value, Fault> {
+    pub async fn request(&mut self, request: &impl Serialize) -> Result<Value, Fault> {
         let broken =
             |error: std::io::Error| Fault::new(FaultCode::NotRunning, format!("the party went away ({error})"));
         write(&mut self.stream, request).await.map_err(broken)?;
@@ -165,7 +170,7 @@ impl Client {
     /// As [`Client::request`].
     pub async fn call<T: DeserializeOwned>(&mut self, call: &crate::table::Call) -> Result<T, Fault> {
         let other = |e: serde_json::Error| Fault::new(FaultCode::Command, e.to_string());
-        let value = self.request(&serde_json::to_value(call).map_err(other)?).await?;
+        let value = self.request(call).await?;
         serde_json::from_value(value).map_err(other)
     }
 

@@ -5,7 +5,9 @@
 
 use std::path::PathBuf;
 
-use hospes_party::view::{Approving, AuditQuery, Enrolment, NewDataset, NewPerson, Notice, PersonChange, Verdict};
+use hospes_party::view::{
+    Approving, AuditQuery, Enrolment, NewDataset, NewPerson, Notice, Page, PersonChange, Verdict,
+};
 use hospes_party::{Handle, PartyError, Passphrase, Session};
 use hospes_protocol::approval::OpinionView;
 use hospes_protocol::id::{DatasetId, Digest, FederationId, JobId, PersonId, SiteId, StudyId};
@@ -76,6 +78,11 @@ macro_rules! commands {
             pub(crate) async fn ask(self, handle: &Handle, session: &mut Option<Session>) -> Answer {
                 match self {
                     $( Self::$variant { $($field),* } => {
+                        // A screen that is kept up to date is nobody at work: the session may end meanwhile.
+                        const READS: &[Notice] = &[$(Notice::$notice),*];
+                        if let Some(session) = session.as_mut() {
+                            session.looks_on(!READS.is_empty());
+                        }
                         let ($handle, $session) = (handle, &mut *session);
                         $body
                     } )*
@@ -83,6 +90,35 @@ macro_rules! commands {
             }
         }
     };
+}
+
+impl Call {
+    /// Reads a command of a web page, which may not name files (invariant I6): it could read and write whatever the engine
+    /// can. Names of files come from the command line, until dialogs of the app's own process give them.
+    ///
+    /// # Errors
+    /// [`FaultCode::Denied`] for a command that names a file, [`FaultCode::Command`] for what is no command.
+    pub fn from_page(request: Value) -> Result<Self, Fault> {
+        let call = Self::read(request)?;
+        let names_a_file = match &call {
+            Self::Survey { .. } | Self::AddDataset { .. } | Self::ImportOptOuts { .. } | Self::ExportAudit { .. } => {
+                true
+            }
+            Self::Enrol { enrolment } => enrolment.extra_ca.is_some(),
+            _ => false,
+        };
+        if names_a_file {
+            let words = "what names a file is done with hospes-site on the command line, not in this window";
+            return Err(Fault::new(FaultCode::Denied, words));
+        }
+        Ok(call)
+    }
+
+    /// Reads a command. The fault tells only the kind of what is wrong: the rest may hold a passphrase.
+    pub(crate) fn read(request: Value) -> Result<Self, Fault> {
+        serde_json::from_value(request)
+            .map_err(|e| Fault::new(FaultCode::Command, format!("the command cannot be read ({:?})", e.classify())))
+    }
 }
 
 /// The person who is logged in on this connection.
@@ -106,6 +142,9 @@ commands! {
             }
             Err(error) => Err(error.into()),
         };
+    /// Says that somebody is at work, so that their session does not end.
+    "active" Active {} reads []
+        |h, s| answer(h.active(person(s)?).await);
     /// Logs out.
     "log_out" LogOut {} reads []
         |h, s| match s.take() {
@@ -131,8 +170,10 @@ commands! {
     "proposals" Proposals {} reads [People, Settings]
         |h, s| answer(h.proposals(person(s)?).await);
     /// Signs or turns down what another person proposed.
-    "answer_proposal" AnswerProposal { proposal: Digest, agree: bool, passphrase: Secret } reads []
-        |h, s| answer(h.answer_proposal(person(s)?, proposal, agree, passphrase.passphrase()).await);
+    "answer_proposal" AnswerProposal {
+        proposal: Digest, agree: bool, words: Option<String>, passphrase: Secret
+    } reads []
+        |h, s| answer(h.answer_proposal(person(s)?, proposal, agree, words, passphrase.passphrase()).await);
     /// The policy as a file.
     "policy" Policy {} reads [Settings]
         |h, s| answer(h.policy(person(s)?).await);
@@ -205,18 +246,21 @@ commands! {
     /// Refuses, suspends, resumes or revokes.
     "decide" Decide { study: StudyId, verdict: Verdict } reads []
         |h, s| answer(h.decide(person(s)?, study, verdict).await);
-    /// Runs.
-    "jobs" Jobs {} reads [Jobs]
-        |h, s| answer(h.jobs(person(s)?).await);
+    /// A page of runs.
+    "jobs" Jobs { page: Page } reads [Jobs]
+        |h, s| answer(h.jobs(person(s)?, page).await);
+    /// A run with a page of its rounds and their results; they do not leave.
+    "job" Job { job: JobId, page: Page } reads [Jobs]
+        |h, s| answer(h.job(person(s)?, job, page).await);
     /// Stops a run at this site.
     "cancel_job" CancelJob { job: JobId, reason: String } reads []
         |h, s| answer(h.cancel_job(person(s)?, job, reason).await);
     /// Releases held results.
     "release" Release { job: JobId } reads []
         |h, s| answer(h.release(person(s)?, job).await);
-    /// Everything that ever left.
-    "egress" Egress {} reads [Egress]
-        |h, s| answer(h.egress(person(s)?).await);
+    /// A page of everything that ever left.
+    "egress" Egress { page: Page } reads [Egress]
+        |h, s| answer(h.egress(person(s)?, page).await);
     /// A page of the audit log.
     "audit" Audit { query: AuditQuery } reads [Audit]
         |h, s| answer(h.audit(person(s)?, query).await);

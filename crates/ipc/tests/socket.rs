@@ -4,13 +4,15 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use hospes_ipc::socket::{Client, FRAME_BYTES, path, serve};
 use hospes_ipc::table::Secret;
 use hospes_ipc::{COMMANDS, Call, FaultCode};
 use hospes_party::keys::{KdfCost, SecretPlace};
 use hospes_party::view::{AuditPage, AuditQuery, Notice, Status};
-use hospes_party::{Config, Handle, Passphrase};
+use hospes_party::{Clock, Config, Handle, Passphrase};
+use hospes_protocol::id::Timestamp;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -19,13 +21,17 @@ use tokio::net::UnixStream;
 const PASSPHRASE: &str = "ida walks through the ward";
 
 async fn engine() -> (TempDir, Handle) {
+    engine_with(hospes_party::system_clock()).await
+}
+
+async fn engine_with(clock: Clock) -> (TempDir, Handle) {
     let folder = tempfile::tempdir().unwrap();
     let place = SecretPlace::File {
         path: folder.path().join("keys"),
         passphrase: Passphrase::from("the site's own passphrase".to_owned()),
     };
     let mut config = Config::new(folder.path().join("data"), place, "unused".into());
-    (config.connect, config.kdf) = (false, KdfCost::for_tests());
+    (config.connect, config.kdf, config.clock) = (false, KdfCost::for_tests(), clock);
     hospes_party::initialise(&config).await.unwrap();
     let handle = hospes_party::open(config).await.unwrap();
     let (served, at) = (handle.clone(), folder.path().to_owned());
@@ -131,6 +137,47 @@ async fn a_party_that_is_not_running_is_told() {
     let folder = tempfile::tempdir().unwrap();
     let fault = Client::connect(folder.path()).await.err().unwrap();
     assert_eq!(fault.code, FaultCode::NotRunning);
+}
+
+#[tokio::test]
+async fn commands_that_keep_a_screen_up_to_date_do_not_keep_a_session() {
+    let time = Arc::new(AtomicI64::new(1_790_000_000_000));
+    let clock = time.clone();
+    let (folder, _handle) = engine_with(Arc::new(move || Timestamp::from_millis(clock.load(Ordering::SeqCst)))).await;
+    set_up(folder.path()).await;
+    let mut ida = log_in(folder.path()).await;
+    let pass = |minutes: i64| time.fetch_add(minutes * 60_000, Ordering::SeqCst);
+    // Somebody works.
+    for _ in 0..3 {
+        pass(6);
+        ida.call::<Value>(&Call::Active {}).await.unwrap();
+    }
+    // Nobody works, and the window goes on asking what changed.
+    pass(6);
+    ida.call::<Value>(&Call::People {}).await.unwrap();
+    ida.call::<AuditPage>(&Call::Audit { query: AuditQuery::default() }).await.unwrap();
+    ida.call::<Value>(&Call::Requests {}).await.unwrap();
+    pass(6);
+    assert_eq!(ida.call::<Value>(&Call::Requests {}).await.unwrap_err().code, FaultCode::NoSession);
+}
+
+#[test]
+fn i6_a_page_names_no_file() {
+    let enrolment = |ca: Value| json!({ "invitation": "x", "words": "x", "organisation": "x", "proxy": null, "extra_ca": ca, "again": null });
+    let dataset = json!({ "name": "x", "path": "/etc/shadow", "subject": "x" });
+    for (command, args) in [
+        ("survey", json!({ "path": "/etc/shadow" })),
+        ("add_dataset", json!({ "dataset": dataset })),
+        ("import_opt_outs", json!({ "path": "/etc/shadow" })),
+        ("export_audit", json!({ "federation": null, "path": "/root/.profile" })),
+        ("enrol", json!({ "enrolment": enrolment("/etc/shadow".into()) })),
+    ] {
+        let fault = Call::from_page(json!({ "command": command, "args": args })).unwrap_err();
+        assert_eq!(fault.code, FaultCode::Denied, "{command}: {}", fault.words);
+    }
+    assert_eq!(Call::from_page(json!({ "command": "shell" })).unwrap_err().code, FaultCode::Command);
+    Call::from_page(json!({ "command": "enrol", "args": { "enrolment": enrolment(Value::Null) } })).unwrap();
+    Call::from_page(json!({ "command": "status", "args": {} })).unwrap();
 }
 
 #[test]

@@ -1,6 +1,5 @@
 //! What goes into the ledger, and how people read it.
 
-use std::io::Write as _;
 use std::path::PathBuf;
 
 use hospes_ledger::{Action, Actor, Entry, Ledger, ObjectKind, Outcome, Record};
@@ -72,9 +71,11 @@ impl Engine {
         federation: Option<FederationId>,
         words: &str,
     ) -> Result<(), PartyError> {
+        // It may repeat what a coordinator said.
+        let words = clean(words);
         let known: i64 =
             sqlx::query_scalar("SELECT COUNT(*) FROM alarms WHERE words = ?1 AND seen_by IS NULL AND federation IS ?2")
-                .bind(words)
+                .bind(&words)
                 .bind(federation.map(|f| f.to_string()))
                 .fetch_one(tx.conn())
                 .await
@@ -85,7 +86,7 @@ impl Engine {
         sqlx::query("INSERT INTO alarms (at, federation, words) VALUES (?1, ?2, ?3)")
             .bind(self.now().as_millis())
             .bind(federation.map(|f| f.to_string()))
-            .bind(words)
+            .bind(&words)
             .execute(tx.conn())
             .await
             .at("raise an alarm")?;
@@ -185,15 +186,18 @@ impl Engine {
         // Entered first, so that the export that left is in the export.
         let entry = self.entry(acting.actor(), Action::AuditExported).object(ObjectKind::Export, "json-lines", None);
         self.record("export the audit log", &entry).await?;
-        let text = self.export_text(federation).await?;
         let fail = |source| PartyError::file("write", &path, source);
         let mut options = std::fs::OpenOptions::new();
         options.write(true).create_new(true);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut file = options.open(&path).map_err(fail)?;
-        file.write_all(&text).map_err(fail)?;
-        file.sync_all().map_err(fail)?;
+        let mut file = std::io::BufWriter::new(options.open(&path).map_err(fail)?);
+        if let Err(error) = self.write_export(federation, &mut file).await {
+            // Half an export must not be taken for one.
+            let _ = std::fs::remove_file(&path);
+            return Err(error);
+        }
+        file.into_inner().map_err(|e| fail(e.into_error()))?.sync_all().map_err(fail)?;
         let mut conn = self.reader().await?;
         Ledger::on(&mut *conn).size().await.at("export the audit log")
     }

@@ -38,7 +38,7 @@ pub(crate) const SUBJECT_KEY: &str = "subject-key";
 
 const STEWARD: &[Role] = &[Role::DataSteward];
 /// Who sees figures of the site's own data in full.
-const VIEWERS: &[Role] = &[Role::DataSteward, Role::DataAccessApprover, Role::PrivacyOfficer];
+pub(crate) const VIEWERS: &[Role] = &[Role::DataSteward, Role::DataAccessApprover, Role::PrivacyOfficer];
 
 /// A dataset as the database has it.
 pub(crate) struct Dataset {
@@ -237,7 +237,7 @@ impl OptOutOrder {
 }
 
 /// Seals a few bytes with the data key.
-fn seal(key: &[u8; 32], what: &[u8], plain: &[u8]) -> Result<Vec<u8>, PartyError> {
+pub(crate) fn seal(key: &[u8; 32], what: &[u8], plain: &[u8]) -> Result<Vec<u8>, PartyError> {
     let nonce: [u8; 24] = random()?;
     let sealed = XChaCha20Poly1305::new(key.into())
         .encrypt(&XNonce::from(nonce), Payload { msg: plain, aad: what })
@@ -245,7 +245,7 @@ fn seal(key: &[u8; 32], what: &[u8], plain: &[u8]) -> Result<Vec<u8>, PartyError
     Ok([nonce.as_slice(), &sealed].concat())
 }
 
-fn unseal(key: &[u8; 32], what: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, PartyError> {
+pub(crate) fn unseal(key: &[u8; 32], what: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, PartyError> {
     let damaged = || KeyError::Damaged { what: "a sealed value in the database".into() };
     let (nonce, sealed) = sealed.split_first_chunk::<24>().ok_or_else(damaged)?;
     let plain = XChaCha20Poly1305::new(key.into())
@@ -255,7 +255,7 @@ fn unseal(key: &[u8; 32], what: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8
 }
 
 impl Engine {
-    async fn secret32(&self, name: &str) -> Result<Zeroizing<[u8; 32]>, PartyError> {
+    pub(crate) async fn secret32(&self, name: &str) -> Result<Zeroizing<[u8; 32]>, PartyError> {
         let secret = self.vault.read(name).await?;
         let bytes: [u8; 32] =
             secret.as_slice().try_into().map_err(|_| KeyError::Damaged { what: format!("the secret '{name}'") })?;
@@ -366,7 +366,7 @@ impl Engine {
     }
 
     pub(crate) async fn profile(&mut self, session: Session, dataset: DatasetId) -> Result<ProfileView, PartyError> {
-        self.acting(&session, "see a dataset's profile", VIEWERS).await?;
+        self.inside(&session, "see a dataset's profile", VIEWERS).await?;
         let mut conn = self.reader().await?;
         let found = by_id(&mut conn, dataset).await?;
         let sealed: Vec<u8> = sqlx::query_scalar("SELECT profile FROM datasets WHERE id = ?1")

@@ -17,7 +17,7 @@ use crate::error::PartyError;
 use crate::keys::{Vault, random};
 use crate::link::LinkEvent;
 use crate::memberships::Link;
-use crate::people::{LiveSession, Session, phase};
+use crate::people::{LiveSession, Session, Strangers, phase};
 use crate::rounds::{Working, worker::WorkEvent};
 use crate::store::{At as _, Store, set_setting, setting};
 use crate::view::{LinkView, Notice, Status};
@@ -52,6 +52,7 @@ pub(crate) struct Engine {
     pub(crate) store: Store,
     pub(crate) vault: Vault,
     pub(crate) sessions: HashMap<String, LiveSession>,
+    pub(crate) strangers: Strangers,
     pub(crate) links: HashMap<FederationId, Link>,
     pub(crate) working: HashMap<RoundKey, Working>,
     /// Uploads that were let go and of which no receipt came yet.
@@ -132,6 +133,7 @@ impl Engine {
             store,
             vault,
             sessions: HashMap::new(),
+            strangers: Strangers::default(),
             links: HashMap::new(),
             working: HashMap::new(),
             in_flight: HashSet::new(),
@@ -291,6 +293,7 @@ impl Engine {
     pub(crate) async fn stop(&mut self, session: Session, reason: Option<String>) -> Result<(), PartyError> {
         use hospes_protocol::approval::Role;
         let acting = self.acting(&session, "stop everything", &[Role::Administrator]).await?;
+        reason.as_deref().map_or(Ok(()), crate::requests::check_reason)?;
         let mut tx = self.store.begin("stop everything").await?;
         set_setting(tx.conn(), "stopped", reason.as_deref()).await?;
         let action = if reason.is_some() { Action::BreakGlass } else { Action::BreakGlassEnded };

@@ -14,7 +14,7 @@ use crate::error::PartyError;
 use crate::people::{Passphrase, Session};
 use crate::view::{
     AlarmView, Approving, AuditPage, AuditQuery, DatasetView, EgressView, Enrolment, InvitationView, JobView,
-    MembershipView, NewDataset, NewPerson, Notice, OptOutReport, Outcome, PeerView, PersonChange, PersonView,
+    MembershipView, NewDataset, NewPerson, Notice, OptOutReport, Outcome, Page, PeerView, PersonChange, PersonView,
     ProfileView, ProposalView, RequestView, Review, Signed, Status, SurveyView, Verdict,
 };
 
@@ -106,6 +106,16 @@ impl Handle {
         self.ask(move |e| e.log_in(name, passphrase).boxed()).await
     }
 
+    /// Says that the person of a session is at work, so that it does not end yet. A session that only looks on
+    /// ([`Session::looks_on`]) does not say it.
+    ///
+    /// # Errors
+    /// [`PartyError::NoSession`].
+    pub async fn active(&self, session: &Session) -> Result<()> {
+        let s = session.clone();
+        self.ask(move |e| async move { e.acting(&s, "work", &[]).await.map(drop) }.boxed()).await
+    }
+
     /// Ends a session.
     ///
     /// # Errors
@@ -119,7 +129,7 @@ impl Handle {
     ///
     /// # Errors
     /// [`PartyError::LogIn`] if name or code is wrong.
-    pub async fn activate(&self, name: String, code: String, passphrase: Passphrase) -> Result<PersonId> {
+    pub async fn activate(&self, name: String, code: String, passphrase: Passphrase) -> Result<PersonView> {
         self.ask(move |e| e.activate(name, code, passphrase).boxed()).await
     }
 
@@ -174,19 +184,22 @@ impl Handle {
         self.ask(move |e| e.proposals(s).boxed()).await
     }
 
-    /// Signs (or turns down) what another person proposed.
+    /// Signs (or turns down) what another person proposed. Who agrees to a new key gives the twelve words that its owner
+    /// read out to them.
     ///
     /// # Errors
-    /// [`PartyError::Denied`] for the proposer, the person concerned, privacy officers and auditors.
+    /// [`PartyError::Denied`] for the proposer, the person concerned, privacy officers and auditors;
+    /// [`PartyError::Fingerprint`] if the words are those of another key.
     pub async fn answer_proposal(
         &self,
         session: &Session,
         proposal: Digest,
         agree: bool,
+        words: Option<String>,
         passphrase: Passphrase,
     ) -> Result<Outcome> {
         let s = session.clone();
-        self.ask(move |e| e.answer_proposal(s, proposal, agree, passphrase).boxed()).await
+        self.ask(move |e| e.answer_proposal(s, proposal, agree, words, passphrase).boxed()).await
     }
 
     // Policy and stop ----------------------------------------------------------------------------------------------
@@ -213,7 +226,7 @@ impl Handle {
     /// Break-glass: stops everything at this site at once, with a reason (administrator). `None` ends the stop.
     ///
     /// # Errors
-    /// [`PartyError::Denied`].
+    /// [`PartyError::Denied`], [`PartyError::Input`] without a reason.
     pub async fn stop(&self, session: &Session, reason: Option<String>) -> Result<()> {
         let s = session.clone();
         self.ask(move |e| e.stop(s, reason).boxed()).await
@@ -442,13 +455,23 @@ impl Handle {
 
     // Work and what leaves -----------------------------------------------------------------------------------------
 
-    /// Runs, newest first.
+    /// A page of runs, newest first, without the site's own view of their results.
     ///
     /// # Errors
     /// [`PartyError::NoSession`].
-    pub async fn jobs(&self, session: &Session) -> Result<Vec<JobView>> {
+    pub async fn jobs(&self, session: &Session, page: Page) -> Result<Vec<JobView>> {
         let s = session.clone();
-        self.ask(move |e| e.jobs(s).boxed()).await
+        self.ask(move |e| e.jobs(s, page).boxed()).await
+    }
+
+    /// A run with a page of its rounds, and what the site's own people see of their results (data steward, data-access
+    /// approver and privacy officer of this organisation); the policy may suppress that.
+    ///
+    /// # Errors
+    /// [`PartyError::Denied`], [`PartyError::NotFound`].
+    pub async fn job(&self, session: &Session, job: JobId, page: Page) -> Result<JobView> {
+        let s = session.clone();
+        self.ask(move |e| e.job(s, job, page).boxed()).await
     }
 
     /// Stops a run at this site (data steward, administrator): the child is killed and the coordinator told.
@@ -469,13 +492,13 @@ impl Handle {
         self.ask(move |e| e.release(s, job).boxed()).await
     }
 
-    /// Everything that ever left, waits to leave or was withdrawn, newest first.
+    /// A page of everything that ever left, waits to leave or was withdrawn, newest first.
     ///
     /// # Errors
     /// [`PartyError::NoSession`].
-    pub async fn egress(&self, session: &Session) -> Result<Vec<EgressView>> {
+    pub async fn egress(&self, session: &Session, page: Page) -> Result<Vec<EgressView>> {
         let s = session.clone();
-        self.ask(move |e| e.egress(s).boxed()).await
+        self.ask(move |e| e.egress(s, page).boxed()).await
     }
 
     // Audit --------------------------------------------------------------------------------------------------------
@@ -495,7 +518,8 @@ impl Handle {
     /// [`PartyError::Ledger`] names the first bad entry.
     pub async fn verify_audit(&self, session: &Session) -> Result<Vec<String>> {
         let s = session.clone();
-        self.ask(move |e| e.verify_audit(s).boxed()).await
+        let verification = self.ask(move |e| e.verification(s).boxed()).await?;
+        in_background(move || verification.run()).await
     }
 
     /// Exports the ledger as JSON Lines with proofs to a new file (auditor, privacy officer, administrator), signed

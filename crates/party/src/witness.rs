@@ -1,13 +1,14 @@
 //! Witnessing: this site's checkpoints are shown to the coordinator and, through it, to the other members; theirs are
 //! checked and cosigned here. A log that was rewritten, cut or forked is an alarm.
 
-use std::collections::BTreeSet;
+use std::io::{Seek as _, Write};
 
 use hospes_ledger::{Action, Actor, Contradiction, Ledger, ObjectKind, Verdict, Witnessing};
 use hospes_ledger::{Settlement, settled, witness};
 use hospes_protocol::id::{FederationId, SiteId, Timestamp};
 use hospes_protocol::message::{FromSite, Witness};
 use hospes_protocol::sign::PublicKey;
+use hospes_protocol::text::shown;
 
 use crate::engine::Engine;
 use crate::error::PartyError;
@@ -15,6 +16,15 @@ use crate::memberships::{self, Membership};
 use crate::people::Session;
 use crate::store::{At as _, Tx};
 use crate::view::{Notice, WitnessState};
+
+/// Contradictions of one log that are kept from one witness.
+const CONTRADICTIONS: usize = 32;
+/// How long a link has been there before missing witnesses are an alarm, in milliseconds: an hour.
+const CATCH_UP_MS: i64 = 3_600 * 1_000;
+const NOT_SETTLED: &str = "too few members cosigned the coordinator's log for a day: whether everybody sees the same log is \
+                           not known. Ask the operator, and the other sites whether they saw its log";
+const NOT_COSIGNED: &str = "nobody cosigned this site's log for a day: a change of its newest entries could not be proven. \
+                            Ask the operator why it is not witnessed";
 
 impl Engine {
     /// Shows this site's checkpoint to a coordinator, with a proof from what it cosigned last.
@@ -35,8 +45,8 @@ impl Engine {
             Some(size) => size,
             None => ledger.cosigned_size(membership.site, federation).await.at("show a checkpoint")?,
         };
-        let shown = match ledger.show(&key, from, now).await {
-            Ok(shown) => shown,
+        let show = match ledger.show(&key, from, now).await {
+            Ok(show) => show,
             Err(hospes_ledger::LedgerError::OutOfRange { size, asked }) => {
                 let words = format!(
                     "the coordinator has seen {asked} entries of this site's log, which has {size} now: \
@@ -53,7 +63,7 @@ impl Engine {
         if let Some(link) = self.links.get_mut(&federation) {
             link.shown = Some(now);
         }
-        self.say(federation, FromSite::Witness(shown));
+        self.say(federation, FromSite::Witness(show));
         Ok(())
     }
 
@@ -123,10 +133,19 @@ impl Engine {
                     let entry = entry.object(ObjectKind::Checkpoint, body.size, Some(body.root));
                     self.append(&mut tx, &entry).await?;
                 }
+                if origin == federation {
+                    self.note_settled(&mut tx, &membership, body.size).await?;
+                }
             }
             Verdict::ProveFrom { .. } => {}
             Verdict::Contradiction { detail, signed } => {
-                self.contradiction(&mut tx, &membership, origin, membership.site, detail, note, *signed).await?;
+                let detail = shown(detail, 400);
+                let proof = if *signed { "" } else { " (its signature does not hold, so nobody is proven wrong)" };
+                let whose = name_of(&membership, origin);
+                let words = format!("the log of {whose} contradicts what was seen of it before: {detail}{proof}");
+                let witness = membership.site;
+                let found = Contradiction { origin, witness, at: now, detail, note: note.to_owned() };
+                self.contradiction(&mut tx, federation, found, &words).await?;
             }
         }
         tx.commit().await?;
@@ -134,26 +153,55 @@ impl Engine {
         Ok(())
     }
 
-    #[expect(clippy::too_many_arguments, reason = "evidence has as many parts")]
+    /// Keeps a contradiction that the coordinator brought or told of, once, and only so many of each log: whoever could
+    /// make this site keep any number of them could fill its disk and hide the one that counts.
     async fn contradiction(
         &self,
         tx: &mut Tx,
-        membership: &Membership,
-        origin: SiteId,
-        witness: SiteId,
-        detail: &str,
-        note: &str,
-        signed: bool,
+        federation: FederationId,
+        found: Contradiction,
+        words: &str,
     ) -> Result<(), PartyError> {
-        let detail = hospes_protocol::text::shown(detail, 400);
-        let found = Contradiction { origin, witness, at: self.now(), detail: detail.clone(), note: note.to_owned() };
+        let known = Ledger::on(tx.conn()).contradictions().await.at("keep a contradiction")?;
+        let same = |c: &&Contradiction| c.origin == found.origin && c.witness == found.witness;
+        let of_it: Vec<&Contradiction> = known.iter().filter(same).collect();
+        // The ledger keeps one of each moment.
+        let kept = |c: &&Contradiction| c.detail == found.detail || c.at == found.at;
+        if of_it.len() >= CONTRADICTIONS || of_it.iter().any(kept) {
+            return Ok(());
+        }
         Ledger::on(tx.conn()).put_contradiction(&found).await.at("keep a contradiction")?;
-        let whose = name_of(membership, origin);
-        let proof = if signed { "" } else { " (its signature does not hold, so nobody is proven wrong)" };
-        let words = format!("the log of {whose} contradicts what was seen of it before: {detail}{proof}");
-        self.alarm(tx, Some(membership.federation), &words).await?;
-        let entry = self.entry(Actor::peer(witness), Action::WitnessFailed).failed(&words);
-        self.append(tx, &entry.object(ObjectKind::Site, origin, None)).await?;
+        self.alarm(tx, Some(federation), words).await?;
+        let entry = self.entry(Actor::peer(federation), Action::WitnessFailed).failed(words);
+        self.append(tx, &entry.object(ObjectKind::Site, found.origin, None)).await?;
+        Ok(())
+    }
+
+    /// Remembers that the coordinator's log is settled now, if it is.
+    async fn note_settled(&self, tx: &mut Tx, membership: &Membership, size: u64) -> Result<(), PartyError> {
+        let federation = membership.federation;
+        if self.witness_state(tx.conn(), membership, federation, size, None).await?.settled {
+            sqlx::query("UPDATE memberships SET settled = ?2 WHERE federation = ?1")
+                .bind(federation.to_string())
+                .bind(self.now().as_millis())
+                .execute(tx.conn())
+                .await
+                .at("remember a settled log")?;
+        }
+        Ok(())
+    }
+
+    /// Remembers that this site's log, as shown last, is cosigned now. A signature under an older one says nothing new.
+    async fn note_cosigned(&self, tx: &mut Tx, membership: &Membership, size: u64) -> Result<(), PartyError> {
+        let own = Ledger::on(tx.conn()).own_checkpoint(membership.site).await.at("keep a cosignature")?;
+        if own.is_some_and(|own| own.checkpoint().size == size) {
+            sqlx::query("UPDATE memberships SET cosigned = ?2 WHERE federation = ?1")
+                .bind(membership.federation.to_string())
+                .bind(self.now().as_millis())
+                .execute(tx.conn())
+                .await
+                .at("remember a cosignature")?;
+        }
         Ok(())
     }
 
@@ -188,7 +236,14 @@ impl Engine {
             }
         };
         match kept {
-            Ok(_) => tx.commit().await?,
+            Ok(kept) => {
+                if kept && origin == membership.site {
+                    self.note_cosigned(&mut tx, &membership, size).await?;
+                } else if kept && origin == federation {
+                    self.note_settled(&mut tx, &membership, size).await?;
+                }
+                tx.commit().await?;
+            }
             Err(hospes_ledger::LedgerError::Note(error)) => {
                 tracing::warn!(%witness, %error, "a cosignature does not hold; it was not kept");
                 return Ok(());
@@ -199,7 +254,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Somebody says that a log contradicts itself. If it is ours, the people here must know.
+    /// The coordinator says that somebody found a contradiction in this site's own log. Nothing proves it, so the people
+    /// here read who said so. Of other logs this site believes only what it was shown itself.
     async fn on_contradiction(
         &mut self,
         federation: FederationId,
@@ -209,46 +265,57 @@ impl Engine {
     ) -> Result<(), PartyError> {
         let mut tx = self.store.begin("hear of a contradiction").await?;
         let membership = memberships::by_id(tx.conn(), federation).await?;
-        let known: BTreeSet<(SiteId, SiteId, String)> = Ledger::on(tx.conn())
-            .contradictions()
-            .await
-            .at("hear of a contradiction")?
-            .into_iter()
-            .map(|c| (c.origin, c.witness, c.detail))
-            .collect();
-        if known.contains(&(origin, witness, hospes_protocol::text::shown(detail, 400))) {
+        if origin != membership.site || witness == membership.site || key_of(&membership, witness).is_none() {
+            tracing::warn!(%federation, %origin, %witness, "a contradiction that does not concern this site was not kept");
             return Ok(());
         }
-        self.contradiction(&mut tx, &membership, origin, witness, detail, "", true).await?;
+        let detail = shown(detail, 400);
+        let says = match witness == federation {
+            true => "the coordinator says".to_owned(),
+            false => format!("the coordinator says that {} says", name_of(&membership, witness)),
+        };
+        let words = format!(
+            "{says} that this site's log contradicts what was seen of it before: {detail}. Nothing proves that; verify the \
+             log here and ask them for their evidence"
+        );
+        let found = Contradiction { origin, witness, at: self.now(), detail, note: String::new() };
+        self.contradiction(&mut tx, federation, found, &words).await?;
         tx.commit().await
     }
 
-    /// A coordinator checkpoint that too few members cosigned for a day is an alarm.
+    /// That too few members cosigned the coordinator's log for a day, or nobody this site's, is an alarm: a coordinator
+    /// that shows different logs, or keeps this one from witnesses, is noticed by that alone.
     pub(crate) async fn unsettled_alarms(&mut self) -> Result<(), PartyError> {
         let now = self.now();
         let mut conn = self.reader().await?;
         let mut late = Vec::new();
         for membership in memberships::all(&mut conn).await? {
             let federation = membership.federation;
-            let Some(peer) = Ledger::on(&mut *conn).peer(federation).await.at("look at witnesses")? else { continue };
-            if now.since(peer.at) < witness::UNSETTLED_ALARM_MS {
+            // A site that was switched off or paused first gets the time to hear what it missed.
+            let open = |l: &&memberships::Link| l.commands.is_some() && now.since(l.opened) >= CATCH_UP_MS;
+            if self.links.get(&federation).filter(open).is_none() {
                 continue;
             }
-            let state = self.witness_state(&mut conn, &membership, federation, peer.seen.size, Some(peer.at)).await?;
-            if !state.settled && membership.roster.document.members.len() > 2 {
-                late.push(federation);
+            let overdue = |since: Timestamp| now.since(since) >= witness::UNSETTLED_ALARM_MS;
+            if overdue(membership.settled) && membership.roster.document.members.len() > 2 {
+                late.push((federation, NOT_SETTLED));
+            }
+            if overdue(membership.cosigned) {
+                late.push((federation, NOT_COSIGNED));
             }
         }
         drop(conn);
-        for federation in late {
-            let words = "too few members cosigned the coordinator's log for a day: whether everybody sees the same log \
-                         is not known";
+        for (federation, words) in late {
             let mut tx = self.store.begin("alarm about witnesses").await?;
-            let known: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM alarms WHERE words = ?1 AND seen_by IS NULL")
-                .bind(words)
-                .fetch_one(tx.conn())
-                .await
-                .at("alarm about witnesses")?;
+            let known: i64 = sqlx::query_scalar(
+                "SELECT COUNT(*) FROM alarms WHERE words = ?1 AND federation = ?2 AND (seen_by IS NULL OR at > ?3)",
+            )
+            .bind(words)
+            .bind(federation.to_string())
+            .bind(now.plus_millis(-witness::UNSETTLED_ALARM_MS).as_millis())
+            .fetch_one(tx.conn())
+            .await
+            .at("alarm about witnesses")?;
             if known == 0 {
                 self.alarm(&mut tx, Some(federation), words).await?;
                 let entry = self.entry(Actor::peer(federation), Action::WitnessLate).failed(words);
@@ -310,35 +377,43 @@ impl Engine {
         })
     }
 
-    pub(crate) async fn verify_audit(&mut self, session: Session) -> Result<Vec<String>, PartyError> {
+    /// A verification of the whole log, to be carried out outside the loop.
+    pub(crate) async fn verification(&mut self, session: Session) -> Result<Verification, PartyError> {
         self.acting(&session, "verify the audit log", &[]).await?;
         let mut conn = self.reader().await?;
         let memberships = memberships::all(&mut conn).await?;
         drop(conn);
-        let mut words = Vec::new();
-        let text = self.export_text(None).await?;
-        let expected = hospes_ledger::Expectations {
-            members: memberships.iter().flat_map(|m| m.roster.document.members.iter().map(|x| x.identity)).collect(),
-            ..Default::default()
-        };
-        let report = hospes_ledger::verify(&mut text.as_slice(), &expected)
-            .map_err(hospes_ledger::LedgerError::Write)
-            .at("verify the audit log")?;
-        match &report.finding {
-            Some(finding) => words.push(format!("The log is NOT intact. {finding}.")),
-            None => words.push(crate::view::LOG_IS_INTACT.to_owned()),
-        }
-        let witnesses = report.independent_witnesses();
-        words.push(format!("{witnesses} independent witnesses cosigned it."));
+        let members = memberships.iter().flat_map(|m| m.roster.document.members.iter().map(|x| x.identity)).collect();
+        let mut witnessed = Vec::new();
         for state in self.witness_states().await? {
             let whose = if state.origin == state.federation { "The coordinator's log" } else { "This site's log" };
-            words.push(format!("{whose} at {} entries: {}.", state.size, state.words));
+            witnessed.push(format!("{whose} at {} entries: {}.", state.size, state.words));
         }
-        Ok(words)
+        // Through a file, not through memory: the log of years is large.
+        let path = self.config.scratch().join("verification.jsonl");
+        let fail = |source| PartyError::file("write", &path, source);
+        let mut options = std::fs::OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let mut file = options.open(&path).map_err(fail)?;
+        // Nobody else needs its name, and it is gone with its last user, however that ends.
+        #[cfg(unix)]
+        std::fs::remove_file(&path).map_err(fail)?;
+        let mut out = std::io::BufWriter::new(&mut file);
+        self.write_export(None, &mut out).await?;
+        drop(out);
+        file.rewind().map_err(fail)?;
+        let expected = hospes_ledger::Expectations { members, ..Default::default() };
+        Ok(Verification { file, expected, witnessed })
     }
 
-    /// The whole ledger in the native form, signed with this site's identity in a federation.
-    pub(crate) async fn export_text(&self, federation: Option<FederationId>) -> Result<Vec<u8>, PartyError> {
+    /// Writes the whole ledger in the native form, signed with this site's identity in a federation.
+    pub(crate) async fn write_export(
+        &self,
+        federation: Option<FederationId>,
+        out: &mut (dyn Write + Send),
+    ) -> Result<(), PartyError> {
         let mut conn = self.reader().await?;
         let memberships = memberships::all(&mut conn).await?;
         let key = match (federation, memberships.as_slice()) {
@@ -349,10 +424,8 @@ impl Engine {
             (None, [first, ..]) => self.identity(first).await?,
             (None, []) => self.export_key().await?,
         };
-        let mut text = Vec::new();
-        let now = self.now();
-        Ledger::on(&mut *conn).export(&key, now, &mut text).await.at("export the audit log")?;
-        Ok(text)
+        Ledger::on(&mut *conn).export(&key, self.now(), out).await.at("export the audit log")?;
+        Ok(())
     }
 
     /// The key that signs exports of a site that belongs to no federation yet.
@@ -367,6 +440,28 @@ impl Engine {
             }
         };
         Ok(hospes_protocol::sign::SecretKey::from_seed(&zeroize::Zeroizing::new(seed)))
+    }
+}
+
+/// An exported log with what is expected of it.
+pub(crate) struct Verification {
+    file: std::fs::File,
+    expected: hospes_ledger::Expectations,
+    witnessed: Vec<String>,
+}
+
+impl Verification {
+    /// The sentences for people; the first says whether the log is intact.
+    pub(crate) fn run(self) -> Result<Vec<String>, PartyError> {
+        let report = hospes_ledger::verify(&mut std::io::BufReader::new(self.file), &self.expected)
+            .map_err(hospes_ledger::LedgerError::Write)
+            .at("verify the audit log")?;
+        let first = match &report.finding {
+            Some(finding) => format!("The log is NOT intact. {finding}."),
+            None => crate::view::LOG_IS_INTACT.to_owned(),
+        };
+        let witnesses = format!("{} independent witnesses cosigned it.", report.independent_witnesses());
+        Ok([first, witnesses].into_iter().chain(self.witnessed).collect())
     }
 }
 

@@ -121,9 +121,12 @@ pub(crate) enum Command {
     },
     /// Stop everything at once, or go on.
     Stop {
-        /// Why; without a reason the stop ends.
-        #[arg(long)]
+        /// Why.
+        #[arg(long, required_unless_present = "end", conflicts_with = "end")]
         reason: Option<String>,
+        /// Go on.
+        #[arg(long)]
+        end: bool,
     },
     /// Find out what is in the way: keys, disk, clock, network.
     Doctor {
@@ -287,6 +290,9 @@ pub(crate) enum User {
         /// Turn it down.
         #[arg(long)]
         decline: bool,
+        /// For a new key: the twelve words that its owner reads to you; asked for where they are not given.
+        #[arg(long)]
+        words: Option<String>,
     },
 }
 
@@ -376,9 +382,13 @@ pub(crate) struct Approve {
     /// Results need no person to release them.
     #[arg(long)]
     pub(crate) release_automatically: bool,
-    /// For the second signature: the digest that was read; asked for where it is not given.
+    /// For the second signature: the whole digest of the approval, as `show` printed it. Without it the review is shown
+    /// and a person is asked.
     #[arg(long)]
     pub(crate) digest: Option<String>,
+    /// Give the first signature anew, in place of the one that waits for a second.
+    #[arg(long, conflicts_with = "digest")]
+    pub(crate) again: bool,
     /// Do not ask whether you are sure.
     #[arg(long, short)]
     pub(crate) yes: bool,

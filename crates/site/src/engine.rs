@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use hospes_ipc::socket::Client;
 use hospes_ipc::{Call, Fault, FaultCode, Router};
 use hospes_party::keys::SecretPlace;
-use hospes_party::{Config, Handle};
+use hospes_party::{Config, Handle, Passphrase};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -31,16 +31,24 @@ pub(crate) enum Settings {
 }
 
 impl Settings {
-    fn read(folder: &Path) -> Result<Self> {
+    pub(crate) fn read(folder: &Path) -> Result<Self> {
         let path = folder.join(SETTINGS);
         match std::fs::read_to_string(&path) {
             Ok(text) => toml::from_str(&text).with_context(|| format!("{} is damaged", path.display())),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(Fault::new(FaultCode::Store, format!("{} cannot be read: {error}", path.display())).into())
+            }
             Err(_) => Err(Fault::new(
                 FaultCode::NotRunning,
                 format!("{} holds no site yet; run 'hospes-site init' first", folder.display()),
             )
             .into()),
         }
+    }
+
+    /// Whether there are any.
+    pub(crate) fn exist(folder: &Path) -> bool {
+        folder.join(SETTINGS).exists()
     }
 
     /// Writes the settings; they hold no secret.
@@ -51,9 +59,18 @@ impl Settings {
 
     /// The engine's configuration.
     pub(crate) fn config(&self, folder: &Path) -> Result<Config> {
+        self.config_with(folder, secret::of_key_file)
+    }
+
+    /// The configuration of a site that is being made; its key file gets a new passphrase.
+    pub(crate) fn new_config(&self, folder: &Path) -> Result<Config> {
+        self.config_with(folder, secret::of_new_key_file)
+    }
+
+    fn config_with(&self, folder: &Path, passphrase: fn() -> Result<Passphrase>) -> Result<Config> {
         let secrets = match self {
             Self::Keychain { service } => SecretPlace::Keychain { service: service.clone() },
-            Self::File => SecretPlace::File { path: folder.join(KEY_FILE), passphrase: secret::of_key_file()? },
+            Self::File => SecretPlace::File { path: folder.join(KEY_FILE), passphrase: passphrase()? },
         };
         Ok(Config::new(folder.to_path_buf(), secrets, std::env::current_exe()?))
     }

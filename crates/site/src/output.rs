@@ -6,6 +6,7 @@ use std::io::Write as _;
 
 use comfy_table::{ContentArrangement, Table, presets};
 use hospes_protocol::id::Timestamp;
+use hospes_protocol::text::is_plain;
 use serde::Serialize;
 
 /// One line to the person's error output.
@@ -50,6 +51,5 @@ pub(crate) fn moment(at: Timestamp) -> String {
 
 /// Text from outside, without characters that move the cursor or turn the reading direction.
 pub(crate) fn visible(text: &str) -> String {
-    let hides = |c: &char| matches!(*c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}');
-    text.chars().filter(|c| (!c.is_control() || *c == '\n') && !hides(c)).collect()
+    text.chars().filter(|c| *c == '\n' || is_plain(*c)).collect()
 }

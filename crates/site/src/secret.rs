@@ -5,8 +5,10 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use hospes_ipc::table::Secret;
-use hospes_party::Passphrase;
+use hospes_ipc::{Fault, FaultCode};
 use hospes_party::keys::systemd_credential;
+use hospes_party::{PartyError, Passphrase};
+use zeroize::Zeroizing;
 
 /// Environment variable with the file that opens the site's key file.
 const KEY_PASSPHRASE_FILE: &str = "HOSPES_KEY_PASSPHRASE_FILE";
@@ -18,32 +20,65 @@ pub(crate) fn of_person(file: Option<&Path>, prompt: &str) -> Result<Secret> {
     Ok(Secret::new(read(file, prompt)?))
 }
 
+/// A passphrase that a person chooses: long enough, and typed twice, because nobody can tell it to them again.
+pub(crate) fn new_of_person(file: Option<&Path>, prompt: &str) -> Result<Secret> {
+    let text = Zeroizing::new(read_twice(file, prompt)?);
+    Passphrase::from(text.to_string()).check().map_err(Fault::from)?;
+    Ok(Secret::new(text.to_string()))
+}
+
+/// The passphrase of a key file that is made now.
+pub(crate) fn of_new_key_file() -> Result<Passphrase> {
+    key_file(read_twice, "New passphrase of this site's key file: ")
+}
+
 /// The passphrase of the site's encrypted key file.
 pub(crate) fn of_key_file() -> Result<Passphrase> {
-    if let Some(passphrase) = systemd_credential(CREDENTIAL)? {
+    key_file(read, "Passphrase of this site's key file: ")
+}
+
+fn key_file(read: fn(Option<&Path>, &str) -> Result<String>, prompt: &str) -> Result<Passphrase> {
+    if let Some(passphrase) = systemd_credential(CREDENTIAL).map_err(|e| Fault::from(PartyError::from(e)))? {
         return Ok(passphrase);
     }
     let file = std::env::var_os(KEY_PASSPHRASE_FILE);
-    Ok(Passphrase::from(read(file.as_deref().map(Path::new), "Passphrase of this site's key file: ")?))
+    Ok(Passphrase::from(read(file.as_deref().map(Path::new), prompt)?))
 }
 
 fn read(file: Option<&Path>, prompt: &str) -> Result<String> {
+    let fault = |words: String| Fault::new(FaultCode::Keys, words);
     if let Some(file) = file {
-        let text =
-            std::fs::read_to_string(file).with_context(|| format!("read the passphrase in {}", file.display()))?;
+        let text = std::fs::read_to_string(file)
+            .map(Zeroizing::new)
+            .map_err(|e| fault(format!("the passphrase in {} cannot be read: {e}", file.display())))?;
         return Ok(text.trim_end_matches(['\r', '\n']).to_owned());
     }
     if !std::io::stdin().is_terminal() {
-        bail!("a passphrase is needed and there is no terminal to ask on; name a file with it");
+        bail!(fault("a passphrase is needed and there is no terminal to ask on; name a file with it".into()));
     }
     rpassword::prompt_password(prompt).context("read the passphrase")
+}
+
+/// Asks twice, unless a file answers.
+fn read_twice(file: Option<&Path>, prompt: &str) -> Result<String> {
+    let text = Zeroizing::new(read(file, prompt)?);
+    if file.is_none() {
+        let again = Zeroizing::new(read(None, "The same again: ")?);
+        if text != again {
+            bail!(Fault::new(FaultCode::Input, "the two passphrases differ; nothing was changed, begin again"));
+        }
+    }
+    Ok(text.to_string())
 }
 
 /// A line typed by a person.
 pub(crate) fn line(prompt: &str) -> Result<String> {
     use std::io::Write as _;
     if !std::io::stdin().is_terminal() {
-        bail!("an answer is needed and there is no terminal to ask on: {prompt}");
+        bail!(Fault::new(
+            FaultCode::Input,
+            format!("an answer is needed and there is no terminal to ask on: {prompt}")
+        ));
     }
     let mut error = std::io::stderr();
     write!(error, "{prompt}")?;

@@ -8,9 +8,24 @@ export interface Fault {
   words: string;
 }
 
+const ended = new Set<() => void>();
+
+/** Calls back when the engine says that the session has ended; returns the way to stop that. */
+export function onSessionEnded(callback: () => void): () => void {
+  ended.add(callback);
+  return () => ended.delete(callback);
+}
+
 /** Runs one command of the engine's table. Rejects with a Fault. */
-export function call<T>(command: string, args: Record<string, unknown> = {}): Promise<T> {
-  return invoke<T>("call", { request: { command, args } });
+export async function call<T>(command: string, args: Record<string, unknown> = {}): Promise<T> {
+  try {
+    return await invoke<T>("call", { request: { command, args } });
+  } catch (error) {
+    if (typeof error === "object" && error !== null && "code" in error && error.code === "no_session") {
+      for (const callback of ended) callback();
+    }
+    throw error;
+  }
 }
 
 /** Tells what changes, as it changes; null means that everything may have changed. */

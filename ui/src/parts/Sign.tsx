@@ -13,8 +13,9 @@ export function Sign({ review }: { review: Review }) {
   const client = useQueryClient();
   const [passphrase, setPassphrase] = useState("");
   const [reason, setReason] = useState("");
-  const isSecond = review.state === "partly_approved";
-  const waits = isSecond || review.state === "received" || review.state === "under_review";
+  // Without a digest the first signature no longer holds and is given again.
+  const isSecond = review.state === "partly_approved" && review.approval_digest !== null;
+  const waits = review.state === "partly_approved" || review.state === "received" || review.state === "under_review";
 
   const sign = useMutation({
     mutationFn: () =>

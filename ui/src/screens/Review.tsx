@@ -79,6 +79,9 @@ export function Review({ study, onBack }: { study: string; onBack: () => void })
       ))}
       <EgressList items={review.outputs.items} bytesPerRun={review.outputs.bytes_per_run} />
       <Facts facts={[{ label: t("review.digest"), value: review.study_digest }]} />
+      {review.approval_digest !== null && (
+        <Facts facts={[{ label: t("review.approval"), value: review.approval_digest }]} />
+      )}
       <h2>{t("review.signatures")}</h2>
       {review.opinion && (
         <p>
@@ -99,7 +102,8 @@ export function Review({ study, onBack }: { study: string; onBack: () => void })
           })}
         </p>
       ))}
-      <Sign review={review} />
+      {/* Another document is another signature: what was typed for the one shown before is dropped. */}
+      <Sign key={review.approval_digest} review={review} />
     </article>
   );
 }

@@ -3,6 +3,7 @@
 use hospes_ledger::{Action, Actor, ObjectKind};
 use hospes_protocol::id::FederationId;
 use hospes_protocol::message::{FromSite, ToSite};
+use hospes_protocol::text::shown;
 use zeroize::Zeroizing;
 
 use super::by_id;
@@ -54,7 +55,11 @@ impl Engine {
         }
     }
 
-    fn set_link_view(&mut self, federation: FederationId, view: LinkView) {
+    fn set_link_view(&mut self, federation: FederationId, mut view: LinkView) {
+        if let LinkView::Disconnected { reason, .. } = &mut view {
+            // It may repeat what a coordinator or a proxy said.
+            *reason = shown(reason, 400);
+        }
         if let Some(link) = self.links.get_mut(&federation) {
             link.view = view;
         }

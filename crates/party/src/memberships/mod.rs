@@ -8,6 +8,7 @@ use hospes_protocol::id::{FederationId, SiteId, Timestamp};
 use hospes_protocol::message::{FromSite, Welcome};
 use hospes_protocol::sign::{PublicKey, SecretKey, Signed};
 use hospes_protocol::study::Roster;
+use hospes_protocol::text::shown;
 use hospes_protocol::{limits, words};
 use sqlx::Row as _;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
@@ -41,6 +42,10 @@ pub(crate) struct Membership {
     pub(crate) epoch_offered: Option<u64>,
     pub(crate) paused: Option<String>,
     pub(crate) roster: Signed<Roster>,
+    /// When the coordinator's log was last known to be settled.
+    pub(crate) settled: Timestamp,
+    /// When somebody last cosigned this site's log.
+    pub(crate) cosigned: Timestamp,
     ca_pem: String,
     chain_pem: String,
     extra_ca_pem: Option<String>,
@@ -54,6 +59,8 @@ pub(crate) struct Link {
     pub(crate) skew: Option<String>,
     /// When this site's checkpoint was last shown, and when the coordinator's was last seen.
     pub(crate) shown: Option<Timestamp>,
+    /// When it was opened.
+    pub(crate) opened: Timestamp,
 }
 
 impl Link {
@@ -79,6 +86,8 @@ impl Membership {
             epoch_offered: number("epoch_offered")?.map(unsigned),
             paused: optional("paused")?,
             roster: Signed::from_bytes(&roster)?,
+            settled: Timestamp::from_millis(row.try_get("settled").at("read a membership")?),
+            cosigned: Timestamp::from_millis(row.try_get("cosigned").at("read a membership")?),
             ca_pem: text("ca_pem")?,
             chain_pem: text("chain_pem")?,
             extra_ca_pem: optional("extra_ca_pem")?,
@@ -208,6 +217,11 @@ impl Engine {
         let new = joined.enrolled;
         roster::check(&new.roster, new.federation, &new.coordinator, new.site)
             .map_err(|reason| PartyError::Link(format!("the roster was refused: {reason}")))?;
+        for (what, name) in [("federation", &new.name), ("site", &new.site_name)] {
+            hospes_protocol::text::check_name(name).map_err(|reason| {
+                PartyError::Link(format!("the {what}'s name {reason}; ask its operator to mend it"))
+            })?;
+        }
         // Secrets first: a membership without its keys would be of no use, keys without a membership do no harm.
         let seed = Zeroizing::new(joined.identity.to_seed().to_vec());
         self.vault.keep(&format!("identity/{}", new.site), seed).await?;
@@ -221,8 +235,8 @@ impl Engine {
         let mut tx = self.store.begin("join a federation").await?;
         sqlx::query(
             "INSERT INTO memberships (federation, name, url, site, site_name, organisation, coordinator, ca_pem,
-                                      chain_pem, extra_ca_pem, roster, roster_version, at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
+                                      chain_pem, extra_ca_pem, roster, roster_version, settled, cosigned, at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?13, ?13)
              ON CONFLICT (federation) DO UPDATE SET url = ?3, site = ?4, site_name = ?5, organisation = ?6,
                 ca_pem = ?8, chain_pem = ?9, extra_ca_pem = ?10, roster = ?11, roster_version = ?12",
         )
@@ -302,18 +316,20 @@ impl Engine {
         let mut conn = self.reader().await?;
         let memberships = all(&mut conn).await?;
         drop(conn);
+        let now = self.now();
         for membership in memberships {
             let link = self.links.entry(membership.federation).or_insert_with(|| Link {
                 commands: None,
                 view: LinkView::Idle,
                 skew: None,
                 shown: None,
+                opened: now,
             });
             if self.config.connect && membership.paused.is_none() && link.commands.is_none() {
                 let config = self.link_config(&membership).await?;
                 let commands = (self.config.spawn_link)(config, self.link_events.clone());
                 if let Some(link) = self.links.get_mut(&membership.federation) {
-                    link.commands = Some(commands);
+                    (link.commands, link.opened) = (Some(commands), now);
                 }
             }
         }
@@ -362,10 +378,10 @@ impl Engine {
                 link: self.link_view(m.federation),
                 roster: m.roster.document.version,
                 members: u32::try_from(m.roster.document.members.len()).unwrap_or(u32::MAX),
-                name: m.name,
+                name: shown(&m.name, 200),
                 url: m.url,
                 site: m.site,
-                site_name: m.site_name,
+                site_name: shown(&m.site_name, 200),
                 paused: m.paused,
                 epoch_offered: m.epoch_offered,
             });
@@ -388,6 +404,7 @@ impl Engine {
         let acting = self.acting(&session, "pause a federation", roles).await?;
         let mut tx = self.store.begin("pause a federation").await?;
         by_id(tx.conn(), federation).await?;
+        reason.as_deref().map_or(Ok(()), crate::requests::check_reason)?;
         sqlx::query("UPDATE memberships SET paused = ?2 WHERE federation = ?1")
             .bind(federation.to_string())
             .bind(&reason)

@@ -138,11 +138,17 @@ impl Engine {
         membership: &Membership,
         roster: &Signed<Roster>,
     ) -> Result<Option<String>, PartyError> {
-        let verified = verified(tx.conn(), membership.federation).await?;
-        for old in membership.roster.document.members.iter().filter(|m| verified.contains_key(&m.site)) {
-            let now = roster.document.members.iter().find(|m| m.name.eq_ignore_ascii_case(&old.name));
-            if now.is_some_and(|n| n.identity != old.identity) {
-                return Ok(Some(format!("'{}', whose key was verified here, has another key now", old.name)));
+        // By the name under which it was verified: it may have been out of the roster for a while.
+        let verified: Vec<(String, String)> =
+            sqlx::query_as("SELECT name, identity FROM verified_peers WHERE federation = ?1")
+                .bind(membership.federation.to_string())
+                .fetch_all(tx.conn())
+                .await
+                .at("read verified peers")?;
+        for (name, identity) in verified {
+            let now = roster.document.members.iter().find(|m| m.name.eq_ignore_ascii_case(&name));
+            if now.is_some_and(|n| n.identity.to_string() != identity) {
+                return Ok(Some(format!("'{name}', whose key was verified here, has another key now")));
             }
         }
         Ok(None)
@@ -246,12 +252,13 @@ impl Engine {
             }
         }
         sqlx::query(
-            "INSERT INTO verified_peers (federation, site, identity, by_person, at) VALUES (?1, ?2, ?3, ?4, ?5)
-             ON CONFLICT (federation, site) DO UPDATE SET identity = ?3, by_person = ?4, at = ?5",
+            "INSERT INTO verified_peers (federation, site, identity, name, by_person, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+             ON CONFLICT (federation, site) DO UPDATE SET identity = ?3, name = ?4, by_person = ?5, at = ?6",
         )
         .bind(federation.to_string())
         .bind(site.to_string())
         .bind(peer.identity.to_string())
+        .bind(&peer.name)
         .bind(acting.person.to_string())
         .bind(self.now().as_millis())
         .execute(tx.conn())

@@ -3,12 +3,12 @@
 //! There is no password file: logging in means opening one's own signing key. So nothing that lies in the database can
 //! be used to guess a passphrase.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 
 use hospes_ledger::{Action, Actor, ObjectKind};
 use hospes_protocol::approval::{Role, Signer};
-use hospes_protocol::id::{PersonId, Timestamp};
+use hospes_protocol::id::{Digest, PersonId, Timestamp};
 use hospes_protocol::sign::{PublicKey, SecretKey};
 use sqlx::Row as _;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
@@ -40,7 +40,11 @@ impl Passphrase {
     pub(crate) fn bytes(&self) -> &[u8] {
         self.0.as_bytes()
     }
-    fn check(&self) -> Result<(), PartyError> {
+    /// Whether it may be chosen.
+    ///
+    /// # Errors
+    /// [`PartyError::Input`] if it is too short.
+    pub fn check(&self) -> Result<(), PartyError> {
         if self.0.chars().count() < PASSPHRASE_CHARS {
             return Err(PartyError::input("passphrase", format!("at least {PASSPHRASE_CHARS} characters are needed")));
         }
@@ -67,6 +71,7 @@ pub struct Session {
     person: PersonId,
     name: String,
     roles: BTreeSet<Role>,
+    looks_on: bool,
 }
 
 impl Session {
@@ -77,6 +82,11 @@ impl Session {
     /// Their name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+    /// Whether questions with it are asked by a screen that keeps itself up to date, rather than by the person: those do
+    /// not keep the session alive on an unattended workstation.
+    pub fn looks_on(&mut self, looks_on: bool) {
+        self.looks_on = looks_on;
     }
     /// Their roles when they logged in; what counts is what the engine knows at each request.
     pub fn roles(&self) -> &BTreeSet<Role> {
@@ -94,6 +104,36 @@ impl fmt::Debug for Session {
 pub(crate) struct LiveSession {
     person: PersonId,
     last_used: Timestamp,
+}
+
+/// Wrong log-ins under names that nobody here has. They have to wait like those under a name that somebody has, or the
+/// wait would tell which names those are. Kept in memory, and only so many.
+#[derive(Default)]
+pub(crate) struct Strangers(HashMap<Digest, (i64, Timestamp)>);
+
+impl Strangers {
+    const MOST: usize = 1_000;
+
+    fn key(name: &str) -> Digest {
+        Digest::of(name.to_ascii_lowercase().as_bytes())
+    }
+    fn wait(&self, name: &str, now: Timestamp) -> i64 {
+        self.0.get(&Self::key(name)).map_or(0, |(_, until)| until.since(now).max(0))
+    }
+    /// Counts a failure; the wait that follows.
+    fn fail(&mut self, name: &str, now: Timestamp) -> i64 {
+        if self.0.len() >= Self::MOST {
+            self.0.retain(|_, (_, until)| until.since(now) > 0);
+        }
+        if self.0.len() >= Self::MOST {
+            self.0.clear();
+        }
+        let (failures, until) = self.0.entry(Self::key(name)).or_insert((0, now));
+        *failures += 1;
+        let wait = back_off(*failures);
+        *until = now.plus_millis(wait);
+        wait
+    }
 }
 
 /// A person who does something, in the role that allows it.
@@ -235,7 +275,9 @@ impl Engine {
         let Some(live) = live else {
             return Err(self.end_session(&session.token).await);
         };
-        live.last_used = now;
+        if !session.looks_on {
+            live.last_used = now;
+        }
         let person = live.person;
         let mut conn = self.reader().await?;
         let person = by_id(&mut conn, person).await?;
@@ -245,13 +287,35 @@ impl Engine {
         }
         let role = needs.iter().copied().find(|r| person.roles.contains(r));
         if role.is_none() && !needs.is_empty() {
-            let actor = Actor::person(person.id, None, None);
-            let denied = PartyError::Denied { action, needs: needs.to_vec() };
-            let entry = self.entry(actor, Action::RoleRefused).refused(&denied);
-            self.record("refuse a role", &entry).await?;
-            return Err(denied);
+            return Err(self.deny(person.id, action, needs.to_vec()).await?);
         }
         Ok(Acting { person: person.id, role, key: person.key })
+    }
+
+    /// As [`Engine::acting`], for what stays at the site: a person of another organisation only signs.
+    pub(crate) async fn inside(
+        &mut self,
+        session: &Session,
+        action: &'static str,
+        needs: &[Role],
+    ) -> Result<Acting, PartyError> {
+        let acting = self.acting(session, action, needs).await?;
+        let mut conn = self.reader().await?;
+        let outsider = by_id(&mut conn, acting.person).await?.organisation.is_some();
+        drop(conn);
+        if outsider {
+            let needs = needs.iter().copied().filter(|r| *r != Role::DataAccessApprover).collect();
+            return Err(self.deny(acting.person, action, needs).await?);
+        }
+        Ok(acting)
+    }
+
+    /// Enters that somebody's roles do not allow something.
+    async fn deny(&self, person: PersonId, action: &'static str, needs: Vec<Role>) -> Result<PartyError, PartyError> {
+        let denied = PartyError::Denied { action, needs };
+        let entry = self.entry(Actor::person(person, None, None), Action::RoleRefused).refused(&denied);
+        self.record("refuse a role", &entry).await?;
+        Ok(denied)
     }
 
     async fn end_session(&mut self, token: &str) -> PartyError {
@@ -338,10 +402,15 @@ impl Engine {
         let person = by_name(&mut conn, &name).await?;
         drop(conn);
         let Some(person) = person else {
-            self.waste_time(passphrase).await?;
-            let entry = self.entry(Actor::Engine, Action::LoginFailed).refused("unknown name");
-            self.record("refuse a log-in", &entry).await?;
-            return Err(PartyError::LogIn { retry_in_ms: 0 });
+            let now = self.now();
+            let mut retry_in_ms = self.strangers.wait(&name, now);
+            if retry_in_ms == 0 {
+                self.waste_time(passphrase).await?;
+                let entry = self.entry(Actor::Engine, Action::LoginFailed).refused("unknown name");
+                self.record("refuse a log-in", &entry).await?;
+                retry_in_ms = self.strangers.fail(&name, now);
+            }
+            return Err(PartyError::LogIn { retry_in_ms });
         };
         drop(self.unlock(person.id, passphrase).await?);
         let token = Zeroizing::new(data_encoding::HEXLOWER.encode(&random::<32>()?));
@@ -349,7 +418,7 @@ impl Engine {
         self.record("log in", &entry).await?;
         let live = LiveSession { person: person.id, last_used: self.now() };
         self.sessions.insert(token.to_string(), live);
-        Ok(Session { token, person: person.id, name: person.name, roles: person.roles })
+        Ok(Session { token, person: person.id, name: person.name, roles: person.roles, looks_on: false })
     }
 
     pub(crate) async fn log_out(&mut self, session: Session) -> Result<(), PartyError> {

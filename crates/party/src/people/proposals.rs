@@ -9,6 +9,7 @@ use hospes_protocol::canon::{Canonical, Document};
 use hospes_protocol::id::{Digest, PersonId, Timestamp};
 use hospes_protocol::policy::Policy;
 use hospes_protocol::sign::{PublicKey, SecretKey};
+use hospes_protocol::words;
 use serde::{Deserialize, Serialize};
 use sqlx::Row as _;
 
@@ -17,7 +18,7 @@ use crate::audit::Because as _;
 use crate::engine::Engine;
 use crate::error::PartyError;
 use crate::store::{At as _, Tx, parse, to_json};
-use crate::view::{NewPerson, Notice, Outcome, PersonState, Phase, ProposalView};
+use crate::view::{NewPerson, Notice, Outcome, PersonState, Phase, ProposalView, Words};
 
 /// What is proposed; the document that both people sign.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -94,7 +95,7 @@ impl Document for ProposalAnswer {
 }
 
 /// Roles of which one is needed for a second signature. Privacy officers and auditors only watch.
-const SECOND: &[Role] = &[Role::DataAccessApprover, Role::DataSteward, Role::Administrator];
+pub(super) const SECOND: &[Role] = &[Role::DataAccessApprover, Role::DataSteward, Role::Administrator];
 
 impl Engine {
     /// Does it at once while the site is set up; otherwise keeps it for a second person.
@@ -146,6 +147,7 @@ impl Engine {
     }
 
     async fn proposal_view(&self, tx: &mut Tx, document: &Canonical<Proposal>) -> Result<ProposalView, PartyError> {
+        let mut needs_words = false;
         let words = match &document.change {
             ProposedChange::AddPerson { person } => format!("add {} as {}", person.name, list(&person.roles)),
             ProposedChange::Roles { person, roles } => {
@@ -153,7 +155,16 @@ impl Engine {
             }
             ProposedChange::Enable { person } => format!("let {} act again", name_of(tx.conn(), *person).await?),
             ProposedChange::ReplaceKey { person } => {
-                format!("accept the new key of {}", name_of(tx.conn(), *person).await?)
+                let person = by_id(tx.conn(), *person).await?;
+                needs_words = true;
+                match person.key {
+                    Some(key) => format!(
+                        "accept the new key of {}, if they read you these words of it: {}",
+                        person.name,
+                        words::of_key(&key)
+                    ),
+                    None => format!("accept the new key of {}, who has not made it yet", person.name),
+                }
             }
             ProposedChange::Policy { policy } => {
                 let now = crate::requests::policy::current(tx.conn()).await?;
@@ -161,7 +172,7 @@ impl Engine {
             }
         };
         let by = name_of(tx.conn(), document.by).await?;
-        Ok(ProposalView { id: document.digest(), at: document.at, by, words })
+        Ok(ProposalView { id: document.digest(), at: document.at, by, words, needs_words })
     }
 
     pub(crate) async fn proposals(&mut self, session: Session) -> Result<Vec<ProposalView>, PartyError> {
@@ -179,6 +190,7 @@ impl Engine {
         session: Session,
         proposal: Digest,
         agree: bool,
+        words: Option<String>,
         passphrase: Passphrase,
     ) -> Result<Outcome, PartyError> {
         let acting = self.acting(&session, "give the second signature to a change", SECOND).await?;
@@ -193,7 +205,7 @@ impl Engine {
             ));
         }
         let new_key = match &document.change {
-            ProposedChange::ReplaceKey { person } => by_id(tx.conn(), *person).await?.key,
+            ProposedChange::ReplaceKey { person } if agree => Some(confirmed(&mut tx, *person, words).await?),
             _ => None,
         };
         let at = self.now();
@@ -222,6 +234,20 @@ impl Engine {
         self.notify(Notice::People);
         self.notify(Notice::Settings);
         Ok(Outcome::Done { code })
+    }
+
+    /// Closes proposals of a new key for somebody; only the newest replacement is ever confirmed.
+    pub(super) async fn close_replacements(&self, tx: &mut Tx, person: PersonId) -> Result<(), PartyError> {
+        for document in open(tx).await? {
+            if matches!(document.change, ProposedChange::ReplaceKey { person: of } if of == person) {
+                sqlx::query("UPDATE proposals SET state = 'replaced' WHERE id = ?1")
+                    .bind(document.digest().to_string())
+                    .execute(tx.conn())
+                    .await
+                    .at("replace a key")?;
+            }
+        }
+        Ok(())
     }
 
     async fn carry_out(
@@ -260,6 +286,19 @@ impl Engine {
             }
         }
         Ok(None)
+    }
+}
+
+/// The new key of a person, if the words are of it: whoever agrees says which key they agree to.
+async fn confirmed(tx: &mut Tx, person: PersonId, words: Option<String>) -> Result<PublicKey, PartyError> {
+    let key = by_id(tx.conn(), person).await?.key;
+    let key = key.ok_or_else(|| PartyError::state("the person has not made the new key yet"))?;
+    let words =
+        words.ok_or_else(|| PartyError::input("words", "give the twelve words that the key's owner reads you"))?;
+    match words::compare(&words, &Digest::of(key.as_bytes())) {
+        words::Comparison::Same => Ok(key),
+        words::Comparison::Different => Err(PartyError::Fingerprint(Words::Different)),
+        words::Comparison::Mistyped => Err(PartyError::Fingerprint(Words::Mistyped)),
     }
 }
 

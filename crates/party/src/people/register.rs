@@ -9,13 +9,14 @@ use hospes_protocol::approval::Role;
 use hospes_protocol::id::{Digest, PersonId};
 use zeroize::Zeroizing;
 
+use super::proposals::SECOND;
 use super::{Acting, Passphrase, ProposedChange, Session, all, by_id, by_name, phase};
 use crate::audit::Because as _;
 use crate::engine::Engine;
 use crate::error::PartyError;
 use crate::keys::{random, wrapped};
 use crate::store::{At as _, Tx, to_json};
-use crate::view::{NewPerson, Notice, Outcome, PersonChange, PersonState, Phase};
+use crate::view::{NewPerson, Notice, Outcome, PersonChange, PersonState, PersonView, Phase};
 
 /// How long a one-time code is good, in milliseconds: a week.
 const CODE_MS: i64 = 7 * 24 * 3_600 * 1_000;
@@ -92,7 +93,7 @@ impl Engine {
         name: String,
         code: String,
         passphrase: Passphrase,
-    ) -> Result<PersonId, PartyError> {
+    ) -> Result<PersonView, PartyError> {
         passphrase.check()?;
         let now = self.now();
         let mut conn = self.reader().await?;
@@ -130,9 +131,10 @@ impl Engine {
         let entry = self.entry(actor, Action::KeyMade).object(ObjectKind::Key, key, None);
         self.append(&mut tx, &entry).await?;
         self.vault.keep(&wrapped::name(person.id), wrapped).await?;
+        let person = by_id(tx.conn(), person.id).await?.view();
         tx.commit().await?;
         self.notify(Notice::People);
-        Ok(person.id)
+        Ok(person)
     }
 
     pub(crate) async fn add_person(
@@ -214,6 +216,19 @@ impl Engine {
     ) -> Result<Outcome, PartyError> {
         let (code, kept) = new_code()?;
         let operating = phase(tx.conn()).await? == Phase::Operating;
+        if operating {
+            let confirms = |p: &super::Person| {
+                let other = p.id != acting.person && p.id != person;
+                other && p.can_act() && p.key.is_some() && p.roles.iter().any(|r| SECOND.contains(r))
+            };
+            if !all(tx.conn()).await?.iter().any(confirms) {
+                return Err(PartyError::state(
+                    "nobody could confirm the new key: that takes a third person, who is an administrator, data steward \
+                     or data-access approver; nothing was changed. Add one first",
+                ));
+            }
+            self.close_replacements(&mut tx, person).await?;
+        }
         self.hand_out_code(&mut tx, person, &kept, operating).await?;
         if operating {
             self.write_proposal(&mut tx, acting, key, ProposedChange::ReplaceKey { person }).await?;

@@ -12,6 +12,7 @@ use hospes_protocol::message::{Decision, FromSite};
 use hospes_protocol::policy::FourEyes;
 use hospes_protocol::sign::Signed;
 use hospes_protocol::study::Study;
+use hospes_protocol::text::shown;
 use sqlx::Row as _;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
@@ -242,6 +243,8 @@ impl Engine {
             Some("it is not signed by the coordinator")
         } else if study.federation != federation {
             Some("it belongs to another federation")
+        } else if study.terms.requester.key.is_some_and(|key| !signed.signed_by(&key)) {
+            Some("it names a signing key of the requester that did not sign it")
         } else if !study.members.contains(&membership.site) {
             Some("this site is not among those asked")
         } else if known.as_ref().is_some_and(|d| *d != digest.to_string()) {
@@ -345,7 +348,14 @@ impl Engine {
         let offered = study(tx.conn(), id).await?;
         let now = approval(tx.conn(), id).await?;
         let state = offered.state(now.as_ref());
-        let before = [RequestState::Received, RequestState::UnderReview, RequestState::PartlyApproved];
+        let before = [
+            RequestState::Received,
+            RequestState::UnderReview,
+            RequestState::PartlyApproved,
+            // Before it is signed anew.
+            RequestState::Revoked,
+            RequestState::Expired,
+        ];
         if !before.contains(&state) {
             return Err(PartyError::state(format!("the request is {}; suspend it instead", state.word())));
         }
@@ -363,6 +373,14 @@ impl Engine {
         .at("give an opinion")?;
         if offered.state == "received" {
             set_study_state(&mut tx, id, "under_review", None).await?;
+        }
+        if view != OpinionView::Object {
+            // The officer has spoken again: an approval that ended while they held it holds nothing up any more.
+            sqlx::query("UPDATE approvals SET held_by = NULL WHERE study = ?1 AND state IN ('revoked', 'expired')")
+                .bind(id.to_string())
+                .execute(tx.conn())
+                .await
+                .at("give an opinion")?;
         }
         let word = match view {
             OpinionView::Agree => "agrees",
@@ -438,7 +456,7 @@ impl Engine {
                     return Err(PartyError::state("there is no approval that could be revoked"));
                 }
                 for stored in open {
-                    set_state(&mut tx, stored.id(), ApprovalState::Revoked, Some(reason), None).await?;
+                    set_state(&mut tx, stored.id(), ApprovalState::Revoked, Some(reason), stored.held_by).await?;
                 }
                 entry(Action::ApprovalRevoked).because(reason)
             }
@@ -476,7 +494,7 @@ impl Engine {
         for id in due {
             let mut tx = self.store.begin("expire an approval").await?;
             let stored = approval_by_id(tx.conn(), parse(&id, "id")?).await?;
-            set_state(&mut tx, stored.id(), ApprovalState::Expired, None, None).await?;
+            set_state(&mut tx, stored.id(), ApprovalState::Expired, None, stored.held_by).await?;
             let entry = self
                 .entry(Actor::Engine, Action::ApprovalExpired)
                 .object(ObjectKind::Approval, stored.id(), Some(stored.approval.document.digest()))
@@ -557,9 +575,9 @@ async fn request_view(conn: &mut SqliteConnection, offered: &Offered) -> Result<
     Ok(RequestView {
         study: offered.study.id,
         federation: offered.federation,
-        federation_name: membership.name,
-        title: offered.study.terms.title.clone(),
-        requester: offered.study.terms.requester.name.clone(),
+        federation_name: shown(&membership.name, 200),
+        title: shown(&offered.study.terms.title, 200),
+        requester: shown(&offered.study.terms.requester.name, 200),
         received: offered.at,
         state,
         expires: open.map(|s| s.approval.document.envelope.limits.expires),
@@ -568,9 +586,9 @@ async fn request_view(conn: &mut SqliteConnection, offered: &Offered) -> Result<
     })
 }
 
-fn check_reason(reason: &str) -> Result<(), PartyError> {
+pub(crate) fn check_reason(reason: &str) -> Result<(), PartyError> {
     if reason.trim().is_empty() {
-        return Err(PartyError::input("reason", "say why; the requester and the auditor will read it"));
+        return Err(PartyError::input("reason", "say why; it stays in the audit log"));
     }
     hospes_protocol::text::check_text(reason).map_err(|r| PartyError::input("reason", r))
 }

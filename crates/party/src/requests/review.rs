@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use hospes_protocol::approval::{ApprovalDocument, ApprovalState, Peer, ReleaseRule};
 use hospes_protocol::id::{DatasetId, StudyId};
 use hospes_protocol::plan::{
     self, Component, DropLevel, ImputationMethod, Layer, Loss, Optimizer, Plan, Privacy, ScaleMethod, Strategy,
@@ -19,7 +20,7 @@ use crate::error::PartyError;
 use crate::people::{Session, name_of};
 use crate::store::At as _;
 use crate::view::{
-    Change, DataTab, Fact, OpinionGiven, OutputsTab, PeerLine, PeopleTab, RequestState, Review, SignatureGiven,
+    Change, DataTab, Fact, Finding, OpinionGiven, OutputsTab, PeerLine, PeopleTab, RequestState, Review, SignatureGiven,
 };
 
 /// What every review begins with while there is no secure aggregation.
@@ -55,18 +56,34 @@ async fn build(conn: &mut SqliteConnection, case: &Case) -> Result<Review, Party
     let study = &case.offered.study;
     let id = study.id;
     let stored = approval(conn, id).await?;
-    let findings = rules::findings(case);
     let state = case.offered.state(stored.as_ref());
+    let opinion = opinion(conn, id).await?;
+    let mut findings = rules::findings(case);
+    // What was signed is shown as it was signed; on another dataset the review is of a new approval.
+    let mut open = stored.as_ref().filter(|s| s.is_open() && case.dataset().is_some_and(|d| d.id == s.dataset));
+    if let Some(draft) = open.filter(|s| s.state == ApprovalState::PartlyApproved)
+        && let Some(words) = super::sign::changed_since(&draft.approval.document, case.policy.digest()?, &opinion)
+    {
+        // Nobody can sign second what no longer holds: what is read is what would be signed first.
+        findings.push(Finding { rule: "first signature".into(), refuses: false, words: words.into() });
+        open = None;
+    }
+    let document = open.map(|s| &*s.approval.document);
+    findings.extend(document.into_iter().flat_map(widened));
+    if let Some(words) = super::sign::held(conn, id).await? {
+        findings.push(Finding { rule: "privacy officer".into(), refuses: true, words });
+    }
+    findings.sort_by_key(|f| !f.refuses);
     let mut banners = vec![READABLE.to_owned()];
     if case.policy.is_public_data() {
         banners.push(PUBLIC.to_owned());
     }
-    let opinion = match opinion(conn, id).await? {
+    let opinion = match opinion {
         Some(o) => Some(OpinionGiven { by: name_of(conn, o.person).await?, at: o.at, view: o.view, text: o.text }),
         None => None,
     };
     let mut signatures = Vec::new();
-    for s in stored.iter().filter(|s| s.is_open()).flat_map(|s| &s.approval.signatures) {
+    for s in open.iter().flat_map(|s| &s.approval.signatures) {
         signatures.push(SignatureGiven { by: name_of(conn, s.person).await?, role: s.role, at: s.at });
     }
     let refused = findings.iter().any(|f| f.refuses);
@@ -80,8 +97,8 @@ async fn build(conn: &mut SqliteConnection, case: &Case) -> Result<Review, Party
         summary: summary(case),
         state,
         project: project(&study.terms),
-        people: PeopleTab { facts: people(&study.terms), peers: peer_lines(case) },
-        settings: settings(case),
+        people: PeopleTab { facts: people(&study.terms), peers: peer_lines(case, document) },
+        settings: settings(case, document),
         data: data(case),
         outputs: outputs(case),
         computation: study.plan.tasks.iter().map(|(n, t)| sentence(n, &t.component)).collect(),
@@ -89,7 +106,7 @@ async fn build(conn: &mut SqliteConnection, case: &Case) -> Result<Review, Party
         changes: changes(conn, case).await?,
         opinion,
         signatures,
-        approval_digest: stored.as_ref().filter(|s| s.is_open()).map(digest_of),
+        approval_digest: open.map(digest_of),
         approvable: !refused && !matches!(state, RequestState::Withdrawn),
     })
 }
@@ -156,34 +173,102 @@ fn people(terms: &Terms) -> Vec<Fact> {
     vec![
         Fact::stated("Who asks", Some(&shown(&requester.name, 200))),
         Fact::stated("Organisation", Some(&shown(&requester.organisation, 200))),
-        Fact::stated("Signing key of the requester", requester.key.map(|k| k.to_string()).as_deref()),
-        Fact::stated("Who vouches for it", requester.vouched_by.as_ref().map(|v| shown(v, 200)).as_deref()),
+        // A study that names a key which did not sign it is refused when it comes.
+        Fact::stated(
+            "Signing key of the requester, which signed this study",
+            requester.key.map(|k| k.to_string()).as_deref(),
+        ),
+        Fact::stated(
+            "Who vouches for it, as stated by the coordinator and not checked",
+            requester.vouched_by.as_ref().map(|v| shown(v, 200)).as_deref(),
+        ),
         Fact::stated("Controllers and roles", Some(&controllers.join("; "))),
         Fact::stated("Recipients of the results", Some(&recipients.join(", "))),
     ]
 }
 
-fn peer_lines(case: &Case) -> Vec<PeerLine> {
-    let line = |p: hospes_protocol::approval::Peer| PeerLine {
-        site: p.site,
-        name: p.name,
-        organisation: p.organisation,
-        trust: p.trust,
-    };
-    case.peers().into_iter().map(line).collect()
+fn peer_lines(case: &Case, document: Option<&ApprovalDocument>) -> Vec<PeerLine> {
+    let line = |p: Peer| PeerLine { site: p.site, name: p.name, organisation: p.organisation, trust: p.trust };
+    document.map_or_else(|| case.peers(), |d| d.envelope.roster.clone()).into_iter().map(line).collect()
 }
 
-fn settings(case: &Case) -> Vec<Fact> {
+/// What the first signer allowed beyond one run of exactly this plan; the second must not overlook it.
+fn widened(document: &ApprovalDocument) -> Vec<Finding> {
+    let envelope = &document.envelope;
+    let mut found = Vec::new();
+    let mut read = |rule: &str, words: String| found.push(Finding { rule: rule.into(), refuses: false, words });
+    if envelope.computation.max_runs > 1 {
+        let words = format!(
+            "up to {} runs are allowed; in each, everything listed leaves again",
+            envelope.computation.max_runs
+        );
+        read("approval.max_runs", words);
+    }
+    for (place, range) in &envelope.computation.ranges {
+        let place = shown(place, 200);
+        let words = format!("{place} may be any number from {} to {} without another signature", range.min, range.max);
+        read("approval.ranges", words);
+    }
+    if envelope.release == ReleaseRule::Automatic {
+        read("approval.release", "results are released without a person of this site looking at them".into());
+    }
+    found
+}
+
+/// What an approval allows: as the first signer chose it, or what is signed where nobody chooses otherwise.
+fn limits(document: Option<&ApprovalDocument>, policy: &Policy) -> Vec<Fact> {
+    const HELD: &str =
+        "they are held at the coordinator until this site releases them; a coordinator that lies could ignore that";
+    let Some(document) = document else {
+        return vec![
+            Fact::new("Runs", "one, if the first signer does not choose otherwise"),
+            Fact::new("Numbers that may differ from the plan", "none, if the first signer does not choose otherwise"),
+            Fact::new("Longest validity", format!("{} days", policy.approval.expires_days)),
+            Fact::new("Release of results", format!("if the first signer does not choose otherwise, {HELD}")),
+        ];
+    };
+    let envelope = &document.envelope;
+    let ranges: Vec<String> = envelope
+        .computation
+        .ranges
+        .iter()
+        .map(|(place, r)| format!("{} from {} to {}", shown(place, 200), r.min, r.max))
+        .collect();
+    let mut facts = vec![
+        Fact::new("Runs", envelope.computation.max_runs.to_string()),
+        Fact::new(
+            "Numbers that may differ from the plan",
+            if ranges.is_empty() { "none".into() } else { ranges.join("; ") },
+        ),
+        Fact::new("Valid from", envelope.limits.not_before.to_string()),
+        Fact::new("Valid until", envelope.limits.expires.to_string()),
+        Fact::new("Longest time of a round", format!("{} seconds", envelope.limits.round_seconds)),
+        Fact::new("Patients when the first person signed", envelope.data.subjects.to_string()),
+        Fact::new(
+            "Release of results",
+            match envelope.release {
+                ReleaseRule::Reviewed => HELD,
+                ReleaseRule::Automatic => "at once, without a person of this site looking at them",
+            },
+        ),
+    ];
+    for (question, answer) in &envelope.checklist {
+        facts.push(Fact::new(&format!("Checklist: {}", shown(question, 200)), shown(answer, LONG)));
+    }
+    facts
+}
+
+fn settings(case: &Case, document: Option<&ApprovalDocument>) -> Vec<Fact> {
     let (terms, policy) = (&case.offered.study.terms, &case.policy);
     let stated =
         |label: &str, value: &Option<String>| Fact::stated(label, value.as_ref().map(|v| shown(v, LONG)).as_deref());
     let rounds: u32 = case.offered.study.plan.tasks.values().map(|t| t.component.rounds()).sum();
-    let eyes = match policy.approval.four_eyes {
+    let eyes = match document.map_or(policy.approval.four_eyes, |d| d.four_eyes) {
         FourEyes::TwoPeople => "two people of this site: data steward and data-access approver",
         FourEyes::External => "the data steward, and a named person of another organisation",
         FourEyes::Delayed => "one person, with effect after 72 hours, shown to every other site as 'one person'",
     };
-    vec![
+    let mut facts = vec![
         Fact::new("Federation", shown(&case.membership.name, 100)),
         stated("Operator and country of the coordinator", &terms.operator),
         stated("Safeguard for transfers abroad", &terms.transfer_safeguard),
@@ -195,16 +280,13 @@ fn settings(case: &Case) -> Vec<Fact> {
         Fact::new("Rounds of one run", rounds.to_string()),
         Fact::new("Signatures", eyes),
         Fact::new("Policy", policy_words(policy)),
-        Fact::new("Longest validity", format!("{} days", policy.approval.expires_days)),
         Fact::new(
             "What revocation does",
             "it stops work at once and withdraws what has not left yet; updates already sent cannot be recalled",
         ),
-        Fact::new(
-            "Release of results",
-            "they are held at the coordinator until this site releases them; a coordinator that lies could ignore that",
-        ),
-    ]
+    ];
+    facts.extend(limits(document, policy));
+    facts
 }
 
 fn policy_words(policy: &Policy) -> String {
@@ -232,9 +314,9 @@ fn data(case: &Case) -> DataTab {
     let fits = case.datasets.iter().filter(|d| needed.is_subset(&d.columns()));
     DataTab {
         facts,
-        columns_read: needed.iter().cloned().collect(),
+        columns_read: needed.iter().map(|c| shown(c, 100)).collect(),
         columns_missing: if case.dataset().is_some() {
-            needed.difference(&have).cloned().collect()
+            needed.difference(&have).map(|c| shown(c, 100)).collect()
         } else {
             Vec::new()
         },
@@ -243,7 +325,10 @@ fn data(case: &Case) -> DataTab {
 }
 
 fn outputs(case: &Case) -> OutputsTab {
-    let items = plan::egress(&case.offered.study.plan);
+    let mut items = plan::egress(&case.offered.study.plan);
+    for item in &mut items {
+        (item.task, item.name) = (shown(&item.task, 100), shown(&item.name, 100));
+    }
     let bytes_per_run = items.iter().map(|i| i.bytes.saturating_mul(i.times.into())).fold(0, u64::saturating_add);
     let mut sentences = vec![
         READABLE.to_owned(),
@@ -269,11 +354,11 @@ fn sentence(name: &str, component: &Component) -> String {
         },
         Component::OneHot(o) => format!(
             "turns {} into yes/no columns{}",
-            o.columns.join(", "),
+            shown(&o.columns.join(", "), 400),
             if o.drop == DropLevel::First { ", without the first code" } else { "" }
         ),
         Component::DataSplit(s) => match (&s.by_column, s.test_fraction) {
-            (Some(column), _) => format!("splits rows into training and test by the column '{column}'"),
+            (Some(column), _) => format!("splits rows into training and test by the column '{}'", shown(column, 100)),
             (None, Some(fraction)) => format!("keeps {:.0} % of the patients apart for testing", fraction * 100.0),
             (None, None) => "splits rows into training and test".to_owned(),
         },
@@ -373,7 +458,7 @@ fn differences(terms_before: &Terms, plan_before: &Plan, terms: &Terms, plan: &P
         .into_iter()
         .filter(|place| before.get(*place) != after.get(*place))
         .map(|place| Change {
-            place: place.clone(),
+            place: shown(place, 200),
             before: before.get(place).cloned(),
             after: after.get(place).cloned(),
         })

@@ -9,6 +9,7 @@ use hospes_privacy::duo::{DataUse, Fit, Request, matching};
 use hospes_protocol::approval::Trust;
 use hospes_protocol::plan::{self, Variable};
 use hospes_protocol::policy::Policy;
+use hospes_protocol::text::shown;
 
 use super::sign::Case;
 use crate::datasets::Dataset;
@@ -32,7 +33,7 @@ pub(super) fn findings(case: &Case) -> Vec<Finding> {
         found.0.push(Finding {
             rule: finding.rule.as_str().to_owned(),
             refuses: finding.verdict == Verdict::Refused,
-            words: finding.words,
+            words: shown(&finding.words, LONG),
         });
     }
     found.0.sort_by_key(|f| !f.refuses);
@@ -64,14 +65,17 @@ fn policy_rules(case: &Case) -> Vec<hospes_privacy::disclosure::Finding> {
     review(&policy, &case.offered.study.plan, &facts)
 }
 
+/// Characters of a finding; it may repeat names from outside.
+const LONG: usize = 1_000;
+
 struct Findings(Vec<Finding>);
 
 impl Findings {
     fn refuse(&mut self, rule: &str, words: String) {
-        self.0.push(Finding { rule: rule.to_owned(), refuses: true, words });
+        self.0.push(Finding { rule: rule.to_owned(), refuses: true, words: shown(&words, LONG) });
     }
     fn read(&mut self, rule: &str, words: String) {
-        self.0.push(Finding { rule: rule.to_owned(), refuses: false, words });
+        self.0.push(Finding { rule: rule.to_owned(), refuses: false, words: shown(&words, LONG) });
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use hospes_ledger::{Action, ObjectKind, Purpose};
 use hospes_protocol::approval::{
-    Approval, ApprovalDocument, ApprovalSignature, ApprovalState, Computation, DataScope, Envelope, Peer,
+    Approval, ApprovalDocument, ApprovalSignature, ApprovalState, Computation, DataScope, Envelope, Opinion, Peer,
     PrivacyStatement, Role, RunLimits, Trust,
 };
 use hospes_protocol::canon::Canonical;
@@ -157,6 +157,9 @@ impl Engine {
             .ok_or_else(|| PartyError::input("dataset", "name the dataset; none, or more than one, has all columns"))?;
         if case.offered.state == "withdrawn" {
             return Err(PartyError::state("the requester withdrew the request"));
+        }
+        if let Some(words) = held(tx.conn(), approving.study).await? {
+            return self.refuse_signature(tx, &acting, approving.study, &words).await;
         }
         if let Some(finding) = super::rules::findings(&case).into_iter().find(|f| f.refuses) {
             return self.refuse_signature(tx, &acting, approving.study, &finding.words).await;
@@ -331,8 +334,12 @@ impl Engine {
         if draft.signatures.iter().any(|s| s.person == acting.person) {
             return Ok(Some("the first signature is yours; the second must be somebody else's".into()));
         }
-        if document.envelope.policy != case.policy.digest()? {
-            return Ok(Some("the policy changed since the first signature; it has to be signed again".into()));
+        if let Some(words) = held(tx.conn(), document.envelope.study).await? {
+            return Ok(Some(words));
+        }
+        let opinion = opinion(tx.conn(), document.envelope.study).await?;
+        if let Some(words) = changed_since(document, case.policy.digest()?, &opinion) {
+            return Ok(Some(words.into()));
         }
         let external = crate::people::by_id(tx.conn(), acting.person).await?.organisation.is_some();
         match (document.four_eyes == FourEyes::External, external) {
@@ -342,6 +349,39 @@ impl Engine {
         }
         Ok(super::rules::findings(case).into_iter().find(|f| f.refuses).map(|f| f.words))
     }
+}
+
+/// Why nobody may sign a study, if its approval is or was held by the privacy officer when it ended. Signing again, also
+/// after a revocation or an expiry, must not pass the officer by: it takes a resumption, or an opinion that does not object.
+pub(super) async fn held(conn: &mut SqliteConnection, study: StudyId) -> Result<Option<String>, PartyError> {
+    let reason: Option<Option<String>> = sqlx::query_scalar(
+        "SELECT reason FROM approvals
+         WHERE study = ?1 AND held_by = ?2 AND state IN ('suspended', 'revoked', 'expired') ORDER BY at DESC LIMIT 1",
+    )
+    .bind(study.to_string())
+    .bind(to_json(&Role::PrivacyOfficer))
+    .fetch_optional(conn)
+    .await
+    .at("look for a suspension")?;
+    let words =
+        "the privacy officer suspended it; a privacy officer must resume it, or give another opinion after it ended";
+    Ok(reason.map(|reason| match reason {
+        Some(reason) => format!("{words} (reason given: {reason})"),
+        None => words.to_owned(),
+    }))
+}
+
+/// What of the things that a first signature binds has changed since, so that it must be given again.
+pub(super) fn changed_since(
+    document: &ApprovalDocument,
+    policy: Digest,
+    opinion: &Option<Opinion>,
+) -> Option<&'static str> {
+    if policy != document.envelope.policy {
+        return Some("the policy changed since the first signature; it has to be signed again");
+    }
+    (document.opinion != *opinion)
+        .then_some("the privacy officer gave another opinion since the first signature; it has to be signed again")
 }
 
 /// The words that every entry made under the public-data policy carries.

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use hospes_protocol::approval::OpinionView;
 
-use crate::view::{Fact, Review};
+use crate::view::{Fact, RequestState, Review};
 
 /// Characters of a line.
 const WIDTH: usize = 100;
@@ -118,7 +118,11 @@ fn signatures(out: &mut String, review: &Review) {
     let _ = writeln!(out, "  Study  {}", review.study_digest);
     let _ = writeln!(out, "  Plan   {}", review.plan_digest);
     if let Some(digest) = review.approval_digest {
-        let _ = writeln!(out, "  Approval to be signed  {digest}");
+        let label = match review.state {
+            RequestState::PartlyApproved => "Approval to be signed ",
+            _ => "Approval",
+        };
+        let _ = writeln!(out, "  {label} {digest}");
     }
 }
 

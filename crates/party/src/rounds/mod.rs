@@ -9,17 +9,20 @@ use hospes_protocol::canon::Canonical;
 use hospes_protocol::id::{Digest, FederationId, JobId, StudyId, Timestamp};
 use hospes_protocol::message::{FromSite, RoundOutcome};
 use hospes_protocol::plan::Plan;
+use hospes_protocol::policy::LocalViews;
 use hospes_protocol::round::site::{Event, State};
+use hospes_protocol::text::shown;
 use sqlx::Row as _;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use crate::audit::{Because as _, clean};
+use crate::datasets::{DATA_KEY, VIEWERS, unseal};
 use crate::engine::Engine;
 use crate::error::PartyError;
 use crate::people::{Session, signers};
 use crate::requests;
 use crate::store::{At as _, Tx, parse};
-use crate::view::{JobView, Notice, RoundView};
+use crate::view::{JobView, Notice, PAGE_ITEMS, Page, RoundView};
 use state::{RoundRow, state_name, state_reason};
 
 mod open;
@@ -31,6 +34,9 @@ pub(crate) use open::Working;
 
 /// A job about which the coordinator says nothing more for so long has ended here, in milliseconds: a week.
 const SILENCE_MS: i64 = 7 * 24 * 3_600 * 1_000;
+
+/// What a sealed local view is authenticated as.
+const LOCAL_VIEW: &[u8] = b"local-view";
 
 /// A job as the database has it.
 pub(crate) struct Job {
@@ -79,9 +85,10 @@ impl Job {
         Self::find(conn, job).await?.ok_or_else(|| PartyError::NotFound(format!("job {job}")))
     }
 
-    async fn all(conn: &mut SqliteConnection) -> Result<Vec<Self>, PartyError> {
-        let sql = format!("{SELECT} ORDER BY jobs.at DESC");
-        let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).fetch_all(conn).await.at("read jobs")?;
+    async fn page(conn: &mut SqliteConnection, page: Page) -> Result<Vec<Self>, PartyError> {
+        let sql = format!("{SELECT} ORDER BY jobs.at DESC, jobs.job DESC LIMIT ?1 OFFSET ?2");
+        let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(i64::from(PAGE_ITEMS)).bind(i64::from(page.skip));
+        let rows = query.fetch_all(conn).await.at("read jobs")?;
         rows.iter().map(Self::from_row).collect()
     }
 
@@ -321,7 +328,7 @@ impl Engine {
     pub(crate) async fn cancel_job(&mut self, session: Session, job: JobId, reason: String) -> Result<(), PartyError> {
         let roles = &[Role::DataSteward, Role::Administrator];
         let acting = self.acting(&session, "stop a run", roles).await?;
-        hospes_protocol::text::check_text(&reason).map_err(|r| PartyError::input("reason", r))?;
+        requests::check_reason(&reason)?;
         let mut tx = self.store.begin("cancel a job").await?;
         let found = Job::read(tx.conn(), job).await?;
         if found.is_over() {
@@ -367,39 +374,67 @@ impl Engine {
         Ok(())
     }
 
-    pub(crate) async fn jobs(&mut self, session: Session) -> Result<Vec<JobView>, PartyError> {
+    /// Runs without what the site's own people see of their results.
+    pub(crate) async fn jobs(&mut self, session: Session, page: Page) -> Result<Vec<JobView>, PartyError> {
         self.acting(&session, "see runs", &[]).await?;
         let mut conn = self.reader().await?;
         let mut views = Vec::new();
-        for job in Job::all(&mut conn).await? {
-            let title = requests::study(&mut conn, job.study).await?.study.terms.title.clone();
-            let rows = RoundRow::of_job(&mut conn, &job.job.to_string()).await?;
-            views.push(JobView {
-                job: job.job,
-                study: job.study,
-                title,
-                federation: job.federation,
-                state: job.state,
-                reason: job.reason,
-                since: job.at,
-                rounds: rows.into_iter().map(|row| self.round_view(row)).collect(),
-                model: job.model,
-                released: job.released,
-                held: job.release == "held",
-            });
+        for job in Job::page(&mut conn, page).await? {
+            views.push(self.job_view(&mut conn, job, Page::default(), None).await?);
         }
         Ok(views)
     }
 
-    fn round_view(&self, row: RoundRow) -> RoundView {
-        RoundView {
+    /// A run with its results, as the site's own people see them; nobody else does.
+    pub(crate) async fn job(&mut self, session: Session, job: JobId, page: Page) -> Result<JobView, PartyError> {
+        self.inside(&session, "see a run's results", VIEWERS).await?;
+        let mut conn = self.reader().await?;
+        let policy = requests::policy::current(&mut conn).await?;
+        let shown = policy.disclosure.local_views == LocalViews::Full;
+        let key = if shown { Some(self.secret32(DATA_KEY).await?) } else { None };
+        let job = Job::read(&mut conn, job).await?;
+        self.job_view(&mut conn, job, page, key.as_deref()).await
+    }
+
+    async fn job_view(
+        &self,
+        conn: &mut SqliteConnection,
+        job: Job,
+        page: Page,
+        key: Option<&[u8; 32]>,
+    ) -> Result<JobView, PartyError> {
+        let title = shown(&requests::study(conn, job.study).await?.study.terms.title, 200);
+        let (rows, rounds_in_all) = RoundRow::page(conn, job.job, page).await?;
+        let rounds = rows.into_iter().map(|row| self.round_view(row, key)).collect::<Result<_, _>>()?;
+        Ok(JobView {
+            job: job.job,
+            study: job.study,
+            title,
+            federation: job.federation,
+            state: job.state,
+            reason: job.reason.map(|r| shown(&r, 400)),
+            since: job.at,
+            rounds,
+            rounds_in_all,
+            model: job.model,
+            released: job.released,
+            held: job.release == "held",
+        })
+    }
+
+    fn round_view(&self, row: RoundRow, key: Option<&[u8; 32]>) -> Result<RoundView, PartyError> {
+        let view = match (key, &row.view) {
+            (Some(key), Some(sealed)) => serde_json::from_slice(&unseal(key, LOCAL_VIEW, sealed)?).ok(),
+            _ => None,
+        };
+        Ok(RoundView {
             state: state_name(&row.state).to_owned(),
-            reason: state_reason(&row.state),
+            reason: state_reason(&row.state).map(|r| shown(&r, 400)),
             progress: self.working.get(&row.key).and_then(Working::progress),
-            view: row.view.and_then(|v| serde_json::from_str(&v).ok()),
+            view,
             round: row.key,
             at: row.at,
-        }
+        })
     }
 
     /// Releases are said again after each connection.

@@ -15,13 +15,14 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use super::state::{RoundRow, bind_key, read_key};
 use crate::audit::Because as _;
+use crate::datasets::{DATA_KEY, seal};
 use crate::engine::Engine;
 use crate::error::PartyError;
 use crate::link::{LinkCommand, Receipt};
 use crate::people::Session;
 use crate::requests;
 use crate::store::{At as _, Tx, from_json, parse, signed, to_json, unsigned};
-use crate::view::{EgressView, Notice};
+use crate::view::{EgressView, Notice, PAGE_ITEMS, Page};
 
 /// A row of the outbox.
 struct Parcel {
@@ -121,7 +122,9 @@ impl Engine {
             .at("commit a payload")?;
         let sql = "UPDATE rounds SET view = ?6
                    WHERE job = ?1 AND task = ?2 AND epoch = ?3 AND round = ?4 AND attempt = ?5";
-        let view = bind_key(sqlx::query(sql), key).bind(to_json(&done.view));
+        let data_key = self.secret32(DATA_KEY).await?;
+        let sealed = seal(&data_key, super::LOCAL_VIEW, to_json(&done.view).as_bytes())?;
+        let view = bind_key(sqlx::query(sql), key).bind(sealed);
         view.execute(tx.conn()).await.at("commit a payload")?;
         let actions = row.step(&mut tx, Event::Made { step: Step::Input, digest: done.digest }, now).await?;
         let entry = self.round_entry(Actor::Engine, Action::TrainingFinished, &row);
@@ -420,12 +423,15 @@ impl Engine {
         }
     }
 
-    pub(crate) async fn egress(&mut self, session: Session) -> Result<Vec<EgressView>, PartyError> {
+    pub(crate) async fn egress(&mut self, session: Session, page: Page) -> Result<Vec<EgressView>, PartyError> {
         self.acting(&session, "see what left", &[]).await?;
         let rows = sqlx::query(
             "SELECT outbox.*, jobs.study AS study, studies.federation AS federation FROM outbox
-             JOIN jobs ON jobs.job = outbox.job JOIN studies ON studies.study = jobs.study ORDER BY outbox.at DESC",
+             JOIN jobs ON jobs.job = outbox.job JOIN studies ON studies.study = jobs.study
+             ORDER BY outbox.at DESC, outbox.rowid DESC LIMIT ?1 OFFSET ?2",
         )
+        .bind(i64::from(PAGE_ITEMS))
+        .bind(i64::from(page.skip))
         .fetch_all(self.store.readers())
         .await
         .at("read what left")?;

@@ -2,7 +2,7 @@
 
 use hospes_protocol::approval::Refusal;
 use hospes_protocol::canon::Canonical;
-use hospes_protocol::id::{ApprovalId, Digest, FederationId, RoundKey, StudyId, Timestamp};
+use hospes_protocol::id::{ApprovalId, Digest, FederationId, JobId, RoundKey, StudyId, Timestamp};
 use hospes_protocol::message::FromSite;
 use hospes_protocol::round::RoundHeader;
 use hospes_protocol::round::coordinator::Step;
@@ -14,7 +14,7 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use crate::engine::Engine;
 use crate::error::PartyError;
 use crate::store::{At as _, Tx, bad_column, from_json, parse, signed, to_json, unsigned};
-use crate::view::Notice;
+use crate::view::{Notice, PAGE_ITEMS, Page};
 
 /// A state as it is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,7 +99,8 @@ pub(super) struct RoundRow {
     pub(super) approval: Option<ApprovalId>,
     pub(super) deadline: Timestamp,
     pub(super) state: State,
-    pub(super) view: Option<String>,
+    /// Sealed with the data key.
+    pub(super) view: Option<Vec<u8>>,
     pub(super) at: Timestamp,
 }
 
@@ -131,7 +132,7 @@ impl RoundRow {
             approval: optional("approval")?.map(|a| parse(&a, "approval")).transpose()?,
             deadline: Timestamp::from_millis(number("deadline")?),
             state: from_json::<Kept>(&text("state")?, "state")?.state(),
-            view: optional("view")?,
+            view: row.try_get("view").at("read a round")?,
             at: Timestamp::from_millis(number("at")?),
             header,
         })
@@ -158,6 +159,23 @@ impl RoundRow {
         let sql = format!("{SELECT} WHERE rounds.job = ?1 ORDER BY rounds.at, round, attempt");
         let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(job).fetch_all(conn).await.at("read rounds")?;
         rows.iter().map(Self::from_row).collect()
+    }
+
+    /// A page of a job's rounds, in order, and how many there are; the first page holds the newest.
+    pub(super) async fn page(
+        conn: &mut SqliteConnection,
+        job: JobId,
+        page: Page,
+    ) -> Result<(Vec<Self>, u32), PartyError> {
+        let sql = format!(
+            "{SELECT} WHERE rounds.job = ?1 ORDER BY rounds.at DESC, round DESC, attempt DESC LIMIT ?2 OFFSET ?3"
+        );
+        let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(job.to_string()).bind(i64::from(PAGE_ITEMS));
+        let rows = query.bind(i64::from(page.skip)).fetch_all(&mut *conn).await.at("read rounds")?;
+        let count = sqlx::query_scalar("SELECT COUNT(*) FROM rounds WHERE job = ?1").bind(job.to_string());
+        let count: i64 = count.fetch_one(conn).await.at("read rounds")?;
+        let rows = rows.iter().rev().map(Self::from_row).collect::<Result<_, _>>()?;
+        Ok((rows, u32::try_from(count).unwrap_or(u32::MAX)))
     }
 
     /// Enters the round. Its key is unique: a second permit for it is impossible (invariant I2).

@@ -26,7 +26,7 @@ CREATE TABLE proposals (
     by_person   TEXT NOT NULL REFERENCES persons (id),
     signature   TEXT NOT NULL,
     at          INTEGER NOT NULL,
-    state       TEXT NOT NULL,           -- open, done, declined
+    state       TEXT NOT NULL,           -- open, done, declined, replaced
     answered_by TEXT REFERENCES persons (id),
     answer      TEXT,                    -- the second signature
     answered_at INTEGER
@@ -67,6 +67,8 @@ CREATE TABLE memberships (
     paused         TEXT,
     roster         BLOB NOT NULL,        -- signed
     roster_version INTEGER NOT NULL,
+    settled        INTEGER NOT NULL,     -- when the coordinator's log was last known to be settled
+    cosigned       INTEGER NOT NULL,     -- when somebody last cosigned this site's log
     at             INTEGER NOT NULL
 ) STRICT;
 
@@ -74,6 +76,7 @@ CREATE TABLE verified_peers (
     federation TEXT NOT NULL REFERENCES memberships (federation),
     site       TEXT NOT NULL,
     identity   TEXT NOT NULL,
+    name       TEXT NOT NULL,            -- in the roster when it was verified
     by_person  TEXT NOT NULL REFERENCES persons (id),
     at         INTEGER NOT NULL,
     PRIMARY KEY (federation, site)
@@ -158,7 +161,7 @@ CREATE TABLE rounds (
     deadline INTEGER NOT NULL,           -- of the permit, or of the header where none was given
     state    TEXT NOT NULL,              -- JSON: see rounds/state.rs
     ended    INTEGER NOT NULL,           -- whether nothing more happens in it
-    view     TEXT,                       -- JSON: what the site's own people see of the result; stays here
+    view     BLOB,                       -- sealed with the data key: what the site's own people see of the result
     at       INTEGER NOT NULL,
     PRIMARY KEY (job, task, epoch, round, attempt)
 ) STRICT;

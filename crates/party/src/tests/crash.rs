@@ -17,7 +17,14 @@ async fn carry_through(world: &mut World) {
     world.connect().await;
     world.offer(&study).await;
     decide(world, &study).await;
-    if world.handle.jobs(world.who("sam")).await.unwrap().iter().all(|j| j.state == "waiting" || j.state == "running") {
+    if world
+        .handle
+        .jobs(world.who("sam"), Page::default())
+        .await
+        .unwrap()
+        .iter()
+        .all(|j| j.state == "waiting" || j.state == "running")
+    {
         world.start_job(&study, job(1)).await;
         play_round(world, &study).await;
         let ended =
@@ -25,7 +32,7 @@ async fn carry_through(world: &mut World) {
         world.send(ended).await;
         world.settle().await;
     }
-    if world.handle.jobs(world.who("sam")).await.unwrap()[0].held {
+    if world.handle.jobs(world.who("sam"), Page::default()).await.unwrap()[0].held {
         world.handle.release(world.who("sam"), job(1)).await.unwrap();
     }
 }
@@ -48,7 +55,7 @@ enum Heard {
 
 /// Opens attempt after attempt until this site's input has arrived, as a coordinator does.
 async fn play_round(world: &mut World, study: &Study) {
-    let rounds = world.handle.jobs(world.who("sam")).await.unwrap().remove(0).rounds;
+    let rounds = world.handle.jobs(world.who("sam"), Page::default()).await.unwrap().remove(0).rounds;
     if let Some(done) = rounds.iter().find(|r| r.state == "acknowledged" || r.state == "published") {
         // The coordinator gave a receipt before the crash and knows it.
         let header = header(study, job(1), "train", 1, done.round.attempt, Timestamp::from_millis(START));
@@ -89,7 +96,7 @@ async fn play_round(world: &mut World, study: &Study) {
 
 /// Everything that must hold at the end, whatever happened on the way (invariants I2, I3, I7).
 async fn assert_consistent(world: &World) {
-    let jobs = world.handle.jobs(world.who("sam")).await.unwrap();
+    let jobs = world.handle.jobs(world.who("sam"), Page::default()).await.unwrap();
     assert_eq!((jobs.len(), jobs[0].state.as_str()), (1, "success"));
     assert!(jobs[0].released.is_some());
     let rounds: &[RoundView] = &jobs[0].rounds;
@@ -236,7 +243,7 @@ async fn stopping_a_run_kills_its_child() {
     assert!(matches!(reply, RoundReply::Withdrawn(_)), "{reply:?}");
     for _ in 0..200 {
         if !process.exists() {
-            assert_eq!(world.handle.jobs(world.who("sam")).await.unwrap()[0].state, "cancelled");
+            assert_eq!(world.handle.jobs(world.who("sam"), Page::default()).await.unwrap()[0].state, "cancelled");
             return;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;

@@ -131,7 +131,7 @@ async fn i3_the_entry_and_the_row_are_there_before_the_link_hears_of_it() {
     world.serve_model(&study).await;
     let (upload, path) = world.expect_upload().await;
     assert_eq!(world.entered("update_prepared", "success").await, 1);
-    let egress = world.handle.egress(world.who("sam")).await.unwrap();
+    let egress = world.handle.egress(world.who("sam"), Page::default()).await.unwrap();
     assert_eq!(
         (egress[0].digest, egress[0].bytes, egress[0].state.as_str()),
         (upload.digest(), upload.bytes(), "waiting")

@@ -55,9 +55,9 @@ async fn a_study_is_offered_signed_by_two_trained_and_released() {
     world.send(ended).await;
     world.settle().await;
 
-    let jobs = world.handle.jobs(world.who("sam")).await.unwrap();
+    let jobs = world.handle.jobs(world.who("sam"), Page::default()).await.unwrap();
     assert_eq!((jobs[0].state.as_str(), jobs[0].held), ("success", true));
-    assert!(jobs[0].rounds.iter().all(|r| r.state == "published" && r.view.is_some()));
+    assert!(jobs[0].rounds.iter().all(|r| r.state == "published" && r.view.is_none()));
     world.handle.release(world.who("ava"), job(1)).await.unwrap();
     world.expect("the release", |c| matches!(c, LinkCommand::Send(FromSite::Release { .. })).then_some(())).await;
     assert!(matches!(world.handle.release(world.who("ava"), job(1)).await, Err(PartyError::State(_))));
@@ -193,7 +193,7 @@ async fn revocation_reaches_an_update_that_waits_in_the_outbox() {
     assert!(matches!(&reply, RoundReply::Withdrawn(r) if r.code == RefusalCode::Revoked), "{reply:?}");
     assert!(!path.exists(), "the payload is deleted");
     assert!(world.may_leave(&upload).await.is_err(), "the link asks and hears no");
-    let egress = world.handle.egress(world.who("pia")).await.unwrap();
+    let egress = world.handle.egress(world.who("pia"), Page::default()).await.unwrap();
     assert_eq!((egress[0].state.as_str(), egress[0].digest), ("withdrawn", upload.digest()));
     assert_eq!(world.entered("update_withdrawn", "refused").await, 1);
     assert_eq!(world.entered("update_sent", "success").await, 0);

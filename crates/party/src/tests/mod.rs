@@ -26,7 +26,7 @@ use crate::keys::{KdfCost, SecretPlace};
 use crate::link::{Enrolled, LinkCommand, LinkEvent};
 use crate::memberships::Joined;
 use crate::people::{Passphrase, Session};
-use crate::view::{Approving, DatasetView, NewDataset, NewPerson, Outcome};
+use crate::view::{Approving, DatasetView, NewDataset, NewPerson, Outcome, Page};
 
 mod crash;
 mod faults;
@@ -34,6 +34,8 @@ mod flow;
 mod people;
 mod review;
 mod secrets;
+mod signing;
+mod watching;
 
 /// When everything begins.
 pub(super) const START: i64 = 1_790_000_000_000;
@@ -257,12 +259,7 @@ impl World {
         assert_eq!(session.person(), admin);
         self.sessions.insert("ana", session);
         for (name, role) in PEOPLE {
-            let person = NewPerson { name: (*name).into(), roles: BTreeSet::from([*role]), organisation: None };
-            let added = self.handle.add_person(&self.sessions["ana"], person, pass("ana")).await.unwrap();
-            let Outcome::Done { code: Some(code) } = added else { panic!("{added:?}") };
-            self.handle.activate((*name).into(), code, pass(name)).await.unwrap();
-            let session = self.handle.log_in((*name).into(), pass(name)).await.unwrap();
-            self.sessions.insert(name, session);
+            self.add_person(name, *role, None).await;
         }
     }
 
@@ -298,10 +295,14 @@ impl World {
     }
 
     pub(super) async fn join(&self) {
+        self.join_as("Heart Federation").await.unwrap();
+    }
+
+    pub(super) async fn join_as(&self, name: &str) -> Result<(), crate::error::PartyError> {
         let enrolled = Enrolled {
             url: "https://coordinator.example".into(),
             federation: federation(),
-            name: "Heart Federation".into(),
+            name: name.into(),
             site: this_site().public().site_id(),
             site_name: "Site 1".into(),
             coordinator: coordinator().public(),
@@ -312,7 +313,7 @@ impl World {
         };
         let joined = Joined::by_hand(enrolled, "Hospital 1", this_site());
         let session = self.who("ana").clone();
-        self.handle.ask(move |e| e.join(session, joined).boxed()).await.unwrap();
+        self.handle.ask(move |e| e.join(session, joined).boxed()).await.map(drop)
     }
 
     pub(super) fn now(&self) -> Timestamp {
@@ -526,19 +527,41 @@ impl World {
         self.ledger().await.iter().filter(|(a, o)| a == action && o == outcome).count()
     }
 
+    /// Waits until there is such an alarm.
+    pub(super) async fn expect_alarm(&self, part: &str) {
+        for _ in 0..600 {
+            if self.alarms().await.iter().any(|a| a.contains(part)) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("no alarm says '{part}': {:?}", self.alarms().await);
+    }
+
+    /// Adds somebody while the site is set up, and logs them in.
+    pub(super) async fn add_person(&mut self, name: &'static str, role: Role, organisation: Option<&str>) {
+        let organisation = organisation.map(Into::into);
+        let person = NewPerson { name: name.into(), roles: BTreeSet::from([role]), organisation };
+        let added = self.handle.add_person(&self.sessions["ana"], person, pass("ana")).await.unwrap();
+        let Outcome::Done { code: Some(code) } = added else { panic!("{added:?}") };
+        self.handle.activate(name.into(), code, pass(name)).await.unwrap();
+        let session = self.handle.log_in(name.into(), pass(name)).await.unwrap();
+        self.sessions.insert(name, session);
+    }
+
     pub(super) async fn alarms(&self) -> Vec<String> {
         self.handle.status().await.unwrap().alarms.into_iter().map(|a| a.words).collect()
     }
 
     /// State of the only job's last round.
     pub(super) async fn round_state(&self) -> (String, Option<String>) {
-        let jobs = self.handle.jobs(self.who("sam")).await.unwrap();
+        let jobs = self.handle.jobs(self.who("sam"), Page::default()).await.unwrap();
         let last = jobs.last().and_then(|j| j.rounds.last()).expect("no round");
         (last.state.clone(), last.reason.clone())
     }
 
     pub(super) async fn outbox_states(&self) -> Vec<String> {
-        self.handle.egress(self.who("sam")).await.unwrap().into_iter().map(|e| e.state).collect()
+        self.handle.egress(self.who("sam"), Page::default()).await.unwrap().into_iter().map(|e| e.state).collect()
     }
 
     pub(super) fn payload_files(&self) -> usize {

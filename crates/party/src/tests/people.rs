@@ -28,9 +28,14 @@ async fn wrong_passphrases_cost_time_and_are_audited() {
     assert!(matches!(right().await, Err(PartyError::LogIn { retry_in_ms: 1_000 })));
     world.pass_time(1_001);
     right().await.unwrap();
-    let unknown = world.handle.log_in("nobody".into(), pass("nobody")).await;
-    assert!(matches!(unknown, Err(PartyError::LogIn { .. })));
-    assert_eq!(world.entered("login_failed", "refused").await, 5);
+    // A name that nobody has waits like one that somebody has.
+    for expected in [0, 0, 0, 1_000, 1_000] {
+        match world.handle.log_in("nobody".into(), pass("nobody")).await {
+            Err(PartyError::LogIn { retry_in_ms }) => assert_eq!(retry_in_ms, expected),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(world.entered("login_failed", "refused").await, 8);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -40,6 +45,22 @@ async fn a_session_ends_on_an_unattended_workstation() {
     let session = world.handle.log_in("sam".into(), pass("sam")).await.unwrap();
     world.handle.requests(&session).await.unwrap();
     world.pass_time(3_650 * DAY + 1);
+    assert!(matches!(world.handle.requests(&session).await, Err(PartyError::NoSession)));
+    let mut session = world.handle.log_in("sam".into(), pass("sam")).await.unwrap();
+    // A screen that keeps itself up to date is nobody at work; whoever says so is.
+    for _ in 0..3 {
+        world.pass_time(1_500 * DAY);
+        session.looks_on(true);
+        world.handle.requests(&session).await.unwrap();
+        session.looks_on(false);
+        world.handle.active(&session).await.unwrap();
+    }
+    session.looks_on(true);
+    for _ in 0..2 {
+        world.pass_time(1_500 * DAY);
+        world.handle.requests(&session).await.unwrap();
+    }
+    world.pass_time(1_500 * DAY);
     assert!(matches!(world.handle.requests(&session).await, Err(PartyError::NoSession)));
     let session = world.handle.log_in("sam".into(), pass("sam")).await.unwrap();
     world.handle.log_out(&session).await.unwrap();
@@ -143,18 +164,18 @@ async fn after_the_first_approval_what_weakens_protection_needs_two() {
     // Adding a person.
     let view = proposed(h.add_person(&ana, person("eve"), pass("ana")).await.unwrap());
     assert!(view.words.contains("eve"), "{}", view.words);
-    let own = h.answer_proposal(&ana, view.id, true, pass("ana")).await;
+    let own = h.answer_proposal(&ana, view.id, true, None, pass("ana")).await;
     assert!(matches!(own, Err(PartyError::State(_))), "the proposer cannot agree: {own:?}");
-    let officer = h.answer_proposal(world.who("pia"), view.id, true, pass("pia")).await;
+    let officer = h.answer_proposal(world.who("pia"), view.id, true, None, pass("pia")).await;
     assert!(matches!(officer, Err(PartyError::Denied { .. })), "{officer:?}");
-    let done = h.answer_proposal(world.who("ava"), view.id, true, pass("ava")).await.unwrap();
+    let done = h.answer_proposal(world.who("ava"), view.id, true, None, pass("ava")).await.unwrap();
     let Outcome::Done { code: Some(code) } = done else { panic!("{done:?}") };
     h.activate("eve".into(), code.clone(), pass("eve")).await.unwrap();
     assert!(matches!(h.activate("eve".into(), code, pass("eve")).await, Err(PartyError::LogIn { .. })), "used twice");
 
     // Turning one down.
     let view = proposed(h.add_person(&ana, person("mallory"), pass("ana")).await.unwrap());
-    h.answer_proposal(world.who("sam"), view.id, false, pass("sam")).await.unwrap();
+    h.answer_proposal(world.who("sam"), view.id, false, None, pass("sam")).await.unwrap();
     assert!(h.people(&ana).await.unwrap().iter().all(|p| p.name != "mallory"));
     assert!(h.proposals(&ana).await.unwrap().is_empty());
 
@@ -167,7 +188,7 @@ async fn after_the_first_approval_what_weakens_protection_needs_two() {
     tight.approval.expires_days = 30;
     let done = h.set_policy(&ana, tight.to_toml().unwrap(), pass("ana")).await.unwrap();
     assert_eq!(done, Outcome::Done { code: None });
-    h.answer_proposal(world.who("sam"), view.id, true, pass("sam")).await.unwrap();
+    h.answer_proposal(world.who("sam"), view.id, true, None, pass("sam")).await.unwrap();
     assert!(h.policy(&ana).await.unwrap().contains("expires_days = 400"));
 
     // Disabling is immediate; letting somebody act again is not.
@@ -198,9 +219,28 @@ async fn a_replaced_key_counts_only_after_a_second_person_confirmed_it() {
     assert_eq!(view.state, PersonState::KeyUnconfirmed);
     assert_ne!(view.key, old_key);
     assert!(h.log_in("ava".into(), pass("new ava")).await.is_err(), "not before it was confirmed");
+    // A second attempt closes the proposal of the first, so that nobody confirms a key that is gone.
+    let older = h.proposals(world.who("sam")).await.unwrap().remove(0).id;
+    world.pass_time(1);
+    let done = h.change_person(world.who("ana"), ava, PersonChange::NewKey, pass("ana")).await.unwrap();
+    let Outcome::Done { code: Some(code) } = done else { panic!("{done:?}") };
+    let first_key = view.key.unwrap();
+    let proposals = h.proposals(world.who("sam")).await.unwrap();
+    assert!(matches!(proposals.as_slice(), [p] if p.id != older && p.needs_words), "{proposals:?}");
+    assert!(proposals[0].words.contains("not made it yet"), "{proposals:?}");
+    h.activate("ava".into(), code, pass("newer ava")).await.unwrap();
+    let view = h.people(world.who("ana")).await.unwrap().into_iter().find(|p| p.id == ava).unwrap();
     let proposal = h.proposals(world.who("sam")).await.unwrap().remove(0);
-    h.answer_proposal(world.who("sam"), proposal.id, true, pass("sam")).await.unwrap();
-    h.log_in("ava".into(), pass("new ava")).await.unwrap();
+    let words = hospes_protocol::words::of_key(&view.key.unwrap());
+    assert!(proposal.words.contains(&words), "{}", proposal.words);
+    // Who confirms says which key: by the words of it, not of another and not of none.
+    let answer = |words: Option<String>| h.answer_proposal(world.who("sam"), proposal.id, true, words, pass("sam"));
+    let none = answer(None).await;
+    assert!(matches!(none, Err(PartyError::Input { place: "words", .. })), "{none:?}");
+    let other = answer(Some(hospes_protocol::words::of_key(&first_key))).await;
+    assert!(matches!(other, Err(PartyError::Fingerprint(crate::view::Words::Different))), "{other:?}");
+    answer(Some(words)).await.unwrap();
+    h.log_in("ava".into(), pass("newer ava")).await.unwrap();
     // What the old key signed no longer holds: whoever had it might have been somebody else.
     world.start_job_expecting(&first, job(1), RefusalCode::Signatures).await;
 }
@@ -211,15 +251,8 @@ async fn the_second_signature_of_another_organisation_must_be_one() {
     let mut policy = Policy::public_data();
     policy.approval.four_eyes = hospes_protocol::policy::FourEyes::External;
     world.set_policy(&policy).await;
-    let person = NewPerson {
-        name: "xara".into(),
-        roles: BTreeSet::from([Role::DataAccessApprover]),
-        organisation: Some("Data access committee".into()),
-    };
-    let added = world.handle.add_person(world.who("ana"), person, pass("ana")).await.unwrap();
-    let Outcome::Done { code: Some(code) } = added else { panic!("{added:?}") };
-    world.handle.activate("xara".into(), code, pass("xara")).await.unwrap();
-    let xara = world.handle.log_in("xara".into(), pass("xara")).await.unwrap();
+    world.add_person("xara", Role::DataAccessApprover, Some("Data access committee")).await;
+    let xara = world.who("xara").clone();
     let study = study(1, small_plan(1));
     world.connect().await;
     world.offer(&study).await;
@@ -276,4 +309,35 @@ async fn a_changed_passphrase_opens_the_same_key() {
     assert!(world.handle.log_in("sam".into(), pass("sam")).await.is_err());
     world.handle.log_in("sam".into(), pass("another sam")).await.unwrap();
     assert_eq!(key(world.handle.people(world.who("ana")).await.unwrap()), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_not_destroyed_where_nobody_could_confirm_the_next_one() {
+    let mut world = World::new().await;
+    let study = study(1, small_plan(1));
+    world.connect().await;
+    world.offer(&study).await;
+    world.approve(&study).await;
+    let h = world.handle.clone();
+    let ana = world.who("ana").clone();
+    // Ana asks, the key is Ava's, and without Sam only people who watch are left.
+    h.change_person(&ana, world.who("sam").person(), PersonChange::Disable, pass("ana")).await.unwrap();
+    let refused = h.change_person(&ana, world.who("ava").person(), PersonChange::NewKey, pass("ana")).await;
+    assert!(matches!(&refused, Err(PartyError::State(words)) if words.contains("third person")), "{refused:?}");
+    h.log_in("ava".into(), pass("ava")).await.unwrap();
+    assert!(h.proposals(&ana).await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_stops_or_pauses_says_why() {
+    let world = World::new().await;
+    for blank in ["", "  "] {
+        let stop = world.handle.stop(world.who("ana"), Some(blank.into())).await;
+        assert!(matches!(stop, Err(PartyError::Input { place: "reason", .. })), "{stop:?}");
+        let pause = world.handle.pause(world.who("ana"), federation(), Some(blank.into())).await;
+        assert!(matches!(pause, Err(PartyError::Input { place: "reason", .. })), "{pause:?}");
+    }
+    assert_eq!(world.handle.status().await.unwrap().stopped, None);
+    world.handle.stop(world.who("ana"), Some("a break-in".into())).await.unwrap();
+    assert_eq!(world.handle.status().await.unwrap().stopped.as_deref(), Some("a break-in"));
 }

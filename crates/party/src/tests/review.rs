@@ -97,7 +97,11 @@ async fn a_changed_request_shows_what_differs_from_the_last_approval() {
 #[tokio::test(flavor = "multi_thread")]
 async fn hostile_text_cannot_change_what_is_seen() {
     let mut world = World::new().await;
-    let mut study = study(1, small_plan(1));
+    let mut plan = small_plan(1);
+    plan.data.columns.push("age\u{202E}\u{1B}[2J".into());
+    let train = plan.tasks["train"].clone();
+    plan.tasks.insert("tr\u{202E}ain".into(), train);
+    let mut study = study(1, plan);
     study.terms.title = "Harmless\u{202E}\u{1B}[2J title".into();
     study.terms.requester.name = "Dr\u{200B} X\nSigned by everybody".into();
     world.connect().await;
@@ -107,4 +111,17 @@ async fn hostile_text_cannot_change_what_is_seen() {
     assert!(!text.contains('\u{1B}') && !text.contains('\u{202E}') && !text.contains('\u{200B}'), "{text:?}");
     assert!(!text.lines().any(|l| l.starts_with("Signed by everybody")));
     assert!(!review.approvable, "the protocol's own check of a study refuses such text");
+    // What a window shows is no more hostile than what a terminal shows.
+    let requests = world.handle.requests(world.who("sam")).await.unwrap();
+    let shown = format!("{}{}", serde_json::to_string(&review).unwrap(), serde_json::to_string(&requests).unwrap());
+    for hostile in ['\u{1B}', '\u{202E}', '\u{200B}'] {
+        assert!(!shown.contains(hostile), "{hostile:?} in {shown}");
+    }
+    // A federation whose name does it is not joined.
+    let joined = world.join_as("Heart\u{202E} Federation").await;
+    assert!(matches!(&joined, Err(PartyError::Link(words)) if words.contains("name")), "{joined:?}");
+    world.event(LinkEvent::Disconnected { reason: "no\u{202E}\u{1B}[2J".into(), retry_in: Duration::ZERO }).await;
+    world.settle().await;
+    let link = format!("{:?}", world.handle.status().await.unwrap().memberships[0].link);
+    assert!(link.contains("Disconnected") && !link.contains('\u{202E}'), "{link}");
 }

@@ -185,6 +185,8 @@ pub struct ProposalView {
     pub by: String,
     /// What it does, in words.
     pub words: String,
+    /// Whether the answer must hold the twelve words of a new key, as its owner reads them out.
+    pub needs_words: bool,
 }
 
 /// A dataset to be registered.
@@ -537,6 +539,17 @@ pub enum Verdict {
     },
 }
 
+/// Items of a page.
+pub const PAGE_ITEMS: u32 = 50;
+
+/// Which page of a list is asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Page {
+    /// Items to be left out: the newest, which earlier pages held.
+    pub skip: u32,
+}
+
 /// A run of a study at this site.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JobView {
@@ -554,8 +567,10 @@ pub struct JobView {
     pub reason: Option<String>,
     /// When it came.
     pub since: Timestamp,
-    /// Rounds, in order.
+    /// Rounds in order, a page of them: first the newest.
     pub rounds: Vec<RoundView>,
+    /// Rounds in all.
+    pub rounds_in_all: u32,
     /// Digest of the final model.
     pub model: Option<Digest>,
     /// Whether results are released, and when.
@@ -575,7 +590,7 @@ pub struct RoundView {
     pub reason: Option<String>,
     /// Steps done and in all.
     pub progress: Option<(u32, u32)>,
-    /// What the site's own people see of the result (rows, loss, metrics); it stays here.
+    /// What the site's own people see of the result (rows, loss, metrics); it stays here, and lists leave it out.
     pub view: Option<serde_json::Value>,
     /// When it was opened.
     pub at: Timestamp,

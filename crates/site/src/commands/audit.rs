@@ -82,7 +82,7 @@ pub(crate) async fn alarms(asking: &mut Asking, acknowledge: Option<i64>) -> Res
 
 /// `egress`
 pub(crate) async fn egress(asking: &mut Asking) -> Result<()> {
-    let all: Vec<EgressView> = asking.ask(&Call::Egress {}).await?;
+    let all: Vec<EgressView> = asking.all(|page| Call::Egress { page }).await?;
     asking.answer(&all, |all| {
         output::table(
             &["When", "What", "Round", "Bytes", "State", "Digest"],

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use hospes_ipc::table::Secret;
 use hospes_ipc::{Call, Fault, FaultCode};
-use hospes_party::view::Status;
+use hospes_party::view::{PAGE_ITEMS, Page, Status};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -49,6 +49,20 @@ impl Asking {
             self.passphrase = Some(passphrase);
         }
         self.connection.call(call).await
+    }
+
+    /// Everything of a list that comes in pages.
+    async fn all<T: DeserializeOwned>(&mut self, page: impl Fn(Page) -> Call) -> Result<Vec<T>> {
+        let mut all: Vec<T> = Vec::new();
+        loop {
+            let skip = u32::try_from(all.len())?;
+            let more: Vec<T> = self.ask(&page(Page { skip })).await?;
+            let last = more.len() < PAGE_ITEMS as usize;
+            all.extend(more);
+            if last {
+                return Ok(all);
+            }
+        }
     }
 
     /// The passphrase for a signature: every signature asks again, unless a file answers.
@@ -117,7 +131,8 @@ async fn dispatch(asking: &mut Asking, command: Command) -> Result<()> {
         Command::Cancel { job, reason } => study::cancel(asking, &job, reason).await,
         Command::Egress => audit::egress(asking).await,
         Command::Alarms { acknowledge } => audit::alarms(asking, acknowledge).await,
-        Command::Stop { reason } => federation::stop(asking, reason).await,
+        // Without `--end` there is a reason: the parser asks for it.
+        Command::Stop { reason, .. } => federation::stop(asking, reason).await,
         Command::Audit(command) => audit::audit(asking, command).await,
         Command::Init { .. } | Command::Run | Command::Doctor { .. } | Command::Completions { .. } => Ok(()),
     }

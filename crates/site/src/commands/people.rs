@@ -26,9 +26,16 @@ pub(crate) async fn user(asking: &mut Asking, command: User) -> Result<()> {
         }
         User::Activate { name, code } => {
             let prompt = format!("New passphrase of {name}: ");
-            let passphrase = secret::of_person(asking.passphrase_file.as_deref(), &prompt)?;
-            let answer: Value = asking.connection.call(&Call::Activate { name, code, passphrase }).await?;
-            asking.answer(&answer, |_| output::say("Your signing key is made. Only your passphrase opens it."))
+            let passphrase = secret::new_of_person(asking.passphrase_file.as_deref(), &prompt)?;
+            let person = Call::Activate { name, code, passphrase };
+            let activated: PersonView = asking.connection.call(&person).await?;
+            asking.answer(&activated, |activated| {
+                output::say("Your signing key is made. Only your passphrase opens it.");
+                if let (PersonState::KeyUnconfirmed, Some(key)) = (activated.state, &activated.key) {
+                    output::say("It counts when a second person has confirmed it. Read them these words of it:");
+                    output::say(&hospes_protocol::words::of_key(key));
+                }
+            })
         }
         User::Disable { name } => change(asking, &name, PersonChange::Disable).await,
         User::Enable { name } => change(asking, &name, PersonChange::Enable).await,
@@ -39,7 +46,7 @@ pub(crate) async fn user(asking: &mut Asking, command: User) -> Result<()> {
         User::Passphrase { new_file } => {
             let _: Vec<PersonView> = asking.ask(&Call::People {}).await?;
             let old = asking.sign()?;
-            let new = secret::of_person(new_file.as_deref(), "Your new passphrase: ")?;
+            let new = secret::new_of_person(new_file.as_deref(), "Your new passphrase: ")?;
             let answer: Value = asking.ask(&Call::ChangePassphrase { old, new }).await?;
             asking.answer(&answer, |_| output::say("Your passphrase is changed; your signing key is the same."))
         }
@@ -52,11 +59,19 @@ pub(crate) async fn user(asking: &mut Asking, command: User) -> Result<()> {
                 );
             })
         }
-        User::Answer { proposal, decline } => {
+        User::Answer { proposal, decline, words } => {
             let proposals: Vec<ProposalView> = asking.ask(&Call::Proposals {}).await?;
-            let proposal = one_of("proposal", &proposal, &proposals, |p| vec![p.id.to_string()])?.id;
+            let proposal = one_of("proposal", &proposal, &proposals, |p| vec![p.id.to_string()])?;
+            let words = match words {
+                None if proposal.needs_words && !decline => Some(secret::line(&format!(
+                    "{} proposes: {}.\nThe twelve words, as the key's owner reads them to you: ",
+                    output::visible(&proposal.by),
+                    output::visible(&proposal.words)
+                ))?),
+                words => words,
+            };
             let passphrase = asking.sign()?;
-            let call = Call::AnswerProposal { proposal, agree: !decline, passphrase };
+            let call = Call::AnswerProposal { proposal: proposal.id, agree: !decline, words, passphrase };
             let outcome: Outcome = asking.ask(&call).await?;
             tell(asking, &outcome)
         }

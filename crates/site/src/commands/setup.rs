@@ -5,7 +5,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use hospes_ipc::{Call, Fault, FaultCode, Router};
-use hospes_party::view::{Enrolment, InvitationView, MembershipView};
+use hospes_party::view::{Enrolment, InvitationView, MembershipView, Phase};
+use hospes_party::{Handle, PartyError};
 
 use super::{Asking, federation};
 use crate::arguments::Enrol;
@@ -20,21 +21,18 @@ pub(crate) async fn init(
     passphrase_file: Option<&Path>,
     json: bool,
 ) -> Result<()> {
+    hospes_protocol::text::check_name(administrator)
+        .map_err(|reason| Fault::new(FaultCode::Input, format!("the administrator's name {reason}")))?;
     private_folder(folder)?;
-    let settings = if key_file {
-        Settings::File
-    } else {
-        let place = std::fs::canonicalize(folder)?;
-        Settings::Keychain { service: format!("hospes {}", place.display()) }
-    };
-    let mut config = settings.config(folder)?;
-    config.connect = false;
-    hospes_party::initialise(&config).await.map_err(Fault::from)?;
-    settings.write(folder)?;
-    let handle = hospes_party::open(config).await.map_err(Fault::from)?;
-    let mut router = Router::new(handle.clone());
+    let half_made = if Settings::exist(folder) { half_made(folder).await? } else { None };
+    // Everything that may be mistyped is read and checked before anything is made.
     let prompt = format!("New passphrase of {administrator}: ");
-    let passphrase = secret::of_person(passphrase_file, &prompt)?;
+    let passphrase = secret::new_of_person(passphrase_file, &prompt)?;
+    let handle = match half_made {
+        Some(handle) => handle,
+        None => make(folder, key_file).await?,
+    };
+    let mut router = Router::new(handle.clone());
     let call = Call::SetUp { name: administrator.to_owned(), passphrase };
     router.call(serde_json::to_value(&call)?).await?;
     handle.shut_down().await.map_err(Fault::from)?;
@@ -44,6 +42,38 @@ pub(crate) async fn init(
     output::say(&format!("This site lies in {}. {administrator} is its administrator.", folder.display()));
     output::say("Add the other people next: hospes-site user add NAME --role …");
     Ok(())
+}
+
+/// Makes the site without people.
+async fn make(folder: &Path, key_file: bool) -> Result<Handle> {
+    let settings = if key_file {
+        Settings::File
+    } else {
+        let place = std::fs::canonicalize(folder)?;
+        Settings::Keychain { service: format!("hospes {}", place.display()) }
+    };
+    let mut config = settings.new_config(folder)?;
+    config.connect = false;
+    // First, so that a site which was made can always be opened; alone they stand in nobody's way.
+    settings.write(folder)?;
+    hospes_party::initialise(&config).await.map_err(Fault::from)?;
+    Ok(hospes_party::open(config).await.map_err(Fault::from)?)
+}
+
+/// A site in the folder whose making stopped before it had an administrator.
+async fn half_made(folder: &Path) -> Result<Option<Handle>> {
+    let mut config = Settings::read(folder)?.config(folder)?;
+    config.connect = false;
+    let handle = match hospes_party::open(config).await {
+        Ok(handle) => handle,
+        Err(PartyError::NotInitialised(_)) => return Ok(None),
+        Err(other) => return Err(Fault::from(other).into()),
+    };
+    if handle.status().await.map_err(Fault::from)?.phase == Phase::Empty {
+        return Ok(Some(handle));
+    }
+    handle.shut_down().await.map_err(Fault::from)?;
+    Err(Fault::from(PartyError::AlreadyInitialised(folder.to_owned())).into())
 }
 
 /// The data folder is its owner's alone, also one that was there before.

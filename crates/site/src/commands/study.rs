@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use hospes_ipc::{Call, Fault, FaultCode};
 use hospes_party::view::{Approving, DatasetView, JobView, RequestState, RequestView, Review, Signed, Verdict};
 use hospes_protocol::approval::{OpinionView, Range, ReleaseRule};
-use hospes_protocol::id::{DatasetId, StudyId};
+use hospes_protocol::id::{DatasetId, Digest, StudyId};
 use serde_json::Value;
 
 use super::{Asking, one_of};
@@ -61,11 +61,9 @@ pub(crate) async fn approve(asking: &mut Asking, approve: Approve) -> Result<()>
     let study = study(asking, &approve.study).await?;
     let dataset = dataset(asking, approve.dataset.clone()).await?;
     let review: Review = asking.ask(&Call::Review { study, dataset }).await?;
-    let signed: Signed = if let (RequestState::PartlyApproved, Some(digest)) = (review.state, review.approval_digest) {
-        if approve.digest.as_deref().is_some_and(|typed| !digest.to_string().starts_with(typed)) {
-            bail!(Fault::new(FaultCode::Refused, "the first person signed another document than the one you read"));
-        }
-        confirm(asking, &approve, &format!("Sign approval {} of '{}'?", digest.short(), review.title))?;
+    let draft = review.approval_digest.filter(|_| review.state == RequestState::PartlyApproved && !approve.again);
+    let signed: Signed = if let Some(digest) = draft {
+        second(asking, &approve, &review, digest)?;
         let passphrase = asking.sign()?;
         asking.ask(&Call::Countersign { study, digest, passphrase }).await?
     } else {
@@ -73,18 +71,40 @@ pub(crate) async fn approve(asking: &mut Asking, approve: Approve) -> Result<()>
         let ranges = approve.ranges.iter().map(|text| range(text)).collect::<Result<BTreeMap<_, _>>>()?;
         let max_runs = approve.runs;
         let approving = Approving { dataset, max_runs, ranges, release, ..Approving::exactly(study) };
-        confirm(asking, &approve, &format!("Sign '{}' for {max_runs} run(s)?", review.title))?;
+        let beyond = match (approving.ranges.len(), approving.release) {
+            (0, ReleaseRule::Reviewed) => String::new(),
+            (n, release) => format!(", {n} numbers free within ranges, results released by rule '{release:?}'"),
+        };
+        confirm(asking, &approve, &format!("Sign '{}' for {max_runs} run(s){beyond}?", review.title))?;
         let passphrase = asking.sign()?;
         asking.ask(&Call::Approve { approving, passphrase }).await?
     };
     asking.answer(&signed, |signed| {
         output::say(&format!(
             "Signed: approval {} ({}), until {}.",
-            signed.digest.short(),
+            signed.digest,
             signed.state.word(),
             output::moment(signed.expires)
         ));
     })
+}
+
+/// The second signer signs what they have read: what they name by its digest, or what is shown to them now.
+fn second(asking: &Asking, approve: &Approve, review: &Review, digest: Digest) -> Result<()> {
+    match &approve.digest {
+        Some(typed) if typed.parse() != Ok(digest) => {
+            let words = "the first person signed another document than the one that you name; read it with 'show', and give \
+                         the whole digest that is printed there";
+            bail!(Fault::new(FaultCode::Refused, words));
+        }
+        Some(_) => {}
+        None if approve.yes || asking.json => {
+            let words = "name what you have read: --digest DIGEST, as 'show' printed it under 'Approval to be signed'";
+            bail!(Fault::new(FaultCode::Input, words));
+        }
+        None => output::say(&hospes_party::render_review(review)),
+    }
+    confirm(asking, approve, &format!("Sign approval {digest} of '{}'?", review.title))
 }
 
 fn confirm(asking: &Asking, approve: &Approve, question: &str) -> Result<()> {
@@ -150,7 +170,7 @@ pub(crate) async fn release(asking: &mut Asking, typed: &str) -> Result<()> {
 
 /// `jobs`
 pub(crate) async fn jobs(asking: &mut Asking) -> Result<()> {
-    let all: Vec<JobView> = asking.ask(&Call::Jobs {}).await?;
+    let all: Vec<JobView> = asking.all(|page| Call::Jobs { page }).await?;
     asking.answer(&all, |all| {
         output::table(
             &["Run", "Study", "State", "Rounds", "Since", "Results", "Reason"],
@@ -161,7 +181,7 @@ pub(crate) async fn jobs(asking: &mut Asking) -> Result<()> {
                     (None, false) => String::new(),
                 };
                 let reason = j.reason.clone().unwrap_or_default();
-                let rounds = j.rounds.len().to_string();
+                let rounds = j.rounds_in_all.to_string();
                 vec![
                     j.job.to_string(),
                     j.title.clone(),
@@ -198,6 +218,6 @@ async fn dataset(asking: &mut Asking, typed: Option<String>) -> Result<Option<Da
 }
 
 async fn job(asking: &mut Asking, typed: &str) -> Result<JobView> {
-    let all: Vec<JobView> = asking.ask(&Call::Jobs {}).await.context("list the runs")?;
+    let all: Vec<JobView> = asking.all(|page| Call::Jobs { page }).await.context("list the runs")?;
     Ok(one_of("run", typed, &all, |j| vec![j.job.to_string()])?.clone())
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 use hospes_ipc::Call;
 use hospes_ipc::socket::Client;
-use hospes_party::view::{JobView, Notice};
+use hospes_party::view::{JobView, Notice, Page};
 use hospes_protocol::id::JobId;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
@@ -22,7 +22,8 @@ pub(crate) async fn watch(folder: &Path, who: (Option<String>, Option<PathBuf>),
     let mut notices = Client::connect(folder).await?.subscribe().await?;
     let mut bars = Bars::default();
     loop {
-        let jobs: Vec<JobView> = asking.ask(&Call::Jobs {}).await?;
+        // Runs that are under way are among the newest.
+        let jobs: Vec<JobView> = asking.ask(&Call::Jobs { page: Page::default() }).await?;
         if json {
             output::json(&jobs)?;
         } else {
@@ -71,7 +72,8 @@ fn draw(bar: &ProgressBar, job: &JobView) {
         bar.set_length(u64::from(total));
         bar.set_position(u64::from(done));
     }
-    bar.set_message(format!("{}, round {}: {}", round.round.task, round.round.round, round.state));
+    let words = format!("{}, round {}: {}", round.round.task, round.round.round, round.state);
+    bar.set_message(output::visible(&words));
 }
 
 fn reason(job: &JobView) -> String {

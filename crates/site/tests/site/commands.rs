@@ -43,6 +43,62 @@ fn without_a_keychain_init_says_what_to_do() {
 }
 
 #[test]
+fn init_checks_what_was_typed_before_it_makes_anything_and_finishes_what_was_half_made() {
+    let site = Hospital::empty();
+    std::fs::write(site.passphrase("Ida"), "short\n").unwrap();
+    let (code, said) = site.refused("Ida", &["init", "--administrator", "Ida", "--key-file"]);
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("at least 10 characters"), "{said}");
+    let nameless = site.refused("Ida", &["init", "--administrator", " ", "--key-file"]);
+    assert_eq!(nameless.0, 2, "{}", nameless.1);
+    assert!(!site.data().join("site.db").exists());
+    // A site that was made, and then the power failed before it had an administrator.
+    let secrets = hospes_party::keys::SecretPlace::File {
+        path: site.data().join("keys.sealed"),
+        passphrase: hospes_party::Passphrase::from("the key file's own passphrase".to_owned()),
+    };
+    let config = hospes_party::Config::new(site.data(), secrets, "unused".into());
+    tokio::runtime::Runtime::new().unwrap().block_on(hospes_party::initialise(&config)).unwrap();
+    std::fs::write(site.data().join("site.toml"), "secrets = \"file\"\n").unwrap();
+    std::fs::remove_file(site.passphrase("Ida")).unwrap();
+    let again = site.run("Ida", &["init", "--administrator", "Ida", "--key-file"]);
+    assert!(again.status.success(), "{}", words(&again));
+    assert_eq!(site.ask("Ida", &["user", "list"])[0]["name"], "Ida");
+}
+
+#[test]
+fn a_missing_passphrase_and_unreadable_settings_are_called_what_they_are() {
+    let site = Hospital::new();
+    let untold = site.command().args(["--as", "Ida", "user", "list"]).output().unwrap();
+    assert_eq!(untold.status.code(), Some(6), "{}", words(&untold));
+    let mut command = site.command();
+    command.env_remove("HOSPES_KEY_PASSPHRASE_FILE").arg("status");
+    let untold = command.output().unwrap();
+    assert_eq!(untold.status.code(), Some(6), "{}", words(&untold));
+    let mut command = site.command();
+    command.env("CREDENTIALS_DIRECTORY", site.path("nowhere")).arg("status");
+    let missing = command.output().unwrap();
+    assert_eq!(missing.status.code(), Some(6), "{}", words(&missing));
+    std::fs::remove_file(site.data().join("site.toml")).unwrap();
+    std::fs::create_dir(site.data().join("site.toml")).unwrap();
+    let (code, said) = site.refused("Ida", &["status"]);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("cannot be read") && !said.contains("holds no site"), "{said}");
+}
+
+#[test]
+fn a_stop_needs_a_reason_and_only_a_word_ends_it() {
+    let site = Hospital::new();
+    assert_eq!(site.refused("Ida", &["stop"]).0, 2);
+    assert_eq!(site.refused("Ida", &["stop", "--reason", " "]).0, 2);
+    site.ask("Ida", &["stop", "--reason", "a break-in"]);
+    assert_eq!(site.refused("Ida", &["stop"]).0, 2);
+    assert_eq!(site.ask("Ida", &["status"])["stopped"], "a break-in");
+    site.ask("Ida", &["stop", "--end"]);
+    assert!(site.ask("Ida", &["status"])["stopped"].is_null());
+}
+
+#[test]
 fn wrong_people_and_wrong_passphrases_are_refused_with_their_codes() {
     let site = Hospital::new();
     let nobody = site.command().args(["user", "list"]).output().unwrap();

@@ -1,0 +1,152 @@
+//! What the second signer reads, and whom nobody may pass by.
+
+use hospes_protocol::approval::{OpinionView, Range, ReleaseRule};
+use hospes_protocol::sign::DocumentSignature;
+
+use super::*;
+use crate::error::PartyError;
+use crate::requests::text::render;
+use crate::view::{RequestState, Review, Signed as SignedApproval, Verdict};
+
+async fn first(world: &World, approving: Approving) -> Result<SignedApproval, PartyError> {
+    world.handle.approve(world.who("sam"), approving, pass("sam")).await
+}
+
+async fn second(world: &World, study: &Study, digest: Digest) -> Result<SignedApproval, PartyError> {
+    world.handle.countersign(world.who("ava"), study.id, digest, pass("ava")).await
+}
+
+async fn read(world: &World, study: &Study) -> Review {
+    world.handle.review(world.who("ava"), study.id, None).await.unwrap()
+}
+
+fn refused_with(result: Result<SignedApproval, PartyError>, part: &str) {
+    assert!(matches!(&result, Err(PartyError::Refused(r)) if r.detail.contains(part)), "{part}: {result:?}");
+}
+
+async fn opinion(world: &World, study: &Study, view: OpinionView) {
+    world.handle.give_opinion(world.who("pia"), study.id, view, "so I think".into()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_second_signer_reads_everything_that_the_first_allowed() {
+    let mut world = World::new().await;
+    let study = study(1, small_plan(1));
+    world.connect().await;
+    world.offer(&study).await;
+    let plain = render(&read(&world, &study).await);
+    assert!(plain.contains("Runs: one, if the first signer"), "{plain}");
+    let place = "tasks.train.params.local.updates";
+    let approving = Approving {
+        max_runs: 1_000,
+        ranges: BTreeMap::from([(place.to_owned(), Range { min: 1.0, max: 1e6 })]),
+        release: ReleaseRule::Automatic,
+        checklist: BTreeMap::from([("Dry run".to_owned(), "was not made".to_owned())]),
+        ..Approving::exactly(study.id)
+    };
+    let signed = first(&world, approving).await.unwrap();
+    let review = read(&world, &study).await;
+    let text = render(&review).split_whitespace().collect::<Vec<_>>().join(" ");
+    for part in [
+        "Runs: 1000",
+        "tasks.train.params.local.updates from 1 to 1000000",
+        "Release of results: at once, without a person",
+        "Checklist: Dry run: was not made",
+        &format!("Valid until: {}", signed.expires),
+        "up to 1000 runs are allowed",
+        "may be any number from 1 to 1000000 without another signature",
+        "results are released without a person",
+        &format!("Approval to be signed {}", signed.digest),
+    ] {
+        assert!(text.contains(part), "'{part}' is missing in\n{text}");
+    }
+    assert!(!text.contains("they are held at the coordinator"), "{text}");
+    assert!(review.approvable, "{:?}", review.findings);
+    assert_eq!(review.approval_digest, Some(signed.digest));
+    second(&world, &study, signed.digest).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_review_on_another_dataset_is_not_of_what_was_signed() {
+    let mut world = World::new().await;
+    let other = world.add_dataset("Hungary", "hungary.csv", true).await;
+    let study = study(1, small_plan(1));
+    world.connect().await;
+    world.offer(&study).await;
+    let datasets = world.handle.datasets(world.who("sam")).await.unwrap();
+    let cleveland = datasets.iter().find(|d| d.name == "Cleveland").unwrap().id;
+    let signed = first(&world, Approving { dataset: Some(cleveland), ..Approving::exactly(study.id) }).await.unwrap();
+    assert_eq!(read(&world, &study).await.approval_digest, Some(signed.digest));
+    let review = world.handle.review(world.who("ava"), study.id, Some(other.id)).await.unwrap();
+    assert_eq!((review.approval_digest, review.signatures.len()), (None, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_privacy_officer_suspended_is_not_signed_again_past_them() {
+    let mut world = World::new().await;
+    let study = study(1, small_plan(1));
+    world.connect().await;
+    world.offer(&study).await;
+    world.approve(&study).await;
+    // A new approval is on its way when the officer suspends the one in force.
+    world.pass_time(1);
+    let draft = first(&world, Approving::exactly(study.id)).await.unwrap();
+    let suspend = Verdict::Suspend { reason: "patients complained".into() };
+    let decide = |who, verdict| world.handle.decide(world.who(who), study.id, verdict);
+    decide("pia", suspend).await.unwrap();
+    refused_with(second(&world, &study, draft.digest).await, "patients complained");
+    refused_with(first(&world, Approving::exactly(study.id)).await, "privacy officer suspended it");
+    assert!(!read(&world, &study).await.approvable);
+    // Neither does a revocation lift what the officer said; only the officer does.
+    decide("sam", Verdict::Revoke { reason: "to begin anew".into() }).await.unwrap();
+    refused_with(first(&world, Approving::exactly(study.id)).await, "privacy officer suspended it");
+    opinion(&world, &study, OpinionView::Object).await;
+    refused_with(first(&world, Approving::exactly(study.id)).await, "privacy officer suspended it");
+    world.pass_time(1);
+    opinion(&world, &study, OpinionView::Agree).await;
+    let signed = first(&world, Approving::exactly(study.id)).await.unwrap();
+    let done = second(&world, &study, signed.digest).await.unwrap();
+    assert_eq!(done.state, RequestState::Active);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_opinion_changed_between_the_signatures_asks_for_the_first_again() {
+    let mut world = World::new().await;
+    let study = study(1, small_plan(1));
+    world.connect().await;
+    world.offer(&study).await;
+    opinion(&world, &study, OpinionView::Agree).await;
+    let signed = first(&world, Approving::exactly(study.id)).await.unwrap();
+    world.pass_time(1);
+    opinion(&world, &study, OpinionView::Object).await;
+    let review = read(&world, &study).await;
+    assert!(review.findings.iter().any(|f| f.words.contains("another opinion")), "{:?}", review.findings);
+    assert_eq!(review.approval_digest, None, "the review is of what would be signed first");
+    refused_with(second(&world, &study, signed.digest).await, "another opinion");
+    // An objection does not decide; but both people sign knowing it.
+    let again = first(&world, Approving::exactly(study.id)).await.unwrap();
+    second(&world, &study, again.digest).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_requesters_key_counts_only_if_it_signed_the_study() {
+    let mut world = World::new().await;
+    let researcher = key(9);
+    let mut study = study(1, small_plan(1));
+    study.terms.requester.key = Some(researcher.public());
+    study.terms.requester.vouched_by = Some("Heart Federation".into());
+    world.connect().await;
+    world.offer(&study).await;
+    assert!(world.handle.requests(world.who("sam")).await.unwrap().is_empty());
+    assert_eq!(world.entered("request_received", "refused").await, 1);
+    assert!(world.alarms().await.iter().any(|a| a.contains("did not sign it")), "{:?}", world.alarms().await);
+    let mut signed = Signed::new(study.clone(), &coordinator()).unwrap();
+    let signature = researcher.sign(&signed.document.digest());
+    signed.signatures.push(DocumentSignature { key: researcher.public(), signature });
+    world.send(ToSite::Study(Box::new(signed))).await;
+    world.settle().await;
+    let text = render(&read(&world, &study).await);
+    for part in ["which signed this study", "not checked: Heart Federation"] {
+        assert!(text.contains(part), "'{part}' is missing in\n{text}");
+    }
+}

@@ -1,0 +1,238 @@
+//! What is seen by whom, in pages; and what a coordinator can make the people here believe.
+
+use hospes_protocol::message::Witness;
+use hospes_protocol::policy::LocalViews;
+use sqlx::Connection as _;
+
+use super::*;
+use crate::error::PartyError;
+
+/// A site that has trained one round.
+async fn trained() -> (World, Study) {
+    let mut world = World::new().await;
+    world.add_person("xara", Role::DataAccessApprover, Some("Data access committee")).await;
+    let study = world.running(small_plan(1)).await;
+    let round = header(&study, job(1), "train", 1, 1, world.now());
+    world.open_round(round.clone()).await;
+    world.serve_model(&study).await;
+    let (upload, path) = world.expect_upload().await;
+    world.take(&upload, &path).await;
+    world.settle().await;
+    (world, study)
+}
+
+/// The database, for what a test cannot ask the engine for.
+async fn database(world: &World) -> sqlx::SqliteConnection {
+    let path = world.config.database();
+    sqlx::SqliteConnection::connect(&format!("sqlite:{}", path.display())).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn results_in_full_are_for_the_people_of_this_site_who_decide() {
+    let (world, _study) = trained().await;
+    let h = &world.handle;
+    let job_of = |who| h.job(world.who(who), job(1), Page::default());
+    for who in ["sam", "ava", "pia"] {
+        assert!(job_of(who).await.unwrap().rounds[0].view.is_some(), "{who}");
+    }
+    for who in ["ana", "odo", "xara"] {
+        let denied = job_of(who).await;
+        assert!(matches!(denied, Err(PartyError::Denied { .. })), "{who}: {denied:?}");
+        let listed = h.jobs(world.who(who), Page::default()).await.unwrap();
+        assert!(listed[0].rounds.iter().all(|r| r.view.is_none()), "{who}");
+    }
+    let dataset = h.datasets(world.who("sam")).await.unwrap()[0].id;
+    h.profile(world.who("ava"), dataset).await.unwrap();
+    let denied = h.profile(world.who("xara"), dataset).await;
+    assert!(matches!(denied, Err(PartyError::Denied { .. })), "{denied:?}");
+    // On disk they are sealed, as the profile is.
+    let view: Vec<u8> =
+        sqlx::query_scalar("SELECT view FROM rounds").fetch_one(&mut database(&world).await).await.unwrap();
+    assert!(!view.windows(4).any(|w| w == b"loss"), "{}", String::from_utf8_lossy(&view));
+    // And where screens are shared, nobody sees them.
+    let mut policy = Policy::public_data();
+    policy.disclosure.local_views = LocalViews::Suppressed;
+    world.set_policy(&policy).await;
+    assert!(job_of("sam").await.unwrap().rounds[0].view.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn long_lists_come_in_pages() {
+    let (world, _study) = trained().await;
+    let mut database = database(&world).await;
+    for n in 2..=61u8 {
+        sqlx::query("INSERT INTO jobs SELECT ?1, study, plan, 'success', reason, model, 'none', released, at + ?2 FROM jobs WHERE job = ?3")
+            .bind(job(n).to_string())
+            .bind(i64::from(n))
+            .bind(job(1).to_string())
+            .execute(&mut database)
+            .await
+            .unwrap();
+        for table in ["rounds", "outbox"] {
+            let columns = if table == "rounds" {
+                "header, approval, deadline, state, 1, view, at"
+            } else {
+                "kind, digest, bytes, subjects, state, public, receipt, at, ended"
+            };
+            let sql = format!(
+                "INSERT INTO {table} SELECT job, task, epoch, round + ?1, attempt, {columns} FROM {table} WHERE job = ?2 AND round = 1"
+            );
+            let insert = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(i64::from(n)).bind(job(1).to_string());
+            insert.execute(&mut database).await.unwrap();
+        }
+    }
+    let h = &world.handle;
+    let (sam, next) = (world.who("sam"), Page { skip: 50 });
+    let newest = h.jobs(sam, Page::default()).await.unwrap();
+    assert_eq!((newest.len(), newest[0].job), (50, job(61)));
+    let older = h.jobs(sam, next).await.unwrap();
+    assert_eq!((older.len(), older[10].job), (11, job(1)));
+    let first = h.job(sam, job(1), Page::default()).await.unwrap();
+    assert_eq!((first.rounds.len(), first.rounds_in_all), (50, 61));
+    assert_eq!(h.job(sam, job(1), next).await.unwrap().rounds.len(), 11);
+    assert_eq!(h.egress(sam, Page::default()).await.unwrap().len(), 50);
+    assert_eq!(h.egress(sam, next).await.unwrap().len(), 11);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_coordinator_cannot_make_up_contradictions() {
+    let mut world = World::new().await;
+    world.connect().await;
+    let site = |n: u8| key(n).public().site_id();
+    let tell = |origin, witness, detail: String| ToSite::Witness(Witness::Contradiction { origin, witness, detail });
+    // Of another's log, from somebody who is no member, or in this site's own name: nothing is kept.
+    world.send(tell(site(2), site(3), "forked".into())).await;
+    world.send(tell(federation(), site(3), "forked".into())).await;
+    world.send(tell(site(1), site(77), "forked".into())).await;
+    world.send(tell(site(1), site(1), "forked".into())).await;
+    world.settle().await;
+    assert_eq!((world.alarms().await.len(), world.entered("witness_failed", "failed").await), (0, 0));
+    // Of this site's log it is the coordinator's word, and said so.
+    world.send(tell(site(1), site(2), "the tail is gone".into())).await;
+    world.settle().await;
+    let alarms = world.alarms().await;
+    assert!(
+        matches!(alarms.as_slice(), [a] if a.starts_with("the coordinator says that 'Site 2' says") && a.contains("Nothing proves")),
+        "{alarms:?}"
+    );
+    let page = world.handle.audit(world.who("ana"), crate::view::AuditQuery { before: None, limit: 50 }).await.unwrap();
+    let entry = page.entries.iter().find(|e| e.action == "witness_failed").unwrap();
+    assert!(entry.actor.starts_with("coordinator"), "{entry:?}");
+    // And it is heard so often only.
+    for n in 0..40 {
+        world.pass_time(1);
+        world.send(tell(site(1), site(2), format!("made up {n}"))).await;
+        world.settle().await;
+    }
+    assert_eq!(world.entered("witness_failed", "failed").await, 32);
+}
+
+/// A checkpoint of the coordinator's log, cosigned by these members.
+async fn show(world: &World, cosigned_by: &[u8]) {
+    let root = Digest::of(b"its entries");
+    let checkpoint = hospes_ledger::Checkpoint { origin: federation(), size: 5, root };
+    let note = checkpoint.sign(&coordinator()).note();
+    let shown = Witness::Show { origin: federation(), checkpoint: note, old_size: 0, proof: Vec::new() };
+    world.send(ToSite::Witness(shown)).await;
+    for n in cosigned_by {
+        let cosignature = checkpoint.cosign(&key(*n), world.now()).line();
+        let witness = key(*n).public().site_id();
+        let cosigned = Witness::Cosigned { origin: federation(), size: 5, witness, cosignature };
+        world.send(ToSite::Witness(cosigned)).await;
+    }
+    world.settle().await;
+}
+
+/// Has the coordinator cosign this site's log, as it was shown last.
+async fn cosign(world: &mut World) {
+    world.event(LinkEvent::Disconnected { reason: "a test".into(), retry_in: Duration::ZERO }).await;
+    world.connect().await;
+    let note = world
+        .expect("a checkpoint", |c| match c {
+            LinkCommand::Send(FromSite::Witness(Witness::Show { checkpoint, .. })) => Some(checkpoint.clone()),
+            _ => None,
+        })
+        .await;
+    let checkpoint = *hospes_ledger::SignedCheckpoint::read(&note).unwrap().checkpoint();
+    let cosignature = checkpoint.cosign(&coordinator(), world.now()).line();
+    let (origin, size, witness) = (this_site().public().site_id(), checkpoint.size, federation());
+    world.send(ToSite::Witness(Witness::Cosigned { origin, size, witness, cosignature })).await;
+    world.settle().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_is_shown_again_and_again_but_never_settled_is_an_alarm() {
+    let mut world = World::new().await;
+    world.connect().await;
+    for _ in 0..25 {
+        show(&world, &[]).await;
+        cosign(&mut world).await;
+        world.pass_time(60 * MINUTE);
+    }
+    world.expect_alarm("too few members cosigned the coordinator's log").await;
+    assert!(!world.alarms().await.iter().any(|a| a.contains("nobody cosigned this site's log")));
+    assert_eq!(world.entered("witness_late", "failed").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_coordinator_that_shows_nothing_and_cosigns_nothing_is_an_alarm() {
+    let mut world = World::new().await;
+    world.connect().await;
+    world.pass_time(25 * 60 * MINUTE);
+    world.expect_alarm("too few members cosigned the coordinator's log").await;
+    world.expect_alarm("nobody cosigned this site's log").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_settled_log_and_a_cosigned_one_are_no_alarm() {
+    let mut world = World::new().await;
+    world.connect().await;
+    for _ in 0..25 {
+        show(&world, &[2, 3]).await;
+        cosign(&mut world).await;
+        world.pass_time(60 * MINUTE);
+    }
+    // Several looks.
+    for _ in 0..3 {
+        world.pass_time(MINUTE);
+        tokio::time::sleep(Duration::from_millis(600)).await;
+    }
+    assert_eq!(world.alarms().await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_verified_name_that_comes_back_with_another_key_is_an_alarm() {
+    let mut world = World::new().await;
+    world.connect().await;
+    let words = hospes_protocol::words::of_key(&key(2).public());
+    let site = key(2).public().site_id();
+    world.handle.verify_peer(world.who("ana"), federation(), site, words).await.unwrap();
+    let mut without = roster(2);
+    without.members.retain(|m| m.site != site);
+    world.send(ToSite::Roster(Box::new(Signed::new(without, &coordinator()).unwrap()))).await;
+    world.settle().await;
+    assert_eq!(world.alarms().await, Vec::<String>::new());
+    // Under the same name, with its own good statement, but of another key.
+    let mut back = roster(3);
+    back.members.retain(|m| m.site != site);
+    let identity = key(66);
+    let statement = MemberStatement {
+        federation: federation(),
+        name: "Site 2".into(),
+        organisation: "Hospital 2".into(),
+        identity: identity.public(),
+    };
+    let signature = identity.sign(&Canonical::new(statement.clone()).unwrap().digest());
+    back.members.push(Member {
+        site: identity.public().site_id(),
+        name: statement.name,
+        organisation: statement.organisation,
+        identity: identity.public(),
+        statement: signature,
+    });
+    back.members.sort_by_key(|m| m.site);
+    world.send(ToSite::Roster(Box::new(Signed::new(back, &coordinator()).unwrap()))).await;
+    world.settle().await;
+    world.expect_alarm("'Site 2', whose key was verified here, has another key now").await;
+    assert_eq!(world.handle.peers(world.who("ana"), federation()).await.unwrap().len(), 2);
+}
