@@ -17,8 +17,8 @@ use crate::people::Session;
 use crate::store::{At as _, Tx};
 use crate::view::{Notice, WitnessState};
 
-/// Contradictions of one log that are kept from one witness.
-const CONTRADICTIONS: usize = 32;
+/// Contradictions of one log, found by one witness, that are kept though nothing proves them.
+const UNPROVEN: usize = 32;
 /// How long a link has been there before missing witnesses are an alarm, in milliseconds: an hour.
 const CATCH_UP_MS: i64 = 3_600 * 1_000;
 const NOT_SETTLED: &str = "too few members cosigned the coordinator's log for a day: whether everybody sees the same log is \
@@ -145,7 +145,8 @@ impl Engine {
                 let words = format!("the log of {whose} contradicts what was seen of it before: {detail}{proof}");
                 let witness = membership.site;
                 let found = Contradiction { origin, witness, at: now, detail, note: note.to_owned() };
-                self.contradiction(&mut tx, federation, found, &words).await?;
+                let most = if *signed { 2 * UNPROVEN } else { UNPROVEN };
+                self.contradiction(&mut tx, federation, found, most, &words).await?;
             }
         }
         tx.commit().await?;
@@ -154,21 +155,23 @@ impl Engine {
     }
 
     /// Keeps a contradiction that the coordinator brought or told of, once, and only so many of each log: whoever could
-    /// make this site keep any number of them could fill its disk and hide the one that counts.
+    /// make this site keep any number of them could fill its disk. What nobody signed leaves room for what somebody did.
     async fn contradiction(
         &self,
         tx: &mut Tx,
         federation: FederationId,
-        found: Contradiction,
+        mut found: Contradiction,
+        most: usize,
         words: &str,
     ) -> Result<(), PartyError> {
         let known = Ledger::on(tx.conn()).contradictions().await.at("keep a contradiction")?;
-        let same = |c: &&Contradiction| c.origin == found.origin && c.witness == found.witness;
-        let of_it: Vec<&Contradiction> = known.iter().filter(same).collect();
-        // The ledger keeps one of each moment.
-        let kept = |c: &&Contradiction| c.detail == found.detail || c.at == found.at;
-        if of_it.len() >= CONTRADICTIONS || of_it.iter().any(kept) {
+        let of_it = || known.iter().filter(|c| c.origin == found.origin && c.witness == found.witness);
+        if of_it().count() >= most || of_it().any(|c| c.detail == found.detail) {
             return Ok(());
+        }
+        // The ledger keeps one of each moment.
+        if let Some(last) = of_it().map(|c| c.at).max() {
+            found.at = found.at.max(last.plus_millis(1));
         }
         Ledger::on(tx.conn()).put_contradiction(&found).await.at("keep a contradiction")?;
         self.alarm(tx, Some(federation), words).await?;
@@ -279,7 +282,7 @@ impl Engine {
              log here and ask them for their evidence"
         );
         let found = Contradiction { origin, witness, at: self.now(), detail, note: String::new() };
-        self.contradiction(&mut tx, federation, found, &words).await?;
+        self.contradiction(&mut tx, federation, found, UNPROVEN, &words).await?;
         tx.commit().await
     }
 

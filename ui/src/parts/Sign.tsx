@@ -15,7 +15,8 @@ export function Sign({ review }: { review: Review }) {
   const [reason, setReason] = useState("");
   // Without a digest the first signature no longer holds and is given again.
   const isSecond = review.state === "partly_approved" && review.approval_digest !== null;
-  const waits = review.state === "partly_approved" || review.state === "received" || review.state === "under_review";
+  const waits =
+    review.state === "partly_approved" || review.state === "received" || review.state === "under_review";
 
   const sign = useMutation({
     mutationFn: () =>

@@ -434,7 +434,11 @@ impl Engine {
                 set_study_state(&mut tx, id, "refused", Some(reason)).await?;
                 entry(Action::RequestRefused).because(reason)
             }
-            (Verdict::Suspend { reason }, Some(stored), Some(ApprovalState::Active)) => {
+            // The privacy officer also takes over what somebody else suspended, so that nobody else resumes it.
+            (Verdict::Suspend { reason }, Some(stored), Some(state))
+                if state == ApprovalState::Active
+                    || (state == ApprovalState::Suspended && acting.role == Some(PrivacyOfficer)) =>
+            {
                 check_reason(reason)?;
                 set_state(&mut tx, stored.id(), ApprovalState::Suspended, Some(reason), acting.role).await?;
                 entry(Action::ApprovalSuspended).because(reason)
@@ -463,12 +467,7 @@ impl Engine {
             (verdict, ..) => {
                 let word = approval(tx.conn(), id).await?;
                 let word = offered.state(word.as_ref()).word();
-                return Err(PartyError::state(match verdict {
-                    Verdict::Refuse { .. } => format!("the request is {word}; revoke it instead"),
-                    Verdict::Suspend { .. } => format!("the request is {word}; there is nothing to suspend"),
-                    Verdict::Resume => format!("the request is {word}, not suspended"),
-                    Verdict::Revoke { .. } => format!("the request is {word}; there is nothing to revoke"),
-                }));
+                return Err(does_not_fit(verdict, word));
             }
         };
         self.append(&mut tx, &entry).await?;
@@ -583,6 +582,16 @@ async fn request_view(conn: &mut SqliteConnection, offered: &Offered) -> Result<
         expires: open.map(|s| s.approval.document.envelope.limits.expires),
         runs,
         reason: offered.reason.clone().or_else(|| stored.and_then(|s| s.reason)),
+    })
+}
+
+/// A verdict on a request whose state does not allow it.
+fn does_not_fit(verdict: &Verdict, state: &str) -> PartyError {
+    PartyError::state(match verdict {
+        Verdict::Refuse { .. } => format!("the request is {state}; revoke it instead"),
+        Verdict::Suspend { .. } => format!("the request is {state}; there is nothing to suspend"),
+        Verdict::Resume => format!("the request is {state}, not suspended"),
+        Verdict::Revoke { .. } => format!("the request is {state}; there is nothing to revoke"),
     })
 }
 

@@ -110,6 +110,23 @@ async fn what_the_privacy_officer_suspended_is_not_signed_again_past_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_privacy_officer_takes_over_a_suspension() {
+    let mut world = World::new().await;
+    let study = study(1, small_plan(1));
+    world.connect().await;
+    world.offer(&study).await;
+    world.approve(&study).await;
+    let suspend = |reason: &str| Verdict::Suspend { reason: reason.into() };
+    let decide = |who, verdict| world.handle.decide(world.who(who), study.id, verdict);
+    decide("sam", suspend("a holiday")).await.unwrap();
+    decide("pia", suspend("patients complained")).await.unwrap();
+    let resumed = decide("sam", Verdict::Resume).await;
+    assert!(matches!(&resumed, Err(PartyError::State(words)) if words.contains("privacy officer")), "{resumed:?}");
+    assert!(decide("sam", suspend("once more")).await.is_err());
+    decide("pia", Verdict::Resume).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_opinion_changed_between_the_signatures_asks_for_the_first_again() {
     let mut world = World::new().await;
     let study = study(1, small_plan(1));
