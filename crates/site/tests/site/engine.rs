@@ -33,6 +33,16 @@ fn the_socket_is_the_owners_alone_and_the_folder_too() {
     assert_eq!(mode(site.data().join("site.db")), 0o600);
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn the_engine_leaves_no_image_of_its_memory() {
+    let site = Hospital::new();
+    let running = site.start();
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", running.process())).unwrap();
+    let core = limits.lines().find_map(|l| l.strip_prefix("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().take(2).collect::<Vec<_>>(), ["0", "0"]);
+}
+
 #[test]
 fn a_second_engine_on_the_same_folder_is_refused() {
     let site = Hospital::new();

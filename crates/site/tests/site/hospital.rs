@@ -124,6 +124,11 @@ impl Running {
         self.0.wait().unwrap().code()
     }
 
+    /// Its process.
+    pub(crate) fn process(&self) -> u32 {
+        self.0.id()
+    }
+
     /// Kills it without warning.
     pub(crate) fn kill(mut self) {
         self.0.kill().unwrap();
