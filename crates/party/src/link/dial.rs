@@ -212,8 +212,10 @@ pub(super) async fn tls(
         .map_err(|_| LinkError::Url { url: address.authority(), reason: "the host is no name that TLS knows" })?;
     let meter = Arc::new(Meter::default());
     let metered = Metered { wire, meter: Arc::clone(&meter) };
-    let stream =
-        TlsConnector::from(Arc::clone(config)).connect(name, metered).await.map_err(|e| error::of_chain(&e))?;
+    let stream = TlsConnector::from(Arc::clone(config))
+        .connect(name, metered)
+        .await
+        .map_err(|e| error::of_chain(&e).unproven())?;
     Ok((Encrypted { stream, meter: Arc::clone(&meter) }, meter))
 }
 

@@ -144,6 +144,15 @@ impl LinkError {
         matches!(self, Self::Revoked(_))
     }
 
+    /// As an error of a handshake that was not finished: until then nobody has proven who they are, and one packet of
+    /// anybody on the way could say anything, so that nothing said is final.
+    pub(super) fn unproven(self) -> Self {
+        match self {
+            Self::Revoked(said) => Self::ClientCertificate(said),
+            other => other,
+        }
+    }
+
     /// Whether trying again soon is pointless: the longest pause then follows.
     pub fn is_slow(&self) -> bool {
         matches!(

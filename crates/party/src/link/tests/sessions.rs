@@ -190,6 +190,28 @@ async fn a_certificate_revoked_at_tls_stops_the_link_for_good() {
 }
 
 #[tokio::test]
+async fn a_revocation_that_nobody_proved_to_have_said_is_not_final() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let coordinator = Coordinator::start().await;
+    let forger = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let urls = vec![format!("https://{}", forger.local_addr().unwrap())];
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = forger.accept().await.unwrap();
+            let mut hello = [0; 512];
+            stream.read_exact(&mut hello).await.unwrap();
+            // A TLS alert in plaintext (RFC 8446, section 6): fatal, certificate_revoked.
+            stream.write_all(&[0x15, 3, 3, 0, 2, 2, 44]).await.unwrap();
+        }
+    });
+    let mut site = Site::start(crate::link::LinkConfig { urls, ..config(&coordinator) });
+    for _ in 0..2 {
+        let LinkEvent::Disconnected { reason, .. } = site.event().await else { panic!("it gave up") };
+        assert!(reason.contains("revoked"), "{reason}");
+    }
+}
+
+#[tokio::test]
 async fn a_revoked_site_stops_and_a_suspended_one_tries_again() {
     let coordinator = Coordinator::start().await;
     coordinator.state().refuse = Some(Status::permission_denied("the operator suspended this site: audit"));
