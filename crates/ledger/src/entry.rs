@@ -530,11 +530,13 @@ names! {
         TrainingCancelled = "training_cancelled",
         /// An update is ready to leave; written before it is sent.
         UpdatePrepared = "update_prepared",
+        /// An update was let go, at its first byte or at a resumption; from here on it may have arrived.
+        UpdateLeaving = "update_leaving",
         /// An update left completely.
         UpdateSent = "update_sent",
         /// The receipt of an update arrived.
         UpdateReceipt = "update_receipt",
-        /// An update was withdrawn before it left.
+        /// An update was withdrawn; the reason says whether it was let go before.
         UpdateWithdrawn = "update_withdrawn",
         /// An upload arrived, was verified and is durable.
         UploadReceived = "upload_received",

@@ -151,6 +151,7 @@ pub(crate) struct FreezeOrder {
     subjects: SubjectKey,
     data_key: Zeroizing<[u8; 32]>,
     opt_outs: OptOuts,
+    list: Digest,
 }
 
 /// A file that was frozen and is not registered yet.
@@ -159,6 +160,8 @@ pub(crate) struct Frozen {
     snapshot: Snapshot,
     sealed_key: Vec<u8>,
     subjects_left: u64,
+    /// Digest of the opt-out list with which they were counted.
+    list: Digest,
     sealed_profile: Vec<u8>,
     findings: Vec<Finding>,
 }
@@ -200,6 +203,7 @@ impl FreezeOrder {
             snapshot,
             sealed_key: sealed_key?,
             subjects_left,
+            list: self.list,
             sealed_profile,
             findings: found.findings,
         })
@@ -318,6 +322,7 @@ impl Engine {
             hist_bins_pct: policy.disclosure.hist_bins_pct,
             subjects: self.subject_key().await?,
             data_key: self.secret32(DATA_KEY).await?,
+            list: Digest::of(&opt_outs.to_bytes()),
             opt_outs,
         })
     }
@@ -327,6 +332,11 @@ impl Engine {
         let (id, at) = (DatasetId::new(self.now(), random()?), self.now());
         let digest = frozen.snapshot.document.digest();
         let mut tx = self.store.begin("register a dataset").await?;
+        if Digest::of(&self.opt_outs(tx.conn()).await?.to_bytes()) != frozen.list {
+            // Its file is swept at the next start if it cannot be removed now.
+            let _ = std::fs::remove_file(&frozen.snapshot.path);
+            return Err(PartyError::state("the opt-out list was changed meanwhile; register the file again"));
+        }
         sqlx::query(
             "INSERT INTO datasets (id, name, snapshot, document, sealed_key, subjects_left, profile, findings, duo, at)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",

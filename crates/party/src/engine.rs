@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use hospes_ledger::{Action, Actor, Ledger};
-use hospes_protocol::id::{FederationId, RoundKey, Timestamp};
+use hospes_protocol::id::{Digest, FederationId, RoundKey, Timestamp};
 use sqlx::Sqlite;
 use sqlx::pool::PoolConnection;
 use tokio::sync::{broadcast, mpsc};
@@ -55,11 +55,13 @@ pub(crate) struct Engine {
     pub(crate) strangers: Strangers,
     pub(crate) links: HashMap<FederationId, Link>,
     pub(crate) working: HashMap<RoundKey, Working>,
-    /// Uploads that were let go and of which no receipt came yet.
-    pub(crate) in_flight: HashSet<RoundKey>,
+    /// Models that links were told to get.
+    pub(crate) downloads: HashSet<(FederationId, Digest)>,
     pub(crate) controls: BTreeMap<(FederationId, bool, &'static str), u64>,
     pub(crate) link_events: mpsc::Sender<(FederationId, LinkEvent)>,
     pub(crate) work_events: mpsc::Sender<(RoundKey, WorkEvent)>,
+    /// Before `calls`: whoever sees that the engine has ended finds the site free.
+    _lock: File,
     calls: mpsc::Receiver<Event>,
     from_links: mpsc::Receiver<(FederationId, LinkEvent)>,
     from_workers: mpsc::Receiver<(RoundKey, WorkEvent)>,
@@ -68,7 +70,6 @@ pub(crate) struct Engine {
     looked: Timestamp,
     last_tick: Timestamp,
     stopping: bool,
-    _lock: File,
 }
 
 impl Engine {
@@ -136,7 +137,7 @@ impl Engine {
             strangers: Strangers::default(),
             links: HashMap::new(),
             working: HashMap::new(),
-            in_flight: HashSet::new(),
+            downloads: HashSet::new(),
             controls: BTreeMap::new(),
             link_events,
             work_events,
@@ -176,7 +177,9 @@ impl Engine {
                 Some((round, event)) = self.from_workers.recv() => Event::Work(round, event),
                 _ = ticks.tick() => Event::Tick,
             };
-            if let Err(error) = self.apply(event).await {
+            let done = self.apply(event).await;
+            let next = if self.stopping { Ok(()) } else { Box::pin(self.go_on()).await };
+            for error in [done, next].into_iter().filter_map(Result::err) {
                 // The step was undone and nothing left. Whoever asked got the error; here is only what came by itself.
                 tracing::error!(error = &error as &dyn std::error::Error, "a step was undone");
             }
@@ -213,6 +216,7 @@ impl Engine {
         self.tick_witness().await?;
         if now.since(self.looked).abs() >= LOOK_MS {
             self.looked = now;
+            self.say_waiting();
             self.end_silent_jobs().await?;
             self.unsettled_alarms().await?;
         }
@@ -294,6 +298,10 @@ impl Engine {
         use hospes_protocol::approval::Role;
         let acting = self.acting(&session, "stop everything", &[Role::Administrator]).await?;
         reason.as_deref().map_or(Ok(()), crate::requests::check_reason)?;
+        if reason.is_some() {
+            // First of all, and also where it cannot be recorded: the next byte needs an entry, which then fails too.
+            self.recall_all().await?;
+        }
         let mut tx = self.store.begin("stop everything").await?;
         set_setting(tx.conn(), "stopped", reason.as_deref()).await?;
         let action = if reason.is_some() { Action::BreakGlass } else { Action::BreakGlassEnded };

@@ -88,6 +88,11 @@ impl Handle {
         Ok(())
     }
 
+    /// Comes back when the engine has ended, however that came about: told to, or by a fault of its own.
+    pub async fn ended(&self) {
+        self.events.closed().await;
+    }
+
     // People -------------------------------------------------------------------------------------------------------
 
     /// Makes the first person, an administrator. Only where nobody is known yet.

@@ -47,6 +47,16 @@ pub const TEXT_CHARS: usize = 4_000;
 pub const FRAME_BYTES: usize = 4 << 20;
 /// Bytes of one transfer chunk. What a coordinator holds in memory is this, and a flow-control window, for each transfer.
 pub const CHUNK_BYTES: usize = 256 << 10;
+/// Bytes of the header of a model's file (safetensors): some 150 for each of at most two tensors of a layer.
+pub const MODEL_HEADER_BYTES: u64 = 1 << 20;
+/// Runs of one federation that a site has open at a time, reserved or running.
+pub const OPEN_JOBS: usize = 64;
+/// Runs of one study that a site takes beyond those that are approved, because not every site could start.
+pub const SPARE_JOBS: usize = 100;
+/// Rounds of one federation that wait or work at a site at a time.
+pub const WAITING_ROUNDS: usize = 64;
+/// Refused rounds of one run that a site keeps one by one; more are counted.
+pub const REFUSED_ROUNDS: usize = 32;
 /// Bytes of one uploaded or downloaded object.
 pub const OBJECT_BYTES: u64 = MODEL_PARAMETERS * 8;
 /// Largest difference between the clocks of a site and its coordinator, in milliseconds, before work stops.

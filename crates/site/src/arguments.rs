@@ -98,8 +98,11 @@ pub(crate) enum Command {
         /// Run, or the beginning of its id.
         job: String,
     },
-    /// Runs at this site.
+    /// Runs at this site, or the last rounds of one, with the reasons in full.
     Jobs {
+        /// Run, or the beginning of its id.
+        #[arg(conflicts_with = "watch")]
+        run: Option<String>,
         /// Show progress until interrupted.
         #[arg(long)]
         watch: bool,

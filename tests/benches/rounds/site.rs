@@ -92,7 +92,12 @@ impl Site {
                     match header.model {
                         Some(digest) => {
                             let to = script.folder.join(format!("model-{}-{}", self.number, header.round));
-                            say.send(LinkCommand::Download { digest, to }).await?;
+                            say.send(LinkCommand::Download {
+                                digest,
+                                to,
+                                most_bytes: hospes_protocol::limits::OBJECT_BYTES,
+                            })
+                            .await?;
                         }
                         None => self.answer(&script, &say, study.as_ref().context("no study")?, &header).await?,
                     }

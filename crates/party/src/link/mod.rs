@@ -25,7 +25,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use hospes_protocol::approval::Refusal;
-use hospes_protocol::id::{Digest, FederationId, SiteId};
+use hospes_protocol::id::{Digest, FederationId, RoundKey, SiteId};
 use hospes_protocol::limits;
 use hospes_protocol::message::{FromSite, ToSite, Upload, UploadReceipt, Welcome};
 use hospes_protocol::sign::{PublicKey, Signed};
@@ -239,10 +239,12 @@ pub enum LinkCommand {
         /// Where the payload lies.
         path: PathBuf,
     },
-    /// Stop sending this payload at once: it was withdrawn. Nothing more is said about it.
+    /// Stop sending a payload at once: it was withdrawn. Nothing more is said about it.
     Withdraw {
-        /// What it is.
-        upload: Upload,
+        /// The round that it was for.
+        round: RoundKey,
+        /// Its digest.
+        digest: Digest,
     },
     /// Get this model here. Twice the same is once.
     Download {
@@ -250,6 +252,13 @@ pub enum LinkCommand {
         digest: Digest,
         /// Where it shall lie; next to it grows a partial file.
         to: PathBuf,
+        /// Longest file that it can be, in bytes; a longer one is refused before its first byte.
+        most_bytes: u64,
+    },
+    /// Stop getting a model: nothing here waits for it any more. The partial file stays.
+    Forget {
+        /// Its digest.
+        digest: Digest,
     },
     /// Say goodbye and end.
     Close,

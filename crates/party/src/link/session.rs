@@ -212,8 +212,9 @@ impl Session {
                 self.outbox.push_back(message);
             }
             Some(LinkCommand::Upload { upload, path }) => self.transfers.upload(upload, path),
-            Some(LinkCommand::Withdraw { upload }) => self.transfers.withdraw(&upload),
-            Some(LinkCommand::Download { digest, to }) => self.transfers.download(digest, to),
+            Some(LinkCommand::Withdraw { round, digest }) => self.transfers.withdraw(round, digest),
+            Some(LinkCommand::Download { digest, to, most_bytes }) => self.transfers.download(digest, to, most_bytes),
+            Some(LinkCommand::Forget { digest }) => self.transfers.forget(digest),
         }
         true
     }
@@ -226,6 +227,10 @@ impl Session {
         self.line.send_replace(Some(line));
         let end = self.exchange(&frames, &mut incoming, &meter, url).await;
         self.line.send_replace(None);
+        if matches!(end, End::Closed) {
+            // Nothing goes on while the goodbye gets out.
+            self.transfers.stop();
+        }
         if matches!(end, End::Closed | End::Prefer) {
             // An orderly goodbye; the coordinator closes the stream when it has it.
             if let Ok(goodbye) = convert::site_frame(FromSite::Goodbye) {

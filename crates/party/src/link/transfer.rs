@@ -37,7 +37,7 @@ const REPORT: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Key {
     Up(RoundKey, Digest),
-    Down(Digest, PathBuf),
+    Down(Digest),
 }
 
 /// Everything that is being transferred.
@@ -85,17 +85,25 @@ impl Transfers {
         }
     }
 
-    pub(super) fn withdraw(&mut self, upload: &Upload) {
-        if let Some(task) = self.active.remove(&Key::Up(upload.round().clone(), upload.digest())) {
-            task.abort();
+    pub(super) fn withdraw(&mut self, round: RoundKey, digest: Digest) {
+        self.abort(&Key::Up(round, digest));
+    }
+
+    pub(super) fn download(&mut self, digest: Digest, to: PathBuf, most_bytes: u64) {
+        let key = Key::Down(digest);
+        if self.is_new(&key) {
+            let task = self.tasks.spawn(download::run(Arc::clone(&self.context), digest, to, most_bytes));
+            self.active.insert(key, task);
         }
     }
 
-    pub(super) fn download(&mut self, digest: Digest, to: PathBuf) {
-        let key = Key::Down(digest, to.clone());
-        if self.is_new(&key) {
-            let task = self.tasks.spawn(download::run(Arc::clone(&self.context), digest, to));
-            self.active.insert(key, task);
+    pub(super) fn forget(&mut self, digest: Digest) {
+        self.abort(&Key::Down(digest));
+    }
+
+    fn abort(&mut self, key: &Key) {
+        if let Some(task) = self.active.remove(key) {
+            task.abort();
         }
     }
 

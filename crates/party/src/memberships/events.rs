@@ -26,7 +26,7 @@ impl Engine {
                 let wait = i64::try_from(retry_in.as_millis()).unwrap_or(i64::MAX);
                 let retry_at = self.now().plus_millis(wait);
                 self.set_link_view(federation, LinkView::Disconnected { reason, retry_at });
-                self.nothing_in_flight(federation).await
+                Ok(())
             }
             LinkEvent::Stopped { reason } => self.on_link_stopped(federation, reason).await,
             LinkEvent::Message(message) => Box::pin(self.on_message(federation, message)).await,

@@ -262,7 +262,7 @@ fn settings(case: &Case, document: Option<&ApprovalDocument>) -> Vec<Fact> {
     let (terms, policy) = (&case.offered.study.terms, &case.policy);
     let stated =
         |label: &str, value: &Option<String>| Fact::stated(label, value.as_ref().map(|v| shown(v, LONG)).as_deref());
-    let rounds: u32 = case.offered.study.plan.tasks.values().map(|t| t.component.rounds()).sum();
+    let rounds: u32 = case.offered.study.plan.tasks.values().map(|t| t.component.rounds()).fold(0, u32::saturating_add);
     let eyes = match document.map_or(policy.approval.four_eyes, |d| d.four_eyes) {
         FourEyes::TwoPeople => "two people of this site: data steward and data-access approver",
         FourEyes::External => "the data steward, and a named person of another organisation",

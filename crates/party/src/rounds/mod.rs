@@ -1,12 +1,13 @@
 //! From an opened round to what leaves: jobs, permits, work, outbox.
 //!
-//! `open` answers a round with a permit or a recorded refusal, [`worker`] computes in a child process, `outbox` keeps what
-//! was computed and asks again before it lets it go. Each step is one transaction.
+//! `open` answers a round with a permit or a recorded refusal, `work` gives it its turn, [`worker`] computes in a child
+//! process, `outbox` keeps what was computed and asks again before it lets it go. Each step is one transaction.
 
 use hospes_ledger::{Action, Actor, ObjectKind, Purpose};
 use hospes_protocol::approval::{ApprovalState, Refusal, RefusalCode, ReleaseRule, Role};
 use hospes_protocol::canon::Canonical;
 use hospes_protocol::id::{Digest, FederationId, JobId, StudyId, Timestamp};
+use hospes_protocol::limits;
 use hospes_protocol::message::{FromSite, RoundOutcome};
 use hospes_protocol::plan::Plan;
 use hospes_protocol::policy::LocalViews;
@@ -16,21 +17,22 @@ use sqlx::Row as _;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use crate::audit::{Because as _, clean};
-use crate::datasets::{DATA_KEY, VIEWERS, unseal};
+use crate::datasets::{DATA_KEY, VIEWERS, seal, unseal};
 use crate::engine::Engine;
 use crate::error::PartyError;
 use crate::people::{Session, signers};
 use crate::requests;
-use crate::store::{At as _, Tx, parse};
+use crate::store::{At as _, Tx, parse, to_json};
 use crate::view::{JobView, Notice, PAGE_ITEMS, Page, RoundView};
 use state::{RoundRow, state_name, state_reason};
 
 mod open;
 mod outbox;
 mod state;
+mod work;
 pub(crate) mod worker;
 
-pub(crate) use open::Working;
+pub(crate) use work::Working;
 
 /// A job about which the coordinator says nothing more for so long has ended here, in milliseconds: a week.
 const SILENCE_MS: i64 = 7 * 24 * 3_600 * 1_000;
@@ -85,6 +87,11 @@ impl Job {
         Self::find(conn, job).await?.ok_or_else(|| PartyError::NotFound(format!("job {job}")))
     }
 
+    async fn all(conn: &mut SqliteConnection) -> Result<Vec<Self>, PartyError> {
+        let rows = sqlx::query(SELECT).fetch_all(conn).await.at("read jobs")?;
+        rows.iter().map(Self::from_row).collect()
+    }
+
     async fn page(conn: &mut SqliteConnection, page: Page) -> Result<Vec<Self>, PartyError> {
         let sql = format!("{SELECT} ORDER BY jobs.at DESC, jobs.job DESC LIMIT ?1 OFFSET ?2");
         let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(i64::from(PAGE_ITEMS)).bind(i64::from(page.skip));
@@ -111,6 +118,26 @@ async fn set_job(tx: &mut Tx, job: JobId, state: &str, reason: Option<&str>) -> 
         .await
         .at(step)?;
     Ok(())
+}
+
+/// Jobs of a study, and open jobs of a federation.
+async fn count_jobs(
+    conn: &mut SqliteConnection,
+    study: StudyId,
+    federation: FederationId,
+) -> Result<(usize, usize), PartyError> {
+    let (of_study, open): (i64, i64) = sqlx::query_as(
+        "SELECT (SELECT COUNT(*) FROM jobs WHERE study = ?1),
+                (SELECT COUNT(*) FROM jobs JOIN studies ON studies.study = jobs.study
+                 WHERE studies.federation = ?2 AND jobs.state IN ('ready', 'waiting', 'running'))",
+    )
+    .bind(study.to_string())
+    .bind(federation.to_string())
+    .fetch_one(conn)
+    .await
+    .at("count jobs")?;
+    let number = |n: i64| usize::try_from(n).unwrap_or(usize::MAX);
+    Ok((number(of_study), number(open)))
 }
 
 impl Engine {
@@ -204,6 +231,17 @@ impl Engine {
         let used = requests::jobs_of(tx.conn(), stored.id()).await?.len() as u64;
         if used >= u64::from(envelope.computation.max_runs) {
             return no(RefusalCode::RunsUsedUp, "all approved runs are used");
+        }
+        let (of_study, open) = count_jobs(tx.conn(), study, federation).await?;
+        if open >= limits::OPEN_JOBS {
+            let words = format!("{open} runs of the federation are open here already (limit OPEN_JOBS)");
+            return no(RefusalCode::CannotRun, &words);
+        }
+        if of_study
+            >= limits::SPARE_JOBS.saturating_add(usize::try_from(envelope.computation.max_runs).unwrap_or(usize::MAX))
+        {
+            let words = format!("{of_study} runs of the study were begun here already (limit SPARE_JOBS)");
+            return no(RefusalCode::RunsUsedUp, &words);
         }
         Ok(None)
     }
@@ -341,10 +379,10 @@ impl Engine {
         let mut conn = self.reader().await?;
         let rounds = RoundRow::of_job(&mut conn, &job.to_string()).await?;
         drop(conn);
-        for row in rounds.into_iter().filter(|r| !r.state.is_terminal()) {
-            let refusal = Refusal::new(RefusalCode::Stopped, "this site's staff stopped the run");
-            self.withdraw(&row.key, refusal).await?;
-        }
+        let stopped = Refusal::new(RefusalCode::Stopped, "this site's staff stopped the run");
+        let open = rounds.into_iter().filter(|r| !r.state.is_terminal());
+        self.withdraw_all(open.map(|r| (r.key, stopped.clone())).collect()).await?;
+        self.drop_models(&found).await?;
         self.notify(Notice::Jobs);
         Ok(())
     }
@@ -420,6 +458,11 @@ impl Engine {
             released: job.released,
             held: job.release == "held",
         })
+    }
+
+    /// What the site's own people see of a round, as it is kept.
+    async fn sealed_view(&self, view: &impl serde::Serialize) -> Result<Vec<u8>, PartyError> {
+        seal(&*self.secret32(DATA_KEY).await?, LOCAL_VIEW, to_json(view).as_bytes())
     }
 
     fn round_view(&self, row: RoundRow, key: Option<&[u8; 32]>) -> Result<RoundView, PartyError> {

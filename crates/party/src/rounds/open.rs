@@ -1,12 +1,12 @@
-//! A round is opened: a permit, recorded, or a refusal, recorded; then the work.
+//! A round is opened: a permit, recorded, or a refusal, recorded. And it ends, by the coordinator's word or by time.
 
 use std::collections::BTreeMap;
 
-use hospes_cohort::worker::Order;
 use hospes_ledger::{Action, Actor, ObjectKind, Purpose};
 use hospes_protocol::approval::{Circumstances, Permit, Refusal, RefusalCode, Spent};
 use hospes_protocol::canon::Canonical;
-use hospes_protocol::id::{ApprovalId, Digest, FederationId, RoundKey};
+use hospes_protocol::id::{ApprovalId, FederationId, JobId, RoundKey};
+use hospes_protocol::limits;
 use hospes_protocol::message::{FromSite, RoundOutcome, RoundReply};
 use hospes_protocol::round::RoundHeader;
 use hospes_protocol::round::site::{Event, State};
@@ -16,41 +16,15 @@ use sqlx::sqlite::SqliteConnection;
 
 use super::Job;
 use super::state::RoundRow;
-use super::worker::{Running, WorkEvent, start};
 use crate::audit::Because as _;
 use crate::datasets;
 use crate::engine::Engine;
 use crate::error::PartyError;
-use crate::link::LinkCommand;
 use crate::memberships::{self, roster};
 use crate::people::signers;
 use crate::requests::{self, Stored};
 use crate::store::{At as _, Tx, setting, signed};
 use crate::view::Notice;
-
-/// Work under way on one round.
-pub(crate) struct Working {
-    federation: FederationId,
-    phase: Phase,
-    progress: Option<(u32, u32)>,
-}
-
-/// How far the work is.
-enum Phase {
-    /// The model that the round starts from is on its way.
-    AwaitsModel(Digest),
-    /// It runs; it stops when this is dropped.
-    #[expect(dead_code, reason = "held for its drop, which stops the work")]
-    Running(Running),
-    /// It ended, and that could not be recorded yet.
-    Ended(Box<WorkEvent>),
-}
-
-impl Working {
-    pub(crate) fn progress(&self) -> Option<(u32, u32)> {
-        self.progress
-    }
-}
 
 /// A permit with what it was asked with.
 pub(super) struct Leave {
@@ -61,17 +35,18 @@ pub(super) struct Leave {
 }
 
 impl Engine {
-    /// Why nothing is done at this site or for this federation, if so.
+    /// Why nothing is done at this site or for this federation, if so. It goes to the coordinator: what the staff wrote
+    /// about it is in the ledger and on their screens, not in here.
     pub(super) async fn stopped(
         &self,
         conn: &mut SqliteConnection,
         federation: FederationId,
     ) -> Result<Option<String>, PartyError> {
-        if let Some(reason) = setting(conn, "stopped").await? {
-            return Ok(Some(format!("this site has stopped all work: {reason}")));
+        if setting(conn, "stopped").await?.is_some() {
+            return Ok(Some("this site has stopped all work".to_owned()));
         }
-        if let Some(reason) = memberships::by_id(conn, federation).await?.paused {
-            return Ok(Some(format!("this site has paused the federation: {reason}")));
+        if memberships::by_id(conn, federation).await?.paused.is_some() {
+            return Ok(Some("this site has paused the federation".to_owned()));
         }
         Ok(self.links.get(&federation).and_then(|l| l.skew.clone()))
     }
@@ -139,7 +114,7 @@ impl Engine {
             let actions = row.step(&mut tx, Event::OfferedAgain, self.now()).await?;
             tx.commit().await?;
             self.act(&row, actions);
-            return self.resume(&key).await;
+            return self.resume(&row).await;
         }
         let job = Job::find(tx.conn(), header.job).await?;
         if job.is_none_or(|j| j.federation != federation || j.study != header.study) {
@@ -147,17 +122,12 @@ impl Engine {
             return self.refuse_stranger(tx, federation, &header, words, false).await;
         }
         let now = self.now();
-        match self.ask(tx.conn(), federation, &header, None).await? {
-            Err(refusal) => {
-                let mut row = RoundRow::new(federation, header.clone(), None, header.deadline, now);
-                row.insert(&mut tx).await?;
-                let actions = row.step(&mut tx, Event::Refused(refusal.clone()), now).await?;
-                let entry = self.round_entry(Actor::Engine, Action::PermitRefused, &row).refused(&refusal);
-                self.append(&mut tx, &entry).await?;
-                tx.commit().await?;
-                self.act(&row, actions);
-                Ok(())
-            }
+        let answer = match self.against_more_work(federation, &key) {
+            Some(refusal) => Err(refusal),
+            None => self.ask(tx.conn(), federation, &header, None).await?,
+        };
+        match answer {
+            Err(refusal) => self.refuse_round(tx, federation, header, refusal).await,
             Ok(leave) => {
                 let deadline = leave.permit.deadline();
                 let approval = leave.permit.approval();
@@ -172,9 +142,47 @@ impl Engine {
                 self.append(&mut tx, &entry).await?;
                 tx.commit().await?;
                 self.act(&row, actions);
-                Box::pin(self.begin_work(&row, leave)).await
+                self.begin_work(&row, &leave.circumstances.plan);
+                self.end_older(&row.key).await
             }
         }
+    }
+
+    /// A round that gets no permit: the refusal is recorded and told. Beyond a limit for one run it is only counted, so that
+    /// nobody fills the disk with rounds that are refused.
+    async fn refuse_round(
+        &mut self,
+        mut tx: Tx,
+        federation: FederationId,
+        header: Canonical<RoundHeader>,
+        mut refusal: Refusal,
+    ) -> Result<(), PartyError> {
+        let (now, round) = (self.now(), header.key());
+        if refused_rounds(tx.conn(), header.job).await? >= limits::REFUSED_ROUNDS {
+            self.count_control(federation, false, "round refused without an entry");
+            refusal.detail.push_str("; more rounds of the run are refused without a record (limit REFUSED_ROUNDS)");
+            self.say(federation, FromSite::RoundReply { round, reply: RoundReply::Refused(refusal) });
+            return Ok(());
+        }
+        let deadline = header.deadline;
+        let mut row = RoundRow::new(federation, header, None, deadline, now);
+        row.insert(&mut tx).await?;
+        let actions = row.step(&mut tx, Event::Refused(refusal.clone()), now).await?;
+        let entry = self.round_entry(Actor::Engine, Action::PermitRefused, &row).refused(&refusal);
+        self.append(&mut tx, &entry).await?;
+        tx.commit().await?;
+        self.act(&row, actions);
+        Ok(())
+    }
+
+    /// Refuses work beyond what one federation may have waiting here. Older rounds of the task make room.
+    fn against_more_work(&self, federation: FederationId, key: &RoundKey) -> Option<Refusal> {
+        let same = |k: &RoundKey| k.job == key.job && k.task == key.task;
+        let waiting = self.working.iter().filter(|(k, w)| w.federation() == federation && !same(k)).count();
+        (waiting >= limits::WAITING_ROUNDS).then(|| {
+            let words = format!("{waiting} rounds of the federation wait here already (limit WAITING_ROUNDS)");
+            Refusal::new(RefusalCode::CannotRun, words)
+        })
     }
 
     /// A round that cannot even be entered: refused, recorded, and where it smells of forgery an alarm.
@@ -213,149 +221,6 @@ impl Engine {
             .purpose(Purpose { study: Some(row.study), job: Some(row.key.job), approval: row.approval })
     }
 
-    /// Starts the work that a permit allows, or first gets the model that it starts from.
-    async fn begin_work(&mut self, row: &RoundRow, leave: Box<Leave>) -> Result<(), PartyError> {
-        if let Some(model) = row.header.model {
-            let path = self.model_path(model);
-            if !path.exists() {
-                let phase = Phase::AwaitsModel(model);
-                let working = Working { federation: row.federation, phase, progress: None };
-                self.working.insert(row.key.clone(), working);
-                self.command(row.federation, LinkCommand::Download { digest: model, to: path });
-                return Ok(());
-            }
-        }
-        Box::pin(self.run_work(row, leave)).await
-    }
-
-    async fn run_work(&mut self, row: &RoundRow, leave: Box<Leave>) -> Result<(), PartyError> {
-        let payload_path = self.payload_path(&row.key);
-        self.erase_payload(&row.key);
-        let leave = *leave;
-        let snapshot = self.snapshot(&leave.dataset);
-        let mut tx = self.store.begin("start the work").await?;
-        let opt_outs = self.opt_outs(tx.conn()).await?;
-        let entry = self.round_entry(Actor::Engine, Action::TrainingStarted, row);
-        self.append(&mut tx, &entry).await?;
-        let order = Order {
-            site: leave.stored.approval.document.envelope.site,
-            approval: leave.stored.approval,
-            circumstances: leave.circumstances,
-            key: self.snapshot_key(&leave.dataset).await?,
-            snapshot: snapshot.document,
-            snapshot_path: snapshot.path,
-            opt_outs,
-            model_path: row.header.model.map(|m| self.model_path(m)),
-            payload_path,
-        };
-        tx.commit().await?;
-        let phase = match start(&self.config, row.key.clone(), order, self.work_events.clone()) {
-            Ok(running) => Phase::Running(running),
-            Err(error) => Phase::Ended(Box::new(WorkEvent::Crashed(format!("it could not be started: {error}")))),
-        };
-        let failed = matches!(phase, Phase::Ended(_));
-        self.working.insert(row.key.clone(), Working { federation: row.federation, phase, progress: None });
-        if failed { self.finish(&row.key).await } else { Ok(()) }
-    }
-
-    /// Goes on with a round that is offered again: a model may have been lost with the connection.
-    async fn resume(&mut self, key: &RoundKey) -> Result<(), PartyError> {
-        let waits = self.working.get(key).and_then(|w| match w.phase {
-            Phase::AwaitsModel(model) => Some((w.federation, model)),
-            _ => None,
-        });
-        if let Some((federation, digest)) = waits {
-            let to = self.model_path(digest);
-            self.command(federation, LinkCommand::Download { digest, to });
-        }
-        self.send_waiting(Some(key)).await
-    }
-
-    pub(crate) async fn on_downloaded(&mut self, federation: FederationId, model: Digest) -> Result<(), PartyError> {
-        for key in self.waiting_for(federation, model) {
-            let mut tx = self.store.begin("take a model").await?;
-            let row = RoundRow::read(tx.conn(), &key).await?;
-            let entry = self.round_entry(Actor::peer(federation), Action::ModelReceived, &row).object(
-                ObjectKind::Model,
-                model.short(),
-                Some(model),
-            );
-            self.append(&mut tx, &entry).await?;
-            let answer = self.ask(tx.conn(), federation, &row.header, row.approval).await?;
-            tx.commit().await?;
-            self.working.remove(&key);
-            match answer {
-                Ok(leave) => Box::pin(self.run_work(&row, leave)).await?,
-                Err(refusal) => self.withdraw(&key, refusal).await?,
-            }
-        }
-        Ok(())
-    }
-
-    pub(crate) async fn on_download_failed(
-        &mut self,
-        federation: FederationId,
-        model: Digest,
-        reason: String,
-    ) -> Result<(), PartyError> {
-        for key in self.waiting_for(federation, model) {
-            let words = "the model that the round starts from could not be fetched";
-            self.fail(&key, &format!("{words}: {reason}"), words).await?;
-        }
-        Ok(())
-    }
-
-    fn waiting_for(&self, federation: FederationId, model: Digest) -> Vec<RoundKey> {
-        let waits =
-            |w: &Working| w.federation == federation && matches!(&w.phase, Phase::AwaitsModel(m) if *m == model);
-        self.working.iter().filter(|(_, w)| waits(w)).map(|(k, _)| k.clone()).collect()
-    }
-
-    pub(crate) async fn on_work(&mut self, key: RoundKey, event: WorkEvent) -> Result<(), PartyError> {
-        // What was stopped may still say a last word; nobody waits for it.
-        let Some(working) = self.working.get_mut(&key) else { return Ok(()) };
-        if let WorkEvent::Progress { done, total } = event {
-            working.progress = Some((done, total));
-            let federation = working.federation;
-            self.say(federation, FromSite::Progress { round: key, done, total });
-            self.notify(Notice::Jobs);
-            return Ok(());
-        }
-        working.phase = Phase::Ended(Box::new(event));
-        self.finish(&key).await
-    }
-
-    /// Records how the work ended. If that fails (full disk), it is tried again with each tick until it succeeds or the
-    /// deadline passes; nothing leaves before.
-    async fn finish(&mut self, key: &RoundKey) -> Result<(), PartyError> {
-        let Some(Working { phase: Phase::Ended(event), .. }) = self.working.get(key) else { return Ok(()) };
-        match WorkEvent::clone(event) {
-            WorkEvent::Progress { .. } => {}
-            WorkEvent::Done(done) => self.commit_payload(key, *done).await?,
-            WorkEvent::Refused(refusal) => self.withdraw(key, refusal).await?,
-            WorkEvent::Failed(failure) => self.fail(key, &failure.local, failure.outward.words()).await?,
-            WorkEvent::Crashed(reason) => {
-                let reason = format!("the worker process failed: {reason}");
-                self.fail(key, &reason, hospes_cohort::Outward::Engine.words()).await?;
-            }
-        }
-        self.working.remove(key);
-        Ok(())
-    }
-
-    /// The work failed: in full for the site's own people, in a fixed sentence for the coordinator.
-    pub(super) async fn fail(&mut self, key: &RoundKey, local: &str, outward: &str) -> Result<(), PartyError> {
-        let mut tx = self.store.begin("record a failure").await?;
-        let mut row = RoundRow::read(tx.conn(), key).await?;
-        let actions = row.step(&mut tx, Event::Failed(outward.to_owned()), self.now()).await?;
-        let entry = self.round_entry(Actor::Engine, Action::TrainingFailed, &row).failed(local);
-        self.append(&mut tx, &entry).await?;
-        tx.commit().await?;
-        self.erase_payload(key);
-        self.act(&row, actions);
-        Ok(())
-    }
-
     pub(crate) async fn on_round_closed(
         &mut self,
         federation: FederationId,
@@ -368,9 +233,17 @@ impl Engine {
             return Ok(());
         }
         let site = memberships::by_id(tx.conn(), federation).await?.site;
-        let included = matches!(&outcome, RoundOutcome::Published { included, .. } if included.contains(&site));
+        let claimed = matches!(&outcome, RoundOutcome::Published { included, .. } if included.contains(&site));
+        let included = claimed && Self::may_be_counted(tx.conn(), &key).await?;
+        if claimed && !included {
+            let words = "the coordinator says that it counted an update of this site which never left it";
+            self.alarm(&mut tx, Some(federation), words).await?;
+        }
         let words = match &outcome {
             RoundOutcome::Published { .. } if included => "published with this site's part".to_owned(),
+            RoundOutcome::Published { .. } if claimed => {
+                "published, it says with a part of this site, which never left".to_owned()
+            }
             RoundOutcome::Published { .. } => "published without this site's part".to_owned(),
             RoundOutcome::Abandoned(reason) => format!("abandoned: {reason}"),
         };
@@ -383,25 +256,9 @@ impl Engine {
         self.show_checkpoint(federation).await
     }
 
-    /// What was being computed when the process ended is lost; it ends as a failure (invariant I7).
-    pub(crate) async fn end_interrupted_work(&mut self) -> Result<(), PartyError> {
-        let mut conn = self.reader().await?;
-        let open = RoundRow::open(&mut conn).await?;
-        drop(conn);
-        for row in open.iter().filter(|r| matches!(r.state, State::Offered | State::Working)) {
-            let words = "the site was restarted while it worked";
-            self.fail(&row.key, words, words).await?;
-        }
-        Ok(())
-    }
-
     /// Looks at everything that time changes in rounds.
     pub(crate) async fn tick_rounds(&mut self) -> Result<(), PartyError> {
-        let ended: Vec<RoundKey> =
-            self.working.iter().filter(|(_, w)| matches!(w.phase, Phase::Ended(_))).map(|(k, _)| k.clone()).collect();
-        for key in ended {
-            self.finish(&key).await?;
-        }
+        self.finish_ended().await?;
         self.overdue_rounds().await
     }
 
@@ -419,7 +276,7 @@ impl Engine {
         let open = RoundRow::open(&mut conn).await?;
         drop(conn);
         for row in open {
-            if row.deadline > now || self.in_flight.contains(&row.key) {
+            if row.deadline > now {
                 continue;
             }
             if matches!(row.state, State::Committed(_)) {
@@ -442,22 +299,16 @@ impl Engine {
         }
         Ok(())
     }
+}
 
-    pub(super) fn model_path(&self, model: Digest) -> std::path::PathBuf {
-        self.config.models().join(format!("{model}.safetensors"))
-    }
-
-    /// Models of a job that has ended are no longer needed here; the final one stays.
-    pub(super) async fn drop_models(&self, job: &Job) -> Result<(), PartyError> {
-        let mut conn = self.reader().await?;
-        for row in RoundRow::of_job(&mut conn, &job.job.to_string()).await? {
-            if let Some(model) = row.header.model.filter(|m| Some(*m) != job.model) {
-                // A file that is gone already, or that another job fetches again, does no harm.
-                let _ = std::fs::remove_file(self.model_path(model));
-            }
-        }
-        Ok(())
-    }
+/// Rounds of a job that were given no permit.
+async fn refused_rounds(conn: &mut SqliteConnection, job: JobId) -> Result<usize, PartyError> {
+    let refused: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM rounds WHERE job = ?1 AND approval IS NULL")
+        .bind(job.to_string())
+        .fetch_one(conn)
+        .await
+        .at("count refused rounds")?;
+    Ok(usize::try_from(refused).unwrap_or(usize::MAX))
 }
 
 /// What was used of an approval, leaving out the round that is asked for.
@@ -491,23 +342,4 @@ async fn spent(
         last_attempt = Some(small("attempt")?);
     }
     Ok(Spent { jobs, last_round, last_attempt, epoch })
-}
-
-impl Engine {
-    /// Models that did not come before the connection was cut are asked for again.
-    pub(super) fn repeat_downloads(&mut self, federation: FederationId) {
-        let models: Vec<Digest> = self
-            .working
-            .values()
-            .filter(|w| w.federation == federation)
-            .filter_map(|w| match w.phase {
-                Phase::AwaitsModel(model) => Some(model),
-                _ => None,
-            })
-            .collect();
-        for digest in models {
-            let to = self.model_path(digest);
-            self.command(federation, LinkCommand::Download { digest, to });
-        }
-    }
 }

@@ -1,10 +1,11 @@
 //! What was computed on its way out. The payload is durable first; then one transaction holds state, ledger entry and
 //! outbox row; then it is sent, after approval, policy and opt-outs were asked again (invariants I2, I3).
 
-use std::path::PathBuf;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
 
 use hospes_cohort::worker::Done;
-use hospes_ledger::{Action, Actor, Egress, ObjectKind};
+use hospes_ledger::{Action, Actor, Egress, Entry, ObjectKind};
 use hospes_protocol::approval::{Refusal, RefusalCode};
 use hospes_protocol::id::{Digest, FederationId, RoundKey, Timestamp};
 use hospes_protocol::message::{FromSite, RoundReply, Upload, UploadKind};
@@ -13,9 +14,11 @@ use hospes_protocol::round::site::{Event, State};
 use sqlx::Row as _;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
+use super::open::Leave;
 use super::state::{RoundRow, bind_key, read_key};
+use super::work::Working;
 use crate::audit::Because as _;
-use crate::datasets::{DATA_KEY, seal};
+use crate::datasets;
 use crate::engine::Engine;
 use crate::error::PartyError;
 use crate::link::{LinkCommand, Receipt};
@@ -32,7 +35,12 @@ struct Parcel {
     bytes: u64,
     subjects: u64,
     state: String,
+    /// When it was first let go.
+    left: Option<Timestamp>,
 }
+
+/// Why work or its result is withdrawn after an opt-out.
+const OPTED_OUT: &str = "somebody opted out since the rows were read";
 
 impl Parcel {
     fn from_row(row: &SqliteRow) -> Result<Self, PartyError> {
@@ -45,6 +53,7 @@ impl Parcel {
             bytes: number("bytes")?,
             subjects: number("subjects")?,
             state: text("state")?,
+            left: row.try_get::<Option<i64>, _>("left_at").at("read the outbox")?.map(Timestamp::from_millis),
         })
     }
 
@@ -71,6 +80,22 @@ impl Parcel {
         (kind, self.digest.short())
     }
 
+    fn egress(&self, to: FederationId) -> Egress {
+        Egress { to: to.to_string(), bytes: self.bytes, digest: self.digest }
+    }
+
+    /// The entry of its end without a receipt: what was let go counts as egress, because it may have arrived.
+    fn ended(&self, entry: Entry, to: FederationId) -> Entry {
+        let (kind, name) = self.object();
+        let mut entry = entry.object(kind, name, Some(self.digest));
+        if self.left.is_some() {
+            let reason = entry.reason.take().unwrap_or_default();
+            entry.reason = Some(format!("it was let go before and may have arrived; {reason}"));
+            entry.egress = Some(self.egress(to));
+        }
+        entry
+    }
+
     async fn set(&self, tx: &mut Tx, state: &str, receipt: Option<Vec<u8>>, now: Timestamp) -> Result<(), PartyError> {
         let step = tx.step();
         let sql = "UPDATE outbox SET state = ?6, receipt = ?7, ended = ?8
@@ -87,8 +112,27 @@ impl Parcel {
 }
 
 impl Engine {
+    /// Asks for a permit again for a round whose rows are read or were read. `subjects`: how many were left in the
+    /// dataset then. The opt-out list only grows, so that the same count means the same people.
+    async fn holds(
+        &self,
+        conn: &mut SqliteConnection,
+        row: &RoundRow,
+        subjects: Option<u64>,
+    ) -> Result<Result<Box<Leave>, Refusal>, PartyError> {
+        let answer = self.ask(conn, row.federation, &row.header, row.approval).await?;
+        Ok(answer.and_then(|leave| match subjects {
+            // PRIVACY: somebody who opted out since is in it; it must not leave any more.
+            Some(subjects) if subjects != leave.circumstances.snapshot.subjects => {
+                Err(Refusal::new(RefusalCode::Snapshot, OPTED_OUT))
+            }
+            _ => Ok(leave),
+        }))
+    }
+
     /// Keeps a payload that is durable: state, ledger entry and outbox row in one step; then it may be sent.
-    pub(super) async fn commit_payload(&mut self, key: &RoundKey, done: Done) -> Result<(), PartyError> {
+    /// `subjects`: how many were left in the dataset when its rows were read.
+    pub(super) async fn commit_payload(&mut self, key: &RoundKey, done: Done, subjects: u64) -> Result<(), PartyError> {
         let mut tx = self.store.begin("commit a payload").await?;
         let mut row = RoundRow::read(tx.conn(), key).await?;
         if row.state != State::Working {
@@ -96,7 +140,7 @@ impl Engine {
             self.erase_payload(key);
             return Ok(());
         }
-        let leave = match self.ask(tx.conn(), row.federation, &row.header, row.approval).await? {
+        let leave = match self.holds(tx.conn(), &row, Some(subjects)).await? {
             Ok(leave) => leave,
             Err(refusal) => {
                 drop(tx);
@@ -106,7 +150,6 @@ impl Engine {
         // The only place where an upload is made: from a permit, in the step that enters it in the ledger.
         let upload = Upload::new(&leave.permit, done.kind, done.digest, done.bytes);
         let now = self.now();
-        let public = leave.circumstances.policy.is_public_data();
         let sql =
             "INSERT INTO outbox (job, task, epoch, round, attempt, kind, digest, bytes, subjects, state, public, at)
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'waiting', ?10, ?11)";
@@ -114,18 +157,13 @@ impl Engine {
             .bind(to_json(&done.kind))
             .bind(done.digest.to_string())
             .bind(signed(done.bytes))
-            .bind(signed(leave.circumstances.snapshot.subjects))
-            .bind(public)
+            .bind(signed(subjects))
+            .bind(leave.circumstances.policy.is_public_data())
             .bind(now.as_millis())
             .execute(tx.conn())
             .await
             .at("commit a payload")?;
-        let sql = "UPDATE rounds SET view = ?6
-                   WHERE job = ?1 AND task = ?2 AND epoch = ?3 AND round = ?4 AND attempt = ?5";
-        let data_key = self.secret32(DATA_KEY).await?;
-        let sealed = seal(&data_key, super::LOCAL_VIEW, to_json(&done.view).as_bytes())?;
-        let view = bind_key(sqlx::query(sql), key).bind(sealed);
-        view.execute(tx.conn()).await.at("commit a payload")?;
+        row.show(&mut tx, self.sealed_view(&done.view).await?).await?;
         let actions = row.step(&mut tx, Event::Made { step: Step::Input, digest: done.digest }, now).await?;
         let entry = self.round_entry(Actor::Engine, Action::TrainingFinished, &row);
         self.append(&mut tx, &entry).await?;
@@ -144,39 +182,59 @@ impl Engine {
         Ok(())
     }
 
-    /// Whether an upload may leave now: asked at the first byte and at every resumption. A `no` withdraws it for good.
+    /// Whether an upload may leave now: asked at the first byte and at every resumption. A `no` withdraws it for good; a
+    /// `yes` is durable before it is given, so that nothing leaves of which this site could later say that it did not,
+    /// and nothing while the ledger cannot be written.
     pub(crate) async fn may_leave(
         &mut self,
         federation: FederationId,
         upload: &Upload,
     ) -> Result<Result<(), Refusal>, PartyError> {
         let key = upload.round();
-        let mut conn = self.reader().await?;
-        let (row, parcel) = (RoundRow::find(&mut conn, key).await?, Parcel::find(&mut conn, key).await?);
+        let mut tx = self.store.begin("let an update go").await?;
+        let (row, parcel) = (RoundRow::find(tx.conn(), key).await?, Parcel::find(tx.conn(), key).await?);
         let gone = |detail: &str| Ok(Err(Refusal::new(RefusalCode::TooLate, detail)));
         let (Some(row), Some(parcel)) = (row, parcel) else { return gone("there is no such upload") };
         if row.federation != federation || parcel.digest != upload.digest() || !parcel.is_waiting() {
             return gone("the upload was withdrawn or has left before");
         }
-        let answer = self.ask(&mut conn, federation, &row.header, row.approval).await?;
-        drop(conn);
-        let refusal = match answer {
-            // PRIVACY: somebody who opted out since it was computed is in it; it must not leave any more.
-            Ok(leave) if leave.circumstances.snapshot.subjects != parcel.subjects => {
-                Refusal::new(RefusalCode::Snapshot, "the opt-out list changed since the update was computed")
-            }
-            Ok(_) => {
-                self.in_flight.insert(key.clone());
-                return Ok(Ok(()));
-            }
-            Err(refusal) => refusal,
-        };
-        self.withdraw(key, refusal.clone()).await?;
-        Ok(Err(refusal))
+        if let Err(refusal) = self.holds(tx.conn(), &row, Some(parcel.subjects)).await? {
+            drop(tx);
+            self.withdraw(key, refusal.clone()).await?;
+            return Ok(Err(refusal));
+        }
+        let sql = "UPDATE outbox SET left_at = COALESCE(left_at, ?6)
+                   WHERE job = ?1 AND task = ?2 AND epoch = ?3 AND round = ?4 AND attempt = ?5";
+        let done = bind_key(sqlx::query(sql), key).bind(self.now().as_millis()).execute(tx.conn()).await;
+        done.at("let an update go")?;
+        let (kind, name) = parcel.object();
+        let entry = self.round_entry(Actor::Engine, Action::UpdateLeaving, &row);
+        self.append(&mut tx, &entry.object(kind, name, Some(parcel.digest))).await?;
+        tx.commit().await?;
+        Ok(Ok(()))
     }
 
-    /// Takes back what has not left: the payload is deleted, the row stays as *withdrawn*, the ledger has it and the
-    /// coordinator is told. Work that is under way is stopped.
+    /// Stops an upload on the wire. It waits for room: a link that is busy must hear this too.
+    async fn recall(&self, federation: FederationId, parcel: &Parcel) {
+        if let Some(commands) = self.links.get(&federation).and_then(|l| l.commands.as_ref()) {
+            let withdraw = LinkCommand::Withdraw { round: parcel.key.clone(), digest: parcel.digest };
+            // A link that has ended sends nothing.
+            let _ = commands.send(withdraw).await;
+        }
+    }
+
+    /// Stops whatever is on the wire. It goes on only after it was asked for again.
+    pub(crate) async fn recall_all(&self) -> Result<(), PartyError> {
+        let mut conn = self.reader().await?;
+        for parcel in Parcel::waiting(&mut conn).await? {
+            let federation = RoundRow::read(&mut conn, &parcel.key).await?.federation;
+            self.recall(federation, &parcel).await;
+        }
+        Ok(())
+    }
+
+    /// Takes back what has not arrived: it stops on the wire, the payload is deleted, the row stays as *withdrawn*, the
+    /// ledger has it and the coordinator is told. Work that is under way is stopped.
     pub(super) async fn withdraw(&mut self, key: &RoundKey, refusal: Refusal) -> Result<(), PartyError> {
         let now = self.now();
         let mut tx = self.store.begin("withdraw an update").await?;
@@ -189,18 +247,27 @@ impl Engine {
         let action = if parcel.is_some() { Action::UpdateWithdrawn } else { Action::TrainingCancelled };
         let mut entry = self.round_entry(Actor::Engine, action, &row).refused(&refusal);
         if let Some(parcel) = &parcel {
+            // Before the step is durable: a stop that cannot be recorded, on a full disk, still stops.
+            self.recall(row.federation, parcel).await;
             parcel.set(&mut tx, "withdrawn", None, now).await?;
-            let (kind, name) = parcel.object();
-            entry = entry.object(kind, name, Some(parcel.digest));
+            entry = parcel.ended(entry, row.federation);
         }
         self.append(&mut tx, &entry).await?;
         tx.commit().await?;
-        self.in_flight.remove(key);
         self.working.remove(key);
         self.erase_payload(key);
         self.act(&row, actions);
         self.notify(Notice::Egress);
         Ok(())
+    }
+
+    /// Withdraws each of these. One that cannot be withdrawn does not keep the others; the first error is returned.
+    pub(super) async fn withdraw_all(&mut self, ended: Vec<(RoundKey, Refusal)>) -> Result<(), PartyError> {
+        let mut result = Ok(());
+        for (key, refusal) in ended {
+            result = result.and(self.withdraw(&key, refusal).await);
+        }
+        result
     }
 
     pub(crate) async fn on_uploaded(
@@ -212,7 +279,7 @@ impl Engine {
         let (key, now) = (upload.round(), self.now());
         let mut tx = self.store.begin("keep a receipt").await?;
         let Some(mut row) = RoundRow::find(tx.conn(), key).await? else { return Ok(()) };
-        let Some(parcel) = Parcel::find(tx.conn(), key).await? else { return Ok(()) };
+        let Some(parcel) = Parcel::find(tx.conn(), key).await?.filter(|p| p.left.is_some()) else { return Ok(()) };
         let said = &receipt.document;
         let fits = said.round == *key && said.digest == parcel.digest && said.federation == federation;
         if row.federation != federation || !fits || parcel.state == "sent" {
@@ -224,7 +291,7 @@ impl Engine {
         let (kind, name) = parcel.object();
         let mut entry =
             self.round_entry(Actor::Engine, Action::UpdateSent, &row).object(kind, &name, Some(parcel.digest));
-        entry.egress = Some(Egress { to: federation.to_string(), bytes: parcel.bytes, digest: parcel.digest });
+        entry.egress = Some(parcel.egress(federation));
         self.append(&mut tx, &entry).await?;
         let entry = self.round_entry(Actor::peer(federation), Action::UpdateReceipt, &row).object(
             ObjectKind::Receipt,
@@ -233,7 +300,6 @@ impl Engine {
         );
         self.append(&mut tx, &entry).await?;
         tx.commit().await?;
-        self.in_flight.remove(key);
         self.erase_payload(key);
         self.act(&row, actions);
         self.notify(Notice::Egress);
@@ -253,26 +319,29 @@ impl Engine {
         let Some(parcel) = parcel.filter(|_| row.federation == federation) else { return Ok(()) };
         parcel.set(&mut tx, "refused", None, now).await?;
         let actions = row.step(&mut tx, Event::Declined(reason.clone()), now).await?;
-        let (kind, name) = parcel.object();
-        let entry = self
-            .round_entry(Actor::peer(federation), Action::UploadRefused, &row)
-            .object(kind, name, Some(parcel.digest))
-            .refused(&reason);
-        self.append(&mut tx, &entry).await?;
+        let entry = self.round_entry(Actor::peer(federation), Action::UploadRefused, &row).refused(&reason);
+        self.append(&mut tx, &parcel.ended(entry, federation)).await?;
         tx.commit().await?;
-        self.in_flight.remove(key);
         self.erase_payload(key);
         self.act(&row, actions);
         self.notify(Notice::Egress);
         Ok(())
     }
 
-    /// The round is over; what still waits is withdrawn with it, within the same step. What the coordinator says that it
-    /// counted has left, though its receipt did not get here: the ledger must not call that withdrawn.
+    /// Whether an input of this site may be in the round's result: it was let go, or its receipt came.
+    pub(super) async fn may_be_counted(conn: &mut SqliteConnection, key: &RoundKey) -> Result<bool, PartyError> {
+        Ok(Parcel::find(conn, key).await?.is_some_and(|p| p.left.is_some()))
+    }
+
+    /// The round is over; what still waits stops on the wire and is withdrawn with it, within the same step. What was let
+    /// go and what the coordinator says that it counted has left, though its receipt did not get here.
     pub(super) async fn close_outbox(&self, tx: &mut Tx, row: &RoundRow, counted: bool) -> Result<(), PartyError> {
         let Some(parcel) = Parcel::find(tx.conn(), &row.key).await?.filter(Parcel::is_waiting) else { return Ok(()) };
-        if !counted {
-            return parcel.set(tx, "withdrawn", None, self.now()).await;
+        self.recall(row.federation, &parcel).await;
+        if !(counted && parcel.left.is_some()) {
+            parcel.set(tx, "withdrawn", None, self.now()).await?;
+            let entry = self.round_entry(Actor::Engine, Action::UpdateWithdrawn, row).refused("the round is over");
+            return self.append(tx, &parcel.ended(entry, row.federation)).await.map(drop);
         }
         parcel.set(tx, "sent", None, self.now()).await?;
         let (kind, name) = parcel.object();
@@ -280,46 +349,29 @@ impl Engine {
             .round_entry(Actor::Engine, Action::UpdateSent, row)
             .object(kind, name, Some(parcel.digest))
             .because("the coordinator counted it; its receipt did not arrive");
-        entry.egress = Some(Egress { to: row.federation.to_string(), bytes: parcel.bytes, digest: parcel.digest });
+        entry.egress = Some(parcel.egress(row.federation));
         self.append(tx, &entry).await.map(drop)
     }
 
-    /// Asks again about everything that runs or waits, after a decision, a policy or an opt-out list changed. What is on
-    /// the wire at this moment is asked about at its next resumption.
+    /// Asks again about everything that runs, waits or is on the wire, after a decision, a policy or the opt-out list
+    /// changed.
     pub(crate) async fn recheck_work(&mut self) -> Result<(), PartyError> {
         let mut conn = self.reader().await?;
-        let open = RoundRow::open(&mut conn).await?;
         let mut ended = Vec::new();
-        for row in open {
-            let runs = matches!(row.state, State::Working | State::Committed(_));
-            if !runs || self.in_flight.contains(&row.key) {
+        for row in RoundRow::open(&mut conn).await? {
+            if !matches!(row.state, State::Working | State::Committed(_)) {
                 continue;
             }
-            if let Err(refusal) = self.ask(&mut conn, row.federation, &row.header, row.approval).await? {
+            let subjects = match Parcel::find(&mut conn, &row.key).await? {
+                Some(parcel) => Some(parcel.subjects),
+                None => self.working.get(&row.key).and_then(Working::subjects),
+            };
+            if let Err(refusal) = self.holds(&mut conn, &row, subjects).await? {
                 ended.push((row.key, refusal));
             }
         }
         drop(conn);
-        for (key, refusal) in ended {
-            self.withdraw(&key, refusal).await?;
-        }
-        Ok(())
-    }
-
-    /// A cut connection: nothing is on the wire any more, so the next byte needs a new leave.
-    pub(crate) async fn nothing_in_flight(&mut self, federation: FederationId) -> Result<(), PartyError> {
-        let mut conn = self.reader().await?;
-        let mut here = Vec::new();
-        for key in &self.in_flight {
-            if RoundRow::find(&mut conn, key).await?.is_none_or(|r| r.federation == federation) {
-                here.push(key.clone());
-            }
-        }
-        drop(conn);
-        for key in here {
-            self.in_flight.remove(&key);
-        }
-        self.recheck_work().await
+        self.withdraw_all(ended).await
     }
 
     /// Hands waiting uploads to their links, one round's or all of a federation's.
@@ -330,7 +382,7 @@ impl Engine {
         let mut refused = Vec::new();
         for parcel in parcels.into_iter().filter(|p| only.is_none_or(|k| *k == p.key)) {
             let row = RoundRow::read(&mut conn, &parcel.key).await?;
-            match self.ask(&mut conn, row.federation, &row.header, row.approval).await? {
+            match self.holds(&mut conn, &row, Some(parcel.subjects)).await? {
                 Ok(leave) => {
                     let upload = Upload::new(&leave.permit, parcel.kind, parcel.digest, parcel.bytes);
                     ready.push((row.federation, upload, parcel.key));
@@ -339,9 +391,7 @@ impl Engine {
             }
         }
         drop(conn);
-        for (key, refusal) in refused {
-            self.withdraw(&key, refusal).await?;
-        }
+        self.withdraw_all(refused).await?;
         for (federation, upload, key) in ready {
             let path = self.payload_path(&key);
             self.command(federation, LinkCommand::Upload { upload, path });
@@ -380,7 +430,7 @@ impl Engine {
         for (round, reply) in replies {
             self.say(federation, FromSite::RoundReply { round, reply });
         }
-        self.repeat_downloads(federation);
+        self.repeat_downloads(federation).await?;
         self.send_waiting(None).await?;
         self.repeat_releases(federation).await
     }
@@ -390,14 +440,13 @@ impl Engine {
     pub(crate) async fn sweep(&mut self) -> Result<(), PartyError> {
         let mut conn = self.reader().await?;
         let waiting = Parcel::waiting(&mut conn).await?;
+        let snapshots = datasets::all(&mut conn).await?.iter().map(|d| self.snapshot(d).path).collect();
+        let models = self.models_needed(&mut conn).await?;
         drop(conn);
-        let known: Vec<PathBuf> = waiting.iter().map(|p| self.payload_path(&p.key)).collect();
-        for folder in [self.config.payloads(), self.config.scratch()] {
-            let files = std::fs::read_dir(&folder).map_err(|e| PartyError::file("read", &folder, e))?;
-            for file in files.flatten().map(|f| f.path()).filter(|f| !known.contains(f)) {
-                std::fs::remove_file(&file).map_err(|e| PartyError::file("remove", &file, e))?;
-            }
-        }
+        sweep_folder(&self.config.payloads(), &waiting.iter().map(|p| self.payload_path(&p.key)).collect())?;
+        sweep_folder(&self.config.scratch(), &HashSet::new())?;
+        sweep_folder(&self.config.snapshots(), &snapshots)?;
+        sweep_folder(&self.config.models(), &models)?;
         for parcel in waiting {
             if self.payload_path(&parcel.key).exists() {
                 continue;
@@ -439,6 +488,18 @@ impl Engine {
     }
 }
 
+/// Removes the files of a folder but these. Folders in it (a file system's `lost+found`) are not ours and stay.
+fn sweep_folder(folder: &Path, keep: &HashSet<PathBuf>) -> Result<(), PartyError> {
+    for entry in std::fs::read_dir(folder).map_err(|e| PartyError::file("read", folder, e))?.flatten() {
+        let path = entry.path();
+        if keep.contains(&path) || entry.file_type().is_ok_and(|t| t.is_dir()) {
+            continue;
+        }
+        std::fs::remove_file(&path).map_err(|e| PartyError::file("remove", &path, e))?;
+    }
+    Ok(())
+}
+
 fn egress_view(row: &SqliteRow) -> Result<EgressView, PartyError> {
     let parcel = Parcel::from_row(row)?;
     let text = |column: &'static str| row.try_get::<String, _>(column).at("read the outbox");
@@ -452,7 +513,11 @@ fn egress_view(row: &SqliteRow) -> Result<EgressView, PartyError> {
         },
         digest: parcel.digest,
         bytes: parcel.bytes,
-        state: parcel.state,
+        state: match parcel.state.as_str() {
+            ended @ ("withdrawn" | "refused") if parcel.left.is_some() => format!("{ended}, may have arrived"),
+            _ => parcel.state,
+        },
+        left: parcel.left,
         round: parcel.key,
         at: Timestamp::from_millis(row.try_get("at").at("read the outbox")?),
         ended: ended.map(Timestamp::from_millis),

@@ -212,6 +212,15 @@ impl RoundRow {
         }
         Ok(actions)
     }
+
+    /// Keeps what the site's own people see of the result or the failure, sealed.
+    pub(super) async fn show(&self, tx: &mut Tx, view: Vec<u8>) -> Result<(), PartyError> {
+        let step = tx.step();
+        let sql = "UPDATE rounds SET view = ?6
+                   WHERE job = ?1 AND task = ?2 AND epoch = ?3 AND round = ?4 AND attempt = ?5";
+        bind_key(sqlx::query(sql), &self.key).bind(view).execute(tx.conn()).await.at(step)?;
+        Ok(())
+    }
 }
 
 /// Binds the five columns of a round's key.
@@ -276,9 +285,6 @@ fn apply(state: &State, deadline: Timestamp, event: Event, now: Timestamp) -> Re
 impl Engine {
     /// Does what follows from a step, after it is durable. What is sent is sent by the outbox, not here.
     pub(super) fn act(&mut self, row: &RoundRow, actions: Vec<Action>) {
-        if row.state.is_terminal() {
-            self.in_flight.remove(&row.key);
-        }
         for action in actions {
             match action {
                 Action::Reply(reply) => {

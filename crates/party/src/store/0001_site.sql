@@ -161,7 +161,7 @@ CREATE TABLE rounds (
     deadline INTEGER NOT NULL,           -- of the permit, or of the header where none was given
     state    TEXT NOT NULL,              -- JSON: see rounds/state.rs
     ended    INTEGER NOT NULL,           -- whether nothing more happens in it
-    view     BLOB,                       -- sealed with the data key: what the site's own people see of the result
+    view     BLOB,                       -- sealed with the data key: what its own people see of the result or failure
     at       INTEGER NOT NULL,
     PRIMARY KEY (job, task, epoch, round, attempt)
 ) STRICT;
@@ -179,6 +179,7 @@ CREATE TABLE outbox (
     bytes   INTEGER NOT NULL,
     subjects INTEGER NOT NULL,           -- subjects left when it was computed; an opt-out since withdraws it
     state   TEXT NOT NULL,               -- waiting, sent, withdrawn, refused
+    left_at INTEGER,                     -- first time that it was let go; without a receipt it may have arrived since
     public  INTEGER NOT NULL,
     receipt BLOB,
     at      INTEGER NOT NULL,

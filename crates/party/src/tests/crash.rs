@@ -72,7 +72,7 @@ async fn play_round(world: &mut World, study: &Study) {
             let heard = world
                 .expect("anything about the round", |c| match c {
                     LinkCommand::Upload { upload, path } => Some(Heard::Upload(upload.clone(), path.clone())),
-                    LinkCommand::Download { digest, to } => Some(Heard::Download(*digest, to.clone())),
+                    LinkCommand::Download { digest, to, .. } => Some(Heard::Download(*digest, to.clone())),
                     LinkCommand::Send(FromSite::RoundReply { round, reply }) => {
                         let ends = !matches!(reply, RoundReply::Working) && round.attempt == attempt;
                         ends.then_some(Heard::NoPart)
@@ -130,36 +130,145 @@ async fn i7_a_round_is_carried_through() {
     assert_consistent(&world).await;
 }
 
+/// A run in which every round goes wrong, each in another way, until somebody stops it.
+async fn go_wrong(world: &mut World) {
+    let study = world.running(small_plan(1)).await;
+    let attempt = async |world: &mut World, n| {
+        world.open_round(header(&study, job(1), "train", 1, n, world.now())).await;
+    };
+    let download = async |world: &mut World| {
+        let wanted = |c: &LinkCommand| match c {
+            LinkCommand::Download { digest, to, .. } => Some((*digest, to.clone())),
+            _ => None,
+        };
+        world.expect("a download", wanted).await
+    };
+    // The model cannot be had.
+    attempt(world, 1).await;
+    let (digest, path) = download(world).await;
+    world.event(LinkEvent::DownloadFailed { digest, reason: "there is no such model".into() }).await;
+    assert!(matches!(world.expect_reply().await, RoundReply::Failed(_)));
+    // The coordinator does not want the update.
+    attempt(world, 2).await;
+    world.serve_model(&study).await;
+    let (upload, _) = world.expect_upload().await;
+    world.may_leave(&upload).await.unwrap();
+    world.event(LinkEvent::UploadRefused { upload, reason: "the round is over".into() }).await;
+    world.settle().await;
+    // Time is over before the model has come.
+    std::fs::remove_file(path).unwrap();
+    attempt(world, 3).await;
+    download(world).await;
+    world.pass_time(61 * MINUTE);
+    assert!(matches!(world.expect_reply().await, RoundReply::Failed(_)));
+    // Everything is stopped while the update is on the wire.
+    attempt(world, 4).await;
+    world.serve_model(&study).await;
+    let (upload, _) = world.expect_upload().await;
+    world.may_leave(&upload).await.unwrap();
+    world.handle.stop(world.who("ana"), Some("a drill".into())).await.unwrap();
+    assert!(matches!(world.expect_reply().await, RoundReply::Withdrawn(_)));
+    world.handle.stop(world.who("ana"), None).await.unwrap();
+    // The run is stopped while an update waits.
+    attempt(world, 5).await;
+    world.expect_upload().await;
+    world.handle.cancel_job(world.who("sam"), job(1), "the machine is needed".into()).await.unwrap();
+    assert!(matches!(world.expect_reply().await, RoundReply::Withdrawn(_)));
+}
+
+/// After the coordinator ended the job too, if it had not ended here: nothing is open, nothing waits, all is entered.
+async fn assert_all_ended(world: &mut World) {
+    world.connect().await;
+    world.send(ToSite::JobEnded { job: job(1), state: "failed".into(), reason: None, model: None }).await;
+    world.settle().await;
+    let jobs = world.handle.jobs(world.who("sam"), Page::default()).await.unwrap();
+    assert!(matches!(jobs[0].state.as_str(), "failed" | "cancelled"), "{}", jobs[0].state);
+    let rounds: &[RoundView] = &jobs[0].rounds;
+    assert!(rounds.iter().all(|r| TERMINAL.contains(&r.state.as_str())), "{rounds:?}");
+    assert_eq!(world.entered("permit_minted", "success").await, rounds.len(), "an entry for each permit");
+    let egress = world.handle.egress(world.who("sam"), Page::default()).await.unwrap();
+    assert!(egress.iter().all(|e| e.state != "waiting" && e.state != "sent"), "{egress:?}");
+    assert!(egress.iter().all(|e| e.left.is_none() || e.state.ends_with("may have arrived")), "{egress:?}");
+    assert_eq!(world.entered("update_prepared", "success").await, egress.len(), "an entry for each row");
+    let ended = world.entered("update_withdrawn", "refused").await + world.entered("upload_refused", "refused").await;
+    assert_eq!(ended, egress.len(), "an entry for each end");
+    let left = egress.iter().filter(|e| e.left.is_some()).count();
+    assert_eq!(world.entered("update_leaving", "success").await, left, "an entry for each that was let go");
+    assert_eq!(world.payload_files(), 0, "a payload was left behind");
+    world.assert_ledger_intact().await;
+}
+
+/// What another child does until it is killed; run by itself, the whole way.
+#[tokio::test(flavor = "multi_thread")]
+async fn i7_a_run_in_which_all_goes_wrong_ends() {
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = std::env::var_os(FOLDER).map_or(temporary.path().to_owned(), PathBuf::from);
+    let mut world = World::create(&folder, Executor::Thread).await;
+    world.furnish().await;
+    go_wrong(&mut world).await;
+    assert_all_ended(&mut world).await;
+    let states: BTreeSet<String> = world.outbox_states().await.into_iter().collect();
+    let expected = ["refused, may have arrived", "withdrawn", "withdrawn, may have arrived"];
+    assert_eq!(states, expected.map(String::from).into());
+    assert_eq!(world.handle.jobs(world.who("sam"), Page::default()).await.unwrap()[0].state, "cancelled");
+}
+
+/// Kills a child that runs a test at one moment of a step.
+fn kill(test: &str, step: &str, moment: &str, folder: &Path) {
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test])
+        .env("HOSPES_TEST_CRASH", format!("{step}:{moment}"))
+        .env(FOLDER, folder)
+        .output()
+        .unwrap();
+    let output = String::from_utf8_lossy(&child.stdout);
+    assert_eq!(child.status.signal(), Some(9), "'{step}' {moment} was never reached: {output}");
+}
+
 /// Kills a child at each moment of a step, then goes on where it left off.
 async fn killed_at(step: &str) {
     for moment in ["Before", "During", "After"] {
         let temporary = tempfile::tempdir().unwrap();
-        let child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "tests::crash::i7_a_round_is_carried_through"])
-            .env("HOSPES_TEST_CRASH", format!("{step}:{moment}"))
-            .env(FOLDER, temporary.path())
-            .output()
-            .unwrap();
-        let output = String::from_utf8_lossy(&child.stdout);
-        assert_eq!(child.status.signal(), Some(9), "'{step}' {moment} was never reached: {output}");
+        kill("tests::crash::i7_a_round_is_carried_through", step, moment, temporary.path());
         let mut world = World::reopen(temporary.path(), Executor::Thread, START + 5 * MINUTE).await;
         carry_through(&mut world).await;
         assert_consistent(&world).await;
     }
 }
 
+/// The same where all goes wrong: then everything must end.
+async fn killed_going_wrong_at(step: &str) {
+    for moment in ["Before", "During", "After"] {
+        let temporary = tempfile::tempdir().unwrap();
+        kill("tests::crash::i7_a_run_in_which_all_goes_wrong_ends", step, moment, temporary.path());
+        let mut world = World::reopen(temporary.path(), Executor::Thread, START + 120 * MINUTE).await;
+        assert_all_ended(&mut world).await;
+    }
+}
+
 macro_rules! killed {
-    ($($name:ident: $step:literal,)*) => {
+    ($killed_at:ident: $($name:ident: $step:literal,)*) => {
         $(
             #[tokio::test(flavor = "multi_thread")]
             async fn $name() {
-                killed_at($step).await;
+                $killed_at($step).await;
             }
         )*
     };
 }
 
 killed! {
+    killed_going_wrong_at:
+    i7_killed_at_recording_a_failure: "record a failure",
+    i7_killed_at_noting_a_refused_upload: "note a refused upload",
+    i7_killed_at_ending_an_overdue_round: "end an overdue round",
+    i7_killed_at_stopping_everything: "stop everything",
+    i7_killed_at_withdrawing_an_update: "withdraw an update",
+    i7_killed_at_cancelling_a_job: "cancel a job",
+}
+
+killed! {
+    killed_at:
     i7_killed_at_taking_a_request: "take a request",
     i7_killed_at_the_first_signature: "give the first signature",
     i7_killed_at_the_second_signature: "give the second signature",
@@ -169,6 +278,7 @@ killed! {
     i7_killed_at_taking_a_model: "take a model",
     i7_killed_at_starting_the_work: "start the work",
     i7_killed_at_committing_a_payload: "commit a payload",
+    i7_killed_at_letting_an_update_go: "let an update go",
     i7_killed_at_keeping_a_receipt: "keep a receipt",
     i7_killed_at_closing_a_round: "close a round",
     i7_killed_at_ending_a_job: "end a job",
@@ -179,7 +289,7 @@ fn machine_time() -> i64 {
     crate::config::system_clock()().as_millis()
 }
 
-async fn with_child(program: PathBuf) -> (World, Study) {
+pub(super) async fn with_child(program: PathBuf) -> (World, Study) {
     let temporary = tempfile::tempdir().unwrap();
     let mut world = World::create_at(temporary.path(), Executor::Child { program }, machine_time()).await;
     world._temporary = Some(temporary);
@@ -191,7 +301,7 @@ async fn with_child(program: PathBuf) -> (World, Study) {
 }
 
 /// The example `worker` beside this test binary.
-fn worker_program() -> PathBuf {
+pub(super) fn worker_program() -> PathBuf {
     let program = std::env::current_exe().unwrap().parent().unwrap().join("../examples/worker");
     assert!(program.exists(), "build the examples first: cargo build -p hospes-party --examples");
     program

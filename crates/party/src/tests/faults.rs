@@ -9,7 +9,7 @@ use crate::store::Store;
 use crate::view::Words;
 
 /// Lets the database grow by so many pages and no more: SQLite then reports a full disk of its own.
-async fn limit_database(e: &crate::engine::Engine, more_pages: Option<i64>) {
+pub(super) async fn limit_database(e: &crate::engine::Engine, more_pages: Option<i64>) {
     let mut tx = e.store.begin("limit the database").await.unwrap();
     let pages: i64 = sqlx::query_scalar("PRAGMA page_count").fetch_one(tx.conn()).await.unwrap();
     let limit = more_pages.map_or(1 << 30, |more| pages + more);
@@ -20,7 +20,7 @@ async fn limit_database(e: &crate::engine::Engine, more_pages: Option<i64>) {
 }
 
 /// Fills the free pages that the database still has, so that the next step finds none.
-async fn fill_database(e: &crate::engine::Engine) {
+pub(super) async fn fill_database(e: &crate::engine::Engine) {
     for size in [100_000, 3_000, 500, 50] {
         loop {
             let mut tx = e.store.begin("fill the database").await.unwrap();
@@ -42,7 +42,7 @@ async fn i3_on_a_full_disk_nothing_leaves_until_the_ledger_can_be_written() {
     world.open_round(header(&study, job(1), "train", 1, 1, world.now())).await;
     let (digest, to) = world
         .expect("a download", |c| match c {
-            LinkCommand::Download { digest, to } => Some((*digest, to.clone())),
+            LinkCommand::Download { digest, to, .. } => Some((*digest, to.clone())),
             _ => None,
         })
         .await;
@@ -52,7 +52,8 @@ async fn i3_on_a_full_disk_nothing_leaves_until_the_ledger_can_be_written() {
         .handle
         .ask(move |e| {
             async move {
-                Box::pin(e.on_downloaded(federation(), digest)).await?;
+                e.on_downloaded(federation(), digest).await?;
+                Box::pin(e.go_on()).await?;
                 limit_database(e, Some(2)).await;
                 fill_database(e).await;
                 Ok(())
@@ -268,8 +269,15 @@ async fn an_altered_snapshot_is_noticed_and_nothing_leaves() {
     assert!(words.contains("snapshot cannot be opened"), "{words}");
     world.never("send", |c| matches!(c, LinkCommand::Upload { .. }).then_some(())).await;
     assert_eq!(world.round_state().await.0, "failed");
-    assert_eq!(world.entered("training_failed", "failed").await, 1);
     assert_eq!(world.payload_files(), 0);
+    // Those who may see figures of the site's data read why; the ledger, which auditors read, has the fixed sentence.
+    let run = world.handle.job(world.who("sam"), job(1), Page::default()).await.unwrap();
+    let in_full = run.rounds[0].view.as_ref().unwrap()["failure"].to_string();
+    assert!(in_full.contains("was altered") && !in_full.contains(&words), "{in_full}");
+    assert!(world.handle.job(world.who("odo"), job(1), Page::default()).await.is_err());
+    let page = world.handle.audit(world.who("odo"), crate::view::AuditQuery::default()).await.unwrap();
+    let entries: Vec<_> = page.entries.iter().filter(|e| e.action == "training_failed").collect();
+    assert!(entries.len() == 1 && entries[0].detail.ends_with(&words), "{entries:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

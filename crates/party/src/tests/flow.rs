@@ -202,7 +202,7 @@ async fn revocation_reaches_an_update_that_waits_in_the_outbox() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_on_the_wire_is_asked_about_at_its_next_resumption() {
+async fn what_is_on_the_wire_when_an_approval_is_suspended_stops_and_does_not_go_on() {
     let mut world = World::new().await;
     let study = world.running(small_plan(1)).await;
     world.open_round(header(&study, job(1), "train", 1, 1, world.now())).await;
@@ -211,11 +211,12 @@ async fn what_is_on_the_wire_is_asked_about_at_its_next_resumption() {
     world.may_leave(&upload).await.unwrap();
     let verdict = Verdict::Suspend { reason: "a question is open".into() };
     world.handle.decide(world.who("pia"), study.id, verdict).await.unwrap();
-    assert!(path.exists(), "a transfer under way is not torn apart");
-    let refusal = world.may_leave(&upload).await.unwrap_err();
-    assert_eq!(refusal.code, RefusalCode::Suspended);
+    world.expect_recall(&upload).await;
+    let reply = world.expect_reply().await;
+    assert!(matches!(&reply, RoundReply::Withdrawn(r) if r.code == RefusalCode::Suspended), "{reply:?}");
     assert!(!path.exists());
-    assert_eq!(world.outbox_states().await, ["withdrawn"]);
+    assert!(world.may_leave(&upload).await.is_err());
+    assert_eq!(world.outbox_states().await, ["withdrawn, may have arrived"]);
     // Only a privacy officer ends what a privacy officer suspended.
     let resumed = world.handle.decide(world.who("sam"), study.id, Verdict::Resume).await;
     assert!(matches!(resumed, Err(PartyError::State(_))), "{resumed:?}");
@@ -277,8 +278,9 @@ async fn an_opt_out_after_the_training_withdraws_the_update() {
     std::fs::write(&list, "cleveland-001\nsomebody-else\n").unwrap();
     let report = world.handle.import_opt_outs(world.who("sam"), list).await.unwrap();
     assert_eq!((report.listed, report.affected), (2, 1));
-    let refusal = world.may_leave(&upload).await.unwrap_err();
-    assert!(refusal.detail.contains("opt-out"), "{refusal}");
+    let reply = world.expect_reply().await;
+    assert!(matches!(&reply, RoundReply::Withdrawn(r) if r.detail.contains("opted out")), "{reply:?}");
+    assert!(world.may_leave(&upload).await.is_err());
     assert!(!path.exists());
     // The approval is not void: the next attempt trains without that person.
     world.open_round(header(&study, job(1), "train", 1, 2, world.now())).await;
@@ -333,9 +335,12 @@ async fn a_stop_of_the_whole_site_stops_work_and_answers_no() {
     world.handle.stop(world.who("ana"), Some("suspicion of an intrusion".into())).await.unwrap();
     let reply = world.expect_reply().await;
     assert!(matches!(&reply, RoundReply::Withdrawn(r) if r.code == RefusalCode::Stopped), "{reply:?}");
+    assert!(!format!("{reply:?}").contains("intrusion"), "what the staff wrote left: {reply:?}");
     world.open_round(header(&study, job(1), "train", 1, 2, world.now())).await;
     let reply = world.expect_reply().await;
     assert!(matches!(&reply, RoundReply::Refused(r) if r.code == RefusalCode::Stopped), "{reply:?}");
+    assert!(!format!("{reply:?}").contains("intrusion"), "what the staff wrote left: {reply:?}");
+    assert_eq!(world.handle.status().await.unwrap().stopped.as_deref(), Some("suspicion of an intrusion"));
     world.handle.stop(world.who("ana"), None).await.unwrap();
     world.open_round(header(&study, job(1), "train", 1, 3, world.now())).await;
     world.serve_model(&study).await;

@@ -31,10 +31,12 @@ use crate::view::{Approving, DatasetView, NewDataset, NewPerson, Outcome, Page};
 mod crash;
 mod faults;
 mod flow;
+mod leaving;
 mod people;
 mod review;
 mod secrets;
 mod signing;
+mod turns;
 mod watching;
 
 /// When everything begins.
@@ -410,6 +412,16 @@ impl World {
         .await
     }
 
+    /// Waits until the link is told to stop sending this.
+    pub(super) async fn expect_recall(&mut self, upload: &Upload) {
+        let (round, digest) = (upload.round().clone(), upload.digest());
+        let wanted = |c: &LinkCommand| match c {
+            LinkCommand::Withdraw { round: r, digest: d } => (*r == round && *d == digest).then_some(()),
+            _ => None,
+        };
+        self.expect("stop sending", wanted).await;
+    }
+
     pub(super) async fn offer(&mut self, study: &Study) {
         self.send(ToSite::Study(Box::new(Signed::new(study.clone(), &coordinator()).unwrap()))).await;
         self.settle().await;
@@ -467,7 +479,7 @@ impl World {
     pub(super) async fn serve_model(&mut self, study: &Study) {
         let (digest, to) = self
             .expect("a download", |c| match c {
-                LinkCommand::Download { digest, to } => Some((*digest, to.clone())),
+                LinkCommand::Download { digest, to, .. } => Some((*digest, to.clone())),
                 _ => None,
             })
             .await;

@@ -590,7 +590,8 @@ pub struct RoundView {
     pub reason: Option<String>,
     /// Steps done and in all.
     pub progress: Option<(u32, u32)>,
-    /// What the site's own people see of the result (rows, loss, metrics); it stays here, and lists leave it out.
+    /// What the site's own people see of the result (rows, loss, metrics), or in full why it failed (`failure`); it stays
+    /// here, and lists leave it out.
     pub view: Option<serde_json::Value>,
     /// When it was opened.
     pub at: Timestamp,
@@ -611,8 +612,11 @@ pub struct EgressView {
     pub digest: Digest,
     /// Bytes.
     pub bytes: u64,
-    /// State: waiting, sent, withdrawn, expired, refused.
+    /// State: waiting, sent, withdrawn, refused; the last two with *may have arrived* where it was let go and no receipt
+    /// came.
     pub state: String,
+    /// When its first byte was let go. Without a receipt it may have arrived since.
+    pub left: Option<Timestamp>,
     /// When it was made.
     pub at: Timestamp,
     /// When it was sent or withdrawn.

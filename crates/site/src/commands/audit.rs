@@ -99,6 +99,11 @@ pub(crate) async fn egress(asking: &mut Asking) -> Result<()> {
         );
         let sent: u64 = all.iter().filter(|e| e.state == "sent").map(|e| e.bytes).sum();
         output::say(&format!("{sent} bytes left in all."));
+        let let_go = all.iter().filter(|e| e.state != "sent" && e.left.is_some());
+        let maybe: u64 = let_go.map(|e| e.bytes).sum();
+        if maybe > 0 {
+            output::say(&format!("Up to {maybe} bytes more may have left: they were let go, and no receipt came."));
+        }
     })
 }
 

@@ -96,7 +96,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
             let who = doctor::Who { person: arguments.person, passphrase_file: arguments.passphrase_file };
             return doctor::doctor(&folder, invitation.as_deref(), who, arguments.json).await;
         }
-        Command::Jobs { watch: true } => {
+        Command::Jobs { watch: true, .. } => {
             let who = (arguments.person, arguments.passphrase_file);
             return watch::watch(&folder, who, arguments.json).await;
         }
@@ -127,6 +127,7 @@ async fn dispatch(asking: &mut Asking, command: Command) -> Result<()> {
         Command::Resume { study } => study::resume(asking, &study).await,
         Command::Revoke(reasoned) => study::revoke(asking, reasoned).await,
         Command::Release { job } => study::release(asking, &job).await,
+        Command::Jobs { run: Some(run), .. } => study::run(asking, &run).await,
         Command::Jobs { .. } => study::jobs(asking).await,
         Command::Cancel { job, reason } => study::cancel(asking, &job, reason).await,
         Command::Egress => audit::egress(asking).await,

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail};
 use hospes_ipc::{Call, Fault, FaultCode};
-use hospes_party::view::{Approving, DatasetView, JobView, RequestState, RequestView, Review, Signed, Verdict};
+use hospes_party::view::{
+    Approving, DatasetView, JobView, Page, RequestState, RequestView, Review, RoundView, Signed, Verdict,
+};
 use hospes_protocol::approval::{OpinionView, Range, ReleaseRule};
 use hospes_protocol::id::{DatasetId, Digest, StudyId};
 use serde_json::Value;
@@ -193,6 +195,21 @@ pub(crate) async fn jobs(asking: &mut Asking) -> Result<()> {
                 ]
             }),
         );
+    })
+}
+
+/// `jobs RUN`
+pub(crate) async fn run(asking: &mut Asking, typed: &str) -> Result<()> {
+    let job = job(asking, typed).await?.job;
+    let run: JobView = asking.ask(&Call::Job { job, page: Page::default() }).await?;
+    asking.answer(&run, |run| {
+        let row = |r: &RoundView| {
+            let failure = r.view.as_ref().and_then(|v| v.get("failure")?.as_str());
+            let why = failure.or(r.reason.as_deref()).unwrap_or_default();
+            let round = format!("{} {}, attempt {}", r.round.task, r.round.round, r.round.attempt);
+            vec![round, output::moment(r.at), r.state.clone(), why.to_owned()]
+        };
+        output::table(&["Round", "Opened", "State", "Why"], run.rounds.iter().map(row));
     })
 }
 

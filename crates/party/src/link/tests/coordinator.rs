@@ -57,6 +57,8 @@ pub(super) struct State {
     pub(super) forge_receipts: bool,
     /// Sends this instead of a model.
     pub(super) wrong_model: bool,
+    /// Cannot send models now.
+    pub(super) refuse_models: bool,
     /// Says that the round is over.
     pub(super) over: Option<String>,
     /// Takes so many bytes of an upload and then reads no more.
@@ -537,6 +539,10 @@ impl Federation for Inside {
         let wire::DownloadRequest { digest, offset } = request.into_inner();
         let digest = Digest::from_bytes(digest.try_into().unwrap());
         let mut state = self.state();
+        if state.refuse_models {
+            state.resumed_at.push(offset);
+            return Err(Status::unavailable("not now"));
+        }
         let mut model =
             state.models.get(&digest).cloned().ok_or_else(|| Status::not_found("there is no such model"))?;
         if state.wrong_model {

@@ -16,6 +16,9 @@ use super::proxies::Line;
 use super::site::{Site, config};
 use crate::link::{LinkCommand, LinkConfig, LinkEvent};
 
+/// Longest model in these tests.
+const MOST: u64 = 64 << 20;
+
 /// Bytes that neither compress nor repeat.
 fn payload(length: usize) -> Vec<u8> {
     let mut bytes = vec![0; length];
@@ -70,7 +73,7 @@ async fn forty_megabytes_come_down_over_three_cuts() {
     let mut site = Site::start(LinkConfig { urls: vec![line.url()], ..config(&coordinator) });
     let folder = tempfile::tempdir().unwrap();
     let to = folder.path().join("model.safetensors");
-    site.tell(LinkCommand::Download { digest, to: to.clone() }).await;
+    site.tell(LinkCommand::Download { digest, to: to.clone(), most_bytes: MOST }).await;
     let (path, _) = site
         .until(|event| match event {
             LinkEvent::Downloaded { path, .. } => Some(path),
@@ -96,12 +99,12 @@ async fn a_download_goes_on_after_a_restart_of_the_site() {
     let to = folder.path().join("model");
     std::fs::write(folder.path().join("model.part"), &model[..3_000_000]).unwrap();
     let mut site = Site::start(config(&coordinator));
-    site.tell(LinkCommand::Download { digest, to: to.clone() }).await;
+    site.tell(LinkCommand::Download { digest, to: to.clone(), most_bytes: MOST }).await;
     site.until(|event| matches!(event, LinkEvent::Downloaded { .. }).then_some(())).await;
     assert!(std::fs::read(&to).unwrap() == model);
     assert_eq!(coordinator.state().resumed_at, [3_000_000]);
     // What is there already is not fetched again.
-    site.tell(LinkCommand::Download { digest, to }).await;
+    site.tell(LinkCommand::Download { digest, to, most_bytes: MOST }).await;
     site.until(|event| matches!(event, LinkEvent::Downloaded { .. }).then_some(())).await;
     assert_eq!(coordinator.state().resumed_at.len(), 1);
 }
@@ -115,7 +118,7 @@ async fn another_model_than_announced_is_thrown_away_and_told() {
     coordinator.state().wrong_model = true;
     let folder = tempfile::tempdir().unwrap();
     let mut site = Site::start(config(&coordinator));
-    site.tell(LinkCommand::Download { digest, to: folder.path().join("model") }).await;
+    site.tell(LinkCommand::Download { digest, to: folder.path().join("model"), most_bytes: MOST }).await;
     let (reason, _) = site
         .until(|event| match event {
             LinkEvent::DownloadFailed { reason, .. } => Some(reason),
@@ -127,11 +130,69 @@ async fn another_model_than_announced_is_thrown_away_and_told() {
 }
 
 #[tokio::test]
+async fn a_model_that_is_longer_than_the_plan_says_is_refused_before_its_first_byte() {
+    let coordinator = Coordinator::start().await;
+    let model = payload(100_001);
+    let digest = canon::digest("model", 1, &model);
+    coordinator.state().models.insert(digest, model);
+    let folder = tempfile::tempdir().unwrap();
+    let mut site = Site::start(config(&coordinator));
+    let to = folder.path().join("model");
+    site.tell(LinkCommand::Download { digest, to: to.clone(), most_bytes: 100_000 }).await;
+    let (reason, _) = site
+        .until(|event| match event {
+            LinkEvent::DownloadFailed { reason, .. } => Some(reason),
+            LinkEvent::Downloaded { .. } => panic!("it was taken"),
+            _ => None,
+        })
+        .await;
+    assert!(reason.contains("100001 bytes") && reason.contains("at most 100000"), "{reason}");
+    let stored: u64 = std::fs::read_dir(folder.path()).unwrap().map(|f| f.unwrap().metadata().unwrap().len()).sum();
+    assert_eq!(stored, 0);
+}
+
+#[tokio::test]
+async fn a_download_that_nobody_waits_for_any_more_is_stopped() {
+    let coordinator = Coordinator::start().await;
+    let model = payload(3 << 20);
+    let digest = canon::digest("model", 1, &model);
+    let folder = tempfile::tempdir().unwrap();
+    let mut site = Site::start(config(&coordinator));
+    site.connected().await;
+    coordinator.state().refuse_models = true;
+    let download = || LinkCommand::Download { digest, to: folder.path().join("model"), most_bytes: MOST };
+    site.tell(download()).await;
+    while coordinator.state().resumed_at.len() < 2 {
+        sleep(Duration::from_millis(10)).await;
+    }
+    site.tell(LinkCommand::Forget { digest }).await;
+    // Everything told before is done once a later command has had its effect.
+    let other = payload(1_000);
+    let small = canon::digest("model", 1, &other);
+    coordinator.state().models.extend([(digest, model), (small, other)]);
+    coordinator.state().refuse_models = false;
+    site.tell(LinkCommand::Download { digest: small, to: folder.path().join("small"), most_bytes: MOST }).await;
+    let (first, _) = site
+        .until(|event| match event {
+            LinkEvent::Downloaded { digest, .. } => Some(digest),
+            _ => None,
+        })
+        .await;
+    assert_eq!(first, small);
+    sleep(Duration::from_millis(500)).await;
+    assert!(!folder.path().join("model").exists(), "it was fetched although nobody waits for it");
+    // Asked for again, it comes.
+    site.tell(download()).await;
+    site.until(|event| matches!(event, LinkEvent::Downloaded { digest: d, .. } if d == digest).then_some(())).await;
+}
+
+#[tokio::test]
 async fn a_model_that_is_not_there_is_told_at_once() {
     let coordinator = Coordinator::start().await;
     let folder = tempfile::tempdir().unwrap();
     let mut site = Site::start(config(&coordinator));
-    site.tell(LinkCommand::Download { digest: Digest::of(b"x"), to: folder.path().join("model") }).await;
+    site.tell(LinkCommand::Download { digest: Digest::of(b"x"), to: folder.path().join("model"), most_bytes: MOST })
+        .await;
     let (reason, _) = site
         .until(|event| match event {
             LinkEvent::DownloadFailed { reason, .. } => Some(reason),
@@ -345,7 +406,7 @@ async fn a_withdrawn_upload_stops_in_the_middle() {
     while coordinator.state().staged.is_empty() {
         sleep(Duration::from_millis(10)).await;
     }
-    site.tell(LinkCommand::Withdraw { upload: sent.clone() }).await;
+    site.tell(LinkCommand::Withdraw { round: sent.round().clone(), digest: sent.digest() }).await;
     coordinator.state().stall_after = None;
     sleep(Duration::from_millis(1_500)).await;
     assert!(coordinator.state().staged[&sent.digest()].len() < bytes.len());

@@ -22,7 +22,7 @@ const MODEL_PREFIX: &[u8] = b"hospes/model/v1\0";
 const WRONG_DIGESTS: u32 = 3;
 
 /// Gets a model, or learns that it cannot be had.
-pub(super) async fn run(context: Arc<Context>, digest: Digest, to: PathBuf) {
+pub(super) async fn run(context: Arc<Context>, digest: Digest, to: PathBuf, most_bytes: u64) {
     let Ok(_slot) = context.down.acquire().await else { return };
     if digest_of(to.clone()).await.is_ok_and(|found| found == digest) {
         return context.tell(LinkEvent::Downloaded { digest, path: to }).await;
@@ -32,7 +32,7 @@ pub(super) async fn run(context: Arc<Context>, digest: Digest, to: PathBuf) {
     let mut wrong = 0;
     loop {
         let Some(line) = context.line().await else { return };
-        match attempt(&context, line, digest, &partial).await {
+        match attempt(&context, line, digest, &partial, most_bytes).await {
             Ok(()) => match settle(&partial, &to, digest).await {
                 Ok(true) => return context.tell(LinkEvent::Downloaded { digest, path: to }).await,
                 Ok(false) => {
@@ -64,7 +64,7 @@ fn partial(to: &Path) -> PathBuf {
     to.with_file_name(name)
 }
 
-async fn attempt(context: &Context, line: Line, digest: Digest, partial: &Path) -> Result<(), Stop> {
+async fn attempt(context: &Context, line: Line, digest: Digest, partial: &Path, most_bytes: u64) -> Result<(), Stop> {
     let stored = |e: io::Error| Stop::Refused(format!("the model cannot be stored ({e})"));
     let mut file = OpenOptions::new().create(true).append(true).open(partial).await.map_err(stored)?;
     let offset = file.metadata().await.map_err(stored)?.len();
@@ -74,8 +74,11 @@ async fn attempt(context: &Context, line: Line, digest: Digest, partial: &Path) 
     let work = async {
         let mut parts = client.download(request).await.map_err(|s| of_status(&s))?.into_inner();
         let total = match next(&mut parts).await? {
-            Some(Part::Length(total)) if total <= limits::OBJECT_BYTES => total,
-            Some(Part::Length(_)) => return Err(Stop::Refused("the model is larger than any may be".into())),
+            Some(Part::Length(total)) if total <= most_bytes.min(limits::OBJECT_BYTES) => total,
+            Some(Part::Length(total)) => {
+                let reason = format!("the file has {total} bytes; the plan's model has at most {most_bytes}");
+                return Err(Stop::Refused(reason));
+            }
             _ => return Err(Stop::Refused("the coordinator did not say how long the model is".into())),
         };
         if offset > total {
