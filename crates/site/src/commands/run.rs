@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::engine;
@@ -15,6 +15,7 @@ pub(crate) async fn run(folder: &Path) -> Result<()> {
     tracing::info!(folder = %folder.display(), "the party runs");
     tokio::select! {
         served = hospes_ipc::socket::serve(folder, handle.clone()) => served.context("serve the local socket")?,
+        () = handle.ended() => bail!("the engine ended by a fault of its own; the log says where"),
         _ = term.recv() => {}
         _ = interrupt.recv() => {}
     }
