@@ -42,6 +42,9 @@ pub struct Settings {
     /// Limits.
     #[serde(default)]
     pub limits: Limits,
+    /// Times and numbers by which jobs and rounds go.
+    #[serde(default)]
+    pub schedule: crate::schedule::Settings,
 }
 
 /// Limits of one process.
@@ -99,6 +102,7 @@ impl Settings {
             server_names: Vec::new(),
             certificate_seconds: certificate_seconds(),
             limits: Limits::default(),
+            schedule: crate::schedule::Settings::default(),
         };
         settings.checked()
     }
@@ -120,6 +124,7 @@ impl Settings {
             return Err(Error::Config(format!("name: needs 1 to {} printable characters", limits::NAME_CHARS)));
         }
         self.host()?;
+        self.schedule.clone().checked()?;
         if self.certificate_seconds < 2 {
             return Err(Error::Config("certificate_seconds: at least 2".into()));
         }
@@ -325,6 +330,24 @@ mod tests {
         assert_eq!(settings("https://[::1]:8443").unwrap().host().unwrap(), "::1");
         for bad in ["http://a.example", "a.example", "https://a.example/x", "https://", ""] {
             assert!(settings(bad).is_err(), "{bad} was taken");
+        }
+    }
+
+    #[test]
+    fn the_schedule_can_be_set_and_impossible_times_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join(FILE);
+        let read = |schedule: &str| {
+            let start = "name = 'a'\nurl = 'https://a.example'\nlisten = '0.0.0.0:1'\ndatabase = 'sqlite'\n";
+            fs::write(&file, format!("{start}{schedule}")).unwrap();
+            Settings::read(&file).map(|settings| settings.schedule)
+        };
+        assert_eq!(read("").unwrap(), crate::schedule::Settings::default());
+        let set = read("[schedule]\npatience_ms = 600000\n").unwrap();
+        assert_eq!(set, crate::schedule::Settings { patience_ms: 600_000, ..Default::default() });
+        for wrong in ["lease_ms = 0", "attempts = 0", "min_parties = 1", "patiense_ms = 1"] {
+            let error = read(&format!("[schedule]\n{wrong}\n")).unwrap_err().to_string();
+            assert!(error.contains(wrong.split(' ').next().unwrap()), "{error}");
         }
     }
 

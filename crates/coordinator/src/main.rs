@@ -12,7 +12,7 @@ use hospes_coordinator::enrol::{create_token, revoke_token};
 use hospes_coordinator::keyfile::Passphrase;
 use hospes_coordinator::serve::{Coordinator, rest};
 use hospes_coordinator::store::{Role, Store};
-use hospes_coordinator::{Error, schedule, system_clock};
+use hospes_coordinator::{Error, system_clock};
 use hospes_protocol::words;
 use tracing_subscriber::EnvFilter;
 
@@ -195,7 +195,7 @@ async fn serve(data: PathBuf, new_epoch: bool) -> Result<ExitCode, Error> {
         store.close().await;
         tracing::warn!(epoch, "a new incarnation starts");
     }
-    let settings = schedule::Settings::default();
+    let settings = home.settings.schedule.clone();
     let mut coordinator = Coordinator::launch(home, system_clock(), settings).await?;
     say(&format!("listening on {}", coordinator.address()));
     tokio::select! {

@@ -16,15 +16,23 @@ use hospes_protocol::sign::PublicKey;
 use hospes_protocol::text;
 
 use crate::Error;
-use crate::schedule::{Context, Step};
+use crate::schedule::{Context, Sessions, Step};
 use crate::store::{SiteState, Store, Tx, integer};
 
 /// Members to which one checkpoint of a member is relayed.
 pub const RELAYED_TO: usize = 64;
 /// How long cosignatures may wait for a transaction to go along with, in milliseconds.
 const WAIT_MS: i64 = 1_000;
-/// Cosignatures, and questions for proofs, that may wait at the same time.
+/// Cosignatures that may wait at the same time.
 const WAITING: usize = 10_000;
+/// Time over which questions for proofs are counted, in milliseconds; one that was not answered by then is forgotten.
+const QUESTIONS_MS: i64 = 60 * 1_000;
+/// Questions for proofs of one member, in that time; as many ledgers as are relayed to it, twice.
+const ASKED_BY: u32 = 128;
+/// Cosignatures of one member that are carried to others, in that time.
+const COSIGNED: u32 = 256;
+/// Questions that are carried to one member, in that time.
+const ASKED_OF: u32 = 8;
 /// Characters of a detail that comes from a member.
 const DETAIL_CHARS: usize = 300;
 /// Checkpoints that are looked at for the last one that is settled.
@@ -42,12 +50,35 @@ pub(crate) struct Witnesses {
     shown: BTreeMap<SiteId, Timestamp>,
     /// Members whose delay is in the ledger already.
     late: BTreeSet<SiteId>,
-    /// Members that asked for a proof of another's ledger from this size.
-    asked: BTreeMap<(SiteId, u64), BTreeSet<SiteId>>,
+    /// Members that asked for a proof of another's ledger from this size, since when.
+    asked: BTreeMap<(SiteId, u64), (Timestamp, BTreeSet<SiteId>)>,
+    /// Questions that each member asked, and that each was asked.
+    asked_by: Budget,
+    asked_of: Budget,
+    /// Cosignatures of each member that were carried to others.
+    cosigned: Budget,
+    /// When a member's checkpoint was relayed last, and the newest one that waits.
+    relays: BTreeMap<SiteId, (Timestamp, Option<Witness>)>,
     /// When it was last in the ledger that this ledger is not settled.
     unsettled: Timestamp,
     /// The largest size of this ledger that each member was shown.
     sent: BTreeMap<SiteId, u64>,
+}
+
+/// How often each member causes something within a time.
+#[derive(Debug, Default)]
+pub(crate) struct Budget(BTreeMap<SiteId, (Timestamp, u32)>);
+
+impl Budget {
+    /// Counts once more; false if that is more than `most` times within `window_ms` milliseconds.
+    pub(crate) fn take(&mut self, site: SiteId, now: Timestamp, window_ms: i64, most: u32) -> bool {
+        let (since, used) = self.0.entry(site).or_insert((now, 0));
+        if now.since(*since) >= window_ms {
+            (*since, *used) = (now, 0);
+        }
+        *used = used.saturating_add(1);
+        *used <= most
+    }
 }
 
 struct Waiting {
@@ -152,6 +183,10 @@ impl Witnesses {
             shown: BTreeMap::new(),
             late: BTreeSet::new(),
             asked: BTreeMap::new(),
+            asked_by: Budget::default(),
+            asked_of: Budget::default(),
+            cosigned: Budget::default(),
+            relays: BTreeMap::new(),
             unsettled: now,
             sent: BTreeMap::new(),
         }
@@ -159,8 +194,11 @@ impl Witnesses {
 
     /// When something is due.
     pub(crate) fn wake(&self, context: &Context) -> Timestamp {
-        let next = self.signed.plus_millis(context.settings.checkpoint_ms);
-        self.since.map_or(next, |since| since.plus_millis(WAIT_MS).min(next))
+        let held = self.relays.values().filter(|(_, held)| held.is_some());
+        let relay = held.map(|(at, _)| at.plus_millis(context.settings.relay_ms)).min();
+        let write = self.since.map(|since| since.plus_millis(WAIT_MS));
+        let sign = self.signed.plus_millis(context.settings.checkpoint_ms);
+        [relay, write].into_iter().flatten().fold(sign, Timestamp::min)
     }
 
     /// A member connected; its ledger is due within the interval from now.
@@ -210,13 +248,17 @@ impl Witnesses {
     ///
     /// # Errors
     /// [`Error::Database`] if the store cannot be read.
-    pub(crate) async fn tick(
-        &mut self,
-        context: &Context,
-        step: &mut Step,
-        connected: &BTreeSet<SiteId>,
-    ) -> Result<(), Error> {
+    pub(crate) async fn tick(&mut self, context: &Context, step: &mut Step, sessions: &Sessions) -> Result<(), Error> {
         let now = step.now;
+        for (origin, (at, held)) in &mut self.relays {
+            if now.since(*at) >= context.settings.relay_ms
+                && let Some(show) = held.take()
+            {
+                *at = now;
+                step.send_all(sessions.after(*origin).take(RELAYED_TO), ToSite::Witness(show));
+            }
+        }
+        self.asked.retain(|_, (since, _)| now.since(*since) < QUESTIONS_MS);
         if now.since(self.signed) < context.settings.checkpoint_ms {
             return Ok(());
         }
@@ -225,7 +267,7 @@ impl Witnesses {
         let overdue: Vec<SiteId> = self
             .shown
             .iter()
-            .filter(|(site, at)| connected.contains(site) && now.since(**at) > 2 * INTERVAL_MS)
+            .filter(|(site, at)| sessions.is_open(**site) && now.since(**at) > 2 * INTERVAL_MS)
             .map(|(site, _)| *site)
             .filter(|site| !self.late.contains(site))
             .collect();
@@ -259,13 +301,13 @@ impl Witnesses {
         context: &Context,
         step: &mut Step,
         (site, key): (SiteId, PublicKey),
-        connected: &BTreeSet<SiteId>,
+        sessions: &Sessions,
         message: Witness,
     ) -> Result<(), Error> {
         match message {
             Witness::Show { origin, checkpoint, old_size, proof } if origin == site => {
                 let show = Shown { key, checkpoint, old_size, proof };
-                self.shown(context, step, site, connected, show).await
+                self.shown(context, step, site, sessions, show).await
             }
             Witness::Cosigned { origin, size, witness, cosignature } if witness == site => {
                 if origin == self.federation {
@@ -273,30 +315,44 @@ impl Witnesses {
                         self.waiting.push(Waiting { size, line: cosignature, witness: key });
                         self.since.get_or_insert(step.now);
                     }
-                } else {
+                } else if self.cosigned.take(site, step.now, QUESTIONS_MS, COSIGNED) {
                     let relayed = Witness::Cosigned { origin, size, witness, cosignature };
                     step.send(origin, ToSite::Witness(relayed));
                 }
                 Ok(())
             }
-            Witness::ProveFrom { origin, size } if origin == self.federation => {
-                self.prove(context, step, site, size).await
-            }
             Witness::ProveFrom { origin, size } => {
-                if self.asked.len() < WAITING {
-                    self.asked.entry((origin, size)).or_default().insert(site);
-                    step.send(origin, ToSite::Witness(Witness::ProveFrom { origin, size }));
+                if !self.asked_by.take(site, step.now, QUESTIONS_MS, ASKED_BY) {
+                    tracing::debug!(%site, "too many questions for proofs; this one is not answered");
+                } else if origin == self.federation {
+                    self.prove(context, step, site, size).await?;
+                } else if origin != site && sessions.is_open(origin) {
+                    self.ask(step, site, origin, size);
                 }
                 Ok(())
             }
             Witness::Contradiction { origin, witness, detail } if witness == site => {
                 let detail = text::shown(&detail, DETAIL_CHARS);
                 let found = Contradiction { origin, witness, at: step.now, detail, note: String::new() };
-                self.contradicted(context, step, found).await
+                self.contradicted(context, step, site, found).await
             }
             _ => {
                 tracing::warn!(%site, "a message about a ledger in another's name is ignored");
                 Ok(())
+            }
+        }
+    }
+
+    /// Asks a member to prove its ledger from a size that another saw last; once for all who ask the same.
+    fn ask(&mut self, step: &mut Step, site: SiteId, origin: SiteId, size: u64) {
+        let now = step.now;
+        let (since, by) = self.asked.entry((origin, size)).or_insert((now, BTreeSet::new()));
+        let is_new = by.is_empty();
+        by.insert(site);
+        if is_new {
+            *since = now;
+            if self.asked_of.take(origin, now, QUESTIONS_MS, ASKED_OF) {
+                step.send(origin, ToSite::Witness(Witness::ProveFrom { origin, size }));
             }
         }
     }
@@ -306,7 +362,7 @@ impl Witnesses {
         context: &Context,
         step: &mut Step,
         site: SiteId,
-        connected: &BTreeSet<SiteId>,
+        sessions: &Sessions,
         show: Shown,
     ) -> Result<(), Error> {
         let now = step.now;
@@ -317,6 +373,7 @@ impl Witnesses {
         let seen = ledger.peer(site).await?.map(|peer| peer.seen);
         let witnessing = Witnessing { origin: key, key: &context.key, seen, relayed: false };
         let verdict = witnessing.judge(&checkpoint, old_size, &proof, now);
+        let asked = self.asked.remove(&(site, old_size)).map(|(_, by)| by).unwrap_or_default();
         match &verdict {
             Verdict::Cosigned { checkpoint: signed, cosignature, first } => {
                 ledger.put_peer(signed, &key, now).await?;
@@ -326,29 +383,46 @@ impl Witnesses {
                     step.record(entry.object(ObjectKind::Checkpoint, site, Some(signed.checkpoint().root)));
                 }
                 let relayed = Witness::Show { origin: site, checkpoint: signed.note(), old_size, proof };
-                for other in self.audience(site, old_size, connected) {
-                    step.send(other, ToSite::Witness(relayed.clone()));
-                }
+                self.relay(context, step, sessions, site, relayed, &asked);
             }
-            Verdict::ProveFrom { .. } => {}
+            // This coordinator has seen another size since; to those who asked it is an answer all the same.
+            Verdict::ProveFrom { .. } => {
+                step.send_all(asked, ToSite::Witness(Witness::Show { origin: site, checkpoint, old_size, proof }));
+            }
             Verdict::Contradiction { detail, signed } => {
                 let note = if *signed { checkpoint } else { String::new() };
                 let witness = self.federation;
                 let found = Contradiction { origin: site, witness, at: now, detail: detail.clone(), note };
-                self.contradicted(context, step, found).await?;
+                self.contradicted(context, step, site, found).await?;
             }
         }
         step.send(site, ToSite::Witness(verdict.reply(site, self.federation)));
         Ok(())
     }
 
-    /// Members that a member's checkpoint is relayed to: those that asked for this proof, and some others, from the
-    /// origin's place in the order of ids on, so that every ledger has its own witnesses.
-    fn audience(&mut self, origin: SiteId, old_size: u64, connected: &BTreeSet<SiteId>) -> BTreeSet<SiteId> {
-        let mut audience = self.asked.remove(&(origin, old_size)).unwrap_or_default();
-        let after = connected.range(origin..).chain(connected.range(..origin));
-        audience.extend(after.filter(|site| **site != origin).take(RELAYED_TO));
-        audience
+    /// Relays a member's checkpoint: at once to those that asked for this proof, and no more often than once in the
+    /// time that is set, the newest, to some others, from the origin's place in the order of ids on, so that every
+    /// ledger has its own witnesses. Each of them has to answer, and a ledger grows with every round.
+    fn relay(
+        &mut self,
+        context: &Context,
+        step: &mut Step,
+        sessions: &Sessions,
+        origin: SiteId,
+        show: Witness,
+        asked: &BTreeSet<SiteId>,
+    ) {
+        let now = step.now;
+        let last = self.relays.get(&origin);
+        let is_due = last.is_none_or(|(at, _)| now.since(*at) >= context.settings.relay_ms);
+        let mut audience = asked.clone();
+        if is_due {
+            audience.extend(sessions.after(origin).take(RELAYED_TO));
+            self.relays.insert(origin, (now, None));
+        } else if let Some((_, held)) = self.relays.get_mut(&origin) {
+            *held = Some(show.clone());
+        }
+        step.send_all(audience, ToSite::Witness(show));
     }
 
     /// A member saw another size of this ledger last.
@@ -364,29 +438,38 @@ impl Witnesses {
             step.send(site, ToSite::Witness(Witness::Show { origin, checkpoint: signed.note(), old_size, proof }));
             return Ok(());
         }
-        match ledger.show(&context.key, size, now).await {
-            Ok(show) => {
-                step.send(site, ToSite::Witness(show));
-                Ok(())
-            }
+        let show = match ledger.show(&context.key, size, now).await {
+            // A number proves nothing: the member is shown what is here. If it holds a signed checkpoint of more, it
+            // has the evidence, and says so.
             Err(LedgerError::OutOfRange { size: ours, asked }) => {
-                let detail =
-                    format!("{asked} entries of this ledger were witnessed, {ours} are here: the tail is gone");
-                let origin = self.federation;
-                let found = Contradiction { origin, witness: site, at: now, detail, note: String::new() };
-                self.contradicted(context, step, found).await
+                tracing::error!(%site, "a member says that it saw {asked} entries of this ledger; {ours} are here");
+                ledger.show(&context.key, ours, now).await?
             }
-            Err(error) => Err(error.into()),
-        }
+            shown => shown?,
+        };
+        step.send(site, ToSite::Witness(show));
+        Ok(())
     }
 
     /// A ledger contradicts itself, or is said to: evidence, entry, alarm.
-    async fn contradicted(&mut self, context: &Context, step: &mut Step, found: Contradiction) -> Result<(), Error> {
-        tracing::error!(origin = %found.origin, witness = %found.witness, detail = found.detail, "ledger contradicted");
-        Ledger::on(step.tx(context).await?.conn()).put_contradiction(&found).await?;
+    /// `site` is the member that caused it, which can do so again and again.
+    async fn contradicted(
+        &mut self,
+        context: &Context,
+        step: &mut Step,
+        site: SiteId,
+        found: Contradiction,
+    ) -> Result<(), Error> {
         let actor = if found.witness == self.federation { Actor::Engine } else { Actor::peer(found.witness) };
         let entry = context.audit.entry(step.now, actor, Action::WitnessFailed);
-        step.record(entry.object(ObjectKind::Checkpoint, found.origin, None).failed(&found.detail));
+        let entry = entry.object(ObjectKind::Checkpoint, found.origin, None).failed(&found.detail);
+        // What was found here is counted by itself: accusations must not hide it.
+        let about = if found.witness == self.federation { "found here" } else { "said" };
+        if !step.record_limited(context, site, about, entry) {
+            return Ok(());
+        }
+        tracing::error!(origin = %found.origin, witness = %found.witness, detail = found.detail, "ledger contradicted");
+        Ledger::on(step.tx(context).await?.conn()).put_contradiction(&found).await?;
         if found.witness != self.federation && found.origin != self.federation {
             let Contradiction { origin, witness, detail, .. } = found;
             step.send(origin, ToSite::Witness(Witness::Contradiction { origin, witness, detail }));
@@ -401,4 +484,19 @@ struct Shown {
     checkpoint: String,
     old_size: u64,
     proof: Vec<hospes_protocol::id::Digest>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_is_each_members_own_and_comes_back() {
+        let (one, two) = (SiteId::from_bytes([1; 16]), SiteId::from_bytes([2; 16]));
+        let at = Timestamp::from_millis;
+        let mut budget = Budget::default();
+        assert_eq!((0..10).filter(|ms| budget.take(one, at(*ms), 100, 3)).count(), 3);
+        assert!(budget.take(two, at(11), 100, 3));
+        assert!(!budget.take(one, at(99), 100, 3) && budget.take(one, at(100), 100, 3));
+    }
 }

@@ -1,7 +1,5 @@
 //! The card of a job's model, made when the job is over.
 
-use std::collections::BTreeMap;
-
 use hospes_ledger::Ledger;
 use hospes_protocol::id::JobId;
 use hospes_protocol::message::FigureSet;
@@ -11,11 +9,31 @@ use super::driver::Driver;
 use crate::Error;
 use crate::models::{Card, CardMetrics, CardParty, Layout, Lineage, PLAIN_PRIVACY};
 use crate::store::jobs::JobState;
-use crate::store::rounds::{ModelState, RoundRow, RoundState};
+use crate::store::results::ModelState;
 
 impl Driver {
+    /// Makes the card of a job's model. If that fails, the job has ended all the same; it is tried again later.
+    pub(super) async fn card(&mut self, job: JobId) {
+        if let Err(error) = self.make_card(job).await {
+            tracing::error!(error = &error as &dyn std::error::Error, %job, "no card yet; it is tried again later");
+            self.cards_due = Some(self.context.now().plus_millis(self.context.settings.checkpoint_ms));
+        }
+    }
+
+    /// Makes the cards that are missing.
+    ///
+    /// # Errors
+    /// [`Error`] if the store cannot be read.
+    pub(super) async fn missing_cards(&mut self) -> Result<(), Error> {
+        self.cards_due = None;
+        for job in self.context.store.jobs_without_card().await? {
+            self.card(job).await;
+        }
+        Ok(())
+    }
+
     /// Makes and keeps the card of a successful job's final model; a job without one has no card.
-    pub(super) async fn make_card(&mut self, job: JobId) -> Result<(), Error> {
+    async fn make_card(&mut self, job: JobId) -> Result<(), Error> {
         let store = &self.context.store;
         let Some(row) = store.job(job).await?.filter(|row| row.state == JobState::Success) else { return Ok(()) };
         let Some(model) = row.model else { return Ok(()) };
@@ -23,9 +41,6 @@ impl Driver {
         let last = models.iter().rev().find(|m| m.model == model && m.state == ModelState::Final);
         let Some(last) = last else { return Ok(()) };
         let study = store.study(row.study).await?.ok_or_else(|| Error::corrupt("study", "it is gone"))?.signed()?;
-        let rounds: Vec<RoundRow> = store.rounds(job).await?;
-        let published = || rounds.iter().filter(|r| r.key.task == last.task && r.state == RoundState::Published);
-        let initial = published().find(|r| r.key.round == 1).map(RoundRow::signed).transpose()?;
         let checkpoint = {
             let mut connection = store.read().await?;
             Ledger::on(&mut *connection).own_checkpoint(self.context.federation()).await?
@@ -41,7 +56,7 @@ impl Driver {
                 study.document.terms.requester.name, study.document.terms.requester.organisation
             ),
             columns,
-            parties: self.parties(&rounds, &last.task).await?,
+            parties: self.parties(job, &last.task).await?,
             privacy: PLAIN_PRIVACY.to_owned(),
             metrics: self.metrics(job).await?,
             tensors: Layout::read(&self.context.models.path(model))?.tensors,
@@ -51,8 +66,8 @@ impl Driver {
                 plan: study.document.plan.digest(),
                 job,
                 task: last.task.clone(),
-                rounds: published().map(|r| r.digest).collect(),
-                initial: initial.and_then(|header| header.document.model),
+                rounds: store.published_rounds(job, &last.task).await?,
+                initial: store.initial_model(job, &last.task).await?,
                 at: last.at,
                 checkpoint: checkpoint.map(|c| c.checkpoint().text()).unwrap_or_default(),
             },
@@ -63,13 +78,8 @@ impl Driver {
         tx.commit().await
     }
 
-    async fn parties(&self, rounds: &[RoundRow], task: &str) -> Result<Vec<CardParty>, Error> {
-        let mut counts: BTreeMap<_, u32> = BTreeMap::new();
-        for round in rounds.iter().filter(|r| r.key.task == task && r.state == RoundState::Published) {
-            for site in round.included.iter().flatten() {
-                *counts.entry(*site).or_default() += 1;
-            }
-        }
+    async fn parties(&self, job: JobId, task: &str) -> Result<Vec<CardParty>, Error> {
+        let counts = self.context.store.took_part(job, Some(task)).await?;
         let mut parties = Vec::with_capacity(counts.len());
         for (site, rounds) in counts {
             let known = self.context.store.site(site).await?;

@@ -1,6 +1,6 @@
 //! The loop: waits for events, applies them in one step, commits, and does what follows.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hospes_ledger::{Action, Actor, ObjectKind, Purpose};
@@ -14,8 +14,8 @@ use super::sessions::Sessions;
 use super::step::{self, After, Done, Step, Waiting};
 use super::work::Finished;
 use super::{Command, Context, Event, Reply};
-use crate::store::Caller;
-use crate::witness::{self, Witnesses};
+use crate::store::{Caller, Dialect};
+use crate::witness::{self, Budget, Witnesses};
 use crate::{Error, enrol};
 
 /// Events that become one step, at most.
@@ -46,6 +46,10 @@ pub(super) struct Driver {
     pub jobs: BTreeMap<JobId, Job>,
     pub witnesses: Witnesses,
     pub finished: mpsc::UnboundedSender<Finished>,
+    /// When to try again to make cards that could not be made.
+    pub cards_due: Option<Timestamp>,
+    /// Vouches that each member has had relayed lately.
+    pub vouches: Budget,
     control: Control,
     looked: Timestamp,
     /// Whether the memory may differ from the store, because a step failed.
@@ -75,6 +79,8 @@ pub async fn run(context: Context, mut events: mpsc::Receiver<Event>) -> Result<
         keys: BTreeMap::new(),
         jobs: BTreeMap::new(),
         finished,
+        cards_due: None,
+        vouches: Budget::default(),
         control: Control { since: now, messages: 0 },
         looked: now,
         failed: false,
@@ -104,12 +110,27 @@ pub async fn run(context: Context, mut events: mpsc::Receiver<Event>) -> Result<
     }
 }
 
-/// What a site said in a step that failed.
+/// What was heard of a site in a step that failed.
 struct Unheard {
     site: SiteId,
-    session: u64,
-    message: FromSite,
+    said: Said,
     tries: u32,
+}
+
+#[derive(Clone)]
+enum Said {
+    Message { session: u64, message: FromSite },
+    UploadRefused { round: RoundKey, reason: String },
+}
+
+impl Unheard {
+    fn event(&self) -> Event {
+        let site = self.site;
+        match self.said.clone() {
+            Said::Message { session, message } => Event::Message { site, session, message },
+            Said::UploadRefused { round, reason } => Event::UploadRefused { site, round, reason },
+        }
+    }
 }
 
 impl Driver {
@@ -117,7 +138,12 @@ impl Driver {
     fn sleep(&self) -> Duration {
         let now = self.context.now();
         let jobs = self.jobs.values().filter_map(|job| self.wake(job));
-        let due = jobs.chain([self.witnesses.wake(&self.context)]).min();
+        let others = match self.context.store.dialect() {
+            // Nobody tells this replica that another one died.
+            Dialect::Postgres => Some(self.looked.plus_millis(self.context.settings.lease_ms)),
+            Dialect::Sqlite => None,
+        };
+        let due = jobs.chain([self.witnesses.wake(&self.context)]).chain(others).chain(self.cards_due).min();
         let wait = due.map_or(LONGEST_SLEEP, |due| {
             Duration::from_millis(u64::try_from(due.since(now)).unwrap_or(0)).max(Duration::from_millis(1))
         });
@@ -127,21 +153,29 @@ impl Driver {
     /// Applies events, and the time, and whatever finished in the background. A failure costs the memory, not the
     /// state, and nothing that a site said: that is tried again after the recovery.
     async fn step(&mut self, events: Vec<Event>, finished: Option<Finished>) {
-        let mut said = Vec::new();
-        let mut joined = Vec::new();
+        let (mut unheard, mut joined, mut left) = (Vec::new(), Vec::new(), Vec::new());
         for event in &events {
             match event {
                 Event::Message { site, session, message } => {
-                    said.push(Unheard { site: *site, session: *session, message: message.clone(), tries: 1 })
+                    let said = Said::Message { session: *session, message: message.clone() };
+                    unheard.push(Unheard { site: *site, said, tries: 1 });
+                }
+                Event::UploadRefused { site, round, reason } => {
+                    let said = Said::UploadRefused { round: round.clone(), reason: reason.clone() };
+                    unheard.push(Unheard { site: *site, said, tries: 1 });
                 }
                 Event::Joined { site, .. } => joined.push(*site),
-                _ => {}
+                Event::Left { site, session } => left.push((*site, *session)),
+                Event::Uploaded { .. } | Event::Operator { .. } => {}
             }
         }
         if let Err(error) = Box::pin(self.apply(events, finished)).await {
             tracing::error!(error = &error as &dyn std::error::Error, "the schedule loads its state again");
             self.failed = true;
-            self.unheard.extend(said);
+            self.unheard.extend(unheard);
+            for (site, session) in left {
+                self.sessions.close(site, session, self.context.now());
+            }
             for site in joined {
                 // It was not greeted; it connects again.
                 self.sessions.end(site, self.context.now());
@@ -174,11 +208,16 @@ impl Driver {
             Event::Uploaded { reply, .. } => drop(reply.send(Err(step::unavailable()))),
             Event::Left { site, session } => drop(self.sessions.close(site, session, self.context.now())),
             // Dropping the way to the site ends the session; it tries again.
-            Event::Joined { .. } | Event::UploadRefused { .. } => {}
+            Event::Joined { .. } => {}
             Event::Message { site, session, message } if self.unheard.len() < UNHEARD => {
-                self.unheard.push(Unheard { site, session, message, tries: 0 });
+                self.unheard.push(Unheard { site, said: Said::Message { session, message }, tries: 0 });
             }
-            Event::Message { site, .. } => self.sessions.end(site, self.context.now()),
+            Event::UploadRefused { site, round, reason } if self.unheard.len() < UNHEARD => {
+                self.unheard.push(Unheard { site, said: Said::UploadRefused { round, reason }, tries: 0 });
+            }
+            Event::Message { site, .. } | Event::UploadRefused { site, .. } => {
+                self.sessions.end(site, self.context.now());
+            }
         }
     }
 
@@ -187,13 +226,14 @@ impl Driver {
     async fn hear(&mut self) {
         self.failed = false;
         let mut unheard = std::mem::take(&mut self.unheard).into_iter();
-        while let Some(Unheard { site, session, message, tries }) = unheard.next() {
-            let event = Event::Message { site, session, message: message.clone() };
-            if let Err(error) = Box::pin(self.apply(vec![event], None)).await {
+        while let Some(mut next) = unheard.next() {
+            if let Err(error) = Box::pin(self.apply(vec![next.event()], None)).await {
                 self.failed = true;
-                if tries < TRIES {
-                    self.unheard.push(Unheard { site, session, message, tries: tries + 1 });
+                next.tries += 1;
+                if next.tries <= TRIES {
+                    self.unheard.push(next);
                 } else {
+                    let site = next.site;
                     tracing::error!(error = &error as &dyn std::error::Error, %site, "what a site said is given up");
                 }
                 self.unheard.extend(unheard);
@@ -238,14 +278,16 @@ impl Driver {
                 job.leased = step.now;
             }
         }
+        let now = step.now;
+        // From here on nothing may fail: what is committed must not be done again.
         let Done { sends, after } = step.commit(&self.context).await?;
         for (site, message) in sends {
             if !self.witnesses.is_stale(site, &message) {
-                self.sessions.send(site, message);
+                self.sessions.send(site, message, now);
             }
         }
         for after in after {
-            self.after(after).await?;
+            self.after(after).await;
         }
         Ok(())
     }
@@ -300,10 +342,15 @@ impl Driver {
     }
 
     fn upload_refused(&self, step: &mut Step, site: SiteId, round: &RoundKey, reason: &str) {
-        let study = self.jobs.get(&round.job).map(|job| job.study);
-        let purpose = Purpose { study, job: Some(round.job), approval: None };
+        let job = self.jobs.get(&round.job);
+        let purpose = Purpose { study: job.map(|job| job.study), job: Some(round.job), approval: None };
+        let name = super::rounds::short(round);
         let entry = self.context.audit.entry(step.now, Actor::peer(site), Action::UploadRefused).purpose(purpose);
-        step.record(entry.object(ObjectKind::Round, super::rounds::short(round), None).refused(reason));
+        let entry = entry.object(ObjectKind::Round, &name, None).refused(reason);
+        // A site can name as many rounds as it likes; only the present one of a job is counted by itself.
+        let is_present = job.and_then(|job| job.round.as_ref()).is_some_and(|live| live.key == *round);
+        let about = if is_present { format!("{}/{name}", round.job) } else { String::new() };
+        step.record_limited(&self.context, site, about, entry);
     }
 
     async fn message(&mut self, step: &mut Step, site: SiteId, message: FromSite) -> Result<(), Error> {
@@ -335,6 +382,8 @@ impl Driver {
             }
             Command::RosterChanged => {
                 self.flush(step).await?;
+                // A site that was let in again has its approvals again.
+                self.reload_approvals(step.now).await?;
                 self.spread_roster(step).await?;
                 Ok(Ok(Reply::Done))
             }
@@ -352,8 +401,10 @@ impl Driver {
             // The commit takes them along.
             step.tx(&self.context).await?;
         }
-        let connected: BTreeSet<SiteId> = self.sessions.sites().map(|(site, _)| site).collect();
-        self.witnesses.tick(&self.context, step, &connected).await?;
+        self.witnesses.tick(&self.context, step, &self.sessions).await?;
+        for entry in self.context.audit.left_out(step.now) {
+            step.record(entry);
+        }
         if step.now.since(self.control.since) >= SUMMARY_MS {
             let messages = std::mem::take(&mut self.control.messages);
             self.control.since = step.now;
@@ -368,10 +419,14 @@ impl Driver {
             self.flush(step).await?;
             self.take_over(step).await?;
         }
+        if self.cards_due.is_some_and(|due| due <= step.now) {
+            self.flush(step).await?;
+            self.missing_cards().await?;
+        }
         Ok(())
     }
 
-    async fn after(&mut self, after: After) -> Result<(), Error> {
+    async fn after(&mut self, after: After) {
         match after {
             After::Close(round) => self.context.staging.close(&round),
             After::Discard(round) => self.discard(&round),
@@ -382,11 +437,10 @@ impl Driver {
             }
             After::Reduce(job) => self.reduce(job),
             After::Initial(job) => self.initial(job),
-            After::Card(job) => self.make_card(job).await?,
+            After::Card(job) => self.card(job).await,
             After::EndSession(site) => self.sessions.end(site, self.context.now()),
             After::Show => self.show(self.sessions.sites().map(|(site, _)| site).collect()),
         }
-        Ok(())
     }
 
     /// Shows the newest checkpoint to these members.
@@ -402,8 +456,7 @@ impl Driver {
 
     async fn witness(&mut self, step: &mut Step, site: SiteId, message: Witness) -> Result<(), Error> {
         let Some(key) = self.keys.get(&site).copied() else { return Ok(()) };
-        let connected: BTreeSet<SiteId> = self.sessions.sites().map(|(site, _)| site).collect();
-        self.witnesses.on(&self.context, step, (site, key), &connected, message).await
+        self.witnesses.on(&self.context, step, (site, key), &self.sessions, message).await
     }
 
     fn discard(&self, round: &RoundKey) {

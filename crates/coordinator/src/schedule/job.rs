@@ -97,7 +97,8 @@ impl Job {
             study: row.study,
             plan,
             state: row.state,
-            members: members.iter().map(|m| (m.site, member(m))).collect(),
+            // Who refused takes no part in this run: it is neither asked nor told.
+            members: members.iter().filter(|m| m.state != MemberState::Refused).map(|m| (m.site, member(m))).collect(),
             tasks: tasks.iter().map(task).collect(),
             reserve_until: now,
             round: None,
@@ -155,10 +156,12 @@ impl Job {
         &self,
         now: Timestamp,
         grace_ms: i64,
+        locked: &BTreeSet<SiteId>,
         connected: impl Fn(SiteId) -> bool,
         lost: impl Fn(SiteId) -> Timestamp,
     ) -> Quorum {
-        let may: Vec<SiteId> = self.members.keys().copied().filter(|site| self.may_join(*site, now)).collect();
+        let may_join = |site: &SiteId| self.may_join(*site, now) && !locked.contains(site);
+        let may: Vec<SiteId> = self.members.keys().copied().filter(may_join).collect();
         let until = may.iter().filter(|s| !connected(**s)).map(|s| lost(*s).plus_millis(grace_ms)).filter(|t| *t > now);
         if may.len() >= 2
             && let Some(until) = until.max()
@@ -167,6 +170,11 @@ impl Job {
         }
         let ready: Vec<SiteId> = may.into_iter().filter(|site| connected(*site)).collect();
         if ready.len() < 2 { Quorum::Starved } else { Quorum::Ready(ready) }
+    }
+
+    /// Whether a site is in the present round's roster.
+    pub(super) fn is_in_round(&self, site: SiteId) -> bool {
+        self.round.as_ref().is_some_and(|round| round.header.document.roster.iter().any(|entry| entry.site == site))
     }
 
     /// Sites of the present round's roster.
@@ -218,9 +226,12 @@ mod tests {
             (5, Reserved, Some(10)),
         ]);
         let lost = |_| Timestamp::from_millis(-1_000);
-        let ready = job.quorum(Timestamp::from_millis(10), 50, |_| true, lost);
+        let now = Timestamp::from_millis(10);
+        let ready = job.quorum(now, 50, &BTreeSet::new(), |_| true, lost);
         assert_eq!(ready, Quorum::Ready(vec![site(1), site(2)]));
-        assert_eq!(job.quorum(Timestamp::from_millis(10), 50, |s| s == site(1), lost), Quorum::Starved);
+        assert_eq!(job.quorum(now, 50, &BTreeSet::new(), |s| s == site(1), lost), Quorum::Starved);
+        let locked = BTreeSet::from([site(2)]);
+        assert_eq!(job.quorum(now, 50, &locked, |_| true, lost), Quorum::Starved, "a locked site is in a round");
     }
 
     #[test]
@@ -229,7 +240,7 @@ mod tests {
         let job = job(&[(1, Reserved, Some(999)), (2, Reserved, Some(999)), (3, Reserved, Some(999))]);
         let connected = |s| s != site(3);
         let lost = |_| Timestamp::from_millis(100);
-        let at = |ms| job.quorum(Timestamp::from_millis(ms), 50, connected, lost);
+        let at = |ms| job.quorum(Timestamp::from_millis(ms), 50, &BTreeSet::new(), connected, lost);
         assert_eq!(at(120), Quorum::Until(Timestamp::from_millis(150)));
         assert_eq!(at(150), Quorum::Ready(vec![site(1), site(2)]));
     }

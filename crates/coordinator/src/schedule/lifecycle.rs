@@ -16,7 +16,7 @@ use super::step::{After, Step};
 use super::studies::{REASON_CHARS, no_study};
 use super::{Answer, Rejection, RejectionCode, Reply};
 use crate::store::jobs::{JobMemberRow, JobRow, JobState, MemberState, NewJob, TaskRow, TaskState};
-use crate::store::rounds::ModelState;
+use crate::store::results::ModelState;
 use crate::store::{Caller, StudyState};
 use crate::{Error, enrol, random};
 
@@ -34,7 +34,7 @@ impl Driver {
             }
             Some(_) => {}
         }
-        if let Some(open) = self.context.store.jobs(Some(study)).await?.iter().find(|job| !job.state.is_terminal()) {
+        if let Some(open) = self.context.store.open_job(study).await? {
             let reason = format!("job {} of this study is {}", open.job, open.state);
             return Ok(Err(Rejection::new(RejectionCode::Conflict, reason)));
         }
@@ -108,10 +108,8 @@ impl Driver {
         let until = step.now.plus_millis(self.context.settings.reserve_ms);
         let Some(job) = self.jobs.get_mut(&job) else { return };
         job.reserve_until = until;
-        for site in job.members.keys() {
-            let plan = Box::new(job.plan.clone());
-            step.send(*site, ToSite::JobReserve { job: job.job, study: job.study, plan });
-        }
+        let plan = Box::new(job.plan.clone());
+        step.send_all(job.members.keys().copied(), ToSite::JobReserve { job: job.job, study: job.study, plan });
         step.live(job.study, Some(job.job), "job waiting", format!("{} sites are asked", job.members.len()));
     }
 
@@ -156,9 +154,7 @@ impl Driver {
         found.state = JobState::Running;
         found.hold_until = now;
         let (study, members): (_, Vec<SiteId>) = (found.study, found.members.keys().copied().collect());
-        for site in &members {
-            step.send(*site, ToSite::JobStart { job });
-        }
+        step.send_all(members.iter().copied(), ToSite::JobStart { job });
         step.record(self.job_entry(now, Actor::Engine, Action::JobStarted, study, job));
         step.live(study, Some(job), "job running", format!("{} sites", members.len()));
         self.advance(step, job).await
@@ -223,8 +219,7 @@ impl Driver {
         if study.state == StudyState::Withdrawn {
             return conflict("the study was withdrawn".to_owned());
         }
-        let others = context.store.jobs(Some(row.study)).await?;
-        if let Some(open) = others.iter().find(|other| !other.state.is_terminal()) {
+        if let Some(open) = context.store.open_job(row.study).await? {
             return conflict(format!("job {} of this study is {}", open.job, open.state));
         }
         let approved = self.approved(row.study, step.now).await?;
@@ -252,9 +247,6 @@ impl Driver {
         self.flush(step).await?;
         let row = context.store.job(job).await?.ok_or_else(|| Error::corrupt("job", "it is gone"))?;
         self.load_job(step, &row).await?;
-        if let Some(found) = self.jobs.get_mut(&job) {
-            found.members.retain(|site, _| approved.contains_key(site));
-        }
         self.ask(step, job);
         Ok(Ok(Reply::Job(job)))
     }
@@ -290,13 +282,12 @@ impl Driver {
         let actor = by.map_or(Actor::Engine, enrol::actor);
         let action = if end == JobState::Cancelled { Action::JobCancelled } else { Action::JobEnded };
         step.record(self.job_entry(now, actor, action, found.study, job).failed(reason));
-        for site in found.members.keys() {
-            if found.state == JobState::Waiting {
-                step.send(*site, ToSite::JobRollback { job });
-            }
-            let reason = Some(reason.to_owned());
-            step.send(*site, ToSite::JobEnded { job, state: end.as_str().to_owned(), reason, model: None });
+        let members = || found.members.keys().copied();
+        if found.state == JobState::Waiting {
+            step.send_all(members(), ToSite::JobRollback { job });
         }
+        let (state, why) = (end.as_str().to_owned(), Some(reason.to_owned()));
+        step.send_all(members(), ToSite::JobEnded { job, state, reason: why, model: None });
         step.live(found.study, Some(job), "job ended", format!("{end}: {reason}"));
         Ok(())
     }
@@ -319,9 +310,8 @@ impl Driver {
             entry = entry.object(ObjectKind::Model, model, Some(model));
         }
         step.record(entry);
-        for site in found.members.keys() {
-            step.send(*site, ToSite::JobEnded { job, state: "success".to_owned(), reason: None, model });
-        }
+        let ended = ToSite::JobEnded { job, state: "success".to_owned(), reason: None, model };
+        step.send_all(found.members.keys().copied(), ended);
         let detail = "results are held until every site that took part releases them".to_owned();
         match model {
             Some(model) => step.live_model(found.study, job, "job success", detail, model),

@@ -31,9 +31,7 @@ impl Driver {
             let confirmed = self.context.store.last_uploads(staging::REMEMBERED).await?;
             self.context.staging.remember(confirmed);
             self.sweep_models().await?;
-            for job in self.context.store.jobs_without_card().await? {
-                self.make_card(job).await?;
-            }
+            self.missing_cards().await?;
         }
         let mut step = Step::new(self.context.now());
         // A store that can only be read is no store to work with.
@@ -111,7 +109,7 @@ impl Driver {
 
     async fn load_round(&mut self, step: &mut Step, job: JobId, row: &RoundRow) -> Result<(), Error> {
         let context = self.context.clone();
-        let header = row.signed()?;
+        let header = context.store.round_header(&row.key).await?;
         let Some(found) = self.jobs.get_mut(&job) else { return Ok(()) };
         let wanted = wanted(&header.document, &found.plan);
         let content = wanted.content.clone();

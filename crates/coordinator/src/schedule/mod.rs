@@ -32,6 +32,7 @@ use crate::store::{Caller, Store};
 use crate::{Clock, Error};
 
 pub use driver::run;
+pub(crate) use sessions::Sessions;
 pub(crate) use step::Step;
 
 /// What a command gives: an answer, expected or not, or a failure that stops the step.
@@ -50,7 +51,7 @@ pub enum Event {
         /// First message.
         hello: Hello,
         /// Where messages to the site go. Dropped by the schedule when the session is over.
-        out: mpsc::Sender<ToSite>,
+        out: mpsc::Sender<Arc<ToSite>>,
     },
     /// A session ended.
     Left {
@@ -240,6 +241,38 @@ pub struct Settings {
     pub lease_ms: i64,
     /// Longest time between two checkpoints of the ledger, in milliseconds.
     pub checkpoint_ms: i64,
+    /// Shortest time between two relays of one member's checkpoint to the other members, in milliseconds.
+    pub relay_ms: i64,
+    /// Studies of one token that may be open at the same time: offered, and no job of them has succeeded.
+    pub open_studies: u32,
+}
+
+impl Settings {
+    /// Checks that the schedule can work with these values.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the name of the first that is too small.
+    pub fn checked(self) -> Result<Self, Error> {
+        let times = [
+            ("patience_ms", self.patience_ms),
+            ("round_ms", self.round_ms),
+            ("reserve_ms", self.reserve_ms),
+            ("quorum_ms", self.quorum_ms),
+            ("retry_ms", self.retry_ms),
+            ("lease_ms", self.lease_ms),
+            ("checkpoint_ms", self.checkpoint_ms),
+            ("relay_ms", self.relay_ms),
+            ("grace_ms", self.grace_ms.saturating_add(1)),
+        ];
+        let counts = [("attempts", self.attempts, 1), ("min_parties", self.min_parties, 2)];
+        if let Some((name, _)) = times.iter().find(|(_, ms)| *ms < 1) {
+            return Err(Error::Config(format!("schedule.{name}: the time is too short")));
+        }
+        if let Some((name, _, least)) = counts.iter().find(|(_, count, least)| count < least) {
+            return Err(Error::Config(format!("schedule.{name}: at least {least}")));
+        }
+        Ok(self)
+    }
 }
 
 impl Default for Settings {
@@ -255,6 +288,8 @@ impl Default for Settings {
             min_parties: 3,
             lease_ms: 30_000,
             checkpoint_ms: hospes_ledger::witness::INTERVAL_MS,
+            relay_ms: 60_000,
+            open_studies: 100,
         }
     }
 }

@@ -23,7 +23,8 @@ use crate::Error;
 use crate::aggregate::content::Content;
 use crate::aggregate::staging::{StagedUpload, Wanted};
 use crate::store::jobs::{JobState, TaskState};
-use crate::store::rounds::{ModelRow, ModelState, RoundState, UploadRow};
+use crate::store::results::{ModelRow, ModelState};
+use crate::store::rounds::{RoundState, UploadRow};
 
 impl Driver {
     /// Goes on with a running job wherever it stands: makes the initial model, opens the next round, or ends the job.
@@ -43,8 +44,10 @@ impl Driver {
         let sessions = &self.sessions;
         let since = found.since;
         let lost = |site| sessions.lost(site).unwrap_or(since);
+        // Asked each time, because another replica may have locked a site out.
+        let locked = context.store.locked_sites().await?;
         found.grace_until = None;
-        match found.quorum(step.now, context.settings.grace_ms, |site| sessions.is_open(site), lost) {
+        match found.quorum(step.now, context.settings.grace_ms, &locked, |site| sessions.is_open(site), lost) {
             Quorum::Until(then) => {
                 found.grace_until = Some(then);
                 Ok(())
@@ -85,7 +88,13 @@ impl Driver {
             return self.end_job(step, job, JobState::Failed, &reason, None).await;
         }
         let (now, study) = (step.now, found.study);
-        let signed = Signed::new(header, &context.key)?;
+        let signed = match Signed::new(header, &context.key) {
+            Ok(signed) => signed,
+            Err(error) => {
+                let reason = format!("a round of {} sites cannot be opened: {error}", sites.len());
+                return self.end_job(step, job, JobState::Failed, &reason, None).await;
+            }
+        };
         let key = signed.document.key();
         let tx = step.job(&context, job).await?;
         tx.insert_round(&signed, now).await?;
@@ -100,9 +109,7 @@ impl Driver {
         context.staging.discard(&key)?;
         context.staging.open(wanted)?;
         let machine = Round::open(&signed.document, context.settings.patience_ms, now);
-        for site in sites {
-            step.send(*site, ToSite::RoundOpen(Box::new(signed.clone())));
-        }
+        step.send_all(sites.iter().copied(), ToSite::RoundOpen(Box::new(signed.clone())));
         let detail = format!("{task} {}, {} sites", progress(found, task, key.round), sites.len());
         let digest = signed.document.digest();
         found.round = Some(LiveRound { key: key.clone(), header: signed, machine, stored: RoundState::Open });
@@ -122,6 +129,10 @@ impl Driver {
     ) -> Result<(), Error> {
         let Some(found) = self.job_of(round) else { return Ok(()) };
         let (study, job) = (found.study, found.job);
+        if !found.is_in_round(site) {
+            tracing::warn!(%site, %round, "an answer of a site that is not in the round is ignored");
+            return Ok(());
+        }
         let entry = |action| {
             let entry = self.job_entry(step.now, Actor::peer(site), action, study, job);
             entry.object(ObjectKind::Round, short(round), None)
@@ -145,7 +156,7 @@ impl Driver {
             }
         };
         if let Some(entry) = entry {
-            step.record(entry);
+            step.record_limited(&self.context, site, short(round), entry);
         }
         self.round_event(step, job, Event::Reply { site, reply }).await
     }
@@ -340,10 +351,8 @@ impl Driver {
             found.hold_until = now.plus_millis(context.settings.retry_ms);
         }
         let (study, failures) = (found.study, found.failures);
-        for site in roster {
-            let outcome = RoundOutcome::Abandoned(reason.clone());
-            step.send(site, ToSite::RoundClosed { round: round.key.clone(), outcome });
-        }
+        let outcome = RoundOutcome::Abandoned(reason.clone());
+        step.send_all(roster, ToSite::RoundClosed { round: round.key.clone(), outcome });
         let entry = self.job_entry(now, Actor::Engine, Done::RoundClosed, study, job).failed(&reason);
         step.record(entry.object(ObjectKind::Round, short(&round.key), Some(round.header.document.digest())));
         step.checkpoint();
@@ -360,7 +369,7 @@ impl Driver {
     pub(super) async fn finish(&mut self, step: &mut Step, finished: Finished) -> Result<(), Error> {
         match finished {
             Finished::Messages(sends) => {
-                step.sends.extend(sends);
+                sends.into_iter().for_each(|(site, message)| step.send(site, message));
                 Ok(())
             }
             Finished::Initial { job, task, result } => self.initial_made(step, job, &task, result).await,
@@ -454,10 +463,8 @@ impl Driver {
         let included = round.machine.included().to_vec();
         let detail = format!("{} {}, {} sites", key.task, progress(found, &key.task, key.round), included.len());
         let study = found.study;
-        for site in roster {
-            let outcome = RoundOutcome::Published { model: digest, included: included.clone() };
-            step.send(site, ToSite::RoundClosed { round: key.clone(), outcome });
-        }
+        let outcome = RoundOutcome::Published { model: digest, included };
+        step.send_all(roster, ToSite::RoundClosed { round: key.clone(), outcome });
         self.record_published(step, job, &round, digest);
         match digest {
             Some(model) => step.live_model(study, job, "round published", detail, model),

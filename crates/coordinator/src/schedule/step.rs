@@ -1,6 +1,7 @@
 //! One step: everything that a batch of events changes, in one transaction, and what may happen only after its commit.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use hospes_ledger::{Entry, Ledger};
 use hospes_protocol::id::{Digest, JobId, RoundKey, SiteId, StudyId, Timestamp};
@@ -78,7 +79,7 @@ pub(crate) struct Step {
     entries: Vec<Entry>,
     checkpoint: bool,
     leased: BTreeSet<JobId>,
-    pub(super) sends: Vec<(SiteId, ToSite)>,
+    pub(super) sends: Vec<(SiteId, Arc<ToSite>)>,
     waiting: Vec<Waiting>,
     live: Vec<Live>,
     pub(super) after: Vec<After>,
@@ -86,7 +87,7 @@ pub(crate) struct Step {
 
 /// What a committed step leaves to do.
 pub(super) struct Done {
-    pub sends: Vec<(SiteId, ToSite)>,
+    pub sends: Vec<(SiteId, Arc<ToSite>)>,
     pub after: Vec<After>,
 }
 
@@ -150,8 +151,30 @@ impl Step {
         }
     }
 
+    /// Records what a member can cause as often as it likes, as far as it is to be recorded now; says whether it is.
+    pub(crate) fn record_limited(
+        &mut self,
+        context: &Context,
+        site: SiteId,
+        about: impl ToString,
+        entry: Entry,
+    ) -> bool {
+        let entry = context.audit.limited(site, about, entry);
+        let is_made = entry.is_some();
+        if let Some(entry) = entry {
+            self.record(entry);
+        }
+        is_made
+    }
+
     pub(crate) fn send(&mut self, site: SiteId, message: ToSite) {
-        self.sends.push((site, message));
+        self.sends.push((site, Arc::new(message)));
+    }
+
+    /// Sends one message to many, who share it.
+    pub(crate) fn send_all(&mut self, sites: impl IntoIterator<Item = SiteId>, message: ToSite) {
+        let message = Arc::new(message);
+        self.sends.extend(sites.into_iter().map(|site| (site, message.clone())));
     }
 
     pub(super) fn answer(&mut self, waiting: Waiting) {

@@ -26,6 +26,12 @@ const ENDED_JOBS: u32 = 50;
 const WITHDRAWN_STUDIES: u32 = 50;
 /// For how long, in milliseconds: a week.
 const ENDED_FOR_MS: i64 = 7 * 24 * 60 * 60 * 1_000;
+/// Rounds of each of its jobs of which a site is told again when it connects. A site works on one round of a job after
+/// the other and hears of them in order, so that it can have missed the end of its last one only; the others are spare.
+const CLOSED_ROUNDS: u32 = 4;
+/// Vouches of one member that are relayed at once in ten minutes; those beyond wait for each member's next greeting.
+const VOUCHES: u32 = 100;
+const VOUCHES_MS: i64 = 10 * 60 * 1_000;
 /// Characters of a reason that comes from a site.
 pub(super) const REASON_CHARS: usize = 300;
 
@@ -58,12 +64,20 @@ impl Driver {
         for study in store.undecided(site).await? {
             step.send(site, ToSite::Study(Box::new(study.signed()?)));
         }
+        let ended_jobs = store.ended_jobs_of(site, step.now.plus_millis(-ENDED_FOR_MS), ENDED_JOBS).await?;
+        // First how its rounds ended: when a study or a job is over, a site takes back what it believes still waits, and
+        // a receipt may have been lost.
+        let running = self.jobs.values().filter(|job| job.members.contains_key(&site)).map(|job| job.job);
+        for job in ended_jobs.iter().map(|row| row.job).chain(running) {
+            for round in store.closed_rounds_of(site, job, CLOSED_ROUNDS).await? {
+                step.send(site, closed_message(&round));
+            }
+        }
         for study in store.withdrawn_studies_of(site, WITHDRAWN_STUDIES).await? {
             step.send(site, ToSite::StudyWithdrawn { study });
         }
-        let since = step.now.plus_millis(-ENDED_FOR_MS);
-        for job in store.ended_jobs_of(site, since, ENDED_JOBS).await? {
-            step.send(site, ended(&job));
+        for job in &ended_jobs {
+            step.send(site, ended(job));
         }
         if !self.keys.contains_key(&site) {
             self.read_keys().await?;
@@ -107,10 +121,7 @@ impl Driver {
     pub(super) async fn spread_roster(&mut self, step: &mut Step) -> Result<(), Error> {
         self.read_keys().await?;
         if let Some(roster) = self.context.store.roster().await? {
-            let sites: Vec<SiteId> = self.sessions.sites().map(|(site, _)| site).collect();
-            for site in sites {
-                step.send(site, ToSite::Roster(Box::new(roster.clone())));
-            }
+            step.send_all(self.sessions.sites().map(|(site, _)| site), ToSite::Roster(Box::new(roster)));
         }
         Ok(())
     }
@@ -139,14 +150,14 @@ impl Driver {
         let actor = Actor::peer(site);
         let entry = context.audit.entry(step.now, actor, Action::PeerVouched).object(ObjectKind::Site, said.site, None);
         if !holds {
-            step.record(entry.refused("the vouch does not hold: another voucher, site, key or federation"));
+            let entry = entry.refused("the vouch does not hold: another voucher, site, key or federation");
+            step.record_limited(&context, site, "", entry);
             return Ok(());
         }
         if step.tx(&context).await?.put_vouch(&vouch).await? {
-            step.record(entry);
-            let others: Vec<SiteId> = self.sessions.sites().map(|(s, _)| s).filter(|s| *s != site).collect();
-            for other in others {
-                step.send(other, ToSite::Vouch(Box::new(vouch.clone())));
+            step.record_limited(&context, site, said.site, entry);
+            if self.vouches.take(site, step.now, VOUCHES_MS, VOUCHES) {
+                step.send_all(self.sessions.after(site), ToSite::Vouch(Box::new(vouch)));
             }
         }
         Ok(())
@@ -167,6 +178,15 @@ impl Driver {
             return Ok(Err(rejection));
         }
         self.flush(step).await?;
+        let (open, most) = (self.context.store.open_studies(&by.name).await?, self.context.settings.open_studies);
+        if open >= most {
+            let reason = format!(
+                "{open} studies of {} are open already, and {most} are allowed (schedule.open_studies in the \
+                 coordinator's settings); withdraw those that are not needed any more",
+                by.name
+            );
+            return Ok(Err(Rejection::new(RejectionCode::Conflict, reason)));
+        }
         let sites = self.context.store.sites().await?;
         let members = match resolve(&plan, &sites) {
             Ok(members) => members,
@@ -220,9 +240,7 @@ impl Driver {
         entry.objects = members.iter().take(hospes_ledger::limits::OBJECTS).map(site_object).collect();
         step.record(entry);
         step.live(row.study, None, "study offered", format!("{} to {} sites", row.title, members.len()));
-        for site in members {
-            step.send(*site, ToSite::Study(Box::new(signed.clone())));
-        }
+        step.send_all(members.iter().copied(), ToSite::Study(Box::new(signed.clone())));
         Ok(())
     }
 
@@ -248,9 +266,7 @@ impl Driver {
         entry.reason = Some(reason.clone());
         step.record(entry);
         step.live(study, None, "study withdrawn", reason);
-        for site in &row.signed()?.document.members {
-            step.send(*site, ToSite::StudyWithdrawn { study });
-        }
+        step.send_all(row.signed()?.document.members.iter().copied(), ToSite::StudyWithdrawn { study });
         Ok(Ok(Reply::Done))
     }
 
@@ -264,6 +280,14 @@ impl Driver {
     ) -> Result<(), Error> {
         let context = self.context.clone();
         let (decision, now) = (shown(decision), step.now);
+        // A site that was locked out in this moment may still take something back, but not agree to anything.
+        let is_locked = step.tx(&context).await?.site(site).await?.is_none_or(|row| row.state.is_locked());
+        let purpose = Purpose { study: Some(study), ..Purpose::default() };
+        let entry = context.audit.entry(now, Actor::peer(site), Action::DecisionReceived).purpose(purpose);
+        if is_locked && matches!(decision, Decision::Approved { .. }) {
+            step.record_limited(&context, site, "", entry.refused("the operator has locked this site out"));
+            return Ok(());
+        }
         match step.tx(&context).await?.decided(study, site).await? {
             None => {
                 tracing::warn!(%site, %study, "a decision on a study that this site was not asked about is ignored");
@@ -273,18 +297,14 @@ impl Driver {
             Some(Some(before)) if before == decision => return Ok(()),
             Some(_) => step.tx(&context).await?.set_decision(study, site, &decision, now).await?,
         };
-        let mut entry = context
-            .audit
-            .entry(step.now, Actor::peer(site), Action::DecisionReceived)
-            .purpose(Purpose { study: Some(study), ..Purpose::default() });
-        entry = match &decision {
+        let entry = match &decision {
             Decision::Approved { approval, .. } => entry.object(ObjectKind::Approval, "approved", Some(*approval)),
             Decision::Refused(refusal) => entry.refused(refusal),
             Decision::Suspended => entry.refused("suspended"),
             Decision::Revoked => entry.refused("revoked"),
             Decision::Expired => entry.refused("expired"),
         };
-        step.record(entry);
+        step.record_limited(&context, site, study, entry);
         step.live(study, None, "decision received", format!("{site} {}", word(&decision)));
         let approved = until(Some(&decision), step.now);
         let jobs: Vec<JobId> = self.jobs.values().filter(|job| job.study == study).map(|job| job.job).collect();
@@ -304,17 +324,23 @@ impl Driver {
         Ok(())
     }
 
+    /// Reads anew which members' approvals are in force.
+    pub(super) async fn reload_approvals(&mut self, now: Timestamp) -> Result<(), Error> {
+        let studies: BTreeSet<StudyId> = self.jobs.values().map(|job| job.study).collect();
+        for study in studies {
+            let approved = self.approved(study, now).await?;
+            for job in self.jobs.values_mut().filter(|job| job.study == study) {
+                for (site, member) in &mut job.members {
+                    member.approved = approved.get(site).copied();
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Sites that approved a study, and until when.
     pub(super) async fn approved(&self, study: StudyId, now: Timestamp) -> Result<BTreeMap<SiteId, Timestamp>, Error> {
-        let locked: BTreeSet<SiteId> = self
-            .context
-            .store
-            .sites()
-            .await?
-            .iter()
-            .filter(|s| matches!(s.state, SiteState::Suspended | SiteState::Revoked))
-            .map(|s| s.site)
-            .collect();
+        let locked = self.context.store.locked_sites().await?;
         let decisions = self.context.store.decisions(study).await?;
         let approved = decisions.iter().filter(|m| !locked.contains(&m.site));
         Ok(approved.filter_map(|m| until(m.decision.as_ref(), now).map(|t| (m.site, t))).collect())

@@ -147,6 +147,13 @@ impl Coordinator {
             replica: config::replica(&home.folder)?,
         };
         let schedule = tokio::spawn(Box::pin(schedule::run(context, ear)));
+        // A site that asked about an upload before everything is loaded would hear that its round is over, and take it
+        // back. An answer of any kind says that it is.
+        let (reply, loaded) = oneshot::channel();
+        let asked = events.send(Event::Operator { command: Command::Sessions, reply }).await;
+        if asked.is_err() || loaded.await.is_err() {
+            return Err(schedule.await.ok().and_then(Result::err).unwrap_or(Error::Stopping));
+        }
         let register = Register { home, store, audit, clock };
         let mut coordinator = Self::start(Parts { register, epoch, events, live, staging, models }).await?;
         coordinator.schedule = Some(schedule);

@@ -192,7 +192,7 @@ async fn converse(
     shared: &Shared,
     mut ticket: Ticket,
     mut inbound: Streaming<SiteFrame>,
-    mut from_schedule: mpsc::Receiver<ToSite>,
+    mut from_schedule: mpsc::Receiver<Arc<ToSite>>,
     wire: &Wire,
 ) -> String {
     let limits = shared.limits();
@@ -200,7 +200,8 @@ async fn converse(
     let mut beat = tokio::time::interval_at(Instant::now() + heartbeat, heartbeat);
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut heard = Instant::now();
-    let mut allowance = Allowance::new(limits.messages_per_second);
+    // Answers to checkpoints that others have relayed are not the site's to choose; they are counted by themselves.
+    let mut allowances = [Allowance::new(limits.messages_per_second), Allowance::new(limits.messages_per_second)];
     let (site, session) = (ticket.site, ticket.session);
     loop {
         tokio::select! {
@@ -209,7 +210,7 @@ async fn converse(
                 let reason = reason.unwrap_or_else(|| "the session was ended".to_owned());
                 // What the schedule said before it ended the session still goes out, its reason too.
                 while let Ok(message) = from_schedule.try_recv() {
-                    if !wire.send(message, Duration::from_secs(2)).await {
+                    if !wire.send(Arc::unwrap_or_clone(message), Duration::from_secs(2)).await {
                         break;
                     }
                 }
@@ -218,7 +219,7 @@ async fn converse(
             }
             message = from_schedule.recv() => match message {
                 Some(message) => {
-                    if !wire.send(message, silence).await {
+                    if !wire.send(Arc::unwrap_or_clone(message), silence).await {
                         return "the site does not read its messages".into();
                     }
                 }
@@ -234,7 +235,7 @@ async fn converse(
             },
             frame = inbound.message() => {
                 heard = Instant::now();
-                let message = match read(frame, &mut allowance) {
+                let message = match read(frame, &mut allowances) {
                     Ok(Some(message)) => message,
                     Ok(None) => return "the site ended the session".into(),
                     Err(reason) => {
@@ -270,7 +271,7 @@ async fn converse(
 /// One frame as a message; `None` at the orderly end of the stream, a reason if it is refused.
 fn read(
     frame: Result<Option<SiteFrame>, tonic::Status>,
-    allowance: &mut Allowance,
+    [control, witness]: &mut [Allowance; 2],
 ) -> Result<Option<FromSite>, String> {
     let frame = match frame {
         Ok(Some(frame)) => frame,
@@ -280,10 +281,12 @@ fn read(
         }
         Err(status) => return Err(format!("the stream broke: {}", status.message())),
     };
+    let message = from_site(frame);
+    let allowance = if matches!(message, Ok(FromSite::Witness(_))) { witness } else { control };
     if !allowance.take(Instant::now()) {
         return Err(format!("more than {} messages a second", allowance.per_second));
     }
-    match from_site(frame) {
+    match message {
         Ok(FromSite::Hello(_)) => Err("a second greeting".into()),
         Ok(message) => Ok(Some(message)),
         Err(error) => Err(error.to_string()),
@@ -317,7 +320,21 @@ impl Allowance {
 
 #[cfg(test)]
 mod tests {
+    use hospes_protocol::grpc::convert::site_frame;
+    use hospes_protocol::message::Witness;
+
     use super::*;
+
+    #[test]
+    fn answers_to_relayed_checkpoints_are_counted_by_themselves() {
+        let site = SiteId::from_bytes([1; 16]);
+        let witness = || FromSite::Witness(Witness::ProveFrom { origin: site, size: 1 });
+        let beat = || FromSite::Heartbeat { at: Timestamp::from_millis(0) };
+        let mut allowances = [Allowance::new(1), Allowance::new(1)];
+        let mut take = |message| read(Ok(Some(site_frame(message).unwrap())), &mut allowances).is_ok();
+        assert_eq!((0..20).filter(|_| take(witness())).count(), 5);
+        assert_eq!((0..20).filter(|_| take(beat())).count(), 5);
+    }
 
     #[test]
     fn a_burst_passes_and_a_flood_does_not() {

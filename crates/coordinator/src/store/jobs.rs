@@ -243,24 +243,36 @@ fn read_task(row: &AnyRow) -> Result<TaskRow, Error> {
 }
 
 impl Store {
-    /// Jobs, newest first: of one study, or all.
+    /// The newest 1,000 jobs, newest first: of one study, or of all.
     ///
     /// # Errors
     /// [`Error::Database`] or [`Error::Corrupt`].
     pub async fn jobs(&self, study: Option<StudyId>) -> Result<Vec<JobRow>, Error> {
         let mut connection = self.read().await?;
-        let rows = match study {
-            None => {
-                sqlx::query("SELECT * FROM jobs ORDER BY created_ms DESC, job DESC").fetch_all(&mut *connection).await
-            }
+        let query = match study {
+            None => sqlx::query("SELECT * FROM jobs ORDER BY created_ms DESC, job DESC LIMIT 1000"),
             Some(study) => {
-                sqlx::query("SELECT * FROM jobs WHERE study = $1 ORDER BY created_ms DESC, job DESC")
+                sqlx::query("SELECT * FROM jobs WHERE study = $1 ORDER BY created_ms DESC, job DESC LIMIT 1000")
                     .bind(study.to_string())
-                    .fetch_all(&mut *connection)
-                    .await
             }
         };
-        rows.map_err(Error::database("jobs"))?.iter().map(JobRow::read).collect()
+        query.fetch_all(&mut *connection).await.map_err(Error::database("jobs"))?.iter().map(JobRow::read).collect()
+    }
+
+    /// The job of a study that is not over; there is at most one.
+    ///
+    /// # Errors
+    /// [`Error::Database`] or [`Error::Corrupt`].
+    pub async fn open_job(&self, study: StudyId) -> Result<Option<JobRow>, Error> {
+        let mut connection = self.read().await?;
+        let row = sqlx::query(
+            "SELECT * FROM jobs WHERE study = $1 AND state IN ('ready', 'waiting', 'running', 'paused') LIMIT 1",
+        )
+        .bind(study.to_string())
+        .fetch_optional(&mut *connection)
+        .await
+        .map_err(Error::database("open_job"))?;
+        row.as_ref().map(JobRow::read).transpose()
     }
 
     /// Jobs that are not over, oldest first.

@@ -11,6 +11,7 @@ pub mod jobs;
 pub mod lease;
 mod migrate;
 mod operators;
+pub mod results;
 pub mod rounds;
 mod sites;
 mod studies;
@@ -114,6 +115,7 @@ impl Store {
     pub async fn begin(&self, name: &'static str) -> Result<Tx, Error> {
         let writer = self.writer.clone().lock_owned().await;
         let since = Instant::now();
+        tracing::trace!(transaction = name, "begins");
         let begin = match self.dialect {
             Dialect::Sqlite => "BEGIN IMMEDIATE",
             Dialect::Postgres => "BEGIN",
@@ -201,13 +203,13 @@ impl Tx {
     /// the very commit) all of it, which every verb can tell by asking again.
     pub async fn commit(self) -> Result<(), Error> {
         let (name, since) = (self.name, self.since);
+        tracing::trace!(transaction = name, "commits");
         self.inner.commit().await.map_err(Error::database(name))?;
         let took = since.elapsed();
         if took > SLOW {
             tracing::warn!(transaction = name, took_ms = took.as_millis(), "slow transaction");
-        } else {
-            tracing::trace!(transaction = name, took_us = took.as_micros(), "committed");
         }
+        tracing::trace!(transaction = name, took_us = took.as_micros(), "committed");
         Ok(())
     }
 }

@@ -1,12 +1,12 @@
-//! Rounds, uploads, models and figures.
+//! Rounds and uploads.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use hospes_protocol::canon::Canonical;
+use futures::TryStreamExt as _;
 use hospes_protocol::id::{Digest, JobId, RoundKey, SiteId, Timestamp};
-use hospes_protocol::message::{FigureSet, UploadKind};
+use hospes_protocol::message::UploadKind;
 use hospes_protocol::round::RoundHeader;
 use hospes_protocol::sign::Signed;
 use sqlx::any::AnyRow;
@@ -33,18 +33,6 @@ states! {
     }
 }
 
-states! {
-    /// What becomes of a model.
-    ModelState, "model" {
-        /// Made by a round that others follow.
-        Checkpoint = "checkpoint",
-        /// The last of its task.
-        Final = "final",
-        /// Its file is deleted.
-        Dropped = "dropped",
-    }
-}
-
 /// A round.
 #[derive(Debug, Clone)]
 pub struct RoundRow {
@@ -54,8 +42,6 @@ pub struct RoundRow {
     pub state: RoundState,
     /// Why it ended without a result, in words.
     pub reason: Option<String>,
-    /// The signed header in the bytes that sites get.
-    pub header: Vec<u8>,
     /// Digest of the header.
     pub digest: Digest,
     /// When it was opened.
@@ -71,14 +57,6 @@ pub struct RoundRow {
 }
 
 impl RoundRow {
-    /// The signed header.
-    ///
-    /// # Errors
-    /// [`Error::Corrupt`] if the bytes were altered.
-    pub fn signed(&self) -> Result<Signed<RoundHeader>, Error> {
-        Signed::from_bytes(&self.header).map_err(|e| Error::corrupt("round header", e))
-    }
-
     fn read(row: &AnyRow) -> Result<Self, Error> {
         let json = |column| optional_text(row, column);
         let wrong = |e: serde_json::Error| Error::corrupt("round", e);
@@ -86,7 +64,6 @@ impl RoundRow {
             key: read_key(row)?,
             state: parsed(row, "phase")?,
             reason: optional_text(row, "reason")?,
-            header: blob(row, "header")?,
             digest: parsed(row, "digest")?,
             opened: Timestamp::from_millis(integer(row, "opened_ms")?),
             closed: optional_integer(row, "closed_ms")?.map(Timestamp::from_millis),
@@ -125,80 +102,71 @@ pub struct UploadRow {
     pub at: Timestamp,
 }
 
-/// A model.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ModelRow {
-    /// Digest.
-    pub model: Digest,
-    /// Job that made it.
-    pub job: JobId,
-    /// Task that made it.
-    pub task: String,
-    /// Round that made it; 0 for the initial model.
-    pub round: u32,
-    /// Bytes of its file.
-    pub bytes: u64,
-    /// What became of it.
-    pub state: ModelState,
-    /// When it was made.
-    pub at: Timestamp,
-    /// Its card, a JSON document, once its job is over.
-    pub card: Option<String>,
+/// Rounds without their headers, which are large: a job can have 100,000 rounds of 10,000 sites.
+macro_rules! select_rounds {
+    ($rest:literal) => {
+        concat!(
+            "SELECT job, task, epoch, round, attempt, phase, reason, digest, opened_ms, closed_ms, included, outs, \
+             model FROM rounds ",
+            $rest
+        )
+    };
 }
-
-impl ModelRow {
-    fn read(row: &AnyRow) -> Result<Self, Error> {
-        Ok(Self {
-            model: parsed(row, "model")?,
-            job: parsed(row, "job")?,
-            task: text(row, "task")?,
-            round: small(row, "round")?,
-            bytes: u64::try_from(integer(row, "bytes")?).map_err(|e| Error::corrupt("bytes", e))?,
-            state: parsed(row, "state")?,
-            at: Timestamp::from_millis(integer(row, "at_ms")?),
-            card: optional_text(row, "card")?,
-        })
-    }
-}
-
-/// Whether results may be used.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Access {
-    /// Everybody who took part has released them.
-    Released,
-    /// The job still runs, or ended without success.
-    NotReady,
-    /// The people of these sites have not released them yet.
-    Held(Vec<SiteId>),
-}
-
-/// Figures of a task: of one site, or the sums over all.
-#[derive(Debug, Clone, PartialEq)]
-pub struct FiguresRow {
-    /// Task.
-    pub task: String,
-    /// Site; `None` for all together.
-    pub site: Option<SiteId>,
-    /// Figures.
-    pub figures: FigureSet,
-}
-
-/// In place of a site, for the sums over all.
-const POOLED: &str = "all";
 
 impl Store {
-    /// Rounds of a job in the order in which they were opened.
+    /// The newest rounds of a job, at most `most`, in the order in which they were opened.
     ///
     /// # Errors
     /// [`Error::Database`] or [`Error::Corrupt`].
-    pub async fn rounds(&self, job: JobId) -> Result<Vec<RoundRow>, Error> {
+    pub async fn rounds(&self, job: JobId, most: u32) -> Result<Vec<RoundRow>, Error> {
         let mut connection = self.read().await?;
-        let rows = sqlx::query("SELECT * FROM rounds WHERE job = $1 ORDER BY opened_ms, task, epoch, round, attempt")
-            .bind(job.to_string())
-            .fetch_all(&mut *connection)
-            .await
-            .map_err(Error::database("rounds"))?;
-        rows.iter().map(RoundRow::read).collect()
+        let rows = sqlx::query(select_rounds!(
+            "WHERE job = $1 ORDER BY opened_ms DESC, task DESC, epoch DESC, round DESC, attempt DESC LIMIT $2"
+        ))
+        .bind(job.to_string())
+        .bind(i64::from(most))
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(Error::database("rounds"))?;
+        rows.iter().rev().map(RoundRow::read).collect()
+    }
+
+    /// The signed header of a round.
+    ///
+    /// # Errors
+    /// [`Error::Database`], or [`Error::Corrupt`] if there is no such round or its bytes were altered.
+    pub async fn round_header(&self, key: &RoundKey) -> Result<Signed<RoundHeader>, Error> {
+        let mut connection = self.read().await?;
+        let row = sqlx::query(
+            "SELECT header FROM rounds WHERE job = $1 AND task = $2 AND epoch = $3 AND round = $4 AND attempt = $5",
+        )
+        .bind(key.job.to_string())
+        .bind(key.task.clone())
+        .bind(epoch(key))
+        .bind(i64::from(key.round))
+        .bind(i64::from(key.attempt))
+        .fetch_optional(&mut *connection)
+        .await
+        .map_err(Error::database("round_header"))?;
+        let row = row.ok_or_else(|| Error::corrupt("round", format!("{key} is gone")))?;
+        Signed::from_bytes(&blob(&row, "header")?).map_err(|e| Error::corrupt("round header", e))
+    }
+
+    /// Digests of the headers of a task's published rounds, in order.
+    ///
+    /// # Errors
+    /// [`Error::Database`] or [`Error::Corrupt`].
+    pub async fn published_rounds(&self, job: JobId, task: &str) -> Result<Vec<Digest>, Error> {
+        let mut connection = self.read().await?;
+        let rows = sqlx::query(
+            "SELECT digest FROM rounds WHERE job = $1 AND task = $2 AND phase = 'published' ORDER BY round",
+        )
+        .bind(job.to_string())
+        .bind(task.to_owned())
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(Error::database("published_rounds"))?;
+        rows.iter().map(|row| parsed(row, "digest")).collect()
     }
 
     /// Rounds of a job in which sites work, or whose inputs are fixed; at most one.
@@ -207,7 +175,7 @@ impl Store {
     /// [`Error::Database`] or [`Error::Corrupt`].
     pub async fn open_rounds(&self, job: JobId) -> Result<Vec<RoundRow>, Error> {
         let mut connection = self.read().await?;
-        let rows = sqlx::query("SELECT * FROM rounds WHERE job = $1 AND phase IN ('open', 'committed')")
+        let rows = sqlx::query(select_rounds!("WHERE job = $1 AND phase IN ('open', 'committed')"))
             .bind(job.to_string())
             .fetch_all(&mut *connection)
             .await
@@ -221,15 +189,37 @@ impl Store {
     /// [`Error::Database`] or [`Error::Corrupt`].
     pub async fn last_closed_round(&self, job: JobId) -> Result<Option<RoundRow>, Error> {
         let mut connection = self.read().await?;
-        let row = sqlx::query(
-            "SELECT * FROM rounds WHERE job = $1 AND phase NOT IN ('open', 'committed') \
-             ORDER BY closed_ms DESC, opened_ms DESC, round DESC, attempt DESC LIMIT 1",
-        )
+        let row = sqlx::query(select_rounds!(
+            "WHERE job = $1 AND phase NOT IN ('open', 'committed') \
+             ORDER BY closed_ms DESC, opened_ms DESC, round DESC, attempt DESC LIMIT 1"
+        ))
         .bind(job.to_string())
         .fetch_optional(&mut *connection)
         .await
         .map_err(Error::database("last_closed_round"))?;
         row.as_ref().map(RoundRow::read).transpose()
+    }
+
+    /// Rounds of a job that are over and in which an input of this site was confirmed: those of its newest uploads, at
+    /// most `most`, oldest first.
+    ///
+    /// # Errors
+    /// [`Error::Database`] or [`Error::Corrupt`].
+    pub async fn closed_rounds_of(&self, site: SiteId, job: JobId, most: u32) -> Result<Vec<RoundRow>, Error> {
+        let mut connection = self.read().await?;
+        let rows = sqlx::query(select_rounds!(
+            "WHERE phase NOT IN ('open', 'committed') AND (job, task, epoch, round, attempt) IN \
+               (SELECT job, task, epoch, round, attempt FROM uploads WHERE site = $1 AND job = $2 \
+                ORDER BY at_ms DESC LIMIT $3) \
+             ORDER BY opened_ms, round, attempt"
+        ))
+        .bind(site.to_string())
+        .bind(job.to_string())
+        .bind(i64::from(most))
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(Error::database("closed_rounds_of"))?;
+        rows.iter().map(RoundRow::read).collect()
     }
 
     /// The highest attempt at a round of a task in any epoch; 0 if there was none.
@@ -310,131 +300,29 @@ impl Store {
         rows.iter().rev().map(read).collect()
     }
 
-    /// Final models, newest first.
+    /// Sites whose inputs are in results of a job, or of one task of it, and in how many rounds.
     ///
     /// # Errors
     /// [`Error::Database`] or [`Error::Corrupt`].
-    pub async fn models(&self) -> Result<Vec<ModelRow>, Error> {
+    pub async fn took_part(&self, job: JobId, task: Option<&str>) -> Result<BTreeMap<SiteId, u32>, Error> {
         let mut connection = self.read().await?;
-        let rows = sqlx::query("SELECT * FROM models WHERE state = 'final' ORDER BY at_ms DESC, job DESC, task")
-            .fetch_all(&mut *connection)
-            .await
-            .map_err(Error::database("models"))?;
-        rows.iter().map(ModelRow::read).collect()
-    }
-
-    /// All models of a job whose files are not deleted.
-    ///
-    /// # Errors
-    /// [`Error::Database`] or [`Error::Corrupt`].
-    pub async fn models_of(&self, job: JobId) -> Result<Vec<ModelRow>, Error> {
-        let mut connection = self.read().await?;
-        let rows = sqlx::query("SELECT * FROM models WHERE job = $1 AND state <> 'dropped' ORDER BY task, round")
-            .bind(job.to_string())
-            .fetch_all(&mut *connection)
-            .await
-            .map_err(Error::database("models_of"))?;
-        rows.iter().map(ModelRow::read).collect()
-    }
-
-    /// Everything that is known under this digest, final models first, newest first. Runs with one seed and one history
-    /// make one and the same model.
-    ///
-    /// # Errors
-    /// [`Error::Database`] or [`Error::Corrupt`].
-    pub async fn model(&self, model: Digest) -> Result<Vec<ModelRow>, Error> {
-        let mut connection = self.read().await?;
-        let rows = sqlx::query(
-            "SELECT * FROM models WHERE model = $1 AND state <> 'dropped' \
-             ORDER BY CASE WHEN state = 'final' THEN 0 ELSE 1 END, at_ms DESC",
-        )
-        .bind(model.to_string())
-        .fetch_all(&mut *connection)
-        .await
-        .map_err(Error::database("model"))?;
-        rows.iter().map(ModelRow::read).collect()
-    }
-
-    /// Whether a site may fetch a model: it is a member of a job that made it.
-    ///
-    /// # Errors
-    /// [`Error::Database`].
-    pub async fn may_fetch(&self, site: SiteId, model: Digest) -> Result<bool, Error> {
-        let mut connection = self.read().await?;
-        let row = sqlx::query(
-            "SELECT 1 AS found FROM models o JOIN job_members m ON m.job = o.job \
-             WHERE o.model = $1 AND m.site = $2 AND o.state <> 'dropped' LIMIT 1",
-        )
-        .bind(model.to_string())
-        .bind(site.to_string())
-        .fetch_optional(&mut *connection)
-        .await
-        .map_err(Error::database("may_fetch"))?;
-        Ok(row.is_some())
-    }
-
-    /// Whether the results of a job, its final model and its figures, may be used by those who asked for them.
-    ///
-    /// # Errors
-    /// [`Error::Database`] or [`Error::Corrupt`].
-    pub async fn access(&self, job: JobId) -> Result<Access, Error> {
-        let Some(row) = self.job(job).await? else { return Ok(Access::NotReady) };
-        if row.state != super::jobs::JobState::Success {
-            return Ok(Access::NotReady);
-        }
-        let took_part = self.took_part(job).await?;
-        let members = self.job_members(job).await?;
-        let held: Vec<SiteId> = members
-            .iter()
-            .filter(|m| m.released.is_none() && took_part.contains_key(&m.site))
-            .map(|m| m.site)
-            .collect();
-        Ok(if held.is_empty() { Access::Released } else { Access::Held(held) })
-    }
-
-    /// Sites whose inputs are in results of a job, and in how many rounds.
-    ///
-    /// # Errors
-    /// [`Error::Database`] or [`Error::Corrupt`].
-    pub async fn took_part(&self, job: JobId) -> Result<BTreeMap<SiteId, u32>, Error> {
-        let mut connection = self.read().await?;
-        let rows = sqlx::query("SELECT included FROM rounds WHERE job = $1 AND phase = 'published'")
-            .bind(job.to_string())
-            .fetch_all(&mut *connection)
-            .await
-            .map_err(Error::database("took_part"))?;
+        let query = match task {
+            None => sqlx::query("SELECT included FROM rounds WHERE job = $1 AND phase = 'published'"),
+            Some(_) => sqlx::query("SELECT included FROM rounds WHERE job = $1 AND phase = 'published' AND task = $2"),
+        };
+        let query = query.bind(job.to_string());
+        let query = if let Some(task) = task { query.bind(task.to_owned()) } else { query };
+        // Row by row: the lists of a long job are larger than what a process should hold.
+        let mut rows = query.fetch(&mut *connection);
         let mut sites = BTreeMap::new();
-        for row in &rows {
-            let json = optional_text(row, "included")?.unwrap_or_else(|| "[]".to_owned());
+        while let Some(row) = rows.try_next().await.map_err(Error::database("took_part"))? {
+            let json = optional_text(&row, "included")?.unwrap_or_else(|| "[]".to_owned());
             let included: Vec<SiteId> = serde_json::from_str(&json).map_err(|e| Error::corrupt("round", e))?;
             for site in included {
                 *sites.entry(site).or_insert(0) += 1;
             }
         }
         Ok(sites)
-    }
-
-    /// Figures of a job, by task, the sums over all sites last.
-    ///
-    /// # Errors
-    /// [`Error::Database`] or [`Error::Corrupt`].
-    pub async fn figures(&self, job: JobId) -> Result<Vec<FiguresRow>, Error> {
-        let mut connection = self.read().await?;
-        let rows = sqlx::query("SELECT * FROM figures WHERE job = $1")
-            .bind(job.to_string())
-            .fetch_all(&mut *connection)
-            .await
-            .map_err(Error::database("figures"))?;
-        let read = |row: &AnyRow| {
-            let site = text(row, "site")?;
-            let site = if site == POOLED { None } else { Some(site.parse().map_err(|e| Error::corrupt("site", e))?) };
-            let figures: Canonical<FigureSet> =
-                Canonical::parse(&blob(row, "document")?).map_err(|e| Error::corrupt("figures", e))?;
-            Ok(FiguresRow { task: text(row, "task")?, site, figures: figures.into_inner() })
-        };
-        let mut figures = rows.iter().map(read).collect::<Result<Vec<_>, Error>>()?;
-        figures.sort_by(|a, b| (&a.task, a.site.is_none(), a.site).cmp(&(&b.task, b.site.is_none(), b.site)));
-        Ok(figures)
     }
 }
 
@@ -564,102 +452,6 @@ impl Tx {
         .await
         .map_err(Error::database("insert_upload"))?;
         Ok(done.rows_affected() == 1)
-    }
-
-    /// Adds a model, or nothing if the same one is there for this round.
-    ///
-    /// # Errors
-    /// [`Error::Database`] if it cannot be written.
-    pub async fn insert_model(&mut self, row: &ModelRow) -> Result<(), Error> {
-        sqlx::query(
-            "INSERT INTO models (model, job, task, round, bytes, state, at_ms) VALUES ($1, $2, $3, $4, $5, $6, $7) \
-             ON CONFLICT (job, task, round) DO UPDATE SET model = excluded.model, bytes = excluded.bytes, \
-               state = excluded.state, at_ms = excluded.at_ms",
-        )
-        .bind(row.model.to_string())
-        .bind(row.job.to_string())
-        .bind(row.task.clone())
-        .bind(i64::from(row.round))
-        .bind(i64::try_from(row.bytes).unwrap_or(i64::MAX))
-        .bind(row.state.as_str())
-        .bind(row.at.as_millis())
-        .execute(self.conn())
-        .await
-        .map_err(Error::database("insert_model"))?;
-        Ok(())
-    }
-
-    /// Marks checkpoints of a task that lie before a round as dropped, and says which of their files nobody needs any
-    /// more.
-    ///
-    /// # Errors
-    /// [`Error::Database`] or [`Error::Corrupt`].
-    pub async fn drop_models(&mut self, job: JobId, task: &str, before: u32) -> Result<Vec<Digest>, Error> {
-        let rows = sqlx::query(
-            "UPDATE models SET state = 'dropped' WHERE job = $1 AND task = $2 AND round < $3 AND state = 'checkpoint' \
-             RETURNING model",
-        )
-        .bind(job.to_string())
-        .bind(task.to_owned())
-        .bind(i64::from(before))
-        .fetch_all(self.conn())
-        .await
-        .map_err(Error::database("drop_models"))?;
-        let mut free = Vec::new();
-        for row in &rows {
-            let model: Digest = parsed(row, "model")?;
-            let used = sqlx::query("SELECT 1 AS used FROM models WHERE model = $1 AND state <> 'dropped' LIMIT 1")
-                .bind(model.to_string())
-                .fetch_optional(self.conn())
-                .await
-                .map_err(Error::database("drop_models"))?;
-            if used.is_none() {
-                free.push(model);
-            }
-        }
-        Ok(free)
-    }
-
-    /// Writes a model's card.
-    ///
-    /// # Errors
-    /// [`Error::Database`] if it cannot be written.
-    pub async fn set_card(&mut self, job: JobId, task: &str, round: u32, card: &str) -> Result<(), Error> {
-        sqlx::query("UPDATE models SET card = $1 WHERE job = $2 AND task = $3 AND round = $4")
-            .bind(card.to_owned())
-            .bind(job.to_string())
-            .bind(task.to_owned())
-            .bind(i64::from(round))
-            .execute(self.conn())
-            .await
-            .map_err(Error::database("set_card"))?;
-        Ok(())
-    }
-
-    /// Keeps figures of a task; `None` for the sums over all sites.
-    ///
-    /// # Errors
-    /// [`Error::Database`] if it cannot be written, [`Error::Document`] if a figure is not finite.
-    pub async fn put_figures(
-        &mut self,
-        job: JobId,
-        task: &str,
-        site: Option<SiteId>,
-        figures: &FigureSet,
-    ) -> Result<(), Error> {
-        let document = Canonical::new(figures.clone())?;
-        sqlx::query(
-            "INSERT INTO figures (job, task, site, document) VALUES ($1, $2, $3, $4) \
-             ON CONFLICT (job, task, site) DO UPDATE SET document = excluded.document",
-        )
-        .bind(job.to_string())
-        .bind(task.to_owned())
-        .bind(site.map_or_else(|| POOLED.to_owned(), |s| s.to_string()))
-        .bind(document.bytes().to_vec())
-        .execute(self.conn())
-        .await
-        .map_err(Error::database("put_figures"))?;
-        Ok(())
     }
 }
 

@@ -1,5 +1,6 @@
 //! Sites, their certificates, the roster and vouches.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -10,6 +11,9 @@ use sqlx::any::AnyRow;
 
 use super::{Store, Tx, blob, integer, optional_integer, optional_text, parsed, text};
 use crate::Error;
+
+/// Versions of the roster that are kept.
+const ROSTERS: i64 = 8;
 
 /// A site as the coordinator knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +54,11 @@ pub enum SiteState {
 }
 
 impl SiteState {
+    /// Whether it may not take part in anything.
+    pub fn is_locked(self) -> bool {
+        matches!(self, Self::Suspended | Self::Revoked)
+    }
+
     /// Word in the store and the API.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -222,16 +231,33 @@ impl Store {
         row.map(|row| Signed::from_bytes(&blob(&row, "document")?).map_err(|e| Error::corrupt("roster", e))).transpose()
     }
 
-    /// All vouches.
+    /// Sites that are suspended or revoked.
+    ///
+    /// # Errors
+    /// [`Error::Database`] or [`Error::Corrupt`].
+    pub async fn locked_sites(&self) -> Result<BTreeSet<SiteId>, Error> {
+        let mut connection = self.read().await?;
+        let rows = sqlx::query("SELECT site FROM sites WHERE state IN ('suspended', 'revoked')")
+            .fetch_all(&mut *connection)
+            .await
+            .map_err(Error::database("locked_sites"))?;
+        rows.iter().map(|row| parsed(row, "site")).collect()
+    }
+
+    /// All vouches of and for sites that are not revoked.
     ///
     /// # Errors
     /// [`Error::Database`] or [`Error::Corrupt`].
     pub async fn vouches(&self) -> Result<Vec<Signed<Vouch>>, Error> {
         let mut connection = self.read().await?;
-        let rows = sqlx::query("SELECT document FROM vouches ORDER BY voucher, site")
-            .fetch_all(&mut *connection)
-            .await
-            .map_err(Error::database("vouches"))?;
+        let rows = sqlx::query(
+            "SELECT document FROM vouches \
+             WHERE voucher NOT IN (SELECT site FROM sites WHERE state = 'revoked') \
+             AND site NOT IN (SELECT site FROM sites WHERE state = 'revoked') ORDER BY voucher, site",
+        )
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(Error::database("vouches"))?;
         rows.iter()
             .map(|row| Signed::from_bytes(&blob(row, "document")?).map_err(|e| Error::corrupt("vouch", e)))
             .collect()
@@ -393,6 +419,12 @@ impl Tx {
             .bind(version)
             .bind(signed.to_bytes()?)
             .bind(at.as_millis())
+            .execute(self.conn())
+            .await
+            .map_err(Error::database("next_roster"))?;
+        // Each version names all members: to keep every one takes the square of their number.
+        sqlx::query("DELETE FROM rosters WHERE version <= $1")
+            .bind(version - ROSTERS)
             .execute(self.conn())
             .await
             .map_err(Error::database("next_roster"))?;

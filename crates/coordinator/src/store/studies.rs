@@ -9,6 +9,7 @@ use hospes_protocol::sign::Signed;
 use hospes_protocol::study::Study;
 use sqlx::any::AnyRow;
 
+use super::jobs::small;
 use super::{Store, Tx, blob, integer, optional_integer, optional_text, parsed, text};
 use crate::Error;
 
@@ -27,7 +28,7 @@ pub struct StudyRow {
     pub state: StudyState,
     /// Digest of its plan.
     pub plan: Digest,
-    /// The signed document in the bytes that sites get.
+    /// The signed document in the bytes that sites get; empty in lists.
     pub document: Vec<u8>,
 }
 
@@ -41,6 +42,10 @@ impl StudyRow {
     }
 
     fn read(row: &AnyRow) -> Result<Self, Error> {
+        Ok(Self { document: blob(row, "document")?, ..Self::listed(row)? })
+    }
+
+    fn listed(row: &AnyRow) -> Result<Self, Error> {
         Ok(Self {
             study: parsed(row, "study")?,
             title: text(row, "title")?,
@@ -48,7 +53,7 @@ impl StudyRow {
             submitted: Timestamp::from_millis(integer(row, "submitted_ms")?),
             state: parsed(row, "state")?,
             plan: parsed(row, "plan_digest")?,
-            document: blob(row, "document")?,
+            document: Vec::new(),
         })
     }
 }
@@ -101,17 +106,37 @@ pub struct MemberDecision {
 }
 
 impl Store {
-    /// All studies, newest first.
+    /// The newest 1,000 studies, newest first, without their documents.
     ///
     /// # Errors
     /// [`Error::Database`] or [`Error::Corrupt`].
     pub async fn studies(&self) -> Result<Vec<StudyRow>, Error> {
         let mut connection = self.read().await?;
-        let rows = sqlx::query("SELECT * FROM studies ORDER BY submitted_ms DESC, study DESC")
-            .fetch_all(&mut *connection)
-            .await
-            .map_err(Error::database("studies"))?;
-        rows.iter().map(StudyRow::read).collect()
+        let rows = sqlx::query(
+            "SELECT study, title, submitted_by, submitted_ms, state, plan_digest FROM studies \
+             ORDER BY submitted_ms DESC, study DESC LIMIT 1000",
+        )
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(Error::database("studies"))?;
+        rows.iter().map(StudyRow::listed).collect()
+    }
+
+    /// How many studies of a token are open: offered, and no job of them has succeeded.
+    ///
+    /// # Errors
+    /// [`Error::Database`] or [`Error::Corrupt`].
+    pub async fn open_studies(&self, submitted_by: &str) -> Result<u32, Error> {
+        let mut connection = self.read().await?;
+        let row = sqlx::query(
+            "SELECT COUNT(*) AS open FROM studies s WHERE s.submitted_by = $1 AND s.state = 'offered' \
+             AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.study = s.study AND j.state = 'success')",
+        )
+        .bind(submitted_by.to_owned())
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(Error::database("open_studies"))?;
+        small(&row, "open")
     }
 
     /// One study.
@@ -128,7 +153,8 @@ impl Store {
         row.as_ref().map(StudyRow::read).transpose()
     }
 
-    /// Studies offered to a site on which it has not decided yet, oldest first.
+    /// Studies offered to a site on which it has not decided yet: the oldest 100, oldest first. The others follow when
+    /// it has decided on some of these and connects again.
     ///
     /// # Errors
     /// [`Error::Database`] or [`Error::Corrupt`].
@@ -136,7 +162,8 @@ impl Store {
         let mut connection = self.read().await?;
         let rows = sqlx::query(
             "SELECT s.* FROM studies s JOIN study_members m ON m.study = s.study \
-             WHERE m.site = $1 AND m.decision IS NULL AND s.state = 'offered' ORDER BY s.submitted_ms, s.study",
+             WHERE m.site = $1 AND m.decision IS NULL AND s.state = 'offered' \
+             ORDER BY s.submitted_ms, s.study LIMIT 100",
         )
         .bind(site.to_string())
         .fetch_all(&mut *connection)

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hospes_coordinator::schedule::Live;
 use hospes_coordinator::store::jobs::NewJob;
-use hospes_coordinator::store::rounds::{ModelRow, ModelState};
+use hospes_coordinator::store::results::{ModelRow, ModelState};
 use hospes_coordinator::store::{StudyRow, StudyState};
 use hospes_ledger::verify::{Expectations, verify};
 use hospes_protocol::grpc::{DownloadRequest, UploadHeader, download_part};

@@ -67,6 +67,16 @@ impl Postgres {
         format!("postgres://postgres@localhost/postgres?host={}", self.folder.path().display())
     }
 
+    /// Makes another database; the result is its URL.
+    pub async fn make(&self, name: &str) -> String {
+        let store = hospes_coordinator::store::Store::open(&self.url()).await.unwrap();
+        let mut connection = store.read().await.unwrap();
+        sqlx::raw_sql(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut *connection).await.unwrap();
+        drop(connection);
+        store.close().await;
+        format!("postgres://postgres@localhost/{name}?host={}", self.folder.path().display())
+    }
+
     /// Waits until the server says in its own file that it takes connections; its socket is there before that.
     fn wait(&self) {
         let status = self.folder.path().join("data/postmaster.pid");

@@ -158,7 +158,7 @@ impl World {
 }
 
 async fn listen(mut ear: mpsc::Receiver<Event>, heard: Heard, home: Arc<Home>, clock: hospes_coordinator::Clock) {
-    let mut open: BTreeMap<SiteId, (u64, mpsc::Sender<ToSite>, Timestamp)> = BTreeMap::new();
+    let mut open: BTreeMap<SiteId, (u64, mpsc::Sender<Arc<ToSite>>, Timestamp)> = BTreeMap::new();
     while let Some(event) = ear.recv().await {
         match event {
             Event::Joined { site, session, out, .. } => {
@@ -170,7 +170,7 @@ async fn listen(mut ear: mpsc::Receiver<Event>, heard: Heard, home: Arc<Home>, c
                     at: clock(),
                     epoch: 1,
                 };
-                let _ = out.send(ToSite::Welcome(welcome)).await;
+                let _ = out.send(Arc::new(ToSite::Welcome(welcome))).await;
                 open.insert(site, (session, out, clock()));
             }
             Event::UploadRefused { site, .. } => heard.note(format!("upload refused of {site}")),

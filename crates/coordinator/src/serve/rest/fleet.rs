@@ -343,6 +343,8 @@ async fn resume(
     Id(site): Id<SiteId>,
 ) -> Answer<StatusCode> {
     shared.register.set_state(site, SiteState::Active, "", &caller).await??;
+    // The schedule reads anew what this site approved.
+    shared.roster_changed().await;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -19,6 +19,9 @@ use crate::schedule::{Command, Reply};
 use crate::serve::Shared;
 use crate::store::jobs::{JobRow, TaskRow, TaskState};
 
+/// Rounds of a job that are shown.
+const ROUNDS: u32 = 1_000;
+
 pub(super) fn routes() -> OpenApiRouter<Arc<Shared>> {
     OpenApiRouter::new().routes(routes!(jobs)).routes(routes!(job)).routes(routes!(cancel)).routes(routes!(rerun))
 }
@@ -96,7 +99,7 @@ struct JobDetails {
     job: JobView,
     /// Its members.
     members: Vec<JobMemberView>,
-    /// Its rounds in the order in which they were opened.
+    /// Its newest 1,000 rounds in the order in which they were opened.
     rounds: Vec<RoundView>,
 }
 
@@ -189,7 +192,7 @@ fn detail(tasks: &[TaskRow]) -> String {
         .unwrap_or_default()
 }
 
-/// Jobs, newest first.
+/// The newest 1,000 jobs, newest first.
 #[utoipa::path(get, path = "/api/v1/jobs", tag = "jobs", params(Which),
     responses((status = 200, body = Vec<JobView>), (status = 401, body = Problem)))]
 async fn jobs(State(shared): State<Arc<Shared>>, _: Someone, Ask(which): Ask<Which>) -> Answer<Json<Vec<JobView>>> {
@@ -217,7 +220,7 @@ async fn job(State(shared): State<Arc<Shared>>, _: Someone, Id(job): Id<JobId>) 
         reason: m.reason,
         released: m.released.map(|t| t.to_string()),
     });
-    let rounds = store.rounds(job).await?.into_iter().map(|r| RoundView {
+    let rounds = store.rounds(job, ROUNDS).await?.into_iter().map(|r| RoundView {
         task: r.key.task,
         round: r.key.round,
         attempt: r.key.attempt,

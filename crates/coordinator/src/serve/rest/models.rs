@@ -18,7 +18,7 @@ use super::extract::{Id, Someone};
 use super::{Answer, Problem};
 use crate::serve::Shared;
 use crate::store::Caller;
-use crate::store::rounds::{Access, ModelRow, ModelState};
+use crate::store::results::{Access, ModelRow, ModelState};
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Shared>> {
     OpenApiRouter::new().routes(routes!(models)).routes(routes!(card)).routes(routes!(file))

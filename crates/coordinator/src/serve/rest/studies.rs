@@ -285,7 +285,7 @@ async fn submit(
     }
 }
 
-/// All studies, newest first.
+/// The newest 1,000 studies, newest first.
 #[utoipa::path(get, path = "/api/v1/studies", tag = "studies",
     responses((status = 200, body = Vec<StudyView>), (status = 401, body = Problem)))]
 async fn studies(State(shared): State<Arc<Shared>>, _: Someone) -> Answer<Json<Vec<StudyView>>> {

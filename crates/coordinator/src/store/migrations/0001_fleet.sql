@@ -73,6 +73,7 @@ CREATE TABLE studies (
   plan_digest TEXT NOT NULL,
   document BLOB NOT NULL
 );
+CREATE INDEX studies_by_submitter ON studies (submitted_by);
 
 CREATE TABLE study_members (
   study TEXT NOT NULL REFERENCES studies (study),

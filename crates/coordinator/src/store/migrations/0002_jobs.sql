@@ -67,6 +67,7 @@ CREATE TABLE uploads (
   at_ms BIGINT NOT NULL,
   PRIMARY KEY (job, task, epoch, round, attempt, site)
 );
+CREATE INDEX uploads_by_site ON uploads (site, job, at_ms);
 
 CREATE TABLE models (
   model TEXT NOT NULL,

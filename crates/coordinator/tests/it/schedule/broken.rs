@@ -3,9 +3,11 @@
 
 use std::time::Duration;
 
-use hospes_coordinator::schedule::{Command, Event, RejectionCode};
-use hospes_ledger::{Filter, Ledger};
-use hospes_protocol::message::{FromSite, RoundReply};
+use hospes_coordinator::schedule::{Command, Event, RejectionCode, Reply};
+use hospes_ledger::{Action, Filter, Ledger};
+use hospes_protocol::id::{JobId, RoundKey};
+use hospes_protocol::message::{FromSite, Hello, RoundReply};
+use hospes_protocol::version::Version;
 
 use super::peer::Act;
 use super::world::{PLAN, World, caller, quick, terms};
@@ -89,4 +91,36 @@ async fn hostile_words_of_a_site_stop_neither_the_ledger_nor_the_job() {
     let page = Ledger::on(&mut *connection).page(&filter, 1_000).await.unwrap();
     let failed = page.records.iter().filter_map(|r| r.reason.as_ref()).find(|r| r.contains("xxx")).unwrap();
     assert!(failed.chars().count() <= 1_000 && !failed.contains(['\0', '\u{1b}', '\u{202e}']), "{failed}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_ends_while_nothing_can_be_written_leaves_no_ghost_and_a_refusal_is_kept() {
+    let mut world = World::new().await;
+    for peer in &world.peers {
+        peer.online.send_replace(false);
+    }
+    world.start(None).await;
+    let site = world.peers[0].id;
+    let (out, _inbox) = tokio::sync::mpsc::channel(64);
+    let now = (world.clock)();
+    let hello = Hello { versions: vec![Version::V1], site, software: "test".into(), at: now, epoch: 1 };
+    let events = world.process().events;
+    events.send(Event::Joined { site, session: 99, hello, out }).await.unwrap();
+    let open = async || match world.command(Command::Sessions).await {
+        Ok(Reply::Sessions(open)) => Some(open.len()),
+        _ => None,
+    };
+    assert_eq!(open().await, Some(1));
+    world.break_table("ledger_entry").await;
+    let round = RoundKey { job: JobId::new(now, [1; 10]), task: "train".into(), epoch: 1, round: 1, attempt: 1 };
+    // Both in one step, which fails.
+    events.try_send(Event::UploadRefused { site, round, reason: "too short".into() }).unwrap();
+    events.try_send(Event::Left { site, session: 99 }).unwrap();
+    world.until("it fails", || async { open().await.is_none() }).await;
+    world.mend().await;
+    world.until("it works again", || async { open().await == Some(0) }).await;
+    let filter = Filter { actions: vec![Action::UploadRefused], ..Filter::default() };
+    let mut connection = world.store.read().await.unwrap();
+    let page = Ledger::on(&mut *connection).page(&filter, 10).await.unwrap();
+    assert_eq!(page.records.iter().map(|r| r.reason.as_deref()).collect::<Vec<_>>(), [Some("too short")]);
 }

@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use hospes_coordinator::schedule::{Command, RejectionCode};
+use hospes_coordinator::schedule::{Command, Event, RejectionCode, Reply};
 use hospes_coordinator::store::jobs::{JobState, TaskState};
 use hospes_coordinator::store::rounds::RoundState;
 use hospes_coordinator::store::{SiteState, StudyState};
-use hospes_protocol::message::RoundOutcome;
+use hospes_protocol::message::{Decision, FromSite, RoundOutcome};
+use hospes_protocol::sign::Signed;
+use hospes_protocol::study::Vouch;
 
 use super::peer::Act;
 use super::world::{PLAN, World, caller, quick};
@@ -33,7 +35,7 @@ async fn a_round_goes_on_without_a_site_that_refuses_fails_or_falls_silent_which
         let (world, job) = once(act).await;
         let rounds = world.included(job.job).await;
         assert_eq!(sites_of(&rounds, "train"), [4, 3, 4], "{act:?}");
-        let rows = world.store.rounds(job.job).await.unwrap();
+        let rows = world.store.rounds(job.job, 1_000).await.unwrap();
         let second = rows.iter().find(|r| r.key.task == "train" && r.key.round == 2).unwrap();
         let out = second.outs.get(&world.peers[3].id).map(String::as_str);
         match act {
@@ -175,7 +177,7 @@ async fn a_job_whose_attempts_all_fail_says_why_and_runs_again_from_there() {
     // What was done is not done again, and no attempt has a number twice.
     assert_eq!(sites_of(&world.included(job.job).await, "train"), [4, 4, 4]);
     assert_eq!(sites_of(&world.included(job.job).await, "statistics"), [4]);
-    let rows = world.store.rounds(job.job).await.unwrap();
+    let rows = world.store.rounds(job.job, 1_000).await.unwrap();
     let mut attempts: Vec<u32> =
         rows.iter().filter(|r| r.key.task == "train" && r.key.round == 2).map(|r| r.key.attempt).collect();
     attempts.sort_unstable();
@@ -254,7 +256,7 @@ async fn a_cancelled_job_and_a_withdrawn_study_end_everywhere() {
     assert_eq!((row.state, row.reason.as_deref()), (JobState::Cancelled, Some("cancelled by anna: a mistake")));
     let open = world.store.open_rounds(job).await.unwrap();
     assert!(open.is_empty());
-    let rounds = world.store.rounds(job).await.unwrap();
+    let rounds = world.store.rounds(job, 1_000).await.unwrap();
     assert_eq!(rounds.last().unwrap().state, RoundState::Failed);
     let twice = world.command(Command::Cancel { job, by: caller(), reason: String::new() }).await.unwrap_err();
     assert_eq!(twice.code, RejectionCode::Conflict);
@@ -277,7 +279,7 @@ async fn a_full_disk_opens_no_round_and_says_so_and_later_the_job_runs() {
     let job = world.ended(study).await;
     assert_eq!(job.state, JobState::Failed);
     assert!(job.reason.unwrap().contains("no room for 8 payloads"));
-    assert!(world.store.rounds(job.job).await.unwrap().is_empty());
+    assert!(world.store.rounds(job.job, 1_000).await.unwrap().is_empty());
     full.store(false, Ordering::SeqCst);
     world.command(Command::Rerun { job: job.job, by: caller() }).await.unwrap();
     world.succeeded(study).await;
@@ -343,4 +345,177 @@ async fn an_approval_that_expires_between_rounds_takes_the_site_out_of_those_tha
     let rounds = world.included(job.job).await;
     assert_eq!(sites_of(&rounds, "train")[1..], [3, 3], "{rounds:?}");
     assert_eq!(sites_of(&rounds, "eval"), [3]);
+}
+
+/// A message of a site, as if its session were still open.
+async fn say(world: &World, peer: usize, message: FromSite) {
+    let said = Event::Message { site: world.peers[peer].id, session: 0, message };
+    world.process().events.send(said).await.unwrap();
+    world.command(Command::Sessions).await.unwrap();
+}
+
+async fn set_state(world: &World, peer: usize, state: SiteState) {
+    let mut tx = world.store.begin("test").await.unwrap();
+    tx.set_site_state(world.peers[peer].id, state, Some("a reason")).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_site_whose_receipt_was_lost_hears_that_its_input_counted_before_it_hears_of_the_end() {
+    for (task, round) in [("eval", 1), ("train", 1)] {
+        let mut world = World::new().await;
+        let peer = world.peers[3].clone();
+        peer.script(move |h| if h.task == task && h.round == round { Act::Deaf } else { Act::Work });
+        for other in &world.peers[..3] {
+            other.script(|h| if h.task == "eval" { Act::Slow(600) } else { Act::Work });
+        }
+        world.start(None).await;
+        let study = world.submit(PLAN).await;
+        let job = world.job(study, |job| job.state == JobState::Running).await.job;
+        if task == "eval" {
+            world.succeeded(study).await;
+        } else {
+            world.until("three rounds", || async { sites_of(&world.included(job).await, "train").len() == 3 }).await;
+        }
+        peer.online.send_replace(true);
+        let told = |log: &super::peer::Log| {
+            let key = log.unreceipted.first().unwrap();
+            matches!(log.closed.get(key), Some(RoundOutcome::Published { included, .. }) if included.contains(&peer.id))
+        };
+        world.until("it hears", || async { told(&peer.log.lock().unwrap()) }).await;
+        world.until("the job ended", || async { peer.log.lock().unwrap().ended.contains_key(&job) }).await;
+        assert_eq!(peer.log.lock().unwrap().unexplained, []);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_locked_site_can_take_back_but_not_agree() {
+    let mut world = World::new().await;
+    for peer in &world.peers {
+        peer.decides.store(false, Ordering::SeqCst);
+    }
+    world.start(None).await;
+    let study = world.submit(PLAN).await;
+    let site = world.peers[3].id;
+    set_state(&world, 3, SiteState::Revoked).await;
+    world.peers[3].online.send_replace(false);
+    world.command(Command::SiteLocked { site, reason: "key lost".into() }).await.unwrap();
+    say(&world, 3, world.peers[3].approval(study)).await;
+    let decided = || async {
+        let decisions = world.store.decisions(study).await.unwrap();
+        decisions.into_iter().find(|d| d.site == site).unwrap().decision
+    };
+    assert_eq!(decided().await, None);
+    for peer in 0..3 {
+        say(&world, peer, world.peers[peer].approval(study)).await;
+    }
+    assert!(world.store.jobs(Some(study)).await.unwrap().is_empty(), "a locked site's approval counted");
+    say(&world, 3, FromSite::Decision { study, decision: Decision::Revoked }).await;
+    assert_eq!(decided().await, Some(Decision::Revoked));
+    let job = world.succeeded(study).await;
+    assert!(world.included(job.job).await.iter().all(|(_, _, sites)| *sites == 3));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_site_that_is_let_in_again_is_in_the_next_rounds_of_a_job_that_runs() {
+    let mut world = World::new().await;
+    for peer in &world.peers {
+        peer.script(|h| if h.task == "train" { Act::Slow(400) } else { Act::Work });
+    }
+    world.start(None).await;
+    let study = world.submit(PLAN).await;
+    let site = world.peers[3].id;
+    world.until("training began", || async { world.peers[3].log.lock().unwrap().opened.len() == 2 }).await;
+    set_state(&world, 3, SiteState::Suspended).await;
+    world.peers[3].online.send_replace(false);
+    world.command(Command::SiteLocked { site, reason: "an audit".into() }).await.unwrap();
+    let job = world.store.jobs(Some(study)).await.unwrap()[0].job;
+    world.until("a round went on", || async { sites_of(&world.included(job).await, "train").len() == 1 }).await;
+    set_state(&world, 3, SiteState::Active).await;
+    world.command(Command::RosterChanged).await.unwrap();
+    world.peers[3].online.send_replace(true);
+    world.succeeded(study).await;
+    let rounds = world.included(job).await;
+    assert_eq!((sites_of(&rounds, "train")[0], sites_of(&rounds, "eval")), (3, vec![4]), "{rounds:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rerun_without_a_member_goes_on_after_a_restart() {
+    let mut settings = quick();
+    (settings.patience_ms, settings.grace_ms, settings.reserve_ms) = (10_000, 5_000, 10_000);
+    let mut world = World::with(4, settings, None).await;
+    world.peers[2].able.store(false, Ordering::SeqCst);
+    world.start(None).await;
+    let study = world.submit(PLAN).await;
+    let job = world.ended(study).await.job;
+    world.peers[2].able.store(true, Ordering::SeqCst);
+    say(&world, 3, FromSite::Decision { study, decision: Decision::Revoked }).await;
+    // One that does not answer yet keeps the job waiting until the process is killed.
+    world.peers[1].online.send_replace(false);
+    world
+        .until("it is gone", || async {
+            matches!(world.command(Command::Sessions).await.unwrap(), Reply::Sessions(open) if open.len() == 3)
+        })
+        .await;
+    world.command(Command::Rerun { job, by: caller() }).await.unwrap();
+    world.kill().await;
+    world.start(None).await;
+    world.peers[1].online.send_replace(true);
+    world.succeeded(study).await;
+    assert!(world.included(job).await.iter().all(|(_, _, sites)| *sites == 3));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_card_that_cannot_be_made_stops_nothing_and_is_made_later() {
+    let mut settings = quick();
+    settings.checkpoint_ms = 200;
+    let mut world = World::with(4, settings, None).await;
+    world.start(None).await;
+    let study = world.submit(PLAN).await;
+    let model = world.succeeded(study).await.model.unwrap();
+    let has_card = || async { world.store.model(model).await.unwrap()[0].card.is_some() };
+    world.until("there is a card", has_card).await;
+    let (file, aside) = (world.process().models.path(model), world.folder.join("aside"));
+    world.kill().await;
+    std::fs::rename(&file, &aside).unwrap();
+    let mut connection = world.store.read().await.unwrap();
+    sqlx::raw_sql("UPDATE models SET card = NULL").execute(&mut *connection).await.unwrap();
+    drop(connection);
+    world.start(None).await;
+    world.command(Command::Sessions).await.unwrap();
+    std::fs::rename(&aside, &file).unwrap();
+    let has_card = || async { world.store.model(model).await.unwrap()[0].card.is_some() };
+    world.until("there is a card again", has_card).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn vouches_of_and_for_revoked_sites_are_not_told_and_old_rosters_are_dropped() {
+    let world = World::new().await;
+    let federation = world.peers[0].coordinator.site_id();
+    let (now, key) = ((world.clock)(), hospes_protocol::sign::SecretKey::from_seed(&[200; 32]));
+    let mut tx = world.store.begin("test").await.unwrap();
+    for (by, about) in [(0, 1), (1, 2), (2, 3), (3, 0)] {
+        let (by, about) = (&world.peers[by], &world.peers[about]);
+        let vouch = Vouch {
+            federation,
+            by: by.id,
+            site: about.id,
+            identity: about.key.public(),
+            organisation: "Hospital".into(),
+            at: now,
+        };
+        assert!(tx.put_vouch(&Signed::new(vouch, &by.key).unwrap()).await.unwrap());
+    }
+    for _ in 0..20 {
+        tx.next_roster(federation, &key, now).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    assert_eq!(world.store.vouches().await.unwrap().len(), 4);
+    set_state(&world, 3, SiteState::Revoked).await;
+    let told = world.store.vouches().await.unwrap();
+    assert_eq!(told.len(), 2);
+    assert!(told.iter().all(|v| ![v.document.by, v.document.site].contains(&world.peers[3].id)));
+    let mut connection = world.store.read().await.unwrap();
+    let kept: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM rosters").fetch_one(&mut *connection).await.unwrap();
+    assert_eq!((kept, world.store.roster().await.unwrap().unwrap().document.version), (8, 21));
 }

@@ -1,11 +1,20 @@
-//! The process is killed, at any point of its loop; another one starts from what is durable and comes to the same end.
+//! The process is killed, before, during and after its transactions; another one starts from what is durable and comes
+//! to the same end.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use hospes_coordinator::schedule::Event;
+use hospes_coordinator::schedule::{Command, Event};
 use hospes_coordinator::store::jobs::JobRow;
+use hospes_coordinator::store::results::Access;
+use hospes_ledger::{Filter, Ledger};
 use hospes_protocol::id::{Digest, StudyId};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::world::{PLAN, World, quick};
 use crate::postgres::Postgres;
@@ -32,8 +41,8 @@ async fn offered(postgres: Option<Postgres>) -> (World, StudyId) {
     (world, study)
 }
 
-/// Kills the process after these numbers of polls, one process after the other, then lets one finish.
-async fn killed_at(world: &mut World, study: StudyId, polls: &[usize]) -> JobRow {
+/// Ends the loop after these numbers of polls, one after the other, while the sites live on; then lets one finish.
+async fn cut_at(world: &mut World, study: StudyId, polls: &[usize]) -> JobRow {
     for after in polls {
         world.start(Some(*after)).await;
         if !world.dead(Duration::from_secs(1)).await {
@@ -42,32 +51,23 @@ async fn killed_at(world: &mut World, study: StudyId, polls: &[usize]) -> JobRow
     }
     world.start(None).await;
     let job = world.succeeded(study).await;
-    // Nothing is counted twice and nothing is left open.
+    assert_whole(world, &job).await;
+    job
+}
+
+/// Nothing is counted twice and nothing is left open.
+async fn assert_whole(world: &World, job: &JobRow) {
     assert!(world.store.open_rounds(job.job).await.unwrap().is_empty());
     let rounds = world.included(job.job).await;
     let names: Vec<(&str, u32, usize)> = rounds.iter().map(|(t, r, n)| (t.as_str(), *r, *n)).collect();
     assert_eq!(names, [("statistics", 1, 4), ("train", 1, 4), ("train", 2, 4), ("train", 3, 4), ("eval", 1, 4)]);
-    job
 }
 
 /// The model of a run that nobody disturbs, and the polls of its loop.
 async fn undisturbed() -> (Digest, usize) {
     let (mut world, study) = offered(None).await;
-    let job = killed_at(&mut world, study, &[]).await;
+    let job = cut_at(&mut world, study, &[]).await;
     (job.model.unwrap(), world.polls.load(Ordering::SeqCst))
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_coordinator_killed_at_any_point_comes_to_the_same_model() {
-    let (model, polls) = undisturbed().await;
-    assert!(polls > 100, "{polls} polls are too few to cut between");
-    let points = 16;
-    for point in 0..points {
-        let after = 1 + point * polls / points;
-        let (mut world, study) = offered(None).await;
-        let job = killed_at(&mut world, study, &[after]).await;
-        assert_eq!(job.model, Some(model), "killed after {after} of {polls} polls");
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -75,17 +75,177 @@ async fn a_coordinator_killed_again_and_again_comes_to_the_same_model() {
     let (model, polls) = undisturbed().await;
     let (mut world, study) = offered(None).await;
     let every: Vec<usize> = (0..12).map(|n| polls / 6 + n * 7).collect();
-    let job = killed_at(&mut world, study, &every).await;
+    let job = cut_at(&mut world, study, &every).await;
     assert_eq!(job.model, Some(model));
 }
 
+const FOLDER: &str = "HOSPES_TEST_FOLDER";
+const DATABASE: &str = "HOSPES_TEST_DATABASE";
+const CRASH: &str = "HOSPES_TEST_CRASH";
+
+/// Kills this process, as `kill -9` would, at a moment of a transaction: `before schedule 3` (its third), `during card`,
+/// or `after round_opened` (the first in which that action is recorded).
+struct Killer {
+    moment: String,
+    what: String,
+    nth: usize,
+    seen: Mutex<(usize, BTreeSet<String>)>,
+}
+
+impl Killer {
+    fn new(crash: &str) -> Self {
+        let mut words = crash.split(' ').map(str::to_owned);
+        let (moment, what) = (words.next().unwrap(), words.next().unwrap());
+        let nth = words.next().map_or(1, |n| n.parse().unwrap());
+        Self { moment, what, nth, seen: Mutex::default() }
+    }
+}
+
+#[derive(Default)]
+struct Fields(BTreeMap<&'static str, String>);
+
+impl tracing::field::Visit for Fields {
+    fn record_str(&mut self, field: &tracing::field::Field, value: &str) {
+        self.0.insert(field.name(), value.to_owned());
+    }
+    fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+        self.0.insert(field.name(), format!("{value:?}"));
+    }
+}
+
+impl<S: tracing::Subscriber> Layer<S> for Killer {
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        let of = |name: &str| fields.0.get(name).map_or("", String::as_str);
+        if of("transaction").is_empty() {
+            return;
+        }
+        // One write transaction at a time: what is recorded belongs to the one that has begun.
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let moment = match of("message") {
+            "begins" => {
+                seen.0 += usize::from(of("transaction") == self.what);
+                seen.1 = BTreeSet::from([of("transaction").to_owned()]);
+                "before"
+            }
+            "records" => {
+                seen.1.insert(of("action").to_owned());
+                return;
+            }
+            "commits" => "during",
+            "committed" => "after",
+            _ => return,
+        };
+        if moment == self.moment && seen.1.contains(&self.what) && (moment != "before" || seen.0 == self.nth) {
+            let this = rustix::process::getpid();
+            let _ = rustix::process::kill_process(this, rustix::process::Signal::KILL);
+            std::thread::sleep(Duration::from_secs(60));
+        }
+    }
+}
+
+/// A study from its submission to the release of its results; the same whether it begins or goes on after a crash.
+async fn carry_through(folder: &Path, database: Option<String>) -> Digest {
+    let mut world = World::at(folder, database, 4, patient()).await;
+    world.start(None).await;
+    let study = match world.store.studies().await.unwrap().first() {
+        Some(row) => row.study,
+        None => world.submit(PLAN).await,
+    };
+    let job = world.succeeded(study).await;
+    assert_whole(&world, &job).await;
+    let model = job.model.unwrap();
+    world.until("all release", || async { world.store.access(job.job).await.unwrap() == Access::Released }).await;
+    world.until("there is a card", || async { world.store.model(model).await.unwrap()[0].card.is_some() }).await;
+    world.kill().await;
+    let mut connection = world.store.read().await.unwrap();
+    let page = Ledger::on(&mut *connection).page(&Filter::default(), 1_000).await.unwrap();
+    let count = |action: &str| page.records.iter().filter(|r| r.action.unwrap().as_str() == action).count();
+    // An entry for each thing that happened, and none for what was undone.
+    for (action, times) in [
+        ("study_submitted", 1),
+        ("decision_received", 4),
+        ("model_published", 3),
+        ("job_ended", 1),
+        ("results_released", 4),
+    ] {
+        assert_eq!(count(action), times, "{action}");
+    }
+    drop(connection);
+    world.store.close().await;
+    model
+}
+
+/// What a child does until it is killed; run by itself, the whole way without a crash.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_coordinator_on_postgres_killed_in_the_middle_comes_to_the_same_model() {
-    let (model, polls) = undisturbed().await;
+async fn i7_a_job_is_carried_through() {
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = std::env::var_os(FOLDER).map_or(temporary.path().to_owned(), PathBuf::from);
+    if let Ok(crash) = std::env::var(CRASH) {
+        tracing_subscriber::registry().with(Killer::new(&crash)).init();
+    }
+    carry_through(&folder, std::env::var(DATABASE).ok()).await;
+}
+
+/// Kills a process, its sites included, at each of these moments, and goes on where it left off.
+async fn killed(points: &[&str], postgres: Option<&Postgres>) {
+    let temporary = tempfile::tempdir().unwrap();
+    let model = carry_through(temporary.path(), None).await;
+    for (n, point) in points.iter().enumerate() {
+        let temporary = tempfile::tempdir().unwrap();
+        let database = match postgres {
+            Some(server) => Some(server.make(&format!("killed{n}")).await),
+            None => None,
+        };
+        let mut child = tokio::process::Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", "schedule::kill::i7_a_job_is_carried_through"]);
+        child.env(CRASH, point).env(FOLDER, temporary.path());
+        if let Some(database) = &database {
+            child.env(DATABASE, database);
+        }
+        let child = child.kill_on_drop(true).output().await.unwrap();
+        let said = String::from_utf8_lossy(&child.stdout);
+        assert_eq!(child.status.signal(), Some(9), "'{point}' was never reached: {said}");
+        assert_eq!(carry_through(temporary.path(), database).await, model, "killed {point}");
+    }
+}
+
+macro_rules! killed {
+    ($($name:ident: $($point:literal),*;)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                killed(&[$($point),*], None).await;
+            }
+        )*
+    };
+}
+
+killed! {
+    i7_killed_before_a_transaction: "before schedule 4", "before schedule 9", "before schedule 15", "before card";
+    i7_killed_at_the_start_of_a_job: "during study_submitted", "during decision_received", "after decision_received",
+        "during job_started", "after job_started";
+    i7_killed_at_a_round: "during round_opened", "after round_opened", "during upload_received",
+        "after upload_received", "during round_closed", "during model_published", "after model_published";
+    i7_killed_at_the_end_of_a_job: "during job_ended", "after job_ended", "during card", "after card",
+        "during results_released", "after results_released";
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i7_killed_on_postgres() {
     let server = tokio::task::spawn_blocking(Postgres::start).await.unwrap();
-    let (mut world, study) = offered(Some(server)).await;
-    let job = killed_at(&mut world, study, &[polls / 5, polls / 3, polls / 2, polls / 2]).await;
-    assert_eq!(job.model, Some(model));
+    let points = [
+        "before schedule 9",
+        "during job_started",
+        "during round_opened",
+        "during upload_received",
+        "after upload_received",
+        "during model_published",
+        "after job_ended",
+        "during card",
+    ];
+    killed(&points, Some(&server)).await;
 }
 
 /// A site whose receipt was cut off asks again after the coordinator was restarted, when the round is long over.
@@ -95,6 +255,8 @@ async fn asks_again_after_a_restart(mut world: World) {
     world.succeeded(study).await;
     world.kill().await;
     world.start(None).await;
+    // Until everything is loaded no round is known; the port opens only then.
+    world.command(Command::Sessions).await.unwrap();
     let process = world.process();
     let confirmed = world.store.last_uploads(100).await.unwrap();
     assert_eq!(confirmed.len(), 5 * 4);

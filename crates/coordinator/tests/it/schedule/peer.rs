@@ -40,6 +40,8 @@ pub enum Act {
     Vanish,
     /// Loses its connection after half of the upload, comes back, and goes on from there.
     Halfway,
+    /// Loses its connection after its input was confirmed and before the receipt arrives.
+    Deaf,
     /// Sends everything twice.
     Twice,
     /// Reports progress for so many milliseconds before it uploads.
@@ -67,6 +69,20 @@ pub struct Log {
     pub withdrawn: BTreeSet<StudyId>,
     pub goodbyes: Vec<String>,
     pub cosigned_for_others: usize,
+    /// Questions for proofs of its own ledger.
+    pub asked_to_prove: usize,
+    /// Inputs that were confirmed though no receipt arrived.
+    pub unreceipted: BTreeSet<RoundKey>,
+    /// Those of them whose job was over, as far as this site had heard, before it heard how the round ended.
+    pub unexplained: Vec<RoundKey>,
+}
+
+impl Log {
+    fn end(&mut self, job: JobId, how: (String, Option<String>, Option<Digest>)) {
+        let untold = self.unreceipted.iter().filter(|k| k.job == job && !self.closed.contains_key(k));
+        self.unexplained.extend(untold.cloned());
+        self.ended.insert(job, how);
+    }
 }
 
 /// A site.
@@ -167,7 +183,7 @@ impl Peer {
                 _ = online.wait_for(|online| !*online) => None,
             };
             let Some(message) = message else { break };
-            if !self.on(message, session, process).await {
+            if !self.on(Arc::unwrap_or_clone(message), session, process).await {
                 break;
             }
         }
@@ -218,7 +234,7 @@ impl Peer {
             }
             ToSite::JobEnded { job, state, reason, model } => {
                 let success = state == "success";
-                self.log.lock().unwrap().ended.insert(job, (state, reason, model));
+                self.log.lock().unwrap().end(job, (state, reason, model));
                 if success && self.releases.load(Ordering::SeqCst) {
                     say(FromSite::Release { job }).await;
                 }
@@ -241,6 +257,7 @@ impl Peer {
     }
 
     fn witness(&self, message: Witness) -> Option<Witness> {
+        self.log.lock().unwrap().asked_to_prove += usize::from(matches!(message, Witness::ProveFrom { .. }));
         let Witness::Show { origin, checkpoint, old_size, proof } = message else { return None };
         let at = hospes_protocol::id::Timestamp::from_millis(1_800_000_000_000);
         if origin == self.coordinator.site_id() {
@@ -316,6 +333,16 @@ impl Peer {
         if act == Act::Halfway && first {
             // The other half follows after the next greeting, when the round is offered again.
             let _ = self.send(header, &payload, process, Some(payload.len() / 2)).await;
+            return false;
+        }
+        if act == Act::Deaf && first {
+            if let Ok(Some(upload)) = self.send(header, &payload, process, None).await {
+                let (reply, answer) = oneshot::channel();
+                let _ = process.events.send(Event::Uploaded { site: self.id, upload, reply }).await;
+                let _ = answer.await;
+                self.log.lock().unwrap().unreceipted.insert(key);
+            }
+            self.online.send_replace(false);
             return false;
         }
         self.upload(header, &payload, process).await;

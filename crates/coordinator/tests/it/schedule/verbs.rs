@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use hospes_coordinator::store::jobs::{JobState, MemberState, NewJob, TaskState};
-use hospes_coordinator::store::rounds::{Access, ModelRow, ModelState, RoundState, UploadRow};
+use hospes_coordinator::store::results::{Access, ModelRow, ModelState};
+use hospes_coordinator::store::rounds::{RoundState, UploadRow};
 use hospes_coordinator::store::{Store, StudyRow, StudyState};
 use hospes_protocol::id::{Digest, JobId, SiteId, StudyId, Timestamp};
 use hospes_protocol::message::{Decision, FigureSet};
@@ -67,6 +68,8 @@ async fn study_and_job(store: &Store, study: StudyId, job: JobId, sites: &[SiteI
     assert!(store.studies_without_job().await.unwrap().is_empty());
     assert_eq!(store.jobs(Some(study)).await.unwrap(), store.jobs(None).await.unwrap());
     assert_eq!(store.open_jobs().await.unwrap()[0].job, job);
+    assert_eq!(store.open_job(study).await.unwrap().unwrap().job, job);
+    assert_eq!((store.open_studies("a").await.unwrap(), store.open_studies("b").await.unwrap()), (1, 0));
     let mut members: Vec<SiteId> = store.job_members(job).await.unwrap().iter().map(|m| m.site).collect();
     members.sort();
     let mut wanted = sites[..3].to_vec();
@@ -141,7 +144,7 @@ async fn rounds(store: &Store, header: &Signed<RoundHeader>, sites: &[SiteId]) {
     tx.commit().await.unwrap();
     let row = store.open_rounds(job).await.unwrap().remove(0);
     assert_eq!((row.state, &row.outs, row.included.as_deref()), (RoundState::Committed, &outs, Some(&sites[..2])));
-    assert_eq!(row.signed().unwrap().document.digest(), header.document.digest());
+    assert_eq!(store.round_header(&key).await.unwrap().document.digest(), header.document.digest());
     assert_eq!(store.uploads(&key).await.unwrap(), [upload(sites[0], Digest::of(b"0"))]);
     assert!(store.last_closed_round(job).await.unwrap().is_none());
     let mut tx = store.begin("test").await.unwrap();
@@ -151,8 +154,16 @@ async fn rounds(store: &Store, header: &Signed<RoundHeader>, sites: &[SiteId]) {
     tx.commit().await.unwrap();
     assert!(store.open_rounds(job).await.unwrap().is_empty());
     assert_eq!(store.last_closed_round(job).await.unwrap().unwrap().model, Some(Digest::of(b"m")));
-    let took_part = store.took_part(job).await.unwrap();
+    let took_part = store.took_part(job, None).await.unwrap();
     assert_eq!(took_part, sites[..2].iter().map(|s| (*s, 1)).collect());
+    assert_eq!(store.took_part(job, Some("train")).await.unwrap(), took_part);
+    assert!(store.took_part(job, Some("eval")).await.unwrap().is_empty());
+    assert_eq!(store.published_rounds(job, "train").await.unwrap(), [header.document.digest()]);
+    let closed = async |site, most| store.closed_rounds_of(site, job, most).await.unwrap();
+    assert_eq!(closed(sites[0], 4).await.iter().map(|r| &r.key).collect::<Vec<_>>(), [&key]);
+    assert!(closed(sites[0], 0).await.is_empty() && closed(sites[1], 4).await.is_empty(), "site 1 sent nothing");
+    assert_eq!(store.rounds(job, 1).await.unwrap()[0].key, key);
+    assert!(store.rounds(job, 0).await.unwrap().is_empty());
 }
 
 async fn models(store: &Store, job: JobId, sites: &[SiteId]) {
@@ -176,6 +187,8 @@ async fn models(store: &Store, job: JobId, sites: &[SiteId]) {
     assert_eq!(tx.drop_models(job, "train", 9).await.unwrap(), [Digest::of(b"a")], "final models are not dropped");
     tx.set_job_model(job, Digest::of(b"c")).await.unwrap();
     tx.commit().await.unwrap();
+    assert_eq!(store.initial_model(job, "train").await.unwrap(), Some(Digest::of(b"a")), "though its file is gone");
+    assert_eq!(store.initial_model(job, "eval").await.unwrap(), None);
     assert_eq!(store.models().await.unwrap(), [row(3, b"c", ModelState::Final)]);
     assert_eq!(store.models_of(job).await.unwrap(), store.models().await.unwrap());
     assert!(store.model(Digest::of(b"b")).await.unwrap().is_empty());
@@ -203,6 +216,9 @@ async fn figures_and_access(store: &Store, job: JobId, sites: &[SiteId]) {
     tx.set_job_member(job, sites[2], MemberState::Refused, Some("why")).await.unwrap();
     tx.commit().await.unwrap();
     assert_eq!(store.access(job).await.unwrap(), Access::Held(vec![sites[1]]), "site 2 took no part");
+    let study = store.job(job).await.unwrap().unwrap().study;
+    assert!(store.open_job(study).await.unwrap().is_none());
+    assert_eq!(store.open_studies("a").await.unwrap(), 0, "a job of it has succeeded");
     assert_eq!(store.jobs_without_card().await.unwrap(), [job]);
     let mut tx = store.begin("test").await.unwrap();
     tx.release_job(job, sites[1], NOW).await.unwrap();

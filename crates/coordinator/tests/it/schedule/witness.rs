@@ -118,13 +118,43 @@ async fn nobody_can_speak_for_another_and_a_forged_cosignature_counts_nothing() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_coordinator_that_lost_its_tail_is_told_so_by_the_first_member_that_asks() {
+async fn a_number_alone_accuses_nobody_and_words_fill_no_ledger() {
     let mut world = World::new().await;
     world.start(None).await;
+    world.until("all are connected", || async { sessions(&world).await == 4 }).await;
+    let (zero, one) = (world.peers[0].id, world.peers[1].id);
     let federation = world.peers[0].coordinator.site_id();
-    world.say(world.peers[2].id, Witness::ProveFrom { origin: federation, size: 1_000_000 }).await;
-    let reasons = world.entries(Action::WitnessFailed).await;
-    assert!(reasons[0].as_ref().unwrap().contains("the tail is gone"), "{reasons:?}");
+    for size in 1_000_000..1_000_020 {
+        world.say(one, Witness::ProveFrom { origin: federation, size }).await;
+    }
+    assert!(world.entries(Action::WitnessFailed).await.is_empty());
+    for n in 0..100 {
+        let detail = format!("accusation {n}");
+        world.say(one, Witness::Contradiction { origin: zero, witness: one, detail }).await;
+    }
+    assert_eq!(world.entries(Action::WitnessFailed).await.len(), 5);
+    let mut connection = world.store.read().await.unwrap();
+    assert!(Ledger::on(&mut *connection).contradictions().await.unwrap().len() <= 5);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ledger_that_is_shown_often_is_relayed_now_and_then_and_whoever_missed_a_proof_gets_it() {
+    let mut settings = super::world::quick();
+    settings.relay_ms = 1_500;
+    let mut world = World::with(4, settings, None).await;
+    world.start(None).await;
+    world.until("all are connected", || async { sessions(&world).await == 4 }).await;
+    for size in 1..20 {
+        world.show(0, size, false, size - 1).await;
+    }
+    let cosigned = |n: usize| world.peers[1..].iter().all(|p| p.log.lock().unwrap().cosigned_for_others == n);
+    world.until("the first is relayed", || async { cosigned(1) }).await;
+    // The newest one follows; the others have not seen what came between, and ask, and the question comes once.
+    world.until("asked", || async { world.peers[0].log.lock().unwrap().asked_to_prove > 0 }).await;
+    world.command(Command::Sessions).await.unwrap();
+    assert_eq!(world.peers[0].log.lock().unwrap().asked_to_prove, 1);
+    world.show(0, 19, false, 1).await;
+    world.until("all have the newest", || async { cosigned(2) }).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,6 +1,7 @@
 //! A coordinator without its port, and the sites around it.
 
 use std::future::Future;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -38,7 +39,8 @@ pub struct Process {
 
 /// A coordinator's machine, which can lose its process and start another.
 pub struct World {
-    folder: tempfile::TempDir,
+    pub folder: PathBuf,
+    _temporary: Option<tempfile::TempDir>,
     _postgres: Option<Postgres>,
     url: String,
     key: Arc<SecretKey>,
@@ -64,6 +66,7 @@ pub fn quick() -> Settings {
         reserve_ms: 3_000,
         quorum_ms: 2_000,
         retry_ms: 5,
+        relay_ms: 50,
         ..Settings::default()
     }
 }
@@ -76,18 +79,35 @@ impl World {
 
     pub async fn with(sites: u8, settings: Settings, postgres: Option<Postgres>) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let url = postgres.as_ref().map_or_else(|| Store::sqlite_url(&folder.path().join("a.db")), Postgres::url);
+        let url = postgres.as_ref().map(Postgres::url);
+        let world = Self::at(folder.path(), url, sites, settings).await;
+        Self { _temporary: Some(folder), _postgres: postgres, ..world }
+    }
+
+    /// Sites and a coordinator whose files are, or will be, in this folder, on SQLite unless another database is given.
+    pub async fn at(folder: &Path, url: Option<String>, sites: u8, settings: Settings) -> Self {
+        let url = url.unwrap_or_else(|| Store::sqlite_url(&folder.join("a.db")));
         let key = Arc::new(SecretKey::from_seed(&[200; 32]));
         let store = Store::open(&url).await.unwrap();
         let peers: Vec<Arc<Peer>> = (0..sites).map(|index| Peer::new(index, key.public())).collect();
-        enrol(&store, &key, &peers).await;
+        if store.sites().await.unwrap().is_empty() {
+            enrol(&store, &key, &peers).await;
+        }
+        // A real site keeps what it was offered.
+        for row in store.studies().await.unwrap() {
+            let study = store.study(row.study).await.unwrap().unwrap().signed().unwrap().document.into_inner();
+            for peer in &peers {
+                peer.log.lock().unwrap().studies.insert(study.id, study.clone());
+            }
+        }
         let process = watch::Sender::new(None);
         for peer in &peers {
             tokio::spawn(peer.clone().run(process.subscribe()));
         }
         Self {
-            folder,
-            _postgres: postgres,
+            folder: folder.to_owned(),
+            _temporary: None,
+            _postgres: None,
             url,
             key,
             settings,
@@ -106,8 +126,8 @@ impl World {
     /// Starts the process; it is killed after so many polls of its loop, at whatever point that is.
     pub async fn start(&mut self, kill_after: Option<usize>) {
         let store = Store::open(&self.url).await.unwrap();
-        let staging = Staging::new(self.folder.path().join("uploads"), self.free.clone(), self.clock.clone()).unwrap();
-        let models = Models::open(self.folder.path().join("models")).unwrap();
+        let staging = Staging::new(self.folder.join("uploads"), self.free.clone(), self.clock.clone()).unwrap();
+        let models = Models::open(self.folder.join("models")).unwrap();
         let (events, inbox) = mpsc::channel(1_000);
         let context = Context {
             store,
@@ -207,7 +227,7 @@ impl World {
 
     /// The published rounds' included sites by (task, round).
     pub async fn included(&self, job: JobId) -> Vec<(String, u32, usize)> {
-        let rounds = self.store.rounds(job).await.unwrap();
+        let rounds = self.store.rounds(job, 1_000).await.unwrap();
         rounds
             .iter()
             .filter_map(|r| {
