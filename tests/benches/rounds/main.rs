@@ -7,6 +7,7 @@
 
 mod coordinator;
 mod site;
+mod witness;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

@@ -23,6 +23,8 @@ use hospes_protocol::sign::SecretKey;
 use hospes_protocol::study::Study;
 use tokio::sync::mpsc;
 
+use crate::witness::Witnessed;
+
 /// Rows that every site claims; the plan's `n_max` too, so that every value of the quantiser is within bounds.
 pub(crate) const ROWS: u64 = 1_000;
 const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
@@ -61,7 +63,13 @@ impl Site {
         let say = link::spawn(self.link(), events);
         let mut study = None;
         let mut round: Option<Canonical<RoundHeader>> = None;
+        let mut witnessed = Witnessed::new(SecretKey::from_seed(&seed(self.number, 1)), self.enrolled.coordinator);
         while let Some((_, event)) = heard.recv().await {
+            if let LinkEvent::Message(message) = &event
+                && let Some(reply) = witnessed.hear(message)
+            {
+                say.send(LinkCommand::Send(FromSite::Witness(reply))).await?;
+            }
             match event {
                 LinkEvent::MayLeave { reply, .. } => {
                     reply.send(Ok(())).ok().context("the link does not wait for the answer")?;
