@@ -16,7 +16,7 @@ use crate::{Error, random};
 
 /// Certificates are good this long before they were made, so that a machine whose clock is wrong is told so by the
 /// protocol and not turned away by TLS without a word.
-const BACKDATED_MS: i64 = 48 * 3_600 * 1_000;
+pub(crate) const BACKDATED_MS: i64 = 48 * 3_600 * 1_000;
 /// How long the CA's own certificate is good.
 const CA_MS: i64 = 20 * 365 * 86_400_000;
 /// Largest certificate signing request in bytes.

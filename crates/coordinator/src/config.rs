@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hospes_protocol::id::{FederationId, Timestamp};
-use hospes_protocol::limits;
 use hospes_protocol::sign::SecretKey;
+use hospes_protocol::{limits, text};
 use serde::{Deserialize, Serialize};
 
 use crate::ca::Ca;
@@ -51,8 +51,10 @@ pub struct Settings {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Open connections.
+    /// Open connections of sites, and handshakes.
     pub connections: usize,
+    /// Open connections without a client certificate: browsers, command lines, enrolment.
+    pub anonymous_connections: usize,
     /// Open connections from one address.
     pub connections_per_address: usize,
     /// Uploads and downloads of one site at the same time.
@@ -73,6 +75,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 12_000,
+            anonymous_connections: 1_000,
             connections_per_address: 2_000,
             transfers_per_site: 8,
             messages_per_second: 100,
@@ -119,10 +122,7 @@ impl Settings {
     }
 
     fn checked(self) -> Result<Self, Error> {
-        let chars = self.name.chars().count();
-        if chars == 0 || chars > limits::NAME_CHARS || self.name.chars().any(char::is_control) {
-            return Err(Error::Config(format!("name: needs 1 to {} printable characters", limits::NAME_CHARS)));
-        }
+        text::check_name(&self.name).map_err(|reason| Error::Config(format!("name: {reason}")))?;
         self.host()?;
         self.schedule.clone().checked()?;
         if self.certificate_seconds < 2 {
@@ -164,6 +164,10 @@ impl Settings {
         Ok(names)
     }
 }
+
+/// Holds a data folder for this process.
+#[derive(Debug)]
+pub struct FolderLock(#[expect(dead_code, reason = "the lock goes with the open file")] fs::File);
 
 /// An opened data folder: settings, keys, certificate authority.
 pub struct Home {
@@ -232,32 +236,64 @@ impl Home {
         self.key.public().site_id()
     }
 
+    /// Takes the folder for one process, until the lock is dropped or the process ends, however it ends.
+    ///
+    /// # Errors
+    /// [`Error::Occupied`] if another process has it, [`Error::File`] if the file system knows no locks.
+    pub fn lock(&self) -> Result<FolderLock, Error> {
+        let path = self.folder.join("lock");
+        let file = fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let file = file.map_err(Error::file("create", &path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(FolderLock(file)),
+            Err(fs::TryLockError::WouldBlock) => Err(Error::Occupied(format!(
+                "runs on this folder, {}; stop it first, or choose another folder with --data",
+                self.folder.display()
+            ))),
+            Err(fs::TryLockError::Error(source)) => Err(Error::file("lock", path)(source)),
+        }
+    }
+
     /// Opens the database, and checks that it is this federation's.
     ///
     /// # Errors
-    /// [`Error::Database`], [`Error::Schema`], or [`Error::Config`] if it belongs to another federation.
+    /// [`Error::Database`], [`Error::Schema`], also if it is missing or empty, or [`Error::Config`] if it belongs to
+    /// another federation.
     pub async fn store(&self) -> Result<Store, Error> {
-        let from_environment = std::env::var(DATABASE).ok().filter(|url| !url.is_empty());
-        let database = from_environment.unwrap_or_else(|| self.settings.database.clone());
-        let url = match database.as_str() {
-            "sqlite" => Store::sqlite_url(&self.folder.join("coordinator.db")),
-            url => url.to_owned(),
-        };
-        let store = Store::open(&url).await?;
+        let store = Store::open_existing(&self.database()).await?;
         let federation = self.federation().to_string();
         match store.meta("federation").await? {
-            Some(known) if known == federation => {}
+            Some(known) if known == federation => Ok(store),
             Some(known) => {
-                return Err(Error::Config(format!("the database belongs to federation {known}, not to {federation}")));
+                Err(Error::Config(format!("the database belongs to federation {known}, not to {federation}")))
             }
-            None => {
-                let mut tx = store.begin("first_start").await?;
-                tx.set_meta("federation", &federation).await?;
-                tx.set_meta("epoch", "1").await?;
-                tx.commit().await?;
-            }
+            None => Err(Error::lost("the database is empty")),
         }
+    }
+
+    /// Makes the database of a new coordinator.
+    ///
+    /// # Errors
+    /// [`Error::Database`], [`Error::Schema`], or [`Error::Config`] if it belongs to a federation already.
+    pub async fn create_store(&self) -> Result<Store, Error> {
+        let store = Store::open(&self.database()).await?;
+        if let Some(known) = store.meta("federation").await? {
+            return Err(Error::Config(format!("the database belongs to federation {known} already")));
+        }
+        let mut tx = store.begin("first_start").await?;
+        tx.set_meta("federation", &self.federation().to_string()).await?;
+        tx.set_meta("epoch", "1").await?;
+        tx.commit().await?;
         Ok(store)
+    }
+
+    fn database(&self) -> String {
+        let from_environment = std::env::var(DATABASE).ok().filter(|url| !url.is_empty());
+        let database = from_environment.unwrap_or_else(|| self.settings.database.clone());
+        match database.as_str() {
+            "sqlite" => Store::sqlite_url(&self.folder.join("coordinator.db")),
+            _ => database,
+        }
     }
 }
 

@@ -6,17 +6,19 @@ use std::sync::Arc;
 use hospes_ledger::{Action, Actor, Entry, ObjectKind};
 use hospes_protocol::enrol::{EnrolAnswer, EnrolRequest, FederationInfo, Invitation, RenewAnswer};
 use hospes_protocol::id::{PersonId, SiteId, Timestamp};
-use hospes_protocol::limits;
 use hospes_protocol::sign::{Signature, Signed};
 use hospes_protocol::study::MemberStatement;
+use hospes_protocol::text;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::audit::Audit;
-use crate::ca::{Issued, Peer};
+use crate::ca::{BACKDATED_MS, Issued, Peer};
 use crate::config::Home;
 use crate::schedule::{Rejection, RejectionCode};
-use crate::store::{Caller, CertificateRow, InvitationRow, Role, Secret, SiteRow, SiteState, Store, TokenRow, Tx};
+use crate::store::{
+    Caller, CertificateRow, InvitationRow, Role, Secret, SiteRow, SiteState, Standing, Store, TokenRow, Tx,
+};
 use crate::{Clock, Error, random};
 
 /// Shortest and longest life of an invitation in seconds.
@@ -251,7 +253,10 @@ impl Register {
             return Ok(conflict("this invitation has just been used"));
         }
         self.remember(tx, site, &issued, now).await?;
-        let roster = tx.next_roster(self.home.federation(), &self.home.key, now).await?;
+        let roster = match tx.next_roster(self.home.federation(), &self.home.key, now).await {
+            Err(Error::Roster(error)) => return Ok(conflict(error.to_string())),
+            roster => roster?,
+        };
         let peer = || Actor::Peer { organisation: Some(printable(&row.organisation)), node: site };
         let entries = [
             self.audit.entry(now, peer(), Action::Enrolled).object(ObjectKind::Site, &row.name, None).object(
@@ -303,7 +308,7 @@ impl Register {
             let (wanted, stated) = (&invitation.name, printable(&statement.name));
             return Err(bad(format!("the invitation is for '{wanted}', the member statement says '{stated}'")));
         }
-        checked_name("the organisation", &statement.organisation)?;
+        check_name("the organisation", &statement.organisation)?;
         Ok((statement, signature))
     }
 
@@ -311,7 +316,7 @@ impl Register {
     async fn place(tx: &mut Tx, statement: &MemberStatement, site: SiteId) -> Outcome<bool> {
         let known = tx.site(site).await?;
         if let Some(known) = &known
-            && crate::store::name_key(&known.name) != crate::store::name_key(&statement.name)
+            && text::name_key(&known.name) != text::name_key(&statement.name)
         {
             let message = format!("this identity key is enrolled as '{}' already", known.name);
             return Ok(conflict(message));
@@ -330,7 +335,8 @@ impl Register {
         }
     }
 
-    /// Renews a site's certificate. The old one stays good until it ends.
+    /// Renews a site's certificate in the second half of its life. It stays good until it ends; all others of the site
+    /// are revoked, among them one whose answer got lost.
     ///
     /// # Errors
     /// [`Error`] if the store or the ledger cannot be written; the inner rejection if the request is at fault.
@@ -341,6 +347,19 @@ impl Register {
             Err(rejection) => return Ok(Err(rejection)),
         };
         let mut tx = self.store.begin("renew").await?;
+        // Asked here, where nobody can lock the site out between question and act.
+        let present = match tx.standing(peer.site, &peer.serial, now).await? {
+            Standing::Good(present) => present,
+            Standing::Refused(reason) => return Ok(Err(Rejection::new(RejectionCode::Forbidden, reason))),
+        };
+        // Half of what the certificate itself says, which is what the site goes by.
+        let from = present.issued.plus_millis(-BACKDATED_MS);
+        let half = from.plus_millis(present.expires.since(from) / 2);
+        if now < half {
+            let (end, serial) = (present.expires, &present.serial);
+            return Ok(conflict(format!("certificate {serial} is good until {end} and can be renewed from {half} on")));
+        }
+        tx.revoke_other_certificates(peer.site, &peer.serial, now).await?;
         self.remember(&mut tx, peer.site, &issued, now).await?;
         let entry = self.audit.entry(now, Actor::peer(peer.site), Action::CertificateRenewed).object(
             ObjectKind::Certificate,
@@ -419,11 +438,14 @@ fn invalid<T>(message: impl Into<String>) -> Result<T, Rejection> {
 /// A name with single blanks, if it is one.
 fn checked_name(what: &str, name: &str) -> Result<String, Rejection> {
     let name = name.split_whitespace().collect::<Vec<_>>().join(" ");
-    let chars = name.chars().count();
-    if chars == 0 || chars > limits::NAME_CHARS || name.chars().any(char::is_control) {
-        return invalid(format!("{what} needs 1 to {} printable characters", limits::NAME_CHARS));
-    }
+    check_name(what, &name)?;
     Ok(name)
+}
+
+/// Whether sites will show this name, and can tell it from others.
+fn check_name(what: &str, name: &str) -> Result<(), Rejection> {
+    text::check_name(name).or_else(|reason| invalid(format!("{what} {reason}")))?;
+    if text::name_key(name).is_empty() { invalid(format!("{what} needs a letter or a digit")) } else { Ok(()) }
 }
 
 /// Foreign text for a message or a ledger entry: no control characters, not too long.

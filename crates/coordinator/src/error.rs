@@ -66,6 +66,12 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// Another coordinator works on the same folder or database.
+    #[error("another coordinator {0}")]
+    Occupied(String),
+    /// The members make no roster that a site would believe.
+    #[error("the roster cannot be made")]
+    Roster(#[from] hospes_protocol::study::RosterError),
     /// The operating system gave no random bytes.
     #[error("no random bytes: {0}")]
     Random(String),
@@ -84,6 +90,15 @@ impl Error {
     pub fn file(operation: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         move |source| Self::File { operation, path, source }
+    }
+
+    /// The database of a coordinator that was used is not there any more.
+    pub fn lost(what: impl std::fmt::Display) -> Self {
+        Self::Schema(format!(
+            "{what}, and is not made anew: members and audit ledger would be lost. Restore it from a backup and start once \
+             with `hospes-coordinator serve --new-epoch`; if this coordinator was never used, delete its data folder and \
+             run `hospes-coordinator init` again"
+        ))
     }
 
     /// Something in the store does not read.

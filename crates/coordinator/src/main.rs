@@ -115,12 +115,12 @@ fn main() -> ExitCode {
     }
 }
 
-/// 3: settings or keys; 4: database; 5: port; 1: anything else. (2 is clap's, for usage.)
+/// 3: settings or keys; 4: database; 5: port, folder or database in use; 1: anything else. (2 is clap's, for usage.)
 fn exit_code(error: &Error) -> ExitCode {
     match error {
         Error::Config(_) | Error::Sealed { .. } | Error::File { .. } => ExitCode::from(3),
         Error::Database { .. } | Error::Schema(_) | Error::Corrupt { .. } | Error::Ledger(_) => ExitCode::from(4),
-        Error::Listen { .. } => ExitCode::from(5),
+        Error::Listen { .. } | Error::Occupied(_) => ExitCode::from(5),
         _ => ExitCode::FAILURE,
     }
 }
@@ -175,7 +175,7 @@ async fn run(arguments: Arguments) -> Result<ExitCode, Error> {
 async fn init(data: PathBuf, settings: Settings) -> Result<ExitCode, Error> {
     let passphrase = Passphrase::from_environment()?;
     let home = Home::create(&data, settings, passphrase.as_ref(), (system_clock())())?;
-    home.store().await?.close().await;
+    home.create_store().await?.close().await;
     say(&format!("federation   {} ({})", home.settings.name, home.federation()));
     say(&format!("data folder  {}", data.display()));
     say(&format!("CA           {}", home.ca.fingerprint()));
@@ -188,8 +188,11 @@ async fn init(data: PathBuf, settings: Settings) -> Result<ExitCode, Error> {
 }
 
 async fn serve(data: PathBuf, new_epoch: bool) -> Result<ExitCode, Error> {
+    let told_to_stop = told_to_stop();
     let home = Home::open(&data, Passphrase::from_environment()?.as_ref())?;
     if new_epoch {
+        // Not while another process works in the old one.
+        let _lock = home.lock()?;
         let store = home.store().await?;
         let epoch = config::new_epoch(&store).await?;
         store.close().await;
@@ -199,7 +202,7 @@ async fn serve(data: PathBuf, new_epoch: bool) -> Result<ExitCode, Error> {
     let mut coordinator = Coordinator::launch(home, system_clock(), settings).await?;
     say(&format!("listening on {}", coordinator.address()));
     tokio::select! {
-        () = wait_for_signal() => {}
+        () = told_to_stop => {}
         ended = coordinator.ended() => {
             ended?;
             return Ok(fail(ExitCode::FAILURE, "the schedule ended"));
@@ -210,15 +213,18 @@ async fn serve(data: PathBuf, new_epoch: bool) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn wait_for_signal() {
+/// Waits for the order to stop, which is heard from now on, also while everything starts.
+fn told_to_stop() -> impl Future<Output = ()> {
     use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
-        let _ = tokio::signal::ctrl_c().await;
-        return;
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
+    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    async move {
+        let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
     }
 }
 

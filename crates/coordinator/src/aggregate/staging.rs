@@ -4,12 +4,13 @@
 //! name, and the folder is synchronised: a file with a final name is complete, whatever crashes. What lies in the
 //! folder under a round that nobody runs any more is swept away at start.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -24,8 +25,6 @@ use crate::{Clock, Error};
 
 /// Bytes that stay free beside what a round needs, for database and logs.
 pub const DISK_MARGIN_BYTES: u64 = 64 << 20;
-/// Completed uploads of closed rounds that are remembered, for sites that did not get their receipts.
-pub const REMEMBERED: usize = 4_096;
 /// Buffer for reading files again.
 const BUFFER_BYTES: usize = 1 << 20;
 
@@ -97,7 +96,8 @@ pub enum Refused {
     Failed(#[from] Error),
 }
 
-/// A complete, verified and durable payload. Only [`Incoming::finish`] and a start of the coordinator make one.
+/// A complete, verified and durable payload. [`Incoming::finish`] and a start of the coordinator make one, and
+/// [`Staging::confirmed`] for one that the store knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StagedUpload {
     request: UploadRequest,
@@ -155,9 +155,8 @@ struct Inner {
     root: PathBuf,
     free: FreeSpace,
     clock: Clock,
+    /// Held for moments only, by threads that serve connections: nobody waits or works on files under it.
     rounds: Mutex<BTreeMap<RoundKey, Open>>,
-    /// Requests of uploads that were complete when their round was closed, oldest first.
-    done: Mutex<VecDeque<UploadRequest>>,
 }
 
 struct Open {
@@ -168,11 +167,38 @@ struct Open {
 #[derive(Clone)]
 struct Slot {
     digest: Digest,
-    length: u64,
     complete: bool,
     heard: Timestamp,
-    /// Number of the connection that may write. Held while one writes.
-    tenure: Arc<Mutex<u64>>,
+    pen: Arc<Pen>,
+}
+
+/// Who may write what one site sends for one round.
+#[derive(Default)]
+struct Pen {
+    /// Number of the connection that may write.
+    tenure: AtomicU64,
+    /// Held while one works on the files.
+    files: Mutex<()>,
+    /// Parts of uploads that were given up for another, to be deleted by the next one that works on the files.
+    stale: Mutex<BTreeSet<PathBuf>>,
+}
+
+impl Pen {
+    /// Takes the pen from whoever has it.
+    fn take(&self) -> u64 {
+        self.tenure.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    fn is_held(&self, tenure: u64) -> Result<(), Refused> {
+        if self.tenure.load(Ordering::SeqCst) == tenure { Ok(()) } else { Err(Refused::TakenOver) }
+    }
+
+    /// Deletes what was given up, except this part.
+    fn clear(&self, except: &Path) -> Result<(), Refused> {
+        let stale = std::mem::take(&mut *locked(&self.stale));
+        let mut left = stale.iter().filter(|path| *path != except);
+        Ok(left.try_for_each(|path| remove(path))?)
+    }
 }
 
 impl fmt::Debug for Staging {
@@ -193,7 +219,7 @@ impl Staging {
     /// [`Error::File`] if the folder cannot be made.
     pub fn new(root: PathBuf, free: FreeSpace, clock: Clock) -> Result<Self, Error> {
         fs::create_dir_all(&root).map_err(Error::file("make the folder", &root))?;
-        Ok(Self { inner: Arc::new(Inner { root, free, clock, rounds: Mutex::default(), done: Mutex::default() }) })
+        Ok(Self { inner: Arc::new(Inner { root, free, clock, rounds: Mutex::default() }) })
     }
 
     /// Whether a round has the space it needs: (n + 4)·M, and a margin.
@@ -214,9 +240,7 @@ impl Staging {
     /// # Errors
     /// [`Error::File`] if the folder cannot be read.
     pub fn open(&self, wanted: Wanted) -> Result<Vec<StagedUpload>, Error> {
-        // A round that is open already keeps its uploads, and their connections their places.
-        let mut rounds = locked(&self.inner.rounds);
-        let mut slots = rounds.remove(&wanted.round).map(|open| open.slots).unwrap_or_default();
+        let mut found = BTreeMap::new();
         let mut complete = Vec::new();
         let prefix = prefix(&wanted.round);
         for (name, path) in self.inner.files()? {
@@ -225,36 +249,29 @@ impl Staging {
                 continue;
             }
             let length = fs::metadata(&path).map_err(Error::file("read", &path))?.len();
-            let slot = Slot { digest, length, complete: true, heard: (self.inner.clock)(), tenure: Arc::default() };
-            slots.insert(site, slot);
+            let slot = Slot { digest, complete: true, heard: (self.inner.clock)(), pen: Arc::default() };
+            found.insert(site, slot);
             let (kind, study, round) = (wanted.content.kind(), wanted.study, wanted.round.clone());
             complete.push(StagedUpload { request: UploadRequest { site, kind, study, round, digest, length }, path });
         }
         complete.sort_by_key(|upload| upload.request.site);
+        // A round that is open already keeps its uploads, and their connections their places.
+        let mut rounds = locked(&self.inner.rounds);
+        let mut slots = rounds.remove(&wanted.round).map(|open| open.slots).unwrap_or_default();
+        slots.extend(found);
         rounds.insert(wanted.round.clone(), Open { wanted, slots });
         Ok(complete)
     }
 
-    /// Takes no more uploads for a round; what was staged stays. Who has sent everything and got no receipt can still
-    /// ask for it.
+    /// Takes no more uploads for a round; what was staged stays.
     pub fn close(&self, round: &RoundKey) {
-        let Some(Open { wanted, slots }) = locked(&self.inner.rounds).remove(round) else { return };
-        let complete = slots.into_iter().filter(|(_, slot)| slot.complete).map(|(site, slot)| {
-            let (kind, study, round) = (wanted.content.kind(), wanted.study, wanted.round.clone());
-            UploadRequest { site, kind, study, round, digest: slot.digest, length: slot.length }
-        });
-        self.remember(complete);
+        locked(&self.inner.rounds).remove(round);
     }
 
-    /// Remembers uploads that were confirmed in rounds that are closed: their sites can still ask for the receipts.
-    pub fn remember(&self, uploads: impl IntoIterator<Item = UploadRequest>) {
-        let mut done = locked(&self.inner.done);
-        for upload in uploads {
-            if done.len() == REMEMBERED {
-                done.pop_front();
-            }
-            done.push_back(upload);
-        }
+    /// An upload of a round that is over and that the store says was confirmed, so that its receipt can be given again.
+    pub fn confirmed(&self, request: UploadRequest) -> StagedUpload {
+        let path = self.path(&request.round, request.site, request.digest);
+        StagedUpload { request, path }
     }
 
     /// Deletes what was staged for a round.
@@ -327,20 +344,27 @@ impl Staging {
         if slot.complete {
             return Ok(Incoming { inner, request, path, slot, tenure: 0, state: None });
         }
+        let tenure = slot.pen.take();
         let (free, root, length) = (inner.free.clone(), inner.root.clone(), request.length);
-        let (part, lock) = (part(&path), slot.tenure.clone());
-        let (state, tenure) = blocking(move || {
-            let mut tenure = locked(&lock);
-            *tenure += 1;
-            let state = State::open(&part, length)?;
+        let (part, pen, whole) = (part(&path), slot.pen.clone(), path.clone());
+        let state = blocking(move || {
+            let _files = locked(&pen.files);
+            pen.is_held(tenure)?;
+            pen.clear(&part)?;
+            // The connection before this one may have come to its end in the meantime.
+            if whole.exists() {
+                return Ok(None);
+            }
+            let state = State::open(&part, length, &|| pen.is_held(tenure))?;
             let left = free(&root).map_err(failed("ask for the space under", &root))?;
             if left < (length - state.offset).saturating_add(DISK_MARGIN_BYTES / 4) {
                 return Err(Refused::NoSpace);
             }
-            Ok((state, *tenure))
+            Ok(Some(state))
         })
         .await?;
-        Ok(Incoming { inner, request, path, slot, tenure, state: Some(state) })
+        let slot = Slot { complete: state.is_none(), ..slot };
+        Ok(Incoming { inner, request, path, slot, tenure, state })
     }
 }
 
@@ -349,10 +373,6 @@ impl Inner {
     fn slot(&self, request: &UploadRequest, make: bool) -> Result<Option<Slot>, Refused> {
         let mut rounds = locked(&self.rounds);
         let Some(open) = rounds.get_mut(&request.round) else {
-            if locked(&self.done).contains(request) {
-                let (digest, length, heard) = (request.digest, request.length, (self.clock)());
-                return Ok(Some(Slot { digest, length, complete: true, heard, tenure: Arc::default() }));
-            }
             return Err(Refused::Over("the round is not open, or over".to_owned()));
         };
         let wanted = &open.wanted;
@@ -363,7 +383,7 @@ impl Inner {
             return Err(Refused::Wrong("the round belongs to another study".to_owned()));
         }
         wanted.content.check_announced(request.kind, request.length).map_err(Refused::Wrong)?;
-        match open.slots.get(&request.site) {
+        let pen = match open.slots.get(&request.site) {
             Some(slot) if slot.digest == request.digest => return Ok(Some(slot.clone())),
             Some(slot) if slot.complete => {
                 return Err(Refused::Over("another payload of this site is complete for this round".to_owned()));
@@ -371,18 +391,16 @@ impl Inner {
             Some(slot) if make => {
                 // One unfinished upload per site and round bounds the disk; the connection that wrote it finds itself
                 // taken over.
-                *locked(&slot.tenure) += 1;
+                slot.pen.take();
                 let old = format!("{}{}-{}", prefix(&request.round), request.site, slot.digest);
-                remove(&part(&self.root.join(old)))?;
+                locked(&slot.pen.stale).insert(part(&self.root.join(old)));
+                slot.pen.clone()
             }
-            _ => {}
-        }
-        if !make {
-            return Ok(None);
-        }
+            _ if make => Arc::default(),
+            _ => return Ok(None),
+        };
         let heard = (self.clock)();
-        let (digest, length) = (request.digest, request.length);
-        let slot = Slot { digest, length, complete: false, heard, tenure: Arc::default() };
+        let slot = Slot { digest: request.digest, complete: false, heard, pen };
         open.slots.insert(request.site, slot.clone());
         Ok(Some(slot))
     }
@@ -423,7 +441,8 @@ struct State {
 }
 
 impl State {
-    fn open(part: &Path, length: u64) -> Result<Self, Refused> {
+    /// Opens a part and reads what is there, as long as `goes_on`.
+    fn open(part: &Path, length: u64, goes_on: &dyn Fn() -> Result<(), Refused>) -> Result<Self, Refused> {
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -441,6 +460,7 @@ impl State {
         let mut buffer = vec![0u8; BUFFER_BYTES.min(usize::try_from(offset).unwrap_or(BUFFER_BYTES))];
         let mut left = offset;
         while left > 0 {
+            goes_on()?;
             let take = buffer.len().min(usize::try_from(left).unwrap_or(buffer.len()));
             file.read_exact(&mut buffer[..take]).map_err(failed("read", part))?;
             hash.update(&buffer[..take]);
@@ -493,11 +513,11 @@ impl Incoming {
         }
         self.inner.touch(&self.request, false)?;
         let Some(mut state) = self.state.take() else { return Err(Refused::TakenOver) };
-        let (lock, tenure, part) = (self.slot.tenure.clone(), self.tenure, part(&self.path));
+        let (pen, tenure, part) = (self.slot.pen.clone(), self.tenure, part(&self.path));
         let (state, result) = blocking(move || {
-            let held = locked(&lock);
-            let result = write_chunk(&mut state, *held == tenure, &data, blake3, &part);
-            drop(held);
+            let files = locked(&pen.files);
+            let result = pen.is_held(tenure).and_then(|()| write_chunk(&mut state, &data, blake3, &part));
+            drop(files);
             Ok((state, result))
         })
         .await?;
@@ -519,26 +539,20 @@ impl Incoming {
         }
         let wanted = locked(&self.inner.rounds).get(&self.request.round).map(|open| open.wanted.content.clone());
         let Some(wanted) = wanted else { return Err(Refused::Over("the round is over".to_owned())) };
-        let (lock, tenure, path, digest) =
-            (self.slot.tenure.clone(), self.tenure, self.path.clone(), self.request.digest);
-        let root = self.inner.root.clone();
+        let Self { inner, request, path, slot, tenure, .. } = self;
+        // With its mark, so that the one is not without the other when nobody waits for the end any more.
         blocking(move || {
-            let held = locked(&lock);
-            if *held != tenure {
-                return Err(Refused::TakenOver);
-            }
-            complete(state, &wanted, digest, &path, &root)
+            let _files = locked(&slot.pen.files);
+            slot.pen.is_held(tenure)?;
+            complete(state, &wanted, request.digest, &path, &inner.root)?;
+            inner.touch(&request, true)
         })
         .await?;
-        self.inner.touch(&self.request, true)?;
         Ok(staged)
     }
 }
 
-fn write_chunk(state: &mut State, ours: bool, data: &[u8], hash: [u8; 32], part: &Path) -> Result<(), Refused> {
-    if !ours {
-        return Err(Refused::TakenOver);
-    }
+fn write_chunk(state: &mut State, data: &[u8], hash: [u8; 32], part: &Path) -> Result<(), Refused> {
     // blake3::Hash compares in constant time; nothing here is secret, but nothing is gained by less.
     if blake3::hash(data) != hash {
         return Err(Refused::Damaged(state.offset));

@@ -104,10 +104,8 @@ async fn an_upload_cut_off_is_resumed_by_another_process_and_is_durable_at_its_e
     let third = bench.staging();
     let found = third.open(bench.wanted(bench.update())).unwrap();
     assert_eq!(found, std::slice::from_ref(&staged));
-    // Who did not get the receipt before the round was closed can still ask for it.
     third.close(&bench.round);
-    assert_eq!(third.status(&request).await.unwrap(), Standing::Complete);
-    assert_eq!(third.begin(request.clone()).await.unwrap().finish().await.unwrap(), staged);
+    assert!(matches!(third.status(&request).await, Err(Refused::Over(_))));
     assert_eq!(third.open(bench.wanted(bench.update())).unwrap(), std::slice::from_ref(&staged));
     assert_eq!(third.path(&bench.round, bench.site, request.digest), staged.path());
 }
@@ -197,6 +195,75 @@ async fn a_second_connection_takes_over_and_the_first_can_write_nothing_more() {
     assert!(matches!(first.finish().await, Err(Refused::Offset { .. } | Refused::TakenOver)));
 }
 
+/// Works on a site's files until what is returned is dropped.
+fn busy(pen: &Arc<Pen>) -> std::sync::mpsc::Sender<()> {
+    let (done, wait) = std::sync::mpsc::channel();
+    let (begun, ready) = std::sync::mpsc::channel();
+    let pen = pen.clone();
+    std::thread::spawn(move || {
+        let _files = locked(&pen.files);
+        begun.send(()).unwrap();
+        let _ = wait.recv();
+    });
+    ready.recv().unwrap();
+    done
+}
+
+#[tokio::test]
+async fn a_payload_whose_check_nobody_waits_for_any_more_is_complete_all_the_same() {
+    let (bench, payload) = (Bench::new(), payload(7));
+    let staging = bench.staging();
+    staging.open(bench.wanted(bench.update())).unwrap();
+    let request = bench.request(&payload);
+    let mut incoming = staging.begin(request.clone()).await.unwrap();
+    send(&mut incoming, &payload, payload.len()).await.unwrap();
+    let busy = busy(&incoming.slot.pen);
+    let mut ending = Box::pin(incoming.finish());
+    assert!(futures::poll!(ending.as_mut()).is_pending());
+    // The call is cut off here.
+    drop(ending);
+    drop(busy);
+    for _ in 0..1_000 {
+        if staging.status(&request).await.unwrap() == Standing::Complete {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    panic!("{:?}, files {:?}", staging.status(&request).await, bench.files());
+}
+
+#[tokio::test]
+async fn work_on_one_sites_files_keeps_nobody_else_waiting() {
+    let (bench, payload) = (Bench::new(), payload(7));
+    let staging = bench.staging();
+    staging.open(bench.wanted(bench.update())).unwrap();
+    let first = staging.begin(bench.request(&payload)).await.unwrap();
+    // As a check of a large payload does.
+    let busy = busy(&first.slot.pen);
+    // Another connection takes over, and another payload comes in place of the first: both wait, but hold up nothing.
+    let mut same = Box::pin(staging.begin(bench.request(&payload)));
+    assert!(futures::poll!(same.as_mut()).is_pending());
+    let other = self::payload(9);
+    let mut different = Box::pin(staging.begin(bench.request(&other)));
+    assert!(futures::poll!(different.as_mut()).is_pending());
+    let next = RoundKey { round: 2, ..bench.round.clone() };
+    let (staging_2, wanted) = (staging.clone(), Wanted { round: next.clone(), ..bench.wanted(bench.update()) });
+    let opened = std::thread::spawn(move || staging_2.open(wanted).is_ok() && staging_2.heard(&next).is_empty());
+    for _ in 0..1_000 {
+        if opened.is_finished() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    assert!(opened.is_finished() && opened.join().unwrap(), "the schedule waits for one site's payload");
+    drop(busy);
+    assert!(matches!(same.await, Err(Refused::TakenOver)));
+    let mut different = different.await.unwrap();
+    send(&mut different, &other, other.len()).await.unwrap();
+    different.finish().await.unwrap();
+    assert_eq!(bench.files().len(), 1, "the part that was given up is still there: {:?}", bench.files());
+}
+
 #[tokio::test]
 async fn one_site_has_one_unfinished_upload_and_one_finished_one_in_a_round() {
     let (bench, one, two) = (Bench::new(), payload(3), payload(5));
@@ -228,6 +295,54 @@ async fn a_full_disk_refuses_and_an_emptied_one_goes_on() {
     let mut incoming = staging.begin(bench.request(&payload)).await.unwrap();
     send(&mut incoming, &payload, payload.len()).await.unwrap();
     incoming.finish().await.unwrap();
+}
+
+/// A file system of its own, so small that it fills up. Only those who may mount can have one.
+struct SmallDisk<'a>(&'a Path);
+
+impl<'a> SmallDisk<'a> {
+    fn mount(folder: &'a Path) -> Option<Self> {
+        let mount =
+            std::process::Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "none"]).arg(folder).output();
+        mount.is_ok_and(|done| done.status.success()).then_some(Self(folder))
+    }
+}
+
+impl Drop for SmallDisk<'_> {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("--lazy").arg(self.0).status();
+    }
+}
+
+/// The disk fills up in the middle of a payload, though it said that there is room.
+#[tokio::test]
+async fn a_disk_that_fills_up_loses_nothing_that_was_confirmed_and_goes_on_when_there_is_room() {
+    let bench = Bench::new();
+    let payload: Vec<u8> = 10u64.to_le_bytes().into_iter().chain((0..=250u8).cycle().take(40_000)).collect();
+    let update = Content::Update { parameters: 10_000, quantise: Quantise { clip: 1.0, bits: 32, n_max: 10 } };
+    let staging = bench.staging();
+    let folder = bench.folder.path().join("uploads");
+    let disk = SmallDisk::mount(&folder);
+    staging.open(bench.wanted(update)).unwrap();
+    let request = bench.request(&payload);
+    let mut incoming = staging.begin(request.clone()).await.unwrap();
+    send(&mut incoming, &payload, 700).await.unwrap();
+    let filler = folder.join("filler");
+    if disk.is_some() {
+        // As much as there is room for.
+        fs::write(&filler, vec![0; 128 << 10]).unwrap_err();
+        let refused = send(&mut incoming, &payload, payload.len()).await.unwrap_err();
+        assert!(matches!(refused, Refused::NoSpace), "{refused}");
+        let durable = incoming.offset();
+        drop(incoming);
+        assert_eq!(staging.status(&request).await.unwrap(), Standing::Offset(durable), "more is said than is there");
+        fs::remove_file(&filler).unwrap();
+        incoming = staging.begin(request.clone()).await.unwrap();
+        assert_eq!(incoming.offset(), durable);
+    }
+    send(&mut incoming, &payload, payload.len()).await.unwrap();
+    let staged = incoming.finish().await.unwrap();
+    assert_eq!(fs::read(staged.path()).unwrap(), payload);
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use super::job::{Job, LiveRound};
 use super::rounds::{is_intact, wanted};
 use super::step::Step;
 use crate::Error;
-use crate::aggregate::staging::{self, StagedUpload};
+use crate::aggregate::staging::StagedUpload;
 use crate::store::Dialect;
 use crate::store::jobs::{JobRow, JobState};
 use crate::store::rounds::{RoundRow, RoundState};
@@ -28,8 +28,6 @@ impl Driver {
                 keep.extend(self.context.store.open_rounds(row.job).await?.into_iter().map(|round| round.key));
             }
             self.context.staging.sweep(&keep)?;
-            let confirmed = self.context.store.last_uploads(staging::REMEMBERED).await?;
-            self.context.staging.remember(confirmed);
             self.sweep_models().await?;
             self.missing_cards().await?;
         }

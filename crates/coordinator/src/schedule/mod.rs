@@ -34,6 +34,7 @@ use crate::{Clock, Error};
 pub use driver::run;
 pub(crate) use sessions::Sessions;
 pub(crate) use step::Step;
+pub(crate) use studies::check;
 
 /// What a command gives: an answer, expected or not, or a failure that stops the step.
 type Answer = Result<Result<Reply, Rejection>, Error>;

@@ -165,18 +165,6 @@ impl Driver {
 
     /// Checks a study, signs it and offers it.
     pub(super) async fn submit(&mut self, step: &mut Step, terms: Terms, text: &str, by: &Caller) -> Answer {
-        if let Err(rejection) = check_terms(&terms) {
-            return Ok(Err(rejection));
-        }
-        let plan = match plan::read(text).map_err(|e| (e.to_string(), e.problems)) {
-            Ok(plan) => plan,
-            Err((message, problems)) => {
-                return Ok(Err(Rejection { code: RejectionCode::Invalid, message, problems }));
-            }
-        };
-        if let Some(rejection) = unavailable(&plan) {
-            return Ok(Err(rejection));
-        }
         self.flush(step).await?;
         let (open, most) = (self.context.store.open_studies(&by.name).await?, self.context.settings.open_studies);
         if open >= most {
@@ -188,22 +176,23 @@ impl Driver {
             return Ok(Err(Rejection::new(RejectionCode::Conflict, reason)));
         }
         let sites = self.context.store.sites().await?;
-        let members = match resolve(&plan, &sites) {
-            Ok(members) => members,
-            Err(reason) => return Ok(Err(Rejection::new(RejectionCode::Invalid, reason))),
+        let (plan, members) = match check(&terms, text, &sites) {
+            Ok(checked) => checked,
+            Err(rejection) => return Ok(Err(rejection)),
         };
         let study = Study {
             id: StudyId::new(step.now, random()?),
             federation: self.context.federation(),
             submitted: step.now,
             terms,
-            plan: Canonical::new(plan)?,
+            plan,
             members: members.clone(),
         };
         let row = StudyRow {
             study: study.id,
             title: study.terms.title.clone(),
             submitted_by: by.name.clone(),
+            submitter: by.id,
             submitted: step.now,
             state: StudyState::Offered,
             plan: study.plan.digest(),
@@ -405,6 +394,22 @@ fn closed_message(round: &RoundRow) -> ToSite {
 }
 
 /// Terms that people will read and sign must say who asks for what, in characters that can be read.
+/// Whether a study can be offered as things are: its plan, and the members that it means.
+pub(crate) fn check(terms: &Terms, text: &str, sites: &[SiteRow]) -> Result<(Canonical<Plan>, Vec<SiteId>), Rejection> {
+    let wrong = |reason: String| Rejection::new(RejectionCode::Invalid, reason);
+    check_terms(terms)?;
+    let plan = plan::read(text).map_err(|e| Rejection {
+        code: RejectionCode::Invalid,
+        message: e.to_string(),
+        problems: e.problems,
+    })?;
+    if let Some(rejection) = unavailable(&plan) {
+        return Err(rejection);
+    }
+    let members = resolve(&plan, sites).map_err(wrong)?;
+    Ok((Canonical::new(plan).map_err(|e| wrong(e.to_string()))?, members))
+}
+
 fn check_terms(terms: &Terms) -> Result<(), Rejection> {
     let wrong =
         |field: &str, reason: &str| Err(Rejection::new(RejectionCode::Invalid, format!("terms.{field} {reason}")));

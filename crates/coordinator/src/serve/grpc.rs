@@ -1,11 +1,13 @@
-//! The gRPC service for sites. Every call shows a client certificate, and every call asks the store whether it is still
-//! good.
+//! The gRPC service for sites. Every call shows a client certificate, or is refused before its body is read, and every
+//! call asks the store whether the certificate is still good.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use axum::body::Body;
+use axum::middleware::{self, Next};
+use axum::{Router, http};
 use bytes::Bytes;
 use futures::Stream;
 use hospes_protocol::grpc::convert::Announced;
@@ -17,26 +19,35 @@ use hospes_protocol::grpc::{
 use hospes_protocol::id::{Digest, RoundKey, SiteId};
 use hospes_protocol::limits;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::codec::CompressionEncoding;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::listen::Connection;
+use super::rate::Transfer;
 use super::{Shared, session};
 use crate::Error;
-use crate::aggregate::staging::{Incoming, Refused, Standing, UploadRequest};
+use crate::aggregate::staging::{Incoming, Refused, StagedUpload, Standing, UploadRequest};
+use crate::ca::Peer;
 use crate::schedule::{Event, RejectionCode};
 
 /// Frames that may wait between a session and its connection.
 const FRAMES: usize = 8;
 /// Chunks that may wait between the disk and a download's connection.
 const CHUNKS: usize = 1;
+/// Bytes of a call that sends one small message.
+const UNARY_BYTES: usize = 8 << 10;
+/// Calls that send more than one message.
+const STREAMS: [&str; 2] = ["/Session", "/Upload"];
 
 type FrameStream = Pin<Box<dyn Stream<Item = Result<CoordinatorFrame, Status>> + Send>>;
 type PartStream = Pin<Box<dyn Stream<Item = Result<DownloadPart, Status>> + Send>>;
 
 pub(super) fn router(shared: Arc<Shared>) -> Router {
+    let patience = Duration::from_millis(shared.limits().greeting_ms);
     let service = FederationServer::new(Sites(shared))
         .max_decoding_message_size(limits::FRAME_BYTES)
         .max_encoding_message_size(limits::FRAME_BYTES)
@@ -44,23 +55,48 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .send_compressed(CompressionEncoding::Zstd);
     // Only the service's own paths: what is unknown is for the REST router to answer.
     let path = format!("/{}/{{*call}}", wire::federation_server::SERVICE_NAME);
-    Router::new().route_service(&path, service)
+    Router::new()
+        .route_service(&path, service)
+        .layer(middleware::from_fn(move |request, next| door(patience, request, next)))
+}
+
+/// Refuses who shows no certificate before anything of the body is read, and takes little and not for long where one
+/// message is expected.
+async fn door(patience: Duration, request: http::Request<Body>, next: Next) -> http::Response<Body> {
+    if request.extensions().get::<Connection>().is_none_or(|c| c.peer.is_none()) {
+        return Status::unauthenticated("a client certificate of this federation is needed").into_http();
+    }
+    if STREAMS.iter().any(|call| request.uri().path().ends_with(call)) {
+        return next.run(request).await;
+    }
+    let (parts, body) = request.into_parts();
+    match tokio::time::timeout(patience, axum::body::to_bytes(body, UNARY_BYTES)).await {
+        Ok(Ok(bytes)) => next.run(http::Request::from_parts(parts, Body::from(bytes))).await,
+        Ok(Err(_)) => Status::invalid_argument(format!("this call takes at most {UNARY_BYTES} bytes")).into_http(),
+        Err(_) => Status::deadline_exceeded("the call's message did not come in time").into_http(),
+    }
 }
 
 /// The service.
+#[derive(Clone)]
 struct Sites(Arc<Shared>);
 
 impl Sites {
     /// The site that calls, if it is let in.
     async fn admit<T>(&self, request: &Request<T>) -> Result<SiteId, Status> {
-        let connection = request.extensions().get::<Connection>();
-        let peer = connection.and_then(|c| c.peer.as_ref());
-        match self.0.admit(peer).await {
+        let peer = peer(request)?;
+        match self.0.admit(Some(&peer)).await {
             Ok(Ok(site)) => Ok(site),
-            Ok(Err(reason)) if peer.is_none() => Err(Status::unauthenticated(reason)),
             Ok(Err(reason)) => Err(Status::permission_denied(reason)),
             Err(error) => Err(internal(&error)),
         }
+    }
+
+    /// A place for a transfer of the site that calls. It is taken before the store is asked: whoever locks the site out
+    /// in between ends the transfer.
+    async fn place<T>(&self, request: &Request<T>) -> Result<(SiteId, Transfer), Status> {
+        let place = self.0.transfers.enter(peer(request)?.site).ok_or_else(too_many)?;
+        Ok((self.admit(request).await?, place))
     }
 
     fn patience(&self) -> Duration {
@@ -68,16 +104,31 @@ impl Sites {
     }
 
     /// Reads the header and goes on with the upload; returns when it is durable, with the schedule's receipt.
-    async fn receive(&self, site: SiteId, mut parts: Streaming<UploadPart>) -> Result<UploadReceipt, Status> {
-        let Some(upload_part::Part::Header(header)) = self.next(&mut parts).await? else {
+    async fn receive(
+        &self,
+        site: SiteId,
+        place: &Transfer,
+        mut parts: Streaming<UploadPart>,
+        given_up: &CancellationToken,
+    ) -> Result<UploadReceipt, Status> {
+        let Some(upload_part::Part::Header(header)) = self.next(place, &mut parts).await? else {
             return Err(Status::invalid_argument("an upload starts with its header"));
         };
         let asked = request(site, header)?;
-        let _turn = self.0.transfers.turn(site).await;
+        let _turn = tokio::select! {
+            turn = self.0.transfers.turn(site) => turn,
+            () = given_up.cancelled() => return Err(Status::cancelled("the call was given up")),
+            () = place.end().cancelled() => return Err(locked_out()),
+        };
         let round = asked.round.clone();
-        let begun = self.0.staging.begin(asked).await;
+        let begun = match self.0.staging.begin(asked.clone()).await {
+            Err(Refused::Over(_)) if self.counted(&asked).await? => {
+                return self.confirm(site, self.0.staging.confirmed(asked)).await;
+            }
+            begun => begun,
+        };
         let mut incoming = self.noted(site, &round, begun).await?;
-        while let Some(part) = self.next(&mut parts).await? {
+        while let Some(part) = self.next(place, &mut parts).await? {
             let upload_part::Part::Chunk(chunk) = part else {
                 return Err(Status::invalid_argument("a second header"));
             };
@@ -85,6 +136,16 @@ impl Sites {
         }
         let finished = incoming.finish().await;
         let upload = self.noted(site, &round, finished).await?;
+        self.confirm(site, upload).await
+    }
+
+    /// Whether an upload of a round that is over was confirmed, and only its receipt got lost.
+    async fn counted(&self, asked: &UploadRequest) -> Result<bool, Status> {
+        self.0.register.store.counted(asked).await.map_err(|e| internal(&e))
+    }
+
+    /// Asks the schedule for the receipt.
+    async fn confirm(&self, site: SiteId, upload: StagedUpload) -> Result<UploadReceipt, Status> {
         let (reply, answer) = oneshot::channel();
         let stopping = || Status::unavailable(Error::Stopping.to_string());
         self.0.events.send(Event::Uploaded { site, upload, reply }).await.map_err(|_| stopping())?;
@@ -113,8 +174,17 @@ impl Sites {
     }
 
     /// The next part; an upload may take any time in all, but not be silent.
-    async fn next(&self, parts: &mut Streaming<UploadPart>) -> Result<Option<upload_part::Part>, Status> {
-        match tokio::time::timeout(self.patience(), parts.message()).await {
+    async fn next(
+        &self,
+        place: &Transfer,
+        parts: &mut Streaming<UploadPart>,
+    ) -> Result<Option<upload_part::Part>, Status> {
+        let part = tokio::select! {
+            biased;
+            () = place.end().cancelled() => return Err(locked_out()),
+            part = tokio::time::timeout(self.patience(), parts.message()) => part,
+        };
+        match part {
             Ok(part) => part?
                 .map(|p| p.part.ok_or_else(|| Status::invalid_argument("a part that is neither header nor chunk")))
                 .transpose(),
@@ -130,8 +200,12 @@ impl Federation for Sites {
 
     async fn session(&self, request: Request<Streaming<SiteFrame>>) -> Result<Response<FrameStream>, Status> {
         let site = self.admit(&request).await?;
+        if !self.0.openings.take(site, Instant::now()) {
+            return Err(Status::unavailable("this site opens sessions too often; wait a minute"));
+        }
         let (frames, outbound) = mpsc::channel(FRAMES);
-        tokio::spawn(Box::pin(session::run(self.0.clone(), site, request.into_inner(), frames)));
+        let peer = peer(&request)?;
+        tokio::spawn(Box::pin(session::run(self.0.clone(), peer, request.into_inner(), frames)));
         Ok(Response::new(Box::pin(ReceiverStream::new(outbound).map(Ok))))
     }
 
@@ -145,6 +219,7 @@ impl Federation for Sites {
                 UploadProgress { offset, over: None }
             }
             Ok(Standing::Complete) => UploadProgress { offset: length, over: None },
+            Err(Refused::Over(_)) if self.counted(&asked).await? => UploadProgress { offset: length, over: None },
             Err(Refused::Over(reason)) => UploadProgress { offset: 0, over: Some(reason) },
             Err(other) => return Err(refused(other)),
         };
@@ -152,14 +227,17 @@ impl Federation for Sites {
     }
 
     async fn upload(&self, request: Request<Streaming<UploadPart>>) -> Result<Response<UploadReceipt>, Status> {
-        let site = self.admit(&request).await?;
-        let _place = self.0.transfers.enter(site).ok_or_else(too_many)?;
-        Box::pin(self.receive(site, request.into_inner())).await.map(Response::new)
+        let (site, place) = self.place(&request).await?;
+        // A task of its own: when the call is cut off, work on files goes on to its end, and keeps the place until then.
+        let (sites, parts) = (self.clone(), request.into_inner());
+        let given_up = CancellationToken::new();
+        let _guard = given_up.clone().drop_guard();
+        let work = tokio::spawn(Box::pin(async move { sites.receive(site, &place, parts, &given_up).await }));
+        work.await.map_err(|_| Status::internal("the upload was given up"))?.map(Response::new)
     }
 
     async fn download(&self, request: Request<DownloadRequest>) -> Result<Response<PartStream>, Status> {
-        let site = self.admit(&request).await?;
-        let place = self.0.transfers.enter(site).ok_or_else(too_many)?;
+        let (site, place) = self.place(&request).await?;
         let DownloadRequest { digest, offset } = request.into_inner();
         let digest: [u8; 32] =
             digest.try_into().map_err(|_| Status::invalid_argument("the digest must have 32 bytes"))?;
@@ -175,11 +253,15 @@ impl Federation for Sites {
         let (parts, outbound) = mpsc::channel(CHUNKS);
         let shared = self.0.clone();
         let patience = self.patience();
+        let end = place.end().clone();
+        // What already waits for the wire does not go out any more when the site is locked out.
+        let outbound = futures::StreamExt::take_until(ReceiverStream::new(outbound), end.clone().cancelled_owned());
+        let reason = futures::stream::once(async move { end.is_cancelled().then(locked_out) });
         tokio::spawn(async move {
-            let _place = place;
             let _turn = tokio::select! {
                 turn = shared.transfers.turn(site) => turn,
                 () = parts.closed() => return,
+                () = place.end().cancelled() => return,
             };
             let about = DownloadPart { part: Some(download_part::Part::Length(size)) };
             let mut next = Ok(about);
@@ -187,14 +269,19 @@ impl Federation for Sites {
             // A reader that does not read gives its place up; it can go on later from where it is.
             loop {
                 let last = next.is_err() || at >= size;
-                if parts.send_timeout(next, patience).await.is_err() || last {
+                let sent = tokio::select! {
+                    biased;
+                    () = place.end().cancelled() => return,
+                    sent = parts.send_timeout(next, patience) => sent,
+                };
+                if sent.is_err() || last {
                     return;
                 }
                 let read = shared.models.read(model, at..size.min(at + limits::CHUNK_BYTES as u64)).await;
                 next = read.map_err(|e| internal(&e)).map(|data| chunk(&mut at, data));
             }
         });
-        Ok(Response::new(Box::pin(ReceiverStream::new(outbound))))
+        Ok(Response::new(Box::pin(outbound.chain(reason.filter_map(|status| status.map(Err))))))
     }
 }
 
@@ -220,6 +307,16 @@ async fn append(incoming: &mut Incoming, chunk: wire::Chunk) -> Result<(), Statu
     let hash: [u8; 32] =
         chunk.hash.try_into().map_err(|_| Status::invalid_argument("a chunk's hash must have 32 bytes"))?;
     incoming.append(chunk.offset, chunk.data, hash).await.map_err(refused)
+}
+
+/// Whose certificate the connection of a call has shown.
+fn peer<T>(request: &Request<T>) -> Result<Arc<Peer>, Status> {
+    let peer = request.extensions().get::<Connection>().and_then(|c| c.peer.clone());
+    peer.ok_or_else(|| Status::unauthenticated("a client certificate of this federation is needed"))
+}
+
+fn locked_out() -> Status {
+    Status::permission_denied("the operator has locked this site out")
 }
 
 fn too_many() -> Status {

@@ -11,8 +11,9 @@ use axum::body::Body;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use tokio::io::AsyncBufReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -53,6 +54,7 @@ pub(super) async fn run(
 ) {
     let tasks = TaskTracker::new();
     let slots = Arc::new(Semaphore::new(shared.limits().connections));
+    let strangers = Arc::new(Semaphore::new(shared.limits().anonymous_connections));
     let addresses = Arc::new(Addresses { most: shared.limits().connections_per_address, open: Mutex::default() });
     loop {
         let accepted = tokio::select! {
@@ -73,9 +75,10 @@ pub(super) async fn run(
             continue;
         };
         let (shared, acceptor, router, stop) = (shared.clone(), acceptor.clone(), router.clone(), stop.clone());
+        let slots = Slots { first: slot, strangers: strangers.clone() };
         tasks.spawn(async move {
-            Box::pin(serve(&shared, stream, from, acceptor, router, stop)).await;
-            drop((slot, place));
+            Box::pin(serve(&shared, stream, from, slots, acceptor, router, stop)).await;
+            drop(place);
         });
     }
     tasks.close();
@@ -84,17 +87,24 @@ pub(super) async fn run(
     }
 }
 
+/// Where a connection counts: among those of sites, until it is known that it shows no certificate.
+struct Slots {
+    first: OwnedSemaphorePermit,
+    strangers: Arc<Semaphore>,
+}
+
 async fn serve(
     shared: &Shared,
     stream: TcpStream,
     from: SocketAddr,
+    slots: Slots,
     acceptor: TlsAcceptor,
     router: Router,
     stop: CancellationToken,
 ) {
     let _ = stream.set_nodelay(true);
     let greeting = Duration::from_millis(shared.limits().greeting_ms);
-    let stream = match tokio::time::timeout(greeting, acceptor.accept(stream)).await {
+    let mut stream = match tokio::time::timeout(greeting, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return tracing::debug!(%from, %error, "no TLS connection"),
         Err(_) => return tracing::debug!(%from, "TLS handshake took too long"),
@@ -106,6 +116,18 @@ async fn serve(
         None => None,
     };
     let known = peer.is_some();
+    let slot = if known {
+        Ok(slots.first)
+    } else {
+        drop(slots.first);
+        slots.strangers.try_acquire_owned()
+    };
+    let Ok(_slot) = slot else {
+        return tracing::debug!(%from, "too many connections without a client certificate");
+    };
+    if !matches!(tokio::time::timeout(greeting, stream.fill_buf()).await, Ok(Ok([_, ..]))) {
+        return tracing::debug!(%from, "nothing was asked");
+    }
     let about = Connection { address: from.ip(), peer };
     let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(about.clone());

@@ -8,25 +8,27 @@ pub mod rest;
 mod session;
 mod tls;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use hospes_ledger::{Action, Actor};
 use hospes_protocol::id::{FederationId, SiteId, Timestamp};
 use tokio::net::TcpListener;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{Mutex, Semaphore, broadcast, mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::aggregate::staging::{Staging, free_space};
 use crate::audit::Audit;
 use crate::ca::Peer;
-use crate::config::{self, Home, Limits};
+use crate::config::{self, FolderLock, Home, Limits};
 use crate::enrol::Register;
 use crate::models::Models;
 use crate::schedule::{self, Command, Event, Live, Rejection, RejectionCode, Reply};
+use crate::store::lease::Lease;
 use crate::store::{Standing, Store};
 use crate::{Clock, Error};
 
@@ -36,6 +38,13 @@ use tls::ServerCertificate;
 
 /// Events that may wait for the schedule, and happenings for those who watch.
 const EVENTS: usize = 256;
+
+/// Seconds in which the messages of a burst come back.
+const BURST_SECONDS: u32 = 5;
+/// Sessions that a site may open in a minute, and certificates that it may renew.
+const OPENINGS: u32 = 30;
+/// For how long a process serves a database when it does not say that it goes on, in milliseconds.
+const SERVING_MS: u32 = 30_000;
 
 /// What the parts of this process that talk to the outside share.
 pub(crate) struct Shared {
@@ -49,7 +58,14 @@ pub(crate) struct Shared {
     stop: CancellationToken,
     sessions: Sessions,
     transfers: Transfers,
-    enrolments: Rates,
+    enrolments: Rates<IpAddr>,
+    openings: Rates<SiteId>,
+    messages: Rates<SiteId>,
+    witnessing: Rates<SiteId>,
+    /// One at a time.
+    exports: Arc<Semaphore>,
+    /// When readiness was last looked at, and what was found.
+    ready: Mutex<Option<(Instant, bool)>>,
 }
 
 /// What a coordinator is made of before it listens.
@@ -75,11 +91,32 @@ pub struct Coordinator {
     stop: CancellationToken,
     listener: JoinHandle<()>,
     schedule: Option<JoinHandle<Result<(), Error>>>,
+    serving: Option<Serving>,
+}
+
+/// What keeps others from serving the same folder or database.
+struct Serving {
+    lease: Lease,
+    _folder: FolderLock,
 }
 
 impl Shared {
     pub(crate) fn now(&self) -> Timestamp {
         (self.register.clock)()
+    }
+
+    /// Whether database and schedule answer; looked at once a second, whoever asks how often.
+    async fn ready(&self) -> Result<(), Rejection> {
+        let mut ready = self.ready.lock().await;
+        if ready.is_none_or(|(at, _)| at.elapsed() >= Duration::from_secs(1)) {
+            let answers = self.register.store.ping().await.map_err(|error| rest::log(&error));
+            let found = answers.is_ok() && self.command(Command::Sessions).await.is_ok();
+            *ready = Some((Instant::now(), found));
+        }
+        if ready.is_some_and(|(_, found)| found) {
+            return Ok(());
+        }
+        Err(Rejection::new(RejectionCode::Unavailable, "the coordinator is not ready; its log says why"))
     }
 
     pub(crate) fn limits(&self) -> &Limits {
@@ -118,13 +155,18 @@ impl Shared {
 }
 
 impl Coordinator {
-    /// Starts everything on an opened data folder: store, schedule, port.
+    /// Starts everything on an opened data folder: port, store, schedule.
     ///
     /// # Errors
-    /// [`Error`] of whatever could not be started.
+    /// [`Error`] of whatever could not be started; [`Error::Occupied`] if another process serves the folder or database.
     pub async fn launch(home: Home, clock: Clock, settings: schedule::Settings) -> Result<Self, Error> {
         let home = Arc::new(home);
+        // First of all, so that a second process cannot clear away what the first works on.
+        let folder = home.lock()?;
+        let listener = bind(&home).await?;
         let store = home.store().await?;
+        let replica = config::replica(&home.folder)?;
+        let lease = serve(&store, &replica, clock()).await?;
         let epoch = config::epoch(&store).await?;
         let audit = Audit::default();
         let mut tx = store.begin("start").await?;
@@ -144,9 +186,15 @@ impl Coordinator {
             clock: clock.clone(),
             live: live.clone(),
             settings,
-            replica: config::replica(&home.folder)?,
+            replica,
         };
-        let schedule = tokio::spawn(Box::pin(schedule::run(context, ear)));
+        let serving = go_on(store.clone(), lease.clone(), clock.clone());
+        let schedule = tokio::spawn(async move {
+            tokio::select! {
+                ended = Box::pin(schedule::run(context, ear)) => ended,
+                error = serving => Err(error),
+            }
+        });
         // A site that asked about an upload before everything is loaded would hear that its round is over, and take it
         // back. An answer of any kind says that it is.
         let (reply, loaded) = oneshot::channel();
@@ -155,9 +203,10 @@ impl Coordinator {
             return Err(schedule.await.ok().and_then(Result::err).unwrap_or(Error::Stopping));
         }
         let register = Register { home, store, audit, clock };
-        let mut coordinator = Self::start(Parts { register, epoch, events, live, staging, models }).await?;
-        coordinator.schedule = Some(schedule);
-        Ok(coordinator)
+        let parts = Parts { register, epoch, events, live, staging, models };
+        let coordinator = Self::on(listener, parts)?;
+        let serving = Some(Serving { lease, _folder: folder });
+        Ok(Self { schedule: Some(schedule), serving, ..coordinator })
     }
 
     /// Opens the port, on parts that are there already.
@@ -165,12 +214,14 @@ impl Coordinator {
     /// # Errors
     /// [`Error::Listen`] if the port cannot be had, [`Error::Certificate`] or [`Error::Tls`] if TLS cannot be set up.
     pub async fn start(parts: Parts) -> Result<Self, Error> {
+        let listener = bind(&parts.register.home).await?;
+        Self::on(listener, parts)
+    }
+
+    fn on(listener: TcpListener, parts: Parts) -> Result<Self, Error> {
         let Parts { register, epoch, events, live, staging, models } = parts;
         let home = register.home.clone();
-        let listen = home.settings.listen;
-        let failed = |source| Error::Listen { address: listen.to_string(), source };
-        let listener = TcpListener::bind(listen).await.map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
+        let address = listener.local_addr().map_err(unbound(&home))?;
         let certificate = Arc::new(ServerCertificate::new(&home.ca, home.settings.names()?, (register.clock)())?);
         let config = tls::config(&home.ca, certificate.clone(), Clock::clone(&register.clock))?;
         let stop = CancellationToken::new();
@@ -179,7 +230,12 @@ impl Coordinator {
             stop: stop.clone(),
             sessions: Sessions::default(),
             transfers: Transfers::new(home.settings.limits.transfers_per_site),
-            enrolments: Rates::new(home.settings.limits.enrolments_per_minute),
+            enrolments: Rates::new(home.settings.limits.enrolments_per_minute, 60),
+            openings: Rates::new(OPENINGS, 60),
+            messages: Rates::new(home.settings.limits.messages_per_second.saturating_mul(BURST_SECONDS), BURST_SECONDS),
+            witnessing: Rates::new(home.settings.limits.messages_per_second.saturating_mul(BURST_SECONDS), BURST_SECONDS),
+            exports: Arc::new(Semaphore::new(1)),
+            ready: Mutex::default(),
             register,
             home,
             epoch,
@@ -192,7 +248,7 @@ impl Coordinator {
         let run = listen::run(shared.clone(), listener, TlsAcceptor::from(config), router, stop.clone());
         let listener = tokio::spawn(run);
         tracing::info!(%address, federation = %shared.federation(), "listening");
-        Ok(Self { address, shared, stop, listener, schedule: None })
+        Ok(Self { address, shared, stop, listener, schedule: None, serving: None })
     }
 
     /// Where it listens.
@@ -222,7 +278,7 @@ impl Coordinator {
 
     /// Says goodbye to all sites, lets what is going on finish for a short while, closes the port and stops the schedule.
     pub async fn stop(self) {
-        let Self { shared, stop, listener, schedule, .. } = self;
+        let Self { shared, stop, listener, schedule, serving, .. } = self;
         shared.sessions.end_all("the coordinator is restarting; try again shortly");
         // The goodbyes are sent by the sessions' own tasks; connections close after them.
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -239,7 +295,48 @@ impl Coordinator {
         if let Err(error) = stopped(&store, &audit, now).await {
             tracing::warn!(%error, "the stop is not in the ledger");
         }
+        if let Some(serving) = &serving
+            && let Err(error) = store.lease_release(&serving.lease).await
+        {
+            tracing::warn!(%error, "the database was not given back; another folder's coordinator has to wait");
+        }
         store.close().await;
+    }
+}
+
+async fn bind(home: &Home) -> Result<TcpListener, Error> {
+    TcpListener::bind(home.settings.listen).await.map_err(unbound(home))
+}
+
+fn unbound(home: &Home) -> impl FnOnce(std::io::Error) -> Error {
+    let address = home.settings.listen.to_string();
+    move |source| Error::Listen { address, source }
+}
+
+/// Takes the database for this replica: one process at a time serves it (ADR 0004).
+async fn serve(store: &Store, replica: &str, now: Timestamp) -> Result<Lease, Error> {
+    let lease = store.lease_acquire("serve", replica, now, i64::from(SERVING_MS)).await?;
+    lease.ok_or_else(|| {
+        Error::Occupied(format!(
+            "serves this database from another folder; stop it first, or wait {} seconds if it has just crashed",
+            SERVING_MS / 1_000
+        ))
+    })
+}
+
+/// Says again and again that this process serves the database; returns why it cannot go on.
+async fn go_on(store: Store, lease: Lease, clock: Clock) -> Error {
+    let mut last = Instant::now();
+    loop {
+        tokio::time::sleep(Duration::from_millis(u64::from(SERVING_MS / 3))).await;
+        match store.lease_renew(&lease, clock(), i64::from(SERVING_MS)).await {
+            Ok(true) => last = Instant::now(),
+            Ok(false) => return Error::Occupied("serves this database now; this one stops".into()),
+            Err(error) if last.elapsed() < Duration::from_millis(u64::from(SERVING_MS)) => {
+                tracing::warn!(%error, "the database was not told that this coordinator goes on");
+            }
+            Err(error) => return error,
+        }
     }
 }
 

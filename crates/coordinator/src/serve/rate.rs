@@ -1,15 +1,16 @@
 //! How much one peer may ask for at once.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hospes_protocol::id::SiteId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
-/// Addresses remembered at the same time; beyond it those that have their full allowance back are forgotten.
+/// Addresses or sites remembered at the same time; beyond it those that have their full allowance back are forgotten.
 const REMEMBERED: usize = 10_000;
 
 /// A thread that panicked while it held the lock left nothing half done.
@@ -17,33 +18,35 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Attempts a minute from one address.
-pub(super) struct Rates {
-    per_minute: u32,
-    left: Mutex<HashMap<IpAddr, (f64, Instant)>>,
+/// How often each address or site may do something: a leaky bucket for each.
+pub(super) struct Rates<K> {
+    most: f64,
+    per_second: f64,
+    left: Mutex<HashMap<K, (f64, Instant)>>,
 }
 
-impl Rates {
-    pub(super) fn new(per_minute: u32) -> Self {
-        Self { per_minute, left: Mutex::default() }
+impl<K: Copy + Eq + Hash> Rates<K> {
+    /// So often in a span of seconds, all of it at once if need be.
+    pub(super) fn new(times: u32, seconds: u32) -> Self {
+        let most = f64::from(times);
+        Self { most, per_second: most / f64::from(seconds), left: Mutex::default() }
     }
 
     /// Takes one attempt; `false` if there is none left.
-    pub(super) fn take(&self, address: IpAddr, now: Instant) -> bool {
-        let most = f64::from(self.per_minute);
+    pub(super) fn take(&self, key: K, now: Instant) -> bool {
         let gained = |(left, at): (f64, Instant)| {
-            (left + now.saturating_duration_since(at).as_secs_f64() * most / 60.0).min(most)
+            (left + now.saturating_duration_since(at).as_secs_f64() * self.per_second).min(self.most)
         };
         let mut all = locked(&self.left);
-        if all.len() >= REMEMBERED && !all.contains_key(&address) {
-            all.retain(|_, entry| gained(*entry) < most);
+        if all.len() >= REMEMBERED && !all.contains_key(&key) {
+            all.retain(|_, entry| gained(*entry) < self.most);
             if all.len() >= REMEMBERED {
                 return false;
             }
         }
-        let left = gained(*all.entry(address).or_insert((most, now)));
+        let left = gained(*all.entry(key).or_insert((self.most, now)));
         let allowed = left >= 1.0;
-        all.insert(address, (if allowed { left - 1.0 } else { left }, now));
+        all.insert(key, (if allowed { left - 1.0 } else { left }, now));
         allowed
     }
 }
@@ -57,16 +60,31 @@ const KEPT: Duration = Duration::from_secs(10);
 /// Transfers of each site that are going on, and those of all sites whose turn it is.
 pub(super) struct Transfers {
     most: usize,
-    open: Arc<Mutex<HashMap<SiteId, usize>>>,
+    open: Arc<Mutex<HashMap<SiteId, Going>>>,
     turns: Arc<Semaphore>,
     kept: Arc<Mutex<HashMap<SiteId, OwnedSemaphorePermit>>>,
     kept_for: Duration,
 }
 
+/// How many transfers of a site are going on, and what ends them.
+#[derive(Default)]
+struct Going {
+    count: usize,
+    end: CancellationToken,
+}
+
 /// One transfer's place; given back when dropped.
 pub(super) struct Transfer {
-    open: Arc<Mutex<HashMap<SiteId, usize>>>,
+    open: Arc<Mutex<HashMap<SiteId, Going>>>,
     site: SiteId,
+    end: CancellationToken,
+}
+
+impl Transfer {
+    /// Cancelled when the site is locked out.
+    pub(super) fn end(&self) -> &CancellationToken {
+        &self.end
+    }
 }
 
 impl Transfers {
@@ -100,21 +118,28 @@ impl Transfers {
     /// A place for one more transfer, if there is one.
     pub(super) fn enter(&self, site: SiteId) -> Option<Transfer> {
         let mut open = locked(&self.open);
-        let count = open.entry(site).or_default();
-        if *count >= self.most {
+        let going = open.entry(site).or_default();
+        if going.count >= self.most {
             return None;
         }
-        *count += 1;
-        Some(Transfer { open: self.open.clone(), site })
+        going.count += 1;
+        Some(Transfer { open: self.open.clone(), site, end: going.end.clone() })
+    }
+
+    /// Ends what is going on of a site; what begins later goes on.
+    pub(super) fn end(&self, site: SiteId) {
+        if let Some(going) = locked(&self.open).get_mut(&site) {
+            std::mem::take(&mut going.end).cancel();
+        }
     }
 }
 
 impl Drop for Transfer {
     fn drop(&mut self) {
         let mut open = locked(&self.open);
-        if let Some(count) = open.get_mut(&self.site) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(going) = open.get_mut(&self.site) {
+            going.count -= 1;
+            if going.count == 0 {
                 open.remove(&self.site);
             }
         }
@@ -124,10 +149,11 @@ impl Drop for Transfer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::IpAddr;
 
     #[test]
     fn attempts_run_out_for_one_address_and_come_back() {
-        let rates = Rates::new(6);
+        let rates = Rates::new(6, 60);
         let (one, two): (IpAddr, IpAddr) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
         let start = Instant::now();
         assert_eq!((0..100).filter(|_| rates.take(one, start)).count(), 6);
@@ -137,7 +163,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_addresses_does_not_grow_without_bound() {
-        let rates = Rates::new(1);
+        let rates = Rates::new(1, 60);
         let start = Instant::now();
         for n in 0..10_500u32 {
             rates.take(IpAddr::from(n.to_be_bytes()), start);
@@ -172,6 +198,11 @@ mod tests {
         let _two = transfers.enter(site);
         assert!(one.is_some() && transfers.enter(site).is_none());
         drop(one);
-        assert!(transfers.enter(site).is_some());
+        let two = transfers.enter(site).unwrap();
+        transfers.end(site);
+        drop(transfers.enter(SiteId::of_key(&[2; 32])));
+        assert!(two.end().is_cancelled());
+        drop(two);
+        assert!(!transfers.enter(site).unwrap().end().is_cancelled(), "what begins later ends, too");
     }
 }

@@ -18,13 +18,11 @@ use tonic::Streaming;
 
 use super::Shared;
 use crate::Error;
+use crate::ca::Peer;
 use crate::schedule::Event;
 
 /// Messages that may wait for a slow site before its session is given up.
 const WAITING: usize = 64;
-/// Seconds of messages that a site may send at once.
-const BURST_SECONDS: u32 = 5;
-
 /// Open sessions: at most one of each site. A new one ends the old.
 #[derive(Default)]
 pub(super) struct Sessions {
@@ -110,11 +108,11 @@ impl Wire {
 /// Holds a session from its first message to its end.
 pub(super) async fn run(
     shared: Arc<Shared>,
-    site: SiteId,
+    peer: Arc<Peer>,
     mut inbound: Streaming<SiteFrame>,
     outbound: mpsc::Sender<CoordinatorFrame>,
 ) {
-    let wire = Wire(outbound);
+    let (wire, site) = (Wire(outbound), peer.site);
     let hello = match greet(&shared, site, &mut inbound).await {
         Ok(hello) => hello,
         Err(reason) => {
@@ -144,6 +142,18 @@ pub(super) async fn run(
     }
     let ticket = Sessions::open(&shared, site);
     let session = ticket.session;
+    // Whoever locks this site out from here on finds the session and ends it; who did so before is found here.
+    match shared.admit(Some(&peer)).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(reason)) => {
+            tracing::info!(%site, reason, "session refused");
+            return wire.goodbye(reason).await;
+        }
+        Err(error) => {
+            tracing::error!(%site, %error, "session refused: the store cannot be read");
+            return wire.goodbye("the coordinator cannot read its store; try again later").await;
+        }
+    }
     let (out, from_schedule) = mpsc::channel(WAITING);
     let joined = Event::Joined { site, session, hello, out };
     if shared.events.send(joined).await.is_err() {
@@ -200,8 +210,6 @@ async fn converse(
     let mut beat = tokio::time::interval_at(Instant::now() + heartbeat, heartbeat);
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut heard = Instant::now();
-    // Answers to checkpoints that others have relayed are not the site's to choose; they are counted by themselves.
-    let mut allowances = [Allowance::new(limits.messages_per_second), Allowance::new(limits.messages_per_second)];
     let (site, session) = (ticket.site, ticket.session);
     loop {
         tokio::select! {
@@ -235,7 +243,7 @@ async fn converse(
             },
             frame = inbound.message() => {
                 heard = Instant::now();
-                let message = match read(frame, &mut allowances) {
+                let message = match read(shared, site, frame) {
                     Ok(Some(message)) => message,
                     Ok(None) => return "the site ended the session".into(),
                     Err(reason) => {
@@ -270,8 +278,9 @@ async fn converse(
 
 /// One frame as a message; `None` at the orderly end of the stream, a reason if it is refused.
 fn read(
+    shared: &Shared,
+    site: SiteId,
     frame: Result<Option<SiteFrame>, tonic::Status>,
-    [control, witness]: &mut [Allowance; 2],
 ) -> Result<Option<FromSite>, String> {
     let frame = match frame {
         Ok(Some(frame)) => frame,
@@ -282,66 +291,14 @@ fn read(
         Err(status) => return Err(format!("the stream broke: {}", status.message())),
     };
     let message = from_site(frame);
-    let allowance = if matches!(message, Ok(FromSite::Witness(_))) { witness } else { control };
-    if !allowance.take(Instant::now()) {
-        return Err(format!("more than {} messages a second", allowance.per_second));
+    // Answers to checkpoints that others have relayed are not the site's to choose; they are counted by themselves.
+    let counted = if matches!(message, Ok(FromSite::Witness(_))) { &shared.witnessing } else { &shared.messages };
+    if !counted.take(site, Instant::now()) {
+        return Err(format!("more than {} messages a second", shared.limits().messages_per_second));
     }
     match message {
         Ok(FromSite::Hello(_)) => Err("a second greeting".into()),
         Ok(message) => Ok(Some(message)),
         Err(error) => Err(error.to_string()),
-    }
-}
-
-/// A leaky bucket: so many messages a second, and a burst of a few seconds' worth.
-struct Allowance {
-    per_second: u32,
-    left: f64,
-    at: Instant,
-}
-
-impl Allowance {
-    fn new(per_second: u32) -> Self {
-        Self { per_second, left: f64::from(per_second) * f64::from(BURST_SECONDS), at: Instant::now() }
-    }
-
-    fn take(&mut self, now: Instant) -> bool {
-        let rate = f64::from(self.per_second);
-        let gained = now.saturating_duration_since(self.at).as_secs_f64() * rate;
-        self.left = (self.left + gained).min(rate * f64::from(BURST_SECONDS));
-        self.at = now;
-        if self.left < 1.0 {
-            return false;
-        }
-        self.left -= 1.0;
-        true
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use hospes_protocol::grpc::convert::site_frame;
-    use hospes_protocol::message::Witness;
-
-    use super::*;
-
-    #[test]
-    fn answers_to_relayed_checkpoints_are_counted_by_themselves() {
-        let site = SiteId::from_bytes([1; 16]);
-        let witness = || FromSite::Witness(Witness::ProveFrom { origin: site, size: 1 });
-        let beat = || FromSite::Heartbeat { at: Timestamp::from_millis(0) };
-        let mut allowances = [Allowance::new(1), Allowance::new(1)];
-        let mut take = |message| read(Ok(Some(site_frame(message).unwrap())), &mut allowances).is_ok();
-        assert_eq!((0..20).filter(|_| take(witness())).count(), 5);
-        assert_eq!((0..20).filter(|_| take(beat())).count(), 5);
-    }
-
-    #[test]
-    fn a_burst_passes_and_a_flood_does_not() {
-        let mut allowance = Allowance::new(10);
-        let start = Instant::now();
-        assert_eq!((0..1_000).filter(|_| allowance.take(start)).count(), 50);
-        assert_eq!((0..1_000).filter(|_| allowance.take(start + Duration::from_secs(1))).count(), 10);
-        assert_eq!((0..1_000).filter(|_| allowance.take(start + Duration::from_secs(3_600))).count(), 50);
     }
 }

@@ -27,9 +27,10 @@ use tokio::sync::OwnedMutexGuard;
 
 use crate::Error;
 
+pub use hospes_protocol::text::name_key;
 pub(crate) use operators::Secret;
 pub use operators::{Caller, InvitationRow, Role, TokenRow};
-pub use sites::{CertificateRow, SiteRow, SiteState, Standing, name_key};
+pub use sites::{CertificateRow, SiteRow, SiteState, Standing};
 pub use studies::{MemberDecision, StudyRow, StudyState};
 
 /// Connections of one process to its database.
@@ -54,6 +55,7 @@ pub enum Dialect {
 #[derive(Clone)]
 pub struct Store {
     pool: AnyPool,
+    url: Arc<str>,
     dialect: Dialect,
     writer: Arc<tokio::sync::Mutex<()>>,
 }
@@ -68,10 +70,33 @@ pub struct Tx {
 
 impl Store {
     /// Opens the database under this URL (`sqlite:///path/to/file` or `postgres://…`) and brings its tables up to date.
+    /// An SQLite file that is not there is made.
     ///
     /// # Errors
     /// [`Error::Database`] if it cannot be reached, [`Error::Schema`] if a newer version wrote it.
     pub async fn open(url: &str) -> Result<Self, Error> {
+        Self::connect(url, "rwc").await
+    }
+
+    /// Like [`Store::open`], for a database that must be there already: a lost one is not made anew, because a federation
+    /// without members and with a ledger that begins again is worse than one that does not start.
+    ///
+    /// # Errors
+    /// Those of [`Store::open`]; [`Error::Schema`] also if the SQLite file is missing or empty.
+    pub async fn open_existing(url: &str) -> Result<Self, Error> {
+        if let Some(path) = sqlite_path(url) {
+            match std::fs::metadata(path).map(|about| about.len()) {
+                Ok(1..) => {}
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Error::file("read", path)(error));
+                }
+                _ => return Err(Error::lost(format!("the file {path} is missing or empty"))),
+            }
+        }
+        Self::connect(url, "rw").await
+    }
+
+    async fn connect(url: &str, mode: &str) -> Result<Self, Error> {
         static DRIVERS: AtomicBool = AtomicBool::new(false);
         if !DRIVERS.swap(true, Ordering::SeqCst) {
             sqlx::any::install_default_drivers();
@@ -84,16 +109,17 @@ impl Store {
             let scheme = url.split(':').next().unwrap_or_default();
             return Err(Error::Config(format!("database '{scheme}:…' is neither sqlite: nor postgres:")));
         };
-        let url = connect_url(url, dialect);
+        let url = connect_url(url, dialect, mode);
         probe(&url, dialect).await?;
         let pool = AnyPoolOptions::new()
             .max_connections(CONNECTIONS)
             .acquire_timeout(WAIT)
             .after_connect(move |connection, _| Box::pin(settle(connection, dialect)))
+            .after_release(move |connection, _| Box::pin(is_clean(connection, dialect)))
             .connect(&url)
             .await
             .map_err(Error::database("open"))?;
-        let store = Self { pool, dialect, writer: Arc::default() };
+        let store = Self { pool, url: url.into(), dialect, writer: Arc::default() };
         migrate::run(&store).await?;
         Ok(store)
     }
@@ -137,6 +163,16 @@ impl Store {
     /// [`Error::Database`] if none is free in time.
     pub async fn read(&self) -> Result<sqlx::pool::PoolConnection<sqlx::Any>, Error> {
         self.pool.acquire().await.map_err(Error::database("read"))
+    }
+
+    /// A connection beside the pool, for reading that takes long: it keeps nobody else waiting.
+    ///
+    /// # Errors
+    /// [`Error::Database`] if it cannot be had.
+    pub async fn aside(&self) -> Result<AnyConnection, Error> {
+        let mut connection = AnyConnection::connect(&self.url).await.map_err(Error::database("aside"))?;
+        settle(&mut connection, self.dialect).await.map_err(Error::database("aside"))?;
+        Ok(connection)
     }
 
     /// Whether the database answers.
@@ -263,12 +299,30 @@ async fn settle(connection: &mut AnyConnection, dialect: Dialect) -> Result<(), 
     sqlx::raw_sql(settings).execute(connection).await.map(drop)
 }
 
-/// SQLite creates its file if it is not there.
-fn connect_url(url: &str, dialect: Dialect) -> String {
+/// Whether a connection that is given back can begin a transaction again. When the disk is full, SQLite rolls back by
+/// itself; sqlx then fails to do so and believes for ever that a transaction is open on this connection.
+async fn is_clean(connection: &mut AnyConnection, dialect: Dialect) -> Result<bool, sqlx::Error> {
+    if dialect == Dialect::Postgres {
+        return Ok(true);
+    }
+    match connection.begin_with("BEGIN").await {
+        Ok(transaction) => transaction.rollback().await.map(|()| true),
+        Err(_) => Ok(false),
+    }
+}
+
+/// SQLite creates its file if it is not there and the mode says so.
+fn connect_url(url: &str, dialect: Dialect, mode: &str) -> String {
     match dialect {
-        Dialect::Sqlite if !url.contains('?') => format!("{url}?mode=rwc"),
+        Dialect::Sqlite if !url.contains('?') => format!("{url}?mode={mode}"),
         _ => url.to_owned(),
     }
+}
+
+/// The file in an SQLite URL.
+fn sqlite_path(url: &str) -> Option<&str> {
+    let rest = url.strip_prefix("sqlite:")?;
+    rest.strip_prefix("//").unwrap_or(rest).split('?').next()
 }
 
 /// A column of text.

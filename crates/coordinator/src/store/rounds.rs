@@ -6,7 +6,6 @@ use std::str::FromStr;
 
 use futures::TryStreamExt as _;
 use hospes_protocol::id::{Digest, JobId, RoundKey, SiteId, Timestamp};
-use hospes_protocol::message::UploadKind;
 use hospes_protocol::round::RoundHeader;
 use hospes_protocol::sign::Signed;
 use sqlx::any::AnyRow;
@@ -270,34 +269,15 @@ impl Store {
         Ok(uploads)
     }
 
-    /// The newest uploads that are in published results, at most `most`, oldest first.
+    /// Whether an upload was confirmed, so that its site may have the receipt again.
     ///
     /// # Errors
     /// [`Error::Database`] or [`Error::Corrupt`].
-    pub async fn last_uploads(&self, most: usize) -> Result<Vec<UploadRequest>, Error> {
-        let mut connection = self.read().await?;
-        let rows = sqlx::query(
-            "SELECT uploads.*, jobs.study, rounds.model FROM uploads JOIN jobs ON jobs.job = uploads.job \
-             JOIN rounds ON rounds.job = uploads.job AND rounds.task = uploads.task AND rounds.epoch = uploads.epoch \
-             AND rounds.round = uploads.round AND rounds.attempt = uploads.attempt \
-             WHERE rounds.phase = 'published' ORDER BY uploads.at_ms DESC LIMIT $1",
-        )
-        .bind(i64::try_from(most).unwrap_or(i64::MAX))
-        .fetch_all(&mut *connection)
-        .await
-        .map_err(Error::database("last_uploads"))?;
-        let read = |row: &AnyRow| {
-            let is_model = optional_text(row, "model")?.is_some();
-            Ok(UploadRequest {
-                site: parsed(row, "site")?,
-                kind: if is_model { UploadKind::Update } else { UploadKind::Figures },
-                study: parsed(row, "study")?,
-                round: read_key(row)?,
-                digest: parsed(row, "digest")?,
-                length: u64::try_from(integer(row, "bytes")?).map_err(|e| Error::corrupt("bytes", e))?,
-            })
-        };
-        rows.iter().rev().map(read).collect()
+    pub async fn counted(&self, upload: &UploadRequest) -> Result<bool, Error> {
+        let study = self.job(upload.round.job).await?.map(|job| job.study);
+        let known = self.uploads(&upload.round).await?;
+        let is_it = |row: &UploadRow| (row.site, row.digest, row.bytes) == (upload.site, upload.digest, upload.length);
+        Ok(study == Some(upload.study) && known.iter().any(is_it))
     }
 
     /// Sites whose inputs are in results of a job, or of one task of it, and in how many rounds.

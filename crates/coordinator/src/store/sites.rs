@@ -7,6 +7,7 @@ use std::str::FromStr;
 use hospes_protocol::id::{FederationId, SiteId, Timestamp};
 use hospes_protocol::sign::{PublicKey, SecretKey, Signature, Signed};
 use hospes_protocol::study::{Member, Roster, Vouch};
+use hospes_protocol::text::name_key;
 use sqlx::any::AnyRow;
 
 use super::{Store, Tx, blob, integer, optional_integer, optional_text, parsed, text};
@@ -104,15 +105,10 @@ pub struct CertificateRow {
 /// Whether a certificate is still good; asked at every session and every request of a site.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
-    /// Good.
-    Good(Box<SiteRow>),
+    /// Good: the certificate.
+    Good(CertificateRow),
     /// Not good, with the reason in words.
     Refused(String),
-}
-
-/// The form in which names are compared, so that two sites cannot differ only in case or blanks.
-pub fn name_key(name: &str) -> String {
-    name.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase()
 }
 
 impl SiteRow {
@@ -172,36 +168,7 @@ impl Store {
     /// [`Error::Database`] or [`Error::Corrupt`].
     pub async fn standing(&self, site: SiteId, serial: &str, now: Timestamp) -> Result<Standing, Error> {
         let mut connection = self.read().await?;
-        let Some(row) = find_site(&mut connection, site).await? else {
-            return Ok(Standing::Refused(format!("no site {site} is enrolled here")));
-        };
-        let because = row.reason.as_deref().unwrap_or("no reason given");
-        match row.state {
-            SiteState::Revoked => return Ok(Standing::Refused(format!("the operator revoked this site: {because}"))),
-            SiteState::Suspended => {
-                return Ok(Standing::Refused(format!("the operator suspended this site: {because}")));
-            }
-            SiteState::Enrolled | SiteState::Active => {}
-        }
-        let certificate = sqlx::query("SELECT * FROM certificates WHERE serial = $1 AND site = $2")
-            .bind(serial.to_owned())
-            .bind(site.to_string())
-            .fetch_optional(&mut *connection)
-            .await
-            .map_err(Error::database("standing"))?;
-        let Some(certificate) = certificate.as_ref().map(read_certificate).transpose()? else {
-            return Ok(Standing::Refused("this coordinator did not issue that certificate; enrol again".into()));
-        };
-        if let Some(at) = certificate.revoked {
-            return Ok(Standing::Refused(format!("that certificate was revoked at {at}; enrol again")));
-        }
-        if certificate.expires <= now {
-            let at = certificate.expires;
-            return Ok(Standing::Refused(format!(
-                "that certificate ended at {at}; ask the operator for an invitation"
-            )));
-        }
-        Ok(Standing::Good(Box::new(row)))
+        find_standing(&mut connection, site, serial, now).await
     }
 
     /// Certificates of a site, newest first.
@@ -377,6 +344,32 @@ impl Tx {
         Ok(())
     }
 
+    /// Whether this certificate of this site is still good, as of this transaction.
+    ///
+    /// # Errors
+    /// [`Error::Database`] or [`Error::Corrupt`].
+    pub async fn standing(&mut self, site: SiteId, serial: &str, now: Timestamp) -> Result<Standing, Error> {
+        find_standing(self.conn(), site, serial, now).await
+    }
+
+    /// Revokes all certificates of a site but this one.
+    ///
+    /// # Errors
+    /// [`Error::Database`] if it cannot be written.
+    pub async fn revoke_other_certificates(&mut self, site: SiteId, keep: &str, at: Timestamp) -> Result<(), Error> {
+        sqlx::query(
+            "UPDATE certificates SET revoked_ms = $1 \
+             WHERE site = $2 AND serial <> $3 AND revoked_ms IS NULL AND expires_ms > $1",
+        )
+        .bind(at.as_millis())
+        .bind(site.to_string())
+        .bind(keep.to_owned())
+        .execute(self.conn())
+        .await
+        .map_err(Error::database("revoke_other_certificates"))?;
+        Ok(())
+    }
+
     /// Revokes all certificates of a site that are not yet; says how many.
     ///
     /// # Errors
@@ -394,7 +387,8 @@ impl Tx {
     /// Makes and signs the next roster from all sites that are not revoked.
     ///
     /// # Errors
-    /// [`Error::Database`], [`Error::Corrupt`], or [`Error::Document`] if there are too many members for a document.
+    /// [`Error::Database`], [`Error::Corrupt`], [`Error::Document`] if there are too many members for a document, or
+    /// [`Error::Roster`] if the sites would not believe it.
     pub async fn next_roster(
         &mut self,
         federation: FederationId,
@@ -414,6 +408,8 @@ impl Tx {
             .map_err(Error::database("next_roster"))?;
         let version = integer(&row, "version")? + 1;
         let roster = Roster { federation, version: u64::try_from(version).unwrap_or(1), at, members };
+        // What every site checks, before all of them refuse it.
+        roster.check(federation)?;
         let signed = Signed::new(roster, key)?;
         sqlx::query("INSERT INTO rosters (version, document, at_ms) VALUES ($1, $2, $3)")
             .bind(version)
@@ -450,6 +446,42 @@ impl Tx {
         .map_err(Error::database("put_vouch"))?;
         Ok(done.rows_affected() == 1)
     }
+}
+
+async fn find_standing(
+    connection: &mut sqlx::AnyConnection,
+    site: SiteId,
+    serial: &str,
+    now: Timestamp,
+) -> Result<Standing, Error> {
+    let Some(row) = find_site(connection, site).await? else {
+        return Ok(Standing::Refused(format!("no site {site} is enrolled here")));
+    };
+    let because = row.reason.as_deref().unwrap_or("no reason given");
+    match row.state {
+        SiteState::Revoked => return Ok(Standing::Refused(format!("the operator revoked this site: {because}"))),
+        SiteState::Suspended => {
+            return Ok(Standing::Refused(format!("the operator suspended this site: {because}")));
+        }
+        SiteState::Enrolled | SiteState::Active => {}
+    }
+    let certificate = sqlx::query("SELECT * FROM certificates WHERE serial = $1 AND site = $2")
+        .bind(serial.to_owned())
+        .bind(site.to_string())
+        .fetch_optional(connection)
+        .await
+        .map_err(Error::database("standing"))?;
+    let Some(certificate) = certificate.as_ref().map(read_certificate).transpose()? else {
+        return Ok(Standing::Refused("this coordinator did not issue that certificate; enrol again".into()));
+    };
+    if let Some(at) = certificate.revoked {
+        return Ok(Standing::Refused(format!("that certificate was revoked at {at}; enrol again")));
+    }
+    if certificate.expires <= now {
+        let at = certificate.expires;
+        return Ok(Standing::Refused(format!("that certificate ended at {at}; ask the operator for an invitation")));
+    }
+    Ok(Standing::Good(certificate))
 }
 
 async fn find_site(connection: &mut sqlx::AnyConnection, site: SiteId) -> Result<Option<SiteRow>, Error> {

@@ -8,6 +8,7 @@ use hospes_protocol::message::Decision;
 use hospes_protocol::sign::Signed;
 use hospes_protocol::study::Study;
 use sqlx::any::AnyRow;
+use uuid::Uuid;
 
 use super::jobs::small;
 use super::{Store, Tx, blob, integer, optional_integer, optional_text, parsed, text};
@@ -20,8 +21,10 @@ pub struct StudyRow {
     pub study: StudyId,
     /// Title, for lists.
     pub title: String,
-    /// Name of the token that submitted it.
+    /// Name of the token that submitted it, for people.
     pub submitted_by: String,
+    /// Id of that token: another may get its name when it is revoked.
+    pub submitter: Uuid,
     /// When.
     pub submitted: Timestamp,
     /// State.
@@ -50,6 +53,7 @@ impl StudyRow {
             study: parsed(row, "study")?,
             title: text(row, "title")?,
             submitted_by: text(row, "submitted_by")?,
+            submitter: parsed(row, "submitter")?,
             submitted: Timestamp::from_millis(integer(row, "submitted_ms")?),
             state: parsed(row, "state")?,
             plan: parsed(row, "plan_digest")?,
@@ -196,12 +200,13 @@ impl Tx {
     /// [`Error::Database`] if it cannot be written.
     pub async fn insert_study(&mut self, row: &StudyRow, members: &[SiteId]) -> Result<(), Error> {
         sqlx::query(
-            "INSERT INTO studies (study, title, submitted_by, submitted_ms, state, plan_digest, document) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7)",
+            "INSERT INTO studies (study, title, submitted_by, submitter, submitted_ms, state, plan_digest, document) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
         )
         .bind(row.study.to_string())
         .bind(row.title.clone())
         .bind(row.submitted_by.clone())
+        .bind(row.submitter.to_string())
         .bind(row.submitted.as_millis())
         .bind(row.state.as_str())
         .bind(row.plan.to_string())

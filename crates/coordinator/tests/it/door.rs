@@ -5,13 +5,15 @@ use std::time::Duration;
 use hospes_coordinator::schedule::Live;
 use hospes_coordinator::store::jobs::NewJob;
 use hospes_coordinator::store::results::{ModelRow, ModelState};
-use hospes_coordinator::store::{StudyRow, StudyState};
+use hospes_coordinator::store::rounds::UploadRow;
+use hospes_coordinator::store::{Role, StudyRow, StudyState};
 use hospes_ledger::verify::{Expectations, verify};
-use hospes_protocol::grpc::{DownloadRequest, UploadHeader, download_part};
-use hospes_protocol::id::{Digest, JobId, StudyId, Timestamp};
+use hospes_protocol::grpc::{DownloadRequest, UploadHeader, UploadPart, download_part, upload_part};
+use hospes_protocol::id::{Digest, JobId, SiteId, StudyId, Timestamp};
 use hospes_protocol::plan::model::TensorShape;
 use serde_json::{Value, json};
 use tonic::Code;
+use uuid::Uuid;
 
 use crate::world::World;
 
@@ -27,12 +29,13 @@ fn submission() -> Value {
     json!({ "terms": study.terms, "plan": study.plan })
 }
 
-async fn stored_study(world: &World, by: &str) -> StudyId {
+async fn stored_study(world: &World, by: Uuid) -> StudyId {
     let study = StudyId::new(now(world), [9; 10]);
     let row = StudyRow {
         study,
         title: "Heart".into(),
-        submitted_by: by.into(),
+        submitted_by: "researcher".into(),
+        submitter: by,
         submitted: now(world),
         state: StudyState::Offered,
         plan: Digest::of(b"plan"),
@@ -50,10 +53,16 @@ async fn a_study_is_checked_and_submitted_and_its_mistakes_have_a_place() {
     let world = World::new().await;
     world.enrolled("Cleveland", 1).await;
     let good = submission();
+    let check = async || world.api_as(&world.researcher, "POST", "/api/v1/studies/validate", Some(good.clone())).await;
+    let (status, problem) = check().await;
+    assert!(status == 422 && problem["detail"].as_str().unwrap().contains("parties.members"), "{problem}");
+    world.enrolled("Hungary", 2).await;
+    world.enrolled("Switzerland", 3).await;
+    world.enrolled("VA Long Beach", 4).await;
     let (status, checked) =
         world.api_as(&world.researcher, "POST", "/api/v1/studies/validate", Some(good.clone())).await;
     assert_eq!(status, 200, "{checked}");
-    assert_eq!(checked["members"][0]["name"], "Cleveland");
+    assert_eq!(checked["members"].as_array().unwrap().len(), 4, "{checked}");
     assert!(!checked["egress"].as_array().unwrap().is_empty() && !checked["columns"].as_array().unwrap().is_empty());
     let (status, made) = world.api_as(&world.researcher, "POST", "/api/v1/studies", Some(good.clone())).await;
     assert!(status == 201 && made["study"].is_string(), "{made}");
@@ -91,7 +100,8 @@ async fn a_study_is_checked_and_submitted_and_its_mistakes_have_a_place() {
 async fn a_study_is_its_submitters_and_the_operators() {
     let world = World::new().await;
     let site = world.enrolled("Cleveland", 1).await;
-    let study = stored_study(&world, "somebody else").await;
+    // Somebody who had a token of this name before.
+    let study = stored_study(&world, Uuid::from_u128(5)).await;
     let path = format!("/api/v1/studies/{study}");
     let (status, view) = world.api_as(&world.researcher, "GET", &path, None).await;
     assert_eq!((status, &view["decisions"][0]["decision"]), (200, &json!("waiting")));
@@ -100,6 +110,16 @@ async fn a_study_is_its_submitters_and_the_operators() {
     let reason = Some(json!({ "reason": "over" }));
     assert_eq!(world.api_as(&world.researcher, "POST", &withdraw, reason.clone()).await.0, 403);
     assert_eq!(world.heard.count("withdraw"), 0);
+    let mut tx = world.store.begin("test").await.unwrap();
+    let own = StudyRow {
+        study: StudyId::new(now(&world), [8; 10]),
+        submitter: world.ids[&Role::Researcher],
+        ..world.store.study(study).await.unwrap().unwrap()
+    };
+    tx.insert_study(&own, &[]).await.unwrap();
+    tx.commit().await.unwrap();
+    let own = format!("/api/v1/studies/{}/withdraw", own.study);
+    assert_eq!(world.api_as(&world.researcher, "POST", &own, reason.clone()).await.0, 204);
     assert_eq!(world.api("POST", &withdraw, reason).await.0, 204);
     world.heard.wait(&format!("withdraw {study}")).await;
     assert_eq!(world.api("GET", "/api/v1/studies/00000000-0000-7000-8000-000000000000", None).await.0, 404);
@@ -110,7 +130,7 @@ async fn a_study_is_its_submitters_and_the_operators() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn those_who_watch_a_study_hear_of_it_and_of_no_other() {
     let world = World::new().await;
-    let study = stored_study(&world, "researcher").await;
+    let study = stored_study(&world, world.ids[&Role::Researcher]).await;
     let url = world.url(&format!("/api/v1/studies/{study}/events"));
     let mut stream = world.client().get(url).bearer_auth(&world.researcher).send().await.unwrap();
     assert_eq!(stream.headers()["content-type"], "text/event-stream");
@@ -129,30 +149,10 @@ async fn those_who_watch_a_study_hear_of_it_and_of_no_other() {
 async fn a_model_is_downloaded_by_members_from_any_offset_and_by_nobody_else() {
     let world = World::new().await;
     let (member, stranger) = (world.enrolled("Cleveland", 1).await, world.enrolled("Hungary", 2).await);
-    let study = stored_study(&world, "researcher").await;
+    let study = stored_study(&world, world.ids[&Role::Researcher]).await;
     // A model of 3 MiB and a bit, so that there are several chunks.
-    let entries = 800_003u64;
-    let mut writer = world.models.write(&[TensorShape { name: "0.weight".into(), shape: vec![entries] }]).unwrap();
-    writer.push((0..entries).map(|n| n as f32)).unwrap();
-    let model = world.models.keep(writer.finish().unwrap()).await.unwrap();
+    let model = stored_model(&world, study, member.id, 800_003).await;
     let file = std::fs::read(world.models.path(model)).unwrap();
-    let job = JobId::new(now(&world), [1; 10]);
-    let mut tx = world.store.begin("test").await.unwrap();
-    let tasks = [("train".to_owned(), "nn_train", 1)];
-    let new = NewJob { job, study, at: now(&world), by: "researcher", members: &[member.id], tasks: &tasks };
-    tx.insert_job(&new).await.unwrap();
-    let row = ModelRow {
-        model,
-        job,
-        task: "train".into(),
-        round: 1,
-        bytes: file.len() as u64,
-        state: ModelState::Final,
-        at: now(&world),
-        card: Some("{}".into()),
-    };
-    tx.insert_model(&row).await.unwrap();
-    tx.commit().await.unwrap();
 
     let request = |offset| DownloadRequest { digest: model.as_bytes().to_vec(), offset };
     for offset in [0, 1, 1 << 20, file.len() as u64 - 1, file.len() as u64] {
@@ -184,6 +184,90 @@ async fn a_model_is_downloaded_by_members_from_any_offset_and_by_nobody_else() {
     }
     let other = Digest::of(b"other");
     assert_eq!(world.api("GET", &format!("/api/v1/models/{other}/card"), None).await.0, 404);
+}
+
+/// A job of one member.
+async fn stored_job(world: &World, study: StudyId, member: SiteId) -> JobId {
+    let job = JobId::new(now(world), [1; 10]);
+    let mut tx = world.store.begin("test").await.unwrap();
+    let tasks = [("train".to_owned(), "nn_train", 1)];
+    let new = NewJob { job, study, at: now(world), by: "researcher", members: &[member], tasks: &tasks };
+    tx.insert_job(&new).await.unwrap();
+    tx.commit().await.unwrap();
+    job
+}
+
+/// A model of so many numbers, that came of a job of one member.
+async fn stored_model(world: &World, study: StudyId, member: SiteId, entries: u64) -> Digest {
+    let mut writer = world.models.write(&[TensorShape { name: "0.weight".into(), shape: vec![entries] }]).unwrap();
+    writer.push((0..entries).map(|n| n as f32)).unwrap();
+    let model = world.models.keep(writer.finish().unwrap()).await.unwrap();
+    let row = ModelRow {
+        model,
+        job: stored_job(world, study, member).await,
+        task: "train".into(),
+        round: 1,
+        bytes: std::fs::metadata(world.models.path(model)).unwrap().len(),
+        state: ModelState::Final,
+        at: now(world),
+        card: Some("{}".into()),
+    };
+    let mut tx = world.store.begin("test").await.unwrap();
+    tx.insert_model(&row).await.unwrap();
+    tx.commit().await.unwrap();
+    model
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_download_ends_when_its_site_is_locked_out() {
+    let world = World::new().await;
+    let site = world.enrolled("Cleveland", 1).await;
+    let study = stored_study(&world, world.ids[&Role::Researcher]).await;
+    // More than fits into all windows and buffers on the way.
+    let model = stored_model(&world, study, site.id, 6_000_000).await;
+    let request = DownloadRequest { digest: model.as_bytes().to_vec(), offset: 0 };
+    let mut parts = site.client().await.download(request).await.unwrap().into_inner();
+    assert!(matches!(parts.message().await.unwrap().unwrap().part, Some(download_part::Part::Length(_))));
+    let path = format!("/api/v1/sites/{}/suspend", site.id);
+    assert_eq!(world.api("POST", &path, Some(json!({ "reason": "audit" }))).await.0, 204);
+    let ended = loop {
+        match parts.message().await {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("a site that is locked out got the whole model"),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(ended.code(), Code::PermissionDenied, "{ended}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_confirmed_upload_is_known_however_long_its_round_is_over() {
+    let world = World::new().await;
+    let (site, other) = (world.enrolled("Cleveland", 1).await, world.enrolled("Hungary", 2).await);
+    let study = stored_study(&world, world.ids[&Role::Researcher]).await;
+    let job = stored_job(&world, study, site.id).await;
+    let round = hospes_protocol::id::RoundKey { job, task: "train".into(), epoch: 1, round: 1, attempt: 1 };
+    let (digest, bytes) = (Digest::of(b"update"), 10);
+    let mut tx = world.store.begin("test").await.unwrap();
+    let row = UploadRow { site: site.id, digest, bytes, at: now(&world) };
+    tx.insert_upload(&round, &row).await.unwrap();
+    tx.commit().await.unwrap();
+    let header = UploadHeader {
+        kind: 1,
+        study: study.to_string(),
+        round: Some(round.into()),
+        digest: digest.as_bytes().to_vec(),
+        length: bytes,
+    };
+    let progress = site.client().await.upload_status(header.clone()).await.unwrap().into_inner();
+    assert_eq!((progress.offset, progress.over), (bytes, None));
+    let part = UploadPart { part: Some(upload_part::Part::Header(header.clone())) };
+    // The schedule of this world gives no receipts, but it is asked for one.
+    let refused = site.client().await.upload(futures::stream::iter([part])).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable, "{refused}");
+    world.heard.wait("uploaded").await;
+    let progress = other.client().await.upload_status(header).await.unwrap().into_inner();
+    assert!(progress.over.is_some(), "what another site has sent");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,5 +1,8 @@
 //! Enrolment and renewal.
 
+use hospes_coordinator::audit::Audit;
+use hospes_coordinator::ca::Peer;
+use hospes_coordinator::enrol::Register;
 use hospes_coordinator::store::Standing;
 use hospes_protocol::enrol::EnrolRequest;
 use hospes_protocol::sign::{SecretKey, Signed};
@@ -80,6 +83,23 @@ async fn the_second_of_two_sites_with_one_name_is_told_why_not() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_that_would_make_every_site_refuse_the_roster_is_not_let_in() {
+    let world = World::new().await;
+    for name in ["X\u{200B}", "a\u{202E}b", "\u{FEFF}X", "..."] {
+        let (status, problem) = world.api("POST", "/api/v1/invitations", Some(json!({ "name": name }))).await;
+        assert!(status == 422 && detail(&problem).contains("the site's name"), "{name:?}: {problem}");
+    }
+    world.enrolled("St. Mary", 1).await;
+    let same = world.invite("St Mary").await;
+    let (status, problem) = Site::enrol(&world, &same, 2).await.err().expect("two names that read alike");
+    assert!(status == 409 && detail(&problem).contains("belongs to another site"), "{problem}");
+    world.enrolled("St. John", 3).await;
+    let roster = world.store.roster().await.unwrap().unwrap();
+    assert_eq!(roster.document.check(world.home.federation()), Ok(()));
+    assert_eq!(roster.document.members.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn statements_that_are_forged_renamed_or_of_another_federation_are_refused() {
     let world = World::new().await;
     let invitation = world.invite("Cleveland").await;
@@ -101,7 +121,12 @@ async fn statements_that_are_forged_renamed_or_of_another_federation_are_refused
     refuse(&Signed::new(other, &SecretKey::from_seed(&[1; 32])).unwrap(), "another federation").await;
     let mut hostile = (*good.document).clone();
     hostile.organisation = "a\u{1b}[2Jb".into();
-    refuse(&Signed::new(hostile, &SecretKey::from_seed(&[1; 32])).unwrap(), "printable").await;
+    refuse(&Signed::new(hostile, &SecretKey::from_seed(&[1; 32])).unwrap(), "U+001B").await;
+    for organisation in ["X\u{200B}", " X", "a\u{202E}b", "—"] {
+        let mut hidden = (*good.document).clone();
+        hidden.organisation = organisation.into();
+        refuse(&Signed::new(hidden, &SecretKey::from_seed(&[1; 32])).unwrap(), "the organisation").await;
+    }
     // A wrong secret, a short one, one of no alphabet, and a body that is none.
     let mut wrong = invitation.secret.clone();
     wrong[20] ^= 1;
@@ -147,21 +172,52 @@ async fn the_name_of_a_revoked_site_is_free_for_a_new_key() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_certificate_is_renewed_while_it_is_good_and_not_after() {
-    let world = World::with(|s| s.certificate_seconds = 3_600).await;
+    const DAY_MS: i64 = 86_400_000;
+    // Thirty days.
+    let world = World::new().await;
     let mut site = world.enrolled("Cleveland", 1).await;
-    world.time.by(3_000_000);
+    world.time.by(13 * DAY_MS);
+    let (status, problem) = site.renew(&world).await.expect_err("renewed in the first half of its life");
+    assert!(status == 409 && problem.contains("can be renewed from"), "{problem}");
+    world.time.by(7 * DAY_MS);
+    let first = site.credentials.clone();
+    // Its answer gets lost, so that the site asks again with what it has.
     site.renew(&world).await.unwrap();
-    world.time.by(3_000_000);
-    assert_eq!(world.store.certificates(site.id).await.unwrap().len(), 2);
+    let lost = std::mem::replace(&mut site.credentials, first);
+    site.renew(&world).await.unwrap();
+    let valid = world.store.certificates(site.id).await.unwrap().into_iter().filter(|c| c.revoked.is_none());
+    assert_eq!(valid.count(), 2, "the present one and the last");
+    let kept = std::mem::replace(&mut site.credentials, lost);
+    assert!(site.session(site.hello(now(&world))).await.is_err(), "a third certificate is good");
+    site.credentials = kept;
+    world.time.by(11 * DAY_MS);
     let mut session = site.session(site.hello(now(&world))).await.unwrap();
     assert!(session.hear().await.is_some(), "the renewed certificate is not good");
-    world.time.by(3_600_000);
+    world.time.by(20 * DAY_MS);
     assert!(site.renew(&world).await.is_err(), "an expired certificate renewed itself");
     let again = world.enrolled("Cleveland", 1).await;
     assert_eq!(again.id, site.id, "enrolling again after expiry keeps the identity");
     let plain = world.client().post(world.url("/renew")).header("content-type", "application/json");
     let body = serde_json::to_string(&hospes_protocol::enrol::RenewRequest { csr_pem: csr(&tls_key()) }).unwrap();
     assert_eq!(plain.body(body).send().await.unwrap().status(), 403, "renewed without a certificate");
+}
+
+/// What the port asks and what the transaction does lie apart: a site may be locked out in between.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_site_that_is_locked_out_while_it_renews_gets_no_certificate() {
+    let world = World::new().await;
+    let site = world.enrolled("Cleveland", 1).await;
+    let serial = world.store.certificates(site.id).await.unwrap()[0].serial.clone();
+    let peer = Peer { site: site.id, serial };
+    let clock = world.time.clock();
+    let (home, store) = (world.home.clone(), world.store.clone());
+    let register = Register { home, store, audit: Audit::default(), clock };
+    world.time.by(20 * 86_400_000);
+    let path = format!("/api/v1/sites/{}/revoke", site.id);
+    assert_eq!(world.api("POST", &path, Some(json!({ "reason": "key lost" }))).await.0, 204);
+    let refused = register.renew(&peer, &csr(&tls_key())).await.unwrap().expect_err("a revoked site renewed");
+    assert!(refused.message.contains("key lost"), "{refused}");
+    assert_eq!(world.store.certificates(site.id).await.unwrap().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

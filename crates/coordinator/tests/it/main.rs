@@ -5,6 +5,7 @@
 mod clock;
 mod door;
 mod enrol;
+mod full;
 mod openapi;
 mod postgres;
 mod process;

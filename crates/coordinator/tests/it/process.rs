@@ -1,13 +1,13 @@
 //! The program itself: exit codes, files, start and stop, and what an idle site costs.
 
+use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
 use hospes_coordinator::config::Home;
-use hospes_coordinator::store::{CertificateRow, SiteRow, SiteState};
+use hospes_coordinator::store::{CertificateRow, SiteRow, SiteState, Store};
 use hospes_coordinator::system_clock;
 use hospes_protocol::grpc::federation_client::FederationClient;
 use hospes_protocol::message::{FromSite, Hello, ToSite};
@@ -45,12 +45,10 @@ struct Serving(Child);
 
 impl Serving {
     fn start(data: &Path, port: u16) -> Self {
-        let child = program(data, &["serve"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let start = Instant::now();
-        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(start.elapsed() < Duration::from_secs(30), "it does not listen");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        let mut child = program(data, &["serve"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line.trim(), format!("listening on 127.0.0.1:{port}"), "it does not listen");
         Self(child)
     }
 
@@ -100,6 +98,16 @@ fn exit_codes_say_what_kind_of_thing_went_wrong() {
     let (code, said) = run(&data, &["serve"]);
     assert!(code == 5 && String::from_utf8_lossy(&said.stderr).contains("cannot listen"));
     drop(taken);
+    std::fs::remove_file(data.join("coordinator.db")).unwrap();
+    for arguments in [&["serve"][..], &["token", "list"]] {
+        let (code, said) = run(&data, arguments);
+        assert!(code == 4 && String::from_utf8_lossy(&said.stderr).contains("missing or empty"), "{said:?}");
+    }
+    // A database with all tables and nothing in them is as lost.
+    let url = Store::sqlite_url(&data.join("coordinator.db"));
+    tokio::runtime::Runtime::new().unwrap().block_on(async { Store::open(&url).await.unwrap().close().await });
+    let (code, said) = run(&data, &["serve"]);
+    assert!(code == 4 && String::from_utf8_lossy(&said.stderr).contains("the database is empty"), "{said:?}");
     let elsewhere = program(&data, &["serve"]).env("HOSPES_DATABASE", "mysql://x").output().unwrap();
     assert_eq!(elsewhere.status.code(), Some(3));
     std::fs::write(data.join("coordinator.db"), b"this is no database, but long enough to be looked at").unwrap();
@@ -128,6 +136,39 @@ fn a_sealed_coordinator_needs_its_passphrase_and_leaves_nothing_for_others_to_re
         let mode = entry.metadata().unwrap().permissions().mode() & 0o777;
         assert_eq!(mode & 0o077, 0, "{} has mode {mode:o}", entry.path().display());
     }
+}
+
+#[test]
+fn a_second_process_on_one_folder_or_one_database_is_told_so_and_touches_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, copy, port) = (folder.path().join("data"), folder.path().join("copy"), free_port());
+    let database = format!("sqlite://{}", folder.path().join("shared.db").display());
+    let listen = format!("127.0.0.1:{port}");
+    let url = format!("https://localhost:{port}");
+    let init = ["init", "--name", "Test", "--url", &url, "--listen", &listen, "--database", &database];
+    assert_eq!(run(&data, &init).0, 0);
+    let copied = Command::new("cp").arg("-a").args([&data, &copy]).status().unwrap();
+    assert!(copied.success());
+    let serving = Serving::start(&data, port);
+    // A model on its way, which a start sweeps away.
+    let scratch = data.join("models/scratch/model");
+    std::fs::write(&scratch, b"half").unwrap();
+    for arguments in [&["serve"][..], &["serve", "--new-epoch"]] {
+        let (code, said) = run(&data, arguments);
+        assert!(code == 5 && String::from_utf8_lossy(&said.stderr).contains("runs on this folder"), "{said:?}");
+    }
+    assert!(scratch.exists(), "the second process cleared away what the first works on");
+    // Another folder with the same keys, on another port.
+    let other = free_port();
+    let settings = std::fs::read_to_string(copy.join("coordinator.toml")).unwrap();
+    std::fs::write(copy.join("coordinator.toml"), settings.replace(&listen, &format!("127.0.0.1:{other}"))).unwrap();
+    let (code, said) = run(&copy, &["serve"]);
+    assert!(code == 5 && String::from_utf8_lossy(&said.stderr).contains("serves this database"), "{said:?}");
+    assert_eq!(serving.terminate(), 0);
+    assert_eq!(Serving::start(&copy, other).terminate(), 0);
+    // After a crash it starts again at once.
+    drop(Serving::start(&copy, other));
+    assert_eq!(Serving::start(&copy, other).terminate(), 0);
 }
 
 #[test]

@@ -3,15 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures::StreamExt as _;
 use hospes_coordinator::ca::Ca;
 use hospes_protocol::grpc::federation_client::FederationClient;
-use hospes_protocol::grpc::{self as wire, SiteFrame};
+use hospes_protocol::grpc::{self as wire, SiteFrame, federation_server};
 use hospes_protocol::id::{JobId, RoundKey, Timestamp};
 use hospes_protocol::limits::{CLOCK_SKEW_MS, FRAME_BYTES};
 use hospes_protocol::message::{FromSite, ToSite};
 use hospes_protocol::version::Version;
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tonic::Code;
+use tonic::transport::Channel;
+use tower::{Service as _, ServiceExt as _};
 
 use crate::site::{Credentials, Session, channel, csr, tls, tls_key};
 use crate::world::World;
@@ -67,6 +72,87 @@ async fn a_call_without_a_certificate_is_refused() {
     assert_eq!(refused.code(), Code::Unauthenticated);
     let refused = FederationClient::new(plain).upload_status(wire::UploadHeader::default()).await.err().unwrap();
     assert_eq!(refused.code(), Code::Unauthenticated);
+}
+
+/// Calls with a body that begins so and never ends; the status of the answer.
+async fn unending(mut channel: Channel, call: &str, begins: usize) -> Code {
+    let start = Ok::<_, std::io::Error>(Bytes::from(vec![0; begins]));
+    let body = axum::body::Body::from_stream(futures::stream::iter([start]).chain(futures::stream::pending()));
+    let request = http::Request::post(format!("http://localhost/{}/{call}", federation_server::SERVICE_NAME))
+        .header("content-type", "application/grpc")
+        .body(tonic::body::Body::new(body))
+        .unwrap();
+    let answer = channel.ready().await.unwrap().call(request);
+    let answer = tokio::time::timeout(Duration::from_secs(20), answer).await.expect("it waits for the body").unwrap();
+    let code = answer.headers()["grpc-status"].to_str().unwrap().parse::<i32>().unwrap();
+    Code::from(code)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_is_read_only_of_those_with_a_certificate_and_only_a_small_one_in_time() {
+    // Strangers are answered before any limit of time plays a part.
+    let world = World::with(|s| s.limits.greeting_ms = 3_600_000).await;
+    let plain = channel(world.coordinator.address().port(), tls(world.ca(), None)).await.unwrap();
+    for call in ["UploadStatus", "Download", "Upload", "Session"] {
+        assert_eq!(unending(plain.clone(), call, 100).await, Code::Unauthenticated, "{call}");
+    }
+    let site = world.enrolled("Cleveland", 1).await;
+    assert_eq!(unending(site.channel().await.unwrap(), "UploadStatus", 9 << 10).await, Code::InvalidArgument);
+    let world = World::with(|s| s.limits.greeting_ms = 1_000).await;
+    let site = world.enrolled("Cleveland", 1).await;
+    assert_eq!(unending(site.channel().await.unwrap(), "Download", 10).await, Code::DeadlineExceeded);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_without_a_certificate_take_no_place_of_a_site_and_must_ask_for_something() {
+    let world = World::with(|s| {
+        s.limits.anonymous_connections = 4;
+        s.limits.connections = 3;
+        s.limits.greeting_ms = 1_000;
+    })
+    .await;
+    let site = world.enrolled("Cleveland", 1).await;
+    let port = world.coordinator.address().port();
+    let connect = async || {
+        let stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+        tokio_rustls::TlsConnector::from(Arc::new(tls(world.ca(), None))).connect(name, stream).await
+    };
+    let mut strangers = Vec::new();
+    for _ in 0..12 {
+        if let Ok(stream) = connect().await {
+            strangers.push(stream);
+        }
+    }
+    // Whoever asks nothing is shown out.
+    for mut stranger in strangers {
+        let mut nothing = Vec::new();
+        let closed = tokio::time::timeout(Duration::from_secs(20), stranger.read_to_end(&mut nothing)).await;
+        assert!(closed.is_ok() && nothing.is_empty(), "a connection that asks nothing stays open");
+    }
+    // Four that ask, and go on asking: the fifth finds no place, a site does.
+    let ask = async || {
+        let mut stream = connect().await?;
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").await?;
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).await?;
+        assert_eq!(&answer, b"HTTP/1.1 200");
+        Ok::<_, std::io::Error>(stream)
+    };
+    let mut busy = Vec::new();
+    for _ in 0..500 {
+        match ask().await {
+            Ok(stream) => busy.push(stream),
+            // The place of one that was shown out may not be free in the very same moment.
+            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+        }
+        if busy.len() == 4 {
+            break;
+        }
+    }
+    assert!(busy.len() == 4 && ask().await.is_err(), "{} were let in, and one more", busy.len());
+    let mut session = site.session(site.hello(now(&world))).await.unwrap();
+    assert!(matches!(session.hear().await, Some(ToSite::Welcome(_))), "strangers keep a site out");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -142,6 +228,49 @@ async fn revocation_ends_the_session_and_keeps_the_site_out() {
     assert!(refused.code() == Code::PermissionDenied && refused.message().contains("contract ended"), "{refused}");
     assert!(world.store.roster().await.unwrap().unwrap().document.members.is_empty());
     assert_eq!(world.api("POST", &path, Some(json!({ "reason": "again" }))).await.0, 409);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_site_that_is_revoked_before_it_greets_gets_no_session() {
+    let world = World::new().await;
+    let site = world.enrolled("Cleveland", 1).await;
+    let mut session = Session::open(site.client().await).await.unwrap();
+    let path = format!("/api/v1/sites/{}/revoke", site.id);
+    assert_eq!(world.api("POST", &path, Some(json!({ "reason": "contract ended" }))).await.0, 204);
+    session.say(FromSite::Hello(site.hello(now(&world)))).await;
+    let reason = session.goodbye().await;
+    assert!(reason.contains("contract ended"), "{reason}");
+    assert_eq!((world.coordinator.sessions(), world.heard.count("joined")), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_session_brings_no_new_burst_and_sessions_are_counted() {
+    let world = World::with(|s| s.limits.messages_per_second = 1).await;
+    let site = world.enrolled("Cleveland", 1).await;
+    let client = site.client().await;
+    let (mut refused, mut sessions) = (None, 0);
+    while refused.is_none() && sessions < 60 {
+        match Session::open(client.clone()).await {
+            Err(status) => refused = Some(status),
+            Ok(mut session) => {
+                sessions += 1;
+                session.say(FromSite::Hello(site.hello(now(&world)))).await;
+                for done in 0..12 {
+                    session.say(progress(done)).await;
+                }
+                if sessions <= 8 {
+                    assert!(session.goodbye().await.contains("messages a second"));
+                }
+                if sessions == 8 {
+                    // Five at once and one a second; if each session had its own, five of each would have passed.
+                    let passed = world.heard.count("progress");
+                    assert!(passed < 40, "{passed} messages passed");
+                }
+            }
+        }
+    }
+    let refused = refused.expect("sessions without end");
+    assert!(refused.code() == Code::Unavailable && refused.message().contains("too often"), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -87,7 +87,7 @@ async fn every_verb(store: &Store, url: &str) {
 async fn sites_names_and_states(store: &Store) {
     put(store, &row(1, "Charité  Berlin")).await.unwrap();
     put(store, &row(2, "AP-HP")).await.unwrap();
-    assert_eq!(name_key(" Charité \t BERLIN "), name_key("charité berlin"));
+    assert_eq!(name_key(" Charité \t BERLIN "), name_key("charité-berlin"));
     assert!(put(store, &row(3, "charité berlin")).await.is_err(), "two sites with one name");
     assert!(store.site(key(3).public().site_id()).await.unwrap().is_none());
     let names: Vec<String> = store.sites().await.unwrap().into_iter().map(|s| s.name).collect();
@@ -227,6 +227,7 @@ async fn studies_and_decisions(store: &Store) {
         study,
         title: "A study".into(),
         submitted_by: "Ada".into(),
+        submitter: uuid::Uuid::from_u128(1),
         submitted: NOW,
         state: StudyState::Offered,
         plan: hospes_protocol::id::Digest::of(b"plan"),
@@ -345,6 +346,24 @@ async fn a_database_of_a_newer_or_another_version_is_refused() {
     let error = Store::open(&url).await.err().expect("a newer database was opened");
     assert!(matches!(&error, Error::Schema(reason) if reason.contains("newer version")), "{error}");
     assert!(Store::open("mysql://x").await.is_err());
+}
+
+#[tokio::test]
+async fn a_database_that_is_gone_or_empty_is_not_made_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.db");
+    let url = Store::sqlite_url(&path);
+    let refused = async |what: &str| {
+        let error = Store::open_existing(&url).await.err().expect(what).to_string();
+        assert!(error.contains("missing or empty") && error.contains("backup"), "{error}");
+    };
+    refused("a missing database was made anew").await;
+    assert!(!path.exists());
+    std::fs::write(&path, b"").unwrap();
+    refused("an empty file was taken for a database").await;
+    assert_eq!(std::fs::metadata(&path).unwrap().len(), 0);
+    Store::open(&url).await.unwrap().close().await;
+    Store::open_existing(&url).await.unwrap().close().await;
 }
 
 #[tokio::test]

@@ -35,6 +35,8 @@ pub struct World {
     pub heard: Heard,
     pub operator: String,
     pub researcher: String,
+    /// Ids of the two tokens.
+    pub ids: BTreeMap<Role, uuid::Uuid>,
 }
 
 /// What reached the schedule.
@@ -77,13 +79,14 @@ impl World {
         settings.limits = Limits { heartbeat_ms: 200, silence_ms: 1_500, greeting_ms: 3_000, ..Limits::default() };
         set(&mut settings);
         let home = Arc::new(Home::create(&folder.path().join("data"), settings, None, clock()).unwrap());
-        let store = home.store().await.unwrap();
+        let store = home.create_store().await.unwrap();
         let audit = Audit::default();
         let mut tokens = BTreeMap::new();
         for role in [Role::Operator, Role::Researcher] {
             let token = create_token(&store, &audit, clock(), role.as_str(), role, None).await.unwrap().unwrap();
             tokens.insert(role, token.to_string());
         }
+        let ids = store.tokens().await.unwrap().iter().map(|t| (t.caller.role, t.caller.id)).collect();
         let (events, ear) = mpsc::channel(64);
         let heard = Heard::default();
         tokio::spawn(listen(ear, heard.clone(), home.clone(), clock.clone()));
@@ -104,6 +107,7 @@ impl World {
             heard,
             operator: tokens[&Role::Operator].clone(),
             researcher: tokens[&Role::Researcher].clone(),
+            ids,
         }
     }
 

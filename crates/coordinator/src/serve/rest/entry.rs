@@ -44,6 +44,7 @@ async fn enrol(
     tracing::info!(site = %answer.site, from = %connection.address, "site enrolled");
     // A session of the same site under its old certificate does not outlive it.
     shared.sessions.end(answer.site, "this site has enrolled again");
+    shared.transfers.end(answer.site);
     shared.roster_changed().await;
     Ok((StatusCode::CREATED, Json(answer)))
 }
@@ -57,6 +58,9 @@ async fn renew(
         return Err(Problem::forbidden(reason));
     }
     let peer = connection.peer.ok_or_else(|| Problem::forbidden("a client certificate is needed"))?;
+    if !shared.openings.take(peer.site, Instant::now()) {
+        return Err(Problem::too_many());
+    }
     let answer = shared.register.renew(&peer, &request.csr_pem).await??;
     tracing::info!(site = %peer.site, expires = %answer.expires, "certificate renewed");
     Ok(Json(answer))
@@ -72,7 +76,6 @@ async fn healthz() -> &'static str {
 #[utoipa::path(get, path = "/readyz", tag = "health", security(()),
     responses((status = 200, body = String), (status = 503, body = Problem)))]
 async fn readyz(State(shared): State<Arc<Shared>>) -> Answer<&'static str> {
-    shared.register.store.ping().await?;
-    shared.command(crate::schedule::Command::Sessions).await?;
+    shared.ready().await?;
     Ok("ready\n")
 }

@@ -390,6 +390,7 @@ impl Shared {
     /// The store has locked a site out: its session ends and it drops out of what runs.
     async fn lock_out(&self, site: SiteId, reason: &str) {
         self.sessions.end(site, reason);
+        self.transfers.end(site);
         let command = Command::SiteLocked { site, reason: reason.to_owned() };
         if let Err(rejection) = self.command(command).await {
             tracing::warn!(%site, %rejection, "the schedule was not told of a locked site");

@@ -10,7 +10,9 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
+use futures::TryStreamExt as _;
 use hospes_ledger::{Action, Ledger, LedgerError, ObjectKind};
+use hospes_protocol::id::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio_util::io::ReaderStream;
 use utoipa::{IntoParams, ToSchema};
@@ -81,8 +83,11 @@ async fn consistency(
 /// The whole ledger as JSON Lines with proofs, for `hospesctl audit verify`.
 #[utoipa::path(get, path = "/api/v1/ledger/export", tag = "ledger",
     responses((status = 200, content_type = "application/jsonl", body = String), (status = 401, body = Problem),
-              (status = 403, body = Problem)))]
+              (status = 403, body = Problem), (status = 409, body = Problem)))]
 async fn export(State(shared): State<Arc<Shared>>, Operator(caller): Operator) -> Answer<Response> {
+    let place = shared.exports.clone().try_acquire_owned();
+    let place =
+        place.map_err(|_| Problem::conflict("an export of the ledger is under way; wait until it has ended"))?;
     let register = &shared.register;
     let now = shared.now();
     // The entry about the export comes first, so that nothing goes out that is not in the ledger.
@@ -91,21 +96,36 @@ async fn export(State(shared): State<Arc<Shared>>, Operator(caller): Operator) -
     let entry = entry.object(ObjectKind::Export, "whole ledger", None);
     register.audit.record(&mut tx, &[entry]).await?;
     tx.commit().await?;
-    let mut writer = BufWriter::new(scratch(&shared)?);
-    let mut connection = register.store.read().await?;
-    let exported = Ledger::on(&mut *connection).export(&shared.home.key, now, &mut writer).await;
-    let exported = exported.map_err(Error::from)?;
-    drop(connection);
-    let path = shared.home.folder.clone();
-    let mut file = writer.into_inner().map_err(|e| Error::file("write", &path)(e.into_error()))?;
-    file.rewind().map_err(Error::file("read", &path))?;
+    // Writing the file blocks and may take minutes: it has a thread and a connection of its own, and the answer begins
+    // before it ends. An export that breaks off has no end line, and the reader of the answer sees it break off, too.
+    let runtime = tokio::runtime::Handle::current();
+    let written = tokio::task::spawn_blocking(move || {
+        let _place = place;
+        runtime.block_on(write(&shared, now))
+    });
+    let file = async move {
+        let file = written.await.unwrap_or(Err(Error::Stopping));
+        file.map_err(|error| std::io::Error::other(super::log(&error)))
+    };
+    let stream = futures::stream::once(file)
+        .map_ok(|file| ReaderStream::with_capacity(tokio::fs::File::from_std(file), 64 << 10))
+        .try_flatten();
     let headers = [
-        (header::CONTENT_TYPE, "application/jsonl".to_owned()),
-        (header::CONTENT_LENGTH, exported.bytes.to_string()),
-        (header::CONTENT_DISPOSITION, "attachment; filename=\"coordinator-ledger.jsonl\"".to_owned()),
+        (header::CONTENT_TYPE, "application/jsonl"),
+        (header::CONTENT_DISPOSITION, "attachment; filename=\"coordinator-ledger.jsonl\""),
     ];
-    let stream = ReaderStream::with_capacity(tokio::fs::File::from_std(file), 64 << 10);
     Ok((headers, Body::from_stream(stream)).into_response())
+}
+
+/// Writes the ledger to a scratch file, so that a slow reader of the answer holds no connection to the database.
+async fn write(shared: &Shared, now: Timestamp) -> Result<File, Error> {
+    let path = &shared.home.folder;
+    let mut writer = BufWriter::new(scratch(shared)?);
+    let mut connection = shared.register.store.aside().await?;
+    Ledger::on(&mut connection).export(&shared.home.key, now, &mut writer).await?;
+    let mut file = writer.into_inner().map_err(|e| Error::file("write", path)(e.into_error()))?;
+    file.rewind().map_err(Error::file("read", path))?;
+    Ok(file)
 }
 
 /// A file without a name in the data folder: gone with its last handle, whatever happens.

@@ -10,7 +10,6 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures::Stream;
-use hospes_protocol::canon::Canonical;
 use hospes_protocol::id::{SiteId, StudyId};
 use hospes_protocol::limits::PLAN_FILE_BYTES;
 use hospes_protocol::message::Decision;
@@ -27,7 +26,7 @@ use super::extract::{Id, Someone, Strict};
 use super::fleet::Reason;
 use super::jobs::JobView;
 use super::{Answer, Mistake, Problem};
-use crate::schedule::{Command, Live, Reply};
+use crate::schedule::{self, Command, Live, Reply};
 use crate::serve::Shared;
 use crate::store::{Caller, MemberDecision, Role, StudyRow};
 
@@ -221,13 +220,10 @@ async fn validate(
     _: Someone,
     Strict(submission): Strict<Submission>,
 ) -> Answer<Json<Checked>> {
-    let (_, plan_text) = submission.parts()?;
-    let plan = plan::read(&plan_text).map_err(|e| mistakes("plan", e.problems))?;
-    let names = shared.names().await?;
-    let wanted = |name: &String| {
-        plan.parties.members.iter().any(|s| s == "site:*" || s.strip_prefix("site:").is_some_and(|s| s == name))
-    };
-    let members = names.iter().filter(|(_, name)| wanted(name));
+    let (terms, plan) = submission.parts()?;
+    let sites = shared.register.store.sites().await?;
+    let (plan, members) = schedule::check(&terms, &plan, &sites)?;
+    let members = sites.iter().filter(|row| members.contains(&row.site));
     let egress = plan::egress(&plan).into_iter().map(|e| EgressView {
         task: e.task,
         name: e.name,
@@ -237,10 +233,10 @@ async fn validate(
     });
     Ok(Json(Checked {
         valid: true,
-        members: members.map(|(site, name)| MemberName { site: site.to_string(), name: name.clone() }).collect(),
+        members: members.map(|row| MemberName { site: row.site.to_string(), name: row.name.clone() }).collect(),
         columns: plan::columns_read(&plan).into_iter().collect(),
         egress: egress.collect(),
-        plan: Canonical::new(plan).map_err(crate::Error::from)?.digest().to_string(),
+        plan: plan.digest().to_string(),
     }))
 }
 
@@ -401,7 +397,7 @@ impl Shared {
     /// Lets the one who submitted a study go on, and operators.
     pub(super) async fn own(&self, caller: &Caller, study: StudyId) -> Answer<()> {
         let row = self.study(study).await?;
-        if caller.role == Role::Operator || row.submitted_by == caller.name {
+        if caller.role == Role::Operator || row.submitter == caller.id {
             Ok(())
         } else {
             let by = row.submitted_by;

@@ -68,6 +68,7 @@ CREATE TABLE studies (
   study TEXT NOT NULL PRIMARY KEY,
   title TEXT NOT NULL,
   submitted_by TEXT NOT NULL,
+  submitter TEXT NOT NULL,
   submitted_ms BIGINT NOT NULL,
   state TEXT NOT NULL CHECK (state IN ('offered', 'withdrawn')),
   plan_digest TEXT NOT NULL,

@@ -8,11 +8,14 @@ use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use hospes_coordinator::aggregate::staging::{Refused, UploadRequest};
 use hospes_coordinator::schedule::{Command, Event};
 use hospes_coordinator::store::jobs::JobRow;
 use hospes_coordinator::store::results::Access;
+use hospes_coordinator::store::rounds::UploadRow;
 use hospes_ledger::{Filter, Ledger};
 use hospes_protocol::id::{Digest, StudyId};
+use hospes_protocol::message::UploadKind;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
@@ -258,11 +261,23 @@ async fn asks_again_after_a_restart(mut world: World) {
     // Until everything is loaded no round is known; the port opens only then.
     world.command(Command::Sessions).await.unwrap();
     let process = world.process();
-    let confirmed = world.store.last_uploads(100).await.unwrap();
+    let job = world.store.jobs(Some(study)).await.unwrap().remove(0).job;
+    let mut confirmed = Vec::new();
+    for round in world.store.rounds(job).await.unwrap() {
+        let kind = if round.model.is_some() { UploadKind::Update } else { UploadKind::Figures };
+        for UploadRow { site, digest, bytes, .. } in world.store.uploads(&round.key).await.unwrap() {
+            let round = round.key.clone();
+            confirmed.push(UploadRequest { site, kind, study, round, digest, length: bytes });
+        }
+    }
     assert_eq!(confirmed.len(), 5 * 4);
     for request in confirmed {
         let (site, digest) = (request.site, request.digest);
-        let upload = process.staging.begin(request).await.unwrap().finish().await.unwrap();
+        assert!(matches!(process.staging.begin(request.clone()).await, Err(Refused::Over(_))));
+        assert!(world.store.counted(&request).await.unwrap());
+        let other = UploadRequest { digest: Digest::of(b"other"), ..request.clone() };
+        assert!(!world.store.counted(&other).await.unwrap());
+        let upload = process.staging.confirmed(request);
         let (reply, answer) = tokio::sync::oneshot::channel();
         process.events.send(Event::Uploaded { site, upload, reply }).await.unwrap();
         let receipt = answer.await.unwrap().unwrap();

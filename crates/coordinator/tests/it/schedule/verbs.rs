@@ -49,6 +49,7 @@ async fn study_and_job(store: &Store, study: StudyId, job: JobId, sites: &[SiteI
         study,
         title: "t".into(),
         submitted_by: "a".into(),
+        submitter: uuid::Uuid::from_u128(1),
         submitted: NOW,
         state: StudyState::Offered,
         plan: Digest::of(b"p"),
