@@ -20,9 +20,18 @@ fn four_hospitals_train_one_model_and_every_ledger_verifies() -> Result<()> {
         let export = federation.folder().join(format!("{}.jsonl", site.name));
         let path = export.to_str().context("path")?;
         site.act("Petra", &["audit", "export", path])?;
-        let report = federation.ctl(&["audit", "verify", path])?;
-        assert!(report["finding"].is_null(), "{report:#}");
-        assert!(report["witnesses"].as_array().is_some_and(|w| w.len() >= 2), "{report:#}");
+        let known = federation.known_of(&site.name)?;
+        let verify = |path: &str| {
+            let known = known.iter().map(String::as_str);
+            federation.ctl(&["audit", "verify", path].into_iter().chain(known).collect::<Vec<_>>())
+        };
+        let report = verify(path)?;
+        assert!(report["finding"].is_null() && report["not_checked"] == serde_json::json!([]), "{report:#}");
+        let members = report["witnesses"].as_array().context("no witnesses")?.iter().filter(|w| w["member"] == true);
+        assert!(report["known_found"] == 1 && members.count() >= 1, "{report:#}");
+        // What a member kept of the coordinator's log is good for the same.
+        let note = site.act("Petra", &["audit", "checkpoint", "--of", "coordinator"])?;
+        assert!(note.as_str().is_some_and(|note| note.contains('\u{2014}')), "{note}");
 
         // One changed byte is found.
         let mut text = std::fs::read(&export)?;
@@ -30,7 +39,7 @@ fn four_hospitals_train_one_model_and_every_ledger_verifies() -> Result<()> {
         text[middle] ^= 1;
         let altered = federation.folder().join("altered.jsonl");
         std::fs::write(&altered, text)?;
-        assert!(federation.ctl(&["audit", "verify", altered.to_str().context("path")?]).is_err());
+        assert!(verify(altered.to_str().context("path")?).is_err());
     }
     Ok(())
 }

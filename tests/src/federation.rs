@@ -209,6 +209,25 @@ impl Federation {
         json(&mut command)
     }
 
+    /// What an auditor of a site's log needs to know from elsewhere, as arguments of `audit verify`: the site's key, the
+    /// other sites' keys, and the last checkpoint of its log that the coordinator saw.
+    ///
+    /// # Errors
+    /// If a command fails.
+    pub fn known_of(&self, site: &str) -> Result<Vec<String>> {
+        let mut arguments = Vec::new();
+        for other in &self.sites {
+            let flag = if other.name == site { "--origin" } else { "--member" };
+            let shown = self.ctl(&["sites", "show", &other.name])?;
+            arguments.extend([flag.to_owned(), shown["identity"].as_str().context("no identity key")?.to_owned()]);
+        }
+        let note = self.ctl(&["audit", "checkpoint", "--site", site])?;
+        let path = self.folder().join(format!("{site}-seen.txt"));
+        std::fs::write(&path, note["checkpoint"].as_str().context("no checkpoint")?)?;
+        arguments.extend(["--checkpoint".to_owned(), path.to_str().context("path")?.to_owned()]);
+        Ok(arguments)
+    }
+
     /// Kills the coordinator and starts it again.
     ///
     /// # Errors

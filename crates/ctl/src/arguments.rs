@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 /// Operates a federation and its studies.
 ///
 /// Exit status: 0 done, 2 wrong usage, 3 refused by the coordinator, 4 coordinator not reachable, 5 verification failed,
-/// 1 anything else.
+/// 6 a log is whole in itself but nothing was said to tell whose it is, 1 anything else.
 #[derive(Parser)]
 #[command(name = "hospesctl", version, about, propagate_version = true, max_term_width = 110)]
 pub(crate) struct Arguments {
@@ -219,8 +219,13 @@ pub(crate) enum ModelCommand {
 pub(crate) enum AuditCommand {
     /// Verify an exported log, offline.
     Verify(Verify),
-    /// Print a checkpoint of the coordinator's log as it is now, to be kept somewhere else.
-    Checkpoint,
+    /// Print the signed checkpoint of the coordinator's log as it is now, or of a site's as the coordinator saw it last.
+    /// Keep it in a file somewhere else: `audit verify --checkpoint FILE` then shows what was cut, rewritten or forked.
+    Checkpoint {
+        /// Name or id of a site.
+        #[arg(long)]
+        site: Option<String>,
+    },
     /// Export the coordinator's log, JSON Lines with proofs.
     Export {
         /// File to write.
@@ -233,13 +238,15 @@ pub(crate) enum AuditCommand {
 pub(crate) struct Verify {
     /// Export of a site's or the coordinator's log.
     pub(crate) file: PathBuf,
-    /// Identity key that the log must be of, hexadecimal.
-    #[arg(long)]
+    /// Identity key that the log must be of, hexadecimal, as you know it from elsewhere. A site has one in each federation.
+    #[arg(long, value_name = "KEY")]
     pub(crate) origin: Vec<String>,
-    /// File with a checkpoint of this log that somebody else kept; the log must contain it.
+    /// File with a checkpoint of this log that a peer saw (`hospesctl audit checkpoint`, `hospes-site audit checkpoint
+    /// --of`); the log must contain it.
     #[arg(long, value_name = "FILE")]
     pub(crate) checkpoint: Vec<PathBuf>,
-    /// Identity key of a member whose cosignature counts, hexadecimal; without any, all count.
-    #[arg(long)]
+    /// Identity key of a member of the federation, hexadecimal: only their cosignatures count as witnesses, and at least
+    /// one must be there.
+    #[arg(long, value_name = "KEY")]
     pub(crate) member: Vec<String>,
 }

@@ -1,7 +1,7 @@
 //! Audit logs: export, and verification without a network.
 
 use std::fs::File;
-use std::io::{BufReader, Write as _};
+use std::io::BufReader;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -9,7 +9,7 @@ use hospes_ledger::verify::{Expectations, Report, verify as verify_export};
 
 use crate::arguments::Verify;
 use crate::client::{Client, Failure, FailureKind};
-use crate::output;
+use crate::output::{self, NewFile};
 
 /// `audit verify`: names the first bad entry, and says how well the log is witnessed.
 pub(crate) fn verify(arguments: &Verify, json: bool) -> Result<()> {
@@ -30,37 +30,97 @@ pub(crate) fn verify(arguments: &Verify, json: bool) -> Result<()> {
     let file = File::open(&arguments.file).with_context(|| format!("open {}", arguments.file.display()))?;
     let report = verify_export(&mut BufReader::new(file), &expected)
         .with_context(|| format!("read {}", arguments.file.display()))?;
+    let not_checked = not_checked(&report, &expected);
     if json {
-        output::json(&serde_json::to_value(&report)?)?;
+        let mut answer = serde_json::to_value(&report)?;
+        answer["not_checked"] = serde_json::to_value(&not_checked)?;
+        output::json(&answer)?;
     } else {
-        tell(&report);
+        tell(&report, &expected, &not_checked);
     }
-    match &report.finding {
-        None => Ok(()),
-        Some(finding) => bail!(Failure::new(FailureKind::NotVerified, format!("the log is not intact: {finding}"))),
+    let not_verified = |words: String| bail!(Failure::new(FailureKind::NotVerified, words));
+    if let Some(finding) = &report.finding {
+        return not_verified(format!("the log is not intact: {finding}"));
     }
+    if !expected.members.is_empty() && report.independent_witnesses() == 0 {
+        return not_verified("none of the members that were named cosigned this log".into());
+    }
+    // A peer's checkpoint is signed by the ledger's key, and so tells whose it is as well as the key itself.
+    if expected.origins.is_empty() && expected.known.is_empty() {
+        let words = "whose log this is was not checked: say --origin, or --checkpoint with what a peer saw";
+        bail!(Failure::new(FailureKind::Unknown, words));
+    }
+    Ok(())
 }
 
-fn tell(report: &Report) {
+/// What nobody can tell from the file alone and the auditor said nothing about.
+fn not_checked(report: &Report, expected: &Expectations) -> Vec<String> {
+    let mut words = Vec::new();
+    if expected.origins.is_empty() && expected.known.is_empty() {
+        let key = report.key.map_or_else(|| "none".to_owned(), |key| key.to_string());
+        words.push(format!(
+            "whose log it is. Anybody can write such a file with a key of their own; this one's is {key}. Compare it with \
+             the key that you know from elsewhere: --origin KEY"
+        ));
+    }
+    if expected.members.is_empty() {
+        words.push(format!(
+            "who witnessed it. {} keys cosigned it, and whoever wrote the file may have made them. Name the members' keys \
+             that you know from elsewhere: --member KEY",
+            report.witnesses.len()
+        ));
+    }
+    if expected.known.is_empty() {
+        words.push(
+            "whether its end was cut off, or another version of it exists. Ask a peer for the last checkpoint that it saw \
+             of this log: --checkpoint FILE"
+                .into(),
+        );
+    }
+    words
+}
+
+fn tell(report: &Report, expected: &Expectations, not_checked: &[String]) {
     if report.is_intact() {
         let origin = report.origin.map(|o| o.to_string()).unwrap_or_default();
-        output::say(&format!("The log of {origin} is intact: {} entries, all proven.", report.entries));
+        let entries = report.entries;
+        output::say(&if expected.origins.is_empty() && expected.known.is_empty() {
+            format!("The file is whole in itself: {entries} entries, each proven by the signature of its own key.")
+        } else {
+            format!("The log of {origin} is intact: {entries} entries, all proven.")
+        });
     }
     if report.erased_entries > 0 {
         let rules: Vec<&str> = report.erasure_rules.iter().map(String::as_str).collect();
         output::say(&format!("{} entries were erased in part under {}.", report.erased_entries, rules.join(", ")));
     }
-    output::say(&format!(
-        "{} independent witnesses; longest time without one: {} s; {} newest entries are not witnessed yet.",
-        report.independent_witnesses(),
-        report.longest_unwitnessed_ms / 1_000,
-        report.unwitnessed_entries
-    ));
+    if report.known_found > 0 {
+        output::say(&format!("It contains the {} checkpoints that were seen elsewhere.", report.known_found));
+    }
+    if !expected.members.is_empty() {
+        output::say(&format!(
+            "{} independent witnesses, of {} members named; longest time without one: {} s; {} newest entries are not \
+             witnessed yet.",
+            report.independent_witnesses(),
+            expected.members.len(),
+            report.longest_unwitnessed_ms / 1_000,
+            report.unwitnessed_entries
+        ));
+    }
+    for words in not_checked {
+        output::say(&format!("NOT CHECKED: {words}."));
+    }
 }
 
-/// `audit checkpoint`: the signed note, to be kept where the coordinator's operator cannot reach it.
-pub(crate) async fn checkpoint(client: &Client, json: bool) -> Result<()> {
-    let note = client.text("ledger/checkpoint").await?;
+/// `audit checkpoint`: the signed note, to be kept where whoever keeps the log cannot reach it.
+pub(crate) async fn checkpoint(client: &Client, site: Option<&str>, json: bool) -> Result<()> {
+    let note = match site {
+        None => client.text("ledger/checkpoint").await?,
+        Some(typed) => {
+            let site = crate::fleet::find(client, typed).await?;
+            client.text(&format!("ledger/peers/{site}/checkpoint")).await?
+        }
+    };
     if json {
         return output::json(&serde_json::json!({ "checkpoint": note }));
     }
@@ -69,10 +129,10 @@ pub(crate) async fn checkpoint(client: &Client, json: bool) -> Result<()> {
 }
 
 /// `audit export`
-pub(crate) async fn export(client: &Client, path: &Path) -> Result<()> {
-    let mut file = File::create_new(path).with_context(|| format!("make the new file {}", path.display()))?;
+pub(crate) async fn export(client: &Client, path: &Path, json: bool) -> Result<()> {
+    let mut file = NewFile::create(path)?;
     client.download("ledger/export", &mut file, &mut |_, _| {}).await?;
-    file.flush()?;
-    output::say(&format!("The coordinator's log was written to {}.", path.display()));
-    Ok(())
+    file.keep()?;
+    let words = format!("The coordinator's log was written to {}.", path.display());
+    output::done(&serde_json::json!({ "file": path }), &words, json)
 }

@@ -31,6 +31,8 @@ pub(crate) enum FailureKind {
     NotReachable,
     /// A log is not what it should be.
     NotVerified,
+    /// A log is whole, and whose it is was not checked.
+    Unknown,
 }
 
 impl Failure {
@@ -129,7 +131,7 @@ impl Client {
         self.send(self.http.get(self.at(path))).await?.text().await.context("the answer broke off")
     }
 
-    /// Downloads to a writer, telling the number of bytes as they come.
+    /// Downloads to a writer, telling the number of bytes as they come. One that breaks off is an error.
     pub(crate) async fn download(
         &self,
         path: &str,

@@ -127,7 +127,7 @@ async fn change(client: &Client, site: &str, verb: &str, body: &Value, words: &s
 }
 
 /// The id of the site that was typed by name or id.
-async fn find(client: &Client, typed: &str) -> Result<String> {
+pub(crate) async fn find(client: &Client, typed: &str) -> Result<String> {
     let sites = client.get("sites").await?;
     let fits = |site: &&Value| {
         let name = site["name"].as_str().unwrap_or_default();

@@ -49,13 +49,14 @@ fn main() -> ExitCode {
     }
 }
 
-/// 2 usage, 3 refused, 4 not reachable, 5 verification failed, 1 anything else.
+/// 2 usage, 3 refused, 4 not reachable, 5 verification failed, 6 nobody's log, 1 anything else.
 fn exit_code(error: &anyhow::Error) -> u8 {
     match error.downcast_ref::<Failure>().map(|failure| failure.kind) {
         Some(FailureKind::Usage) => 2,
         Some(FailureKind::Refused) => 3,
         Some(FailureKind::NotReachable) => 4,
         Some(FailureKind::NotVerified) => 5,
+        Some(FailureKind::Unknown) => 6,
         None => 1,
     }
 }
@@ -85,8 +86,8 @@ async fn online(client: Client, command: Command, json: bool) -> anyhow::Result<
         Command::Sites(command) => fleet::sites(&client, command, json).await,
         Command::Study(command) => study::study(&client, command, json).await,
         Command::Model(command) => model::model(&client, command, json).await,
-        Command::Audit(AuditCommand::Export { file }) => audit::export(&client, &file).await,
-        Command::Audit(AuditCommand::Checkpoint) => audit::checkpoint(&client, json).await,
+        Command::Audit(AuditCommand::Export { file }) => audit::export(&client, &file, json).await,
+        Command::Audit(AuditCommand::Checkpoint { site }) => audit::checkpoint(&client, site.as_deref(), json).await,
         Command::Audit(AuditCommand::Verify(_)) | Command::Completions { .. } | Command::Login(_) | Command::Logout => {
             Ok(())
         }

@@ -1,10 +1,9 @@
 //! Models: list, card, download.
 
-use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use hospes_protocol::id::Digest;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
@@ -12,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::arguments::ModelCommand;
 use crate::client::{Client, Failure, FailureKind};
-use crate::output;
+use crate::output::{self, NewFile};
 
 /// `model …`
 pub(crate) async fn model(client: &Client, command: ModelCommand, json: bool) -> Result<()> {
@@ -49,7 +48,7 @@ pub(crate) async fn model(client: &Client, command: ModelCommand, json: bool) ->
 
 async fn get(client: &Client, typed: &str, path: &Path, as_json: bool) -> Result<()> {
     let digest = find(client, typed).await?;
-    let file = File::create_new(path).with_context(|| format!("make the new file {}", path.display()))?;
+    let file = NewFile::create(path)?;
     let bar = ProgressBar::new(0);
     if let Ok(style) = ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {eta}") {
         bar.set_style(style);
@@ -62,27 +61,20 @@ async fn get(client: &Client, typed: &str, path: &Path, as_json: bool) -> Result
         })
         .await;
     bar.finish_and_clear();
-    let result = result.and_then(|()| {
-        writer.file.sync_all()?;
-        let found = Digest::from_bytes(writer.hash.finalize().into()).to_string();
-        if found != digest {
-            let words = format!("what came is not model {digest}: its digest is {found}; try again");
-            bail!(Failure::new(FailureKind::NotVerified, words));
-        }
-        Ok(())
-    });
-    if result.is_err() {
-        // A part of a model, or another one, must not pass for it.
-        let _ = std::fs::remove_file(path);
-    }
     result?;
+    let found = Digest::from_bytes(writer.hash.finalize().into()).to_string();
+    if found != digest {
+        let words = format!("what came is not model {digest}: its digest is {found}; try again");
+        bail!(Failure::new(FailureKind::NotVerified, words));
+    }
+    writer.file.keep()?;
     let words = format!("Model {digest} was written to {}.", path.display());
     output::done(&json!({ "model": digest, "file": path }), &words, as_json)
 }
 
 /// Writes and hashes.
 struct Hashing {
-    file: File,
+    file: NewFile,
     hash: Sha256,
 }
 

@@ -270,6 +270,9 @@ commands! {
     /// Exports the ledger to a new file, signed with this site's identity in a federation.
     "export_audit" ExportAudit { federation: Option<FederationId>, path: PathBuf } reads []
         |h, s| answer(h.export_audit(person(s)?, federation, path).await);
+    /// The newest checkpoint of a log that was seen here, as a signed note.
+    "checkpoint_note" CheckpointNote { federation: FederationId, origin: SiteId } reads [Audit]
+        |h, s| answer(h.checkpoint_note(person(s)?, federation, origin).await);
     /// Alarms that nobody acknowledged.
     "alarms" Alarms {} reads [Alarm]
         |h, s| answer(h.alarms(person(s)?).await);

@@ -7,7 +7,8 @@
 //! 2. before the entries below it, each full tile of the tree from the top down, so that every hash is proven by one
 //!    that was proven before, every entry by the first tile above it, and a bad entry is named exactly;
 //! 3. every entry in its written form ([`crate::leaf`]), in order;
-//! 4. after the last entry it covers, each checkpoint that was cosigned, with the keys of its witnesses;
+//! 4. after the last entry it covers, each checkpoint of the header's key that was cosigned, with the keys of its
+//!    witnesses;
 //! 5. an end: number of lines, SHA-256 of all bytes before, and the key's signature over both.
 //!
 //! Writing and reading take memory for one tile a level, whatever the ledger's size.
@@ -130,24 +131,29 @@ impl Sink<'_> {
 }
 
 impl Ledger<'_> {
-    /// Writes the whole ledger in the native form, signed with `key`. The caller records the export as an entry
-    /// (`audit_exported`); it is not part of what is exported.
+    /// Writes the whole ledger in the native form, signed with `key`, with the cosignatures that it has as that key's. The
+    /// caller records the export as an entry (`audit_exported`); it is not part of what is exported.
     ///
     /// # Errors
-    /// [`LedgerError::Write`], [`LedgerError::Database`], [`LedgerError::Damaged`].
+    /// [`LedgerError::Write`], [`LedgerError::Database`], [`LedgerError::Damaged`], also if the ledger is shorter than a
+    /// checkpoint of it that was signed: its tail is lost, and no export may look whole.
     pub async fn export(
         &mut self,
         key: &SecretKey,
         now: Timestamp,
         out: &mut (dyn Write + Send),
     ) -> Result<Exported, LedgerError> {
+        self.check_tail().await?;
         let signed = self.sign_head(key).await?;
+        let origin = signed.checkpoint().origin;
         let size = signed.checkpoint().size;
         let edges = self.edge(size).await?.levels().iter().map(|hashes| encode(hashes)).collect();
         let header = Header { format: FORMAT.into(), key: key.public(), made: now, checkpoint: signed.note(), edges };
         let mut sink = Sink { out, hash: Sha256::new(), lines: 0, bytes: 0 };
         sink.json(&header)?;
-        self.export_checkpoints(0, 0, &mut sink).await?;
+        for line in self.cosigned_checkpoints(origin, 0, 0).await? {
+            sink.json(&checkpoint_line(line))?;
+        }
         let mut start = 0;
         while start < size {
             let count = CHUNK.min(size - start);
@@ -155,7 +161,8 @@ impl Ledger<'_> {
             if texts.len() as u64 != count {
                 return Err(LedgerError::Damaged(format!("entry {} is missing", start + texts.len() as u64)));
             }
-            let mut checkpoints = self.cosigned_checkpoints(start + 1, start + count).await?.into_iter().peekable();
+            let checkpoints = self.cosigned_checkpoints(origin, start + 1, start + count).await?;
+            let mut checkpoints = checkpoints.into_iter().peekable();
             for (sequence, text) in (start..).zip(&texts) {
                 for id in tiles_at(sequence, size) {
                     let hashes = encode(&self.tile(id).await?);
@@ -174,13 +181,6 @@ impl Ledger<'_> {
         sink.json(&EndLine { end: End { lines, sha256, signature } })?;
         sink.out.flush().map_err(LedgerError::Write)?;
         Ok(Exported { size, bytes: sink.bytes, digest: Digest::from_bytes(sink.hash.finalize().into()) })
-    }
-
-    async fn export_checkpoints(&mut self, from: u64, until: u64, sink: &mut Sink<'_>) -> Result<(), LedgerError> {
-        for line in self.cosigned_checkpoints(from, until).await? {
-            sink.json(&checkpoint_line(line))?;
-        }
-        Ok(())
     }
 
     /// Writes the whole ledger as CSV (RFC 4180, UTF-8) for people and spreadsheets. It proves nothing.

@@ -43,7 +43,7 @@ pub mod limits {
     /// Entries of one ledger (2^40).
     pub const ENTRIES: u64 = 1 << 40;
     /// Bytes of a signed note with all its signatures.
-    pub const NOTE_BYTES: usize = 256 << 10;
+    pub const NOTE_BYTES: usize = hospes_protocol::limits::CHECKPOINT_BYTES;
     /// Signatures under one note.
     pub const NOTE_SIGNATURES: usize = 1_000;
     /// Hashes of one proof: RFC 6962 needs at most 2 for each level of the tree.

@@ -16,22 +16,23 @@ use sha2::{Digest as _, Sha256};
 
 use crate::export::{CheckpointLine, End, EndLine, FORMAT, Header, tiles_at};
 use crate::leaf::{self, Content, Cursor, Field, When};
+use crate::limits;
 use crate::note::{Checkpoint, SignedCheckpoint};
 use crate::tree::tiles::{Edge, TILE_HASHES, Tile, TileId, place};
 use crate::tree::{Frontier, root_of};
 use crate::witness::longest_unwitnessed_ms;
-use crate::{Record, limits};
 
 /// What the auditor knows from elsewhere.
 #[derive(Debug, Clone, Default)]
 pub struct Expectations {
-    /// Identity keys that the ledger may be of. If there are none, the export's own word is taken.
+    /// Identity keys that the ledger may be of: one party's, which has one in each federation. If there are none, the
+    /// export's own word is taken, and whose ledger it is was not checked.
     pub origins: Vec<PublicKey>,
     /// Checkpoints of this ledger that somebody else saw, as notes: a peer's cosigned one, or one kept before. The
     /// ledger must contain each.
     pub known: Vec<String>,
-    /// Members whose cosignatures count. If there are none, all count, and whoever holds the ledger's key could have
-    /// made them up.
+    /// Members whose cosignatures count. If there are none, nobody's does: whoever wrote the export could have made up
+    /// every other key in it.
     pub members: Vec<PublicKey>,
 }
 
@@ -82,7 +83,7 @@ pub enum FindingKind {
 pub struct WitnessReport {
     /// Who.
     pub witness: SiteId,
-    /// Whether the auditor named it as a member.
+    /// Whether the auditor named it as a member. If not, nobody knows who holds its key.
     pub member: bool,
     /// Cosignatures.
     pub cosignatures: u64,
@@ -97,6 +98,8 @@ pub struct WitnessReport {
 pub struct Report {
     /// Whose ledger; `None` if not even the header could be read.
     pub origin: Option<SiteId>,
+    /// Key that signed the export.
+    pub key: Option<PublicKey>,
     /// When the export was made, by its own word.
     pub made: Option<Timestamp>,
     /// Entries that the checkpoint covers.
@@ -113,11 +116,11 @@ pub struct Report {
     pub checkpoints: u64,
     /// Checkpoints known from elsewhere that the ledger contains.
     pub known_found: u64,
-    /// Parties other than the ledger's own that cosigned; only members, if the auditor named any.
+    /// Keys other than the ledger's own that cosigned.
     pub witnesses: Vec<WitnessReport>,
-    /// Longest time without a cosignature, in milliseconds, from the first entry to the making of the export.
+    /// Longest time without a member's cosignature, in milliseconds, from the first entry to the making of the export.
     pub longest_unwitnessed_ms: i64,
-    /// Entries after the last cosigned checkpoint: nobody else can vouch for them yet.
+    /// Entries after the last checkpoint that a member cosigned: nobody else can vouch for them yet.
     pub unwitnessed_entries: u64,
     /// The first thing that is wrong; `None` if the export is good.
     pub finding: Option<Finding>,
@@ -129,9 +132,9 @@ impl Report {
         self.finding.is_none()
     }
 
-    /// Number of independent witnesses.
+    /// Number of independent witnesses: members that the auditor named and that cosigned.
     pub fn independent_witnesses(&self) -> usize {
-        self.witnesses.len()
+        self.witnesses.iter().filter(|witness| witness.member).count()
     }
 }
 
@@ -218,6 +221,7 @@ struct Verifier<'e> {
     known: Vec<Checkpoint>,
     last_order: u64,
     first_at: Option<Timestamp>,
+    /// Origins of the ledger: nobody witnesses itself.
     own: BTreeSet<SiteId>,
     witnesses: BTreeMap<SiteId, WitnessReport>,
     cosigned: Vec<(SiteId, Timestamp, u64)>,
@@ -306,6 +310,7 @@ impl<'e> Verifier<'e> {
             return Err(stop(FindingKind::Form, "the checkpoint covers more entries than a ledger can have".into()));
         }
         self.report.origin = Some(checkpoint.origin);
+        self.report.key = Some(header.key);
         self.report.made = Some(header.made);
         self.report.size = checkpoint.size;
         self.report.root = Some(checkpoint.root);
@@ -317,7 +322,7 @@ impl<'e> Verifier<'e> {
         if edge.root() != checkpoint.root {
             return Err(stop(FindingKind::Altered, "the header's hashes are not those of its checkpoint".into()));
         }
-        self.own.insert(checkpoint.origin);
+        self.own = self.expected.origins.iter().chain([&header.key]).map(PublicKey::site_id).collect();
         self.known(&header)?;
         self.head = Some((header, checkpoint, edge));
         Ok(())
@@ -472,6 +477,11 @@ impl<'e> Verifier<'e> {
 
     fn checkpoint(&mut self, text: &str) -> Result<(), Stop> {
         let line: CheckpointLine = strict(text).map_err(|e| self.stop(FindingKind::Form, e))?;
+        // Cosignatures of another party's ledger say nothing about this one, even where the two are equal.
+        if !self.own.contains(&line.key.site_id()) {
+            let words = format!("a checkpoint under it is of the ledger of {}, not of this one", line.key.site_id());
+            return Err(self.stop(FindingKind::Signature, words));
+        }
         let signed = SignedCheckpoint::parse(&line.checkpoint, &line.key)
             .map_err(|e| self.stop(FindingKind::Signature, e.to_string()))?;
         let checkpoint = *signed.checkpoint();
@@ -486,7 +496,6 @@ impl<'e> Verifier<'e> {
         if line.witnesses.len() > limits::NOTE_SIGNATURES || !signed.all_hold(&line.key, &line.witnesses) {
             return Err(self.stop(FindingKind::Signature, "a cosignature under a checkpoint does not hold"));
         }
-        self.own.insert(checkpoint.origin);
         self.report.checkpoints += 1;
         for key in &line.witnesses {
             let Some(cosignature) = signed.cosigned_by(key) else {
@@ -529,11 +538,8 @@ impl<'e> Verifier<'e> {
     }
 
     fn report(mut self, finding: Option<Finding>) -> Report {
-        let counts = |witness: &SiteId, member: bool| {
-            !self.own.contains(witness) && (member || self.expected.members.is_empty())
-        };
-        self.witnesses.retain(|witness, report| counts(witness, report.member));
-        self.cosigned.retain(|(witness, ..)| self.witnesses.contains_key(witness));
+        self.witnesses.retain(|witness, _| !self.own.contains(witness));
+        self.cosigned.retain(|(witness, ..)| self.witnesses.get(witness).is_some_and(|report| report.member));
         let covered = self.cosigned.iter().map(|(.., size)| *size).max().unwrap_or(0);
         let mut times: Vec<Timestamp> = self.cosigned.iter().map(|(_, at, _)| *at).collect();
         if let (Some(first), Some(made)) = (self.first_at, self.report.made) {
@@ -581,13 +587,4 @@ fn edge(header: &Header, size: u64) -> Result<Edge, &'static str> {
         return Err(wrong);
     }
     Edge::new(size, &tiles).ok_or(wrong)
-}
-
-/// Reads one line of an export as an entry, for people who look at single lines; proves nothing.
-pub fn read_entry(line: &str) -> Option<Record> {
-    let mut cursor = Cursor::new(line.trim_end());
-    cursor.expect("{\"entry\":").ok()?;
-    let sequence = cursor.number().ok()?;
-    cursor.expect(",\"fields\":").ok()?;
-    Record::read(sequence, cursor.finish().strip_suffix('}')?).ok()
 }

@@ -542,6 +542,16 @@ impl Handle {
         self.ask(move |e| e.export_audit(s, federation, path).boxed()).await
     }
 
+    /// The newest checkpoint of a log that was seen here, as a signed note, for `hospesctl audit verify --checkpoint`: it
+    /// shows a log that was cut, rewritten or forked since.
+    ///
+    /// # Errors
+    /// [`PartyError::NotFound`] if none was seen.
+    pub async fn checkpoint_note(&self, session: &Session, federation: FederationId, origin: SiteId) -> Result<String> {
+        let s = session.clone();
+        self.ask(move |e| e.checkpoint_note(s, federation, origin).boxed()).await
+    }
+
     /// Alarms that nobody acknowledged.
     ///
     /// # Errors

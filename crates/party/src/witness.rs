@@ -386,13 +386,42 @@ impl Engine {
         let mut conn = self.reader().await?;
         let memberships = memberships::all(&mut conn).await?;
         drop(conn);
-        let members = memberships.iter().flat_map(|m| m.roster.document.members.iter().map(|x| x.identity)).collect();
         let mut witnessed = Vec::new();
         for state in self.witness_states().await? {
             let whose = if state.origin == state.federation { "The coordinator's log" } else { "This site's log" };
             witnessed.push(format!("{whose} at {} entries: {}.", state.size, state.words));
         }
-        // Through a file, not through memory: the log of years is large.
+        let mut verification = Verification { exports: Vec::new(), damaged: None, witnessed };
+        // The same entries, once for each federation: with this site's key there, and the witnesses there.
+        let mut federations: Vec<Option<&Membership>> = memberships.iter().map(Some).collect();
+        if federations.is_empty() {
+            federations.push(None);
+        }
+        for membership in federations {
+            let mut expected = hospes_ledger::Expectations::default();
+            if let Some(membership) = membership {
+                expected.origins = vec![self.identity(membership).await?.public()];
+                expected.members = membership.roster.document.members.iter().map(|m| m.identity).collect();
+                // Read before the export, which covers at least as much.
+                let mut conn = self.reader().await?;
+                let own = Ledger::on(&mut *conn).own_checkpoint(membership.site).await.at("verify the audit log")?;
+                expected.known = own.iter().map(hospes_ledger::SignedCheckpoint::note).collect();
+            }
+            let place = membership.map_or_else(String::new, |m| format!(" in '{}'", shown(&m.name, 100)));
+            match self.export_to_scratch(membership.map(|m| m.federation)).await {
+                Ok(file) => verification.exports.push(Export { place, file, expected }),
+                Err(PartyError::Ledger { source: hospes_ledger::LedgerError::Damaged(words), .. }) => {
+                    verification.damaged = Some(words);
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(verification)
+    }
+
+    /// An export in a file without a name, not in memory: the log of years is large.
+    async fn export_to_scratch(&self, federation: Option<FederationId>) -> Result<std::fs::File, PartyError> {
         let path = self.config.scratch().join("verification.jsonl");
         let fail = |source| PartyError::file("write", &path, source);
         let mut options = std::fs::OpenOptions::new();
@@ -404,11 +433,32 @@ impl Engine {
         #[cfg(unix)]
         std::fs::remove_file(&path).map_err(fail)?;
         let mut out = std::io::BufWriter::new(&mut file);
-        self.write_export(None, &mut out).await?;
+        self.write_export(federation, &mut out).await?;
         drop(out);
         file.rewind().map_err(fail)?;
-        let expected = hospes_ledger::Expectations { members, ..Default::default() };
-        Ok(Verification { file, expected, witnessed })
+        Ok(file)
+    }
+
+    /// The newest checkpoint of a log that was seen here, as the signed note that it came in, with this site's
+    /// cosignature: of the coordinator's, of a member's, or of this site's own, which has everybody's.
+    pub(crate) async fn checkpoint_note(
+        &mut self,
+        session: Session,
+        federation: FederationId,
+        origin: SiteId,
+    ) -> Result<String, PartyError> {
+        self.acting(&session, "see checkpoints", &[]).await?;
+        let mut conn = self.reader().await?;
+        let membership = memberships::by_id(&mut conn, federation).await?;
+        let mut ledger = Ledger::on(&mut *conn);
+        let note = if origin == membership.site {
+            ledger.own_checkpoint(origin).await.at("read a checkpoint")?.map(|signed| signed.note())
+        } else {
+            ledger.peer(origin).await.at("read a checkpoint")?.map(|peer| peer.note)
+        };
+        let whose =
+            || PartyError::NotFound(format!("checkpoint of the log of {} here yet", name_of(&membership, origin)));
+        note.ok_or_else(whose)
     }
 
     /// Writes the whole ledger in the native form, signed with this site's identity in a federation.
@@ -446,25 +496,38 @@ impl Engine {
     }
 }
 
-/// An exported log with what is expected of it.
+/// The log as it was exported for each federation, with what is expected of it.
 pub(crate) struct Verification {
+    exports: Vec<Export>,
+    /// Why it could not even be exported.
+    damaged: Option<String>,
+    witnessed: Vec<String>,
+}
+
+/// The log as one federation sees it.
+struct Export {
+    place: String,
     file: std::fs::File,
     expected: hospes_ledger::Expectations,
-    witnessed: Vec<String>,
 }
 
 impl Verification {
     /// The sentences for people; the first says whether the log is intact.
     pub(crate) fn run(self) -> Result<Vec<String>, PartyError> {
-        let report = hospes_ledger::verify(&mut std::io::BufReader::new(self.file), &self.expected)
-            .map_err(hospes_ledger::LedgerError::Write)
-            .at("verify the audit log")?;
-        let first = match &report.finding {
-            Some(finding) => format!("The log is NOT intact. {finding}."),
-            None => crate::view::LOG_IS_INTACT.to_owned(),
-        };
-        let witnesses = format!("{} independent witnesses cosigned it.", report.independent_witnesses());
-        Ok([first, witnesses].into_iter().chain(self.witnessed).collect())
+        let mut wrong = self.damaged;
+        let mut words = Vec::new();
+        for Export { place, file, expected } in self.exports {
+            let report = hospes_ledger::verify(&mut std::io::BufReader::new(file), &expected)
+                .map_err(hospes_ledger::LedgerError::Write)
+                .at("verify the audit log")?;
+            words.push(format!("{} independent witnesses cosigned it{place}.", report.independent_witnesses()));
+            if let Some(finding) = &report.finding {
+                wrong.get_or_insert(finding.to_string());
+            }
+        }
+        let first = wrong
+            .map_or_else(|| crate::view::LOG_IS_INTACT.to_owned(), |wrong| format!("The log is NOT intact. {wrong}."));
+        Ok([first].into_iter().chain(words).chain(self.witnessed).collect())
     }
 }
 

@@ -43,6 +43,8 @@ pub const NAME_CHARS: usize = 128;
 pub const TERMS_ENTRIES: usize = 64;
 /// Characters of a free text (purpose, reason).
 pub const TEXT_CHARS: usize = 4_000;
+/// Bytes of a ledger's checkpoint with all its cosignatures: about 134 for each witness.
+pub const CHECKPOINT_BYTES: usize = 256 << 10;
 /// Bytes of one frame of the session stream.
 pub const FRAME_BYTES: usize = 4 << 20;
 /// Bytes of one transfer chunk. What a coordinator holds in memory is this, and a flow-control window, for each transfer.

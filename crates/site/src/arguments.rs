@@ -320,7 +320,7 @@ pub(crate) enum Dataset {
     Tag {
         /// Name.
         name: String,
-        /// Term, such as DUO:0000042.
+        /// Term, such as DUO:0000042, or DUO:0000025=2027-12-31 with the last day of use, or MONDO:0005267 for a disease.
         #[arg(long)]
         duo: Vec<String>,
     },
@@ -345,7 +345,8 @@ pub(crate) struct DatasetAdd {
     /// The data are public.
     #[arg(long)]
     pub(crate) public: bool,
-    /// Data Use Ontology term, such as DUO:0000042.
+    /// Data Use Ontology term, such as DUO:0000042, or DUO:0000025=2027-12-31 with the last day of use, or MONDO:0005267
+    /// for a disease.
     #[arg(long)]
     pub(crate) duo: Vec<String>,
     /// Column that stays out.
@@ -429,8 +430,16 @@ pub(crate) enum Audit {
         #[arg(long)]
         federation: Option<String>,
     },
-    /// Size and root of the log now, and who witnessed it.
-    Checkpoint,
+    /// Size and root of the log now, and who witnessed it; with --of, the signed note of a log as it was seen here last,
+    /// to keep in a file for `hospesctl audit verify --checkpoint FILE`.
+    Checkpoint {
+        /// Whose log: `self`, `coordinator`, or a member's name or id.
+        #[arg(long, value_name = "WHOSE")]
+        of: Option<String>,
+        /// Federation; may be left out where there is one.
+        #[arg(long, requires = "of")]
+        federation: Option<String>,
+    },
 }
 
 /// Roles, as typed.

@@ -299,6 +299,10 @@ async fn the_exported_ledger_verifies_and_an_altered_one_does_not() {
     assert_eq!(status, 200);
     let note = note.as_str().unwrap().to_owned();
     assert_eq!(world.api_as(&world.researcher, "GET", "/api/v1/ledger/export", None).await.0, 403);
+    let sites = world.api("GET", "/api/v1/sites", None).await.1;
+    let unseen = format!("/api/v1/ledger/peers/{}/checkpoint", sites[0]["site"].as_str().unwrap());
+    let (status, problem) = world.api("GET", &unseen, None).await;
+    assert!(status == 404 && problem["detail"].as_str().unwrap().contains("was seen yet"), "{problem}");
     let get = world.client().get(world.url("/api/v1/ledger/export")).bearer_auth(&world.operator);
     let export = get.send().await.unwrap().bytes().await.unwrap();
     let expected =

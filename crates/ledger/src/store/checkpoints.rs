@@ -296,10 +296,26 @@ impl Ledger<'_> {
         rows.iter().map(read).collect()
     }
 
-    /// Own checkpoints, of all origins, of `from` to `until` entries (both included) that were cosigned by anybody, in
-    /// order of their sizes, each with its origin's key and the keys of its witnesses.
+    /// Refuses a ledger that is shorter than it was when a checkpoint of it was signed.
+    pub(crate) async fn check_tail(&mut self) -> Result<(), LedgerError> {
+        let sql = "SELECT size, at_ms FROM ledger_checkpoint ORDER BY size DESC LIMIT 1";
+        let Some(row) = self.connection.row("read checkpoints", sql, &[]).await? else { return Ok(()) };
+        let (signed, at) = (row.count(0)?, Timestamp::from_millis(row.int(1)?));
+        // Read after the checkpoint: a ledger that somebody appends to meanwhile only grows.
+        let size = self.size().await?;
+        if signed <= size {
+            return Ok(());
+        }
+        Err(LedgerError::Damaged(format!(
+            "it has {size} entries, and {signed} were signed at {at}: its tail was cut off, or an old copy was restored"
+        )))
+    }
+
+    /// Checkpoints of this ledger as `origin`, of `from` to `until` entries (both included), that were cosigned by
+    /// anybody, in order of their sizes, each with its key and the keys of its witnesses.
     pub(crate) async fn cosigned_checkpoints(
         &mut self,
+        origin: SiteId,
         from: u64,
         until: u64,
     ) -> Result<Vec<(SignedCheckpoint, PublicKey, Vec<PublicKey>)>, LedgerError> {
@@ -307,10 +323,9 @@ impl Ledger<'_> {
             .connection
             .rows(
                 "read checkpoints",
-                "SELECT note, key FROM ledger_checkpoint c WHERE size >= $1 AND size <= $2 AND EXISTS \
-                 (SELECT 1 FROM ledger_cosignature s WHERE s.origin = c.origin AND s.size = c.size) \
-                 ORDER BY size, origin",
-                &[from.into(), until.into()],
+                "SELECT note, key FROM ledger_checkpoint c WHERE origin = $1 AND size >= $2 AND size <= $3 AND EXISTS \
+                 (SELECT 1 FROM ledger_cosignature s WHERE s.origin = c.origin AND s.size = c.size) ORDER BY size",
+                &[Value::Text(&origin.to_string()), from.into(), until.into()],
             )
             .await?;
         let mut list = Vec::with_capacity(rows.len());

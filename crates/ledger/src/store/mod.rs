@@ -75,4 +75,6 @@ const TABLES: &[&str] = &[
 ];
 
 #[cfg(test)]
+mod forgeries;
+#[cfg(test)]
 mod tests;

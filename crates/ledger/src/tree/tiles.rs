@@ -104,6 +104,7 @@ impl Edge {
     }
 
     #[cfg(test)]
+    #[cfg(test)]
     pub(super) fn levels_mut(&mut self) -> &mut Vec<Vec<Digest>> {
         &mut self.levels
     }

@@ -375,6 +375,7 @@ impl Engine {
             views.push(MembershipView {
                 federation: m.federation,
                 words: own.map(|o| words::of_key(&o.identity)).unwrap_or_default(),
+                identity: own.map(|o| o.identity),
                 link: self.link_view(m.federation),
                 roster: m.roster.document.version,
                 members: u32::try_from(m.roster.document.members.len()).unwrap_or(u32::MAX),

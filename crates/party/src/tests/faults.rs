@@ -459,6 +459,15 @@ async fn checkpoints_are_cosigned_and_a_fork_is_an_alarm() {
         })
         .await;
     Cosignature::verify(&line, at(b"one").checkpoint(), &this_site().public()).unwrap();
+    // What was seen can be handed to an auditor: of the coordinator's log, and of this site's own with all witnesses.
+    let kept = async |world: &World, origin| world.handle.checkpoint_note(world.who("odo"), federation(), origin).await;
+    let coordinators =
+        SignedCheckpoint::parse(&kept(&world, federation()).await.unwrap(), &coordinator().public()).unwrap();
+    assert!(coordinators.cosigned_by(&this_site().public()).is_some());
+    let own = SignedCheckpoint::parse(&kept(&world, origin).await.unwrap(), &this_site().public()).unwrap();
+    assert!([coordinator(), key(2), key(3)].iter().all(|witness| own.cosigned_by(&witness.public()).is_some()));
+    let unseen = kept(&world, key(3).public().site_id()).await;
+    assert!(matches!(&unseen, Err(PartyError::NotFound(_))), "{unseen:?}");
     world.send(ToSite::Witness(show(b"two"))).await;
     world
         .expect("a contradiction", |c| match c {

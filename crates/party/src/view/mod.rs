@@ -331,6 +331,8 @@ pub struct MembershipView {
     pub site_name: String,
     /// The twelve words of this site's identity key, to be read to other members.
     pub words: String,
+    /// That key, by which its log is known there.
+    pub identity: Option<PublicKey>,
     /// Why it is paused, if it is.
     pub paused: Option<String>,
     /// The coordinator was restored from a backup: this epoch must be accepted by a person before work goes on.

@@ -373,7 +373,11 @@ impl TryFrom<wire::Witness> for Witness {
                     return Err(wrong("witness.proof", format!("has more than {PROOF_NODES} nodes")));
                 }
                 let proof = show.proof.iter().map(|d| digest("witness.proof", d)).collect::<Result<_, _>>()?;
-                let checkpoint = text("witness.checkpoint", show.checkpoint)?;
+                let checkpoint = show.checkpoint;
+                if checkpoint.len() > limits::CHECKPOINT_BYTES {
+                    let reason = format!("is longer than {} bytes", limits::CHECKPOINT_BYTES);
+                    return Err(wrong("witness.checkpoint", reason));
+                }
                 Self::Show { origin, checkpoint, old_size: show.old_size, proof }
             }
             Body::ProveFrom(size) => Self::ProveFrom { origin, size },
@@ -508,6 +512,18 @@ mod tests {
             let after = to_site(wire::CoordinatorFrame::decode(&bytes[..]).unwrap()).unwrap();
             assert_eq!(before, format!("{after:?}"));
         }
+    }
+
+    #[test]
+    fn a_checkpoint_may_carry_the_cosignatures_of_a_large_federation_and_no_more_than_its_limit() {
+        let with = |length: usize| {
+            let checkpoint = "x".repeat(length);
+            let show = Witness::Show { origin: SiteId::of_key(&[1; 32]), checkpoint, old_size: 0, proof: Vec::new() };
+            to_site(coordinator_frame(ToSite::Witness(show)).unwrap())
+        };
+        assert!(with(134 * 1_000).is_ok(), "a thousand witnesses");
+        let error = with(limits::CHECKPOINT_BYTES + 1).unwrap_err();
+        assert_eq!(error.field, "witness.checkpoint");
     }
 
     proptest! {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use hospes_ipc::{Call, Fault, FaultCode};
-use hospes_party::view::{AlarmView, AuditPage, AuditQuery, EgressView, LOG_IS_INTACT, Status};
+use hospes_party::view::{AlarmView, AuditPage, AuditQuery, EgressView, LOG_IS_INTACT, MembershipView, Status};
 
 use super::{Asking, federation};
 use crate::arguments::Audit;
@@ -47,12 +47,33 @@ pub(crate) async fn audit(asking: &mut Asking, command: Audit) -> Result<()> {
                 None => None,
             };
             let entries: u64 = asking.ask(&Call::ExportAudit { federation, path: path.clone() }).await?;
+            let memberships: Vec<MembershipView> = asking.ask(&Call::Memberships {}).await?;
+            let signed = memberships.iter().find(|m| federation.is_none_or(|f| f == m.federation));
+            let key = signed.and_then(|m| m.identity).map_or_else(|| "KEY".to_owned(), |key| key.to_string());
             asking.answer(&entries, |entries| {
                 output::say(&format!("{entries} entries were written to {}.", path.display()));
-                output::say("Verify them anywhere with: hospesctl audit verify FILE");
+                output::say(&format!("Verify them anywhere with: hospesctl audit verify FILE --origin {key}"));
+                output::say(
+                    "An auditor takes the key, the members' keys (--member) and a peer's checkpoint (--checkpoint) from \
+                     somebody else than whoever gives the file.",
+                );
             })
         }
-        Audit::Checkpoint => {
+        Audit::Checkpoint { of: Some(whose), federation } => {
+            let federation = federation::which(asking, federation).await?;
+            let origin = match whose.as_str() {
+                "coordinator" => federation,
+                "self" => {
+                    let memberships: Vec<MembershipView> = asking.ask(&Call::Memberships {}).await?;
+                    let here = memberships.iter().find(|m| m.federation == federation);
+                    here.context("this site does not belong to the federation any more")?.site
+                }
+                name => federation::peer(asking, federation, name).await?.site,
+            };
+            let note: String = asking.ask(&Call::CheckpointNote { federation, origin }).await?;
+            asking.answer(&note, |note| output::say(note.trim_end()))
+        }
+        Audit::Checkpoint { of: None, .. } => {
             let status: Status = asking.connection.call(&Call::Status {}).await?;
             asking.answer(&status.ledger, |ledger| {
                 output::say(&format!("{} entries, root {}", ledger.entries, ledger.root));

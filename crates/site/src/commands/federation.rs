@@ -122,7 +122,7 @@ pub(crate) async fn which(asking: &mut Asking, typed: Option<String>) -> Result<
     }
 }
 
-async fn peer(asking: &mut Asking, federation: FederationId, typed: &str) -> Result<PeerView> {
+pub(crate) async fn peer(asking: &mut Asking, federation: FederationId, typed: &str) -> Result<PeerView> {
     let peers: Vec<PeerView> = asking.ask(&Call::Peers { federation }).await?;
     Ok(one_of("site", typed, &peers, |p| vec![p.name.clone(), p.site.to_string()])?.clone())
 }

@@ -79,6 +79,18 @@ impl<'a> Federation<'a> {
         Ok(both(&answer))
     }
 
+    /// The identity key of a site, or of the coordinator.
+    ///
+    /// # Errors
+    /// As [`Federation::asked`].
+    pub(crate) fn identity(&self, site: Option<&str>) -> Result<String> {
+        let answer = match site {
+            Some(name) => self.asked("operator", &["sites", "show", name])?,
+            None => self.asked("operator", &["whoami"])?,
+        };
+        text_at(&answer, "identity").context("there is no identity key in the answer")
+    }
+
     /// An invitation for a site, and the words that go by telephone.
     ///
     /// # Errors

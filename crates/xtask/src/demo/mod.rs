@@ -175,7 +175,14 @@ impl Stage<'_> {
             let status = site.status()?;
             let (payloads, bytes) = site.left()?;
             let export = site.export()?;
-            federation.told("operator", &["audit", "verify", &export.to_string_lossy()])?;
+            let origin = federation.identity(Some(site.hospital.name))?;
+            let seen = self.folder.join("seen-by-the-coordinator.txt");
+            std::fs::write(
+                &seen,
+                federation.told("operator", &["audit", "checkpoint", "--site", site.hospital.name])?,
+            )?;
+            let (file, seen) = (export.to_string_lossy(), seen.to_string_lossy());
+            federation.told("operator", &["audit", "verify", &file, "--origin", &origin, "--checkpoint", &seen])?;
             let witnessed = &status["ledger"]["witnessed"][0];
             proofs.add_row(vec![
                 site.hospital.name.to_owned(),
@@ -190,19 +197,21 @@ impl Stage<'_> {
         let own = self.folder.join("coordinator.jsonl");
         let own = own.to_str().context("the folder's path is no text")?;
         federation.told("operator", &["audit", "export", own])?;
-        federation.told("operator", &["audit", "verify", own])?;
+        let origin = federation.identity(None)?;
+        federation.told("operator", &["audit", "verify", own, "--origin", &origin])?;
         say("all five ledgers, the coordinator's too, were exported and verified offline by hospesctl audit verify");
-        self.altered(federation, own)
+        self.altered(federation, own, &origin)
     }
 
     /// One changed byte in the middle of a ledger is found.
-    fn altered(&self, federation: &Federation<'_>, export: &str) -> Result<()> {
+    fn altered(&self, federation: &Federation<'_>, export: &str, origin: &str) -> Result<()> {
         let mut bytes = std::fs::read(export)?;
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;
         let altered = self.folder.join("altered.jsonl");
         std::fs::write(&altered, bytes)?;
-        let found = federation.refused("operator", &["audit", "verify", &altered.to_string_lossy()])?;
+        let altered = altered.to_string_lossy();
+        let found = federation.refused("operator", &["audit", "verify", &altered, "--origin", origin])?;
         paragraph("   ", &format!("with one bit changed: {}", found.lines().next_back().unwrap_or_default()));
         Ok(())
     }

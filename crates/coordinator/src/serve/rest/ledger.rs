@@ -12,21 +12,25 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use futures::TryStreamExt as _;
 use hospes_ledger::{Action, Ledger, LedgerError, ObjectKind};
-use hospes_protocol::id::Timestamp;
+use hospes_protocol::id::{SiteId, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio_util::io::ReaderStream;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::extract::{Ask, Operator, Someone};
+use super::extract::{Ask, Id, Operator, Someone};
 use super::{Answer, Problem};
 use crate::enrol::actor;
 use crate::serve::Shared;
 use crate::{Error, random};
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Shared>> {
-    OpenApiRouter::new().routes(routes!(checkpoint)).routes(routes!(consistency)).routes(routes!(export))
+    OpenApiRouter::new()
+        .routes(routes!(checkpoint))
+        .routes(routes!(peer_checkpoint))
+        .routes(routes!(consistency))
+        .routes(routes!(export))
 }
 
 /// Between which sizes.
@@ -62,6 +66,17 @@ async fn checkpoint(State(shared): State<Arc<Shared>>, _: Someone) -> Answer<Str
     let mut connection = store.read().await?;
     let kept = Ledger::on(&mut *connection).own_checkpoint(shared.federation()).await.map_err(Error::from)?;
     Ok(kept.ok_or_else(|| Error::corrupt("checkpoint", "it was not kept"))?.note())
+}
+
+/// The newest checkpoint of a site's ledger that the coordinator saw and cosigned: a C2SP signed note. An export of that
+/// ledger that does not contain it was cut, rewritten or forked since.
+#[utoipa::path(get, path = "/api/v1/ledger/peers/{site}/checkpoint", tag = "ledger", params(("site" = String, Path)),
+    responses((status = 200, content_type = "text/plain", body = String), (status = 401, body = Problem),
+              (status = 404, body = Problem)))]
+async fn peer_checkpoint(State(shared): State<Arc<Shared>>, _: Someone, Id(site): Id<SiteId>) -> Answer<String> {
+    let mut connection = shared.register.store.read().await?;
+    let seen = Ledger::on(&mut *connection).peer(site).await.map_err(Error::from)?;
+    Ok(seen.ok_or_else(|| Problem::not_found(format!("no checkpoint of the ledger of {site} was seen yet")))?.note)
 }
 
 /// A proof that the ledger of one size begins with that of a smaller one.

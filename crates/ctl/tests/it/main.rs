@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used)] // A test that cannot go on fails.
 
+mod audit;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 

@@ -1,0 +1,137 @@
+//! What somebody can do who holds the database, the key and the export, and what shows it.
+
+use hospes_protocol::id::{Digest, Timestamp};
+use hospes_protocol::sign::SecretKey;
+
+use super::Ledger;
+use super::tests::{T0, check, entries, export, fresh, key, lines, run, shown_to_witness, sqlite};
+use crate::verify::FindingKind;
+use crate::{Expectations, LedgerError};
+
+/// Whoever holds the database and the key can write a good-looking export of another history; only what others saw
+/// shows it.
+#[test]
+fn a_fork_and_a_cut_ledger_are_found_against_a_checkpoint_that_a_peer_saw() {
+    run(async {
+        let (_folder, mut connection) = fresh().await;
+        Ledger::on(&mut connection).append_all(&entries(0..300), &[1; 32]).await.unwrap();
+        let at = Timestamp::from_millis(T0);
+        let note = Ledger::on(&mut connection).checkpoint(&key(1), at).await.unwrap().note();
+        let known = Expectations { known: vec![note], ..Expectations::default() };
+        Ledger::on(&mut connection).append_all(&entries(300..400), &[2; 32]).await.unwrap();
+        let good = check(&export(&mut connection).await, &known);
+        assert!(good.is_intact());
+        assert_eq!(good.known_found, 1);
+        for (size, kind, entry) in [(400, FindingKind::Forked, 299), (280, FindingKind::Truncated, 280)] {
+            let (_folder, mut forked) = fresh().await;
+            Ledger::on(&mut forked).append_all(&entries(0..size), &[7; 32]).await.unwrap();
+            let bytes = export(&mut forked).await;
+            assert!(check(&bytes, &Expectations::default()).is_intact());
+            let finding = check(&bytes, &known).finding.unwrap();
+            assert_eq!((finding.kind, finding.entry), (kind, Some(entry)), "{finding}");
+        }
+        let other = Expectations { origins: vec![key(5).public()], ..Expectations::default() };
+        assert_eq!(check(&export(&mut connection).await, &other).finding.unwrap().kind, FindingKind::Signature);
+        let foreign = Expectations {
+            known: vec![
+                crate::Checkpoint { origin: key(5).public().site_id(), size: 1, root: Digest::of(b"") }
+                    .sign(&key(5))
+                    .note(),
+            ],
+            ..Expectations::default()
+        };
+        assert_eq!(check(&export(&mut connection).await, &foreign).finding.unwrap().kind, FindingKind::Signature);
+    });
+}
+
+/// A coordinator that shows its forged log to members as that of a site which it invented gets real cosignatures. They
+/// are of the invented site's log.
+#[test]
+fn cosignatures_of_another_ledger_do_not_count_for_this_one() {
+    run(async {
+        let (_folder, mut connection) = fresh().await;
+        let mut ledger = Ledger::on(&mut connection);
+        ledger.append_all(&entries(0..300), &[1; 32]).await.unwrap();
+        let (invented, member) = (key(1), key(2));
+        shown_to_witness(&mut ledger, None, Timestamp::from_millis(T0)).await;
+        // Its own checkpoint has no cosignature, so it takes the invented site's line, key and all.
+        let coordinator = key(5);
+        let mut bytes = Vec::new();
+        ledger.export(&coordinator, Timestamp::from_millis(T0), &mut bytes).await.unwrap();
+        let expected = Expectations {
+            origins: vec![coordinator.public()],
+            members: vec![member.public()],
+            ..Expectations::default()
+        };
+        let honest = check(&bytes, &expected);
+        assert!(honest.is_intact() && honest.checkpoints == 0, "{:?}", honest.finding);
+        let mut other = Vec::new();
+        ledger.export(&invented, Timestamp::from_millis(T0), &mut other).await.unwrap();
+        let line = lines(&other).into_iter().find(|line| line.starts_with(b"{\"checkpoint\":")).unwrap().to_vec();
+        let forged = resigned(&bytes, &coordinator, |lines| lines.insert(lines.len() - 1, line));
+        for expected in [expected, Expectations::default()] {
+            let report = check(&forged, &expected);
+            let finding = report.finding.clone().unwrap();
+            assert_eq!(finding.kind, FindingKind::Signature, "{finding}");
+            assert!(finding.words.contains(&invented.public().site_id().to_string()), "{finding}");
+            assert_eq!(report.independent_witnesses(), 0);
+        }
+        // Two keys of one party, named by the auditor, are the same ledger's.
+        let both = Expectations {
+            origins: vec![coordinator.public(), invented.public()],
+            members: vec![member.public(), invented.public()],
+            ..Expectations::default()
+        };
+        let report = check(&forged, &both);
+        assert!(report.is_intact(), "{:?}", report.finding);
+        assert_eq!(report.independent_witnesses(), 1, "nobody witnesses itself");
+    });
+}
+
+/// An export after a change of its lines, with a closing line that fits again.
+fn resigned(bytes: &[u8], key: &SecretKey, change: impl FnOnce(&mut Vec<Vec<u8>>)) -> Vec<u8> {
+    let mut all: Vec<Vec<u8>> = lines(bytes).into_iter().map(<[u8]>::to_vec).collect();
+    change(&mut all);
+    all.pop();
+    let count = all.len() as u64;
+    let mut text = all.concat();
+    let sha256 = Digest::of(&text);
+    let signature = key.sign(&crate::export::End::signed_digest(count, &sha256));
+    let end = crate::export::EndLine { end: crate::export::End { lines: count, sha256, signature } };
+    text.extend(serde_json::to_string(&end).unwrap().bytes().chain(*b"\n"));
+    text
+}
+
+#[test]
+fn a_database_whose_tail_was_cut_off_does_not_export_as_whole() {
+    run(async {
+        let (folder, mut connection) = fresh().await;
+        let mut ledger = Ledger::on(&mut connection);
+        ledger.append_all(&entries(0..300), &[1; 32]).await.unwrap();
+        let copy = folder.path().join("old.db");
+        sqlx::query("VACUUM INTO ?1").bind(copy.to_str().unwrap()).execute(&mut connection).await.unwrap();
+        let mut ledger = Ledger::on(&mut connection);
+        ledger.append_all(&entries(300..400), &[2; 32]).await.unwrap();
+        ledger.checkpoint(&key(1), Timestamp::from_millis(T0)).await.unwrap();
+        // The old entries under the checkpoints of today.
+        let mut cut = sqlite(&copy).await;
+        sqlx::query("ATTACH ?1 AS today")
+            .bind(folder.path().join("site.db").to_str().unwrap())
+            .execute(&mut cut)
+            .await
+            .unwrap();
+        sqlx::query("INSERT INTO ledger_checkpoint SELECT * FROM today.ledger_checkpoint")
+            .execute(&mut cut)
+            .await
+            .unwrap();
+        let error =
+            Ledger::on(&mut cut).export(&key(1), Timestamp::from_millis(T0), &mut Vec::new()).await.unwrap_err();
+        let words = error.to_string();
+        assert!(matches!(error, LedgerError::Damaged(_)) && words.contains("300") && words.contains("400"), "{words}");
+        // Under whichever of its keys it is exported.
+        let error = Ledger::on(&mut cut).export(&key(5), Timestamp::from_millis(T0), &mut Vec::new()).await;
+        assert!(matches!(error, Err(LedgerError::Damaged(_))));
+        Ledger::on(&mut cut).append_all(&entries(400..500), &[3; 32]).await.unwrap();
+        assert!(Ledger::on(&mut cut).export(&key(1), Timestamp::from_millis(T0), &mut Vec::new()).await.is_ok());
+    });
+}
