@@ -1,6 +1,5 @@
 //! Deterministic CBOR (RFC 8949 §4.2.1), the only form in which documents are signed or hashed.
 
-use std::marker::PhantomData;
 use std::ops::Deref;
 
 use ciborium::Value;
@@ -9,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
 use crate::id::Digest;
-use crate::limits;
+use crate::{limits, text};
 
 /// A kind of document that is signed or hashed.
 ///
@@ -22,6 +21,10 @@ pub trait Document: Serialize + DeserializeOwned {
     const VERSION: u32;
 }
 
+/// The field that every document carries besides its own: `"$schema": "hospes/<kind>/v<n>"`. It is what lets an older
+/// program say which version it would need.
+const SCHEMA: &str = "$schema";
+
 /// Why bytes are not a canonical document.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum CanonError {
@@ -29,12 +32,22 @@ pub enum CanonError {
     #[error("the document has {0} bytes, more than the {max} allowed", max = limits::DOCUMENT_BYTES)]
     TooLarge(usize),
     /// The bytes are no CBOR, or CBOR of another shape.
-    #[error("the document cannot be read as {kind}: {reason} (a newer version may be needed)")]
+    #[error("the document cannot be read as {kind}: {reason}")]
     Shape {
         /// Kind that was expected.
         kind: &'static str,
         /// What did not fit.
         reason: String,
+    },
+    /// The document was written by a newer version.
+    #[error("the {kind} needs version {found} of its form, and this program reads version {reads}; update it")]
+    Newer {
+        /// Kind of the document.
+        kind: &'static str,
+        /// Its version.
+        found: u32,
+        /// The version that this program reads.
+        reads: u32,
     },
     /// The bytes are valid CBOR but not the one canonical encoding.
     #[error("the document is not in canonical form: {0}")]
@@ -57,7 +70,7 @@ impl<D: Document> Canonical<D> {
     /// # Errors
     /// [`CanonError`] if the value holds NaN, an infinity, a key that is no text, or is too large.
     pub fn new(value: D) -> Result<Self, CanonError> {
-        let bytes = to_bytes(&value, D::KIND)?;
+        let bytes = to_bytes(&value)?;
         let digest = digest(D::KIND, D::VERSION, &bytes);
         Ok(Self { value, bytes, digest })
     }
@@ -67,8 +80,8 @@ impl<D: Document> Canonical<D> {
     /// # Errors
     /// [`CanonError`] says what did not fit.
     pub fn parse(bytes: &[u8]) -> Result<Self, CanonError> {
-        let value: D = from_bytes(bytes, D::KIND)?;
-        if to_bytes(&value, D::KIND)? != bytes {
+        let value: D = from_bytes(bytes)?;
+        if to_bytes(&value)? != bytes {
             return Err(CanonError::NotCanonical("decoding and encoding gives other bytes"));
         }
         Ok(Self { value, bytes: bytes.to_vec(), digest: digest(D::KIND, D::VERSION, bytes) })
@@ -144,9 +157,23 @@ pub fn digest(kind: &str, version: u32, bytes: &[u8]) -> Digest {
     Digest::from_bytes(hash.finalize().into())
 }
 
-fn to_bytes<T: Serialize>(value: &T, kind: &'static str) -> Result<Vec<u8>, CanonError> {
-    let shape = |reason: String| CanonError::Shape { kind, reason };
+/// What did not fit, without the decoder's own wrapping.
+pub(crate) fn reason(error: ciborium::de::Error<std::io::Error>) -> String {
+    match error {
+        ciborium::de::Error::Semantic(_, words) => words,
+        other => other.to_string(),
+    }
+}
+
+fn tag<D: Document>() -> String {
+    format!("hospes/{}/v{}", D::KIND, D::VERSION)
+}
+
+fn to_bytes<D: Document>(value: &D) -> Result<Vec<u8>, CanonError> {
+    let shape = |reason: String| CanonError::Shape { kind: D::KIND, reason };
     let mut tree = Value::serialized(value).map_err(|e| shape(e.to_string()))?;
+    let entries = tree.as_map_mut().ok_or_else(|| shape("a document is a map".into()))?;
+    entries.push((Value::Text(SCHEMA.into()), Value::Text(tag::<D>())));
     normalise(&mut tree)?;
     let mut bytes = Vec::new();
     ciborium::into_writer(&tree, &mut bytes).map_err(|e| shape(e.to_string()))?;
@@ -156,14 +183,14 @@ fn to_bytes<T: Serialize>(value: &T, kind: &'static str) -> Result<Vec<u8>, Cano
     Ok(bytes)
 }
 
-fn from_bytes<T: DeserializeOwned>(bytes: &[u8], kind: &'static str) -> Result<T, CanonError> {
+fn from_bytes<D: Document>(bytes: &[u8]) -> Result<D, CanonError> {
     if bytes.len() > limits::DOCUMENT_BYTES {
         return Err(CanonError::TooLarge(bytes.len()));
     }
-    let shape = |reason: String| CanonError::Shape { kind, reason };
+    let shape = |reason: String| CanonError::Shape { kind: D::KIND, reason };
     let mut rest = bytes;
-    let tree: Value = ciborium::de::from_reader_with_recursion_limit(&mut rest, limits::DOCUMENT_DEPTH)
-        .map_err(|e| shape(e.to_string()))?;
+    let mut tree: Value = ciborium::de::from_reader_with_recursion_limit(&mut rest, limits::DOCUMENT_DEPTH)
+        .map_err(|e| shape(reason(e)))?;
     if !rest.is_empty() {
         return Err(CanonError::NotCanonical("bytes follow the document"));
     }
@@ -174,7 +201,26 @@ fn from_bytes<T: DeserializeOwned>(bytes: &[u8], kind: &'static str) -> Result<T
     if again != bytes {
         return Err(CanonError::NotCanonical("keys out of order, or lengths not the shortest"));
     }
+    check_schema::<D>(&mut tree)?;
     tree.deserialized().map_err(|e| shape(e.to_string()))
+}
+
+/// Checks the schema before anything else, so that a newer document is named as one and not by its first strange field.
+fn check_schema<D: Document>(tree: &mut Value) -> Result<(), CanonError> {
+    let shape = |reason: String| CanonError::Shape { kind: D::KIND, reason };
+    let entries = tree.as_map_mut().ok_or_else(|| shape("a document is a map".into()))?;
+    let place = entries.iter().position(|(key, _)| key.as_text() == Some(SCHEMA));
+    let place = place.ok_or_else(|| shape("it does not say its schema".into()))?;
+    let found = entries[place].1.as_text().unwrap_or_default();
+    if found != tag::<D>() {
+        let version = found.strip_prefix(&format!("hospes/{}/v", D::KIND)).and_then(|v| v.parse().ok());
+        return Err(match version {
+            Some(found) if found > D::VERSION => CanonError::Newer { kind: D::KIND, found, reads: D::VERSION },
+            _ => shape(format!("its schema is '{}', not '{}'", text::shown(found, 60), tag::<D>())),
+        });
+    }
+    entries.remove(place);
+    Ok(())
 }
 
 /// Sorts the keys of every map and refuses what the canonical form does not know.
@@ -207,35 +253,6 @@ fn text_order(a: &Value, b: &Value) -> std::cmp::Ordering {
     a.len().cmp(&b.len()).then_with(|| a.cmp(b))
 }
 
-/// The tag `"schema": "hospes/<kind>/v<n>"` that every document carries as its first field.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct SchemaTag<D>(PhantomData<D>);
-
-impl<D> SchemaTag<D> {
-    /// The tag of `D`.
-    pub const fn new() -> Self {
-        Self(PhantomData)
-    }
-}
-
-impl<D: Document> Serialize for SchemaTag<D> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&format_args!("hospes/{}/v{}", D::KIND, D::VERSION))
-    }
-}
-
-impl<'de, D: Document> Deserialize<'de> for SchemaTag<D> {
-    fn deserialize<De: Deserializer<'de>>(deserializer: De) -> Result<Self, De::Error> {
-        let found = String::deserialize(deserializer)?;
-        let wanted = format!("hospes/{}/v{}", D::KIND, D::VERSION);
-        if found == wanted {
-            Ok(Self::new())
-        } else {
-            Err(serde::de::Error::custom(format!("schema is '{found}', this version reads '{wanted}'")))
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -262,7 +279,37 @@ mod tests {
     fn golden_bytes_stay_the_same() {
         let doc = Canonical::new(note()).unwrap();
         let hex = data_encoding::HEXLOWER.encode(doc.bytes());
-        assert_eq!(hex, "a3636d6170a26163266262620164746578746161676e756d6265727383f93c00fb3fb999999999999af9c100");
+        assert_eq!(
+            hex,
+            "a4636d6170a261632662626201647465787461616724736368656d616e686f737065732f6e6f74652f7631676e756d6265727383f93c00\
+             fb3fb999999999999af9c100"
+        );
+    }
+
+    #[test]
+    fn a_document_of_a_newer_version_says_which_version_it_needs() {
+        #[derive(Serialize, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Newer {
+            text: String,
+            more: u8,
+        }
+        impl Document for Newer {
+            const KIND: &'static str = Note::KIND;
+            const VERSION: u32 = 3;
+        }
+        let newer = Canonical::new(Newer { text: "a".into(), more: 1 }).unwrap();
+        let error = Canonical::<Note>::parse(newer.bytes()).unwrap_err();
+        assert_eq!(error, CanonError::Newer { kind: "note", found: 3, reads: 1 });
+        assert!(error.to_string().contains("needs version 3"), "{error}");
+        // In another document, and signed, too.
+        let key = crate::sign::SecretKey::from_seed(&[1; 32]);
+        let signed = crate::sign::Signed::new(newer.into_inner(), &key).unwrap().to_bytes().unwrap();
+        let error = crate::sign::Signed::<Note>::from_bytes(&signed).unwrap_err();
+        assert!(error.to_string().contains("needs version 3"), "{error}");
+        // An older one, or one of another kind, is none that anybody could update for.
+        let older = Canonical::<Newer>::parse(Canonical::new(note()).unwrap().bytes()).map(drop).unwrap_err();
+        assert!(matches!(&older, CanonError::Shape { reason, .. } if reason.contains("hospes/note/v1")), "{older}");
     }
 
     #[test]

@@ -191,7 +191,7 @@ impl<D: Document> Signed<D> {
         }
         let mut rest = bytes;
         let signed: Self = ciborium::de::from_reader_with_recursion_limit(&mut rest, crate::limits::DOCUMENT_DEPTH)
-            .map_err(|e| CanonError::Shape { kind: D::KIND, reason: e.to_string() })?;
+            .map_err(|e| CanonError::Shape { kind: D::KIND, reason: crate::canon::reason(e) })?;
         if !rest.is_empty() {
             return Err(CanonError::NotCanonical("bytes follow the document"));
         }
