@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use hospes_privacy::disclosure::border::Table;
-use hospes_privacy::disclosure::{Rule, Verdict, is_glm_like, parameters_allowed};
+use hospes_privacy::disclosure::{Rule, Verdict, parameters_allowed};
 use hospes_protocol::approval::Permit;
 use hospes_protocol::canon::Canonical;
 use hospes_protocol::id::{SiteId, Timestamp};
@@ -410,7 +410,7 @@ fn check_rules(
         return refused(Rule::MinSubset, why);
     }
     let parameters = plan::model::parameters(&params.model, features as u64);
-    match parameters_allowed(rules, parameters, subjects, is_glm_like(&params.model)) {
+    match parameters_allowed(rules, parameters, subjects, plan::model::is_glm_like(&params.model)) {
         Some(Verdict::Refused) => {
             let most = rules.max_param_ratio.unwrap_or_default();
             let why = format!("{parameters} parameters for {subjects} patients, the policy allows {most} for each");

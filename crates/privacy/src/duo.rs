@@ -72,17 +72,52 @@ pub struct Request {
     pub terms: Vec<String>,
     /// Disease (a MONDO id), for DS.
     pub disease: Option<String>,
-    /// Whether methods are developed rather than a question answered.
-    pub methods: bool,
+    /// Whether methods are developed rather than a question answered; `None` if it is not stated.
+    pub methods: Option<bool>,
     /// Whether the use is commercial.
     pub commercial: bool,
     /// Whether the requester is for profit; `None` if it is not stated.
     pub for_profit: Option<bool>,
 }
 
+impl DataUse {
+    /// Reads the tags of a dataset: DUO terms, of which TS (`DUO:0000025=2027-12-31`) may say the last day of use, and
+    /// the MONDO id of the disease that they are about.
+    ///
+    /// # Disclosure
+    /// Only what the tags say.
+    ///
+    /// # Errors
+    /// Which tag is none, in words.
+    pub fn read(tags: &[String]) -> Result<Self, String> {
+        let mut read = Self::default();
+        for tag in tags {
+            let wrong = || {
+                let tag: String = tag.chars().take(40).collect();
+                format!(
+                    "'{tag}' is no term of use: expected such as DUO:0000042, MONDO:0005267, or DUO:0000025=2027-12-31 \
+                     for the last day of use"
+                )
+            };
+            let (term, last_day) = tag.split_once('=').map_or((tag.as_str(), None), |(term, day)| (term, Some(day)));
+            match (number(term), term.strip_prefix("MONDO:"), last_day) {
+                (Some(TS), _, Some(day)) => {
+                    let end = Timestamp::end_of_day(day).ok_or_else(wrong)?;
+                    read.until = Some(read.until.map_or(end, |until| until.min(end)));
+                    read.terms.push(term.to_owned());
+                }
+                (Some(_), _, None) => read.terms.push(term.to_owned()),
+                (None, Some(id), None) if is_id(id) && read.disease.is_none() => read.disease = Some(term.to_owned()),
+                _ => return Err(wrong()),
+            }
+        }
+        Ok(read)
+    }
+}
+
 impl Request {
-    /// The request that a study's terms state. They do not state whether the requester is for profit, nor methods
-    /// research; the person who reviews does.
+    /// The request that a study's terms state. They do not state whether the requester is for profit, nor whether
+    /// methods are developed; the person who reviews knows.
     ///
     /// # Disclosure
     /// Only what the terms say.
@@ -90,7 +125,7 @@ impl Request {
         Self {
             terms: terms.duo.clone(),
             disease: terms.disease.clone(),
-            methods: false,
+            methods: None,
             commercial: terms.commercial,
             for_profit: None,
         }
@@ -133,8 +168,11 @@ impl Matching {
 /// Number of a DUO term. Some ontology files write eight digits (`DUO:00000044`); zeros in front do not count.
 fn number(term: &str) -> Option<u32> {
     let digits = term.trim().strip_prefix("DUO:")?;
-    let known = (7..=8).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
-    known.then(|| digits.parse().ok()).flatten()
+    is_id(digits).then(|| digits.parse().ok()).flatten()
+}
+
+fn is_id(digits: &str) -> bool {
+    (7..=8).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit())
 }
 
 fn numbers(terms: &[String], whose: &str, matching: &mut Matching) -> BTreeSet<u32> {
@@ -239,10 +277,16 @@ fn modifiers(
     if has(NPOA) && asked.contains(&POA) {
         result.say(Fit::NoMatch, "ancestry research is prohibited (NPOA)");
     }
-    if request.methods && has(NMDS) {
-        let same = allowed.contains(&DS) && permission(DS, DS, dataset, request) == Fit::Match;
-        if !same {
-            result.say(Fit::NoMatch, "methods research is allowed for the dataset's own disease only (NMDS)");
+    if has(NMDS) && !(has(DS) && permission(DS, DS, dataset, request) == Fit::Match) {
+        match request.methods {
+            Some(true) => {
+                result.say(Fit::NoMatch, "methods research is allowed for the dataset's own disease only (NMDS)");
+            }
+            Some(false) => {}
+            None => result.say(
+                Fit::NeedsAPerson,
+                "whether methods are developed is not stated; the dataset allows that for its own disease only (NMDS)",
+            ),
         }
     }
     if request.commercial && (has(NPU) || has(NCU) || has(NPUNCU)) {
@@ -274,8 +318,9 @@ fn obligations(dataset: &DataUse, allowed: &BTreeSet<u32>, result: &mut Matching
     }
     if allowed.contains(&TS) {
         result.expires_by = dataset.until;
-        if dataset.until.is_none() {
-            result.say(Fit::NeedsAPerson, "use is limited in time (TS), and the date is not stated");
+        match dataset.until {
+            Some(until) => result.obligations.push(format!("TS: an approval ends at {until} at the latest")),
+            None => result.say(Fit::NeedsAPerson, "use is limited in time (TS), and the last day is not stated"),
         }
     }
 }
@@ -301,7 +346,8 @@ mod tests {
     }
 
     fn request(terms: &[u32]) -> Request {
-        Request { terms: dataset(terms).terms, for_profit: Some(false), ..Request::default() }
+        let stated = Some(false);
+        Request { terms: dataset(terms).terms, methods: stated, for_profit: stated, ..Request::default() }
     }
 
     fn fit(have: &[u32], asked: &[u32]) -> Fit {
@@ -339,10 +385,15 @@ mod tests {
 
     #[test]
     fn methods_commercial_use_profit_and_ancestry_are_refused_by_their_modifiers() {
-        let methods = Request { methods: true, ..request(&[HMB]) };
+        let methods = Request { methods: Some(true), ..request(&[HMB]) };
         assert_eq!(matching(&dataset(&[GRU]), &methods).fit, Fit::Match);
         assert_eq!(matching(&dataset(&[GRU, NMDS]), &methods).fit, Fit::NoMatch);
-        let disease = Request { methods: true, disease: Some("MONDO:0005010".into()), ..request(&[DS]) };
+        let unstated = Request { methods: None, ..request(&[HMB]) };
+        assert_eq!(matching(&dataset(&[GRU]), &unstated).fit, Fit::Match);
+        let asks = matching(&dataset(&[GRU, NMDS]), &unstated);
+        assert!(asks.fit == Fit::NeedsAPerson && asks.reasons[0].contains("NMDS"), "{asks:?}");
+        assert_eq!(matching(&dataset(&[GRU, NMDS]), &request(&[HMB])).fit, Fit::Match);
+        let disease = Request { methods: Some(true), disease: Some("MONDO:0005010".into()), ..request(&[DS]) };
         assert_eq!(matching(&dataset(&[DS, NMDS]), &disease).fit, Fit::Match);
         let commercial = Request { commercial: true, ..request(&[HMB]) };
         let profit = Request { for_profit: Some(true), ..request(&[HMB]) };
@@ -383,6 +434,25 @@ mod tests {
             let dataset = DataUse { terms: vec!["DUO:0000006".into(), odd.into()], ..DataUse::default() };
             assert_eq!(matching(&dataset, &request(&[HMB])).fit, Fit::NeedsAPerson, "{odd}");
         }
+    }
+
+    #[test]
+    fn tags_are_read_with_the_disease_and_the_last_day_or_named_as_wrong() {
+        let read = |tags: &[&str]| DataUse::read(&tags.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>());
+        let tags = ["DUO:0000007", "MONDO:0005267", "DUO:0000025=2027-12-31", "DUO:00000025=2027-06-30"];
+        let used = read(&tags).unwrap();
+        assert_eq!(used.terms, ["DUO:0000007", "DUO:0000025", "DUO:00000025"]);
+        assert_eq!(used.disease.as_deref(), Some("MONDO:0005267"));
+        assert_eq!(used.until, Timestamp::end_of_day("2027-06-30"));
+        let result = matching(&used, &request(&[DS]));
+        assert_eq!(result.expires_by, used.until);
+        assert!(result.obligations.iter().any(|o| o.contains("2027-07-01T00:00")), "{result:?}");
+        assert_eq!(read(&["DUO:0000025"]).unwrap().until, None);
+        for wrong in ["DUO:25", "MONDO:1", "GRU", "DUO:0000025=2027-02-30", "DUO:0000042=2027-12-31", "MONDO:0005267=1"]
+        {
+            assert!(read(&[wrong]).unwrap_err().contains(wrong), "{wrong}");
+        }
+        assert!(read(&["MONDO:0005267", "MONDO:0005010"]).is_err(), "the second disease would be ignored");
     }
 
     #[test]

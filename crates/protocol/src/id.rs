@@ -210,6 +210,17 @@ impl Timestamp {
     pub const fn from_millis(millis: i64) -> Self {
         Self(millis)
     }
+    /// The end of a day, written as `YYYY-MM-DD`, in UTC; `None` if there is no such day.
+    pub fn end_of_day(date: &str) -> Option<Self> {
+        let [year, month, day] = date.split('-').collect::<Vec<_>>().try_into().ok()?;
+        let digits = |text: &str, length| text.len() == length && text.bytes().all(|b| b.is_ascii_digit());
+        if !(digits(year, 4) && digits(month, 2) && digits(day, 2)) {
+            return None;
+        }
+        let month = time::Month::try_from(month.parse::<u8>().ok()?).ok()?;
+        let date = time::Date::from_calendar_date(year.parse().ok()?, month, day.parse().ok()?).ok()?;
+        Some(Self((date.midnight().assume_utc().unix_timestamp() + 24 * 60 * 60) * 1_000))
+    }
     /// Milliseconds since the epoch.
     pub const fn as_millis(self) -> i64 {
         self.0
@@ -277,6 +288,16 @@ impl fmt::Display for RoundKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_day_ends_where_the_next_begins() {
+        assert_eq!(Timestamp::end_of_day("2024-02-29").unwrap().to_string(), "2024-03-01T00:00:00.000Z");
+        for none in
+            ["2023-02-29", "2024-13-01", "2024-2-01", "24-02-01", "2024-02-01T00", "2024/02/01", "+024-02-01", ""]
+        {
+            assert_eq!(Timestamp::end_of_day(none), None, "{none}");
+        }
+    }
 
     #[test]
     fn names_have_one_spelling() {

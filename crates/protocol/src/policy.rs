@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::canon::{CanonError, Canonical, Document};
 use crate::id::Digest;
-use crate::limits;
+use crate::sign::PublicKey;
+use crate::{limits, text};
 
 /// A site's policy. [`Policy::strict`] is what a new site has.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -96,8 +97,18 @@ pub struct Training {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Bilateral {
-    /// Partner organisations.
-    pub allow: Vec<String>,
+    /// With whom this site may be alone in a study.
+    pub allow: Vec<Partner>,
+}
+
+/// Another site by its organisation and its key: neither name nor key alone is enough.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Partner {
+    /// Its organisation, as the federation's roster has it.
+    pub organisation: String,
+    /// Its identity key.
+    pub key: PublicKey,
 }
 
 /// Differential privacy.
@@ -268,6 +279,16 @@ impl Policy {
         self.egress.allow.contains(&kind)
     }
 
+    /// Fewest sites, and fewest other sites that are trusted, in a round of a study that these others were asked for: a
+    /// partner named for two-party studies is enough alone.
+    pub fn fewest(&self, others: &[Partner]) -> (u32, u32) {
+        let Training { min_parties, min_trusted_peers, .. } = self.training;
+        match others {
+            [only] if self.bilateral.allow.contains(only) => (2, min_trusted_peers.min(1)),
+            _ => (min_parties, min_trusted_peers),
+        }
+    }
+
     /// Reads a policy file.
     ///
     /// # Errors
@@ -328,6 +349,10 @@ impl Policy {
             "must lie between 0 and 100",
         )?;
         value("training.min_parties", self.training.min_parties >= 2, "must be at least 2")?;
+        for partner in &self.bilateral.allow {
+            text::check_name(&partner.organisation)
+                .map_err(|e| PolicyError::Value { place: "bilateral.allow", reason: format!("an organisation {e}") })?;
+        }
         value(
             "privacy.epsilon_per_pool",
             self.privacy.epsilon_per_pool > 0.0 && self.privacy.epsilon_per_pool.is_finite(),
@@ -350,6 +375,20 @@ mod tests {
             let extra = text.replace("[training]", "[training]\nmin_party = 1");
             assert!(Policy::from_toml(&extra).unwrap_err().to_string().contains("min_party"));
         }
+        let none = "[bilateral]\nallow = []";
+        let partner = |partner: &str| {
+            let text = Policy::strict().to_toml().unwrap();
+            assert!(text.contains(none), "{text}");
+            Policy::from_toml(&text.replace(none, &format!("[bilateral]\nallow = [{partner}]")))
+        };
+        let key = crate::sign::SecretKey::from_seed(&[1; 32]).public();
+        let named = partner(&format!("{{ organisation = \"Hospital\", key = \"{key}\" }}")).unwrap();
+        assert_eq!(named.bilateral.allow, [Partner { organisation: "Hospital".into(), key }]);
+        assert_eq!(Policy::from_toml(&named.to_toml().unwrap()).unwrap(), named);
+        let blank = partner(&format!("{{ organisation = \" \", key = \"{key}\" }}")).unwrap_err().to_string();
+        assert!(blank.contains("bilateral.allow"), "{blank}");
+        assert!(partner("\"Hospital\"").is_err(), "a name without a key");
+        assert!(partner("{ organisation = \"Hospital\", key = \"00\" }").is_err(), "half a key");
         let loose = Policy::strict().to_toml().unwrap().replace("min_parties = 3", "min_parties = 1");
         assert!(Policy::from_toml(&loose).unwrap_err().to_string().contains("training.min_parties"));
     }

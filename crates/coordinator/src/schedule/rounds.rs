@@ -8,8 +8,7 @@ use hospes_protocol::id::{Digest, JobId, RoundKey, SiteId, Timestamp};
 use hospes_protocol::message::{RoundOutcome, RoundReply, ToSite, UploadReceipt};
 use hospes_protocol::plan::{self, Component, Quantise};
 use hospes_protocol::round::coordinator::{Action, Event, Round, Step as Stage};
-use hospes_protocol::round::thresholds::plain_k_min;
-use hospes_protocol::round::{Mode, Phase, RosterEntry, RoundHeader};
+use hospes_protocol::round::{Mode, Phase, RosterEntry, RoundHeader, plain_k_min};
 use hospes_protocol::sign::Signed;
 use hospes_protocol::{text, version};
 

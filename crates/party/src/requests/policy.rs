@@ -89,7 +89,8 @@ pub(crate) fn loosened(now: &Policy, new: &Policy) -> Vec<String> {
         switch(&format!("'{}' may leave one by one", format!("{kind:?}").to_lowercase()), true);
     }
     for partner in new.bilateral.allow.iter().filter(|p| !now.bilateral.allow.contains(p)) {
-        switch(&format!("two-party studies with '{partner}'"), true);
+        let key = &partner.key.to_string()[..8];
+        switch(&format!("two-party studies with '{}' (key {key}…)", partner.organisation), true);
     }
     found
 }

@@ -281,6 +281,11 @@ fn settings(case: &Case, document: Option<&ApprovalDocument>) -> Vec<Fact> {
         Fact::new("Signatures", eyes),
         Fact::new("Policy", policy_words(policy)),
         Fact::new(
+            "Hours, quiet hours and share of the GPU",
+            "not available in this version: a round may be asked for at any time, take up to a day, and runs on the CPU; \
+             pause the federation to keep hours free",
+        ),
+        Fact::new(
             "What revocation does",
             "it stops work at once and withdraws what has not left yet; updates already sent cannot be recalled",
         ),

@@ -5,10 +5,10 @@
 
 use hospes_cohort::schema::ColumnKind;
 use hospes_privacy::disclosure::{Facts, Verdict, review};
-use hospes_privacy::duo::{DataUse, Fit, Request, matching};
+use hospes_privacy::duo::{DataUse, Fit, Matching, Request, matching};
 use hospes_protocol::approval::Trust;
 use hospes_protocol::plan::{self, Variable};
-use hospes_protocol::policy::Policy;
+use hospes_protocol::policy::Partner;
 use hospes_protocol::text::shown;
 
 use super::sign::Case;
@@ -53,16 +53,9 @@ fn policy_rules(case: &Case) -> Vec<hospes_privacy::disclosure::Finding> {
         public: case.dataset().is_some_and(|d| d.document.public),
         parties: count(case.offered.study.members.len()),
         trusted_peers: count(peers.iter().filter(|p| p.trust > Trust::AssertedOnly).count()),
-        partners: peers.iter().map(|p| p.organisation.clone()).collect(),
+        partners: peers.iter().map(Partner::from).collect(),
     };
-    // A partner that the policy names is enough for two, as `Approval::permit` has it.
-    let bilateral = matches!(peers.as_slice(), [only] if case.policy.bilateral.allow.contains(&only.organisation));
-    let mut policy: Policy = case.policy.clone();
-    if bilateral {
-        policy.training.min_parties = 2;
-        policy.training.min_trusted_peers = policy.training.min_trusted_peers.min(1);
-    }
-    review(&policy, &case.offered.study.plan, &facts)
+    review(&case.policy, &case.offered.study.plan, &facts)
 }
 
 /// Characters of a finding; it may repeat names from outside.
@@ -108,7 +101,10 @@ fn data_rules(case: &Case, dataset: &Dataset, found: &mut Findings) {
     for (column, expected, kind) in type_conflicts(plan, dataset) {
         found.refuse("data.types", format!("column '{column}' is {} here; the plan reads {expected}", kind.word()));
     }
-    let terms = matching(&data_use(&dataset.duo), &Request::from_terms(&case.offered.study.terms));
+    let terms = match terms_of_use(case, dataset) {
+        Ok(terms) => terms,
+        Err(words) => return found.refuse("terms of use (DUO)", words),
+    };
     for reason in terms.reasons {
         match terms.fit {
             Fit::NoMatch => found.refuse("terms of use (DUO)", reason),
@@ -120,21 +116,14 @@ fn data_rules(case: &Case, dataset: &Dataset, found: &mut Findings) {
     }
 }
 
-/// A dataset's tags as the matching takes them: the MONDO id among them is the disease.
-fn data_use(tags: &[String]) -> DataUse {
-    let (terms, diseases): (Vec<String>, Vec<String>) = tags.iter().cloned().partition(|t| t.starts_with("DUO:"));
-    DataUse { terms, disease: diseases.into_iter().next(), until: None }
+/// How a dataset's terms of use fit the request, or which of its tags cannot be read.
+pub(super) fn terms_of_use(case: &Case, dataset: &Dataset) -> Result<Matching, String> {
+    Ok(matching(&DataUse::read(&dataset.duo)?, &Request::from_terms(&case.offered.study.terms)))
 }
 
 /// Checks the tags of a dataset: terms of the Data Use Ontology, and the MONDO id of the disease they are about.
 pub(crate) fn check_terms(tags: &[String]) -> Result<(), PartyError> {
-    for tag in tags {
-        let digits = tag.strip_prefix("DUO:").or_else(|| tag.strip_prefix("MONDO:"));
-        if !digits.is_some_and(|d| (7..=8).contains(&d.len()) && d.bytes().all(|b| b.is_ascii_digit())) {
-            return Err(PartyError::input("terms of use", "expected terms such as DUO:0000042 or MONDO:0005267"));
-        }
-    }
-    Ok(())
+    DataUse::read(tags).map(drop).map_err(|words| PartyError::input("terms of use", words))
 }
 
 /// Columns whose type here cannot be read as the plan reads it.

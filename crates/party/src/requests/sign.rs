@@ -172,7 +172,14 @@ impl Engine {
         let now = self.now();
         let four_eyes = case.policy.approval.four_eyes;
         let not_before = if four_eyes == FourEyes::Delayed { now.plus_millis(DELAY_MS) } else { now };
-        let expires = now.plus_millis(i64::from(case.policy.approval.expires_days) * DAY_MS);
+        let mut expires = now.plus_millis(i64::from(case.policy.approval.expires_days) * DAY_MS);
+        if let Some(until) = super::rules::terms_of_use(&case, dataset).ok().and_then(|terms| terms.expires_by) {
+            if until <= not_before {
+                let words = format!("the dataset's terms of use (DUO TS) ended at {until}");
+                return self.refuse_signature(tx, &acting, approving.study, &words).await;
+            }
+            expires = expires.min(until);
+        }
         let limits = RunLimits { not_before, expires, round_seconds: ROUND_SECONDS };
         let document = Canonical::new(ApprovalDocument {
             id: ApprovalId::new(now, random()?),

@@ -320,7 +320,7 @@ async fn spent(
 ) -> Result<Spent, PartyError> {
     let jobs = requests::jobs_of(conn, approval).await?;
     let row = sqlx::query(
-        "SELECT round, attempt FROM rounds
+        "SELECT round, attempt, header FROM rounds
          WHERE job = ?1 AND task = ?2 AND epoch = ?3 AND approval IS NOT NULL AND NOT (round = ?4 AND attempt = ?5)
          ORDER BY round DESC, attempt DESC LIMIT 1",
     )
@@ -332,7 +332,7 @@ async fn spent(
     .fetch_optional(conn)
     .await
     .at("read what was spent")?;
-    let (mut last_round, mut last_attempt) = (None, None);
+    let (mut last_round, mut last_attempt, mut last_model) = (None, None, None);
     if let Some(row) = row {
         let small = |column: &'static str| -> Result<u32, PartyError> {
             let n: i64 = row.try_get(column).at("read what was spent")?;
@@ -340,6 +340,8 @@ async fn spent(
         };
         last_round = Some(small("round")?);
         last_attempt = Some(small("attempt")?);
+        let header: Vec<u8> = row.try_get("header").at("read what was spent")?;
+        last_model = Canonical::<RoundHeader>::parse(&header)?.model;
     }
-    Ok(Spent { jobs, last_round, last_attempt, epoch })
+    Ok(Spent { jobs, last_round, last_attempt, last_model, epoch })
 }

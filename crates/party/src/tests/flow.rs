@@ -291,6 +291,29 @@ async fn an_opt_out_after_the_training_withdraws_the_update() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_round_that_was_answered_for_one_model_is_not_answered_for_another() {
+    let mut world = World::new().await;
+    let study = world.running(small_plan(1)).await;
+    let attempt = |attempt, now| header(&study, job(1), "train", 1, attempt, now);
+    world.open_round(attempt(1, world.now())).await;
+    world.serve_model(&study).await;
+    let (upload, path) = world.expect_upload().await;
+    let first = world.take(&upload, &path).await;
+    let other = hospes_protocol::round::RoundHeader {
+        model: Some(Digest::of(b"a model that the coordinator likes to hear about, too")),
+        ..attempt(2, world.now())
+    };
+    world.open_round(other).await;
+    let reply = world.expect_reply().await;
+    assert!(matches!(&reply, RoundReply::Refused(r) if r.code == RefusalCode::RoundReplayed), "{reply:?}");
+    assert_eq!(world.entered("permit_refused", "refused").await, 1);
+    // The same question again gets the same answer.
+    world.open_round(attempt(3, world.now())).await;
+    let (upload, path) = world.expect_upload().await;
+    assert!(world.take(&upload, &path).await == first, "another attempt for the same model gave other bytes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_plan_one_value_outside_is_refused_and_one_inside_a_range_runs() {
     let mut world = World::new().await;
     let study = study(1, small_plan(1));

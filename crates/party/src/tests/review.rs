@@ -75,6 +75,29 @@ async fn a_dataset_that_is_not_public_refuses_the_public_data_policy() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_approval_ends_with_the_last_day_that_the_datasets_terms_allow() {
+    let mut world = World::new().await;
+    let study = study(1, small_plan(1));
+    world.connect().await;
+    world.offer(&study).await;
+    let dataset = world.handle.datasets(world.who("sam")).await.unwrap()[0].id;
+    let tag = |last_day: &str| vec!["DUO:0000042".to_owned(), format!("DUO:0000025={last_day}")];
+    let wrong = world.handle.tag_dataset(world.who("sam"), dataset, tag("2027-02-30")).await;
+    assert!(matches!(&wrong, Err(PartyError::Input { .. })), "{wrong:?}");
+    let today = world.now().to_string()[..10].to_owned();
+    let yesterday = world.now().plus_millis(-DAY).to_string()[..10].to_owned();
+    world.handle.tag_dataset(world.who("sam"), dataset, tag(&yesterday)).await.unwrap();
+    let refused = world.handle.approve(world.who("sam"), Approving::exactly(study.id), pass("sam")).await;
+    assert!(matches!(&refused, Err(PartyError::Refused(r)) if r.detail.contains("TS")), "{refused:?}");
+    world.handle.tag_dataset(world.who("sam"), dataset, tag(&today)).await.unwrap();
+    let text = render(&world.handle.review(world.who("sam"), study.id, None).await.unwrap());
+    let until = Timestamp::end_of_day(&today).unwrap();
+    assert!(text.contains(&until.to_string()), "{text}");
+    let signed = world.handle.approve(world.who("sam"), Approving::exactly(study.id), pass("sam")).await.unwrap();
+    assert_eq!(signed.expires, until);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_changed_request_shows_what_differs_from_the_last_approval() {
     let mut world = World::new().await;
     let first = study(1, small_plan(1));

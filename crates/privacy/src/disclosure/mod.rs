@@ -14,7 +14,7 @@ pub mod border;
 mod review;
 pub mod tables;
 
-pub use review::{Facts, is_glm_like, review};
+pub use review::{Facts, review};
 
 /// A rule of the policy, named by its place in the policy file where it has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use hospes_protocol::plan::model::parameters;
-use hospes_protocol::plan::{self, Component, Layer, NnTrain, Plan, Privacy, Variable};
-use hospes_protocol::policy::{EgressKind, FourEyes, Policy};
+use hospes_protocol::plan::model::{is_glm_like, parameters};
+use hospes_protocol::plan::{self, Component, NnTrain, Plan, Privacy, Variable};
+use hospes_protocol::policy::{EgressKind, FourEyes, Partner, Policy};
 
 use super::{Finding, Rule, Verdict, enough_subjects, levels_allowed, parameters_allowed};
 
@@ -25,8 +25,8 @@ pub struct Facts {
     pub parties: u32,
     /// Other sites whose key was verified here or vouched for.
     pub trusted_peers: u32,
-    /// Organisations of the other sites.
-    pub partners: Vec<String>,
+    /// The other sites.
+    pub partners: Vec<Partner>,
 }
 
 /// Everything that the policy says about a plan: every rule that refuses, then warnings, then notes.
@@ -92,10 +92,7 @@ fn check_data(policy: &Policy, plan: &Plan, facts: &Facts, findings: &mut Vec<Fi
 
 /// As `Approval::permit` has it: with the one partner that the policy names, two sites and one trusted peer are enough.
 fn check_roster(policy: &Policy, facts: &Facts, findings: &mut Vec<Finding>) {
-    let rules = &policy.training;
-    let named = matches!(facts.partners.as_slice(), [only] if policy.bilateral.allow.contains(only));
-    let (parties, trusted) =
-        if named { (2, rules.min_trusted_peers.min(1)) } else { (rules.min_parties, rules.min_trusted_peers) };
+    let (parties, trusted) = policy.fewest(&facts.partners);
     if facts.parties < parties {
         let words = format!("{} sites take part, the policy asks for at least {parties}", facts.parties);
         refuse(findings, Rule::MinParties, words);
@@ -109,7 +106,9 @@ fn check_roster(policy: &Policy, facts: &Facts, findings: &mut Vec<Finding>) {
     }
     if facts.parties == 2 && facts.parties < parties {
         let words = match facts.partners.first() {
-            Some(partner) => format!("only two sites take part, and '{partner}' is no partner of the policy's"),
+            Some(Partner { organisation, .. }) => {
+                format!("only two sites take part, and '{organisation}' with its key is no partner of the policy's")
+            }
             None => "only two sites take part, and the partner is not known".to_owned(),
         };
         refuse(findings, Rule::Bilateral, words);
@@ -163,14 +162,6 @@ fn check_protection(policy: &Policy, plan: &Plan, facts: &Facts, findings: &mut 
         let verdict = if policy.privacy.require_dp { Verdict::Refused } else { Verdict::Warning };
         findings.push(Finding::new(Rule::Delta, verdict, words));
     }
-}
-
-/// A model that is one affine map, whatever follows it: its parameters can be solved for the rows as those of a GLM.
-///
-/// # Disclosure
-/// Nothing about patients.
-pub fn is_glm_like(layers: &[Layer]) -> bool {
-    layers.iter().filter(|layer| matches!(layer, Layer::Linear(_))).count() <= 1
 }
 
 fn check_models(policy: &Policy, plan: &Plan, facts: &Facts, findings: &mut Vec<Finding>) {
@@ -239,8 +230,13 @@ mod tests {
             public: true,
             parties: 4,
             trusted_peers: 0,
-            partners: vec!["B".into(), "C".into(), "D".into()],
+            partners: ["B", "C", "D"].map(partner).into(),
         }
+    }
+
+    fn partner(organisation: &str) -> Partner {
+        let key = hospes_protocol::sign::SecretKey::from_seed(&[organisation.as_bytes()[0]; 32]).public();
+        Partner { organisation: organisation.into(), key }
     }
 
     fn refusals(policy: &Policy, plan: &Plan, facts: &Facts) -> Vec<Rule> {
@@ -296,7 +292,7 @@ mod tests {
             smallest_subset: Some(4),
             training_subjects: Some(8),
             parties: 2,
-            partners: vec!["Stranger".into()],
+            partners: vec![partner("Stranger")],
             ..Facts::default()
         };
         let found: BTreeSet<Rule> = refusals(&policy, &plan, &facts).into_iter().collect();
@@ -330,8 +326,8 @@ mod tests {
     fn a_known_partner_is_allowed_with_a_warning() {
         let mut policy = Policy::public_data();
         policy.profile = "ours".into();
-        policy.bilateral.allow = vec!["Partner".into()];
-        let two = Facts { parties: 2, partners: vec!["Partner".into()], ..facts() };
+        policy.bilateral.allow = vec![partner("Partner")];
+        let two = Facts { parties: 2, partners: vec![partner("Partner")], ..facts() };
         assert_eq!(refusals(&policy, &heart(), &two), []);
         let findings = review(&policy, &heart(), &two);
         assert!(findings.iter().any(|f| f.rule == Rule::Bilateral && f.verdict == Verdict::Warning));
@@ -339,6 +335,10 @@ mod tests {
         policy.training.min_trusted_peers = 2;
         let trusted = Facts { trusted_peers: 1, ..two };
         assert_eq!(refusals(&policy, &heart(), &trusted), []);
+        let another_key = Partner { key: partner("B").key, ..partner("Partner") };
+        for partners in [vec![another_key], vec![Partner { organisation: "B".into(), ..partner("Partner") }]] {
+            assert!(refusals(&policy, &heart(), &Facts { partners, ..trusted.clone() }).contains(&Rule::Bilateral));
+        }
         policy.bilateral.allow.clear();
         let wanted = [Rule::MinParties, Rule::MinTrustedPeers, Rule::Bilateral];
         assert_eq!(refusals(&policy, &heart(), &trusted), wanted);

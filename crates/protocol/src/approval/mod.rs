@@ -382,6 +382,8 @@ pub struct Spent {
     pub last_round: Option<u32>,
     /// Attempts for which a permit was given in that last round.
     pub last_attempt: Option<u32>,
+    /// Model from which that attempt started; `None` where the task needs none.
+    pub last_model: Option<Digest>,
     /// The coordinator's epoch that the site knows.
     pub epoch: u64,
 }

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Approval, ApprovalState, Circumstances, Envelope, Peer, Refusal, RefusalCode, RunLimits, Trust};
 use crate::id::{ApprovalId, Digest, RoundKey, StudyId, Timestamp};
 use crate::plan::model::{self, TensorShape};
-use crate::plan::{self, Component, Layer, NnTrain, Privacy};
-use crate::policy::FourEyes;
+use crate::plan::{self, Component, NnTrain, Privacy};
+use crate::policy::{FourEyes, Partner};
 use crate::round::{Mode, RoundHeader};
 use crate::{limits, text, version};
 
@@ -274,7 +274,25 @@ fn check_spent(envelope: &Envelope, now: &Circumstances) -> Result<(), Refusal> 
     if replayed {
         return refuse(RefusalCode::RoundReplayed, "this round was answered before");
     }
+    // PRIVACY: another attempt gives the same bytes again only if it starts from the same model. For another one it is
+    // a further answer about the rows, which the people who signed the number of rounds did not count.
+    if spent.last_round == Some(header.round) && header.model != spent.last_model {
+        return refuse(
+            RefusalCode::RoundReplayed,
+            format!(
+                "attempt {} at round {} starts from {}, the attempt before from {}; a round is answered for one model",
+                header.attempt,
+                header.round,
+                named(header.model),
+                named(spent.last_model)
+            ),
+        );
+    }
     Ok(())
+}
+
+fn named(model: Option<Digest>) -> String {
+    model.map_or_else(|| "no model".to_owned(), |model| format!("model {}", model.short()))
 }
 
 /// The plan is one that this version would accept, and nothing leaves that was not approved.
@@ -355,14 +373,14 @@ fn check_data(envelope: &Envelope, now: &Circumstances) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// A model without hidden layers says about as much about its rows as it has parameters per row (DataSHIELD's
-/// `nfilter.glm`). In plain mode the number that counts is this site's own.
+/// A model like a GLM says about as much about its rows as it has parameters per row (DataSHIELD's `nfilter.glm`). In
+/// plain mode the number that counts is this site's own.
 fn check_parameters(now: &Circumstances) -> Result<(), Refusal> {
     let Some(ratio) = now.policy.disclosure.max_param_ratio else { return Ok(()) };
     let Some(Component::NnTrain(train)) = now.plan.tasks.get(&now.header.task).map(|task| &task.component) else {
         return Ok(());
     };
-    if train.model.iter().filter(|layer| matches!(layer, Layer::Linear(_))).count() != 1 {
+    if !model::is_glm_like(&train.model) {
         return Ok(());
     }
     let inputs = plan::features(&now.plan, &now.header.task).len() as u64;
@@ -378,17 +396,19 @@ fn check_parameters(now: &Circumstances) -> Result<(), Refusal> {
     Ok(())
 }
 
+impl From<&Peer> for Partner {
+    fn from(peer: &Peer) -> Self {
+        Self { organisation: peer.organisation.clone(), key: peer.identity }
+    }
+}
+
 fn check_roster(envelope: &Envelope, now: &Circumstances) -> Result<(), Refusal> {
     let refuse = |detail: String| refuse(RefusalCode::Roster, detail);
     let (peers, trusted) = match_roster(envelope, &now.header, &now.peers)?;
-    let training = &now.policy.training;
-    let bilateral = matches!(peers.as_slice(), [only] if now.policy.bilateral.allow.contains(&only.organisation));
-    let (parties, trust) = if bilateral {
-        (2, training.min_trusted_peers.min(1))
-    } else {
-        (training.min_parties, training.min_trusted_peers)
-    };
-    let present = peers.len() as u64 + 1;
+    // What was signed decides whether this is a study of two, not whom the coordinator leaves out of a round.
+    let approved: Vec<Partner> = envelope.roster.iter().map(Partner::from).collect();
+    let (parties, trust) = now.policy.fewest(&approved);
+    let present = u64::from(peers) + 1;
     if present < u64::from(parties) {
         return refuse(format!("{present} sites, the policy asks for at least {parties}"));
     }
@@ -406,15 +426,15 @@ fn check_roster(envelope: &Envelope, now: &Circumstances) -> Result<(), Refusal>
     Ok(())
 }
 
-/// The round's other sites as they were approved, and how many of them are trusted then and now.
-fn match_roster<'e>(
-    envelope: &'e Envelope,
+/// How many other sites the round has, each as it was approved, and how many of them are trusted then and now.
+fn match_roster(
+    envelope: &Envelope,
     header: &RoundHeader,
     current: &BTreeMap<String, Trust>,
-) -> Result<(Vec<&'e Peer>, u32), Refusal> {
+) -> Result<(u32, u32), Refusal> {
     let refuse = |detail: String| refuse(RefusalCode::Roster, detail);
     let mut seen = BTreeSet::new();
-    let (mut peers, mut trusted) = (Vec::new(), 0u32);
+    let (mut peers, mut trusted) = (0u32, 0u32);
     for entry in &header.roster {
         if !seen.insert(entry.site) || entry.identity.site_id() != entry.site {
             return refuse("the roster names a site twice or with a key that is not its own".into());
@@ -427,7 +447,7 @@ fn match_roster<'e>(
         };
         let now = current.get(&entry.site.to_string()).copied().unwrap_or(Trust::AssertedOnly);
         trusted += u32::from(peer.trust.min(now) > Trust::AssertedOnly);
-        peers.push(peer);
+        peers += 1;
     }
     if !seen.contains(&envelope.site) {
         return refuse("this site is not in the round's roster".into());

@@ -50,6 +50,16 @@ pub fn parameters(layers: &[Layer], inputs: u64) -> u64 {
     tensors(layers, inputs).iter().fold(0, |sum, tensor| sum.saturating_add(tensor.len()))
 }
 
+/// Whether a model is one affine map, however many layers it is written in: no activation stands between two of its
+/// linear layers. Its parameters can be solved for the rows like those of a generalised linear model.
+pub fn is_glm_like(layers: &[Layer]) -> bool {
+    let linear = |layer: &Layer| matches!(layer, Layer::Linear(_));
+    match (layers.iter().position(linear), layers.iter().rposition(linear)) {
+        (Some(first), Some(last)) => layers[first..=last].iter().all(linear),
+        _ => true,
+    }
+}
+
 /// Initial values of all tensors, one after the other in order, from the plan's seed through ChaCha20 (the same bytes
 /// at every site and on every machine).
 ///
@@ -123,6 +133,26 @@ mod tests {
         );
         assert_eq!(parameters(&layers, 13), 13 * 4 + 4 + 4);
         assert_eq!(initial(&layers, 13, 1).len(), 60);
+    }
+
+    #[test]
+    fn a_model_stays_one_affine_map_however_many_linear_layers_it_is_written_in() {
+        let one = || linear(1, true, Init::Zeros);
+        let alike: [&[Layer]; 6] = [
+            &[one()],
+            &[one(), one()],
+            &[one(), one(), one()],
+            &[one(), one(), Layer::Sigmoid {}],
+            &[Layer::Tanh {}, one(), one()],
+            &[],
+        ];
+        for layers in alike {
+            assert!(is_glm_like(layers), "{layers:?}");
+        }
+        for activation in [Layer::Relu {}, Layer::Gelu {}, Layer::Tanh {}, Layer::Sigmoid {}] {
+            assert!(!is_glm_like(&[one(), activation.clone(), one()]), "{activation:?}");
+            assert!(!is_glm_like(&[one(), one(), activation.clone(), one()]), "{activation:?}");
+        }
     }
 
     #[test]

@@ -13,7 +13,6 @@ use crate::version::Version;
 
 pub mod coordinator;
 pub mod site;
-pub mod thresholds;
 
 /// What the coordinator says about a round when it opens it; signed by its identity key.
 ///
@@ -112,6 +111,11 @@ impl RoundHeader {
     }
 }
 
+/// Fewest sites whose input makes a round in plain mode: `min_parties`, at least two, and never more than there are.
+pub fn plain_k_min(n: u32, min_parties: u32) -> u32 {
+    min_parties.max(2).min(n.max(2))
+}
+
 /// Phase of a round. Plain mode goes offered → working → committed → published.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -142,5 +146,16 @@ impl Phase {
     /// Whether nothing more happens in this round.
     pub fn is_terminal(&self) -> bool {
         matches!(self, Self::Published | Self::Abandoned(_) | Self::Failed(_))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_rounds_never_have_one_input() {
+        assert_eq!([2, 3, 4, 10].map(|n| plain_k_min(n, 3)), [2, 3, 3, 3]);
+        assert_eq!(plain_k_min(1, 0), 2);
     }
 }

@@ -6,7 +6,7 @@ use hospes_protocol::approval::{ApprovalState, Circumstances, Range, RefusalCode
 use hospes_protocol::id::{Digest, JobId, StudyId, Timestamp};
 use hospes_protocol::limits;
 use hospes_protocol::plan::{self, Init, Layer, Linear, Optimizer};
-use hospes_protocol::policy::{EgressKind, Policy};
+use hospes_protocol::policy::{EgressKind, Partner, Policy};
 use hospes_protocol::round::Mode;
 use hospes_protocol::version::Version;
 use proptest::prelude::*;
@@ -162,6 +162,7 @@ fn runs_and_rounds_are_spent_once() {
         let mut w = World::new();
         (w.header.round, w.header.attempt) = (round, attempt);
         (w.now.spent.last_round, w.now.spent.last_attempt) = (last, last_attempt);
+        w.now.spent.last_model = w.header.model;
         w.approval().permit(&w.circumstances()).map(|_| ()).map_err(|r| r.code)
     };
     assert_eq!(round(4, 1, Some(3), Some(1)), Ok(()));
@@ -170,6 +171,44 @@ fn runs_and_rounds_are_spent_once() {
     {
         assert_eq!(round(r, attempt, last, last_attempt), Err(RefusalCode::RoundReplayed), "{r}.{attempt}");
     }
+}
+
+#[test]
+fn another_attempt_at_a_round_is_for_the_same_model() {
+    let again = |w: &mut World| {
+        w.header.attempt = 2;
+        (w.now.spent.last_round, w.now.spent.last_attempt) = (Some(w.header.round), Some(1));
+        w.now.spent.last_model = w.header.model;
+    };
+    let evaluation = |w: &mut World| {
+        w.header.task = "eval".into();
+        w.header.tensors.clear();
+        again(w);
+    };
+    given(again);
+    given(evaluation);
+    given(|w| {
+        evaluation(w);
+        w.header.task = "counts".into();
+        (w.header.model, w.now.spent.last_model) = (None, None);
+    });
+    let changes: [&dyn Fn(&mut World); 2] =
+        [&|w| w.header.model = Some(Digest::of(b"another")), &|w| w.now.spent.last_model = None];
+    for change in changes {
+        for first in [&again as &dyn Fn(&mut World), &evaluation] {
+            let (code, detail) = refused(|w| {
+                first(w);
+                change(w);
+            });
+            assert_eq!(code, RefusalCode::RoundReplayed);
+            assert!(detail.contains("one model"), "{detail}");
+        }
+    }
+    // The next round starts from the next model.
+    given(|w| {
+        again(w);
+        (w.header.round, w.header.attempt, w.header.model) = (2, 1, Some(Digest::of(b"the next")));
+    });
 }
 
 #[test]
@@ -372,31 +411,77 @@ fn the_roster_is_the_one_that_was_approved() {
 }
 
 #[test]
-fn two_sites_are_enough_only_with_a_partner_that_the_policy_names() {
-    let two = |w: &mut World| {
+fn two_sites_are_enough_only_for_a_study_of_two_with_a_partner_that_the_policy_names() {
+    let partner =
+        |organisation: &str, number: u8| Partner { organisation: organisation.into(), key: key(100 + number).public() };
+    let header_of_two = |w: &mut World| {
         w.header.roster.truncate(2);
         w.header.mode = Mode::Plain { k_min: 2 };
     };
-    assert_eq!(code(two), RefusalCode::Roster);
+    let study_of_two = |w: &mut World| {
+        header_of_two(w);
+        w.document.envelope.roster.truncate(1);
+    };
+    let named = |w: &mut World| w.policy.bilateral.allow = vec![partner("hospital 2", 2)];
+    assert_eq!(code(study_of_two), RefusalCode::Roster, "nobody is named");
     given(|w| {
-        two(w);
-        w.policy.bilateral.allow = vec!["hospital 2".into()];
+        study_of_two(w);
+        named(w);
     });
+    // Four signed; a coordinator that leaves out two does not make it a study of two.
     assert_eq!(
         code(|w| {
-            two(w);
-            w.policy.bilateral.allow = vec!["hospital 3".into()];
+            header_of_two(w);
+            named(w);
         }),
         RefusalCode::Roster
     );
+    // Nor do fewer inputs than the policy asks for pass in a round of four.
     assert_eq!(
         code(|w| {
-            two(w);
-            w.policy.bilateral.allow = vec!["hospital 2".into()];
+            named(w);
+            w.header.mode = Mode::Plain { k_min: 2 };
+        }),
+        RefusalCode::Roster
+    );
+    for other in [partner("hospital 3", 2), partner("hospital 2", 3)] {
+        assert_eq!(
+            code(|w| {
+                study_of_two(w);
+                w.policy.bilateral.allow = vec![other.clone()];
+            }),
+            RefusalCode::Roster,
+            "{other:?}"
+        );
+    }
+    assert_eq!(
+        code(|w| {
+            study_of_two(w);
+            named(w);
             w.now.peers.clear();
         }),
         RefusalCode::Roster
     );
+}
+
+#[test]
+fn one_more_linear_layer_does_not_hide_how_many_parameters_a_model_has() {
+    let linear = || Layer::Linear(Linear { out: 1, bias: true, init: Init::TorchDefault });
+    let with = |layers: &[Layer], subjects: u64| {
+        let layers = layers.to_vec();
+        move |w: &mut World| {
+            for plan in [&mut w.plan, &mut w.run] {
+                World::train(plan).model = layers.clone();
+            }
+            w.header.tensors = plan::tensors(World::train(&mut w.run), 13);
+            w.document.envelope.egress = plan::egress(&w.plan);
+            w.now.snapshot.subjects = subjects;
+        }
+    };
+    let deep = [linear(), linear()];
+    assert_eq!(code(with(&deep, 43)), RefusalCode::Policy);
+    given(with(&deep, 49));
+    given(with(&[linear(), Layer::Relu {}, linear()], 43));
 }
 
 #[test]
