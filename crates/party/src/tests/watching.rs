@@ -109,7 +109,7 @@ async fn a_coordinator_cannot_make_up_contradictions() {
     assert_eq!((world.alarms().await.len(), world.entered("witness_failed", "failed").await), (0, 0));
     // Of this site's log it is the coordinator's word, and said so.
     world.send(tell(site(1), site(2), "the tail is gone".into())).await;
-    world.settle().await;
+    world.expect_alarm("the tail is gone").await;
     let alarms = world.alarms().await;
     assert!(
         matches!(alarms.as_slice(), [a] if a.starts_with("the coordinator says that 'Site 2' says") && a.contains("Nothing proves")),
@@ -122,7 +122,9 @@ async fn a_coordinator_cannot_make_up_contradictions() {
     for n in 0..100 {
         world.send(tell(site(1), site(2), format!("made up {n}"))).await;
     }
-    world.settle().await;
+    // What a link says is heard in order: when this is known, all before it was heard.
+    world.event(LinkEvent::Stopped { reason: "the last word".into() }).await;
+    world.expect_alarm("the last word").await;
     assert_eq!(world.entered("witness_failed", "failed").await, 32);
 }
 
