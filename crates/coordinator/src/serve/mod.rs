@@ -233,7 +233,10 @@ impl Coordinator {
             enrolments: Rates::new(home.settings.limits.enrolments_per_minute, 60),
             openings: Rates::new(OPENINGS, 60),
             messages: Rates::new(home.settings.limits.messages_per_second.saturating_mul(BURST_SECONDS), BURST_SECONDS),
-            witnessing: Rates::new(home.settings.limits.messages_per_second.saturating_mul(BURST_SECONDS), BURST_SECONDS),
+            witnessing: Rates::new(
+                home.settings.limits.messages_per_second.saturating_mul(BURST_SECONDS),
+                BURST_SECONDS,
+            ),
             exports: Arc::new(Semaphore::new(1)),
             ready: Mutex::default(),
             register,

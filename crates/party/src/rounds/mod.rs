@@ -462,7 +462,8 @@ impl Engine {
 
     /// What the site's own people see of a round, as it is kept.
     async fn sealed_view(&self, view: &impl serde::Serialize) -> Result<Vec<u8>, PartyError> {
-        seal(&self.secret32(DATA_KEY).await?, LOCAL_VIEW, to_json(view).as_bytes())
+        let key = self.secret32(DATA_KEY).await?;
+        seal(&key, LOCAL_VIEW, to_json(view).as_bytes())
     }
 
     fn round_view(&self, row: RoundRow, key: Option<&[u8; 32]>) -> Result<RoundView, PartyError> {

@@ -263,7 +263,7 @@ async fn asks_again_after_a_restart(mut world: World) {
     let process = world.process();
     let job = world.store.jobs(Some(study)).await.unwrap().remove(0).job;
     let mut confirmed = Vec::new();
-    for round in world.store.rounds(job).await.unwrap() {
+    for round in world.store.rounds(job, 100).await.unwrap() {
         let kind = if round.model.is_some() { UploadKind::Update } else { UploadKind::Figures };
         for UploadRow { site, digest, bytes, .. } in world.store.uploads(&round.key).await.unwrap() {
             let round = round.key.clone();
