@@ -166,7 +166,7 @@ impl Driver {
     /// Checks a study, signs it and offers it.
     pub(super) async fn submit(&mut self, step: &mut Step, terms: Terms, text: &str, by: &Caller) -> Answer {
         self.flush(step).await?;
-        let (open, most) = (self.context.store.open_studies(&by.name).await?, self.context.settings.open_studies);
+        let (open, most) = (self.context.store.open_studies(by.id).await?, self.context.settings.open_studies);
         if open >= most {
             let reason = format!(
                 "{open} studies of {} are open already, and {most} are allowed (schedule.open_studies in the \

@@ -296,6 +296,7 @@ fn read(
     if !counted.take(site, Instant::now()) {
         return Err(format!("more than {} messages a second", shared.limits().messages_per_second));
     }
+    tracing::trace!(%site, ?message, "message");
     match message {
         Ok(FromSite::Hello(_)) => Err("a second greeting".into()),
         Ok(message) => Ok(Some(message)),

@@ -117,7 +117,7 @@ impl Store {
     pub async fn studies(&self) -> Result<Vec<StudyRow>, Error> {
         let mut connection = self.read().await?;
         let rows = sqlx::query(
-            "SELECT study, title, submitted_by, submitted_ms, state, plan_digest FROM studies \
+            "SELECT study, title, submitted_by, submitter, submitted_ms, state, plan_digest FROM studies \
              ORDER BY submitted_ms DESC, study DESC LIMIT 1000",
         )
         .fetch_all(&mut *connection)
@@ -130,13 +130,13 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Database`] or [`Error::Corrupt`].
-    pub async fn open_studies(&self, submitted_by: &str) -> Result<u32, Error> {
+    pub async fn open_studies(&self, submitter: Uuid) -> Result<u32, Error> {
         let mut connection = self.read().await?;
         let row = sqlx::query(
-            "SELECT COUNT(*) AS open FROM studies s WHERE s.submitted_by = $1 AND s.state = 'offered' \
+            "SELECT COUNT(*) AS open FROM studies s WHERE s.submitter = $1 AND s.state = 'offered' \
              AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.study = s.study AND j.state = 'success')",
         )
-        .bind(submitted_by.to_owned())
+        .bind(submitter.to_string())
         .fetch_one(&mut *connection)
         .await
         .map_err(Error::database("open_studies"))?;

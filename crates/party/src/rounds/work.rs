@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use hospes_cohort::worker::Order;
 use hospes_ledger::{Action, Actor, ObjectKind};
 use hospes_protocol::approval::{Refusal, RefusalCode};
-use hospes_protocol::id::{Digest, FederationId, RoundKey};
+use hospes_protocol::id::{Digest, FederationId, RoundKey, Timestamp};
 use hospes_protocol::limits;
 use hospes_protocol::message::{FromSite, RoundReply};
 use hospes_protocol::plan::{self, Component, Plan};
@@ -22,11 +22,16 @@ use crate::error::PartyError;
 use crate::link::LinkCommand;
 use crate::view::Notice;
 
+/// Time between two words about the progress of one round: enough for its deadline, and no flood.
+const PROGRESS_MS: i64 = 1_000;
+
 /// Work on one round: under way, or waiting for what it needs.
 pub(crate) struct Working {
     federation: FederationId,
     phase: Phase,
     progress: Option<(u32, u32)>,
+    /// When the coordinator was last told of it.
+    told: Option<Timestamp>,
     /// Subjects left in the dataset when the work began; what is computed holds exactly their rows.
     subjects: Option<u64>,
 }
@@ -46,7 +51,7 @@ enum Phase {
 
 impl Working {
     fn new(federation: FederationId, phase: Phase) -> Self {
-        Self { federation, phase, progress: None, subjects: None }
+        Self { federation, phase, progress: None, told: None, subjects: None }
     }
 
     pub(crate) fn progress(&self) -> Option<(u32, u32)> {
@@ -254,13 +259,18 @@ impl Engine {
     }
 
     pub(crate) async fn on_work(&mut self, key: RoundKey, event: WorkEvent) -> Result<(), PartyError> {
+        let now = self.now();
         // What was stopped may still say a last word; nobody waits for it.
         let Some(working) = self.working.get_mut(&key) else { return Ok(()) };
         if let WorkEvent::Progress { done, total } = event {
             working.progress = Some((done, total));
-            let federation = working.federation;
-            self.say(federation, FromSite::Progress { round: key, done, total });
-            self.notify(Notice::Jobs);
+            let is_due = working.told.is_none_or(|told| now.since(told) >= PROGRESS_MS);
+            if done > 0 && is_due {
+                working.told = Some(now);
+                let federation = working.federation;
+                self.say(federation, FromSite::Progress { round: key, done, total });
+                self.notify(Notice::Jobs);
+            }
             return Ok(());
         }
         working.phase = Phase::Ended(Box::new(event));

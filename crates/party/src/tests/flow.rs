@@ -392,3 +392,24 @@ async fn a_cut_connection_repeats_what_is_owed_and_nothing_twice() {
     world.settle().await;
     assert_eq!(world.entered("update_sent", "success").await, 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn progress_is_told_once_a_second_however_often_the_work_tells_it() {
+    let mut world = World::new().await;
+    let study = world.running(small_plan(1)).await;
+    world.open_round(header(&study, job(1), "train", 1, 1, world.now())).await;
+    world.serve_model(&study).await;
+    // The clock of this world stands still, and the work beats a hundred times.
+    let mut told = 0;
+    world
+        .expect("the update", |c| match c {
+            LinkCommand::Send(FromSite::Progress { .. }) => {
+                told += 1;
+                None
+            }
+            LinkCommand::Upload { .. } => Some(()),
+            _ => None,
+        })
+        .await;
+    assert_eq!(told, 1);
+}

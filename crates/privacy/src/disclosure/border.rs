@@ -14,13 +14,17 @@ use super::count_allowed;
 /// Why a figure is withheld, whatever the rule.
 pub const WITHHELD: &str = "withheld by a disclosure rule of the site";
 
-/// Figures that could be compared with the counts at the threshold, and so leave only where every count may be seen.
-const BY_SCORE: &[&str] = &[
-    figure::SCORES_POSITIVE,
-    figure::SCORES_NEGATIVE,
-    figure::CALIBRATION_ROWS,
-    figure::CALIBRATION_SCORES,
-    figure::CALIBRATION_POSITIVES,
+/// Figures that leave under a policy that protects counts. Those by score do not: they could be compared with the counts
+/// at the threshold. What is not named here stays.
+const SHOWN: &[&str] = &[
+    figure::N,
+    figure::CORRECT,
+    figure::LOSS_SUM,
+    figure::BRIER_SUM,
+    figure::CONFUSION,
+    figure::PRESENT,
+    figure::SUM,
+    figure::SUM_OF_SQUARES,
 ];
 
 /// The table that a report is about, as the site counted it.
@@ -39,7 +43,8 @@ pub struct Table<'a> {
 /// - Everything is withheld about fewer than `min_subset` subjects, about a part of the data that sets a smaller part
 ///   apart, about a small number of rows, and about a table in which a subject has several rows: counts of rows would
 ///   hide how few people they are of.
-/// - Score histograms and calibration bins are always withheld, because they can be compared with the confusion counts.
+/// - Score histograms and calibration bins are always withheld, because they can be compared with the confusion counts,
+///   and so is every figure that this function does not know.
 /// - Everything but the number of rows is withheld if only one class is present, or if a count (of the confusion matrix,
 ///   of rows with or without a feature, of rows with one value of a feature with few values) lies between 1 and
 ///   `min_cell` − 1.
@@ -71,10 +76,7 @@ pub fn at_border(policy: &Disclosure, table: Table<'_>, set: FigureSet) -> Figur
         && moments_allowed(policy, &set, rows)
         && table.levels.iter().flatten().all(|count| count_allowed(policy, *count));
     // PRIVACY: one group of figures leaves, or none.
-    BY_SCORE.iter().for_each(|name| withhold(&mut set, name));
-    if !shown {
-        withhold_all(&mut set, &[figure::N]);
-    }
+    withhold_all(&mut set, if shown { SHOWN } else { &[figure::N] });
     set
 }
 
@@ -170,6 +172,13 @@ mod tests {
         assert_eq!(left(&out), ONE_GROUP);
         assert!(out.sums.iter().all(|(name, values)| figures.sums[name] == *values));
         assert_eq!(at_border(&Policy::public_data().disclosure, table(113), figures.clone()), figures);
+    }
+
+    #[test]
+    fn a_figure_that_is_not_known_stays() {
+        let out = strict(100, set(&[(figure::N, &[100.0]), ("a new figure", &[50.0])]));
+        assert_eq!(left(&out), [figure::N]);
+        assert_eq!(out.withheld["a new figure"], WITHHELD);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use hospes_protocol::plan::Quantise;
 use hospes_protocol::round::{Mode, RosterEntry, RoundHeader};
 use hospes_protocol::sign::{SecretKey, Signed};
 use hospes_protocol::version::Version;
+use uuid::Uuid;
 
 use super::world::World;
 use crate::postgres::Postgres;
@@ -49,7 +50,7 @@ async fn study_and_job(store: &Store, study: StudyId, job: JobId, sites: &[SiteI
         study,
         title: "t".into(),
         submitted_by: "a".into(),
-        submitter: uuid::Uuid::from_u128(1),
+        submitter: Uuid::from_u128(1),
         submitted: NOW,
         state: StudyState::Offered,
         plan: Digest::of(b"p"),
@@ -70,7 +71,10 @@ async fn study_and_job(store: &Store, study: StudyId, job: JobId, sites: &[SiteI
     assert_eq!(store.jobs(Some(study)).await.unwrap(), store.jobs(None).await.unwrap());
     assert_eq!(store.open_jobs().await.unwrap()[0].job, job);
     assert_eq!(store.open_job(study).await.unwrap().unwrap().job, job);
-    assert_eq!((store.open_studies("a").await.unwrap(), store.open_studies("b").await.unwrap()), (1, 0));
+    assert_eq!(
+        (store.open_studies(Uuid::from_u128(1)).await.unwrap(), store.open_studies(Uuid::nil()).await.unwrap()),
+        (1, 0)
+    );
     let mut members: Vec<SiteId> = store.job_members(job).await.unwrap().iter().map(|m| m.site).collect();
     members.sort();
     let mut wanted = sites[..3].to_vec();
@@ -219,7 +223,7 @@ async fn figures_and_access(store: &Store, job: JobId, sites: &[SiteId]) {
     assert_eq!(store.access(job).await.unwrap(), Access::Held(vec![sites[1]]), "site 2 took no part");
     let study = store.job(job).await.unwrap().unwrap().study;
     assert!(store.open_job(study).await.unwrap().is_none());
-    assert_eq!(store.open_studies("a").await.unwrap(), 0, "a job of it has succeeded");
+    assert_eq!(store.open_studies(Uuid::from_u128(1)).await.unwrap(), 0, "a job of it has succeeded");
     assert_eq!(store.jobs_without_card().await.unwrap(), [job]);
     let mut tx = store.begin("test").await.unwrap();
     tx.release_job(job, sites[1], NOW).await.unwrap();
