@@ -21,6 +21,8 @@ use crate::store::{SiteState, Store, Tx, integer};
 
 /// Members to which one checkpoint of a member is relayed.
 pub const RELAYED_TO: usize = 64;
+/// Relays a second, of all ledgers together: with more members, each ledger's turn comes less often.
+const RELAYS_A_SECOND: usize = 500;
 /// How long cosignatures may wait for a transaction to go along with, in milliseconds.
 const WAIT_MS: i64 = 1_000;
 /// Cosignatures that may wait at the same time.
@@ -59,6 +61,8 @@ pub(crate) struct Witnesses {
     cosigned: Budget,
     /// When a member's checkpoint was relayed last, and the newest one that waits.
     relays: BTreeMap<SiteId, (Timestamp, Option<Witness>)>,
+    /// Shortest time between two relays of one ledger, by how many are connected.
+    relay_every_ms: i64,
     /// When it was last in the ledger that this ledger is not settled.
     unsettled: Timestamp,
     /// The largest size of this ledger that each member was shown.
@@ -187,6 +191,7 @@ impl Witnesses {
             asked_of: Budget::default(),
             cosigned: Budget::default(),
             relays: BTreeMap::new(),
+            relay_every_ms: 0,
             unsettled: now,
             sent: BTreeMap::new(),
         }
@@ -195,7 +200,7 @@ impl Witnesses {
     /// When something is due.
     pub(crate) fn wake(&self, context: &Context) -> Timestamp {
         let held = self.relays.values().filter(|(_, held)| held.is_some());
-        let relay = held.map(|(at, _)| at.plus_millis(context.settings.relay_ms)).min();
+        let relay = held.map(|(at, _)| at.plus_millis(self.relay_every_ms)).min();
         let write = self.since.map(|since| since.plus_millis(WAIT_MS));
         let sign = self.signed.plus_millis(context.settings.checkpoint_ms);
         [relay, write].into_iter().flatten().fold(sign, Timestamp::min)
@@ -250,8 +255,9 @@ impl Witnesses {
     /// [`Error::Database`] if the store cannot be read.
     pub(crate) async fn tick(&mut self, context: &Context, step: &mut Step, sessions: &Sessions) -> Result<(), Error> {
         let now = step.now;
+        self.relay_every_ms = relay_every_ms(context, sessions);
         for (origin, (at, held)) in &mut self.relays {
-            if now.since(*at) >= context.settings.relay_ms
+            if now.since(*at) >= self.relay_every_ms
                 && let Some(show) = held.take()
             {
                 *at = now;
@@ -414,9 +420,11 @@ impl Witnesses {
     ) {
         let now = step.now;
         let last = self.relays.get(&origin);
-        let is_due = last.is_none_or(|(at, _)| now.since(*at) >= context.settings.relay_ms);
+        self.relay_every_ms = relay_every_ms(context, sessions);
+        let is_due = last.is_none_or(|(at, _)| now.since(*at) >= self.relay_every_ms);
         let mut audience = asked.clone();
-        if is_due {
+        // What nobody is there to hear is no relay.
+        if is_due && sessions.count() > 1 {
             audience.extend(sessions.after(origin).take(RELAYED_TO));
             self.relays.insert(origin, (now, None));
         } else if let Some((_, held)) = self.relays.get_mut(&origin) {
@@ -476,6 +484,13 @@ impl Witnesses {
         }
         Ok(())
     }
+}
+
+/// Each relay has to be answered: with few members every ledger is relayed often, with many the whole stays bounded.
+fn relay_every_ms(context: &Context, sessions: &Sessions) -> i64 {
+    let relays = sessions.count().saturating_mul(RELAYED_TO.min(sessions.count()));
+    let fair = relays.saturating_mul(1_000) / RELAYS_A_SECOND;
+    context.settings.relay_ms.max(i64::try_from(fair).unwrap_or(i64::MAX))
 }
 
 /// A member's checkpoint with its proof.

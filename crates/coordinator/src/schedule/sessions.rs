@@ -70,6 +70,11 @@ impl Sessions {
         self.lost.get(&site).copied()
     }
 
+    /// How many sites are connected.
+    pub(crate) fn count(&self) -> usize {
+        self.open.len()
+    }
+
     pub(super) fn sites(&self) -> impl Iterator<Item = (SiteId, Timestamp)> + '_ {
         self.open.iter().map(|(site, session)| (*site, session.since))
     }
