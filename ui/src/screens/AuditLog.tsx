@@ -54,10 +54,10 @@ export function AuditLog() {
                 <tr key={entry.sequence}>
                   <td className="number">{entry.sequence}</td>
                   <td className="moment">{moment(entry.at)}</td>
-                  <td>{entry.actor}</td>
+                  <td className="wraps">{entry.actor}</td>
                   <td>{entry.action.replaceAll("_", " ")}</td>
                   <td>{entry.outcome}</td>
-                  <td>{entry.detail}</td>
+                  <td className="wraps">{entry.detail}</td>
                   <td className="number">{entry.bytes === null ? "" : count(entry.bytes)}</td>
                 </tr>
               ))}
