@@ -17,10 +17,11 @@ fn four_hospitals_train_one_model_and_every_ledger_verifies() -> Result<()> {
     assert_eq!(job["state"], "success", "{answer:#}");
 
     for site in &federation.sites {
+        // What others know comes first: the log goes on growing, and an export must hold all that was seen before it.
+        let known = federation.known_of(&site.name)?;
         let export = federation.folder().join(format!("{}.jsonl", site.name));
         let path = export.to_str().context("path")?;
         site.act("Petra", &["audit", "export", path])?;
-        let known = federation.known_of(&site.name)?;
         let verify = |path: &str| {
             let known = known.iter().map(String::as_str);
             federation.ctl(&["audit", "verify", path].into_iter().chain(known).collect::<Vec<_>>())
