@@ -174,13 +174,14 @@ impl Stage<'_> {
         for site in sites {
             let status = site.status()?;
             let (payloads, bytes) = site.left()?;
-            let export = site.export()?;
             let origin = federation.identity(Some(site.hospital.name))?;
             let seen = self.folder.join("seen-by-the-coordinator.txt");
             std::fs::write(
                 &seen,
                 federation.told("operator", &["audit", "checkpoint", "--site", site.hospital.name])?,
             )?;
+            // After that, since the log goes on growing: an export must hold all that was seen before it.
+            let export = site.export()?;
             let (file, seen) = (export.to_string_lossy(), seen.to_string_lossy());
             federation.told("operator", &["audit", "verify", &file, "--origin", &origin, "--checkpoint", &seen])?;
             let witnessed = &status["ledger"]["witnessed"][0];
