@@ -289,7 +289,7 @@ impl Default for Settings {
             min_parties: 3,
             lease_ms: 30_000,
             checkpoint_ms: hospes_ledger::witness::INTERVAL_MS,
-            relay_ms: 1_000,
+            relay_ms: 50,
             open_studies: 100,
         }
     }
