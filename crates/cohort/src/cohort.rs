@@ -350,7 +350,7 @@ impl Cohort {
     }
 
     /// Layers of the model that an evaluation judges, and how many features it takes.
-    fn model_behind(&self, task: &str) -> Result<(Vec<plan::Layer>, usize), CohortError> {
+    fn model_behind(&self, task: &str) -> Result<(plan::Model, usize), CohortError> {
         let found = self.plan.tasks.get(task).and_then(|t| plan::source(&self.plan, t, "model"));
         let trained = found.and_then(|s| self.plan.tasks.get(s.task).map(|t| (s.task, t)));
         match trained.map(|(name, t)| (name, &t.component)) {

@@ -19,6 +19,14 @@ pub const PLAN_COLUMNS: usize = 10_000;
 pub const MODEL_LAYERS: usize = 2_000;
 /// Parameters of a model (f32): 16 GiB.
 pub const MODEL_PARAMETERS: u64 = 1 << 32;
+/// Pixels of one side of an image.
+pub const IMAGE_SIDE: u32 = 4_096;
+/// Coefficients of a regression: its information matrix is solved in memory.
+pub const COEFFICIENTS: u64 = 1_000;
+/// Rounds of Newton's method.
+pub const NEWTON_ROUNDS: u32 = 200;
+/// Intervals of a baseline hazard.
+pub const TIME_INTERVALS: u32 = 10_000;
 /// Rounds of one task in one run.
 pub const ROUNDS: u32 = 100_000;
 /// Attempts at one round. Each gives the coordinator another update, so that they count as rounds do.

@@ -1,7 +1,7 @@
 //! The plan of a simulation: from a plan file or a study file, with a researcher's changes.
 
 use anyhow::{Context as _, Result, bail};
-use hospes_protocol::plan::{self, Component, Optimizer, Plan};
+use hospes_protocol::plan::{self, Component, Plan};
 
 /// Changes to the settings of the plan's `local_baseline` task.
 #[derive(Debug, Clone, Copy, Default)]
@@ -45,9 +45,7 @@ pub fn baseline_task(plan: &mut Plan, changes: Overrides) -> Result<String> {
     params.epochs = changes.epochs.unwrap_or(params.epochs);
     params.batch = changes.batch.unwrap_or(params.batch);
     if let Some(rate) = changes.learning_rate {
-        match &mut params.optimizer {
-            Optimizer::Sgd { lr, .. } | Optimizer::Adam { lr } => *lr = rate,
-        }
+        params.optimizer.set_lr(rate);
     }
     plan::check(plan)?;
     Ok(name)

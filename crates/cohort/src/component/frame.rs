@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use arrow_array::{Array, Float64Array, RecordBatch, StringArray};
-use hospes_protocol::plan::{self, Comparison, Component, DataSplit, Plan, Variable};
+use hospes_protocol::plan::{self, Comparison, Component, DataSplit, LabelKind, Plan, Variable};
 
 use crate::error::CohortError;
 use crate::opt_out::{OptOuts, SubjectHash};
@@ -84,11 +84,10 @@ impl Frame {
         opt_outs: &OptOuts,
         unknown: &mut Unknown,
     ) -> Result<(), CohortError> {
-        let positive = plan
-            .data
-            .label
-            .comparison()
-            .map_err(|reason| CohortError::Plan { place: "data.label.positive".into(), reason })?;
+        let wrong = |reason| CohortError::Plan { place: "data.label".into(), reason };
+        let LabelKind::YesNo(positive) = plan.data.label.kind().map_err(wrong)? else {
+            return Err(wrong("this version trains on yes/no labels only".to_owned()));
+        };
         let keys = TextColumn::of(batch, &schema.subject)?;
         let hashes: Vec<SubjectHash> =
             (0..batch.num_rows()).map(|row| subject_hash(keys.cell(row).as_deref())).collect();

@@ -121,6 +121,8 @@ impl<'a> Pipeline<'a> {
             Component::Statistics(_)
             | Component::NnTrain(_)
             | Component::Evaluation(_)
+            | Component::Glm(_)
+            | Component::Cox(_)
             | Component::LocalBaseline(_) => {}
         }
         Ok(())

@@ -4,7 +4,7 @@ use burn::optim::momentum::MomentumConfig;
 use burn::optim::{Adam, AdamConfig, AdamState, Optimizer as _, Sgd, SgdConfig, SgdState};
 use burn::tensor::{Device, Tensor, TensorData, activation};
 use hospes_protocol::plan::model::{TensorShape, tensors};
-use hospes_protocol::plan::{Layer, Optimizer};
+use hospes_protocol::plan::{Layer, Model, Optimizer};
 
 use crate::component::Matrix;
 use crate::error::CohortError;
@@ -36,7 +36,7 @@ impl Step {
                 let config = SgdConfig::new().with_momentum((momentum != 0.0).then_some(with));
                 Self::Sgd { optimizer: config.build(), lr, state: Vec::new() }
             }
-            Optimizer::Adam { lr } => {
+            Optimizer::Adam { lr } | Optimizer::AdamW { lr, .. } => {
                 // Kingma, Ba 2015, Algorithm 1.
                 let config = AdamConfig::new().with_beta_1(0.9).with_beta_2(0.999).with_epsilon(1e-8);
                 Self::Adam { optimizer: config.build(), lr, state: Vec::new() }
@@ -73,8 +73,9 @@ impl Network {
     ///
     /// # Errors
     /// [`CohortError::Model`] if there are more or fewer numbers than the plan's tensors have, or one is not finite.
-    pub(crate) fn new(layers: &[Layer], inputs: usize, parameters: &[f32]) -> Result<Self, CohortError> {
-        let shapes = tensors(layers, inputs as u64);
+    pub(crate) fn new(model: &Model, inputs: usize, parameters: &[f32]) -> Result<Self, CohortError> {
+        let shapes = tensors(model, inputs as u64);
+        let layers: Vec<Layer> = model.layers().cloned().collect();
         let wanted = shapes.iter().fold(0u64, |n, t| n.saturating_add(t.len()));
         let wrong = |reason: String| Err(CohortError::Model { reason });
         if wanted != parameters.len() as u64 {
@@ -99,7 +100,7 @@ impl Network {
             rest = others;
             list.push(Tensor::from_data(TensorData::new(mine.to_vec(), [rows, columns]), &device));
         }
-        Ok(Self { layers: layers.to_vec(), parameters: list, inputs, device })
+        Ok(Self { layers, parameters: list, inputs, device })
     }
 
     /// All parameters one after the other, in the order of the plan's tensors.
@@ -158,6 +159,7 @@ fn forward(layers: &[Layer], parameters: &[Tensor<2>], mut x: Tensor<2>) -> Tens
             Layer::Gelu {} => activation::gelu(x),
             Layer::Tanh {} => activation::tanh(x),
             Layer::Sigmoid {} => activation::sigmoid(x),
+            _ => x,
         };
     }
     x
@@ -200,7 +202,7 @@ mod tests {
     /// Central differences of the loss that the step says it descends.
     #[test]
     fn a_step_follows_the_gradient_of_cross_entropy_also_where_logits_are_zero() {
-        let layers = [linear(3), Layer::Tanh {}, linear(1)];
+        let layers = Model::Layers(vec![linear(3), Layer::Tanh {}, linear(1)]);
         let (x, y) = (noise(8, 1), [1.0, 0.0, 0.0, 1.0]);
         let loss = |parameters: &[f32]| -> f64 {
             let network = Network::new(&layers, 2, parameters).unwrap();
@@ -211,7 +213,7 @@ mod tests {
             });
             each.sum::<f64>() / 4.0
         };
-        for start in [initial(&layers, 2, 3), vec![0.0; 13]] {
+        for start in [initial(&layers, 2u64, 3), vec![0.0; 13]] {
             let mut network = Network::new(&layers, 2, &start).unwrap();
             network.step(&mut Step::new(&Optimizer::Sgd { lr: 1.0, momentum: 0.0 }), &x, &y);
             let after = network.parameters();
@@ -231,7 +233,7 @@ mod tests {
     #[test]
     fn optimisers_follow_their_papers() {
         // One weight, no bias, x = 1: the gradient is σ(w) − y.
-        let layers = [Layer::Linear(Linear { out: 1, bias: false, init: Init::Zeros })];
+        let layers = Model::Layers(vec![Layer::Linear(Linear { out: 1, bias: false, init: Init::Zeros })]);
         let sigmoid = |w: f64| 1.0 / (1.0 + (-w).exp());
         let run = |optimizer| {
             let mut network = Network::new(&layers, 1, &[0.3]).unwrap();
@@ -258,13 +260,13 @@ mod tests {
 
     #[test]
     fn large_batches_give_the_same_bytes_for_any_number_of_threads() {
-        let layers = [linear(256), Layer::Relu {}, linear(128), Layer::Gelu {}, linear(1)];
+        let layers = Model::Layers(vec![linear(256), Layer::Relu {}, linear(128), Layer::Gelu {}, linear(1)]);
         let (x, y): (Vec<f32>, Vec<f32>) =
             (noise(1_024 * 96, 5), noise(1_024, 6).iter().map(|v| v.signum().max(0.0)).collect());
         let run = |threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| {
-                let mut network = Network::new(&layers, 96, &initial(&layers, 96, 1)).unwrap();
+                let mut network = Network::new(&layers, 96, &initial(&layers, 96u64, 1)).unwrap();
                 let mut step = Step::new(&Optimizer::Adam { lr: 0.01 });
                 (0..3).for_each(|_| network.step(&mut step, &x, &y));
                 network.parameters()

@@ -4,7 +4,7 @@ use hospes_privacy::PrivacyError;
 use hospes_privacy::quantise::Quantiser;
 use hospes_protocol::canon;
 use hospes_protocol::plan::model::{TensorShape, tensors};
-use hospes_protocol::plan::{Layer, Quantise};
+use hospes_protocol::plan::{Model, Quantise};
 use safetensors::{Dtype, SafeTensors};
 
 use crate::cohort::Round;
@@ -52,14 +52,14 @@ pub(crate) fn encode(
 ///
 /// # Errors
 /// [`CohortError::Model`] if there is none, if it is not the one that the header names, or does not fit the plan.
-pub(crate) fn read_model(round: &Round<'_>, layers: &[Layer], inputs: usize) -> Result<Vec<f32>, CohortError> {
+pub(crate) fn read_model(round: &Round<'_>, model: &Model, inputs: usize) -> Result<Vec<f32>, CohortError> {
     let wrong = |reason: &str| CohortError::Model { reason: reason.to_owned() };
     let bytes = round.model.ok_or_else(|| wrong("no model was given"))?;
     if round.header.model != Some(canon::digest("model", 1, bytes)) {
         return Err(wrong("its digest is not the one that the round names"));
     }
     let file = SafeTensors::deserialize(bytes).map_err(|_| wrong("it is no safetensors file"))?;
-    let shapes = tensors(layers, inputs as u64);
+    let shapes = tensors(model, inputs as u64);
     if file.len() != shapes.len() {
         return Err(wrong("it has more or fewer tensors than the plan's model"));
     }

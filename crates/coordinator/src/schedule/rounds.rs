@@ -509,7 +509,7 @@ fn header(context: &super::Context, job: &Job, task: &str, roster: Vec<RosterEnt
     let found = job.tasks.iter().find(|t| t.name == task);
     let (tensors, quantise) = match job.plan.tasks.get(task).map(|t| &t.component) {
         Some(Component::NnTrain(train)) => {
-            (plan::tensors(train, plan::features(&job.plan, task).len() as u64), train.quantise.clone())
+            (plan::tensors(train, plan::inputs(&job.plan, task)), train.quantise.clone())
         }
         _ => (Vec::new(), Quantise::default()),
     };

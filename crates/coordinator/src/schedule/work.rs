@@ -95,9 +95,9 @@ async fn make_initial(
         let Some(Component::NnTrain(train)) = plan.tasks.get(&task).map(|t| &t.component) else {
             return Err(Error::corrupt("task", "it trains no model"));
         };
-        let inputs = plan::features(&plan, &task).len() as u64;
+        let inputs = plan::inputs(&plan, &task);
         let mut writer = models.write(&plan::tensors(train, inputs))?;
-        writer.push(plan::model::initial_values(&train.model, inputs, plan.seed))?;
+        writer.push(plan::initial(train, inputs, plan.seed))?;
         writer.finish()
     };
     let written = tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(Error::corrupt("model", e)))?;

@@ -29,6 +29,7 @@ mod review;
 pub(crate) mod rules;
 mod sign;
 pub(crate) mod text;
+mod words;
 
 pub(crate) use sign::banner;
 

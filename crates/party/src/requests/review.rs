@@ -4,16 +4,14 @@ use std::collections::BTreeMap;
 
 use hospes_protocol::approval::{ApprovalDocument, ApprovalState, Peer, ReleaseRule};
 use hospes_protocol::id::{DatasetId, StudyId};
-use hospes_protocol::plan::{
-    self, Component, DropLevel, ImputationMethod, Layer, Loss, Optimizer, Plan, Privacy, ScaleMethod, Strategy,
-};
+use hospes_protocol::plan::{self, Component, DropLevel, ImputationMethod, Plan, Privacy, ScaleMethod};
 use hospes_protocol::policy::{FourEyes, Policy};
 use hospes_protocol::study::Terms;
 use hospes_protocol::text::shown;
 use sqlx::sqlite::SqliteConnection;
 
 use super::sign::Case;
-use super::{approval, digest_of, opinion, rules, set_study_state};
+use super::{approval, digest_of, opinion, rules, set_study_state, words};
 use crate::datasets::Dataset;
 use crate::engine::Engine;
 use crate::error::PartyError;
@@ -373,53 +371,43 @@ fn sentence(name: &str, component: &Component) -> String {
         },
         Component::Statistics(_) => "reports counts, sums and sums of squares of each feature".to_owned(),
         Component::NnTrain(t) => {
-            let Strategy::FedAvg {} = t.strategy;
-            let Loss::BinaryCrossEntropy = t.loss;
             let protection = match t.privacy {
                 Privacy::Plain {} => "the coordinator can read each site's update",
                 Privacy::SecureAggregation {} => "secure aggregation is asked for, which this version does not have",
             };
             format!(
-                "trains {} in {} rounds of {} steps with {} rows each ({}), averaged over the sites; {protection}",
-                graph(&t.model),
+                "trains {} in {} rounds of {} steps with {} rows each ({}), {}; {protection}",
+                words::graph(&t.model),
                 t.rounds,
                 t.local.updates,
                 t.local.batch,
-                optimizer(&t.optimizer)
+                words::optimizer(&t.optimizer),
+                words::strategy(&t.strategy)
             )
         }
         Component::Evaluation(e) => format!(
             "measures the model on this site's rows: errors, confusion at {}, score histograms, {} calibration bins",
             e.threshold, e.calibration_bins
         ),
+        Component::Glm(g) => format!(
+            "fits a {} regression together with the other sites in at most {} rounds; each sends sums over its rows, and \
+             the coordinator can read each site's sums",
+            words::family(g.family),
+            g.newton.rounds
+        ),
+        Component::Cox(c) => format!(
+            "fits Cox's model of the time to an event together with the other sites, each with a baseline of its own, in at \
+             most {} rounds; the coordinator can read each site's sums",
+            c.newton.rounds
+        ),
         Component::LocalBaseline(b) => format!(
             "trains {} on this site alone, {} passes ({}), and reports how good it is here",
-            graph(&b.model),
+            words::graph(&b.model),
             b.epochs,
-            optimizer(&b.optimizer)
+            words::optimizer(&b.optimizer)
         ),
     };
     format!("{} ({}): {words}.", shown(name, 60), component.name())
-}
-
-fn optimizer(optimizer: &Optimizer) -> String {
-    match optimizer {
-        Optimizer::Sgd { lr, momentum } if *momentum == 0.0 => format!("gradient descent, learning rate {lr}"),
-        Optimizer::Sgd { lr, momentum } => format!("gradient descent, learning rate {lr}, momentum {momentum}"),
-        Optimizer::Adam { lr } => format!("Adam, learning rate {lr}"),
-    }
-}
-
-/// A model's layers, as expanded.
-fn graph(layers: &[Layer]) -> String {
-    let layer = |l: &Layer| match l {
-        Layer::Linear(l) => format!("linear to {}{}", l.out, if l.bias { "" } else { " without bias" }),
-        Layer::Relu {} => "relu".to_owned(),
-        Layer::Gelu {} => "gelu".to_owned(),
-        Layer::Tanh {} => "tanh".to_owned(),
-        Layer::Sigmoid {} => "sigmoid".to_owned(),
-    };
-    format!("a model of {} layers [{}]", layers.len(), layers.iter().map(layer).collect::<Vec<_>>().join(" → "))
 }
 
 /// Differences to the envelope that was approved last: of this study, or else of another one of the same requester.

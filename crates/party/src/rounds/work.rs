@@ -75,8 +75,8 @@ fn longest_model(plan: &Plan, task: &str) -> Option<u64> {
         _ => task,
     };
     let Component::NnTrain(train) = &plan.tasks.get(trained)?.component else { return None };
-    let features = plan::features(plan, trained).len() as u64;
-    let parameters = plan::tensors(train, features).iter().fold(0u64, |sum, t| sum.saturating_add(t.len()));
+    let inputs = plan::inputs(plan, trained);
+    let parameters = plan::tensors(train, inputs).iter().fold(0u64, |sum, t| sum.saturating_add(t.len()));
     Some(parameters.saturating_mul(4).saturating_add(limits::MODEL_HEADER_BYTES))
 }
 

@@ -183,9 +183,7 @@ pub(super) fn model(plan: &Plan) -> (Vec<u8>, Digest) {
 pub(super) fn header(study: &Study, job: JobId, task: &str, round: u32, attempt: u32, now: Timestamp) -> RoundHeader {
     let plan = &study.plan;
     let (tensors, quantise) = match &plan.tasks[task].component {
-        Component::NnTrain(train) => {
-            (plan::tensors(train, plan::features(plan, task).len() as u64), train.quantise.clone())
-        }
+        Component::NnTrain(train) => (plan::tensors(train, plan::inputs(plan, task)), train.quantise.clone()),
         _ => (Vec::new(), plan::Quantise::default()),
     };
     let entry = |n: u8| RosterEntry { site: key(n).public().site_id(), identity: key(n).public() };

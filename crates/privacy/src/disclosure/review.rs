@@ -166,7 +166,7 @@ fn check_protection(policy: &Policy, plan: &Plan, facts: &Facts, findings: &mut 
 
 fn check_models(policy: &Policy, plan: &Plan, facts: &Facts, findings: &mut Vec<Finding>) {
     for (name, train) in trainings(plan) {
-        let count = parameters(&train.model, plan::features(plan, name).len() as u64);
+        let count = parameters(&train.model, plan::inputs(plan, name));
         let pooled = facts.pooled_subjects.filter(|_| is_secure(train));
         let subjects = pooled.unwrap_or_else(|| facts.training_subjects.unwrap_or(facts.subjects));
         let Some(verdict) = parameters_allowed(&policy.disclosure, count, subjects, is_glm_like(&train.model)) else {

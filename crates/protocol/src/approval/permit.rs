@@ -352,7 +352,7 @@ fn check_layout(now: &Circumstances) -> Result<(), Refusal> {
 const NO_MASKS: &str = "the round uses secure aggregation, which is not available in this version";
 
 fn train_tensors(now: &Circumstances, train: &NnTrain) -> Vec<TensorShape> {
-    plan::tensors(train, plan::features(&now.plan, &now.header.task).len() as u64)
+    plan::tensors(train, plan::inputs(&now.plan, &now.header.task))
 }
 
 fn check_data(envelope: &Envelope, now: &Circumstances) -> Result<(), Refusal> {
@@ -383,7 +383,7 @@ fn check_parameters(now: &Circumstances) -> Result<(), Refusal> {
     if !model::is_glm_like(&train.model) {
         return Ok(());
     }
-    let inputs = plan::features(&now.plan, &now.header.task).len() as u64;
+    let inputs = plan::inputs(&now.plan, &now.header.task);
     let parameters = model::parameters(&train.model, inputs);
     #[expect(clippy::cast_precision_loss, reason = "counts of parameters and subjects lie far below 2^53")]
     let too_many = parameters as f64 > ratio * now.snapshot.subjects as f64;

@@ -5,8 +5,11 @@ use std::rc::Rc;
 
 use super::graph::{order, source};
 use super::label::code;
+use super::model::Inputs;
 use super::problem::{Problems, hint};
-use super::{Component, DataSplit, DropLevel, ImputationMethod, OneHot, Plan, ScaleMethod, Task, Variable};
+use super::{
+    Component, DataSplit, DropLevel, Image, ImputationMethod, LabelKind, OneHot, Plan, ScaleMethod, Task, Variable,
+};
 use crate::{limits, text};
 
 /// A feature that reaches the model: its name after `one_hot`, in order.
@@ -16,14 +19,35 @@ pub struct Feature {
     pub name: String,
 }
 
-/// Every column of the data that the plan reads: subject, label, features, fold.
+/// Every column of the data that the plan reads: subject, label, features, image, fold, offset and weights.
 pub fn columns_read(plan: &Plan) -> BTreeSet<String> {
     let data = &plan.data;
-    let folds = plan.tasks.values().filter_map(|task| match &task.component {
-        Component::DataSplit(DataSplit { by_column, .. }) => by_column.as_ref(),
-        _ => None,
-    });
-    [&data.subject, &data.label.column].into_iter().chain(&data.columns).chain(folds).cloned().collect()
+    let others = plan.tasks.values().flat_map(|task| task.component.extra_columns());
+    let image = data.image.iter().map(|image| &image.column);
+    std::iter::once(&data.subject)
+        .chain(data.label.columns())
+        .chain(&data.columns)
+        .chain(image)
+        .chain(others)
+        .cloned()
+        .collect()
+}
+
+impl Component {
+    /// Columns that it reads besides features, label and subject.
+    pub fn extra_columns(&self) -> impl Iterator<Item = &String> {
+        let (one, other) = match self {
+            Self::DataSplit(DataSplit { by_column, .. }) => (by_column.as_ref(), None),
+            Self::Glm(glm) => (glm.offset.as_ref(), glm.weights.as_ref()),
+            _ => (None, None),
+        };
+        one.into_iter().chain(other)
+    }
+}
+
+/// What a row gives the model of a task; no features for a task that the plan does not have.
+pub fn inputs(plan: &Plan, task: &str) -> Inputs {
+    Flow::of(plan, &mut Problems::default()).inputs(task)
 }
 
 /// The features that reach a task, in order: those of the table that it trains on, evaluates, counts or changes. Empty
@@ -65,6 +89,12 @@ impl<'a> Flow<'a> {
     /// Number of [`features`].
     pub(super) fn width(&self, task: &str) -> u64 {
         self.of_task(task).map_or(0, |table| table.columns.len() as u64)
+    }
+
+    /// See [`inputs`].
+    pub(super) fn inputs(&self, task: &str) -> Inputs {
+        let sides = |image: &super::Image| [image.channels, image.height, image.width].map(u64::from);
+        Inputs { features: self.width(task), image: self.plan.data.image.as_ref().map(sides) }
     }
 
     fn of_task(&self, task: &str) -> Option<&Table> {
@@ -120,7 +150,7 @@ pub(super) fn check<'a>(plan: &'a Plan, problems: &mut Problems) -> Flow<'a> {
 fn check_names(plan: &Plan, problems: &mut Problems) {
     let data = &plan.data;
     let count = data.columns.len();
-    problems.require(count > 0, "data.columns", "names no column");
+    problems.require(count > 0 || data.image.is_some(), "data.columns", "names no column");
     problems.require(
         count <= limits::PLAN_COLUMNS,
         "data.columns",
@@ -133,6 +163,8 @@ fn check_names(plan: &Plan, problems: &mut Problems) {
     };
     named("data.subject".into(), &data.subject);
     named("data.label.column".into(), &data.label.column);
+    data.label.time.iter().for_each(|time| named("data.label.time".into(), time));
+    data.image.iter().for_each(|image| named("data.image.column".into(), &image.column));
     for (i, column) in data.columns.iter().enumerate() {
         named(format!("data.columns.{i}"), column);
     }
@@ -141,7 +173,7 @@ fn check_names(plan: &Plan, problems: &mut Problems) {
         let place = format!("data.columns.{i}");
         if !seen.insert(column) {
             problems.add(place, format!("'{column}' stands twice"));
-        } else if *column == data.label.column {
+        } else if data.label.columns().any(|label| label == column) {
             problems.add(place, format!("'{column}' is the label; a model that sees it would learn nothing else"));
         } else if *column == data.subject {
             problems.add(place, format!("'{column}' tells patients apart and must not be a feature"));
@@ -150,8 +182,41 @@ fn check_names(plan: &Plan, problems: &mut Problems) {
     if data.subject == data.label.column {
         problems.add("data.subject", format!("'{}' is the label too", data.subject));
     }
-    if let Err(reason) = data.label.comparison() {
-        problems.add("data.label.positive", reason);
+    check_label(plan, problems);
+    if let Some(image) = &data.image {
+        check_image(plan, image, problems);
+    }
+}
+
+fn check_label(plan: &Plan, problems: &mut Problems) {
+    let label = &plan.data.label;
+    if let Err(reason) = label.kind() {
+        let place =
+            if label.positive.is_some() && label.classes.is_empty() { "data.label.positive" } else { "data.label" };
+        problems.add(place, reason);
+    }
+    if !label.classes.is_empty() {
+        check_code_list("data.label.classes", &label.classes, problems);
+    }
+    if let Some(time) = &label.time {
+        problems.require(*time != label.column, "data.label.time", format!("'{time}' is the column of the event too"));
+        problems.require(*time != plan.data.subject, "data.label.time", format!("'{time}' tells patients apart"));
+    }
+}
+
+fn check_image(plan: &Plan, image: &Image, problems: &mut Problems) {
+    let Image { column, channels, height, width } = image;
+    let data = &plan.data;
+    let taken = data.columns.contains(column) || data.label.columns().any(|c| c == column) || data.subject == *column;
+    problems.require(!taken, "data.image.column", format!("'{column}' is another column of the plan too"));
+    problems.require(
+        matches!(channels, 1 | 3),
+        "data.image.channels",
+        format!("is {channels}; it is 1 (grey) or 3 (colour)"),
+    );
+    for (place, side) in [("data.image.height", height), ("data.image.width", width)] {
+        let fits = (1..=limits::IMAGE_SIDE).contains(side);
+        problems.require(fits, place, format!("is {side}; it must lie between 1 and {}", limits::IMAGE_SIDE));
     }
 }
 
@@ -183,7 +248,8 @@ fn check_variables(plan: &Plan, problems: &mut Problems) {
             }
             Variable::Category { codes } => {
                 check_codes(&place, codes, problems);
-                if *name == data.label.column {
+                let is_label = data.label.columns().any(|column| column == name);
+                if is_label && !matches!(data.label.kind(), Ok(LabelKind::Classes(_))) {
                     problems.add(place, "the label is compared with a number, so it must be a number");
                 }
             }
@@ -192,11 +258,14 @@ fn check_variables(plan: &Plan, problems: &mut Problems) {
 }
 
 fn check_codes(place: &str, codes: &[String], problems: &mut Problems) {
-    let place = format!("{place}.category.codes");
-    problems.require(!codes.is_empty(), &place, "is empty");
+    check_code_list(&format!("{place}.category.codes"), codes, problems);
+}
+
+fn check_code_list(place: &str, codes: &[String], problems: &mut Problems) {
+    problems.require(!codes.is_empty(), place, "is empty");
     problems.require(
         codes.len() <= limits::PLAN_COLUMNS,
-        &place,
+        place,
         format!("{} codes, more than the {} allowed", codes.len(), limits::PLAN_COLUMNS),
     );
     let mut seen = BTreeSet::new();
@@ -252,6 +321,8 @@ fn transform(name: &str, component: &Component, input: &Table, problems: &mut Pr
         | Component::Statistics(_)
         | Component::NnTrain(_)
         | Component::Evaluation(_)
+        | Component::Glm(_)
+        | Component::Cox(_)
         | Component::LocalBaseline(_) => None,
     }
 }
@@ -309,7 +380,12 @@ fn expand(params: &str, one_hot: &OneHot, input: &Table, problems: &mut Problems
 /// What a task that ends in figures or a model needs of its tables.
 fn check_use(flow: &Flow<'_>, name: &str, task: &Task, problems: &mut Problems) {
     match &task.component {
-        Component::NnTrain(_) | Component::LocalBaseline(_) | Component::Statistics(_) | Component::Evaluation(_) => {
+        Component::NnTrain(_)
+        | Component::LocalBaseline(_)
+        | Component::Statistics(_)
+        | Component::Glm(_)
+        | Component::Cox(_)
+        | Component::Evaluation(_) => {
             let Some(port) = task.component.inputs().first() else { return };
             if let Some(table) = flow.input(task, port.name)
                 && let Some(category) = first_category(table)

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::columns::Flow;
 use super::graph::order;
-use super::model::tensors;
 use super::problem::Problems;
+use super::update::tensors;
 use super::{Component, Plan};
 use crate::message::FigureSet;
 use crate::policy::EgressKind;
@@ -117,6 +117,8 @@ fn flow_figures(plan: &Plan, flow: &Flow<'_>, task: &str) -> Vec<Figure> {
         | Component::DataSplit(_)
         | Component::FeatureScale(_)
         | Component::NnTrain(_) => Vec::new(),
+        // Their figures come with the code that computes them.
+        Component::Glm(_) | Component::Cox(_) => Vec::new(),
     }
 }
 
@@ -182,7 +184,7 @@ fn task_egress(plan: &Plan, flow: &Flow<'_>, name: &str) -> Vec<Egress> {
     if let Component::NnTrain(train) = &plan.tasks[name].component {
         let entry_bytes = u64::from(train.quantise.bits).div_ceil(8);
         let weight = item(EgressKind::N, figure::N, vec![1], ROW_WEIGHT_BYTES);
-        let update = tensors(&train.model, flow.width(name)).into_iter().map(|tensor| {
+        let update = tensors(train, flow.inputs(name)).into_iter().map(|tensor| {
             let bytes = tensor.len().saturating_mul(entry_bytes);
             item(EgressKind::Update, &tensor.name, tensor.shape, bytes)
         });

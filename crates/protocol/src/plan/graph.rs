@@ -18,6 +18,8 @@ pub enum PortType {
     Metrics,
     /// Figures of the data.
     Statistics,
+    /// Coefficients with their errors.
+    Fit,
 }
 
 impl PortType {
@@ -28,6 +30,7 @@ impl PortType {
             Self::Model => "a model",
             Self::Metrics => "metrics",
             Self::Statistics => "statistics",
+            Self::Fit => "a table of coefficients",
         }
     }
 }
@@ -59,13 +62,15 @@ impl Component {
 
     /// Output ports.
     pub fn outputs(&self) -> &'static [(&'static str, PortType)] {
-        use PortType::{Fitted, Metrics, Model, Statistics, Table};
+        use PortType::{Fit, Fitted, Metrics, Model, Statistics, Table};
         match self {
             Self::Reader(_) | Self::OneHot(_) => &[("data", Table)],
             Self::Imputation(_) | Self::FeatureScale(_) => &[("data", Table), ("fitted", Fitted)],
             Self::DataSplit(_) => &[("train", Table), ("test", Table)],
             Self::Statistics(_) => &[("statistics", Statistics)],
             Self::NnTrain(_) => &[("model", Model)],
+            Self::Glm(_) => &[("model", Model), ("fit", Fit)],
+            Self::Cox(_) => &[("fit", Fit)],
             Self::Evaluation(_) | Self::LocalBaseline(_) => &[("metrics", Metrics)],
         }
     }
@@ -86,12 +91,14 @@ pub(super) fn inputs_of(component: &str) -> &'static [Input] {
     const FIT: &[Input] = &[needs("data", Table), may("fitted", Fitted)];
     const TRAIN: &[Input] = &[needs("train", Table), may("validate", Table)];
     const EVALUATE: &[Input] = &[needs("data", Table), needs("model", Model)];
+    const ROWS: &[Input] = &[needs("train", Table)];
     const BASELINE: &[Input] = &[needs("train", Table), needs("data", Table)];
     match component {
         "one_hot" | "data_split" | "statistics" => DATA,
         "imputation" | "feature_scale" => FIT,
         "nn_train" => TRAIN,
         "evaluation" => EVALUATE,
+        "glm" | "cox" => ROWS,
         "local_baseline" => BASELINE,
         _ => &[],
     }

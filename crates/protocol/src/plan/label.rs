@@ -1,4 +1,4 @@
-//! Which values of the label are positive, and how codes of categories are spelled.
+//! How the label is read, and how codes of categories are spelled.
 
 use std::fmt;
 
@@ -67,13 +67,61 @@ impl fmt::Display for Comparison {
     }
 }
 
+/// How the values of a label are read.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum LabelKind {
+    /// Yes where the comparison holds.
+    YesNo(Comparison),
+    /// One of so many classes.
+    Classes(usize),
+    /// A number.
+    Number,
+    /// A time, with an event where the comparison holds.
+    Survival(Comparison),
+}
+
 impl Label {
-    /// The comparison of `positive`.
+    /// How its values are read.
     ///
     /// # Errors
     /// What is wrong with it, in words. A plan that passed [`super::check`] has none.
-    pub fn comparison(&self) -> Result<Comparison, String> {
-        self.positive.parse()
+    pub fn kind(&self) -> Result<LabelKind, String> {
+        let comparison = self.positive.as_deref().map(str::parse::<Comparison>).transpose()?;
+        match (comparison, self.classes.len(), &self.time) {
+            (Some(event), 0, Some(_)) => Ok(LabelKind::Survival(event)),
+            (None, _, Some(_)) => Err("with a time, 'positive' says which values are an event".to_owned()),
+            (Some(positive), 0, None) => Ok(LabelKind::YesNo(positive)),
+            (None, 0, None) => Ok(LabelKind::Number),
+            (None, 1, None) => Err("one class is nothing to tell apart; name two or more".to_owned()),
+            (None, classes, None) => Ok(LabelKind::Classes(classes)),
+            (Some(_), _, _) => Err("has 'classes' and 'positive'; only one of them can be".to_owned()),
+        }
+    }
+
+    /// The columns that it is read from.
+    pub fn columns(&self) -> impl Iterator<Item = &String> {
+        std::iter::once(&self.column).chain(&self.time)
+    }
+}
+
+impl LabelKind {
+    /// Outputs of a model that predicts it.
+    #[must_use]
+    pub fn outputs(self) -> u64 {
+        match self {
+            Self::Classes(classes) => classes as u64,
+            Self::YesNo(_) | Self::Number | Self::Survival(_) => 1,
+        }
+    }
+
+    /// In words, for errors.
+    pub(super) fn words(self) -> &'static str {
+        match self {
+            Self::YesNo(_) => "yes or no",
+            Self::Classes(_) => "one of several classes",
+            Self::Number => "a number",
+            Self::Survival(_) => "a time to an event",
+        }
     }
 }
 

@@ -16,33 +16,39 @@ mod columns;
 mod egress;
 mod graph;
 mod label;
+mod layer;
 pub mod model;
+mod preset;
 mod problem;
 mod read;
+mod regress;
 mod schema;
 mod task;
+mod train;
 mod tree;
 mod typed;
+mod update;
 
 pub use check::check;
-pub use columns::{Feature, columns_read, features};
+pub use columns::{Feature, columns_read, features, inputs};
 pub use egress::{Egress, Figure, ROW_WEIGHT_BYTES, SCORE_BINS, check_figures, egress, figure, figures};
 pub use graph::{Input, PortType, Source, ancestors, order, predecessors, source};
-pub use label::{Comparison, code};
+pub use label::{Comparison, LabelKind, code};
+pub use layer::{
+    BatchNorm, Conv, Dropout, Embedding, Graph, GroupNorm, Init, Layer, Linear, Model, Node, Pool, Reshape,
+};
 pub use problem::{PlanError, Problem};
 pub use read::read;
 pub(crate) use read::{read_part, read_text, read_tree};
+pub use regress::{Cox, Family, Glm, Newton, Ties, TimeGrid};
 pub use schema::json_schema;
 pub(crate) use schema::pretty as pretty_schema;
 pub use task::Task;
-
-/// Tensors of an update of this training task, in order.
-///
-/// # Shapes
-/// See [`model::tensors`].
-pub fn tensors(train: &NnTrain, inputs: u64) -> Vec<model::TensorShape> {
-    model::tensors(&train.model, inputs)
-}
+pub use train::{
+    Adaptive, Augment, LocalBaseline, LocalWork, Loss, NnTrain, Optimizer, Privacy, Quantise, Schedule, Sees, Start,
+    Strategy,
+};
+pub use update::{CONTROL, initial, initial_kept, kept, model_tensors, tensors};
 
 /// A study's computation: parties, data and a directed acyclic graph of components.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -99,21 +105,48 @@ pub struct DataNeeds {
     pub subject: String,
     /// What is predicted.
     pub label: Label,
-    /// Features, in this order.
+    /// Features, in this order; none where the model sees images only.
+    #[serde(default)]
     pub columns: Vec<String>,
+    /// An image in each row. Its pixels come to the model as numbers from 0 to 1.
+    #[serde(default)]
+    pub image: Option<Image>,
     /// What is known of single columns (features and others such as the fold); those not named are numbers.
     #[serde(default)]
     pub variables: BTreeMap<String, Variable>,
 }
 
-/// What is predicted: a column, and which of its values count as positive.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// What is predicted: a column, and how its values are read. With `positive` it is yes or no, with `classes` one of
+/// several, with `time` a time to an event; with none of them a number.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Label {
-    /// Column of the outcome.
+    /// Column of the outcome; with `time`, the column that tells whether the event was seen.
     pub column: String,
-    /// Which values are positive, as a comparison with a number: `"> 0"`, `"== 1"`.
-    pub positive: String,
+    /// Which values are positive (with `time`: an event), as a comparison with a number: `"> 0"`, `"== 1"`.
+    #[serde(default)]
+    pub positive: Option<String>,
+    /// The codes of the classes, in the order of the model's outputs.
+    #[serde(default)]
+    #[schemars(schema_with = "schema::codes")]
+    pub classes: Vec<String>,
+    /// Column of the time until the event or the end of observation.
+    #[serde(default)]
+    pub time: Option<String>,
+}
+
+/// An image in each row, of the same size in all of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Image {
+    /// Its column.
+    pub column: String,
+    /// Channels: 1 for grey, 3 for colour.
+    pub channels: u32,
+    /// Rows of pixels.
+    pub height: u32,
+    /// Pixels in a row.
+    pub width: u32,
 }
 
 /// Type of a column, as the study's data dictionary gives it.
@@ -167,6 +200,10 @@ pub enum Component {
     NnTrain(Box<NnTrain>),
     /// Evaluates a model. Inputs: `model`, `data`. Outputs: `metrics`. Federated, one round.
     Evaluation(Evaluation),
+    /// Fits a generalised linear model in rounds. Inputs: `train`. Outputs: `model`, `fit`. Federated.
+    Glm(Glm),
+    /// Fits Cox's proportional hazards model in rounds. Inputs: `train`. Outputs: `fit`. Federated.
+    Cox(Cox),
     /// Trains the same model on this site's rows alone and evaluates it here. Inputs: `train`, `data`. Outputs:
     /// `metrics`. Federated, one round.
     LocalBaseline(LocalBaseline),
@@ -268,148 +305,6 @@ pub enum ScaleScope {
 #[serde(default, deny_unknown_fields)]
 pub struct Statistics {}
 
-/// Parameters of `nn_train`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct NnTrain {
-    /// Layers, first to last. The input is the row's feature vector.
-    pub model: Vec<Layer>,
-    /// What is minimised.
-    pub loss: Loss,
-    /// How it is minimised at the site.
-    pub optimizer: Optimizer,
-    /// Rounds.
-    pub rounds: u32,
-    /// What one site does in one round.
-    pub local: LocalWork,
-    /// How updates become the next model.
-    pub strategy: Strategy,
-    /// How updates travel.
-    pub privacy: Privacy,
-    /// How numbers are put on the wire.
-    #[serde(default)]
-    pub quantise: Quantise,
-}
-
-/// A layer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Layer {
-    /// Affine map.
-    Linear(Linear),
-    /// max(0, x).
-    Relu {},
-    /// x·Φ(x).
-    Gelu {},
-    /// Hyperbolic tangent.
-    Tanh {},
-    /// 1 / (1 + e^−x).
-    Sigmoid {},
-}
-
-/// An affine map.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Linear {
-    /// Width of the output.
-    pub out: u32,
-    /// Whether there is a bias.
-    #[serde(default = "yes")]
-    pub bias: bool,
-    /// Initial values.
-    #[serde(default)]
-    pub init: Init,
-}
-
-fn yes() -> bool {
-    true
-}
-
-/// Initial values of a layer.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Init {
-    /// Weights and bias from U(±1/√fan_in).
-    #[default]
-    TorchDefault,
-    /// All zero.
-    Zeros,
-}
-
-/// What is minimised.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Loss {
-    /// On logits: the model's last layer has one output and no sigmoid; the mean over the batch.
-    BinaryCrossEntropy,
-}
-
-/// How the loss is minimised at the site.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Optimizer {
-    /// Stochastic gradient descent.
-    Sgd {
-        /// Learning rate.
-        lr: f64,
-        /// Momentum.
-        #[serde(default)]
-        momentum: f64,
-    },
-    /// Adam (Kingma, Ba 2015) with betas .9 and .999 and epsilon 1e-8.
-    Adam {
-        /// Learning rate.
-        lr: f64,
-    },
-}
-
-/// What one site does in one round.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct LocalWork {
-    /// Optimiser steps. Batches are reshuffled epochs, cycled.
-    pub updates: u32,
-    /// Rows of a batch.
-    pub batch: u32,
-}
-
-/// How updates become the next model.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Strategy {
-    /// Mean of the sites' updates, weighted by rows (McMahan et al. 2017).
-    FedAvg {},
-}
-
-/// How updates travel.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Privacy {
-    /// As they are: the coordinator can read each site's update.
-    Plain {},
-    /// Masked: the coordinator learns the sum only. Not available in this version.
-    SecureAggregation {},
-}
-
-/// How numbers are put on the wire: an update's values are clipped to ±`clip`, weighted by `n / n_max` and rounded to
-/// 2^`bits` levels, so that sums are exact and do not depend on their order.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Quantise {
-    /// Largest absolute value of one entry of an update.
-    pub clip: f64,
-    /// Bits of one entry.
-    pub bits: u8,
-    /// Rows from which a site's weight no longer grows.
-    pub n_max: u32,
-}
-
-impl Default for Quantise {
-    fn default() -> Self {
-        Self { clip: 4.0, bits: 32, n_max: 10_000 }
-    }
-}
-
 /// Parameters of `evaluation`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -424,27 +319,4 @@ impl Default for Evaluation {
     fn default() -> Self {
         Self { threshold: 0.5, calibration_bins: 10 }
     }
-}
-
-/// Parameters of `local_baseline`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct LocalBaseline {
-    /// Layers, first to last.
-    pub model: Vec<Layer>,
-    /// What is minimised.
-    pub loss: Loss,
-    /// How it is minimised.
-    pub optimizer: Optimizer,
-    /// Passes over the site's training rows.
-    pub epochs: u32,
-    /// Rows of a batch.
-    pub batch: u32,
-    /// Score from which a row counts as predicted positive.
-    #[serde(default = "half")]
-    pub threshold: f64,
-}
-
-fn half() -> f64 {
-    0.5
 }

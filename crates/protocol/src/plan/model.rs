@@ -5,7 +5,8 @@ use rand_core::{Rng as _, SeedableRng as _};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Init, Layer, Linear};
+use super::layer::{Conv, Graph, Init, Layer, Model, Pool};
+use super::problem::hint;
 use crate::canon;
 
 /// Name and shape of a tensor.
@@ -21,7 +22,7 @@ pub struct TensorShape {
 impl TensorShape {
     /// Number of entries; the largest number there is if it cannot be counted.
     pub fn len(&self) -> u64 {
-        self.shape.iter().fold(1u64, |product, side| product.saturating_mul(*side))
+        count(&self.shape)
     }
     /// Whether it has no entries.
     pub fn is_empty(&self) -> bool {
@@ -29,34 +30,331 @@ impl TensorShape {
     }
 }
 
-/// Tensors of a model in order: for the layer at index `i`, `i.weight` and, if it has one, `i.bias`.
-///
-/// # Shapes
-/// `weight` is `[in, out]`, row-major, as Burn's `Linear` keeps it; `bias` is `[out]`.
-pub fn tensors(layers: &[Layer], inputs: u64) -> Vec<TensorShape> {
-    let mut list = Vec::new();
-    for (index, width, linear) in linears(layers, inputs) {
-        let out = u64::from(linear.out);
-        list.push(TensorShape { name: format!("{index}.weight"), shape: vec![width, out] });
-        if linear.bias {
-            list.push(TensorShape { name: format!("{index}.bias"), shape: vec![out] });
+fn count(shape: &[u64]) -> u64 {
+    shape.iter().fold(1u64, |product, side| product.saturating_mul(*side))
+}
+
+/// What a row gives a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Inputs {
+    /// Numbers of its feature vector.
+    pub features: u64,
+    /// Channels, height and width of its image, if the plan has one.
+    pub image: Option<[u64; 3]>,
+}
+
+impl From<u64> for Inputs {
+    fn from(features: u64) -> Self {
+        Self { features, image: None }
+    }
+}
+
+/// Where a layer's input comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wire {
+    /// The row's feature vector.
+    Features,
+    /// The row's image.
+    Image,
+    /// The layer at this place before it.
+    Layer(usize),
+}
+
+/// A layer in its place, with the shapes that follow from it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Placed {
+    /// Its name: that of the graph, or its number in the list.
+    pub name: String,
+    /// What it does.
+    pub layer: Layer,
+    /// Where its inputs come from.
+    pub from: Vec<Wire>,
+    /// Shape of its output for one row.
+    pub out: Vec<u64>,
+    /// Its parameters: those that are trained first, then running figures.
+    pub tensors: Vec<TensorShape>,
+    /// How many of `tensors` are trained.
+    pub trained: usize,
+}
+
+/// What is wrong with a model: the layer's place in the list, the field of it, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Misfit {
+    /// Place of the layer.
+    pub layer: usize,
+    /// Field below the layer, such as `linear.out`; empty for the whole layer.
+    pub field: String,
+    /// What is wrong, with the shape.
+    pub reason: String,
+}
+
+/// Puts a model's layers in their places and works out every shape. The layers up to the first mistake come with it.
+pub fn place(model: &Model, inputs: impl Into<Inputs>) -> (Vec<Placed>, Option<Misfit>) {
+    let inputs = inputs.into();
+    let mut placed: Vec<Placed> = Vec::new();
+    for (index, layer) in model.layers().enumerate() {
+        let (name, from): (String, &[String]) = match model {
+            Model::Layers(_) => (index.to_string(), &[]),
+            Model::Graph(graph) => (graph.graph[index].name.clone(), &graph.graph[index].from),
+        };
+        let next = wires(&placed, from, inputs).and_then(|from| fit(&placed, name, layer, from, inputs));
+        match next {
+            Ok(layer) => placed.push(layer),
+            Err((field, reason)) => return (placed, Some(Misfit { layer: index, field, reason })),
         }
     }
-    list
+    (placed, None)
 }
 
-/// Number of parameters; the largest number there is if it cannot be counted.
-pub fn parameters(layers: &[Layer], inputs: u64) -> u64 {
-    tensors(layers, inputs).iter().fold(0, |sum, tensor| sum.saturating_add(tensor.len()))
+type Wrong = (String, String);
+
+fn wrong<T>(field: &str, reason: impl Into<String>) -> Result<T, Wrong> {
+    Err((field.to_owned(), reason.into()))
 }
 
-/// Whether a model is one affine map, however many layers it is written in: no activation stands between two of its
-/// linear layers. Its parameters can be solved for the rows like those of a generalised linear model.
-pub fn is_glm_like(layers: &[Layer]) -> bool {
-    let linear = |layer: &Layer| matches!(layer, Layer::Linear(_));
-    match (layers.iter().position(linear), layers.iter().rposition(linear)) {
-        (Some(first), Some(last)) => layers[first..=last].iter().all(linear),
-        _ => true,
+fn wires(placed: &[Placed], from: &[String], inputs: Inputs) -> Result<Vec<Wire>, Wrong> {
+    if from.is_empty() {
+        let first = if inputs.image.is_some() { Wire::Image } else { Wire::Features };
+        return Ok(vec![if placed.is_empty() { first } else { Wire::Layer(placed.len() - 1) }]);
+    }
+    let find = |name: &String| match placed.iter().position(|p| p.name == *name) {
+        Some(index) => Ok(Wire::Layer(index)),
+        None if name == "features" => Ok(Wire::Features),
+        None if name == "image" && inputs.image.is_some() => Ok(Wire::Image),
+        None if name == "image" => wrong("from", "the plan has no image; add data.image"),
+        None => {
+            let known = hint(name, placed.iter().map(|p| p.name.as_str()).chain(["features"]));
+            wrong("from", format!("no layer '{name}' stands before it{known}"))
+        }
+    };
+    from.iter().map(find).collect()
+}
+
+/// The shape that comes along a wire.
+fn along(placed: &[Placed], wire: Wire, inputs: Inputs) -> Vec<u64> {
+    match wire {
+        Wire::Features => vec![inputs.features],
+        Wire::Image => inputs.image.unwrap_or_default().to_vec(),
+        Wire::Layer(index) => placed[index].out.clone(),
+    }
+}
+
+fn fit(placed: &[Placed], name: String, layer: &Layer, from: Vec<Wire>, inputs: Inputs) -> Result<Placed, Wrong> {
+    let shapes: Vec<Vec<u64>> = from.iter().map(|wire| along(placed, *wire, inputs)).collect();
+    if !layer.joins() && shapes.len() > 1 {
+        return wrong("from", format!("{} takes one input; add or concat join several", layer.name()));
+    }
+    if layer.joins() && shapes.len() < 2 {
+        return wrong("from", format!("{} needs at least two inputs, named in 'from' of a graph", layer.name()));
+    }
+    let out = out_shape(layer, &shapes)?;
+    let (tensors, trained) = tensors_of(&name, layer, &shapes[0]);
+    Ok(Placed { name, layer: layer.clone(), from, out, tensors, trained })
+}
+
+fn out_shape(layer: &Layer, shapes: &[Vec<u64>]) -> Result<Vec<u64>, Wrong> {
+    let x = &shapes[0];
+    let name = layer.name();
+    let needs = |what: &str| wrong(name, format!("gets [batch, {}] and needs {what}", listed(x)));
+    match layer {
+        Layer::Linear(linear) => match x[..] {
+            [_] => at_least_one(linear.out, "linear.out").map(|out| vec![out]),
+            _ => needs("[batch, n]; put flatten or global_pool before it"),
+        },
+        Layer::Embedding(e) => match x[..] {
+            [n] => {
+                at_least_one(e.codes, "embedding.codes")?;
+                at_least_one(e.out, "embedding.out").map(|out| vec![out, n])
+            }
+            _ => needs("[batch, n]"),
+        },
+        Layer::Conv1d(conv) => match x[..] {
+            [_, length] => window_conv(conv, &[length], name),
+            _ => needs("[batch, channels, length]; put reshape before it"),
+        },
+        Layer::Conv2d(conv) => match x[..] {
+            [_, height, width] => window_conv(conv, &[height, width], name),
+            _ => needs("[batch, channels, height, width]; put reshape before it"),
+        },
+        Layer::MaxPool(pool) | Layer::AvgPool(pool) => match x[..] {
+            [channels, ref sides @ ..] if sides.len() == 1 || sides.len() == 2 => {
+                window_pool(pool, channels, sides, name)
+            }
+            _ => needs("[batch, channels, length] or [batch, channels, height, width]"),
+        },
+        Layer::GlobalPool {} => match x[..] {
+            [channels, _] | [channels, _, _] => Ok(vec![channels]),
+            _ => needs("[batch, channels, length] or [batch, channels, height, width]"),
+        },
+        Layer::GroupNorm(norm) => match x[..] {
+            [channels, ..] if norm.groups > 0 && channels % u64::from(norm.groups) == 0 => Ok(x.clone()),
+            _ => wrong(
+                "group_norm.groups",
+                format!("{} does not divide the channels of [batch, {}]", norm.groups, listed(x)),
+            ),
+        },
+        Layer::BatchNorm(norm) if !(norm.momentum > 0.0 && norm.momentum <= 1.0) => {
+            wrong("batch_norm.momentum", format!("is {}; it must be above 0 and at most 1", norm.momentum))
+        }
+        Layer::Dropout(dropout) if !(0.0..1.0).contains(&dropout.rate) => {
+            wrong("dropout.rate", format!("is {}; it must be at least 0 and below 1", dropout.rate))
+        }
+        Layer::BatchNorm(_)
+        | Layer::LayerNorm {}
+        | Layer::Relu {}
+        | Layer::Gelu {}
+        | Layer::Tanh {}
+        | Layer::Sigmoid {}
+        | Layer::Dropout(_) => Ok(x.clone()),
+        Layer::Flatten {} => Ok(vec![count(x)]),
+        Layer::Reshape(reshape) => {
+            let shape: Vec<u64> = reshape.shape.iter().map(|side| u64::from(*side)).collect();
+            let fits = (1..=3).contains(&shape.len()) && count(&shape) == count(x);
+            if fits { Ok(shape) } else { needs(&format!("as many values as [{}] has", listed(&shape))) }
+        }
+        Layer::Add {} => match shapes.iter().find(|other| *other != x) {
+            None => Ok(x.clone()),
+            Some(other) => needs(&format!("inputs of one shape; another one is [batch, {}]", listed(other))),
+        },
+        Layer::Concat {} => match shapes.iter().find(|other| other.len() != x.len() || other[1..] != x[1..]) {
+            Some(other) => {
+                needs(&format!("inputs alike but for the first side; another one is [batch, {}]", listed(other)))
+            }
+            None => {
+                let first = shapes.iter().fold(0u64, |sum, shape| sum.saturating_add(shape[0]));
+                Ok(std::iter::once(first).chain(x[1..].iter().copied()).collect())
+            }
+        },
+    }
+}
+
+fn listed(shape: &[u64]) -> String {
+    shape.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn at_least_one(number: u32, field: &str) -> Result<u64, Wrong> {
+    if number > 0 { Ok(u64::from(number)) } else { wrong(field, "must be at least 1") }
+}
+
+fn window_conv(conv: &Conv, sides: &[u64], name: &str) -> Result<Vec<u64>, Wrong> {
+    let out = at_least_one(conv.out, &format!("{name}.out"))?;
+    slide(sides, (conv.kernel, conv.stride, conv.padding), name).map(|sides| [vec![out], sides].concat())
+}
+
+fn window_pool(pool: &Pool, channels: u64, sides: &[u64], name: &str) -> Result<Vec<u64>, Wrong> {
+    if pool.padding > pool.kernel / 2 {
+        return wrong(&format!("{name}.padding"), format!("is {}; at most half the window is padded", pool.padding));
+    }
+    slide(sides, (pool.kernel, pool.stride(), pool.padding), name).map(|sides| [vec![channels], sides].concat())
+}
+
+/// Sides of the output of a window that slides over `sides`.
+fn slide(sides: &[u64], (kernel, stride, padding): (u32, u32, u32), name: &str) -> Result<Vec<u64>, Wrong> {
+    let kernel = at_least_one(kernel, &format!("{name}.kernel"))?;
+    let stride = at_least_one(stride, &format!("{name}.stride"))?;
+    let side = |side: &u64| {
+        let padded = side.saturating_add(u64::from(padding).saturating_mul(2));
+        match padded.checked_sub(kernel) {
+            Some(room) => Ok(room / stride + 1),
+            None => wrong(
+                &format!("{name}.kernel"),
+                format!("is {kernel}, larger than a side of {side} with {padding} cells of padding at each end"),
+            ),
+        }
+    };
+    sides.iter().map(side).collect()
+}
+
+/// The tensors of a layer that gets this shape, and how many of them are trained.
+fn tensors_of(name: &str, layer: &Layer, x: &[u64]) -> (Vec<TensorShape>, usize) {
+    let tensor = |part: &str, shape: Vec<u64>| TensorShape { name: format!("{name}.{part}"), shape };
+    let affine = |weight: Vec<u64>, out: u32, bias: bool| {
+        let bias = bias.then(|| tensor("bias", vec![u64::from(out)]));
+        std::iter::once(tensor("weight", weight)).chain(bias).collect::<Vec<_>>()
+    };
+    let channels = x[0];
+    let list = match layer {
+        Layer::Linear(l) => affine(vec![channels, u64::from(l.out)], l.out, l.bias),
+        Layer::Embedding(e) => vec![tensor("weight", vec![u64::from(e.codes), u64::from(e.out)])],
+        Layer::Conv1d(c) => affine(vec![u64::from(c.out), channels, u64::from(c.kernel)], c.out, c.bias),
+        Layer::Conv2d(c) => {
+            let kernel = u64::from(c.kernel);
+            affine(vec![u64::from(c.out), channels, kernel, kernel], c.out, c.bias)
+        }
+        Layer::BatchNorm(_) => {
+            let parts = ["weight", "bias", "running_mean", "running_var"];
+            return (parts.map(|part| tensor(part, vec![channels])).to_vec(), 2);
+        }
+        Layer::GroupNorm(_) => ["weight", "bias"].map(|part| tensor(part, vec![channels])).to_vec(),
+        Layer::LayerNorm {} => ["weight", "bias"].map(|part| tensor(part, x.to_vec())).to_vec(),
+        _ => Vec::new(),
+    };
+    let trained = list.len();
+    (list, trained)
+}
+
+/// Tensors of a model in order: for each layer its `weight` and, if it has one, its `bias`; of batch norm also its
+/// running figures.
+///
+/// # Shapes
+/// The weight of `linear` is `[in, out]`, row-major, as Burn's `Linear` keeps it; of a convolution `[out, in, kernel…]`.
+/// Of a model with a mistake, those before it.
+pub fn tensors(model: &Model, inputs: impl Into<Inputs>) -> Vec<TensorShape> {
+    place(model, inputs).0.into_iter().flat_map(|layer| layer.tensors).collect()
+}
+
+/// Number of parameters, running figures included; the largest number there is if it cannot be counted.
+pub fn parameters(model: &Model, inputs: impl Into<Inputs>) -> u64 {
+    tensors(model, inputs).iter().fold(0, |sum, tensor| sum.saturating_add(tensor.len()))
+}
+
+/// Whether a model is one affine map of what comes in, with a function of it behind, however many layers it is written
+/// in: on some way through it, no activation stands between two layers with parameters. Such parameters can be solved for
+/// the rows like those of a generalised linear model.
+pub fn is_glm_like(model: &Model) -> bool {
+    let mut depths: Vec<Depth> = Vec::new();
+    for (index, layer) in model.layers().enumerate() {
+        let before = match model {
+            Model::Graph(Graph { graph }) if !graph[index].from.is_empty() => {
+                let named = |name: &String| graph[..index].iter().rposition(|node| node.name == *name);
+                let depth = |name| named(name).map_or(Depth::Input, |at| depths[at]);
+                graph[index].from.iter().map(depth).min().unwrap_or(Depth::Input)
+            }
+            _ => depths.last().copied().unwrap_or(Depth::Input),
+        };
+        depths.push(before.through(layer));
+    }
+    depths.last() != Some(&Depth::Deep)
+}
+
+/// What lies between the input and a place in a model.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Depth {
+    /// No parameters.
+    Input,
+    /// Parameters, and nothing but affine maps behind the first of them.
+    Affine,
+    /// The same with an activation behind.
+    Bent,
+    /// Parameters, an activation and parameters again.
+    Deep,
+}
+
+impl Depth {
+    fn through(self, layer: &Layer) -> Self {
+        match (layer, self) {
+            (
+                Layer::Linear(_) | Layer::Embedding(_) | Layer::Conv1d(_) | Layer::Conv2d(_),
+                Self::Input | Self::Affine,
+            ) => Self::Affine,
+            (Layer::Linear(_) | Layer::Embedding(_) | Layer::Conv1d(_) | Layer::Conv2d(_), _) => Self::Deep,
+            // Norms are affine maps once their figures are known; nothing is hidden behind one.
+            (
+                Layer::Relu {} | Layer::Gelu {} | Layer::Tanh {} | Layer::Sigmoid {} | Layer::MaxPool(_),
+                Self::Affine,
+            ) => Self::Bent,
+            (_, depth) => depth,
+        }
     }
 }
 
@@ -65,121 +363,81 @@ pub fn is_glm_like(layers: &[Layer]) -> bool {
 ///
 /// # Shapes
 /// As many values as [`tensors`] has entries, each tensor row-major.
-pub fn initial(layers: &[Layer], inputs: u64, seed: u64) -> Vec<f32> {
-    initial_values(layers, inputs, seed).collect()
+pub fn initial(model: &Model, inputs: impl Into<Inputs>, seed: u64) -> Vec<f32> {
+    initial_values(model, inputs.into(), seed).collect()
+}
+
+/// How the values of a tensor begin.
+#[derive(Clone, Copy)]
+enum Begin {
+    Constant(f32),
+    /// U(−bound, bound).
+    Uniform(f64),
+    /// N(0, 1).
+    Normal,
 }
 
 /// The values of [`initial`] one by one, for models that should not lie in memory twice.
-pub fn initial_values(layers: &[Layer], inputs: u64, seed: u64) -> impl Iterator<Item = f32> {
+pub fn initial_values(model: &Model, inputs: Inputs, seed: u64) -> impl Iterator<Item = f32> + use<> {
     let key = canon::digest("initial-model", 1, &seed.to_le_bytes());
     let mut stream = ChaCha20Rng::from_seed(*key.as_bytes());
-    let runs: Vec<(u64, Option<f64>)> = linears(layers, inputs)
-        .map(|(_, width, linear)| {
-            let out = u64::from(linear.out);
-            let entries = width.saturating_mul(out).saturating_add(if linear.bias { out } else { 0 });
-            let bound = match linear.init {
-                Init::Zeros => None,
-                // PyTorch's nn.Linear: kaiming_uniform with a = √5 gives ±1/√fan_in, for weights and bias alike.
-                #[expect(clippy::cast_precision_loss, reason = "a width lies far below 2^53")]
-                Init::TorchDefault => Some(1.0 / (width.max(1) as f64).sqrt()),
-            };
-            (entries, bound)
-        })
-        .collect();
+    let runs: Vec<(u64, Begin)> = place(model, inputs).0.iter().flat_map(begins).collect();
     let mut run = 0;
     let mut done = 0u64;
     std::iter::from_fn(move || {
         while runs.get(run).is_some_and(|(entries, _)| done == *entries) {
             (run, done) = (run + 1, 0);
         }
-        let (_, bound) = runs.get(run)?;
+        let (_, begin) = runs.get(run)?;
         done += 1;
-        Some(bound.map_or(0.0, |bound| uniform(&mut stream, bound)))
+        Some(match begin {
+            Begin::Constant(value) => *value,
+            Begin::Uniform(bound) => uniform(&mut stream, *bound),
+            Begin::Normal => normal(&mut stream),
+        })
     })
 }
 
-/// A number from U(−bound, bound) out of 24 random bits, at the middle of its step.
+/// How each tensor of a layer begins, with its length.
+fn begins(placed: &Placed) -> Vec<(u64, Begin)> {
+    let begin = |tensor: &TensorShape| {
+        let part = tensor.name.rsplit('.').next().unwrap_or_default();
+        match &placed.layer {
+            Layer::Linear(linear) if linear.init == Init::Zeros => Begin::Constant(0.0),
+            // PyTorch's nn.Linear and convolutions: kaiming_uniform with a = √5 gives ±1/√fan_in, for weights and bias
+            // alike. The fan is what one output sums over.
+            Layer::Linear(_) => Begin::Uniform(bound(placed.tensors[0].shape[0])),
+            Layer::Conv1d(_) | Layer::Conv2d(_) => Begin::Uniform(bound(count(&placed.tensors[0].shape[1..]))),
+            Layer::Embedding(_) => Begin::Normal,
+            _ if part == "weight" || part == "running_var" => Begin::Constant(1.0),
+            _ => Begin::Constant(0.0),
+        }
+    };
+    placed.tensors.iter().map(|tensor| (tensor.len(), begin(tensor))).collect()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a width lies far below 2^53")]
+fn bound(fan_in: u64) -> f64 {
+    1.0 / (fan_in.max(1) as f64).sqrt()
+}
+
+/// A number from U(0, 1) out of 24 random bits, at the middle of its step.
+fn unit(stream: &mut ChaCha20Rng) -> f64 {
+    (f64::from(stream.next_u32() >> 8) + 0.5) / f64::from(1u32 << 24)
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "rounding to f32 is what is meant")]
 fn uniform(stream: &mut ChaCha20Rng, bound: f64) -> f32 {
-    let unit = (f64::from(stream.next_u32() >> 8) + 0.5) / f64::from(1u32 << 24);
-    #[expect(clippy::cast_possible_truncation, reason = "rounding to f32 is what is meant")]
-    let value = ((2.0 * unit - 1.0) * bound) as f32;
-    value
+    ((2.0 * unit(stream) - 1.0) * bound) as f32
 }
 
-/// The affine layers with their index and the width of what comes in.
-fn linears(layers: &[Layer], inputs: u64) -> impl Iterator<Item = (usize, u64, &Linear)> {
-    let mut width = inputs;
-    layers.iter().enumerate().filter_map(move |(index, layer)| match layer {
-        Layer::Linear(linear) => Some((index, std::mem::replace(&mut width, u64::from(linear.out)), linear)),
-        Layer::Relu {} | Layer::Gelu {} | Layer::Tanh {} | Layer::Sigmoid {} => None,
-    })
+/// A number from N(0, 1) (Box, Muller 1958; the second one of the pair is not used).
+#[expect(clippy::cast_possible_truncation, reason = "rounding to f32 is what is meant")]
+fn normal(stream: &mut ChaCha20Rng) -> f32 {
+    let (radius, angle) = (unit(stream), unit(stream));
+    ((-2.0 * radius.ln()).sqrt() * (std::f64::consts::TAU * angle).cos()) as f32
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn linear(out: u32, bias: bool, init: Init) -> Layer {
-        Layer::Linear(Linear { out, bias, init })
-    }
-
-    #[test]
-    fn tensors_are_named_by_layer_and_shaped_in_by_out() {
-        let layers = [linear(4, true, Init::TorchDefault), Layer::Relu {}, linear(1, false, Init::Zeros)];
-        let shapes: Vec<_> = tensors(&layers, 13).into_iter().map(|t| (t.name, t.shape)).collect();
-        assert_eq!(
-            shapes,
-            [("0.weight".into(), vec![13, 4]), ("0.bias".into(), vec![4]), ("2.weight".into(), vec![4, 1])]
-        );
-        assert_eq!(parameters(&layers, 13), 13 * 4 + 4 + 4);
-        assert_eq!(initial(&layers, 13, 1).len(), 60);
-    }
-
-    #[test]
-    fn a_model_stays_one_affine_map_however_many_linear_layers_it_is_written_in() {
-        let one = || linear(1, true, Init::Zeros);
-        let alike: [&[Layer]; 6] = [
-            &[one()],
-            &[one(), one()],
-            &[one(), one(), one()],
-            &[one(), one(), Layer::Sigmoid {}],
-            &[Layer::Tanh {}, one(), one()],
-            &[],
-        ];
-        for layers in alike {
-            assert!(is_glm_like(layers), "{layers:?}");
-        }
-        for activation in [Layer::Relu {}, Layer::Gelu {}, Layer::Tanh {}, Layer::Sigmoid {}] {
-            assert!(!is_glm_like(&[one(), activation.clone(), one()]), "{activation:?}");
-            assert!(!is_glm_like(&[one(), one(), activation.clone(), one()]), "{activation:?}");
-        }
-    }
-
-    #[test]
-    fn initial_values_are_the_same_for_ever_and_within_their_bounds() {
-        let layers = [linear(1, true, Init::TorchDefault)];
-        let values = initial(&layers, 13, 42);
-        assert_eq!(values, initial(&layers, 13, 42));
-        assert_ne!(values, initial(&layers, 13, 43));
-        let bound = 1.0 / 13f32.sqrt();
-        assert!(values.iter().all(|v| v.abs() < bound));
-        assert_eq!(
-            canon::digest("test", 1, &values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>()).short(),
-            "6da81aaf"
-        );
-        assert!(initial(&[linear(3, true, Init::Zeros)], 2, 0).iter().all(|v| *v == 0.0));
-        let many = initial(&[linear(1_000, false, Init::TorchDefault)], 100, 7);
-        let mean = many.iter().map(|v| f64::from(*v)).sum::<f64>() / 1e5;
-        let square = many.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() / 1e5;
-        // U(−.1, .1) has variance 1/300; five standard errors of mean and of the mean square.
-        assert!(mean.abs() < 5.0 * (1.0f64 / 300.0 / 1e5).sqrt(), "{mean}");
-        assert!((square - 1.0 / 300.0).abs() < 5.0 * 2.981e-3 / 1e5f64.sqrt(), "{square}");
-    }
-
-    #[test]
-    fn absurd_sizes_saturate_and_never_panic() {
-        let layers = vec![linear(u32::MAX, true, Init::Zeros); 3];
-        assert_eq!(parameters(&layers, u64::MAX), u64::MAX);
-        assert!(tensors(&[], 3).is_empty() && initial(&[], 3, 0).is_empty());
-    }
-}
+#[path = "model_tests.rs"]
+mod tests;

@@ -8,11 +8,12 @@ use std::collections::BTreeMap;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use super::preset::Preset;
 use super::problem::{PlanError, Problem, Problems, hint, list};
 use super::task::{COMPONENTS, component};
 use super::tree;
 use super::typed::typed;
-use super::{Component, DataNeeds, Label, Parties, Plan, PlanSchema, Task, Variable, check};
+use super::{Component, DataNeeds, Image, Label, Parties, Plan, PlanSchema, Task, Variable, check};
 
 /// Reads a plan from YAML or JSON, fills in the defaults and checks it.
 ///
@@ -72,25 +73,32 @@ fn read_unchecked(tree: Value, problems: &mut Problems) -> Option<Plan> {
 }
 
 fn read_data(data: Map<String, Value>, problems: &mut Problems) -> Option<DataNeeds> {
-    let mut data = Fields::new("data", data, &["subject", "label", "columns", "variables"], problems);
+    let mut data = Fields::new("data", data, &["subject", "label", "columns", "image", "variables"], problems);
     let subject = data.required::<String>("subject", problems);
+    if let Some(classes) = data.fields.get_mut("label").and_then(|label| label.get_mut("classes")) {
+        codes_as_text(classes);
+    }
     let label = data.required::<Label>("label", problems);
-    let columns = data.required::<Vec<String>>("columns", problems);
+    let image = data.optional::<Image>("image", problems);
+    let columns = match &image {
+        Some(_) => data.optional::<Vec<String>>("columns", problems).or(Some(Vec::new())),
+        None => data.required::<Vec<String>>("columns", problems),
+    };
     let mut variables = BTreeMap::new();
     if let Some(described) = data.optional_mapping("variables", problems) {
         for (name, mut variable) in described {
-            codes_as_text(&mut variable);
+            variable.pointer_mut("/category/codes").into_iter().for_each(codes_as_text);
             if let Some(variable) = typed::<Variable>(&format!("data.variables.{name}"), variable, problems) {
                 variables.insert(name, variable);
             }
         }
     }
-    Some(DataNeeds { subject: subject?, label: label?, columns: columns?, variables })
+    Some(DataNeeds { subject: subject?, label: label?, columns: columns?, image, variables })
 }
 
 /// Codes are text, but nobody puts 1, 2, 3 into quotes.
-fn codes_as_text(variable: &mut Value) {
-    let Some(Value::Array(codes)) = variable.pointer_mut("/category/codes") else { return };
+fn codes_as_text(codes: &mut Value) {
+    let Value::Array(codes) = codes else { return };
     for code in codes {
         if let Value::Number(number) = code {
             *code = Value::String(super::label::code(&number.to_string()).to_owned());
@@ -126,7 +134,10 @@ fn read_task(place: &str, task: Map<String, Value>, problems: &mut Problems) -> 
     let mut task = Fields::new(place, task, &["component", "inputs", "params"], problems);
     let kind = task.required::<String>("component", problems);
     let inputs = task.optional::<BTreeMap<String, String>>("inputs", problems);
-    let params = task.optional_mapping("params", problems).unwrap_or_default();
+    let mut params = task.optional_mapping("params", problems).unwrap_or_default();
+    if !expand_preset(place, &mut params, problems) {
+        return None;
+    }
     let kind = kind?;
     if !COMPONENTS.contains(&kind.as_str()) {
         let known = hint(&kind, COMPONENTS.iter().copied());
@@ -135,6 +146,19 @@ fn read_task(place: &str, task: Map<String, Value>, problems: &mut Problems) -> 
     }
     let component = component(&kind, &format!("{place}.params"), Value::Object(params), problems)?;
     Some(Task { component, inputs: inputs.unwrap_or_default() })
+}
+
+/// Puts the layers of a preset in its place; `false` if there is none of that name.
+fn expand_preset(place: &str, params: &mut Map<String, Value>, problems: &mut Problems) -> bool {
+    let Some(model) = params.get_mut("model").filter(|model| model.get("preset").is_some()) else { return true };
+    let Value::Object(named) = model.take() else { return true };
+    let mut named = Fields::new(&format!("{place}.params.model"), named, &["preset"], problems);
+    let Some(preset) = named.required::<Preset>("preset", problems) else { return false };
+    // Unwrap safety: layers are numbers, names and lists; limits on them are checked with the typed plan.
+    #[allow(clippy::unwrap_used)]
+    let layers = serde_json::to_value(preset.expand()).unwrap();
+    *model = layers;
+    true
 }
 
 fn take_over(tasks: &mut BTreeMap<String, Task>, name: &str) {

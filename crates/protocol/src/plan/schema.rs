@@ -6,7 +6,8 @@ use serde_json::{Map, Value, json};
 use super::graph::inputs_of;
 use super::task::COMPONENTS;
 use super::{
-    DataSplit, Evaluation, FeatureScale, Imputation, LocalBaseline, NnTrain, OneHot, Plan, Reader, Statistics, Task,
+    Cox, DataSplit, Evaluation, FeatureScale, Glm, Imputation, LocalBaseline, NnTrain, OneHot, Plan, Reader,
+    Statistics, Task,
 };
 
 /// JSON Schema of plan files, pretty-printed; the same bytes every time.
@@ -53,7 +54,7 @@ fn alternative(name: &str, generator: &mut SchemaGenerator) -> Value {
     if !required.is_empty() {
         needed.push("inputs");
     }
-    if matches!(name, "one_hot" | "data_split" | "nn_train" | "local_baseline") {
+    if matches!(name, "one_hot" | "data_split" | "nn_train" | "glm" | "local_baseline") {
         needed.push("params");
     }
     json!({
@@ -83,6 +84,8 @@ fn parameters(name: &str, generator: &mut SchemaGenerator) -> Schema {
         "statistics" => generator.subschema_for::<Statistics>(),
         "nn_train" => generator.subschema_for::<NnTrain>(),
         "evaluation" => generator.subschema_for::<Evaluation>(),
+        "glm" => generator.subschema_for::<Glm>(),
+        "cox" => generator.subschema_for::<Cox>(),
         _ => generator.subschema_for::<LocalBaseline>(),
     }
 }

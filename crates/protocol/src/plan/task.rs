@@ -43,6 +43,8 @@ impl Component {
             Self::Statistics(_) => "statistics",
             Self::NnTrain(_) => "nn_train",
             Self::Evaluation(_) => "evaluation",
+            Self::Glm(_) => "glm",
+            Self::Cox(_) => "cox",
             Self::LocalBaseline(_) => "local_baseline",
         }
     }
@@ -51,6 +53,8 @@ impl Component {
     pub fn rounds(&self) -> u32 {
         match self {
             Self::NnTrain(train) => train.rounds,
+            Self::Glm(glm) => glm.newton.rounds,
+            Self::Cox(cox) => cox.newton.rounds,
             Self::Statistics(_) | Self::Evaluation(_) | Self::LocalBaseline(_) => 1,
             Self::Reader(_) | Self::Imputation(_) | Self::OneHot(_) | Self::DataSplit(_) | Self::FeatureScale(_) => 0,
         }
@@ -82,6 +86,8 @@ impl Serialize for Task {
             Component::Statistics(params) => task.serialize_field("params", params),
             Component::NnTrain(params) => task.serialize_field("params", params),
             Component::Evaluation(params) => task.serialize_field("params", params),
+            Component::Glm(params) => task.serialize_field("params", params),
+            Component::Cox(params) => task.serialize_field("params", params),
             Component::LocalBaseline(params) => task.serialize_field("params", params),
         }?;
         task.end()
@@ -89,7 +95,7 @@ impl Serialize for Task {
 }
 
 /// Names of all components.
-pub(super) const COMPONENTS: [&str; 9] = [
+pub(super) const COMPONENTS: [&str; 11] = [
     "reader",
     "imputation",
     "one_hot",
@@ -98,6 +104,8 @@ pub(super) const COMPONENTS: [&str; 9] = [
     "statistics",
     "nn_train",
     "evaluation",
+    "glm",
+    "cox",
     "local_baseline",
 ];
 
@@ -112,6 +120,8 @@ pub(super) fn component(name: &str, place: &str, params: Value, problems: &mut P
         "statistics" => Component::Statistics(typed(place, params, problems)?),
         "nn_train" => Component::NnTrain(typed(place, params, problems)?),
         "evaluation" => Component::Evaluation(typed(place, params, problems)?),
+        "glm" => Component::Glm(typed(place, params, problems)?),
+        "cox" => Component::Cox(typed(place, params, problems)?),
         "local_baseline" => Component::LocalBaseline(typed(place, params, problems)?),
         _ => return None,
     })

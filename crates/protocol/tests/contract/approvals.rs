@@ -300,8 +300,8 @@ fn a_range_does_not_let_more_leave_than_was_signed() {
                 Layer::Linear(Linear { out: 1, bias: true, init: Init::TorchDefault }),
             ]
         };
-        World::train(&mut w.plan).model = model(4);
-        World::train(&mut w.run).model = model(5);
+        World::train(&mut w.plan).model = model(4).into();
+        World::train(&mut w.run).model = model(5).into();
         wide(w, "tasks.train.params.model.0.linear.out");
         w.document.envelope.egress = plan::egress(&w.plan);
         w.header.tensors = plan::tensors(World::train(&mut w.run), 13);
@@ -471,7 +471,7 @@ fn one_more_linear_layer_does_not_hide_how_many_parameters_a_model_has() {
         let layers = layers.to_vec();
         move |w: &mut World| {
             for plan in [&mut w.plan, &mut w.run] {
-                World::train(plan).model = layers.clone();
+                World::train(plan).model = layers.clone().into();
             }
             w.header.tensors = plan::tensors(World::train(&mut w.run), 13);
             w.document.envelope.egress = plan::egress(&w.plan);

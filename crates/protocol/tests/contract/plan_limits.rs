@@ -170,7 +170,8 @@ fn too_many_of_anything_is_refused() {
     assert!(check(&plan).unwrap_err().to_string().contains("more than the 256 allowed"));
     let mut plan = heart();
     if let Component::NnTrain(train) = &mut plan.tasks.get_mut("train").unwrap().component {
-        train.model = vec![Layer::Linear(Linear { out: 1, bias: true, init: Init::Zeros }); limits::MODEL_LAYERS + 1];
+        train.model =
+            vec![Layer::Linear(Linear { out: 1, bias: true, init: Init::Zeros }); limits::MODEL_LAYERS + 1].into();
     }
     assert!(check(&plan).unwrap_err().to_string().contains("2001 layers, more than the 2000 allowed"));
     let mut plan = heart();

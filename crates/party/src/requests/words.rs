@@ -1,0 +1,98 @@
+//! Models, optimisers and strategies in plain words.
+
+use hospes_protocol::plan::{Family, Layer, Model, Optimizer, Strategy};
+
+pub(super) fn optimizer(optimizer: &Optimizer) -> String {
+    match optimizer {
+        Optimizer::Sgd { lr, momentum } if *momentum == 0.0 => format!("gradient descent, learning rate {lr}"),
+        Optimizer::Sgd { lr, momentum } => format!("gradient descent, learning rate {lr}, momentum {momentum}"),
+        Optimizer::Adam { lr } => format!("Adam, learning rate {lr}"),
+        Optimizer::AdamW { lr, weight_decay } => format!("Adam, learning rate {lr}, weight decay {weight_decay}"),
+    }
+}
+
+/// A model's layers, as expanded.
+pub(super) fn graph(model: &Model) -> String {
+    let (number, list) = match model {
+        Model::Layers(layers) => (layers.len(), layers.iter().map(layer).collect::<Vec<_>>().join(" → ")),
+        Model::Graph(graph) => {
+            let named = graph.graph.iter().map(|node| match node.from.as_slice() {
+                [] => format!("{}: {}", node.name, layer(&node.layer)),
+                from => format!("{}: {} of {}", node.name, layer(&node.layer), from.join(" and ")),
+            });
+            (graph.graph.len(), named.collect::<Vec<_>>().join("; "))
+        }
+    };
+    format!("a model of {number} layers [{list}]")
+}
+
+fn layer(layer: &Layer) -> String {
+    let bias = |bias: bool| if bias { "" } else { " without bias" };
+    match layer {
+        Layer::Linear(l) => format!("linear to {}{}", l.out, bias(l.bias)),
+        Layer::Embedding(e) => format!("vectors of {} numbers for {} codes", e.out, e.codes),
+        Layer::Conv1d(c) | Layer::Conv2d(c) => {
+            format!(
+                "{} to {} channels, windows of {}, every {}{}",
+                layer.name(),
+                c.out,
+                c.kernel,
+                c.stride,
+                bias(c.bias)
+            )
+        }
+        Layer::MaxPool(p) | Layer::AvgPool(p) => format!("{} over {}", layer.name().replace('_', " "), p.kernel),
+        Layer::GroupNorm(n) => format!("norm of {} groups", n.groups),
+        Layer::Dropout(d) => format!("dropout {}", d.rate),
+        Layer::Reshape(r) => format!("reshape to {:?}", r.shape),
+        Layer::GlobalPool {}
+        | Layer::BatchNorm(_)
+        | Layer::LayerNorm {}
+        | Layer::Relu {}
+        | Layer::Gelu {}
+        | Layer::Tanh {}
+        | Layer::Sigmoid {}
+        | Layer::Flatten {}
+        | Layer::Add {}
+        | Layer::Concat {} => layer.name().replace('_', " "),
+    }
+}
+
+/// What the coordinator does with the updates.
+pub(super) fn strategy(strategy: &Strategy) -> String {
+    match strategy {
+        Strategy::FedAvg {} => "averaged over the sites".to_owned(),
+        Strategy::FedProx { mu } => format!("averaged over the sites, each held near the common model (mu {mu})"),
+        Strategy::Scaffold { .. } => {
+            "averaged over the sites; this site also sends the mean of its gradients, which corrects for differences \
+             between sites"
+                .to_owned()
+        }
+        Strategy::FedAdam(_) | Strategy::FedYogi(_) | Strategy::FedAdagrad(_) => {
+            format!("averaged over the sites and applied by the coordinator's own optimiser ({})", strategy.name())
+        }
+        Strategy::Cyclic {} => {
+            "one site after the other: the next site starts from this site's model and can read what changed".to_owned()
+        }
+        Strategy::FedBn {} => "averaged over the sites, but for batch norm layers, which stay here".to_owned(),
+        Strategy::Personal { layers } => {
+            format!("averaged over the sites, but for these layers, which stay here: {}", layers.join(", "))
+        }
+        Strategy::NormBound { norm_l2 } => format!("averaged over the sites, none with a norm above {norm_l2}"),
+        Strategy::Median {} => "of which the coordinator takes the median, entry by entry".to_owned(),
+        Strategy::TrimmedMean { trim } => {
+            format!("of which the coordinator takes the mean without the outer {:.0} % at each end", trim * 100.0)
+        }
+        Strategy::MultiKrum { keep, .. } => {
+            format!("of which the coordinator takes the mean of the {keep} closest ones")
+        }
+    }
+}
+
+pub(super) fn family(family: Family) -> &'static str {
+    match family {
+        Family::Gaussian => "linear",
+        Family::Binomial => "logistic",
+        Family::Poisson => "Poisson",
+    }
+}

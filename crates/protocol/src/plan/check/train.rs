@@ -1,0 +1,319 @@
+//! What can be known without data about a model and its training.
+
+use std::collections::BTreeSet;
+
+use super::super::label::LabelKind;
+use super::super::layer::{Layer, Model};
+use super::super::model::{self, Inputs};
+use super::super::problem::{Problems, hint};
+use super::super::train::{
+    Adaptive, Augment, LocalBaseline, LocalWork, Loss, NnTrain, Optimizer, Privacy, Quantise, Schedule, Sees, Strategy,
+};
+use super::super::{Plan, update};
+use super::{check_count, check_threshold};
+use crate::limits;
+
+/// A model with what it is trained for.
+struct Trained<'a> {
+    model: &'a Model,
+    loss: Loss,
+    class_weights: &'a [f64],
+    augment: Option<&'a Augment>,
+    inputs: Inputs,
+}
+
+pub(super) fn check_train(plan: &Plan, params: &str, train: &NnTrain, inputs: Inputs, problems: &mut Problems) {
+    check_optimizer(params, &train.optimizer, problems);
+    check_schedule(params, &train.schedule, problems);
+    check_count(format!("{params}.rounds"), train.rounds, limits::ROUNDS, problems);
+    let LocalWork { updates, batch } = train.local;
+    check_count(format!("{params}.local.updates"), updates, limits::LOCAL_UPDATES, problems);
+    check_count(format!("{params}.local.batch"), batch, limits::BATCH_ROWS, problems);
+    check_strategy(params, train, inputs, problems);
+    if let Privacy::SecureAggregation {} = train.privacy {
+        let reason = match train.strategy.sees() {
+            Sees::Sum => {
+                "not available in this version; 'plain: {}' is, with which the coordinator can read each site's update"
+                    .to_owned()
+            }
+            Sees::Each => format!("{} needs to see each site's update; write 'plain: {{}}'", train.strategy.name()),
+        };
+        problems.add(format!("{params}.privacy.secure_aggregation"), reason);
+    }
+    let Quantise { clip, bits, n_max } = train.quantise;
+    problems.require(
+        clip > 0.0 && clip <= limits::UPDATE_CLIP,
+        format!("{params}.quantise.clip"),
+        format!("is {clip}; it must be above 0 and at most {}", limits::UPDATE_CLIP),
+    );
+    let reason = if bits == 16 { "16 is not available in this version; write 32" } else { "must be 32" };
+    problems.require(bits == 32, format!("{params}.quantise.bits"), reason);
+    problems.require(n_max > 0, format!("{params}.quantise.n_max"), "must be at least 1");
+    let NnTrain { model, loss, class_weights, augment, .. } = train;
+    let trained = Trained { model, loss: *loss, class_weights, augment: augment.as_ref(), inputs };
+    check_model(plan, params, &trained, problems);
+}
+
+pub(super) fn check_baseline(
+    plan: &Plan,
+    params: &str,
+    baseline: &LocalBaseline,
+    inputs: Inputs,
+    problems: &mut Problems,
+) {
+    check_optimizer(params, &baseline.optimizer, problems);
+    check_count(format!("{params}.epochs"), baseline.epochs, limits::EPOCHS, problems);
+    check_count(format!("{params}.batch"), baseline.batch, limits::BATCH_ROWS, problems);
+    check_threshold(params, baseline.threshold, problems);
+    let LocalBaseline { model, loss, class_weights, augment, .. } = baseline;
+    let trained = Trained { model, loss: *loss, class_weights, augment: augment.as_ref(), inputs };
+    check_model(plan, params, &trained, problems);
+}
+
+fn check_optimizer(params: &str, optimizer: &Optimizer, problems: &mut Problems) {
+    let name = match optimizer {
+        Optimizer::Sgd { momentum, .. } => {
+            problems.require(
+                (0.0..1.0).contains(momentum),
+                format!("{params}.optimizer.sgd.momentum"),
+                format!("is {momentum}; it must be at least 0 and below 1"),
+            );
+            "sgd"
+        }
+        Optimizer::Adam { .. } => "adam",
+        Optimizer::AdamW { weight_decay, .. } => {
+            problems.require(
+                (0.0..=1.0).contains(weight_decay),
+                format!("{params}.optimizer.adam_w.weight_decay"),
+                format!("is {weight_decay}; it must lie between 0 and 1"),
+            );
+            "adam_w"
+        }
+    };
+    check_rate(format!("{params}.optimizer.{name}.lr"), optimizer.lr(), problems);
+}
+
+fn check_rate(place: String, lr: f64, problems: &mut Problems) {
+    let good = lr > 0.0 && lr <= limits::LEARNING_RATE;
+    problems.require(good, place, format!("is {lr}; it must be above 0 and at most {}", limits::LEARNING_RATE));
+}
+
+fn check_schedule(params: &str, schedule: &Schedule, problems: &mut Problems) {
+    match schedule {
+        Schedule::Constant => {}
+        Schedule::Step { every, factor } => {
+            check_count(format!("{params}.schedule.step.every"), *every, limits::ROUNDS, problems);
+            let place = format!("{params}.schedule.step.factor");
+            problems.require(
+                *factor > 0.0 && *factor <= 1.0,
+                place,
+                format!("is {factor}; it must be above 0 and at most 1"),
+            );
+        }
+        Schedule::Cosine { floor } => {
+            let place = format!("{params}.schedule.cosine.floor");
+            problems.require(
+                (0.0..1.0).contains(floor),
+                place,
+                format!("is {floor}; it must be at least 0 and below 1"),
+            );
+        }
+    }
+}
+
+fn check_strategy(params: &str, train: &NnTrain, inputs: Inputs, problems: &mut Problems) {
+    let place = format!("{params}.strategy.{}", train.strategy.name());
+    match &train.strategy {
+        Strategy::FedAvg {} | Strategy::Cyclic {} | Strategy::Median {} => {}
+        Strategy::FedProx { mu } => {
+            let good = *mu >= 0.0 && *mu <= limits::LEARNING_RATE;
+            problems.require(
+                good,
+                format!("{place}.mu"),
+                format!("is {mu}; it must lie between 0 and {}", limits::LEARNING_RATE),
+            );
+        }
+        Strategy::Scaffold { lr } => {
+            check_rate(format!("{place}.lr"), *lr, problems);
+            let sgd = matches!(train.optimizer, Optimizer::Sgd { momentum: 0.0, .. });
+            let reason = "scaffold corrects plain gradient steps; use sgd without momentum";
+            problems.require(sgd, format!("{params}.optimizer"), reason);
+        }
+        Strategy::FedAdam(adaptive) | Strategy::FedYogi(adaptive) | Strategy::FedAdagrad(adaptive) => {
+            check_adaptive(&place, adaptive, problems);
+        }
+        Strategy::FedBn {} => {
+            let has = train.model.layers().any(|layer| matches!(layer, Layer::BatchNorm(_)));
+            problems.require(has, place, "the model has no batch_norm layer, so nothing would stay at the site");
+        }
+        Strategy::Personal { layers } => {
+            let known = update::names(&train.model);
+            problems.require(!layers.is_empty(), format!("{place}.layers"), "names no layer");
+            for (i, layer) in layers.iter().enumerate().filter(|(_, layer)| !known.contains(layer)) {
+                let known = hint(layer, known.iter().map(String::as_str));
+                problems.add(format!("{place}.layers.{i}"), format!("the model has no layer '{layer}'{known}"));
+            }
+            if !layers.is_empty() && update::tensors(train, inputs).is_empty() {
+                problems.add(format!("{place}.layers"), "leaves no parameter that the sites learn together");
+            }
+        }
+        Strategy::NormBound { norm_l2 } => {
+            let good = *norm_l2 > 0.0 && norm_l2.is_finite();
+            problems.require(good, format!("{place}.norm_l2"), format!("is {norm_l2}; it must be above 0"));
+        }
+        Strategy::TrimmedMean { trim } => {
+            let good = (0.0..0.5).contains(trim);
+            problems.require(good, format!("{place}.trim"), format!("is {trim}; it must be at least 0 and below 0.5"));
+        }
+        Strategy::MultiKrum { byzantine, keep } => {
+            check_count(format!("{place}.keep"), *keep, 10_000, problems);
+            let most = 10_000;
+            problems.require(
+                *byzantine <= most,
+                format!("{place}.byzantine"),
+                format!("is {byzantine}; at most {most}"),
+            );
+        }
+    }
+}
+
+fn check_adaptive(place: &str, adaptive: &Adaptive, problems: &mut Problems) {
+    check_rate(format!("{place}.lr"), adaptive.lr, problems);
+    for (field, beta) in [("beta1", adaptive.beta1), ("beta2", adaptive.beta2)] {
+        let good = (0.0..1.0).contains(&beta);
+        problems.require(good, format!("{place}.{field}"), format!("is {beta}; it must be at least 0 and below 1"));
+    }
+    let good = adaptive.tau > 0.0 && adaptive.tau <= 1.0;
+    problems.require(good, format!("{place}.tau"), format!("is {}; it must be above 0 and at most 1", adaptive.tau));
+}
+
+fn check_model(plan: &Plan, params: &str, trained: &Trained<'_>, problems: &mut Problems) {
+    let Trained { model, loss, class_weights, augment, inputs } = *trained;
+    let place = format!("{params}.model");
+    let count = model.layers().count();
+    let most = limits::MODEL_LAYERS;
+    problems.require(count <= most, &place, format!("{count} layers, more than the {most} allowed"));
+    if count == 0 {
+        problems.add(place, "has no layers");
+        return;
+    }
+    if count > most {
+        return;
+    }
+    check_names(&place, model, problems);
+    let parameters = model::parameters(model, inputs);
+    problems.require(
+        parameters <= limits::MODEL_PARAMETERS,
+        &place,
+        format!("{parameters} parameters, more than the {} allowed", limits::MODEL_PARAMETERS),
+    );
+    let at = |layer: usize| match model {
+        Model::Layers(_) => format!("{place}.{layer}"),
+        Model::Graph(_) => format!("{place}.graph.{layer}.layer"),
+    };
+    let (placed, misfit) = model::place(model, inputs);
+    if let Some(misfit) = misfit {
+        let at = if misfit.field == "from" { format!("{place}.graph.{}", misfit.layer) } else { at(misfit.layer) };
+        problems.add(format!("{at}.{}", misfit.field), misfit.reason);
+    } else if let Some(last) = placed.last() {
+        check_end(plan, &at(placed.len() - 1), &last.layer, &last.out, loss, problems);
+    }
+    check_classes(plan, params, loss, class_weights, problems);
+    if let Some(augment) = augment {
+        check_augment(plan, &format!("{params}.augment"), augment, problems);
+    }
+}
+
+fn check_names(place: &str, model: &Model, problems: &mut Problems) {
+    let Model::Graph(graph) = model else { return };
+    let mut seen = BTreeSet::new();
+    for (i, node) in graph.graph.iter().enumerate() {
+        let place = format!("{place}.graph.{i}.name");
+        let good = !node.name.is_empty()
+            && node.name.len() <= limits::NAME_CHARS
+            && node.name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        problems.require(good, &place, "must hold letters, digits and '_' only");
+        let taken = ["features", "image", "control"].contains(&node.name.as_str());
+        problems.require(!taken, &place, format!("'{}' is the name of something else; choose another", node.name));
+        problems.require(seen.insert(&node.name), &place, format!("'{}' stands twice", node.name));
+    }
+}
+
+/// The last layer against loss and label.
+fn check_end(plan: &Plan, at: &str, last: &Layer, out: &[u64], loss: Loss, problems: &mut Problems) {
+    let loss_name = match loss {
+        Loss::BinaryCrossEntropy => "binary_cross_entropy",
+        Loss::CrossEntropy => "cross_entropy",
+        Loss::Mse => "mse",
+        Loss::Poisson => "poisson",
+        Loss::Cox => "cox",
+    };
+    let needed = match plan.data.label.kind() {
+        Ok(LabelKind::Classes(classes)) if loss == Loss::CrossEntropy => classes as u64,
+        _ => 1,
+    };
+    match last {
+        Layer::Sigmoid {} if loss == Loss::BinaryCrossEntropy => problems.add(
+            format!("{at}.sigmoid"),
+            "binary_cross_entropy applies the sigmoid itself, so a last sigmoid would be the second; leave it out",
+        ),
+        Layer::Relu {} | Layer::Gelu {} | Layer::Tanh {} | Layer::Sigmoid {} => problems.add(
+            at,
+            format!(
+                "{loss_name} needs a last linear layer with [batch, {needed}]; an activation limits what it can say"
+            ),
+        ),
+        _ if out != [needed] => {
+            let sides: Vec<String> = out.iter().map(u64::to_string).collect();
+            let field = if matches!(last, Layer::Linear(_)) { ".linear.out" } else { "" };
+            problems.add(
+                format!("{at}{field}"),
+                format!(
+                    "the last layer puts out [batch, {}], but {loss_name} needs [batch, {needed}]",
+                    sides.join(", ")
+                ),
+            );
+        }
+        _ => {}
+    }
+}
+
+/// Loss and class weights against the label.
+fn check_classes(plan: &Plan, params: &str, loss: Loss, weights: &[f64], problems: &mut Problems) {
+    let Ok(kind) = plan.data.label.kind() else { return };
+    let (fits, wanted) = match loss {
+        Loss::BinaryCrossEntropy => (matches!(kind, LabelKind::YesNo(_)), "data.label.positive"),
+        Loss::CrossEntropy => (matches!(kind, LabelKind::Classes(_)), "data.label.classes"),
+        Loss::Mse | Loss::Poisson => (matches!(kind, LabelKind::Number), "a label without positive, classes and time"),
+        Loss::Cox => (matches!(kind, LabelKind::Survival(_)), "data.label.time and data.label.positive"),
+    };
+    let reason = format!("the label is {}; this loss needs {wanted}", kind.words());
+    problems.require(fits, format!("{params}.loss"), reason);
+    if weights.is_empty() {
+        return;
+    }
+    let place = format!("{params}.class_weights");
+    let wanted = match kind {
+        LabelKind::YesNo(_) => 2,
+        LabelKind::Classes(classes) => classes,
+        LabelKind::Number | LabelKind::Survival(_) => {
+            problems.add(place, format!("the label is {}, which has no classes", kind.words()));
+            return;
+        }
+    };
+    let count = weights.len();
+    problems.require(count == wanted, &place, format!("{count} weights for {wanted} classes"));
+    let good = weights.iter().all(|w| *w > 0.0 && *w <= 1e6);
+    problems.require(good, place, "each weight must be above 0 and at most 1000000");
+}
+
+fn check_augment(plan: &Plan, place: &str, augment: &Augment, problems: &mut Problems) {
+    let Some(image) = &plan.data.image else {
+        problems.add(place, "changes images, and the plan has none; add data.image or leave it out");
+        return;
+    };
+    let most = image.height.min(image.width) / 2;
+    problems.require(augment.shift <= most, format!("{place}.shift"), format!("is {}; at most {most}", augment.shift));
+    let good = (0.0..=180.0).contains(&augment.rotate);
+    problems.require(good, format!("{place}.rotate"), format!("is {}; it must lie between 0 and 180", augment.rotate));
+}
