@@ -92,6 +92,15 @@ pub enum ReportView {
     },
 }
 
+/// Quality of a model outside a round, on public data.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Judged {
+    /// On all rows.
+    pub all: Metrics,
+    /// On the rows of each pooled table, in the order of pooling.
+    pub by_table: Vec<Metrics>,
+}
+
 /// A model fitted outside a round, on public data, with its quality.
 pub struct Fit {
     /// Parameters in the order of the plan's tensors.
@@ -304,7 +313,7 @@ impl Cohort {
     ///
     /// # Disclosure
     /// A model's quality in full: for public data, in reproductions only.
-    pub fn assess(self, task: &str, parameters: &[f32]) -> Result<Vec<Metrics>, CohortError> {
+    pub fn assess(self, task: &str, parameters: &[f32]) -> Result<Judged, CohortError> {
         if !self.public {
             return Err(CohortError::NotPublic);
         }
@@ -315,7 +324,9 @@ impl Cohort {
         let rows = Pipeline::new(&self.plan, self.frame).table(task, "data")?;
         let data = rows.matrix(task)?;
         let network = Network::new(&model, data.columns, parameters)?;
-        Ok(by_origin(&network.logits(&data), &data, 0.5))
+        let logits = network.logits(&data);
+        let all = Metrics::new(&logits, &data.labels, 0.5, 0);
+        Ok(Judged { all, by_table: by_origin(&logits, &data, 0.5) })
     }
 
     fn report_statistics(self, task: &str, rules: &Disclosure) -> Result<Report, CohortError> {

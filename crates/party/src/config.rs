@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use hospes_protocol::id::{FederationId, Timestamp};
+use hospes_protocol::sign::SecretKey;
 use tokio::sync::mpsc;
 
 use crate::keys::{KdfCost, SecretPlace};
@@ -57,6 +58,8 @@ pub struct Config {
     pub kdf: KdfCost,
     /// Starts links.
     pub spawn_link: SpawnLink,
+    /// Identity key to enrol with, for a simulation that is to be repeated; `None`, as at every real site, draws one.
+    pub identity: Option<Arc<SecretKey>>,
 }
 
 impl Config {
@@ -72,6 +75,7 @@ impl Config {
             worker_memory_bytes: three_quarters_of_memory(),
             kdf: KdfCost::default(),
             spawn_link: Arc::new(crate::link::spawn),
+            identity: None,
         }
     }
 

@@ -26,6 +26,10 @@ pub struct Assessment {
     pub all: f64,
     /// Accuracy on all of them, scaled together like pooled training rows.
     pub all_scaled_together: f64,
+    /// Area under the ROC curve on each site's test rows; none where there is one class only.
+    pub auc: Vec<Option<f64>>,
+    /// The same on all of them, scaled together.
+    pub auc_all_scaled_together: Option<f64>,
 }
 
 /// Judges a model file on the rows of the plan's first `evaluation` task.
@@ -43,7 +47,7 @@ pub fn assess(federation: &Federation, plan: &Plan, model: &[u8]) -> Result<Asse
     let open = || federation.members().iter().map(|m| federation.open(m, &plan, &header)).collect::<Result<Vec<_>>>();
     let mut apart = Vec::new();
     for cohort in open()? {
-        apart.extend(cohort.assess(task, &parameters)?);
+        apart.extend(cohort.assess(task, &parameters)?.by_table);
     }
     let together = Cohort::pool(open()?)?.assess(task, &parameters)?;
     Ok(Assessment {
@@ -52,7 +56,9 @@ pub fn assess(federation: &Federation, plan: &Plan, model: &[u8]) -> Result<Asse
         sites: federation.members().iter().map(|m| m.name.clone()).collect(),
         accuracy: apart.iter().map(hospes_cohort::evaluate::Metrics::accuracy).collect(),
         all: over_all(&apart),
-        all_scaled_together: over_all(&together),
+        all_scaled_together: together.all.accuracy(),
+        auc: apart.iter().map(|m| m.auc).collect(),
+        auc_all_scaled_together: together.all.auc,
     })
 }
 

@@ -1,6 +1,6 @@
 //! What pooled data would give, and what each site learns alone: the two figures that federation is measured by.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use hospes_cohort::Cohort;
 use hospes_cohort::evaluate::Metrics;
 use hospes_cohort::train::{Progress, Pulse};
@@ -31,6 +31,8 @@ pub struct Row {
     pub all: Summary,
     /// Accuracy on all test rows, scaled together like pooled training rows. FLamby judges this way.
     pub all_scaled_together: Summary,
+    /// Area under the ROC curve on all test rows, scaled together; none where there is one class only.
+    pub auc_all_scaled_together: Option<Summary>,
 }
 
 /// The table of a simulation.
@@ -48,7 +50,7 @@ pub struct Baseline {
 
 /// Trains pooled and at each site alone, seed by seed, and judges every model at every site.
 ///
-/// Every model is judged twice: on each site's test rows as that site scales them, and on all of them scaled together.
+/// With `only`, the row of that name alone. Every model is judged twice: on each site's test rows as that site scales them, and on all of them scaled together.
 ///
 /// # Errors
 /// What is wrong with data or plan.
@@ -56,33 +58,41 @@ pub fn baseline(
     federation: &Federation,
     plan: &Plan,
     task: &str,
+    only: Option<&str>,
     seeds: &[u64],
     progress: &mut dyn FnMut(&str),
 ) -> Result<Baseline> {
     let sites: Vec<String> = federation.members().iter().map(|m| m.name.clone()).collect();
-    let mut apart: Vec<Vec<Vec<Metrics>>> = vec![Vec::new(); sites.len() + 1];
-    let mut together: Vec<Vec<Vec<Metrics>>> = vec![Vec::new(); sites.len() + 1];
+    let methods: Vec<String> =
+        std::iter::once("pooled".to_owned()).chain(sites.iter().map(|s| format!("{s} alone"))).collect();
+    let wanted: Vec<usize> = (0..methods.len()).filter(|m| only.is_none_or(|only| methods[*m] == only)).collect();
+    ensure!(!wanted.is_empty(), "there is no row '{}'; there is {}", only.unwrap_or_default(), methods.join(", "));
+    let mut apart: Vec<Vec<Vec<Metrics>>> = vec![Vec::new(); methods.len()];
+    let mut together: Vec<Vec<Metrics>> = vec![Vec::new(); methods.len()];
     for seed in seeds {
         let plan = Canonical::new(Plan { seed: *seed, ..plan.clone() })?;
         let header = federation.header(&plan, task, 1, None)?;
         let open = |site: usize| federation.open(&federation.members()[site], &plan, &header);
         let pool = || Ok::<_, anyhow::Error>(Cohort::pool((0..sites.len()).map(open).collect::<Result<_>>()?)?);
-        let methods = std::iter::once("pooled").chain(sites.iter().map(String::as_str));
-        for (method, name) in methods.enumerate() {
-            progress(&format!("seed {seed}: {name}"));
+        for method in wanted.iter().copied() {
+            progress(&format!("seed {seed}: {}", methods[method]));
             let trained = if method == 0 { fit(pool()?, task)? } else { fit(open(method - 1)?, task)? };
-            let judge = |site: usize| Ok(open(site)?.assess(task, &trained.parameters)?);
+            let judge = |site: usize| Ok(open(site)?.assess(task, &trained.parameters)?.by_table);
             let judged = (0..sites.len()).map(judge).collect::<Result<Vec<_>>>()?;
             apart[method].push(judged.into_iter().flatten().collect());
-            together[method].push(pool()?.assess(task, &trained.parameters)?);
+            together[method].push(pool()?.assess(task, &trained.parameters)?.all);
         }
     }
-    let methods = std::iter::once("pooled".to_owned()).chain(sites.iter().map(|s| format!("{s} alone")));
-    let rows = methods.zip(apart.iter().zip(&together)).map(|(method, (apart, together))| Row {
-        method,
+    let rows = wanted.iter().map(|m| (&methods[*m], &apart[*m], &together[*m])).map(|(method, apart, together)| Row {
+        method: method.clone(),
         sites: (0..sites.len()).map(|site| summary(apart.iter().map(|run| run[site].accuracy()))).collect(),
         all: summary(apart.iter().map(|run| over_all(run))),
-        all_scaled_together: summary(together.iter().map(|run| over_all(run))),
+        all_scaled_together: summary(together.iter().map(Metrics::accuracy)),
+        auc_all_scaled_together: together
+            .iter()
+            .map(|run| run.auc)
+            .collect::<Option<Vec<f64>>>()
+            .map(|all| summary(all.into_iter())),
     });
     let rows = rows.collect();
     Ok(Baseline { kind: "simulation", sites, seeds: seeds.to_vec(), rows })

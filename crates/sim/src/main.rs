@@ -5,16 +5,44 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
 use hospes_protocol::plan::Plan;
-use hospes_sim::{Federation, Overrides, Summary, assess, baseline, baseline_task, read_plan};
+use hospes_sim::{
+    Assessment, Federation, Live, Overrides, Summary, assess, baseline, baseline_task, read_plan, read_study, set,
+};
 use serde::Serialize;
+use serde_json::Value;
 
 /// Federations in one process, on a researcher's own or public files. Nothing here asks a hospital or leaves the
 /// machine; everything printed is a simulation.
 #[derive(Parser)]
-#[command(name = "hospes-sim", version)]
+#[command(name = "hospes-sim", version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 struct Cli {
+    #[command(flatten)]
+    run: RunArgs,
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
+}
+
+/// Run a plan: a coordinator and a site for each file, as they ship, in this process.
+#[derive(Args)]
+struct RunArgs {
+    /// Plan or study file.
+    #[arg(required = true)]
+    plan: Option<PathBuf>,
+    /// A site's file, such as `a.csv`, or `name=a.csv`; once for each site.
+    #[arg(long = "site", required = true, value_parser = parse_file)]
+    sites: Vec<(String, PathBuf)>,
+    /// Another value at a place of the plan, such as `tasks.train.params.optimizer.sgd.lr=0.01`; the value is JSON.
+    #[arg(long = "set", value_parser = parse_change)]
+    changes: Vec<(String, Value)>,
+    /// Seeds instead of the plan's, separated by commas; one run for each.
+    #[arg(long, value_delimiter = ',')]
+    seeds: Vec<u64>,
+    /// Folder for the models.
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// JSON instead of a table.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Subcommand)]
@@ -61,6 +89,12 @@ struct BaselineArgs {
     /// Learning rate, instead of the plan's.
     #[arg(long)]
     lr: Option<f64>,
+    /// One row only, such as `pooled` or `cleveland alone`.
+    #[arg(long)]
+    only: Option<String>,
+    /// Another value at a place of the plan; the value is JSON.
+    #[arg(long = "set", value_parser = parse_change)]
+    changes: Vec<(String, Value)>,
     /// JSON instead of a table.
     #[arg(long)]
     json: bool,
@@ -73,11 +107,100 @@ fn parse_site(text: &str) -> Result<(String, PathBuf), String> {
     }
 }
 
-fn main() -> Result<()> {
-    match Cli::parse().command {
-        Command::Baseline(args) => run_baseline(&args),
-        Command::Assess(args) => run_assess(&args),
+fn parse_file(text: &str) -> Result<(String, PathBuf), String> {
+    if text.contains('=') {
+        return parse_site(text);
     }
+    let path = PathBuf::from(text);
+    match path.file_stem().and_then(|stem| stem.to_str()).map(str::to_owned) {
+        Some(name) => Ok((name, path)),
+        None => Err("expected a file, or <name>=<file>".to_owned()),
+    }
+}
+
+fn parse_change(text: &str) -> Result<(String, Value), String> {
+    let (place, value) = text.split_once('=').ok_or("expected <place>=<value>")?;
+    // A bare word is a text.
+    Ok((place.to_owned(), serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned()))))
+}
+
+fn main() -> Result<()> {
+    let cli = Cli::parse();
+    match cli.command {
+        Some(Command::Baseline(args)) => run_baseline(&args),
+        Some(Command::Assess(args)) => run_assess(&args),
+        None => {
+            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+            runtime.block_on(Box::pin(run(&cli.run)))
+        }
+    }
+}
+
+/// Runs of one plan.
+#[derive(Serialize)]
+struct Runs {
+    /// Always `simulation`.
+    kind: &'static str,
+    sites: Vec<String>,
+    runs: Vec<OneRun>,
+}
+
+#[derive(Serialize)]
+struct OneRun {
+    seed: u64,
+    /// The model judged on every site's test rows, if the plan evaluates one.
+    assessment: Option<Assessment>,
+    /// The model's card: what the sites let leave.
+    card: Option<Value>,
+}
+
+async fn run(args: &RunArgs) -> Result<()> {
+    let path = args.plan.as_deref().context("which plan?")?;
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let (terms, plan) = read_study(&text)?;
+    let plan = set(&plan, &args.changes)?;
+    let files: Vec<_> = args.sites.iter().map(|(name, path)| (name.clone(), path.as_path())).collect();
+    let live = Live::start(&plan.data.subject, &files).await?;
+    let seeds = if args.seeds.is_empty() { vec![plan.seed] } else { args.seeds.clone() };
+    let mut runs = Vec::new();
+    for seed in seeds {
+        let plan = Plan { seed, ..plan.clone() };
+        #[allow(clippy::print_stderr)]
+        let mut tell = |step: &str| {
+            if !args.json {
+                eprintln!("seed {seed}: {step}");
+            }
+        };
+        let run = live.run(&terms, &plan, &mut tell).await.with_context(|| format!("seed {seed}"))?;
+        let assessment = match &run.model {
+            Some(model) if evaluates(&plan) => Some(assess(&federation_of(&plan, &args.sites)?, &plan, model)?),
+            _ => None,
+        };
+        if let (Some(folder), Some(model)) = (&args.out, &run.model) {
+            std::fs::create_dir_all(folder)?;
+            std::fs::write(folder.join(format!("seed-{seed}.safetensors")), model)?;
+        }
+        runs.push(OneRun { seed, assessment, card: run.card });
+    }
+    show(
+        &Runs { kind: "simulation", sites: args.sites.iter().map(|(name, _)| name.clone()).collect(), runs },
+        args.json,
+    )
+}
+
+fn evaluates(plan: &Plan) -> bool {
+    plan.tasks.values().any(|t| matches!(t.component, hospes_protocol::plan::Component::Evaluation(_)))
+}
+
+/// The figures of each run, as far as they are defined.
+fn show(result: &Runs, json: bool) -> Result<()> {
+    let digits = |x: f64| format!("{x:.3}");
+    let lines = result.runs.iter().filter_map(|run| {
+        let judged = run.assessment.as_ref()?;
+        let sites = judged.accuracy.iter().copied().map(digits).collect();
+        Some((format!("seed {}", run.seed), sites, [digits(judged.all), digits(judged.all_scaled_together)]))
+    });
+    print("accuracy on test rows", "federated", &result.sites, lines.collect(), json.then_some(result))
 }
 
 fn plan_of(path: &Path) -> Result<Plan> {
@@ -90,12 +213,12 @@ fn federation_of(plan: &Plan, sites: &[(String, PathBuf)]) -> Result<Federation>
 }
 
 fn run_baseline(args: &BaselineArgs) -> Result<()> {
-    let mut plan = plan_of(&args.plan)?;
+    let mut plan = set(&plan_of(&args.plan)?, &args.changes)?;
     let changes = Overrides { epochs: args.epochs, batch: args.batch, learning_rate: args.lr };
     let task = baseline_task(&mut plan, changes)?;
     let federation = federation_of(&plan, &args.sites)?;
     #[allow(clippy::print_stderr)]
-    let result = baseline(&federation, &plan, &task, &args.seeds, &mut |step| {
+    let result = baseline(&federation, &plan, &task, args.only.as_deref(), &args.seeds, &mut |step| {
         if !args.json {
             eprintln!("{step}");
         }

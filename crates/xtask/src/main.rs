@@ -8,6 +8,7 @@ mod bench;
 mod codegen;
 mod demo;
 mod machine;
+mod reproduce;
 mod test;
 mod tidy;
 
@@ -43,7 +44,7 @@ enum Task {
     },
     /// Runs a published experiment and sets our figures beside the published ones.
     Reproduce {
-        /// Which: `heart`.
+        /// Which: `heart`, `breast`.
         experiment: String,
     },
     /// Measures a release build against the targets.
@@ -68,7 +69,7 @@ fn run() -> anyhow::Result<()> {
         Task::Codegen { check } => codegen::run(&root, check),
         Task::Test => test::run(&root),
         Task::Demo { keep } => demo::run(&root, keep),
-        Task::Reproduce { experiment } => demo::reproduce(&root, &experiment),
+        Task::Reproduce { experiment } => reproduce::run(&root, &experiment),
         Task::Bench => bench::run(&root),
     }
 }

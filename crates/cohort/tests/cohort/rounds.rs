@@ -451,5 +451,5 @@ fn pooled_tables_are_judged_table_by_table() {
     assert_eq!((fit.metrics.rows, fit.by_table.len()), (80, 2));
     assert_eq!(fit.by_table[0], fit.by_table[1]);
     let judged = one().assess("alone", &fit.parameters).unwrap();
-    assert_eq!((judged.len(), judged[0].rows), (1, 40));
+    assert_eq!((judged.by_table.len(), judged.by_table[0].rows, judged.all.rows), (1, 40, 40));
 }

@@ -194,6 +194,7 @@ impl Engine {
                 drop(conn);
                 self.identity(&membership).await?
             }
+            None if let Some(key) = &self.config.identity => SecretKey::from_seed(&key.to_seed()),
             None => {
                 let mut seed: [u8; 32] = random()?;
                 let key = SecretKey::from_seed(&seed);

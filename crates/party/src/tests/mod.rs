@@ -610,6 +610,7 @@ fn configure(folder: &Path, executor: Executor) -> (Config, Arc<AtomicI64>, Wire
             made.lock().unwrap().push(Wire { events, commands });
             sender
         }),
+        identity: None,
     };
     (config, time, wires)
 }

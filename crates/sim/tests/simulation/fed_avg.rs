@@ -73,8 +73,8 @@ fn federated_averaging_reaches_the_published_accuracy() {
             let (correct, rows) = metrics.iter().fold((0, 0), |(c, n), m| (c + m.correct, n + m.rows));
             correct as f64 / rows as f64
         };
-        together.push(accuracy(Cohort::pool(open().collect()).unwrap().assess("alone", &model).unwrap()));
-        let each: Vec<_> = open().flat_map(|c| c.assess("alone", &model).unwrap()).collect();
+        together.push(accuracy(Cohort::pool(open().collect()).unwrap().assess("alone", &model).unwrap().by_table));
+        let each: Vec<_> = open().flat_map(|c| c.assess("alone", &model).unwrap().by_table).collect();
         println!(
             "seed {seed}: {:.3} {:?}",
             together.last().unwrap(),

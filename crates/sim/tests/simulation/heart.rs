@@ -7,7 +7,7 @@ use hospes_sim::{Federation, Overrides, baseline, baseline_task, read_plan};
 
 pub(crate) const SITES: [&str; 4] = ["cleveland", "hungary", "switzerland", "long_beach"];
 
-fn example(name: &str) -> PathBuf {
+pub(crate) fn example(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/heart").join(name)
 }
 
@@ -32,7 +32,7 @@ fn pooled_and_local_accuracy_over_ten_seeds_are_those_published() {
     let mut plan = plan();
     let task = baseline_task(&mut plan, Overrides::default()).unwrap();
     let seeds: Vec<u64> = (1..=10).collect();
-    let result = baseline(&federation(&plan), &plan, &task, &seeds, &mut |_| {}).unwrap();
+    let result = baseline(&federation(&plan), &plan, &task, None, &seeds, &mut |_| {}).unwrap();
     let published = [(0.7953, 0.02), (0.784, 0.03), (0.727, 0.03), (0.483, 0.03), (0.611, 0.03)];
     for (row, (mean, band)) in result.rows.iter().zip(published) {
         let found = row.all_scaled_together;

@@ -26,8 +26,6 @@ const PROGRAMS: [&str; 4] = ["hospes-coordinator", "hospes-site", "hospesctl", "
 /// Seeds over which the demo averages what needs no federation: with five, as published, two of the hospitals with few
 /// rows differ by more from one five to the next than the tolerance.
 const BASELINE_SEEDS: u32 = 10;
-/// The same for `reproduce`.
-const REPRODUCE_SEEDS: u32 = 40;
 
 /// Runs the demo.
 ///
@@ -372,26 +370,4 @@ fn accuracies(figures: &Figures, assessment: &Assessment, baseline: &Baseline) {
     say("The model was downloaded and judged again on the example's files: the hospitals reported what it does.");
     say("The second table scales all rows together, as the published figures do (FLamby, Fed-Heart-Disease, five");
     say("seeds); one run of federated averaging varies by about .03 from seed to seed, there and here.");
-}
-
-/// Sets our figures beside published ones.
-///
-/// # Errors
-/// If there is no such experiment, or our figures lie too far from the published ones.
-pub(crate) fn reproduce(root: &Path, experiment: &str) -> Result<()> {
-    ensure!(experiment == "heart", "there is no experiment '{experiment}'; there is 'heart'");
-    machine::ready_to_compile()?;
-    let programs = Programs::build(&["hospes-sim"], false)?;
-    let baseline = baseline(&programs, root, REPRODUCE_SEEDS)?;
-    let ours = format!("ours, {REPRODUCE_SEEDS} seeds");
-    let mut rows = table(&["accuracy on the test rows of all four", &ours, "published, 5 seeds"]);
-    rows.add_row(vec!["pooled".to_owned(), shown(baseline.pooled), shown(PUBLISHED_POOLED.0)]);
-    for (hospital, value) in HOSPITALS.iter().zip(&baseline.alone) {
-        rows.add_row(vec![format!("{} alone", hospital.name), shown(*value), shown(hospital.published_alone)]);
-    }
-    println!("\n   simulation\n{rows}");
-    say("the federated figure comes from real processes: cargo xtask demo");
-    let misses = baseline.misses();
-    ensure!(misses.is_empty(), "too far from the published figures: {}", misses.join(", "));
-    Ok(())
 }
