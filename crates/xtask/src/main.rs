@@ -44,7 +44,7 @@ enum Task {
     },
     /// Runs a published experiment and sets our figures beside the published ones.
     Reproduce {
-        /// Which: `heart`, `breast`.
+        /// Which: `heart`, `breast`, `breastmnist`.
         experiment: String,
     },
     /// Measures a release build against the targets.
