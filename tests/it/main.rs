@@ -2,4 +2,5 @@
 
 mod kill;
 mod round;
+mod sweep;
 mod window;

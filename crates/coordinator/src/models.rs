@@ -15,6 +15,7 @@ use bytes::Bytes;
 use hospes_protocol::id::{Digest, JobId, SiteId, StudyId, Timestamp};
 use hospes_protocol::limits;
 use hospes_protocol::plan::model::TensorShape;
+use hospes_protocol::study::Rank;
 use object_store::ObjectStoreExt as _;
 use object_store::local::LocalFileSystem;
 use serde::{Deserialize, Serialize};
@@ -394,7 +395,7 @@ pub struct CardMetrics {
 }
 
 /// Where a model comes from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Lineage {
     /// Study.
     pub study: StudyId,
@@ -414,7 +415,36 @@ pub struct Lineage {
     pub at: Timestamp,
     /// Size and root of the coordinator's audit ledger just before.
     pub checkpoint: String,
+    /// The search of which it is the best, where the study has many settings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sweep: Option<CardSweep>,
 }
+
+/// The search of which a model is the best.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CardSweep {
+    /// Which setting it was, from 1.
+    pub setting: u32,
+    /// How many settings the study has.
+    pub settings: u32,
+    /// How many of them gave a model.
+    pub done: u32,
+    /// How many of those were compared: judged at the same sites, with a figure that is known.
+    pub compared: u32,
+    /// Its numbers by place in the plan.
+    pub values: std::collections::BTreeMap<String, f64>,
+    /// Evaluation, figure and direction by which it was chosen.
+    pub rank: Rank,
+    /// Its figure.
+    pub figure: Option<f64>,
+    /// What one should know of that figure, in words.
+    pub note: String,
+}
+
+/// The words on a card about the figure of a model that was chosen among several.
+pub const CHOSEN_NOTE: &str = "The model was chosen for this figure among several that were judged on the same patients, \
+so that the figure is better than what is to be expected on others. Judge the model on patients that had no part in the \
+choice before anything depends on it.";
 
 /// The words about privacy on a card of a model that was trained in plain mode.
 pub const PLAIN_PRIVACY: &str = "Updates travelled as they are, inside TLS: the coordinator could read each site's \

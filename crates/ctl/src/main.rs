@@ -13,6 +13,7 @@ mod login;
 mod model;
 mod output;
 mod study;
+mod sweep;
 
 use std::process::ExitCode;
 

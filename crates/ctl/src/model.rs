@@ -12,20 +12,25 @@ use sha2::{Digest as _, Sha256};
 use crate::arguments::ModelCommand;
 use crate::client::{Client, Failure, FailureKind};
 use crate::output::{self, NewFile};
+use crate::sweep;
 
 /// `model …`
 pub(crate) async fn model(client: &Client, command: ModelCommand, json: bool) -> Result<()> {
     match command {
         ModelCommand::List => {
-            let models = client.get("models").await?;
+            let mut models = client.get("models").await?;
             if json {
                 return output::json(&models);
+            }
+            for model in models.as_array_mut().into_iter().flatten() {
+                model["chosen"] = json!(sweep::chosen(model));
             }
             let columns = [
                 ("Model", "model"),
                 ("Study", "title"),
                 ("Task", "task"),
                 ("Round", "round"),
+                ("Setting", "chosen"),
                 ("Bytes", "bytes"),
                 ("Released", "released"),
                 ("Waiting for", "waiting_for"),
@@ -151,6 +156,7 @@ fn tell(card: &Value) {
     );
     let lineage = &card["lineage"];
     output::fields(&[("Plan", "plan"), ("Study", "study"), ("Job", "job"), ("Task", "task"), ("Made", "at")], lineage);
+    sweep::tell_choice(&lineage["sweep"]);
     let rounds = lineage["rounds"].as_array().map_or(0, Vec::len);
     output::say(&format!(
         "{rounds} rounds; everything with --json. Research use only, not for diagnosis or treatment."

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use hospes_protocol::canon::Canonical;
 use hospes_protocol::plan;
-use hospes_protocol::study::{StudyFile, read_terms};
+use hospes_protocol::study::{StudyFile, egress_in_all, read_terms};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use crate::arguments::{StudyCommand, StudySource};
 use crate::client::{Client, Failure, FailureKind};
-use crate::output;
+use crate::{output, sweep};
 
 /// How often a study that is watched is asked for.
 const GLANCE: Duration = Duration::from_millis(500);
@@ -62,6 +62,11 @@ pub(crate) async fn study(client: &Client, command: StudyCommand, json: bool) ->
         }
         StudyCommand::Cancel { study, reason } => {
             let found = find(client, &study).await?;
+            if sweep::of(&found).is_some() {
+                let words = "the study has many settings, and when one stops the next one runs; `hospesctl study withdraw` \
+                             takes the whole study back";
+                bail!(Failure::new(FailureKind::Refused, words));
+            }
             let running = last_job(&found).filter(|job| !ENDED.contains(&output::text(&job["state"]).as_str()));
             let words = "nothing of this study runs; `hospesctl study withdraw` takes the study itself back";
             let job = running.ok_or_else(|| Failure::new(FailureKind::Refused, words))?;
@@ -83,19 +88,30 @@ pub(crate) fn validate(source: &StudySource, json: bool) -> Result<()> {
     let study = read(source)?;
     let digest = Canonical::new(study.plan.clone())?.digest();
     let columns: Vec<String> = plan::columns_read(&study.plan).into_iter().collect();
-    let egress: Vec<Value> = plan::egress(&study.plan)
+    let plan = Canonical::new(study.plan.clone())?;
+    let runs = match &study.sweep {
+        Some(sweep) => sweep.plans(&plan)?,
+        None => vec![plan],
+    };
+    let egress: Vec<Value> = egress_in_all(&runs)
         .iter()
         .map(|e| json!({ "task": e.task, "name": e.name, "shape": e.shape, "bytes": e.bytes, "times": e.times }))
         .collect();
     if json {
         let name = &study.plan.name;
         return output::json(&json!({
-            "valid": true, "plan": name, "digest": digest, "columns": columns, "egress": egress
+            "valid": true, "plan": name, "digest": digest, "columns": columns, "runs": runs.len(), "egress": egress
         }));
     }
     output::say(&format!("'{}' is valid.", study.terms.title));
     output::say(&format!("It reads {} columns: {}.", columns.len(), columns.join(", ")));
-    output::say("What leaves each site in one run:");
+    if let Some(many) = &study.sweep {
+        output::say(&sweep::sentence(many));
+    }
+    output::say(&match runs.len() {
+        1 => "What leaves each site in one run:".to_owned(),
+        count => format!("What leaves each site in all {count} runs:"),
+    });
     let columns = [("Task", "task"), ("What", "name"), ("Shape", "shape"), ("Bytes", "bytes"), ("Times", "times")];
     output::table(&columns, &Value::Array(egress));
     output::say(&format!("Digest of the plan: {digest}"));
@@ -113,6 +129,7 @@ fn read(source: &StudySource) -> Result<StudyFile> {
         (None, Some(terms), Some(plan)) => Ok(StudyFile {
             terms: read_terms(&text(terms)?).map_err(|error| wrong(terms, &error))?,
             plan: plan::read(&text(plan)?).map_err(|error| wrong(plan, &error))?,
+            sweep: None,
         }),
         _ => bail!(Failure::new(FailureKind::Usage, "say where the study is: a file, or --terms and --plan")),
     }
@@ -120,7 +137,7 @@ fn read(source: &StudySource) -> Result<StudyFile> {
 
 async fn submit(client: &Client, source: &StudySource, json: bool) -> Result<()> {
     let study = read(source)?;
-    let body = json!({ "terms": study.terms, "plan": study.plan });
+    let body = json!({ "terms": study.terms, "plan": study.plan, "sweep": study.sweep });
     let answer = client.post("studies", &body).await?;
     if json {
         return output::json(&answer);
@@ -134,7 +151,7 @@ async fn submit(client: &Client, source: &StudySource, json: bool) -> Result<()>
 /// Follows a study until its last run ends, or it is withdrawn.
 async fn watch(client: &Client, study: &str, json: bool) -> Result<()> {
     let bar = ProgressBar::new(0);
-    if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg} {bar:30} {pos}/{len} rounds") {
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg} {bar:30} {pos}/{len}") {
         bar.set_style(style);
     }
     bar.enable_steady_tick(Duration::from_millis(120));
@@ -144,10 +161,14 @@ async fn watch(client: &Client, study: &str, json: bool) -> Result<()> {
             Ok(found) => {
                 answered = Instant::now();
                 let state = output::text(&last_job(&found).unwrap_or(&Value::Null)["state"]);
-                if ENDED.contains(&state.as_str()) || found["state"] == "withdrawn" {
+                let is_over = sweep::of(&found).map_or(ENDED.contains(&state.as_str()), sweep::is_over);
+                if is_over || found["state"] == "withdrawn" {
                     break found;
                 }
-                show(&bar, &found);
+                match sweep::of(&found).filter(|many| many["state"] == "running") {
+                    Some(many) => sweep::show(&bar, many),
+                    None => show(&bar, &found),
+                }
             }
             Err(error) if is_absence(&error) && answered.elapsed() < ABSENCE => {
                 bar.set_message("the coordinator does not answer; trying again");
@@ -161,6 +182,9 @@ async fn watch(client: &Client, study: &str, json: bool) -> Result<()> {
         output::json(&found)?;
     } else {
         tell(&found);
+    }
+    if let Some(many) = sweep::of(&found).filter(|many| sweep::is_over(many)) {
+        return sweep::outcome(many);
     }
     let job = last_job(&found).cloned().unwrap_or_default();
     let words = match (output::text(&job["state"]).as_str(), output::text(&job["reason"])) {
@@ -210,6 +234,9 @@ fn tell(study: &Value) {
     output::table(&columns, &study["decisions"]);
     if study["jobs"].as_array().is_none_or(Vec::is_empty) {
         return output::say("It has not run yet.");
+    }
+    if let Some(many) = sweep::of(study) {
+        return sweep::tell(many);
     }
     output::say("Runs:");
     output::table(

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use hospes_protocol::id::{FederationId, Timestamp};
+use hospes_protocol::limits;
 use hospes_protocol::sign::SecretKey;
 use tokio::sync::mpsc;
 
@@ -54,6 +55,8 @@ pub struct Config {
     pub session_idle_ms: i64,
     /// Most memory of one worker, in bytes; `None` for no limit. The default is three quarters of the machine's.
     pub worker_memory_bytes: Option<u64>,
+    /// Runs of one federation that the site has open at a time, reserved or running; at most [`limits::OPEN_JOBS`].
+    pub runs_at_a_time: usize,
     /// Cost of turning passphrases into keys.
     pub kdf: KdfCost,
     /// Starts links.
@@ -73,6 +76,7 @@ impl Config {
             connect: true,
             session_idle_ms: 10 * 60 * 1_000,
             worker_memory_bytes: three_quarters_of_memory(),
+            runs_at_a_time: limits::OPEN_JOBS,
             kdf: KdfCost::default(),
             spawn_link: Arc::new(crate::link::spawn),
             identity: None,

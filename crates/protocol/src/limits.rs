@@ -67,6 +67,14 @@ pub const SPARE_JOBS: usize = 100;
 pub const WAITING_ROUNDS: usize = 64;
 /// Refused rounds of one run that a site keeps one by one; more are counted.
 pub const REFUSED_ROUNDS: usize = 32;
+/// Settings of one sweep: runs under one approval.
+pub const SWEEP_SETTINGS: usize = 256;
+/// Places of the plan that a sweep varies.
+pub const SWEEP_PLACES: usize = 16;
+/// Settings of a sweep that run at a time.
+pub const SWEEP_PARALLEL: u32 = 16;
+/// Bytes of all plans of one sweep: whoever reads the study checks each of them.
+pub const SWEEP_BYTES: usize = 8 << 20;
 /// Bytes of one uploaded or downloaded object.
 pub const OBJECT_BYTES: u64 = MODEL_PARAMETERS * 8;
 /// Largest difference between the clocks of a site and its coordinator, in milliseconds, before work stops.

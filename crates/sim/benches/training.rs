@@ -31,10 +31,8 @@ fn main() -> Result<()> {
         let table = folder.path().join("table.csv");
         std::fs::write(&table, synthetic()?)?;
         let columns: Vec<String> = (0..FEATURES).map(|i| format!("x{i}")).collect();
-        let data = format!(
-            "{{ subject: id, label: {{ column: y, positive: \"> 0\" }}, columns: [{}] }}",
-            columns.join(", ")
-        );
+        let data =
+            format!("{{ subject: id, label: {{ column: y, positive: \"> 0\" }}, columns: [{}] }}", columns.join(", "));
         let plan = plan(&data, "{ preset: { mlp: { hidden: [128, 128] } } }", 20)?;
         println!("measured train_mlp {:.3}", steps_per_second(&plan, &table, ROWS, 20)?);
     }

@@ -144,7 +144,12 @@ impl Federation {
                 study_digest: plan.digest(),
                 terms: Terms { title: "simulation".into(), purpose: "simulation".into(), ..Terms::default() },
                 roster: peers.collect(),
-                computation: Computation { plan: plan.clone(), ranges: BTreeMap::new(), max_runs: 1 },
+                computation: Computation {
+                    plan: plan.clone(),
+                    ranges: BTreeMap::new(),
+                    max_runs: 1,
+                    settings: BTreeSet::new(),
+                },
                 data: DataScope {
                     dataset: member.name.clone(),
                     snapshot: member.snapshot.document.digest(),

@@ -39,7 +39,11 @@ pub(crate) enum Command {
         key_file: bool,
     },
     /// Run the engine until it is told to end.
-    Run,
+    Run {
+        /// Runs of one federation that are taken at a time; a study with many settings waits for its turn.
+        #[arg(long, env = "HOSPES_RUNS", value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u8).range(1..=64))]
+        runs: u8,
+    },
     /// State of the site; needs nobody logged in.
     Status,
     /// Join a federation.

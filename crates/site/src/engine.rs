@@ -84,8 +84,8 @@ pub(crate) fn folder(argument: Option<PathBuf>) -> Result<PathBuf> {
 }
 
 /// Opens the engine, with its links.
-pub(crate) async fn open(folder: &Path) -> Result<Handle> {
-    let config = Settings::read(folder)?.config(folder)?;
+pub(crate) async fn open(folder: &Path, runs_at_a_time: usize) -> Result<Handle> {
+    let config = Config { runs_at_a_time, ..Settings::read(folder)?.config(folder)? };
     Ok(hospes_party::open(config).await.map_err(Fault::from)?)
 }
 

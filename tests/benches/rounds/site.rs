@@ -185,7 +185,12 @@ impl Site {
                 study_digest: study.digest(),
                 terms: study.terms.clone(),
                 roster: peers.collect(),
-                computation: Computation { plan: study.plan.clone(), ranges: BTreeMap::new(), max_runs: 1 },
+                computation: Computation {
+                    plan: study.plan.clone(),
+                    ranges: BTreeMap::new(),
+                    max_runs: 1,
+                    settings: BTreeSet::new(),
+                },
                 data: DataScope {
                     dataset: "none".into(),
                     snapshot,

@@ -90,7 +90,13 @@ export interface Review {
   people: { facts: Fact[]; peers: { site: string; name: string; organisation: string; trust: Trust }[] };
   settings: Fact[];
   data: { facts: Fact[]; columns_read: string[]; columns_missing: string[]; candidates: string[] };
-  outputs: { items: EgressItem[]; bytes_per_run: number; sentences: string[] };
+  outputs: {
+    items: EgressItem[];
+    runs: number;
+    bytes_per_run: number;
+    bytes_in_all: number;
+    sentences: string[];
+  };
   computation: string[];
   findings: { rule: string; refuses: boolean; words: string }[];
   changes: { place: string; before: string | null; after: string | null }[] | null;

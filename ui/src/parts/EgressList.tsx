@@ -2,8 +2,8 @@ import { useTranslation } from "react-i18next";
 import { count } from "../i18n";
 import type { EgressItem } from "../ipc/types";
 
-/** Everything that leaves in one run: item, size, how often, to whom, and the total. */
-export function EgressList({ items, bytesPerRun }: { items: EgressItem[]; bytesPerRun: number }) {
+/** Everything that leaves in all runs that a study asks for: item, size, how often, to whom, and the total. */
+export function EgressList({ items, runs, bytes }: { items: EgressItem[]; runs: number; bytes: number }) {
   const { t } = useTranslation();
   return (
     <table>
@@ -15,14 +15,14 @@ export function EgressList({ items, bytesPerRun }: { items: EgressItem[]; bytesP
             {t("review.bytes")}
           </th>
           <th scope="col" className="number">
-            {t("review.times")}
+            {t("review.times", { count: runs })}
           </th>
           <th scope="col">{t("review.to")}</th>
         </tr>
       </thead>
       <tbody>
         {items.map((item) => (
-          <tr key={`${item.task}.${item.name}`}>
+          <tr key={`${item.task}.${item.name}.${item.shape.join("×")}`}>
             <td>
               {item.task}: {item.name}
             </td>
@@ -36,9 +36,9 @@ export function EgressList({ items, bytesPerRun }: { items: EgressItem[]; bytesP
       <tfoot>
         <tr>
           <th scope="row" colSpan={2}>
-            {t("review.total")}
+            {t("review.total", { count: runs })}
           </th>
-          <td className="number">{count(bytesPerRun)}</td>
+          <td className="number">{count(bytes)}</td>
           <td colSpan={2} />
         </tr>
       </tfoot>

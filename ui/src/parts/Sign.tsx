@@ -54,7 +54,7 @@ export function Sign({ review }: { review: Review }) {
         }}
       >
         <h2>{isSecond ? t("sign.second") : t("sign.first")}</h2>
-        <p>{isSecond ? t("sign.explainSecond") : t("sign.explainFirst")}</p>
+        <p>{isSecond ? t("sign.explainSecond") : t("sign.explainFirst", { count: review.outputs.runs })}</p>
         <Field
           label={t("sign.passphrase")}
           name="signing"

@@ -77,7 +77,11 @@ export function Review({ study, onBack }: { study: string; onBack: () => void })
       {review.outputs.sentences.map((sentence) => (
         <p key={sentence}>{sentence}</p>
       ))}
-      <EgressList items={review.outputs.items} bytesPerRun={review.outputs.bytes_per_run} />
+      <EgressList
+        items={review.outputs.items}
+        runs={review.outputs.runs}
+        bytes={review.outputs.bytes_in_all}
+      />
       <Facts facts={[{ label: t("review.digest"), value: review.study_digest }]} />
       {review.approval_digest !== null && (
         <Facts facts={[{ label: t("review.approval"), value: review.approval_digest }]} />

@@ -193,7 +193,12 @@ impl Rig {
                     identity: self.peer.public(),
                     trust: Trust::VerifiedHere,
                 }],
-                computation: Computation { plan: self.plan.clone(), ranges: BTreeMap::new(), max_runs: 1 },
+                computation: Computation {
+                    plan: self.plan.clone(),
+                    ranges: BTreeMap::new(),
+                    max_runs: 1,
+                    settings: BTreeSet::new(),
+                },
                 data: DataScope {
                     dataset: "table".into(),
                     snapshot: self.snapshot.document.digest(),

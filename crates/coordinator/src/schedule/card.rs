@@ -4,11 +4,12 @@ use hospes_ledger::Ledger;
 use hospes_protocol::id::JobId;
 use hospes_protocol::message::FigureSet;
 use hospes_protocol::plan::figure;
+use hospes_protocol::study::Study;
 
 use super::driver::Driver;
 use crate::Error;
-use crate::models::{Card, CardMetrics, CardParty, Layout, Lineage, PLAIN_PRIVACY};
-use crate::store::jobs::JobState;
+use crate::models::{CHOSEN_NOTE, Card, CardMetrics, CardParty, CardSweep, Layout, Lineage, PLAIN_PRIVACY};
+use crate::store::jobs::{JobRow, JobState};
 use crate::store::results::ModelState;
 
 impl Driver {
@@ -37,6 +38,9 @@ impl Driver {
         let store = &self.context.store;
         let Some(row) = store.job(job).await?.filter(|row| row.state == JobState::Success) else { return Ok(()) };
         let Some(model) = row.model else { return Ok(()) };
+        if row.setting.is_some() && row.chosen.is_none() {
+            return Ok(());
+        }
         let models = store.models_of(job).await?;
         let last = models.iter().rev().find(|m| m.model == model && m.state == ModelState::Final);
         let Some(last) = last else { return Ok(()) };
@@ -63,19 +67,39 @@ impl Driver {
             lineage: Lineage {
                 study: row.study,
                 study_digest: study.document.digest(),
-                plan: study.document.plan.digest(),
+                plan: study.document.run(row.setting).map_err(|e| Error::corrupt("study", e))?.digest(),
                 job,
                 task: last.task.clone(),
                 rounds: store.published_rounds(job, &last.task).await?,
                 initial: store.initial_model(job, &last.task).await?,
                 at: last.at,
                 checkpoint: checkpoint.map(|c| c.checkpoint().text()).unwrap_or_default(),
+                sweep: self.sweep_of(&study.document, &row).await?,
             },
         };
         let json = serde_json::to_string_pretty(&card).map_err(|e| Error::corrupt("card", e))?;
         let mut tx = store.begin("card").await?;
         tx.set_card(job, &last.task, last.round, &json).await?;
         tx.commit().await
+    }
+
+    /// The search of which a job is the best.
+    async fn sweep_of(&self, study: &Study, row: &JobRow) -> Result<Option<CardSweep>, Error> {
+        let (Some(sweep), Some(setting)) = (&study.sweep, row.setting) else { return Ok(None) };
+        let jobs = self.context.store.jobs(Some(study.id)).await?;
+        let done = || jobs.iter().filter(|job| job.state == JobState::Success);
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let index = usize::try_from(setting).unwrap_or(usize::MAX).wrapping_sub(1);
+        Ok(Some(CardSweep {
+            setting,
+            settings: sweep.len(),
+            done: count(done().count()),
+            compared: count(done().filter(|job| job.is_compared()).count()),
+            values: sweep.settings.get(index).cloned().unwrap_or_default(),
+            rank: sweep.rank.clone(),
+            figure: row.figure.as_deref().and_then(|figure| figure.parse().ok()),
+            note: CHOSEN_NOTE.to_owned(),
+        }))
     }
 
     async fn parties(&self, job: JobId, task: &str) -> Result<Vec<CardParty>, Error> {
@@ -99,7 +123,8 @@ impl Driver {
     }
 }
 
-fn metrics(task: String, site: Option<hospes_protocol::id::SiteId>, figures: &FigureSet) -> CardMetrics {
+/// What figures say about how good a model is.
+pub(super) fn metrics(task: String, site: Option<hospes_protocol::id::SiteId>, figures: &FigureSet) -> CardMetrics {
     let one = |name: &str| figures.sums.get(name).and_then(|values| values.first()).copied();
     let n = one(figure::N);
     let mean = |name: &str| Some(one(name)? / n.filter(|n| *n > 0.0)?);

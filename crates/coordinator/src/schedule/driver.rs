@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use super::job::Job;
 use super::sessions::Sessions;
 use super::step::{self, After, Done, Step, Waiting};
+use super::sweep::Sweeps;
 use super::work::Finished;
 use super::{Command, Context, Event, Reply};
 use crate::store::{Caller, Dialect};
@@ -44,6 +45,7 @@ pub(super) struct Driver {
     /// Identity keys of the members, from the store.
     pub keys: BTreeMap<SiteId, PublicKey>,
     pub jobs: BTreeMap<JobId, Job>,
+    pub sweeps: Sweeps,
     pub witnesses: Witnesses,
     pub finished: mpsc::UnboundedSender<Finished>,
     /// When to try again to make cards that could not be made.
@@ -78,6 +80,7 @@ pub async fn run(context: Context, mut events: mpsc::Receiver<Event>) -> Result<
         sessions: Sessions::default(),
         keys: BTreeMap::new(),
         jobs: BTreeMap::new(),
+        sweeps: Sweeps::default(),
         finished,
         cards_due: None,
         vouches: Budget::default(),
@@ -143,7 +146,9 @@ impl Driver {
             Dialect::Postgres => Some(self.looked.plus_millis(self.context.settings.lease_ms)),
             Dialect::Sqlite => None,
         };
-        let due = jobs.chain([self.witnesses.wake(&self.context)]).chain(others).chain(self.cards_due).min();
+        let sweeps = self.sweeps.wake(self.context.settings.quorum_ms);
+        let due =
+            jobs.chain([self.witnesses.wake(&self.context)]).chain(others).chain(self.cards_due).chain(sweeps).min();
         let wait = due.map_or(LONGEST_SLEEP, |due| {
             Duration::from_millis(u64::try_from(due.since(now)).unwrap_or(0)).max(Duration::from_millis(1))
         });
@@ -371,7 +376,9 @@ impl Driver {
 
     async fn operator(&mut self, step: &mut Step, command: Command) -> super::Answer {
         match command {
-            Command::Submit { terms, plan, by } => self.submit(step, *terms, &plan, &by).await,
+            Command::Submit { terms, plan, sweep, by } => {
+                self.submit(step, *terms, &plan, sweep.map(|sweep| *sweep), &by).await
+            }
             Command::Withdraw { study, by, reason } => self.withdraw(step, study, &by, &reason).await,
             Command::Start { study, by } => self.start(step, study, &by).await,
             Command::Rerun { job, by } => self.rerun(step, job, &by).await,
@@ -397,6 +404,7 @@ impl Driver {
         for job in jobs {
             self.tick_job(step, job).await?;
         }
+        self.tick_sweeps(step).await?;
         if self.witnesses.is_waiting(step.now) {
             // The commit takes them along.
             step.tx(&self.context).await?;

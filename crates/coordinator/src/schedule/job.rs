@@ -17,12 +17,16 @@ pub(super) struct Job {
     pub job: JobId,
     pub study: StudyId,
     pub plan: Canonical<Plan>,
+    /// Which setting of its study it runs, from 1.
+    pub setting: Option<u32>,
     pub state: JobState,
     pub members: BTreeMap<SiteId, Member>,
     /// Tasks in the order in which they run.
     pub tasks: Vec<Task>,
     /// Until when members may answer whether they can run it.
     pub reserve_until: Timestamp,
+    /// Until when a member that has no room for it is left alone.
+    pub put_off: Option<Timestamp>,
     pub round: Option<LiveRound>,
     /// Whether the initial model of the current task is being made.
     pub preparing: bool,
@@ -96,11 +100,13 @@ impl Job {
             job: row.job,
             study: row.study,
             plan,
+            setting: row.setting,
             state: row.state,
             // Who refused takes no part in this run: it is neither asked nor told.
             members: members.iter().filter(|m| m.state != MemberState::Refused).map(|m| (m.site, member(m))).collect(),
             tasks: tasks.iter().map(task).collect(),
             reserve_until: now,
+            put_off: None,
             round: None,
             preparing: false,
             last_attempt: 0,
@@ -202,6 +208,9 @@ mod tests {
             started: None,
             ended: None,
             model: None,
+            setting: None,
+            figure: None,
+            chosen: None,
         };
         let mut job = Job::new(&row, plan, &[], &BTreeMap::new(), &[], at);
         for (id, state, approved) in members {

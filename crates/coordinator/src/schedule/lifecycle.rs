@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hospes_ledger::{Action, Actor, Entry, ObjectKind, Purpose};
-use hospes_protocol::approval::Refusal;
+use hospes_protocol::approval::{Refusal, RefusalCode};
 use hospes_protocol::id::{JobId, SiteId, StudyId, Timestamp};
 use hospes_protocol::message::ToSite;
 use hospes_protocol::plan::{self, Plan};
 use hospes_protocol::round::coordinator as round;
+use hospes_protocol::study::Study;
 use hospes_protocol::text;
 
 use super::driver::Driver;
@@ -34,6 +35,11 @@ impl Driver {
             }
             Some(_) => {}
         }
+        let document = super::studies::document(&self.context, study).await?;
+        if let Some(sweep) = self.context.store.sweep(study).await? {
+            let reason = format!("the study's settings are run once, and that is {}; submit it again", sweep.state);
+            return Ok(Err(Rejection::new(RejectionCode::Conflict, reason)));
+        }
         if let Some(open) = self.context.store.open_job(study).await? {
             let reason = format!("job {} of this study is {}", open.job, open.state);
             return Ok(Err(Rejection::new(RejectionCode::Conflict, reason)));
@@ -43,7 +49,11 @@ impl Driver {
             let reason = format!("{} of its members have approved, a job needs at least two", approved.len());
             return Ok(Err(Rejection::new(RejectionCode::Conflict, reason)));
         }
-        let job = self.make_job(step, study, &approved, &by.name, enrol::actor(by)).await?;
+        if document.sweep.is_some() {
+            let first = self.begin_sweep(step, &document, &by.name, enrol::actor(by)).await?;
+            return Ok(first.map(Reply::Job).ok_or_else(elsewhere));
+        }
+        let job = self.make_job(step, &document, None, &approved, &by.name, enrol::actor(by)).await?;
         Ok(Ok(Reply::Job(job)))
     }
 
@@ -56,32 +66,41 @@ impl Driver {
             return Ok(());
         }
         let approved = self.approved(study, step.now).await?;
-        if approved.len() >= 2 {
-            self.make_job(step, study, &approved, AUTOMATIC, Actor::Engine).await?;
+        if approved.len() < 2 {
+            return Ok(());
+        }
+        let document = super::studies::document(&self.context, study).await?;
+        if document.sweep.is_some() {
+            self.begin_sweep(step, &document, AUTOMATIC, Actor::Engine).await?;
+        } else {
+            self.make_job(step, &document, None, &approved, AUTOMATIC, Actor::Engine).await?;
         }
         Ok(())
     }
 
-    async fn make_job(
+    /// Makes a job of a study, of one of its settings where it has many, and asks its members.
+    pub(super) async fn make_job(
         &mut self,
         step: &mut Step,
-        study: StudyId,
+        document: &Study,
+        setting: Option<u32>,
         approved: &BTreeMap<SiteId, Timestamp>,
         by: &str,
         actor: Actor,
     ) -> Result<JobId, Error> {
         let context = self.context.clone();
-        let row = context.store.study(study).await?.ok_or_else(|| Error::corrupt("study", "it is gone"))?;
-        let plan = row.signed()?.document.plan.clone();
+        let study = document.id;
+        let plan = document.run(setting).map_err(|e| Error::corrupt("study", e))?;
         let tasks = tasks(&plan);
         let members: Vec<SiteId> = approved.keys().copied().collect();
         let job = JobId::new(step.now, random()?);
         let now = step.now;
         let tx = step.job(&context, job).await?;
-        tx.insert_job(&NewJob { job, study, at: now, by, members: &members, tasks: &tasks }).await?;
+        tx.insert_job(&NewJob { job, study, at: now, by, setting, members: &members, tasks: &tasks }).await?;
         tx.set_job_state(job, JobState::Ready, JobState::Waiting, None, now).await?;
         let mut entry = self.job_entry(step.now, actor, Action::JobStarted, study, job);
-        entry.reason = Some(format!("its {} members are asked whether they can run it", members.len()));
+        let which = setting.map(|n| format!("setting {n}: ")).unwrap_or_default();
+        entry.reason = Some(format!("{which}its {} members are asked whether they can run it", members.len()));
         step.record(entry);
         let row = JobRow {
             job,
@@ -93,6 +112,9 @@ impl Driver {
             started: None,
             ended: None,
             model: None,
+            setting,
+            figure: None,
+            chosen: None,
         };
         let asked =
             |site: &SiteId| JobMemberRow { site: *site, state: MemberState::Asked, reason: None, released: None };
@@ -107,7 +129,7 @@ impl Driver {
     fn ask(&mut self, step: &mut Step, job: JobId) {
         let until = step.now.plus_millis(self.context.settings.reserve_ms);
         let Some(job) = self.jobs.get_mut(&job) else { return };
-        job.reserve_until = until;
+        (job.reserve_until, job.put_off) = (until, None);
         let plan = Box::new(job.plan.clone());
         step.send_all(job.members.keys().copied(), ToSite::JobReserve { job: job.job, study: job.study, plan });
         step.live(job.study, Some(job.job), "job waiting", format!("{} sites are asked", job.members.len()));
@@ -124,8 +146,12 @@ impl Driver {
         let context = self.context.clone();
         let Some(found) = self.jobs.get_mut(&job) else { return Ok(()) };
         let asked = found.members.get(&site).is_some_and(|m| m.state == MemberState::Asked);
-        if found.state != JobState::Waiting || !asked {
+        // What was asked before the job was put off counts no more; everybody is asked anew.
+        if found.state != JobState::Waiting || !asked || found.put_off.is_some() {
             return Ok(());
+        }
+        if let Some(busy) = refusal.as_ref().filter(|refusal| refusal.code == RefusalCode::Busy) {
+            return self.wait_for_room(step, site, job, busy).await;
         }
         let refusal = refusal.map(|r| text::shown(&r.detail, REASON_CHARS));
         let state = if refusal.is_some() { MemberState::Refused } else { MemberState::Reserved };
@@ -154,6 +180,9 @@ impl Driver {
         found.state = JobState::Running;
         found.hold_until = now;
         let (study, members): (_, Vec<SiteId>) = (found.study, found.members.keys().copied().collect());
+        if found.setting.is_some() {
+            self.sweeps.look_at(study);
+        }
         step.send_all(members.iter().copied(), ToSite::JobStart { job });
         step.record(self.job_entry(now, Actor::Engine, Action::JobStarted, study, job));
         step.live(study, Some(job), "job running", format!("{} sites", members.len()));
@@ -219,6 +248,9 @@ impl Driver {
         if study.state == StudyState::Withdrawn {
             return conflict("the study was withdrawn".to_owned());
         }
+        if row.setting.is_some() {
+            return conflict("each of a study's settings is run once; submit the study again".to_owned());
+        }
         if let Some(open) = context.store.open_job(row.study).await? {
             return conflict(format!("job {} of this study is {}", open.job, open.state));
         }
@@ -271,6 +303,7 @@ impl Driver {
         let context = self.context.clone();
         let Some(mut found) = self.jobs.remove(&job) else { return Ok(()) };
         let now = step.now;
+        self.job_is_over(&found, now);
         let current = found.current().map(|task| task.name.clone());
         let tx = step.job(&context, job).await?;
         for task in found.tasks.iter_mut().filter(|task| !task.state.is_terminal()) {
@@ -296,6 +329,7 @@ impl Driver {
     pub(super) async fn succeed(&mut self, step: &mut Step, job: JobId) -> Result<(), Error> {
         let context = self.context.clone();
         let Some(found) = self.jobs.remove(&job) else { return Ok(()) };
+        self.job_is_over(&found, step.now);
         let (now, model) = (step.now, found.final_model());
         let tx = step.job(&context, job).await?;
         for task in found.tasks.iter().filter(|task| !task.state.is_terminal()) {
@@ -310,6 +344,14 @@ impl Driver {
             entry = entry.object(ObjectKind::Model, model, Some(model));
         }
         step.record(entry);
+        if let Some(setting) = found.setting {
+            // Which one is the best is known when all are done; until then there is nothing to release.
+            let reason = Some(super::studies::not_chosen(setting));
+            let ended = ToSite::JobEnded { job, state: "success".to_owned(), reason, model: None };
+            step.send_all(found.members.keys().copied(), ended);
+            step.live(found.study, Some(job), "job success", format!("setting {setting}"));
+            return Ok(());
+        }
         let ended = ToSite::JobEnded { job, state: "success".to_owned(), reason: None, model };
         step.send_all(found.members.keys().copied(), ended);
         let detail = "results are held until every site that took part releases them".to_owned();
@@ -329,8 +371,26 @@ impl Driver {
             step.job(&context, job).await?;
         }
         match found.state {
+            JobState::Waiting if found.put_off.is_some() => {
+                if found.put_off.is_none_or(|until| until > step.now) {
+                    return Ok(());
+                }
+                if step.now.since(found.since) < context.settings.quorum_ms {
+                    self.ask(step, job);
+                    return Ok(());
+                }
+                let reason = "a site had no room for it for too long";
+                self.end_job(step, job, JobState::Timeout, reason, None).await
+            }
             JobState::Waiting if step.now >= found.reserve_until => {
                 let silent: Vec<SiteId> = found.silent().collect();
+                // A setting is compared with the others over the same sites, and so waits for one that is away.
+                let away = silent.iter().all(|site| !self.sessions.is_open(*site));
+                if found.setting.is_some() && away && step.now.since(found.since) < context.settings.quorum_ms {
+                    let until = step.now.plus_millis(context.settings.reserve_ms);
+                    self.jobs.entry(job).and_modify(|found| found.reserve_until = until);
+                    return Ok(());
+                }
                 let mut names = Vec::new();
                 for site in silent.iter().take(10) {
                     names.push(self.name(*site).await?);
@@ -355,7 +415,7 @@ impl Driver {
         let settings = &self.context.settings;
         let lease = job.leased.plus_millis(settings.lease_ms / 2);
         let due = match (&job.state, &job.round) {
-            (JobState::Waiting, _) => Some(job.reserve_until),
+            (JobState::Waiting, _) => Some(job.put_off.unwrap_or(job.reserve_until)),
             (JobState::Running, Some(round)) => round.machine.wake(),
             (JobState::Running, None) if !job.preparing => {
                 let now = self.context.now();

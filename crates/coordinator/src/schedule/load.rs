@@ -38,6 +38,9 @@ impl Driver {
             self.load_job(&mut step, row).await?;
         }
         self.commit(step).await?;
+        for study in self.context.store.running_sweeps().await? {
+            self.sweeps.look_at(study);
+        }
         let mut step = Step::new(self.context.now());
         for study in self.context.store.studies_without_job().await? {
             // The last decision may have been stored just before the process ended.
@@ -57,6 +60,9 @@ impl Driver {
         if self.context.store.dialect() == Dialect::Sqlite {
             // An SQLite file has one process; everything that is open is in its memory.
             return Ok(());
+        }
+        for study in self.context.store.running_sweeps().await? {
+            self.sweeps.look_at(study);
         }
         for row in self.context.store.open_jobs().await? {
             if self.jobs.contains_key(&row.job) || !self.load_job(step, &row).await? {
@@ -82,7 +88,7 @@ impl Driver {
         }
         let store = &context.store;
         let study = store.study(row.study).await?.ok_or_else(|| Error::corrupt("study", "it is gone"))?;
-        let plan = study.signed()?.document.plan.clone();
+        let plan = study.signed()?.document.run(row.setting).map_err(|e| Error::corrupt("study", e))?;
         let (members, tasks) = (store.job_members(job).await?, store.tasks(job).await?);
         let approved = self.approved(row.study, now).await?;
         let mut loaded = Job::new(row, plan, &members, &approved, &tasks, now);

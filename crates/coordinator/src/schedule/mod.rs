@@ -13,6 +13,7 @@ mod rounds;
 mod sessions;
 mod step;
 mod studies;
+mod sweep;
 mod work;
 
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use hospes_protocol::id::{Digest, FederationId, JobId, RoundKey, SiteId, StudyId
 use hospes_protocol::message::{FromSite, Hello, ToSite, UploadReceipt};
 use hospes_protocol::plan::Problem;
 use hospes_protocol::sign::{SecretKey, Signed};
-use hospes_protocol::study::Terms;
+use hospes_protocol::study::{Sweep, Terms};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
@@ -106,6 +107,8 @@ pub enum Command {
         terms: Box<Terms>,
         /// The plan as it was written, YAML or JSON.
         plan: String,
+        /// Settings to try, where the plan is to be run with many.
+        sweep: Option<Box<Sweep>>,
         /// Who asks.
         by: Caller,
     },
@@ -234,6 +237,9 @@ pub struct Settings {
     pub quorum_ms: i64,
     /// Time before another attempt at a round, in milliseconds.
     pub retry_ms: i64,
+    /// Time before a site that had no room for a job is asked again, in milliseconds; it is asked at once when another
+    /// job ends.
+    pub busy_ms: i64,
     /// Attempts at one round.
     pub attempts: u32,
     /// Fewest sites whose inputs make a round, where there are so many.
@@ -260,6 +266,7 @@ impl Settings {
             ("reserve_ms", self.reserve_ms),
             ("quorum_ms", self.quorum_ms),
             ("retry_ms", self.retry_ms),
+            ("busy_ms", self.busy_ms),
             ("lease_ms", self.lease_ms),
             ("checkpoint_ms", self.checkpoint_ms),
             ("relay_ms", self.relay_ms),
@@ -285,6 +292,7 @@ impl Default for Settings {
             reserve_ms: 10 * 60 * 1_000,
             quorum_ms: 24 * 60 * 60 * 1_000,
             retry_ms: 2_000,
+            busy_ms: 30_000,
             attempts: 3,
             min_parties: 3,
             lease_ms: 30_000,

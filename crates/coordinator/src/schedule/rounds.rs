@@ -373,7 +373,12 @@ impl Driver {
             }
             Finished::Initial { job, task, result } => self.initial_made(step, job, &task, result).await,
             Finished::Reduced { round, result } => {
-                let Some(job) = self.job_of(&round).map(|job| job.job) else { return Ok(()) };
+                let Some(job) = self.job_of(&round).map(|job| job.job) else {
+                    return match result {
+                        Ok(Outcome::Model(made)) => self.forget_model(step, made).await,
+                        _ => Ok(()),
+                    };
+                };
                 match result {
                     Ok(result) => self.publish(step, job, result).await,
                     Err(error) => {
@@ -396,7 +401,19 @@ impl Driver {
         result: Result<Made, Error>,
     ) -> Result<(), Error> {
         let context = self.context.clone();
-        let Some(found) = self.jobs.get_mut(&job).filter(|job| job.preparing) else { return Ok(()) };
+        let Some(found) = self.jobs.get_mut(&job).filter(|job| job.preparing) else {
+            return match result {
+                Ok(made) => self.forget_model(step, made).await,
+                Err(_) => Ok(()),
+            };
+        };
+        if let Ok(made) = &result
+            && context.models.size(made.model).await?.is_none()
+        {
+            // Another job that began with the same model was done with it in this moment, and deleted it.
+            step.after.push(After::Initial(job));
+            return Ok(());
+        }
         found.preparing = false;
         let made = match result {
             Ok(made) => made,

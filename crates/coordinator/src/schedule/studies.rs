@@ -9,7 +9,7 @@ use hospes_protocol::id::{JobId, SiteId, StudyId, Timestamp};
 use hospes_protocol::message::{Decision, Hello, RoundOutcome, ToSite, Welcome};
 use hospes_protocol::plan::{self, Component, Plan, Problem};
 use hospes_protocol::sign::Signed;
-use hospes_protocol::study::{Study, Terms, Vouch};
+use hospes_protocol::study::{Study, Sweep, Terms, Vouch};
 use hospes_protocol::{text, version};
 
 use super::driver::Driver;
@@ -92,7 +92,7 @@ impl Driver {
     pub(super) async fn greet_jobs(&mut self, step: &mut Step, site: SiteId) -> Result<(), Error> {
         for job in self.jobs.values().filter(|job| job.members.contains_key(&site)) {
             match job.state {
-                JobState::Waiting if job.members[&site].state == MemberState::Asked => {
+                JobState::Waiting if job.members[&site].state == MemberState::Asked && job.put_off.is_none() => {
                     let plan = Box::new(job.plan.clone());
                     step.send(site, ToSite::JobReserve { job: job.job, study: job.study, plan });
                 }
@@ -164,7 +164,14 @@ impl Driver {
     }
 
     /// Checks a study, signs it and offers it.
-    pub(super) async fn submit(&mut self, step: &mut Step, terms: Terms, text: &str, by: &Caller) -> Answer {
+    pub(super) async fn submit(
+        &mut self,
+        step: &mut Step,
+        terms: Terms,
+        text: &str,
+        sweep: Option<Sweep>,
+        by: &Caller,
+    ) -> Answer {
         self.flush(step).await?;
         let (open, most) = (self.context.store.open_studies(by.id).await?, self.context.settings.open_studies);
         if open >= most {
@@ -176,7 +183,7 @@ impl Driver {
             return Ok(Err(Rejection::new(RejectionCode::Conflict, reason)));
         }
         let sites = self.context.store.sites().await?;
-        let (plan, members) = match check(&terms, text, &sites) {
+        let (plan, members) = match check(&terms, text, sweep.as_ref(), &sites) {
             Ok(checked) => checked,
             Err(rejection) => return Ok(Err(rejection)),
         };
@@ -186,6 +193,7 @@ impl Driver {
             submitted: step.now,
             terms,
             plan,
+            sweep,
             members: members.clone(),
         };
         let row = StudyRow {
@@ -247,6 +255,7 @@ impl Driver {
         if !step.tx(&context).await?.withdraw_study(study).await? {
             return Ok(Err(Rejection::new(RejectionCode::Conflict, "the study was withdrawn before")));
         }
+        self.cancel_sweep(step, study, &format!("the study was withdrawn: {reason}")).await?;
         let mut entry = context
             .audit
             .entry(step.now, enrol::actor(by), Action::StudyWithdrawn)
@@ -306,6 +315,8 @@ impl Driver {
                 self.withdraw_member(step, *job, site, &reason).await?;
             }
         }
+        // Settings may have waited for it.
+        self.sweeps.look_at(study);
         if jobs.is_empty() {
             self.flush(step).await?;
             self.start_if_all_decided(step, study).await?;
@@ -373,14 +384,26 @@ pub(super) fn no_study(study: StudyId) -> Rejection {
     Rejection::new(RejectionCode::NotFound, format!("there is no study {study}"))
 }
 
-/// How a job ended, for a site.
+/// How a job ended, for a site. Of many settings only the one that was chosen has a model to be released.
 pub(super) fn ended(job: &JobRow) -> ToSite {
+    let others = job.setting.filter(|_| job.chosen.is_none() && job.state == JobState::Success);
     ToSite::JobEnded {
         job: job.job,
         state: job.state.as_str().to_owned(),
-        reason: job.reason.clone(),
-        model: job.model,
+        reason: job.reason.clone().or_else(|| others.map(not_chosen)),
+        model: job.model.filter(|_| others.is_none()),
     }
+}
+
+/// Why a setting's results are not used, or not yet.
+pub(super) fn not_chosen(setting: u32) -> String {
+    format!("setting {setting} of the study is done; the results of the best one only are used")
+}
+
+/// What was submitted.
+pub(super) async fn document(context: &super::Context, study: StudyId) -> Result<Canonical<Study>, Error> {
+    let row = context.store.study(study).await?.ok_or_else(|| Error::corrupt("study", "it is gone"))?;
+    Ok(row.signed()?.document)
 }
 
 /// How a round ended, for a site.
@@ -395,7 +418,12 @@ fn closed_message(round: &RoundRow) -> ToSite {
 
 /// Terms that people will read and sign must say who asks for what, in characters that can be read.
 /// Whether a study can be offered as things are: its plan, and the members that it means.
-pub(crate) fn check(terms: &Terms, text: &str, sites: &[SiteRow]) -> Result<(Canonical<Plan>, Vec<SiteId>), Rejection> {
+pub(crate) fn check(
+    terms: &Terms,
+    text: &str,
+    sweep: Option<&Sweep>,
+    sites: &[SiteRow],
+) -> Result<(Canonical<Plan>, Vec<SiteId>), Rejection> {
     let wrong = |reason: String| Rejection::new(RejectionCode::Invalid, reason);
     check_terms(terms)?;
     let plan = plan::read(text).map_err(|e| Rejection {
@@ -405,6 +433,14 @@ pub(crate) fn check(terms: &Terms, text: &str, sites: &[SiteRow]) -> Result<(Can
     })?;
     if let Some(rejection) = unavailable(&plan) {
         return Err(rejection);
+    }
+    if let Some(sweep) = sweep {
+        let of_runs =
+            |problems| Rejection { problems, ..Rejection::new(RejectionCode::Invalid, "the settings do not fit") };
+        let runs = sweep.plans(&plan).map_err(|e| Rejection { message: e.to_string(), ..of_runs(e.problems) })?;
+        if let Some(rejection) = runs.iter().find_map(|run| unavailable(run)) {
+            return Err(rejection);
+        }
     }
     let members = resolve(&plan, sites).map_err(wrong)?;
     Ok((Canonical::new(plan).map_err(|e| wrong(e.to_string()))?, members))

@@ -154,6 +154,12 @@ pub struct JobRow {
     pub ended: Option<Timestamp>,
     /// Its final model.
     pub model: Option<Digest>,
+    /// Which setting of its study it runs, from 1; `None` for a study without settings.
+    pub setting: Option<u32>,
+    /// The figure by which settings are ranked, as it is written, once all are through.
+    pub figure: Option<String>,
+    /// When it was chosen as the best of the settings.
+    pub chosen: Option<Timestamp>,
 }
 
 /// A member of a job.
@@ -195,6 +201,11 @@ pub struct TaskRow {
 }
 
 impl JobRow {
+    /// Whether its figure was compared with those of other settings; a success has a reason only where it was not.
+    pub fn is_compared(&self) -> bool {
+        self.figure.is_some() && self.reason.is_none()
+    }
+
     fn read(row: &AnyRow) -> Result<Self, Error> {
         Ok(Self {
             job: parsed(row, "job")?,
@@ -206,6 +217,11 @@ impl JobRow {
             started: optional_integer(row, "started_ms")?.map(Timestamp::from_millis),
             ended: optional_integer(row, "ended_ms")?.map(Timestamp::from_millis),
             model: optional_digest(row, "model")?,
+            setting: optional_integer(row, "setting")?
+                .map(|n| u32::try_from(n).map_err(|e| Error::corrupt("setting", e)))
+                .transpose()?,
+            figure: optional_text(row, "figure")?,
+            chosen: optional_integer(row, "chosen_ms")?.map(Timestamp::from_millis),
         })
     }
 }
@@ -259,7 +275,7 @@ impl Store {
         query.fetch_all(&mut *connection).await.map_err(Error::database("jobs"))?.iter().map(JobRow::read).collect()
     }
 
-    /// The job of a study that is not over; there is at most one.
+    /// A job of a study that is not over; without settings there is at most one.
     ///
     /// # Errors
     /// [`Error::Database`] or [`Error::Corrupt`].
@@ -332,7 +348,8 @@ impl Store {
         let mut connection = self.read().await?;
         let rows = sqlx::query(
             "SELECT j.job AS job FROM jobs j JOIN models m ON m.job = j.job AND m.model = j.model \
-             WHERE j.state = 'success' AND m.state = 'final' AND m.card IS NULL",
+             WHERE j.state = 'success' AND m.state = 'final' AND m.card IS NULL \
+               AND (j.setting IS NULL OR j.chosen_ms IS NOT NULL)",
         )
         .fetch_all(&mut *connection)
         .await
@@ -379,8 +396,9 @@ impl Store {
         let mut connection = self.read().await?;
         let rows = sqlx::query(
             "SELECT j.* FROM jobs j JOIN job_members m ON m.job = j.job \
-             WHERE m.site = $1 AND j.ended_ms >= $2 AND j.state IN ('success', 'failed', 'timeout', 'cancelled') \
-             ORDER BY j.ended_ms DESC LIMIT $3",
+             WHERE m.site = $1 AND COALESCE(j.chosen_ms, j.ended_ms) >= $2 \
+               AND j.state IN ('success', 'failed', 'timeout', 'cancelled') \
+             ORDER BY COALESCE(j.chosen_ms, j.ended_ms) DESC LIMIT $3",
         )
         .bind(site.to_string())
         .bind(since.as_millis())
@@ -417,6 +435,8 @@ pub struct NewJob<'a> {
     pub at: Timestamp,
     /// By whom.
     pub by: &'a str,
+    /// Which setting of its study it runs, from 1.
+    pub setting: Option<u32>,
     /// Members.
     pub members: &'a [SiteId],
     /// Name, component and rounds of its tasks in the order in which they run.
@@ -445,14 +465,18 @@ impl Tx {
     /// [`Error::Database`] if it cannot be written.
     pub async fn insert_job(&mut self, new: &NewJob<'_>) -> Result<(), Error> {
         let failed = || Error::database("insert_job");
-        sqlx::query("INSERT INTO jobs (job, study, state, created_ms, created_by) VALUES ($1, $2, 'ready', $3, $4)")
-            .bind(new.job.to_string())
-            .bind(new.study.to_string())
-            .bind(new.at.as_millis())
-            .bind(new.by.to_owned())
-            .execute(self.conn())
-            .await
-            .map_err(failed())?;
+        sqlx::query(
+            "INSERT INTO jobs (job, study, state, created_ms, created_by, setting) \
+             VALUES ($1, $2, 'ready', $3, $4, $5)",
+        )
+        .bind(new.job.to_string())
+        .bind(new.study.to_string())
+        .bind(new.at.as_millis())
+        .bind(new.by.to_owned())
+        .bind(new.setting.map(i64::from))
+        .execute(self.conn())
+        .await
+        .map_err(failed())?;
         for site in new.members {
             sqlx::query("INSERT INTO job_members (job, site, state) VALUES ($1, $2, 'asked')")
                 .bind(new.job.to_string())
@@ -642,6 +666,16 @@ impl Tx {
     /// # Errors
     /// [`Error::Database`] if it cannot be written.
     pub async fn lease_job(&mut self, job: JobId, holder: &str, now: Timestamp, for_ms: i64) -> Result<bool, Error> {
+        self.lease(&format!("job/{job}"), holder, now, for_ms).await
+    }
+
+    pub(super) async fn lease(
+        &mut self,
+        subject: &str,
+        holder: &str,
+        now: Timestamp,
+        for_ms: i64,
+    ) -> Result<bool, Error> {
         let done = sqlx::query(
             "INSERT INTO leases (subject, holder, fence, until_ms) VALUES ($1, $2, 1, $3) \
              ON CONFLICT (subject) DO UPDATE SET \
@@ -649,13 +683,13 @@ impl Tx {
                holder = excluded.holder, until_ms = excluded.until_ms \
              WHERE leases.holder = excluded.holder OR leases.until_ms <= $4",
         )
-        .bind(format!("job/{job}"))
+        .bind(subject.to_owned())
         .bind(holder.to_owned())
         .bind(now.plus_millis(for_ms).as_millis())
         .bind(now.as_millis())
         .execute(self.conn())
         .await
-        .map_err(Error::database("lease_job"))?;
+        .map_err(Error::database("lease"))?;
         Ok(done.rows_affected() == 1)
     }
 }

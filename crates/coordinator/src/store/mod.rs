@@ -15,6 +15,7 @@ pub mod results;
 pub mod rounds;
 mod sites;
 mod studies;
+pub mod sweeps;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -67,6 +67,8 @@ pub enum Access {
     Released,
     /// The job still runs, or ended without success.
     NotReady,
+    /// It is one of many settings of its study: others still run, or another one is the best.
+    NotChosen,
     /// The people of these sites have not released them yet.
     Held(Vec<SiteId>),
 }
@@ -179,6 +181,9 @@ impl Store {
         if row.state != JobState::Success {
             return Ok(Access::NotReady);
         }
+        if row.setting.is_some() && row.chosen.is_none() {
+            return Ok(Access::NotChosen);
+        }
         let took_part = self.took_part(job, None).await?;
         let members = self.job_members(job).await?;
         let held: Vec<SiteId> = members
@@ -253,8 +258,13 @@ impl Tx {
         .fetch_all(self.conn())
         .await
         .map_err(Error::database("drop_models"))?;
+        self.unused(&rows).await
+    }
+
+    /// Which of these models no job needs any more.
+    pub(super) async fn unused(&mut self, rows: &[AnyRow]) -> Result<Vec<Digest>, Error> {
         let mut free = Vec::new();
-        for row in &rows {
+        for row in rows {
             let model: Digest = parsed(row, "model")?;
             let used = sqlx::query("SELECT 1 AS used FROM models WHERE model = $1 AND state <> 'dropped' LIMIT 1")
                 .bind(model.to_string())

@@ -126,7 +126,7 @@ impl Store {
         rows.iter().map(StudyRow::listed).collect()
     }
 
-    /// How many studies of a token are open: offered, and no job of them has succeeded.
+    /// How many studies of a token are open: offered, and no job of them has succeeded, or further settings run.
     ///
     /// # Errors
     /// [`Error::Database`] or [`Error::Corrupt`].
@@ -134,7 +134,8 @@ impl Store {
         let mut connection = self.read().await?;
         let row = sqlx::query(
             "SELECT COUNT(*) AS open FROM studies s WHERE s.submitter = $1 AND s.state = 'offered' \
-             AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.study = s.study AND j.state = 'success')",
+             AND (NOT EXISTS (SELECT 1 FROM jobs j WHERE j.study = s.study AND j.state = 'success') \
+               OR EXISTS (SELECT 1 FROM sweeps w WHERE w.study = s.study AND w.state = 'running'))",
         )
         .bind(submitter.to_string())
         .fetch_one(&mut *connection)

@@ -3,14 +3,18 @@
 use std::time::Duration;
 
 use hospes_coordinator::schedule::Live;
-use hospes_coordinator::store::jobs::NewJob;
+use hospes_coordinator::store::jobs::{JobState, NewJob};
 use hospes_coordinator::store::results::{ModelRow, ModelState};
 use hospes_coordinator::store::rounds::UploadRow;
+use hospes_coordinator::store::sweeps::SweepState;
 use hospes_coordinator::store::{Role, StudyRow, StudyState};
 use hospes_ledger::verify::{Expectations, verify};
+use hospes_protocol::canon::Canonical;
 use hospes_protocol::grpc::{DownloadRequest, UploadHeader, UploadPart, download_part, upload_part};
 use hospes_protocol::id::{Digest, JobId, SiteId, StudyId, Timestamp};
 use hospes_protocol::plan::model::TensorShape;
+use hospes_protocol::sign::{SecretKey, Signed};
+use hospes_protocol::study::{Study, StudyFile};
 use serde_json::{Value, json};
 use tonic::Code;
 use uuid::Uuid;
@@ -25,12 +29,33 @@ fn now(world: &World) -> Timestamp {
 
 /// The example's terms, and its plan as an object.
 fn submission() -> Value {
-    let study = hospes_protocol::study::StudyFile::read(STUDY).unwrap();
+    let study = StudyFile::read(STUDY).unwrap();
     json!({ "terms": study.terms, "plan": study.plan })
 }
 
 async fn stored_study(world: &World, by: Uuid) -> StudyId {
+    store_study(world, by, None).await
+}
+
+/// The example, with settings or without.
+async fn store_study(world: &World, by: Uuid, sweep: Option<Value>) -> StudyId {
     let study = StudyId::new(now(world), [9; 10]);
+    let mut file = submission();
+    if let Some(sweep) = sweep {
+        file["plan"]["tasks"].as_object_mut().unwrap().remove("alone");
+        file["sweep"] = sweep;
+    }
+    let file = StudyFile::read(&file.to_string()).unwrap();
+    let document = Study {
+        id: study,
+        federation: world.home.federation(),
+        submitted: now(world),
+        terms: file.terms,
+        plan: Canonical::new(file.plan).unwrap(),
+        sweep: file.sweep,
+        members: Vec::new(),
+    };
+    let signed = Signed::new(document, &SecretKey::from_seed(&[1; 32])).unwrap();
     let row = StudyRow {
         study,
         title: "Heart".into(),
@@ -39,7 +64,7 @@ async fn stored_study(world: &World, by: Uuid) -> StudyId {
         submitted: now(world),
         state: StudyState::Offered,
         plan: Digest::of(b"plan"),
-        document: vec![1, 2, 3],
+        document: signed.to_bytes().unwrap(),
     };
     let sites: Vec<_> = world.store.sites().await.unwrap().iter().map(|s| s.site).collect();
     let mut tx = world.store.begin("test").await.unwrap();
@@ -191,7 +216,7 @@ async fn stored_job(world: &World, study: StudyId, member: SiteId) -> JobId {
     let job = JobId::new(now(world), [1; 10]);
     let mut tx = world.store.begin("test").await.unwrap();
     let tasks = [("train".to_owned(), "nn_train", 1)];
-    let new = NewJob { job, study, at: now(world), by: "researcher", members: &[member], tasks: &tasks };
+    let new = NewJob { job, study, at: now(world), by: "researcher", setting: None, members: &[member], tasks: &tasks };
     tx.insert_job(&new).await.unwrap();
     tx.commit().await.unwrap();
     job
@@ -324,5 +349,113 @@ async fn the_exported_ledger_verifies_and_an_altered_one_does_not() {
             .filter_map(Result::ok)
             .all(|e| { !e.file_name().to_string_lossy().starts_with("export-") }),
         "the export left a file behind"
+    );
+}
+
+const LR: &str = "tasks.train.params.optimizer.sgd.lr";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn settings_are_checked_with_their_places() {
+    let world = World::new().await;
+    world.enrolled("Cleveland", 1).await;
+    world.enrolled("Hungary", 2).await;
+    let mut good = submission();
+    good["plan"]["tasks"].as_object_mut().unwrap().remove("alone");
+    good["plan"]["parties"] = json!({ "members": ["site:Cleveland", "site:Hungary"] });
+    good["sweep"] = json!({ "grid": { LR: [0.1, 0.2, 0.4] }, "rank": { "task": "eval" }, "parallel": 2 });
+    let validate = async |body: &Value| {
+        world.api_as(&world.researcher, "POST", "/api/v1/studies/validate", Some(body.clone())).await
+    };
+    let (status, checked) = validate(&good).await;
+    assert_eq!((status, &checked["runs"]), (200, &json!(3)), "{checked}");
+    let times =
+        |name: &str| checked["egress"].as_array().unwrap().iter().find(|e| e["name"] == name).unwrap()["times"].clone();
+    assert_eq!((times("confusion"), times("0.weight")), (json!(3), json!(45)), "15 rounds in each of 3 runs");
+    let mut bad = good.clone();
+    bad["sweep"]["grid"][LR] = json!([0.1, -0.2]);
+    bad["sweep"]["rank"]["task"] = json!("eval");
+    let (status, problem) = validate(&bad).await;
+    let place = problem["problems"][0]["place"].as_str().unwrap();
+    assert_eq!((status, place), (422, format!("sweep.grid.{LR}.1").as_str()), "{problem}");
+    let (status, made) = world.api_as(&world.researcher, "POST", "/api/v1/studies", Some(good)).await;
+    assert!(status == 201 && made["study"].is_string(), "{made}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn settings_are_shown_with_their_figures_once_the_best_is_released() {
+    let world = World::new().await;
+    let sweep = json!({ "grid": { LR: [0.1, 0.2, 0.4] }, "rank": { "task": "eval", "metric": "loss" } });
+    let study = store_study(&world, world.ids[&Role::Researcher], Some(sweep)).await;
+    let path = format!("/api/v1/studies/{study}");
+    let show = async || world.api_as(&world.researcher, "GET", &path, None).await.1["sweep"].clone();
+    let before = show().await;
+    assert_eq!(
+        (&before["state"], &before["metric"], &before["direction"]),
+        (&json!("waiting"), &json!("loss"), &json!("lowest"))
+    );
+    assert_eq!(before["settings"].as_array().unwrap().len(), 3);
+    assert_eq!(
+        (&before["settings"][1]["values"][LR], &before["settings"][1]["state"]),
+        (&json!(0.2), &json!("waiting"))
+    );
+    let at = now(&world);
+    let model = Digest::of(b"best");
+    let mut tx = world.store.begin("test").await.unwrap();
+    assert!(tx.insert_sweep(study, "researcher", at).await.unwrap() && !tx.insert_sweep(study, "b", at).await.unwrap());
+    for setting in 1..=3u8 {
+        let job = JobId::new(at, [setting; 10]);
+        let new = NewJob { job, study, at, by: "researcher", setting: Some(setting.into()), members: &[], tasks: &[] };
+        tx.insert_job(&new).await.unwrap();
+        let end = if setting == 1 { JobState::Failed } else { JobState::Success };
+        for (from, to) in
+            [(JobState::Ready, JobState::Waiting), (JobState::Waiting, JobState::Running), (JobState::Running, end)]
+        {
+            tx.set_job_state(job, from, to, None, at).await.unwrap();
+        }
+    }
+    let best = JobId::new(at, [3; 10]);
+    let row = ModelRow {
+        model,
+        job: best,
+        task: "train".into(),
+        round: 1,
+        bytes: 8,
+        state: ModelState::Final,
+        at,
+        card: None,
+    };
+    tx.insert_model(&row).await.unwrap();
+    tx.set_job_model(best, model).await.unwrap();
+    tx.rank_job(JobId::new(at, [2; 10]), Some(0.5), None).await.unwrap();
+    tx.rank_job(best, Some(0.25), None).await.unwrap();
+    tx.commit().await.unwrap();
+    // Nothing is chosen yet: no figure is shown, and no model is to be had.
+    let running = show().await;
+    assert_eq!(
+        (&running["state"], &running["best"], &running["released"]),
+        (&json!("running"), &Value::Null, &json!(false))
+    );
+    assert!(running["settings"].as_array().unwrap().iter().all(|s| s["figure"].is_null()), "{running}");
+    let (_, models) = world.api_as(&world.researcher, "GET", "/api/v1/models", None).await;
+    assert_eq!(
+        (&models[0]["setting"], &models[0]["released"], &models[0]["figure"]),
+        (&json!(3), &json!(false), &Value::Null)
+    );
+    let file = format!("/api/v1/models/{model}/file");
+    let (status, problem) = world.api_as(&world.researcher, "GET", &file, None).await;
+    assert!(status == 409 && problem["detail"].as_str().unwrap().contains("the best model only"), "{problem}");
+    let mut tx = world.store.begin("test").await.unwrap();
+    tx.choose_job(best, at).await.unwrap();
+    assert!(tx.end_sweep(study, SweepState::Success, None, at).await.unwrap());
+    tx.commit().await.unwrap();
+    let over = show().await;
+    assert_eq!((&over["state"], &over["best"], &over["released"]), (&json!("success"), &json!(3), &json!(true)));
+    let figures: Vec<&Value> = over["settings"].as_array().unwrap().iter().map(|s| &s["figure"]).collect();
+    assert_eq!(figures, [&Value::Null, &json!(0.5), &json!(0.25)]);
+    assert_eq!((&over["settings"][2]["best"], &over["settings"][0]["state"]), (&json!(true), &json!("failed")));
+    let (_, models) = world.api_as(&world.researcher, "GET", "/api/v1/models", None).await;
+    assert_eq!(
+        (&models[0]["best"], &models[0]["released"], &models[0]["figure"]),
+        (&json!(true), &json!(true), &json!(0.25))
     );
 }

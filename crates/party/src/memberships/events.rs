@@ -121,9 +121,7 @@ impl Engine {
                 Ok(())
             }
             ToSite::JobStart { job } => self.on_job_start(federation, job).await,
-            ToSite::JobRollback { job } => {
-                self.on_job_end(federation, job, "cancelled", Some("not every site could start".into()), None).await
-            }
+            ToSite::JobRollback { job } => self.on_job_rollback(federation, job).await,
             ToSite::RoundOpen(header) => Box::pin(self.on_round_open(federation, *header)).await,
             ToSite::RoundClosed { round, outcome } => self.on_round_closed(federation, round, outcome).await,
             ToSite::JobEnded { job, state, reason, model } => {

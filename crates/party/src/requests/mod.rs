@@ -28,6 +28,7 @@ pub(crate) mod policy;
 mod review;
 pub(crate) mod rules;
 mod sign;
+mod sweep;
 pub(crate) mod text;
 mod words;
 

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use hospes_protocol::approval::{ApprovalDocument, ApprovalState, Peer, ReleaseRule};
 use hospes_protocol::id::{DatasetId, StudyId};
-use hospes_protocol::plan::{self, Component, DropLevel, ImputationMethod, Plan, Privacy, ScaleMethod};
+use hospes_protocol::plan::{self, Component, DropLevel, Egress, ImputationMethod, Plan, Privacy, ScaleMethod};
 use hospes_protocol::policy::{FourEyes, Policy};
-use hospes_protocol::study::Terms;
+use hospes_protocol::study::{Terms, egress_in_all};
 use hospes_protocol::text::shown;
 use sqlx::sqlite::SqliteConnection;
 
 use super::sign::Case;
-use super::{approval, digest_of, opinion, rules, set_study_state, words};
+use super::{approval, digest_of, opinion, rules, set_study_state, sweep, words};
 use crate::datasets::Dataset;
 use crate::engine::Engine;
 use crate::error::PartyError;
@@ -99,7 +99,7 @@ async fn build(conn: &mut SqliteConnection, case: &Case) -> Result<Review, Party
         settings: settings(case, document),
         data: data(case),
         outputs: outputs(case),
-        computation: study.plan.tasks.iter().map(|(n, t)| sentence(n, &t.component)).collect(),
+        computation: computation(case),
         findings,
         changes: changes(conn, case).await?,
         opinion,
@@ -107,6 +107,13 @@ async fn build(conn: &mut SqliteConnection, case: &Case) -> Result<Review, Party
         approval_digest: open.map(digest_of),
         approvable: !refused && !matches!(state, RequestState::Withdrawn),
     })
+}
+
+/// The computation, a sentence for each component, and one for its settings.
+fn computation(case: &Case) -> Vec<String> {
+    let study = &case.offered.study;
+    let components = study.plan.tasks.iter().map(|(n, t)| sentence(n, &t.component));
+    components.chain(study.sweep.iter().map(|many| format!("{}.", sweep::sentence(many)))).collect()
 }
 
 fn summary(case: &Case) -> String {
@@ -128,12 +135,16 @@ fn summary(case: &Case) -> String {
         ("", organisation) => shown(organisation, 100),
         (name, organisation) => format!("{} ({})", shown(name, 100), shown(organisation, 100)),
     };
+    let leaves = match &study.sweep {
+        None => format!("{} bytes in one run", outputs.bytes_per_run),
+        Some(_) => format!("{} bytes in all {} runs", outputs.bytes_in_all, outputs.runs),
+    };
+    let many = study.sweep.as_ref().map(|many| format!(" It asks for {}.", sweep::sentence(many))).unwrap_or_default();
     format!(
-        "{asks} asks this site and {} others to compute '{}'. {data} {} things leave this site, {} bytes in one run.",
+        "{asks} asks this site and {} others to compute '{}'.{many} {data} {} things leave this site, {leaves}.",
         study.members.len().saturating_sub(1),
         shown(&study.plan.name, 100),
         outputs.items.len(),
-        outputs.bytes_per_run
     )
 }
 
@@ -195,14 +206,16 @@ fn widened(document: &ApprovalDocument) -> Vec<Finding> {
     let envelope = &document.envelope;
     let mut found = Vec::new();
     let mut read = |rule: &str, words: String| found.push(Finding { rule: rule.into(), refuses: false, words });
-    if envelope.computation.max_runs > 1 {
+    // Runs and ranges of a study with many settings are what it asks for, and a finding of its own.
+    let asked = !envelope.computation.settings.is_empty();
+    if envelope.computation.max_runs > 1 && !asked {
         let words = format!(
             "up to {} runs are allowed; in each, everything listed leaves again",
             envelope.computation.max_runs
         );
         read("approval.max_runs", words);
     }
-    for (place, range) in &envelope.computation.ranges {
+    for (place, range) in envelope.computation.ranges.iter().filter(|_| !asked) {
         let place = shown(place, 200);
         let words = format!("{place} may be any number from {} to {} without another signature", range.min, range.max);
         read("approval.ranges", words);
@@ -214,16 +227,25 @@ fn widened(document: &ApprovalDocument) -> Vec<Finding> {
 }
 
 /// What an approval allows: as the first signer chose it, or what is signed where nobody chooses otherwise.
-fn limits(document: Option<&ApprovalDocument>, policy: &Policy) -> Vec<Fact> {
+fn limits(case: &Case, document: Option<&ApprovalDocument>) -> Vec<Fact> {
     const HELD: &str =
         "they are held at the coordinator until this site releases them; a coordinator that lies could ignore that";
     let Some(document) = document else {
-        return vec![
-            Fact::new("Runs", "one, if the first signer does not choose otherwise"),
-            Fact::new("Numbers that may differ from the plan", "none, if the first signer does not choose otherwise"),
-            Fact::new("Longest validity", format!("{} days", policy.approval.expires_days)),
+        let mut facts = match &case.offered.study.sweep {
+            Some(many) => sweep::facts(many),
+            None => vec![
+                Fact::new("Runs", "one, if the first signer does not choose otherwise"),
+                Fact::new(
+                    "Numbers that may differ from the plan",
+                    "none, if the first signer does not choose otherwise",
+                ),
+            ],
+        };
+        facts.extend([
+            Fact::new("Longest validity", format!("{} days", case.policy.approval.expires_days)),
             Fact::new("Release of results", format!("if the first signer does not choose otherwise, {HELD}")),
-        ];
+        ]);
+        return facts;
     };
     let envelope = &document.envelope;
     let ranges: Vec<String> = envelope
@@ -232,7 +254,8 @@ fn limits(document: Option<&ApprovalDocument>, policy: &Policy) -> Vec<Fact> {
         .iter()
         .map(|(place, r)| format!("{} from {} to {}", shown(place, 200), r.min, r.max))
         .collect();
-    let mut facts = vec![
+    let mut facts: Vec<Fact> = case.offered.study.sweep.iter().flat_map(sweep::facts).collect();
+    facts.extend([
         Fact::new("Runs", envelope.computation.max_runs.to_string()),
         Fact::new(
             "Numbers that may differ from the plan",
@@ -249,7 +272,7 @@ fn limits(document: Option<&ApprovalDocument>, policy: &Policy) -> Vec<Fact> {
                 ReleaseRule::Automatic => "at once, without a person of this site looking at them",
             },
         ),
-    ];
+    ]);
     for (question, answer) in &envelope.checklist {
         facts.push(Fact::new(&format!("Checklist: {}", shown(question, 200)), shown(answer, LONG)));
     }
@@ -288,7 +311,7 @@ fn settings(case: &Case, document: Option<&ApprovalDocument>) -> Vec<Fact> {
             "it stops work at once and withdraws what has not left yet; updates already sent cannot be recalled",
         ),
     ];
-    facts.extend(limits(document, policy));
+    facts.extend(limits(case, document));
     facts
 }
 
@@ -328,21 +351,28 @@ fn data(case: &Case) -> DataTab {
 }
 
 fn outputs(case: &Case) -> OutputsTab {
-    let mut items = plan::egress(&case.offered.study.plan);
+    let study = &case.offered.study;
+    let bytes =
+        |items: &[Egress]| items.iter().map(|i| i.bytes.saturating_mul(i.times.into())).fold(0, u64::saturating_add);
+    let bytes_per_run = case.runs.iter().map(|plan| bytes(&plan::egress(plan))).max().unwrap_or_default();
+    let mut items = egress_in_all(&case.runs);
     for item in &mut items {
         (item.task, item.name) = (shown(&item.task, 100), shown(&item.name, 100));
     }
-    let bytes_per_run = items.iter().map(|i| i.bytes.saturating_mul(i.times.into())).fold(0, u64::saturating_add);
+    let (bytes_in_all, runs) = (bytes(&items), u32::try_from(case.runs.len()).unwrap_or(u32::MAX));
     let mut sentences = vec![
         READABLE.to_owned(),
         "Secure aggregation is not available in this version, and there is no differential privacy: no bound on what \
          the outputs tell about a patient holds."
             .to_owned(),
     ];
+    if study.sweep.is_some() {
+        sentences.push(format!("Times and bytes are counted over all {runs} runs."));
+    }
     if case.policy.is_public_data() {
         sentences.push(PUBLIC.to_owned());
     }
-    OutputsTab { items, bytes_per_run, sentences }
+    OutputsTab { items, runs, bytes_per_run, bytes_in_all, sentences }
 }
 
 /// A component in one plain sentence.
@@ -430,20 +460,24 @@ async fn changes(conn: &mut SqliteConnection, case: &Case) -> Result<Option<Vec<
             || (before.requester.name == now.requester.name
                 && before.requester.organisation == now.requester.organisation);
         if same {
-            return Ok(Some(differences(before, &envelope.computation.plan, now, &study.plan)));
+            let asked = study.computation().ok();
+            let width = [Some(&envelope.computation), asked.as_ref()].map(|c| c.map(sweep::width).unwrap_or_default());
+            return Ok(Some(differences((before, &envelope.computation.plan), (now, &study.plan), width)));
         }
     }
     Ok(None)
 }
 
-fn differences(terms_before: &Terms, plan_before: &Plan, terms: &Terms, plan: &Plan) -> Vec<Change> {
-    let tree = |terms: &Terms, plan: &Plan| {
+/// What differs in terms and plan, and in how much wider than the plan what is allowed is.
+fn differences(before: (&Terms, &Plan), now: (&Terms, &Plan), width: [serde_json::Value; 2]) -> Vec<Change> {
+    let tree = |(terms, plan): (&Terms, &Plan), width: serde_json::Value| {
         let mut leaves = BTreeMap::new();
-        let value = serde_json::json!({ "terms": terms, "plan": plan });
+        let value = serde_json::json!({ "terms": terms, "plan": plan, "sweep": width });
         flatten("", &value, &mut leaves);
         leaves
     };
-    let (before, after) = (tree(terms_before, plan_before), tree(terms, plan));
+    let [width_before, width_now] = width;
+    let (before, after) = (tree(before, width_before), tree(now, width_now));
     let mut places: Vec<&String> = before.keys().chain(after.keys()).collect();
     places.sort_unstable();
     places.dedup();

@@ -29,6 +29,9 @@ pub(super) fn findings(case: &Case) -> Vec<Finding> {
         Some(dataset) => data_rules(case, dataset, &mut found),
         None => found.refuse("data", "no dataset is chosen; none, or more than one, has all columns".into()),
     }
+    if let Some(sweep) = &case.offered.study.sweep {
+        found.0.push(super::sweep::finding(sweep));
+    }
     for finding in policy_rules(case) {
         found.0.push(Finding {
             rule: finding.rule.as_str().to_owned(),
@@ -55,7 +58,7 @@ fn policy_rules(case: &Case) -> Vec<hospes_privacy::disclosure::Finding> {
         trusted_peers: count(peers.iter().filter(|p| p.trust > Trust::AssertedOnly).count()),
         partners: peers.iter().map(Partner::from).collect(),
     };
-    review(&case.policy, &case.offered.study.plan, &facts)
+    super::sweep::distinct(case.runs.iter().flat_map(|plan| review(&case.policy, plan, &facts)))
 }
 
 /// Characters of a finding; it may repeat names from outside.

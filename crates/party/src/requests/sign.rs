@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use hospes_ledger::{Action, ObjectKind, Purpose};
 use hospes_protocol::approval::{
-    Approval, ApprovalDocument, ApprovalSignature, ApprovalState, Computation, DataScope, Envelope, Opinion, Peer,
-    PrivacyStatement, Role, RunLimits, Trust,
+    Approval, ApprovalDocument, ApprovalSignature, ApprovalState, DataScope, Envelope, Opinion, Peer, PrivacyStatement,
+    Role, RunLimits, Trust,
 };
 use hospes_protocol::canon::Canonical;
 use hospes_protocol::id::{ApprovalId, DatasetId, Digest, StudyId};
-use hospes_protocol::plan;
+use hospes_protocol::plan::{self, Plan};
 use hospes_protocol::policy::{FourEyes, Policy};
 use sqlx::sqlite::SqliteConnection;
 
@@ -36,6 +36,8 @@ const MAX_RUNS: u32 = 1_000;
 /// A request with everything that an approval of it depends on.
 pub(super) struct Case {
     pub(super) offered: Offered,
+    /// Plans of all runs that the study asks for; of one that is not valid, and cannot be signed, its plan alone.
+    pub(super) runs: Vec<Canonical<Plan>>,
     pub(super) membership: Membership,
     pub(super) policy: Policy,
     pub(super) trust: BTreeMap<hospes_protocol::id::SiteId, Trust>,
@@ -74,7 +76,8 @@ impl Case {
                 },
             },
         };
-        Ok(Self { offered, membership, policy, trust, datasets, chosen })
+        let runs = offered.study.runs().unwrap_or_else(|_| vec![offered.study.plan.clone()]);
+        Ok(Self { offered, runs, membership, policy, trust, datasets, chosen })
     }
 
     pub(super) fn dataset(&self) -> Option<&Dataset> {
@@ -108,11 +111,7 @@ impl Case {
             study_digest: study.digest(),
             terms: study.terms.clone(),
             roster: self.peers(),
-            computation: Computation {
-                plan: study.plan.clone(),
-                ranges: approving.ranges.clone(),
-                max_runs: approving.max_runs,
-            },
+            computation: super::sweep::computation(study, approving)?,
             data: DataScope {
                 dataset: dataset.name.clone(),
                 snapshot: dataset.document.digest(),
@@ -120,7 +119,7 @@ impl Case {
                 columns_available: u32::try_from(dataset.columns().len()).unwrap_or(u32::MAX),
                 subjects: dataset.subjects_left,
             },
-            egress: plan::egress(&study.plan),
+            egress: study.egress().map_err(|e| PartyError::input("study", e.to_string()))?,
             privacy: PrivacyStatement {
                 secure_aggregation: false,
                 unprotected: vec![

@@ -69,7 +69,10 @@ fn outputs(out: &mut String, review: &Review) {
     for sentence in &review.outputs.sentences {
         wrap(out, "  ", sentence);
     }
-    let _ = writeln!(out, "  Everything that leaves in one run:");
+    let _ = match review.outputs.runs {
+        1 => writeln!(out, "  Everything that leaves in one run:"),
+        runs => writeln!(out, "  Everything that leaves in all {runs} runs:"),
+    };
     for item in &review.outputs.items {
         let shape = item.shape.iter().map(u64::to_string).collect::<Vec<_>>().join(" × ");
         let kind = format!("{:?}", item.kind).to_lowercase();
@@ -82,7 +85,7 @@ fn outputs(out: &mut String, review: &Review) {
             ),
         );
     }
-    let _ = writeln!(out, "  In all: {} bytes", review.outputs.bytes_per_run);
+    let _ = writeln!(out, "  In all: {} bytes", review.outputs.bytes_in_all);
 }
 
 fn signatures(out: &mut String, review: &Review) {

@@ -11,7 +11,7 @@ use hospes_protocol::limits;
 use hospes_protocol::message::{FromSite, RoundOutcome};
 use hospes_protocol::plan::Plan;
 use hospes_protocol::policy::LocalViews;
-use hospes_protocol::round::site::{Event, State};
+use hospes_protocol::round::site::Event;
 use hospes_protocol::text::shown;
 use sqlx::Row as _;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
@@ -29,6 +29,7 @@ use state::{RoundRow, state_name, state_reason};
 mod open;
 mod outbox;
 mod state;
+mod sweep;
 mod work;
 pub(crate) mod worker;
 
@@ -120,7 +121,28 @@ async fn set_job(tx: &mut Tx, job: JobId, state: &str, reason: Option<&str>) -> 
     Ok(())
 }
 
-/// Jobs of a study, and open jobs of a federation.
+async fn insert_job(
+    tx: &mut Tx,
+    job: JobId,
+    study: StudyId,
+    plan: &Canonical<Plan>,
+    state: &str,
+    at: Timestamp,
+) -> Result<(), PartyError> {
+    let step = tx.step();
+    sqlx::query("INSERT INTO jobs (job, study, plan, state, release, at) VALUES (?1, ?2, ?3, ?4, 'none', ?5)")
+        .bind(job.to_string())
+        .bind(study.to_string())
+        .bind(plan.bytes())
+        .bind(state)
+        .bind(at.as_millis())
+        .execute(tx.conn())
+        .await
+        .at(step)?;
+    Ok(())
+}
+
+/// Jobs of a study, and jobs of a federation that hold a place here.
 async fn count_jobs(
     conn: &mut SqliteConnection,
     study: StudyId,
@@ -129,7 +151,7 @@ async fn count_jobs(
     let (of_study, open): (i64, i64) = sqlx::query_as(
         "SELECT (SELECT COUNT(*) FROM jobs WHERE study = ?1),
                 (SELECT COUNT(*) FROM jobs JOIN studies ON studies.study = jobs.study
-                 WHERE studies.federation = ?2 AND jobs.state IN ('ready', 'waiting', 'running'))",
+                 WHERE studies.federation = ?2 AND jobs.state IN ('waiting', 'running'))",
     )
     .bind(study.to_string())
     .bind(federation.to_string())
@@ -156,30 +178,31 @@ impl Engine {
                 Some(Refusal::new(RefusalCode::Header, "the job was offered before with another study or plan"))
             }
             Some(k) if k.is_over() => Some(Refusal::new(RefusalCode::CannotRun, "the job has ended here")),
-            Some(_) => return Ok(None),
-            None => self.against_job(&mut tx, federation, study, &plan).await?,
+            Some(k) if k.state != "ready" => return Ok(None),
+            _ => self.against_job(&mut tx, federation, study, &plan).await?,
         };
         let entry = self
             .entry(Actor::peer(federation), Action::JobStarted)
             .object(ObjectKind::Job, job, None)
             .object(ObjectKind::Plan, plan.digest().short(), Some(plan.digest()))
             .purpose(Purpose { study: Some(study), job: Some(job), approval: None });
+        let waits = known.is_some_and(|k| k.state == "ready");
+        let busy = refusal.as_ref().is_some_and(|r| r.code == RefusalCode::Busy);
         match &refusal {
-            Some(refusal) => self.append(&mut tx, &entry.refused(refusal)).await?,
-            None => {
-                sqlx::query(
-                    "INSERT INTO jobs (job, study, plan, state, release, at) VALUES (?1, ?2, ?3, 'waiting', 'none', ?4)",
-                )
-                .bind(job.to_string())
-                .bind(study.to_string())
-                .bind(plan.bytes())
-                .bind(self.now().as_millis())
-                .execute(tx.conn())
-                .await
-                .at("reserve a job")?;
-                self.append(&mut tx, &entry.because("reserved")).await?
+            // It is asked for again and again until there is room; the first time is entered, the others are counted.
+            Some(_) if busy && waits => self.count_control(federation, false, "job put off"),
+            Some(refusal) => {
+                if busy {
+                    insert_job(&mut tx, job, study, &plan, "ready", self.now()).await?;
+                }
+                self.append(&mut tx, &entry.refused(refusal)).await?;
             }
-        };
+            None if waits => set_job(&mut tx, job, "waiting", None).await?,
+            None => {
+                insert_job(&mut tx, job, study, &plan, "waiting", self.now()).await?;
+                self.append(&mut tx, &entry.because("reserved")).await?;
+            }
+        }
         tx.commit().await?;
         self.notify(Notice::Jobs);
         Ok(refusal)
@@ -233,17 +256,13 @@ impl Engine {
             return no(RefusalCode::RunsUsedUp, "all approved runs are used");
         }
         let (of_study, open) = count_jobs(tx.conn(), study, federation).await?;
-        if open >= limits::OPEN_JOBS {
-            let words = format!("{open} runs of the federation are open here already (limit OPEN_JOBS)");
-            return no(RefusalCode::CannotRun, &words);
-        }
         if of_study
             >= limits::SPARE_JOBS.saturating_add(usize::try_from(envelope.computation.max_runs).unwrap_or(usize::MAX))
         {
             let words = format!("{of_study} runs of the study were begun here already (limit SPARE_JOBS)");
             return no(RefusalCode::RunsUsedUp, &words);
         }
-        Ok(None)
+        Ok(self.against_more_jobs(open))
     }
 
     pub(crate) async fn on_job_start(&mut self, federation: FederationId, job: JobId) -> Result<(), PartyError> {
@@ -275,6 +294,9 @@ impl Engine {
             "success" | "timeout" | "cancelled" => state,
             _ => "failed",
         };
+        if state == "success" && self.on_chosen(federation, job, model).await? {
+            return Ok(());
+        }
         self.end_job(federation, job, state, reason.as_deref(), model, Actor::peer(federation)).await
     }
 
@@ -294,7 +316,7 @@ impl Engine {
             return Ok(());
         }
         let rounds = RoundRow::of_job(tx.conn(), &job.to_string()).await?;
-        let part = rounds.iter().any(|r| matches!(r.state, State::Acknowledged(_) | State::Published { .. }));
+        let part = rounds.iter().any(RoundRow::took_part) && self.has_result(&mut tx, &found, model).await?;
         let rule = self.release_rule(&mut tx, &rounds).await?;
         let release = match (state == "success" && part, rule) {
             (true, Some(ReleaseRule::Automatic)) => "released",

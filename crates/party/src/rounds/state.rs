@@ -178,6 +178,11 @@ impl RoundRow {
         Ok((rows, u32::try_from(count).unwrap_or(u32::MAX)))
     }
 
+    /// Whether something of this site was counted in it.
+    pub(super) fn took_part(&self) -> bool {
+        matches!(self.state, State::Acknowledged(_) | State::Published { .. })
+    }
+
     /// Enters the round. Its key is unique: a second permit for it is impossible (invariant I2).
     pub(super) async fn insert(&self, tx: &mut Tx) -> Result<(), PartyError> {
         let sql = "INSERT INTO rounds (job, task, epoch, round, attempt, header, approval, deadline, state, ended, at)

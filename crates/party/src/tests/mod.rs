@@ -10,6 +10,7 @@ use futures::FutureExt as _;
 use hospes_protocol::approval::Role;
 use hospes_protocol::canon::{self, Canonical};
 use hospes_protocol::id::{Digest, FederationId, JobId, SiteId, StudyId, Timestamp};
+use hospes_protocol::limits;
 use hospes_protocol::message::{FromSite, RoundOutcome, RoundReply, ToSite, Upload, UploadReceipt, Welcome};
 use hospes_protocol::plan::{self, Component, Plan};
 use hospes_protocol::policy::Policy;
@@ -36,6 +37,7 @@ mod people;
 mod review;
 mod secrets;
 mod signing;
+mod sweeps;
 mod turns;
 mod watching;
 
@@ -145,6 +147,7 @@ pub(super) fn study(n: u8, plan: Plan) -> Study {
             ..Terms::default()
         },
         plan: Canonical::new(plan).unwrap(),
+        sweep: None,
         members,
     }
 }
@@ -223,7 +226,17 @@ impl World {
 
     /// An empty site at some time; children go by the machine's clock.
     pub(super) async fn create_at(folder: &Path, executor: Executor, now: i64) -> Self {
-        let (config, time, wires) = configure(folder, executor);
+        Self::create_as(configure(folder, executor), now).await
+    }
+
+    /// An empty site with another configuration than the others.
+    pub(super) async fn create_with(folder: &Path, change: impl FnOnce(&mut Config)) -> Self {
+        let mut parts = configure(folder, Executor::Thread);
+        change(&mut parts.0);
+        Self::create_as(parts, START).await
+    }
+
+    async fn create_as((config, time, wires): (Config, Arc<AtomicI64>, Wires), now: i64) -> Self {
         time.store(now, Ordering::SeqCst);
         initialise(&config).await.unwrap();
         let handle = open(config.clone()).await.unwrap();
@@ -449,6 +462,11 @@ impl World {
         self.send(ToSite::JobStart { job }).await;
     }
 
+    /// Reserves without starting.
+    pub(super) async fn reserved(&mut self, study: &Study, job: JobId) {
+        assert_eq!(self.reserve(study, job).await, None);
+    }
+
     pub(super) async fn start_job_expecting(
         &mut self,
         study: &Study,
@@ -604,6 +622,7 @@ fn configure(folder: &Path, executor: Executor) -> (Config, Arc<AtomicI64>, Wire
         connect: true,
         session_idle_ms: 3_650 * DAY,
         worker_memory_bytes: Some(2 << 30),
+        runs_at_a_time: limits::OPEN_JOBS,
         kdf: KdfCost::for_tests(),
         spawn_link: Arc::new(move |_, events| {
             let (sender, commands) = mpsc::channel(1_024);

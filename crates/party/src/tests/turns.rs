@@ -171,7 +171,7 @@ async fn runs_beyond_the_limit_are_refused_politely() {
     for n in 0..limits::OPEN_JOBS {
         world.start_job(&study, job(u8::try_from(n).unwrap() + 1)).await;
     }
-    world.start_job_expecting(&study, job(200), RefusalCode::CannotRun).await;
+    world.start_job_expecting(&study, job(200), RefusalCode::Busy).await;
     assert!(world.entered("job_started", "refused").await == 1);
     // One ends: there is room for another.
     world.handle.cancel_job(world.who("sam"), job(1), "not needed".into()).await.unwrap();

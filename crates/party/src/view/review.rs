@@ -126,10 +126,14 @@ pub struct DataTab {
 /// What leaves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutputsTab {
-    /// Every item.
+    /// Every item, with its times in all runs that the study asks for.
     pub items: Vec<Egress>,
-    /// Bytes of one run.
+    /// Runs that the study asks for: one, or one for each setting that it lists.
+    pub runs: u32,
+    /// Bytes of one run, at most.
     pub bytes_per_run: u64,
+    /// Bytes of all runs.
+    pub bytes_in_all: u64,
     /// Protection and its absence, release, in sentences.
     pub sentences: Vec<String>,
 }

@@ -10,15 +10,19 @@ use crate::plan::Plan;
 use crate::text;
 
 impl Computation {
-    /// Whether a plan lies inside: equal to the reviewed plan in everything but the numbers that have a range.
+    /// Whether a plan lies inside: equal to the reviewed plan in everything but the numbers that have a range, and one of
+    /// the settings where these are listed.
     ///
     /// # Errors
     /// A [`Refusal`] that names the first place outside.
     pub fn holds(&self, plan: &Canonical<Plan>) -> Result<(), Refusal> {
+        let refuse = |detail: String| Refusal::new(RefusalCode::OutsideEnvelope, detail);
+        if !self.settings.is_empty() && !self.settings.contains(&plan.digest()) {
+            return Err(refuse(format!("the plan is none of the {} settings that were approved", self.settings.len())));
+        }
         if plan.digest() == self.plan.digest() {
             return Ok(());
         }
-        let refuse = |detail: String| Refusal::new(RefusalCode::OutsideEnvelope, detail);
         let tree = |p: &Plan| serde_json::to_value(p).map_err(|e| refuse(e.to_string()));
         match outside("", &tree(&self.plan)?, &tree(plan)?, &self.ranges) {
             None => Ok(()),

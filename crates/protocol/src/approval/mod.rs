@@ -95,6 +95,10 @@ pub struct Computation {
     pub ranges: BTreeMap<String, Range>,
     /// Runs.
     pub max_runs: u32,
+    /// Digests of the plans that may be run, where the study lists its settings; where there are none, any plan within
+    /// the ranges.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub settings: BTreeSet<Digest>,
 }
 
 /// A closed interval.
@@ -436,6 +440,8 @@ pub enum RefusalCode {
     Stopped,
     /// The device, the disk or the engine cannot do it now.
     CannotRun,
+    /// The site has as many runs as it takes at a time; it can be asked again when one of them is over.
+    Busy,
     /// The coordinator's epoch is not the one that was approved.
     Epoch,
     /// The deadline passed.

@@ -5,7 +5,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde_json::Value;
 
-use super::{Controller, Requester, Study, Terms};
+use super::{Controller, Requester, Study, Sweep, SweepFile, Terms};
 use crate::plan::{self, Plan, PlanError, Problem};
 use crate::{limits, text};
 
@@ -31,6 +31,9 @@ pub struct StudyFile {
     pub terms: Terms,
     /// Computation.
     pub plan: Plan,
+    /// Settings to try, where the plan is to be run with many.
+    #[schemars(with = "Option<SweepFile>")]
+    pub sweep: Option<Sweep>,
 }
 
 impl StudyFile {
@@ -51,19 +54,28 @@ impl StudyFile {
             })
         };
         let (terms, plan) = (part("terms"), part("plan"));
+        let sweep = fields.remove("sweep").filter(|tree| !tree.is_null());
         for extra in fields.keys() {
-            let reason = "a study has 'terms' and 'plan' only";
+            let reason = "a study has 'terms' and 'plan', and may have 'sweep', only";
             problems.extend(problem(&text::shown(extra, 80), reason).problems);
         }
         let terms = terms.map(|tree| plan::read_part::<Terms>("terms", tree).map_err(refused));
         let terms = terms.map(|read| read.and_then(|terms| check_terms(&terms).map(|()| terms)));
         let plan =
             plan.map(|tree| plan::read_tree(tree).map_err(|e| TermsError { problems: below("plan", e.problems) }));
-        match (terms, plan) {
-            (Some(Ok(terms)), Some(Ok(plan))) if problems.is_empty() => Ok(Self { terms, plan }),
-            (terms, plan) => {
+        let sweep = sweep.map(|tree| plan::read_part::<SweepFile>("sweep", tree).map_err(refused));
+        let sweep = match (sweep, &plan) {
+            (Some(Ok(file)), Some(Ok(plan))) => Some(file.read(plan).map_err(|problems| TermsError { problems })),
+            (Some(Err(error)), _) => Some(Err(error)),
+            // Without a plan there is nothing that it could be checked against.
+            _ => None,
+        };
+        match (terms, plan, sweep.transpose()) {
+            (Some(Ok(terms)), Some(Ok(plan)), Ok(sweep)) if problems.is_empty() => Ok(Self { terms, plan, sweep }),
+            (terms, plan, sweep) => {
                 problems.extend(terms.and_then(Result::err).into_iter().flat_map(|e| e.problems));
                 problems.extend(plan.and_then(Result::err).into_iter().flat_map(|e| e.problems));
+                problems.extend(sweep.err().into_iter().flat_map(|e| e.problems));
                 Err(TermsError { problems })
             }
         }
@@ -184,6 +196,8 @@ impl Study {
         let mut problems = check_terms(&self.terms).map_or_else(|e| e.problems, |()| Vec::new());
         if let Err(error) = plan::check(&self.plan) {
             problems.extend(below("plan", error.problems));
+        } else if let Err(error) = self.runs() {
+            problems.extend(error.problems);
         }
         let mut wrong = |reason: &str| problems.push(Problem { place: "members".into(), reason: reason.into() });
         if self.members.is_empty() {

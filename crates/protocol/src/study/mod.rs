@@ -9,9 +9,12 @@ use crate::sign::PublicKey;
 
 mod check;
 mod roster;
+mod settings;
+mod sweep;
 
 pub use check::{StudyFile, TermsError, check_terms, json_schema, read_terms};
 pub use roster::{Member, MemberStatement, Roster, RosterError, Vouch};
+pub use sweep::{Direction, Metric, Rank, RankFile, Setting, Sweep, SweepFile, egress_in_all};
 
 /// A study: terms and plan, signed by the requester and countersigned by the coordinator.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -27,6 +30,9 @@ pub struct Study {
     pub terms: Terms,
     /// Computation.
     pub plan: Canonical<Plan>,
+    /// Settings with which the plan is run, where it is run more than once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sweep: Option<Sweep>,
     /// Sites asked, by selector resolution at submission, in order of their ids.
     pub members: Vec<SiteId>,
 }

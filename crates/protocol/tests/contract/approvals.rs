@@ -491,7 +491,7 @@ fn refusals_have_a_reason_and_no_hostile_text() {
 }
 
 /// Codes that the party gives by itself, where no permit is asked for.
-const NOT_FROM_PERMIT: [RefusalCode; 2] = [RefusalCode::RefusedByPerson, RefusalCode::CannotRun];
+const NOT_FROM_PERMIT: [RefusalCode; 3] = [RefusalCode::RefusedByPerson, RefusalCode::CannotRun, RefusalCode::Busy];
 
 #[test]
 fn every_code_of_a_refusal_is_reached() {
@@ -536,6 +536,7 @@ fn every_code_of_a_refusal_is_reached() {
             Header,
             Stopped,
             CannotRun,
+            Busy,
             Epoch,
             TooLate,
         ]

@@ -75,6 +75,7 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
             submitted: NOW,
             terms: terms(),
             plan: Canonical::new(heart()).unwrap(),
+            sweep: None,
             members: vec![site(1)],
         }),
         bytes(Roster { federation: site(9), version: 1, at: NOW, members: vec![member] }),

@@ -12,4 +12,5 @@ mod plans;
 mod schemas;
 mod signatures;
 mod studies;
+mod sweeps;
 mod world;

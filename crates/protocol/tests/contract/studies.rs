@@ -62,7 +62,7 @@ fn mistakes_in_terms_and_study_files_are_named() {
         .replace("data: read }", "data: raed }")
         .replace("plan:\n", "extra: 1\nplan:\n");
     expect![[r#"
-        extra: a study has 'terms' and 'plan' only
+        extra: a study has 'terms' and 'plan', and may have 'sweep', only
         terms.purpose: is blank; leave it out, and it reads 'not stated'
         plan.tasks.fill.inputs.data: no task 'raed', did you mean 'read'?
         plan.tasks.read: nothing that leads to a result reads its outputs; remove it"#]]
@@ -84,6 +84,7 @@ fn a_study_is_checked_before_it_is_shown() {
         submitted: NOW,
         terms: terms(),
         plan: Canonical::new(heart()).unwrap(),
+        sweep: None,
         members,
     };
     assert_eq!(study.check(), Ok(()));

@@ -192,7 +192,12 @@ fn envelope(plan: &Canonical<Plan>, policy: &Policy, study: StudyId) -> Envelope
                 trust: Trust::VerifiedHere,
             })
             .into(),
-        computation: Computation { plan: plan.clone(), ranges: BTreeMap::new(), max_runs: 1 },
+        computation: Computation {
+            plan: plan.clone(),
+            ranges: BTreeMap::new(),
+            max_runs: 1,
+            settings: BTreeSet::new(),
+        },
         data: DataScope {
             dataset: "Heart".into(),
             snapshot: Digest::of(b"snapshot"),

@@ -91,7 +91,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
             let file = arguments.passphrase_file.as_deref();
             return setup::init(&folder, &administrator, key_file, file, arguments.json).await;
         }
-        Command::Run => return run::run(&folder).await,
+        Command::Run { runs } => return run::run(&folder, usize::from(runs)).await,
         Command::Doctor { invitation } => {
             let who = doctor::Who { person: arguments.person, passphrase_file: arguments.passphrase_file };
             return doctor::doctor(&folder, invitation.as_deref(), who, arguments.json).await;
@@ -135,7 +135,7 @@ async fn dispatch(asking: &mut Asking, command: Command) -> Result<()> {
         // Without `--end` there is a reason: the parser asks for it.
         Command::Stop { reason, .. } => federation::stop(asking, reason).await,
         Command::Audit(command) => audit::audit(asking, command).await,
-        Command::Init { .. } | Command::Run | Command::Doctor { .. } | Command::Completions { .. } => Ok(()),
+        Command::Init { .. } | Command::Run { .. } | Command::Doctor { .. } | Command::Completions { .. } => Ok(()),
     }
 }
 

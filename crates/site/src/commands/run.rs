@@ -8,8 +8,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::engine;
 
 /// Runs until SIGTERM or SIGINT.
-pub(crate) async fn run(folder: &Path) -> Result<()> {
-    let handle = engine::open(folder).await?;
+pub(crate) async fn run(folder: &Path, runs_at_a_time: usize) -> Result<()> {
+    let handle = engine::open(folder, runs_at_a_time).await?;
     let mut term = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tracing::info!(folder = %folder.display(), "the party runs");

@@ -70,6 +70,8 @@ pub(super) struct JobView {
     ended: Option<String>,
     /// Digest of its final model.
     model: Option<String>,
+    /// Which setting of its study it runs, from 1, where that has many.
+    setting: Option<u32>,
     /// Its tasks in the order in which they run.
     tasks: Vec<TaskView>,
 }
@@ -165,6 +167,7 @@ impl JobView {
             started: job.started.map(|t| t.to_string()),
             ended: job.ended.map(|t| t.to_string()),
             model: job.model.map(|m| m.to_string()),
+            setting: job.setting,
             tasks: tasks.into_iter().map(TaskView::new).collect(),
         })
     }

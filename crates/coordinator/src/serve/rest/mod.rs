@@ -9,6 +9,7 @@ mod ledger;
 mod models;
 mod problem;
 mod studies;
+mod sweep;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -15,6 +15,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::extract::{Id, Someone};
+use super::sweep::figure;
 use super::{Answer, Problem};
 use crate::serve::Shared;
 use crate::store::Caller;
@@ -43,6 +44,12 @@ struct ModelView {
     bytes: u64,
     /// When it was made (RFC 3339).
     at: String,
+    /// Which setting of its study it comes from, where that has many.
+    setting: Option<u32>,
+    /// Whether it is the best of them.
+    best: bool,
+    /// The figure by which settings are ranked, once the results are released.
+    figure: Option<f64>,
     /// Whether every site that took part has released it.
     released: bool,
     /// Names of the sites that have not.
@@ -62,8 +69,9 @@ async fn models(State(shared): State<Arc<Shared>>, _: Someone) -> Answer<Json<Ve
         let access = store.access(row.job).await?;
         let waiting_for = match &access {
             Access::Held(sites) => sites.iter().map(|s| names.get(s).cloned().unwrap_or_default()).collect(),
-            Access::Released | Access::NotReady => Vec::new(),
+            Access::Released | Access::NotReady | Access::NotChosen => Vec::new(),
         };
+        let released = access == Access::Released;
         views.push(ModelView {
             model: row.model.to_string(),
             study: job.study.to_string(),
@@ -73,7 +81,10 @@ async fn models(State(shared): State<Arc<Shared>>, _: Someone) -> Answer<Json<Ve
             round: row.round,
             bytes: row.bytes,
             at: row.at.to_string(),
-            released: matches!(access, Access::Released),
+            setting: job.setting,
+            best: job.chosen.is_some(),
+            figure: Some(&job).filter(|_| released).and_then(figure),
+            released,
             waiting_for,
         });
     }
@@ -130,6 +141,11 @@ impl Shared {
         self.own(caller, job.study).await?;
         match self.register.store.access(row.job).await? {
             Access::Released => Ok(row),
+            Access::NotChosen => {
+                let words =
+                    "settings of its study still run, or another one is the best; the best model only is released";
+                Err(Problem::conflict(words))
+            }
             Access::NotReady => Err(Problem::conflict("the job that makes this model has not ended with success")),
             Access::Held(sites) => {
                 let names = self.names().await?;

@@ -14,7 +14,7 @@ use hospes_protocol::id::{SiteId, StudyId};
 use hospes_protocol::limits::PLAN_FILE_BYTES;
 use hospes_protocol::message::Decision;
 use hospes_protocol::plan;
-use hospes_protocol::study::{StudyFile, Terms};
+use hospes_protocol::study::{StudyFile, Sweep, Terms, egress_in_all};
 use serde::{Deserialize, Serialize};
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::BroadcastStream;
@@ -25,6 +25,7 @@ use utoipa_axum::routes;
 use super::extract::{Id, Someone, Strict};
 use super::fleet::Reason;
 use super::jobs::JobView;
+use super::sweep::SweepView;
 use super::{Answer, Mistake, Problem};
 use crate::schedule::{self, Command, Live, Reply};
 use crate::serve::Shared;
@@ -52,6 +53,10 @@ struct Submission {
     /// The plan as an object, or as text in YAML or JSON.
     #[schema(value_type = Object)]
     plan: serde_json::Value,
+    /// Settings to try, as in a study file: `grid` or `settings`, `rank`, `parallel`.
+    #[schema(value_type = Option<Object>)]
+    #[serde(default)]
+    sweep: Option<serde_json::Value>,
 }
 
 /// A study that was checked.
@@ -65,7 +70,9 @@ struct Checked {
     members: Vec<MemberName>,
     /// Columns that it reads.
     columns: Vec<String>,
-    /// What leaves a site in one run.
+    /// Runs: one, or one for each setting.
+    runs: u32,
+    /// What leaves a site in all of them.
     egress: Vec<EgressView>,
 }
 
@@ -89,7 +96,7 @@ struct EgressView {
     shape: Vec<u64>,
     /// Bytes each time.
     bytes: u64,
-    /// How many times in one run.
+    /// How many times in all runs.
     times: u32,
 }
 
@@ -145,6 +152,8 @@ struct StudyDetails {
     study: StudyView,
     /// What each member decided.
     decisions: Vec<DecisionView>,
+    /// Its settings, where it has many.
+    sweep: Option<SweepView>,
     /// Its runs, oldest first.
     jobs: Vec<JobView>,
 }
@@ -220,11 +229,15 @@ async fn validate(
     _: Someone,
     Strict(submission): Strict<Submission>,
 ) -> Answer<Json<Checked>> {
-    let (terms, plan) = submission.parts()?;
+    let Parts { terms, plan, sweep } = submission.parts()?;
     let sites = shared.register.store.sites().await?;
-    let (plan, members) = schedule::check(&terms, &plan, &sites)?;
+    let (plan, members) = schedule::check(&terms, &plan, sweep.as_ref(), &sites)?;
     let members = sites.iter().filter(|row| members.contains(&row.site));
-    let egress = plan::egress(&plan).into_iter().map(|e| EgressView {
+    let runs = match &sweep {
+        Some(sweep) => sweep.plans(&plan).map_err(|e| mistakes("", e.problems))?,
+        None => vec![plan.clone()],
+    };
+    let egress = egress_in_all(&runs).into_iter().map(|e| EgressView {
         task: e.task,
         name: e.name,
         shape: e.shape,
@@ -235,23 +248,31 @@ async fn validate(
         valid: true,
         members: members.map(|row| MemberName { site: row.site.to_string(), name: row.name.clone() }).collect(),
         columns: plan::columns_read(&plan).into_iter().collect(),
+        runs: u32::try_from(runs.len()).unwrap_or(u32::MAX),
         egress: egress.collect(),
         plan: plan.digest().to_string(),
     }))
 }
 
 impl Submission {
-    /// Terms and the text of the plan, both checked.
-    fn parts(self) -> Answer<(Terms, String)> {
+    /// Terms, the text of the plan and the settings, all checked.
+    fn parts(self) -> Answer<Parts> {
         let plan = match self.plan {
             serde_json::Value::String(text) => text,
             value => value.to_string(),
         };
         let tree = plan::read(&plan).map_err(|e| mistakes("plan", e.problems))?;
-        let whole = serde_json::json!({ "terms": self.terms, "plan": tree });
+        let whole = serde_json::json!({ "terms": self.terms, "plan": tree, "sweep": self.sweep });
         let study = StudyFile::read(&whole.to_string()).map_err(|e| mistakes("", e.problems))?;
-        Ok((study.terms, plan))
+        Ok(Parts { terms: study.terms, plan, sweep: study.sweep })
     }
+}
+
+/// A submission that was read.
+struct Parts {
+    terms: Terms,
+    plan: String,
+    sweep: Option<Sweep>,
 }
 
 fn mistakes(below: &str, problems: Vec<plan::Problem>) -> Problem {
@@ -273,8 +294,8 @@ async fn submit(
     Someone(caller): Someone,
     Strict(submission): Strict<Submission>,
 ) -> Answer<(StatusCode, Json<Submitted>)> {
-    let (terms, plan) = submission.parts()?;
-    let command = Command::Submit { terms: Box::new(terms), plan, by: caller };
+    let Parts { terms, plan, sweep } = submission.parts()?;
+    let command = Command::Submit { terms: Box::new(terms), plan, sweep: sweep.map(Box::new), by: caller };
     match shared.command(command).await? {
         Reply::Study(study) => Ok((StatusCode::CREATED, Json(Submitted { study: study.to_string() }))),
         other => Err(unexpected(&other)),
@@ -303,7 +324,8 @@ async fn study(State(shared): State<Arc<Shared>>, _: Someone, Id(study): Id<Stud
     for job in &rows {
         jobs.push(JobView::load(&shared, job).await?);
     }
-    Ok(Json(StudyDetails { study: StudyView::new(&row), decisions, jobs }))
+    let sweep = SweepView::load(&shared, &row, &rows).await?;
+    Ok(Json(StudyDetails { study: StudyView::new(&row), decisions, sweep, jobs }))
 }
 
 /// The signed document of a study, as the sites get it: CBOR.

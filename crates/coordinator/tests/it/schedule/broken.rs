@@ -43,7 +43,7 @@ async fn a_table_breaks_and_is_mended(table: &str) {
     world.break_table(table).await;
     tokio::time::sleep(Duration::from_millis(1_000)).await;
     assert!(!opened(3), "a round was opened that is not in the ledger");
-    let command = Command::Submit { terms: Box::new(terms()), plan: PLAN.to_owned(), by: caller() };
+    let command = Command::Submit { terms: Box::new(terms()), plan: PLAN.to_owned(), sweep: None, by: caller() };
     if table == "ledger_entry" {
         let refused = world.command(command).await.unwrap_err();
         assert_eq!(refused.code, RejectionCode::Unavailable);

@@ -1,7 +1,7 @@
 //! A site on the other end of a channel: it decides, reserves, computes payloads of real bytes, and uploads them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use hospes_protocol::id::{Digest, JobId, RoundKey, SiteId, StudyId};
 use hospes_protocol::message::{
     Decision, FigureSet, FromSite, Hello, RoundOutcome, RoundReply, ToSite, UploadKind, Witness,
 };
-use hospes_protocol::plan;
+use hospes_protocol::plan::{self, Component, Plan};
 use hospes_protocol::round::RoundHeader;
 use hospes_protocol::sign::{PublicKey, SecretKey};
 use hospes_protocol::study::Study;
@@ -66,6 +66,13 @@ pub struct Log {
     pub ended: BTreeMap<JobId, (String, Option<String>, Option<Digest>)>,
     pub rolled_back: BTreeSet<JobId>,
     pub studies: BTreeMap<StudyId, Study>,
+    /// Plans of the jobs that it was asked about.
+    pub plans: BTreeMap<JobId, Plan>,
+    /// Jobs that hold a place, and the most that ever did at a time.
+    pub held: BTreeSet<JobId>,
+    pub most_held: usize,
+    /// How often it had no room.
+    pub busy: usize,
     pub withdrawn: BTreeSet<StudyId>,
     pub goodbyes: Vec<String>,
     pub cosigned_for_others: usize,
@@ -81,6 +88,7 @@ impl Log {
     fn end(&mut self, job: JobId, how: (String, Option<String>, Option<Digest>)) {
         let untold = self.unreceipted.iter().filter(|k| k.job == job && !self.closed.contains_key(k));
         self.unexplained.extend(untold.cloned());
+        self.held.remove(&job);
         self.ended.insert(job, how);
     }
 }
@@ -100,6 +108,8 @@ pub struct Peer {
     pub online: watch::Sender<bool>,
     /// Whether it can run jobs.
     pub able: AtomicBool,
+    /// Jobs that it takes at a time.
+    pub room: AtomicUsize,
     pub script: Mutex<Script>,
     pub log: Mutex<Log>,
     seen: Mutex<Option<Seen>>,
@@ -122,6 +132,7 @@ impl Peer {
             releases: AtomicBool::new(true),
             online: watch::Sender::new(true),
             able: AtomicBool::new(true),
+            room: AtomicUsize::new(usize::MAX),
             script: Mutex::new(Arc::new(|_| Act::Work)),
             log: Mutex::default(),
             seen: Mutex::default(),
@@ -217,13 +228,26 @@ impl Peer {
             ToSite::StudyWithdrawn { study } => {
                 self.log.lock().unwrap().withdrawn.insert(study);
             }
-            ToSite::JobReserve { job, .. } => {
-                let refusal = (!self.able.load(Ordering::SeqCst))
+            ToSite::JobReserve { job, plan, .. } => {
+                let mut refusal = (!self.able.load(Ordering::SeqCst))
                     .then(|| Refusal::new(RefusalCode::CannotRun, "the graphics card is in use"));
+                {
+                    let log = &mut *self.log.lock().unwrap();
+                    log.plans.insert(job, plan.into_inner());
+                    if log.held.len() >= self.room.load(Ordering::SeqCst) && !log.held.contains(&job) {
+                        log.busy += 1;
+                        refusal = Some(Refusal::new(RefusalCode::Busy, "enough runs are open here"));
+                    } else if refusal.is_none() {
+                        log.held.insert(job);
+                        log.most_held = log.most_held.max(log.held.len());
+                    }
+                }
                 say(FromSite::Reserved { job, refusal }).await;
             }
             ToSite::JobRollback { job } => {
-                self.log.lock().unwrap().rolled_back.insert(job);
+                let mut log = self.log.lock().unwrap();
+                log.held.remove(&job);
+                log.rolled_back.insert(job);
             }
             ToSite::RoundOpen(header) => {
                 assert!(header.signed_by(&self.coordinator));
@@ -448,10 +472,25 @@ impl Peer {
             let value = (i as f64 + 1.0) * f64::from(self.index + 1);
             set.sums.insert(figure.name.to_owned(), vec![value; usize::try_from(figure.values).unwrap()]);
         }
+        // The higher the learning rate, the more of the rows are right.
+        if let (Some(_), Some(plan)) = (&log.studies[&header.study].sweep, log.plans.get(&header.job))
+            && set.sums.contains_key("correct")
+        {
+            let n = set.sums["n"][0];
+            set.sums.insert("correct".into(), vec![n * rate(plan)]);
+        }
         if act == Act::Foul {
             set.sums.insert("patients".into(), vec![1.0]);
         }
         Canonical::new(set).unwrap().bytes().to_vec()
+    }
+}
+
+/// Learning rate of a plan.
+pub fn rate(plan: &Plan) -> f64 {
+    match &plan.tasks["train"].component {
+        Component::NnTrain(train) => train.optimizer.lr(),
+        other => panic!("{}", other.name()),
     }
 }
 

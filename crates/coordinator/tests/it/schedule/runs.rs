@@ -234,7 +234,7 @@ async fn wrong_plans_terms_and_selectors_are_refused_with_their_place() {
     let mut world = World::new().await;
     world.start(None).await;
     let refuse = async |plan: &str, what: &str| {
-        let command = Command::Submit { terms: Box::new(terms()), plan: plan.to_owned(), by: caller() };
+        let command = Command::Submit { terms: Box::new(terms()), plan: plan.to_owned(), sweep: None, by: caller() };
         let rejection = world.command(command).await.unwrap_err();
         assert_eq!(rejection.code, RejectionCode::Invalid);
         assert!(rejection.message.contains(what), "{}", rejection.message);
@@ -250,7 +250,7 @@ async fn wrong_plans_terms_and_selectors_are_refused_with_their_place() {
     refuse(&named("'site:site-0'"), "a study needs at least two").await;
     let mut hidden = terms();
     hidden.purpose = "to \u{202e}nrael".into();
-    let command = Command::Submit { terms: Box::new(hidden), plan: PLAN.to_owned(), by: caller() };
+    let command = Command::Submit { terms: Box::new(hidden), plan: PLAN.to_owned(), sweep: None, by: caller() };
     assert!(world.command(command).await.unwrap_err().message.contains("terms.purpose"));
     assert!(world.store.studies().await.unwrap().is_empty());
 }
@@ -272,7 +272,7 @@ async fn a_token_has_so_many_open_studies_and_no_more() {
     let mut world = World::with(4, settings, None).await;
     world.start(None).await;
     let study = world.submit(PLAN).await;
-    let again = || Command::Submit { terms: Box::new(terms()), plan: PLAN.to_owned(), by: caller() };
+    let again = || Command::Submit { terms: Box::new(terms()), plan: PLAN.to_owned(), sweep: None, by: caller() };
     let refused = world.command(again()).await.unwrap_err();
     assert!(refused.code == RejectionCode::Conflict && refused.message.contains("1 are allowed"), "{refused}");
     world.succeeded(study).await;

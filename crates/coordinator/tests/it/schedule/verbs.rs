@@ -65,7 +65,9 @@ async fn study_and_job(store: &Store, study: StudyId, job: JobId, sites: &[SiteI
     assert_eq!(store.studies_without_job().await.unwrap(), [study]);
     let tasks = [("read".to_owned(), "reader", 0), ("train".to_owned(), "nn_train", 3)];
     let mut tx = store.begin("test").await.unwrap();
-    tx.insert_job(&NewJob { job, study, at: NOW, by: "a", members: &sites[..3], tasks: &tasks }).await.unwrap();
+    tx.insert_job(&NewJob { job, study, at: NOW, by: "a", setting: None, members: &sites[..3], tasks: &tasks })
+        .await
+        .unwrap();
     tx.commit().await.unwrap();
     assert!(store.studies_without_job().await.unwrap().is_empty());
     assert_eq!(store.jobs(Some(study)).await.unwrap(), store.jobs(None).await.unwrap());

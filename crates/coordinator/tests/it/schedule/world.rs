@@ -18,7 +18,7 @@ use hospes_coordinator::{Clock, Error, system_clock};
 use hospes_protocol::canon::Canonical;
 use hospes_protocol::id::{JobId, StudyId};
 use hospes_protocol::sign::SecretKey;
-use hospes_protocol::study::{MemberStatement, Requester, Terms};
+use hospes_protocol::study::{MemberStatement, Requester, StudyFile, Terms};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
@@ -66,6 +66,7 @@ pub fn quick() -> Settings {
         reserve_ms: 3_000,
         quorum_ms: 2_000,
         retry_ms: 5,
+        busy_ms: 1_000,
         relay_ms: 50,
         ..Settings::default()
     }
@@ -185,7 +186,19 @@ impl World {
     }
 
     pub async fn submit(&self, plan: &str) -> StudyId {
-        let command = Command::Submit { terms: Box::new(terms()), plan: plan.to_owned(), by: caller() };
+        let command = Command::Submit { terms: Box::new(terms()), plan: plan.to_owned(), sweep: None, by: caller() };
+        match self.command(command).await.unwrap() {
+            Reply::Study(study) => study,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Submits the plan with these settings, written as in a study file.
+    pub async fn submit_sweep(&self, plan: &str, sweep: serde_json::Value) -> StudyId {
+        let plan_tree = hospes_protocol::plan::read(plan).unwrap();
+        let file = serde_json::json!({ "terms": terms(), "plan": plan_tree, "sweep": sweep });
+        let sweep = StudyFile::read(&file.to_string()).unwrap().sweep.map(Box::new);
+        let command = Command::Submit { terms: Box::new(terms()), plan: plan.to_owned(), sweep, by: caller() };
         match self.command(command).await.unwrap() {
             Reply::Study(study) => study,
             other => panic!("{other:?}"),

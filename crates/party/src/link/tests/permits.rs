@@ -110,7 +110,12 @@ fn envelope(plan: &Plan, policy: &Policy, study: StudyId) -> Envelope {
         study_digest: Digest::of(b"study"),
         terms: Terms { title: "Heart disease".into(), purpose: "To find out.".into(), ..Terms::default() },
         roster: [12, 13].map(peer).into(),
-        computation: Computation { plan: Canonical::new(plan.clone()).unwrap(), ranges: BTreeMap::new(), max_runs: 1 },
+        computation: Computation {
+            plan: Canonical::new(plan.clone()).unwrap(),
+            ranges: BTreeMap::new(),
+            max_runs: 1,
+            settings: BTreeSet::new(),
+        },
         data: DataScope {
             dataset: "Heart".into(),
             snapshot: Digest::of(b"snapshot"),
