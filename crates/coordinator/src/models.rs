@@ -5,7 +5,7 @@
 //! document of the kind `model` ([`canon::digest`](hospes_protocol::canon::digest)), so no other file can pass for one.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{BufReader, Read as _, Write as _};
+use std::io::{BufReader, Read as _, Seek as _, SeekFrom, Write as _};
 use std::ops::Range;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -22,13 +22,43 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::Error;
+use crate::aggregate::content::fill;
 
 /// Bytes of the largest header that is read: 2,000 layers need far less.
 const HEADER_BYTES: u64 = 4 << 20;
 /// Bytes of one block when a model is read or written.
 pub const BLOCK_BYTES: usize = 1 << 20;
+/// What the names of files of moments end with.
+const MOMENTS: &str = ".moments";
 /// Folder for files that have no name yet, beside the models so that naming is a rename.
 const SCRATCH: &str = "scratch";
+
+/// Whose moments a file holds: those of the coordinator's optimiser after a round of a task, of the model that the round
+/// gave. A round that was attempted again with other inputs gave another model, and so has a file of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MomentsOf {
+    /// Job.
+    pub job: JobId,
+    /// Task.
+    pub task: String,
+    /// Round.
+    pub round: u32,
+    /// Model that it gave.
+    pub model: Digest,
+}
+
+impl MomentsOf {
+    fn name(&self) -> String {
+        format!("{}.{}.{}.{}{MOMENTS}", self.job, self.round, self.model, self.task)
+    }
+
+    fn parse(name: &str) -> Option<Self> {
+        let mut parts = name.strip_suffix(MOMENTS)?.splitn(4, '.');
+        let (job, round, model) = (parts.next()?, parts.next()?, parts.next()?);
+        let (job, round, model) = (job.parse().ok()?, round.parse().ok()?, model.parse().ok()?);
+        Some(Self { job, task: parts.next()?.to_owned(), round, model })
+    }
+}
 
 /// The shelf of models. Clones share it.
 #[derive(Debug, Clone)]
@@ -102,15 +132,65 @@ impl Models {
         Ok(Writer { file, path, label, hash, left, block: Vec::with_capacity(BLOCK_BYTES), named: false })
     }
 
+    /// Writes a model that begins with the values of another one and goes on with zeros; blocking.
+    ///
+    /// # Errors
+    /// [`Error::File`] if a file cannot be read or written, [`Error::Corrupt`] if the other one has more values.
+    pub fn extend(&self, model: Digest, tensors: &[TensorShape]) -> Result<Written, Error> {
+        let path = self.path(model);
+        let start = Layout::read(&path)?.data_start();
+        let mut file = BufReader::with_capacity(BLOCK_BYTES, File::open(&path).map_err(Error::file("open", &path))?);
+        file.seek(SeekFrom::Start(start)).map_err(Error::file("read", &path))?;
+        let mut writer = self.write(tensors)?;
+        let mut block = vec![0u8; BLOCK_BYTES];
+        loop {
+            let length = fill(&mut file, &mut block).map_err(Error::file("read", &path))?;
+            writer.push(block[..length].as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)))?;
+            if length < block.len() {
+                break;
+            }
+        }
+        let left = writer.left / 4;
+        writer.push((0..left).map(|_| 0.0))?;
+        writer.finish()
+    }
+
     /// Gives a written model its name, durably; naming the same bytes again changes nothing.
     ///
     /// # Errors
     /// [`Error::Corrupt`] if it cannot be named.
-    pub async fn keep(&self, mut written: Written) -> Result<Digest, Error> {
+    pub async fn keep(&self, written: Written) -> Result<Digest, Error> {
+        let digest = written.digest;
+        self.rename(written, name(digest)).await?;
+        Ok(digest)
+    }
+
+    /// Gives written moments their name, durably; those of the same round before are replaced.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if they cannot be named.
+    pub async fn keep_moments(&self, written: Written, of: &MomentsOf) -> Result<(), Error> {
+        self.rename(written, of.name()).await
+    }
+
+    async fn rename(&self, mut written: Written, to: String) -> Result<(), Error> {
         let from = location(format!("{SCRATCH}/{}", written.label));
-        self.objects.rename(&from, &location(name(written.digest))).await.map_err(|e| Error::corrupt("model", e))?;
+        self.objects.rename(&from, &location(to)).await.map_err(|e| Error::corrupt("model", e))?;
         written.named = true;
-        Ok(written.digest)
+        Ok(())
+    }
+
+    /// Where moments lie.
+    pub fn moments_path(&self, of: &MomentsOf) -> PathBuf {
+        self.root.join(of.name())
+    }
+
+    /// Deletes moments; those that are not there are no error.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if they cannot be deleted.
+    pub async fn delete_moments(&self, of: &MomentsOf) -> Result<(), Error> {
+        self.remove(of.name()).await
     }
 
     /// Deletes a model; one that is not there is no error.
@@ -118,7 +198,11 @@ impl Models {
     /// # Errors
     /// [`Error::Corrupt`] if it cannot be deleted.
     pub async fn delete(&self, model: Digest) -> Result<(), Error> {
-        match self.objects.delete(&location(name(model))).await {
+        self.remove(name(model)).await
+    }
+
+    async fn remove(&self, name: String) -> Result<(), Error> {
+        match self.objects.delete(&location(name)).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(e) => Err(Error::corrupt("model", e)),
         }
@@ -129,12 +213,23 @@ impl Models {
     /// # Errors
     /// [`Error::File`] if the folder cannot be listed.
     pub fn list(&self) -> Result<Vec<Digest>, Error> {
+        self.names(|name| name.strip_suffix(".safetensors")?.parse().ok())
+    }
+
+    /// All moments that lie here.
+    ///
+    /// # Errors
+    /// [`Error::File`] if the folder cannot be listed.
+    pub fn list_moments(&self) -> Result<Vec<MomentsOf>, Error> {
+        self.names(MomentsOf::parse)
+    }
+
+    fn names<T>(&self, read: impl Fn(&str) -> Option<T>) -> Result<Vec<T>, Error> {
         let entries = fs::read_dir(&self.root).map_err(Error::file("list", &self.root))?;
         let mut found = Vec::new();
         for entry in entries {
             let file = entry.map_err(Error::file("list", &self.root))?.file_name();
-            let label = file.to_str().and_then(|n| n.strip_suffix(".safetensors"));
-            found.extend(label.and_then(|n| n.parse::<Digest>().ok()));
+            found.extend(file.to_str().and_then(&read));
         }
         Ok(found)
     }
@@ -354,6 +449,12 @@ pub struct Card {
     pub metrics: Vec<CardMetrics>,
     /// Names and shapes of its tensors.
     pub tensors: Vec<TensorShape>,
+    /// How the sites' updates became this model.
+    #[serde(default)]
+    pub strategy: String,
+    /// Tensors that the model needs and does not have: each site has its own, which never left it.
+    #[serde(default)]
+    pub kept_at_sites: Vec<TensorShape>,
     /// Where it comes from.
     pub lineage: Lineage,
 }
@@ -449,6 +550,10 @@ choice before anything depends on it.";
 /// The words about privacy on a card of a model that was trained in plain mode.
 pub const PLAIN_PRIVACY: &str = "Updates travelled as they are, inside TLS: the coordinator could read each site's \
 update. No differential privacy was used.";
+
+/// The words that follow where sites trained one after the other.
+pub const TURNS_PRIVACY: &str =
+    " Each round was one site's: the site that went on from its model could read its update.";
 
 #[cfg(test)]
 #[path = "models_tests.rs"]

@@ -130,6 +130,37 @@ impl Quantiser {
         Ok(())
     }
 
+    /// The clipped update of one site, from a block of its entries.
+    ///
+    /// One entry is off by at most half a step over α, and half a unit in the last place of the result.
+    ///
+    /// # Shapes
+    /// `block` holds `out.len()` entries of four bytes, little-endian.
+    ///
+    /// # Errors
+    /// [`PrivacyError::Weight`] if the row weight is not one that a site can have, [`PrivacyError::Length`] in bytes.
+    ///
+    /// # Disclosure
+    /// The update of one site: what a strategy that needs to see each update gets, and what the review of such a plan
+    /// says. No such thing exists under secure aggregation.
+    pub fn values(&self, row_weight: u64, block: &[u8], out: &mut [f32]) -> Result<(), PrivacyError> {
+        if !(1..=u64::from(self.n_max())).contains(&row_weight) {
+            return Err(PrivacyError::Weight { n_max: self.n_max() });
+        }
+        let expected = out.len() as u64 * ENTRY_BYTES;
+        if block.len() as u64 != expected {
+            return Err(PrivacyError::Length { expected, found: block.len() as u64 });
+        }
+        let scale = self.mean_scale(Totals { sites: 1, weight: row_weight });
+        for (value, entry) in out.iter_mut().zip(block.as_chunks::<4>().0) {
+            let level = u64::from(u32::from_le_bytes(*entry));
+            #[allow(clippy::cast_possible_truncation)]
+            let exact = (centred(level, u64::from(STEPS)) * scale) as f32;
+            *value = exact;
+        }
+        Ok(())
+    }
+
     /// What one level of a sum is worth in the mean, halved: Σv = c·(2S − m·(2^32 − 1))/(2^32 − 1), and Σα is the
     /// weight over `n_max`.
     fn mean_scale(&self, totals: Totals) -> f64 {
@@ -210,6 +241,20 @@ mod tests {
         assert_eq!(sums, [5; 3]);
         assert_eq!(quantiser().mean(&sums, Totals::default(), &mut [0.0; 3]), Err(PrivacyError::Empty));
         assert!(quantiser().mean(&sums, Totals { sites: 1, weight: 1 }, &mut [0.0; 2]).is_err());
+    }
+
+    #[test]
+    fn values_of_one_site_are_its_clipped_update() {
+        let q = quantiser();
+        let payload = payload(250, &[0.5, -9.0, 0.0]);
+        let mut values = [0f32; 3];
+        q.values(250, &payload[8..], &mut values).unwrap();
+        for (found, wanted) in values.iter().zip([0.5, -4.0, 0.0]) {
+            assert!((f64::from(*found) - wanted).abs() < 1e-6, "{found}");
+        }
+        assert!(matches!(q.values(0, &payload[8..], &mut values), Err(PrivacyError::Weight { .. })));
+        assert!(matches!(q.values(1_001, &payload[8..], &mut values), Err(PrivacyError::Weight { .. })));
+        assert!(matches!(q.values(1, &payload[8..16], &mut values), Err(PrivacyError::Length { .. })));
     }
 
     fn sites() -> impl Strategy<Value = Vec<(u64, Vec<f32>)>> {

@@ -45,6 +45,8 @@ pub const LEARNING_RATE: f64 = 1_000.0;
 pub const UPDATE_CLIP: f64 = 1e6;
 /// Sites in a roster.
 pub const ROSTER_SITES: usize = 10_000;
+/// Sites of a round of `multi_krum`, which compares all of them in pairs.
+pub const KRUM_SITES: u32 = 200;
 /// Characters of a name (task, column, site, organisation).
 pub const NAME_CHARS: usize = 128;
 /// Entries of a list in a study's terms.

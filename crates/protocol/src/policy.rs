@@ -91,6 +91,16 @@ pub struct Training {
     pub min_trusted_peers: u32,
     /// Whether updates must travel masked.
     pub force_secure_aggregation: bool,
+    /// Whether this site's update may make a model by itself (strategy `cyclic`): other sites can then read the update,
+    /// however many take part.
+    #[serde(default, skip_serializing_if = "is_off")]
+    pub single_updates: bool,
+}
+
+/// A switch that is off is left out, so that policies from before it have the digest that approvals carry.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it a reference")]
+fn is_off(switch: &bool) -> bool {
+    !switch
 }
 
 /// Two-party studies.
@@ -229,7 +239,12 @@ impl Policy {
                 min_max: Visibility::Withheld,
                 local_views: LocalViews::Full,
             },
-            training: Training { min_parties: 3, min_trusted_peers: 2, force_secure_aggregation: false },
+            training: Training {
+                min_parties: 3,
+                min_trusted_peers: 2,
+                force_secure_aggregation: false,
+                single_updates: false,
+            },
             bilateral: Bilateral::default(),
             privacy: PrivacyRules { require_dp: false, epsilon_per_pool: 8.0, delta: 1e-6 },
             egress: EgressRules { allow: vec![EgressKind::Update] },
@@ -261,7 +276,12 @@ impl Policy {
                 min_max: Visibility::Shown,
                 ..strict.disclosure
             },
-            training: Training { min_parties: 2, min_trusted_peers: 0, force_secure_aggregation: false },
+            training: Training {
+                min_parties: 2,
+                min_trusted_peers: 0,
+                force_secure_aggregation: false,
+                single_updates: true,
+            },
             egress: EgressRules {
                 allow: vec![EgressKind::Update, EgressKind::Loss, EgressKind::Metrics, EgressKind::N],
             },

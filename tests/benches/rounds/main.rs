@@ -21,9 +21,21 @@ use site::{Script, Site};
 /// Units of the hidden layer that make a model of 10 million parameters from ten features.
 const FORTY_MEGABYTES: u32 = 833_333;
 
+const FED_AVG: &str = "fed_avg: {}";
+/// One for each way to work on updates: with moments, with control variates, in whole numbers, entry by entry, in pairs.
+const STRATEGIES: [(&str, &str); 5] = [
+    ("fed_adam", "fed_adam: { lr: 0.01 }"),
+    ("scaffold", "scaffold: {}"),
+    ("norm_bound", "norm_bound: { norm_l2: 1.0 }"),
+    ("median", "median: {}"),
+    ("multi_krum", "multi_krum: { byzantine: 10, keep: 100 }"),
+];
+
 /// One measurement.
 struct Scenario {
     sites: usize,
+    /// How updates become the next model, as in a plan.
+    strategy: &'static str,
     /// Units of a hidden layer; without one, the model has eleven parameters.
     hidden: Option<u32>,
     rounds: u32,
@@ -47,12 +59,13 @@ fn main() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     for (name, sites, rounds) in [("empty_round_2", 2, 40), ("empty_round_10", 10, 40)] {
         if name.contains(&filter) {
-            let measured = runtime.block_on(run(&Scenario { sites, hidden: None, rounds, fresh: true }))?;
+            let measured =
+                runtime.block_on(run(&Scenario { sites, strategy: FED_AVG, hidden: None, rounds, fresh: true }))?;
             println!("measured {name} {:.3}", measured.round.as_secs_f64() * 1e3);
         }
     }
     if "round_40mb_2".contains(&filter) || "coordinator_peak_2".contains(&filter) {
-        let scenario = Scenario { sites: 2, hidden: Some(FORTY_MEGABYTES), rounds: 6, fresh: true };
+        let scenario = Scenario { sites: 2, strategy: FED_AVG, hidden: Some(FORTY_MEGABYTES), rounds: 6, fresh: true };
         let measured = runtime.block_on(run(&scenario))?;
         println!("measured round_40mb_2 {:.3}", measured.round.as_secs_f64() * 1e3);
         println!("measured coordinator_peak_2 {:.3}", measured.peak_mib);
@@ -60,7 +73,17 @@ fn main() -> Result<()> {
     for sites in [20, 200] {
         let name = format!("coordinator_peak_{sites}");
         if name.contains(&filter) {
-            let scenario = Scenario { sites, hidden: Some(FORTY_MEGABYTES), rounds: 2, fresh: false };
+            let hidden = Some(FORTY_MEGABYTES);
+            let scenario = Scenario { sites, strategy: FED_AVG, hidden, rounds: 2, fresh: false };
+            println!("measured {name} {:.3}", runtime.block_on(run(&scenario))?.peak_mib);
+        }
+    }
+    for (kind, strategy) in STRATEGIES {
+        let name = format!("coordinator_peak_200_{kind}");
+        if name.contains(&filter) {
+            // An update of scaffold is twice as long as the model.
+            let hidden = Some(if kind == "scaffold" { FORTY_MEGABYTES / 2 } else { FORTY_MEGABYTES });
+            let scenario = Scenario { sites: 200, strategy, hidden, rounds: 2, fresh: false };
             println!("measured {name} {:.3}", runtime.block_on(run(&scenario))?.peak_mib);
         }
     }
@@ -133,12 +156,13 @@ plan:
         optimizer: {{ sgd: {{ lr: 0.001 }} }}
         rounds: {}
         local: {{ updates: 1, batch: 1 }}
-        strategy: {{ fed_avg: {{}} }}
+        strategy: {{ {} }}
         privacy: {{ plain: {{}} }}
         quantise: {{ clip: 4.0, bits: 32, n_max: {} }}
 "#,
         hidden.unwrap_or_default(),
         scenario.rounds,
+        scenario.strategy,
         site::ROWS,
     )
 }

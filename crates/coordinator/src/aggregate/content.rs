@@ -117,7 +117,7 @@ fn bounds(quantise: &Quantise, weight: u64) -> (u32, u32) {
 }
 
 /// Reads until the block is full or the file ends.
-fn fill(file: &mut impl Read, block: &mut [u8]) -> std::io::Result<usize> {
+pub(crate) fn fill(file: &mut impl Read, block: &mut [u8]) -> std::io::Result<usize> {
     let mut filled = 0;
     while filled < block.len() {
         match file.read(&mut block[filled..]) {

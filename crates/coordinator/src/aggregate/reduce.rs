@@ -1,26 +1,25 @@
 //! Reads all complete payloads of a round block by block, in roster order, and makes the result.
 //!
-//! Sums are exact (u64 per entry), so the result does not depend on the order in which payloads arrived or are read.
-//! Memory depends neither on the model's size nor on the number of sites: one block of sums, one of the model, one of a
-//! payload. A reduction that is cut off leaves nothing but files without a name, and can be done again.
+//! What a strategy gets is in its type: a [`Step`] gets the weighted mean of a block of all updates, which is exact and
+//! the same in whatever order they are read; a [`Rule`] gets each update. Memory depends neither on the model's size nor
+//! on the number of sites. A reduction that is cut off leaves nothing but files without a name, and can be done again
+//! with the same result, byte for byte.
 
 use std::fs::File;
-use std::io::{Read, Seek as _, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::PathBuf;
 
-use hospes_privacy::quantise::{ENTRY_BYTES, Quantiser};
-use hospes_privacy::sum::{Totals, add_block};
 use hospes_protocol::id::{Digest, SiteId};
 use hospes_protocol::message::FigureSet;
 use hospes_protocol::plan::model::TensorShape;
-use hospes_protocol::plan::{Figure, Quantise, ROW_WEIGHT_BYTES};
+use hospes_protocol::plan::{self, Figure, NnTrain, Part, Quantise, Strategy};
 
 use super::content;
+use super::each::{Combine, Rule};
+use super::step::{Moments, Step};
+use super::updates::{BLOCK_ENTRIES, Sums, Updates};
 use crate::Error;
-use crate::models::{Layout, Models, Written};
-
-/// Entries of one block: 1 MiB of 32-bit values.
-const BLOCK_ENTRIES: usize = 1 << 18;
+use crate::models::{Layout, Models, Writer, Written};
 
 /// A payload that counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,18 +30,61 @@ pub struct Input {
     pub path: PathBuf,
 }
 
-/// The result of a round of training.
+/// A round of training whose inputs are fixed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Training {
+    /// Model that the sites started from.
+    pub global: Digest,
+    /// Tensors of it and of an update.
+    pub tensors: Vec<TensorShape>,
+    /// What each of them is; control variates come last.
+    pub parts: Vec<Part>,
+    /// How the numbers were put on the wire.
+    pub quantise: Quantise,
+    /// How they become the next model.
+    pub strategy: Strategy,
+    /// Members of the job, in this round or not.
+    pub members: u32,
+    /// Moments of the coordinator's optimiser after the round before; `None` in the first round.
+    pub moments: Option<PathBuf>,
+    /// Whether no round follows: the model is then written without control variates, and moments not at all.
+    pub last: bool,
+}
+
+impl Training {
+    /// A round of a task.
+    pub fn new(train: &NnTrain, inputs: plan::model::Inputs, global: Digest, members: u32, last: bool) -> Self {
+        Self {
+            global,
+            tensors: plan::tensors(train, inputs),
+            parts: plan::parts(train, inputs),
+            quantise: train.quantise.clone(),
+            strategy: train.strategy.clone(),
+            members,
+            moments: None,
+            last,
+        }
+    }
+
+    /// Tensors of the model that is written, with what they are.
+    fn written(&self) -> impl Iterator<Item = (&TensorShape, Part)> {
+        let stays = |part: Part| !(self.last && part == Part::Control);
+        self.tensors.iter().zip(self.parts.iter().copied()).filter(move |(_, part)| stays(*part))
+    }
+}
+
+/// The result of a round of training: files that are written and durable, without names yet.
 #[derive(Debug)]
-pub struct Averaged {
-    /// The new model, written and durable, without a name yet.
+pub struct Trained {
+    /// The new model.
     pub model: Written,
-    /// Row weights n_u of the sites, in the order of the inputs.
+    /// New moments of the coordinator's optimiser, where the strategy has them and another round follows.
+    pub moments: Option<Written>,
+    /// Row weights n_u of the sites, in the order of their ids.
     pub weights: Vec<u64>,
 }
 
-/// One step of federated averaging (McMahan et al. 2017, algorithm 1): the new model is
-/// `global + Σ_u α_u·clip(Δ_u) / Σ_u α_u` with α_u = min(n_u, n_max)/n_max, from what the sites send
-/// ([`hospes_privacy::quantise`]).
+/// Makes the next model from the last one and the sites' updates, by the plan's strategy.
 ///
 /// Blocks; for a thread of its own.
 ///
@@ -50,86 +92,163 @@ pub struct Averaged {
 /// Every input has `8 + 4·Σ len(tensors)` bytes; the model at `global` has exactly these tensors.
 ///
 /// # Errors
-/// [`Error::File`] if a file cannot be read or written, [`Error::Corrupt`] if one was altered since it was checked.
-pub fn fed_avg(
-    models: &Models,
-    global: Digest,
-    tensors: &[TensorShape],
-    quantise: &Quantise,
-    inputs: &[Input],
-) -> Result<Averaged, Error> {
-    let path = models.path(global);
-    let layout = Layout::read(&path)?;
-    if layout.tensors != tensors {
-        return Err(Error::corrupt("model", "its tensors are not those of the round"));
-    }
-    let mut model = File::open(&path).map_err(Error::file("open", &path))?;
-    model.seek(SeekFrom::Start(layout.data_start())).map_err(Error::file("read", &path))?;
-    let wrong = |e: hospes_privacy::PrivacyError| Error::corrupt("update", e);
-    let quantiser = Quantiser::new(quantise).map_err(wrong)?;
-    let total = tensors.iter().map(TensorShape::len).fold(0u64, u64::saturating_add);
-    let mut totals = Totals::default();
-    let mut weights = Vec::with_capacity(inputs.len());
-    for input in inputs {
-        let weight = weight(&quantiser, &input.path, total)?;
-        totals.add(weight).map_err(wrong)?;
-        weights.push(weight);
-    }
-    let mut writer = models.write(tensors)?;
-    let mut block = Block::new(usize::try_from(total).unwrap_or(BLOCK_ENTRIES).min(BLOCK_ENTRIES));
-    let mut done = 0u64;
-    while done < total {
-        let entries = usize::try_from(total - done).unwrap_or(BLOCK_ENTRIES).min(BLOCK_ENTRIES);
-        block.start(entries);
-        for input in inputs {
-            block.add(&input.path, done)?;
+/// [`Error::File`] if a file cannot be read or written, [`Error::Corrupt`] if one was altered since it was checked, or
+/// the strategy cannot work with so many inputs.
+pub fn train(models: &Models, training: &Training, inputs: &[Input]) -> Result<Trained, Error> {
+    let entries = training.tensors.iter().map(TensorShape::len).fold(0u64, u64::saturating_add);
+    let updates = Updates::open(&training.quantise, entries, inputs)?;
+    let weights = updates.weights();
+    let mut pass = Pass::open(models, training)?;
+    let moments = match Rule::of(&training.strategy) {
+        Some(rule) => {
+            combine(rule.prepare(updates)?, &mut pass)?;
+            None
         }
-        model.read_exact(&mut block.bytes).map_err(Error::file("read", &path))?;
-        quantiser.mean(&block.sums, totals, &mut block.mean).map_err(wrong)?;
-        let globals = block.bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b));
-        writer.push(globals.zip(&block.mean).map(|(global, mean)| global + mean))?;
-        done += entries as u64;
+        None => follow(models, training, Sums::of(updates), &mut pass)?,
+    };
+    Ok(Trained { model: pass.writer.finish()?, moments, weights })
+}
+
+/// Applies a rule that sees each update.
+fn combine(mut rule: Combine, pass: &mut Pass) -> Result<(), Error> {
+    let most = rule.block_entries();
+    while let Some((first, entries)) = pass.next(most)? {
+        let change = rule.change(first, entries)?;
+        pass.model.iter_mut().zip(change).for_each(|(x, change)| *x += change);
+        pass.push()?;
     }
-    Ok(Averaged { model: writer.finish()?, weights })
+    Ok(())
 }
 
-/// The row weight at the head of an update.
-fn weight(quantiser: &Quantiser, path: &Path, parameters: u64) -> Result<u64, Error> {
-    let mut head = [0u8; 8];
-    let mut file = File::open(path).map_err(Error::file("open", path))?;
-    let bytes = file.metadata().map_err(Error::file("read", path))?.len();
-    file.read_exact(&mut head).map_err(Error::file("read", path))?;
-    quantiser.row_weight(&head, bytes, parameters).map_err(|e| Error::corrupt("update", e))
+/// Takes a step along the sums, and writes its moments in the same pass.
+fn follow(models: &Models, training: &Training, mut sums: Sums, pass: &mut Pass) -> Result<Option<Written>, Error> {
+    let step = Step::of(&training.strategy, sums.sites(), training.members, sums.error());
+    let step = step.ok_or_else(|| Error::corrupt("strategy", "it needs to see each update"))?;
+    let shape = moments_shape(pass.total);
+    let mut old = match &training.moments {
+        Some(path) if step.has_moments() => Some(OldMoments::open(path, &shape)?),
+        _ => None,
+    };
+    let mut new = if step.has_moments() && !training.last { Some(models.write(&[shape])?) } else { None };
+    let mut moments: Vec<Moments> = Vec::new();
+    while let Some((first, entries)) = pass.next(BLOCK_ENTRIES)? {
+        if step.has_moments() {
+            moments.clear();
+            moments.resize(entries, [0.0; 2]);
+            old.as_mut().map_or(Ok(()), |old| old.read(&mut moments))?;
+        }
+        let mean = sums.mean(first, entries)?;
+        for (range, part) in pieces(&pass.spans, first, entries) {
+            let moments = moments.get_mut(range.clone()).unwrap_or_default();
+            step.take(part, &mean[range.clone()], &mut pass.model[range], moments);
+        }
+        pass.push()?;
+        if let Some(new) = &mut new {
+            new.push(moments.iter().flatten().copied())?;
+        }
+    }
+    new.map(Writer::finish).transpose()
 }
 
-/// Buffers for one block.
-struct Block {
+/// The moments of so many entries: m and v of one entry after those of another, so that one file is written in order.
+fn moments_shape(entries: u64) -> TensorShape {
+    TensorShape { name: "moments".to_owned(), shape: vec![entries, 2] }
+}
+
+/// Moments as they were after the round before.
+struct OldMoments {
+    file: File,
+    path: PathBuf,
     bytes: Vec<u8>,
-    sums: Vec<u64>,
-    mean: Vec<f32>,
 }
 
-impl Block {
-    fn new(entries: usize) -> Self {
-        Self { bytes: vec![0; entries * 4], sums: vec![0; entries], mean: vec![0.0; entries] }
-    }
-
-    /// Begins a block; only the last one is shorter than the one before.
-    fn start(&mut self, entries: usize) {
-        self.bytes.truncate(entries * 4);
-        self.mean.truncate(entries);
-        self.sums.truncate(entries);
-        self.sums.fill(0);
-    }
-
-    /// Adds the entries of a payload from `first` on. The file is opened for each block, so that any number of sites
-    /// needs one open file.
-    fn add(&mut self, path: &Path, first: u64) -> Result<(), Error> {
+impl OldMoments {
+    fn open(path: &PathBuf, shape: &TensorShape) -> Result<Self, Error> {
+        let layout = Layout::read(path)?;
+        if layout.tensors != std::slice::from_ref(shape) {
+            return Err(Error::corrupt("moments", "they are not those of the round's tensors"));
+        }
         let mut file = File::open(path).map_err(Error::file("open", path))?;
-        file.seek(SeekFrom::Start(ROW_WEIGHT_BYTES + first * ENTRY_BYTES)).map_err(Error::file("read", path))?;
-        file.read_exact(&mut self.bytes).map_err(Error::file("read", path))?;
-        add_block(&mut self.sums, &self.bytes).map_err(|e| Error::corrupt("update", e))
+        file.seek(SeekFrom::Start(layout.data_start())).map_err(Error::file("read", path))?;
+        Ok(Self { file, path: path.clone(), bytes: Vec::new() })
     }
+
+    fn read(&mut self, moments: &mut [Moments]) -> Result<(), Error> {
+        self.bytes.resize(size_of_val(moments), 0);
+        self.file.read_exact(&mut self.bytes).map_err(Error::file("read", &self.path))?;
+        let values = self.bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b));
+        moments.iter_mut().flatten().zip(values).for_each(|(moment, value)| *moment = value);
+        Ok(())
+    }
+}
+
+/// One pass over the model: the old one is read, the new one written.
+struct Pass {
+    file: File,
+    path: PathBuf,
+    writer: Writer,
+    /// Ends of runs of entries of the same kind.
+    spans: Vec<(u64, Part)>,
+    total: u64,
+    done: u64,
+    bytes: Vec<u8>,
+    /// Entries of the present block: those of the old model, to be changed into those of the new one.
+    model: Vec<f32>,
+}
+
+impl Pass {
+    fn open(models: &Models, training: &Training) -> Result<Self, Error> {
+        let path = models.path(training.global);
+        let layout = Layout::read(&path)?;
+        if layout.tensors != training.tensors || training.parts.len() != training.tensors.len() {
+            return Err(Error::corrupt("model", "its tensors are not those of the round"));
+        }
+        if !training.parts.is_sorted_by_key(|part| *part == Part::Control) {
+            return Err(Error::corrupt("model", "its control variates are not at the end"));
+        }
+        let mut file = File::open(&path).map_err(Error::file("open", &path))?;
+        file.seek(SeekFrom::Start(layout.data_start())).map_err(Error::file("read", &path))?;
+        let (mut spans, mut total) = (Vec::<(u64, Part)>::new(), 0u64);
+        for (tensor, part) in training.written() {
+            total = total.saturating_add(tensor.len());
+            match spans.last_mut() {
+                Some((end, same)) if *same == part => *end = total,
+                _ => spans.push((total, part)),
+            }
+        }
+        let tensors: Vec<TensorShape> = training.written().map(|(tensor, _)| tensor.clone()).collect();
+        let writer = models.write(&tensors)?;
+        Ok(Self { file, path, writer, spans, total, done: 0, bytes: Vec::new(), model: Vec::new() })
+    }
+
+    /// Reads the next block of at most so many entries; says where it begins and how long it is.
+    fn next(&mut self, most: usize) -> Result<Option<(u64, usize)>, Error> {
+        let entries = usize::try_from(self.total - self.done).unwrap_or(most).min(most);
+        if entries == 0 {
+            return Ok(None);
+        }
+        self.bytes.resize(entries * 4, 0);
+        self.file.read_exact(&mut self.bytes).map_err(Error::file("read", &self.path))?;
+        self.model.clear();
+        self.model.extend(self.bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)));
+        let first = self.done;
+        self.done += entries as u64;
+        Ok(Some((first, entries)))
+    }
+
+    /// Writes the block.
+    fn push(&mut self) -> Result<(), Error> {
+        self.writer.push(self.model.iter().copied())
+    }
+}
+
+/// The parts of a block that are of one kind, as ranges within it.
+fn pieces(spans: &[(u64, Part)], first: u64, entries: usize) -> Vec<(std::ops::Range<usize>, Part)> {
+    let last = first + entries as u64;
+    let within = |at: u64| usize::try_from(at.clamp(first, last) - first).unwrap_or(entries);
+    let starts = std::iter::once(0).chain(spans.iter().map(|(end, _)| *end));
+    let all = starts.zip(spans).map(|(start, (end, part))| (within(start)..within(*end), *part));
+    all.filter(|(range, _)| !range.is_empty()).collect()
 }
 
 /// The result of a round of figures.
@@ -176,6 +295,9 @@ pub fn pool(announced: &[Figure], inputs: &[Input]) -> Result<Pooled, Error> {
     Ok(Pooled { sites, sum })
 }
 
+#[cfg(test)]
+#[path = "strategy_tests.rs"]
+mod strategy_tests;
 #[cfg(test)]
 #[path = "reduce_tests.rs"]
 mod tests;

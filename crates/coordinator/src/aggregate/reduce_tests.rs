@@ -1,17 +1,18 @@
+use hospes_privacy::quantise::Quantiser;
 use hospes_protocol::canon::Canonical;
 use hospes_protocol::policy::EgressKind;
 
 use super::*;
 
-struct Bench {
-    folder: tempfile::TempDir,
-    models: Models,
-    tensors: Vec<TensorShape>,
-    quantise: Quantise,
+pub(super) struct Bench {
+    pub(super) folder: tempfile::TempDir,
+    pub(super) models: Models,
+    pub(super) tensors: Vec<TensorShape>,
+    pub(super) quantise: Quantise,
 }
 
 impl Bench {
-    fn new(entries: u64) -> Self {
+    pub(super) fn new(entries: u64) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let models = Models::open(folder.path().join("models")).unwrap();
         let shape = |name: &str, shape: Vec<u64>| TensorShape { name: name.into(), shape };
@@ -19,17 +20,17 @@ impl Bench {
         Self { folder, models, tensors, quantise: Quantise { clip: 1.0, bits: 32, n_max: 100 } }
     }
 
-    fn entries(&self) -> usize {
+    pub(super) fn entries(&self) -> usize {
         usize::try_from(self.tensors.iter().map(TensorShape::len).sum::<u64>()).unwrap()
     }
 
-    async fn model(&self, value: impl Fn(usize) -> f32) -> Digest {
+    pub(super) async fn model(&self, value: impl Fn(usize) -> f32) -> Digest {
         let mut writer = self.models.write(&self.tensors).unwrap();
         writer.push((0..self.entries()).map(value)).unwrap();
         self.models.keep(writer.finish().unwrap()).await.unwrap()
     }
 
-    fn input(&self, site: u8, rows: u64, value: impl Fn(usize) -> f32) -> Input {
+    pub(super) fn input(&self, site: u8, rows: u64, value: impl Fn(usize) -> f32) -> Input {
         let values: Vec<f32> = (0..self.entries()).map(value).collect();
         let (weight, bias) = values.split_at(values.len() - 1);
         let quantiser = Quantiser::new(&self.quantise).unwrap();
@@ -39,16 +40,34 @@ impl Bench {
         Input { site: SiteId::from_bytes([site; 16]), path }
     }
 
-    fn fed_avg(&self, global: Digest, inputs: &[Input]) -> Result<Averaged, Error> {
-        fed_avg(&self.models, global, &self.tensors, &self.quantise, inputs)
+    pub(super) fn training(&self, global: Digest, strategy: Strategy) -> Training {
+        Training {
+            global,
+            tensors: self.tensors.clone(),
+            parts: vec![Part::Trained; self.tensors.len()],
+            quantise: self.quantise.clone(),
+            strategy,
+            members: 4,
+            moments: None,
+            last: false,
+        }
     }
 
-    fn values(&self, model: &Written) -> Vec<f32> {
-        let scratch = std::fs::read_dir(self.folder.path().join("models/scratch")).unwrap().next().unwrap().unwrap();
-        let bytes = std::fs::read(scratch.path()).unwrap();
-        assert_eq!(hospes_protocol::canon::digest("model", 1, &bytes), model.digest());
-        let start = usize::try_from(Layout::read(&scratch.path()).unwrap().data_start()).unwrap();
-        bytes[start..].as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
+    fn fed_avg(&self, global: Digest, inputs: &[Input]) -> Result<Trained, Error> {
+        train(&self.models, &self.training(global, Strategy::FedAvg {}), inputs)
+    }
+
+    /// Values of a file that has no name yet.
+    pub(super) fn values(&self, written: &Written) -> Vec<f32> {
+        for scratch in std::fs::read_dir(self.folder.path().join("models/scratch")).unwrap() {
+            let path = scratch.unwrap().path();
+            let bytes = std::fs::read(&path).unwrap();
+            if hospes_protocol::canon::digest("model", 1, &bytes) == written.digest() {
+                let start = usize::try_from(Layout::read(&path).unwrap().data_start()).unwrap();
+                return bytes[start..].as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+            }
+        }
+        panic!("it is not there");
     }
 }
 
@@ -131,32 +150,4 @@ fn figures_are_added_and_what_one_site_withholds_is_withheld() {
     assert!(pooled.sum.withheld["sum"].contains("too large"));
     assert_eq!(pooled.sites[1].1.sums["n"], [20.0]);
     assert!(Canonical::new(pooled.sum).is_ok());
-}
-
-/// Peak resident memory of this process in bytes.
-fn peak() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|l| l.starts_with("VmHWM")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
-}
-
-/// A 40 MB model of 12 sites in less than 24 MiB: one payload alone would not fit.
-#[tokio::test]
-async fn memory_depends_neither_on_the_models_size_nor_on_the_number_of_sites() {
-    let bench = Bench::new(10_000_000);
-    let global = bench.model(|_| 0.5).await;
-    let inputs: Vec<Input> = (1..=12u8)
-        .map(|site| {
-            // Zeros are the lowest level, −clip; a sparse file has as many of them as one likes.
-            let path = bench.folder.path().join(site.to_string());
-            std::fs::write(&path, 100u64.to_le_bytes()).unwrap();
-            File::options().write(true).open(&path).unwrap().set_len(8 + 40_000_000).unwrap();
-            Input { site: SiteId::from_bytes([site; 16]), path }
-        })
-        .collect();
-    let before = peak();
-    let averaged = bench.fed_avg(global, &inputs).unwrap();
-    let grown = peak() - before;
-    assert!(grown < 24 << 20, "{grown} bytes");
-    assert!(averaged.model.bytes() > 40_000_000);
 }

@@ -136,12 +136,7 @@ impl Wanted {
         } else {
             Content::Update { parameters: header.parameters(), quantise: header.quantise.clone() }
         };
-        Self {
-            round: header.key(),
-            study: header.study,
-            members: header.roster.iter().map(|entry| entry.site).collect(),
-            content,
-        }
+        Self { round: header.key(), study: header.study, members: header.asked().collect(), content }
     }
 }
 
@@ -377,7 +372,7 @@ impl Inner {
         };
         let wanted = &open.wanted;
         if !wanted.members.contains(&request.site) {
-            return Err(Refused::Over("this site is not in the round's roster".to_owned()));
+            return Err(Refused::Over("this site is not asked in this round".to_owned()));
         }
         if wanted.study != request.study {
             return Err(Refused::Wrong("the round belongs to another study".to_owned()));

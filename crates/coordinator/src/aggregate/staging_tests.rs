@@ -169,7 +169,7 @@ async fn strangers_other_studies_wrong_kinds_and_lengths_are_refused_before_a_by
         assert!(refused.to_string().contains(what), "{refused}");
         assert!(staging.status(&request).await.is_err());
     };
-    refuse(UploadRequest { site: SiteId::from_bytes([9; 16]), ..request.clone() }, "roster").await;
+    refuse(UploadRequest { site: SiteId::from_bytes([9; 16]), ..request.clone() }, "asked").await;
     let other = StudyId::new(Timestamp::from_millis(5), [9; 10]);
     refuse(UploadRequest { study: other, ..request.clone() }, "another study").await;
     refuse(UploadRequest { kind: UploadKind::Figures, ..request.clone() }, "another kind").await;

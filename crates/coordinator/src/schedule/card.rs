@@ -3,12 +3,15 @@
 use hospes_ledger::Ledger;
 use hospes_protocol::id::JobId;
 use hospes_protocol::message::FigureSet;
-use hospes_protocol::plan::figure;
+use hospes_protocol::plan::model::TensorShape;
+use hospes_protocol::plan::{self, Component, Plan, Strategy, figure};
 use hospes_protocol::study::Study;
 
 use super::driver::Driver;
 use crate::Error;
-use crate::models::{CHOSEN_NOTE, Card, CardMetrics, CardParty, CardSweep, Layout, Lineage, PLAIN_PRIVACY};
+use crate::models::{
+    CHOSEN_NOTE, Card, CardMetrics, CardParty, CardSweep, Layout, Lineage, PLAIN_PRIVACY, TURNS_PRIVACY,
+};
 use crate::store::jobs::{JobRow, JobState};
 use crate::store::results::ModelState;
 
@@ -51,6 +54,8 @@ impl Driver {
         };
         let mut columns: Vec<String> = study.document.plan.data.columns.clone();
         columns.push(study.document.plan.data.label.column.clone());
+        let (strategy, kept_at_sites) = made_by(&study.document.plan, &last.task);
+        let turns = if strategy == (Strategy::Cyclic {}).name() { TURNS_PRIVACY } else { "" };
         let card = Card {
             model,
             title: study.document.terms.title.clone(),
@@ -61,9 +66,11 @@ impl Driver {
             ),
             columns,
             parties: self.parties(job, &last.task).await?,
-            privacy: PLAIN_PRIVACY.to_owned(),
+            privacy: format!("{PLAIN_PRIVACY}{turns}"),
             metrics: self.metrics(job).await?,
             tensors: Layout::read(&self.context.models.path(model))?.tensors,
+            strategy,
+            kept_at_sites,
             lineage: Lineage {
                 study: row.study,
                 study_digest: study.document.digest(),
@@ -120,6 +127,16 @@ impl Driver {
             known(figure::CORRECT)
         });
         Ok(quality.map(|row| metrics(row.task, row.site, &row.figures)).collect())
+    }
+}
+
+/// The strategy of a task that trains, and the tensors that stay at the sites with it.
+fn made_by(plan: &Plan, task: &str) -> (String, Vec<TensorShape>) {
+    match plan.tasks.get(task).map(|t| &t.component) {
+        Some(Component::NnTrain(train)) => {
+            (train.strategy.name().to_owned(), plan::kept(train, plan::inputs(plan, task)))
+        }
+        _ => Default::default(),
     }
 }
 

@@ -443,6 +443,11 @@ impl Driver {
                     tracing::warn!(%error, %model, "a superseded model is not deleted yet");
                 }
             }
+            After::DeleteMoments(of) => {
+                if let Err(error) = self.context.models.delete_moments(&of).await {
+                    tracing::warn!(%error, job = %of.job, "superseded moments are not deleted yet");
+                }
+            }
             After::Reduce(job) => self.reduce(job),
             After::Initial(job) => self.initial(job),
             After::Card(job) => self.card(job).await,

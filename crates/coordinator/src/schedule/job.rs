@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use hospes_protocol::canon::Canonical;
 use hospes_protocol::id::{Digest, JobId, RoundKey, SiteId, StudyId, Timestamp};
-use hospes_protocol::plan::{self, Component, Plan};
+use hospes_protocol::plan::{self, Component, Plan, Strategy};
 use hospes_protocol::round::RoundHeader;
 use hospes_protocol::round::coordinator::Round;
 use hospes_protocol::sign::Signed;
@@ -34,6 +34,10 @@ pub(super) struct Job {
     pub last_attempt: u32,
     /// Attempts at the present round that failed since this replica runs the job.
     pub failures: u32,
+    /// Whose turn it was last in the current task, where sites train one after the other.
+    pub turn: Option<SiteId>,
+    /// Sites that had their turn in the present round and gave nothing.
+    pub skipped: BTreeSet<SiteId>,
     /// No round opens before.
     pub hold_until: Timestamp,
     /// Until when a member that has just lost its connection is waited for.
@@ -111,6 +115,8 @@ impl Job {
             preparing: false,
             last_attempt: 0,
             failures: 0,
+            turn: None,
+            skipped: BTreeSet::new(),
             hold_until: now,
             grace_until: None,
             since: now,
@@ -145,6 +151,28 @@ impl Job {
         self.tasks.iter().rev().filter(|task| self.trains(&task.name)).find_map(|task| task.model)
     }
 
+    /// How the updates of a task become a model; `None` for one that trains none.
+    pub(super) fn strategy(&self, task: &str) -> Option<&Strategy> {
+        match &self.plan.tasks.get(task)?.component {
+            Component::NnTrain(train) => Some(&train.strategy),
+            _ => None,
+        }
+    }
+
+    /// Fewest sites with which a round of a task can have a result.
+    pub(super) fn fewest(&self, task: &str) -> u32 {
+        self.strategy(task).map_or(2, |strategy| strategy.fewest().max(2))
+    }
+
+    /// Whose turn it is among those that can be in a round: the first after the last one in the order of their ids, from
+    /// the beginning after the end. Who had a turn in this round already and gave nothing is left out while there are
+    /// others.
+    pub(super) fn next_turn(&self, ready: &[SiteId]) -> Option<SiteId> {
+        let after = |site: &&SiteId| self.turn.is_none_or(|last| **site > last);
+        let order = || ready.iter().filter(after).chain(ready.iter().filter(|site| !after(site)));
+        order().find(|site| !self.skipped.contains(site)).or_else(|| order().next()).copied()
+    }
+
     /// Whether a task trains a model.
     pub(super) fn trains(&self, task: &str) -> bool {
         self.plan.tasks.get(task).is_some_and(|t| matches!(t.component, Component::NnTrain(_)))
@@ -157,36 +185,38 @@ impl Job {
             .is_some_and(|m| m.state == MemberState::Reserved && m.approved.is_some_and(|until| until > now))
     }
 
-    /// Who can be in a round that opens now. A member that lost its connection a moment ago is waited for.
+    /// Who can be in a round that opens now, at least so many. A member that lost its connection a moment ago is waited
+    /// for.
     pub(super) fn quorum(
         &self,
+        fewest: u32,
         now: Timestamp,
         grace_ms: i64,
         locked: &BTreeSet<SiteId>,
         connected: impl Fn(SiteId) -> bool,
         lost: impl Fn(SiteId) -> Timestamp,
     ) -> Quorum {
+        let fewest = fewest as usize;
         let may_join = |site: &SiteId| self.may_join(*site, now) && !locked.contains(site);
         let may: Vec<SiteId> = self.members.keys().copied().filter(may_join).collect();
         let until = may.iter().filter(|s| !connected(**s)).map(|s| lost(*s).plus_millis(grace_ms)).filter(|t| *t > now);
-        if may.len() >= 2
+        if may.len() >= fewest
             && let Some(until) = until.max()
         {
             return Quorum::Until(until);
         }
         let ready: Vec<SiteId> = may.into_iter().filter(|site| connected(*site)).collect();
-        if ready.len() < 2 { Quorum::Starved } else { Quorum::Ready(ready) }
+        if ready.len() < fewest { Quorum::Starved } else { Quorum::Ready(ready) }
     }
 
-    /// Whether a site is in the present round's roster.
+    /// Whether a site is asked in the present round.
     pub(super) fn is_in_round(&self, site: SiteId) -> bool {
-        self.round.as_ref().is_some_and(|round| round.header.document.roster.iter().any(|entry| entry.site == site))
+        self.round.as_ref().is_some_and(|round| round.header.document.asked().any(|asked| asked == site))
     }
 
-    /// Sites of the present round's roster.
-    pub(super) fn roster(&self) -> BTreeSet<SiteId> {
-        let round = self.round.as_ref();
-        round.map(|r| r.header.document.roster.iter().map(|e| e.site).collect()).unwrap_or_default()
+    /// Sites that are asked in the present round.
+    pub(super) fn asked(&self) -> BTreeSet<SiteId> {
+        self.round.as_ref().map(|round| round.header.document.asked().collect()).unwrap_or_default()
     }
 }
 
@@ -236,11 +266,34 @@ mod tests {
         ]);
         let lost = |_| Timestamp::from_millis(-1_000);
         let now = Timestamp::from_millis(10);
-        let ready = job.quorum(now, 50, &BTreeSet::new(), |_| true, lost);
+        let ready = job.quorum(2, now, 50, &BTreeSet::new(), |_| true, lost);
         assert_eq!(ready, Quorum::Ready(vec![site(1), site(2)]));
-        assert_eq!(job.quorum(now, 50, &BTreeSet::new(), |s| s == site(1), lost), Quorum::Starved);
+        assert_eq!(job.quorum(2, now, 50, &BTreeSet::new(), |s| s == site(1), lost), Quorum::Starved);
         let locked = BTreeSet::from([site(2)]);
-        assert_eq!(job.quorum(now, 50, &locked, |_| true, lost), Quorum::Starved, "a locked site is in a round");
+        assert_eq!(job.quorum(2, now, 50, &locked, |_| true, lost), Quorum::Starved, "a locked site is in a round");
+    }
+
+    #[test]
+    fn turns_go_round_and_who_gives_nothing_is_passed_over_until_the_next_round() {
+        let mut job = job(&[]);
+        let ready = [1, 2, 3].map(site);
+        let mut order = Vec::new();
+        for _ in 0..4 {
+            job.turn = job.next_turn(&ready);
+            order.push(job.turn.unwrap());
+        }
+        assert_eq!(order, [1, 2, 3, 1].map(site));
+        // Site 2 drops in its turn, then site 3 too, then site 1, so that it is tried from the start.
+        for (dropped, next) in [(2, 3), (3, 1), (1, 2)] {
+            assert!(job.skipped.insert(site(dropped)));
+            assert_eq!(job.next_turn(&ready), Some(site(next)));
+        }
+        // Who is gone has no turn, and who comes back has its own place in the order.
+        job.skipped.clear();
+        job.turn = Some(site(2));
+        assert_eq!(job.next_turn(&[site(1), site(2)]), Some(site(1)));
+        assert_eq!(job.next_turn(&ready), Some(site(3)));
+        assert_eq!(job.next_turn(&[]), None);
     }
 
     #[test]
@@ -249,7 +302,7 @@ mod tests {
         let job = job(&[(1, Reserved, Some(999)), (2, Reserved, Some(999)), (3, Reserved, Some(999))]);
         let connected = |s| s != site(3);
         let lost = |_| Timestamp::from_millis(100);
-        let at = |ms| job.quorum(Timestamp::from_millis(ms), 50, &BTreeSet::new(), connected, lost);
+        let at = |ms| job.quorum(2, Timestamp::from_millis(ms), 50, &BTreeSet::new(), connected, lost);
         assert_eq!(at(120), Quorum::Until(Timestamp::from_millis(150)));
         assert_eq!(at(150), Quorum::Ready(vec![site(1), site(2)]));
     }

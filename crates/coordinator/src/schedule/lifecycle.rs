@@ -449,6 +449,16 @@ impl Driver {
                 self.context.models.delete(model).await?;
             }
         }
+        for of in self.context.models.list_moments()? {
+            let rows = self.context.store.models_of(of.job).await?;
+            let goes_on = rows.iter().any(|row| {
+                (&row.task, row.round, row.model) == (&of.task, of.round, of.model)
+                    && row.state == ModelState::Checkpoint
+            });
+            if !goes_on {
+                self.context.models.delete_moments(&of).await?;
+            }
+        }
         tracing::debug!(models = known.len(), "models on the shelf");
         Ok(())
     }

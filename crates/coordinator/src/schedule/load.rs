@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hospes_protocol::id::{JobId, RoundKey, SiteId};
+use hospes_protocol::plan::Strategy;
 use hospes_protocol::round::coordinator::{Durable, Event, Round, Step as Stage};
 
 use super::driver::Driver;
@@ -94,7 +95,11 @@ impl Driver {
         let mut loaded = Job::new(row, plan, &members, &approved, &tasks, now);
         loaded.reserve_until = now.plus_millis(context.settings.reserve_ms);
         if let Some(task) = loaded.current() {
-            loaded.last_attempt = store.last_attempt(job, &task.name, task.done + 1).await?;
+            let (name, done) = (task.name.clone(), task.done);
+            loaded.last_attempt = store.last_attempt(job, &name, done + 1).await?;
+            if loaded.strategy(&name) == Some(&Strategy::Cyclic {}) {
+                loaded.turn = store.last_turn(job, &name).await?;
+            }
         }
         if loaded.state == JobState::Ready {
             let tx = step.job(&context, job).await?;

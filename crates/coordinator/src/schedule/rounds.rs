@@ -6,7 +6,7 @@ use hospes_ledger::{Action as Done, Actor, ObjectKind};
 use hospes_protocol::canon::Canonical;
 use hospes_protocol::id::{Digest, JobId, RoundKey, SiteId, Timestamp};
 use hospes_protocol::message::{RoundOutcome, RoundReply, ToSite, UploadReceipt};
-use hospes_protocol::plan::{self, Component, Quantise};
+use hospes_protocol::plan::{self, Component, Quantise, Strategy};
 use hospes_protocol::round::coordinator::{Action, Event, Round, Step as Stage};
 use hospes_protocol::round::{Mode, Phase, RosterEntry, RoundHeader, plain_k_min};
 use hospes_protocol::sign::Signed;
@@ -16,7 +16,7 @@ use super::driver::Driver;
 use super::job::{Job, LiveRound, Quorum};
 use super::step::{After, Receipt, Step};
 use super::studies::REASON_CHARS;
-use super::work::{Finished, Made, Outcome};
+use super::work::{Finished, Made, NotMade, Outcome, moments_before};
 use super::{Rejection, RejectionCode};
 use crate::Error;
 use crate::aggregate::content::Content;
@@ -46,7 +46,8 @@ impl Driver {
         // Asked each time, because another replica may have locked a site out.
         let locked = context.store.locked_sites().await?;
         found.grace_until = None;
-        match found.quorum(step.now, context.settings.grace_ms, &locked, |site| sessions.is_open(site), lost) {
+        let fewest = found.fewest(&task.name);
+        match found.quorum(fewest, step.now, context.settings.grace_ms, &locked, |site| sessions.is_open(site), lost) {
             Quorum::Until(then) => {
                 found.grace_until = Some(then);
                 Ok(())
@@ -56,9 +57,12 @@ impl Driver {
                 if step.now.since(since) < context.settings.quorum_ms {
                     return Ok(());
                 }
-                let reason = "fewer than two sites that may take part were connected for too long; run the job again \
-                              when they are";
-                Box::pin(self.end_job(step, job, JobState::Timeout, reason, None)).await
+                let fewest = if fewest == 2 { "two".to_owned() } else { fewest.to_string() };
+                let reason = format!(
+                    "fewer than {fewest} sites that may take part were connected for too long; run the job again when \
+                     they are"
+                );
+                Box::pin(self.end_job(step, job, JobState::Timeout, &reason, None)).await
             }
             Quorum::Ready(sites) => {
                 found.starved = None;
@@ -76,12 +80,16 @@ impl Driver {
         let entry = |site: &SiteId| keys.get(site).map(|identity| RosterEntry { site: *site, identity: *identity });
         let roster: Vec<RosterEntry> = sites.iter().filter_map(entry).collect();
         let Some(found) = self.jobs.get_mut(&job) else { return Ok(()) };
+        if let Some(reason) = too_many(found, task, sites.len()) {
+            return self.end_job(step, job, JobState::Failed, &reason, None).await;
+        }
         let header = header(&context, found, task, roster, step.now);
+        let asked: Vec<SiteId> = header.asked().collect();
         let wanted = Wanted::new(&header, plan::figures(&found.plan, task));
-        if !context.staging.has_room(sites.len(), wanted.content.bytes())? {
+        if !context.staging.has_room(asked.len(), wanted.content.bytes())? {
             let reason = format!(
                 "the coordinator's disk has no room for {} payloads of {} bytes; make room and run the job again",
-                sites.len() + 4,
+                asked.len() + 4,
                 wanted.content.bytes()
             );
             return self.end_job(step, job, JobState::Failed, &reason, None).await;
@@ -108,8 +116,8 @@ impl Driver {
         context.staging.discard(&key)?;
         context.staging.open(wanted)?;
         let machine = Round::open(&signed.document, context.settings.patience_ms, now);
-        step.send_all(sites.iter().copied(), ToSite::RoundOpen(Box::new(signed.clone())));
-        let detail = format!("{task} {}, {} sites", progress(found, task, key.round), sites.len());
+        let detail = format!("{task} {}, {} sites", progress(found, task, key.round), asked.len());
+        step.send_all(asked, ToSite::RoundOpen(Box::new(signed.clone())));
         let digest = signed.document.digest();
         found.round = Some(LiveRound { key: key.clone(), header: signed, machine, stored: RoundState::Open });
         let entry = self.job_entry(now, Actor::Engine, Done::RoundOpened, study, job);
@@ -340,18 +348,21 @@ impl Driver {
         };
         let context = self.context.clone();
         let Some(found) = self.jobs.get_mut(&job) else { return Ok(()) };
-        let roster = found.roster();
+        let asked = found.asked();
         let Some(round) = found.round.take() else { return Ok(()) };
         let now = step.now;
         step.job(&context, job).await?.end_round(&round.key, round.stored, to, &reason, now).await?;
         found.failures += 1;
+        if let Mode::Turn { site } = round.header.document.mode {
+            found.skipped.insert(site);
+        }
         let held = found.hold_until > now;
         if !held {
             found.hold_until = now.plus_millis(context.settings.retry_ms);
         }
         let (study, failures) = (found.study, found.failures);
         let outcome = RoundOutcome::Abandoned(reason.clone());
-        step.send_all(roster, ToSite::RoundClosed { round: round.key.clone(), outcome });
+        step.send_all(asked, ToSite::RoundClosed { round: round.key.clone(), outcome });
         let entry = self.job_entry(now, Actor::Engine, Done::RoundClosed, study, job).failed(&reason);
         step.record(entry.object(ObjectKind::Round, short(&round.key), Some(round.header.document.digest())));
         step.checkpoint();
@@ -398,7 +409,7 @@ impl Driver {
         step: &mut Step,
         job: JobId,
         task: &str,
-        result: Result<Made, Error>,
+        result: Result<Made, NotMade>,
     ) -> Result<(), Error> {
         let context = self.context.clone();
         let Some(found) = self.jobs.get_mut(&job).filter(|job| job.preparing) else {
@@ -417,7 +428,10 @@ impl Driver {
         found.preparing = false;
         let made = match result {
             Ok(made) => made,
-            Err(error) => {
+            Err(NotMade::NotThere(reason)) => {
+                return self.end_job(step, job, JobState::Failed, &reason, None).await;
+            }
+            Err(NotMade::Failed(error)) => {
                 tracing::error!(error = &error as &dyn std::error::Error, %job, "no initial model");
                 let reason = "the coordinator could not write the initial model; its log says why";
                 return self.end_job(step, job, JobState::Failed, reason, None).await;
@@ -437,7 +451,7 @@ impl Driver {
     async fn publish(&mut self, step: &mut Step, job: JobId, result: Outcome) -> Result<(), Error> {
         let context = self.context.clone();
         let Some(found) = self.jobs.get_mut(&job) else { return Ok(()) };
-        let roster = found.roster();
+        let asked = found.asked();
         let Some(mut round) = found.round.take() else { return Ok(()) };
         round.machine.on(Event::Reduced, step.now);
         if *round.machine.phase() != Phase::Published {
@@ -457,6 +471,9 @@ impl Driver {
                 tx.insert_model(&model_row(job, &key.task, key.round, made, state, now)).await?;
                 let free = tx.drop_models(job, &key.task, key.round).await?;
                 step.after.extend(free.into_iter().filter(|m| *m != made.model).map(After::Delete));
+                // Most strategies keep none, and what is not there is no error.
+                let before = round.header.document.model.and_then(|model| moments_before(&key, model));
+                step.after.extend(before.map(After::DeleteMoments));
                 Some(made)
             }
             Outcome::Figures(pooled) => {
@@ -476,11 +493,16 @@ impl Driver {
             tx.set_task_state(job, &key.task, TaskState::Running, TaskState::Success, None, now).await?;
         }
         (found.last_attempt, found.failures, found.hold_until) = (0, 0, now);
+        found.skipped.clear();
+        found.turn = match round.header.document.mode {
+            Mode::Turn { site } if !last => Some(site),
+            _ => None,
+        };
         let included = round.machine.included().to_vec();
         let detail = format!("{} {}, {} sites", key.task, progress(found, &key.task, key.round), included.len());
         let study = found.study;
         let outcome = RoundOutcome::Published { model: digest, included };
-        step.send_all(roster, ToSite::RoundClosed { round: key.clone(), outcome });
+        step.send_all(asked, ToSite::RoundClosed { round: key.clone(), outcome });
         self.record_published(step, job, &round, digest);
         match digest {
             Some(model) => step.live_model(study, job, "round published", detail, model),
@@ -530,7 +552,7 @@ fn header(context: &super::Context, job: &Job, task: &str, roster: Vec<RosterEnt
         }
         _ => (Vec::new(), Quantise::default()),
     };
-    let n = u32::try_from(roster.len()).unwrap_or(u32::MAX);
+    let sites: Vec<SiteId> = roster.iter().map(|entry| entry.site).collect();
     RoundHeader {
         protocol: version::Version::V1,
         federation: context.federation(),
@@ -543,11 +565,29 @@ fn header(context: &super::Context, job: &Job, task: &str, roster: Vec<RosterEnt
         model: found.and_then(|t| job.model_of(t)),
         plan: job.plan.digest(),
         roster,
-        mode: Mode::Plain { k_min: plain_k_min(n, context.settings.min_parties) },
+        mode: mode(context, job, task, &sites),
         tensors,
         quantise,
         deadline: now.plus_millis(context.settings.round_ms),
     }
+}
+
+/// How the updates of the next round travel, and of how many sites.
+fn mode(context: &super::Context, job: &Job, task: &str, sites: &[SiteId]) -> Mode {
+    let by_turns = job.strategy(task) == Some(&Strategy::Cyclic {});
+    if let Some(site) = job.next_turn(sites).filter(|_| by_turns) {
+        return Mode::Turn { site };
+    }
+    let n = u32::try_from(sites.len()).unwrap_or(u32::MAX);
+    Mode::Plain { k_min: plain_k_min(n, context.settings.min_parties).max(job.fewest(task)) }
+}
+
+/// Why a round cannot have so many sites, if it cannot.
+fn too_many(job: &Job, task: &str, sites: usize) -> Option<String> {
+    let strategy = job.strategy(task)?;
+    let most = strategy.most().filter(|most| sites > *most as usize)?;
+    let name = strategy.name();
+    Some(format!("{sites} sites take part, and {name} compares at most {most} in pairs; choose another strategy"))
 }
 
 /// A staged payload's content, for the round that it belongs to.

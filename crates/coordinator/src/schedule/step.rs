@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use super::{Context, Live, Rejection, RejectionCode, Reply};
 use crate::Error;
+use crate::models::MomentsOf;
 use crate::store::Tx;
 
 /// Characters of a reason in the ledger.
@@ -59,6 +60,8 @@ pub(super) enum After {
     Discard(RoundKey),
     /// Delete a model's file.
     Delete(Digest),
+    /// Delete moments of the coordinator's optimiser.
+    DeleteMoments(MomentsOf),
     /// Take the sum of a round.
     Reduce(JobId),
     /// Make the initial model of a job's task.

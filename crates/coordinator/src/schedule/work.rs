@@ -1,18 +1,22 @@
 //! Work on files, away from the loop: initial models and sums. What comes of it is an event like any other.
 
+use hospes_protocol::canon::Canonical;
 use hospes_protocol::id::{Digest, JobId, RoundKey, SiteId};
 use hospes_protocol::message::ToSite;
-use hospes_protocol::plan::{self, Component};
+use hospes_protocol::plan::{self, Component, Figure, NnTrain, Start};
 
 use super::Context;
 use super::driver::Driver;
+use super::job::Job;
 use crate::Error;
-use crate::aggregate::reduce::{self, Input, Pooled};
+use crate::aggregate::reduce::{self, Input, Pooled, Training};
+use crate::models::{self, MomentsOf};
+use crate::store::results::{Access, ModelState};
 
 /// Something finished.
 pub(super) enum Finished {
     /// The initial model of a task.
-    Initial { job: JobId, task: String, result: Result<Made, Error> },
+    Initial { job: JobId, task: String, result: Result<Made, NotMade> },
     /// The sum of a round.
     Reduced { round: RoundKey, result: Result<Outcome, Error> },
     /// Messages that took reading the store.
@@ -24,6 +28,21 @@ pub(super) enum Finished {
 pub(super) struct Made {
     pub model: Digest,
     pub bytes: u64,
+}
+
+/// Why there is no initial model.
+#[derive(Debug)]
+pub(super) enum NotMade {
+    /// The plan asks for one that is not to be had; in words for the researcher.
+    NotThere(String),
+    /// It could not be written.
+    Failed(Error),
+}
+
+impl From<Error> for NotMade {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
 }
 
 /// What a round gave.
@@ -54,30 +73,66 @@ impl Driver {
         let input =
             |site| round.machine.input(site).map(|digest| Input { site, path: staging.path(&key, site, digest) });
         let inputs: Vec<Input> = round.machine.included().iter().filter_map(|site| input(*site)).collect();
-        let figures = plan::figures(&found.plan, &key.task);
+        let work = work_of(found, &key, header.model, &self.context.models);
         let (context, finished) = (self.context.clone(), self.finished.clone());
         tokio::spawn(async move {
             let models = context.models.clone();
-            let work = move || match header.model {
-                Some(global) if !header.tensors.is_empty() => {
-                    reduce::fed_avg(&models, global, &header.tensors, &header.quantise, &inputs).map(Sum::Model)
+            let work = move || match work {
+                Work::Train(training) => {
+                    reduce::train(&models, &training, &inputs).map(|trained| Sum::Model(Box::new(trained)))
                 }
-                _ => reduce::pool(&figures, &inputs).map(|pooled| Sum::Figures(Box::new(pooled))),
+                Work::Pool(figures) => reduce::pool(&figures, &inputs).map(|pooled| Sum::Figures(Box::new(pooled))),
             };
             let sum = tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(Error::corrupt("sum", e)));
             let result = match sum {
                 Err(error) => Err(error),
                 Ok(Sum::Figures(pooled)) => Ok(Outcome::Figures(pooled)),
-                Ok(Sum::Model(averaged)) => keep(&context, averaged.model).await.map(Outcome::Model),
+                Ok(Sum::Model(trained)) => keep_trained(&context, &key, *trained).await.map(Outcome::Model),
             };
             drop(finished.send(Finished::Reduced { round: key, result }));
         });
     }
 }
 
+/// How the inputs of a round become its result.
+enum Work {
+    Train(Box<Training>),
+    Pool(Vec<Figure>),
+}
+
+/// What is to be done with a round's inputs: a matter of its task's component.
+fn work_of(job: &Job, key: &RoundKey, model: Option<Digest>, models: &models::Models) -> Work {
+    match (job.plan.tasks.get(&key.task).map(|task| &task.component), model) {
+        (Some(Component::NnTrain(train)), Some(global)) => {
+            let members = u32::try_from(job.members.len()).unwrap_or(u32::MAX);
+            let inputs = plan::inputs(&job.plan, &key.task);
+            let mut training = Training::new(train, inputs, global, members, key.round >= train.rounds);
+            training.moments = moments_before(key, global).map(|of| models.moments_path(&of));
+            Work::Train(Box::new(training))
+        }
+        _ => Work::Pool(plan::figures(&job.plan, &key.task)),
+    }
+}
+
+/// Whose moments a round goes on with, given the model that it starts from; `None` for the first.
+pub(super) fn moments_before(key: &RoundKey, model: Digest) -> Option<MomentsOf> {
+    let round = key.round.checked_sub(1).filter(|round| *round > 0)?;
+    Some(MomentsOf { job: key.job, task: key.task.clone(), round, model })
+}
+
 enum Sum {
-    Model(reduce::Averaged),
+    Model(Box<reduce::Trained>),
     Figures(Box<Pooled>),
+}
+
+/// Names what a round of training gave: its moments first, because a model that is published must have them.
+async fn keep_trained(context: &Context, key: &RoundKey, trained: reduce::Trained) -> Result<Made, Error> {
+    if let Some(moments) = trained.moments {
+        let model = trained.model.digest();
+        let of = MomentsOf { job: key.job, task: key.task.clone(), round: key.round, model };
+        context.models.keep_moments(moments, &of).await?;
+    }
+    keep(context, trained.model).await
 }
 
 async fn keep(context: &Context, written: crate::models::Written) -> Result<Made, Error> {
@@ -85,21 +140,65 @@ async fn keep(context: &Context, written: crate::models::Written) -> Result<Made
     Ok(Made { model: context.models.keep(written).await?, bytes })
 }
 
-async fn make_initial(
-    context: Context,
-    plan: hospes_protocol::canon::Canonical<plan::Plan>,
-    task: String,
-) -> Result<Made, Error> {
+async fn make_initial(context: Context, plan: Canonical<plan::Plan>, task: String) -> Result<Made, NotMade> {
+    let Some(Component::NnTrain(train)) = plan.tasks.get(&task).map(|t| t.component.clone()) else {
+        return Err(Error::corrupt("task", "it trains no model").into());
+    };
+    let (inputs, seed) = (plan::inputs(&plan, &task), plan.seed);
+    if let Start::Safetensors(model) = train.init {
+        return begin_with(context, &train, inputs, model).await;
+    }
     let models = context.models.clone();
     let work = move || {
-        let Some(Component::NnTrain(train)) = plan.tasks.get(&task).map(|t| &t.component) else {
-            return Err(Error::corrupt("task", "it trains no model"));
-        };
-        let inputs = plan::inputs(&plan, &task);
-        let mut writer = models.write(&plan::tensors(train, inputs))?;
-        writer.push(plan::initial(train, inputs, plan.seed))?;
+        let mut writer = models.write(&plan::tensors(&train, inputs))?;
+        writer.push(plan::initial(&train, inputs, seed))?;
         writer.finish()
     };
     let written = tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(Error::corrupt("model", e)))?;
-    keep(&context, written).await
+    Ok(keep(&context, written).await?)
+}
+
+/// Begins with a model that another job made. Results that are held are held from further training too: whoever may
+/// not download the model may not have it sent to other sites either.
+async fn begin_with(
+    context: Context,
+    train: &NnTrain,
+    inputs: plan::model::Inputs,
+    model: Digest,
+) -> Result<Made, NotMade> {
+    let refuse = |reason: String| Err(NotMade::NotThere(format!("init.safetensors: model {model} {reason}")));
+    let mut known = false;
+    let mut released = false;
+    for row in context.store.model(model).await?.iter().filter(|row| row.state == ModelState::Final) {
+        known = true;
+        released |= context.store.access(row.job).await? == Access::Released;
+    }
+    let Some(bytes) = context.models.size(model).await?.filter(|_| known) else {
+        return refuse("is not the final model of a job of this coordinator; `hospesctl model list` shows them".into());
+    };
+    if !released {
+        return refuse("is held until every site that took part has released it".into());
+    }
+    let (wanted, all) = (plan::model_tensors(train, inputs), plan::tensors(train, inputs));
+    let layout = models::Layout::read(&context.models.path(model))?;
+    if layout.tensors != wanted {
+        return refuse(format!("does not fit the plan's model: {}", misfit(&layout.tensors, &wanted)));
+    }
+    if all == wanted {
+        return Ok(Made { model, bytes });
+    }
+    let models = context.models.clone();
+    // Control variates begin at 0.
+    let work = move || models.extend(model, &all);
+    let written = tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(Error::corrupt("model", e)))?;
+    Ok(keep(&context, written).await?)
+}
+
+/// The first tensor in which a model is not what is wanted.
+fn misfit(found: &[plan::model::TensorShape], wanted: &[plan::model::TensorShape]) -> String {
+    let at = found.iter().zip(wanted).position(|(a, b)| a != b).unwrap_or(found.len().min(wanted.len()));
+    let named = |tensor: Option<&plan::model::TensorShape>| {
+        tensor.map_or_else(|| "no tensor".to_owned(), |t| format!("'{}' of shape {:?}", t.name, t.shape))
+    };
+    format!("in place {} it has {}, the plan has {}", at + 1, named(found.get(at)), named(wanted.get(at)))
 }

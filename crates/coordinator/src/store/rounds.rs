@@ -304,6 +304,27 @@ impl Store {
         }
         Ok(sites)
     }
+
+    /// The last site in the newest result of a task; of rounds with one site each, that site.
+    ///
+    /// # Errors
+    /// [`Error::Database`] or [`Error::Corrupt`].
+    pub async fn last_turn(&self, job: JobId, task: &str) -> Result<Option<SiteId>, Error> {
+        let mut connection = self.read().await?;
+        let row = sqlx::query(
+            "SELECT included FROM rounds WHERE job = $1 AND task = $2 AND phase = 'published' \
+             ORDER BY round DESC LIMIT 1",
+        )
+        .bind(job.to_string())
+        .bind(task.to_owned())
+        .fetch_optional(&mut *connection)
+        .await
+        .map_err(Error::database("last_turn"))?;
+        let Some(row) = row else { return Ok(None) };
+        let json = optional_text(&row, "included")?.unwrap_or_else(|| "[]".to_owned());
+        let included: Vec<SiteId> = serde_json::from_str(&json).map_err(|e| Error::corrupt("round", e))?;
+        Ok(included.last().copied())
+    }
 }
 
 impl Tx {

@@ -77,6 +77,8 @@ pub(crate) fn loosened(now: &Policy, new: &Policy) -> Vec<String> {
     switch("local views are shown in full", e.local_views != d.local_views && is_full(e.local_views));
     let forced = now.training.force_secure_aggregation && !new.training.force_secure_aggregation;
     switch("secure aggregation is not forced", forced);
+    let single = new.training.single_updates && !now.training.single_updates;
+    switch("an update of this site may make a model by itself, which other sites can read", single);
     switch("differential privacy is not required", now.privacy.require_dp && !new.privacy.require_dp);
     switch(
         "the privacy officer's opinion is not required",

@@ -76,7 +76,9 @@ fn longest_model(plan: &Plan, task: &str) -> Option<u64> {
     };
     let Component::NnTrain(train) = &plan.tasks.get(trained)?.component else { return None };
     let inputs = plan::inputs(plan, trained);
-    let parameters = plan::tensors(train, inputs).iter().fold(0u64, |sum, t| sum.saturating_add(t.len()));
+    // What is evaluated is the model that the task ended with; a round starts from what belongs to training besides.
+    let tensors = if trained == task { plan::tensors(train, inputs) } else { plan::model_tensors(train, inputs) };
+    let parameters = tensors.iter().fold(0u64, |sum, t| sum.saturating_add(t.len()));
     Some(parameters.saturating_mul(4).saturating_add(limits::MODEL_HEADER_BYTES))
 }
 

@@ -46,6 +46,9 @@ pub enum Rule {
     /// Masked updates.
     #[serde(rename = "training.force_secure_aggregation")]
     ForceSecureAggregation,
+    /// One site's update that makes a model by itself.
+    #[serde(rename = "training.single_updates")]
+    SingleUpdates,
     /// Two-party studies.
     #[serde(rename = "bilateral.allow")]
     Bilateral,
@@ -91,6 +94,7 @@ impl Rule {
             Self::MinParties => "training.min_parties",
             Self::MinTrustedPeers => "training.min_trusted_peers",
             Self::ForceSecureAggregation => "training.force_secure_aggregation",
+            Self::SingleUpdates => "training.single_updates",
             Self::Bilateral => "bilateral.allow",
             Self::RequireDp => "privacy.require_dp",
             Self::Delta => "privacy.delta",

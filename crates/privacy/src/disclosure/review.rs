@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use hospes_protocol::plan::model::{is_glm_like, parameters};
-use hospes_protocol::plan::{self, Component, NnTrain, Plan, Privacy, Variable};
+use hospes_protocol::plan::{self, Component, NnTrain, Plan, Privacy, Strategy, Variable};
 use hospes_protocol::policy::{EgressKind, FourEyes, Partner, Policy};
 
 use super::{Finding, Rule, Verdict, enough_subjects, levels_allowed, parameters_allowed};
@@ -39,6 +39,7 @@ pub fn review(policy: &Policy, plan: &Plan, facts: &Facts) -> Vec<Finding> {
     check_profile(policy, facts, &mut findings);
     check_data(policy, plan, facts, &mut findings);
     check_roster(policy, facts, &mut findings);
+    check_turns(policy, plan, &mut findings);
     check_protection(policy, plan, facts, &mut findings);
     check_models(policy, plan, facts, &mut findings);
     check_egress(policy, plan, &mut findings);
@@ -115,6 +116,18 @@ fn check_roster(policy: &Policy, facts: &Facts, findings: &mut Vec<Finding>) {
     } else if facts.parties == 2 && !policy.is_public_data() {
         let words = "only two sites take part: the partner can subtract its own part of every sum";
         findings.push(Finding::new(Rule::Bilateral, Verdict::Warning, words));
+    }
+}
+
+/// By turns, a sum has one site's part, however many take part.
+fn check_turns(policy: &Policy, plan: &Plan, findings: &mut Vec<Finding>) {
+    for (name, _) in trainings(plan).filter(|(_, train)| train.strategy == Strategy::Cyclic {}) {
+        let words = format!("in '{name}' the next site starts from this site's model and can read its update");
+        if policy.training.single_updates {
+            findings.push(Finding::new(Rule::SingleUpdates, Verdict::Warning, words));
+        } else {
+            refuse(findings, Rule::SingleUpdates, format!("{words}, which the policy does not allow"));
+        }
     }
 }
 
@@ -254,6 +267,21 @@ mod tests {
         assert!(warning.words.starts_with("the coordinator can read"));
         let private = Facts { public: false, ..facts() };
         assert_eq!(refusals(&Policy::public_data(), &heart(), &private), [Rule::PublicData]);
+    }
+
+    #[test]
+    fn turns_are_refused_unless_the_policy_lets_one_update_make_a_model() {
+        let mut plan = heart();
+        let Component::NnTrain(train) = &mut plan.tasks.get_mut("train").unwrap().component else { panic!() };
+        train.strategy = Strategy::Cyclic {};
+        let mut policy = Policy::public_data();
+        assert_eq!(refusals(&policy, &plan, &facts()), []);
+        let findings = review(&policy, &plan, &facts());
+        let warning = findings.iter().find(|f| f.rule == Rule::SingleUpdates).unwrap();
+        assert!(warning.verdict == Verdict::Warning && warning.words.contains("can read its update"), "{warning:?}");
+        policy.training.single_updates = false;
+        assert_eq!(refusals(&policy, &plan, &facts()), [Rule::SingleUpdates]);
+        assert!(review(&policy, &heart(), &facts()).iter().all(|f| f.rule != Rule::SingleUpdates));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Approval, ApprovalState, Circumstances, Envelope, Peer, Refusal, RefusalCode, RunLimits, Trust};
 use crate::id::{ApprovalId, Digest, RoundKey, StudyId, Timestamp};
 use crate::plan::model::{self, TensorShape};
-use crate::plan::{self, Component, NnTrain, Privacy};
+use crate::plan::{self, Component, NnTrain, Privacy, Strategy};
 use crate::policy::{FourEyes, Partner};
 use crate::round::{Mode, RoundHeader};
 use crate::{limits, text, version};
@@ -328,7 +328,11 @@ fn check_layout(now: &Circumstances) -> Result<(), Refusal> {
         if header.model.is_none() && matches!(task.component, Component::Evaluation(_)) {
             return wrong("the round names no model to evaluate");
         }
-        return if header.is_secure() { wrong(NO_MASKS) } else { Ok(()) };
+        return match header.mode {
+            Mode::Plain { .. } => Ok(()),
+            Mode::Turn { .. } => wrong("the round asks one site only, for a task that all report on"),
+            Mode::SecureAggregation { .. } => wrong(NO_MASKS),
+        };
     };
     let wanted = train_tensors(now, train);
     if header.tensors != wanted {
@@ -340,15 +344,21 @@ fn check_layout(now: &Circumstances) -> Result<(), Refusal> {
     if header.model.is_none() {
         return wrong("the round names no model to start from");
     }
+    let by_turns = train.strategy == Strategy::Cyclic {};
     match (&train.privacy, &header.mode) {
-        (Privacy::Plain {}, Mode::Plain { .. }) => Ok(()),
-        (Privacy::SecureAggregation {}, Mode::Plain { .. }) => {
-            wrong("the plan promises secure aggregation, and the round does without")
-        }
         (_, Mode::SecureAggregation { .. }) => wrong(NO_MASKS),
+        (Privacy::SecureAggregation {}, _) => wrong("the plan promises secure aggregation, and the round does without"),
+        (Privacy::Plain {}, Mode::Plain { .. }) if by_turns => {
+            wrong("the plan trains one site after the other, and the round asks several")
+        }
+        (Privacy::Plain {}, Mode::Turn { .. }) if !by_turns => {
+            wrong("the round asks one site only, and the plan's strategy is not cyclic")
+        }
+        (Privacy::Plain {}, Mode::Plain { .. } | Mode::Turn { .. }) => Ok(()),
     }
 }
 
+const SINGLE: &str = "the policy does not let this site's update make a model by itself, which other sites can read";
 const NO_MASKS: &str = "the round uses secure aggregation, which is not available in this version";
 
 fn train_tensors(now: &Circumstances, train: &NnTrain) -> Vec<TensorShape> {
@@ -412,11 +422,23 @@ fn check_roster(envelope: &Envelope, now: &Circumstances) -> Result<(), Refusal>
     if present < u64::from(parties) {
         return refuse(format!("{present} sites, the policy asks for at least {parties}"));
     }
-    if now.header.k_min() < parties || u64::from(now.header.k_min()) > present {
-        return refuse(format!(
-            "the round ends with inputs of {} sites, the policy asks for at least {parties}",
-            now.header.k_min()
-        ));
+    match now.header.mode {
+        Mode::Turn { site } if site != envelope.site => {
+            return refuse("it is another site's turn".to_owned());
+        }
+        // PRIVACY: what the fewest sites of a sum are for, that nobody can tell one site's part, does not hold by turns.
+        Mode::Turn { .. } if !now.policy.training.single_updates => {
+            return Err(Refusal::new(RefusalCode::Policy, SINGLE));
+        }
+        Mode::Turn { .. } => {}
+        Mode::Plain { .. } | Mode::SecureAggregation { .. } => {
+            let least = now.header.k_min();
+            if least < parties || u64::from(least) > present {
+                return refuse(format!(
+                    "the round ends with inputs of {least} sites, the policy asks for at least {parties}"
+                ));
+            }
+        }
     }
     if trusted < trust {
         return refuse(format!(

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::columns::Flow;
 use super::graph::order;
 use super::problem::Problems;
+use super::train::Strategy;
 use super::update::tensors;
 use super::{Component, Plan};
 use crate::message::FigureSet;
@@ -84,6 +85,8 @@ pub const ROW_WEIGHT_BYTES: u64 = 8;
 const FIGURE_BYTES: u64 = 9;
 /// Who receives what leaves.
 const RECEIVER: &str = "coordinator";
+/// Who can read an update that makes a model by itself: whoever gets the models before and after.
+const ALL: &str = "coordinator and other sites";
 
 /// Figures that a task reports, in order; empty for one that reports none, as `nn_train`, whose tensors leave instead.
 pub fn figures(plan: &Plan, task: &str) -> Vec<Figure> {
@@ -182,6 +185,8 @@ fn task_egress(plan: &Plan, flow: &Flow<'_>, name: &str) -> Vec<Egress> {
         to: RECEIVER.to_owned(),
     };
     if let Component::NnTrain(train) = &plan.tasks[name].component {
+        let to = if train.strategy == (Strategy::Cyclic {}) { ALL } else { RECEIVER };
+        let item = |kind, what: &str, shape, bytes| Egress { to: to.to_owned(), ..item(kind, what, shape, bytes) };
         let entry_bytes = u64::from(train.quantise.bits).div_ceil(8);
         let weight = item(EgressKind::N, figure::N, vec![1], ROW_WEIGHT_BYTES);
         let update = tensors(train, flow.inputs(name)).into_iter().map(|tensor| {

@@ -48,7 +48,7 @@ pub use train::{
     Adaptive, Augment, LocalBaseline, LocalWork, Loss, NnTrain, Optimizer, Privacy, Quantise, Schedule, Sees, Start,
     Strategy,
 };
-pub use update::{CONTROL, initial, initial_kept, kept, model_tensors, tensors};
+pub use update::{CONTROL, Part, initial, initial_kept, kept, model_tensors, parts, tensors};
 
 /// A study's computation: parties, data and a directed acyclic graph of components.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::layer::Model;
 use crate::id::Digest;
+use crate::limits;
 
 /// Parameters of `nn_train`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -286,6 +287,22 @@ impl Strategy {
             Self::TrimmedMean { .. } => "trimmed_mean",
             Self::MultiKrum { .. } => "multi_krum",
         }
+    }
+
+    /// Fewest updates with which it says what it promises; a round with fewer has no result.
+    pub fn fewest(&self) -> u32 {
+        match self {
+            // Blanchard et al. 2017: 2f + 2 < n; and not so many are kept that a malicious one has to be among them.
+            Self::MultiKrum { byzantine, keep } => {
+                byzantine.saturating_mul(2).saturating_add(3).max(byzantine.saturating_add(*keep))
+            }
+            _ => 1,
+        }
+    }
+
+    /// Most sites of a round; `None` if nothing but the roster's limit stands against more.
+    pub fn most(&self) -> Option<u32> {
+        matches!(self, Self::MultiKrum { .. }).then_some(limits::KRUM_SITES)
     }
 
     /// What the coordinator must see.

@@ -20,6 +20,33 @@ pub fn tensors(train: &NnTrain, inputs: impl Into<Inputs>) -> Vec<TensorShape> {
     list
 }
 
+/// What a tensor of an update is to the coordinator's optimiser.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// A parameter that is trained.
+    Trained,
+    /// A running figure, such as a mean of a batch norm layer: averaged, never stepped along a gradient.
+    Running,
+    /// A control variate.
+    Control,
+}
+
+/// What each of [`tensors`] is, in their order.
+pub fn parts(train: &NnTrain, inputs: impl Into<Inputs>) -> Vec<Part> {
+    let placed = model::place(&train.model, inputs).0;
+    let travels = |layer: &&Placed| !stays(&train.strategy, layer);
+    let of = |layer: &Placed| {
+        let running = layer.tensors.len() - layer.trained;
+        let trained = std::iter::repeat_n(Part::Trained, layer.trained);
+        trained.chain(std::iter::repeat_n(Part::Running, running)).collect::<Vec<_>>()
+    };
+    let mut list: Vec<Part> = placed.iter().filter(travels).flat_map(of).collect();
+    if let Strategy::Scaffold { .. } = train.strategy {
+        list.extend(placed.iter().flat_map(|layer| std::iter::repeat_n(Part::Control, layer.trained)));
+    }
+    list
+}
+
 /// Tensors of the model that the task ends with: those of a round without control variates.
 pub fn model_tensors(train: &NnTrain, inputs: impl Into<Inputs>) -> Vec<TensorShape> {
     let mut list = tensors(train, inputs);
@@ -139,6 +166,16 @@ mod tests {
         let length: u64 = list.iter().map(TensorShape::len).sum();
         assert_eq!(values.len() as u64, length);
         assert_eq!(values[37..], [0.0; 29]);
+        let parts = parts(&train, 3u64);
+        assert_eq!(parts.len(), list.len());
+        for (tensor, part) in list.iter().zip(parts) {
+            let wanted = match tensor.name.as_str() {
+                name if name.starts_with(CONTROL) => Part::Control,
+                name if name.contains("running") => Part::Running,
+                _ => Part::Trained,
+            };
+            assert_eq!(part, wanted, "{}", tensor.name);
+        }
         assert!(names(&model_tensors(&train, 3u64)).iter().all(|n| !n.starts_with(CONTROL)));
     }
 }

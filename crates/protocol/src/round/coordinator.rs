@@ -147,12 +147,12 @@ pub struct Durable {
 }
 
 impl Round {
-    /// Opens a round for everybody in the header's roster.
+    /// Opens a round for everybody in the header's roster who is asked for an input.
     ///
     /// # Units
     /// `patience_ms`: how long a site may be silent, in milliseconds.
     pub fn open(header: &RoundHeader, patience_ms: i64, now: Timestamp) -> Self {
-        let roster: Vec<SiteId> = header.roster.iter().map(|entry| entry.site).collect();
+        let roster: Vec<SiteId> = header.asked().collect();
         let member = Member { heard: now, sent: BTreeMap::new(), out: None, live: true };
         Self {
             mode: header.mode.clone(),
@@ -282,6 +282,7 @@ impl Round {
     fn needed(&self) -> usize {
         let needed = match (&self.mode, &self.phase) {
             (Mode::Plain { k_min }, _) => *k_min,
+            (Mode::Turn { .. }, _) => 1,
             (Mode::SecureAggregation { t, .. }, Phase::Committed | Phase::Agreed) => *t,
             (Mode::SecureAggregation { t, k_min, .. }, _) => (*t).max(*k_min),
         };
@@ -314,7 +315,7 @@ impl Round {
         let owed = self.step();
         let decline = |reason: &str| Action::Decline { site, reason: reason.to_owned() };
         let Some(member) = self.members.get_mut(&site) else {
-            return actions.push(decline("this site is not in the round's roster"));
+            return actions.push(decline("this site is not asked in this round"));
         };
         if let Some(reason) = &member.out {
             let reason = format!("this site is out of the round: {reason}");

@@ -51,6 +51,29 @@ fn plain(n: u8, k_min: u32) -> (Round, Vec<SiteId>) {
     (Round::open(&header, PATIENCE, at(0)), sites)
 }
 
+#[test]
+fn a_turn_waits_for_one_site_and_takes_nothing_from_others() {
+    let mut header = header(4, Mode::Plain { k_min: 2 });
+    let sites: Vec<SiteId> = header.roster.iter().map(|e| e.site).collect();
+    header.mode = Mode::Turn { site: sites[2] };
+    assert_eq!((header.k_min(), header.asked().collect::<Vec<_>>()), (1, vec![sites[2]]));
+    let open = || Round::open(&header, PATIENCE, at(0));
+    let mut round = open();
+    assert_eq!(round.awaited().collect::<Vec<_>>(), [sites[2]]);
+    assert!(matches!(round.on(input(sites[0], 1), at(1))[..], [Action::Decline { .. }]));
+    let actions = round.on(input(sites[2], 2), at(2));
+    assert!(actions.contains(&Action::Entered { phase: Phase::Committed, with: vec![sites[2]] }), "{actions:?}");
+    // Restored, it is the same round.
+    let durable = Durable { inputs: [(sites[2], digest(2))].into(), ..Durable::default() };
+    assert_eq!(Round::restore(&header, PATIENCE, durable, at(3)).0.included(), [sites[2]]);
+    // Without that site there is no result, whoever else is there.
+    let mut refused = open();
+    let reply = Event::Reply { site: sites[2], reply: RoundReply::Failed("out of memory".into()) };
+    assert!(matches!(ended(&refused.on(reply, at(1))), Some(Phase::Abandoned(_))));
+    let mut silent = open();
+    assert!(matches!(ended(&silent.on(Event::Tick, at(PATIENCE))), Some(Phase::Abandoned(_))));
+}
+
 fn input(site: SiteId, n: u8) -> Event {
     Event::Sent { site, step: Step::Input, digest: digest(n) }
 }

@@ -76,6 +76,12 @@ pub enum Mode {
         /// Fewest sites whose input makes a round.
         k_min: u32,
     },
+    /// As they are, and of one site only, whose turn it is: the other members of the roster are not asked. Its model is
+    /// the next one, so whoever has the models of two rounds has its update.
+    Turn {
+        /// The site.
+        site: SiteId,
+    },
     /// Masked (Bonawitz et al. 2017, active-adversary variant).
     SecureAggregation {
         /// Sites that may collude with the coordinator.
@@ -102,7 +108,14 @@ impl RoundHeader {
     pub fn k_min(&self) -> u32 {
         match self.mode {
             Mode::Plain { k_min } | Mode::SecureAggregation { k_min, .. } => k_min,
+            Mode::Turn { .. } => 1,
         }
+    }
+
+    /// Members that are asked for an input, in roster order.
+    pub fn asked(&self) -> impl Iterator<Item = SiteId> {
+        let turn = if let Mode::Turn { site } = self.mode { Some(site) } else { None };
+        self.roster.iter().map(|entry| entry.site).filter(move |site| turn.is_none_or(|turn| turn == *site))
     }
 
     /// Parameters of an update.
@@ -111,7 +124,7 @@ impl RoundHeader {
     }
 }
 
-/// Fewest sites whose input makes a round in plain mode: `min_parties`, at least two, and never more than there are.
+/// Fewest sites whose input makes a round in the mode *plain*: `min_parties`, at least two, and never more than there are.
 pub fn plain_k_min(n: u32, min_parties: u32) -> u32 {
     min_parties.max(2).min(n.max(2))
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use hospes_protocol::approval::{ApprovalState, Circumstances, Range, RefusalCode, Trust};
 use hospes_protocol::id::{Digest, JobId, StudyId, Timestamp};
 use hospes_protocol::limits;
-use hospes_protocol::plan::{self, Init, Layer, Linear, Optimizer};
+use hospes_protocol::plan::{self, Init, Layer, Linear, Optimizer, Strategy};
 use hospes_protocol::policy::{EgressKind, Partner, Policy};
 use hospes_protocol::round::Mode;
 use hospes_protocol::version::Version;
@@ -408,6 +408,53 @@ fn the_roster_is_the_one_that_was_approved() {
     given(|w| {
         w.now.peers.remove(&site(2).to_string());
     });
+}
+
+/// A plan that trains one site after the other, under a policy that lets one site's update make a model, in this site's
+/// turn.
+fn by_turns(w: &mut World) {
+    for plan in [&mut w.plan, &mut w.run] {
+        World::train(plan).strategy = Strategy::Cyclic {};
+    }
+    w.document.envelope.egress = plan::egress(&w.plan);
+    w.policy.training.single_updates = true;
+    w.header.mode = Mode::Turn { site: site(1) };
+}
+
+#[test]
+fn a_turn_is_this_sites_own_of_a_plan_by_turns_under_a_policy_that_lets_its_update_be_seen() {
+    given(by_turns);
+    let spoiled = |spoil: &dyn Fn(&mut World)| {
+        code(|w| {
+            by_turns(w);
+            spoil(w);
+        })
+    };
+    let wrong: [(&str, RefusalCode, &dyn Fn(&mut World)); 6] = [
+        ("another site's turn", RefusalCode::Roster, &|w| w.header.mode = Mode::Turn { site: site(2) }),
+        ("too few sites all the same", RefusalCode::Roster, &|w| w.header.roster.truncate(2)),
+        ("a sum after all", RefusalCode::Header, &|w| w.header.mode = Mode::Plain { k_min: 3 }),
+        ("the policy keeps updates in sums", RefusalCode::Policy, &|w| w.policy.training.single_updates = false),
+        ("masks are forced", RefusalCode::Policy, &|w| w.policy.training.force_secure_aggregation = true),
+        ("signed as if only the coordinator read it", RefusalCode::OutsideEnvelope, &|w| {
+            w.document.envelope.egress.iter_mut().for_each(|item| item.to = "coordinator".into());
+        }),
+    ];
+    for (what, expected, spoil) in wrong {
+        assert_eq!(spoiled(spoil), expected, "{what}");
+    }
+    // Of a plan that averages, and of a task that reports figures, nobody is asked alone.
+    assert_eq!(code(|w| w.header.mode = Mode::Turn { site: site(1) }), RefusalCode::Header);
+    assert_eq!(
+        spoiled(&|w| {
+            w.header.task = "eval".into();
+            w.header.tensors = Vec::new();
+        }),
+        RefusalCode::Header
+    );
+    for profile in [Policy::strict(), Policy::datashield()] {
+        assert!(!profile.training.single_updates, "{}", profile.profile);
+    }
 }
 
 #[test]

@@ -85,6 +85,21 @@ const TARGETS: &[Target] = &[
         limit: 128.0,
         unit: Unit::MiB,
     },
+    Target {
+        name: "coordinator_peak_200_fed_adam",
+        what: "the same, with moments (fed_adam)",
+        limit: 128.0,
+        unit: Unit::MiB,
+    },
+    Target {
+        name: "coordinator_peak_200_scaffold",
+        what: "the same, with control variates (scaffold)",
+        limit: 128.0,
+        unit: Unit::MiB,
+    },
+    Target { name: "coordinator_peak_200_norm_bound", what: "the same, norm_bound", limit: 128.0, unit: Unit::MiB },
+    Target { name: "coordinator_peak_200_median", what: "the same, median", limit: 128.0, unit: Unit::MiB },
+    Target { name: "coordinator_peak_200_multi_krum", what: "the same, multi_krum", limit: 128.0, unit: Unit::MiB },
     Target { name: "idle_site", what: "idle resident memory of hospes-site", limit: 30.0, unit: Unit::Megabytes },
     Target {
         name: "idle_coordinator",

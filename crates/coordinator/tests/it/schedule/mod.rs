@@ -8,6 +8,7 @@ mod kill;
 mod peer;
 mod replicas;
 mod runs;
+mod strategies;
 mod sweeps;
 mod verbs;
 mod witness;

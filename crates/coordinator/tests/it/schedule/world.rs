@@ -28,6 +28,13 @@ use crate::postgres::Postgres;
 
 pub const PLAN: &str = include_str!("../../../src/schedule/testdata/plan.yaml");
 
+/// The plan with another strategy.
+pub fn with_strategy(strategy: &str) -> String {
+    let plan = PLAN.replace("fed_avg: {}", strategy);
+    assert_ne!(plan, PLAN);
+    plan
+}
+
 /// What a site can reach of the process that runs.
 #[derive(Clone)]
 pub struct Process {

@@ -3,7 +3,7 @@
 use super::super::label::LabelKind;
 use super::super::layer::{Layer, Model};
 use super::super::problem::Problems;
-use super::super::train::{Loss, Optimizer, Schedule, Start, Strategy};
+use super::super::train::{Loss, Optimizer, Schedule};
 use super::super::{Component, Plan};
 
 const NOT_YET: &str = "not available in this version";
@@ -20,10 +20,7 @@ pub(super) fn check(plan: &Plan, problems: &mut Problems) {
         match &task.component {
             Component::Glm(_) | Component::Cox(_) => problems.add(format!("tasks.{name}.component"), NOT_YET),
             Component::NnTrain(train) => {
-                let strategy = matches!(train.strategy, Strategy::FedAvg {});
-                problems.require(strategy, format!("{params}.strategy.{}", train.strategy.name()), NOT_YET);
                 problems.require(train.schedule == Schedule::Constant, format!("{params}.schedule"), NOT_YET);
-                problems.require(train.init == Start::Seed, format!("{params}.init"), NOT_YET);
                 check_training(&params, (&train.model, train.loss, &train.optimizer, &train.class_weights), problems);
             }
             Component::LocalBaseline(b) => {
