@@ -59,7 +59,8 @@ fn main() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     for (name, sites, rounds) in [("empty_round_2", 2, 40), ("empty_round_10", 10, 40)] {
         if name.contains(&filter) {
-            let measured = runtime.block_on(run(&Scenario { sites, strategy: FED_AVG, hidden: None, rounds, fresh: true }))?;
+            let measured =
+                runtime.block_on(run(&Scenario { sites, strategy: FED_AVG, hidden: None, rounds, fresh: true }))?;
             println!("measured {name} {:.3}", measured.round.as_secs_f64() * 1e3);
         }
     }
