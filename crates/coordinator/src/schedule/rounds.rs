@@ -10,7 +10,7 @@ use hospes_protocol::plan::{self, Component, Quantise, Strategy};
 use hospes_protocol::round::coordinator::{Action, Event, Round, Step as Stage};
 use hospes_protocol::round::{Mode, Phase, RosterEntry, RoundHeader, plain_k_min};
 use hospes_protocol::sign::Signed;
-use hospes_protocol::{text, version};
+use hospes_protocol::{limits, text, version};
 
 use super::driver::Driver;
 use super::job::{Job, LiveRound, Quorum};
@@ -353,8 +353,12 @@ impl Driver {
         let now = step.now;
         step.job(&context, job).await?.end_round(&round.key, round.stored, to, &reason, now).await?;
         found.failures += 1;
+        let mut most = context.settings.attempts;
         if let Mode::Turn { site } = round.header.document.mode {
             found.skipped.insert(site);
+            // Everybody gets the chance, as far as sites answer attempts at all.
+            let members = u32::try_from(found.members.len()).unwrap_or(u32::MAX);
+            most = most.max(members.min(limits::ROUND_ATTEMPTS));
         }
         let held = found.hold_until > now;
         if !held {
@@ -368,7 +372,7 @@ impl Driver {
         step.checkpoint();
         step.live(study, Some(job), "round abandoned", reason.clone());
         step.after.push(After::Discard(round.key));
-        if failures >= context.settings.attempts && !held {
+        if failures >= most && !held {
             let reason = format!("{failures} attempts at a round failed, the last because {reason}");
             return Box::pin(self.end_job(step, job, JobState::Failed, &reason, None)).await;
         }

@@ -65,7 +65,10 @@ async fn assert_whole(world: &World, job: &JobRow) {
     let rounds = world.included(job.job).await;
     let names: Vec<(&str, u32)> = rounds.iter().map(|(t, r, _)| (t.as_str(), *r)).collect();
     assert_eq!(names, [("statistics", 1), ("train", 1), ("train", 2), ("train", 3), ("eval", 1)]);
-    let by_turns = world.peers[0].log.lock().unwrap().opened.iter().any(|h| matches!(h.mode, Mode::Turn { .. }));
+    let mut by_turns = false;
+    for round in world.store.rounds(job.job, 100).await.unwrap() {
+        by_turns |= matches!(world.store.round_header(&round.key).await.unwrap().document.mode, Mode::Turn { .. });
+    }
     assert!(rounds.iter().all(|(t, _, n)| *n == if by_turns && t == "train" { 1 } else { 4 }), "{rounds:?}");
     assert_eq!(world.process().models.list_moments().unwrap(), []);
 }
@@ -103,6 +106,7 @@ async fn a_coordinator_killed_again_and_again_keeps_the_order_of_turns() {
 const FOLDER: &str = "HOSPES_TEST_FOLDER";
 const DATABASE: &str = "HOSPES_TEST_DATABASE";
 const CRASH: &str = "HOSPES_TEST_CRASH";
+const PLANNED: &str = "HOSPES_TEST_PLAN";
 
 /// Kills this process, as `kill -9` would, at a moment of a transaction: `before schedule 3` (its third), `during card`,
 /// or `after round_opened` (the first in which that action is recorded).
@@ -167,12 +171,12 @@ impl<S: tracing::Subscriber> Layer<S> for Killer {
 }
 
 /// A study from its submission to the release of its results; the same whether it begins or goes on after a crash.
-async fn carry_through(folder: &Path, database: Option<String>) -> Digest {
+async fn carry_through(folder: &Path, database: Option<String>, plan: &str) -> Digest {
     let mut world = World::at(folder, database, 4, patient()).await;
     world.start(None).await;
     let study = match world.store.studies().await.unwrap().first() {
         Some(row) => row.study,
-        None => world.submit(PLAN).await,
+        None => world.submit(plan).await,
     };
     let job = world.succeeded(study).await;
     assert_whole(&world, &job).await;
@@ -206,13 +210,14 @@ async fn i7_a_job_is_carried_through() {
     if let Ok(crash) = std::env::var(CRASH) {
         tracing_subscriber::registry().with(Killer::new(&crash)).init();
     }
-    carry_through(&folder, std::env::var(DATABASE).ok()).await;
+    let plan = std::env::var(PLANNED).unwrap_or_else(|_| PLAN.to_owned());
+    carry_through(&folder, std::env::var(DATABASE).ok(), &plan).await;
 }
 
 /// Kills a process, its sites included, at each of these moments, and goes on where it left off.
-async fn killed(points: &[&str], postgres: Option<&Postgres>) {
+async fn killed(points: &[&str], plan: &str, postgres: Option<&Postgres>) {
     let temporary = tempfile::tempdir().unwrap();
-    let model = carry_through(temporary.path(), None).await;
+    let model = carry_through(temporary.path(), None, plan).await;
     for (n, point) in points.iter().enumerate() {
         let temporary = tempfile::tempdir().unwrap();
         let database = match postgres {
@@ -221,14 +226,14 @@ async fn killed(points: &[&str], postgres: Option<&Postgres>) {
         };
         let mut child = tokio::process::Command::new(std::env::current_exe().unwrap());
         child.args(["--exact", "schedule::kill::i7_a_job_is_carried_through"]);
-        child.env(CRASH, point).env(FOLDER, temporary.path());
+        child.env(CRASH, point).env(FOLDER, temporary.path()).env(PLANNED, plan);
         if let Some(database) = &database {
             child.env(DATABASE, database);
         }
         let child = child.kill_on_drop(true).output().await.unwrap();
         let said = String::from_utf8_lossy(&child.stdout);
         assert_eq!(child.status.signal(), Some(9), "'{point}' was never reached: {said}");
-        assert_eq!(carry_through(temporary.path(), database).await, model, "killed {point}");
+        assert_eq!(carry_through(temporary.path(), database, plan).await, model, "killed {point}");
     }
 }
 
@@ -237,7 +242,7 @@ macro_rules! killed {
         $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
-                killed(&[$($point),*], None).await;
+                killed(&[$($point),*], PLAN, None).await;
             }
         )*
     };
@@ -253,6 +258,19 @@ killed! {
         "during results_released", "after results_released";
 }
 
+/// Named and not published, and published and not cleaned up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i7_killed_with_moments() {
+    let points = ["during model_published", "after model_published", "during round_opened"];
+    killed(&points, &with_strategy("fed_adam: { lr: 0.1 }"), None).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i7_killed_by_turns() {
+    let points = ["during upload_received", "during model_published", "after round_opened"];
+    killed(&points, &with_strategy("cyclic: {}"), None).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i7_killed_on_postgres() {
     let server = tokio::task::spawn_blocking(Postgres::start).await.unwrap();
@@ -266,7 +284,7 @@ async fn i7_killed_on_postgres() {
         "after job_ended",
         "during card",
     ];
-    killed(&points, Some(&server)).await;
+    killed(&points, PLAN, Some(&server)).await;
 }
 
 /// A site whose receipt was cut off asks again after the coordinator was restarted, when the round is long over.

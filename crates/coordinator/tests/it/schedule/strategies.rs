@@ -150,6 +150,31 @@ async fn a_site_that_drops_when_it_is_its_turn_is_passed_over() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_round_of_turns_fails_only_when_every_site_had_its_turn() {
+    let mut world = World::new().await;
+    let sites = in_order(&world);
+    let works = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+    for peer in &world.peers {
+        let (last, works) = (peer.id == sites[3], works.clone());
+        peer.script(move |h| {
+            let works = h.task != "train" || (last && works.load(Ordering::SeqCst));
+            if works { Act::Work } else { Act::Fail }
+        });
+    }
+    world.start(None).await;
+    let plan = with_strategy("cyclic: {}").replace("rounds: 3", "rounds: 2");
+    let study = world.submit(&plan).await;
+    let job = world.succeeded(study).await;
+    let found: Vec<(u32, u32, SiteId)> = turns(&world, &job).await;
+    let wanted = (1..=2).flat_map(|round| (0..4).map(move |n| (round, n)));
+    assert_eq!(found, wanted.map(|(round, n)| (round, n + 1, sites[n as usize])).collect::<Vec<_>>());
+    works.store(false, Ordering::SeqCst);
+    let study = world.submit(&plan).await;
+    let job = world.ended(study).await;
+    assert!(job.state == JobState::Failed && job.reason.as_ref().unwrap().contains("4 attempts"), "{job:?}");
+}
+
 async fn job_with(world: &World, init: &str) -> JobRow {
     let plan = PLAN.replace("rounds: 3", &format!("rounds: 3\n      init: {{ safetensors: {init} }}"));
     let study = world.submit(&plan).await;
