@@ -2,13 +2,15 @@
 
 use std::collections::BTreeSet;
 
+use burn::tensor::Device;
 use hospes_privacy::disclosure::border::Table;
 use hospes_privacy::disclosure::{Rule, Verdict, parameters_allowed};
 use hospes_protocol::approval::Permit;
 use hospes_protocol::canon::Canonical;
 use hospes_protocol::id::{SiteId, Timestamp};
 use hospes_protocol::message::FigureSet;
-use hospes_protocol::plan::{self, Component, LocalBaseline, NnTrain, Plan};
+use hospes_protocol::plan::model::Inputs;
+use hospes_protocol::plan::{self, Component, LabelKind, LocalBaseline, NnTrain, Plan};
 use hospes_protocol::policy::Disclosure;
 use hospes_protocol::round::RoundHeader;
 
@@ -18,7 +20,9 @@ use crate::evaluate::{Metrics, leaving};
 use crate::opt_out::OptOuts;
 use crate::parts::parts_allowed;
 use crate::snapshot::{Snapshot, SnapshotKey};
-use crate::train::{self, Batches, Network, Pulse, Step, Work, payload};
+use crate::train::{
+    self, Batches, Correction, Course, Draws, Goal, Local, Network, Pulse, SiteState, Source, Step, Work, payload,
+};
 
 /// Rows of one snapshot without the people who opted out, opened by a permit. It is used up by what is computed on it.
 pub struct Cohort {
@@ -26,6 +30,7 @@ pub struct Cohort {
     plan: Canonical<Plan>,
     frame: Frame,
     public: bool,
+    state: Option<SiteState>,
 }
 
 /// What is asked of a site in one round.
@@ -45,6 +50,8 @@ pub struct Update {
     pub payload: Vec<u8>,
     /// For the site's own screen; does not leave.
     pub view: TrainingView,
+    /// What stays here for the next round of the task.
+    pub(crate) state: Option<SiteState>,
 }
 
 /// Training as the site's own people see it.
@@ -153,7 +160,12 @@ impl Cohort {
         let mut unknown = Unknown::default();
         snapshot.read(key, &columns, &mut |batch| frame.push(batch, plan, schema, opt_outs, &mut unknown))?;
         unknown.check()?;
-        Ok(Self { permit, plan: plan.clone(), frame, public: snapshot.document.public })
+        Ok(Self { permit, plan: plan.clone(), frame, public: snapshot.document.public, state: None })
+    }
+
+    /// Gives it what the site kept from the task's last round.
+    pub(crate) fn with_state(self, state: Option<SiteState>) -> Self {
+        Self { state, ..self }
     }
 
     /// Puts several public tables of one plan together, for the pooled figure of a reproduction.
@@ -201,36 +213,45 @@ impl Cohort {
         check_features(&self.plan, task, &train_rows)?;
         let data = train_rows.matrix(task)?;
         let subjects = distinct_subjects(&train_rows);
+        let inputs = plan::inputs(&self.plan, task);
         // PRIVACY: an update of few subjects, or of few subjects more than another result, is not even computed.
-        check_rules(&mut pipeline, task, params, data.columns, subjects, rules)?;
-        let global = model_of(&round, params)?;
+        check_rules(&mut pipeline, task, params, inputs, subjects, rules)?;
+        let source = Source { params, inputs, seed: self.plan.seed, state: self.state.as_ref() };
+        let local = Local::begin(&round, source)?;
+        let mut network = Network::new(&params.model, inputs, local.model(), &Device::flex())?;
+        network.check(&data, task)?;
         let validation = match pipeline.is_connected(task, "validate") {
-            true => validate(&global, params, &*pipeline.table(task, "validate")?, task)?,
+            true => validate(&network, &self.plan, &*pipeline.table(task, "validate")?, task)?,
             false => None,
         };
-        let mut network = Network::new(&params.model, data.columns, &global)?;
-        let before = Metrics::new(&network.logits(&data), &data.labels, 0.5, 0);
-        let site = round.site;
-        let (seed, number) = (self.plan.seed, round.header.round);
-        let batches = Batches::new(seed, site.as_bytes(), task, number, data.rows, params.local.batch);
-        let mut step = Step::new(&params.optimizer);
-        let work = Work { units: params.local.updates, steps: 1 };
-        train::train(&mut network, &mut step, &data, batches, work, deadline, pulse)?;
-        let local = finite(network.parameters(), task)?;
-        let after = Metrics::new(&network.logits(&data), &data.labels, 0.5, 0);
-        let delta: Vec<f32> = local.iter().zip(&global).map(|(l, g)| l - g).collect();
-        let encoded = payload::encode(&delta, data.rows as u64, &round.header.tensors, &params.quantise, task)?;
+        let goal = Goal::new(params.loss, &params.class_weights);
+        let loss_before = goal.mean(&network.logits(&data), &data);
+        let (site, number) = (round.site, round.header.round);
+        let mut step = Step::new(&params.optimizer, params.schedule.factor(number, params.rounds));
+        let course = Course {
+            goal: &goal,
+            augment: params.augment.as_ref(),
+            batch: params.local.batch,
+            work: Work { units: params.local.updates, steps: 1 },
+            draws: Draws { seed: self.plan.seed, site: site.as_bytes(), task, round: number },
+            correction: local.correction(),
+        };
+        train::train(&mut network, &mut step, &data, course, deadline, pulse)?;
+        let trained = finite(network.parameters(), task)?;
+        let loss_after = goal.mean(&network.logits(&data), &data);
+        let ended = local.end(&trained, params.local.updates, step.lr())?;
+        let encoded = payload::encode(&ended.delta, data.rows as u64, &round.header.tensors, &params.quantise, task)?;
         let view = TrainingView {
             rows: data.rows as u64,
             subjects,
-            loss_before: before.loss(),
-            loss_after: after.loss(),
-            one_class: before.is_one_class(),
+            loss_before,
+            loss_after,
+            one_class: is_one_class(&self.plan, &data),
             largest_change: encoded.largest,
             clipped: encoded.clipped,
             validation,
         };
-        Ok(Update { payload: encoded.bytes, view })
+        Ok(Update { payload: encoded.bytes, view, state: ended.state })
     }
 
     /// Computes the figures of an `evaluation`, `statistics` or `local_baseline` task.
@@ -250,13 +271,16 @@ impl Cohort {
         match component {
             Some(Component::Statistics(_)) => self.report_statistics(&task, rules),
             Some(Component::Evaluation(params)) => {
-                let (model, features) = self.model_behind(&task)?;
-                let parameters = payload::read_model(&round, &model, features)?;
+                check_judged(&self.plan, &task)?;
+                let (params_behind, inputs) = self.model_behind(&task)?;
+                let (seed, state) = (self.plan.seed, self.state.as_ref());
+                let parameters = Source { params: &params_behind, inputs, seed, state }.finished(&round)?;
                 let mut pipeline = Pipeline::new(&self.plan, self.frame);
                 let rows = pipeline.table(&task, "data")?;
                 check_features(&self.plan, &task, &rows)?;
                 let data = rows.matrix(&task)?;
-                let network = Network::new(&model, data.columns, &parameters)?;
+                let network = Network::new(&params_behind.model, inputs, &parameters, &Device::flex())?;
+                network.check(&data, &task)?;
                 let bins = params.calibration_bins;
                 let metrics = Metrics::new(&network.logits(&data), &data.labels, params.threshold, bins);
                 let table = Table {
@@ -317,13 +341,15 @@ impl Cohort {
         if !self.public {
             return Err(CohortError::NotPublic);
         }
-        let model = match self.plan.tasks.get(task).map(|t| &t.component) {
-            Some(Component::LocalBaseline(params)) => params.model.clone(),
-            _ => self.model_behind(task)?.0,
+        check_judged(&self.plan, task)?;
+        let (model, inputs) = match self.plan.tasks.get(task).map(|t| &t.component) {
+            Some(Component::LocalBaseline(params)) => (params.model.clone(), plan::inputs(&self.plan, task)),
+            _ => self.model_behind(task).map(|(params, inputs)| (params.model, inputs))?,
         };
         let rows = Pipeline::new(&self.plan, self.frame).table(task, "data")?;
         let data = rows.matrix(task)?;
-        let network = Network::new(&model, data.columns, parameters)?;
+        let network = Network::new(&model, inputs, parameters, &Device::flex())?;
+        network.check(&data, task)?;
         let logits = network.logits(&data);
         let all = Metrics::new(&logits, &data.labels, 0.5, 0);
         Ok(Judged { all, by_table: by_origin(&logits, &data, 0.5) })
@@ -360,12 +386,12 @@ impl Cohort {
         Ok(())
     }
 
-    /// Layers of the model that an evaluation judges, and how many features it takes.
-    fn model_behind(&self, task: &str) -> Result<(plan::Model, usize), CohortError> {
+    /// Training of the model that an evaluation judges, and what it takes.
+    fn model_behind(&self, task: &str) -> Result<(NnTrain, Inputs), CohortError> {
         let found = self.plan.tasks.get(task).and_then(|t| plan::source(&self.plan, t, "model"));
         let trained = found.and_then(|s| self.plan.tasks.get(s.task).map(|t| (s.task, t)));
         match trained.map(|(name, t)| (name, &t.component)) {
-            Some((name, Component::NnTrain(p))) => Ok((p.model.clone(), plan::features(&self.plan, name).len())),
+            Some((name, Component::NnTrain(p))) => Ok(((**p).clone(), plan::inputs(&self.plan, name))),
             _ => Err(wrong_component(task, "an evaluation of a trained model")),
         }
     }
@@ -381,20 +407,30 @@ fn baseline(
     pulse: &mut Pulse<'_>,
 ) -> Result<Fit, CohortError> {
     let plan = pipeline.plan();
+    check_judged(plan, task)?;
     let train_rows = pipeline.table(task, "train")?;
     check_features(plan, task, &train_rows)?;
     let data = train_rows.matrix(task)?;
     let test = pipeline.table(task, "data")?.matrix(task)?;
-    let initial = plan::model::initial(&params.model, data.columns as u64, plan.seed);
-    let mut network = Network::new(&params.model, data.columns, &initial)?;
+    let inputs = plan::inputs(plan, task);
+    let initial = plan::model::initial(&params.model, inputs, plan.seed);
+    let mut network = Network::new(&params.model, inputs, &initial, &Device::flex())?;
+    network.check(&test, task)?;
     let steps = u32::try_from(Batches::per_epoch(data.rows, params.batch)).map_err(|_| CohortError::Plan {
         place: format!("tasks.{task}.params.batch"),
         reason: "too many updates for this many rows".into(),
     })?;
-    let batches = Batches::new(plan.seed, site, task, 1, data.rows, params.batch);
-    let mut step = Step::new(&params.optimizer);
-    let work = Work { units: params.epochs, steps };
-    train::train(&mut network, &mut step, &data, batches, work, deadline, pulse)?;
+    let goal = Goal::new(params.loss, &params.class_weights);
+    let mut step = Step::new(&params.optimizer, 1.0);
+    let course = Course {
+        goal: &goal,
+        augment: params.augment.as_ref(),
+        batch: params.batch,
+        work: Work { units: params.epochs, steps },
+        draws: Draws { seed: plan.seed, site, task, round: 1 },
+        correction: Correction::None,
+    };
+    train::train(&mut network, &mut step, &data, course, deadline, pulse)?;
     let parameters = finite(network.parameters(), task)?;
     let logits = network.logits(&test);
     let metrics = Metrics::new(&logits, &test.labels, params.threshold, 0);
@@ -407,7 +443,7 @@ fn check_rules(
     pipeline: &mut Pipeline<'_>,
     task: &str,
     params: &NnTrain,
-    features: usize,
+    inputs: Inputs,
     subjects: u64,
     rules: &Disclosure,
 ) -> Result<(), CohortError> {
@@ -420,7 +456,7 @@ fn check_rules(
         );
         return refused(Rule::MinSubset, why);
     }
-    let parameters = plan::model::parameters(&params.model, features as u64);
+    let parameters = plan::model::parameters(&params.model, inputs);
     match parameters_allowed(rules, parameters, subjects, plan::model::is_glm_like(&params.model)) {
         Some(Verdict::Refused) => {
             let most = rules.max_param_ratio.unwrap_or_default();
@@ -446,22 +482,30 @@ fn check_features(plan: &Plan, task: &str, frame: &Frame) -> Result<(), CohortEr
     }
 }
 
-fn model_of(round: &Round<'_>, params: &NnTrain) -> Result<Vec<f32>, CohortError> {
-    let tensors = &round.header.tensors;
-    let inputs = tensors.first().and_then(|t| t.shape.first()).copied().unwrap_or(0);
-    if *tensors != plan::tensors(params, inputs) {
-        return Err(CohortError::Model { reason: "the round's tensors are not those of the plan's model".into() });
-    }
-    payload::read_model(round, &params.model, usize::try_from(inputs).unwrap_or(usize::MAX))
-}
-
-fn validate(global: &[f32], params: &NnTrain, frame: &Frame, task: &str) -> Result<Option<Metrics>, CohortError> {
-    if frame.rows() == 0 {
+fn validate(network: &Network, plan: &Plan, frame: &Frame, task: &str) -> Result<Option<Metrics>, CohortError> {
+    if frame.rows() == 0 || check_judged(plan, task).is_err() {
         return Ok(None);
     }
     let data = frame.matrix(task)?;
-    let network = Network::new(&params.model, data.columns, global)?;
+    network.check(&data, task)?;
     Ok(Some(Metrics::new(&network.logits(&data), &data.labels, 0.5, 10)))
+}
+
+/// What is judged so far: scores for yes or no.
+fn check_judged(plan: &Plan, task: &str) -> Result<(), CohortError> {
+    match plan.data.label.kind() {
+        Ok(LabelKind::YesNo(_)) => Ok(()),
+        _ => {
+            let reason = "judges models of a yes/no label only in this version".to_owned();
+            Err(CohortError::Plan { place: format!("tasks.{task}"), reason })
+        }
+    }
+}
+
+/// Whether all rows are of one class, where there are classes.
+fn is_one_class(plan: &Plan, data: &Matrix) -> bool {
+    let has_classes = matches!(plan.data.label.kind(), Ok(LabelKind::YesNo(_) | LabelKind::Classes(_)));
+    has_classes && data.labels.windows(2).all(|pair| pair[0] == pair[1])
 }
 
 fn finite(parameters: Vec<f32>, task: &str) -> Result<Vec<f32>, CohortError> {

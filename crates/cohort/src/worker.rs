@@ -9,8 +9,9 @@ use std::path::PathBuf;
 
 use hospes_protocol::approval::{Approval, Circumstances, Refusal};
 use hospes_protocol::canon::Canonical;
-use hospes_protocol::id::{Digest, RoundKey, SiteId, Timestamp};
+use hospes_protocol::id::{Digest, JobId, RoundKey, SiteId, Timestamp};
 use hospes_protocol::message::UploadKind;
+use hospes_protocol::plan;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
@@ -18,7 +19,7 @@ use crate::cohort::{Cohort, ReportView, Round, TrainingView};
 use crate::error::{CohortError, Outward};
 use crate::opt_out::OptOuts;
 use crate::snapshot::{Partial, Snapshot, SnapshotDocument, SnapshotKey};
-use crate::train::{Progress, Pulse};
+use crate::train::{self, Progress, Pulse};
 
 /// Longest order: mostly the opt-out list, 16 bytes a person.
 pub const ORDER_BYTES: usize = 256 << 20;
@@ -48,6 +49,10 @@ pub struct Order {
     pub model_path: Option<PathBuf>,
     /// Where the payload goes: a file in the outbox's folder that does not exist yet.
     pub payload_path: PathBuf,
+    /// What the site kept from an earlier round of the task that trains the model, if it kept anything.
+    pub state_in: Option<PathBuf>,
+    /// Where what it keeps from this round goes, if the task's strategy keeps anything: a file that does not exist yet.
+    pub state_out: Option<PathBuf>,
 }
 
 /// The form in which an order goes through the pipe.
@@ -66,10 +71,12 @@ struct OrderOnTheWire {
     opt_outs: Vec<u8>,
     model_path: Option<PathBuf>,
     payload_path: PathBuf,
+    state_in: Option<PathBuf>,
+    state_out: Option<PathBuf>,
 }
 
 /// Version of the pipe's format. Parent and child are one binary; another version means that it was replaced meanwhile.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// What a child says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -156,6 +163,8 @@ impl Order {
             opt_outs: self.opt_outs.to_bytes(),
             model_path: self.model_path.clone(),
             payload_path: self.payload_path.clone(),
+            state_in: self.state_in.clone(),
+            state_out: self.state_out.clone(),
         };
         let written = write_frame(output, &wire, ORDER_BYTES);
         wire.key.zeroize();
@@ -188,6 +197,8 @@ impl Order {
             opt_outs: OptOuts::from_bytes(&wire.opt_outs)?,
             model_path: wire.model_path,
             payload_path: wire.payload_path,
+            state_in: wire.state_in,
+            state_out: wire.state_out,
         })
     }
 }
@@ -283,7 +294,9 @@ fn compute(
     let snapshot = Snapshot { document: order.snapshot.clone(), path: order.snapshot_path.clone() };
     let plan = &circumstances.plan;
     let key = permit.round().clone();
-    let cohort = Cohort::open(permit, &snapshot, &order.key, &order.opt_outs, plan, (pulse.now)())?;
+    let trained = plan::trained_by(plan, &header.task).unwrap_or(&header.task);
+    let state = order.state_in.as_ref().map(|path| read_state(path, order, key.job, trained)).transpose()?;
+    let cohort = Cohort::open(permit, &snapshot, &order.key, &order.opt_outs, plan, (pulse.now)())?.with_state(state);
     let round = Round { site: order.site, header, model: model.as_deref() };
     // Figures for a header without tensors, an update for one with.
     let (kind, payload, withheld, view) = if header.tensors.is_empty() {
@@ -293,6 +306,10 @@ fn compute(
         (UploadKind::Figures, bytes, withheld, LocalView::Report(report.view))
     } else {
         let update = cohort.train(round, &circumstances.policy.disclosure, pulse)?;
+        if let (Some(state), Some(path)) = (&update.state, &order.state_out) {
+            // Before the payload: an update that leaves is never newer than what the site keeps of it.
+            write_durably(path, &train::seal_state(state, &order.key, key.job, trained)?)?;
+        }
         (UploadKind::Update, update.payload, Default::default(), LocalView::Training(update.view))
     };
     write_durably(&order.payload_path, &payload)?;
@@ -309,6 +326,11 @@ fn read_model(path: &PathBuf) -> Result<Vec<u8>, CohortError> {
         return Err(CohortError::Model { reason: "its file is longer than a model can be".into() });
     }
     Ok(bytes)
+}
+
+/// What the site kept from an earlier round; the engine names a file only where there is one.
+fn read_state(path: &PathBuf, order: &Order, job: JobId, task: &str) -> Result<train::SiteState, CohortError> {
+    train::open_state(&read_model(path)?, &order.key, job, task)
 }
 
 /// Temporary file, fsync, rename, fsync of the folder: the payload is there in whole or not at all.

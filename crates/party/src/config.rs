@@ -95,6 +95,10 @@ impl Config {
     pub(crate) fn snapshots(&self) -> PathBuf {
         self.folder.join("snapshots")
     }
+    /// What this site keeps from one round of a task to the next.
+    pub(crate) fn kept(&self) -> PathBuf {
+        self.folder.join("kept")
+    }
     pub(crate) fn scratch(&self) -> PathBuf {
         self.folder.join("scratch")
     }

@@ -74,7 +74,14 @@ pub(crate) struct Engine {
 
 impl Engine {
     pub(crate) async fn initialise(config: &Config) -> Result<(), PartyError> {
-        for folder in [&config.folder, &config.payloads(), &config.models(), &config.snapshots(), &config.scratch()] {
+        for folder in [
+            &config.folder,
+            &config.payloads(),
+            &config.models(),
+            &config.snapshots(),
+            &config.kept(),
+            &config.scratch(),
+        ] {
             make_folder(folder)?;
         }
         if config.database().exists() {
@@ -121,7 +128,7 @@ impl Engine {
         let lock = lock(&config)?;
         let store = Store::open(&config.database()).await?;
         let vault = Vault::open(config.secrets.clone()).await?;
-        for folder in [config.payloads(), config.models(), config.snapshots(), config.scratch()] {
+        for folder in [config.payloads(), config.models(), config.snapshots(), config.kept(), config.scratch()] {
             make_folder(&folder)?;
         }
         let (events, calls) = mpsc::channel(EVENTS);

@@ -44,13 +44,38 @@ pub(crate) struct Frame {
     pub(crate) origin: Vec<u16>,
 }
 
-/// Features as a model sees them: row-major, nothing missing.
+/// Rows as a model sees them: features row-major, nothing missing.
 pub(crate) struct Matrix {
     pub(crate) rows: usize,
     pub(crate) columns: usize,
     pub(crate) values: Vec<f32>,
+    /// 1 for positive and 0 for negative, a class's index, a number, or 1 where there was an event and 0 where not.
     pub(crate) labels: Vec<f32>,
+    /// Times of a survival label; empty for another one.
+    pub(crate) times: Vec<f32>,
+    /// One image for each row, if the plan has images.
+    pub(crate) images: Option<Pixels>,
     pub(crate) origin: Vec<u16>,
+}
+
+/// Images of one shape, a byte for each value.
+pub(crate) struct Pixels {
+    /// Channels, height and width.
+    pub(crate) shape: [usize; 3],
+    /// Image by image, each row-major.
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl Pixels {
+    /// Bytes of one image.
+    pub(crate) fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// The image of a row.
+    pub(crate) fn row(&self, row: usize) -> &[u8] {
+        &self.bytes[row * self.len()..(row + 1) * self.len()]
+    }
 }
 
 impl Frame {
@@ -172,7 +197,8 @@ impl Frame {
             }
         }
         let labels = self.label.iter().map(|l| narrow(*l)).collect();
-        Ok(Matrix { rows: self.rows(), columns, values, labels, origin: self.origin.clone() })
+        let (times, images) = (Vec::new(), None);
+        Ok(Matrix { rows: self.rows(), columns, values, labels, times, images, origin: self.origin.clone() })
     }
 }
 

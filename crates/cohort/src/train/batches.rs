@@ -13,16 +13,9 @@ pub(crate) struct Batches {
 }
 
 impl Batches {
-    /// The stream of one task at one site in one round.
+    /// The batches of one task at one site in one round.
     pub(crate) fn new(seed: u64, site: &[u8], task: &str, round: u32, rows: usize, batch: u32) -> Self {
-        let mut material = Vec::with_capacity(64);
-        material.extend_from_slice(&seed.to_le_bytes());
-        material.extend_from_slice(&round.to_le_bytes());
-        material.extend_from_slice(&(site.len() as u64).to_le_bytes());
-        material.extend_from_slice(site);
-        material.extend_from_slice(task.as_bytes());
-        let key = canon::digest("batches", 1, &material);
-        let stream = ChaCha20Rng::from_seed(*key.as_bytes());
+        let stream = stream("batches", seed, site, task, round);
         let order: Vec<usize> = (0..rows).collect();
         Self { stream, next: order.len(), order, batch: (batch as usize).max(1) }
     }
@@ -61,6 +54,19 @@ impl Batches {
             }
         }
     }
+}
+
+/// The stream of one task at one site in one round for one purpose. Each purpose has its own, so that one that draws more
+/// does not move the others.
+pub(super) fn stream(purpose: &str, seed: u64, site: &[u8], task: &str, round: u32) -> ChaCha20Rng {
+    let mut material = Vec::with_capacity(64);
+    material.extend_from_slice(&seed.to_le_bytes());
+    material.extend_from_slice(&round.to_le_bytes());
+    material.extend_from_slice(&(site.len() as u64).to_le_bytes());
+    material.extend_from_slice(site);
+    material.extend_from_slice(task.as_bytes());
+    let key = canon::digest(purpose, 1, &material);
+    ChaCha20Rng::from_seed(*key.as_bytes())
 }
 
 #[cfg(test)]

@@ -3,16 +3,29 @@
 //! Everything random comes from our own seeded stream, so that the same plan, site, round and rows give the same bytes
 //! for any number of threads.
 
+mod augment;
 mod batches;
+mod layers;
+mod local;
+mod loss;
 mod network;
+mod optimizer;
 pub(crate) mod payload;
+mod state;
 
 pub(crate) use batches::Batches;
-pub(crate) use network::{Network, Step};
+pub(crate) use local::{Local, Source};
+pub(crate) use loss::Goal;
+pub(crate) use network::Network;
+pub(crate) use optimizer::Step;
+pub(crate) use state::{SiteState, open as open_state, seal as seal_state};
 
+use burn::tensor::{Tensor, TensorData};
 use hospes_protocol::id::Timestamp;
+use hospes_protocol::plan::Augment;
 use serde::{Deserialize, Serialize};
 
+use self::augment::Changes;
 use crate::component::Matrix;
 use crate::error::CohortError;
 
@@ -55,25 +68,71 @@ impl Work {
     }
 }
 
+/// Where the randomness of one task at one site in one round comes from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Draws<'a> {
+    pub(crate) seed: u64,
+    pub(crate) site: &'a [u8],
+    pub(crate) task: &'a str,
+    pub(crate) round: u32,
+}
+
+/// How a network is trained, but for when it has to end.
+pub(crate) struct Course<'a> {
+    pub(crate) goal: &'a Goal,
+    pub(crate) augment: Option<&'a Augment>,
+    pub(crate) batch: u32,
+    pub(crate) work: Work,
+    pub(crate) draws: Draws<'a>,
+    pub(crate) correction: Correction,
+}
+
+/// What a strategy adds to each gradient at the site.
+pub(crate) enum Correction {
+    /// Nothing.
+    None,
+    /// μ·(w − w₀), the gradient of μ/2·‖w − w₀‖² (Li et al. 2020, FedProx).
+    Proximal { mu: f64 },
+    /// c − cᵢ (Karimireddy et al. 2020, SCAFFOLD, Algorithm 1), one number for each trained parameter.
+    Control(Vec<f32>),
+}
+
 /// Takes optimiser steps over reshuffled epochs.
 pub(crate) fn train(
     network: &mut Network,
     step: &mut Step,
     data: &Matrix,
-    mut batches: Batches,
-    work: Work,
+    course: Course<'_>,
     deadline: Timestamp,
     pulse: &mut Pulse<'_>,
 ) -> Result<(), CohortError> {
-    let (mut x, mut y) = (Vec::new(), Vec::new());
-    for taken in 1..=work.total() {
-        x.clear();
-        y.clear();
-        for row in batches.next_batch() {
-            x.extend_from_slice(&data.values[row * data.columns..(row + 1) * data.columns]);
-            y.push(data.labels[*row]);
+    let Course { goal, augment, batch, work, draws, correction } = course;
+    let Draws { seed, site, task, round } = draws;
+    network.check(data, task)?;
+    let mut batches = Batches::new(seed, site, task, round, data.rows, batch);
+    let mut masks = batches::stream("dropout", seed, site, task, round);
+    let mut changes = augment.map(|what| Changes::new(what, batches::stream("augment", seed, site, task, round)));
+    let device = network.device().clone();
+    let (start, shift) = match correction {
+        Correction::None => (None, None),
+        Correction::Proximal { mu } => (Some((mu, network.trained().clone())), None),
+        Correction::Control(shift) => {
+            let length = shift.len();
+            (None, Some(Tensor::<1>::from_data(TensorData::new(shift, [length]), &device)))
         }
-        network.step(step, &x, &y);
+    };
+    for taken in 1..=work.total() {
+        let rows = batches.next_batch();
+        let mass = goal.mass(rows.iter().map(|row| data.labels[*row]));
+        let batch = data.batch(rows, changes.as_mut(), &device);
+        let mut gradient = network.gradient(batch, goal, mass, &mut masks);
+        if let Some((mu, start)) = &start {
+            gradient = gradient + (network.trained().clone() - start.clone()).mul_scalar(*mu);
+        }
+        if let Some(shift) = &shift {
+            gradient = gradient + shift.clone();
+        }
+        network.step(step, gradient);
         if (pulse.now)() >= deadline {
             return Err(CohortError::TooLate);
         }
@@ -86,22 +145,4 @@ pub(crate) fn train(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn progress_is_the_same_for_any_number_of_rows() {
-        let told = |work: Work| -> Vec<u32> {
-            let mut told: Vec<u32> = (1..=work.total()).map(|step| work.hundredths(step)).collect();
-            told.dedup();
-            told.retain(|done| *done > 0);
-            told
-        };
-        let epochs = |steps| told(Work { units: 50, steps });
-        assert_eq!(epochs(1), (1..=50).map(|n| n * 2).collect::<Vec<_>>());
-        assert_eq!(epochs(7), epochs(99));
-        assert_eq!(epochs(1_000), epochs(12_345));
-        assert_eq!(epochs(1_000), (1..=100).collect::<Vec<_>>());
-        assert_eq!(told(Work { units: 3, steps: 1 }), [33, 66, 100]);
-    }
-}
+mod tests;

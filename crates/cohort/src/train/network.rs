@@ -1,70 +1,41 @@
-//! A network of affine and activation layers, and optimiser steps on it.
+//! A network of the layers of a plan with its parameters on one device: what comes out of it, and the gradient of a loss.
 
-use burn::optim::momentum::MomentumConfig;
-use burn::optim::{Adam, AdamConfig, AdamState, Optimizer as _, Sgd, SgdConfig, SgdState};
-use burn::tensor::{Device, Tensor, TensorData, activation};
-use hospes_protocol::plan::model::{TensorShape, tensors};
-use hospes_protocol::plan::{Layer, Model, Optimizer};
+use std::ops::Range;
 
+use burn::tensor::{Device, Tensor, TensorData};
+use hospes_protocol::plan::model::{Inputs, Placed, Wire, place};
+use hospes_protocol::plan::{Layer, Model};
+use rand_chacha::ChaCha20Rng;
+
+use super::layers::{Running, forward};
+use super::loss::{Goal, Target};
+use super::optimizer::Step;
 use crate::component::Matrix;
 use crate::error::CohortError;
 
-/// Rows that go through the network at once when it is not trained.
+/// Numbers that the widest layer may put out at once when the network is not trained: 64 MiB.
+const FORWARD_NUMBERS: usize = 16 << 20;
+/// Rows that go through the network at once when it is not trained, at most.
 const FORWARD_ROWS: usize = 4_096;
 
-/// The layers of a plan with their parameters on the CPU.
+/// The layers of a plan with their parameters on one device.
 pub(crate) struct Network {
-    layers: Vec<Layer>,
-    /// In the order of the plan's tensors; a bias is `[1, out]`.
-    parameters: Vec<Tensor<2>>,
-    inputs: usize,
+    layers: Vec<Placed>,
+    inputs: Inputs,
+    /// All trained parameters one after the other, so that an optimiser step is a few operations.
+    trained: Tensor<1>,
+    /// Where each trained tensor of each layer lies among them.
+    spans: Vec<Vec<Range<usize>>>,
+    /// Running figures, layer by layer.
+    running: Vec<Option<Running>>,
     device: Device,
 }
 
-/// An optimiser with its state, tensor by tensor.
-pub(crate) enum Step {
-    Sgd { optimizer: Sgd, lr: f64, state: Vec<Option<SgdState<2>>> },
-    Adam { optimizer: Adam, lr: f64, state: Vec<Option<AdamState<2>>> },
-}
-
-impl Step {
-    pub(crate) fn new(optimizer: &Optimizer) -> Self {
-        match *optimizer {
-            Optimizer::Sgd { lr, momentum } => {
-                // PyTorch's momentum has no dampening.
-                let with = MomentumConfig::new().with_momentum(momentum).with_dampening(0.0);
-                let config = SgdConfig::new().with_momentum((momentum != 0.0).then_some(with));
-                Self::Sgd { optimizer: config.build(), lr, state: Vec::new() }
-            }
-            Optimizer::Adam { lr } | Optimizer::AdamW { lr, .. } => {
-                // Kingma, Ba 2015, Algorithm 1.
-                let config = AdamConfig::new().with_beta_1(0.9).with_beta_2(0.999).with_epsilon(1e-8);
-                Self::Adam { optimizer: config.build(), lr, state: Vec::new() }
-            }
-        }
-    }
-
-    fn apply(&mut self, index: usize, parameter: Tensor<2>, gradient: Tensor<2>) -> Tensor<2> {
-        match self {
-            Self::Sgd { optimizer, lr, state } => {
-                let (next, new) = optimizer.step(*lr, parameter, gradient, slot(state, index).take());
-                *slot(state, index) = new;
-                next
-            }
-            Self::Adam { optimizer, lr, state } => {
-                let (next, new) = optimizer.step(*lr, parameter, gradient, slot(state, index).take());
-                *slot(state, index) = new;
-                next
-            }
-        }
-    }
-}
-
-fn slot<S>(state: &mut Vec<Option<S>>, index: usize) -> &mut Option<S> {
-    while state.len() <= index {
-        state.push(None);
-    }
-    &mut state[index]
+/// Rows on their way into the network.
+pub(super) struct Batch {
+    pub(super) features: Option<Tensor<4>>,
+    pub(super) image: Option<Tensor<4>>,
+    pub(super) target: Target,
 }
 
 impl Network {
@@ -72,208 +43,243 @@ impl Network {
     /// `parameters`: all tensors of the plan one after the other, each row-major.
     ///
     /// # Errors
-    /// [`CohortError::Model`] if there are more or fewer numbers than the plan's tensors have, or one is not finite.
-    pub(crate) fn new(model: &Model, inputs: usize, parameters: &[f32]) -> Result<Self, CohortError> {
-        let shapes = tensors(model, inputs as u64);
-        let layers: Vec<Layer> = model.layers().cloned().collect();
-        let wanted = shapes.iter().fold(0u64, |n, t| n.saturating_add(t.len()));
+    /// [`CohortError::Model`] if the layers do not fit together, if there are more or fewer numbers than the plan's
+    /// tensors have, or one is not finite.
+    pub(crate) fn new(
+        model: &Model,
+        inputs: impl Into<Inputs>,
+        parameters: &[f32],
+        device: &Device,
+    ) -> Result<Self, CohortError> {
+        let inputs = inputs.into();
         let wrong = |reason: String| Err(CohortError::Model { reason });
+        let (layers, misfit) = place(model, inputs);
+        if let Some(misfit) = misfit {
+            return wrong(misfit.reason);
+        }
+        let wanted = layers.iter().flat_map(|l| &l.tensors).fold(0u64, |n, t| n.saturating_add(t.len()));
         if wanted != parameters.len() as u64 {
             return wrong(format!("{} parameters, the plan's model has {wanted}", parameters.len()));
         }
         if !parameters.iter().all(|p| p.is_finite()) {
             return wrong("a parameter is NaN or infinite".into());
         }
-        let last = layers.iter().rev().find_map(|l| match l {
-            Layer::Linear(linear) => Some(linear.out),
-            _ => None,
-        });
-        if last != Some(1) {
-            return wrong("the last affine layer must have one output".into());
+        if layers.last().is_none_or(|last| last.out.len() != 1) {
+            return wrong("the last layer must put out one row of numbers".into());
         }
-        let device = Device::flex();
+        let mut network = Self {
+            trained: on(device, Vec::new()),
+            spans: Vec::new(),
+            running: Vec::new(),
+            layers,
+            inputs,
+            device: device.clone(),
+        };
+        network.set(parameters);
+        if network.spans.iter().all(Vec::is_empty) {
+            return wrong("no layer has parameters to train".into());
+        }
+        Ok(network)
+    }
+
+    /// Takes over parameters of the right number.
+    fn set(&mut self, parameters: &[f32]) {
         let mut rest = parameters;
-        let mut list = Vec::with_capacity(shapes.len());
-        for shape in &shapes {
-            let [rows, columns] = sides(shape);
-            let (mine, others) = rest.split_at(rows * columns);
-            rest = others;
-            list.push(Tensor::from_data(TensorData::new(mine.to_vec(), [rows, columns]), &device));
+        let mut trained: Vec<f32> = Vec::with_capacity(parameters.len());
+        (self.spans, self.running) = (Vec::new(), Vec::new());
+        for layer in &self.layers {
+            let (mut spans, mut figures) = (Vec::new(), Vec::new());
+            for (i, tensor) in layer.tensors.iter().enumerate() {
+                let length = usize::try_from(tensor.len()).unwrap_or(usize::MAX).min(rest.len());
+                let (mine, others) = rest.split_at(length);
+                rest = others;
+                if i < layer.trained {
+                    spans.push(trained.len()..trained.len() + length);
+                    trained.extend_from_slice(mine);
+                } else {
+                    figures.push(on(&self.device, mine.to_vec()));
+                }
+            }
+            self.spans.push(spans);
+            self.running.push(match <[_; 2]>::try_from(figures) {
+                Ok([mean, variance]) => Some(Running { mean, variance }),
+                Err(_) => None,
+            });
         }
-        Ok(Self { layers, parameters: list, inputs, device })
+        self.trained = on(&self.device, trained);
     }
 
     /// All parameters one after the other, in the order of the plan's tensors.
     pub(crate) fn parameters(&self) -> Vec<f32> {
-        self.parameters.iter().flat_map(values).collect()
-    }
-
-    /// One optimiser step on one batch.
-    ///
-    /// # Shapes
-    /// `x`: rows × features, row-major; `y`: rows.
-    pub(crate) fn step(&mut self, step: &mut Step, x: &[f32], y: &[f32]) {
-        let device = self.device.clone().autodiff();
-        let tracked: Vec<Tensor<2>> = self.parameters.iter().map(|p| p.clone().autodiff().require_grad()).collect();
-        let x = Tensor::<2>::from_data(TensorData::new(x.to_vec(), [y.len(), self.inputs]), &device);
-        let y = Tensor::<2>::from_data(TensorData::new(y.to_vec(), [y.len(), 1]), &device);
-        let logits = forward(&self.layers, &tracked, x);
-        // The gradient of binary cross-entropy on logits is σ(z) − y, exactly and without overflow; so it is put in as
-        // a constant factor, and the loss itself, which nobody looks at between two steps, is not computed.
-        let residual = activation::sigmoid(logits.clone().detach()) - y;
-        let mut gradients = (logits * residual.detach()).mean().backward();
-        for (index, parameter) in tracked.iter().enumerate() {
-            if let Some(gradient) = parameter.grad_remove(&mut gradients) {
-                let old = self.parameters[index].clone();
-                self.parameters[index] = step.apply(index, old, gradient);
+        let trained = values(&self.trained);
+        let mut all = Vec::with_capacity(trained.len());
+        for (spans, running) in self.spans.iter().zip(&self.running) {
+            spans.iter().for_each(|span| all.extend_from_slice(&trained[span.clone()]));
+            if let Some(running) = running {
+                all.extend(values(&running.mean));
+                all.extend(values(&running.variance));
             }
-        }
-    }
-
-    /// The model's raw outputs before the sigmoid.
-    pub(crate) fn logits(&self, data: &Matrix) -> Vec<f32> {
-        let mut all = Vec::with_capacity(data.rows);
-        for chunk in data.values.chunks(FORWARD_ROWS * data.columns) {
-            let rows = chunk.len() / data.columns;
-            let x = Tensor::<2>::from_data(TensorData::new(chunk.to_vec(), [rows, self.inputs]), &self.device);
-            all.extend(values(&forward(&self.layers, &self.parameters, x)));
         }
         all
     }
+
+    /// The trained parameters alone, in the order of the plan's tensors.
+    pub(super) fn trained(&self) -> &Tensor<1> {
+        &self.trained
+    }
+
+    pub(super) fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// One optimiser step along a gradient.
+    pub(super) fn step(&mut self, step: &mut Step, gradient: Tensor<1>) {
+        let old = std::mem::replace(&mut self.trained, Tensor::empty([1], &self.device));
+        self.trained = step.apply(old, gradient);
+    }
+
+    /// Gradient of the goal on one batch, or on a part of one whose `mass` is given, with respect to the trained
+    /// parameters. Running figures move on the way.
+    pub(super) fn gradient(&mut self, batch: Batch, goal: &Goal, mass: f64, stream: &mut ChaCha20Rng) -> Tensor<1> {
+        let leaf = |span: &Range<usize>| self.trained.clone().slice([span.clone()]).autodiff().require_grad();
+        let tracked: Vec<Vec<Tensor<1>>> = self.spans.iter().map(|spans| spans.iter().map(leaf).collect()).collect();
+        let Batch { features, image, target } = batch;
+        let mut running = std::mem::take(&mut self.running);
+        let (features, image) = (features.map(Tensor::autodiff), image.map(Tensor::autodiff));
+        let outputs = self.run(&tracked, &mut running, features, image, Some(stream));
+        self.running = running;
+        // It is put in as a constant factor, so that the gradient of the sum is what the loss says.
+        let factor = goal.gradient(outputs.clone().without_autodiff(), &target, mass);
+        let mut gradients = (outputs * factor.autodiff()).sum().backward();
+        let parts = tracked.iter().flatten().zip(self.spans.iter().flatten()).map(|(leaf, span)| {
+            // A layer that the output does not depend on has no gradient.
+            leaf.grad_remove(&mut gradients).unwrap_or_else(|| Tensor::zeros([span.len()], &self.device))
+        });
+        Tensor::cat(parts.collect(), 0)
+    }
+
+    /// The model's raw outputs, row by row.
+    ///
+    /// # Shapes
+    /// rows × outputs, row-major.
+    pub(crate) fn logits(&self, data: &Matrix) -> Vec<f32> {
+        let leaf = |span: &Range<usize>| self.trained.clone().slice([span.clone()]);
+        let parameters: Vec<Vec<Tensor<1>>> = self.spans.iter().map(|spans| spans.iter().map(leaf).collect()).collect();
+        let widest = self.layers.iter().map(|l| l.out.iter().product::<u64>()).max().unwrap_or(1).max(1);
+        let most = FORWARD_NUMBERS / usize::try_from(widest).unwrap_or(usize::MAX);
+        let rows: Vec<usize> = (0..data.rows).collect();
+        let mut all = Vec::with_capacity(data.rows);
+        for chunk in rows.chunks(most.clamp(1, FORWARD_ROWS)) {
+            let Batch { features, image, .. } = data.batch(chunk, None, &self.device);
+            let mut running = self.running.clone();
+            all.extend(values(&self.run(&parameters, &mut running, features, image, None)));
+        }
+        all
+    }
+
+    /// Puts rows through all layers. Values are given up at their last use, so that memory is used again.
+    fn run(
+        &self,
+        parameters: &[Vec<Tensor<1>>],
+        running: &mut [Option<Running>],
+        features: Option<Tensor<4>>,
+        image: Option<Tensor<4>>,
+        mut stream: Option<&mut ChaCha20Rng>,
+    ) -> Tensor<2> {
+        let mut uses = vec![0usize; self.layers.len()];
+        for wire in self.layers.iter().flat_map(|l| &l.from) {
+            if let Wire::Layer(index) = wire {
+                uses[*index] += 1;
+            }
+        }
+        let mut out: Vec<Option<Tensor<4>>> = Vec::with_capacity(self.layers.len());
+        for (index, layer) in self.layers.iter().enumerate() {
+            let mut along = |wire: &Wire| match wire {
+                Wire::Features => features.clone(),
+                Wire::Image => image.clone(),
+                Wire::Layer(before) => {
+                    uses[*before] -= 1;
+                    if uses[*before] == 0 { out[*before].take() } else { out[*before].clone() }
+                }
+            };
+            let inputs: Vec<Tensor<4>> = layer.from.iter().filter_map(&mut along).collect();
+            out.push(Some(forward(layer, inputs, &parameters[index], &mut running[index], stream.as_deref_mut())));
+        }
+        // Unwrap safety: a network has layers, and nothing takes what the last one puts out.
+        #[allow(clippy::unwrap_used)]
+        let last = out.pop().flatten().unwrap();
+        let [rows, outputs, ..] = last.dims();
+        last.reshape([rows, outputs])
+    }
+
+    /// Whether the rows are such that the first layers can take them.
+    ///
+    /// # Errors
+    /// [`CohortError`] if rows have other features or no image, or if a feature that an embedding takes is no code.
+    pub(crate) fn check(&self, data: &Matrix, task: &str) -> Result<(), CohortError> {
+        let wrong = |reason: String| Err(CohortError::Plan { place: format!("tasks.{task}"), reason });
+        let shape = data.images.as_ref().map(|pixels| pixels.shape.map(|side| side as u64));
+        if data.columns as u64 != self.inputs.features || shape != self.inputs.image {
+            return wrong("the rows have other features or images than the model takes".into());
+        }
+        for layer in &self.layers {
+            let (Layer::Embedding(embedding), [Wire::Features]) = (&layer.layer, &layer.from[..]) else { continue };
+            let last = f64::from(embedding.codes) - 1.0;
+            let is_code = |v: &f32| v.fract() == 0.0 && (0.0..=last).contains(&f64::from(*v));
+            if !data.values.iter().all(is_code) {
+                return wrong(format!(
+                    "a feature is no whole number from 0 to {last}, which the embedding '{}' needs",
+                    layer.name
+                ));
+            }
+        }
+        Ok(())
+    }
 }
 
-fn forward(layers: &[Layer], parameters: &[Tensor<2>], mut x: Tensor<2>) -> Tensor<2> {
-    let mut next = parameters.iter().cloned();
-    for layer in layers {
-        x = match layer {
-            Layer::Linear(linear) => {
-                if let Some(weight) = next.next() {
-                    x = x.matmul(weight);
-                }
-                match linear.bias.then(|| next.next()).flatten() {
-                    Some(bias) => x + bias,
-                    None => x,
+impl Matrix {
+    /// These rows on a device. `images`: what changes them on the way, if anything does.
+    pub(super) fn batch(
+        &self,
+        rows: &[usize],
+        mut images: Option<&mut super::augment::Changes>,
+        device: &Device,
+    ) -> Batch {
+        let mut values = Vec::with_capacity(rows.len() * self.columns);
+        for row in rows {
+            values.extend_from_slice(&self.values[row * self.columns..(row + 1) * self.columns]);
+        }
+        let features = (self.columns > 0)
+            .then(|| Tensor::from_data(TensorData::new(values, [rows.len(), self.columns, 1, 1]), device));
+        let image = self.images.as_ref().map(|pixels| {
+            let [channels, height, width] = pixels.shape;
+            let mut values = vec![0f32; rows.len() * pixels.len()];
+            for (row, to) in rows.iter().zip(values.chunks_mut(pixels.len().max(1))) {
+                match images.as_deref_mut() {
+                    Some(changes) => changes.apply(pixels, *row, to),
+                    None => to.iter_mut().zip(pixels.row(*row)).for_each(|(to, byte)| *to = f32::from(*byte) / 255.0),
                 }
             }
-            Layer::Relu {} => activation::relu(x),
-            Layer::Gelu {} => activation::gelu(x),
-            Layer::Tanh {} => activation::tanh(x),
-            Layer::Sigmoid {} => activation::sigmoid(x),
-            _ => x,
-        };
-    }
-    x
-}
-
-/// Rows and columns of the tensor that holds it.
-#[allow(clippy::cast_possible_truncation)]
-fn sides(shape: &TensorShape) -> [usize; 2] {
-    match shape.shape[..] {
-        [rows, columns] => [rows as usize, columns as usize],
-        _ => [1, shape.len() as usize],
+            Tensor::from_data(TensorData::new(values, [rows.len(), channels, height, width]), device)
+        });
+        let labels = rows.iter().map(|row| self.labels[*row]).collect();
+        let times = rows.iter().filter_map(|row| self.times.get(*row).copied()).collect();
+        Batch { features, image, target: Target { labels, times } }
     }
 }
 
-fn values(tensor: &Tensor<2>) -> Vec<f32> {
-    // Unwrap safety: the tensor lies on the CPU and was made from f32.
+fn on(device: &Device, values: Vec<f32>) -> Tensor<1> {
+    let length = values.len();
+    Tensor::from_data(TensorData::new(values, [length]), device)
+}
+
+/// The numbers of a tensor that is on no graph.
+pub(super) fn values<const D: usize>(tensor: &Tensor<D>) -> Vec<f32> {
+    // Unwrap safety: it was made from f32, and reading it back fails where the device is lost only, which ends the worker.
     #[allow(clippy::unwrap_used)]
     tensor.to_data().try_to_vec::<f32>().unwrap()
 }
 
 #[cfg(test)]
-mod tests {
-    use hospes_protocol::plan::{Init, Linear, model::initial};
-
-    use super::*;
-
-    fn linear(out: u32) -> Layer {
-        Layer::Linear(Linear { out, bias: true, init: Init::TorchDefault })
-    }
-
-    fn noise(n: usize, seed: u32) -> Vec<f32> {
-        let mut state = seed;
-        let mut next = || {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 8) as f32 / (1u32 << 24) as f32 - 0.5
-        };
-        (0..n).map(|_| next()).collect()
-    }
-
-    /// Central differences of the loss that the step says it descends.
-    #[test]
-    fn a_step_follows_the_gradient_of_cross_entropy_also_where_logits_are_zero() {
-        let layers = Model::Layers(vec![linear(3), Layer::Tanh {}, linear(1)]);
-        let (x, y) = (noise(8, 1), [1.0, 0.0, 0.0, 1.0]);
-        let loss = |parameters: &[f32]| -> f64 {
-            let network = Network::new(&layers, 2, parameters).unwrap();
-            let data = Matrix { rows: 4, columns: 2, values: x.clone(), labels: y.to_vec(), origin: vec![0; 4] };
-            let each = network.logits(&data).into_iter().zip(y).map(|(z, y)| {
-                let z = f64::from(z);
-                z.max(0.0) - z * f64::from(y) + (-z.abs()).exp().ln_1p()
-            });
-            each.sum::<f64>() / 4.0
-        };
-        for start in [initial(&layers, 2u64, 3), vec![0.0; 13]] {
-            let mut network = Network::new(&layers, 2, &start).unwrap();
-            network.step(&mut Step::new(&Optimizer::Sgd { lr: 1.0, momentum: 0.0 }), &x, &y);
-            let after = network.parameters();
-            for i in 0..start.len() {
-                let moved = |by: f32| {
-                    let mut p = start.clone();
-                    p[i] += by;
-                    loss(&p)
-                };
-                let gradient = (moved(0.01) - moved(-0.01)) / 0.02;
-                let step = f64::from(start[i] - after[i]);
-                assert!((step - gradient).abs() < 2e-3, "parameter {i}: {step} {gradient}");
-            }
-        }
-    }
-
-    #[test]
-    fn optimisers_follow_their_papers() {
-        // One weight, no bias, x = 1: the gradient is σ(w) − y.
-        let layers = Model::Layers(vec![Layer::Linear(Linear { out: 1, bias: false, init: Init::Zeros })]);
-        let sigmoid = |w: f64| 1.0 / (1.0 + (-w).exp());
-        let run = |optimizer| {
-            let mut network = Network::new(&layers, 1, &[0.3]).unwrap();
-            let mut step = Step::new(&optimizer);
-            (0..5).for_each(|_| network.step(&mut step, &[1.0], &[1.0]));
-            f64::from(network.parameters()[0])
-        };
-        let (mut w, mut velocity) = (0.3, 0.0);
-        for _ in 0..5 {
-            velocity = 0.9 * velocity + (sigmoid(w) - 1.0);
-            w -= 0.1 * velocity;
-        }
-        assert!((run(Optimizer::Sgd { lr: 0.1, momentum: 0.9 }) - w).abs() < 1e-5);
-        let (mut w, mut m, mut v) = (0.3, 0.0, 0.0);
-        for t in 1..=5 {
-            let g: f64 = sigmoid(w) - 1.0;
-            m = 0.9 * m + 0.1 * g;
-            v = 0.999 * v + 0.001 * g * g;
-            let (m_hat, v_hat) = (m / (1.0 - 0.9f64.powi(t)), v / (1.0 - 0.999f64.powi(t)));
-            w -= 0.01 * m_hat / (v_hat.sqrt() + 1e-8);
-        }
-        assert!((run(Optimizer::Adam { lr: 0.01 }) - w).abs() < 1e-5);
-    }
-
-    #[test]
-    fn large_batches_give_the_same_bytes_for_any_number_of_threads() {
-        let layers = Model::Layers(vec![linear(256), Layer::Relu {}, linear(128), Layer::Gelu {}, linear(1)]);
-        let (x, y): (Vec<f32>, Vec<f32>) =
-            (noise(1_024 * 96, 5), noise(1_024, 6).iter().map(|v| v.signum().max(0.0)).collect());
-        let run = |threads| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            pool.install(|| {
-                let mut network = Network::new(&layers, 96, &initial(&layers, 96u64, 1)).unwrap();
-                let mut step = Step::new(&Optimizer::Adam { lr: 0.01 });
-                (0..3).for_each(|_| network.step(&mut step, &x, &y));
-                network.parameters()
-            })
-        };
-        let one = run(1);
-        assert!(one.iter().all(|p| p.is_finite()));
-        assert!(one == run(2) && one == run(7));
-    }
-}
+#[path = "network_tests.rs"]
+mod tests;

@@ -3,10 +3,10 @@
 use hospes_privacy::PrivacyError;
 use hospes_privacy::quantise::Quantiser;
 use hospes_protocol::canon;
-use hospes_protocol::plan::model::{TensorShape, tensors};
-use hospes_protocol::plan::{Model, Quantise};
-use safetensors::{Dtype, SafeTensors};
+use hospes_protocol::plan::Quantise;
+use hospes_protocol::plan::model::TensorShape;
 
+use super::state::numbers;
 use crate::cohort::Round;
 use crate::error::CohortError;
 
@@ -48,34 +48,15 @@ pub(crate) fn encode(
     Ok(Encoded { clipped: payload.clipped(), bytes: payload.into_bytes(), largest })
 }
 
-/// The model file of a round as numbers.
+/// The model file of a round as numbers: its tensors one after the other.
 ///
 /// # Errors
-/// [`CohortError::Model`] if there is none, if it is not the one that the header names, or does not fit the plan.
-pub(crate) fn read_model(round: &Round<'_>, model: &Model, inputs: usize) -> Result<Vec<f32>, CohortError> {
-    let wrong = |reason: &str| CohortError::Model { reason: reason.to_owned() };
-    let bytes = round.model.ok_or_else(|| wrong("no model was given"))?;
+/// [`CohortError::Model`] if there is none, if it is not the one that the header names, or does not hold these tensors.
+pub(crate) fn read_model(round: &Round<'_>, tensors: &[TensorShape]) -> Result<Vec<f32>, CohortError> {
+    let wrong = |reason: String| CohortError::Model { reason };
+    let bytes = round.model.ok_or_else(|| wrong("no model was given".into()))?;
     if round.header.model != Some(canon::digest("model", 1, bytes)) {
-        return Err(wrong("its digest is not the one that the round names"));
+        return Err(wrong("its digest is not the one that the round names".into()));
     }
-    let file = SafeTensors::deserialize(bytes).map_err(|_| wrong("it is no safetensors file"))?;
-    let shapes = tensors(model, inputs as u64);
-    if file.len() != shapes.len() {
-        return Err(wrong("it has more or fewer tensors than the plan's model"));
-    }
-    let mut parameters = Vec::new();
-    for shape in &shapes {
-        let tensor = file.tensor(&shape.name).map_err(|_| wrong("a tensor of the plan's model is missing"))?;
-        let same_shape = tensor.shape().iter().map(|n| *n as u64).eq(shape.shape.iter().copied());
-        if tensor.dtype() != Dtype::F32 || !same_shape {
-            return Err(wrong("a tensor has another type or shape than the plan's model"));
-        }
-        let (entries, _) = tensor.data().as_chunks::<4>();
-        parameters.extend(entries.iter().map(|b| f32::from_le_bytes(*b)));
-    }
-    if parameters.iter().all(|p: &f32| p.is_finite()) {
-        Ok(parameters)
-    } else {
-        Err(wrong("a parameter is NaN or infinite"))
-    }
+    numbers(bytes, tensors).map_err(wrong)
 }

@@ -307,6 +307,8 @@ impl Rig {
             opt_outs: OptOuts::new(),
             model_path,
             payload_path: self.folder.path().join(format!("payload-{task}-{round}")),
+            state_in: None,
+            state_out: None,
         }
     }
 }

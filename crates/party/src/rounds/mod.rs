@@ -1,7 +1,8 @@
 //! From an opened round to what leaves: jobs, permits, work, outbox.
 //!
 //! `open` answers a round with a permit or a recorded refusal, `work` gives it its turn, [`worker`] computes in a child
-//! process, `outbox` keeps what was computed and asks again before it lets it go. Each step is one transaction.
+//! process, `outbox` keeps what was computed and asks again before it lets it go, `kept` is what never goes. Each step is one
+//! transaction.
 
 use hospes_ledger::{Action, Actor, ObjectKind, Purpose};
 use hospes_protocol::approval::{ApprovalState, Refusal, RefusalCode, ReleaseRule, Role};
@@ -26,6 +27,7 @@ use crate::store::{At as _, Tx, parse, to_json};
 use crate::view::{JobView, Notice, PAGE_ITEMS, Page, RoundView};
 use state::{RoundRow, state_name, state_reason};
 
+mod kept;
 mod open;
 mod outbox;
 mod state;
@@ -354,6 +356,7 @@ impl Engine {
             self.say(federation, FromSite::Release { job });
         }
         self.drop_models(&found).await?;
+        self.drop_kept(&found).await?;
         self.notify(Notice::Jobs);
         Ok(())
     }
@@ -405,6 +408,7 @@ impl Engine {
         let open = rounds.into_iter().filter(|r| !r.state.is_terminal());
         self.withdraw_all(open.map(|r| (r.key, stopped.clone())).collect()).await?;
         self.drop_models(&found).await?;
+        self.drop_kept(&found).await?;
         self.notify(Notice::Jobs);
         Ok(())
     }

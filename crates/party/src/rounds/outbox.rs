@@ -138,6 +138,7 @@ impl Engine {
         if row.state != State::Working {
             drop(tx);
             self.erase_payload(key);
+            self.erase_kept(key);
             return Ok(());
         }
         let leave = match self.holds(tx.conn(), &row, Some(subjects)).await? {
@@ -256,6 +257,7 @@ impl Engine {
         tx.commit().await?;
         self.working.remove(key);
         self.erase_payload(key);
+        self.erase_kept(key);
         self.act(&row, actions);
         self.notify(Notice::Egress);
         Ok(())
@@ -331,6 +333,11 @@ impl Engine {
     /// Whether an input of this site may be in the round's result: it was let go, or its receipt came.
     pub(super) async fn may_be_counted(conn: &mut SqliteConnection, key: &RoundKey) -> Result<bool, PartyError> {
         Ok(Parcel::find(conn, key).await?.is_some_and(|p| p.left.is_some()))
+    }
+
+    /// Subjects whose rows a round's result holds; `None` where there is no result.
+    pub(super) async fn subjects_of(conn: &mut SqliteConnection, key: &RoundKey) -> Result<Option<u64>, PartyError> {
+        Ok(Parcel::find(conn, key).await?.map(|parcel| parcel.subjects))
     }
 
     /// The round is over; what still waits stops on the wire and is withdrawn with it, within the same step. What was let
@@ -442,11 +449,13 @@ impl Engine {
         let waiting = Parcel::waiting(&mut conn).await?;
         let snapshots = datasets::all(&mut conn).await?.iter().map(|d| self.snapshot(d).path).collect();
         let models = self.models_needed(&mut conn).await?;
+        let kept = self.kept_needed(&mut conn).await?;
         drop(conn);
         sweep_folder(&self.config.payloads(), &waiting.iter().map(|p| self.payload_path(&p.key)).collect())?;
         sweep_folder(&self.config.scratch(), &HashSet::new())?;
         sweep_folder(&self.config.snapshots(), &snapshots)?;
         sweep_folder(&self.config.models(), &models)?;
+        sweep_folder(&self.config.kept(), &kept)?;
         for parcel in waiting {
             if self.payload_path(&parcel.key).exists() {
                 continue;

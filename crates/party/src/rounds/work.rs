@@ -129,6 +129,7 @@ impl Engine {
         let key = &row.key;
         let payload_path = self.payload_path(key);
         self.erase_payload(key);
+        self.erase_kept(key);
         let mut tx = self.store.begin("start the work").await?;
         let leave = match self.ask(tx.conn(), row.federation, &row.header, row.approval).await? {
             Ok(leave) => *leave,
@@ -139,6 +140,7 @@ impl Engine {
         };
         let subjects = leave.circumstances.snapshot.subjects;
         let model = row.header.model.filter(|_| longest_model(&leave.circumstances.plan, &key.task).is_some());
+        let kept = self.kept_before(tx.conn(), &row, &leave.circumstances.plan, subjects).await?;
         let snapshot = self.snapshot(&leave.dataset);
         let opt_outs = self.opt_outs(tx.conn()).await?;
         let entry = self.round_entry(Actor::Engine, Action::TrainingStarted, &row);
@@ -153,6 +155,8 @@ impl Engine {
             opt_outs,
             model_path: model.map(|m| self.model_path(m)),
             payload_path,
+            state_in: kept,
+            state_out: Some(self.kept_path(key)),
         };
         tx.commit().await?;
         let phase = match start(&self.config, key.clone(), order, self.work_events.clone()) {
@@ -323,6 +327,7 @@ impl Engine {
         tx.commit().await?;
         self.working.remove(key);
         self.erase_payload(key);
+        self.erase_kept(key);
         self.act(&row, actions);
         Ok(())
     }

@@ -118,6 +118,16 @@ pub fn source<'a>(plan: &'a Plan, task: &Task, port: &str) -> Option<Source<'a>>
     resolve(plan, task.inputs.get(port)?).ok()
 }
 
+/// The task that makes the model which a round of this task starts from: itself, or, for an evaluation, the one that its
+/// model comes from. `None` for a task that the plan does not have.
+pub fn trained_by<'a>(plan: &'a Plan, task: &str) -> Option<&'a str> {
+    let (name, found) = plan.tasks.get_key_value(task)?;
+    match &found.component {
+        Component::Evaluation(_) => source(plan, found, "model").map(|source| source.task),
+        _ => Some(name),
+    }
+}
+
 /// Tasks whose outputs this task reads, each once, in order of their names.
 pub fn predecessors<'a>(plan: &'a Plan, task: &str) -> Vec<&'a str> {
     let Some(task) = plan.tasks.get(task) else { return Vec::new() };

@@ -32,7 +32,7 @@ mod update;
 pub use check::check;
 pub use columns::{Feature, columns_read, features, inputs};
 pub use egress::{Egress, Figure, ROW_WEIGHT_BYTES, SCORE_BINS, check_figures, egress, figure, figures};
-pub use graph::{Input, PortType, Source, ancestors, order, predecessors, source};
+pub use graph::{Input, PortType, Source, ancestors, order, predecessors, source, trained_by};
 pub use label::{Comparison, LabelKind, code};
 pub use layer::{
     BatchNorm, Conv, Dropout, Embedding, Graph, GroupNorm, Init, Layer, Linear, Model, Node, Pool, Reshape,

@@ -1,0 +1,188 @@
+//! A strategy's part at the site: which model a round starts from, what is added to gradients, what is sent, and what
+//! stays here for the next round.
+
+use std::collections::HashMap;
+
+use hospes_protocol::plan::model::{Inputs, TensorShape};
+use hospes_protocol::plan::{self, NnTrain, Strategy};
+
+use super::state::SiteState;
+use super::{Correction, payload};
+use crate::cohort::Round;
+use crate::error::CohortError;
+
+/// A training task with what a row gives its model.
+#[derive(Clone, Copy)]
+pub(crate) struct Source<'a> {
+    pub(crate) params: &'a NnTrain,
+    pub(crate) inputs: Inputs,
+    /// The plan's seed, from which tensors begin that were never trained here.
+    pub(crate) seed: u64,
+    /// What the site kept from the round before, if there was one.
+    pub(crate) state: Option<&'a SiteState>,
+}
+
+/// What a site starts a round from.
+pub(crate) struct Local<'a> {
+    source: Source<'a>,
+    /// Values of the round's tensors as they came.
+    came: Vec<f32>,
+    /// The whole model.
+    model: Vec<f32>,
+    /// The site's control variate, of `scaffold`.
+    control: Option<Vec<f32>>,
+}
+
+/// What a round ends with.
+pub(crate) struct Ended {
+    /// Values of the round's tensors on their way out: differences to what came.
+    pub(crate) delta: Vec<f32>,
+    /// What stays.
+    pub(crate) state: Option<SiteState>,
+}
+
+impl<'a> Local<'a> {
+    /// Reads the round's model file and completes it with what stayed at the site.
+    ///
+    /// # Errors
+    /// [`CohortError::Model`] if the file is not the one that the round names or does not fit the plan;
+    /// [`CohortError::Format`] if what stayed does not fit it.
+    pub(crate) fn begin(round: &Round<'_>, source: Source<'a>) -> Result<Self, CohortError> {
+        let Source { params, inputs, .. } = source;
+        let tensors = plan::tensors(params, inputs);
+        if round.header.tensors != tensors {
+            return Err(CohortError::Model { reason: "the round's tensors are not those of the plan's model".into() });
+        }
+        let came = payload::read_model(round, &tensors)?;
+        let model = source.whole(&tensors, &came)?;
+        let control = match params.strategy {
+            Strategy::Scaffold { .. } => {
+                let controls = controls(&tensors);
+                let length = controls.iter().map(|t| t.len()).sum::<u64>();
+                Some(match source.state {
+                    Some(state) => state.values(&controls)?,
+                    None => vec![0.0; usize::try_from(length).unwrap_or(usize::MAX)],
+                })
+            }
+            _ => None,
+        };
+        Ok(Self { source, came, model, control })
+    }
+
+    /// Parameters of the whole model.
+    pub(crate) fn model(&self) -> &[f32] {
+        &self.model
+    }
+
+    /// What is added to each gradient.
+    pub(crate) fn correction(&self) -> Correction {
+        match (&self.source.params.strategy, &self.control) {
+            (Strategy::FedProx { mu }, _) => Correction::Proximal { mu: *mu },
+            (Strategy::Scaffold { .. }, Some(mine)) => {
+                Correction::Control(self.common().iter().zip(mine).map(|(c, mine)| c - mine).collect())
+            }
+            _ => Correction::None,
+        }
+    }
+
+    /// The control variate of all sites: the last of the tensors that came.
+    fn common(&self) -> &[f32] {
+        let length = self.control.as_ref().map_or(0, Vec::len);
+        &self.came[self.came.len().saturating_sub(length)..]
+    }
+
+    /// What is sent and what stays after so many steps of this learning rate.
+    ///
+    /// # Errors
+    /// [`CohortError::Format`] if what stays cannot be written.
+    pub(crate) fn end(self, trained: &[f32], updates: u32, lr: f64) -> Result<Ended, CohortError> {
+        let Source { params, inputs, .. } = self.source;
+        let (all, tensors) = (plan::model::tensors(&params.model, inputs), plan::tensors(params, inputs));
+        let after = Parts::of(&all, trained);
+        // PRIVACY: only the tensors of the round leave; those that the strategy keeps are not among them.
+        let travels = after.take(&plan::model_tensors(params, inputs));
+        let mut delta: Vec<f32> = travels.iter().zip(&self.came).map(|(after, before)| after - before).collect();
+        let kept = plan::kept(params, inputs);
+        if !kept.is_empty() {
+            return Ok(Ended { delta, state: Some(SiteState::of(&kept, &after.take(&kept))?) });
+        }
+        let Some(mine) = &self.control else { return Ok(Ended { delta, state: None }) };
+        // Karimireddy et al. 2020, Algorithm 1, option II: cᵢ⁺ = cᵢ − c + (x − yᵢ) / (K·η).
+        let controls = controls(&tensors);
+        let names: Vec<TensorShape> = controls.iter().map(trained_name).collect();
+        let (x, y) = (Parts::of(&all, &self.model).take(&names), after.take(&names));
+        let steps = f64::from(updates.max(1)) * lr;
+        #[allow(clippy::cast_possible_truncation)]
+        let clip = params.quantise.clip as f32;
+        // What is kept is what is sent, so it is clipped as that will be: c stays the mean of all cᵢ.
+        #[allow(clippy::cast_possible_truncation)]
+        let change = x.iter().zip(&y).zip(self.common()).map(|((x, y), c)| {
+            let mean_gradient = (f64::from(*x) - f64::from(*y)) / steps;
+            ((mean_gradient - f64::from(*c)) as f32).clamp(-clip, clip)
+        });
+        let change: Vec<f32> = change.collect();
+        let next: Vec<f32> = mine.iter().zip(&change).map(|(mine, change)| mine + change).collect();
+        delta.extend(change);
+        Ok(Ended { delta, state: Some(SiteState::of(&controls, &next)?) })
+    }
+}
+
+impl Source<'_> {
+    /// The whole model of values that travel and of those that stay.
+    fn whole(&self, tensors: &[TensorShape], came: &[f32]) -> Result<Vec<f32>, CohortError> {
+        let kept = plan::kept(self.params, self.inputs);
+        let mine = match self.state {
+            _ if kept.is_empty() => Vec::new(),
+            Some(state) => state.values(&kept)?,
+            None => plan::initial_kept(self.params, self.inputs, self.seed),
+        };
+        let mut parts = Parts::of(tensors, came);
+        parts.add(&kept, &mine);
+        Ok(parts.take(&plan::model::tensors(&self.params.model, self.inputs)))
+    }
+
+    /// The model that a task ended with, completed with what stayed at the site, for judging it here.
+    ///
+    /// # Errors
+    /// As [`Local::begin`].
+    pub(crate) fn finished(&self, round: &Round<'_>) -> Result<Vec<f32>, CohortError> {
+        let tensors = plan::model_tensors(self.params, self.inputs);
+        self.whole(&tensors, &payload::read_model(round, &tensors)?)
+    }
+}
+
+fn controls(tensors: &[TensorShape]) -> Vec<TensorShape> {
+    tensors.iter().filter(|t| t.name.starts_with(plan::CONTROL)).cloned().collect()
+}
+
+/// The tensor that a control variate belongs to.
+fn trained_name(control: &TensorShape) -> TensorShape {
+    let name = control.name.strip_prefix(plan::CONTROL).unwrap_or(&control.name).to_owned();
+    TensorShape { name, shape: control.shape.clone() }
+}
+
+/// Values by the names of their tensors.
+struct Parts<'a>(HashMap<String, &'a [f32]>);
+
+impl<'a> Parts<'a> {
+    fn of(tensors: &[TensorShape], values: &'a [f32]) -> Self {
+        let mut parts = Self(HashMap::new());
+        parts.add(tensors, values);
+        parts
+    }
+
+    fn add(&mut self, tensors: &[TensorShape], values: &'a [f32]) {
+        let mut rest = values;
+        for tensor in tensors {
+            let length = usize::try_from(tensor.len()).unwrap_or(usize::MAX).min(rest.len());
+            let (mine, others) = rest.split_at(length);
+            self.0.insert(tensor.name.clone(), mine);
+            rest = others;
+        }
+    }
+
+    /// The values of these tensors one after the other.
+    fn take(&self, tensors: &[TensorShape]) -> Vec<f32> {
+        tensors.iter().filter_map(|t| self.0.get(&t.name)).flat_map(|values| values.iter().copied()).collect()
+    }
+}
