@@ -268,6 +268,26 @@ pub enum CohortError {
         /// Rows.
         rows: u64,
     },
+    /// Times before the start.
+    #[error("column '{column}': {rows} rows have a negative time")]
+    NegativeTime {
+        /// Name.
+        column: String,
+        /// Rows.
+        rows: u64,
+    },
+    /// Images of another size than the plan's.
+    #[error(
+        "column '{column}': {rows} rows have no image of the {expected} bytes (channels × height × width) of the plan"
+    )]
+    ImageSize {
+        /// Name.
+        column: String,
+        /// Rows.
+        rows: u64,
+        /// Bytes of the plan's image.
+        expected: usize,
+    },
     /// A column has no value at all.
     #[error("task '{task}': column '{column}' has no value in any row, so nothing can be fitted")]
     AllMissing {
@@ -404,6 +424,8 @@ impl CohortError {
             | Self::TypeMismatch { .. }
             | Self::UnknownCode { .. }
             | Self::OutOfBounds { .. }
+            | Self::NegativeTime { .. }
+            | Self::ImageSize { .. }
             | Self::AllMissing { .. }
             | Self::MissingValues { .. }
             | Self::MissingLabel { .. }

@@ -1,6 +1,5 @@
 //! What the plan language can say and no site or coordinator of this version can do yet. A line goes when its code comes.
 
-use super::super::label::LabelKind;
 use super::super::layer::{Layer, Model};
 use super::super::problem::Problems;
 use super::super::train::{Loss, Optimizer, Schedule, Start, Strategy};
@@ -10,11 +9,6 @@ const NOT_YET: &str = "not available in this version";
 
 /// Notes everything in a plan that is not available yet.
 pub(super) fn check(plan: &Plan, problems: &mut Problems) {
-    let data = &plan.data;
-    if data.label.kind().is_ok_and(|kind| !matches!(kind, LabelKind::YesNo(_))) {
-        problems.add("data.label", format!("labels other than yes or no are {NOT_YET}"));
-    }
-    problems.require(data.image.is_none(), "data.image", NOT_YET);
     for (name, task) in &plan.tasks {
         let params = format!("tasks.{name}.params");
         match &task.component {
