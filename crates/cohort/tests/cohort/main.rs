@@ -7,4 +7,5 @@ mod ingest;
 mod rig;
 mod rounds;
 mod snapshots;
+mod sources;
 mod workers;
