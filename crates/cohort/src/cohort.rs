@@ -8,13 +8,13 @@ use hospes_protocol::approval::Permit;
 use hospes_protocol::canon::Canonical;
 use hospes_protocol::id::{SiteId, Timestamp};
 use hospes_protocol::message::FigureSet;
-use hospes_protocol::plan::{self, Component, LocalBaseline, NnTrain, Plan};
+use hospes_protocol::plan::{self, Component, LocalBaseline, Loss, NnTrain, Plan};
 use hospes_protocol::policy::Disclosure;
 use hospes_protocol::round::RoundHeader;
 
 use crate::component::{FeatureStatistics, Frame, Matrix, Pipeline, Unknown, level_counts, statistics};
 use crate::error::CohortError;
-use crate::evaluate::{Metrics, leaving};
+use crate::evaluate::{ClassMetrics, Judged, Metrics, NumberMetrics, SurvivalMetrics, label_levels, leaving};
 use crate::opt_out::OptOuts;
 use crate::parts::parts_allowed;
 use crate::snapshot::{Snapshot, SnapshotKey};
@@ -81,8 +81,14 @@ pub struct Report {
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum ReportView {
-    /// Quality of a model.
+    /// Quality of a model of a yes/no label.
     Metrics(Metrics),
+    /// Quality of a model of several classes.
+    Classes(ClassMetrics),
+    /// Quality of predictions of a number.
+    Number(NumberMetrics),
+    /// Quality of predicted risks of an event.
+    Survival(SurvivalMetrics),
     /// Sums of features.
     Statistics {
         /// Rows.
@@ -241,34 +247,39 @@ impl Cohort {
         match component {
             Some(Component::Statistics(_)) => self.report_statistics(&task, rules),
             Some(Component::Evaluation(params)) => {
-                let (model, features) = self.model_behind(&task)?;
+                let (model, features, loss) = self.model_behind(&task)?;
                 let parameters = payload::read_model(&round, &model, features)?;
                 let mut pipeline = Pipeline::new(&self.plan, self.frame);
                 let rows = pipeline.table(&task, "data")?;
                 check_features(&self.plan, &task, &rows)?;
                 let data = rows.matrix(&task)?;
                 let network = Network::new(&model, data.columns, &parameters)?;
-                let bins = params.calibration_bins;
-                let metrics = Metrics::new(&network.logits(&data), &data.labels, params.threshold, bins);
+                let judged = Judged { rows: &rows, outputs: &network.logits(&data), loss };
+                let view = judged.view(&self.plan, &task, params.threshold, params.calibration_bins)?;
+                let levels = label_levels(&rows, &self.plan);
                 let table = Table {
                     subjects: distinct_subjects(&rows),
                     parts_allowed: parts_allowed(&mut pipeline, &task, rules)?,
-                    levels: &[],
+                    levels: &levels,
                 };
-                let figures = leaving(&announced, metrics.sums(), table, rules);
-                Ok(Report { figures, view: ReportView::Metrics(metrics) })
+                let figures = leaving(&announced, view.sums(), table, rules);
+                Ok(Report { figures, view })
             }
             Some(Component::LocalBaseline(params)) => {
                 let mut pipeline = Pipeline::new(&self.plan, self.frame);
+                let rows = pipeline.table(&task, "data")?;
+                let levels = label_levels(&rows, &self.plan);
                 let table = Table {
-                    subjects: distinct_subjects(&*pipeline.table(&task, "data")?),
+                    subjects: distinct_subjects(&rows),
                     parts_allowed: parts_allowed(&mut pipeline, &task, rules)?,
-                    levels: &[],
+                    levels: &levels,
                 };
                 let (site, deadline) = (round.site, self.permit.deadline());
-                let fit = baseline(&mut pipeline, &task, &params, site.as_bytes(), deadline, pulse)?;
-                let figures = leaving(&announced, fit.metrics.sums(), table, rules);
-                Ok(Report { figures, view: ReportView::Metrics(fit.metrics) })
+                let trained = baseline(&mut pipeline, &task, &params, site.as_bytes(), deadline, pulse)?;
+                let judged = Judged { rows: &rows, outputs: &trained.outputs, loss: params.loss };
+                let view = judged.view(&self.plan, &task, params.threshold, 0)?;
+                let figures = leaving(&announced, view.sums(), table, rules);
+                Ok(Report { figures, view })
             }
             _ => Err(wrong_component(&task, "evaluation, statistics or local_baseline")),
         }
@@ -290,7 +301,11 @@ impl Cohort {
         match self.plan.tasks.get(task).map(|t| t.component.clone()) {
             Some(Component::LocalBaseline(params)) => {
                 let mut pipeline = Pipeline::new(&self.plan, self.frame);
-                baseline(&mut pipeline, task, &params, b"simulation", self.permit.deadline(), pulse)
+                let trained = baseline(&mut pipeline, task, &params, b"simulation", self.permit.deadline(), pulse)?;
+                let Trained { parameters, outputs, test } = trained;
+                let metrics = Metrics::new(&outputs, &test.labels, params.threshold, 0);
+                let by_table = by_origin(&outputs, &test, params.threshold);
+                Ok(Fit { parameters, metrics, by_table })
             }
             _ => Err(wrong_component(task, "local_baseline")),
         }
@@ -349,18 +364,27 @@ impl Cohort {
         Ok(())
     }
 
-    /// Layers of the model that an evaluation judges, and how many features it takes.
-    fn model_behind(&self, task: &str) -> Result<(plan::Model, usize), CohortError> {
+    /// Layers of the model that an evaluation judges, how many features it takes, and the loss that it was trained with.
+    fn model_behind(&self, task: &str) -> Result<(plan::Model, usize, Loss), CohortError> {
         let found = self.plan.tasks.get(task).and_then(|t| plan::source(&self.plan, t, "model"));
         let trained = found.and_then(|s| self.plan.tasks.get(s.task).map(|t| (s.task, t)));
         match trained.map(|(name, t)| (name, &t.component)) {
-            Some((name, Component::NnTrain(p))) => Ok((p.model.clone(), plan::features(&self.plan, name).len())),
+            Some((name, Component::NnTrain(p))) => {
+                Ok((p.model.clone(), plan::features(&self.plan, name).len(), p.loss))
+            }
             _ => Err(wrong_component(task, "an evaluation of a trained model")),
         }
     }
 }
 
-/// Trains on the rows at `train` from the plan's own initial values and judges on those at `data`.
+/// A model that was trained on one table, and what it gives for another.
+struct Trained {
+    parameters: Vec<f32>,
+    outputs: Vec<f32>,
+    test: Matrix,
+}
+
+/// Trains on the rows at `train` from the plan's own initial values and applies it to those at `data`.
 fn baseline(
     pipeline: &mut Pipeline<'_>,
     task: &str,
@@ -368,7 +392,7 @@ fn baseline(
     site: &[u8],
     deadline: Timestamp,
     pulse: &mut Pulse<'_>,
-) -> Result<Fit, CohortError> {
+) -> Result<Trained, CohortError> {
     let plan = pipeline.plan();
     let train_rows = pipeline.table(task, "train")?;
     check_features(plan, task, &train_rows)?;
@@ -385,10 +409,8 @@ fn baseline(
     let work = Work { units: params.epochs, steps };
     train::train(&mut network, &mut step, &data, batches, work, deadline, pulse)?;
     let parameters = finite(network.parameters(), task)?;
-    let logits = network.logits(&test);
-    let metrics = Metrics::new(&logits, &test.labels, params.threshold, 0);
-    let by_table = by_origin(&logits, &test, params.threshold);
-    Ok(Fit { parameters, metrics, by_table })
+    let outputs = network.logits(&test);
+    Ok(Trained { parameters, outputs, test })
 }
 
 /// The site's rules on an update: whose it is, and how much the model can remember of each.

@@ -407,7 +407,7 @@ fn images(table: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), "labels.csv", table);
     std::fs::create_dir(folder.path().join("scans")).unwrap();
-    png(folder.path(), "scans/a.png", image::RgbImage::from_fn(3, 2, |x, y| image::Rgb([1, x as u8, y as u8])));
+    png(folder.path(), "scans/a.png", image::RgbImage::from_raw(3, 2, (1..=18).collect()).unwrap());
     png(folder.path(), "scans/b.png", image::RgbaImage::from_pixel(3, 2, image::Rgba([9, 8, 7, 0])));
     let jpeg = image::DynamicImage::from(image::RgbImage::from_pixel(3, 2, image::Rgb([100, 100, 100])));
     jpeg.save_with_format(folder.path().join("c.jpg"), image::ImageFormat::Jpeg).unwrap();
