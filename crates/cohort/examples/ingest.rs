@@ -17,6 +17,8 @@ use hospes_protocol::id::Timestamp;
 
 const ROWS: u64 = 2_000_000;
 
+// What it measures is what it is for.
+#[allow(clippy::print_stdout)]
 fn main() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let asked = std::env::args().nth(1);

@@ -41,18 +41,19 @@ pub(crate) struct Frame {
     /// Time to the event or to the end of observation, for a label that has one; else empty.
     pub(crate) times: Vec<f64>,
     /// For a plan with an image: its pixels in every row, channels first.
-    pub(crate) images: Option<Images>,
+    pub(crate) images: Option<Pixels>,
     pub(crate) subjects: Vec<SubjectHash>,
     pub(crate) folds: BTreeMap<String, Vec<Fold>>,
     /// Which of several pooled tables a row comes from.
     pub(crate) origin: Vec<u16>,
 }
 
-/// Pixels of the images of a table, row after row.
+/// Images of one shape, a byte for each value.
 #[derive(Clone)]
-pub(crate) struct Images {
-    /// Bytes of each: channels × height × width.
-    pub(crate) stride: usize,
+pub(crate) struct Pixels {
+    /// Channels, height and width.
+    pub(crate) shape: [usize; 3],
+    /// Image by image, each row-major.
     pub(crate) bytes: Vec<u8>,
 }
 
@@ -80,7 +81,7 @@ impl Frame {
             Component::DataSplit(DataSplit { by_column: Some(column), .. }) => Some((column.clone(), Vec::new())),
             _ => None,
         });
-        let images = plan.data.image.as_ref().map(|image| Images { stride: stride(image), bytes: Vec::new() });
+        let images = plan.data.image.as_ref().map(|image| Pixels { shape: shape(image), bytes: Vec::new() });
         Self { features: features.collect(), folds: folds.collect(), images, ..Self::default() }
     }
 
@@ -321,12 +322,12 @@ fn label(
     }
 }
 
-/// Bytes of a plan's image; the plan's check keeps its sides within limits.
-fn stride(image: &Image) -> usize {
-    (image.channels as usize).saturating_mul(image.height as usize).saturating_mul(image.width as usize)
+/// The shape of a plan's image.
+fn shape(image: &Image) -> [usize; 3] {
+    [image.channels, image.height, image.width].map(|side| side as usize)
 }
 
-impl Images {
+impl Pixels {
     /// Adds the images of some rows of a batch.
     fn push(&mut self, batch: &RecordBatch, image: &Image, rows: &[usize]) -> Result<(), CohortError> {
         let unknown = || CohortError::UnknownColumn { column: image.column.clone() };
@@ -341,25 +342,30 @@ impl Images {
             let (column, found) = (image.column.clone(), ColumnKind::Text.word());
             return Err(CohortError::TypeMismatch { column, found, expected: "an image" });
         }
-        let unfit = rows.iter().filter(|row| cell(**row).is_none_or(|bytes| bytes.len() != self.stride)).count();
+        let unfit = rows.iter().filter(|row| cell(**row).is_none_or(|bytes| bytes.len() != self.len())).count();
         if unfit > 0 {
-            let (column, rows, expected) = (image.column.clone(), unfit as u64, self.stride);
+            let (column, rows, expected) = (image.column.clone(), unfit as u64, self.len());
             return Err(CohortError::ImageSize { column, rows, expected });
         }
-        self.bytes.reserve(rows.len() * self.stride);
+        self.bytes.reserve(rows.len() * self.len());
         rows.iter().filter_map(|row| cell(*row)).for_each(|bytes| self.bytes.extend_from_slice(bytes));
         Ok(())
     }
 
     fn take(&self, rows: &[usize]) -> Self {
-        let mut bytes = Vec::with_capacity(rows.len() * self.stride);
+        let mut bytes = Vec::with_capacity(rows.len() * self.len());
         rows.iter().for_each(|row| bytes.extend_from_slice(self.row(*row)));
-        Self { stride: self.stride, bytes }
+        Self { shape: self.shape, bytes }
+    }
+
+    /// Bytes of one image.
+    pub(crate) fn len(&self) -> usize {
+        self.shape.iter().product()
     }
 
     /// The image of a row.
     pub(crate) fn row(&self, row: usize) -> &[u8] {
-        &self.bytes[row * self.stride..(row + 1) * self.stride]
+        &self.bytes[row * self.len()..(row + 1) * self.len()]
     }
 }
 

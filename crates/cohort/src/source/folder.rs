@@ -40,8 +40,10 @@ pub(super) fn table_of(folder: &Path) -> Result<PathBuf, CohortError> {
     let fail = |source| CohortError::OpenSource { path: folder.to_owned(), source };
     let mut tables = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(fail)? {
-        let path = entry.map_err(fail)?.path();
-        if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("csv")) {
+        let entry = entry.map_err(fail)?;
+        // A link is no file here, whatever it leads to.
+        let (path, is_file) = (entry.path(), entry.file_type().map_err(fail)?.is_file());
+        if is_file && path.extension().is_some_and(|e| e.eq_ignore_ascii_case("csv")) {
             tables.push(path);
         }
         if tables.len() > 16 {

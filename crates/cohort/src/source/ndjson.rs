@@ -106,6 +106,11 @@ pub(super) fn names(source: impl Read, file: &str, limits: Limits) -> Result<Vec
                 return Err(lines.malformed(line, "a name has blanks at its ends"));
             }
             let next = index.len();
+            // Before it is kept: ten thousand names of a whole line each would be all memory there is.
+            let limit = hospes_protocol::limits::NAME_CHARS;
+            if name.chars().count() > limit {
+                return Err(CohortError::LongColumnName { file: file.to_owned(), index: next + 1, limit });
+            }
             index.entry(name).or_insert(next);
             if index.len() > limits.columns {
                 return Err(CohortError::TooManyColumns { file: file.to_owned(), limit: limits.columns });

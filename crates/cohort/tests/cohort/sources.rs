@@ -105,6 +105,8 @@ fn objects_that_are_none_are_named_by_line_column_and_rule_and_never_quoted() {
     );
     assert_eq!(refuse("{\"id\":\"a\\u0000b\"}"), "data.ndjson, line 1: a NUL character; this is no text file");
     assert_eq!(refuse("{\"\":1}"), "data.ndjson: column 1 has no name");
+    let long = format!("{{\"a\":1,\"{}\":1}}", "x".repeat(129));
+    assert_eq!(refuse(&long), "data.ndjson: the name of column 2 has more than 128 characters");
     assert_eq!(refuse("\n \n"), "data.ndjson: no rows");
     let deep = format!("{{\"id\":{}1{}}}", "[".repeat(100_000), "]".repeat(100_000));
     assert_eq!(
@@ -474,6 +476,9 @@ fn an_image_behind_a_link_is_refused() {
     assert_eq!(message(look(folder.path())), linked(3));
     write(folder.path(), "labels.csv", "image,patient_id\nscans/a.png,P-1\nlinks/a.png,P-3\n");
     assert_eq!(message(look(folder.path())), linked(3));
+    std::fs::remove_file(folder.path().join("labels.csv")).unwrap();
+    std::os::unix::fs::symlink(other.path().join("labels.csv"), folder.path().join("labels.csv")).unwrap();
+    assert!(message(look(folder.path())).contains("there is no .csv file"));
 }
 
 #[test]
