@@ -16,7 +16,7 @@ use hospes_protocol::round::RoundHeader;
 
 use crate::component::{FeatureStatistics, Frame, Matrix, Pipeline, Unknown, level_counts, statistics};
 use crate::error::CohortError;
-use crate::evaluate::{Metrics, leaving};
+use crate::evaluate::{ClassMetrics, Judged, Metrics, NumberMetrics, SurvivalMetrics, label_levels, leaving};
 use crate::opt_out::OptOuts;
 use crate::parts::parts_allowed;
 use crate::snapshot::{Snapshot, SnapshotKey};
@@ -88,8 +88,14 @@ pub struct Report {
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum ReportView {
-    /// Quality of a model.
+    /// Quality of a model of a yes/no label.
     Metrics(Metrics),
+    /// Quality of a model of several classes.
+    Classes(ClassMetrics),
+    /// Quality of predictions of a number.
+    Number(NumberMetrics),
+    /// Quality of predicted risks of an event.
+    Survival(SurvivalMetrics),
     /// Sums of features.
     Statistics {
         /// Rows.
@@ -101,7 +107,7 @@ pub enum ReportView {
 
 /// Quality of a model outside a round, on public data.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Judged {
+pub struct Assessed {
     /// On all rows.
     pub all: Metrics,
     /// On the rows of each pooled table, in the order of pooling.
@@ -271,7 +277,6 @@ impl Cohort {
         match component {
             Some(Component::Statistics(_)) => self.report_statistics(&task, rules),
             Some(Component::Evaluation(params)) => {
-                check_judged(&self.plan, &task)?;
                 let (params_behind, inputs) = self.model_behind(&task)?;
                 let (seed, state) = (self.plan.seed, self.state.as_ref());
                 let parameters = Source { params: &params_behind, inputs, seed, state }.finished(&round)?;
@@ -281,27 +286,32 @@ impl Cohort {
                 let data = rows.matrix(&task)?;
                 let network = Network::new(&params_behind.model, inputs, &parameters, &Device::flex())?;
                 network.check(&data, &task)?;
-                let bins = params.calibration_bins;
-                let metrics = Metrics::new(&network.logits(&data), &data.labels, params.threshold, bins);
+                let judged = Judged { rows: &rows, outputs: &network.logits(&data), loss: params_behind.loss };
+                let view = judged.view(&self.plan, &task, params.threshold, params.calibration_bins)?;
+                let levels = label_levels(&rows, &self.plan);
                 let table = Table {
                     subjects: distinct_subjects(&rows),
                     parts_allowed: parts_allowed(&mut pipeline, &task, rules)?,
-                    levels: &[],
+                    levels: &levels,
                 };
-                let figures = leaving(&announced, metrics.sums(), table, rules);
-                Ok(Report { figures, view: ReportView::Metrics(metrics) })
+                let figures = leaving(&announced, view.sums(), table, rules);
+                Ok(Report { figures, view })
             }
             Some(Component::LocalBaseline(params)) => {
                 let mut pipeline = Pipeline::new(&self.plan, self.frame);
+                let rows = pipeline.table(&task, "data")?;
+                let levels = label_levels(&rows, &self.plan);
                 let table = Table {
-                    subjects: distinct_subjects(&*pipeline.table(&task, "data")?),
+                    subjects: distinct_subjects(&rows),
                     parts_allowed: parts_allowed(&mut pipeline, &task, rules)?,
-                    levels: &[],
+                    levels: &levels,
                 };
                 let (site, deadline) = (round.site, self.permit.deadline());
-                let fit = baseline(&mut pipeline, &task, &params, site.as_bytes(), deadline, pulse)?;
-                let figures = leaving(&announced, fit.metrics.sums(), table, rules);
-                Ok(Report { figures, view: ReportView::Metrics(fit.metrics) })
+                let trained = baseline(&mut pipeline, &task, &params, site.as_bytes(), deadline, pulse)?;
+                let judged = Judged { rows: &rows, outputs: &trained.outputs, loss: params.loss };
+                let view = judged.view(&self.plan, &task, params.threshold, 0)?;
+                let figures = leaving(&announced, view.sums(), table, rules);
+                Ok(Report { figures, view })
             }
             _ => Err(wrong_component(&task, "evaluation, statistics or local_baseline")),
         }
@@ -322,8 +332,13 @@ impl Cohort {
         }
         match self.plan.tasks.get(task).map(|t| t.component.clone()) {
             Some(Component::LocalBaseline(params)) => {
+                check_judged(&self.plan, task)?;
                 let mut pipeline = Pipeline::new(&self.plan, self.frame);
-                baseline(&mut pipeline, task, &params, b"simulation", self.permit.deadline(), pulse)
+                let trained = baseline(&mut pipeline, task, &params, b"simulation", self.permit.deadline(), pulse)?;
+                let Trained { parameters, outputs, test } = trained;
+                let metrics = Metrics::new(&outputs, &test.labels, params.threshold, 0);
+                let by_table = by_origin(&outputs, &test, params.threshold);
+                Ok(Fit { parameters, metrics, by_table })
             }
             _ => Err(wrong_component(task, "local_baseline")),
         }
@@ -337,7 +352,7 @@ impl Cohort {
     ///
     /// # Disclosure
     /// A model's quality in full: for public data, in reproductions only.
-    pub fn assess(self, task: &str, parameters: &[f32]) -> Result<Judged, CohortError> {
+    pub fn assess(self, task: &str, parameters: &[f32]) -> Result<Assessed, CohortError> {
         if !self.public {
             return Err(CohortError::NotPublic);
         }
@@ -352,7 +367,7 @@ impl Cohort {
         network.check(&data, task)?;
         let logits = network.logits(&data);
         let all = Metrics::new(&logits, &data.labels, 0.5, 0);
-        Ok(Judged { all, by_table: by_origin(&logits, &data, 0.5) })
+        Ok(Assessed { all, by_table: by_origin(&logits, &data, 0.5) })
     }
 
     fn report_statistics(self, task: &str, rules: &Disclosure) -> Result<Report, CohortError> {
@@ -397,7 +412,14 @@ impl Cohort {
     }
 }
 
-/// Trains on the rows at `train` from the plan's own initial values and judges on those at `data`.
+/// A model that was trained on one table, and what it gives for another.
+struct Trained {
+    parameters: Vec<f32>,
+    outputs: Vec<f32>,
+    test: Matrix,
+}
+
+/// Trains on the rows at `train` from the plan's own initial values and applies it to those at `data`.
 fn baseline(
     pipeline: &mut Pipeline<'_>,
     task: &str,
@@ -405,9 +427,8 @@ fn baseline(
     site: &[u8],
     deadline: Timestamp,
     pulse: &mut Pulse<'_>,
-) -> Result<Fit, CohortError> {
+) -> Result<Trained, CohortError> {
     let plan = pipeline.plan();
-    check_judged(plan, task)?;
     let train_rows = pipeline.table(task, "train")?;
     check_features(plan, task, &train_rows)?;
     let data = train_rows.matrix(task)?;
@@ -432,10 +453,8 @@ fn baseline(
     };
     train::train(&mut network, &mut step, &data, course, deadline, pulse)?;
     let parameters = finite(network.parameters(), task)?;
-    let logits = network.logits(&test);
-    let metrics = Metrics::new(&logits, &test.labels, params.threshold, 0);
-    let by_table = by_origin(&logits, &test, params.threshold);
-    Ok(Fit { parameters, metrics, by_table })
+    let outputs = network.logits(&test);
+    Ok(Trained { parameters, outputs, test })
 }
 
 /// The site's rules on an update: whose it is, and how much the model can remember of each.

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::source::Place;
+
 /// Something about data or a snapshot failed.
 ///
 /// # Disclosure
@@ -36,12 +38,12 @@ pub enum CohortError {
         encoding: String,
     },
     /// The file holds control characters that no table has.
-    #[error("{file}, line {line}: a NUL character; this is no text file")]
+    #[error("{file}, {place}: a NUL character; this is no text file")]
     NotText {
         /// File.
         file: String,
-        /// Line.
-        line: u64,
+        /// Where.
+        place: Place,
     },
     /// There is not even a header.
     #[error("{file}: the file is empty; a header line with column names is needed")]
@@ -102,12 +104,12 @@ pub enum CohortError {
         limit: usize,
     },
     /// A field is too long.
-    #[error("{file}, line {line}, field {field}: more than {limit} bytes")]
+    #[error("{file}, {place}, field {field}: more than {limit} bytes")]
     LongField {
         /// File.
         file: String,
-        /// Line.
-        line: u64,
+        /// Where.
+        place: Place,
         /// Position, from 1.
         field: usize,
         /// Most bytes.
@@ -122,12 +124,12 @@ pub enum CohortError {
         limit: u64,
     },
     /// A row has another number of fields than the header.
-    #[error("{file}, line {line}: {found} fields, the header has {expected}")]
+    #[error("{file}, {place}: {found} fields, the header has {expected}")]
     Ragged {
         /// File.
         file: String,
-        /// Line.
-        line: u64,
+        /// Where.
+        place: Place,
         /// Fields of the header.
         expected: usize,
         /// Fields of this row.
@@ -140,6 +142,16 @@ pub enum CohortError {
         file: String,
         /// Line.
         line: u64,
+    },
+    /// Something in a source is not as it must be.
+    #[error("{file}, {place}: {reason}")]
+    Malformed {
+        /// File.
+        file: String,
+        /// Where in it: a line, a column, an array.
+        place: String,
+        /// Which rule it breaks.
+        reason: String,
     },
     /// There is a header and nothing else.
     #[error("{file}: no rows")]
@@ -154,29 +166,29 @@ pub enum CohortError {
         column: String,
     },
     /// A cell does not have the column's type.
-    #[error("{file}, line {line}, column '{column}': the cell is no {expected}")]
+    #[error("{file}, {place}, column '{column}': the cell is no {expected}")]
     WrongType {
         /// File.
         file: String,
-        /// Line.
-        line: u64,
+        /// Where.
+        place: Place,
         /// Column.
         column: String,
         /// What it should be.
         expected: &'static str,
     },
     /// A row has no subject.
-    #[error("{file}, line {line}: the subject column '{column}' is empty")]
+    #[error("{file}, {place}: the subject column '{column}' is empty")]
     NoSubject {
         /// File.
         file: String,
-        /// Line.
-        line: u64,
+        /// Where.
+        place: Place,
         /// Column.
         column: String,
     },
     /// The source is not what was surveyed.
-    #[error("{file}: the columns changed since the file was surveyed")]
+    #[error("{file}: it changed since it was surveyed, or while it was read")]
     SourceChanged {
         /// File.
         file: String,
@@ -267,6 +279,26 @@ pub enum CohortError {
         column: String,
         /// Rows.
         rows: u64,
+    },
+    /// Times before the start.
+    #[error("column '{column}': {rows} rows have a negative time")]
+    NegativeTime {
+        /// Name.
+        column: String,
+        /// Rows.
+        rows: u64,
+    },
+    /// Images of another size than the plan's.
+    #[error(
+        "column '{column}': {rows} rows have no image of the {expected} bytes (channels × height × width) of the plan"
+    )]
+    ImageSize {
+        /// Name.
+        column: String,
+        /// Rows.
+        rows: u64,
+        /// Bytes of the plan's image.
+        expected: usize,
     },
     /// A column has no value at all.
     #[error("task '{task}': column '{column}' has no value in any row, so nothing can be fitted")]
@@ -404,6 +436,8 @@ impl CohortError {
             | Self::TypeMismatch { .. }
             | Self::UnknownCode { .. }
             | Self::OutOfBounds { .. }
+            | Self::NegativeTime { .. }
+            | Self::ImageSize { .. }
             | Self::AllMissing { .. }
             | Self::MissingValues { .. }
             | Self::MissingLabel { .. }

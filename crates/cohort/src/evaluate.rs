@@ -1,12 +1,31 @@
 //! How good a model is on some rows: for the site's own view in full, for the outside as sums under the policy.
 
+mod bootstrap;
+mod classes;
+mod compare;
+mod detail;
+mod judged;
+mod number;
+mod survival;
+
 use std::collections::BTreeMap;
 
 use hospes_privacy::disclosure::border::{Table, WITHHELD, at_border};
+use hospes_protocol::id::Digest;
 use hospes_protocol::message::FigureSet;
 use hospes_protocol::plan::{self, Figure, SCORE_BINS, figure};
 use hospes_protocol::policy::Disclosure;
 use serde::{Deserialize, Serialize};
+
+pub use bootstrap::Interval;
+pub use classes::ClassMetrics;
+pub use compare::{Compared, compare};
+pub use detail::{Calibration, Detail};
+pub(crate) use judged::{Judged, label_levels};
+pub use number::NumberMetrics;
+pub use survival::SurvivalMetrics;
+
+use crate::opt_out::SubjectHash;
 
 /// Quality of a model on the rows of one site.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -32,6 +51,9 @@ pub struct Metrics {
     pub scores_negative: Vec<u64>,
     /// Calibration curve.
     pub calibration: Vec<CalibrationBin>,
+    /// Curves and intervals, where they were asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<Detail>,
 }
 
 /// Rows with scores in one bin.
@@ -64,12 +86,25 @@ impl Metrics {
             scores_positive: vec![0; bins],
             scores_negative: vec![0; bins],
             calibration: vec![CalibrationBin::default(); calibration_bins as usize],
+            detail: None,
         };
         for (logit, label) in logits.iter().zip(labels) {
             metrics.add(f64::from(*logit), *label > 0.5, threshold);
         }
         metrics.auc = auc(logits, labels);
         metrics
+    }
+
+    /// Adds curves and intervals from the same scores and labels, with the subject of each row.
+    pub(crate) fn with_detail(
+        self,
+        logits: &[f32],
+        labels: &[f32],
+        subjects: &[SubjectHash],
+        threshold: f64,
+        key: Digest,
+    ) -> Self {
+        Self { detail: Some(Detail::new(logits, labels, subjects, threshold, key)), ..self }
     }
 
     fn add(&mut self, logit: f64, positive: bool, threshold: f64) {
@@ -195,9 +230,19 @@ pub(crate) fn leaving(
     let empty = |name| sums.get(name).is_some_and(|bins: &Vec<f64>| bins.iter().all(|n| *n == 0.0));
     // PRIVACY: with one class only the ROC curve is undefined, and its histograms are all labels; under every policy,
     // that of public data too, they leave as *withheld*.
-    let one_class = empty(figure::SCORES_POSITIVE) || empty(figure::SCORES_NEGATIVE);
+    let classes =
+        |cells: &Vec<f64>| cells.chunks(cells.len().isqrt().max(1)).filter(|c| c.iter().any(|n| *n > 0.0)).count();
+    let one_class = empty(figure::SCORES_POSITIVE)
+        || empty(figure::SCORES_NEGATIVE)
+        || sums.get(figure::CLASS_CONFUSION).is_some_and(|cells| classes(cells) < 2);
+    let scores = [
+        figure::SCORES_POSITIVE,
+        figure::SCORES_NEGATIVE,
+        figure::CLASS_SCORES_POSITIVE,
+        figure::CLASS_SCORES_NEGATIVE,
+    ];
     for item in announced {
-        let of_scores = [figure::SCORES_POSITIVE, figure::SCORES_NEGATIVE].contains(&item.name);
+        let of_scores = scores.contains(&item.name);
         match sums.remove(item.name) {
             Some(values) if !(one_class && of_scores) => _ = set.sums.insert(item.name.to_owned(), values),
             _ => _ = set.withheld.insert(item.name.to_owned(), WITHHELD.to_owned()),

@@ -9,7 +9,7 @@ use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use crate::error::CohortError;
-use crate::source::{Decimal, Delimiter, Format, Limits, RecordReader, detect_encoding, file_name, open};
+use crate::source::{Decimal, Delimiter, Format, Limits, RecordReader, SourceKind, detect_encoding, file_name, open};
 
 /// The site's secret under which subject keys are hashed, the same for every dataset of the site.
 ///
@@ -99,6 +99,7 @@ impl OptOuts {
     pub fn import(&mut self, path: &Path, key: &SubjectKey) -> Result<ImportReport, CohortError> {
         let file = file_name(path);
         let format = Format {
+            kind: SourceKind::Delimited,
             encoding: detect_encoding(path)?.0,
             delimiter: Delimiter::Comma,
             decimal: Decimal::Point,

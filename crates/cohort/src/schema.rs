@@ -1,6 +1,7 @@
 //! Types of columns: what the steward signs for, and what a snapshot keeps.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +9,7 @@ use crate::error::CohortError;
 
 /// Type of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(into = "String", try_from = "String")]
 pub enum ColumnKind {
     /// A number.
     Number,
@@ -18,6 +19,64 @@ pub enum ColumnKind {
     Date,
     /// Anything else; never a feature.
     Text,
+    /// An image in each row, all of one size.
+    Image(ImageSize),
+}
+
+/// Size of an image of bytes, one for each pixel and channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ImageSize {
+    /// Channels: 1 for grey, 3 for colour.
+    pub channels: u32,
+    /// Rows of pixels.
+    pub height: u32,
+    /// Pixels in a row.
+    pub width: u32,
+}
+
+impl ImageSize {
+    /// Most channels.
+    pub const CHANNELS: u32 = 4;
+    /// Most bytes of one image; a row group of a snapshot holds several of them in memory.
+    pub const BYTES: usize = 64 << 20;
+
+    /// A size within the limits.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words.
+    ///
+    /// # Disclosure
+    /// Nothing about patients.
+    pub fn new(channels: u32, height: u32, width: u32) -> Result<Self, String> {
+        let side = hospes_protocol::limits::IMAGE_SIDE;
+        let size = Self { channels, height, width };
+        if channels == 0 || height == 0 || width == 0 {
+            return Err(format!("an image of {size} has no pixels"));
+        }
+        if channels > Self::CHANNELS || height > side || width > side || size.bytes() > Self::BYTES {
+            return Err(format!(
+                "an image of {size} is too large; at most {} channels, {side} pixels a side and {} MiB",
+                Self::CHANNELS,
+                Self::BYTES >> 20
+            ));
+        }
+        Ok(size)
+    }
+
+    /// Bytes of one image.
+    ///
+    /// # Disclosure
+    /// Nothing about patients.
+    pub const fn bytes(self) -> usize {
+        // Three numbers of 32 bits: the product saturates instead of wrapping.
+        (self.channels as usize).saturating_mul(self.height as usize).saturating_mul(self.width as usize)
+    }
+}
+
+impl fmt::Display for ImageSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}x{}x{}", self.channels, self.height, self.width)
+    }
 }
 
 impl ColumnKind {
@@ -31,22 +90,49 @@ impl ColumnKind {
             Self::Category => "a category",
             Self::Date => "a date",
             Self::Text => "text",
+            Self::Image(_) => "an image",
         }
+    }
+}
+
+/// In documents and views a type is one word; that of an image gives its size: `image 3x224x224`.
+impl From<ColumnKind> for String {
+    fn from(kind: ColumnKind) -> Self {
+        match kind {
+            ColumnKind::Number => "number".to_owned(),
+            ColumnKind::Category => "category".to_owned(),
+            ColumnKind::Date => "date".to_owned(),
+            ColumnKind::Text => "text".to_owned(),
+            ColumnKind::Image(size) => format!("image {size}"),
+        }
+    }
+}
+
+impl TryFrom<String> for ColumnKind {
+    type Error = CohortError;
+    fn try_from(text: String) -> Result<Self, CohortError> {
+        text.parse()
     }
 }
 
 impl std::str::FromStr for ColumnKind {
     type Err = CohortError;
     fn from_str(text: &str) -> Result<Self, CohortError> {
+        let wrong = |reason: String| CohortError::Format { what: "column type", reason };
         match text {
             "number" => Ok(Self::Number),
             "category" => Ok(Self::Category),
             "date" => Ok(Self::Date),
             "text" => Ok(Self::Text),
-            _ => Err(CohortError::Format {
-                what: "column type",
-                reason: "expected number, category, date or text".into(),
-            }),
+            other => {
+                let sides = other.strip_prefix("image ").map(|s| s.split('x').map(str::parse).collect());
+                match sides {
+                    Some(Ok::<Vec<u32>, _>(sides)) if sides.len() == 3 => {
+                        ImageSize::new(sides[0], sides[1], sides[2]).map(Self::Image).map_err(wrong)
+                    }
+                    _ => Err(wrong("expected number, category, date, text or image 1x28x28".into())),
+                }
+            }
         }
     }
 }

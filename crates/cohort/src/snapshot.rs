@@ -11,7 +11,7 @@ use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow_array::builder::{Float64Builder, StringBuilder};
+use arrow_array::builder::{FixedSizeBinaryBuilder, Float64Builder, StringBuilder};
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{DataType, Field};
 use data_encoding::HEXLOWER;
@@ -31,8 +31,8 @@ use zeroize::Zeroizing;
 
 use crate::error::CohortError;
 use crate::opt_out::{OptOuts, SubjectHash, SubjectKey};
-use crate::schema::{Column, ColumnKind, Schema};
-use crate::source::{self, Format, Limits, Record, RecordReader};
+use crate::schema::{Column, ColumnKind, ImageSize, Schema};
+use crate::source::{self, Format, Limits, Record, Rows};
 
 /// The 32 bytes that open one snapshot. `Debug` shows nothing, and there is no `Serialize`.
 #[derive(Clone)]
@@ -120,7 +120,7 @@ impl SubjectCount {
 /// What is frozen, from where, into which folder.
 #[derive(Debug, Clone, Copy)]
 pub struct Freeze<'a> {
-    /// The source file.
+    /// The source file, or the folder of images.
     pub source: &'a Path,
     /// How it is read.
     pub format: &'a Format,
@@ -145,6 +145,8 @@ const GROUP_CELLS: usize = 4 << 20;
 const GROUP_ROWS: std::ops::RangeInclusive<usize> = 1 << 10..=1 << 16;
 /// Cells of one batch, where it then has rows from [`BATCH_ROWS`].
 const BATCH_CELLS: usize = 1 << 20;
+/// Bytes of images that are in memory together, in a row group and in a batch.
+const IMAGE_BYTES: usize = 64 << 20;
 /// Fewest and most rows of a batch that is read.
 const BATCH_ROWS: std::ops::RangeInclusive<usize> = 1 << 10..=1 << 13;
 
@@ -265,20 +267,6 @@ impl<W: Write> Write for HashingWriter<W> {
     }
 }
 
-/// Hashes what goes by.
-struct HashingReader<R> {
-    inner: R,
-    hash: Sha256,
-}
-
-impl<R: Read> Read for HashingReader<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = self.inner.read(buffer)?;
-        self.hash.update(&buffer[..n]);
-        Ok(n)
-    }
-}
-
 struct Written {
     /// Of the source, as it was read.
     source: Digest,
@@ -291,6 +279,7 @@ struct Written {
 enum Builder {
     Number(Float64Builder),
     Text(StringBuilder),
+    Image(FixedSizeBinaryBuilder, ImageSize),
 }
 
 /// One column on its way into the file.
@@ -310,21 +299,20 @@ fn write_file(
     partial: &Partial,
 ) -> Result<Written, CohortError> {
     let file = source::file_name(order.source);
-    let mut input = HashingReader { inner: source::open(order.source)?, hash: Sha256::new() };
-    let mut reader = RecordReader::new(&mut input, &file, order.format, order.limits);
-    let names = source::read_header(&mut reader, &file)?;
-    if !names.iter().eq(order.schema.columns.iter().map(|c| &c.name)) {
+    let mut input = Rows::open(order.source, order.format, order.limits, true)?;
+    if !input.names().iter().eq(order.schema.columns.iter().map(|c| &c.name)) {
         return Err(CohortError::SourceChanged { file });
     }
+    check_image(order.schema, input.image())?;
     let mut sinks = sinks(order.schema);
     let output = HashingWriter { inner: io::BufWriter::new(partial.file()?), hash: Sha256::new(), bytes: 0 };
     let group = (GROUP_CELLS / sinks.len()).clamp(*GROUP_ROWS.start(), *GROUP_ROWS.end());
+    let group = group.min(images_at_once(&order.schema.columns));
     let mut writer = arrow_writer(output, &sinks, key, group)?;
     let mut seen: std::collections::HashSet<SubjectHash> = std::collections::HashSet::new();
     let (mut rows, mut pending) = (0u64, 0usize);
-    while let Some(record) = reader.next_record()? {
+    while let Some(record) = input.next_row()? {
         rows += 1;
-        source::check_row(&record, &file, names.len(), rows, order.limits)?;
         for sink in &mut sinks {
             sink.push(&record, order.format, &file, subjects, &mut seen)?;
         }
@@ -334,19 +322,49 @@ fn write_file(
             pending = 0;
         }
     }
-    if rows == 0 {
-        return Err(CohortError::NoRows { file });
-    }
     if pending > 0 {
         flush(&mut writer, &mut sinks)?;
     }
-    // The reader stopped at the end of the file, so that all of it was hashed, and as it was when it was read.
-    let source = Digest::from_bytes(input.hash.finalize().into());
+    let source = input.finish()?;
     let output = writer.into_inner().map_err(encode_error)?;
     let (digest, bytes) = (Digest::from_bytes(output.hash.finalize().into()), output.bytes);
     let fail = |source| CohortError::Write { path: order.folder.to_owned(), source };
     output.inner.into_inner().map_err(|e| fail(e.into_error()))?.sync_all().map_err(fail)?;
     Ok(Written { source, digest, bytes, rows, subjects: seen.len() as u64 })
+}
+
+/// An image is one by its source, and nothing else is.
+fn check_image(schema: &Schema, image: Option<(usize, ImageSize)>) -> Result<(), CohortError> {
+    for (index, column) in schema.columns.iter().enumerate() {
+        let here = image.filter(|(at, _)| *at == index).map(|(_, size)| ColumnKind::Image(size));
+        let fits = match here {
+            Some(kind) => column.kind == kind && column.name != schema.subject,
+            None => !matches!(column.kind, ColumnKind::Image(_)),
+        };
+        if !fits {
+            let found = if here.is_some() { "an image" } else { "no image" };
+            let reason = format!("column '{}' is {found} in the source, and cannot be anything else", column.name);
+            return Err(CohortError::Format { what: "column type", reason });
+        }
+    }
+    Ok(())
+}
+
+/// Rows that may be in memory together, by the images in them.
+fn images_at_once<'c>(columns: impl IntoIterator<Item = &'c Column>) -> usize {
+    let bytes = columns.into_iter().map(|column| match column.kind {
+        ColumnKind::Image(size) => size.bytes(),
+        _ => 0,
+    });
+    match bytes.sum::<usize>() {
+        0 => usize::MAX,
+        bytes => (IMAGE_BYTES / bytes).max(1),
+    }
+}
+
+/// The width of a column of images; the limit on an image is far below the largest i32.
+fn image_width(size: ImageSize) -> i32 {
+    i32::try_from(size.bytes()).unwrap_or(i32::MAX)
 }
 
 fn sinks(schema: &Schema) -> Vec<Sink> {
@@ -355,6 +373,7 @@ fn sinks(schema: &Schema) -> Vec<Sink> {
         let is_subject = column.name == schema.subject;
         let builder = match column.kind {
             ColumnKind::Number if !is_subject => Builder::Number(Float64Builder::new()),
+            ColumnKind::Image(size) => Builder::Image(FixedSizeBinaryBuilder::new(image_width(size)), size),
             _ => Builder::Text(StringBuilder::new()),
         };
         Sink { index, name: column.name.clone(), kind: column.kind, is_subject, builder }
@@ -374,16 +393,20 @@ impl Sink {
         let cell = record.field(self.index).trim();
         let wrong = |expected| CohortError::WrongType {
             file: file.to_owned(),
-            line: record.line,
+            place: record.place,
             column: self.name.clone(),
             expected,
         };
         let missing = format.is_missing(cell);
         match &mut self.builder {
+            Builder::Image(builder, size) => {
+                let pixels = record.pixels.filter(|p| p.len() == size.bytes()).ok_or_else(|| wrong("image"))?;
+                builder.append_value(pixels).map_err(|e| CohortError::Encode { reason: e.to_string() })?;
+            }
             Builder::Text(builder) if self.is_subject => {
                 if missing {
                     let (file, column) = (file.to_owned(), self.name.clone());
-                    return Err(CohortError::NoSubject { file, line: record.line, column });
+                    return Err(CohortError::NoSubject { file, place: record.place, column });
                 }
                 let hash = subjects.hash(cell);
                 seen.insert(hash);
@@ -404,9 +427,10 @@ impl Sink {
     }
 
     fn field(&self) -> Field {
-        let kind = match self.builder {
+        let kind = match &self.builder {
             Builder::Number(_) => DataType::Float64,
             Builder::Text(_) => DataType::Utf8,
+            Builder::Image(_, size) => DataType::FixedSizeBinary(image_width(*size)),
         };
         Field::new(&self.name, kind, true)
     }
@@ -415,6 +439,7 @@ impl Sink {
         match &mut self.builder {
             Builder::Number(builder) => Arc::new(builder.finish()),
             Builder::Text(builder) => Arc::new(builder.finish()),
+            Builder::Image(builder, _) => Arc::new(builder.finish()),
         }
     }
 }
@@ -454,7 +479,7 @@ fn encode_error(error: parquet::errors::ParquetError) -> CohortError {
 }
 
 /// SHA-256 and length of what a reader gives.
-fn digest_of(reader: &mut impl Read) -> io::Result<(Digest, u64)> {
+pub(crate) fn digest_of(reader: &mut impl Read) -> io::Result<(Digest, u64)> {
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     let mut bytes = 0;
@@ -555,6 +580,8 @@ impl Snapshot {
         let wanted = present.iter().enumerate().filter(|(_, n)| columns.contains(*n)).map(|(i, _)| i);
         let mask = ProjectionMask::roots(builder.parquet_schema(), wanted);
         let rows = (BATCH_CELLS / columns.len().max(1)).clamp(*BATCH_ROWS.start(), *BATCH_ROWS.end());
+        let read = self.document.schema.columns.iter().filter(|c| columns.contains(&c.name));
+        let rows = rows.min(images_at_once(read));
         let reader = builder.with_projection(mask).with_batch_size(rows).build().map_err(unreadable)?;
         for batch in reader {
             each(&batch.map_err(|e| CohortError::Encode { reason: e.to_string() })?)?;

@@ -491,8 +491,60 @@ pub struct CardMetrics {
     pub auc: Option<f64>,
     /// Half the probability that two scores fall into one bin: the most by which `auc` can be off.
     pub auc_bound: Option<f64>,
+    /// What else follows from the figures, by the kind of the label; of histograms with its bound.
+    #[serde(flatten)]
+    pub further: FurtherMetrics,
     /// Figures that a site withheld, with the rule.
     pub withheld: std::collections::BTreeMap<String, String>,
+}
+
+/// Figures of a model's quality that not every kind of label has. Those from histograms of 256 bins come with the most
+/// by which the order of rows within bins could change them.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FurtherMetrics {
+    /// Largest distance between the scores' distributions in both classes (Kolmogorov, Smirnov).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ks: Option<f64>,
+    /// The most by which `ks` can be off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ks_bound: Option<f64>,
+    /// Average precision.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub average_precision: Option<f64>,
+    /// The most by which `average_precision` can be off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub average_precision_bound: Option<f64>,
+    /// For each tenth of the rows with the highest scores: share of the rows, share of the positive ones, lift.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gains: Vec<[f64; 3]>,
+    /// The most by which a share of the positive ones in `gains` can be off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gain_bound: Option<f64>,
+    /// Recall and precision from the highest bin of scores to the lowest.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub precision_recall: Vec<[f64; 2]>,
+    /// Mean of the classes' F1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub macro_f1: Option<f64>,
+    /// Area under the ROC curve of each class against the others, in the order of the plan; `None` where one is missing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub class_auc: Vec<Option<f64>>,
+    /// The most by which each `class_auc` can be off.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub class_auc_bound: Vec<Option<f64>>,
+    /// Root of the mean squared error.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rmse: Option<f64>,
+    /// Mean absolute error.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mae: Option<f64>,
+    /// Share of the label's variance that is explained, over the rows of all sites.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub r_squared: Option<f64>,
+    /// Share of comparable pairs within sites in the right order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub c_index: Option<f64>,
 }
 
 /// Where a model comes from.

@@ -134,7 +134,8 @@ fn tell(card: &Value) {
     for row in metrics.as_array_mut().into_iter().flatten() {
         let site = output::text(&row["site"]);
         row["where"] = json!(if site.is_empty() { "all together" } else { names.get(&site).unwrap_or(&site).as_str() });
-        for figure in ["accuracy", "loss", "brier", "auc"] {
+        let further = ["average_precision", "ks", "macro_f1", "rmse", "mae", "r_squared", "c_index"];
+        for figure in ["accuracy", "loss", "brier", "auc"].into_iter().chain(further) {
             if let Some(value) = row[figure].as_f64() {
                 row[figure] = json!(format!("{value:.4}"));
             }
@@ -154,6 +155,7 @@ fn tell(card: &Value) {
         ],
         &metrics,
     );
+    further(&metrics);
     let lineage = &card["lineage"];
     output::fields(&[("Plan", "plan"), ("Study", "study"), ("Job", "job"), ("Task", "task"), ("Made", "at")], lineage);
     sweep::tell_choice(&lineage["sweep"]);
@@ -161,4 +163,22 @@ fn tell(card: &Value) {
     output::say(&format!(
         "{rounds} rounds; everything with --json. Research use only, not for diagnosis or treatment."
     ));
+}
+
+/// Figures that only some labels have: a column for each that any row has.
+fn further(metrics: &Value) {
+    let all = [
+        ("Average precision", "average_precision"),
+        ("KS", "ks"),
+        ("Macro F1", "macro_f1"),
+        ("RMSE", "rmse"),
+        ("MAE", "mae"),
+        ("R²", "r_squared"),
+        ("C-index", "c_index"),
+    ];
+    let there = |key: &str| metrics.as_array().into_iter().flatten().any(|row| !row[key].is_null());
+    let columns: Vec<_> = all.into_iter().filter(|(_, key)| there(key)).collect();
+    if !columns.is_empty() {
+        output::table(&[&[("Task", "task"), ("Site", "where")], columns.as_slice()].concat(), metrics);
+    }
 }

@@ -3,6 +3,8 @@
 //! Files are read by `hospes-cohort` outside the loop that owns the state; what comes back here are counts, names and
 //! sealed bytes.
 
+mod series;
+
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
@@ -13,7 +15,7 @@ use hospes_cohort::profile::{Profile, profile};
 use hospes_cohort::scan::{Finding, ScanProfile};
 use hospes_cohort::schema::ColumnKind;
 use hospes_cohort::snapshot::{Freeze, Snapshot, SnapshotDocument, SnapshotKey, freeze};
-use hospes_cohort::source::{Hints, Limits, Survey, survey};
+use hospes_cohort::source::{Hints, Limits, SourceKind, Survey, survey};
 use hospes_ledger::{Action, Change, ObjectKind};
 use hospes_protocol::approval::{Role, SnapshotFacts};
 use hospes_protocol::canon::Canonical;
@@ -31,6 +33,9 @@ use crate::people::Session;
 use crate::store::{At as _, from_json, parse, signed, to_json, unsigned};
 use crate::view::{ColumnView, DatasetView, NewDataset, Notice, OptOutReport, ProfileView, SurveyView};
 
+use series::Successor;
+pub(crate) use series::{difference, newest};
+
 /// Name of the secret that seals what the database holds of patients.
 pub(crate) const DATA_KEY: &str = "data-key";
 /// Name of the secret under which subject keys are hashed.
@@ -47,6 +52,10 @@ pub(crate) struct Dataset {
     pub(crate) document: Canonical<SnapshotDocument>,
     pub(crate) subjects_left: u64,
     pub(crate) duo: Vec<String>,
+    /// Counts the versions of a series from 1.
+    pub(crate) version: u32,
+    /// The version before.
+    pub(crate) former: Option<DatasetId>,
     sealed_key: Vec<u8>,
     findings: Vec<Finding>,
     at: Timestamp,
@@ -63,6 +72,11 @@ impl Dataset {
             document: Canonical::parse(&blob("document")?)?,
             subjects_left: unsigned(number("subjects_left")?),
             duo: from_json(&text("duo")?, "duo")?,
+            version: u32::try_from(number("version")?).map_err(|_| crate::store::bad_column("version"))?,
+            former: match row.try_get::<Option<String>, _>("former").at("read a dataset")? {
+                Some(id) => Some(parse(&id, "former")?),
+                None => None,
+            },
             sealed_key: blob("sealed_key")?,
             findings: from_json(&text("findings")?, "findings")?,
             at: Timestamp::from_millis(number("at")?),
@@ -98,6 +112,8 @@ impl Dataset {
             columns: kept.chain(masked).map(|(n, k, m)| column_view(n, k, m, &self.findings)).collect(),
             public: self.document.public,
             duo: self.duo.clone(),
+            version: self.version,
+            former: self.former,
         }
     }
 }
@@ -135,16 +151,23 @@ impl SurveyOrder {
 }
 
 fn format_words(found: &Survey) -> String {
-    format!(
+    let kind = found.format.kind;
+    if !matches!(kind, SourceKind::Delimited | SourceKind::ImageFolder) {
+        return kind.name().to_owned();
+    }
+    let text = format!(
         "{:?} ({}), fields separated by {:?}, numbers with a decimal {:?}",
         found.format.encoding, found.encoding_reason, found.format.delimiter, found.format.decimal
     )
-    .to_lowercase()
+    .to_lowercase();
+    if kind == SourceKind::ImageFolder { format!("{}: {text}", kind.name()) } else { text }
 }
 
 /// A file to be frozen, with the keys for it.
 pub(crate) struct FreezeOrder {
     dataset: NewDataset,
+    /// The version that it continues.
+    former: Option<Dataset>,
     folder: PathBuf,
     at: Timestamp,
     hist_bins_pct: f64,
@@ -157,6 +180,7 @@ pub(crate) struct FreezeOrder {
 /// A file that was frozen and is not registered yet.
 pub(crate) struct Frozen {
     dataset: NewDataset,
+    successor: Option<Successor>,
     snapshot: Snapshot,
     sealed_key: Vec<u8>,
     subjects_left: u64,
@@ -180,6 +204,11 @@ impl FreezeOrder {
         for name in &self.dataset.mask {
             schema.set_masked(name, true)?;
         }
+        let mut successor = None;
+        if let Some(former) = &self.former {
+            series::check_continues(former, &self.dataset, &schema)?;
+            successor = Some(Successor { former: former.id, version: former.version.saturating_add(1) });
+        }
         let mut raw = random::<32>()?;
         let key = SnapshotKey::from_bytes(raw);
         let sealed_key = seal(&self.data_key, b"snapshot-key", &raw);
@@ -200,6 +229,7 @@ impl FreezeOrder {
         let sealed_profile = seal(&self.data_key, b"profile", text.as_bytes())?;
         Ok(Frozen {
             dataset: self.dataset,
+            successor,
             snapshot,
             sealed_key: sealed_key?,
             subjects_left,
@@ -303,20 +333,24 @@ impl Engine {
     pub(crate) async fn freeze_order(
         &mut self,
         session: Session,
-        dataset: NewDataset,
+        mut dataset: NewDataset,
     ) -> Result<FreezeOrder, PartyError> {
         self.acting(&session, "register a dataset", STEWARD).await?;
         hospes_protocol::text::check_name(&dataset.name).map_err(|r| PartyError::input("name", r))?;
         crate::requests::rules::check_terms(&dataset.duo)?;
         let mut conn = self.reader().await?;
-        if all(&mut conn).await?.iter().any(|d| d.name == dataset.name) {
-            return Err(PartyError::input("name", "a dataset has this name already"));
+        let datasets = all(&mut conn).await?;
+        let former = series::former(&datasets, &dataset.name).map(|d| d.id);
+        let former = datasets.into_iter().find(|d| Some(d.id) == former);
+        if let Some(former) = former.as_ref().filter(|_| dataset.duo.is_empty()) {
+            dataset.duo.clone_from(&former.duo);
         }
         let policy = crate::requests::policy::current(&mut conn).await?;
         let opt_outs = self.opt_outs(&mut conn).await?;
         drop(conn);
         Ok(FreezeOrder {
             dataset,
+            former,
             folder: self.config.snapshots(),
             at: self.now(),
             hist_bins_pct: policy.disclosure.hist_bins_pct,
@@ -337,9 +371,19 @@ impl Engine {
             let _ = std::fs::remove_file(&frozen.snapshot.path);
             return Err(PartyError::state("the opt-out list was changed meanwhile; register the file again"));
         }
+        // The name belonged to the version that the file was compared with, or to nobody.
+        let holder = series::former(&all(tx.conn()).await?, &frozen.dataset.name).map(|d| d.id);
+        if holder != frozen.successor.map(|s| s.former) {
+            let _ = std::fs::remove_file(&frozen.snapshot.path);
+            return Err(PartyError::state("a dataset of this name was registered meanwhile; register the file again"));
+        }
+        if let Some(successor) = frozen.successor {
+            series::set_aside(tx.conn(), &frozen.dataset.name, successor).await?;
+        }
         sqlx::query(
-            "INSERT INTO datasets (id, name, snapshot, document, sealed_key, subjects_left, profile, findings, duo, at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+            "INSERT INTO datasets
+             (id, name, snapshot, document, sealed_key, subjects_left, profile, findings, duo, at, version, former)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
         )
         .bind(id.to_string())
         .bind(&frozen.dataset.name)
@@ -351,6 +395,8 @@ impl Engine {
         .bind(to_json(&frozen.findings))
         .bind(to_json(&frozen.dataset.duo))
         .bind(at.as_millis())
+        .bind(frozen.successor.map_or(1, |s| i64::from(s.version)))
+        .bind(frozen.successor.map(|s| s.former.to_string()))
         .execute(tx.conn())
         .await
         .at("register a dataset")?;
@@ -359,8 +405,16 @@ impl Engine {
             .entry(acting.actor(), Action::DatasetRegistered)
             .object(ObjectKind::Dataset, id, None)
             .object(ObjectKind::Snapshot, digest, Some(digest));
+        let mut because = Vec::new();
+        if let Some(Successor { former, version }) = frozen.successor {
+            entry = entry.object(ObjectKind::Dataset, former, None);
+            because.push(format!("version {version} of the dataset, after {former}"));
+        }
         if !kept.is_empty() {
-            entry = entry.because(format!("columns kept although the identifier scan would mask them: {kept}"));
+            because.push(format!("columns kept although the identifier scan would mask them: {kept}"));
+        }
+        if !because.is_empty() {
+            entry = entry.because(because.join("; "));
         }
         self.append(&mut tx, &entry).await?;
         let view = by_id(tx.conn(), id).await?.view();

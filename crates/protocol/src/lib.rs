@@ -17,6 +17,7 @@ pub mod limits;
 pub mod message;
 pub mod plan;
 pub mod policy;
+pub mod quality;
 pub mod round;
 pub mod sign;
 pub mod study;

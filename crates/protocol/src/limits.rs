@@ -21,6 +21,8 @@ pub const MODEL_LAYERS: usize = 2_000;
 pub const MODEL_PARAMETERS: u64 = 1 << 32;
 /// Pixels of one side of an image.
 pub const IMAGE_SIDE: u32 = 4_096;
+/// Classes of a label: a report of the rows by true and predicted class has to fit into a document.
+pub const CLASSES: usize = 200;
 /// Coefficients of a regression: its information matrix is solved in memory.
 pub const COEFFICIENTS: u64 = 1_000;
 /// Rounds of Newton's method.

@@ -317,7 +317,7 @@ pub(crate) enum Dataset {
     },
     /// What is in a file, before it is registered.
     Survey {
-        /// CSV file.
+        /// CSV, Parquet, NDJSON or .npz file, or a folder of images with a table.
         file: PathBuf,
     },
     /// Set the Data Use Ontology terms of a dataset.
@@ -338,12 +338,12 @@ pub(crate) enum Dataset {
 /// A file to be registered.
 #[derive(Args)]
 pub(crate) struct DatasetAdd {
-    /// CSV file.
+    /// CSV, Parquet, NDJSON or .npz file, or a folder of PNG and JPEG images with a CSV table that names them.
     pub(crate) file: PathBuf,
-    /// Name of the dataset.
+    /// Name of the dataset; that of a registered one makes a new version of it.
     #[arg(long)]
     pub(crate) name: String,
-    /// Column that tells patients apart.
+    /// Column that tells patients apart; of an .npz file without one it is `subject_id`.
     #[arg(long)]
     pub(crate) subject: String,
     /// The data are public.

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use arrow_array::{Array, Float64Array, RecordBatch, StringArray};
-use hospes_protocol::plan::{self, Comparison, Component, DataSplit, LabelKind, Plan, Variable};
+use arrow_array::{Array, BinaryArray, FixedSizeBinaryArray, Float64Array, RecordBatch, StringArray};
+use hospes_protocol::plan::{self, Comparison, Component, DataSplit, Image, LabelKind, Plan, Variable};
 
 use crate::error::CohortError;
 use crate::opt_out::{OptOuts, SubjectHash};
@@ -36,8 +36,12 @@ pub(crate) struct Feature {
 #[derive(Clone, Default)]
 pub(crate) struct Frame {
     pub(crate) features: Vec<Feature>,
-    /// 1 for positive, 0 for negative, NaN for missing.
+    /// NaN for missing. Yes or no, and whether an event was seen: 1 or 0; of several classes: its index; else the number.
     pub(crate) label: Vec<f64>,
+    /// Time to the event or to the end of observation, for a label that has one; else empty.
+    pub(crate) times: Vec<f64>,
+    /// For a plan with an image: its pixels in every row, channels first.
+    pub(crate) images: Option<Pixels>,
     pub(crate) subjects: Vec<SubjectHash>,
     pub(crate) folds: BTreeMap<String, Vec<Fold>>,
     /// Which of several pooled tables a row comes from.
@@ -59,23 +63,12 @@ pub(crate) struct Matrix {
 }
 
 /// Images of one shape, a byte for each value.
+#[derive(Clone)]
 pub(crate) struct Pixels {
     /// Channels, height and width.
     pub(crate) shape: [usize; 3],
     /// Image by image, each row-major.
     pub(crate) bytes: Vec<u8>,
-}
-
-impl Pixels {
-    /// Bytes of one image.
-    pub(crate) fn len(&self) -> usize {
-        self.shape.iter().product()
-    }
-
-    /// The image of a row.
-    pub(crate) fn row(&self, row: usize) -> &[u8] {
-        &self.bytes[row * self.len()..(row + 1) * self.len()]
-    }
 }
 
 impl Frame {
@@ -93,11 +86,17 @@ impl Frame {
             Component::DataSplit(DataSplit { by_column: Some(column), .. }) => Some((column.clone(), Vec::new())),
             _ => None,
         });
-        Self { features: features.collect(), folds: folds.collect(), ..Self::default() }
+        let images = plan.data.image.as_ref().map(|image| Pixels { shape: shape(image), bytes: Vec::new() });
+        Self { features: features.collect(), folds: folds.collect(), images, ..Self::default() }
     }
 
     pub(crate) fn rows(&self) -> usize {
         self.label.len()
+    }
+
+    /// Whether a row has a label, with its time where there is one.
+    pub(crate) fn is_labelled(&self, row: usize) -> bool {
+        !self.label[row].is_nan() && self.times.get(row).is_none_or(|time| !time.is_nan())
     }
 
     /// Adds a batch of the snapshot without the rows of people who opted out.
@@ -109,17 +108,18 @@ impl Frame {
         opt_outs: &OptOuts,
         unknown: &mut Unknown,
     ) -> Result<(), CohortError> {
-        let wrong = |reason| CohortError::Plan { place: "data.label".into(), reason };
-        let LabelKind::YesNo(positive) = plan.data.label.kind().map_err(wrong)? else {
-            return Err(wrong("this version trains on yes/no labels only".to_owned()));
-        };
         let keys = TextColumn::of(batch, &schema.subject)?;
         let hashes: Vec<SubjectHash> =
             (0..batch.num_rows()).map(|row| subject_hash(keys.cell(row).as_deref())).collect();
         let rows: Vec<usize> = (0..batch.num_rows()).filter(|row| !opt_outs.has(&hashes[*row])).collect();
         self.subjects.extend(rows.iter().map(|row| hashes[*row]));
         self.origin.extend(rows.iter().map(|_| 0));
-        self.label.extend(label(batch, plan, schema, positive, &rows)?);
+        let (label, times) = label(batch, plan, schema, &rows, unknown)?;
+        self.label.extend(label);
+        self.times.extend(times);
+        if let (Some(images), Some(image)) = (&mut self.images, &plan.data.image) {
+            images.push(batch, image, &rows)?;
+        }
         for feature in &mut self.features {
             feature.push(batch, plan, schema, &rows, unknown)?;
         }
@@ -145,6 +145,8 @@ impl Frame {
                 .map(|f| Feature { values: rows.iter().map(|r| f.values[*r]).collect(), ..f.without_values() })
                 .collect(),
             label: rows.iter().map(|r| self.label[*r]).collect(),
+            times: if self.times.is_empty() { Vec::new() } else { rows.iter().map(|r| self.times[*r]).collect() },
+            images: self.images.as_ref().map(|images| images.take(rows)),
             subjects: rows.iter().map(|r| self.subjects[*r]).collect(),
             folds: self.folds.iter().map(|(k, v)| (k.clone(), rows.iter().map(|r| v[*r]).collect())).collect(),
             origin: rows.iter().map(|r| self.origin[*r]).collect(),
@@ -157,6 +159,10 @@ impl Frame {
             mine.values.extend(&theirs.values);
         }
         self.label.extend(&other.label);
+        self.times.extend(&other.times);
+        if let (Some(mine), Some(theirs)) = (&mut self.images, &other.images) {
+            mine.bytes.extend_from_slice(&theirs.bytes);
+        }
         self.subjects.extend(&other.subjects);
         for (mine, theirs) in self.folds.values_mut().zip(other.folds.values()) {
             mine.extend(theirs);
@@ -185,7 +191,7 @@ impl Frame {
             let (task, column, rows) = (task.to_owned(), feature.name.clone(), count(feature.missing()));
             return Err(CohortError::MissingValues { task, column, rows });
         }
-        let unlabelled = self.label.iter().filter(|l| l.is_nan()).count();
+        let unlabelled = (0..self.rows()).filter(|row| !self.is_labelled(*row)).count();
         if unlabelled > 0 {
             return Err(CohortError::MissingLabel { task: task.to_owned(), rows: count(unlabelled) });
         }
@@ -197,7 +203,8 @@ impl Frame {
             }
         }
         let labels = self.label.iter().map(|l| narrow(*l)).collect();
-        let (times, images) = (Vec::new(), None);
+        let times = self.times.iter().map(|t| narrow(*t)).collect();
+        let images = self.images.clone();
         Ok(Matrix { rows: self.rows(), columns, values, labels, times, images, origin: self.origin.clone() })
     }
 }
@@ -228,19 +235,8 @@ impl Feature {
     ) -> Result<(), CohortError> {
         if let Some(codes) = &self.codes {
             let cells = TextColumn::of(batch, &self.name)?;
-            for row in rows {
-                let value = match cells.cell(*row) {
-                    None => f64::NAN,
-                    Some(code) => match codes.iter().position(|c| c == plan::code(&code)) {
-                        Some(index) => small(index),
-                        None => {
-                            *unknown.codes.entry(self.name.clone()).or_default() += 1;
-                            f64::NAN
-                        }
-                    },
-                };
-                self.values.push(value);
-            }
+            let values = rows.iter().map(|row| unknown.index(&self.name, codes, cells.cell(*row).as_deref()));
+            self.values.extend(values);
             return Ok(());
         }
         let (min, max) = match plan.data.variables.get(&self.name) {
@@ -268,12 +264,28 @@ fn small(index: usize) -> f64 {
 pub(crate) struct Unknown {
     codes: BTreeMap<String, u64>,
     outside: BTreeMap<String, u64>,
+    negative: BTreeMap<String, u64>,
 }
 
 impl Unknown {
+    /// The index of a code; NaN for a missing one, and for one that the plan does not list, which is counted.
+    fn index(&mut self, column: &str, codes: &[String], cell: Option<&str>) -> f64 {
+        let Some(cell) = cell else { return f64::NAN };
+        match codes.iter().position(|c| c == plan::code(cell)) {
+            Some(index) => small(index),
+            None => {
+                *self.codes.entry(column.to_owned()).or_default() += 1;
+                f64::NAN
+            }
+        }
+    }
+
     pub(crate) fn check(self) -> Result<(), CohortError> {
         if let Some((column, rows)) = self.codes.into_iter().next() {
             return Err(CohortError::UnknownCode { column, rows });
+        }
+        if let Some((column, rows)) = self.negative.into_iter().next() {
+            return Err(CohortError::NegativeTime { column, rows });
         }
         match self.outside.into_iter().next() {
             Some((column, rows)) => Err(CohortError::OutOfBounds { column, rows }),
@@ -282,16 +294,86 @@ impl Unknown {
     }
 }
 
+/// The label of each row as [`Frame::label`] holds it, and its times.
 fn label(
     batch: &RecordBatch,
     plan: &Plan,
     schema: &Schema,
-    positive: Comparison,
     rows: &[usize],
-) -> Result<Vec<f64>, CohortError> {
-    let values = numbers(batch, &plan.data.label.column, schema, rows)?;
-    let class = |value: f64| if value.is_nan() { f64::NAN } else { f64::from(u8::from(positive.holds(value))) };
-    Ok(values.into_iter().map(class).collect())
+    unknown: &mut Unknown,
+) -> Result<(Vec<f64>, Vec<f64>), CohortError> {
+    let label = &plan.data.label;
+    let kind = label.kind().map_err(|reason| CohortError::Plan { place: "data.label".into(), reason })?;
+    let read = |column: &str| numbers(batch, column, schema, rows);
+    let holds = |comparison: Comparison, values: Vec<f64>| -> Vec<f64> {
+        let one = |v: f64| if v.is_nan() { f64::NAN } else { f64::from(u8::from(comparison.holds(v))) };
+        values.into_iter().map(one).collect()
+    };
+    match kind {
+        LabelKind::YesNo(positive) => Ok((holds(positive, read(&label.column)?), Vec::new())),
+        LabelKind::Number => Ok((read(&label.column)?, Vec::new())),
+        LabelKind::Classes(_) => {
+            let cells = TextColumn::of(batch, &label.column)?;
+            let of = |row: &usize| unknown.index(&label.column, &label.classes, cells.cell(*row).as_deref());
+            Ok((rows.iter().map(of).collect(), Vec::new()))
+        }
+        LabelKind::Survival(event) => {
+            let column = label.time.as_deref().unwrap_or_default();
+            let times = read(column)?;
+            let negative = times.iter().filter(|time| **time < 0.0).count() as u64;
+            if negative > 0 {
+                *unknown.negative.entry(column.to_owned()).or_default() += negative;
+            }
+            Ok((holds(event, read(&label.column)?), times))
+        }
+    }
+}
+
+/// The shape of a plan's image.
+fn shape(image: &Image) -> [usize; 3] {
+    [image.channels, image.height, image.width].map(|side| side as usize)
+}
+
+impl Pixels {
+    /// Adds the images of some rows of a batch.
+    fn push(&mut self, batch: &RecordBatch, image: &Image, rows: &[usize]) -> Result<(), CohortError> {
+        let unknown = || CohortError::UnknownColumn { column: image.column.clone() };
+        let column = batch.column_by_name(&image.column).ok_or_else(unknown)?.as_any();
+        let (fixed, binary) = (column.downcast_ref::<FixedSizeBinaryArray>(), column.downcast_ref::<BinaryArray>());
+        let cell = |row: usize| match (fixed, binary) {
+            (Some(array), _) => array.is_valid(row).then(|| array.value(row)),
+            (_, Some(array)) => array.is_valid(row).then(|| array.value(row)),
+            _ => None,
+        };
+        if fixed.is_none() && binary.is_none() {
+            let (column, found) = (image.column.clone(), ColumnKind::Text.word());
+            return Err(CohortError::TypeMismatch { column, found, expected: "an image" });
+        }
+        let unfit = rows.iter().filter(|row| cell(**row).is_none_or(|bytes| bytes.len() != self.len())).count();
+        if unfit > 0 {
+            let (column, rows, expected) = (image.column.clone(), unfit as u64, self.len());
+            return Err(CohortError::ImageSize { column, rows, expected });
+        }
+        self.bytes.reserve(rows.len() * self.len());
+        rows.iter().filter_map(|row| cell(*row)).for_each(|bytes| self.bytes.extend_from_slice(bytes));
+        Ok(())
+    }
+
+    fn take(&self, rows: &[usize]) -> Self {
+        let mut bytes = Vec::with_capacity(rows.len() * self.len());
+        rows.iter().for_each(|row| bytes.extend_from_slice(self.row(*row)));
+        Self { shape: self.shape, bytes }
+    }
+
+    /// Bytes of one image.
+    pub(crate) fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// The image of a row.
+    pub(crate) fn row(&self, row: usize) -> &[u8] {
+        &self.bytes[row * self.len()..(row + 1) * self.len()]
+    }
 }
 
 /// A column as numbers; NaN where there is none. A category whose codes are numbers can be read so too.
@@ -329,5 +411,120 @@ impl<'a> TextColumn<'a> {
             Self::Number(array) => array.is_valid(row).then(|| Cow::Owned(array.value(row).to_string())),
             Self::Text(array) => array.is_valid(row).then(|| Cow::Borrowed(array.value(row))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow_array::{ArrayRef, BinaryArray};
+
+    use super::*;
+    use crate::schema::Column;
+
+    const BASE: &str = r#"
+schema: hospes/plan/v1
+name: labels
+data:
+  subject: id
+  label: LABEL
+  columns: [x]
+tasks:
+  read: { component: reader }
+  count: { component: statistics, inputs: { data: read } }
+"#;
+
+    fn plan(label: &str, image: Option<Image>) -> Plan {
+        let plan = plan::read(&BASE.replace("LABEL", label)).unwrap();
+        Plan { data: plan::DataNeeds { image, ..plan.data }, ..plan }
+    }
+
+    fn schema() -> Schema {
+        let column = |(name, kind): (&str, ColumnKind)| Column { name: name.into(), kind, masked: false };
+        let columns = [("id", ColumnKind::Text), ("x", ColumnKind::Number), ("y", ColumnKind::Number)];
+        let rest = [("kind", ColumnKind::Category), ("days", ColumnKind::Number)];
+        Schema { columns: columns.into_iter().chain(rest).map(column).collect(), subject: "id".into() }
+    }
+
+    fn batch(extra: Vec<(&str, ArrayRef)>) -> RecordBatch {
+        let mut columns: Vec<(&str, ArrayRef)> = vec![
+            ("id", Arc::new(StringArray::from(vec!["00"; 3]))),
+            ("x", Arc::new(Float64Array::from(vec![1.0, 2.0, 3.0]))),
+            ("y", Arc::new(Float64Array::from(vec![Some(1.0), None, Some(0.0)]))),
+            ("kind", Arc::new(StringArray::from(vec![Some("b"), Some("a"), None]))),
+            ("days", Arc::new(Float64Array::from(vec![Some(4.5), Some(0.0), None]))),
+        ];
+        columns.extend(extra);
+        RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(n, a)| (n, a, true))).unwrap()
+    }
+
+    fn read(plan: &Plan, batch: &RecordBatch) -> Result<Frame, CohortError> {
+        let (mut frame, mut unknown) = (Frame::for_plan(plan), Unknown::default());
+        frame.push(batch, plan, &schema(), &OptOuts::new(), &mut unknown)?;
+        unknown.check().map(|()| frame)
+    }
+
+    /// With NaN as −9, so that it can be compared.
+    fn told(values: &[f64]) -> Vec<f64> {
+        values.iter().map(|v| if v.is_nan() { -9.0 } else { *v }).collect()
+    }
+
+    #[test]
+    fn each_kind_of_label_is_read_in_its_own_way() {
+        let of = |label: &str| read(&plan(label, None), &batch(Vec::new())).unwrap();
+        assert_eq!(told(&of("{ column: y, positive: \"> 0\" }").label), [1.0, -9.0, 0.0]);
+        assert_eq!(told(&of("{ column: days }").label), [4.5, 0.0, -9.0]);
+        // The codes of a category, and the numbers of a column that is one at this site.
+        assert_eq!(told(&of("{ column: kind, classes: [a, b] }").label), [1.0, 0.0, -9.0]);
+        assert_eq!(told(&of("{ column: y, classes: [\"0\", \"1\"] }").label), [1.0, -9.0, 0.0]);
+        let survival = of("{ column: y, positive: \"== 1\", time: days }");
+        assert_eq!((told(&survival.label), told(&survival.times)), (vec![1.0, -9.0, 0.0], vec![4.5, 0.0, -9.0]));
+        // Without a time there is no label either.
+        assert_eq!([0, 1, 2].map(|row| survival.is_labelled(row)), [true, false, false]);
+        let mut both = survival.take(&[2, 0]);
+        both.append(&survival, 1);
+        assert_eq!(told(&both.times), [-9.0, 4.5, 4.5, 0.0, -9.0]);
+    }
+
+    #[test]
+    fn a_class_that_the_plan_does_not_list_and_a_negative_time_are_errors() {
+        let error = |label: &str, batch: &RecordBatch| read(&plan(label, None), batch).err().unwrap().to_string();
+        assert_eq!(
+            error("{ column: kind, classes: [a, c] }", &batch(Vec::new())),
+            "column 'kind': 1 rows have a code that the plan does not list"
+        );
+        let negative = batch(vec![("late", Arc::new(Float64Array::from(vec![-1.0, 2.0, -3.0])))]);
+        assert_eq!(
+            error("{ column: y, positive: \"== 1\", time: late }", &negative),
+            "column 'late': 2 rows have a negative time"
+        );
+    }
+
+    #[test]
+    fn images_come_row_by_row_and_only_of_the_size_of_the_plan() {
+        let image = || Some(Image { column: "scan".into(), channels: 1, height: 1, width: 2 });
+        let label = "{ column: y }";
+        let cells = |cells: Vec<Option<&[u8]>>| batch(vec![("scan", Arc::new(BinaryArray::from(cells)))]);
+        let pixels: [&[u8]; 3] = [&[1, 2], &[3, 4], &[5, 6]];
+        let binary = cells(pixels.map(Some).to_vec());
+        let fixed = FixedSizeBinaryArray::try_from_iter(pixels.iter()).unwrap();
+        for batch in [binary, batch(vec![("scan", Arc::new(fixed))])] {
+            let frame = read(&plan(label, image()), &batch).unwrap();
+            let mut some = frame.take(&[2, 0]);
+            some.append(&frame, 1);
+            let images = some.images.unwrap();
+            assert_eq!((images.row(0), images.row(2), images.bytes.len()), (pixels[2], pixels[0], 10));
+        }
+        for cells in [cells(vec![Some(&[1, 2]), Some(&[3]), None]), cells(vec![Some(&[1, 2, 3]), None, Some(&[1, 2])])]
+        {
+            assert_eq!(
+                read(&plan(label, image()), &cells).err().unwrap().to_string(),
+                "column 'scan': 2 rows have no image of the 2 bytes (channels × height × width) of the plan"
+            );
+        }
+        let text = batch(vec![("scan", Arc::new(StringArray::from(vec!["a", "b", "c"])))]);
+        let error = read(&plan(label, image()), &text).err().unwrap().to_string();
+        assert_eq!(error, "column 'scan' is text here; the plan reads it as an image");
     }
 }

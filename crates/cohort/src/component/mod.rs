@@ -8,7 +8,7 @@ mod scale;
 mod split;
 mod statistics;
 
-pub(crate) use frame::{Frame, Matrix, Pixels, Unknown};
+pub(crate) use frame::{Feature, Frame, Matrix, Pixels, Unknown};
 pub(crate) use pipeline::Pipeline;
 pub use statistics::FeatureStatistics;
 pub(crate) use statistics::{level_counts, statistics};

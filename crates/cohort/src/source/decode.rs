@@ -79,6 +79,11 @@ impl<R: Read> TextReader<R> {
         }
     }
 
+    /// The source, as far as it was read.
+    pub(crate) fn into_source(self) -> R {
+        self.source
+    }
+
     /// The next chunk; empty at the end.
     pub(crate) fn next_chunk(&mut self) -> Result<&[u8], TextError> {
         loop {

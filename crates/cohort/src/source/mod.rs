@@ -1,10 +1,17 @@
-//! Delimited text files as hospitals have them: found out in one bounded pass, described without any value.
+//! Files as hospitals have them: found out in one bounded pass, described without any value.
 
 mod cell;
 mod decode;
+mod folder;
+mod ndjson;
+mod npy;
+mod npz;
+mod parquet_file;
 mod records;
+mod rows;
 mod sniff;
 mod tally;
+mod zip;
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -15,16 +22,18 @@ use serde::{Deserialize, Serialize};
 
 pub use cell::Decimal;
 pub use decode::Encoding;
+pub use rows::{Place, SourceKind};
 pub use sniff::Delimiter;
 pub use tally::{ColumnSurvey, Distinct, NumberSummary};
 
 pub(crate) use cell::{date, number};
 pub(crate) use records::{Record, RecordReader};
+pub(crate) use rows::Rows;
 pub(crate) use tally::{Moments, PatternCounts};
 
 use crate::error::CohortError;
 use crate::scan::{self, Finding, ScanProfile};
-use crate::schema::{Column, Schema};
+use crate::schema::{Column, ColumnKind, ImageSize, Schema};
 use tally::Tally;
 
 /// Limits on what comes from a file. Memory depends on these and not on the file.
@@ -61,7 +70,7 @@ pub struct Hints {
     pub missing: Option<Vec<String>>,
 }
 
-/// Cells that mean *missing* unless the steward says otherwise. How often each occurs is in the survey, so that a
+/// Cells of a text file that mean *missing* unless the steward says otherwise. How often each occurs is in the survey, so that a
 /// column in which -9 is a value can be told.
 pub const DEFAULT_MISSING: [&str; 4] = ["?", "NA", "N/A", "-9"];
 
@@ -69,6 +78,9 @@ pub const DEFAULT_MISSING: [&str; 4] = ["?", "NA", "N/A", "-9"];
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Format {
+    /// Kind of source. Encoding and delimiter are those of its text, where it has any.
+    #[serde(default, skip_serializing_if = "SourceKind::is_delimited")]
+    pub kind: SourceKind,
     /// Encoding.
     pub encoding: Encoding,
     /// Delimiter.
@@ -133,53 +145,50 @@ impl Survey {
     }
 }
 
-/// Reads a file once or twice from end to end and says what is in it.
+/// Reads a file, or a folder of images with its table, from end to end and says what is in it.
 ///
 /// # Errors
-/// [`CohortError`] names file, line and rule of the first thing that cannot be: a ragged row, bytes of another
-/// encoding, a limit, no rows, no header.
+/// [`CohortError`] names file, place and rule of the first thing that cannot be: a ragged row, bytes of another
+/// encoding, an image of another size, a limit, no rows, no header.
 ///
 /// # Disclosure
 /// Counts, minimum, maximum and mean of numeric columns, and numbers of distinct values, for the steward at the site.
-/// Minimum and maximum can be one patient's value: the survey is a local view and does not leave.
+/// Minimum and maximum can be one patient's value: the survey is a local view and does not leave. An error about an image
+/// of another size names its file.
 pub fn survey(path: &Path, hints: &Hints, profile: ScanProfile, limits: Limits) -> Result<Survey, CohortError> {
     let file = file_name(path);
-    let bytes = open(path)?.metadata().map_err(|source| read_error(&file, source))?.len();
-    let (encoding, encoding_reason) = match hints.encoding {
-        Some(encoding) => (encoding, "chosen"),
-        None => detect_encoding(path)?,
+    let kind = SourceKind::of(path);
+    let described = match kind {
+        SourceKind::ImageFolder => folder::table_of(path)?,
+        _ => path.to_owned(),
     };
-    let mut sample = Vec::new();
-    let taken = 64 << 10;
-    open(path)?.take(taken).read_to_end(&mut sample).map_err(|source| read_error(&file, source))?;
-    let text = decode::sample_text(&sample, encoding);
-    let delimiter = hints.delimiter.unwrap_or_else(|| sniff::delimiter(&text, bytes > taken));
-    let missing = match &hints.missing {
-        Some(markers) => markers.iter().map(|m| m.trim().to_owned()).filter(|m| !m.is_empty()).collect(),
-        None => DEFAULT_MISSING.map(str::to_owned).to_vec(),
-    };
-    let mut format = Format { encoding, delimiter, decimal: Decimal::Point, missing };
+    let bytes = open(&described)?.metadata().map_err(|source| read_error(&file, source))?.len();
+    let (mut format, encoding_reason) = sniff_format(&described, kind, hints, bytes)?;
 
-    let mut reader = RecordReader::new(open(path)?, &file, &format, limits);
-    let names = read_header(&mut reader, &file)?;
+    let mut source = Rows::open(path, &format, limits, false)?;
+    let (names, image) = (source.names().to_vec(), source.image());
     let mut tallies: Vec<Tally> = names.iter().map(|_| Tally::new(names.len(), format.missing.len())).collect();
     let mut rows = 0u64;
-    while let Some(record) = reader.next_record()? {
+    while let Some(record) = source.next_row()? {
         rows += 1;
-        check_row(&record, &file, names.len(), rows, limits)?;
         for (cell, tally) in record.fields().zip(&mut tallies) {
             tally.add(cell.trim(), &format.missing);
         }
     }
-    if rows == 0 {
-        return Err(CohortError::NoRows { file });
-    }
     format.decimal = hints.decimal.unwrap_or_else(|| tally::decimal_of(&tallies));
-    let columns: Vec<ColumnSurvey> =
-        names.iter().zip(&tallies).map(|(name, t)| t.finish(name, rows, &format)).collect();
+    let is_image = |index: usize| image.filter(|(at, _)| *at == index).map(|(_, size)| size);
+    let columns = names.iter().zip(&tallies).enumerate();
+    let columns: Vec<ColumnSurvey> = columns
+        .map(|(index, (name, tally))| match is_image(index) {
+            Some(size) => image_survey(name, size, rows),
+            None => tally.finish(name, rows, &format),
+        })
+        .collect();
     let subject_guess = hints.subject.clone().or_else(|| guess_subject(&columns));
-    let patterns: Vec<&PatternCounts> = tallies.iter().map(Tally::patterns).collect();
-    let findings = scan::scan(&columns, &patterns, subject_guess.as_deref(), profile);
+    // The cells of the column of images are the names of their files, which nobody registers.
+    let none = PatternCounts::default();
+    let patterns = tallies.iter().enumerate().map(|(i, t)| if is_image(i).is_some() { &none } else { t.patterns() });
+    let findings = scan::scan(&columns, &patterns.collect::<Vec<_>>(), subject_guess.as_deref(), profile);
     Ok(Survey {
         file,
         bytes,
@@ -190,6 +199,48 @@ pub fn survey(path: &Path, hints: &Hints, profile: ScanProfile, limits: Limits) 
         findings,
         subject_guess,
     })
+}
+
+/// How a source is read, as far as its first bytes tell.
+fn sniff_format(
+    path: &Path,
+    kind: SourceKind,
+    hints: &Hints,
+    bytes: u64,
+) -> Result<(Format, &'static str), CohortError> {
+    let missing = match &hints.missing {
+        Some(markers) => markers.iter().map(|m| m.trim().to_owned()).filter(|m| !m.is_empty()).collect(),
+        None => kind.missing().iter().map(|m| (*m).to_owned()).collect(),
+    };
+    let (encoding, delimiter, decimal) = (Encoding::Utf8, Delimiter::Comma, Decimal::Point);
+    let format = Format { kind, encoding, delimiter, decimal, missing };
+    if !matches!(kind, SourceKind::Delimited | SourceKind::ImageFolder) {
+        return Ok((format, "that of the format"));
+    }
+    let (encoding, reason) = match hints.encoding {
+        Some(encoding) => (encoding, "chosen"),
+        None => detect_encoding(path)?,
+    };
+    let mut sample = Vec::new();
+    let taken = 64 << 10;
+    let fail = |source| read_error(&file_name(path), source);
+    open(path)?.take(taken).read_to_end(&mut sample).map_err(fail)?;
+    let text = decode::sample_text(&sample, encoding);
+    let delimiter = hints.delimiter.unwrap_or_else(|| sniff::delimiter(&text, bytes > taken));
+    Ok((Format { encoding, delimiter, ..format }, reason))
+}
+
+fn image_survey(name: &str, size: ImageSize, rows: u64) -> ColumnSurvey {
+    ColumnSurvey {
+        name: name.to_owned(),
+        kind: ColumnKind::Image(size),
+        present: rows,
+        missing: Vec::new(),
+        distinct: Distinct::Exactly(0),
+        number: None,
+        has_days: false,
+        has_dates: false,
+    }
 }
 
 /// The encoding of a file and why it is taken for that.
@@ -216,23 +267,6 @@ pub(crate) fn read_error(file: &str, source: std::io::Error) -> CohortError {
     CohortError::ReadSource { file: file.to_owned(), source }
 }
 
-pub(crate) fn check_row(
-    record: &Record<'_>,
-    file: &str,
-    expected: usize,
-    rows: u64,
-    limits: Limits,
-) -> Result<(), CohortError> {
-    if record.len() != expected {
-        let (file, line, found) = (file.to_owned(), record.line, record.len());
-        return Err(CohortError::Ragged { file, line, expected, found });
-    }
-    if rows > limits.rows {
-        return Err(CohortError::TooManyRows { file: file.to_owned(), limit: limits.rows });
-    }
-    Ok(())
-}
-
 /// Reads and checks the header.
 pub(crate) fn read_header<R: Read>(reader: &mut RecordReader<R>, file: &str) -> Result<Vec<String>, CohortError> {
     let file = || file.to_owned();
@@ -246,6 +280,15 @@ pub(crate) fn read_header<R: Read>(reader: &mut RecordReader<R>, file: &str) -> 
     };
     if names.iter().filter(is_data).count() * 2 > names.len() {
         return Err(CohortError::HeaderIsData { file: file() });
+    }
+    Ok(names)
+}
+
+/// Checks the names of columns, whatever they were read from.
+fn check_names(names: &[String], file: &str, limits: Limits) -> Result<(), CohortError> {
+    let file = || file.to_owned();
+    if names.len() > limits.columns {
+        return Err(CohortError::TooManyColumns { file: file(), limit: limits.columns });
     }
     let mut seen = HashMap::new();
     for (i, name) in names.iter().enumerate() {
@@ -261,7 +304,7 @@ pub(crate) fn read_header<R: Read>(reader: &mut RecordReader<R>, file: &str) -> 
             return Err(CohortError::DuplicateColumn { file: file(), first, second: i + 1 });
         }
     }
-    Ok(names)
+    Ok(())
 }
 
 fn guess_subject(columns: &[ColumnSurvey]) -> Option<String> {

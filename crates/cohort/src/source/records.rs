@@ -5,17 +5,24 @@ use std::io::Read;
 use csv_core::ReadRecordResult;
 
 use super::decode::{TextError, TextReader};
+use super::rows::Place;
 use super::{Format, Limits};
 use crate::error::CohortError;
 
-/// One record: its fields as UTF-8 and the line on which it begins.
+/// One record: its fields as UTF-8, its image if it has one, and where it begins.
 pub(crate) struct Record<'a> {
-    pub(crate) line: u64,
+    pub(crate) place: Place,
+    pub(crate) pixels: Option<&'a [u8]>,
     data: &'a [u8],
     ends: &'a [usize],
 }
 
-impl Record<'_> {
+impl<'a> Record<'a> {
+    /// The record with its image.
+    pub(super) fn with_pixels(self, pixels: &'a [u8]) -> Self {
+        Self { pixels: Some(pixels), ..self }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.ends.len()
     }
@@ -23,12 +30,35 @@ impl Record<'_> {
     /// Field at a position that exists.
     pub(crate) fn field(&self, index: usize) -> &str {
         let start = if index == 0 { 0 } else { self.ends[index - 1] };
-        // The decoder hands out valid UTF-8 and the parser cuts at ASCII characters only.
+        // Decoders hand out valid UTF-8 and the parser cuts at ASCII characters only.
         std::str::from_utf8(&self.data[start..self.ends[index]]).unwrap_or_default()
     }
 
     pub(crate) fn fields(&self) -> impl Iterator<Item = &str> {
         (0..self.len()).map(|i| self.field(i))
+    }
+}
+
+/// Fields of a record that a reader puts together, in room that is used again.
+#[derive(Default)]
+pub(super) struct Cells {
+    data: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Cells {
+    pub(super) fn clear(&mut self) {
+        self.data.clear();
+        self.ends.clear();
+    }
+
+    pub(super) fn push(&mut self, cell: &str) {
+        self.data.extend_from_slice(cell.as_bytes());
+        self.ends.push(self.data.len());
+    }
+
+    pub(super) fn record<'a>(&'a self, place: Place, pixels: Option<&'a [u8]>) -> Record<'a> {
+        Record { place, pixels, data: &self.data, ends: &self.ends }
     }
 }
 
@@ -64,6 +94,11 @@ impl<R: Read> RecordReader<R> {
             data: vec![0; FIRST_BUFFER.min(limits.record_bytes)],
             ends: vec![0; 64.min(limits.columns + 1)],
         }
+    }
+
+    /// The source, as far as it was read.
+    pub(super) fn into_source(self) -> R {
+        self.text.into_source()
     }
 
     /// The next record, or `None` at the end. Empty lines are skipped, as RFC 4180 readers do.
@@ -104,7 +139,8 @@ impl<R: Read> RecordReader<R> {
             return Err(CohortError::OpenQuote { file: self.file.clone(), line });
         }
         self.check_fields(line, written, fields)?;
-        Ok(Some(Record { line, data: &self.data[..written], ends: &self.ends[..fields] }))
+        let place = Place::Line(line);
+        Ok(Some(Record { place, pixels: None, data: &self.data[..written], ends: &self.ends[..fields] }))
     }
 
     fn refill(&mut self, line: u64) -> Result<(), CohortError> {
@@ -147,13 +183,14 @@ impl<R: Read> RecordReader<R> {
             return Err(CohortError::TooManyColumns { file: self.file.clone(), limit: self.limits.columns });
         }
         if self.data[..written].contains(&0) {
-            return Err(CohortError::NotText { file: self.file.clone(), line });
+            return Err(CohortError::NotText { file: self.file.clone(), place: Place::Line(line) });
         }
         let mut start = 0;
         for (index, end) in self.ends[..fields].iter().enumerate() {
             if end - start > self.limits.field_bytes {
                 let limit = self.limits.field_bytes;
-                return Err(CohortError::LongField { file: self.file.clone(), line, field: index + 1, limit });
+                let (file, place) = (self.file.clone(), Place::Line(line));
+                return Err(CohortError::LongField { file, place, field: index + 1, limit });
             }
             start = *end;
         }

@@ -7,5 +7,6 @@ mod ingest;
 mod rig;
 mod rounds;
 mod snapshots;
+mod sources;
 mod strategies;
 mod workers;

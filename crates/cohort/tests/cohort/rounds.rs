@@ -152,6 +152,8 @@ fn figures_are_exactly_those_announced_and_agree_with_the_view() {
                 assert_eq!(report.figures.sums[figure::N], [40.0]);
                 let confusion: f64 = report.figures.sums[figure::CONFUSION].iter().sum();
                 assert_eq!(confusion, 40.0);
+                let auc = m.detail.as_ref().unwrap().intervals["auc"];
+                assert!(auc.low <= m.auc.unwrap() && m.auc.unwrap() <= auc.high, "{auc:?} {:?}", m.auc);
                 if task == "alone" {
                     assert!(m.accuracy() > 0.8 && m.auc.unwrap() > 0.9, "{} {:?}", m.accuracy(), m.auc);
                 }
@@ -161,6 +163,7 @@ fn figures_are_exactly_those_announced_and_agree_with_the_view() {
                 assert_eq!((rows, names.as_slice()), (120, ["x", "z", "kind_2", "kind_3"].as_slice()));
                 assert_eq!(features[2].sum, 40.0);
             }
+            _ => panic!("{task} is judged as another kind of label"),
         }
     }
 }

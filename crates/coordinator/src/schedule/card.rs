@@ -4,13 +4,14 @@ use hospes_ledger::Ledger;
 use hospes_protocol::id::JobId;
 use hospes_protocol::message::FigureSet;
 use hospes_protocol::plan::model::TensorShape;
-use hospes_protocol::plan::{self, Component, Plan, Strategy, figure};
+use hospes_protocol::plan::{self, Component, Plan, SCORE_BINS, Strategy, figure};
+use hospes_protocol::quality::{self, Group, NumberSums};
 use hospes_protocol::study::Study;
 
 use super::driver::Driver;
 use crate::Error;
 use crate::models::{
-    CHOSEN_NOTE, Card, CardMetrics, CardParty, CardSweep, Layout, Lineage, PLAIN_PRIVACY, TURNS_PRIVACY,
+    CHOSEN_NOTE, Card, CardMetrics, CardParty, CardSweep, FurtherMetrics, Layout, Lineage, PLAIN_PRIVACY, TURNS_PRIVACY,
 };
 use crate::store::jobs::{JobRow, JobState};
 use crate::store::results::ModelState;
@@ -124,7 +125,7 @@ impl Driver {
         let figures = self.context.store.figures(job).await?;
         let quality = figures.into_iter().filter(|row| {
             let known = |name| row.figures.sums.contains_key(name) || row.figures.withheld.contains_key(name);
-            known(figure::CORRECT)
+            known(figure::CORRECT) || known(figure::SQUARED_ERROR_SUM) || known(figure::PAIRS_COMPARABLE)
         });
         Ok(quality.map(|row| metrics(row.task, row.site, &row.figures)).collect())
     }
@@ -156,7 +157,52 @@ pub(super) fn metrics(task: String, site: Option<hospes_protocol::id::SiteId>, f
         brier: mean(figure::BRIER_SUM),
         auc: auc.map(|(value, _)| value),
         auc_bound: auc.map(|(_, bound)| bound),
+        further: further(figures),
         withheld: figures.withheld.clone(),
+    }
+}
+
+/// What follows from the sums of one site, or from those of all: the same arithmetic as at the sites.
+fn further(figures: &FigureSet) -> FurtherMetrics {
+    let list = |name: &str| figures.sums.get(name).map(Vec::as_slice);
+    let one = |name: &str| list(name).and_then(|values| values.first()).copied();
+    let scores = list(figure::SCORES_POSITIVE).zip(list(figure::SCORES_NEGATIVE));
+    let ranking = scores.and_then(|(positive, negative)| {
+        // The histograms begin with the lowest score.
+        let bins = positive.iter().zip(negative).rev();
+        quality::ranking(&bins.map(|(p, n)| Group { positives: *p, negatives: *n }).collect::<Vec<_>>())
+    });
+    let bins = usize::try_from(SCORE_BINS).unwrap_or(usize::MAX);
+    let classes = list(figure::CLASS_SCORES_POSITIVE).zip(list(figure::CLASS_SCORES_NEGATIVE));
+    let areas: Vec<Option<(f64, f64)>> = classes.map_or_else(Vec::new, |(positive, negative)| {
+        positive.chunks(bins).zip(negative.chunks(bins)).map(|(p, n)| auc(p, n)).collect()
+    });
+    let numbers =
+        [figure::N, figure::ABSOLUTE_ERROR_SUM, figure::SQUARED_ERROR_SUM, figure::LABEL_SUM, figure::LABEL_SQUARE_SUM]
+            .map(one);
+    let errors = match numbers {
+        [Some(rows), Some(absolute), Some(squared), Some(label), Some(label_squared)] => {
+            quality::errors(NumberSums { rows, absolute, squared, label, label_squared })
+        }
+        _ => None,
+    };
+    let pairs = one(figure::PAIRS_CONCORDANT).zip(one(figure::PAIRS_TIED)).zip(one(figure::PAIRS_COMPARABLE));
+    let confusion = list(figure::CLASS_CONFUSION);
+    FurtherMetrics {
+        ks: ranking.as_ref().map(|r| r.ks.value),
+        ks_bound: ranking.as_ref().map(|r| r.ks.bound),
+        average_precision: ranking.as_ref().map(|r| r.average_precision.value),
+        average_precision_bound: ranking.as_ref().map(|r| r.average_precision.bound),
+        gains: ranking.iter().flat_map(|r| &r.gains).map(|g| [g.share, g.gain, g.lift]).collect(),
+        gain_bound: ranking.as_ref().map(|r| r.gain_bound),
+        precision_recall: ranking.iter().flat_map(|r| &r.precision_recall).map(|(r, p)| [*r, *p]).collect(),
+        macro_f1: confusion.and_then(|cells| quality::macro_f1(cells, cells.len().isqrt())),
+        class_auc: areas.iter().map(|area| area.map(|(value, _)| value)).collect(),
+        class_auc_bound: areas.iter().map(|area| area.map(|(_, bound)| bound)).collect(),
+        rmse: errors.map(|e| e.rmse),
+        mae: errors.map(|e| e.mae),
+        r_squared: errors.and_then(|e| e.r_squared),
+        c_index: pairs.and_then(|((right, tied), all)| quality::concordance(right, tied, all)),
     }
 }
 
@@ -185,6 +231,52 @@ mod tests {
         // Positives score in bins 2, 2, 3; negatives in 1, 2: of 6 pairs 4 are right, 2 are tied.
         assert_eq!(auc(&[0.0, 0.0, 2.0, 1.0], &[0.0, 1.0, 1.0, 0.0]), Some((5.0 / 6.0, 1.0 / 6.0)));
         assert_eq!(auc(&[1.0], &[0.0]), None);
+    }
+
+    fn sums<const N: usize>(figures: [(&str, Vec<f64>); N]) -> FigureSet {
+        let sums = figures.map(|(name, values)| (name.to_owned(), values)).into();
+        FigureSet { sums, withheld: std::collections::BTreeMap::new() }
+    }
+
+    #[test]
+    fn histograms_give_ranking_figures_with_their_bounds() {
+        // From the highest bin: 2 positive; 1 and 1; 2 negative.
+        let scores = [(figure::SCORES_POSITIVE, vec![0.0, 1.0, 2.0]), (figure::SCORES_NEGATIVE, vec![2.0, 1.0, 0.0])];
+        let found = further(&sums(scores));
+        assert!((found.ks.unwrap() - 2.0 / 3.0).abs() < 1e-12 && (found.ks_bound.unwrap() - 1.0 / 3.0).abs() < 1e-12);
+        assert!((found.average_precision.unwrap() - (2.0 / 3.0 + 0.75 / 3.0)).abs() < 1e-12);
+        assert!((found.average_precision_bound.unwrap() - 0.25 / 3.0).abs() < 1e-12);
+        assert_eq!(
+            (found.gains.len(), found.gains[4], found.precision_recall.len()),
+            (10, [0.5, 5.0 / 6.0, 5.0 / 3.0], 3)
+        );
+        assert_eq!(further(&sums([(figure::N, vec![3.0])])), FurtherMetrics::default());
+    }
+
+    #[test]
+    fn figures_of_other_labels_are_computed_from_their_sums() {
+        let number = further(&sums([
+            (figure::N, vec![3.0]),
+            (figure::ABSOLUTE_ERROR_SUM, vec![2.0]),
+            (figure::SQUARED_ERROR_SUM, vec![4.0]),
+            (figure::LABEL_SUM, vec![6.0]),
+            (figure::LABEL_SQUARE_SUM, vec![14.0]),
+        ]));
+        assert_eq!((number.mae, number.r_squared), (Some(2.0 / 3.0), Some(-1.0)));
+        let survival = further(&sums([
+            (figure::PAIRS_COMPARABLE, vec![4.0]),
+            (figure::PAIRS_CONCORDANT, vec![2.0]),
+            (figure::PAIRS_TIED, vec![1.0]),
+        ]));
+        assert_eq!(survival.c_index, Some(0.625));
+        let bins = |at: usize| (0..256).map(|b| f64::from(u8::from(b == at))).collect::<Vec<f64>>();
+        let classes = further(&sums([
+            (figure::CLASS_CONFUSION, vec![1.0, 0.0, 0.0, 1.0]),
+            (figure::CLASS_SCORES_POSITIVE, [bins(200), bins(9)].concat()),
+            (figure::CLASS_SCORES_NEGATIVE, [bins(100), bins(9)].concat()),
+        ]));
+        assert_eq!((classes.macro_f1, classes.class_auc), (Some(1.0), vec![Some(1.0), Some(0.5)]));
+        assert_eq!(classes.class_auc_bound, [Some(0.0), Some(0.5)]);
     }
 
     #[test]

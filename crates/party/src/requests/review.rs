@@ -12,7 +12,7 @@ use sqlx::sqlite::SqliteConnection;
 
 use super::sign::Case;
 use super::{approval, digest_of, opinion, rules, set_study_state, sweep, words};
-use crate::datasets::Dataset;
+use crate::datasets::{self, Dataset};
 use crate::engine::Engine;
 use crate::error::PartyError;
 use crate::people::{Session, name_of};
@@ -68,6 +68,14 @@ async fn build(conn: &mut SqliteConnection, case: &Case) -> Result<Review, Party
     }
     let document = open.map(|s| &*s.approval.document);
     findings.extend(document.into_iter().flat_map(widened));
+    if let Some(newer) = case.newer() {
+        let words = format!(
+            "version {} of the dataset, '{}', is registered; an approval binds one version, and is given again for another",
+            newer.version,
+            shown(&newer.name, 100)
+        );
+        findings.push(Finding { rule: "series".into(), refuses: false, words });
+    }
     if let Some(words) = super::sign::held(conn, id).await? {
         findings.push(Finding { rule: "privacy officer".into(), refuses: true, words });
     }
@@ -337,7 +345,12 @@ fn data(case: &Case) -> DataTab {
         ],
         None => vec![Fact::stated("Dataset", None)],
     };
-    let fits = case.datasets.iter().filter(|d| needed.is_subset(&d.columns()));
+    let mut facts = facts;
+    if let (Some(former), Some(now)) = (case.former(), case.dataset()) {
+        facts.extend(datasets::difference(former, now));
+    }
+    let newest = datasets::newest(&case.datasets);
+    let fits = case.datasets.iter().filter(|d| newest(d) && needed.is_subset(&d.columns()));
     DataTab {
         facts,
         columns_read: needed.iter().map(|c| shown(c, 100)).collect(),

@@ -132,17 +132,28 @@ pub(crate) fn check_terms(tags: &[String]) -> Result<(), PartyError> {
 /// Columns whose type here cannot be read as the plan reads it.
 fn type_conflicts<'p>(plan: &'p plan::Plan, dataset: &Dataset) -> Vec<(&'p str, &'static str, ColumnKind)> {
     let mut conflicts = Vec::new();
-    for column in plan.data.columns.iter().chain([&plan.data.label.column]) {
-        let Some(here) = dataset.document.schema.column(column) else { continue };
-        let (expected, fits) = match plan.data.variables.get(column) {
-            Some(Variable::Category { .. }) => {
-                ("a category", matches!(here.kind, ColumnKind::Category | ColumnKind::Number))
-            }
-            _ => ("a number", here.kind == ColumnKind::Number),
-        };
-        if !fits {
+    let mut need = |column: &'p String, expected, fits: &dyn Fn(ColumnKind) -> bool| {
+        if let Some(here) = dataset.document.schema.column(column)
+            && !fits(here.kind)
+        {
             conflicts.push((column.as_str(), expected, here.kind));
         }
+    };
+    let code = |kind| matches!(kind, ColumnKind::Category | ColumnKind::Number);
+    let number = |kind| kind == ColumnKind::Number;
+    let label = &plan.data.label;
+    for column in plan.data.columns.iter().chain(label.columns()) {
+        let is_class = *column == label.column && !label.classes.is_empty();
+        match plan.data.variables.get(column) {
+            _ if is_class => need(column, "one of several classes", &code),
+            Some(Variable::Category { .. }) => need(column, "a category", &code),
+            _ => need(column, "a number", &number),
+        }
+    }
+    if let Some(image) = &plan.data.image {
+        let wanted = (image.channels, image.height, image.width);
+        let fits = |kind| matches!(kind, ColumnKind::Image(s) if (s.channels, s.height, s.width) == wanted);
+        need(&image.column, "an image of the size that it gives", &fits);
     }
     conflicts
 }

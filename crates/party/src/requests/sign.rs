@@ -60,7 +60,8 @@ impl Case {
         let datasets = datasets::all(conn).await?;
         let approved = approval(conn, id).await?.map(|a| a.dataset);
         let needed = plan::columns_read(&offered.study.plan);
-        let fits = |d: &Dataset| needed.is_subset(&d.columns());
+        let newest = datasets::newest(&datasets);
+        let fits = |d: &Dataset| newest(d) && needed.is_subset(&d.columns());
         let chosen = match dataset {
             Some(id) => Some(
                 datasets
@@ -82,6 +83,22 @@ impl Case {
 
     pub(super) fn dataset(&self) -> Option<&Dataset> {
         self.chosen.map(|i| &self.datasets[i])
+    }
+
+    /// The version before the chosen dataset.
+    pub(super) fn former(&self) -> Option<&Dataset> {
+        let id = self.dataset()?.former?;
+        self.datasets.iter().find(|d| d.id == id)
+    }
+
+    /// The newest version of the chosen dataset, if it is another one.
+    pub(super) fn newer(&self) -> Option<&Dataset> {
+        let mut now = self.dataset()?;
+        // Each version follows one other, so that this ends.
+        while let Some(next) = self.datasets.iter().find(|d| d.former == Some(now.id)) {
+            now = next;
+        }
+        (Some(now.id) != self.dataset().map(|d| d.id)).then_some(now)
     }
 
     /// Other sites of the study with their keys, and how they are trusted.

@@ -27,6 +27,7 @@ use crate::store::{At as _, Tx, parse, to_json};
 use crate::view::{JobView, Notice, PAGE_ITEMS, Page, RoundView};
 use state::{RoundRow, state_name, state_reason};
 
+mod compare;
 mod kept;
 mod open;
 mod outbox;
@@ -469,7 +470,7 @@ impl Engine {
     ) -> Result<JobView, PartyError> {
         let title = shown(&requests::study(conn, job.study).await?.study.terms.title, 200);
         let (rows, rounds_in_all) = RoundRow::page(conn, job.job, page).await?;
-        let rounds = rows.into_iter().map(|row| self.round_view(row, key)).collect::<Result<_, _>>()?;
+        let rounds = rows.into_iter().map(|row| self.round_view(row, key)).collect::<Result<Vec<_>, _>>()?;
         Ok(JobView {
             job: job.job,
             study: job.study,
@@ -478,6 +479,7 @@ impl Engine {
             state: job.state,
             reason: job.reason.map(|r| shown(&r, 400)),
             since: job.at,
+            comparisons: compare::comparisons(&job.plan, &rounds),
             rounds,
             rounds_in_all,
             model: job.model,

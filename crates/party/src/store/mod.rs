@@ -18,7 +18,7 @@ use crate::error::PartyError;
 pub(crate) mod crash;
 
 /// Migrations in order; `PRAGMA user_version` counts those done.
-const MIGRATIONS: &[&str] = &[include_str!("0001_site.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("0001_site.sql"), include_str!("0002_series.sql")];
 
 /// The open database.
 #[derive(Clone)]

@@ -3,6 +3,7 @@
 use super::*;
 use crate::error::PartyError;
 use crate::requests::text::render;
+use crate::view::RequestState;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_review_begins_with_what_the_coordinator_can_read_and_names_what_is_not_stated() {
@@ -147,4 +148,68 @@ async fn hostile_text_cannot_change_what_is_seen() {
     world.settle().await;
     let link = format!("{:?}", world.handle.status().await.unwrap().memberships[0].link);
     assert!(link.contains("Disconnected") && !link.contains('\u{202E}'), "{link}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dataset_registered_again_is_a_version_whose_review_shows_the_difference() {
+    let mut world = World::new().await;
+    let study = study(1, small_plan(1));
+    world.connect().await;
+    world.offer(&study).await;
+    world.approve(&study).await;
+    let first = world.handle.datasets(world.who("sam")).await.unwrap().remove(0);
+    // The same table a year later: one column more, one less, and three rows that are gone.
+    let text = std::fs::read_to_string(heart("cleveland.csv")).unwrap();
+    let last = text.lines().next().unwrap().split(',').count() - 1;
+    let line = |(row, line): (usize, &str)| {
+        let cells: Vec<&str> = line.split(',').collect();
+        let more = if row == 0 { "bmi" } else { "25.5" };
+        [&cells[..=last], &[more]].concat().join(",") + "\n"
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("later.csv");
+    let rows = text.lines().count();
+    std::fs::write(&path, text.lines().take(rows - 3).enumerate().map(line).collect::<String>()).unwrap();
+    let again = |subject: &str, public: bool| NewDataset {
+        name: first.name.clone(),
+        path: path.clone(),
+        subject: subject.into(),
+        kinds: BTreeMap::new(),
+        mask: BTreeSet::new(),
+        keep: BTreeSet::new(),
+        public,
+        duo: Vec::new(),
+    };
+    for (wrong, words) in
+        [(again("age", true), "told apart by 'subject_id'"), (again("subject_id", false), "tagged public")]
+    {
+        let refused = world.handle.add_dataset(world.who("sam"), wrong).await.unwrap_err().to_string();
+        assert!(refused.contains("has this name already") && refused.contains(words), "{refused}");
+    }
+    world.pass_time(1_000);
+    let second = world.handle.add_dataset(world.who("sam"), again("subject_id", true)).await.unwrap();
+    assert_eq!((second.version, second.former, &second.duo), (2, Some(first.id), &first.duo));
+    let all = world.handle.datasets(world.who("sam")).await.unwrap();
+    let names: Vec<&str> = all.iter().map(|d| d.name.as_str()).collect();
+    assert_eq!(names, [format!("{} (version 1)", first.name), first.name.clone()]);
+
+    // What is in force stays so, and says that there is more.
+    let review = world.handle.review(world.who("sam"), study.id, None).await.unwrap();
+    assert_eq!(review.state, RequestState::Active);
+    let found = review.findings.iter().find(|f| f.rule == "series").unwrap();
+    assert!(found.words.starts_with("version 2 of the dataset") && !found.refuses, "{}", found.words);
+    assert_eq!(review.data.candidates, [first.name.clone()]);
+
+    let review = world.handle.review(world.who("sam"), study.id, Some(second.id)).await.unwrap();
+    let fact = |label: &str| review.data.facts.iter().find(|f| f.label == label).unwrap().words().to_owned();
+    assert_eq!(fact("Rows, against the version before"), "303 before, 300 now (\u{2212}3)");
+    assert_eq!(fact("Patients, against the version before"), "303 before, 300 now (\u{2212}3)");
+    assert_eq!((fact("Columns that are new"), fact("Columns that are gone")), ("bmi".to_owned(), "none".to_owned()));
+    assert!(review.findings.iter().all(|f| f.rule != "series"));
+
+    // Approved again, the new version is in force and the approval of the former one is superseded.
+    let approving = Approving { dataset: Some(second.id), ..Approving::exactly(study.id) };
+    world.approve_as(&study, approving).await;
+    assert_eq!(world.entered("approval_superseded", "success").await, 1);
+    world.start_job(&study, job(1)).await;
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+pub use hospes_cohort::evaluate::{Compared, Interval};
 use hospes_cohort::schema::ColumnKind;
 use hospes_protocol::approval::{Range, ReleaseRule, Role, Trust};
 use hospes_protocol::id::{
@@ -192,9 +193,9 @@ pub struct ProposalView {
 /// A dataset to be registered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewDataset {
-    /// Name, unique at the site.
+    /// Name, unique at the site; that of a registered dataset makes a new version of it.
     pub name: String,
-    /// File.
+    /// File, or folder of images.
     pub path: PathBuf,
     /// Column that tells patients apart.
     pub subject: String,
@@ -262,6 +263,10 @@ pub struct DatasetView {
     pub public: bool,
     /// Data Use Ontology terms.
     pub duo: Vec<String>,
+    /// Counts the versions of a series from 1.
+    pub version: u32,
+    /// The version before, which approvals given for it still name.
+    pub former: Option<DatasetId>,
 }
 
 /// The profile of a dataset: what the steward sees. It does not leave.
@@ -573,12 +578,25 @@ pub struct JobView {
     pub rounds: Vec<RoundView>,
     /// Rounds in all.
     pub rounds_in_all: u32,
+    /// *This site alone* against *federated*, where the rounds above hold both; it stays here, and lists leave it out.
+    pub comparisons: Vec<Comparison>,
     /// Digest of the final model.
     pub model: Option<Digest>,
     /// Whether results are released, and when.
     pub released: Option<Timestamp>,
     /// Whether results are held until a person releases them.
     pub held: bool,
+}
+
+/// Two models on the same rows: the one trained at this site alone, and a federated one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Comparison {
+    /// Task that trained and judged the one.
+    pub alone: String,
+    /// Task that judged the other.
+    pub federated: String,
+    /// Figure by figure, with 95 % intervals.
+    pub figures: Vec<Compared>,
 }
 
 /// A round of a job at this site.

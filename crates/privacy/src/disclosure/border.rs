@@ -22,6 +22,15 @@ const SHOWN: &[&str] = &[
     figure::LOSS_SUM,
     figure::BRIER_SUM,
     figure::CONFUSION,
+    figure::CLASS_CONFUSION,
+    figure::ABSOLUTE_ERROR_SUM,
+    figure::SQUARED_ERROR_SUM,
+    figure::LABEL_SUM,
+    figure::LABEL_SQUARE_SUM,
+    figure::EVENTS,
+    figure::PAIRS_COMPARABLE,
+    figure::PAIRS_CONCORDANT,
+    figure::PAIRS_TIED,
     figure::PRESENT,
     figure::SUM,
     figure::SUM_OF_SQUARES,
@@ -34,7 +43,7 @@ pub struct Table<'a> {
     pub subjects: u64,
     /// Whether [`subset_allowed`](super::subset_allowed) holds for it and for all that its figures depend on.
     pub parts_allowed: bool,
-    /// Rows by value, for each feature that takes few values.
+    /// Rows by value, for each feature, and label that is a number, that takes few values.
     pub levels: &'a [Vec<u64>],
 }
 
@@ -45,9 +54,10 @@ pub struct Table<'a> {
 ///   hide how few people they are of.
 /// - Score histograms and calibration bins are always withheld, because they can be compared with the confusion counts,
 ///   and so is every figure that this function does not know.
-/// - Everything but the number of rows is withheld if only one class is present, or if a count (of the confusion matrix,
-///   of rows with or without a feature, of rows with one value of a feature with few values) lies between 1 and
-///   `min_cell` − 1.
+/// - Everything but the number of rows is withheld if only one class is present, or no event or nothing else, or if a
+///   count (of a confusion matrix, of rows with or without an event or a feature, of rows with one value of a feature or
+///   label with few values) lies between 1 and `min_cell` − 1.
+/// - Counts of pairs are of no patients; they leave with the counts of events, whose number bounds them.
 ///
 /// A policy with `min_cell` and `min_subset` of 1, which only public data may have, shows every count: there all of it
 /// leaves.
@@ -72,6 +82,8 @@ pub fn at_border(policy: &Disclosure, table: Table<'_>, set: FigureSet) -> Figur
     let rows = rows.unwrap_or(0.0);
     let shown = !one_class(&set)
         && all_allowed(policy, &set, figure::CONFUSION)
+        && all_allowed(policy, &set, figure::CLASS_CONFUSION)
+        && one(&set, figure::EVENTS).is_none_or(|events| allowed(policy, events) && allowed(policy, rows - events))
         && one(&set, figure::CORRECT).is_none_or(|correct| allowed(policy, correct) && allowed(policy, rows - correct))
         && moments_allowed(policy, &set, rows)
         && table.levels.iter().flatten().all(|count| count_allowed(policy, *count));
@@ -112,6 +124,12 @@ fn all_allowed(policy: &Disclosure, set: &FigureSet, name: &str) -> bool {
 fn one_class(set: &FigureSet) -> bool {
     if let Some([tp, fp, tn, fn_]) = set.sums.get(figure::CONFUSION).map(Vec::as_slice) {
         return tp + fn_ == 0.0 || fp + tn == 0.0;
+    }
+    if let Some(cells) = set.sums.get(figure::CLASS_CONFUSION) {
+        return cells.chunks(cells.len().isqrt().max(1)).filter(|class| class.iter().any(|n| *n > 0.0)).count() < 2;
+    }
+    if let (Some(events), Some(rows)) = (one(set, figure::EVENTS), one(set, figure::N)) {
+        return events == 0.0 || events == rows;
     }
     let empty = |name: &str| set.sums.get(name).is_some_and(|bins| bins.iter().sum::<f64>() == 0.0);
     empty(figure::SCORES_POSITIVE) || empty(figure::SCORES_NEGATIVE)
@@ -237,6 +255,50 @@ mod tests {
         assert_eq!((statistics(97.0, &[]), statistics(4.0, &[])), (1, 1));
         // 97 coded 1 and 3 coded 2: the sum would tell.
         assert_eq!(statistics(100.0, &[vec![100], vec![97, 3]]), 1);
+    }
+
+    #[test]
+    fn classes_leave_only_if_every_cell_is_large_and_more_than_one_class_is_there() {
+        let of = |cells: [u32; 9]| {
+            let people = cells.iter().sum::<u32>();
+            let (rows, cells) = (f64::from(people), cells.map(f64::from));
+            let figures = set(&[
+                (figure::N, &[rows]),
+                (figure::CORRECT, &[cells[0] + cells[4] + cells[8]]),
+                (figure::CLASS_CONFUSION, &cells),
+                (figure::CLASS_SCORES_POSITIVE, &[rows]),
+                (figure::CLASS_SCORES_NEGATIVE, &[rows]),
+            ]);
+            let out = strict(u64::from(people), figures);
+            left(&out).into_iter().map(str::to_owned).collect::<Vec<_>>()
+        };
+        let shown = [figure::CLASS_CONFUSION, figure::CORRECT, figure::N];
+        assert_eq!(of([20, 0, 10, 12, 30, 0, 0, 0, 15]), shown);
+        assert_eq!(of([20, 0, 9, 12, 30, 0, 0, 0, 15]), [figure::N]);
+        assert_eq!(of([20, 30, 10, 0, 0, 0, 0, 0, 0]), [figure::N]);
+    }
+
+    #[test]
+    fn numbers_and_times_follow_the_same_rules() {
+        let number = |levels: &[Vec<u64>]| {
+            let figures = set(&[
+                (figure::N, &[100.0]),
+                (figure::ABSOLUTE_ERROR_SUM, &[12.5]),
+                (figure::SQUARED_ERROR_SUM, &[20.5]),
+                (figure::LABEL_SUM, &[103.0]),
+                (figure::LABEL_SQUARE_SUM, &[109.0]),
+            ]);
+            left(&at_border(&Policy::strict().disclosure, Table { levels, ..table(100) }, figures)).len()
+        };
+        // 97 labels of 1 and 3 of 2: the sums would tell.
+        assert_eq!((number(&[]), number(&[vec![97, 3]])), (5, 1));
+        let survival = |events: f64| {
+            let pairs = [figure::PAIRS_COMPARABLE, figure::PAIRS_CONCORDANT, figure::PAIRS_TIED];
+            let mut figures = set(&[(figure::N, &[100.0]), (figure::EVENTS, &[events])]);
+            figures.sums.extend(pairs.map(|name| (name.to_owned(), vec![7.0])));
+            left(&strict(100, figures)).len()
+        };
+        assert_eq!([40.0, 3.0, 97.0, 0.0, 100.0].map(survival), [5, 1, 1, 1, 1]);
     }
 
     #[test]

@@ -197,6 +197,11 @@ fn check_label(plan: &Plan, problems: &mut Problems) {
     }
     if !label.classes.is_empty() {
         check_code_list("data.label.classes", &label.classes, problems);
+        problems.require(
+            label.classes.len() <= limits::CLASSES,
+            "data.label.classes",
+            format!("{} classes, more than the {} allowed", label.classes.len(), limits::CLASSES),
+        );
     }
     if let Some(time) = &label.time {
         problems.require(*time != label.column, "data.label.time", format!("'{time}' is the column of the event too"));

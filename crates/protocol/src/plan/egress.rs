@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::columns::Flow;
 use super::graph::order;
+use super::label::LabelKind;
 use super::problem::Problems;
 use super::train::Strategy;
 use super::update::tensors;
@@ -63,6 +64,30 @@ pub mod figure {
     pub const SCORES_POSITIVE: &str = "scores_positive";
     /// Negative rows by score, in the same bins.
     pub const SCORES_NEGATIVE: &str = "scores_negative";
+    /// Rows by true and predicted class: for each class of the plan the rows of that class, by the class with the highest
+    /// output.
+    pub const CLASS_CONFUSION: &str = "class_confusion";
+    /// For each class: rows of that class by its probability, in the same bins. One-versus-rest AUC comes from these and
+    /// the next.
+    pub const CLASS_SCORES_POSITIVE: &str = "class_scores_positive";
+    /// For each class: rows of other classes by its probability.
+    pub const CLASS_SCORES_NEGATIVE: &str = "class_scores_negative";
+    /// Sum of |label − prediction|, one value.
+    pub const ABSOLUTE_ERROR_SUM: &str = "absolute_error_sum";
+    /// Sum of (label − prediction)², one value.
+    pub const SQUARED_ERROR_SUM: &str = "squared_error_sum";
+    /// Sum of the labels, one value.
+    pub const LABEL_SUM: &str = "label_sum";
+    /// Sum of the squares of the labels, one value.
+    pub const LABEL_SQUARE_SUM: &str = "label_square_sum";
+    /// Rows with an event, one value.
+    pub const EVENTS: &str = "events";
+    /// Pairs of rows of this site of which the earlier event is known, one value.
+    pub const PAIRS_COMPARABLE: &str = "pairs_comparable";
+    /// Those of them in which the earlier event has the higher predicted risk, one value.
+    pub const PAIRS_CONCORDANT: &str = "pairs_concordant";
+    /// Those of them in which both have the same predicted risk, one value.
+    pub const PAIRS_TIED: &str = "pairs_tied";
     /// For each bin of the calibration curve: rows.
     pub const CALIBRATION_ROWS: &str = "calibration_rows";
     /// For each bin of the calibration curve: sum of the scores.
@@ -79,6 +104,8 @@ pub mod figure {
 
 /// Bins of the score histograms.
 pub const SCORE_BINS: u64 = 256;
+/// Most classes of a label of which score histograms are reported; of more they would fill a document.
+const CLASS_CURVES: u64 = 32;
 /// Bytes of the row weight at the head of an update.
 pub const ROW_WEIGHT_BYTES: u64 = 8;
 /// Most bytes of one figure in canonical CBOR: one for the type, eight for the number.
@@ -99,11 +126,13 @@ fn flow_figures(plan: &Plan, flow: &Flow<'_>, task: &str) -> Vec<Figure> {
         Component::Evaluation(evaluation) => {
             let bins = u64::from(evaluation.calibration_bins);
             let calibration = [figure::CALIBRATION_ROWS, figure::CALIBRATION_SCORES, figure::CALIBRATION_POSITIVES];
-            let mut list = quality();
-            list.extend(calibration.map(|name| Figure { name, values: bins, kind: EgressKind::Metrics }));
+            let mut list = quality(plan);
+            if matches!(plan.data.label.kind(), Ok(LabelKind::YesNo(_))) {
+                list.extend(calibration.map(|name| Figure { name, values: bins, kind: EgressKind::Metrics }));
+            }
             list
         }
-        Component::LocalBaseline(_) => quality(),
+        Component::LocalBaseline(_) => quality(plan),
         Component::Statistics(_) => {
             let width = flow.width(task);
             let of = |name| Figure { name, values: width, kind: EgressKind::Metrics };
@@ -125,18 +154,40 @@ fn flow_figures(plan: &Plan, flow: &Flow<'_>, task: &str) -> Vec<Figure> {
     }
 }
 
-/// How good a model is on a table.
-fn quality() -> Vec<Figure> {
+/// How good a model is on a table, by the kind of the plan's label.
+fn quality(plan: &Plan) -> Vec<Figure> {
     let metrics = |name, values| Figure { name, values, kind: EgressKind::Metrics };
-    vec![
-        Figure { name: figure::N, values: 1, kind: EgressKind::N },
-        metrics(figure::CORRECT, 1),
-        Figure { name: figure::LOSS_SUM, values: 1, kind: EgressKind::Loss },
-        metrics(figure::BRIER_SUM, 1),
-        metrics(figure::CONFUSION, 4),
-        metrics(figure::SCORES_POSITIVE, SCORE_BINS),
-        metrics(figure::SCORES_NEGATIVE, SCORE_BINS),
-    ]
+    let loss = Figure { name: figure::LOSS_SUM, values: 1, kind: EgressKind::Loss };
+    let mut list = vec![Figure { name: figure::N, values: 1, kind: EgressKind::N }];
+    match plan.data.label.kind() {
+        Ok(LabelKind::YesNo(_)) => list.extend([
+            metrics(figure::CORRECT, 1),
+            loss,
+            metrics(figure::BRIER_SUM, 1),
+            metrics(figure::CONFUSION, 4),
+            metrics(figure::SCORES_POSITIVE, SCORE_BINS),
+            metrics(figure::SCORES_NEGATIVE, SCORE_BINS),
+        ]),
+        Ok(LabelKind::Classes(classes)) => {
+            let classes = classes as u64;
+            list.extend([metrics(figure::CORRECT, 1), loss, metrics(figure::CLASS_CONFUSION, classes * classes)]);
+            if classes <= CLASS_CURVES {
+                let histograms = [figure::CLASS_SCORES_POSITIVE, figure::CLASS_SCORES_NEGATIVE];
+                list.extend(histograms.map(|name| metrics(name, classes * SCORE_BINS)));
+            }
+        }
+        Ok(LabelKind::Number) => list.extend(
+            [figure::ABSOLUTE_ERROR_SUM, figure::SQUARED_ERROR_SUM, figure::LABEL_SUM, figure::LABEL_SQUARE_SUM]
+                .map(|name| metrics(name, 1)),
+        ),
+        Ok(LabelKind::Survival(_)) => list.extend(
+            [figure::EVENTS, figure::PAIRS_COMPARABLE, figure::PAIRS_CONCORDANT, figure::PAIRS_TIED]
+                .map(|name| metrics(name, 1)),
+        ),
+        // A plan that passed the check has a kind of label.
+        Err(_) => list.clear(),
+    }
+    list
 }
 
 /// Whether a report holds exactly the figures that were announced: each one there with so many finite values or

@@ -175,6 +175,10 @@ fn too_many_of_anything_is_refused() {
     }
     assert!(check(&plan).unwrap_err().to_string().contains("2001 layers, more than the 2000 allowed"));
     let mut plan = heart();
+    plan.data.label.positive = None;
+    plan.data.label.classes = (0..=limits::CLASSES).map(|i| format!("c{i}")).collect();
+    assert!(check(&plan).unwrap_err().to_string().contains("201 classes, more than the 200 allowed"));
+    let mut plan = heart();
     if let Component::OneHot(one_hot) = &mut plan.tasks.get_mut("hot").unwrap().component {
         one_hot.drop = DropLevel::None;
     }

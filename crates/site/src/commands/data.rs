@@ -77,6 +77,12 @@ async fn add(asking: &mut Asking, add: DatasetAdd) -> Result<()> {
     };
     let dataset: DatasetView = asking.ask(&Call::AddDataset { dataset }).await?;
     asking.answer(&dataset, |dataset| {
+        if dataset.version > 1 {
+            output::say(&format!(
+                "This is version {} of '{}'. Approvals name the version before; review and approve again for this one.",
+                dataset.version, dataset.name
+            ));
+        }
         output::say(&format!(
             "'{}' is registered: {} rows of {} patients, frozen as snapshot {}.",
             dataset.name,

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, bail};
 use hospes_ipc::{Call, Fault, FaultCode};
 use hospes_party::view::{
-    Approving, DatasetView, JobView, Page, RequestState, RequestView, Review, RoundView, Signed, Verdict,
+    Approving, Comparison, DatasetView, Interval, JobView, Page, RequestState, RequestView, Review, RoundView, Signed,
+    Verdict,
 };
 use hospes_protocol::approval::{OpinionView, Range, ReleaseRule};
 use hospes_protocol::id::{DatasetId, Digest, StudyId};
@@ -210,6 +211,9 @@ pub(crate) async fn run(asking: &mut Asking, typed: &str) -> Result<()> {
             vec![round, output::moment(r.at), r.state.clone(), why.to_owned()]
         };
         output::table(&["Round", "Opened", "State", "Why"], run.rounds.iter().map(row));
+        for comparison in &run.comparisons {
+            alone_against_federated(comparison);
+        }
     })
 }
 
@@ -232,6 +236,30 @@ async fn dataset(asking: &mut Asking, typed: Option<String>) -> Result<Option<Da
     let Some(typed) = typed else { return Ok(None) };
     let all: Vec<DatasetView> = asking.ask(&Call::Datasets {}).await?;
     Ok(Some(one_of("dataset", &typed, &all, |d| vec![d.name.clone(), d.id.to_string()])?.id))
+}
+
+/// The figures of two models side by side; for this site's own people.
+fn alone_against_federated(comparison: &Comparison) {
+    output::say(&format!(
+        "This site alone ('{}') against federated ('{}'), with 95 % intervals; those of the difference are unpaired. It does \
+         not leave.",
+        comparison.alone, comparison.federated
+    ));
+    let with = |value: f64, interval: &Option<Interval>| match interval {
+        Some(i) => format!("{value:.3} ({:.3} to {:.3})", i.low, i.high),
+        None => format!("{value:.3}"),
+    };
+    output::table(
+        &["Figure", "Alone", "Federated", "Difference"],
+        comparison.figures.iter().map(|c| {
+            vec![
+                c.figure.clone(),
+                with(c.alone, &c.alone_interval),
+                with(c.federated, &c.federated_interval),
+                with(c.difference, &c.difference_interval),
+            ]
+        }),
+    );
 }
 
 async fn job(asking: &mut Asking, typed: &str) -> Result<JobView> {

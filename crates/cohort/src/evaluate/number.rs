@@ -1,0 +1,97 @@
+//! How good a model is that predicts a number.
+
+use std::collections::BTreeMap;
+
+use hospes_protocol::id::Digest;
+use hospes_protocol::plan::figure;
+use hospes_protocol::quality::{NumberSums, errors};
+use serde::{Deserialize, Serialize};
+
+use super::bootstrap::{Interval, intervals};
+use crate::opt_out::SubjectHash;
+
+/// Quality of predictions of a number on the rows of one site.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NumberMetrics {
+    /// Rows.
+    pub rows: u64,
+    /// Sum of |label − prediction|.
+    pub absolute_error_sum: f64,
+    /// Sum of (label − prediction)².
+    pub squared_error_sum: f64,
+    /// Sum of the labels.
+    pub label_sum: f64,
+    /// Sum of their squares.
+    pub label_square_sum: f64,
+    /// Root of the mean squared error.
+    pub rmse: Option<f64>,
+    /// Mean absolute error.
+    pub mae: Option<f64>,
+    /// Share of the label's variance that is explained; `None` if it is constant.
+    pub r_squared: Option<f64>,
+    /// 95 % intervals of the three.
+    pub intervals: BTreeMap<String, Interval>,
+}
+
+impl NumberMetrics {
+    /// # Shapes
+    /// `predictions`, `labels`, `subjects`: one for each row.
+    pub(crate) fn new(predictions: &[f64], labels: &[f64], subjects: &[SubjectHash], key: Digest) -> Self {
+        let sums = |weight: &dyn Fn(usize) -> f64| {
+            let mut sums = NumberSums::default();
+            for (row, (prediction, label)) in predictions.iter().zip(labels).enumerate() {
+                let (weight, error) = (weight(row), label - prediction);
+                sums.rows += weight;
+                sums.absolute += weight * error.abs();
+                sums.squared += weight * error * error;
+                sums.label += weight * label;
+                sums.label_squared += weight * label * label;
+            }
+            sums
+        };
+        let all = sums(&|_| 1.0);
+        let found = errors(all);
+        let intervals = intervals(subjects, key, &["rmse", "mae", "r_squared"], &|weights| {
+            let found = errors(sums(&|row| f64::from(weights[row])));
+            vec![found.map(|e| e.rmse), found.map(|e| e.mae), found.and_then(|e| e.r_squared)]
+        });
+        Self {
+            rows: labels.len() as u64,
+            absolute_error_sum: all.absolute,
+            squared_error_sum: all.squared,
+            label_sum: all.label,
+            label_square_sum: all.label_squared,
+            rmse: found.map(|e| e.rmse),
+            mae: found.map(|e| e.mae),
+            r_squared: found.and_then(|e| e.r_squared),
+            intervals,
+        }
+    }
+
+    /// The same figures as sums, before any disclosure rule.
+    #[allow(clippy::cast_precision_loss)]
+    pub(crate) fn sums(&self) -> BTreeMap<&'static str, Vec<f64>> {
+        BTreeMap::from([
+            (figure::N, vec![self.rows as f64]),
+            (figure::ABSOLUTE_ERROR_SUM, vec![self.absolute_error_sum]),
+            (figure::SQUARED_ERROR_SUM, vec![self.squared_error_sum]),
+            (figure::LABEL_SUM, vec![self.label_sum]),
+            (figure::LABEL_SQUARE_SUM, vec![self.label_square_sum]),
+        ])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_and_sums_agree() {
+        let subjects: Vec<SubjectHash> = (0..4u8).map(|n| [n; 16]).collect();
+        let m = NumberMetrics::new(&[1.0, 2.0, 5.0, 4.0], &[1.0, 2.0, 3.0, 4.0], &subjects, Digest::of(b"seed"));
+        assert_eq!((m.rmse, m.mae, m.r_squared), (Some(1.0), Some(0.5), Some(1.0 - 4.0 / 5.0)));
+        assert_eq!(m.sums()[figure::LABEL_SQUARE_SUM], [30.0]);
+        assert!(m.intervals["mae"].low <= 0.5 && m.intervals["mae"].high >= 0.5);
+    }
+}

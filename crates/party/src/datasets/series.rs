@@ -1,0 +1,110 @@
+//! A series: the versions of one dataset, each a snapshot of its own.
+//!
+//! A version is registered under the name of the one before, with the same subject key, the same types of the columns
+//! that both have, and the same tag *public*. An approval binds the snapshot of one version; for another one it is given
+//! again, after a review that shows what changed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hospes_cohort::schema::{ColumnKind, Schema};
+use hospes_protocol::id::DatasetId;
+use hospes_protocol::text::shown;
+use sqlx::sqlite::SqliteConnection;
+
+use super::Dataset;
+use crate::error::PartyError;
+use crate::store::At as _;
+use crate::view::{Fact, NewDataset};
+
+/// Where a new version stands in its series.
+#[derive(Clone, Copy)]
+pub(super) struct Successor {
+    pub(super) former: DatasetId,
+    pub(super) version: u32,
+}
+
+/// The version before a new dataset of this name, if there is one.
+pub(super) fn former<'d>(datasets: &'d [Dataset], name: &str) -> Option<&'d Dataset> {
+    datasets.iter().find(|d| d.name == name)
+}
+
+/// Checks that a file continues a series: everything that an approval of a version rests on besides its rows.
+pub(super) fn check_continues(former: &Dataset, new: &NewDataset, schema: &Schema) -> Result<(), PartyError> {
+    let before = &former.document;
+    let refuse = |words: String| {
+        let words = format!("a dataset has this name already, and {words}; register the file under another name");
+        Err(PartyError::input("name", words))
+    };
+    if before.schema.subject != new.subject {
+        return refuse(format!("its patients are told apart by '{}'", before.schema.subject));
+    }
+    if before.public != new.public {
+        return refuse(format!("it is {}tagged public", if before.public { "" } else { "not " }));
+    }
+    let kinds: BTreeMap<&str, ColumnKind> = kept(schema);
+    let changed = before.schema.columns.iter().find(|c| {
+        let here = kinds.get(c.name.as_str());
+        c.name != before.schema.subject && here.is_some_and(|kind| *kind != c.kind)
+    });
+    match changed {
+        Some(column) => refuse(format!("its column '{}' is {}", column.name, column.kind.word())),
+        None => Ok(()),
+    }
+}
+
+fn kept(schema: &Schema) -> BTreeMap<&str, ColumnKind> {
+    schema.columns.iter().filter(|c| !c.masked).map(|c| (c.name.as_str(), c.kind)).collect()
+}
+
+/// Gives the former version a name of its own, so that the new one can have its name.
+pub(super) async fn set_aside(conn: &mut SqliteConnection, name: &str, successor: Successor) -> Result<(), PartyError> {
+    let step = "register a dataset";
+    let aside = format!("{name} (version {})", successor.version - 1);
+    hospes_protocol::text::check_name(&aside).map_err(|words| PartyError::input("name", words))?;
+    let taken: Option<String> = sqlx::query_scalar("SELECT id FROM datasets WHERE name = ?1")
+        .bind(&aside)
+        .fetch_optional(&mut *conn)
+        .await
+        .at(step)?;
+    if taken.is_some() {
+        return Err(PartyError::input(
+            "name",
+            format!("the name '{aside}', which the former version would get, is taken"),
+        ));
+    }
+    sqlx::query("UPDATE datasets SET name = ?2 WHERE id = ?1")
+        .bind(successor.former.to_string())
+        .bind(&aside)
+        .execute(conn)
+        .await
+        .at(step)?;
+    Ok(())
+}
+
+/// Versions that no other one follows.
+pub(crate) fn newest(datasets: &[Dataset]) -> impl Fn(&Dataset) -> bool + use<> {
+    let former: BTreeSet<DatasetId> = datasets.iter().filter_map(|d| d.former).collect();
+    move |dataset| !former.contains(&dataset.id)
+}
+
+/// What changed from one version to the next, for the review.
+///
+/// Numbers of rows and patients and names of columns, for the site's own people.
+pub(crate) fn difference(former: &Dataset, now: &Dataset) -> Vec<Fact> {
+    let change = |what: &str, before: u64, after: u64| {
+        let sign = if after >= before { "+" } else { "−" };
+        Fact::new(what, format!("{before} before, {after} now ({sign}{})", after.abs_diff(before)))
+    };
+    let (before, after) = (former.columns(), now.columns());
+    let names = |columns: BTreeSet<&String>| match columns.is_empty() {
+        true => "none".to_owned(),
+        false => columns.into_iter().map(|c| shown(c, 100)).collect::<Vec<_>>().join(", "),
+    };
+    vec![
+        Fact::new("Version", format!("{}, registered {}; the one before: {}", now.version, now.at, former.at)),
+        change("Rows, against the version before", former.document.rows, now.document.rows),
+        change("Patients, against the version before", former.document.subjects, now.document.subjects),
+        Fact::new("Columns that are new", names(after.difference(&before).collect())),
+        Fact::new("Columns that are gone", names(before.difference(&after).collect())),
+    ]
+}

@@ -1,0 +1,106 @@
+//! *This site alone* against *federated*, from what the site's own people see of a run.
+
+use std::collections::BTreeMap;
+
+use hospes_cohort::ReportView;
+use hospes_cohort::evaluate::compare;
+use hospes_cohort::worker::LocalView;
+use hospes_protocol::plan::{self, Component, Plan};
+
+use crate::view::{Comparison, RoundView};
+
+/// Each model that was trained here alone beside each federated one that was judged on the same table.
+pub(super) fn comparisons(plan: &Plan, rounds: &[RoundView]) -> Vec<Comparison> {
+    let mut reports: BTreeMap<&str, ReportView> = BTreeMap::new();
+    for round in rounds {
+        let view = round.view.clone().and_then(|view| serde_json::from_value(view).ok());
+        if let Some(LocalView::Report(report)) = view {
+            reports.entry(&round.round.task).or_insert(report);
+        }
+    }
+    let table = |name: &str| plan.tasks.get(name).and_then(|task| plan::source(plan, task, "data"));
+    let of = |name: &str| plan.tasks.get(name).map(|task| &task.component);
+    let mut found = Vec::new();
+    for (alone, alone_report) in &reports {
+        if !matches!(of(alone), Some(Component::LocalBaseline(_))) {
+            continue;
+        }
+        for (federated, report) in &reports {
+            if matches!(of(federated), Some(Component::Evaluation(_))) && table(federated) == table(alone) {
+                let figures = compare(alone_report, report);
+                found.push(Comparison { alone: (*alone).to_owned(), federated: (*federated).to_owned(), figures });
+            }
+        }
+    }
+    found.retain(|c| !c.figures.is_empty());
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use hospes_protocol::id::{JobId, RoundKey, Timestamp};
+    use serde_json::json;
+
+    use super::*;
+
+    const PLAN: &str = r#"
+schema: hospes/plan/v1
+name: compared
+data:
+  subject: id
+  label: { column: y, positive: "> 0" }
+  columns: [x]
+tasks:
+  read: { component: reader }
+  split: { component: data_split, inputs: { data: read }, params: { test_fraction: 0.3 } }
+  train:
+    component: nn_train
+    inputs: { train: split.train }
+    params:
+      model: [{ linear: { out: 1 } }]
+      loss: binary_cross_entropy
+      optimizer: { sgd: { lr: 0.1 } }
+      rounds: 1
+      local: { updates: 1, batch: 4 }
+      strategy: { fed_avg: {} }
+      privacy: { plain: {} }
+  here: { component: evaluation, inputs: { model: train.model, data: split.test } }
+  other: { component: evaluation, inputs: { model: train.model, data: split.train } }
+  alone:
+    component: local_baseline
+    inputs: { train: split.train, data: split.test }
+    params:
+      model: [{ linear: { out: 1 } }]
+      loss: binary_cross_entropy
+      optimizer: { sgd: { lr: 0.1 } }
+      epochs: 1
+      batch: 4
+"#;
+
+    fn round(task: &str, mae: f64) -> RoundView {
+        let view = json!({ "report": { "number": {
+            "rows": 10, "absolute_error_sum": 1.0, "squared_error_sum": 1.0, "label_sum": 1.0, "label_square_sum": 1.0,
+            "rmse": null, "mae": mae, "r_squared": null, "intervals": { "mae": { "low": mae - 1.0, "high": mae + 1.0 } },
+        } } });
+        let job = JobId::new(Timestamp::from_millis(1), [1; 10]);
+        let round = RoundKey { job, task: task.into(), epoch: 1, round: 1, attempt: 1 };
+        let (state, at) = ("published".to_owned(), Timestamp::from_millis(1));
+        RoundView { round, state, reason: None, progress: None, view: Some(view), at }
+    }
+
+    #[test]
+    fn only_models_on_the_same_table_stand_side_by_side() {
+        let plan = plan::read(PLAN).unwrap();
+        let hidden = RoundView { view: None, ..round("here", 9.0) };
+        let rounds = [round("alone", 3.0), hidden, round("here", 2.0), round("other", 1.0)];
+        let found = comparisons(&plan, &rounds);
+        assert_eq!(found.len(), 1);
+        assert_eq!((found[0].alone.as_str(), found[0].federated.as_str()), ("alone", "here"));
+        let mae = &found[0].figures[0];
+        assert_eq!((mae.figure.as_str(), mae.alone, mae.federated, mae.difference), ("mae", 3.0, 2.0, -1.0));
+        assert!(mae.difference_interval.is_some_and(|i| i.low < -1.0 && i.high > -1.0));
+        // Who may not see the results sees no comparison of them.
+        let listed: Vec<RoundView> = rounds.into_iter().map(|r| RoundView { view: None, ..r }).collect();
+        assert!(comparisons(&plan, &listed).is_empty());
+    }
+}
