@@ -198,7 +198,7 @@ async fn a_dataset_registered_again_is_a_version_whose_review_shows_the_differen
     assert_eq!(review.state, RequestState::Active);
     let found = review.findings.iter().find(|f| f.rule == "series").unwrap();
     assert!(found.words.starts_with("version 2 of the dataset") && !found.refuses, "{}", found.words);
-    assert_eq!(review.data.candidates, [first.name.clone()]);
+    assert_eq!(review.data.candidates, std::slice::from_ref(&first.name));
 
     let review = world.handle.review(world.who("sam"), study.id, Some(second.id)).await.unwrap();
     let fact = |label: &str| review.data.facts.iter().find(|f| f.label == label).unwrap().words().to_owned();
