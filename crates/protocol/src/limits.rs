@@ -21,8 +21,9 @@ pub const MODEL_LAYERS: usize = 2_000;
 pub const MODEL_PARAMETERS: u64 = 1 << 32;
 /// Pixels of one side of an image.
 pub const IMAGE_SIDE: u32 = 4_096;
-/// Coefficients of a regression: its information matrix is solved in memory.
-pub const COEFFICIENTS: u64 = 1_000;
+/// Coefficients of a regression: the upper triangle of its information matrix must fit into a report, which is a document
+/// of at most [`DOCUMENT_BYTES`].
+pub const COEFFICIENTS: u64 = 400;
 /// Rounds of Newton's method.
 pub const NEWTON_ROUNDS: u32 = 200;
 /// Intervals of a baseline hazard.

@@ -3,22 +3,28 @@
 use super::super::label::LabelKind;
 use super::super::layer::{Layer, Model};
 use super::super::problem::Problems;
+use super::super::regress::Family;
 use super::super::train::{Loss, Optimizer, Schedule, Start, Strategy};
-use super::super::{Component, Plan};
+use super::super::{Component, Plan, graph};
 
 const NOT_YET: &str = "not available in this version";
 
 /// Notes everything in a plan that is not available yet.
 pub(super) fn check(plan: &Plan, problems: &mut Problems) {
     let data = &plan.data;
-    if data.label.kind().is_ok_and(|kind| !matches!(kind, LabelKind::YesNo(_))) {
-        problems.add("data.label", format!("labels other than yes or no are {NOT_YET}"));
+    // A regression's own check knows which labels fit it; networks know one kind.
+    let learns =
+        |c: &Component| matches!(c, Component::NnTrain(_) | Component::LocalBaseline(_) | Component::Evaluation(_));
+    let yes_no = data.label.kind().is_ok_and(|kind| matches!(kind, LabelKind::YesNo(_)));
+    let classes = data.label.kind().is_ok_and(|kind| matches!(kind, LabelKind::Classes(_)));
+    if classes || !yes_no && plan.tasks.values().any(|task| learns(&task.component)) {
+        problems.add("data.label", format!("labels other than yes or no are {NOT_YET} for networks and evaluations"));
     }
     problems.require(data.image.is_none(), "data.image", NOT_YET);
     for (name, task) in &plan.tasks {
         let params = format!("tasks.{name}.params");
         match &task.component {
-            Component::Glm(_) | Component::Cox(_) => problems.add(format!("tasks.{name}.component"), NOT_YET),
+            Component::Evaluation(_) => check_judged(plan, name, problems),
             Component::NnTrain(train) => {
                 let strategy = matches!(train.strategy, Strategy::FedAvg {});
                 problems.require(strategy, format!("{params}.strategy.{}", train.strategy.name()), NOT_YET);
@@ -32,6 +38,16 @@ pub(super) fn check(plan: &Plan, problems: &mut Problems) {
             _ => {}
         }
     }
+}
+
+/// An evaluation knows nothing of an offset, and judges what says yes or no.
+fn check_judged(plan: &Plan, name: &str, problems: &mut Problems) {
+    let source = graph::source(plan, &plan.tasks[name], "model").and_then(|source| plan.tasks.get(source.task));
+    let Some(Component::Glm(glm)) = source.map(|task| &task.component) else { return };
+    let place = format!("tasks.{name}.inputs.model");
+    problems.require(glm.offset.is_none(), &place, format!("judging a model with an offset is {NOT_YET}"));
+    let binomial = glm.family == Family::Binomial;
+    problems.require(binomial, place, format!("judging a regression that is not binomial is {NOT_YET}"));
 }
 
 type Training<'a> = (&'a Model, Loss, &'a Optimizer, &'a [f64]);
