@@ -25,6 +25,16 @@ const SHOWN: &[&str] = &[
     figure::PRESENT,
     figure::SUM,
     figure::SUM_OF_SQUARES,
+    figure::SCORE,
+    figure::INFORMATION,
+    figure::LOG_LIKELIHOOD,
+    figure::WEIGHTS,
+    figure::DEVIANCE,
+    figure::PEARSON,
+    figure::EVENTS,
+    figure::PAIRS,
+    figure::GRID_EVENTS,
+    figure::GRID_EXPOSURE,
 ];
 
 /// The table that a report is about, as the site counted it.
@@ -46,8 +56,8 @@ pub struct Table<'a> {
 /// - Score histograms and calibration bins are always withheld, because they can be compared with the confusion counts,
 ///   and so is every figure that this function does not know.
 /// - Everything but the number of rows is withheld if only one class is present, or if a count (of the confusion matrix,
-///   of rows with or without a feature, of rows with one value of a feature with few values) lies between 1 and
-///   `min_cell` − 1.
+///   of rows with or without a feature, of rows with one value of a feature with few values, of events, of rows without
+///   one) lies between 1 and `min_cell` − 1.
 ///
 /// A policy with `min_cell` and `min_subset` of 1, which only public data may have, shows every count: there all of it
 /// leaves.
@@ -73,10 +83,26 @@ pub fn at_border(policy: &Disclosure, table: Table<'_>, set: FigureSet) -> Figur
     let shown = !one_class(&set)
         && all_allowed(policy, &set, figure::CONFUSION)
         && one(&set, figure::CORRECT).is_none_or(|correct| allowed(policy, correct) && allowed(policy, rows - correct))
+        && one(&set, figure::EVENTS).is_none_or(|events| allowed(policy, events) && allowed(policy, rows - events))
         && moments_allowed(policy, &set, rows)
         && table.levels.iter().flatten().all(|count| count_allowed(policy, *count));
     // PRIVACY: one group of figures leaves, or none.
     withhold_all(&mut set, if shown { SHOWN } else { &[figure::N] });
+    set
+}
+
+/// A report without its figures on a time grid, if one of the counts that they show lies between 1 and `min_cell` − 1:
+/// events in an interval or after the last, rows that enter an interval. The other figures hold none of these counts,
+/// so that they leave or stay as before, and a fit needs no grid.
+///
+/// # Disclosure
+/// What is left of the report; that the grid is withheld tells that some count is small, and not which.
+pub fn grid_at_border(policy: &Disclosure, cells: &[u64], set: FigureSet) -> FigureSet {
+    let mut set = set;
+    if !cells.iter().all(|count| count_allowed(policy, *count)) {
+        withhold(&mut set, figure::GRID_EVENTS);
+        withhold(&mut set, figure::GRID_EXPOSURE);
+    }
     set
 }
 
@@ -108,10 +134,13 @@ fn all_allowed(policy: &Disclosure, set: &FigureSet, name: &str) -> bool {
     set.sums.get(name).is_none_or(|values| values.iter().all(|v| allowed(policy, *v)))
 }
 
-/// Whether all rows are of one class, by the confusion counts or, without them, by the score histograms.
+/// Whether all rows are of one class, by the confusion counts, the events or, without them, by the score histograms.
 fn one_class(set: &FigureSet) -> bool {
     if let Some([tp, fp, tn, fn_]) = set.sums.get(figure::CONFUSION).map(Vec::as_slice) {
         return tp + fn_ == 0.0 || fp + tn == 0.0;
+    }
+    if let (Some(events), Some(rows)) = (one(set, figure::EVENTS), one(set, figure::N)) {
+        return events == 0.0 || events == rows;
     }
     let empty = |name: &str| set.sums.get(name).is_some_and(|bins| bins.iter().sum::<f64>() == 0.0);
     empty(figure::SCORES_POSITIVE) || empty(figure::SCORES_NEGATIVE)
@@ -237,6 +266,34 @@ mod tests {
         assert_eq!((statistics(97.0, &[]), statistics(4.0, &[])), (1, 1));
         // 97 coded 1 and 3 coded 2: the sum would tell.
         assert_eq!(statistics(100.0, &[vec![100], vec![97, 3]]), 1);
+    }
+
+    #[test]
+    fn sums_of_a_regression_leave_as_one_group_or_not_at_all() {
+        let names = [figure::SCORE, figure::INFORMATION, figure::LOG_LIKELIHOOD, figure::EVENTS, figure::PAIRS];
+        let leave = |events: f64, levels: &[Vec<u64>], subjects: u64| {
+            let mut figures = set(&names.map(|name| (name, [1.5].as_slice())));
+            figures.sums.insert(figure::N.into(), vec![100.0]);
+            figures.sums.insert(figure::EVENTS.into(), vec![events]);
+            let table = Table { levels, ..table(subjects) };
+            left(&at_border(&Policy::strict().disclosure, table, figures)).len()
+        };
+        assert_eq!(leave(40.0, &[vec![60, 40], vec![50, 0, 10, 40]], 100), 6);
+        // Few events, few without one, a small cell of two features.
+        assert_eq!((leave(4.0, &[], 100), leave(96.0, &[], 100)), (1, 1));
+        // Everybody, or nobody: the labels of all.
+        assert_eq!((leave(0.0, &[], 100), leave(100.0, &[], 100)), (1, 1));
+        assert_eq!(leave(40.0, &[vec![50, 1, 9, 40]], 100), 1);
+        assert_eq!((leave(40.0, &[], 99), leave(40.0, &[], 9)), (0, 0));
+    }
+
+    #[test]
+    fn a_grid_with_a_small_count_stays_and_the_rest_leaves() {
+        let figures = || set(&[(figure::N, &[50.0]), (figure::GRID_EVENTS, &[10.0]), (figure::GRID_EXPOSURE, &[9.5])]);
+        let policy = Policy::strict().disclosure;
+        assert_eq!(left(&grid_at_border(&policy, &[10, 0, 50], figures())).len(), 3);
+        assert_eq!(left(&grid_at_border(&policy, &[10, 3, 50], figures())), [figure::N]);
+        assert_eq!(left(&grid_at_border(&Policy::public_data().disclosure, &[3], figures())).len(), 3);
     }
 
     #[test]
