@@ -2,21 +2,22 @@
 
 use std::collections::BTreeSet;
 
-use hospes_privacy::disclosure::border::Table;
+use hospes_privacy::disclosure::border::{Table, grid_at_border};
 use hospes_privacy::disclosure::{Rule, Verdict, parameters_allowed};
 use hospes_protocol::approval::Permit;
 use hospes_protocol::canon::Canonical;
 use hospes_protocol::id::{SiteId, Timestamp};
 use hospes_protocol::message::FigureSet;
-use hospes_protocol::plan::{self, Component, LocalBaseline, NnTrain, Plan};
+use hospes_protocol::plan::{self, Coefficients, Component, LocalBaseline, NnTrain, Plan};
 use hospes_protocol::policy::Disclosure;
 use hospes_protocol::round::RoundHeader;
 
-use crate::component::{FeatureStatistics, Frame, Matrix, Pipeline, Unknown, level_counts, statistics};
+use crate::component::{FeatureStatistics, Frame, Matrix, Pipeline, Unknown, cells, level_counts, statistics};
 use crate::error::CohortError;
 use crate::evaluate::{Metrics, leaving};
 use crate::opt_out::OptOuts;
 use crate::parts::parts_allowed;
+use crate::regress;
 use crate::snapshot::{Snapshot, SnapshotKey};
 use crate::train::{self, Batches, Network, Pulse, Step, Work, payload};
 
@@ -83,6 +84,13 @@ pub struct Report {
 pub enum ReportView {
     /// Quality of a model.
     Metrics(Metrics),
+    /// How well a regression fits so far.
+    Regression {
+        /// Rows.
+        rows: u64,
+        /// Log likelihood of this site's rows at the coefficients of the round.
+        log_likelihood: f64,
+    },
     /// Sums of features.
     Statistics {
         /// Rows.
@@ -224,7 +232,7 @@ impl Cohort {
         Ok(Update { payload: encoded.bytes, view })
     }
 
-    /// Computes the figures of an `evaluation`, `statistics` or `local_baseline` task.
+    /// Computes the figures of an `evaluation`, `statistics`, `glm`, `cox` or `local_baseline` task.
     ///
     /// # Errors
     /// As [`Cohort::train`].
@@ -232,7 +240,9 @@ impl Cohort {
     /// # Disclosure
     /// The figure set holds what [`at_border`](hospes_privacy::disclosure::border::at_border) lets leave under the site's
     /// rules: nothing about a table that, or whose difference to the dataset or to another reported table, has fewer than
-    /// `min_subset` subjects; a model's quality on one class is *withheld*, never *undefined*. The view is for the site.
+    /// `min_subset` subjects; a model's quality on one class is *withheld*, never *undefined*. The sums of a regression are
+    /// of no more coefficients than `max_param_ratio` for each subject, and leave only if no count that they hold, single
+    /// or by pairs of values, is small. The view is for the site.
     pub fn report(self, round: Round<'_>, rules: &Disclosure, pulse: &mut Pulse<'_>) -> Result<Report, CohortError> {
         self.check_round(&round)?;
         let task = round.header.task.clone();
@@ -240,6 +250,9 @@ impl Cohort {
         let component = self.plan.tasks.get(&task).map(|t| t.component.clone());
         match component {
             Some(Component::Statistics(_)) => self.report_statistics(&task, rules),
+            Some(component @ (Component::Glm(_) | Component::Cox(_))) => {
+                self.report_regression(round, &component, &task, rules)
+            }
             Some(Component::Evaluation(params)) => {
                 let (model, features) = self.model_behind(&task)?;
                 let parameters = payload::read_model(&round, &model, features)?;
@@ -270,7 +283,7 @@ impl Cohort {
                 let figures = leaving(&announced, fit.metrics.sums(), table, rules);
                 Ok(Report { figures, view: ReportView::Metrics(fit.metrics) })
             }
-            _ => Err(wrong_component(&task, "evaluation, statistics or local_baseline")),
+            _ => Err(wrong_component(&task, "evaluation, statistics, glm, cox or local_baseline")),
         }
     }
 }
@@ -338,6 +351,33 @@ impl Cohort {
         Ok(Report { figures, view: ReportView::Statistics { rows, features } })
     }
 
+    fn report_regression(
+        self,
+        round: Round<'_>,
+        component: &Component,
+        task: &str,
+        rules: &Disclosure,
+    ) -> Result<Report, CohortError> {
+        let announced = plan::figures(&self.plan, task);
+        let coefficients = Coefficients::of(&self.plan, task).ok_or_else(|| wrong_component(task, "a regression"))?;
+        let values = payload::read_tensors(&round, &coefficients.tensors())?;
+        let point = coefficients.from_file(&values).unwrap_or_default();
+        let mut pipeline = Pipeline::new(&self.plan, self.frame);
+        let frame = pipeline.table(task, "train")?;
+        check_features(&self.plan, task, &frame)?;
+        let subjects = distinct_subjects(&frame);
+        // PRIVACY: the sums of too many coefficients can be solved for the rows.
+        check_parameters(task, coefficients.len() as u64, subjects, true, rules)?;
+        let sums = regress::sums(component, &frame, &coefficients, &point, task)?;
+        let levels = if rules.min_cell > 1 { cells(&frame) } else { Vec::new() };
+        let table = Table { subjects, parts_allowed: parts_allowed(&mut pipeline, task, rules)?, levels: &levels };
+        let rows = frame.rows();
+        let view = ReportView::Regression { rows: rows as u64, log_likelihood: sums.log_likelihood };
+        let grid = sums.grid_cells.clone();
+        let figures = leaving(&announced, sums.into_figures(rows), table, rules);
+        Ok(Report { figures: grid_at_border(rules, &grid, figures), view })
+    }
+
     fn check_round(&self, round: &Round<'_>) -> Result<(), CohortError> {
         let place = "round".to_owned();
         if round.header.key() != *self.permit.round() {
@@ -355,6 +395,7 @@ impl Cohort {
         let trained = found.and_then(|s| self.plan.tasks.get(s.task).map(|t| (s.task, t)));
         match trained.map(|(name, t)| (name, &t.component)) {
             Some((name, Component::NnTrain(p))) => Ok((p.model.clone(), plan::features(&self.plan, name).len())),
+            Some((name, Component::Glm(glm))) => Ok((glm.model(), plan::features(&self.plan, name).len())),
             _ => Err(wrong_component(task, "an evaluation of a trained model")),
         }
     }
@@ -410,11 +451,22 @@ fn check_rules(
         return refused(Rule::MinSubset, why);
     }
     let parameters = plan::model::parameters(&params.model, features as u64);
-    match parameters_allowed(rules, parameters, subjects, plan::model::is_glm_like(&params.model)) {
+    check_parameters(task, parameters, subjects, plan::model::is_glm_like(&params.model), rules)
+}
+
+/// The site's rule on how many parameters there may be for each patient.
+fn check_parameters(
+    task: &str,
+    parameters: u64,
+    subjects: u64,
+    glm_like: bool,
+    rules: &Disclosure,
+) -> Result<(), CohortError> {
+    match parameters_allowed(rules, parameters, subjects, glm_like) {
         Some(Verdict::Refused) => {
             let most = rules.max_param_ratio.unwrap_or_default();
             let why = format!("{parameters} parameters for {subjects} patients, the policy allows {most} for each");
-            refused(Rule::MaxParamRatio, why)
+            Err(CohortError::Disclosure { task: task.to_owned(), rule: Rule::MaxParamRatio, why })
         }
         _ => Ok(()),
     }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use arrow_array::{Array, Float64Array, RecordBatch, StringArray};
-use hospes_protocol::plan::{self, Comparison, Component, DataSplit, LabelKind, Plan, Variable};
+use hospes_protocol::plan::{self, Component, DataSplit, LabelKind, Plan, Variable};
 
 use crate::error::CohortError;
 use crate::opt_out::{OptOuts, SubjectHash};
@@ -36,8 +36,12 @@ pub(crate) struct Feature {
 #[derive(Clone, Default)]
 pub(crate) struct Frame {
     pub(crate) features: Vec<Feature>,
-    /// 1 for positive, 0 for negative, NaN for missing.
+    /// 1 for positive or an event, 0 for negative or censored, or the number; NaN for missing.
     pub(crate) label: Vec<f64>,
+    /// Time until the event or the end of observation; empty if the plan has none.
+    pub(crate) times: Vec<f64>,
+    /// Columns that a component reads besides the features, as offset and weights.
+    pub(crate) extras: BTreeMap<String, Vec<f64>>,
     pub(crate) subjects: Vec<SubjectHash>,
     pub(crate) folds: BTreeMap<String, Vec<Fold>>,
     /// Which of several pooled tables a row comes from.
@@ -68,7 +72,12 @@ impl Frame {
             Component::DataSplit(DataSplit { by_column: Some(column), .. }) => Some((column.clone(), Vec::new())),
             _ => None,
         });
-        Self { features: features.collect(), folds: folds.collect(), ..Self::default() }
+        let extras = plan.tasks.values().flat_map(|task| match &task.component {
+            Component::Glm(glm) => [glm.offset.clone(), glm.weights.clone()],
+            _ => [None, None],
+        });
+        let extras = extras.flatten().map(|column| (column, Vec::new())).collect();
+        Self { features: features.collect(), folds: folds.collect(), extras, ..Self::default() }
     }
 
     pub(crate) fn rows(&self) -> usize {
@@ -84,17 +93,19 @@ impl Frame {
         opt_outs: &OptOuts,
         unknown: &mut Unknown,
     ) -> Result<(), CohortError> {
-        let wrong = |reason| CohortError::Plan { place: "data.label".into(), reason };
-        let LabelKind::YesNo(positive) = plan.data.label.kind().map_err(wrong)? else {
-            return Err(wrong("this version trains on yes/no labels only".to_owned()));
-        };
         let keys = TextColumn::of(batch, &schema.subject)?;
         let hashes: Vec<SubjectHash> =
             (0..batch.num_rows()).map(|row| subject_hash(keys.cell(row).as_deref())).collect();
         let rows: Vec<usize> = (0..batch.num_rows()).filter(|row| !opt_outs.has(&hashes[*row])).collect();
         self.subjects.extend(rows.iter().map(|row| hashes[*row]));
         self.origin.extend(rows.iter().map(|_| 0));
-        self.label.extend(label(batch, plan, schema, positive, &rows)?);
+        self.label.extend(label(batch, plan, schema, &rows)?);
+        if let Some(time) = &plan.data.label.time {
+            self.times.extend(numbers(batch, time, schema, &rows)?);
+        }
+        for (column, values) in &mut self.extras {
+            values.extend(numbers(batch, column, schema, &rows)?);
+        }
         for feature in &mut self.features {
             feature.push(batch, plan, schema, &rows, unknown)?;
         }
@@ -120,6 +131,8 @@ impl Frame {
                 .map(|f| Feature { values: rows.iter().map(|r| f.values[*r]).collect(), ..f.without_values() })
                 .collect(),
             label: rows.iter().map(|r| self.label[*r]).collect(),
+            times: if self.times.is_empty() { Vec::new() } else { rows.iter().map(|r| self.times[*r]).collect() },
+            extras: self.extras.iter().map(|(k, v)| (k.clone(), rows.iter().map(|r| v[*r]).collect())).collect(),
             subjects: rows.iter().map(|r| self.subjects[*r]).collect(),
             folds: self.folds.iter().map(|(k, v)| (k.clone(), rows.iter().map(|r| v[*r]).collect())).collect(),
             origin: rows.iter().map(|r| self.origin[*r]).collect(),
@@ -132,11 +145,31 @@ impl Frame {
             mine.values.extend(&theirs.values);
         }
         self.label.extend(&other.label);
+        self.times.extend(&other.times);
+        for (mine, theirs) in self.extras.values_mut().zip(other.extras.values()) {
+            mine.extend(theirs);
+        }
         self.subjects.extend(&other.subjects);
         for (mine, theirs) in self.folds.values_mut().zip(other.folds.values()) {
             mine.extend(theirs);
         }
         self.origin.extend(other.rows_from(origin));
+    }
+
+    /// A column that a component reads besides the features.
+    ///
+    /// # Errors
+    /// [`CohortError::UnknownColumn`] if the plan names no such column.
+    pub(crate) fn extra(&self, column: &str) -> Result<&[f64], CohortError> {
+        let found = self.extras.get(column).map(Vec::as_slice);
+        found.ok_or_else(|| CohortError::UnknownColumn { column: column.to_owned() })
+    }
+
+    /// Whether nothing is missing in a row.
+    pub(crate) fn is_complete(&self, row: usize) -> bool {
+        let others = self.extras.values().map(|values| values[row]).chain(self.times.get(row).copied());
+        let features = self.features.iter().map(|feature| feature.values[row]);
+        !self.label[row].is_nan() && features.chain(others).all(|value| !value.is_nan())
     }
 
     fn rows_from(&self, origin: u16) -> impl Iterator<Item = u16> {
@@ -256,16 +289,17 @@ impl Unknown {
     }
 }
 
-fn label(
-    batch: &RecordBatch,
-    plan: &Plan,
-    schema: &Schema,
-    positive: Comparison,
-    rows: &[usize],
-) -> Result<Vec<f64>, CohortError> {
+fn label(batch: &RecordBatch, plan: &Plan, schema: &Schema, rows: &[usize]) -> Result<Vec<f64>, CohortError> {
+    let wrong = |reason| CohortError::Plan { place: "data.label".into(), reason };
     let values = numbers(batch, &plan.data.label.column, schema, rows)?;
-    let class = |value: f64| if value.is_nan() { f64::NAN } else { f64::from(u8::from(positive.holds(value))) };
-    Ok(values.into_iter().map(class).collect())
+    match plan.data.label.kind().map_err(wrong)? {
+        LabelKind::Number => Ok(values),
+        LabelKind::YesNo(positive) | LabelKind::Survival(positive) => {
+            let class = |value: f64| if value.is_nan() { f64::NAN } else { f64::from(u8::from(positive.holds(value))) };
+            Ok(values.into_iter().map(class).collect())
+        }
+        LabelKind::Classes(_) => Err(wrong("this version knows no labels of several classes".to_owned())),
+    }
 }
 
 /// A column as numbers; NaN where there is none. A category whose codes are numbers can be read so too.

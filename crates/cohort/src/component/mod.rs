@@ -8,7 +8,9 @@ mod scale;
 mod split;
 mod statistics;
 
+#[cfg(test)]
+pub(crate) use frame::Feature;
 pub(crate) use frame::{Frame, Matrix, Unknown};
 pub(crate) use pipeline::Pipeline;
 pub use statistics::FeatureStatistics;
-pub(crate) use statistics::{level_counts, statistics};
+pub(crate) use statistics::{cells, level_counts, statistics};

@@ -53,18 +53,25 @@ pub(crate) fn encode(
 /// # Errors
 /// [`CohortError::Model`] if there is none, if it is not the one that the header names, or does not fit the plan.
 pub(crate) fn read_model(round: &Round<'_>, model: &Model, inputs: usize) -> Result<Vec<f32>, CohortError> {
+    read_tensors(round, &tensors(model, inputs as u64))
+}
+
+/// The model file of a round as numbers, if it has exactly these tensors.
+///
+/// # Errors
+/// As [`read_model`].
+pub(crate) fn read_tensors(round: &Round<'_>, shapes: &[TensorShape]) -> Result<Vec<f32>, CohortError> {
     let wrong = |reason: &str| CohortError::Model { reason: reason.to_owned() };
     let bytes = round.model.ok_or_else(|| wrong("no model was given"))?;
     if round.header.model != Some(canon::digest("model", 1, bytes)) {
         return Err(wrong("its digest is not the one that the round names"));
     }
     let file = SafeTensors::deserialize(bytes).map_err(|_| wrong("it is no safetensors file"))?;
-    let shapes = tensors(model, inputs as u64);
     if file.len() != shapes.len() {
         return Err(wrong("it has more or fewer tensors than the plan's model"));
     }
     let mut parameters = Vec::new();
-    for shape in &shapes {
+    for shape in shapes {
         let tensor = file.tensor(&shape.name).map_err(|_| wrong("a tensor of the plan's model is missing"))?;
         let same_shape = tensor.shape().iter().map(|n| *n as u64).eq(shape.shape.iter().copied());
         if tensor.dtype() != Dtype::F32 || !same_shape {

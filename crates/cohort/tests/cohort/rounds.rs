@@ -161,6 +161,7 @@ fn figures_are_exactly_those_announced_and_agree_with_the_view() {
                 assert_eq!((rows, names.as_slice()), (120, ["x", "z", "kind_2", "kind_3"].as_slice()));
                 assert_eq!(features[2].sum, 40.0);
             }
+            ReportView::Regression { .. } => panic!("'{task}' is no regression"),
         }
     }
 }
