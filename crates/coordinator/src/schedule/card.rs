@@ -59,6 +59,7 @@ impl Driver {
             parties: self.parties(job, &last.task).await?,
             privacy: PLAIN_PRIVACY.to_owned(),
             metrics: self.metrics(job).await?,
+            fits: store.fits(job).await?,
             tensors: Layout::read(&self.context.models.path(model))?.tensors,
             lineage: Lineage {
                 study: row.study,

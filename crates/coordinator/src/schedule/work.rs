@@ -2,11 +2,13 @@
 
 use hospes_protocol::id::{Digest, JobId, RoundKey, SiteId};
 use hospes_protocol::message::ToSite;
-use hospes_protocol::plan::{self, Component};
+use hospes_protocol::plan::{self, Coefficients, Component};
 
 use super::Context;
 use super::driver::Driver;
+use super::fits::{self, Fitted, Stopped};
 use crate::Error;
+use crate::aggregate::newton::Regression;
 use crate::aggregate::reduce::{self, Input, Pooled};
 
 /// Something finished.
@@ -30,6 +32,12 @@ pub(super) struct Made {
 pub(super) enum Outcome {
     Model(Made),
     Figures(Box<Pooled>),
+    /// A regression went on.
+    Fitted(Box<Fitted>),
+    /// A regression does not go on.
+    Stopped(Box<Stopped>),
+    /// Not every site that a regression needs reported; why, in words.
+    Incomplete(String),
 }
 
 impl Driver {
@@ -56,6 +64,14 @@ impl Driver {
         let inputs: Vec<Input> = round.machine.included().iter().filter_map(|site| input(*site)).collect();
         let figures = plan::figures(&found.plan, &key.task);
         let (context, finished) = (self.context.clone(), self.finished.clone());
+        if let Some(regression) = Regression::of(&found.plan, &key.task) {
+            let absent = fits::absent(round);
+            tokio::spawn(async move {
+                let result = fits::advance(&context, regression, &header, &figures, &inputs, &absent).await;
+                drop(finished.send(Finished::Reduced { round: key, result }));
+            });
+            return;
+        }
         tokio::spawn(async move {
             let models = context.models.clone();
             let work = move || match header.model {
@@ -80,7 +96,7 @@ enum Sum {
     Figures(Box<Pooled>),
 }
 
-async fn keep(context: &Context, written: crate::models::Written) -> Result<Made, Error> {
+pub(super) async fn keep(context: &Context, written: crate::models::Written) -> Result<Made, Error> {
     let bytes = written.bytes();
     Ok(Made { model: context.models.keep(written).await?, bytes })
 }
@@ -92,6 +108,9 @@ async fn make_initial(
 ) -> Result<Made, Error> {
     let models = context.models.clone();
     let work = move || {
+        if let Some(found) = Coefficients::of(&plan, &task) {
+            return fits::coefficients(&models, &found, &vec![0.0; found.len()]);
+        }
         let Some(Component::NnTrain(train)) = plan.tasks.get(&task).map(|t| &t.component) else {
             return Err(Error::corrupt("task", "it trains no model"));
         };

@@ -9,6 +9,7 @@ use crate::Error;
 const MIGRATIONS: &[(&str, &str)] = &[
     ("0001_fleet", include_str!("migrations/0001_fleet.sql")),
     ("0002_jobs", include_str!("migrations/0002_jobs.sql")),
+    ("0003_fits", include_str!("migrations/0003_fits.sql")),
 ];
 
 pub(super) async fn run(store: &Store) -> Result<(), Error> {
