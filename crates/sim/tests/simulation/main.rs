@@ -5,3 +5,4 @@
 
 mod fed_avg;
 mod heart;
+mod regress;
