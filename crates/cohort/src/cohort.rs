@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use hospes_privacy::disclosure::border::{Table, grid_at_border};
-use hospes_privacy::disclosure::{Rule, Verdict, parameters_allowed};
+use hospes_privacy::disclosure::{Rule, Verdict, parameters_allowed, share_allowed};
 use hospes_protocol::approval::Permit;
 use hospes_protocol::canon::Canonical;
 use hospes_protocol::id::{SiteId, Timestamp};
@@ -242,7 +242,7 @@ impl Cohort {
     /// rules: nothing about a table that, or whose difference to the dataset or to another reported table, has fewer than
     /// `min_subset` subjects; a model's quality on one class is *withheld*, never *undefined*. The sums of a regression are
     /// of no more coefficients than `max_param_ratio` for each subject, and leave only if no count that they hold, single
-    /// or by pairs of values, is small. The view is for the site.
+    /// or by pairs of values, is small, and if enough rows have a part in them. The view is for the site.
     pub fn report(self, round: Round<'_>, rules: &Disclosure, pulse: &mut Pulse<'_>) -> Result<Report, CohortError> {
         self.check_round(&round)?;
         let task = round.header.task.clone();
@@ -370,7 +370,10 @@ impl Cohort {
         check_parameters(task, coefficients.len() as u64, subjects, true, rules)?;
         let sums = regress::sums(component, &frame, &coefficients, &point, task)?;
         let levels = if rules.min_cell > 1 { cells(&frame) } else { Vec::new() };
-        let table = Table { subjects, parts_allowed: parts_allowed(&mut pipeline, task, rules)?, levels: &levels };
+        // PRIVACY: whoever chooses the coefficients must not choose them so that few rows outweigh all others.
+        let shared = share_allowed(rules, sums.effective_rows);
+        let parts_allowed = shared && parts_allowed(&mut pipeline, task, rules)?;
+        let table = Table { subjects, parts_allowed, levels: &levels };
         let rows = frame.rows();
         let view = ReportView::Regression { rows: rows as u64, log_likelihood: sums.log_likelihood };
         let grid = sums.grid_cells.clone();

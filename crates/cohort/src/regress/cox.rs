@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 
 use hospes_protocol::plan::{Cox, Ties, TimeGrid, figure};
 
-use super::{Rows, Sums, add_square, dot, whole};
+use super::{Rows, Sums, add_square, dot, effective, whole};
 
 /// Bound of the linear predictor, so that sums stay finite where a step went too far. No fit lies there.
 const FARTHEST: f64 = 1e8;
@@ -20,6 +20,9 @@ pub(super) fn sums(rows: &Rows, cox: &Cox, point: &[f64]) -> Sums {
     // The latest first; a stable sort, so that the same rows give the same bytes.
     order.sort_by(|a, b| rows.other[*b].total_cmp(&rows.other[*a]));
     let mut sums = partial_likelihood(rows, cox.ties, &predictors, &order);
+    let largest = predictors.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let hazards: Vec<f64> = predictors.iter().map(|predictor| (predictor - largest).exp()).collect();
+    sums.effective_rows = effective(&hazards);
     let events = rows.y.iter().filter(|event| is_event(**event)).count();
     sums.others.insert(figure::EVENTS, vec![whole(events)]);
     sums.others.insert(figure::PAIRS, concordance(rows, &predictors, &order).to_vec());

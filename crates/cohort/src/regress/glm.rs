@@ -5,7 +5,7 @@ use std::f64::consts::{LN_2, PI};
 
 use hospes_protocol::plan::{Family, figure};
 
-use super::{Rows, Sums, add_square, dot};
+use super::{Rows, Sums, add_square, dot, effective};
 
 /// Bounds of the linear predictor, so that sums stay finite where a step went too far; the coordinator then sees how far
 /// the likelihood fell, and takes a shorter one. No fit lies there.
@@ -23,6 +23,7 @@ struct Row {
 pub(super) fn sums(rows: &Rows, family: Family, point: &[f64]) -> Sums {
     let mut sums = Sums::new(rows.width);
     let (mut deviance, mut pearson) = (0.0, 0.0);
+    let mut shares = Vec::with_capacity(rows.y.len());
     for (row, (y, (offset, weight))) in rows.y.iter().zip(rows.other.iter().zip(&rows.weights)).enumerate() {
         let x = rows.row(row);
         let predictor = offset + dot(x, point);
@@ -34,6 +35,7 @@ pub(super) fn sums(rows: &Rows, family: Family, point: &[f64]) -> Sums {
         let residual = weight * (y - at.mean);
         sums.score.iter_mut().zip(x).for_each(|(sum, x)| *sum += residual * x);
         add_square(&mut sums.information, x, weight * at.variance);
+        shares.push(weight * at.variance);
         sums.log_likelihood += match family {
             Family::Gaussian => at.log_likelihood,
             Family::Binomial | Family::Poisson => weight * at.log_likelihood,
@@ -41,6 +43,7 @@ pub(super) fn sums(rows: &Rows, family: Family, point: &[f64]) -> Sums {
         deviance += weight * at.deviance;
         pearson += weight * at.pearson;
     }
+    sums.effective_rows = effective(&shares);
     sums.others.insert(figure::WEIGHTS, vec![rows.weights.iter().sum()]);
     sums.others.insert(figure::DEVIANCE, vec![deviance]);
     sums.others.insert(figure::PEARSON, vec![pearson]);

@@ -24,6 +24,8 @@ pub(crate) struct Sums {
     pub(crate) others: BTreeMap<&'static str, Vec<f64>>,
     /// Counts that a time grid shows: events in each interval and after the last, rows that enter each, and those left.
     pub(crate) grid_cells: Vec<u64>,
+    /// How many rows have a part in the information, see [`effective`].
+    pub(crate) effective_rows: f64,
 }
 
 /// Rows of a regression: nothing missing, every value within its rule.
@@ -77,6 +79,7 @@ impl Sums {
             log_likelihood: 0.0,
             others: BTreeMap::new(),
             grid_cells: Vec::new(),
+            effective_rows: 0.0,
         }
     }
 
@@ -102,6 +105,14 @@ fn add_square(triangle: &mut [f64], x: &[f64], weight: f64) {
         }
         at += x.len() - i;
     }
+}
+
+/// The effective number of rows with these weights in a sum, (Σa)²/Σa² (Kish 1965): as many as there are if all weigh the
+/// same, 1 if one outweighs all others.
+fn effective(weights: &[f64]) -> f64 {
+    let largest = weights.iter().copied().fold(0.0, f64::max);
+    let (sum, squares) = weights.iter().map(|a| a / largest).fold((0.0, 0.0), |(s, q), a| (s + a, q + a * a));
+    if largest > 0.0 { sum * sum / squares } else { 0.0 }
 }
 
 /// A count as the number that a figure is.

@@ -149,6 +149,12 @@ fn sums_stay_numbers_wherever_a_step_leads() {
 }
 
 #[test]
+fn rows_count_by_what_they_weigh() {
+    assert_eq!((effective(&[2.0; 5]), effective(&[1e300, 1e-300]), effective(&[0.0; 3])), (5.0, 1.0, 0.0));
+    assert!((effective(&[3.0, 1.0]) - 1.6).abs() < 1e-15);
+}
+
+#[test]
 fn pairs_are_ordered_where_one_failed_while_the_other_was_watched() {
     let one = Coefficients { names: vec!["a".into()], intercept: false };
     // (1, x=0) with the rows at 2 and 3: wrong, equal. (1, x=1): equal, right. (2, x=1) with that at 3: right.
@@ -202,6 +208,9 @@ fn a_time_grid_has_events_and_exposure_of_rows_with_features_of_zero() {
     );
 }
 
+/// A component, what is spoiled, and what is said about it.
+type Case<'a> = (&'a Component, &'a dyn Fn(&mut Frame), &'a str);
+
 #[test]
 fn values_that_a_regression_cannot_take_are_named_by_column_and_rule() {
     let words = |component: &Component, change: &dyn Fn(&mut Frame)| {
@@ -212,7 +221,7 @@ fn values_that_a_regression_cannot_take_are_named_by_column_and_rule() {
     };
     let extra = |name: &'static str, value: f64| move |f: &mut Frame| f.extras.get_mut(name).unwrap()[3] = value;
     let (poisson, cox) = (glm(Family::Poisson), cox(Ties::Efron, None));
-    let cases: [(&Component, &dyn Fn(&mut Frame), &str); 8] = [
+    let cases: [Case<'_>; 8] = [
         (&poisson, &|f| f.label[2] = 1.5, "1 rows of the column 'label' are no counts"),
         (&poisson, &|f| f.label[2] = -1.0, "1 rows of the column 'label' are no counts"),
         (&poisson, &|f| f.label[2] = f64::NAN, "1 rows have no label"),

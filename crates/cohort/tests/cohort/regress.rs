@@ -47,8 +47,13 @@ fn run(rig: &Rig, task: &str, file: &[u8]) -> (Event, Option<FigureSet>) {
 }
 
 fn fit(rig: &Rig) -> (Event, Option<FigureSet>) {
+    let count = Coefficients::of(&rig.plan, "fit").unwrap().len();
+    fit_at(rig, &vec![0.0; count])
+}
+
+fn fit_at(rig: &Rig, point: &[f64]) -> (Event, Option<FigureSet>) {
     let coefficients = Coefficients::of(&rig.plan, "fit").unwrap();
-    let values = coefficients.file_values(&vec![0.0; coefficients.len()]);
+    let values = coefficients.file_values(point);
     run(rig, "fit", &safetensors_file(&coefficients.tensors(), &values))
 }
 
@@ -77,6 +82,17 @@ fn sums_leave_if_no_count_in_them_is_small() {
     assert_eq!(left(&pair), 1);
     let nobody_ill = edited(&table(300), |_, column| (column == 4).then_some("0"));
     assert_eq!(left(&nobody_ill), 1);
+}
+
+#[test]
+fn coefficients_that_single_out_a_row_get_nothing() {
+    let rig = Rig::with(&table(300), plan(&[]), strict());
+    let left = |point: &[f64]| fit_at(&rig, point).1.unwrap().sums.len();
+    assert_eq!(left(&[-10.0, 2.0, 0.0, 0.0]), 8);
+    // Only rows with x = 5.0 weigh anything, three of three hundred.
+    assert_eq!(left(&[-5_000.0, 1_000.0, 0.0, 0.0]), 0);
+    let public = Rig::with(&table(300), plan(&[]), Policy::public_data());
+    assert_eq!(fit_at(&public, &[-5_000.0, 1_000.0, 0.0, 0.0]).1.unwrap().sums.len(), 8);
 }
 
 #[test]
