@@ -61,6 +61,16 @@ def glm(case):
     }
 
 
+def hazards(data, case, predictors):
+    """Events over time at risk in each interval, by counting, at given coefficients."""
+    width, found = case["grid"]["width"], []
+    for start in (width * i for i in range(case["grid"]["intervals"])):
+        inside = np.clip(data[case["time"]] - start, 0.0, width)
+        last = (data[case["time"]] > start) & (data[case["time"]] <= start + width)
+        found.append(float((data[case["label"]] * last).sum() / (inside * np.exp(predictors)).sum()))
+    return found
+
+
 def cox(case):
     data = rows(case)
     x, names = data[case["features"]].astype(float), case["features"]
@@ -72,6 +82,9 @@ def cox(case):
             "log_likelihood": float(fit.llf),
         }
     }
+    if case["grid"]:
+        of = hazards(data, case, x.to_numpy() @ fit.params)
+        found["statsmodels"]["hazards"] = {str(i): hazard for i, hazard in enumerate(of)}
     if case["ties"] == "efron":
         fitter = CoxPHFitter(alpha=0.05)
         columns = names + [case["time"], case["label"], "site"]

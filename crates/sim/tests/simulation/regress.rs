@@ -110,6 +110,7 @@ impl Case {
             "label": self.label["column"],
             "time": self.label["time"],
             "ties": params["ties"],
+            "grid": params["time_grid"],
             "family": params["family"],
             "intercept": params["intercept"].as_bool().unwrap_or(true),
             "offset": params["offset"],
@@ -302,6 +303,11 @@ fn coxs_models_are_those_of_statsmodels_and_lifelines_stratified_by_site() {
             let name = format!("{}, {library}", case.name);
             compare_table(&name, &fit, &wanted["coefficients"]);
             near(&name, fit.log_likelihood, wanted["log_likelihood"].as_f64().unwrap());
+            for (interval, hazard) in wanted["hazards"].as_object().into_iter().flatten() {
+                let found = fit.baseline[interval.parse::<usize>().unwrap()].hazard.unwrap();
+                // Hazards are small: they must agree to six digits of their own.
+                near(&name, found / hazard.as_f64().unwrap(), 1.0);
+            }
             if let Some(index) = wanted["concordance"].as_f64() {
                 near(&name, fit.concordance.as_ref().unwrap().index, index);
                 near(&name, fit.aic, wanted["aic"].as_f64().unwrap());
