@@ -40,5 +40,31 @@ fn four_hospitals_fit_one_regression_and_its_table_is_held_until_they_release_it
     let judged = card["metrics"].as_array().into_iter().flatten().find(all).context("no figures")?;
     assert!(judged["auc"].as_f64().is_some_and(|auc| auc > 0.8), "{card:#}");
     assert_eq!(&card["fits"][0]["coefficients"], &fit["coefficients"]);
+    survival(&federation)
+}
+
+/// A run that ends with a table and no model, on other data of the same sites.
+fn survival(federation: &Federation) -> Result<()> {
+    for (site, file) in federation.sites.iter().zip(["baltimore", "annapolis", "frederick", "salisbury"]) {
+        let file = format!("{EXAMPLES}/survival/{file}.csv");
+        site.act("Stefan", &["dataset", "add", &file, "--name", "survival", "--subject", "id", "--public"])?;
+    }
+    let study = federation.submit(Path::new(&format!("{EXAMPLES}/survival/study.yaml")))?;
+    for site in &federation.sites {
+        site.approve(&study)?;
+    }
+    let answer = federation.finished(&study)?;
+    let job = answer["jobs"].as_array().and_then(|jobs| jobs.last()).context("no run")?;
+    assert_eq!((&job["state"], &job["model"]), (&"success".into(), &Value::Null), "{answer:#}");
+    for site in &federation.sites {
+        site.act("Anna", &["release", job["job"].as_str().context("no id")?])?;
+    }
+    let fits = || federation.ctl(&["study", "fits", &study]);
+    federation.until("the table is released", |_| Ok(fits().is_ok()))?;
+    let fit = &fits()?[0];
+    // The partial likelihood of all four strata, as statsmodels has it.
+    let likelihood = fit["log_likelihood"].as_f64().context("no likelihood")?;
+    assert!((likelihood + 505.304_201_385_306).abs() < 1e-6, "{fit:#}");
+    assert_eq!((&fit["events"], fit["baseline"].as_array().map(Vec::len)), (&114.0.into(), Some(4)));
     Ok(())
 }

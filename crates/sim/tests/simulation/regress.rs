@@ -235,6 +235,7 @@ fn independent() -> &'static Value {
     })
 }
 
+#[expect(clippy::print_stdout, reason = "a test that passes says how near it came")]
 fn near(what: &str, found: f64, wanted: f64) {
     let difference = (found - wanted).abs() / wanted.abs().max(1.0);
     assert!(difference <= NEAR, "{what}: {found} instead of {wanted}");
