@@ -3,22 +3,23 @@
 use std::collections::BTreeSet;
 
 use burn::tensor::Device;
-use hospes_privacy::disclosure::border::Table;
-use hospes_privacy::disclosure::{Rule, Verdict, parameters_allowed};
+use hospes_privacy::disclosure::border::{Table, grid_at_border};
+use hospes_privacy::disclosure::{Rule, Verdict, parameters_allowed, share_allowed};
 use hospes_protocol::approval::Permit;
 use hospes_protocol::canon::Canonical;
 use hospes_protocol::id::{SiteId, Timestamp};
 use hospes_protocol::message::FigureSet;
 use hospes_protocol::plan::model::Inputs;
-use hospes_protocol::plan::{self, Component, LabelKind, LocalBaseline, NnTrain, Plan};
+use hospes_protocol::plan::{self, Coefficients, Component, LabelKind, LocalBaseline, Loss, NnTrain, Plan};
 use hospes_protocol::policy::Disclosure;
 use hospes_protocol::round::RoundHeader;
 
-use crate::component::{FeatureStatistics, Frame, Matrix, Pipeline, Unknown, level_counts, statistics};
+use crate::component::{FeatureStatistics, Frame, Matrix, Pipeline, Unknown, cells, level_counts, statistics};
 use crate::error::CohortError;
 use crate::evaluate::{ClassMetrics, Judged, Metrics, NumberMetrics, SurvivalMetrics, label_levels, leaving};
 use crate::opt_out::OptOuts;
 use crate::parts::parts_allowed;
+use crate::regress;
 use crate::snapshot::{Snapshot, SnapshotKey};
 use crate::train::{
     self, Batches, Correction, Course, Draws, Goal, Local, Network, Pulse, SiteState, Source, Step, Work, payload,
@@ -96,6 +97,13 @@ pub enum ReportView {
     Number(NumberMetrics),
     /// Quality of predicted risks of an event.
     Survival(SurvivalMetrics),
+    /// How well a regression fits so far.
+    Regression {
+        /// Rows.
+        rows: u64,
+        /// Log likelihood of this site's rows at the coefficients of the round.
+        log_likelihood: f64,
+    },
     /// Sums of features.
     Statistics {
         /// Rows.
@@ -260,7 +268,7 @@ impl Cohort {
         Ok(Update { payload: encoded.bytes, view, state: ended.state })
     }
 
-    /// Computes the figures of an `evaluation`, `statistics` or `local_baseline` task.
+    /// Computes the figures of an `evaluation`, `statistics`, `glm`, `cox` or `local_baseline` task.
     ///
     /// # Errors
     /// As [`Cohort::train`].
@@ -268,7 +276,9 @@ impl Cohort {
     /// # Disclosure
     /// The figure set holds what [`at_border`](hospes_privacy::disclosure::border::at_border) lets leave under the site's
     /// rules: nothing about a table that, or whose difference to the dataset or to another reported table, has fewer than
-    /// `min_subset` subjects; a model's quality on one class is *withheld*, never *undefined*. The view is for the site.
+    /// `min_subset` subjects; a model's quality on one class is *withheld*, never *undefined*. The sums of a regression are
+    /// of no more coefficients than `max_param_ratio` for each subject, and leave only if no count that they hold, single
+    /// or by pairs of values, is small, and if enough rows have a part in them. The view is for the site.
     pub fn report(self, round: Round<'_>, rules: &Disclosure, pulse: &mut Pulse<'_>) -> Result<Report, CohortError> {
         self.check_round(&round)?;
         let task = round.header.task.clone();
@@ -276,17 +286,25 @@ impl Cohort {
         let component = self.plan.tasks.get(&task).map(|t| t.component.clone());
         match component {
             Some(Component::Statistics(_)) => self.report_statistics(&task, rules),
+            Some(component @ (Component::Glm(_) | Component::Cox(_))) => {
+                self.report_regression(round, &component, &task, rules)
+            }
             Some(Component::Evaluation(params)) => {
-                let (params_behind, inputs) = self.model_behind(&task)?;
-                let (seed, state) = (self.plan.seed, self.state.as_ref());
-                let parameters = Source { params: &params_behind, inputs, seed, state }.finished(&round)?;
+                let Behind { model, loss, inputs, train } = self.model_behind(&task)?;
+                let parameters = match &train {
+                    Some(params) => {
+                        let (seed, state) = (self.plan.seed, self.state.as_ref());
+                        Source { params, inputs, seed, state }.finished(&round)?
+                    }
+                    None => payload::read_model(&round, &plan::model::tensors(&model, inputs))?,
+                };
                 let mut pipeline = Pipeline::new(&self.plan, self.frame);
                 let rows = pipeline.table(&task, "data")?;
                 check_features(&self.plan, &task, &rows)?;
                 let data = rows.matrix(&task)?;
-                let network = Network::new(&params_behind.model, inputs, &parameters, &Device::flex())?;
+                let network = Network::new(&model, inputs, &parameters, &Device::flex())?;
                 network.check(&data, &task)?;
-                let judged = Judged { rows: &rows, outputs: &network.logits(&data), loss: params_behind.loss };
+                let judged = Judged { rows: &rows, outputs: &network.logits(&data), loss };
                 let view = judged.view(&self.plan, &task, params.threshold, params.calibration_bins)?;
                 let levels = label_levels(&rows, &self.plan);
                 let table = Table {
@@ -313,7 +331,7 @@ impl Cohort {
                 let figures = leaving(&announced, view.sums(), table, rules);
                 Ok(Report { figures, view })
             }
-            _ => Err(wrong_component(&task, "evaluation, statistics or local_baseline")),
+            _ => Err(wrong_component(&task, "evaluation, statistics, glm, cox or local_baseline")),
         }
     }
 }
@@ -359,7 +377,7 @@ impl Cohort {
         check_judged(&self.plan, task)?;
         let (model, inputs) = match self.plan.tasks.get(task).map(|t| &t.component) {
             Some(Component::LocalBaseline(params)) => (params.model.clone(), plan::inputs(&self.plan, task)),
-            _ => self.model_behind(task).map(|(params, inputs)| (params.model, inputs))?,
+            _ => self.model_behind(task).map(|behind| (behind.model, behind.inputs))?,
         };
         let rows = Pipeline::new(&self.plan, self.frame).table(task, "data")?;
         let data = rows.matrix(task)?;
@@ -390,6 +408,36 @@ impl Cohort {
         Ok(Report { figures, view: ReportView::Statistics { rows, features } })
     }
 
+    fn report_regression(
+        self,
+        round: Round<'_>,
+        component: &Component,
+        task: &str,
+        rules: &Disclosure,
+    ) -> Result<Report, CohortError> {
+        let announced = plan::figures(&self.plan, task);
+        let coefficients = Coefficients::of(&self.plan, task).ok_or_else(|| wrong_component(task, "a regression"))?;
+        let values = payload::read_model(&round, &coefficients.tensors())?;
+        let point = coefficients.from_file(&values).unwrap_or_default();
+        let mut pipeline = Pipeline::new(&self.plan, self.frame);
+        let frame = pipeline.table(task, "train")?;
+        check_features(&self.plan, task, &frame)?;
+        let subjects = distinct_subjects(&frame);
+        // PRIVACY: the sums of too many coefficients can be solved for the rows.
+        check_parameters(task, coefficients.len() as u64, subjects, true, rules)?;
+        let sums = regress::sums(component, &frame, &coefficients, &point, task)?;
+        let levels = if rules.min_cell > 1 { cells(&frame) } else { Vec::new() };
+        // PRIVACY: whoever chooses the coefficients must not choose them so that few rows outweigh all others.
+        let shared = share_allowed(rules, sums.effective_rows);
+        let parts_allowed = shared && parts_allowed(&mut pipeline, task, rules)?;
+        let table = Table { subjects, parts_allowed, levels: &levels };
+        let rows = frame.rows();
+        let view = ReportView::Regression { rows: rows as u64, log_likelihood: sums.log_likelihood };
+        let grid = sums.grid_cells.clone();
+        let figures = leaving(&announced, sums.into_figures(rows), table, rules);
+        Ok(Report { figures: grid_at_border(rules, &grid, figures), view })
+    }
+
     fn check_round(&self, round: &Round<'_>) -> Result<(), CohortError> {
         let place = "round".to_owned();
         if round.header.key() != *self.permit.round() {
@@ -402,14 +450,35 @@ impl Cohort {
     }
 
     /// Training of the model that an evaluation judges, and what it takes.
-    fn model_behind(&self, task: &str) -> Result<(NnTrain, Inputs), CohortError> {
+    fn model_behind(&self, task: &str) -> Result<Behind, CohortError> {
         let found = self.plan.tasks.get(task).and_then(|t| plan::source(&self.plan, t, "model"));
         let trained = found.and_then(|s| self.plan.tasks.get(s.task).map(|t| (s.task, t)));
         match trained.map(|(name, t)| (name, &t.component)) {
-            Some((name, Component::NnTrain(p))) => Ok(((**p).clone(), plan::inputs(&self.plan, name))),
+            Some((name, Component::NnTrain(p))) => Ok(Behind {
+                model: p.model.clone(),
+                loss: p.loss,
+                inputs: plan::inputs(&self.plan, name),
+                train: Some((**p).clone()),
+            }),
+            // What is judged is a model of yes or no; the plan's check sees to that.
+            Some((name, Component::Glm(glm))) => Ok(Behind {
+                model: glm.model(),
+                loss: Loss::BinaryCrossEntropy,
+                inputs: plan::inputs(&self.plan, name),
+                train: None,
+            }),
             _ => Err(wrong_component(task, "an evaluation of a trained model")),
         }
     }
+}
+
+/// A model that an evaluation judges.
+struct Behind {
+    model: plan::Model,
+    loss: Loss,
+    inputs: Inputs,
+    /// The training that it comes from; `None` for a regression.
+    train: Option<NnTrain>,
 }
 
 /// A model that was trained on one table, and what it gives for another.
@@ -476,11 +545,22 @@ fn check_rules(
         return refused(Rule::MinSubset, why);
     }
     let parameters = plan::model::parameters(&params.model, inputs);
-    match parameters_allowed(rules, parameters, subjects, plan::model::is_glm_like(&params.model)) {
+    check_parameters(task, parameters, subjects, plan::model::is_glm_like(&params.model), rules)
+}
+
+/// The site's rule on how many parameters there may be for each patient.
+fn check_parameters(
+    task: &str,
+    parameters: u64,
+    subjects: u64,
+    glm_like: bool,
+    rules: &Disclosure,
+) -> Result<(), CohortError> {
+    match parameters_allowed(rules, parameters, subjects, glm_like) {
         Some(Verdict::Refused) => {
             let most = rules.max_param_ratio.unwrap_or_default();
             let why = format!("{parameters} parameters for {subjects} patients, the policy allows {most} for each");
-            refused(Rule::MaxParamRatio, why)
+            Err(CohortError::Disclosure { task: task.to_owned(), rule: Rule::MaxParamRatio, why })
         }
         _ => Ok(()),
     }

@@ -318,6 +318,18 @@ pub enum CohortError {
         /// Rows.
         rows: u64,
     },
+    /// Values that a regression cannot take.
+    #[error("task '{task}': {rows} rows of the column '{column}' {rule}")]
+    BrokenRule {
+        /// Task.
+        task: String,
+        /// Name; `label` or `time` for those of the plan.
+        column: String,
+        /// Rows.
+        rows: u64,
+        /// What they are, in words.
+        rule: &'static str,
+    },
     /// Missing outcomes where none can be.
     #[error("task '{task}': {rows} rows have no label; drop them with an imputation or complete the data")]
     MissingLabel {
@@ -441,6 +453,7 @@ impl CohortError {
             | Self::AllMissing { .. }
             | Self::MissingValues { .. }
             | Self::MissingLabel { .. }
+            | Self::BrokenRule { .. }
             | Self::NoRowsLeft { .. }
             | Self::Plan { .. } => Outward::DataDoNotFit,
             Self::Altered { .. } | Self::Key { .. } | Self::OpenSource { .. } | Self::ReadSource { .. } => {

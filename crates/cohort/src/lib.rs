@@ -18,6 +18,7 @@ pub mod evaluate;
 pub mod opt_out;
 mod parts;
 pub mod profile;
+mod regress;
 pub mod scan;
 pub mod schema;
 pub mod snapshot;

@@ -23,6 +23,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::Error;
 use crate::aggregate::content::fill;
+use crate::aggregate::newton::Fit;
 
 /// Bytes of the largest header that is read: 2,000 layers need far less.
 const HEADER_BYTES: u64 = 4 << 20;
@@ -447,6 +448,9 @@ pub struct Card {
     pub privacy: String,
     /// Figures of the job's evaluations.
     pub metrics: Vec<CardMetrics>,
+    /// Regressions of the job.
+    #[serde(default)]
+    pub fits: Vec<Fit>,
     /// Names and shapes of its tensors.
     pub tensors: Vec<TensorShape>,
     /// How the sites' updates became this model.

@@ -152,6 +152,11 @@ pub(crate) enum StudyCommand {
         /// Id.
         study: String,
     },
+    /// Regressions of a study's last run as tables: coefficients, intervals, p values, ratios.
+    Fits {
+        /// Id.
+        study: String,
+    },
     /// Start a run with the sites that have approved so far.
     Start {
         /// Id.

@@ -8,6 +8,7 @@ mod arguments;
 mod audit;
 mod client;
 mod config;
+mod fit;
 mod fleet;
 mod login;
 mod model;

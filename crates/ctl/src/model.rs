@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::arguments::ModelCommand;
 use crate::client::{Client, Failure, FailureKind};
+use crate::fit;
 use crate::output::{self, NewFile};
 use crate::sweep;
 
@@ -140,6 +141,9 @@ fn tell(card: &Value) {
                 row[figure] = json!(format!("{value:.4}"));
             }
         }
+    }
+    if card["fits"].as_array().is_some_and(|fits| !fits.is_empty()) {
+        fit::tell(&card["fits"]);
     }
     output::say("Figures:");
     output::table(

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::arguments::{StudyCommand, StudySource};
 use crate::client::{Client, Failure, FailureKind};
-use crate::{output, sweep};
+use crate::{fit, output, sweep};
 
 /// How often a study that is watched is asked for.
 const GLANCE: Duration = Duration::from_millis(500);
@@ -51,6 +51,16 @@ pub(crate) async fn study(client: &Client, command: StudyCommand, json: bool) ->
             Ok(())
         }
         StudyCommand::Watch { study } => watch(client, &study, json).await,
+        StudyCommand::Fits { study } => {
+            let found = find(client, &study).await?;
+            let job = last_job(&found).ok_or_else(|| Failure::new(FailureKind::Refused, "the study has no run yet"))?;
+            let fits = client.get(&format!("jobs/{}/fits", output::text(&job["job"]))).await?;
+            if json {
+                return output::json(&fits);
+            }
+            fit::tell(&fits);
+            Ok(())
+        }
         StudyCommand::Start { study } => {
             let answer = client.post(&format!("studies/{}/start", output::segment(&study)), &json!({})).await?;
             output::done(&answer, "A run starts.", json)

@@ -23,8 +23,9 @@ pub const MODEL_PARAMETERS: u64 = 1 << 32;
 pub const IMAGE_SIDE: u32 = 4_096;
 /// Classes of a label: a report of the rows by true and predicted class has to fit into a document.
 pub const CLASSES: usize = 200;
-/// Coefficients of a regression: its information matrix is solved in memory.
-pub const COEFFICIENTS: u64 = 1_000;
+/// Coefficients of a regression: the upper triangle of its information matrix must fit into a report, which is a document
+/// of at most [`DOCUMENT_BYTES`].
+pub const COEFFICIENTS: u64 = 400;
 /// Rounds of Newton's method.
 pub const NEWTON_ROUNDS: u32 = 200;
 /// Intervals of a baseline hazard.

@@ -18,7 +18,8 @@ const BUILD_PACKAGES: &[&str] = &[
     "libdbus-1-dev",
 ];
 /// Debian packages that tests need besides.
-const TEST_PACKAGES: &[&str] = &["dbus", "gnome-keyring", "webkit2gtk-driver", "xvfb", "xauth", "postgresql", "git"];
+const TEST_PACKAGES: &[&str] =
+    &["dbus", "gnome-keyring", "webkit2gtk-driver", "xvfb", "xauth", "postgresql", "git", "python3", "python3-venv"];
 /// Oldest Node.js that builds the page.
 const NODE: (u32, u32) = (20, 19);
 /// Node.js for machines that have an older one, from the npm registry.
@@ -81,6 +82,27 @@ pub(crate) fn ready_to_test(root: &Path) -> Result<()> {
         step("install cargo-nextest", cargo()?.args(["install", "--locked", "cargo-nextest"]))?;
     }
     build_page(root)
+}
+
+/// A Python with the libraries that fit regressions on pooled rows, for the tests that compare ours with theirs. It is
+/// made anew when the list of libraries changes.
+///
+/// # Errors
+/// If there is no Python, or the libraries cannot be installed.
+pub(crate) fn python(root: &Path) -> Result<PathBuf> {
+    let wanted = root.join("crates/sim/tests/pooled/requirements.txt");
+    let list = std::fs::read(&wanted).with_context(|| format!("read {}", wanted.display()))?;
+    let folder = cache_folder()?.join("python");
+    let (python, stamp) = (folder.join("bin/python"), folder.join("requirements.txt"));
+    if std::fs::read(&stamp).is_ok_and(|have| have == list) && works(Command::new(&python).arg("--version")) {
+        return Ok(python);
+    }
+    step("make a Python environment", Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
+    let mut pip = Command::new(&python);
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes", "-r"]).arg(&wanted);
+    step("install statsmodels and lifelines", &mut pip)?;
+    std::fs::write(&stamp, list)?;
+    Ok(python)
 }
 
 /// Installs the Debian packages among these that are missing.

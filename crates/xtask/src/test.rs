@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use crate::machine::{cargo, npm, ready_to_test, step};
+use crate::machine::{cargo, npm, python, ready_to_test, step};
 use crate::{codegen, tidy};
 
 /// Installs what is missing and runs every check and test; the work tree stays clean.
@@ -23,7 +23,9 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     step("clippy", cargo()?.args(["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
     // Tests of whole processes start the programs that this builds.
     step("build", cargo()?.args(["build", "--locked", "--workspace", "--bins"]))?;
-    step("tests", cargo()?.args(["nextest", "run", "--locked", "--workspace"]))?;
+    let mut tests = cargo()?;
+    tests.args(["nextest", "run", "--locked", "--workspace"]).env("HOSPES_PYTHON", python(root)?);
+    step("tests", &mut tests)?;
     step("documentation tests", cargo()?.args(["test", "--locked", "--workspace", "--doc", "--quiet"]))?;
     if changes()? != before {
         bail!("the tests changed the work tree:\n{}", changes()?);

@@ -40,6 +40,8 @@ pub(crate) struct Frame {
     pub(crate) label: Vec<f64>,
     /// Time to the event or to the end of observation, for a label that has one; else empty.
     pub(crate) times: Vec<f64>,
+    /// Columns that a component reads besides the features, as offset and weights.
+    pub(crate) extras: BTreeMap<String, Vec<f64>>,
     /// For a plan with an image: its pixels in every row, channels first.
     pub(crate) images: Option<Pixels>,
     pub(crate) subjects: Vec<SubjectHash>,
@@ -87,7 +89,12 @@ impl Frame {
             _ => None,
         });
         let images = plan.data.image.as_ref().map(|image| Pixels { shape: shape(image), bytes: Vec::new() });
-        Self { features: features.collect(), folds: folds.collect(), images, ..Self::default() }
+        let extras = plan.tasks.values().flat_map(|task| match &task.component {
+            Component::Glm(glm) => [glm.offset.clone(), glm.weights.clone()],
+            _ => [None, None],
+        });
+        let extras = extras.flatten().map(|column| (column, Vec::new())).collect();
+        Self { features: features.collect(), folds: folds.collect(), extras, images, ..Self::default() }
     }
 
     pub(crate) fn rows(&self) -> usize {
@@ -117,6 +124,9 @@ impl Frame {
         let (label, times) = label(batch, plan, schema, &rows, unknown)?;
         self.label.extend(label);
         self.times.extend(times);
+        for (column, values) in &mut self.extras {
+            values.extend(numbers(batch, column, schema, &rows)?);
+        }
         if let (Some(images), Some(image)) = (&mut self.images, &plan.data.image) {
             images.push(batch, image, &rows)?;
         }
@@ -147,6 +157,7 @@ impl Frame {
             label: rows.iter().map(|r| self.label[*r]).collect(),
             times: if self.times.is_empty() { Vec::new() } else { rows.iter().map(|r| self.times[*r]).collect() },
             images: self.images.as_ref().map(|images| images.take(rows)),
+            extras: self.extras.iter().map(|(k, v)| (k.clone(), rows.iter().map(|r| v[*r]).collect())).collect(),
             subjects: rows.iter().map(|r| self.subjects[*r]).collect(),
             folds: self.folds.iter().map(|(k, v)| (k.clone(), rows.iter().map(|r| v[*r]).collect())).collect(),
             origin: rows.iter().map(|r| self.origin[*r]).collect(),
@@ -160,6 +171,9 @@ impl Frame {
         }
         self.label.extend(&other.label);
         self.times.extend(&other.times);
+        for (mine, theirs) in self.extras.values_mut().zip(other.extras.values()) {
+            mine.extend(theirs);
+        }
         if let (Some(mine), Some(theirs)) = (&mut self.images, &other.images) {
             mine.bytes.extend_from_slice(&theirs.bytes);
         }
@@ -168,6 +182,22 @@ impl Frame {
             mine.extend(theirs);
         }
         self.origin.extend(other.rows_from(origin));
+    }
+
+    /// A column that a component reads besides the features.
+    ///
+    /// # Errors
+    /// [`CohortError::UnknownColumn`] if the plan names no such column.
+    pub(crate) fn extra(&self, column: &str) -> Result<&[f64], CohortError> {
+        let found = self.extras.get(column).map(Vec::as_slice);
+        found.ok_or_else(|| CohortError::UnknownColumn { column: column.to_owned() })
+    }
+
+    /// Whether nothing is missing in a row.
+    pub(crate) fn is_complete(&self, row: usize) -> bool {
+        let others = self.extras.values().map(|values| values[row]).chain(self.times.get(row).copied());
+        let features = self.features.iter().map(|feature| feature.values[row]);
+        !self.label[row].is_nan() && features.chain(others).all(|value| !value.is_nan())
     }
 
     fn rows_from(&self, origin: u16) -> impl Iterator<Item = u16> {

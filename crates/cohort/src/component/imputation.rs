@@ -42,8 +42,7 @@ pub(crate) fn apply(frame: &Frame, fit: &ImputationFit, task: &str) -> Result<Fr
 }
 
 fn drop_rows(frame: &Frame, task: &str) -> Result<Frame, CohortError> {
-    let complete = |row: &usize| frame.is_labelled(*row) && frame.features.iter().all(|f| !f.values[*row].is_nan());
-    let rows: Vec<usize> = (0..frame.rows()).filter(complete).collect();
+    let rows: Vec<usize> = (0..frame.rows()).filter(|row| frame.is_complete(*row)).collect();
     if rows.is_empty() {
         let empty = frame.features.iter().filter(|f| f.missing() == frame.rows());
         let empty_columns = empty.map(|f| f.name.clone()).collect();

@@ -11,4 +11,4 @@ mod statistics;
 pub(crate) use frame::{Feature, Frame, Matrix, Pixels, Unknown};
 pub(crate) use pipeline::Pipeline;
 pub use statistics::FeatureStatistics;
-pub(crate) use statistics::{level_counts, statistics};
+pub(crate) use statistics::{cells, level_counts, statistics};

@@ -59,6 +59,55 @@ fn levels(group: &[&Feature], rows: usize) -> Option<Vec<u64>> {
     Some(counts.into_values().collect())
 }
 
+/// Rows by value and by pair of values, for everything in a regression that takes few values: features, label, offset,
+/// weights, times. At the coefficients 0 the sums of a regression are these counts, those of pairs included.
+pub(crate) fn cells(frame: &Frame) -> Vec<Vec<u64>> {
+    let mut groups: BTreeMap<(u8, &str), Vec<&[f64]>> = BTreeMap::new();
+    for feature in &frame.features {
+        groups.entry((0, feature.category.as_deref().unwrap_or(&feature.name))).or_default().push(&feature.values);
+    }
+    groups.insert((1, "label"), vec![&frame.label]);
+    if !frame.times.is_empty() {
+        groups.insert((1, "time"), vec![&frame.times]);
+    }
+    for (name, values) in &frame.extras {
+        groups.insert((2, name), vec![values]);
+    }
+    let coded: Vec<Coded> = groups.values().filter_map(|group| Coded::new(group, frame.rows())).collect();
+    let mut cells: Vec<Vec<u64>> = Vec::new();
+    for (index, one) in coded.iter().enumerate() {
+        for other in &coded[index..] {
+            let mut counts = vec![0u64; one.levels * other.levels];
+            one.codes.iter().zip(&other.codes).for_each(|(a, b)| counts[a * other.levels + b] += 1);
+            cells.push(counts);
+        }
+    }
+    cells
+}
+
+/// Columns that together take few values, by the number of each value.
+struct Coded {
+    levels: usize,
+    codes: Vec<usize>,
+}
+
+impl Coded {
+    /// `None` where there are many values; those of a category are always counted.
+    fn new(group: &[&[f64]], rows: usize) -> Option<Self> {
+        let mut known: HashMap<Vec<u64>, usize> = HashMap::new();
+        let mut codes = Vec::with_capacity(rows);
+        for row in 0..rows {
+            let value: Vec<u64> = group.iter().map(|values| (values[row] + 0.0).to_bits()).collect();
+            let next = known.len();
+            codes.push(*known.entry(value).or_insert(next));
+            if group.len() == 1 && known.len() > FEW_VALUES {
+                return None;
+            }
+        }
+        Some(Self { levels: known.len(), codes })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,5 +134,20 @@ mod tests {
         counts.iter_mut().for_each(|levels| levels.sort_unstable());
         // Neither b nor c: the code that has no indicator.
         assert_eq!(counts, [vec![1, 4, 7], vec![2, 9]]);
+    }
+
+    #[test]
+    fn pairs_of_values_are_counted_with_the_label_and_the_weights() {
+        let many: Vec<f64> = (0..12).map(f64::from).collect();
+        let half = [[0.0; 6], [1.0; 6]].concat();
+        let frame = Frame {
+            label: [[1.0; 3], [0.0; 3], [0.0; 3], [0.0; 3]].concat(),
+            extras: [("weight".to_owned(), vec![2.0; 12]), ("log_time".to_owned(), many.clone())].into(),
+            features: vec![feature("many", None, &many), feature("sex", None, &half)],
+            ..Frame::default()
+        };
+        // sex, sex × label, sex × weight, label, label × weight, weight.
+        let wanted = [vec![6, 0, 0, 6], vec![3, 3, 0, 6], vec![6, 6], vec![3, 0, 0, 9], vec![3, 9], vec![12]];
+        assert_eq!(cells(&frame), wanted);
     }
 }

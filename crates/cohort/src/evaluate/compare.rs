@@ -76,7 +76,7 @@ fn figures(view: &ReportView) -> Vec<Figure> {
             (vec![("rmse", m.rmse), ("mae", m.mae), ("r_squared", m.r_squared)], Some(&m.intervals))
         }
         ReportView::Survival(m) => (vec![("c_index", m.c_index)], Some(&m.intervals)),
-        ReportView::Statistics { .. } => (Vec::new(), None),
+        ReportView::Statistics { .. } | ReportView::Regression { .. } => (Vec::new(), None),
     };
     let of = |name: &str| intervals.and_then(|i| i.get(name)).copied();
     list.into_iter().filter_map(|(name, value)| Some((name, value?, of(name)))).collect()

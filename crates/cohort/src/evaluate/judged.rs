@@ -61,14 +61,14 @@ impl Judged<'_> {
 }
 
 impl ReportView {
-    /// Quality as sums, before any disclosure rule; nothing for the sums of features.
+    /// Quality as sums, before any disclosure rule; nothing for sums of features and of a likelihood.
     pub(crate) fn sums(&self) -> BTreeMap<&'static str, Vec<f64>> {
         match self {
             Self::Metrics(metrics) => metrics.sums(),
             Self::Classes(metrics) => metrics.sums(),
             Self::Number(metrics) => metrics.sums(),
             Self::Survival(metrics) => metrics.sums(),
-            Self::Statistics { .. } => BTreeMap::new(),
+            Self::Statistics { .. } | Self::Regression { .. } => BTreeMap::new(),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod content;
 mod each;
+pub mod newton;
 pub mod reduce;
 pub mod staging;
 mod step;

@@ -69,6 +69,7 @@ impl Driver {
             parties: self.parties(job, &last.task).await?,
             privacy: format!("{PLAIN_PRIVACY}{turns}"),
             metrics: self.metrics(job).await?,
+            fits: store.fits(job).await?,
             tensors: Layout::read(&self.context.models.path(model))?.tensors,
             strategy,
             kept_at_sites,

@@ -137,7 +137,7 @@ impl Job {
     /// The model that a round of a task starts from: its own newest, or that of the task it evaluates.
     pub(super) fn model_of(&self, task: &Task) -> Option<Digest> {
         match &self.plan.tasks.get(&task.name)?.component {
-            Component::NnTrain(_) => task.model,
+            Component::NnTrain(_) | Component::Glm(_) | Component::Cox(_) => task.model,
             Component::Evaluation(_) => {
                 let source = plan::source(&self.plan, &self.plan.tasks[&task.name], "model")?;
                 self.tasks.iter().find(|t| t.name == source.task)?.model
@@ -174,8 +174,14 @@ impl Job {
     }
 
     /// Whether a task trains a model.
-    pub(super) fn trains(&self, task: &str) -> bool {
-        self.plan.tasks.get(task).is_some_and(|t| matches!(t.component, Component::NnTrain(_)))
+    fn trains(&self, task: &str) -> bool {
+        let component = self.plan.tasks.get(task).map(|t| &t.component);
+        component.is_some_and(|c| matches!(c, Component::NnTrain(_) | Component::Glm(_)))
+    }
+
+    /// Whether the rounds of a task start from what the round before gave: a model or coefficients.
+    pub(super) fn starts_from_model(&self, task: &str) -> bool {
+        self.trains(task) || self.plan.tasks.get(task).is_some_and(|t| matches!(t.component, Component::Cox(_)))
     }
 
     /// Whether a member may be in a round: it can run the job, and its approval is in force.

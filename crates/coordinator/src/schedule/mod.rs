@@ -6,6 +6,7 @@
 
 mod card;
 mod driver;
+mod fits;
 mod job;
 mod lifecycle;
 mod load;

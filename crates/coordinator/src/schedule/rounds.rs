@@ -35,7 +35,7 @@ impl Driver {
             return Ok(());
         }
         let Some(task) = found.current().cloned() else { return Box::pin(self.succeed(step, job)).await };
-        if found.trains(&task.name) && task.model.is_none() {
+        if found.starts_from_model(&task.name) && task.model.is_none() {
             found.preparing = true;
             step.after.push(After::Initial(job));
             return Ok(());
@@ -395,6 +395,10 @@ impl Driver {
                     };
                 };
                 match result {
+                    Ok(Outcome::Stopped(stopped)) => self.stop_fit(step, job, *stopped).await,
+                    Ok(Outcome::Incomplete(reason)) => {
+                        self.round_event(step, job, Event::NotReduced { reason, again: true }).await
+                    }
                     Ok(result) => self.publish(step, job, result).await,
                     Err(error) => {
                         tracing::error!(error = &error as &dyn std::error::Error, %round, "no sum");
@@ -465,7 +469,7 @@ impl Driver {
         }
         let (now, key) = (step.now, round.key.clone());
         let Some(task) = found.task_mut(&key.task) else { return Err(Error::corrupt("task", "it is gone")) };
-        let last = key.round >= task.rounds;
+        let last = key.round >= task.rounds || matches!(&result, Outcome::Fitted(fitted) if fitted.fit.is_some());
         task.done = key.round;
         let tx = step.job(&context, job).await?;
         let model = match result {
@@ -487,6 +491,13 @@ impl Driver {
                 tx.put_figures(job, &key.task, None, &pooled.sum).await?;
                 None
             }
+            Outcome::Fitted(fitted) => {
+                let (made, free) = fitted.keep(tx, &key, now).await?;
+                task.model = made.map(|made| made.model).or(task.model);
+                step.after.extend(free.into_iter().map(After::Delete));
+                made
+            }
+            Outcome::Stopped(_) | Outcome::Incomplete(_) => None,
         };
         let digest = model.map(|made| made.model);
         let tx = step.job(&context, job).await?;
@@ -543,7 +554,7 @@ fn progress(job: &Job, task: &str, round: u32) -> String {
     format!("{round}/{rounds}")
 }
 
-fn model_row(job: JobId, task: &str, round: u32, made: Made, state: ModelState, at: Timestamp) -> ModelRow {
+pub(super) fn model_row(job: JobId, task: &str, round: u32, made: Made, state: ModelState, at: Timestamp) -> ModelRow {
     ModelRow { model: made.model, job, task: task.to_owned(), round, bytes: made.bytes, state, at, card: None }
 }
 

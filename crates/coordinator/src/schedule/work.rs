@@ -3,12 +3,14 @@
 use hospes_protocol::canon::Canonical;
 use hospes_protocol::id::{Digest, JobId, RoundKey, SiteId};
 use hospes_protocol::message::ToSite;
-use hospes_protocol::plan::{self, Component, Figure, NnTrain, Start};
+use hospes_protocol::plan::{self, Coefficients, Component, Figure, NnTrain, Start};
 
 use super::Context;
 use super::driver::Driver;
+use super::fits::{self, Fitted, Stopped};
 use super::job::Job;
 use crate::Error;
+use crate::aggregate::newton::Regression;
 use crate::aggregate::reduce::{self, Input, Pooled, Training};
 use crate::models::{self, MomentsOf};
 use crate::store::results::{Access, ModelState};
@@ -49,6 +51,12 @@ impl From<Error> for NotMade {
 pub(super) enum Outcome {
     Model(Made),
     Figures(Box<Pooled>),
+    /// A regression went on.
+    Fitted(Box<Fitted>),
+    /// A regression does not go on.
+    Stopped(Box<Stopped>),
+    /// Not every site that a regression needs reported; why, in words.
+    Incomplete(String),
 }
 
 impl Driver {
@@ -75,6 +83,14 @@ impl Driver {
         let inputs: Vec<Input> = round.machine.included().iter().filter_map(|site| input(*site)).collect();
         let work = work_of(found, &key, header.model, &self.context.models);
         let (context, finished) = (self.context.clone(), self.finished.clone());
+        if let Some(regression) = Regression::of(&found.plan, &key.task) {
+            let (absent, figures) = (fits::absent(round), plan::figures(&found.plan, &key.task));
+            tokio::spawn(async move {
+                let result = fits::advance(&context, regression, &header, &figures, &inputs, &absent).await;
+                drop(finished.send(Finished::Reduced { round: key, result }));
+            });
+            return;
+        }
         tokio::spawn(async move {
             let models = context.models.clone();
             let work = move || match work {
@@ -135,12 +151,18 @@ async fn keep_trained(context: &Context, key: &RoundKey, trained: reduce::Traine
     keep(context, trained.model).await
 }
 
-async fn keep(context: &Context, written: crate::models::Written) -> Result<Made, Error> {
+pub(super) async fn keep(context: &Context, written: crate::models::Written) -> Result<Made, Error> {
     let bytes = written.bytes();
     Ok(Made { model: context.models.keep(written).await?, bytes })
 }
 
 async fn make_initial(context: Context, plan: Canonical<plan::Plan>, task: String) -> Result<Made, NotMade> {
+    if let Some(found) = Coefficients::of(&plan, &task) {
+        let models = context.models.clone();
+        let work = move || fits::coefficients(&models, &found, &vec![0.0; found.len()]);
+        let written = tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(Error::corrupt("model", e)))?;
+        return Ok(keep(&context, written).await?);
+    }
     let Some(Component::NnTrain(train)) = plan.tasks.get(&task).map(|t| t.component.clone()) else {
         return Err(Error::corrupt("task", "it trains no model").into());
     };

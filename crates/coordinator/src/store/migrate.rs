@@ -10,6 +10,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("0001_fleet", include_str!("migrations/0001_fleet.sql")),
     ("0002_jobs", include_str!("migrations/0002_jobs.sql")),
     ("0003_sweeps", include_str!("migrations/0003_sweeps.sql")),
+    ("0004_fits", include_str!("migrations/0004_fits.sql")),
 ];
 
 pub(super) async fn run(store: &Store) -> Result<(), Error> {

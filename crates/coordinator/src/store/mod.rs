@@ -7,6 +7,7 @@
 //! The SQL is the same on both: `$n`, BIGINT, TEXT and BLOB only (BLOB reads BYTEA on PostgreSQL), times in
 //! milliseconds, documents in the bytes they came in.
 
+pub mod fits;
 pub mod jobs;
 pub mod lease;
 mod migrate;

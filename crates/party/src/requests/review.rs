@@ -432,16 +432,27 @@ fn sentence(name: &str, component: &Component) -> String {
             "measures the model on this site's rows: errors, confusion at {}, score histograms, {} calibration bins",
             e.threshold, e.calibration_bins
         ),
-        Component::Glm(g) => format!(
-            "fits a {} regression together with the other sites in at most {} rounds; each sends sums over its rows, and \
-             the coordinator can read each site's sums",
-            words::family(g.family),
-            g.newton.rounds
-        ),
+        Component::Glm(g) => {
+            let column = |what: &str, name: &Option<String>| {
+                name.as_ref().map_or_else(String::new, |name| format!(", with '{}' as {what}", shown(name, 100)))
+            };
+            format!(
+                "fits a {} regression together with the other sites{}{}, in at most {} rounds; each sends sums over its \
+                 rows, and the coordinator can read each site's sums",
+                words::family(g.family),
+                column("offset", &g.offset),
+                column("weights", &g.weights),
+                g.newton.rounds
+            )
+        }
         Component::Cox(c) => format!(
             "fits Cox's model of the time to an event together with the other sites, each with a baseline of its own, in at \
-             most {} rounds; the coordinator can read each site's sums",
-            c.newton.rounds
+             most {} rounds{}; the coordinator can read each site's sums",
+            c.newton.rounds,
+            c.time_grid.map_or_else(String::new, |grid| format!(
+                ", and reports events and time at risk in {} intervals of {}",
+                grid.intervals, grid.width
+            ))
         ),
         Component::LocalBaseline(b) => format!(
             "trains {} on this site alone, {} passes ({}), and reports how good it is here",

@@ -10,7 +10,7 @@ use hospes_protocol::approval::{Refusal, RefusalCode};
 use hospes_protocol::id::{Digest, FederationId, RoundKey, Timestamp};
 use hospes_protocol::limits;
 use hospes_protocol::message::{FromSite, RoundReply};
-use hospes_protocol::plan::{self, Component, Plan};
+use hospes_protocol::plan::{self, Coefficients, Component, Plan};
 use hospes_protocol::round::site::{Event, State};
 use sqlx::sqlite::SqliteConnection;
 
@@ -74,10 +74,14 @@ fn longest_model(plan: &Plan, task: &str) -> Option<u64> {
         Component::Evaluation(_) => plan::source(plan, found, "model")?.task,
         _ => task,
     };
-    let Component::NnTrain(train) = &plan.tasks.get(trained)?.component else { return None };
-    let inputs = plan::inputs(plan, trained);
-    // What is evaluated is the model that the task ended with; a round starts from what belongs to training besides.
-    let tensors = if trained == task { plan::tensors(train, inputs) } else { plan::model_tensors(train, inputs) };
+    let tensors = match (&plan.tasks.get(trained)?.component, Coefficients::of(plan, trained)) {
+        // What is evaluated is the model that the task ended with; a round starts from what belongs to training besides.
+        (Component::NnTrain(train), _) if trained == task => plan::tensors(train, plan::inputs(plan, trained)),
+        (Component::NnTrain(train), _) => plan::model_tensors(train, plan::inputs(plan, trained)),
+        // The file of a round has more than the model that comes of it.
+        (_, Some(coefficients)) => coefficients.tensors(),
+        _ => return None,
+    };
     let parameters = tensors.iter().fold(0u64, |sum, t| sum.saturating_add(t.len()));
     Some(parameters.saturating_mul(4).saturating_add(limits::MODEL_HEADER_BYTES))
 }

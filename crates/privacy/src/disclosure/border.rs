@@ -34,6 +34,16 @@ const SHOWN: &[&str] = &[
     figure::PRESENT,
     figure::SUM,
     figure::SUM_OF_SQUARES,
+    figure::SCORE,
+    figure::INFORMATION,
+    figure::LOG_LIKELIHOOD,
+    figure::WEIGHTS,
+    figure::DEVIANCE,
+    figure::PEARSON,
+    figure::EVENTS,
+    figure::PAIRS,
+    figure::GRID_EVENTS,
+    figure::GRID_EXPOSURE,
 ];
 
 /// The table that a report is about, as the site counted it.
@@ -92,6 +102,21 @@ pub fn at_border(policy: &Disclosure, table: Table<'_>, set: FigureSet) -> Figur
     set
 }
 
+/// A report without its figures on a time grid, if one of the counts that they show lies between 1 and `min_cell` − 1:
+/// events in an interval or after the last, rows that enter an interval. The other figures hold none of these counts,
+/// so that they leave or stay as before, and a fit needs no grid.
+///
+/// # Disclosure
+/// What is left of the report; that the grid is withheld tells that some count is small, and not which.
+pub fn grid_at_border(policy: &Disclosure, cells: &[u64], set: FigureSet) -> FigureSet {
+    let mut set = set;
+    if !cells.iter().all(|count| count_allowed(policy, *count)) {
+        withhold(&mut set, figure::GRID_EVENTS);
+        withhold(&mut set, figure::GRID_EXPOSURE);
+    }
+    set
+}
+
 fn withhold(set: &mut FigureSet, name: &str) {
     if set.sums.remove(name).is_some() {
         set.withheld.insert(name.to_owned(), WITHHELD.to_owned());
@@ -120,7 +145,7 @@ fn all_allowed(policy: &Disclosure, set: &FigureSet, name: &str) -> bool {
     set.sums.get(name).is_none_or(|values| values.iter().all(|v| allowed(policy, *v)))
 }
 
-/// Whether all rows are of one class, by the confusion counts or, without them, by the score histograms.
+/// Whether all rows are of one class, by the confusion counts, the events or, without them, by the score histograms.
 fn one_class(set: &FigureSet) -> bool {
     if let Some([tp, fp, tn, fn_]) = set.sums.get(figure::CONFUSION).map(Vec::as_slice) {
         return tp + fn_ == 0.0 || fp + tn == 0.0;
@@ -299,6 +324,34 @@ mod tests {
             left(&strict(100, figures)).len()
         };
         assert_eq!([40.0, 3.0, 97.0, 0.0, 100.0].map(survival), [5, 1, 1, 1, 1]);
+    }
+
+    #[test]
+    fn sums_of_a_regression_leave_as_one_group_or_not_at_all() {
+        let names = [figure::SCORE, figure::INFORMATION, figure::LOG_LIKELIHOOD, figure::EVENTS, figure::PAIRS];
+        let leave = |events: f64, levels: &[Vec<u64>], subjects: u64| {
+            let mut figures = set(&names.map(|name| (name, [1.5].as_slice())));
+            figures.sums.insert(figure::N.into(), vec![100.0]);
+            figures.sums.insert(figure::EVENTS.into(), vec![events]);
+            let table = Table { levels, ..table(subjects) };
+            left(&at_border(&Policy::strict().disclosure, table, figures)).len()
+        };
+        assert_eq!(leave(40.0, &[vec![60, 40], vec![50, 0, 10, 40]], 100), 6);
+        // Few events, few without one, a small cell of two features.
+        assert_eq!((leave(4.0, &[], 100), leave(96.0, &[], 100)), (1, 1));
+        // Everybody, or nobody: the labels of all.
+        assert_eq!((leave(0.0, &[], 100), leave(100.0, &[], 100)), (1, 1));
+        assert_eq!(leave(40.0, &[vec![50, 1, 9, 40]], 100), 1);
+        assert_eq!((leave(40.0, &[], 99), leave(40.0, &[], 9)), (0, 0));
+    }
+
+    #[test]
+    fn a_grid_with_a_small_count_stays_and_the_rest_leaves() {
+        let figures = || set(&[(figure::N, &[50.0]), (figure::GRID_EVENTS, &[10.0]), (figure::GRID_EXPOSURE, &[9.5])]);
+        let policy = Policy::strict().disclosure;
+        assert_eq!(left(&grid_at_border(&policy, &[10, 0, 50], figures())).len(), 3);
+        assert_eq!(left(&grid_at_border(&policy, &[10, 3, 50], figures())), [figure::N]);
+        assert_eq!(left(&grid_at_border(&Policy::public_data().disclosure, &[3], figures())).len(), 3);
     }
 
     #[test]

@@ -162,6 +162,16 @@ pub fn subset_allowed(policy: &Disclosure, subset: u64, whole: u64) -> bool {
     subset >= policy.min_subset && (rest == 0 || rest >= policy.min_subset)
 }
 
+/// Whether enough rows have a part in weighted sums, by their effective number (Σa)²/Σa² (Kish 1965, section 11.7). Whoever
+/// chooses the coefficients of a regression could else choose them so that one row outweighs all others, and read it off
+/// the sums.
+///
+/// # Disclosure
+/// One bit: whether it lies below the policy's `min_subset`.
+pub fn share_allowed(policy: &Disclosure, effective_rows: f64) -> bool {
+    policy.min_subset <= 1 || effective_rows >= policy.min_subset as f64
+}
+
 /// Whether a count may be shown: 0, or at least `min_cell`.
 ///
 /// # Disclosure
@@ -210,6 +220,8 @@ mod tests {
         assert!(enough_subjects(&policy, 10) && !enough_subjects(&policy, 9));
         assert!(count_allowed(&policy, 0) && !count_allowed(&policy, 1));
         assert!(!count_allowed(&policy, 9) && count_allowed(&policy, 10));
+        assert!(share_allowed(&policy, 10.0) && !share_allowed(&policy, 9.9) && !share_allowed(&policy, f64::NAN));
+        assert!(share_allowed(&Policy::public_data().disclosure, 1.0));
         assert!(subset_allowed(&policy, 10, 20) && subset_allowed(&policy, 20, 20));
         assert!(!subset_allowed(&policy, 9, 20) && !subset_allowed(&policy, 11, 20) && !subset_allowed(&policy, 0, 20));
         assert_eq!(levels_allowed(&policy, 40, 1_000), Ok(()));

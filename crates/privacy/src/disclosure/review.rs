@@ -42,6 +42,7 @@ pub fn review(policy: &Policy, plan: &Plan, facts: &Facts) -> Vec<Finding> {
     check_turns(policy, plan, &mut findings);
     check_protection(policy, plan, facts, &mut findings);
     check_models(policy, plan, facts, &mut findings);
+    check_regressions(policy, plan, facts, &mut findings);
     check_egress(policy, plan, &mut findings);
     // Sorting is stable: within one verdict the order of the checks stays.
     findings.sort_by_key(|finding| finding.verdict);
@@ -189,6 +190,20 @@ fn check_models(policy: &Policy, plan: &Plan, facts: &Facts, findings: &mut Vec<
         let words =
             format!("'{name}' has {count} parameters, the policy allows {most} for each of {subjects} subjects");
         findings.push(Finding::new(Rule::MaxParamRatio, verdict, words));
+    }
+}
+
+fn check_regressions(policy: &Policy, plan: &Plan, facts: &Facts, findings: &mut Vec<Finding>) {
+    let subjects = facts.training_subjects.unwrap_or(facts.subjects);
+    for name in plan.tasks.keys() {
+        let Some(coefficients) = plan::Coefficients::of(plan, name) else { continue };
+        let count = coefficients.len() as u64;
+        if let Some(verdict) = parameters_allowed(&policy.disclosure, count, subjects, true) {
+            let most = policy.disclosure.max_param_ratio.unwrap_or_default();
+            let words =
+                format!("'{name}' has {count} coefficients, the policy allows {most} for each of {subjects} subjects");
+            findings.push(Finding::new(Rule::MaxParamRatio, verdict, words));
+        }
     }
 }
 

@@ -325,8 +325,12 @@ fn check_layout(now: &Circumstances) -> Result<(), Refusal> {
         if !header.tensors.is_empty() {
             return wrong("the round asks for tensors from a task that reports figures");
         }
-        if header.model.is_none() && matches!(task.component, Component::Evaluation(_)) {
-            return wrong("the round names no model to evaluate");
+        if header.model.is_none() {
+            match task.component {
+                Component::Evaluation(_) => return wrong("the round names no model to evaluate"),
+                Component::Glm(_) | Component::Cox(_) => return wrong("the round names no coefficients to start from"),
+                _ => {}
+            }
         }
         return match header.mode {
             Mode::Plain { .. } => Ok(()),
@@ -387,14 +391,16 @@ fn check_data(envelope: &Envelope, now: &Circumstances) -> Result<(), Refusal> {
 /// plain mode the number that counts is this site's own.
 fn check_parameters(now: &Circumstances) -> Result<(), Refusal> {
     let Some(ratio) = now.policy.disclosure.max_param_ratio else { return Ok(()) };
-    let Some(Component::NnTrain(train)) = now.plan.tasks.get(&now.header.task).map(|task| &task.component) else {
-        return Ok(());
+    let task = &now.header.task;
+    let parameters = match now.plan.tasks.get(task).map(|task| &task.component) {
+        Some(Component::NnTrain(train)) if model::is_glm_like(&train.model) => {
+            model::parameters(&train.model, plan::inputs(&now.plan, task))
+        }
+        Some(Component::Glm(_) | Component::Cox(_)) => {
+            plan::Coefficients::of(&now.plan, task).map_or(0, |found| found.len() as u64)
+        }
+        _ => return Ok(()),
     };
-    if !model::is_glm_like(&train.model) {
-        return Ok(());
-    }
-    let inputs = plan::inputs(&now.plan, &now.header.task);
-    let parameters = model::parameters(&train.model, inputs);
     #[expect(clippy::cast_precision_loss, reason = "counts of parameters and subjects lie far below 2^53")]
     let too_many = parameters as f64 > ratio * now.snapshot.subjects as f64;
     if too_many {

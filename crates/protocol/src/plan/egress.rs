@@ -9,9 +9,10 @@ use super::columns::Flow;
 use super::graph::order;
 use super::label::LabelKind;
 use super::problem::Problems;
+use super::regress::triangle;
 use super::train::Strategy;
 use super::update::tensors;
-use super::{Component, Plan};
+use super::{Component, Family, Plan};
 use crate::message::FigureSet;
 use crate::policy::EgressKind;
 use crate::text;
@@ -100,6 +101,24 @@ pub mod figure {
     pub const SUM: &str = "sum";
     /// For each feature: sum of the squares of its values.
     pub const SUM_OF_SQUARES: &str = "sum_of_squares";
+    /// Of a regression, at the coefficients of the round: the gradient of the log likelihood, for each coefficient.
+    pub const SCORE: &str = "score";
+    /// Of a regression: minus the second derivatives of the log likelihood, the upper triangle row by row.
+    pub const INFORMATION: &str = "information";
+    /// Of a regression: the log likelihood, one value; of a gaussian one with a variance of 1.
+    pub const LOG_LIKELIHOOD: &str = "log_likelihood";
+    /// Of a `glm`: the sum of the rows' weights, one value.
+    pub const WEIGHTS: &str = "weights";
+    /// Of a `glm`: the deviance, one value.
+    pub const DEVIANCE: &str = "deviance";
+    /// Of a `glm`: Pearson's chi-squared statistic, one value.
+    pub const PEARSON: &str = "pearson";
+    /// Of `cox`: pairs of rows of this site that the model orders rightly, wrongly, and equally.
+    pub const PAIRS: &str = "pairs";
+    /// Of `cox`, for each interval of the time grid: events.
+    pub const GRID_EVENTS: &str = "grid_events";
+    /// Of `cox`, for each interval of the time grid: time under observation, each row's times its relative hazard.
+    pub const GRID_EXPOSURE: &str = "grid_exposure";
 }
 
 /// Bins of the score histograms.
@@ -143,15 +162,46 @@ fn flow_figures(plan: &Plan, flow: &Flow<'_>, task: &str) -> Vec<Figure> {
                 of(figure::SUM_OF_SQUARES),
             ]
         }
+        Component::Glm(glm) => {
+            let mut list = newton(flow.width(task) + u64::from(glm.intercept));
+            list.extend([figure::WEIGHTS, figure::DEVIANCE, figure::PEARSON].map(metric));
+            if glm.family == Family::Binomial {
+                list.push(metric(figure::EVENTS));
+            }
+            list
+        }
+        Component::Cox(cox) => {
+            let mut list = newton(flow.width(task));
+            list.push(metric(figure::EVENTS));
+            list.push(Figure { values: 3, ..metric(figure::PAIRS) });
+            if let Some(grid) = &cox.time_grid {
+                let values = u64::from(grid.intervals);
+                list.extend([figure::GRID_EVENTS, figure::GRID_EXPOSURE].map(|name| Figure { values, ..metric(name) }));
+            }
+            list
+        }
         Component::Reader(_)
         | Component::Imputation(_)
         | Component::OneHot(_)
         | Component::DataSplit(_)
         | Component::FeatureScale(_)
         | Component::NnTrain(_) => Vec::new(),
-        // Their figures come with the code that computes them.
-        Component::Glm(_) | Component::Cox(_) => Vec::new(),
     }
+}
+
+/// One value.
+fn metric(name: &'static str) -> Figure {
+    Figure { name, values: 1, kind: EgressKind::Metrics }
+}
+
+/// What Newton's method needs of a site for so many coefficients.
+fn newton(coefficients: u64) -> Vec<Figure> {
+    vec![
+        Figure { name: figure::N, values: 1, kind: EgressKind::N },
+        Figure { values: coefficients, ..metric(figure::SCORE) },
+        Figure { values: triangle(coefficients), ..metric(figure::INFORMATION) },
+        Figure { kind: EgressKind::Loss, ..metric(figure::LOG_LIKELIHOOD) },
+    ]
 }
 
 /// How good a model is on a table, by the kind of the plan's label.

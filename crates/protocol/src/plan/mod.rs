@@ -40,7 +40,7 @@ pub use layer::{
 pub use problem::{PlanError, Problem};
 pub use read::read;
 pub(crate) use read::{read_part, read_text, read_tree};
-pub use regress::{Cox, Family, Glm, Newton, Ties, TimeGrid};
+pub use regress::{Coefficients, Cox, Family, Glm, INTERCEPT, Newton, Ties, TimeGrid, triangle};
 pub use schema::json_schema;
 pub(crate) use schema::pretty as pretty_schema;
 pub use task::Task;

@@ -21,6 +21,18 @@ fn the_heart_study_is_valid_and_has_thirteen_features() {
 }
 
 #[test]
+fn the_regressions_are_valid_and_have_their_coefficients() {
+    let names = |path: &str, task: &str| {
+        let study: serde_json::Value = serde_saphyr::from_str(&example(path)).unwrap();
+        let plan = plan::read(&study["plan"].to_string()).unwrap_or_else(|e| panic!("{e}"));
+        plan::Coefficients::of(&plan, task).unwrap().names
+    };
+    let odds = names("heart/regression.yaml", "odds");
+    assert_eq!((odds.len(), odds[0].as_str(), odds[9].as_str()), (10, plan::INTERCEPT, "cp_4"));
+    assert_eq!(names("survival/study.yaml", "hazards"), ["fin", "age", "wexp", "mar", "paro", "prio"]);
+}
+
+#[test]
 fn the_policy_files_are_the_profiles() {
     for (file, profile) in
         [("strict", Policy::strict()), ("datashield", Policy::datashield()), ("public-data", Policy::public_data())]

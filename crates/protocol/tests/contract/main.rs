@@ -9,6 +9,7 @@ mod egress;
 mod examples;
 mod plan_limits;
 mod plans;
+mod regressions;
 mod schemas;
 mod signatures;
 mod studies;

@@ -6,3 +6,4 @@
 mod fed_avg;
 mod heart;
 mod live;
+mod regress;

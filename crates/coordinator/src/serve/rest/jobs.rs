@@ -15,6 +15,7 @@ use super::extract::{Ask, Id, Someone, Strict};
 use super::fleet::Reason;
 use super::studies::{Started, unexpected};
 use super::{Answer, Problem};
+use crate::aggregate::newton::Fit;
 use crate::schedule::{Command, Reply};
 use crate::serve::Shared;
 use crate::store::jobs::{JobRow, TaskRow, TaskState};
@@ -23,7 +24,12 @@ use crate::store::jobs::{JobRow, TaskRow, TaskState};
 const ROUNDS: u32 = 1_000;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Shared>> {
-    OpenApiRouter::new().routes(routes!(jobs)).routes(routes!(job)).routes(routes!(cancel)).routes(routes!(rerun))
+    OpenApiRouter::new()
+        .routes(routes!(jobs))
+        .routes(routes!(job))
+        .routes(routes!(fits))
+        .routes(routes!(cancel))
+        .routes(routes!(rerun))
 }
 
 /// Which jobs.
@@ -236,6 +242,20 @@ async fn job(State(shared): State<Arc<Shared>>, _: Someone, Id(job): Id<JobId>) 
     });
     let (members, rounds) = (members.collect(), rounds.collect());
     Ok(Json(JobDetails { job: JobView::load(&shared, &row).await?, members, rounds }))
+}
+
+/// The regressions of a job as tables: coefficients with errors, intervals and p values, and how well each fits. They are
+/// held until every site that took part has released the results.
+#[utoipa::path(get, path = "/api/v1/jobs/{job}/fits", tag = "jobs", params(("job" = String, Path)),
+    responses((status = 200, body = Vec<Fit>), (status = 401, body = Problem), (status = 403, body = Problem),
+              (status = 404, body = Problem), (status = 409, body = Problem)))]
+async fn fits(
+    State(shared): State<Arc<Shared>>,
+    Someone(caller): Someone,
+    Id(job): Id<JobId>,
+) -> Answer<Json<Vec<Fit>>> {
+    shared.may_use(&caller, job).await?;
+    Ok(Json(shared.register.store.fits(job).await?))
 }
 
 /// Stops a job.

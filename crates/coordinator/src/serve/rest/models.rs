@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use hospes_protocol::id::Digest;
+use hospes_protocol::id::{Digest, JobId};
 use hospes_protocol::limits::CHUNK_BYTES;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -136,17 +136,23 @@ impl Shared {
         let rows = self.register.store.model(model).await?;
         let row = rows.into_iter().find(|row| row.state == ModelState::Final);
         let row = row.ok_or_else(|| Problem::not_found(format!("there is no model {model}")))?;
-        let job = self.register.store.job(row.job).await?;
-        let job = job.ok_or_else(|| Problem::not_found(format!("there is no job {}", row.job)))?;
-        self.own(caller, job.study).await?;
-        match self.register.store.access(row.job).await? {
-            Access::Released => Ok(row),
+        self.may_use(caller, row.job).await?;
+        Ok(row)
+    }
+
+    /// Whether the caller may have the results of a job.
+    pub(super) async fn may_use(&self, caller: &Caller, job: JobId) -> Answer<()> {
+        let found = self.register.store.job(job).await?;
+        let found = found.ok_or_else(|| Problem::not_found(format!("there is no job {job}")))?;
+        self.own(caller, found.study).await?;
+        match self.register.store.access(job).await? {
+            Access::Released => Ok(()),
             Access::NotChosen => {
                 let words =
                     "settings of its study still run, or another one is the best; the best model only is released";
                 Err(Problem::conflict(words))
             }
-            Access::NotReady => Err(Problem::conflict("the job that makes this model has not ended with success")),
+            Access::NotReady => Err(Problem::conflict("the job has not ended with success")),
             Access::Held(sites) => {
                 let names = self.names().await?;
                 let names: Vec<&str> = sites.iter().filter_map(|s| names.get(s)).map(String::as_str).collect();

@@ -4,6 +4,7 @@
 
 mod broken;
 mod faults;
+mod fits;
 mod kill;
 mod peer;
 mod replicas;

@@ -16,13 +16,14 @@ use hospes_protocol::id::{Digest, JobId, RoundKey, SiteId, StudyId};
 use hospes_protocol::message::{
     Decision, FigureSet, FromSite, Hello, RoundOutcome, RoundReply, ToSite, UploadKind, Witness,
 };
-use hospes_protocol::plan::{self, Component, Plan};
+use hospes_protocol::plan::{self, Coefficients, Component, Plan};
 use hospes_protocol::round::RoundHeader;
 use hospes_protocol::sign::{PublicKey, SecretKey};
 use hospes_protocol::study::Study;
 use hospes_protocol::version::Version;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::fits;
 use super::world::Process;
 
 /// What a site does in a round.
@@ -52,6 +53,8 @@ pub enum Act {
     Foul,
     /// Its people take the approval back while it works.
     Revoke,
+    /// Reports no figure but the number of rows.
+    Withhold,
 }
 
 type Script = Arc<dyn Fn(&RoundHeader) -> Act + Send + Sync>;
@@ -441,7 +444,19 @@ impl Peer {
         if let Some(kept) = self.payloads.lock().unwrap().get(&header.key()) {
             return Some(kept.clone());
         }
-        let mut payload = if header.tensors.is_empty() {
+        let plan = self.log.lock().unwrap().studies[&header.study].plan.clone();
+        let mut payload = if let Some(coefficients) = Coefficients::of(&plan, &header.task) {
+            let point = coefficients.from_file(&values(process, header.model.unwrap()).await).unwrap();
+            let mut set = fits::report(self.index, &point);
+            if act == Act::Withhold {
+                let names: Vec<String> = set.sums.keys().filter(|name| *name != "n").cloned().collect();
+                for name in names {
+                    set.sums.remove(&name);
+                    set.withheld.insert(name, "withheld by a disclosure rule of the site".into());
+                }
+            }
+            Canonical::new(set).unwrap().bytes().to_vec()
+        } else if header.tensors.is_empty() {
             self.figures(header, act)
         } else {
             // The model that the header names is there and is what it is called.
@@ -492,6 +507,17 @@ pub fn rate(plan: &Plan) -> f64 {
         Component::NnTrain(train) => train.optimizer.lr(),
         other => panic!("{}", other.name()),
     }
+}
+
+/// Values of a model's file.
+pub async fn values(process: &Process, model: Digest) -> Vec<f32> {
+    let size = process.models.size(model).await.unwrap().unwrap();
+    let mut bytes = Vec::new();
+    while (bytes.len() as u64) < size {
+        bytes.extend(process.models.read(model, bytes.len() as u64..size).await.unwrap());
+    }
+    let start = 8 + usize::try_from(u64::from_le_bytes(bytes[..8].try_into().unwrap())).unwrap();
+    bytes[start..].as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
 }
 
 /// What training gave at a site.

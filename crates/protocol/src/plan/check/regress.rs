@@ -57,8 +57,8 @@ fn check_common(params: &str, newton: &Newton, confidence: f64, inputs: Inputs, 
     problems.require(good, format!("{params}.newton.tolerance"), reason);
     let good = confidence > 0.0 && confidence < 1.0;
     problems.require(good, format!("{params}.confidence"), format!("is {confidence}; it must lie between 0 and 1"));
-    let count = inputs.features;
-    let most = limits::COEFFICIENTS;
-    problems.require(count <= most, params, format!("{count} features, more than the {most} coefficients allowed"));
+    // One is left for the intercept.
+    let (count, most) = (inputs.features, limits::COEFFICIENTS - 1);
+    problems.require(count <= most, params, format!("{count} features, more than the {most} allowed"));
     problems.require(inputs.image.is_none(), params, "a regression is fitted on features; the plan has an image");
 }

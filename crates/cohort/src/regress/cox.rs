@@ -1,0 +1,210 @@
+//! The partial likelihood of Cox's model (Cox 1972) of one site, which is a stratum of its own, with Efron's (1977) or
+//! Breslow's (1974) treatment of ties; Harrell's C; events and exposure on a time grid.
+
+use std::cmp::Ordering;
+
+use hospes_protocol::plan::{Cox, Ties, TimeGrid, figure};
+
+use super::{Rows, Sums, add_square, dot, effective, whole};
+
+/// Bound of the linear predictor, so that sums stay finite where a step went too far. No fit lies there.
+const FARTHEST: f64 = 1e8;
+/// Its bound where it stands for itself, and not only beside others.
+const LARGEST: f64 = 300.0;
+
+pub(super) fn sums(rows: &Rows, cox: &Cox, point: &[f64]) -> Sums {
+    let count = rows.y.len();
+    let predictor = |row| dot(rows.row(row), point).clamp(-FARTHEST, FARTHEST);
+    let predictors: Vec<f64> = (0..count).map(predictor).collect();
+    let mut order: Vec<usize> = (0..count).collect();
+    // The latest first; a stable sort, so that the same rows give the same bytes.
+    order.sort_by(|a, b| rows.other[*b].total_cmp(&rows.other[*a]));
+    let mut sums = partial_likelihood(rows, cox.ties, &predictors, &order);
+    let largest = predictors.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let hazards: Vec<f64> = predictors.iter().map(|predictor| (predictor - largest).exp()).collect();
+    sums.effective_rows = effective(&hazards);
+    let events = rows.y.iter().filter(|event| is_event(**event)).count();
+    sums.others.insert(figure::EVENTS, vec![whole(events)]);
+    sums.others.insert(figure::PAIRS, concordance(rows, &predictors, &order).to_vec());
+    if let Some(grid) = &cox.time_grid {
+        let shift = dot(&rows.means, point);
+        let hazards = predictors.iter().map(|p| (p + shift).clamp(-LARGEST, LARGEST).exp());
+        on_grid(rows, grid, hazards, &mut sums);
+    }
+    sums
+}
+
+fn is_event(label: f64) -> bool {
+    label > 0.5
+}
+
+/// Groups of rows with one time, in the given order.
+fn groups<'a>(rows: &'a Rows, order: &'a [usize]) -> impl Iterator<Item = &'a [usize]> {
+    order.chunk_by(|a, b| rows.other[*a] == rows.other[*b])
+}
+
+/// Σθ, Σθx and the upper triangle of Σθxxᵀ over a set of rows.
+#[derive(Clone)]
+struct Risk {
+    zero: f64,
+    one: Vec<f64>,
+    two: Vec<f64>,
+}
+
+impl Risk {
+    fn new(width: usize) -> Self {
+        Self { zero: 0.0, one: vec![0.0; width], two: vec![0.0; width * (width + 1) / 2] }
+    }
+
+    fn clear(&mut self) {
+        self.zero = 0.0;
+        self.one.fill(0.0);
+        self.two.fill(0.0);
+    }
+
+    /// Counts everything in another unit.
+    fn scale(&mut self, by: f64) {
+        self.zero *= by;
+        self.one.iter_mut().chain(&mut self.two).for_each(|sum| *sum *= by);
+    }
+
+    fn add(&mut self, x: &[f64], hazard: f64) {
+        self.zero += hazard;
+        self.one.iter_mut().zip(x).for_each(|(sum, x)| *sum += hazard * x);
+        add_square(&mut self.two, x, hazard);
+    }
+}
+
+/// Runs through the times from the last to the first, so that the risk set only grows.
+fn partial_likelihood(rows: &Rows, ties: Ties, predictors: &[f64], order: &[usize]) -> Sums {
+    let mut sums = Sums::new(rows.width);
+    // The likelihood has only ratios of hazards: the largest in the risk set is 1, so that its sum is never 0.
+    let mut largest = f64::NEG_INFINITY;
+    let (mut at_risk, mut failing) = (Risk::new(rows.width), Risk::new(rows.width));
+    let mut mean = vec![0.0; rows.width];
+    for group in groups(rows, order) {
+        failing.clear();
+        let mut events = 0usize;
+        let new = group.iter().map(|row| predictors[*row]).fold(largest, f64::max);
+        at_risk.scale((largest - new).exp());
+        largest = new;
+        for row in group {
+            let (x, predictor) = (rows.row(*row), predictors[*row] - largest);
+            at_risk.add(x, predictor.exp());
+            if is_event(rows.y[*row]) {
+                events += 1;
+                failing.add(x, predictor.exp());
+                sums.log_likelihood += predictor;
+                sums.score.iter_mut().zip(x).for_each(|(sum, x)| *sum += x);
+            }
+        }
+        for step in 0..events {
+            // Efron 1977, section 4: of those who fail at one time, the l-th leaves after l of d.
+            let left = if ties == Ties::Efron { whole(step) / whole(events) } else { 0.0 };
+            let zero = at_risk.zero - left * failing.zero;
+            sums.log_likelihood -= zero.ln();
+            for (mean, (all, gone)) in mean.iter_mut().zip(at_risk.one.iter().zip(&failing.one)) {
+                *mean = (all - left * gone) / zero;
+            }
+            sums.score.iter_mut().zip(&mean).for_each(|(sum, mean)| *sum -= mean);
+            let squares = at_risk.two.iter().zip(&failing.two);
+            for (entry, (all, gone)) in sums.information.iter_mut().zip(squares) {
+                *entry += (all - left * gone) / zero;
+            }
+            add_square(&mut sums.information, &mean, -1.0);
+        }
+    }
+    sums
+}
+
+/// Pairs of rows that the model orders rightly, wrongly and equally (Harrell et al. 1982). A pair counts if one had the
+/// event while the other was still observed: at a later time, or censored at the same one.
+fn concordance(rows: &Rows, predictors: &[f64], order: &[usize]) -> [f64; 3] {
+    let mut sorted = predictors.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.dedup_by(|a, b| a.total_cmp(b) == Ordering::Equal);
+    let rank = |row: usize| sorted.partition_point(|value| value.total_cmp(&predictors[row]) == Ordering::Less);
+    let mut seen = Counts::new(sorted.len());
+    let (mut right, mut wrong, mut equal) = (0u64, 0u64, 0u64);
+    for group in groups(rows, order) {
+        let (events, censored): (Vec<usize>, Vec<usize>) = group.iter().partition(|row| is_event(rows.y[**row]));
+        censored.iter().for_each(|row| seen.add(rank(*row)));
+        for row in &events {
+            let (below, up_to) = (seen.below(rank(*row)), seen.below(rank(*row) + 1));
+            right += below;
+            equal += up_to - below;
+            wrong += seen.below(sorted.len()) - up_to;
+        }
+        events.iter().for_each(|row| seen.add(rank(*row)));
+    }
+    #[allow(clippy::cast_precision_loss)]
+    [right, wrong, equal].map(|pairs| pairs as f64)
+}
+
+/// Counts by rank with cumulative counts in logarithmic time (Fenwick 1994).
+struct Counts(Vec<u64>);
+
+impl Counts {
+    fn new(ranks: usize) -> Self {
+        Self(vec![0; ranks + 1])
+    }
+
+    fn add(&mut self, rank: usize) {
+        let mut at = rank + 1;
+        while at < self.0.len() {
+            self.0[at] += 1;
+            at += at & at.wrapping_neg();
+        }
+    }
+
+    /// Number of those with a rank below this one.
+    fn below(&self, rank: usize) -> u64 {
+        let (mut at, mut sum) = (rank, 0);
+        while at > 0 {
+            sum += self.0[at];
+            at &= at - 1;
+        }
+        sum
+    }
+}
+
+/// Events and exposure in each interval (t₋, t₊]: events over exposure is the baseline hazard there (Breslow 1974), of a
+/// row whose features are all 0.
+fn on_grid(rows: &Rows, grid: &TimeGrid, hazards: impl Iterator<Item = f64>, sums: &mut Sums) {
+    let intervals = usize::try_from(grid.intervals).unwrap_or(0);
+    // By the last interval that a row is in; one more for the rows that leave after the grid.
+    let (mut events, mut leaving) = (vec![0u64; intervals + 1], vec![0u64; intervals + 1]);
+    let (mut through, mut within) = (vec![0.0; intervals + 1], vec![0.0; intervals + 1]);
+    for (row, (time, hazard)) in rows.other.iter().zip(hazards).enumerate() {
+        let last = interval(*time, grid.width, intervals);
+        leaving[last] += 1;
+        events[last] += u64::from(is_event(rows.y[row]));
+        through[last] += hazard;
+        within[last] += hazard * (time - whole(last) * grid.width);
+    }
+    let mut entering = leaving;
+    for index in (0..intervals).rev() {
+        entering[index] += entering[index + 1];
+        through[index] += through[index + 1];
+    }
+    let exposure = (0..intervals).map(|index| through[index + 1] * grid.width + within[index]).collect();
+    #[allow(clippy::cast_precision_loss)]
+    let in_grid = events[..intervals].iter().map(|n| *n as f64).collect();
+    sums.others.insert(figure::GRID_EVENTS, in_grid);
+    sums.others.insert(figure::GRID_EXPOSURE, exposure);
+    sums.grid_cells = events.into_iter().chain(entering).collect();
+}
+
+/// The interval that a time lies in, or the number of intervals if it lies behind them.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+fn interval(time: f64, width: f64, intervals: usize) -> usize {
+    let mut index = ((time / width) as usize).min(intervals);
+    // The quotient is rounded; the borders are what counts.
+    while index > 0 && time <= whole(index) * width {
+        index -= 1;
+    }
+    while index < intervals && time > whole(index + 1) * width {
+        index += 1;
+    }
+    index
+}

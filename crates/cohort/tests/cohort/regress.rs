@@ -1,0 +1,172 @@
+//! What of a regression's sums leaves a site, through the worker as a round runs it.
+
+use hospes_cohort::worker::{Event, LocalView, execute};
+use hospes_cohort::{Outward, ReportView};
+use hospes_protocol::canon::Canonical;
+use hospes_protocol::id::Timestamp;
+use hospes_protocol::message::FigureSet;
+use hospes_protocol::plan::{self, Coefficients, Plan, figure};
+use hospes_protocol::policy::Policy;
+
+use crate::rig::{NOW, Rig, edited, safetensors_file, strict, table};
+
+const PLAN: &str = r#"
+schema: hospes/plan/v1
+name: odds
+data:
+  subject: subject_id
+  label: { column: outcome, positive: "> 0" }
+  columns: [x, kind]
+  variables:
+    kind: { category: { codes: ["1", "2", "3"] } }
+tasks:
+  read: { component: reader }
+  hot: { component: one_hot, inputs: { data: read }, params: { columns: [kind], drop: first } }
+  fit: { component: glm, inputs: { train: hot }, params: { family: binomial } }
+  judge: { component: evaluation, inputs: { model: fit.model, data: hot } }
+"#;
+
+fn clock() -> Timestamp {
+    NOW
+}
+
+fn plan(change: &[(&str, &str)]) -> Plan {
+    let text = change.iter().fold(PLAN.to_owned(), |text, (from, to)| {
+        assert!(text.contains(from));
+        text.replace(from, to)
+    });
+    plan::read(&text).unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// What the worker says of a round at these coefficients.
+fn run(rig: &Rig, task: &str, file: &[u8]) -> (Event, Option<FigureSet>) {
+    let order = rig.order_with(task, 1, Some(file));
+    let last = execute(&order, &clock, &mut |_| true);
+    let figures = std::fs::read(&order.payload_path).ok();
+    (last, figures.map(|bytes| Canonical::<FigureSet>::parse(&bytes).unwrap().into_inner()))
+}
+
+fn fit(rig: &Rig) -> (Event, Option<FigureSet>) {
+    let count = Coefficients::of(&rig.plan, "fit").unwrap().len();
+    fit_at(rig, &vec![0.0; count])
+}
+
+fn fit_at(rig: &Rig, point: &[f64]) -> (Event, Option<FigureSet>) {
+    let coefficients = Coefficients::of(&rig.plan, "fit").unwrap();
+    let values = coefficients.file_values(point);
+    run(rig, "fit", &safetensors_file(&coefficients.tensors(), &values))
+}
+
+fn left(table: &str) -> usize {
+    let (last, figures) = fit(&Rig::with(table, plan(&[]), strict()));
+    let figures = figures.unwrap_or_else(|| panic!("{last:?}"));
+    assert_eq!(figures.sums.len() + figures.withheld.len(), 8);
+    figures.sums.len()
+}
+
+#[test]
+fn sums_leave_if_no_count_in_them_is_small() {
+    assert_eq!(left(&table(300)), 8);
+    // Column 2 is the kind, column 4 the outcome: three of a kind.
+    let rare =
+        edited(&table(300), |row, column| (column == 2).then_some(if row < 3 { "3" } else { ["1", "2"][row % 2] }));
+    assert_eq!(left(&rare), 1);
+    // Forty of a kind, four of them ill.
+    let pair = edited(&table(300), |row, column| match (row, column) {
+        (0..40, 2) => Some("3"),
+        (0..4, 4) => Some("1"),
+        (4..40, 4) => Some("0"),
+        (_, 2) => Some(["1", "2"][row % 2]),
+        _ => None,
+    });
+    assert_eq!(left(&pair), 1);
+    let nobody_ill = edited(&table(300), |_, column| (column == 4).then_some("0"));
+    assert_eq!(left(&nobody_ill), 1);
+}
+
+#[test]
+fn coefficients_that_single_out_a_row_get_nothing() {
+    let rig = Rig::with(&table(300), plan(&[]), strict());
+    let left = |point: &[f64]| fit_at(&rig, point).1.unwrap().sums.len();
+    assert_eq!(left(&[-10.0, 2.0, 0.0, 0.0]), 8);
+    // Only rows with x = 5.0 weigh anything, three of three hundred.
+    assert_eq!(left(&[-5_000.0, 1_000.0, 0.0, 0.0]), 0);
+    let public = Rig::with(&table(300), plan(&[]), Policy::public_data());
+    assert_eq!(fit_at(&public, &[-5_000.0, 1_000.0, 0.0, 0.0]).1.unwrap().sums.len(), 8);
+}
+
+#[test]
+fn too_many_coefficients_for_the_patients_are_refused() {
+    // Four coefficients, and a third of eleven patients.
+    let (last, figures) = fit(&Rig::with(&table(11), plan(&[]), strict()));
+    assert!(figures.is_none());
+    assert!(matches!(&last, Event::Refused(refusal) if refusal.detail.contains("4 parameters")), "{last:?}");
+}
+
+#[test]
+fn sums_at_zero_are_counts_and_the_site_sees_its_likelihood() {
+    let (last, figures) = fit(&Rig::with(&table(300), plan(&[]), Policy::public_data()));
+    let figures = figures.unwrap();
+    let events = figures.sums[figure::EVENTS][0];
+    assert_eq!(figures.sums[figure::SCORE][0], events - 150.0);
+    assert_eq!(figures.sums[figure::INFORMATION][0], 75.0);
+    // The indicators of kinds 2 and 3: 100 rows each, in none together.
+    assert_eq!(figures.sums[figure::INFORMATION][7..], [25.0, 0.0, 25.0]);
+    let Event::Done(done) = last else { panic!("{last:?}") };
+    let LocalView::Report(ReportView::Regression { rows, log_likelihood }) = done.view else { panic!("{done:?}") };
+    assert_eq!(rows, 300);
+    assert!((log_likelihood + 300.0 * std::f64::consts::LN_2).abs() < 1e-9);
+}
+
+#[test]
+fn values_that_break_a_rule_are_told_by_column_here_and_by_class_outside() {
+    // z is 0 in every eleventh row.
+    let weighted = plan(&[
+        ("family: binomial", "family: binomial, weights: z"),
+        ("  judge: { component: evaluation, inputs: { model: fit.model, data: hot } }\n", ""),
+    ]);
+    let (last, figures) = fit(&Rig::with(&table(300), weighted, Policy::public_data()));
+    let Event::Failed(failure) = last else { panic!("{last:?}") };
+    assert!(figures.is_none());
+    assert_eq!(failure.local, "task 'fit': 28 rows of the column 'z' have a weight that is not above 0");
+    assert_eq!(failure.outward, Outward::DataDoNotFit);
+}
+
+#[test]
+fn coefficients_of_another_shape_are_refused() {
+    let rig = Rig::with(&table(60), plan(&[]), Policy::public_data());
+    let coefficients = Coefficients::of(&rig.plan, "fit").unwrap();
+    let model = safetensors_file(&coefficients.model_tensors(), &coefficients.model_values(&[0.0; 4]));
+    let (last, _) = run(&rig, "fit", &model);
+    assert!(matches!(&last, Event::Failed(failure) if failure.outward == Outward::ModelUnusable), "{last:?}");
+}
+
+#[test]
+fn the_model_of_a_fit_is_judged_as_any_other() {
+    let rig = Rig::with(&table(300), plan(&[]), Policy::public_data());
+    let coefficients = Coefficients::of(&rig.plan, "fit").unwrap();
+    // The outcome is 1 where x is large.
+    let values = coefficients.model_values(&[-10.0, 2.0, 0.0, 0.0]);
+    let (last, figures) = run(&rig, "judge", &safetensors_file(&coefficients.model_tensors(), &values));
+    let figures = figures.unwrap_or_else(|| panic!("{last:?}"));
+    assert!(figures.sums[figure::CORRECT][0] > 270.0, "{:?}", figures.sums[figure::CORRECT]);
+}
+
+#[test]
+fn times_and_events_make_a_partial_likelihood() {
+    let survival = plan(&[
+        ("positive: \"> 0\" }", "positive: \"> 0\", time: z }"),
+        ("component: glm", "component: cox"),
+        ("{ family: binomial }", "{ time_grid: { width: 5.0, intervals: 3 } }"),
+        ("  judge: { component: evaluation, inputs: { model: fit.model, data: hot } }\n", ""),
+    ]);
+    let later = |days: &'static [&'static str]| {
+        edited(&table(300), move |row, column| (column == 3).then_some(days[row % days.len()]))
+    };
+    let often = Rig::with(&later(&["1", "3", "7", "9", "12", "14"]), survival, strict());
+    let (last, figures) = fit(&often);
+    let figures = figures.unwrap_or_else(|| panic!("{last:?}"));
+    assert!(figures.withheld.is_empty(), "{:?}", figures.withheld);
+    let events = &figures.sums[figure::GRID_EVENTS];
+    assert_eq!(events.iter().sum::<f64>(), figures.sums[figure::EVENTS][0]);
+}

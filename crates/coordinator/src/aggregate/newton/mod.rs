@@ -1,0 +1,388 @@
+//! Newton's method over rounds: sites send the gradient and the second derivatives of the likelihood at given
+//! coefficients, and this takes the next step. For the canonical links of `glm` it is iteratively reweighted least
+//! squares (McCullagh, Nelder 1989, section 2.5). What it ends at is the fit on the rows of all sites together.
+//!
+//! Nothing here reads a file or the time: a [`Newton`] is plain data, kept in the store from round to round, and every
+//! report moves it on.
+
+mod fit;
+mod solve;
+mod tails;
+
+use hospes_protocol::id::SiteId;
+use hospes_protocol::message::FigureSet;
+use hospes_protocol::plan::{self, Coefficients, Component, Family, Plan, figure};
+use serde::{Deserialize, Serialize};
+
+use super::reduce::Pooled;
+
+pub use fit::{Coefficient, Concordance, Fit, Interval, Ratio};
+use solve::Solution;
+
+/// How much a likelihood may fall from one step to the next, relative to its size: sums of many rows are not exact.
+const ROUNDING: f64 = 1e-10;
+/// The step of the intercept alone, in standard errors, below which the model without features counts as fitted.
+const NULL_STEP: f64 = 1e-7;
+/// How often a step is halved.
+const HALVINGS: u32 = 30;
+/// How much larger a standard error may become than it was at the start. It grows without end where the outcome is
+/// separated by a feature; where events are rare, it grows by the square root of one over their frequency.
+const RUNAWAY: f64 = 1e4;
+
+/// A `glm` or `cox` task, as far as the coordinator needs it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Regression {
+    /// Name of the task.
+    pub task: String,
+    /// Its parameters.
+    pub component: Component,
+    /// Its coefficients.
+    pub coefficients: Coefficients,
+}
+
+impl Regression {
+    /// That of a task; `None` for a task that is no regression.
+    pub fn of(plan: &Plan, task: &str) -> Option<Self> {
+        let coefficients = Coefficients::of(plan, task)?;
+        Some(Self { task: task.to_owned(), component: plan.tasks.get(task)?.component.clone(), coefficients })
+    }
+
+    /// Whether it ends with a model that predicts, besides the table of coefficients.
+    pub fn makes_model(&self) -> bool {
+        matches!(self.component, Component::Glm(_))
+    }
+
+    fn newton(&self) -> plan::Newton {
+        match &self.component {
+            Component::Glm(glm) => glm.newton.clone(),
+            Component::Cox(cox) => cox.newton.clone(),
+            _ => plan::Newton::default(),
+        }
+    }
+
+    fn family(&self) -> Option<Family> {
+        match &self.component {
+            Component::Glm(glm) => Some(glm.family),
+            _ => None,
+        }
+    }
+
+    /// Figures without which there is no fit.
+    fn is_needed(name: &str) -> bool {
+        ![figure::GRID_EVENTS, figure::GRID_EXPOSURE].contains(&name)
+    }
+}
+
+/// Where the method stands between two rounds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Newton {
+    /// Sites whose rows are in the fit, in the order of their ids; empty before the first report.
+    sites: Vec<SiteId>,
+    /// Reports so far.
+    rounds: u32,
+    stage: Stage,
+    /// Where the next report is taken, exactly as its file says it.
+    point: Vec<f64>,
+    /// The last point at which the likelihood had not fallen, and the step from there.
+    base: Option<Base>,
+    halvings: u32,
+    null: Option<Null>,
+    /// Standard errors of the first step with all coefficients.
+    start: Vec<f64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Stage {
+    /// The next report is of a point that belongs to a fit over other sites.
+    Restart,
+    /// The intercept alone.
+    Null,
+    /// All coefficients.
+    All,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Base {
+    point: Vec<f64>,
+    log_likelihood: f64,
+    step: Vec<f64>,
+}
+
+/// The model without features.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Null {
+    log_likelihood: f64,
+    deviance: Option<f64>,
+}
+
+/// What comes after a report.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Next {
+    /// Another round.
+    Round,
+    /// It converged.
+    Done(Box<Fit>),
+}
+
+/// Why there is no fit.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Stop {
+    /// These sites withheld figures that a fit needs.
+    Withheld(Vec<SiteId>),
+    /// Other sites reported than before; those that are missing and those that are new. A fit over others would be
+    /// another fit. Run again, it begins anew with those that are there.
+    Others {
+        /// Not there any more.
+        missing: Vec<SiteId>,
+        /// There for the first time.
+        new: Vec<SiteId>,
+    },
+    /// The data give none, in words.
+    Failed(String),
+}
+
+/// Sums over all sites at one point.
+struct Report<'a> {
+    score: &'a [f64],
+    information: &'a [f64],
+    log_likelihood: f64,
+    deviance: Option<f64>,
+    sum: &'a FigureSet,
+}
+
+impl Newton {
+    /// The beginning: every coefficient is 0.
+    pub fn start(coefficients: &Coefficients) -> Self {
+        Self {
+            sites: Vec::new(),
+            rounds: 0,
+            stage: Stage::Null,
+            point: vec![0.0; coefficients.len()],
+            base: None,
+            halvings: 0,
+            null: None,
+            start: Vec::new(),
+        }
+    }
+
+    /// Where the next report is taken.
+    pub fn point(&self) -> &[f64] {
+        &self.point
+    }
+
+    /// Takes the sites' reports at [`Newton::point`], and moves it on.
+    ///
+    /// # Errors
+    /// [`Stop`] says why there is no fit. After [`Stop::Others`] this is ready to begin anew.
+    pub fn advance(&mut self, regression: &Regression, pooled: &Pooled) -> Result<Next, Stop> {
+        self.check_sites(pooled)?;
+        let report = Report::read(&pooled.sum)?;
+        self.rounds += 1;
+        let next = match self.stage {
+            Stage::Restart => {
+                self.point = vec![0.0; regression.coefficients.len()];
+                self.stage = Stage::Null;
+                Next::Round
+            }
+            Stage::Null if regression.coefficients.intercept => self.null_step(regression, &report)?,
+            Stage::Null | Stage::All => {
+                self.note_null(&report);
+                self.full_step(regression, &report)?
+            }
+        };
+        if next == Next::Round {
+            self.settle(regression)?;
+        }
+        Ok(next)
+    }
+
+    /// Why it did not converge in the rounds that there were.
+    pub fn unfinished(&self, regression: &Regression) -> String {
+        let steps = self.base.iter().flat_map(|base| base.step.iter().zip(&self.start).map(|(s, e)| (s / e).abs()));
+        let worst = steps.zip(&regression.coefficients.names).max_by(|a, b| a.0.total_cmp(&b.0));
+        let detail = worst.map_or_else(String::new, |(step, name)| {
+            format!("; the last step moved the coefficient of '{name}' most, by {step:.1e} of its standard errors")
+        });
+        format!(
+            "the fit did not converge in {} rounds{detail}; allow more with newton.rounds, or look whether the outcome is \
+             separated by a feature",
+            self.rounds
+        )
+    }
+
+    /// Every report of a fit must be of the same sites, and none may hold back what the fit is made of.
+    fn check_sites(&mut self, pooled: &Pooled) -> Result<(), Stop> {
+        let mut sites: Vec<SiteId> = pooled.sites.iter().map(|(site, _)| *site).collect();
+        sites.sort_unstable();
+        let known = std::mem::replace(&mut self.sites, sites.clone());
+        let without = |all: &[SiteId], but: &[SiteId]| all.iter().filter(|s| !but.contains(s)).copied().collect();
+        if !known.is_empty() && known != sites {
+            (self.stage, self.rounds, self.halvings) = (Stage::Restart, 0, 0);
+            (self.base, self.null) = (None, None);
+            self.start.clear();
+            return Err(Stop::Others { missing: without(&known, &sites), new: without(&sites, &known) });
+        }
+        let withholds = |set: &FigureSet| set.withheld.keys().any(|name| Regression::is_needed(name));
+        let withheld: Vec<SiteId> =
+            pooled.sites.iter().filter(|(_, set)| withholds(set)).map(|(site, _)| *site).collect();
+        if withheld.is_empty() { Ok(()) } else { Err(Stop::Withheld(withheld)) }
+    }
+
+    fn note_null(&mut self, report: &Report<'_>) {
+        if self.stage == Stage::Null {
+            self.null = Some(Null { log_likelihood: report.log_likelihood, deviance: report.deviance });
+            self.stage = Stage::All;
+        }
+    }
+
+    /// Fits the intercept alone. It is the model that others are compared with, and a start from which Newton's method
+    /// converges where it would not from 0, as with counts of a large exposure.
+    fn null_step(&mut self, regression: &Regression, report: &Report<'_>) -> Result<Next, Stop> {
+        if self.halve(regression, report.log_likelihood)? {
+            return Ok(Next::Round);
+        }
+        let (score, information) = (report.score[0], report.information[0]);
+        if information <= 0.0 || !information.is_finite() {
+            return Err(Stop::Failed(ONE_VALUE.to_owned()));
+        }
+        if score.abs() / information.sqrt() < NULL_STEP {
+            self.note_null(report);
+            return self.full_step(regression, report);
+        }
+        let first = self.base.is_none();
+        let step = match &regression.component {
+            Component::Glm(glm) if first && glm.family == Family::Poisson => {
+                // At 0 the information is Σw·e^offset, and with the score it is Σwy.
+                positive((score + information) / information)?.ln()
+            }
+            Component::Glm(glm) if first && glm.family == Family::Binomial && glm.offset.is_none() => {
+                // At 0 the information is Σw/4, and the score is Σw(y − 1/2).
+                let positives = score / (4.0 * information) + 0.5;
+                (positive(positives)? / positive(1.0 - positives)?).ln()
+            }
+            _ => score / information,
+        };
+        let mut steps = vec![0.0; self.point.len()];
+        steps[0] = step;
+        self.go(report.log_likelihood, steps);
+        Ok(Next::Round)
+    }
+
+    fn full_step(&mut self, regression: &Regression, report: &Report<'_>) -> Result<Next, Stop> {
+        if self.halve(regression, report.log_likelihood)? {
+            return Ok(Next::Round);
+        }
+        let names = &regression.coefficients.names;
+        let singular = |at: usize| {
+            let name = &names[at];
+            let reason = match self.start.is_empty() {
+                true => format!(
+                    "the coefficient of '{name}' cannot be found: on the rows of all sites it is constant, or a sum of \
+                     the others before it; leave it out, or drop one code of its category"
+                ),
+                false => separated(name),
+            };
+            Stop::Failed(reason)
+        };
+        let Solution { step, errors } = solve::solve(report.information, report.score).map_err(singular)?;
+        if self.start.is_empty() {
+            self.start.clone_from(&errors);
+        }
+        if regression.family() != Some(Family::Gaussian) {
+            // With a feature the intercept runs away too, and is not what separates.
+            let skipped = usize::from(regression.coefficients.intercept && names.len() > 1);
+            let growth = errors.iter().zip(&self.start).map(|(now, start)| now / start);
+            let fastest = growth.zip(names).skip(skipped).max_by(|a, b| a.0.total_cmp(&b.0));
+            if let Some((_, name)) = fastest.filter(|(growth, _)| *growth > RUNAWAY) {
+                return Err(Stop::Failed(separated(name)));
+            }
+        }
+        let largest = step.iter().zip(&errors).map(|(step, error)| (step / error).abs()).fold(0.0, f64::max);
+        if largest < regression.newton().tolerance {
+            let estimates: Vec<f64> = self.point.iter().zip(&step).map(|(at, step)| at + step).collect();
+            let null = self.null.unwrap_or(Null { log_likelihood: report.log_likelihood, deviance: report.deviance });
+            let found = fit::Found { estimates, errors, null, sites: self.sites.clone(), rounds: self.rounds };
+            self.point.clone_from(&found.estimates);
+            return found.table(regression, report.sum).map(|fit| Next::Done(Box::new(fit))).map_err(Stop::Failed);
+        }
+        self.go(report.log_likelihood, step);
+        Ok(Next::Round)
+    }
+
+    /// Halves the last step if the likelihood fell by it.
+    fn halve(&mut self, regression: &Regression, log_likelihood: f64) -> Result<bool, Stop> {
+        let Some(base) = &self.base else { return Ok(false) };
+        if log_likelihood >= base.log_likelihood - ROUNDING * (1.0 + base.log_likelihood.abs()) {
+            return Ok(false);
+        }
+        self.halvings += 1;
+        if self.halvings > HALVINGS {
+            let reason = format!(
+                "no step of '{}' makes the likelihood larger; the features may differ too much in size: scale them",
+                regression.task
+            );
+            return Err(Stop::Failed(reason));
+        }
+        let part = 0.5f64.powi(i32::try_from(self.halvings).unwrap_or(i32::MAX));
+        self.point = base.point.iter().zip(&base.step).map(|(at, step)| at + part * step).collect();
+        Ok(true)
+    }
+
+    fn go(&mut self, log_likelihood: f64, step: Vec<f64>) {
+        let next = self.point.iter().zip(&step).map(|(at, step)| at + step).collect();
+        let point = std::mem::replace(&mut self.point, next);
+        self.base = Some(Base { point, log_likelihood, step });
+        self.halvings = 0;
+    }
+
+    /// Makes the point what its file can say, so that the next report is of this very point.
+    fn settle(&mut self, regression: &Regression) -> Result<(), Stop> {
+        let coefficients = &regression.coefficients;
+        let settled = coefficients.from_file(&coefficients.file_values(&self.point)).unwrap_or_default();
+        if !settled.iter().all(|value| value.is_finite()) || settled.len() != self.point.len() {
+            return Err(Stop::Failed("the coefficients grew beyond all numbers; scale the features".to_owned()));
+        }
+        self.point = settled;
+        Ok(())
+    }
+}
+
+const ONE_VALUE: &str = "the label is the same in all rows, so there is nothing to fit";
+
+fn positive(value: f64) -> Result<f64, Stop> {
+    if value > 0.0 && value.is_finite() { Ok(value) } else { Err(Stop::Failed(ONE_VALUE.to_owned())) }
+}
+
+fn separated(name: &str) -> String {
+    format!(
+        "the coefficient of '{name}' grows without end: the outcome is separated by it, alone or with others, so that no \
+         finite one fits best; leave it out, or put its rare codes together"
+    )
+}
+
+impl<'a> Report<'a> {
+    fn read(sum: &'a FigureSet) -> Result<Self, Stop> {
+        let missing = |name: &str| Stop::Failed(format!("the sum of '{name}' over the sites is no number"));
+        let values = |name: &str| sum.sums.get(name).map(Vec::as_slice).ok_or_else(|| missing(name));
+        let one = |name: &str| sum.sums.get(name).and_then(|values| values.first()).copied();
+        let report = Self {
+            score: values(figure::SCORE)?,
+            information: values(figure::INFORMATION)?,
+            log_likelihood: one(figure::LOG_LIKELIHOOD).ok_or_else(|| missing(figure::LOG_LIKELIHOOD))?,
+            deviance: one(figure::DEVIANCE),
+            sum,
+        };
+        let entries = plan::triangle(report.score.len() as u64);
+        if report.score.is_empty() || report.information.len() as u64 != entries {
+            return Err(missing(figure::INFORMATION));
+        }
+        Ok(report)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,197 @@
+//! The method on likelihoods that are known in closed form.
+
+use std::collections::BTreeMap;
+
+use super::*;
+
+/// A site's report as the figures of a binomial model with an intercept and one feature: rows (x, y, count).
+type Cells = [(f64, f64, f64)];
+
+fn regression(family: &str) -> Regression {
+    let mut label = serde_json::json!({ "column": "y" });
+    if family == "binomial" {
+        label["positive"] = "> 0".into();
+    }
+    let text = serde_json::json!({
+        "schema": "hospes/plan/v1",
+        "name": "fit",
+        "data": { "subject": "id", "label": label, "columns": ["x"] },
+        "tasks": {
+            "read": { "component": "reader" },
+            "fit": { "component": "glm", "inputs": { "train": "read" }, "params": { "family": family } },
+        },
+    })
+    .to_string();
+    Regression::of(&plan::read(&text).unwrap_or_else(|e| panic!("{e}")), "fit").unwrap()
+}
+
+fn site(number: u8) -> SiteId {
+    SiteId::from_bytes([number; 16])
+}
+
+fn report(cells: &Cells, family: Family, point: &[f64]) -> FigureSet {
+    let mut sums: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+    let mut add = |name: &str, index: usize, length: usize, value: f64| {
+        sums.entry(name.to_owned()).or_insert_with(|| vec![0.0; length])[index] += value;
+    };
+    for (x, y, n) in cells {
+        let predictor = point[0] + point[1] * x;
+        let (mean, variance, log_likelihood) = match family {
+            Family::Binomial => {
+                let mean = 1.0 / (1.0 + (-predictor).exp());
+                (mean, mean * (1.0 - mean), if *y > 0.0 { mean.ln() } else { (1.0 - mean).ln() })
+            }
+            Family::Poisson => (predictor.exp(), predictor.exp(), y * predictor - predictor.exp()),
+            Family::Gaussian => (predictor, 1.0, -0.5 * (y - predictor).powi(2)),
+        };
+        add(figure::N, 0, 1, *n);
+        add(figure::SCORE, 0, 2, n * (y - mean));
+        add(figure::SCORE, 1, 2, n * (y - mean) * x);
+        for (index, square) in [1.0, *x, x * x].into_iter().enumerate() {
+            add(figure::INFORMATION, index, 3, n * variance * square);
+        }
+        add(figure::LOG_LIKELIHOOD, 0, 1, n * log_likelihood);
+        add(figure::DEVIANCE, 0, 1, -2.0 * n * log_likelihood);
+        add(figure::PEARSON, 0, 1, n * (y - mean).powi(2) / variance);
+    }
+    FigureSet { sums, withheld: BTreeMap::new() }
+}
+
+fn pooled(sites: Vec<(SiteId, FigureSet)>) -> Pooled {
+    let mut sum = sites[0].1.clone();
+    for (_, set) in &sites[1..] {
+        for (name, values) in &set.sums {
+            sum.sums.get_mut(name).unwrap().iter_mut().zip(values).for_each(|(a, b)| *a += b);
+        }
+    }
+    sum.withheld = sites.iter().flat_map(|(_, set)| set.withheld.clone()).collect();
+    Pooled { sites, sum }
+}
+
+/// Rounds until it ends.
+fn run(family: Family, name: &str, sites: &[&Cells]) -> Result<Fit, Stop> {
+    let regression = regression(name);
+    let mut newton = Newton::start(&regression.coefficients);
+    for _ in 0..60 {
+        // Through its text, as between two rounds in the store.
+        let text = serde_json::to_string(&newton).unwrap();
+        newton = serde_json::from_str(&text).unwrap();
+        let reports = sites.iter().zip(1..).map(|(cells, n)| (site(n), report(cells, family, newton.point())));
+        let reports = pooled(reports.collect());
+        if let Next::Done(fit) = newton.advance(&regression, &reports)? {
+            return Ok(*fit);
+        }
+    }
+    Err(Stop::Failed(newton.unfinished(&regression)))
+}
+
+#[test]
+fn a_fourfold_table_has_its_log_odds_ratio_and_woolfs_error() {
+    // Exposed: 30 of 50; not exposed: 12 of 60. Over two sites.
+    let one: &Cells = &[(1.0, 1.0, 18.0), (1.0, 0.0, 7.0), (0.0, 1.0, 2.0), (0.0, 0.0, 31.0)];
+    let two: &Cells = &[(1.0, 1.0, 12.0), (1.0, 0.0, 13.0), (0.0, 1.0, 10.0), (0.0, 0.0, 17.0)];
+    let fit = run(Family::Binomial, "binomial", &[one, two]).unwrap();
+    let close = |found: f64, wanted: f64| assert!((found - wanted).abs() < 1e-11, "{found} instead of {wanted}");
+    close(fit.coefficients[0].estimate, (12.0f64 / 48.0).ln());
+    close(fit.coefficients[1].estimate, (30.0f64 * 48.0 / (20.0 * 12.0)).ln());
+    close(fit.coefficients[1].error, (1.0f64 / 30.0 + 1.0 / 20.0 + 1.0 / 12.0 + 1.0 / 48.0).sqrt());
+    close(fit.coefficients[1].ratio.as_ref().unwrap().value, 6.0);
+    assert!(fit.coefficients[0].ratio.is_none() && fit.converged);
+    let of = |p: f64| p * p.ln() + (1.0 - p) * (1.0 - p).ln();
+    close(fit.log_likelihood, 50.0 * of(0.6) + 60.0 * of(0.2));
+    close(fit.null_deviance.unwrap(), -2.0 * 110.0 * of(42.0 / 110.0));
+    assert_eq!((fit.n, fit.residual_degrees, fit.sites), (110.0, Some(108.0), vec![site(1), site(2)]));
+}
+
+#[test]
+fn counts_of_any_size_converge_from_the_intercept_alone() {
+    let cells: &Cells = &[(0.0, 2e6, 3.0), (0.0, 4e6, 1.0), (1.0, 3.0, 2.0), (1.0, 5.0, 2.0)];
+    let fit = run(Family::Poisson, "poisson", &[cells]).unwrap();
+    assert!((fit.coefficients[0].estimate - 2.5e6f64.ln()).abs() < 1e-11);
+    assert!((fit.coefficients[1].estimate - (4.0 / 2.5e6f64).ln()).abs() < 1e-10);
+    assert!(fit.iterations < 25, "{}", fit.iterations);
+}
+
+#[test]
+fn a_gaussian_fit_takes_three_rounds() {
+    let cells: &Cells = &[(0.0, 1.0, 2.0), (0.0, 3.0, 2.0), (1.0, 7.0, 1.0), (1.0, 9.0, 3.0)];
+    let fit = run(Family::Gaussian, "gaussian", &[cells]).unwrap();
+    assert!((fit.coefficients[0].estimate - 2.0).abs() < 1e-13 && (fit.coefficients[1].estimate - 6.5).abs() < 1e-13);
+    assert_eq!((fit.iterations, fit.statistic.as_str()), (3, "t"));
+}
+
+#[test]
+fn separation_and_dependence_end_in_words_that_name_the_feature() {
+    let failed = |result: Result<Fit, Stop>| match result {
+        Err(Stop::Failed(reason)) => reason,
+        other => panic!("{other:?}"),
+    };
+    let complete: &Cells = &[(1.0, 1.0, 20.0), (0.0, 0.0, 20.0)];
+    let quasi: &Cells = &[(1.0, 1.0, 20.0), (0.0, 0.0, 20.0), (0.0, 1.0, 7.0)];
+    for cells in [complete, quasi] {
+        let reason = failed(run(Family::Binomial, "binomial", &[cells]));
+        assert!(reason.contains("'x' grows without end"), "{reason}");
+    }
+    let constant: &Cells = &[(2.0, 1.0, 20.0), (2.0, 0.0, 20.0)];
+    assert!(failed(run(Family::Binomial, "binomial", &[constant])).contains("'x' cannot be found"));
+    let one_value: &Cells = &[(2.0, 1.0, 20.0), (1.0, 1.0, 20.0)];
+    assert!(failed(run(Family::Binomial, "binomial", &[one_value])).contains("the same in all rows"));
+}
+
+#[test]
+fn what_a_site_withholds_stops_the_fit_and_another_set_of_sites_begins_it_anew() {
+    let regression = regression("binomial");
+    let cells: &Cells = &[(1.0, 1.0, 18.0), (1.0, 0.0, 7.0), (0.0, 1.0, 2.0), (0.0, 0.0, 31.0)];
+    let at = |newton: &Newton| report(cells, Family::Binomial, newton.point());
+    let mut newton = Newton::start(&regression.coefficients);
+    let mut held = at(&newton);
+    held.withheld.insert(figure::SCORE.into(), "withheld".into());
+    let both = pooled(vec![(site(1), at(&newton)), (site(2), held)]);
+    assert_eq!(newton.clone().advance(&regression, &both), Err(Stop::Withheld(vec![site(2)])));
+    for _ in 0..2 {
+        let both = pooled(vec![(site(1), at(&newton)), (site(2), at(&newton))]);
+        assert_eq!(newton.advance(&regression, &both), Ok(Next::Round));
+    }
+    assert_ne!(newton.point(), [0.0, 0.0]);
+    let stop = Stop::Others { missing: vec![site(2)], new: vec![site(3)] };
+    let others = |newton: &Newton| pooled(vec![(site(1), at(newton)), (site(3), at(newton))]);
+    let pooled = others(&newton);
+    assert_eq!(newton.advance(&regression, &pooled), Err(stop));
+    // The same round again, from the same point; then from the start.
+    assert_ne!(newton.point(), [0.0, 0.0]);
+    let pooled = others(&newton);
+    assert_eq!(newton.advance(&regression, &pooled), Ok(Next::Round));
+    assert_eq!(newton.point(), [0.0, 0.0]);
+    let mut fit = None;
+    for _ in 0..12 {
+        let pooled = others(&newton);
+        if let Next::Done(done) = newton.advance(&regression, &pooled).unwrap() {
+            fit = Some(done);
+            break;
+        }
+    }
+    assert_eq!(fit.unwrap().sites, [site(1), site(3)]);
+}
+
+#[test]
+fn a_step_that_goes_too_far_is_halved_until_the_likelihood_rises() {
+    let regression = regression("poisson");
+    let mut newton = Newton::start(&regression.coefficients);
+    newton.stage = Stage::All;
+    // From 0 the first step of the intercept is near 1000, where e^η has no number.
+    let cells: &Cells = &[(0.0, 1_000.0, 1.0), (1.0, 1_100.0, 1.0), (-1.0, 900.0, 1.0)];
+    let mut lengths = Vec::new();
+    for _ in 0..60 {
+        let mut set = report(cells, Family::Poisson, newton.point());
+        for value in set.sums.values_mut().flatten().filter(|v| !v.is_finite()) {
+            *value = value.signum() * 1e300;
+        }
+        lengths.push(newton.point()[0]);
+        if let Next::Done(fit) = newton.advance(&regression, &pooled(vec![(site(1), set)])).unwrap() {
+            assert!((fit.coefficients[0].estimate - 6.904).abs() < 0.01, "{:?}", fit.coefficients);
+            assert!(lengths[1] > 900.0 && lengths[2] < lengths[1]);
+            return;
+        }
+    }
+    panic!("{lengths:?}");
+}

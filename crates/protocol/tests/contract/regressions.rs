@@ -1,0 +1,193 @@
+//! Regressions in plans: what is read, what leaves, and with which words mistakes are refused.
+
+use expect_test::{Expect, expect};
+use hospes_protocol::plan::{Coefficients, Component, INTERCEPT, columns_read, egress, read};
+
+const RISK: &str = r#"
+schema: hospes/plan/v1
+name: risk
+data:
+  subject: id
+  label: { column: ill, positive: "> 0" }
+  columns: [age, sex]
+tasks:
+  read: { component: reader }
+  fit: { component: glm, inputs: { train: read }, params: { family: binomial, offset: log_days, weights: weight } }
+"#;
+
+const HAZARD: &str = r#"
+schema: hospes/plan/v1
+name: hazard
+data:
+  subject: id
+  label: { column: died, positive: "== 1", time: days }
+  columns: [age, sex, dose]
+tasks:
+  read: { component: reader }
+  fit: { component: cox, inputs: { train: read }, params: { time_grid: { width: 90.0, intervals: 4 } } }
+"#;
+
+fn with(text: &str, from: &str, to: &str, expected: Expect) {
+    assert_eq!(text.matches(from).count(), 1, "'{from}' must stand in the plan once");
+    expected.assert_eq(&read(&text.replace(from, to)).map_or_else(|e| e.to_string(), |_| "accepted".into()));
+}
+
+fn leaves(text: &str) -> String {
+    let plan = read(text).unwrap_or_else(|e| panic!("{e}"));
+    let line = |e: &hospes_protocol::plan::Egress| format!("{:?} {} {:?} × {}", e.kind, e.name, e.shape, e.times);
+    egress(&plan).iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn a_regression_reads_its_offset_and_weights_and_has_its_coefficients_in_order() {
+    let plan = read(RISK).unwrap();
+    let read_columns: Vec<String> = columns_read(&plan).into_iter().collect();
+    assert_eq!(read_columns, ["age", "id", "ill", "log_days", "sex", "weight"]);
+    assert_eq!(Coefficients::of(&plan, "fit").unwrap().names, [INTERCEPT, "age", "sex"]);
+    assert_eq!(Coefficients::of(&read(HAZARD).unwrap(), "fit").unwrap().names, ["age", "sex", "dose"]);
+    assert!(Coefficients::of(&plan, "read").is_none());
+    let Component::Glm(glm) = &plan.tasks["fit"].component else { panic!() };
+    let model = Coefficients::of(&plan, "fit").unwrap().model_tensors();
+    assert_eq!(hospes_protocol::plan::model::tensors(&glm.model(), 2u64), model);
+}
+
+#[test]
+fn what_a_regression_sends_is_listed() {
+    expect![[r#"
+        N n [1] × 25
+        Metrics score [3] × 25
+        Metrics information [6] × 25
+        Loss log_likelihood [1] × 25
+        Metrics weights [1] × 25
+        Metrics deviance [1] × 25
+        Metrics pearson [1] × 25
+        Metrics events [1] × 25"#]]
+    .assert_eq(&leaves(RISK));
+    expect![[r#"
+        N n [1] × 25
+        Metrics score [3] × 25
+        Metrics information [6] × 25
+        Loss log_likelihood [1] × 25
+        Metrics events [1] × 25
+        Metrics pairs [3] × 25
+        Metrics grid_events [4] × 25
+        Metrics grid_exposure [4] × 25"#]]
+    .assert_eq(&leaves(HAZARD));
+}
+
+#[test]
+fn labels_that_do_not_fit_a_regression_are_refused() {
+    with(RISK, r#", positive: "> 0""#, "", expect!["tasks.fit.params.family: needs a label with data.label.positive"]);
+    with(RISK, "family: binomial", "family: poisson", expect!["tasks.fit.params.family: needs a number as label"]);
+    with(
+        HAZARD,
+        ", time: days",
+        "",
+        expect!["tasks.fit: the label is yes or no; cox needs data.label.time and data.label.positive"],
+    );
+    with(
+        RISK,
+        r#"positive: "> 0""#,
+        "classes: [a, b]",
+        expect!["tasks.fit.params.family: needs a label with data.label.positive"],
+    );
+}
+
+#[test]
+fn columns_and_numbers_of_a_regression_are_checked() {
+    with(
+        RISK,
+        "offset: log_days",
+        "offset: age",
+        expect!["tasks.fit.params.offset: 'age' is a feature, the label or the subject"],
+    );
+    with(
+        RISK,
+        "weights: weight",
+        "weights: log_days",
+        expect!["tasks.fit.params.weights: is the column of the offset too"],
+    );
+    with(
+        RISK,
+        "weights: weight",
+        "newton: { rounds: 300, tolerance: 0.5 }",
+        expect![[r#"
+            tasks.fit.params.newton.rounds: is 300; it must lie between 1 and 200
+            tasks.fit.params.newton.tolerance: is 0.5; it must be above 0 and at most 0.1"#]],
+    );
+    with(
+        RISK,
+        "weights: weight",
+        "confidence: 95.0",
+        expect!["tasks.fit.params.confidence: is 95; it must lie between 0 and 1"],
+    );
+    with(
+        HAZARD,
+        "width: 90.0, intervals: 4",
+        "width: 0.0, intervals: 0",
+        expect![[r#"
+            tasks.fit.params.time_grid.width: is 0; it must be above 0
+            tasks.fit.params.time_grid.intervals: is 0; it must lie between 1 and 10000"#]],
+    );
+    let many: Vec<String> = (0..400).map(|i| format!("x{i}")).collect();
+    let columns = format!("columns: [{}]", many.join(", "));
+    with(RISK, "columns: [age, sex]", &columns, expect!["tasks.fit.params: 400 features, more than the 399 allowed"]);
+    with(
+        RISK,
+        "columns: [age, sex]",
+        "columns: [age, sex]\n  variables: { sex: { category: { codes: [f, m] } } }",
+        expect!["tasks.fit.inputs.train: 'sex' is a category; put a one_hot task before it"],
+    );
+}
+
+#[test]
+fn only_a_binomial_model_without_an_offset_is_judged() {
+    let judged = "  judge: { component: evaluation, inputs: { model: fit.model, data: read } }\n";
+    let plan = format!("{RISK}{judged}");
+    with(
+        &plan,
+        "name: risk",
+        "name: risk",
+        expect!["tasks.judge.inputs.model: judging a model with an offset is not available in this version"],
+    );
+    with(&plan, "offset: log_days, weights: weight", "weights: weight", expect!["accepted"]);
+    with(
+        &plan,
+        "model: fit.model",
+        "model: fit.fit",
+        expect!["tasks.judge.inputs.model: needs a model, but 'fit.fit' is a table of coefficients"],
+    );
+    with(
+        &plan.replace(r#", positive: "> 0""#, "").replace("offset: log_days, ", ""),
+        "family: binomial",
+        "family: gaussian",
+        expect![[r#"
+            data.label: labels other than yes or no are not available in this version for networks and evaluations
+            tasks.judge.inputs.model: judging a regression that is not binomial is not available in this version"#]],
+    );
+}
+
+#[test]
+fn networks_do_not_take_the_labels_of_regressions() {
+    let train = r#"  train:
+    component: nn_train
+    inputs: { train: read }
+    params:
+      model: [{ linear: { out: 1 } }]
+      loss: mse
+      optimizer: { sgd: { lr: 0.1 } }
+      rounds: 1
+      local: { updates: 1, batch: 1 }
+      strategy: { fed_avg: {} }
+      privacy: { plain: {} }
+"#;
+    let plan = format!("{RISK}{train}").replace(r#", positive: "> 0""#, "");
+    with(
+        &plan,
+        "family: binomial",
+        "family: gaussian",
+        expect![[r#"
+            data.label: labels other than yes or no are not available in this version for networks and evaluations
+            tasks.train.params.loss: not available in this version"#]],
+    );
+}
