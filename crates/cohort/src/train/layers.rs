@@ -72,47 +72,11 @@ pub(super) fn forward(
             };
             (shaped(y, sides(placed)), kept)
         }
-        Layer::Conv1d(_) | Layer::Conv2d(_) => {
-            let (window, channels) = (window(placed), x.dims()[1]);
-            let weight = weight(parameters, placed, channels);
-            let (y, kept) = convolution::forward(x, weight, parameters.get(1).cloned(), window, trains);
-            (y, kept.map_or(Saved::Nothing, Saved::Windows))
+        Layer::Conv1d(_) | Layer::Conv2d(_) | Layer::MaxPool(_) | Layer::AvgPool(_) | Layer::GlobalPool {} => {
+            slide(placed, x, parameters, trains)
         }
-        Layer::MaxPool(_) => {
-            let Window { kernel, stride, padding } = window(placed);
-            let options = MaxPoolOptions::new(kernel).with_stride(stride).with_padding(padding);
-            if trains {
-                let (y, indices) = module::max_pool2d_with_indices(x.clone(), options);
-                (y, Saved::Largest(x, indices))
-            } else {
-                (module::max_pool2d(x, options), Saved::Nothing)
-            }
-        }
-        Layer::AvgPool(_) => {
-            let Window { kernel, stride, padding } = window(placed);
-            let options = AvgPoolOptions::new(kernel).with_stride(stride).with_padding(padding);
-            let kept = saved(&x);
-            (module::avg_pool2d(x, options.with_count_include_pad(true)), kept)
-        }
-        Layer::GlobalPool {} => {
-            let [rows, channels, height, width] = x.dims();
-            let y = x.reshape([rows * channels, height * width]).mean_dim(1).reshape([rows, channels]);
-            (shaped(y, sides(placed)), Saved::Nothing)
-        }
-        Layer::BatchNorm(norm) => match (running, trains) {
-            (Some(running), false) => (norms::judged(x, parameters, running), Saved::Nothing),
-            (running, _) => {
-                let (y, normal) = norms::batch(x, parameters, running, norm.momentum);
-                (y, Saved::Normal(normal))
-            }
-        },
-        Layer::GroupNorm(norm) => {
-            let (y, normal) = norms::groups(x, parameters, norm.groups as usize);
-            (y, Saved::Normal(normal))
-        }
-        Layer::LayerNorm {} => {
-            let (y, normal) = norms::rows(x, parameters);
-            (y, Saved::Normal(normal))
+        Layer::BatchNorm(_) | Layer::GroupNorm(_) | Layer::LayerNorm {} => {
+            normalise(placed, x, parameters, running, trains)
         }
         Layer::Relu {} => output(activation::relu(x)),
         Layer::Tanh {} => output(activation::tanh(x)),
@@ -141,6 +105,57 @@ pub(super) fn forward(
         Layer::Add {} => (inputs.fold(x, |sum, next| sum + next), Saved::Nothing),
         Layer::Concat {} => (x, Saved::Nothing),
     }
+}
+
+/// Convolutions and pools.
+fn slide(placed: &Placed, x: Tensor<4>, parameters: &[Tensor<1>], trains: bool) -> (Tensor<4>, Saved) {
+    match &placed.layer {
+        Layer::Conv1d(_) | Layer::Conv2d(_) => {
+            let (window, channels) = (window(placed), x.dims()[1]);
+            let weight = weight(parameters, placed, channels);
+            let (y, kept) = convolution::forward(x, weight, parameters.get(1).cloned(), window, trains);
+            (y, kept.map_or(Saved::Nothing, Saved::Windows))
+        }
+        Layer::MaxPool(_) => {
+            let Window { kernel, stride, padding } = window(placed);
+            let options = MaxPoolOptions::new(kernel).with_stride(stride).with_padding(padding);
+            if trains {
+                let (y, indices) = module::max_pool2d_with_indices(x.clone(), options);
+                (y, Saved::Largest(x, indices))
+            } else {
+                (module::max_pool2d(x, options), Saved::Nothing)
+            }
+        }
+        Layer::AvgPool(_) => {
+            let Window { kernel, stride, padding } = window(placed);
+            let options = AvgPoolOptions::new(kernel).with_stride(stride).with_padding(padding);
+            let kept = if trains { Saved::Input(x.clone()) } else { Saved::Nothing };
+            (module::avg_pool2d(x, options.with_count_include_pad(true)), kept)
+        }
+        _ => {
+            let [rows, channels, height, width] = x.dims();
+            let y = x.reshape([rows * channels, height * width]).mean_dim(1).reshape([rows, channels]);
+            (shaped(y, sides(placed)), Saved::Nothing)
+        }
+    }
+}
+
+fn normalise(
+    placed: &Placed,
+    x: Tensor<4>,
+    parameters: &[Tensor<1>],
+    running: &mut Option<Running>,
+    trains: bool,
+) -> (Tensor<4>, Saved) {
+    let (y, normal) = match (&placed.layer, running) {
+        (Layer::BatchNorm(_), Some(running)) if !trains => {
+            return (norms::judged(x, parameters, running), Saved::Nothing);
+        }
+        (Layer::BatchNorm(norm), running) => norms::batch(x, parameters, running, norm.momentum),
+        (Layer::GroupNorm(norm), _) => norms::groups(x, parameters, norm.groups as usize),
+        _ => norms::rows(x, parameters),
+    };
+    (y, if trains { Saved::Normal(normal) } else { Saved::Nothing })
 }
 
 /// Gradients of one layer: with respect to each of its inputs, in order, and to each trained tensor, flattened.

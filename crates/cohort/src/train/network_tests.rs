@@ -34,7 +34,7 @@ fn noise(n: usize, seed: u32) -> Vec<f32> {
 /// Rows of noise with labels that fit the loss.
 fn rows(rows: usize, columns: usize, loss: Loss) -> Matrix {
     let label = |i: usize| match loss {
-        Loss::BinaryCrossEntropy | Loss::Cox => f32::from(i % 3 == 0),
+        Loss::BinaryCrossEntropy | Loss::Cox => f32::from(i.is_multiple_of(3)),
         Loss::CrossEntropy => [0.0, 2.0, 1.0][i % 3],
         Loss::Mse => 0.5 * i as f32 - 1.0,
         Loss::Poisson => (i % 4) as f32,
@@ -54,7 +54,9 @@ fn rows(rows: usize, columns: usize, loss: Loss) -> Matrix {
 
 fn with_images(mut data: Matrix, shape: [usize; 3]) -> Matrix {
     let bytes = noise(data.rows * shape.iter().product::<usize>(), 9);
-    data.images = Some(Pixels { shape, bytes: bytes.iter().map(|v| ((v + 0.5) * 255.0) as u8).collect() });
+    #[allow(clippy::cast_possible_truncation)]
+    let bytes = bytes.iter().map(|v| ((v + 0.5) * 255.0) as u8).collect();
+    data.images = Some(Pixels { shape, bytes });
     data
 }
 
