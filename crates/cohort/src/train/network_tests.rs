@@ -386,3 +386,16 @@ fn a_number_that_is_no_code_is_refused_before_an_embedding_takes_it() {
     let other = rows(4, 2, Loss::Mse);
     assert!(network.check(&other, "train").is_err());
 }
+
+#[test]
+fn rows_for_a_view_are_evenly_spaced_and_keep_what_belongs_to_them() {
+    let data = with_images(rows(10, 3, Loss::Cox), [1, 2, 2]);
+    assert!(data.spaced(10).is_none() && data.spaced(usize::MAX).is_none());
+    let fewer = data.spaced(4).unwrap();
+    assert_eq!(fewer.rows, 4);
+    for (to, from) in [0, 3, 6, 9].into_iter().enumerate() {
+        assert_eq!(fewer.values[to * 3..to * 3 + 3], data.values[from * 3..from * 3 + 3]);
+        assert_eq!((fewer.labels[to], fewer.times[to]), (data.labels[from], data.times[from]));
+        assert_eq!(fewer.images.as_ref().unwrap().row(to), data.images.as_ref().unwrap().row(from));
+    }
+}
