@@ -25,6 +25,10 @@ use crate::train::{
     self, Batches, Correction, Course, Draws, Goal, Local, Network, Pulse, SiteState, Source, Step, Work, payload,
 };
 
+/// Rows on which a view's losses are always computed, though fewer are trained on: judging many images would take longer
+/// than training on some of them.
+const LOSS_ROWS: usize = 4_096;
+
 /// Rows of one snapshot without the people who opted out, opened by a permit. It is used up by what is computed on it.
 pub struct Cohort {
     permit: Permit,
@@ -63,9 +67,9 @@ pub struct TrainingView {
     pub rows: u64,
     /// Distinct subjects among them.
     pub subjects: u64,
-    /// Mean loss on them with the model that came.
+    /// Mean loss on them with the model that came; of many rows, on as many as are trained on, evenly spaced.
     pub loss_before: f64,
-    /// Mean loss on them with the model that was trained.
+    /// Mean loss on the same with the model that was trained.
     pub loss_after: f64,
     /// Whether only one class is among them.
     pub one_class: bool,
@@ -239,7 +243,10 @@ impl Cohort {
             false => None,
         };
         let goal = Goal::new(params.loss, &params.class_weights);
-        let loss_before = goal.mean(&network.logits(&data), &data);
+        let taken = (params.local.updates as usize).saturating_mul(params.local.batch as usize);
+        let fewer = data.spaced(LOSS_ROWS.max(taken));
+        let judged = fewer.as_ref().unwrap_or(&data);
+        let loss_before = goal.mean(&network.logits(judged), judged);
         let (site, number) = (round.site, round.header.round);
         let mut step = Step::new(&params.optimizer, params.schedule.factor(number, params.rounds));
         let course = Course {
@@ -252,7 +259,7 @@ impl Cohort {
         };
         train::train(&mut network, &mut step, &data, course, deadline, pulse)?;
         let trained = finite(network.parameters(), task)?;
-        let loss_after = goal.mean(&network.logits(&data), &data);
+        let loss_after = goal.mean(&network.logits(judged), judged);
         let ended = local.end(&trained, params.local.updates, step.lr())?;
         let encoded = payload::encode(&ended.delta, data.rows as u64, &round.header.tensors, &params.quantise, task)?;
         let view = TrainingView {

@@ -64,6 +64,31 @@ pub(crate) struct Matrix {
     pub(crate) origin: Vec<u16>,
 }
 
+impl Matrix {
+    /// At most so many rows, evenly spaced; `None` if there are no more.
+    pub(crate) fn spaced(&self, most: usize) -> Option<Self> {
+        if self.rows <= most.max(1) {
+            return None;
+        }
+        let step = self.rows.div_ceil(most.max(1));
+        let rows: Vec<usize> = (0..self.rows).step_by(step).collect();
+        let each = |row: &usize| &self.values[row * self.columns..(row + 1) * self.columns];
+        let images = self.images.as_ref().map(|pixels| Pixels {
+            shape: pixels.shape,
+            bytes: rows.iter().flat_map(|row| pixels.row(*row)).copied().collect(),
+        });
+        Some(Self {
+            rows: rows.len(),
+            columns: self.columns,
+            values: rows.iter().flat_map(each).copied().collect(),
+            labels: rows.iter().map(|row| self.labels[*row]).collect(),
+            times: rows.iter().filter_map(|row| self.times.get(*row).copied()).collect(),
+            images,
+            origin: rows.iter().filter_map(|row| self.origin.get(*row).copied()).collect(),
+        })
+    }
+}
+
 /// Images of one shape, a byte for each value.
 #[derive(Clone)]
 pub(crate) struct Pixels {

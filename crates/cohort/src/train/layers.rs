@@ -1,24 +1,41 @@
-//! What each layer does to a batch.
+//! What each layer does to a batch, and how the gradient of a loss goes back through it.
 //!
 //! All values are `[batch, a, b, c]`: a feature vector is `[batch, n, 1, 1]`, a signal `[batch, channels, length, 1]`,
 //! an image `[batch, channels, height, width]`. One rank for everything means one code for one and two dimensions.
+//!
+//! The way back is written out layer by layer, on tensors without a graph: so nothing is kept, copied or computed that a
+//! layer's own formula does not need, and small networks do not pay for book-keeping. Where the formula is no shorter than
+//! Burn's graph of the one layer (`gelu`, `embedding`), that graph is taken.
 
 use burn::tensor::module;
-use burn::tensor::ops::{AvgPoolOptions, ConvOptions, MaxPoolOptions};
-use burn::tensor::{Device, Tensor, TensorData, activation};
+use burn::tensor::ops::{AvgPoolOptions, MaxPoolOptions};
+use burn::tensor::{Device, Int, Tensor, TensorData, activation};
 use hospes_protocol::plan::Layer;
 use hospes_protocol::plan::model::Placed;
 use rand_chacha::ChaCha20Rng;
 use rand_core::Rng as _;
 
-/// PyTorch's default of every norm.
-const EPSILON: f64 = 1e-5;
+use super::convolution::{self, Kept, Window};
+use super::norms::{self, Normal, Running};
 
-/// Running figures of a batch norm layer, one of each for every channel.
-#[derive(Clone)]
-pub(super) struct Running {
-    pub(super) mean: Tensor<1>,
-    pub(super) variance: Tensor<1>,
+/// What the way back through a layer needs of the way forth.
+pub(super) enum Saved {
+    /// Nothing but shapes.
+    Nothing,
+    /// What came in.
+    Input(Tensor<4>),
+    /// What went out.
+    Output(Tensor<4>),
+    /// What each value was multiplied with.
+    Factor(Tensor<4>),
+    /// What came in, and which of it was largest in each window.
+    Largest(Tensor<4>, Tensor<4, Int>),
+    /// What a convolution needs.
+    Windows(Kept),
+    /// What a norm made of it.
+    Normal(Normal),
+    /// Burn's graph of this one layer: what came in, parameters, what went out.
+    Graph(Tensor<4>, Vec<Tensor<1>>, Tensor<4>),
 }
 
 /// Puts a batch through one layer.
@@ -32,85 +49,205 @@ pub(super) fn forward(
     parameters: &[Tensor<1>],
     running: &mut Option<Running>,
     training: Option<&mut ChaCha20Rng>,
-) -> Tensor<4> {
+) -> (Tensor<4>, Saved) {
     if let Layer::Concat {} = placed.layer {
-        return Tensor::cat(inputs, 1);
+        return (Tensor::cat(inputs, 1), Saved::Nothing);
     }
     let mut inputs = inputs.drain(..);
     // Unwrap safety: every layer that `plan::model::place` puts in its place has an input.
     #[allow(clippy::unwrap_used)]
     let x = inputs.next().unwrap();
+    let trains = training.is_some();
+    let saved = |value: &Tensor<4>| if trains { Saved::Input(value.clone()) } else { Saved::Nothing };
+    let output = |y: Tensor<4>| (y.clone(), if trains { Saved::Output(y) } else { Saved::Nothing });
     match &placed.layer {
         Layer::Linear(_) => {
             let [rows, features, ..] = x.dims();
             let weight = parameters[0].clone().reshape([features, sides(placed)[0]]);
-            let bias = parameters.get(1).cloned();
-            shaped(module::linear(x.reshape([rows, features]), weight, bias), sides(placed))
+            let kept = saved(&x);
+            let y = x.reshape([rows, features]).matmul(weight);
+            let y = match parameters.get(1) {
+                Some(bias) => y + bias.clone().reshape([1, sides(placed)[0]]),
+                None => y,
+            };
+            (shaped(y, sides(placed)), kept)
         }
-        Layer::Embedding(embedding) => embed(x, parameters[0].clone(), embedding.codes as usize, sides(placed)[0]),
-        Layer::Conv1d(conv) | Layer::Conv2d(conv) => {
-            let window = Window::new((conv.kernel, conv.stride, conv.padding), placed);
-            let weight = [conv.out as usize, x.dims()[1], window.kernel[0], window.kernel[1]];
-            let options = ConvOptions::new(window.stride, window.padding, [1, 1], 1);
-            module::conv2d(x, parameters[0].clone().reshape(weight), parameters.get(1).cloned(), options)
+        Layer::Conv1d(_) | Layer::Conv2d(_) | Layer::MaxPool(_) | Layer::AvgPool(_) | Layer::GlobalPool {} => {
+            slide(placed, x, parameters, trains)
         }
-        Layer::MaxPool(pool) => {
-            let window = Window::new((pool.kernel, pool.stride(), pool.padding), placed);
-            let options = MaxPoolOptions::new(window.kernel).with_stride(window.stride);
-            module::max_pool2d(x, options.with_padding(window.padding))
+        Layer::BatchNorm(_) | Layer::GroupNorm(_) | Layer::LayerNorm {} => {
+            normalise(placed, x, parameters, running, trains)
         }
-        Layer::AvgPool(pool) => {
-            let window = Window::new((pool.kernel, pool.stride(), pool.padding), placed);
-            let options = AvgPoolOptions::new(window.kernel).with_stride(window.stride);
-            module::avg_pool2d(x, options.with_padding(window.padding).with_count_include_pad(true))
+        Layer::Relu {} => output(activation::relu(x)),
+        Layer::Tanh {} => output(activation::tanh(x)),
+        Layer::Sigmoid {} => output(activation::sigmoid(x)),
+        Layer::Gelu {} if trains => graph(x, Vec::new(), |x, _| activation::gelu(x)),
+        Layer::Gelu {} => (activation::gelu(x), Saved::Nothing),
+        Layer::Embedding(embedding) => {
+            let (codes, length) = (embedding.codes as usize, sides(placed)[0]);
+            if trains {
+                graph(x, parameters.to_vec(), |x, weights| embed(x, weights[0].clone(), codes, length))
+            } else {
+                (embed(x, parameters[0].clone(), codes, length), Saved::Nothing)
+            }
         }
-        Layer::GlobalPool {} => {
-            let [rows, channels, height, width] = x.dims();
-            shaped(x.reshape([rows * channels, height * width]).mean_dim(1).reshape([rows, channels]), sides(placed))
-        }
-        Layer::BatchNorm(norm) => batch_norm(x, parameters, running, norm.momentum, training.is_some()),
-        Layer::GroupNorm(norm) => {
-            let [rows, channels, height, width] = x.dims();
-            let groups = (norm.groups as usize).max(1);
-            let x = normalise(x.reshape([rows * groups, channels * height * width / groups]));
-            let side = |of: &Tensor<1>| of.clone().reshape([1, channels, 1, 1]);
-            x.reshape([rows, channels, height, width]) * side(&parameters[0]) + side(&parameters[1])
-        }
-        Layer::LayerNorm {} => {
-            let [rows, channels, height, width] = x.dims();
-            let x = normalise(x.reshape([rows, channels * height * width]));
-            let side = |of: &Tensor<1>| of.clone().reshape([1, channels, height, width]);
-            x.reshape([rows, channels, height, width]) * side(&parameters[0]) + side(&parameters[1])
-        }
-        Layer::Relu {} => activation::relu(x),
-        Layer::Gelu {} => activation::gelu(x),
-        Layer::Tanh {} => activation::tanh(x),
-        Layer::Sigmoid {} => activation::sigmoid(x),
         Layer::Dropout(dropout) => match training {
             Some(stream) if dropout.rate > 0.0 => {
-                let mask = mask(stream, x.dims(), dropout.rate, &x.device().without_autodiff());
-                x * mask
+                let mask = mask(stream, x.dims(), dropout.rate, &x.device());
+                (x * mask.clone(), Saved::Factor(mask))
             }
-            _ => x,
+            _ => (x, Saved::Nothing),
         },
         Layer::Flatten {} | Layer::Reshape(_) => {
-            let rows = x.dims()[0];
-            let [a, b, c] = sides(placed);
-            x.reshape([rows, a, b, c])
+            let ([a, b, c], rows) = (sides(placed), x.dims()[0]);
+            (x.reshape([rows, a, b, c]), Saved::Nothing)
         }
-        Layer::Add {} => inputs.fold(x, |sum, next| sum + next),
-        Layer::Concat {} => x,
+        Layer::Add {} => (inputs.fold(x, |sum, next| sum + next), Saved::Nothing),
+        Layer::Concat {} => (x, Saved::Nothing),
     }
+}
+
+/// Convolutions and pools.
+fn slide(placed: &Placed, x: Tensor<4>, parameters: &[Tensor<1>], trains: bool) -> (Tensor<4>, Saved) {
+    match &placed.layer {
+        Layer::Conv1d(_) | Layer::Conv2d(_) => {
+            let (window, channels) = (window(placed), x.dims()[1]);
+            let weight = weight(parameters, placed, channels);
+            let (y, kept) = convolution::forward(x, weight, parameters.get(1).cloned(), window, trains);
+            (y, kept.map_or(Saved::Nothing, Saved::Windows))
+        }
+        Layer::MaxPool(_) => {
+            let Window { kernel, stride, padding } = window(placed);
+            let options = MaxPoolOptions::new(kernel).with_stride(stride).with_padding(padding);
+            if trains {
+                let (y, indices) = module::max_pool2d_with_indices(x.clone(), options);
+                (y, Saved::Largest(x, indices))
+            } else {
+                (module::max_pool2d(x, options), Saved::Nothing)
+            }
+        }
+        Layer::AvgPool(_) => {
+            let Window { kernel, stride, padding } = window(placed);
+            let options = AvgPoolOptions::new(kernel).with_stride(stride).with_padding(padding);
+            let kept = if trains { Saved::Input(x.clone()) } else { Saved::Nothing };
+            (module::avg_pool2d(x, options.with_count_include_pad(true)), kept)
+        }
+        _ => {
+            let [rows, channels, height, width] = x.dims();
+            let y = x.reshape([rows * channels, height * width]).mean_dim(1).reshape([rows, channels]);
+            (shaped(y, sides(placed)), Saved::Nothing)
+        }
+    }
+}
+
+fn normalise(
+    placed: &Placed,
+    x: Tensor<4>,
+    parameters: &[Tensor<1>],
+    running: &mut Option<Running>,
+    trains: bool,
+) -> (Tensor<4>, Saved) {
+    let (y, normal) = match (&placed.layer, running) {
+        (Layer::BatchNorm(_), Some(running)) if !trains => {
+            return (norms::judged(x, parameters, running), Saved::Nothing);
+        }
+        (Layer::BatchNorm(norm), running) => norms::batch(x, parameters, running, norm.momentum),
+        (Layer::GroupNorm(norm), _) => norms::groups(x, parameters, norm.groups as usize),
+        _ => norms::rows(x, parameters),
+    };
+    (y, if trains { Saved::Normal(normal) } else { Saved::Nothing })
+}
+
+/// Gradients of one layer: with respect to each of its inputs, in order, and to each trained tensor, flattened.
+pub(super) struct Back {
+    pub(super) inputs: Vec<Tensor<4>>,
+    pub(super) parameters: Vec<Tensor<1>>,
+}
+
+/// Takes the gradient with respect to what a layer put out back through it.
+///
+/// # Shapes
+/// `before`: the shapes of what came in. `wanted`: whether anything before it wants a gradient; else `inputs` is empty.
+pub(super) fn backward(
+    placed: &Placed,
+    saved: Saved,
+    before: &[[usize; 4]],
+    parameters: &[Tensor<1>],
+    gradient: Tensor<4>,
+    wanted: bool,
+) -> Back {
+    let only = |x: Tensor<4>| Back { inputs: vec![x], parameters: Vec::new() };
+    match (&placed.layer, saved) {
+        (Layer::Linear(_), Saved::Input(x)) => linear(x, parameters, gradient, wanted),
+        (_, Saved::Windows(kept)) => {
+            let (has_bias, weight) = (parameters.len() > 1, weight(parameters, placed, before[0][1]));
+            let (parameters, input) = convolution::backward(kept, weight, has_bias, window(placed), gradient, wanted);
+            Back { inputs: input.into_iter().collect(), parameters }
+        }
+        (Layer::MaxPool(_), Saved::Largest(x, indices)) => {
+            let Window { kernel, stride, padding } = window(placed);
+            let dilation = [1, 1];
+            only(module::max_pool2d_with_indices_backward(
+                x, kernel, stride, padding, dilation, false, gradient, indices,
+            ))
+        }
+        (Layer::AvgPool(_), Saved::Input(x)) => {
+            let Window { kernel, stride, padding } = window(placed);
+            only(module::avg_pool2d_backward(x, gradient, kernel, stride, padding, true, false))
+        }
+        (Layer::GlobalPool {}, _) => {
+            let [rows, channels, height, width] = before[0];
+            #[allow(clippy::cast_precision_loss)]
+            let part = 1.0 / (height * width) as f64;
+            let each = gradient.reshape([rows, channels, 1, 1]).mul_scalar(part);
+            only(each.expand([rows, channels, height, width]))
+        }
+        (_, Saved::Normal(normal)) => {
+            let (x, parameters) = normal.backward(gradient, parameters);
+            Back { inputs: vec![x], parameters }
+        }
+        (Layer::Relu {}, Saved::Output(y)) => only(gradient.mask_fill(y.lower_equal_scalar(0.0), 0.0)),
+        (Layer::Tanh {}, Saved::Output(y)) => only(gradient.clone() - gradient * y.clone() * y),
+        (Layer::Sigmoid {}, Saved::Output(y)) => only(gradient * (y.clone() - y.clone() * y)),
+        (_, Saved::Graph(x, weights, y)) => {
+            let mut gradients = (y * gradient.autodiff()).sum().backward();
+            let of_weights = weights.iter().filter_map(|weight| weight.grad_remove(&mut gradients)).collect();
+            let of_input = x.grad_remove(&mut gradients).unwrap_or_else(|| x.clone().without_autodiff().zeros_like());
+            Back { inputs: vec![of_input], parameters: of_weights }
+        }
+        (_, Saved::Factor(mask)) => only(gradient * mask),
+        (Layer::Add {}, _) => Back { inputs: vec![gradient; before.len()], parameters: Vec::new() },
+        (Layer::Concat {}, _) => {
+            let mut at = 0;
+            let part = |[_, first, ..]: &[usize; 4]| {
+                at += first;
+                gradient.clone().narrow(1, at - first, *first)
+            };
+            Back { inputs: before.iter().map(part).collect(), parameters: Vec::new() }
+        }
+        // Flatten, reshape, dropout that drops nothing.
+        _ => only(gradient.reshape(before[0])),
+    }
+}
+
+fn linear(x: Tensor<4>, parameters: &[Tensor<1>], gradient: Tensor<4>, wanted: bool) -> Back {
+    let ([rows, features, ..], out) = (x.dims(), gradient.dims()[1]);
+    let (x, gradient) = (x.reshape([rows, features]), gradient.reshape([rows, out]));
+    let mut of_parameters = vec![x.swap_dims(0, 1).matmul(gradient.clone()).reshape([features * out])];
+    if parameters.len() > 1 {
+        of_parameters.push(gradient.clone().sum_dim(0).reshape([out]));
+    }
+    let inputs = wanted.then(|| {
+        let weight = parameters[0].clone().reshape([features, out]);
+        gradient.matmul(weight.swap_dims(0, 1)).reshape([rows, features, 1, 1])
+    });
+    Back { inputs: inputs.into_iter().collect(), parameters: of_parameters }
 }
 
 /// The three sides of a layer's output for one row.
 pub(super) fn sides(placed: &Placed) -> [usize; 3] {
-    sides_of(&placed.out)
-}
-
-#[allow(clippy::cast_possible_truncation)]
-pub(super) fn sides_of(shape: &[u64]) -> [usize; 3] {
-    std::array::from_fn(|i| shape.get(i).map_or(1, |side| *side as usize))
+    #[allow(clippy::cast_possible_truncation)]
+    std::array::from_fn(|i| placed.out.get(i).map_or(1, |side| *side as usize))
 }
 
 fn shaped(x: Tensor<2>, [a, b, c]: [usize; 3]) -> Tensor<4> {
@@ -118,22 +255,37 @@ fn shaped(x: Tensor<2>, [a, b, c]: [usize; 3]) -> Tensor<4> {
     x.reshape([rows, a, b, c])
 }
 
-/// A window that slides over the dimensions after the channels; over one that is not there it does not move.
-struct Window {
-    kernel: [usize; 2],
-    stride: [usize; 2],
-    padding: [usize; 2],
+/// The window of a layer; over a dimension that is not there it does not move.
+fn window(placed: &Placed) -> Window {
+    let (kernel, stride, padding) = match &placed.layer {
+        Layer::Conv1d(conv) | Layer::Conv2d(conv) => (conv.kernel, conv.stride, conv.padding),
+        Layer::MaxPool(pool) | Layer::AvgPool(pool) => (pool.kernel, pool.stride(), pool.padding),
+        _ => (1, 1, 0),
+    };
+    let second = |side: u32, none: usize| if placed.out.len() > 2 { side as usize } else { none };
+    Window {
+        kernel: [kernel as usize, second(kernel, 1)],
+        stride: [stride as usize, second(stride, 1)],
+        padding: [padding as usize, second(padding, 0)],
+    }
 }
 
-impl Window {
-    fn new((kernel, stride, padding): (u32, u32, u32), placed: &Placed) -> Self {
-        let second = |side: u32, none: usize| if placed.out.len() > 2 { side as usize } else { none };
-        Self {
-            kernel: [kernel as usize, second(kernel, 1)],
-            stride: [stride as usize, second(stride, 1)],
-            padding: [padding as usize, second(padding, 0)],
-        }
-    }
+/// The weight of a convolution.
+fn weight(parameters: &[Tensor<1>], placed: &Placed, channels: usize) -> Tensor<4> {
+    let [height, width] = window(placed).kernel;
+    parameters[0].clone().reshape([sides(placed)[0], channels, height, width])
+}
+
+/// One layer on a graph of its own.
+fn graph(
+    x: Tensor<4>,
+    parameters: Vec<Tensor<1>>,
+    layer: impl Fn(Tensor<4>, &[Tensor<1>]) -> Tensor<4>,
+) -> (Tensor<4>, Saved) {
+    let x = x.autodiff().require_grad();
+    let parameters: Vec<Tensor<1>> = parameters.into_iter().map(|p| p.autodiff().require_grad()).collect();
+    let y = layer(x.clone(), &parameters);
+    (y.clone().without_autodiff(), Saved::Graph(x, parameters, y))
 }
 
 /// Vectors for codes. A number that is no code is refused before ([`super::Network::check`]); where codes come out of
@@ -145,47 +297,6 @@ fn embed(x: Tensor<4>, weight: Tensor<1>, codes: usize, length: usize) -> Tensor
     let indices = x.without_autodiff().reshape([rows, places]).clamp(0.0, last).int();
     let found = module::embedding(weight.reshape([codes, length]), indices);
     found.swap_dims(1, 2).reshape([rows, length, places, 1])
-}
-
-/// Ioffe, Szegedy 2015, with PyTorch's conventions: the biased variance of the batch normalises, the unbiased one goes
-/// into the running figure. A batch with one value per channel has no variance; it leaves the running figures alone.
-fn batch_norm(
-    x: Tensor<4>,
-    parameters: &[Tensor<1>],
-    running: &mut Option<Running>,
-    momentum: f64,
-    training: bool,
-) -> Tensor<4> {
-    let (weight, bias) = (parameters[0].clone(), parameters[1].clone());
-    match running {
-        Some(running) if !training => {
-            module::batch_norm(x, weight, bias, running.mean.clone(), running.variance.clone(), EPSILON)
-        }
-        _ => {
-            let [rows, _, height, width] = x.dims();
-            let values = rows * height * width;
-            let batch = module::batch_norm_train(x, weight, bias, EPSILON);
-            if let Some(running) = running.as_mut().filter(|_| values > 1) {
-                #[allow(clippy::cast_precision_loss)]
-                let unbiased = values as f64 / (values - 1) as f64;
-                let moved = |old: &Tensor<1>, new: Tensor<1>, factor: f64| {
-                    old.clone().mul_scalar(1.0 - momentum) + new.without_autodiff().mul_scalar(momentum * factor)
-                };
-                running.mean = moved(&running.mean, batch.mean, 1.0);
-                running.variance = moved(&running.variance, batch.variance, unbiased);
-            }
-            batch.output
-        }
-    }
-}
-
-/// Each row with mean 0 and variance 1: what group and layer norm share. It is batch norm over one row with a channel for
-/// each of ours, which Burn differentiates as one operation.
-fn normalise(x: Tensor<2>) -> Tensor<2> {
-    let [rows, values] = x.dims();
-    let device = x.device();
-    let (one, zero) = (Tensor::ones([rows], &device), Tensor::zeros([rows], &device));
-    module::batch_norm_train(x.reshape([1, rows, values, 1]), one, zero, EPSILON).output.reshape([rows, values])
 }
 
 /// 0 with the given probability, else what keeps the expected sum (Srivastava et al. 2014).

@@ -5,10 +5,12 @@
 
 mod augment;
 mod batches;
+mod convolution;
 mod layers;
 mod local;
 mod loss;
 mod network;
+mod norms;
 mod optimizer;
 pub(crate) mod payload;
 mod state;

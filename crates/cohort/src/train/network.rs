@@ -7,8 +7,9 @@ use hospes_protocol::plan::model::{Inputs, Placed, Wire, place};
 use hospes_protocol::plan::{Layer, Model};
 use rand_chacha::ChaCha20Rng;
 
-use super::layers::{Running, forward};
+use super::layers::{Saved, backward, forward};
 use super::loss::{Goal, Target};
+use super::norms::Running;
 use super::optimizer::Step;
 use crate::component::Matrix;
 use crate::error::CohortError;
@@ -36,6 +37,13 @@ pub(super) struct Batch {
     pub(super) features: Option<Tensor<4>>,
     pub(super) image: Option<Tensor<4>>,
     pub(super) target: Target,
+}
+
+/// What the way back through a layer needs.
+struct Trace {
+    saved: Saved,
+    /// Shapes of what came in.
+    before: Vec<[usize; 4]>,
 }
 
 impl Network {
@@ -141,21 +149,65 @@ impl Network {
     /// Gradient of the goal on one batch, or on a part of one whose `mass` is given, with respect to the trained
     /// parameters. Running figures move on the way.
     pub(super) fn gradient(&mut self, batch: Batch, goal: &Goal, mass: f64, stream: &mut ChaCha20Rng) -> Tensor<1> {
-        let leaf = |span: &Range<usize>| self.trained.clone().slice([span.clone()]).autodiff().require_grad();
-        let tracked: Vec<Vec<Tensor<1>>> = self.spans.iter().map(|spans| spans.iter().map(leaf).collect()).collect();
+        let parameters = self.split();
         let Batch { features, image, target } = batch;
         let mut running = std::mem::take(&mut self.running);
-        let (features, image) = (features.map(Tensor::autodiff), image.map(Tensor::autodiff));
-        let outputs = self.run(&tracked, &mut running, features, image, Some(stream));
+        let mut traces = Vec::with_capacity(self.layers.len());
+        let outputs = self.run(&parameters, &mut running, features, image, Some((stream, &mut traces)));
         self.running = running;
-        // It is put in as a constant factor, so that the gradient of the sum is what the loss says.
-        let factor = goal.gradient(outputs.clone().without_autodiff(), &target, mass);
-        let mut gradients = (outputs * factor.autodiff()).sum().backward();
-        let parts = tracked.iter().flatten().zip(self.spans.iter().flatten()).map(|(leaf, span)| {
+        let [rows, width] = outputs.dims();
+        let at_end = goal.gradient(outputs, &target, mass).reshape([rows, width, 1, 1]);
+        self.back(&parameters, traces, at_end)
+    }
+
+    /// Takes the gradient with respect to the outputs back to the trained parameters.
+    fn back(&self, parameters: &[Vec<Tensor<1>>], traces: Vec<Trace>, at_end: Tensor<4>) -> Tensor<1> {
+        let wants = self.wants();
+        let mut arriving: Vec<Option<Tensor<4>>> = vec![None; self.layers.len()];
+        let mut found: Vec<Vec<Tensor<1>>> = vec![Vec::new(); self.layers.len()];
+        if let Some(last) = arriving.last_mut() {
+            *last = Some(at_end);
+        }
+        for (index, Trace { saved, before }) in traces.into_iter().enumerate().rev() {
+            let layer = &self.layers[index];
+            let Some(gradient) = arriving[index].take().filter(|_| wants[index]) else { continue };
+            let wanted = |wire: &Wire| matches!(wire, Wire::Layer(source) if wants[*source]);
+            let any = layer.from.iter().any(wanted);
+            let back = backward(layer, saved, &before, &parameters[index], gradient, any);
+            found[index] = back.parameters;
+            for (wire, gradient) in layer.from.iter().zip(back.inputs) {
+                let Wire::Layer(source) = wire else { continue };
+                arriving[*source] = Some(match arriving[*source].take() {
+                    Some(sum) => sum + gradient,
+                    None => gradient,
+                });
+            }
+        }
+        let mut parts = Vec::new();
+        for (spans, found) in self.spans.iter().zip(found) {
             // A layer that the output does not depend on has no gradient.
-            leaf.grad_remove(&mut gradients).unwrap_or_else(|| Tensor::zeros([span.len()], &self.device))
-        });
-        Tensor::cat(parts.collect(), 0)
+            let none = found.is_empty();
+            let zeros = spans.iter().filter(|_| none).map(|span| Tensor::zeros([span.len()], &self.device));
+            parts.extend(zeros);
+            parts.extend(found);
+        }
+        Tensor::cat(parts, 0)
+    }
+
+    /// Whether a layer, or one before it, has something to train: where a gradient has to go.
+    fn wants(&self) -> Vec<bool> {
+        let mut wants: Vec<bool> = Vec::with_capacity(self.layers.len());
+        for layer in &self.layers {
+            let before = layer.from.iter().any(|wire| matches!(wire, Wire::Layer(source) if wants[*source]));
+            wants.push(layer.trained > 0 || before);
+        }
+        wants
+    }
+
+    /// The trained tensors of each layer, flattened.
+    fn split(&self) -> Vec<Vec<Tensor<1>>> {
+        let part = |span: &Range<usize>| self.trained.clone().slice([span.clone()]);
+        self.spans.iter().map(|spans| spans.iter().map(part).collect()).collect()
     }
 
     /// The model's raw outputs, row by row.
@@ -163,8 +215,7 @@ impl Network {
     /// # Shapes
     /// rows × outputs, row-major.
     pub(crate) fn logits(&self, data: &Matrix) -> Vec<f32> {
-        let leaf = |span: &Range<usize>| self.trained.clone().slice([span.clone()]);
-        let parameters: Vec<Vec<Tensor<1>>> = self.spans.iter().map(|spans| spans.iter().map(leaf).collect()).collect();
+        let parameters = self.split();
         let widest = self.layers.iter().map(|l| l.out.iter().product::<u64>()).max().unwrap_or(1).max(1);
         let most = FORWARD_NUMBERS / usize::try_from(widest).unwrap_or(usize::MAX);
         let rows: Vec<usize> = (0..data.rows).collect();
@@ -184,7 +235,7 @@ impl Network {
         running: &mut [Option<Running>],
         features: Option<Tensor<4>>,
         image: Option<Tensor<4>>,
-        mut stream: Option<&mut ChaCha20Rng>,
+        mut training: Option<(&mut ChaCha20Rng, &mut Vec<Trace>)>,
     ) -> Tensor<2> {
         let mut uses = vec![0usize; self.layers.len()];
         for wire in self.layers.iter().flat_map(|l| &l.from) {
@@ -203,7 +254,13 @@ impl Network {
                 }
             };
             let inputs: Vec<Tensor<4>> = layer.from.iter().filter_map(&mut along).collect();
-            out.push(Some(forward(layer, inputs, &parameters[index], &mut running[index], stream.as_deref_mut())));
+            let stream = training.as_mut().map(|(stream, _)| &mut **stream);
+            let before = inputs.iter().map(Tensor::dims).collect();
+            let (y, saved) = forward(layer, inputs, &parameters[index], &mut running[index], stream);
+            if let Some((_, traces)) = &mut training {
+                traces.push(Trace { saved, before });
+            }
+            out.push(Some(y));
         }
         // Unwrap safety: a network has layers, and nothing takes what the last one puts out.
         #[allow(clippy::unwrap_used)]

@@ -8,6 +8,7 @@ use hospes_protocol::plan::{
 use super::*;
 use crate::component::Pixels;
 use crate::train::batches::stream;
+use crate::train::convolution::{self, Window};
 
 fn linear(out: u32) -> Layer {
     Layer::Linear(Linear { out, bias: true, init: Init::TorchDefault })
@@ -33,7 +34,7 @@ fn noise(n: usize, seed: u32) -> Vec<f32> {
 /// Rows of noise with labels that fit the loss.
 fn rows(rows: usize, columns: usize, loss: Loss) -> Matrix {
     let label = |i: usize| match loss {
-        Loss::BinaryCrossEntropy | Loss::Cox => f32::from(i % 3 == 0),
+        Loss::BinaryCrossEntropy | Loss::Cox => f32::from(i.is_multiple_of(3)),
         Loss::CrossEntropy => [0.0, 2.0, 1.0][i % 3],
         Loss::Mse => 0.5 * i as f32 - 1.0,
         Loss::Poisson => (i % 4) as f32,
@@ -53,7 +54,9 @@ fn rows(rows: usize, columns: usize, loss: Loss) -> Matrix {
 
 fn with_images(mut data: Matrix, shape: [usize; 3]) -> Matrix {
     let bytes = noise(data.rows * shape.iter().product::<usize>(), 9);
-    data.images = Some(Pixels { shape, bytes: bytes.iter().map(|v| ((v + 0.5) * 255.0) as u8).collect() });
+    #[allow(clippy::cast_possible_truncation)]
+    let bytes = bytes.iter().map(|v| ((v + 0.5) * 255.0) as u8).collect();
+    data.images = Some(Pixels { shape, bytes });
     data
 }
 
@@ -74,10 +77,9 @@ fn masks() -> ChaCha20Rng {
 fn trained_outputs(network: &Network, data: &Matrix) -> Vec<f32> {
     let all: Vec<usize> = (0..data.rows).collect();
     let Batch { features, image, .. } = data.batch(&all, None, &network.device);
-    let leaf = |span: &Range<usize>| network.trained.clone().slice([span.clone()]);
-    let parameters: Vec<Vec<Tensor<1>>> = network.spans.iter().map(|s| s.iter().map(leaf).collect()).collect();
+    let parameters = network.split();
     let mut running = network.running.clone();
-    values(&network.run(&parameters, &mut running, features, image, Some(&mut masks())))
+    values(&network.run(&parameters, &mut running, features, image, Some((&mut masks(), &mut Vec::new()))))
 }
 
 fn gradient(model: &Model, data: &Matrix, parameters: &[f32], goal: &Goal) -> Vec<f32> {
@@ -178,6 +180,25 @@ fn gradients_of_layers_on_images_are_those_of_central_differences() {
     on_images(vec![Layer::Conv2d(conv(3, 3, 1, 1)), Layer::MaxPool(pool(3, 2, 1)), Layer::Tanh {}], [1, 6, 6]);
     on_images(vec![Layer::Conv2d(conv(3, 3, 1, 1)), Layer::AvgPool(pool(3, 2, 1)), Layer::Tanh {}], [1, 6, 6]);
     on_images(vec![Layer::Conv2d(conv(3, 3, 1, 1)), Layer::GlobalPool {}, Layer::Tanh {}], [2, 5, 4]);
+    on_images(vec![Layer::Conv2d(conv(3, 1, 1, 0)), Layer::Conv2d(conv(2, 3, 2, 2)), Layer::Tanh {}], [2, 5, 4]);
+}
+
+/// Columns of an image of 150 · 150 in 9 · 8 parts: 1.6 million numbers, more than are multiplied at once.
+#[test]
+fn a_convolution_by_parts_has_the_gradient_of_one_in_one_piece() {
+    let window = Window { kernel: [3, 3], stride: [1, 1], padding: [1, 1] };
+    let tensor = |shape: [usize; 4], seed| {
+        let values = noise(shape.iter().product(), seed);
+        Tensor::<4>::from_data(TensorData::new(values, shape), &Device::flex())
+    };
+    let (x, weight, gradient) = (tensor([3, 8, 150, 150], 1), tensor([4, 8, 3, 3], 2), tensor([3, 4, 150, 150], 3));
+    let (y, kept) = convolution::forward(x.clone(), weight.clone(), None, window, true);
+    let (found, _) = convolution::backward(kept.unwrap(), weight.clone(), false, window, gradient.clone(), false);
+    let options = || burn::tensor::ops::ConvOptions::new([1, 1], [1, 1], [1, 1], 1);
+    let other = burn::tensor::module::conv2d_weight_backward(x.clone(), weight.clone(), gradient, options());
+    let near = |a: Vec<f32>, b: Vec<f32>, most: f32| a.iter().zip(&b).all(|(a, b)| (a - b).abs() < most);
+    assert!(near(values(&found[0]), values(&other), 0.02));
+    assert!(near(values(&y), values(&burn::tensor::module::conv2d(x, weight, None, options())), 1e-4));
 }
 
 fn node(name: &str, layer: Layer, from: &[&str]) -> Node {
@@ -364,4 +385,17 @@ fn a_number_that_is_no_code_is_refused_before_an_embedding_takes_it() {
     }
     let other = rows(4, 2, Loss::Mse);
     assert!(network.check(&other, "train").is_err());
+}
+
+#[test]
+fn rows_for_a_view_are_evenly_spaced_and_keep_what_belongs_to_them() {
+    let data = with_images(rows(10, 3, Loss::Cox), [1, 2, 2]);
+    assert!(data.spaced(10).is_none() && data.spaced(usize::MAX).is_none());
+    let fewer = data.spaced(4).unwrap();
+    assert_eq!(fewer.rows, 4);
+    for (to, from) in [0, 3, 6, 9].into_iter().enumerate() {
+        assert_eq!(fewer.values[to * 3..to * 3 + 3], data.values[from * 3..from * 3 + 3]);
+        assert_eq!((fewer.labels[to], fewer.times[to]), (data.labels[from], data.times[from]));
+        assert_eq!(fewer.images.as_ref().unwrap().row(to), data.images.as_ref().unwrap().row(from));
+    }
 }

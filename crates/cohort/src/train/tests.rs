@@ -87,9 +87,10 @@ fn table(rows: usize, columns: usize) -> Matrix {
 /// Noise with a bright square: in the upper left for one class, in the lower right for the other.
 fn pictures(rows: usize, side: usize) -> Matrix {
     let grey = noise(rows * side * side, 11);
+    #[allow(clippy::cast_possible_truncation)]
     let mut bytes: Vec<u8> = grey.iter().map(|v| ((v + 0.5) * 120.0) as u8).collect();
     for (row, image) in bytes.chunks_mut(side * side).enumerate() {
-        let from = if row % 2 == 0 { 1 } else { side / 2 + 1 };
+        let from = if row.is_multiple_of(2) { 1 } else { side / 2 + 1 };
         for r in from..from + side / 3 {
             image[r * side + from..r * side + from + side / 3].iter_mut().for_each(|v| *v = v.saturating_add(110));
         }

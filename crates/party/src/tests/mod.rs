@@ -32,6 +32,7 @@ use crate::view::{Approving, DatasetView, NewDataset, NewPerson, Outcome, Page};
 mod crash;
 mod faults;
 mod flow;
+mod kept;
 mod leaving;
 mod people;
 mod review;
@@ -160,7 +161,7 @@ pub(super) fn job(n: u8) -> JobId {
 pub(super) fn model(plan: &Plan) -> (Vec<u8>, Digest) {
     let Component::NnTrain(train) = &plan.tasks["train"].component else { panic!("no training") };
     let inputs = plan::features(plan, "train").len() as u64;
-    let values = plan::model::initial(&train.model, inputs, plan.seed);
+    let values: Vec<f32> = plan::initial(train, inputs.into(), plan.seed).collect();
     let mut at = 0;
     let mut views = BTreeMap::new();
     let shapes = plan::tensors(train, inputs);
