@@ -19,6 +19,7 @@ use crate::link::LinkEvent;
 use crate::memberships::Link;
 use crate::people::{LiveSession, Session, Strangers, phase};
 use crate::rounds::{Working, worker::WorkEvent};
+use crate::seam::Seam;
 use crate::store::{At as _, Store, set_setting, setting};
 use crate::view::{LinkView, Notice, Status};
 
@@ -60,6 +61,7 @@ pub(crate) struct Engine {
     pub(crate) controls: BTreeMap<(FederationId, bool, &'static str), u64>,
     pub(crate) link_events: mpsc::Sender<(FederationId, LinkEvent)>,
     pub(crate) work_events: mpsc::Sender<(RoundKey, WorkEvent)>,
+    pub(crate) seam: Seam,
     /// Before `calls`: whoever sees that the engine has ended finds the site free.
     _lock: File,
     calls: mpsc::Receiver<Event>,
@@ -114,12 +116,15 @@ impl Engine {
 
     pub(crate) async fn open(
         config: Config,
+        seam: Seam,
     ) -> Result<(Self, mpsc::Sender<Event>, broadcast::Sender<Notice>), PartyError> {
         if !config.database().exists() {
             return Err(PartyError::NotInitialised(config.folder.clone()));
         }
         let lock = lock(&config)?;
         let store = Store::open(&config.database()).await?;
+        #[cfg(feature = "simulation")]
+        let store = seam.take_store(store);
         let vault = Vault::open(config.secrets.clone()).await?;
         for folder in [config.payloads(), config.models(), config.snapshots(), config.scratch()] {
             make_folder(&folder)?;
@@ -141,6 +146,7 @@ impl Engine {
             controls: BTreeMap::new(),
             link_events,
             work_events,
+            seam,
             calls,
             from_links,
             from_workers,
@@ -177,14 +183,25 @@ impl Engine {
                 Some((round, event)) = self.from_workers.recv() => Event::Work(round, event),
                 _ = ticks.tick() => Event::Tick,
             };
-            let done = self.apply(event).await;
-            let next = if self.stopping { Ok(()) } else { Box::pin(self.go_on()).await };
-            for error in [done, next].into_iter().filter_map(Result::err) {
-                // The step was undone and nothing left. Whoever asked got the error; here is only what came by itself.
-                tracing::error!(error = &error as &dyn std::error::Error, "a step was undone");
-            }
+            self.take(event).await;
         }
         self.stop_all().await;
+    }
+
+    /// Applies an event and goes on with what follows from it.
+    pub(crate) async fn take(&mut self, event: Event) {
+        let done = self.apply(event).await;
+        let next = if self.stopping { Ok(()) } else { Box::pin(self.go_on()).await };
+        for error in [done, next].into_iter().filter_map(Result::err) {
+            // The step was undone and nothing left. Whoever asked got the error; here is only what came by itself.
+            tracing::error!(error = &error as &dyn std::error::Error, "a step was undone");
+        }
+    }
+
+    /// The next question, for whoever drives the engine by hand.
+    #[cfg(feature = "simulation")]
+    pub(crate) async fn next_call(&mut self) -> Option<Event> {
+        self.calls.recv().await
     }
 
     async fn apply(&mut self, event: Event) -> Result<(), PartyError> {

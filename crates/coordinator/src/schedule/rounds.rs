@@ -294,6 +294,9 @@ impl Driver {
         let key = round.key.clone();
         let kind = if round.header.document.tensors.is_empty() { ObjectKind::Figures } else { ObjectKind::Update };
         let receipt = self.receipt(site, &key, digest, step.now)?;
+        if !first {
+            context.store.seam().confirmed_again(&key, site);
+        }
         if first {
             let row = UploadRow { site, digest, bytes, at: step.now };
             step.job(&context, job).await?.insert_upload(&key, &row).await?;

@@ -38,7 +38,7 @@ impl Driver {
         let Some(found) = self.jobs.get(&job) else { return };
         let Some(task) = found.current().map(|task| task.name.clone()) else { return };
         let (plan, context, finished) = (found.plan.clone(), self.context.clone(), self.finished.clone());
-        tokio::spawn(async move {
+        self.context.store.seam().spawn(async move {
             let result = make_initial(context, plan, task.clone()).await;
             // The loop is gone only when the process ends.
             drop(finished.send(Finished::Initial { job, task, result }));
@@ -53,10 +53,11 @@ impl Driver {
         let staging = &self.context.staging;
         let input =
             |site| round.machine.input(site).map(|digest| Input { site, path: staging.path(&key, site, digest) });
-        let inputs: Vec<Input> = round.machine.included().iter().filter_map(|site| input(*site)).collect();
+        let again = self.context.store.seam().again(&key);
+        let inputs: Vec<Input> = round.machine.included().iter().chain(&again).filter_map(|site| input(*site)).collect();
         let figures = plan::figures(&found.plan, &key.task);
         let (context, finished) = (self.context.clone(), self.finished.clone());
-        tokio::spawn(async move {
+        self.context.store.seam().spawn(async move {
             let models = context.models.clone();
             let work = move || match header.model {
                 Some(global) if !header.tensors.is_empty() => {
