@@ -364,10 +364,7 @@ impl Driver {
             FromSite::Decision { study, decision } => self.decision(step, site, study, decision).await,
             FromSite::Reserved { job, refusal } => self.reserved(step, site, job, refusal).await,
             FromSite::RoundReply { round, reply } => self.reply(step, site, &round, reply).await,
-            FromSite::Progress { round, done, total } => {
-                self.progress(step, site, &round, done, total);
-                Ok(())
-            }
+            FromSite::Progress { round, done, total } => self.progress(step, site, &round, done, total).await,
             FromSite::Release { job } => self.release(step, site, job).await,
             FromSite::Vouch(vouch) => self.vouch(step, site, *vouch).await,
             FromSite::Witness(witness) => self.witness(step, site, witness).await,
