@@ -2,15 +2,17 @@
 
 use std::ops::Range;
 
+use anyhow::{Context as _, Result};
 use hospes_simulation::{Options, Planted, Template, on_one_thread, replay, run};
 
 /// Runs seeds; none has a finding.
-fn schedules(seeds: Range<u64>) {
+fn schedules(seeds: Range<u64>) -> Result<()> {
     on_one_thread(async move {
         let template = Template::make().await?;
         let mut successes = 0;
         for seed in seeds {
-            let outcome = Box::pin(run(&template, seed, Options::default())).await?;
+            let outcome =
+                Box::pin(run(&template, seed, Options::default())).await.with_context(|| replay(seed, None))?;
             assert!(outcome.violations.is_empty(), "seed {seed}: {:#?}\n{}", outcome.violations, replay(seed, None));
             successes += u64::from(outcome.ended == "success");
         }
@@ -18,27 +20,26 @@ fn schedules(seeds: Range<u64>) {
         assert!(successes > 100, "only {successes} jobs came to a result");
         Ok(())
     })
-    .unwrap();
 }
 
 #[test]
-fn schedules_of_faults_break_no_rule_1() {
-    schedules(0..500);
+fn schedules_of_faults_break_no_rule_1() -> Result<()> {
+    schedules(0..500)
 }
 
 #[test]
-fn schedules_of_faults_break_no_rule_2() {
-    schedules(500..1_000);
+fn schedules_of_faults_break_no_rule_2() -> Result<()> {
+    schedules(500..1_000)
 }
 
 #[test]
-fn schedules_of_faults_break_no_rule_3() {
-    schedules(1_000..1_500);
+fn schedules_of_faults_break_no_rule_3() -> Result<()> {
+    schedules(1_000..1_500)
 }
 
 #[test]
-fn schedules_of_faults_break_no_rule_4() {
-    schedules(1_500..2_000);
+fn schedules_of_faults_break_no_rule_4() -> Result<()> {
+    schedules(1_500..2_000)
 }
 
 #[test]
@@ -62,9 +63,9 @@ fn without_faults_every_job_succeeds() {
         for seed in 0..5 {
             let options = Options { calm: true, ..Options::default() };
             let outcome = Box::pin(run(&template, seed, options)).await?;
-            assert_eq!((outcome.ended.as_str(), outcome.published), ("success", 3), "seed {seed}");
+            assert_eq!((outcome.ended.as_str(), outcome.published), ("success", 2), "seed {seed}");
             assert_eq!(outcome.violations, [] as [String; 0], "seed {seed}");
-            assert_eq!(outcome.receipts, 9, "seed {seed}");
+            assert_eq!(outcome.receipts, 6, "seed {seed}");
         }
         Ok(())
     })
@@ -72,7 +73,7 @@ fn without_faults_every_job_succeeds() {
 }
 
 /// A planted bug is found within two thousand seeds, by the rule that it breaks.
-fn is_found(planted: Planted, words: &str) {
+fn is_found(planted: Planted, words: &str) -> Result<()> {
     on_one_thread(async move {
         let template = Template::make().await?;
         for seed in 0..2_000 {
@@ -86,20 +87,19 @@ fn is_found(planted: Planted, words: &str) {
         }
         panic!("{planted:?} was not found within 2,000 seeds");
     })
-    .unwrap();
 }
 
 #[test]
-fn a_double_count_is_found() {
-    is_found(Planted::DoubleCount, "counted twice");
+fn a_double_count_is_found() -> Result<()> {
+    is_found(Planted::DoubleCount, "counted twice")
 }
 
 #[test]
-fn a_lost_acknowledgement_is_found() {
-    is_found(Planted::LostAcknowledgement, "an acknowledged update is lost");
+fn a_lost_acknowledgement_is_found() -> Result<()> {
+    is_found(Planted::LostAcknowledgement, "an acknowledged update is lost")
 }
 
 #[test]
-fn a_skipped_permit_check_is_found() {
-    is_found(Planted::SkippedPermitCheck, "although its store says");
+fn a_skipped_permit_check_is_found() -> Result<()> {
+    is_found(Planted::SkippedPermitCheck, "although its store says")
 }

@@ -59,7 +59,8 @@ impl World<'_> {
         let node = Node::Coordinator;
         let hold = hold(self.doom(node), self.planted);
         let store = hold.open(&database(&self.folder)).await?;
-        let context = context(&self.folder, store.clone(), self.clock(node), free(self.doom(node)))?;
+        let context =
+            context(&self.folder, store.clone(), self.clock(node), free(self.doom(node)), self.swarm.relay_ms)?;
         let (staging, models) = (context.staging.clone(), context.models.clone());
         let loaded = hold.clone().live(ByHand::load(context, hold.clone())).await;
         match loaded {
@@ -206,4 +207,3 @@ fn word(done: &Option<Result<Reply, Rejection>>) -> &'static str {
         None => "no answer",
     }
 }
-

@@ -49,8 +49,7 @@ impl World<'_> {
         }
         let number = self.number();
         let (out, inbox) = mpsc::channel(WAITING);
-        let session =
-            Session { site, broken: false, inbox: Some(inbox), to_site: self.now, to_coordinator: self.now };
+        let session = Session { site, broken: false, inbox: Some(inbox), to_site: self.now, to_coordinator: self.now };
         self.sessions.insert(number, session);
         self.hospitals[site].session = Some(number);
         self.hospitals[site].welcomed = false;
@@ -70,20 +69,27 @@ impl World<'_> {
         let numbers: Vec<u64> = self.sessions.keys().copied().collect();
         for number in numbers {
             loop {
-                let Some(session) = self.sessions.get_mut(&number) else { break };
-                let Some(inbox) = &mut session.inbox else { break };
-                match inbox.try_recv() {
-                    Ok(message) => self.send_to_site(number, message),
-                    Err(mpsc::error::TryRecvError::Empty) => break,
-                    Err(mpsc::error::TryRecvError::Disconnected) => {
-                        session.inbox = None;
-                        let last = session.to_site + 1;
-                        self.at(last, Event::SiteLoses(number));
+                let session = self.sessions.get_mut(&number);
+                let inbox = session.and_then(|session| session.inbox.as_mut());
+                match inbox.map(mpsc::Receiver::try_recv) {
+                    None => break,
+                    Some(Ok(message)) => self.send_to_site(number, message),
+                    Some(Err(mpsc::error::TryRecvError::Empty)) => break,
+                    Some(Err(mpsc::error::TryRecvError::Disconnected)) => {
+                        self.closed_by_coordinator(number);
                         break;
                     }
                 }
             }
         }
+    }
+
+    /// The schedule let go of a session; the site hears what was said before, and then that it is over.
+    fn closed_by_coordinator(&mut self, number: u64) {
+        let Some(session) = self.sessions.get_mut(&number) else { return };
+        session.inbox = None;
+        let last = session.to_site + 1;
+        self.at(last, Event::SiteLoses(number));
     }
 
     fn send_to_site(&mut self, number: u64, message: Arc<ToSite>) {
@@ -95,7 +101,8 @@ impl World<'_> {
             return;
         }
         let Some((time, in_order, twice)) = self.way(last, fragile) else {
-            return self.note(Node::Coordinator, format!("to {}: {} is lost", Node::Site(site).name(), name_of(&message)));
+            return self
+                .note(Node::Coordinator, format!("to {}: {} is lost", Node::Site(site).name(), name_of(&message)));
         };
         if in_order && let Some(session) = self.sessions.get_mut(&number) {
             session.to_site = time;
@@ -138,14 +145,15 @@ impl World<'_> {
             return None;
         }
         let strays = fragile && self.rng.per_mille(reorder);
-        let time = if strays { self.now + delay + self.rng.between(0, 5_000) } else { (self.now + delay).max(last + 1) };
+        let time =
+            if strays { self.now + delay + self.rng.between(0, 5_000) } else { (self.now + delay).max(last + 1) };
         let twice = fragile && self.rng.per_mille(duplicate);
         let twice = twice.then(|| time + self.rng.between(1, 5_000));
         Some((time, !strays, twice))
     }
 
     /// A message arrives at a site.
-    pub(crate) async fn to_site(&mut self, number: u64, message: Arc<ToSite>) {
+    pub(crate) async fn arrive_at_site(&mut self, number: u64, message: Arc<ToSite>) {
         let Some(session) = self.sessions.get(&number).filter(|session| !session.broken) else { return };
         let site = session.site;
         let hospital = &mut self.hospitals[site];
@@ -170,7 +178,7 @@ impl World<'_> {
     }
 
     /// A message arrives at the coordinator.
-    pub(crate) async fn to_coordinator(&mut self, number: u64, message: FromSite) {
+    pub(crate) async fn arrive_at_coordinator(&mut self, number: u64, message: FromSite) {
         let Some(session) = self.sessions.get(&number).filter(|s| !s.broken && s.inbox.is_some()) else { return };
         let site = session.site;
         if self.hospitals[site].partitions > 0 {

@@ -1,8 +1,9 @@
 //! What people of a site do at any moment, and what the site's own store then says about what may leave.
 
-use hospes_party::PartyError;
 use hospes_party::simulation::Site;
 use hospes_party::view::{Page, RequestState, Verdict};
+use hospes_party::{PartyError, Session};
+use hospes_protocol::id::StudyId;
 use hospes_protocol::policy::Policy;
 
 use crate::swarm::Act;
@@ -19,6 +20,7 @@ impl World<'_> {
             Some(Err(error)) => format!("{error}"),
         };
         self.note(Node::Site(site), format!("people: {act:?}: {word}"));
+        self.hospitals[site].held |= matches!(act, Act::Stop | Act::Pause);
         self.look(site).await;
     }
 
@@ -26,21 +28,36 @@ impl World<'_> {
     /// start: what counts is what was recorded, not what was asked.
     pub(crate) async fn look(&mut self, site: usize) {
         let study = self.template.study;
-        let seen = self.at_site(site, async |s| barred(s, study).await).await;
+        let Some(session) = self.ana(site).await else { return };
+        let seen = self.at_site(site, async |s| barred(s, session, study).await).await;
         if let Some(Ok(barred)) = seen {
             self.hospitals[site].barred = barred;
         }
     }
 
+    /// The administrator's session, for questions that leave no entry; `None` if nobody can log in now.
+    pub(crate) async fn ana(&mut self, site: usize) -> Option<Session> {
+        if self.hospitals[site].ana.is_none() {
+            let logged_in =
+                self.at_site(site, async |s| s.ask(async |h| h.log_in("ana".into(), passphrase("ana")).await).await);
+            let session = logged_in.await?.ok()?;
+            self.hospitals[site].ana = Some(session);
+        }
+        self.hospitals[site].ana.clone()
+    }
+
     /// Ends stops and pauses, so that a site hears how its runs ended.
     pub(crate) async fn end_holds(&mut self, site: usize) {
+        if !self.hospitals[site].held {
+            return;
+        }
         for act in [Act::GoOn, Act::Unpause] {
             self.person(site, act).await;
         }
     }
 }
 
-async fn perform(site: &mut Site, act: Act, study: hospes_protocol::id::StudyId) -> Result<(), PartyError> {
+async fn perform(site: &mut Site, act: Act, study: StudyId) -> Result<(), PartyError> {
     site.ask(async move |h| {
         let why = || "a test".to_owned();
         let who = match act {
@@ -52,9 +69,7 @@ async fn perform(site: &mut Site, act: Act, study: hospes_protocol::id::StudyId)
             Act::Revoke => h.decide(&session, study, Verdict::Revoke { reason: why() }).await.map(drop),
             Act::Suspend => h.decide(&session, study, Verdict::Suspend { reason: why() }).await.map(drop),
             Act::Resume => h.decide(&session, study, Verdict::Resume).await.map(drop),
-            Act::Tighten => {
-                h.set_policy(&session, Policy::strict().to_toml()?, passphrase("ana")).await.map(drop)
-            }
+            Act::Tighten => h.set_policy(&session, Policy::strict().to_toml()?, passphrase("ana")).await.map(drop),
             Act::Stop => h.stop(&session, Some(why())).await,
             Act::GoOn => h.stop(&session, None).await,
             Act::Pause => h.pause(&session, federation(), Some(why())).await,
@@ -68,9 +83,8 @@ async fn perform(site: &mut Site, act: Act, study: hospes_protocol::id::StudyId)
     .await
 }
 
-async fn barred(site: &mut Site, study: hospes_protocol::id::StudyId) -> Result<Option<&'static str>, PartyError> {
+async fn barred(site: &mut Site, session: Session, study: StudyId) -> Result<Option<&'static str>, PartyError> {
     site.ask(async move |h| {
-        let session = h.log_in("ana".into(), passphrase("ana")).await?;
         let status = h.status().await?;
         if status.stopped.is_some() {
             return Ok(Some("everything is stopped"));

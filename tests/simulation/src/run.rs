@@ -3,6 +3,7 @@
 use std::io::BufReader;
 
 use anyhow::{Context as _, Result};
+use hospes_coordinator::store::jobs::JobState;
 use hospes_coordinator::store::rounds::RoundState;
 use hospes_ledger::Ledger;
 use hospes_ledger::verify::{Expectations, verify};
@@ -12,7 +13,7 @@ use hospes_protocol::sign::PublicKey;
 
 use crate::rng::Rng;
 use crate::swarm::{FAULTY_MS, Swarm};
-use crate::template::{SITES, Template, coordinator_key, federation, passphrase, site_id, site_key};
+use crate::template::{SITES, Template, coordinator_key, federation, site_id, site_key};
 use crate::truth::short;
 use crate::world::{Node, World};
 
@@ -64,14 +65,15 @@ pub struct Outcome {
 /// # Errors
 /// What cannot be a finding: a file system or runtime that fails.
 pub async fn run(template: &Template, seed: u64, options: Options) -> Result<Outcome> {
+    let template = template.of(seed);
     let folder = template.copy()?;
     let swarm = options.calm.then(Swarm::calm);
     let rng = Rng::new(seed);
     let mut world = World::new(template, folder.path().to_owned(), rng, swarm, options.planted, options.trace);
-    world.start().await?;
+    Box::pin(world.start()).await?;
     let faulty = if options.calm { 0 } else { FAULTY_MS };
     world.run_until(faulty, |_| false).await?;
-    world.heal_all().await?;
+    Box::pin(world.heal_all()).await?;
     settle(&mut world).await?;
     let ended = world.job().await.map_or("none".to_owned(), |job| job.state.as_str().to_owned());
     world.note(Node::Coordinator, format!("the job is: {ended}"));
@@ -95,21 +97,29 @@ async fn settle(world: &mut World<'_>) -> Result<()> {
     world.run_until(end, |_| false).await?;
     let end = world.now + CALM_MS;
     world.run_until(end, World::is_idle).await?;
-    for site in 0..SITES {
-        world.cut_site(site, 20);
+    if world.rng.per_mille(500) && world.job().await.is_some_and(|job| job.state.may_become(JobState::Waiting)) {
+        world.rerun().await;
+        let end = world.now + CALM_MS;
+        world.run_until(end, World::is_idle).await?;
     }
-    let end = world.now + 20_000;
-    world.run_until(end, |_| false).await?;
-    for days in [0, 2, 9] {
+    let rest = world.now + 1_500;
+    world.run_until(rest, |_| false).await?;
+    for days in [0, 0, 2, 9] {
+        if unfinished(world).await?.is_empty() {
+            return Ok(());
+        }
+        // A message that got lost within a session is said again in the next one.
+        for site in 0..SITES {
+            world.cut_site(site, 20);
+        }
+        let end = world.now + 20_000;
+        world.run_until(end, |_| false).await?;
         if days > 0 {
             world.note(Node::Coordinator, format!("{days} days pass"));
             let to = world.now + days * DAY_MS;
             world.pass(to);
             let end = world.now + 60_000;
             world.run_until(end, |_| false).await?;
-        }
-        if unfinished(world).await?.is_empty() {
-            return Ok(());
         }
     }
     for words in unfinished(world).await? {
@@ -132,18 +142,17 @@ async fn unfinished(world: &mut World<'_>) -> Result<Vec<String>> {
     }
     for site in 0..SITES {
         let name = Node::Site(site).name();
-        let asked = async |s: &mut hospes_party::simulation::Site| {
-            s.ask(async |h| {
-                let session = h.log_in("odo".into(), passphrase("odo")).await?;
+        let session = world.ana(site).await.context("nobody can log in")?;
+        let asked = async move |s: &mut hospes_party::simulation::Site| {
+            s.ask(async move |h| {
                 Ok::<_, hospes_party::PartyError>((h.jobs(&session, Page::default()).await?, h.status().await?))
             })
             .await
         };
         let (jobs, status) = world.at_site(site, asked).await.context("a site is down")??;
         for job in jobs {
-            let terminal = |state: &str| {
-                matches!(state, "published" | "abandoned" | "refused" | "failed" | "withdrawn")
-            };
+            let terminal =
+                |state: &str| matches!(state, "published" | "abandoned" | "refused" | "failed" | "withdrawn");
             if matches!(job.state.as_str(), "ready" | "waiting" | "running") {
                 open.push(format!("the job is {} at {name}", job.state));
             }
@@ -204,9 +213,9 @@ async fn check_ledgers(world: &mut World<'_>) -> Result<()> {
     for site in 0..SITES {
         let path = world.folder.join(format!("export-{site}"));
         let to = path.clone();
+        let session = world.ana(site).await.context("nobody can log in")?;
         let asked = async move |s: &mut hospes_party::simulation::Site| {
             s.ask(async move |h| {
-                let session = h.log_in("odo".into(), passphrase("odo")).await?;
                 h.export_audit(&session, Some(federation()), to).await?;
                 let mut notes = Vec::new();
                 for origin in (0..SITES).map(site_id).chain([federation()]) {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use hospes_party::Session;
 use hospes_party::link::LinkCommand;
 use hospes_party::simulation::{Ending, Fate, Hold, Moment, Planted as Bug, Site, Work};
 use hospes_protocol::message::{Decision, FromSite, RoundReply, UploadKind, Witness};
@@ -42,6 +43,10 @@ pub(crate) struct Hospital {
     work: BTreeMap<u64, Work>,
     pub(crate) partitions: u32,
     pub(crate) slow: bool,
+    /// The administrator, logged in with this process.
+    pub(crate) ana: Option<Session>,
+    /// Whether people stopped or paused something.
+    pub(crate) held: bool,
     /// Why nothing derived may leave, as the site's own store has it.
     pub(crate) barred: Option<&'static str>,
 }
@@ -62,6 +67,8 @@ impl Hospital {
             work: BTreeMap::new(),
             partitions: 0,
             slow: false,
+            ana: None,
+            held: false,
             barred: None,
         }
     }
@@ -76,6 +83,7 @@ impl Hospital {
         self.uploads.clear();
         self.downloads.clear();
         self.work.clear();
+        self.ana = None;
     }
 }
 
@@ -111,7 +119,9 @@ impl World<'_> {
                 let life = self.rng.between(1, TICK_MS);
                 self.after(life, Event::Tick(site));
                 self.after_site(site);
-                self.look(site).await;
+                if self.now > 0 {
+                    self.look(site).await;
+                }
             }
             other => {
                 hold.bury().await;
@@ -302,4 +312,3 @@ pub(crate) fn takes_back(message: &FromSite) -> bool {
         _ => false,
     }
 }
-

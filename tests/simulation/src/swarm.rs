@@ -28,6 +28,8 @@ pub(crate) struct Swarm {
     pub(crate) work_ms: i64,
     /// Work in a thousand that crashes.
     pub(crate) work_crashes: u32,
+    /// Shortest time between two relays of one site's checkpoint: mostly long, because relays are most of the traffic.
+    pub(crate) relay_ms: i64,
     /// What happens when.
     pub(crate) faults: Vec<(i64, Fault)>,
 }
@@ -104,17 +106,20 @@ impl Swarm {
             delay_ms: 40,
             work_ms: 1_000,
             work_crashes: 0,
+            relay_ms: 5_000,
             faults: Vec::new(),
         }
     }
 
     /// The faults of a seed.
     pub(crate) fn of(rng: &mut Rng, sites: usize) -> Self {
-        let mut rate = |most: i64| if rng.per_mille(500) { u32::try_from(rng.between(1, most)).unwrap_or(0) } else { 0 };
+        let mut rate =
+            |most: i64| if rng.per_mille(500) { u32::try_from(rng.between(1, most)).unwrap_or(0) } else { 0 };
         let (drop, duplicate, reorder) = (rate(60), rate(120), rate(120));
         let (cut, receipts, work_crashes) = (rate(150), rate(400), rate(120));
         let delay_ms = if rng.per_mille(300) { 4_000 } else { 80 };
         let work_ms = if rng.per_mille(300) { 12_000 } else { 1_500 };
+        let relay_ms = if rng.per_mille(150) { 2_000 } else { 600_000 };
         let mut faults = Vec::new();
         let kinds: Vec<u8> = (0..9).filter(|_| rng.per_mille(330)).collect();
         for kind in kinds {
@@ -124,7 +129,7 @@ impl Swarm {
             }
         }
         faults.sort_by_key(|(at, _)| *at);
-        Self { drop, duplicate, reorder, cut, receipts, delay_ms, work_ms, work_crashes, faults }
+        Self { drop, duplicate, reorder, cut, receipts, delay_ms, work_ms, work_crashes, relay_ms, faults }
     }
 }
 

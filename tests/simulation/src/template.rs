@@ -28,11 +28,12 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use zeroize::Zeroizing;
 
 /// Sites of the federation.
-pub const SITES: usize = 3;
+pub(crate) const SITES: usize = 3;
 /// When everything begins.
 pub(crate) const START: i64 = 1_790_000_000_000;
 
-const PLAN: &str = include_str!("plan.yaml");
+/// Of four seeds three train for two rounds, and one reports figures and trains for one.
+const PLANS: [&str; 2] = [include_str!("train.yaml"), include_str!("figures.yaml")];
 const PEOPLE: &[(&str, Role)] = &[
     ("sam", Role::DataSteward),
     ("ava", Role::DataAccessApprover),
@@ -40,11 +41,13 @@ const PEOPLE: &[(&str, Role)] = &[
     ("odo", Role::Auditor),
 ];
 
-/// The prepared files, and what is known of them.
-pub struct Template {
+/// The prepared federations.
+pub struct Template(Vec<Prepared>);
+
+/// The files of one federation, and what is known of them.
+pub(crate) struct Prepared {
     folder: tempfile::TempDir,
     pub(crate) study: StudyId,
-    pub(crate) plan: Canonical<hospes_protocol::plan::Plan>,
 }
 
 /// The coordinator's identity.
@@ -84,7 +87,7 @@ pub(crate) fn database(folder: &Path) -> PathBuf {
 }
 
 /// Times that let a run end within minutes of its own time.
-pub(crate) fn settings() -> Settings {
+pub(crate) fn settings(relay_ms: i64) -> Settings {
     Settings {
         patience_ms: 15_000,
         round_ms: 90_000,
@@ -93,7 +96,7 @@ pub(crate) fn settings() -> Settings {
         quorum_ms: 60_000,
         retry_ms: 500,
         min_parties: 2,
-        relay_ms: 5_000,
+        relay_ms,
         ..Settings::default()
     }
 }
@@ -119,6 +122,7 @@ pub(crate) fn context(
     store: Store,
     clock: hospes_coordinator::Clock,
     free: hospes_coordinator::aggregate::staging::FreeSpace,
+    relay_ms: i64,
 ) -> Result<Context> {
     let folder = folder.join("coordinator");
     Ok(Context {
@@ -130,7 +134,7 @@ pub(crate) fn context(
         epoch: 1,
         clock,
         live: broadcast::channel(16).0,
-        settings: settings(),
+        settings: settings(relay_ms),
         replica: "a".into(),
     })
 }
@@ -140,24 +144,38 @@ fn still() -> Clock {
 }
 
 impl Template {
-    /// Makes the federation.
+    /// Makes the federations.
     ///
     /// # Errors
     /// Whatever engine, schedule or file system say; nothing is simulated yet.
     pub async fn make() -> Result<Self> {
+        let mut prepared = Vec::new();
+        for plan in PLANS {
+            prepared.push(Box::pin(Prepared::make(plan)).await?);
+        }
+        Ok(Self(prepared))
+    }
+
+    pub(crate) fn of(&self, seed: u64) -> &Prepared {
+        &self.0[usize::from(seed % 4 == 3)]
+    }
+}
+
+impl Prepared {
+    async fn make(plan: &str) -> Result<Self> {
         let folder = tempfile::tempdir_in(memory())?;
         let path = folder.path().join("coordinator");
         std::fs::create_dir_all(&path)?;
         let store = Store::open(&Store::sqlite_url(&database(folder.path()))).await?;
         let roster = enrol(&store).await?;
         store.close().await;
-        let study = submit(folder.path()).await?;
+        let study = submit(folder.path(), plan).await?;
         for index in 0..SITES {
             furnish(&site_folder(folder.path(), index), index, &roster, &study)
                 .await
                 .with_context(|| format!("furnish site {index}"))?;
         }
-        Ok(Self { folder, study: study.document.id, plan: study.document.plan.clone() })
+        Ok(Self { folder, study: study.document.id })
     }
 
     /// A copy of the files, which goes when it is dropped.
@@ -219,15 +237,15 @@ async fn enrol(store: &Store) -> Result<Signed<Roster>> {
     store.roster().await?.context("no roster")
 }
 
-async fn submit(folder: &Path) -> Result<Signed<Study>> {
+async fn submit(folder: &Path, plan: &str) -> Result<Signed<Study>> {
     let hold = cloud::Hold::new(Box::new(|_, _| cloud::Fate::GoOn), None);
     let store = hold.open(&database(folder)).await?;
-    let context = context(folder, store.clone(), still(), free_space())?;
+    let context = context(folder, store.clone(), still(), free_space(), 1_000)?;
     let mut schedule = cloud::ByHand::load(context, hold).await?;
     let (reply, answer) = oneshot::channel();
     let requester = Requester { name: "Anna".into(), organisation: "Institute".into(), ..Requester::default() };
     let terms = Terms { title: "Heart".into(), purpose: "To learn.".into(), requester, ..Terms::default() };
-    let command = Command::Submit { terms: Box::new(terms), plan: PLAN.to_owned(), by: caller() };
+    let command = Command::Submit { terms: Box::new(terms), plan: plan.to_owned(), by: caller() };
     schedule.apply(vec![Event::Operator { command, reply }]).await;
     let study = match answer.await? {
         Ok(Reply::Study(study)) => study,
@@ -269,7 +287,12 @@ async fn furnish(folder: &Path, index: usize, roster: &Signed<Roster>, study: &S
         people.insert(*name, session);
     }
     let policy = Policy::public_data().to_toml()?;
-    let done = site.ask(|h| async { let h = h; h.set_policy(&admin, policy, passphrase("ana")).await }).await?;
+    let done = site
+        .ask(|h| async {
+            let h = h;
+            h.set_policy(&admin, policy, passphrase("ana")).await
+        })
+        .await?;
     ensure!(done == Outcome::Done { code: None }, "the policy waits: {done:?}");
     let csv = folder.join("data.csv");
     std::fs::write(&csv, rows(index))?;
@@ -284,7 +307,11 @@ async fn furnish(folder: &Path, index: usize, roster: &Signed<Roster>, study: &S
         duo: vec!["DUO:0000042".into()],
     };
     let sam = people["sam"].clone();
-    site.ask(|h| async { let h = h; h.add_dataset(&sam, dataset).await }).await?;
+    site.ask(|h| async {
+        let h = h;
+        h.add_dataset(&sam, dataset).await
+    })
+    .await?;
     let enrolled = Enrolled {
         url: "https://coordinator.example".into(),
         federation: federation(),

@@ -63,7 +63,7 @@ enum Next {
     /// This stage, after so many milliseconds.
     Go(Stage, i64),
     /// All over again, after a pause.
-    Again(&'static str),
+    Again,
     /// The coordinator does not take it.
     Refused(String),
     /// It is over.
@@ -83,12 +83,10 @@ impl World<'_> {
         let cut = self.swarm.cut;
         let next = match stage {
             Stage::Idle => self.ask_leave(site, &upload, path).await,
-            _ if !self.reaches(site) => Next::Again("no way"),
-            _ if self.rng.per_mille(cut) => Next::Again("cut"),
+            _ if !self.reaches(site) => Next::Again,
+            _ if self.rng.per_mille(cut) => Next::Again,
             Stage::Allowed(bytes) => self.begin(site, &upload, bytes).await,
-            Stage::Sending(process, ..) | Stage::Complete(process, _) if process != self.life => {
-                Next::Again("the process is another")
-            }
+            Stage::Sending(process, ..) | Stage::Complete(process, _) if process != self.life => Next::Again,
             Stage::Sending(process, incoming, bytes) => self.send_chunk(site, process, incoming, bytes).await,
             Stage::Complete(_, staged) => self.confirm(site, &upload, *staged).await,
             Stage::Receipt(receipt) => self.take_receipt(site, &upload, *receipt).await,
@@ -104,7 +102,7 @@ impl World<'_> {
                 }
                 self.after(wait, Event::Upload { site, life, upload: number });
             }
-            Next::Again(_) => {
+            Next::Again => {
                 let wait = self.rng.between(300, 4_000);
                 self.after(wait, Event::Upload { site, life, upload: number });
             }
@@ -119,7 +117,7 @@ impl World<'_> {
 
     async fn ask_leave(&mut self, site: usize, upload: &Upload, path: PathBuf) -> Next {
         if !self.reaches(site) {
-            return Next::Again("no session");
+            return Next::Again;
         }
         let Ok(bytes) = std::fs::read(path) else { return Next::Refused("the payload file cannot be read".into()) };
         if (Digest::of(&bytes), bytes.len() as u64) != (upload.digest(), upload.bytes()) {
@@ -130,14 +128,14 @@ impl World<'_> {
         match answer.try_recv() {
             Ok(Ok(())) => Next::Go(Stage::Allowed(bytes), self.rng.between(1, 60)),
             Ok(Err(_)) => Next::Over,
-            Err(_) => Next::Again("no answer"),
+            Err(_) => Next::Again,
         }
     }
 
     /// What the port does with a header: asks how much is there, and goes on from it.
     async fn begin(&mut self, site: usize, upload: &Upload, bytes: Vec<u8>) -> Next {
         self.leaves(site, upload);
-        let Some(process) = &self.coordinator else { return Next::Again("no process") };
+        let Some(process) = &self.coordinator else { return Next::Again };
         let (staging, store) = (process.staging.clone(), process.store.clone());
         let request = UploadRequest {
             site: site_id(site),
@@ -154,7 +152,7 @@ impl World<'_> {
                 return match store.counted(&request).await {
                     Ok(true) => Next::Go(Stage::Complete(life, Box::new(staging.confirmed(request))), wait),
                     Ok(false) => Next::Refused(reason),
-                    Err(_) => Next::Again("the store cannot be read"),
+                    Err(_) => Next::Again,
                 };
             }
             Err(other) => return self.refused(site, upload, other).await,
@@ -204,11 +202,11 @@ impl World<'_> {
                 self.coordinate(vec![event]).await;
                 Next::Refused(reason)
             }
-            Refused::Offset { .. } => Next::Again("another offset"),
-            Refused::Damaged(_) => Next::Again("damaged"),
-            Refused::TakenOver => Next::Again("taken over"),
-            Refused::NoSpace => Next::Again("no space"),
-            Refused::Failed(_) => Next::Again("failed"),
+            Refused::Offset { .. }
+            | Refused::Damaged(_)
+            | Refused::TakenOver
+            | Refused::NoSpace
+            | Refused::Failed(_) => Next::Again,
         }
     }
 
@@ -218,19 +216,22 @@ impl World<'_> {
         self.coordinate(vec![event]).await;
         match answer.try_recv() {
             Ok(Ok(receipt)) => {
-                self.note(Node::Coordinator, format!("confirms {} of {}", short(upload.round()), Node::Site(site).name()));
+                self.note(
+                    Node::Coordinator,
+                    format!("confirms {} of {}", short(upload.round()), Node::Site(site).name()),
+                );
                 self.truth.acknowledged(site, upload.round(), upload.digest());
                 let lost = self.swarm.receipts;
                 if self.rng.per_mille(lost) {
                     self.note(Node::Coordinator, "the receipt is lost");
-                    return Next::Again("the receipt is lost");
+                    return Next::Again;
                 }
                 let wait = self.rng.between(1, self.swarm.delay_ms);
                 Next::Go(Stage::Receipt(receipt), wait)
             }
-            Ok(Err(rejection)) if rejection.code == RejectionCode::Unavailable => Next::Again("not now"),
+            Ok(Err(rejection)) if rejection.code == RejectionCode::Unavailable => Next::Again,
             Ok(Err(rejection)) => Next::Refused(rejection.message),
-            Err(_) => Next::Again("no answer"),
+            Err(_) => Next::Again,
         }
     }
 
@@ -250,11 +251,8 @@ impl World<'_> {
     /// Something derived leaves a site: not if its people took it back.
     fn leaves(&mut self, site: usize, upload: &Upload) {
         if let Some(reason) = self.hospitals[site].barred {
-            let words = format!(
-                "{} sent {} although its store says: {reason}",
-                Node::Site(site).name(),
-                short(upload.round())
-            );
+            let words =
+                format!("{} sent {} although its store says: {reason}", Node::Site(site).name(), short(upload.round()));
             self.truth.violation(words);
         }
     }
@@ -276,8 +274,8 @@ impl World<'_> {
                 self.hospitals[site].downloads.remove(&number);
                 let full = locked(&self.doom(Node::Site(site))).disk_is_full;
                 let partial = to.with_extension("safetensors.part");
-                let stored = !full
-                    && std::fs::write(&partial, bytes).and_then(|()| std::fs::rename(&partial, &to)).is_ok();
+                let stored =
+                    !full && std::fs::write(&partial, bytes).and_then(|()| std::fs::rename(&partial, &to)).is_ok();
                 if stored {
                     LinkEvent::Downloaded { digest, path: to }
                 } else {

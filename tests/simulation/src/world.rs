@@ -20,11 +20,11 @@ use crate::rng::Rng;
 use crate::run::Planted;
 use crate::site::Hospital;
 use crate::swarm::{FAULTY_MS, Fault, Swarm};
-use crate::template::{SITES, START, Template};
+use crate::template::{Prepared, SITES, START};
 use crate::truth::Truth;
 
 /// Between two looks of a site at what time alone changes.
-pub(crate) const TICK_MS: i64 = 10_000;
+pub(crate) const TICK_MS: i64 = 20_000;
 
 /// A process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -100,7 +100,7 @@ impl Doom {
 
 /// Everything.
 pub(crate) struct World<'t> {
-    pub(crate) template: &'t Template,
+    pub(crate) template: &'t Prepared,
     pub(crate) folder: PathBuf,
     pub(crate) rng: Rng,
     pub(crate) swarm: Swarm,
@@ -129,7 +129,7 @@ pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl<'t> World<'t> {
     pub(crate) fn new(
-        template: &'t Template,
+        template: &'t Prepared,
         folder: PathBuf,
         mut rng: Rng,
         swarm: Option<Swarm>,
@@ -234,9 +234,9 @@ impl<'t> World<'t> {
 
     /// Starts all processes and puts the seed's faults into the queue.
     pub(crate) async fn start(&mut self) -> Result<()> {
-        self.restart(Node::Coordinator).await?;
+        Box::pin(self.restart(Node::Coordinator)).await?;
         for site in 0..SITES {
-            self.restart(Node::Site(site)).await?;
+            Box::pin(self.restart(Node::Site(site))).await?;
         }
         for (at, fault) in self.swarm.faults.clone() {
             self.at(at, Event::Fault(fault));
@@ -264,8 +264,8 @@ impl<'t> World<'t> {
             Event::Tick(site) => self.tick(site).await,
             Event::Wake => self.wake().await,
             Event::Dial(site, life) => self.dial(site, life).await,
-            Event::ToSite { session, message } => self.to_site(session, message).await,
-            Event::ToCoordinator { session, message } => self.to_coordinator(session, message).await,
+            Event::ToSite { session, message } => self.arrive_at_site(session, message).await,
+            Event::ToCoordinator { session, message } => self.arrive_at_coordinator(session, message).await,
             Event::SiteLoses(session) => self.site_loses(session).await,
             Event::CoordinatorLoses(session) => self.coordinator_loses(session).await,
             Event::Upload { site, life, upload } => self.upload(site, life, upload).await,
@@ -273,7 +273,7 @@ impl<'t> World<'t> {
             Event::Worked { site, life, work } => self.worked(site, life, work).await,
             Event::Result(life) => self.hear_result(life).await,
             Event::Recover(life) => self.recover(life).await,
-            Event::Restart(node) => self.restart(node).await?,
+            Event::Restart(node) => Box::pin(self.restart(node)).await?,
             Event::Fault(fault) if !self.calm => self.fault(fault).await,
             Event::Fault(_) => {}
             Event::Heal(healing) => self.heal(healing),
@@ -283,9 +283,9 @@ impl<'t> World<'t> {
 
     pub(crate) async fn restart(&mut self, node: Node) -> Result<()> {
         match node {
-            Node::Coordinator => self.start_coordinator().await,
+            Node::Coordinator => Box::pin(self.start_coordinator()).await,
             Node::Site(site) => {
-                self.start_site(site).await;
+                Box::pin(self.start_site(site)).await;
                 Ok(())
             }
         }
@@ -366,11 +366,11 @@ impl<'t> World<'t> {
         }
         self.set_clocks();
         if self.coordinator.is_none() {
-            self.restart(Node::Coordinator).await?;
+            Box::pin(self.restart(Node::Coordinator)).await?;
         }
         for site in 0..SITES {
             if self.hospitals[site].process.is_none() {
-                self.restart(Node::Site(site)).await?;
+                Box::pin(self.restart(Node::Site(site))).await?;
             }
             self.end_holds(site).await;
         }

@@ -54,7 +54,8 @@ impl Driver {
         let input =
             |site| round.machine.input(site).map(|digest| Input { site, path: staging.path(&key, site, digest) });
         let again = self.context.store.seam().again(&key);
-        let inputs: Vec<Input> = round.machine.included().iter().chain(&again).filter_map(|site| input(*site)).collect();
+        let inputs: Vec<Input> =
+            round.machine.included().iter().chain(&again).filter_map(|site| input(*site)).collect();
         let figures = plan::figures(&found.plan, &key.task);
         let (context, finished) = (self.context.clone(), self.finished.clone());
         self.context.store.seam().spawn(async move {
