@@ -17,29 +17,32 @@ fn schedules(seeds: Range<u64>) -> Result<()> {
             successes += u64::from(outcome.ended == "success");
         }
         // A federation that never gets anywhere breaks no rule either.
-        assert!(successes > 100, "only {successes} jobs came to a result");
+        assert!(successes > 80, "only {successes} jobs came to a result");
         Ok(())
     })
 }
 
-#[test]
-fn schedules_of_faults_break_no_rule_1() -> Result<()> {
-    schedules(0..500)
+/// Several tests, so that all cores have some.
+macro_rules! schedules {
+    ($($name:ident: $seeds:expr;)*) => {
+        $(
+            #[test]
+            fn $name() -> Result<()> {
+                schedules($seeds)
+            }
+        )*
+    };
 }
 
-#[test]
-fn schedules_of_faults_break_no_rule_2() -> Result<()> {
-    schedules(500..1_000)
-}
-
-#[test]
-fn schedules_of_faults_break_no_rule_3() -> Result<()> {
-    schedules(1_000..1_500)
-}
-
-#[test]
-fn schedules_of_faults_break_no_rule_4() -> Result<()> {
-    schedules(1_500..2_000)
+schedules! {
+    schedules_of_faults_break_no_rule_1: 0..250;
+    schedules_of_faults_break_no_rule_2: 250..500;
+    schedules_of_faults_break_no_rule_3: 500..750;
+    schedules_of_faults_break_no_rule_4: 750..1_000;
+    schedules_of_faults_break_no_rule_5: 1_000..1_250;
+    schedules_of_faults_break_no_rule_6: 1_250..1_500;
+    schedules_of_faults_break_no_rule_7: 1_500..1_750;
+    schedules_of_faults_break_no_rule_8: 1_750..2_000;
 }
 
 #[test]
