@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use hospes_ledger::{Action, Actor, Ledger};
-use hospes_protocol::id::{Digest, FederationId, RoundKey, Timestamp};
+use hospes_protocol::id::{Digest, FederationId, RoundKey, StudyId, Timestamp};
 use sqlx::Sqlite;
 use sqlx::pool::PoolConnection;
 use tokio::sync::{broadcast, mpsc};
@@ -59,6 +59,8 @@ pub(crate) struct Engine {
     /// Models that links were told to get.
     pub(crate) downloads: HashSet<(FederationId, Digest)>,
     pub(crate) controls: BTreeMap<(FederationId, bool, &'static str), u64>,
+    /// How often runs of a study were run again since this process started.
+    pub(crate) again: HashMap<StudyId, usize>,
     pub(crate) link_events: mpsc::Sender<(FederationId, LinkEvent)>,
     pub(crate) work_events: mpsc::Sender<(RoundKey, WorkEvent)>,
     pub(crate) seam: Seam,
@@ -144,6 +146,7 @@ impl Engine {
             working: HashMap::new(),
             downloads: HashSet::new(),
             controls: BTreeMap::new(),
+            again: HashMap::new(),
             link_events,
             work_events,
             seam,

@@ -186,12 +186,15 @@ impl World<'_> {
         let Some(job) = self.job().await else { return };
         let done = self.command(Command::Cancel { job: job.job, by: caller(), reason: "a test".into() }).await;
         self.note(Node::Coordinator, format!("cancel: {}", word(&done)));
+        self.cancelled = true;
     }
 
-    pub(crate) async fn rerun(&mut self) {
-        let Some(job) = self.job().await else { return };
+    /// Says whether the schedule took it.
+    pub(crate) async fn rerun(&mut self) -> bool {
+        let Some(job) = self.job().await else { return false };
         let done = self.command(Command::Rerun { job: job.job, by: caller() }).await;
         self.note(Node::Coordinator, format!("rerun: {}", word(&done)));
+        matches!(done, Some(Ok(_)))
     }
 
     /// Whether nothing runs at the coordinator.

@@ -20,6 +20,7 @@ impl World<'_> {
             Some(Err(error)) => format!("{error}"),
         };
         self.note(Node::Site(site), format!("people: {act:?}: {word}"));
+        self.cancelled |= act == Act::CancelJob;
         self.hospitals[site].held |= matches!(act, Act::Stop | Act::Pause);
         self.look(site).await;
     }

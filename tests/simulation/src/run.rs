@@ -98,9 +98,13 @@ async fn settle(world: &mut World<'_>) -> Result<()> {
     let end = world.now + CALM_MS;
     world.run_until(end, World::is_idle).await?;
     if world.rng.per_mille(500) && world.job().await.is_some_and(|job| job.state.may_become(JobState::Waiting)) {
-        world.rerun().await;
+        let taken = world.rerun().await;
         let end = world.now + CALM_MS;
         world.run_until(end, World::is_idle).await?;
+        let barred = world.hospitals.iter().any(|hospital| hospital.barred.is_some());
+        if taken && !barred && !world.cancelled && !world.job().await.is_some_and(|j| j.state == JobState::Success) {
+            world.truth.violation("a run that nothing stands against was run again and did not succeed".into());
+        }
     }
     let rest = world.now + 1_500;
     world.run_until(rest, |_| false).await?;

@@ -114,6 +114,8 @@ pub(crate) struct World<'t> {
     pub(crate) sessions: BTreeMap<u64, Session>,
     pub(crate) truth: Truth,
     pub(crate) calm: bool,
+    /// Whether somebody cancelled the job.
+    pub(crate) cancelled: bool,
     dooms: Vec<Arc<Mutex<Doom>>>,
     clocks: Vec<Arc<AtomicI64>>,
     queue: BTreeMap<(i64, u64), Event>,
@@ -146,6 +148,7 @@ impl<'t> World<'t> {
             sessions: BTreeMap::new(),
             truth: Truth::default(),
             calm: false,
+            cancelled: false,
             dooms: (0..=SITES).map(|_| Arc::default()).collect(),
             clocks: (0..=SITES).map(|_| clock()).collect(),
             queue: BTreeMap::new(),
@@ -321,7 +324,9 @@ impl<'t> World<'t> {
             }
             Fault::Person(site, act) => self.person(site, act).await,
             Fault::Cancel => self.cancel().await,
-            Fault::Rerun => self.rerun().await,
+            Fault::Rerun => {
+                self.rerun().await;
+            }
         }
     }
 

@@ -122,7 +122,7 @@ impl Engine {
             }
             ToSite::JobStart { job } => self.on_job_start(federation, job).await,
             ToSite::JobRollback { job } => {
-                self.on_job_end(federation, job, "cancelled", Some("not every site could start".into()), None).await
+                self.on_job_end(federation, job, "failed", Some("not every site could start".into()), None).await
             }
             ToSite::RoundOpen(header) => Box::pin(self.on_round_open(federation, *header)).await,
             ToSite::RoundClosed { round, outcome } => self.on_round_closed(federation, round, outcome).await,
