@@ -16,7 +16,10 @@ mod error;
 pub mod keyfile;
 pub mod models;
 pub mod schedule;
+mod seam;
 pub mod serve;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 pub mod store;
 pub mod witness;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use hospes_ledger::{Action, Actor, Ledger};
-use hospes_protocol::id::{Digest, FederationId, RoundKey, Timestamp};
+use hospes_protocol::id::{Digest, FederationId, RoundKey, StudyId, Timestamp};
 use sqlx::Sqlite;
 use sqlx::pool::PoolConnection;
 use tokio::sync::{broadcast, mpsc};
@@ -19,6 +19,7 @@ use crate::link::LinkEvent;
 use crate::memberships::Link;
 use crate::people::{LiveSession, Session, Strangers, phase};
 use crate::rounds::{Working, worker::WorkEvent};
+use crate::seam::Seam;
 use crate::store::{At as _, Store, set_setting, setting};
 use crate::view::{LinkView, Notice, Status};
 
@@ -58,8 +59,11 @@ pub(crate) struct Engine {
     /// Models that links were told to get.
     pub(crate) downloads: HashSet<(FederationId, Digest)>,
     pub(crate) controls: BTreeMap<(FederationId, bool, &'static str), u64>,
+    /// How often runs of a study were run again since this process started.
+    pub(crate) again: HashMap<StudyId, usize>,
     pub(crate) link_events: mpsc::Sender<(FederationId, LinkEvent)>,
     pub(crate) work_events: mpsc::Sender<(RoundKey, WorkEvent)>,
+    pub(crate) seam: Seam,
     /// Before `calls`: whoever sees that the engine has ended finds the site free.
     _lock: File,
     calls: mpsc::Receiver<Event>,
@@ -121,12 +125,15 @@ impl Engine {
 
     pub(crate) async fn open(
         config: Config,
+        seam: Seam,
     ) -> Result<(Self, mpsc::Sender<Event>, broadcast::Sender<Notice>), PartyError> {
         if !config.database().exists() {
             return Err(PartyError::NotInitialised(config.folder.clone()));
         }
         let lock = lock(&config)?;
         let store = Store::open(&config.database()).await?;
+        #[cfg(feature = "simulation")]
+        let store = seam.take_store(store);
         let vault = Vault::open(config.secrets.clone()).await?;
         for folder in [config.payloads(), config.models(), config.snapshots(), config.kept(), config.scratch()] {
             make_folder(&folder)?;
@@ -146,8 +153,10 @@ impl Engine {
             working: HashMap::new(),
             downloads: HashSet::new(),
             controls: BTreeMap::new(),
+            again: HashMap::new(),
             link_events,
             work_events,
+            seam,
             calls,
             from_links,
             from_workers,
@@ -184,14 +193,25 @@ impl Engine {
                 Some((round, event)) = self.from_workers.recv() => Event::Work(round, event),
                 _ = ticks.tick() => Event::Tick,
             };
-            let done = self.apply(event).await;
-            let next = if self.stopping { Ok(()) } else { Box::pin(self.go_on()).await };
-            for error in [done, next].into_iter().filter_map(Result::err) {
-                // The step was undone and nothing left. Whoever asked got the error; here is only what came by itself.
-                tracing::error!(error = &error as &dyn std::error::Error, "a step was undone");
-            }
+            self.take(event).await;
         }
         self.stop_all().await;
+    }
+
+    /// Applies an event and goes on with what follows from it.
+    pub(crate) async fn take(&mut self, event: Event) {
+        let done = self.apply(event).await;
+        let next = if self.stopping { Ok(()) } else { Box::pin(self.go_on()).await };
+        for error in [done, next].into_iter().filter_map(Result::err) {
+            // The step was undone and nothing left. Whoever asked got the error; here is only what came by itself.
+            tracing::error!(error = &error as &dyn std::error::Error, "a step was undone");
+        }
+    }
+
+    /// The next question, for whoever drives the engine by hand.
+    #[cfg(feature = "simulation")]
+    pub(crate) async fn next_call(&mut self) -> Option<Event> {
+        self.calls.recv().await
     }
 
     async fn apply(&mut self, event: Event) -> Result<(), PartyError> {

@@ -41,12 +41,18 @@ pub async fn initialise(config: &Config) -> Result<()> {
 /// # Errors
 /// [`PartyError::NotInitialised`], [`PartyError::InUse`], [`PartyError::Damaged`], and what the keychain says.
 pub async fn open(config: Config) -> Result<Handle> {
-    let (engine, events, notices) = Engine::open(config).await?;
+    let (engine, events, notices) = Engine::open(config, crate::seam::Seam::default()).await?;
     tokio::spawn(engine.run());
     Ok(Handle { events, notices })
 }
 
 impl Handle {
+    /// A handle on an engine that is driven by hand.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn new(events: mpsc::Sender<Event>, notices: broadcast::Sender<Notice>) -> Self {
+        Self { events, notices }
+    }
+
     pub(crate) async fn ask<T, F>(&self, question: F) -> Result<T>
     where
         T: Send + 'static,

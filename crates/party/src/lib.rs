@@ -24,6 +24,9 @@ mod memberships;
 mod people;
 mod requests;
 mod rounds;
+mod seam;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 mod store;
 #[cfg(test)]
 mod tests;

@@ -55,7 +55,7 @@ pub(super) struct Driver {
     control: Control,
     looked: Timestamp,
     /// Whether the memory may differ from the store, because a step failed.
-    failed: bool,
+    pub failed: bool,
     /// What sites said in steps that failed, and since.
     unheard: Vec<Unheard>,
 }
@@ -73,22 +73,7 @@ struct Control {
 /// is thrown away and loaded again, sessions stay open.
 pub async fn run(context: Context, mut events: mpsc::Receiver<Event>) -> Result<(), Error> {
     let (finished, mut results) = mpsc::unbounded_channel();
-    let now = context.now();
-    let mut driver = Driver {
-        witnesses: Witnesses::new(context.federation(), now),
-        context,
-        sessions: Sessions::default(),
-        keys: BTreeMap::new(),
-        jobs: BTreeMap::new(),
-        sweeps: Sweeps::default(),
-        finished,
-        cards_due: None,
-        vouches: Budget::default(),
-        control: Control { since: now, messages: 0 },
-        looked: now,
-        failed: false,
-        unheard: Vec::new(),
-    };
+    let mut driver = Driver::new(context, finished);
     driver.load(true).await?;
     let mut batch = Vec::with_capacity(BATCH);
     loop {
@@ -137,8 +122,28 @@ impl Unheard {
 }
 
 impl Driver {
+    /// One that has loaded nothing yet.
+    pub(super) fn new(context: Context, finished: mpsc::UnboundedSender<Finished>) -> Self {
+        let now = context.now();
+        Self {
+            witnesses: Witnesses::new(context.federation(), now),
+            context,
+            sessions: Sessions::default(),
+            keys: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            sweeps: Sweeps::default(),
+            finished,
+            cards_due: None,
+            vouches: Budget::default(),
+            control: Control { since: now, messages: 0 },
+            looked: now,
+            failed: false,
+            unheard: Vec::new(),
+        }
+    }
+
     /// How long nothing is due.
-    fn sleep(&self) -> Duration {
+    pub(super) fn sleep(&self) -> Duration {
         let now = self.context.now();
         let jobs = self.jobs.values().filter_map(|job| self.wake(job));
         let others = match self.context.store.dialect() {
@@ -157,7 +162,7 @@ impl Driver {
 
     /// Applies events, and the time, and whatever finished in the background. A failure costs the memory, not the
     /// state, and nothing that a site said: that is tried again after the recovery.
-    async fn step(&mut self, events: Vec<Event>, finished: Option<Finished>) {
+    pub(super) async fn step(&mut self, events: Vec<Event>, finished: Option<Finished>) {
         let (mut unheard, mut joined, mut left) = (Vec::new(), Vec::new(), Vec::new());
         for event in &events {
             match event {
@@ -207,7 +212,7 @@ impl Driver {
     }
 
     /// An event that comes while the state cannot be written.
-    fn put_off(&mut self, event: Event) {
+    pub(super) fn put_off(&mut self, event: Event) {
         match event {
             Event::Operator { reply, .. } => drop(reply.send(Err(step::unavailable()))),
             Event::Uploaded { reply, .. } => drop(reply.send(Err(step::unavailable()))),
@@ -228,7 +233,7 @@ impl Driver {
 
     /// Applies what sites said while it could not be written, one by one, so that one message that cannot be applied
     /// stops no other.
-    async fn hear(&mut self) {
+    pub(super) async fn hear(&mut self) {
         self.failed = false;
         let mut unheard = std::mem::take(&mut self.unheard).into_iter();
         while let Some(mut next) = unheard.next() {
@@ -364,10 +369,7 @@ impl Driver {
             FromSite::Decision { study, decision } => self.decision(step, site, study, decision).await,
             FromSite::Reserved { job, refusal } => self.reserved(step, site, job, refusal).await,
             FromSite::RoundReply { round, reply } => self.reply(step, site, &round, reply).await,
-            FromSite::Progress { round, done, total } => {
-                self.progress(step, site, &round, done, total);
-                Ok(())
-            }
+            FromSite::Progress { round, done, total } => self.progress(step, site, &round, done, total).await,
             FromSite::Release { job } => self.release(step, site, job).await,
             FromSite::Vouch(vouch) => self.vouch(step, site, *vouch).await,
             FromSite::Witness(witness) => self.witness(step, site, witness).await,
@@ -459,7 +461,7 @@ impl Driver {
     /// Shows the newest checkpoint to these members.
     pub(super) fn show(&self, sites: Vec<SiteId>) {
         let (context, finished) = (self.context.clone(), self.finished.clone());
-        tokio::spawn(async move {
+        self.context.store.seam().spawn(async move {
             match witness::show(&context.store, context.federation(), &sites).await {
                 Ok(sends) => drop(finished.send(Finished::Messages(sends))),
                 Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "no checkpoint is shown"),

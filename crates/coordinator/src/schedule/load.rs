@@ -125,6 +125,7 @@ impl Driver {
         let confirmed = context.store.uploads(&row.key).await?;
         let inputs: BTreeMap<_, _> = confirmed.iter().map(|upload| (upload.site, upload.digest)).collect();
         let known: BTreeSet<SiteId> = inputs.keys().copied().collect();
+        let inputs = context.store.seam().remembered(inputs);
         let durable = Durable { inputs, out: row.outs.clone(), included: row.included.clone() };
         let staged: Vec<StagedUpload> = context.staging.open(wanted)?;
         let (machine, actions) = Round::restore(&header.document, context.settings.patience_ms, durable, step.now);

@@ -4,6 +4,8 @@
 //! one transaction (state and ledger entries); only after its commit do messages leave and callers get their answers.
 //! A commit that fails throws the memory away and loads it again from the store: there is no second way to recover.
 
+#[cfg(feature = "simulation")]
+pub(crate) mod by_hand;
 mod card;
 mod driver;
 mod fits;

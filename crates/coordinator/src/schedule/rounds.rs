@@ -169,13 +169,19 @@ impl Driver {
     }
 
     /// A site works on.
-    pub(super) fn progress(&mut self, step: &mut Step, site: SiteId, round: &RoundKey, done: u32, total: u32) {
-        let Some(found) = self.job_of_mut(round) else { return };
+    pub(super) async fn progress(
+        &mut self,
+        step: &mut Step,
+        site: SiteId,
+        round: &RoundKey,
+        done: u32,
+        total: u32,
+    ) -> Result<(), Error> {
+        let Some(found) = self.job_of(round) else { return Ok(()) };
         let (study, job) = (found.study, found.job);
-        if let Some(live) = &mut found.round {
-            live.machine.on(Event::Progress { site }, step.now);
-            step.live(study, Some(job), "site progress", format!("{site} {done}/{total}"));
-        }
+        step.live(study, Some(job), "site progress", format!("{site} {done}/{total}"));
+        // It can be the event with which a round moves on or ends: the time has passed with it.
+        self.round_event(step, job, Event::Progress { site }).await
     }
 
     /// An upload is durable here.
@@ -228,19 +234,17 @@ impl Driver {
         self.jobs.get(&round.job).filter(|job| job.round.as_ref().is_some_and(|live| live.key == *round))
     }
 
-    fn job_of_mut(&mut self, round: &RoundKey) -> Option<&mut Job> {
-        self.jobs.get_mut(&round.job).filter(|job| job.round.as_ref().is_some_and(|live| live.key == *round))
-    }
-
     /// Tells a round that time passed, after what was heard of its uploads.
     pub(super) async fn tick_round(&mut self, step: &mut Step, job: JobId) -> Result<(), Error> {
         let Some(round) = self.jobs.get_mut(&job).and_then(|job| job.round.as_mut()) else { return Ok(()) };
         if round.machine.wake().is_none_or(|wake| wake > step.now) {
             return Ok(());
         }
+        let mut actions = Vec::new();
         for (site, heard) in self.context.staging.heard(&round.key) {
-            round.machine.on(Event::Progress { site }, heard);
+            actions.extend(round.machine.on(Event::Progress { site }, heard));
         }
+        self.act(step, job, actions, None).await?;
         self.round_event(step, job, Event::Tick).await
     }
 
@@ -302,6 +306,9 @@ impl Driver {
         let key = round.key.clone();
         let kind = if round.header.document.tensors.is_empty() { ObjectKind::Figures } else { ObjectKind::Update };
         let receipt = self.receipt(site, &key, digest, step.now)?;
+        if !first {
+            context.store.seam().confirmed_again(&key, site);
+        }
         if first {
             let row = UploadRow { site, digest, bytes, at: step.now };
             step.job(&context, job).await?.insert_upload(&key, &row).await?;

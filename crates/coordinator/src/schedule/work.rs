@@ -65,7 +65,7 @@ impl Driver {
         let Some(found) = self.jobs.get(&job) else { return };
         let Some(task) = found.current().map(|task| task.name.clone()) else { return };
         let (plan, context, finished) = (found.plan.clone(), self.context.clone(), self.finished.clone());
-        tokio::spawn(async move {
+        self.context.store.seam().spawn(async move {
             let result = make_initial(context, plan, task.clone()).await;
             // The loop is gone only when the process ends.
             drop(finished.send(Finished::Initial { job, task, result }));
@@ -80,18 +80,20 @@ impl Driver {
         let staging = &self.context.staging;
         let input =
             |site| round.machine.input(site).map(|digest| Input { site, path: staging.path(&key, site, digest) });
-        let inputs: Vec<Input> = round.machine.included().iter().filter_map(|site| input(*site)).collect();
+        let again = self.context.store.seam().again(&key);
+        let inputs: Vec<Input> =
+            round.machine.included().iter().chain(&again).filter_map(|site| input(*site)).collect();
         let work = work_of(found, &key, header.model, &self.context.models);
         let (context, finished) = (self.context.clone(), self.finished.clone());
         if let Some(regression) = Regression::of(&found.plan, &key.task) {
             let (absent, figures) = (fits::absent(round), plan::figures(&found.plan, &key.task));
-            tokio::spawn(async move {
+            self.context.store.seam().spawn(async move {
                 let result = fits::advance(&context, regression, &header, &figures, &inputs, &absent).await;
                 drop(finished.send(Finished::Reduced { round: key, result }));
             });
             return;
         }
-        tokio::spawn(async move {
+        self.context.store.seam().spawn(async move {
             let models = context.models.clone();
             let work = move || match work {
                 Work::Train(training) => {

@@ -28,6 +28,7 @@ use sqlx::{AnyConnection, AnyPool, Connection as _, Row};
 use tokio::sync::OwnedMutexGuard;
 
 use crate::Error;
+use crate::seam::{Moment, Seam};
 
 pub use hospes_protocol::text::name_key;
 pub(crate) use operators::Secret;
@@ -60,6 +61,7 @@ pub struct Store {
     url: Arc<str>,
     dialect: Dialect,
     writer: Arc<tokio::sync::Mutex<()>>,
+    seam: Seam,
 }
 
 /// A write transaction. Dropped without [`Tx::commit`], it is rolled back.
@@ -67,6 +69,7 @@ pub struct Tx {
     inner: sqlx::Transaction<'static, sqlx::Any>,
     name: &'static str,
     since: Instant,
+    seam: Seam,
     _writer: OwnedMutexGuard<()>,
 }
 
@@ -121,9 +124,20 @@ impl Store {
             .connect(&url)
             .await
             .map_err(Error::database("open"))?;
-        let store = Self { pool, url: url.into(), dialect, writer: Arc::default() };
+        let store = Self { pool, url: url.into(), dialect, writer: Arc::default(), seam: Seam::default() };
         migrate::run(&store).await?;
         Ok(store)
+    }
+
+    /// The same database in the hands of whoever holds the seam.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn held(self, seam: Seam) -> Self {
+        Self { seam, ..self }
+    }
+
+    /// Where the simulation takes hold.
+    pub(crate) fn seam(&self) -> &Seam {
+        &self.seam
     }
 
     /// URL of an SQLite file.
@@ -144,6 +158,7 @@ impl Store {
         let writer = self.writer.clone().lock_owned().await;
         let since = Instant::now();
         tracing::trace!(transaction = name, "begins");
+        self.seam.meet(name, Moment::Before).await?;
         let begin = match self.dialect {
             Dialect::Sqlite => "BEGIN IMMEDIATE",
             Dialect::Postgres => "BEGIN",
@@ -156,7 +171,7 @@ impl Store {
                 .await
                 .map_err(Error::database(name))?;
         }
-        Ok(Tx { inner, name, since, _writer: writer })
+        Ok(Tx { inner, name, since, seam: self.seam.clone(), _writer: writer })
     }
 
     /// A connection for reading.
@@ -242,13 +257,14 @@ impl Tx {
     pub async fn commit(self) -> Result<(), Error> {
         let (name, since) = (self.name, self.since);
         tracing::trace!(transaction = name, "commits");
+        self.seam.meet(name, Moment::During).await?;
         self.inner.commit().await.map_err(Error::database(name))?;
         let took = since.elapsed();
         if took > SLOW {
             tracing::warn!(transaction = name, took_ms = took.as_millis(), "slow transaction");
         }
         tracing::trace!(transaction = name, took_us = took.as_micros(), "committed");
-        Ok(())
+        self.seam.meet(name, Moment::After).await
     }
 }
 

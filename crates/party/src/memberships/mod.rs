@@ -143,9 +143,9 @@ pub(crate) struct Joined {
     extra_ca_pem: Option<String>,
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "simulation"))]
 impl Joined {
-    /// As if a coordinator had answered; tests play it.
+    /// As if a coordinator had answered; tests and the simulation play it.
     pub(crate) fn by_hand(enrolled: link::Enrolled, organisation: &str, identity: SecretKey) -> Self {
         Self { enrolled, organisation: organisation.to_owned(), identity, proxy: None, extra_ca_pem: None }
     }

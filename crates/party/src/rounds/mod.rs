@@ -107,6 +107,12 @@ impl Job {
         !matches!(self.state.as_str(), "ready" | "waiting" | "running")
     }
 
+    /// Whether it ended here in a way after which it may run again: without success, and nobody cancelled it. What this
+    /// site's people stopped is theirs to allow again, by another approval.
+    fn may_run_again(&self) -> bool {
+        matches!(self.state.as_str(), "failed" | "timeout")
+    }
+
     fn purpose(&self) -> Purpose {
         Purpose { study: Some(self.study), job: Some(self.job), approval: None }
     }
@@ -180,27 +186,47 @@ impl Engine {
             Some(k) if k.federation != federation || k.study != study || k.plan.digest() != plan.digest() => {
                 Some(Refusal::new(RefusalCode::Header, "the job was offered before with another study or plan"))
             }
+            Some(k) if k.may_run_again() => {
+                // Each time is an entry; like runs that never got anywhere, they are limited.
+                let again = self.again.entry(study).or_default();
+                *again = again.saturating_add(1);
+                match *again > limits::SPARE_JOBS {
+                    true => Some(Refusal::new(RefusalCode::CannotRun, "it was run again too often (limit SPARE_JOBS)")),
+                    false => self.against_job(&mut tx, federation, job, study, &plan).await?,
+                }
+            }
             Some(k) if k.is_over() => Some(Refusal::new(RefusalCode::CannotRun, "the job has ended here")),
             Some(k) if k.state != "ready" => return Ok(None),
-            _ => self.against_job(&mut tx, federation, study, &plan).await?,
+            _ => self.against_job(&mut tx, federation, job, study, &plan).await?,
         };
         let entry = self
             .entry(Actor::peer(federation), Action::JobStarted)
             .object(ObjectKind::Job, job, None)
             .object(ObjectKind::Plan, plan.digest().short(), Some(plan.digest()))
             .purpose(Purpose { study: Some(study), job: Some(job), approval: None });
-        let waits = known.is_some_and(|k| k.state == "ready");
+        let waits = known.as_ref().is_some_and(|k| k.state == "ready");
         let busy = refusal.as_ref().is_some_and(|r| r.code == RefusalCode::Busy);
         match &refusal {
             // It is asked for again and again until there is room; the first time is entered, the others are counted.
             Some(_) if busy && waits => self.count_control(federation, false, "job put off"),
             Some(refusal) => {
-                if busy {
+                if busy && known.is_none() {
                     insert_job(&mut tx, job, study, &plan, "ready", self.now()).await?;
                 }
                 self.append(&mut tx, &entry.refused(refusal)).await?;
             }
             None if waits => set_job(&mut tx, job, "waiting", None).await?,
+            None if known.is_some() => {
+                // It runs again from its first task that is not done; its rounds stay, so that no permit is given twice.
+                set_job(&mut tx, job, "waiting", None).await?;
+                sqlx::query("UPDATE jobs SET at = ?2 WHERE job = ?1")
+                    .bind(job.to_string())
+                    .bind(self.now().as_millis())
+                    .execute(tx.conn())
+                    .await
+                    .at("reserve a job")?;
+                self.append(&mut tx, &entry.because("reserved, to run again")).await?;
+            }
             None => {
                 insert_job(&mut tx, job, study, &plan, "waiting", self.now()).await?;
                 self.append(&mut tx, &entry.because("reserved")).await?;
@@ -215,6 +241,7 @@ impl Engine {
         &self,
         tx: &mut Tx,
         federation: FederationId,
+        job: JobId,
         study: StudyId,
         plan: &Canonical<Plan>,
     ) -> Result<Option<Refusal>, PartyError> {
@@ -254,7 +281,10 @@ impl Engine {
         if let Err(refusal) = envelope.computation.holds(plan) {
             return Ok(Some(refusal));
         }
-        let used = requests::jobs_of(tx.conn(), stored.id()).await?.len() as u64;
+        // A run that goes on is one of those that were used.
+        let mut jobs = requests::jobs_of(tx.conn(), stored.id()).await?;
+        jobs.remove(&job);
+        let used = jobs.len() as u64;
         if used >= u64::from(envelope.computation.max_runs) {
             return no(RefusalCode::RunsUsedUp, "all approved runs are used");
         }

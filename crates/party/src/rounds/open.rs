@@ -81,7 +81,7 @@ impl Engine {
             header: header.clone(),
             snapshot: dataset.facts(),
             policy: requests::policy::current(conn).await?,
-            state: stored.state,
+            state: self.seam.state_of(approval, stored.state),
             spent: spent(conn, stored.id(), header, membership.epoch.unwrap_or(0)).await?,
             signers: signers(conn).await?,
             peers,

@@ -163,7 +163,7 @@ impl Engine {
             state_out: Some(self.kept_path(key)),
         };
         tx.commit().await?;
-        let phase = match start(&self.config, key.clone(), order, self.work_events.clone()) {
+        let phase = match start(&self.config, &self.seam, key.clone(), order, self.work_events.clone()) {
             Ok(running) => Phase::Running(running),
             Err(error) => Phase::Ended(Box::new(WorkEvent::Crashed(format!("it could not be started: {error}")))),
         };

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
 use crate::config::{Clock, Config, Executor, system_clock};
+use crate::seam::Seam;
 
 /// The hidden first argument.
 pub const ARGUMENT: &str = "worker";
@@ -58,6 +59,14 @@ enum Stop {
     Thread(Arc<AtomicBool>),
 }
 
+impl Running {
+    /// Work that is stopped by this flag.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn flagged(stop: Arc<AtomicBool>) -> Self {
+        Self(Stop::Thread(stop))
+    }
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
         match &self.0 {
@@ -73,10 +82,15 @@ impl Drop for Running {
 /// Starts the work. Its last event is always one that ends it.
 pub(crate) fn start(
     config: &Config,
+    seam: &Seam,
     key: RoundKey,
     order: Order,
     events: mpsc::Sender<(RoundKey, WorkEvent)>,
 ) -> std::io::Result<Running> {
+    let order = match seam.take_work(&key, order) {
+        Ok(running) => return Ok(running),
+        Err(order) => *order,
+    };
     match &config.executor {
         Executor::Child { program } => start_child(program, config.worker_memory_bytes, key, &order, events),
         Executor::Thread => start_thread(config.clock.clone(), key, order, events),

@@ -1,15 +1,6 @@
 //! For tests: a process that kills itself at a chosen transaction, as `kill -9` would.
 
-/// When, relative to a transaction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Moment {
-    /// Before it begins.
-    Before,
-    /// After its last statement, before it is committed.
-    During,
-    /// After it is durable.
-    After,
-}
+use crate::seam::Moment;
 
 /// Kills this process if `HOSPES_TEST_CRASH` is `<step>:<moment>`.
 pub(crate) fn point(step: &str, moment: Moment) {

@@ -13,6 +13,7 @@ use sqlx::sqlite::{
 };
 
 use crate::error::PartyError;
+use crate::seam::{Moment, Seam};
 
 #[cfg(test)]
 pub(crate) mod crash;
@@ -25,6 +26,7 @@ const MIGRATIONS: &[&str] = &[include_str!("0001_site.sql"), include_str!("0002_
 pub(crate) struct Store {
     writer: SqlitePool,
     readers: SqlitePool,
+    seam: Seam,
 }
 
 /// An open transaction. It is undone when dropped without [`Tx::commit`].
@@ -35,6 +37,7 @@ pub(crate) struct Tx {
     /// `None` once it is committed or being undone.
     inner: Option<PoolConnection<Sqlite>>,
     step: &'static str,
+    seam: Seam,
 }
 
 impl Store {
@@ -68,6 +71,12 @@ impl Store {
         Ok(store)
     }
 
+    /// The same database in the hands of whoever holds the seam.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn held(self, seam: Seam) -> Self {
+        Self { seam, ..self }
+    }
+
     async fn connect(path: &Path, create: bool) -> Result<Self, PartyError> {
         let options = SqliteConnectOptions::new()
             .filename(path)
@@ -83,7 +92,7 @@ impl Store {
         let writer =
             SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await.map_err(damaged)?;
         let readers = SqlitePoolOptions::new().max_connections(2).connect_lazy_with(options.read_only(true));
-        Ok(Self { writer, readers })
+        Ok(Self { writer, readers, seam: Seam::default() })
     }
 
     async fn migrate(&self) -> Result<(), PartyError> {
@@ -104,11 +113,10 @@ impl Store {
 
     /// Begins the transaction of one named step.
     pub(crate) async fn begin(&self, step: &'static str) -> Result<Tx, PartyError> {
-        #[cfg(test)]
-        crash::point(step, crash::Moment::Before);
+        self.seam.meet(step, Moment::Before).await?;
         let mut connection = self.writer.acquire().await.at(step)?;
         sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut *connection).await.at(step)?;
-        Ok(Tx { inner: Some(connection), step })
+        Ok(Tx { inner: Some(connection), step, seam: self.seam.clone() })
     }
 
     /// Connections that only read.
@@ -138,14 +146,11 @@ impl Tx {
 
     /// Makes the step durable.
     pub(crate) async fn commit(mut self) -> Result<(), PartyError> {
-        #[cfg(test)]
-        crash::point(self.step, crash::Moment::During);
+        self.seam.meet(self.step, Moment::During).await?;
         let step = self.step;
         sqlx::raw_sql("COMMIT").execute(self.conn()).await.at(step)?;
         self.inner = None;
-        #[cfg(test)]
-        crash::point(self.step, crash::Moment::After);
-        Ok(())
+        self.seam.meet(step, Moment::After).await
     }
 }
 

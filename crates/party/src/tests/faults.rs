@@ -509,3 +509,36 @@ async fn what_the_coordinator_counted_stands_as_sent_though_its_receipt_got_lost
     assert_eq!(world.payload_files(), 0);
     world.assert_ledger_intact().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_failed_runs_again_and_one_that_was_cancelled_does_not() {
+    use hospes_protocol::approval::RefusalCode;
+    let mut world = World::new().await;
+    let study = world.running(small_plan(1)).await;
+    let ended = |state: &str| ToSite::JobEnded { job: job(1), state: state.into(), reason: None, model: None };
+    world.send(ToSite::JobRollback { job: job(1) }).await;
+    world.start_job(&study, job(1)).await;
+    world.open_round(header(&study, job(1), "train", 1, 1, world.now())).await;
+    world.serve_model(&study).await;
+    let (upload, path) = world.expect_upload().await;
+    world.take(&upload, &path).await;
+    world.send(ended("failed")).await;
+    // The approval is good for one run, and this is still the same.
+    world.start_job(&study, job(1)).await;
+    world.send(ended("cancelled")).await;
+    world.start_job_expecting(&study, job(1), RefusalCode::CannotRun).await;
+    world.assert_ledger_intact().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_cannot_be_begun_again_any_number_of_times() {
+    use hospes_protocol::approval::RefusalCode;
+    let mut world = World::new().await;
+    let study = world.running(small_plan(1)).await;
+    for _ in 0..hospes_protocol::limits::SPARE_JOBS {
+        world.send(ToSite::JobRollback { job: job(1) }).await;
+        world.start_job(&study, job(1)).await;
+    }
+    world.send(ToSite::JobRollback { job: job(1) }).await;
+    world.start_job_expecting(&study, job(1), RefusalCode::CannotRun).await;
+}

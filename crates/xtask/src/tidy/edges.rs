@@ -36,6 +36,7 @@ pub(crate) fn check(root: &Path, findings: &mut Findings) -> Result<()> {
         packages.iter().filter(|p| p["source"].is_null()).filter_map(|p| p["name"].as_str()).collect();
     for package in packages.iter().filter(|p| p["source"].is_null()) {
         edges(package, &ours, findings);
+        seams(package, findings);
         test_binaries(package, findings);
         invariants::check_package(package, findings);
     }
@@ -45,7 +46,7 @@ pub(crate) fn check(root: &Path, findings: &mut Findings) -> Result<()> {
 
 fn edges(package: &Value, ours: &BTreeSet<&str>, findings: &mut Findings) {
     let name = package["name"].as_str().unwrap_or_default();
-    if name == "hospes-tests" {
+    if ["hospes-tests", "hospes-simulation"].contains(&name) {
         return;
     }
     let allowed = MAY_USE.iter().find(|(n, _)| *n == name).map_or(&[][..], |(_, uses)| *uses);
@@ -56,6 +57,21 @@ fn edges(package: &Value, ours: &BTreeSet<&str>, findings: &mut Findings) {
         if ours.contains(used) && !is_test && !allowed.contains(&used) {
             findings.add(name, format!("may not use {used}; see 'Direction of dependencies' in ARCHITECTURE.md"));
         }
+    }
+}
+
+/// The seams by which the simulation takes hold of engine and schedule, and the bugs that it can plant there, are asked for
+/// by nothing but the simulation, and by no default.
+fn seams(package: &Value, findings: &mut Findings) {
+    const SEAM: &str = "simulation";
+    let name = package["name"].as_str().unwrap_or_default();
+    let is_seam = |feature: &Value| feature.as_str().is_some_and(|f| f == SEAM || f.ends_with("/simulation"));
+    let dependencies = package["dependencies"].as_array().into_iter().flatten();
+    let asked = dependencies.filter(|d| d["features"].as_array().into_iter().flatten().any(is_seam)).count();
+    let features = package["features"].as_object().into_iter().flatten();
+    let led = features.filter(|(_, enables)| enables.as_array().into_iter().flatten().any(is_seam)).count();
+    if (asked > 0 && name != "hospes-simulation") || led > 0 {
+        findings.add(name, format!("asks for the feature '{SEAM}'; only hospes-simulation may"));
     }
 }
 

@@ -519,3 +519,26 @@ async fn vouches_of_and_for_revoked_sites_are_not_told_and_old_rosters_are_dropp
     let kept: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM rosters").fetch_one(&mut *connection).await.unwrap();
     assert_eq!((kept, world.store.roster().await.unwrap().unwrap().document.version), (8, 21));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_word_of_progress_that_comes_after_the_deadline_leaves_no_round_open() {
+    let mut settings = quick();
+    (settings.patience_ms, settings.round_ms) = (3_600_000, 600_000);
+    let mut world = World::with(4, settings, None).await;
+    let turned = crate::clock::Turned::default();
+    world.clock = turned.clock();
+    for peer in &world.peers {
+        peer.script(|h| if h.task == "train" && h.attempt == 1 { Act::Silence } else { Act::Work });
+    }
+    world.start(None).await;
+    let study = world.submit(PLAN).await;
+    let opened = |attempt| {
+        let log = world.peers[0].log.lock().unwrap();
+        log.opened.iter().find(|h| h.task == "train" && h.attempt == attempt).map(|h| h.key())
+    };
+    world.until("training began", || async { opened(1).is_some() }).await;
+    turned.by(600_001);
+    say(&world, 0, FromSite::Progress { round: opened(1).unwrap(), done: 1, total: 2 }).await;
+    world.until("another attempt", || async { opened(2).is_some() }).await;
+    world.succeeded(study).await;
+}

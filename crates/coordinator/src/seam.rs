@@ -1,0 +1,89 @@
+//! Where the simulation takes hold of a coordinator: the moments of its transactions, and its work in the background.
+//!
+//! Without the feature `simulation` a seam is empty and every question to it has one answer. With the feature it is as
+//! empty, unless the store was opened by [`crate::simulation`]: nothing that an operator, a site or the environment says
+//! fills it.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+#[cfg(feature = "simulation")]
+use std::sync::Arc;
+
+use hospes_protocol::id::{Digest, RoundKey, SiteId};
+
+use crate::Error;
+
+/// When, relative to a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Moment {
+    /// Before it begins.
+    Before,
+    /// After its last statement, before it is committed.
+    During,
+    /// After it is durable.
+    After,
+}
+
+/// The seam of one store and of the schedule on it.
+#[derive(Clone, Default)]
+pub(crate) struct Seam {
+    #[cfg(feature = "simulation")]
+    hold: Option<Arc<crate::simulation::Hold>>,
+}
+
+#[cfg(feature = "simulation")]
+impl Seam {
+    /// A seam that somebody holds.
+    pub(crate) fn held(hold: Arc<crate::simulation::Hold>) -> Self {
+        Self { hold: Some(hold) }
+    }
+}
+
+impl Seam {
+    /// A moment of a transaction has come. An error is that of a disk that is full.
+    pub(crate) async fn meet(&self, transaction: &'static str, moment: Moment) -> Result<(), Error> {
+        #[cfg(feature = "simulation")]
+        if let Some(hold) = &self.hold {
+            return hold.meet(transaction, moment).await;
+        }
+        let _ = (transaction, moment);
+        Ok(())
+    }
+
+    /// Starts work in the background.
+    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        #[cfg(feature = "simulation")]
+        if let Some(hold) = &self.hold {
+            return hold.keep(Box::pin(work));
+        }
+        tokio::spawn(work);
+    }
+
+    /// A site's input was confirmed that had been confirmed before.
+    pub(crate) fn confirmed_again(&self, round: &RoundKey, site: SiteId) {
+        #[cfg(feature = "simulation")]
+        if let Some(hold) = &self.hold {
+            hold.confirmed_again(round, site);
+        }
+        let _ = (round, site);
+    }
+
+    /// Sites whose inputs are added to a sum once more: none.
+    pub(crate) fn again(&self, round: &RoundKey) -> Vec<SiteId> {
+        #[cfg(feature = "simulation")]
+        if let Some(hold) = &self.hold {
+            return hold.again(round);
+        }
+        let _ = round;
+        Vec::new()
+    }
+
+    /// What a restart makes of the inputs that were confirmed before it: it remembers all.
+    pub(crate) fn remembered(&self, inputs: BTreeMap<SiteId, Digest>) -> BTreeMap<SiteId, Digest> {
+        #[cfg(feature = "simulation")]
+        if self.hold.as_ref().is_some_and(|hold| hold.forgets_inputs()) {
+            return BTreeMap::new();
+        }
+        inputs
+    }
+}

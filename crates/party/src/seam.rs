@@ -1,0 +1,83 @@
+//! Where the simulation takes hold of an engine: the moments of its transactions, and its work on data.
+//!
+//! Without the feature `simulation` a seam is empty and every question to it has one answer. With the feature it is as
+//! empty, unless the engine was opened by [`crate::simulation`]: nothing that an operator, a peer or the environment
+//! says fills it.
+
+#[cfg(feature = "simulation")]
+use std::sync::Arc;
+
+use hospes_cohort::worker::Order;
+use hospes_protocol::approval::ApprovalState;
+use hospes_protocol::id::{ApprovalId, RoundKey};
+
+use crate::error::PartyError;
+use crate::rounds::worker::Running;
+
+/// When, relative to a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Moment {
+    /// Before it begins.
+    Before,
+    /// After its last statement, before it is committed.
+    During,
+    /// After it is durable.
+    After,
+}
+
+/// The seam of one engine.
+#[derive(Clone, Default)]
+pub(crate) struct Seam {
+    #[cfg(feature = "simulation")]
+    hold: Option<Arc<crate::simulation::Hold>>,
+}
+
+#[cfg(feature = "simulation")]
+impl Seam {
+    /// A seam that somebody holds.
+    pub(crate) fn held(hold: Arc<crate::simulation::Hold>) -> Self {
+        Self { hold: Some(hold) }
+    }
+
+    /// The engine's database in the same hands.
+    pub(crate) fn take_store(&self, store: crate::store::Store) -> crate::store::Store {
+        match &self.hold {
+            Some(hold) => hold.keep_store(store.held(self.clone())),
+            None => store,
+        }
+    }
+}
+
+impl Seam {
+    /// A moment of a transaction has come. An error is that of a disk that is full.
+    pub(crate) async fn meet(&self, step: &'static str, moment: Moment) -> Result<(), PartyError> {
+        #[cfg(test)]
+        crate::store::crash::point(step, moment);
+        #[cfg(feature = "simulation")]
+        if let Some(hold) = &self.hold {
+            return hold.meet(step, moment).await;
+        }
+        let _ = (step, moment);
+        Ok(())
+    }
+
+    /// Takes work on data off the engine's hands, or gives the order back.
+    pub(crate) fn take_work(&self, key: &RoundKey, order: Order) -> Result<Running, Box<Order>> {
+        #[cfg(feature = "simulation")]
+        if let Some(hold) = &self.hold {
+            return Ok(hold.keep_work(key, order));
+        }
+        let _ = key;
+        Err(Box::new(order))
+    }
+
+    /// The state of the approval that a permit is asked of. `round`: the approval of a round that has a permit already.
+    pub(crate) fn state_of(&self, round: Option<ApprovalId>, stored: ApprovalState) -> ApprovalState {
+        #[cfg(feature = "simulation")]
+        if self.hold.as_ref().is_some_and(|hold| hold.skips_the_second_question()) && round.is_some() {
+            return ApprovalState::Active;
+        }
+        let _ = round;
+        stored
+    }
+}

@@ -1,0 +1,108 @@
+//! Two thousand schedules of faults, the same trace for the same seed, and three bugs that must be found.
+
+use std::ops::Range;
+
+use anyhow::{Context as _, Result};
+use hospes_simulation::{Options, Planted, Template, on_one_thread, replay, run};
+
+/// Runs seeds; none has a finding.
+fn schedules(seeds: Range<u64>) -> Result<()> {
+    on_one_thread(async move {
+        let template = Template::make().await?;
+        let mut successes = 0;
+        for seed in seeds {
+            let outcome =
+                Box::pin(run(&template, seed, Options::default())).await.with_context(|| replay(seed, None))?;
+            assert!(outcome.violations.is_empty(), "seed {seed}: {:#?}\n{}", outcome.violations, replay(seed, None));
+            successes += u64::from(outcome.ended == "success");
+        }
+        // A federation that never gets anywhere breaks no rule either.
+        assert!(successes > 80, "only {successes} jobs came to a result");
+        Ok(())
+    })
+}
+
+/// Several tests, so that all cores have some.
+macro_rules! schedules {
+    ($($name:ident: $seeds:expr;)*) => {
+        $(
+            #[test]
+            fn $name() -> Result<()> {
+                schedules($seeds)
+            }
+        )*
+    };
+}
+
+schedules! {
+    schedules_of_faults_break_no_rule_1: 0..250;
+    schedules_of_faults_break_no_rule_2: 250..500;
+    schedules_of_faults_break_no_rule_3: 500..750;
+    schedules_of_faults_break_no_rule_4: 750..1_000;
+    schedules_of_faults_break_no_rule_5: 1_000..1_250;
+    schedules_of_faults_break_no_rule_6: 1_250..1_500;
+    schedules_of_faults_break_no_rule_7: 1_500..1_750;
+    schedules_of_faults_break_no_rule_8: 1_750..2_000;
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace() {
+    on_one_thread(async {
+        let (one, other) = (Template::make().await?, Template::make().await?);
+        for seed in 0..12 {
+            let first = Box::pin(run(&one, seed, Options::default())).await?;
+            let second = Box::pin(run(&other, seed, Options::default())).await?;
+            assert_eq!(first, second, "{}", replay(seed, None));
+        }
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn without_faults_every_job_succeeds() {
+    on_one_thread(async {
+        let template = Template::make().await?;
+        for seed in 0..5 {
+            let options = Options { calm: true, ..Options::default() };
+            let outcome = Box::pin(run(&template, seed, options)).await?;
+            assert_eq!((outcome.ended.as_str(), outcome.published), ("success", 2), "seed {seed}");
+            assert_eq!(outcome.violations, [] as [String; 0], "seed {seed}");
+            assert_eq!(outcome.receipts, 6, "seed {seed}");
+        }
+        Ok(())
+    })
+    .unwrap();
+}
+
+/// A planted bug is found within two thousand seeds, by the rule that it breaks.
+fn is_found(planted: Planted, words: &str) -> Result<()> {
+    on_one_thread(async move {
+        let template = Template::make().await?;
+        for seed in 0..2_000 {
+            let options = Options { planted: Some(planted), ..Options::default() };
+            let outcome = Box::pin(run(&template, seed, options)).await?;
+            if let Some(found) = outcome.violations.iter().find(|found| found.contains(words)) {
+                let clean = Box::pin(run(&template, seed, Options::default())).await?;
+                assert_eq!(clean.violations, [] as [String; 0], "{found}: also without the bug");
+                return Ok(());
+            }
+        }
+        panic!("{planted:?} was not found within 2,000 seeds");
+    })
+}
+
+#[test]
+fn a_double_count_is_found() -> Result<()> {
+    is_found(Planted::DoubleCount, "counted twice")
+}
+
+#[test]
+fn a_lost_acknowledgement_is_found() -> Result<()> {
+    is_found(Planted::LostAcknowledgement, "an acknowledged update is lost")
+}
+
+#[test]
+fn a_skipped_permit_check_is_found() -> Result<()> {
+    is_found(Planted::SkippedPermitCheck, "although its store says")
+}

@@ -1,0 +1,43 @@
+//! Whole federations in one process: the real engine of each site and the real schedule of the coordinator on their real
+//! stores, under a seeded scheduler that loses, delays, doubles and reorders messages, cuts and partitions connections,
+//! kills processes at any moment of any transaction, turns clocks, fills disks, slows sites, and lets people change their
+//! minds.
+//!
+//! What it does not do: TLS, HTTP/2 and gRPC are replaced by [`network`] and [`transfer`], training by payloads that are
+//! known beforehand, and a killed process loses its memory but nothing that it wrote to a file.
+//!
+//! Start reading at [`run()`] (one seed), then `world` (the queue), then `truth` (what must hold).
+
+mod coordinator;
+mod network;
+mod people;
+mod rng;
+mod run;
+mod site;
+mod swarm;
+mod template;
+mod transfer;
+mod truth;
+mod world;
+
+pub use run::{Options, Outcome, Planted, run};
+pub use template::Template;
+
+/// The command that replays a seed.
+pub fn replay(seed: u64, planted: Option<Planted>) -> String {
+    let bug = match planted {
+        None => "",
+        Some(Planted::DoubleCount) => " --planted double-count",
+        Some(Planted::LostAcknowledgement) => " --planted lost-acknowledgement",
+        Some(Planted::SkippedPermitCheck) => " --planted skipped-permit-check",
+    };
+    format!("cargo run -p hospes-simulation -- --seed {seed} --trace{bug}")
+}
+
+/// Runs something on one thread, as all simulation must.
+///
+/// # Errors
+/// If there is no runtime to be had, and what `work` says.
+pub fn on_one_thread<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+}

@@ -1,0 +1,85 @@
+//! Replays a seed with its trace, or runs many.
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+use clap::{Parser, ValueEnum};
+use hospes_simulation::{Options, Planted, Template, on_one_thread, replay, run};
+
+/// Whole federations under a seeded scheduler of faults.
+#[derive(Parser)]
+struct Arguments {
+    /// Runs this seed.
+    #[arg(long, conflicts_with = "seeds")]
+    seed: Option<u64>,
+    /// Runs these seeds: `A..B`, without B.
+    #[arg(long)]
+    seeds: Option<String>,
+    /// Prints what happens.
+    #[arg(long)]
+    trace: bool,
+    /// No faults.
+    #[arg(long)]
+    calm: bool,
+    /// Puts in a bug on purpose.
+    #[arg(long)]
+    planted: Option<Bug>,
+    /// Stops at the first finding.
+    #[arg(long)]
+    first: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Bug {
+    DoubleCount,
+    LostAcknowledgement,
+    SkippedPermitCheck,
+}
+
+#[allow(clippy::print_stdout, reason = "this is what the program is for")]
+fn main() -> Result<ExitCode> {
+    let arguments = Arguments::parse();
+    let planted = arguments.planted.map(|bug| match bug {
+        Bug::DoubleCount => Planted::DoubleCount,
+        Bug::LostAcknowledgement => Planted::LostAcknowledgement,
+        Bug::SkippedPermitCheck => Planted::SkippedPermitCheck,
+    });
+    let seeds = match (&arguments.seeds, arguments.seed) {
+        (Some(text), _) => {
+            let (from, to) = text.split_once("..").context("--seeds: write A..B")?;
+            from.parse()?..to.parse()?
+        }
+        (None, seed) => seed.unwrap_or(0)..seed.unwrap_or(0) + 1,
+    };
+    let options = Options { planted, calm: arguments.calm, trace: arguments.trace };
+    on_one_thread(async move {
+        let template = Template::make().await?;
+        let (start, count) = (Instant::now(), seeds.end - seeds.start);
+        let (mut found, mut events, mut receipts, mut published) = (0u64, 0, 0, 0);
+        let mut ends = std::collections::BTreeMap::<String, u64>::new();
+        for seed in seeds {
+            let outcome = Box::pin(run(&template, seed, options)).await.with_context(|| replay(seed, planted))?;
+            events += outcome.events;
+            receipts += outcome.receipts;
+            published += outcome.published;
+            *ends.entry(outcome.ended.clone()).or_default() += 1;
+            for words in &outcome.violations {
+                println!("seed {seed}: {words}\n    {}", replay(seed, planted));
+            }
+            found += u64::from(!outcome.violations.is_empty());
+            if found > 0 && arguments.first {
+                break;
+            }
+            if count == 1 {
+                println!("{outcome:#?}");
+            }
+        }
+        let seconds = start.elapsed().as_secs_f64();
+        println!(
+            "{count} seeds in {seconds:.1} s: {events} events, {receipts} receipts, {published} published rounds; jobs \
+             ended {ends:?}; {found} seeds with findings"
+        );
+        Ok(if found == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    })
+}

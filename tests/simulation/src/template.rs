@@ -1,0 +1,348 @@
+//! A federation before its first job: sites with people, data and a signed approval, a coordinator that offered the
+//! study. Made once, on the same engine and schedule; every run starts from a copy of its files.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use hospes_coordinator::aggregate::staging::{Staging, free_space};
+use hospes_coordinator::audit::Audit;
+use hospes_coordinator::models::Models;
+use hospes_coordinator::schedule::{Command, Context, Event, Reply, Settings};
+use hospes_coordinator::simulation as cloud;
+use hospes_coordinator::store::{Caller, Role as CallerRole, SiteRow, SiteState, Store};
+use hospes_party::keys::{KdfCost, SecretPlace};
+use hospes_party::link::{Enrolled, LinkEvent};
+use hospes_party::simulation::{self as site, Site};
+use hospes_party::view::{Approving, NewDataset, NewPerson, Outcome};
+use hospes_party::{Clock, Config, Executor, Passphrase};
+use hospes_protocol::approval::Role;
+use hospes_protocol::canon::Canonical;
+use hospes_protocol::id::{FederationId, SiteId, StudyId, Timestamp};
+use hospes_protocol::message::ToSite;
+use hospes_protocol::policy::Policy;
+use hospes_protocol::sign::{SecretKey, Signed};
+use hospes_protocol::study::{MemberStatement, Requester, Roster, Study, Terms};
+use tokio::sync::{broadcast, mpsc, oneshot};
+use zeroize::Zeroizing;
+
+/// Sites of the federation.
+pub(crate) const SITES: usize = 3;
+/// When everything begins.
+pub(crate) const START: i64 = 1_790_000_000_000;
+
+/// Of four seeds three train for two rounds, and one reports figures and trains for one.
+const PLANS: [&str; 2] = [include_str!("train.yaml"), include_str!("figures.yaml")];
+const PEOPLE: &[(&str, Role)] = &[
+    ("sam", Role::DataSteward),
+    ("ava", Role::DataAccessApprover),
+    ("pia", Role::PrivacyOfficer),
+    ("odo", Role::Auditor),
+];
+
+/// The prepared federations.
+pub struct Template(Vec<Prepared>);
+
+/// The files of one federation, and what is known of them.
+pub(crate) struct Prepared {
+    folder: tempfile::TempDir,
+    pub(crate) study: StudyId,
+}
+
+/// The coordinator's identity.
+pub(crate) fn coordinator_key() -> SecretKey {
+    SecretKey::from_seed(&[200; 32])
+}
+
+/// A site's identity.
+pub(crate) fn site_key(site: usize) -> SecretKey {
+    SecretKey::from_seed(&[u8::try_from(site).unwrap_or(0) + 1; 32])
+}
+
+pub(crate) fn site_id(site: usize) -> SiteId {
+    site_key(site).public().site_id()
+}
+
+pub(crate) fn federation() -> FederationId {
+    coordinator_key().public().site_id()
+}
+
+pub(crate) fn passphrase(name: &str) -> Passphrase {
+    Passphrase::from(format!("passphrase of {name}"))
+}
+
+pub(crate) fn caller() -> Caller {
+    Caller { id: uuid::Uuid::from_u128(7), name: "anna".into(), role: CallerRole::Researcher }
+}
+
+/// Folder of a site below that of a run.
+pub(crate) fn site_folder(folder: &Path, site: usize) -> PathBuf {
+    folder.join(format!("site-{site}"))
+}
+
+/// The coordinator's database below the folder of a run.
+pub(crate) fn database(folder: &Path) -> PathBuf {
+    folder.join("coordinator").join("a.db")
+}
+
+/// Times that let a run end within minutes of its own time.
+pub(crate) fn settings(relay_ms: i64) -> Settings {
+    Settings {
+        patience_ms: 15_000,
+        round_ms: 90_000,
+        grace_ms: 5_000,
+        reserve_ms: 15_000,
+        quorum_ms: 60_000,
+        retry_ms: 500,
+        min_parties: 2,
+        relay_ms,
+        ..Settings::default()
+    }
+}
+
+/// A site's configuration; its link and its work are the simulation's.
+pub(crate) fn site_config(folder: &Path, clock: Clock, spawn_link: hospes_party::config::SpawnLink) -> Config {
+    Config {
+        folder: folder.join("site"),
+        secrets: SecretPlace::File { path: folder.join("secrets"), passphrase: passphrase("the site") },
+        clock,
+        executor: Executor::Thread,
+        connect: true,
+        session_idle_ms: 36_500 * 24 * 3_600_000,
+        worker_memory_bytes: None,
+        kdf: KdfCost::for_tests(),
+        spawn_link,
+    }
+}
+
+/// What the schedule works with, on the files of a run.
+pub(crate) fn context(
+    folder: &Path,
+    store: Store,
+    clock: hospes_coordinator::Clock,
+    free: hospes_coordinator::aggregate::staging::FreeSpace,
+    relay_ms: i64,
+) -> Result<Context> {
+    let folder = folder.join("coordinator");
+    Ok(Context {
+        store,
+        audit: Audit::default(),
+        staging: Staging::new(folder.join("uploads"), free, clock.clone())?,
+        models: Models::open(folder.join("models"))?,
+        key: Arc::new(coordinator_key()),
+        epoch: 1,
+        clock,
+        live: broadcast::channel(16).0,
+        settings: settings(relay_ms),
+        replica: "a".into(),
+    })
+}
+
+fn still() -> Clock {
+    Arc::new(|| Timestamp::from_millis(START))
+}
+
+impl Template {
+    /// Makes the federations.
+    ///
+    /// # Errors
+    /// Whatever engine, schedule or file system say; nothing is simulated yet.
+    pub async fn make() -> Result<Self> {
+        let mut prepared = Vec::new();
+        for plan in PLANS {
+            prepared.push(Box::pin(Prepared::make(plan)).await?);
+        }
+        Ok(Self(prepared))
+    }
+
+    pub(crate) fn of(&self, seed: u64) -> &Prepared {
+        &self.0[usize::from(seed % 4 == 3)]
+    }
+}
+
+impl Prepared {
+    async fn make(plan: &str) -> Result<Self> {
+        let folder = tempfile::tempdir_in(memory())?;
+        let path = folder.path().join("coordinator");
+        std::fs::create_dir_all(&path)?;
+        let store = Store::open(&Store::sqlite_url(&database(folder.path()))).await?;
+        let roster = enrol(&store).await?;
+        store.close().await;
+        let study = submit(folder.path(), plan).await?;
+        for index in 0..SITES {
+            furnish(&site_folder(folder.path(), index), index, &roster, &study)
+                .await
+                .with_context(|| format!("furnish site {index}"))?;
+        }
+        Ok(Self { folder, study: study.document.id })
+    }
+
+    /// A copy of the files, which goes when it is dropped.
+    pub(crate) fn copy(&self) -> Result<tempfile::TempDir> {
+        let to = tempfile::tempdir_in(memory())?;
+        copy(self.folder.path(), to.path())?;
+        Ok(to)
+    }
+}
+
+/// A file system in memory, where there is one: a run writes a few megabytes and throws them away.
+pub(crate) fn memory() -> PathBuf {
+    let shared = PathBuf::from("/dev/shm");
+    if shared.is_dir() { shared } else { std::env::temp_dir() }
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            std::fs::create_dir_all(&target)?;
+            copy(&entry.path(), &target)?;
+        } else {
+            std::fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}
+
+async fn enrol(store: &Store) -> Result<Signed<Roster>> {
+    let at = Timestamp::from_millis(START);
+    let mut tx = store.begin("template").await?;
+    for index in 0..SITES {
+        let key = site_key(index);
+        let (name, organisation) = (format!("site-{index}"), format!("Hospital {index}"));
+        let statement = MemberStatement {
+            federation: federation(),
+            name: name.clone(),
+            organisation: organisation.clone(),
+            identity: key.public(),
+        };
+        let row = SiteRow {
+            site: site_id(index),
+            name,
+            organisation,
+            identity: key.public(),
+            statement: key.sign(&Canonical::new(statement)?.digest()),
+            state: SiteState::Active,
+            reason: None,
+            enrolled: at,
+            last_seen: None,
+            software: None,
+        };
+        tx.put_site(&row).await?;
+    }
+    tx.next_roster(federation(), &coordinator_key(), at).await?;
+    tx.commit().await?;
+    store.roster().await?.context("no roster")
+}
+
+async fn submit(folder: &Path, plan: &str) -> Result<Signed<Study>> {
+    let hold = cloud::Hold::new(Box::new(|_, _| cloud::Fate::GoOn), None);
+    let store = hold.open(&database(folder)).await?;
+    let context = context(folder, store.clone(), still(), free_space(), 1_000)?;
+    let mut schedule = cloud::ByHand::load(context, hold).await?;
+    let (reply, answer) = oneshot::channel();
+    let requester = Requester { name: "Anna".into(), organisation: "Institute".into(), ..Requester::default() };
+    let terms = Terms { title: "Heart".into(), purpose: "To learn.".into(), requester, ..Terms::default() };
+    let command = Command::Submit { terms: Box::new(terms), plan: plan.to_owned(), by: caller() };
+    schedule.apply(vec![Event::Operator { command, reply }]).await;
+    let study = match answer.await? {
+        Ok(Reply::Study(study)) => study,
+        other => bail!("the study was not taken: {other:?}"),
+    };
+    schedule.work().await;
+    let signed = store.study(study).await?.context("no study")?.signed()?;
+    drop(schedule);
+    store.close().await;
+    Ok(signed)
+}
+
+/// A site with its people, a policy, data, a membership, and an approval of the study.
+async fn furnish(folder: &Path, index: usize, roster: &Signed<Roster>, study: &Signed<Study>) -> Result<()> {
+    std::fs::create_dir_all(folder)?;
+    let config = site_config(folder, still(), Arc::new(|_, _| mpsc::channel(1_024).0));
+    hospes_party::initialise(&config).await?;
+    let hold = site::Hold::new(Box::new(|_, _| site::Fate::GoOn), None);
+    let mut site = Site::open(config, hold.clone()).await?;
+    let admin = site
+        .ask(|h| async move {
+            h.set_up("ana".into(), passphrase("ana")).await?;
+            h.log_in("ana".into(), passphrase("ana")).await
+        })
+        .await?;
+    let mut people = BTreeMap::new();
+    for (name, role) in PEOPLE {
+        let person = NewPerson { name: (*name).into(), roles: BTreeSet::from([*role]), organisation: None };
+        let admin = admin.clone();
+        let session = site
+            .ask(|h| async move {
+                let Outcome::Done { code: Some(code) } = h.add_person(&admin, person, passphrase("ana")).await? else {
+                    bail!("{name} was not added");
+                };
+                h.activate((*name).into(), code, passphrase(name)).await?;
+                Ok(h.log_in((*name).into(), passphrase(name)).await?)
+            })
+            .await?;
+        people.insert(*name, session);
+    }
+    let policy = Policy::public_data().to_toml()?;
+    let done = site
+        .ask(|h| async {
+            let h = h;
+            h.set_policy(&admin, policy, passphrase("ana")).await
+        })
+        .await?;
+    ensure!(done == Outcome::Done { code: None }, "the policy waits: {done:?}");
+    let csv = folder.join("data.csv");
+    std::fs::write(&csv, rows(index))?;
+    let dataset = NewDataset {
+        name: "rows".into(),
+        path: csv,
+        subject: "subject_id".into(),
+        kinds: BTreeMap::new(),
+        mask: BTreeSet::new(),
+        keep: BTreeSet::new(),
+        public: true,
+        duo: vec!["DUO:0000042".into()],
+    };
+    let sam = people["sam"].clone();
+    site.ask(|h| async {
+        let h = h;
+        h.add_dataset(&sam, dataset).await
+    })
+    .await?;
+    let enrolled = Enrolled {
+        url: "https://coordinator.example".into(),
+        federation: federation(),
+        name: "Federation".into(),
+        site: site_id(index),
+        site_name: format!("site-{index}"),
+        coordinator: coordinator_key().public(),
+        ca_pem: "ca".into(),
+        chain_pem: "chain".into(),
+        key_pem: Zeroizing::new("key".into()),
+        roster: roster.clone(),
+    };
+    site.join(&admin, enrolled, &format!("Hospital {index}"), site_key(index)).await?;
+    site.hear(federation(), LinkEvent::Message(ToSite::Study(Box::new(study.clone())))).await;
+    let (id, ava) = (study.document.id, people["ava"].clone());
+    site.ask(|h| async move {
+        let signed = h.approve(&sam, Approving::exactly(id), passphrase("sam")).await?;
+        h.countersign(&ava, id, signed.digest, passphrase("ava")).await
+    })
+    .await?;
+    drop(site);
+    hold.bury().await;
+    Ok(())
+}
+
+/// Rows of a site: enough of both labels in both parts.
+fn rows(index: usize) -> String {
+    let mut text = String::from("subject_id,age,chol,num,fold\n");
+    for row in 0..60 + index {
+        let fold = if row % 3 == 0 { "test" } else { "train" };
+        text.push_str(&format!("s{index}x{row},{},{},{},{fold}\n", 30 + row % 50, 180 + row % 90, row % 2));
+    }
+    text
+}

@@ -1,0 +1,244 @@
+//! What must hold, kept apart from the system: what each site made, what was acknowledged, and what follows for the
+//! models that are published.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hospes_coordinator::models::Models;
+use hospes_privacy::quantise::Quantiser;
+use hospes_protocol::canon::Canonical;
+use hospes_protocol::id::{Digest, RoundKey};
+use hospes_protocol::message::{FigureSet, FromSite, RoundReply};
+use hospes_protocol::plan::{self, Plan, Quantise};
+use hospes_protocol::round::RoundHeader;
+
+use crate::rng::Rng;
+use crate::site::takes_back;
+use crate::world::Node;
+
+/// How far a published parameter may be from the one that is computed here in double precision.
+const TOLERANCE: f64 = 2e-6;
+
+/// Everything that is known from outside.
+#[derive(Default)]
+pub(crate) struct Truth {
+    payloads: BTreeMap<(usize, RoundKey), Vec<u8>>,
+    acknowledged: BTreeMap<(usize, RoundKey), Digest>,
+    ordered: BTreeMap<(usize, RoundKey), u32>,
+    /// Rounds that a site left by its own word.
+    left: BTreeSet<(usize, RoundKey)>,
+    /// Sites whose people took something back.
+    took_back: BTreeSet<usize>,
+    models: BTreeMap<Digest, Vec<f32>>,
+    pub(crate) violations: Vec<String>,
+    pub(crate) receipts: u64,
+}
+
+/// A round's name without its job, which is another one in every run.
+pub(crate) fn short(key: &RoundKey) -> String {
+    format!("{}/{}.{}", key.task, key.round, key.attempt)
+}
+
+fn letter(site: usize) -> &'static str {
+    Node::Site(site).name()
+}
+
+/// What a site's work gives in a round: a function of site, task, round and attempt alone, and of each another.
+pub(crate) fn payload(site: usize, header: &RoundHeader, plan: &Plan) -> Vec<u8> {
+    let name = format!("{site}/{}/{}/{}", header.task, header.round, header.attempt);
+    let mut seed = [0; 8];
+    seed.copy_from_slice(&Digest::of(name.as_bytes()).as_bytes()[..8]);
+    let mut rng = Rng::new(u64::from_le_bytes(seed));
+    // Exact in both number types, and within the clip.
+    let mut value = || f64::from(i16::try_from(rng.between(-2_048, 2_048)).unwrap_or(0)) / 4_096.0;
+    if header.tensors.is_empty() {
+        let mut set = FigureSet { sums: BTreeMap::new(), withheld: BTreeMap::new() };
+        for figure in plan::figures(plan, &header.task) {
+            let values = (0..figure.values).map(|_| value()).collect();
+            set.sums.insert(figure.name.to_owned(), values);
+        }
+        return Canonical::new(set).map(|c| c.bytes().to_vec()).unwrap_or_default();
+    }
+    #[allow(clippy::cast_possible_truncation, reason = "a multiple of 1/4096 below 1 is exact")]
+    let tensors: Vec<Vec<f32>> =
+        header.tensors.iter().map(|t| (0..t.len()).map(|_| value() as f32).collect()).collect();
+    let slices: Vec<&[f32]> = tensors.iter().map(Vec::as_slice).collect();
+    let rows = 10 + 7 * site as u64;
+    let quantiser = Quantiser::new(&header.quantise);
+    let encoded = quantiser.and_then(|q| q.encode(rows, &header.tensors, &slices));
+    encoded.map(hospes_privacy::quantise::Payload::into_bytes).unwrap_or_default()
+}
+
+/// The row weight of an update and its weighted entries.
+fn decode(payload: &[u8], rules: &Quantise) -> (f64, Vec<f64>) {
+    let mut head = [0; 8];
+    head.copy_from_slice(&payload[..8]);
+    let weight = u64::from_le_bytes(head) as f64 / f64::from(rules.n_max);
+    let step = 2.0 * rules.clip / f64::from(u32::MAX);
+    let (entries, _) = payload[8..].as_chunks::<4>();
+    (weight, entries.iter().map(|e| f64::from(u32::from_le_bytes(*e)) * step - rules.clip).collect())
+}
+
+/// The parameters of a model's file.
+fn parameters(file: &[u8]) -> Option<Vec<f32>> {
+    let length = usize::try_from(u64::from_le_bytes(*file.first_chunk::<8>()?)).ok()?;
+    let (entries, _) = file.get(8 + length..)?.as_chunks::<4>();
+    Some(entries.iter().map(|e| f32::from_le_bytes(*e)).collect())
+}
+
+impl Truth {
+    pub(crate) fn violation(&mut self, words: String) {
+        if !self.violations.contains(&words) {
+            self.violations.push(words);
+        }
+    }
+
+    /// An engine ordered work under a permit.
+    pub(crate) fn ordered(&mut self, site: usize, round: &RoundKey) {
+        let count = self.ordered.entry((site, round.clone())).or_default();
+        *count += 1;
+        let count = *count;
+        if count > 1 {
+            self.violation(format!("{} used its permit for {} {count} times", letter(site), short(round)));
+        }
+    }
+
+    pub(crate) fn made(&mut self, site: usize, round: &RoundKey, payload: Vec<u8>) {
+        self.payloads.insert((site, round.clone()), payload);
+    }
+
+    pub(crate) fn acknowledged(&mut self, site: usize, round: &RoundKey, digest: Digest) {
+        self.receipts += 1;
+        let before = self.acknowledged.insert((site, round.clone()), digest);
+        if before.is_some_and(|before| before != digest) {
+            self.violation(format!("two payloads of {} were acknowledged for {}", letter(site), short(round)));
+        }
+        let made = self.payloads.get(&(site, round.clone())).map(|payload| Digest::of(payload));
+        if made != Some(digest) {
+            self.violation(format!("a payload of {} for {} is not the one it made", letter(site), short(round)));
+        }
+    }
+
+    /// A site said something that may rightly take its input out of a round.
+    pub(crate) fn said(&mut self, site: usize, message: &FromSite) {
+        if let FromSite::RoundReply { round, reply } = message
+            && !matches!(reply, RoundReply::Working)
+        {
+            self.left.insert((site, round.clone()));
+        }
+        if takes_back(message) {
+            self.took_back.insert(site);
+        }
+    }
+
+    /// Reads models that are new on the shelf; the coordinator deletes those that it needs no more.
+    pub(crate) fn keep_models(&mut self, models: &Models) {
+        for digest in models.list().unwrap_or_default() {
+            if let std::collections::btree_map::Entry::Vacant(place) = self.models.entry(digest)
+                && let Some(read) = std::fs::read(models.path(digest)).ok().and_then(|file| parameters(&file))
+            {
+                place.insert(read);
+            }
+        }
+    }
+
+    /// A published round: everything acknowledged is in it unless its site took it back, and everything in it was made
+    /// and acknowledged.
+    pub(crate) fn check_included(&mut self, round: &RoundKey, included: &[usize], roster: &[usize]) {
+        for site in roster {
+            let known = (*site, round.clone());
+            let is_in = included.contains(site);
+            let taken_back = self.took_back.contains(site) || self.left.contains(&known);
+            match (self.acknowledged.contains_key(&known), is_in) {
+                (true, false) if !taken_back => {
+                    let words = "an acknowledged update is lost:";
+                    self.violation(format!("{words} {} is not in {}", letter(*site), short(round)));
+                }
+                // Complete and durable, but its confirmation was not: it counts all the same.
+                (false, true) if !self.payloads.contains_key(&known) => {
+                    self.violation(format!("{} is in {} and made nothing", letter(*site), short(round)));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// The model of a round is the one before plus the weighted mean of the updates in it, each once.
+    pub(crate) fn check_model(&mut self, header: &RoundHeader, model: Digest, included: &[usize]) {
+        let round = header.key();
+        let (Some(before), Some(after)) =
+            (header.model.and_then(|m| self.models.get(&m)).cloned(), self.models.get(&model).cloned())
+        else {
+            return self.violation(format!("a model of {} was never on the shelf", short(&round)));
+        };
+        let once: BTreeMap<usize, u32> = included.iter().map(|site| (*site, 1)).collect();
+        if self.fits(header, &before, &after, &once) {
+            return;
+        }
+        let sites: Vec<usize> = header.roster.iter().filter_map(|e| crate::run::site_of(e.site)).collect();
+        let found = counts(&sites).find(|counts| self.fits(header, &before, &after, counts));
+        let words = match found {
+            Some(counts) => {
+                let twice: Vec<&str> = counts.iter().filter(|(_, n)| **n > 1).map(|(site, _)| letter(*site)).collect();
+                let without: Vec<&str> =
+                    included.iter().filter(|s| counts.get(s).is_none_or(|n| *n == 0)).map(|s| letter(*s)).collect();
+                format!("counted twice: {twice:?}, not counted: {without:?}")
+            }
+            None => "it is no mean of the updates".to_owned(),
+        };
+        self.violation(format!("the model of {} is wrong: {words}", short(&round)));
+    }
+
+    fn fits(&self, header: &RoundHeader, before: &[f32], after: &[f32], counts: &BTreeMap<usize, u32>) -> bool {
+        let mut sum = vec![0.0; before.len()];
+        let mut weights = 0.0;
+        for (site, count) in counts.iter().filter(|(_, count)| **count > 0) {
+            let Some(payload) = self.payloads.get(&(*site, header.key())) else { return false };
+            let (weight, entries) = decode(payload, &header.quantise);
+            weights += weight * f64::from(*count);
+            for (sum, entry) in sum.iter_mut().zip(entries) {
+                *sum += entry * f64::from(*count);
+            }
+        }
+        let pairs = before.iter().zip(after).zip(&sum);
+        weights > 0.0
+            && before.len() == after.len()
+            && pairs.into_iter().all(|((b, a), s)| (f64::from(*b) + s / weights - f64::from(*a)).abs() < TOLERANCE)
+    }
+
+    /// The pooled figures of a round are the sum over those in it, each once.
+    pub(crate) fn check_figures(&mut self, header: &RoundHeader, pooled: &FigureSet, included: &[usize]) {
+        let mut sums: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+        for site in included {
+            let Some(payload) = self.payloads.get(&(*site, header.key())) else { continue };
+            let Ok(set) = Canonical::<FigureSet>::parse(payload) else { continue };
+            for (name, values) in &set.sums {
+                let sum = sums.entry(name.clone()).or_insert_with(|| vec![0.0; values.len()]);
+                sum.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
+            }
+        }
+        let same = |name: &String, sum: &Vec<f64>| {
+            pooled.sums.get(name).is_some_and(|found| found.iter().zip(sum).all(|(f, s)| (f - s).abs() < 1e-9))
+        };
+        if let Some(name) = sums.iter().find(|(name, sum)| !same(name, sum)).map(|(name, _)| name.clone()) {
+            let round = short(&header.key());
+            self.violation(format!("the figure '{name}' of {round} is not the sum of the sites' figures, each once"));
+        }
+    }
+}
+
+/// All ways to count each of these sites never, once or twice.
+fn counts(sites: &[usize]) -> impl Iterator<Item = BTreeMap<usize, u32>> {
+    let sites = sites.to_vec();
+    let ways = 3u32.pow(u32::try_from(sites.len()).unwrap_or(0));
+    (0..ways).map(move |way| {
+        let mut rest = way;
+        sites
+            .iter()
+            .map(|site| {
+                let count = rest % 3;
+                rest /= 3;
+                (*site, count)
+            })
+            .collect()
+    })
+}
