@@ -15,6 +15,7 @@ use crate::Error;
 
 /// When, relative to a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(unreachable_pub, reason = "the simulation shows it, where there is one")]
 pub enum Moment {
     /// Before it begins.
     Before,

@@ -528,13 +528,15 @@ async fn a_word_of_progress_that_comes_after_the_deadline_leaves_no_round_open()
     let turned = crate::clock::Turned::default();
     world.clock = turned.clock();
     for peer in &world.peers {
-        peer.script(|h| if h.task == "train" && h.attempt == 1 { Act::Silence } else { Act::Work });
+        peer.script(
+            |h| if (h.task.as_str(), h.round, h.attempt) == ("train", 1, 1) { Act::Silence } else { Act::Work },
+        );
     }
     world.start(None).await;
     let study = world.submit(PLAN).await;
     let opened = |attempt| {
         let log = world.peers[0].log.lock().unwrap();
-        log.opened.iter().find(|h| h.task == "train" && h.attempt == attempt).map(|h| h.key())
+        log.opened.iter().find(|h| (h.task.as_str(), h.round, h.attempt) == ("train", 1, attempt)).map(|h| h.key())
     };
     world.until("training began", || async { opened(1).is_some() }).await;
     turned.by(600_001);
