@@ -62,7 +62,7 @@ impl World<'_> {
         let context =
             context(&self.folder, store.clone(), self.clock(node), free(self.doom(node)), self.swarm.relay_ms)?;
         let (staging, models) = (context.staging.clone(), context.models.clone());
-        let loaded = hold.clone().live(ByHand::load(context, hold.clone())).await;
+        let loaded = Box::pin(hold.clone().live(ByHand::load(context, hold.clone()))).await;
         match loaded {
             Some(Ok(schedule)) => {
                 self.life += 1;

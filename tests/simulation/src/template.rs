@@ -111,8 +111,10 @@ pub(crate) fn site_config(folder: &Path, clock: Clock, spawn_link: hospes_party:
         connect: true,
         session_idle_ms: 36_500 * 24 * 3_600_000,
         worker_memory_bytes: None,
+        runs_at_a_time: hospes_protocol::limits::OPEN_JOBS,
         kdf: KdfCost::for_tests(),
         spawn_link,
+        identity: None,
     }
 }
 
@@ -245,7 +247,7 @@ async fn submit(folder: &Path, plan: &str) -> Result<Signed<Study>> {
     let (reply, answer) = oneshot::channel();
     let requester = Requester { name: "Anna".into(), organisation: "Institute".into(), ..Requester::default() };
     let terms = Terms { title: "Heart".into(), purpose: "To learn.".into(), requester, ..Terms::default() };
-    let command = Command::Submit { terms: Box::new(terms), plan: plan.to_owned(), by: caller() };
+    let command = Command::Submit { terms: Box::new(terms), plan: plan.to_owned(), sweep: None, by: caller() };
     schedule.apply(vec![Event::Operator { command, reply }]).await;
     let study = match answer.await? {
         Ok(Reply::Study(study)) => study,
