@@ -38,7 +38,7 @@ fn main() -> Result<()> {
     }
     if "train_cnn".contains(&filter) {
         let images = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/breastmnist/site_1.npz");
-        let data = "{ subject: subject, label: { column: label, positive: \"== 0\" }, \
+        let data = "{ subject: subject_id, label: { column: label, positive: \"== 0\" }, \
                     image: { column: image, channels: 1, height: 28, width: 28 } }";
         let plan = plan(data, "{ preset: { cnn_small: { out: 1 } } }", 10)?;
         println!("measured train_cnn {:.3}", steps_per_second(&plan, &images, IMAGES, 10)?);
