@@ -69,7 +69,7 @@ fn parameters(plan: &Plan, task: &str, model: &[u8]) -> Result<Vec<f32>> {
     };
     let file = SafeTensors::deserialize(model).context("the model is no safetensors file")?;
     let mut parameters = Vec::new();
-    for shape in plan::tensors(train, plan::inputs(plan, task)) {
+    for shape in plan::model_tensors(train, plan::inputs(plan, task)) {
         let tensor = file.tensor(&shape.name).with_context(|| format!("the model has no tensor '{}'", shape.name))?;
         let fits = tensor.dtype() == Dtype::F32 && tensor.shape().iter().map(|n| *n as u64).eq(shape.shape);
         ensure!(fits, "tensor '{}' has another type or shape than the plan's", shape.name);

@@ -105,6 +105,22 @@ pub(crate) fn python(root: &Path) -> Result<PathBuf> {
     Ok(python)
 }
 
+/// A Python with PyTorch, in a folder of its own: what our training is measured against.
+///
+/// # Errors
+/// If there is no Python, or it cannot be installed.
+pub(crate) fn torch() -> Result<PathBuf> {
+    let folder = cache_folder()?.join("torch");
+    let python = folder.join("bin/python");
+    if !works(Command::new(&python).args(["-c", "import torch, numpy"])) {
+        step("make a Python environment", Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
+        let mut pip = Command::new(&python);
+        pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "torch", "numpy"]);
+        step("install PyTorch", &mut pip)?;
+    }
+    Ok(python)
+}
+
 /// Installs the Debian packages among these that are missing.
 fn install(packages: &[&str]) -> Result<()> {
     if !works(Command::new("dpkg-query").arg("--version")) {

@@ -34,6 +34,7 @@ enum Unit {
     MiB,
     Megabytes,
     PerSecond,
+    Times,
 }
 
 impl Unit {
@@ -42,6 +43,7 @@ impl Unit {
             Self::Milliseconds => format!("{value:.1} ms"),
             Self::MiB => format!("{value:.0} MiB"),
             Self::Megabytes => format!("{value:.0} MB"),
+            Self::Times => format!("{value:.2} times"),
             Self::PerSecond if value >= 1e9 => format!("{:.2} G/s", value / 1e9),
             Self::PerSecond if value >= 1e6 => format!("{:.1} M/s", value / 1e6),
             Self::PerSecond => format!("{:.1} k/s", value / 1e3),
@@ -52,7 +54,7 @@ impl Unit {
     fn ratio(self, measured: f64, limit: f64) -> f64 {
         match self {
             Self::PerSecond => measured / limit,
-            Self::Milliseconds | Self::MiB | Self::Megabytes => limit / measured,
+            Self::Milliseconds | Self::MiB | Self::Megabytes | Self::Times => limit / measured,
         }
     }
 }
@@ -99,7 +101,19 @@ const TARGETS: &[Target] = &[
     },
     Target { name: "coordinator_peak_200_norm_bound", what: "the same, norm_bound", limit: 128.0, unit: Unit::MiB },
     Target { name: "coordinator_peak_200_median", what: "the same, median", limit: 128.0, unit: Unit::MiB },
-    Target { name: "coordinator_peak_200_multi_krum", what: "the same, multi_krum", limit: 128.0, unit: Unit::MiB },
+    Target { name: "coordinator_peak_20_multi_krum", what: "20 sites, multi_krum", limit: 128.0, unit: Unit::MiB },
+    Target {
+        name: "train_mlp",
+        what: "local training of an MLP on the CPU, time against PyTorch's",
+        limit: 1.2,
+        unit: Unit::Times,
+    },
+    Target {
+        name: "train_cnn",
+        what: "local training of a small CNN on the CPU, time against PyTorch's",
+        limit: 1.2,
+        unit: Unit::Times,
+    },
     Target { name: "idle_site", what: "idle resident memory of hospes-site", limit: 30.0, unit: Unit::Megabytes },
     Target {
         name: "idle_coordinator",
@@ -132,7 +146,7 @@ const KERNELS: &[(&str, &str)] = &[
 ///
 /// # Errors
 /// If something does not build or run. A figure that misses its target is no error.
-pub(crate) fn run(_root: &Path) -> Result<()> {
+pub(crate) fn run(root: &Path) -> Result<()> {
     machine::ready_to_compile()?;
     let programs = Programs::build(&["hospes-coordinator", "hospes-site", "hospesctl"], true)?;
     let mut measured = memory::idle(&programs)?;
@@ -143,6 +157,7 @@ pub(crate) fn run(_root: &Path) -> Result<()> {
         measured.insert((*name).to_owned(), throughput(id)?);
     }
     measured.extend(rounds()?);
+    measured.extend(training(root)?);
     print(&measured);
     Ok(())
 }
@@ -173,6 +188,27 @@ fn rounds() -> Result<BTreeMap<String, f64>> {
     let text = String::from_utf8_lossy(&output.stdout);
     if !output.status.success() {
         bail!("the rounds failed ({})\n{text}", output.status);
+    }
+    Ok(text.lines().filter_map(measurement).collect())
+}
+
+/// Local training here and in PyTorch: how many times as long ours takes for the same steps.
+fn training(root: &Path) -> Result<BTreeMap<String, f64>> {
+    println!("── measure training");
+    let mut bench = cargo()?;
+    bench.args(["bench", "--locked", "--workspace", "--bench", "training"]).stderr(Stdio::inherit());
+    let ours = measurements(&mut bench)?;
+    let mut script = Command::new(machine::torch()?);
+    let theirs = measurements(script.arg(root.join("crates/sim/benches/training.py")))?;
+    Ok(ours.into_iter().filter_map(|(name, steps)| Some((name.clone(), theirs.get(&name)? / steps))).collect())
+}
+
+/// What a command prints as measured.
+fn measurements(command: &mut Command) -> Result<BTreeMap<String, f64>> {
+    let output = command.output().with_context(|| format!("start {command:?}"))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    if !output.status.success() {
+        bail!("{command:?} failed ({})\n{text}", output.status);
     }
     Ok(text.lines().filter_map(measurement).collect())
 }
