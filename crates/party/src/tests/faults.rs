@@ -533,12 +533,13 @@ async fn a_run_that_failed_runs_again_and_one_that_was_cancelled_does_not() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_cannot_be_begun_again_any_number_of_times() {
     use hospes_protocol::approval::RefusalCode;
+    let failed = || ToSite::JobEnded { job: job(1), state: "failed".into(), reason: None, model: None };
     let mut world = World::new().await;
     let study = world.running(small_plan(1)).await;
     for _ in 0..hospes_protocol::limits::SPARE_JOBS {
-        world.send(ToSite::JobRollback { job: job(1) }).await;
+        world.send(failed()).await;
         world.start_job(&study, job(1)).await;
     }
-    world.send(ToSite::JobRollback { job: job(1) }).await;
+    world.send(failed()).await;
     world.start_job_expecting(&study, job(1), RefusalCode::CannotRun).await;
 }

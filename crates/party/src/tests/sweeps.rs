@@ -192,5 +192,6 @@ async fn a_place_that_is_given_back_can_be_taken_again() {
     world.start_job_expecting(&second, job(2), RefusalCode::Busy).await;
     world.send(ToSite::JobEnded { job: job(1), state: "failed".into(), reason: None, model: None }).await;
     world.start_job(&second, job(2)).await;
-    world.start_job_expecting(&first, job(1), RefusalCode::CannotRun).await;
+    // It failed, so it may run again, when there is room.
+    world.start_job_expecting(&first, job(1), RefusalCode::Busy).await;
 }

@@ -161,14 +161,12 @@ fn only_a_binomial_model_without_an_offset_is_judged() {
         &plan.replace(r#", positive: "> 0""#, "").replace("offset: log_days, ", ""),
         "family: binomial",
         "family: gaussian",
-        expect![[r#"
-            data.label: labels other than yes or no are not available in this version for networks and evaluations
-            tasks.judge.inputs.model: judging a regression that is not binomial is not available in this version"#]],
+        expect!["tasks.judge.inputs.model: judging a regression that is not binomial is not available in this version"],
     );
 }
 
 #[test]
-fn networks_do_not_take_the_labels_of_regressions() {
+fn a_network_takes_the_label_of_a_regression_with_a_loss_that_fits() {
     let train = r#"  train:
     component: nn_train
     inputs: { train: read }
@@ -182,12 +180,11 @@ fn networks_do_not_take_the_labels_of_regressions() {
       privacy: { plain: {} }
 "#;
     let plan = format!("{RISK}{train}").replace(r#", positive: "> 0""#, "");
+    with(&plan, "family: binomial", "family: gaussian", expect!["accepted"]);
     with(
-        &plan,
-        "family: binomial",
-        "family: gaussian",
-        expect![[r#"
-            data.label: labels other than yes or no are not available in this version for networks and evaluations
-            tasks.train.params.loss: not available in this version"#]],
+        &plan.replace("family: binomial", "family: gaussian"),
+        "loss: mse",
+        "loss: binary_cross_entropy",
+        expect!["tasks.train.params.loss: the label is a number; this loss needs data.label.positive"],
     );
 }
