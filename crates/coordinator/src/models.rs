@@ -440,7 +440,7 @@ pub struct Card {
     pub purpose: String,
     /// Who asked.
     pub requester: String,
-    /// Columns that the sites read, the label last.
+    /// Columns that the sites read, but for the one that tells patients apart.
     pub columns: Vec<String>,
     /// Sites whose updates are in it.
     pub parties: Vec<CardParty>,

@@ -144,8 +144,14 @@ impl Source<'_> {
     /// The model that a task ended with, completed with what stayed at the site, for judging it here.
     ///
     /// # Errors
-    /// As [`Local::begin`].
+    /// As [`Local::begin`], and [`CohortError::Model`] if nothing is left of what stayed here: initial values in its place
+    /// would be judged as if they had been trained.
     pub(crate) fn finished(&self, round: &Round<'_>) -> Result<Vec<f32>, CohortError> {
+        if self.state.is_none() && !plan::kept(self.params, self.inputs).is_empty() {
+            let reason =
+                "the layers that stayed at this site are not here any more, so the model cannot be judged here";
+            return Err(CohortError::Model { reason: reason.into() });
+        }
         let tensors = plan::model_tensors(self.params, self.inputs);
         self.whole(&tensors, &payload::read_model(round, &tensors)?)
     }

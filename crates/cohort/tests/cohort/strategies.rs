@@ -86,13 +86,12 @@ fn layers_that_stay_do_not_travel_and_the_next_round_goes_on_from_them() {
             // The last layer was kept trained, so the round begins where that one helps.
             assert!(view(&second).loss_before < view(&first).loss_before, "{second:?}");
         }
-        // The model is judged with the site's own layers.
-        let judged = |state: Option<PathBuf>, name| {
-            let (event, _, _) = run(&rig, "eval", 1, state, name);
-            let Event::Done(done) = event else { panic!("{event:?}") };
-            done.view
-        };
-        assert_ne!(judged(Some(kept), "own"), judged(None, "initial"));
+        // The model is judged with the site's own layers, and not at all without them.
+        let (own, _, _) = run(&rig, "eval", 1, Some(kept), "own");
+        assert!(matches!(own, Event::Done(_)), "{own:?}");
+        let (without, _, _) = run(&rig, "eval", 1, None, "initial");
+        let Event::Failed(failure) = without else { panic!("{without:?}") };
+        assert!(failure.local.contains("layers that stayed at this site are not here any more"), "{failure:?}");
     }
 }
 

@@ -53,8 +53,9 @@ impl Driver {
             let mut connection = store.read().await?;
             Ledger::on(&mut *connection).own_checkpoint(self.context.federation()).await?
         };
-        let mut columns: Vec<String> = study.document.plan.data.columns.clone();
-        columns.push(study.document.plan.data.label.column.clone());
+        let read = plan::columns_read(&study.document.plan);
+        let subject = &study.document.plan.data.subject;
+        let columns: Vec<String> = read.into_iter().filter(|column| column != subject).collect();
         let (strategy, kept_at_sites) = made_by(&study.document.plan, &last.task);
         let turns = if strategy == (Strategy::Cyclic {}).name() { TURNS_PRIVACY } else { "" };
         let card = Card {

@@ -44,8 +44,11 @@ impl Engine {
             } else if counts(&round.state) && path.exists() {
                 // PRIVACY: somebody who opted out since is in it; the task goes on without it. The opt-out list only grows,
                 // so that the same count means the same people.
-                let held = Self::subjects_of(conn, &round.key).await?;
-                newest = (held == Some(subjects)).then_some(path);
+                if Self::subjects_of(conn, &round.key).await? == Some(subjects) {
+                    newest = Some(path);
+                } else {
+                    self.erase_kept(&round.key);
+                }
             }
         }
         Ok(newest)
@@ -60,10 +63,12 @@ impl Engine {
         }
     }
 
-    /// Files that rounds of runs under way may start from.
+    /// Files that rounds may start from: of runs under way, and for a week of those that may run again.
     pub(super) async fn kept_needed(&self, conn: &mut SqliteConnection) -> Result<HashSet<PathBuf>, PartyError> {
         let mut needed = HashSet::new();
-        for job in Job::all(conn).await?.iter().filter(|job| !job.is_over()) {
+        let recent = |job: &Job| self.now().since(job.at) < super::SILENCE_MS;
+        let may_start = |job: &&Job| !job.is_over() || (job.may_run_again() && recent(job));
+        for job in Job::all(conn).await?.iter().filter(may_start) {
             let rounds = RoundRow::of_job(conn, &job.job.to_string()).await?;
             needed.extend(rounds.iter().filter(|r| counts(&r.state)).map(|r| self.kept_path(&r.key)));
         }

@@ -186,15 +186,20 @@ impl Engine {
             Some(k) if k.federation != federation || k.study != study || k.plan.digest() != plan.digest() => {
                 Some(Refusal::new(RefusalCode::Header, "the job was offered before with another study or plan"))
             }
-            Some(k) if k.may_run_again() => {
-                // Each time is an entry; like runs that never got anywhere, they are limited.
-                let again = self.again.entry(study).or_default();
-                *again = again.saturating_add(1);
-                match *again > limits::SPARE_JOBS {
-                    true => Some(Refusal::new(RefusalCode::CannotRun, "it was run again too often (limit SPARE_JOBS)")),
-                    false => self.against_job(&mut tx, federation, job, study, &plan).await?,
+            Some(k) if k.may_run_again() => match self.against_job(&mut tx, federation, job, study, &plan).await? {
+                // It waits for room, and is asked for until there is some.
+                Some(busy) if busy.code == RefusalCode::Busy => Some(busy),
+                against => {
+                    // Each time is an entry; like runs that never got anywhere, they are limited.
+                    let again = self.again.entry(study).or_default();
+                    *again = again.saturating_add(1);
+                    let often = "it was run again too often (limit SPARE_JOBS)";
+                    match *again > limits::SPARE_JOBS {
+                        true => Some(Refusal::new(RefusalCode::CannotRun, often)),
+                        false => against,
+                    }
                 }
-            }
+            },
             Some(k) if k.is_over() => Some(Refusal::new(RefusalCode::CannotRun, "the job has ended here")),
             Some(k) if k.state != "ready" => return Ok(None),
             _ => self.against_job(&mut tx, federation, job, study, &plan).await?,
@@ -210,8 +215,10 @@ impl Engine {
             // It is asked for again and again until there is room; the first time is entered, the others are counted.
             Some(_) if busy && waits => self.count_control(federation, false, "job put off"),
             Some(refusal) => {
-                if busy && known.is_none() {
-                    insert_job(&mut tx, job, study, &plan, "ready", self.now()).await?;
+                match &known {
+                    None if busy => insert_job(&mut tx, job, study, &plan, "ready", self.now()).await?,
+                    Some(k) if busy && k.may_run_again() => set_job(&mut tx, job, "ready", None).await?,
+                    _ => {}
                 }
                 self.append(&mut tx, &entry.refused(refusal)).await?;
             }
@@ -387,7 +394,10 @@ impl Engine {
             self.say(federation, FromSite::Release { job });
         }
         self.drop_models(&found).await?;
-        self.drop_kept(&found).await?;
+        // A run that may run again goes on from what was kept; see `kept_needed` for how long.
+        if !matches!(state, "failed" | "timeout") {
+            self.drop_kept(&found).await?;
+        }
         self.notify(Notice::Jobs);
         Ok(())
     }

@@ -40,7 +40,6 @@ const SHOWN: &[&str] = &[
     figure::WEIGHTS,
     figure::DEVIANCE,
     figure::PEARSON,
-    figure::EVENTS,
     figure::PAIRS,
     figure::GRID_EVENTS,
     figure::GRID_EXPOSURE,
