@@ -18,8 +18,19 @@ const BUILD_PACKAGES: &[&str] = &[
     "libdbus-1-dev",
 ];
 /// Debian packages that tests need besides.
-const TEST_PACKAGES: &[&str] =
-    &["dbus", "gnome-keyring", "webkit2gtk-driver", "xvfb", "xauth", "postgresql", "git", "python3", "python3-venv"];
+const TEST_PACKAGES: &[&str] = &[
+    "dbus",
+    "gnome-keyring",
+    "webkit2gtk-driver",
+    "xvfb",
+    "xauth",
+    "postgresql",
+    "git",
+    "python3",
+    "python3-venv",
+    "libvulkan1",
+    "mesa-vulkan-drivers",
+];
 /// Oldest Node.js that builds the page.
 const NODE: (u32, u32) = (20, 19);
 /// Node.js for machines that have an older one, from the npm registry.
