@@ -1,6 +1,7 @@
-//! Memory of both daemons when nothing happens.
+//! Memory of both daemons when nothing happens, before and after a job.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -9,6 +10,7 @@ use crate::demo::cast::HOSPITALS;
 use crate::demo::federation::Federation;
 use crate::demo::process::Programs;
 use crate::demo::site::Site;
+use crate::demo::{Trained, trained};
 
 /// Time after which a daemon counts as idle.
 const SETTLE: Duration = Duration::from_secs(10);
@@ -26,6 +28,23 @@ pub(super) fn idle(programs: &Programs) -> Result<BTreeMap<String, f64>> {
     std::thread::sleep(SETTLE);
     let measured = [("idle_coordinator", federation.process()), ("idle_site", site.process())];
     measured.into_iter().map(|(name, process)| Ok((name.to_owned(), resident_megabytes(process)?))).collect()
+}
+
+/// The same of both after the demo's job: what it took is given back.
+///
+/// # Errors
+/// If the job does not succeed.
+pub(super) fn after_a_job(root: &Path, programs: &Programs) -> Result<BTreeMap<String, f64>> {
+    let folder = tempfile::Builder::new().prefix("hospes-").tempdir()?;
+    let Trained { federation, sites, .. } = trained(root, programs, folder.path())?;
+    std::thread::sleep(SETTLE);
+    let most = sites.iter().map(|site| resident_megabytes(site.process())).collect::<Result<Vec<_>>>()?;
+    let most = most.into_iter().fold(0.0, f64::max);
+    Ok([
+        ("after_job_coordinator".to_owned(), resident_megabytes(federation.process())?),
+        ("after_job_site".to_owned(), most),
+    ]
+    .into())
 }
 
 /// Resident set of a process.

@@ -122,6 +122,24 @@ const TARGETS: &[Target] = &[
         unit: Unit::Megabytes,
     },
     Target {
+        name: "after_job_site",
+        what: "resident memory of hospes-site after a job, the largest of four",
+        limit: 30.0,
+        unit: Unit::Megabytes,
+    },
+    Target {
+        name: "after_job_coordinator",
+        what: "resident memory of hospes-coordinator after a job",
+        limit: 30.0,
+        unit: Unit::Megabytes,
+    },
+    Target {
+        name: "ingest",
+        what: "rows of 2 M surveyed, typed, hashed, compressed, encrypted and made durable",
+        limit: 200e3,
+        unit: Unit::PerSecond,
+    },
+    Target {
         name: "ledger_append",
         what: "ledger: entries appended, one fsync a batch",
         limit: 5e3,
@@ -150,6 +168,7 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     machine::ready_to_compile()?;
     let programs = Programs::build(&["hospes-coordinator", "hospes-site", "hospesctl"], true)?;
     let mut measured = memory::idle(&programs)?;
+    measured.extend(memory::after_a_job(root, &programs)?);
     let mut kernels = cargo()?;
     kernels.args(["bench", "--locked", "--workspace", "--bench", "exact_sum", "--bench", "ledger"]);
     machine::step("measure kernels", &mut kernels)?;
@@ -158,6 +177,10 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     }
     measured.extend(rounds()?);
     measured.extend(training(root)?);
+    println!("── measure ingest");
+    let mut ingest = cargo()?;
+    ingest.args(["bench", "--locked", "--workspace", "--bench", "ingest"]).stderr(Stdio::inherit());
+    measured.extend(measurements(&mut ingest)?);
     print(&measured);
     Ok(())
 }

@@ -47,6 +47,22 @@ pub(crate) fn run(root: &Path, keep: bool) -> Result<()> {
     result
 }
 
+/// A federation of the four hospitals that has trained a model and goes on running.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn trained<'a>(root: &'a Path, programs: &'a Programs, folder: &'a Path) -> Result<Trained<'a>> {
+    Stage { root, programs, folder, chapter: 0 }.train()
+}
+
+/// What the demo has when a model was trained.
+pub(crate) struct Trained<'a> {
+    pub(crate) federation: Federation<'a>,
+    pub(crate) sites: Vec<Site<'a>>,
+    job: String,
+    model: String,
+}
+
 /// Where the demo is played.
 struct Stage<'a> {
     root: &'a Path,
@@ -55,7 +71,7 @@ struct Stage<'a> {
     chapter: u32,
 }
 
-impl Stage<'_> {
+impl<'a> Stage<'a> {
     fn chapter(&mut self, title: &str) {
         self.chapter += 1;
         println!("\n{}. {title}", self.chapter);
@@ -75,9 +91,15 @@ impl Stage<'_> {
     }
 
     fn tell(mut self, baseline: impl FnOnce() -> Result<Baseline>) -> Result<()> {
+        let Trained { federation, sites, job, model } = self.train()?;
+        self.chapter("What was learnt, what left, and how it can be proven");
+        self.conclude(&federation, &sites, (&job, &model), baseline)
+    }
+
+    fn train(&mut self) -> Result<Trained<'a>> {
         self.chapter("A coordinator and four hospitals start, each with its own keys, database and ledger");
-        let federation = Federation::open(self.programs, self.folder)?;
         let (programs, folder) = (self.programs, self.folder);
+        let federation = Federation::open(programs, folder)?;
         let mut sites = each(&HOSPITALS, |hospital| Site::open(programs, folder, hospital))?;
         say(&format!("coordinator (process {}) and {} sites run on this machine", federation.process(), sites.len()));
         self.chapter("Each hospital's administrator names its people, and its data steward registers its data");
@@ -92,8 +114,7 @@ impl Stage<'_> {
         self.sign(&sites, &study)?;
         self.chapter("Fifteen rounds of training, then evaluation");
         let (job, model) = train(&federation, &mut sites, &study)?;
-        self.chapter("What was learnt, what left, and how it can be proven");
-        self.conclude(&federation, &sites, (&job, &model), baseline)
+        Ok(Trained { federation, sites, job, model })
     }
 
     fn people_and_data(&self, sites: &[Site<'_>]) -> Result<()> {
