@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use burn::tensor::Device;
 use hospes_privacy::disclosure::border::{Table, grid_at_border};
 use hospes_privacy::disclosure::{Rule, Verdict, parameters_allowed, share_allowed};
 use hospes_protocol::approval::Permit;
@@ -15,6 +14,7 @@ use hospes_protocol::policy::Disclosure;
 use hospes_protocol::round::RoundHeader;
 
 use crate::component::{FeatureStatistics, Frame, Matrix, Pipeline, Unknown, cells, level_counts, statistics};
+use crate::device::{Compute, Place};
 use crate::error::CohortError;
 use crate::evaluate::{ClassMetrics, Judged, Metrics, NumberMetrics, SurvivalMetrics, label_levels, leaving};
 use crate::opt_out::OptOuts;
@@ -36,6 +36,7 @@ pub struct Cohort {
     frame: Frame,
     public: bool,
     state: Option<SiteState>,
+    place: Place,
 }
 
 /// What is asked of a site in one round.
@@ -178,12 +179,24 @@ impl Cohort {
         let mut unknown = Unknown::default();
         snapshot.read(key, &columns, &mut |batch| frame.push(batch, plan, schema, opt_outs, &mut unknown))?;
         unknown.check()?;
-        Ok(Self { permit, plan: plan.clone(), frame, public: snapshot.document.public, state: None })
+        Ok(Self {
+            permit,
+            plan: plan.clone(),
+            frame,
+            public: snapshot.document.public,
+            state: None,
+            place: Place::Processor,
+        })
     }
 
     /// Gives it what the site kept from the task's last round.
     pub(crate) fn with_state(self, state: Option<SiteState>) -> Self {
         Self { state, ..self }
+    }
+
+    /// Says where its networks compute; on the processor where nothing is said.
+    pub(crate) fn on(self, place: Place) -> Self {
+        Self { place, ..self }
     }
 
     /// Puts several public tables of one plan together, for the pooled figure of a reproduction.
@@ -236,7 +249,8 @@ impl Cohort {
         check_rules(&mut pipeline, task, params, inputs, subjects, rules)?;
         let source = Source { params, inputs, seed: self.plan.seed, state: self.state.as_ref() };
         let local = Local::begin(&round, source)?;
-        let mut network = Network::new(&params.model, inputs, local.model(), &Device::flex())?;
+        let compute = self.place.open()?;
+        let mut network = Network::new(&params.model, inputs, local.model(), &compute)?;
         network.check(&data, task)?;
         let validation = match pipeline.is_connected(task, "validate") {
             true => validate(&network, &self.plan, &*pipeline.table(task, "validate")?, task)?,
@@ -289,7 +303,7 @@ impl Cohort {
     pub fn report(self, round: Round<'_>, rules: &Disclosure, pulse: &mut Pulse<'_>) -> Result<Report, CohortError> {
         self.check_round(&round)?;
         let task = round.header.task.clone();
-        let announced = plan::figures(&self.plan, &task);
+        let (announced, place) = (plan::figures(&self.plan, &task), self.place);
         let component = self.plan.tasks.get(&task).map(|t| t.component.clone());
         match component {
             Some(Component::Statistics(_)) => self.report_statistics(&task, rules),
@@ -309,7 +323,8 @@ impl Cohort {
                 let rows = pipeline.table(&task, "data")?;
                 check_features(&self.plan, &task, &rows)?;
                 let data = rows.matrix(&task)?;
-                let network = Network::new(&model, inputs, &parameters, &Device::flex())?;
+                let compute = place.open()?;
+                let network = Network::new(&model, inputs, &parameters, &compute)?;
                 network.check(&data, &task)?;
                 let judged = Judged { rows: &rows, outputs: &network.logits(&data), loss };
                 let view = judged.view(&self.plan, &task, params.threshold, params.calibration_bins)?;
@@ -332,7 +347,8 @@ impl Cohort {
                     levels: &levels,
                 };
                 let (site, deadline) = (round.site, self.permit.deadline());
-                let trained = baseline(&mut pipeline, &task, &params, site.as_bytes(), deadline, pulse)?;
+                let trained =
+                    baseline(&mut pipeline, &task, &params, &place.open()?, site.as_bytes(), deadline, pulse)?;
                 let judged = Judged { rows: &rows, outputs: &trained.outputs, loss: params.loss };
                 let view = judged.view(&self.plan, &task, params.threshold, 0)?;
                 let figures = leaving(&announced, view.sums(), table, rules);
@@ -359,7 +375,15 @@ impl Cohort {
             Some(Component::LocalBaseline(params)) => {
                 check_judged(&self.plan, task)?;
                 let mut pipeline = Pipeline::new(&self.plan, self.frame);
-                let trained = baseline(&mut pipeline, task, &params, b"simulation", self.permit.deadline(), pulse)?;
+                let trained = baseline(
+                    &mut pipeline,
+                    task,
+                    &params,
+                    &Compute::processor(),
+                    b"simulation",
+                    self.permit.deadline(),
+                    pulse,
+                )?;
                 let Trained { parameters, outputs, test } = trained;
                 let metrics = Metrics::new(&outputs, &test.labels, params.threshold, 0);
                 let by_table = by_origin(&outputs, &test, params.threshold);
@@ -388,7 +412,7 @@ impl Cohort {
         };
         let rows = Pipeline::new(&self.plan, self.frame).table(task, "data")?;
         let data = rows.matrix(task)?;
-        let network = Network::new(&model, inputs, parameters, &Device::flex())?;
+        let network = Network::new(&model, inputs, parameters, &Compute::processor())?;
         network.check(&data, task)?;
         let logits = network.logits(&data);
         let all = Metrics::new(&logits, &data.labels, 0.5, 0);
@@ -500,6 +524,7 @@ fn baseline(
     pipeline: &mut Pipeline<'_>,
     task: &str,
     params: &LocalBaseline,
+    compute: &Compute,
     site: &[u8],
     deadline: Timestamp,
     pulse: &mut Pulse<'_>,
@@ -511,7 +536,7 @@ fn baseline(
     let test = pipeline.table(task, "data")?.matrix(task)?;
     let inputs = plan::inputs(plan, task);
     let initial = plan::model::initial(&params.model, inputs, plan.seed);
-    let mut network = Network::new(&params.model, inputs, &initial, &Device::flex())?;
+    let mut network = Network::new(&params.model, inputs, &initial, compute)?;
     network.check(&test, task)?;
     let steps = u32::try_from(Batches::per_epoch(data.rows, params.batch)).map_err(|_| CohortError::Plan {
         place: format!("tasks.{task}.params.batch"),

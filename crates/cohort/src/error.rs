@@ -368,6 +368,14 @@ pub enum CohortError {
         /// Task.
         task: String,
     },
+    /// A graphics card failed; the processor can do the same work.
+    #[error("the graphics card ({card}) failed: {reason}")]
+    Device {
+        /// Which.
+        card: crate::device::Card,
+        /// In its driver's words.
+        reason: String,
+    },
     /// The parent asked to stop.
     #[error("cancelled")]
     Cancelled,

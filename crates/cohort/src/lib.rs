@@ -13,6 +13,7 @@
 
 mod cohort;
 mod component;
+pub mod device;
 mod error;
 pub mod evaluate;
 pub mod opt_out;

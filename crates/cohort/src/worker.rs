@@ -5,17 +5,21 @@
 //! from approval and circumstances. Drivers may crash and threads cannot be killed; a child can.
 
 use std::io::{self, Read, Write};
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use hospes_protocol::approval::{Approval, Circumstances, Refusal};
 use hospes_protocol::canon::Canonical;
 use hospes_protocol::id::{Digest, JobId, RoundKey, SiteId, Timestamp};
 use hospes_protocol::message::UploadKind;
 use hospes_protocol::plan;
+use hospes_protocol::text::shown;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::cohort::{Cohort, ReportView, Round, TrainingView};
+use crate::device::Place;
 use crate::error::{CohortError, Outward};
 use crate::opt_out::OptOuts;
 use crate::snapshot::{Partial, Snapshot, SnapshotDocument, SnapshotKey};
@@ -25,6 +29,8 @@ use crate::train::{self, Progress, Pulse};
 pub const ORDER_BYTES: usize = 256 << 20;
 /// Longest event: a local view has a few thousand numbers.
 pub const EVENT_BYTES: usize = 4 << 20;
+/// Characters of what a driver says.
+const REASON_CHARS: usize = 500;
 /// Longest model file.
 pub const MODEL_BYTES: u64 = hospes_protocol::limits::OBJECT_BYTES;
 
@@ -53,6 +59,8 @@ pub struct Order {
     pub state_in: Option<PathBuf>,
     /// Where what it keeps from this round goes, if the task's strategy keeps anything: a file that does not exist yet.
     pub state_out: Option<PathBuf>,
+    /// Where networks compute.
+    pub place: Place,
 }
 
 /// The form in which an order goes through the pipe.
@@ -73,10 +81,11 @@ struct OrderOnTheWire {
     payload_path: PathBuf,
     state_in: Option<PathBuf>,
     state_out: Option<PathBuf>,
+    place: Place,
 }
 
 /// Version of the pipe's format. Parent and child are one binary; another version means that it was replaced meanwhile.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// What a child says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -90,6 +99,37 @@ pub enum Event {
     Refused(Refusal),
     /// It failed; nothing more comes.
     Failed(Failure),
+    /// The card failed that it computed on, and nothing was made; nothing more comes.
+    DeviceFailed(DeviceFailure),
+}
+
+/// Why a card failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeviceFailure {
+    /// In the driver's words.
+    pub reason: String,
+    /// Whether its memory was too small, as it will not be for fewer rows at once.
+    pub out_of_memory: bool,
+}
+
+impl DeviceFailure {
+    /// What a card or its driver said.
+    ///
+    /// # Disclosure
+    /// Nothing about patients.
+    pub fn new(reason: &str) -> Self {
+        // Words of wgpu, and of the memory management on top of it.
+        const FULL: &[&str] =
+            &["out of memory", "out-of-memory", "out of device memory", "can't allocate", "exceeds the max"];
+        let lower = reason.to_lowercase();
+        // The first cause tells most; drivers wrap it in sentences of their own.
+        let words: Vec<&str> = reason.rsplit("Caused by:").next().unwrap_or(reason).split_whitespace().collect();
+        Self {
+            reason: shown(&words.join(" "), REASON_CHARS),
+            out_of_memory: FULL.iter().any(|words| lower.contains(words)),
+        }
+    }
 }
 
 /// A payload that was made durable.
@@ -108,6 +148,8 @@ pub struct Done {
     pub withheld: std::collections::BTreeMap<String, String>,
     /// For the site's own screen; does not leave.
     pub view: LocalView,
+    /// What networks computed on: `cpu`, or a card's name.
+    pub device: String,
 }
 
 /// What the site's own people see of a finished task.
@@ -165,6 +207,7 @@ impl Order {
             payload_path: self.payload_path.clone(),
             state_in: self.state_in.clone(),
             state_out: self.state_out.clone(),
+            place: self.place,
         };
         let written = write_frame(output, &wire, ORDER_BYTES);
         wire.key.zeroize();
@@ -199,6 +242,7 @@ impl Order {
             payload_path: wire.payload_path,
             state_in: wire.state_in,
             state_out: wire.state_out,
+            place: wire.place,
         })
     }
 }
@@ -248,7 +292,7 @@ pub fn run(input: &mut impl Read, output: &mut impl Write, clock: &dyn Fn() -> T
     let last = match Order::read(input) {
         Ok(order) => {
             let mut broken = None;
-            let last = execute(&order, clock, &mut |progress| match Event::Progress(progress).write(output) {
+            let last = guarded(&order, clock, &mut |progress| match Event::Progress(progress).write(output) {
                 Ok(()) => true,
                 Err(error) => {
                     broken = Some(error);
@@ -266,6 +310,22 @@ pub fn run(input: &mut impl Read, output: &mut impl Write, clock: &dyn Fn() -> T
     Ok(matches!(last, Event::Done(_) | Event::Refused(_)))
 }
 
+/// Carries out an order; whatever a card's driver does short of killing the process becomes an event.
+fn guarded(order: &Order, clock: &dyn Fn() -> Timestamp, progress: &mut dyn FnMut(Progress) -> bool) -> Event {
+    if order.place == Place::Processor {
+        return execute(order, clock, progress);
+    }
+    // The first panic tells why; those that follow from it on other threads tell less.
+    static REASON: OnceLock<String> = OnceLock::new();
+    std::panic::set_hook(Box::new(|panic| {
+        let _ = REASON.set(panic.payload_as_str().unwrap_or("a panic without words").to_owned());
+    }));
+    let ended = std::panic::catch_unwind(AssertUnwindSafe(|| execute(order, clock, progress)));
+    ended.unwrap_or_else(|_| {
+        Event::DeviceFailed(DeviceFailure::new(REASON.get().map_or("it failed without words", String::as_str)))
+    })
+}
+
 /// Carries out an order in this thread and returns the last event. For the child, and for tests.
 ///
 /// # Disclosure
@@ -278,6 +338,7 @@ pub fn execute(order: &Order, clock: &dyn Fn() -> Timestamp, progress: &mut dyn 
         Err(refusal) => Event::Refused(refusal),
         Ok(permit) => match compute(order, permit, &mut Pulse { now: clock, progress }) {
             Ok(done) => Event::Done(Box::new(done)),
+            Err(CohortError::Device { reason, .. }) => Event::DeviceFailed(DeviceFailure::new(&reason)),
             Err(error) => Event::Failed(Failure::from(&error)),
         },
     }
@@ -296,7 +357,9 @@ fn compute(
     let key = permit.round().clone();
     let trained = plan::trained_by(plan, &header.task).unwrap_or(&header.task);
     let state = order.state_in.as_ref().map(|path| read_state(path, order, key.job, trained)).transpose()?;
-    let cohort = Cohort::open(permit, &snapshot, &order.key, &order.opt_outs, plan, (pulse.now)())?.with_state(state);
+    let cohort = Cohort::open(permit, &snapshot, &order.key, &order.opt_outs, plan, (pulse.now)())?
+        .with_state(state)
+        .on(order.place);
     let round = Round { site: order.site, header, model: model.as_deref() };
     // Figures for a header without tensors, an update for one with.
     let (kind, payload, withheld, view) = if header.tensors.is_empty() {
@@ -314,7 +377,8 @@ fn compute(
     };
     write_durably(&order.payload_path, &payload)?;
     let (digest, bytes) = (Digest::of(&payload), payload.len() as u64);
-    Ok(Done { round: key, kind, digest, bytes, withheld, view })
+    let device = order.place.open()?.name;
+    Ok(Done { round: key, kind, digest, bytes, withheld, view, device })
 }
 
 fn read_model(path: &PathBuf) -> Result<Vec<u8>, CohortError> {

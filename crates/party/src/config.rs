@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use crate::keys::{KdfCost, SecretPlace};
 use crate::link::{LinkCommand, LinkConfig, LinkEvent};
+use crate::rounds::DeviceChoice;
 
 /// Where the time comes from; tests turn it.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -57,6 +58,8 @@ pub struct Config {
     pub worker_memory_bytes: Option<u64>,
     /// Runs of one federation that the site has open at a time, reserved or running; at most [`limits::OPEN_JOBS`].
     pub runs_at_a_time: usize,
+    /// What networks are trained on.
+    pub device: DeviceChoice,
     /// Cost of turning passphrases into keys.
     pub kdf: KdfCost,
     /// Starts links.
@@ -77,6 +80,7 @@ impl Config {
             session_idle_ms: 10 * 60 * 1_000,
             worker_memory_bytes: three_quarters_of_memory(),
             runs_at_a_time: limits::OPEN_JOBS,
+            device: DeviceChoice::default(),
             kdf: KdfCost::default(),
             spawn_link: Arc::new(crate::link::spawn),
             identity: None,

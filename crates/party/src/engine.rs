@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -12,13 +14,13 @@ use sqlx::pool::PoolConnection;
 use tokio::sync::{broadcast, mpsc};
 
 use crate::audit::Because as _;
-use crate::config::Config;
+use crate::config::{Config, Executor};
 use crate::error::PartyError;
 use crate::keys::{Vault, random};
 use crate::link::LinkEvent;
 use crate::memberships::Link;
 use crate::people::{LiveSession, Session, Strangers, phase};
-use crate::rounds::{Working, worker::WorkEvent};
+use crate::rounds::{DeviceChoice, Devices, Working, worker::WorkEvent};
 use crate::seam::Seam;
 use crate::store::{At as _, Store, set_setting, setting};
 use crate::view::{LinkView, Notice, Status};
@@ -63,6 +65,7 @@ pub(crate) struct Engine {
     pub(crate) again: HashMap<StudyId, usize>,
     pub(crate) link_events: mpsc::Sender<(FederationId, LinkEvent)>,
     pub(crate) work_events: mpsc::Sender<(RoundKey, WorkEvent)>,
+    pub(crate) devices: Arc<Devices>,
     pub(crate) seam: Seam,
     /// Before `calls`: whoever sees that the engine has ended finds the site free.
     _lock: File,
@@ -143,6 +146,11 @@ impl Engine {
         let (work_events, from_workers) = mpsc::channel(EVENTS);
         let (notices, _) = broadcast::channel(EVENTS);
         let now = (config.clock)();
+        let devices = Arc::new(match &config.executor {
+            Executor::Child { program } => Devices::new(config.device, program.clone()),
+            // Only child processes open cards.
+            Executor::Thread => Devices::new(DeviceChoice::Processor, PathBuf::new()),
+        });
         let mut engine = Self {
             config,
             store,
@@ -156,6 +164,7 @@ impl Engine {
             again: HashMap::new(),
             link_events,
             work_events,
+            devices,
             seam,
             calls,
             from_links,

@@ -40,6 +40,7 @@ pub use hospes_cohort::forbid_core_dumps;
 pub use people::{Passphrase, Session};
 pub use requests::text::render as render_review;
 pub use rounds::worker::{ARGUMENT as WORKER_ARGUMENT, run as worker};
+pub use rounds::{DeviceChoice, Probed, chosen_card, probe_cards};
 
 /// Name and version of this software, as ledger entries and sessions carry it.
 pub const SOFTWARE: &str = concat!("hospes/", env!("CARGO_PKG_VERSION"));

@@ -186,7 +186,7 @@ impl Work {
         });
         let (digest, bytes) = (Digest::of(payload), payload.len() as u64);
         let round = permit.round().clone();
-        let done = Done { round, kind, digest, bytes, withheld: Default::default(), view };
+        let done = Done { round, kind, digest, bytes, withheld: Default::default(), view, device: "cpu".into() };
         Ok(Ending(WorkEvent::Done(Box::new(done))))
     }
 }

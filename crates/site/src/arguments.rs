@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use hospes_party::DeviceChoice;
 use hospes_protocol::approval::Role;
 
 /// A hospital's party in a federation.
@@ -43,6 +44,9 @@ pub(crate) enum Command {
         /// Runs of one federation that are taken at a time; a study with many settings waits for its turn.
         #[arg(long, env = "HOSPES_RUNS", value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u8).range(1..=64))]
         runs: u8,
+        /// What networks are trained on: auto takes a graphics card where it is faster, cpu none, gpu always one if it can.
+        #[arg(long, env = "HOSPES_DEVICE", value_name = "auto|cpu|gpu", default_value = "auto")]
+        device: DeviceChoice,
     },
     /// State of the site; needs nobody logged in.
     Status,
@@ -140,6 +144,9 @@ pub(crate) enum Command {
         /// Before enrolling: the invitation, to test the way to its coordinator.
         #[arg(long)]
         invitation: Option<String>,
+        /// What networks are to be trained on, as for `run`.
+        #[arg(long, env = "HOSPES_DEVICE", value_name = "auto|cpu|gpu", default_value = "auto")]
+        device: DeviceChoice,
     },
     /// The audit log.
     #[command(subcommand)]

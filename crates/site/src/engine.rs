@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use hospes_ipc::socket::Client;
 use hospes_ipc::{Call, Fault, FaultCode, Router};
 use hospes_party::keys::SecretPlace;
-use hospes_party::{Config, Handle, Passphrase};
+use hospes_party::{Config, DeviceChoice, Handle, Passphrase};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -84,8 +84,8 @@ pub(crate) fn folder(argument: Option<PathBuf>) -> Result<PathBuf> {
 }
 
 /// Opens the engine, with its links.
-pub(crate) async fn open(folder: &Path, runs_at_a_time: usize) -> Result<Handle> {
-    let config = Config { runs_at_a_time, ..Settings::read(folder)?.config(folder)? };
+pub(crate) async fn open(folder: &Path, runs_at_a_time: usize, device: DeviceChoice) -> Result<Handle> {
+    let config = Config { runs_at_a_time, device, ..Settings::read(folder)?.config(folder)? };
     Ok(hospes_party::open(config).await.map_err(Fault::from)?)
 }
 

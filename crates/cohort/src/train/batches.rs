@@ -58,7 +58,7 @@ impl Batches {
 
 /// The stream of one task at one site in one round for one purpose. Each purpose has its own, so that one that draws more
 /// does not move the others.
-pub(super) fn stream(purpose: &str, seed: u64, site: &[u8], task: &str, round: u32) -> ChaCha20Rng {
+pub(crate) fn stream(purpose: &str, seed: u64, site: &[u8], task: &str, round: u32) -> ChaCha20Rng {
     let mut material = Vec::with_capacity(64);
     material.extend_from_slice(&seed.to_le_bytes());
     material.extend_from_slice(&round.to_le_bytes());

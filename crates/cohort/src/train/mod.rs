@@ -15,7 +15,7 @@ mod optimizer;
 pub(crate) mod payload;
 mod state;
 
-pub(crate) use batches::Batches;
+pub(crate) use batches::{Batches, stream};
 pub(crate) use local::{Local, Source};
 pub(crate) use loss::Goal;
 pub(crate) use network::Network;
@@ -48,6 +48,9 @@ pub struct Pulse<'a> {
     /// Takes news of progress; says whether to go on.
     pub progress: &'a mut dyn FnMut(Progress) -> bool,
 }
+
+/// Steps that a card may be told ahead of what it has computed: what waits for it holds its rows in memory.
+const STEPS_AHEAD: u64 = 16;
 
 /// How much is to be done: `units` that the plan names, each of so many steps.
 #[derive(Debug, Clone, Copy)]
@@ -112,22 +115,20 @@ pub(crate) fn train(
     let Draws { seed, site, task, round } = draws;
     network.check(data, task)?;
     let mut batches = Batches::new(seed, site, task, round, data.rows, batch);
-    let mut masks = batches::stream("dropout", seed, site, task, round);
-    let mut changes = augment.map(|what| Changes::new(what, batches::stream("augment", seed, site, task, round)));
-    let device = network.device().clone();
+    let mut masks = stream("dropout", seed, site, task, round);
+    let mut changes = augment.map(|what| Changes::new(what, stream("augment", seed, site, task, round)));
+    let compute = network.compute().clone();
     let (start, shift) = match correction {
         Correction::None => (None, None),
         Correction::Proximal { mu } => (Some((mu, network.trained().clone())), None),
         Correction::Control(shift) => {
             let length = shift.len();
-            (None, Some(Tensor::<1>::from_data(TensorData::new(shift, [length]), &device)))
+            (None, Some(Tensor::<1>::from_data(TensorData::new(shift, [length]), &compute.device)))
         }
     };
     for taken in 1..=work.total() {
         let rows = batches.next_batch();
-        let mass = goal.mass(rows.iter().map(|row| data.labels[*row]));
-        let batch = data.batch(rows, changes.as_mut(), &device);
-        let mut gradient = network.gradient(batch, goal, mass, &mut masks);
+        let mut gradient = network.descent(data, rows, changes.as_mut(), goal, &mut masks);
         if let Some((mu, start)) = &start {
             gradient = gradient + (network.trained().clone() - start.clone()).mul_scalar(*mu);
         }
@@ -135,6 +136,9 @@ pub(crate) fn train(
             gradient = gradient + shift.clone();
         }
         network.step(step, gradient);
+        if taken % STEPS_AHEAD == 0 || taken == work.total() {
+            compute.settle()?;
+        }
         if (pulse.now)() >= deadline {
             return Err(CohortError::TooLate);
         }

@@ -7,11 +7,13 @@ use hospes_protocol::plan::model::{Inputs, Placed, Wire, place};
 use hospes_protocol::plan::{Layer, Model};
 use rand_chacha::ChaCha20Rng;
 
+use super::augment::Changes;
 use super::layers::{Saved, backward, forward};
 use super::loss::{Goal, Target};
 use super::norms::Running;
 use super::optimizer::Step;
 use crate::component::Matrix;
+use crate::device::Compute;
 use crate::error::CohortError;
 
 /// Numbers that the widest layer may put out at once when the network is not trained: 64 MiB.
@@ -29,7 +31,7 @@ pub(crate) struct Network {
     spans: Vec<Vec<Range<usize>>>,
     /// Running figures, layer by layer.
     running: Vec<Option<Running>>,
-    device: Device,
+    compute: Compute,
 }
 
 /// Rows on their way into the network.
@@ -57,7 +59,7 @@ impl Network {
         model: &Model,
         inputs: impl Into<Inputs>,
         parameters: &[f32],
-        device: &Device,
+        compute: &Compute,
     ) -> Result<Self, CohortError> {
         let inputs = inputs.into();
         let wrong = |reason: String| Err(CohortError::Model { reason });
@@ -76,12 +78,12 @@ impl Network {
             return wrong("the last layer must put out one row of numbers".into());
         }
         let mut network = Self {
-            trained: on(device, Vec::new()),
+            trained: on(&compute.device, Vec::new()),
             spans: Vec::new(),
             running: Vec::new(),
             layers,
             inputs,
-            device: device.clone(),
+            compute: compute.clone(),
         };
         network.set(parameters);
         if network.spans.iter().all(Vec::is_empty) {
@@ -105,7 +107,7 @@ impl Network {
                     spans.push(trained.len()..trained.len() + length);
                     trained.extend_from_slice(mine);
                 } else {
-                    figures.push(on(&self.device, mine.to_vec()));
+                    figures.push(on(&self.compute.device, mine.to_vec()));
                 }
             }
             self.spans.push(spans);
@@ -114,7 +116,7 @@ impl Network {
                 Err(_) => None,
             });
         }
-        self.trained = on(&self.device, trained);
+        self.trained = on(&self.compute.device, trained);
     }
 
     /// All parameters one after the other, in the order of the plan's tensors.
@@ -136,14 +138,44 @@ impl Network {
         &self.trained
     }
 
-    pub(super) fn device(&self) -> &Device {
-        &self.device
+    pub(super) fn compute(&self) -> &Compute {
+        &self.compute
     }
 
     /// One optimiser step along a gradient.
     pub(super) fn step(&mut self, step: &mut Step, gradient: Tensor<1>) {
-        let old = std::mem::replace(&mut self.trained, Tensor::empty([1], &self.device));
+        let old = std::mem::replace(&mut self.trained, Tensor::empty([1], &self.compute.device));
         self.trained = step.apply(old, gradient);
+    }
+
+    /// Gradient of the goal on a batch, cut into parts where the device has no room for all its rows.
+    ///
+    /// Dropout draws part by part, so that a batch that is cut has other masks than one that is not.
+    pub(super) fn descent(
+        &mut self,
+        data: &Matrix,
+        rows: &[usize],
+        mut changes: Option<&mut Changes>,
+        goal: &Goal,
+        stream: &mut ChaCha20Rng,
+    ) -> Tensor<1> {
+        let mass = goal.mass(rows.iter().map(|row| data.labels[*row]));
+        let mut sum: Option<Tensor<1>> = None;
+        for part in rows.chunks(self.compute.rows_at_once.max(1)) {
+            let batch = data.batch(part, changes.as_deref_mut(), &self.compute.device);
+            let gradient = self.gradient(batch, goal, mass, stream);
+            sum = Some(match sum {
+                Some(sum) => sum + gradient,
+                None => gradient,
+            });
+        }
+        sum.unwrap_or_else(|| self.trained.zeros_like())
+    }
+
+    /// The gradient of an epoch's first batch in numbers, as the self-test of a device compares them.
+    pub(crate) fn first_gradient(&mut self, data: &Matrix, rows: &[usize], goal: &Goal) -> Vec<f32> {
+        let mut stream = super::stream("dropout", 0, b"device", "self-test", 0);
+        values(&self.descent(data, rows, None, goal, &mut stream))
     }
 
     /// Gradient of the goal on one batch, or on a part of one whose `mass` is given, with respect to the trained
@@ -187,7 +219,7 @@ impl Network {
         for (spans, found) in self.spans.iter().zip(found) {
             // A layer that the output does not depend on has no gradient.
             let none = found.is_empty();
-            let zeros = spans.iter().filter(|_| none).map(|span| Tensor::zeros([span.len()], &self.device));
+            let zeros = spans.iter().filter(|_| none).map(|span| Tensor::zeros([span.len()], &self.compute.device));
             parts.extend(zeros);
             parts.extend(found);
         }
@@ -217,11 +249,11 @@ impl Network {
     pub(crate) fn logits(&self, data: &Matrix) -> Vec<f32> {
         let parameters = self.split();
         let widest = self.layers.iter().map(|l| l.out.iter().product::<u64>()).max().unwrap_or(1).max(1);
-        let most = FORWARD_NUMBERS / usize::try_from(widest).unwrap_or(usize::MAX);
+        let most = (FORWARD_NUMBERS / usize::try_from(widest).unwrap_or(usize::MAX)).min(self.compute.rows_at_once);
         let rows: Vec<usize> = (0..data.rows).collect();
         let mut all = Vec::with_capacity(data.rows);
         for chunk in rows.chunks(most.clamp(1, FORWARD_ROWS)) {
-            let Batch { features, image, .. } = data.batch(chunk, None, &self.device);
+            let Batch { features, image, .. } = data.batch(chunk, None, &self.compute.device);
             let mut running = self.running.clone();
             all.extend(values(&self.run(&parameters, &mut running, features, image, None)));
         }
@@ -296,12 +328,7 @@ impl Network {
 
 impl Matrix {
     /// These rows on a device. `images`: what changes them on the way, if anything does.
-    pub(super) fn batch(
-        &self,
-        rows: &[usize],
-        mut images: Option<&mut super::augment::Changes>,
-        device: &Device,
-    ) -> Batch {
+    pub(super) fn batch(&self, rows: &[usize], mut images: Option<&mut Changes>, device: &Device) -> Batch {
         let mut values = Vec::with_capacity(rows.len() * self.columns);
         for row in rows {
             values.extend_from_slice(&self.values[row * self.columns..(row + 1) * self.columns]);

@@ -7,6 +7,7 @@ use hospes_protocol::plan::{
 
 use super::*;
 use crate::component::Pixels;
+use crate::device::{Card, Compute, Place};
 use crate::train::batches::stream;
 use crate::train::convolution::{self, Window};
 
@@ -66,7 +67,7 @@ fn inputs_of(data: &Matrix) -> Inputs {
 }
 
 fn network(model: &Model, data: &Matrix, parameters: &[f32]) -> Network {
-    Network::new(model, inputs_of(data), parameters, &Device::flex()).unwrap()
+    Network::new(model, inputs_of(data), parameters, &Compute::processor()).unwrap()
 }
 
 fn masks() -> ChaCha20Rng {
@@ -76,7 +77,7 @@ fn masks() -> ChaCha20Rng {
 /// Outputs as in training, with the masks of one step.
 fn trained_outputs(network: &Network, data: &Matrix) -> Vec<f32> {
     let all: Vec<usize> = (0..data.rows).collect();
-    let Batch { features, image, .. } = data.batch(&all, None, &network.device);
+    let Batch { features, image, .. } = data.batch(&all, None, &network.compute.device);
     let parameters = network.split();
     let mut running = network.running.clone();
     values(&network.run(&parameters, &mut running, features, image, Some((&mut masks(), &mut Vec::new()))))
@@ -397,5 +398,78 @@ fn rows_for_a_view_are_evenly_spaced_and_keep_what_belongs_to_them() {
         assert_eq!(fewer.values[to * 3..to * 3 + 3], data.values[from * 3..from * 3 + 3]);
         assert_eq!((fewer.labels[to], fewer.times[to]), (data.labels[from], data.times[from]));
         assert_eq!(fewer.images.as_ref().unwrap().row(to), data.images.as_ref().unwrap().row(from));
+    }
+}
+
+#[test]
+fn a_batch_that_is_cut_has_the_gradient_of_the_whole() {
+    let layers = Model::Layers(vec![linear(5), Layer::Tanh {}, Layer::LayerNorm {}, linear(3)]);
+    let data = rows(11, 4, Loss::CrossEntropy);
+    let goal = Goal::new(Loss::CrossEntropy, &[1.0, 3.0, 0.5]);
+    let start = initial(&layers, inputs_of(&data), 3);
+    let all: Vec<usize> = (0..data.rows).collect();
+    let whole = network(&layers, &data, &start).first_gradient(&data, &all, &goal);
+    for rows_at_once in [1, 3, 10] {
+        let compute = Compute { rows_at_once, ..Compute::processor() };
+        let mut cut = Network::new(&layers, inputs_of(&data), &start, &compute).unwrap();
+        let cut = cut.first_gradient(&data, &all, &goal);
+        assert!(whole.iter().zip(&cut).all(|(a, b)| (a - b).abs() < 1e-6), "{rows_at_once}: {whole:?} {cut:?}");
+    }
+}
+
+/// Every layer and loss on the software card: three steps of training end within [`crate::device::TOLERANCE`] of the
+/// processor's, relative to the largest parameter.
+#[test]
+fn a_card_trains_every_layer_and_loss_as_the_processor_does() {
+    let card = Place::Card { card: Card::Software, rows_at_once: None }.open().unwrap();
+    let signal = Model::Layers(vec![
+        Layer::Reshape(Reshape { shape: vec![2, 6] }),
+        Layer::Conv1d(conv(4, 3, 1, 1)),
+        Layer::GroupNorm(GroupNorm { groups: 2 }),
+        Layer::Sigmoid {},
+        Layer::AvgPool(pool(2, 2, 0)),
+        Layer::Flatten {},
+        Layer::LayerNorm {},
+        linear(1),
+    ]);
+    let picture = Model::Layers(vec![
+        Layer::Conv2d(conv(4, 3, 2, 1)),
+        Layer::Relu {},
+        Layer::MaxPool(pool(2, 1, 0)),
+        Layer::Flatten {},
+        linear(3),
+        Layer::Tanh {},
+        linear(3),
+    ]);
+    let adam = Optimizer::AdamW { lr: 0.01, weight_decay: 0.1 };
+    // Where a parameter changes nothing (a bias before a batch norm, or of risks), its gradient is what rounding leaves, of
+    // which Adam would make a full step.
+    let sgd = Optimizer::Sgd { lr: 0.05, momentum: 0.9 };
+    let cases = [
+        (joined(), joined_rows(8, Loss::BinaryCrossEntropy), Loss::BinaryCrossEntropy),
+        (signal.clone(), rows(6, 12, Loss::Mse), Loss::Mse),
+        (signal.clone(), rows(6, 12, Loss::Poisson), Loss::Poisson),
+        (signal, rows(6, 12, Loss::Cox), Loss::Cox),
+        (picture, with_images(rows(6, 0, Loss::CrossEntropy), [2, 9, 9]), Loss::CrossEntropy),
+    ];
+    for (model, data, loss) in cases {
+        let (goal, start) = (Goal::new(loss, &[]), initial(&model, inputs_of(&data), 3));
+        let all: Vec<usize> = (0..data.rows).collect();
+        let on = |compute: &Compute| {
+            let mut network = Network::new(&model, inputs_of(&data), &start, compute).unwrap();
+            let optimizer = if matches!(loss, Loss::BinaryCrossEntropy | Loss::Cox) { &sgd } else { &adam };
+            let (mut step, mut masks) = (Step::new(optimizer, 1.0), masks());
+            for _ in 0..3 {
+                let gradient = network.descent(&data, &all, None, &goal, &mut masks);
+                network.step(&mut step, gradient);
+            }
+            compute.settle().unwrap();
+            [network.parameters(), network.logits(&data)].concat()
+        };
+        let (theirs, ours) = (on(&Compute::processor()), on(&card));
+        let largest = theirs.iter().fold(0f32, |most, v| most.max(v.abs()));
+        let furthest = theirs.iter().zip(&ours).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
+        assert!(theirs.iter().zip(&start).any(|(a, b)| a != b), "{loss:?}: nothing was trained");
+        assert!(f64::from(furthest / largest) <= crate::device::TOLERANCE, "{loss:?}: {furthest} of {largest}");
     }
 }

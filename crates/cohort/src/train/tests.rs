@@ -1,4 +1,4 @@
-use burn::tensor::Device;
+use crate::device::Compute;
 use hospes_protocol::plan::model::{Inputs, initial};
 use hospes_protocol::plan::{BatchNorm, Conv, Dropout, Graph, Init, Layer, Linear, Loss, Model, Node, Optimizer, Pool};
 
@@ -118,7 +118,7 @@ impl Trial<'_> {
 
     fn run(&self, correction: Correction) -> Network {
         let start = initial(self.model, self.inputs(), 1);
-        let mut network = Network::new(self.model, self.inputs(), &start, &Device::flex()).unwrap();
+        let mut network = Network::new(self.model, self.inputs(), &start, &Compute::processor()).unwrap();
         let mut step = Step::new(&self.optimizer, 1.0);
         let course = Course {
             goal: &Goal::new(self.loss, &[]),

@@ -309,6 +309,7 @@ impl Rig {
             payload_path: self.folder.path().join(format!("payload-{task}-{round}")),
             state_in: None,
             state_out: None,
+            place: Default::default(),
         }
     }
 }

@@ -310,9 +310,9 @@ fn settings(case: &Case, document: Option<&ApprovalDocument>) -> Vec<Fact> {
         Fact::new("Signatures", eyes),
         Fact::new("Policy", policy_words(policy)),
         Fact::new(
-            "Hours, quiet hours and share of the GPU",
-            "not available in this version: a round may be asked for at any time, take up to a day, and runs on the CPU; \
-             pause the federation to keep hours free",
+            "Hours, quiet hours and share of the machine",
+            "not available in this version: a round may be asked for at any time, take up to a day, and runs with low \
+             priority on the processor or a graphics card; pause the federation to keep hours free",
         ),
         Fact::new(
             "What revocation does",

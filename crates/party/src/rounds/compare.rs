@@ -85,7 +85,7 @@ tasks:
         let job = JobId::new(Timestamp::from_millis(1), [1; 10]);
         let round = RoundKey { job, task: task.into(), epoch: 1, round: 1, attempt: 1 };
         let (state, at) = ("published".to_owned(), Timestamp::from_millis(1));
-        RoundView { round, state, reason: None, progress: None, view: Some(view), at }
+        RoundView { round, state, reason: None, progress: None, note: None, view: Some(view), at }
     }
 
     #[test]

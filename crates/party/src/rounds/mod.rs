@@ -28,6 +28,7 @@ use crate::view::{JobView, Notice, PAGE_ITEMS, Page, RoundView};
 use state::{RoundRow, state_name, state_reason};
 
 mod compare;
+mod device;
 mod kept;
 mod open;
 mod outbox;
@@ -36,6 +37,8 @@ mod sweep;
 mod work;
 pub(crate) mod worker;
 
+pub(crate) use device::Devices;
+pub use device::{DeviceChoice, Probed, chosen as chosen_card, probe as probe_cards};
 pub(crate) use work::Working;
 
 /// A job about which the coordinator says nothing more for so long has ended here, in milliseconds: a week.
@@ -543,6 +546,7 @@ impl Engine {
             state: state_name(&row.state).to_owned(),
             reason: state_reason(&row.state).map(|r| shown(&r, 400)),
             progress: self.working.get(&row.key).and_then(Working::progress),
+            note: self.working.get(&row.key).and_then(Working::note).map(str::to_owned),
             view,
             round: row.key,
             at: row.at,

@@ -166,7 +166,11 @@ impl Engine {
             .at("commit a payload")?;
         row.show(&mut tx, self.sealed_view(&done.view).await?).await?;
         let actions = row.step(&mut tx, Event::Made { step: Step::Input, digest: done.digest }, now).await?;
-        let entry = self.round_entry(Actor::Engine, Action::TrainingFinished, &row);
+        let mut entry = self.round_entry(Actor::Engine, Action::TrainingFinished, &row);
+        entry.engine.device = Some(hospes_protocol::text::shown(&done.device, 100));
+        if let Some(note) = self.working.get(key).and_then(Working::note) {
+            entry = entry.because(note);
+        }
         self.append(&mut tx, &entry).await?;
         let kind = if done.kind == UploadKind::Update { ObjectKind::Update } else { ObjectKind::Figures };
         let mut entry = self

@@ -4,7 +4,8 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 
-use hospes_cohort::worker::Order;
+use hospes_cohort::device::Place;
+use hospes_cohort::worker::{DeviceFailure, Order};
 use hospes_ledger::{Action, Actor, ObjectKind};
 use hospes_protocol::approval::{Refusal, RefusalCode};
 use hospes_protocol::id::{Digest, FederationId, RoundKey, Timestamp};
@@ -34,6 +35,8 @@ pub(crate) struct Working {
     told: Option<Timestamp>,
     /// Subjects left in the dataset when the work began; what is computed holds exactly their rows.
     subjects: Option<u64>,
+    /// What the site's people should know about it.
+    note: Option<String>,
 }
 
 /// How far the work is.
@@ -51,11 +54,15 @@ enum Phase {
 
 impl Working {
     fn new(federation: FederationId, phase: Phase) -> Self {
-        Self { federation, phase, progress: None, told: None, subjects: None }
+        Self { federation, phase, progress: None, told: None, subjects: None, note: None }
     }
 
     pub(crate) fn progress(&self) -> Option<(u32, u32)> {
         self.progress
+    }
+
+    pub(crate) fn note(&self) -> Option<&str> {
+        self.note.as_deref()
     }
 
     pub(super) fn federation(&self) -> FederationId {
@@ -161,9 +168,10 @@ impl Engine {
             payload_path,
             state_in: kept,
             state_out: Some(self.kept_path(key)),
+            place: Place::Processor,
         };
         tx.commit().await?;
-        let phase = match start(&self.config, &self.seam, key.clone(), order, self.work_events.clone()) {
+        let phase = match start(&self.config, &self.devices, &self.seam, key.clone(), order, self.work_events.clone()) {
             Ok(running) => Phase::Running(running),
             Err(error) => Phase::Ended(Box::new(WorkEvent::Crashed(format!("it could not be started: {error}")))),
         };
@@ -283,6 +291,12 @@ impl Engine {
             }
             return Ok(());
         }
+        if let WorkEvent::Note(note) = event {
+            tracing::warn!(round = %key, note, "work on a round");
+            working.note = Some(note);
+            self.notify(Notice::Jobs);
+            return Ok(());
+        }
         working.phase = Phase::Ended(Box::new(event));
         self.finish(&key).await
     }
@@ -294,11 +308,11 @@ impl Engine {
         // Work that never began has no result; no dataset has so many subjects.
         let subjects = subjects.unwrap_or(u64::MAX);
         match WorkEvent::clone(event) {
-            WorkEvent::Progress { .. } => {}
+            WorkEvent::Progress { .. } | WorkEvent::Note(_) => {}
             WorkEvent::Done(done) => self.commit_payload(key, *done, subjects).await?,
             WorkEvent::Refused(refusal) => self.withdraw(key, refusal).await?,
             WorkEvent::Failed(failure) => self.fail(key, &failure.local, failure.outward.words()).await?,
-            WorkEvent::Crashed(reason) => {
+            WorkEvent::Crashed(reason) | WorkEvent::DeviceFailed(DeviceFailure { reason, .. }) => {
                 let reason = format!("the worker process failed: {reason}");
                 self.fail(key, &reason, hospes_cohort::Outward::Engine.words()).await?;
             }

@@ -4,16 +4,18 @@
 //! its exit is a terminal state, however it comes.
 
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use hospes_cohort::worker::{Done, Event, Failure, Order};
+use hospes_cohort::device::Place;
+use hospes_cohort::worker::{DeviceFailure, Done, Event, Failure, Order};
 use hospes_protocol::approval::Refusal;
 use hospes_protocol::id::{RoundKey, Timestamp};
 use tokio::sync::mpsc;
-use zeroize::Zeroizing;
 
+use super::device::{self, Devices, Work};
 use crate::config::{Clock, Config, Executor, system_clock};
 use crate::seam::Seam;
 
@@ -36,6 +38,10 @@ pub(crate) enum WorkEvent {
     Refused(Refusal),
     /// It failed.
     Failed(Failure),
+    /// The card failed that it computed on.
+    DeviceFailed(DeviceFailure),
+    /// Something that the site's people should know.
+    Note(String),
     /// It ended without a word.
     Crashed(String),
 }
@@ -47,6 +53,7 @@ impl From<Event> for WorkEvent {
             Event::Done(done) => Self::Done(done),
             Event::Refused(refusal) => Self::Refused(refusal),
             Event::Failed(failure) => Self::Failed(failure),
+            Event::DeviceFailed(failure) => Self::DeviceFailed(failure),
         }
     }
 }
@@ -55,8 +62,15 @@ impl From<Event> for WorkEvent {
 pub(crate) struct Running(Stop);
 
 enum Stop {
-    Child(Arc<Mutex<Child>>),
+    Child(Arc<Mutex<Current>>),
     Thread(Arc<AtomicBool>),
+}
+
+/// The child that works now.
+#[derive(Default)]
+struct Current {
+    child: Option<Child>,
+    stopped: bool,
 }
 
 impl Running {
@@ -70,9 +84,11 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         match &self.0 {
-            Stop::Child(child) => {
-                // Already gone is fine; the reading thread waits for it, so that no zombie is left.
-                let _ = child.lock().unwrap_or_else(PoisonError::into_inner).kill();
+            Stop::Child(current) => {
+                let mut current = current.lock().unwrap_or_else(PoisonError::into_inner);
+                current.stopped = true;
+                // Already gone is fine; the supervising thread waits for it, so that no zombie is left.
+                let _ = current.child.as_mut().map(Child::kill);
             }
             Stop::Thread(stop) => stop.store(true, Ordering::Relaxed),
         }
@@ -82,6 +98,7 @@ impl Drop for Running {
 /// Starts the work. Its last event is always one that ends it.
 pub(crate) fn start(
     config: &Config,
+    devices: &Arc<Devices>,
     seam: &Seam,
     key: RoundKey,
     order: Order,
@@ -92,44 +109,99 @@ pub(crate) fn start(
         Err(order) => *order,
     };
     match &config.executor {
-        Executor::Child { program } => start_child(program, config.worker_memory_bytes, key, &order, events),
+        Executor::Child { program } => {
+            let current = Arc::new(Mutex::new(Current::default()));
+            let supervisor = Supervisor {
+                program: program.clone(),
+                memory_bytes: config.worker_memory_bytes,
+                devices: devices.clone(),
+                current: current.clone(),
+                key,
+                events,
+            };
+            std::thread::Builder::new().name("worker".into()).spawn(move || supervisor.run(order))?;
+            Ok(Running(Stop::Child(current)))
+        }
         Executor::Thread => start_thread(config.clock.clone(), key, order, events),
     }
 }
 
-fn start_child(
-    program: &std::path::Path,
+/// Watches over one piece of work: one child, and another one where a graphics card failed the first.
+struct Supervisor {
+    program: PathBuf,
     memory_bytes: Option<u64>,
+    devices: Arc<Devices>,
+    current: Arc<Mutex<Current>>,
     key: RoundKey,
-    order: &Order,
     events: mpsc::Sender<(RoundKey, WorkEvent)>,
-) -> std::io::Result<Running> {
-    let mut bytes = Zeroizing::new(Vec::new());
-    order.write(&mut *bytes).map_err(std::io::Error::other)?;
-    let mut child = Command::new(program)
-        .arg(ARGUMENT)
-        .args(memory_bytes.map(|bytes| bytes.to_string()))
-        .env_clear()
-        .envs(std::env::vars_os().filter(|(name, _)| keeps(name)))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::inherit())
-        .spawn()?;
-    let (input, output) = (child.stdin.take(), child.stdout.take());
-    let (Some(mut input), Some(mut output)) = (input, output) else {
-        return Err(std::io::Error::other("the child has no pipes"));
-    };
-    let child = Arc::new(Mutex::new(child));
-    let shared = child.clone();
-    std::thread::Builder::new().name("worker".into()).spawn(move || {
+}
+
+impl Supervisor {
+    fn run(self, mut order: Order) {
+        let plan = order.circumstances.plan.clone();
+        let work = Work { job: self.key.job, task: &self.key.task, plan: &plan };
+        let mut decision = self.devices.first(work);
+        let last = loop {
+            if let Some(note) = decision.note.take() {
+                self.say(WorkEvent::Note(note));
+            }
+            order.place = decision.place;
+            let last =
+                self.one_child(&order).unwrap_or_else(|e| WorkEvent::Crashed(format!("it could not be started: {e}")));
+            let Place::Card { card, rows_at_once } = order.place else { break last };
+            let failure = match &last {
+                WorkEvent::DeviceFailed(failure) => failure.clone(),
+                WorkEvent::Crashed(reason) => DeviceFailure { reason: reason.clone(), out_of_memory: false },
+                _ => break last,
+            };
+            if self.current().stopped {
+                break last;
+            }
+            decision = self.devices.after(work, card, rows_at_once, &failure);
+            // Nothing of the failed attempt may be taken for a result; that there is nothing is fine.
+            let _ = std::fs::remove_file(&order.payload_path);
+            let _ = order.state_out.as_ref().map(std::fs::remove_file);
+        };
+        self.say(last);
+    }
+
+    fn current(&self) -> MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether anybody listened.
+    fn say(&self, event: WorkEvent) -> bool {
+        self.events.blocking_send((self.key.clone(), event)).is_ok()
+    }
+
+    /// Gives a child the order and hears it to its end.
+    fn one_child(&self, order: &Order) -> std::io::Result<WorkEvent> {
+        let (mut input, mut output) = {
+            let mut current = self.current();
+            if current.stopped {
+                return Ok(WorkEvent::Crashed("it was stopped".into()));
+            }
+            let mut child = command(&self.program)
+                .args(self.memory_bytes.map(|bytes| bytes.to_string()))
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::inherit())
+                .spawn()?;
+            let pipes = (child.stdin.take(), child.stdout.take());
+            current.child = Some(child);
+            match pipes {
+                (Some(input), Some(output)) => (input, output),
+                _ => return Err(std::io::Error::other("the child has no pipes")),
+            }
+        };
         // A child that dies before it has read everything shows in what it says, or does not say.
-        let _ = input.write_all(&bytes).and_then(|()| input.flush());
-        drop((input, bytes));
+        let _ = order.write(&mut input);
+        drop(input);
         let last = loop {
             match Event::read(&mut output) {
                 Ok(Some(event)) if event.is_last() => break WorkEvent::from(event),
                 Ok(Some(event)) => {
-                    if events.blocking_send((key.clone(), event.into())).is_err() {
+                    if !self.say(event.into()) {
                         break WorkEvent::Crashed("the engine has ended".into());
                     }
                 }
@@ -137,25 +209,39 @@ fn start_child(
                 Err(error) => break WorkEvent::Crashed(error.to_string()),
             }
         };
-        let status = {
-            let mut child = shared.lock().unwrap_or_else(PoisonError::into_inner);
-            if !matches!(last, WorkEvent::Done(_)) {
-                let _ = child.kill();
-            }
-            child.wait()
-        };
-        let last = match (last, status) {
+        let mut current = self.current();
+        let Some(mut child) = current.child.take() else { return Ok(last) };
+        if !matches!(last, WorkEvent::Done(_)) {
+            let _ = child.kill();
+        }
+        Ok(match (last, child.wait()) {
             (WorkEvent::Crashed(reason), Ok(status)) => WorkEvent::Crashed(format!("{reason} ({status})")),
             (last, _) => last,
-        };
-        let _ = events.blocking_send((key, last));
-    })?;
-    Ok(Running(Stop::Child(child)))
+        })
+    }
+}
+
+/// This program as a worker, with what a child may know of its surroundings.
+pub(super) fn command(program: &std::path::Path) -> Command {
+    let mut command = Command::new(program);
+    command.arg(ARGUMENT).env_clear().envs(std::env::vars_os().filter(|(name, _)| keeps(name)));
+    command
 }
 
 /// What a child may know of its surroundings: where libraries and temporary files are, nothing of a session or a secret.
 fn keeps(name: &std::ffi::OsStr) -> bool {
-    const KEPT: &[&str] = &["PATH", "LD_LIBRARY_PATH", "TMPDIR", "TEMP", "SystemRoot", "XDG_RUNTIME_DIR", "LANG"];
+    const KEPT: &[&str] = &[
+        "PATH",
+        "LD_LIBRARY_PATH",
+        "TMPDIR",
+        "TEMP",
+        "SystemRoot",
+        "XDG_RUNTIME_DIR",
+        "LANG",
+        // Which drivers of graphics cards the Vulkan loader takes.
+        "VK_DRIVER_FILES",
+        "VK_ICD_FILENAMES",
+    ];
     KEPT.iter().any(|k| name == *k)
 }
 
@@ -180,6 +266,13 @@ fn start_thread(
 /// The whole life of a child: what `main` does when its first argument is [`ARGUMENT`], before anything else.
 pub fn run() -> ExitCode {
     lower_priority();
+    let arguments: Vec<String> = std::env::args().skip(2).collect();
+    if let Some(answer) = device::answer(&arguments) {
+        return match std::io::stdout().write_all(answer.as_bytes()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::from(3),
+        };
+    }
     limit_memory();
     let clock = system_clock();
     let now = move || -> Timestamp { clock() };

@@ -27,9 +27,11 @@ use crate::keys::{KdfCost, SecretPlace};
 use crate::link::{Enrolled, LinkCommand, LinkEvent};
 use crate::memberships::Joined;
 use crate::people::{Passphrase, Session};
+use crate::rounds::DeviceChoice;
 use crate::view::{Approving, DatasetView, NewDataset, NewPerson, Outcome, Page};
 
 mod crash;
+mod devices;
 mod faults;
 mod flow;
 mod kept;
@@ -624,6 +626,7 @@ fn configure(folder: &Path, executor: Executor) -> (Config, Arc<AtomicI64>, Wire
         session_idle_ms: 3_650 * DAY,
         worker_memory_bytes: Some(2 << 30),
         runs_at_a_time: limits::OPEN_JOBS,
+        device: DeviceChoice::Processor,
         kdf: KdfCost::for_tests(),
         spawn_link: Arc::new(move |_, events| {
             let (sender, commands) = mpsc::channel(1_024);

@@ -610,6 +610,8 @@ pub struct RoundView {
     pub reason: Option<String>,
     /// Steps done and in all.
     pub progress: Option<(u32, u32)>,
+    /// What to know about the work under way, such as that a graphics card failed and the processor goes on.
+    pub note: Option<String>,
     /// What the site's own people see of the result (rows, loss, metrics), or in full why it failed (`failure`); it stays
     /// here, and lists leave it out.
     pub view: Option<serde_json::Value>,

@@ -91,10 +91,10 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
             let file = arguments.passphrase_file.as_deref();
             return setup::init(&folder, &administrator, key_file, file, arguments.json).await;
         }
-        Command::Run { runs } => return run::run(&folder, usize::from(runs)).await,
-        Command::Doctor { invitation } => {
+        Command::Run { runs, device } => return run::run(&folder, usize::from(runs), device).await,
+        Command::Doctor { invitation, device } => {
             let who = doctor::Who { person: arguments.person, passphrase_file: arguments.passphrase_file };
-            return doctor::doctor(&folder, invitation.as_deref(), who, arguments.json).await;
+            return doctor::doctor(&folder, invitation.as_deref(), device, who, arguments.json).await;
         }
         Command::Jobs { watch: true, .. } => {
             let who = (arguments.person, arguments.passphrase_file);

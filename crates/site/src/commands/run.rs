@@ -3,13 +3,14 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use hospes_party::DeviceChoice;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::engine;
 
 /// Runs until SIGTERM or SIGINT.
-pub(crate) async fn run(folder: &Path, runs_at_a_time: usize) -> Result<()> {
-    let handle = engine::open(folder, runs_at_a_time).await?;
+pub(crate) async fn run(folder: &Path, runs_at_a_time: usize, device: DeviceChoice) -> Result<()> {
+    let handle = engine::open(folder, runs_at_a_time, device).await?;
     let mut term = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tracing::info!(folder = %folder.display(), "the party runs");
