@@ -14,6 +14,7 @@ use hospes_protocol::{limits, text, version};
 
 use super::driver::Driver;
 use super::job::{Job, LiveRound, Quorum};
+use super::lifecycle::attempts_used;
 use super::step::{After, Receipt, Step};
 use super::studies::REASON_CHARS;
 use super::work::{Finished, Made, NotMade, Outcome, moments_before};
@@ -80,7 +81,9 @@ impl Driver {
         let entry = |site: &SiteId| keys.get(site).map(|identity| RosterEntry { site: *site, identity: *identity });
         let roster: Vec<RosterEntry> = sites.iter().filter_map(entry).collect();
         let Some(found) = self.jobs.get_mut(&job) else { return Ok(()) };
-        if let Some(reason) = too_many(found, task, sites.len()) {
+        let round = found.task_mut(task).map_or(0, |task| task.done) + 1;
+        let used = attempts_used(task, round, found.last_attempt);
+        if let Some(reason) = used.or_else(|| too_many(found, task, sites.len())) {
             return self.end_job(step, job, JobState::Failed, &reason, None).await;
         }
         let header = header(&context, found, task, roster, step.now);

@@ -187,6 +187,28 @@ async fn a_job_whose_attempts_all_fail_says_why_and_runs_again_from_there() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_attempt_is_made_that_no_site_would_answer() {
+    let mut world = World::new().await;
+    for peer in &world.peers[..2] {
+        peer.script(|h| if h.task == "train" { Act::Fail } else { Act::Work });
+    }
+    world.start(None).await;
+    let study = world.submit(PLAN).await;
+    let job = world.ended(study).await.job;
+    // Three attempts in each run: with the fourth run it would be the 11th, of which the first is the 10th.
+    for run in 2..=4 {
+        world.command(Command::Rerun { job, by: caller() }).await.unwrap();
+        let row = world.ended(study).await;
+        let reason = row.reason.unwrap();
+        assert_eq!(reason.contains("was attempted 10 times"), run == 4, "{reason}");
+    }
+    let rows = world.store.rounds(job, 1_000).await.unwrap();
+    assert_eq!(rows.iter().filter(|r| r.key.task == "train").map(|r| r.key.attempt).max(), Some(10));
+    let again = world.command(Command::Rerun { job, by: caller() }).await.unwrap_err();
+    assert!(again.code == RejectionCode::Conflict && again.message.contains("was attempted 10 times"), "{again}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_that_cannot_run_the_job_rolls_it_back_on_all() {
     let mut world = World::new().await;
     world.peers[2].able.store(false, Ordering::SeqCst);
@@ -260,6 +282,10 @@ async fn a_cancelled_job_and_a_withdrawn_study_end_everywhere() {
     assert_eq!(rounds.last().unwrap().state, RoundState::Failed);
     let twice = world.command(Command::Cancel { job, by: caller(), reason: String::new() }).await.unwrap_err();
     assert_eq!(twice.code, RejectionCode::Conflict);
+    // Sites take no part in it again, so that it would fail at once with what they say.
+    let again = world.command(Command::Rerun { job, by: caller() }).await.unwrap_err();
+    assert!(again.code == RejectionCode::Conflict && again.message.contains("hospesctl study start"), "{again}");
+    assert_eq!(world.store.job(job).await.unwrap().unwrap().state, JobState::Cancelled);
     world.command(Command::Withdraw { study, by: caller(), reason: "wrong data".into() }).await.unwrap();
     assert_eq!(world.store.study(study).await.unwrap().unwrap().state, StudyState::Withdrawn);
     let start = world.command(Command::Start { study, by: caller() }).await.unwrap_err();
