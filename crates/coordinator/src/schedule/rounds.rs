@@ -365,7 +365,10 @@ impl Driver {
         found.failures += 1;
         let mut most = context.settings.attempts;
         if let Mode::Turn { site } = round.header.document.mode {
-            found.skipped.insert(site);
+            // As `Store::skipped` reads it after a restart: who was cut short by the end of the job has its turn again.
+            if to == RoundState::Abandoned {
+                *found.skipped.entry(site).or_insert(0) += 1;
+            }
             // Everybody gets the chance, as far as sites answer attempts at all.
             let members = u32::try_from(found.members.len()).unwrap_or(u32::MAX);
             most = most.max(members.min(limits::ROUND_ATTEMPTS));
