@@ -130,6 +130,25 @@ async fn set_job(tx: &mut Tx, job: JobId, state: &str, reason: Option<&str>) -> 
     Ok(())
 }
 
+/// The coordinator asked about a job, or put it off: the time of its silence begins anew.
+async fn ask_job(
+    tx: &mut Tx,
+    job: JobId,
+    state: &str,
+    reason: Option<&str>,
+    at: Timestamp,
+) -> Result<(), PartyError> {
+    set_job(tx, job, state, reason).await?;
+    let step = tx.step();
+    sqlx::query("UPDATE jobs SET at = ?2 WHERE job = ?1")
+        .bind(job.to_string())
+        .bind(at.as_millis())
+        .execute(tx.conn())
+        .await
+        .at(step)?;
+    Ok(())
+}
+
 async fn insert_job(
     tx: &mut Tx,
     job: JobId,
@@ -209,33 +228,31 @@ impl Engine {
             .object(ObjectKind::Job, job, None)
             .object(ObjectKind::Plan, plan.digest().short(), Some(plan.digest()))
             .purpose(Purpose { study: Some(study), job: Some(job), approval: None });
+        let now = self.now();
         let waits = known.as_ref().is_some_and(|k| k.state == "ready");
         let busy = refusal.as_ref().is_some_and(|r| r.code == RefusalCode::Busy);
         match &refusal {
             // It is asked for again and again until there is room; the first time is entered, the others are counted.
-            Some(_) if busy && waits => self.count_control(federation, false, "job put off"),
+            Some(_) if busy && waits => {
+                ask_job(&mut tx, job, "ready", None, now).await?;
+                self.count_control(federation, false, "job put off");
+            }
             Some(refusal) => {
                 match &known {
-                    None if busy => insert_job(&mut tx, job, study, &plan, "ready", self.now()).await?,
-                    Some(k) if busy && k.may_run_again() => set_job(&mut tx, job, "ready", None).await?,
+                    None if busy => insert_job(&mut tx, job, study, &plan, "ready", now).await?,
+                    Some(k) if busy && k.may_run_again() => ask_job(&mut tx, job, "ready", None, now).await?,
                     _ => {}
                 }
                 self.append(&mut tx, &entry.refused(refusal)).await?;
             }
-            None if waits => set_job(&mut tx, job, "waiting", None).await?,
+            None if waits => ask_job(&mut tx, job, "waiting", None, now).await?,
             None if known.is_some() => {
                 // It runs again from its first task that is not done; its rounds stay, so that no permit is given twice.
-                set_job(&mut tx, job, "waiting", None).await?;
-                sqlx::query("UPDATE jobs SET at = ?2 WHERE job = ?1")
-                    .bind(job.to_string())
-                    .bind(self.now().as_millis())
-                    .execute(tx.conn())
-                    .await
-                    .at("reserve a job")?;
+                ask_job(&mut tx, job, "waiting", None, now).await?;
                 self.append(&mut tx, &entry.because("reserved, to run again")).await?;
             }
             None => {
-                insert_job(&mut tx, job, study, &plan, "waiting", self.now()).await?;
+                insert_job(&mut tx, job, study, &plan, "waiting", now).await?;
                 self.append(&mut tx, &entry.because("reserved")).await?;
             }
         }

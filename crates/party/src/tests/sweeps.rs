@@ -167,6 +167,52 @@ async fn only_the_chosen_settings_results_wait_for_release_and_one_is_chosen_onl
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_is_asked_about_again_and_again_does_not_end_by_silence() {
+    let temporary = tempfile::tempdir().unwrap();
+    let mut world = World::create_with(temporary.path(), |config| config.runs_at_a_time = 1).await;
+    world.furnish().await;
+    let study = many();
+    world.connect().await;
+    world.offer(&study).await;
+    world.approve(&study).await;
+    let [first, second] = [run(&study, 1), run(&study, 2)];
+    let state = async |world: &World, n: u8| {
+        let jobs = world.handle.jobs(world.who("sam"), Page::default()).await.unwrap();
+        jobs.into_iter().find(|j| j.job == job(n)).unwrap().state
+    };
+    // What is silent is looked for in the same step in which such a leap of the clock is noticed and entered.
+    let pass = async |world: &World, millis: i64| {
+        let before = world.entered("clock_anomaly", "success").await;
+        world.pass_time(millis);
+        while world.entered("clock_anomaly", "success").await == before {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        world.settle().await;
+    };
+    world.reserved(&first, job(1)).await;
+    world.start_job_expecting(&second, job(2), RefusalCode::Busy).await;
+    for _ in 0..2 {
+        pass(&world, 4 * DAY).await;
+        assert_eq!([state(&world, 1).await, state(&world, 2).await], ["waiting", "ready"]);
+        world.send(ToSite::JobRollback { job: job(1) }).await;
+        world.reserved(&first, job(1)).await;
+        world.start_job_expecting(&second, job(2), RefusalCode::Busy).await;
+    }
+    // Put off for the last time after 12 days, it ends a week later and not before.
+    pass(&world, 4 * DAY).await;
+    world.send(ToSite::JobRollback { job: job(1) }).await;
+    pass(&world, 6 * DAY).await;
+    assert_eq!([state(&world, 1).await, state(&world, 2).await], ["ready", "timeout"]);
+    pass(&world, 2 * DAY).await;
+    assert_eq!(state(&world, 1).await, "timeout");
+    // Both may run again, and one that waits for room for it is not silent either.
+    world.reserved(&first, job(1)).await;
+    world.start_job_expecting(&second, job(2), RefusalCode::Busy).await;
+    pass(&world, 2 * 3_600_000).await;
+    assert_eq!([state(&world, 1).await, state(&world, 2).await], ["waiting", "ready"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_place_that_is_given_back_can_be_taken_again() {
     let temporary = tempfile::tempdir().unwrap();
     let mut world = World::create_with(temporary.path(), |config| config.runs_at_a_time = 1).await;
