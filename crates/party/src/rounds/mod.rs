@@ -4,7 +4,7 @@
 //! process, `outbox` keeps what was computed and asks again before it lets it go, `kept` is what never goes. Each step is one
 //! transaction.
 
-use hospes_ledger::{Action, Actor, ObjectKind, Purpose};
+use hospes_ledger::{Action, Actor, Entry, ObjectKind, Purpose};
 use hospes_protocol::approval::{ApprovalState, Refusal, RefusalCode, ReleaseRule, Role};
 use hospes_protocol::canon::Canonical;
 use hospes_protocol::id::{Digest, FederationId, JobId, StudyId, Timestamp};
@@ -31,11 +31,13 @@ mod compare;
 mod kept;
 mod open;
 mod outbox;
+mod refusals;
 mod state;
 mod sweep;
 mod work;
 pub(crate) mod worker;
 
+pub(crate) use refusals::Refusals;
 pub(crate) use work::Working;
 
 /// A job about which the coordinator says nothing more for so long has ended here, in milliseconds: a week.
@@ -131,13 +133,7 @@ async fn set_job(tx: &mut Tx, job: JobId, state: &str, reason: Option<&str>) -> 
 }
 
 /// The coordinator asked about a job, or put it off: the time of its silence begins anew.
-async fn ask_job(
-    tx: &mut Tx,
-    job: JobId,
-    state: &str,
-    reason: Option<&str>,
-    at: Timestamp,
-) -> Result<(), PartyError> {
+async fn ask_job(tx: &mut Tx, job: JobId, state: &str, reason: Option<&str>, at: Timestamp) -> Result<(), PartyError> {
     set_job(tx, job, state, reason).await?;
     let step = tx.step();
     sqlx::query("UPDATE jobs SET at = ?2 WHERE job = ?1")
@@ -201,24 +197,12 @@ impl Engine {
     ) -> Result<Option<Refusal>, PartyError> {
         let mut tx = self.store.begin("reserve a job").await?;
         let known = Job::find(tx.conn(), job).await?;
+        let is_other = |k: &Job| k.federation != federation || k.study != study || k.plan.digest() != plan.digest();
         let refusal = match &known {
-            Some(k) if k.federation != federation || k.study != study || k.plan.digest() != plan.digest() => {
+            Some(k) if is_other(k) => {
                 Some(Refusal::new(RefusalCode::Header, "the job was offered before with another study or plan"))
             }
-            Some(k) if k.may_run_again() => match self.against_job(&mut tx, federation, job, study, &plan).await? {
-                // It waits for room, and is asked for until there is some.
-                Some(busy) if busy.code == RefusalCode::Busy => Some(busy),
-                against => {
-                    // Each time is an entry; like runs that never got anywhere, they are limited.
-                    let again = self.again.entry(study).or_default();
-                    *again = again.saturating_add(1);
-                    let often = "it was run again too often (limit SPARE_JOBS)";
-                    match *again > limits::SPARE_JOBS {
-                        true => Some(Refusal::new(RefusalCode::CannotRun, often)),
-                        false => against,
-                    }
-                }
-            },
+            Some(k) if k.may_run_again() => self.against_rerun(&mut tx, federation, job, study, &plan).await?,
             Some(k) if k.is_over() => Some(Refusal::new(RefusalCode::CannotRun, "the job has ended here")),
             Some(k) if k.state != "ready" => return Ok(None),
             _ => self.against_job(&mut tx, federation, job, study, &plan).await?,
@@ -229,21 +213,24 @@ impl Engine {
             .object(ObjectKind::Plan, plan.digest().short(), Some(plan.digest()))
             .purpose(Purpose { study: Some(study), job: Some(job), approval: None });
         let now = self.now();
-        let waits = known.as_ref().is_some_and(|k| k.state == "ready");
-        let busy = refusal.as_ref().is_some_and(|r| r.code == RefusalCode::Busy);
+        let waits = known.as_ref().is_some_and(|k| k.state == "ready" && !is_other(k));
         match &refusal {
-            // It is asked for again and again until there is room; the first time is entered, the others are counted.
-            Some(_) if busy && waits => {
-                ask_job(&mut tx, job, "ready", None, now).await?;
-                self.count_control(federation, false, "job put off");
-            }
             Some(refusal) => {
+                let busy = refusal.code == RefusalCode::Busy;
                 match &known {
                     None if busy => insert_job(&mut tx, job, study, &plan, "ready", now).await?,
-                    Some(k) if busy && k.may_run_again() => ask_job(&mut tx, job, "ready", None, now).await?,
+                    Some(k) if waits || (busy && k.may_run_again()) => {
+                        ask_job(&mut tx, job, "ready", Some(&refusal.detail), now).await?;
+                    }
                     _ => {}
                 }
-                self.append(&mut tx, &entry.refused(refusal)).await?;
+                // It is asked for again and again until there is room; the first time is entered, the others are counted.
+                let is_repeated = (busy && waits) || self.refusals.is_repeated(federation, job, refusal);
+                if is_repeated {
+                    self.count_control(federation, false, "job put off");
+                } else {
+                    self.enter_refusal(&mut tx, federation, entry, refusal).await?;
+                }
             }
             None if waits => ask_job(&mut tx, job, "waiting", None, now).await?,
             None if known.is_some() => {
@@ -257,8 +244,45 @@ impl Engine {
             }
         }
         tx.commit().await?;
+        self.refusals.remember(federation, job, refusal.as_ref());
         self.notify(Notice::Jobs);
         Ok(refusal)
+    }
+
+    /// Enters what is refused to a coordinator; beyond a limit it is only counted.
+    async fn enter_refusal(
+        &mut self,
+        tx: &mut Tx,
+        federation: FederationId,
+        entry: Entry,
+        refusal: impl std::fmt::Display,
+    ) -> Result<(), PartyError> {
+        if self.refusals.is_entered(federation, self.now()) {
+            return self.append(tx, &entry.refused(refusal)).await.map(drop);
+        }
+        self.count_control(federation, false, "refused without an entry (limit REFUSALS)");
+        Ok(())
+    }
+
+    /// What stands against a run that ended without success and is to go on.
+    async fn against_rerun(
+        &mut self,
+        tx: &mut Tx,
+        federation: FederationId,
+        job: JobId,
+        study: StudyId,
+        plan: &Canonical<Plan>,
+    ) -> Result<Option<Refusal>, PartyError> {
+        let against = self.against_job(tx, federation, job, study, plan).await?;
+        if against.as_ref().is_some_and(|refusal| refusal.code == RefusalCode::Busy) {
+            // It waits for room, and is asked for until there is some.
+            return Ok(against);
+        }
+        // Each time is an entry; like runs that never got anywhere, they are limited.
+        let again = self.again.entry(study).or_default();
+        *again = again.saturating_add(1);
+        let often = "it was run again too often (limit SPARE_JOBS)";
+        Ok(if *again > limits::SPARE_JOBS { Some(Refusal::new(RefusalCode::CannotRun, often)) } else { against })
     }
 
     async fn against_job(

@@ -213,6 +213,63 @@ async fn a_run_that_is_asked_about_again_and_again_does_not_end_by_silence() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_is_entered_once_until_another_answer_is_given() {
+    let temporary = tempfile::tempdir().unwrap();
+    let mut world = World::create_with(temporary.path(), |config| config.runs_at_a_time = 1).await;
+    world.furnish().await;
+    let study = many();
+    world.connect().await;
+    world.offer(&study).await;
+    world.approve(&study).await;
+    let [first, second] = [run(&study, 1), run(&study, 2)];
+    world.reserved(&first, job(1)).await;
+    world.start_job_expecting(&second, job(2), RefusalCode::Busy).await;
+    let mut entries = 1;
+    for _ in 0..2 {
+        world.handle.stop(world.who("ana"), Some("an incident".into())).await.unwrap();
+        // One that waits here, and one of which nothing is known here.
+        for n in [2, 2, 3, 3, 2, 3] {
+            world.start_job_expecting(&second, job(n), RefusalCode::Stopped).await;
+        }
+        entries += 2;
+        assert_eq!(world.entered("job_started", "refused").await, entries);
+        world.handle.stop(world.who("ana"), None).await.unwrap();
+        // The same reason is news again after another one.
+        world.start_job_expecting(&second, job(3), RefusalCode::Busy).await;
+        world.start_job_expecting(&second, job(2), RefusalCode::Busy).await;
+        entries = world.entered("job_started", "refused").await;
+    }
+    assert_eq!(entries, 6, "two each time, and the first time that there is no room for each");
+    let jobs = world.handle.jobs(world.who("sam"), Page::default()).await.unwrap();
+    let waits = jobs.iter().find(|j| j.job == job(2)).unwrap();
+    assert!(waits.reason.as_ref().unwrap().contains("are taken at a time"), "people see why it waits: {waits:?}");
+    // Asked about with another plan, it is not that run.
+    let other = Study { plan: run(&study, 3).plan, ..study.clone() };
+    world.start_job_expecting(&other, job(2), RefusalCode::Header).await;
+    let jobs = world.handle.jobs(world.who("sam"), Page::default()).await.unwrap();
+    assert_eq!(jobs.iter().find(|j| j.job == job(2)).unwrap().reason, waits.reason);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_number_of_refusals_fills_the_ledger() {
+    let mut world = World::new().await;
+    let study = world.running(small_plan(1)).await;
+    let other = JobId::new(world.now(), [77; 10]);
+    for n in 0..limits::REFUSALS + 20 {
+        // A round of a run that was never reserved: each of another number.
+        let round = u32::try_from(n).unwrap() + 1;
+        world.open_round(header(&study, other, "train", round, 1, world.now())).await;
+        let reply = world.expect_reply().await;
+        assert!(matches!(&reply, RoundReply::Refused(r) if r.code == RefusalCode::Header), "{reply:?}");
+    }
+    assert_eq!(world.entered("permit_refused", "refused").await, limits::REFUSALS);
+    world.pass_time(3_600_000);
+    world.open_round(header(&study, other, "train", 1, 2, world.now())).await;
+    world.expect_reply().await;
+    assert_eq!(world.entered("permit_refused", "refused").await, limits::REFUSALS + 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_place_that_is_given_back_can_be_taken_again() {
     let temporary = tempfile::tempdir().unwrap();
     let mut world = World::create_with(temporary.path(), |config| config.runs_at_a_time = 1).await;
