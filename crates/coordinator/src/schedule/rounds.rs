@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use hospes_ledger::{Action as Done, Actor, ObjectKind};
-use hospes_protocol::canon::Canonical;
 use hospes_protocol::id::{Digest, JobId, RoundKey, SiteId, Timestamp};
 use hospes_protocol::message::{RoundOutcome, RoundReply, ToSite, UploadReceipt};
 use hospes_protocol::plan::{self, Component, Quantise, Strategy};
@@ -88,7 +87,7 @@ impl Driver {
         }
         let header = header(&context, found, task, roster, step.now);
         let asked: Vec<SiteId> = header.asked().collect();
-        let wanted = Wanted::new(&header, plan::figures(&found.plan, task));
+        let wanted = wanted(&header, &found.plan);
         if !context.staging.has_room(asked.len(), wanted.content.bytes())? {
             let reason = format!(
                 "the coordinator's disk has no room for {} payloads of {} bytes; make room and run the job again",
@@ -483,7 +482,12 @@ impl Driver {
         let (now, key) = (step.now, round.key.clone());
         let Some(task) = found.task_mut(&key.task) else { return Err(Error::corrupt("task", "it is gone")) };
         let last = key.round >= task.rounds || matches!(&result, Outcome::Fitted(fitted) if fitted.fit.is_some());
-        task.done = key.round;
+        task.done = match &result {
+            // It converged before the rounds were over, and goes on with the last one.
+            Outcome::Fitted(fitted) if fitted.sums.is_some() && !last => task.rounds.saturating_sub(1),
+            _ => key.round,
+        };
+        let done = task.done;
         let tx = step.job(&context, job).await?;
         let model = match result {
             Outcome::Model(made) => {
@@ -515,7 +519,7 @@ impl Driver {
         let digest = model.map(|made| made.model);
         let tx = step.job(&context, job).await?;
         tx.publish_round(&key, digest, now).await?;
-        tx.set_task_progress(job, &key.task, key.round, digest).await?;
+        tx.set_task_progress(job, &key.task, done, digest).await?;
         if last {
             task.state = TaskState::Success;
             tx.set_task_state(job, &key.task, TaskState::Running, TaskState::Success, None, now).await?;
@@ -619,8 +623,8 @@ fn too_many(job: &Job, task: &str, sites: usize) -> Option<String> {
 }
 
 /// A staged payload's content, for the round that it belongs to.
-pub(super) fn wanted(header: &Canonical<RoundHeader>, plan: &plan::Plan) -> Wanted {
-    Wanted::new(header, plan::figures(plan, &header.task))
+pub(super) fn wanted(header: &RoundHeader, plan: &plan::Plan) -> Wanted {
+    Wanted::new(header, plan::round_figures(plan, &header.task, header.round))
 }
 
 /// Whether a payload still has the length that its round asks for.

@@ -447,7 +447,10 @@ impl Peer {
         let plan = self.log.lock().unwrap().studies[&header.study].plan.clone();
         let mut payload = if let Some(coefficients) = Coefficients::of(&plan, &header.task) {
             let point = coefficients.from_file(&values(process, header.model.unwrap()).await).unwrap();
-            let mut set = fits::report(self.index, &point);
+            let mut set = match &plan.tasks[&header.task].component {
+                Component::Cox(cox) => fits::hazards(self.index, point[0], header.round > cox.newton.rounds),
+                _ => fits::report(self.index, &point),
+            };
             if act == Act::Withhold {
                 let names: Vec<String> = set.sums.keys().filter(|name| *name != "n").cloned().collect();
                 for name in names {
