@@ -145,9 +145,11 @@ impl Driver {
     ) -> Result<(), Error> {
         let context = self.context.clone();
         let Some(found) = self.jobs.get_mut(&job) else { return Ok(()) };
-        let asked = found.members.get(&site).is_some_and(|m| m.state == MemberState::Asked);
+        // A yes from before the job was put off can arrive after it was asked about again, and what the site says now
+        // then comes after it: a no always counts.
+        let counts = found.members.get(&site).is_some_and(|m| m.state == MemberState::Asked || refusal.is_some());
         // What was asked before the job was put off counts no more; everybody is asked anew.
-        if found.state != JobState::Waiting || !asked || found.put_off.is_some() {
+        if found.state != JobState::Waiting || !counts || found.put_off.is_some() {
             return Ok(());
         }
         if let Some(busy) = refusal.as_ref().filter(|refusal| refusal.code == RefusalCode::Busy) {

@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hospes_coordinator::schedule::{Command, Event, RejectionCode, Reply};
-use hospes_coordinator::store::jobs::{JobState, TaskState};
+use hospes_coordinator::store::jobs::{JobState, MemberState, TaskState};
 use hospes_coordinator::store::rounds::RoundState;
 use hospes_coordinator::store::{SiteState, StudyState};
+use hospes_protocol::approval::{Refusal, RefusalCode};
 use hospes_protocol::message::{Decision, FromSite, RoundOutcome};
 use hospes_protocol::sign::Signed;
 use hospes_protocol::study::Vouch;
@@ -224,6 +225,32 @@ async fn a_member_that_cannot_run_the_job_rolls_it_back_on_all() {
     world.peers[2].able.store(true, Ordering::SeqCst);
     world.command(Command::Rerun { job: job.job, by: caller() }).await.unwrap();
     world.succeeded(study).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_no_counts_though_an_older_yes_arrived_before_it() {
+    let mut settings = quick();
+    (settings.reserve_ms, settings.grace_ms) = (20_000, 5_000);
+    let mut world = World::with(4, settings, None).await;
+    // One keeps the job waiting.
+    world.peers[1].reserves.store(false, Ordering::SeqCst);
+    world.start(None).await;
+    let study = world.submit(PLAN).await;
+    let job = world.job(study, |job| job.state == JobState::Waiting).await.job;
+    let reserved = || async {
+        let members = world.store.job_members(job).await.unwrap();
+        members.iter().filter(|m| m.state == MemberState::Reserved).count() == 3
+    };
+    world.until("three can run it", reserved).await;
+    let busy = Some(Refusal::new(RefusalCode::Busy, "enough runs are open here"));
+    say(&world, 0, FromSite::Reserved { job, refusal: busy }).await;
+    let members = world.store.job_members(job).await.unwrap();
+    assert!(members.iter().all(|m| m.state == MemberState::Asked), "it waits for room: {members:?}");
+    let stopped = Some(Refusal::new(RefusalCode::CannotRun, "the graphics card is in use"));
+    world.until("it was asked again", reserved).await;
+    say(&world, 2, FromSite::Reserved { job, refusal: stopped }).await;
+    let row = world.ended(study).await;
+    assert_eq!(row.reason.as_deref(), Some("site-2 cannot run it: the graphics card is in use"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
