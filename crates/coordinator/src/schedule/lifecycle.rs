@@ -274,6 +274,9 @@ impl Driver {
         }
         let members = context.store.job_members(job).await?;
         let now = step.now;
+        if !step.tx(&context).await?.lease_job(job, &context.replica, now, context.settings.lease_ms).await? {
+            return Ok(Err(elsewhere()));
+        }
         let tx = step.job(&context, job).await?;
         tx.set_job_state(job, row.state, JobState::Waiting, None, now).await?;
         for task in tasks.iter().filter(|t| t.state != TaskState::Success && t.state != TaskState::Waiting) {
@@ -533,6 +536,7 @@ fn no_job(job: JobId) -> Rejection {
     Rejection::new(RejectionCode::NotFound, format!("there is no job {job}"))
 }
 
-fn elsewhere() -> Rejection {
-    Rejection::new(RejectionCode::Unavailable, "another replica of the coordinator runs this job; ask that one")
+pub(super) fn elsewhere() -> Rejection {
+    let reason = "another replica of the coordinator runs this job, or did a moment ago; ask that one, or again later";
+    Rejection::new(RejectionCode::Unavailable, reason)
 }
