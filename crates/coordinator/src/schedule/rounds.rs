@@ -179,7 +179,7 @@ impl Driver {
         done: u32,
         total: u32,
     ) -> Result<(), Error> {
-        let Some(found) = self.job_of(round) else { return Ok(()) };
+        let Some(found) = self.job_of(round).filter(|job| job.is_in_round(site)) else { return Ok(()) };
         let (study, job) = (found.study, found.job);
         step.live(study, Some(job), "site progress", format!("{site} {done}/{total}"));
         // It can be the event with which a round moves on or ends: the time has passed with it.
@@ -432,7 +432,9 @@ impl Driver {
         result: Result<Made, NotMade>,
     ) -> Result<(), Error> {
         let context = self.context.clone();
-        let Some(found) = self.jobs.get_mut(&job).filter(|job| job.preparing) else {
+        // After a failure the work is done anew, and what was begun before it can come in when the job is further.
+        let is_wanted = |job: &&mut Job| job.preparing && job.current().is_some_and(|current| current.name == task);
+        let Some(found) = self.jobs.get_mut(&job).filter(is_wanted) else {
             return match result {
                 Ok(made) => self.forget_model(step, made).await,
                 Err(_) => Ok(()),

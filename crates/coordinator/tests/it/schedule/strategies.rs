@@ -134,6 +134,32 @@ async fn by_turns_each_site_goes_on_from_the_model_of_the_one_before() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_site_that_is_not_asked_shows_no_progress() {
+    let mut settings = quick();
+    settings.patience_ms = 20_000;
+    let mut world = World::with(4, settings, None).await;
+    let sites = in_order(&world);
+    let first = world.peers.iter().find(|p| p.id == sites[0]).unwrap().clone();
+    first.script(|h| if h.task == "train" { Act::Silence } else { Act::Work });
+    world.start(None).await;
+    world.submit(&with_strategy("cyclic: {}")).await;
+    let training = || first.log.lock().unwrap().opened.iter().find(|h| h.task == "train").map(|h| h.key());
+    world.until("the first site has its turn", || async { training().is_some() }).await;
+    let mut live = world.live.subscribe();
+    for site in [sites[1], sites[0]] {
+        let message = FromSite::Progress { round: training().unwrap(), done: 1, total: 2 };
+        world.process().events.send(Event::Message { site, session: 0, message }).await.unwrap();
+    }
+    let shown = loop {
+        let seen = live.recv().await.unwrap();
+        if seen.what == "site progress" {
+            break seen.detail;
+        }
+    };
+    assert_eq!(shown, format!("{} 1/2", sites[0]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_site_that_drops_when_it_is_its_turn_is_passed_over() {
     for act in [Act::Refuse, Act::Fail, Act::Silence, Act::Vanish] {
         let mut world = World::new().await;
