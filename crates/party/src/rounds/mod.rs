@@ -166,19 +166,21 @@ async fn insert_job(
     Ok(())
 }
 
-/// Jobs of a study, and jobs of a federation that hold a place here.
+/// Other jobs of a study, and jobs of a federation that hold a place here.
 async fn count_jobs(
     conn: &mut SqliteConnection,
+    job: JobId,
     study: StudyId,
     federation: FederationId,
 ) -> Result<(usize, usize), PartyError> {
     let (of_study, open): (i64, i64) = sqlx::query_as(
-        "SELECT (SELECT COUNT(*) FROM jobs WHERE study = ?1),
+        "SELECT (SELECT COUNT(*) FROM jobs WHERE study = ?1 AND job <> ?3),
                 (SELECT COUNT(*) FROM jobs JOIN studies ON studies.study = jobs.study
                  WHERE studies.federation = ?2 AND jobs.state IN ('waiting', 'running'))",
     )
     .bind(study.to_string())
     .bind(federation.to_string())
+    .bind(job.to_string())
     .fetch_one(conn)
     .await
     .at("count jobs")?;
@@ -336,11 +338,11 @@ impl Engine {
         if used >= u64::from(envelope.computation.max_runs) {
             return no(RefusalCode::RunsUsedUp, "all approved runs are used");
         }
-        let (of_study, open) = count_jobs(tx.conn(), study, federation).await?;
+        let (of_study, open) = count_jobs(tx.conn(), job, study, federation).await?;
         if of_study
             >= limits::SPARE_JOBS.saturating_add(usize::try_from(envelope.computation.max_runs).unwrap_or(usize::MAX))
         {
-            let words = format!("{of_study} runs of the study were begun here already (limit SPARE_JOBS)");
+            let words = format!("{of_study} other runs of the study were begun here already (limit SPARE_JOBS)");
             return no(RefusalCode::RunsUsedUp, &words);
         }
         Ok(self.against_more_jobs(open))

@@ -251,6 +251,27 @@ async fn a_refusal_is_entered_once_until_another_answer_is_given() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_last_run_that_waits_for_room_is_not_one_too_many_when_it_is_asked_about_again() {
+    let temporary = tempfile::tempdir().unwrap();
+    let mut world = World::create_with(temporary.path(), |config| config.runs_at_a_time = 1).await;
+    world.furnish().await;
+    let study = study(1, small_plan(1));
+    world.connect().await;
+    world.offer(&study).await;
+    world.approve(&study).await;
+    world.reserved(&study, job(0)).await;
+    // The approval is for one run, and so many may be begun besides.
+    let last = u8::try_from(limits::SPARE_JOBS).unwrap();
+    for n in 1..=last {
+        world.start_job_expecting(&study, job(n), RefusalCode::Busy).await;
+    }
+    world.start_job_expecting(&study, job(last), RefusalCode::Busy).await;
+    world.start_job_expecting(&study, job(last + 1), RefusalCode::RunsUsedUp).await;
+    world.send(ToSite::JobEnded { job: job(0), state: "failed".into(), reason: None, model: None }).await;
+    world.start_job(&study, job(last)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn no_number_of_refusals_fills_the_ledger() {
     let mut world = World::new().await;
     let study = world.running(small_plan(1)).await;
