@@ -395,7 +395,10 @@ impl Engine {
     ) -> Result<(), PartyError> {
         let mut tx = self.store.begin("end a job").await?;
         let Some(found) = Job::find(tx.conn(), job).await? else { return Ok(()) };
-        if found.federation != federation || found.is_over() {
+        // It may have gone on without this site, after it had ended here: its results, if this site has a part in them, wait
+        // for this site's people all the same.
+        let goes_on = state == "success" && found.may_run_again();
+        if found.federation != federation || (found.is_over() && !goes_on) {
             return Ok(());
         }
         let rounds = RoundRow::of_job(tx.conn(), &job.to_string()).await?;
