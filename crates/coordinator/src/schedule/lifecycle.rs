@@ -369,7 +369,10 @@ impl Driver {
             return Ok(());
         }
         let ended = ToSite::JobEnded { job, state: "success".to_owned(), reason: None, model };
-        step.send_all(found.members.keys().copied(), ended);
+        // Also to those that took part in an earlier run of it only: their people release the results too.
+        let mut told: BTreeSet<SiteId> = context.store.took_part(job, None).await?.into_keys().collect();
+        told.extend(found.members.keys());
+        step.send_all(told, ended);
         let detail = "results are held until every site that took part releases them".to_owned();
         match model {
             Some(model) => step.live_model(found.study, job, "job success", detail, model),

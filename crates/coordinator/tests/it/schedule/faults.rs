@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use hospes_coordinator::schedule::{Command, Event, RejectionCode, Reply};
 use hospes_coordinator::store::jobs::{JobState, MemberState, TaskState};
+use hospes_coordinator::store::results::Access;
 use hospes_coordinator::store::rounds::RoundState;
 use hospes_coordinator::store::{SiteState, StudyState};
 use hospes_protocol::approval::{Refusal, RefusalCode};
@@ -516,6 +517,23 @@ async fn a_rerun_without_a_member_goes_on_after_a_restart() {
     world.peers[1].online.send_replace(true);
     world.succeeded(study).await;
     assert!(world.included(job).await.iter().all(|(_, _, sites)| *sites == 3));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_site_that_took_part_before_a_rerun_without_it_hears_of_the_success_and_releases_it() {
+    let mut world = World::new().await;
+    for peer in &world.peers[..2] {
+        peer.script(|h| if h.task == "train" && h.round == 2 { Act::Fail } else { Act::Work });
+    }
+    world.start(None).await;
+    let study = world.submit(PLAN).await;
+    let job = world.ended(study).await.job;
+    say(&world, 3, FromSite::Decision { study, decision: Decision::Revoked }).await;
+    world.peers.iter().for_each(|peer| peer.script(|_| Act::Work));
+    world.command(Command::Rerun { job, by: caller() }).await.unwrap();
+    world.succeeded(study).await;
+    assert_eq!(sites_of(&world.included(job).await, "train"), [4, 3, 3]);
+    world.until("everybody released it", || async { world.store.access(job).await.unwrap() == Access::Released }).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
