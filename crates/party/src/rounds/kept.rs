@@ -66,7 +66,7 @@ impl Engine {
     /// Files that rounds may start from: of runs under way, and for a week of those that may run again.
     pub(super) async fn kept_needed(&self, conn: &mut SqliteConnection) -> Result<HashSet<PathBuf>, PartyError> {
         let mut needed = HashSet::new();
-        for job in Job::all(conn).await?.iter().filter(|job| !job.is_over() || job.may_run_again()) {
+        for job in Job::unfinished(conn).await? {
             let rounds = RoundRow::of_job(conn, &job.job.to_string()).await?;
             // A run can last longer than that: its last round counts, not its first day.
             let newest = rounds.iter().map(|round| round.at).chain([job.at]).max().unwrap_or(job.at);

@@ -93,8 +93,10 @@ impl Job {
         Self::find(conn, job).await?.ok_or_else(|| PartyError::NotFound(format!("job {job}")))
     }
 
-    async fn all(conn: &mut SqliteConnection) -> Result<Vec<Self>, PartyError> {
-        let rows = sqlx::query(SELECT).fetch_all(conn).await.at("read jobs")?;
+    /// Those that run, wait, or may run again: without the many that a site has been through.
+    async fn unfinished(conn: &mut SqliteConnection) -> Result<Vec<Self>, PartyError> {
+        let sql = format!("{SELECT} WHERE jobs.state NOT IN ('success', 'cancelled')");
+        let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).fetch_all(conn).await.at("read jobs")?;
         rows.iter().map(Self::from_row).collect()
     }
 
