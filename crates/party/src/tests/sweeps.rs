@@ -201,6 +201,7 @@ async fn a_run_that_is_asked_about_again_and_again_does_not_end_by_silence() {
     // Put off for the last time after 12 days, it ends a week later and not before.
     pass(&world, 4 * DAY).await;
     world.send(ToSite::JobRollback { job: job(1) }).await;
+    world.settle().await;
     pass(&world, 6 * DAY).await;
     assert_eq!([state(&world, 1).await, state(&world, 2).await], ["ready", "timeout"]);
     pass(&world, 2 * DAY).await;
