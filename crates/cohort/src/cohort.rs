@@ -446,7 +446,7 @@ impl Cohort {
         task: &str,
         rules: &Disclosure,
     ) -> Result<Report, CohortError> {
-        let announced = plan::figures(&self.plan, task);
+        let announced = plan::round_figures(&self.plan, task, round.header.round);
         let coefficients = Coefficients::of(&self.plan, task).ok_or_else(|| wrong_component(task, "a regression"))?;
         let values = payload::read_model(&round, &coefficients.tensors())?;
         let point = coefficients.from_file(&values).unwrap_or_default();
@@ -456,7 +456,7 @@ impl Cohort {
         let subjects = distinct_subjects(&frame);
         // PRIVACY: the sums of too many coefficients can be solved for the rows.
         check_parameters(task, coefficients.len() as u64, subjects, true, rules)?;
-        let sums = regress::sums(component, &frame, &coefficients, &point, task)?;
+        let sums = regress::sums(component, &frame, &coefficients, &point, task, round.header.round)?;
         let levels = if rules.min_cell > 1 { cells(&frame) } else { Vec::new() };
         // PRIVACY: whoever chooses the coefficients must not choose them so that few rows outweigh all others.
         let shared = share_allowed(rules, sums.effective_rows);

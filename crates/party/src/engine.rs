@@ -20,7 +20,7 @@ use crate::keys::{Vault, random};
 use crate::link::LinkEvent;
 use crate::memberships::Link;
 use crate::people::{LiveSession, Session, Strangers, phase};
-use crate::rounds::{DeviceChoice, Devices, Working, worker::WorkEvent};
+use crate::rounds::{DeviceChoice, Devices, Refusals, Working, worker::WorkEvent};
 use crate::seam::Seam;
 use crate::store::{At as _, Store, set_setting, setting};
 use crate::view::{LinkView, Notice, Status};
@@ -63,6 +63,7 @@ pub(crate) struct Engine {
     pub(crate) controls: BTreeMap<(FederationId, bool, &'static str), u64>,
     /// How often runs of a study were run again since this process started.
     pub(crate) again: HashMap<StudyId, usize>,
+    pub(crate) refusals: Refusals,
     pub(crate) link_events: mpsc::Sender<(FederationId, LinkEvent)>,
     pub(crate) work_events: mpsc::Sender<(RoundKey, WorkEvent)>,
     pub(crate) devices: Arc<Devices>,
@@ -162,6 +163,7 @@ impl Engine {
             downloads: HashSet::new(),
             controls: BTreeMap::new(),
             again: HashMap::new(),
+            refusals: Refusals::default(),
             link_events,
             work_events,
             devices,

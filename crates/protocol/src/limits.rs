@@ -72,6 +72,9 @@ pub const SPARE_JOBS: usize = 100;
 pub const WAITING_ROUNDS: usize = 64;
 /// Refused rounds of one run that a site keeps one by one; more are counted.
 pub const REFUSED_ROUNDS: usize = 32;
+/// Refusals of one federation's runs, and of rounds of runs that are not known, that a site enters in its ledger within an
+/// hour; more are counted.
+pub const REFUSALS: usize = 200;
 /// Settings of one sweep: runs under one approval.
 pub const SWEEP_SETTINGS: usize = 256;
 /// Places of the plan that a sweep varies.

@@ -12,7 +12,8 @@ const FARTHEST: f64 = 1e8;
 /// Its bound where it stands for itself, and not only beside others.
 const LARGEST: f64 = 300.0;
 
-pub(super) fn sums(rows: &Rows, cox: &Cox, point: &[f64]) -> Sums {
+/// `is_last`: whether the coefficients are those of the fit, for which pairs and grid are reported.
+pub(super) fn sums(rows: &Rows, cox: &Cox, point: &[f64], is_last: bool) -> Sums {
     let count = rows.y.len();
     let predictor = |row| dot(rows.row(row), point).clamp(-FARTHEST, FARTHEST);
     let predictors: Vec<f64> = (0..count).map(predictor).collect();
@@ -25,6 +26,9 @@ pub(super) fn sums(rows: &Rows, cox: &Cox, point: &[f64]) -> Sums {
     sums.effective_rows = effective(&hazards);
     let events = rows.y.iter().filter(|event| is_event(**event)).count();
     sums.others.insert(figure::EVENTS, vec![whole(events)]);
+    if !is_last {
+        return sums;
+    }
     sums.others.insert(figure::PAIRS, concordance(rows, &predictors, &order).to_vec());
     if let Some(grid) = &cox.time_grid {
         let shift = dot(&rows.means, point);

@@ -49,7 +49,7 @@ impl Rows {
     }
 }
 
-/// The sums of a `glm` or `cox` task over a table.
+/// The sums of a `glm` or `cox` task over a table, as they are due in a round of it.
 ///
 /// # Errors
 /// [`CohortError`] if there are no rows, something is missing, or a value breaks its rule: it names column and rule.
@@ -59,13 +59,17 @@ pub(crate) fn sums(
     coefficients: &Coefficients,
     point: &[f64],
     task: &str,
+    round: u32,
 ) -> Result<Sums, CohortError> {
     if frame.rows() == 0 {
         return Err(CohortError::NoRowsLeft { task: task.to_owned(), empty_columns: Vec::new() });
     }
     match component {
         Component::Glm(glm) => Ok(glm::sums(&glm_rows(glm, frame, coefficients, task)?, glm.family, point)),
-        Component::Cox(cox) => Ok(cox::sums(&cox_rows(frame, coefficients, task)?, cox, point)),
+        Component::Cox(cox) => {
+            let is_last = round >= component.rounds();
+            Ok(cox::sums(&cox_rows(frame, coefficients, task)?, cox, point, is_last))
+        }
         _ => Err(CohortError::Plan { place: format!("tasks.{task}"), reason: "is no regression".into() }),
     }
 }

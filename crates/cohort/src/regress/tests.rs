@@ -5,6 +5,9 @@ use hospes_protocol::plan::{Cox, Newton, Ties, TimeGrid};
 use super::*;
 use crate::component::Feature;
 
+/// A round in which everything is reported that ever is.
+const LAST: u32 = u32::MAX;
+
 fn feature(name: &str, values: &[f64]) -> Feature {
     Feature { name: name.into(), codes: None, category: None, bounds: None, values: values.to_vec() }
 }
@@ -47,7 +50,7 @@ fn cox(ties: Ties, time_grid: Option<TimeGrid>) -> Component {
 
 fn at(component: &Component, frame: &Frame, point: &[f64]) -> Sums {
     let coefficients = coefficients(matches!(component, Component::Glm(_)));
-    sums(component, frame, &coefficients, point, "fit").unwrap_or_else(|e| panic!("{e}"))
+    sums(component, frame, &coefficients, point, "fit", LAST).unwrap_or_else(|e| panic!("{e}"))
 }
 
 /// Score and information against central differences, whose error here is about 1e-9 of the largest value.
@@ -117,7 +120,7 @@ fn ties() -> Frame {
 #[test]
 fn ties_are_counted_as_efron_and_breslow_do_by_hand() {
     let one = Coefficients { names: vec!["a".into()], intercept: false };
-    let at = |ties_of, b: f64| sums(&cox(ties_of, None), &ties(), &one, &[b], "fit").unwrap();
+    let at = |ties_of, b: f64| sums(&cox(ties_of, None), &ties(), &one, &[b], "fit", LAST).unwrap();
     let h = 0.7f64.exp();
     // At 1 the risk set has 2 + 2h, the two that fail 1 + h; at 2 it has h + 1.
     let efron = 0.7 + 0.7 - (2.0 + 2.0 * h).ln() - (2.0 + 2.0 * h - 0.5 * (1.0 + h)).ln() - (1.0 + h).ln();
@@ -158,13 +161,18 @@ fn rows_count_by_what_they_weigh() {
 fn pairs_are_ordered_where_one_failed_while_the_other_was_watched() {
     let one = Coefficients { names: vec!["a".into()], intercept: false };
     // (1, x=0) with the rows at 2 and 3: wrong, equal. (1, x=1): equal, right. (2, x=1) with that at 3: right.
-    let found = sums(&cox(Ties::Efron, None), &ties(), &one, &[1.0], "fit").unwrap();
+    let found = sums(&cox(Ties::Efron, None), &ties(), &one, &[1.0], "fit", LAST).unwrap();
     assert_eq!(found.others[figure::PAIRS], [2.0, 1.0, 2.0]);
     assert_eq!(found.others[figure::EVENTS], [3.0]);
+    // Before the last round no pair is counted, and no interval of time.
+    let grid = Some(TimeGrid { width: 1.0, intervals: 2 });
+    let before = sums(&cox(Ties::Efron, grid), &ties(), &one, &[1.0], "fit", 25).unwrap();
+    assert_eq!(before.others.keys().copied().collect::<Vec<_>>(), [figure::EVENTS]);
+    assert_eq!((before.score, before.information), (found.score, found.information));
     // Censored at the time of an event: watched longer.
     let mut frame = ties();
     frame.label[0] = 0.0;
-    let found = sums(&cox(Ties::Efron, None), &frame, &one, &[1.0], "fit").unwrap();
+    let found = sums(&cox(Ties::Efron, None), &frame, &one, &[1.0], "fit", LAST).unwrap();
     assert_eq!(found.others[figure::PAIRS], [3.0, 0.0, 1.0]);
 }
 
@@ -192,7 +200,7 @@ fn fenwick_counts_are_those_of_all_pairs() {
 fn a_time_grid_has_events_and_exposure_of_rows_with_features_of_zero() {
     let one = Coefficients { names: vec!["a".into()], intercept: false };
     let grid = TimeGrid { width: 1.0, intervals: 2 };
-    let found = sums(&cox(Ties::Efron, Some(grid)), &ties(), &one, &[0.7], "fit").unwrap();
+    let found = sums(&cox(Ties::Efron, Some(grid)), &ties(), &one, &[0.7], "fit", LAST).unwrap();
     let h = 0.7f64.exp();
     assert_eq!(found.others[figure::GRID_EVENTS], [2.0, 1.0]);
     let exposure = &found.others[figure::GRID_EXPOSURE];
@@ -200,7 +208,7 @@ fn a_time_grid_has_events_and_exposure_of_rows_with_features_of_zero() {
     // Events by interval and after; rows that enter 0, 1, and what lies behind.
     assert_eq!(found.grid_cells, [2, 1, 0, 4, 2, 1]);
     let wide = TimeGrid { width: 2.0, intervals: 2 };
-    let found = sums(&cox(Ties::Efron, Some(wide)), &ties(), &one, &[0.0], "fit").unwrap();
+    let found = sums(&cox(Ties::Efron, Some(wide)), &ties(), &one, &[0.0], "fit", LAST).unwrap();
     assert_eq!(found.others[figure::GRID_EXPOSURE], [1.0 + 1.0 + 2.0 + 2.0, 1.0]);
     assert_eq!(
         (&found.others[figure::GRID_EVENTS][..], &found.grid_cells[..]),
@@ -217,7 +225,7 @@ fn values_that_a_regression_cannot_take_are_named_by_column_and_rule() {
         let mut frame = frame(|i| i % 2.0);
         change(&mut frame);
         let coefficients = coefficients(matches!(component, Component::Glm(_)));
-        sums(component, &frame, &coefficients, &[0.0; 3][..coefficients.len()], "fit").err().unwrap().to_string()
+        sums(component, &frame, &coefficients, &[0.0; 3][..coefficients.len()], "fit", LAST).err().unwrap().to_string()
     };
     let extra = |name: &'static str, value: f64| move |f: &mut Frame| f.extras.get_mut(name).unwrap()[3] = value;
     let (poisson, cox) = (glm(Family::Poisson), cox(Ties::Efron, None));

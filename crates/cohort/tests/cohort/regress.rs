@@ -40,7 +40,11 @@ fn plan(change: &[(&str, &str)]) -> Plan {
 
 /// What the worker says of a round at these coefficients.
 fn run(rig: &Rig, task: &str, file: &[u8]) -> (Event, Option<FigureSet>) {
-    let order = rig.order_with(task, 1, Some(file));
+    run_in(rig, task, 1, file)
+}
+
+fn run_in(rig: &Rig, task: &str, round: u32, file: &[u8]) -> (Event, Option<FigureSet>) {
+    let order = rig.order_with(task, round, Some(file));
     let last = execute(&order, &clock, &mut |_| true);
     let figures = std::fs::read(&order.payload_path).ok();
     (last, figures.map(|bytes| Canonical::<FigureSet>::parse(&bytes).unwrap().into_inner()))
@@ -166,6 +170,14 @@ fn times_and_events_make_a_partial_likelihood() {
     let often = Rig::with(&later(&["1", "3", "7", "9", "12", "14"]), survival, strict());
     let (last, figures) = fit(&often);
     let figures = figures.unwrap_or_else(|| panic!("{last:?}"));
+    let names = |figures: &FigureSet| figures.sums.keys().map(String::as_str).collect::<Vec<_>>().join(" ");
+    assert_eq!(names(&figures), "events information log_likelihood n score");
+    // Pairs and grid leave once, after the fit, and nothing that a further step could be made of.
+    let coefficients = Coefficients::of(&often.plan, "fit").unwrap();
+    let file = safetensors_file(&coefficients.tensors(), &coefficients.file_values(&vec![0.0; coefficients.len()]));
+    let (last, figures) = run_in(&often, "fit", 26, &file);
+    let figures = figures.unwrap_or_else(|| panic!("{last:?}"));
+    assert_eq!(names(&figures), "events grid_events grid_exposure n pairs");
     assert!(figures.withheld.is_empty(), "{:?}", figures.withheld);
     let events = &figures.sums[figure::GRID_EVENTS];
     assert_eq!(events.iter().sum::<f64>(), figures.sums[figure::EVENTS][0]);

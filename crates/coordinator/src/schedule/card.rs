@@ -53,10 +53,12 @@ impl Driver {
             let mut connection = store.read().await?;
             Ledger::on(&mut *connection).own_checkpoint(self.context.federation()).await?
         };
-        let read = plan::columns_read(&study.document.plan);
-        let subject = &study.document.plan.data.subject;
+        // Of many settings, the plan with the numbers of the one that was run.
+        let plan = study.document.run(row.setting).map_err(|e| Error::corrupt("study", e))?;
+        let read = plan::columns_read(&plan);
+        let subject = &plan.data.subject;
         let columns: Vec<String> = read.into_iter().filter(|column| column != subject).collect();
-        let (strategy, kept_at_sites) = made_by(&study.document.plan, &last.task);
+        let (strategy, kept_at_sites) = made_by(&plan, &last.task);
         let turns = if strategy == (Strategy::Cyclic {}).name() { TURNS_PRIVACY } else { "" };
         let card = Card {
             model,
@@ -77,7 +79,7 @@ impl Driver {
             lineage: Lineage {
                 study: row.study,
                 study_digest: study.document.digest(),
-                plan: study.document.run(row.setting).map_err(|e| Error::corrupt("study", e))?.digest(),
+                plan: plan.digest(),
                 job,
                 task: last.task.clone(),
                 rounds: store.published_rounds(job, &last.task).await?,

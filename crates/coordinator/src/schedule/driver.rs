@@ -151,7 +151,7 @@ impl Driver {
             Dialect::Postgres => Some(self.looked.plus_millis(self.context.settings.lease_ms)),
             Dialect::Sqlite => None,
         };
-        let sweeps = self.sweeps.wake(self.context.settings.quorum_ms);
+        let sweeps = self.sweeps.wake(now, self.context.settings.quorum_ms);
         let due =
             jobs.chain([self.witnesses.wake(&self.context)]).chain(others).chain(self.cards_due).chain(sweeps).min();
         let wait = due.map_or(LONGEST_SLEEP, |due| {

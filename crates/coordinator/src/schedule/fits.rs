@@ -25,8 +25,10 @@ pub(super) struct Fitted {
     pub newton: Newton,
     /// Coefficients of the next round, or the model that it ends with.
     pub made: Option<Made>,
-    /// With the sums that it was made of, once there is one.
-    pub fit: Option<(Fit, Pooled)>,
+    /// Once there is one, and nothing more is to come.
+    pub fit: Option<Fit>,
+    /// The sums that it was made of, once it converged.
+    pub sums: Option<Pooled>,
 }
 
 /// A regression that does not go on.
@@ -48,10 +50,10 @@ impl Fitted {
         round: &RoundKey,
         now: Timestamp,
     ) -> Result<(Option<Made>, Vec<Digest>), Error> {
-        let Self { newton, made, fit } = self;
+        let Self { newton, made, fit, sums } = self;
         let (job, task) = (round.job, round.task.as_str());
-        tx.put_newton(job, task, &newton, fit.as_ref().map(|(fit, _)| fit)).await?;
-        if let Some((_, pooled)) = &fit {
+        tx.put_newton(job, task, &newton, fit.as_ref()).await?;
+        if let Some(pooled) = &sums {
             // The sums over all sites are the fit's own; those of each site have served, and are not kept.
             tx.put_figures(job, task, None, &pooled.sum).await?;
         }
@@ -93,16 +95,19 @@ pub(super) async fn advance(
                 true => Some(model(context, &regression.coefficients, newton.point()).await?),
                 false => None,
             };
-            Ok(Outcome::Fitted(Box::new(Fitted { newton, made, fit: Some((*fit, pooled)) })))
+            // What a last round of its own gave is in the fit.
+            let sums = (header.round <= regression.steps()).then_some(pooled);
+            Ok(Outcome::Fitted(Box::new(Fitted { newton, made, fit: Some(*fit), sums })))
         }
-        Ok(Next::Round) if header.round >= regression.component.rounds() => {
+        Ok(Next::Round) if header.round >= regression.steps() => {
             let reason = newton.unfinished(&regression);
             stopped(newton, Stop::Failed(reason))
         }
-        Ok(Next::Round) => {
+        Ok(next) => {
             let written = coefficients(&context.models, &regression.coefficients, newton.point())?;
             let made = Some(keep(context, written).await?);
-            Ok(Outcome::Fitted(Box::new(Fitted { newton, made, fit: None })))
+            let sums = (next == Next::Last).then_some(pooled);
+            Ok(Outcome::Fitted(Box::new(Fitted { newton, made, fit: None, sums })))
         }
     }
 }

@@ -36,8 +36,8 @@ pub(super) struct Job {
     pub failures: u32,
     /// Whose turn it was last in the current task, where sites train one after the other.
     pub turn: Option<SiteId>,
-    /// Sites that had their turn in the present round and gave nothing.
-    pub skipped: BTreeSet<SiteId>,
+    /// Sites that had their turn in the present round and of which nothing came, and how often.
+    pub skipped: BTreeMap<SiteId, u32>,
     /// No round opens before.
     pub hold_until: Timestamp,
     /// Until when a member that has just lost its connection is waited for.
@@ -116,7 +116,7 @@ impl Job {
             last_attempt: 0,
             failures: 0,
             turn: None,
-            skipped: BTreeSet::new(),
+            skipped: BTreeMap::new(),
             hold_until: now,
             grace_until: None,
             since: now,
@@ -165,12 +165,13 @@ impl Job {
     }
 
     /// Whose turn it is among those that can be in a round: the first after the last one in the order of their ids, from
-    /// the beginning after the end. Who had a turn in this round already and gave nothing is left out while there are
-    /// others.
+    /// the beginning after the end. Who had a turn in this round already, of which nothing came, waits until the
+    /// others had theirs.
     pub(super) fn next_turn(&self, ready: &[SiteId]) -> Option<SiteId> {
         let after = |site: &&SiteId| self.turn.is_none_or(|last| **site > last);
-        let order = || ready.iter().filter(after).chain(ready.iter().filter(|site| !after(site)));
-        order().find(|site| !self.skipped.contains(site)).or_else(|| order().next()).copied()
+        let order = ready.iter().filter(after).chain(ready.iter().filter(|site| !after(site)));
+        // Of equals the first.
+        order.min_by_key(|site| self.skipped.get(*site)).copied()
     }
 
     /// Whether a task trains a model.
@@ -289,9 +290,9 @@ mod tests {
             order.push(job.turn.unwrap());
         }
         assert_eq!(order, [1, 2, 3, 1].map(site));
-        // Site 2 drops in its turn, then site 3 too, then site 1, so that it is tried from the start.
-        for (dropped, next) in [(2, 3), (3, 1), (1, 2)] {
-            assert!(job.skipped.insert(site(dropped)));
+        // Site 2 drops in its turn, then site 3 too, then site 1, so that they are tried once more, in the same order.
+        for (dropped, next) in [(2, 3), (3, 1), (1, 2), (2, 3), (3, 1)] {
+            *job.skipped.entry(site(dropped)).or_insert(0) += 1;
             assert_eq!(job.next_turn(&ready), Some(site(next)));
         }
         // Who is gone has no turn, and who comes back has its own place in the order.

@@ -9,7 +9,7 @@ use hospes_protocol::message::ToSite;
 use hospes_protocol::plan::{self, Plan};
 use hospes_protocol::round::coordinator as round;
 use hospes_protocol::study::Study;
-use hospes_protocol::text;
+use hospes_protocol::{limits, text};
 
 use super::driver::Driver;
 use super::job::Job;
@@ -145,9 +145,11 @@ impl Driver {
     ) -> Result<(), Error> {
         let context = self.context.clone();
         let Some(found) = self.jobs.get_mut(&job) else { return Ok(()) };
-        let asked = found.members.get(&site).is_some_and(|m| m.state == MemberState::Asked);
+        // A yes from before the job was put off can arrive after it was asked about again, and what the site says now
+        // then comes after it: a no always counts.
+        let counts = found.members.get(&site).is_some_and(|m| m.state == MemberState::Asked || refusal.is_some());
         // What was asked before the job was put off counts no more; everybody is asked anew.
-        if found.state != JobState::Waiting || !asked || found.put_off.is_some() {
+        if found.state != JobState::Waiting || !counts || found.put_off.is_some() {
             return Ok(());
         }
         if let Some(busy) = refusal.as_ref().filter(|refusal| refusal.code == RefusalCode::Busy) {
@@ -235,21 +237,26 @@ impl Driver {
         Ok(Ok(Reply::Job(job)))
     }
 
-    /// Runs a job again from its first task that is not done.
+    /// Runs a job that failed or timed out again from its first task that is not done.
     pub(super) async fn rerun(&mut self, step: &mut Step, job: JobId, by: &Caller) -> Answer {
         self.flush(step).await?;
         let context = self.context.clone();
         let conflict = |reason: String| Ok(Err(Rejection::new(RejectionCode::Conflict, reason)));
         let Some(row) = context.store.job(job).await? else { return Ok(Err(no_job(job))) };
-        if !row.state.may_become(JobState::Waiting) {
-            return conflict(format!("the job is {}; only one that ended without success runs again", row.state));
-        }
         let study = context.store.study(row.study).await?.ok_or_else(|| Error::corrupt("study", "it is gone"))?;
         if study.state == StudyState::Withdrawn {
             return conflict("the study was withdrawn".to_owned());
         }
         if row.setting.is_some() {
             return conflict("each of a study's settings is run once; submit the study again".to_owned());
+        }
+        if row.state == JobState::Cancelled {
+            let reason = "the job was cancelled, and no site takes part again in one that was; start the study's next job \
+                          instead (`hospesctl study start`), which counts as another run";
+            return conflict(reason.to_owned());
+        }
+        if !row.state.may_become(JobState::Waiting) {
+            return conflict(format!("the job is {}; only one that failed or timed out runs again", row.state));
         }
         if let Some(open) = context.store.open_job(row.study).await? {
             return conflict(format!("job {} of this study is {}", open.job, open.state));
@@ -259,8 +266,17 @@ impl Driver {
             return conflict(format!("{} of its members have approved, a job needs at least two", approved.len()));
         }
         let tasks = context.store.tasks(job).await?;
+        if let Some(task) = tasks.iter().find(|t| t.rounds > 0 && t.state != TaskState::Success) {
+            let last = context.store.last_attempt(job, &task.task, task.done + 1).await?;
+            if let Some(reason) = attempts_used(&task.task, task.done + 1, last) {
+                return conflict(reason);
+            }
+        }
         let members = context.store.job_members(job).await?;
         let now = step.now;
+        if !step.tx(&context).await?.lease_job(job, &context.replica, now, context.settings.lease_ms).await? {
+            return Ok(Err(elsewhere()));
+        }
         let tx = step.job(&context, job).await?;
         tx.set_job_state(job, row.state, JobState::Waiting, None, now).await?;
         for task in tasks.iter().filter(|t| t.state != TaskState::Success && t.state != TaskState::Waiting) {
@@ -353,7 +369,10 @@ impl Driver {
             return Ok(());
         }
         let ended = ToSite::JobEnded { job, state: "success".to_owned(), reason: None, model };
-        step.send_all(found.members.keys().copied(), ended);
+        // Also to those that took part in an earlier run of it only: their people release the results too.
+        let mut told: BTreeSet<SiteId> = context.store.took_part(job, None).await?.into_keys().collect();
+        told.extend(found.members.keys());
+        step.send_all(told, ended);
         let detail = "results are held until every site that took part releases them".to_owned();
         match model {
             Some(model) => step.live_model(found.study, job, "job success", detail, model),
@@ -506,10 +525,21 @@ fn new_task(position: u32, (task, component, rounds): &(String, &'static str, u3
     }
 }
 
+/// Why a round is not attempted again, if it is not: sites answer so many attempts and no more.
+pub(super) fn attempts_used(task: &str, round: u32, attempts: u32) -> Option<String> {
+    (attempts >= limits::ROUND_ATTEMPTS).then(|| {
+        format!(
+            "round {round} of '{task}' was attempted {attempts} times, and sites answer no further attempt; start the \
+             study's next job instead (`hospesctl study start`), which counts as another run"
+        )
+    })
+}
+
 fn no_job(job: JobId) -> Rejection {
     Rejection::new(RejectionCode::NotFound, format!("there is no job {job}"))
 }
 
-fn elsewhere() -> Rejection {
-    Rejection::new(RejectionCode::Unavailable, "another replica of the coordinator runs this job; ask that one")
+pub(super) fn elsewhere() -> Rejection {
+    let reason = "another replica of the coordinator runs this job, or did a moment ago; ask that one, or again later";
+    Rejection::new(RejectionCode::Unavailable, reason)
 }

@@ -99,6 +99,7 @@ impl Driver {
             loaded.last_attempt = store.last_attempt(job, &name, done + 1).await?;
             if loaded.strategy(&name) == Some(&Strategy::Cyclic {}) {
                 loaded.turn = store.last_turn(job, &name).await?;
+                loaded.skipped = store.skipped(job, &name, done + 1).await?;
             }
         }
         if loaded.state == JobState::Ready {

@@ -131,7 +131,7 @@ pub enum Command {
         /// Who asks.
         by: Caller,
     },
-    /// Runs a job that ended without success again, from its first task that is not done.
+    /// Runs a job that failed or timed out again, from its first task that is not done.
     Rerun {
         /// Job.
         job: JobId,

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use hospes_ledger::{Action as Done, Actor, ObjectKind};
-use hospes_protocol::canon::Canonical;
 use hospes_protocol::id::{Digest, JobId, RoundKey, SiteId, Timestamp};
 use hospes_protocol::message::{RoundOutcome, RoundReply, ToSite, UploadReceipt};
 use hospes_protocol::plan::{self, Component, Quantise, Strategy};
@@ -14,6 +13,7 @@ use hospes_protocol::{limits, text, version};
 
 use super::driver::Driver;
 use super::job::{Job, LiveRound, Quorum};
+use super::lifecycle::attempts_used;
 use super::step::{After, Receipt, Step};
 use super::studies::REASON_CHARS;
 use super::work::{Finished, Made, NotMade, Outcome, moments_before};
@@ -80,12 +80,14 @@ impl Driver {
         let entry = |site: &SiteId| keys.get(site).map(|identity| RosterEntry { site: *site, identity: *identity });
         let roster: Vec<RosterEntry> = sites.iter().filter_map(entry).collect();
         let Some(found) = self.jobs.get_mut(&job) else { return Ok(()) };
-        if let Some(reason) = too_many(found, task, sites.len()) {
+        let round = found.task_mut(task).map_or(0, |task| task.done) + 1;
+        let used = attempts_used(task, round, found.last_attempt);
+        if let Some(reason) = used.or_else(|| too_many(found, task, sites.len())) {
             return self.end_job(step, job, JobState::Failed, &reason, None).await;
         }
         let header = header(&context, found, task, roster, step.now);
         let asked: Vec<SiteId> = header.asked().collect();
-        let wanted = Wanted::new(&header, plan::figures(&found.plan, task));
+        let wanted = wanted(&header, &found.plan);
         if !context.staging.has_room(asked.len(), wanted.content.bytes())? {
             let reason = format!(
                 "the coordinator's disk has no room for {} payloads of {} bytes; make room and run the job again",
@@ -177,7 +179,7 @@ impl Driver {
         done: u32,
         total: u32,
     ) -> Result<(), Error> {
-        let Some(found) = self.job_of(round) else { return Ok(()) };
+        let Some(found) = self.job_of(round).filter(|job| job.is_in_round(site)) else { return Ok(()) };
         let (study, job) = (found.study, found.job);
         step.live(study, Some(job), "site progress", format!("{site} {done}/{total}"));
         // It can be the event with which a round moves on or ends: the time has passed with it.
@@ -362,7 +364,10 @@ impl Driver {
         found.failures += 1;
         let mut most = context.settings.attempts;
         if let Mode::Turn { site } = round.header.document.mode {
-            found.skipped.insert(site);
+            // As `Store::skipped` reads it after a restart: who was cut short by the end of the job has its turn again.
+            if to == RoundState::Abandoned {
+                *found.skipped.entry(site).or_insert(0) += 1;
+            }
             // Everybody gets the chance, as far as sites answer attempts at all.
             let members = u32::try_from(found.members.len()).unwrap_or(u32::MAX);
             most = most.max(members.min(limits::ROUND_ATTEMPTS));
@@ -427,7 +432,9 @@ impl Driver {
         result: Result<Made, NotMade>,
     ) -> Result<(), Error> {
         let context = self.context.clone();
-        let Some(found) = self.jobs.get_mut(&job).filter(|job| job.preparing) else {
+        // After a failure the work is done anew, and what was begun before it can come in when the job is further.
+        let is_wanted = |job: &&mut Job| job.preparing && job.current().is_some_and(|current| current.name == task);
+        let Some(found) = self.jobs.get_mut(&job).filter(is_wanted) else {
             return match result {
                 Ok(made) => self.forget_model(step, made).await,
                 Err(_) => Ok(()),
@@ -477,7 +484,12 @@ impl Driver {
         let (now, key) = (step.now, round.key.clone());
         let Some(task) = found.task_mut(&key.task) else { return Err(Error::corrupt("task", "it is gone")) };
         let last = key.round >= task.rounds || matches!(&result, Outcome::Fitted(fitted) if fitted.fit.is_some());
-        task.done = key.round;
+        task.done = match &result {
+            // It converged before the rounds were over, and goes on with the last one.
+            Outcome::Fitted(fitted) if fitted.sums.is_some() && !last => task.rounds.saturating_sub(1),
+            _ => key.round,
+        };
+        let done = task.done;
         let tx = step.job(&context, job).await?;
         let model = match result {
             Outcome::Model(made) => {
@@ -509,7 +521,7 @@ impl Driver {
         let digest = model.map(|made| made.model);
         let tx = step.job(&context, job).await?;
         tx.publish_round(&key, digest, now).await?;
-        tx.set_task_progress(job, &key.task, key.round, digest).await?;
+        tx.set_task_progress(job, &key.task, done, digest).await?;
         if last {
             task.state = TaskState::Success;
             tx.set_task_state(job, &key.task, TaskState::Running, TaskState::Success, None, now).await?;
@@ -613,8 +625,8 @@ fn too_many(job: &Job, task: &str, sites: usize) -> Option<String> {
 }
 
 /// A staged payload's content, for the round that it belongs to.
-pub(super) fn wanted(header: &Canonical<RoundHeader>, plan: &plan::Plan) -> Wanted {
-    Wanted::new(header, plan::figures(plan, &header.task))
+pub(super) fn wanted(header: &RoundHeader, plan: &plan::Plan) -> Wanted {
+    Wanted::new(header, plan::round_figures(plan, &header.task, header.round))
 }
 
 /// Whether a payload still has the length that its round asks for.

@@ -13,6 +13,7 @@ use hospes_protocol::study::{Study, Sweep, Terms, Vouch};
 use hospes_protocol::{text, version};
 
 use super::driver::Driver;
+use super::lifecycle::elsewhere;
 use super::step::{After, Step};
 use super::{Answer, Rejection, RejectionCode, Reply};
 use crate::store::jobs::{JobRow, JobState, MemberState};
@@ -247,7 +248,12 @@ impl Driver {
         let context = self.context.clone();
         let Some(row) = context.store.study(study).await? else { return Ok(Err(no_study(study))) };
         let reason = text::shown(reason, REASON_CHARS);
-        let running: Vec<JobId> = self.jobs.values().filter(|job| job.study == study).map(|job| job.job).collect();
+        let open = context.store.jobs(Some(study)).await?.into_iter().filter(|job| !job.state.is_terminal());
+        let running: Vec<JobId> = open.map(|row| row.job).collect();
+        if running.iter().any(|job| !self.jobs.contains_key(job)) {
+            // That one would go on with a study that nobody has any more.
+            return Ok(Err(elsewhere()));
+        }
         for job in running {
             let reason = format!("the study was withdrawn: {reason}");
             self.end_job(step, job, JobState::Cancelled, &reason, Some(by)).await?;
@@ -416,7 +422,6 @@ fn closed_message(round: &RoundRow) -> ToSite {
     ToSite::RoundClosed { round: round.key.clone(), outcome }
 }
 
-/// Terms that people will read and sign must say who asks for what, in characters that can be read.
 /// Whether a study can be offered as things are: its plan, and the members that it means.
 pub(crate) fn check(
     terms: &Terms,
@@ -446,6 +451,7 @@ pub(crate) fn check(
     Ok((Canonical::new(plan).map_err(|e| wrong(e.to_string()))?, members))
 }
 
+/// Terms that people will read and sign must say who asks for what, in characters that can be read.
 fn check_terms(terms: &Terms) -> Result<(), Rejection> {
     let wrong =
         |field: &str, reason: &str| Err(Rejection::new(RejectionCode::Invalid, format!("terms.{field} {reason}")));

@@ -36,10 +36,12 @@ impl Sweeps {
         self.due.insert(study);
     }
 
-    /// When one has to be looked at: at once, or when it has waited for approvals for long enough.
-    pub(super) fn wake(&self, quorum_ms: i64) -> Option<Timestamp> {
+    /// When one has to be looked at: at once, or when it has waited for approvals for long enough. One that has and was
+    /// looked at is in the hands of another replica; it is looked at with the others of that replica.
+    pub(super) fn wake(&self, now: Timestamp, quorum_ms: i64) -> Option<Timestamp> {
         let due = (!self.due.is_empty()).then_some(Timestamp::from_millis(0));
-        self.starved.values().map(|since| since.plus_millis(quorum_ms)).chain(due).min()
+        let later = self.starved.values().map(|since| since.plus_millis(quorum_ms)).filter(|then| *then > now);
+        later.chain(due).min()
     }
 
     fn take(&mut self, now: Timestamp, quorum_ms: i64) -> Vec<StudyId> {
@@ -358,6 +360,18 @@ impl Ranking {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_sweep_that_another_replica_holds_is_no_reason_to_wake_at_once() {
+        let (study, at) = (StudyId::new(Timestamp::from_millis(0), [1; 10]), Timestamp::from_millis);
+        let mut sweeps = Sweeps::default();
+        sweeps.starved.insert(study, at(10));
+        assert_eq!(sweeps.wake(at(50), 100), Some(at(110)));
+        assert_eq!((sweeps.take(at(109), 100), sweeps.take(at(110), 100)), (vec![], vec![study]));
+        assert_eq!(sweeps.wake(at(110), 100), None);
+        sweeps.look_at(study);
+        assert_eq!(sweeps.wake(at(110), 100), Some(at(0)));
+    }
 
     fn result(setting: u8, figure: Option<f64>, sites: &[u8]) -> Judged {
         Judged {

@@ -86,7 +86,7 @@ impl Driver {
         let work = work_of(found, &key, header.model, &self.context.models);
         let (context, finished) = (self.context.clone(), self.finished.clone());
         if let Some(regression) = Regression::of(&found.plan, &key.task) {
-            let (absent, figures) = (fits::absent(round), plan::figures(&found.plan, &key.task));
+            let (absent, figures) = (fits::absent(round), plan::round_figures(&found.plan, &key.task, key.round));
             self.context.store.seam().spawn(async move {
                 let result = fits::advance(&context, regression, &header, &figures, &inputs, &absent).await;
                 drop(finished.send(Finished::Reduced { round: key, result }));
@@ -128,7 +128,7 @@ fn work_of(job: &Job, key: &RoundKey, model: Option<Digest>, models: &models::Mo
             training.moments = moments_before(key, global).map(|of| models.moments_path(&of));
             Work::Train(Box::new(training))
         }
-        _ => Work::Pool(plan::figures(&job.plan, &key.task)),
+        _ => Work::Pool(plan::round_figures(&job.plan, &key.task, key.round)),
     }
 }
 

@@ -42,7 +42,8 @@ macro_rules! states {
 pub(super) use states;
 
 states! {
-    /// State of a job: ready → waiting → running ⇄ paused → success | failed | timeout | cancelled → (rerun) waiting.
+    /// State of a job: ready → waiting → running ⇄ paused → success | failed | timeout | cancelled; failed and timeout →
+    /// (rerun) waiting.
     JobState, "job" {
         /// Made, its members were not asked yet.
         Ready = "ready",
@@ -109,8 +110,9 @@ impl JobState {
             Waiting => matches!(next, Running | Failed | Timeout | Cancelled),
             Running => matches!(next, Paused | Success | Failed | Timeout | Cancelled),
             Paused => matches!(next, Running | Failed | Timeout | Cancelled),
-            Failed | Timeout | Cancelled => next == Waiting,
-            Success => false,
+            Failed | Timeout => next == Waiting,
+            // No site takes part again in a run that was cancelled.
+            Success | Cancelled => false,
         }
     }
 }
@@ -699,15 +701,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn success_is_final_and_every_other_end_leads_back_only_by_a_rerun() {
+    fn success_and_cancellation_are_final_and_other_ends_lead_back_only_by_a_rerun() {
         use JobState::{Cancelled, Failed, Paused, Ready, Running, Success, Timeout, Waiting};
         let all = [Ready, Waiting, Running, Paused, Success, Failed, Timeout, Cancelled];
         for state in all {
             let next: Vec<JobState> = all.into_iter().filter(|n| state.may_become(*n)).collect();
             assert_eq!(state.as_str().parse::<JobState>(), Ok(state));
             match state {
-                Success => assert!(next.is_empty()),
-                Failed | Timeout | Cancelled => assert_eq!(next, [Waiting]),
+                Success | Cancelled => assert!(next.is_empty()),
+                Failed | Timeout => assert_eq!(next, [Waiting]),
                 _ => assert!(next.iter().any(|n| n.is_terminal()), "{state} can end"),
             }
         }

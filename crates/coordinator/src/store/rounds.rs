@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use futures::TryStreamExt as _;
 use hospes_protocol::id::{Digest, JobId, RoundKey, SiteId, Timestamp};
-use hospes_protocol::round::RoundHeader;
+use hospes_protocol::round::{Mode, RoundHeader};
 use hospes_protocol::sign::Signed;
 use sqlx::any::AnyRow;
 
@@ -324,6 +324,33 @@ impl Store {
         let json = optional_text(&row, "included")?.unwrap_or_else(|| "[]".to_owned());
         let included: Vec<SiteId> = serde_json::from_str(&json).map_err(|e| Error::corrupt("round", e))?;
         Ok(included.last().copied())
+    }
+
+    /// Sites that had their turn at a round of a task and of which nothing came, and how often: in its attempts that were
+    /// given up, not in one that the end of the job cut short.
+    ///
+    /// # Errors
+    /// [`Error::Database`] or [`Error::Corrupt`].
+    pub async fn skipped(&self, job: JobId, task: &str, round: u32) -> Result<BTreeMap<SiteId, u32>, Error> {
+        let mut connection = self.read().await?;
+        let rows = sqlx::query(
+            "SELECT header FROM rounds WHERE job = $1 AND task = $2 AND round = $3 AND phase = 'abandoned'",
+        )
+        .bind(job.to_string())
+        .bind(task.to_owned())
+        .bind(i64::from(round))
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(Error::database("skipped"))?;
+        let mut skipped = BTreeMap::new();
+        for row in &rows {
+            let header: Signed<RoundHeader> =
+                Signed::from_bytes(&blob(row, "header")?).map_err(|e| Error::corrupt("round header", e))?;
+            if let Mode::Turn { site } = header.document.mode {
+                *skipped.entry(site).or_insert(0) += 1;
+            }
+        }
+        Ok(skipped)
     }
 }
 

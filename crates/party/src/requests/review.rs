@@ -447,10 +447,11 @@ fn sentence(name: &str, component: &Component) -> String {
         }
         Component::Cox(c) => format!(
             "fits Cox's model of the time to an event together with the other sites, each with a baseline of its own, in at \
-             most {} rounds{}; the coordinator can read each site's sums",
+             most {} rounds, and reports once at the end how many pairs of patients it puts in the right order{}; the \
+             coordinator can read each site's sums",
             c.newton.rounds,
             c.time_grid.map_or_else(String::new, |grid| format!(
-                ", and reports events and time at risk in {} intervals of {}",
+                " and the events and time at risk in {} intervals of {}",
                 grid.intervals, grid.width
             ))
         ),

@@ -66,10 +66,13 @@ impl Engine {
     /// Files that rounds may start from: of runs under way, and for a week of those that may run again.
     pub(super) async fn kept_needed(&self, conn: &mut SqliteConnection) -> Result<HashSet<PathBuf>, PartyError> {
         let mut needed = HashSet::new();
-        let recent = |job: &Job| self.now().since(job.at) < super::SILENCE_MS;
-        let may_start = |job: &&Job| !job.is_over() || (job.may_run_again() && recent(job));
-        for job in Job::all(conn).await?.iter().filter(may_start) {
+        for job in Job::unfinished(conn).await? {
             let rounds = RoundRow::of_job(conn, &job.job.to_string()).await?;
+            // A run can last longer than that: its last round counts, not its first day.
+            let newest = rounds.iter().map(|round| round.at).chain([job.at]).max().unwrap_or(job.at);
+            if job.is_over() && self.now().since(newest) >= super::SILENCE_MS {
+                continue;
+            }
             needed.extend(rounds.iter().filter(|r| counts(&r.state)).map(|r| self.kept_path(&r.key)));
         }
         Ok(needed)

@@ -4,7 +4,7 @@
 //! process, `outbox` keeps what was computed and asks again before it lets it go, `kept` is what never goes. Each step is one
 //! transaction.
 
-use hospes_ledger::{Action, Actor, ObjectKind, Purpose};
+use hospes_ledger::{Action, Actor, Entry, ObjectKind, Purpose};
 use hospes_protocol::approval::{ApprovalState, Refusal, RefusalCode, ReleaseRule, Role};
 use hospes_protocol::canon::Canonical;
 use hospes_protocol::id::{Digest, FederationId, JobId, StudyId, Timestamp};
@@ -32,6 +32,7 @@ mod device;
 mod kept;
 mod open;
 mod outbox;
+mod refusals;
 mod state;
 mod sweep;
 mod work;
@@ -39,6 +40,7 @@ pub(crate) mod worker;
 
 pub(crate) use device::Devices;
 pub use device::{DeviceChoice, Probed, chosen as chosen_card, probe as probe_cards};
+pub(crate) use refusals::Refusals;
 pub(crate) use work::Working;
 
 /// A job about which the coordinator says nothing more for so long has ended here, in milliseconds: a week.
@@ -94,8 +96,10 @@ impl Job {
         Self::find(conn, job).await?.ok_or_else(|| PartyError::NotFound(format!("job {job}")))
     }
 
-    async fn all(conn: &mut SqliteConnection) -> Result<Vec<Self>, PartyError> {
-        let rows = sqlx::query(SELECT).fetch_all(conn).await.at("read jobs")?;
+    /// Those that run, wait, or may run again: without the many that a site has been through.
+    async fn unfinished(conn: &mut SqliteConnection) -> Result<Vec<Self>, PartyError> {
+        let sql = format!("{SELECT} WHERE jobs.state NOT IN ('success', 'cancelled')");
+        let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).fetch_all(conn).await.at("read jobs")?;
         rows.iter().map(Self::from_row).collect()
     }
 
@@ -133,6 +137,19 @@ async fn set_job(tx: &mut Tx, job: JobId, state: &str, reason: Option<&str>) -> 
     Ok(())
 }
 
+/// The coordinator asked about a job, or put it off: the time of its silence begins anew.
+async fn ask_job(tx: &mut Tx, job: JobId, state: &str, reason: Option<&str>, at: Timestamp) -> Result<(), PartyError> {
+    set_job(tx, job, state, reason).await?;
+    let step = tx.step();
+    sqlx::query("UPDATE jobs SET at = ?2 WHERE job = ?1")
+        .bind(job.to_string())
+        .bind(at.as_millis())
+        .execute(tx.conn())
+        .await
+        .at(step)?;
+    Ok(())
+}
+
 async fn insert_job(
     tx: &mut Tx,
     job: JobId,
@@ -154,19 +171,21 @@ async fn insert_job(
     Ok(())
 }
 
-/// Jobs of a study, and jobs of a federation that hold a place here.
+/// Other jobs of a study, and jobs of a federation that hold a place here.
 async fn count_jobs(
     conn: &mut SqliteConnection,
+    job: JobId,
     study: StudyId,
     federation: FederationId,
 ) -> Result<(usize, usize), PartyError> {
     let (of_study, open): (i64, i64) = sqlx::query_as(
-        "SELECT (SELECT COUNT(*) FROM jobs WHERE study = ?1),
+        "SELECT (SELECT COUNT(*) FROM jobs WHERE study = ?1 AND job <> ?3),
                 (SELECT COUNT(*) FROM jobs JOIN studies ON studies.study = jobs.study
                  WHERE studies.federation = ?2 AND jobs.state IN ('waiting', 'running'))",
     )
     .bind(study.to_string())
     .bind(federation.to_string())
+    .bind(job.to_string())
     .fetch_one(conn)
     .await
     .at("count jobs")?;
@@ -185,24 +204,12 @@ impl Engine {
     ) -> Result<Option<Refusal>, PartyError> {
         let mut tx = self.store.begin("reserve a job").await?;
         let known = Job::find(tx.conn(), job).await?;
+        let is_other = |k: &Job| k.federation != federation || k.study != study || k.plan.digest() != plan.digest();
         let refusal = match &known {
-            Some(k) if k.federation != federation || k.study != study || k.plan.digest() != plan.digest() => {
+            Some(k) if is_other(k) => {
                 Some(Refusal::new(RefusalCode::Header, "the job was offered before with another study or plan"))
             }
-            Some(k) if k.may_run_again() => match self.against_job(&mut tx, federation, job, study, &plan).await? {
-                // It waits for room, and is asked for until there is some.
-                Some(busy) if busy.code == RefusalCode::Busy => Some(busy),
-                against => {
-                    // Each time is an entry; like runs that never got anywhere, they are limited.
-                    let again = self.again.entry(study).or_default();
-                    *again = again.saturating_add(1);
-                    let often = "it was run again too often (limit SPARE_JOBS)";
-                    match *again > limits::SPARE_JOBS {
-                        true => Some(Refusal::new(RefusalCode::CannotRun, often)),
-                        false => against,
-                    }
-                }
-            },
+            Some(k) if k.may_run_again() => self.against_rerun(&mut tx, federation, job, study, &plan).await?,
             Some(k) if k.is_over() => Some(Refusal::new(RefusalCode::CannotRun, "the job has ended here")),
             Some(k) if k.state != "ready" => return Ok(None),
             _ => self.against_job(&mut tx, federation, job, study, &plan).await?,
@@ -212,39 +219,77 @@ impl Engine {
             .object(ObjectKind::Job, job, None)
             .object(ObjectKind::Plan, plan.digest().short(), Some(plan.digest()))
             .purpose(Purpose { study: Some(study), job: Some(job), approval: None });
-        let waits = known.as_ref().is_some_and(|k| k.state == "ready");
-        let busy = refusal.as_ref().is_some_and(|r| r.code == RefusalCode::Busy);
+        let now = self.now();
+        let waits = known.as_ref().is_some_and(|k| k.state == "ready" && !is_other(k));
         match &refusal {
-            // It is asked for again and again until there is room; the first time is entered, the others are counted.
-            Some(_) if busy && waits => self.count_control(federation, false, "job put off"),
             Some(refusal) => {
+                let busy = refusal.code == RefusalCode::Busy;
                 match &known {
-                    None if busy => insert_job(&mut tx, job, study, &plan, "ready", self.now()).await?,
-                    Some(k) if busy && k.may_run_again() => set_job(&mut tx, job, "ready", None).await?,
+                    None if busy => insert_job(&mut tx, job, study, &plan, "ready", now).await?,
+                    Some(k) if waits || (busy && k.may_run_again()) => {
+                        ask_job(&mut tx, job, "ready", Some(&refusal.detail), now).await?;
+                    }
                     _ => {}
                 }
-                self.append(&mut tx, &entry.refused(refusal)).await?;
+                // It is asked for again and again until there is room; the first time is entered, the others are counted.
+                let is_repeated = (busy && waits) || self.refusals.is_repeated(federation, job, refusal);
+                if is_repeated {
+                    self.count_control(federation, false, "job put off");
+                } else {
+                    self.enter_refusal(&mut tx, federation, entry, refusal).await?;
+                }
             }
-            None if waits => set_job(&mut tx, job, "waiting", None).await?,
+            None if waits => ask_job(&mut tx, job, "waiting", None, now).await?,
             None if known.is_some() => {
                 // It runs again from its first task that is not done; its rounds stay, so that no permit is given twice.
-                set_job(&mut tx, job, "waiting", None).await?;
-                sqlx::query("UPDATE jobs SET at = ?2 WHERE job = ?1")
-                    .bind(job.to_string())
-                    .bind(self.now().as_millis())
-                    .execute(tx.conn())
-                    .await
-                    .at("reserve a job")?;
+                ask_job(&mut tx, job, "waiting", None, now).await?;
                 self.append(&mut tx, &entry.because("reserved, to run again")).await?;
             }
             None => {
-                insert_job(&mut tx, job, study, &plan, "waiting", self.now()).await?;
+                insert_job(&mut tx, job, study, &plan, "waiting", now).await?;
                 self.append(&mut tx, &entry.because("reserved")).await?;
             }
         }
         tx.commit().await?;
+        self.refusals.remember(federation, job, refusal.as_ref());
         self.notify(Notice::Jobs);
         Ok(refusal)
+    }
+
+    /// Enters what is refused to a coordinator; beyond a limit it is only counted.
+    async fn enter_refusal(
+        &mut self,
+        tx: &mut Tx,
+        federation: FederationId,
+        entry: Entry,
+        refusal: impl std::fmt::Display,
+    ) -> Result<(), PartyError> {
+        if self.refusals.is_entered(federation, self.now()) {
+            return self.append(tx, &entry.refused(refusal)).await.map(drop);
+        }
+        self.count_control(federation, false, "refused without an entry (limit REFUSALS)");
+        Ok(())
+    }
+
+    /// What stands against a run that ended without success and is to go on.
+    async fn against_rerun(
+        &mut self,
+        tx: &mut Tx,
+        federation: FederationId,
+        job: JobId,
+        study: StudyId,
+        plan: &Canonical<Plan>,
+    ) -> Result<Option<Refusal>, PartyError> {
+        let against = self.against_job(tx, federation, job, study, plan).await?;
+        if against.as_ref().is_some_and(|refusal| refusal.code == RefusalCode::Busy) {
+            // It waits for room, and is asked for until there is some.
+            return Ok(against);
+        }
+        // Each time is an entry; like runs that never got anywhere, they are limited.
+        let again = self.again.entry(study).or_default();
+        *again = again.saturating_add(1);
+        let often = "it was run again too often (limit SPARE_JOBS)";
+        Ok(if *again > limits::SPARE_JOBS { Some(Refusal::new(RefusalCode::CannotRun, often)) } else { against })
     }
 
     async fn against_job(
@@ -298,11 +343,11 @@ impl Engine {
         if used >= u64::from(envelope.computation.max_runs) {
             return no(RefusalCode::RunsUsedUp, "all approved runs are used");
         }
-        let (of_study, open) = count_jobs(tx.conn(), study, federation).await?;
+        let (of_study, open) = count_jobs(tx.conn(), job, study, federation).await?;
         if of_study
             >= limits::SPARE_JOBS.saturating_add(usize::try_from(envelope.computation.max_runs).unwrap_or(usize::MAX))
         {
-            let words = format!("{of_study} runs of the study were begun here already (limit SPARE_JOBS)");
+            let words = format!("{of_study} other runs of the study were begun here already (limit SPARE_JOBS)");
             return no(RefusalCode::RunsUsedUp, &words);
         }
         Ok(self.against_more_jobs(open))
@@ -355,7 +400,10 @@ impl Engine {
     ) -> Result<(), PartyError> {
         let mut tx = self.store.begin("end a job").await?;
         let Some(found) = Job::find(tx.conn(), job).await? else { return Ok(()) };
-        if found.federation != federation || found.is_over() {
+        // It may have gone on without this site, after it had ended here: its results, if this site has a part in them, wait
+        // for this site's people all the same.
+        let goes_on = state == "success" && found.may_run_again();
+        if found.federation != federation || (found.is_over() && !goes_on) {
             return Ok(());
         }
         let rounds = RoundRow::of_job(tx.conn(), &job.to_string()).await?;

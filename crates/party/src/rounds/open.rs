@@ -198,11 +198,12 @@ impl Engine {
         if alarm {
             self.alarm(&mut tx, Some(federation), words).await?;
         }
-        let entry = self
-            .entry(Actor::peer(federation), Action::PermitRefused)
-            .object(ObjectKind::Round, hospes_protocol::text::shown(&key.to_string(), 200), Some(header.digest()))
-            .refused(words);
-        self.append(&mut tx, &entry).await?;
+        let entry = self.entry(Actor::peer(federation), Action::PermitRefused).object(
+            ObjectKind::Round,
+            hospes_protocol::text::shown(&key.to_string(), 200),
+            Some(header.digest()),
+        );
+        self.enter_refusal(&mut tx, federation, entry, words).await?;
         tx.commit().await?;
         self.notify(Notice::Audit);
         let reply = RoundReply::Refused(Refusal::new(RefusalCode::Header, words));

@@ -9,7 +9,7 @@ use hospes_protocol::message::FromSite;
 use sqlx::sqlite::SqliteConnection;
 
 use super::state::RoundRow;
-use super::{Job, set_job};
+use super::{Job, ask_job};
 use crate::audit::Because as _;
 use crate::engine::Engine;
 use crate::error::PartyError;
@@ -35,7 +35,7 @@ impl Engine {
         if found.federation != federation || found.state != "waiting" {
             return Ok(());
         }
-        set_job(&mut tx, job, "ready", Some("not every site has room for it yet")).await?;
+        ask_job(&mut tx, job, "ready", Some("not every site has room for it yet"), self.now()).await?;
         tx.commit().await?;
         self.notify(Notice::Jobs);
         Ok(())

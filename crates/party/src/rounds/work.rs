@@ -21,6 +21,7 @@ use super::worker::{Running, WorkEvent, start};
 use crate::engine::Engine;
 use crate::error::PartyError;
 use crate::link::LinkCommand;
+use crate::store::{At as _, parse};
 use crate::view::Notice;
 
 /// Time between two words about the progress of one round: enough for its deadline, and no flood.
@@ -368,13 +369,15 @@ impl Engine {
 
     /// Files of models that are still needed: results, and those that rounds of runs under way start from.
     pub(super) async fn models_needed(&self, conn: &mut SqliteConnection) -> Result<HashSet<PathBuf>, PartyError> {
-        let mut needed = HashSet::new();
-        for job in Job::all(conn).await? {
-            needed.extend(job.model.map(|m| self.model_path(m)));
-            if !job.is_over() {
-                let rounds = RoundRow::of_job(conn, &job.job.to_string()).await?;
-                needed.extend(rounds.iter().filter_map(|r| r.header.model).map(|m| self.model_path(m)));
-            }
+        let results: Vec<String> = sqlx::query_scalar("SELECT DISTINCT model FROM jobs WHERE model IS NOT NULL")
+            .fetch_all(&mut *conn)
+            .await
+            .at("read results")?;
+        let path = |model: &String| Ok(self.model_path(parse(model, "model")?));
+        let mut needed: HashSet<PathBuf> = results.iter().map(path).collect::<Result<_, PartyError>>()?;
+        for job in Job::unfinished(conn).await?.iter().filter(|job| !job.is_over()) {
+            let rounds = RoundRow::of_job(conn, &job.job.to_string()).await?;
+            needed.extend(rounds.iter().filter_map(|r| r.header.model).map(|m| self.model_path(m)));
         }
         Ok(needed)
     }

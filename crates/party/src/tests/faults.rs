@@ -531,6 +531,35 @@ async fn a_run_that_failed_runs_again_and_one_that_was_cancelled_does_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn results_of_a_run_that_went_on_without_this_site_wait_for_its_people_if_it_has_a_part_in_them() {
+    let mut world = World::new().await;
+    let study = world.running(small_plan(2)).await;
+    let header = header(&study, job(1), "train", 1, 1, world.now());
+    world.open_round(header.clone()).await;
+    world.serve_model(&study).await;
+    let (upload, path) = world.expect_upload().await;
+    world.take(&upload, &path).await;
+    world.close_round(&header).await;
+    let ended = |state: &str, model| ToSite::JobEnded { job: job(1), state: state.into(), reason: None, model };
+    world.send(ended("failed", None)).await;
+    // The next run was one without this site; the update of the first round is in its model.
+    let model = Some(Digest::of(b"model"));
+    world.send(ended("success", model)).await;
+    world.settle().await;
+    let of = async |world: &World| world.handle.jobs(world.who("sam"), Page::default()).await.unwrap().remove(0);
+    let view = of(&world).await;
+    assert_eq!((view.state.as_str(), view.held, view.model), ("success", true, model));
+    world.handle.release(world.who("ava"), job(1)).await.unwrap();
+    // What is over stays as it is.
+    world.send(ended("failed", None)).await;
+    world.send(ended("success", Some(Digest::of(b"another")))).await;
+    world.settle().await;
+    let view = of(&world).await;
+    assert_eq!((view.state.as_str(), view.held, view.model), ("success", false, model));
+    world.assert_ledger_intact().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_run_cannot_be_begun_again_any_number_of_times() {
     use hospes_protocol::approval::RefusalCode;
     let failed = || ToSite::JobEnded { job: job(1), state: "failed".into(), reason: None, model: None };

@@ -86,3 +86,26 @@ async fn what_was_kept_of_an_update_that_does_not_count_is_not_gone_on_from() {
     std::fs::write(&newest[0], b"damaged").unwrap();
     trained(&mut world, &study, 4).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_of_more_than_a_week_that_failed_goes_on_from_what_was_kept() {
+    let temporary = tempfile::tempdir().unwrap();
+    let mut world = World::create(temporary.path(), Executor::Thread).await;
+    world.furnish().await;
+    let study = world.running(scaffold()).await;
+    for round in 1..=3 {
+        trained(&mut world, &study, round).await;
+        world.pass_time(4 * DAY);
+    }
+    world.send(ToSite::JobEnded { job: job(1), state: "failed".into(), reason: None, model: None }).await;
+    world.settle().await;
+    let (kept, now) = (files(&world), world.now().as_millis());
+    world.handle.shut_down().await.unwrap();
+    drop(world);
+    let world = World::reopen(temporary.path(), Executor::Thread, now).await;
+    assert_eq!(files(&world), kept);
+    world.handle.shut_down().await.unwrap();
+    drop(world);
+    let world = World::reopen(temporary.path(), Executor::Thread, now + 7 * DAY).await;
+    assert!(files(&world).is_empty(), "a week after its last round it is given up");
+}

@@ -167,6 +167,131 @@ async fn only_the_chosen_settings_results_wait_for_release_and_one_is_chosen_onl
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_is_asked_about_again_and_again_does_not_end_by_silence() {
+    let temporary = tempfile::tempdir().unwrap();
+    let mut world = World::create_with(temporary.path(), |config| config.runs_at_a_time = 1).await;
+    world.furnish().await;
+    let study = many();
+    world.connect().await;
+    world.offer(&study).await;
+    world.approve(&study).await;
+    let [first, second] = [run(&study, 1), run(&study, 2)];
+    let state = async |world: &World, n: u8| {
+        let jobs = world.handle.jobs(world.who("sam"), Page::default()).await.unwrap();
+        jobs.into_iter().find(|j| j.job == job(n)).unwrap().state
+    };
+    // What is silent is looked for in the same step in which such a leap of the clock is noticed and entered.
+    let pass = async |world: &World, millis: i64| {
+        let before = world.entered("clock_anomaly", "success").await;
+        world.pass_time(millis);
+        while world.entered("clock_anomaly", "success").await == before {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        world.settle().await;
+    };
+    world.reserved(&first, job(1)).await;
+    world.start_job_expecting(&second, job(2), RefusalCode::Busy).await;
+    for _ in 0..2 {
+        pass(&world, 4 * DAY).await;
+        assert_eq!([state(&world, 1).await, state(&world, 2).await], ["waiting", "ready"]);
+        world.send(ToSite::JobRollback { job: job(1) }).await;
+        world.reserved(&first, job(1)).await;
+        world.start_job_expecting(&second, job(2), RefusalCode::Busy).await;
+    }
+    // Put off for the last time after 12 days, it ends a week later and not before.
+    pass(&world, 4 * DAY).await;
+    world.send(ToSite::JobRollback { job: job(1) }).await;
+    world.settle().await;
+    pass(&world, 6 * DAY).await;
+    assert_eq!([state(&world, 1).await, state(&world, 2).await], ["ready", "timeout"]);
+    pass(&world, 2 * DAY).await;
+    assert_eq!(state(&world, 1).await, "timeout");
+    // Both may run again, and one that waits for room for it is not silent either.
+    world.reserved(&first, job(1)).await;
+    world.start_job_expecting(&second, job(2), RefusalCode::Busy).await;
+    pass(&world, 2 * 3_600_000).await;
+    assert_eq!([state(&world, 1).await, state(&world, 2).await], ["waiting", "ready"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_is_entered_once_until_another_answer_is_given() {
+    let temporary = tempfile::tempdir().unwrap();
+    let mut world = World::create_with(temporary.path(), |config| config.runs_at_a_time = 1).await;
+    world.furnish().await;
+    let study = many();
+    world.connect().await;
+    world.offer(&study).await;
+    world.approve(&study).await;
+    let [first, second] = [run(&study, 1), run(&study, 2)];
+    world.reserved(&first, job(1)).await;
+    world.start_job_expecting(&second, job(2), RefusalCode::Busy).await;
+    let mut entries = 1;
+    for _ in 0..2 {
+        world.handle.stop(world.who("ana"), Some("an incident".into())).await.unwrap();
+        // One that waits here, and one of which nothing is known here.
+        for n in [2, 2, 3, 3, 2, 3] {
+            world.start_job_expecting(&second, job(n), RefusalCode::Stopped).await;
+        }
+        entries += 2;
+        assert_eq!(world.entered("job_started", "refused").await, entries);
+        world.handle.stop(world.who("ana"), None).await.unwrap();
+        // The same reason is news again after another one.
+        world.start_job_expecting(&second, job(3), RefusalCode::Busy).await;
+        world.start_job_expecting(&second, job(2), RefusalCode::Busy).await;
+        entries = world.entered("job_started", "refused").await;
+    }
+    assert_eq!(entries, 6, "two each time, and the first time that there is no room for each");
+    let jobs = world.handle.jobs(world.who("sam"), Page::default()).await.unwrap();
+    let waits = jobs.iter().find(|j| j.job == job(2)).unwrap();
+    assert!(waits.reason.as_ref().unwrap().contains("are taken at a time"), "people see why it waits: {waits:?}");
+    // Asked about with another plan, it is not that run.
+    let other = Study { plan: run(&study, 3).plan, ..study.clone() };
+    world.start_job_expecting(&other, job(2), RefusalCode::Header).await;
+    let jobs = world.handle.jobs(world.who("sam"), Page::default()).await.unwrap();
+    assert_eq!(jobs.iter().find(|j| j.job == job(2)).unwrap().reason, waits.reason);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_run_that_waits_for_room_is_not_one_too_many_when_it_is_asked_about_again() {
+    let temporary = tempfile::tempdir().unwrap();
+    let mut world = World::create_with(temporary.path(), |config| config.runs_at_a_time = 1).await;
+    world.furnish().await;
+    let study = study(1, small_plan(1));
+    world.connect().await;
+    world.offer(&study).await;
+    world.approve(&study).await;
+    world.reserved(&study, job(0)).await;
+    // The approval is for one run, and so many may be begun besides.
+    let last = u8::try_from(limits::SPARE_JOBS).unwrap();
+    for n in 1..=last {
+        world.start_job_expecting(&study, job(n), RefusalCode::Busy).await;
+    }
+    world.start_job_expecting(&study, job(last), RefusalCode::Busy).await;
+    world.start_job_expecting(&study, job(last + 1), RefusalCode::RunsUsedUp).await;
+    world.send(ToSite::JobEnded { job: job(0), state: "failed".into(), reason: None, model: None }).await;
+    world.start_job(&study, job(last)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_number_of_refusals_fills_the_ledger() {
+    let mut world = World::new().await;
+    let study = world.running(small_plan(1)).await;
+    let other = JobId::new(world.now(), [77; 10]);
+    for n in 0..limits::REFUSALS + 20 {
+        // A round of a run that was never reserved: each of another number.
+        let round = u32::try_from(n).unwrap() + 1;
+        world.open_round(header(&study, other, "train", round, 1, world.now())).await;
+        let reply = world.expect_reply().await;
+        assert!(matches!(&reply, RoundReply::Refused(r) if r.code == RefusalCode::Header), "{reply:?}");
+    }
+    assert_eq!(world.entered("permit_refused", "refused").await, limits::REFUSALS);
+    world.pass_time(3_600_000);
+    world.open_round(header(&study, other, "train", 1, 2, world.now())).await;
+    world.expect_reply().await;
+    assert_eq!(world.entered("permit_refused", "refused").await, limits::REFUSALS + 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_place_that_is_given_back_can_be_taken_again() {
     let temporary = tempfile::tempdir().unwrap();
     let mut world = World::create_with(temporary.path(), |config| config.runs_at_a_time = 1).await;

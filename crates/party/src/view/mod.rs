@@ -572,7 +572,7 @@ pub struct JobView {
     pub state: String,
     /// Why it ended as it did.
     pub reason: Option<String>,
-    /// When it came.
+    /// When it came, or the coordinator last asked whether there is room for it.
     pub since: Timestamp,
     /// Rounds in order, a page of them: first the newest.
     pub rounds: Vec<RoundView>,

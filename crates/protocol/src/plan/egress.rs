@@ -134,9 +134,32 @@ const RECEIVER: &str = "coordinator";
 /// Who can read an update that makes a model by itself: whoever gets the models before and after.
 const ALL: &str = "coordinator and other sites";
 
-/// Figures that a task reports, in order; empty for one that reports none, as `nn_train`, whose tensors leave instead.
+/// Figures that a task reports in all its rounds, in order; empty for one that reports none, as `nn_train`, whose tensors leave instead.
 pub fn figures(plan: &Plan, task: &str) -> Vec<Figure> {
     flow_figures(plan, &Flow::of(plan, &mut Problems::default()), task)
+}
+
+/// Figures that a task reports in one of its rounds, from 1.
+pub fn round_figures(plan: &Plan, task: &str, round: u32) -> Vec<Figure> {
+    let mut list = figures(plan, task);
+    if let Some(found) = plan.tasks.get(task) {
+        list.retain(|figure| is_in_round(&found.component, figure.name, round));
+    }
+    list
+}
+
+/// Whether a figure leaves in this round. Most tasks have one round, or report the same in each.
+///
+/// PRIVACY: a site's pairs and grid depend on the coefficients; they leave for those of the fit and for no others.
+fn is_in_round(component: &Component, name: &str, round: u32) -> bool {
+    let Component::Cox(_) = component else { return true };
+    let is_last = round >= component.rounds();
+    match name {
+        // What the disclosure rules look at in each report.
+        figure::N | figure::EVENTS => true,
+        figure::PAIRS | figure::GRID_EVENTS | figure::GRID_EXPOSURE => is_last,
+        _ => !is_last,
+    }
 }
 
 fn flow_figures(plan: &Plan, flow: &Flow<'_>, task: &str) -> Vec<Figure> {
@@ -275,7 +298,8 @@ pub fn egress(plan: &Plan) -> Vec<Egress> {
 }
 
 fn task_egress(plan: &Plan, flow: &Flow<'_>, name: &str) -> Vec<Egress> {
-    let times = plan.tasks[name].component.rounds();
+    let component = &plan.tasks[name].component;
+    let times = component.rounds();
     let item = |kind, what: &str, shape: Vec<u64>, bytes| Egress {
         task: name.to_owned(),
         kind,
@@ -285,7 +309,7 @@ fn task_egress(plan: &Plan, flow: &Flow<'_>, name: &str) -> Vec<Egress> {
         times,
         to: RECEIVER.to_owned(),
     };
-    if let Component::NnTrain(train) = &plan.tasks[name].component {
+    if let Component::NnTrain(train) = component {
         let to = if train.strategy == (Strategy::Cyclic {}) { ALL } else { RECEIVER };
         let item = |kind, what: &str, shape, bytes| Egress { to: to.to_owned(), ..item(kind, what, shape, bytes) };
         let entry_bytes = u64::from(train.quantise.bits).div_ceil(8);
@@ -298,6 +322,10 @@ fn task_egress(plan: &Plan, flow: &Flow<'_>, name: &str) -> Vec<Egress> {
     }
     flow_figures(plan, flow, name)
         .into_iter()
-        .map(|f| item(f.kind, f.name, vec![f.values], f.values.saturating_mul(FIGURE_BYTES)))
+        .map(|f| {
+            let rounds = (1..=times).filter(|round| is_in_round(component, f.name, *round)).count();
+            let times = u32::try_from(rounds).unwrap_or(u32::MAX);
+            Egress { times, ..item(f.kind, f.name, vec![f.values], f.values.saturating_mul(FIGURE_BYTES)) }
+        })
         .collect()
 }

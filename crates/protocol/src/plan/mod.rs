@@ -31,7 +31,7 @@ mod update;
 
 pub use check::check;
 pub use columns::{Feature, columns_read, features, inputs};
-pub use egress::{Egress, Figure, ROW_WEIGHT_BYTES, SCORE_BINS, check_figures, egress, figure, figures};
+pub use egress::{Egress, Figure, ROW_WEIGHT_BYTES, SCORE_BINS, check_figures, egress, figure, figures, round_figures};
 pub use graph::{Input, PortType, Source, ancestors, order, predecessors, source, trained_by};
 pub use label::{Comparison, LabelKind, code};
 pub use layer::{

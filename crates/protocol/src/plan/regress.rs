@@ -44,7 +44,8 @@ pub enum Family {
 }
 
 /// Parameters of `cox`: the proportional hazards model (Cox 1972), stratified by site: each site has a baseline hazard
-/// of its own.
+/// of its own. Once it is fitted, its last round asks for the pairs of Harrell's C and the time grid at the coefficients
+/// that were found, and for nothing else.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Cox {

@@ -54,7 +54,8 @@ impl Component {
         match self {
             Self::NnTrain(train) => train.rounds,
             Self::Glm(glm) => glm.newton.rounds,
-            Self::Cox(cox) => cox.newton.rounds,
+            // One more for what leaves once, after the fit.
+            Self::Cox(cox) => cox.newton.rounds.saturating_add(1),
             Self::Statistics(_) | Self::Evaluation(_) | Self::LocalBaseline(_) => 1,
             Self::Reader(_) | Self::Imputation(_) | Self::OneHot(_) | Self::DataSplit(_) | Self::FeatureScale(_) => 0,
         }

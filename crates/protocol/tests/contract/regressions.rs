@@ -1,7 +1,7 @@
 //! Regressions in plans: what is read, what leaves, and with which words mistakes are refused.
 
 use expect_test::{Expect, expect};
-use hospes_protocol::plan::{Coefficients, Component, INTERCEPT, columns_read, egress, read};
+use hospes_protocol::plan::{Coefficients, Component, INTERCEPT, columns_read, egress, read, round_figures};
 
 const RISK: &str = r#"
 schema: hospes/plan/v1
@@ -64,15 +64,20 @@ fn what_a_regression_sends_is_listed() {
         Metrics events [1] × 25"#]]
     .assert_eq(&leaves(RISK));
     expect![[r#"
-        N n [1] × 25
+        N n [1] × 26
         Metrics score [3] × 25
         Metrics information [6] × 25
         Loss log_likelihood [1] × 25
-        Metrics events [1] × 25
-        Metrics pairs [3] × 25
-        Metrics grid_events [4] × 25
-        Metrics grid_exposure [4] × 25"#]]
+        Metrics events [1] × 26
+        Metrics pairs [3] × 1
+        Metrics grid_events [4] × 1
+        Metrics grid_exposure [4] × 1"#]]
     .assert_eq(&leaves(HAZARD));
+    let plan = read(HAZARD).unwrap();
+    let names = |round| round_figures(&plan, "fit", round).iter().map(|f| f.name).collect::<Vec<_>>();
+    let newton = ["n", "score", "information", "log_likelihood", "events"];
+    assert_eq!((names(1), names(25)), (newton.to_vec(), newton.to_vec()));
+    assert_eq!(names(26), ["n", "events", "pairs", "grid_events", "grid_exposure"]);
 }
 
 #[test]

@@ -163,16 +163,18 @@ fn coefficients_file(of: &Coefficients, point: &[f64]) -> Vec<u8> {
     safetensors::serialize(views, None).unwrap()
 }
 
-/// The fit over the sites, by rounds as a coordinator runs them.
+/// The fit over the sites and its number of rounds, by rounds as a coordinator runs them.
 fn federated(plan: &Plan, files: &[(String, PathBuf)], policy: &Policy) -> Result<(Fit, u32), Stop> {
     let paths: Vec<_> = files.iter().map(|(name, path)| (name.clone(), path.as_path())).collect();
     let federation = Federation::new(plan, &paths).unwrap();
     let plan = Canonical::new(plan.clone()).unwrap();
     let regression = Regression::of(&plan, "fit").unwrap();
-    let figures = plan::figures(&plan, "fit");
     let folder = tempfile::tempdir().unwrap();
     let mut newton = Newton::start(&regression.coefficients);
-    for number in 1..=regression.component.rounds() {
+    let (mut number, mut rounds) = (1, 0);
+    while number <= regression.component.rounds() {
+        rounds += 1;
+        let figures = plan::round_figures(&plan, "fit", number);
         let file = coefficients_file(&regression.coefficients, newton.point());
         let header = federation.header(&plan, "fit", number, Some(canon::digest("model", 1, &file))).unwrap();
         let inputs: Vec<Input> = federation
@@ -191,9 +193,11 @@ fn federated(plan: &Plan, files: &[(String, PathBuf)], policy: &Policy) -> Resul
             })
             .collect();
         let pooled = reduce::pool(&figures, &inputs).unwrap();
-        if let Next::Done(fit) = newton.advance(&regression, &pooled)? {
-            return Ok((*fit, number));
-        }
+        number = match newton.advance(&regression, &pooled)? {
+            Next::Round => number + 1,
+            Next::Last => regression.component.rounds(),
+            Next::Done(fit) => return Ok((*fit, rounds)),
+        };
     }
     Err(Stop::Failed(newton.unfinished(&regression)))
 }

@@ -6,7 +6,7 @@ use hospes_protocol::plan::{Component, Cox, Family, Glm, figure};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Null, Regression, tails};
+use super::{Null, Pooled, Regression, tails};
 
 /// A fitted regression. Its numbers are those of the fit on the rows of all sites together.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -45,11 +45,11 @@ pub struct Fit {
     pub dispersion: Option<f64>,
     /// Rows less coefficients (not of cox).
     pub residual_degrees: Option<f64>,
-    /// Harrell's C, over pairs of rows of the same site (cox).
+    /// Harrell's C, over pairs of rows of the same site (cox); left out where the sites of its last round were others.
     pub concordance: Option<Concordance>,
     /// Baseline hazard on the plan's time grid; left out where a site withheld it or the plan has no grid.
     pub baseline: Vec<Interval>,
-    /// Rounds that it took.
+    /// Rounds that the method took.
     pub iterations: u32,
     /// Whether the last step was below the plan's tolerance.
     pub converged: bool,
@@ -193,24 +193,12 @@ impl Found {
     fn cox_table(self, regression: &Regression, cox: &Cox, sum: &FigureSet) -> Result<Fit, String> {
         let (n, events) = (one(sum, figure::N)?, one(sum, figure::EVENTS)?);
         let log_likelihood = one(sum, figure::LOG_LIKELIHOOD)?;
-        let pairs = sum.sums.get(figure::PAIRS).map(Vec::as_slice);
-        let concordance = match pairs {
-            Some([concordant, discordant, tied]) if concordant + discordant + tied > 0.0 => Some(Concordance {
-                index: (concordant + tied / 2.0) / (concordant + discordant + tied),
-                concordant: *concordant,
-                discordant: *discordant,
-                tied: *tied,
-            }),
-            _ => None,
-        };
         Ok(Fit {
             coefficients: self.coefficients(regression, 1.0, &tails::normal, cox.confidence, Some("hazard")),
             log_likelihood,
             null_log_likelihood: self.null.log_likelihood,
             aic: -2.0 * log_likelihood + 2.0 * count(self.estimates.len()),
             events: Some(events),
-            concordance,
-            baseline: baseline(cox, sum),
             ..self.head(regression, "cox", n, cox.confidence)
         })
     }
@@ -269,6 +257,32 @@ impl Found {
             }
         };
         names.zip(self.estimates.iter().zip(&self.errors)).map(one).collect()
+    }
+}
+
+impl Fit {
+    /// The fit with what its last round gave. Of other sites than its own it takes nothing.
+    pub(super) fn completed(&self, regression: &Regression, pooled: &Pooled) -> Self {
+        let mut fit = self.clone();
+        let mut sites: Vec<SiteId> = pooled.sites.iter().map(|(site, _)| *site).collect();
+        sites.sort_unstable();
+        if let (Component::Cox(cox), true) = (&regression.component, sites == fit.sites) {
+            fit.concordance = concordance(&pooled.sum);
+            fit.baseline = baseline(cox, &pooled.sum);
+        }
+        fit
+    }
+}
+
+fn concordance(sum: &FigureSet) -> Option<Concordance> {
+    match sum.sums.get(figure::PAIRS).map(Vec::as_slice) {
+        Some([concordant, discordant, tied]) if concordant + discordant + tied > 0.0 => Some(Concordance {
+            index: (concordant + tied / 2.0) / (concordant + discordant + tied),
+            concordant: *concordant,
+            discordant: *discordant,
+            tied: *tied,
+        }),
+        _ => None,
     }
 }
 

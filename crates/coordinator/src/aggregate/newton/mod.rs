@@ -67,9 +67,9 @@ impl Regression {
         }
     }
 
-    /// Figures without which there is no fit.
-    fn is_needed(name: &str) -> bool {
-        ![figure::GRID_EVENTS, figure::GRID_EXPOSURE].contains(&name)
+    /// Rounds in which Newton's method may take a step.
+    pub fn steps(&self) -> u32 {
+        self.newton().rounds
     }
 }
 
@@ -90,6 +90,8 @@ pub struct Newton {
     null: Option<Null>,
     /// Standard errors of the first step with all coefficients.
     start: Vec<f64>,
+    /// The fit that only lacks what leaves once.
+    fit: Option<Box<Fit>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,6 +103,8 @@ enum Stage {
     Null,
     /// All coefficients.
     All,
+    /// It converged; the next report is of what leaves once, at the coefficients that were found.
+    Last,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -124,7 +128,9 @@ struct Null {
 pub enum Next {
     /// Another round.
     Round,
-    /// It converged.
+    /// It converged; the task's last round asks for what leaves once.
+    Last,
+    /// It is done.
     Done(Box<Fit>),
 }
 
@@ -166,6 +172,7 @@ impl Newton {
             halvings: 0,
             null: None,
             start: Vec::new(),
+            fit: None,
         }
     }
 
@@ -179,6 +186,9 @@ impl Newton {
     /// # Errors
     /// [`Stop`] says why there is no fit. After [`Stop::Others`] this is ready to begin anew.
     pub fn advance(&mut self, regression: &Regression, pooled: &Pooled) -> Result<Next, Stop> {
+        if let (Stage::Last, Some(fit)) = (self.stage, &self.fit) {
+            return Ok(Next::Done(Box::new(fit.completed(regression, pooled))));
+        }
         self.check_sites(pooled)?;
         let report = Report::read(&pooled.sum)?;
         self.rounds += 1;
@@ -189,12 +199,12 @@ impl Newton {
                 Next::Round
             }
             Stage::Null if regression.coefficients.intercept => self.null_step(regression, &report)?,
-            Stage::Null | Stage::All => {
+            Stage::Null | Stage::All | Stage::Last => {
                 self.note_null(&report);
                 self.full_step(regression, &report)?
             }
         };
-        if next == Next::Round {
+        if !matches!(next, Next::Done(_)) {
             self.settle(regression)?;
         }
         Ok(next)
@@ -226,7 +236,7 @@ impl Newton {
             self.start.clear();
             return Err(Stop::Others { missing: without(&known, &sites), new: without(&sites, &known) });
         }
-        let withholds = |set: &FigureSet| set.withheld.keys().any(|name| Regression::is_needed(name));
+        let withholds = |set: &FigureSet| !set.withheld.is_empty();
         let withheld: Vec<SiteId> =
             pooled.sites.iter().filter(|(_, set)| withholds(set)).map(|(site, _)| *site).collect();
         if withheld.is_empty() { Ok(()) } else { Err(Stop::Withheld(withheld)) }
@@ -307,7 +317,12 @@ impl Newton {
             let null = self.null.unwrap_or(Null { log_likelihood: report.log_likelihood, deviance: report.deviance });
             let found = fit::Found { estimates, errors, null, sites: self.sites.clone(), rounds: self.rounds };
             self.point.clone_from(&found.estimates);
-            return found.table(regression, report.sum).map(|fit| Next::Done(Box::new(fit))).map_err(Stop::Failed);
+            let fit = Box::new(found.table(regression, report.sum).map_err(Stop::Failed)?);
+            if regression.component.rounds() == regression.steps() {
+                return Ok(Next::Done(fit));
+            }
+            (self.stage, self.fit) = (Stage::Last, Some(fit));
+            return Ok(Next::Last);
         }
         self.go(report.log_likelihood, step);
         Ok(Next::Round)

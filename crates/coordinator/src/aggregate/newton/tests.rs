@@ -195,3 +195,77 @@ fn a_step_that_goes_too_far_is_halved_until_the_likelihood_rises() {
     }
     panic!("{lengths:?}");
 }
+
+/// A site whose likelihood is 40·(b − 0.5·b²/0.7), whose report of the last round has pairs and a grid.
+fn strata(point: &[f64], is_last: bool, pairs: [f64; 3]) -> FigureSet {
+    let b = point[0];
+    let mut sums: BTreeMap<String, Vec<f64>> =
+        [(figure::N, vec![100.0]), (figure::EVENTS, vec![40.0])].map(|(name, sum)| (name.to_owned(), sum)).into();
+    let rest: &[(&str, Vec<f64>)] = if is_last {
+        &[
+            (figure::PAIRS, pairs.to_vec()),
+            (figure::GRID_EVENTS, vec![30.0, 10.0]),
+            (figure::GRID_EXPOSURE, vec![60.0, 40.0]),
+        ]
+    } else {
+        &[
+            (figure::SCORE, vec![40.0 * (1.0 - b / 0.7)]),
+            (figure::INFORMATION, vec![40.0 / 0.7]),
+            (figure::LOG_LIKELIHOOD, vec![40.0 * (b - 0.5 * b * b / 0.7)]),
+        ]
+    };
+    sums.extend(rest.iter().map(|(name, sum)| ((*name).to_owned(), sum.clone())));
+    FigureSet { sums, withheld: BTreeMap::new() }
+}
+
+#[test]
+fn what_leaves_once_completes_a_fit_that_has_converged() {
+    let text = r#"
+schema: hospes/plan/v1
+name: hazard
+data: { subject: id, label: { column: died, positive: "== 1", time: days }, columns: [dose] }
+tasks:
+  read: { component: reader }
+  fit: { component: cox, inputs: { train: read }, params: { time_grid: { width: 2.0, intervals: 2 } } }
+"#;
+    let regression = Regression::of(&plan::read(text).unwrap_or_else(|e| panic!("{e}")), "fit").unwrap();
+    assert_eq!((regression.steps(), regression.component.rounds()), (25, 26));
+    let mut newton = Newton::start(&regression.coefficients);
+    let at = |newton: &Newton, last: bool| {
+        let [a, b] = [[50.0, 30.0, 10.0], [20.0, 10.0, 0.0]].map(|pairs| strata(newton.point(), last, pairs));
+        pooled(vec![(site(1), a), (site(2), b)])
+    };
+    let mut steps = 0;
+    loop {
+        let reports = at(&newton, false);
+        steps += 1;
+        match newton.advance(&regression, &reports).unwrap() {
+            Next::Round => assert!(steps < 5),
+            Next::Last => break,
+            Next::Done(fit) => panic!("{fit:?}"),
+        }
+    }
+    assert!((newton.point()[0] - 0.7).abs() < 1e-12, "the last round asks at what was found");
+    // Through its text, as between two rounds in the store.
+    let newton: Newton = serde_json::from_str(&serde_json::to_string(&newton).unwrap()).unwrap();
+    let done = |newton: &Newton, reports: &Pooled| match newton.clone().advance(&regression, reports) {
+        Ok(Next::Done(fit)) => *fit,
+        other => panic!("{other:?}"),
+    };
+    let fit = done(&newton, &at(&newton, true));
+    let found = fit.concordance.clone().unwrap();
+    assert_eq!((found.concordant, found.discordant, found.tied, found.index), (70.0, 40.0, 10.0, 0.625));
+    assert_eq!(fit.baseline.iter().map(|i| i.hazard.unwrap()).collect::<Vec<_>>(), [0.5, 0.25]);
+    assert_eq!((fit.n, fit.events, fit.iterations, fit.sites.len()), (200.0, Some(80.0), steps, 2));
+    assert!((fit.coefficients[0].estimate - 0.7).abs() < 1e-12);
+    // A grid or pairs that a site withholds are left out, and those of other sites than the fit's are.
+    let mut held = at(&newton, true);
+    held.sum.sums.remove(figure::GRID_EXPOSURE);
+    held.sum.withheld.insert(figure::GRID_EXPOSURE.into(), "withheld".into());
+    let without = done(&newton, &held);
+    assert!(without.baseline.is_empty() && without.concordance == fit.concordance);
+    let one = pooled(vec![(site(1), strata(newton.point(), true, [50.0, 30.0, 10.0]))]);
+    let of_one = done(&newton, &one);
+    assert!(of_one.concordance.is_none() && of_one.baseline.is_empty());
+    assert_eq!(of_one.coefficients, fit.coefficients);
+}

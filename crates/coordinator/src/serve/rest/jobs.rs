@@ -275,7 +275,7 @@ async fn cancel(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Runs a job that ended without success again, from its first task that is not done.
+/// Runs a job that failed or timed out again, from its first task that is not done.
 #[utoipa::path(post, path = "/api/v1/jobs/{job}/rerun", tag = "jobs", params(("job" = String, Path)),
     responses((status = 200, body = Started), (status = 401, body = Problem), (status = 403, body = Problem),
               (status = 404, body = Problem), (status = 409, body = Problem)))]

@@ -5,9 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hospes_coordinator::schedule::{Command, Event, RejectionCode, Reply};
-use hospes_coordinator::store::jobs::{JobState, TaskState};
+use hospes_coordinator::store::jobs::{JobState, MemberState, TaskState};
+use hospes_coordinator::store::results::Access;
 use hospes_coordinator::store::rounds::RoundState;
 use hospes_coordinator::store::{SiteState, StudyState};
+use hospes_protocol::approval::{Refusal, RefusalCode};
 use hospes_protocol::message::{Decision, FromSite, RoundOutcome};
 use hospes_protocol::sign::Signed;
 use hospes_protocol::study::Vouch;
@@ -187,6 +189,28 @@ async fn a_job_whose_attempts_all_fail_says_why_and_runs_again_from_there() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_attempt_is_made_that_no_site_would_answer() {
+    let mut world = World::new().await;
+    for peer in &world.peers[..2] {
+        peer.script(|h| if h.task == "train" { Act::Fail } else { Act::Work });
+    }
+    world.start(None).await;
+    let study = world.submit(PLAN).await;
+    let job = world.ended(study).await.job;
+    // Three attempts in each run: with the fourth run it would be the 11th, of which the first is the 10th.
+    for run in 2..=4 {
+        world.command(Command::Rerun { job, by: caller() }).await.unwrap();
+        let row = world.ended(study).await;
+        let reason = row.reason.unwrap();
+        assert_eq!(reason.contains("was attempted 10 times"), run == 4, "{reason}");
+    }
+    let rows = world.store.rounds(job, 1_000).await.unwrap();
+    assert_eq!(rows.iter().filter(|r| r.key.task == "train").map(|r| r.key.attempt).max(), Some(10));
+    let again = world.command(Command::Rerun { job, by: caller() }).await.unwrap_err();
+    assert!(again.code == RejectionCode::Conflict && again.message.contains("was attempted 10 times"), "{again}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_that_cannot_run_the_job_rolls_it_back_on_all() {
     let mut world = World::new().await;
     world.peers[2].able.store(false, Ordering::SeqCst);
@@ -202,6 +226,32 @@ async fn a_member_that_cannot_run_the_job_rolls_it_back_on_all() {
     world.peers[2].able.store(true, Ordering::SeqCst);
     world.command(Command::Rerun { job: job.job, by: caller() }).await.unwrap();
     world.succeeded(study).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_no_counts_though_an_older_yes_arrived_before_it() {
+    let mut settings = quick();
+    (settings.reserve_ms, settings.grace_ms) = (20_000, 5_000);
+    let mut world = World::with(4, settings, None).await;
+    // One keeps the job waiting.
+    world.peers[1].reserves.store(false, Ordering::SeqCst);
+    world.start(None).await;
+    let study = world.submit(PLAN).await;
+    let job = world.job(study, |job| job.state == JobState::Waiting).await.job;
+    let reserved = || async {
+        let members = world.store.job_members(job).await.unwrap();
+        members.iter().filter(|m| m.state == MemberState::Reserved).count() == 3
+    };
+    world.until("three can run it", reserved).await;
+    let busy = Some(Refusal::new(RefusalCode::Busy, "enough runs are open here"));
+    say(&world, 0, FromSite::Reserved { job, refusal: busy }).await;
+    let members = world.store.job_members(job).await.unwrap();
+    assert!(members.iter().all(|m| m.state == MemberState::Asked), "it waits for room: {members:?}");
+    let stopped = Some(Refusal::new(RefusalCode::CannotRun, "the graphics card is in use"));
+    world.until("it was asked again", reserved).await;
+    say(&world, 2, FromSite::Reserved { job, refusal: stopped }).await;
+    let row = world.ended(study).await;
+    assert_eq!(row.reason.as_deref(), Some("site-2 cannot run it: the graphics card is in use"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -260,6 +310,10 @@ async fn a_cancelled_job_and_a_withdrawn_study_end_everywhere() {
     assert_eq!(rounds.last().unwrap().state, RoundState::Failed);
     let twice = world.command(Command::Cancel { job, by: caller(), reason: String::new() }).await.unwrap_err();
     assert_eq!(twice.code, RejectionCode::Conflict);
+    // Sites take no part in it again, so that it would fail at once with what they say.
+    let again = world.command(Command::Rerun { job, by: caller() }).await.unwrap_err();
+    assert!(again.code == RejectionCode::Conflict && again.message.contains("hospesctl study start"), "{again}");
+    assert_eq!(world.store.job(job).await.unwrap().unwrap().state, JobState::Cancelled);
     world.command(Command::Withdraw { study, by: caller(), reason: "wrong data".into() }).await.unwrap();
     assert_eq!(world.store.study(study).await.unwrap().unwrap().state, StudyState::Withdrawn);
     let start = world.command(Command::Start { study, by: caller() }).await.unwrap_err();
@@ -463,6 +517,23 @@ async fn a_rerun_without_a_member_goes_on_after_a_restart() {
     world.peers[1].online.send_replace(true);
     world.succeeded(study).await;
     assert!(world.included(job).await.iter().all(|(_, _, sites)| *sites == 3));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_site_that_took_part_before_a_rerun_without_it_hears_of_the_success_and_releases_it() {
+    let mut world = World::new().await;
+    for peer in &world.peers[..2] {
+        peer.script(|h| if h.task == "train" && h.round == 2 { Act::Fail } else { Act::Work });
+    }
+    world.start(None).await;
+    let study = world.submit(PLAN).await;
+    let job = world.ended(study).await.job;
+    say(&world, 3, FromSite::Decision { study, decision: Decision::Revoked }).await;
+    world.peers.iter().for_each(|peer| peer.script(|_| Act::Work));
+    world.command(Command::Rerun { job, by: caller() }).await.unwrap();
+    world.succeeded(study).await;
+    assert_eq!(sites_of(&world.included(job).await, "train"), [4, 3, 3]);
+    world.until("everybody released it", || async { world.store.access(job).await.unwrap() == Access::Released }).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use hospes_coordinator::models::Card;
 use hospes_coordinator::schedule::{Command, Reply};
-use hospes_coordinator::store::jobs::{JobRow, JobState};
+use hospes_coordinator::store::jobs::{JobRow, JobState, TaskState};
+use hospes_coordinator::store::rounds::RoundState;
 use hospes_protocol::message::FigureSet;
 use hospes_protocol::plan::figure;
 
@@ -52,6 +53,36 @@ pub fn report(index: u8, point: &[f64]) -> FigureSet {
     FigureSet { sums, withheld: BTreeMap::new() }
 }
 
+const HAZARDS: &str = r#"
+schema: hospes/plan/v1
+name: hazards
+data: { subject: id, label: { column: died, positive: "== 1", time: days }, columns: [dose] }
+tasks:
+  read: { component: reader }
+  fit: { component: cox, inputs: { train: read }, params: { time_grid: { width: 2.0, intervals: 2 } } }
+"#;
+
+/// What a site reports of a likelihood of weight·(b − b²) with its maximum at 0.5; in the last round what leaves once.
+pub fn hazards(index: u8, b: f64, is_last: bool) -> FigureSet {
+    let weight = 20.0 + f64::from(index);
+    let rest: &[(&str, &[f64])] = if is_last {
+        &[
+            (figure::PAIRS, &[6.0, 3.0, 1.0]),
+            (figure::GRID_EVENTS, &[30.0, 10.0]),
+            (figure::GRID_EXPOSURE, &[60.0, 40.0]),
+        ]
+    } else {
+        &[
+            (figure::SCORE, &[weight * (1.0 - 2.0 * b)]),
+            (figure::INFORMATION, &[weight * 2.0]),
+            (figure::LOG_LIKELIHOOD, &[weight * (b - b * b)]),
+        ]
+    };
+    let always: [(&str, &[f64]); 2] = [(figure::N, &[100.0]), (figure::EVENTS, &[40.0])];
+    let sums = rest.iter().chain(&always);
+    FigureSet { sums: sums.map(|(name, sum)| ((*name).to_owned(), sum.to_vec())).collect(), withheld: BTreeMap::new() }
+}
+
 /// The log odds ratio and Woolf's standard error of the sites' tables added up.
 fn wanted(sites: &[usize]) -> (f64, f64) {
     let sum = |cell: usize| sites.iter().map(|site| CELLS[*site][cell]).sum::<f64>();
@@ -91,6 +122,48 @@ async fn a_regression_ends_when_it_converges_and_its_model_is_judged() {
     world.until("there is a card", || async { world.store.model(model).await.unwrap()[0].card.is_some() }).await;
     let card: Card = serde_json::from_str(world.store.model(model).await.unwrap()[0].card.as_ref().unwrap()).unwrap();
     assert_eq!((card.fits.len(), card.parties.len()), (1, 4));
+}
+
+async fn assert_hazards(world: &World, job: &JobRow) {
+    let fits = world.store.fits(job.job).await.unwrap();
+    assert!((fits[0].coefficients[0].estimate - 0.5).abs() < 1e-12, "{fits:?}");
+    assert_eq!((fits[0].concordance.as_ref().unwrap().index, fits[0].baseline.len()), (0.65, 2));
+    let mut rounds = world.store.rounds(job.job, 100).await.unwrap();
+    rounds.retain(|round| round.state == RoundState::Published);
+    assert_eq!(rounds.iter().map(|round| round.key.round).collect::<Vec<_>>(), [1, 2, 26]);
+    // What was asked for each time had to be in the report, and nothing else.
+    let task = world.store.tasks(job.job).await.unwrap().into_iter().find(|t| t.task == "fit").unwrap();
+    assert_eq!((task.state, task.done, task.rounds), (TaskState::Success, 26, 26));
+    let figures = world.store.figures(job.job).await.unwrap();
+    assert!(
+        figures.iter().all(|f| f.site.is_none() && f.figures.sums.contains_key(figure::INFORMATION)),
+        "{figures:?}"
+    );
+    world.until("no file is left", || async { world.process().models.list().unwrap().is_empty() }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pairs_and_grid_of_a_cox_fit_leave_once_after_it_has_converged() {
+    let mut world = World::new().await;
+    let broken = Arc::new(AtomicBool::new(true));
+    let is_broken = broken.clone();
+    world.peers[2].script(
+        move |header| {
+            if header.round == 26 && is_broken.load(Ordering::SeqCst) { Act::Fail } else { Act::Work }
+        },
+    );
+    world.start(None).await;
+    let study = world.submit(HAZARDS).await;
+    // The last round fails, and the next run has to make up for it only, also after a restart.
+    let job = world.ended(study).await;
+    assert!(job.reason.as_ref().unwrap().contains("site-2 (failed: out of memory)"), "{job:?}");
+    assert!(world.store.fits(job.job).await.unwrap().is_empty());
+    world.kill().await;
+    broken.store(false, Ordering::SeqCst);
+    world.start(None).await;
+    rerun(&world, &job).await;
+    let job = world.succeeded(study).await;
+    assert_hazards(&world, &job).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -111,6 +111,8 @@ pub struct Peer {
     pub online: watch::Sender<bool>,
     /// Whether it can run jobs.
     pub able: AtomicBool,
+    /// Whether it answers when it is asked that.
+    pub reserves: AtomicBool,
     /// Jobs that it takes at a time.
     pub room: AtomicUsize,
     pub script: Mutex<Script>,
@@ -135,6 +137,7 @@ impl Peer {
             releases: AtomicBool::new(true),
             online: watch::Sender::new(true),
             able: AtomicBool::new(true),
+            reserves: AtomicBool::new(true),
             room: AtomicUsize::new(usize::MAX),
             script: Mutex::new(Arc::new(|_| Act::Work)),
             log: Mutex::default(),
@@ -245,7 +248,9 @@ impl Peer {
                         log.most_held = log.most_held.max(log.held.len());
                     }
                 }
-                say(FromSite::Reserved { job, refusal }).await;
+                if self.reserves.load(Ordering::SeqCst) {
+                    say(FromSite::Reserved { job, refusal }).await;
+                }
             }
             ToSite::JobRollback { job } => {
                 let mut log = self.log.lock().unwrap();
@@ -447,7 +452,10 @@ impl Peer {
         let plan = self.log.lock().unwrap().studies[&header.study].plan.clone();
         let mut payload = if let Some(coefficients) = Coefficients::of(&plan, &header.task) {
             let point = coefficients.from_file(&values(process, header.model.unwrap()).await).unwrap();
-            let mut set = fits::report(self.index, &point);
+            let mut set = match &plan.tasks[&header.task].component {
+                Component::Cox(cox) => fits::hazards(self.index, point[0], header.round > cox.newton.rounds),
+                _ => fits::report(self.index, &point),
+            };
             if act == Act::Withhold {
                 let names: Vec<String> = set.sums.keys().filter(|name| *name != "n").cloned().collect();
                 for name in names {

@@ -1,18 +1,20 @@
 //! Jobs with every strategy: what becomes of their files, whose turn it is, and models that others begin with.
 
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use hospes_coordinator::models::{Card, Layout};
 use hospes_coordinator::schedule::{Command, Event};
 use hospes_coordinator::store::jobs::{JobRow, JobState};
 use hospes_coordinator::store::results::Access;
+use hospes_coordinator::store::rounds::RoundState;
 use hospes_protocol::id::{Digest, SiteId};
 use hospes_protocol::message::FromSite;
 use hospes_protocol::plan::{self, Component};
 use hospes_protocol::round::Mode;
 
 use super::peer::{Act, delta};
-use super::world::{PLAN, World, with_strategy};
+use super::world::{PLAN, World, caller, quick, with_strategy};
 
 const TENSORS: [&str; 4] = ["0.weight", "0.bias", "2.weight", "2.bias"];
 
@@ -132,6 +134,32 @@ async fn by_turns_each_site_goes_on_from_the_model_of_the_one_before() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_site_that_is_not_asked_shows_no_progress() {
+    let mut settings = quick();
+    settings.patience_ms = 20_000;
+    let mut world = World::with(4, settings, None).await;
+    let sites = in_order(&world);
+    let first = world.peers.iter().find(|p| p.id == sites[0]).unwrap().clone();
+    first.script(|h| if h.task == "train" { Act::Silence } else { Act::Work });
+    world.start(None).await;
+    world.submit(&with_strategy("cyclic: {}")).await;
+    let training = || first.log.lock().unwrap().opened.iter().find(|h| h.task == "train").map(|h| h.key());
+    world.until("the first site has its turn", || async { training().is_some() }).await;
+    let mut live = world.live.subscribe();
+    for site in [sites[1], sites[0]] {
+        let message = FromSite::Progress { round: training().unwrap(), done: 1, total: 2 };
+        world.process().events.send(Event::Message { site, session: 0, message }).await.unwrap();
+    }
+    let shown = loop {
+        let seen = live.recv().await.unwrap();
+        if seen.what == "site progress" {
+            break seen.detail;
+        }
+    };
+    assert_eq!(shown, format!("{} 1/2", sites[0]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_site_that_drops_when_it_is_its_turn_is_passed_over() {
     for act in [Act::Refuse, Act::Fail, Act::Silence, Act::Vanish] {
         let mut world = World::new().await;
@@ -154,7 +182,7 @@ async fn a_site_that_drops_when_it_is_its_turn_is_passed_over() {
 async fn a_round_of_turns_fails_only_when_every_site_had_its_turn() {
     let mut world = World::new().await;
     let sites = in_order(&world);
-    let works = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let works = Arc::new(AtomicBool::new(true));
     for peer in &world.peers {
         let (last, works) = (peer.id == sites[3], works.clone());
         peer.script(move |h| {
@@ -173,6 +201,52 @@ async fn a_round_of_turns_fails_only_when_every_site_had_its_turn() {
     let study = world.submit(&plan).await;
     let job = world.ended(study).await;
     assert!(job.state == JobState::Failed && job.reason.as_ref().unwrap().contains("4 attempts"), "{job:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rerun_and_a_restart_go_on_with_the_site_whose_turn_it_is() {
+    for restarts in [false, true] {
+        let mut settings = quick();
+        // Time enough to kill the process between two attempts.
+        settings.retry_ms = if restarts { 1_500 } else { 5 };
+        let mut world = World::with(4, settings, None).await;
+        let sites = in_order(&world);
+        let full = Arc::new(AtomicBool::new(false));
+        let filled = full.clone();
+        world.free = Arc::new(move |_| Ok(if filled.load(Ordering::SeqCst) { 1_000 } else { 1 << 40 }));
+        let peer = world.peers.iter().find(|p| p.id == sites[1]).unwrap().clone();
+        let (fills, failed) = (full.clone(), Arc::new(AtomicBool::new(false)));
+        let fails = failed.clone();
+        // In the second round the second site fails, and the coordinator's disk is full.
+        peer.script(move |h| {
+            if h.task != "train" || h.round != 2 || fails.swap(true, Ordering::SeqCst) {
+                return Act::Work;
+            }
+            fills.store(!restarts, Ordering::SeqCst);
+            Act::Fail
+        });
+        world.start(None).await;
+        let study = world.submit(&with_strategy("cyclic: {}")).await;
+        if restarts {
+            world.until("the second site failed", || async { failed.load(Ordering::SeqCst) }).await;
+            let job = world.store.jobs(Some(study)).await.unwrap()[0].job;
+            let abandoned = async || {
+                let rounds = world.store.rounds(job, 100).await.unwrap();
+                rounds.last().unwrap().state == RoundState::Abandoned
+            };
+            world.until("its round is given up", &abandoned).await;
+            world.kill().await;
+            world.start(None).await;
+        } else {
+            let job = world.ended(study).await;
+            assert!(job.reason.as_ref().unwrap().contains("no room"), "{job:?}");
+            full.store(false, Ordering::SeqCst);
+            world.command(Command::Rerun { job: job.job, by: caller() }).await.unwrap();
+        }
+        let job = world.succeeded(study).await;
+        let wanted = [(1, 1, 0), (2, 1, 1), (2, 2, 2), (3, 1, 3)].map(|(round, attempt, n)| (round, attempt, sites[n]));
+        assert_eq!(turns(&world, &job).await, wanted, "restarts: {restarts}");
+    }
 }
 
 async fn job_with(world: &World, init: &str) -> JobRow {

@@ -155,6 +155,24 @@ async fn forty_settings_run_four_at_a_time_and_the_best_is_released_on_postgres(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_card_says_what_the_chosen_setting_keeps_at_the_sites_and_not_the_plan_it_began_with() {
+    let mut world = World::new().await;
+    world.start(None).await;
+    let width = "tasks.train.params.model.0.linear.out";
+    let settings = json!([{ width: 8, LR: 0.01 }, { width: 4, LR: 0.05 }]);
+    let plan = plan().replace("fed_avg: {}", "personal: { layers: ['0'] }");
+    let study = world.submit_sweep(&plan, json!({ "settings": settings, "rank": { "task": "eval" } })).await;
+    assert_eq!(over(&world, study).await.state, SweepState::Success);
+    let jobs = jobs(&world, study).await;
+    assert!(jobs[&2].chosen.is_some(), "{jobs:?}");
+    let model = jobs[&2].model.unwrap();
+    world.until("there is a card", || async { world.store.model(model).await.unwrap()[0].card.is_some() }).await;
+    let card: Card = serde_json::from_str(world.store.model(model).await.unwrap()[0].card.as_ref().unwrap()).unwrap();
+    let kept: Vec<(&str, &[u64])> = card.kept_at_sites.iter().map(|t| (t.name.as_str(), t.shape.as_slice())).collect();
+    assert_eq!(kept, [("0.weight", &[2, 4][..]), ("0.bias", &[4][..])]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_coordinator_killed_in_the_middle_goes_on_with_the_settings_that_are_left() {
     let mut settings = quick();
     (settings.patience_ms, settings.grace_ms, settings.reserve_ms) = (10_000, 5_000, 10_000);
