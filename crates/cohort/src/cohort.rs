@@ -1,22 +1,22 @@
 //! A cohort: the rows that one permit opens, for one task of one round.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use hospes_privacy::disclosure::border::{Table, grid_at_border};
+use hospes_privacy::disclosure::border::{Table, WITHHELD, grid_at_border};
 use hospes_privacy::disclosure::{Rule, Verdict, parameters_allowed, share_allowed};
 use hospes_protocol::approval::Permit;
 use hospes_protocol::canon::Canonical;
 use hospes_protocol::id::{SiteId, Timestamp};
 use hospes_protocol::message::FigureSet;
 use hospes_protocol::plan::model::Inputs;
-use hospes_protocol::plan::{self, Coefficients, Component, LabelKind, LocalBaseline, Loss, NnTrain, Plan};
+use hospes_protocol::plan::{self, Coefficients, Component, LabelKind, LocalBaseline, NnTrain, Plan};
 use hospes_protocol::policy::Disclosure;
 use hospes_protocol::round::RoundHeader;
 
 use crate::component::{FeatureStatistics, Frame, Matrix, Pipeline, Unknown, cells, level_counts, statistics};
 use crate::device::{Compute, Place};
 use crate::error::CohortError;
-use crate::evaluate::{ClassMetrics, Judged, Metrics, NumberMetrics, SurvivalMetrics, label_levels, leaving};
+use crate::evaluate::{ClassMetrics, Metrics, NumberMetrics, SurvivalMetrics, leaving};
 use crate::opt_out::OptOuts;
 use crate::parts::parts_allowed;
 use crate::regress;
@@ -24,6 +24,10 @@ use crate::snapshot::{Snapshot, SnapshotKey};
 use crate::train::{
     self, Batches, Correction, Course, Draws, Goal, Local, Network, Pulse, SiteState, Source, Step, Work, payload,
 };
+
+mod judging;
+
+use judging::{Behind, validate};
 
 /// Rows on which a view's losses are always computed, though fewer are trained on: judging many images would take longer
 /// than training on some of them.
@@ -54,6 +58,8 @@ pub struct Round<'a> {
 pub struct Update {
     /// The payload in the layout of the round's header. Derived from rows: it leaves through the outbox only.
     pub payload: Vec<u8>,
+    /// What the plan announces and is not in it, with the reason: the loss on the rows for validation.
+    pub withheld: BTreeMap<String, String>,
     /// For the site's own screen; does not leave.
     pub view: TrainingView,
     /// What stays here for the next round of the task.
@@ -79,7 +85,7 @@ pub struct TrainingView {
     /// Entries that the clip cut.
     pub clipped: u64,
     /// Quality of the model that came on the rows for validation, if the plan has any.
-    pub validation: Option<Metrics>,
+    pub validation: Option<ReportView>,
 }
 
 /// A report of figures on its way out, and what the site itself sees.
@@ -109,6 +115,17 @@ pub enum ReportView {
         /// Log likelihood of this site's rows at the coefficients of the round.
         log_likelihood: f64,
     },
+    /// Quality of a model on all rows and on those of each subgroup.
+    Grouped {
+        /// On all rows.
+        all: Box<ReportView>,
+        /// Column that makes the subgroups.
+        column: String,
+        /// Code by code.
+        groups: Vec<GroupView>,
+        /// Rows without a code, which are in no subgroup.
+        ungrouped: u64,
+    },
     /// Sums of features.
     Statistics {
         /// Rows.
@@ -116,6 +133,37 @@ pub enum ReportView {
         /// Feature by feature.
         features: Vec<FeatureStatistics>,
     },
+}
+
+/// A subgroup as the site's own people see it.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GroupView {
+    /// Its code.
+    pub code: String,
+    /// Rows.
+    pub rows: u64,
+    /// Whether its figures leave.
+    pub leaves: bool,
+    /// Quality on its rows; `None` where there are none.
+    pub view: Option<ReportView>,
+}
+
+impl ReportView {
+    /// Rows that it is about.
+    ///
+    /// # Disclosure
+    /// A count, for the site's own view.
+    pub fn rows(&self) -> u64 {
+        match self {
+            Self::Metrics(metrics) => metrics.rows,
+            Self::Classes(metrics) => metrics.rows,
+            Self::Number(metrics) => metrics.rows,
+            Self::Survival(metrics) => metrics.rows,
+            Self::Grouped { all, .. } => all.rows(),
+            Self::Regression { rows, .. } | Self::Statistics { rows, .. } => *rows,
+        }
+    }
 }
 
 /// Quality of a model outside a round, on public data.
@@ -229,7 +277,8 @@ impl Cohort {
     ///
     /// # Disclosure
     /// An update is of at least `min_subset` distinct subjects, leaves out none or as many, and a GLM-like model has no
-    /// more parameters than `max_param_ratio` for each of them; otherwise there is none. It can be inverted in part by
+    /// more parameters than `max_param_ratio` for each of them; otherwise there is none. With it goes, where the plan can
+    /// end training early, the loss on the rows for validation, under the same rules as in an evaluation. It can be inverted in part by
     /// who reads it; that is what the approval says, what clipping bounds, and what secure aggregation will hide. The
     /// view holds means over rows and counts and stays here.
     pub fn train(self, round: Round<'_>, rules: &Disclosure, pulse: &mut Pulse<'_>) -> Result<Update, CohortError> {
@@ -252,11 +301,14 @@ impl Cohort {
         let compute = self.place.open()?;
         let mut network = Network::new(&params.model, inputs, local.model(), &compute)?;
         network.check(&data, task)?;
+        let goal = Goal::new(params.loss, &params.class_weights);
         let validation = match pipeline.is_connected(task, "validate") {
-            true => validate(&network, &self.plan, &*pipeline.table(task, "validate")?, task)?,
+            true => {
+                let rows = pipeline.table(task, "validate")?;
+                validate(&mut pipeline, &network, &goal, (params, &rows), task, rules)?
+            }
             false => None,
         };
-        let goal = Goal::new(params.loss, &params.class_weights);
         let taken = (params.local.updates as usize).saturating_mul(params.local.batch as usize);
         let fewer = data.spaced(LOSS_ROWS.max(taken));
         let judged = fewer.as_ref().unwrap_or(&data);
@@ -274,7 +326,17 @@ impl Cohort {
         train::train(&mut network, &mut step, &data, course, deadline, pulse)?;
         let trained = finite(network.parameters(), task)?;
         let loss_after = goal.mean(&network.logits(judged), judged);
-        let ended = local.end(&trained, params.local.updates, step.lr())?;
+        let mut ended = local.end(&trained, params.local.updates, step.lr())?;
+        let largest_change = ended.delta.iter().fold(0f64, |most, entry| most.max(f64::from(entry.abs())));
+        let mut withheld = BTreeMap::new();
+        if let Some(stop) = &params.early_stop {
+            let told = validation.as_ref().and_then(|found| Some((found.told?, found.view.rows())));
+            let (loss, rows) = told.unwrap_or((0.0, 0));
+            ended.delta.extend(stop.entries(loss, rows, data.rows as u64, params.quantise.clip));
+            if told.is_none() {
+                withheld.insert(plan::VALIDATION_LOSS.to_owned(), WITHHELD.to_owned());
+            }
+        }
         let encoded = payload::encode(&ended.delta, data.rows as u64, &round.header.tensors, &params.quantise, task)?;
         let view = TrainingView {
             rows: data.rows as u64,
@@ -282,11 +344,11 @@ impl Cohort {
             loss_before,
             loss_after,
             one_class: is_one_class(&self.plan, &data),
-            largest_change: encoded.largest,
+            largest_change,
             clipped: encoded.clipped,
-            validation,
+            validation: validation.map(|found| found.view),
         };
-        Ok(Update { payload: encoded.bytes, view, state: ended.state })
+        Ok(Update { payload: encoded.bytes, withheld, view, state: ended.state })
     }
 
     /// Computes the figures of an `evaluation`, `statistics`, `glm`, `cox` or `local_baseline` task.
@@ -297,63 +359,21 @@ impl Cohort {
     /// # Disclosure
     /// The figure set holds what [`at_border`](hospes_privacy::disclosure::border::at_border) lets leave under the site's
     /// rules: nothing about a table that, or whose difference to the dataset or to another reported table, has fewer than
-    /// `min_subset` subjects; a model's quality on one class is *withheld*, never *undefined*. The sums of a regression are
+    /// `min_subset` subjects; nothing about a subgroup that, or whose difference to the whole table or to another, breaks a
+    /// rule; a model's quality on one class is *withheld*, never *undefined*. The sums of a regression are
     /// of no more coefficients than `max_param_ratio` for each subject, and leave only if no count that they hold, single
     /// or by pairs of values, is small, and if enough rows have a part in them. The view is for the site.
     pub fn report(self, round: Round<'_>, rules: &Disclosure, pulse: &mut Pulse<'_>) -> Result<Report, CohortError> {
         self.check_round(&round)?;
         let task = round.header.task.clone();
-        let (announced, place) = (plan::figures(&self.plan, &task), self.place);
         let component = self.plan.tasks.get(&task).map(|t| t.component.clone());
         match component {
             Some(Component::Statistics(_)) => self.report_statistics(&task, rules),
             Some(component @ (Component::Glm(_) | Component::Cox(_))) => {
                 self.report_regression(round, &component, &task, rules)
             }
-            Some(Component::Evaluation(params)) => {
-                let Behind { model, loss, inputs, train } = self.model_behind(&task)?;
-                let parameters = match &train {
-                    Some(params) => {
-                        let (seed, state) = (self.plan.seed, self.state.as_ref());
-                        Source { params, inputs, seed, state }.finished(&round)?
-                    }
-                    None => payload::read_model(&round, &plan::model::tensors(&model, inputs))?,
-                };
-                let mut pipeline = Pipeline::new(&self.plan, self.frame);
-                let rows = pipeline.table(&task, "data")?;
-                check_features(&self.plan, &task, &rows)?;
-                let data = rows.matrix(&task)?;
-                let compute = place.open()?;
-                let network = Network::new(&model, inputs, &parameters, &compute)?;
-                network.check(&data, &task)?;
-                let judged = Judged { rows: &rows, outputs: &network.logits(&data), loss };
-                let view = judged.view(&self.plan, &task, params.threshold, params.calibration_bins)?;
-                let levels = label_levels(&rows, &self.plan);
-                let table = Table {
-                    subjects: distinct_subjects(&rows),
-                    parts_allowed: parts_allowed(&mut pipeline, &task, rules)?,
-                    levels: &levels,
-                };
-                let figures = leaving(&announced, view.sums(), table, rules);
-                Ok(Report { figures, view })
-            }
-            Some(Component::LocalBaseline(params)) => {
-                let mut pipeline = Pipeline::new(&self.plan, self.frame);
-                let rows = pipeline.table(&task, "data")?;
-                let levels = label_levels(&rows, &self.plan);
-                let table = Table {
-                    subjects: distinct_subjects(&rows),
-                    parts_allowed: parts_allowed(&mut pipeline, &task, rules)?,
-                    levels: &levels,
-                };
-                let (site, deadline) = (round.site, self.permit.deadline());
-                let trained =
-                    baseline(&mut pipeline, &task, &params, &place.open()?, site.as_bytes(), deadline, pulse)?;
-                let judged = Judged { rows: &rows, outputs: &trained.outputs, loss: params.loss };
-                let view = judged.view(&self.plan, &task, params.threshold, 0)?;
-                let figures = leaving(&announced, view.sums(), table, rules);
-                Ok(Report { figures, view })
-            }
+            Some(Component::Evaluation(params)) => self.report_evaluation(&round, &params, &task, rules),
+            Some(Component::LocalBaseline(params)) => self.report_baseline(&round, &params, &task, rules, pulse),
             _ => Err(wrong_component(&task, "evaluation, statistics, glm, cox or local_baseline")),
         }
     }
@@ -373,7 +393,7 @@ impl Cohort {
         }
         match self.plan.tasks.get(task).map(|t| t.component.clone()) {
             Some(Component::LocalBaseline(params)) => {
-                check_judged(&self.plan, task)?;
+                check_yes_no(&self.plan, task)?;
                 let mut pipeline = Pipeline::new(&self.plan, self.frame);
                 let trained = baseline(
                     &mut pipeline,
@@ -405,16 +425,14 @@ impl Cohort {
         if !self.public {
             return Err(CohortError::NotPublic);
         }
-        check_judged(&self.plan, task)?;
-        let (model, inputs) = match self.plan.tasks.get(task).map(|t| &t.component) {
-            Some(Component::LocalBaseline(params)) => (params.model.clone(), plan::inputs(&self.plan, task)),
-            _ => self.model_behind(task).map(|behind| (behind.model, behind.inputs))?,
+        check_yes_no(&self.plan, task)?;
+        let behind = match self.plan.tasks.get(task).map(|t| &t.component) {
+            Some(Component::LocalBaseline(params)) => Behind::alone(params, plan::inputs(&self.plan, task)),
+            _ => self.model_behind(task)?,
         };
         let rows = Pipeline::new(&self.plan, self.frame).table(task, "data")?;
         let data = rows.matrix(task)?;
-        let network = Network::new(&model, inputs, parameters, &Compute::processor())?;
-        network.check(&data, task)?;
-        let logits = network.logits(&data);
+        let logits = behind.outputs(parameters, &rows, &data, &Compute::processor(), task)?;
         let all = Metrics::new(&logits, &data.labels, 0.5, 0);
         Ok(Assessed { all, by_table: by_origin(&logits, &data, 0.5) })
     }
@@ -457,7 +475,7 @@ impl Cohort {
         // PRIVACY: the sums of too many coefficients can be solved for the rows.
         check_parameters(task, coefficients.len() as u64, subjects, true, rules)?;
         let sums = regress::sums(component, &frame, &coefficients, &point, task, round.header.round)?;
-        let levels = if rules.min_cell > 1 { cells(&frame) } else { Vec::new() };
+        let levels = if rules.min_cell > 1 { cells(&frame, component.extra_columns()) } else { Vec::new() };
         // PRIVACY: whoever chooses the coefficients must not choose them so that few rows outweigh all others.
         let shared = share_allowed(rules, sums.effective_rows);
         let parts_allowed = shared && parts_allowed(&mut pipeline, task, rules)?;
@@ -479,37 +497,6 @@ impl Cohort {
         }
         Ok(())
     }
-
-    /// Training of the model that an evaluation judges, and what it takes.
-    fn model_behind(&self, task: &str) -> Result<Behind, CohortError> {
-        let found = self.plan.tasks.get(task).and_then(|t| plan::source(&self.plan, t, "model"));
-        let trained = found.and_then(|s| self.plan.tasks.get(s.task).map(|t| (s.task, t)));
-        match trained.map(|(name, t)| (name, &t.component)) {
-            Some((name, Component::NnTrain(p))) => Ok(Behind {
-                model: p.model.clone(),
-                loss: p.loss,
-                inputs: plan::inputs(&self.plan, name),
-                train: Some((**p).clone()),
-            }),
-            // What is judged is a model of yes or no; the plan's check sees to that.
-            Some((name, Component::Glm(glm))) => Ok(Behind {
-                model: glm.model(),
-                loss: Loss::BinaryCrossEntropy,
-                inputs: plan::inputs(&self.plan, name),
-                train: None,
-            }),
-            _ => Err(wrong_component(task, "an evaluation of a trained model")),
-        }
-    }
-}
-
-/// A model that an evaluation judges.
-struct Behind {
-    model: plan::Model,
-    loss: Loss,
-    inputs: Inputs,
-    /// The training that it comes from; `None` for a regression.
-    train: Option<NnTrain>,
 }
 
 /// A model that was trained on one table, and what it gives for another.
@@ -613,21 +600,12 @@ fn check_features(plan: &Plan, task: &str, frame: &Frame) -> Result<(), CohortEr
     }
 }
 
-fn validate(network: &Network, plan: &Plan, frame: &Frame, task: &str) -> Result<Option<Metrics>, CohortError> {
-    if frame.rows() == 0 || check_judged(plan, task).is_err() {
-        return Ok(None);
-    }
-    let data = frame.matrix(task)?;
-    network.check(&data, task)?;
-    Ok(Some(Metrics::new(&network.logits(&data), &data.labels, 0.5, 10)))
-}
-
-/// What is judged so far: scores for yes or no.
-fn check_judged(plan: &Plan, task: &str) -> Result<(), CohortError> {
+/// A model outside a round, in a reproduction, is judged by its scores for yes or no.
+fn check_yes_no(plan: &Plan, task: &str) -> Result<(), CohortError> {
     match plan.data.label.kind() {
         Ok(LabelKind::YesNo(_)) => Ok(()),
         _ => {
-            let reason = "judges models of a yes/no label only in this version".to_owned();
+            let reason = "outside a round, only models of a yes/no label are judged".to_owned();
             Err(CohortError::Plan { place: format!("tasks.{task}"), reason })
         }
     }

@@ -21,7 +21,7 @@ pub use bootstrap::Interval;
 pub use classes::ClassMetrics;
 pub use compare::{Compared, compare};
 pub use detail::{Calibration, Detail};
-pub(crate) use judged::{Judged, label_levels};
+pub(crate) use judged::{Asked, Judged, label_levels};
 pub use number::NumberMetrics;
 pub use survival::SurvivalMetrics;
 
@@ -51,6 +51,9 @@ pub struct Metrics {
     pub scores_negative: Vec<u64>,
     /// Calibration curve.
     pub calibration: Vec<CalibrationBin>,
+    /// Slope and intercept with their precision, for the sums; the site sees them in `detail`.
+    #[serde(skip)]
+    pub(crate) recalibration: Option<detail::Recalibration>,
     /// Curves and intervals, where they were asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<Detail>,
@@ -86,6 +89,7 @@ impl Metrics {
             scores_positive: vec![0; bins],
             scores_negative: vec![0; bins],
             calibration: vec![CalibrationBin::default(); calibration_bins as usize],
+            recalibration: None,
             detail: None,
         };
         for (logit, label) in logits.iter().zip(labels) {
@@ -95,6 +99,11 @@ impl Metrics {
         metrics
     }
 
+    /// Adds the recalibration of the same scores and labels.
+    pub(crate) fn with_recalibration(self, logits: &[f32], labels: &[f32]) -> Self {
+        Self { recalibration: detail::recalibration(logits, labels), ..self }
+    }
+
     /// Adds curves and intervals from the same scores and labels, with the subject of each row.
     pub(crate) fn with_detail(
         self,
@@ -102,7 +111,7 @@ impl Metrics {
         labels: &[f32],
         subjects: &[SubjectHash],
         threshold: f64,
-        key: Digest,
+        key: Option<Digest>,
     ) -> Self {
         Self { detail: Some(Detail::new(logits, labels, subjects, threshold, key)), ..self }
     }
@@ -174,7 +183,7 @@ impl Metrics {
     pub(crate) fn sums(&self) -> BTreeMap<&'static str, Vec<f64>> {
         let counts = |list: &[u64]| list.iter().map(|n| *n as f64).collect::<Vec<_>>();
         let bins = |of: &dyn Fn(&CalibrationBin) -> f64| self.calibration.iter().map(of).collect::<Vec<_>>();
-        BTreeMap::from([
+        let mut sums = BTreeMap::from([
             (figure::N, vec![self.rows as f64]),
             (figure::CORRECT, vec![self.correct as f64]),
             (figure::LOSS_SUM, vec![self.loss_sum]),
@@ -185,7 +194,12 @@ impl Metrics {
             (figure::CALIBRATION_ROWS, bins(&|b| b.rows as f64)),
             (figure::CALIBRATION_SCORES, bins(&|b| b.score_sum)),
             (figure::CALIBRATION_POSITIVES, bins(&|b| b.positives as f64)),
-        ])
+        ]);
+        if let Some(found) = &self.recalibration {
+            sums.insert(figure::RECALIBRATION_INFORMATION, found.information.to_vec());
+            sums.insert(figure::RECALIBRATION_WEIGHTED, found.weighted().to_vec());
+        }
+        sums
     }
 }
 
@@ -242,10 +256,10 @@ pub(crate) fn leaving(
         figure::CLASS_SCORES_NEGATIVE,
     ];
     for item in announced {
-        let of_scores = scores.contains(&item.name);
-        match sums.remove(item.name) {
-            Some(values) if !(one_class && of_scores) => _ = set.sums.insert(item.name.to_owned(), values),
-            _ => _ = set.withheld.insert(item.name.to_owned(), WITHHELD.to_owned()),
+        let of_scores = scores.iter().any(|name| *name == item.name);
+        match sums.remove(&*item.name) {
+            Some(values) if !(one_class && of_scores) => _ = set.sums.insert(item.name.to_string(), values),
+            _ => _ = set.withheld.insert(item.name.to_string(), WITHHELD.to_owned()),
         }
     }
     let set = at_border(rules, table, set);
@@ -299,7 +313,7 @@ mod tests {
         let announced: Vec<Figure> = sums
             .iter()
             .map(|(name, v)| Figure {
-                name,
+                name: (*name).into(),
                 values: v.len() as u64,
                 kind: hospes_protocol::policy::EgressKind::Metrics,
             })

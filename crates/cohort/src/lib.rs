@@ -27,7 +27,7 @@ pub mod source;
 pub mod train;
 pub mod worker;
 
-pub use cohort::{Assessed, Cohort, Fit, Report, ReportView, Round, TrainingView, Update};
+pub use cohort::{Assessed, Cohort, Fit, GroupView, Report, ReportView, Round, TrainingView, Update};
 pub use component::FeatureStatistics;
 pub use error::{CohortError, Outward};
 

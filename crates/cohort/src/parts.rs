@@ -41,6 +41,46 @@ pub(crate) fn parts_allowed(pipeline: &mut Pipeline<'_>, task: &str, rules: &Dis
     Ok(true)
 }
 
+/// What the cells are compared with into which a subgroup cuts a table: the whole dataset, every table that a result of the
+/// plan depends on, and every subgroup of another evaluation. A cell is a subgroup that is shown, or all other rows; if
+/// each is comparable with each of these, then so are all sums and differences of them.
+pub(crate) struct Cells {
+    others: Vec<Subjects>,
+}
+
+impl Cells {
+    /// # Errors
+    /// [`CohortError`] if a table of the task itself cannot be made.
+    pub(crate) fn of(pipeline: &mut Pipeline<'_>, task: &str, rules: &Disclosure) -> Result<Self, CohortError> {
+        if rules.min_subset <= 1 {
+            return Ok(Self { others: Vec::new() });
+        }
+        let plan = pipeline.plan();
+        let mut others = vec![subjects(&pipeline.read())];
+        for port in tables_behind(plan, task) {
+            others.push(subjects(&*pipeline.table(&port.task, port.input)?));
+        }
+        let results = plan.tasks.iter().filter(|(name, other)| *name != task && other.component.rounds() > 0);
+        for (name, _) in results {
+            for port in tables_behind(plan, name) {
+                others.extend(pipeline.table(&port.task, port.input).ok().map(|table| subjects(&table)));
+            }
+            let Some(subgroups) = plan::subgroups(plan, name) else { continue };
+            let Ok(table) = pipeline.table(name, "data") else { continue };
+            for rows in table.group_rows(subgroups.column, subgroups.codes.len())? {
+                others.push(subjects(&table.labels(&rows)));
+            }
+        }
+        Ok(Self { others })
+    }
+
+    /// Whether a cell may be set against all others.
+    pub(crate) fn allow(&self, cell: &Frame, rules: &Disclosure) -> bool {
+        let cell = subjects(cell);
+        self.others.iter().all(|other| comparable(rules, &cell, other))
+    }
+}
+
 /// An input that is a table, with the output that it comes from.
 struct Port {
     task: String,

@@ -373,7 +373,7 @@ fn compute(
             // Before the payload: an update that leaves is never newer than what the site keeps of it.
             write_durably(path, &train::seal_state(state, &order.key, key.job, trained)?)?;
         }
-        (UploadKind::Update, update.payload, Default::default(), LocalView::Training(update.view))
+        (UploadKind::Update, update.payload, update.withheld, LocalView::Training(update.view))
     };
     write_durably(&order.payload_path, &payload)?;
     let (digest, bytes) = (Digest::of(&payload), payload.len() as u64);

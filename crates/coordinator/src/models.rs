@@ -500,6 +500,23 @@ pub struct CardMetrics {
     pub further: FurtherMetrics,
     /// Figures that a site withheld, with the rule.
     pub withheld: std::collections::BTreeMap<String, String>,
+    /// The same for the rows of each code of the column that the evaluation names. Of all sites together: of those that
+    /// did not withhold it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub subgroups: Vec<CardSubgroup>,
+}
+
+/// Figures of one subgroup of an evaluation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CardSubgroup {
+    /// Column.
+    pub column: String,
+    /// Its code.
+    pub code: String,
+    /// Sites whose rows are in it; the others have none of it, or withhold it.
+    pub sites: u32,
+    /// Its figures; nothing but what was withheld, where no site shows it.
+    pub metrics: CardMetrics,
 }
 
 /// Figures of a model's quality that not every kind of label has. Those from histograms of 256 bins come with the most
@@ -528,6 +545,21 @@ pub struct FurtherMetrics {
     /// Recall and precision from the highest bin of scores to the lowest.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub precision_recall: Vec<[f64; 2]>,
+    /// Slope of the logistic recalibration; of all sites together the mean of the sites' own, weighed by their precision.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calibration_slope: Option<f64>,
+    /// Its standard error.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calibration_slope_error: Option<f64>,
+    /// Intercept of the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calibration_intercept: Option<f64>,
+    /// Its standard error.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calibration_intercept_error: Option<f64>,
+    /// Of all sites together: sites of which slope and intercept are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calibration_sites: Option<u32>,
     /// Mean of the classes' F1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub macro_f1: Option<f64>,
@@ -566,6 +598,9 @@ pub struct Lineage {
     pub task: String,
     /// Digests of the headers of its rounds, first to last.
     pub rounds: Vec<Digest>,
+    /// How training ended, if it ended before its last round.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub early_stop: Option<CardEarlyStop>,
     /// Model that it started from.
     pub initial: Option<Digest>,
     /// When it was made.
@@ -575,6 +610,19 @@ pub struct Lineage {
     /// The search of which it is the best, where the study has many settings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sweep: Option<CardSweep>,
+}
+
+/// Training that ended early: the model is not that of the last round, but the best on the rows for validation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CardEarlyStop {
+    /// Round whose model it is; 0 for the one that training began with.
+    pub round: u32,
+    /// Its mean loss on the sites' rows for validation. It is the best of several, and so better than on other patients.
+    pub loss: f64,
+    /// Rounds after which training ended.
+    pub rounds: u32,
+    /// Rounds that were planned at most.
+    pub planned: u32,
 }
 
 /// The search of which a model is the best.

@@ -135,12 +135,7 @@ fn tell(card: &Value) {
     for row in metrics.as_array_mut().into_iter().flatten() {
         let site = output::text(&row["site"]);
         row["where"] = json!(if site.is_empty() { "all together" } else { names.get(&site).unwrap_or(&site).as_str() });
-        let further = ["average_precision", "ks", "macro_f1", "rmse", "mae", "r_squared", "c_index"];
-        for figure in ["accuracy", "loss", "brier", "auc"].into_iter().chain(further) {
-            if let Some(value) = row[figure].as_f64() {
-                row[figure] = json!(format!("{value:.4}"));
-            }
-        }
+        round_off(row);
     }
     if card["fits"].as_array().is_some_and(|fits| !fits.is_empty()) {
         fit::tell(&card["fits"]);
@@ -160,8 +155,20 @@ fn tell(card: &Value) {
         &metrics,
     );
     further(&metrics);
+    subgroups(&metrics);
     let lineage = &card["lineage"];
     output::fields(&[("Plan", "plan"), ("Study", "study"), ("Job", "job"), ("Task", "task"), ("Made", "at")], lineage);
+    if let Some(stop) = lineage["early_stop"].as_object() {
+        let part = |key: &str| stop.get(key).map(output::text).unwrap_or_default();
+        output::say(&format!(
+            "Training ended early, after {} of {} rounds, with the model of round {}: its loss on the rows for validation, {}, \
+             was the best.",
+            part("rounds"),
+            part("planned"),
+            part("round"),
+            part("loss")
+        ));
+    }
     sweep::tell_choice(&lineage["sweep"]);
     let rounds = lineage["rounds"].as_array().map_or(0, Vec::len);
     output::say(&format!(
@@ -169,19 +176,71 @@ fn tell(card: &Value) {
     ));
 }
 
+/// Four digits are what anybody reads.
+fn round_off(row: &mut Value) {
+    let further = ["average_precision", "ks", "macro_f1", "rmse", "mae", "r_squared", "c_index"];
+    for figure in ["accuracy", "loss", "brier", "auc"].into_iter().chain(further) {
+        if let Some(value) = row[figure].as_f64() {
+            row[figure] = json!(format!("{value:.4}"));
+        }
+    }
+    for figure in ["calibration_slope", "calibration_intercept"] {
+        if let Some(value) = row[figure].as_f64() {
+            let error = row[format!("{figure}_error")].as_f64().unwrap_or_default();
+            row[figure] = json!(format!("{value:.3} ± {error:.3}"));
+        }
+    }
+}
+
+/// The subgroups of each evaluation, where the plan has any.
+fn subgroups(metrics: &Value) {
+    let mut rows = Vec::new();
+    for row in metrics.as_array().into_iter().flatten() {
+        for subgroup in row["subgroups"].as_array().into_iter().flatten() {
+            let mut line = subgroup["metrics"].clone();
+            round_off(&mut line);
+            line["where"] = row["where"].clone();
+            line["which"] =
+                json!(format!("{} = {}", output::text(&subgroup["column"]), output::text(&subgroup["code"])));
+            line["sites"] = subgroup["sites"].clone();
+            if line["n"].is_null() {
+                line["n"] = json!("withheld");
+            }
+            rows.push(line);
+        }
+    }
+    if rows.is_empty() {
+        return;
+    }
+    output::say("Subgroups (of all sites together: of those that show it):");
+    let rows = Value::Array(rows);
+    let fixed = [("Task", "task"), ("Site", "where"), ("Subgroup", "which"), ("Sites", "sites"), ("Rows", "n")];
+    let some = [("Accuracy", "accuracy"), ("AUC", "auc"), ("Brier", "brier"), ("Loss", "loss")];
+    output::table(&[&fixed[..], &there(&some, &rows), &there(&FURTHER, &rows)].concat(), &rows);
+}
+
+/// Figures that only some labels have, by the titles of their columns.
+const FURTHER: [(&str, &str); 9] = [
+    ("Average precision", "average_precision"),
+    ("KS", "ks"),
+    ("Calibration slope ± SE", "calibration_slope"),
+    ("intercept ± SE", "calibration_intercept"),
+    ("Macro F1", "macro_f1"),
+    ("RMSE", "rmse"),
+    ("MAE", "mae"),
+    ("R²", "r_squared"),
+    ("C-index", "c_index"),
+];
+
+/// Those that any row has.
+fn there(all: &[(&'static str, &'static str)], rows: &Value) -> Vec<(&'static str, &'static str)> {
+    let has = |key: &str| rows.as_array().into_iter().flatten().any(|row| !row[key].is_null());
+    all.iter().copied().filter(|(_, key)| has(key)).collect()
+}
+
 /// Figures that only some labels have: a column for each that any row has.
 fn further(metrics: &Value) {
-    let all = [
-        ("Average precision", "average_precision"),
-        ("KS", "ks"),
-        ("Macro F1", "macro_f1"),
-        ("RMSE", "rmse"),
-        ("MAE", "mae"),
-        ("R²", "r_squared"),
-        ("C-index", "c_index"),
-    ];
-    let there = |key: &str| metrics.as_array().into_iter().flatten().any(|row| !row[key].is_null());
-    let columns: Vec<_> = all.into_iter().filter(|(_, key)| there(key)).collect();
+    let columns = there(&FURTHER, metrics);
     if !columns.is_empty() {
         output::table(&[&[("Task", "task"), ("Site", "where")], columns.as_slice()].concat(), metrics);
     }

@@ -28,6 +28,8 @@ pub const CLASSES: usize = 200;
 pub const COEFFICIENTS: u64 = 400;
 /// Rounds of Newton's method.
 pub const NEWTON_ROUNDS: u32 = 200;
+/// Subgroups of an evaluation: codes of the column that makes them.
+pub const SUBGROUPS: usize = 40;
 /// Intervals of a baseline hazard.
 pub const TIME_INTERVALS: u32 = 10_000;
 /// Rounds of one task in one run.

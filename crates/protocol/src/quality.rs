@@ -201,6 +201,45 @@ pub fn concordance(concordant: f64, tied: f64, comparable: f64) -> Option<f64> {
     (comparable > 0.0).then(|| (concordant + tied / 2.0) / comparable)
 }
 
+/// The model logit P(y) = intercept + slope · logit(score) (Cox 1958).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Recalibration {
+    /// 1 for a calibrated score.
+    pub slope: f64,
+    /// 0 for a calibrated score.
+    pub intercept: f64,
+    /// Standard error of the slope.
+    pub slope_error: f64,
+    /// Standard error of the intercept.
+    pub intercept_error: f64,
+}
+
+/// The recalibration from its information and from that times its solution; `None` if the information has no inverse.
+///
+/// Summed over sites, these give the mean of the sites' own solutions, each weighed by its precision (the fixed-effect
+/// meta-analysis of two correlated estimates; Jackson, Riley, White 2011). It is what one site's figures give for that
+/// site, and is near the fit over all rows together where the sites agree and have many rows, but not equal to it.
+///
+/// # Shapes
+/// `information`: the upper triangle row by row; `weighted`: intercept first.
+#[must_use]
+pub fn recalibration(information: [f64; 3], weighted: [f64; 2]) -> Option<Recalibration> {
+    let ([ii, is, ss], [i, s]) = (information, weighted);
+    let determinant = ii * ss - is * is;
+    // Relative to its terms, what is left of a matrix without an inverse is rounding.
+    if !determinant.is_finite() || determinant <= 1e-9 * ii * ss {
+        return None;
+    }
+    let found = Recalibration {
+        slope: (ii * s - is * i) / determinant,
+        intercept: (ss * i - is * s) / determinant,
+        slope_error: (ii / determinant).sqrt(),
+        intercept_error: (ss / determinant).sqrt(),
+    };
+    let all = [found.slope, found.intercept, found.slope_error, found.intercept_error];
+    all.iter().all(|value| value.is_finite()).then_some(found)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -228,6 +267,28 @@ mod tests {
         assert!(near(found.gains[9].gain, 1.0) && near(found.gains[9].lift, 1.0));
         assert_eq!(found.precision_recall.last(), Some(&(1.0, 0.4)));
         assert_eq!((ranking(&[group(3, 0)]), ranking(&[])), (None, None));
+    }
+
+    #[test]
+    fn recalibrations_add_up_by_their_precision() {
+        let one = ([4.0, 1.0, 9.0], 0.9, 0.2);
+        let other = ([1.0, 0.5, 2.0], 1.3, -0.4);
+        let weighted = |([ii, is, ss], slope, intercept): ([f64; 3], f64, f64)| {
+            [ii * intercept + is * slope, is * intercept + ss * slope]
+        };
+        let found = recalibration(one.0, weighted(one)).unwrap();
+        assert!(near(found.slope, 0.9) && near(found.intercept, 0.2));
+        assert!(near(found.slope_error, (4.0f64 / 35.0).sqrt()) && near(found.intercept_error, (9.0f64 / 35.0).sqrt()));
+        let sum = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a + b).collect::<Vec<_>>();
+        let information = sum(&one.0, &other.0).try_into().unwrap();
+        let all = recalibration(information, sum(&weighted(one), &weighted(other)).try_into().unwrap()).unwrap();
+        assert!(all.slope > 0.9 && all.slope < 1.3 && all.slope_error < found.slope_error, "{all:?}");
+        // Twice the same is the same, but more precise.
+        let twice = recalibration([8.0, 2.0, 18.0], weighted(one).map(|w| 2.0 * w)).unwrap();
+        assert!(near(twice.slope, 0.9) && near(twice.slope_error, found.slope_error / 2f64.sqrt()));
+        assert_eq!(recalibration([0.0; 3], [0.0; 2]), None);
+        assert_eq!(recalibration([1.0, 1.0, 1.0], [1.0, 1.0]), None);
+        assert_eq!(recalibration([f64::MAX, 0.0, f64::MAX], [1.0, 1.0]), None);
     }
 
     #[test]

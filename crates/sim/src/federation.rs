@@ -89,7 +89,9 @@ impl Federation {
     ) -> Result<Canonical<RoundHeader>> {
         let found = plan.tasks.get(task).with_context(|| format!("the plan has no task '{task}'"))?;
         let (tensors, quantise) = match &found.component {
-            Component::NnTrain(train) => (plan::tensors(train, plan::inputs(plan, task)), train.quantise.clone()),
+            Component::NnTrain(train) => {
+                (plan::update_tensors(train, plan::inputs(plan, task)), train.quantise.clone())
+            }
             _ => (Vec::new(), Quantise::default()),
         };
         let roster = self.members.iter().map(|m| RosterEntry { site: m.site(), identity: m.identity.public() });

@@ -1,7 +1,7 @@
 //! A table in memory between two components, and its way out of a snapshot.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use arrow_array::{Array, BinaryArray, FixedSizeBinaryArray, Float64Array, RecordBatch, StringArray};
 use hospes_protocol::plan::{self, Comparison, Component, DataSplit, Image, LabelKind, Plan, Variable};
@@ -46,6 +46,8 @@ pub(crate) struct Frame {
     pub(crate) images: Option<Pixels>,
     pub(crate) subjects: Vec<SubjectHash>,
     pub(crate) folds: BTreeMap<String, Vec<Fold>>,
+    /// Columns that make subgroups of an evaluation: the index of the code, NaN for none.
+    pub(crate) groups: BTreeMap<String, Vec<f64>>,
     /// Which of several pooled tables a row comes from.
     pub(crate) origin: Vec<u16>,
 }
@@ -119,7 +121,9 @@ impl Frame {
             _ => [None, None],
         });
         let extras = extras.flatten().map(|column| (column, Vec::new())).collect();
-        Self { features: features.collect(), folds: folds.collect(), extras, images, ..Self::default() }
+        let groups = plan.tasks.keys().filter_map(|task| plan::subgroups(plan, task));
+        let groups = groups.map(|subgroups| (subgroups.column.to_owned(), Vec::new())).collect();
+        Self { features: features.collect(), folds: folds.collect(), extras, groups, images, ..Self::default() }
     }
 
     pub(crate) fn rows(&self) -> usize {
@@ -158,6 +162,14 @@ impl Frame {
         for feature in &mut self.features {
             feature.push(batch, plan, schema, &rows, unknown)?;
         }
+        for (column, groups) in &mut self.groups {
+            let Some(Variable::Category { codes }) = plan.data.variables.get(column) else { continue };
+            let cells = TextColumn::of(batch, column)?;
+            // A column that is a feature too was counted with the features.
+            let mut counted = Unknown::default();
+            let unknown = if plan.data.columns.contains(column) { &mut counted } else { &mut *unknown };
+            groups.extend(rows.iter().map(|row| unknown.index(column, codes, cells.cell(*row).as_deref())));
+        }
         for (column, folds) in &mut self.folds {
             let cells = TextColumn::of(batch, column)?;
             for row in &rows {
@@ -185,6 +197,7 @@ impl Frame {
             extras: self.extras.iter().map(|(k, v)| (k.clone(), rows.iter().map(|r| v[*r]).collect())).collect(),
             subjects: rows.iter().map(|r| self.subjects[*r]).collect(),
             folds: self.folds.iter().map(|(k, v)| (k.clone(), rows.iter().map(|r| v[*r]).collect())).collect(),
+            groups: self.groups.iter().map(|(k, v)| (k.clone(), rows.iter().map(|r| v[*r]).collect())).collect(),
             origin: rows.iter().map(|r| self.origin[*r]).collect(),
         }
     }
@@ -206,7 +219,35 @@ impl Frame {
         for (mine, theirs) in self.folds.values_mut().zip(other.folds.values()) {
             mine.extend(theirs);
         }
+        for (mine, theirs) in self.groups.values_mut().zip(other.groups.values()) {
+            mine.extend(theirs);
+        }
         self.origin.extend(other.rows_from(origin));
+    }
+
+    /// Labels and subjects of some rows: what figures of a model's quality are computed from.
+    pub(crate) fn labels(&self, rows: &[usize]) -> Self {
+        Self {
+            label: rows.iter().map(|row| self.label[*row]).collect(),
+            times: rows.iter().filter_map(|row| self.times.get(*row).copied()).collect(),
+            subjects: rows.iter().map(|row| self.subjects[*row]).collect(),
+            ..Self::default()
+        }
+    }
+
+    /// Rows by the code of a column, and last those without one.
+    ///
+    /// # Errors
+    /// [`CohortError::UnknownColumn`] if no task makes subgroups of this column.
+    pub(crate) fn group_rows(&self, column: &str, codes: usize) -> Result<Vec<Vec<usize>>, CohortError> {
+        let unknown = || CohortError::UnknownColumn { column: column.to_owned() };
+        let mut rows = vec![Vec::new(); codes + 1];
+        for (row, code) in self.groups.get(column).ok_or_else(unknown)?.iter().enumerate() {
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+            let at = if code.is_nan() { codes } else { (*code as usize).min(codes) };
+            rows[at].push(row);
+        }
+        Ok(rows)
     }
 
     /// A column that a component reads besides the features.
@@ -218,9 +259,10 @@ impl Frame {
         found.ok_or_else(|| CohortError::UnknownColumn { column: column.to_owned() })
     }
 
-    /// Whether nothing is missing in a row.
-    pub(crate) fn is_complete(&self, row: usize) -> bool {
-        let others = self.extras.values().map(|values| values[row]).chain(self.times.get(row).copied());
+    /// Whether nothing is missing in a row: label and features are there, and of the other columns those that are needed.
+    pub(crate) fn is_complete(&self, row: usize, needed: &BTreeSet<&String>) -> bool {
+        let needed = self.extras.iter().filter(|(column, _)| needed.contains(column));
+        let others = needed.map(|(_, values)| values[row]).chain(self.times.get(row).copied());
         let features = self.features.iter().map(|feature| feature.values[row]);
         !self.label[row].is_nan() && features.chain(others).all(|value| !value.is_nan())
     }

@@ -1,5 +1,7 @@
 //! Missing values are dropped or filled.
 
+use std::collections::BTreeSet;
+
 use hospes_protocol::plan::ImputationMethod;
 
 use super::frame::Frame;
@@ -28,9 +30,16 @@ pub(crate) fn fit(frame: &Frame, method: &ImputationMethod, task: &str) -> Resul
     Ok(ImputationFit { fill })
 }
 
-pub(crate) fn apply(frame: &Frame, fit: &ImputationFit, task: &str) -> Result<Frame, CohortError> {
+/// The table without missing features; where rows are dropped, those without one of the columns that later tasks need go
+/// too.
+pub(crate) fn apply(
+    frame: &Frame,
+    fit: &ImputationFit,
+    task: &str,
+    needed: &BTreeSet<&String>,
+) -> Result<Frame, CohortError> {
     match &fit.fill {
-        None => drop_rows(frame, task),
+        None => drop_rows(frame, task, needed),
         Some(fill) => {
             let mut filled = frame.clone();
             for (feature, value) in filled.features.iter_mut().zip(fill) {
@@ -41,8 +50,8 @@ pub(crate) fn apply(frame: &Frame, fit: &ImputationFit, task: &str) -> Result<Fr
     }
 }
 
-fn drop_rows(frame: &Frame, task: &str) -> Result<Frame, CohortError> {
-    let rows: Vec<usize> = (0..frame.rows()).filter(|row| frame.is_complete(*row)).collect();
+fn drop_rows(frame: &Frame, task: &str, needed: &BTreeSet<&String>) -> Result<Frame, CohortError> {
+    let rows: Vec<usize> = (0..frame.rows()).filter(|row| frame.is_complete(*row, needed)).collect();
     if rows.is_empty() {
         let empty = frame.features.iter().filter(|f| f.missing() == frame.rows());
         let empty_columns = empty.map(|f| f.name.clone()).collect();

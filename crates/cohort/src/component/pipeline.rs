@@ -95,7 +95,7 @@ impl<'a> Pipeline<'a> {
                     Some(_) => return Err(self.wrong(name, "fitted")),
                     None => Rc::new(imputation::fit(&frame, &params.method, name)?),
                 };
-                let data = imputation::apply(&frame, &fit, name)?;
+                let data = imputation::apply(&frame, &fit, name, &plan::needed_behind(plan, name))?;
                 self.finish(name, Value::Table(Rc::new(data)), Value::Imputation(fit));
             }
             Component::OneHot(params) => {

@@ -59,9 +59,9 @@ fn levels(group: &[&Feature], rows: usize) -> Option<Vec<u64>> {
     Some(counts.into_values().collect())
 }
 
-/// Rows by value and by pair of values, for everything in a regression that takes few values: features, label, offset,
-/// weights, times. At the coefficients 0 the sums of a regression are these counts, those of pairs included.
-pub(crate) fn cells(frame: &Frame) -> Vec<Vec<u64>> {
+/// Rows by value and by pair of values, for everything in a regression that takes few values: features, label, times, and
+/// offset and weights, which are its extra columns. At the coefficients 0 the sums of a regression are these counts, those of pairs included.
+pub(crate) fn cells<'a>(frame: &'a Frame, extras: impl Iterator<Item = &'a String>) -> Vec<Vec<u64>> {
     let mut groups: BTreeMap<(u8, &str), Vec<&[f64]>> = BTreeMap::new();
     for feature in &frame.features {
         groups.entry((0, feature.category.as_deref().unwrap_or(&feature.name))).or_default().push(&feature.values);
@@ -70,7 +70,7 @@ pub(crate) fn cells(frame: &Frame) -> Vec<Vec<u64>> {
     if !frame.times.is_empty() {
         groups.insert((1, "time"), vec![&frame.times]);
     }
-    for (name, values) in &frame.extras {
+    for (name, values) in extras.filter_map(|name| frame.extras.get_key_value(name)) {
         groups.insert((2, name), vec![values]);
     }
     let coded: Vec<Coded> = groups.values().filter_map(|group| Coded::new(group, frame.rows())).collect();
@@ -148,6 +148,9 @@ mod tests {
         };
         // sex, sex × label, sex × weight, label, label × weight, weight.
         let wanted = [vec![6, 0, 0, 6], vec![3, 3, 0, 6], vec![6, 6], vec![3, 0, 0, 9], vec![3, 9], vec![12]];
-        assert_eq!(cells(&frame), wanted);
+        let own = ["weight", "log_time"].map(str::to_owned);
+        assert_eq!(cells(&frame, own.iter()), wanted);
+        // Those of another task are not in the sums.
+        assert_eq!(cells(&frame, own[1..].iter()).len(), 3);
     }
 }

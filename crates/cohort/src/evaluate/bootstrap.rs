@@ -27,19 +27,18 @@ const ROWS: usize = 200_000;
 const DEFINED: f64 = 0.9;
 
 /// Intervals of some figures. `figures` gives their values where each row counts as often as its weight says, in the
-/// order of `names`; a figure can be undefined in a resample, where a class is missing in it.
+/// order of `names`; a figure can be undefined in a resample, where a class is missing in it. None without a key, for what
+/// nobody sees.
 ///
 /// # Shapes
 /// `subjects`: one for each row; all rows of a subject are drawn together, as often as the subject is drawn.
 pub(crate) fn intervals(
     subjects: &[SubjectHash],
-    key: Digest,
+    key: Option<Digest>,
     names: &[&'static str],
     figures: &dyn Fn(&[u32]) -> Vec<Option<f64>>,
 ) -> BTreeMap<String, Interval> {
-    if subjects.is_empty() || subjects.len() > ROWS {
-        return BTreeMap::new();
-    }
+    let Some(key) = key.filter(|_| !subjects.is_empty() && subjects.len() <= ROWS) else { return BTreeMap::new() };
     let mut numbers: BTreeMap<SubjectHash, usize> = BTreeMap::new();
     let of_row: Vec<usize> = subjects
         .iter()
@@ -98,22 +97,24 @@ mod tests {
             let sum: f64 = weights.iter().zip(0u32..).map(|(w, x)| f64::from(*w) * f64::from(x)).sum();
             vec![Some(sum / 100.0), None]
         };
-        let found = intervals(&subjects, Digest::of(b"seed"), &["mean", "never"], &mean);
+        let seed = Some(Digest::of(b"seed"));
+        let found = intervals(&subjects, seed, &["mean", "never"], &mean);
         let interval = found["mean"];
         assert!(
             (interval.low - (49.5 - 5.66)).abs() < 0.7 && (interval.high - (49.5 + 5.66)).abs() < 0.7,
             "{interval:?}"
         );
         assert_eq!(found.len(), 1);
-        assert_eq!(intervals(&subjects, Digest::of(b"seed"), &["mean", "never"], &mean), found);
-        assert_ne!(intervals(&subjects, Digest::of(b"other"), &["mean", "never"], &mean), found);
+        assert_eq!(intervals(&subjects, seed, &["mean", "never"], &mean), found);
+        assert_ne!(intervals(&subjects, Some(Digest::of(b"other")), &["mean", "never"], &mean), found);
+        assert!(intervals(&subjects, None, &["mean", "never"], &mean).is_empty());
     }
 
     #[test]
     fn rows_of_one_subject_are_drawn_together() {
         let subjects = [subject(1), subject(2), subject(1)];
         let together = |weights: &[u32]| vec![Some(f64::from(u8::from(weights[0] == weights[2])))];
-        let found = intervals(&subjects, Digest::of(b"seed"), &["same"], &together);
+        let found = intervals(&subjects, Some(Digest::of(b"seed")), &["same"], &together);
         assert_eq!(found["same"], Interval { low: 1.0, high: 1.0 });
     }
 }

@@ -41,7 +41,13 @@ pub struct ClassMetrics {
 impl ClassMetrics {
     /// # Shapes
     /// `outputs`: for each row one for each class, before the softmax; `labels`: the index of the class of each row.
-    pub(crate) fn new(outputs: &[f32], labels: &[f64], classes: usize, subjects: &[SubjectHash], key: Digest) -> Self {
+    pub(crate) fn new(
+        outputs: &[f32],
+        labels: &[f64],
+        classes: usize,
+        subjects: &[SubjectHash],
+        key: Option<Digest>,
+    ) -> Self {
         let bins = usize::try_from(SCORE_BINS).unwrap_or(usize::MAX);
         let mut metrics = Self {
             rows: labels.len() as u64,
@@ -137,7 +143,7 @@ mod tests {
         let outputs = [2.0f32, 0.0, 0.0, 0.0, 3.0, 0.0, 1.0, 0.0, 0.5];
         let labels = [0.0, 1.0, 2.0];
         let subjects = [[1; 16], [2; 16], [3; 16]];
-        let m = ClassMetrics::new(&outputs, &labels, 3, &subjects, Digest::of(b"seed"));
+        let m = ClassMetrics::new(&outputs, &labels, 3, &subjects, Some(Digest::of(b"seed")));
         assert_eq!((m.correct, m.confusion.clone()), (2, vec![1, 0, 0, 0, 1, 0, 1, 0, 0]));
         let softmax = |row: [f64; 3], k: usize| -(row[k].exp() / row.iter().map(|z| z.exp()).sum::<f64>()).ln();
         let loss = softmax([2.0, 0.0, 0.0], 0) + softmax([0.0, 3.0, 0.0], 1) + softmax([1.0, 0.0, 0.5], 2);
@@ -149,7 +155,7 @@ mod tests {
         assert_eq!(sums[figure::CLASS_SCORES_POSITIVE].iter().sum::<f64>(), 3.0);
         assert_eq!(sums[figure::CLASS_SCORES_NEGATIVE].iter().sum::<f64>(), 6.0);
         assert!(m.intervals["accuracy"].low < m.intervals["accuracy"].high);
-        let one = ClassMetrics::new(&outputs[..3], &[0.0], 3, &subjects[..1], Digest::of(b"seed"));
+        let one = ClassMetrics::new(&outputs[..3], &[0.0], 3, &subjects[..1], None);
         assert_eq!(one.auc, [None, None, None]);
     }
 }

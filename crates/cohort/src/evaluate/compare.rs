@@ -76,6 +76,7 @@ fn figures(view: &ReportView) -> Vec<Figure> {
             (vec![("rmse", m.rmse), ("mae", m.mae), ("r_squared", m.r_squared)], Some(&m.intervals))
         }
         ReportView::Survival(m) => (vec![("c_index", m.c_index)], Some(&m.intervals)),
+        ReportView::Grouped { all, .. } => return figures(all),
         ReportView::Statistics { .. } | ReportView::Regression { .. } => (Vec::new(), None),
     };
     let of = |name: &str| intervals.and_then(|i| i.get(name)).copied();
@@ -90,7 +91,7 @@ mod tests {
     #[test]
     fn figures_stand_side_by_side_with_an_unpaired_interval() {
         let view = |rmse: f64, low: f64, high: f64| {
-            let empty = NumberMetrics::new(&[], &[], &[], hospes_protocol::id::Digest::of(b"x"));
+            let empty = NumberMetrics::new(&[], &[], &[], None);
             let intervals = [("rmse".to_owned(), Interval { low, high })].into();
             ReportView::Number(NumberMetrics { rmse: Some(rmse), mae: Some(1.0), intervals, ..empty })
         };

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bootstrap::{Interval, intervals};
 use crate::opt_out::SubjectHash;
+use crate::regress::effective;
 
 /// A yes/no score in full, from exact scores.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -37,6 +38,46 @@ pub struct Calibration {
     pub slope: f64,
     /// 0 for a calibrated score.
     pub intercept: f64,
+    /// Standard error of the slope.
+    pub slope_error: f64,
+    /// Standard error of the intercept.
+    pub intercept_error: f64,
+}
+
+/// A recalibration with what leaves of it: sums that say how precise it is, so that those of several sites can be put
+/// together.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Recalibration {
+    pub(crate) fit: Calibration,
+    /// Σw, Σwz and Σwz² over the rows, with z the logit of the score and w = p(1 − p) at the solution.
+    pub(crate) information: [f64; 3],
+    /// How many rows have a part in these sums: the least of the three's.
+    pub(crate) effective_rows: f64,
+}
+
+impl Recalibration {
+    /// The information times the solution, intercept first.
+    pub(crate) fn weighted(&self) -> [f64; 2] {
+        let ([w, wz, wzz], Calibration { slope, intercept, .. }) = (self.information, self.fit);
+        [w * intercept + wz * slope, wz * intercept + wzz * slope]
+    }
+
+    fn new(intercept: f64, slope: f64, logits: &[f32]) -> Self {
+        let weights = logits.iter().map(|logit| {
+            let p = sigmoid(intercept + slope * f64::from(*logit));
+            (p * (1.0 - p), f64::from(*logit))
+        });
+        let (plain, squared): (Vec<f64>, Vec<f64>) = weights.map(|(w, z)| (w, w * z * z)).unzip();
+        let (w, wzz) = (plain.iter().sum::<f64>(), squared.iter().sum::<f64>());
+        let wz = plain.iter().zip(logits).map(|(w, z)| w * f64::from(*z)).sum::<f64>();
+        let determinant = w * wzz - wz * wz;
+        let [intercept_error, slope_error] = [wzz, w].map(|of| (of / determinant).sqrt());
+        Self {
+            fit: Calibration { slope, intercept, slope_error, intercept_error },
+            information: [w, wz, wzz],
+            effective_rows: effective(&plain).min(effective(&squared)),
+        }
+    }
 }
 
 /// Most points of a curve in a view.
@@ -47,7 +88,13 @@ const NEWTON_STEPS: usize = 50;
 impl Detail {
     /// # Shapes
     /// `logits`, `labels` (0 or 1) and `subjects`: one for each row.
-    pub(crate) fn new(logits: &[f32], labels: &[f32], subjects: &[SubjectHash], threshold: f64, key: Digest) -> Self {
+    pub(crate) fn new(
+        logits: &[f32],
+        labels: &[f32],
+        subjects: &[SubjectHash],
+        threshold: f64,
+        key: Option<Digest>,
+    ) -> Self {
         let ranks = Ranks::new(logits);
         let every = vec![1; logits.len()];
         let ranking = ranking(&ranks.groups(labels, &every));
@@ -60,7 +107,7 @@ impl Detail {
                 let precision = of(|r| r.average_precision.value);
                 vec![area(&groups), accuracy, brier, precision, of(|r| r.ks.value)]
             });
-        let calibration = recalibration(logits, labels);
+        let calibration = recalibration(logits, labels).map(|found| found.fit);
         let Some(found) = ranking else { return Self { calibration, intervals, ..Self::default() } };
         let thin = found.precision_recall.len().div_ceil(POINTS).max(1);
         let last = found.precision_recall.len() - 1;
@@ -143,9 +190,9 @@ fn means(logits: &[f32], labels: &[f32], weights: &[u32], threshold: f64) -> (Op
     if rows > 0.0 { (Some(correct / rows), Some(squares / rows)) } else { (None, None) }
 }
 
-/// Fits slope and intercept by Newton's method from the flat model, with steps halved while they make the fit worse. Where the score separates the classes, or is constant, there is no finite
-/// solution.
-fn recalibration(logits: &[f32], labels: &[f32]) -> Option<Calibration> {
+/// Fits slope and intercept by Newton's method from the flat model, with steps halved while they make the fit worse. Where
+/// the score separates the classes, or is constant, there is no finite solution.
+pub(super) fn recalibration(logits: &[f32], labels: &[f32]) -> Option<Recalibration> {
     // Sum of the negative log-likelihood, in the form that does not overflow.
     let loss = |intercept: f64, slope: f64| -> f64 {
         let one = |(logit, label): (&f32, &f32)| {
@@ -182,7 +229,8 @@ fn recalibration(logits: &[f32], labels: &[f32]) -> Option<Calibration> {
         }
         (intercept, slope, now) = (intercept + part * d0, slope + part * d1, next);
         if d0.abs() < 1e-9 && d1.abs() < 1e-9 {
-            return Some(Calibration { slope, intercept });
+            let found = Recalibration::new(intercept, slope, logits);
+            return found.information.iter().chain(&found.weighted()).all(|v| v.is_finite()).then_some(found);
         }
         if intercept.abs() > 1e3 || slope.abs() > 1e3 {
             return None;
@@ -208,19 +256,51 @@ mod tests {
     #[test]
     fn a_calibrated_score_has_slope_one_and_an_extreme_one_less() {
         let (logits, labels) = calibrated();
-        let found = recalibration(&logits, &labels).unwrap();
+        let all = recalibration(&logits, &labels).unwrap();
+        let found = all.fit;
         assert!((found.slope - 1.0).abs() < 1e-6 && found.intercept.abs() < 1e-6, "{found:?}");
+        // Eight rows with p(1 − p) = 3/16 and z = ±log 3: the errors are those of a logistic regression.
+        assert!((found.intercept_error - 1.5f64.sqrt().recip()).abs() < 1e-6, "{found:?}");
+        assert!((found.slope_error - 1.5f64.sqrt().recip() / 3f64.ln()).abs() < 1e-6, "{found:?}");
+        let [intercept, slope] = all.weighted();
+        assert!(intercept.abs() < 1e-6 && (slope - 1.5 * 3f64.ln().powi(2)).abs() < 1e-6);
+        assert!((all.effective_rows - 8.0).abs() < 1e-6);
         let extreme: Vec<f32> = logits.iter().map(|z| 2.0 * z + 1.0).collect();
-        let found = recalibration(&extreme, &labels).unwrap();
+        let found = recalibration(&extreme, &labels).unwrap().fit;
         assert!((found.slope - 0.5).abs() < 1e-6 && (found.intercept + 0.5).abs() < 1e-6, "{found:?}");
         assert_eq!(recalibration(&[0.3; 4], &[0.0, 1.0, 1.0, 0.0]), None);
         assert_eq!(recalibration(&[-1.0, -2.0, 1.0, 2.0], &[0.0, 0.0, 1.0, 1.0]), None);
     }
 
+    /// Two sites with half of the rows each: their solutions, weighed by their precision, lie near that of all rows, much
+    /// nearer than its standard error.
+    #[test]
+    fn what_leaves_of_a_recalibration_adds_up_to_nearly_that_of_all_rows() {
+        use hospes_protocol::quality::recalibration as put_together;
+        let logits: Vec<f32> = (0..600u16).map(|n| f32::from(n % 97) / 24.0 - 2.0).collect();
+        // Yes where a fixed sequence that is spread evenly over 0 to 1 lies below the probability of a slope of 0.7.
+        let golden = |n: u16| (f64::from(n) * 0.618_033_988_749_895).fract();
+        let yes = |n: u16, z: f32| f32::from(u8::from(golden(n) < sigmoid(0.7 * f64::from(z) - 0.2)));
+        let labels: Vec<f32> = (0..600u16).zip(&logits).map(|(n, z)| yes(n, *z)).collect();
+        let all = recalibration(&logits, &labels).unwrap().fit;
+        assert!((all.slope - 0.7).abs() < 0.1, "{all:?}");
+        let halves = [0..300, 300..600].map(|half| recalibration(&logits[half.clone()], &labels[half]).unwrap());
+        let sum = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a + b).collect::<Vec<_>>();
+        let information = sum(&halves[0].information, &halves[1].information).try_into().unwrap();
+        let weighted = sum(&halves[0].weighted(), &halves[1].weighted()).try_into().unwrap();
+        let found = put_together(information, weighted).unwrap();
+        assert!((found.slope - all.slope).abs() < 0.1 * all.slope_error, "{found:?} {all:?}");
+        assert!((found.intercept - all.intercept).abs() < 0.1 * all.intercept_error, "{found:?} {all:?}");
+        assert!((found.slope_error / all.slope_error - 1.0).abs() < 0.02, "{found:?} {all:?}");
+        // One site's own sums give its own solution back.
+        let own = put_together(halves[0].information, halves[0].weighted()).unwrap();
+        assert!((own.slope - halves[0].fit.slope).abs() < 1e-12 && own.slope_error == halves[0].fit.slope_error);
+    }
+
     #[test]
     fn detail_agrees_with_the_figures_by_hand_and_holds_them_in_its_intervals() {
         let (logits, labels) = calibrated();
-        let detail = Detail::new(&logits, &labels, &subjects(8), 0.5, Digest::of(b"seed"));
+        let detail = Detail::new(&logits, &labels, &subjects(8), 0.5, Some(Digest::of(b"seed")));
         // Of both groups: 3 of 4 positives and 1 of 4 negatives are above.
         assert_eq!((detail.ks, detail.average_precision), (Some(0.5), Some(0.75 * 0.75 + 0.25 * 0.5)));
         assert!((detail.ks_score.unwrap() - 0.75).abs() < 1e-6);
@@ -235,7 +315,7 @@ mod tests {
         held("auc", 0.75);
         held("accuracy", 0.75);
         held("brier", 0.1875);
-        let one = Detail::new(&[1.0, 2.0], &[1.0, 1.0], &subjects(2), 0.5, Digest::of(b"seed"));
+        let one = Detail::new(&[1.0, 2.0], &[1.0, 1.0], &subjects(2), 0.5, Some(Digest::of(b"seed")));
         assert_eq!((one.ks, one.average_precision, one.calibration), (None, None, None));
         assert!(!one.intervals.contains_key("auc") && one.intervals.contains_key("brier"));
     }

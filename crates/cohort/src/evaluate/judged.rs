@@ -2,13 +2,19 @@
 
 use std::collections::BTreeMap;
 
+use hospes_privacy::disclosure::share_allowed;
 use hospes_protocol::canon;
-use hospes_protocol::plan::{LabelKind, Loss, Plan};
+use hospes_protocol::plan::{LabelKind, Loss, Plan, figure};
+use hospes_protocol::policy::Disclosure;
 
 use super::{ClassMetrics, Metrics, NumberMetrics, SurvivalMetrics};
 use crate::cohort::ReportView;
 use crate::component::{Feature, Frame, level_counts};
 use crate::error::CohortError;
+
+/// Largest linear predictor of a count, in absolute value: what lies beyond counts as it, so that errors and their squares
+/// stay finite (e^600 is a number, e^710 is none). It is the bound at which a Poisson regression is fitted too.
+const FARTHEST: f64 = 300.0;
 
 /// A table and the outputs of a model for its rows.
 pub(crate) struct Judged<'a> {
@@ -20,15 +26,26 @@ pub(crate) struct Judged<'a> {
     pub(crate) loss: Loss,
 }
 
+/// What is asked about outputs.
+#[derive(Clone, Copy)]
+pub(crate) struct Asked<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) task: &'a str,
+    /// Score from which a row counts as predicted positive.
+    pub(crate) threshold: f64,
+    /// Bins of the calibration curve; 0 for none, and then no recalibration either.
+    pub(crate) calibration_bins: u32,
+    /// Whether a person will see it, with curves and intervals, or only its sums count.
+    pub(crate) in_full: bool,
+}
+
 impl Judged<'_> {
-    /// The quality of the outputs, with curves and intervals where there are any.
-    pub(crate) fn view(
-        &self,
-        plan: &Plan,
-        task: &str,
-        threshold: f64,
-        calibration_bins: u32,
-    ) -> Result<ReportView, CohortError> {
+    /// The quality of the outputs.
+    ///
+    /// # Errors
+    /// [`CohortError::Model`] if there is another number of outputs than the label needs, or one is not finite.
+    pub(crate) fn view(&self, asked: Asked<'_>) -> Result<ReportView, CohortError> {
+        let Asked { plan, task, threshold, calibration_bins, in_full } = asked;
         let kind = plan.data.label.kind();
         let kind = kind.map_err(|reason| CohortError::Plan { place: "data.label".into(), reason })?;
         let expected = (self.rows.rows() as u64).saturating_mul(kind.outputs());
@@ -36,20 +53,34 @@ impl Judged<'_> {
             let reason = "it has another number of outputs than the label needs".to_owned();
             return Err(CohortError::Model { reason });
         }
+        if !self.outputs.iter().all(|output| output.is_finite()) {
+            return Err(CohortError::Model { reason: "it gives an output that is NaN or infinite".to_owned() });
+        }
         let Frame { label, times, subjects, .. } = self.rows;
         let key = canon::digest("bootstrap", 1, &[&plan.seed.to_le_bytes(), task.as_bytes()].concat());
+        let key = in_full.then_some(key);
         Ok(match kind {
             LabelKind::YesNo(_) => {
                 let labels: Vec<f32> = label.iter().map(|l| f32::from(u8::from(*l > 0.5))).collect();
-                let metrics = Metrics::new(self.outputs, &labels, threshold, calibration_bins);
-                ReportView::Metrics(metrics.with_detail(self.outputs, &labels, subjects, threshold, key))
+                let mut metrics = Metrics::new(self.outputs, &labels, threshold, calibration_bins);
+                if calibration_bins > 0 {
+                    metrics = metrics.with_recalibration(self.outputs, &labels);
+                }
+                if in_full {
+                    metrics = metrics.with_detail(self.outputs, &labels, subjects, threshold, key);
+                }
+                ReportView::Metrics(metrics)
             }
             LabelKind::Classes(classes) => {
                 ReportView::Classes(ClassMetrics::new(self.outputs, label, classes, subjects, key))
             }
             LabelKind::Number => {
                 let count = self.loss == Loss::Poisson;
-                let predict = |output: &f32| if count { f64::from(*output).exp() } else { f64::from(*output) };
+                let capped = |output: f64| output.clamp(-FARTHEST, FARTHEST);
+                let predict = |output: &f32| match f64::from(*output) {
+                    output if count => capped(output).exp(),
+                    output => output,
+                };
                 let predictions: Vec<f64> = self.outputs.iter().map(predict).collect();
                 ReportView::Number(NumberMetrics::new(&predictions, label, subjects, key))
             }
@@ -58,17 +89,49 @@ impl Judged<'_> {
             }
         })
     }
+
+    /// The quality of the outputs for some of the rows.
+    ///
+    /// # Errors
+    /// As [`Judged::view`].
+    pub(crate) fn part(&self, rows: &[usize], asked: Asked<'_>) -> Result<(Frame, ReportView), CohortError> {
+        let part = self.rows.labels(rows);
+        let width = self.outputs.len() / self.rows.rows().max(1);
+        let outputs: Vec<f32> =
+            rows.iter().flat_map(|row| &self.outputs[row * width..(row + 1) * width]).copied().collect();
+        let view = Judged { rows: &part, outputs: &outputs, loss: self.loss }.view(asked)?;
+        Ok((part, view))
+    }
 }
 
 impl ReportView {
-    /// Quality as sums, before any disclosure rule; nothing for sums of features and of a likelihood.
-    pub(crate) fn sums(&self) -> BTreeMap<&'static str, Vec<f64>> {
+    /// Quality as sums, before the rules on counts; nothing for sums of features and of a likelihood.
+    pub(crate) fn sums(&self, rules: &Disclosure) -> BTreeMap<&'static str, Vec<f64>> {
         match self {
-            Self::Metrics(metrics) => metrics.sums(),
+            Self::Metrics(metrics) => {
+                let mut sums = metrics.sums();
+                // PRIVACY: whoever chooses the model must not choose it so that few rows outweigh all others. These sums can
+                // be missing for other reasons too, so that nothing else has to stay with them.
+                if metrics.recalibration.is_some_and(|found| !share_allowed(rules, found.effective_rows)) {
+                    sums.remove(figure::RECALIBRATION_INFORMATION);
+                    sums.remove(figure::RECALIBRATION_WEIGHTED);
+                }
+                sums
+            }
             Self::Classes(metrics) => metrics.sums(),
             Self::Number(metrics) => metrics.sums(),
             Self::Survival(metrics) => metrics.sums(),
+            Self::Grouped { all, .. } => all.sums(rules),
             Self::Statistics { .. } | Self::Regression { .. } => BTreeMap::new(),
+        }
+    }
+
+    /// Whether enough rows have a part in the errors of predicted numbers, which have no bound: a model could be chosen so
+    /// that one row outweighs all others.
+    pub(crate) fn is_shared(&self, rules: &Disclosure) -> bool {
+        match self {
+            Self::Number(metrics) => share_allowed(rules, metrics.effective_rows),
+            _ => true,
         }
     }
 }
@@ -141,34 +204,62 @@ tasks:
             let plan = plan(label);
             let outputs = vec![0.5f32; 3 * outputs];
             let judged = Judged { rows: &rows, outputs: &outputs, loss: Loss::Mse };
-            let sums = judged.view(&plan, "alone", 0.5, 0).unwrap().sums();
+            let asked = |plan| Asked { plan, task: "alone", threshold: 0.5, calibration_bins: 0, in_full: true };
+            let public = Policy::public_data().disclosure;
+            let sums = judged.view(asked(&plan)).unwrap().sums(&public);
             let announced = plan::figures(&plan, "alone");
             assert_eq!((announced.len(), sums.len()), (figures, if figures == 7 { 10 } else { figures }));
             let table = Table { subjects: 3, parts_allowed: true, levels: &[] };
-            let left = leaving(&announced, sums, table, &Policy::public_data().disclosure);
+            let left = leaving(&announced, sums, table, &public);
             assert_eq!(plan::check_figures(&announced, &left), Ok(()));
             assert!(left.withheld.is_empty(), "{:?}", left.withheld);
             // Under a policy that protects counts, three people are too few for anything.
-            let few = leaving(
-                &announced,
-                judged.view(&plan, "alone", 0.5, 0).unwrap().sums(),
-                table,
-                &Policy::strict().disclosure,
-            );
+            let strict = Policy::strict().disclosure;
+            let few = leaving(&announced, judged.view(asked(&plan)).unwrap().sums(&strict), table, &strict);
             assert!(few.sums.is_empty());
-            let judged = Judged { outputs: &outputs[1..], ..judged };
-            assert!(matches!(judged.view(&plan, "alone", 0.5, 0), Err(CohortError::Model { .. })));
+            let wrong = |outputs: &[f32]| Judged { outputs, ..judged }.view(asked(&plan)).unwrap_err();
+            assert!(matches!(wrong(&outputs[1..]), CohortError::Model { .. }));
+            let mut wild = outputs.clone();
+            wild[1] = f32::INFINITY;
+            assert!(wrong(&wild).to_string().contains("NaN or infinite"));
         }
     }
 
     #[test]
     fn a_count_is_predicted_by_the_exponential_of_the_output() {
         let rows = frame(&[1.0, 2.0], &[]);
-        let outputs = [0.0f32, 2f32.ln()];
-        let view =
-            |loss| Judged { rows: &rows, outputs: &outputs, loss }.view(&plan(label()), "alone", 0.5, 0).unwrap();
-        let mae = |view| if let ReportView::Number(m) = view { m.mae.unwrap() } else { f64::NAN };
-        assert!(mae(view(Loss::Poisson)) < 1e-6 && mae(view(Loss::Mse)) > 1.0);
+        let plan = plan(label());
+        let asked = Asked { plan: &plan, task: "alone", threshold: 0.5, calibration_bins: 0, in_full: false };
+        let number = |loss, outputs: &[f32]| match (Judged { rows: &rows, outputs, loss }).view(asked).unwrap() {
+            ReportView::Number(metrics) => metrics,
+            other => panic!("{other:?}"),
+        };
+        let mae = |loss| number(loss, &[0.0, 2f32.ln()]).mae.unwrap();
+        assert!(mae(Loss::Poisson) < 1e-6 && mae(Loss::Mse) > 1.0);
+        // However far the output lies, the sums of the errors and of their squares are numbers.
+        for far in [301.0, 1e38, -1e38] {
+            let found = number(Loss::Poisson, &[far, 0.0]);
+            let capped = if far > 0.0 { FARTHEST.exp() } else { 0.0 };
+            assert!((found.absolute_error_sum - (capped - 1.0).abs() - 1.0).abs() <= 1e-9 * capped.max(1.0));
+            assert!(found.squared_error_sum.is_finite() && found.rmse.unwrap().is_finite());
+        }
+        assert!(number(Loss::Mse, &[f32::MAX, -f32::MAX]).squared_error_sum.is_finite());
+    }
+
+    #[test]
+    fn few_rows_that_outweigh_all_others_let_no_error_leave() {
+        let labels: Vec<f64> = (0..100).map(|n| f64::from(n) / 7.0).collect();
+        let rows = frame(&labels, &[]);
+        let plan = plan(label());
+        let asked = Asked { plan: &plan, task: "alone", threshold: 0.5, calibration_bins: 0, in_full: false };
+        let rules = Policy::strict().disclosure;
+        let is_shared =
+            |outputs: &[f32]| Judged { rows: &rows, outputs, loss: Loss::Mse }.view(asked).unwrap().is_shared(&rules);
+        let even: Vec<f32> = (0..100u8).map(|n| f32::from(n) / 7.0 + f32::from(n % 3) - 1.0).collect();
+        assert!(is_shared(&even));
+        let mut one = even.clone();
+        one[17] = 1e20;
+        assert!(!is_shared(&one));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bootstrap::{Interval, intervals};
 use crate::opt_out::SubjectHash;
+use crate::regress::effective;
 
 /// Quality of predictions of a number on the rows of one site.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -32,12 +33,15 @@ pub struct NumberMetrics {
     pub r_squared: Option<f64>,
     /// 95 % intervals of the three.
     pub intervals: BTreeMap<String, Interval>,
+    /// How many rows have a part in the sum of the squared errors, for the rule on what leaves.
+    #[serde(skip)]
+    pub(crate) effective_rows: f64,
 }
 
 impl NumberMetrics {
     /// # Shapes
     /// `predictions`, `labels`, `subjects`: one for each row.
-    pub(crate) fn new(predictions: &[f64], labels: &[f64], subjects: &[SubjectHash], key: Digest) -> Self {
+    pub(crate) fn new(predictions: &[f64], labels: &[f64], subjects: &[SubjectHash], key: Option<Digest>) -> Self {
         let sums = |weight: &dyn Fn(usize) -> f64| {
             let mut sums = NumberSums::default();
             for (row, (prediction, label)) in predictions.iter().zip(labels).enumerate() {
@@ -56,6 +60,9 @@ impl NumberMetrics {
             let found = errors(sums(&|row| f64::from(weights[row])));
             vec![found.map(|e| e.rmse), found.map(|e| e.mae), found.and_then(|e| e.r_squared)]
         });
+        let squares: Vec<f64> = predictions.iter().zip(labels).map(|(p, l)| (l - p) * (l - p)).collect();
+        #[allow(clippy::cast_precision_loss)]
+        let effective_rows = if all.squared > 0.0 { effective(&squares) } else { labels.len() as f64 };
         Self {
             rows: labels.len() as u64,
             absolute_error_sum: all.absolute,
@@ -66,6 +73,7 @@ impl NumberMetrics {
             mae: found.map(|e| e.mae),
             r_squared: found.and_then(|e| e.r_squared),
             intervals,
+            effective_rows,
         }
     }
 
@@ -89,9 +97,13 @@ mod tests {
     #[test]
     fn errors_and_sums_agree() {
         let subjects: Vec<SubjectHash> = (0..4u8).map(|n| [n; 16]).collect();
-        let m = NumberMetrics::new(&[1.0, 2.0, 5.0, 4.0], &[1.0, 2.0, 3.0, 4.0], &subjects, Digest::of(b"seed"));
+        let m = NumberMetrics::new(&[1.0, 2.0, 5.0, 4.0], &[1.0, 2.0, 3.0, 4.0], &subjects, Some(Digest::of(b"seed")));
         assert_eq!((m.rmse, m.mae, m.r_squared), (Some(1.0), Some(0.5), Some(1.0 - 4.0 / 5.0)));
         assert_eq!(m.sums()[figure::LABEL_SQUARE_SUM], [30.0]);
+        // One row has all of the error; no error at all is everybody's.
+        assert_eq!(m.effective_rows, 1.0);
+        let right = NumberMetrics::new(&[1.0, 2.0, 3.0, 4.0], &[1.0, 2.0, 3.0, 4.0], &subjects, None);
+        assert!(right.effective_rows == 4.0 && right.intervals.is_empty());
         assert!(m.intervals["mae"].low <= 0.5 && m.intervals["mae"].high >= 0.5);
     }
 }

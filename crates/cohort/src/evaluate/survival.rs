@@ -33,7 +33,13 @@ pub struct SurvivalMetrics {
 impl SurvivalMetrics {
     /// # Shapes
     /// `risks` (higher: earlier), `events` (0 or 1), `times`, `subjects`: one for each row.
-    pub(crate) fn new(risks: &[f32], events: &[f64], times: &[f64], subjects: &[SubjectHash], key: Digest) -> Self {
+    pub(crate) fn new(
+        risks: &[f32],
+        events: &[f64],
+        times: &[f64],
+        subjects: &[SubjectHash],
+        key: Option<Digest>,
+    ) -> Self {
         let pairs = Pairs::new(risks, events, times);
         let [comparable, concordant, tied] = pairs.count(&vec![1; risks.len()]);
         let of = |[comparable, concordant, tied]: [u64; 3]| {
@@ -161,14 +167,13 @@ mod tests {
     fn c_index_is_one_half_for_equal_risks_and_one_for_the_right_order() {
         let subjects: Vec<SubjectHash> = (0..4u8).map(|n| [n; 16]).collect();
         let of = |risks: [f32; 4]| {
-            let metrics =
-                SurvivalMetrics::new(&risks, &[1.0, 1.0, 0.0, 1.0], &[1.0, 2.0, 3.0, 4.0], &subjects, Digest::of(b"x"));
+            let metrics = SurvivalMetrics::new(&risks, &[1.0, 1.0, 0.0, 1.0], &[1.0, 2.0, 3.0, 4.0], &subjects, None);
             (metrics.c_index, metrics.events, metrics.comparable)
         };
         assert_eq!(of([4.0, 3.0, 2.0, 1.0]), (Some(1.0), 3, 5));
         assert_eq!(of([1.0; 4]).0, Some(0.5));
         assert_eq!(of([1.0, 2.0, 3.0, 4.0]).0, Some(0.0));
-        let none = SurvivalMetrics::new(&[1.0], &[0.0], &[1.0], &subjects[..1], Digest::of(b"x"));
+        let none = SurvivalMetrics::new(&[1.0], &[0.0], &[1.0], &subjects[..1], None);
         assert_eq!((none.c_index, none.comparable), (None, 0));
     }
 

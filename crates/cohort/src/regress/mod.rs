@@ -113,7 +113,7 @@ fn add_square(triangle: &mut [f64], x: &[f64], weight: f64) {
 
 /// The effective number of rows with these weights in a sum, (Σa)²/Σa² (Kish 1965): as many as there are if all weigh the
 /// same, 1 if one outweighs all others.
-fn effective(weights: &[f64]) -> f64 {
+pub(crate) fn effective(weights: &[f64]) -> f64 {
     let largest = weights.iter().copied().fold(0.0, f64::max);
     let (sum, squares) = weights.iter().map(|a| a / largest).fold((0.0, 0.0), |(s, q), a| (s + a, q + a * a));
     if largest > 0.0 { sum * sum / squares } else { 0.0 }

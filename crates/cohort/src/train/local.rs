@@ -35,7 +35,7 @@ pub(crate) struct Local<'a> {
 
 /// What a round ends with.
 pub(crate) struct Ended {
-    /// Values of the round's tensors on their way out: differences to what came.
+    /// Values of the model's tensors on their way out: differences to what came.
     pub(crate) delta: Vec<f32>,
     /// What stays.
     pub(crate) state: Option<SiteState>,
@@ -50,7 +50,7 @@ impl<'a> Local<'a> {
     pub(crate) fn begin(round: &Round<'_>, source: Source<'a>) -> Result<Self, CohortError> {
         let Source { params, inputs, .. } = source;
         let tensors = plan::tensors(params, inputs);
-        if round.header.tensors != tensors {
+        if round.header.tensors != plan::update_tensors(params, inputs) {
             return Err(CohortError::Model { reason: "the round's tensors are not those of the plan's model".into() });
         }
         let came = payload::read_model(round, &tensors)?;

@@ -13,8 +13,6 @@ use crate::error::CohortError;
 /// An update in the layout of the round's header.
 pub(crate) struct Encoded {
     pub(crate) bytes: Vec<u8>,
-    /// Largest absolute entry before clipping.
-    pub(crate) largest: f64,
     /// Entries that the clip cut.
     pub(crate) clipped: u64,
 }
@@ -44,8 +42,7 @@ pub(crate) fn encode(
     }
     // PRIVACY: what leaves is bounded by the clip whatever the rows are.
     let payload = Quantiser::new(rules).and_then(|q| q.encode(rows, tensors, &values)).map_err(failed)?;
-    let largest = delta.iter().fold(0f64, |most, entry| most.max(f64::from(entry.abs())));
-    Ok(Encoded { clipped: payload.clipped(), bytes: payload.into_bytes(), largest })
+    Ok(Encoded { clipped: payload.clipped(), bytes: payload.into_bytes() })
 }
 
 /// The model file of a round as numbers: its tensors one after the other.

@@ -10,4 +10,5 @@ mod rounds;
 mod snapshots;
 mod sources;
 mod strategies;
+mod subgroups;
 mod workers;

@@ -156,6 +156,114 @@ fn the_model_of_a_fit_is_judged_as_any_other() {
     assert!(figures.sums[figure::CORRECT][0] > 270.0, "{:?}", figures.sums[figure::CORRECT]);
 }
 
+/// Counts `z`, with the outcome as offset.
+fn counts() -> Plan {
+    plan(&[
+        ("label: { column: outcome, positive: \"> 0\" }", "label: { column: z }"),
+        ("family: binomial", "family: poisson, offset: outcome"),
+    ])
+}
+
+fn judged_at(rig: &Rig, point: &[f64]) -> (Event, Option<FigureSet>) {
+    let coefficients = Coefficients::of(&rig.plan, "fit").unwrap();
+    run(rig, "judge", &safetensors_file(&coefficients.model_tensors(), &coefficients.model_values(point)))
+}
+
+#[test]
+fn counts_are_judged_by_the_exponential_of_the_predictor_with_its_offset() {
+    let table = table(300);
+    let point = [0.5, 0.1, 0.2, -0.3];
+    let (mut absolute, mut squared) = (0.0f64, 0.0f64);
+    for line in table.lines().skip(1) {
+        let cells: Vec<f64> = line.split(',').skip(1).take(4).map(|c| c.parse().unwrap()).collect();
+        let [x, kind, z, outcome] = cells.try_into().unwrap();
+        let kinds = if kind == 2.0 {
+            point[2]
+        } else if kind == 3.0 {
+            point[3]
+        } else {
+            0.0
+        };
+        let error: f64 = z - (point[0] + point[1] * x + kinds + outcome).exp();
+        absolute += error.abs();
+        squared += error * error;
+    }
+    let rig = Rig::with(&table, counts(), Policy::public_data());
+    let (last, figures) = judged_at(&rig, &point);
+    let figures = figures.unwrap_or_else(|| panic!("{last:?}"));
+    let near = |name: &str, value: f64| (figures.sums[name][0] / value - 1.0).abs() < 1e-5;
+    assert!(near(figure::ABSOLUTE_ERROR_SUM, absolute) && near(figure::SQUARED_ERROR_SUM, squared), "{figures:?}");
+    // A predictor of two thousand is no infinite count.
+    let (last, figures) = judged_at(&rig, &[0.0, 200.0, 0.0, 0.0]);
+    let figures = figures.unwrap_or_else(|| panic!("{last:?}"));
+    assert!(figures.sums[figure::SQUARED_ERROR_SUM][0] > 1e200, "{figures:?}");
+}
+
+#[test]
+fn the_errors_of_a_model_that_singles_out_a_row_do_not_leave() {
+    // Labels that are spread over many values, so that no count of one value is small.
+    let spread = edited(&table(300), |row, column| (column == 3).then(|| ["10", "11", "12"][row % 3]));
+    let rig = Rig::with(&spread, counts(), strict());
+    let left = |point: &[f64]| judged_at(&rig, point).1.unwrap().sums.len();
+    assert_eq!(left(&[2.0, 0.05, 0.0, 0.0]), 5);
+    // Three rows of three hundred have x = 10.0, and e^30 there is more than e^27 in all others.
+    assert_eq!(left(&[0.0, 30.0, 0.0, 0.0]), 0);
+}
+
+#[test]
+fn a_model_of_numbers_is_judged_with_its_offset_too_and_a_missing_offset_is_told() {
+    let number = plan(&[
+        ("label: { column: outcome, positive: \"> 0\" }", "label: { column: z }"),
+        ("family: binomial", "family: gaussian, offset: outcome"),
+    ]);
+    let rig = Rig::with(&table(300), number.clone(), Policy::public_data());
+    let (last, figures) = judged_at(&rig, &[1.0, 0.0, 0.0, 0.0]);
+    let figures = figures.unwrap_or_else(|| panic!("{last:?}"));
+    let error = |line: &str| {
+        let cells: Vec<f64> = line.split(',').skip(3).take(2).map(|c| c.parse().unwrap()).collect();
+        (cells[0] - 1.0 - cells[1]).abs()
+    };
+    let wanted: f64 = table(300).lines().skip(1).map(error).sum();
+    assert!((figures.sums[figure::ABSOLUTE_ERROR_SUM][0] / wanted - 1.0).abs() < 1e-6);
+    let holes = edited(&table(300), |row, column| (column == 4 && row < 7).then_some("?"));
+    let (last, _) = judged_at(&Rig::with(&holes, number, Policy::public_data()), &[1.0, 0.0, 0.0, 0.0]);
+    let Event::Failed(failure) = last else { panic!("{last:?}") };
+    assert_eq!(
+        failure.local,
+        "task 'judge': 7 rows have a missing value in 'outcome'; the plan needs an imputation before"
+    );
+}
+
+#[test]
+fn rows_are_dropped_for_the_columns_that_their_own_tasks_need_only() {
+    let text = r#"
+schema: hospes/plan/v1
+name: weighted
+data:
+  subject: subject_id
+  label: { column: outcome, positive: "> 0" }
+  columns: [x]
+tasks:
+  read: { component: reader }
+  full: { component: imputation, inputs: { data: read } }
+  fit: { component: glm, inputs: { train: full.data }, params: { family: binomial, weights: z } }
+  rest: { component: imputation, inputs: { data: read } }
+  count: { component: statistics, inputs: { data: rest.data } }
+  judge: { component: evaluation, inputs: { model: fit.model, data: rest.data } }
+"#;
+    let holes = edited(&table(300), |row, column| (column == 3).then_some(if row < 40 { "?" } else { "2" }));
+    let rig = Rig::with(&holes, plan::read(text).unwrap_or_else(|e| panic!("{e}")), Policy::public_data());
+    let rows = |figures: Option<FigureSet>| figures.unwrap().sums[figure::N][0];
+    let fitted = fit(&rig).1;
+    assert_eq!(fitted.as_ref().unwrap().sums[figure::WEIGHTS], [520.0]);
+    assert_eq!(rows(fitted), 260.0);
+    let order = rig.order_with("count", 1, None);
+    assert!(matches!(execute(&order, &clock, &mut |_| true), Event::Done(_)));
+    let counted = Canonical::<FigureSet>::parse(&std::fs::read(&order.payload_path).unwrap()).unwrap().into_inner();
+    assert_eq!(rows(Some(counted)), 300.0);
+    assert_eq!(rows(judged_at(&rig, &[0.0, 1.0]).1), 300.0);
+}
+
 #[test]
 fn times_and_events_make_a_partial_likelihood() {
     let survival = plan(&[

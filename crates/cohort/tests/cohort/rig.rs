@@ -228,7 +228,7 @@ impl Rig {
         let (tensors, quantise) = match &self.plan.tasks[task].component {
             Component::NnTrain(train) => {
                 let inputs = plan::features(&self.plan, task).len() as u64;
-                (plan::tensors(train, inputs), train.quantise.clone())
+                (plan::update_tensors(train, inputs), train.quantise.clone())
             }
             _ => (Vec::new(), Quantise::default()),
         };

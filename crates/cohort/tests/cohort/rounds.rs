@@ -102,7 +102,7 @@ fn an_update_has_the_agreed_layout_and_lowers_the_loss() {
     let view = &update.view;
     assert_eq!((view.rows, view.subjects, view.one_class, view.clipped), (80, 80, false, 0));
     assert!(view.loss_after < view.loss_before * 0.8, "{view:?}");
-    assert_eq!(view.validation.as_ref().map(|m| m.rows), Some(40));
+    assert_eq!(view.validation.as_ref().map(ReportView::rows), Some(40));
 }
 
 #[test]
@@ -166,6 +166,79 @@ fn figures_are_exactly_those_announced_and_agree_with_the_view() {
             _ => panic!("{task} is judged as another kind of label"),
         }
     }
+}
+
+/// The plan, with training that can end early.
+fn early() -> Plan {
+    changed("rounds: 2", "rounds: 2\n      early_stop: { patience: 1, ceiling: 10.0 }")
+}
+
+/// The two entries that follow the model in an update of so many rows for training, without the clip's scale.
+fn told(update: &Update, rows: f64) -> [f64; 2] {
+    let entries = update.payload[update.payload.len() - 8..].as_chunks::<4>().0;
+    let entry = |bytes: &[u8; 4]| {
+        let level = f64::from(u32::from_le_bytes(*bytes)) / f64::from(u32::MAX) * 2.0 - 1.0;
+        level * 1_000.0 / rows
+    };
+    [entry(&entries[0]), entry(&entries[1])]
+}
+
+#[test]
+fn where_training_can_end_early_the_loss_on_the_rows_for_validation_follows_the_update() {
+    let rig = Rig::with(&table(120), early(), Policy::public_data());
+    let update = train(&rig).unwrap();
+    assert_eq!(update.payload.len(), 8 + 4 * 25 + 8);
+    let plain = train(&Rig::new(&table(120))).unwrap();
+    assert!(update.payload[8..108] == plain.payload[8..], "the model is another one");
+    assert!(update.withheld.is_empty());
+    let Some(ReportView::Metrics(seen)) = &update.view.validation else { panic!("{:?}", update.view) };
+    let [loss, share] = told(&update, 80.0);
+    // 40 rows for validation, 80 for training.
+    assert!((share - 0.5).abs() < 1e-6 && (loss / share * 10.0 - seen.loss()).abs() < 1e-4, "{loss} {share} {seen:?}");
+}
+
+#[test]
+fn a_loss_that_an_evaluation_would_not_tell_is_not_told_in_training_either() {
+    // Enough rows of either class on either side of what the untrained model says.
+    let mixed = edited(&table(900), |row, column| match column {
+        4 => Some(if (row / 3) % 2 == 0 { "1" } else { "0" }),
+        _ => None,
+    });
+    let update = train(&Rig::with(&mixed, early(), strict())).unwrap();
+    let is_told = told(&update, 600.0)[1] > 0.4;
+    let Some(ReportView::Metrics(seen)) = &update.view.validation else { panic!() };
+    assert_eq!(is_told, seen.confusion.iter().all(|count| *count == 0 || *count >= 10), "{seen:?}");
+    assert_eq!(is_told, update.withheld.is_empty());
+    assert!(is_told, "nothing is tested: {seen:?}");
+    // One class only among the rows for validation.
+    let healthy = edited(&mixed, |row, column| (column == 4 && row % 3 == 2).then_some("0"));
+    let update = train(&Rig::with(&healthy, early(), strict())).unwrap();
+    let [loss, share] = told(&update, 600.0);
+    assert!(loss.abs() < 1e-6 && share.abs() < 1e-6 && update.withheld.contains_key(plan::VALIDATION_LOSS));
+    // Five patients for validation, all of whom are trained on too: an update, and no loss.
+    let few = edited(&mixed, |row, column| (column == 5).then_some(if row < 5 { "test" } else { "train" }));
+    let start = PLAN.find("  scale:").unwrap();
+    let (train_from, train_to) = (PLAN.find("  train:").unwrap(), PLAN.find("  eval:").unwrap());
+    let text = format!("{}{}", &PLAN[..start], &PLAN[train_from..train_to])
+        .replace("train: scale.data, validate: scale_test.data", "train: hot, validate: split.test")
+        .replace("rounds: 2", "rounds: 2\n      early_stop: { patience: 1 }");
+    let rig = Rig::with(&few, plan::read(&text).unwrap_or_else(|e| panic!("{e}")), strict());
+    let update = train(&rig).unwrap();
+    assert!(update.withheld.contains_key(plan::VALIDATION_LOSS) && told(&update, 900.0)[1].abs() < 1e-6);
+    assert_eq!(update.view.validation.unwrap().rows(), 5, "the site sees it all the same");
+}
+
+#[test]
+fn every_kind_of_label_is_judged_on_the_rows_for_validation() {
+    let number = PLAN
+        .replace("column: outcome, positive: \"> 0\"", "column: outcome")
+        .replace("binary_cross_entropy", "mse")
+        .replace("rounds: 2", "rounds: 2\n      early_stop: { patience: 1 }");
+    let rig = Rig::with(&table(120), plan::read(&number).unwrap_or_else(|e| panic!("{e}")), Policy::public_data());
+    let update = train(&rig).unwrap();
+    let Some(ReportView::Number(seen)) = &update.view.validation else { panic!("{:?}", update.view) };
+    let [loss, share] = told(&update, 80.0);
+    assert!((loss / share * 100.0 - seen.rmse.unwrap().powi(2)).abs() < 1e-3, "{loss} {share} {seen:?}");
 }
 
 fn withheld(rig: &Rig, task: &str) -> (Vec<String>, Vec<String>) {

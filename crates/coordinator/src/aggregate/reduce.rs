@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use hospes_protocol::id::{Digest, SiteId};
 use hospes_protocol::message::FigureSet;
 use hospes_protocol::plan::model::TensorShape;
-use hospes_protocol::plan::{self, Figure, NnTrain, Part, Quantise, Strategy};
+use hospes_protocol::plan::{self, EarlyStop, Figure, NnTrain, Part, Quantise, Strategy};
 
 use super::content;
 use super::each::{Combine, Rule};
@@ -49,6 +49,8 @@ pub struct Training {
     pub moments: Option<PathBuf>,
     /// Whether no round follows: the model is then written without control variates, and moments not at all.
     pub last: bool,
+    /// What ends training early: a loss then follows the tensors in each update.
+    pub early_stop: Option<EarlyStop>,
 }
 
 impl Training {
@@ -63,6 +65,7 @@ impl Training {
             members,
             moments: None,
             last,
+            early_stop: train.early_stop.clone(),
         }
     }
 
@@ -80,6 +83,9 @@ pub struct Trained {
     pub model: Written,
     /// New moments of the coordinator's optimiser, where the strategy has them and another round follows.
     pub moments: Option<Written>,
+    /// Mean loss of the model that the round started from on the sites' rows for validation, where it can end training early
+    /// and a site told it.
+    pub loss: Option<f64>,
     /// Row weights n_u of the sites, in the order of their ids.
     pub weights: Vec<u64>,
 }
@@ -89,24 +95,40 @@ pub struct Trained {
 /// Blocks; for a thread of its own.
 ///
 /// # Shapes
-/// Every input has `8 + 4·Σ len(tensors)` bytes; the model at `global` has exactly these tensors.
+/// Every input has `8 + 4·Σ len(tensors)` bytes, with `early_stop` 8 more; the model at `global` has exactly these tensors.
 ///
 /// # Errors
 /// [`Error::File`] if a file cannot be read or written, [`Error::Corrupt`] if one was altered since it was checked, or
 /// the strategy cannot work with so many inputs.
 pub fn train(models: &Models, training: &Training, inputs: &[Input]) -> Result<Trained, Error> {
     let entries = training.tensors.iter().map(TensorShape::len).fold(0u64, u64::saturating_add);
-    let updates = Updates::open(&training.quantise, entries, inputs)?;
+    let told = if training.early_stop.is_some() { LOSS_ENTRIES } else { 0 };
+    let updates = Updates::open(&training.quantise, entries.saturating_add(told as u64), inputs)?;
     let weights = updates.weights();
     let mut pass = Pass::open(models, training)?;
-    let moments = match Rule::of(&training.strategy) {
+    let (moments, loss) = match Rule::of(&training.strategy) {
         Some(rule) => {
             combine(rule.prepare(updates)?, &mut pass)?;
-            None
+            (None, None)
         }
-        None => follow(models, training, Sums::of(updates), &mut pass)?,
+        None => {
+            let mut sums = Sums::of(updates);
+            let moments = follow(models, training, &mut sums, &mut pass)?;
+            (moments, told_loss(training, &mut sums, entries)?)
+        }
     };
-    Ok(Trained { model: pass.writer.finish()?, moments, weights })
+    Ok(Trained { model: pass.writer.finish()?, moments, loss, weights })
+}
+
+/// Entries with which a loss travels.
+const LOSS_ENTRIES: usize = 2;
+
+/// The mean loss that the sites told behind the tensors of their updates.
+fn told_loss(training: &Training, sums: &mut Sums, entries: u64) -> Result<Option<f64>, Error> {
+    let Some(stop) = &training.early_stop else { return Ok(None) };
+    let error = sums.error();
+    let means: [f32; LOSS_ENTRIES] = sums.mean(entries, LOSS_ENTRIES)?.try_into().unwrap_or_default();
+    Ok(stop.loss(means, error))
 }
 
 /// Applies a rule that sees each update.
@@ -121,7 +143,7 @@ fn combine(mut rule: Combine, pass: &mut Pass) -> Result<(), Error> {
 }
 
 /// Takes a step along the sums, and writes its moments in the same pass.
-fn follow(models: &Models, training: &Training, mut sums: Sums, pass: &mut Pass) -> Result<Option<Written>, Error> {
+fn follow(models: &Models, training: &Training, sums: &mut Sums, pass: &mut Pass) -> Result<Option<Written>, Error> {
     let step = Step::of(&training.strategy, sums.sites(), training.members, sums.error());
     let step = step.ok_or_else(|| Error::corrupt("strategy", "it needs to see each update"))?;
     let shape = moments_shape(pass.total);
@@ -269,7 +291,7 @@ pub fn pool(announced: &[Figure], inputs: &[Input]) -> Result<Pooled, Error> {
     let mut sites = Vec::with_capacity(inputs.len());
     let mut sum = FigureSet { sums: Default::default(), withheld: Default::default() };
     for figure in announced {
-        sum.sums.insert(figure.name.to_owned(), vec![0.0; usize::try_from(figure.values).unwrap_or(0)]);
+        sum.sums.insert(figure.name.to_string(), vec![0.0; usize::try_from(figure.values).unwrap_or(0)]);
     }
     for input in inputs {
         let report = content::figures(&input.path)?.into_inner();

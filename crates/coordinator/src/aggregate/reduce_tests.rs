@@ -50,6 +50,7 @@ impl Bench {
             members: 4,
             moments: None,
             last: false,
+            early_stop: None,
         }
     }
 
@@ -84,6 +85,36 @@ async fn the_average_is_weighted_by_rows_up_to_n_max_and_clipped() {
     for (i, value) in values.iter().enumerate() {
         assert!((f64::from(*value) - wanted(i)).abs() < 1e-6, "{i}: {value}");
     }
+}
+
+#[tokio::test]
+async fn a_loss_behind_the_updates_is_averaged_over_the_rows_for_validation_and_changes_no_model() {
+    // One entry more than a block, so that the loss begins in the middle of the second one.
+    let bench = Bench::new(BLOCK_ENTRIES as u64 + 1);
+    let global = bench.model(|i| (i % 10) as f32).await;
+    let stop = EarlyStop { patience: 1, min_delta: 0.0, ceiling: 10.0 };
+    let value = |site: u8| move |i: usize| (i % 7) as f32 / 100.0 * f32::from(site);
+    let told = |site: u8, rows: u64, loss: Option<(f64, u64)>| {
+        let (loss, validation) = loss.unwrap_or((0.0, 0));
+        let mut values: Vec<f32> = (0..bench.entries()).map(value(site)).collect();
+        values.extend(stop.entries(loss, validation, rows, bench.quantise.clip));
+        let shape = TensorShape { name: "all".into(), shape: vec![values.len() as u64] };
+        let payload = Quantiser::new(&bench.quantise).unwrap().encode(rows, &[shape], &[&values]).unwrap();
+        let path = bench.folder.path().join(format!("told-{site}"));
+        std::fs::write(&path, payload.into_bytes()).unwrap();
+        Input { site: SiteId::from_bytes([site; 16]), path }
+    };
+    let training = Training { early_stop: Some(stop.clone()), ..bench.training(global, Strategy::FedAvg {}) };
+    // 10 rows with a loss of 0.5, 40 with 2.0, and a site that does not tell.
+    let inputs = [told(1, 50, Some((0.5, 10))), told(2, 80, Some((2.0, 40))), told(3, 100, None)];
+    let found = train(&bench.models, &training, &inputs).unwrap();
+    assert!((found.loss.unwrap() - (10.0 * 0.5 + 40.0 * 2.0) / 50.0).abs() < 1e-5, "{:?}", found.loss);
+    let plain = [(1, 50), (2, 80), (3, 100)].map(|(site, rows)| bench.input(site, rows, value(site)));
+    let without = bench.fed_avg(global, &plain).unwrap();
+    assert_eq!((without.model.digest(), without.loss), (found.model.digest(), None));
+    let nobody = [told(1, 50, None), told(2, 80, None)];
+    assert_eq!(train(&bench.models, &training, &nobody).unwrap().loss, None);
+    assert!(train(&bench.models, &training, &plain).is_err(), "updates without the announced loss");
 }
 
 #[tokio::test]
@@ -125,9 +156,9 @@ async fn altered_missing_and_foreign_files_are_errors_and_leave_nothing() {
 fn figures_are_added_and_what_one_site_withholds_is_withheld() {
     let folder = tempfile::tempdir().unwrap();
     let announced = [
-        Figure { name: "n", values: 1, kind: EgressKind::N },
-        Figure { name: "loss_sum", values: 1, kind: EgressKind::Loss },
-        Figure { name: "sum", values: 2, kind: EgressKind::Metrics },
+        Figure { name: "n".into(), values: 1, kind: EgressKind::N },
+        Figure { name: "loss_sum".into(), values: 1, kind: EgressKind::Loss },
+        Figure { name: "sum".into(), values: 2, kind: EgressKind::Metrics },
     ];
     let report = |site: u8, n: f64, withheld: bool, sum: [f64; 2]| {
         let mut set = FigureSet { sums: Default::default(), withheld: Default::default() };

@@ -349,7 +349,7 @@ async fn a_disk_that_fills_up_loses_nothing_that_was_confirmed_and_goes_on_when_
 async fn figures_must_be_canonical_announced_and_finite() {
     let bench = Bench::new();
     let staging = bench.staging();
-    let announced = vec![Figure { name: "n", values: 1, kind: EgressKind::N }];
+    let announced = vec![Figure { name: "n".into(), values: 1, kind: EgressKind::N }];
     staging.open(bench.wanted(Content::Figures(announced))).unwrap();
     let report = |name: &str, values: Vec<f64>| hospes_protocol::message::FigureSet {
         sums: [(name.to_owned(), values)].into(),

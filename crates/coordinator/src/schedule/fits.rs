@@ -63,7 +63,7 @@ impl Fitted {
         }
         // What the round started from has served too.
         let before = if made.is_some() { round.round } else { round.round.saturating_add(1) };
-        let mut free = tx.drop_models(job, task, before).await?;
+        let mut free = tx.drop_models(job, task, before, None).await?;
         free.retain(|model| Some(*model) != made.map(|made| made.model));
         Ok((made, free))
     }

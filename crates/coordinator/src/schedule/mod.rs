@@ -8,6 +8,8 @@
 pub(crate) mod by_hand;
 mod card;
 mod driver;
+mod early;
+mod figures;
 mod fits;
 mod job;
 mod lifecycle;

@@ -12,11 +12,12 @@ use hospes_protocol::sign::Signed;
 use hospes_protocol::{limits, text, version};
 
 use super::driver::Driver;
+use super::early::Judged;
 use super::job::{Job, LiveRound, Quorum};
 use super::lifecycle::attempts_used;
 use super::step::{After, Receipt, Step};
 use super::studies::REASON_CHARS;
-use super::work::{Finished, Made, NotMade, Outcome, moments_before};
+use super::work::{Finished, Made, NotMade, Outcome};
 use super::{Rejection, RejectionCode};
 use crate::Error;
 use crate::aggregate::content::Content;
@@ -402,7 +403,7 @@ impl Driver {
             Finished::Reduced { round, result } => {
                 let Some(job) = self.job_of(&round).map(|job| job.job) else {
                     return match result {
-                        Ok(Outcome::Model(made)) => self.forget_model(step, made).await,
+                        Ok(Outcome::Model(made, _)) => self.forget_model(step, made).await,
                         _ => Ok(()),
                     };
                 };
@@ -481,9 +482,16 @@ impl Driver {
             found.round = Some(round);
             return Ok(());
         }
-        let (now, key) = (step.now, round.key.clone());
+        let (now, key, plan) = (step.now, round.key.clone(), found.plan.clone());
         let Some(task) = found.task_mut(&key.task) else { return Err(Error::corrupt("task", "it is gone")) };
-        let last = key.round >= task.rounds || matches!(&result, Outcome::Fitted(fitted) if fitted.fit.is_some());
+        let judged = match &result {
+            Outcome::Model(_, loss) => Judged::of(&context.store, &plan, &key, *loss).await?,
+            _ => Judged::default(),
+        };
+        let early = judged.stops_at();
+        let last = key.round >= task.rounds
+            || early.is_some()
+            || matches!(&result, Outcome::Fitted(fitted) if fitted.fit.is_some());
         task.done = match &result {
             // It converged before the rounds were over, and goes on with the last one.
             Outcome::Fitted(fitted) if fitted.sums.is_some() && !last => task.rounds.saturating_sub(1),
@@ -491,17 +499,13 @@ impl Driver {
         };
         let done = task.done;
         let tx = step.job(&context, job).await?;
-        let model = match result {
-            Outcome::Model(made) => {
-                task.model = Some(made.model);
-                let state = if last { ModelState::Final } else { ModelState::Checkpoint };
-                tx.insert_model(&model_row(job, &key.task, key.round, made, state, now)).await?;
-                let free = tx.drop_models(job, &key.task, key.round).await?;
-                step.after.extend(free.into_iter().filter(|m| *m != made.model).map(After::Delete));
-                // Most strategies keep none, and what is not there is no error.
-                let before = round.header.document.model.and_then(|model| moments_before(&key, model));
-                step.after.extend(before.map(After::DeleteMoments));
-                Some(made)
+        let digest = match result {
+            Outcome::Model(made, _) => {
+                let kept = judged.keep(tx, (&key, round.header.document.model), made, last, now).await?;
+                task.model = Some(kept.model);
+                step.after.extend(kept.free.into_iter().map(After::Delete));
+                step.after.extend(kept.moments.into_iter().map(After::DeleteMoments));
+                Some(kept.model)
             }
             Outcome::Figures(pooled) => {
                 for (site, figures) in &pooled.sites {
@@ -514,11 +518,10 @@ impl Driver {
                 let (made, free) = fitted.keep(tx, &key, now).await?;
                 task.model = made.map(|made| made.model).or(task.model);
                 step.after.extend(free.into_iter().map(After::Delete));
-                made
+                made.map(|made| made.model)
             }
             Outcome::Stopped(_) | Outcome::Incomplete(_) => None,
         };
-        let digest = model.map(|made| made.model);
         let tx = step.job(&context, job).await?;
         tx.publish_round(&key, digest, now).await?;
         tx.set_task_progress(job, &key.task, done, digest).await?;
@@ -533,7 +536,13 @@ impl Driver {
             _ => None,
         };
         let included = round.machine.included().to_vec();
-        let detail = format!("{} {}, {} sites", key.task, progress(found, &key.task, key.round), included.len());
+        let mut detail = format!("{} {}, {} sites", key.task, progress(found, &key.task, key.round), included.len());
+        if let Some(best) = early {
+            detail.push_str(&format!(
+                "; training ends early with the model of round {}, loss {:.6}",
+                best.round, best.loss
+            ));
+        }
         let study = found.study;
         let outcome = RoundOutcome::Published { model: digest, included };
         step.send_all(asked, ToSite::RoundClosed { round: key.clone(), outcome });
@@ -582,7 +591,7 @@ fn header(context: &super::Context, job: &Job, task: &str, roster: Vec<RosterEnt
     let found = job.tasks.iter().find(|t| t.name == task);
     let (tensors, quantise) = match job.plan.tasks.get(task).map(|t| &t.component) {
         Some(Component::NnTrain(train)) => {
-            (plan::tensors(train, plan::inputs(&job.plan, task)), train.quantise.clone())
+            (plan::update_tensors(train, plan::inputs(&job.plan, task)), train.quantise.clone())
         }
         _ => (Vec::new(), Quantise::default()),
     };

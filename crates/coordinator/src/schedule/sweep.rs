@@ -15,7 +15,7 @@ use super::job::Job;
 use super::step::{After, Step};
 use super::studies::REASON_CHARS;
 use super::work::Made;
-use super::{card, studies};
+use super::{figures, studies};
 use crate::Error;
 use crate::store::jobs::{JobRow, JobState, MemberState};
 use crate::store::rounds::RoundState;
@@ -231,7 +231,7 @@ impl Driver {
         let store = &self.context.store;
         let figures = store.figures(job.job).await?;
         let pooled = figures.iter().find(|row| row.task == rank.task && row.site.is_none());
-        let metrics = pooled.map(|row| card::metrics(row.task.clone(), None, &row.figures));
+        let metrics = pooled.map(|row| figures::metrics(row.task.clone(), None, &row.figures));
         let figure = metrics.and_then(|m| match rank.metric {
             Metric::Accuracy => m.accuracy,
             Metric::Auc => m.auc,

@@ -49,7 +49,8 @@ impl From<Error> for NotMade {
 
 /// What a round gave.
 pub(super) enum Outcome {
-    Model(Made),
+    /// A model, and the loss of the one that the round started from, where it is asked for and known.
+    Model(Made, Option<f64>),
     Figures(Box<Pooled>),
     /// A regression went on.
     Fitted(Box<Fitted>),
@@ -105,7 +106,10 @@ impl Driver {
             let result = match sum {
                 Err(error) => Err(error),
                 Ok(Sum::Figures(pooled)) => Ok(Outcome::Figures(pooled)),
-                Ok(Sum::Model(trained)) => keep_trained(&context, &key, *trained).await.map(Outcome::Model),
+                Ok(Sum::Model(trained)) => {
+                    let loss = trained.loss;
+                    keep_trained(&context, &key, *trained).await.map(|made| Outcome::Model(made, loss))
+                }
             };
             drop(finished.send(Finished::Reduced { round: key, result }));
         });

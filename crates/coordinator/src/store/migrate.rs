@@ -11,6 +11,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("0002_jobs", include_str!("migrations/0002_jobs.sql")),
     ("0003_sweeps", include_str!("migrations/0003_sweeps.sql")),
     ("0004_fits", include_str!("migrations/0004_fits.sql")),
+    ("0005_losses", include_str!("migrations/0005_losses.sql")),
 ];
 
 pub(super) async fn run(store: &Store) -> Result<(), Error> {

@@ -194,6 +194,21 @@ impl Store {
         Ok(if held.is_empty() { Access::Released } else { Access::Held(held) })
     }
 
+    /// Losses of a task's models, by the round that gave them, in their order.
+    ///
+    /// # Errors
+    /// [`Error::Database`] or [`Error::Corrupt`].
+    pub async fn losses(&self, job: JobId, task: &str) -> Result<Vec<(u32, f64)>, Error> {
+        let mut connection = self.read().await?;
+        let rows = sqlx::query("SELECT round, loss FROM losses WHERE job = $1 AND task = $2 ORDER BY round")
+            .bind(job.to_string())
+            .bind(task.to_owned())
+            .fetch_all(&mut *connection)
+            .await
+            .map_err(Error::database("losses"))?;
+        rows.iter().map(|row| Ok((small(row, "round")?, parsed(row, "loss")?))).collect()
+    }
+
     /// Figures of a job, by task, the sums over all sites last.
     ///
     /// # Errors
@@ -242,23 +257,67 @@ impl Tx {
         Ok(())
     }
 
-    /// Marks checkpoints of a task that lie before a round as dropped, and says which of their files nobody needs any
-    /// more.
+    /// Marks checkpoints of a task that lie before a round as dropped, but for that of one round, and says which of their
+    /// files nobody needs any more.
     ///
     /// # Errors
     /// [`Error::Database`] or [`Error::Corrupt`].
-    pub async fn drop_models(&mut self, job: JobId, task: &str, before: u32) -> Result<Vec<Digest>, Error> {
+    pub async fn drop_models(
+        &mut self,
+        job: JobId,
+        task: &str,
+        before: u32,
+        but: Option<u32>,
+    ) -> Result<Vec<Digest>, Error> {
         let rows = sqlx::query(
-            "UPDATE models SET state = 'dropped' WHERE job = $1 AND task = $2 AND round < $3 AND state = 'checkpoint' \
-             RETURNING model",
+            "UPDATE models SET state = 'dropped' WHERE job = $1 AND task = $2 AND round < $3 AND round <> $4 \
+             AND state = 'checkpoint' RETURNING model",
         )
         .bind(job.to_string())
         .bind(task.to_owned())
         .bind(i64::from(before))
+        .bind(but.map_or(-1, i64::from))
         .fetch_all(self.conn())
         .await
         .map_err(Error::database("drop_models"))?;
         self.unused(&rows).await
+    }
+
+    /// Makes the checkpoint of a round the final model of its task; `None` if it is not there any more.
+    ///
+    /// # Errors
+    /// [`Error::Database`] or [`Error::Corrupt`].
+    pub async fn finish_model(&mut self, job: JobId, task: &str, round: u32) -> Result<Option<Digest>, Error> {
+        let row = sqlx::query(
+            "UPDATE models SET state = 'final' WHERE job = $1 AND task = $2 AND round = $3 AND state <> 'dropped' \
+             RETURNING model",
+        )
+        .bind(job.to_string())
+        .bind(task.to_owned())
+        .bind(i64::from(round))
+        .fetch_optional(self.conn())
+        .await
+        .map_err(Error::database("finish_model"))?;
+        row.map(|row| parsed(&row, "model")).transpose()
+    }
+
+    /// Keeps the loss of the model that a round gave.
+    ///
+    /// # Errors
+    /// [`Error::Database`] if it cannot be written.
+    pub async fn put_loss(&mut self, job: JobId, task: &str, round: u32, loss: f64) -> Result<(), Error> {
+        sqlx::query(
+            "INSERT INTO losses (job, task, round, loss) VALUES ($1, $2, $3, $4) \
+             ON CONFLICT (job, task, round) DO UPDATE SET loss = excluded.loss",
+        )
+        .bind(job.to_string())
+        .bind(task.to_owned())
+        .bind(i64::from(round))
+        .bind(loss.to_string())
+        .execute(self.conn())
+        .await
+        .map_err(Error::database("put_loss"))?;
+        Ok(())
     }
 
     /// Which of these models no job needs any more.

@@ -284,14 +284,19 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Database`] or [`Error::Corrupt`].
-    pub async fn took_part(&self, job: JobId, task: Option<&str>) -> Result<BTreeMap<SiteId, u32>, Error> {
+    pub async fn took_part(&self, job: JobId, task: Option<(&str, u32)>) -> Result<BTreeMap<SiteId, u32>, Error> {
         let mut connection = self.read().await?;
         let query = match task {
             None => sqlx::query("SELECT included FROM rounds WHERE job = $1 AND phase = 'published'"),
-            Some(_) => sqlx::query("SELECT included FROM rounds WHERE job = $1 AND phase = 'published' AND task = $2"),
+            Some(_) => sqlx::query(
+                "SELECT included FROM rounds WHERE job = $1 AND phase = 'published' AND task = $2 AND round <= $3",
+            ),
         };
         let query = query.bind(job.to_string());
-        let query = if let Some(task) = task { query.bind(task.to_owned()) } else { query };
+        let query = match task {
+            Some((task, last)) => query.bind(task.to_owned()).bind(i64::from(last)),
+            None => query,
+        };
         // Row by row: the lists of a long job are larger than what a process should hold.
         let mut rows = query.fetch(&mut *connection);
         let mut sites = BTreeMap::new();

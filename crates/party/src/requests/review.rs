@@ -418,9 +418,17 @@ fn sentence(name: &str, component: &Component) -> String {
                 Privacy::Plain {} => "the coordinator can read each site's update",
                 Privacy::SecureAggregation {} => "secure aggregation is asked for, which this version does not have",
             };
+            let early = t.early_stop.as_ref().map_or_else(String::new, |stop| {
+                format!(
+                    ", ends earlier if the loss has not become better for {} rounds, for which each update tells this site's \
+                     loss on its rows for validation",
+                    stop.patience
+                )
+            });
             format!(
-                "trains {} in {} rounds of {} steps with {} rows each ({}), {}; {protection}",
+                "trains {} in {}{} rounds of {} steps with {} rows each ({}), {}{early}; {protection}",
                 words::graph(&t.model),
+                if t.early_stop.is_some() { "at most " } else { "" },
                 t.rounds,
                 t.local.updates,
                 t.local.batch,
@@ -428,10 +436,22 @@ fn sentence(name: &str, component: &Component) -> String {
                 words::strategy(&t.strategy)
             )
         }
-        Component::Evaluation(e) => format!(
-            "measures the model on this site's rows: errors, confusion at {}, score histograms, {} calibration bins",
-            e.threshold, e.calibration_bins
-        ),
+        Component::Evaluation(e) => {
+            let by = |column: &String| {
+                format!(
+                    ", and the same for each code of '{}': a code with few patients, or whose patients would follow from the \
+                     others, is withheld",
+                    shown(column, 100)
+                )
+            };
+            format!(
+                "measures the model on this site's rows: errors, confusion at {}, score histograms, {} calibration bins, \
+                 slope and intercept of the calibration with their precision{}",
+                e.threshold,
+                e.calibration_bins,
+                e.subgroup.as_ref().map_or_else(String::new, by)
+            )
+        }
         Component::Glm(g) => {
             let column = |what: &str, name: &Option<String>| {
                 name.as_ref().map_or_else(String::new, |name| format!(", with '{}' as {what}", shown(name, 100)))

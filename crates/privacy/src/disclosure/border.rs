@@ -31,6 +31,8 @@ const SHOWN: &[&str] = &[
     figure::PAIRS_COMPARABLE,
     figure::PAIRS_CONCORDANT,
     figure::PAIRS_TIED,
+    figure::RECALIBRATION_INFORMATION,
+    figure::RECALIBRATION_WEIGHTED,
     figure::PRESENT,
     figure::SUM,
     figure::SUM_OF_SQUARES,
@@ -66,6 +68,7 @@ pub struct Table<'a> {
 /// - Everything but the number of rows is withheld if only one class is present, or no event or nothing else, or if a
 ///   count (of a confusion matrix, of rows with or without an event or a feature, of rows with one value of a feature or
 ///   label with few values) lies between 1 and `min_cell` − 1.
+/// - The recalibration is of sums over all rows, of which the site has made sure that enough have a part in them.
 /// - Counts of pairs are of no patients; they leave with the counts of events, whose number bounds them.
 ///
 /// A policy with `min_cell` and `min_subset` of 1, which only public data may have, shows every count: there all of it

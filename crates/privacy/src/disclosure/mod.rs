@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub mod border;
 mod review;
+pub mod subgroups;
 pub mod tables;
 
 pub use review::{Facts, review};

@@ -311,7 +311,7 @@ mod tests {
             training.min_trusted_peers: 0 other sites are verified here or vouched for, the policy asks for at least 2
             disclosure.max_param_ratio: 'train' has 14 parameters, the policy allows 0.33 for each of 30 subjects
             egress.loss: the policy does not let losses of this site leave one by one: loss_sum of alone, loss_sum of eval
-            egress.metrics: the policy does not let metrics of this site leave one by one: correct of alone, brier_sum of alone, confusion of alone, scores_positive of alone, scores_negative of alone, correct of eval, brier_sum of eval, confusion of eval, scores_positive of eval, scores_negative of eval, calibration_rows of eval, calibration_scores of eval, calibration_positives of eval
+            egress.metrics: the policy does not let metrics of this site leave one by one: correct of alone, brier_sum of alone, confusion of alone, scores_positive of alone, scores_negative of alone, correct of eval, brier_sum of eval, confusion of eval, scores_positive of eval, scores_negative of eval, calibration_rows of eval, calibration_scores of eval, calibration_positives of eval, recalibration_information of eval, recalibration_weighted of eval
             egress.n: the policy does not let numbers of rows of this site leave one by one: n of alone, n of train, n of eval
             training.force_secure_aggregation: the coordinator can read what this site sends for: alone, eval, train
             privacy.require_dp: no differential privacy: no bound holds on what results tell about one person"#]].assert_eq(&words.join("\n"));

@@ -366,7 +366,7 @@ const SINGLE: &str = "the policy does not let this site's update make a model by
 const NO_MASKS: &str = "the round uses secure aggregation, which is not available in this version";
 
 fn train_tensors(now: &Circumstances, train: &NnTrain) -> Vec<TensorShape> {
-    plan::tensors(train, plan::inputs(&now.plan, &now.header.task))
+    plan::update_tensors(train, plan::inputs(&now.plan, &now.header.task))
 }
 
 fn check_data(envelope: &Envelope, now: &Circumstances) -> Result<(), Refusal> {

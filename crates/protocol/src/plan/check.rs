@@ -4,11 +4,10 @@ use std::collections::BTreeSet;
 
 use super::model::Inputs;
 use super::problem::{PlanError, Problems};
-use super::{Component, Evaluation, Plan, columns, graph};
+use super::{Component, Evaluation, Plan, columns, egress, graph};
 use crate::canon::Canonical;
 use crate::{limits, text};
 
-mod available;
 mod regress;
 mod train;
 
@@ -23,9 +22,6 @@ pub fn check(plan: &Plan) -> Result<(), PlanError> {
     let flow = columns::check(plan, &mut problems);
     for (name, task) in &plan.tasks {
         check_numbers(plan, name, &task.component, flow.inputs(name), &mut problems);
-    }
-    if problems.is_empty() {
-        available::check(plan, &mut problems);
     }
     if problems.is_empty()
         && let Err(error) = Canonical::new(plan.clone())
@@ -81,11 +77,15 @@ fn check_members(members: &[String], problems: &mut Problems) {
 fn check_numbers(plan: &Plan, name: &str, component: &Component, inputs: Inputs, problems: &mut Problems) {
     let params = format!("tasks.{name}.params");
     match component {
-        Component::NnTrain(train) => train::check_train(plan, &params, train, inputs, problems),
+        Component::NnTrain(train) => {
+            train::check_train(plan, &params, train, inputs, problems);
+            train::check_early_stop(plan, name, train, problems);
+        }
         Component::LocalBaseline(baseline) => train::check_baseline(plan, &params, baseline, inputs, problems),
-        Component::Evaluation(Evaluation { threshold, calibration_bins }) => {
+        Component::Evaluation(Evaluation { threshold, calibration_bins, .. }) => {
             check_threshold(&params, *threshold, problems);
             check_count(format!("{params}.calibration_bins"), *calibration_bins, limits::CALIBRATION_BINS, problems);
+            check_report(plan, name, &params, problems);
         }
         Component::Imputation(imputation) => {
             if let super::ImputationMethod::Constant(value) = imputation.method {
@@ -100,6 +100,15 @@ fn check_numbers(plan: &Plan, name: &str, component: &Component, inputs: Inputs,
         | Component::FeatureScale(_)
         | Component::Statistics(_) => {}
     }
+}
+
+/// A report has to fit into a document; that of many subgroups of many classes would not.
+fn check_report(plan: &Plan, name: &str, params: &str, problems: &mut Problems) {
+    let Some(subgroups) = columns::subgroups(plan, name).filter(|s| s.codes.len() <= limits::SUBGROUPS) else { return };
+    let bytes: u64 = egress::figures(plan, name).iter().map(egress::Figure::most_bytes).fold(0, u64::saturating_add);
+    let (codes, most) = (subgroups.codes.len(), limits::DOCUMENT_BYTES);
+    let reason = format!("a report with {codes} subgroups can have {bytes} bytes, more than the {most} allowed");
+    problems.require(bytes <= most as u64, params, reason);
 }
 
 pub(super) fn check_threshold(params: &str, threshold: f64, problems: &mut Problems) {

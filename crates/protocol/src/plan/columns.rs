@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use super::graph::{order, source};
+use super::graph::{PortType, order, source};
 use super::label::code;
 use super::model::Inputs;
 use super::problem::{Problems, hint};
@@ -19,7 +19,7 @@ pub struct Feature {
     pub name: String,
 }
 
-/// Every column of the data that the plan reads: subject, label, features, image, fold, offset and weights.
+/// Every column of the data that the plan reads: subject, label, features, image, fold, offset, weights and subgroup.
 pub fn columns_read(plan: &Plan) -> BTreeSet<String> {
     let data = &plan.data;
     let others = plan.tasks.values().flat_map(|task| task.component.extra_columns());
@@ -39,9 +39,63 @@ impl Component {
         let (one, other) = match self {
             Self::DataSplit(DataSplit { by_column, .. }) => (by_column.as_ref(), None),
             Self::Glm(glm) => (glm.offset.as_ref(), glm.weights.as_ref()),
+            Self::Evaluation(evaluation) => (evaluation.subgroup.as_ref(), None),
             _ => (None, None),
         };
         one.into_iter().chain(other)
+    }
+}
+
+/// Columns besides features, label and subject that the tasks need which work on the rows of a task's tables, directly or
+/// not: a row without one of them is of no use to one of these. An evaluation needs the offset of the regression that it
+/// judges, and not its weights.
+pub fn needed_behind<'a>(plan: &'a Plan, task: &str) -> BTreeSet<&'a String> {
+    let mut behind = BTreeSet::from([task]);
+    let mut needed = BTreeSet::new();
+    for name in order(plan) {
+        let found = &plan.tasks[name];
+        let tables = found.component.inputs().iter().filter(|port| port.of == PortType::Table);
+        if !tables.filter_map(|port| source(plan, found, port.name)).any(|from| behind.contains(from.task)) {
+            continue;
+        }
+        behind.insert(name);
+        match &found.component {
+            Component::Glm(glm) => needed.extend(glm.offset.iter().chain(&glm.weights)),
+            Component::Evaluation(_) => {
+                let judged = source(plan, found, "model").and_then(|from| plan.tasks.get(from.task));
+                if let Some(Component::Glm(glm)) = judged.map(|judged| &judged.component) {
+                    needed.extend(&glm.offset);
+                }
+            }
+            _ => {}
+        }
+    }
+    needed
+}
+
+/// The subgroups of an evaluation: the rows of each code of a category.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Subgroups<'a> {
+    /// The category.
+    pub column: &'a str,
+    /// Its codes.
+    pub codes: &'a [String],
+}
+
+impl Subgroups<'_> {
+    /// What a figure is called that is of the rows of one code.
+    pub fn figure(&self, name: &str, code: &str) -> String {
+        format!("{name}[{}={code}]", self.column)
+    }
+}
+
+/// The subgroups of a task; `None` for one that has none.
+pub fn subgroups<'a>(plan: &'a Plan, task: &str) -> Option<Subgroups<'a>> {
+    let Component::Evaluation(evaluation) = &plan.tasks.get(task)?.component else { return None };
+    let column = evaluation.subgroup.as_deref()?;
+    match plan.data.variables.get(column)? {
+        Variable::Category { codes } => Some(Subgroups { column, codes }),
+        Variable::Number { .. } => None,
     }
 }
 
@@ -408,7 +462,10 @@ fn check_use(flow: &Flow<'_>, name: &str, task: &Task, problems: &mut Problems) 
     match &task.component {
         Component::NnTrain(_) => same(flow, name, task, ("validate", "train"), problems),
         Component::LocalBaseline(_) => same(flow, name, task, ("data", "train"), problems),
-        Component::Evaluation(_) => {
+        Component::Evaluation(evaluation) => {
+            if let Some(column) = &evaluation.subgroup {
+                check_subgroup(flow.plan, name, column, problems);
+            }
             let trained = source(flow.plan, task, "model").and_then(|model| flow.plan.tasks.get(model.task));
             let trained = trained.and_then(|trainer| flow.input(trainer, "train"));
             if let (Some(table), Some(trained)) = (flow.input(task, "data"), trained) {
@@ -417,6 +474,27 @@ fn check_use(flow: &Flow<'_>, name: &str, task: &Task, problems: &mut Problems) 
         }
         _ => {}
     }
+}
+
+fn check_subgroup(plan: &Plan, name: &str, column: &str, problems: &mut Problems) {
+    let place = format!("tasks.{name}.params.subgroup");
+    if let Err(reason) = text::check_name(column) {
+        problems.add(&place, format!("the column's name {reason}"));
+    }
+    for (used, what) in [(&plan.data.subject, "the subject"), (&plan.data.label.column, "the label")] {
+        problems.require(column != used, &place, format!("'{column}' is {what}"));
+    }
+    problems.require(
+        plan.data.label.time.as_deref() != Some(column),
+        &place,
+        format!("'{column}' is the label's time"),
+    );
+    let Some(subgroups) = subgroups(plan, name) else {
+        problems.add(place, format!("'{column}' has no codes; add data.variables.{column}.category.codes"));
+        return;
+    };
+    let (codes, most) = (subgroups.codes.len(), limits::SUBGROUPS);
+    problems.require(codes <= most, &place, format!("'{column}' has {codes} codes, more than the {most} allowed"));
 }
 
 fn same(flow: &Flow<'_>, name: &str, task: &Task, (port, other): (&str, &str), problems: &mut Problems) {

@@ -1,17 +1,18 @@
 //! What leaves a site when a plan runs: every tensor and every figure, by name, size and number of times.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::columns::Flow;
+use super::columns::{Flow, subgroups};
 use super::graph::order;
 use super::label::LabelKind;
 use super::problem::Problems;
 use super::regress::triangle;
 use super::train::Strategy;
-use super::update::tensors;
+use super::update::{VALIDATION_LOSS, update_tensors};
 use super::{Component, Family, Plan};
 use crate::message::FigureSet;
 use crate::policy::EgressKind;
@@ -40,12 +41,20 @@ pub struct Egress {
 /// One figure of a report: a name and the number of values under it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Figure {
-    /// Name, such as `confusion`.
-    pub name: &'static str,
+    /// Name, such as `confusion`; of a subgroup, `confusion[sex=1]`.
+    pub name: Cow<'static, str>,
     /// Number of values.
     pub values: u64,
     /// Kind for the policy.
     pub kind: EgressKind,
+}
+
+impl Figure {
+    /// Most bytes that it takes in a report: its name and its values, with the heads of both.
+    pub(super) fn most_bytes(&self) -> u64 {
+        let head = FIGURE_BYTES;
+        self.values.saturating_mul(FIGURE_BYTES).saturating_add(2 * head + self.name.len() as u64)
+    }
 }
 
 /// Names of the figures. Each is a list of sums over the site's rows, so that those of several sites can be added.
@@ -95,6 +104,11 @@ pub mod figure {
     pub const CALIBRATION_SCORES: &str = "calibration_scores";
     /// For each bin of the calibration curve: positive rows.
     pub const CALIBRATION_POSITIVES: &str = "calibration_positives";
+    /// Of the logistic recalibration logit P = intercept + slope · logit(score) of this site: the information at its own
+    /// solution, the upper triangle row by row. Summed, that of the estimate that weighs each site's by its precision.
+    pub const RECALIBRATION_INFORMATION: &str = "recalibration_information";
+    /// The same information times the solution, intercept first.
+    pub const RECALIBRATION_WEIGHTED: &str = "recalibration_weighted";
     /// For each feature: rows in which it is not missing.
     pub const PRESENT: &str = "present";
     /// For each feature: sum of its values.
@@ -134,8 +148,24 @@ const RECEIVER: &str = "coordinator";
 /// Who can read an update that makes a model by itself: whoever gets the models before and after.
 const ALL: &str = "coordinator and other sites";
 
-/// Figures that a task reports in all its rounds, in order; empty for one that reports none, as `nn_train`, whose tensors leave instead.
+/// Figures that a task reports in all its rounds, in order; empty for one that reports none, as `nn_train`, whose tensors
+/// leave instead. Those of subgroups come last, code by code.
 pub fn figures(plan: &Plan, task: &str) -> Vec<Figure> {
+    let mut list = figures_of_whole(plan, task);
+    if let Some(subgroups) = subgroups(plan, task) {
+        let of = |code: &String, figure: &Figure| Figure {
+            name: subgroups.figure(&figure.name, code).into(),
+            ..figure.clone()
+        };
+        let more: Vec<Figure> =
+            subgroups.codes.iter().flat_map(|code| list.iter().map(move |figure| of(code, figure))).collect();
+        list.extend(more);
+    }
+    list
+}
+
+/// Figures of all rows of a task: those that it reports without those of subgroups.
+pub fn figures_of_whole(plan: &Plan, task: &str) -> Vec<Figure> {
     flow_figures(plan, &Flow::of(plan, &mut Problems::default()), task)
 }
 
@@ -143,7 +173,7 @@ pub fn figures(plan: &Plan, task: &str) -> Vec<Figure> {
 pub fn round_figures(plan: &Plan, task: &str, round: u32) -> Vec<Figure> {
     let mut list = figures(plan, task);
     if let Some(found) = plan.tasks.get(task) {
-        list.retain(|figure| is_in_round(&found.component, figure.name, round));
+        list.retain(|figure| is_in_round(&found.component, &figure.name, round));
     }
     list
 }
@@ -170,16 +200,18 @@ fn flow_figures(plan: &Plan, flow: &Flow<'_>, task: &str) -> Vec<Figure> {
             let calibration = [figure::CALIBRATION_ROWS, figure::CALIBRATION_SCORES, figure::CALIBRATION_POSITIVES];
             let mut list = quality(plan);
             if matches!(plan.data.label.kind(), Ok(LabelKind::YesNo(_))) {
-                list.extend(calibration.map(|name| Figure { name, values: bins, kind: EgressKind::Metrics }));
+                list.extend(calibration.map(|name| Figure { values: bins, ..metric(name) }));
+                list.push(Figure { values: 3, ..metric(figure::RECALIBRATION_INFORMATION) });
+                list.push(Figure { values: 2, ..metric(figure::RECALIBRATION_WEIGHTED) });
             }
             list
         }
         Component::LocalBaseline(_) => quality(plan),
         Component::Statistics(_) => {
             let width = flow.width(task);
-            let of = |name| Figure { name, values: width, kind: EgressKind::Metrics };
+            let of = |name| Figure { values: width, ..metric(name) };
             vec![
-                Figure { name: figure::N, values: 1, kind: EgressKind::N },
+                Figure { kind: EgressKind::N, ..metric(figure::N) },
                 of(figure::PRESENT),
                 of(figure::SUM),
                 of(figure::SUM_OF_SQUARES),
@@ -214,13 +246,13 @@ fn flow_figures(plan: &Plan, flow: &Flow<'_>, task: &str) -> Vec<Figure> {
 
 /// One value.
 fn metric(name: &'static str) -> Figure {
-    Figure { name, values: 1, kind: EgressKind::Metrics }
+    Figure { name: Cow::Borrowed(name), values: 1, kind: EgressKind::Metrics }
 }
 
 /// What Newton's method needs of a site for so many coefficients.
 fn newton(coefficients: u64) -> Vec<Figure> {
     vec![
-        Figure { name: figure::N, values: 1, kind: EgressKind::N },
+        Figure { kind: EgressKind::N, ..metric(figure::N) },
         Figure { values: coefficients, ..metric(figure::SCORE) },
         Figure { values: triangle(coefficients), ..metric(figure::INFORMATION) },
         Figure { kind: EgressKind::Loss, ..metric(figure::LOG_LIKELIHOOD) },
@@ -229,9 +261,9 @@ fn newton(coefficients: u64) -> Vec<Figure> {
 
 /// How good a model is on a table, by the kind of the plan's label.
 fn quality(plan: &Plan) -> Vec<Figure> {
-    let metrics = |name, values| Figure { name, values, kind: EgressKind::Metrics };
-    let loss = Figure { name: figure::LOSS_SUM, values: 1, kind: EgressKind::Loss };
-    let mut list = vec![Figure { name: figure::N, values: 1, kind: EgressKind::N }];
+    let metrics = |name, values| Figure { values, ..metric(name) };
+    let loss = Figure { kind: EgressKind::Loss, ..metric(figure::LOSS_SUM) };
+    let mut list = vec![Figure { kind: EgressKind::N, ..metric(figure::N) }];
     match plan.data.label.kind() {
         Ok(LabelKind::YesNo(_)) => list.extend([
             metrics(figure::CORRECT, 1),
@@ -269,12 +301,12 @@ fn quality(plan: &Plan) -> Vec<Figure> {
 /// # Errors
 /// What is wrong, in words.
 pub fn check_figures(announced: &[Figure], set: &FigureSet) -> Result<(), String> {
-    let names: BTreeSet<&str> = announced.iter().map(|f| f.name).collect();
+    let names: BTreeSet<&str> = announced.iter().map(|f| &*f.name).collect();
     if let Some(extra) = set.sums.keys().chain(set.withheld.keys()).find(|name| !names.contains(name.as_str())) {
         return Err(format!("'{}' was not announced", text::shown(extra, 60)));
     }
     for figure in announced {
-        match (set.sums.get(figure.name), set.withheld.get(figure.name)) {
+        match (set.sums.get(&*figure.name), set.withheld.get(&*figure.name)) {
             (None, None) => return Err(format!("'{}' is missing", figure.name)),
             (Some(_), Some(_)) => return Err(format!("'{}' is there and withheld at once", figure.name)),
             (Some(values), None) if values.len() as u64 != figure.values => {
@@ -314,18 +346,29 @@ fn task_egress(plan: &Plan, flow: &Flow<'_>, name: &str) -> Vec<Egress> {
         let item = |kind, what: &str, shape, bytes| Egress { to: to.to_owned(), ..item(kind, what, shape, bytes) };
         let entry_bytes = u64::from(train.quantise.bits).div_ceil(8);
         let weight = item(EgressKind::N, figure::N, vec![1], ROW_WEIGHT_BYTES);
-        let update = tensors(train, flow.inputs(name)).into_iter().map(|tensor| {
+        let update = update_tensors(train, flow.inputs(name)).into_iter().map(|tensor| {
             let bytes = tensor.len().saturating_mul(entry_bytes);
-            item(EgressKind::Update, &tensor.name, tensor.shape, bytes)
+            let kind = if tensor.name == VALIDATION_LOSS { EgressKind::Loss } else { EgressKind::Update };
+            item(kind, &tensor.name, tensor.shape, bytes)
         });
         return std::iter::once(weight).chain(update).collect();
     }
-    flow_figures(plan, flow, name)
-        .into_iter()
-        .map(|f| {
-            let rounds = (1..=times).filter(|round| is_in_round(component, f.name, *round)).count();
-            let times = u32::try_from(rounds).unwrap_or(u32::MAX);
-            Egress { times, ..item(f.kind, f.name, vec![f.values], f.values.saturating_mul(FIGURE_BYTES)) }
-        })
-        .collect()
+    let whole = flow_figures(plan, flow, name);
+    let one = |f: &Figure| {
+        let rounds = (1..=times).filter(|round| is_in_round(component, &f.name, *round)).count();
+        let times = u32::try_from(rounds).unwrap_or(u32::MAX);
+        Egress { times, ..item(f.kind, &f.name, vec![f.values], f.values.saturating_mul(FIGURE_BYTES)) }
+    };
+    let mut list: Vec<Egress> = whole.iter().map(one).collect();
+    if let Some(subgroups) = subgroups(plan, name) {
+        // One line for all codes: a person reads the list.
+        let codes = subgroups.codes.len() as u64;
+        let each = |f: &Figure| {
+            let values = f.values.saturating_mul(codes);
+            let named = format!("{} by {}", f.name, subgroups.column);
+            item(f.kind, &named, vec![codes, f.values], values.saturating_mul(FIGURE_BYTES))
+        };
+        list.extend(whole.iter().map(each));
+    }
+    list
 }

@@ -30,8 +30,11 @@ mod typed;
 mod update;
 
 pub use check::check;
-pub use columns::{Feature, columns_read, features, inputs};
-pub use egress::{Egress, Figure, ROW_WEIGHT_BYTES, SCORE_BINS, check_figures, egress, figure, figures, round_figures};
+pub use columns::{Feature, Subgroups, columns_read, features, inputs, needed_behind, subgroups};
+pub use egress::{
+    Egress, Figure, ROW_WEIGHT_BYTES, SCORE_BINS, check_figures, egress, figure, figures, figures_of_whole,
+    round_figures,
+};
 pub use graph::{Input, PortType, Source, ancestors, order, predecessors, source, trained_by};
 pub use label::{Comparison, LabelKind, code};
 pub use layer::{
@@ -45,10 +48,12 @@ pub use schema::json_schema;
 pub(crate) use schema::pretty as pretty_schema;
 pub use task::Task;
 pub use train::{
-    Adaptive, Augment, LocalBaseline, LocalWork, Loss, NnTrain, Optimizer, Privacy, Quantise, Schedule, Sees, Start,
-    Strategy,
+    Adaptive, Augment, BestSoFar, EarlyStop, LocalBaseline, LocalWork, Loss, NnTrain, Optimizer, Privacy, Quantise,
+    Schedule, Sees, Start, Strategy,
 };
-pub use update::{CONTROL, Part, initial, initial_kept, kept, model_tensors, parts, tensors};
+pub use update::{
+    CONTROL, Part, VALIDATION_LOSS, initial, initial_kept, kept, model_tensors, parts, tensors, update_tensors,
+};
 
 /// A study's computation: parties, data and a directed acyclic graph of components.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -313,10 +318,12 @@ pub struct Evaluation {
     pub threshold: f64,
     /// Bins of the calibration curve.
     pub calibration_bins: u32,
+    /// A category; everything is reported for the rows of each of its codes as well.
+    pub subgroup: Option<String>,
 }
 
 impl Default for Evaluation {
     fn default() -> Self {
-        Self { threshold: 0.5, calibration_bins: 10 }
+        Self { threshold: 0.5, calibration_bins: 10, subgroup: None }
     }
 }

@@ -29,8 +29,11 @@ pub struct NnTrain {
     /// Random changes to images while training.
     #[serde(default)]
     pub augment: Option<Augment>,
-    /// Rounds.
+    /// Rounds; with `early_stop` the most of them.
     pub rounds: u32,
+    /// When training ends before its last round; left out: it does not.
+    #[serde(default)]
+    pub early_stop: Option<EarlyStop>,
     /// What one site does in one round.
     pub local: LocalWork,
     /// How updates become the next model.
@@ -177,6 +180,87 @@ pub struct LocalWork {
     pub batch: u32,
 }
 
+/// Training ends when the loss on the sites' rows for validation has not become better for some rounds, with the model of
+/// the round in which it was best (Prechelt 1998).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EarlyStop {
+    /// Rounds without a better loss after which training ends.
+    pub patience: u32,
+    /// A loss is better if it is lower than the best one by more than this.
+    #[serde(default)]
+    pub min_delta: f64,
+    /// Largest loss, in absolute value, that is told apart: one beyond counts as this. The smaller it is, the finer a loss is
+    /// told.
+    #[serde(default = "ceiling")]
+    pub ceiling: f64,
+}
+
+fn ceiling() -> f64 {
+    100.0
+}
+
+/// What the losses of the rounds so far say.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BestSoFar {
+    /// Round whose model has the best loss; 0 for the model that training began with.
+    pub round: u32,
+    /// That loss.
+    pub loss: f64,
+    /// Whether training ends.
+    pub stop: bool,
+}
+
+impl EarlyStop {
+    /// The two entries with which a site's loss travels at the end of its update, so that the sum over sites gives the mean
+    /// over their rows and no site's loss is needed: its share of rows for validation among those for training, at most 1,
+    /// and the loss times this share. A site that tells none sends two zeros.
+    ///
+    /// # Units
+    /// `clip` is that of the update's entries, whose weight is the number of rows for training.
+    #[must_use]
+    pub fn entries(&self, loss: f64, validation: u64, training: u64, clip: f64) -> [f32; 2] {
+        #[allow(clippy::cast_precision_loss)]
+        let share = (validation as f64 / training.max(1) as f64).min(1.0);
+        let part = loss.clamp(-self.ceiling, self.ceiling) / self.ceiling;
+        #[allow(clippy::cast_possible_truncation)]
+        [part * share, share].map(|entry| (entry * clip) as f32)
+    }
+
+    /// The mean loss over the rows for validation of all sites, from the weighted means of their entries; `None` if no site
+    /// told any.
+    ///
+    /// # Units
+    /// `error` is the largest distance of one mean from the exact one.
+    #[must_use]
+    pub fn loss(&self, means: [f32; 2], error: f64) -> Option<f64> {
+        let [loss, share] = means.map(f64::from);
+        // Below, the share cannot be told from 0, nor the loss from anything.
+        (share > 100.0 * error && share > 0.0).then(|| (loss / share).clamp(-1.0, 1.0) * self.ceiling)
+    }
+
+    /// What these losses say, by the round whose model they are of, in the order of the rounds; `None` for none. Rounds
+    /// whose loss is not known count as if they had not been.
+    #[must_use]
+    pub fn judge(&self, losses: &[(u32, f64)]) -> Option<BestSoFar> {
+        let mut rest = losses.iter();
+        let (round, loss) = *rest.next()?;
+        let (mut best, mut since) = (BestSoFar { round, loss, stop: false }, 0u32);
+        for (round, loss) in rest {
+            if *loss < best.loss - self.min_delta {
+                (best.round, best.loss, since) = (*round, *loss, 0);
+            } else {
+                since += 1;
+            }
+            best.stop |= since >= self.patience;
+            if best.stop {
+                break;
+            }
+        }
+        Some(best)
+    }
+}
+
 /// How updates become the next model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -300,6 +384,21 @@ impl Strategy {
         }
     }
 
+    /// Why training with it cannot end with the model of an earlier round, if it cannot.
+    pub fn cannot_go_back(&self) -> Option<&'static str> {
+        match self {
+            Self::FedAvg {} | Self::FedProx { .. } | Self::FedAdam(_) | Self::FedYogi(_) | Self::FedAdagrad(_) => None,
+            Self::Scaffold { .. } => Some("the control variates of the last round belong to no earlier model"),
+            Self::FedBn {} | Self::Personal { .. } => {
+                Some("the layers that stay at the sites are those of the last round")
+            }
+            Self::Cyclic {} => Some("each round is judged by one site only, each by another"),
+            Self::NormBound { .. } | Self::Median {} | Self::TrimmedMean { .. } | Self::MultiKrum { .. } => {
+                Some("it trusts no single site, and any one could move the mean of the losses")
+            }
+        }
+    }
+
     /// Most sites of a round; `None` if nothing but the roster's limit stands against more.
     pub fn most(&self) -> Option<u32> {
         matches!(self, Self::MultiKrum { .. }).then_some(limits::KRUM_SITES)
@@ -381,4 +480,52 @@ pub struct LocalBaseline {
 
 fn half() -> f64 {
     0.5
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stop(patience: u32, min_delta: f64) -> EarlyStop {
+        EarlyStop { patience, min_delta, ceiling: 10.0 }
+    }
+
+    #[test]
+    fn training_ends_after_so_many_rounds_without_a_better_loss() {
+        let judged = |stop: EarlyStop, losses: &[f64]| {
+            let losses: Vec<(u32, f64)> = (0..).zip(losses.iter().copied()).collect();
+            stop.judge(&losses).map(|best| (best.round, best.loss, best.stop))
+        };
+        assert_eq!(judged(stop(2, 0.0), &[]), None);
+        assert_eq!(judged(stop(2, 0.0), &[1.0]), Some((0, 1.0, false)));
+        assert_eq!(judged(stop(2, 0.0), &[1.0, 0.5, 0.6]), Some((1, 0.5, false)));
+        assert_eq!(judged(stop(2, 0.0), &[1.0, 0.5, 0.6, 0.5]), Some((1, 0.5, true)));
+        assert_eq!(judged(stop(2, 0.0), &[1.0, 0.5, 0.6, 0.4, 0.4]), Some((3, 0.4, false)));
+        // A little better is not better.
+        assert_eq!(judged(stop(2, 0.1), &[1.0, 0.95, 0.91]), Some((0, 1.0, true)));
+        assert_eq!(judged(stop(1, 0.0), &[1.0, 1.0]), Some((0, 1.0, true)));
+        // What comes after the end changes nothing.
+        assert_eq!(judged(stop(1, 0.0), &[1.0, 1.0, 0.1]), Some((0, 1.0, true)));
+        // Rounds without a loss are not there.
+        assert_eq!(
+            stop(2, 0.0).judge(&[(0, 1.0), (4, 1.2), (9, 1.1)]).unwrap(),
+            BestSoFar { round: 0, loss: 1.0, stop: true }
+        );
+    }
+
+    #[test]
+    fn the_mean_of_what_sites_send_is_the_mean_over_their_rows() {
+        let stop = stop(1, 0.0);
+        // Two sites: 40 of 80 and 10 of 100 rows for validation; weights are the rows for training.
+        let (one, other) = (stop.entries(0.5, 40, 80, 4.0), stop.entries(2.0, 10, 100, 4.0));
+        let mean = |i: usize| (80.0 * one[i] + 100.0 * other[i]) / 180.0;
+        let loss = stop.loss([mean(0), mean(1)], 1e-9).unwrap();
+        assert!((loss - (40.0 * 0.5 + 10.0 * 2.0) / 50.0).abs() < 1e-5, "{loss}");
+        assert_eq!(stop.entries(99.0, 10, 10, 4.0), [4.0, 4.0], "more than the ceiling");
+        // A loss that leaves out a constant can be negative.
+        assert_eq!(stop.entries(-5.0, 10, 10, 4.0), [-2.0, 4.0]);
+        assert_eq!(stop.loss([-2.0, 4.0], 1e-9), Some(-5.0));
+        assert_eq!(stop.entries(5.0, 90, 10, 4.0), [2.0, 4.0], "more rows for validation than for training");
+        assert_eq!((stop.loss([0.0; 2], 1e-9), stop.loss([0.0, 1e-8], 1e-9)), (None, None));
+    }
 }

@@ -67,6 +67,13 @@ fn stand_in(expected: &str) -> Option<Value> {
     })
 }
 
+/// What people look for and the language leaves out on purpose, with the reason and what there is instead.
+const LEFT_OUT: [(&str, &str); 1] = [(
+    "fed_buff",
+    "a site permits one answer for one model, so that a late update enters no later round; fed_avg goes on without a site \
+     that is silent, and the site takes part again in the next round",
+)];
+
 /// A mistake as serde says it.
 enum Mistake<'m> {
     UnknownField { field: &'m str, known: Vec<&'m str> },
@@ -131,7 +138,9 @@ impl<'m> Mistake<'m> {
                 (at, format!("no field '{field}'{}{nothing}", hint(field, known.iter().copied())))
             }
             Self::UnknownVariant { variant, known } => {
-                (at, format!("no {} '{variant}'{}", noun(keys, variant), hint(variant, known.iter().copied())))
+                let why = LEFT_OUT.iter().find(|(name, _)| name == variant).map(|(_, why)| format!("; {why}"));
+                let why = why.unwrap_or_else(|| hint(variant, known.iter().copied()));
+                (at, format!("no {} '{variant}'{why}", noun(keys, variant)))
             }
             Self::MissingField(field) => (format!("{at}.{field}"), "is missing".to_owned()),
             Self::Kind { .. } if value.is_some_and(|v| is_non_finite(v)) => {

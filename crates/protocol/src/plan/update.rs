@@ -7,7 +7,22 @@ use super::train::{NnTrain, Strategy};
 /// What the names of control variates begin with.
 pub const CONTROL: &str = "control.";
 
-/// Tensors of an update of this training task and of the model that a round starts from, in order: those of the model
+/// Name of what follows the tensors of an update where training can end early: see [`EarlyStop::entries`].
+///
+/// [`EarlyStop::entries`]: super::EarlyStop::entries
+pub const VALIDATION_LOSS: &str = "validation.loss";
+
+/// Tensors of an update of this training task, in order: those of the model that a round starts from, and what is told of
+/// its loss.
+pub fn update_tensors(train: &NnTrain, inputs: impl Into<Inputs>) -> Vec<TensorShape> {
+    let mut list = tensors(train, inputs);
+    if train.early_stop.is_some() {
+        list.push(TensorShape { name: VALIDATION_LOSS.to_owned(), shape: vec![2] });
+    }
+    list
+}
+
+/// Tensors of the model that a round of this training task starts from, in order: those of the model
 /// without the ones that stay at the site; with `scaffold` then a control variate for each trained one.
 pub fn tensors(train: &NnTrain, inputs: impl Into<Inputs>) -> Vec<TensorShape> {
     let placed = model::place(&train.model, inputs).0;
@@ -124,6 +139,7 @@ mod tests {
             init: Start::Seed,
             augment: None,
             rounds: 1,
+            early_stop: None,
             local: LocalWork { updates: 1, batch: 1 },
             strategy,
             privacy: Privacy::Plain {},
@@ -153,6 +169,16 @@ mod tests {
         assert_eq!(names(&kept(&bn, 3u64)), ["1.weight", "1.bias", "1.running_mean", "1.running_var"]);
         assert_eq!(names(&tensors(&bn, 3u64)), ["0.weight", "0.bias", "2.weight", "2.bias"]);
         assert_eq!(initial_kept(&bn, 3.into(), 7), [[1.0f32; 4], [0.0; 4], [0.0; 4], [1.0; 4]].concat());
+    }
+
+    #[test]
+    fn a_loss_travels_behind_the_model_and_is_no_part_of_it() {
+        let mut train = train(Strategy::FedAvg {});
+        assert_eq!(update_tensors(&train, 3u64), tensors(&train, 3u64));
+        train.early_stop = Some(crate::plan::EarlyStop { patience: 1, min_delta: 0.0, ceiling: 1.0 });
+        let (update, model) = (update_tensors(&train, 3u64), tensors(&train, 3u64));
+        assert_eq!((&update[..model.len()], names(&update[model.len()..])), (&model[..], vec![VALIDATION_LOSS]));
+        assert_eq!(parts(&train, 3u64).len(), model.len());
     }
 
     #[test]

@@ -4,7 +4,7 @@ use expect_test::expect;
 use hospes_protocol::message::FigureSet;
 use hospes_protocol::plan::{self, Component, Figure, ROW_WEIGHT_BYTES, check_figures, egress, figure, figures};
 
-use crate::world::heart;
+use crate::world::{HEART, heart};
 
 #[test]
 fn every_tensor_and_figure_is_listed_with_its_bytes() {
@@ -36,7 +36,9 @@ fn every_tensor_and_figure_is_listed_with_its_bytes() {
         eval Metrics scores_negative [256] 2304 B × 1 to coordinator
         eval Metrics calibration_rows [10] 90 B × 1 to coordinator
         eval Metrics calibration_scores [10] 90 B × 1 to coordinator
-        eval Metrics calibration_positives [10] 90 B × 1 to coordinator"#]]
+        eval Metrics calibration_positives [10] 90 B × 1 to coordinator
+        eval Metrics recalibration_information [3] 27 B × 1 to coordinator
+        eval Metrics recalibration_weighted [2] 18 B × 1 to coordinator"#]]
     .assert_eq(&lines.join("\n"));
 }
 
@@ -49,10 +51,83 @@ fn bytes_of_an_update_are_those_of_the_payload() {
     assert_eq!(listed, ROW_WEIGHT_BYTES + 4 * entries);
 }
 
+/// The heart plan with its evaluation by a column.
+fn by(column: &str) -> Result<plan::Plan, plan::PlanError> {
+    let eval = "eval: { component: evaluation, inputs: { model: train.model, data: scale_test.data }";
+    assert_eq!(HEART.matches(eval).count(), 1);
+    plan::read(&HEART.replace(eval, &format!("{eval}, params: {{ subgroup: {column} }}")))
+}
+
+#[test]
+fn a_subgroup_is_a_category_of_the_plan_and_every_figure_is_announced_for_each_code() {
+    let plan = by("cp").unwrap();
+    let (whole, all) = (plan::figures_of_whole(&plan, "eval"), figures(&plan, "eval"));
+    assert_eq!((whole.len(), all.len()), (12, 12 * 5));
+    assert_eq!((&*all[12].name, &*all[16 + 12 * 3].name, all[16 + 12 * 3].values), ("n[cp=1]", "confusion[cp=4]", 4));
+    assert_eq!(check_figures(&all, &full(&all)), Ok(()));
+    // One line of the review for all codes, with their bytes.
+    let listed = egress(&plan).into_iter().filter(|e| e.task == "eval").collect::<Vec<_>>();
+    let line = listed.iter().find(|e| e.name == "confusion by cp").unwrap();
+    assert_eq!((listed.len(), &line.shape, line.bytes), (24, &vec![4, 4], 144));
+    assert!(plan::subgroups(&plan, "train").is_none() && plan::subgroups(&heart(), "eval").is_none());
+    let said = |column: &str| by(column).unwrap_err().to_string();
+    expect!["tasks.eval.params.subgroup: 'ward' has no codes; add data.variables.ward.category.codes"]
+        .assert_eq(&said("ward"));
+    expect!["tasks.eval.params.subgroup: 'age' has no codes; add data.variables.age.category.codes"]
+        .assert_eq(&said("age"));
+    expect![[r#"
+        tasks.eval.params.subgroup: 'subject_id' is the subject
+        tasks.eval.params.subgroup: 'subject_id' has no codes; add data.variables.subject_id.category.codes"#]]
+    .assert_eq(&said("subject_id"));
+    expect![[r#"
+        tasks.eval.params.subgroup: 'num' is the label
+        tasks.eval.params.subgroup: 'num' has no codes; add data.variables.num.category.codes"#]]
+    .assert_eq(&said("num"));
+}
+
+#[test]
+fn a_subgroup_of_many_codes_or_with_a_report_too_long_is_refused() {
+    let with = |variable: &str, label: &str| {
+        let plan = format!(
+            r#"
+schema: hospes/plan/v1
+name: wards
+data:
+  subject: id
+  label: {label}
+  columns: [x]
+  variables: {{ ward: {{ category: {{ codes: [{variable}] }} }} }}
+tasks:
+  read: {{ component: reader }}
+  train:
+    component: nn_train
+    inputs: {{ train: read }}
+    params:
+      model: [{{ linear: {{ out: 30 }} }}]
+      loss: cross_entropy
+      optimizer: {{ sgd: {{ lr: 0.1 }} }}
+      rounds: 1
+      local: {{ updates: 1, batch: 1 }}
+      strategy: {{ fed_avg: {{}} }}
+      privacy: {{ plain: {{}} }}
+  eval: {{ component: evaluation, inputs: {{ model: train.model, data: read }}, params: {{ subgroup: ward }} }}
+"#
+        );
+        plan::read(&plan).map_or_else(|e| e.to_string(), |_| "accepted".into())
+    };
+    let codes = |n: u32| (1..=n).map(|i| format!("w{i}")).collect::<Vec<_>>().join(", ");
+    let label = format!("{{ column: y, classes: [{}] }}", codes(30));
+    assert_eq!(with(&codes(4), &label), "accepted");
+    expect!["tasks.eval.params.subgroup: 'ward' has 41 codes, more than the 40 allowed"]
+        .assert_eq(with(&codes(41), &label).lines().next().unwrap());
+    expect!["tasks.eval.params: a report with 8 subgroups can have 1319364 bytes, more than the 1048576 allowed"]
+        .assert_eq(&with(&codes(8), &label));
+}
+
 fn full(announced: &[Figure]) -> FigureSet {
     let values = |n: u64| vec![1.0; usize::try_from(n).unwrap()];
     FigureSet {
-        sums: announced.iter().map(|f| (f.name.to_owned(), values(f.values))).collect(),
+        sums: announced.iter().map(|f| (f.name.to_string(), values(f.values))).collect(),
         withheld: Default::default(),
     }
 }

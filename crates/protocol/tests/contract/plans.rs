@@ -196,6 +196,13 @@ fn unknown_words_are_named_with_their_place() {
         "[{ linear: { out: 1, init: torch_default } }, relu]",
         expect!["tasks.train.params.model.1.relu: needs its fields; write { relu: {} }"],
     );
+    with(
+        "strategy: { fed_avg: {} }",
+        "strategy: { fed_buff: { buffer: 3 } }",
+        expect![
+            "tasks.train.params.strategy: no strategy 'fed_buff'; a site permits one answer for one model, so that a late update enters no later round; fed_avg goes on without a site that is silent, and the site takes part again in the next round"
+        ],
+    );
     with("seed: 7", "sead: 7", expect!["sead: no field 'sead', did you mean 'seed'?"]);
     with(
         "hospes/plan/v1",
@@ -458,4 +465,67 @@ fn selectors_have_one_form() {
         parties.members.3: '*' cannot be part of a name
         parties.members.5: 'site:b' stands twice"#]],
     );
+}
+
+#[test]
+fn training_that_can_end_early_is_judged_on_rows_that_there_are_and_can_go_back() {
+    let early = |stop: &str, strategy: &str, expected: Expect| {
+        let plan = HEART
+            .replace("rounds: 15", &format!("rounds: 15\n      early_stop: {stop}"))
+            .replace("strategy: { fed_avg: {} }", &format!("strategy: {{ {strategy} }}"));
+        said(&plan, expected);
+    };
+    early("{ patience: 3 }", "fed_avg: {}", expect!["accepted"]);
+    early("{ patience: 3, min_delta: 0.01, ceiling: 5 }", "fed_adam: { lr: 0.01 }", expect!["accepted"]);
+    early("{ min_delta: 0.01 }", "fed_avg: {}", expect!["tasks.train.params.early_stop.patience: is missing"]);
+    early(
+        "{ patience: 0, min_delta: -1, ceiling: 0 }",
+        "fed_avg: {}",
+        expect![[r#"
+            tasks.train.params.early_stop.patience: is 0; it must lie between 1 and 100000
+            tasks.train.params.early_stop.min_delta: is -1; it must lie between 0 and the ceiling of 0
+            tasks.train.params.early_stop.ceiling: is 0; it must be above 0 and at most 1e9"#]],
+    );
+    early(
+        "{ patience: 3 }",
+        "cyclic: {}",
+        expect![
+            "tasks.train.params.early_stop: does not go together with cyclic: each round is judged by one site only, each by another"
+        ],
+    );
+    early(
+        "{ patience: 3 }",
+        "median: {}",
+        expect![
+            "tasks.train.params.early_stop: does not go together with median: it trusts no single site, and any one could move the mean of the losses"
+        ],
+    );
+    early(
+        "{ patience: 3 }",
+        "personal: { layers: ['0'] }",
+        expect![[r#"
+            tasks.train.params.strategy.personal.layers: leaves no parameter that the sites learn together
+            tasks.train.params.early_stop: does not go together with personal: the layers that stay at the sites are those of the last round"#]],
+    );
+    let alone = HEART.replace(", validate: scale_test.data }", " }");
+    said(
+        &alone.replace("rounds: 15", "rounds: 15\n      early_stop: { patience: 3 }"),
+        expect!["tasks.train.params.early_stop: needs rows to judge by: connect the input 'validate'"],
+    );
+}
+
+#[test]
+fn a_loss_that_leaves_with_an_update_is_listed_as_one() {
+    let plan = read(&HEART.replace("rounds: 15", "rounds: 15\n      early_stop: { patience: 3 }")).unwrap();
+    let listed: Vec<String> = hospes_protocol::plan::egress(&plan)
+        .iter()
+        .filter(|e| e.task == "train")
+        .map(|e| format!("{:?} {} {:?} {} B × {}", e.kind, e.name, e.shape, e.bytes, e.times))
+        .collect();
+    expect![[r#"
+        N n [1] 8 B × 15
+        Update 0.weight [13, 1] 52 B × 15
+        Update 0.bias [1] 4 B × 15
+        Loss validation.loss [2] 8 B × 15"#]]
+    .assert_eq(&listed.join("\n"));
 }

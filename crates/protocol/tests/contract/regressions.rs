@@ -1,7 +1,9 @@
 //! Regressions in plans: what is read, what leaves, and with which words mistakes are refused.
 
 use expect_test::{Expect, expect};
-use hospes_protocol::plan::{Coefficients, Component, INTERCEPT, columns_read, egress, read, round_figures};
+use hospes_protocol::plan::{
+    Coefficients, Component, INTERCEPT, columns_read, egress, needed_behind, read, round_figures,
+};
 
 const RISK: &str = r#"
 schema: hospes/plan/v1
@@ -74,9 +76,11 @@ fn what_a_regression_sends_is_listed() {
         Metrics grid_exposure [4] × 1"#]]
     .assert_eq(&leaves(HAZARD));
     let plan = read(HAZARD).unwrap();
-    let names = |round| round_figures(&plan, "fit", round).iter().map(|f| f.name).collect::<Vec<_>>();
+    let figures = |round| round_figures(&plan, "fit", round).into_iter();
+    let names = |round| figures(round).map(|f| f.name.into_owned()).collect::<Vec<_>>();
     let newton = ["n", "score", "information", "log_likelihood", "events"];
-    assert_eq!((names(1), names(25)), (newton.to_vec(), newton.to_vec()));
+    assert_eq!(names(1), newton);
+    assert_eq!(names(25), newton);
     assert_eq!(names(26), ["n", "events", "pairs", "grid_events", "grid_exposure"]);
 }
 
@@ -146,15 +150,10 @@ fn columns_and_numbers_of_a_regression_are_checked() {
 }
 
 #[test]
-fn only_a_binomial_model_without_an_offset_is_judged() {
+fn every_family_is_judged_with_or_without_an_offset() {
     let judged = "  judge: { component: evaluation, inputs: { model: fit.model, data: read } }\n";
     let plan = format!("{RISK}{judged}");
-    with(
-        &plan,
-        "name: risk",
-        "name: risk",
-        expect!["tasks.judge.inputs.model: judging a model with an offset is not available in this version"],
-    );
+    with(&plan, "name: risk", "name: risk", expect!["accepted"]);
     with(&plan, "offset: log_days, weights: weight", "weights: weight", expect!["accepted"]);
     with(
         &plan,
@@ -162,12 +161,24 @@ fn only_a_binomial_model_without_an_offset_is_judged() {
         "model: fit.fit",
         expect!["tasks.judge.inputs.model: needs a model, but 'fit.fit' is a table of coefficients"],
     );
-    with(
-        &plan.replace(r#", positive: "> 0""#, "").replace("offset: log_days, ", ""),
-        "family: binomial",
-        "family: gaussian",
-        expect!["tasks.judge.inputs.model: judging a regression that is not binomial is not available in this version"],
-    );
+    let number = plan.replace(r#", positive: "> 0""#, "");
+    with(&number, "family: binomial", "family: gaussian", expect!["accepted"]);
+    with(&number, "family: binomial", "family: poisson", expect!["accepted"]);
+}
+
+#[test]
+fn a_task_needs_the_columns_of_those_that_work_on_its_rows_and_no_others() {
+    let judged = "  full: { component: imputation, inputs: { data: read } }\n  \
+                  judge: { component: evaluation, inputs: { model: fit.model, data: full.data } }\n";
+    let plan = read(&format!("{RISK}{judged}")).unwrap_or_else(|e| panic!("{e}"));
+    let of = |task: &str| needed_behind(&plan, task).into_iter().map(String::as_str).collect::<Vec<_>>();
+    assert_eq!((of("read"), of("full"), of("judge")), (vec!["log_days", "weight"], vec!["log_days"], vec![]));
+    // Somebody else's offset is nobody's business here.
+    let count = "part: { component: imputation, inputs: { data: read } }\n  \
+                 count: { component: statistics, inputs: { data: part.data } }\n  fit:";
+    let counted = RISK.replace("fit:", count);
+    let plan = read(&counted).unwrap_or_else(|e| panic!("{e}"));
+    assert!(needed_behind(&plan, "part").is_empty() && needed_behind(&plan, "absent").is_empty());
 }
 
 #[test]

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // A test that cannot go on ends.
 
 mod broken;
+mod early;
 mod faults;
 mod fits;
 mod kill;

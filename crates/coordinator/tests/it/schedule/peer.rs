@@ -116,6 +116,8 @@ pub struct Peer {
     /// Jobs that it takes at a time.
     pub room: AtomicUsize,
     pub script: Mutex<Script>,
+    /// Losses that it tells where the plan can end training early, round by round; none beyond the last.
+    pub losses: Mutex<Vec<f64>>,
     pub log: Mutex<Log>,
     seen: Mutex<Option<Seen>>,
     sessions: AtomicU64,
@@ -140,6 +142,7 @@ impl Peer {
             reserves: AtomicBool::new(true),
             room: AtomicUsize::new(usize::MAX),
             script: Mutex::new(Arc::new(|_| Act::Work)),
+            losses: Mutex::default(),
             log: Mutex::default(),
             seen: Mutex::default(),
             sessions: AtomicU64::new(0),
@@ -472,7 +475,15 @@ impl Peer {
             let size = process.models.size(model).await.ok()??;
             let bytes = process.models.read(model, 0..size).await.unwrap();
             assert_eq!(canon::digest("model", 1, &bytes), model);
-            let values: Vec<Vec<f32>> = delta(self, header);
+            let mut values: Vec<Vec<f32>> = delta(self, header);
+            if let Component::NnTrain(train) = &plan.tasks[&header.task].component
+                && let Some(stop) = &train.early_stop
+            {
+                let index = usize::try_from(header.round).unwrap() - 1;
+                let told = self.losses.lock().unwrap().get(index).map(|loss| (*loss, self.rows()));
+                let (loss, rows) = told.unwrap_or((0.0, 0));
+                *values.last_mut().unwrap() = stop.entries(loss, rows, self.rows(), header.quantise.clip).to_vec();
+            }
             let slices: Vec<&[f32]> = values.iter().map(Vec::as_slice).collect();
             let quantiser = Quantiser::new(&header.quantise).unwrap();
             quantiser.encode(self.rows(), &header.tensors, &slices).unwrap().into_bytes()
@@ -493,7 +504,7 @@ impl Peer {
         let mut set = FigureSet { sums: BTreeMap::new(), withheld: BTreeMap::new() };
         for (i, figure) in announced.iter().enumerate() {
             let value = (i as f64 + 1.0) * f64::from(self.index + 1);
-            set.sums.insert(figure.name.to_owned(), vec![value; usize::try_from(figure.values).unwrap()]);
+            set.sums.insert(figure.name.to_string(), vec![value; usize::try_from(figure.values).unwrap()]);
         }
         // The higher the learning rate, the more of the rows are right.
         if let (Some(_), Some(plan)) = (&log.studies[&header.study].sweep, log.plans.get(&header.job))

@@ -163,8 +163,9 @@ async fn rounds(store: &Store, header: &Signed<RoundHeader>, sites: &[SiteId]) {
     assert_eq!(store.last_closed_round(job).await.unwrap().unwrap().model, Some(Digest::of(b"m")));
     let took_part = store.took_part(job, None).await.unwrap();
     assert_eq!(took_part, sites[..2].iter().map(|s| (*s, 1)).collect());
-    assert_eq!(store.took_part(job, Some("train")).await.unwrap(), took_part);
-    assert!(store.took_part(job, Some("eval")).await.unwrap().is_empty());
+    assert_eq!(store.took_part(job, Some(("train", 1))).await.unwrap(), took_part);
+    assert!(store.took_part(job, Some(("train", 0))).await.unwrap().is_empty(), "its first round is later");
+    assert!(store.took_part(job, Some(("eval", 9))).await.unwrap().is_empty());
     assert_eq!(store.published_rounds(job, "train").await.unwrap(), [header.document.digest()]);
     let closed = async |site, most| store.closed_rounds_of(site, job, most).await.unwrap();
     assert_eq!(closed(sites[0], 4).await.iter().map(|r| &r.key).collect::<Vec<_>>(), [&key]);
@@ -189,14 +190,32 @@ async fn models(store: &Store, job: JobId, sites: &[SiteId]) {
     tx.insert_model(&row(1, b"b", ModelState::Checkpoint)).await.unwrap();
     tx.insert_model(&row(2, b"a", ModelState::Checkpoint)).await.unwrap();
     // The file of round 0 is that of round 2 too, and stays.
-    assert_eq!(tx.drop_models(job, "train", 2).await.unwrap(), [Digest::of(b"b")]);
+    assert_eq!(tx.drop_models(job, "train", 2, None).await.unwrap(), [Digest::of(b"b")]);
+    // The model of one round is kept to go back to, and becomes the final one of another task.
+    let of = |round: u32, name: &[u8]| ModelRow { task: "other".into(), ..row(round, name, ModelState::Checkpoint) };
+    tx.insert_model(&of(1, b"d")).await.unwrap();
+    tx.insert_model(&of(2, b"e")).await.unwrap();
+    assert_eq!(tx.drop_models(job, "other", 9, Some(1)).await.unwrap(), [Digest::of(b"e")]);
+    assert_eq!(tx.finish_model(job, "other", 1).await.unwrap(), Some(Digest::of(b"d")));
+    assert_eq!(tx.finish_model(job, "other", 2).await.unwrap(), None, "its file is gone");
+    assert!(tx.drop_models(job, "other", 9, None).await.unwrap().is_empty());
+    tx.put_loss(job, "other", 1, 0.1 + 0.2).await.unwrap();
+    tx.put_loss(job, "other", 0, 2.0).await.unwrap();
+    tx.put_loss(job, "other", 0, -1e-300).await.unwrap();
     tx.insert_model(&row(3, b"c", ModelState::Final)).await.unwrap();
-    assert_eq!(tx.drop_models(job, "train", 9).await.unwrap(), [Digest::of(b"a")], "final models are not dropped");
+    assert_eq!(
+        tx.drop_models(job, "train", 9, None).await.unwrap(),
+        [Digest::of(b"a")],
+        "final models are not dropped"
+    );
     tx.set_job_model(job, Digest::of(b"c")).await.unwrap();
     tx.commit().await.unwrap();
     assert_eq!(store.initial_model(job, "train").await.unwrap(), Some(Digest::of(b"a")), "though its file is gone");
     assert_eq!(store.initial_model(job, "eval").await.unwrap(), None);
-    assert_eq!(store.models().await.unwrap(), [row(3, b"c", ModelState::Final)]);
+    assert_eq!(store.losses(job, "other").await.unwrap(), [(0, -1e-300), (1, 0.1 + 0.2)]);
+    assert!(store.losses(job, "train").await.unwrap().is_empty());
+    let gone_back_to = ModelRow { state: ModelState::Final, ..of(1, b"d") };
+    assert_eq!(store.models().await.unwrap(), [gone_back_to, row(3, b"c", ModelState::Final)]);
     assert_eq!(store.models_of(job).await.unwrap(), store.models().await.unwrap());
     assert!(store.model(Digest::of(b"b")).await.unwrap().is_empty());
     assert!(store.may_fetch(sites[0], Digest::of(b"c")).await.unwrap());

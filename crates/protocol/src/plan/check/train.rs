@@ -7,7 +7,8 @@ use super::super::layer::{Layer, Model};
 use super::super::model::{self, Inputs};
 use super::super::problem::{Problems, hint};
 use super::super::train::{
-    Adaptive, Augment, LocalBaseline, LocalWork, Loss, NnTrain, Optimizer, Privacy, Quantise, Schedule, Sees, Strategy,
+    Adaptive, Augment, EarlyStop, LocalBaseline, LocalWork, Loss, NnTrain, Optimizer, Privacy, Quantise, Schedule,
+    Sees, Strategy,
 };
 use super::super::{Plan, update};
 use super::{check_count, check_threshold};
@@ -52,6 +53,23 @@ pub(super) fn check_train(plan: &Plan, params: &str, train: &NnTrain, inputs: In
     let NnTrain { model, loss, class_weights, augment, .. } = train;
     let trained = Trained { model, loss: *loss, class_weights, augment: augment.as_ref(), inputs };
     check_model(plan, params, &trained, problems);
+}
+
+pub(super) fn check_early_stop(plan: &Plan, name: &str, train: &NnTrain, problems: &mut Problems) {
+    let Some(stop) = &train.early_stop else { return };
+    let place = format!("tasks.{name}.params.early_stop");
+    check_count(format!("{place}.patience"), stop.patience, limits::ROUNDS, problems);
+    let EarlyStop { min_delta, ceiling, .. } = *stop;
+    let good = (0.0..=ceiling).contains(&min_delta);
+    let reason = format!("is {min_delta}; it must lie between 0 and the ceiling of {ceiling}");
+    problems.require(good, format!("{place}.min_delta"), reason);
+    let good = ceiling > 0.0 && ceiling <= 1e9;
+    problems.require(good, format!("{place}.ceiling"), format!("is {ceiling}; it must be above 0 and at most 1e9"));
+    if let Some(why) = train.strategy.cannot_go_back() {
+        problems.add(&place, format!("does not go together with {}: {why}", train.strategy.name()));
+    }
+    let judged = plan.tasks[name].inputs.contains_key("validate");
+    problems.require(judged, place, "needs rows to judge by: connect the input 'validate'");
 }
 
 pub(super) fn check_baseline(
