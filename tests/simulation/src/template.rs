@@ -16,7 +16,7 @@ use hospes_party::keys::{KdfCost, SecretPlace};
 use hospes_party::link::{Enrolled, LinkEvent};
 use hospes_party::simulation::{self as site, Site};
 use hospes_party::view::{Approving, NewDataset, NewPerson, Outcome};
-use hospes_party::{Clock, Config, Executor, Passphrase};
+use hospes_party::{Clock, Config, DeviceChoice, Executor, Passphrase};
 use hospes_protocol::approval::Role;
 use hospes_protocol::canon::Canonical;
 use hospes_protocol::id::{FederationId, SiteId, StudyId, Timestamp};
@@ -112,6 +112,7 @@ pub(crate) fn site_config(folder: &Path, clock: Clock, spawn_link: hospes_party:
         session_idle_ms: 36_500 * 24 * 3_600_000,
         worker_memory_bytes: None,
         runs_at_a_time: hospes_protocol::limits::OPEN_JOBS,
+        device: DeviceChoice::Processor,
         kdf: KdfCost::for_tests(),
         spawn_link,
         identity: None,

@@ -54,7 +54,7 @@ pub(crate) fn payload(site: usize, header: &RoundHeader, plan: &Plan) -> Vec<u8>
         let mut set = FigureSet { sums: BTreeMap::new(), withheld: BTreeMap::new() };
         for figure in plan::figures(plan, &header.task) {
             let values = (0..figure.values).map(|_| value()).collect();
-            set.sums.insert(figure.name.to_owned(), values);
+            set.sums.insert(figure.name.into_owned(), values);
         }
         return Canonical::new(set).map(|c| c.bytes().to_vec()).unwrap_or_default();
     }
