@@ -1,0 +1,47 @@
+import { BarChart, CustomChart, HeatmapChart, LineChart, ScatterChart } from "echarts/charts";
+import { GridComponent, MarkLineComponent, TooltipComponent, VisualMapComponent } from "echarts/components";
+import { type EChartsCoreOption, init, use } from "echarts/core";
+import { SVGRenderer } from "echarts/renderers";
+import { useEffect, useRef } from "react";
+import styles from "./Chart.module.css";
+
+use([
+  BarChart,
+  CustomChart,
+  HeatmapChart,
+  LineChart,
+  ScatterChart,
+  GridComponent,
+  MarkLineComponent,
+  TooltipComponent,
+  VisualMapComponent,
+  SVGRenderer,
+]);
+
+interface Props {
+  option: EChartsCoreOption;
+  /** What it shows; the caption says it in full. */
+  label: string;
+  height?: number;
+}
+
+/** A picture of numbers. Its colours are the tokens' names, so that it follows the theme by itself. */
+export function Chart({ option, label, height = 260 }: Props) {
+  const place = useRef<HTMLDivElement>(null);
+  useEffect(() => {
+    if (place.current === null) return;
+    const chart = init(place.current, null, { renderer: "svg" });
+    chart.setOption({ animation: false, ...option });
+    const watch = new ResizeObserver(() => chart.resize());
+    watch.observe(place.current);
+    return () => {
+      watch.disconnect();
+      chart.dispose();
+    };
+  }, [option]);
+  return (
+    <div role="img" aria-label={label} className={styles.chart}>
+      <div ref={place} style={{ height }} />
+    </div>
+  );
+}

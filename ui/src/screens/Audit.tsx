@@ -1,0 +1,117 @@
+import { useCallback, useState } from "react";
+import { Form } from "react-aria-components";
+import { useTranslation } from "react-i18next";
+import { Engine, named } from "../i18n/engine";
+import { bytes, exactly } from "../i18n/format";
+import { useAudit } from "../ipc/hooks";
+import type { AuditLine } from "../ipc/types";
+import { Answered } from "../parts/Answered";
+import { Badge, type Tone } from "../parts/Badge";
+import { Button } from "../parts/Button";
+import { Card } from "../parts/Card";
+import { Field } from "../parts/Field";
+import { LongList } from "../parts/LongList";
+import { Page } from "../parts/Page";
+import styles from "./Audit.module.css";
+import { Chain } from "./Chain";
+
+const OUTCOME: Record<string, Tone> = { success: "done", refused: "ended", failed: "bad" };
+
+/** Everything that happened here, newest first, whether the log is whole, and who else saw it. */
+export function Audit() {
+  const { t } = useTranslation();
+  const [from, setFrom] = useState<number | null>(null);
+  const pages = useAudit(from);
+  const { hasNextPage, isFetchingNextPage, fetchNextPage } = pages;
+  const more = useCallback(() => {
+    if (hasNextPage && !isFetchingNextPage) void fetchNextPage();
+  }, [hasNextPage, isFetchingNextPage, fetchNextPage]);
+  return (
+    <Page title={t("audit.title")} lead={t("audit.lead")}>
+      <Chain />
+      <Card
+        title={t("audit.entries")}
+        lead={pages.data && t("audit.total", { count: pages.data.pages[0]?.total ?? 0 })}
+        beside={<From onFrom={setFrom} />}
+        isFlush
+      >
+        <Answered of={pages}>
+          {(data) => {
+            const entries = data.pages.flatMap((page) => page.entries);
+            const total = Math.min(
+              data.pages[0]?.total ?? 0,
+              from === null ? Number.POSITIVE_INFINITY : from + 1,
+            );
+            return <Entries entries={entries} total={total} onEnd={more} />;
+          }}
+        </Answered>
+      </Card>
+    </Page>
+  );
+}
+
+/** Begins the list at an entry's number: the only filter that the engine's query has. */
+function From({ onFrom }: { onFrom: (from: number | null) => void }) {
+  const { t } = useTranslation();
+  const [text, setText] = useState("");
+  const number = Number(text);
+  return (
+    <Form
+      className={styles.from ?? ""}
+      onSubmit={(event) => {
+        event.preventDefault();
+        onFrom(text.trim() !== "" && Number.isInteger(number) && number >= 0 ? number : null);
+      }}
+    >
+      <Field label={t("audit.from")} name="from" value={text} onChange={setText} isOptional />
+      <Button type="submit">{t("audit.go")}</Button>
+    </Form>
+  );
+}
+
+function Entries({ entries, total, onEnd }: { entries: AuditLine[]; total: number; onEnd: () => void }) {
+  const { t } = useTranslation();
+  return (
+    <LongList
+      label={t("audit.entries")}
+      items={entries}
+      id={(entry) => entry.sequence}
+      total={total}
+      onEnd={onEnd}
+      columns={[
+        { key: "number", name: t("audit.number"), width: "64px", isNumber: true, cell: (e) => e.sequence },
+        { key: "at", name: t("audit.at"), width: "156px", cell: (e) => exactly(e.at) },
+        {
+          key: "who",
+          name: t("audit.who"),
+          width: "minmax(0, 1fr)",
+          cell: (e) => <Engine>{e.actor}</Engine>,
+        },
+        {
+          key: "what",
+          name: t("audit.what"),
+          width: "minmax(0, 1.2fr)",
+          cell: (e) => (
+            <>
+              <div className={styles.action}>{named("words.action", e.action)}</div>
+              <Badge tone={OUTCOME[e.outcome] ?? "calm"}>{named("words.entry", e.outcome)}</Badge>
+            </>
+          ),
+        },
+        {
+          key: "detail",
+          name: t("audit.detail"),
+          width: "minmax(0, 2.2fr)",
+          cell: (e) => e.detail && <Engine>{e.detail}</Engine>,
+        },
+        {
+          key: "bytes",
+          name: t("audit.bytes"),
+          width: "88px",
+          isNumber: true,
+          cell: (e) => (e.bytes === null ? "" : bytes(e.bytes)),
+        },
+      ]}
+    />
+  );
+}
