@@ -17,18 +17,31 @@ function packages() {
   return named.sort((a, b) => a.name.localeCompare(b.name));
 }
 
+/** Statements that throw where `Object.prototype` is frozen, and what says the same without. */
+const FROZEN = [
+  {
+    in: /[\\/]d3-color[\\/]/,
+    from: "prototype.constructor = constructor;",
+    to: 'Object.defineProperty(prototype, "constructor", { value: constructor, writable: true, enumerable: true });',
+  },
+  {
+    in: /[\\/]echarts[\\/]lib[\\/]core[\\/]Scheduler/,
+    from: "target[name_1] = noop;",
+    to: "Object.defineProperty(target, name_1, { value: noop, writable: true, enumerable: true });",
+  },
+];
+
 /**
- * The app freezes `Object.prototype`, so that no script can change what all objects inherit. d3-color, which React Flow
- * brings along, assigns `constructor` on a plain object, which then throws; here it defines the property instead.
+ * The app freezes `Object.prototype`, so that no script can change what all objects inherit; then `constructor` cannot be
+ * assigned on a plain object any more. Two packages do that when they load.
  */
 const frozen = {
   name: "frozen-prototype",
   transform(code: string, id: string) {
-    if (!/[\\/]d3-color[\\/]/.test(id)) return null;
-    const assigned = "prototype.constructor = constructor;";
-    if (!code.includes(assigned)) throw new Error(`${id} no longer assigns constructor: take this transform out`);
-    const defined = 'Object.defineProperty(prototype, "constructor", { value: constructor, writable: true });';
-    return { code: code.replace(assigned, defined), map: null };
+    const patch = FROZEN.find((known) => known.in.test(id));
+    if (patch === undefined) return null;
+    if (!code.includes(patch.from)) throw new Error(`${id} has no '${patch.from}' any more: take the change out`);
+    return { code: code.replace(patch.from, patch.to), map: null };
   },
 };
 

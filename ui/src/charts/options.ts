@@ -83,35 +83,19 @@ export function lines(of: Line[], x: Axis, y: Axis): EChartsCoreOption {
         type: line.isBaseline ? "dashed" : "solid",
       },
       emphasis: { disabled: true },
-      labelLayout: { hideOverlap: true },
       ...label(line),
     })),
   };
 }
 
-/** A line's name where there is room for it: near its end, inside the picture. */
+/** A line's name beside the line, a good way along it, where the others seldom are. */
 function label(line: Line) {
-  const at = line.points[Math.max(0, Math.floor(line.points.length * 0.72) - 1)];
-  if (line.name === "" || at === undefined) return {};
+  if (line.name === "" || line.points.length === 0) return {};
+  const [from, to] = [line.points[0] as Point, line.points.at(-1) as Point];
+  const at = [from.x + (to.x - from.x) * 0.64, from.y + (to.y - from.y) * 0.64];
+  const text = { ...FONT, show: true, formatter: line.name, position: "right", offset: [6, 12] };
   return {
-    markPoint: undefined,
-    markLine: {
-      symbol: "none",
-      silent: true,
-      lineStyle: { opacity: 0 },
-      label: {
-        ...FONT,
-        show: true,
-        position: "end",
-        align: "left",
-        verticalAlign: "top",
-        padding: [6, 0, 0, 8],
-        formatter: line.name,
-        color: line.isBaseline ? "var(--muted)" : "var(--accent)",
-        fontWeight: line.isBaseline ? 400 : 600,
-      },
-      data: [[{ coord: [at.x, at.y] }, { coord: [at.x, at.y] }]],
-    },
+    markPoint: { symbol: "circle", symbolSize: 0.01, silent: true, label: text, data: [{ coord: at }] },
   };
 }
 

@@ -8,10 +8,12 @@ interface Props<T extends string> {
   options: Option<T>[];
   value: T[];
   onChange: (value: T[]) => void;
+  /** Many answers stand in columns. */
+  isWide?: boolean;
 }
 
 /** Any of a few answers. */
-export function Checks<T extends string>({ label, options, value, onChange }: Props<T>) {
+export function Checks<T extends string>({ label, options, value, onChange, isWide = false }: Props<T>) {
   return (
     <CheckboxGroup
       value={value}
@@ -19,23 +21,25 @@ export function Checks<T extends string>({ label, options, value, onChange }: Pr
       className={styles.group ?? ""}
     >
       <Label className={styles.label ?? ""}>{label}</Label>
-      {options.map((option) => (
-        <Checkbox key={option.value} value={option.value} className={styles.check ?? ""}>
-          {({ isSelected }) => (
-            <>
-              <span className={styles.box}>{isSelected && <Icon name="check" size={14} />}</span>
-              <span>
-                {option.label}
-                {option.help && (
-                  <Text slot="description" className={styles.help ?? ""}>
-                    {option.help}
-                  </Text>
-                )}
-              </span>
-            </>
-          )}
-        </Checkbox>
-      ))}
+      <div className={isWide ? styles.wide : styles.narrow}>
+        {options.map((option) => (
+          <Checkbox key={option.value} value={option.value} className={styles.check ?? ""}>
+            {({ isSelected }) => (
+              <>
+                <span className={styles.box}>{isSelected && <Icon name="check" size={14} />}</span>
+                <span>
+                  {option.label}
+                  {option.help && (
+                    <Text slot="description" className={styles.help ?? ""}>
+                      {option.help}
+                    </Text>
+                  )}
+                </span>
+              </>
+            )}
+          </Checkbox>
+        ))}
+      </div>
     </CheckboxGroup>
   );
 }

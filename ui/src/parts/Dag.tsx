@@ -15,8 +15,12 @@ export interface DagTask {
   state: string;
 }
 
-const WIDTH = 190;
-const HEIGHT = 78;
+const WIDTH = 148;
+const HEIGHT = 74;
+/** Around the graph, in pixels, both sides together. */
+const MARGIN = 40;
+/** Below this a graph scrolls rather than shrinks. */
+const SMALLEST = 0.8;
 
 type TaskNode = Node<{ task: DagTask }, "task">;
 
@@ -34,9 +38,9 @@ function Task({ data: { task } }: NodeProps<TaskNode>) {
 
 const TYPES = { task: Task };
 
-function drawn(tasks: DagTask[]): { nodes: TaskNode[]; edges: Edge[]; height: number } {
+function drawn(tasks: DagTask[]): { nodes: TaskNode[]; edges: Edge[]; width: number; height: number } {
   const graph = new graphlib.Graph();
-  graph.setGraph({ rankdir: "LR", nodesep: 18, ranksep: 44 });
+  graph.setGraph({ rankdir: "LR", nodesep: 14, ranksep: 26 });
   graph.setDefaultEdgeLabel(() => ({}));
   for (const task of tasks) graph.setNode(task.name, { width: WIDTH, height: HEIGHT });
   const edges = tasks.flatMap((task) =>
@@ -53,32 +57,43 @@ function drawn(tasks: DagTask[]): { nodes: TaskNode[]; edges: Edge[]; height: nu
       position: { x: x - WIDTH / 2, y: y - HEIGHT / 2 },
     };
   });
-  return { nodes, edges, height: Number(graph.graph().height ?? HEIGHT) };
+  const { width = WIDTH, height = HEIGHT } = graph.graph() as { width?: number; height?: number };
+  return { nodes, edges, width, height };
 }
 
 /** Tasks and what they take from each other. For who does not see it, a table of the same stands beside it. */
 export function Dag({ tasks, label }: { tasks: DagTask[]; label: string }) {
-  const { nodes, edges, height } = useMemo(() => drawn(tasks), [tasks]);
+  const { nodes, edges, width, height } = useMemo(() => drawn(tasks), [tasks]);
   return (
-    <div role="img" aria-label={label} className={styles.dag} style={{ height: Math.min(420, height + 56) }}>
-      <ReactFlow
-        nodes={nodes}
-        edges={edges}
-        nodeTypes={TYPES}
-        fitView
-        fitViewOptions={{ padding: 0.06, maxZoom: 1 }}
-        minZoom={0.2}
-        maxZoom={1.5}
-        nodesDraggable={false}
-        nodesConnectable={false}
-        nodesFocusable={false}
-        edgesFocusable={false}
-        elementsSelectable={false}
-        zoomOnScroll={false}
-        preventScrolling={false}
-        disableKeyboardA11y
-        proOptions={{ hideAttribution: true }}
-      />
+    // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reached by keyboard
+    // biome-ignore lint/a11y/useSemanticElements: a fieldset is for forms
+    <div role="group" aria-label={label} tabIndex={0} className={styles.scroll}>
+      <div
+        aria-hidden="true"
+        className={styles.dag}
+        style={{ height: height + MARGIN, minWidth: (width + MARGIN) * SMALLEST }}
+      >
+        <ReactFlow
+          nodes={nodes}
+          edges={edges}
+          nodeTypes={TYPES}
+          fitView
+          fitViewOptions={{ padding: `${MARGIN / 4}px`, maxZoom: 1 }}
+          minZoom={SMALLEST / 2}
+          maxZoom={1}
+          nodesDraggable={false}
+          nodesConnectable={false}
+          nodesFocusable={false}
+          edgesFocusable={false}
+          elementsSelectable={false}
+          panOnDrag={false}
+          zoomOnScroll={false}
+          zoomOnDoubleClick={false}
+          preventScrolling={false}
+          disableKeyboardA11y
+          proOptions={{ hideAttribution: true }}
+        />
+      </div>
     </div>
   );
 }

@@ -33,8 +33,8 @@ const PATHS = {
   down: "M4.5 7.5 10 13l5.5-5.5",
   plus: "M10 4v12M4 10h12",
   menu: "M3 5.5h14M3 10h14M3 14.5h14",
-  dot: "M10 12.5a2.5 2.5 0 1 0 0-5 2.5 2.5 0 0 0 0 5z",
-  ring: "M10 14a4 4 0 1 0 0-8 4 4 0 0 0 0 8z",
+  dot: "M10 14a4 4 0 1 0 0-8 4 4 0 0 0 0 8z",
+  ring: "M10 15a5 5 0 1 0 0-10 5 5 0 0 0 0 10z",
   half: "M10 15.5a5.5 5.5 0 1 0 0-11 5.5 5.5 0 0 0 0 11zM10 4.5v11",
   table: "M3.5 4.5h13v11h-13zM3.5 8.5h13M8 8.5v7",
 } as const;
@@ -52,7 +52,7 @@ export function Icon({ name, size = 20 }: { name: IconName; size?: number }) {
       aria-hidden="true"
       focusable="false"
     >
-      <path d={PATHS[name]} />
+      <path d={PATHS[name]} className={name === "dot" ? styles.full : undefined} />
     </svg>
   );
 }

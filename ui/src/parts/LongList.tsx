@@ -45,7 +45,7 @@ export function LongList<T>({ label, columns, items, id, total, onEnd }: Props<T
   const tracks = { gridTemplateColumns: columns.map((column) => column.width).join(" ") };
   return (
     // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reached by keyboard
-    <section ref={place} className={styles.place} aria-label={label} tabIndex={0}>
+    <div ref={place} role="group" className={styles.place} aria-label={label} tabIndex={0}>
       <div role="table" aria-label={label} aria-rowcount={total + 1} className={styles.table}>
         <div role="rowgroup" className={styles.head}>
           <div role="row" aria-rowindex={1} className={styles.row} style={tracks}>
@@ -80,6 +80,6 @@ export function LongList<T>({ label, columns, items, id, total, onEnd }: Props<T
           })}
         </div>
       </div>
-    </section>
+    </div>
   );
 }

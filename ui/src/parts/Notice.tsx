@@ -2,9 +2,9 @@ import type { ReactNode } from "react";
 import { Icon, type IconName } from "./Icon";
 import styles from "./Notice.module.css";
 
-export type Weight = "note" | "attention" | "danger";
+export type Weight = "good" | "note" | "attention" | "danger";
 
-const SIGNS: Record<Weight, IconName> = { note: "info", attention: "clock", danger: "alarm" };
+const SIGNS: Record<Weight, IconName> = { good: "check", note: "info", attention: "clock", danger: "alarm" };
 
 interface Props {
   weight?: Weight;

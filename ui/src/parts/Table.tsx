@@ -8,6 +8,8 @@ export interface Column<T> {
   isNumber?: boolean;
   /** Its name is for screen readers only: a column of buttons. */
   isBare?: boolean;
+  /** Short things that would look torn over two lines: moments. */
+  isWhole?: boolean;
   cell: (item: T) => ReactNode;
 }
 
@@ -24,7 +26,8 @@ interface Props<T> {
 export function Table<T>({ label, columns, items, id, foot }: Props<T>) {
   return (
     // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reached by keyboard
-    <section className={styles.scroll} aria-label={label} tabIndex={0}>
+    // biome-ignore lint/a11y/useSemanticElements: a fieldset is for forms
+    <div role="group" className={styles.scroll} aria-label={label} tabIndex={0}>
       <table className={styles.table}>
         <thead>
           <tr>
@@ -39,7 +42,11 @@ export function Table<T>({ label, columns, items, id, foot }: Props<T>) {
           {items.map((item) => (
             <tr key={id(item)}>
               {columns.map((column, at) => {
-                const look = column.isNumber ? styles.number : undefined;
+                const look = column.isNumber
+                  ? styles.number
+                  : column.isWhole || column.isBare
+                    ? styles.whole
+                    : undefined;
                 return at === 0 ? (
                   <th key={column.key} scope="row" className={`${styles.first} ${look ?? ""}`}>
                     {column.cell(item)}
@@ -55,6 +62,6 @@ export function Table<T>({ label, columns, items, id, foot }: Props<T>) {
         </tbody>
         {foot}
       </table>
-    </section>
+    </div>
   );
 }

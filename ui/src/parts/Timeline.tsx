@@ -8,6 +8,7 @@ export interface Moment {
   what: ReactNode;
   when?: string;
   isDone: boolean;
+  isBad?: boolean;
 }
 
 /** Steps in order: those done, and those still open. */
@@ -15,7 +16,7 @@ export function Timeline({ label, moments }: { label: string; moments: Moment[] 
   return (
     <ol aria-label={label} className={styles.timeline}>
       {moments.map((moment) => (
-        <li key={moment.id} className={moment.isDone ? styles.done : styles.open}>
+        <li key={moment.id} className={moment.isBad ? styles.bad : moment.isDone ? styles.done : styles.open}>
           <span className={styles.sign}>
             <Icon name={moment.icon} size={16} />
           </span>

@@ -115,7 +115,12 @@ function Over({ requests }: { requests: RequestView[] }) {
             name: t("approvals.why"),
             cell: (request) => request.reason && <Engine>{request.reason}</Engine>,
           },
-          { key: "received", name: t("requests.received"), cell: (request) => moment(request.received) },
+          {
+            key: "received",
+            name: t("requests.received"),
+            isWhole: true,
+            cell: (request) => moment(request.received),
+          },
         ]}
       />
     </Card>

@@ -15,7 +15,8 @@ import { Page } from "../parts/Page";
 import styles from "./Audit.module.css";
 import { Chain } from "./Chain";
 
-const OUTCOME: Record<string, Tone> = { success: "done", refused: "ended", failed: "bad" };
+/** What went as it should is not marked. */
+const OUTCOME: Record<string, Tone> = { refused: "ended", failed: "bad" };
 
 /** Everything that happened here, newest first, whether the log is whole, and who else saw it. */
 export function Audit() {
@@ -79,12 +80,17 @@ function Entries({ entries, total, onEnd }: { entries: AuditLine[]; total: numbe
       total={total}
       onEnd={onEnd}
       columns={[
-        { key: "number", name: t("audit.number"), width: "64px", isNumber: true, cell: (e) => e.sequence },
-        { key: "at", name: t("audit.at"), width: "156px", cell: (e) => exactly(e.at) },
+        { key: "number", name: t("audit.number"), width: "52px", isNumber: true, cell: (e) => e.sequence },
+        {
+          key: "at",
+          name: t("audit.at"),
+          width: "112px",
+          cell: (e) => <span className={styles.when}>{exactly(e.at)}</span>,
+        },
         {
           key: "who",
           name: t("audit.who"),
-          width: "minmax(0, 1fr)",
+          width: "minmax(0, 0.9fr)",
           cell: (e) => <Engine>{e.actor}</Engine>,
         },
         {
@@ -94,7 +100,11 @@ function Entries({ entries, total, onEnd }: { entries: AuditLine[]; total: numbe
           cell: (e) => (
             <>
               <div className={styles.action}>{named("words.action", e.action)}</div>
-              <Badge tone={OUTCOME[e.outcome] ?? "calm"}>{named("words.entry", e.outcome)}</Badge>
+              {e.outcome === "success" ? (
+                <span className="hidden">{named("words.entry", e.outcome)}</span>
+              ) : (
+                <Badge tone={OUTCOME[e.outcome] ?? "calm"}>{named("words.entry", e.outcome)}</Badge>
+              )}
             </>
           ),
         },
@@ -102,12 +112,16 @@ function Entries({ entries, total, onEnd }: { entries: AuditLine[]; total: numbe
           key: "detail",
           name: t("audit.detail"),
           width: "minmax(0, 2.2fr)",
-          cell: (e) => e.detail && <Engine>{e.detail}</Engine>,
+          cell: (e) => (
+            <span className={styles.detail}>
+              <Engine>{e.detail}</Engine>
+            </span>
+          ),
         },
         {
           key: "bytes",
           name: t("audit.bytes"),
-          width: "88px",
+          width: "64px",
           isNumber: true,
           cell: (e) => (e.bytes === null ? "" : bytes(e.bytes)),
         },

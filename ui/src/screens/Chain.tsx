@@ -12,7 +12,6 @@ import { Card } from "../parts/Card";
 import { DigestChip } from "../parts/DigestChip";
 import { FaultNotice } from "../parts/FaultNotice";
 import { Notice } from "../parts/Notice";
-import { Table } from "../parts/Table";
 import styles from "./Audit.module.css";
 
 /** How the engine begins when a log is whole; any other first sentence says that it is not. */
@@ -36,7 +35,7 @@ export function Chain() {
       <div role="status" className={styles.sentences}>
         {verify.isPending && <p>{t("audit.verifying")}</p>}
         {verify.data?.map((sentence, at) => (
-          <Notice key={sentence} weight={at === 0 ? (sentence === INTACT ? "note" : "danger") : "note"}>
+          <Notice key={sentence} weight={at > 0 ? "note" : sentence === INTACT ? "good" : "danger"}>
             <Engine>{sentence}</Engine>
           </Notice>
         ))}
@@ -72,38 +71,27 @@ function Witnesses({ of, memberships }: WitnessesProps) {
     return state.origin === state.federation ? t("audit.coordinatorLog") : t("audit.memberLog");
   };
   return (
-    <Table
-      label={t("audit.witnesses")}
-      items={of}
-      id={(state) => `${state.federation} ${state.origin}`}
-      columns={[
-        { key: "whose", name: t("audit.whose"), cell: whose },
-        { key: "federation", name: t("requests.federation"), cell: (s) => member(s)?.name ?? s.federation },
-        { key: "size", name: t("audit.upTo"), isNumber: true, cell: (s) => count(s.size) },
-        { key: "witnesses", name: t("audit.witnesses"), isNumber: true, cell: (s) => count(s.witnesses) },
-        { key: "at", name: t("audit.at"), cell: (s) => (s.at === null ? "–" : moment(s.at)) },
-        {
-          key: "settled",
-          name: t("audit.settledness"),
-          cell: (s) => (
-            <>
-              <Badge tone={s.settled ? "done" : "waits"}>
-                {t(s.settled ? "audit.settled" : "audit.unsettled")}
+    <ul className={styles.witnesses} aria-label={t("audit.witnesses")}>
+      {of.map((state) => (
+        <li key={`${state.federation} ${state.origin}`} className={styles.witness}>
+          <div>
+            <div className={styles.head}>
+              {whose(state)} ({member(state)?.name ?? state.federation})
+              <Badge tone={state.settled ? "done" : "waits"}>
+                {t(state.settled ? "audit.settled" : "audit.unsettled")}
               </Badge>
-              <div>
-                <Engine>{s.words}</Engine>
+            </div>
+            <Engine>{state.words}</Engine>
+            {state.at !== null && (
+              <div className={styles.when}>
+                {t("audit.seen", { count: state.witnesses, size: count(state.size), at: moment(state.at) })}
               </div>
-            </>
-          ),
-        },
-        {
-          key: "note",
-          name: t("audit.checkpoint"),
-          isBare: true,
-          cell: (s) => <Checkpoint of={s} whose={whose(s)} />,
-        },
-      ]}
-    />
+            )}
+          </div>
+          <Checkpoint of={state} whose={`${whose(state)} (${member(state)?.name ?? state.federation})`} />
+        </li>
+      ))}
+    </ul>
   );
 }
 
@@ -121,11 +109,11 @@ function Checkpoint({ of, whose }: { of: WitnessState; whose: string }) {
     }
   }
   return (
-    <>
-      <Button icon="copy" aria-label={t("audit.copyOf", { whose })} onPress={() => void copy()}>
+    <div className={styles.copy}>
+      <span role="status">{said}</span>
+      <Button icon="copy" about={whose} onPress={() => void copy()}>
         {t("audit.copy")}
       </Button>
-      <div role="status">{said}</div>
-    </>
+    </div>
   );
 }

@@ -45,7 +45,7 @@ function Profiled({ data: { dataset, profile } }: { data: ProfileView }) {
     <>
       <Notice>{t(profile.suppressed ? "datasets.suppressed" : "datasets.full")}</Notice>
       {shown && (
-        <Card>
+        <Card title={t("datasets.distribution")}>
           <Picker
             label={t("datasets.column")}
             options={drawn.map((column) => ({ value: column.name, label: column.name }))}

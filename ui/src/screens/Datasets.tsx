@@ -72,7 +72,7 @@ function DatasetTable({ datasets }: { datasets: DatasetView[] }) {
               <Badge tone="calm">{t("datasets.own")}</Badge>
             ),
         },
-        { key: "at", name: t("datasets.frozen"), cell: (d) => day(d.at) },
+        { key: "at", name: t("datasets.frozen"), isWhole: true, cell: (d) => day(d.at) },
       ]}
     />
   );

@@ -95,6 +95,7 @@ function steps(t: T, review: Review): Moment[] {
     id: "opinion",
     icon: opinion === null ? "clock" : opinion.view === "object" ? "alarm" : "check",
     isDone: opinion !== null,
+    isBad: opinion?.view === "object",
     what: opinion
       ? t("sign.opinionGiven", {
           name: opinion.by,

@@ -38,7 +38,8 @@ export function Diagnosis({ federation }: { federation: string }) {
             moments={diagnose.data.map((step) => ({
               id: step.test,
               icon: SIGNS[step.outcome],
-              isDone: step.outcome === "good",
+              isDone: step.outcome === "good" || step.outcome === "notice",
+              isBad: step.outcome === "failed",
               what: (
                 <>
                   <strong>

@@ -59,7 +59,7 @@ function EgressTable({ items }: { items: EgressView[] }) {
       items={items}
       id={(item) => `${item.digest} ${item.round.task} ${item.round.round} ${item.round.attempt}`}
       columns={[
-        { key: "at", name: t("egress.made"), cell: (item) => exactly(item.at) },
+        { key: "at", name: t("egress.made"), isWhole: true, cell: (item) => exactly(item.at) },
         {
           key: "study",
           name: t("jobs.study"),

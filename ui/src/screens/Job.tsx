@@ -161,7 +161,7 @@ function Tasks({ job }: { job: JobView }) {
             isNumber: true,
             cell: (task) => count(task.newest.round.round),
           },
-          { key: "at", name: t("jobs.at"), cell: (task) => moment(task.newest.at) },
+          { key: "at", name: t("jobs.at"), isWhole: true, cell: (task) => moment(task.newest.at) },
         ]}
       />
     </Card>
@@ -191,7 +191,7 @@ function Rounds({ job }: { job: JobView }) {
             cell: (round) => count(round.round.attempt),
           },
           { key: "state", name: t("jobs.state"), cell: (round) => <RoundBadge state={round.state} /> },
-          { key: "at", name: t("jobs.at"), cell: (round) => exactly(round.at) },
+          { key: "at", name: t("jobs.at"), isWhole: true, cell: (round) => exactly(round.at) },
           {
             key: "why",
             name: t("jobs.why"),

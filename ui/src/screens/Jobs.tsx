@@ -48,7 +48,7 @@ export function Jobs() {
                     isNumber: true,
                     cell: (job) => count(job.rounds_in_all),
                   },
-                  { key: "since", name: t("jobs.since"), cell: (job) => moment(job.since) },
+                  { key: "since", name: t("jobs.since"), isWhole: true, cell: (job) => moment(job.since) },
                 ]}
               />
             )

@@ -12,6 +12,7 @@ import { DigestChip } from "../parts/DigestChip";
 import { Empty } from "../parts/Empty";
 import { Notice } from "../parts/Notice";
 import { Page } from "../parts/Page";
+import { Sections } from "../parts/Sections";
 import { useMe } from "../shell/session";
 import { CompareFigure } from "./CompareFigure";
 import forms from "./Forms.module.css";
@@ -37,12 +38,7 @@ export function Model({ job: id }: { job: string }) {
             <>
               <Notice weight="attention">{t("models.researchOnly")}</Notice>
               <Release job={job} />
-              {job.comparisons.map((comparison) => (
-                <CompareFigure key={`${comparison.alone} ${comparison.federated}`} comparison={comparison} />
-              ))}
-              {reports.map((report) => (
-                <ReportCard key={report.task} of={report} />
-              ))}
+              <Reports job={job} />
               {reports.length === 0 && (
                 <Card>
                   <Empty icon="models" title={t("models.noFigures")}>
@@ -56,6 +52,23 @@ export function Model({ job: id }: { job: string }) {
       </Answered>
     </Page>
   );
+}
+
+/** The comparison first, then each task that judged a model. */
+function Reports({ job }: { job: JobView }) {
+  const { t } = useTranslation();
+  const compared = job.comparisons.map((comparison) => ({
+    id: `${comparison.alone} ${comparison.federated}`,
+    name: t("models.compare"),
+    content: <CompareFigure comparison={comparison} />,
+  }));
+  const reports = judged(job.rounds).map((of) => ({
+    id: of.task,
+    name: t("models.judgedBy", { task: of.task }),
+    content: <ReportCard of={of} />,
+  }));
+  const sections = [...compared, ...reports];
+  return sections.length === 0 ? null : <Sections label={t("models.results")} sections={sections} />;
 }
 
 function Release({ job }: { job: JobView }) {

@@ -60,7 +60,7 @@ function ModelTable({ jobs }: { jobs: JobView[] }) {
           cell: (job) => <Link href={`/models/${job.job}`}>{job.title}</Link>,
         },
         { key: "release", name: t("models.release"), cell: (job) => <ReleaseBadge job={job} /> },
-        { key: "since", name: t("jobs.since"), cell: (job) => moment(job.since) },
+        { key: "since", name: t("jobs.since"), isWhole: true, cell: (job) => moment(job.since) },
         {
           key: "model",
           name: t("models.digest"),

@@ -29,15 +29,12 @@ export function Peers({ federation }: { federation: MembershipView }) {
   const actions = (peer: PeerView) => (
     <div className={forms.actions}>
       {peer.trust !== "verified_here" && may("administrator", "data_steward") && (
-        <Button
-          aria-label={t("federations.verifyPeer", { site: peer.name })}
-          onPress={() => setVerified(peer)}
-        >
+        <Button about={peer.name} onPress={() => setVerified(peer)}>
           {t("federations.verify")}
         </Button>
       )}
       {peer.trust === "verified_here" && !peer.vouched_here && may("administrator") && (
-        <Button aria-label={t("federations.vouchFor", { site: peer.name })} onPress={() => setVouched(peer)}>
+        <Button about={peer.name} onPress={() => setVouched(peer)}>
           {t("federations.vouch")}
         </Button>
       )}

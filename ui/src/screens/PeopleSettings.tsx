@@ -4,6 +4,7 @@ import { named } from "../i18n/engine";
 import { list } from "../i18n/format";
 import { useAction, useAnswer } from "../ipc/hooks";
 import type { Outcome, PersonChange, PersonState, PersonView } from "../ipc/types";
+import { Actions as Menu } from "../parts/Actions";
 import { Answered } from "../parts/Answered";
 import { Badge, type Tone } from "../parts/Badge";
 import { Button } from "../parts/Button";
@@ -11,7 +12,6 @@ import { Card } from "../parts/Card";
 import { Confirm } from "../parts/Confirm";
 import { Table } from "../parts/Table";
 import { useMe } from "../shell/session";
-import forms from "./Forms.module.css";
 import { OutcomeNotice } from "./OutcomeNotice";
 import { PersonForm } from "./PersonForm";
 import { Proposals } from "./Proposals";
@@ -112,20 +112,19 @@ function Actions({ person, onEdit, onOutcome }: ActionsProps) {
   const offered: Asked[] = person.state === "disabled" ? ["enable"] : ["new_key", "disable"];
   const named_ = { name: person.name };
   return (
-    <div className={forms.actions}>
-      <Button kind="quiet" aria-label={t("settings.rolesOf", named_)} onPress={onEdit}>
-        {t("settings.roles")}
-      </Button>
-      {offered.map((what) => (
-        <Button
-          key={what}
-          kind="quiet"
-          aria-label={t(`settings.${what}Of`, named_)}
-          onPress={() => setAsked(what)}
-        >
-          {t(`settings.${what}`)}
-        </Button>
-      ))}
+    <>
+      <Menu
+        name={t("settings.change")}
+        about={person.name}
+        actions={[
+          { id: "roles", name: t("settings.roles"), onAction: onEdit },
+          ...offered.map((what) => ({
+            id: what,
+            name: t(`settings.${what}`),
+            onAction: () => setAsked(what),
+          })),
+        ]}
+      />
       <Confirm
         title={t(`settings.${asked ?? "disable"}Of`, named_)}
         yes={t(`settings.${asked ?? "disable"}`)}
@@ -138,6 +137,6 @@ function Actions({ person, onEdit, onOutcome }: ActionsProps) {
       >
         <p>{t(`settings.${asked ?? "disable"}Help`)}</p>
       </Confirm>
-    </div>
+    </>
   );
 }

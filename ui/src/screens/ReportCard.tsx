@@ -90,8 +90,8 @@ function YesNo({ metrics }: { metrics: Metrics }) {
           share: percent(metrics.positives / Math.max(1, metrics.rows)),
         })}
       </p>
-      <Confusion metrics={metrics} />
       <div className={styles.pair}>
+        <Confusion metrics={metrics} />
         <RocFigure metrics={metrics} />
         <CalibrationFigure metrics={metrics} />
         <PrecisionFigure metrics={metrics} />

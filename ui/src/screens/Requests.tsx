@@ -70,7 +70,12 @@ function RequestTable({ requests, hasAny }: { requests: RequestView[]; hasAny: b
         },
         { key: "requester", name: t("requests.requester"), cell: (request) => request.requester },
         { key: "federation", name: t("requests.federation"), cell: (request) => request.federation_name },
-        { key: "received", name: t("requests.received"), cell: (request) => moment(request.received) },
+        {
+          key: "received",
+          name: t("requests.received"),
+          isWhole: true,
+          cell: (request) => moment(request.received),
+        },
         {
           key: "state",
           name: t("requests.state"),

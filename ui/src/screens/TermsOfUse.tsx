@@ -70,6 +70,7 @@ function Editor({ dataset }: { dataset: DatasetView }) {
       )}
       <Checks
         label={t("datasets.modifiers")}
+        isWide
         value={terms.modifiers}
         onChange={(modifiers) => setTerms({ ...terms, modifiers })}
         options={MODIFIERS.map((term) => ({ value: term, label: words(term), help: term }))}

@@ -29,7 +29,7 @@ export function Rail() {
   const status = useAnswer("status", {});
   const isHere = (to: string) => (to === "/" ? at === "/" : at === to || at.startsWith(`${to}/`));
   return (
-    <div className={styles.rail}>
+    <nav aria-label={t("shell.nav")} className={styles.rail}>
       <div className={styles.top}>
         <span className={styles.brand}>
           <Mark />
@@ -47,7 +47,7 @@ export function Rail() {
           </Button>
         </span>
       </div>
-      <nav id="rail" aria-label={t("shell.nav")} className={`${styles.nav} ${isOpen ? styles.open : ""}`}>
+      <div id="rail" className={`${styles.nav} ${isOpen ? styles.open : ""}`}>
         {PLACES.map(({ id, to }) => (
           <Link
             key={id}
@@ -66,7 +66,7 @@ export function Rail() {
             )}
           </Link>
         ))}
-      </nav>
-    </div>
+      </div>
+    </nav>
   );
 }
