@@ -50,7 +50,12 @@ function DatasetTable({ datasets }: { datasets: DatasetView[] }) {
         {
           key: "name",
           name: t("datasets.name"),
-          cell: (d) => <Link href={`/datasets/${d.id}`}>{d.name}</Link>,
+          cell: (d) => (
+            <>
+              <Link href={`/datasets/${d.id}`}>{d.name}</Link>{" "}
+              {d.public && <Badge tone="waits">{t("datasets.public")}</Badge>}
+            </>
+          ),
         },
         { key: "version", name: t("datasets.version"), isNumber: true, cell: (d) => count(d.version) },
         {
@@ -62,16 +67,6 @@ function DatasetTable({ datasets }: { datasets: DatasetView[] }) {
         { key: "out", name: t("datasets.optedOut"), isNumber: true, cell: (d) => count(optedOut(d)) },
         { key: "rows", name: t("datasets.rows"), isNumber: true, cell: (d) => count(d.rows) },
         { key: "columns", name: t("datasets.columns"), isNumber: true, cell: (d) => count(d.columns.length) },
-        {
-          key: "public",
-          name: t("datasets.kind"),
-          cell: (d) =>
-            d.public ? (
-              <Badge tone="waits">{t("datasets.public")}</Badge>
-            ) : (
-              <Badge tone="calm">{t("datasets.own")}</Badge>
-            ),
-        },
         { key: "at", name: t("datasets.frozen"), isWhole: true, cell: (d) => day(d.at) },
       ]}
     />

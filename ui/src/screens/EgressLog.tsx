@@ -13,6 +13,7 @@ import { Empty } from "../parts/Empty";
 import { Page } from "../parts/Page";
 import { LeavingBadge } from "../parts/states";
 import { Table } from "../parts/Table";
+import styles from "./EgressLog.module.css";
 
 /** Everything that ever left, waits to leave or was withdrawn, with digests. */
 export function EgressLog() {
@@ -59,21 +60,23 @@ function EgressTable({ items }: { items: EgressView[] }) {
       items={items}
       id={(item) => `${item.digest} ${item.round.task} ${item.round.round} ${item.round.attempt}`}
       columns={[
-        { key: "at", name: t("egress.made"), isWhole: true, cell: (item) => exactly(item.at) },
-        {
-          key: "study",
-          name: t("jobs.study"),
-          cell: (item) => <Link href={`/jobs/${item.round.job}`}>{study(item.study)}</Link>,
-        },
         {
           key: "what",
           name: t("egress.what"),
-          cell: (item) =>
-            t("egress.of", {
-              kind: named("words.payload", item.kind),
-              task: item.round.task,
-              round: count(item.round.round),
-            }),
+          cell: (item) => (
+            <div className={styles.what}>
+              {t("egress.of", {
+                kind: named("words.payload", item.kind),
+                task: item.round.task,
+                round: count(item.round.round),
+              })}
+              <Link href={`/jobs/${item.round.job}`} className={styles.study ?? ""}>
+                {study(item.study)}
+              </Link>
+              <span className={styles.made}>{t("egress.made", { at: exactly(item.at) })}</span>
+              <DigestChip digest={item.digest} of={t("egress.digest")} isShort />
+            </div>
+          ),
         },
         { key: "to", name: t("review.to"), cell: (item) => to(item.federation) },
         { key: "bytes", name: t("egress.size"), isNumber: true, cell: (item) => bytes(item.bytes) },
@@ -86,11 +89,6 @@ function EgressTable({ items }: { items: EgressView[] }) {
               {item.public_data && <Badge tone="waits">{t("datasets.public")}</Badge>}
             </>
           ),
-        },
-        {
-          key: "digest",
-          name: t("egress.digest"),
-          cell: (item) => <DigestChip digest={item.digest} of={t("egress.digest")} isShort />,
         },
       ]}
     />

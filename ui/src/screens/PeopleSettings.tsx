@@ -12,6 +12,7 @@ import { Card } from "../parts/Card";
 import { Confirm } from "../parts/Confirm";
 import { Table } from "../parts/Table";
 import { useMe } from "../shell/session";
+import forms from "./Forms.module.css";
 import { OutcomeNotice } from "./OutcomeNotice";
 import { PersonForm } from "./PersonForm";
 import { Proposals } from "./Proposals";
@@ -54,16 +55,20 @@ export function PeopleSettings() {
               items={all}
               id={(person) => person.id}
               columns={[
-                { key: "name", name: t("settings.name"), cell: (p) => p.name },
+                {
+                  key: "name",
+                  name: t("settings.name"),
+                  cell: (p) => (
+                    <>
+                      {p.name}
+                      {p.organisation !== null && <div className={forms.small}>{p.organisation}</div>}
+                    </>
+                  ),
+                },
                 {
                   key: "roles",
                   name: t("settings.roles"),
                   cell: (p) => list(p.roles.map((role) => named("words.role", role))),
-                },
-                {
-                  key: "organisation",
-                  name: t("review.organisation"),
-                  cell: (p) => p.organisation ?? t("settings.ours"),
                 },
                 {
                   key: "state",

@@ -1,7 +1,6 @@
 import type { TFunction } from "i18next";
 import { useTranslation } from "react-i18next";
 import { Link } from "wouter";
-import { count } from "../i18n/format";
 import { useAnswer } from "../ipc/hooks";
 import type { MembershipView, Status } from "../ipc/types";
 import { Button } from "../parts/Button";
@@ -23,10 +22,9 @@ function linkWords(t: TFunction, memberships: MembershipView[]): { words: string
 /** How far the log is witnessed. Alarms have a line of their own. */
 function ledgerWords(t: TFunction, { ledger }: Status): { words: string; isGood: boolean } {
   const own = ledger.witnessed.filter((w) => w.witnesses > 0);
-  const entries = count(ledger.entries);
-  if (own.length === 0) return { words: t("shell.ledger", { entries }), isGood: true };
+  if (own.length === 0) return { words: t("shell.ledger"), isGood: true };
   const isSettled = own.every((w) => w.settled);
-  return { words: t(isSettled ? "shell.ledgerSettled" : "shell.ledgerUnsettled", { entries }), isGood: true };
+  return { words: t(isSettled ? "shell.ledgerSettled" : "shell.ledgerUnsettled"), isGood: true };
 }
 
 function Chip({ icon, to, of }: { icon: IconName; to: string; of: { words: string; isGood: boolean } }) {
@@ -53,12 +51,11 @@ export function Header() {
           <Chip icon="audit" to="/audit" of={ledgerWords(t, status.data)} />
         </>
       )}
-      <span className={styles.rest} />
       <span className={styles.person}>
         <Icon name="person" size={18} />
-        {name}
+        <span className={styles.name}>{name}</span>
+        <Button onPress={signOut}>{t("signIn.out")}</Button>
       </span>
-      <Button onPress={signOut}>{t("signIn.out")}</Button>
     </header>
   );
 }
