@@ -1,4 +1,5 @@
 import {
+  keepPreviousData,
   type QueryClient,
   type UseMutationResult,
   type UseQueryResult,
@@ -32,6 +33,15 @@ export function useAnswer<C extends Command>(
   enabled = true,
 ): UseQueryResult<Answer<C>> {
   return useQuery({ queryKey: [command, args], queryFn: () => call(command, args), enabled });
+}
+
+/** The same, which shows what it was asked before until the next answer is there: for a question that is changed in place. */
+export function useFollowing<C extends Command>(command: C, args: Args<C>): UseQueryResult<Answer<C>> {
+  return useQuery({
+    queryKey: [command, args],
+    queryFn: () => call(command, args),
+    placeholderData: keepPreviousData,
+  });
 }
 
 /** A command that changes something; afterwards everything is asked again. */

@@ -22,7 +22,9 @@ export function Picker<T extends string>({ label, options, value, onChange, plac
     >
       <Label className={styles.label ?? ""}>{label}</Label>
       <Button className={styles.button ?? ""}>
-        <SelectValue className={styles.value ?? ""} />
+        <SelectValue className={styles.value ?? ""}>
+          {({ selectedText, defaultChildren }) => selectedText || defaultChildren}
+        </SelectValue>
         <Icon name="down" size={16} />
       </Button>
       <Popover className={styles.popover ?? ""}>

@@ -1,7 +1,7 @@
 import { useState } from "react";
 import { useTranslation } from "react-i18next";
 import { Engine } from "../i18n/engine";
-import { useAnswer } from "../ipc/hooks";
+import { useAnswer, useFollowing } from "../ipc/hooks";
 import type { DatasetView, Review as ReviewDocument } from "../ipc/types";
 import { Answered } from "../parts/Answered";
 import { Card } from "../parts/Card";
@@ -20,7 +20,7 @@ import { Data, Output, People, Project, Setting } from "./ReviewTabs";
 export function Review({ study }: { study: string }) {
   const { t } = useTranslation();
   const [dataset, setDataset] = useState<string | null>(null);
-  const query = useAnswer("review", { study, dataset });
+  const query = useFollowing("review", { study, dataset });
   const datasets = useAnswer("datasets", {});
   const back = { to: "/requests", words: t("review.back") };
   if (query.data === undefined) {
@@ -43,8 +43,11 @@ export function Review({ study }: { study: string }) {
         </Card>
       )}
       <Tabs review={review} />
-      {/* Another document is another signature: what was typed for the one shown before is dropped. */}
-      <Decision key={`${review.approval_digest} ${dataset}`} review={review} dataset={dataset} />
+      {/* Nobody signs what is about another dataset than the chosen one. */}
+      {!query.isPlaceholderData && (
+        /* Another document is another signature: what was typed for the one shown before is dropped. */
+        <Decision key={`${review.approval_digest} ${dataset}`} review={review} dataset={dataset} />
+      )}
     </Page>
   );
 }
