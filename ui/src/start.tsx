@@ -3,7 +3,7 @@ import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";
 import { speak } from "./i18n";
 import { reachBy, subscribe } from "./ipc/engine";
-import { becomesStale } from "./ipc/hooks";
+import { gatherer } from "./ipc/hooks";
 import type { Transport } from "./ipc/transport";
 import { App } from "./shell/App";
 import { wear } from "./shell/preferences";
@@ -23,7 +23,7 @@ export function start(transport: Transport): void {
       mutations: { networkMode: "always" },
     },
   });
-  subscribe((notice) => void becomesStale(client, notice));
+  subscribe(gatherer(client));
   const root = document.getElementById("root");
   if (root === null) return;
   createRoot(root).render(

@@ -8,6 +8,7 @@ import {
   useQuery,
   useQueryClient,
 } from "@tanstack/react-query";
+import { useEffect } from "react";
 import { type Answer, type Args, type Command, READS } from "./commands";
 import { call } from "./engine";
 import type { AuditPage, EgressView, Fault, JobView, Notice } from "./types";
@@ -18,12 +19,33 @@ declare module "@tanstack/react-query" {
   }
 }
 
-/** Makes stale what a notice touches: the queries of commands that read it. */
-export function becomesStale(client: QueryClient, notice: Notice | null): Promise<void> {
+/** How long notices are gathered before screens ask again, in milliseconds: work in progress tells several a second. */
+export const GATHERED_MS = 250;
+
+/** Makes stale what some notices touch: the answers of commands that read them. `null` touches all. */
+export function becomesStale(client: QueryClient, notices: ReadonlySet<Notice | null>): Promise<void> {
   return client.invalidateQueries({
-    predicate: ({ queryKey }) =>
-      notice === null || (READS[queryKey[0] as Command]?.includes(notice) ?? false),
+    predicate: ({ queryKey }) => {
+      // What reads nothing is not kept up to date.
+      const reads = READS[queryKey[0] as Command];
+      return reads !== undefined && (notices.has(null) || reads.some((notice) => notices.has(notice)));
+    },
   });
+}
+
+/** What hears notices one by one and makes stale what those of a moment touch together. */
+export function gatherer(client: QueryClient): (notice: Notice | null) => void {
+  let gathered = new Set<Notice | null>();
+  return (notice) => {
+    if (gathered.size === 0) {
+      setTimeout(() => {
+        const all = gathered;
+        gathered = new Set();
+        void becomesStale(client, all);
+      }, GATHERED_MS);
+    }
+    gathered.add(notice);
+  };
 }
 
 /** The answer of a command, kept up to date by the engine's notices. */
@@ -54,7 +76,7 @@ export function useAction<C extends Command>(
     mutationFn: (args: Args<C>) => call(command, args),
     onSuccess: (answer) => {
       done?.(answer);
-      return client.invalidateQueries();
+      return becomesStale(client, new Set([null]));
     },
   });
 }
@@ -87,10 +109,39 @@ export function useEgress() {
   });
 }
 
-/** The audit log from an entry downwards, page by page. */
+/** Rounds of a run that are asked for by themselves, for its curve; a run has some tens, seldom some hundreds. */
+const MOST_ROUNDS = 1_000;
+
+/** A run with all its rounds. */
+export function useJob(job: string, enabled = true) {
+  const query = useInfiniteQuery({
+    queryKey: ["job", "pages", job],
+    queryFn: ({ pageParam }) => call("job", { job, page: { skip: pageParam } }),
+    initialPageParam: 0,
+    getNextPageParam: (last: JobView, pages: JobView[]) => {
+      const here = pages.reduce((sum, page) => sum + page.rounds.length, 0);
+      return last.rounds.length > 0 && here < Math.min(last.rounds_in_all, MOST_ROUNDS) ? here : undefined;
+    },
+    select: ({ pages }) => {
+      const [first] = pages;
+      const rounds = pages.flatMap((page) => page.rounds);
+      const comparisons = pages.flatMap((page) => page.comparisons);
+      return first && { ...first, rounds, comparisons };
+    },
+    enabled,
+  });
+  const { hasNextPage, isFetching, fetchNextPage } = query;
+  useEffect(() => {
+    if (hasNextPage && !isFetching) void fetchNextPage();
+  }, [hasNextPage, isFetching, fetchNextPage]);
+  return query;
+}
+
+/** The audit log from an entry downwards, page by page. It is not asked again by itself: entries never change, and a list
+ * that is being read should not move. */
 export function useAudit(from: number | null) {
   return useInfiniteQuery({
-    queryKey: ["audit", "pages", from],
+    queryKey: ["entries", from],
     queryFn: ({ pageParam }) => call("audit", { query: { before: pageParam, limit: AUDIT_ITEMS } }),
     initialPageParam: from === null ? null : from + 1,
     getNextPageParam: (last: AuditPage): number | undefined => {

@@ -65,7 +65,7 @@ export function Confirm(props: Props) {
       >
         {children}
         {reasonLabel && (
-          <Field label={reasonLabel} name="reason" value={reason} onChange={setReason} rows={3} />
+          <Field autoFocus label={reasonLabel} name="reason" value={reason} onChange={setReason} rows={3} />
         )}
         {isSigned && (
           <Field
@@ -74,6 +74,7 @@ export function Confirm(props: Props) {
             value={passphrase}
             onChange={setPassphrase}
             isSecret
+            autoFocus={!reasonLabel}
           />
         )}
         <FaultNotice fault={action.error} />

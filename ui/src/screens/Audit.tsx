@@ -1,9 +1,10 @@
+import { useQueryClient } from "@tanstack/react-query";
 import { useCallback, useState } from "react";
 import { Form } from "react-aria-components";
 import { useTranslation } from "react-i18next";
 import { Engine, named } from "../i18n/engine";
 import { bytes, exactly } from "../i18n/format";
-import { useAudit } from "../ipc/hooks";
+import { useAnswer, useAudit } from "../ipc/hooks";
 import type { AuditLine } from "../ipc/types";
 import { Answered } from "../parts/Answered";
 import { Badge, type Tone } from "../parts/Badge";
@@ -27,13 +28,26 @@ export function Audit() {
   const more = useCallback(() => {
     if (hasNextPage && !isFetchingNextPage) void fetchNextPage();
   }, [hasNextPage, isFetchingNextPage, fetchNextPage]);
+  const status = useAnswer("status", {});
+  const newer =
+    (status.data?.ledger.entries ?? 0) - (pages.data?.pages[0]?.total ?? Number.POSITIVE_INFINITY);
+  const client = useQueryClient();
   return (
     <Page title={t("audit.title")} lead={t("audit.lead")}>
       <Chain />
       <Card
         title={t("audit.entries")}
         lead={pages.data && t("audit.total", { count: pages.data.pages[0]?.total ?? 0 })}
-        beside={<From onFrom={setFrom} />}
+        beside={
+          <>
+            {newer > 0 && from === null && (
+              <Button icon="down" onPress={() => void client.resetQueries({ queryKey: ["entries"] })}>
+                {t("audit.newer", { count: newer })}
+              </Button>
+            )}
+            <From onFrom={setFrom} />
+          </>
+        }
         isFlush
       >
         <Answered of={pages}>

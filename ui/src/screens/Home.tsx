@@ -9,6 +9,7 @@ import { DecisionCard } from "../parts/DecisionCard";
 import { Empty } from "../parts/Empty";
 import { Page } from "../parts/Page";
 import { LinkBadge } from "../parts/states";
+import { ownLog } from "../shell/Header";
 import { useSession } from "../shell/session";
 import { Beginning } from "./Beginning";
 import styles from "./Home.module.css";
@@ -114,7 +115,8 @@ function Site({ status }: { status: Status }) {
   const active = (requests.data ?? []).filter((r) => r.state === "active" && r.expires !== null);
   const [next] = active.sort((a, b) => (a.expires ?? 0) - (b.expires ?? 0));
   const { ledger } = status;
-  const settled = ledger.witnessed.some((w) => w.settled);
+  const own = ownLog(status);
+  const settled = own.some((w) => w.settled);
   return (
     <Card title={t("home.site")}>
       <dl className={styles.facts}>
@@ -137,7 +139,7 @@ function Site({ status }: { status: Status }) {
             <Link href="/audit">{t("home.entries", { count: ledger.entries })}</Link>
             <div className={styles.note}>
               {t(
-                ledger.witnessed.length === 0
+                own.every((w) => w.witnesses === 0)
                   ? "home.unwitnessed"
                   : settled
                     ? "home.settled"

@@ -1,9 +1,9 @@
-import { useState } from "react";
+import { useMemo, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { Link } from "wouter";
 import { Engine, named } from "../i18n/engine";
 import { count, exactly, moment, percent } from "../i18n/format";
-import { useAction, useAnswer } from "../ipc/hooks";
+import { useAction, useJob } from "../ipc/hooks";
 import type { JobView, RoundView } from "../ipc/types";
 import { Answered } from "../parts/Answered";
 import { Button } from "../parts/Button";
@@ -24,7 +24,7 @@ import { failure, losses, tasksOf } from "./rounds";
 /** A run as it goes: its tasks, its rounds, its loss, what it sent; and the way to stop it. */
 export function Job({ job: id }: { job: string }) {
   const { t } = useTranslation();
-  const query = useAnswer("job", { job: id, page: { skip: 0 } });
+  const query = useJob(id);
   const job = query.data;
   return (
     <Page
@@ -43,18 +43,24 @@ export function Job({ job: id }: { job: string }) {
             )}
             <Facts job={job} />
             <Tasks job={job} />
-            {[...losses(job.rounds)].map(([task, rows]) => (
-              <Card key={task}>
-                <LossFigure task={task} rows={rows} />
-                <p className={forms.small}>{t("models.stays")}</p>
-              </Card>
-            ))}
+            <Losses job={job} />
             <Rounds job={job} />
           </>
         )}
       </Answered>
     </Page>
   );
+}
+
+function Losses({ job }: { job: JobView }) {
+  const { t } = useTranslation();
+  const curves = useMemo(() => [...losses(job.rounds)], [job.rounds]);
+  return curves.map(([task, rows]) => (
+    <Card key={task} title={t("models.lossOf", { task })}>
+      <LossFigure task={task} rows={rows} />
+      <p className={forms.small}>{t("models.stays")}</p>
+    </Card>
+  ));
 }
 
 function Facts({ job }: { job: JobView }) {

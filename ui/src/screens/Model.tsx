@@ -2,7 +2,7 @@ import { useState } from "react";
 import { useTranslation } from "react-i18next";
 import { Link } from "wouter";
 import { moment } from "../i18n/format";
-import { useAction, useAnswer } from "../ipc/hooks";
+import { useAction, useJob } from "../ipc/hooks";
 import type { JobView } from "../ipc/types";
 import { Answered } from "../parts/Answered";
 import { Button } from "../parts/Button";
@@ -23,7 +23,7 @@ import { judged } from "./rounds";
 /** How good the model of a run is on this site's rows, against this site alone, and the release of what is held. */
 export function Model({ job: id }: { job: string }) {
   const { t } = useTranslation();
-  const query = useAnswer("job", { job: id, page: { skip: 0 } });
+  const query = useJob(id);
   const job = query.data;
   return (
     <Page

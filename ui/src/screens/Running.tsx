@@ -1,7 +1,8 @@
+import { useMemo } from "react";
 import { useTranslation } from "react-i18next";
 import { Link } from "wouter";
 import { count } from "../i18n/format";
-import { useAnswer, useJobs } from "../ipc/hooks";
+import { useJob, useJobs } from "../ipc/hooks";
 import type { JobView } from "../ipc/types";
 import { Card } from "../parts/Card";
 import { JobBadge } from "../parts/states";
@@ -34,8 +35,9 @@ function Run({ job, isDrawn }: { job: JobView; isDrawn: boolean }) {
   const { t } = useTranslation();
   const { may } = useMe();
   const maySee = may("data_steward", "data_access_approver", "privacy_officer");
-  const seen = useAnswer("job", { job: job.job, page: { skip: 0 } }, isDrawn && maySee);
-  const curves = [...losses(seen.data?.rounds ?? [])];
+  const seen = useJob(job.job, isDrawn && maySee);
+  const rounds = seen.data?.rounds;
+  const curves = useMemo(() => [...losses(rounds ?? [])], [rounds]);
   return (
     <div className={styles.run}>
       <div className={styles.runHead}>

@@ -2,7 +2,7 @@ import type { TFunction } from "i18next";
 import { useTranslation } from "react-i18next";
 import { Link } from "wouter";
 import { useAnswer } from "../ipc/hooks";
-import type { MembershipView, Status } from "../ipc/types";
+import type { MembershipView, Status, WitnessState } from "../ipc/types";
 import { Button } from "../parts/Button";
 import { Icon, type IconName } from "../parts/Icon";
 import styles from "./Header.module.css";
@@ -19,12 +19,18 @@ function linkWords(t: TFunction, memberships: MembershipView[]): { words: string
   return { words: up === 0 ? t("shell.notConnected") : t("shell.partly", { up, all }), isGood: false };
 }
 
-/** How far the log is witnessed. Alarms have a line of their own. */
-function ledgerWords(t: TFunction, { ledger }: Status): { words: string; isGood: boolean } {
-  const own = ledger.witnessed.filter((w) => w.witnesses > 0);
-  if (own.length === 0) return { words: t("shell.ledger"), isGood: true };
-  const isSettled = own.every((w) => w.settled);
-  return { words: t(isSettled ? "shell.ledgerSettled" : "shell.ledgerUnsettled"), isGood: true };
+/** How this site's own log is witnessed, federation by federation. */
+export function ownLog({ ledger, memberships }: Status): WitnessState[] {
+  const own = new Set(memberships.map((m) => `${m.federation} ${m.site}`));
+  return ledger.witnessed.filter((w) => own.has(`${w.federation} ${w.origin}`));
+}
+
+/** How far it is witnessed: settled in one federation is enough to tell a fork. Alarms have a line of their own. */
+function ledgerWords(t: TFunction, status: Status): { words: string; isGood: boolean } {
+  const own = ownLog(status);
+  if (own.some((w) => w.settled)) return { words: t("shell.ledgerSettled"), isGood: true };
+  const isSeen = own.some((w) => w.witnesses > 0);
+  return { words: t(isSeen ? "shell.ledgerUnsettled" : "shell.ledger"), isGood: true };
 }
 
 function Chip({ icon, to, of }: { icon: IconName; to: string; of: { words: string; isGood: boolean } }) {
