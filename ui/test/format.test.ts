@@ -1,3 +1,4 @@
+// @vitest-environment jsdom
 import { beforeAll, describe, expect, it } from "vitest";
 import { speak } from "../src/i18n";
 import { brief, bytes, count, decimal, distance, grouped, percent } from "../src/i18n/format";

@@ -78,6 +78,7 @@ function Release({ job }: { job: JobView }) {
   const release = useAction("release", () => setAsking(false));
   return (
     <Card
+      title={t("models.release")}
       beside={
         job.held &&
         may("data_steward", "data_access_approver") && (
