@@ -11,8 +11,8 @@ describe("numbers in English", () => {
 
   it("come in the unit that fits", () => {
     expect([0, 999, 1_000, 4_096, 999_400, 1_000_000, 48_212].map(bytes)).toEqual([
-      "0 byte",
-      "999 byte",
+      "0 bytes",
+      "999 bytes",
       "1 kB",
       "4.1 kB",
       "999 kB",

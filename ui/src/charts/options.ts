@@ -29,6 +29,8 @@ function axis({ name, min, max, format, isWhole }: Axis, place: "x" | "y") {
     ...(min === undefined ? {} : { min }),
     ...(max === undefined ? {} : { max }),
     ...(isWhole ? { minInterval: 1 } : {}),
+    // A line may begin where it is; bars say from where, by `min`.
+    scale: place === "y" && min === undefined,
     axisLine: { show: place === "x", lineStyle: { color: "var(--mark)" } },
     axisTick: { show: false },
     axisLabel: { ...FONT, ...(format ? { formatter: format } : {}), hideOverlap: true },
@@ -106,7 +108,7 @@ export function histogram(edges: number[], counts: (number | null)[], x: Axis, y
   return {
     grid: GRID,
     xAxis: { ...axis(x, "x"), min: from, max: to === from ? from + 1 : to },
-    yAxis: axis({ ...y, isWhole: true }, "y"),
+    yAxis: axis({ ...y, isWhole: true, min: 0 }, "y"),
     tooltip: {
       ...tooltip("item"),
       formatter: ({ dataIndex }: { dataIndex: number }) =>

@@ -39,7 +39,9 @@ export function bytes(value: number): string {
   let [size, unit] = [value, 0];
   while (size >= 999.5 && unit < UNITS.length - 1) [size, unit] = [size / 1000, unit + 1];
   const digits = unit === 0 || size >= 99.5 ? 0 : 1;
-  const style = { style: "unit", unit: UNITS[unit] ?? "byte", unitDisplay: "short" } as const;
+  // "64 bytes", not "64 byte"; the larger ones have signs.
+  const unitDisplay = unit === 0 ? "long" : "short";
+  const style = { style: "unit", unit: UNITS[unit] ?? "byte", unitDisplay } as const;
   return numbers({ ...style, maximumFractionDigits: digits }).format(size);
 }
 

@@ -124,7 +124,7 @@ export function useJob(job: string, enabled = true) {
     },
     select: ({ pages }) => {
       const [first] = pages;
-      const rounds = pages.flatMap((page) => page.rounds);
+      const rounds = pages.flatMap((page) => page.rounds).sort((a, b) => b.at - a.at);
       const comparisons = pages.flatMap((page) => page.comparisons);
       return first && { ...first, rounds, comparisons };
     },

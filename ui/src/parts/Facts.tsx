@@ -1,7 +1,11 @@
 import { useTranslation } from "react-i18next";
 import { Engine } from "../i18n/engine";
+import { exactly } from "../i18n/format";
 import type { Fact } from "../ipc/types";
 import styles from "./Facts.module.css";
+
+/** A moment as the engine writes it. */
+const MOMENT = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$/;
 
 interface Props {
   facts: Fact[];
@@ -12,7 +16,10 @@ interface Props {
 /** Labelled facts; what nobody stated reads "not stated", never blank. */
 export function Facts({ facts, isOurs = false }: Props) {
   const { t } = useTranslation();
-  const said = (words: string) => (isOurs ? words : <Engine>{words}</Engine>);
+  const said = (words: string) => {
+    if (isOurs) return words;
+    return MOMENT.test(words) ? exactly(Date.parse(words)) : <Engine>{words}</Engine>;
+  };
   return (
     <dl className={styles.facts}>
       {facts.map((fact) => (

@@ -26,6 +26,9 @@ export function Peers({ federation }: { federation: MembershipView }) {
   const [verified, setVerified] = useState<PeerView | null>(null);
   const [vouched, setVouched] = useState<PeerView | null>(null);
   const vouch = useAction("vouch", () => setVouched(null));
+  // The engine names this site too where it is among them.
+  const vouchers = (peer: PeerView) =>
+    peer.vouched_by.map((name) => (name === federation.site_name ? t("federations.us") : name));
   const actions = (peer: PeerView) => (
     <div className={forms.actions}>
       {peer.trust !== "verified_here" && may("administrator", "data_steward") && (
@@ -60,9 +63,7 @@ export function Peers({ federation }: { federation: MembershipView }) {
                 {
                   key: "vouched",
                   name: t("federations.vouchedBy"),
-                  cell: (peer) =>
-                    list(peer.vouched_here ? [t("federations.us"), ...peer.vouched_by] : peer.vouched_by) ||
-                    "–",
+                  cell: (peer) => list(vouchers(peer)) || "–",
                 },
                 { key: "actions", name: t("federations.actions"), isBare: true, cell: actions },
               ]}

@@ -2,7 +2,7 @@ import { useState } from "react";
 import { useTranslation } from "react-i18next";
 import { Engine } from "../i18n/engine";
 import { useAnswer, useFollowing } from "../ipc/hooks";
-import type { DatasetView, Review as ReviewDocument } from "../ipc/types";
+import type { DatasetView, Finding, Review as ReviewDocument } from "../ipc/types";
 import { Answered } from "../parts/Answered";
 import { Card } from "../parts/Card";
 import { Diff } from "../parts/Diff";
@@ -115,19 +115,37 @@ function Which({ review, datasets, chosen, onChoose }: WhichProps) {
 /** Rules that refuse, and points that a person has to weigh. */
 function Findings({ review }: { review: ReviewDocument }) {
   const { t } = useTranslation();
+  const notes = review.findings.filter((finding) => !finding.refuses);
   if (review.findings.length === 0) return null;
   return (
     <Card title={t("review.findings")} lead={t("review.findingsLead")}>
-      {review.findings.map((finding) => (
-        <Notice
-          key={finding.rule + finding.words}
-          weight={finding.refuses ? "danger" : "attention"}
-          title={finding.refuses ? t("review.refuses") : t("review.note")}
-        >
-          <Engine>{finding.words}</Engine> <code className={styles.rule}>{finding.rule}</code>
+      {review.findings
+        .filter((finding) => finding.refuses)
+        .map((finding) => (
+          <Notice key={finding.rule + finding.words} weight="danger" title={t("review.refuses")}>
+            <Rule finding={finding} />
+          </Notice>
+        ))}
+      {notes.length > 0 && (
+        <Notice weight="attention" title={t("review.note")}>
+          <ul className={styles.sentences}>
+            {notes.map((finding) => (
+              <li key={finding.rule + finding.words}>
+                <Rule finding={finding} />
+              </li>
+            ))}
+          </ul>
         </Notice>
-      ))}
+      )}
     </Card>
+  );
+}
+
+function Rule({ finding }: { finding: Finding }) {
+  return (
+    <>
+      <Engine>{finding.words}</Engine> <code className={styles.rule}>{finding.rule}</code>
+    </>
   );
 }
 

@@ -1,5 +1,15 @@
 import { useQueryClient } from "@tanstack/react-query";
-import { createContext, type ReactNode, useCallback, useContext, useEffect, useMemo, useState } from "react";
+import {
+  createContext,
+  type ReactNode,
+  useCallback,
+  useContext,
+  useEffect,
+  useMemo,
+  useRef,
+  useState,
+} from "react";
+import { navigate } from "wouter/use-hash-location";
 import { call, onSessionEnded } from "../ipc/engine";
 import { useAnswer } from "../ipc/hooks";
 import type { PersonView, Role } from "../ipc/types";
@@ -22,6 +32,7 @@ export function SessionProvider({ children }: { children: ReactNode }) {
   const client = useQueryClient();
   const [name, setName] = useState<string | null>(null);
   const [hasEnded, setEnded] = useState(false);
+  const last = useRef<string | null>(null);
 
   const forget = useCallback(() => {
     setName(null);
@@ -59,10 +70,14 @@ export function SessionProvider({ children }: { children: ReactNode }) {
       name,
       hasEnded,
       signedIn: (who) => {
+        // Who comes back after a time-out goes on where they were; anybody else begins at the beginning.
+        if (who !== last.current) navigate("/");
+        last.current = who;
         setEnded(false);
         setName(who);
       },
       signOut: () => {
+        last.current = null;
         // Whatever the engine says, nobody is signed in here any more.
         call("log_out", {})
           .catch(() => {})
