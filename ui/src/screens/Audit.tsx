@@ -84,6 +84,17 @@ function From({ onFrom }: { onFrom: (from: number | null) => void }) {
   );
 }
 
+const COORDINATOR = /^coordinator (\w+)$/;
+
+/** Who did it; a coordinator by its federation's name. */
+function Actor({ words }: { words: string }) {
+  const { t } = useTranslation();
+  const memberships = useAnswer("memberships", {});
+  const id = COORDINATOR.exec(words)?.[1];
+  const known = memberships.data?.find((m) => m.federation === id);
+  return known ? t("audit.coordinator", { name: known.name }) : <Engine>{words}</Engine>;
+}
+
 function Entries({ entries, total, onEnd }: { entries: AuditLine[]; total: number; onEnd: () => void }) {
   const { t } = useTranslation();
   return (
@@ -105,7 +116,7 @@ function Entries({ entries, total, onEnd }: { entries: AuditLine[]; total: numbe
           key: "who",
           name: t("audit.who"),
           width: "minmax(0, 0.9fr)",
-          cell: (e) => <Engine>{e.actor}</Engine>,
+          cell: (e) => <Actor words={e.actor} />,
         },
         {
           key: "what",
