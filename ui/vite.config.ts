@@ -75,5 +75,5 @@ export default defineConfig(({ mode }) => ({
   },
   // React's automatic JSX runtime needs no plugin.
   oxc: { jsx: { runtime: "automatic" } },
-  test: { include: ["test/**/*.test.{ts,tsx}"], restoreMocks: true },
+  test: { css: { include: [/tokens\.css/] }, include: ["test/**/*.test.{ts,tsx}"], restoreMocks: true },
 }));

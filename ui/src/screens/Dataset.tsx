@@ -73,8 +73,7 @@ function Numbers({ dataset }: { dataset: DatasetView }) {
 
 function Parts({ dataset, all }: { dataset: DatasetView; all: DatasetView[] }) {
   const { t } = useTranslation();
-  const { may } = useMe();
-  const mayLook = may("data_steward", "data_access_approver", "privacy_officer");
+  const { maySee } = useMe();
   const former = all.find((d) => d.id === dataset.former);
   return (
     <Sections
@@ -83,7 +82,7 @@ function Parts({ dataset, all }: { dataset: DatasetView; all: DatasetView[] }) {
         {
           id: "columns",
           name: t("datasets.profile"),
-          content: <Columns dataset={dataset} mayLook={mayLook} />,
+          content: <Columns dataset={dataset} mayLook={maySee} />,
         },
         {
           id: "terms",

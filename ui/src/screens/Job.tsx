@@ -3,7 +3,7 @@ import { useTranslation } from "react-i18next";
 import { Link } from "wouter";
 import { Engine, named } from "../i18n/engine";
 import { count, exactly, moment, percent } from "../i18n/format";
-import { useAction, useJob } from "../ipc/hooks";
+import { useAction } from "../ipc/hooks";
 import type { JobView, RoundView } from "../ipc/types";
 import { Answered } from "../parts/Answered";
 import { Button } from "../parts/Button";
@@ -20,11 +20,12 @@ import forms from "./Forms.module.css";
 import styles from "./Job.module.css";
 import { LossFigure } from "./LossFigure";
 import { failure, losses, tasksOf } from "./rounds";
+import { useRun } from "./run";
 
 /** A run as it goes: its tasks, its rounds, its loss, what it sent; and the way to stop it. */
 export function Job({ job: id }: { job: string }) {
   const { t } = useTranslation();
-  const query = useJob(id);
+  const query = useRun(id);
   const job = query.data;
   return (
     <Page
@@ -43,7 +44,7 @@ export function Job({ job: id }: { job: string }) {
             )}
             <Facts job={job} />
             <Tasks job={job} />
-            <Losses job={job} />
+            {query.maySee ? <Losses job={job} /> : <Notice>{t("models.noLook")}</Notice>}
             <Rounds job={job} />
           </>
         )}

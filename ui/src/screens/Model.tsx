@@ -2,7 +2,7 @@ import { useState } from "react";
 import { useTranslation } from "react-i18next";
 import { Link } from "wouter";
 import { moment } from "../i18n/format";
-import { useAction, useJob } from "../ipc/hooks";
+import { useAction } from "../ipc/hooks";
 import type { JobView } from "../ipc/types";
 import { Answered } from "../parts/Answered";
 import { Button } from "../parts/Button";
@@ -19,11 +19,12 @@ import forms from "./Forms.module.css";
 import { ReleaseBadge } from "./Models";
 import { ReportCard } from "./ReportCard";
 import { judged } from "./rounds";
+import { useRun } from "./run";
 
 /** How good the model of a run is on this site's rows, against this site alone, and the release of what is held. */
 export function Model({ job: id }: { job: string }) {
   const { t } = useTranslation();
-  const query = useJob(id);
+  const query = useRun(id);
   const job = query.data;
   return (
     <Page
@@ -39,7 +40,8 @@ export function Model({ job: id }: { job: string }) {
               <Notice weight="attention">{t("models.researchOnly")}</Notice>
               <Release job={job} />
               <Reports job={job} />
-              {reports.length === 0 && (
+              {!query.maySee && <Notice>{t("models.noLook")}</Notice>}
+              {query.maySee && reports.length === 0 && (
                 <Card>
                   <Empty icon="models" title={t("models.noFigures")}>
                     {t("models.noFiguresHelp")}

@@ -33,8 +33,7 @@ export function Running() {
 
 function Run({ job, isDrawn }: { job: JobView; isDrawn: boolean }) {
   const { t } = useTranslation();
-  const { may } = useMe();
-  const maySee = may("data_steward", "data_access_approver", "privacy_officer");
+  const { maySee } = useMe();
   const seen = useJob(job.job, isDrawn && maySee);
   const rounds = seen.data?.rounds;
   const curves = useMemo(() => [...losses(rounds ?? [])], [rounds]);

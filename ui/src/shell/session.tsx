@@ -97,12 +97,18 @@ interface Me {
   person: PersonView | undefined;
   /** Whether one of these roles is mine. Only for what is offered: the engine decides. */
   may: (...roles: Role[]) => boolean;
+  /** Whether I may look into this site's data and results: in these roles, and of this organisation. */
+  maySee: boolean;
 }
+
+/** Who may look into data and results; `VIEWERS` of the engine. */
+const VIEWERS: Role[] = ["data_steward", "data_access_approver", "privacy_officer"];
 
 /** The person who is signed in, with their roles. */
 export function useMe(): Me {
   const { name } = useSession();
   const people = useAnswer("people", {}, name !== null);
   const person = people.data?.find((p) => p.name === name);
-  return { person, may: (...roles) => roles.some((role) => person?.roles.includes(role) ?? false) };
+  const may = (...roles: Role[]) => roles.some((role) => person?.roles.includes(role) ?? false);
+  return { person, may, maySee: may(...VIEWERS) && person?.organisation === null };
 }
