@@ -2,8 +2,12 @@ import { useState } from "react";
 import { Button } from "react-aria-components";
 import { useTranslation } from "react-i18next";
 import { grouped } from "../i18n/format";
+import { copied } from "./clipboard";
 import styles from "./DigestChip.module.css";
 import { Icon } from "./Icon";
+
+/** How long it says that it copied, in milliseconds. */
+const SAID_MS = 2_000;
 
 interface Props {
   digest: string;
@@ -16,12 +20,11 @@ interface Props {
 /** A digest in groups of four, to be compared by eye, and to be copied. */
 export function DigestChip({ digest, of, isShort = false }: Props) {
   const { t } = useTranslation();
-  const [copied, setCopied] = useState(false);
+  const [said, setSaid] = useState<"copied" | "notCopied" | null>(null);
   const groups = grouped(isShort ? digest.slice(0, 16) : digest);
   async function copy() {
-    await navigator.clipboard.writeText(digest);
-    setCopied(true);
-    setTimeout(() => setCopied(false), 2_000);
+    setSaid((await copied(digest)) ? "copied" : "notCopied");
+    setTimeout(() => setSaid(null), SAID_MS);
   }
   return (
     <span className={styles.chip}>
@@ -36,10 +39,10 @@ export function DigestChip({ digest, of, isShort = false }: Props) {
         aria-label={t("parts.copy", { what: of })}
         onPress={() => void copy()}
       >
-        <Icon name={copied ? "check" : "copy"} size={14} />
+        <Icon name={said === "copied" ? "check" : "copy"} size={14} />
       </Button>
-      <span role="status" className="hidden">
-        {copied ? t("parts.copied") : ""}
+      <span role="status" className={said === "notCopied" ? styles.said : "hidden"}>
+        {said && t(`parts.${said}`)}
       </span>
     </span>
   );

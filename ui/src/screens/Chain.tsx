@@ -9,6 +9,7 @@ import { Answered } from "../parts/Answered";
 import { Badge } from "../parts/Badge";
 import { Button } from "../parts/Button";
 import { Card } from "../parts/Card";
+import { copied } from "../parts/clipboard";
 import { DigestChip } from "../parts/DigestChip";
 import { FaultNotice } from "../parts/FaultNotice";
 import { Notice } from "../parts/Notice";
@@ -102,8 +103,7 @@ function Checkpoint({ of, whose }: { of: WitnessState; whose: string }) {
   async function copy() {
     try {
       const note = await call("checkpoint_note", { federation: of.federation, origin: of.origin });
-      await navigator.clipboard.writeText(note);
-      setSaid(t("parts.copied"));
+      setSaid(t((await copied(note)) ? "parts.copied" : "parts.notCopied"));
     } catch {
       setSaid(t("audit.noCheckpoint"));
     }
