@@ -1,18 +1,79 @@
+import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { defineConfig } from "vite";
+import { defineConfig } from "vitest/config";
 
-// One entry for now: the desktop app. React's automatic JSX runtime needs no plugin.
-export default defineConfig({
-  root: fileURLToPath(new URL(".", import.meta.url)),
+const here = fileURLToPath(new URL(".", import.meta.url));
+const PACKAGES = "virtual:packages";
+
+/** Names, versions and licences of what the page is made of, out of the lock file. */
+function packages() {
+  const lock = JSON.parse(readFileSync(`${here}package-lock.json`, "utf8"));
+  const shipped = Object.entries(lock.packages).filter(([path, of]) => path !== "" && !of.dev && !of.devOptional);
+  const named = shipped.map(([path, { version, license }]) => ({
+    name: path.replace(/^.*node_modules\//, ""),
+    version,
+    license,
+  }));
+  return named.sort((a, b) => a.name.localeCompare(b.name));
+}
+
+/** Statements that throw where `Object.prototype` is frozen, and what says the same without. */
+const FROZEN = [
+  {
+    in: /[\\/]d3-color[\\/]/,
+    from: "prototype.constructor = constructor;",
+    to: 'Object.defineProperty(prototype, "constructor", { value: constructor, writable: true, enumerable: true });',
+  },
+  {
+    in: /[\\/]echarts[\\/]lib[\\/]core[\\/]Scheduler/,
+    from: "target[name_1] = noop;",
+    to: "Object.defineProperty(target, name_1, { value: noop, writable: true, enumerable: true });",
+  },
+];
+
+/**
+ * The app freezes `Object.prototype`, so that no script can change what all objects inherit; then `constructor` cannot be
+ * assigned on a plain object any more. Two packages do that when they load.
+ */
+const frozen = {
+  name: "frozen-prototype",
+  transform(code: string, id: string) {
+    const patch = FROZEN.find((known) => known.in.test(id));
+    if (patch === undefined) return null;
+    if (!code.includes(patch.from)) throw new Error(`${id} has no '${patch.from}' any more: take the change out`);
+    return { code: code.replace(patch.from, patch.to), map: null };
+  },
+};
+
+// Two entries that differ only in how they reach the engine: the desktop app's window, and the same page over a loopback
+// host for tests in a browser. Each build takes one, so that the app's bundle holds no code of the other.
+export default defineConfig(({ mode }) => ({
+  root: here,
   base: "./",
+  plugins: [
+    frozen,
+    {
+      name: "packages",
+      resolveId: (id) => (id === PACKAGES ? `\0${PACKAGES}` : null),
+      load: (id) => (id === `\0${PACKAGES}` ? `export default ${JSON.stringify(packages())}` : null),
+    },
+  ],
   build: {
-    outDir: "dist",
+    outDir: mode === "devhost" ? "dist-devhost" : "dist",
     emptyOutDir: true,
     target: "es2022",
+    cssTarget: ["chrome123", "safari17.5"],
     // WebKit under a strict CSP loads no inline scripts or data: URLs.
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
-    rollupOptions: { input: "desktop.html" },
+    chunkSizeWarningLimit: 1800,
+    rollupOptions: {
+      input: mode === "devhost" ? "devhost.html" : "desktop.html",
+      // "use client" is for servers; there is none.
+      onwarn: (warning, warn) => warning.code === "MODULE_LEVEL_DIRECTIVE" || warn(warning),
+    },
   },
+  // React's automatic JSX runtime needs no plugin.
   oxc: { jsx: { runtime: "automatic" } },
-});
+  test: { css: { include: [/tokens\.css/] }, include: ["test/**/*.test.{ts,tsx}"], restoreMocks: true },
+}));

@@ -1,21 +1,75 @@
 import i18next from "i18next";
 import { initReactI18next } from "react-i18next";
-import en from "./en.json";
 
-void i18next.use(initReactI18next).init({
-  resources: { en: { translation: en } },
-  lng: "en",
-  fallbackLng: "en",
-  // React escapes.
-  interpolation: { escapeValue: false },
-});
+/** Languages, each by its own name. */
+export const LANGUAGES = { en: "English", de: "Deutsch", fr: "Français", zh: "中文" } as const;
+export type Language = keyof typeof LANGUAGES;
 
-/** A moment in the person's own format. */
-export function moment(millis: number): string {
-  return new Date(millis).toLocaleString(i18next.language);
+type Tree = { [key: string]: string | Tree };
+
+/** One file for each language and part of the page; the file's name is the first part of its keys. */
+const files = import.meta.glob<Tree>("./*/*.json", { eager: true, import: "default" });
+
+/** Catalogues by language. */
+export function catalogues(): Record<string, Tree> {
+  const found: Record<string, Tree> = {};
+  for (const [path, tree] of Object.entries(files)) {
+    const [, language = "", part = ""] = /^\.\/(\w+)\/(\w+)\.json$/.exec(path) ?? [];
+    found[language] = { ...found[language], [part]: tree };
+  }
+  return found;
 }
 
-/** A number with separators. */
-export function count(value: number): string {
-  return value.toLocaleString(i18next.language);
+const KEPT = "hospes.language";
+
+function isLanguage(text: string | null | undefined): text is Language {
+  return text !== null && text !== undefined && text in LANGUAGES;
+}
+
+/** The language chosen before, or else the first one of the person's that there is. */
+function first(): Language {
+  const kept = localStorage.getItem(KEPT);
+  if (isLanguage(kept)) return kept;
+  return navigator.languages.map((tag) => tag.slice(0, 2)).find(isLanguage) ?? "en";
+}
+
+function tell(language: string): void {
+  document.documentElement.lang = language === "zh" ? "zh-Hans" : language;
+}
+
+/** Makes the catalogues ready; before anything is shown. */
+export function speak(language: Language = first()): void {
+  const resources = Object.fromEntries(
+    Object.entries(catalogues()).map(([of, tree]) => [of, { translation: tree }]),
+  );
+  void i18next.use(initReactI18next).init({
+    resources,
+    lng: language,
+    fallbackLng: "en",
+    // Resources are here already: the first picture is in the right language.
+    initAsync: false,
+    // React escapes.
+    interpolation: { escapeValue: false },
+  });
+  tell(language);
+}
+
+/** Speaks another language from now on, and at the next start. */
+export function changeLanguage(language: Language): void {
+  localStorage.setItem(KEPT, language);
+  void i18next.changeLanguage(language);
+  tell(language);
+}
+
+/** The language that is spoken. */
+export function language(): Language {
+  return isLanguage(i18next.language) ? i18next.language : "en";
+}
+
+/** For `Intl`: the person's own region where it has this language. */
+export function locale(): string {
+  const spoken = language();
+  return (
+    navigator.languages.find((tag) => tag.slice(0, 2) === spoken) ?? (spoken === "zh" ? "zh-CN" : spoken)
+  );
 }

@@ -1,47 +1,45 @@
 import { useTranslation } from "react-i18next";
-import { count } from "../i18n";
-import type { EgressItem } from "../ipc/types";
+import { named } from "../i18n/engine";
+import { bytes, count } from "../i18n/format";
+import type { OutputsTab } from "../ipc/types";
+import { Table } from "./Table";
 
 /** Everything that leaves in all runs that a study asks for: item, size, how often, to whom, and the total. */
-export function EgressList({ items, runs, bytes }: { items: EgressItem[]; runs: number; bytes: number }) {
+export function EgressList({ outputs }: { outputs: OutputsTab }) {
   const { t } = useTranslation();
   return (
-    <table>
-      <thead>
-        <tr>
-          <th scope="col">{t("review.item")}</th>
-          <th scope="col">{t("review.shape")}</th>
-          <th scope="col" className="number">
-            {t("review.bytes")}
-          </th>
-          <th scope="col" className="number">
-            {t("review.times", { count: runs })}
-          </th>
-          <th scope="col">{t("review.to")}</th>
-        </tr>
-      </thead>
-      <tbody>
-        {items.map((item) => (
-          <tr key={`${item.task}.${item.name}.${item.shape.join("×")}`}>
-            <td>
-              {item.task}: {item.name}
+    <Table
+      label={t("review.output")}
+      items={outputs.items}
+      id={(item) => `${item.task}.${item.name}.${item.shape.join("×")}`}
+      columns={[
+        { key: "item", name: t("review.item"), cell: (item) => `${item.task}: ${item.name}` },
+        { key: "kind", name: t("review.kind"), cell: (item) => named("words.egressKind", item.kind) },
+        { key: "shape", name: t("review.shape"), cell: (item) => item.shape.map(count).join(" × ") },
+        { key: "bytes", name: t("review.bytes"), isNumber: true, cell: (item) => count(item.bytes) },
+        {
+          key: "times",
+          name: t("review.times", { count: outputs.runs }),
+          isNumber: true,
+          cell: (item) => count(item.times),
+        },
+        { key: "to", name: t("review.to"), cell: (item) => item.to },
+      ]}
+      foot={
+        <tfoot>
+          <tr>
+            <th scope="row" colSpan={3}>
+              {t("review.total", { count: outputs.runs })}
+            </th>
+            <td colSpan={3}>
+              {t("review.totalBytes", {
+                bytes: count(outputs.bytes_in_all),
+                short: bytes(outputs.bytes_in_all),
+              })}
             </td>
-            <td>{item.shape.map(count).join(" × ")}</td>
-            <td className="number">{count(item.bytes)}</td>
-            <td className="number">{count(item.times)}</td>
-            <td>{item.to}</td>
           </tr>
-        ))}
-      </tbody>
-      <tfoot>
-        <tr>
-          <th scope="row" colSpan={2}>
-            {t("review.total", { count: runs })}
-          </th>
-          <td className="number">{count(bytes)}</td>
-          <td colSpan={2} />
-        </tr>
-      </tfoot>
-    </table>
+        </tfoot>
+      }
+    />
   );
 }

@@ -1,28 +1,41 @@
-import { Input, Label, TextArea, TextField } from "react-aria-components";
+import { FieldError, Input, Label, Text, TextArea, TextField } from "react-aria-components";
+import styles from "./Field.module.css";
 
 interface Props {
   label: string;
   value: string;
   onChange: (value: string) => void;
   name: string;
-  secret?: boolean;
-  long?: boolean;
+  help?: string;
+  isSecret?: boolean;
+  rows?: number;
+  isOptional?: boolean;
+  isMono?: boolean;
+  autoFocus?: boolean;
+  minLength?: number;
 }
 
-/** A labelled field that must be filled in. */
-export function Field({ label, value, onChange, name, secret = false, long = false }: Props) {
+/** A labelled field. */
+export function Field(props: Props) {
+  const { label, help, isSecret = false, rows, isOptional = false, isMono = false, ...rest } = props;
+  const look = `${styles.input} ${isMono ? styles.mono : ""}`;
   return (
     <TextField
-      className="field"
-      value={value}
-      onChange={onChange}
-      name={name}
-      type={secret ? "password" : "text"}
+      {...rest}
+      className={styles.field ?? ""}
+      type={isSecret ? "password" : "text"}
       autoComplete="off"
-      isRequired
+      spellCheck="false"
+      isRequired={!isOptional}
     >
-      <Label>{label}</Label>
-      {long ? <TextArea rows={3} /> : <Input />}
+      <Label className={styles.label ?? ""}>{label}</Label>
+      {help && (
+        <Text slot="description" className={styles.help ?? ""}>
+          {help}
+        </Text>
+      )}
+      {rows ? <TextArea rows={rows} className={look} /> : <Input className={look} />}
+      <FieldError className={styles.error ?? ""} />
     </TextField>
   );
 }

@@ -1,113 +1,169 @@
-import { useQuery } from "@tanstack/react-query";
-import { Button } from "react-aria-components";
+import { useState } from "react";
 import { useTranslation } from "react-i18next";
-import { moment } from "../i18n";
-import { call, words } from "../ipc/tauri";
-import type { Review as ReviewDocument } from "../ipc/types";
-import { EgressList } from "../parts/EgressList";
-import { Facts } from "../parts/Facts";
-import { Fault } from "../parts/Fault";
-import { Sign } from "../parts/Sign";
+import { Engine } from "../i18n/engine";
+import { useAnswer, useFollowing } from "../ipc/hooks";
+import type { DatasetView, Finding, Review as ReviewDocument } from "../ipc/types";
+import { Answered } from "../parts/Answered";
+import { Card } from "../parts/Card";
+import { Diff } from "../parts/Diff";
+import { DigestChip } from "../parts/DigestChip";
+import { Notice } from "../parts/Notice";
+import { Page } from "../parts/Page";
+import { Picker } from "../parts/Picker";
+import { Sections } from "../parts/Sections";
+import { RequestBadge } from "../parts/states";
+import { Decision } from "./Decision";
+import styles from "./Review.module.css";
+import { Data, Output, People, Project, Setting } from "./ReviewTabs";
 
 /** A request as people read it before they sign, by the Five Safes. */
-export function Review({ study, onBack }: { study: string; onBack: () => void }) {
+export function Review({ study }: { study: string }) {
   const { t } = useTranslation();
-  const query = useQuery({
-    queryKey: ["review", study],
-    queryFn: () => call<ReviewDocument>("review", { study, dataset: null }),
-  });
-  if (query.isPending) return <p>{t("loading")}</p>;
-  if (query.error) return <Fault>{words(query.error)}</Fault>;
+  const [dataset, setDataset] = useState<string | null>(null);
+  const query = useFollowing("review", { study, dataset });
+  const datasets = useAnswer("datasets", {});
+  const back = { to: "/requests", words: t("review.back") };
+  if (query.data === undefined) {
+    return (
+      <Page title={t("review.title")} back={back}>
+        <Answered of={query}>{() => null}</Answered>
+      </Page>
+    );
+  }
   const review = query.data;
   return (
-    <article>
-      <Button className="link" onPress={onBack}>
-        {t("review.back")}
-      </Button>
-      <h1>{review.title}</h1>
+    <Page title={review.title} back={back} beside={<RequestBadge state={review.state} />}>
+      <Answered of={query}>{() => null}</Answered>
+      <Summary review={review} />
+      <Which review={review} datasets={datasets.data ?? []} chosen={dataset} onChoose={setDataset} />
+      <Findings review={review} />
+      {review.changes !== null && (
+        <Card title={t("review.changes")} lead={t("review.changesLead")}>
+          {review.changes.length === 0 ? <p>{t("review.noChanges")}</p> : <Diff changes={review.changes} />}
+        </Card>
+      )}
+      <Tabs review={review} />
+      {/* Nobody signs what is about another dataset than the chosen one. */}
+      {!query.isPlaceholderData && (
+        /* Another document is another signature: what was typed for the one shown before is dropped. */
+        <Decision key={`${review.approval_digest} ${dataset}`} review={review} dataset={dataset} />
+      )}
+    </Page>
+  );
+}
+
+/** What must be read first, and the request in one paragraph. */
+function Summary({ review }: { review: ReviewDocument }) {
+  const { t } = useTranslation();
+  return (
+    <Card>
+      <p className={styles.summary}>
+        <Engine>{review.summary}</Engine>
+      </p>
       {review.banners.map((banner) => (
-        <p key={banner} className="notice">
-          {banner}
-        </p>
+        <Notice key={banner} weight="attention">
+          <Engine>{banner}</Engine>
+        </Notice>
       ))}
-      <p>{t(`state.${review.state}`)}</p>
-      <p>{review.summary}</p>
-      {review.findings.length > 0 && (
-        <>
-          <h2>{t("review.findings")}</h2>
-          <ul>
-            {review.findings.map((finding) => (
+      <dl className={styles.digests}>
+        <div>
+          <dt>{t("review.digest")}</dt>
+          <dd>
+            <DigestChip digest={review.study_digest} of={t("review.digest")} isShort />
+          </dd>
+        </div>
+        <div>
+          <dt>{t("review.planDigest")}</dt>
+          <dd>
+            <DigestChip digest={review.plan_digest} of={t("review.planDigest")} isShort />
+          </dd>
+        </div>
+      </dl>
+    </Card>
+  );
+}
+
+interface WhichProps {
+  review: ReviewDocument;
+  datasets: DatasetView[];
+  chosen: string | null;
+  onChoose: (id: string) => void;
+}
+
+/** Where more than one dataset has the columns, a person says which one is meant. */
+function Which({ review, datasets, chosen, onChoose }: WhichProps) {
+  const { t } = useTranslation();
+  const fitting = datasets.filter((d) => review.data.candidates.includes(d.name));
+  if (fitting.length < 2 || review.signatures.length > 0) return null;
+  return (
+    <Card title={t("review.which")} lead={t("review.whichLead")}>
+      <Picker
+        label={t("review.dataset")}
+        options={fitting.map((d) => ({
+          value: d.id,
+          label: d.name,
+          help: t("review.patients", { count: d.subjects_left }),
+        }))}
+        value={chosen}
+        onChange={onChoose}
+        placeholder={t("review.choose")}
+      />
+    </Card>
+  );
+}
+
+/** Rules that refuse, and points that a person has to weigh. */
+function Findings({ review }: { review: ReviewDocument }) {
+  const { t } = useTranslation();
+  const notes = review.findings.filter((finding) => !finding.refuses);
+  if (review.findings.length === 0) return null;
+  return (
+    <Card title={t("review.findings")} lead={t("review.findingsLead")}>
+      {review.findings
+        .filter((finding) => finding.refuses)
+        .map((finding) => (
+          <Notice key={finding.rule + finding.words} weight="danger" title={t("review.refuses")}>
+            <Rule finding={finding} />
+          </Notice>
+        ))}
+      {notes.length > 0 && (
+        <Notice weight="attention" title={t("review.note")}>
+          <ul className={styles.sentences}>
+            {notes.map((finding) => (
               <li key={finding.rule + finding.words}>
-                <strong>{finding.refuses ? t("review.refuses") : t("review.note")}</strong> {finding.words}{" "}
-                <code>{finding.rule}</code>
+                <Rule finding={finding} />
               </li>
             ))}
           </ul>
-        </>
+        </Notice>
       )}
-      <h2>{t("review.project")}</h2>
-      <Facts facts={review.project} />
-      <h2>{t("review.people")}</h2>
-      <Facts facts={review.people.facts} />
-      <h3>{t("review.peers")}</h3>
-      <ul>
-        {review.people.peers.map((peer) => (
-          <li key={peer.site}>
-            {peer.name}, {peer.organisation}: {t(`review.trust.${peer.trust}`)}
-          </li>
-        ))}
-      </ul>
-      <h2>{t("review.setting")}</h2>
-      <Facts facts={review.settings} />
-      <h2>{t("review.computation")}</h2>
-      <ol>
-        {review.computation.map((sentence) => (
-          <li key={sentence}>{sentence}</li>
-        ))}
-      </ol>
-      <h2>{t("review.data")}</h2>
-      <Facts facts={review.data.facts} />
-      <Facts facts={[{ label: t("review.columns"), value: review.data.columns_read.join(", ") }]} />
-      {review.data.columns_missing.length > 0 && (
-        <Fault>
-          {t("review.missing")}: {review.data.columns_missing.join(", ")}
-        </Fault>
-      )}
-      <h2>{t("review.output")}</h2>
-      {review.outputs.sentences.map((sentence) => (
-        <p key={sentence}>{sentence}</p>
-      ))}
-      <EgressList
-        items={review.outputs.items}
-        runs={review.outputs.runs}
-        bytes={review.outputs.bytes_in_all}
+    </Card>
+  );
+}
+
+function Rule({ finding }: { finding: Finding }) {
+  return (
+    <>
+      <Engine>{finding.words}</Engine> <code className={styles.rule}>{finding.rule}</code>
+    </>
+  );
+}
+
+function Tabs({ review }: { review: ReviewDocument }) {
+  const { t } = useTranslation();
+  const missing = review.data.columns_missing.length;
+  return (
+    <Card title={t("review.five")} lead={t("review.fiveLead")}>
+      <Sections
+        label={t("review.five")}
+        sections={[
+          { id: "project", name: t("review.project"), content: <Project review={review} /> },
+          { id: "people", name: t("review.people"), content: <People review={review} /> },
+          { id: "setting", name: t("review.setting"), content: <Setting review={review} /> },
+          { id: "data", name: t("review.data"), count: missing, content: <Data review={review} /> },
+          { id: "output", name: t("review.output"), content: <Output review={review} /> },
+        ]}
       />
-      <Facts facts={[{ label: t("review.digest"), value: review.study_digest }]} />
-      {review.approval_digest !== null && (
-        <Facts facts={[{ label: t("review.approval"), value: review.approval_digest }]} />
-      )}
-      <h2>{t("review.signatures")}</h2>
-      {review.opinion && (
-        <p>
-          {t("review.opinion", {
-            name: review.opinion.by,
-            view: review.opinion.view,
-            text: review.opinion.text,
-          })}
-        </p>
-      )}
-      {review.signatures.length === 0 && <p>{t("review.none")}</p>}
-      {review.signatures.map((signature) => (
-        <p key={signature.role}>
-          {t("review.signed", {
-            name: signature.by,
-            role: signature.role.replaceAll("_", " "),
-            at: moment(signature.at),
-          })}
-        </p>
-      ))}
-      {/* Another document is another signature: what was typed for the one shown before is dropped. */}
-      <Sign key={review.approval_digest} review={review} />
-    </article>
+    </Card>
   );
 }

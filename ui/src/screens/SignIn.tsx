@@ -1,40 +1,105 @@
-import { useMutation } from "@tanstack/react-query";
 import { useState } from "react";
-import { Button, Form } from "react-aria-components";
+import { Form } from "react-aria-components";
 import { useTranslation } from "react-i18next";
-import { call, words } from "../ipc/tauri";
-import { Fault } from "../parts/Fault";
+import { useAction } from "../ipc/hooks";
+import { Button } from "../parts/Button";
+import { FaultNotice } from "../parts/FaultNotice";
 import { Field } from "../parts/Field";
+import { Notice } from "../parts/Notice";
+import { useSession } from "../shell/session";
+import { DoorFrame } from "./DoorFrame";
+import styles from "./Forms.module.css";
 
 /** One person signs in; the session lives in the app's process and ends by itself when nobody works. */
-export function SignIn({ onSignedIn }: { onSignedIn: (name: string) => void }) {
+export function SignIn() {
+  const [hasCode, setHasCode] = useState(false);
+  return (
+    <DoorFrame>
+      {hasCode ? <Activate onDone={() => setHasCode(false)} /> : <Known onCode={() => setHasCode(true)} />}
+    </DoorFrame>
+  );
+}
+
+function Known({ onCode }: { onCode: () => void }) {
   const { t } = useTranslation();
+  const { hasEnded, signedIn } = useSession();
   const [name, setName] = useState("");
   const [passphrase, setPassphrase] = useState("");
-  const signIn = useMutation({
-    mutationFn: () => call("log_in", { name, passphrase }),
-    onSuccess: () => onSignedIn(name),
-    onSettled: () => setPassphrase(""),
-  });
+  const signIn = useAction("log_in", () => signedIn(name));
   return (
     <Form
+      className={styles.form ?? ""}
       onSubmit={(event) => {
         event.preventDefault();
-        signIn.mutate();
+        signIn.mutate({ name, passphrase });
+        setPassphrase("");
       }}
     >
-      <h1>{t("signIn.title")}</h1>
-      <Field label={t("signIn.name")} name="name" value={name} onChange={setName} />
+      <h1 className={styles.title}>{t("signIn.title")}</h1>
+      {hasEnded && <Notice>{t("signIn.ended")}</Notice>}
+      <Field label={t("signIn.name")} name="name" value={name} onChange={setName} autoFocus />
       <Field
         label={t("signIn.passphrase")}
         name="passphrase"
         value={passphrase}
         onChange={setPassphrase}
-        secret
+        isSecret
       />
-      {signIn.error && <Fault>{words(signIn.error)}</Fault>}
-      <Button type="submit" className="primary" isDisabled={signIn.isPending}>
+      <FaultNotice fault={signIn.error} />
+      <Button type="submit" kind="primary" isPending={signIn.isPending}>
         {t("signIn.submit")}
+      </Button>
+      <Button kind="quiet" onPress={onCode}>
+        {t("signIn.haveCode")}
+      </Button>
+    </Form>
+  );
+}
+
+/** Somebody who was added chooses their own passphrase with the code that they were handed. */
+function Activate({ onDone }: { onDone: () => void }) {
+  const { t } = useTranslation();
+  const [name, setName] = useState("");
+  const [code, setCode] = useState("");
+  const [passphrase, setPassphrase] = useState("");
+  const [again, setAgain] = useState("");
+  const { signedIn } = useSession();
+  const signIn = useAction("log_in", () => signedIn(name));
+  const activate = useAction("activate", (person) => {
+    // A replaced key has to be confirmed by another person first.
+    if (person.state === "active") signIn.mutate({ name, passphrase });
+    else onDone();
+  });
+  const differs = again !== "" && passphrase !== again;
+  return (
+    <Form
+      className={styles.form ?? ""}
+      onSubmit={(event) => {
+        event.preventDefault();
+        if (passphrase === again) activate.mutate({ name, code: code.trim(), passphrase });
+      }}
+    >
+      <h1 className={styles.title}>{t("signIn.codeTitle")}</h1>
+      <p className={styles.lead}>{t("signIn.codeLead")}</p>
+      <Field label={t("signIn.name")} name="name" value={name} onChange={setName} autoFocus />
+      <Field label={t("signIn.code")} name="code" value={code} onChange={setCode} isMono />
+      <Field
+        label={t("signIn.newPassphrase")}
+        help={t("signIn.passphraseHelp")}
+        name="passphrase"
+        value={passphrase}
+        onChange={setPassphrase}
+        isSecret
+        minLength={10}
+      />
+      <Field label={t("signIn.again")} name="again" value={again} onChange={setAgain} isSecret />
+      {differs && <Notice weight="attention">{t("signIn.differs")}</Notice>}
+      <FaultNotice fault={activate.error ?? signIn.error} />
+      <Button type="submit" kind="primary" isPending={activate.isPending} isDisabled={differs}>
+        {t("signIn.choose")}
+      </Button>
+      <Button kind="quiet" onPress={onDone}>
+        {t("signIn.back")}
       </Button>
     </Form>
   );

@@ -1,0 +1,87 @@
+// Numbers, sizes and moments in the person's own format.
+import { locale } from ".";
+
+const formats = new Map<string, Intl.NumberFormat>();
+
+function numbers(options: Intl.NumberFormatOptions): Intl.NumberFormat {
+  const key = locale() + JSON.stringify(options);
+  const known = formats.get(key) ?? new Intl.NumberFormat(locale(), options);
+  formats.set(key, known);
+  return known;
+}
+
+/** A whole number with separators. */
+export function count(value: number): string {
+  return numbers({ maximumFractionDigits: 0 }).format(value);
+}
+
+/** A number with exactly so many digits after the separator. */
+export function decimal(value: number, digits = 3): string {
+  return numbers({ minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value);
+}
+
+/** A number with at most four significant digits. */
+export function brief(value: number): string {
+  return numbers({ maximumSignificantDigits: 4 }).format(value);
+}
+
+/** A share of 1. */
+export function percent(share: number, digits = 0): string {
+  return numbers({ style: "percent", minimumFractionDigits: digits, maximumFractionDigits: digits }).format(
+    share,
+  );
+}
+
+const UNITS = ["byte", "kilobyte", "megabyte", "gigabyte", "terabyte"] as const;
+
+/** A size in the unit that fits, 1 kB being 1,000 bytes. */
+export function bytes(value: number): string {
+  let [size, unit] = [value, 0];
+  while (size >= 999.5 && unit < UNITS.length - 1) [size, unit] = [size / 1000, unit + 1];
+  const digits = unit === 0 || size >= 99.5 ? 0 : 1;
+  // "64 bytes", not "64 byte"; the larger ones have signs.
+  const unitDisplay = unit === 0 ? "long" : "short";
+  const style = { style: "unit", unit: UNITS[unit] ?? "byte", unitDisplay } as const;
+  return numbers({ ...style, maximumFractionDigits: digits }).format(size);
+}
+
+/** Day and time. */
+export function moment(millis: number): string {
+  return new Intl.DateTimeFormat(locale(), { dateStyle: "medium", timeStyle: "short" }).format(millis);
+}
+
+/** Day, time and seconds. */
+export function exactly(millis: number): string {
+  return new Intl.DateTimeFormat(locale(), { dateStyle: "medium", timeStyle: "medium" }).format(millis);
+}
+
+/** Day alone. */
+export function day(millis: number): string {
+  return new Intl.DateTimeFormat(locale(), { dateStyle: "medium" }).format(millis);
+}
+
+const STEPS: [Intl.RelativeTimeFormatUnit, number][] = [
+  ["day", 86_400_000],
+  ["hour", 3_600_000],
+  ["minute", 60_000],
+];
+
+/** How long ago, or in how long. */
+export function distance(millis: number, now: number): string {
+  const format = new Intl.RelativeTimeFormat(locale(), { numeric: "auto" });
+  const apart = millis - now;
+  for (const [unit, length] of STEPS) {
+    if (Math.abs(apart) >= length) return format.format(Math.trunc(apart / length), unit);
+  }
+  return format.format(0, "minute");
+}
+
+/** Items in a row, as the language joins them. */
+export function list(items: string[]): string {
+  return new Intl.ListFormat(locale(), { type: "conjunction" }).format(items);
+}
+
+/** A digest in groups of four. */
+export function grouped(digest: string): string[] {
+  return digest.match(/.{1,4}/g) ?? [];
+}

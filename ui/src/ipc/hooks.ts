@@ -1,0 +1,152 @@
+import {
+  keepPreviousData,
+  type QueryClient,
+  type UseMutationResult,
+  type UseQueryResult,
+  useInfiniteQuery,
+  useMutation,
+  useQuery,
+  useQueryClient,
+} from "@tanstack/react-query";
+import { useEffect } from "react";
+import { type Answer, type Args, type Command, READS } from "./commands";
+import { call } from "./engine";
+import type { AuditPage, EgressView, Fault, JobView, Notice } from "./types";
+
+declare module "@tanstack/react-query" {
+  interface Register {
+    defaultError: Fault;
+  }
+}
+
+/** How long notices are gathered before screens ask again, in milliseconds: work in progress tells several a second. */
+export const GATHERED_MS = 250;
+
+/** Makes stale what some notices touch: the answers of commands that read them. `null` touches all. */
+export function becomesStale(client: QueryClient, notices: ReadonlySet<Notice | null>): Promise<void> {
+  return client.invalidateQueries({
+    predicate: ({ queryKey }) => {
+      // What reads nothing is not kept up to date.
+      const reads = READS[queryKey[0] as Command];
+      return reads !== undefined && (notices.has(null) || reads.some((notice) => notices.has(notice)));
+    },
+  });
+}
+
+/** What hears notices one by one and makes stale what those of a moment touch together. */
+export function gatherer(client: QueryClient): (notice: Notice | null) => void {
+  let gathered = new Set<Notice | null>();
+  return (notice) => {
+    if (gathered.size === 0) {
+      setTimeout(() => {
+        const all = gathered;
+        gathered = new Set();
+        void becomesStale(client, all);
+      }, GATHERED_MS);
+    }
+    gathered.add(notice);
+  };
+}
+
+/** The answer of a command, kept up to date by the engine's notices. */
+export function useAnswer<C extends Command>(
+  command: C,
+  args: Args<C>,
+  enabled = true,
+): UseQueryResult<Answer<C>> {
+  return useQuery({ queryKey: [command, args], queryFn: () => call(command, args), enabled });
+}
+
+/** The same, which shows what it was asked before until the next answer is there: for a question that is changed in place. */
+export function useFollowing<C extends Command>(command: C, args: Args<C>): UseQueryResult<Answer<C>> {
+  return useQuery({
+    queryKey: [command, args],
+    queryFn: () => call(command, args),
+    placeholderData: keepPreviousData,
+  });
+}
+
+/** A command that changes something; afterwards everything is asked again. */
+export function useAction<C extends Command>(
+  command: C,
+  done?: (answer: Answer<C>) => void,
+): UseMutationResult<Answer<C>, Fault, Args<C>> {
+  const client = useQueryClient();
+  return useMutation({
+    mutationFn: (args: Args<C>) => call(command, args),
+    onSuccess: (answer) => {
+      done?.(answer);
+      return becomesStale(client, new Set([null]));
+    },
+  });
+}
+
+/** Items of a page of jobs or of what left; `PAGE_ITEMS` of the engine. */
+const PAGE_ITEMS = 50;
+/** Entries of the audit log that are asked for at once. */
+const AUDIT_ITEMS = 200;
+
+const following = (last: unknown[], pages: unknown[][]) =>
+  last.length < PAGE_ITEMS ? undefined : pages.reduce((sum, page) => sum + page.length, 0);
+
+/** All runs, page by page. */
+export function useJobs() {
+  return useInfiniteQuery({
+    queryKey: ["jobs", "pages"],
+    queryFn: ({ pageParam }) => call("jobs", { page: { skip: pageParam } }),
+    initialPageParam: 0,
+    getNextPageParam: (last: JobView[], pages: JobView[][]) => following(last, pages),
+  });
+}
+
+/** Everything that ever left, page by page. */
+export function useEgress() {
+  return useInfiniteQuery({
+    queryKey: ["egress", "pages"],
+    queryFn: ({ pageParam }) => call("egress", { page: { skip: pageParam } }),
+    initialPageParam: 0,
+    getNextPageParam: (last: EgressView[], pages: EgressView[][]) => following(last, pages),
+  });
+}
+
+/** Rounds of a run that are asked for by themselves, for its curve; a run has some tens, seldom some hundreds. */
+const MOST_ROUNDS = 1_000;
+
+/** A run with all its rounds. */
+export function useJob(job: string, enabled = true) {
+  const query = useInfiniteQuery({
+    queryKey: ["job", "pages", job],
+    queryFn: ({ pageParam }) => call("job", { job, page: { skip: pageParam } }),
+    initialPageParam: 0,
+    getNextPageParam: (last: JobView, pages: JobView[]) => {
+      const here = pages.reduce((sum, page) => sum + page.rounds.length, 0);
+      return last.rounds.length > 0 && here < Math.min(last.rounds_in_all, MOST_ROUNDS) ? here : undefined;
+    },
+    select: ({ pages }) => {
+      const [first] = pages;
+      const rounds = pages.flatMap((page) => page.rounds).sort((a, b) => b.at - a.at);
+      const comparisons = pages.flatMap((page) => page.comparisons);
+      return first && { ...first, rounds, comparisons };
+    },
+    enabled,
+  });
+  const { hasNextPage, isFetching, fetchNextPage } = query;
+  useEffect(() => {
+    if (hasNextPage && !isFetching) void fetchNextPage();
+  }, [hasNextPage, isFetching, fetchNextPage]);
+  return query;
+}
+
+/** The audit log from an entry downwards, page by page. It is not asked again by itself: entries never change, and a list
+ * that is being read should not move. */
+export function useAudit(from: number | null) {
+  return useInfiniteQuery({
+    queryKey: ["entries", from],
+    queryFn: ({ pageParam }) => call("audit", { query: { before: pageParam, limit: AUDIT_ITEMS } }),
+    initialPageParam: from === null ? null : from + 1,
+    getNextPageParam: (last: AuditPage): number | undefined => {
+      const lowest = last.entries.at(-1)?.sequence;
+      return lowest === undefined || lowest === 0 ? undefined : lowest;
+    },
+  });
+}

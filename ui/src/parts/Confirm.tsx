@@ -1,0 +1,90 @@
+import { type ReactNode, useState } from "react";
+import { Form } from "react-aria-components";
+import { useTranslation } from "react-i18next";
+import type { Fault } from "../ipc/types";
+import { Button } from "./Button";
+import styles from "./Confirm.module.css";
+import { FaultNotice } from "./FaultNotice";
+import { Field } from "./Field";
+import { Over } from "./Over";
+
+interface Action {
+  isPending: boolean;
+  error: Fault | null;
+  reset: () => void;
+}
+
+interface Props {
+  title: string;
+  /** What happens on each answer. */
+  children: ReactNode;
+  yes: string;
+  isDangerous?: boolean;
+  /** Label of the reason that must be given. */
+  reason?: string;
+  /** Whether the person signs with their passphrase. */
+  isSigned?: boolean;
+  action: Action;
+  isOpen: boolean;
+  onClose: () => void;
+  onYes: (given: { reason: string; passphrase: string }) => void;
+}
+
+/** Asks before something is done; what it needs, a reason or a signature, is asked at the same place. */
+export function Confirm(props: Props) {
+  const {
+    title,
+    children,
+    yes,
+    isDangerous,
+    reason: reasonLabel,
+    isSigned,
+    action,
+    isOpen,
+    onClose,
+    onYes,
+  } = props;
+  const { t } = useTranslation();
+  const [reason, setReason] = useState("");
+  const [passphrase, setPassphrase] = useState("");
+  function close() {
+    setReason("");
+    setPassphrase("");
+    action.reset();
+    onClose();
+  }
+  return (
+    <Over title={title} isOpen={isOpen} onClose={close}>
+      <Form
+        className={styles.form ?? ""}
+        onSubmit={(event) => {
+          event.preventDefault();
+          onYes({ reason: reason.trim(), passphrase });
+          setPassphrase("");
+        }}
+      >
+        {children}
+        {reasonLabel && (
+          <Field autoFocus label={reasonLabel} name="reason" value={reason} onChange={setReason} rows={3} />
+        )}
+        {isSigned && (
+          <Field
+            label={t("parts.passphrase")}
+            name="signing"
+            value={passphrase}
+            onChange={setPassphrase}
+            isSecret
+            autoFocus={!reasonLabel}
+          />
+        )}
+        <FaultNotice fault={action.error} />
+        <div className={styles.actions}>
+          <Button onPress={close}>{t("parts.cancel")}</Button>
+          <Button type="submit" kind={isDangerous ? "danger" : "primary"} isPending={action.isPending}>
+            {yes}
+          </Button>
+        </div>
+      </Form>
+    </Over>
+  );
+}

@@ -1,0 +1,45 @@
+import { type ReactNode, useEffect, useRef } from "react";
+import { Link } from "wouter";
+import { Icon } from "./Icon";
+import styles from "./Page.module.css";
+
+interface Props {
+  title: string;
+  /** What this screen is for, in a sentence. */
+  lead?: ReactNode;
+  back?: { to: string; words: string };
+  beside?: ReactNode;
+  children: ReactNode;
+}
+
+/** A screen: its heading, which takes the focus when the screen changes, what can be done, and what it shows. */
+export function Page({ title, lead, back, beside, children }: Props) {
+  const heading = useRef<HTMLHeadingElement>(null);
+  useEffect(() => {
+    document.title = `${title} · Hospes`;
+  }, [title]);
+  useEffect(() => {
+    heading.current?.focus({ preventScroll: true });
+    document.getElementById("main")?.scrollTo(0, 0);
+  }, []);
+  return (
+    <div className={styles.page}>
+      {back && (
+        <Link href={back.to} className={styles.back}>
+          <Icon name="left" size={16} />
+          {back.words}
+        </Link>
+      )}
+      <div className={styles.head}>
+        <div className={styles.words}>
+          <h1 ref={heading} tabIndex={-1} className={styles.title}>
+            {title}
+          </h1>
+          {lead && <div className={styles.lead}>{lead}</div>}
+        </div>
+        {beside && <div className={styles.beside}>{beside}</div>}
+      </div>
+      {children}
+    </div>
+  );
+}

@@ -1,0 +1,42 @@
+import { useTranslation } from "react-i18next";
+import { Link } from "wouter";
+import { useAnswer } from "../ipc/hooks";
+import type { Status } from "../ipc/types";
+import { Card } from "../parts/Card";
+import { type Moment, Timeline } from "../parts/Timeline";
+
+/** What is left of the set-up, in order; each step can be left out and done later. Gone when all is done. */
+export function Beginning({ status }: { status: Status }) {
+  const { t } = useTranslation();
+  const people = useAnswer("people", {});
+  const datasets = useAnswer("datasets", {});
+  if (people.data === undefined || datasets.data === undefined) return null;
+  const signers = people.data.filter((person) => person.state === "active" && person.key !== null);
+  const has = (role: string) => signers.some((person) => person.roles.some((r) => r === role));
+  const steps: [string, boolean, string][] = [
+    ["second", signers.length > 1, "/settings/people"],
+    ["roles", has("data_steward") && has("data_access_approver"), "/settings/people"],
+    ["federation", status.memberships.length > 0, "/federations/join"],
+    ["dataset", datasets.data.length > 0, "/datasets"],
+    ["policy", status.phase === "operating", "/settings/policy"],
+  ];
+  if (status.phase === "operating" || steps.slice(0, 4).every(([, isDone]) => isDone)) return null;
+  const moments = steps.map(
+    ([id, isDone, to]): Moment => ({
+      id,
+      icon: isDone ? "check" : "right",
+      isDone,
+      what: (
+        <>
+          <Link href={to}>{t(`home.begin.${id}`)}</Link>
+          <div>{t(`home.begin.${id}Help`)}</div>
+        </>
+      ),
+    }),
+  );
+  return (
+    <Card title={t("home.beginning")} lead={t("home.beginningLead")}>
+      <Timeline label={t("home.beginning")} moments={moments} />
+    </Card>
+  );
+}

@@ -1,0 +1,105 @@
+import { useTranslation } from "react-i18next";
+import { Link } from "wouter";
+import { count, moment } from "../i18n/format";
+import { useAnswer } from "../ipc/hooks";
+import type { DatasetView } from "../ipc/types";
+import { Answered } from "../parts/Answered";
+import { Card } from "../parts/Card";
+import { DigestChip } from "../parts/DigestChip";
+import { Notice } from "../parts/Notice";
+import { Page } from "../parts/Page";
+import { Sections } from "../parts/Sections";
+import { useMe } from "../shell/session";
+import { Columns } from "./Columns";
+import styles from "./ReportCard.module.css";
+import { TermsOfUse } from "./TermsOfUse";
+
+/** A dataset: what it holds, for what it may be used, and its versions. */
+export function Dataset({ id }: { id: string }) {
+  const { t } = useTranslation();
+  const datasets = useAnswer("datasets", {});
+  const dataset = datasets.data?.find((d) => d.id === id);
+  return (
+    <Page
+      title={dataset?.name ?? t("datasets.one")}
+      lead={dataset && t("datasets.frozenAt", { at: moment(dataset.at) })}
+      back={{ to: "/datasets", words: t("datasets.all") }}
+    >
+      <Answered of={datasets}>
+        {(all) =>
+          dataset === undefined ? (
+            <Notice weight="attention">{t("shell.notHereHelp")}</Notice>
+          ) : (
+            <>
+              <Numbers dataset={dataset} />
+              <Parts dataset={dataset} all={all} />
+            </>
+          )
+        }
+      </Answered>
+    </Page>
+  );
+}
+
+function Numbers({ dataset }: { dataset: DatasetView }) {
+  const { t } = useTranslation();
+  const numbers: [string, number][] = [
+    [t("datasets.patients"), dataset.subjects_left],
+    [t("datasets.optedOut"), dataset.subjects - dataset.subjects_left],
+    [t("datasets.rows"), dataset.rows],
+    [t("datasets.columns"), dataset.columns.length],
+    [t("datasets.version"), dataset.version],
+  ];
+  return (
+    <Card>
+      <dl className={styles.numbers}>
+        {numbers.map(([name, value]) => (
+          <div key={name}>
+            <dt>{name}</dt>
+            <dd className={styles.value}>{count(value)}</dd>
+          </div>
+        ))}
+        <div>
+          <dt>{t("datasets.snapshot")}</dt>
+          <dd>
+            <DigestChip digest={dataset.snapshot} of={t("datasets.snapshot")} isShort />
+          </dd>
+        </div>
+      </dl>
+      {dataset.public && <Notice weight="attention">{t("datasets.publicHelp")}</Notice>}
+    </Card>
+  );
+}
+
+function Parts({ dataset, all }: { dataset: DatasetView; all: DatasetView[] }) {
+  const { t } = useTranslation();
+  const { maySee } = useMe();
+  const former = all.find((d) => d.id === dataset.former);
+  return (
+    <Sections
+      label={t("datasets.parts")}
+      sections={[
+        {
+          id: "columns",
+          name: t("datasets.profile"),
+          content: <Columns dataset={dataset} mayLook={maySee} />,
+        },
+        {
+          id: "terms",
+          name: t("datasets.terms"),
+          content: <TermsOfUse key={dataset.duo.join()} dataset={dataset} />,
+        },
+        {
+          id: "versions",
+          name: t("datasets.versions"),
+          content: (
+            <Card>
+              <p>{former ? t("datasets.isVersion", { count: dataset.version }) : t("datasets.isFirst")}</p>
+              {former && <Link href={`/datasets/${former.id}`}>{former.name}</Link>}
+            </Card>
+          ),
+        },
+      ]}
+    />
+  );
+}

@@ -1,0 +1,74 @@
+import { useTranslation } from "react-i18next";
+import { Link } from "wouter";
+import { count, day } from "../i18n/format";
+import { useAnswer } from "../ipc/hooks";
+import type { DatasetView } from "../ipc/types";
+import { Answered } from "../parts/Answered";
+import { Badge } from "../parts/Badge";
+import { Card } from "../parts/Card";
+import { Empty } from "../parts/Empty";
+import { Notice } from "../parts/Notice";
+import { Page } from "../parts/Page";
+import { Table } from "../parts/Table";
+
+/** Datasets of this site. Registering names a file, which this page may not do (invariant I6). */
+export function Datasets() {
+  const { t } = useTranslation();
+  const datasets = useAnswer("datasets", {});
+  return (
+    <Page title={t("datasets.title")} lead={t("datasets.lead")}>
+      <Card isFlush>
+        <Answered of={datasets}>
+          {(all) =>
+            all.length === 0 ? (
+              <Empty icon="datasets" title={t("datasets.empty")}>
+                {t("datasets.emptyHelp")}
+              </Empty>
+            ) : (
+              <DatasetTable datasets={all} />
+            )
+          }
+        </Answered>
+      </Card>
+      <Notice title={t("datasets.register")}>
+        {t("datasets.registerHelp")} <code>hospes-site dataset add</code>,{" "}
+        <code>hospes-site dataset opt-out</code>
+      </Notice>
+    </Page>
+  );
+}
+
+function DatasetTable({ datasets }: { datasets: DatasetView[] }) {
+  const { t } = useTranslation();
+  const optedOut = (d: DatasetView) => d.subjects - d.subjects_left;
+  return (
+    <Table
+      label={t("datasets.title")}
+      items={datasets}
+      id={(dataset) => dataset.id}
+      columns={[
+        {
+          key: "name",
+          name: t("datasets.name"),
+          cell: (d) => (
+            <>
+              <Link href={`/datasets/${d.id}`}>{d.name}</Link>{" "}
+              {d.public && <Badge tone="waits">{t("datasets.public")}</Badge>}
+            </>
+          ),
+        },
+        { key: "version", name: t("datasets.version"), isNumber: true, cell: (d) => count(d.version) },
+        {
+          key: "subjects",
+          name: t("datasets.patients"),
+          isNumber: true,
+          cell: (d) => count(d.subjects_left),
+        },
+        { key: "out", name: t("datasets.optedOut"), isNumber: true, cell: (d) => count(optedOut(d)) },
+        { key: "rows", name: t("datasets.rows"), isNumber: true, cell: (d) => count(d.rows) },
+        { key: "columns", name: t("datasets.columns"), isNumber: true, cell: (d) => count(d.columns.length) },
+        { key: "at", name: t("datasets.frozen"), isWhole: true, cell: (d) => day(d.at) },
+      ]}
+    />
+  );
+}

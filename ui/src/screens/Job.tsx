@@ -1,0 +1,214 @@
+import { useMemo, useState } from "react";
+import { useTranslation } from "react-i18next";
+import { Link } from "wouter";
+import { Engine, named } from "../i18n/engine";
+import { count, exactly, moment, percent } from "../i18n/format";
+import { useAction } from "../ipc/hooks";
+import type { JobView, RoundView } from "../ipc/types";
+import { Answered } from "../parts/Answered";
+import { Button } from "../parts/Button";
+import { Card } from "../parts/Card";
+import { Confirm } from "../parts/Confirm";
+import { Dag } from "../parts/Dag";
+import { Notice } from "../parts/Notice";
+import { Page } from "../parts/Page";
+import { JobBadge, ROUND, RoundBadge } from "../parts/states";
+import { Table } from "../parts/Table";
+import { useMe } from "../shell/session";
+import { BytesOut } from "./BytesOut";
+import forms from "./Forms.module.css";
+import styles from "./Job.module.css";
+import { LossFigure } from "./LossFigure";
+import { failure, losses, tasksOf } from "./rounds";
+import { useRun } from "./run";
+
+/** A run as it goes: its tasks, its rounds, its loss, what it sent; and the way to stop it. */
+export function Job({ job: id }: { job: string }) {
+  const { t } = useTranslation();
+  const query = useRun(id);
+  const job = query.data;
+  return (
+    <Page
+      title={job?.title ?? t("jobs.one")}
+      lead={job && t("jobs.begun", { at: moment(job.since) })}
+      back={{ to: "/jobs", words: t("jobs.all") }}
+      beside={job && <JobBadge state={job.state} />}
+    >
+      <Answered of={query}>
+        {(job) => (
+          <>
+            {job.reason !== null && (
+              <Notice weight={job.state === "failed" ? "danger" : "note"} title={t("jobs.why")}>
+                <Engine>{job.reason}</Engine>
+              </Notice>
+            )}
+            <Facts job={job} />
+            <Tasks job={job} />
+            {query.maySee ? <Losses job={job} /> : <Notice>{t("models.noLook")}</Notice>}
+            <Rounds job={job} />
+          </>
+        )}
+      </Answered>
+    </Page>
+  );
+}
+
+function Losses({ job }: { job: JobView }) {
+  const { t } = useTranslation();
+  const curves = useMemo(() => [...losses(job.rounds)], [job.rounds]);
+  return curves.map(([task, rows]) => (
+    <Card key={task} title={t("models.lossOf", { task })}>
+      <LossFigure task={task} rows={rows} />
+      <p className={forms.small}>{t("models.stays")}</p>
+    </Card>
+  ));
+}
+
+function Facts({ job }: { job: JobView }) {
+  const { t } = useTranslation();
+  const isOver = !["ready", "waiting", "running", "paused"].includes(job.state);
+  const working = job.rounds.find((round) => round.progress !== null);
+  const [done, all] = working?.progress ?? [0, 0];
+  return (
+    <Card>
+      <div className={styles.facts}>
+        <div>
+          <div className={styles.label}>{t("jobs.rounds")}</div>
+          <div className={styles.value}>{count(job.rounds_in_all)}</div>
+        </div>
+        <div>
+          <div className={styles.label}>{t("jobs.bytesOut")}</div>
+          <div className={styles.value}>
+            <BytesOut job={job} />
+          </div>
+        </div>
+        {working && (
+          <div className={styles.grow}>
+            <div className={styles.label}>
+              {t("jobs.working", { task: working.round.task, round: working.round.round })}
+            </div>
+            <div className={styles.progress}>
+              <progress max={all} value={done} aria-label={t("jobs.progress")} />
+              <span>{percent(all > 0 ? done / all : 0)}</span>
+            </div>
+          </div>
+        )}
+        <div className={styles.actions}>
+          {(job.held || job.released !== null || job.model !== null) && (
+            <Link href={`/models/${job.job}`}>{t("jobs.results")}</Link>
+          )}
+          {!isOver && <Stop job={job} />}
+        </div>
+      </div>
+    </Card>
+  );
+}
+
+function Stop({ job }: { job: JobView }) {
+  const { t } = useTranslation();
+  const { may } = useMe();
+  const [isAsking, setAsking] = useState(false);
+  const cancel = useAction("cancel_job", () => setAsking(false));
+  return (
+    <>
+      <Link href={`/federations/${job.federation}`}>{t("jobs.pause")}</Link>
+      {may("data_steward", "administrator") && (
+        <Button kind="danger" icon="stop" onPress={() => setAsking(true)}>
+          {t("jobs.stop")}
+        </Button>
+      )}
+      <Confirm
+        title={t("jobs.stop")}
+        yes={t("jobs.stop")}
+        isDangerous
+        reason={t("jobs.stopReason")}
+        isOpen={isAsking}
+        action={cancel}
+        onClose={() => setAsking(false)}
+        onYes={({ reason }) => cancel.mutate({ job: job.job, reason })}
+      >
+        <p>{t("jobs.stopHelp")}</p>
+      </Confirm>
+    </>
+  );
+}
+
+/** The plan as a graph where the engine tells it, and its tasks as a table in any case. */
+function Tasks({ job }: { job: JobView }) {
+  const { t } = useTranslation();
+  const seen = tasksOf(job);
+  if (seen.length === 0 && job.tasks === undefined) return null;
+  const state = (name: string) => seen.find((task) => task.name === name)?.newest.state;
+  return (
+    <Card title={t("jobs.tasks")}>
+      {job.tasks && (
+        <Dag
+          label={t("jobs.graph", { count: job.tasks.length })}
+          tasks={job.tasks.map((task) => {
+            const now = state(task.name);
+            return {
+              ...task,
+              component: named("words.component", task.component),
+              tone: now === undefined ? "calm" : ROUND[now],
+              state: now === undefined ? t("jobs.noRound") : named("words.round", now),
+            };
+          })}
+        />
+      )}
+      <Table
+        label={t("jobs.tasks")}
+        items={seen}
+        id={(task) => task.name}
+        columns={[
+          { key: "task", name: t("jobs.task"), cell: (task) => task.name },
+          { key: "state", name: t("jobs.state"), cell: (task) => <RoundBadge state={task.newest.state} /> },
+          {
+            key: "round",
+            name: t("jobs.newestRound"),
+            isNumber: true,
+            cell: (task) => count(task.newest.round.round),
+          },
+          { key: "at", name: t("jobs.at"), isWhole: true, cell: (task) => moment(task.newest.at) },
+        ]}
+      />
+    </Card>
+  );
+}
+
+function Rounds({ job }: { job: JobView }) {
+  const { t } = useTranslation();
+  const why = (round: RoundView) => failure(round) ?? round.reason;
+  return (
+    <Card
+      title={t("jobs.roundsTitle")}
+      lead={t("jobs.roundsLead", { shown: count(job.rounds.length), all: count(job.rounds_in_all) })}
+      isFlush
+    >
+      <Table
+        label={t("jobs.roundsTitle")}
+        items={job.rounds}
+        id={(round) => `${round.round.task}.${round.round.epoch}.${round.round.round}.${round.round.attempt}`}
+        columns={[
+          { key: "task", name: t("jobs.task"), cell: (round) => round.round.task },
+          { key: "round", name: t("jobs.round"), isNumber: true, cell: (round) => count(round.round.round) },
+          {
+            key: "attempt",
+            name: t("jobs.attempt"),
+            isNumber: true,
+            cell: (round) => count(round.round.attempt),
+          },
+          { key: "state", name: t("jobs.state"), cell: (round) => <RoundBadge state={round.state} /> },
+          { key: "at", name: t("jobs.at"), isWhole: true, cell: (round) => exactly(round.at) },
+          {
+            key: "why",
+            name: t("jobs.why"),
+            cell: (round) => {
+              const words = why(round);
+              return words === null ? null : <Engine>{words}</Engine>;
+            },
+          },
+        ]}
+      />
+    </Card>
+  );
+}

@@ -1,0 +1,121 @@
+import { useState } from "react";
+import { Form } from "react-aria-components";
+import { useTranslation } from "react-i18next";
+import { useLocation } from "wouter";
+import { moment } from "../i18n/format";
+import { useAction } from "../ipc/hooks";
+import type { InvitationView } from "../ipc/types";
+import { Button } from "../parts/Button";
+import { Card } from "../parts/Card";
+import { Facts } from "../parts/Facts";
+import { FaultNotice } from "../parts/FaultNotice";
+import { Field } from "../parts/Field";
+import { Page } from "../parts/Page";
+import forms from "./Forms.module.css";
+
+/** Joins a federation: the invitation, then the coordinator's words by a second way, then the organisation. */
+export function Join() {
+  const { t } = useTranslation();
+  const [invitation, setInvitation] = useState("");
+  const [read, setRead] = useState<InvitationView | null>(null);
+  const readInvitation = useAction("read_invitation", setRead);
+  return (
+    <Page
+      title={t("join.title")}
+      lead={t("join.lead")}
+      back={{ to: "/federations", words: t("federations.all") }}
+    >
+      <Card title={t("join.step1")} lead={t("join.step1Lead")}>
+        <Form
+          className={forms.form ?? ""}
+          onSubmit={(event) => {
+            event.preventDefault();
+            readInvitation.mutate({ invitation: invitation.trim() });
+          }}
+        >
+          <Field
+            label={t("join.invitation")}
+            name="invitation"
+            value={invitation}
+            onChange={(text) => {
+              setInvitation(text);
+              setRead(null);
+            }}
+            rows={4}
+            isMono
+          />
+          <FaultNotice fault={readInvitation.error} />
+          <div className={forms.actions}>
+            <Button type="submit" kind={read ? "plain" : "primary"} isPending={readInvitation.isPending}>
+              {t("join.read")}
+            </Button>
+          </div>
+        </Form>
+        {read && (
+          <Facts
+            isOurs
+            facts={[
+              { label: t("join.coordinator"), value: read.url },
+              { label: t("join.as"), value: read.site },
+              { label: t("join.until"), value: moment(read.expires) },
+            ]}
+          />
+        )}
+      </Card>
+      {read && <Enrol invitation={invitation.trim()} />}
+    </Page>
+  );
+}
+
+function Enrol({ invitation }: { invitation: string }) {
+  const { t } = useTranslation();
+  const [, go] = useLocation();
+  const [words, setWords] = useState("");
+  const [organisation, setOrganisation] = useState("");
+  const [proxy, setProxy] = useState("");
+  const enrol = useAction("enrol", (membership) => go(`/federations/${membership.federation}`));
+  return (
+    <Card title={t("join.step2")} lead={t("join.step2Lead")}>
+      <Form
+        className={forms.form ?? ""}
+        onSubmit={(event) => {
+          event.preventDefault();
+          const way = proxy.trim() === "" ? null : proxy.trim();
+          const enrolment = { invitation, words, organisation, proxy: way, extra_ca: null, again: null };
+          enrol.mutate({ enrolment });
+        }}
+      >
+        <Field
+          label={t("join.words")}
+          help={t("join.wordsHelp")}
+          name="words"
+          value={words}
+          onChange={setWords}
+          rows={3}
+          isMono
+        />
+        <Field
+          label={t("join.organisation")}
+          help={t("join.organisationHelp")}
+          name="organisation"
+          value={organisation}
+          onChange={setOrganisation}
+        />
+        <Field
+          label={t("join.proxy")}
+          help={t("join.proxyHelp")}
+          name="proxy"
+          value={proxy}
+          onChange={setProxy}
+          isOptional
+        />
+        <FaultNotice fault={enrol.error} />
+        <div className={forms.actions}>
+          <Button type="submit" kind="primary" isPending={enrol.isPending}>
+            {t("federations.join")}
+          </Button>
+        </div>
+      </Form>
+    </Card>
+  );
+}

@@ -1,0 +1,92 @@
+import { useState } from "react";
+import { useTranslation } from "react-i18next";
+import { useAction, useAnswer } from "../ipc/hooks";
+import type { Outcome } from "../ipc/types";
+import { Answered } from "../parts/Answered";
+import { Button } from "../parts/Button";
+import { Card } from "../parts/Card";
+import { Confirm } from "../parts/Confirm";
+import { Field } from "../parts/Field";
+import { TextDiff } from "../parts/TextDiff";
+import { useMe } from "../shell/session";
+import forms from "./Forms.module.css";
+import { OutcomeNotice } from "./OutcomeNotice";
+import { Proposals } from "./Proposals";
+
+/** What this site never lets happen, whoever signs: the file, and what an edit of it changes. */
+export function PolicySettings() {
+  const { t } = useTranslation();
+  const { may } = useMe();
+  const policy = useAnswer("policy", {});
+  const [outcome, setOutcome] = useState<Outcome | null>(null);
+  return (
+    <>
+      <Proposals onOutcome={setOutcome} />
+      {outcome && <OutcomeNotice outcome={outcome} />}
+      <Card title={t("settings.policy")} lead={t("settings.policyLead")}>
+        <Answered of={policy}>
+          {(toml) =>
+            may("administrator", "data_steward") ? (
+              <Editor key={toml} toml={toml} onOutcome={setOutcome} />
+            ) : (
+              <pre>
+                <code>{toml}</code>
+              </pre>
+            )
+          }
+        </Answered>
+      </Card>
+    </>
+  );
+}
+
+function Editor({ toml, onOutcome }: { toml: string; onOutcome: (outcome: Outcome) => void }) {
+  const { t } = useTranslation();
+  const [text, setText] = useState(toml);
+  const [isAsking, setAsking] = useState(false);
+  const set = useAction("set_policy", (outcome) => {
+    setAsking(false);
+    onOutcome(outcome);
+  });
+  const isSame = text === toml;
+  return (
+    <>
+      <div className={forms.editor}>
+        <Field
+          label={t("settings.policyFile")}
+          name="policy"
+          value={text}
+          onChange={setText}
+          rows={22}
+          isMono
+        />
+      </div>
+      {!isSame && (
+        <>
+          <h3>{t("settings.policyChanges")}</h3>
+          <TextDiff before={toml} after={text} />
+        </>
+      )}
+      <div className={forms.actions}>
+        <Button kind="primary" isDisabled={isSame} onPress={() => setAsking(true)}>
+          {t("settings.setPolicy")}
+        </Button>
+        <Button isDisabled={isSame} onPress={() => setText(toml)}>
+          {t("settings.discard")}
+        </Button>
+      </div>
+      <Confirm
+        title={t("settings.setPolicy")}
+        yes={t("settings.setPolicy")}
+        isSigned
+        isOpen={isAsking}
+        action={set}
+        onClose={() => setAsking(false)}
+        onYes={({ passphrase }) => set.mutate({ toml: text, passphrase })}
+      >
+        <p>{t("settings.setPolicyHelp")}</p>
+        <TextDiff before={toml} after={text} />
+      </Confirm>
+    </>
+  );
+}

@@ -1,0 +1,37 @@
+import { useTranslation } from "react-i18next";
+import { useLocation } from "wouter";
+import { Page } from "../parts/Page";
+import { Sections } from "../parts/Sections";
+import { About } from "./About";
+import { Account } from "./Account";
+import { Looks } from "./Looks";
+import { PeopleSettings } from "./PeopleSettings";
+import { PolicySettings } from "./PolicySettings";
+import { StopSettings } from "./StopSettings";
+
+const PARTS = ["people", "policy", "account", "window", "stop", "about"] as const;
+
+/** Settings of the site, of the person, and of this window. */
+export function Settings({ part }: { part: string }) {
+  const { t } = useTranslation();
+  const [, go] = useLocation();
+  const contents = {
+    people: <PeopleSettings />,
+    policy: <PolicySettings />,
+    account: <Account />,
+    window: <Looks />,
+    stop: <StopSettings />,
+    about: <About />,
+  };
+  const selected = PARTS.find((known) => known === part) ?? "people";
+  return (
+    <Page title={t("settings.title")}>
+      <Sections
+        label={t("settings.title")}
+        selected={selected}
+        onSelect={(id) => go(`/settings/${id}`)}
+        sections={PARTS.map((id) => ({ id, name: t(`settings.${id}`), content: contents[id] }))}
+      />
+    </Page>
+  );
+}

@@ -1,0 +1,97 @@
+// What the rounds of a run say, put in order.
+import type { Point } from "../charts/curves";
+import type { JobView, Metrics, ReportView, RoundView, TrainingView } from "../ipc/types";
+
+/** What the site's own people see of training in a round. */
+export function training(round: RoundView): TrainingView | null {
+  return round.view !== null && "training" in round.view ? round.view.training : null;
+}
+
+/** What they see of figures. */
+export function report(round: RoundView): ReportView | null {
+  return round.view !== null && "report" in round.view ? round.view.report : null;
+}
+
+/** Why a round failed, in full. */
+export function failure(round: RoundView): string | null {
+  return round.view !== null && "failure" in round.view ? round.view.failure : null;
+}
+
+export interface LossRow {
+  round: number;
+  before: number;
+  after: number;
+  rows: number;
+  auc: number | null;
+}
+
+/** Loss of each task that trains, round by round; of a round that was tried again, the last try. */
+export function losses(rounds: RoundView[]): Map<string, LossRow[]> {
+  const found = new Map<string, Map<number, LossRow & { attempt: number }>>();
+  for (const round of rounds) {
+    const seen = training(round);
+    if (seen === null) continue;
+    const { task, round: number, attempt } = round.round;
+    const of = found.get(task) ?? new Map<number, LossRow & { attempt: number }>();
+    if ((of.get(number)?.attempt ?? -1) < attempt) {
+      const auc = seen.validation?.auc ?? null;
+      of.set(number, {
+        round: number,
+        before: seen.loss_before,
+        after: seen.loss_after,
+        rows: seen.rows,
+        auc,
+        attempt,
+      });
+    }
+    found.set(task, of);
+  }
+  const sorted = (of: Map<number, LossRow>) => [...of.values()].sort((a, b) => a.round - b.round);
+  return new Map([...found].map(([task, of]) => [task, sorted(of)]));
+}
+
+/** Loss with the model that came, as a curve. */
+export function lossCurve(rows: LossRow[]): Point[] {
+  return rows.map((row) => ({ x: row.round, y: row.before }));
+}
+
+export interface Judged {
+  task: string;
+  round: RoundView;
+  report: ReportView;
+}
+
+/** Newest report of each task that judged a model. */
+export function judged(rounds: RoundView[]): Judged[] {
+  const found = new Map<string, Judged>();
+  const newestFirst = [...rounds].sort((a, b) => b.at - a.at);
+  for (const round of newestFirst) {
+    const of = report(round);
+    const { task } = round.round;
+    if (of !== null && !found.has(task)) found.set(task, { task, round, report: of });
+  }
+  return [...found.values()];
+}
+
+/** Share of rows predicted rightly. */
+export const accuracy = (m: Metrics): number => m.correct / Math.max(1, m.rows);
+/** Brier score. */
+export const brier = (m: Metrics): number => m.brier_sum / Math.max(1, m.rows);
+/** Mean loss. */
+export const loss = (m: Metrics): number => m.loss_sum / Math.max(1, m.rows);
+
+export interface TaskState {
+  name: string;
+  rounds: RoundView[];
+  newest: RoundView;
+}
+
+/** Tasks of a run that had rounds here, the one that moved last first. */
+export function tasksOf(job: JobView): TaskState[] {
+  const found = new Map<string, RoundView[]>();
+  for (const round of job.rounds) {
+    found.set(round.round.task, [...(found.get(round.round.task) ?? []), round]);
+  }
+  const newest = (rounds: RoundView[]) => rounds.reduce((a, b) => (b.at > a.at ? b : a));
+  return [...found].map(([name, rounds]) => ({ name, rounds, newest: newest(rounds) }));
+}

@@ -1,0 +1,90 @@
+import { I18nProvider } from "react-aria-components";
+import { useTranslation } from "react-i18next";
+import { Route, Router, Switch } from "wouter";
+import { useHashLocation } from "wouter/use-hash-location";
+import { locale } from "../i18n";
+import { useAnswer } from "../ipc/hooks";
+import { Approvals } from "../screens/Approvals";
+import { Audit } from "../screens/Audit";
+import { Dataset } from "../screens/Dataset";
+import { Datasets } from "../screens/Datasets";
+import { EgressLog } from "../screens/EgressLog";
+import { Federation } from "../screens/Federation";
+import { Federations } from "../screens/Federations";
+import { Home } from "../screens/Home";
+import { Job } from "../screens/Job";
+import { Jobs } from "../screens/Jobs";
+import { Join } from "../screens/Join";
+import { Model } from "../screens/Model";
+import { Models } from "../screens/Models";
+import { NotHere } from "../screens/NotHere";
+import { Requests } from "../screens/Requests";
+import { Review } from "../screens/Review";
+import { Settings } from "../screens/Settings";
+import { SignIn } from "../screens/SignIn";
+import { Welcome } from "../screens/Welcome";
+import styles from "./App.module.css";
+import { Banners } from "./Banners";
+import { Header } from "./Header";
+import { Rail } from "./Rail";
+import { useSession } from "./session";
+
+/** The window: a sign-in where nobody is here, the site's screens otherwise. */
+export function App() {
+  useTranslation();
+  const { name } = useSession();
+  return (
+    <I18nProvider locale={locale()}>
+      {/* Where we are stands behind the #: the app's own protocol knows one page. */}
+      <Router hook={useHashLocation}>{name === null ? <Door /> : <Rooms />}</Router>
+    </I18nProvider>
+  );
+}
+
+/** Before anybody is signed in. */
+function Door() {
+  const status = useAnswer("status", {});
+  return (
+    <main className={styles.door}>
+      <Banners />
+      {status.data?.phase === "empty" ? <Welcome /> : <SignIn />}
+    </main>
+  );
+}
+
+function Rooms() {
+  const { t } = useTranslation();
+  return (
+    <div className={styles.window}>
+      <button type="button" className={styles.skip} onClick={() => document.getElementById("main")?.focus()}>
+        {t("shell.skip")}
+      </button>
+      <Rail />
+      <div className={styles.column}>
+        <Header />
+        <main id="main" tabIndex={-1} className={styles.main}>
+          <Banners />
+          <Switch>
+            <Route path="/" component={Home} />
+            <Route path="/requests" component={Requests} />
+            <Route path="/requests/:study">{({ study }) => <Review key={study} study={study} />}</Route>
+            <Route path="/approvals" component={Approvals} />
+            <Route path="/jobs" component={Jobs} />
+            <Route path="/jobs/:job">{({ job }) => <Job key={job} job={job} />}</Route>
+            <Route path="/models" component={Models} />
+            <Route path="/models/:job">{({ job }) => <Model key={job} job={job} />}</Route>
+            <Route path="/datasets" component={Datasets} />
+            <Route path="/datasets/:id">{({ id }) => <Dataset key={id} id={id} />}</Route>
+            <Route path="/egress" component={EgressLog} />
+            <Route path="/federations" component={Federations} />
+            <Route path="/federations/join" component={Join} />
+            <Route path="/federations/:id">{({ id }) => <Federation key={id} id={id} />}</Route>
+            <Route path="/audit" component={Audit} />
+            <Route path="/settings/:part?">{({ part }) => <Settings part={part ?? "people"} />}</Route>
+            <Route component={NotHere} />
+          </Switch>
+        </main>
+      </div>
+    </div>
+  );
+}

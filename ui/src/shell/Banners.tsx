@@ -1,0 +1,57 @@
+import { useTranslation } from "react-i18next";
+import { Engine } from "../i18n/engine";
+import { moment } from "../i18n/format";
+import { useAction, useAnswer } from "../ipc/hooks";
+import { Button } from "../parts/Button";
+import { FaultNotice } from "../parts/FaultNotice";
+import { Notice } from "../parts/Notice";
+import styles from "./Banners.module.css";
+import { useSession } from "./session";
+
+/** What is above every screen: that the engine is away, a stop, alarms, and that data are public. */
+export function Banners() {
+  const { t } = useTranslation();
+  const { name } = useSession();
+  const status = useAnswer("status", {});
+  const acknowledge = useAction("acknowledge");
+  const { data, error } = status;
+  const isAway = error?.code === "not_running";
+  if (!isAway && !error && !data?.stopped && !data?.public_data && !data?.alarms.length) return null;
+  return (
+    <div className={styles.banners}>
+      {isAway ? (
+        <Notice weight="danger" title={t("shell.away")}>
+          {data ? t("shell.awaySince", { at: moment(status.dataUpdatedAt) }) : t("shell.awayHelp")}
+        </Notice>
+      ) : (
+        <FaultNotice fault={error} />
+      )}
+      {data?.stopped && (
+        <Notice weight="danger" title={t("shell.stopped")}>
+          {data.stopped}
+        </Notice>
+      )}
+      {data?.alarms.map((alarm) => (
+        <Notice
+          key={alarm.id}
+          weight="danger"
+          title={t("shell.alarm", { at: moment(alarm.at) })}
+          beside={
+            name !== null && (
+              <Button
+                isPending={acknowledge.isPending}
+                onPress={() => acknowledge.mutate({ alarm: alarm.id })}
+              >
+                {t("shell.acknowledge")}
+              </Button>
+            )
+          }
+        >
+          <Engine>{alarm.words}</Engine>
+        </Notice>
+      ))}
+      <FaultNotice fault={acknowledge.error} />
+      {data?.public_data && <Notice weight="attention">{t("shell.publicData")}</Notice>}
+    </div>
+  );
+}

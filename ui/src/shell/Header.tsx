@@ -1,0 +1,67 @@
+import type { TFunction } from "i18next";
+import { useTranslation } from "react-i18next";
+import { Link } from "wouter";
+import { useAnswer } from "../ipc/hooks";
+import type { MembershipView, Status, WitnessState } from "../ipc/types";
+import { Button } from "../parts/Button";
+import { Icon, type IconName } from "../parts/Icon";
+import styles from "./Header.module.css";
+import { useSession } from "./session";
+
+export const isConnected = (m: MembershipView) => typeof m.link === "object" && "connected" in m.link;
+
+/** How the site is connected, over all its federations. */
+function linkWords(t: TFunction, memberships: MembershipView[]): { words: string; isGood: boolean } {
+  const [up, all] = [memberships.filter(isConnected).length, memberships.length];
+  if (all === 0) return { words: t("shell.noFederation"), isGood: true };
+  if (up === all) return { words: t("shell.connected"), isGood: true };
+  if (memberships.every((m) => m.paused !== null)) return { words: t("shell.paused"), isGood: false };
+  return { words: up === 0 ? t("shell.notConnected") : t("shell.partly", { up, all }), isGood: false };
+}
+
+/** How this site's own log is witnessed, federation by federation. */
+export function ownLog({ ledger, memberships }: Status): WitnessState[] {
+  const own = new Set(memberships.map((m) => `${m.federation} ${m.site}`));
+  return ledger.witnessed.filter((w) => own.has(`${w.federation} ${w.origin}`));
+}
+
+/** How far it is witnessed: settled in one federation is enough to tell a fork. Alarms have a line of their own. */
+function ledgerWords(t: TFunction, status: Status): { words: string; isGood: boolean } {
+  const own = ownLog(status);
+  if (own.some((w) => w.settled)) return { words: t("shell.ledgerSettled"), isGood: true };
+  const isSeen = own.some((w) => w.witnesses > 0);
+  return { words: t(isSeen ? "shell.ledgerUnsettled" : "shell.ledger"), isGood: true };
+}
+
+function Chip({ icon, to, of }: { icon: IconName; to: string; of: { words: string; isGood: boolean } }) {
+  return (
+    <Link href={to} className={`${styles.chip} ${of.isGood ? "" : styles.attention}`}>
+      <Icon name={icon} size={16} />
+      {of.words}
+    </Link>
+  );
+}
+
+/** Where we are and who is here: site, link, ledger, person. */
+export function Header() {
+  const { t } = useTranslation();
+  const { name, signOut } = useSession();
+  const status = useAnswer("status", {});
+  const site = status.data?.memberships[0]?.site_name ?? t("shell.thisSite");
+  return (
+    <header className={styles.header}>
+      <strong className={styles.site}>{site}</strong>
+      {status.data && (
+        <>
+          <Chip icon="link" to="/federations" of={linkWords(t, status.data.memberships)} />
+          <Chip icon="audit" to="/audit" of={ledgerWords(t, status.data)} />
+        </>
+      )}
+      <span className={styles.person}>
+        <Icon name="person" size={18} />
+        <span className={styles.name}>{name}</span>
+        <Button onPress={signOut}>{t("signIn.out")}</Button>
+      </span>
+    </header>
+  );
+}

@@ -1,0 +1,59 @@
+// @vitest-environment jsdom
+import { beforeAll, describe, expect, it } from "vitest";
+import { speak } from "../src/i18n";
+import { brief, bytes, count, decimal, distance, grouped, percent } from "../src/i18n/format";
+
+/** Thin, narrow and no-break blanks are a matter of the platform's tables. */
+const plain = (text: string) => text.replaceAll(/[\u00a0\u202f\u2009]/g, " ");
+
+describe("numbers in English", () => {
+  beforeAll(() => speak("en"));
+
+  it("come in the unit that fits", () => {
+    expect([0, 999, 1_000, 4_096, 999_400, 1_000_000, 48_212].map(bytes)).toEqual([
+      "0 bytes",
+      "999 bytes",
+      "1 kB",
+      "4.1 kB",
+      "999 kB",
+      "1 MB",
+      "48.2 kB",
+    ]);
+  });
+
+  it("are separated, rounded and shortened", () => {
+    expect([count(1_234_567), decimal(0.88649), brief(0.0123456), percent(0.456, 1)]).toEqual([
+      "1,234,567",
+      "0.886",
+      "0.01235",
+      "45.6%",
+    ]);
+  });
+
+  it("say how far away a moment is", () => {
+    const now = Date.UTC(2026, 0, 10);
+    expect(distance(now + 8 * 86_400_000, now)).toBe("in 8 days");
+    expect(distance(now - 3_600_000, now)).toBe("1 hour ago");
+    expect(distance(now + 20_000, now)).toBe("this minute");
+  });
+});
+
+describe("numbers in German", () => {
+  beforeAll(() => speak("de"));
+
+  it("have the German comma", () => {
+    expect([count(1_234_567), decimal(0.88649), bytes(4_096)].map(plain)).toEqual([
+      "1.234.567",
+      "0,886",
+      "4,1 kB",
+    ]);
+  });
+});
+
+describe("digests", () => {
+  it("stand in groups of four, whole", () => {
+    const digest = "0123456789abcdef".repeat(4);
+    expect(grouped(digest)).toHaveLength(16);
+    expect(grouped(digest).join("")).toBe(digest);
+  });
+});
