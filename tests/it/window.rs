@@ -22,10 +22,15 @@ fn two_people_sign_in_the_window_and_the_ledger_shows_it() -> Result<()> {
             window.type_into("name", person).await?;
             window.type_into("passphrase", &passphrase).await?;
             window.press("Sign in").await?;
-            window.press("Heart disease risk from routine findings").await?;
+            window.follow("Requests").await?;
+            window.follow("Heart disease risk from routine findings").await?;
             window.shows("The coordinator can read this site's update").await?;
             window.shows("not stated").await?;
+            window.turn_to("Setting").await?;
             window.shows(reads).await?;
+            if person == "Stefan" {
+                window.answer_all("Yes").await?;
+            }
             window.type_into("signing", &passphrase).await?;
             window.press(button).await?;
             window.shows(then).await?;
@@ -41,7 +46,7 @@ fn two_people_sign_in_the_window_and_the_ledger_shows_it() -> Result<()> {
         window.shows("name or passphrase is wrong").await?;
         window.type_into("passphrase", &site.passphrase("Petra")?).await?;
         window.press("Sign in").await?;
-        window.press("Audit log").await?;
+        window.follow("Audit log").await?;
         window.shows("Anna").await?;
         window.press("Verify the whole log").await?;
         window.shows("intact").await?;

@@ -107,6 +107,39 @@ impl Window {
         button.with_context(|| format!("find the button '{text}'"))?.click().await.context("click")
     }
 
+    /// Turns to the part of the page with this name.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub async fn turn_to(&self, text: &str) -> Result<()> {
+        let path = format!("//*[@role='tab'][normalize-space()='{text}']");
+        let tab = self.page.wait().at_most(PATIENCE).for_element(Locator::XPath(&path)).await;
+        tab.with_context(|| format!("find the tab '{text}'"))?.click().await.context("click")
+    }
+
+    /// Follows the link with this text.
+    ///
+    /// # Errors
+    /// If there is no such link.
+    pub async fn follow(&self, text: &str) -> Result<()> {
+        let path = format!("//a[normalize-space()='{text}' or starts-with(normalize-space(), '{text}')]");
+        let link = self.page.wait().at_most(PATIENCE).for_element(Locator::XPath(&path)).await;
+        link.with_context(|| format!("find the link '{text}'"))?.click().await.context("click")
+    }
+
+    /// Chooses the same answer to every question on the page.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub async fn answer_all(&self, answer: &str) -> Result<()> {
+        let path = format!("//label[normalize-space()='{answer}']");
+        self.page.wait().at_most(PATIENCE).for_element(Locator::XPath(&path)).await.context("find a question")?;
+        for label in self.page.find_all(Locator::XPath(&path)).await? {
+            label.click().await.context("answer")?;
+        }
+        Ok(())
+    }
+
     /// A picture of the window, PNG.
     ///
     /// # Errors

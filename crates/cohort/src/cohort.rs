@@ -99,6 +99,7 @@ pub struct Report {
 /// Figures as the site's own people see them.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[expect(clippy::large_enum_variant, reason = "there is one for each report")]
 pub enum ReportView {
     /// Quality of a model of a yes/no label.
     Metrics(Metrics),

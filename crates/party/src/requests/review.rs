@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use hospes_protocol::approval::{ApprovalDocument, ApprovalState, Peer, ReleaseRule};
 use hospes_protocol::id::{DatasetId, StudyId};
-use hospes_protocol::plan::{self, Component, DropLevel, Egress, ImputationMethod, Plan, Privacy, ScaleMethod};
+use hospes_protocol::plan::{self, Component, DropLevel, Egress, ImputationMethod, Plan, ScaleMethod};
 use hospes_protocol::policy::{FourEyes, Policy};
 use hospes_protocol::study::{Terms, egress_in_all};
 use hospes_protocol::text::shown;
@@ -413,45 +413,8 @@ fn sentence(name: &str, component: &Component) -> String {
             ScaleMethod::Bounds => "scales numbers to 0 to 1 by the study's bounds".to_owned(),
         },
         Component::Statistics(_) => "reports counts, sums and sums of squares of each feature".to_owned(),
-        Component::NnTrain(t) => {
-            let protection = match t.privacy {
-                Privacy::Plain {} => "the coordinator can read each site's update",
-                Privacy::SecureAggregation {} => "secure aggregation is asked for, which this version does not have",
-            };
-            let early = t.early_stop.as_ref().map_or_else(String::new, |stop| {
-                format!(
-                    ", ends earlier if the loss has not become better for {} rounds, for which each update tells this site's \
-                     loss on its rows for validation",
-                    stop.patience
-                )
-            });
-            format!(
-                "trains {} in {}{} rounds of {} steps with {} rows each ({}), {}{early}; {protection}",
-                words::graph(&t.model),
-                if t.early_stop.is_some() { "at most " } else { "" },
-                t.rounds,
-                t.local.updates,
-                t.local.batch,
-                words::optimizer(&t.optimizer),
-                words::strategy(&t.strategy)
-            )
-        }
-        Component::Evaluation(e) => {
-            let by = |column: &String| {
-                format!(
-                    ", and the same for each code of '{}': a code with few patients, or whose patients would follow from the \
-                     others, is withheld",
-                    shown(column, 100)
-                )
-            };
-            format!(
-                "measures the model on this site's rows: errors, confusion at {}, score histograms, {} calibration bins, \
-                 slope and intercept of the calibration with their precision{}",
-                e.threshold,
-                e.calibration_bins,
-                e.subgroup.as_ref().map_or_else(String::new, by)
-            )
-        }
+        Component::NnTrain(t) => words::training(t),
+        Component::Evaluation(e) => words::evaluation(e),
         Component::Glm(g) => {
             let column = |what: &str, name: &Option<String>| {
                 name.as_ref().map_or_else(String::new, |name| format!(", with '{}' as {what}", shown(name, 100)))

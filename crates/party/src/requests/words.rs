@@ -1,6 +1,7 @@
 //! Models, optimisers and strategies in plain words.
 
-use hospes_protocol::plan::{Family, Layer, Model, Optimizer, Strategy};
+use hospes_protocol::plan::{Evaluation, Family, Layer, Model, NnTrain, Optimizer, Privacy, Strategy};
+use hospes_protocol::text::shown;
 
 pub(super) fn optimizer(optimizer: &Optimizer) -> String {
     match optimizer {
@@ -95,4 +96,47 @@ pub(super) fn family(family: Family) -> &'static str {
         Family::Binomial => "logistic",
         Family::Poisson => "Poisson",
     }
+}
+
+/// What training does, and what protects it.
+pub(super) fn training(t: &NnTrain) -> String {
+    let protection = match t.privacy {
+        Privacy::Plain {} => "the coordinator can read each site's update",
+        Privacy::SecureAggregation {} => "secure aggregation is asked for, which this version does not have",
+    };
+    let early = t.early_stop.as_ref().map_or_else(String::new, |stop| {
+        format!(
+            ", ends earlier if the loss has not become better for {} rounds, for which each update tells this site's \
+             loss on its rows for validation",
+            stop.patience
+        )
+    });
+    format!(
+        "trains {} in {}{} rounds of {} steps with {} rows each ({}), {}{early}; {protection}",
+        graph(&t.model),
+        if t.early_stop.is_some() { "at most " } else { "" },
+        t.rounds,
+        t.local.updates,
+        t.local.batch,
+        optimizer(&t.optimizer),
+        strategy(&t.strategy)
+    )
+}
+
+/// What is measured of a model.
+pub(super) fn evaluation(e: &Evaluation) -> String {
+    let by = |column: &String| {
+        format!(
+            ", and the same for each code of '{}': a code with few patients, or whose patients would follow from the \
+             others, is withheld",
+            shown(column, 100)
+        )
+    };
+    format!(
+        "measures the model on this site's rows: errors, confusion at {}, score histograms, {} calibration bins, \
+         slope and intercept of the calibration with their precision{}",
+        e.threshold,
+        e.calibration_bins,
+        e.subgroup.as_ref().map_or_else(String::new, by)
+    )
 }
