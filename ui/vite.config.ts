@@ -75,5 +75,11 @@ export default defineConfig(({ mode }) => ({
   },
   // React's automatic JSX runtime needs no plugin.
   oxc: { jsx: { runtime: "automatic" } },
-  test: { css: { include: [/tokens\.css/] }, include: ["test/**/*.test.{ts,tsx}"], restoreMocks: true },
+  test: {
+    include: ["test/**/*.test.{ts,tsx}"],
+    css: { include: [/tokens\.css/] },
+    restoreMocks: true,
+    // Busy machines are slow; a test that hangs still ends.
+    testTimeout: 60_000,
+  },
 }));
