@@ -79,8 +79,7 @@ fn wrong_permissions(capability: &Value) -> Vec<String> {
 /// Settings that would let a page do more.
 fn wrong_settings(settings: &Value) -> Vec<&'static str> {
     let security = &settings["app"]["security"];
-    // Charts and the graph of tasks place what they draw by style attributes, which run nothing and reach nothing.
-    let csp = security["csp"].as_str().unwrap_or_default().replace("style-src-attr 'unsafe-inline';", "");
+    let csp = security["csp"].as_str().unwrap_or_default();
     let rules = [
         (settings["app"]["withGlobalTauri"] == false, "app.withGlobalTauri must be false"),
         (security["assetProtocol"]["enable"] == false, "app.security.assetProtocol.enable must be false"),
