@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use fantoccini::elements::Element;
 use fantoccini::{Client, ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::json;
@@ -14,6 +15,9 @@ use crate::program;
 
 /// How long anything on the page may take to appear: a software-rendered window on two busy cores.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Time for the page to come to rest after it was scrolled.
+const SETTLE: Duration = Duration::from_millis(150);
 
 /// A window of the app.
 pub struct Window {
@@ -104,7 +108,15 @@ impl Window {
     pub async fn press(&self, text: &str) -> Result<()> {
         let path = format!("//button[normalize-space()='{text}']");
         let button = self.page.wait().at_most(PATIENCE).for_element(Locator::XPath(&path)).await;
-        button.with_context(|| format!("find the button '{text}'"))?.click().await.context("click")
+        self.click(button.with_context(|| format!("find the button '{text}'"))?).await
+    }
+
+    /// Clicks in the middle of the window: where the page still scrolls, a press can begin on a button and end beside it.
+    async fn click(&self, element: Element) -> Result<()> {
+        let script = "arguments[0].scrollIntoView({ block: 'center', behavior: 'instant' })";
+        self.page.execute(script, vec![serde_json::to_value(&element)?]).await.context("scroll")?;
+        tokio::time::sleep(SETTLE).await;
+        element.click().await.context("click")
     }
 
     /// Turns to the part of the page with this name.
@@ -114,7 +126,7 @@ impl Window {
     pub async fn turn_to(&self, text: &str) -> Result<()> {
         let path = format!("//*[@role='tab'][normalize-space()='{text}']");
         let tab = self.page.wait().at_most(PATIENCE).for_element(Locator::XPath(&path)).await;
-        tab.with_context(|| format!("find the tab '{text}'"))?.click().await.context("click")
+        self.click(tab.with_context(|| format!("find the tab '{text}'"))?).await
     }
 
     /// Follows the link with this text.
@@ -124,7 +136,7 @@ impl Window {
     pub async fn follow(&self, text: &str) -> Result<()> {
         let path = format!("//a[normalize-space()='{text}' or starts-with(normalize-space(), '{text}')]");
         let link = self.page.wait().at_most(PATIENCE).for_element(Locator::XPath(&path)).await;
-        link.with_context(|| format!("find the link '{text}'"))?.click().await.context("click")
+        self.click(link.with_context(|| format!("find the link '{text}'"))?).await
     }
 
     /// Chooses the same answer to every question on the page.
@@ -135,7 +147,7 @@ impl Window {
         let path = format!("//label[normalize-space()='{answer}']");
         self.page.wait().at_most(PATIENCE).for_element(Locator::XPath(&path)).await.context("find a question")?;
         for label in self.page.find_all(Locator::XPath(&path)).await? {
-            label.click().await.context("answer")?;
+            self.click(label).await.context("answer")?;
         }
         Ok(())
     }
