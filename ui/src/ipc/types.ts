@@ -501,7 +501,17 @@ export type ReportView =
   | { number: NumberMetrics }
   | { survival: SurvivalMetrics }
   | { regression: { rows: number; log_likelihood: number } }
+  | { grouped: { all: ReportView; column: string; groups: GroupView[]; ungrouped: number } }
   | { statistics: { rows: number; features: FeatureStatistics[] } };
+
+/** A subgroup as the site's own people see it. */
+export interface GroupView {
+  code: string;
+  rows: number;
+  /** Whether its figures leave. */
+  leaves: boolean;
+  view: ReportView | null;
+}
 
 export interface Metrics {
   rows: number;

@@ -1,7 +1,7 @@
 import { useTranslation } from "react-i18next";
 import { named } from "../i18n/engine";
 import { brief, count, decimal, moment, percent } from "../i18n/format";
-import type { FeatureStatistics, Interval, Metrics } from "../ipc/types";
+import type { FeatureStatistics, Interval, Metrics, ReportView } from "../ipc/types";
 import { Card } from "../parts/Card";
 import { Table } from "../parts/Table";
 import { Confusion, ConfusionOfClasses } from "./Confusion";
@@ -9,6 +9,7 @@ import { CalibrationFigure, PrecisionFigure, RocFigure } from "./CurveFigures";
 import forms from "./Forms.module.css";
 import styles from "./ReportCard.module.css";
 import { accuracy, brier, type Judged, loss } from "./rounds";
+import { Subgroups } from "./Subgroups";
 
 /** What one task found out about a model on this site's rows. It does not leave. */
 export function ReportCard({ of }: { of: Judged }) {
@@ -18,14 +19,16 @@ export function ReportCard({ of }: { of: Judged }) {
       title={t("models.report", { task: of.task })}
       lead={t("models.reportLead", { at: moment(of.round.at) })}
     >
-      <Body of={of} />
+      <Body report={of.report} />
       <p className={forms.small}>{t("models.stays")}</p>
     </Card>
   );
 }
 
-function Body({ of: { report } }: { of: Judged }) {
+/** Quality on a set of rows, whatever the label. */
+function Body({ report }: { report: ReportView }) {
   const { t } = useTranslation();
+  if ("grouped" in report) return <Subgroups {...report.grouped} inFull={(of) => <Body report={of} />} />;
   if ("metrics" in report) return <YesNo metrics={report.metrics} />;
   if ("classes" in report) {
     const m = report.classes;

@@ -80,6 +80,40 @@ export const brier = (m: Metrics): number => m.brier_sum / Math.max(1, m.rows);
 /** Mean loss. */
 export const loss = (m: Metrics): number => m.loss_sum / Math.max(1, m.rows);
 
+/** The main figures of a report by name; `null` where they are undefined. */
+export function figuresOf(report: ReportView): Map<string, number | null> {
+  if ("grouped" in report) return figuresOf(report.grouped.all);
+  if ("metrics" in report) {
+    const m = report.metrics;
+    const slope = m.detail?.calibration?.slope ?? null;
+    const list: [string, number | null][] = [
+      ["auc", m.auc],
+      ["accuracy", accuracy(m)],
+      ["brier", brier(m)],
+      ["calibration_slope", slope],
+    ];
+    return new Map(list);
+  }
+  if ("classes" in report) {
+    const m = report.classes;
+    return new Map([
+      ["accuracy", m.correct / Math.max(1, m.rows)],
+      ["macro_f1", m.macro_f1],
+    ]);
+  }
+  if ("number" in report) {
+    const { rmse, mae, r_squared } = report.number;
+    return new Map([
+      ["rmse", rmse],
+      ["mae", mae],
+      ["r_squared", r_squared],
+    ]);
+  }
+  if ("survival" in report) return new Map([["c_index", report.survival.c_index]]);
+  if ("regression" in report) return new Map([["log_likelihood", report.regression.log_likelihood]]);
+  return new Map();
+}
+
 export interface TaskState {
   name: string;
   rounds: RoundView[];
