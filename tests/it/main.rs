@@ -3,5 +3,6 @@
 mod kill;
 mod regression;
 mod round;
+mod screens;
 mod sweep;
 mod window;

@@ -8,6 +8,7 @@ use std::io::{self, Read, Write};
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::OnceLock;
+use std::time::Instant;
 
 use hospes_protocol::approval::{Approval, Circumstances, Refusal};
 use hospes_protocol::canon::Canonical;
@@ -61,6 +62,8 @@ pub struct Order {
     pub state_out: Option<PathBuf>,
     /// Where networks compute.
     pub place: Place,
+    /// Percent of the time in which it computes; it rests between its steps for the remainder.
+    pub share: u8,
 }
 
 /// The form in which an order goes through the pipe.
@@ -82,10 +85,11 @@ struct OrderOnTheWire {
     state_in: Option<PathBuf>,
     state_out: Option<PathBuf>,
     place: Place,
+    share: u8,
 }
 
 /// Version of the pipe's format. Parent and child are one binary; another version means that it was replaced meanwhile.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// What a child says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -208,6 +212,7 @@ impl Order {
             state_in: self.state_in.clone(),
             state_out: self.state_out.clone(),
             place: self.place,
+            share: self.share,
         };
         let written = write_frame(output, &wire, ORDER_BYTES);
         wire.key.zeroize();
@@ -243,6 +248,7 @@ impl Order {
             state_in: wire.state_in,
             state_out: wire.state_out,
             place: wire.place,
+            share: wire.share.clamp(1, 100),
         })
     }
 }
@@ -292,8 +298,9 @@ pub fn run(input: &mut impl Read, output: &mut impl Write, clock: &dyn Fn() -> T
     let last = match Order::read(input) {
         Ok(order) => {
             let mut broken = None;
+            let mut pace = Pace { share: order.share, since: Instant::now() };
             let last = guarded(&order, clock, &mut |progress| match Event::Progress(progress).write(output) {
-                Ok(()) => true,
+                Ok(()) => pace.rest(),
                 Err(error) => {
                     broken = Some(error);
                     false
@@ -308,6 +315,22 @@ pub fn run(input: &mut impl Read, output: &mut impl Write, clock: &dyn Fn() -> T
     };
     last.write(output)?;
     Ok(matches!(last, Event::Done(_) | Event::Refused(_)))
+}
+
+/// Keeps work within its share of the time.
+struct Pace {
+    share: u8,
+    since: Instant,
+}
+
+impl Pace {
+    /// Rests in proportion to the time since it rested last. Always `true`: it goes on.
+    fn rest(&mut self) -> bool {
+        let share = u32::from(self.share.clamp(1, 100));
+        std::thread::sleep(self.since.elapsed() * (100 - share) / share);
+        self.since = Instant::now();
+        true
+    }
 }
 
 /// Carries out an order; whatever a card's driver does short of killing the process becomes an event.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use hospes_protocol::id::{FederationId, Timestamp};
 use hospes_protocol::limits;
 use hospes_protocol::sign::SecretKey;
@@ -26,6 +27,9 @@ pub fn system_clock() -> Clock {
 /// Starts a link; [`crate::link::spawn`] but in tests that play the coordinator.
 pub type SpawnLink =
     Arc<dyn Fn(LinkConfig, mpsc::Sender<(FederationId, LinkEvent)>) -> mpsc::Sender<LinkCommand> + Send + Sync>;
+
+/// Tells whether somebody works at the machine; tests have nobody.
+pub type Presence = Arc<dyn Fn() -> BoxFuture<'static, bool> + Send + Sync>;
 
 /// How work on data is executed.
 #[derive(Debug, Clone)]
@@ -64,6 +68,8 @@ pub struct Config {
     pub kdf: KdfCost,
     /// Starts links.
     pub spawn_link: SpawnLink,
+    /// Whether somebody works at the machine.
+    pub presence: Presence,
     /// Identity key to enrol with, for a simulation that is to be repeated; `None`, as at every real site, draws one.
     pub identity: Option<Arc<SecretKey>>,
 }
@@ -83,6 +89,7 @@ impl Config {
             device: DeviceChoice::default(),
             kdf: KdfCost::default(),
             spawn_link: Arc::new(crate::link::spawn),
+            presence: Arc::new(|| Box::pin(crate::rounds::somebody_works())),
             identity: None,
         }
     }

@@ -20,7 +20,7 @@ use crate::keys::{Vault, random};
 use crate::link::LinkEvent;
 use crate::memberships::Link;
 use crate::people::{LiveSession, Session, Strangers, phase};
-use crate::rounds::{DeviceChoice, Devices, Refusals, Working, worker::WorkEvent};
+use crate::rounds::{DeviceChoice, Devices, Refusals, Share, Working, worker::WorkEvent};
 use crate::seam::Seam;
 use crate::store::{At as _, Store, set_setting, setting};
 use crate::view::{LinkView, Notice, Status};
@@ -67,6 +67,7 @@ pub(crate) struct Engine {
     pub(crate) link_events: mpsc::Sender<(FederationId, LinkEvent)>,
     pub(crate) work_events: mpsc::Sender<(RoundKey, WorkEvent)>,
     pub(crate) devices: Arc<Devices>,
+    pub(crate) share: Share,
     pub(crate) seam: Seam,
     /// Before `calls`: whoever sees that the engine has ended finds the site free.
     _lock: File,
@@ -167,6 +168,7 @@ impl Engine {
             link_events,
             work_events,
             devices,
+            share: Share::default(),
             seam,
             calls,
             from_links,
@@ -188,6 +190,7 @@ impl Engine {
         self.record("start", &entry).await?;
         self.sweep().await?;
         self.end_interrupted_work().await?;
+        self.load_limits().await?;
         self.open_links().await
     }
 
@@ -250,6 +253,7 @@ impl Engine {
         }
         self.expire_sessions().await?;
         self.expire_approvals().await?;
+        self.keep_to_limits().await?;
         self.tick_rounds().await?;
         self.tick_witness().await?;
         if now.since(self.looked).abs() >= LOOK_MS {
@@ -326,6 +330,7 @@ impl Engine {
             waiting,
             working: u32::try_from(self.working.len()).unwrap_or(u32::MAX),
             outbox,
+            pause: self.share.pause(),
             ledger: self.ledger_state().await?,
             alarms: self.open_alarms().await?,
         })

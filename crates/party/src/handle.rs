@@ -13,7 +13,7 @@ use crate::engine::{Engine, Event};
 use crate::error::PartyError;
 use crate::people::{Passphrase, Session};
 use crate::view::{
-    AlarmView, Approving, AuditPage, AuditQuery, DatasetView, EgressView, Enrolment, InvitationView, JobView,
+    AlarmView, Approving, AuditPage, AuditQuery, ComputeLimits, DatasetView, EgressView, Enrolment, InvitationView, JobView,
     MembershipView, NewDataset, NewPerson, Notice, OptOutReport, Outcome, Page, PeerView, PersonChange, PersonView,
     ProfileView, ProposalView, RequestView, Review, Signed, Status, SurveyView, Verdict,
 };
@@ -241,6 +241,25 @@ impl Handle {
     pub async fn stop(&self, session: &Session, reason: Option<String>) -> Result<()> {
         let s = session.clone();
         self.ask(move |e| e.stop(s, reason).boxed()).await
+    }
+
+    /// What training may take of this machine, and when.
+    ///
+    /// # Errors
+    /// [`PartyError::NoSession`].
+    pub async fn compute_limits(&self, session: &Session) -> Result<ComputeLimits> {
+        let s = session.clone();
+        self.ask(move |e| e.compute_limits(s).boxed()).await
+    }
+
+    /// Sets what training may take of this machine, and when (administrator). Work under way keeps the share and the
+    /// threads that it began with.
+    ///
+    /// # Errors
+    /// [`PartyError::Denied`], [`PartyError::Input`] for limits that cannot be kept to.
+    pub async fn set_compute_limits(&self, session: &Session, limits: ComputeLimits) -> Result<()> {
+        let s = session.clone();
+        self.ask(move |e| e.set_compute_limits(s, limits).boxed()).await
     }
 
     // Data ---------------------------------------------------------------------------------------------------------

@@ -80,10 +80,13 @@ impl<D: Document> Canonical<D> {
     /// # Errors
     /// [`CanonError`] says what did not fit.
     pub fn parse(bytes: &[u8]) -> Result<Self, CanonError> {
-        let value: D = from_bytes(bytes)?;
-        if to_bytes(&value)? != bytes {
-            return Err(CanonError::NotCanonical("decoding and encoding gives other bytes"));
-        }
+        let tree = tree(D::KIND, bytes)?;
+        let read = from_tree(tree.clone()).and_then(|value: D| match to_bytes(&value)? == bytes {
+            true => Ok(value),
+            false => Err(CanonError::NotCanonical("decoding and encoding gives other bytes")),
+        });
+        // Bytes that come out again are canonical. For others it is said first what is wrong with their form.
+        let value = read.or_else(|other| check_form(D::KIND, tree, bytes).and(Err(other)))?;
         Ok(Self { value, bytes: bytes.to_vec(), digest: digest(D::KIND, D::VERSION, bytes) })
     }
 
@@ -183,26 +186,33 @@ fn to_bytes<D: Document>(value: &D) -> Result<Vec<u8>, CanonError> {
     Ok(bytes)
 }
 
-fn from_bytes<D: Document>(bytes: &[u8]) -> Result<D, CanonError> {
+fn tree(kind: &'static str, bytes: &[u8]) -> Result<Value, CanonError> {
     if bytes.len() > limits::DOCUMENT_BYTES {
         return Err(CanonError::TooLarge(bytes.len()));
     }
-    let shape = |reason: String| CanonError::Shape { kind: D::KIND, reason };
     let mut rest = bytes;
-    let mut tree: Value = ciborium::de::from_reader_with_recursion_limit(&mut rest, limits::DOCUMENT_DEPTH)
-        .map_err(|e| shape(reason(e)))?;
-    if !rest.is_empty() {
-        return Err(CanonError::NotCanonical("bytes follow the document"));
+    let tree = ciborium::de::from_reader_with_recursion_limit(&mut rest, limits::DOCUMENT_DEPTH)
+        .map_err(|e| CanonError::Shape { kind, reason: reason(e) })?;
+    match rest {
+        [] => Ok(tree),
+        _ => Err(CanonError::NotCanonical("bytes follow the document")),
     }
-    let mut sorted = tree.clone();
-    normalise(&mut sorted)?;
+}
+
+/// Says what is not canonical in the form of a document that could not be read.
+fn check_form(kind: &'static str, mut tree: Value, bytes: &[u8]) -> Result<(), CanonError> {
+    normalise(&mut tree)?;
     let mut again = Vec::with_capacity(bytes.len());
-    ciborium::into_writer(&sorted, &mut again).map_err(|e| shape(e.to_string()))?;
-    if again != bytes {
-        return Err(CanonError::NotCanonical("keys out of order, or lengths not the shortest"));
+    ciborium::into_writer(&tree, &mut again).map_err(|e| CanonError::Shape { kind, reason: e.to_string() })?;
+    match again == bytes {
+        true => Ok(()),
+        false => Err(CanonError::NotCanonical("keys out of order, or lengths not the shortest")),
     }
+}
+
+fn from_tree<D: Document>(mut tree: Value) -> Result<D, CanonError> {
     check_schema::<D>(&mut tree)?;
-    tree.deserialized().map_err(|e| shape(e.to_string()))
+    tree.deserialized().map_err(|e| CanonError::Shape { kind: D::KIND, reason: e.to_string() })
 }
 
 /// Checks the schema before anything else, so that a newer document is named as one and not by its first strange field.

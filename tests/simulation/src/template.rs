@@ -115,6 +115,7 @@ pub(crate) fn site_config(folder: &Path, clock: Clock, spawn_link: hospes_party:
         device: DeviceChoice::Processor,
         kdf: KdfCost::for_tests(),
         spawn_link,
+        presence: Arc::new(|| Box::pin(std::future::ready(false))),
         identity: None,
     }
 }

@@ -310,6 +310,7 @@ impl Rig {
             state_in: None,
             state_out: None,
             place: Default::default(),
+            share: 100,
         }
     }
 }

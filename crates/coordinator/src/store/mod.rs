@@ -24,6 +24,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use sqlx::any::{AnyPoolOptions, AnyRow};
+use sqlx::pool::PoolConnection;
 use sqlx::{AnyConnection, AnyPool, Connection as _, Row};
 use tokio::sync::OwnedMutexGuard;
 
@@ -65,12 +66,15 @@ pub struct Store {
 }
 
 /// A write transaction. Dropped without [`Tx::commit`], it is rolled back.
+///
+/// Not sqlx's own: on a full disk SQLite ends a transaction by itself, and a connection whose depth sqlx then counts
+/// wrongly would refuse every later one, long after there is room again.
 pub struct Tx {
-    inner: sqlx::Transaction<'static, sqlx::Any>,
+    /// `None` once it is committed or being undone.
+    open: Option<(PoolConnection<sqlx::Any>, OwnedMutexGuard<()>)>,
     name: &'static str,
     since: Instant,
     seam: Seam,
-    _writer: OwnedMutexGuard<()>,
 }
 
 impl Store {
@@ -119,8 +123,9 @@ impl Store {
         let pool = AnyPoolOptions::new()
             .max_connections(CONNECTIONS)
             .acquire_timeout(WAIT)
+            // A connection to a server may have broken while it lay idle; one to a file cannot.
+            .test_before_acquire(dialect == Dialect::Postgres)
             .after_connect(move |connection, _| Box::pin(settle(connection, dialect)))
-            .after_release(move |connection, _| Box::pin(is_clean(connection, dialect)))
             .connect(&url)
             .await
             .map_err(Error::database("open"))?;
@@ -163,22 +168,25 @@ impl Store {
             Dialect::Sqlite => "BEGIN IMMEDIATE",
             Dialect::Postgres => "BEGIN",
         };
-        let mut inner = self.pool.begin_with(begin).await.map_err(Error::database(name))?;
+        let connection = self.pool.acquire().await.map_err(Error::database(name))?;
+        // First the value and then its beginning: whoever stops waiting in between drops it, and that rolls back.
+        let mut tx = Tx { open: Some((connection, writer)), name, since, seam: self.seam.clone() };
+        sqlx::raw_sql(begin).execute(tx.conn()).await.map_err(Error::database(name))?;
         if self.dialect == Dialect::Postgres {
             sqlx::query("SELECT CAST(pg_advisory_xact_lock($1) AS TEXT)")
                 .bind(LOCK_KEY)
-                .execute(&mut *inner)
+                .execute(tx.conn())
                 .await
                 .map_err(Error::database(name))?;
         }
-        Ok(Tx { inner, name, since, seam: self.seam.clone(), _writer: writer })
+        Ok(tx)
     }
 
     /// A connection for reading.
     ///
     /// # Errors
     /// [`Error::Database`] if none is free in time.
-    pub async fn read(&self) -> Result<sqlx::pool::PoolConnection<sqlx::Any>, Error> {
+    pub async fn read(&self) -> Result<PoolConnection<sqlx::Any>, Error> {
         self.pool.acquire().await.map_err(Error::database("read"))
     }
 
@@ -225,7 +233,9 @@ impl Store {
 impl Tx {
     /// The connection, for statements.
     pub fn conn(&mut self) -> &mut AnyConnection {
-        &mut self.inner
+        // Unwrap safety: only `commit` and `drop` take it, and both end the transaction.
+        #[allow(clippy::unwrap_used)]
+        &mut self.open.as_mut().unwrap().0
     }
 
     /// Name, for logs and errors.
@@ -254,17 +264,34 @@ impl Tx {
     /// # Errors
     /// [`Error::Database`] under the transaction's name; then nothing of it happened, or (if the connection broke in
     /// the very commit) all of it, which every verb can tell by asking again.
-    pub async fn commit(self) -> Result<(), Error> {
+    pub async fn commit(mut self) -> Result<(), Error> {
         let (name, since) = (self.name, self.since);
         tracing::trace!(transaction = name, "commits");
         self.seam.meet(name, Moment::During).await?;
-        self.inner.commit().await.map_err(Error::database(name))?;
+        sqlx::raw_sql("COMMIT").execute(self.conn()).await.map_err(Error::database(name))?;
+        self.open = None;
         let took = since.elapsed();
         if took > SLOW {
             tracing::warn!(transaction = name, took_ms = took.as_millis(), "slow transaction");
         }
         tracing::trace!(transaction = name, took_us = took.as_micros(), "committed");
         self.seam.meet(name, Moment::After).await
+    }
+}
+
+impl Drop for Tx {
+    fn drop(&mut self) {
+        let Some((mut connection, writer)) = self.open.take() else { return };
+        // The next writer waits until this one is undone. Without a runtime the process ends, and an unfinished
+        // transaction with it.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                // It fails where SQLite undid the transaction itself, which is as good, and where the connection is
+                // broken, which the pool finds out.
+                let _ = sqlx::raw_sql("ROLLBACK").execute(&mut *connection).await;
+                drop((connection, writer));
+            });
+        }
     }
 }
 
@@ -315,18 +342,6 @@ async fn settle(connection: &mut AnyConnection, dialect: Dialect) -> Result<(), 
         Dialect::Postgres => "SET lock_timeout = '30s'; SET synchronous_commit = on",
     };
     sqlx::raw_sql(settings).execute(connection).await.map(drop)
-}
-
-/// Whether a connection that is given back can begin a transaction again. When the disk is full, SQLite rolls back by
-/// itself; sqlx then fails to do so and believes for ever that a transaction is open on this connection.
-async fn is_clean(connection: &mut AnyConnection, dialect: Dialect) -> Result<bool, sqlx::Error> {
-    if dialect == Dialect::Postgres {
-        return Ok(true);
-    }
-    match connection.begin_with("BEGIN").await {
-        Ok(transaction) => transaction.rollback().await.map(|()| true),
-        Err(_) => Ok(false),
-    }
 }
 
 /// SQLite creates its file if it is not there and the mode says so.

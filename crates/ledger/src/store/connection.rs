@@ -102,11 +102,11 @@ impl Connection<'_> {
         .map_err(failed(verb))
     }
 
-    /// Executes a statement without values whose text is made of constants of this crate.
-    pub(super) async fn execute_owned(&mut self, verb: &'static str, sql: String) -> Result<(), LedgerError> {
+    /// Executes statements without values whose text is made of constants of this crate.
+    pub(super) async fn script(&mut self, verb: &'static str, sql: String) -> Result<(), LedgerError> {
         match self {
-            Self::Sqlite(connection) => sqlx::query(AssertSqlSafe(sql)).execute(&mut **connection).await.map(drop),
-            Self::Any(connection) => sqlx::query(AssertSqlSafe(sql)).execute(&mut **connection).await.map(drop),
+            Self::Sqlite(connection) => sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut **connection).await.map(drop),
+            Self::Any(connection) => sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut **connection).await.map(drop),
         }
         .map_err(failed(verb))
     }

@@ -37,15 +37,12 @@ impl<'c> Ledger<'c> {
     /// # Errors
     /// [`LedgerError::Database`].
     pub async fn create(&mut self) -> Result<(), LedgerError> {
-        for statement in TABLES {
-            let sql = if self.connection.is_postgres() {
-                statement.replace("{KEY}", "BIGINT PRIMARY KEY").replace("{BLOB}", "BYTEA")
-            } else {
-                statement.replace("{KEY}", "INTEGER PRIMARY KEY").replace("{BLOB}", "BLOB")
-            };
-            self.connection.execute_owned("create the ledger's tables", sql).await?;
-        }
-        Ok(())
+        let (key, blob) = match self.connection.is_postgres() {
+            true => ("BIGINT PRIMARY KEY", "BYTEA"),
+            false => ("INTEGER PRIMARY KEY", "BLOB"),
+        };
+        let script = TABLES.join(";\n").replace("{KEY}", key).replace("{BLOB}", blob);
+        self.connection.script("create the ledger's tables", script).await
     }
 }
 

@@ -103,7 +103,7 @@ impl fmt::Debug for Session {
 /// What the engine keeps of a session.
 pub(crate) struct LiveSession {
     person: PersonId,
-    last_used: Timestamp,
+    pub(crate) last_used: Timestamp,
 }
 
 /// Wrong log-ins under names that nobody here has. They have to wait like those under a name that somebody has, or the

@@ -1,8 +1,8 @@
 //! From an opened round to what leaves: jobs, permits, work, outbox.
 //!
 //! `open` answers a round with a permit or a recorded refusal, `work` gives it its turn, [`worker`] computes in a child
-//! process, `outbox` keeps what was computed and asks again before it lets it go, `kept` is what never goes. Each step is one
-//! transaction.
+//! process, `share` makes it wait where people need the machine, `outbox` keeps what was computed and asks again before it lets
+//! it go, `kept` is what never goes. Each step is one transaction.
 
 use hospes_ledger::{Action, Actor, Entry, ObjectKind, Purpose};
 use hospes_protocol::approval::{ApprovalState, Refusal, RefusalCode, ReleaseRule, Role};
@@ -33,6 +33,7 @@ mod kept;
 mod open;
 mod outbox;
 mod refusals;
+mod share;
 mod state;
 mod sweep;
 mod work;
@@ -41,6 +42,7 @@ pub(crate) mod worker;
 pub(crate) use device::Devices;
 pub use device::{DeviceChoice, Probed, chosen as chosen_card, probe as probe_cards};
 pub(crate) use refusals::Refusals;
+pub(crate) use share::{Share, somebody_works};
 pub(crate) use work::Working;
 
 /// A job about which the coordinator says nothing more for so long has ended here, in milliseconds: a week.
@@ -401,8 +403,9 @@ impl Engine {
         let mut tx = self.store.begin("end a job").await?;
         let Some(found) = Job::find(tx.conn(), job).await? else { return Ok(()) };
         // It may have gone on without this site, after it had ended here: its results, if this site has a part in them, wait
-        // for this site's people all the same.
-        let goes_on = state == "success" && found.may_run_again();
+        // for this site's people all the same, also if it was they who stopped it.
+        let stopped = found.state == "cancelled" && found.release == "none";
+        let goes_on = state == "success" && (found.may_run_again() || stopped);
         if found.federation != federation || (found.is_over() && !goes_on) {
             return Ok(());
         }
@@ -410,12 +413,14 @@ impl Engine {
         let part = rounds.iter().any(RoundRow::took_part) && self.has_result(&mut tx, &found, model).await?;
         let rule = self.release_rule(&mut tx, &rounds).await?;
         let release = match (state == "success" && part, rule) {
-            (true, Some(ReleaseRule::Automatic)) => "released",
+            (true, Some(ReleaseRule::Automatic)) if !stopped => "released",
             (true, _) => "held",
             (false, _) => "none",
         };
         let reason = reason.map(clean);
-        set_job(&mut tx, job, state, reason.as_deref()).await?;
+        if !stopped {
+            set_job(&mut tx, job, state, reason.as_deref()).await?;
+        }
         sqlx::query("UPDATE jobs SET model = ?2, release = ?3, released = ?4 WHERE job = ?1")
             .bind(job.to_string())
             .bind(model.map(|m| m.to_string()))

@@ -200,6 +200,11 @@ impl RoundRow {
         Ok(())
     }
 
+    /// Whether time alone changes its state.
+    pub(super) fn changes_with_time(&self, now: Timestamp) -> bool {
+        apply(&self.state, self.deadline, Event::Tick, now).is_ok_and(|(state, _)| state != self.state)
+    }
+
     /// Applies an event within a step: the new state is kept, what follows is returned to be done after the commit.
     pub(super) async fn step(&mut self, tx: &mut Tx, event: Event, now: Timestamp) -> Result<Vec<Action>, PartyError> {
         let (state, actions) = apply(&self.state, self.deadline, event, now)?;

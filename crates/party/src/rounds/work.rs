@@ -47,7 +47,6 @@ enum Phase {
     /// Another round's work runs.
     Queued,
     /// It runs; it stops when this is dropped.
-    #[expect(dead_code, reason = "held for its drop, which stops the work")]
     Running(Running),
     /// It ended, and that could not be recorded yet.
     Ended(Box<WorkEvent>),
@@ -117,6 +116,9 @@ impl Engine {
     /// After each event: starts the oldest work that waits for its turn, if none runs, and stops what nobody waits for.
     pub(crate) async fn go_on(&mut self) -> Result<(), PartyError> {
         self.forget_downloads();
+        if self.share.pause().is_some() {
+            return Ok(());
+        }
         let runs = |w: &Working| matches!(w.phase, Phase::Running(_));
         let queued = |w: &Working| matches!(w.phase, Phase::Queued);
         while self.working.values().any(queued) && !self.working.values().any(runs) {
@@ -170,9 +172,12 @@ impl Engine {
             state_in: kept,
             state_out: Some(self.kept_path(key)),
             place: Place::Processor,
+            share: self.share.limits().share,
         };
         tx.commit().await?;
-        let phase = match start(&self.config, &self.devices, &self.seam, key.clone(), order, self.work_events.clone()) {
+        let threads = self.share.limits().threads;
+        let events = self.work_events.clone();
+        let phase = match start(&self.config, threads, &self.devices, &self.seam, key.clone(), order, events) {
             Ok(running) => Phase::Running(running),
             Err(error) => Phase::Ended(Box::new(WorkEvent::Crashed(format!("it could not be started: {error}")))),
         };
@@ -186,6 +191,14 @@ impl Engine {
     pub(super) async fn resume(&mut self, row: &RoundRow) -> Result<(), PartyError> {
         self.repeat_downloads(row.federation).await?;
         self.send_waiting(Some(&row.key)).await
+    }
+
+    /// Work under way.
+    pub(super) fn running(&self) -> impl Iterator<Item = (&RoundKey, &Running)> {
+        self.working.iter().filter_map(|(key, work)| match &work.phase {
+            Phase::Running(running) => Some((key, running)),
+            _ => None,
+        })
     }
 
     /// Models that did not come before the connection was cut are asked for again.
@@ -257,6 +270,9 @@ impl Engine {
     /// Tells coordinators that rounds which wait for a model or their turn are not forgotten: a site that says nothing
     /// counts as silent.
     pub(crate) fn say_waiting(&mut self) {
+        if self.share.pause().is_some() {
+            return;
+        }
         let waits = |w: &Working| matches!(w.phase, Phase::AwaitsModel(_) | Phase::Queued);
         let waiting: Vec<(RoundKey, FederationId)> =
             self.working.iter().filter(|(_, w)| waits(w)).map(|(k, w)| (k.clone(), w.federation)).collect();

@@ -71,6 +71,20 @@ enum Stop {
 struct Current {
     child: Option<Child>,
     stopped: bool,
+    paused: bool,
+}
+
+impl Current {
+    /// Stops the child's time, or lets it go on; says whether there is a child and this system can.
+    fn keep_paused(&self) -> bool {
+        #[cfg(unix)]
+        if let Some(child) = &self.child {
+            use rustix::process::{Pid, Signal, kill_process};
+            let signal = if self.paused { Signal::STOP } else { Signal::CONT };
+            return Pid::from_raw(child.id().cast_signed()).is_some_and(|pid| kill_process(pid, signal).is_ok());
+        }
+        false
+    }
 }
 
 impl Running {
@@ -78,6 +92,17 @@ impl Running {
     #[cfg(feature = "simulation")]
     pub(crate) fn flagged(stop: Arc<AtomicBool>) -> Self {
         Self(Stop::Thread(stop))
+    }
+}
+
+impl Running {
+    /// Lets the work rest for a while, keeping its memory, or go on; says whether it did so. Where a system cannot stop a
+    /// process's time, work that has begun goes on to its end.
+    pub(crate) fn pause(&self, paused: bool) -> bool {
+        let Stop::Child(current) = &self.0 else { return false };
+        let mut current = current.lock().unwrap_or_else(PoisonError::into_inner);
+        current.paused = paused;
+        current.keep_paused()
     }
 }
 
@@ -98,6 +123,7 @@ impl Drop for Running {
 /// Starts the work. Its last event is always one that ends it.
 pub(crate) fn start(
     config: &Config,
+    threads: Option<u16>,
     devices: &Arc<Devices>,
     seam: &Seam,
     key: RoundKey,
@@ -113,6 +139,7 @@ pub(crate) fn start(
             let current = Arc::new(Mutex::new(Current::default()));
             let supervisor = Supervisor {
                 program: program.clone(),
+                threads,
                 memory_bytes: config.worker_memory_bytes,
                 devices: devices.clone(),
                 current: current.clone(),
@@ -129,6 +156,7 @@ pub(crate) fn start(
 /// Watches over one piece of work: one child, and another one where a graphics card failed the first.
 struct Supervisor {
     program: PathBuf,
+    threads: Option<u16>,
     memory_bytes: Option<u64>,
     devices: Arc<Devices>,
     current: Arc<Mutex<Current>>,
@@ -182,6 +210,7 @@ impl Supervisor {
                 return Ok(WorkEvent::Crashed("it was stopped".into()));
             }
             let mut child = command(&self.program)
+                .envs(self.threads.map(|threads| ("RAYON_NUM_THREADS", threads.to_string())))
                 .args(self.memory_bytes.map(|bytes| bytes.to_string()))
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
@@ -189,6 +218,9 @@ impl Supervisor {
                 .spawn()?;
             let pipes = (child.stdin.take(), child.stdout.take());
             current.child = Some(child);
+            if current.paused {
+                current.keep_paused();
+            }
             match pipes {
                 (Some(input), Some(output)) => (input, output),
                 _ => return Err(std::io::Error::other("the child has no pipes")),

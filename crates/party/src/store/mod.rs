@@ -89,9 +89,10 @@ impl Store {
             true => PartyError::DiskFull { step: "open the database" },
             false => PartyError::Damaged { path: path.to_owned(), reason: reason(&e) },
         };
-        let writer =
-            SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await.map_err(damaged)?;
-        let readers = SqlitePoolOptions::new().max_connections(2).connect_lazy_with(options.read_only(true));
+        // A connection to a file does not break while it lies idle, so that nothing is asked of it before it is used.
+        let pool = |most| SqlitePoolOptions::new().max_connections(most).test_before_acquire(false);
+        let writer = pool(1).connect_with(options.clone()).await.map_err(damaged)?;
+        let readers = pool(2).connect_lazy_with(options.read_only(true));
         Ok(Self { writer, readers, seam: Seam::default() })
     }
 
@@ -114,9 +115,11 @@ impl Store {
     /// Begins the transaction of one named step.
     pub(crate) async fn begin(&self, step: &'static str) -> Result<Tx, PartyError> {
         self.seam.meet(step, Moment::Before).await?;
-        let mut connection = self.writer.acquire().await.at(step)?;
-        sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut *connection).await.at(step)?;
-        Ok(Tx { inner: Some(connection), step, seam: self.seam.clone() })
+        let connection = self.writer.acquire().await.at(step)?;
+        // First the value and then its beginning: whoever stops waiting in between drops it, and that rolls back.
+        let mut tx = Tx { inner: Some(connection), step, seam: self.seam.clone() };
+        sqlx::raw_sql("BEGIN IMMEDIATE").execute(tx.conn()).await.at(step)?;
+        Ok(tx)
     }
 
     /// Connections that only read.

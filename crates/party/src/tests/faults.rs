@@ -560,6 +560,33 @@ async fn results_of_a_run_that_went_on_without_this_site_wait_for_its_people_if_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn results_of_a_run_that_this_sites_people_stopped_wait_for_them_too() {
+    let mut world = World::new().await;
+    let study = world.running(small_plan(2)).await;
+    let header = header(&study, job(1), "train", 1, 1, world.now());
+    world.open_round(header.clone()).await;
+    world.serve_model(&study).await;
+    let (upload, path) = world.expect_upload().await;
+    world.take(&upload, &path).await;
+    world.close_round(&header).await;
+    world.handle.cancel_job(world.who("sam"), job(1), "the machine is needed".into()).await.unwrap();
+    // The others went on; the update of the first round is in the model.
+    let model = Some(Digest::of(b"model"));
+    let ended = |model| ToSite::JobEnded { job: job(1), state: "success".into(), reason: None, model };
+    world.send(ended(model)).await;
+    world.settle().await;
+    let of = async |world: &World| world.handle.jobs(world.who("sam"), Page::default()).await.unwrap().remove(0);
+    let view = of(&world).await;
+    assert_eq!((view.state.as_str(), view.held, view.model), ("cancelled", true, model));
+    world.handle.release(world.who("ava"), job(1)).await.unwrap();
+    world.send(ended(Some(Digest::of(b"another")))).await;
+    world.settle().await;
+    let view = of(&world).await;
+    assert_eq!((view.state.as_str(), view.held, view.model), ("cancelled", false, model));
+    world.assert_ledger_intact().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_run_cannot_be_begun_again_any_number_of_times() {
     use hospes_protocol::approval::RefusalCode;
     let failed = || ToSite::JobEnded { job: job(1), state: "failed".into(), reason: None, model: None };

@@ -39,6 +39,7 @@ mod leaving;
 mod people;
 mod review;
 mod secrets;
+mod share;
 mod signing;
 mod sweeps;
 mod turns;
@@ -633,6 +634,7 @@ fn configure(folder: &Path, executor: Executor) -> (Config, Arc<AtomicI64>, Wire
             made.lock().unwrap().push(Wire { events, commands });
             sender
         }),
+        presence: Arc::new(|| std::future::ready(false).boxed()),
         identity: None,
     };
     (config, time, wires)

@@ -12,8 +12,10 @@ use hospes_protocol::id::{
 use hospes_protocol::sign::PublicKey;
 use serde::{Deserialize, Serialize};
 
+mod compute;
 mod review;
 
+pub use compute::{ComputeLimits, Pause, QuietHours, Weekday};
 pub use review::{
     Change, DataTab, Fact, Finding, OpinionGiven, OutputsTab, PeerLine, PeopleTab, Review, SignatureGiven,
 };
@@ -44,6 +46,8 @@ pub struct Status {
     pub working: u32,
     /// Updates and reports that wait to be sent.
     pub outbox: u32,
+    /// Why nothing is computed at the moment, if so.
+    pub pause: Option<Pause>,
     /// The audit ledger.
     pub ledger: LedgerState,
     /// What somebody must look at.
