@@ -20,6 +20,7 @@ use hospes_ledger::{Action, Change, ObjectKind};
 use hospes_protocol::approval::{Role, SnapshotFacts};
 use hospes_protocol::canon::Canonical;
 use hospes_protocol::id::{DatasetId, Digest, Timestamp};
+use hospes_protocol::memo;
 use hospes_protocol::policy::{Disclosure, LocalViews};
 use sqlx::Row as _;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
@@ -69,7 +70,7 @@ impl Dataset {
         Ok(Self {
             id: parse(&text("id")?, "id")?,
             name: text("name")?,
-            document: Canonical::parse(&blob("document")?)?,
+            document: memo::parsed(&blob("document")?, Canonical::parse)?,
             subjects_left: unsigned(number("subjects_left")?),
             duo: from_json(&text("duo")?, "duo")?,
             version: u32::try_from(number("version")?).map_err(|_| crate::store::bad_column("version"))?,

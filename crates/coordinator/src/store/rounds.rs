@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use futures::TryStreamExt as _;
 use hospes_protocol::id::{Digest, JobId, RoundKey, SiteId, Timestamp};
+use hospes_protocol::memo;
 use hospes_protocol::round::{Mode, RoundHeader};
 use hospes_protocol::sign::Signed;
 use sqlx::any::AnyRow;
@@ -148,7 +149,7 @@ impl Store {
         .await
         .map_err(Error::database("round_header"))?;
         let row = row.ok_or_else(|| Error::corrupt("round", format!("{key} is gone")))?;
-        Signed::from_bytes(&blob(&row, "header")?).map_err(|e| Error::corrupt("round header", e))
+        memo::parsed(&blob(&row, "header")?, Signed::from_bytes).map_err(|e| Error::corrupt("round header", e))
     }
 
     /// Digests of the headers of a task's published rounds, in order.
@@ -349,8 +350,8 @@ impl Store {
         .map_err(Error::database("skipped"))?;
         let mut skipped = BTreeMap::new();
         for row in &rows {
-            let header: Signed<RoundHeader> =
-                Signed::from_bytes(&blob(row, "header")?).map_err(|e| Error::corrupt("round header", e))?;
+            let header: Signed<RoundHeader> = memo::parsed(&blob(row, "header")?, Signed::from_bytes)
+                .map_err(|e| Error::corrupt("round header", e))?;
             if let Mode::Turn { site } = header.document.mode {
                 *skipped.entry(site).or_insert(0) += 1;
             }

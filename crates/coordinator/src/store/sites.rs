@@ -5,6 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use hospes_protocol::id::{FederationId, SiteId, Timestamp};
+use hospes_protocol::memo;
 use hospes_protocol::sign::{PublicKey, SecretKey, Signature, Signed};
 use hospes_protocol::study::{Member, Roster, Vouch};
 use hospes_protocol::text::name_key;
@@ -195,7 +196,10 @@ impl Store {
             .fetch_optional(&mut *connection)
             .await
             .map_err(Error::database("roster"))?;
-        row.map(|row| Signed::from_bytes(&blob(&row, "document")?).map_err(|e| Error::corrupt("roster", e))).transpose()
+        row.map(|row| {
+            memo::parsed(&blob(&row, "document")?, Signed::from_bytes).map_err(|e| Error::corrupt("roster", e))
+        })
+        .transpose()
     }
 
     /// Sites that are suspended or revoked.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use hospes_protocol::id::{Digest, SiteId, StudyId, Timestamp};
+use hospes_protocol::memo;
 use hospes_protocol::message::Decision;
 use hospes_protocol::sign::Signed;
 use hospes_protocol::study::Study;
@@ -41,7 +42,7 @@ impl StudyRow {
     /// # Errors
     /// [`Error::Corrupt`] if the bytes were altered.
     pub fn signed(&self) -> Result<Signed<Study>, Error> {
-        Signed::from_bytes(&self.document).map_err(|e| Error::corrupt("study", e))
+        memo::parsed(&self.document, Signed::from_bytes).map_err(|e| Error::corrupt("study", e))
     }
 
     fn read(row: &AnyRow) -> Result<Self, Error> {

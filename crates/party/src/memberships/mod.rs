@@ -5,6 +5,7 @@ use hospes_ledger::{Action, Actor, ObjectKind};
 use hospes_protocol::approval::Role;
 use hospes_protocol::enrol::Invitation;
 use hospes_protocol::id::{FederationId, SiteId, Timestamp};
+use hospes_protocol::memo;
 use hospes_protocol::message::{FromSite, Welcome};
 use hospes_protocol::sign::{PublicKey, SecretKey, Signed};
 use hospes_protocol::study::Roster;
@@ -85,7 +86,7 @@ impl Membership {
             epoch: number("epoch")?.map(unsigned),
             epoch_offered: number("epoch_offered")?.map(unsigned),
             paused: optional("paused")?,
-            roster: Signed::from_bytes(&roster)?,
+            roster: memo::parsed(&roster, Signed::from_bytes)?,
             settled: Timestamp::from_millis(row.try_get("settled").at("read a membership")?),
             cosigned: Timestamp::from_millis(row.try_get("cosigned").at("read a membership")?),
             ca_pem: text("ca_pem")?,

@@ -8,6 +8,7 @@ use hospes_protocol::approval::{
 };
 use hospes_protocol::canon::Canonical;
 use hospes_protocol::id::{ApprovalId, DatasetId, Digest, FederationId, JobId, PersonId, StudyId, Timestamp};
+use hospes_protocol::memo;
 use hospes_protocol::message::{Decision, FromSite};
 use hospes_protocol::policy::FourEyes;
 use hospes_protocol::sign::Signed;
@@ -70,7 +71,7 @@ impl Offered {
         let text = |column: &'static str| row.try_get::<String, _>(column).at("read a study");
         let document: Vec<u8> = row.try_get("document").at("read a study")?;
         Ok(Self {
-            study: Signed::<Study>::from_bytes(&document)?.document,
+            study: memo::parsed(&document, Signed::<Study>::from_bytes)?.document,
             federation: parse(&text("federation")?, "federation")?,
             state: text("state")?,
             reason: row.try_get("reason").at("read a study")?,
@@ -139,7 +140,7 @@ async fn stored(conn: &mut SqliteConnection, row: &SqliteRow) -> Result<Stored, 
     let text = |column: &'static str| row.try_get::<String, _>(column).at("read an approval");
     let optional = |column: &'static str| row.try_get::<Option<String>, _>(column).at("read an approval");
     let document: Vec<u8> = row.try_get("document").at("read an approval")?;
-    let document: Canonical<ApprovalDocument> = Canonical::parse(&document)?;
+    let document: Canonical<ApprovalDocument> = memo::parsed(&document, Canonical::parse)?;
     let rows: Vec<(String, String, i64, String)> =
         sqlx::query_as("SELECT person, role, at, signature FROM approval_signatures WHERE approval = ?1 ORDER BY at")
             .bind(document.id.to_string())

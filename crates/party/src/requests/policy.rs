@@ -2,6 +2,7 @@
 
 use hospes_ledger::{Action, Change, ObjectKind};
 use hospes_protocol::approval::Role;
+use hospes_protocol::memo;
 use hospes_protocol::policy::{FourEyes, Policy, Predict, Visibility};
 use sqlx::sqlite::SqliteConnection;
 
@@ -14,7 +15,7 @@ use crate::view::{Notice, Outcome, Phase};
 /// The policy in force.
 pub(crate) async fn current(conn: &mut SqliteConnection) -> Result<Policy, PartyError> {
     match setting(conn, "policy").await? {
-        Some(text) => Ok(Policy::from_toml(&text)?),
+        Some(text) => Ok(memo::parsed(text.as_bytes(), |_| Policy::from_toml(&text))?),
         // There is always one; should it be gone, the strictest holds.
         None => Ok(Policy::strict()),
     }

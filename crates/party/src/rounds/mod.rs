@@ -9,6 +9,7 @@ use hospes_protocol::approval::{ApprovalState, Refusal, RefusalCode, ReleaseRule
 use hospes_protocol::canon::Canonical;
 use hospes_protocol::id::{Digest, FederationId, JobId, StudyId, Timestamp};
 use hospes_protocol::limits;
+use hospes_protocol::memo;
 use hospes_protocol::message::{FromSite, RoundOutcome};
 use hospes_protocol::plan::Plan;
 use hospes_protocol::policy::LocalViews;
@@ -78,7 +79,7 @@ impl Job {
             job: parse(&text("job")?, "job")?,
             study: parse(&text("study")?, "study")?,
             federation: parse(&text("federation")?, "federation")?,
-            plan: Canonical::parse(&plan)?,
+            plan: memo::parsed(&plan, Canonical::parse)?,
             state: text("state")?,
             reason: optional("reason")?,
             model: optional("model")?.map(|m| parse(&m, "model")).transpose()?,

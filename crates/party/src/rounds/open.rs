@@ -7,6 +7,7 @@ use hospes_protocol::approval::{Circumstances, Permit, Refusal, RefusalCode, Spe
 use hospes_protocol::canon::Canonical;
 use hospes_protocol::id::{ApprovalId, FederationId, JobId, RoundKey};
 use hospes_protocol::limits;
+use hospes_protocol::memo;
 use hospes_protocol::message::{FromSite, RoundOutcome, RoundReply};
 use hospes_protocol::round::RoundHeader;
 use hospes_protocol::round::site::{Event, State};
@@ -343,7 +344,7 @@ async fn spent(
         last_round = Some(small("round")?);
         last_attempt = Some(small("attempt")?);
         let header: Vec<u8> = row.try_get("header").at("read what was spent")?;
-        last_model = Canonical::<RoundHeader>::parse(&header)?.model;
+        last_model = memo::parsed(&header, Canonical::<RoundHeader>::parse)?.model;
     }
     Ok(Spent { jobs, last_round, last_attempt, last_model, epoch })
 }

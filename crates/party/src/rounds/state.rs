@@ -3,6 +3,7 @@
 use hospes_protocol::approval::Refusal;
 use hospes_protocol::canon::Canonical;
 use hospes_protocol::id::{ApprovalId, Digest, FederationId, JobId, RoundKey, StudyId, Timestamp};
+use hospes_protocol::memo;
 use hospes_protocol::message::FromSite;
 use hospes_protocol::round::RoundHeader;
 use hospes_protocol::round::coordinator::Step;
@@ -124,7 +125,7 @@ impl RoundRow {
         let number = |column: &'static str| row.try_get::<i64, _>(column).at("read a round");
         let optional = |column: &'static str| row.try_get::<Option<String>, _>(column).at("read a round");
         let header: Vec<u8> = row.try_get("header").at("read a round")?;
-        let header: Canonical<RoundHeader> = Canonical::parse(&header)?;
+        let header: Canonical<RoundHeader> = memo::parsed(&header, Canonical::parse)?;
         Ok(Self {
             key: header.key(),
             federation: parse(&text("federation")?, "federation")?,
