@@ -14,7 +14,7 @@ use hospes_protocol::sign::PublicKey;
 use crate::rng::Rng;
 use crate::swarm::{FAULTY_MS, Swarm};
 use crate::template::{SITES, Template, coordinator_key, federation, site_id, site_key};
-use crate::truth::short;
+use crate::truth::{Server, short};
 use crate::world::{Node, World};
 
 /// After the faults a run gets so much time of its own to come to its end.
@@ -182,10 +182,11 @@ async fn check(world: &mut World<'_>) -> Result<u64> {
     let mut published = 0;
     for job in store.jobs(Some(world.template.study)).await? {
         let figures = store.figures(job.job).await?;
-        for round in store.rounds(job.job, 1_000).await? {
-            if round.state != RoundState::Published {
-                continue;
-            }
+        let mut rounds = store.rounds(job.job, 1_000).await?;
+        rounds.retain(|round| round.state == RoundState::Published);
+        rounds.sort_by_key(|round| (round.key.round, round.key.attempt));
+        let mut server = Server::new(world.template.adaptive.as_ref());
+        for round in rounds {
             published += 1;
             let header = store.round_header(&round.key).await?.document;
             let sites = |ids: &[SiteId]| ids.iter().filter_map(|id| site_of(*id)).collect::<Vec<_>>();
@@ -193,7 +194,7 @@ async fn check(world: &mut World<'_>) -> Result<u64> {
             let roster = sites(&header.roster.iter().map(|e| e.site).collect::<Vec<_>>());
             world.truth.check_included(&round.key, &included, &roster);
             match round.model {
-                Some(model) => world.truth.check_model(&header, model, &included),
+                Some(model) => world.truth.check_model(&header, model, &included, &mut server),
                 None => {
                     let pooled = figures.iter().find(|f| f.task == round.key.task && f.site.is_none());
                     match pooled {

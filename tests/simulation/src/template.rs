@@ -21,6 +21,7 @@ use hospes_protocol::approval::Role;
 use hospes_protocol::canon::Canonical;
 use hospes_protocol::id::{FederationId, SiteId, StudyId, Timestamp};
 use hospes_protocol::message::ToSite;
+use hospes_protocol::plan::{Adaptive, Component, Strategy};
 use hospes_protocol::policy::Policy;
 use hospes_protocol::sign::{SecretKey, Signed};
 use hospes_protocol::study::{MemberStatement, Requester, Roster, Study, Terms};
@@ -32,8 +33,10 @@ pub(crate) const SITES: usize = 3;
 /// When everything begins.
 pub(crate) const START: i64 = 1_790_000_000_000;
 
-/// Of four seeds three train for two rounds, and one reports figures and trains for one.
-const PLANS: [&str; 2] = [include_str!("train.yaml"), include_str!("figures.yaml")];
+/// Of four seeds two train for two rounds, one for three with moments that the coordinator keeps from round to round, and one
+/// reports figures and trains for one.
+const PLANS: [&str; 4] =
+    [include_str!("train.yaml"), include_str!("train.yaml"), include_str!("adam.yaml"), include_str!("figures.yaml")];
 const PEOPLE: &[(&str, Role)] = &[
     ("sam", Role::DataSteward),
     ("ava", Role::DataAccessApprover),
@@ -42,12 +45,14 @@ const PEOPLE: &[(&str, Role)] = &[
 ];
 
 /// The prepared federations.
-pub struct Template(Vec<Prepared>);
+pub struct Template(Vec<Arc<Prepared>>);
 
 /// The files of one federation, and what is known of them.
 pub(crate) struct Prepared {
     folder: tempfile::TempDir,
     pub(crate) study: StudyId,
+    /// How the coordinator steps, if not by the mean itself.
+    pub(crate) adaptive: Option<Adaptive>,
 }
 
 /// The coordinator's identity.
@@ -154,14 +159,19 @@ impl Template {
     /// Whatever engine, schedule or file system say; nothing is simulated yet.
     pub async fn make() -> Result<Self> {
         let mut prepared = Vec::new();
-        for plan in PLANS {
-            prepared.push(Box::pin(Prepared::make(plan)).await?);
+        for (place, plan) in PLANS.into_iter().enumerate() {
+            let before = PLANS[..place].iter().position(|made| *made == plan);
+            prepared.push(match before.and_then(|place| prepared.get(place)) {
+                Some(made) => Arc::clone(made),
+                None => Arc::new(Box::pin(Prepared::make(plan)).await?),
+            });
         }
         Ok(Self(prepared))
     }
 
     pub(crate) fn of(&self, seed: u64) -> &Prepared {
-        &self.0[usize::from(seed % 4 == 3)]
+        let plans = self.0.len().max(1) as u64;
+        &self.0[usize::try_from(seed % plans).unwrap_or(0)]
     }
 }
 
@@ -179,7 +189,15 @@ impl Prepared {
                 .await
                 .with_context(|| format!("furnish site {index}"))?;
         }
-        Ok(Self { folder, study: study.document.id })
+        let strategies = study.document.plan.tasks.values().filter_map(|task| match &task.component {
+            Component::NnTrain(train) => Some(&train.strategy),
+            _ => None,
+        });
+        let adaptive = strategies.into_iter().find_map(|strategy| match strategy {
+            Strategy::FedAdam(adaptive) => Some(adaptive.clone()),
+            _ => None,
+        });
+        Ok(Self { folder, study: study.document.id, adaptive })
     }
 
     /// A copy of the files, which goes when it is dropped.

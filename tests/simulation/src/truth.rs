@@ -8,7 +8,7 @@ use hospes_privacy::quantise::Quantiser;
 use hospes_protocol::canon::Canonical;
 use hospes_protocol::id::{Digest, RoundKey};
 use hospes_protocol::message::{FigureSet, FromSite, RoundReply};
-use hospes_protocol::plan::{self, Plan, Quantise};
+use hospes_protocol::plan::{self, Adaptive, Plan, Quantise};
 use hospes_protocol::round::RoundHeader;
 
 use crate::rng::Rng;
@@ -83,6 +83,32 @@ fn parameters(file: &[u8]) -> Option<Vec<f32>> {
     let length = usize::try_from(u64::from_le_bytes(*file.first_chunk::<8>()?)).ok()?;
     let (entries, _) = file.get(8 + length..)?.as_chunks::<4>();
     Some(entries.iter().map(|e| f32::from_le_bytes(*e)).collect())
+}
+
+/// How the coordinator steps from the mean of a round's updates, with what it keeps of the rounds before.
+#[derive(Clone)]
+pub(crate) struct Server {
+    adaptive: Option<Adaptive>,
+    /// First and second moment of each parameter; they begin at 0.
+    moments: Vec<[f64; 2]>,
+}
+
+impl Server {
+    pub(crate) fn new(adaptive: Option<&Adaptive>) -> Self {
+        Self { adaptive: adaptive.cloned(), moments: Vec::new() }
+    }
+
+    /// By how much each parameter moves: by the mean, or as Reddi et al. 2021 have it for FedAdam.
+    fn step(&mut self, mean: &[f64]) -> Vec<f64> {
+        let Some(adaptive) = &self.adaptive else { return mean.to_vec() };
+        self.moments.resize(mean.len(), [0.0; 2]);
+        let moved = self.moments.iter_mut().zip(mean).map(|([first, second], by)| {
+            *first = adaptive.beta1 * *first + (1.0 - adaptive.beta1) * by;
+            *second = adaptive.beta2 * *second + (1.0 - adaptive.beta2) * by * by;
+            adaptive.lr * *first / (second.sqrt() + adaptive.tau)
+        });
+        moved.collect()
+    }
 }
 
 impl Truth {
@@ -162,8 +188,8 @@ impl Truth {
         }
     }
 
-    /// The model of a round is the one before plus the weighted mean of the updates in it, each once.
-    pub(crate) fn check_model(&mut self, header: &RoundHeader, model: Digest, included: &[usize]) {
+    /// The model of a round is the one before plus what the weighted mean of the updates in it, each once, moves it by.
+    pub(crate) fn check_model(&mut self, header: &RoundHeader, model: Digest, included: &[usize], server: &mut Server) {
         let round = header.key();
         let (Some(before), Some(after)) =
             (header.model.and_then(|m| self.models.get(&m)).cloned(), self.models.get(&model).cloned())
@@ -171,11 +197,12 @@ impl Truth {
             return self.violation(format!("a model of {} was never on the shelf", short(&round)));
         };
         let once: BTreeMap<usize, u32> = included.iter().map(|site| (*site, 1)).collect();
-        if self.fits(header, &before, &after, &once) {
+        let earlier = server.clone();
+        if self.fits(header, (&before, &after), &once, server) {
             return;
         }
         let sites: Vec<usize> = header.roster.iter().filter_map(|e| crate::run::site_of(e.site)).collect();
-        let found = counts(&sites).find(|counts| self.fits(header, &before, &after, counts));
+        let found = counts(&sites).find(|counts| self.fits(header, (&before, &after), counts, &mut earlier.clone()));
         let words = match found {
             Some(counts) => {
                 let twice: Vec<&str> = counts.iter().filter(|(_, n)| **n > 1).map(|(site, _)| letter(*site)).collect();
@@ -183,12 +210,18 @@ impl Truth {
                     included.iter().filter(|s| counts.get(s).is_none_or(|n| *n == 0)).map(|s| letter(*s)).collect();
                 format!("counted twice: {twice:?}, not counted: {without:?}")
             }
-            None => "it is no mean of the updates".to_owned(),
+            None => "it does not follow from the updates".to_owned(),
         };
         self.violation(format!("the model of {} is wrong: {words}", short(&round)));
     }
 
-    fn fits(&self, header: &RoundHeader, before: &[f32], after: &[f32], counts: &BTreeMap<usize, u32>) -> bool {
+    fn fits(
+        &self,
+        header: &RoundHeader,
+        (before, after): (&[f32], &[f32]),
+        counts: &BTreeMap<usize, u32>,
+        server: &mut Server,
+    ) -> bool {
         let mut sum = vec![0.0; before.len()];
         let mut weights = 0.0;
         for (site, count) in counts.iter().filter(|(_, count)| **count > 0) {
@@ -199,10 +232,13 @@ impl Truth {
                 *sum += entry * f64::from(*count);
             }
         }
-        let pairs = before.iter().zip(after).zip(&sum);
-        weights > 0.0
-            && before.len() == after.len()
-            && pairs.into_iter().all(|((b, a), s)| (f64::from(*b) + s / weights - f64::from(*a)).abs() < TOLERANCE)
+        if weights <= 0.0 || before.len() != after.len() {
+            return false;
+        }
+        sum.iter_mut().for_each(|sum| *sum /= weights);
+        let moved = server.step(&sum);
+        let mut pairs = before.iter().zip(after).zip(moved);
+        pairs.all(|((before, after), by)| (f64::from(*before) + by - f64::from(*after)).abs() < TOLERANCE)
     }
 
     /// The pooled figures of a round are the sum over those in it, each once.
