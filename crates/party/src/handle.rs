@@ -13,9 +13,9 @@ use crate::engine::{Engine, Event};
 use crate::error::PartyError;
 use crate::people::{Passphrase, Session};
 use crate::view::{
-    AlarmView, Approving, AuditPage, AuditQuery, ComputeLimits, DatasetView, EgressView, Enrolment, InvitationView, JobView,
-    MembershipView, NewDataset, NewPerson, Notice, OptOutReport, Outcome, Page, PeerView, PersonChange, PersonView,
-    ProfileView, ProposalView, RequestView, Review, Signed, Status, SurveyView, Verdict,
+    AlarmView, Approving, AuditPage, AuditQuery, ComputeLimits, DatasetView, EgressView, Enrolment, InvitationView,
+    JobView, MembershipView, NewDataset, NewPerson, Notice, OptOutReport, Outcome, Page, PeerView, PersonChange,
+    PersonView, ProfileView, ProposalView, RequestView, Review, Signed, Status, SurveyView, Verdict,
 };
 
 type Result<T> = std::result::Result<T, PartyError>;
