@@ -108,7 +108,7 @@ pub(crate) enum SitesCommand {
         /// Name or id.
         site: String,
     },
-    /// Take a site's membership back for good.
+    /// Take a site's membership back: its certificates are revoked, and only a new invitation brings it back.
     Revoke {
         /// Name or id.
         site: String,

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use hospes_protocol::id::{FederationId, Timestamp};
@@ -64,6 +65,9 @@ pub struct Config {
     pub runs_at_a_time: usize,
     /// What networks are trained on.
     pub device: DeviceChoice,
+    /// How long a worker on a graphics card may say nothing before it counts as hanging, where it may use all of the
+    /// machine's time. The first step compiles the card's programs, and an evaluation says nothing until it ends.
+    pub card_patience: Duration,
     /// Cost of turning passphrases into keys.
     pub kdf: KdfCost,
     /// Starts links.
@@ -87,6 +91,7 @@ impl Config {
             worker_memory_bytes: three_quarters_of_memory(),
             runs_at_a_time: limits::OPEN_JOBS,
             device: DeviceChoice::default(),
+            card_patience: Duration::from_secs(10 * 60),
             kdf: KdfCost::default(),
             spawn_link: Arc::new(crate::link::spawn),
             presence: Arc::new(|| Box::pin(crate::rounds::somebody_works())),

@@ -258,7 +258,7 @@ impl Engine {
         self.tick_witness().await?;
         if now.since(self.looked).abs() >= LOOK_MS {
             self.looked = now;
-            self.say_waiting();
+            self.say_working();
             self.end_silent_jobs().await?;
             self.unsettled_alarms().await?;
         }

@@ -145,13 +145,13 @@ pub struct EgressRules {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EgressKind {
-    /// Model updates.
+    /// Model updates, each with the number of rows that weighs it.
     Update,
     /// Training and validation loss.
     Loss,
     /// Evaluation metrics and statistics of this site.
     Metrics,
-    /// Exact number of rows.
+    /// Exact number of rows, told as a figure.
     N,
 }
 

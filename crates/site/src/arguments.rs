@@ -144,6 +144,9 @@ pub(crate) enum Command {
         /// Before enrolling: the invitation, to test the way to its coordinator.
         #[arg(long)]
         invitation: Option<String>,
+        /// HTTP CONNECT proxy on that way, as for `enrol`.
+        #[arg(long, requires = "invitation", value_name = "URL")]
+        proxy: Option<String>,
         /// What networks are to be trained on, as for `run`.
         #[arg(long, env = "HOSPES_DEVICE", value_name = "auto|cpu|gpu", default_value = "auto")]
         device: DeviceChoice,

@@ -93,6 +93,7 @@ impl World<'_> {
     }
 
     fn send_to_site(&mut self, number: u64, message: Arc<ToSite>) {
+        self.truth.told(&message);
         // A stream keeps its order; checkpoints and greetings rely on that, everything else must not.
         let fragile = !matches!(*message, ToSite::Welcome(_) | ToSite::Witness(_) | ToSite::Goodbye { .. });
         let Some(session) = self.sessions.get(&number) else { return };
@@ -185,6 +186,7 @@ impl World<'_> {
             return;
         }
         self.note(Node::Coordinator, format!("hears {} of {}", word_of(&message), Node::Site(site).name()));
+        self.truth.hear_taken_back(site, &message);
         self.coordinate(vec![schedule::Event::Message { site: site_id(site), session: number, message }]).await;
     }
 

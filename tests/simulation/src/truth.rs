@@ -7,7 +7,7 @@ use hospes_coordinator::models::Models;
 use hospes_privacy::quantise::Quantiser;
 use hospes_protocol::canon::Canonical;
 use hospes_protocol::id::{Digest, RoundKey};
-use hospes_protocol::message::{FigureSet, FromSite, RoundReply};
+use hospes_protocol::message::{FigureSet, FromSite, RoundReply, ToSite};
 use hospes_protocol::plan::{self, Adaptive, Plan, Quantise};
 use hospes_protocol::round::RoundHeader;
 
@@ -26,8 +26,12 @@ pub(crate) struct Truth {
     ordered: BTreeMap<(usize, RoundKey), u32>,
     /// Rounds that a site left by its own word.
     left: BTreeSet<(usize, RoundKey)>,
-    /// Sites whose people took something back.
-    took_back: BTreeSet<usize>,
+    /// Rounds that the coordinator opened, and those that it closed.
+    opened: BTreeSet<RoundKey>,
+    closed: BTreeSet<RoundKey>,
+    /// Rounds that were open when a site's people took something back, or when the coordinator heard of it: that site may
+    /// be left out of them, and of no others.
+    taken_back: BTreeSet<(usize, RoundKey)>,
     models: BTreeMap<Digest, Vec<f32>>,
     pub(crate) violations: Vec<String>,
     pub(crate) receipts: u64,
@@ -151,8 +155,22 @@ impl Truth {
         {
             self.left.insert((site, round.clone()));
         }
+        self.hear_taken_back(site, message);
+    }
+
+    /// The coordinator told somebody of a round.
+    pub(crate) fn told(&mut self, message: &ToSite) {
+        match message {
+            ToSite::RoundOpen(header) => drop(self.opened.insert(header.document.key())),
+            ToSite::RoundClosed { round, .. } => drop(self.closed.insert(round.clone())),
+            _ => {}
+        }
+    }
+
+    /// A site's word that it takes something back is said, or heard, which may be long after, or twice.
+    pub(crate) fn hear_taken_back(&mut self, site: usize, message: &FromSite) {
         if takes_back(message) {
-            self.took_back.insert(site);
+            self.taken_back.extend(self.opened.difference(&self.closed).map(|round| (site, round.clone())));
         }
     }
 
@@ -173,7 +191,7 @@ impl Truth {
         for site in roster {
             let known = (*site, round.clone());
             let is_in = included.contains(site);
-            let taken_back = self.took_back.contains(site) || self.left.contains(&known);
+            let taken_back = self.taken_back.contains(&known) || self.left.contains(&known);
             match (self.acknowledged.contains_key(&known), is_in) {
                 (true, false) if !taken_back => {
                     let words = "an acknowledged update is lost:";
@@ -277,4 +295,43 @@ fn counts(sites: &[usize]) -> impl Iterator<Item = BTreeMap<usize, u32>> {
             })
             .collect()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use hospes_protocol::id::{JobId, StudyId, Timestamp};
+    use hospes_protocol::message::{Decision, RoundOutcome};
+
+    use super::*;
+
+    fn round(round: u32) -> RoundKey {
+        let job = JobId::new(Timestamp::from_millis(1), [1; 10]);
+        RoundKey { job, task: "train".into(), epoch: 1, round, attempt: 1 }
+    }
+
+    #[test]
+    fn whoever_takes_back_is_excused_for_the_rounds_that_are_open_then() {
+        let study = StudyId::new(Timestamp::from_millis(1), [1; 10]);
+        let suspended = FromSite::Decision { study, decision: Decision::Suspended };
+        let lost = |site: usize, number: u32| {
+            let mut truth = Truth::default();
+            for n in 1..=3 {
+                truth.made(0, &round(n), vec![1]);
+                truth.made(1, &round(n), vec![1]);
+            }
+            truth.opened.insert(round(1));
+            let outcome = RoundOutcome::Abandoned("over".into());
+            truth.told(&ToSite::RoundClosed { round: round(1), outcome });
+            truth.opened.insert(round(2));
+            truth.said(0, &suspended);
+            truth.opened.insert(round(3));
+            truth.acknowledged(site, &round(number), Digest::of(&[1]));
+            truth.check_included(&round(number), &[], &[site]);
+            truth.violations
+        };
+        assert!(lost(0, 2).is_empty(), "the round that was open");
+        assert!(lost(0, 1)[0].contains("is lost"), "a round that was over");
+        assert!(lost(0, 3)[0].contains("is lost"), "a round that was opened later");
+        assert!(lost(1, 2)[0].contains("is lost"), "of another site");
+    }
 }

@@ -82,7 +82,7 @@ pub enum KeyError {
     /// There is no keychain at all.
     #[error(
         "this machine has no keychain that can be reached (no D-Bus session, or no Secret Service such as GNOME Keyring \
-         or KWallet on it); start one, or keep the secrets in a sealed file ('--secrets file')"
+         or KWallet on it); start one, or keep the secrets in a sealed file ('hospes-site init --key-file')"
     )]
     NoKeychain,
     /// The keychain is there and will not open.

@@ -13,10 +13,12 @@ use hospes_protocol::words;
 use serde::{Deserialize, Serialize};
 use sqlx::Row as _;
 
+use super::register::is_only_administrator;
 use super::{Acting, Passphrase, Session, by_id, name_of, phase};
 use crate::audit::Because as _;
 use crate::engine::Engine;
 use crate::error::PartyError;
+use crate::keys::wrapped;
 use crate::store::{At as _, Tx, parse, to_json};
 use crate::view::{NewPerson, Notice, Outcome, PersonState, Phase, ProposalView, Words};
 
@@ -55,6 +57,11 @@ pub(crate) enum ProposedChange {
         /// Who.
         person: PersonId,
     },
+    /// The only administrator forgot the passphrase: nobody else could begin with a new key.
+    Recover {
+        /// Who.
+        person: PersonId,
+    },
     /// A person who forgot the passphrase made a new key.
     ReplaceKey {
         /// Who.
@@ -71,7 +78,10 @@ impl ProposedChange {
     /// Whom it concerns; they may not give the second signature.
     fn person(&self) -> Option<PersonId> {
         match self {
-            Self::Roles { person, .. } | Self::Enable { person } | Self::ReplaceKey { person } => Some(*person),
+            Self::Roles { person, .. }
+            | Self::Enable { person }
+            | Self::Recover { person }
+            | Self::ReplaceKey { person } => Some(*person),
             Self::AddPerson { .. } | Self::Policy { .. } => None,
         }
     }
@@ -109,7 +119,7 @@ impl Engine {
         let outcome = if phase(tx.conn()).await? == Phase::Operating {
             Outcome::Proposed(self.write_proposal(&mut tx, acting, key, change).await?)
         } else {
-            Outcome::Done { code: self.carry_out(&mut tx, acting, change).await? }
+            Outcome::Done { code: self.carry_out(&mut tx, acting, key, change).await? }
         };
         tx.commit().await?;
         self.notify(Notice::People);
@@ -153,7 +163,16 @@ impl Engine {
             ProposedChange::Roles { person, roles } => {
                 format!("give {} the roles {}", name_of(tx.conn(), *person).await?, list(roles))
             }
-            ProposedChange::Enable { person } => format!("let {} act again", name_of(tx.conn(), *person).await?),
+            ProposedChange::Enable { person } => {
+                let confirmed =
+                    if is_unconfirmed(tx, *person).await? { "; their new key is still to be confirmed" } else { "" };
+                format!("let {} act again{confirmed}", name_of(tx.conn(), *person).await?)
+            }
+            ProposedChange::Recover { person } => format!(
+                "give {}, the only administrator, a new key: the present one is destroyed at once, and a third person \
+                 confirms the next",
+                name_of(tx.conn(), *person).await?
+            ),
             ProposedChange::ReplaceKey { person } => {
                 let person = by_id(tx.conn(), *person).await?;
                 needs_words = true;
@@ -227,10 +246,14 @@ impl Engine {
         let entry = if agree { entry.because("second signature given") } else { entry.refused("turned down") };
         self.append(&mut tx, &entry).await?;
         let code = match agree {
-            true => self.carry_out(&mut tx, &acting, document.into_inner().change).await?,
+            true => self.carry_out(&mut tx, &acting, &key, document.change.clone()).await?,
             false => None,
         };
         tx.commit().await?;
+        if let (true, ProposedChange::Recover { person }) = (agree, &document.change) {
+            // After the commit: from here on nobody accepts the old key, whether it could be erased or not.
+            self.vault.destroy(&wrapped::name(*person)).await?;
+        }
         self.notify(Notice::People);
         self.notify(Notice::Settings);
         Ok(Outcome::Done { code })
@@ -254,6 +277,7 @@ impl Engine {
         &self,
         tx: &mut Tx,
         acting: &Acting,
+        key: &SecretKey,
         change: ProposedChange,
     ) -> Result<Option<String>, PartyError> {
         let update = |sql: &'static str| sqlx::query(sql);
@@ -267,13 +291,23 @@ impl Engine {
                 self.append(tx, &entry.object(ObjectKind::Person, person, None).because(list(&roles))).await?;
             }
             ProposedChange::Enable { person } => {
-                let query = update("UPDATE persons SET state = 'active' WHERE id = ?1 AND key IS NOT NULL");
+                // A key that nobody confirmed yet is confirmed by its twelve words and by nothing else.
+                let query = update(
+                    "UPDATE persons SET state = CASE replacing WHEN 0 THEN 'active' ELSE 'key_unconfirmed' END
+                     WHERE id = ?1 AND key IS NOT NULL",
+                );
                 let done = query.bind(person.to_string()).execute(tx.conn()).await.at("enable a person")?;
                 if done.rows_affected() == 0 {
                     return Err(PartyError::state("the person never had a key; give them a new one instead"));
                 }
                 let entry = self.entry(acting.signing(), Action::PersonChanged);
                 self.append(tx, &entry.object(ObjectKind::Person, person, None).because("enabled")).await?;
+            }
+            ProposedChange::Recover { person } => {
+                if !is_only_administrator(tx.conn(), person).await? {
+                    return Err(PartyError::state("there is another administrator now, who can begin with a new key"));
+                }
+                return Ok(Some(self.begin_replacement(tx, acting, key, person).await?));
             }
             ProposedChange::ReplaceKey { person } => {
                 if by_id(tx.conn(), person).await?.state != PersonState::KeyUnconfirmed {
@@ -287,6 +321,12 @@ impl Engine {
         }
         Ok(None)
     }
+}
+
+/// Whether the person's key, or the next one, is a replacement that nobody confirmed yet.
+async fn is_unconfirmed(tx: &mut Tx, person: PersonId) -> Result<bool, PartyError> {
+    let query = sqlx::query_scalar("SELECT replacing FROM persons WHERE id = ?1").bind(person.to_string());
+    query.fetch_one(tx.conn()).await.at("read a person")
 }
 
 /// The new key of a person, if the words are of it: whoever agrees says which key they agree to.

@@ -7,6 +7,7 @@ use data_encoding::BASE32_NOPAD;
 use hospes_ledger::{Action, Actor, ObjectKind};
 use hospes_protocol::approval::Role;
 use hospes_protocol::id::{Digest, PersonId};
+use sqlx::sqlite::SqliteConnection;
 use zeroize::Zeroizing;
 
 use super::proposals::SECOND;
@@ -162,10 +163,17 @@ impl Engine {
         change: PersonChange,
         passphrase: Passphrase,
     ) -> Result<Outcome, PartyError> {
-        let acting = self.acting(&session, "change a person", &[Role::Administrator]).await?;
+        let recovers = change == PersonChange::NewKey && self.needs_recovery(&session, person).await?;
+        let acting = match recovers {
+            true => self.inside(&session, "begin with a new key for the only administrator", SECOND).await?,
+            false => self.acting(&session, "change a person", &[Role::Administrator]).await?,
+        };
         let key = self.unlock(acting.person, passphrase).await?;
         let mut tx = self.store.begin("change a person").await?;
         let before = by_id(tx.conn(), person).await?;
+        if recovers {
+            return self.do_or_propose(tx, &acting, &key, ProposedChange::Recover { person }).await;
+        }
         let removes_admin = match &change {
             PersonChange::Roles(roles) => !roles.contains(&Role::Administrator),
             PersonChange::Disable | PersonChange::NewKey => true,
@@ -214,6 +222,22 @@ impl Engine {
         key: &hospes_protocol::sign::SecretKey,
         person: PersonId,
     ) -> Result<Outcome, PartyError> {
+        let code = self.begin_replacement(&mut tx, acting, key, person).await?;
+        tx.commit().await?;
+        // After the commit: from here on nobody accepts the old key, whether it could be erased or not.
+        self.vault.destroy(&wrapped::name(person)).await?;
+        self.notify(Notice::People);
+        Ok(Outcome::Done { code: Some(code) })
+    }
+
+    /// Hands out a code for a new key, which in operation a third person confirms. The caller destroys the old one.
+    pub(super) async fn begin_replacement(
+        &self,
+        tx: &mut Tx,
+        acting: &Acting,
+        key: &hospes_protocol::sign::SecretKey,
+        person: PersonId,
+    ) -> Result<String, PartyError> {
         let (code, kept) = new_code()?;
         let operating = phase(tx.conn()).await? == Phase::Operating;
         if operating {
@@ -227,19 +251,15 @@ impl Engine {
                      or data-access approver; nothing was changed. Add one first",
                 ));
             }
-            self.close_replacements(&mut tx, person).await?;
+            self.close_replacements(tx, person).await?;
         }
-        self.hand_out_code(&mut tx, person, &kept, operating).await?;
+        self.hand_out_code(tx, person, &kept, operating).await?;
         if operating {
-            self.write_proposal(&mut tx, acting, key, ProposedChange::ReplaceKey { person }).await?;
+            self.write_proposal(tx, acting, key, ProposedChange::ReplaceKey { person }).await?;
         }
         let entry = self.entry(acting.signing(), Action::KeyReplaced).object(ObjectKind::Person, person, None);
-        self.append(&mut tx, &entry).await?;
-        tx.commit().await?;
-        // After the commit: from here on nobody accepts the old key, whether it could be erased or not.
-        self.vault.destroy(&wrapped::name(person)).await?;
-        self.notify(Notice::People);
-        Ok(Outcome::Done { code: Some(code) })
+        self.append(tx, &entry).await?;
+        Ok(code)
     }
 
     async fn hand_out_code(
@@ -261,6 +281,13 @@ impl Engine {
         .await
         .at("hand out a code")?;
         Ok(())
+    }
+
+    /// Whether only other people's signatures can give this person a new key: the only administrator, in operation.
+    async fn needs_recovery(&self, session: &Session, person: PersonId) -> Result<bool, PartyError> {
+        let mut conn = self.reader().await?;
+        let operating = phase(&mut conn).await? == Phase::Operating;
+        Ok(operating && session.person() != person && is_only_administrator(&mut conn, person).await?)
     }
 
     async fn is_last_administrator(&self, tx: &mut Tx, person: PersonId) -> Result<bool, PartyError> {
@@ -297,6 +324,15 @@ impl Engine {
         self.append(tx, &entry).await?;
         Ok(Some(code))
     }
+}
+
+/// Whether nobody else could act as an administrator, and this person is one, with a key or waiting for the next.
+pub(super) async fn is_only_administrator(conn: &mut SqliteConnection, person: PersonId) -> Result<bool, PartyError> {
+    let people = all(conn).await?;
+    let is_admin = |p: &super::Person| p.roles.contains(&Role::Administrator);
+    let others = people.iter().any(|p| p.id != person && p.can_act() && is_admin(p));
+    let this = people.iter().any(|p| p.id == person && p.state != PersonState::Disabled && is_admin(p));
+    Ok(this && !others)
 }
 
 fn check_name(name: &str) -> Result<(), PartyError> {

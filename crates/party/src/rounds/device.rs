@@ -8,7 +8,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::str::FromStr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use hospes_cohort::device::{self, Card, Listed, Place, Tried};
@@ -18,10 +18,14 @@ use hospes_protocol::plan::Plan;
 use hospes_protocol::text::shown;
 use serde::de::DeserializeOwned;
 
+use super::child::Slot;
+
 /// Multiplications of one step below which a card is not worth its while: telling it what to do takes longer.
 const WORTH_A_CARD: u64 = 20_000_000;
-/// How long a card that failed is left alone.
+/// How long a card that failed is left alone; twice as long with each failure after which it did not work once.
 const REST: Duration = Duration::from_secs(15 * 60);
+/// So often it is twice as long: up to 16 hours.
+const DOUBLED: u32 = 6;
 /// Longest time to list cards or try one; the first step on a card compiles its programs.
 const TRIAL: Duration = Duration::from_secs(180);
 /// Longest answer of a child that lists or tries cards.
@@ -68,14 +72,18 @@ pub struct Probed {
 /// # Errors
 /// Why nothing could be found out, in words.
 pub fn probe(program: &Path, choice: DeviceChoice) -> Result<Vec<Probed>, String> {
+    probe_in(&Slot::default(), program, choice)
+}
+
+fn probe_in(slot: &Slot, program: &Path, choice: DeviceChoice) -> Result<Vec<Probed>, String> {
     if choice == DeviceChoice::Processor {
         return Ok(Vec::new());
     }
-    let listed: Vec<Listed> = ask(program, &["devices"])?;
+    let listed: Vec<Listed> = ask(slot, program, &["devices"])?;
     let hardware = listed.iter().any(|l| l.card != Card::Software);
     let tried = |card: Card| card != Card::Software || (choice == DeviceChoice::Card && !hardware);
     let one = |listed: Listed| {
-        let trial = tried(listed.card).then(|| ask(program, &["try", &listed.card.to_string()]));
+        let trial = tried(listed.card).then(|| ask(slot, program, &["try", &listed.card.to_string()]));
         Probed { listed, trial }
     };
     Ok(listed.into_iter().map(one).collect())
@@ -111,17 +119,24 @@ pub fn chosen(probed: &[Probed], choice: DeviceChoice) -> Result<&Tried, String>
 pub(crate) struct Devices {
     choice: DeviceChoice,
     program: PathBuf,
+    /// The card to use, or why there is none; `None` until it is looked for. Locked while somebody looks: whoever needs a
+    /// card waits for the answer, and nobody else does.
+    card: Mutex<Option<Result<Card, String>>>,
     known: Mutex<Known>,
 }
 
 #[derive(Default)]
 struct Known {
-    /// The card to use, or why there is none; `None` until it is looked for.
-    card: Option<Result<Card, String>>,
-    /// When it last failed.
-    failed: Option<Instant>,
-    /// Rows of a batch that it has room for, by task.
-    room: HashMap<(JobId, String), u32>,
+    /// When the card last failed, and how often since it last worked.
+    failed: Option<(Instant, u32)>,
+    /// Rows of a batch that it has room for, by task; `None` where it has too little for any.
+    room: HashMap<(JobId, String), Option<u32>>,
+}
+
+impl Known {
+    fn rests(&self) -> bool {
+        self.failed.is_some_and(|(at, times)| at.elapsed() < REST * 2u32.pow(times.saturating_sub(1).min(DOUBLED)))
+    }
 }
 
 /// A task of a job, with its plan.
@@ -130,6 +145,8 @@ pub(crate) struct Work<'a> {
     pub(crate) job: JobId,
     pub(crate) task: &'a str,
     pub(crate) plan: &'a Plan,
+    /// Rows of the dataset.
+    pub(crate) rows: u64,
 }
 
 /// Where work runs, and what its site's people should know about that.
@@ -147,11 +164,16 @@ impl Decision {
 
 impl Devices {
     pub(crate) fn new(choice: DeviceChoice, program: PathBuf) -> Self {
-        Self { choice, program, known: Mutex::default() }
+        Self { choice, program, card: Mutex::default(), known: Mutex::default() }
     }
 
-    /// Where work begins. The first that could use a card waits until the cards were tried.
-    pub(crate) fn first(&self, work: Work<'_>) -> Decision {
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where work begins. The first that could use a card waits until the cards were tried, by children in its own slot:
+    /// they are stopped with it.
+    pub(super) fn first(&self, work: Work<'_>, slot: &Slot) -> Decision {
         let amount = device::work(work.plan, work.task);
         let worth = match self.choice {
             DeviceChoice::Processor => false,
@@ -161,76 +183,101 @@ impl Devices {
         if !worth {
             return Decision::processor(None);
         }
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.failed.is_some_and(|at| at.elapsed() < REST) {
+        let (rests, room) = {
+            let known = self.known();
+            (known.rests(), known.room.get(&(work.job, work.task.to_owned())).copied())
+        };
+        if rests {
             return Decision::processor(Some("the graphics card failed a short time ago".to_owned()));
         }
-        let look = || {
-            let found = probe(&self.program, self.choice);
-            let card = found.and_then(|probed| chosen(&probed, self.choice).map(|tried| tried.card));
-            match &card {
-                Ok(card) => tracing::info!(%card, "a graphics card is used for training"),
-                Err(reason) => tracing::info!(reason, "no graphics card is used for training"),
-            }
-            card
-        };
-        match known.card.get_or_insert_with(look).clone() {
-            Ok(card) => {
-                let rows_at_once = known.room.get(&(work.job, work.task.to_owned())).copied();
-                Decision { place: Place::Card { card, rows_at_once }, note: None }
-            }
+        if room == Some(None) {
+            return Decision::processor(Some("the graphics card has too little memory for this task".to_owned()));
+        }
+        match self.look(slot) {
+            Ok(card) => Decision { place: Place::Card { card, rows_at_once: room.flatten() }, note: None },
             // Where people asked for a card, they should know that there is none.
             Err(reason) => Decision::processor((self.choice == DeviceChoice::Card).then_some(reason)),
         }
     }
 
+    /// The card to use, or why there is none: looked for once.
+    fn look(&self, slot: &Slot) -> Result<Card, String> {
+        let mut known = self.card.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(card) = &*known {
+            return card.clone();
+        }
+        let found = probe_in(slot, &self.program, self.choice);
+        if slot.is_stopped() {
+            // Children that were killed say nothing about cards; the next work looks again.
+            return Err("it was stopped".to_owned());
+        }
+        let card = found.and_then(|probed| chosen(&probed, self.choice).map(|tried| tried.card));
+        match &card {
+            Ok(card) => tracing::info!(%card, "a graphics card is used for training"),
+            Err(reason) => tracing::info!(reason, "no graphics card is used for training"),
+        }
+        known.insert(card).clone()
+    }
+
     /// Where work goes on after a card failed: on half the rows at once where its memory was too small and a batch may be
     /// cut, else on the processor.
-    pub(crate) fn after(&self, work: Work<'_>, card: Card, rows: Option<u32>, failure: &DeviceFailure) -> Decision {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let rows = rows.unwrap_or_else(|| device::batch(work.plan, work.task));
-        if failure.out_of_memory && rows > 1 && device::divides(work.plan, work.task) {
-            let half = rows.div_ceil(2);
-            if known.room.len() >= REMEMBERED {
-                known.room.clear();
-            }
-            known.room.insert((work.job, work.task.to_owned()), half);
-            let note = format!("the graphics card has no room for {rows} rows at once; it goes on with {half}");
-            return Decision { place: Place::Card { card, rows_at_once: Some(half) }, note: Some(note) };
-        }
-        let why = if failure.out_of_memory { "has too little memory" } else { "failed" };
-        if !failure.out_of_memory {
-            known.failed = Some(Instant::now());
-        }
+    pub(super) fn after(&self, work: Work<'_>, card: Card, rows: Option<u32>, failure: &DeviceFailure) -> Decision {
         let reason = shown(&failure.reason, 200);
-        Decision::processor(Some(format!("the graphics card {why} ({reason}); the processor goes on")))
+        if !failure.out_of_memory {
+            return Decision::processor(Some(format!("the graphics card failed ({reason}); the processor goes on")));
+        }
+        // A batch has no more rows than there are.
+        let all = u32::try_from(work.rows).unwrap_or(u32::MAX);
+        let rows = rows.unwrap_or_else(|| device::batch(work.plan, work.task)).min(all);
+        let half = (rows > 1 && device::divides(work.plan, work.task)).then(|| rows.div_ceil(2));
+        let mut known = self.known();
+        if known.room.len() >= REMEMBERED {
+            known.room.clear();
+        }
+        known.room.insert((work.job, work.task.to_owned()), half);
+        drop(known);
+        match half {
+            Some(half) => {
+                let note = format!("the graphics card has no room for {rows} rows at once; it goes on with {half}");
+                Decision { place: Place::Card { card, rows_at_once: Some(half) }, note: Some(note) }
+            }
+            None => {
+                let note = format!("the graphics card has too little memory ({reason}); the processor goes on");
+                Decision::processor(Some(note))
+            }
+        }
+    }
+
+    /// The card failed, and it was the card's fault: it is left alone for a while.
+    pub(super) fn blame(&self) {
+        let mut known = self.known();
+        let times = known.failed.map_or(0, |(_, times)| times);
+        known.failed = Some((Instant::now(), times.saturating_add(1)));
+    }
+
+    /// The card did what it was asked.
+    pub(super) fn worked(&self) {
+        self.known().failed = None;
     }
 }
 
 /// Asks a child process of this program.
-fn ask<T: DeserializeOwned>(program: &Path, arguments: &[&str]) -> Result<T, String> {
-    let mut child = super::worker::command(program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
+fn ask<T: DeserializeOwned>(slot: &Slot, program: &Path, arguments: &[&str]) -> Result<T, String> {
+    let (input, output) = slot
+        .start(super::worker::command(program).args(arguments).stderr(Stdio::null()))
         .map_err(|e| format!("the program cannot be started again: {e}"))?;
-    let output = child.stdout.take();
+    drop(input);
     let reader = std::thread::spawn(move || {
         let mut text = String::new();
         // What is not whole is no answer.
-        let _ = output.map(|output| output.take(ANSWER_BYTES).read_to_string(&mut text));
+        let _ = output.take(ANSWER_BYTES).read_to_string(&mut text);
         text
     });
-    let until = Instant::now() + TRIAL;
     let status = loop {
-        match child.try_wait().map_err(|e| e.to_string())? {
+        match slot.ended().map_err(|e| e.to_string())? {
             Some(status) => break status,
-            None if Instant::now() >= until => {
-                // Already gone is fine.
-                let _ = child.kill();
-                let _ = child.wait();
+            None if slot.silence() >= TRIAL => {
+                slot.end();
                 return Err(format!("its driver gave no answer within {} seconds", TRIAL.as_secs()));
             }
             None => std::thread::sleep(Duration::from_millis(20)),

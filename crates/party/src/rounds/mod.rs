@@ -28,6 +28,7 @@ use crate::store::{At as _, Tx, parse, to_json};
 use crate::view::{JobView, Notice, PAGE_ITEMS, Page, RoundView};
 use state::{RoundRow, state_name, state_reason};
 
+mod child;
 mod compare;
 mod device;
 mod kept;

@@ -267,16 +267,19 @@ impl Engine {
         self.working.iter().filter(|(_, w)| waits(w)).map(|(k, _)| k.clone()).collect()
     }
 
-    /// Tells coordinators that rounds which wait for a model or their turn are not forgotten: a site that says nothing
-    /// counts as silent.
-    pub(crate) fn say_waiting(&mut self) {
-        if self.share.pause().is_some() {
-            return;
-        }
-        let waits = |w: &Working| matches!(w.phase, Phase::AwaitsModel(_) | Phase::Queued);
-        let waiting: Vec<(RoundKey, FederationId)> =
-            self.working.iter().filter(|(_, w)| waits(w)).map(|(k, w)| (k.clone(), w.federation)).collect();
-        for (round, federation) in waiting {
+    /// Tells coordinators that rounds which wait for a model or their turn, or are worked on, are not forgotten: a site
+    /// that says nothing counts as silent, and only training tells of its steps. What people's need of the machine puts
+    /// off is not told.
+    pub(crate) fn say_working(&mut self) {
+        let paused = self.share.pause().is_some();
+        let told = |w: &Working| match &w.phase {
+            Phase::AwaitsModel(_) | Phase::Queued => !paused,
+            Phase::Running(running) => !running.rests(),
+            Phase::Ended(_) => false,
+        };
+        let rounds: Vec<(RoundKey, FederationId)> =
+            self.working.iter().filter(|(_, w)| told(w)).map(|(k, w)| (k.clone(), w.federation)).collect();
+        for (round, federation) in rounds {
             self.say(federation, FromSite::RoundReply { round, reply: RoundReply::Working });
         }
     }

@@ -4,23 +4,32 @@
 //! its exit is a terminal state, however it comes.
 
 use std::io::Write as _;
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{ChildStdin, ChildStdout, Command, ExitCode, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
 
+use hospes_cohort::CohortError;
 use hospes_cohort::device::Place;
 use hospes_cohort::worker::{DeviceFailure, Done, Event, Failure, Order};
 use hospes_protocol::approval::Refusal;
 use hospes_protocol::id::{RoundKey, Timestamp};
 use tokio::sync::mpsc;
 
+use super::child::Slot;
 use super::device::{self, Devices, Work};
 use crate::config::{Clock, Config, Executor, system_clock};
 use crate::seam::Seam;
 
 /// The hidden first argument.
 pub const ARGUMENT: &str = "worker";
+/// Between two looks at whether a child on a card still says something.
+const LOOK: Duration = Duration::from_secs(1);
+/// A child on a card that was stopped may have hung if it had said nothing for this part of the patience with it.
+const SUSPECT: u32 = 5;
 
 /// What a worker said.
 #[derive(Clone)]
@@ -62,29 +71,8 @@ impl From<Event> for WorkEvent {
 pub(crate) struct Running(Stop);
 
 enum Stop {
-    Child(Arc<Mutex<Current>>),
+    Child(Slot),
     Thread(Arc<AtomicBool>),
-}
-
-/// The child that works now.
-#[derive(Default)]
-struct Current {
-    child: Option<Child>,
-    stopped: bool,
-    paused: bool,
-}
-
-impl Current {
-    /// Stops the child's time, or lets it go on; says whether there is a child and this system can.
-    fn keep_paused(&self) -> bool {
-        #[cfg(unix)]
-        if let Some(child) = &self.child {
-            use rustix::process::{Pid, Signal, kill_process};
-            let signal = if self.paused { Signal::STOP } else { Signal::CONT };
-            return Pid::from_raw(child.id().cast_signed()).is_some_and(|pid| kill_process(pid, signal).is_ok());
-        }
-        false
-    }
 }
 
 impl Running {
@@ -99,22 +87,19 @@ impl Running {
     /// Lets the work rest for a while, keeping its memory, or go on; says whether it did so. Where a system cannot stop a
     /// process's time, work that has begun goes on to its end.
     pub(crate) fn pause(&self, paused: bool) -> bool {
-        let Stop::Child(current) = &self.0 else { return false };
-        let mut current = current.lock().unwrap_or_else(PoisonError::into_inner);
-        current.paused = paused;
-        current.keep_paused()
+        matches!(&self.0, Stop::Child(slot) if slot.pause(paused))
+    }
+
+    /// Whether it rests.
+    pub(crate) fn rests(&self) -> bool {
+        matches!(&self.0, Stop::Child(slot) if slot.rests())
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         match &self.0 {
-            Stop::Child(current) => {
-                let mut current = current.lock().unwrap_or_else(PoisonError::into_inner);
-                current.stopped = true;
-                // Already gone is fine; the supervising thread waits for it, so that no zombie is left.
-                let _ = current.child.as_mut().map(Child::kill);
-            }
+            Stop::Child(slot) => slot.stop(),
             Stop::Thread(stop) => stop.store(true, Ordering::Relaxed),
         }
     }
@@ -136,18 +121,19 @@ pub(crate) fn start(
     };
     match &config.executor {
         Executor::Child { program } => {
-            let current = Arc::new(Mutex::new(Current::default()));
+            let slot = Slot::default();
             let supervisor = Supervisor {
                 program: program.clone(),
                 threads,
                 memory_bytes: config.worker_memory_bytes,
+                card_patience: config.card_patience,
                 devices: devices.clone(),
-                current: current.clone(),
+                slot: slot.clone(),
                 key,
                 events,
             };
             std::thread::Builder::new().name("worker".into()).spawn(move || supervisor.run(order))?;
-            Ok(Running(Stop::Child(current)))
+            Ok(Running(Stop::Child(slot)))
         }
         Executor::Thread => start_thread(config.clock.clone(), key, order, events),
     }
@@ -158,33 +144,67 @@ struct Supervisor {
     program: PathBuf,
     threads: Option<u16>,
     memory_bytes: Option<u64>,
+    card_patience: Duration,
     devices: Arc<Devices>,
-    current: Arc<Mutex<Current>>,
+    slot: Slot,
     key: RoundKey,
     events: mpsc::Sender<(RoundKey, WorkEvent)>,
 }
 
+/// How one child ended.
+struct Attempt {
+    last: WorkEvent,
+    /// For how long it had said nothing.
+    silent: Duration,
+    /// It was killed for that.
+    hung: bool,
+}
+
 impl Supervisor {
-    fn run(self, mut order: Order) {
+    fn run(self, order: Order) {
+        let mut order = Arc::new(order);
         let plan = order.circumstances.plan.clone();
-        let work = Work { job: self.key.job, task: &self.key.task, plan: &plan };
-        let mut decision = self.devices.first(work);
+        let work = Work { job: self.key.job, task: &self.key.task, plan: &plan, rows: order.snapshot.rows };
+        let mut decision = self.devices.first(work, &self.slot);
+        let mut card_failed = false;
         let last = loop {
             if let Some(note) = decision.note.take() {
                 self.say(WorkEvent::Note(note));
             }
-            order.place = decision.place;
-            let last =
-                self.one_child(&order).unwrap_or_else(|e| WorkEvent::Crashed(format!("it could not be started: {e}")));
-            let Place::Card { card, rows_at_once } = order.place else { break last };
+            Arc::make_mut(&mut order).place = decision.place;
+            let Attempt { last, silent, hung } = self.one_child(&order).unwrap_or_else(|e| {
+                let last = WorkEvent::Crashed(format!("it could not be started: {e}"));
+                Attempt { last, silent: Duration::ZERO, hung: false }
+            });
+            let stopped = self.slot.is_stopped();
+            let Place::Card { card, rows_at_once } = order.place else {
+                // What fails on the processor too is no card's fault.
+                if card_failed && (stopped || matches!(last, WorkEvent::Done(_))) {
+                    self.devices.blame();
+                }
+                break last;
+            };
+            if stopped {
+                // Whoever stopped it, for example the round's deadline: it may have hung.
+                if silent >= self.patience(order.share) / SUSPECT {
+                    self.devices.blame();
+                }
+                break last;
+            }
             let failure = match &last {
                 WorkEvent::DeviceFailed(failure) => failure.clone(),
                 WorkEvent::Crashed(reason) => DeviceFailure { reason: reason.clone(), out_of_memory: false },
+                WorkEvent::Done(_) => {
+                    self.devices.worked();
+                    break last;
+                }
                 _ => break last,
             };
-            if self.current().stopped {
-                break last;
+            if hung {
+                // At once: the round may not be long enough for the processor to show that it can do it.
+                self.devices.blame();
             }
+            card_failed |= !hung && !failure.out_of_memory;
             decision = self.devices.after(work, card, rows_at_once, &failure);
             // Nothing of the failed attempt may be taken for a result; that there is nothing is fine.
             let _ = std::fs::remove_file(&order.payload_path);
@@ -193,64 +213,107 @@ impl Supervisor {
         self.say(last);
     }
 
-    fn current(&self) -> MutexGuard<'_, Current> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Whether anybody listened.
     fn say(&self, event: WorkEvent) -> bool {
         self.events.blocking_send((self.key.clone(), event)).is_ok()
     }
 
+    /// How long a child on a card may say nothing: it rests after each step, in proportion to it.
+    fn patience(&self, share: u8) -> Duration {
+        self.card_patience * 100 / u32::from(share.clamp(1, 100))
+    }
+
     /// Gives a child the order and hears it to its end.
-    fn one_child(&self, order: &Order) -> std::io::Result<WorkEvent> {
-        let (mut input, mut output) = {
-            let mut current = self.current();
-            if current.stopped {
-                return Ok(WorkEvent::Crashed("it was stopped".into()));
-            }
-            let mut child = command(&self.program)
-                .envs(self.threads.map(|threads| ("RAYON_NUM_THREADS", threads.to_string())))
-                .args(self.memory_bytes.map(|bytes| bytes.to_string()))
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .stderr(Stdio::inherit())
-                .spawn()?;
-            let pipes = (child.stdin.take(), child.stdout.take());
-            current.child = Some(child);
-            if current.paused {
-                current.keep_paused();
-            }
-            match pipes {
-                (Some(input), Some(output)) => (input, output),
-                _ => return Err(std::io::Error::other("the child has no pipes")),
-            }
-        };
-        // A child that dies before it has read everything shows in what it says, or does not say.
-        let _ = order.write(&mut input);
-        drop(input);
-        let last = loop {
-            match Event::read(&mut output) {
-                Ok(Some(event)) if event.is_last() => break WorkEvent::from(event),
-                Ok(Some(event)) => {
-                    if !self.say(event.into()) {
-                        break WorkEvent::Crashed("the engine has ended".into());
+    fn one_child(&self, order: &Arc<Order>) -> std::io::Result<Attempt> {
+        let mut command = command(&self.program);
+        command
+            .envs(self.threads.map(|threads| ("RAYON_NUM_THREADS", threads.to_string())))
+            .args(self.memory_bytes.map(|bytes| bytes.to_string()))
+            .stderr(Stdio::inherit());
+        let (input, output) = self.slot.start(&mut command)?;
+        let patience = matches!(order.place, Place::Card { .. }).then(|| self.patience(order.share));
+        let mut hung = false;
+        let last = match hear(order.clone(), self.slot.clone(), input, output) {
+            Err(error) => WorkEvent::Crashed(error.to_string()),
+            Ok(events) => loop {
+                match self.next(&events, patience) {
+                    Next::Event(event) if event.is_last() => break WorkEvent::from(event),
+                    Next::Event(event) => {
+                        if !self.say(event.into()) {
+                            break WorkEvent::Crashed("the engine has ended".into());
+                        }
+                    }
+                    Next::End(reason) => break WorkEvent::Crashed(reason),
+                    Next::Silence(time) => {
+                        hung = true;
+                        let reason = format!("nothing was heard of it for {} seconds", time.as_secs());
+                        break WorkEvent::DeviceFailed(DeviceFailure { reason, out_of_memory: false });
                     }
                 }
-                Ok(None) => break WorkEvent::Crashed("it ended without a result".into()),
-                Err(error) => break WorkEvent::Crashed(error.to_string()),
-            }
+            },
         };
-        let mut current = self.current();
-        let Some(mut child) = current.child.take() else { return Ok(last) };
-        if !matches!(last, WorkEvent::Done(_)) {
-            let _ = child.kill();
-        }
-        Ok(match (last, child.wait()) {
-            (WorkEvent::Crashed(reason), Ok(status)) => WorkEvent::Crashed(format!("{reason} ({status})")),
+        let silent = self.slot.silence();
+        // Also after its last word: what it made is durable, and a driver may hang when its process ends.
+        let last = match (last, self.slot.end()) {
+            (WorkEvent::Crashed(reason), Some(status)) => WorkEvent::Crashed(format!("{reason} ({status})")),
             (last, _) => last,
-        })
+        };
+        Ok(Attempt { last, silent, hung })
     }
+
+    /// What a child says next; `patience` for one on a card.
+    fn next(&self, events: &Receiver<Heard>, patience: Option<Duration>) -> Next {
+        loop {
+            let heard = match patience {
+                None => events.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(patience) => events.recv_timeout(LOOK.min(patience / 4)),
+            };
+            return match heard {
+                Ok(Ok(Some(event))) => Next::Event(event),
+                Ok(Ok(None)) | Err(RecvTimeoutError::Disconnected) => Next::End("it ended without a result".into()),
+                Ok(Err(error)) => Next::End(error.to_string()),
+                Err(RecvTimeoutError::Timeout) => match patience.filter(|patience| self.slot.silence() >= *patience) {
+                    Some(patience) => Next::Silence(patience),
+                    None => continue,
+                },
+            };
+        }
+    }
+}
+
+type Heard = Result<Option<Event>, CohortError>;
+
+enum Next {
+    Event(Event),
+    End(String),
+    Silence(Duration),
+}
+
+/// Gives a child its order and passes on what it says, on a thread of its own: a child that hangs must not hold up who
+/// watches it.
+fn hear(
+    order: Arc<Order>,
+    slot: Slot,
+    mut input: ChildStdin,
+    mut output: ChildStdout,
+) -> std::io::Result<Receiver<Heard>> {
+    let (sender, events) = std::sync::mpsc::channel();
+    std::thread::Builder::new().name("worker's ear".into()).spawn(move || {
+        // A child that dies before it has read everything shows in what it says, or does not say.
+        let _ = order.write(&mut input);
+        drop((input, order));
+        loop {
+            let event = Event::read(&mut output);
+            if let Ok(Some(_)) = &event {
+                slot.heard();
+            }
+            let goes_on = matches!(&event, Ok(Some(event)) if !event.is_last());
+            if sender.send(event).is_err() || !goes_on {
+                break;
+            }
+        }
+    })?;
+    Ok(events)
 }
 
 /// This program as a worker, with what a child may know of its surroundings.
@@ -286,11 +349,20 @@ fn start_thread(
     let stop = Arc::new(AtomicBool::new(false));
     let asked = stop.clone();
     std::thread::Builder::new().name("worker".into()).spawn(move || {
-        let last = hospes_cohort::worker::execute(&order, &*clock, &mut |p| {
+        let mut progress = |p: hospes_cohort::train::Progress| {
             let event = WorkEvent::Progress { done: p.done, total: p.total };
             events.blocking_send((key.clone(), event)).is_ok() && !asked.load(Ordering::Relaxed)
-        });
-        let _ = events.blocking_send((key, last.into()));
+        };
+        let work = AssertUnwindSafe(|| hospes_cohort::worker::execute(&order, &*clock, &mut progress));
+        let last = std::panic::catch_unwind(work).map_or_else(
+            |panic| {
+                let words = panic.downcast_ref::<&str>().map(|words| (*words).to_owned());
+                let words = words.or_else(|| panic.downcast_ref::<String>().cloned());
+                WorkEvent::Crashed(words.unwrap_or_else(|| "it panicked without words".to_owned()))
+            },
+            WorkEvent::from,
+        );
+        let _ = events.blocking_send((key, last));
     })?;
     Ok(Running(Stop::Thread(stop)))
 }

@@ -333,20 +333,60 @@ async fn a_child_that_dies_is_a_failure_of_the_round() {
     assert!(matches!(world.expect_reply().await, RoundReply::Failed(_)));
 }
 
+/// A worker's script that first writes down its process.
+fn script_that(folder: &Path, does: &str) -> (PathBuf, PathBuf) {
+    let (script, pid) = (folder.join("worker.sh"), folder.join("pid"));
+    std::fs::write(&script, format!("#!/bin/sh\necho $$ > {}\n{does}\n", pid.display())).unwrap();
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    (script, pid)
+}
+
+/// The folder of the process that a script wrote down.
+async fn process(pid: &Path) -> PathBuf {
+    loop {
+        match std::fs::read_to_string(pid).ok().and_then(|t| t.trim().parse::<u32>().ok()) {
+            Some(pid) => return PathBuf::from(format!("/proc/{pid}")),
+            None => tokio::time::sleep(Duration::from_millis(10)).await,
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_that_is_done_and_does_not_end_holds_nothing_up() {
+    let scripts = tempfile::tempdir().unwrap();
+    let does = format!("{} \"$@\"\nexec sleep 1000", worker_program().display());
+    let (script, pid) = script_that(scripts.path(), &does);
+    let (mut world, _) = with_child(script).await;
+    let (upload, path) = world.expect_upload().await;
+    world.take(&upload, &path).await;
+    world.handle.cancel_job(world.who("sam"), job(1), "the machine is needed".into()).await.unwrap();
+    assert!(!process(&pid).await.exists(), "the child still runs");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thread_that_panics_is_a_failure_of_the_round() {
+    let temporary = tempfile::tempdir().unwrap();
+    // Only the work asks for the time on a thread of this name.
+    let clock = Arc::new(|| match std::thread::current().name() {
+        Some("worker") => panic!("a clock that stands still"),
+        _ => Timestamp::from_millis(START),
+    });
+    let mut world = World::create_with(temporary.path(), |config| config.clock = clock).await;
+    world.furnish().await;
+    let study = world.running(small_plan(1)).await;
+    world.open_round(header(&study, job(1), "train", 1, 1, world.now())).await;
+    world.serve_model(&study).await;
+    assert!(matches!(world.expect_reply().await, RoundReply::Failed(_)));
+    let round = world.handle.job(world.who("sam"), job(1), Page::default()).await.unwrap().rounds.remove(0);
+    assert!(round.view.unwrap().to_string().contains("a clock that stands still"));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn stopping_a_run_kills_its_child() {
     let scripts = tempfile::tempdir().unwrap();
-    let (script, pid) = (scripts.path().join("worker.sh"), scripts.path().join("pid"));
-    std::fs::write(&script, format!("#!/bin/sh\necho $$ > {}\nexec sleep 1000\n", pid.display())).unwrap();
-    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let (script, pid) = script_that(scripts.path(), "exec sleep 1000");
     let (mut world, _) = with_child(script).await;
-    let pid = loop {
-        match std::fs::read_to_string(&pid).ok().and_then(|t| t.trim().parse::<u32>().ok()) {
-            Some(pid) => break pid,
-            None => tokio::time::sleep(Duration::from_millis(10)).await,
-        }
-    };
-    let process = PathBuf::from(format!("/proc/{pid}"));
+    let process = process(&pid).await;
     assert!(process.exists());
     world.handle.cancel_job(world.who("sam"), job(1), "the machine is needed".into()).await.unwrap();
     let reply = world.expect_reply().await;

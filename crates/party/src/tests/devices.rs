@@ -1,4 +1,5 @@
-//! Work on a graphics card, and what becomes of it when the card fails: real children on software Vulkan.
+//! Work on a graphics card, and what becomes of it when the card fails: real children on software Vulkan, and scripts that
+//! do what broken drivers do.
 
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -7,29 +8,55 @@ use hospes_protocol::plan::{Conv, Init, Layer, Linear, Model, Reshape};
 use super::crash::worker_program;
 use super::*;
 
-/// A site with a card to be used, its study offered and approved, and a round of it opened.
-async fn with_card(program: PathBuf, plan: Plan) -> (World, Study) {
+/// A site with a card to be used, which may be silent for so long.
+async fn site_with_card(program: PathBuf, patience: Duration) -> World {
     let temporary = tempfile::tempdir().unwrap();
     let mut parts = configure(temporary.path(), Executor::Child { program });
     parts.0.device = DeviceChoice::Card;
+    parts.0.card_patience = patience;
     // A software card computes in the worker's own memory.
     parts.0.worker_memory_bytes = None;
     let now = crate::config::system_clock()().as_millis();
     let mut world = World::create_as(parts, now).await;
     world._temporary = Some(temporary);
     world.furnish().await;
+    world
+}
+
+/// Such a site with its study offered and approved, and a round of it opened.
+async fn with_card(program: PathBuf, plan: Plan) -> (World, Study) {
+    let mut world = site_with_card(program, Duration::from_secs(600)).await;
     let study = world.running(plan).await;
     world.open_round(header(&study, job(1), "train", 1, 1, world.now())).await;
     world.serve_model(&study).await;
     (world, study)
 }
 
-/// The ledger's entry that training finished, as it is exported: with device and remark.
+/// A program with a card that is listed and passes its trial. With its n-th order it does the n-th of these, with those
+/// after them what a worker does; on that card it fails, for there is none.
+fn driver_that(folder: &Path, does: &[&str]) -> PathBuf {
+    let script = folder.join("worker.sh");
+    let cases: String = does.iter().enumerate().map(|(n, does)| format!("{}) {does};;\n", n + 1)).collect();
+    let text = format!(
+        "#!/bin/sh\ncase \"$2\" in\n\
+         devices) echo '{{\"Ok\":[{{\"card\":\"discrete:7\",\"name\":\"a card\",\"driver\":\"\"}}]}}'; exit;;\n\
+         try) echo '{{\"Ok\":{{\"card\":\"discrete:7\",\"name\":\"a card\",\"deviation\":0.0,\"speed\":9.0}}}}'; exit;;\n\
+         esac\necho $$ >> {0}/orders\ncase $(wc -l < {0}/orders) in\n{cases}*) exec {1} \"$@\";;\nesac\n",
+        folder.display(),
+        worker_program().display()
+    );
+    std::fs::write(&script, text).unwrap();
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    script
+}
+
+/// The ledger's last entry that training finished, as it is exported: with device and remark.
 async fn finished(world: &mut World) -> String {
-    let export = world.folder.join("ledger.jsonl");
+    let folder = tempfile::tempdir().unwrap();
+    let export = folder.path().join("ledger.jsonl");
     world.handle.export_audit(world.who("ana"), None, export.clone()).await.unwrap();
     let text = std::fs::read_to_string(export).unwrap();
-    text.lines().find(|line| line.contains("training_finished")).unwrap().to_owned()
+    text.lines().rfind(|line| line.contains("training_finished")).unwrap().to_owned()
 }
 
 fn entries(payload: &[u8]) -> Vec<i64> {
@@ -61,21 +88,79 @@ async fn a_round_on_a_card_gives_what_the_processor_gives_and_the_ledger_names_t
 #[tokio::test(flavor = "multi_thread")]
 async fn a_card_whose_driver_crashes_leaves_the_round_to_the_processor() {
     let scripts = tempfile::tempdir().unwrap();
-    let (script, tried) = (scripts.path().join("worker.sh"), scripts.path().join("tried"));
     // Listing and trying go well; the first order on the card kills the process, as drivers do.
-    let text = format!(
-        "#!/bin/sh\ncase \"$2\" in devices|try) exec {0} \"$@\";; esac\n\
-         [ -e {1} ] && exec {0} \"$@\"\n: > {1}\nkill -SEGV $$\n",
-        worker_program().display(),
-        tried.display()
-    );
-    std::fs::write(&script, text).unwrap();
-    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let (mut world, _) = with_card(script, small_plan(1)).await;
+    let (mut world, _) = with_card(driver_that(scripts.path(), &["kill -SEGV $$"]), small_plan(1)).await;
     let (upload, path) = world.expect_upload().await;
     world.take(&upload, &path).await;
     let entry = finished(&mut world).await;
     assert!(entry.contains("\"cpu\"") && entry.contains("the processor goes on"), "{entry}");
+}
+
+/// Two runs of a study may be begun.
+async fn two_runs(world: &mut World) -> Study {
+    let study = study(1, small_plan(1));
+    world.connect().await;
+    world.offer(&study).await;
+    world.approve_as(&study, Approving { max_runs: 2, ..Approving::exactly(study.id) }).await;
+    study
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_card_that_hangs_costs_its_patience_and_no_round() {
+    let scripts = tempfile::tempdir().unwrap();
+    let script = driver_that(scripts.path(), &["exec sleep 1000"]);
+    let mut world = site_with_card(script, Duration::from_secs(1)).await;
+    let study = two_runs(&mut world).await;
+    for (n, why) in [(1, "(nothing was heard of it for 1 seconds); the processor goes on"), (2, "a short time ago")] {
+        world.start_job(&study, job(n)).await;
+        world.open_round(header(&study, job(n), "train", 1, 1, world.now())).await;
+        if n == 1 {
+            world.serve_model(&study).await;
+        }
+        let (upload, path) = world.expect_upload().await;
+        world.take(&upload, &path).await;
+        let entry = finished(&mut world).await;
+        assert!(entry.contains(why), "{entry}");
+    }
+    let orders = std::fs::read_to_string(scripts.path().join("orders")).unwrap();
+    assert_eq!(orders.lines().count(), 3, "the second run asked the card again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_card_that_hung_until_the_work_was_stopped_is_left_alone() {
+    let scripts = tempfile::tempdir().unwrap();
+    let script = driver_that(scripts.path(), &["exec sleep 1000", "kill -SEGV $$"]);
+    let mut world = site_with_card(script, Duration::from_secs(5)).await;
+    let study = two_runs(&mut world).await;
+    world.start_job(&study, job(1)).await;
+    let mut first = header(&study, job(1), "train", 1, 1, world.now());
+    first.deadline = world.now().plus_millis(60_000);
+    world.open_round(first).await;
+    world.serve_model(&study).await;
+    while !scripts.path().join("orders").exists() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // A fifth of the patience, and then the deadline.
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    world.pass_time(61_000);
+    assert!(matches!(world.expect_reply().await, RoundReply::Failed(_)));
+    world.start_job(&study, job(2)).await;
+    world.open_round(header(&study, job(2), "train", 1, 1, world.now())).await;
+    // The processor has the second order, which kills it: were it the card's, there would be a third and an upload.
+    assert!(matches!(world.expect_reply().await, RoundReply::Failed(_)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_that_the_processor_has_too_is_not_the_cards() {
+    let scripts = tempfile::tempdir().unwrap();
+    // Both fail; then the card is asked again, fails, and the processor does it.
+    let script = driver_that(scripts.path(), &["kill -SEGV $$", "exit 1", "kill -SEGV $$"]);
+    let (mut world, study) = with_card(script, small_plan(1)).await;
+    assert!(matches!(world.expect_reply().await, RoundReply::Failed(_)));
+    world.open_round(header(&study, job(1), "train", 1, 2, world.now())).await;
+    let (upload, path) = world.expect_upload().await;
+    world.take(&upload, &path).await;
+    assert_eq!(std::fs::read_to_string(scripts.path().join("orders")).unwrap().lines().count(), 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -592,6 +592,17 @@ impl World {
         (last.state.clone(), last.reason.clone())
     }
 
+    /// Of how many rounds the site tells that it has not forgotten them, when it is time to.
+    pub(super) async fn says_working(&mut self) -> usize {
+        self.settle().await;
+        self.never("anything", |_| None).await;
+        self.said.clear();
+        self.handle.ask(|e| async { Ok(e.say_working()) }.boxed()).await.unwrap();
+        self.never("more", |_| None).await;
+        let working = |m: &&FromSite| matches!(m, FromSite::RoundReply { reply: RoundReply::Working, .. });
+        self.said.iter().filter(working).count()
+    }
+
     pub(super) async fn outbox_states(&self) -> Vec<String> {
         self.handle.egress(self.who("sam"), Page::default()).await.unwrap().into_iter().map(|e| e.state).collect()
     }
@@ -628,6 +639,7 @@ fn configure(folder: &Path, executor: Executor) -> (Config, Arc<AtomicI64>, Wire
         worker_memory_bytes: Some(2 << 30),
         runs_at_a_time: limits::OPEN_JOBS,
         device: DeviceChoice::Processor,
+        card_patience: Duration::from_secs(600),
         kdf: KdfCost::for_tests(),
         spawn_link: Arc::new(move |_, events| {
             let (sender, commands) = mpsc::channel(1_024);

@@ -246,6 +246,86 @@ async fn a_replaced_key_counts_only_after_a_second_person_confirmed_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn enabling_somebody_confirms_no_key() {
+    let mut world = World::new().await;
+    let study = study(1, small_plan(1));
+    world.connect().await;
+    world.offer(&study).await;
+    world.approve(&study).await;
+    let h = world.handle.clone();
+    let (ana, ava) = (world.who("ana").clone(), world.who("ava").person());
+    let done = h.change_person(&ana, ava, PersonChange::NewKey, pass("ana")).await.unwrap();
+    let Outcome::Done { code: Some(code) } = done else { panic!("{done:?}") };
+    h.activate("ava".into(), code, pass("not ava")).await.unwrap();
+    // Whoever made that key is let in by two signatures that say nothing of it.
+    h.change_person(&ana, ava, PersonChange::Disable, pass("ana")).await.unwrap();
+    world.pass_time(1);
+    let view = proposed(h.change_person(&ana, ava, PersonChange::Enable, pass("ana")).await.unwrap());
+    assert!(view.words.contains("still to be confirmed"), "{}", view.words);
+    h.answer_proposal(world.who("sam"), view.id, true, None, pass("sam")).await.unwrap();
+    let view = h.people(&ana).await.unwrap().into_iter().find(|p| p.id == ava).unwrap();
+    assert_eq!(view.state, PersonState::KeyUnconfirmed);
+    assert!(h.log_in("ava".into(), pass("not ava")).await.is_err(), "an unconfirmed key acts");
+    let proposal = h.proposals(world.who("sam")).await.unwrap().remove(0);
+    let words = hospes_protocol::words::of_key(&view.key.unwrap());
+    h.answer_proposal(world.who("sam"), proposal.id, true, Some(words), pass("sam")).await.unwrap();
+    h.log_in("ava".into(), pass("not ava")).await.unwrap();
+    // From then on it is a key like any other.
+    h.change_person(&ana, ava, PersonChange::Disable, pass("ana")).await.unwrap();
+    world.pass_time(1);
+    let view = proposed(h.change_person(&ana, ava, PersonChange::Enable, pass("ana")).await.unwrap());
+    h.answer_proposal(world.who("sam"), view.id, true, None, pass("sam")).await.unwrap();
+    h.log_in("ava".into(), pass("not ava")).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_only_administrator_gets_a_new_key_by_two_other_peoples_signatures() {
+    let mut world = World::new().await;
+    let ana = world.who("ana").person();
+    let new_key = |by: &'static str| {
+        let (h, session) = (world.handle.clone(), world.who(by).clone());
+        async move { h.change_person(&session, ana, PersonChange::NewKey, pass(by)).await }
+    };
+    let early = new_key("ava").await;
+    assert!(matches!(early, Err(PartyError::Denied { .. })), "while the site is set up: {early:?}");
+    let study = study(1, small_plan(1));
+    world.connect().await;
+    world.offer(&study).await;
+    world.approve(&study).await;
+    let h = world.handle.clone();
+    let new_key = |by: &'static str| {
+        let (h, session) = (world.handle.clone(), world.who(by).clone());
+        async move { h.change_person(&session, ana, PersonChange::NewKey, pass(by)).await }
+    };
+    assert!(matches!(new_key("pia").await, Err(PartyError::Denied { .. })), "who only watches");
+    assert!(matches!(new_key("ana").await, Err(PartyError::State(_))), "she herself");
+    let view = proposed(new_key("ava").await.unwrap());
+    assert!(view.words.contains("the only administrator") && !view.needs_words, "{}", view.words);
+    // One person alone takes nothing from her, and she herself decides nothing about it.
+    h.log_in("ana".into(), pass("ana")).await.unwrap();
+    for who in ["ava", "ana"] {
+        let answer = h.answer_proposal(world.who(who), view.id, true, None, pass(who)).await;
+        assert!(matches!(answer, Err(PartyError::State(_))), "{answer:?}");
+    }
+    let done = h.answer_proposal(world.who("sam"), view.id, true, None, pass("sam")).await.unwrap();
+    let Outcome::Done { code: Some(code) } = done else { panic!("{done:?}") };
+    assert!(h.log_in("ana".into(), pass("ana")).await.is_err(), "the old key is destroyed");
+    let key = h.activate("ana".into(), code, pass("new ana")).await.unwrap().key.unwrap();
+    assert!(h.log_in("ana".into(), pass("new ana")).await.is_err(), "not before it was confirmed");
+    let confirm = h.proposals(world.who("ava")).await.unwrap().remove(0);
+    assert!(confirm.needs_words);
+    let words = Some(hospes_protocol::words::of_key(&key));
+    let own = h.answer_proposal(world.who("sam"), confirm.id, true, words.clone(), pass("sam")).await;
+    assert!(matches!(own, Err(PartyError::State(_))), "who handed out the code cannot confirm the key: {own:?}");
+    h.answer_proposal(world.who("ava"), confirm.id, true, words, pass("ava")).await.unwrap();
+    let session = h.log_in("ana".into(), pass("new ana")).await.unwrap();
+    assert_eq!(session.person(), ana);
+    world.sessions.insert("ana", session);
+    assert_eq!(world.entered("key_replaced", "success").await, 2);
+    world.assert_ledger_intact().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_second_signature_of_another_organisation_must_be_one() {
     let mut world = World::new().await;
     let mut policy = Policy::public_data();

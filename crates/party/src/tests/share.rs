@@ -8,7 +8,7 @@ use crate::error::PartyError;
 use crate::view::{ComputeLimits, Pause, QuietHours, Weekday};
 
 /// Quiet hours all week.
-fn always_quiet() -> ComputeLimits {
+pub(super) fn always_quiet() -> ComputeLimits {
     use Weekday::*;
     let days = BTreeSet::from([Monday, Tuesday, Wednesday, Thursday, Friday, Saturday, Sunday]);
     ComputeLimits { quiet: vec![QuietHours { days, from: 0, to: 0 }], ..ComputeLimits::default() }

@@ -4,12 +4,12 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use hospes_protocol::approval::RefusalCode;
 use hospes_protocol::limits;
-use hospes_protocol::message::{FromSite, RoundReply, ToSite};
+use hospes_protocol::message::{RoundReply, ToSite};
 
 use super::crash::worker_program;
 use super::*;
 use crate::error::PartyError;
-use crate::view::Verdict;
+use crate::view::{ComputeLimits, Verdict};
 
 fn started(log: &Path) -> usize {
     std::fs::read_to_string(log).unwrap_or_default().lines().count()
@@ -47,22 +47,13 @@ async fn one_worker_works_at_a_time_and_the_others_wait_their_turn() {
     world.never("a second worker", |_| None).await;
     assert_eq!(started(&log), 1, "two workers at once");
     assert_eq!(world.handle.status().await.unwrap().working, 3);
-    // Nobody hears from those that wait unless the site says that it has not forgotten them.
-    world.said.clear();
-    world
-        .handle
-        .ask(|e| {
-            async {
-                e.say_waiting();
-                Ok(())
-            }
-            .boxed()
-        })
-        .await
-        .unwrap();
-    world.never("more", |_| None).await;
-    let waits = |m: &&FromSite| matches!(m, FromSite::RoundReply { reply: RoundReply::Working, .. });
-    assert_eq!(world.said.iter().filter(waits).count(), 2);
+    // Nobody hears from those that wait, or from work that tells of no steps, unless the site says that it has not
+    // forgotten them.
+    assert_eq!(world.says_working().await, 3);
+    world.handle.set_compute_limits(world.who("ana"), super::share::always_quiet()).await.unwrap();
+    assert_eq!(world.says_working().await, 0, "work that rests counts as silent");
+    world.handle.set_compute_limits(world.who("ana"), ComputeLimits::default()).await.unwrap();
+    assert_eq!(world.says_working().await, 3);
     // Its work is stopped: the next has its turn, and then the last.
     world.handle.cancel_job(world.who("sam"), job(1), "not needed".into()).await.unwrap();
     std::fs::write(&go, "").unwrap();

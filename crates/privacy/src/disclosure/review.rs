@@ -218,6 +218,16 @@ fn check_egress(policy: &Policy, plan: &Plan, findings: &mut Vec<Finding>) {
             counts.push(named);
         }
     }
+    let told: Vec<&str> =
+        trainings(plan).filter(|(_, train)| !is_secure(train)).map(|(name, _)| name.as_str()).collect();
+    if !told.is_empty() && policy.allows(EgressKind::Update) && !policy.allows(EgressKind::N) {
+        let words = format!(
+            "without secure aggregation each update tells the coordinator the number of this site's rows that it was made \
+             from: {}",
+            told.join(", ")
+        );
+        findings.push(Finding::new(Rule::EgressN, Verdict::Warning, words));
+    }
     for (kind, items) in refused {
         let (rule, what) = match kind {
             EgressKind::Update => (Rule::EgressUpdate, "updates"),
@@ -312,9 +322,37 @@ mod tests {
             disclosure.max_param_ratio: 'train' has 14 parameters, the policy allows 0.33 for each of 30 subjects
             egress.loss: the policy does not let losses of this site leave one by one: loss_sum of alone, loss_sum of eval
             egress.metrics: the policy does not let metrics of this site leave one by one: correct of alone, brier_sum of alone, confusion of alone, scores_positive of alone, scores_negative of alone, correct of eval, brier_sum of eval, confusion of eval, scores_positive of eval, scores_negative of eval, calibration_rows of eval, calibration_scores of eval, calibration_positives of eval, recalibration_information of eval, recalibration_weighted of eval
-            egress.n: the policy does not let numbers of rows of this site leave one by one: n of alone, n of train, n of eval
+            egress.n: the policy does not let numbers of rows of this site leave one by one: n of alone, n of eval
             training.force_secure_aggregation: the coordinator can read what this site sends for: alone, eval, train
+            egress.n: without secure aggregation each update tells the coordinator the number of this site's rows that it was made from: train
             privacy.require_dp: no differential privacy: no bound holds on what results tell about one person"#]].assert_eq(&words.join("\n"));
+    }
+
+    /// The heart study without what reports figures.
+    fn training_alone() -> Plan {
+        let mut plan = heart();
+        plan.tasks.retain(|_, task| !matches!(task.component, Component::Evaluation(_) | Component::LocalBaseline(_)));
+        plan
+    }
+
+    #[test]
+    fn strict_and_datashield_allow_training_and_refuse_what_reports_figures() {
+        let facts = Facts { trusted_peers: 3, public: false, ..facts() };
+        for policy in [Policy::strict(), Policy::datashield()] {
+            let findings = review(&policy, &training_alone(), &facts);
+            assert_eq!(refusals(&policy, &training_alone(), &facts), [], "{}: {findings:?}", policy.profile);
+            // What the coordinator learns all the same is said before anybody signs.
+            let told = findings.iter().find(|f| f.rule == Rule::EgressN).unwrap();
+            assert!(told.verdict == Verdict::Warning && told.words.ends_with("made from: train"), "{told:?}");
+            let figures = [Rule::EgressLoss, Rule::EgressMetrics, Rule::EgressN];
+            assert_eq!(refusals(&policy, &heart(), &facts), figures, "{}", policy.profile);
+            let nothing = Policy { egress: hospes_protocol::policy::EgressRules { allow: Vec::new() }, ..policy };
+            assert_eq!(refusals(&nothing, &training_alone(), &facts), [Rule::EgressUpdate]);
+        }
+        // They differ in the smallest counts.
+        let few = Facts { subjects: 60, smallest_subset: Some(5), training_subjects: Some(55), ..facts };
+        assert_eq!(refusals(&Policy::strict(), &training_alone(), &few), [Rule::MinSubset]);
+        assert_eq!(refusals(&Policy::datashield(), &training_alone(), &few), []);
     }
 
     #[test]

@@ -345,7 +345,9 @@ fn task_egress(plan: &Plan, flow: &Flow<'_>, name: &str) -> Vec<Egress> {
         let to = if train.strategy == (Strategy::Cyclic {}) { ALL } else { RECEIVER };
         let item = |kind, what: &str, shape, bytes| Egress { to: to.to_owned(), ..item(kind, what, shape, bytes) };
         let entry_bytes = u64::from(train.quantise.bits).div_ceil(8);
-        let weight = item(EgressKind::N, figure::N, vec![1], ROW_WEIGHT_BYTES);
+        // PRIVACY: the weight is part of the payload, as every weighted mean needs it: it leaves where updates leave. A
+        // number of rows that is told by itself is a figure of kind `n`.
+        let weight = item(EgressKind::Update, figure::N, vec![1], ROW_WEIGHT_BYTES);
         let update = update_tensors(train, flow.inputs(name)).into_iter().map(|tensor| {
             let bytes = tensor.len().saturating_mul(entry_bytes);
             let kind = if tensor.name == VALIDATION_LOSS { EgressKind::Loss } else { EgressKind::Update };

@@ -24,7 +24,7 @@ fn every_tensor_and_figure_is_listed_with_its_bytes() {
         alone Metrics confusion [4] 36 B × 1 to coordinator
         alone Metrics scores_positive [256] 2304 B × 1 to coordinator
         alone Metrics scores_negative [256] 2304 B × 1 to coordinator
-        train N n [1] 8 B × 15 to coordinator
+        train Update n [1] 8 B × 15 to coordinator
         train Update 0.weight [13, 1] 52 B × 15 to coordinator
         train Update 0.bias [1] 4 B × 15 to coordinator
         eval N n [1] 9 B × 1 to coordinator

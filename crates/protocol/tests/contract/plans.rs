@@ -523,7 +523,7 @@ fn a_loss_that_leaves_with_an_update_is_listed_as_one() {
         .map(|e| format!("{:?} {} {:?} {} B × {}", e.kind, e.name, e.shape, e.bytes, e.times))
         .collect();
     expect![[r#"
-        N n [1] 8 B × 15
+        Update n [1] 8 B × 15
         Update 0.weight [13, 1] 52 B × 15
         Update 0.bias [1] 4 B × 15
         Loss validation.loss [2] 8 B × 15"#]]

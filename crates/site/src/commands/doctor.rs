@@ -29,6 +29,7 @@ pub(crate) struct Who {
 pub(crate) async fn doctor(
     folder: &Path,
     invitation: Option<&str>,
+    proxy: Option<String>,
     choice: DeviceChoice,
     who: Who,
     json: bool,
@@ -38,7 +39,8 @@ pub(crate) async fn doctor(
     steps.extend(engine(folder, who).await);
     if let Some(invitation) = invitation {
         let invitation: Invitation = invitation.parse().map_err(|e| Fault::new(FaultCode::Input, format!("{e}")))?;
-        let reach = Reach { proxy: ProxyChoice::Environment, clock: system_clock(), step: Duration::from_secs(15) };
+        let proxy = proxy.map_or(ProxyChoice::Environment, |url| ProxyChoice::Url(url.into()));
+        let reach = Reach { proxy, clock: system_clock(), step: Duration::from_secs(15) };
         steps.extend(diagnose_invitation(&invitation, &reach).await);
     }
     let failed = steps.iter().filter(|step| step.outcome == Outcome::Failed).count();

@@ -92,9 +92,9 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
             return setup::init(&folder, &administrator, key_file, file, arguments.json).await;
         }
         Command::Run { runs, device } => return run::run(&folder, usize::from(runs), device).await,
-        Command::Doctor { invitation, device } => {
+        Command::Doctor { invitation, proxy, device } => {
             let who = doctor::Who { person: arguments.person, passphrase_file: arguments.passphrase_file };
-            return doctor::doctor(&folder, invitation.as_deref(), device, who, arguments.json).await;
+            return doctor::doctor(&folder, invitation.as_deref(), proxy, device, who, arguments.json).await;
         }
         Command::Jobs { watch: true, .. } => {
             let who = (arguments.person, arguments.passphrase_file);

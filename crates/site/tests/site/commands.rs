@@ -183,6 +183,11 @@ fn the_doctor_names_what_is_in_the_way_and_what_to_ask() {
     let (code, said) = site.refused("Ida", &["doctor", "--invitation", &invitation]);
     assert_eq!(code, 4, "{said}");
     assert!(said.contains("MEND") && said.contains("Ask the IT department"), "{said}");
+    // A proxy is one on the way to the coordinator of an invitation; that one refuses all.
+    let proxy = ["--proxy", "http://127.0.0.1:2"];
+    let (_, said) = site.refused("Ida", &[&["doctor", "--invitation", &invitation], &proxy[..]].concat());
+    assert!(said.contains("127.0.0.1:2"), "{said}");
+    assert_eq!(site.refused("Ida", &[&["doctor"], &proxy[..]].concat()).0, 2);
 }
 
 #[test]
