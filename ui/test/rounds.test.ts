@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import type { Compared, JobView, RoundView, TrainingView } from "../src/ipc/types";
+import type { Compared, JobView, RoundView, TrainingView } from "../src/ipc/generated";
 import { verdict } from "../src/screens/CompareFigure";
 import { failure, judged, losses, tasksOf } from "../src/screens/rounds";
 

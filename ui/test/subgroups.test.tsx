@@ -3,7 +3,7 @@ import { act } from "react";
 import { createRoot } from "react-dom/client";
 import { beforeEach, expect, it } from "vitest";
 import { speak } from "../src/i18n";
-import type { NumberMetrics, ReportView } from "../src/ipc/types";
+import type { NumberMetrics, ReportView } from "../src/ipc/generated";
 import { Subgroups } from "../src/screens/Subgroups";
 
 declare global {

@@ -1,6 +1,6 @@
 import type { Answer, Args, Command } from "./commands";
 import type { Transport } from "./transport";
-import type { Fault, Notice } from "./types";
+import type { Fault, Notice } from "./generated";
 
 let way: Transport | null = null;
 const ended = new Set<() => void>();

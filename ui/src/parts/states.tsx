@@ -1,6 +1,6 @@
 import { useTranslation } from "react-i18next";
 import { named } from "../i18n/engine";
-import type { JobState, LinkView, RequestState, RoundState, Trust } from "../ipc/types";
+import type { JobState, LinkView, RequestState, RoundState, Trust } from "../ipc/generated";
 import { Badge, type Tone } from "./Badge";
 
 const REQUEST: Record<RequestState, Tone> = {

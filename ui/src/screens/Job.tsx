@@ -4,7 +4,7 @@ import { Link } from "wouter";
 import { Engine, named } from "../i18n/engine";
 import { count, exactly, moment, percent } from "../i18n/format";
 import { useAction } from "../ipc/hooks";
-import type { JobView, RoundView } from "../ipc/types";
+import type { JobView, RoundView } from "../ipc/generated";
 import { Answered } from "../parts/Answered";
 import { Button } from "../parts/Button";
 import { Card } from "../parts/Card";

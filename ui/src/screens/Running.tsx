@@ -3,7 +3,7 @@ import { useTranslation } from "react-i18next";
 import { Link } from "wouter";
 import { count } from "../i18n/format";
 import { useJob, useJobs } from "../ipc/hooks";
-import type { JobView } from "../ipc/types";
+import type { JobView } from "../ipc/generated";
 import { Card } from "../parts/Card";
 import { JobBadge } from "../parts/states";
 import { useMe } from "../shell/session";

@@ -1,6 +1,6 @@
 // What the rounds of a run say, put in order.
 import type { Point } from "../charts/curves";
-import type { JobView, Metrics, ReportView, RoundView, TrainingView } from "../ipc/types";
+import type { JobView, Metrics, ReportView, RoundView, TrainingView } from "../ipc/generated";
 
 /** What the site's own people see of training in a round. */
 export function training(round: RoundView): TrainingView | null {

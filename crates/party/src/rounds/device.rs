@@ -18,6 +18,8 @@ use hospes_protocol::plan::Plan;
 use hospes_protocol::text::shown;
 use serde::de::DeserializeOwned;
 
+use crate::view::CardView;
+
 /// Multiplications of one step below which a card is not worth its while: telling it what to do takes longer.
 const WORTH_A_CARD: u64 = 20_000_000;
 /// How long a card that failed is left alone.
@@ -39,6 +41,17 @@ pub enum DeviceChoice {
     Processor,
     /// A card wherever there is one, also a slow one; the processor only where none works.
     Card,
+}
+
+impl DeviceChoice {
+    /// The word that stands for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Processor => "cpu",
+            Self::Card => "gpu",
+        }
+    }
 }
 
 impl FromStr for DeviceChoice {
@@ -116,12 +129,19 @@ pub(crate) struct Devices {
 
 #[derive(Default)]
 struct Known {
-    /// The card to use, or why there is none; `None` until it is looked for.
-    card: Option<Result<Card, String>>,
+    /// What the machine has; `None` until it is looked for.
+    found: Option<Found>,
     /// When it last failed.
     failed: Option<Instant>,
     /// Rows of a batch that it has room for, by task.
     room: HashMap<(JobId, String), u32>,
+}
+
+/// The cards of the machine, and the one to use or why there is none.
+#[derive(Clone)]
+struct Found {
+    probed: Vec<Probed>,
+    card: Result<Card, String>,
 }
 
 /// A task of a job, with its plan.
@@ -165,16 +185,7 @@ impl Devices {
         if known.failed.is_some_and(|at| at.elapsed() < REST) {
             return Decision::processor(Some("the graphics card failed a short time ago".to_owned()));
         }
-        let look = || {
-            let found = probe(&self.program, self.choice);
-            let card = found.and_then(|probed| chosen(&probed, self.choice).map(|tried| tried.card));
-            match &card {
-                Ok(card) => tracing::info!(%card, "a graphics card is used for training"),
-                Err(reason) => tracing::info!(reason, "no graphics card is used for training"),
-            }
-            card
-        };
-        match known.card.get_or_insert_with(look).clone() {
+        match self.look(&mut known).card {
             Ok(card) => {
                 let rows_at_once = known.room.get(&(work.job, work.task.to_owned())).copied();
                 Decision { place: Place::Card { card, rows_at_once }, note: None }
@@ -182,6 +193,52 @@ impl Devices {
             // Where people asked for a card, they should know that there is none.
             Err(reason) => Decision::processor((self.choice == DeviceChoice::Card).then_some(reason)),
         }
+    }
+
+    fn look(&self, known: &mut Known) -> Found {
+        let look = || {
+            let (probed, card) = match probe(&self.program, self.choice) {
+                Ok(probed) => {
+                    let card = chosen(&probed, self.choice).map(|tried| tried.card);
+                    (probed, card)
+                }
+                Err(reason) => (Vec::new(), Err(reason)),
+            };
+            match &card {
+                Ok(card) => tracing::info!(%card, "a graphics card is used for training"),
+                Err(reason) => tracing::info!(reason, "no graphics card is used for training"),
+            }
+            Found { probed, card }
+        };
+        known.found.get_or_insert_with(look).clone()
+    }
+
+    pub(crate) fn choice(&self) -> DeviceChoice {
+        self.choice
+    }
+
+    /// The machine's cards, and the name of the one that large work runs on, or why none does. The first who asks waits
+    /// until they were tried.
+    pub(crate) fn cards(&self) -> (Vec<CardView>, Result<String, String>) {
+        if self.choice == DeviceChoice::Processor {
+            return (Vec::new(), Err("this site's people chose the processor".to_owned()));
+        }
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = self.look(&mut known);
+        let view = |Probed { listed, trial }: &Probed| {
+            let (speed, reason) = match trial {
+                Some(Ok(tried)) if tried.deviation > device::TOLERANCE => {
+                    (None, Some(format!("it computes wrongly (off by {:.1e})", tried.deviation)))
+                }
+                Some(Ok(tried)) => (Some(tried.speed), None),
+                Some(Err(reason)) => (None, Some(reason.clone())),
+                None => (None, Some("it is no card, it computes on the processor".to_owned())),
+            };
+            CardView { name: shown(&listed.name, 200), speed, reason }
+        };
+        let name = |card: Card| found.probed.iter().find(|p| p.listed.card == card).map(|p| shown(&p.listed.name, 200));
+        let used = found.card.clone().map(|card| name(card).unwrap_or_else(|| card.to_string()));
+        (found.probed.iter().map(view).collect(), used)
     }
 
     /// Where work goes on after a card failed: on half the rows at once where its memory was too small and a batch may be

@@ -48,7 +48,7 @@ fn memory_that_is_too_small_halves_the_rows_and_other_failures_leave_it_to_the_p
     let (images, images_task) = plan("breastmnist");
     let job = JobId::new(Timestamp::from_millis(1), [1; 10]);
     let devices = Devices::new(DeviceChoice::Card, PathBuf::new());
-    devices.known.lock().unwrap().card = Some(Ok(Card::Discrete(0)));
+    devices.known.lock().unwrap().found = Some(Found { probed: Vec::new(), card: Ok(Card::Discrete(0)) });
     let work = Work { job, task: &heart_task, plan: &heart };
     let full = DeviceFailure::new("wgpu error: Out of Memory");
     assert!(full.out_of_memory);
@@ -86,7 +86,7 @@ fn small_networks_stay_on_the_processor_unless_a_card_is_asked_for() {
         [(DeviceChoice::Auto, false, true), (DeviceChoice::Processor, false, false), (DeviceChoice::Card, true, true)]
     {
         let devices = Devices::new(choice, PathBuf::new());
-        devices.known.lock().unwrap().card = Some(Ok(Card::Integrated(0)));
+        devices.known.lock().unwrap().found = Some(Found { probed: Vec::new(), card: Ok(Card::Integrated(0)) });
         let on_card = |plan, task| devices.first(Work { job, task, plan }).place != Place::Processor;
         assert_eq!((on_card(&heart, &train), on_card(&images, &conv)), (small, large), "{choice:?}");
     }
