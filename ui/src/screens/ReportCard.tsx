@@ -1,7 +1,7 @@
 import { useTranslation } from "react-i18next";
 import { named } from "../i18n/engine";
 import { brief, count, decimal, moment, percent } from "../i18n/format";
-import type { FeatureStatistics, Interval, Metrics } from "../ipc/generated";
+import type { FeatureStatistics, Interval, Metrics, ReportView } from "../ipc/types";
 import { Card } from "../parts/Card";
 import { Table } from "../parts/Table";
 import { Confusion, ConfusionOfClasses } from "./Confusion";
@@ -18,13 +18,13 @@ export function ReportCard({ of }: { of: Judged }) {
       title={t("models.report", { task: of.task })}
       lead={t("models.reportLead", { at: moment(of.round.at) })}
     >
-      <Body of={of} />
+      <Report report={of.report} />
       <p className={forms.small}>{t("models.stays")}</p>
     </Card>
   );
 }
 
-function Body({ of: { report } }: { of: Judged }) {
+function Report({ report }: { report: ReportView }) {
   const { t } = useTranslation();
   if ("metrics" in report) return <YesNo metrics={report.metrics} />;
   if ("classes" in report) {
@@ -64,6 +64,20 @@ function Body({ of: { report } }: { of: Judged }) {
   if ("regression" in report) {
     const { rows, log_likelihood } = report.regression;
     return <Numbers rows={rows} intervals={{}} of={[["log_likelihood", log_likelihood]]} />;
+  }
+  if ("grouped" in report) {
+    const { all, column, groups } = report.grouped;
+    return (
+      <>
+        <Report report={all} />
+        {groups.map((group) => (
+          <section key={group.code} aria-label={`${column} ${group.code}`}>
+            <h4>{`${column} = ${group.code}`}</h4>
+            {group.view && <Report report={group.view} />}
+          </section>
+        ))}
+      </>
+    );
   }
   return <Statistics rows={report.statistics.rows} features={report.statistics.features} />;
 }
