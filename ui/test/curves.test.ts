@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { calibration, confusionAt, largest, median, missing, roc, share } from "../src/charts/curves";
-import type { Metrics } from "../src/ipc/generated";
+import type { Metrics } from "../src/ipc/types";
 
 /** Four bins: two positives high, one low; two negatives low, one high. */
 const METRICS: Metrics = {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import type { Compared, JobView, RoundView, TrainingView } from "../src/ipc/generated";
+import type { Compared, JobView, RoundView, TrainingView } from "../src/ipc/types";
 import { verdict } from "../src/screens/CompareFigure";
 import { failure, judged, losses, tasksOf } from "../src/screens/rounds";
 
@@ -22,7 +22,7 @@ function round(
   at = number,
 ): RoundView {
   const key = { job: "j", task, epoch: 1, round: number, attempt };
-  return { round: key, state: "published", reason: null, progress: null, view, at };
+  return { round: key, state: "published", reason: null, progress: null, note: null, view, at };
 }
 
 describe("losses", () => {

@@ -5,7 +5,7 @@ import { createRoot, type Root } from "react-dom/client";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { speak } from "../src/i18n";
 import { reachBy } from "../src/ipc/engine";
-import type { Review, Role } from "../src/ipc/generated";
+import type { Review, Role } from "../src/ipc/types";
 import { Decision } from "../src/screens/Decision";
 import { SessionProvider, useSession } from "../src/shell/session";
 

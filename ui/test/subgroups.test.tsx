@@ -3,7 +3,7 @@ import { act } from "react";
 import { createRoot } from "react-dom/client";
 import { beforeEach, expect, it } from "vitest";
 import { speak } from "../src/i18n";
-import type { NumberMetrics, ReportView } from "../src/ipc/generated";
+import type { NumberMetrics, ReportView } from "../src/ipc/types";
 import { Subgroups } from "../src/screens/Subgroups";
 
 declare global {
@@ -42,7 +42,7 @@ it("shows every subgroup to the site's own people, and which of them leave", asy
       />,
     ),
   );
-  const rows = [...place.querySelectorAll('tr')].slice(1).map((row) => row.textContent);
+  const rows = [...place.querySelectorAll("tr")].slice(1).map((row) => row.textContent);
   expect(rows).toEqual([
     "All rows463.5001.000undefined–",
     "sex = 1402.5001.000undefinedyes",

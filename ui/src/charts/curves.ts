@@ -1,5 +1,5 @@
 // What follows from an evaluation's sums: curves, and the table at any threshold. Scores are counted in bins of equal width.
-import type { CalibrationBin, ColumnProfile, Metrics, NumberProfile } from "../ipc/generated";
+import type { CalibrationBin, ColumnProfile, Metrics, NumberProfile } from "../ipc/types";
 
 export interface Point {
   x: number;

@@ -1,6 +1,6 @@
 // Pictures as ECharts wants them told: one accent and greys, lines labelled where they end, units on the axes.
 import type { EChartsCoreOption } from "echarts/core";
-import type { Interval } from "../ipc/generated";
+import type { Interval } from "../ipc/types";
 import type { Point } from "./curves";
 
 const FONT = {

@@ -1,6 +1,6 @@
 // The engine behind a loopback host, for tests of the page in a browser. The desktop app's bundle does not hold this.
 import type { Transport } from "./transport";
-import type { Fault, Notice } from "./generated";
+import type { Fault, Notice } from "./types";
 
 /** How long until a lost connection is tried again, in milliseconds. */
 const RETRY_MS = 500;

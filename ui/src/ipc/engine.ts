@@ -1,6 +1,6 @@
 import type { Answer, Args, Command } from "./commands";
 import type { Transport } from "./transport";
-import type { Fault, Notice } from "./generated";
+import type { Fault, Notice } from "./types";
 
 let way: Transport | null = null;
 const ended = new Set<() => void>();

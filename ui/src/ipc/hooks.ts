@@ -11,7 +11,7 @@ import {
 import { useEffect } from "react";
 import { type Answer, type Args, CHANGES, type Command, READS } from "./commands";
 import { call } from "./engine";
-import type { AuditPage, EgressView, Fault, JobView, Notice } from "./generated";
+import type { AuditPage, EgressView, Fault, JobView, Notice } from "./types";
 
 declare module "@tanstack/react-query" {
   interface Register {

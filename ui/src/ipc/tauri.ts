@@ -1,7 +1,7 @@
 // The only place that talks to Tauri (invariant I4): two commands and nothing else.
 import { Channel, invoke } from "@tauri-apps/api/core";
 import type { Transport } from "./transport";
-import type { Notice } from "./generated";
+import type { Notice } from "./types";
 
 /** The engine behind the desktop app's window. */
 export const tauri: Transport = {

@@ -1,4 +1,4 @@
-import type { Notice } from "./generated";
+import type { Notice } from "./types";
 
 /** The way to the engine: one command at a time, and what changes as it changes. */
 export interface Transport {

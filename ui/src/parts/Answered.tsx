@@ -1,6 +1,6 @@
 import type { ReactNode } from "react";
 import { useTranslation } from "react-i18next";
-import type { Fault } from "../ipc/generated";
+import type { Fault } from "../ipc/types";
 import styles from "./Answered.module.css";
 import { FaultNotice } from "./FaultNotice";
 

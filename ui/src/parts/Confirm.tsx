@@ -1,7 +1,7 @@
 import { type ReactNode, useState } from "react";
 import { Form } from "react-aria-components";
 import { useTranslation } from "react-i18next";
-import type { Fault } from "../ipc/generated";
+import type { Fault } from "../ipc/types";
 import { Button } from "./Button";
 import styles from "./Confirm.module.css";
 import { FaultNotice } from "./FaultNotice";

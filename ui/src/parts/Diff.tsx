@@ -1,6 +1,6 @@
 import { diffWordsWithSpace } from "diff";
 import { useTranslation } from "react-i18next";
-import type { Change } from "../ipc/generated";
+import type { Change } from "../ipc/types";
 import styles from "./Diff.module.css";
 
 /** What changed, place by place, word by word. Text and signs tell old from new, not colour alone. */

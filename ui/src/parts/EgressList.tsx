@@ -1,7 +1,7 @@
 import { useTranslation } from "react-i18next";
 import { named } from "../i18n/engine";
 import { bytes, count } from "../i18n/format";
-import type { OutputsTab } from "../ipc/generated";
+import type { OutputsTab } from "../ipc/types";
 import { Table } from "./Table";
 
 /** Everything that leaves in all runs that a study asks for: item, size, how often, to whom, and the total. */

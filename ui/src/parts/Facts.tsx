@@ -1,7 +1,7 @@
 import { useTranslation } from "react-i18next";
 import { Engine } from "../i18n/engine";
 import { exactly } from "../i18n/format";
-import type { Fact } from "../ipc/generated";
+import type { Fact } from "../ipc/types";
 import styles from "./Facts.module.css";
 
 /** A moment as the engine writes it. */

@@ -1,6 +1,6 @@
 import { useTranslation } from "react-i18next";
 import { Engine } from "../i18n/engine";
-import type { Fault } from "../ipc/generated";
+import type { Fault } from "../ipc/types";
 import { Notice } from "./Notice";
 
 /** What went wrong: whose side by its title, what and what to do in the engine's words, and what leads to the log. */

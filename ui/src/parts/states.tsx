@@ -1,6 +1,6 @@
 import { useTranslation } from "react-i18next";
 import { named } from "../i18n/engine";
-import type { JobState, LinkView, RequestState, RoundState, Trust } from "../ipc/generated";
+import type { JobState, LinkView, RequestState, RoundState, Trust } from "../ipc/types";
 import { Badge, type Tone } from "./Badge";
 
 const REQUEST: Record<RequestState, Tone> = {
@@ -25,7 +25,6 @@ const JOB: Record<JobState, Tone> = {
   ready: "calm",
   waiting: "calm",
   running: "live",
-  paused: "held",
   success: "done",
   failed: "bad",
   timeout: "bad",

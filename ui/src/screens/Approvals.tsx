@@ -3,7 +3,7 @@ import { Link } from "wouter";
 import { Engine } from "../i18n/engine";
 import { count, day, distance, moment } from "../i18n/format";
 import { useAnswer } from "../ipc/hooks";
-import type { RequestState, RequestView } from "../ipc/generated";
+import type { RequestState, RequestView } from "../ipc/types";
 import { Answered } from "../parts/Answered";
 import { Card } from "../parts/Card";
 import { Empty } from "../parts/Empty";

@@ -5,7 +5,7 @@ import { useTranslation } from "react-i18next";
 import { Engine, named } from "../i18n/engine";
 import { bytes, exactly } from "../i18n/format";
 import { useAnswer, useAudit } from "../ipc/hooks";
-import type { AuditLine } from "../ipc/generated";
+import type { AuditLine } from "../ipc/types";
 import { Answered } from "../parts/Answered";
 import { Badge, type Tone } from "../parts/Badge";
 import { Button } from "../parts/Button";

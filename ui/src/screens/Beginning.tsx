@@ -1,7 +1,7 @@
 import { useTranslation } from "react-i18next";
 import { Link } from "wouter";
 import { useAnswer } from "../ipc/hooks";
-import type { Status } from "../ipc/generated";
+import type { Status } from "../ipc/types";
 import { Card } from "../parts/Card";
 import { type Moment, Timeline } from "../parts/Timeline";
 

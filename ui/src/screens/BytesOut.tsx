@@ -1,7 +1,7 @@
 import { useQuery } from "@tanstack/react-query";
 import { bytes } from "../i18n/format";
 import { call } from "../ipc/engine";
-import type { EgressView, JobView } from "../ipc/generated";
+import type { EgressView, JobView } from "../ipc/types";
 
 /** Pages of what left that are looked through for one run; a run is found near the top of them. */
 const MOST_PAGES = 20;

@@ -4,7 +4,7 @@ import { Engine } from "../i18n/engine";
 import { count, moment } from "../i18n/format";
 import { call } from "../ipc/engine";
 import { useAction, useAnswer } from "../ipc/hooks";
-import type { MembershipView, WitnessState } from "../ipc/generated";
+import type { MembershipView, WitnessState } from "../ipc/types";
 import { Answered } from "../parts/Answered";
 import { Badge } from "../parts/Badge";
 import { Button } from "../parts/Button";

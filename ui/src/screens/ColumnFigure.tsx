@@ -3,7 +3,7 @@ import { useTranslation } from "react-i18next";
 import { largest, median, missing, share } from "../charts/curves";
 import { bars, histogram } from "../charts/options";
 import { brief, count, percent } from "../i18n/format";
-import type { ColumnProfile, Level, NumberProfile } from "../ipc/generated";
+import type { ColumnProfile, Level, NumberProfile } from "../ipc/types";
 import { Figure } from "../parts/Figure";
 
 /** What is in a column: a histogram of a number, the codes of a category. */

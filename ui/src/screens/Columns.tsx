@@ -4,7 +4,7 @@ import { missing } from "../charts/curves";
 import { Engine } from "../i18n/engine";
 import { count, percent } from "../i18n/format";
 import { useAnswer } from "../ipc/hooks";
-import type { ColumnProfile, ColumnView, DatasetView, ProfileView } from "../ipc/generated";
+import type { ColumnProfile, ColumnView, DatasetView, ProfileView } from "../ipc/types";
 import { Answered } from "../parts/Answered";
 import { Badge } from "../parts/Badge";
 import { Card } from "../parts/Card";

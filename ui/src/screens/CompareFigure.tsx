@@ -3,7 +3,7 @@ import { useTranslation } from "react-i18next";
 import { estimates } from "../charts/options";
 import { named } from "../i18n/engine";
 import { brief, decimal } from "../i18n/format";
-import type { Compared, Comparison, Interval } from "../ipc/generated";
+import type { Compared, Comparison, Interval } from "../ipc/types";
 import { Card } from "../parts/Card";
 import { Figure } from "../parts/Figure";
 import forms from "./Forms.module.css";

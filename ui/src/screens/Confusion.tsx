@@ -3,7 +3,7 @@ import { Label, Slider, SliderOutput, SliderThumb, SliderTrack } from "react-ari
 import { useTranslation } from "react-i18next";
 import { confusionAt, share } from "../charts/curves";
 import { count, decimal, percent } from "../i18n/format";
-import type { ClassMetrics, Metrics } from "../ipc/generated";
+import type { ClassMetrics, Metrics } from "../ipc/types";
 import styles from "./Confusion.module.css";
 
 /** Rows by label and prediction at a threshold that one moves, and what follows for patients. */

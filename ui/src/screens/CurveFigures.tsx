@@ -3,7 +3,7 @@ import { useTranslation } from "react-i18next";
 import { calibration, type Point, roc } from "../charts/curves";
 import { lines } from "../charts/options";
 import { count, decimal, percent } from "../i18n/format";
-import type { Metrics } from "../ipc/generated";
+import type { Metrics } from "../ipc/types";
 import { Figure } from "../parts/Figure";
 
 const DIAGONAL: Point[] = [

@@ -2,7 +2,7 @@ import { useTranslation } from "react-i18next";
 import { Link } from "wouter";
 import { count, day } from "../i18n/format";
 import { useAnswer } from "../ipc/hooks";
-import type { DatasetView } from "../ipc/generated";
+import type { DatasetView } from "../ipc/types";
 import { Answered } from "../parts/Answered";
 import { Badge } from "../parts/Badge";
 import { Card } from "../parts/Card";

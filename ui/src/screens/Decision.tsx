@@ -3,7 +3,7 @@ import { useTranslation } from "react-i18next";
 import { named } from "../i18n/engine";
 import { moment } from "../i18n/format";
 import { useAction } from "../ipc/hooks";
-import type { Review } from "../ipc/generated";
+import type { Review } from "../ipc/types";
 import { Button } from "../parts/Button";
 import { Card } from "../parts/Card";
 import { Confirm } from "../parts/Confirm";

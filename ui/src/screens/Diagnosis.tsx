@@ -1,7 +1,7 @@
 import { useTranslation } from "react-i18next";
 import { Engine, named } from "../i18n/engine";
 import { useAction } from "../ipc/hooks";
-import type { StepOutcome } from "../ipc/generated";
+import type { StepOutcome } from "../ipc/types";
 import { Button } from "../parts/Button";
 import { Card } from "../parts/Card";
 import { FaultNotice } from "../parts/FaultNotice";

@@ -3,7 +3,7 @@ import { Link } from "wouter";
 import { named } from "../i18n/engine";
 import { bytes, count, exactly } from "../i18n/format";
 import { useAnswer, useEgress } from "../ipc/hooks";
-import type { EgressView } from "../ipc/generated";
+import type { EgressView } from "../ipc/types";
 import { Answered } from "../parts/Answered";
 import { Badge } from "../parts/Badge";
 import { Button } from "../parts/Button";

@@ -2,7 +2,7 @@ import { useState } from "react";
 import { useTranslation } from "react-i18next";
 import { count } from "../i18n/format";
 import { useAction, useAnswer } from "../ipc/hooks";
-import type { MembershipView } from "../ipc/generated";
+import type { MembershipView } from "../ipc/types";
 import { Answered } from "../parts/Answered";
 import { Button } from "../parts/Button";
 import { Card } from "../parts/Card";

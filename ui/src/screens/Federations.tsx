@@ -3,7 +3,7 @@ import { Link, useLocation } from "wouter";
 import { Engine } from "../i18n/engine";
 import { count, moment } from "../i18n/format";
 import { useAnswer } from "../ipc/hooks";
-import type { MembershipView } from "../ipc/generated";
+import type { MembershipView } from "../ipc/types";
 import { Answered } from "../parts/Answered";
 import { Button } from "../parts/Button";
 import { Card } from "../parts/Card";

@@ -2,7 +2,7 @@ import { useTranslation } from "react-i18next";
 import { Link } from "wouter";
 import { count, day, distance, moment } from "../i18n/format";
 import { useAnswer, useJobs } from "../ipc/hooks";
-import type { RequestView, Status } from "../ipc/generated";
+import type { RequestView, Status } from "../ipc/types";
 import { Answered } from "../parts/Answered";
 import { Card } from "../parts/Card";
 import { DecisionCard } from "../parts/DecisionCard";

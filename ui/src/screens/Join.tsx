@@ -4,7 +4,7 @@ import { useTranslation } from "react-i18next";
 import { useLocation } from "wouter";
 import { moment } from "../i18n/format";
 import { useAction } from "../ipc/hooks";
-import type { InvitationView } from "../ipc/generated";
+import type { InvitationView } from "../ipc/types";
 import { Button } from "../parts/Button";
 import { Card } from "../parts/Card";
 import { Facts } from "../parts/Facts";

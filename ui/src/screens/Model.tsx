@@ -3,7 +3,7 @@ import { useTranslation } from "react-i18next";
 import { Link } from "wouter";
 import { moment } from "../i18n/format";
 import { useAction } from "../ipc/hooks";
-import type { JobView } from "../ipc/generated";
+import type { JobView } from "../ipc/types";
 import { Answered } from "../parts/Answered";
 import { Button } from "../parts/Button";
 import { Card } from "../parts/Card";

@@ -2,7 +2,7 @@ import { useTranslation } from "react-i18next";
 import { Link } from "wouter";
 import { moment } from "../i18n/format";
 import { useJobs } from "../ipc/hooks";
-import type { JobView } from "../ipc/generated";
+import type { JobView } from "../ipc/types";
 import { Answered } from "../parts/Answered";
 import { Badge } from "../parts/Badge";
 import { Button } from "../parts/Button";

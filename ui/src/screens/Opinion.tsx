@@ -2,7 +2,7 @@ import { useState } from "react";
 import { Form } from "react-aria-components";
 import { useTranslation } from "react-i18next";
 import { useAction } from "../ipc/hooks";
-import type { OpinionView, Review } from "../ipc/generated";
+import type { OpinionView, Review } from "../ipc/types";
 import { Button } from "../parts/Button";
 import { Choice } from "../parts/Choice";
 import { FaultNotice } from "../parts/FaultNotice";

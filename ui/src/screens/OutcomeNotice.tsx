@@ -1,6 +1,6 @@
 import { useTranslation } from "react-i18next";
 import { Engine } from "../i18n/engine";
-import type { Outcome } from "../ipc/generated";
+import type { Outcome } from "../ipc/types";
 import { Notice } from "../parts/Notice";
 import forms from "./Forms.module.css";
 

@@ -3,7 +3,7 @@ import { Form } from "react-aria-components";
 import { useTranslation } from "react-i18next";
 import { list } from "../i18n/format";
 import { useAction, useAnswer } from "../ipc/hooks";
-import type { MembershipView, PeerView } from "../ipc/generated";
+import type { MembershipView, PeerView } from "../ipc/types";
 import { Answered } from "../parts/Answered";
 import { Button } from "../parts/Button";
 import { Card } from "../parts/Card";

@@ -3,7 +3,7 @@ import { useTranslation } from "react-i18next";
 import { named } from "../i18n/engine";
 import { list } from "../i18n/format";
 import { useAction, useAnswer } from "../ipc/hooks";
-import type { Outcome, PersonChange, PersonState, PersonView } from "../ipc/generated";
+import type { Outcome, PersonChange, PersonState, PersonView } from "../ipc/types";
 import { Actions as Menu } from "../parts/Actions";
 import { Answered } from "../parts/Answered";
 import { Badge, type Tone } from "../parts/Badge";

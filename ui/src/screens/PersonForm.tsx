@@ -2,7 +2,7 @@ import { useState } from "react";
 import { Form } from "react-aria-components";
 import { useTranslation } from "react-i18next";
 import { useAction } from "../ipc/hooks";
-import type { Outcome, PersonView, Role } from "../ipc/generated";
+import type { Outcome, PersonView, Role } from "../ipc/types";
 import { Button } from "../parts/Button";
 import { Checks } from "../parts/Checks";
 import confirm from "../parts/Confirm.module.css";

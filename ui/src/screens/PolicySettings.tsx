@@ -1,7 +1,7 @@
 import { useState } from "react";
 import { useTranslation } from "react-i18next";
 import { useAction, useAnswer } from "../ipc/hooks";
-import type { Outcome } from "../ipc/generated";
+import type { Outcome } from "../ipc/types";
 import { Answered } from "../parts/Answered";
 import { Button } from "../parts/Button";
 import { Card } from "../parts/Card";

@@ -4,7 +4,7 @@ import { useTranslation } from "react-i18next";
 import { Engine } from "../i18n/engine";
 import { moment } from "../i18n/format";
 import { useAction, useAnswer } from "../ipc/hooks";
-import type { Outcome, ProposalView } from "../ipc/generated";
+import type { Outcome, ProposalView } from "../ipc/types";
 import { Button } from "../parts/Button";
 import { Card } from "../parts/Card";
 import confirm from "../parts/Confirm.module.css";

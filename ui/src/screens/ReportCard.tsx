@@ -1,7 +1,7 @@
 import { useTranslation } from "react-i18next";
 import { named } from "../i18n/engine";
 import { brief, count, decimal, moment, percent } from "../i18n/format";
-import type { FeatureStatistics, Interval, Metrics, ReportView } from "../ipc/generated";
+import type { FeatureStatistics, Interval, Metrics, ReportView } from "../ipc/types";
 import { Card } from "../parts/Card";
 import { Table } from "../parts/Table";
 import { Confusion, ConfusionOfClasses } from "./Confusion";

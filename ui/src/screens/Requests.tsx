@@ -3,7 +3,7 @@ import { useTranslation } from "react-i18next";
 import { Link } from "wouter";
 import { moment } from "../i18n/format";
 import { useAnswer } from "../ipc/hooks";
-import type { RequestState, RequestView } from "../ipc/generated";
+import type { RequestState, RequestView } from "../ipc/types";
 import { Answered } from "../parts/Answered";
 import { Card } from "../parts/Card";
 import { Choice } from "../parts/Choice";

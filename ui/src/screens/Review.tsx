@@ -2,7 +2,7 @@ import { useState } from "react";
 import { useTranslation } from "react-i18next";
 import { Engine } from "../i18n/engine";
 import { useAnswer, useFollowing } from "../ipc/hooks";
-import type { DatasetView, Finding, Review as ReviewDocument } from "../ipc/generated";
+import type { DatasetView, Finding, Review as ReviewDocument } from "../ipc/types";
 import { Answered } from "../parts/Answered";
 import { Card } from "../parts/Card";
 import { Diff } from "../parts/Diff";

@@ -1,7 +1,7 @@
 import { useTranslation } from "react-i18next";
 import { Engine } from "../i18n/engine";
 import { bytes } from "../i18n/format";
-import type { Review } from "../ipc/generated";
+import type { Review } from "../ipc/types";
 import { EgressList } from "../parts/EgressList";
 import { Facts } from "../parts/Facts";
 import { Notice } from "../parts/Notice";

@@ -3,7 +3,7 @@ import { useTranslation } from "react-i18next";
 import { Link } from "wouter";
 import { count } from "../i18n/format";
 import { useJob, useJobs } from "../ipc/hooks";
-import type { JobView } from "../ipc/generated";
+import type { JobView } from "../ipc/types";
 import { Card } from "../parts/Card";
 import { JobBadge } from "../parts/states";
 import { useMe } from "../shell/session";
@@ -18,9 +18,7 @@ const DRAWN = 2;
 export function Running() {
   const { t } = useTranslation();
   const jobs = useJobs();
-  const running = (jobs.data?.pages.flat() ?? []).filter(
-    (job) => job.state === "running" || job.state === "paused",
-  );
+  const running = (jobs.data?.pages.flat() ?? []).filter((job) => job.state === "running");
   return (
     <Card title={t("home.running")}>
       {running.length === 0 && <p className={styles.note}>{t("home.nothingRuns")}</p>}

@@ -3,7 +3,7 @@ import { Form } from "react-aria-components";
 import { useTranslation } from "react-i18next";
 import { Engine } from "../i18n/engine";
 import { useAction } from "../ipc/hooks";
-import type { ReleaseRule, Review } from "../ipc/generated";
+import type { ReleaseRule, Review } from "../ipc/types";
 import { Button } from "../parts/Button";
 import { Choice } from "../parts/Choice";
 import { FaultNotice } from "../parts/FaultNotice";

@@ -2,7 +2,7 @@ import { type ReactNode, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { named } from "../i18n/engine";
 import { count, decimal } from "../i18n/format";
-import type { GroupView, ReportView } from "../ipc/generated";
+import type { GroupView, ReportView } from "../ipc/types";
 import { Picker } from "../parts/Picker";
 import { Table } from "../parts/Table";
 import forms from "./Forms.module.css";

@@ -3,7 +3,7 @@ import { Form } from "react-aria-components";
 import { useTranslation } from "react-i18next";
 import { named } from "../i18n/engine";
 import { useAction } from "../ipc/hooks";
-import type { DatasetView } from "../ipc/generated";
+import type { DatasetView } from "../ipc/types";
 import { Button } from "../parts/Button";
 import { Card } from "../parts/Card";
 import { Checks } from "../parts/Checks";

@@ -1,7 +1,7 @@
 import { useState } from "react";
 import { useTranslation } from "react-i18next";
 import { useAction } from "../ipc/hooks";
-import type { RequestState } from "../ipc/generated";
+import type { RequestState } from "../ipc/types";
 import { Button } from "../parts/Button";
 import { Confirm } from "../parts/Confirm";
 import { useMe } from "../shell/session";

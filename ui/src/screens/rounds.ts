@@ -1,6 +1,6 @@
 // What the rounds of a run say, put in order.
 import type { Point } from "../charts/curves";
-import type { JobView, Metrics, ReportView, RoundView, TrainingView } from "../ipc/generated";
+import type { JobView, Metrics, ReportView, RoundView, TrainingView } from "../ipc/types";
 
 /** What the site's own people see of training in a round. */
 export function training(round: RoundView): TrainingView | null {
@@ -34,7 +34,8 @@ export function losses(rounds: RoundView[]): Map<string, LossRow[]> {
     const { task, round: number, attempt } = round.round;
     const of = found.get(task) ?? new Map<number, LossRow & { attempt: number }>();
     if ((of.get(number)?.attempt ?? -1) < attempt) {
-      const auc = seen.validation?.auc ?? null;
+      const judged = seen.validation;
+      const auc = judged !== null && "metrics" in judged ? judged.metrics.auc : null;
       of.set(number, {
         round: number,
         before: seen.loss_before,

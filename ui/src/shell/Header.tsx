@@ -2,7 +2,7 @@ import type { TFunction } from "i18next";
 import { useTranslation } from "react-i18next";
 import { Link } from "wouter";
 import { useAnswer } from "../ipc/hooks";
-import type { MembershipView, Status, WitnessState } from "../ipc/generated";
+import type { MembershipView, Status, WitnessState } from "../ipc/types";
 import { Button } from "../parts/Button";
 import { Icon, type IconName } from "../parts/Icon";
 import styles from "./Header.module.css";

@@ -12,7 +12,7 @@ import {
 import { navigate } from "wouter/use-hash-location";
 import { call, onSessionEnded } from "../ipc/engine";
 import { useAnswer } from "../ipc/hooks";
-import type { PersonView, Role } from "../ipc/generated";
+import type { PersonView, Role } from "../ipc/types";
 
 /** How often the engine is told that somebody is at work, in milliseconds. */
 const ACTIVE_MS = 60_000;

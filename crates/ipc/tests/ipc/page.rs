@@ -127,14 +127,20 @@ async fn an_export_takes_the_chosen_place_when_it_is_whole_and_only_then() {
     let args = json!({ "purpose": "audit", "suggested": "../../log.jsonl" });
     let chosen = ask(&page, "choose_place", args).await.unwrap();
     assert_eq!(*host.suggested.lock().unwrap(), "-..-log.jsonl");
-    // It needs a federation to be signed; there is none. What was there stays, and nothing half-done beside it.
-    let export = json!({ "federation": null, "path": chosen["file"] });
-    ask(&page, "export_audit", export).await.unwrap_err();
+    let export = async |federation: Value| {
+        ask(&page, "export_audit", json!({ "federation": federation, "path": chosen["file"] })).await
+    };
+    let is_alone = || {
+        let names = std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.contains("log.jsonl")).collect::<Vec<_>>() == ["log.jsonl"]
+    };
+    // There is no such federation: what was there stays, and nothing half-done beside it.
+    assert_eq!(export(json!("a".repeat(26))).await, Err(FaultCode::NotFound));
     assert_eq!(std::fs::read_to_string(&place).unwrap(), "an older export");
-    let parts = std::fs::read_dir(folder.path())
-        .unwrap()
-        .filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().ends_with(".part"));
-    assert_eq!(parts.count(), 0);
+    assert!(is_alone());
+    let entries = export(Value::Null).await.unwrap();
+    let written = std::fs::read_to_string(&place).unwrap();
+    assert!(written.lines().count() as u64 > entries.as_u64().unwrap() && is_alone(), "{written}");
 }
 
 #[tokio::test]

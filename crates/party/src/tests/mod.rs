@@ -38,6 +38,7 @@ mod kept;
 mod leaving;
 mod people;
 mod review;
+mod screens;
 mod secrets;
 mod share;
 mod signing;

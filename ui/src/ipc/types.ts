@@ -1,0 +1,2 @@
+// What the engine and the window are asked with and what they answer, as Rust has it.
+export type * from "./generated";
