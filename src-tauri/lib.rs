@@ -1,77 +1,92 @@
-//! The desktop app: a window, and two commands into the router of the party that runs on this machine. No logic here.
+//! The desktop app: a window, its tray and its dialogs around a page, and an engine where no service runs one. No logic
+//! here: what the page asks for goes through [`Page`], what a person should be told comes from `hospes_ipc::attention`.
 //!
 //! The page has `call` and `subscribe` and nothing else (invariant I6); sessions live on the connection in this process,
-//! so that no token ever reaches the page.
+//! so that no token ever reaches the page, and dialogs are opened here, so that no path does.
 
-use std::path::PathBuf;
+mod dialogs;
+mod notifications;
+mod tray;
+mod window;
+mod words;
 
-use hospes_ipc::socket::Client;
-use hospes_ipc::{Call, Fault, FaultCode};
-use serde_json::Value;
-use tauri::State;
+use std::sync::Arc;
+
+use hospes_ipc::Fault;
+use hospes_ipc::local::{Local, program};
+use hospes_ipc::page::{Page, PreferencesFile};
+use serde_json::{Value, json};
 use tauri::ipc::Channel;
-use tokio::sync::Mutex;
+use tauri::{AppHandle, Manager as _, State};
+use tauri_plugin_autostart::MacosLauncher;
 
-/// The connection of this window to the party.
-struct Party {
-    folder: PathBuf,
-    client: Mutex<Option<Client>>,
-}
+use dialogs::Desk;
+use words::Speech;
 
-/// Runs one command of the engine's table that a page may give.
+/// Argument with which the app starts together with the machine: in the tray, without its window.
+const HIDDEN: &str = "--hidden";
+
+/// Runs one command of the page.
 #[tauri::command]
-async fn call(party: State<'_, Party>, request: Value) -> Result<Value, Fault> {
-    let request = Call::from_page(request)?;
-    let mut client = party.client.lock().await;
-    if client.is_none() {
-        *client = Some(Client::connect(&party.folder).await?);
-    }
-    let Some(connected) = client.as_mut() else {
-        return Err(Fault::new(FaultCode::NotRunning, "the party is not running"));
-    };
-    let answer = connected.request(&request).await;
-    if answer.as_ref().is_err_and(|fault| fault.code == FaultCode::NotRunning) {
-        // The next command connects again; whoever was logged in has to log in again.
-        *client = None;
-    }
-    answer
+async fn call(page: State<'_, Arc<Page>>, request: Value) -> Result<Value, Fault> {
+    page.call(request).await
 }
 
 /// Tells the page what changes; `null` means that everything may have changed.
 #[tauri::command]
-async fn subscribe(party: State<'_, Party>, channel: Channel<Value>) -> Result<(), Fault> {
-    let folder = party.folder.clone();
+async fn subscribe(page: State<'_, Arc<Page>>, channel: Channel<Value>) -> Result<(), Fault> {
+    let page = page.inner().clone();
     tauri::async_runtime::spawn(async move {
-        loop {
-            if let Ok(client) = Client::connect(&folder).await
-                && let Ok(mut notices) = client.subscribe().await
-            {
-                while let Ok(notice) = notices.next().await {
-                    if channel.send(serde_json::json!(notice)).is_err() {
-                        return;
-                    }
-                }
-            }
-            // The party went away or is not there yet; the page asks again and shows what it is told.
-            if channel.send(Value::Null).is_err() {
-                return;
-            }
-            tokio::time::sleep(std::time::Duration::from_secs(2)).await;
-        }
+        page.watch(|notice| channel.send(json!(notice)).is_ok()).await;
     });
     Ok(())
 }
 
-/// Opens the window and runs until it is closed.
+/// Opens the window and runs until the person quits.
 ///
 /// # Errors
-/// If the window system cannot be reached, or there is no folder for the party's data.
+/// If the window system cannot be reached, or there is no folder for the party's data or the person's preferences.
 pub fn run() -> anyhow::Result<()> {
-    let folder = hospes_ipc::socket::default_folder()
-        .ok_or_else(|| anyhow::anyhow!("neither HOSPES_DATA nor HOME says where the site's data folder is"))?;
+    let nowhere = || anyhow::anyhow!("neither HOSPES_DATA nor HOME says where the site's data folder is");
+    let folder = hospes_ipc::socket::default_folder().ok_or_else(nowhere)?;
+    let preferences = PreferencesFile::of_user().ok_or_else(nowhere)?;
+    let local = Local::new(folder, program()?);
     tauri::Builder::default()
-        .manage(Party { folder, client: Mutex::new(None) })
+        // First: a second start shows the window of the first and ends.
+        .plugin(tauri_plugin_single_instance::init(|app, _arguments, _folder| window::show(app)))
+        .plugin(tauri_plugin_dialog::init())
+        .plugin(tauri_plugin_notification::init())
+        .plugin(tauri_plugin_autostart::init(MacosLauncher::LaunchAgent, Some(vec![HIDDEN])))
+        .setup(move |app| {
+            let app = app.handle();
+            let speech = Arc::new(Speech::new(preferences.read()));
+            let desk = Desk::new(app.clone(), speech.clone());
+            app.manage(Arc::new(Page::new(desk, local.clone(), preferences.clone())));
+            follow(app, local, speech);
+            if !std::env::args().any(|argument| argument == HIDDEN) {
+                window::show(app);
+            }
+            Ok(())
+        })
+        .on_window_event(window::on_event)
         .invoke_handler(tauri::generate_handler![call, subscribe])
         .run(tauri::generate_context!())?;
     Ok(())
+}
+
+/// Finds or runs the engine, and shows in the tray and in notifications what becomes of it.
+fn follow(app: &AppHandle, local: Arc<Local>, speech: Arc<Speech>) {
+    let tray = tray::Tray::new(app, local.clone(), speech.clone());
+    let keeping = local.clone();
+    tauri::async_runtime::spawn(async move { keeping.keep().await });
+    let app = app.clone();
+    tauri::async_runtime::spawn(async move {
+        hospes_ipc::attention::follow(&local, |mood, engine, occasions| {
+            tray.show(mood, engine);
+            for occasion in occasions {
+                notifications::tell(&app, &speech, occasion);
+            }
+        })
+        .await;
+    });
 }

@@ -1,5 +1,6 @@
 //! Stories over whole processes.
 
+mod devhost;
 mod kill;
 mod regression;
 mod round;

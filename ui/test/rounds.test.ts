@@ -22,7 +22,7 @@ function round(
   at = number,
 ): RoundView {
   const key = { job: "j", task, epoch: 1, round: number, attempt };
-  return { round: key, state: "published", reason: null, progress: null, view, at };
+  return { round: key, state: "published", reason: null, progress: null, note: null, view, at };
 }
 
 describe("losses", () => {

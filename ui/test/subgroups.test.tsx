@@ -42,7 +42,7 @@ it("shows every subgroup to the site's own people, and which of them leave", asy
       />,
     ),
   );
-  const rows = [...place.querySelectorAll('tr')].slice(1).map((row) => row.textContent);
+  const rows = [...place.querySelectorAll("tr")].slice(1).map((row) => row.textContent);
   expect(rows).toEqual([
     "All rows463.5001.000undefined–",
     "sex = 1402.5001.000undefinedyes",

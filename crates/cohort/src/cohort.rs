@@ -67,7 +67,7 @@ pub struct Update {
 }
 
 /// Training as the site's own people see it.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, ts_rs::TS)]
 #[serde(deny_unknown_fields)]
 pub struct TrainingView {
     /// Training rows.
@@ -97,7 +97,7 @@ pub struct Report {
 }
 
 /// Figures as the site's own people see them.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, ts_rs::TS)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 #[expect(clippy::large_enum_variant, reason = "there is one for each report")]
 pub enum ReportView {
@@ -137,7 +137,7 @@ pub enum ReportView {
 }
 
 /// A subgroup as the site's own people see it.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, ts_rs::TS)]
 #[serde(deny_unknown_fields)]
 pub struct GroupView {
     /// Its code.

@@ -28,7 +28,7 @@ pub use survival::SurvivalMetrics;
 use crate::opt_out::SubjectHash;
 
 /// Quality of a model on the rows of one site.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ts_rs::TS)]
 #[serde(deny_unknown_fields)]
 pub struct Metrics {
     /// Rows.
@@ -60,7 +60,7 @@ pub struct Metrics {
 }
 
 /// Rows with scores in one bin.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, ts_rs::TS)]
 #[serde(deny_unknown_fields)]
 pub struct CalibrationBin {
     /// Rows.

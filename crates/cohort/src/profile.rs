@@ -14,7 +14,7 @@ use crate::snapshot::{Snapshot, SnapshotKey};
 use crate::source::{Moments, NumberSummary};
 
 /// Profile of a snapshot.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ts_rs::TS)]
 pub struct Profile {
     /// Rows.
     pub rows: u64,
@@ -27,7 +27,7 @@ pub struct Profile {
 }
 
 /// Profile of a column.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ts_rs::TS)]
 pub struct ColumnProfile {
     /// Name.
     pub name: String,
@@ -44,7 +44,7 @@ pub struct ColumnProfile {
 }
 
 /// Profile of a number.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ts_rs::TS)]
 pub struct NumberProfile {
     /// Smallest, unless withheld.
     pub min: Option<f64>,
@@ -61,7 +61,7 @@ pub struct NumberProfile {
 }
 
 /// Rows with one code.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ts_rs::TS)]
 pub struct Level {
     /// The code.
     pub code: String,

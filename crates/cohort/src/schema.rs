@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::error::CohortError;
 
 /// Type of a column.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ts_rs::TS)]
 #[serde(into = "String", try_from = "String")]
+#[ts(type = "string")]
 pub enum ColumnKind {
     /// A number.
     Number,

@@ -4,7 +4,7 @@ use hospes_party::PartyError;
 use serde::{Deserialize, Serialize};
 
 /// Why a command did not do what was asked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error, ts_rs::TS)]
 #[error("{words}")]
 pub struct Fault {
     /// Code, for programs.
@@ -13,11 +13,12 @@ pub struct Fault {
     pub words: String,
     /// Under which the log of the party has it, where the party found the fault.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
     pub reference: Option<String>,
 }
 
 /// Kinds of fault. New ones are added at the end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ts_rs::TS)]
 #[serde(rename_all = "snake_case")]
 pub enum FaultCode {
     /// The command or its arguments cannot be read.

@@ -1,19 +1,26 @@
 //! The local socket of a running party: length-prefixed JSON, for processes of the same user or of root only.
 //!
-//! A request is a [`Call`](crate::table::Call); the answer is `{"ok": …}` or `{"fault": …}`. The request
-//! `{"command": "subscribe"}` turns the connection into a stream of [`Notice`]s.
+//! A request is `{"id": 7, "call": …}` with a [`Call`](crate::table::Call) in it; its answer is `{"id": 7, "ok": …}` or
+//! `{"id": 7, "fault": …}`. Several may be under way on one connection: a window goes on while a file is read. The request
+//! `{"subscribe": true}` turns the connection into a stream of [`Notice`]s.
 
+use std::collections::HashMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
 
 use hospes_party::Handle;
 use hospes_party::view::Notice;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{Mutex, Semaphore, oneshot};
+use tokio::task::{AbortHandle, JoinSet};
 use zeroize::Zeroizing;
 
 use crate::fault::{Fault, FaultCode};
@@ -23,6 +30,8 @@ use crate::router::Router;
 pub const SOCKET: &str = "engine.sock";
 /// Largest request or answer in bytes.
 pub const FRAME_BYTES: u32 = 16 << 20;
+/// Commands of one connection that are under way at a time; the next one waits.
+const AT_ONCE: usize = 16;
 
 /// Where the socket of the party in `folder` is.
 pub fn path(folder: &Path) -> PathBuf {
@@ -37,7 +46,7 @@ pub fn default_folder() -> Option<PathBuf> {
         .or_else(|| set("HOME").map(|home| home.join(".local/share/hospes")))
 }
 
-/// Serves the engine on the socket in `folder` until the future is dropped.
+/// Serves the engine on the socket in `folder` until the future is dropped, and every connection with it.
 ///
 /// # Errors
 /// If the socket cannot be made.
@@ -50,16 +59,18 @@ pub async fn serve(folder: &Path, handle: Handle) -> std::io::Result<()> {
     }
     let listener = UnixListener::bind(&path)?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    let mut connections = JoinSet::new();
     loop {
         let (stream, _) = listener.accept().await?;
+        while connections.try_join_next().is_some() {}
         if !same_user(&stream) {
             tracing::warn!("a connection of another user was refused");
             continue;
         }
         let handle = handle.clone();
-        tokio::spawn(async move {
-            let mut router = Router::new(handle);
-            if let Err(error) = converse(stream, &mut router).await {
+        connections.spawn(async move {
+            let router = Arc::new(Router::new(handle));
+            if let Err(error) = converse(stream, &router).await {
                 tracing::debug!(%error, "a local connection ended");
             }
             router.close().await;
@@ -72,34 +83,60 @@ fn same_user(stream: &UnixStream) -> bool {
     stream.peer_cred().is_ok_and(|peer| peer.uid() == own || peer.uid() == 0)
 }
 
-async fn converse(mut stream: UnixStream, router: &mut Router) -> std::io::Result<()> {
-    loop {
-        let Some(request) = read(&mut stream).await? else { return Ok(()) };
-        if request.get("command").and_then(Value::as_str) == Some("subscribe") {
-            return notices(stream, router).await;
-        }
-        let reply = match router.call(request).await {
-            Ok(value) => json!({ "ok": value }),
-            Err(fault) => json!({ "fault": fault }),
+async fn converse(stream: UnixStream, router: &Arc<Router>) -> std::io::Result<()> {
+    let (mut requests, answers) = stream.into_split();
+    let answers = Arc::new(Mutex::new(answers));
+    let places = Arc::new(Semaphore::new(AT_ONCE));
+    let mut under_way = JoinSet::new();
+    let ended = loop {
+        // Nobody closes it, so there is always a place to wait for.
+        let Ok(place) = places.clone().acquire_owned().await else { break Ok(()) };
+        let mut request = match read(&mut requests).await {
+            Ok(Some(request)) => request,
+            Ok(None) => break Ok(()),
+            Err(error) => break Err(error),
         };
-        write(&mut stream, &reply).await?;
-    }
+        if request.get("subscribe").is_some() {
+            let mut answers = answers.lock().await;
+            return notices(&mut answers, router).await;
+        }
+        let id = request.get("id").and_then(Value::as_u64);
+        let call = request.get_mut("call").map(Value::take).unwrap_or_default();
+        let (router, answers) = (router.clone(), answers.clone());
+        under_way.spawn(async move {
+            let reply = match router.call(call).await {
+                Ok(value) => json!({ "id": id, "ok": value }),
+                Err(fault) => json!({ "id": id, "fault": fault }),
+            };
+            // Whoever went away waits for no answer.
+            let _ = write(&mut *answers.lock().await, &reply).await;
+            drop(place);
+        });
+        while under_way.try_join_next().is_some() {}
+    };
+    // What was asked for is carried out, also if nobody waits any more; only then is the person logged out.
+    while under_way.join_next().await.is_some() {}
+    ended
 }
 
-async fn notices(mut stream: UnixStream, router: &Router) -> std::io::Result<()> {
+async fn notices(stream: &mut OwnedWriteHalf, router: &Router) -> std::io::Result<()> {
     let mut notices = router.notices();
     loop {
-        let reply = match notices.recv().await {
+        let notice = tokio::select! {
+            notice = notices.recv() => notice,
+            () = router.handle().ended() => return Ok(()),
+        };
+        let reply = match notice {
             Ok(notice) => json!({ "ok": notice }),
             // A reader that fell behind asks for everything again.
             Err(RecvError::Lagged(_)) => json!({ "ok": Value::Null }),
             Err(RecvError::Closed) => return Ok(()),
         };
-        write(&mut stream, &reply).await?;
+        write(stream, &reply).await?;
     }
 }
 
-async fn read(stream: &mut UnixStream) -> std::io::Result<Option<Value>> {
+async fn read(stream: &mut (impl AsyncReadExt + Unpin)) -> std::io::Result<Option<Value>> {
     let length = match stream.read_u32().await {
         Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(None),
         other => other?,
@@ -113,7 +150,7 @@ async fn read(stream: &mut UnixStream) -> std::io::Result<Option<Value>> {
     Ok(Some(serde_json::from_slice(&bytes)?))
 }
 
-async fn write(stream: &mut UnixStream, value: &impl Serialize) -> std::io::Result<()> {
+async fn write(stream: &mut (impl AsyncWriteExt + Unpin), value: &impl Serialize) -> std::io::Result<()> {
     // Large enough for whatever holds a passphrase: a vector that grows leaves copies behind that nobody erases.
     let mut bytes = Zeroizing::new(Vec::with_capacity(64 << 10));
     serde_json::to_writer(&mut *bytes, value)?;
@@ -124,9 +161,32 @@ async fn write(stream: &mut UnixStream, value: &impl Serialize) -> std::io::Resu
     stream.flush().await
 }
 
-/// A connection to a running party.
+/// Who waits for the answer to which request; nobody can any more once the connection broke.
+type Waiting = Arc<std::sync::Mutex<Option<HashMap<u64, oneshot::Sender<Value>>>>>;
+
+/// A connection to a running party. Requests on it do not wait for each other.
 pub struct Client {
-    stream: UnixStream,
+    requests: Mutex<OwnedWriteHalf>,
+    waiting: Waiting,
+    next: AtomicU64,
+    answers: AbortHandle,
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.answers.abort();
+    }
+}
+
+async fn reach(folder: &Path) -> Result<UnixStream, Fault> {
+    UnixStream::connect(&path(folder)).await.map_err(|error| {
+        let words = format!("the party in {} is not running, or belongs to another user ({error})", folder.display());
+        Fault::new(FaultCode::NotRunning, words)
+    })
+}
+
+fn broken(error: &std::io::Error) -> Fault {
+    Fault::new(FaultCode::NotRunning, format!("the party went away ({error})"))
 }
 
 impl Client {
@@ -135,54 +195,76 @@ impl Client {
     /// # Errors
     /// [`FaultCode::NotRunning`] if it is not running.
     pub async fn connect(folder: &Path) -> Result<Self, Fault> {
-        let path = path(folder);
-        match UnixStream::connect(&path).await {
-            Ok(stream) => Ok(Self { stream }),
-            Err(error) => Err(Fault::new(
-                FaultCode::NotRunning,
-                format!("the party in {} is not running, or belongs to another user ({error})", folder.display()),
-            )),
-        }
+        let (answers, requests) = reach(folder).await?.into_split();
+        let waiting = Waiting::new(std::sync::Mutex::new(Some(HashMap::new())));
+        let answers = tokio::spawn(hand_out(answers, waiting.clone())).abort_handle();
+        Ok(Self { requests: Mutex::new(requests), waiting, next: AtomicU64::new(0), answers })
     }
 
     /// Sends a command and waits for its answer.
     ///
     /// # Errors
     /// The engine's [`Fault`], or [`FaultCode::NotRunning`] if the connection broke.
-    pub async fn request(&mut self, request: &impl Serialize) -> Result<Value, Fault> {
-        let broken =
-            |error: std::io::Error| Fault::new(FaultCode::NotRunning, format!("the party went away ({error})"));
-        write(&mut self.stream, request).await.map_err(broken)?;
-        let mut reply = read(&mut self.stream).await.map_err(broken)?.unwrap_or_default();
+    pub async fn request(&self, call: &impl Serialize) -> Result<Value, Fault> {
+        #[derive(Serialize)]
+        struct Request<'a, T> {
+            id: u64,
+            call: &'a T,
+        }
+        let gone = || Fault::new(FaultCode::NotRunning, "the party closed the connection");
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let (answer, mut reply) = oneshot::channel();
+        match lock(&self.waiting).as_mut() {
+            Some(waiting) => drop(waiting.insert(id, answer)),
+            None => return Err(gone()),
+        }
+        if let Err(error) = write(&mut *self.requests.lock().await, &Request { id, call }).await {
+            if let Some(waiting) = lock(&self.waiting).as_mut() {
+                waiting.remove(&id);
+            }
+            return Err(broken(&error));
+        }
+        let mut reply = (&mut reply).await.map_err(|_| gone())?;
         if let Some(fault) = reply.get_mut("fault") {
             let fault = serde_json::from_value(fault.take());
             return Err(fault.unwrap_or_else(|_| Fault::new(FaultCode::Command, "the party answered in another way")));
         }
-        match reply.get_mut("ok") {
-            Some(value) => Ok(value.take()),
-            None => Err(Fault::new(FaultCode::NotRunning, "the party closed the connection")),
-        }
+        reply.get_mut("ok").map(Value::take).ok_or_else(gone)
+    }
+
+    /// Whether the party closed the connection.
+    pub fn is_closed(&self) -> bool {
+        lock(&self.waiting).is_none()
     }
 
     /// Sends a command, typed.
     ///
     /// # Errors
     /// As [`Client::request`].
-    pub async fn call<T: DeserializeOwned>(&mut self, call: &crate::table::Call) -> Result<T, Fault> {
+    pub async fn call<T: DeserializeOwned>(&self, call: &crate::table::Call) -> Result<T, Fault> {
         let other = |e: serde_json::Error| Fault::new(FaultCode::Command, e.to_string());
         let value = self.request(call).await?;
         serde_json::from_value(value).map_err(other)
     }
+}
 
-    /// Turns the connection into a stream of notices; `None` in the stream means *everything may have changed*.
-    ///
-    /// # Errors
-    /// [`FaultCode::NotRunning`] if the connection broke.
-    pub async fn subscribe(mut self) -> Result<Notices, Fault> {
-        let request = json!({ "command": "subscribe" });
-        write(&mut self.stream, &request).await.map_err(|e| Fault::new(FaultCode::NotRunning, e.to_string()))?;
-        Ok(Notices { stream: self.stream })
+/// Hands answers to whoever waits for them, until the connection breaks.
+async fn hand_out(mut answers: OwnedReadHalf, waiting: Waiting) {
+    while let Ok(Some(reply)) = read(&mut answers).await {
+        let id = reply.get("id").and_then(Value::as_u64);
+        let who = lock(&waiting).as_mut().zip(id).and_then(|(waiting, id)| waiting.remove(&id));
+        if let Some(who) = who {
+            // They may have stopped waiting.
+            let _ = who.send(reply);
+        }
     }
+    // Everybody who still waits hears that nothing comes.
+    lock(&waiting).take();
+}
+
+fn lock<T>(what: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // Nothing that could be half done happens while it is held.
+    what.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A stream of notices.
@@ -191,13 +273,23 @@ pub struct Notices {
 }
 
 impl Notices {
+    /// Listens to the party in `folder`.
+    ///
+    /// # Errors
+    /// [`FaultCode::NotRunning`] if it is not running.
+    pub async fn of(folder: &Path) -> Result<Self, Fault> {
+        let mut stream = reach(folder).await?;
+        write(&mut stream, &json!({ "subscribe": true })).await.map_err(|e| broken(&e))?;
+        Ok(Self { stream })
+    }
+
     /// The next notice; `Ok(None)` means that some were lost and everything may have changed.
     ///
     /// # Errors
     /// [`FaultCode::NotRunning`] if the party went away.
     pub async fn next(&mut self) -> Result<Option<Notice>, Fault> {
         let gone = |words: String| Fault::new(FaultCode::NotRunning, words);
-        let reply = read(&mut self.stream).await.map_err(|e| gone(e.to_string()))?;
+        let reply = read(&mut self.stream).await.map_err(|e| broken(&e))?;
         let value = reply.and_then(|mut r| r.get_mut("ok").map(Value::take));
         let value = value.ok_or_else(|| gone("the party went away".into()))?;
         serde_json::from_value(value).map_err(|e| gone(e.to_string()))

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use hospes_ledger::{Action, Actor, Entry, Ledger, ObjectKind, Outcome, Record};
+use hospes_ledger::{Action, Actor, Entry, Filter, Ledger, ObjectKind, Outcome, Record};
 use hospes_protocol::approval::Role;
-use hospes_protocol::id::{Digest, FederationId};
+use hospes_protocol::id::{Digest, FederationId, Timestamp};
+use hospes_protocol::text::shown;
 
 use crate::engine::Engine;
 use crate::error::PartyError;
@@ -37,6 +38,25 @@ impl Because for Entry {
         self.reason = Some(clean(reason.as_ref()));
         self
     }
+}
+
+/// Which entries a query asks for.
+fn filter(query: AuditQuery) -> Result<Filter, PartyError> {
+    fn named<T: serde::de::DeserializeOwned>(what: &'static str, name: String) -> Result<T, PartyError> {
+        let none = PartyError::input(what, format!("the log knows none called '{}'", shown(&name, 80)));
+        serde_json::from_value(serde_json::Value::String(name)).map_err(|_| none)
+    }
+    Ok(Filter {
+        actions: query.actions.into_iter().map(|name| named("action", name)).collect::<Result<_, _>>()?,
+        outcome: query.outcome.map(|name| named("outcome", name)).transpose()?,
+        actor: query.actor,
+        study: query.study,
+        job: query.job,
+        from_ms: query.from.map(Timestamp::as_millis),
+        until_ms: query.until.map(Timestamp::as_millis),
+        before: query.before,
+        after: None,
+    })
 }
 
 impl Engine {
@@ -102,7 +122,7 @@ impl Engine {
                 .at("read alarms")?;
         let view = |(id, at, federation, words): (i64, i64, Option<String>, String)| {
             let federation = federation.map(|f| parse(&f, "federation")).transpose()?;
-            Ok(AlarmView { id, at: hospes_protocol::id::Timestamp::from_millis(at), federation, words })
+            Ok(AlarmView { id, at: Timestamp::from_millis(at), federation, words })
         };
         rows.into_iter().map(view).collect()
     }
@@ -135,14 +155,13 @@ impl Engine {
         self.acting(&session, "read the audit log", READERS).await?;
         let mut conn = self.reader().await?;
         let limit = if query.limit == 0 { 50 } else { query.limit };
-        let filter = hospes_ledger::Filter { before: query.before, ..Default::default() };
+        let filter = filter(query)?;
         let page = Ledger::on(&mut *conn).page(&filter, limit).await.at("read the audit log")?;
-        let total = Ledger::on(&mut *conn).size().await.at("read the audit log")?;
         let mut entries = Vec::with_capacity(page.records.len());
         for record in &page.records {
             entries.push(self.line(&mut conn, record).await?);
         }
-        Ok(AuditPage { entries, total })
+        Ok(AuditPage { entries, total: page.size, next: page.next })
     }
 
     async fn line(&self, conn: &mut sqlx::SqliteConnection, record: &Record) -> Result<AuditLine, PartyError> {
@@ -167,7 +186,7 @@ impl Engine {
         };
         Ok(AuditLine {
             sequence: record.sequence,
-            at: record.when.as_ref().map_or(hospes_protocol::id::Timestamp::from_millis(0), |w| w.at),
+            at: record.when.as_ref().map_or(Timestamp::from_millis(0), |w| w.at),
             actor,
             action: record.action.map_or_else(erased, |a| a.to_string()),
             outcome: record.outcome.map_or_else(erased, |o: Outcome| o.as_str().to_owned()),

@@ -4,6 +4,7 @@
 //! sealed bytes.
 
 mod series;
+mod uses;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -447,7 +448,6 @@ impl Engine {
             let rules: &Disclosure = &policy.disclosure;
             profile = profile.suppressed(rules);
         }
-        let profile = serde_json::to_value(&profile).map_err(|_| crate::store::bad_column("profile"))?;
         Ok(ProfileView { dataset: found.view(), profile })
     }
 

@@ -20,7 +20,7 @@ use crate::keys::{Vault, random};
 use crate::link::LinkEvent;
 use crate::memberships::Link;
 use crate::people::{LiveSession, Session, Strangers, phase};
-use crate::rounds::{DeviceChoice, Devices, Refusals, Share, Working, worker::WorkEvent};
+use crate::rounds::{DeviceChoice, Devices, Notes, Refusals, Share, Working, worker::WorkEvent};
 use crate::seam::Seam;
 use crate::store::{At as _, Store, set_setting, setting};
 use crate::view::{LinkView, Notice, Status};
@@ -68,6 +68,7 @@ pub(crate) struct Engine {
     pub(crate) work_events: mpsc::Sender<(RoundKey, WorkEvent)>,
     pub(crate) devices: Arc<Devices>,
     pub(crate) share: Share,
+    pub(crate) notes: Notes,
     pub(crate) seam: Seam,
     /// Before `calls`: whoever sees that the engine has ended finds the site free.
     _lock: File,
@@ -169,6 +170,7 @@ impl Engine {
             work_events,
             devices,
             share: Share::default(),
+            notes: Notes::default(),
             seam,
             calls,
             from_links,
@@ -318,6 +320,10 @@ impl Engine {
         )
         .await?;
         let outbox = count("SELECT COUNT(*) FROM outbox WHERE state = 'waiting'").await?;
+        let expiry: Option<i64> = sqlx::query_scalar("SELECT MIN(expires) FROM approvals WHERE state = 'active'")
+            .fetch_one(&mut *conn)
+            .await
+            .at("read the state")?;
         drop(conn);
         Ok(Status {
             phase,
@@ -328,6 +334,7 @@ impl Engine {
             public_data: policy.is_public_data(),
             memberships: self.membership_views().await?,
             waiting,
+            next_expiry: expiry.map(Timestamp::from_millis),
             working: u32::try_from(self.working.len()).unwrap_or(u32::MAX),
             outbox,
             pause: self.share.pause(),

@@ -13,9 +13,10 @@ use crate::engine::{Engine, Event};
 use crate::error::PartyError;
 use crate::people::{Passphrase, Session};
 use crate::view::{
-    AlarmView, Approving, AuditPage, AuditQuery, ComputeLimits, DatasetView, EgressView, Enrolment, InvitationView,
-    JobView, MembershipView, NewDataset, NewPerson, Notice, OptOutReport, Outcome, Page, PeerView, PersonChange,
-    PersonView, ProfileView, ProposalView, RequestView, Review, Signed, Status, SurveyView, Verdict,
+    AlarmView, Approving, AuditPage, AuditQuery, ComputeLimits, DatasetUse, DatasetView, DeviceView, EgressView,
+    Enrolment, InvitationView, JobView, LogLine, Me, MembershipView, NewDataset, NewPerson, Notice, OptOutReport,
+    Outcome, Page, PeerView, PersonChange, PersonView, PolicyPreview, ProfileView, ProposalView, RequestView, Review,
+    Signed, Status, SurveyView, Verdict,
 };
 
 type Result<T> = std::result::Result<T, PartyError>;
@@ -127,6 +128,15 @@ impl Handle {
         self.ask(move |e| async move { e.acting(&s, "work", &[]).await.map(drop) }.boxed()).await
     }
 
+    /// Who is logged in, with the roles that count now, and when the session ends.
+    ///
+    /// # Errors
+    /// [`PartyError::NoSession`].
+    pub async fn whoami(&self, session: &Session) -> Result<Me> {
+        let s = session.clone();
+        self.ask(move |e| e.whoami(s).boxed()).await
+    }
+
     /// Ends a session.
     ///
     /// # Errors
@@ -224,6 +234,15 @@ impl Handle {
         self.ask(move |e| e.policy_text(s).boxed()).await
     }
 
+    /// What a policy would do: which values loosen or tighten, and which approvals would not hold any more.
+    ///
+    /// # Errors
+    /// [`PartyError::Policy`] names the line or the value.
+    pub async fn policy_preview(&self, session: &Session, toml: String) -> Result<PolicyPreview> {
+        let s = session.clone();
+        self.ask(move |e| e.policy_preview(s, toml).boxed()).await
+    }
+
     /// Sets the policy (administrator, data steward). Tightening is immediate; in operation loosening needs a second
     /// signature. Approvals given under another policy no longer hold.
     ///
@@ -314,6 +333,15 @@ impl Handle {
         self.ask(move |e| e.tag_dataset(s, dataset, duo).boxed()).await
     }
 
+    /// Which studies a dataset was approved for, newest first.
+    ///
+    /// # Errors
+    /// [`PartyError::NotFound`].
+    pub async fn dataset_uses(&self, session: &Session, dataset: DatasetId) -> Result<Vec<DatasetUse>> {
+        let s = session.clone();
+        self.ask(move |e| e.dataset_uses(s, dataset).boxed()).await
+    }
+
     /// Imports the site's opt-out list from a file with one subject key per line (data steward). Keys are kept only as
     /// keyed hashes; the list holds for all datasets and only grows.
     ///
@@ -399,6 +427,16 @@ impl Handle {
     pub async fn pause(&self, session: &Session, federation: FederationId, reason: Option<String>) -> Result<()> {
         let s = session.clone();
         self.ask(move |e| e.pause(s, federation, reason).boxed()).await
+    }
+
+    /// Leaves a federation with a reason (administrator): its approvals end, and the keys of its link are destroyed. What was
+    /// recorded stays, and the site's identity, with which it can join again.
+    ///
+    /// # Errors
+    /// [`PartyError::Denied`], [`PartyError::NotFound`], [`PartyError::State`] if it left before.
+    pub async fn leave(&self, session: &Session, federation: FederationId, reason: String) -> Result<()> {
+        let s = session.clone();
+        self.ask(move |e| e.leave(s, federation, reason).boxed()).await
     }
 
     /// Accepts the epoch of a coordinator that was restored from a backup (administrator, data steward). Before, no round
@@ -502,6 +540,25 @@ impl Handle {
     pub async fn job(&self, session: &Session, job: JobId, page: Page) -> Result<JobView> {
         let s = session.clone();
         self.ask(move |e| e.job(s, job, page).boxed()).await
+    }
+
+    /// The newest lines about a run, oldest first: what the ledger has of it, and notes on its work since the engine started.
+    ///
+    /// # Errors
+    /// [`PartyError::NotFound`].
+    pub async fn job_log(&self, session: &Session, job: JobId) -> Result<Vec<LogLine>> {
+        let s = session.clone();
+        self.ask(move |e| e.job_log(s, job).boxed()).await
+    }
+
+    /// What this machine trains on, and within which limits. The first who asks waits until its graphics cards were tried.
+    ///
+    /// # Errors
+    /// [`PartyError::NoSession`].
+    pub async fn device(&self, session: &Session) -> Result<DeviceView> {
+        let s = session.clone();
+        let order = self.ask(move |e| e.device_order(s).boxed()).await?;
+        in_background(move || Ok(order.run())).await
     }
 
     /// Stops a run at this site (data steward, administrator): the child is killed and the coordinator told.

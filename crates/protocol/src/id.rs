@@ -53,7 +53,8 @@ macro_rules! text_form {
 }
 
 /// A SHA-256 digest. Written as 64 hexadecimal digits.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, ts_rs::TS)]
+#[ts(type = "string")]
 pub struct Digest([u8; 32]);
 
 impl Digest {
@@ -93,7 +94,8 @@ impl FromStr for Digest {
 text_form!(Digest);
 
 /// A site within one federation: the first 16 bytes of SHA-256 of its identity key. Written in lower-case base32.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, ts_rs::TS)]
+#[ts(type = "string")]
 pub struct SiteId([u8; 16]);
 
 impl SiteId {
@@ -140,7 +142,8 @@ pub type FederationId = SiteId;
 macro_rules! uuid_id {
     ($(#[$doc:meta])* $name:ident, $what:literal) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, ts_rs::TS)]
+        #[ts(type = "string")]
         pub struct $name(Uuid);
 
         impl $name {
@@ -201,7 +204,9 @@ uuid_id!(
 );
 
 /// Milliseconds since 1970-01-01T00:00:00Z.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema, ts_rs::TS,
+)]
 #[serde(transparent)]
 pub struct Timestamp(i64);
 
@@ -264,7 +269,7 @@ impl fmt::Debug for Timestamp {
 }
 
 /// One attempt at one round of one task of one job: the key under which everything of a round is stored.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ts_rs::TS)]
 #[serde(deny_unknown_fields)]
 pub struct RoundKey {
     /// Job that the round belongs to.

@@ -142,7 +142,7 @@ pub struct EgressRules {
 }
 
 /// A kind of thing that leaves a site.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema, ts_rs::TS)]
 #[serde(rename_all = "snake_case")]
 pub enum EgressKind {
     /// Model updates, each with the number of rows that weighs it.

@@ -43,7 +43,8 @@ impl fmt::Debug for SecretKey {
 }
 
 /// A public Ed25519 key. Written as 64 hexadecimal digits.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, ts_rs::TS)]
+#[ts(type = "string")]
 pub struct PublicKey([u8; 32]);
 
 impl PublicKey {

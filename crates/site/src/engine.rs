@@ -3,78 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use hospes_ipc::settings::Settings;
 use hospes_ipc::socket::Client;
-use hospes_ipc::{Call, Fault, FaultCode, Router};
-use hospes_party::keys::SecretPlace;
-use hospes_party::{Config, DeviceChoice, Handle, Passphrase};
+use hospes_ipc::{Call, Fault, Router};
+use hospes_party::{Config, DeviceChoice, Handle};
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 
 use crate::secret;
-
-/// Name of the settings in the data folder.
-const SETTINGS: &str = "site.toml";
-/// Name of the encrypted key file in the data folder.
-const KEY_FILE: &str = "keys.sealed";
-
-/// Where this site's secrets lie, as written at `init`.
-#[derive(Serialize, Deserialize)]
-#[serde(tag = "secrets", rename_all = "snake_case", deny_unknown_fields)]
-pub(crate) enum Settings {
-    /// In the keychain of the operating system.
-    Keychain {
-        /// Name under which the keychain lists them.
-        service: String,
-    },
-    /// In an encrypted file in the data folder.
-    File,
-}
-
-impl Settings {
-    pub(crate) fn read(folder: &Path) -> Result<Self> {
-        let path = folder.join(SETTINGS);
-        match std::fs::read_to_string(&path) {
-            Ok(text) => toml::from_str(&text).with_context(|| format!("{} is damaged", path.display())),
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(Fault::new(FaultCode::Store, format!("{} cannot be read: {error}", path.display())).into())
-            }
-            Err(_) => Err(Fault::new(
-                FaultCode::NotRunning,
-                format!("{} holds no site yet; run 'hospes-site init' first", folder.display()),
-            )
-            .into()),
-        }
-    }
-
-    /// Whether there are any.
-    pub(crate) fn exist(folder: &Path) -> bool {
-        folder.join(SETTINGS).exists()
-    }
-
-    /// Writes the settings; they hold no secret.
-    pub(crate) fn write(&self, folder: &Path) -> Result<()> {
-        let path = folder.join(SETTINGS);
-        std::fs::write(&path, toml::to_string(self)?).with_context(|| format!("write {}", path.display()))
-    }
-
-    /// The engine's configuration.
-    pub(crate) fn config(&self, folder: &Path) -> Result<Config> {
-        self.config_with(folder, secret::of_key_file)
-    }
-
-    /// The configuration of a site that is being made; its key file gets a new passphrase.
-    pub(crate) fn new_config(&self, folder: &Path) -> Result<Config> {
-        self.config_with(folder, secret::of_new_key_file)
-    }
-
-    fn config_with(&self, folder: &Path, passphrase: fn() -> Result<Passphrase>) -> Result<Config> {
-        let secrets = match self {
-            Self::Keychain { service } => SecretPlace::Keychain { service: service.clone() },
-            Self::File => SecretPlace::File { path: folder.join(KEY_FILE), passphrase: passphrase()? },
-        };
-        Ok(Config::new(folder.to_path_buf(), secrets, std::env::current_exe()?))
-    }
-}
 
 /// The data folder that the arguments or the environment name.
 pub(crate) fn folder(argument: Option<PathBuf>) -> Result<PathBuf> {
@@ -83,9 +18,14 @@ pub(crate) fn folder(argument: Option<PathBuf>) -> Result<PathBuf> {
         .context("name the site's data folder with --data or HOSPES_DATA")
 }
 
+/// The configuration of the site in the folder; a key file's passphrase is asked for.
+fn config(folder: &Path) -> Result<Config> {
+    Settings::read(folder)?.config(folder, std::env::current_exe()?, secret::of_key_file)
+}
+
 /// Opens the engine, with its links.
 pub(crate) async fn open(folder: &Path, runs_at_a_time: usize, device: DeviceChoice) -> Result<Handle> {
-    let config = Config { runs_at_a_time, device, ..Settings::read(folder)?.config(folder)? };
+    let config = Config { runs_at_a_time, device, ..config(folder)? };
     Ok(hospes_party::open(config).await.map_err(Fault::from)?)
 }
 
@@ -103,7 +43,7 @@ impl Connection {
         match Client::connect(folder).await {
             Ok(client) => Ok(Self::Running(client)),
             Err(_) => {
-                let mut config = Settings::read(folder)?.config(folder)?;
+                let mut config = config(folder)?;
                 config.connect = false;
                 let handle = hospes_party::open(config).await.map_err(Fault::from)?;
                 Ok(Self::Own(Box::new(Router::new(handle))))

@@ -1,4 +1,4 @@
-//! Passphrases: from a file, from systemd, or typed without an echo.
+//! Passphrases: from a file, or typed without an echo.
 
 use std::io::IsTerminal as _;
 use std::path::Path;
@@ -6,14 +6,8 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use hospes_ipc::table::Secret;
 use hospes_ipc::{Fault, FaultCode};
-use hospes_party::keys::systemd_credential;
-use hospes_party::{PartyError, Passphrase};
+use hospes_party::Passphrase;
 use zeroize::Zeroizing;
-
-/// Environment variable with the file that opens the site's key file.
-const KEY_PASSPHRASE_FILE: &str = "HOSPES_KEY_PASSPHRASE_FILE";
-/// Name of the systemd credential that opens the site's key file.
-const CREDENTIAL: &str = "hospes-key-passphrase";
 
 /// A person's passphrase.
 pub(crate) fn of_person(file: Option<&Path>, prompt: &str) -> Result<Secret> {
@@ -29,20 +23,12 @@ pub(crate) fn new_of_person(file: Option<&Path>, prompt: &str) -> Result<Secret>
 
 /// The passphrase of a key file that is made now.
 pub(crate) fn of_new_key_file() -> Result<Passphrase> {
-    key_file(read_twice, "New passphrase of this site's key file: ")
+    Ok(Passphrase::from(read_twice(None, "New passphrase of this site's key file: ")?))
 }
 
 /// The passphrase of the site's encrypted key file.
 pub(crate) fn of_key_file() -> Result<Passphrase> {
-    key_file(read, "Passphrase of this site's key file: ")
-}
-
-fn key_file(read: fn(Option<&Path>, &str) -> Result<String>, prompt: &str) -> Result<Passphrase> {
-    if let Some(passphrase) = systemd_credential(CREDENTIAL).map_err(|e| Fault::from(PartyError::from(e)))? {
-        return Ok(passphrase);
-    }
-    let file = std::env::var_os(KEY_PASSPHRASE_FILE);
-    Ok(Passphrase::from(read(file.as_deref().map(Path::new), prompt)?))
+    Ok(Passphrase::from(read(None, "Passphrase of this site's key file: ")?))
 }
 
 fn read(file: Option<&Path>, prompt: &str) -> Result<String> {

@@ -1,11 +1,11 @@
 //! Generated files: the gRPC code from `federation.proto`, made with protox, so that nobody needs protoc; the JSON Schemas
-//! of plans, terms, studies and policies; the OpenAPI document.
+//! of plans, terms, studies and policies; the OpenAPI document; the page's types of the command tables.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use crate::machine::cargo;
+use crate::machine::{cargo, step};
 
 /// Writes the generated files, or with `check` only says whether they are current.
 ///
@@ -25,8 +25,19 @@ pub(crate) fn run(root: &Path, check: bool) -> Result<()> {
     for (name, text) in hospes_protocol::schema_files() {
         settle(&root.join("crates/protocol").join(name), &text, check)?;
     }
-    // Only the coordinator itself can make its OpenAPI document; a test of its own compares it.
-    if check { Ok(()) } else { open_api(root) }
+    // Only the coordinator itself can make its OpenAPI document, and only the crate with the command tables the page's
+    // types; tests of their own compare them.
+    if check {
+        return Ok(());
+    }
+    open_api(root)?;
+    page_types()
+}
+
+/// Writes the types of the command tables for the page, by the test that compares them.
+fn page_types() -> Result<()> {
+    let test = ["test", "--quiet", "--package", "hospes-ipc", "--test", "ipc", "generated_types_are_current"];
+    step("write the page's types", cargo()?.args(test).env("UPDATE_EXPECT", "1"))
 }
 
 /// Writes the OpenAPI document of the coordinator, which is built for it.

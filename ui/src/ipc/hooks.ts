@@ -9,7 +9,7 @@ import {
   useQueryClient,
 } from "@tanstack/react-query";
 import { useEffect } from "react";
-import { type Answer, type Args, type Command, READS } from "./commands";
+import { type Answer, type Args, CHANGES, type Command, READS } from "./commands";
 import { call } from "./engine";
 import type { AuditPage, EgressView, Fault, JobView, Notice } from "./types";
 
@@ -66,7 +66,7 @@ export function useFollowing<C extends Command>(command: C, args: Args<C>): UseQ
   });
 }
 
-/** A command that changes something; afterwards everything is asked again. */
+/** A command that changes something; afterwards what it makes stale is asked again. */
 export function useAction<C extends Command>(
   command: C,
   done?: (answer: Answer<C>) => void,
@@ -76,7 +76,7 @@ export function useAction<C extends Command>(
     mutationFn: (args: Args<C>) => call(command, args),
     onSuccess: (answer) => {
       done?.(answer);
-      return becomesStale(client, new Set([null]));
+      return becomesStale(client, new Set<Notice | null>(CHANGES[command] ?? []));
     },
   });
 }

@@ -25,7 +25,6 @@ const JOB: Record<JobState, Tone> = {
   ready: "calm",
   waiting: "calm",
   running: "live",
-  paused: "held",
   success: "done",
   failed: "bad",
   timeout: "bad",

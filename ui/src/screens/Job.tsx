@@ -137,17 +137,18 @@ function Stop({ job }: { job: JobView }) {
 function Tasks({ job }: { job: JobView }) {
   const { t } = useTranslation();
   const seen = tasksOf(job);
-  if (seen.length === 0 && job.tasks === undefined) return null;
+  if (seen.length === 0 && job.tasks.length === 0) return null;
   const state = (name: string) => seen.find((task) => task.name === name)?.newest.state;
   return (
     <Card title={t("jobs.tasks")}>
-      {job.tasks && (
+      {job.tasks.length > 0 && (
         <Dag
           label={t("jobs.graph", { count: job.tasks.length })}
           tasks={job.tasks.map((task) => {
             const now = state(task.name);
             return {
-              ...task,
+              name: task.name,
+              from: [...new Set(task.inputs.map((input) => input.task))],
               component: named("words.component", task.component),
               tone: now === undefined ? "calm" : ROUND[now],
               state: now === undefined ? t("jobs.noRound") : named("words.round", now),

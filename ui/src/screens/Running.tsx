@@ -18,9 +18,7 @@ const DRAWN = 2;
 export function Running() {
   const { t } = useTranslation();
   const jobs = useJobs();
-  const running = (jobs.data?.pages.flat() ?? []).filter(
-    (job) => job.state === "running" || job.state === "paused",
-  );
+  const running = (jobs.data?.pages.flat() ?? []).filter((job) => job.state === "running");
   return (
     <Card title={t("home.running")}>
       {running.length === 0 && <p className={styles.note}>{t("home.nothingRuns")}</p>}

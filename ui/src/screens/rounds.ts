@@ -34,7 +34,8 @@ export function losses(rounds: RoundView[]): Map<string, LossRow[]> {
     const { task, round: number, attempt } = round.round;
     const of = found.get(task) ?? new Map<number, LossRow & { attempt: number }>();
     if ((of.get(number)?.attempt ?? -1) < attempt) {
-      const auc = seen.validation?.auc ?? null;
+      const judged = seen.validation;
+      const auc = judged !== null && "metrics" in judged ? judged.metrics.auc : null;
       of.set(number, {
         round: number,
         before: seen.loss_before,

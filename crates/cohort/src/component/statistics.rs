@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::frame::{Feature, Frame};
 
 /// Sums of one feature over the rows in which it is there.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, ts_rs::TS)]
 pub struct FeatureStatistics {
     /// Feature.
     pub name: String,

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::opt_out::SubjectHash;
 
 /// An interval that holds the middle 95 % of a figure over resamples of the subjects.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ts_rs::TS)]
 #[serde(deny_unknown_fields)]
 pub struct Interval {
     /// 2.5th percentile.

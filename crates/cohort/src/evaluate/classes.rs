@@ -13,7 +13,7 @@ use super::detail::area;
 use crate::opt_out::SubjectHash;
 
 /// Quality of a model of several classes on the rows of one site.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ts_rs::TS)]
 #[serde(deny_unknown_fields)]
 pub struct ClassMetrics {
     /// Rows.

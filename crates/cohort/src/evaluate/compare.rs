@@ -6,7 +6,7 @@ use super::Interval;
 use crate::cohort::ReportView;
 
 /// One figure of two models that were judged on the same rows.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ts_rs::TS)]
 #[serde(deny_unknown_fields)]
 pub struct Compared {
     /// Its name, such as `auc`.

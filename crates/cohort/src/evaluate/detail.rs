@@ -11,7 +11,7 @@ use crate::opt_out::SubjectHash;
 use crate::regress::effective;
 
 /// A yes/no score in full, from exact scores.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ts_rs::TS)]
 #[serde(default, deny_unknown_fields)]
 pub struct Detail {
     /// Largest distance between the score's distributions in both classes; `None`, as the next three, for one class.
@@ -31,7 +31,7 @@ pub struct Detail {
 }
 
 /// The model logit P(y) = intercept + slope · logit(score) (Cox 1958). A slope below 1 means scores that are too extreme.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ts_rs::TS)]
 #[serde(deny_unknown_fields)]
 pub struct Calibration {
     /// 1 for a calibrated score.

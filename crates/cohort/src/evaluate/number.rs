@@ -12,7 +12,7 @@ use crate::opt_out::SubjectHash;
 use crate::regress::effective;
 
 /// Quality of predictions of a number on the rows of one site.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ts_rs::TS)]
 #[serde(deny_unknown_fields)]
 pub struct NumberMetrics {
     /// Rows.

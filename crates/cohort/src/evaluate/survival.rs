@@ -11,7 +11,7 @@ use super::bootstrap::{Interval, intervals};
 use crate::opt_out::SubjectHash;
 
 /// Quality of predicted risks on the rows of one site. Pairs are of two rows of this site.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ts_rs::TS)]
 #[serde(deny_unknown_fields)]
 pub struct SurvivalMetrics {
     /// Rows.

@@ -16,7 +16,8 @@ use super::session;
 use super::tls::{self, Identity};
 
 /// How a step went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ts_rs::TS)]
+#[ts(rename = "StepOutcome")]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// Well.
@@ -30,7 +31,7 @@ pub enum Outcome {
 }
 
 /// One step of a diagnosis.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ts_rs::TS)]
 pub struct Step {
     /// What was tested: `address`, `proxy`, `name`, `tcp`, `tls`, `clock`, `certificate`, `session`.
     pub test: String,

@@ -26,6 +26,7 @@ use crate::store::{At as _, parse, signed, unsigned};
 use crate::view::{Enrolment, InvitationView, LinkView, MembershipView, Notice, Words};
 
 mod events;
+mod leaving;
 pub(crate) mod roster;
 
 const ADMINISTRATOR: &[Role] = &[Role::Administrator];
@@ -258,6 +259,7 @@ impl Engine {
         .execute(tx.conn())
         .await
         .at("join a federation")?;
+        leaving::come_back(tx.conn(), new.federation).await?;
         let entry = self
             .entry(acting.actor(), Action::Enrolled)
             .object(ObjectKind::Federation, new.federation, None)
@@ -370,7 +372,6 @@ impl Engine {
     pub(crate) async fn membership_views(&self) -> Result<Vec<MembershipView>, PartyError> {
         let mut conn = self.reader().await?;
         let memberships = all(&mut conn).await?;
-        drop(conn);
         let mut views = Vec::with_capacity(memberships.len());
         for m in memberships {
             let own = m.roster.document.members.iter().find(|member| member.site == m.site);
@@ -387,6 +388,7 @@ impl Engine {
                 site_name: shown(&m.site_name, 200),
                 paused: m.paused,
                 epoch_offered: m.epoch_offered,
+                left: leaving::left(&mut conn, m.federation).await?,
             });
         }
         Ok(views)
@@ -407,6 +409,9 @@ impl Engine {
         let acting = self.acting(&session, "pause a federation", roles).await?;
         let mut tx = self.store.begin("pause a federation").await?;
         by_id(tx.conn(), federation).await?;
+        if leaving::left(tx.conn(), federation).await?.is_some() {
+            return Err(PartyError::state("this site has left the federation; join it again with an invitation"));
+        }
         reason.as_deref().map_or(Ok(()), crate::requests::check_reason)?;
         sqlx::query("UPDATE memberships SET paused = ?2 WHERE federation = ?1")
             .bind(federation.to_string())
@@ -457,6 +462,9 @@ impl Engine {
         self.acting(&session, "test a connection", &[]).await?;
         let mut conn = self.reader().await?;
         let membership = by_id(&mut conn, federation).await?;
+        if leaving::left(&mut conn, federation).await?.is_some() {
+            return Err(PartyError::state("this site has left the federation; there is no connection to test"));
+        }
         drop(conn);
         // A site has one session at a time; a second one would end the link's.
         let session = self.links.get(&federation).is_none_or(|l| l.commands.is_none());

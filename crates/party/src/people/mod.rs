@@ -18,7 +18,7 @@ use crate::engine::Engine;
 use crate::error::PartyError;
 use crate::keys::{KeyError, random, wrapped};
 use crate::store::{At as _, from_json, parse};
-use crate::view::{Notice, PersonState, PersonView, Phase};
+use crate::view::{Me, Notice, PersonState, PersonView, Phase};
 
 mod proposals;
 mod register;
@@ -419,6 +419,15 @@ impl Engine {
         let live = LiveSession { person: person.id, last_used: self.now() };
         self.sessions.insert(token.to_string(), live);
         Ok(Session { token, person: person.id, name: person.name, roles: person.roles, looks_on: false })
+    }
+
+    pub(crate) async fn whoami(&mut self, session: Session) -> Result<Me, PartyError> {
+        let acting = self.acting(&session, "see who one is", &[]).await?;
+        let idle = self.config.session_idle_ms;
+        let last_used = self.sessions.get(session.token.as_str()).map_or(self.now(), |live| live.last_used);
+        let mut conn = self.reader().await?;
+        let Person { id, name, roles, organisation, .. } = by_id(&mut conn, acting.person).await?;
+        Ok(Me { id, name, roles, organisation, ends: last_used.plus_millis(idle) })
     }
 
     pub(crate) async fn log_out(&mut self, session: Session) -> Result<(), PartyError> {

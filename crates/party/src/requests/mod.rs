@@ -588,6 +588,37 @@ async fn request_view(conn: &mut SqliteConnection, offered: &Offered) -> Result<
     })
 }
 
+/// Ends every approval of a federation's studies, within a step; returns the studies.
+pub(crate) async fn end_approvals(
+    engine: &Engine,
+    tx: &mut Tx,
+    federation: FederationId,
+    reason: &str,
+) -> Result<Vec<StudyId>, PartyError> {
+    let step = tx.step();
+    let ids: Vec<String> = sqlx::query_scalar(
+        "SELECT approvals.id FROM approvals JOIN studies ON studies.study = approvals.study
+         WHERE studies.federation = ?1 AND approvals.state IN ('partly_approved', 'active', 'suspended')",
+    )
+    .bind(federation.to_string())
+    .fetch_all(tx.conn())
+    .await
+    .at(step)?;
+    let mut studies = Vec::with_capacity(ids.len());
+    for id in ids {
+        let stored = approval_by_id(tx.conn(), parse(&id, "id")?).await?;
+        set_state(tx, stored.id(), ApprovalState::Revoked, Some(reason), stored.held_by).await?;
+        let entry = engine
+            .entry(Actor::Engine, Action::ApprovalRevoked)
+            .object(ObjectKind::Approval, stored.id(), Some(stored.approval.document.digest()))
+            .purpose(stored.purpose())
+            .because(reason);
+        engine.append(tx, &entry).await?;
+        studies.push(stored.approval.document.envelope.study);
+    }
+    Ok(studies)
+}
+
 /// A verdict on a request whose state does not allow it.
 fn does_not_fit(verdict: &Verdict, state: &str) -> PartyError {
     PartyError::state(match verdict {

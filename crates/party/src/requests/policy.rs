@@ -1,16 +1,20 @@
 //! The site's policy as it is kept, and which changes loosen it.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use hospes_ledger::{Action, Change, ObjectKind};
 use hospes_protocol::approval::Role;
 use hospes_protocol::memo;
 use hospes_protocol::policy::{FourEyes, Policy, Predict, Visibility};
+use hospes_protocol::text::shown;
+use serde_json::Value;
 use sqlx::sqlite::SqliteConnection;
 
 use crate::engine::Engine;
 use crate::error::PartyError;
 use crate::people::{Acting, Passphrase, ProposedChange, Session, phase};
-use crate::store::{Tx, set_setting, setting};
-use crate::view::{Notice, Outcome, Phase};
+use crate::store::{At as _, Tx, parse, set_setting, setting};
+use crate::view::{EndedApproval, Notice, Outcome, Phase, PolicyChange, PolicyEffect, PolicyPreview};
 
 /// The policy in force.
 pub(crate) async fn current(conn: &mut SqliteConnection) -> Result<Policy, PartyError> {
@@ -110,11 +114,45 @@ fn rank(predict: Predict) -> u8 {
     }
 }
 
+/// Approvals on their way or in force: each names the policy that it was given under, and ends with it.
+async fn open_approvals(conn: &mut SqliteConnection) -> Result<Vec<EndedApproval>, PartyError> {
+    let rows: Vec<(String, i64)> = sqlx::query_as(
+        "SELECT study, (SELECT COUNT(*) FROM jobs WHERE jobs.study = approvals.study AND jobs.state = 'running')
+         FROM approvals WHERE state IN ('partly_approved', 'active', 'suspended') GROUP BY study ORDER BY MAX(at) DESC",
+    )
+    .fetch_all(&mut *conn)
+    .await
+    .at("read approvals")?;
+    let mut found = Vec::with_capacity(rows.len());
+    for (id, running) in rows {
+        let study = parse(&id, "study")?;
+        let title = shown(&super::study(conn, study).await?.study.terms.title, 200);
+        found.push(EndedApproval { study, title, running: u32::try_from(running).unwrap_or(u32::MAX) });
+    }
+    Ok(found)
+}
+
 impl Engine {
     pub(crate) async fn policy_text(&mut self, session: Session) -> Result<String, PartyError> {
         self.acting(&session, "see the policy", &[]).await?;
         let mut conn = self.reader().await?;
         Ok(current(&mut conn).await?.to_toml()?)
+    }
+
+    /// What a policy would do that nobody has set yet.
+    pub(crate) async fn policy_preview(&mut self, session: Session, toml: String) -> Result<PolicyPreview, PartyError> {
+        self.acting(&session, "see what a policy would change", &[]).await?;
+        let new = Policy::from_toml(&toml)?;
+        let mut conn = self.reader().await?;
+        let now = current(&mut conn).await?;
+        let loosens = loosened(&now, &new);
+        let ends = if now.digest()? == new.digest()? { Vec::new() } else { open_approvals(&mut conn).await? };
+        Ok(PolicyPreview {
+            changes: changes(&now, &new),
+            needs_second_signature: !loosens.is_empty() && phase(&mut conn).await? == Phase::Operating,
+            loosens,
+            ends,
+        })
     }
 
     pub(crate) async fn set_policy(
@@ -141,6 +179,68 @@ impl Engine {
         self.recheck_work().await?;
         Ok(outcome)
     }
+}
+
+/// What differs between two policies, value by value, and what each difference does by itself.
+fn changes(now: &Policy, new: &Policy) -> Vec<PolicyChange> {
+    let (Ok(before), Ok(after)) = (serde_json::to_value(now), serde_json::to_value(new)) else { return Vec::new() };
+    let (before, after) = (values(&before), values(&after));
+    let places: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    let differs = places.into_iter().filter(|place| before.get(*place) != after.get(*place));
+    let words = |value: Option<&Value>| value.filter(|v| !v.is_null()).map(written);
+    differs
+        .map(|place| PolicyChange {
+            place: place.clone(),
+            before: words(before.get(place)),
+            after: words(after.get(place)),
+            effect: effect(now, place, after.get(place)),
+        })
+        .collect()
+}
+
+/// What one changed value does, all others being as they are.
+fn effect(now: &Policy, place: &str, value: Option<&Value>) -> PolicyEffect {
+    let changed = || {
+        let mut tree = serde_json::to_value(now).ok()?;
+        let (parents, leaf) = place.rsplit_once('.').unwrap_or(("", place));
+        let parent = parents.split('.').filter(|part| !part.is_empty()).try_fold(&mut tree, |v, k| v.get_mut(k))?;
+        match value {
+            Some(value) => drop(parent.as_object_mut()?.insert(leaf.to_owned(), value.clone())),
+            None => drop(parent.as_object_mut()?.remove(leaf)),
+        }
+        serde_json::from_value::<Policy>(tree).ok()
+    };
+    match changed() {
+        Some(changed) if !loosened(now, &changed).is_empty() => PolicyEffect::Loosens,
+        Some(changed) if !loosened(&changed, now).is_empty() => PolicyEffect::Tightens,
+        _ => PolicyEffect::Neither,
+    }
+}
+
+/// A value as a policy file has it.
+fn written(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items.iter().map(written).collect::<Vec<_>>().join(", "),
+        Value::Object(fields) => fields.values().map(written).collect::<Vec<_>>().join(" "),
+        other => other.to_string(),
+    }
+}
+
+/// Every value of a policy by its place in the file.
+fn values(policy: &Value) -> BTreeMap<String, Value> {
+    let mut found = BTreeMap::new();
+    let mut open = vec![(String::new(), policy)];
+    while let Some((place, value)) = open.pop() {
+        match value {
+            Value::Object(fields) => {
+                let inside = |key: &String| if place.is_empty() { key.clone() } else { format!("{place}.{key}") };
+                open.extend(fields.iter().map(|(key, value)| (inside(key), value)));
+            }
+            value => drop(found.insert(place, value.clone())),
+        }
+    }
+    found
 }
 
 #[cfg(test)]
@@ -182,6 +282,34 @@ mod tests {
             }
         });
         assert!(silent.is_empty(), "a change of {silent:?} is not noticed");
+    }
+
+    #[test]
+    fn each_changed_value_is_named_with_what_it_does() {
+        let strict = Policy::strict();
+        assert_eq!(changes(&strict, &strict), []);
+        let mut new = strict.clone();
+        new.disclosure.min_cell = 3;
+        new.disclosure.max_param_ratio = None;
+        new.training.min_parties = 5;
+        new.training.single_updates = true;
+        new.profile = "ours".into();
+        let found: Vec<_> =
+            changes(&strict, &new).into_iter().map(|c| (c.place, c.before, c.after, c.effect)).collect();
+        let line = |place: &str, before: Option<&str>, after: Option<&str>, effect| {
+            (place.to_owned(), before.map(str::to_owned), after.map(str::to_owned), effect)
+        };
+        use PolicyEffect::{Loosens, Neither, Tightens};
+        assert_eq!(
+            found,
+            [
+                line("disclosure.max_param_ratio", Some("0.33"), None, Loosens),
+                line("disclosure.min_cell", Some("10"), Some("3"), Loosens),
+                line("profile", Some("strict"), Some("ours"), Neither),
+                line("training.min_parties", Some("3"), Some("5"), Tightens),
+                line("training.single_updates", None, Some("true"), Loosens),
+            ]
+        );
     }
 
     fn visit(value: &serde_json::Value, path: &mut Vec<String>, each: &mut dyn FnMut(&[String], &serde_json::Value)) {

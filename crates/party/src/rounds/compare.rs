@@ -4,17 +4,15 @@ use std::collections::BTreeMap;
 
 use hospes_cohort::ReportView;
 use hospes_cohort::evaluate::compare;
-use hospes_cohort::worker::LocalView;
 use hospes_protocol::plan::{self, Component, Plan};
 
-use crate::view::{Comparison, RoundView};
+use crate::view::{Comparison, ResultView, RoundView};
 
 /// Each model that was trained here alone beside each federated one that was judged on the same table.
 pub(super) fn comparisons(plan: &Plan, rounds: &[RoundView]) -> Vec<Comparison> {
-    let mut reports: BTreeMap<&str, ReportView> = BTreeMap::new();
+    let mut reports: BTreeMap<&str, &ReportView> = BTreeMap::new();
     for round in rounds {
-        let view = round.view.clone().and_then(|view| serde_json::from_value(view).ok());
-        if let Some(LocalView::Report(report)) = view {
+        if let Some(ResultView::Report(report)) = &round.view {
             reports.entry(&round.round.task).or_insert(report);
         }
     }
@@ -42,6 +40,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::view::RoundState;
 
     const PLAN: &str = r#"
 schema: hospes/plan/v1
@@ -78,13 +77,14 @@ tasks:
 "#;
 
     fn round(task: &str, mae: f64) -> RoundView {
-        let view = json!({ "report": { "number": {
+        let view: ResultView = serde_json::from_value(json!({ "report": { "number": {
             "rows": 10, "absolute_error_sum": 1.0, "squared_error_sum": 1.0, "label_sum": 1.0, "label_square_sum": 1.0,
             "rmse": null, "mae": mae, "r_squared": null, "intervals": { "mae": { "low": mae - 1.0, "high": mae + 1.0 } },
-        } } });
+        } } }))
+        .unwrap();
         let job = JobId::new(Timestamp::from_millis(1), [1; 10]);
         let round = RoundKey { job, task: task.into(), epoch: 1, round: 1, attempt: 1 };
-        let (state, at) = ("published".to_owned(), Timestamp::from_millis(1));
+        let (state, at) = (RoundState::Published, Timestamp::from_millis(1));
         RoundView { round, state, reason: None, progress: None, note: None, view: Some(view), at }
     }
 

@@ -19,6 +19,7 @@ use hospes_protocol::text::shown;
 use serde::de::DeserializeOwned;
 
 use super::child::Slot;
+use crate::view::CardView;
 
 /// Multiplications of one step below which a card is not worth its while: telling it what to do takes longer.
 const WORTH_A_CARD: u64 = 20_000_000;
@@ -43,6 +44,17 @@ pub enum DeviceChoice {
     Processor,
     /// A card wherever there is one, also a slow one; the processor only where none works.
     Card,
+}
+
+impl DeviceChoice {
+    /// The word that stands for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Processor => "cpu",
+            Self::Card => "gpu",
+        }
+    }
 }
 
 impl FromStr for DeviceChoice {
@@ -119,9 +131,9 @@ pub fn chosen(probed: &[Probed], choice: DeviceChoice) -> Result<&Tried, String>
 pub(crate) struct Devices {
     choice: DeviceChoice,
     program: PathBuf,
-    /// The card to use, or why there is none; `None` until it is looked for. Locked while somebody looks: whoever needs a
-    /// card waits for the answer, and nobody else does.
-    card: Mutex<Option<Result<Card, String>>>,
+    /// What the machine has; `None` until it is looked for. Locked while somebody looks: whoever needs a card waits for the
+    /// answer, and nobody else does.
+    found: Mutex<Option<Found>>,
     known: Mutex<Known>,
 }
 
@@ -137,6 +149,13 @@ impl Known {
     fn rests(&self) -> bool {
         self.failed.is_some_and(|(at, times)| at.elapsed() < REST * 2u32.pow(times.saturating_sub(1).min(DOUBLED)))
     }
+}
+
+/// The cards of the machine, and the one to use or why there is none.
+#[derive(Clone)]
+struct Found {
+    probed: Vec<Probed>,
+    card: Result<Card, String>,
 }
 
 /// A task of a job, with its plan.
@@ -164,7 +183,7 @@ impl Decision {
 
 impl Devices {
     pub(crate) fn new(choice: DeviceChoice, program: PathBuf) -> Self {
-        Self { choice, program, card: Mutex::default(), known: Mutex::default() }
+        Self { choice, program, found: Mutex::default(), known: Mutex::default() }
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -193,30 +212,62 @@ impl Devices {
         if room == Some(None) {
             return Decision::processor(Some("the graphics card has too little memory for this task".to_owned()));
         }
-        match self.look(slot) {
+        match self.look(slot).card {
             Ok(card) => Decision { place: Place::Card { card, rows_at_once: room.flatten() }, note: None },
             // Where people asked for a card, they should know that there is none.
             Err(reason) => Decision::processor((self.choice == DeviceChoice::Card).then_some(reason)),
         }
     }
 
-    /// The card to use, or why there is none: looked for once.
-    fn look(&self, slot: &Slot) -> Result<Card, String> {
-        let mut known = self.card.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(card) = &*known {
-            return card.clone();
+    /// The cards and the one to use: looked for once.
+    fn look(&self, slot: &Slot) -> Found {
+        let mut known = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = &*known {
+            return found.clone();
         }
-        let found = probe_in(slot, &self.program, self.choice);
+        let (probed, card) = match probe_in(slot, &self.program, self.choice) {
+            Ok(probed) => {
+                let card = chosen(&probed, self.choice).map(|tried| tried.card);
+                (probed, card)
+            }
+            Err(reason) => (Vec::new(), Err(reason)),
+        };
         if slot.is_stopped() {
             // Children that were killed say nothing about cards; the next work looks again.
-            return Err("it was stopped".to_owned());
+            return Found { probed: Vec::new(), card: Err("it was stopped".to_owned()) };
         }
-        let card = found.and_then(|probed| chosen(&probed, self.choice).map(|tried| tried.card));
         match &card {
             Ok(card) => tracing::info!(%card, "a graphics card is used for training"),
             Err(reason) => tracing::info!(reason, "no graphics card is used for training"),
         }
-        known.insert(card).clone()
+        known.insert(Found { probed, card }).clone()
+    }
+
+    pub(crate) fn choice(&self) -> DeviceChoice {
+        self.choice
+    }
+
+    /// The machine's cards, and the name of the one that large work runs on, or why none does. The first who asks waits
+    /// until they were tried.
+    pub(crate) fn cards(&self) -> (Vec<CardView>, Result<String, String>) {
+        if self.choice == DeviceChoice::Processor {
+            return (Vec::new(), Err("this site's people chose the processor".to_owned()));
+        }
+        let found = self.look(&Slot::default());
+        let view = |Probed { listed, trial }: &Probed| {
+            let (speed, reason) = match trial {
+                Some(Ok(tried)) if tried.deviation > device::TOLERANCE => {
+                    (None, Some(format!("it computes wrongly (off by {:.1e})", tried.deviation)))
+                }
+                Some(Ok(tried)) => (Some(tried.speed), None),
+                Some(Err(reason)) => (None, Some(reason.clone())),
+                None => (None, Some("it is no card, it computes on the processor".to_owned())),
+            };
+            CardView { name: shown(&listed.name, 200), speed, reason }
+        };
+        let name = |card: Card| found.probed.iter().find(|p| p.listed.card == card).map(|p| shown(&p.listed.name, 200));
+        let used = found.card.clone().map(|card| name(card).unwrap_or_else(|| card.to_string()));
+        (found.probed.iter().map(view).collect(), used)
     }
 
     /// Where work goes on after a card failed: on half the rows at once where its memory was too small and a batch may be

@@ -12,21 +12,18 @@ use hospes_protocol::limits;
 use hospes_protocol::memo;
 use hospes_protocol::message::{FromSite, RoundOutcome};
 use hospes_protocol::plan::Plan;
-use hospes_protocol::policy::LocalViews;
 use hospes_protocol::round::site::Event;
-use hospes_protocol::text::shown;
 use sqlx::Row as _;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use crate::audit::{Because as _, clean};
-use crate::datasets::{DATA_KEY, VIEWERS, seal, unseal};
 use crate::engine::Engine;
 use crate::error::PartyError;
 use crate::people::{Session, signers};
 use crate::requests;
-use crate::store::{At as _, Tx, parse, to_json};
-use crate::view::{JobView, Notice, PAGE_ITEMS, Page, RoundView};
-use state::{RoundRow, state_name, state_reason};
+use crate::store::{At as _, Tx, parse};
+use crate::view::{Notice, PAGE_ITEMS, Page};
+use state::RoundRow;
 
 mod child;
 mod compare;
@@ -36,6 +33,7 @@ mod open;
 mod outbox;
 mod refusals;
 mod share;
+mod show;
 mod state;
 mod sweep;
 mod work;
@@ -45,13 +43,11 @@ pub(crate) use device::Devices;
 pub use device::{DeviceChoice, Probed, chosen as chosen_card, probe as probe_cards};
 pub(crate) use refusals::Refusals;
 pub(crate) use share::{Share, somebody_works};
+pub(crate) use show::Notes;
 pub(crate) use work::Working;
 
 /// A job about which the coordinator says nothing more for so long has ended here, in milliseconds: a week.
 const SILENCE_MS: i64 = 7 * 24 * 3_600 * 1_000;
-
-/// What a sealed local view is authenticated as.
-const LOCAL_VIEW: &[u8] = b"local-view";
 
 /// A job as the database has it.
 pub(crate) struct Job {
@@ -535,77 +531,6 @@ impl Engine {
         self.say(found.federation, FromSite::Release { job });
         self.notify(Notice::Jobs);
         Ok(())
-    }
-
-    /// Runs without what the site's own people see of their results.
-    pub(crate) async fn jobs(&mut self, session: Session, page: Page) -> Result<Vec<JobView>, PartyError> {
-        self.acting(&session, "see runs", &[]).await?;
-        let mut conn = self.reader().await?;
-        let mut views = Vec::new();
-        for job in Job::page(&mut conn, page).await? {
-            views.push(self.job_view(&mut conn, job, Page::default(), None).await?);
-        }
-        Ok(views)
-    }
-
-    /// A run with its results, as the site's own people see them; nobody else does.
-    pub(crate) async fn job(&mut self, session: Session, job: JobId, page: Page) -> Result<JobView, PartyError> {
-        self.inside(&session, "see a run's results", VIEWERS).await?;
-        let mut conn = self.reader().await?;
-        let policy = requests::policy::current(&mut conn).await?;
-        let shown = policy.disclosure.local_views == LocalViews::Full;
-        let key = if shown { Some(self.secret32(DATA_KEY).await?) } else { None };
-        let job = Job::read(&mut conn, job).await?;
-        self.job_view(&mut conn, job, page, key.as_deref()).await
-    }
-
-    async fn job_view(
-        &self,
-        conn: &mut SqliteConnection,
-        job: Job,
-        page: Page,
-        key: Option<&[u8; 32]>,
-    ) -> Result<JobView, PartyError> {
-        let title = shown(&requests::study(conn, job.study).await?.study.terms.title, 200);
-        let (rows, rounds_in_all) = RoundRow::page(conn, job.job, page).await?;
-        let rounds = rows.into_iter().map(|row| self.round_view(row, key)).collect::<Result<Vec<_>, _>>()?;
-        Ok(JobView {
-            job: job.job,
-            study: job.study,
-            title,
-            federation: job.federation,
-            state: job.state,
-            reason: job.reason.map(|r| shown(&r, 400)),
-            since: job.at,
-            comparisons: compare::comparisons(&job.plan, &rounds),
-            rounds,
-            rounds_in_all,
-            model: job.model,
-            released: job.released,
-            held: job.release == "held",
-        })
-    }
-
-    /// What the site's own people see of a round, as it is kept.
-    async fn sealed_view(&self, view: &impl serde::Serialize) -> Result<Vec<u8>, PartyError> {
-        let key = self.secret32(DATA_KEY).await?;
-        seal(&key, LOCAL_VIEW, to_json(view).as_bytes())
-    }
-
-    fn round_view(&self, row: RoundRow, key: Option<&[u8; 32]>) -> Result<RoundView, PartyError> {
-        let view = match (key, &row.view) {
-            (Some(key), Some(sealed)) => serde_json::from_slice(&unseal(key, LOCAL_VIEW, sealed)?).ok(),
-            _ => None,
-        };
-        Ok(RoundView {
-            state: state_name(&row.state).to_owned(),
-            reason: state_reason(&row.state).map(|r| shown(&r, 400)),
-            progress: self.working.get(&row.key).and_then(Working::progress),
-            note: self.working.get(&row.key).and_then(Working::note).map(str::to_owned),
-            view,
-            round: row.key,
-            at: row.at,
-        })
     }
 
     /// Releases are said again after each connection.

@@ -294,7 +294,7 @@ impl Engine {
             if row.state == before {
                 continue;
             }
-            let words = super::state_reason(&row.state).unwrap_or_default();
+            let words = super::state::state_reason(&row.state).unwrap_or_default();
             let entry = self.round_entry(Actor::Engine, Action::TrainingFailed, &row).failed(&words);
             self.append(&mut tx, &entry).await?;
             tx.commit().await?;

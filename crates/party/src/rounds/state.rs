@@ -1,5 +1,7 @@
 //! A round in the database: its row, and the pure state machine of `hospes-protocol` that says what follows from what.
 
+use std::collections::BTreeMap;
+
 use hospes_protocol::approval::Refusal;
 use hospes_protocol::canon::Canonical;
 use hospes_protocol::id::{ApprovalId, Digest, FederationId, JobId, RoundKey, StudyId, Timestamp};
@@ -15,7 +17,7 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use crate::engine::Engine;
 use crate::error::PartyError;
 use crate::store::{At as _, Tx, bad_column, from_json, parse, signed, to_json, unsigned};
-use crate::view::{Notice, PAGE_ITEMS, Page};
+use crate::view::{Notice, PAGE_ITEMS, Page, RoundState};
 
 /// A state as it is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,19 +68,35 @@ impl Kept {
     }
 }
 
-/// Name of a state, for people.
-pub(super) fn state_name(state: &State) -> &'static str {
+/// A state, for people.
+pub(super) fn round_state(state: &State) -> RoundState {
     match state {
-        State::Offered => "offered",
-        State::Working | State::Advertised | State::Shared => "working",
-        State::Committed(_) => "committed",
-        State::Acknowledged(_) | State::Agreed(_) | State::Revealed(_) => "acknowledged",
-        State::Published { .. } => "published",
-        State::Abandoned(_) => "abandoned",
-        State::Refused(_) => "refused",
-        State::Failed(_) => "failed",
-        State::Withdrawn(_) => "withdrawn",
+        State::Offered => RoundState::Offered,
+        State::Working | State::Advertised | State::Shared => RoundState::Working,
+        State::Committed(_) => RoundState::Committed,
+        State::Acknowledged(_) | State::Agreed(_) | State::Revealed(_) => RoundState::Acknowledged,
+        State::Published { .. } => RoundState::Published,
+        State::Abandoned(_) => RoundState::Abandoned,
+        State::Refused(_) => RoundState::Refused,
+        State::Failed(_) => RoundState::Failed,
+        State::Withdrawn(_) => RoundState::Withdrawn,
     }
+}
+
+/// For each task of a job that had a round: the state of the last, how many there were, and when the last was opened.
+pub(super) async fn of_tasks(
+    conn: &mut SqliteConnection,
+    job: JobId,
+) -> Result<BTreeMap<String, (State, u32, Timestamp)>, PartyError> {
+    // Beside a single MAX, SQLite takes the other columns from the row that holds it.
+    let sql = "SELECT task, state, COUNT(*), MAX(at) FROM rounds WHERE job = ?1 GROUP BY task";
+    let rows: Vec<(String, String, i64, i64)> =
+        sqlx::query_as(sql).bind(job.to_string()).fetch_all(conn).await.at("read a job's tasks")?;
+    let task = |(task, state, count, at): (String, String, i64, i64)| {
+        let state = from_json::<Kept>(&state, "state")?.state();
+        Ok((task, (state, u32::try_from(count).unwrap_or(u32::MAX), Timestamp::from_millis(at))))
+    };
+    rows.into_iter().map(task).collect()
 }
 
 /// Why a round ended as it did.

@@ -22,7 +22,7 @@ use crate::engine::Engine;
 use crate::error::PartyError;
 use crate::link::LinkCommand;
 use crate::store::{At as _, parse};
-use crate::view::Notice;
+use crate::view::{Notice, ResultView};
 
 /// Time between two words about the progress of one round: enough for its deadline, and no flood.
 const PROGRESS_MS: i64 = 1_000;
@@ -313,6 +313,7 @@ impl Engine {
         }
         if let WorkEvent::Note(note) = event {
             tracing::warn!(round = %key, note, "work on a round");
+            self.notes.add(&key, now, &note);
             working.note = Some(note);
             self.notify(Notice::Jobs);
             return Ok(());
@@ -358,7 +359,7 @@ impl Engine {
         let mut row = RoundRow::read(tx.conn(), key).await?;
         let actions = row.step(&mut tx, Event::Failed(outward.to_owned()), self.now()).await?;
         if local != outward {
-            row.show(&mut tx, self.sealed_view(&serde_json::json!({ "failure": local })).await?).await?;
+            row.show(&mut tx, self.sealed_view(&ResultView::Failure(local.to_owned())).await?).await?;
         }
         let entry = self.round_entry(Actor::Engine, Action::TrainingFailed, &row).failed(outward);
         self.append(&mut tx, &entry).await?;

@@ -6,7 +6,7 @@ use hospes_protocol::study::Vouch;
 use super::*;
 use crate::error::PartyError;
 use crate::store::Store;
-use crate::view::Words;
+use crate::view::{ResultView, Words};
 
 /// Lets the database grow by so many pages and no more: SQLite then reports a full disk of its own.
 pub(super) async fn limit_database(e: &crate::engine::Engine, more_pages: Option<i64>) {
@@ -272,7 +272,7 @@ async fn an_altered_snapshot_is_noticed_and_nothing_leaves() {
     assert_eq!(world.payload_files(), 0);
     // Those who may see figures of the site's data read why; the ledger, which auditors read, has the fixed sentence.
     let run = world.handle.job(world.who("sam"), job(1), Page::default()).await.unwrap();
-    let in_full = run.rounds[0].view.as_ref().unwrap()["failure"].to_string();
+    let Some(ResultView::Failure(in_full)) = &run.rounds[0].view else { panic!("{:?}", run.rounds[0].view) };
     assert!(in_full.contains("was altered") && !in_full.contains(&words), "{in_full}");
     assert!(world.handle.job(world.who("odo"), job(1), Page::default()).await.is_err());
     let page = world.handle.audit(world.who("odo"), crate::view::AuditQuery::default()).await.unwrap();

@@ -47,7 +47,7 @@ async fn on_the_wire() -> (World, Study, Upload, PathBuf) {
 }
 
 async fn lines(world: &World, action: &str) -> Vec<AuditLine> {
-    let page = world.handle.audit(world.who("odo"), AuditQuery { before: None, limit: 1_000 }).await.unwrap();
+    let page = world.handle.audit(world.who("odo"), AuditQuery { limit: 1_000, ..Default::default() }).await.unwrap();
     page.entries.into_iter().filter(|e| e.action == action).collect()
 }
 

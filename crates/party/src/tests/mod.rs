@@ -38,6 +38,7 @@ mod kept;
 mod leaving;
 mod people;
 mod review;
+mod screens;
 mod secrets;
 mod share;
 mod signing;
@@ -550,7 +551,7 @@ impl World {
 
     /// Actions in the ledger, oldest first, with their outcomes.
     pub(super) async fn ledger(&self) -> Vec<(String, String)> {
-        let query = crate::view::AuditQuery { before: None, limit: 1_000 };
+        let query = crate::view::AuditQuery { limit: 1_000, ..Default::default() };
         let page = self.handle.audit(self.who("ana"), query).await.unwrap();
         page.entries.into_iter().rev().map(|e| (e.action, e.outcome)).collect()
     }
@@ -589,7 +590,7 @@ impl World {
     pub(super) async fn round_state(&self) -> (String, Option<String>) {
         let jobs = self.handle.jobs(self.who("sam"), Page::default()).await.unwrap();
         let last = jobs.last().and_then(|j| j.rounds.last()).expect("no round");
-        (last.state.clone(), last.reason.clone())
+        (last.state.to_string(), last.reason.clone())
     }
 
     /// Of how many rounds the site tells that it has not forgotten them, when it is time to.

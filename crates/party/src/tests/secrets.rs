@@ -157,7 +157,8 @@ async fn i1_a_canary_value_is_found_nowhere_outside_its_source() {
         duo: vec!["DUO:0000042".into()],
     };
     let view = world.handle.add_dataset(world.who("sam"), dataset).await.unwrap();
-    let profile = world.handle.profile(world.who("sam"), view.id).await.unwrap().profile.to_string();
+    let profile = world.handle.profile(world.who("sam"), view.id).await.unwrap().profile;
+    let profile = serde_json::to_string(&profile).unwrap();
     assert!(profile.contains("271.828"), "the steward sees the largest value: {profile}");
     world.join().await;
     // Long work, so that it can be killed in the middle.

@@ -115,7 +115,11 @@ async fn a_coordinator_cannot_make_up_contradictions() {
         matches!(alarms.as_slice(), [a] if a.starts_with("the coordinator says that 'Site 2' says") && a.contains("Nothing proves")),
         "{alarms:?}"
     );
-    let page = world.handle.audit(world.who("ana"), crate::view::AuditQuery { before: None, limit: 50 }).await.unwrap();
+    let page = world
+        .handle
+        .audit(world.who("ana"), crate::view::AuditQuery { limit: 50, ..Default::default() })
+        .await
+        .unwrap();
     let entry = page.entries.iter().find(|e| e.action == "witness_failed").unwrap();
     assert!(entry.actor.starts_with("coordinator"), "{entry:?}");
     // And it is heard so often only.

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use hospes_protocol::id::Timestamp;
 use serde::{Deserialize, Serialize};
+use ts_rs::TS;
 
 /// When and how much of this machine training may take. The default is all of it, always.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(deny_unknown_fields)]
 pub struct ComputeLimits {
     /// When nothing is computed, by the machine's own wall clock.
@@ -26,7 +27,7 @@ impl Default for ComputeLimits {
 }
 
 /// Hours of some days of the week.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(deny_unknown_fields)]
 pub struct QuietHours {
     /// Days on which they begin.
@@ -38,7 +39,7 @@ pub struct QuietHours {
 }
 
 /// A day of the week.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, TS)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs, reason = "they are the days of the week")]
 pub enum Weekday {
@@ -52,7 +53,7 @@ pub enum Weekday {
 }
 
 /// Why nothing is computed at the moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "snake_case")]
 pub enum Pause {
     /// It is quiet hours.

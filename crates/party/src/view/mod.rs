@@ -4,16 +4,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 pub use hospes_cohort::evaluate::{Compared, Interval};
+use hospes_cohort::profile::Profile;
 use hospes_cohort::schema::ColumnKind;
 use hospes_protocol::approval::{Range, ReleaseRule, Role, Trust};
-use hospes_protocol::id::{
-    ApprovalId, DatasetId, Digest, FederationId, JobId, PersonId, RoundKey, SiteId, StudyId, Timestamp,
-};
+use hospes_protocol::id::{ApprovalId, DatasetId, Digest, FederationId, JobId, PersonId, SiteId, StudyId, Timestamp};
 use hospes_protocol::sign::PublicKey;
 use serde::{Deserialize, Serialize};
+use ts_rs::TS;
 
 mod compute;
 mod review;
+mod work;
+
+pub use work::{
+    CardView, Comparison, DatasetUse, DeviceView, EgressView, EndedApproval, JobState, JobView, LogLevel, LogLine,
+    PolicyChange, PolicyEffect, PolicyPreview, ResultView, RoundState, RoundView, TaskInput, TaskState, TaskView,
+};
 
 pub use compute::{ComputeLimits, Pause, QuietHours, Weekday};
 pub use review::{
@@ -24,7 +30,7 @@ pub use review::{
 pub const LOG_IS_INTACT: &str = "The log is intact: every entry is where it was, none is missing.";
 
 /// State of the site as a whole; shown before anybody logs in, so it names no study and no person.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
 pub struct Status {
     /// How far the site is set up.
     pub phase: Phase,
@@ -42,6 +48,8 @@ pub struct Status {
     pub memberships: Vec<MembershipView>,
     /// Requests that wait for a decision.
     pub waiting: u32,
+    /// When the next approval in force ends.
+    pub next_expiry: Option<Timestamp>,
     /// Rounds being worked on.
     pub working: u32,
     /// Updates and reports that wait to be sent.
@@ -55,7 +63,7 @@ pub struct Status {
 }
 
 /// How far a site is set up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
     /// Nobody is known yet.
@@ -67,7 +75,7 @@ pub enum Phase {
 }
 
 /// State of the audit ledger.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 pub struct LedgerState {
     /// Entries.
     pub entries: u64,
@@ -78,7 +86,7 @@ pub struct LedgerState {
 }
 
 /// How a log is witnessed within one federation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 pub struct WitnessState {
     /// Federation.
     pub federation: FederationId,
@@ -97,7 +105,7 @@ pub struct WitnessState {
 }
 
 /// Something that somebody must look at.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 pub struct AlarmView {
     /// Number, for acknowledging.
     pub id: i64,
@@ -110,7 +118,7 @@ pub struct AlarmView {
 }
 
 /// A person.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 pub struct PersonView {
     /// Id.
     pub id: PersonId,
@@ -126,8 +134,23 @@ pub struct PersonView {
     pub key: Option<PublicKey>,
 }
 
+/// The person who is logged in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
+pub struct Me {
+    /// Id.
+    pub id: PersonId,
+    /// Name.
+    pub name: String,
+    /// Roles.
+    pub roles: BTreeSet<Role>,
+    /// The other organisation, of a person who only signs here.
+    pub organisation: Option<String>,
+    /// When the session ends unless they do something before.
+    pub ends: Timestamp,
+}
+
 /// Whether a person can act.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "snake_case")]
 pub enum PersonState {
     /// Has not chosen a passphrase yet.
@@ -141,7 +164,7 @@ pub enum PersonState {
 }
 
 /// A person to be added.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 pub struct NewPerson {
     /// Name for logging in, unique.
     pub name: String,
@@ -152,7 +175,7 @@ pub struct NewPerson {
 }
 
 /// A change of a person.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "snake_case")]
 pub enum PersonChange {
     /// These roles from now on.
@@ -167,7 +190,7 @@ pub enum PersonChange {
 }
 
 /// What became of a request that may need a second person.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// Done. A code to be handed to the person concerned, where there is one; it is shown once.
@@ -180,7 +203,7 @@ pub enum Outcome {
 }
 
 /// Something that needs a second person's signature.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 pub struct ProposalView {
     /// Digest, which is signed and by which it is named.
     pub id: Digest,
@@ -195,7 +218,7 @@ pub struct ProposalView {
 }
 
 /// A dataset to be registered.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 pub struct NewDataset {
     /// Name, unique at the site; that of a registered dataset makes a new version of it.
     pub name: String,
@@ -221,7 +244,7 @@ pub struct NewDataset {
 }
 
 /// A column of a source or a dataset.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 pub struct ColumnView {
     /// Name.
     pub name: String,
@@ -234,7 +257,7 @@ pub struct ColumnView {
 }
 
 /// What is in a file, before it is registered.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 pub struct SurveyView {
     /// Rows.
     pub rows: u64,
@@ -245,7 +268,7 @@ pub struct SurveyView {
 }
 
 /// A registered dataset.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
 pub struct DatasetView {
     /// Id.
     pub id: DatasetId,
@@ -274,16 +297,16 @@ pub struct DatasetView {
 }
 
 /// The profile of a dataset: what the steward sees. It does not leave.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
 pub struct ProfileView {
     /// Dataset.
     pub dataset: DatasetView,
-    /// Counts, missing values and histograms as the cohort crate made them.
-    pub profile: serde_json::Value,
+    /// Counts, missing values and histograms.
+    pub profile: Profile,
 }
 
 /// What an import of opt-outs did.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 pub struct OptOutReport {
     /// Subjects on the list now.
     pub listed: u64,
@@ -292,7 +315,7 @@ pub struct OptOutReport {
 }
 
 /// What an invitation says, before it is used.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 pub struct InvitationView {
     /// Where the coordinator is.
     pub url: String,
@@ -303,7 +326,7 @@ pub struct InvitationView {
 }
 
 /// How to join a federation.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize, TS)]
 pub struct Enrolment {
     /// The operator's one-line invitation.
     pub invitation: String,
@@ -326,7 +349,7 @@ impl std::fmt::Debug for Enrolment {
 }
 
 /// A federation that the site belongs to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 pub struct MembershipView {
     /// Federation.
     pub federation: FederationId,
@@ -344,6 +367,8 @@ pub struct MembershipView {
     pub identity: Option<PublicKey>,
     /// Why it is paused, if it is.
     pub paused: Option<String>,
+    /// When this site left it, if it did; what was recorded stays.
+    pub left: Option<Timestamp>,
     /// The coordinator was restored from a backup: this epoch must be accepted by a person before work goes on.
     pub epoch_offered: Option<u64>,
     /// State of the link, in words.
@@ -355,7 +380,7 @@ pub struct MembershipView {
 }
 
 /// State of a link.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "snake_case")]
 pub enum LinkView {
     /// Connected since.
@@ -375,7 +400,7 @@ pub enum LinkView {
 }
 
 /// Another member, as this site knows it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 pub struct PeerView {
     /// Site.
     pub site: SiteId,
@@ -394,7 +419,7 @@ pub struct PeerView {
 }
 
 /// What typed fingerprint words turned out to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "snake_case")]
 pub enum Words {
     /// Of another key. Somebody may stand between.
@@ -416,7 +441,7 @@ impl Words {
 }
 
 /// State of a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "snake_case")]
 pub enum RequestState {
     /// Nobody looked at it yet.
@@ -457,7 +482,7 @@ impl RequestState {
 }
 
 /// A study that was offered, in one line.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 pub struct RequestView {
     /// Study.
     pub study: StudyId,
@@ -482,7 +507,7 @@ pub struct RequestView {
 }
 
 /// What a first signature covers. The default is exactly the plan, one run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
 pub struct Approving {
     /// Study.
     pub study: StudyId,
@@ -513,7 +538,7 @@ impl Approving {
 }
 
 /// What a signature led to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 pub struct Signed {
     /// Approval.
     pub approval: ApprovalId,
@@ -528,7 +553,7 @@ pub struct Signed {
 }
 
 /// A decision that needs no signature.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// No, with a reason that the requester is told.
@@ -554,114 +579,26 @@ pub enum Verdict {
 pub const PAGE_ITEMS: u32 = 50;
 
 /// Which page of a list is asked for.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(deny_unknown_fields)]
 pub struct Page {
     /// Items to be left out: the newest, which earlier pages held.
     pub skip: u32,
 }
 
-/// A run of a study at this site.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct JobView {
-    /// Job.
-    pub job: JobId,
-    /// Study.
-    pub study: StudyId,
-    /// Title of the study.
-    pub title: String,
-    /// Federation.
-    pub federation: FederationId,
-    /// State: ready, waiting, running, paused, success, failed, timeout, cancelled.
-    pub state: String,
-    /// Why it ended as it did.
-    pub reason: Option<String>,
-    /// When it came, or the coordinator last asked whether there is room for it.
-    pub since: Timestamp,
-    /// Rounds in order, a page of them: first the newest.
-    pub rounds: Vec<RoundView>,
-    /// Rounds in all.
-    pub rounds_in_all: u32,
-    /// *This site alone* against *federated*, where the rounds above hold both; it stays here, and lists leave it out.
-    pub comparisons: Vec<Comparison>,
-    /// Digest of the final model.
-    pub model: Option<Digest>,
-    /// Whether results are released, and when.
-    pub released: Option<Timestamp>,
-    /// Whether results are held until a person releases them.
-    pub held: bool,
-}
-
-/// Two models on the same rows: the one trained at this site alone, and a federated one.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Comparison {
-    /// Task that trained and judged the one.
-    pub alone: String,
-    /// Task that judged the other.
-    pub federated: String,
-    /// Figure by figure, with 95 % intervals.
-    pub figures: Vec<Compared>,
-}
-
-/// A round of a job at this site.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct RoundView {
-    /// Which.
-    pub round: RoundKey,
-    /// State: offered, working, committed, acknowledged, published, abandoned, refused, failed, withdrawn.
-    pub state: String,
-    /// Reason of a refusal, a failure or a withdrawal.
-    pub reason: Option<String>,
-    /// Steps done and in all.
-    pub progress: Option<(u32, u32)>,
-    /// What to know about the work under way, such as that a graphics card failed and the processor goes on.
-    pub note: Option<String>,
-    /// What the site's own people see of the result (rows, loss, metrics), or in full why it failed (`failure`); it stays
-    /// here, and lists leave it out.
-    pub view: Option<serde_json::Value>,
-    /// When it was opened.
-    pub at: Timestamp,
-}
-
-/// Something that left, waits to leave, or was withdrawn.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EgressView {
-    /// Federation.
-    pub federation: FederationId,
-    /// Study.
-    pub study: StudyId,
-    /// Round.
-    pub round: RoundKey,
-    /// What it is: update or figures.
-    pub kind: String,
-    /// SHA-256 of the payload.
-    pub digest: Digest,
-    /// Bytes.
-    pub bytes: u64,
-    /// State: waiting, sent, withdrawn, refused; the last two with *may have arrived* where it was let go and no receipt
-    /// came.
-    pub state: String,
-    /// When its first byte was let go. Without a receipt it may have arrived since.
-    pub left: Option<Timestamp>,
-    /// When it was made.
-    pub at: Timestamp,
-    /// When it was sent or withdrawn.
-    pub ended: Option<Timestamp>,
-    /// Whether it was made under the public-data policy.
-    pub public_data: bool,
-}
-
 /// A page of the audit log.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
 pub struct AuditPage {
     /// Entries, newest first.
     pub entries: Vec<AuditLine>,
-    /// Entries in all.
+    /// Entries of the whole log.
     pub total: u64,
+    /// [`AuditQuery::before`] of the next page; `None` where this is the last.
+    pub next: Option<u64>,
 }
 
 /// An entry of the audit log, for people.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
 pub struct AuditLine {
     /// Number.
     pub sequence: u64,
@@ -680,16 +617,34 @@ pub struct AuditLine {
 }
 
 /// Which part of the audit log is asked for.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(default, deny_unknown_fields)]
+#[ts(optional_fields = nullable)]
 pub struct AuditQuery {
     /// Only entries before this number (for the next page).
     pub before: Option<u64>,
     /// Most entries; 0 means 50.
+    #[ts(as = "Option<u32>", optional)]
     pub limit: u32,
+    /// Only these actions, such as `approval_signed`; all if empty.
+    #[ts(as = "Option<Vec<String>>", optional)]
+    pub actions: Vec<String>,
+    /// Only what ended so: `success`, `refused` or `failed`.
+    pub outcome: Option<String>,
+    /// Only what this one did: a person's or a federation's id, or `engine`.
+    pub actor: Option<String>,
+    /// Only what concerns this study.
+    pub study: Option<StudyId>,
+    /// Only what concerns this run.
+    pub job: Option<JobId>,
+    /// Only from this time on.
+    pub from: Option<Timestamp>,
+    /// Only before this time.
+    pub until: Option<Timestamp>,
 }
 
 /// What changed, so that a screen asks again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, TS)]
 #[serde(rename_all = "snake_case")]
 pub enum Notice {
     /// People or proposals.

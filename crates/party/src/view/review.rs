@@ -4,11 +4,12 @@ use hospes_protocol::approval::{OpinionView, Role, Trust};
 use hospes_protocol::id::{Digest, FederationId, SiteId, StudyId, Timestamp};
 use hospes_protocol::plan::Egress;
 use serde::{Deserialize, Serialize};
+use ts_rs::TS;
 
 use super::RequestState;
 
 /// A request as people read it before they sign.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
 pub struct Review {
     /// Study.
     pub study: StudyId,
@@ -53,7 +54,7 @@ pub struct Review {
 }
 
 /// A fact with its label; what nobody stated has no value and is shown as *not stated*.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 pub struct Fact {
     /// Label.
     pub label: String,
@@ -78,7 +79,7 @@ impl Fact {
 }
 
 /// Who asks and who takes part.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 pub struct PeopleTab {
     /// Who asks, controllers, recipients.
     pub facts: Vec<Fact>,
@@ -87,7 +88,7 @@ pub struct PeopleTab {
 }
 
 /// Another site of the study.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 pub struct PeerLine {
     /// Site.
     pub site: SiteId,
@@ -111,7 +112,7 @@ impl PeerLine {
 }
 
 /// Which data are used.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 pub struct DataTab {
     /// Dataset, snapshot, subjects, tags.
     pub facts: Vec<Fact>,
@@ -124,7 +125,7 @@ pub struct DataTab {
 }
 
 /// What leaves.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 pub struct OutputsTab {
     /// Every item, with its times in all runs that the study asks for.
     pub items: Vec<Egress>,
@@ -139,7 +140,7 @@ pub struct OutputsTab {
 }
 
 /// A rule that refuses, or that wants a person to decide.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 pub struct Finding {
     /// Rule, such as `disclosure.min_subjects`.
     pub rule: String,
@@ -150,7 +151,7 @@ pub struct Finding {
 }
 
 /// A difference to the envelope approved last.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 pub struct Change {
     /// Place.
     pub place: String,
@@ -161,7 +162,7 @@ pub struct Change {
 }
 
 /// The privacy officer's opinion.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 pub struct OpinionGiven {
     /// Name.
     pub by: String,
@@ -174,7 +175,7 @@ pub struct OpinionGiven {
 }
 
 /// A signature under the approval.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 pub struct SignatureGiven {
     /// Name.
     pub by: String,

@@ -19,7 +19,7 @@ use crate::policy::EgressKind;
 use crate::text;
 
 /// Something that leaves the site when the plan runs, as the reviewer sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ts_rs::TS)]
 #[serde(deny_unknown_fields)]
 pub struct Egress {
     /// Task that sends it.

@@ -14,7 +14,7 @@ use crate::output;
 pub(crate) async fn audit(asking: &mut Asking, command: Audit) -> Result<()> {
     match command {
         Audit::List { limit, before } => {
-            let query = AuditQuery { before, limit };
+            let query = AuditQuery { before, limit, ..AuditQuery::default() };
             let page: AuditPage = asking.ask(&Call::Audit { query }).await?;
             asking.answer(&page, |page| {
                 output::table(

@@ -1,16 +1,15 @@
 //! Laying down a site, and joining a federation.
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
+use hospes_ipc::settings::{self, Settings};
 use hospes_ipc::{Call, Fault, FaultCode, Router};
-use hospes_party::view::{Enrolment, InvitationView, MembershipView, Phase};
-use hospes_party::{Handle, PartyError};
+use hospes_party::Handle;
+use hospes_party::view::{Enrolment, InvitationView, MembershipView};
 
 use super::{Asking, federation};
 use crate::arguments::Enrol;
-use crate::engine::Settings;
 use crate::{output, secret};
 
 /// Lays down a site and its first administrator.
@@ -23,8 +22,8 @@ pub(crate) async fn init(
 ) -> Result<()> {
     hospes_protocol::text::check_name(administrator)
         .map_err(|reason| Fault::new(FaultCode::Input, format!("the administrator's name {reason}")))?;
-    private_folder(folder)?;
-    let half_made = if Settings::exist(folder) { half_made(folder).await? } else { None };
+    settings::private_folder(folder)?;
+    let half_made = half_made(folder).await?;
     // Everything that may be mistyped is read and checked before anything is made.
     let prompt = format!("New passphrase of {administrator}: ");
     let passphrase = secret::new_of_person(passphrase_file, &prompt)?;
@@ -32,7 +31,7 @@ pub(crate) async fn init(
         Some(handle) => handle,
         None => make(folder, key_file).await?,
     };
-    let mut router = Router::new(handle.clone());
+    let router = Router::new(handle.clone());
     let call = Call::SetUp { name: administrator.to_owned(), passphrase };
     router.call(serde_json::to_value(&call)?).await?;
     handle.shut_down().await.map_err(Fault::from)?;
@@ -46,41 +45,16 @@ pub(crate) async fn init(
 
 /// Makes the site without people.
 async fn make(folder: &Path, key_file: bool) -> Result<Handle> {
-    let settings = if key_file {
-        Settings::File
-    } else {
-        let place = std::fs::canonicalize(folder)?;
-        Settings::Keychain { service: format!("hospes {}", place.display()) }
-    };
-    let mut config = settings.new_config(folder)?;
-    config.connect = false;
-    // First, so that a site which was made can always be opened; alone they stand in nobody's way.
-    settings.write(folder)?;
-    hospes_party::initialise(&config).await.map_err(Fault::from)?;
-    Ok(hospes_party::open(config).await.map_err(Fault::from)?)
+    let settings = if key_file { Settings::File } else { Settings::keychain(folder)? };
+    let config = settings.config(folder, std::env::current_exe()?, secret::of_new_key_file)?;
+    Ok(settings::lay_down(folder, &settings, config).await?)
 }
 
 /// A site in the folder whose making stopped before it had an administrator.
 async fn half_made(folder: &Path) -> Result<Option<Handle>> {
-    let mut config = Settings::read(folder)?.config(folder)?;
-    config.connect = false;
-    let handle = match hospes_party::open(config).await {
-        Ok(handle) => handle,
-        Err(PartyError::NotInitialised(_)) => return Ok(None),
-        Err(other) => return Err(Fault::from(other).into()),
-    };
-    if handle.status().await.map_err(Fault::from)?.phase == Phase::Empty {
-        return Ok(Some(handle));
-    }
-    handle.shut_down().await.map_err(Fault::from)?;
-    Err(Fault::from(PartyError::AlreadyInitialised(folder.to_owned())).into())
-}
-
-/// The data folder is its owner's alone, also one that was there before.
-fn private_folder(folder: &Path) -> Result<()> {
-    let made = std::fs::create_dir_all(folder)
-        .and_then(|()| std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700)));
-    made.with_context(|| format!("make the folder {}", folder.display()))
+    let Some(settings) = Settings::find(folder)? else { return Ok(None) };
+    let config = settings.config(folder, std::env::current_exe()?, secret::of_key_file)?;
+    Ok(settings::half_made(folder, config).await?)
 }
 
 /// Joins a federation; the words come by a second channel and are typed.

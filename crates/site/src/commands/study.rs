@@ -205,7 +205,10 @@ pub(crate) async fn run(asking: &mut Asking, typed: &str) -> Result<()> {
     let run: JobView = asking.ask(&Call::Job { job, page: Page::default() }).await?;
     asking.answer(&run, |run| {
         let row = |r: &RoundView| {
-            let failure = r.view.as_ref().and_then(|v| v.get("failure")?.as_str());
+            let failure = match &r.view {
+                Some(ResultView::Failure(failure)) => Some(failure.as_str()),
+                _ => None,
+            };
             let why = failure.or(r.reason.as_deref()).unwrap_or_default();
             let round = format!("{} {}, attempt {}", r.round.task, r.round.round, r.round.attempt);
             vec![round, output::moment(r.at), r.state.clone(), why.to_owned()]

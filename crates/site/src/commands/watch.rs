@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 use hospes_ipc::Call;
-use hospes_ipc::socket::Client;
-use hospes_party::view::{JobView, Notice, Page};
+use hospes_ipc::socket::{Client, Notices};
+use hospes_party::view::{JobState, JobView, Notice, Page};
 use hospes_protocol::id::JobId;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
@@ -19,7 +19,7 @@ use crate::output;
 pub(crate) async fn watch(folder: &Path, who: (Option<String>, Option<PathBuf>), json: bool) -> Result<()> {
     let connection = Connection::Running(Client::connect(folder).await?);
     let mut asking = Asking::new(connection, who.0, who.1, json);
-    let mut notices = Client::connect(folder).await?.subscribe().await?;
+    let mut notices = Notices::of(folder).await?;
     let mut bars = Bars::default();
     loop {
         // Runs that are under way are among the newest.
@@ -44,7 +44,7 @@ struct Bars {
 impl Bars {
     fn show(&mut self, jobs: &[JobView]) {
         for job in jobs {
-            if matches!(job.state.as_str(), "ready" | "waiting" | "running" | "paused") {
+            if matches!(job.state, JobState::Ready | JobState::Waiting | JobState::Running) {
                 let screen = &self.screen;
                 let bar = self.bars.entry(job.job).or_insert_with(|| screen.add(fresh(&job.title)));
                 draw(bar, job);

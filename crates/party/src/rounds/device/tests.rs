@@ -46,7 +46,7 @@ fn plan(name: &str) -> (Plan, String) {
 
 fn with_card(choice: DeviceChoice, card: Card) -> Devices {
     let devices = Devices::new(choice, PathBuf::new());
-    *devices.card.lock().unwrap() = Some(Ok(card));
+    *devices.found.lock().unwrap() = Some(Found { probed: Vec::new(), card: Ok(card) });
     devices
 }
 
@@ -154,7 +154,7 @@ fn a_look_at_the_cards_that_is_stopped_ends_and_is_not_remembered() {
         looks.join().unwrap()
     });
     assert_eq!(decision.place, Place::Processor);
-    assert!(devices.card.lock().unwrap().is_none());
+    assert!(devices.found.lock().unwrap().is_none());
     let pid = std::fs::read_to_string(&pid).unwrap();
     assert!(!Path::new(&format!("/proc/{}", pid.trim())).exists(), "the child still runs");
 }

@@ -1,0 +1,293 @@
+//! The engine that a window speaks to: the service's, or, where none runs, one in the window's own process.
+//!
+//! For trying out, and where nobody can install a service, the app runs the party itself and says so. Either way it is
+//! reached by the socket in the data folder, so that a command line beside the window finds the same engine.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hospes_party::{Config, Handle, PartyError, Passphrase};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Mutex, Notify, watch};
+use tokio::task::JoinHandle;
+
+use crate::fault::{Fault, FaultCode};
+use crate::settings::{Settings, half_made, key_file_passphrase, lay_down, private_folder};
+use crate::socket::{self, Client, Notices};
+use crate::table::Secret;
+
+/// Between two looks for an engine that is not there.
+const LOOK: Duration = Duration::from_secs(1);
+/// Wait before an engine that ended by a fault of its own is started again.
+const RESTART: Duration = Duration::from_secs(10);
+/// Longest that the socket of an engine which was just started may take.
+const SOCKET: Duration = Duration::from_secs(10);
+
+/// Where the engine is that this window speaks to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ts_rs::TS)]
+#[serde(rename_all = "snake_case")]
+pub enum EngineState {
+    /// It is being looked for, or starts.
+    Starting,
+    /// A service of this machine; it goes on when nobody is logged in.
+    Service,
+    /// In this app's own process; it ends with the app.
+    Here,
+    /// There is no site on this machine yet.
+    NotSetUp,
+    /// The site's key file waits for its passphrase.
+    Locked,
+    /// It does not run.
+    Failed {
+        /// Why, and what to do.
+        fault: Fault,
+    },
+}
+
+/// Where a new site keeps its keys.
+#[derive(Debug, Clone, Serialize, Deserialize, ts_rs::TS)]
+#[serde(rename_all = "snake_case")]
+pub enum NewKeys {
+    /// In the keychain of the operating system.
+    Keychain,
+    /// In an encrypted file, which this passphrase opens.
+    File {
+        /// The passphrase; nobody can tell it again.
+        passphrase: Secret,
+    },
+}
+
+/// The engine of this machine, as one window process finds or runs it.
+pub struct Local {
+    folder: PathBuf,
+    program: PathBuf,
+    adjust: fn(&mut Config),
+    state: watch::Sender<EngineState>,
+    own: Mutex<Option<Own>>,
+    again: Notify,
+}
+
+/// The engine in this process.
+struct Own {
+    handle: Handle,
+    served: JoinHandle<()>,
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        self.served.abort();
+    }
+}
+
+impl Local {
+    /// Looks for the engine whose data lie in `folder`; [`Local::keep`] does so for as long as it runs. `program` is
+    /// started for work on data.
+    pub fn new(folder: PathBuf, program: PathBuf) -> Arc<Self> {
+        Self::adjusted(folder, program, |_| {})
+    }
+
+    /// The same with a configuration that is changed before it is used, for tests.
+    pub fn adjusted(folder: PathBuf, program: PathBuf, adjust: fn(&mut Config)) -> Arc<Self> {
+        let (state, _) = watch::channel(EngineState::Starting);
+        Arc::new(Self { folder, program, adjust, state, own: Mutex::new(None), again: Notify::new() })
+    }
+
+    /// The data folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Where the engine is now.
+    pub fn state(&self) -> EngineState {
+        self.state.borrow().clone()
+    }
+
+    /// Tells when that changes.
+    pub fn states(&self) -> watch::Receiver<EngineState> {
+        self.state.subscribe()
+    }
+
+    /// Finds the engine, starts one where none runs, and does so again whenever it is gone. Never comes back.
+    pub async fn keep(&self) {
+        loop {
+            if let Ok(mut notices) = Notices::of(&self.folder).await {
+                let here = self.own.lock().await.is_some();
+                self.tell(if here { EngineState::Here } else { EngineState::Service });
+                while notices.next().await.is_ok() {}
+                self.went_away(here).await;
+            } else if self.state() == EngineState::Starting
+                && let Err(fault) = self.start(None).await
+            {
+                self.tell(EngineState::Failed { fault });
+            } else {
+                // Told to try again, or a service may have been started meanwhile.
+                let _ = tokio::time::timeout(LOOK, self.again.notified()).await;
+            }
+        }
+    }
+
+    /// A service that stopped is its administrator's to start: taking its place could keep it from coming back. An engine
+    /// of this process is started again.
+    async fn went_away(&self, was_here: bool) {
+        let gone = |words: &str| EngineState::Failed { fault: Fault::new(FaultCode::NotRunning, words) };
+        if !was_here {
+            return self.tell(gone("the service of this site has stopped; it is shown again when it runs"));
+        }
+        if let Some(own) = self.own.lock().await.take() {
+            own.handle.ended().await;
+            self.tell(gone("the engine ended by a fault of its own; it is started again in a moment"));
+            tokio::time::sleep(RESTART).await;
+            self.tell(EngineState::Starting);
+        }
+    }
+
+    /// Tries once more to start an engine that did not start.
+    ///
+    /// # Errors
+    /// [`FaultCode::State`] if it runs.
+    pub fn try_again(&self) -> Result<(), Fault> {
+        match self.state() {
+            EngineState::Failed { .. } | EngineState::Locked => self.tell(EngineState::Starting),
+            EngineState::Starting => {}
+            _ => return Err(Fault::new(FaultCode::State, "the engine does not wait to be started")),
+        }
+        self.again.notify_one();
+        Ok(())
+    }
+
+    /// Opens the site's key file.
+    ///
+    /// # Errors
+    /// [`FaultCode::State`] if nothing is locked, [`FaultCode::Keys`] for another passphrase.
+    pub async fn unlock(&self, passphrase: Passphrase) -> Result<(), Fault> {
+        if self.state() != EngineState::Locked {
+            return Err(Fault::new(FaultCode::State, "nothing here waits for a passphrase"));
+        }
+        self.start(Some(passphrase)).await?;
+        self.again.notify_one();
+        Ok(())
+    }
+
+    /// Lays down a site with its first administrator, and starts its engine.
+    ///
+    /// # Errors
+    /// [`FaultCode::State`] where there is one, [`FaultCode::Input`] for a name or passphrase that cannot be, and what the
+    /// keychain says.
+    pub async fn initialise(&self, administrator: String, passphrase: Passphrase, keys: NewKeys) -> Result<(), Fault> {
+        if self.state() != EngineState::NotSetUp {
+            return Err(Fault::new(
+                FaultCode::State,
+                "this machine has a site already, or its engine is still starting",
+            ));
+        }
+        hospes_protocol::text::check_name(&administrator)
+            .map_err(|reason| Fault::new(FaultCode::Input, format!("the administrator's name {reason}")))?;
+        passphrase.check()?;
+        private_folder(&self.folder)?;
+        let (settings, key) = match keys {
+            NewKeys::Keychain => (Settings::keychain(&self.folder)?, None),
+            NewKeys::File { passphrase } => {
+                passphrase.passphrase().check()?;
+                (Settings::File, Some(passphrase.passphrase()))
+            }
+        };
+        let begun = match Settings::find(&self.folder)? {
+            Some(begun) => half_made(&self.folder, self.config(&begun, key.clone())?).await?,
+            None => None,
+        };
+        let handle = match begun {
+            Some(handle) => handle,
+            None => lay_down(&self.folder, &settings, self.config(&settings, key.clone())?).await?,
+        };
+        let set_up = handle.set_up(administrator, passphrase).await;
+        handle.shut_down().await?;
+        set_up?;
+        self.start(key).await?;
+        self.again.notify_one();
+        Ok(())
+    }
+
+    /// Ends an engine of this process in good order; work that was under way goes on at the next start.
+    pub async fn stop(&self) {
+        let own = self.own.lock().await.take();
+        if let Some(own) = own {
+            // It may have ended by itself.
+            let _ = own.handle.shut_down().await;
+        }
+    }
+
+    fn config(&self, settings: &Settings, passphrase: Option<Passphrase>) -> Result<Config, Fault> {
+        let locked = || Fault::new(FaultCode::Keys, "the site's key file needs its passphrase");
+        let mut config = settings.config(&self.folder, self.program.clone(), || passphrase.ok_or_else(locked))?;
+        (self.adjust)(&mut config);
+        Ok(config)
+    }
+
+    /// Starts the engine in this process, or finds out what keeps it from starting.
+    async fn start(&self, passphrase: Option<Passphrase>) -> Result<(), Fault> {
+        let Some(settings) = Settings::find(&self.folder)? else {
+            self.tell(EngineState::NotSetUp);
+            return Ok(());
+        };
+        if settings == Settings::File && passphrase.is_none() && key_file_passphrase()?.is_none() {
+            self.tell(EngineState::Locked);
+            return Ok(());
+        }
+        let handle = match hospes_party::open(self.config(&settings, passphrase)?).await {
+            Ok(handle) => handle,
+            // Laid down, but its making stopped before anything was made.
+            Err(PartyError::NotInitialised(_)) => {
+                self.tell(EngineState::NotSetUp);
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if handle.status().await?.phase == hospes_party::view::Phase::Empty {
+            handle.shut_down().await?;
+            self.tell(EngineState::NotSetUp);
+            return Ok(());
+        }
+        let (folder, served) = (self.folder.clone(), handle.clone());
+        let served = tokio::spawn(async move {
+            tokio::select! {
+                served = socket::serve(&folder, served.clone()) => if let Err(error) = served {
+                    tracing::error!(%error, "the local socket cannot be served");
+                },
+                () = served.ended() => {}
+            }
+        });
+        *self.own.lock().await = Some(Own { handle, served });
+        let answers = async {
+            while Client::connect(&self.folder).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        if tokio::time::timeout(SOCKET, answers).await.is_err() {
+            self.stop().await;
+            let words = format!("the socket in {} cannot be made", self.folder.display());
+            return Err(Fault::new(FaultCode::Store, words));
+        }
+        self.tell(EngineState::Here);
+        Ok(())
+    }
+
+    fn tell(&self, state: EngineState) {
+        self.state.send_if_modified(|now| {
+            let is_new = *now != state;
+            *now = state;
+            is_new
+        });
+    }
+}
+
+/// The program that works on data for an engine in this process: the service's beside it, which links no window, or this
+/// one.
+///
+/// # Errors
+/// If the system does not say where this program lies.
+pub fn program() -> std::io::Result<PathBuf> {
+    let this = std::env::current_exe()?;
+    let service = this.with_file_name("hospes-site");
+    Ok(if service.is_file() { service } else { this })
+}

@@ -1,0 +1,173 @@
+//! Where a site's secrets lie, as written when it was laid down; and laying one down.
+
+use std::path::{Path, PathBuf};
+
+use hospes_party::keys::{SecretPlace, systemd_credential};
+use hospes_party::view::Phase;
+use hospes_party::{Config, Handle, PartyError, Passphrase};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::fault::{Fault, FaultCode};
+
+/// Name of the settings in the data folder.
+const SETTINGS: &str = "site.toml";
+/// Most bytes of the settings.
+const SETTINGS_BYTES: u64 = 64 << 10;
+/// Name of the encrypted key file in the data folder.
+const KEY_FILE: &str = "keys.sealed";
+/// Environment variable with the file that opens the site's key file.
+const KEY_PASSPHRASE_FILE: &str = "HOSPES_KEY_PASSPHRASE_FILE";
+/// Name of the systemd credential that opens the site's key file.
+const CREDENTIAL: &str = "hospes-key-passphrase";
+
+/// Where a site's secrets lie.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "secrets", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Settings {
+    /// In the keychain of the operating system.
+    Keychain {
+        /// Name under which the keychain lists them.
+        service: String,
+    },
+    /// In an encrypted file in the data folder.
+    File,
+}
+
+impl Settings {
+    /// The settings of the site in `folder`; `None` where there is no site yet.
+    ///
+    /// # Errors
+    /// [`FaultCode::Store`] if they cannot be read.
+    pub fn find(folder: &Path) -> Result<Option<Self>, Fault> {
+        use std::io::Read as _;
+        let path = folder.join(SETTINGS);
+        let unreadable =
+            |why: String| Fault::new(FaultCode::Store, format!("{} cannot be read: {why}", path.display()));
+        let file = match std::fs::File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(unreadable(error.to_string())),
+        };
+        let mut text = String::new();
+        file.take(SETTINGS_BYTES).read_to_string(&mut text).map_err(|e| unreadable(e.to_string()))?;
+        toml::from_str(&text).map(Some).map_err(|e| unreadable(format!("it is damaged ({})", e.message())))
+    }
+
+    /// The settings of the site in `folder`.
+    ///
+    /// # Errors
+    /// [`FaultCode::NotRunning`] where there is no site yet, and as [`Settings::find`].
+    pub fn read(folder: &Path) -> Result<Self, Fault> {
+        let none = format!("{} holds no site yet; run 'hospes-site init' first", folder.display());
+        Self::find(folder)?.ok_or_else(|| Fault::new(FaultCode::NotRunning, none))
+    }
+
+    /// A keychain entry of its own for the site in `folder`.
+    ///
+    /// # Errors
+    /// [`FaultCode::Store`] if the folder is not there.
+    pub fn keychain(folder: &Path) -> Result<Self, Fault> {
+        let place = std::fs::canonicalize(folder).map_err(|e| unwritable(folder, &e))?;
+        Ok(Self::Keychain { service: format!("hospes {}", place.display()) })
+    }
+
+    fn write(&self, folder: &Path) -> Result<(), Fault> {
+        let text = toml::to_string(self).map_err(|e| Fault::new(FaultCode::Store, e.to_string()))?;
+        let path = folder.join(SETTINGS);
+        std::fs::write(&path, text).map_err(|e| unwritable(&path, &e))
+    }
+
+    /// The engine's configuration. `program` is started for work on data; `passphrase` opens the key file, where there is
+    /// one and the environment does not name it.
+    ///
+    /// # Errors
+    /// What `passphrase` says, [`FaultCode::Keys`].
+    pub fn config<E: From<Fault>>(
+        &self,
+        folder: &Path,
+        program: PathBuf,
+        passphrase: impl FnOnce() -> Result<Passphrase, E>,
+    ) -> Result<Config, E> {
+        let secrets = match self {
+            Self::Keychain { service } => SecretPlace::Keychain { service: service.clone() },
+            Self::File => {
+                let passphrase = match key_file_passphrase()? {
+                    Some(given) => given,
+                    None => passphrase()?,
+                };
+                SecretPlace::File { path: folder.join(KEY_FILE), passphrase }
+            }
+        };
+        Ok(Config::new(folder.to_path_buf(), secrets, program))
+    }
+}
+
+/// The passphrase of a key file as systemd or a file that the environment names give it.
+///
+/// # Errors
+/// [`FaultCode::Keys`] if it is named and cannot be read.
+pub fn key_file_passphrase() -> Result<Option<Passphrase>, Fault> {
+    if let Some(passphrase) = systemd_credential(CREDENTIAL).map_err(|e| Fault::from(PartyError::from(e)))? {
+        return Ok(Some(passphrase));
+    }
+    let Some(file) = std::env::var_os(KEY_PASSPHRASE_FILE).map(PathBuf::from) else { return Ok(None) };
+    let text = std::fs::read_to_string(&file).map(Zeroizing::new);
+    let text = text.map_err(|e| {
+        Fault::new(FaultCode::Keys, format!("the passphrase in {} cannot be read: {e}", file.display()))
+    })?;
+    Ok(Some(Passphrase::from(text.trim_end_matches(['\r', '\n']).to_owned())))
+}
+
+/// Makes a site without people in `folder`; the engine that comes back opens no links.
+///
+/// # Errors
+/// What the file system, the keychain or the engine say. What was made then stands in nobody's way.
+pub async fn lay_down(folder: &Path, settings: &Settings, mut config: Config) -> Result<Handle, Fault> {
+    config.connect = false;
+    // First, so that a site which was made can always be opened.
+    settings.write(folder)?;
+    hospes_party::initialise(&config).await?;
+    Ok(hospes_party::open(config).await?)
+}
+
+/// A site whose making stopped before it had an administrator; `None` where nothing was made but the settings.
+///
+/// # Errors
+/// [`FaultCode::State`] where there is a whole site, and what the engine says.
+pub async fn half_made(folder: &Path, mut config: Config) -> Result<Option<Handle>, Fault> {
+    config.connect = false;
+    let handle = match hospes_party::open(config).await {
+        Ok(handle) => handle,
+        Err(PartyError::NotInitialised(_)) => return Ok(None),
+        Err(other) => return Err(other.into()),
+    };
+    if handle.status().await?.phase == Phase::Empty {
+        return Ok(Some(handle));
+    }
+    handle.shut_down().await?;
+    Err(PartyError::AlreadyInitialised(folder.to_owned()).into())
+}
+
+/// Makes the data folder its owner's alone, also one that was there before.
+///
+/// # Errors
+/// [`FaultCode::Store`] if it cannot be made.
+pub fn private_folder(folder: &Path) -> Result<(), Fault> {
+    std::fs::create_dir_all(folder).map_err(|e| unwritable(folder, &e))?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let own = std::fs::Permissions::from_mode(0o700);
+        std::fs::set_permissions(folder, own).map_err(|e| unwritable(folder, &e))?;
+    }
+    Ok(())
+}
+
+fn unwritable(path: &Path, error: &std::io::Error) -> Fault {
+    let code = match error.kind() {
+        std::io::ErrorKind::StorageFull => FaultCode::DiskFull,
+        _ => FaultCode::Store,
+    };
+    Fault::new(code, format!("{} cannot be written: {error}", path.display()))
+}

@@ -1,0 +1,88 @@
+//! Leaving a federation: its approvals end, nothing more leaves, and the keys of its link are destroyed. What was recorded
+//! stays, and so does the identity key: exports of the log are signed with it, and a site that joins again is the same.
+
+use hospes_ledger::{Action, ObjectKind};
+use hospes_protocol::id::{FederationId, StudyId, Timestamp};
+use sqlx::sqlite::SqliteConnection;
+
+use super::{ADMINISTRATOR, by_id};
+use crate::audit::Because as _;
+use crate::engine::Engine;
+use crate::error::PartyError;
+use crate::people::Session;
+use crate::requests;
+use crate::store::{At as _, set_setting, setting};
+use crate::view::Notice;
+
+fn key(federation: FederationId) -> String {
+    format!("left/{federation}")
+}
+
+/// When the site left the federation, if it did.
+pub(crate) async fn left(
+    conn: &mut SqliteConnection,
+    federation: FederationId,
+) -> Result<Option<Timestamp>, PartyError> {
+    let at = setting(conn, &key(federation)).await?;
+    Ok(at.and_then(|at| at.parse().ok()).map(Timestamp::from_millis))
+}
+
+/// Within the step in which the site joins again.
+pub(super) async fn come_back(conn: &mut SqliteConnection, federation: FederationId) -> Result<(), PartyError> {
+    if left(conn, federation).await?.is_none() {
+        return Ok(());
+    }
+    set_setting(conn, &key(federation), None).await?;
+    sqlx::query("UPDATE memberships SET paused = NULL WHERE federation = ?1")
+        .bind(federation.to_string())
+        .execute(conn)
+        .await
+        .at("join a federation")?;
+    Ok(())
+}
+
+impl Engine {
+    pub(crate) async fn leave(
+        &mut self,
+        session: Session,
+        federation: FederationId,
+        reason: String,
+    ) -> Result<(), PartyError> {
+        let acting = self.acting(&session, "leave a federation", ADMINISTRATOR).await?;
+        requests::check_reason(&reason)?;
+        let mut tx = self.store.begin("leave a federation").await?;
+        let membership = by_id(tx.conn(), federation).await?;
+        if left(tx.conn(), federation).await?.is_some() {
+            return Err(PartyError::state("this site has left the federation already"));
+        }
+        let words = format!("this site left the federation: {reason}");
+        let studies: Vec<StudyId> = requests::end_approvals(self, &mut tx, federation, &words).await?;
+        set_setting(tx.conn(), &key(federation), Some(&self.now().as_millis().to_string())).await?;
+        sqlx::query("UPDATE memberships SET paused = ?2 WHERE federation = ?1")
+            .bind(federation.to_string())
+            .bind(&words)
+            .execute(tx.conn())
+            .await
+            .at("leave a federation")?;
+        let entry = self
+            .entry(acting.actor(), Action::FederationLeft)
+            .object(ObjectKind::Federation, federation, None)
+            .object(ObjectKind::Site, membership.site, None)
+            .because(&reason);
+        self.append(&mut tx, &entry).await?;
+        tx.commit().await?;
+        // It is durable; what runs is stopped, and the coordinator hears the decisions before the link is closed.
+        self.recheck_work().await?;
+        for study in studies {
+            self.say_decision(study).await?;
+        }
+        self.close_link(federation).await;
+        for secret in ["tls", "proxy"] {
+            self.vault.destroy(&membership.secret(secret)).await?;
+        }
+        for notice in [Notice::Federations, Notice::Requests, Notice::Jobs] {
+            self.notify(notice);
+        }
+        Ok(())
+    }
+}
