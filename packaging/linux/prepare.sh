@@ -10,7 +10,8 @@ prepare() {
         # In two steps, because a pipe would hide that the first failed.
         passphrase=$(head -c 32 /dev/urandom | base64 | tr -d '\n')
         if [ "${#passphrase}" -lt 40 ] || ! printf %s "$passphrase" |
-            systemd-creds encrypt --with-key=host --name=hospes-key-passphrase - "$credential" >/dev/null 2>&1
+            systemd-creds encrypt --with-key=host --name=hospes-key-passphrase - "$credential" >/dev/null 2>&1 ||
+            ! chmod 0600 "$credential"
         then
             rm -f "$credential"
             echo "hospes: no passphrase for the key file could be sealed on this machine;" >&2

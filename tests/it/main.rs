@@ -1,6 +1,7 @@
 //! Stories over whole processes.
 
 mod kill;
+mod package;
 mod regression;
 mod round;
 mod sweep;

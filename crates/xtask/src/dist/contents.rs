@@ -189,7 +189,7 @@ impl Contents {
     ///
     /// # Errors
     /// If a file is missing, or one cannot be written.
-    pub(super) fn lay_out(&self, folder: &Path, is_dev: bool) -> Result<()> {
+    pub(super) fn lay_out(&self, folder: &Path) -> Result<()> {
         for item in &self.items {
             let path = folder.join(&item.place);
             if let Some(parent) = path.parent() {
@@ -207,9 +207,8 @@ impl Contents {
         }
         // Whoever builds may have a strict umask; what is installed is for everybody to read.
         readable(folder)?;
-        let strip = if is_dev { "--strip-debug" } else { "--strip-unneeded" };
         for program in self.programs() {
-            output(Command::new("strip").arg(strip).arg(folder.join(program)))?;
+            output(Command::new("strip").arg("--strip-unneeded").arg(folder.join(program)))?;
         }
         Ok(())
     }

@@ -36,7 +36,7 @@ pub(super) fn build(contents: &Contents, folder: &Path, release: &Release, root:
     let package = out.join(name);
     let mut pack = Command::new("dpkg-deb");
     // Packages for tests are made in seconds; what people download is small.
-    pack.args(if release.is_dev { ["-Zgzip", "-z1"] } else { ["-Zxz", "-z9"] });
+    pack.args(if release.is_dev { ["-Znone", "-z0"] } else { ["-Zxz", "-z9"] });
     pack.args(["--root-owner-group", "--build"]).arg(folder).arg(&package);
     output(release.dated(&mut pack))?;
     std::fs::remove_dir_all(&control)?;
@@ -59,7 +59,7 @@ fn description(contents: &Contents, folder: &Path, release: &Release, architectu
         kibibytes += std::fs::metadata(folder.join(place))?.len().div_ceil(1024);
     }
     let mut depends = libraries(contents, folder)?;
-    depends.push_str(", systemd (>= 252), init-system-helpers");
+    depends.push_str(", systemd (>= 252), default-dbus-system-bus | dbus-system-bus, init-system-helpers");
     if product.has_window() {
         // Opened at run time, so that no linker names it.
         depends.push_str(", libayatana-appindicator3-1");

@@ -27,7 +27,7 @@ use crate::machine::{self, cargo, step, target_folder};
 
 /// Programs that are shipped.
 const PROGRAMS: &[&str] = &["hospes", "hospes-site", "hospesctl"];
-/// Name of the profile whose packages are for tests: compressed fast.
+/// Name of the profile whose packages are for tests: not compressed.
 const DEV: &str = "dev";
 
 /// What is to be made.
@@ -94,7 +94,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
         }
         let contents = Contents::of(product, root, &programs, &release, &shipped)?;
         let folder = scratch.path().join(product.name());
-        contents.lay_out(&folder, release.is_dev)?;
+        contents.lay_out(&folder)?;
         for format in [Format::Deb, Format::Rpm] {
             if options.format.is_some_and(|only| only != format) {
                 continue;

@@ -61,7 +61,7 @@ fn spec(contents: &Contents, release: &Release, root: &Path) -> Result<String> {
         let mode = if place.contains("bin/") { "0755" } else { "0644" };
         writeln!(files, "%attr({mode}, root, root) {kind}/{place}")?;
     }
-    let payload = if release.is_dev { "w1.gzdio" } else { "w19.zstdio" };
+    let payload = if release.is_dev { "w0.ufdio" } else { "w19.zstdio" };
     Ok(read("packaging/rpm/hospes.spec")?
         .replace("@PREPARE@\n", &read("packaging/linux/prepare.sh")?)
         .replace("@PACKAGE@", product.name())
