@@ -9,7 +9,7 @@ use clap::ValueEnum;
 use flate2::{Compression, GzBuilder};
 
 use super::shipped::Shipped;
-use super::{Release, licences, output};
+use super::{MAINTAINER, Release, licences, output};
 
 /// A package.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -108,7 +108,13 @@ impl Contents {
         contents.file(&root.join("packaging/linux/copyright"), format!("{documents}/copyright"), 0o644);
         contents.file(&root.join("NOTICE"), format!("{documents}/NOTICE"), 0o644);
         contents.file(&root.join("docs/install.md"), format!("{documents}/install.md"), 0o644);
-        contents.packed(&std::fs::read(root.join("CHANGELOG.md"))?, format!("{documents}/changelog"))?;
+        contents.packed(&std::fs::read(root.join("CHANGELOG.md"))?, format!("{documents}/CHANGELOG.md"))?;
+        // What changed stands in the file above; Debian's tools want the version in a form of their own.
+        let date = output(Command::new("date").args(["--utc", "--rfc-email", &format!("--date=@{}", release.epoch)]))?;
+        let (name, version) = (product.name(), release.package_version());
+        let entry = format!("{name} ({version}) stable; urgency=medium\n\n  * See CHANGELOG.md.gz.\n\n");
+        let entry = format!("{entry} -- {MAINTAINER}  {}\n", date.trim());
+        contents.packed(entry.as_bytes(), format!("{documents}/changelog"))?;
         contents.packed(licences::text(shipped)?.as_bytes(), format!("{documents}/third-party-licences"))?;
         contents.items.sort_by(|a, b| a.place.cmp(&b.place));
         Ok(contents)

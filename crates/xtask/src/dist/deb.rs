@@ -8,10 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use super::contents::{Contents, Product};
-use super::{Release, output};
-
-/// Who answers for the package; an address would be for mail that nobody reads, so reports go where SECURITY.md says.
-const MAINTAINER: &str = "The Hospes maintainers <maintainers@hospes.invalid>";
+use super::{MAINTAINER, Release, output};
 
 /// Builds the package from what lies in `folder`; its path.
 ///
@@ -59,7 +56,7 @@ fn description(contents: &Contents, folder: &Path, release: &Release, architectu
         kibibytes += std::fs::metadata(folder.join(place))?.len().div_ceil(1024);
     }
     let mut depends = libraries(contents, folder)?;
-    depends.push_str(", systemd (>= 252), default-dbus-system-bus | dbus-system-bus, init-system-helpers");
+    depends.push_str(", systemd (>= 252), default-dbus-system-bus | dbus-system-bus");
     if product.has_window() {
         // Opened at run time, so that no linker names it.
         depends.push_str(", libayatana-appindicator3-1");

@@ -30,6 +30,9 @@ const PROGRAMS: &[&str] = &["hospes", "hospes-site", "hospesctl"];
 /// Name of the profile whose packages are for tests: not compressed.
 const DEV: &str = "dev";
 
+/// Who answers for the packages. Mail to an address would be read by nobody, so reports go where SECURITY.md says.
+const MAINTAINER: &str = "The Hospes maintainers <maintainers@hospes.invalid>";
+
 /// What is to be made.
 #[derive(Args)]
 pub(crate) struct Options {
