@@ -88,7 +88,7 @@ fn contents(folder: &Path) -> Result<()> {
             ensure!(line.starts_with('l') || (&line[5..6] != "w" && &line[8..9] != "w"), "{package}: {line}");
         }
         let has_window = list.lines().any(|line| line.ends_with("./usr/bin/hospes"));
-        ensure!(has_window == !package.starts_with("hospes-site"), "{package} has a window: {has_window}");
+        ensure!(has_window != package.starts_with("hospes-site"), "{package} has a window: {has_window}");
     }
     Ok(())
 }
@@ -119,6 +119,8 @@ fn is_active(copy: &Copy) -> Result<bool> {
 fn installed(copy: &Copy) -> Result<()> {
     install(copy, "hospes_1.0.0")?;
     copy.run("systemd-analyze verify --man=no hospes-site.service")?;
+    copy.run("desktop-file-validate /usr/share/applications/hospes.desktop")?;
+    copy.run("appstreamcli validate --no-net /usr/share/metainfo/org.hospes.hospes.metainfo.xml")?;
     copy.run("systemctl --quiet is-enabled hospes-site")?;
     ensure!(!is_active(copy)?, "the service runs without a site");
     ensure!(copy.run("stat -c '%a %U' /var/lib/hospes")? == "700 hospes-site");

@@ -19,6 +19,9 @@ const BUILD_PACKAGES: &[&str] = &[
 ];
 /// Debian packages that tests need besides.
 const TEST_PACKAGES: &[&str] = &[
+    "appstream",
+    "desktop-file-utils",
+    "systemd",
     "dbus",
     "gnome-keyring",
     "webkit2gtk-driver",
