@@ -2,6 +2,7 @@
 
 mod devhost;
 mod kill;
+mod package;
 mod regression;
 mod round;
 mod screens;

@@ -19,6 +19,9 @@ const BUILD_PACKAGES: &[&str] = &[
 ];
 /// Debian packages that tests need besides.
 const TEST_PACKAGES: &[&str] = &[
+    "appstream",
+    "desktop-file-utils",
+    "systemd",
     "dbus",
     "gnome-keyring",
     "webkit2gtk-driver",
@@ -31,6 +34,8 @@ const TEST_PACKAGES: &[&str] = &[
     "libvulkan1",
     "mesa-vulkan-drivers",
 ];
+/// Debian packages that making packages needs.
+const PACK_PACKAGES: &[&str] = &["dpkg-dev", "binutils", "rpm"];
 /// Oldest Node.js that builds the page.
 const NODE: (u32, u32) = (20, 19);
 /// Node.js for machines that have an older one, from the npm registry.
@@ -85,7 +90,7 @@ pub(crate) fn ready_to_compile() -> Result<()> {
 /// # Errors
 /// If something is missing and cannot be installed.
 pub(crate) fn ready_to_test(root: &Path) -> Result<()> {
-    install(&[BUILD_PACKAGES, TEST_PACKAGES].concat())?;
+    install(&[BUILD_PACKAGES, TEST_PACKAGES, PACK_PACKAGES].concat())?;
     if !works(cargo()?.args(["fmt", "--version"])) || !works(cargo()?.args(["clippy", "--version"])) {
         step("install rustfmt and clippy", Command::new("rustup").args(["component", "add", "rustfmt", "clippy"]))?;
     }
@@ -93,6 +98,23 @@ pub(crate) fn ready_to_test(root: &Path) -> Result<()> {
         step("install cargo-nextest", cargo()?.args(["install", "--locked", "cargo-nextest"]))?;
     }
     build_page(root)
+}
+
+/// Installs what building the programs with their window needs and is missing, and builds the page.
+///
+/// # Errors
+/// If something is missing and cannot be installed.
+pub(crate) fn ready_to_build(root: &Path) -> Result<()> {
+    install(BUILD_PACKAGES)?;
+    build_page(root)
+}
+
+/// Installs what making packages needs and is missing.
+///
+/// # Errors
+/// If it is missing and cannot be installed.
+pub(crate) fn ready_to_pack() -> Result<()> {
+    install(PACK_PACKAGES)
 }
 
 /// A Python with the libraries that fit regressions on pooled rows, for the tests that compare ours with theirs. It is

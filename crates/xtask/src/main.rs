@@ -1,4 +1,4 @@
-//! Repository tasks: `cargo xtask tidy | codegen | test | demo | reproduce | bench`.
+//! Repository tasks: `cargo xtask tidy | codegen | test | demo | reproduce | bench | dist`.
 //!
 //! Each installs what it needs and is missing. Nothing here is part of the product.
 
@@ -7,6 +7,7 @@
 mod bench;
 mod codegen;
 mod demo;
+mod dist;
 mod machine;
 mod reproduce;
 mod test;
@@ -49,6 +50,8 @@ enum Task {
     },
     /// Measures a release build against the targets.
     Bench,
+    /// Makes the packages that a clinic installs, with checksums and a bill of materials.
+    Dist(dist::Options),
 }
 
 fn main() -> ExitCode {
@@ -71,6 +74,7 @@ fn run() -> anyhow::Result<()> {
         Task::Demo { keep } => demo::run(&root, keep),
         Task::Reproduce { experiment } => reproduce::run(&root, &experiment),
         Task::Bench => bench::run(&root),
+        Task::Dist(options) => dist::run(&root, &options),
     }
 }
 

@@ -4,7 +4,7 @@
 //! makes a committed step survive a power cut; `BEGIN IMMEDIATE` makes it wait for its turn at the start rather than
 //! fail in the middle.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sqlx::Sqlite;
 use sqlx::pool::PoolConnection;
@@ -67,6 +67,7 @@ impl Store {
         if verdict != ["ok"] {
             return Err(damaged(verdict.first().map_or("no answer", String::as_str)));
         }
+        store.back_up(path).await?;
         store.migrate().await?;
         Ok(store)
     }
@@ -94,6 +95,47 @@ impl Store {
         let writer = pool(1).connect_with(options.clone()).await.map_err(damaged)?;
         let readers = pool(2).connect_lazy_with(options.read_only(true));
         Ok(Self { writer, readers, seam: Seam::default() })
+    }
+
+    /// Copies a database that is about to be migrated, so that the version of Hospes which wrote it can be gone back to.
+    ///
+    /// The copy of a schema takes the place of an earlier one: a site that is started again and again because its
+    /// migration fails must not fill its disk. Nobody writes meanwhile, since the engine holds the folder's lock.
+    async fn back_up(&self, path: &Path) -> Result<(), PartyError> {
+        const STEP: &str = "back up the database before it is migrated";
+        let done: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&self.writer).await.at(STEP)?;
+        // 0 is a site whose making stopped before it had a schema; what is newer is refused in a moment.
+        if done == 0 || usize::try_from(done).is_ok_and(|done| done >= MIGRATIONS.len()) {
+            return Ok(());
+        }
+        let backup = backup_of(path, done);
+        let unfinished = backup.with_extension("unfinished");
+        match std::fs::remove_file(&unfinished) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(PartyError::file("remove", &unfinished, error));
+            }
+            _ => {}
+        }
+        // A consistent copy, the write-ahead log included, whatever state the file is in.
+        let name = unfinished.to_string_lossy();
+        sqlx::query("VACUUM INTO ?1").bind(name.as_ref()).execute(&self.writer).await.at(STEP)?;
+        let durable = || -> std::io::Result<()> {
+            #[cfg(unix)]
+            {
+                use std::os::unix::fs::PermissionsExt as _;
+                std::fs::set_permissions(&unfinished, std::fs::Permissions::from_mode(0o600))?;
+            }
+            std::fs::OpenOptions::new().write(true).open(&unfinished)?.sync_all()?;
+            std::fs::rename(&unfinished, &backup)?;
+            #[cfg(unix)]
+            if let Some(folder) = backup.parent() {
+                std::fs::File::open(folder)?.sync_all()?;
+            }
+            Ok(())
+        };
+        durable().map_err(|e| PartyError::file("back up the database to", &backup, e))?;
+        tracing::info!(backup = %backup.display(), "the database was copied before its schema changes");
+        Ok(())
     }
 
     async fn migrate(&self) -> Result<(), PartyError> {
@@ -132,6 +174,11 @@ impl Store {
         self.readers.close().await;
         self.writer.close().await;
     }
+}
+
+/// Where the copy of a database of an older schema lies.
+fn backup_of(path: &Path, schema: i64) -> PathBuf {
+    path.with_extension(format!("schema-{schema}.db"))
 }
 
 impl Tx {
@@ -257,4 +304,92 @@ pub(crate) async fn set_setting(conn: &mut SqliteConnection, key: &str, value: O
     };
     sqlx::query(query).bind(key).bind(value).execute(conn).await.at("set a setting")?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A database as the first version of Hospes left it, with one setting in it.
+    async fn of_the_first_schema(path: &Path) -> Result<(), PartyError> {
+        let store = Store::connect(path, true).await?;
+        let mut tx = store.begin("make an old database").await?;
+        sqlx::raw_sql(MIGRATIONS[0]).execute(tx.conn()).await.at("old")?;
+        sqlx::raw_sql("PRAGMA user_version = 1").execute(tx.conn()).await.at("old")?;
+        hospes_ledger::Ledger::on(tx.conn()).create().await.at("old")?;
+        set_setting(tx.conn(), "kept", Some("as it was")).await?;
+        tx.commit().await?;
+        store.close().await;
+        Ok(())
+    }
+
+    async fn schema_and_setting(path: &Path) -> Result<(i64, Option<String>), PartyError> {
+        let store = Store::connect(path, false).await?;
+        let mut connection = store.writer.acquire().await.at("look")?;
+        let schema = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut *connection).await.at("look")?;
+        let kept = setting(&mut connection, "kept").await?;
+        drop(connection);
+        store.close().await;
+        Ok((schema, kept))
+    }
+
+    #[tokio::test]
+    async fn an_older_database_is_copied_before_it_is_migrated() -> Result<(), Box<dyn std::error::Error>> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("site.db");
+        of_the_first_schema(&path).await?;
+        Store::open(&path).await?.close().await;
+        let now = i64::try_from(MIGRATIONS.len())?;
+        assert_eq!(schema_and_setting(&path).await?, (now, Some("as it was".into())));
+        let backup = backup_of(&path, 1);
+        assert_eq!(backup.file_name().and_then(|n| n.to_str()), Some("site.schema-1.db"));
+        assert_eq!(schema_and_setting(&backup).await?, (1, Some("as it was".into())));
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            assert_eq!(std::fs::metadata(&backup)?.permissions().mode() & 0o777, 0o600);
+        }
+        // A database of this version is not copied.
+        std::fs::remove_file(&backup)?;
+        Store::open(&path).await?.close().await;
+        assert!(!backup.exists());
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_database_that_cannot_be_copied_is_not_migrated() -> Result<(), Box<dyn std::error::Error>> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("site.db");
+        of_the_first_schema(&path).await?;
+        // Something that cannot be replaced stands where the copy goes.
+        std::fs::create_dir_all(backup_of(&path, 1).join("in the way"))?;
+        let refused = Store::open(&path).await;
+        assert!(matches!(refused, Err(PartyError::File { action: "back up the database to", .. })));
+        assert_eq!(schema_and_setting(&path).await?, (1, Some("as it was".into())));
+        // Once there is room, it goes on; what was left unfinished is in nobody's way.
+        std::fs::remove_dir_all(backup_of(&path, 1))?;
+        std::fs::write(backup_of(&path, 1).with_extension("unfinished"), "half a copy")?;
+        Store::open(&path).await?.close().await;
+        assert_eq!(schema_and_setting(&backup_of(&path, 1)).await?.0, 1);
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_newer_database_is_refused_and_not_copied() -> Result<(), Box<dyn std::error::Error>> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("site.db");
+        Store::create(&path).await?.close().await;
+        let store = Store::connect(&path, false).await?;
+        sqlx::raw_sql("PRAGMA user_version = 1000").execute(&store.writer).await?;
+        store.close().await;
+        assert!(matches!(Store::open(&path).await, Err(PartyError::NewerDatabase)));
+        assert_eq!(
+            std::fs::read_dir(folder.path())?
+                .filter_map(Result::ok)
+                .filter(|e| e.file_name().to_string_lossy().contains("schema"))
+                .count(),
+            0
+        );
+        Ok(())
+    }
 }

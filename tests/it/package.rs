@@ -1,0 +1,191 @@
+//! The real packages on a real system: installed, laid down, started, upgraded, replaced, removed, purged.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use hospes_tests::copy::Copy;
+use hospes_tests::program;
+
+/// Turns a database back into one of the first schema: the tables of that schema, and all others as they are, with the
+/// columns that both have.
+const AGE: &str = r#"
+import sqlite3, os
+path = '/var/lib/hospes/site.db'
+old = sqlite3.connect(path)
+old.execute('PRAGMA wal_checkpoint(TRUNCATE)')
+new = sqlite3.connect(path + '.aged')
+new.executescript(open('/mnt/0001_site.sql').read())
+have = {name for (name,) in new.execute('SELECT name FROM sqlite_master')}
+objects = old.execute("SELECT type, name, tbl_name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY type = 'table' DESC").fetchall()
+shared = {name for kind, name, _, _ in objects if kind == 'table' and name in have}
+for kind, name, table, sql in objects:
+    if name not in have and not (table in shared):
+        new.execute(sql)
+for (name,) in old.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'").fetchall():
+    columns = lambda db: [row[1] for row in db.execute(f'PRAGMA table_info("{name}")')]
+    both = ', '.join(f'"{c}"' for c in columns(new) if c in columns(old))
+    if both:
+        marks = ', '.join('?' * len(both.split(', ')))
+        new.executemany(f'INSERT INTO "{name}" ({both}) VALUES ({marks})', old.execute(f'SELECT {both} FROM "{name}"'))
+new.execute('PRAGMA user_version = 1')
+new.commit(); new.close(); old.close()
+owner = os.stat(path)
+os.replace(path + '.aged', path)
+os.chown(path, owner.st_uid, owner.st_gid); os.chmod(path, 0o600)
+for rest in ('-wal', '-shm'):
+    if os.path.exists(path + rest): os.remove(path + rest)
+"#;
+
+/// What the schema of a database is.
+const SCHEMA: &str = "import sqlite3, sys; print(sqlite3.connect(f'file:{sys.argv[1]}?mode=ro', uri=True).execute('PRAGMA user_version').fetchone()[0])";
+
+/// Makes a package from the programs beside this test.
+fn pack(out: &Path, package: &str, version: &str) -> Result<()> {
+    let programs = program("hospes-site")?;
+    let programs = programs.parent().context("the programs lie in no folder")?;
+    let mut dist = Command::new(program("xtask")?);
+    dist.args(["dist", "--profile", "dev", "--format", "deb", "--package", package, "--as-version", version]);
+    let output = dist.arg("--programs").arg(programs).arg("--out").arg(out).output()?;
+    ensure!(output.status.success(), "no package:\n{}", String::from_utf8_lossy(&output.stdout));
+    Ok(())
+}
+
+#[test]
+fn a_package_is_installed_upgraded_replaced_and_removed_and_only_purge_takes_the_data() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    pack(folder.path(), "hospes", "1.0.0")?;
+    pack(folder.path(), "hospes", "1.1.0")?;
+    pack(folder.path(), "hospes-site", "1.1.0")?;
+    if let Err(why) = Copy::possible() {
+        // Root in a container without privileges, or nobody who may become root: what is in the packages is still checked.
+        eprintln!("the packages were made but not installed: {why:#}");
+        return contents(folder.path());
+    }
+    contents(folder.path())?;
+    let schema = concat!(env!("CARGO_MANIFEST_DIR"), "/../crates/party/src/store/0001_site.sql");
+    std::fs::copy(schema, folder.path().join("0001_site.sql"))?;
+    std::fs::write(folder.path().join("age.py"), AGE)?;
+    std::fs::write(folder.path().join("schema.py"), SCHEMA)?;
+    std::fs::write(folder.path().join("passphrase"), "a long enough passphrase of ida")?;
+    let copy = Copy::boot(folder.path())?;
+    installed(&copy)?;
+    laid_down_and_upgraded(&copy)?;
+    upgraded_while_running(&copy)?;
+    removed_and_replaced(&copy)
+}
+
+/// What the packages promise before they are installed.
+fn contents(folder: &Path) -> Result<()> {
+    for package in ["hospes_1.0.0", "hospes-site_1.1.0"] {
+        let file = folder.join(format!("{package}_{}.deb", architecture()?));
+        let list = Command::new("dpkg-deb").arg("--contents").arg(&file).output()?;
+        let list = String::from_utf8(list.stdout)?;
+        for line in list.lines() {
+            ensure!(line.contains(" root/root "), "{package}: {line}");
+            ensure!(!line.starts_with("-rws") && !line[..10].contains('s'), "{package}: {line}");
+            // Nothing that anybody but root may write.
+            ensure!(line.starts_with('l') || (&line[5..6] != "w" && &line[8..9] != "w"), "{package}: {line}");
+        }
+        let has_window = list.lines().any(|line| line.ends_with("./usr/bin/hospes"));
+        ensure!(has_window != package.starts_with("hospes-site"), "{package} has a window: {has_window}");
+    }
+    Ok(())
+}
+
+/// As Debian calls the kind of this machine.
+fn architecture() -> Result<String> {
+    let output = Command::new("dpkg").arg("--print-architecture").output()?;
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+}
+
+fn install(copy: &Copy, file: &str) -> Result<()> {
+    // As docs/install.md says, with the dependencies that this machine has.
+    let apt = "apt-get install --yes --no-install-recommends -o Dpkg::Options::=--force-unsafe-io";
+    copy.run(&format!("{apt} /mnt/{file}_{}.deb 2>&1", architecture()?)).map(drop)
+}
+
+/// Who the running service says belongs to the site; root reaches it by its socket.
+fn people(copy: &Copy) -> Result<String> {
+    let ask = "HOSPES_DATA=/var/lib/hospes hospes-site --as ida --passphrase-file /mnt/passphrase --json user list";
+    // A service that was just started needs a moment until it answers.
+    copy.run(&format!("for i in $(seq 50); do {ask} 2>/dev/null && exit 0; sleep 0.2; done; {ask}"))
+}
+
+fn is_active(copy: &Copy) -> Result<bool> {
+    Ok(copy.try_run("systemctl --quiet is-active hospes-site")?.status.success())
+}
+
+fn installed(copy: &Copy) -> Result<()> {
+    install(copy, "hospes_1.0.0")?;
+    copy.run("systemd-analyze verify --man=no hospes-site.service")?;
+    copy.run("desktop-file-validate /usr/share/applications/hospes.desktop")?;
+    copy.run("appstreamcli validate --no-net /usr/share/metainfo/org.hospes.hospes.metainfo.xml")?;
+    copy.run("systemctl --quiet is-enabled hospes-site")?;
+    ensure!(!is_active(copy)?, "the service runs without a site");
+    ensure!(copy.run("stat -c '%a %U' /var/lib/hospes")? == "700 hospes-site");
+    ensure!(copy.run("id -nG hospes-site")?.split(' ').any(|group| group == "hospes"));
+    ensure!(copy.run("getent passwd hospes-site")?.ends_with(":/usr/sbin/nologin"));
+    ensure!(copy.run("stat -c %a /etc/credstore.encrypted/hospes-key-passphrase")? == "600");
+    copy.run("dpkg --verify hospes").and_then(|changed| {
+        ensure!(changed.is_empty(), "{changed}");
+        Ok(())
+    })
+}
+
+/// The upgrade finds a database of an older schema, as the former version would have left it.
+fn laid_down_and_upgraded(copy: &Copy) -> Result<()> {
+    copy.run("hospes-as-service --passphrase-file /mnt/passphrase init --administrator ida --key-file")?;
+    copy.run("/usr/bin/python3 /mnt/age.py")?;
+    ensure!(copy.run("/usr/bin/python3 /mnt/schema.py /var/lib/hospes/site.db")? == "1");
+    install(copy, "hospes_1.1.0")?;
+    ensure!(people(copy)?.contains("ida"), "ida is gone after the upgrade");
+    ensure!(is_active(copy)?, "the upgrade did not start the service");
+    ensure!(copy.run("/usr/bin/python3 /mnt/schema.py /var/lib/hospes/site.schema-1.db")? == "1");
+    ensure!(copy.run("stat -c '%a %U' /var/lib/hospes/site.schema-1.db")? == "600 hospes-site");
+    ensure!(copy.run("/usr/bin/python3 /mnt/schema.py /var/lib/hospes/site.db")? != "1", "nothing was migrated");
+    // What runs is what the unit says: another account, locked in.
+    let process = "$(systemctl show --value --property MainPID hospes-site)";
+    ensure!(copy.run(&format!("stat -c %U /proc/{process}"))? == "hospes-site");
+    let status = copy.run(&format!("cat /proc/{process}/status"))?;
+    for line in ["NoNewPrivs:\t1", "Seccomp:\t2", "CapBnd:\t0000000000000000"] {
+        ensure!(status.contains(line), "the service runs without '{line}':\n{status}");
+    }
+    let stranger = copy.try_run("setpriv --reuid nobody --clear-groups ls /var/lib/hospes")?;
+    ensure!(!stranger.status.success(), "anybody can read the site's folder");
+    Ok(())
+}
+
+/// The scripts stop the former version and start the new one.
+fn upgraded_while_running(copy: &Copy) -> Result<()> {
+    let process = "systemctl show --value --property MainPID hospes-site";
+    let before = copy.run(process)?;
+    copy.run(&format!("dpkg --force-unsafe-io --install /mnt/hospes_1.1.0_{}.deb 2>&1", architecture()?))?;
+    ensure!(is_active(copy)? && copy.run(process)? != before, "the service was not started anew");
+    // What its administrator stopped for good stays stopped.
+    copy.run("systemctl --quiet disable --now hospes-site")?;
+    let scripts = "/var/lib/dpkg/info/hospes";
+    copy.run(&format!("{scripts}.prerm upgrade 1.2.0; {scripts}.postinst configure 1.1.0"))?;
+    ensure!(!is_active(copy)?, "the upgrade started a service that was disabled");
+    copy.run("systemctl --quiet enable --now hospes-site")?;
+    ensure!(people(copy)?.contains("ida"));
+    Ok(())
+}
+
+fn removed_and_replaced(copy: &Copy) -> Result<()> {
+    // The service alone takes the place of window and service, and of the data.
+    install(copy, "hospes-site_1.1.0")?;
+    ensure!(copy.run("! test -e /usr/bin/hospes; systemctl start hospes-site; echo ok")? == "ok");
+    ensure!(people(copy)?.contains("ida"), "ida is gone after the packages changed places");
+    copy.run("dpkg --purge hospes 2>&1")?;
+    ensure!(is_active(copy)? && people(copy)?.contains("ida"), "purging what was replaced took the other's data");
+    copy.run("dpkg --remove hospes-site 2>&1")?;
+    ensure!(!is_active(copy)?, "a removed service runs");
+    copy.run("! test -e /usr/bin/hospes-site; test -s /var/lib/hospes/site.db")?;
+    copy.run("test -e /etc/credstore.encrypted/hospes-key-passphrase")?;
+    copy.run("dpkg --purge hospes-site 2>&1")?;
+    copy.run("! test -e /var/lib/hospes; ! test -e /etc/credstore.encrypted/hospes-key-passphrase")?;
+    let left = copy.run("find /etc/systemd /usr/lib/systemd -name 'hospes*'")?;
+    ensure!(left.is_empty(), "{left}");
+    Ok(())
+}
