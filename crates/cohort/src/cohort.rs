@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hospes_privacy::disclosure::border::{Table, WITHHELD, grid_at_border};
+use hospes_privacy::disclosure::border::{Table, WITHHELD, grid_at_border, pearson_at_border};
 use hospes_privacy::disclosure::{Rule, Verdict, parameters_allowed, share_allowed};
 use hospes_protocol::approval::Permit;
 use hospes_protocol::canon::Canonical;
@@ -279,9 +279,9 @@ impl Cohort {
     /// # Disclosure
     /// An update is of at least `min_subset` distinct subjects, leaves out none or as many, and a GLM-like model has no
     /// more parameters than `max_param_ratio` for each of them; otherwise there is none. With it goes, where the plan can
-    /// end training early, the loss on the rows for validation, under the same rules as in an evaluation. It can be inverted in part by
-    /// who reads it; that is what the approval says, what clipping bounds, and what secure aggregation will hide. The
-    /// view holds means over rows and counts and stays here.
+    /// end training early, the loss on the rows for validation, under the same rules as in an evaluation, if no few rows make
+    /// up most of it. It can be inverted in part by who reads it; that is what the approval says, what clipping bounds, and
+    /// what secure aggregation will hide. The view holds means over rows and counts and stays here.
     pub fn train(self, round: Round<'_>, rules: &Disclosure, pulse: &mut Pulse<'_>) -> Result<Update, CohortError> {
         self.check_round(&round)?;
         let task = round.header.task.as_str();
@@ -483,9 +483,10 @@ impl Cohort {
         let table = Table { subjects, parts_allowed, levels: &levels };
         let rows = frame.rows();
         let view = ReportView::Regression { rows: rows as u64, log_likelihood: sums.log_likelihood };
-        let grid = sums.grid_cells.clone();
+        let (grid, grid_rows, pearson_rows) = (sums.grid_cells.clone(), sums.grid_rows, sums.pearson_rows);
         let figures = leaving(&announced, sums.into_figures(rows), table, rules);
-        Ok(Report { figures: grid_at_border(rules, &grid, figures), view })
+        let figures = pearson_at_border(rules, pearson_rows, grid_at_border(rules, &grid, grid_rows, figures));
+        Ok(Report { figures, view })
     }
 
     fn check_round(&self, round: &Round<'_>) -> Result<(), CohortError> {

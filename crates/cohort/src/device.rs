@@ -32,6 +32,9 @@ const INTERFACE: (WgpuBackend, wgpu::Backends) = (WgpuBackend::Vulkan, wgpu::Bac
 const JUDGED_ROWS: u64 = 256;
 /// What a card may be off the processor in the self-test, relative to the largest number: 32-bit sums in another order.
 pub const TOLERANCE: f64 = 1e-4;
+/// The deviation of a card that computes NaN or infinity. It survives JSON, in which numbers at the very end of the range may
+/// not come back.
+pub const NO_NUMBER: f64 = 1e300;
 /// Steps that the self-test times.
 const TIMED_STEPS: u32 = 3;
 
@@ -225,7 +228,8 @@ pub struct Tried {
     pub card: Card,
     /// Its name.
     pub name: String,
-    /// Largest difference of a gradient to the processor's, relative to the largest number in it.
+    /// Largest difference of a gradient to the processor's, relative to the largest number in it; [`NO_NUMBER`] where the
+    /// card gives none.
     pub deviation: f64,
     /// How many times as fast as the processor it trains a small convolutional network.
     pub speed: f64,
@@ -242,11 +246,16 @@ pub fn try_out(card: Card) -> Result<Tried, CohortError> {
     let compute = Place::Card { card, rows_at_once: None }.open()?;
     let (mine, card_s) = self_test(&compute)?;
     let (theirs, processor_s) = self_test(&Compute::processor())?;
+    let speed = processor_s / card_s.max(1e-9);
+    Ok(Tried { card, name: compute.name, deviation: deviation(&mine, &theirs), speed })
+}
+
+/// The largest difference of two gradients, relative to the largest number of the second. One with NaN or infinity is the
+/// largest of all: a number all the same, because what a child says goes through JSON, which has no other.
+fn deviation(mine: &[f32], theirs: &[f32]) -> f64 {
     let largest = theirs.iter().fold(f64::MIN_POSITIVE, |most, v| most.max(f64::from(v.abs())));
-    let furthest = mine.iter().zip(&theirs).map(|(a, b)| f64::from((a - b).abs()));
-    // NaN is the largest deviation of all.
-    let furthest = furthest.fold(0.0, |most, v| if v.is_nan() { f64::INFINITY } else { v.max(most) });
-    Ok(Tried { card, name: compute.name, deviation: furthest / largest, speed: processor_s / card_s.max(1e-9) })
+    let furthest = mine.iter().zip(theirs).map(|(a, b)| (f64::from(*a) - f64::from(*b)).abs() / largest);
+    furthest.fold(0.0, |most, v| if v.is_finite() { v.max(most) } else { NO_NUMBER })
 }
 
 /// The gradient of the first step, and the seconds that later steps take.
@@ -290,12 +299,13 @@ pub fn work(plan: &Plan, task: &str) -> u64 {
     let Some((model, trained, batch)) = network_of(plan, task) else { return 0 };
     let (layers, _) = model::place(model, plan::inputs(plan, trained));
     let each = layers.iter().map(|layer| {
-        let places: u64 = layer.out.iter().skip(1).product();
-        let weights: u64 = layer.tensors.iter().take(layer.trained).map(|t| t.len()).sum();
+        let places = layer.out.iter().skip(1).fold(1u64, |product, side| product.saturating_mul(*side));
+        let trained = layer.tensors.iter().take(layer.trained);
+        let weights = trained.fold(0u64, |sum, tensor| sum.saturating_add(tensor.len()));
         weights.saturating_mul(places)
     });
     // Forth, and twice back: with respect to the weights and to what came in.
-    each.fold(0u64, u64::saturating_add).saturating_mul(3 * batch)
+    each.fold(0u64, u64::saturating_add).saturating_mul(batch.saturating_mul(3))
 }
 
 /// Whether a batch of a task may be cut into parts whose gradients are added: not where a norm or a loss sees the batch as

@@ -26,6 +26,7 @@ pub use number::NumberMetrics;
 pub use survival::SurvivalMetrics;
 
 use crate::opt_out::SubjectHash;
+use crate::regress::sharing;
 
 /// Quality of a model on the rows of one site.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ts_rs::TS)]
@@ -54,6 +55,10 @@ pub struct Metrics {
     /// Slope and intercept with their precision, for the sums; the site sees them in `detail`.
     #[serde(skip)]
     pub(crate) recalibration: Option<detail::Recalibration>,
+    /// How many rows have a part in the sums of the loss and of the Brier score: the least of the two's, for the rule on what
+    /// leaves.
+    #[serde(skip)]
+    pub(crate) effective_rows: f64,
     /// Curves and intervals, where they were asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<Detail>,
@@ -90,11 +95,13 @@ impl Metrics {
             scores_negative: vec![0; bins],
             calibration: vec![CalibrationBin::default(); calibration_bins as usize],
             recalibration: None,
+            effective_rows: 0.0,
             detail: None,
         };
-        for (logit, label) in logits.iter().zip(labels) {
-            metrics.add(f64::from(*logit), *label > 0.5, threshold);
-        }
+        let rows = logits.iter().zip(labels);
+        let terms = rows.map(|(logit, label)| metrics.add(f64::from(*logit), *label > 0.5, threshold));
+        let (losses, squares): (Vec<f64>, Vec<f64>) = terms.unzip();
+        metrics.effective_rows = sharing(&losses).min(sharing(&squares));
         metrics.auc = auc(logits, labels);
         metrics
     }
@@ -116,15 +123,18 @@ impl Metrics {
         Self { detail: Some(Detail::new(logits, labels, subjects, threshold, key)), ..self }
     }
 
-    fn add(&mut self, logit: f64, positive: bool, threshold: f64) {
+    /// Adds a row, and gives what it adds to the loss and to the Brier score.
+    fn add(&mut self, logit: f64, positive: bool, threshold: f64) -> (f64, f64) {
         let score = 1.0 / (1.0 + (-logit).exp());
         let label = f64::from(u8::from(positive));
         let predicted = score >= threshold;
         self.positives += u64::from(positive);
         self.correct += u64::from(predicted == positive);
         // −y·log σ(z) − (1−y)·log(1−σ(z)) in the form that does not overflow.
-        self.loss_sum += logit.max(0.0) - logit * label + (-logit.abs()).exp().ln_1p();
-        self.brier_sum += (score - label).powi(2);
+        let loss = logit.max(0.0) - logit * label + (-logit.abs()).exp().ln_1p();
+        let square = (score - label).powi(2);
+        self.loss_sum += loss;
+        self.brier_sum += square;
         self.confusion[match (predicted, positive) {
             (true, true) => 0,
             (true, false) => 1,
@@ -141,6 +151,7 @@ impl Metrics {
             cell.score_sum += score;
             cell.positives += u64::from(positive);
         }
+        (loss, square)
     }
 
     /// Share of rows predicted rightly.

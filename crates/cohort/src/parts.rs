@@ -74,11 +74,57 @@ impl Cells {
         Ok(Self { others })
     }
 
+    /// The same for the loss on the rows for validation, which gives way to every other result: it is compared with the rows
+    /// on which the losses of other trainings are told too, and they are not compared with it.
+    ///
+    /// # Errors
+    /// As [`Cells::of`].
+    pub(crate) fn of_loss(pipeline: &mut Pipeline<'_>, task: &str, rules: &Disclosure) -> Result<Self, CohortError> {
+        let mut cells = Self::of(pipeline, task, rules)?;
+        if rules.min_subset <= 1 {
+            return Ok(cells);
+        }
+        let tells = |component: &Component| matches!(component, Component::NnTrain(p) if p.early_stop.is_some());
+        let plan = pipeline.plan();
+        for (name, _) in plan.tasks.iter().filter(|(name, other)| *name != task && tells(&other.component)) {
+            cells.others.extend(pipeline.table(name, "validate").ok().map(|table| subjects(&table)));
+        }
+        Ok(cells)
+    }
+
     /// Whether a cell may be set against all others.
     pub(crate) fn allow(&self, cell: &Frame, rules: &Disclosure) -> bool {
         let cell = subjects(cell);
         self.others.iter().all(|other| comparable(rules, &cell, other))
     }
+}
+
+/// Whether another evaluation of the plan judges the same model on the very rows of this one, with other parameters or other
+/// values: what the two differ in would be about few. The plan's check refuses what it can see; that a split sets nobody
+/// apart, or that no row was to be dropped, shows in the rows only.
+///
+/// # Errors
+/// [`CohortError`] if the table of the task itself cannot be made.
+pub(crate) fn judged_again(pipeline: &mut Pipeline<'_>, task: &str, rules: &Disclosure) -> Result<bool, CohortError> {
+    let plan = pipeline.plan();
+    let evaluation = |name: &str| {
+        let found = plan.tasks.get(name)?;
+        let Component::Evaluation(params) = &found.component else { return None };
+        Some((params, plan::source(plan, found, "model")?))
+    };
+    let Some((params, model)) = evaluation(task).filter(|_| rules.min_subset > 1) else { return Ok(false) };
+    let mine = pipeline.table(task, "data")?;
+    let whose = subjects(&mine);
+    for name in plan.tasks.keys().filter(|name| *name != task) {
+        let Some((others, _)) = evaluation(name).filter(|(_, of)| *of == model) else { continue };
+        // A table that cannot be made never gives a result.
+        let Ok(table) = pipeline.table(name, "data") else { continue };
+        let values = |frame: &Frame| frame.features.iter().map(|f| f.values.clone()).collect::<Vec<_>>();
+        if subjects(&table) == whose && !(others == params && values(&table) == values(&mine)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// An input that is a table, with the output that it comes from.
@@ -88,8 +134,8 @@ struct Port {
     source: (String, String),
 }
 
-/// The tables that a result depends on: those at its ports (but not `validate`, of which nothing leaves), and those to
-/// which a component before it was fitted.
+/// The tables that a result depends on: those at its ports, and those to which a component before it was fitted. But not
+/// `validate`: of it only the loss leaves, and only where training can end early, see [`Cells::of_loss`].
 fn tables_behind(plan: &Plan, task: &str) -> Vec<Port> {
     let port = |task: &str, input: &'static str| {
         let found = plan::source(plan, plan.tasks.get(task)?, input)?;

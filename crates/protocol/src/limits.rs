@@ -19,6 +19,8 @@ pub const PLAN_COLUMNS: usize = 10_000;
 pub const MODEL_LAYERS: usize = 2_000;
 /// Parameters of a model (f32): 16 GiB.
 pub const MODEL_PARAMETERS: u64 = 1 << 32;
+/// Values that all layers of a model together give for one row (f32): 4 GiB.
+pub const ROW_VALUES: u64 = 1 << 30;
 /// Pixels of one side of an image.
 pub const IMAGE_SIDE: u32 = 4_096;
 /// Classes of a label: a report of the rows by true and predicted class has to fit into a document.

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use hospes_privacy::disclosure::border::{Table, WITHHELD};
+use hospes_privacy::disclosure::border::{Table, WITHHELD, rows_only};
+use hospes_privacy::disclosure::share_allowed;
 use hospes_privacy::disclosure::subgroups::shown;
 use hospes_protocol::message::FigureSet;
 use hospes_protocol::plan::model::Inputs;
@@ -18,7 +19,7 @@ use crate::component::{Frame, Matrix, Pipeline};
 use crate::device::Compute;
 use crate::error::CohortError;
 use crate::evaluate::{Asked, Judged, label_levels, leaving};
-use crate::parts::{Cells, parts_allowed};
+use crate::parts::{Cells, judged_again, parts_allowed};
 use crate::train::{Goal, Network, Pulse, Source, payload};
 
 /// A model that an evaluation judges.
@@ -91,7 +92,7 @@ impl Cohort {
         let judged = Judged { rows: &rows, outputs: &outputs, loss: behind.loss };
         let Evaluation { threshold, calibration_bins, .. } = *params;
         let asked = Asked { plan: &self.plan, task, threshold, calibration_bins, in_full: true };
-        let parts = parts_allowed(&mut pipeline, task, rules)?;
+        let parts = parts_allowed(&mut pipeline, task, rules)? && !judged_again(&mut pipeline, task, rules)?;
         let report = reported(&judged, asked, parts, rules)?;
         match plan::subgroups(&self.plan, task) {
             Some(subgroups) => by_subgroup(&mut pipeline, &judged, asked, subgroups, report, rules),
@@ -188,8 +189,10 @@ pub(super) fn validate(
         kind: EgressKind::Loss,
     };
     let announced: Vec<Figure> = sums.iter().map(figure).collect();
-    let parts_allowed = Cells::of(pipeline, task, rules)?.allow(rows, rules);
-    let leaves = in_full(&left(&announced, &view, rows, plan, parts_allowed, rules));
+    let parts_allowed = Cells::of_loss(pipeline, task, rules)?.allow(rows, rules);
+    // PRIVACY: it is not the loss of an evaluation, but that of training, with a weight for each class.
+    let shared = share_allowed(rules, goal.effective_rows(&outputs, &data));
+    let leaves = shared && in_full(&left(&announced, &view, rows, plan, parts_allowed, rules));
     let loss = goal.mean(&outputs, &data);
     Ok(Some(Validated { view, told: Some(loss).filter(|loss| leaves && loss.is_finite()) }))
 }
@@ -217,9 +220,10 @@ fn left(
     rules: &Disclosure,
 ) -> FigureSet {
     let levels = label_levels(rows, plan);
-    let parts_allowed = parts_allowed && view.is_shared(rules);
     let table = Table { subjects: distinct_subjects(rows), parts_allowed, levels: &levels };
-    leaving(announced, view.sums(rules), table, rules)
+    let set = leaving(announced, view.sums(rules), table, rules);
+    // PRIVACY: it looks as if some count were small, so that whoever chose the model gets no answer about the one row.
+    if view.is_shared(rules) { set } else { rows_only(set) }
 }
 
 /// Whether more than the number of rows leaves.

@@ -32,6 +32,39 @@ fn the_work_of_a_step_counts_weights_as_often_as_they_are_applied() {
     assert!(divides(&heart, "train") && !divides(&images, name));
 }
 
+/// What a plan may hold is checked elsewhere; what is asked about a plan here has to hold whatever it holds.
+#[test]
+fn the_work_of_shapes_without_bounds_is_the_largest_number_and_no_panic() {
+    let mut heart = example("heart");
+    let features = u32::try_from(plan::inputs(&heart, "train").features).unwrap();
+    let Some(Component::NnTrain(train)) = heart.tasks.get_mut("train").map(|t| &mut t.component) else { panic!() };
+    let conv = Conv { out: 1, kernel: u32::MAX, stride: 1, padding: u32::MAX - 1, bias: true };
+    let reshape = Layer::Reshape(plan::Reshape { shape: vec![1, features, 1] });
+    train.model = Model::from(vec![reshape, Layer::Conv2d(conv)]);
+    assert_eq!(work(&heart, "train"), u64::MAX);
+}
+
+/// JSON has no infinity: a card that computed NaN used to be taken for one whose driver had ended the process.
+#[test]
+fn a_card_that_computes_no_numbers_says_so_in_one() {
+    let right = [1.0f32, -2.0, 0.5];
+    assert_eq!(deviation(&right, &right), 0.0);
+    assert_eq!(deviation(&[1.0, -2.5, 0.5], &right), 0.25);
+    for wrong in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        for place in 0..3 {
+            let mut mine = right;
+            mine[place] = wrong;
+            assert_eq!(deviation(&mine, &right), NO_NUMBER, "{wrong} at {place}");
+        }
+    }
+    assert_eq!(deviation(&[f32::MAX], &[0.0]), NO_NUMBER);
+    let name = "a broken one".to_owned();
+    let tried = Tried { card: Card::Discrete(0), name, deviation: deviation(&[f32::NAN], &[1.0]), speed: 3.0 };
+    let said = serde_json::to_string(&Ok::<_, String>(&tried)).unwrap();
+    let heard: Result<Tried, String> = serde_json::from_str(&said).unwrap_or_else(|e| panic!("{said}: {e}"));
+    assert_eq!(heard, Ok(tried));
+}
+
 /// The tests' machine has Mesa's software Vulkan; its absence is a mistake of the machine and must show.
 #[test]
 fn a_software_card_is_found_and_computes_what_the_processor_does() {

@@ -11,6 +11,7 @@ use super::bin;
 use super::bootstrap::{Interval, intervals};
 use super::detail::area;
 use crate::opt_out::SubjectHash;
+use crate::regress::sharing;
 
 /// Quality of a model of several classes on the rows of one site.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ts_rs::TS)]
@@ -36,6 +37,9 @@ pub struct ClassMetrics {
     /// only.
     #[serde(skip)]
     scores: [Vec<u64>; 2],
+    /// How many rows have a part in the sum of the loss, for the rule on what leaves.
+    #[serde(skip)]
+    pub(crate) effective_rows: f64,
 }
 
 impl ClassMetrics {
@@ -59,7 +63,9 @@ impl ClassMetrics {
             auc: Vec::new(),
             intervals: BTreeMap::new(),
             scores: [vec![0; classes * bins], vec![0; classes * bins]],
+            effective_rows: 0.0,
         };
+        let mut losses = Vec::with_capacity(labels.len());
         let mut cells = Vec::with_capacity(labels.len());
         let mut probabilities = Vec::with_capacity(outputs.len());
         for (row, label) in outputs.chunks_exact(classes).zip(labels) {
@@ -67,7 +73,9 @@ impl ClassMetrics {
             let most = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             let total: f64 = row.iter().map(|z| f64::from(z - most).exp()).sum();
             let predicted = row.iter().position(|z| *z == most).unwrap_or_default();
-            metrics.loss_sum += total.ln() - f64::from(row[truth] - most);
+            let loss = total.ln() - f64::from(row[truth] - most);
+            metrics.loss_sum += loss;
+            losses.push(loss);
             metrics.correct += u64::from(predicted == truth);
             metrics.confusion[truth * classes + predicted] += 1;
             cells.push(truth * classes + predicted);
@@ -77,6 +85,7 @@ impl ClassMetrics {
                 probabilities.push(probability);
             }
         }
+        metrics.effective_rows = sharing(&losses);
         metrics.macro_f1 = macro_f1(&counts(&metrics.confusion), classes);
         metrics.auc = (0..classes).map(|class| one_against_rest(&probabilities, labels, classes, class)).collect();
         metrics.intervals = intervals(subjects, key, &["accuracy", "macro_f1"], &|weights| {

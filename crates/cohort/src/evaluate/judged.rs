@@ -126,12 +126,16 @@ impl ReportView {
         }
     }
 
-    /// Whether enough rows have a part in the errors of predicted numbers, which have no bound: a model could be chosen so
-    /// that one row outweighs all others.
+    /// Whether enough rows have a part in the sums of losses and errors, which have no bound, or are next to nothing for all
+    /// rows but one: a model could be chosen so that one row outweighs all others.
     pub(crate) fn is_shared(&self, rules: &Disclosure) -> bool {
         match self {
+            Self::Metrics(metrics) => share_allowed(rules, metrics.effective_rows),
+            Self::Classes(metrics) => share_allowed(rules, metrics.effective_rows),
             Self::Number(metrics) => share_allowed(rules, metrics.effective_rows),
-            _ => true,
+            Self::Grouped { all, .. } => all.is_shared(rules),
+            // Counts of pairs, in which no row is in more than all others are; and sums with rules of their own.
+            Self::Survival(_) | Self::Regression { .. } | Self::Statistics { .. } => true,
         }
     }
 }
@@ -260,6 +264,40 @@ tasks:
         let mut one = even.clone();
         one[17] = 1e20;
         assert!(!is_shared(&one));
+    }
+
+    /// Cross entropy has no bound, and next to nothing for a row that a model is sure of.
+    #[test]
+    fn a_row_that_is_the_loss_of_all_keeps_the_figures_of_every_kind_of_model_here() {
+        let rules = Policy::strict().disclosure;
+        let shared = |label: Label, rows: &Frame, outputs: &[f32]| {
+            let plan = plan(label);
+            let asked = Asked { plan: &plan, task: "alone", threshold: 0.5, calibration_bins: 0, in_full: false };
+            Judged { rows, outputs, loss: Loss::Mse }.view(asked).unwrap().is_shared(&rules)
+        };
+        let yes_no = || Label { positive: Some("> 0".into()), ..label() };
+        let rows = frame(&(0..100u8).map(|n| f64::from(n % 2)).collect::<Vec<_>>(), &[]);
+        let toward = |n: usize, by: f32| if n % 2 == 1 { by } else { -by };
+        // One in five on the wrong side.
+        let usual: Vec<f32> = (0..100).map(|n| toward(n, if n % 5 == 0 { -1.0 } else { 2.0 })).collect();
+        assert!(shared(yes_no(), &rows, &usual));
+        let mut far = usual.clone();
+        far[17] = -300.0;
+        assert!(!shared(yes_no(), &rows, &far), "far on the wrong side");
+        let mut unsure: Vec<f32> = (0..100).map(|n| toward(n, 30.0)).collect();
+        assert!(shared(yes_no(), &rows, &unsure));
+        unsure[17] = 0.25;
+        assert!(!shared(yes_no(), &rows, &unsure), "the only one that the model is not sure of");
+        // So sure that no loss is left.
+        assert!(shared(yes_no(), &rows, &(0..100).map(|n| toward(n, 1e30)).collect::<Vec<_>>()));
+
+        let three = || Label { classes: ["a", "b", "c"].map(str::to_owned).to_vec(), ..label() };
+        let rows = frame(&(0..99u8).map(|n| f64::from(n % 3)).collect::<Vec<_>>(), &[]);
+        let mut outputs = vec![0.0f32; 3 * 99];
+        (0..99).for_each(|n| outputs[3 * n + n % 3] = 2.0);
+        assert!(shared(three(), &rows, &outputs));
+        outputs[3 * 50 + 50 % 3] = -300.0;
+        assert!(!shared(three(), &rows, &outputs));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bootstrap::{Interval, intervals};
 use crate::opt_out::SubjectHash;
-use crate::regress::effective;
+use crate::regress::sharing;
 
 /// Quality of predictions of a number on the rows of one site.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ts_rs::TS)]
@@ -61,8 +61,6 @@ impl NumberMetrics {
             vec![found.map(|e| e.rmse), found.map(|e| e.mae), found.and_then(|e| e.r_squared)]
         });
         let squares: Vec<f64> = predictions.iter().zip(labels).map(|(p, l)| (l - p) * (l - p)).collect();
-        #[allow(clippy::cast_precision_loss)]
-        let effective_rows = if all.squared > 0.0 { effective(&squares) } else { labels.len() as f64 };
         Self {
             rows: labels.len() as u64,
             absolute_error_sum: all.absolute,
@@ -73,7 +71,7 @@ impl NumberMetrics {
             mae: found.map(|e| e.mae),
             r_squared: found.and_then(|e| e.r_squared),
             intervals,
-            effective_rows,
+            effective_rows: sharing(&squares),
         }
     }
 

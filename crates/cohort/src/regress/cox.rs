@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 
 use hospes_protocol::plan::{Cox, Ties, TimeGrid, figure};
 
-use super::{Rows, Sums, add_square, dot, effective, whole};
+use super::{Rows, Sums, add_square, dot, effective, sharing, whole};
 
 /// Bound of the linear predictor, so that sums stay finite where a step went too far. No fit lies there.
 const FARTHEST: f64 = 1e8;
@@ -23,7 +23,7 @@ pub(super) fn sums(rows: &Rows, cox: &Cox, point: &[f64], is_last: bool) -> Sums
     let mut sums = partial_likelihood(rows, cox.ties, &predictors, &order);
     let largest = predictors.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let hazards: Vec<f64> = predictors.iter().map(|predictor| (predictor - largest).exp()).collect();
-    sums.effective_rows = effective(&hazards);
+    sums.effective_rows = sums.effective_rows.min(effective(&hazards));
     let events = rows.y.iter().filter(|event| is_event(**event)).count();
     sums.others.insert(figure::EVENTS, vec![whole(events)]);
     if !is_last {
@@ -86,6 +86,7 @@ fn partial_likelihood(rows: &Rows, ties: Ties, predictors: &[f64], order: &[usiz
     let mut largest = f64::NEG_INFINITY;
     let (mut at_risk, mut failing) = (Risk::new(rows.width), Risk::new(rows.width));
     let mut mean = vec![0.0; rows.width];
+    let mut surprises = Vec::new();
     for group in groups(rows, order) {
         failing.clear();
         let mut events = 0usize;
@@ -102,6 +103,8 @@ fn partial_likelihood(rows: &Rows, ties: Ties, predictors: &[f64], order: &[usiz
                 sums.score.iter_mut().zip(x).for_each(|(sum, x)| *sum += x);
             }
         }
+        let failed = group.iter().filter(|row| is_event(rows.y[**row]));
+        surprises.extend(failed.map(|row| at_risk.zero.ln() - (predictors[*row] - largest)));
         for step in 0..events {
             // Efron 1977, section 4: of those who fail at one time, the l-th leaves after l of d.
             let left = if ties == Ties::Efron { whole(step) / whole(events) } else { 0.0 };
@@ -118,6 +121,9 @@ fn partial_likelihood(rows: &Rows, ties: Ties, predictors: &[f64], order: &[usiz
             add_square(&mut sums.information, &mean, -1.0);
         }
     }
+    // PRIVACY: a row with an event and next to no hazard weighs nothing beside others at risk, and may be all of the
+    // likelihood.
+    sums.effective_rows = sharing(&surprises);
     sums
 }
 
@@ -179,12 +185,15 @@ fn on_grid(rows: &Rows, grid: &TimeGrid, hazards: impl Iterator<Item = f64>, sum
     // By the last interval that a row is in; one more for the rows that leave after the grid.
     let (mut events, mut leaving) = (vec![0u64; intervals + 1], vec![0u64; intervals + 1]);
     let (mut through, mut within) = (vec![0.0; intervals + 1], vec![0.0; intervals + 1]);
+    let mut shares = GridShares::new(intervals);
     for (row, (time, hazard)) in rows.other.iter().zip(hazards).enumerate() {
         let last = interval(*time, grid.width, intervals);
         leaving[last] += 1;
         events[last] += u64::from(is_event(rows.y[row]));
         through[last] += hazard;
-        within[last] += hazard * (time - whole(last) * grid.width);
+        let stayed = time - whole(last) * grid.width;
+        within[last] += hazard * stayed;
+        shares.add(last, hazard, stayed, grid.width);
     }
     let mut entering = leaving;
     for index in (0..intervals).rev() {
@@ -197,6 +206,68 @@ fn on_grid(rows: &Rows, grid: &TimeGrid, hazards: impl Iterator<Item = f64>, sum
     sums.others.insert(figure::GRID_EVENTS, in_grid);
     sums.others.insert(figure::GRID_EXPOSURE, exposure);
     sums.grid_cells = events.into_iter().chain(entering).collect();
+    sums.grid_rows = shares.fewest();
+}
+
+/// How many rows have a part in each interval's exposure, and in what two neighbours differ in: that is of the rows that
+/// leave in the two only, so that a hazard among few of them could be read off it.
+struct GridShares {
+    /// Of the rows that leave in an interval: their exposure there, what is missing of a whole interval, and a whole one.
+    within: Vec<Share>,
+    missing: Vec<Share>,
+    whole: Vec<Share>,
+}
+
+/// A sum of terms and the sum of their squares.
+#[derive(Clone, Copy, Default)]
+struct Share {
+    sum: f64,
+    squares: f64,
+}
+
+impl Share {
+    fn add(&mut self, term: f64) {
+        self.sum += term;
+        self.squares += term * term;
+    }
+
+    fn with(self, other: Self) -> Self {
+        Self { sum: self.sum + other.sum, squares: self.squares + other.squares }
+    }
+
+    /// (Σa)²/Σa², as [`effective`]; without terms there is nothing to tell.
+    fn rows(self) -> f64 {
+        if self.sum == 0.0 { f64::INFINITY } else { self.sum * self.sum / self.squares }
+    }
+}
+
+impl GridShares {
+    fn new(intervals: usize) -> Self {
+        let none = vec![Share::default(); intervals + 1];
+        Self { within: none.clone(), missing: none.clone(), whole: none }
+    }
+
+    fn add(&mut self, last: usize, hazard: f64, stayed: f64, width: f64) {
+        self.within[last].add(hazard * stayed);
+        self.missing[last].add(hazard * (width - stayed));
+        self.whole[last].add(hazard * width);
+    }
+
+    /// The least of all; NaN, which no rule lets pass, if one cannot be computed.
+    fn fewest(&self) -> f64 {
+        let (mut fewest, mut through) = (f64::INFINITY, self.whole[self.whole.len() - 1]);
+        for index in (0..self.within.len() - 1).rev() {
+            let mut found = vec![through.with(self.within[index]).rows()];
+            if index > 0 {
+                found.push(self.within[index - 1].with(self.missing[index]).rows());
+            }
+            for rows in found {
+                fewest = if rows.is_nan() || rows < fewest { rows } else { fewest };
+            }
+            through = through.with(self.whole[index]);
+        }
+        fewest
+    }
 }
 
 /// The interval that a time lies in, or the number of intervals if it lies behind them.

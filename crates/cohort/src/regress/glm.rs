@@ -5,7 +5,7 @@ use std::f64::consts::{LN_2, PI};
 
 use hospes_protocol::plan::{Family, figure};
 
-use super::{Rows, Sums, add_square, dot, effective};
+use super::{Rows, Sums, add_square, dot, effective, sharing};
 
 /// Bounds of the linear predictor, so that sums stay finite where a step went too far; the coordinator then sees how far
 /// the likelihood fell, and takes a shorter one. No fit lies there.
@@ -23,7 +23,7 @@ struct Row {
 pub(super) fn sums(rows: &Rows, family: Family, point: &[f64]) -> Sums {
     let mut sums = Sums::new(rows.width);
     let (mut deviance, mut pearson) = (0.0, 0.0);
-    let mut shares = Vec::with_capacity(rows.y.len());
+    let (mut shares, mut surprises, mut squares) = (Vec::new(), Vec::new(), Vec::new());
     for (row, (y, (offset, weight))) in rows.y.iter().zip(rows.other.iter().zip(&rows.weights)).enumerate() {
         let x = rows.row(row);
         let predictor = offset + dot(x, point);
@@ -40,10 +40,21 @@ pub(super) fn sums(rows: &Rows, family: Family, point: &[f64]) -> Sums {
             Family::Gaussian => at.log_likelihood,
             Family::Binomial | Family::Poisson => weight * at.log_likelihood,
         };
+        surprises.push(weight * at.deviance);
+        squares.push(weight * at.pearson);
         deviance += weight * at.deviance;
         pearson += weight * at.pearson;
     }
     sums.effective_rows = effective(&shares);
+    // PRIVACY: a row that the coefficients put far on its wrong side weighs next to nothing in the information, and may be
+    // all of the likelihood, or of Pearson's statistic, which has e^(∓η) for it. The likelihood of counts is linear in them
+    // but for their means, which are the information's weights; that of a gaussian model follows from it and the score.
+    if family == Family::Binomial {
+        sums.effective_rows = sums.effective_rows.min(sharing(&surprises));
+    }
+    if family != Family::Gaussian {
+        sums.pearson_rows = sharing(&squares);
+    }
     sums.others.insert(figure::WEIGHTS, vec![rows.weights.iter().sum()]);
     sums.others.insert(figure::DEVIANCE, vec![deviance]);
     sums.others.insert(figure::PEARSON, vec![pearson]);

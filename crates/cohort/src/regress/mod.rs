@@ -24,8 +24,14 @@ pub(crate) struct Sums {
     pub(crate) others: BTreeMap<&'static str, Vec<f64>>,
     /// Counts that a time grid shows: events in each interval and after the last, rows that enter each, and those left.
     pub(crate) grid_cells: Vec<u64>,
-    /// How many rows have a part in the information, see [`effective`].
+    /// How many rows have a part in what every report holds: in the information, and in the likelihood where it is more
+    /// than a function of sums that do not depend on the coefficients. See [`effective`].
     pub(crate) effective_rows: f64,
+    /// How many have a part in Pearson's statistic.
+    pub(crate) pearson_rows: f64,
+    /// How many have a part in the exposure of a time grid: the least in any interval, or in the difference of two
+    /// neighbours.
+    pub(crate) grid_rows: f64,
 }
 
 /// Rows of a regression: nothing missing, every value within its rule.
@@ -84,6 +90,8 @@ impl Sums {
             others: BTreeMap::new(),
             grid_cells: Vec::new(),
             effective_rows: 0.0,
+            pearson_rows: f64::INFINITY,
+            grid_rows: f64::INFINITY,
         }
     }
 
@@ -117,6 +125,11 @@ pub(crate) fn effective(weights: &[f64]) -> f64 {
     let largest = weights.iter().copied().fold(0.0, f64::max);
     let (sum, squares) = weights.iter().map(|a| a / largest).fold((0.0, 0.0), |(s, q), a| (s + a, q + a * a));
     if largest > 0.0 { sum * sum / squares } else { 0.0 }
+}
+
+/// The same of a sum that may be 0: then nothing outweighs anything, and all have their part.
+pub(crate) fn sharing(terms: &[f64]) -> f64 {
+    if terms.iter().all(|term| *term == 0.0) { whole(terms.len()) } else { effective(terms) }
 }
 
 /// A count as the number that a figure is.

@@ -157,6 +157,89 @@ fn rows_count_by_what_they_weigh() {
     assert!((effective(&[3.0, 1.0]) - 1.6).abs() < 1e-15);
 }
 
+/// `count` rows with one feature that is 0 but in the last, where it is 1.
+fn but_one(count: usize, label: impl Fn(usize) -> f64, time: impl Fn(usize) -> f64) -> Frame {
+    let last = |row: usize| if row + 1 == count { 1.0 } else { 0.0 };
+    Frame {
+        features: vec![feature("a", &(0..count).map(last).collect::<Vec<_>>())],
+        label: (0..count).map(label).collect(),
+        times: (0..count).map(time).collect(),
+        ..Frame::default()
+    }
+}
+
+/// At −50 the last row weighs next to nothing in the information, and e^50 in Pearson's statistic.
+#[test]
+fn a_row_far_on_its_wrong_side_is_counted_where_it_is_all_of_a_sum() {
+    let one = Coefficients { names: vec!["a".into()], intercept: false };
+    let at = |family, label: &dyn Fn(usize) -> f64, point: f64| {
+        let glm = Component::Glm(Glm {
+            family,
+            intercept: false,
+            offset: None,
+            weights: None,
+            newton: Newton::default(),
+            confidence: 0.95,
+        });
+        sums(&glm, &but_one(200, label, |_| 1.0), &one, &[point], "fit", 1).unwrap()
+    };
+    // The last row is positive, and a count of 1.
+    let positive = |row: usize| f64::from(u8::from(row % 2 == 1));
+    for family in [Family::Binomial, Family::Poisson] {
+        let fair = at(family, &positive, 0.1);
+        assert!(fair.effective_rows > 190.0 && fair.pearson_rows > 90.0, "{family:?}");
+        let far = at(family, &positive, -50.0);
+        assert!(far.pearson_rows < 1.001, "{family:?}: {}", far.pearson_rows);
+        assert!(far.effective_rows > 10.0, "the other sums are of all rows: {family:?}");
+    }
+    // Further off, the likelihood and the deviance are its own too.
+    let further = at(Family::Binomial, &positive, -250.0);
+    assert!(further.effective_rows < 3.0, "{}", further.effective_rows);
+    // What a gaussian model reports follows from sums that do not depend on the coefficients.
+    let gaussian = at(Family::Gaussian, &positive, -250.0);
+    assert!(gaussian.effective_rows == 200.0 && gaussian.pearson_rows == f64::INFINITY);
+}
+
+#[test]
+fn an_event_without_hazard_is_counted_as_all_of_the_likelihood() {
+    let one = Coefficients { names: vec!["a".into()], intercept: false };
+    let time = |row: usize| f64::from(u8::try_from(row % 100).unwrap()) + 1.0;
+    let frame = but_one(200, |row| f64::from(u8::from(row % 2 == 1)), time);
+    let at = |point: f64| sums(&cox(Ties::Efron, None), &frame, &one, &[point], "fit", 1).unwrap().effective_rows;
+    assert!(at(0.0) > 80.0, "{}", at(0.0));
+    // Beside the others it has no hazard, and 199 of 200 have one.
+    assert!(at(-1e6) < 1.1, "{}", at(-1e6));
+    assert!(at(20.0) < 1.1, "{}", at(20.0));
+}
+
+/// Few rows are left in the late intervals, and one of them outweighs the others there, but not all rows.
+#[test]
+fn a_grid_counts_the_rows_of_each_interval_and_of_what_two_differ_in() {
+    let one = Coefficients { names: vec!["a".into()], intercept: false };
+    let at = |width: f64, intervals: u32, late: &[f64], point: f64| {
+        let count = 2_000 + late.len();
+        let time = |row: usize| if row < 2_000 { 1.0 } else { late[row - 2_000] };
+        let frame = but_one(count, |row| f64::from(u8::from(row % 2 == 1)), time);
+        let grid = Some(TimeGrid { width, intervals });
+        let found = sums(&cox(Ties::Efron, grid), &frame, &one, &[point], "fit", LAST).unwrap();
+        (found.effective_rows, found.grid_rows)
+    };
+    let late = vec![11.0; 40];
+    let (all, grid) = at(10.0, 2, &late, 0.0);
+    assert!(all > 900.0 && (grid - 40.0).abs() < 1e-9, "{all} {grid}");
+    let (all, grid) = at(10.0, 2, &late, 4.0);
+    assert!(all > 500.0 && grid < 3.5, "{all} {grid}");
+    // Sixty rows are in both intervals, and one leaves in the first of them: the difference is its hazard.
+    let mut late = vec![25.0; 60];
+    late.push(11.0);
+    let (_, grid) = at(10.0, 3, &late, 0.0);
+    assert!(grid > 10.0, "those who leave on either side hide it: {grid}");
+    let mut alone = vec![99.0; 60];
+    alone.push(21.0);
+    let (_, grid) = at(10.0, 4, &alone, 0.0);
+    assert!((grid - 1.0).abs() < 1e-9, "{grid}");
+}
+
 #[test]
 fn pairs_are_ordered_where_one_failed_while_the_other_was_watched() {
     let one = Coefficients { names: vec!["a".into()], intercept: false };

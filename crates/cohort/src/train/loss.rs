@@ -8,6 +8,7 @@ use hospes_protocol::plan::Loss;
 
 use super::network::values;
 use crate::component::Matrix;
+use crate::regress::{effective, sharing};
 
 /// What is minimised.
 ///
@@ -93,8 +94,31 @@ impl Goal {
         if mass <= 0.0 || outputs.is_empty() {
             return 0.0;
         }
+        self.terms(outputs, data).iter().sum::<f64>() / mass
+    }
+
+    /// How many rows have a part in that mean, see [`effective`].
+    ///
+    /// # Shapes
+    /// As [`Goal::mean`].
+    pub(crate) fn effective_rows(&self, outputs: &[f32], data: &Matrix) -> f64 {
+        if outputs.is_empty() {
+            return 0.0;
+        }
+        // A loss that leaves out a constant can be negative.
+        let terms: Vec<f64> = self.terms(outputs, data).iter().map(|term| term.abs()).collect();
+        let shared = sharing(&terms);
+        match self.loss {
+            // A hazard stands in the terms of all events before it.
+            Loss::Cox => shared.min(effective(&hazards(outputs).1)),
+            _ => shared,
+        }
+    }
+
+    /// What each row adds to the loss, or, of `cox`, each event.
+    fn terms(&self, outputs: &[f32], data: &Matrix) -> Vec<f64> {
         if self.loss == Loss::Cox {
-            return cox_loss(outputs, &data.labels, &data.times) / mass;
+            return cox_terms(outputs, &data.labels, &data.times);
         }
         let each = outputs.chunks(outputs.len() / data.rows.max(1)).zip(&data.labels).map(|(z, label)| {
             let (first, y) = (f64::from(z[0]), f64::from(*label));
@@ -112,7 +136,7 @@ impl Goal {
             };
             loss * self.weight(*label)
         });
-        each.sum::<f64>() / mass
+        each.collect()
     }
 }
 
@@ -134,23 +158,28 @@ fn risk_order(times: &[f32]) -> Vec<Vec<usize>> {
     order.chunk_by(|a, b| times[*a] == times[*b]).map(<[usize]>::to_vec).collect()
 }
 
-/// Negative log partial likelihood with Breslow's ties (Cox 1972; Breslow 1974): Σ over events of
-/// log Σ_{j: t_j ≥ t_i} exp η_j − η_i.
-fn cox_loss(scores: &[f32], events: &[f32], times: &[f32]) -> f64 {
+/// The largest score, and exp η of each row as a part of its.
+fn hazards(scores: &[f32]) -> (f64, Vec<f64>) {
     let most = scores.iter().fold(f64::NEG_INFINITY, |most, s| most.max(f64::from(*s)));
-    let (mut at_risk, mut loss) = (0.0, 0.0);
+    (most, scores.iter().map(|s| (f64::from(*s) - most).exp()).collect())
+}
+
+/// Negative log partial likelihood with Breslow's ties (Cox 1972; Breslow 1974), event by event:
+/// log Σ_{j: t_j ≥ t_i} exp η_j − η_i.
+fn cox_terms(scores: &[f32], events: &[f32], times: &[f32]) -> Vec<f64> {
+    let (most, risk) = hazards(scores);
+    let (mut at_risk, mut terms) = (0.0, Vec::new());
     for tied in risk_order(times) {
-        at_risk += tied.iter().map(|i| (f64::from(scores[*i]) - most).exp()).sum::<f64>().max(f64::MIN_POSITIVE);
-        let terms = tied.iter().map(|i| f64::from(events[*i]) * (most + at_risk.ln() - f64::from(scores[*i])));
-        loss += terms.sum::<f64>();
+        at_risk += tied.iter().map(|i| risk[*i]).sum::<f64>().max(f64::MIN_POSITIVE);
+        let failed = tied.iter().filter(|i| events[**i] > 0.5);
+        terms.extend(failed.map(|i| most + at_risk.ln() - f64::from(scores[*i])));
     }
-    loss
+    terms
 }
 
 /// Its gradient over `mass`: for row j, exp η_j · Σ_{events i: t_i ≤ t_j} 1 / Σ_{k: t_k ≥ t_i} exp η_k − event_j.
 fn cox(scores: &[f32], events: &[f32], times: &[f32], mass: f64) -> Vec<f64> {
-    let most = scores.iter().fold(f64::NEG_INFINITY, |most, s| most.max(f64::from(*s)));
-    let risk: Vec<f64> = scores.iter().map(|s| (f64::from(*s) - most).exp()).collect();
+    let (_, risk) = hazards(scores);
     let order = risk_order(times);
     let mut at_risk = 0.0;
     let sums: Vec<f64> = order

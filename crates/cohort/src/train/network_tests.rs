@@ -277,6 +277,37 @@ fn the_cox_loss_is_that_of_a_hand_computed_example_with_a_tie() {
 }
 
 #[test]
+fn the_rows_that_have_a_part_in_a_loss_are_counted_by_what_they_add_to_it() {
+    let rows = |labels: Vec<f32>, times: Vec<f32>, loss| Matrix { labels, times, ..rows(100, 1, loss) };
+    let first = |n: usize| (0..100).map(|row| if row < n { 1.0 } else { 0.0 }).collect::<Vec<f32>>();
+    let of = |loss, weights: &[f64], z: &[f32], data: &Matrix| Goal::new(loss, weights).effective_rows(z, data);
+    let even = vec![0f32; 100];
+    // The only row of a class with nearly all of the weight.
+    let one = rows(first(1), Vec::new(), Loss::BinaryCrossEntropy);
+    assert!((of(Loss::BinaryCrossEntropy, &[], &even, &one) - 100.0).abs() < 1e-9);
+    assert!(of(Loss::BinaryCrossEntropy, &[1e-6, 1e6], &even, &one) < 1.01);
+    assert!(of(Loss::CrossEntropy, &[1e-6, 1e6], &[0.0; 200], &one) < 1.01);
+    // A count far off, a loss of 0, and one below it.
+    let counts = rows(vec![1.0; 100], Vec::new(), Loss::Poisson);
+    let mut far = even.clone();
+    far[3] = 20.0;
+    assert!(of(Loss::Poisson, &[], &far, &counts) < 1.01);
+    assert_eq!(of(Loss::Mse, &[], &[1.0; 100], &counts), 100.0);
+    assert!(
+        (of(Loss::Poisson, &[], &[2.0; 100], &rows(vec![9.0; 100], Vec::new(), Loss::Poisson)) - 100.0).abs() < 1e-9
+    );
+    // An event that nobody expected, and a hazard before which no other counts.
+    let times: Vec<f32> = (0..100u8).map(|n| f32::from(n) + 1.0).collect();
+    let data = rows(first(60), times, Loss::Cox);
+    assert!(of(Loss::Cox, &[], &even, &data) > 55.0);
+    for (row, score) in [(30, -1e6), (99, 40.0)] {
+        let mut z = even.clone();
+        z[row] = score;
+        assert!(of(Loss::Cox, &[], &z, &data) < 1.1, "{row}");
+    }
+}
+
+#[test]
 fn weighted_losses_are_divided_by_the_sum_of_the_weights_as_in_pytorch() {
     let data = Matrix { labels: vec![0.0, 1.0, 1.0], ..rows(3, 1, Loss::BinaryCrossEntropy) };
     let z = [0.3f32, -1.0, 2.0];

@@ -31,12 +31,15 @@ fn open_with(
 }
 
 fn train_with(rig: &Rig, round: u32, opt_outs: &OptOuts) -> Result<Update, CohortError> {
-    let model = rig.model();
-    let cohort = open_with(rig, "train", round, Some(&model), opt_outs, NOW)?;
-    let header = rig.header("train", round, Some(&model));
+    train_from(rig, round, opt_outs, &rig.model())
+}
+
+fn train_from(rig: &Rig, round: u32, opt_outs: &OptOuts, model: &[u8]) -> Result<Update, CohortError> {
+    let cohort = open_with(rig, "train", round, Some(model), opt_outs, NOW)?;
+    let header = rig.header("train", round, Some(model));
     let mut progress = |_: Progress| true;
     let mut pulse = Pulse { now: &clock, progress: &mut progress };
-    cohort.train(Round { site: rig.site(), header: &header, model: Some(&model) }, &rig.policy.disclosure, &mut pulse)
+    cohort.train(Round { site: rig.site(), header: &header, model: Some(model) }, &rig.policy.disclosure, &mut pulse)
 }
 
 fn train(rig: &Rig) -> Result<Update, CohortError> {
@@ -45,11 +48,15 @@ fn train(rig: &Rig) -> Result<Update, CohortError> {
 
 fn report(rig: &Rig, task: &str) -> Result<Report, CohortError> {
     let model = (task == "eval").then(|| rig.model());
-    let cohort = open(rig, task, 1, model.as_deref())?;
-    let header = rig.header(task, 1, model.as_deref());
+    report_from(rig, task, model.as_deref())
+}
+
+fn report_from(rig: &Rig, task: &str, model: Option<&[u8]>) -> Result<Report, CohortError> {
+    let cohort = open(rig, task, 1, model)?;
+    let header = rig.header(task, 1, model);
     let mut progress = |_: Progress| true;
     let mut pulse = Pulse { now: &clock, progress: &mut progress };
-    let round = Round { site: rig.site(), header: &header, model: model.as_deref() };
+    let round = Round { site: rig.site(), header: &header, model };
     cohort.report(round, &rig.policy.disclosure, &mut pulse)
 }
 
@@ -226,6 +233,69 @@ fn a_loss_that_an_evaluation_would_not_tell_is_not_told_in_training_either() {
     let update = train(&rig).unwrap();
     assert!(update.withheld.contains_key(plan::VALIDATION_LOSS) && told(&update, 900.0)[1].abs() < 1e-6);
     assert_eq!(update.view.validation.unwrap().rows(), 5, "the site sees it all the same");
+}
+
+/// One patient lies far out, on the wrong side of a model that is a coin for the others.
+#[test]
+fn a_loss_that_one_patient_makes_up_is_told_neither_in_training_nor_in_an_evaluation() {
+    let rows = |far: &'static str| {
+        edited(&table(900), move |row, column| match (row, column) {
+            (2, 1) => Some(far),
+            (2, 4) => Some("0"),
+            (_, 4) => Some(if (row / 3) % 2 == 0 { "1" } else { "0" }),
+            _ => None,
+        })
+    };
+    let linear = PLAN
+        .replace("[{ linear: { out: 4 } }, { tanh: {} }, { linear: { out: 1 } }]", "[{ linear: { out: 1 } }]")
+        .replace("rounds: 2", "rounds: 2\n      early_stop: { patience: 1 }");
+    let linear = plan::read(&linear).unwrap_or_else(|e| panic!("{e}"));
+    // The logit is the scaled x.
+    let tensor = |name: &str, shape| plan::model::TensorShape { name: name.into(), shape };
+    let model = [tensor("0.weight", vec![4, 1]), tensor("0.bias", vec![1])];
+    let model = safetensors_file(&model, &[1.0, 0.0, 0.0, 0.0, 0.0]);
+    let both = |far| {
+        let rig = Rig::with(&rows(far), linear.clone(), strict());
+        let update = train_from(&rig, 1, &OptOuts::new(), &model).unwrap();
+        (update, report_from(&rig, "eval", Some(&model)).unwrap().figures)
+    };
+    let (update, figures) = both("9.5");
+    assert!(update.withheld.is_empty() && told(&update, 600.0)[1] > 0.4);
+    assert!(figures.sums.contains_key(figure::LOSS_SUM));
+    let (update, figures) = both("1000000");
+    assert!(update.withheld.contains_key(plan::VALIDATION_LOSS) && told(&update, 600.0)[1].abs() < 1e-6);
+    // As where a count is small.
+    assert_eq!(figures.sums.into_keys().collect::<Vec<_>>(), [figure::N]);
+}
+
+/// Two trainings are judged on rows that few patients set apart: neither tells its loss.
+#[test]
+fn the_rows_of_two_losses_are_compared_with_each_other() {
+    let mixed = edited(&table(900), |row, column| match column {
+        4 => Some(if (row / 3) % 2 == 0 { "1" } else { "0" }),
+        _ => None,
+    });
+    let (train_from, train_to) = (PLAN.find("  train:").unwrap(), PLAN.find("  eval:").unwrap());
+    let task = PLAN[train_from..train_to].replace("rounds: 2", "rounds: 2\n      early_stop: { patience: 1 }");
+    let start = PLAN.find("  count:").unwrap();
+    let withheld = |part: f64, stops: bool| {
+        let mut other =
+            task.replace("  train:", "  other:").replace("validate: scale_test.data", "validate: part.test");
+        if !stops {
+            other = other.replace("      early_stop: { patience: 1 }\n", "");
+        }
+        let split = format!(
+            "part: {{ component: data_split, inputs: {{ data: scale_test }}, params: {{ test_fraction: {part} }} }}"
+        );
+        let text = format!("{}{task}{other}  {split}\n", &PLAN[..start]);
+        let plan = plan::read(&text).unwrap_or_else(|e| panic!("{e}"));
+        // Its update leaves whatever becomes of the loss.
+        train(&Rig::with(&mixed, plan, strict())).unwrap().withheld.into_keys().collect::<Vec<_>>()
+    };
+    // Three of three hundred, half of them, and three again where no loss is told of them.
+    assert_eq!(withheld(0.99, true), [plan::VALIDATION_LOSS]);
+    assert!(withheld(0.5, true).is_empty());
+    assert!(withheld(0.99, false).is_empty());
 }
 
 #[test]

@@ -110,6 +110,9 @@ pub fn chosen(probed: &[Probed], choice: DeviceChoice) -> Result<&Tried, String>
     for Probed { listed, trial } in probed {
         let name = &listed.name;
         match trial {
+            Some(Ok(tried)) if tried.deviation >= device::NO_NUMBER => {
+                reasons.push(format!("{name} computes wrongly (what it gives are no finite numbers)"));
+            }
             Some(Ok(tried)) if tried.deviation > device::TOLERANCE => {
                 reasons.push(format!("{name} computes wrongly (off by {:.1e})", tried.deviation));
             }

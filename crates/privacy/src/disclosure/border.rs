@@ -9,7 +9,7 @@ use hospes_protocol::message::FigureSet;
 use hospes_protocol::plan::figure;
 use hospes_protocol::policy::Disclosure;
 
-use super::count_allowed;
+use super::{count_allowed, share_allowed};
 
 /// Why a figure is withheld, whatever the rule.
 pub const WITHHELD: &str = "withheld by a disclosure rule of the site";
@@ -105,16 +105,39 @@ pub fn at_border(policy: &Disclosure, table: Table<'_>, set: FigureSet) -> Figur
 }
 
 /// A report without its figures on a time grid, if one of the counts that they show lies between 1 and `min_cell` − 1:
-/// events in an interval or after the last, rows that enter an interval. The other figures hold none of these counts,
-/// so that they leave or stay as before, and a fit needs no grid.
+/// events in an interval or after the last, rows that enter an interval; or if few rows outweigh all others in the exposure
+/// of some interval, whose effective number `rows` is. The other figures hold none of these, so that they leave or stay as
+/// before, and a fit needs no grid.
 ///
 /// # Disclosure
-/// What is left of the report; that the grid is withheld tells that some count is small, and not which.
-pub fn grid_at_border(policy: &Disclosure, cells: &[u64], set: FigureSet) -> FigureSet {
+/// What is left of the report; that the grid is withheld tells that some count is small or some row large, and not which.
+pub fn grid_at_border(policy: &Disclosure, cells: &[u64], rows: f64, set: FigureSet) -> FigureSet {
     let mut set = set;
-    if !cells.iter().all(|count| count_allowed(policy, *count)) {
+    if !(share_allowed(policy, rows) && cells.iter().all(|count| count_allowed(policy, *count))) {
         withhold(&mut set, figure::GRID_EVENTS);
         withhold(&mut set, figure::GRID_EXPOSURE);
+    }
+    set
+}
+
+/// A report of which the number of rows is left, if it was there.
+///
+/// # Disclosure
+/// As of a report in which some count is small.
+pub fn rows_only(set: FigureSet) -> FigureSet {
+    let mut set = set;
+    withhold_all(&mut set, &[figure::N]);
+    set
+}
+
+/// A report without Pearson's statistic, if few rows outweigh all others in it. No other figure holds what it does.
+///
+/// # Disclosure
+/// What is left of the report; that the statistic is withheld tells that some row is large in it, and not which.
+pub fn pearson_at_border(policy: &Disclosure, rows: f64, set: FigureSet) -> FigureSet {
+    let mut set = set;
+    if !share_allowed(policy, rows) {
+        withhold(&mut set, figure::PEARSON);
     }
     set
 }
@@ -351,9 +374,20 @@ mod tests {
     fn a_grid_with_a_small_count_stays_and_the_rest_leaves() {
         let figures = || set(&[(figure::N, &[50.0]), (figure::GRID_EVENTS, &[10.0]), (figure::GRID_EXPOSURE, &[9.5])]);
         let policy = Policy::strict().disclosure;
-        assert_eq!(left(&grid_at_border(&policy, &[10, 0, 50], figures())).len(), 3);
-        assert_eq!(left(&grid_at_border(&policy, &[10, 3, 50], figures())), [figure::N]);
-        assert_eq!(left(&grid_at_border(&Policy::public_data().disclosure, &[3], figures())).len(), 3);
+        assert_eq!(left(&grid_at_border(&policy, &[10, 0, 50], 10.0, figures())).len(), 3);
+        assert_eq!(left(&grid_at_border(&policy, &[10, 3, 50], 10.0, figures())), [figure::N]);
+        assert_eq!(left(&grid_at_border(&policy, &[10, 0, 50], 9.9, figures())), [figure::N]);
+        assert_eq!(left(&grid_at_border(&policy, &[10, 0, 50], f64::NAN, figures())), [figure::N]);
+        assert_eq!(left(&grid_at_border(&Policy::public_data().disclosure, &[3], 1.0, figures())).len(), 3);
+    }
+
+    #[test]
+    fn a_statistic_that_few_rows_make_up_stays_and_the_rest_leaves() {
+        let figures = || set(&[(figure::N, &[50.0]), (figure::DEVIANCE, &[10.0]), (figure::PEARSON, &[9.5])]);
+        let policy = Policy::strict().disclosure;
+        assert_eq!(left(&pearson_at_border(&policy, 10.0, figures())).len(), 3);
+        assert_eq!(left(&pearson_at_border(&policy, 9.9, figures())), [figure::DEVIANCE, figure::N]);
+        assert_eq!(left(&pearson_at_border(&Policy::public_data().disclosure, 1.0, figures())).len(), 3);
     }
 
     #[test]

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::problem::{Problems, hint, list};
-use super::{Component, LocalBaseline, Plan, Task};
+use super::{Component, ImputationMethod, LocalBaseline, Plan, Task};
+use crate::id::Digest;
 
 /// Type of a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -284,18 +285,15 @@ fn check_results(plan: &Plan, problems: &mut Problems) {
 fn check_repeats(plan: &Plan, results: &[&str], problems: &mut Problems) {
     let kinds = kinds(plan);
     for (i, name) in results.iter().enumerate() {
-        let task = &plan.tasks[*name];
         for other in &results[..i] {
             let place = format!("tasks.{name}");
             if kinds[name] == kinds[other] {
                 problems.add(place, format!("does the same as '{other}', and would let it leave twice"));
                 break;
             }
-            if judges_again(&plan.tasks[*other].component, &task.component)
-                && inputs(plan, &kinds, other) == inputs(plan, &kinds, name)
-            {
-                let reason = "judges the same model on the same rows with other parameters, and the difference of the \
-                              two would tell about few patients; leave one of them";
+            if judges_again(plan, &kinds, other, name) {
+                let reason = "judges the same model on the same rows, with other parameters or otherwise prepared, and \
+                              the difference of the two would tell about few patients; leave one of them";
                 problems.add(place, format!("'{other}' {reason}"));
                 break;
             }
@@ -303,15 +301,69 @@ fn check_repeats(plan: &Plan, results: &[&str], problems: &mut Problems) {
     }
 }
 
-/// Whether both judge the same model, if their inputs are the same.
-fn judges_again(one: &Component, other: &Component) -> bool {
-    match (one, other) {
-        (Component::Evaluation(_), Component::Evaluation(_)) => true,
-        (Component::LocalBaseline(one), Component::LocalBaseline(other)) => {
-            LocalBaseline { threshold: other.threshold, ..one.clone() } == *other
+/// Whether both judge the same model on the same rows. How the rows were prepared does not count: an imputation that finds
+/// nothing missing makes another table of the same predictions.
+fn judges_again<'a>(plan: &'a Plan, kinds: &BTreeMap<&str, &'a str>, one: &str, other: &str) -> bool {
+    let same_inputs = || inputs(plan, kinds, one) == inputs(plan, kinds, other);
+    let same_rows = |port: &str| rows_at(plan, one, port) == rows_at(plan, other, port);
+    match (&plan.tasks[one].component, &plan.tasks[other].component) {
+        (Component::Evaluation(_), Component::Evaluation(_)) => {
+            let model = |name| inputs(plan, kinds, name).get("model").copied();
+            same_rows("data") && model(one) == model(other)
+        }
+        // With one threshold, two preparations of the rows make two models.
+        (Component::LocalBaseline(first), Component::LocalBaseline(second)) => {
+            let only_threshold = LocalBaseline { threshold: second.threshold, ..first.clone() } == *second;
+            let prepared = first.threshold != second.threshold && same_rows("train") && same_rows("data");
+            only_threshold && (prepared || same_inputs())
         }
         _ => false,
     }
+}
+
+/// What decides which of the dataset's rows come in at a port: the splits, and whether rows with something missing are
+/// dropped. Where it is the same, so are the rows, whatever else was done to their values.
+pub fn rows_at(plan: &Plan, task: &str, port: &str) -> BTreeSet<String> {
+    let mut chain = Vec::new();
+    let mut next = plan.tasks.get(task).and_then(|found| source(plan, found, port));
+    // No way back to the reader is longer than the plan, but one around a cycle is.
+    while let Some(at) = next.filter(|_| chain.len() < plan.tasks.len()) {
+        chain.push(at);
+        next = source(plan, &plan.tasks[at.task], "data");
+    }
+    let mut choices = BTreeSet::new();
+    for at in chain.into_iter().rev() {
+        match &plan.tasks[at.task].component {
+            Component::DataSplit(split) => {
+                let choice = match (&split.by_column, split.test_fraction) {
+                    (Some(column), _) => format!("{column}={}", at.output),
+                    // Which subjects are drawn depends on who is there.
+                    (None, fraction) => {
+                        let drawn = format!("{fraction:?} {} of {choices:?}", at.output);
+                        Digest::of(drawn.as_bytes()).to_string()
+                    }
+                };
+                choices.insert(choice);
+            }
+            Component::Imputation(_) if drops_rows(plan, at.task) => _ = choices.insert("complete".to_owned()),
+            _ => {}
+        }
+    }
+    choices
+}
+
+/// Whether an imputation drops rows; what was fitted elsewhere says so there.
+fn drops_rows(plan: &Plan, task: &str) -> bool {
+    let mut at = task;
+    for _ in 0..plan.tasks.len() {
+        let found = &plan.tasks[at];
+        match (source(plan, found, "fitted"), &found.component) {
+            (Some(fitted), _) => at = fitted.task,
+            (None, Component::Imputation(imputation)) => return imputation.method == ImputationMethod::DropRows,
+            (None, _) => return false,
+        }
+    }
+    false
 }
 
 /// For each task the first that computes the same from the same, in the order of the graph.

@@ -77,6 +77,13 @@ pub struct Placed {
     pub trained: usize,
 }
 
+impl Placed {
+    /// Values that it gives for one row; the largest number there is if they cannot be counted.
+    pub fn values(&self) -> u64 {
+        count(&self.out)
+    }
+}
+
 /// What is wrong with a model: the layer's place in the list, the field of it, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Misfit {
@@ -228,7 +235,8 @@ fn out_shape(layer: &Layer, shapes: &[Vec<u64>]) -> Result<Vec<u64>, Wrong> {
     }
 }
 
-fn listed(shape: &[u64]) -> String {
+/// A shape in words.
+pub(super) fn listed(shape: &[u64]) -> String {
     shape.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")
 }
 
@@ -238,6 +246,13 @@ fn at_least_one(number: u32, field: &str) -> Result<u64, Wrong> {
 
 fn window_conv(conv: &Conv, sides: &[u64], name: &str) -> Result<Vec<u64>, Wrong> {
     let out = at_least_one(conv.out, &format!("{name}.out"))?;
+    if conv.kernel > 0 && conv.padding >= conv.kernel {
+        let reason = format!(
+            "is {}; it must be below the kernel's {}, or windows would lie in the padding alone",
+            conv.padding, conv.kernel
+        );
+        return wrong(&format!("{name}.padding"), reason);
+    }
     slide(sides, (conv.kernel, conv.stride, conv.padding), name).map(|sides| [vec![out], sides].concat())
 }
 

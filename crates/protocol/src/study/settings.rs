@@ -299,7 +299,12 @@ fn looks(plan: &Plan) -> Vec<(String, Digest)> {
             let Some(source) = plan::source(plan, task, port) else { continue };
             let Some((digest, drawn)) = found.get(source.task) else { continue };
             random |= drawn;
-            inputs.insert(port.as_str(), format!("{digest}.{}", source.output));
+            let what = match (&task.component, port.as_str()) {
+                // However the rows were prepared.
+                (Component::Evaluation(_), "data") => format!("{:?}", plan::rows_at(plan, name, port)),
+                _ => format!("{digest}.{}", source.output),
+            };
+            inputs.insert(port.as_str(), what);
         }
         tree["inputs"] = serde_json::to_value(inputs).unwrap_or_default();
         // The seed decides nothing about what is not trained.

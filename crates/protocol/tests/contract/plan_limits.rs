@@ -37,7 +37,9 @@ fn layers_must_end_in_what_the_loss_needs() {
     );
     model(
         "[{ linear: { out: 4294967295 } }, { linear: { out: 4294967295 } }, { linear: { out: 1 } }]",
-        expect!["tasks.train.params.model: 18446744073709551615 parameters, more than the 4294967296 allowed"],
+        expect![[r#"
+            tasks.train.params.model: 18446744073709551615 parameters, more than the 4294967296 allowed
+            tasks.train.params.model.0.linear: puts out [batch, 4294967295], with which the layers up to here have 4294967295 values for each row, more than the 1073741824 allowed (limit ROW_VALUES)"#]],
     );
 }
 
@@ -78,6 +80,60 @@ fn numbers_out_of_range_are_named() {
         expect![[r#"
         tasks.alone.params.epochs: is 0; it must lie between 1 and 100000
         tasks.alone.params.batch: is 0; it must lie between 1 and 1048576"#]],
+    );
+}
+
+#[test]
+fn activations_of_any_size_are_refused_before_anybody_computes_them() {
+    let model = |layers: &str, expected| with("[{ linear: { out: 1, init: torch_default } }]", layers, expected);
+    // Padding used to be added to the sides whatever it was, and the sides multiplied without a limit.
+    model(
+        "[{ reshape: { shape: [1, 13, 1] } }, { conv2d: { out: 1, kernel: 1, padding: 4294967295 } }, { global_pool: {} }, { linear: { out: 1 } }]",
+        expect![[
+            r#"tasks.train.params.model.1.conv2d.padding: is 4294967295; it must be below the kernel's 1, or windows would lie in the padding alone"#
+        ]],
+    );
+    model(
+        "[{ reshape: { shape: [1, 13] } }, { conv1d: { out: 1, kernel: 4294967290, padding: 4294967289 } }, { global_pool: {} }, { linear: { out: 1 } }]",
+        expect![[
+            r#"tasks.train.params.model.1.conv1d: puts out [batch, 1, 4294967302], with which the layers up to here have 4294967315 values for each row, more than the 1073741824 allowed (limit ROW_VALUES)"#
+        ]],
+    );
+    // No layer by itself, but all together.
+    let wide = "{ embedding: { codes: 2, out: 40000000 } }, { relu: {} }, { tanh: {} }, { global_pool: {} }";
+    model(
+        &format!("[{wide}, {{ linear: {{ out: 1 }} }}]"),
+        expect![[
+            r#"tasks.train.params.model.2.tanh: puts out [batch, 40000000, 13], with which the layers up to here have 1560000000 values for each row, more than the 1073741824 allowed (limit ROW_VALUES)"#
+        ]],
+    );
+    model(
+        "[{ reshape: { shape: [1, 13] } }, { conv1d: { out: 4, kernel: 3, padding: 2 } }, { global_pool: {} }, { linear: { out: 1 } }]",
+        expect!["accepted"],
+    );
+}
+
+#[test]
+fn a_schedule_leaves_a_rate_in_every_round() {
+    let schedule = |written: &str, rounds: u32, expected| {
+        let to = format!("sgd: {{ lr: 0.001 }} }}\n      schedule: {written}\n      rounds: {rounds}");
+        assert_eq!(HEART.matches("sgd: { lr: 0.001 } }\n      rounds: 15").count(), 1);
+        with("sgd: { lr: 0.001 } }\n      rounds: 15", &to, expected);
+    };
+    schedule("{ step: { every: 10, factor: 0.1 } }", 400, expect!["accepted"]);
+    schedule(
+        "{ step: { every: 1, factor: 0.1 } }",
+        400,
+        expect![[
+            r#"tasks.train.params.schedule.step.factor: takes the learning rate from 0.001 to 0e0 in round 400, which is 0 in the 32-bit numbers of training, so that nothing more would be learned; write a larger factor or 'every', or fewer rounds"#
+        ]],
+    );
+    schedule("{ step: { every: 1, factor: 0.1 } }", 40, expect!["accepted"]);
+    schedule("{ cosine: { floor: 0 } }", 100_000, expect!["accepted"]);
+    schedule(
+        "{ cosine: { floor: -0.1 } }",
+        15,
+        expect!["tasks.train.params.schedule.cosine.floor: is -0.1; it must be at least 0 and below 1"],
     );
 }
 

@@ -445,10 +445,58 @@ fn a_model_is_judged_on_a_table_once() {
         "  closer: { component: evaluation, inputs: { model: train, data: scale_test }, params: { threshold: 0.51 } }\n  \
          counts: {",
         expect![[
-            "tasks.eval: 'closer' judges the same model on the same rows with other parameters, and the difference of the \
-             two would tell about few patients; leave one of them"
+            "tasks.eval: 'closer' judges the same model on the same rows, with other parameters or otherwise prepared, and \
+             the difference of the two would tell about few patients; leave one of them"
         ]],
     );
+}
+
+/// A preparation that changes nothing makes another table of the same rows; who compared tables only would let a model be
+/// judged at two thresholds.
+#[test]
+fn an_idle_step_in_between_is_no_other_table() {
+    let judged = |steps: &str, data: &str| {
+        let more = format!(
+            "  {steps}\n  closer: {{ component: evaluation, inputs: {{ model: train, data: {data} }}, params: {{ threshold: \
+             0.51 }} }}\n  counts: {{"
+        );
+        read(&HEART.replace("  counts: {", &more)).map_or_else(|e| e.to_string(), |_| "accepted".into())
+    };
+    let again = "tasks.eval: 'closer' judges the same model on the same rows, with other parameters or otherwise prepared, \
+                 and the difference of the two would tell about few patients; leave one of them";
+    let scaled = "inputs: { data: split2.test, fitted: scale.fitted }";
+    for (steps, data) in [
+        ("idle: { component: imputation, inputs: { data: scale_test }, params: { method: mean } }", "idle"),
+        ("idle: { component: imputation, inputs: { data: scale_test }, params: { method: drop_rows } }", "idle"),
+        ("idle: { component: data_split, inputs: { data: scale_test }, params: { by_column: fold } }", "idle.test"),
+        // The same split before the rows are filled instead of after.
+        (
+            &format!(
+                "split2: {{ component: data_split, inputs: {{ data: hot2 }}, params: {{ by_column: fold }} }}\n  hot2: {{ \
+                 component: one_hot, inputs: {{ data: full2 }}, params: {{ columns: [cp, restecg], drop: first }} }}\n  \
+                 full2: {{ component: imputation, inputs: {{ data: fill, fitted: fill.fitted }} }}\n  idle: {{ component: \
+                 feature_scale, {scaled} }}"
+            ),
+            "idle",
+        ),
+    ] {
+        assert_eq!(judged(steps, data), again, "{steps}");
+    }
+    // A part of the rows is another table: what both share is compared at the site.
+    let half = "half: { component: data_split, inputs: { data: scale_test }, params: { test_fraction: 0.5 } }";
+    assert_eq!(judged(half, "half.test"), "accepted");
+
+    let alone = &HEART[HEART.find("  alone:").unwrap()..];
+    let baseline = |threshold: &str| {
+        let other = alone
+            .replace("  alone:", "  lonely:")
+            .replace("data: scale_test.data", "data: idle")
+            .replace("batch: 4", &format!("batch: 4\n      threshold: {threshold}"));
+        let idle = "  idle: { component: imputation, inputs: { data: scale_test }, params: { method: median } }\n";
+        read(&format!("{HEART}\n{idle}{other}")).map_or_else(|e| e.to_string(), |_| "accepted".into())
+    };
+    assert!(baseline("0.6").contains("'alone' judges the same model on the same rows"), "{}", baseline("0.6"));
+    assert_eq!(baseline("0.5"), "accepted");
 }
 
 #[test]

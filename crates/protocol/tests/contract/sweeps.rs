@@ -198,6 +198,14 @@ fn no_result_leaves_twice_because_a_plan_is_run_twice() {
         refused.contains("'eval' of setting 1 judges the same model on the same rows as 'judge' of setting 0"),
         "{refused}"
     );
+    // Nor on rows that a step in between leaves as they are.
+    let idle = "  idle: { component: imputation, inputs: { data: scale_test }, params: { method: mean } }\n";
+    let two = two.replace("model: other.model, data: scale_test.data", "model: other.model, data: idle.data") + idle;
+    let refused = read_with(&two, &swapped).unwrap_err();
+    assert!(
+        refused.contains("'eval' of setting 1 judges the same model on the same rows as 'judge' of setting 0"),
+        "{refused}"
+    );
 }
 
 #[test]

@@ -32,8 +32,12 @@ fn a_card_is_chosen_that_computes_right_and_fast_and_else_the_reasons_are_told()
         assert!(why.contains(part), "{why}");
     }
     assert!(chosen(&[], DeviceChoice::Auto).unwrap_err().contains("no graphics card"));
-    let nan = probed(Card::Discrete(0), f64::INFINITY, 9.0);
-    assert!(chosen(&[nan], DeviceChoice::Card).is_err());
+    // As it comes from the child that tried it.
+    let nan = probed(Card::Discrete(0), device::NO_NUMBER, 9.0);
+    let said = serde_json::to_string(nan.trial.as_ref().unwrap()).unwrap();
+    let heard = Probed { trial: Some(serde_json::from_str(&said).unwrap()), ..nan };
+    let why = chosen(&[heard], DeviceChoice::Card).unwrap_err();
+    assert!(why.contains("no finite numbers") && !why.contains("ended the process"), "{why}");
 }
 
 fn plan(name: &str) -> (Plan, String) {

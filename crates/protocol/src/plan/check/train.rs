@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::super::label::LabelKind;
 use super::super::layer::{Layer, Model};
-use super::super::model::{self, Inputs};
+use super::super::model::{self, Inputs, listed};
 use super::super::problem::{Problems, hint};
 use super::super::train::{
     Adaptive, Augment, EarlyStop, LocalBaseline, LocalWork, Loss, NnTrain, Optimizer, Privacy, Quantise, Schedule,
@@ -26,6 +26,7 @@ struct Trained<'a> {
 pub(super) fn check_train(plan: &Plan, params: &str, train: &NnTrain, inputs: Inputs, problems: &mut Problems) {
     check_optimizer(params, &train.optimizer, problems);
     check_schedule(params, &train.schedule, problems);
+    check_last_rate(params, train, problems);
     check_count(format!("{params}.rounds"), train.rounds, limits::ROUNDS, problems);
     let LocalWork { updates, batch } = train.local;
     check_count(format!("{params}.local.updates"), updates, limits::LOCAL_UPDATES, problems);
@@ -139,6 +140,26 @@ fn check_schedule(params: &str, schedule: &Schedule, problems: &mut Problems) {
     }
 }
 
+/// The rate of the last round, the smallest of all, has to be one in the 32-bit numbers that training computes with: at a
+/// rate of 0 nothing is learned, and `scaffold` divides by it.
+fn check_last_rate(params: &str, train: &NnTrain, problems: &mut Problems) {
+    let (field, advice) = match &train.schedule {
+        Schedule::Constant => return,
+        Schedule::Step { factor, .. } if factor.is_nan() || *factor <= 0.0 => return,
+        Schedule::Step { .. } => ("step.factor", "a larger factor or 'every'"),
+        Schedule::Cosine { .. } => ("cosine.floor", "a floor above 0"),
+    };
+    let (rate, rounds) = (train.optimizer.lr(), train.rounds);
+    let last = rate * train.schedule.factor(rounds, rounds);
+    #[expect(clippy::cast_possible_truncation, reason = "what rounding leaves of it is the question")]
+    let vanishes = rate > 0.0 && last as f32 == 0.0;
+    let reason = format!(
+        "takes the learning rate from {rate} to {last:e} in round {rounds}, which is 0 in the 32-bit numbers of training, \
+         so that nothing more would be learned; write {advice}, or fewer rounds"
+    );
+    problems.require(!vanishes, format!("{params}.schedule.{field}"), reason);
+}
+
 fn check_strategy(params: &str, train: &NnTrain, inputs: Inputs, problems: &mut Problems) {
     let place = format!("{params}.strategy.{}", train.strategy.name());
     match &train.strategy {
@@ -236,6 +257,19 @@ fn check_model(plan: &Plan, params: &str, trained: &Trained<'_>, problems: &mut 
     } else if let Some(last) = placed.last() {
         check_end(plan, &at(placed.len() - 1), &last.layer, &last.out, loss, problems);
     }
+    let mut values = 0u64;
+    let over = placed.iter().enumerate().find(|(_, layer)| {
+        values = values.saturating_add(layer.values());
+        values > limits::ROW_VALUES
+    });
+    if let Some((index, layer)) = over {
+        let (sides, most) = (listed(&layer.out), limits::ROW_VALUES);
+        let reason = format!(
+            "puts out [batch, {sides}], with which the layers up to here have {values} values for each row, more than \
+             the {most} allowed (limit ROW_VALUES)"
+        );
+        problems.add(format!("{}.{}", at(index), layer.layer.name()), reason);
+    }
     check_classes(plan, params, loss, class_weights, problems);
     if let Some(augment) = augment {
         check_augment(plan, &format!("{params}.augment"), augment, problems);
@@ -282,14 +316,10 @@ fn check_end(plan: &Plan, at: &str, last: &Layer, out: &[u64], loss: Loss, probl
             ),
         ),
         _ if out != [needed] => {
-            let sides: Vec<String> = out.iter().map(u64::to_string).collect();
             let field = if matches!(last, Layer::Linear(_)) { ".linear.out" } else { "" };
             problems.add(
                 format!("{at}{field}"),
-                format!(
-                    "the last layer puts out [batch, {}], but {loss_name} needs [batch, {needed}]",
-                    sides.join(", ")
-                ),
+                format!("the last layer puts out [batch, {}], but {loss_name} needs [batch, {needed}]", listed(out)),
             );
         }
         _ => {}
