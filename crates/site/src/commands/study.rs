@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, bail};
 use hospes_ipc::{Call, Fault, FaultCode};
 use hospes_party::view::{
-    Approving, Comparison, DatasetView, Interval, JobView, Page, RequestState, RequestView, Review, RoundView, Signed,
-    Verdict,
+    Approving, Comparison, DatasetView, Interval, JobView, Page, RequestState, RequestView, ResultView, Review,
+    RoundView, Signed, Verdict,
 };
 use hospes_protocol::approval::{OpinionView, Range, ReleaseRule};
 use hospes_protocol::id::{DatasetId, Digest, StudyId};
@@ -188,7 +188,7 @@ pub(crate) async fn jobs(asking: &mut Asking) -> Result<()> {
                 vec![
                     j.job.to_string(),
                     j.title.clone(),
-                    j.state.clone(),
+                    j.state.to_string(),
                     rounds,
                     output::moment(j.since),
                     results,
@@ -211,7 +211,7 @@ pub(crate) async fn run(asking: &mut Asking, typed: &str) -> Result<()> {
             };
             let why = failure.or(r.reason.as_deref()).unwrap_or_default();
             let round = format!("{} {}, attempt {}", r.round.task, r.round.round, r.round.attempt);
-            vec![round, output::moment(r.at), r.state.clone(), why.to_owned()]
+            vec![round, output::moment(r.at), r.state.to_string(), why.to_owned()]
         };
         output::table(&["Round", "Opened", "State", "Why"], run.rounds.iter().map(row));
         for comparison in &run.comparisons {
