@@ -155,12 +155,15 @@ async fn unfinished(world: &mut World<'_>) -> Result<Vec<String>> {
         };
         let (jobs, status) = world.at_site(site, asked).await.context("a site is down")??;
         for job in jobs {
-            let terminal =
-                |state: &str| matches!(state, "published" | "abandoned" | "refused" | "failed" | "withdrawn");
-            if matches!(job.state.as_str(), "ready" | "waiting" | "running") {
+            use hospes_party::view::{JobState, RoundState};
+            let ended = |state: RoundState| {
+                use RoundState::{Abandoned, Failed, Published, Refused, Withdrawn};
+                matches!(state, Published | Abandoned | Refused | Failed | Withdrawn)
+            };
+            if matches!(job.state, JobState::Ready | JobState::Waiting | JobState::Running) {
                 open.push(format!("the job is {} at {name}", job.state));
             }
-            for round in job.rounds.iter().filter(|round| !terminal(&round.state)) {
+            for round in job.rounds.iter().filter(|round| !ended(round.state)) {
                 open.push(format!("round {} is {} at {name}", short(&round.round), round.state));
             }
         }

@@ -378,7 +378,7 @@ async fn a_thread_that_panics_is_a_failure_of_the_round() {
     world.serve_model(&study).await;
     assert!(matches!(world.expect_reply().await, RoundReply::Failed(_)));
     let round = world.handle.job(world.who("sam"), job(1), Page::default()).await.unwrap().rounds.remove(0);
-    assert!(round.view.unwrap().to_string().contains("a clock that stands still"));
+    assert!(format!("{:?}", round.view.unwrap()).contains("a clock that stands still"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
