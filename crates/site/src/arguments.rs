@@ -67,6 +67,9 @@ pub(crate) enum Command {
     /// The site's policy.
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// What training may take of this machine, and when.
+    #[command(subcommand)]
+    Limits(LimitsCommand),
     /// Studies that were offered.
     Requests,
     /// The review of a request, in plain language.
@@ -380,6 +383,28 @@ pub(crate) enum PolicyCommand {
     Set {
         /// TOML file.
         file: PathBuf,
+    },
+}
+
+/// What training may take of a machine that people work at too.
+#[derive(Subcommand)]
+pub(crate) enum LimitsCommand {
+    /// Print it.
+    Show,
+    /// Set all of it: what is left out is not limited.
+    Set {
+        /// When nothing is computed, by the machine's wall clock: 'mon-fri 08:00-17:30'; may be given several times.
+        #[arg(long, value_name = "DAYS FROM-TO", value_parser = crate::commands::limits::read)]
+        quiet: Vec<hospes_party::view::QuietHours>,
+        /// Percent of the time in which training computes, from 5.
+        #[arg(long, default_value_t = 100)]
+        share: u8,
+        /// Most threads of the processor.
+        #[arg(long)]
+        threads: Option<u16>,
+        /// Wait while somebody works at this machine or in its window.
+        #[arg(long)]
+        pause_while_active: bool,
     },
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use hospes_coordinator::aggregate::staging::{Staging, free_space};
@@ -66,11 +66,15 @@ pub(crate) fn site_key(site: usize) -> SecretKey {
 }
 
 pub(crate) fn site_id(site: usize) -> SiteId {
-    site_key(site).public().site_id()
+    // Asked with every event: a public key is not computed each time.
+    static IDS: LazyLock<[SiteId; SITES]> =
+        LazyLock::new(|| std::array::from_fn(|site| site_key(site).public().site_id()));
+    IDS[site]
 }
 
 pub(crate) fn federation() -> FederationId {
-    coordinator_key().public().site_id()
+    static ID: LazyLock<FederationId> = LazyLock::new(|| coordinator_key().public().site_id());
+    *ID
 }
 
 pub(crate) fn passphrase(name: &str) -> Passphrase {

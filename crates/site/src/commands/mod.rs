@@ -4,6 +4,7 @@ mod audit;
 mod data;
 mod doctor;
 mod federation;
+pub(crate) mod limits;
 mod people;
 mod run;
 mod setup;
@@ -118,6 +119,7 @@ async fn dispatch(asking: &mut Asking, command: Command) -> Result<()> {
         Command::User(command) => people::user(asking, command).await,
         Command::Dataset(command) => data::dataset(asking, command).await,
         Command::Policy(command) => data::policy(asking, command).await,
+        Command::Limits(command) => limits::limits(asking, command).await,
         Command::Requests => study::requests(asking).await,
         Command::Show { study, dataset } => study::show(asking, &study, dataset).await,
         Command::Opinion { study, view, text } => study::opinion(asking, &study, view, text).await,
