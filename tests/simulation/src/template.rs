@@ -113,6 +113,7 @@ pub(crate) fn site_config(folder: &Path, clock: Clock, spawn_link: hospes_party:
         worker_memory_bytes: None,
         runs_at_a_time: hospes_protocol::limits::OPEN_JOBS,
         device: DeviceChoice::Processor,
+        card_patience: std::time::Duration::from_secs(600),
         kdf: KdfCost::for_tests(),
         spawn_link,
         presence: Arc::new(|| Box::pin(std::future::ready(false))),
