@@ -1,7 +1,9 @@
+import { useEffect } from "react";
 import { useTranslation } from "react-i18next";
 import { useLocation } from "wouter";
 import { Page } from "../parts/Page";
 import { Sections } from "../parts/Sections";
+import { seePolicy } from "../shell/preferences";
 import { About } from "./About";
 import { Account } from "./Account";
 import { Looks } from "./Looks";
@@ -24,6 +26,9 @@ export function Settings({ part }: { part: string }) {
     about: <About />,
   };
   const selected = PARTS.find((known) => known === part) ?? "people";
+  useEffect(() => {
+    if (selected === "policy") seePolicy();
+  }, [selected]);
   return (
     <Page title={t("settings.title")}>
       <Sections
