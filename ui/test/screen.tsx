@@ -28,8 +28,9 @@ export class Screen {
   /** Shows it; with somebody signed in where a name is given. */
   async show(part: ReactNode, answers: Answers, name: string | null = null): Promise<void> {
     globalThis.IS_REACT_ACT_ENVIRONMENT = true;
-    // jsdom scrolls nothing.
+    // jsdom scrolls nothing, and has no CSS.
     Element.prototype.scrollTo = () => {};
+    globalThis.CSS ??= { escape: (text: string) => text } as typeof CSS;
     speak("en");
     reachBy({
       call: async (command, args) => {
@@ -99,12 +100,25 @@ export class Screen {
 
   async type(name: string, text: string): Promise<void> {
     const field = this.field(name);
-    const set = Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, "value")?.set;
+    const set = Object.getOwnPropertyDescriptor(Object.getPrototypeOf(field), "value")?.set;
     await act(async () => {
       set?.call(field, text);
       field.dispatchEvent(new Event("input", { bubbles: true }));
       field.dispatchEvent(new Event("change", { bubbles: true }));
     });
+  }
+
+  async choose(element: Element | null, value: string): Promise<void> {
+    if (!(element instanceof HTMLSelectElement)) throw new Error(`no such choice in: ${this.text()}`);
+    await act(async () => {
+      element.value = value;
+      element.dispatchEvent(new Event("change", { bubbles: true }));
+    });
+    await this.settle();
+  }
+
+  labelled(label: string): HTMLElement | null {
+    return this.place.querySelector<HTMLElement>(`[aria-label="${label}"]`);
   }
 
   /** A choice or box by its value. */

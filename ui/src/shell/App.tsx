@@ -20,6 +20,7 @@ import { Jobs } from "../screens/Jobs";
 import { Join } from "../screens/Join";
 import { Model } from "../screens/Model";
 import { Models } from "../screens/Models";
+import { NewDataset } from "../screens/NewDataset";
 import { NotHere } from "../screens/NotHere";
 import { Requests } from "../screens/Requests";
 import { Review } from "../screens/Review";
@@ -100,6 +101,7 @@ function Rooms() {
             <Route path="/models" component={Models} />
             <Route path="/models/:job">{({ job }) => <Model key={job} job={job} />}</Route>
             <Route path="/datasets" component={Datasets} />
+            <Route path="/datasets/new" component={NewDataset} />
             <Route path="/datasets/:id">{({ id }) => <Dataset key={id} id={id} />}</Route>
             <Route path="/egress" component={EgressLog} />
             <Route path="/federations" component={Federations} />
