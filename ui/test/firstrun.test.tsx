@@ -1,7 +1,9 @@
 // @vitest-environment jsdom
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import type { EngineState, Fault } from "../src/ipc/types";
+import type { EngineState, Fault, Status } from "../src/ipc/types";
+import { Beginning } from "../src/screens/Beginning";
 import { App } from "../src/shell/App";
+import { seePolicy } from "../src/shell/preferences";
 import { type Answers, Screen } from "./screen";
 
 const OWN = "the administrator's own";
@@ -50,7 +52,9 @@ describe("the first run", () => {
       },
     });
     expect(screen.text()).not.toContain("does not run on this machine");
+    expect(await screen.faults()).toEqual([]);
     await introduce();
+    expect(await screen.faults()).toEqual([]);
     expect(shown()).not.toContain(OWN);
     await screen.submit();
     expect(screen.args("initialise")).toEqual({ administrator: "Petra", passphrase: OWN, keys: "keychain" });
@@ -108,6 +112,7 @@ describe("before the sign-in", () => {
     await stand("locked", { unlock: refusal({ code: "keys", words: "another passphrase" }) });
     await screen.type("key", KEY);
     await screen.submit();
+    expect(await screen.faults()).toEqual([]);
     expect(screen.args("unlock")).toEqual({ passphrase: KEY });
     expect([screen.field("key").value, screen.field("key").type]).toEqual(["", "password"]);
     expect(screen.text()).toContain("another passphrase");
@@ -119,5 +124,50 @@ describe("before the sign-in", () => {
     expect(screen.text()).toContain("r-2");
     await screen.press(screen.button("Try again"));
     expect(screen.times("start_engine")).toBe(1);
+  });
+});
+
+describe("what is left of the set-up", () => {
+  const beginning = (people: unknown[], datasets: unknown[], memberships: unknown[]) => {
+    const status = { phase: "set_up", memberships } as unknown as Status;
+    return screen.show(<Beginning status={status} />, { people, datasets });
+  };
+  const person = (...roles: string[]) => ({ name: roles[0], roles, state: "active", key: "k" });
+  const steps = () => [...screen.place.querySelectorAll("li")].map((step) => step.textContent ?? "");
+
+  it("names the next step in words, and where it is done", async () => {
+    localStorage.clear();
+    await beginning([person("administrator")], [], []);
+    expect(steps()).toHaveLength(5);
+    expect(steps().map((step) => /(Done|Next|Open)$/.exec(step)?.[0])).toEqual([
+      "Next",
+      "Open",
+      "Open",
+      "Open",
+      "Open",
+    ]);
+    const links = [...screen.place.querySelectorAll("a")].map((link) => link.getAttribute("href"));
+    expect(links).toContain("#/settings/people");
+    expect(links).toContain("#/federations/join");
+    expect(links).toContain("#/datasets/new");
+    expect(await screen.faults()).toEqual([]);
+  });
+
+  it("is taken up again where it was left, and gone when all is done", async () => {
+    localStorage.clear();
+    const people = [person("administrator"), person("data_steward", "data_access_approver")];
+    await beginning(people, [], [{}]);
+    expect(steps().map((step) => /(Done|Next|Open)$/.exec(step)?.[0])).toEqual([
+      "Done",
+      "Done",
+      "Next",
+      "Done",
+      "Open",
+    ]);
+    await screen.away();
+    screen = new Screen();
+    seePolicy();
+    await beginning(people, [{}], [{}]);
+    expect(screen.text()).toBe("");
   });
 });

@@ -61,11 +61,14 @@ describe("registering a dataset", () => {
     await screen.press(screen.labelled("ward is in the copy"));
     await screen.press(screen.labelled("street is in the copy"));
     expect(screen.text()).toContain("You keep street.");
+    expect(await screen.faults()).toEqual([]);
     await screen.submit();
     await screen.type("dataset", " Heart ");
     await screen.press(screen.input("DUO:0000042"));
+    expect(await screen.faults()).toEqual([]);
     await screen.submit();
     expect(screen.text()).toContain("Is this right?");
+    expect(await screen.faults()).toEqual([]);
     expect(screen.times("add_dataset")).toBe(0);
     await screen.submit();
     expect(screen.args("add_dataset")).toEqual({
@@ -121,6 +124,7 @@ describe("a list of opt-outs", () => {
       import_opt_outs: { listed: 7, affected: 1 },
     };
     await screen.show(<Datasets />, answers, "Stefan");
+    expect(await screen.faults()).toEqual([]);
     await screen.press(screen.button("Choose a list"));
     expect(screen.args("choose_file")).toEqual({ purpose: "opt_outs" });
     expect(screen.times("import_opt_outs")).toBe(0);

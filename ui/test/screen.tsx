@@ -1,4 +1,5 @@
 import { QueryClient, QueryClientProvider } from "@tanstack/react-query";
+import axe from "axe-core";
 import { act, type ReactNode, useEffect } from "react";
 import { createRoot, type Root } from "react-dom/client";
 import { Router } from "wouter";
@@ -23,11 +24,15 @@ export type Answers = Record<string, unknown | ((args: unknown) => unknown)>;
 export class Screen {
   readonly asked: Asked[] = [];
   readonly place = document.body.appendChild(document.createElement("div"));
-  private readonly root: Root = createRoot(this.place);
+  private readonly root: Root;
+
+  constructor() {
+    globalThis.IS_REACT_ACT_ENVIRONMENT = true;
+    this.root = createRoot(this.place);
+  }
 
   /** Shows it; with somebody signed in where a name is given. */
   async show(part: ReactNode, answers: Answers, name: string | null = null): Promise<void> {
-    globalThis.IS_REACT_ACT_ENVIRONMENT = true;
     // jsdom scrolls nothing, and has no CSS.
     Element.prototype.scrollTo = () => {};
     globalThis.CSS ??= { escape: (text: string) => text } as typeof CSS;
@@ -99,12 +104,16 @@ export class Screen {
   }
 
   async type(name: string, text: string): Promise<void> {
-    const field = this.field(name);
+    await this.slide(this.field(name), text);
+  }
+
+  /** Gives any field a value as a person does. */
+  async slide(field: HTMLElement | null, text: string): Promise<void> {
     const set = Object.getOwnPropertyDescriptor(Object.getPrototypeOf(field), "value")?.set;
     await act(async () => {
       set?.call(field, text);
-      field.dispatchEvent(new Event("input", { bubbles: true }));
-      field.dispatchEvent(new Event("change", { bubbles: true }));
+      field?.dispatchEvent(new Event("input", { bubbles: true }));
+      field?.dispatchEvent(new Event("change", { bubbles: true }));
     });
   }
 
@@ -129,6 +138,14 @@ export class Screen {
   async submit(at = 0): Promise<void> {
     await act(async () => this.place.querySelectorAll("form")[at]?.requestSubmit());
     await this.settle();
+  }
+
+  /** What axe finds; of colours it sees nothing here. */
+  async faults(): Promise<string[]> {
+    const { violations } = await axe.run(this.place, {
+      rules: { region: { enabled: false }, "color-contrast": { enabled: false } },
+    });
+    return violations.flatMap(({ id, nodes }) => nodes.map(({ html }) => `${id}: ${html}`));
   }
 
   async away(): Promise<void> {

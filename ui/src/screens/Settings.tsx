@@ -7,11 +7,12 @@ import { seePolicy } from "../shell/preferences";
 import { About } from "./About";
 import { Account } from "./Account";
 import { Looks } from "./Looks";
+import { Machine } from "./Machine";
 import { PeopleSettings } from "./PeopleSettings";
 import { PolicySettings } from "./PolicySettings";
 import { StopSettings } from "./StopSettings";
 
-const PARTS = ["people", "policy", "account", "window", "stop", "about"] as const;
+const PARTS = ["people", "policy", "machine", "account", "window", "stop", "about"] as const;
 
 /** Settings of the site, of the person, and of this window. */
 export function Settings({ part }: { part: string }) {
@@ -20,6 +21,7 @@ export function Settings({ part }: { part: string }) {
   const contents = {
     people: <PeopleSettings />,
     policy: <PolicySettings />,
+    machine: <Machine />,
     account: <Account />,
     window: <Looks />,
     stop: <StopSettings />,
