@@ -17,6 +17,7 @@ const PLACES: &[&str] = &[
     "/jobs",
     "/models",
     "/datasets",
+    "/datasets/new",
     "/egress",
     "/federations",
     "/federations/join",
@@ -62,7 +63,7 @@ fn every_screen_is_accessible_and_fits_in_all_languages() -> Result<()> {
         for language in ["en", "de", "fr", "zh"] {
             tour.speak(language).await?;
             tour.sign_in(ADMINISTRATOR, &site.passphrase(ADMINISTRATOR)?).await?;
-            for part in ["people", "policy", "account", "window", "stop", "about"] {
+            for part in ["people", "policy", "machine", "account", "window", "stop", "about"] {
                 tour.go(&format!("/settings/{part}")).await?;
                 tour.measure(&format!("{language} settings/{part}")).await?;
                 if language == "en" {

@@ -50,6 +50,20 @@ export function moment(millis: number): string {
   return new Intl.DateTimeFormat(locale(), { dateStyle: "medium", timeStyle: "short" }).format(millis);
 }
 
+/** Time of the day; with the day where that is another one than today. */
+export function clock(millis: number, now: number): string {
+  const isToday = new Date(millis).toDateString() === new Date(now).toDateString();
+  return isToday ? new Intl.DateTimeFormat(locale(), { timeStyle: "short" }).format(millis) : moment(millis);
+}
+
+/** A day of the week, Monday being 0. */
+export function weekday(at: number): string {
+  // 2024 began with a Monday.
+  return new Intl.DateTimeFormat(locale(), { weekday: "long", timeZone: "UTC" }).format(
+    Date.UTC(2024, 0, 1 + at),
+  );
+}
+
 /** Day, time and seconds. */
 export function exactly(millis: number): string {
   return new Intl.DateTimeFormat(locale(), { dateStyle: "medium", timeStyle: "medium" }).format(millis);

@@ -396,6 +396,27 @@ federated: string,
 figures: Array<Compared>, };
 
 /**
+ * When and how much of this machine training may take. The default is all of it, always.
+ */
+export type ComputeLimits = { 
+/**
+ * When nothing is computed, by the machine's own wall clock.
+ */
+quiet: Array<QuietHours>, 
+/**
+ * Percent of the time in which training computes; it rests between its steps for the remainder. From 5 to 100.
+ */
+share: number, 
+/**
+ * Most threads of the processor; `None` for all.
+ */
+threads: number | null, 
+/**
+ * Whether training waits while somebody works at the machine or in the window.
+ */
+yields: boolean, };
+
+/**
  * Which data are used.
  */
 export type DataTab = { 
@@ -1356,6 +1377,15 @@ export type Page = {
 skip: number, };
 
 /**
+ * Why nothing is computed at the moment.
+ */
+export type Pause = { "quiet_hours": { 
+/**
+ * When they end.
+ */
+until: Timestamp, } } | "somebody_works";
+
+/**
  * Another site of the study.
  */
 export type PeerLine = { 
@@ -1606,6 +1636,23 @@ needs_words: boolean, };
  * A public Ed25519 key. Written as 64 hexadecimal digits.
  */
 export type PublicKey = string;
+
+/**
+ * Hours of some days of the week.
+ */
+export type QuietHours = { 
+/**
+ * Days on which they begin.
+ */
+days: Array<Weekday>, 
+/**
+ * Beginning, in minutes after midnight.
+ */
+from: number, 
+/**
+ * End, in minutes after midnight; on the next day if it is not after the beginning.
+ */
+to: number, };
 
 /**
  * A closed interval.
@@ -1977,6 +2024,10 @@ working: number,
  */
 outbox: number, 
 /**
+ * Why nothing is computed at the moment, if so.
+ */
+pause: Pause | null, 
+/**
  * The audit ledger.
  */
 ledger: LedgerState, 
@@ -2183,6 +2234,11 @@ reason: string, } } | "resume" | { "revoke": {
 reason: string, } };
 
 /**
+ * A day of the week.
+ */
+export type Weekday = "monday" | "tuesday" | "wednesday" | "thursday" | "friday" | "saturday" | "sunday";
+
+/**
  * How a log is witnessed within one federation.
  */
 export type WitnessState = { 
@@ -2305,6 +2361,10 @@ export interface Commands {
   job_log: { args: { job: JobId }; answer: Array<LogLine> };
   /** What this machine trains on, and within which limits; at first it takes the time to try its graphics cards. */
   device: { args: Record<string, never>; answer: DeviceView };
+  /** What training may take of this machine, and when. */
+  compute_limits: { args: Record<string, never>; answer: ComputeLimits };
+  /** Sets that; work under way keeps the share and the threads that it began with. */
+  set_compute_limits: { args: { limits: ComputeLimits }; answer: null };
   /** Stops a run at this site. */
   cancel_job: { args: { job: JobId; reason: string }; answer: null };
   /** Releases held results. */
@@ -2360,6 +2420,7 @@ export const READS: { readonly [C in keyof Commands]?: readonly Notice[] } = {
   job: ["jobs"],
   job_log: ["jobs", "egress"],
   device: ["settings"],
+  compute_limits: ["settings"],
   egress: ["egress"],
   audit: ["audit"],
   verify_audit: ["audit"],
@@ -2394,6 +2455,7 @@ export const CHANGES: { readonly [C in keyof Commands]?: readonly Notice[] } = {
   approve: ["requests", "audit"],
   countersign: ["requests", "audit"],
   decide: ["requests", "jobs", "egress", "audit"],
+  set_compute_limits: ["settings", "jobs", "audit"],
   cancel_job: ["jobs", "egress", "audit"],
   release: ["jobs", "audit"],
   export_audit: ["audit"],

@@ -8,6 +8,10 @@ interface Props {
   name: string;
   help?: string;
   isSecret?: boolean;
+  /** What is typed, where it is no text. */
+  type?: "time" | "number";
+  /** Least number. */
+  min?: number;
   rows?: number;
   isOptional?: boolean;
   isMono?: boolean;
@@ -17,13 +21,14 @@ interface Props {
 
 /** A labelled field. */
 export function Field(props: Props) {
-  const { label, help, isSecret = false, rows, isOptional = false, isMono = false, ...rest } = props;
+  const { label, help, isSecret = false, type = "text", min, rows, isOptional, isMono, ...rest } = props;
+  const least = min === undefined ? {} : { min };
   const look = `${styles.input} ${isMono ? styles.mono : ""}`;
   return (
     <TextField
       {...rest}
       className={styles.field ?? ""}
-      type={isSecret ? "password" : "text"}
+      type={isSecret ? "password" : type}
       autoComplete="off"
       spellCheck="false"
       isRequired={!isOptional}
@@ -34,7 +39,7 @@ export function Field(props: Props) {
           {help}
         </Text>
       )}
-      {rows ? <TextArea rows={rows} className={look} /> : <Input className={look} />}
+      {rows ? <TextArea rows={rows} className={look} /> : <Input className={look} {...least} />}
       <FieldError className={styles.error ?? ""} />
     </TextField>
   );

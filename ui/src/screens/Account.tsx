@@ -9,6 +9,7 @@ import { Card } from "../parts/Card";
 import { DigestChip } from "../parts/DigestChip";
 import { FaultNotice } from "../parts/FaultNotice";
 import { Field } from "../parts/Field";
+import { agrees, NewPassphrase, NOTHING } from "../parts/NewPassphrase";
 import { Notice } from "../parts/Notice";
 import { useMe } from "../shell/session";
 import forms from "./Forms.module.css";
@@ -18,14 +19,11 @@ export function Account() {
   const { t } = useTranslation();
   const { person } = useMe();
   const [old, setOld] = useState("");
-  const [next, setNext] = useState("");
-  const [again, setAgain] = useState("");
+  const [next, setNext] = useState(NOTHING);
   const change = useAction("change_passphrase", () => {
     setOld("");
-    setNext("");
-    setAgain("");
+    setNext(NOTHING);
   });
-  const differs = again !== "" && next !== again;
   return (
     <Card
       title={t("settings.account")}
@@ -41,27 +39,17 @@ export function Account() {
         className={forms.form ?? ""}
         onSubmit={(event) => {
           event.preventDefault();
-          if (!differs) change.mutate({ old, new: next });
+          if (agrees(next)) change.mutate({ old, new: next.first });
         }}
       >
         <h3>{t("settings.changePassphrase")}</h3>
         <p className={forms.prose}>{t("settings.changePassphraseHelp")}</p>
         <Field label={t("settings.oldPassphrase")} name="old" value={old} onChange={setOld} isSecret />
-        <Field
-          label={t("signIn.newPassphrase")}
-          help={t("signIn.passphraseHelp")}
-          name="new"
-          value={next}
-          onChange={setNext}
-          isSecret
-          minLength={10}
-        />
-        <Field label={t("signIn.again")} name="again" value={again} onChange={setAgain} isSecret />
-        {differs && <Notice weight="attention">{t("signIn.differs")}</Notice>}
+        <NewPassphrase name="new" value={next} onChange={setNext} />
         <FaultNotice fault={change.error} />
         <div role="status">{change.isSuccess && <Notice>{t("settings.changed")}</Notice>}</div>
         <div className={forms.actions}>
-          <Button type="submit" kind="primary" isPending={change.isPending} isDisabled={differs}>
+          <Button type="submit" kind="primary" isPending={change.isPending}>
             {t("settings.changePassphrase")}
           </Button>
         </div>

@@ -4,6 +4,7 @@ import { useAnswer } from "../ipc/hooks";
 import type { Status } from "../ipc/types";
 import { Card } from "../parts/Card";
 import { type Moment, Timeline } from "../parts/Timeline";
+import { sawPolicy } from "../shell/preferences";
 
 /** What is left of the set-up, in order; each step can be left out and done later. Gone when all is done. */
 export function Beginning({ status }: { status: Status }) {
@@ -16,11 +17,12 @@ export function Beginning({ status }: { status: Status }) {
   const steps: [string, boolean, string][] = [
     ["second", signers.length > 1, "/settings/people"],
     ["roles", has("data_steward") && has("data_access_approver"), "/settings/people"],
+    ["policy", sawPolicy(), "/settings/policy"],
     ["federation", status.memberships.length > 0, "/federations/join"],
-    ["dataset", datasets.data.length > 0, "/datasets"],
-    ["policy", status.phase === "operating", "/settings/policy"],
+    ["dataset", datasets.data.length > 0, datasets.data.length > 0 ? "/datasets" : "/datasets/new"],
   ];
-  if (status.phase === "operating" || steps.slice(0, 4).every(([, isDone]) => isDone)) return null;
+  const open = steps.filter(([, isDone]) => !isDone).map(([id]) => id);
+  if (status.phase === "operating" || open.length === 0) return null;
   const moments = steps.map(
     ([id, isDone, to]): Moment => ({
       id,
@@ -32,6 +34,7 @@ export function Beginning({ status }: { status: Status }) {
           <div>{t(`home.begin.${id}Help`)}</div>
         </>
       ),
+      when: t(isDone ? "home.begun" : id === open[0] ? "home.beginNow" : "home.beginLater"),
     }),
   );
   return (

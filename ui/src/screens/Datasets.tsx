@@ -1,22 +1,37 @@
 import { useTranslation } from "react-i18next";
-import { Link } from "wouter";
+import { Link, useLocation } from "wouter";
 import { count, day } from "../i18n/format";
 import { useAnswer } from "../ipc/hooks";
 import type { DatasetView } from "../ipc/types";
 import { Answered } from "../parts/Answered";
 import { Badge } from "../parts/Badge";
+import { Button } from "../parts/Button";
 import { Card } from "../parts/Card";
 import { Empty } from "../parts/Empty";
-import { Notice } from "../parts/Notice";
 import { Page } from "../parts/Page";
 import { Table } from "../parts/Table";
+import { useMe } from "../shell/session";
+import { OptOuts } from "./OptOuts";
 
-/** Datasets of this site. Registering names a file, which this page may not do (invariant I6). */
+/** Datasets of this site, and for data stewards the ways to register one and to import opt-outs. */
 export function Datasets() {
   const { t } = useTranslation();
+  const [, go] = useLocation();
+  const { may } = useMe();
   const datasets = useAnswer("datasets", {});
+  const isSteward = may("data_steward");
   return (
-    <Page title={t("datasets.title")} lead={t("datasets.lead")}>
+    <Page
+      title={t("datasets.title")}
+      lead={t("datasets.lead")}
+      beside={
+        isSteward && (
+          <Button kind="primary" icon="plus" onPress={() => go("/datasets/new")}>
+            {t("register.title")}
+          </Button>
+        )
+      }
+    >
       <Card isFlush>
         <Answered of={datasets}>
           {(all) =>
@@ -30,10 +45,7 @@ export function Datasets() {
           }
         </Answered>
       </Card>
-      <Notice title={t("datasets.register")}>
-        {t("datasets.registerHelp")} <code>hospes-site dataset add</code>,{" "}
-        <code>hospes-site dataset opt-out</code>
-      </Notice>
+      {isSteward && <OptOuts />}
     </Page>
   );
 }

@@ -3,12 +3,14 @@ import { useTranslation } from "react-i18next";
 import { changeLanguage, LANGUAGES, type Language, language } from "../i18n";
 import { useAnswer } from "../ipc/hooks";
 import { Mark } from "../parts/Mark";
+import { Select } from "../parts/Select";
 import styles from "./DoorFrame.module.css";
 
 /** What stands around the sign-in: the mark, the site, the language. */
 export function DoorFrame({ children }: { children: ReactNode }) {
   const { t } = useTranslation();
   const status = useAnswer("status", {});
+  const languages = Object.entries(LANGUAGES) as [Language, string][];
   const site = status.data?.memberships[0];
   return (
     <div className={styles.frame}>
@@ -21,20 +23,12 @@ export function DoorFrame({ children }: { children: ReactNode }) {
       </div>
       <div className={styles.card}>{children}</div>
       <div className={styles.foot}>
-        <label className={styles.language}>
-          <span className="hidden">{t("settings.language")}</span>
-          <select
-            className={styles.select}
-            value={language()}
-            onChange={(event) => changeLanguage(event.target.value as Language)}
-          >
-            {Object.entries(LANGUAGES).map(([code, name]) => (
-              <option key={code} value={code} lang={code}>
-                {name}
-              </option>
-            ))}
-          </select>
-        </label>
+        <Select
+          label={t("settings.language")}
+          value={language()}
+          onChange={changeLanguage}
+          options={languages.map(([value, label]) => ({ value, label, lang: value }))}
+        />
         {status.data && <span>{status.data.software}</span>}
       </div>
     </div>

@@ -13,6 +13,7 @@ import { ownLog } from "../shell/Header";
 import { useSession } from "../shell/session";
 import { Beginning } from "./Beginning";
 import styles from "./Home.module.css";
+import { PauseNotice } from "./PauseNotice";
 import { isOpen } from "./Requests";
 import { Running } from "./Running";
 
@@ -26,6 +27,7 @@ export function Home() {
       <Answered of={status}>
         {(data) => (
           <>
+            <PauseNotice status={data} />
             <Beginning status={data} />
             <div className={styles.columns}>
               <div className={styles.wide}>

@@ -9,15 +9,18 @@ import { Empty } from "../parts/Empty";
 import { Page } from "../parts/Page";
 import { JobBadge } from "../parts/states";
 import { Table } from "../parts/Table";
+import { PauseNotice } from "./PauseNotice";
 
 /** Runs of studies at this site, newest first. */
 export function Jobs() {
   const { t } = useTranslation();
   const jobs = useJobs();
   const memberships = useAnswer("memberships", {});
+  const status = useAnswer("status", {});
   const federation = (id: string) => memberships.data?.find((m) => m.federation === id)?.name ?? "";
   return (
     <Page title={t("jobs.title")} lead={t("jobs.lead")}>
+      {status.data && <PauseNotice status={status.data} />}
       <Card isFlush>
         <Answered of={jobs}>
           {({ pages }) =>

@@ -4,13 +4,14 @@ import { useTranslation } from "react-i18next";
 import { useLocation } from "wouter";
 import { moment } from "../i18n/format";
 import { useAction } from "../ipc/hooks";
-import type { InvitationView } from "../ipc/types";
+import type { Chosen, InvitationView } from "../ipc/types";
 import { Button } from "../parts/Button";
 import { Card } from "../parts/Card";
 import { Facts } from "../parts/Facts";
 import { FaultNotice } from "../parts/FaultNotice";
 import { Field } from "../parts/Field";
 import { Page } from "../parts/Page";
+import { ChooseFile } from "./ChooseFile";
 import forms from "./Forms.module.css";
 
 /** Joins a federation: the invitation, then the coordinator's words by a second way, then the organisation. */
@@ -73,6 +74,7 @@ function Enrol({ invitation }: { invitation: string }) {
   const [words, setWords] = useState("");
   const [organisation, setOrganisation] = useState("");
   const [proxy, setProxy] = useState("");
+  const [certificates, setCertificates] = useState<Chosen | null>(null);
   const enrol = useAction("enrol", (membership) => go(`/federations/${membership.federation}`));
   return (
     <Card title={t("join.step2")} lead={t("join.step2Lead")}>
@@ -81,7 +83,8 @@ function Enrol({ invitation }: { invitation: string }) {
         onSubmit={(event) => {
           event.preventDefault();
           const way = proxy.trim() === "" ? null : proxy.trim();
-          const enrolment = { invitation, words, organisation, proxy: way, extra_ca: null, again: null };
+          const extra_ca = certificates?.file ?? null;
+          const enrolment = { invitation, words, organisation, proxy: way, extra_ca, again: null };
           enrol.mutate({ enrolment });
         }}
       >
@@ -109,6 +112,25 @@ function Enrol({ invitation }: { invitation: string }) {
           onChange={setProxy}
           isOptional
         />
+        <div className={forms.form}>
+          <div>
+            <h3>{t("join.certificates")}</h3>
+            <p className={forms.small}>{t("join.certificatesHelp")}</p>
+          </div>
+          <ChooseFile
+            purpose="certificates"
+            words={t("join.chooseCertificates")}
+            chosen={certificates}
+            onChosen={setCertificates}
+          />
+          {certificates && (
+            <div>
+              <Button kind="quiet" onPress={() => setCertificates(null)}>
+                {t("join.noCertificates")}
+              </Button>
+            </div>
+          )}
+        </div>
         <FaultNotice fault={enrol.error} />
         <div className={forms.actions}>
           <Button type="submit" kind="primary" isPending={enrol.isPending}>

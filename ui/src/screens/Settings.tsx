@@ -1,15 +1,18 @@
+import { useEffect } from "react";
 import { useTranslation } from "react-i18next";
 import { useLocation } from "wouter";
 import { Page } from "../parts/Page";
 import { Sections } from "../parts/Sections";
+import { seePolicy } from "../shell/preferences";
 import { About } from "./About";
 import { Account } from "./Account";
 import { Looks } from "./Looks";
+import { Machine } from "./Machine";
 import { PeopleSettings } from "./PeopleSettings";
 import { PolicySettings } from "./PolicySettings";
 import { StopSettings } from "./StopSettings";
 
-const PARTS = ["people", "policy", "account", "window", "stop", "about"] as const;
+const PARTS = ["people", "policy", "machine", "account", "window", "stop", "about"] as const;
 
 /** Settings of the site, of the person, and of this window. */
 export function Settings({ part }: { part: string }) {
@@ -18,12 +21,16 @@ export function Settings({ part }: { part: string }) {
   const contents = {
     people: <PeopleSettings />,
     policy: <PolicySettings />,
+    machine: <Machine />,
     account: <Account />,
     window: <Looks />,
     stop: <StopSettings />,
     about: <About />,
   };
   const selected = PARTS.find((known) => known === part) ?? "people";
+  useEffect(() => {
+    if (selected === "policy") seePolicy();
+  }, [selected]);
   return (
     <Page title={t("settings.title")}>
       <Sections

@@ -5,6 +5,7 @@ import { useAction } from "../ipc/hooks";
 import { Button } from "../parts/Button";
 import { FaultNotice } from "../parts/FaultNotice";
 import { Field } from "../parts/Field";
+import { agrees, NewPassphrase, NOTHING } from "../parts/NewPassphrase";
 import { Notice } from "../parts/Notice";
 import { useSession } from "../shell/session";
 import { DoorFrame } from "./DoorFrame";
@@ -61,41 +62,30 @@ function Activate({ onDone }: { onDone: () => void }) {
   const { t } = useTranslation();
   const [name, setName] = useState("");
   const [code, setCode] = useState("");
-  const [passphrase, setPassphrase] = useState("");
-  const [again, setAgain] = useState("");
+  const [passphrase, setPassphrase] = useState(NOTHING);
   const { signedIn } = useSession();
   const signIn = useAction("log_in", () => signedIn(name));
   const activate = useAction("activate", (person) => {
     // A replaced key has to be confirmed by another person first.
-    if (person.state === "active") signIn.mutate({ name, passphrase });
+    if (person.state === "active") signIn.mutate({ name, passphrase: passphrase.first });
     else onDone();
   });
-  const differs = again !== "" && passphrase !== again;
   return (
     <Form
       className={styles.form ?? ""}
       onSubmit={(event) => {
         event.preventDefault();
-        if (passphrase === again) activate.mutate({ name, code: code.trim(), passphrase });
+        if (!agrees(passphrase)) return;
+        activate.mutate({ name, code: code.trim(), passphrase: passphrase.first });
       }}
     >
       <h1 className={styles.title}>{t("signIn.codeTitle")}</h1>
       <p className={styles.lead}>{t("signIn.codeLead")}</p>
       <Field label={t("signIn.name")} name="name" value={name} onChange={setName} autoFocus />
       <Field label={t("signIn.code")} name="code" value={code} onChange={setCode} isMono />
-      <Field
-        label={t("signIn.newPassphrase")}
-        help={t("signIn.passphraseHelp")}
-        name="passphrase"
-        value={passphrase}
-        onChange={setPassphrase}
-        isSecret
-        minLength={10}
-      />
-      <Field label={t("signIn.again")} name="again" value={again} onChange={setAgain} isSecret />
-      {differs && <Notice weight="attention">{t("signIn.differs")}</Notice>}
+      <NewPassphrase value={passphrase} onChange={setPassphrase} />
       <FaultNotice fault={activate.error ?? signIn.error} />
-      <Button type="submit" kind="primary" isPending={activate.isPending} isDisabled={differs}>
+      <Button type="submit" kind="primary" isPending={activate.isPending}>
         {t("signIn.choose")}
       </Button>
       <Button kind="quiet" onPress={onDone}>

@@ -1,20 +1,15 @@
 import { useState } from "react";
 import { Form } from "react-aria-components";
 import { useTranslation } from "react-i18next";
-import { named } from "../i18n/engine";
 import { useAction } from "../ipc/hooks";
 import type { DatasetView } from "../ipc/types";
 import { Button } from "../parts/Button";
 import { Card } from "../parts/Card";
-import { Checks } from "../parts/Checks";
-import { Choice } from "../parts/Choice";
 import { FaultNotice } from "../parts/FaultNotice";
-import { Field } from "../parts/Field";
 import { useMe } from "../shell/session";
-import { DISEASE_SPECIFIC, MODIFIERS, PERMISSIONS, readTerms, TIME_LIMIT, writeTerms } from "./duo";
+import { readTerms, writeTerms } from "./duo";
 import forms from "./Forms.module.css";
-
-const words = (term: string) => named("words.duo", term.replace("DUO:", ""));
+import { TermsFields, termWords } from "./TermsFields";
 
 /** For what a dataset may be used, in terms of the Data Use Ontology. */
 export function TermsOfUse({ dataset }: { dataset: DatasetView }) {
@@ -34,7 +29,7 @@ function Reader({ dataset }: { dataset: DatasetView }) {
     <ul>
       {dataset.duo.map((tag) => (
         <li key={tag}>
-          {words(tag.split("=")[0] ?? tag)} <code>{tag}</code>
+          {termWords(tag.split("=")[0] ?? tag)} <code>{tag}</code>
         </li>
       ))}
     </ul>
@@ -53,38 +48,7 @@ function Editor({ dataset }: { dataset: DatasetView }) {
         tag.mutate({ dataset: dataset.id, duo: writeTerms(terms) });
       }}
     >
-      <Choice
-        label={t("datasets.permission")}
-        value={terms.permission}
-        onChange={(permission) => setTerms({ ...terms, permission })}
-        options={PERMISSIONS.map((term) => ({ value: term, label: words(term), help: term }))}
-      />
-      {terms.permission === DISEASE_SPECIFIC && (
-        <Field
-          label={t("datasets.disease")}
-          help={t("datasets.diseaseHelp")}
-          name="disease"
-          value={terms.disease}
-          onChange={(disease) => setTerms({ ...terms, disease })}
-        />
-      )}
-      <Checks
-        label={t("datasets.modifiers")}
-        isWide
-        value={terms.modifiers}
-        onChange={(modifiers) => setTerms({ ...terms, modifiers })}
-        options={MODIFIERS.map((term) => ({ value: term, label: words(term), help: term }))}
-      />
-      {terms.modifiers.includes(TIME_LIMIT) && (
-        <Field
-          label={t("datasets.until")}
-          help={t("datasets.untilHelp")}
-          name="until"
-          value={terms.until}
-          onChange={(until) => setTerms({ ...terms, until })}
-          isOptional
-        />
-      )}
+      <TermsFields terms={terms} onChange={setTerms} />
       <FaultNotice fault={tag.error} />
       <div className={forms.actions}>
         <Button type="submit" kind="primary" isPending={tag.isPending}>

@@ -5,28 +5,26 @@ import { useAction } from "../ipc/hooks";
 import { Button } from "../parts/Button";
 import { FaultNotice } from "../parts/FaultNotice";
 import { Field } from "../parts/Field";
-import { Notice } from "../parts/Notice";
+import { agrees, NewPassphrase, NOTHING } from "../parts/NewPassphrase";
 import { useSession } from "../shell/session";
 import { DoorFrame } from "./DoorFrame";
 import styles from "./Forms.module.css";
 
-/** The first start: nobody is known yet. What comes after it can be left and taken up again, on the home screen. */
+/** The first person of a site that a service runs: nobody is known yet. What comes after it can be left and taken up again, on the home screen. */
 export function Welcome() {
   const { t } = useTranslation();
   const { signedIn } = useSession();
   const [name, setName] = useState("");
-  const [passphrase, setPassphrase] = useState("");
-  const [again, setAgain] = useState("");
+  const [passphrase, setPassphrase] = useState(NOTHING);
   const signIn = useAction("log_in", () => signedIn(name));
-  const setUp = useAction("set_up", () => signIn.mutate({ name, passphrase }));
-  const differs = again !== "" && passphrase !== again;
+  const setUp = useAction("set_up", () => signIn.mutate({ name, passphrase: passphrase.first }));
   return (
     <DoorFrame>
       <Form
         className={styles.form ?? ""}
         onSubmit={(event) => {
           event.preventDefault();
-          if (passphrase === again) setUp.mutate({ name, passphrase });
+          if (agrees(passphrase)) setUp.mutate({ name, passphrase: passphrase.first });
         }}
       >
         <h1 className={styles.title}>{t("signIn.welcome")}</h1>
@@ -39,24 +37,9 @@ export function Welcome() {
           onChange={setName}
           autoFocus
         />
-        <Field
-          label={t("signIn.newPassphrase")}
-          help={t("signIn.passphraseHelp")}
-          name="passphrase"
-          value={passphrase}
-          onChange={setPassphrase}
-          isSecret
-          minLength={10}
-        />
-        <Field label={t("signIn.again")} name="again" value={again} onChange={setAgain} isSecret />
-        {differs && <Notice weight="attention">{t("signIn.differs")}</Notice>}
+        <NewPassphrase value={passphrase} onChange={setPassphrase} />
         <FaultNotice fault={setUp.error ?? signIn.error} />
-        <Button
-          type="submit"
-          kind="primary"
-          isPending={setUp.isPending || signIn.isPending}
-          isDisabled={differs}
-        >
+        <Button type="submit" kind="primary" isPending={setUp.isPending || signIn.isPending}>
           {t("signIn.begin")}
         </Button>
       </Form>

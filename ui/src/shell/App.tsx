@@ -1,3 +1,4 @@
+import { useState } from "react";
 import { I18nProvider } from "react-aria-components";
 import { useTranslation } from "react-i18next";
 import { Route, Router, Switch } from "wouter";
@@ -9,14 +10,17 @@ import { Audit } from "../screens/Audit";
 import { Dataset } from "../screens/Dataset";
 import { Datasets } from "../screens/Datasets";
 import { EgressLog } from "../screens/EgressLog";
+import { Failed, Locked, Starting } from "../screens/EngineStates";
 import { Federation } from "../screens/Federation";
 import { Federations } from "../screens/Federations";
+import { FirstRun } from "../screens/FirstRun";
 import { Home } from "../screens/Home";
 import { Job } from "../screens/Job";
 import { Jobs } from "../screens/Jobs";
 import { Join } from "../screens/Join";
 import { Model } from "../screens/Model";
 import { Models } from "../screens/Models";
+import { NewDataset } from "../screens/NewDataset";
 import { NotHere } from "../screens/NotHere";
 import { Requests } from "../screens/Requests";
 import { Review } from "../screens/Review";
@@ -43,12 +47,35 @@ export function App() {
 
 /** Before anybody is signed in. */
 function Door() {
-  const status = useAnswer("status", {});
   return (
     <main className={styles.door}>
+      <Entrance />
+    </main>
+  );
+}
+
+/** What the engine's state asks of whoever stands before it. */
+function Entrance() {
+  const about = useAnswer("about", {});
+  const [isLayingDown, setLayingDown] = useState(false);
+  if (about.isPending) return <Starting />;
+  const { engine = "service", folder = "" } = about.data ?? {};
+  // The engine of a new site starts while its first person is being signed in.
+  if (engine === "not_set_up" || isLayingDown) return <FirstRun folder={folder} onBusy={setLayingDown} />;
+  if (engine === "starting") return <Starting />;
+  if (engine === "locked") return <Locked />;
+  if (typeof engine === "object") return <Failed fault={engine.failed.fault} folder={folder} />;
+  return <SignInOrBegin />;
+}
+
+/** The engine runs. A service's site may still be without a person. */
+function SignInOrBegin() {
+  const status = useAnswer("status", {});
+  return (
+    <>
       <Banners />
       {status.data?.phase === "empty" ? <Welcome /> : <SignIn />}
-    </main>
+    </>
   );
 }
 
@@ -74,6 +101,7 @@ function Rooms() {
             <Route path="/models" component={Models} />
             <Route path="/models/:job">{({ job }) => <Model key={job} job={job} />}</Route>
             <Route path="/datasets" component={Datasets} />
+            <Route path="/datasets/new" component={NewDataset} />
             <Route path="/datasets/:id">{({ id }) => <Dataset key={id} id={id} />}</Route>
             <Route path="/egress" component={EgressLog} />
             <Route path="/federations" component={Federations} />

@@ -30,3 +30,14 @@ export function changeDensity(chosen: Density): void {
   localStorage.setItem(DENSITY, chosen);
   wear();
 }
+
+const POLICY = "hospes.policy.seen";
+
+/** Whether somebody looked at the policy in this window; the engine does not know, and need not. */
+export function sawPolicy(): boolean {
+  return localStorage.getItem(POLICY) !== null;
+}
+
+export function seePolicy(): void {
+  localStorage.setItem(POLICY, "yes");
+}

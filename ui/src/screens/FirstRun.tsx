@@ -1,0 +1,166 @@
+import { type ReactNode, useState } from "react";
+import { Form } from "react-aria-components";
+import { useTranslation } from "react-i18next";
+import { changeLanguage, LANGUAGES, type Language, language } from "../i18n";
+import { useAction } from "../ipc/hooks";
+import { Button } from "../parts/Button";
+import { Choice } from "../parts/Choice";
+import { FaultNotice } from "../parts/FaultNotice";
+import { Field } from "../parts/Field";
+import { agrees, NewPassphrase, NOTHING } from "../parts/NewPassphrase";
+import { Notice } from "../parts/Notice";
+import { Steps, StepTitle } from "../parts/Steps";
+import { useSession } from "../shell/session";
+import { DoorFrame } from "./DoorFrame";
+import styles from "./Forms.module.css";
+
+const STEPS = ["language", "person", "keys"] as const;
+
+interface Props {
+  /** Where the site's data will lie. */
+  folder: string;
+  /** Tells whether the site is being laid down; the engine starts meanwhile, and this stays until its person is in. */
+  onBusy: (isBusy: boolean) => void;
+}
+
+/** The first start on this machine: language, first administrator, keys. What is left to do then stands on the home screen. */
+export function FirstRun({ folder, onBusy }: Props) {
+  const { t } = useTranslation();
+  const { signedIn } = useSession();
+  const [at, setAt] = useState(0);
+  const [typed, setName] = useState("");
+  const [passphrase, setPassphrase] = useState(NOTHING);
+  const [keys, setKeys] = useState<"keychain" | "file">("keychain");
+  const [keyPassphrase, setKeyPassphrase] = useState(NOTHING);
+  const name = typed.trim();
+  const signIn = useAction("log_in", () => signedIn(name));
+  const failed = { onError: () => onBusy(false) };
+  const initialise = useAction("initialise", () =>
+    signIn.mutate({ name, passphrase: passphrase.first }, failed),
+  );
+  const isPending = initialise.isPending || signIn.isPending;
+  const isAgreed = agrees(passphrase) && (keys === "keychain" || agrees(keyPassphrase));
+
+  function layDown() {
+    if (!isAgreed) return;
+    onBusy(true);
+    const kept = keys === "keychain" ? keys : { file: { passphrase: keyPassphrase.first } };
+    initialise.mutate({ administrator: name, passphrase: passphrase.first, keys: kept }, failed);
+  }
+
+  return (
+    <DoorFrame>
+      <div className={styles.form}>
+        <Steps label={t("setup.title")} steps={STEPS.map((step) => t(`setup.step.${step}`))} at={at} />
+        {STEPS[at] === "language" && (
+          <Step
+            title={t("setup.title")}
+            lead={t("setup.lead")}
+            next={t("setup.next")}
+            onNext={() => setAt(1)}
+          >
+            <Choice
+              label={t("settings.language")}
+              value={language()}
+              onChange={changeLanguage}
+              options={(Object.entries(LANGUAGES) as [Language, string][]).map(([value, label]) => ({
+                value,
+                label,
+              }))}
+            />
+          </Step>
+        )}
+        {STEPS[at] === "person" && (
+          <Step
+            title={t("setup.person")}
+            lead={t("setup.personLead")}
+            next={t("setup.next")}
+            onNext={() => name !== "" && agrees(passphrase) && setAt(2)}
+            onBack={() => setAt(0)}
+          >
+            <Field
+              label={t("signIn.yourName")}
+              help={t("signIn.nameHelp")}
+              name="name"
+              value={typed}
+              onChange={setName}
+            />
+            <NewPassphrase value={passphrase} onChange={setPassphrase} />
+          </Step>
+        )}
+        {STEPS[at] === "keys" && (
+          <Step
+            title={t("setup.keys")}
+            lead={t("setup.keysLead")}
+            next={t("signIn.welcome")}
+            onNext={layDown}
+            onBack={() => setAt(1)}
+            isPending={isPending}
+          >
+            <Choice
+              label={t("setup.where")}
+              value={keys}
+              onChange={setKeys}
+              options={[
+                { value: "keychain", label: t("setup.keychain"), help: t("setup.keychainHelp") },
+                { value: "file", label: t("setup.file"), help: t("setup.fileHelp") },
+              ]}
+            />
+            {keys === "file" && (
+              <NewPassphrase
+                name="key"
+                label={t("setup.keyPassphrase")}
+                help={t("setup.keyPassphraseHelp")}
+                value={keyPassphrase}
+                onChange={setKeyPassphrase}
+              />
+            )}
+            <p className={styles.small}>
+              {t("setup.folder")} <code>{folder}</code>
+            </p>
+            <FaultNotice fault={initialise.error ?? signIn.error} />
+            <div role="status">{isPending && <Notice>{t("setup.working")}</Notice>}</div>
+          </Step>
+        )}
+      </div>
+    </DoorFrame>
+  );
+}
+
+interface StepProps {
+  title: string;
+  /** What it is for, and what happens next. */
+  lead: string;
+  next: string;
+  onNext: () => void;
+  onBack?: () => void;
+  isPending?: boolean;
+  children: ReactNode;
+}
+
+function Step({ title, lead, next, onNext, onBack, isPending = false, children }: StepProps) {
+  const { t } = useTranslation();
+  return (
+    <Form
+      className={styles.form ?? ""}
+      onSubmit={(event) => {
+        event.preventDefault();
+        onNext();
+      }}
+    >
+      <StepTitle isFirst>{title}</StepTitle>
+      <p className={styles.lead}>{lead}</p>
+      {children}
+      <div className={styles.actions}>
+        {onBack && (
+          <Button onPress={onBack} isDisabled={isPending}>
+            {t("setup.back")}
+          </Button>
+        )}
+        <Button type="submit" kind="primary" isPending={isPending}>
+          {next}
+        </Button>
+      </div>
+    </Form>
+  );
+}

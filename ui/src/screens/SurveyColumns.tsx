@@ -1,0 +1,88 @@
+import { useTranslation } from "react-i18next";
+import { Engine } from "../i18n/engine";
+import { list } from "../i18n/format";
+import type { ColumnView } from "../ipc/types";
+import { Check } from "../parts/Check";
+import { Notice } from "../parts/Notice";
+import { Picker } from "../parts/Picker";
+import { Select } from "../parts/Select";
+import { Table } from "../parts/Table";
+import { kindWords } from "./kinds";
+import { type Draft, isCopied, isImage, KINDS, keptAnyway } from "./register";
+
+interface Props {
+  columns: ColumnView[];
+  draft: Draft;
+  onChange: (draft: Draft) => void;
+}
+
+/** Columns of a file before it is registered: which one tells patients apart, their types, and which are in the copy. */
+export function SurveyColumns({ columns, draft, onChange }: Props) {
+  const { t } = useTranslation();
+  const kept = keptAnyway(draft, columns);
+  return (
+    <>
+      <Picker
+        label={t("register.subject")}
+        placeholder={t("register.choose")}
+        options={columns.filter((c) => !isImage(c)).map(({ name }) => ({ value: name, label: name }))}
+        value={draft.subject}
+        onChange={(subject) => onChange({ ...draft, subject })}
+      />
+      <p>{t("register.subjectHelp")}</p>
+      <Table
+        label={t("datasets.profile")}
+        items={columns}
+        id={(column) => column.name}
+        columns={[
+          { key: "name", name: t("datasets.column"), cell: (column) => <code>{column.name}</code> },
+          {
+            key: "kind",
+            name: t("datasets.type"),
+            cell: (column) =>
+              isImage(column) ? (
+                kindWords(t, column.kind)
+              ) : (
+                <Select
+                  label={t("register.kindOf", { column: column.name })}
+                  value={draft.kinds[column.name] ?? column.kind}
+                  onChange={(kind) => onChange({ ...draft, kinds: { ...draft.kinds, [column.name]: kind } })}
+                  options={KINDS.map((kind) => ({ value: kind, label: kindWords(t, kind) }))}
+                />
+              ),
+          },
+          {
+            key: "copy",
+            name: t("register.copied"),
+            cell: (column) => (
+              <Check
+                label={t("register.copiedOf", { column: column.name })}
+                isLabelHidden
+                isDisabled={column.name === draft.subject}
+                value={isCopied(draft, column)}
+                onChange={(isIn) => onChange({ ...draft, copied: { ...draft.copied, [column.name]: isIn } })}
+              />
+            ),
+          },
+          {
+            key: "findings",
+            name: t("datasets.findings"),
+            cell: (column) =>
+              column.findings.map((finding) => (
+                <div key={finding}>
+                  <Engine>{finding}</Engine>
+                </div>
+              )),
+          },
+        ]}
+      />
+      <div role="status">
+        {kept.length > 0 && (
+          <Notice weight="attention" title={t("register.kept")}>
+            {t("register.keptHelp", { columns: list(kept) })}
+          </Notice>
+        )}
+      </div>
+    </>
+  );
+}

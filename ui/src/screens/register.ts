@@ -1,0 +1,56 @@
+// What a data steward chooses while registering a file, and what follows from it.
+import type { ColumnView, NewDataset } from "../ipc/types";
+import { readTerms, type Terms, writeTerms } from "./duo";
+
+/** Types that a column can be corrected to; an image stays one. */
+export const KINDS = ["number", "category", "date", "text"] as const;
+
+export interface Draft {
+  name: string;
+  /** Column that tells patients apart. */
+  subject: string | null;
+  /** Corrected types by column. */
+  kinds: Record<string, string>;
+  /** By column, whether it is in the copy, where a person decided otherwise than the scan. */
+  copied: Record<string, boolean>;
+  isPublic: boolean;
+  terms: Terms;
+}
+
+export const EMPTY: Draft = {
+  name: "",
+  subject: null,
+  kinds: {},
+  copied: {},
+  isPublic: false,
+  terms: readTerms([]),
+};
+
+export const isImage = (column: ColumnView) => column.kind.startsWith("image");
+
+/** Whether a column is in the frozen copy; the one that tells patients apart always is, as keyed hashes. */
+export function isCopied(draft: Draft, column: ColumnView): boolean {
+  return column.name === draft.subject || (draft.copied[column.name] ?? !column.masked);
+}
+
+/** Columns in the copy that the scan would leave out. */
+export function keptAnyway(draft: Draft, columns: ColumnView[]): string[] {
+  const own = columns.filter((column) => column.name !== draft.subject);
+  return own.filter((column) => column.masked && isCopied(draft, column)).map((column) => column.name);
+}
+
+/** What the engine is asked for: only what a person decided. */
+export function newDataset(draft: Draft, columns: ColumnView[], file: string): NewDataset {
+  const other = columns.filter((column) => column.name !== draft.subject);
+  const corrected = columns.filter((column) => (draft.kinds[column.name] ?? column.kind) !== column.kind);
+  return {
+    name: draft.name.trim(),
+    path: file,
+    subject: draft.subject ?? "",
+    kinds: Object.fromEntries(corrected.map(({ name, kind }) => [name, draft.kinds[name] ?? kind])),
+    mask: other.filter((column) => !column.masked && !isCopied(draft, column)).map(({ name }) => name),
+    keep: keptAnyway(draft, columns),
+    public: draft.isPublic,
+    duo: writeTerms(draft.terms),
+  };
+}

@@ -1,0 +1,173 @@
+// @vitest-environment jsdom
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import type { EngineState, Fault, Status } from "../src/ipc/types";
+import { Beginning } from "../src/screens/Beginning";
+import { App } from "../src/shell/App";
+import { seePolicy } from "../src/shell/preferences";
+import { type Answers, Screen } from "./screen";
+
+const OWN = "the administrator's own";
+const KEY = "of the key file alone";
+
+let screen: Screen;
+let engine: EngineState;
+
+const refusal = (fault: Fault) => () => Promise.reject(fault);
+
+/** Before the door, with the engine in this state. */
+const stand = (state: EngineState, more: Answers = {}) => {
+  engine = state;
+  const about = () => ({ software: "hospes 0.1.0", engine, folder: "/home/hospes" });
+  const away = refusal({ code: "not_running", words: "this machine has no site yet" });
+  const me = { id: "p", name: "Petra", roles: ["administrator"], organisation: null, ends: 0 };
+  return screen.show(<App />, { about, status: away, log_in: me, people: [], datasets: [], ...more });
+};
+
+/** Through the steps as far as the keys. */
+async function introduce(): Promise<void> {
+  await screen.submit();
+  await screen.type("name", " Petra ");
+  await screen.type("passphrase", OWN);
+  await screen.type("again", OWN);
+  await screen.submit();
+}
+
+const secrets = () => [...screen.place.querySelectorAll<HTMLInputElement>("input")];
+const shown = () => {
+  const typed = secrets().filter(({ type }) => type !== "password");
+  return screen.text() + typed.map(({ value }) => value).join(" ");
+};
+
+beforeEach(() => {
+  screen = new Screen();
+});
+afterEach(() => screen.away());
+
+describe("the first run", () => {
+  it("lays down a site with its keys in the keychain, and signs its administrator in", async () => {
+    await stand("not_set_up", {
+      initialise: () => {
+        engine = "here";
+        return null;
+      },
+    });
+    expect(screen.text()).not.toContain("does not run on this machine");
+    expect(await screen.faults()).toEqual([]);
+    await introduce();
+    expect(await screen.faults()).toEqual([]);
+    expect(shown()).not.toContain(OWN);
+    await screen.submit();
+    expect(screen.args("initialise")).toEqual({ administrator: "Petra", passphrase: OWN, keys: "keychain" });
+    expect(screen.args("log_in")).toEqual({ name: "Petra", passphrase: OWN });
+    expect(screen.text()).toContain("Good day, Petra");
+    expect(screen.place.innerHTML).not.toContain(OWN);
+  });
+
+  it("asks for a passphrase of the key file, and sends both, each where it belongs", async () => {
+    await stand("not_set_up");
+    await introduce();
+    await screen.press(screen.input("file"));
+    await screen.type("key", KEY);
+    await screen.type("keyAgain", "something else");
+    await screen.submit();
+    expect(screen.times("initialise")).toBe(0);
+    await screen.type("keyAgain", KEY);
+    expect(shown()).not.toContain(KEY);
+    await screen.submit();
+    const keys = { file: { passphrase: KEY } };
+    expect(screen.args("initialise")).toEqual({ administrator: "Petra", passphrase: OWN, keys });
+  });
+
+  it("goes no further with two passphrases that differ", async () => {
+    await stand("not_set_up");
+    await screen.submit();
+    await screen.type("name", "Petra");
+    await screen.type("passphrase", OWN);
+    await screen.type("again", `${OWN}?`);
+    await screen.submit();
+    expect(screen.text()).toContain("The two passphrases differ.");
+    expect(screen.place.querySelector("[name=key], [value=keychain]")).toBeNull();
+  });
+
+  it("stays where it is when the keychain fails, so that a key file can be chosen", async () => {
+    const initialise = refusal({ code: "keys", words: "there is no keychain", reference: "r-1" });
+    await stand("not_set_up", { initialise });
+    await introduce();
+    await screen.submit();
+    expect(screen.text()).toContain("there is no keychain");
+    expect(screen.text()).toContain("r-1");
+    expect(screen.input("file")).not.toBeNull();
+    expect(screen.times("log_in")).toBe(0);
+  });
+});
+
+describe("before the sign-in", () => {
+  it("an engine that starts is waited for calmly", async () => {
+    await stand("starting");
+    expect(screen.text()).toContain("Hospes is starting");
+    expect(screen.place.querySelector("[role=alert]")).toBeNull();
+  });
+
+  it("a locked key file is opened with its passphrase, which is gone afterwards", async () => {
+    await stand("locked", { unlock: refusal({ code: "keys", words: "another passphrase" }) });
+    await screen.type("key", KEY);
+    await screen.submit();
+    expect(await screen.faults()).toEqual([]);
+    expect(screen.args("unlock")).toEqual({ passphrase: KEY });
+    expect([screen.field("key").value, screen.field("key").type]).toEqual(["", "password"]);
+    expect(screen.text()).toContain("another passphrase");
+  });
+
+  it("an engine that failed says why, and is tried again", async () => {
+    await stand({ failed: { fault: { code: "disk_full", words: "no space", reference: "r-2" } } });
+    expect(screen.text()).toContain("no space");
+    expect(screen.text()).toContain("r-2");
+    await screen.press(screen.button("Try again"));
+    expect(screen.times("start_engine")).toBe(1);
+  });
+});
+
+describe("what is left of the set-up", () => {
+  const beginning = (people: unknown[], datasets: unknown[], memberships: unknown[]) => {
+    const status = { phase: "set_up", memberships } as unknown as Status;
+    return screen.show(<Beginning status={status} />, { people, datasets });
+  };
+  const person = (...roles: string[]) => ({ name: roles[0], roles, state: "active", key: "k" });
+  const steps = () => [...screen.place.querySelectorAll("li")].map((step) => step.textContent ?? "");
+
+  it("names the next step in words, and where it is done", async () => {
+    localStorage.clear();
+    await beginning([person("administrator")], [], []);
+    expect(steps()).toHaveLength(5);
+    expect(steps().map((step) => /(Done|Next|Open)$/.exec(step)?.[0])).toEqual([
+      "Next",
+      "Open",
+      "Open",
+      "Open",
+      "Open",
+    ]);
+    const links = [...screen.place.querySelectorAll("a")].map((link) => link.getAttribute("href"));
+    expect(links).toContain("#/settings/people");
+    expect(links).toContain("#/federations/join");
+    expect(links).toContain("#/datasets/new");
+    expect(await screen.faults()).toEqual([]);
+  });
+
+  it("is taken up again where it was left, and gone when all is done", async () => {
+    localStorage.clear();
+    const people = [person("administrator"), person("data_steward", "data_access_approver")];
+    await beginning(people, [], [{}]);
+    expect(steps().map((step) => /(Done|Next|Open)$/.exec(step)?.[0])).toEqual([
+      "Done",
+      "Done",
+      "Next",
+      "Done",
+      "Open",
+    ]);
+    await screen.away();
+    screen = new Screen();
+    seePolicy();
+    await beginning(people, [{}], [{}]);
+    expect(screen.text()).toBe("");
+  });
+});

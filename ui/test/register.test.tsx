@@ -1,0 +1,156 @@
+// @vitest-environment jsdom
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import type { Chosen, Role, SurveyView } from "../src/ipc/types";
+import { Datasets } from "../src/screens/Datasets";
+import { Join } from "../src/screens/Join";
+import { NewDataset } from "../src/screens/NewDataset";
+import { EMPTY, newDataset } from "../src/screens/register";
+import { Screen } from "./screen";
+
+const column = (name: string, kind: string, masked = false) => ({
+  name,
+  kind,
+  masked,
+  findings: masked ? ["its name is that of an identifier"] : [],
+});
+
+const SURVEY: SurveyView = {
+  rows: 303,
+  format: "utf-8",
+  columns: [
+    column("patient", "text", true),
+    column("age", "number"),
+    column("sex", "number"),
+    column("street", "text", true),
+    column("ward", "category"),
+  ],
+};
+
+const FILE: Chosen = { file: "file-1f", name: "heart.csv", bytes: 18_461 };
+
+let screen: Screen;
+
+const person = (roles: Role[]) => [
+  { id: "p", name: "Stefan", roles, organisation: null, state: "active", key: "k" },
+];
+
+beforeEach(() => {
+  screen = new Screen();
+});
+afterEach(() => screen.away());
+
+describe("registering a dataset", () => {
+  it("sends exactly what was chosen, under the name that stands for the file", async () => {
+    await screen.show(
+      <NewDataset />,
+      { people: person(["data_steward"]), choose_file: FILE, survey: SURVEY, add_dataset: { id: "d" } },
+      "Stefan",
+    );
+    await screen.press(screen.button("Choose a file"));
+    expect(screen.args("choose_file")).toEqual({ purpose: "data" });
+    expect(screen.args("survey")).toEqual({ path: "file-1f" });
+    expect(screen.text()).toContain("heart.csv");
+    await screen.submit();
+    // Nothing tells patients apart yet.
+    expect(screen.button("Continue").disabled).toBe(true);
+    await screen.choose(
+      screen.place.querySelector("[data-testid=hidden-select-container] select"),
+      "patient",
+    );
+    await screen.choose(screen.labelled("Type of sex"), "category");
+    await screen.press(screen.labelled("ward is in the copy"));
+    await screen.press(screen.labelled("street is in the copy"));
+    expect(screen.text()).toContain("You keep street.");
+    expect(await screen.faults()).toEqual([]);
+    await screen.submit();
+    await screen.type("dataset", " Heart ");
+    await screen.press(screen.input("DUO:0000042"));
+    expect(await screen.faults()).toEqual([]);
+    await screen.submit();
+    expect(screen.text()).toContain("Is this right?");
+    expect(await screen.faults()).toEqual([]);
+    expect(screen.times("add_dataset")).toBe(0);
+    await screen.submit();
+    expect(screen.args("add_dataset")).toEqual({
+      dataset: {
+        name: "Heart",
+        path: "file-1f",
+        subject: "patient",
+        kinds: { sex: "category" },
+        mask: ["ward"],
+        keep: ["street"],
+        public: false,
+        duo: ["DUO:0000042"],
+      },
+    });
+    expect(location.hash).toBe("#/datasets/d");
+  });
+
+  it("is not begun by a dialog that was closed, and not offered to others than data stewards", async () => {
+    const answers = { people: person(["data_steward"]), choose_file: null };
+    await screen.show(<NewDataset />, answers, "Stefan");
+    await screen.press(screen.button("Choose a folder of images"));
+    expect(screen.args("choose_file")).toEqual({ purpose: "images" });
+    expect(screen.times("survey")).toBe(0);
+    await screen.away();
+    screen = new Screen();
+    await screen.show(<NewDataset />, { people: person(["administrator"]) }, "Stefan");
+    expect(screen.text()).toContain("Data stewards register datasets.");
+  });
+
+  it("names nothing that nobody decided", () => {
+    const draft = {
+      ...EMPTY,
+      name: "Heart",
+      subject: "patient",
+      kinds: { age: "number" },
+      copied: { age: true },
+    };
+    expect(newDataset(draft, SURVEY.columns, "file-1f")).toMatchObject({
+      kinds: {},
+      mask: [],
+      keep: [],
+      duo: [],
+    });
+  });
+});
+
+describe("a list of opt-outs", () => {
+  it("is imported only after a question, and its report is shown", async () => {
+    const answers = {
+      people: person(["data_steward"]),
+      datasets: [],
+      choose_file: { file: "file-2f", name: "out.txt", bytes: 40 },
+      import_opt_outs: { listed: 7, affected: 1 },
+    };
+    await screen.show(<Datasets />, answers, "Stefan");
+    expect(await screen.faults()).toEqual([]);
+    await screen.press(screen.button("Choose a list"));
+    expect(screen.args("choose_file")).toEqual({ purpose: "opt_outs" });
+    expect(screen.times("import_opt_outs")).toBe(0);
+    await screen.press(screen.button("Import this list"));
+    expect(screen.args("import_opt_outs")).toEqual({ path: "file-2f" });
+    expect(screen.text()).toContain(
+      "7 patients are on the list now. 1 of them is in a dataset of this site.",
+    );
+  });
+});
+
+describe("joining a federation", () => {
+  it("sends the network's own certificates by the name that stands for them", async () => {
+    const invitation = { url: "https://c", site: "Cleveland", expires: 1 };
+    const chosen = { file: "file-3f", name: "ca.pem", bytes: 1_200 };
+    const answers = { read_invitation: invitation, choose_file: chosen, enrol: { federation: "f" } };
+    await screen.show(<Join />, answers);
+    await screen.type("invitation", "hospes1");
+    await screen.submit();
+    await screen.type("words", "twelve words");
+    await screen.type("organisation", "Clinic");
+    await screen.press(screen.button("Choose a certificate file"));
+    expect(screen.args("choose_file")).toEqual({ purpose: "certificates" });
+    await screen.submit(1);
+    expect(screen.args("enrol")).toMatchObject({
+      enrolment: { extra_ca: "file-3f", organisation: "Clinic" },
+    });
+  });
+});
