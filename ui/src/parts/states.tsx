@@ -1,6 +1,6 @@
 import { useTranslation } from "react-i18next";
 import { named } from "../i18n/engine";
-import type { JobState, LinkView, RequestState, RoundState, Trust } from "../ipc/types";
+import type { JobState, LinkView, LogLevel, RequestState, RoundState, TaskState, Trust } from "../ipc/types";
 import { Badge, type Tone } from "./Badge";
 
 const REQUEST: Record<RequestState, Tone> = {
@@ -37,7 +37,7 @@ export function JobBadge({ state }: { state: JobState }) {
   return <Badge tone={JOB[state] ?? "calm"}>{named("words.job", state)}</Badge>;
 }
 
-export const ROUND: Record<RoundState, Tone> = {
+const ROUND: Record<RoundState, Tone> = {
   offered: "calm",
   working: "live",
   committed: "live",
@@ -53,6 +53,28 @@ export const ROUND: Record<RoundState, Tone> = {
 export function RoundBadge({ state }: { state: RoundState }) {
   useTranslation();
   return <Badge tone={ROUND[state] ?? "calm"}>{named("words.round", state)}</Badge>;
+}
+
+export const TASK: Record<TaskState, Tone> = {
+  waiting: "calm",
+  working: "live",
+  done: "done",
+  failed: "bad",
+  skipped: "ended",
+};
+
+/** State of a task of a run's plan. */
+export function TaskBadge({ state }: { state: TaskState }) {
+  useTranslation();
+  return <Badge tone={TASK[state] ?? "calm"}>{named("words.task", state)}</Badge>;
+}
+
+const LEVEL: Record<LogLevel, Tone> = { info: "calm", warning: "waits", error: "bad" };
+
+/** How much a line of a log matters. */
+export function LevelBadge({ level }: { level: LogLevel }) {
+  useTranslation();
+  return <Badge tone={LEVEL[level] ?? "calm"}>{named("words.level", level)}</Badge>;
 }
 
 const TRUST: Record<Trust, Tone> = { verified_here: "done", vouched_for: "calm", asserted_only: "waits" };
