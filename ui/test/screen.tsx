@@ -20,6 +20,8 @@ globalThis.ResizeObserver ??= class {
   disconnect() {}
 };
 
+globalThis.CSS ??= { escape: (text: string) => text } as unknown as typeof CSS;
+
 export interface Asked {
   command: string;
   args: unknown;

@@ -13,6 +13,8 @@ interface Props {
   isMono?: boolean;
   autoFocus?: boolean;
   minLength?: number;
+  /** Says what is wrong with what was typed; `null` if nothing is. */
+  validate?: (value: string) => string | null;
 }
 
 /** A labelled field. */
