@@ -1,6 +1,15 @@
 import { useTranslation } from "react-i18next";
 import { named } from "../i18n/engine";
-import type { JobState, LinkView, LogLevel, RequestState, RoundState, TaskState, Trust } from "../ipc/types";
+import type {
+  JobState,
+  LinkView,
+  LogLevel,
+  PolicyEffect,
+  RequestState,
+  RoundState,
+  TaskState,
+  Trust,
+} from "../ipc/types";
 import { Badge, type Tone } from "./Badge";
 
 const REQUEST: Record<RequestState, Tone> = {
@@ -75,6 +84,14 @@ const LEVEL: Record<LogLevel, Tone> = { info: "calm", warning: "waits", error: "
 export function LevelBadge({ level }: { level: LogLevel }) {
   useTranslation();
   return <Badge tone={LEVEL[level] ?? "calm"}>{named("words.level", level)}</Badge>;
+}
+
+const EFFECT: Record<PolicyEffect, Tone> = { loosens: "waits", tightens: "done", neither: "calm" };
+
+/** What one change of a policy does. */
+export function EffectBadge({ effect }: { effect: PolicyEffect }) {
+  useTranslation();
+  return <Badge tone={EFFECT[effect] ?? "calm"}>{named("words.effect", effect)}</Badge>;
 }
 
 const TRUST: Record<Trust, Tone> = { verified_here: "done", vouched_for: "calm", asserted_only: "waits" };
