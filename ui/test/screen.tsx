@@ -81,7 +81,8 @@ export async function show(
       </QueryClientProvider>,
     ),
   );
-  await settle();
+  // The roles come with an answer of their own, and what they allow is asked after it.
+  for (let i = 0; i < 3; i++) await settle();
   return {
     place,
     asked,

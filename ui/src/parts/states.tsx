@@ -30,6 +30,13 @@ export function RequestBadge({ state }: { state: RequestState }) {
   return <Badge tone={REQUEST[state] ?? "calm"}>{named("words.request", state)}</Badge>;
 }
 
+/** State of an approval by its name in the engine, which knows one more than requests have. */
+export function ApprovalBadge({ state }: { state: string }) {
+  useTranslation();
+  const tones: Record<string, Tone> = { ...REQUEST, superseded: "ended" };
+  return <Badge tone={tones[state] ?? "calm"}>{named("words.request", state)}</Badge>;
+}
+
 const JOB: Record<JobState, Tone> = {
   ready: "calm",
   waiting: "calm",
