@@ -11,7 +11,7 @@ import {
 import { useEffect } from "react";
 import { type Answer, type Args, CHANGES, type Command, READS } from "./commands";
 import { call } from "./engine";
-import type { AuditPage, EgressView, Fault, JobView, Notice } from "./types";
+import type { AuditPage, AuditQuery, EgressView, Fault, JobView, Notice } from "./types";
 
 declare module "@tanstack/react-query" {
   interface Register {
@@ -137,16 +137,13 @@ export function useJob(job: string, enabled = true) {
   return query;
 }
 
-/** The audit log from an entry downwards, page by page. It is not asked again by itself: entries never change, and a list
+/** What a query asks of the audit log, page by page. It is not asked again by itself: entries never change, and a list
  * that is being read should not move. */
-export function useAudit(from: number | null) {
+export function useAudit(query: AuditQuery) {
   return useInfiniteQuery({
-    queryKey: ["entries", from],
-    queryFn: ({ pageParam }) => call("audit", { query: { before: pageParam, limit: AUDIT_ITEMS } }),
-    initialPageParam: from === null ? null : from + 1,
-    getNextPageParam: (last: AuditPage): number | undefined => {
-      const lowest = last.entries.at(-1)?.sequence;
-      return lowest === undefined || lowest === 0 ? undefined : lowest;
-    },
+    queryKey: ["entries", query],
+    queryFn: ({ pageParam }) => call("audit", { query: { ...query, before: pageParam, limit: AUDIT_ITEMS } }),
+    initialPageParam: query.before ?? null,
+    getNextPageParam: (last: AuditPage) => last.next,
   });
 }

@@ -11,7 +11,8 @@ export interface DagTask {
   component: string;
   /** Tasks whose outputs it takes. */
   from: string[];
-  tone: Tone;
+  /** `null` for a task without a state of its own. */
+  tone: Tone | null;
   state: string;
 }
 
@@ -30,7 +31,13 @@ function Task({ data: { task } }: NodeProps<TaskNode>) {
       <Handle type="target" position={Position.Left} className={styles.port ?? ""} isConnectable={false} />
       <strong className={styles.name}>{task.name}</strong>
       <span className={styles.component}>{task.component}</span>
-      <Badge tone={task.tone}>{task.state}</Badge>
+      {task.tone === null ? (
+        <span className={styles.component} title={task.state}>
+          {task.state}
+        </span>
+      ) : (
+        <Badge tone={task.tone}>{task.state}</Badge>
+      )}
       <Handle type="source" position={Position.Right} className={styles.port ?? ""} isConnectable={false} />
     </div>
   );

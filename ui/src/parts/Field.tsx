@@ -17,6 +17,8 @@ interface Props {
   isMono?: boolean;
   autoFocus?: boolean;
   minLength?: number;
+  /** Says what is wrong with what was typed; `null` if nothing is. */
+  validate?: (value: string) => string | null;
 }
 
 /** A labelled field. */

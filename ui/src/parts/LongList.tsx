@@ -18,8 +18,8 @@ interface Props<T> {
   columns: LongColumn<T>[];
   items: T[];
   id: (item: T) => string | number;
-  /** Rows in all, those not asked for yet included. */
-  total: number;
+  /** Rows in all, those not asked for yet included; `null` where nobody knows. */
+  total: number | null;
   /** Asks for more; called when the end of what is here comes into sight. */
   onEnd: () => void;
 }
@@ -40,13 +40,19 @@ export function LongList<T>({ label, columns, items, id, total, onEnd }: Props<T
   const shown = rows.getVirtualItems();
   const last = shown.at(-1)?.index ?? -1;
   useEffect(() => {
-    if (items.length > 0 && last >= items.length - 10 && items.length < total) onEnd();
+    if (items.length > 0 && last >= items.length - 10 && items.length < (total ?? Number.POSITIVE_INFINITY))
+      onEnd();
   }, [last, items.length, total, onEnd]);
   const tracks = { gridTemplateColumns: columns.map((column) => column.width).join(" ") };
   return (
     // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reached by keyboard
     <div ref={place} role="group" className={styles.place} aria-label={label} tabIndex={0}>
-      <div role="table" aria-label={label} aria-rowcount={total + 1} className={styles.table}>
+      <div
+        role="table"
+        aria-label={label}
+        aria-rowcount={total === null ? -1 : total + 1}
+        className={styles.table}
+      >
         <div role="rowgroup" className={styles.head}>
           <div role="row" aria-rowindex={1} className={styles.row} style={tracks}>
             {columns.map((column) => (

@@ -1,6 +1,15 @@
 import { useTranslation } from "react-i18next";
 import { named } from "../i18n/engine";
-import type { JobState, LinkView, RequestState, RoundState, Trust } from "../ipc/types";
+import type {
+  JobState,
+  LinkView,
+  LogLevel,
+  PolicyEffect,
+  RequestState,
+  RoundState,
+  TaskState,
+  Trust,
+} from "../ipc/types";
 import { Badge, type Tone } from "./Badge";
 
 const REQUEST: Record<RequestState, Tone> = {
@@ -21,6 +30,13 @@ export function RequestBadge({ state }: { state: RequestState }) {
   return <Badge tone={REQUEST[state] ?? "calm"}>{named("words.request", state)}</Badge>;
 }
 
+/** State of an approval by its name in the engine, which knows one more than requests have. */
+export function ApprovalBadge({ state }: { state: string }) {
+  useTranslation();
+  const tones: Record<string, Tone> = { ...REQUEST, superseded: "ended" };
+  return <Badge tone={tones[state] ?? "calm"}>{named("words.request", state)}</Badge>;
+}
+
 const JOB: Record<JobState, Tone> = {
   ready: "calm",
   waiting: "calm",
@@ -37,7 +53,7 @@ export function JobBadge({ state }: { state: JobState }) {
   return <Badge tone={JOB[state] ?? "calm"}>{named("words.job", state)}</Badge>;
 }
 
-export const ROUND: Record<RoundState, Tone> = {
+const ROUND: Record<RoundState, Tone> = {
   offered: "calm",
   working: "live",
   committed: "live",
@@ -53,6 +69,36 @@ export const ROUND: Record<RoundState, Tone> = {
 export function RoundBadge({ state }: { state: RoundState }) {
   useTranslation();
   return <Badge tone={ROUND[state] ?? "calm"}>{named("words.round", state)}</Badge>;
+}
+
+export const TASK: Record<TaskState, Tone> = {
+  waiting: "calm",
+  working: "live",
+  done: "done",
+  failed: "bad",
+  skipped: "ended",
+};
+
+/** State of a task of a run's plan. */
+export function TaskBadge({ state }: { state: TaskState }) {
+  useTranslation();
+  return <Badge tone={TASK[state] ?? "calm"}>{named("words.task", state)}</Badge>;
+}
+
+const LEVEL: Record<LogLevel, Tone> = { info: "calm", warning: "waits", error: "bad" };
+
+/** How much a line of a log matters. */
+export function LevelBadge({ level }: { level: LogLevel }) {
+  useTranslation();
+  return <Badge tone={LEVEL[level] ?? "calm"}>{named("words.level", level)}</Badge>;
+}
+
+const EFFECT: Record<PolicyEffect, Tone> = { loosens: "waits", tightens: "done", neither: "calm" };
+
+/** What one change of a policy does. */
+export function EffectBadge({ effect }: { effect: PolicyEffect }) {
+  useTranslation();
+  return <Badge tone={EFFECT[effect] ?? "calm"}>{named("words.effect", effect)}</Badge>;
 }
 
 const TRUST: Record<Trust, Tone> = { verified_here: "done", vouched_for: "calm", asserted_only: "waits" };

@@ -1,7 +1,8 @@
 import { useQueryClient } from "@tanstack/react-query";
-import { useCallback, useState } from "react";
-import { Form } from "react-aria-components";
+import { useCallback, useMemo } from "react";
 import { useTranslation } from "react-i18next";
+import { useLocation } from "wouter";
+import { useHistoryState } from "wouter/use-browser-location";
 import { Engine, named } from "../i18n/engine";
 import { bytes, exactly } from "../i18n/format";
 import { useAnswer, useAudit } from "../ipc/hooks";
@@ -10,10 +11,13 @@ import { Answered } from "../parts/Answered";
 import { Badge, type Tone } from "../parts/Badge";
 import { Button } from "../parts/Button";
 import { Card } from "../parts/Card";
-import { Field } from "../parts/Field";
+import { Empty } from "../parts/Empty";
 import { LongList } from "../parts/LongList";
 import { Page } from "../parts/Page";
 import styles from "./Audit.module.css";
+import { AuditExport } from "./AuditExport";
+import { AuditFilters } from "./AuditFilters";
+import { type AuditFilter, kept, queryOf, tidied } from "./auditFilter";
 import { Chain } from "./Chain";
 
 /** What went as it should is not marked. */
@@ -22,8 +26,25 @@ const OUTCOME: Record<string, Tone> = { refused: "ended", failed: "bad" };
 /** Everything that happened here, newest first, whether the log is whole, and who else saw it. */
 export function Audit() {
   const { t } = useTranslation();
-  const [from, setFrom] = useState<number | null>(null);
-  const pages = useAudit(from);
+  return (
+    <Page title={t("audit.title")} lead={t("audit.lead")}>
+      <Chain />
+      <Log />
+      <AuditExport />
+    </Page>
+  );
+}
+
+/** The entries that a filter lets through. The filter is kept with the place in the history, so that *back* undoes it. */
+function Log() {
+  const { t } = useTranslation();
+  const state = useHistoryState<unknown>();
+  const [, go] = useLocation();
+  const client = useQueryClient();
+  const filter = useMemo(() => kept(state), [state]);
+  const query = useMemo(() => queryOf(filter), [filter]);
+  const isFiltered = Object.keys(filter).length > 0;
+  const pages = useAudit(query);
   const { hasNextPage, isFetchingNextPage, fetchNextPage } = pages;
   const more = useCallback(() => {
     if (hasNextPage && !isFetchingNextPage) void fetchNextPage();
@@ -31,56 +52,42 @@ export function Audit() {
   const status = useAnswer("status", {});
   const newer =
     (status.data?.ledger.entries ?? 0) - (pages.data?.pages[0]?.total ?? Number.POSITIVE_INFINITY);
-  const client = useQueryClient();
+  function show(wanted: AuditFilter) {
+    const tidy = tidied(wanted);
+    // The same once more would make a step back that changes nothing.
+    if (JSON.stringify(tidy) !== JSON.stringify(filter)) go("/audit", { state: tidy });
+  }
   return (
-    <Page title={t("audit.title")} lead={t("audit.lead")}>
-      <Chain />
-      <Card
-        title={t("audit.entries")}
-        lead={pages.data && t("audit.total", { count: pages.data.pages[0]?.total ?? 0 })}
-        beside={
-          <>
-            {newer > 0 && from === null && (
-              <Button icon="down" onPress={() => void client.resetQueries({ queryKey: ["entries"] })}>
-                {t("audit.newer", { count: newer })}
-              </Button>
-            )}
-            <From onFrom={setFrom} />
-          </>
-        }
-        isFlush
-      >
-        <Answered of={pages}>
-          {(data) => {
-            const entries = data.pages.flatMap((page) => page.entries);
-            const total = Math.min(
-              data.pages[0]?.total ?? 0,
-              from === null ? Number.POSITIVE_INFINITY : from + 1,
-            );
-            return <Entries entries={entries} total={total} onEnd={more} />;
-          }}
-        </Answered>
-      </Card>
-    </Page>
-  );
-}
-
-/** Begins the list at an entry's number: the only filter that the engine's query has. */
-function From({ onFrom }: { onFrom: (from: number | null) => void }) {
-  const { t } = useTranslation();
-  const [text, setText] = useState("");
-  const number = Number(text);
-  return (
-    <Form
-      className={styles.from ?? ""}
-      onSubmit={(event) => {
-        event.preventDefault();
-        onFrom(text.trim() !== "" && Number.isInteger(number) && number >= 0 ? number : null);
-      }}
+    <Card
+      title={t("audit.entries")}
+      lead={pages.data && t("audit.total", { count: pages.data.pages[0]?.total ?? 0 })}
+      beside={
+        newer > 0 &&
+        !isFiltered && (
+          <Button icon="down" onPress={() => void client.resetQueries({ queryKey: ["entries"] })}>
+            {t("audit.newer", { count: newer })}
+          </Button>
+        )
+      }
+      isFlush
     >
-      <Field label={t("audit.from")} name="from" value={text} onChange={setText} isOptional />
-      <Button type="submit">{t("audit.go")}</Button>
-    </Form>
+      <section className={styles.filter} aria-label={t("audit.filters")}>
+        <AuditFilters shown={filter} onShow={show} />
+      </section>
+      <Answered of={pages}>
+        {(data) => {
+          const entries = data.pages.flatMap((page) => page.entries);
+          return entries.length === 0 && !hasNextPage ? (
+            <Empty icon="audit" title={t("audit.nothing")}>
+              {t("audit.nothingHelp")}
+            </Empty>
+          ) : (
+            // How many a filter lets through, nobody has counted.
+            <Entries entries={entries} total={isFiltered ? null : (data.pages[0]?.total ?? 0)} onEnd={more} />
+          );
+        }}
+      </Answered>
+    </Card>
   );
 }
 
@@ -95,7 +102,13 @@ function Actor({ words }: { words: string }) {
   return known ? t("audit.coordinator", { name: known.name }) : <Engine>{words}</Engine>;
 }
 
-function Entries({ entries, total, onEnd }: { entries: AuditLine[]; total: number; onEnd: () => void }) {
+interface EntriesProps {
+  entries: AuditLine[];
+  total: number | null;
+  onEnd: () => void;
+}
+
+function Entries({ entries, total, onEnd }: EntriesProps) {
   const { t } = useTranslation();
   return (
     <LongList

@@ -11,10 +11,11 @@ import { Page } from "../parts/Page";
 import { Sections } from "../parts/Sections";
 import { useMe } from "../shell/session";
 import { Columns } from "./Columns";
+import { DatasetUses } from "./DatasetUses";
 import styles from "./ReportCard.module.css";
 import { TermsOfUse } from "./TermsOfUse";
 
-/** A dataset: what it holds, for what it may be used, and its versions. */
+/** A dataset: what it holds, for what it may be used, which studies used it, and its versions. */
 export function Dataset({ id }: { id: string }) {
   const { t } = useTranslation();
   const datasets = useAnswer("datasets", {});
@@ -88,6 +89,11 @@ function Parts({ dataset, all }: { dataset: DatasetView; all: DatasetView[] }) {
           id: "terms",
           name: t("datasets.terms"),
           content: <TermsOfUse key={dataset.duo.join()} dataset={dataset} />,
+        },
+        {
+          id: "uses",
+          name: t("datasets.uses"),
+          content: <DatasetUses dataset={dataset.id} />,
         },
         {
           id: "versions",

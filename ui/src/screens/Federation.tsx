@@ -9,14 +9,12 @@ import { Card } from "../parts/Card";
 import { Confirm } from "../parts/Confirm";
 import { DigestChip } from "../parts/DigestChip";
 import { FaultNotice } from "../parts/FaultNotice";
+import { MembershipBadge, MembershipFacts } from "../parts/Membership";
 import { Notice } from "../parts/Notice";
 import { Page } from "../parts/Page";
-import { LinkBadge } from "../parts/states";
 import { Words12 } from "../parts/Words12";
 import { useMe } from "../shell/session";
-import styles from "./Approvals.module.css";
 import { Diagnosis } from "./Diagnosis";
-import { LinkFact } from "./Federations";
 import forms from "./Forms.module.css";
 import { Peers } from "./Peers";
 
@@ -30,7 +28,7 @@ export function Federation({ id }: { id: string }) {
       title={of?.name ?? t("federations.one")}
       lead={of?.url}
       back={{ to: "/federations", words: t("federations.all") }}
-      beside={of && <LinkBadge link={of.link} isPaused={of.paused !== null} />}
+      beside={of && <MembershipBadge of={of} />}
     >
       <Answered of={memberships}>
         {() =>
@@ -48,7 +46,7 @@ export function Federation({ id }: { id: string }) {
                 <Words12 words={of.words} of={t("federations.ownWords", { site: of.site_name })} />
                 {of.identity !== null && <DigestChip digest={of.identity} of={t("federations.identity")} />}
               </Card>
-              <Diagnosis federation={of.federation} />
+              {of.left === null && <Diagnosis federation={of.federation} />}
             </>
           )
         }
@@ -83,35 +81,35 @@ function Epoch({ of }: { of: MembershipView }) {
   );
 }
 
+/** How this site stands there, and the ways to pause and to leave. */
 function State({ of }: { of: MembershipView }) {
+  const { t } = useTranslation();
+  const hasLeft = of.left !== null;
+  return (
+    <Card title={t("federations.state")} beside={!hasLeft && <Pause of={of} />}>
+      <MembershipFacts of={of} />
+      {hasLeft ? (
+        <Notice title={t("federations.leftTitle")}>{t("federations.leftHelp")}</Notice>
+      ) : (
+        <Leave of={of} />
+      )}
+    </Card>
+  );
+}
+
+function Pause({ of }: { of: MembershipView }) {
   const { t } = useTranslation();
   const { may } = useMe();
   const [isAsking, setAsking] = useState(false);
   const pause = useAction("pause", () => setAsking(false));
   const isPaused = of.paused !== null;
   const words = t(isPaused ? "federations.goOn" : "federations.pause");
+  if (!may("administrator", "privacy_officer")) return null;
   return (
-    <Card
-      title={t("federations.state")}
-      beside={
-        may("administrator", "privacy_officer") && (
-          <Button icon={isPaused ? "link" : "pause"} onPress={() => setAsking(true)}>
-            {words}
-          </Button>
-        )
-      }
-    >
-      <dl className={styles.facts}>
-        <div>
-          <dt>{t("federations.siteName")}</dt>
-          <dd>{of.site_name}</dd>
-        </div>
-        <div>
-          <dt>{t("federations.members")}</dt>
-          <dd>{count(of.members)}</dd>
-        </div>
-        <LinkFact of={of} />
-      </dl>
+    <>
+      <Button icon={isPaused ? "link" : "pause"} onPress={() => setAsking(true)}>
+        {words}
+      </Button>
       <Confirm
         title={words}
         yes={words}
@@ -123,6 +121,36 @@ function State({ of }: { of: MembershipView }) {
       >
         <p className={forms.prose}>{t(isPaused ? "federations.goOnHelp" : "federations.pauseHelp")}</p>
       </Confirm>
-    </Card>
+    </>
+  );
+}
+
+/** Leaving, which says what it cannot undo before anybody does it. */
+function Leave({ of }: { of: MembershipView }) {
+  const { t } = useTranslation();
+  const { may } = useMe();
+  const [isAsking, setAsking] = useState(false);
+  const leave = useAction("leave", () => setAsking(false));
+  if (!may("administrator")) return null;
+  return (
+    <div>
+      <Button kind="danger" onPress={() => setAsking(true)}>
+        {t("federations.leave")}
+      </Button>
+      <Confirm
+        title={`${t("federations.leave")}: ${of.name}`}
+        yes={t("federations.leave")}
+        isDangerous
+        reason={t("federations.leaveReason")}
+        isOpen={isAsking}
+        action={leave}
+        onClose={() => setAsking(false)}
+        onYes={({ reason }) => leave.mutate({ federation: of.federation, reason })}
+      >
+        <p className={forms.prose}>{t("federations.leaveHelp")}</p>
+        <p className={forms.prose}>{t("federations.leaveUndo")}</p>
+        <p className={forms.prose}>{t("federations.leaveKeeps")}</p>
+      </Confirm>
+    </div>
   );
 }

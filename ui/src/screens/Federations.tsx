@@ -1,15 +1,13 @@
 import { useTranslation } from "react-i18next";
 import { Link, useLocation } from "wouter";
-import { Engine } from "../i18n/engine";
-import { count, moment } from "../i18n/format";
 import { useAnswer } from "../ipc/hooks";
 import type { MembershipView } from "../ipc/types";
 import { Answered } from "../parts/Answered";
 import { Button } from "../parts/Button";
 import { Card } from "../parts/Card";
 import { Empty } from "../parts/Empty";
+import { MembershipBadge, MembershipFacts } from "../parts/Membership";
 import { Page } from "../parts/Page";
-import { LinkBadge } from "../parts/states";
 import { useMe } from "../shell/session";
 import styles from "./Approvals.module.css";
 
@@ -45,54 +43,12 @@ export function Federations() {
 
 function Membership({ of }: { of: MembershipView }) {
   const { t } = useTranslation();
-  const { link } = of;
   return (
-    <Card title={of.name} lead={of.url} beside={<LinkBadge link={link} isPaused={of.paused !== null} />}>
-      <dl className={styles.facts}>
-        <div>
-          <dt>{t("federations.siteName")}</dt>
-          <dd>{of.site_name}</dd>
-        </div>
-        <div>
-          <dt>{t("federations.members")}</dt>
-          <dd>{count(of.members)}</dd>
-        </div>
-        <LinkFact of={of} />
-      </dl>
+    <Card title={of.name} lead={of.url} beside={<MembershipBadge of={of} />}>
+      <MembershipFacts of={of} />
       <div className={styles.foot}>
         <Link href={`/federations/${of.federation}`}>{t("federations.open", { name: of.name })}</Link>
       </div>
     </Card>
-  );
-}
-
-/** Since when, or why not. */
-export function LinkFact({ of }: { of: MembershipView }) {
-  const { t } = useTranslation();
-  if (of.paused !== null) {
-    return (
-      <div>
-        <dt>{t("federations.pausedFor")}</dt>
-        <dd>{of.paused}</dd>
-      </div>
-    );
-  }
-  if (of.link === "idle") return null;
-  if ("connected" in of.link) {
-    return (
-      <div>
-        <dt>{t("federations.connectedSince")}</dt>
-        <dd>{moment(of.link.connected.since)}</dd>
-      </div>
-    );
-  }
-  const { reason, retry_at } = of.link.disconnected;
-  return (
-    <div className={styles.soon}>
-      <dt>{t("federations.notConnected", { at: moment(retry_at) })}</dt>
-      <dd>
-        <Engine>{reason}</Engine>
-      </dd>
-    </div>
   );
 }

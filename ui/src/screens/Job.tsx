@@ -1,28 +1,32 @@
 import { useMemo, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { Link } from "wouter";
-import { Engine, named } from "../i18n/engine";
+import { Engine } from "../i18n/engine";
 import { count, exactly, moment, percent } from "../i18n/format";
-import { useAction } from "../ipc/hooks";
+import { useAction, useAnswer } from "../ipc/hooks";
 import type { JobView, RoundView } from "../ipc/types";
 import { Answered } from "../parts/Answered";
 import { Button } from "../parts/Button";
 import { Card } from "../parts/Card";
 import { Confirm } from "../parts/Confirm";
-import { Dag } from "../parts/Dag";
+import { FaultNotice } from "../parts/FaultNotice";
 import { Notice } from "../parts/Notice";
 import { Page } from "../parts/Page";
-import { JobBadge, ROUND, RoundBadge } from "../parts/states";
+import { JobBadge, RoundBadge } from "../parts/states";
 import { Table } from "../parts/Table";
 import { useMe } from "../shell/session";
 import { BytesOut } from "./BytesOut";
 import forms from "./Forms.module.css";
 import styles from "./Job.module.css";
+import { JobLog } from "./JobLog";
 import { LossFigure } from "./LossFigure";
-import { failure, losses, tasksOf } from "./rounds";
+import { failure, losses } from "./rounds";
 import { useRun } from "./run";
+import { Tasks } from "./Tasks";
 
-/** A run as it goes: its tasks, its rounds, its loss, what it sent; and the way to stop it. */
+const isOver = ({ state }: JobView) => !["ready", "waiting", "running"].includes(state);
+
+/** A run as it goes: its tasks, its rounds, its loss, its log, what it sent; and the way to stop it. */
 export function Job({ job: id }: { job: string }) {
   const { t } = useTranslation();
   const query = useRun(id);
@@ -46,6 +50,7 @@ export function Job({ job: id }: { job: string }) {
             <Tasks job={job} />
             {query.maySee ? <Losses job={job} /> : <Notice>{t("models.noLook")}</Notice>}
             <Rounds job={job} />
+            <JobLog job={job.job} />
           </>
         )}
       </Answered>
@@ -66,9 +71,9 @@ function Losses({ job }: { job: JobView }) {
 
 function Facts({ job }: { job: JobView }) {
   const { t } = useTranslation();
-  const isOver = !["ready", "waiting", "running", "paused"].includes(job.state);
   const working = job.rounds.find((round) => round.progress !== null);
   const [done, all] = working?.progress ?? [0, 0];
+  const notes = new Set(job.rounds.flatMap((round) => (round.note === null ? [] : [round.note])));
   return (
     <Card>
       <div className={styles.facts}>
@@ -82,6 +87,7 @@ function Facts({ job }: { job: JobView }) {
             <BytesOut job={job} />
           </div>
         </div>
+        {!isOver(job) && <Device />}
         {working && (
           <div className={styles.grow}>
             <div className={styles.label}>
@@ -97,10 +103,34 @@ function Facts({ job }: { job: JobView }) {
           {(job.held || job.released !== null || job.model !== null) && (
             <Link href={`/models/${job.job}`}>{t("jobs.results")}</Link>
           )}
-          {!isOver && <Stop job={job} />}
+          {!isOver(job) && <Stop job={job} />}
         </div>
       </div>
+      {[...notes].map((note) => (
+        <Notice key={note} weight="attention" title={t("jobs.note")}>
+          <Engine>{note}</Engine>
+        </Notice>
+      ))}
     </Card>
+  );
+}
+
+/** What large work runs on here, at present: of a run that has ended nobody can tell any more. */
+function Device() {
+  const { t } = useTranslation();
+  const device = useAnswer("device", {});
+  const why = device.data?.used === null && device.data.choice !== "cpu" ? device.data.reason : null;
+  return (
+    <div className={styles.device}>
+      <div className={styles.label}>{t("jobs.device")}</div>
+      <div className={styles.value}>{device.data ? (device.data.used ?? t("jobs.processor")) : "…"}</div>
+      {why && (
+        <div className={styles.label}>
+          <Engine>{why}</Engine>
+        </div>
+      )}
+      <FaultNotice fault={device.error} />
+    </div>
   );
 }
 
@@ -130,49 +160,6 @@ function Stop({ job }: { job: JobView }) {
         <p>{t("jobs.stopHelp")}</p>
       </Confirm>
     </>
-  );
-}
-
-/** The plan as a graph where the engine tells it, and its tasks as a table in any case. */
-function Tasks({ job }: { job: JobView }) {
-  const { t } = useTranslation();
-  const seen = tasksOf(job);
-  if (seen.length === 0 && job.tasks.length === 0) return null;
-  const state = (name: string) => seen.find((task) => task.name === name)?.newest.state;
-  return (
-    <Card title={t("jobs.tasks")}>
-      {job.tasks.length > 0 && (
-        <Dag
-          label={t("jobs.graph", { count: job.tasks.length })}
-          tasks={job.tasks.map((task) => {
-            const now = state(task.name);
-            return {
-              name: task.name,
-              from: [...new Set(task.inputs.map((input) => input.task))],
-              component: named("words.component", task.component),
-              tone: now === undefined ? "calm" : ROUND[now],
-              state: now === undefined ? t("jobs.noRound") : named("words.round", now),
-            };
-          })}
-        />
-      )}
-      <Table
-        label={t("jobs.tasks")}
-        items={seen}
-        id={(task) => task.name}
-        columns={[
-          { key: "task", name: t("jobs.task"), cell: (task) => task.name },
-          { key: "state", name: t("jobs.state"), cell: (task) => <RoundBadge state={task.newest.state} /> },
-          {
-            key: "round",
-            name: t("jobs.newestRound"),
-            isNumber: true,
-            cell: (task) => count(task.newest.round.round),
-          },
-          { key: "at", name: t("jobs.at"), isWhole: true, cell: (task) => moment(task.newest.at) },
-        ]}
-      />
-    </Card>
   );
 }
 

@@ -11,6 +11,7 @@ import { TextDiff } from "../parts/TextDiff";
 import { useMe } from "../shell/session";
 import forms from "./Forms.module.css";
 import { OutcomeNotice } from "./OutcomeNotice";
+import { PolicyPreview, Weight } from "./PolicyPreview";
 import { Proposals } from "./Proposals";
 
 /** What this site never lets happen, whoever signs: the file, and what an edit of it changes. */
@@ -65,6 +66,7 @@ function Editor({ toml, onOutcome }: { toml: string; onOutcome: (outcome: Outcom
         <>
           <h3>{t("settings.policyChanges")}</h3>
           <TextDiff before={toml} after={text} />
+          <PolicyPreview toml={text} />
         </>
       )}
       <div className={forms.actions}>
@@ -84,9 +86,30 @@ function Editor({ toml, onOutcome }: { toml: string; onOutcome: (outcome: Outcom
         onClose={() => setAsking(false)}
         onYes={({ passphrase }) => set.mutate({ toml: text, passphrase })}
       >
-        <p>{t("settings.setPolicyHelp")}</p>
-        <TextDiff before={toml} after={text} />
+        <Signing before={toml} after={text} />
       </Confirm>
+    </>
+  );
+}
+
+/** What is signed: the lines that change, and whether this signature is enough. */
+function Signing({ before, after }: { before: string; after: string }) {
+  const { t } = useTranslation();
+  const preview = useAnswer("policy_preview", { toml: after });
+  return (
+    <>
+      <p>{t("settings.setPolicyHelp")}</p>
+      <TextDiff before={before} after={after} />
+      <Answered of={preview}>
+        {(of) => (
+          <>
+            <Weight of={of} />
+            <p>
+              {of.ends.length > 0 ? t("settings.ends", { count: of.ends.length }) : t("settings.endsNone")}
+            </p>
+          </>
+        )}
+      </Answered>
     </>
   );
 }

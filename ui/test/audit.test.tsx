@@ -1,0 +1,188 @@
+// @vitest-environment jsdom
+import { act } from "react";
+import { afterEach, describe, expect, it } from "vitest";
+import { Route, Switch } from "wouter";
+import { navigate } from "wouter/use-hash-location";
+import { catalogues } from "../src/i18n";
+import type { AuditPage, Role } from "../src/ipc/types";
+import { Audit } from "../src/screens/Audit";
+import { entryOf, momentOf, queryOf, TOPICS } from "../src/screens/auditFilter";
+import { button, press, type Screen, settle, show, type } from "./stage";
+
+const STATUS = { ledger: { entries: 900, root: "aa", witnessed: [] }, memberships: [] };
+const LINE = {
+  sequence: 899,
+  at: 1_000,
+  actor: "Stefan",
+  action: "approval_revoked",
+  outcome: "refused",
+  detail: "",
+  bytes: null,
+};
+const MEMBER = { federation: "fed", name: "Heart", site_name: "Cleveland", identity: "feed" };
+
+let screen: Screen;
+
+/** Before a log of so many entries that pass any filter. */
+async function stand(roles: Role[] = ["auditor"], answers: Record<string, unknown> = {}): Promise<void> {
+  const rooms = (
+    <Switch>
+      <Route path="/audit" component={Audit} />
+      <Route>{null}</Route>
+    </Switch>
+  );
+  screen = await show(rooms, roles, (command, args) => {
+    if (command in answers) return answers[command];
+    if (command === "status") return STATUS;
+    if (command === "memberships") return [MEMBER];
+    if (command === "requests") return [{ study: "study", title: "A study" }];
+    if (command === "audit") {
+      const { query } = args as { query: { before?: number } };
+      const next = query.before == null ? 700 : null;
+      return { entries: [LINE], total: 900, next } satisfies AuditPage;
+    }
+    return [];
+  });
+  // Signing in begins at the first screen.
+  await go("/audit");
+}
+
+const go = async (to: string) => {
+  await act(async () => navigate(to));
+  await settle();
+};
+
+const queries = () => screen.of("audit").map((args) => (args as { query: object }).query);
+
+/** Chooses in a list that opens. */
+async function choose(label: string, option: string): Promise<void> {
+  const picker = [...document.querySelectorAll("button[aria-haspopup]")].find((found) =>
+    document
+      .getElementById(found.getAttribute("aria-labelledby")?.split(" ").at(-1) ?? "")
+      ?.textContent?.includes(label),
+  );
+  await press(picker ?? null);
+  await settle();
+  await press(
+    [...document.querySelectorAll('[role="option"]')].find((o) => o.textContent === option) ?? null,
+  );
+  await settle();
+}
+
+const submit = async () => {
+  await act(async () => screen.place.querySelector("form")?.requestSubmit());
+  await settle();
+};
+
+const back = async () => {
+  await act(async () => history.back());
+  await settle(60);
+};
+
+afterEach(() => screen.end());
+
+describe("filters of the audit log", () => {
+  it("ask the engine for exactly what was said, page by page", async () => {
+    await stand();
+    expect(queries()).toEqual([
+      { before: null, limit: 200 },
+      { before: 700, limit: 200 },
+    ]);
+    await choose("What", "Approval revoked");
+    await choose("Who", "Stefan");
+    await choose("Outcome", "refused");
+    await choose("Study", "A study");
+    await type("since", "2026-03-01");
+    await type("until", "2026-03-31");
+    const before = queries().length;
+    await submit();
+    const asked = {
+      actions: ["approval_revoked"],
+      actor: "p",
+      outcome: "refused",
+      study: "study",
+      from: new Date(2026, 2, 1).getTime(),
+      until: new Date(2026, 3, 1).getTime(),
+      limit: 200,
+    };
+    // The list shows its end, and so asks for what the engine says comes next, under the same filter.
+    expect(queries().slice(before)).toEqual([
+      { ...asked, before: null },
+      { ...asked, before: 700 },
+    ]);
+  });
+
+  it("survive going back and forth, and are cleared by one button", async () => {
+    await stand();
+    await type("from", "120");
+    await submit();
+    expect(queries().at(-1)).toEqual({ before: 121, limit: 200 });
+    await type("since", "2026-03-01 08:30");
+    await submit();
+    const since = new Date(2026, 2, 1, 8, 30).getTime();
+    expect(queries().at(-1)).toEqual({ from: since, before: 121, limit: 200 });
+    const value = (name: string) => screen.place.querySelector<HTMLInputElement>(`[name="${name}"]`)?.value;
+    await back();
+    expect([value("from"), value("since")]).toEqual(["120", ""]);
+    await press(button("Clear filters"));
+    await settle();
+    expect([value("from"), value("since")]).toEqual(["", ""]);
+    await back();
+    expect([value("from"), value("since")]).toEqual(["120", ""]);
+    // Another screen, and back.
+    await go("/jobs");
+    expect(value("from")).toBeUndefined();
+    await back();
+    expect(value("from")).toBe("120");
+  });
+
+  it("ask nothing for a day that is none", async () => {
+    await stand();
+    await type("since", "2026-06-31");
+    const before = queries().length;
+    await submit();
+    expect(queries()).toHaveLength(before);
+    expect(screen.place.textContent).toContain("Write it as 2027-12-31");
+  });
+
+  it("know every action that has words, and no other", () => {
+    const actions: string[] = Object.values(TOPICS).flat();
+    const { action = {} } = (catalogues().en?.words ?? {}) as { action?: Record<string, string> };
+    expect([...actions].sort()).toEqual(Object.keys(action).sort());
+    expect(queryOf({ what: "topic.egress" })).toEqual({ actions: [...TOPICS.egress] });
+  });
+
+  it("take a day alone as all of it, and a moment as it is", () => {
+    expect(momentOf("2026-12-31", true)).toBe(new Date(2027, 0, 1).getTime());
+    expect(momentOf("2026-12-31 23:59", true)).toBe(new Date(2026, 11, 31, 23, 59).getTime());
+    for (const text of ["", "yesterday", "2026-13-01", "2026-02-30", "2026-01-01 24:00"]) {
+      expect(momentOf(text, false), text).toBeNull();
+    }
+    expect([entryOf("12"), entryOf("-1"), entryOf("1e3"), entryOf("")]).toEqual([12, null, null, null]);
+  });
+});
+
+describe("the export", () => {
+  it("writes to the chosen place, and says how it is checked", async () => {
+    await stand(["auditor"], {
+      choose_place: { file: "file-1", name: "log of May.jsonl", bytes: null },
+      export_audit: 901,
+    });
+    await press(button("Choose a place and export"));
+    await settle();
+    expect(screen.of("choose_place")).toMatchObject([{ purpose: "audit" }]);
+    expect(screen.of("export_audit")).toEqual([{ federation: "fed", path: "file-1" }]);
+    expect(screen.place.textContent).toContain("901 entries were written to log of May.jsonl");
+    expect(screen.place.textContent).toContain('hospesctl audit verify "log of May.jsonl" --origin feed');
+  });
+
+  it("writes nothing when the dialog is closed, and is not offered to a data steward", async () => {
+    await stand(["auditor"], { choose_place: null });
+    await press(button("Choose a place and export"));
+    await settle();
+    expect(screen.of("export_audit")).toEqual([]);
+    await screen.end();
+    await stand(["data_steward"]);
+    expect(button("Choose a place and export")).toBeNull();
+  });
+});

@@ -1,0 +1,128 @@
+// @vitest-environment jsdom
+import { afterEach, describe, expect, it } from "vitest";
+import type { DeviceView, JobView, LogLine, TaskView } from "../src/ipc/types";
+import { Job } from "../src/screens/Job";
+import { press, type Screen, settle, show } from "./stage";
+
+const task = (name: string, component: string, from: string[], state: TaskView["state"], rounds: number) => ({
+  name,
+  component,
+  inputs: from.map((other) => ({ port: "in", task: other, output: "out" })),
+  state,
+  rounds,
+});
+
+const JOB: JobView = {
+  job: "job",
+  study: "study",
+  title: "A study",
+  federation: "federation",
+  state: "running",
+  reason: null,
+  since: 1_000,
+  rounds: [
+    {
+      round: { job: "job", task: "train", epoch: 1, round: 3, attempt: 1 },
+      state: "working",
+      reason: null,
+      progress: [1, 4],
+      note: "the graphics card failed; the processor goes on",
+      view: null,
+      at: 2_000,
+    },
+  ],
+  rounds_in_all: 1,
+  tasks: [
+    task("read", "reader", [], null, 0),
+    task("train", "nn_train", ["read", "read"], "working", 3),
+    task("judge", "evaluation", ["read", "train"], "waiting", 0),
+  ],
+  comparisons: [],
+  model: null,
+  released: null,
+  held: false,
+};
+
+const LOG: LogLine[] = [
+  { at: 1_000, level: "info", place: null, words: "job started" },
+  { at: 2_000, level: "warning", place: "train 3", words: "permit refused: too few rows" },
+  { at: 3_000, level: "error", place: "train 3", words: "the worker ended: out of memory" },
+];
+
+const DEVICE: DeviceView = {
+  choice: "auto",
+  cards: [],
+  used: null,
+  reason: "no driver was found",
+  worker_memory_bytes: null,
+  runs_at_a_time: 1,
+};
+
+let screen: Screen;
+
+async function stand(job: JobView = JOB): Promise<void> {
+  screen = await show(<Job job="job" />, ["data_steward"], (command) => {
+    if (command === "job") return job;
+    if (command === "job_log") return LOG;
+    if (command === "device") return DEVICE;
+    return [];
+  });
+  await settle();
+}
+
+afterEach(() => screen.end());
+
+const cells = (label: string) =>
+  [...screen.place.querySelectorAll(`[aria-label="${label}"] tbody tr`)].map((row) =>
+    [...row.children].map((cell) => cell.textContent),
+  );
+
+const lines = () =>
+  [...screen.place.querySelectorAll('[aria-label="Log of this run"] li')].map((li) => li.textContent);
+
+describe("a run", () => {
+  it("lists every task of its plan with what it does, what it takes from, its state and its rounds", async () => {
+    await stand();
+    expect(cells("Tasks")).toEqual([
+      ["read", "reads columns", "–", "Within those that take from it", "0"],
+      ["train", "trains a network", "read", "Under way", "3"],
+      ["judge", "judges the model", "read and train", "Not begun", "0"],
+    ]);
+  });
+
+  it("says the state of a task by a shape too", async () => {
+    await stand();
+    const shapes = [...screen.place.querySelectorAll('[aria-label="Tasks"] tbody td svg')].map(
+      (svg) => svg.innerHTML,
+    );
+    expect(shapes).toHaveLength(2);
+    expect(new Set(shapes).size).toBe(2);
+  });
+
+  it("shows its log newest last, and from a level on", async () => {
+    await stand();
+    expect(lines()).toHaveLength(3);
+    expect(lines()[2]).toContain("the worker ended: out of memory");
+    // Names of what happened are translated, and its reason is the engine's.
+    expect(lines()[1]).toContain("Permit refused");
+    expect(lines()[1]).toContain("too few rows");
+    await press(screen.place.querySelector('input[type="radio"][value="warning"]'));
+    expect(lines()).toHaveLength(2);
+    await press(screen.place.querySelector('input[type="radio"][value="error"]'));
+    expect(lines()).toHaveLength(1);
+    expect(lines()[0]).toContain("train, round 3");
+  });
+
+  it("says on what is computed, and what is to know about it", async () => {
+    await stand();
+    expect(screen.place.textContent).toContain("Processor");
+    expect(screen.place.textContent).toContain("no driver was found");
+    expect(screen.place.textContent).toContain("the graphics card failed; the processor goes on");
+  });
+
+  it("asks for no device once it has ended: nobody can tell any more", async () => {
+    await stand({ ...JOB, state: "success" });
+    expect(screen.of("device")).toEqual([]);
+    expect(screen.of("job_log")).toEqual([{ job: "job" }]);
+  });
+});
