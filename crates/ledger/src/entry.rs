@@ -339,6 +339,8 @@ macro_rules! names {
     };
 }
 
+pub(crate) use names;
+
 names! {
     /// What kind of thing an object is.
     ObjectKind: "kind of object" {
