@@ -76,6 +76,8 @@ pub(crate) struct Engine {
     notices: broadcast::Sender<Notice>,
     summarised: Timestamp,
     looked: Timestamp,
+    /// When old entries of the ledger were last erased; not since this process started, at first.
+    pub(crate) erased: Timestamp,
     last_tick: Timestamp,
     stopping: bool,
 }
@@ -174,6 +176,7 @@ impl Engine {
             notices: notices.clone(),
             summarised: now,
             looked: now,
+            erased: Timestamp::from_millis(0),
             last_tick: now,
             stopping: false,
             _lock: lock,
@@ -257,6 +260,7 @@ impl Engine {
             self.say_waiting();
             self.end_silent_jobs().await?;
             self.unsettled_alarms().await?;
+            self.tick_retention().await?;
         }
         if now.since(self.summarised) >= SUMMARY_MS {
             self.summarised = now;

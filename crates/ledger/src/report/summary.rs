@@ -130,6 +130,9 @@ fn state(page: &mut Page<'_>, log: &Log<'_>, head: &Head<'_>) -> Result<(), Repo
         ])?;
     }
     page.end_table()?;
+    if checked && log.expected.members.len() <= 2 {
+        page.text("With one or two members it cannot be excluded that somebody was shown another log: a fork.")?;
+    }
     if checked {
         page.facts(&[
             ("Independent witnesses", report.independent_witnesses().to_string()),
