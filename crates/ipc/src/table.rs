@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use hospes_party::view::{
-    Approving, AuditQuery, Enrolment, NewDataset, NewPerson, Notice, Page, PersonChange, Verdict,
+    Approving, AuditFormat, AuditQuery, Enrolment, NewDataset, NewPerson, Notice, Page, PersonChange, Verdict,
 };
 use hospes_party::{Handle, PartyError, Passphrase, Session};
 use hospes_protocol::approval::OpinionView;
@@ -268,8 +268,8 @@ commands! {
     "verify_audit" VerifyAudit {} reads [Audit]
         |h, s| answer(h.verify_audit(person(s)?).await);
     /// Exports the ledger to a new file, signed with this site's identity in a federation.
-    "export_audit" ExportAudit { federation: Option<FederationId>, path: PathBuf } reads []
-        |h, s| answer(h.export_audit(person(s)?, federation, path).await);
+    "export_audit" ExportAudit { federation: Option<FederationId>, kind: AuditFormat, path: PathBuf } reads []
+        |h, s| answer(h.export_audit_as(person(s)?, federation, kind, path).await);
     /// The newest checkpoint of a log that was seen here, as a signed note.
     "checkpoint_note" CheckpointNote { federation: FederationId, origin: SiteId } reads [Audit]
         |h, s| answer(h.checkpoint_note(person(s)?, federation, origin).await);

@@ -169,7 +169,7 @@ fn i6_a_page_names_no_file() {
         ("survey", json!({ "path": "/etc/shadow" })),
         ("add_dataset", json!({ "dataset": dataset })),
         ("import_opt_outs", json!({ "path": "/etc/shadow" })),
-        ("export_audit", json!({ "federation": null, "path": "/etc/motd" })),
+        ("export_audit", json!({ "federation": null, "kind": "csv", "path": "/etc/motd" })),
         ("enrol", json!({ "enrolment": enrolment("/etc/shadow".into()) })),
     ] {
         let fault = Call::from_page(json!({ "command": command, "args": args })).unwrap_err();
