@@ -166,12 +166,12 @@ describe("the export", () => {
   it("writes to the chosen place, and says how it is checked", async () => {
     await stand(["auditor"], {
       choose_place: { file: "file-1", name: "log of May.jsonl", bytes: null },
-      export_audit: 901,
+      export_audit: { format: "jsonl", entries: 901, bytes: 1, digest: "aa", finding: null },
     });
     await press(button("Choose a place and export"));
     await settle();
     expect(screen.of("choose_place")).toMatchObject([{ purpose: "audit" }]);
-    expect(screen.of("export_audit")).toEqual([{ federation: "fed", path: "file-1" }]);
+    expect(screen.of("export_audit")).toEqual([{ federation: "fed", kind: "jsonl", path: "file-1" }]);
     expect(screen.place.textContent).toContain("901 entries were written to log of May.jsonl");
     expect(screen.place.textContent).toContain('hospesctl audit verify "log of May.jsonl" --origin feed');
   });

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
+use hospes_ledger::report::Format;
 
 /// Operates a federation and its studies.
 ///
@@ -224,6 +226,8 @@ pub(crate) enum ModelCommand {
 pub(crate) enum AuditCommand {
     /// Verify an exported log, offline.
     Verify(Verify),
+    /// Make a report of an exported log, offline: verified first, and nothing is made of one that is not intact.
+    Convert(Convert),
     /// Print the signed checkpoint of the coordinator's log as it is now, or of a site's as the coordinator saw it last.
     /// Keep it in a file somewhere else: `audit verify --checkpoint FILE` then shows what was cut, rewritten or forked.
     Checkpoint {
@@ -236,6 +240,30 @@ pub(crate) enum AuditCommand {
         /// File to write.
         file: PathBuf,
     },
+}
+
+/// What is made of which log.
+#[derive(Args)]
+pub(crate) struct Convert {
+    /// The log, and what the auditor knows from elsewhere.
+    #[command(flatten)]
+    pub(crate) log: Verify,
+    /// In which form.
+    #[arg(long = "as", value_name = "FORM", value_parser = form())]
+    pub(crate) form: Format,
+    /// Names and documents that the log refers to, as the site exported them (`hospes-site audit export FILE --form annex`).
+    /// Documents count where the log has their digest.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) annex: Option<PathBuf>,
+    /// New file to write; it is printed where there is none.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) to: Option<PathBuf>,
+}
+
+/// Forms of the audit log by their names.
+fn form() -> impl TypedValueParser<Value = Format> {
+    let names = PossibleValuesParser::new(Format::ALL.iter().map(|form| form.as_str()));
+    names.try_map(|typed| typed.parse::<Format>())
 }
 
 /// What is verified, and what the auditor knows from elsewhere.

@@ -1,18 +1,19 @@
 //! Audit logs: export, and verification without a network.
 
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufReader, BufWriter, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use hospes_ledger::report::{Annex, ReportError, write as write_report};
 use hospes_ledger::verify::{Expectations, Report, verify as verify_export};
 
-use crate::arguments::Verify;
+use crate::arguments::{Convert, Verify};
 use crate::client::{Client, Failure, FailureKind};
 use crate::output::{self, NewFile};
 
-/// `audit verify`: names the first bad entry, and says how well the log is witnessed.
-pub(crate) fn verify(arguments: &Verify, json: bool) -> Result<()> {
+/// What the auditor said about the log.
+fn expectations(arguments: &Verify) -> Result<Expectations> {
     let usage = |words: String| Failure::new(FailureKind::Usage, words);
     let keys = |texts: &[String]| {
         let parsed: Result<Vec<_>, _> = texts.iter().map(|text| text.parse()).collect();
@@ -27,6 +28,40 @@ pub(crate) fn verify(arguments: &Verify, json: bool) -> Result<()> {
         let note = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
         expected.known.push(note);
     }
+    Ok(expected)
+}
+
+/// `audit convert`: a report, of an intact log only.
+pub(crate) fn convert(arguments: &Convert, json: bool) -> Result<()> {
+    let expected = expectations(&arguments.log)?;
+    let annex = match &arguments.annex {
+        Some(path) => {
+            let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+            Annex::read(&text).map_err(|words| Failure::new(FailureKind::Usage, words))?
+        }
+        None => Annex::default(),
+    };
+    let path = &arguments.log.file;
+    let mut log = BufReader::new(File::open(path).with_context(|| format!("open {}", path.display()))?);
+    let mut make = |out: &mut dyn Write| {
+        write_report(arguments.form, &mut log, &expected, &annex, out).map_err(|error| match error {
+            ReportError::NotIntact(_) => Failure::new(FailureKind::NotVerified, error.to_string()).into(),
+            error => anyhow::Error::new(error).context(format!("make a report of {}", path.display())),
+        })
+    };
+    let Some(to) = &arguments.to else {
+        return make(&mut BufWriter::new(std::io::stdout().lock())).map(drop);
+    };
+    let mut file = NewFile::create(to)?;
+    let report = make(&mut BufWriter::new(&mut file))?;
+    file.keep()?;
+    let words = format!("{} entries were written to {} as {}.", report.entries, to.display(), arguments.form);
+    output::done(&serde_json::json!({ "file": to, "form": arguments.form, "entries": report.entries }), &words, json)
+}
+
+/// `audit verify`: names the first bad entry, and says how well the log is witnessed.
+pub(crate) fn verify(arguments: &Verify, json: bool) -> Result<()> {
+    let expected = expectations(arguments)?;
     let file = File::open(&arguments.file).with_context(|| format!("open {}", arguments.file.display()))?;
     let report = verify_export(&mut BufReader::new(file), &expected)
         .with_context(|| format!("read {}", arguments.file.display()))?;

@@ -1,6 +1,6 @@
 //! `hospesctl`: the command line of operators and researchers, and the offline verifier of audit logs.
 //!
-//! It speaks to a coordinator's REST API and nothing else; `audit verify` needs no network and no coordinator.
+//! It speaks to a coordinator's REST API and nothing else; `audit verify` and `audit convert` need no network and no coordinator.
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
@@ -67,6 +67,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let Arguments { connection, json, command } = arguments;
     match command {
         Command::Audit(AuditCommand::Verify(verify)) => audit::verify(&verify, json),
+        Command::Audit(AuditCommand::Convert(convert)) => audit::convert(&convert, json),
         Command::Study(StudyCommand::Validate(source)) => study::validate(&source, json),
         Command::Study(StudyCommand::Schema) => output::json(&serde_json::from_str(&StudyFile::json_schema())?),
         Command::Login(login) => {
@@ -90,8 +91,9 @@ async fn online(client: Client, command: Command, json: bool) -> anyhow::Result<
         Command::Model(command) => model::model(&client, command, json).await,
         Command::Audit(AuditCommand::Export { file }) => audit::export(&client, &file, json).await,
         Command::Audit(AuditCommand::Checkpoint { site }) => audit::checkpoint(&client, site.as_deref(), json).await,
-        Command::Audit(AuditCommand::Verify(_)) | Command::Completions { .. } | Command::Login(_) | Command::Logout => {
-            Ok(())
-        }
+        Command::Audit(AuditCommand::Verify(_) | AuditCommand::Convert(_))
+        | Command::Completions { .. }
+        | Command::Login(_)
+        | Command::Logout => Ok(()),
     }
 }

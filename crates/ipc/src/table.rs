@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use hospes_party::link::Step;
 use hospes_party::view::{
-    AlarmView, Approving, AuditPage, AuditQuery, ComputeLimits, DatasetUse, DatasetView, DeviceView, EgressView,
-    Enrolment, InvitationView, JobView, LogLine, Me, MembershipView, NewDataset, NewPerson, OptOutReport, Outcome,
-    Page, PeerView, PersonChange, PersonView, PolicyPreview, ProfileView, ProposalView, RequestView, Review, Signed,
-    Status, SurveyView, Verdict,
+    AlarmView, Approving, AuditExport, AuditFormat, AuditPage, AuditQuery, ComputeLimits, DatasetUse, DatasetView,
+    DeviceView, EgressView, Enrolment, InvitationView, JobView, LogLine, Me, MembershipView, NewDataset, NewPerson,
+    OptOutReport, Outcome, Page, PeerView, PersonChange, PersonView, PolicyPreview, ProfileView, ProposalView,
+    RequestView, Review, Signed, Status, SurveyView, Verdict,
 };
 use hospes_party::{Handle, Passphrase};
 use hospes_protocol::approval::OpinionView;
@@ -269,9 +269,9 @@ commands! {
         reads [Audit], changes [],
         |c| c.engine.verify_audit(&c.person()?).await?;
     /// Exports the ledger to a new file, signed with this site's identity in a federation.
-    "export_audit" ExportAudit { federation: Option<FederationId>, path: PathBuf } -> u64,
+    "export_audit" ExportAudit { federation: Option<FederationId>, kind: AuditFormat, path: PathBuf } -> AuditExport,
         reads [], changes [Audit],
-        |c| c.engine.export_audit(&c.person()?, federation, path).await?;
+        |c| c.engine.export_audit_as(&c.person()?, federation, kind, path).await?;
     /// The newest checkpoint of a log that was seen here, as a signed note.
     "checkpoint_note" CheckpointNote { federation: FederationId, origin: SiteId } -> String,
         reads [Audit], changes [],

@@ -299,8 +299,8 @@ pub struct PeerEntry {
 macro_rules! names {
     ($(#[$outer:meta])* $name:ident: $what:literal { $($(#[$doc:meta])* $variant:ident = $text:literal,)* }) => {
         $(#[$outer])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum $name { $($(#[$doc])* $variant,)* }
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, ts_rs::TS)]
+        pub enum $name { $($(#[$doc])* #[ts(rename = $text)] $variant,)* }
 
         impl $name {
             /// All of them.
@@ -338,6 +338,8 @@ macro_rules! names {
         }
     };
 }
+
+pub(crate) use names;
 
 names! {
     /// What kind of thing an object is.

@@ -1,4 +1,5 @@
-//! Exports: JSON Lines with proofs (native, for [`crate::verify()`]) and CSV (for people).
+//! The native export: JSON Lines with proofs, for [`crate::verify()`], and what every report ([`crate::report`]) is made
+//! of.
 //!
 //! The native form, one JSON object a line:
 //!
@@ -23,8 +24,6 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::LedgerError;
-use crate::entry::Actor;
-use crate::leaf::Record;
 use crate::store::Ledger;
 use crate::tree::tiles::{TILE_HASHES, TileId};
 
@@ -182,128 +181,10 @@ impl Ledger<'_> {
         sink.out.flush().map_err(LedgerError::Write)?;
         Ok(Exported { size, bytes: sink.bytes, digest: Digest::from_bytes(sink.hash.finalize().into()) })
     }
-
-    /// Writes the whole ledger as CSV (RFC 4180, UTF-8) for people and spreadsheets. It proves nothing.
-    ///
-    /// # Errors
-    /// [`LedgerError::Write`], [`LedgerError::Database`], [`LedgerError::Damaged`].
-    pub async fn export_csv(&mut self, out: &mut (dyn Write + Send)) -> Result<Exported, LedgerError> {
-        let size = self.size().await?;
-        let mut sink = Sink { out, hash: Sha256::new(), lines: 0, bytes: 0 };
-        let mut start = 0;
-        sink.csv(CSV_COLUMNS.iter().map(|c| (*c).to_owned()))?;
-        while start < size {
-            let texts = self.written(start, CHUNK.min(size - start)).await?;
-            if texts.is_empty() {
-                return Err(LedgerError::Damaged(format!("entry {start} is missing")));
-            }
-            for (sequence, text) in (start..).zip(&texts) {
-                sink.csv(csv_row(&Record::read(sequence, text)?))?;
-            }
-            start += texts.len() as u64;
-        }
-        sink.out.flush().map_err(LedgerError::Write)?;
-        Ok(Exported { size, bytes: sink.bytes, digest: Digest::from_bytes(sink.hash.finalize().into()) })
-    }
 }
 
 fn checkpoint_line(
     (signed, key, witnesses): (crate::note::SignedCheckpoint, PublicKey, Vec<PublicKey>),
 ) -> CheckpointLine {
     CheckpointLine { checkpoint: signed.note(), key, witnesses }
-}
-
-const CSV_COLUMNS: [&str; 22] = [
-    "sequence",
-    "time",
-    "order",
-    "actor",
-    "role",
-    "key",
-    "on_behalf",
-    "action",
-    "outcome",
-    "reason",
-    "objects",
-    "study",
-    "job",
-    "approval",
-    "before",
-    "after",
-    "sent_to",
-    "sent_bytes",
-    "sent_digest",
-    "program",
-    "answers",
-    "erased",
-];
-
-impl Sink<'_> {
-    fn csv(&mut self, cells: impl IntoIterator<Item = String>) -> Result<(), LedgerError> {
-        let mut writer = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new());
-        writer.write_record(cells.into_iter().map(inert)).map_err(|e| LedgerError::Write(e.into()))?;
-        let bytes = writer.into_inner().map_err(|e| LedgerError::Write(e.into_error()))?;
-        self.hash.update(&bytes);
-        self.bytes += bytes.len() as u64;
-        self.lines += 1;
-        self.out.write_all(&bytes).map_err(LedgerError::Write)
-    }
-}
-
-/// A cell that no spreadsheet takes for a formula (OWASP, CSV injection).
-fn inert(cell: String) -> String {
-    if cell.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{cell}") } else { cell }
-}
-
-fn csv_row(record: &Record) -> [String; 22] {
-    fn shown<T: std::fmt::Display>(value: Option<T>) -> String {
-        value.map(|v| v.to_string()).unwrap_or_default()
-    }
-    let objects: Vec<String> = record
-        .objects
-        .iter()
-        .map(|o| match o.digest {
-            Some(digest) => format!("{} {} sha256:{digest}", o.kind, o.id),
-            None => format!("{} {}", o.kind, o.id),
-        })
-        .collect();
-    let erased: Vec<String> =
-        record.erased.iter().map(|(field, rule)| format!("{} erased under {rule}", field.as_str())).collect();
-    let (role, key) = match &record.actor {
-        Some(Actor::Person { role, key, .. }) => (role.clone().unwrap_or_default(), shown(*key)),
-        Some(Actor::Peer { organisation, .. }) => (organisation.clone().unwrap_or_default(), String::new()),
-        Some(Actor::Engine) | None => (String::new(), String::new()),
-    };
-    let egress = record.egress.as_ref();
-    [
-        record.sequence.to_string(),
-        shown(record.when.map(|w| w.at)),
-        shown(record.when.map(|w| w.order)),
-        shown(record.actor.as_ref().map(Actor::id)),
-        role,
-        key,
-        shown(record.on_behalf.as_ref().map(Actor::id)),
-        shown(record.action),
-        shown(record.outcome.map(crate::Outcome::as_str)),
-        record.reason.clone().unwrap_or_default(),
-        objects.join("; "),
-        shown(record.purpose.study),
-        shown(record.purpose.job),
-        shown(record.purpose.approval),
-        shown(record.change.and_then(|c| c.before)),
-        shown(record.change.and_then(|c| c.after)),
-        shown(egress.map(|e| &e.to)),
-        shown(egress.map(|e| e.bytes)),
-        shown(egress.map(|e| e.digest)),
-        record.engine.as_ref().map(program).unwrap_or_default(),
-        shown(record.answers.map(|a| format!("{}#{}", a.origin, a.entry))),
-        erased.join("; "),
-    ]
-}
-
-fn program(engine: &crate::Engine) -> String {
-    match &engine.device {
-        Some(device) => format!("{} on {device}", engine.version),
-        None => engine.version.clone(),
-    }
 }

@@ -407,6 +407,11 @@ impl Record {
     pub(crate) fn read(sequence: u64, text: &str) -> Result<Self, LedgerError> {
         let damaged = |what: &str| LedgerError::Damaged(format!("entry {sequence}: {what}"));
         let parts = read(text).map_err(damaged)?;
+        Self::of(sequence, &parts).map_err(|what| damaged(&what))
+    }
+
+    /// What the parts of an entry say.
+    pub(crate) fn of(sequence: u64, parts: &[Part<'_>]) -> Result<Self, String> {
         let mut record = Self {
             sequence,
             when: None,
@@ -426,10 +431,16 @@ impl Record {
         for part in parts {
             match part.content {
                 Content::Erased { rule, .. } => record.erased.push((part.field, rule.to_owned())),
-                Content::Kept { value, .. } => record.set(part.field, value).map_err(|e| damaged(&e))?,
+                Content::Kept { value, .. } => record.set(part.field, value)?,
             }
         }
         Ok(record)
+    }
+
+    /// *erased under rule X*, where the field was.
+    #[must_use]
+    pub fn erased_words(&self, field: Field) -> Option<String> {
+        self.erased.iter().find(|(erased, _)| *erased == field).map(|(_, rule)| format!("erased under rule {rule}"))
     }
 
     fn set(&mut self, field: Field, value: &str) -> Result<(), String> {

@@ -2,19 +2,21 @@
 //!
 //! What it does: it keeps the [`Entry`]s of one party (a site, or the coordinator) in a Merkle tree (RFC 6962 hashing,
 //! C2SP `tlog-tiles` layout) inside the caller's own database, signs checkpoints of it as C2SP signed notes, checks and
-//! cosigns those of peers, and writes exports that anyone can verify without the database.
+//! cosigns those of peers, writes exports that anyone can verify without the database, and makes reports of them for
+//! people and other systems.
 //!
 //! What it deliberately does not do: it opens no database and no transaction (a ledger entry is committed with the
 //! step that it records, invariant I3), it reads no clock and draws no randomness (invariant I5), and it sends nothing.
 //!
 //! Start reading at [`Ledger::append`], then [`leaf`] (what a leaf commits to, and how erasure keeps proofs valid),
-//! [`tree`], [`witness`] and [`verify()`].
+//! [`tree`], [`witness`], [`verify()`] and [`report`].
 
 pub mod entry;
 mod error;
 pub mod export;
 pub mod leaf;
 pub mod note;
+pub mod report;
 mod store;
 pub mod tree;
 pub mod verify;
@@ -27,7 +29,7 @@ pub use note::{Checkpoint, Cosignature, NoteError, SignedCheckpoint};
 pub use store::{
     Connection, Contradiction, Erasure, Filter, InclusionProof, Ledger, Page, PeerCheckpoint, StoredCosignature,
 };
-pub use verify::{Expectations, Finding, Report, verify};
+pub use verify::{Expectations, Finding, Proven, Report, verify};
 pub use witness::{Seen, Settlement, Verdict, Witnessing, settled};
 
 /// Limits of the ledger, by name.

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::export::{CheckpointLine, End, EndLine, FORMAT, Header, tiles_at};
-use crate::leaf::{self, Content, Cursor, Field, When};
+use crate::leaf::{self, Content, Cursor, Field, Record, When};
 use crate::limits;
 use crate::note::{Checkpoint, SignedCheckpoint};
 use crate::tree::tiles::{Edge, TILE_HASHES, Tile, TileId, place};
@@ -106,6 +106,8 @@ pub struct Report {
     pub size: u64,
     /// Root of the checkpoint.
     pub root: Option<Digest>,
+    /// The signed checkpoint, as a note.
+    pub note: Option<String>,
     /// Entries that were read and proven.
     pub entries: u64,
     /// Entries of which fields were erased under a rule of retention.
@@ -143,8 +145,34 @@ impl Report {
 /// # Errors
 /// Only if reading fails; what is wrong with the export is in [`Report::finding`].
 pub fn verify(reader: &mut dyn BufRead, expected: &Expectations) -> io::Result<Report> {
+    run(reader, Verifier::new(expected, None))
+}
+
+/// An entry that the checkpoint of its export covers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proven {
+    /// What it says.
+    pub record: Record,
+    /// Hash of its leaf.
+    pub leaf: Digest,
+}
+
+/// Verifies an export and shows each entry, in order, as soon as it is proven. What is found at the end (a changed
+/// file, a cut tail, a fork) is found after the entries were shown: whoever wrote something from them must then throw
+/// it away.
+///
+/// # Errors
+/// If reading fails, and what `visit` returns.
+pub fn read(
+    reader: &mut dyn BufRead,
+    expected: &Expectations,
+    visit: &mut dyn FnMut(Proven) -> io::Result<()>,
+) -> io::Result<Report> {
+    run(reader, Verifier::new(expected, Some(visit)))
+}
+
+fn run(reader: &mut dyn BufRead, mut verifier: Verifier<'_>) -> io::Result<Report> {
     let mut lines = Lines { reader, hash: Sha256::new(), number: 0, line: Vec::new() };
-    let mut verifier = Verifier::new(expected);
     let finding = match verifier.run(&mut lines) {
         Ok(()) => None,
         Err(Stop::Finding(kind, entry, words)) => Some(Finding { line: lines.number, entry, kind, words }),
@@ -213,6 +241,7 @@ impl Lines<'_> {
 
 struct Verifier<'e> {
     expected: &'e Expectations,
+    visit: Option<&'e mut dyn FnMut(Proven) -> io::Result<()>>,
     head: Option<(Header, Checkpoint, Edge)>,
     /// The full tile of each level that the present entry lies in.
     tiles: Vec<Option<Tile>>,
@@ -229,9 +258,10 @@ struct Verifier<'e> {
 }
 
 impl<'e> Verifier<'e> {
-    fn new(expected: &'e Expectations) -> Self {
+    fn new(expected: &'e Expectations, visit: Option<&'e mut dyn FnMut(Proven) -> io::Result<()>>) -> Self {
         Self {
             expected,
+            visit,
             head: None,
             tiles: Vec::new(),
             frontier: Frontier::default(),
@@ -314,6 +344,7 @@ impl<'e> Verifier<'e> {
         self.report.made = Some(header.made);
         self.report.size = checkpoint.size;
         self.report.root = Some(checkpoint.root);
+        self.report.note = Some(header.checkpoint.clone());
         if !self.expected.origins.is_empty() && !self.expected.origins.contains(&header.key) {
             let words = format!("this is the ledger of {}, not of the party expected", checkpoint.origin);
             return Err(stop(FindingKind::Signature, words));
@@ -437,7 +468,11 @@ impl<'e> Verifier<'e> {
         self.report.erased_entries += u64::from(erased);
         self.frontier.push(hash);
         self.report.entries = self.frontier.size();
-        self.reached()
+        self.reached()?;
+        let Some(visit) = &mut self.visit else { return Ok(()) };
+        let newer = |e| Stop::Finding(FindingKind::Form, Some(next), format!("{e}; a newer version may be needed"));
+        let record = Record::of(next, &parts).map_err(newer)?;
+        Ok(visit(Proven { record, leaf: hash })?)
     }
 
     fn when(&mut self, value: &str) -> Result<(), Stop> {

@@ -1,8 +1,9 @@
 //! What goes into the ledger, and how people read it.
 
-use std::path::PathBuf;
+mod export;
+pub(crate) mod retention;
 
-use hospes_ledger::{Action, Actor, Entry, Filter, Ledger, ObjectKind, Outcome, Record};
+use hospes_ledger::{Action, Actor, Entry, Field, Filter, Ledger, ObjectKind, Outcome, Record};
 use hospes_protocol::approval::Role;
 use hospes_protocol::id::{Digest, FederationId, Timestamp};
 use hospes_protocol::text::shown;
@@ -17,7 +18,6 @@ use crate::view::{AlarmView, AuditLine, AuditPage, AuditQuery, LedgerState, Noti
 /// Who may read the whole log and export it.
 const READERS: &[Role] =
     &[Role::Auditor, Role::PrivacyOfficer, Role::Administrator, Role::DataSteward, Role::DataAccessApprover];
-const EXPORTERS: &[Role] = &[Role::Auditor, Role::PrivacyOfficer, Role::Administrator];
 
 /// Text from outside as the ledger takes it: one line, no control characters, within its limit. Without this a hostile
 /// reason could make every append fail, and so stop the site.
@@ -165,9 +165,9 @@ impl Engine {
     }
 
     async fn line(&self, conn: &mut sqlx::SqliteConnection, record: &Record) -> Result<AuditLine, PartyError> {
-        let erased = || "erased".to_owned();
+        let erased = |field| record.erased_words(field).unwrap_or_default();
         let actor = match &record.actor {
-            None => erased(),
+            None => erased(Field::Actor),
             Some(Actor::Engine) => "engine".to_owned(),
             Some(Actor::Person { id, role, .. }) => {
                 let name = name_of(conn, *id).await.unwrap_or_else(|_| id.to_string());
@@ -182,43 +182,18 @@ impl Engine {
         let detail = match &record.reason {
             Some(reason) if objects.is_empty() => reason.clone(),
             Some(reason) => format!("{}: {reason}", objects.join(", ")),
+            None if objects.is_empty() => erased(Field::Objects),
             None => objects.join(", "),
         };
         Ok(AuditLine {
             sequence: record.sequence,
             at: record.when.as_ref().map_or(Timestamp::from_millis(0), |w| w.at),
             actor,
-            action: record.action.map_or_else(erased, |a| a.to_string()),
-            outcome: record.outcome.map_or_else(erased, |o: Outcome| o.as_str().to_owned()),
+            action: record.action.map_or_else(|| erased(Field::Action), |a| a.to_string()),
+            outcome: record.outcome.map_or_else(|| erased(Field::Outcome), |o: Outcome| o.as_str().to_owned()),
             detail,
             bytes: record.egress.as_ref().map(|e| e.bytes),
         })
-    }
-
-    pub(crate) async fn export_audit(
-        &mut self,
-        session: Session,
-        federation: Option<FederationId>,
-        path: PathBuf,
-    ) -> Result<u64, PartyError> {
-        let acting = self.acting(&session, "export the audit log", EXPORTERS).await?;
-        // Entered first, so that the export that left is in the export.
-        let entry = self.entry(acting.actor(), Action::AuditExported).object(ObjectKind::Export, "json-lines", None);
-        self.record("export the audit log", &entry).await?;
-        let fail = |source| PartyError::file("write", &path, source);
-        let mut options = std::fs::OpenOptions::new();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut file = std::io::BufWriter::new(options.open(&path).map_err(fail)?);
-        if let Err(error) = self.write_export(federation, &mut file).await {
-            // Half an export must not be taken for one.
-            let _ = std::fs::remove_file(&path);
-            return Err(error);
-        }
-        file.into_inner().map_err(|e| fail(e.into_error()))?.sync_all().map_err(fail)?;
-        let mut conn = self.reader().await?;
-        Ledger::on(&mut *conn).size().await.at("export the audit log")
     }
 
     pub(crate) async fn ledger_state(&self) -> Result<LedgerState, PartyError> {

@@ -78,6 +78,8 @@ pub(crate) struct Engine {
     notices: broadcast::Sender<Notice>,
     summarised: Timestamp,
     looked: Timestamp,
+    /// When old entries of the ledger were last erased; not since this process started, at first.
+    pub(crate) erased: Timestamp,
     last_tick: Timestamp,
     stopping: bool,
 }
@@ -178,6 +180,7 @@ impl Engine {
             notices: notices.clone(),
             summarised: now,
             looked: now,
+            erased: Timestamp::from_millis(0),
             last_tick: now,
             stopping: false,
             _lock: lock,
@@ -263,6 +266,7 @@ impl Engine {
             self.say_working();
             self.end_silent_jobs().await?;
             self.unsettled_alarms().await?;
+            self.tick_retention().await?;
         }
         if now.since(self.summarised) >= SUMMARY_MS {
             self.summarised = now;

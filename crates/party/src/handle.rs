@@ -13,10 +13,10 @@ use crate::engine::{Engine, Event};
 use crate::error::PartyError;
 use crate::people::{Passphrase, Session};
 use crate::view::{
-    AlarmView, Approving, AuditPage, AuditQuery, ComputeLimits, DatasetUse, DatasetView, DeviceView, EgressView,
-    Enrolment, InvitationView, JobView, LogLine, Me, MembershipView, NewDataset, NewPerson, Notice, OptOutReport,
-    Outcome, Page, PeerView, PersonChange, PersonView, PolicyPreview, ProfileView, ProposalView, RequestView, Review,
-    Signed, Status, SurveyView, Verdict,
+    AlarmView, Approving, AuditExport, AuditFormat, AuditPage, AuditQuery, ComputeLimits, DatasetUse, DatasetView,
+    DeviceView, EgressView, Enrolment, InvitationView, JobView, LogLine, Me, MembershipView, NewDataset, NewPerson,
+    Notice, OptOutReport, Outcome, Page, PeerView, PersonChange, PersonView, PolicyPreview, ProfileView, ProposalView,
+    RequestView, Review, Signed, Status, SurveyView, Verdict,
 };
 
 type Result<T> = std::result::Result<T, PartyError>;
@@ -609,19 +609,64 @@ impl Handle {
         in_background(move || verification.run()).await
     }
 
-    /// Exports the ledger as JSON Lines with proofs to a new file (auditor, privacy officer, administrator), signed
-    /// with this site's identity in a federation (the only one, if none is named); returns the number of entries.
+    /// Exports the ledger to a new file (auditor, privacy officer, administrator): as JSON Lines with proofs, signed with
+    /// this site's identity in a federation (the only one, if none is named), or as a report that is made of them. The
+    /// log has an entry about it, with the file's digest, before the file has its name.
+    ///
+    /// # Disclosure
+    /// Reports for people hold the names of staff that the log has pseudonyms of; nothing of patients, and no row.
     ///
     /// # Errors
-    /// [`PartyError::File`], also if the file exists.
+    /// [`PartyError::File`], also if the file exists; [`PartyError::Denied`]; [`PartyError::State`] if the log is not
+    /// intact: of that there is the native form only, as evidence.
+    pub async fn export_audit_as(
+        &self,
+        session: &Session,
+        federation: Option<FederationId>,
+        format: AuditFormat,
+        path: PathBuf,
+    ) -> Result<AuditExport> {
+        let s = session.clone();
+        let export = self.ask(move |e| e.begin_export(s, federation, format, path).boxed()).await?;
+        let written = in_background(move || export.write()).await?;
+        self.ask(move |e| e.finish_export(written).boxed()).await
+    }
+
+    /// As [`Handle::export_audit_as`], in the native form: JSON Lines with proofs.
+    ///
+    /// # Errors
+    /// As [`Handle::export_audit_as`].
     pub async fn export_audit(
         &self,
         session: &Session,
         federation: Option<FederationId>,
         path: PathBuf,
-    ) -> Result<u64> {
+    ) -> Result<AuditExport> {
+        self.export_audit_as(session, federation, AuditFormat::JsonLines, path).await
+    }
+
+    /// Months after which entries of the ledger are erased; `None` keeps them for good.
+    ///
+    /// # Errors
+    /// [`PartyError::NoSession`].
+    pub async fn audit_retention(&self, session: &Session) -> Result<Option<u32>> {
         let s = session.clone();
-        self.ask(move |e| e.export_audit(s, federation, path).boxed()).await
+        self.ask(move |e| e.audit_retention(s).boxed()).await
+    }
+
+    /// Sets the months after which entries are erased, at least 12 (administrator). Erasing sooner than before needs a
+    /// second signature once the site is in operation. Proofs of erased entries still hold.
+    ///
+    /// # Errors
+    /// [`PartyError::Input`] outside of what may be set, [`PartyError::Denied`].
+    pub async fn set_audit_retention(
+        &self,
+        session: &Session,
+        months: Option<u32>,
+        passphrase: Passphrase,
+    ) -> Result<Outcome> {
+        let s = session.clone();
+        self.ask(move |e| e.set_audit_retention(s, months, passphrase).boxed()).await
     }
 
     /// The newest checkpoint of a log that was seen here, as a signed note, for `hospesctl audit verify --checkpoint`: it

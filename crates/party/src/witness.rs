@@ -400,12 +400,7 @@ impl Engine {
         for membership in federations {
             let mut expected = hospes_ledger::Expectations::default();
             if let Some(membership) = membership {
-                expected.origins = vec![self.identity(membership).await?.public()];
-                expected.members = membership.roster.document.members.iter().map(|m| m.identity).collect();
-                // Read before the export, which covers at least as much.
-                let mut conn = self.reader().await?;
-                let own = Ledger::on(&mut *conn).own_checkpoint(membership.site).await.at("verify the audit log")?;
-                expected.known = own.iter().map(hospes_ledger::SignedCheckpoint::note).collect();
+                expected = self.expected_of(membership).await?;
             }
             let place = membership.map_or_else(String::new, |m| format!(" in '{}'", shown(&m.name, 100)));
             match self.export_to_scratch(membership.map(|m| m.federation)).await {
@@ -420,8 +415,22 @@ impl Engine {
         Ok(verification)
     }
 
+    /// What this site knows of its own log in a federation. Read before an export, which covers at least as much.
+    pub(crate) async fn expected_of(&self, membership: &Membership) -> Result<hospes_ledger::Expectations, PartyError> {
+        let mut conn = self.reader().await?;
+        let own = Ledger::on(&mut *conn).own_checkpoint(membership.site).await.at("verify the audit log")?;
+        Ok(hospes_ledger::Expectations {
+            origins: vec![self.identity(membership).await?.public()],
+            members: membership.roster.document.members.iter().map(|m| m.identity).collect(),
+            known: own.iter().map(hospes_ledger::SignedCheckpoint::note).collect(),
+        })
+    }
+
     /// An export in a file without a name, not in memory: the log of years is large.
-    async fn export_to_scratch(&self, federation: Option<FederationId>) -> Result<std::fs::File, PartyError> {
+    pub(crate) async fn export_to_scratch(
+        &self,
+        federation: Option<FederationId>,
+    ) -> Result<std::fs::File, PartyError> {
         let path = self.config.scratch().join("verification.jsonl");
         let fail = |source| PartyError::file("write", &path, source);
         let mut options = std::fs::OpenOptions::new();

@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use hospes_party::DeviceChoice;
+use hospes_party::view::AuditFormat;
 use hospes_protocol::approval::Role;
 
 /// A hospital's party in a federation.
@@ -461,10 +463,14 @@ pub(crate) enum Audit {
     },
     /// Verify all of it.
     Verify,
-    /// Write it to a new file, JSON Lines with proofs.
+    /// Write it to a new file: with proofs, or as a report for people or other systems.
     Export {
         /// File.
         file: PathBuf,
+        /// In which form. `jsonl` has the proofs, and everything else can be made of it without this site: `hospesctl
+        /// audit convert`; `annex` has the names and documents that the log refers to.
+        #[arg(long, value_name = "FORM", default_value = "jsonl", value_parser = form())]
+        form: AuditFormat,
         /// Federation whose identity signs it; may be left out where there is one.
         #[arg(long)]
         federation: Option<String>,
@@ -479,6 +485,12 @@ pub(crate) enum Audit {
         #[arg(long, requires = "of")]
         federation: Option<String>,
     },
+}
+
+/// Forms of the audit log by their names.
+fn form() -> impl TypedValueParser<Value = AuditFormat> {
+    let names = PossibleValuesParser::new(AuditFormat::ALL.iter().map(|form| form.as_str()));
+    names.try_map(|typed| typed.parse::<AuditFormat>())
 }
 
 /// Roles, as typed.

@@ -1,7 +1,7 @@
 import { useState } from "react";
 import { useTranslation } from "react-i18next";
 import { useAction, useAnswer } from "../ipc/hooks";
-import type { Chosen, MembershipView } from "../ipc/types";
+import type { AuditFormat, Chosen, MembershipView } from "../ipc/types";
 import { Button } from "../parts/Button";
 import { Card } from "../parts/Card";
 import { copied } from "../parts/clipboard";
@@ -11,21 +11,39 @@ import { Picker } from "../parts/Picker";
 import { useMe } from "../shell/session";
 import styles from "./Audit.module.css";
 
+/** Forms of the log, each with the usual end of a file's name. */
+const FORMS: Record<AuditFormat, string> = {
+  jsonl: "jsonl",
+  html: "html",
+  csv: "csv",
+  "data-use": "html",
+  art30: "html",
+  "fhir-r4b": "ndjson",
+  "fhir-r5": "ndjson",
+  "fhir-permission": "ndjson",
+  cef: "log",
+  annex: "json",
+};
+const FORM_NAMES = Object.keys(FORMS) as AuditFormat[];
+
 interface Exported {
   entries: number;
+  kind: AuditFormat;
   name: string;
   /** Identity that signed it. */
   identity: string | null;
 }
 
 /** The name that the dialog begins with: the day keeps exports apart. */
-const suggested = () => `hospes-audit-${new Date().toISOString().slice(0, 10)}.jsonl`;
+const suggested = (kind: AuditFormat) =>
+  `hospes-${kind === "jsonl" ? "audit" : kind}-${new Date().toISOString().slice(0, 10)}.${FORMS[kind]}`;
 
 /** Writes the log to a file of the person's choice, and says how somebody else checks it. */
 export function AuditExport() {
   const { t } = useTranslation();
   const { may } = useMe();
   const memberships = useAnswer("memberships", {});
+  const [kind, setKind] = useState<AuditFormat>("jsonl");
   const [wanted, setWanted] = useState<string | null>(null);
   const [exported, setExported] = useState<Exported | null>(null);
   const all = memberships.data ?? [];
@@ -35,14 +53,24 @@ export function AuditExport() {
   function to({ file, name }: Chosen) {
     const identity = signer?.identity ?? null;
     write.mutate(
-      { federation: signer?.federation ?? null, path: file },
-      { onSuccess: (entries) => setExported({ entries, name, identity }) },
+      { federation: signer?.federation ?? null, kind, path: file },
+      { onSuccess: ({ entries }) => setExported({ entries, kind, name, identity }) },
     );
   }
   return (
     <Card title={t("audit.export")} lead={t("audit.exportLead")}>
       {may("auditor", "privacy_officer", "administrator") ? (
         <div className={styles.export}>
+          <Picker
+            label={t("audit.form")}
+            options={FORM_NAMES.map((value) => ({
+              value,
+              label: t(`audit.forms.${value}`),
+              help: t(`audit.formHelp.${value}`),
+            }))}
+            value={kind}
+            onChange={setKind}
+          />
           {all.length > 1 && signer && (
             <Picker
               label={t("audit.exportAs")}
@@ -59,7 +87,7 @@ export function AuditExport() {
             onPress={() => {
               setExported(null);
               write.reset();
-              choose.mutate({ purpose: "audit", suggested: suggested() });
+              choose.mutate({ purpose: "audit", suggested: suggested(kind) });
             }}
           >
             {t("audit.exportNow")}
@@ -80,10 +108,18 @@ function Written({ of }: { of: Exported }) {
   const [said, setSaid] = useState("");
   const origin = of.identity === null ? "" : ` --origin ${of.identity}`;
   const command = `hospesctl audit verify "${of.name}"${origin}`;
+  const title = t("audit.exported", { count: of.entries, name: of.name });
+  // Only the native form carries proofs.
+  if (of.kind !== "jsonl")
+    return (
+      <Notice weight="good" title={title}>
+        {t("audit.noProofs")}
+      </Notice>
+    );
   return (
     <Notice
       weight="good"
-      title={t("audit.exported", { count: of.entries, name: of.name })}
+      title={title}
       beside={
         <Button
           icon="copy"

@@ -304,3 +304,35 @@ fn an_export_that_breaks_off_leaves_no_file() {
     assert_ne!(code(&export(&file)), 0);
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "an older export");
 }
+
+#[tokio::test]
+async fn reports_are_made_offline_of_an_intact_log_only_and_are_the_same_again() {
+    let Honest { log, export, .. } = honest().await;
+    let folder = log.folder.path();
+    let file = written(folder, "export.jsonl", std::str::from_utf8(&export).unwrap());
+    let annex = written(folder, "annex.json", "{\"people\":{}}");
+    let convert = |form: &str, more: &[&str]| {
+        let all = [&["audit", "convert", file.to_str().unwrap(), "--as", form, "--origin", &hex(HOSPITAL)], more];
+        ctl(folder, &all.concat())
+    };
+    for form in ["csv", "html", "fhir-r4b", "fhir-r5", "fhir-permission", "cef", "art30", "data-use", "annex", "jsonl"]
+    {
+        let to = folder.join(format!("report.{form}"));
+        let more = ["--annex", annex.to_str().unwrap(), "--to", to.to_str().unwrap()];
+        let output = convert(form, &more);
+        assert_eq!(code(&output), 0, "{form}: {}", said(&output));
+        let printed = convert(form, &[]);
+        assert_eq!(std::fs::read(&to).unwrap(), printed.stdout, "{form}");
+        assert_ne!(code(&convert(form, &more)), 0, "{form} stands in the place of another file");
+    }
+    assert_eq!(std::fs::read(folder.join("report.jsonl")).unwrap(), export);
+    let csv = std::fs::read_to_string(folder.join("report.csv")).unwrap();
+    assert_eq!(csv.lines().count(), 302);
+    assert_eq!(code(&convert("pdf", &[])), 2);
+    let changed = String::from_utf8(export).unwrap().replace("reason 7\"", "reason 8\"");
+    std::fs::write(&file, changed).unwrap();
+    let to = folder.join("of-a-forgery.csv");
+    let output = convert("csv", &["--to", to.to_str().unwrap()]);
+    assert!(code(&output) == 5 && said(&output).contains("entry 7"), "{}", said(&output));
+    assert!(!to.exists() && output.stdout.is_empty());
+}

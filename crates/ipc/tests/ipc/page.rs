@@ -78,7 +78,7 @@ async fn i6_a_page_names_no_file() {
         ("survey", json!({ "path": "/etc/shadow" })),
         ("add_dataset", json!({ "dataset": dataset })),
         ("import_opt_outs", json!({ "path": "/etc/shadow" })),
-        ("export_audit", json!({ "federation": null, "path": "/etc/motd" })),
+        ("export_audit", json!({ "federation": null, "kind": "csv", "path": "/etc/motd" })),
         ("enrol", json!({ "enrolment": enrolment("/etc/shadow".into()) })),
         ("survey", json!({ "path": "file-00000000000000000000000000000000" })),
     ] {
@@ -128,7 +128,7 @@ async fn an_export_takes_the_chosen_place_when_it_is_whole_and_only_then() {
     let chosen = ask(&page, "choose_place", args).await.unwrap();
     assert_eq!(*host.suggested.lock().unwrap(), "-..-log.jsonl");
     let export = async |federation: Value| {
-        ask(&page, "export_audit", json!({ "federation": federation, "path": chosen["file"] })).await
+        ask(&page, "export_audit", json!({ "federation": federation, "kind": "jsonl", "path": chosen["file"] })).await
     };
     let is_alone = || {
         let names = std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
@@ -138,9 +138,9 @@ async fn an_export_takes_the_chosen_place_when_it_is_whole_and_only_then() {
     assert_eq!(export(json!("a".repeat(26))).await, Err(FaultCode::NotFound));
     assert_eq!(std::fs::read_to_string(&place).unwrap(), "an older export");
     assert!(is_alone());
-    let entries = export(Value::Null).await.unwrap();
+    let export = export(Value::Null).await.unwrap();
     let written = std::fs::read_to_string(&place).unwrap();
-    assert!(written.lines().count() as u64 > entries.as_u64().unwrap() && is_alone(), "{written}");
+    assert!(written.lines().count() as u64 > export["entries"].as_u64().unwrap() && is_alone(), "{written}");
 }
 
 #[tokio::test]

@@ -6,7 +6,8 @@ use hospes_protocol::id::Digest;
 
 use super::connection::Value;
 use super::{Connection, Ledger};
-use crate::entry::Entry;
+use crate::entry::{Entry, Object};
+use crate::leaf::Record;
 use crate::tree::tiles::{Edge, Tile, TileId};
 use crate::{LedgerError, leaf, limits};
 
@@ -102,6 +103,9 @@ impl Ledger<'_> {
             });
         }
         insert(&mut self.connection, &rows).await?;
+        let objects: Vec<(u64, &[Object])> =
+            (start..).zip(entries).map(|(sequence, entry)| (sequence, entry.objects.as_slice())).collect();
+        self.insert_objects(&objects).await?;
         for tile in edge.extend(leaves) {
             self.put_tile(&tile).await?;
         }
@@ -109,6 +113,51 @@ impl Ledger<'_> {
             .execute("append", "UPDATE ledger_state SET last_order = $1 WHERE id = 1", &[order.into()])
             .await?;
         Ok(start..end)
+    }
+
+    /// Notes which entries concern which object, so that they are found by it.
+    async fn insert_objects(&mut self, entries: &[(u64, &[Object])]) -> Result<(), LedgerError> {
+        const INTO: &str = "INSERT INTO ledger_object (id, sequence, kind) VALUES ";
+        let rows: Vec<[Value<'_>; 3]> = entries
+            .iter()
+            .flat_map(|(sequence, objects)| objects.iter().map(move |object| (*sequence, object)))
+            .map(|(sequence, object)| [Value::Text(&object.id), sequence.into(), Value::Text(object.kind.as_str())])
+            .collect();
+        for batch in rows.chunks(BATCH_ROWS) {
+            let places: Vec<String> =
+                (0..batch.len()).map(|row| format!("(${}, ${}, ${})", row * 3 + 1, row * 3 + 2, row * 3 + 3)).collect();
+            // An entry may name one object twice.
+            let sql = format!("{INTO}{} ON CONFLICT DO NOTHING", places.join(", "));
+            self.connection.rows_owned("append", sql, batch.as_flattened()).await?;
+        }
+        Ok(())
+    }
+
+    /// Notes the objects of entries that were appended before there was a table of them. Row 2 of `ledger_state` says
+    /// that it was done.
+    pub(super) async fn index_objects(&mut self) -> Result<(), LedgerError> {
+        let done = self.connection.row("read its state", "SELECT size FROM ledger_state WHERE id = 2", &[]).await?;
+        if done.is_some() {
+            return Ok(());
+        }
+        let size = self.size().await?;
+        let mut start = 0;
+        while start < size {
+            let texts = self.written(start, u64::from(limits::PAGE_ENTRIES)).await?;
+            if texts.is_empty() {
+                break;
+            }
+            let records = (start..)
+                .zip(&texts)
+                // One that cannot be read is not found by its objects, and verification names it; the site still opens.
+                .filter_map(|(sequence, text)| Record::read(sequence, text).ok())
+                .collect::<Vec<_>>();
+            let objects: Vec<(u64, &[Object])> = records.iter().map(|r| (r.sequence, r.objects.as_slice())).collect();
+            self.insert_objects(&objects).await?;
+            start += texts.len() as u64;
+        }
+        let sql = "INSERT INTO ledger_state (id, size, last_order) VALUES (2, $1, 0) ON CONFLICT (id) DO NOTHING";
+        self.connection.execute("index objects", sql, &[size.into()]).await.map(drop)
     }
 
     /// Number of entries.

@@ -29,32 +29,53 @@ impl Ledger<'_> {
     /// [`LedgerError::Field`] if the rule's name has other characters, [`LedgerError::Database`],
     /// [`LedgerError::Damaged`].
     pub async fn erase(&mut self, erasure: &Erasure) -> Result<u64, LedgerError> {
+        let (mut changed, mut from) = (0, Some(0));
+        while let Some(start) = from {
+            let (more, next) = self.erase_from(erasure, start, u64::from(limits::PAGE_ENTRIES)).await?;
+            changed += more;
+            from = next;
+        }
+        Ok(changed)
+    }
+
+    /// As [`Ledger::erase`], for at most `most` of the entries that match, from sequence `start` on. Returns how many
+    /// changed, and where to go on; `None` if no more match now.
+    ///
+    /// # Errors
+    /// As [`Ledger::erase`].
+    pub async fn erase_from(
+        &mut self,
+        erasure: &Erasure,
+        start: u64,
+        most: u64,
+    ) -> Result<(u64, Option<u64>), LedgerError> {
         if !leaf::rule_is_plain(&erasure.rule) {
             return Err(LedgerError::Field {
                 field: "rule",
                 reason: "may have letters, digits, space and .:_- only".into(),
             });
         }
+        let rows = self.candidates(erasure, start, most).await?;
+        let next = rows.last().map(|(sequence, _)| sequence + 1);
         let mut changed = 0;
-        let mut from = Some(0);
-        while let Some(start) = from {
-            let rows = self.candidates(erasure, start).await?;
-            from = None;
-            for (sequence, text) in rows {
-                from = Some(sequence + 1);
-                let erased = leaf::erase(&text, &erasure.fields, &erasure.rule)
-                    .map_err(|e| LedgerError::Damaged(format!("entry {sequence}: {e}")))?;
-                if let Some(erased) = erased {
-                    self.put_erased(sequence, &erased, &erasure.fields).await?;
-                    changed += 1;
-                }
+        for (sequence, text) in rows {
+            let erased = leaf::erase(&text, &erasure.fields, &erasure.rule)
+                .map_err(|e| LedgerError::Damaged(format!("entry {sequence}: {e}")))?;
+            if let Some(erased) = erased {
+                self.put_erased(sequence, &erased, &erasure.fields).await?;
+                changed += 1;
             }
         }
-        Ok(changed)
+        Ok((changed, next))
     }
 
-    async fn candidates(&mut self, erasure: &Erasure, start: u64) -> Result<Vec<(u64, String)>, LedgerError> {
-        let limit = Value::Int(i64::from(limits::PAGE_ENTRIES));
+    async fn candidates(
+        &mut self,
+        erasure: &Erasure,
+        start: u64,
+        most: u64,
+    ) -> Result<Vec<(u64, String)>, LedgerError> {
+        let limit = Value::from(most);
         let rows = match &erasure.actor {
             Some(actor) => {
                 self.connection
@@ -98,13 +119,10 @@ impl Ledger<'_> {
                 Field::Purpose => {
                     "UPDATE ledger_entry SET study = NULL, job = NULL, approval = NULL WHERE sequence = $1"
                 }
-                Field::OnBehalf
-                | Field::Objects
-                | Field::Change
-                | Field::Egress
-                | Field::Reason
-                | Field::Engine
-                | Field::Answers => continue,
+                Field::Objects => "DELETE FROM ledger_object WHERE sequence = $1",
+                Field::OnBehalf | Field::Change | Field::Egress | Field::Reason | Field::Engine | Field::Answers => {
+                    continue;
+                }
             };
             self.connection.execute("erase", sql, &[sequence.into()]).await?;
         }

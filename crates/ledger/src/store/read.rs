@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use hospes_protocol::id::{Digest, JobId, StudyId};
+use hospes_protocol::id::{ApprovalId, Digest, JobId, StudyId};
 use serde::{Deserialize, Serialize};
 
 use super::Ledger;
 use super::connection::{Row, Value};
-use crate::entry::{Action, Outcome};
+use crate::entry::{Action, ObjectKind, Outcome};
 use crate::leaf::{self, Record};
 use crate::tree::proof::{self, Node, Span};
 use crate::tree::{tiles, verify_inclusion};
@@ -27,6 +27,12 @@ pub struct Filter {
     pub study: Option<StudyId>,
     /// Job.
     pub job: Option<JobId>,
+    /// Approval.
+    pub approval: Option<ApprovalId>,
+    /// Id or name of an object that they concern, spelled as in the entry.
+    pub object: Option<String>,
+    /// Kind of an object that they concern; with `object`, of that one.
+    pub object_kind: Option<ObjectKind>,
     /// From this time on, in milliseconds since 1970.
     pub from_ms: Option<i64>,
     /// Before this time, in milliseconds since 1970.
@@ -70,6 +76,62 @@ impl InclusionProof {
     pub fn holds(&self, root: &Digest) -> bool {
         leaf::read(&self.fields).is_ok_and(|parts| leaf::leaf_hash(&parts) == self.leaf)
             && verify_inclusion(&self.leaf, self.sequence, self.size, root, &self.path)
+    }
+}
+
+/// The query for one page.
+pub(super) struct Query {
+    pub(super) sql: String,
+    /// Values of `$3` and on, before the limit; `$1` and `$2` are the range of sequences.
+    pub(super) texts: Vec<String>,
+}
+
+impl Query {
+    /// Walks one index from its newest entry and stops at the limit. Which one is said here, the most telling first: a
+    /// database that has no statistics takes any, and may then pass over a million entries.
+    pub(super) fn new(filter: &Filter, action: Option<Action>, postgres: bool) -> Self {
+        let columns = [
+            ("job", filter.job.map(|j| j.to_string())),
+            ("approval", filter.approval.map(|a| a.to_string())),
+            ("study", filter.study.map(|s| s.to_string())),
+            ("action", action.map(|a| a.as_str().to_owned())),
+            ("actor", filter.actor.clone()),
+            ("outcome", filter.outcome.map(|o| o.as_str().to_owned())),
+        ];
+        let objects = [("id", filter.object.clone()), ("kind", filter.object_kind.map(|k| k.as_str().to_owned()))];
+        let by_object = objects.iter().any(|(_, text)| text.is_some());
+        let driver = columns.iter().find(|(_, text)| text.is_some()).map(|(column, _)| *column);
+        // What went wrong is rare; what went well is nearly everything.
+        let driver = match (driver, filter.outcome) {
+            (Some("action" | "actor"), Some(Outcome::Refused | Outcome::Failed)) => Some("outcome"),
+            (driver, _) => driver,
+        };
+        // SQLite joins in the order of a CROSS JOIN, and takes the index that it is told; PostgreSQL has statistics.
+        let indexed = |name: String| if postgres { String::new() } else { format!(" INDEXED BY {name}") };
+        let (from, sequence) = match driver {
+            _ if filter.object.is_some() => ("ledger_object o CROSS JOIN ledger_entry e".to_owned(), "o.sequence"),
+            _ if by_object => {
+                let index = indexed("ledger_object_kind".into());
+                (format!("ledger_object o{index} CROSS JOIN ledger_entry e"), "o.sequence")
+            }
+            Some(column) => (format!("ledger_entry e{}", indexed(format!("ledger_by_{column}"))), "e.sequence"),
+            None => ("ledger_entry e".to_owned(), "e.sequence"),
+        };
+        let mut sql = format!("SELECT e.sequence, e.fields FROM {from} WHERE {sequence} >= $1 AND {sequence} < $2");
+        if by_object {
+            sql.push_str(" AND e.sequence = o.sequence");
+        }
+        let mut texts = Vec::new();
+        let named = objects.into_iter().map(|(c, t)| ("o", c, t)).chain(columns.into_iter().map(|(c, t)| ("e", c, t)));
+        for (table, column, text) in named {
+            if let Some(text) = text {
+                texts.push(text);
+                // Names of columns are constants of this function; what was asked for is always a bound value.
+                sql.push_str(&format!(" AND {table}.{column} = ${}", texts.len() + 2));
+            }
+        }
+        sql.push_str(&format!(" ORDER BY {sequence} DESC LIMIT ${}", texts.len() + 3));
+        Self { sql, texts }
     }
 }
 
@@ -129,15 +191,24 @@ impl Ledger<'_> {
         let actions: Vec<Option<Action>> =
             if filter.actions.is_empty() { vec![None] } else { filter.actions.iter().copied().map(Some).collect() };
         let mut found = BTreeMap::new();
+        // A query that was cut off knows nothing below its last row; nothing there may be shown yet.
+        let mut floor = 0;
+        let mut cut = false;
         for action in actions {
-            for row in self.matching(filter, &range, action, limit).await? {
+            let rows = self.matching(filter, &range, action, limit).await?;
+            let full = rows.len() == limit as usize;
+            for row in &rows {
                 found.insert(row.count(0)?, row.text(1)?);
             }
+            if let Some(last) = rows.last().filter(|_| full) {
+                floor = floor.max(last.count(0)?);
+                cut = true;
+            }
         }
-        let newest = found.into_iter().rev().take(limit as usize);
+        let newest = found.into_iter().rev().take_while(|(sequence, _)| *sequence >= floor).take(limit as usize);
         let records = newest.map(|(sequence, text)| Record::read(sequence, &text)).collect::<Result<Vec<_>, _>>()?;
-        let full = records.len() == limit as usize;
-        let next = records.last().map(|r| r.sequence).filter(|last| full && *last > 0);
+        let more = cut || records.len() == limit as usize;
+        let next = records.last().map(|r| r.sequence).filter(|last| more && *last > 0);
         Ok(Page { records, next, size })
     }
 
@@ -174,26 +245,11 @@ impl Ledger<'_> {
         action: Option<Action>,
         limit: u32,
     ) -> Result<Vec<Row>, LedgerError> {
-        let (study, job) = (filter.study.map(|id| id.to_string()), filter.job.map(|id| id.to_string()));
-        let mut sql = "SELECT sequence, fields FROM ledger_entry WHERE sequence >= $1 AND sequence < $2".to_owned();
+        let query = Query::new(filter, action, self.connection.is_postgres());
         let mut values: Vec<Value<'_>> = vec![range.start.into(), range.end.into()];
-        let texts = [
-            ("study", study.as_deref()),
-            ("job", job.as_deref()),
-            ("actor", filter.actor.as_deref()),
-            ("action", action.map(Action::as_str)),
-            ("outcome", filter.outcome.map(Outcome::as_str)),
-        ];
-        for (column, text) in texts {
-            if let Some(text) = text {
-                values.push(Value::Text(text));
-                // Names of columns are constants of this function; what was asked for is always a bound value.
-                sql.push_str(&format!(" AND {column} = ${}", values.len()));
-            }
-        }
+        values.extend(query.texts.iter().map(|text| Value::Text(text)));
         values.push(Value::Int(i64::from(limit)));
-        sql.push_str(&format!(" ORDER BY sequence DESC LIMIT ${}", values.len()));
-        self.connection.rows_owned("read a page", sql, &values).await
+        self.connection.rows_owned("read a page", query.sql, &values).await
     }
 
     /// Written forms of the entries from `start`, at most `limit`, in order.

@@ -67,6 +67,11 @@ pub(crate) enum ProposedChange {
         /// Who.
         person: PersonId,
     },
+    /// Entries of the audit log are erased after so many months.
+    AuditRetention {
+        /// Months; `None` keeps them for good.
+        months: Option<u32>,
+    },
     /// The policy becomes this one.
     Policy {
         /// The policy.
@@ -82,7 +87,7 @@ impl ProposedChange {
             | Self::Enable { person }
             | Self::Recover { person }
             | Self::ReplaceKey { person } => Some(*person),
-            Self::AddPerson { .. } | Self::Policy { .. } => None,
+            Self::AddPerson { .. } | Self::AuditRetention { .. } | Self::Policy { .. } => None,
         }
     }
 }
@@ -185,6 +190,7 @@ impl Engine {
                     None => format!("accept the new key of {}, who has not made it yet", person.name),
                 }
             }
+            ProposedChange::AuditRetention { months } => crate::audit::retention::words(*months),
             ProposedChange::Policy { policy } => {
                 let now = crate::requests::policy::current(tx.conn()).await?;
                 format!("loosen the policy: {}", crate::requests::policy::loosened(&now, policy).join("; "))
@@ -284,6 +290,9 @@ impl Engine {
         match change {
             ProposedChange::AddPerson { person } => return self.insert_person(tx, acting.signing(), person).await,
             ProposedChange::Policy { policy } => crate::requests::policy::store(self, tx, acting, &policy).await?,
+            ProposedChange::AuditRetention { months } => {
+                crate::audit::retention::store(self, tx, acting, months).await?;
+            }
             ProposedChange::Roles { person, roles } => {
                 let query = update("UPDATE persons SET roles = ?2 WHERE id = ?1");
                 query.bind(person.to_string()).bind(to_json(&roles)).execute(tx.conn()).await.at("change roles")?;

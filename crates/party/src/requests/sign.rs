@@ -11,6 +11,8 @@ use hospes_protocol::canon::Canonical;
 use hospes_protocol::id::{ApprovalId, DatasetId, Digest, StudyId};
 use hospes_protocol::plan::{self, Plan};
 use hospes_protocol::policy::{FourEyes, Policy};
+use hospes_protocol::study::Terms;
+use hospes_protocol::text::shown;
 use sqlx::sqlite::SqliteConnection;
 
 use super::{Offered, approval, digest_of, opinion, policy, set_state, set_study_state, study};
@@ -266,7 +268,10 @@ impl Engine {
         let entry = self
             .entry(acting.signing(), Action::ApprovalSigned)
             .object(ObjectKind::Approval, id, Some(digest))
-            .purpose(Purpose { study: Some(study), job: None, approval: Some(id) });
+            .object(ObjectKind::Dataset, dataset, None)
+            .object(ObjectKind::Snapshot, envelope.data.snapshot, Some(envelope.data.snapshot))
+            .purpose(Purpose { study: Some(study), job: None, approval: Some(id) })
+            .because(purpose_words(&envelope.terms));
         self.append(&mut tx, &entry).await?;
         self.end_set_up(&mut tx, acting).await?;
         if complete {
@@ -330,11 +335,15 @@ impl Engine {
         let signature = ApprovalSignature::new(digest, acting.person, Role::DataAccessApprover, at, &key)?;
         keep_signature(&mut tx, draft.id(), &signature).await?;
         self.complete(&mut tx, draft.id(), id).await?;
+        let envelope = &draft.approval.document.envelope;
+        let scope = &envelope.data;
         let entry = self
             .entry(acting.signing(), Action::ApprovalCountersigned)
             .object(ObjectKind::Approval, draft.id(), Some(digest))
+            .object(ObjectKind::Dataset, draft.dataset, None)
+            .object(ObjectKind::Snapshot, scope.snapshot, Some(scope.snapshot))
             .purpose(draft.purpose())
-            .because(banner(&case.policy));
+            .because(format!("{}; {}", banner(&case.policy), purpose_words(&envelope.terms)));
         self.append(&mut tx, &entry).await?;
         tx.commit().await?;
         self.notify(Notice::Requests);
@@ -405,6 +414,14 @@ pub(super) fn changed_since(
     }
     (document.opinion != *opinion)
         .then_some("the privacy officer gave another opinion since the first signature; it has to be signed again")
+}
+
+/// For what, as the entry of a signature says it: an auditor reads it without the study's document.
+fn purpose_words(terms: &Terms) -> String {
+    let codes: Vec<&str> =
+        terms.duo.iter().chain(&terms.disease).chain(&terms.purpose_of_use).map(String::as_str).collect();
+    let codes = if codes.is_empty() { "no codes stated".to_owned() } else { codes.join(", ") };
+    format!("for: {} [{}]", shown(&terms.title, 200), shown(&codes, 200))
 }
 
 /// The words that every entry made under the public-data policy carries.

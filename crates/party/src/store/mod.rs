@@ -85,6 +85,8 @@ impl Store {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
+            // What retention erases is overwritten in the file.
+            .pragma("secure_delete", "ON")
             .busy_timeout(std::time::Duration::from_secs(20));
         let damaged = |e: sqlx::Error| match full(&e) {
             true => PartyError::DiskFull { step: "open the database" },
@@ -167,6 +169,13 @@ impl Store {
     /// Connections that only read.
     pub(crate) fn readers(&self) -> &SqlitePool {
         &self.readers
+    }
+
+    /// Merges the write-ahead log into the file and empties it, as far as readers allow it now.
+    pub(crate) async fn merge_log(&self) -> Result<(), PartyError> {
+        let mut connection = self.writer.acquire().await.at("merge the log")?;
+        sqlx::raw_sql("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut *connection).await.at("merge the log")?;
+        Ok(())
     }
 
     /// Closes all connections; the write-ahead log is merged.

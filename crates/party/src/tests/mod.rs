@@ -28,10 +28,11 @@ use crate::link::{Enrolled, LinkCommand, LinkEvent};
 use crate::memberships::Joined;
 use crate::people::{Passphrase, Session};
 use crate::rounds::DeviceChoice;
-use crate::view::{Approving, DatasetView, NewDataset, NewPerson, Outcome, Page};
+use crate::view::{Approving, AuditFormat, DatasetView, NewDataset, NewPerson, Outcome, Page};
 
 mod crash;
 mod devices;
+mod exports;
 mod faults;
 mod flow;
 mod kept;

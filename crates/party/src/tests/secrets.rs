@@ -180,7 +180,9 @@ async fn i1_a_canary_value_is_found_nowhere_outside_its_source() {
     world.send(ToSite::JobRollback { job: job(1) }).await;
     world.settle().await;
     assert_eq!(CANARY.found_in(temporary.path()), Vec::<String>::new(), "after it was killed");
-    let export = temporary.path().join("ledger.jsonl");
-    world.handle.export_audit(world.who("ana"), None, export).await.unwrap();
+    for format in AuditFormat::ALL {
+        let export = temporary.path().join(format!("ledger.{format}"));
+        world.handle.export_audit_as(world.who("ana"), None, *format, export).await.unwrap();
+    }
     assert_eq!(CANARY.found_in(temporary.path()), Vec::<String>::new(), "after an export");
 }

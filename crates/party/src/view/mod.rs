@@ -616,6 +616,24 @@ pub struct AuditLine {
     pub bytes: Option<u64>,
 }
 
+/// A form in which the audit log is exported.
+pub use hospes_ledger::report::Format as AuditFormat;
+
+/// An export of the audit log that was written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
+pub struct AuditExport {
+    /// Its form.
+    pub format: AuditFormat,
+    /// Entries that it covers.
+    pub entries: u64,
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// SHA-256 of the file, which the log has too.
+    pub digest: Digest,
+    /// What is wrong with the log first; `None` where it is intact. Only the native form is made of one that is not.
+    pub finding: Option<String>,
+}
+
 /// Which part of the audit log is asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(default, deny_unknown_fields)]

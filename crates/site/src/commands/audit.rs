@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use hospes_ipc::{Call, Fault, FaultCode};
-use hospes_party::view::{AlarmView, AuditPage, AuditQuery, EgressView, LOG_IS_INTACT, MembershipView, Status};
+use hospes_party::view::{
+    AlarmView, AuditExport, AuditFormat, AuditPage, AuditQuery, EgressView, LOG_IS_INTACT, MembershipView, Status,
+};
 
 use super::{Asking, federation};
 use crate::arguments::Audit;
@@ -40,18 +42,27 @@ pub(crate) async fn audit(asking: &mut Asking, command: Audit) -> Result<()> {
             }
             Ok(())
         }
-        Audit::Export { file, federation } => {
+        Audit::Export { file, form, federation } => {
             let path = new_file(file)?;
             let federation = match federation {
                 Some(typed) => Some(federation::which(asking, Some(typed)).await?),
                 None => None,
             };
-            let entries: u64 = asking.ask(&Call::ExportAudit { federation, path: path.clone() }).await?;
+            let call = Call::ExportAudit { federation, kind: form, path: path.clone() };
+            let export: AuditExport = asking.ask(&call).await?;
             let memberships: Vec<MembershipView> = asking.ask(&Call::Memberships {}).await?;
             let signed = memberships.iter().find(|m| federation.is_none_or(|f| f == m.federation));
             let key = signed.and_then(|m| m.identity).map_or_else(|| "KEY".to_owned(), |key| key.to_string());
-            asking.answer(&entries, |entries| {
-                output::say(&format!("{entries} entries were written to {}.", path.display()));
+            asking.answer(&export, |export| {
+                output::say(&format!("{} entries were written to {} as {}.", export.entries, path.display(), export.format));
+                output::say(&format!("SHA-256 {}; the log has it, too.", export.digest));
+                if let Some(finding) = &export.finding {
+                    output::say(&format!("The log is NOT intact: {finding}. Keep the file, and tell the auditor."));
+                }
+                if export.format != AuditFormat::JsonLines {
+                    output::say("It proves nothing by itself. What proves it: the log with proofs, --form jsonl.");
+                    return;
+                }
                 output::say(&format!("Verify them anywhere with: hospesctl audit verify FILE --origin {key}"));
                 output::say(
                     "An auditor takes the key, the members' keys (--member) and a peer's checkpoint (--checkpoint) from \

@@ -1,0 +1,242 @@
+//! Exports of the audit log: the log in the native form is written inside the engine's loop, what is made of it outside,
+//! and the entry about it is written before the file gets its name.
+
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, Seek as _, Write};
+use std::path::{Path, PathBuf};
+
+use hospes_ledger::report::{self, Annex, Format, ReportError};
+use hospes_ledger::{Action, Expectations, ObjectKind, Report, verify};
+use hospes_protocol::approval::{ApprovalDocument, Role};
+use hospes_protocol::canon::Canonical;
+use hospes_protocol::id::{Digest, FederationId};
+use hospes_protocol::sign::Signed;
+use hospes_protocol::study::Study;
+use sha2::{Digest as _, Sha256};
+use sqlx::sqlite::SqliteConnection;
+
+use super::Because as _;
+use crate::engine::Engine;
+use crate::error::PartyError;
+use crate::people::Session;
+use crate::store::At as _;
+use crate::view::AuditExport;
+use crate::{datasets, memberships, people};
+
+/// Who may export the log.
+const EXPORTERS: &[Role] = &[Role::Auditor, Role::PrivacyOfficer, Role::Administrator];
+
+/// An export that is under way.
+pub(crate) struct Exporting {
+    session: Session,
+    format: Format,
+    path: PathBuf,
+    log: File,
+    expected: Expectations,
+    annex: Annex,
+}
+
+/// A file that is written and has no name yet.
+pub(crate) struct Written {
+    session: Session,
+    format: Format,
+    path: PathBuf,
+    part: Part,
+    range: String,
+    export: AuditExport,
+}
+
+impl Engine {
+    /// Writes the log in the native form, and gathers what a report says besides.
+    pub(crate) async fn begin_export(
+        &mut self,
+        session: Session,
+        federation: Option<FederationId>,
+        format: Format,
+        path: PathBuf,
+    ) -> Result<Exporting, PartyError> {
+        self.acting(&session, "export the audit log", EXPORTERS).await?;
+        free(&path)?;
+        let mut conn = self.reader().await?;
+        let memberships = memberships::all(&mut conn).await?;
+        let membership = match federation {
+            Some(id) => {
+                let found = memberships.iter().find(|m| m.federation == id);
+                Some(found.ok_or_else(|| PartyError::NotFound(format!("federation {id} here")))?)
+            }
+            None => memberships.first(),
+        };
+        let annex = annex(&mut conn, &memberships).await?;
+        drop(conn);
+        let expected = match membership {
+            Some(membership) => self.expected_of(membership).await?,
+            None => Expectations::default(),
+        };
+        let log = self.export_to_scratch(membership.map(|m| m.federation)).await?;
+        Ok(Exporting { session, format, path, log, expected, annex })
+    }
+
+    /// Enters the export in the log, and then gives the file its name.
+    pub(crate) async fn finish_export(&mut self, written: Written) -> Result<AuditExport, PartyError> {
+        let Written { session, format, path, part, range, export } = written;
+        let acting = self.acting(&session, "export the audit log", EXPORTERS).await?;
+        let entry = |engine: &Self| {
+            engine
+                .entry(acting.actor(), Action::AuditExported)
+                .object(ObjectKind::Export, format, Some(export.digest))
+                .because(&range)
+        };
+        free(&path)?;
+        self.record("export the audit log", &entry(self)).await?;
+        if let Err(error) = part.keep(&path) {
+            // The log says that there is such a file; it must also say that there is none after all.
+            self.record("export the audit log", &entry(self).failed("the file could not get its name")).await?;
+            return Err(PartyError::file("write", &path, error));
+        }
+        Ok(export)
+    }
+}
+
+impl Exporting {
+    /// Makes the file, beside its place and under another name.
+    pub(crate) fn write(self) -> Result<Written, PartyError> {
+        let Self { session, format, path, log, expected, annex } = self;
+        let fail = |source| PartyError::file("write", &path, source);
+        let part = Part::create(&path).map_err(fail)?;
+        let (report, digest, bytes) = {
+            let mut out = Hashing { out: BufWriter::new(&part.file), hash: Sha256::new(), bytes: 0 };
+            let mut log = BufReader::new(log);
+            let report = match format {
+                Format::JsonLines => copied(&mut log, &expected, &mut out).map_err(fail)?,
+                _ => report::write(format, &mut log, &expected, &annex, &mut out)
+                    .map_err(|error| not_made(error, &path))?,
+            };
+            (report, Digest::from_bytes(out.hash.finalize().into()), out.bytes)
+        };
+        part.file.sync_all().map_err(fail)?;
+        let root = report.root.map(|r| r.to_string()).unwrap_or_default();
+        let mut range = format!("{} entries from the first, root {root}", report.size);
+        let finding = report.finding.map(|finding| finding.to_string());
+        if let Some(finding) = &finding {
+            range.push_str(&format!("; the log is NOT intact: {finding}"));
+        }
+        let export = AuditExport { format, entries: report.size, bytes, digest, finding };
+        Ok(Written { session, format, path, part, range, export })
+    }
+}
+
+/// The log as it is, also where it is not intact any more: then it is the evidence.
+fn copied(log: &mut BufReader<File>, expected: &Expectations, out: &mut dyn Write) -> io::Result<Report> {
+    let report = verify(log, expected)?;
+    log.rewind()?;
+    io::copy(log, out)?;
+    out.flush()?;
+    Ok(report)
+}
+
+/// Names and documents that the log may refer to.
+async fn annex(conn: &mut SqliteConnection, memberships: &[memberships::Membership]) -> Result<Annex, PartyError> {
+    let mut annex = Annex::default();
+    for person in people::all(conn).await? {
+        annex.people.insert(person.id, person.name);
+    }
+    for membership in memberships {
+        for member in &membership.roster.document.members {
+            annex.sites.insert(member.site, format!("{}, {}", member.name, member.organisation));
+        }
+        annex.sites.insert(membership.federation, membership.name.clone());
+        annex.sites.insert(membership.site, membership.site_name.clone());
+    }
+    for dataset in datasets::all(conn).await? {
+        annex.datasets.insert(dataset.id.to_string(), dataset.name);
+    }
+    let documents: Vec<Vec<u8>> = sqlx::query_scalar("SELECT document FROM studies ORDER BY at, study")
+        .fetch_all(&mut *conn)
+        .await
+        .at("read studies")?;
+    for bytes in documents {
+        annex.studies.push(Signed::<Study>::from_bytes(&bytes)?.document);
+    }
+    let documents: Vec<Vec<u8>> = sqlx::query_scalar("SELECT document FROM approvals ORDER BY at, id")
+        .fetch_all(&mut *conn)
+        .await
+        .at("read approvals")?;
+    for bytes in documents {
+        annex.approvals.push(Canonical::<ApprovalDocument>::parse(&bytes)?);
+    }
+    Ok(annex)
+}
+
+fn not_made(error: ReportError, path: &Path) -> PartyError {
+    match error {
+        ReportError::Io(source) => PartyError::file("write", path, source),
+        other => PartyError::state(other.to_string()),
+    }
+}
+
+/// Refuses a name that is taken: an export never stands in the place of another file.
+fn free(path: &Path) -> Result<(), PartyError> {
+    match path.symlink_metadata() {
+        Ok(_) => Err(PartyError::file("make the new file", path, io::ErrorKind::AlreadyExists.into())),
+        Err(_) => Ok(()),
+    }
+}
+
+/// A file under another name beside its place; gone if it is not kept.
+struct Part {
+    path: PathBuf,
+    file: File,
+}
+
+impl Part {
+    fn create(path: &Path) -> io::Result<Self> {
+        let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
+        name.push(format!(".{}.part", std::process::id()));
+        let path = path.with_file_name(name);
+        let mut options = File::options();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let file = options.open(&path)?;
+        Ok(Self { path, file })
+    }
+
+    fn keep(self, path: &Path) -> io::Result<()> {
+        // A link fails where there is something already, whoever made it a moment ago.
+        match std::fs::hard_link(&self.path, path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(error),
+            // Sticks and shares know no links.
+            Err(_) if path.symlink_metadata().is_err() => std::fs::rename(&self.path, path)?,
+            Err(error) => return Err(error),
+        }
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        crate::keys::sealed::sync_folder(folder.unwrap_or(Path::new(".")))
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        // Gone already where it was renamed.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Hashes and counts what is written.
+struct Hashing<W> {
+    out: W,
+    hash: Sha256,
+    bytes: u64,
+}
+
+impl<W: Write> Write for Hashing<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.out.write(bytes)?;
+        self.hash.update(&bytes[..written]);
+        self.bytes += written as u64;
+        Ok(written)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
