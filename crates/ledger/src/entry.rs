@@ -298,8 +298,8 @@ pub struct PeerEntry {
 /// Declares a closed list of names, each with one stable spelling.
 macro_rules! names {
     ($(#[$outer:meta])* $name:ident: $what:literal { $($(#[$doc:meta])* $variant:ident = $text:literal,)* }) => {
-        $(#[$outer])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, ts_rs::TS)]
+        $(#[$outer])*
         pub enum $name { $($(#[$doc])* #[ts(rename = $text)] $variant,)* }
 
         impl $name {

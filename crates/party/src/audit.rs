@@ -55,7 +55,7 @@ fn filter(query: AuditQuery) -> Result<Filter, PartyError> {
         from_ms: query.from.map(Timestamp::as_millis),
         until_ms: query.until.map(Timestamp::as_millis),
         before: query.before,
-        after: None,
+        ..Filter::default()
     })
 }
 
