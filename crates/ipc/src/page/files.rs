@@ -195,7 +195,11 @@ mod tests {
         let place = files.save(SavePurpose::Audit, "/data/log.jsonl".into()).unwrap();
         let refused = |mut call: Call| files.put_into(&mut call).unwrap_err().code == FaultCode::Denied;
         assert!(refused(Call::ImportOptOuts { path: data.file.clone().into() }));
-        assert!(refused(Call::ExportAudit { federation: None, path: data.file.into() }));
+        assert!(refused(Call::ExportAudit {
+            federation: None,
+            kind: hospes_party::view::AuditFormat::JsonLines,
+            path: data.file.into()
+        }));
         assert!(refused(Call::Survey { path: place.file.into() }));
     }
 
@@ -208,7 +212,11 @@ mod tests {
         let chosen = files.save(SavePurpose::Audit, place.clone()).unwrap();
         assert_eq!((chosen.name.as_str(), chosen.bytes), ("log.jsonl", Some(3)));
         for (done, expected) in [(false, "old"), (true, "new")] {
-            let mut call = Call::ExportAudit { federation: None, path: chosen.file.clone().into() };
+            let mut call = Call::ExportAudit {
+                federation: None,
+                kind: hospes_party::view::AuditFormat::JsonLines,
+                path: chosen.file.clone().into(),
+            };
             let unfinished = files.put_into(&mut call).unwrap().unwrap();
             let Call::ExportAudit { path, .. } = call else { panic!("another command") };
             std::fs::write(path, "new").unwrap();

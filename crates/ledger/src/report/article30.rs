@@ -51,7 +51,7 @@ fn activity(page: &mut Page<'_>, id: StudyId, uses: &Uses, head: &Head<'_>) -> R
     page.part(&terms.map_or_else(|| format!("Study {id}"), |t| plain(&t.title)))?;
     page.facts(&[
         ("(a) Controllers and contacts", controllers(terms)),
-        ("(a) Who asked", terms.map(|t| requester(t)).unwrap_or_default()),
+        ("(a) Who asked", terms.map(requester).unwrap_or_default()),
         ("(b) Purposes", terms.map(purposes).unwrap_or_default()),
         ("Legal basis, Art. 6 GDPR", text(|t| &t.gdpr_article_6)),
         ("Exception, Art. 9 GDPR", text(|t| &t.gdpr_article_9)),

@@ -121,7 +121,7 @@ impl<'w> Page<'w> {
     /// Ends a table; one without rows says so.
     pub(super) fn end_table(&mut self) -> io::Result<()> {
         if self.rows == 0 {
-            write!(self.out, "<tr><td colspan=\"{}\">None in this range.</td></tr>\n", self.columns)?;
+            writeln!(self.out, "<tr><td colspan=\"{}\">None in this range.</td></tr>", self.columns)?;
         }
         self.out.write_all(b"</tbody>\n</table>\n")
     }

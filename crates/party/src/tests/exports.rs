@@ -171,7 +171,7 @@ async fn old_entries_are_erased_under_the_rule_that_two_people_set_and_every_pro
     }
     assert_eq!(world.entered("audit_erased", "success").await, 1);
     world.log_everybody_in().await;
-    let query = crate::view::AuditQuery { before: Some(before as u64), limit: 1_000 };
+    let query = crate::view::AuditQuery { before: Some(before as u64), limit: 1_000, ..Default::default() };
     let page = world.handle.audit(world.who("ana"), query).await.unwrap();
     assert_eq!(page.entries.len(), before);
     for line in page.entries {
