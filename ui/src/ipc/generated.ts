@@ -73,6 +73,36 @@ release: ReleaseRule,
 checklist: { [key in string]: string }, };
 
 /**
+ * An export of the audit log that was written.
+ */
+export type AuditExport = { 
+/**
+ * Its form.
+ */
+format: AuditFormat, 
+/**
+ * Entries that it covers.
+ */
+entries: number, 
+/**
+ * Bytes of the file.
+ */
+bytes: number, 
+/**
+ * SHA-256 of the file, which the log has too.
+ */
+digest: Digest, 
+/**
+ * What is wrong with the log first; `None` where it is intact. Only the native form is made of one that is not.
+ */
+finding: string | null, };
+
+/**
+ * A form in which the log leaves its database.
+ */
+export type AuditFormat = "jsonl" | "annex" | "csv" | "html" | "fhir-r4b" | "fhir-r5" | "fhir-permission" | "cef" | "art30" | "data-use";
+
+/**
  * An entry of the audit log, for people.
  */
 export type AuditLine = { 
@@ -2376,7 +2406,7 @@ export interface Commands {
   /** Verifies the whole ledger. */
   verify_audit: { args: Record<string, never>; answer: Array<string> };
   /** Exports the ledger to a new file, signed with this site's identity in a federation. */
-  export_audit: { args: { federation: SiteId | null; path: string }; answer: number };
+  export_audit: { args: { federation: SiteId | null; kind: AuditFormat; path: string }; answer: AuditExport };
   /** The newest checkpoint of a log that was seen here, as a signed note. */
   checkpoint_note: { args: { federation: SiteId; origin: SiteId }; answer: string };
   /** Alarms that nobody acknowledged. */
