@@ -5,6 +5,5 @@ mod kill;
 mod package;
 mod regression;
 mod round;
-mod screens;
 mod sweep;
 mod window;

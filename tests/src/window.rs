@@ -111,24 +111,6 @@ impl Window {
         self.click(button.with_context(|| format!("find the button '{text}'"))?).await
     }
 
-    /// Presses the button that sends a form off, whatever it is called.
-    ///
-    /// # Errors
-    /// If there is no such button.
-    pub async fn submit(&self) -> Result<()> {
-        let button = self.page.wait().at_most(PATIENCE).for_element(Locator::Css("button[type=submit]")).await;
-        self.click(button.context("find the button of a form")?).await
-    }
-
-    /// Waits until the page has something that this selector names.
-    ///
-    /// # Errors
-    /// If it does not come.
-    pub async fn has(&self, selector: &str) -> Result<()> {
-        let found = self.page.wait().at_most(PATIENCE).for_element(Locator::Css(selector)).await;
-        found.map(drop).with_context(|| format!("find '{selector}'"))
-    }
-
     /// Clicks in the middle of the window: where the page still scrolls, a press can begin on a button and end beside it.
     async fn click(&self, element: Element) -> Result<()> {
         let script = "arguments[0].scrollIntoView({ block: 'center', behavior: 'instant' })";
