@@ -599,7 +599,17 @@ impl World {
         self.settle().await;
         self.never("anything", |_| None).await;
         self.said.clear();
-        self.handle.ask(|e| async { Ok(e.say_working()) }.boxed()).await.unwrap();
+        let say = |e: &mut crate::engine::Engine| e.say_working();
+        self.handle
+            .ask(move |e| {
+                async move {
+                    say(e);
+                    Ok(())
+                }
+                .boxed()
+            })
+            .await
+            .unwrap();
         self.never("more", |_| None).await;
         let working = |m: &&FromSite| matches!(m, FromSite::RoundReply { reply: RoundReply::Working, .. });
         self.said.iter().filter(working).count()
