@@ -569,6 +569,7 @@ async fn results_of_a_run_that_this_sites_people_stopped_wait_for_them_too() {
     let (upload, path) = world.expect_upload().await;
     world.take(&upload, &path).await;
     world.close_round(&header).await;
+    world.settle().await;
     world.handle.cancel_job(world.who("sam"), job(1), "the machine is needed".into()).await.unwrap();
     // The others went on; the update of the first round is in the model.
     let model = Some(Digest::of(b"model"));

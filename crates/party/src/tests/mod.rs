@@ -369,6 +369,12 @@ impl World {
 
     /// Waits until everything sent so far was heard.
     pub(super) async fn settle(&self) {
+        // What was sent is taken up; then it is done before the engine answers anything.
+        if let Some(Wire { events, .. }) = &self.wire {
+            while events.capacity() < events.max_capacity() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
         for _ in 0..3 {
             self.handle.status().await.unwrap();
             tokio::task::yield_now().await;
