@@ -1,4 +1,4 @@
 import { tauri } from "./ipc/tauri";
 import { start } from "./start";
 
-start(tauri);
+void start(tauri);

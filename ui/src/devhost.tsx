@@ -1,4 +1,4 @@
 import { devhost } from "./ipc/devhost";
 import { start } from "./start";
 
-start(devhost());
+void start(devhost());

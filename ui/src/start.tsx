@@ -6,16 +6,16 @@ import { reachBy, subscribe } from "./ipc/engine";
 import { gatherer } from "./ipc/hooks";
 import type { Transport } from "./ipc/transport";
 import { App } from "./shell/App";
-import { wear } from "./shell/preferences";
+import { preferences, recall } from "./shell/preferences";
 import { SessionProvider } from "./shell/session";
 import "./styles/tokens.css";
 import "./styles/base.css";
 
 /** Shows the page, with the engine behind a transport. */
-export function start(transport: Transport): void {
+export async function start(transport: Transport): Promise<void> {
   reachBy(transport);
-  speak();
-  wear();
+  await recall();
+  speak(preferences().language ?? undefined);
   // The engine says what is stale; nothing is asked again on a timer. It is on this machine: no network is waited for.
   const client = new QueryClient({
     defaultOptions: {

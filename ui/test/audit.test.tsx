@@ -114,7 +114,7 @@ describe("filters of the audit log", () => {
 
   it("survive going back and forth, and are cleared by one button", async () => {
     await stand();
-    await type("from", "120");
+    await type("entry", "120");
     await submit();
     expect(queries().at(-1)).toEqual({ before: 121, limit: 200 });
     await type("since", "2026-03-01 08:30");
@@ -123,17 +123,17 @@ describe("filters of the audit log", () => {
     expect(queries().at(-1)).toEqual({ from: since, before: 121, limit: 200 });
     const value = (name: string) => screen.place.querySelector<HTMLInputElement>(`[name="${name}"]`)?.value;
     await back();
-    expect([value("from"), value("since")]).toEqual(["120", ""]);
+    expect([value("entry"), value("since")]).toEqual(["120", ""]);
     await press(button("Clear filters"));
     await settle();
-    expect([value("from"), value("since")]).toEqual(["", ""]);
+    expect([value("entry"), value("since")]).toEqual(["", ""]);
     await back();
-    expect([value("from"), value("since")]).toEqual(["120", ""]);
+    expect([value("entry"), value("since")]).toEqual(["120", ""]);
     // Another screen, and back.
     await go("/jobs");
-    expect(value("from")).toBeUndefined();
+    expect(value("entry")).toBeUndefined();
     await back();
-    expect(value("from")).toBe("120");
+    expect(value("entry")).toBe("120");
   });
 
   it("ask nothing for a day that is none", async () => {

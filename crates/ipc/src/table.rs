@@ -272,6 +272,14 @@ commands! {
     "export_audit" ExportAudit { federation: Option<FederationId>, kind: AuditFormat, path: PathBuf } -> AuditExport,
         reads [], changes [Audit],
         |c| c.engine.export_audit_as(&c.person()?, federation, kind, path).await?;
+    /// Months after which entries of the audit log are erased; null keeps them for good.
+    "audit_retention" AuditRetention {} -> Option<u32>,
+        reads [Settings], changes [],
+        |c| c.engine.audit_retention(&c.person()?).await?;
+    /// Sets that; erasing sooner than before needs a second signature once the site is in operation.
+    "set_audit_retention" SetAuditRetention { months: Option<u32>, passphrase: Secret } -> Outcome,
+        reads [], changes [Settings, Audit],
+        |c| c.engine.set_audit_retention(&c.person()?, months, passphrase.passphrase()).await?;
     /// The newest checkpoint of a log that was seen here, as a signed note.
     "checkpoint_note" CheckpointNote { federation: FederationId, origin: SiteId } -> String,
         reads [Audit], changes [],

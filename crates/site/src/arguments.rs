@@ -475,6 +475,15 @@ pub(crate) enum Audit {
         #[arg(long)]
         federation: Option<String>,
     },
+    /// After how many months what can tell of a person is erased from its entries; without either option, says so.
+    Retention {
+        /// Months, at least 12. Fewer than before needs a second person's signature.
+        #[arg(long, conflicts_with = "forever")]
+        months: Option<u32>,
+        /// Keep all of it for good.
+        #[arg(long)]
+        forever: bool,
+    },
     /// Size and root of the log now, and who witnessed it; with --of, the signed note of a log as it was seen here last,
     /// to keep in a file for `hospesctl audit verify --checkpoint FILE`.
     Checkpoint {

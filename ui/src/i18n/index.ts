@@ -20,16 +20,12 @@ export function catalogues(): Record<string, Tree> {
   return found;
 }
 
-const KEPT = "hospes.language";
-
 function isLanguage(text: string | null | undefined): text is Language {
   return text !== null && text !== undefined && text in LANGUAGES;
 }
 
-/** The language chosen before, or else the first one of the person's that there is. */
+/** The first of the person's languages that there is. */
 function first(): Language {
-  const kept = localStorage.getItem(KEPT);
-  if (isLanguage(kept)) return kept;
   return navigator.languages.map((tag) => tag.slice(0, 2)).find(isLanguage) ?? "en";
 }
 
@@ -54,9 +50,8 @@ export function speak(language: Language = first()): void {
   tell(language);
 }
 
-/** Speaks another language from now on, and at the next start. */
+/** Speaks another language from now on. */
 export function changeLanguage(language: Language): void {
-  localStorage.setItem(KEPT, language);
   void i18next.changeLanguage(language);
   tell(language);
 }

@@ -2407,6 +2407,10 @@ export interface Commands {
   verify_audit: { args: Record<string, never>; answer: Array<string> };
   /** Exports the ledger to a new file, signed with this site's identity in a federation. */
   export_audit: { args: { federation: SiteId | null; kind: AuditFormat; path: string }; answer: AuditExport };
+  /** Months after which entries of the audit log are erased; null keeps them for good. */
+  audit_retention: { args: Record<string, never>; answer: number | null };
+  /** Sets that; erasing sooner than before needs a second signature once the site is in operation. */
+  set_audit_retention: { args: { months: number | null; passphrase: Secret }; answer: Outcome };
   /** The newest checkpoint of a log that was seen here, as a signed note. */
   checkpoint_note: { args: { federation: SiteId; origin: SiteId }; answer: string };
   /** Alarms that nobody acknowledged. */
@@ -2454,6 +2458,7 @@ export const READS: { readonly [C in keyof Commands]?: readonly Notice[] } = {
   egress: ["egress"],
   audit: ["audit"],
   verify_audit: ["audit"],
+  audit_retention: ["settings"],
   checkpoint_note: ["audit"],
   alarms: ["alarm"],
   preferences: ["settings"],
@@ -2489,6 +2494,7 @@ export const CHANGES: { readonly [C in keyof Commands]?: readonly Notice[] } = {
   cancel_job: ["jobs", "egress", "audit"],
   release: ["jobs", "audit"],
   export_audit: ["audit"],
+  set_audit_retention: ["settings", "audit"],
   acknowledge: ["alarm", "audit"],
   set_preferences: ["settings"],
   initialise: ["settings", "people", "audit"],

@@ -3,7 +3,7 @@ import { Engine } from "../i18n/engine";
 import { count, moment } from "../i18n/format";
 import type { MembershipView } from "../ipc/types";
 import { Badge } from "./Badge";
-import styles from "./Membership.module.css";
+import styles from "./ShortFacts.module.css";
 import { LinkBadge } from "./states";
 
 /** How this site stands in a federation: its link, or that it is paused, or that it has left. */

@@ -4,36 +4,39 @@ import styles from "./Range.module.css";
 
 interface Props {
   label: string;
-  help: string;
-  /** Percent. */
+  help?: string;
   value: number;
   onChange: (value: number) => void;
   least: number;
-  step: number;
+  most: number;
+  step?: number;
+  /** The value as it is read: a share in percent, say. */
+  shown: string;
 }
 
-/** A share in percent, up to all of it: by mouse, or by arrows, Page up and down, Home and End. */
-export function Range({ label, help, value, onChange, least, step }: Props) {
+/** A number on a scale: by mouse, or by arrows, Page up and down, Home and End. */
+export function Range({ label, help, value, onChange, least, most, step = 1, shown }: Props) {
   const id = useId();
   return (
     <Slider
       className={styles.range ?? ""}
       minValue={least}
-      maxValue={100}
+      maxValue={most}
       step={step}
       value={value}
       onChange={(chosen) => onChange(Number(chosen))}
-      formatOptions={{ style: "unit", unit: "percent" }}
     >
       <div className={styles.head}>
         <Label className={styles.label ?? ""}>{label}</Label>
-        <SliderOutput className={styles.output ?? ""} />
+        <SliderOutput className={styles.output ?? ""}>{shown}</SliderOutput>
       </div>
-      <div id={id} className={styles.help}>
-        {help}
-      </div>
+      {help && (
+        <div id={id} className={styles.help}>
+          {help}
+        </div>
+      )}
       <SliderTrack className={styles.track ?? ""}>
-        <SliderThumb aria-describedby={id} className={styles.thumb ?? ""} />
+        <SliderThumb {...(help ? { "aria-describedby": id } : {})} className={styles.thumb ?? ""} />
       </SliderTrack>
     </Slider>
   );

@@ -8,6 +8,7 @@ import { Answered } from "../parts/Answered";
 import { Card } from "../parts/Card";
 import { Empty } from "../parts/Empty";
 import { Page } from "../parts/Page";
+import facts from "../parts/ShortFacts.module.css";
 import { RequestBadge } from "../parts/states";
 import { Table } from "../parts/Table";
 import styles from "./Approvals.module.css";
@@ -61,9 +62,9 @@ function Approval({ request, now }: { request: RequestView; now: number }) {
       lead={t("approvals.for", { requester: request.requester, federation: request.federation_name })}
       beside={<RequestBadge state={request.state} />}
     >
-      <dl className={styles.facts}>
+      <dl className={facts.facts}>
         {expires !== null && (
-          <div className={endsSoon ? styles.soon : undefined}>
+          <div className={endsSoon ? facts.soon : undefined}>
             <dt>{t(endsSoon ? "approvals.endsSoon" : "approvals.until")}</dt>
             <dd>{t("approvals.day", { day: day(expires), distance: distance(expires, now) })}</dd>
           </div>

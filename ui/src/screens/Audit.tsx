@@ -19,6 +19,7 @@ import { AuditExport } from "./AuditExport";
 import { AuditFilters } from "./AuditFilters";
 import { type AuditFilter, kept, queryOf, tidied } from "./auditFilter";
 import { Chain } from "./Chain";
+import { Retention } from "./Retention";
 
 /** What went as it should is not marked. */
 const OUTCOME: Record<string, Tone> = { refused: "ended", failed: "bad" };
@@ -31,6 +32,7 @@ export function Audit() {
       <Chain />
       <Log />
       <AuditExport />
+      <Retention />
     </Page>
   );
 }

@@ -39,6 +39,12 @@ export function AuditFilters({ shown, onShow }: Props) {
     text.trim() === "" || momentOf(text, isEnd) !== null ? null : t("audit.badDay");
   const number = (text: string) =>
     text.trim() === "" || entryOf(text) !== null ? null : t("audit.badNumber");
+  const typed = (part: keyof AuditFilter, validate: (text: string) => string | null) => ({
+    name: part,
+    value: draft[part] ?? "",
+    onChange: set(part),
+    validate,
+  });
   return (
     <Form
       className={styles.filters ?? ""}
@@ -52,33 +58,9 @@ export function AuditFilters({ shown, onShow }: Props) {
       <Picker label={t("audit.outcome")} options={useOutcomes()} {...chosen("outcome")} />
       <Picker label={t("audit.study")} options={useStudies()} {...chosen("study")} />
       <Picker label={t("audit.job")} options={useRuns(draft.job)} {...chosen("job")} />
-      <Field
-        label={t("audit.since")}
-        help={t("audit.dayHelp")}
-        name="since"
-        value={draft.since ?? ""}
-        onChange={set("since")}
-        validate={day(false)}
-        isOptional
-      />
-      <Field
-        label={t("audit.until")}
-        help={t("audit.untilHelp")}
-        name="until"
-        value={draft.until ?? ""}
-        onChange={set("until")}
-        validate={day(true)}
-        isOptional
-      />
-      <Field
-        label={t("audit.from")}
-        help={t("audit.fromHelp")}
-        name="from"
-        value={draft.entry ?? ""}
-        onChange={set("entry")}
-        validate={number}
-        isOptional
-      />
+      <Field label={t("audit.since")} help={t("audit.dayHelp")} {...typed("since", day(false))} isOptional />
+      <Field label={t("audit.until")} help={t("audit.untilHelp")} {...typed("until", day(true))} isOptional />
+      <Field label={t("audit.from")} help={t("audit.fromHelp")} {...typed("entry", number)} isOptional />
       <div className={styles.buttons}>
         <Button type="submit">{t("audit.filter")}</Button>
         <Button

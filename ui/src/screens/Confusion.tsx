@@ -1,9 +1,9 @@
 import { useState } from "react";
-import { Label, Slider, SliderOutput, SliderThumb, SliderTrack } from "react-aria-components";
 import { useTranslation } from "react-i18next";
 import { confusionAt, share } from "../charts/curves";
 import { count, decimal, percent } from "../i18n/format";
 import type { ClassMetrics, Metrics } from "../ipc/types";
+import { Range } from "../parts/Range";
 import styles from "./Confusion.module.css";
 
 /** Rows by label and prediction at a threshold that one moves, and what follows for patients. */
@@ -19,21 +19,14 @@ export function Confusion({ metrics }: { metrics: Metrics }) {
   const shown = (value: number | null) => (value === null ? t("models.undefined") : percent(value));
   return (
     <div className={styles.block}>
-      <Slider
-        className={styles.slider ?? ""}
+      <Range
+        label={t("models.threshold")}
         value={bin}
-        minValue={0}
-        maxValue={bins}
-        onChange={(v) => setBin(Number(v))}
-      >
-        <div className={styles.head}>
-          <Label className={styles.label ?? ""}>{t("models.threshold")}</Label>
-          <SliderOutput className={styles.output ?? ""}>{decimal(threshold)}</SliderOutput>
-        </div>
-        <SliderTrack className={styles.track ?? ""}>
-          <SliderThumb className={styles.thumb ?? ""} />
-        </SliderTrack>
-      </Slider>
+        least={0}
+        most={bins}
+        onChange={setBin}
+        shown={decimal(threshold)}
+      />
       <table className={styles.table}>
         <caption className={styles.caption}>
           {t("models.confusionCaption", {

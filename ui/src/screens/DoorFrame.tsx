@@ -1,9 +1,10 @@
 import type { ReactNode } from "react";
 import { useTranslation } from "react-i18next";
-import { changeLanguage, LANGUAGES, type Language, language } from "../i18n";
+import { LANGUAGES, type Language, language } from "../i18n";
 import { useAnswer } from "../ipc/hooks";
 import { Mark } from "../parts/Mark";
 import { Select } from "../parts/Select";
+import { preferLanguage } from "../shell/preferences";
 import styles from "./DoorFrame.module.css";
 
 /** What stands around the sign-in: the mark, the site, the language. */
@@ -26,7 +27,7 @@ export function DoorFrame({ children }: { children: ReactNode }) {
         <Select
           label={t("settings.language")}
           value={language()}
-          onChange={changeLanguage}
+          onChange={preferLanguage}
           options={languages.map(([value, label]) => ({ value, label, lang: value }))}
         />
         {status.data && <span>{status.data.software}</span>}

@@ -1,7 +1,7 @@
 import { type ReactNode, useState } from "react";
 import { Form } from "react-aria-components";
 import { useTranslation } from "react-i18next";
-import { changeLanguage, LANGUAGES, type Language, language } from "../i18n";
+import { LANGUAGES, type Language, language } from "../i18n";
 import { useAction } from "../ipc/hooks";
 import { Button } from "../parts/Button";
 import { Choice } from "../parts/Choice";
@@ -10,6 +10,7 @@ import { Field } from "../parts/Field";
 import { agrees, NewPassphrase, NOTHING } from "../parts/NewPassphrase";
 import { Notice } from "../parts/Notice";
 import { Steps, StepTitle } from "../parts/Steps";
+import { preferLanguage } from "../shell/preferences";
 import { useSession } from "../shell/session";
 import { DoorFrame } from "./DoorFrame";
 import styles from "./Forms.module.css";
@@ -62,7 +63,7 @@ export function FirstRun({ folder, onBusy }: Props) {
             <Choice
               label={t("settings.language")}
               value={language()}
-              onChange={changeLanguage}
+              onChange={preferLanguage}
               options={(Object.entries(LANGUAGES) as [Language, string][]).map(([value, label]) => ({
                 value,
                 label,

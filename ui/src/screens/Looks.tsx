@@ -1,33 +1,40 @@
 import { useState } from "react";
 import { useTranslation } from "react-i18next";
-import { changeLanguage, LANGUAGES, type Language, language } from "../i18n";
+import { LANGUAGES, type Language, language } from "../i18n";
+import { useAction } from "../ipc/hooks";
+import type { Preferences } from "../ipc/types";
 import { Card } from "../parts/Card";
+import { Check } from "../parts/Check";
 import { Choice } from "../parts/Choice";
-import { changeDensity, changeTheme, type Density, density, type Theme, theme } from "../shell/preferences";
+import { FaultNotice } from "../parts/FaultNotice";
+import { adopt, preferences, preferLanguage } from "../shell/preferences";
 
-/** Language and looks of this window. */
+/** Language, looks and behaviour of this person's window. */
 export function Looks() {
   const { t } = useTranslation();
-  const [worn, setWorn] = useState<{ theme: Theme; density: Density }>({
-    theme: theme(),
-    density: density(),
-  });
+  const [worn, setWorn] = useState(preferences());
+  const keep = useAction("set_preferences");
   const languages = Object.entries(LANGUAGES) as [Language, string][];
+  function prefer(change: Partial<Preferences>) {
+    const chosen = { ...preferences(), ...change };
+    const take = () => {
+      adopt(chosen);
+      setWorn(chosen);
+    };
+    keep.mutate({ preferences: chosen }, { onSuccess: take });
+  }
   return (
     <Card title={t("settings.window")} lead={t("settings.windowLead")}>
       <Choice
         label={t("settings.language")}
         value={language()}
-        onChange={changeLanguage}
+        onChange={preferLanguage}
         options={languages.map(([value, label]) => ({ value, label }))}
       />
       <Choice
         label={t("settings.theme")}
         value={worn.theme}
-        onChange={(chosen) => {
-          changeTheme(chosen);
-          setWorn({ ...worn, theme: chosen });
-        }}
+        onChange={(theme) => prefer({ theme })}
         options={[
           { value: "system", label: t("settings.themeSystem") },
           { value: "light", label: t("settings.themeLight") },
@@ -37,15 +44,25 @@ export function Looks() {
       <Choice
         label={t("settings.density")}
         value={worn.density}
-        onChange={(chosen) => {
-          changeDensity(chosen);
-          setWorn({ ...worn, density: chosen });
-        }}
+        onChange={(density) => prefer({ density })}
         options={[
           { value: "comfortable", label: t("settings.comfortable") },
           { value: "compact", label: t("settings.compact") },
         ]}
       />
+      <Check
+        label={t("settings.autostart")}
+        help={t("settings.autostartHelp")}
+        value={worn.autostart}
+        onChange={(autostart) => prefer({ autostart })}
+      />
+      <Check
+        label={t("settings.notify")}
+        help={t("settings.notifyHelp")}
+        value={!worn.quiet}
+        onChange={(notify) => prefer({ quiet: !notify })}
+      />
+      <FaultNotice fault={keep.error} />
     </Card>
   );
 }

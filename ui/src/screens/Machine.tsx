@@ -136,7 +136,8 @@ function Editor({ limits, isPending, onSet }: EditorProps) {
         value={draft.share}
         onChange={(share) => setDraft({ ...draft, share })}
         least={LEAST_SHARE}
-        step={1}
+        most={100}
+        shown={percent(draft.share / 100)}
       />
       <Field
         label={t("machine.threads")}

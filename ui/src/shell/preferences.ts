@@ -1,34 +1,49 @@
-/** Looks of this window; kept in the window, since they are nobody else's business. */
-export type Theme = "system" | "light" | "dark";
-export type Density = "comfortable" | "compact";
+import { changeLanguage, type Language } from "../i18n";
+import { call } from "../ipc/engine";
+import type { Preferences } from "../ipc/types";
 
-const THEME = "hospes.theme";
-const DENSITY = "hospes.density";
+/** What this person chose for this machine; the app keeps it, since its notifications speak the same language. */
+let kept: Preferences = {
+  theme: "system",
+  density: "comfortable",
+  language: null,
+  autostart: false,
+  quiet: false,
+};
 
-export function theme(): Theme {
-  const kept = localStorage.getItem(THEME);
-  return kept === "light" || kept === "dark" ? kept : "system";
-}
-
-export function density(): Density {
-  return localStorage.getItem(DENSITY) === "compact" ? "compact" : "comfortable";
+export function preferences(): Preferences {
+  return kept;
 }
 
 /** Puts the looks on the page. */
-export function wear(): void {
+function wear(): void {
   const root = document.documentElement;
-  root.dataset.theme = theme();
-  root.dataset.density = density();
+  root.dataset.theme = kept.theme;
+  root.dataset.density = kept.density;
 }
 
-export function changeTheme(chosen: Theme): void {
-  localStorage.setItem(THEME, chosen);
+/** Reads what was chosen before; without an answer the defaults hold. */
+export async function recall(): Promise<void> {
+  const found = await call("preferences", {}).catch(() => null);
+  if (found !== null) kept = found;
   wear();
 }
 
-export function changeDensity(chosen: Density): void {
-  localStorage.setItem(DENSITY, chosen);
+/** Takes on what was chosen and is kept now. */
+export function adopt(chosen: Preferences): void {
+  kept = chosen;
   wear();
+}
+
+/** Speaks another language, from now on and at the next start. */
+export function preferLanguage(language: Language): void {
+  changeLanguage(language);
+  const chosen = { ...kept, language };
+  // The page speaks it all the same where it cannot be kept.
+  call("set_preferences", { preferences: chosen }).then(
+    () => adopt(chosen),
+    () => {},
+  );
 }
 
 const POLICY = "hospes.policy.seen";

@@ -533,12 +533,7 @@ async fn a_run_that_failed_runs_again_and_one_that_was_cancelled_does_not() {
 #[tokio::test(flavor = "multi_thread")]
 async fn results_of_a_run_that_went_on_without_this_site_wait_for_its_people_if_it_has_a_part_in_them() {
     let mut world = World::new().await;
-    let study = world.running(small_plan(2)).await;
-    let header = header(&study, job(1), "train", 1, 1, world.now());
-    world.open_round(header.clone()).await;
-    world.serve_model(&study).await;
-    let (upload, path) = world.expect_upload().await;
-    world.take(&upload, &path).await;
+    let (_, header) = world.first_round(small_plan(2)).await;
     world.close_round(&header).await;
     let ended = |state: &str, model| ToSite::JobEnded { job: job(1), state: state.into(), reason: None, model };
     world.send(ended("failed", None)).await;
@@ -562,12 +557,7 @@ async fn results_of_a_run_that_went_on_without_this_site_wait_for_its_people_if_
 #[tokio::test(flavor = "multi_thread")]
 async fn results_of_a_run_that_this_sites_people_stopped_wait_for_them_too() {
     let mut world = World::new().await;
-    let study = world.running(small_plan(2)).await;
-    let header = header(&study, job(1), "train", 1, 1, world.now());
-    world.open_round(header.clone()).await;
-    world.serve_model(&study).await;
-    let (upload, path) = world.expect_upload().await;
-    world.take(&upload, &path).await;
+    let (_, header) = world.first_round(small_plan(2)).await;
     world.close_round(&header).await;
     world.settle().await;
     world.handle.cancel_job(world.who("sam"), job(1), "the machine is needed".into()).await.unwrap();

@@ -450,6 +450,15 @@ impl World {
         self.settle().await;
     }
 
+    /// A study that this site approved, which ends the set-up phase.
+    pub(super) async fn in_operation(&mut self) -> Study {
+        let study = study(1, small_plan(1));
+        self.connect().await;
+        self.offer(&study).await;
+        self.approve(&study).await;
+        study
+    }
+
     pub(super) async fn approve(&mut self, study: &Study) {
         self.approve_as(study, Approving::exactly(study.id)).await;
     }
@@ -497,6 +506,18 @@ impl World {
         self.approve(&study).await;
         self.start_job(&study, job(1)).await;
         study
+    }
+
+    /// A study that runs, its first round opened, worked on, and its update taken.
+    pub(super) async fn first_round(&mut self, plan: Plan) -> (Study, RoundHeader) {
+        let study = self.running(plan).await;
+        let round = header(&study, job(1), "train", 1, 1, self.now());
+        self.open_round(round.clone()).await;
+        self.serve_model(&study).await;
+        let (upload, path) = self.expect_upload().await;
+        self.take(&upload, &path).await;
+        self.settle().await;
+        (study, round)
     }
 
     pub(super) async fn open_round(&mut self, header: RoundHeader) {

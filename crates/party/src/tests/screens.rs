@@ -11,13 +11,7 @@ use crate::view::{
 /// A site that trained one round of two, whose update was taken.
 async fn under_way() -> (World, Study, RoundHeader) {
     let mut world = World::new().await;
-    let study = world.running(small_plan(2)).await;
-    let round = header(&study, job(1), "train", 1, 1, world.now());
-    world.open_round(round.clone()).await;
-    world.serve_model(&study).await;
-    let (upload, path) = world.expect_upload().await;
-    world.take(&upload, &path).await;
-    world.settle().await;
+    let (study, round) = world.first_round(small_plan(2)).await;
     (world, study, round)
 }
 

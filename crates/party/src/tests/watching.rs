@@ -11,13 +11,7 @@ use crate::error::PartyError;
 async fn trained() -> (World, Study) {
     let mut world = World::new().await;
     world.add_person("xara", Role::DataAccessApprover, Some("Data access committee")).await;
-    let study = world.running(small_plan(1)).await;
-    let round = header(&study, job(1), "train", 1, 1, world.now());
-    world.open_round(round.clone()).await;
-    world.serve_model(&study).await;
-    let (upload, path) = world.expect_upload().await;
-    world.take(&upload, &path).await;
-    world.settle().await;
+    let (study, _) = world.first_round(small_plan(1)).await;
     (world, study)
 }
 

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use hospes_ipc::{Call, Fault, FaultCode};
 use hospes_party::view::{
-    AlarmView, AuditExport, AuditFormat, AuditPage, AuditQuery, EgressView, LOG_IS_INTACT, MembershipView, Status,
+    AlarmView, AuditExport, AuditFormat, AuditPage, AuditQuery, EgressView, LOG_IS_INTACT, MembershipView, Outcome,
+    Status,
 };
 
-use super::{Asking, federation};
+use super::{Asking, federation, people};
 use crate::arguments::Audit;
 use crate::output;
 
@@ -69,6 +70,19 @@ pub(crate) async fn audit(asking: &mut Asking, command: Audit) -> Result<()> {
                      somebody else than whoever gives the file.",
                 );
             })
+        }
+        Audit::Retention { months: None, forever: false } => {
+            let months: Option<u32> = asking.ask(&Call::AuditRetention {}).await?;
+            asking.answer(&months, |months| match months {
+                Some(months) => output::say(&format!("What can tell of a person is erased after {months} months.")),
+                None => output::say("Entries are kept for good."),
+            })
+        }
+        Audit::Retention { months, .. } => {
+            let _: Option<u32> = asking.ask(&Call::AuditRetention {}).await?;
+            let passphrase = asking.sign()?;
+            let outcome: Outcome = asking.ask(&Call::SetAuditRetention { months, passphrase }).await?;
+            people::tell(asking, &outcome)
         }
         Audit::Checkpoint { of: Some(whose), federation } => {
             let federation = federation::which(asking, federation).await?;

@@ -39,7 +39,7 @@ pub struct Fit {
     pub deviance: Option<f64>,
     /// Deviance of the model with the intercept only.
     pub null_deviance: Option<f64>,
-    /// Pearson's chi-squared statistic.
+    /// Pearson's chi-squared statistic (not of cox); left out where a site withheld it.
     pub pearson: Option<f64>,
     /// Dispersion: of a gaussian model estimated, else 1 (not of cox).
     pub dispersion: Option<f64>,
@@ -146,14 +146,14 @@ impl Found {
 
     fn glm_table(self, regression: &Regression, glm: &Glm, sum: &FigureSet) -> Result<Fit, String> {
         let (n, deviance) = (one(sum, figure::N)?, one(sum, figure::DEVIANCE)?);
-        let pearson = one(sum, figure::PEARSON)?;
         let parameters = count(self.estimates.len());
         let degrees = n - parameters;
         if degrees <= 0.0 {
             return Err(format!("{parameters} coefficients cannot be fitted on {n} rows"));
         }
         let gaussian = glm.family == Family::Gaussian;
-        let dispersion = if gaussian { pearson / degrees } else { 1.0 };
+        // Of a gaussian model the deviance is Pearson's statistic.
+        let dispersion = if gaussian { deviance / degrees } else { 1.0 };
         let sent = one(sum, figure::LOG_LIKELIHOOD)?;
         // The variance that fits best takes the place of the 1 with which the sites compute.
         let of = |sent: f64, deviance: f64| match glm.family {
@@ -182,7 +182,7 @@ impl Found {
             aic: -2.0 * log_likelihood + 2.0 * (parameters + variance_too),
             deviance: Some(deviance),
             null_deviance: Some(null_deviance),
-            pearson: Some(pearson),
+            pearson: one(sum, figure::PEARSON).ok(),
             dispersion: Some(dispersion),
             residual_degrees: Some(degrees),
             events: one(sum, figure::EVENTS).ok(),

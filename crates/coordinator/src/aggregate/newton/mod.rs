@@ -224,7 +224,8 @@ impl Newton {
         )
     }
 
-    /// Every report of a fit must be of the same sites, and none may hold back what the fit is made of.
+    /// Every report of a fit must be of the same sites, and none may hold back what the fit is made of: only Pearson's
+    /// statistic describes it and no more.
     fn check_sites(&mut self, pooled: &Pooled) -> Result<(), Stop> {
         let mut sites: Vec<SiteId> = pooled.sites.iter().map(|(site, _)| *site).collect();
         sites.sort_unstable();
@@ -236,7 +237,7 @@ impl Newton {
             self.start.clear();
             return Err(Stop::Others { missing: without(&known, &sites), new: without(&sites, &known) });
         }
-        let withholds = |set: &FigureSet| !set.withheld.is_empty();
+        let withholds = |set: &FigureSet| set.withheld.keys().any(|name| name != figure::PEARSON);
         let withheld: Vec<SiteId> =
             pooled.sites.iter().filter(|(_, set)| withholds(set)).map(|(site, _)| *site).collect();
         if withheld.is_empty() { Ok(()) } else { Err(Stop::Withheld(withheld)) }

@@ -65,6 +65,8 @@ fn pooled(sites: Vec<(SiteId, FigureSet)>) -> Pooled {
         }
     }
     sum.withheld = sites.iter().flat_map(|(_, set)| set.withheld.clone()).collect();
+    let withheld = &sum.withheld;
+    sum.sums.retain(|name, _| !withheld.contains_key(name));
     Pooled { sites, sum }
 }
 
@@ -136,6 +138,25 @@ fn separation_and_dependence_end_in_words_that_name_the_feature() {
     assert!(failed(run(Family::Binomial, "binomial", &[constant])).contains("'x' cannot be found"));
     let one_value: &Cells = &[(2.0, 1.0, 20.0), (1.0, 1.0, 20.0)];
     assert!(failed(run(Family::Binomial, "binomial", &[one_value])).contains("the same in all rows"));
+}
+
+#[test]
+fn a_fit_goes_on_without_pearsons_statistic() {
+    let cells: &Cells = &[(1.0, 1.0, 18.0), (1.0, 0.0, 7.0), (0.0, 1.0, 2.0), (0.0, 0.0, 31.0)];
+    let shown = run(Family::Binomial, "binomial", &[cells, cells]).unwrap();
+    let regression = regression("binomial");
+    let mut newton = Newton::start(&regression.coefficients);
+    let fit = loop {
+        let whole = report(cells, Family::Binomial, newton.point());
+        let mut held = whole.clone();
+        held.sums.remove(figure::PEARSON);
+        held.withheld.insert(figure::PEARSON.into(), "withheld".into());
+        if let Next::Done(fit) = newton.advance(&regression, &pooled(vec![(site(1), whole), (site(2), held)])).unwrap()
+        {
+            break *fit;
+        }
+    };
+    assert!(shown.pearson.is_some() && fit == Fit { pearson: None, ..shown });
 }
 
 #[test]
