@@ -26,6 +26,11 @@ use crate::opt_out::OptOuts;
 use crate::snapshot::{Partial, Snapshot, SnapshotDocument, SnapshotKey};
 use crate::train::{self, Progress, Pulse};
 
+/// Environment of a worker's process: the allocator of glibc gives large blocks back to the system as soon as they are
+/// free, and every tensor of the next step is made of new pages. A worker keeps what it has; it ends with its work.
+/// 32 MiB are the most that the allocator takes.
+pub const ENVIRONMENT: [(&str, &str); 3] =
+    [("MALLOC_MMAP_THRESHOLD_", "33554432"), ("MALLOC_TRIM_THRESHOLD_", "4294967296"), ("MALLOC_TOP_PAD_", "67108864")];
 /// Longest order: mostly the opt-out list, 16 bytes a person.
 pub const ORDER_BYTES: usize = 256 << 20;
 /// Longest event: a local view has a few thousand numbers.

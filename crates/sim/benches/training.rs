@@ -8,10 +8,12 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
+use std::process::Command;
 use std::time::Instant;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use hospes_cohort::train::{Progress, Pulse};
+use hospes_cohort::worker::ENVIRONMENT;
 use hospes_protocol::canon::Canonical;
 use hospes_protocol::id::Timestamp;
 use hospes_protocol::plan::{self, Plan};
@@ -26,6 +28,13 @@ const BATCH: usize = 32;
 
 fn main() -> Result<()> {
     let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
+    // As a worker's process is started; what it says goes to the same place.
+    if std::env::var_os(ENVIRONMENT[0].0).is_none() {
+        let status =
+            Command::new(std::env::current_exe()?).args(std::env::args().skip(1)).envs(ENVIRONMENT).status()?;
+        ensure!(status.success(), "{status}");
+        return Ok(());
+    }
     let folder = tempfile::tempdir()?;
     if "train_mlp".contains(&filter) {
         let table = folder.path().join("table.csv");

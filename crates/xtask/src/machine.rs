@@ -59,6 +59,12 @@ fn cache_folder() -> Result<PathBuf> {
 pub(crate) fn cargo() -> Result<Command> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.env("CARGO_TARGET_DIR", target_folder()?);
+    // What cargo says of this program; build scripts that look at it would run anew, and all that rests on them.
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")) {
+            cargo.env_remove(name);
+        }
+    }
     Ok(cargo)
 }
 

@@ -39,6 +39,19 @@ pub fn replay(seed: u64, planted: Option<Planted>) -> String {
 /// # Errors
 /// If there is no runtime to be had, and what `work` says.
 pub fn on_one_thread<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    stay_on_one_core();
     // Nothing here waits for a socket.
     tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(work)
+}
+
+/// Keeps this thread, and those that it starts, on one core. The stores have threads of their own, which take turns with
+/// it, and to wake one on another core takes longer than most of what it is asked for.
+fn stay_on_one_core() {
+    let cores = core_affinity::get_core_ids().unwrap_or_default();
+    // Tests that run side by side have places of their own.
+    let place = std::env::var("NEXTEST_TEST_GLOBAL_SLOT").ok().and_then(|place| place.parse().ok());
+    let place = place.unwrap_or_else(|| std::process::id() as usize);
+    if let Some(core) = cores.get(place % cores.len().max(1)) {
+        core_affinity::set_for_current(*core);
+    }
 }

@@ -8,7 +8,7 @@ use super::updates::{BLOCK_ENTRIES, Updates};
 use crate::Error;
 
 /// Bytes of values of all sites together that are in memory at once.
-const MATRIX_BYTES: usize = 32 << 20;
+const MATRIX_BYTES: usize = 4 << 20;
 /// Sums of squares are kept in so many lanes, entry by entry in turn, so that they do not depend on the blocks.
 const LANES: usize = 8;
 /// One in the fixed point of scales: 2^32.

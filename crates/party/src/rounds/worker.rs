@@ -320,6 +320,7 @@ fn hear(
 pub(super) fn command(program: &std::path::Path) -> Command {
     let mut command = Command::new(program);
     command.arg(ARGUMENT).env_clear().envs(std::env::vars_os().filter(|(name, _)| keeps(name)));
+    command.envs(hospes_cohort::worker::ENVIRONMENT);
     command
 }
 

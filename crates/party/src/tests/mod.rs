@@ -450,13 +450,12 @@ impl World {
         self.settle().await;
     }
 
-    /// A study that this site approved, which ends the set-up phase.
-    pub(super) async fn in_operation(&mut self) -> Study {
+    /// Approves a study, which ends the set-up phase.
+    pub(super) async fn in_operation(&mut self) {
         let study = study(1, small_plan(1));
         self.connect().await;
         self.offer(&study).await;
         self.approve(&study).await;
-        study
     }
 
     pub(super) async fn approve(&mut self, study: &Study) {

@@ -149,7 +149,7 @@ async fn one_person_cannot_give_both_signatures() {
 #[tokio::test(flavor = "multi_thread")]
 async fn after_the_first_approval_what_weakens_protection_needs_two() {
     let mut world = World::new().await;
-    let study = world.in_operation().await;
+    world.in_operation().await;
     let h = world.handle.clone();
     let ana = world.who("ana").clone();
     let person = |name: &str| NewPerson {
@@ -245,7 +245,7 @@ async fn a_replaced_key_counts_only_after_a_second_person_confirmed_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn enabling_somebody_confirms_no_key() {
     let mut world = World::new().await;
-    let study = world.in_operation().await;
+    world.in_operation().await;
     let h = world.handle.clone();
     let (ana, ava) = (world.who("ana").clone(), world.who("ava").person());
     let done = h.change_person(&ana, ava, PersonChange::NewKey, pass("ana")).await.unwrap();
@@ -282,7 +282,7 @@ async fn the_only_administrator_gets_a_new_key_by_two_other_peoples_signatures()
     };
     let early = new_key("ava").await;
     assert!(matches!(early, Err(PartyError::Denied { .. })), "while the site is set up: {early:?}");
-    let study = world.in_operation().await;
+    world.in_operation().await;
     let h = world.handle.clone();
     let new_key = |by: &'static str| {
         let (h, session) = (world.handle.clone(), world.who(by).clone());
@@ -385,7 +385,7 @@ async fn a_changed_passphrase_opens_the_same_key() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_is_not_destroyed_where_nobody_could_confirm_the_next_one() {
     let mut world = World::new().await;
-    let study = world.in_operation().await;
+    world.in_operation().await;
     let h = world.handle.clone();
     let ana = world.who("ana").clone();
     // Ana asks, the key is Ava's, and without Sam only people who watch are left.

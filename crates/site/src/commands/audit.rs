@@ -71,19 +71,7 @@ pub(crate) async fn audit(asking: &mut Asking, command: Audit) -> Result<()> {
                 );
             })
         }
-        Audit::Retention { months: None, forever: false } => {
-            let months: Option<u32> = asking.ask(&Call::AuditRetention {}).await?;
-            asking.answer(&months, |months| match months {
-                Some(months) => output::say(&format!("What can tell of a person is erased after {months} months.")),
-                None => output::say("Entries are kept for good."),
-            })
-        }
-        Audit::Retention { months, .. } => {
-            let _: Option<u32> = asking.ask(&Call::AuditRetention {}).await?;
-            let passphrase = asking.sign()?;
-            let outcome: Outcome = asking.ask(&Call::SetAuditRetention { months, passphrase }).await?;
-            people::tell(asking, &outcome)
-        }
+        Audit::Retention { months, forever } => retention(asking, months, forever).await,
         Audit::Checkpoint { of: Some(whose), federation } => {
             let federation = federation::which(asking, federation).await?;
             let origin = match whose.as_str() {
@@ -108,6 +96,19 @@ pub(crate) async fn audit(asking: &mut Asking, command: Audit) -> Result<()> {
             })
         }
     }
+}
+
+async fn retention(asking: &mut Asking, months: Option<u32>, forever: bool) -> Result<()> {
+    let now: Option<u32> = asking.ask(&Call::AuditRetention {}).await?;
+    if months.is_none() && !forever {
+        return asking.answer(&now, |months| match months {
+            Some(months) => output::say(&format!("What can tell of a person is erased after {months} months.")),
+            None => output::say("Entries are kept for good."),
+        });
+    }
+    let passphrase = asking.sign()?;
+    let outcome: Outcome = asking.ask(&Call::SetAuditRetention { months, passphrase }).await?;
+    people::tell(asking, &outcome)
 }
 
 /// `alarms`
