@@ -174,6 +174,8 @@ impl World<'_> {
 
     /// Takes up what the engine wants of its link and of its workers.
     fn after_site(&mut self, site: usize) {
+        // What was said to a link that another one replaces comes first: that it is to close, for one.
+        self.hear_engine(site);
         let links = std::mem::take(&mut *locked(&self.hospitals[site].links));
         if let Some(commands) = links.into_iter().next_back() {
             let hospital = &mut self.hospitals[site];
@@ -181,9 +183,7 @@ impl World<'_> {
             let life = hospital.life;
             let wait = self.rng.between(10, 1_500);
             self.after(wait, Event::Dial(site, life));
-        }
-        while let Some(command) = self.hospitals[site].commands.as_mut().and_then(|c| c.try_recv().ok()) {
-            self.command_link(site, command);
+            self.hear_engine(site);
         }
         let ordered = self.hospitals[site].process.as_ref().map(|p| p.site.ordered()).unwrap_or_default();
         for work in ordered {
@@ -194,6 +194,12 @@ impl World<'_> {
             let (number, life) = (self.number(), self.hospitals[site].life);
             self.hospitals[site].work.insert(number, work);
             self.after(wait, Event::Worked { site, life, work: number });
+        }
+    }
+
+    fn hear_engine(&mut self, site: usize) {
+        while let Some(command) = self.hospitals[site].commands.as_mut().and_then(|c| c.try_recv().ok()) {
+            self.command_link(site, command);
         }
     }
 

@@ -512,10 +512,15 @@ impl Engine {
         tx.commit().await?;
         if let Some(link) = self.links.get_mut(&federation) {
             link.view = LinkView::Connected { since: now };
-            link.skew = skew;
+            link.skew.clone_from(&skew);
             link.shown = None;
         }
         self.notify(Notice::Federations);
+        if skew.is_some() {
+            // Only a greeting says what time it is there: another one, until the clocks agree.
+            self.close_link(federation).await;
+            return self.open_links().await;
+        }
         self.repeat_what_is_owed(federation).await
     }
 }

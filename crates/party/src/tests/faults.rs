@@ -390,6 +390,8 @@ async fn a_clock_off_by_a_day_holds_back_all_work() {
         epoch: 1,
     };
     world.event(LinkEvent::Connected(welcome)).await;
+    world.settle().await;
+    assert!(world.take_link(), "the clock may be set right, and nobody would hear of it");
     world.open_round(header(&study, job(1), "train", 1, 1, world.now())).await;
     let reply = world.expect_reply().await;
     assert!(matches!(&reply, RoundReply::Refused(r) if r.detail.contains("clocks")), "{reply:?}");

@@ -345,10 +345,16 @@ impl World {
 
     // The coordinator's side ------------------------------------------------------------------------------------------
 
+    /// Takes up the newest link that the engine opened, if there is one that was not taken up.
+    pub(super) fn take_link(&mut self) -> bool {
+        let opened = self.wires.lock().unwrap().pop();
+        let is_new = opened.is_some();
+        self.wire = opened.or(self.wire.take());
+        is_new
+    }
+
     pub(super) async fn connect(&mut self) {
-        if let Some(wire) = self.wires.lock().unwrap().pop() {
-            self.wire = Some(wire);
-        }
+        self.take_link();
         let welcome = Welcome {
             version: Version::V1,
             federation: federation(),
@@ -357,6 +363,8 @@ impl World {
             epoch: 1,
         };
         self.event(LinkEvent::Connected(welcome)).await;
+        // Before the clock is turned, say.
+        self.settle().await;
     }
 
     pub(super) async fn event(&self, event: LinkEvent) {
