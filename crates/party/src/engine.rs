@@ -263,6 +263,7 @@ impl Engine {
         self.tick_witness().await?;
         if now.since(self.looked).abs() >= LOOK_MS {
             self.looked = now;
+            self.greet_anew().await?;
             self.say_working();
             self.end_silent_jobs().await?;
             self.unsettled_alarms().await?;

@@ -349,6 +349,16 @@ impl Engine {
         }
     }
 
+    /// Greets anew where the clocks differed: only a greeting says what time it is there, and the clock may be right now.
+    pub(crate) async fn greet_anew(&mut self) -> Result<(), PartyError> {
+        let differs = |link: &Link| link.skew.is_some() && matches!(link.view, LinkView::Connected { .. });
+        let differing: Vec<_> = self.links.iter().filter(|(_, l)| differs(l)).map(|(of, _)| *of).collect();
+        for federation in &differing {
+            self.close_link(*federation).await;
+        }
+        if differing.is_empty() { Ok(()) } else { self.open_links().await }
+    }
+
     pub(crate) async fn close_links(&mut self) {
         for federation in self.links.keys().copied().collect::<Vec<_>>() {
             self.close_link(federation).await;
@@ -512,15 +522,10 @@ impl Engine {
         tx.commit().await?;
         if let Some(link) = self.links.get_mut(&federation) {
             link.view = LinkView::Connected { since: now };
-            link.skew.clone_from(&skew);
+            link.skew = skew;
             link.shown = None;
         }
         self.notify(Notice::Federations);
-        if skew.is_some() {
-            // Only a greeting says what time it is there: another one, until the clocks agree.
-            self.close_link(federation).await;
-            return self.open_links().await;
-        }
         self.repeat_what_is_owed(federation).await
     }
 }
