@@ -6,6 +6,21 @@ use anyhow::Result;
 use hospes_tests::federation::{EXAMPLES, Federation};
 use hospes_tests::window::Window;
 
+/// Files, programs, network, other commands: whatever a page that was taken over would try is refused, and nobody hears
+/// of it.
+async fn i6_the_page_can_do_nothing_else(window: &Window) -> Result<()> {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    listener.set_nonblocking(true)?;
+    let attempts = window.attempts(listener.local_addr()?.port()).await?;
+    assert!(attempts.len() > 20, "{attempts:?}");
+    let allowed: Vec<_> = attempts.iter().filter(|(_, answer)| *answer != "refused").collect();
+    assert!(allowed.is_empty(), "the page may: {allowed:?}");
+    let heard = listener.accept().map(|_| ()).map_err(|e| e.kind());
+    assert_eq!(heard, Err(std::io::ErrorKind::WouldBlock), "the page reached the network");
+    // It goes on as before.
+    window.shows("Sign in").await
+}
+
 #[test]
 fn two_people_sign_in_the_window_and_the_ledger_shows_it() -> Result<()> {
     let federation = Federation::hearts("sqlite")?;
@@ -14,6 +29,8 @@ fn two_people_sign_in_the_window_and_the_ledger_shows_it() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let window = Window::open(&site.data).await?;
+        window.shows("Sign in").await?;
+        i6_the_page_can_do_nothing_else(&window).await?;
         for (person, reads, button, then) in [
             ("Stefan", "one, if the first signer", "Sign as data steward", "Waits for the second signature"),
             ("Anna", "Digest of the approval", "Sign as data-access approver", "Approved"),

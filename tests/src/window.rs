@@ -1,5 +1,6 @@
 //! The real window: the app under Xvfb, inside a session bus of its own, driven through WebKitWebDriver.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -150,6 +151,15 @@ impl Window {
             self.click(label).await.context("answer")?;
         }
         Ok(())
+    }
+
+    /// Lets the page try what it may not do; `port`: where somebody listens on this machine. What came of each, by name.
+    ///
+    /// # Errors
+    /// If the page cannot be asked.
+    pub async fn attempts(&self, port: u16) -> Result<BTreeMap<String, String>> {
+        let answers = self.page.execute_async(include_str!("attempts.js"), vec![json!(port)]).await?;
+        serde_json::from_value(answers).context("the attempts' answers")
     }
 
     /// A picture of the window, PNG.

@@ -16,7 +16,8 @@ export async function start(transport: Transport): Promise<void> {
   reachBy(transport);
   await recall();
   speak(preferences().language ?? undefined);
-  // The engine says what is stale; nothing is asked again on a timer. It is on this machine: no network is waited for.
+  // The engine says what is stale; nothing that is shown is asked again on a timer. It is on this machine: no network is
+  // waited for.
   const client = new QueryClient({
     defaultOptions: {
       queries: { retry: false, staleTime: Number.POSITIVE_INFINITY, networkMode: "always" },

@@ -136,6 +136,18 @@ describe("filters of the audit log", () => {
     expect(value("entry")).toBe("120");
   });
 
+  it("let the log be looked at again where it has grown, filtered or not", async () => {
+    await stand(["auditor"], { status: { ...STATUS, ledger: { ...STATUS.ledger, entries: 903 } } });
+    expect(button("Show 3 newer")).not.toBeNull();
+    await choose("Outcome", "refused");
+    await submit();
+    expect(button("Show 3 newer")).toBeNull();
+    const before = queries().length;
+    await press(button("Look again: 3 newer in all"));
+    await settle();
+    expect(queries()[before]).toEqual({ outcome: "refused", before: null, limit: 200 });
+  });
+
   it("ask nothing for a day that is none", async () => {
     await stand();
     await type("since", "2026-06-31");

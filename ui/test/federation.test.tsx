@@ -59,6 +59,48 @@ describe("leaving a federation", () => {
     expect(dialog()).toBeNull();
   });
 
+  it("begins anew each time that it is asked: a reason is for what it was written for", async () => {
+    await stand(HEART, ["administrator"]);
+    const reason = () => document.querySelector<HTMLTextAreaElement>("[name=reason]")?.value;
+    await press(button("Pause"));
+    await type("reason", "we move house");
+    await press(button("Cancel"));
+    await settle();
+    await press(button("Pause"));
+    expect(reason()).toBe("");
+    await type("reason", "we move house");
+    await act(async () => document.querySelector<HTMLFormElement>("[role=dialog] form")?.requestSubmit());
+    await settle();
+    expect(screen.of("pause")).toEqual([{ federation: "fed", reason: "we move house" }]);
+    await press(button("Pause"));
+    expect(reason()).toBe("");
+    await press(button("Cancel"));
+    await settle();
+  });
+
+  it("is not thrown away by a press beside it; a question without words is", async () => {
+    const beside = () =>
+      act(async () => {
+        const veil = document.querySelector("[role=dialog]")?.parentElement?.parentElement;
+        for (const kind of ["pointerdown", "pointerup", "click"]) {
+          veil?.dispatchEvent(new MouseEvent(kind, { bubbles: true, button: 0 }));
+        }
+      });
+    const dialog = () => document.querySelector("[role=dialog]");
+    await stand(HEART, ["administrator"]);
+    await press(button("Pause"));
+    await beside();
+    await settle();
+    expect(dialog()).not.toBeNull();
+    await screen.end();
+    await stand({ ...HEART, paused: "we move house" }, ["administrator"]);
+    await press(button("End the pause"));
+    expect(dialog()).not.toBeNull();
+    await beside();
+    await settle();
+    expect(dialog()).toBeNull();
+  });
+
   it("is offered to administrators only", async () => {
     await stand(HEART, ["privacy_officer"]);
     expect([button("Pause") !== null, button("Leave this federation")]).toEqual([true, null]);

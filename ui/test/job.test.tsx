@@ -60,8 +60,9 @@ const DEVICE: DeviceView = {
 
 let screen: Screen;
 
-async function stand(job: JobView = JOB): Promise<void> {
+async function stand(job: JobView = JOB, egress: () => unknown = () => []): Promise<void> {
   screen = await show(<Job job="job" />, ["data_steward"], (command) => {
+    if (command === "egress") return egress();
     if (command === "job") return job;
     if (command === "job_log") return LOG;
     if (command === "device") return DEVICE;
@@ -118,6 +119,23 @@ describe("a run", () => {
     expect(screen.place.textContent).toContain("Processor");
     expect(screen.place.textContent).toContain("no driver was found");
     expect(screen.place.textContent).toContain("the graphics card failed; the processor goes on");
+  });
+
+  it("says how much left, and that it may be more where not all was looked through", async () => {
+    const item = { round: { job: "job" }, left: 1_500, bytes: 10, at: 5_000 };
+    const items = [item, { ...item, left: null }, { ...item, round: { job: "other" } }, { ...item, at: 1 }];
+    await stand(JOB, () => items);
+    expect(screen.place.textContent).toContain("Left this site so far20 bytes");
+    await screen.end();
+    await stand(JOB, () => Array(50).fill(item));
+    expect(screen.of("egress")).toHaveLength(20);
+    expect(screen.place.textContent).toContain("Left this site so farat least 10 kB");
+  });
+
+  it("says why nobody can tell how much left", async () => {
+    await stand(JOB, () => Promise.reject({ code: "store", words: "the disk is gone" }));
+    expect(screen.place.textContent).toContain("the disk is gone");
+    expect(screen.place.textContent).not.toContain("Left this site so far…");
   });
 
   it("asks for no device once it has ended: nobody can tell any more", async () => {

@@ -4,7 +4,7 @@ import type { Chosen, Role, SurveyView } from "../src/ipc/types";
 import { Datasets } from "../src/screens/Datasets";
 import { Join } from "../src/screens/Join";
 import { NewDataset } from "../src/screens/NewDataset";
-import { EMPTY, newDataset } from "../src/screens/register";
+import { EMPTY, isCopied, kindOf, newDataset } from "../src/screens/register";
 import { Screen } from "./screen";
 
 const column = (name: string, kind: string, masked = false) => ({
@@ -112,6 +112,40 @@ describe("registering a dataset", () => {
       keep: [],
       duo: [],
     });
+  });
+});
+
+describe("a column with a name that every object knows", () => {
+  const COLUMNS = [
+    column("constructor", "number"),
+    column("__proto__", "number", true),
+    column("age", "number"),
+  ];
+
+  it("is in the copy as the scan has it, and of its type, where nobody decided otherwise", () => {
+    expect(COLUMNS.map((of) => [isCopied(EMPTY, of), kindOf(EMPTY, of)])).toEqual([
+      [true, "number"],
+      [false, "number"],
+      [true, "number"],
+    ]);
+    const asked = newDataset({ ...EMPTY, subject: "age" }, COLUMNS, "file-1f");
+    expect(asked).toMatchObject({ mask: [], keep: [] });
+    expect(Object.keys(asked.kinds ?? {})).toEqual([]);
+  });
+
+  it("is what a person decided of it", () => {
+    const draft = {
+      ...EMPTY,
+      subject: "age",
+      kinds: Object.fromEntries([["constructor", "category"]]),
+      copied: Object.fromEntries([
+        ["constructor", false],
+        ["__proto__", true],
+      ]),
+    };
+    const asked = newDataset(draft, COLUMNS, "file-1f");
+    expect(asked).toMatchObject({ mask: ["constructor"], keep: ["__proto__"] });
+    expect(Object.entries(asked.kinds ?? {})).toEqual([["constructor", "category"]]);
   });
 });
 

@@ -6,6 +6,7 @@ import { Router } from "wouter";
 import { useHashLocation } from "wouter/use-hash-location";
 import { speak } from "../src/i18n";
 import { reachBy } from "../src/ipc/engine";
+import type { PersonView } from "../src/ipc/types";
 import { SessionProvider, useSession } from "../src/shell/session";
 
 declare global {
@@ -45,10 +46,13 @@ export class Screen {
       },
       subscribe: () => {},
     });
+    // The engine says the same of somebody at every place.
+    const people = Array.isArray(answers.people) ? (answers.people as PersonView[]) : [];
+    const organisation = people.find(({ id }) => id === "p")?.organisation ?? null;
     function SignedIn() {
       const session = useSession();
       useEffect(() => {
-        if (name !== null && session.name === null) session.signedIn(name);
+        if (name !== null && session.name === null) session.signedIn({ id: "p", name, organisation });
       }, [session]);
       return name === null || session.name !== null ? part : null;
     }

@@ -5,9 +5,11 @@ import { createRoot, type Root } from "react-dom/client";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { speak } from "../src/i18n";
 import { reachBy } from "../src/ipc/engine";
-import type { Review, Role } from "../src/ipc/types";
+import type { InForce, Review, Role } from "../src/ipc/types";
 import { Decision } from "../src/screens/Decision";
+import { Review as ReviewScreen } from "../src/screens/Review";
 import { SessionProvider, useSession } from "../src/shell/session";
+import { Screen } from "./screen";
 
 declare global {
   var IS_REACT_ACT_ENVIRONMENT: boolean;
@@ -22,6 +24,7 @@ const REVIEW: Review = {
   title: "A study",
   summary: "",
   state: "under_review",
+  in_force: null,
   project: [],
   people: { facts: [], peers: [] },
   settings: [],
@@ -36,14 +39,41 @@ const REVIEW: Review = {
   approvable: true,
 };
 
+const IN_FORCE: InForce = { state: "active", held_by: null, expires: 2_000, runs: [0, 1], reason: null };
+
 let root: Root;
 let place: HTMLElement;
+let client: QueryClient;
 let asked: { command: string; args: unknown }[];
 
-/** Somebody with these roles, before a decision. */
-async function stand(roles: Role[], review: Review): Promise<void> {
+/** Of whoever stands before it. */
+let organisation: string | null;
+
+function Signed({ review }: { review: Review }) {
+  const { name, signedIn } = useSession();
+  useEffect(() => {
+    if (name === null) signedIn({ id: "p", name: "Stefan", organisation });
+  }, [name, signedIn]);
+  return <Decision review={review} dataset="dataset" />;
+}
+
+/** Shows the decision on a document, in the place of the one before. */
+const draw = (review: Review) =>
+  act(async () =>
+    root.render(
+      <QueryClientProvider client={client}>
+        <SessionProvider>
+          <Signed review={review} />
+        </SessionProvider>
+      </QueryClientProvider>,
+    ),
+  );
+
+/** Somebody with these roles, before a decision; of this organisation where no other is named. */
+async function stand(roles: Role[], review: Review, of: string | null = null): Promise<void> {
   asked = [];
-  const person = { id: "p", name: "Stefan", roles, organisation: null, state: "active", key: "k" };
+  organisation = of;
+  const person = { id: "p", name: "Stefan", roles, organisation, state: "active", key: "k" };
   reachBy({
     call: async (command, args) => {
       asked.push({ command, args });
@@ -51,23 +81,9 @@ async function stand(roles: Role[], review: Review): Promise<void> {
     },
     subscribe: () => {},
   });
-  function Signed() {
-    const { name, signedIn } = useSession();
-    useEffect(() => {
-      if (name === null) signedIn("Stefan");
-    }, [name, signedIn]);
-    return <Decision review={review} dataset="dataset" />;
-  }
   root = createRoot(place);
-  await act(async () =>
-    root.render(
-      <QueryClientProvider client={new QueryClient()}>
-        <SessionProvider>
-          <Signed />
-        </SessionProvider>
-      </QueryClientProvider>,
-    ),
-  );
+  client = new QueryClient();
+  await draw(review);
   // The roles come with an answer of their own.
   await act(async () => void (await new Promise((done) => setTimeout(done, 20))));
 }
@@ -85,6 +101,13 @@ async function type(name: string, text: string): Promise<void> {
 }
 
 const press = (element: HTMLElement | null) => act(async () => element?.click());
+
+const submit = () => act(async () => place.querySelector("form")?.requestSubmit());
+
+/** Answers the five questions. */
+async function answerAll(): Promise<void> {
+  for (const answer of place.querySelectorAll<HTMLInputElement>('input[value="yes"]')) await press(answer);
+}
 
 beforeEach(() => {
   globalThis.IS_REACT_ACT_ENVIRONMENT = true;
@@ -119,9 +142,48 @@ describe("the first signature", () => {
     expect(Object.values(checklist)).toEqual(["yes", "yes", "yes", "yes", "yes"]);
   });
 
+  it("is for as many runs as were typed, or is not given", async () => {
+    await stand(["data_steward"], REVIEW);
+    await answerAll();
+    await type("signing", "a long passphrase");
+    const approvals = () => asked.filter(({ command }) => command === "approve");
+    for (const wrong of ["0", "1001", "2.5", "-1"]) {
+      await type("runs", wrong);
+      await submit();
+      expect(approvals(), wrong).toEqual([]);
+      expect(place.textContent, wrong).toContain("Write a whole number from 1 to 1,000.");
+    }
+    await type("runs", "1000");
+    await submit();
+    expect(approvals().map(({ args }) => args)).toMatchObject([{ approving: { max_runs: 1_000 } }]);
+  });
+
+  it("leaves the focus at the heading, and says that it is given", async () => {
+    await stand(["data_steward"], REVIEW);
+    await answerAll();
+    await type("signing", "a long passphrase");
+    await act(async () => button("Sign as data steward")?.focus());
+    await submit();
+    expect(place.querySelector('[role="status"]')?.textContent).toContain("Your signature is given.");
+    const signature = { by: "Stefan", role: "data_steward", at: 1 } as const;
+    await draw({ ...REVIEW, state: "partly_approved", approval_digest: "cc", signatures: [signature] });
+    expect(button("Sign as data steward")).toBeNull();
+    expect(document.activeElement?.textContent).toBe("Decision");
+  });
+
+  it("asks its questions in the person's language, of those who hear them too", async () => {
+    speak("de");
+    await stand(["data_steward"], REVIEW);
+    const groups = [...place.querySelectorAll('[role="radiogroup"]')];
+    const labels = groups.map(
+      (group) => document.getElementById(group.getAttribute("aria-labelledby") ?? "")?.textContent,
+    );
+    expect(labels[0]).toBe("Ist dies eine angemessene Nutzung der Daten?");
+  });
+
   it("is not to be had where a rule refuses", async () => {
     await stand(["data_steward"], { ...REVIEW, approvable: false });
-    for (const answer of place.querySelectorAll<HTMLInputElement>('input[value="yes"]')) await press(answer);
+    await answerAll();
     expect(button("Sign as data steward")?.disabled).toBe(true);
   });
 
@@ -152,6 +214,14 @@ describe("the second signature", () => {
     });
   });
 
+  it("is given or refused by a person of another organisation, who suspends and revokes nothing", async () => {
+    await stand(["data_access_approver"], partly, "Another clinic");
+    expect(button("Sign as data-access approver")).not.toBeNull();
+    expect(button("Refuse this study")).not.toBeNull();
+    await draw({ ...partly, state: "active", in_force: IN_FORCE });
+    expect([button("Suspend"), button("Revoke"), button("Refuse this study")]).toEqual([null, null, null]);
+  });
+
   it("becomes a first one again where the first no longer holds", async () => {
     await stand(["data_steward"], { ...partly, approval_digest: null, signatures: [] });
     expect(button("Sign as data steward")).not.toBeNull();
@@ -159,9 +229,66 @@ describe("the second signature", () => {
   });
 });
 
+describe("rules that refuse", () => {
+  it("are told in one alert, however many they are", async () => {
+    const screen = new Screen();
+    const finding = (rule: string) => ({ rule, refuses: true, words: `${rule} is not kept` });
+    const review = { ...REVIEW, findings: [finding("egress.loss"), finding("egress.n")], approvable: false };
+    await screen.show(<ReviewScreen study="study" />, { review, datasets: [], people: [] });
+    const alerts = [...screen.place.querySelectorAll("[role=alert]")].map((alert) => alert.textContent);
+    expect(alerts).toHaveLength(1);
+    expect(alerts[0]).toContain("egress.loss is not kept");
+    expect(alerts[0]).toContain("egress.n is not kept");
+    await screen.away();
+    root = createRoot(place);
+  });
+});
+
 describe("an approval in force", () => {
+  const DRAFT: Review = {
+    ...REVIEW,
+    state: "partly_approved",
+    approval_digest: "cc",
+    signatures: [{ by: "Ada", role: "data_steward", at: 1 }],
+  };
+  const VERDICTS = ["Suspend", "Resume", "Revoke", "Refuse this study"];
+  const offered = () => VERDICTS.filter((name) => button(name) !== null);
+
   it("can be suspended by the privacy officer, who revokes nothing", async () => {
-    await stand(["privacy_officer"], { ...REVIEW, state: "active" });
-    expect([button("Suspend") !== null, button("Revoke") !== null]).toEqual([true, false]);
+    await stand(["privacy_officer"], { ...REVIEW, state: "active", in_force: IN_FORCE });
+    expect(offered()).toEqual(["Suspend"]);
+  });
+
+  it("is suspended and revoked beside a draft of a further one, which is not refused", async () => {
+    await stand(["data_steward"], { ...DRAFT, in_force: IN_FORCE });
+    expect(offered()).toEqual(["Suspend", "Revoke"]);
+    await draw(DRAFT);
+    expect(offered()).toEqual(["Refuse this study"]);
+  });
+
+  it("is resumed beside a draft by the officer who suspended it, and not by the steward", async () => {
+    const held: Review = {
+      ...DRAFT,
+      in_force: { ...IN_FORCE, state: "suspended", held_by: "privacy_officer" },
+    };
+    await stand(["privacy_officer"], held);
+    expect(offered()).toEqual(["Resume"]);
+    await press(button("Resume"));
+    const resume = [...document.querySelectorAll('[role="alertdialog"] button, [role="dialog"] button')];
+    await press((resume.find((b) => b.textContent === "Resume") as HTMLElement | undefined) ?? null);
+    const decide = asked.filter(({ command }) => command === "decide");
+    expect(decide.map(({ args }) => args)).toEqual([{ study: "study", verdict: "resume" }]);
+    await act(async () => root.unmount());
+    await stand(["data_steward"], held);
+    expect(offered()).toEqual(["Revoke"]);
+  });
+
+  it("is resumed by any of them where nobody is named who suspended it", async () => {
+    await stand(["data_steward"], {
+      ...REVIEW,
+      state: "suspended",
+      in_force: { ...IN_FORCE, state: "suspended" },
+    });
+    expect(offered()).toEqual(["Resume", "Revoke"]);
   });
 });

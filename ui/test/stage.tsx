@@ -40,24 +40,25 @@ export interface Screen {
 export const settle = (millis = 20) =>
   act(async () => void (await new Promise((done) => setTimeout(done, millis))));
 
-function Signed({ children }: { children: ReactNode }) {
+function Signed({ organisation, children }: { organisation: string | null; children: ReactNode }) {
   const { name, signedIn } = useSession();
   useEffect(() => {
-    if (name === null) signedIn("Stefan");
-  }, [name, signedIn]);
+    if (name === null) signedIn({ id: "p", name: "Stefan", organisation });
+  }, [name, signedIn, organisation]);
   return children;
 }
 
-/** Shows a screen to somebody with these roles. */
+/** Shows a screen to somebody with these roles, of this organisation where no other is named. */
 export async function show(
   screen: ReactNode,
   roles: Role[],
   answer: (command: string, args: never) => unknown,
+  organisation: string | null = null,
 ): Promise<Screen> {
   globalThis.IS_REACT_ACT_ENVIRONMENT = true;
   speak("en");
   const asked: Asked[] = [];
-  const person = { id: "p", name: "Stefan", roles, organisation: null, state: "active", key: "k" };
+  const person = { id: "p", name: "Stefan", roles, organisation, state: "active", key: "k" };
   reachBy({
     call: async (command, args) => {
       asked.push({ command, args });
@@ -75,7 +76,7 @@ export async function show(
       <QueryClientProvider client={client}>
         <SessionProvider>
           <Router hook={useHashLocation}>
-            <Signed>{screen}</Signed>
+            <Signed organisation={organisation}>{screen}</Signed>
           </Router>
         </SessionProvider>
       </QueryClientProvider>,

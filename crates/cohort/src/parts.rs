@@ -146,7 +146,15 @@ fn tables_behind(plan: &Plan, task: &str) -> Vec<Port> {
         let learns = match &found.component {
             Component::Imputation(p) => matches!(p.method, ImputationMethod::Mean | ImputationMethod::Median),
             Component::FeatureScale(p) => p.method == ScaleMethod::Standard,
-            _ => false,
+            Component::Reader(_)
+            | Component::OneHot(_)
+            | Component::DataSplit(_)
+            | Component::Statistics(_)
+            | Component::NnTrain(_)
+            | Component::Evaluation(_)
+            | Component::Glm(_)
+            | Component::Cox(_)
+            | Component::LocalBaseline(_) => false,
         };
         learns && !found.inputs.contains_key("fitted")
     };

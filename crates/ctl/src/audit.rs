@@ -3,14 +3,19 @@
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Write};
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use hospes_ledger::report::{Annex, ReportError, write as write_report};
 use hospes_ledger::verify::{Expectations, Report, verify as verify_export};
+use hospes_protocol::id::Timestamp;
 
 use crate::arguments::{Convert, Verify};
 use crate::client::{Client, Failure, FailureKind};
 use crate::output::{self, NewFile};
+
+/// How far the clock of whoever made an export may lie ahead of this one: a day.
+const CLOCKS_MS: i64 = 24 * 3_600 * 1_000;
 
 /// What the auditor said about the log.
 fn expectations(arguments: &Verify) -> Result<Expectations> {
@@ -43,11 +48,15 @@ pub(crate) fn convert(arguments: &Convert, json: bool) -> Result<()> {
     };
     let path = &arguments.log.file;
     let mut log = BufReader::new(File::open(path).with_context(|| format!("open {}", path.display()))?);
-    let mut make = |out: &mut dyn Write| {
-        write_report(arguments.form, &mut log, &expected, &annex, out).map_err(|error| match error {
-            ReportError::NotIntact(_) => Failure::new(FailureKind::NotVerified, error.to_string()).into(),
+    let mut make = |out: &mut dyn Write| -> Result<Report> {
+        let report = write_report(arguments.form, &mut log, &expected, &annex, out).map_err(|error| match error {
+            ReportError::NotIntact(_) => anyhow::Error::new(Failure::new(FailureKind::NotVerified, error.to_string())),
             error => anyhow::Error::new(error).context(format!("make a report of {}", path.display())),
-        })
+        })?;
+        if let Some(words) = doubt(&report, now()) {
+            bail!(Failure::new(FailureKind::NotVerified, words));
+        }
+        Ok(report)
     };
     let Some(to) = &arguments.to else {
         return make(&mut BufWriter::new(std::io::stdout().lock())).map(drop);
@@ -77,6 +86,9 @@ pub(crate) fn verify(arguments: &Verify, json: bool) -> Result<()> {
     if let Some(finding) = &report.finding {
         return not_verified(format!("the log is not intact: {finding}"));
     }
+    if let Some(words) = doubt(&report, now()) {
+        return not_verified(words);
+    }
     if !expected.members.is_empty() && report.independent_witnesses() == 0 {
         return not_verified("none of the members that were named cosigned this log".into());
     }
@@ -86,6 +98,28 @@ pub(crate) fn verify(arguments: &Verify, json: bool) -> Result<()> {
         bail!(Failure::new(FailureKind::Unknown, words));
     }
     Ok(())
+}
+
+/// Why nothing says that what was erased might be; `None` if something does, or nothing was erased.
+fn doubt(report: &Report, now: Timestamp) -> Option<String> {
+    let made = report.made.filter(|made| report.erased_entries > 0 && made.since(now) > CLOCKS_MS);
+    if let Some(made) = made {
+        return Some(format!(
+            "entries were erased in part, and the file says that it is of {made}, which is still to come: whether their time \
+             was over cannot be told"
+        ));
+    }
+    let rules: Vec<&str> = report.unknown_rules.iter().map(String::as_str).collect();
+    (!rules.is_empty()).then(|| {
+        let rules = rules.join("', '");
+        format!("entries were erased in part under '{rules}', which is no rule that this program knows")
+    })
+}
+
+/// The time by this machine's clock.
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// What nobody can tell from the file alone and the auditor said nothing about.
@@ -116,7 +150,7 @@ fn not_checked(report: &Report, expected: &Expectations) -> Vec<String> {
 }
 
 fn tell(report: &Report, expected: &Expectations, not_checked: &[String]) {
-    if report.is_intact() {
+    if report.is_intact() && doubt(report, now()).is_none() {
         let origin = report.origin.map(|o| o.to_string()).unwrap_or_default();
         let entries = report.entries;
         output::say(&if expected.origins.is_empty() && expected.known.is_empty() {
@@ -125,9 +159,8 @@ fn tell(report: &Report, expected: &Expectations, not_checked: &[String]) {
             format!("The log of {origin} is intact: {entries} entries, all proven.")
         });
     }
-    if report.erased_entries > 0 {
-        let rules: Vec<&str> = report.erasure_rules.iter().map(String::as_str).collect();
-        output::say(&format!("{} entries were erased in part under {}.", report.erased_entries, rules.join(", ")));
+    if let Some(words) = report.erased_words() {
+        output::say(&format!("{words}."));
     }
     if report.known_found > 0 {
         output::say(&format!("It contains the {} checkpoints that were seen elsewhere.", report.known_found));

@@ -68,7 +68,8 @@ fn coefficients(fit: &Value) {
 /// One coefficient as a line of text.
 fn row(coefficient: &Value) -> Value {
     let four = |value: &Value| value.as_f64().map(|v| format!("{v:.4}")).unwrap_or_default();
-    let span = |of: &Value| format!("{} to {}", four(&of["low"]), four(&of["high"]));
+    let or_large = |number: String| if number.is_empty() { "> 1e308".to_owned() } else { number };
+    let span = |of: &Value| format!("{} to {}", or_large(four(&of["low"])), or_large(four(&of["high"])));
     let ratio = &coefficient["ratio"];
     json!({
         "name": coefficient["name"],
@@ -77,7 +78,8 @@ fn row(coefficient: &Value) -> Value {
         "statistic": coefficient["statistic"].as_f64().map(|v| format!("{v:.3}")),
         "p": coefficient["p"].as_f64().map(p_value),
         "interval": span(coefficient),
-        "ratio": four(&ratio["value"]),
+        // An effect of one unit that is beyond all numbers: the estimate says it.
+        "ratio": if ratio.is_null() { String::new() } else { or_large(four(&ratio["value"])) },
         "ratio_interval": if ratio.is_null() { String::new() } else { span(ratio) },
     })
 }

@@ -211,9 +211,11 @@ impl Local {
     /// Ends an engine of this process in good order; work that was under way goes on at the next start.
     pub async fn stop(&self) {
         let own = self.own.lock().await.take();
-        if let Some(own) = own {
+        if let Some(mut own) = own {
             // It may have ended by itself.
             let _ = own.handle.shut_down().await;
+            // Whoever looks now must not take a socket that is closing for that of a service.
+            let _ = (&mut own.served).await;
         }
     }
 

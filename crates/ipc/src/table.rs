@@ -12,6 +12,7 @@ use hospes_party::view::{
 use hospes_party::{Handle, Passphrase};
 use hospes_protocol::approval::OpinionView;
 use hospes_protocol::id::{DatasetId, Digest, FederationId, JobId, PersonId, SiteId, StudyId};
+use hospes_protocol::sign::PublicKey;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -92,6 +93,10 @@ commands! {
     "activate" Activate { name: String, code: String, passphrase: Secret } -> PersonView,
         reads [], changes [People, Audit],
         |c| c.engine.activate(name, code, passphrase.passphrase()).await?;
+    /// The twelve words of a public key, which its owner reads out so that another person can compare it.
+    "key_words" KeyWords { key: PublicKey } -> String,
+        reads [], changes [],
+        |_c| hospes_protocol::words::of_key(&key);
     /// Changes the passphrase of whoever is logged in.
     "change_passphrase" ChangePassphrase { old: Secret, new: Secret } -> (),
         reads [], changes [People, Audit],
@@ -152,6 +157,10 @@ commands! {
     "tag_dataset" TagDataset { dataset: DatasetId, duo: Vec<String> } -> DatasetView,
         reads [], changes [Datasets, Audit],
         |c| c.engine.tag_dataset(&c.person()?, dataset, duo).await?;
+    /// Removes a dataset, its copy and its key.
+    "remove_dataset" RemoveDataset { dataset: DatasetId, reason: String } -> (),
+        reads [], changes [Datasets, Requests, Audit],
+        |c| c.engine.remove_dataset(&c.person()?, dataset, reason).await?;
     /// Which studies a dataset was approved for.
     "dataset_uses" DatasetUses { dataset: DatasetId } -> Vec<DatasetUse>,
         reads [Datasets, Requests, Egress], changes [],

@@ -17,6 +17,7 @@ pub mod export;
 pub mod leaf;
 pub mod note;
 pub mod report;
+mod retention;
 mod store;
 pub mod tree;
 pub mod verify;
@@ -26,6 +27,7 @@ pub use entry::{Action, Actor, Change, Egress, Engine, Entry, Object, ObjectKind
 pub use error::LedgerError;
 pub use leaf::{Field, Record};
 pub use note::{Checkpoint, Cosignature, NoteError, SignedCheckpoint};
+pub use retention::Retention;
 pub use store::{
     Connection, Contradiction, Erasure, Filter, InclusionProof, Ledger, Page, PeerCheckpoint, StoredCosignature,
 };

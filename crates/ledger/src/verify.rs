@@ -15,12 +15,16 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::export::{CheckpointLine, End, EndLine, FORMAT, Header, tiles_at};
-use crate::leaf::{self, Content, Cursor, Field, Record, When};
+use crate::leaf::{self, Cursor, Record, When};
 use crate::limits;
 use crate::note::{Checkpoint, SignedCheckpoint};
 use crate::tree::tiles::{Edge, TILE_HASHES, Tile, TileId, place};
 use crate::tree::{Frontier, root_of};
 use crate::witness::longest_unwitnessed_ms;
+
+mod erased;
+
+use erased::Erasures;
 
 /// What the auditor knows from elsewhere.
 #[derive(Debug, Clone, Default)]
@@ -66,7 +70,7 @@ pub enum FindingKind {
     Form,
     /// A signature does not hold, or is of another key than expected.
     Signature,
-    /// An entry is not the one that the checkpoint covers.
+    /// An entry is not the one that the checkpoint covers, or was erased where or when no rule of retention erases.
     Altered,
     /// Entries are missing at the end, or were seen elsewhere and are not here.
     Truncated,
@@ -93,6 +97,15 @@ pub struct WitnessReport {
     pub last_at: Timestamp,
 }
 
+/// An entry of which fields were erased.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErasedEntry {
+    /// Which.
+    pub entry: u64,
+    /// When it was made, by the clock of whoever wrote it.
+    pub at: Timestamp,
+}
+
 /// What verification found.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
@@ -112,8 +125,14 @@ pub struct Report {
     pub entries: u64,
     /// Entries of which fields were erased under a rule of retention.
     pub erased_entries: u64,
+    /// The first of them.
+    pub first_erased: Option<ErasedEntry>,
+    /// The newest of them.
+    pub newest_erased: Option<ErasedEntry>,
     /// Rules under which fields were erased.
     pub erasure_rules: BTreeSet<String>,
+    /// Those of them that are none of this product's: nothing says whether they allow what was erased.
+    pub unknown_rules: BTreeSet<String>,
     /// Cosigned checkpoints that were verified.
     pub checkpoints: u64,
     /// Checkpoints known from elsewhere that the ledger contains.
@@ -137,6 +156,21 @@ impl Report {
     /// Number of independent witnesses: members that the auditor named and that cosigned.
     pub fn independent_witnesses(&self) -> usize {
         self.witnesses.iter().filter(|witness| witness.member).count()
+    }
+
+    /// What was erased, in words; `None` if nothing was.
+    pub fn erased_words(&self) -> Option<String> {
+        let (first, newest) = (self.first_erased?, self.newest_erased?);
+        let rules: Vec<&str> = self.erasure_rules.iter().map(String::as_str).collect();
+        Some(format!(
+            "{} entries were erased in part under {}: the first is entry {} of {}, the newest entry {} of {}",
+            self.erased_entries,
+            rules.join(", "),
+            first.entry,
+            first.at,
+            newest.entry,
+            newest.at
+        ))
     }
 }
 
@@ -250,6 +284,7 @@ struct Verifier<'e> {
     known: Vec<Checkpoint>,
     last_order: u64,
     first_at: Option<Timestamp>,
+    erasures: Erasures,
     /// Origins of the ledger: nobody witnesses itself.
     own: BTreeSet<SiteId>,
     witnesses: BTreeMap<SiteId, WitnessReport>,
@@ -268,6 +303,7 @@ impl<'e> Verifier<'e> {
             known: Vec::new(),
             last_order: 0,
             first_at: None,
+            erasures: Erasures::default(),
             own: BTreeSet::new(),
             witnesses: BTreeMap::new(),
             cosigned: Vec::new(),
@@ -302,7 +338,8 @@ impl<'e> Verifier<'e> {
         if lines.next()? {
             return Err(Stop::Finding(FindingKind::File, None, "something follows the closing line".into()));
         }
-        self.unreached()
+        self.unreached()?;
+        self.untold()
     }
 
     /// A finding at the entry that comes next.
@@ -452,20 +489,7 @@ impl<'e> Verifier<'e> {
         if self.expected_hash(0, next) != Some(hash) {
             return Err(self.stop(FindingKind::Altered, "the entry is not the one that the checkpoint covers"));
         }
-        let mut erased = false;
-        for part in &parts {
-            match part.content {
-                Content::Erased { rule, .. } => {
-                    erased = true;
-                    if !self.report.erasure_rules.contains(rule) && self.report.erasure_rules.len() < limits::OBJECTS {
-                        self.report.erasure_rules.insert(rule.to_owned());
-                    }
-                }
-                Content::Kept { value, .. } if part.field == Field::When => self.when(value)?,
-                Content::Kept { .. } => {}
-            }
-        }
-        self.report.erased_entries += u64::from(erased);
+        self.contents(&parts)?;
         self.frontier.push(hash);
         self.report.entries = self.frontier.size();
         self.reached()?;
@@ -475,7 +499,8 @@ impl<'e> Verifier<'e> {
         Ok(visit(Proven { record, leaf: hash })?)
     }
 
-    fn when(&mut self, value: &str) -> Result<(), Stop> {
+    /// Reads when an entry was made.
+    fn when(&mut self, value: &str) -> Result<When, Stop> {
         let when: When = serde_json::from_str(value)
             .map_err(|_| self.stop(FindingKind::Form, "its time cannot be read; a newer version may be needed"))?;
         if when.order <= self.last_order && self.frontier.size() > 0 {
@@ -483,7 +508,7 @@ impl<'e> Verifier<'e> {
         }
         self.last_order = when.order;
         self.first_at.get_or_insert(when.at);
-        Ok(())
+        Ok(when)
     }
 
     /// Compares with the checkpoints known from elsewhere that cover exactly the entries so far.

@@ -11,13 +11,16 @@ use hospes_protocol::text::shown;
 use crate::engine::Engine;
 use crate::error::PartyError;
 use crate::keys::random;
-use crate::people::{Session, name_of};
+use crate::people::{Acting, Session, name_of};
 use crate::store::{At as _, Tx, parse, signed};
 use crate::view::{AlarmView, AuditLine, AuditPage, AuditQuery, LedgerState, Notice};
 
 /// Who may read the whole log and export it.
 const READERS: &[Role] =
     &[Role::Auditor, Role::PrivacyOfficer, Role::Administrator, Role::DataSteward, Role::DataAccessApprover];
+
+/// Within this time after one log-in, however much of the log a person reads is one entry: an hour, in milliseconds.
+const VIEWING_MS: i64 = 3_600 * 1_000;
 
 /// Text from outside as the ledger takes it: one line, no control characters, within its limit. Without this a hostile
 /// reason could make every append fail, and so stop the site.
@@ -133,7 +136,7 @@ impl Engine {
     }
 
     pub(crate) async fn acknowledge(&mut self, session: Session, alarm: i64) -> Result<(), PartyError> {
-        let acting = self.acting(&session, "acknowledge an alarm", READERS).await?;
+        let acting = self.inside(&session, "acknowledge an alarm", READERS).await?;
         let mut tx = self.store.begin("acknowledge an alarm").await?;
         let done = sqlx::query("UPDATE alarms SET seen_by = ?2 WHERE id = ?1 AND seen_by IS NULL")
             .bind(alarm)
@@ -152,16 +155,40 @@ impl Engine {
     }
 
     pub(crate) async fn audit_page(&mut self, session: Session, query: AuditQuery) -> Result<AuditPage, PartyError> {
-        self.acting(&session, "read the audit log", READERS).await?;
-        let mut conn = self.reader().await?;
+        let acting = self.inside(&session, "read the audit log", READERS).await?;
         let limit = if query.limit == 0 { 50 } else { query.limit };
         let filter = filter(query)?;
+        self.viewed(&acting).await?;
+        let mut conn = self.reader().await?;
         let page = Ledger::on(&mut *conn).page(&filter, limit).await.at("read the audit log")?;
         let mut entries = Vec::with_capacity(page.records.len());
         for record in &page.records {
             entries.push(self.line(&mut conn, record).await?);
         }
         Ok(AuditPage { entries, total: page.size, next: page.next })
+    }
+
+    /// Enters that a person reads the log, before they are given any of it: once after each log-in, and once an hour. More
+    /// often, it would fill the log, and tell the window that shows it of newer entries again and again.
+    ///
+    /// It counts as well where the session only looks on, as with every question of a window: by itself a window asks for
+    /// no page of the log.
+    async fn viewed(&self, acting: &Acting) -> Result<(), PartyError> {
+        let known = Filter {
+            actions: vec![Action::AuditViewed, Action::LoginSucceeded],
+            actor: Some(acting.person.to_string()),
+            ..Filter::default()
+        };
+        let mut conn = self.reader().await?;
+        let page = Ledger::on(&mut *conn).page(&known, 1).await.at("read the audit log")?;
+        drop(conn);
+        let newest = page.records.first().filter(|record| record.action == Some(Action::AuditViewed));
+        let at = newest.and_then(|record| record.when).map(|when| when.at);
+        // Also where the clock was turned back meanwhile.
+        if at.is_some_and(|at| self.now().since(at).abs() < VIEWING_MS) {
+            return Ok(());
+        }
+        self.record("view the audit log", &self.entry(acting.actor(), Action::AuditViewed)).await
     }
 
     async fn line(&self, conn: &mut sqlx::SqliteConnection, record: &Record) -> Result<AuditLine, PartyError> {

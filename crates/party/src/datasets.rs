@@ -3,6 +3,7 @@
 //! Files are read by `hospes-cohort` outside the loop that owns the state; what comes back here are counts, names and
 //! sealed bytes.
 
+mod removal;
 mod series;
 mod uses;
 
@@ -58,6 +59,7 @@ pub(crate) struct Dataset {
     pub(crate) version: u32,
     /// The version before.
     pub(crate) former: Option<DatasetId>,
+    is_removed: bool,
     sealed_key: Vec<u8>,
     findings: Vec<Finding>,
     at: Timestamp,
@@ -79,6 +81,7 @@ impl Dataset {
                 Some(id) => Some(parse(&id, "former")?),
                 None => None,
             },
+            is_removed: row.try_get::<Option<i64>, _>("removed").at("read a dataset")?.is_some(),
             sealed_key: blob("sealed_key")?,
             findings: from_json(&text("findings")?, "findings")?,
             at: Timestamp::from_millis(number("at")?),
@@ -125,11 +128,19 @@ fn column_view(name: String, kind: ColumnKind, masked: bool, findings: &[Finding
     ColumnView { name, kind, masked, findings }
 }
 
+/// Datasets that are there, the oldest first.
 pub(crate) async fn all(conn: &mut SqliteConnection) -> Result<Vec<Dataset>, PartyError> {
-    let rows = sqlx::query("SELECT * FROM datasets ORDER BY at").fetch_all(conn).await.at("read datasets")?;
+    let rows = sqlx::query("SELECT * FROM datasets WHERE removed IS NULL ORDER BY at").fetch_all(conn).await;
+    let rows = rows.at("read datasets")?;
     rows.iter().map(Dataset::from_row).collect()
 }
 
+/// Names of all datasets, also of those that were removed.
+pub(crate) async fn names(conn: &mut SqliteConnection) -> Result<Vec<(String, String)>, PartyError> {
+    sqlx::query_as("SELECT id, name FROM datasets").fetch_all(conn).await.at("read datasets")
+}
+
+/// A dataset, also one that was removed.
 pub(crate) async fn by_id(conn: &mut SqliteConnection, id: DatasetId) -> Result<Dataset, PartyError> {
     let row = sqlx::query("SELECT * FROM datasets WHERE id = ?1").bind(id.to_string()).fetch_optional(conn).await;
     let row = row.at("read a dataset")?.ok_or_else(|| PartyError::NotFound(format!("dataset {id}")))?;
@@ -435,6 +446,9 @@ impl Engine {
         self.inside(&session, "see a dataset's profile", VIEWERS).await?;
         let mut conn = self.reader().await?;
         let found = by_id(&mut conn, dataset).await?;
+        if found.is_removed {
+            return Err(PartyError::NotFound(format!("dataset {dataset}")));
+        }
         let sealed: Vec<u8> = sqlx::query_scalar("SELECT profile FROM datasets WHERE id = ?1")
             .bind(dataset.to_string())
             .fetch_one(&mut *conn)
@@ -460,7 +474,9 @@ impl Engine {
         let acting = self.acting(&session, "tag a dataset", STEWARD).await?;
         crate::requests::rules::check_terms(&duo)?;
         let mut tx = self.store.begin("tag a dataset").await?;
-        by_id(tx.conn(), dataset).await?;
+        if by_id(tx.conn(), dataset).await?.is_removed {
+            return Err(PartyError::NotFound(format!("dataset {dataset}")));
+        }
         sqlx::query("UPDATE datasets SET duo = ?2 WHERE id = ?1")
             .bind(dataset.to_string())
             .bind(to_json(&duo))

@@ -333,6 +333,15 @@ impl Handle {
         self.ask(move |e| e.tag_dataset(s, dataset, duo).boxed()).await
     }
 
+    /// Removes a dataset: its copy and the key that opens it are deleted, its name is free again (data steward).
+    ///
+    /// # Errors
+    /// [`PartyError::State`] while an approval rests on it; [`PartyError::NotFound`], [`PartyError::Input`].
+    pub async fn remove_dataset(&self, session: &Session, dataset: DatasetId, reason: String) -> Result<()> {
+        let s = session.clone();
+        self.ask(move |e| e.remove_dataset(s, dataset, reason).boxed()).await
+    }
+
     /// Which studies a dataset was approved for, newest first.
     ///
     /// # Errors

@@ -1,18 +1,20 @@
 //! Witnessing: this site's checkpoints are shown to the coordinator and, through it, to the other members; theirs are
 //! checked and cosigned here. A log that was rewritten, cut or forked is an alarm.
 
+use std::collections::BTreeMap;
 use std::io::{Seek as _, Write};
 
-use hospes_ledger::{Action, Actor, Contradiction, Ledger, ObjectKind, Verdict, Witnessing};
-use hospes_ledger::{Settlement, settled, witness};
+use hospes_ledger::{Action, Actor, Contradiction, Ledger, ObjectKind, Verdict, Witnessing, witness};
+use hospes_protocol::approval::Trust;
 use hospes_protocol::id::{FederationId, SiteId, Timestamp};
 use hospes_protocol::message::{FromSite, Witness};
 use hospes_protocol::sign::PublicKey;
+use hospes_protocol::study::Member;
 use hospes_protocol::text::shown;
 
 use crate::engine::Engine;
 use crate::error::PartyError;
-use crate::memberships::{self, Membership};
+use crate::memberships::{self, Membership, roster};
 use crate::people::Session;
 use crate::store::{At as _, Tx};
 use crate::view::{Notice, WitnessState};
@@ -23,6 +25,11 @@ const UNPROVEN: usize = 32;
 const CATCH_UP_MS: i64 = 3_600 * 1_000;
 const NOT_SETTLED: &str = "too few members cosigned the coordinator's log for a day: whether everybody sees the same log is \
                            not known. Ask the operator, and the other sites whether they saw its log";
+/// The same, where it may be for that reason alone that members are not verified.
+const NOT_VERIFIED: &str = "the coordinator's log was not settled for a day: members that only the coordinator knows may be \
+                            invented, and what they cosigned proves nothing. Compare words with them outside the \
+                            coordinator, or ask a member that was verified here to vouch for them; until then whether \
+                            everybody sees the same log is not known";
 const NOT_COSIGNED: &str = "nobody cosigned this site's log for a day: a change of its newest entries could not be proven. \
                             Ask the operator why it is not witnessed";
 
@@ -301,7 +308,8 @@ impl Engine {
             }
             let overdue = |since: Timestamp| now.since(since) >= witness::UNSETTLED_ALARM_MS;
             if overdue(membership.settled) && membership.roster.document.members.len() > 2 {
-                late.push((federation, NOT_SETTLED));
+                let trust = roster::trust(&mut conn, &membership).await?;
+                late.push((federation, if Electors::of(&trust).are_doubtful() { NOT_VERIFIED } else { NOT_SETTLED }));
             }
             if overdue(membership.cosigned) {
                 late.push((federation, NOT_COSIGNED));
@@ -356,26 +364,20 @@ impl Engine {
         size: u64,
         seen: Option<Timestamp>,
     ) -> Result<WitnessState, PartyError> {
+        let trust = roster::trust(conn, membership).await?;
         let cosigned = Ledger::on(&mut *conn).cosignatures(origin, size).await.at("look at witnesses")?;
-        let members: Vec<SiteId> = membership.roster.document.members.iter().map(|m| m.site).collect();
-        let others = cosigned.iter().filter(|c| c.witness != origin).count();
-        let by_members = cosigned.iter().filter(|c| members.contains(&c.witness)).count();
-        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        // Nobody is assumed to collude beyond a third, as the thresholds of a round do.
-        let colluding = count(members.len().div_ceil(3).saturating_sub(1));
-        let settlement = settled(count(members.len()), colluding, count(by_members));
-        let words = match settlement {
-            Settlement::Settled => "enough members cosigned it: everybody sees the same log".to_owned(),
-            Settlement::Waiting { have, need } => format!("{have} of {need} needed members cosigned it so far"),
-            Settlement::ForkCannotBeExcluded => "with one or two members a fork cannot be excluded".to_owned(),
-        };
+        let by_others = || cosigned.iter().map(|c| c.witness).filter(|witness| *witness != origin);
+        let by_members = by_others().filter(|w| *w == membership.site || trust.contains_key(w)).count();
+        // The coordinator, too, is a witness of what others show; a member that it may have invented is none.
+        let witnesses = by_others().filter(|w| trust.get(w) != Some(&Trust::AssertedOnly)).count();
+        let (settled, words) = Electors::of(&trust).settle(origin == membership.site, number(by_members));
         Ok(WitnessState {
             federation: membership.federation,
             origin,
             size,
-            witnesses: count(others),
+            witnesses: number(witnesses),
             at: seen.or_else(|| cosigned.iter().map(|c| c.at).max()),
-            settled: settlement == Settlement::Settled,
+            settled,
             words,
         })
     }
@@ -415,13 +417,16 @@ impl Engine {
         Ok(verification)
     }
 
-    /// What this site knows of its own log in a federation. Read before an export, which covers at least as much.
+    /// What this site knows of its own log in a federation. Read before an export, which covers at least as much. Only
+    /// members whose keys are known from elsewhere than the coordinator are witnesses; it may have invented the others.
     pub(crate) async fn expected_of(&self, membership: &Membership) -> Result<hospes_ledger::Expectations, PartyError> {
         let mut conn = self.reader().await?;
         let own = Ledger::on(&mut *conn).own_checkpoint(membership.site).await.at("verify the audit log")?;
+        let trust = roster::trust(&mut conn, membership).await?;
+        let is_known = |m: &&Member| trust.get(&m.site) != Some(&Trust::AssertedOnly);
         Ok(hospes_ledger::Expectations {
             origins: vec![self.identity(membership).await?.public()],
-            members: membership.roster.document.members.iter().map(|m| m.identity).collect(),
+            members: membership.roster.document.members.iter().filter(is_known).map(|m| m.identity).collect(),
             known: own.iter().map(hospes_ledger::SignedCheckpoint::note).collect(),
         })
     }
@@ -505,6 +510,62 @@ impl Engine {
     }
 }
 
+/// Whose cosignatures settle a log: the members of a federation, of which this site takes some for the coordinator's.
+struct Electors {
+    members: u32,
+    /// Members that are asserted by the coordinator alone.
+    asserted: u32,
+}
+
+impl Electors {
+    /// By how the other members are trusted.
+    fn of(trust: &BTreeMap<SiteId, Trust>) -> Self {
+        let asserted = trust.values().filter(|trust| **trust == Trust::AssertedOnly).count();
+        Self { members: number(trust.len()).saturating_add(1), asserted: number(asserted) }
+    }
+
+    /// Members that may help the coordinator to lie although they are real: as in a round, a third, and at least one.
+    fn colluding(&self) -> u32 {
+        self.members.div_ceil(3).saturating_sub(1).max(1)
+    }
+
+    /// Whether more is needed because of members that are not verified.
+    fn are_doubtful(&self) -> bool {
+        self.asserted > self.colluding()
+    }
+
+    /// Whether so many cosignatures of members settle a log, and what follows in words: any two sets of so many share an
+    /// honest member, where everybody who is asserted only counts as corrupt. A site does not cosign its own log.
+    fn settle(&self, is_own: bool, cosigned: u32) -> (bool, String) {
+        if self.members <= 2 {
+            return (false, "with one or two members a fork cannot be excluded".to_owned());
+        }
+        if self.asserted.saturating_add(1) >= self.members {
+            // This site alone would be in every such set here, and another site in every one there.
+            let words = "not settled, whoever cosigned it: no other member is verified here, and the coordinator could \
+                         have invented them all. Compare words with them outside the coordinator";
+            return (false, words.to_owned());
+        }
+        let need = witness::needed(self.members - u32::from(is_own), self.colluding().max(self.asserted));
+        if cosigned >= need {
+            return (true, "enough members cosigned it: everybody sees the same log".to_owned());
+        }
+        let mut words = format!("{cosigned} of {need} needed members cosigned it so far");
+        if self.are_doubtful() {
+            let asserted = self.asserted;
+            words.push_str(&format!(
+                "; {asserted} members count as invented until words are compared with them, or a member that was \
+                 verified here vouches for them"
+            ));
+        }
+        (false, words)
+    }
+}
+
+fn number(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
 /// The log as it was exported for each federation, with what is expected of it.
 pub(crate) struct Verification {
     exports: Vec<Export>,
@@ -557,4 +618,36 @@ fn name_of(membership: &Membership, site: SiteId) -> String {
     }
     let member = membership.roster.document.members.iter().find(|m| m.site == site);
     member.map_or_else(|| site.to_string(), |m| format!("'{}'", m.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_settle_a_log_as_the_thresholds_of_a_round_say() {
+        for (members, need) in [(3, 3), (4, 3), (5, 4), (6, 4), (7, 5), (10, 7)] {
+            let all_verified = Electors { members, asserted: 0 };
+            assert!(all_verified.settle(false, need).0, "{need} of {members}");
+            assert!(!all_verified.settle(false, need - 1).0, "{} of {members}", need - 1);
+        }
+        for members in 0..=2 {
+            assert!(!Electors { members, asserted: 0 }.settle(false, members).0, "a fork of {members}");
+        }
+    }
+
+    #[test]
+    fn members_that_are_asserted_only_never_settle_a_log_and_one_verified_lets_all_together() {
+        for members in 3..=120 {
+            for asserted in 0..members {
+                let electors = Electors { members, asserted };
+                // With this site's own cosignature, which it does not give its own log.
+                assert!(!electors.settle(false, asserted + 1).0, "{asserted} of {members}");
+                assert!(!electors.settle(true, asserted).0, "{asserted} of {members}");
+                let is_one_verified = asserted + 1 < members;
+                assert_eq!(electors.settle(false, members).0, is_one_verified, "{asserted} of {members}");
+                assert_eq!(electors.settle(true, members - 1).0, is_one_verified, "{asserted} of {members}");
+            }
+        }
+    }
 }

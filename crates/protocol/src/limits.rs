@@ -1,5 +1,5 @@
-//! Every limit on what comes from outside, by name. Both sides refuse politely, with the limit's name, what exceeds
-//! one.
+//! Limits on what comes from outside, by name. What exceeds one is refused politely, with the limit's name, or counted
+//! where that is said below.
 
 /// Bytes of one canonical document.
 pub const DOCUMENT_BYTES: usize = 1 << 20;
@@ -76,9 +76,16 @@ pub const SPARE_JOBS: usize = 100;
 pub const WAITING_ROUNDS: usize = 64;
 /// Refused rounds of one run that a site keeps one by one; more are counted.
 pub const REFUSED_ROUNDS: usize = 32;
-/// Refusals of one federation's runs, and of rounds of runs that are not known, that a site enters in its ledger within an
-/// hour; more are counted.
+/// Refusals of one federation's runs, of rounds of runs that are not known, and of rosters, vouches and studies, that a
+/// site enters in its ledger within an hour; more are counted.
 pub const REFUSALS: usize = 200;
+/// Rosters of one federation that a site enters in its ledger within an hour, and as many vouches of members that it
+/// verified and of others; more are taken and counted.
+pub const MEMBER_ENTRIES: usize = 200;
+/// Vouches that a site keeps of one member that it verified, and of all others of a federation together.
+pub const VOUCHES: usize = 1_000;
+/// Studies of one federation that wait for a decision at a site, and those that it takes within an hour.
+pub const STUDIES: usize = 200;
 /// Settings of one sweep: runs under one approval.
 pub const SWEEP_SETTINGS: usize = 256;
 /// Places of the plan that a sweep varies.

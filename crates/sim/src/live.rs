@@ -67,6 +67,8 @@ pub struct Run {
     pub model: Option<Vec<u8>>,
     /// The model's card, with the figures that the sites let leave.
     pub card: Option<Value>,
+    /// The tables of the regressions that the plan fits.
+    pub fits: Vec<Value>,
     /// The job as the API shows it.
     pub job: Value,
 }
@@ -121,7 +123,9 @@ impl Live {
             None => None,
         };
         let (model, card) = model.unzip();
-        Ok(Run { model, card, job })
+        let fits = format!("/api/v1/jobs/{}/fits", text(&job, "job")?);
+        let fits = until("every site has released the results", async || self.desk.try_get(&fits).await).await?;
+        Ok(Run { model, card, fits: fits.as_array().cloned().unwrap_or_default(), job })
     }
 
     /// The run of a study when it has ended well.

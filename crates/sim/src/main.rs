@@ -1,5 +1,7 @@
 //! `hospes-sim`: federations in one process, on a researcher's own or public files.
 
+mod show;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -148,10 +150,15 @@ struct Runs {
 #[derive(Serialize)]
 struct OneRun {
     seed: u64,
-    /// The model judged on every site's test rows, if the plan evaluates one.
+    /// The model judged on every site's test rows, if the plan evaluates one of a yes/no label.
     assessment: Option<Assessment>,
+    /// Why it was not judged; the card has the figures that the sites let leave.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_assessed: Option<String>,
     /// The model's card: what the sites let leave.
     card: Option<Value>,
+    /// The tables of the regressions that the plan fits.
+    fits: Vec<Value>,
 }
 
 async fn run(args: &RunArgs) -> Result<()> {
@@ -172,20 +179,22 @@ async fn run(args: &RunArgs) -> Result<()> {
             }
         };
         let run = live.run(&terms, &plan, &mut tell).await.with_context(|| format!("seed {seed}"))?;
-        let assessment = match &run.model {
-            Some(model) if evaluates(&plan) => Some(assess(&federation_of(&plan, &args.sites)?, &plan, model)?),
-            _ => None,
-        };
         if let (Some(folder), Some(model)) = (&args.out, &run.model) {
             std::fs::create_dir_all(folder)?;
             std::fs::write(folder.join(format!("seed-{seed}.safetensors")), model)?;
         }
-        runs.push(OneRun { seed, assessment, card: run.card });
+        let judged = match &run.model {
+            Some(model) if evaluates(&plan) => {
+                let judge = || assess(&federation_of(&plan, &args.sites)?, &plan, model);
+                judge().map(Some).map_err(|error| format!("{error:#}"))
+            }
+            _ => Ok(None),
+        };
+        let (assessment, not_assessed) = judged.map_or_else(|why| (None, Some(why)), |judged| (judged, None));
+        runs.push(OneRun { seed, assessment, not_assessed, card: run.card, fits: run.fits });
     }
-    show(
-        &Runs { kind: "simulation", sites: args.sites.iter().map(|(name, _)| name.clone()).collect(), runs },
-        args.json,
-    )
+    let sites = args.sites.iter().map(|(name, _)| name.clone()).collect();
+    show(&Runs { kind: "simulation", sites, runs }, args.json)
 }
 
 fn evaluates(plan: &Plan) -> bool {
@@ -200,7 +209,17 @@ fn show(result: &Runs, json: bool) -> Result<()> {
         let sites = judged.accuracy.iter().copied().map(digits).collect();
         Some((format!("seed {}", run.seed), sites, [digits(judged.all), digits(judged.all_scaled_together)]))
     });
-    print("accuracy on test rows", "federated", &result.sites, lines.collect(), json.then_some(result))
+    let lines: Vec<Line> = lines.collect();
+    if json || !lines.is_empty() {
+        return print("accuracy on test rows", "federated", &result.sites, lines, json.then_some(result));
+    }
+    for run in &result.runs {
+        show::figures(run.seed, run.card.as_ref(), &run.fits);
+        if run.card.is_none() && run.fits.is_empty() {
+            show::say(&format!("simulation: seed {}: the plan leaves neither a model nor a fit", run.seed));
+        }
+    }
+    Ok(())
 }
 
 fn plan_of(path: &Path) -> Result<Plan> {

@@ -343,6 +343,14 @@ pub(crate) enum Dataset {
         #[arg(long)]
         duo: Vec<String>,
     },
+    /// Remove a dataset: its copy here and the key that opens it are deleted. The file it was made from is not touched.
+    Remove {
+        /// Name.
+        name: String,
+        /// Why, for the log.
+        #[arg(long)]
+        reason: String,
+    },
     /// Import the list of patients who opted out, one subject key a line.
     OptOut {
         /// File.

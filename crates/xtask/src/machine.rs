@@ -59,6 +59,8 @@ fn cache_folder() -> Result<PathBuf> {
 pub(crate) fn cargo() -> Result<Command> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.env("CARGO_TARGET_DIR", target_folder()?);
+    #[cfg(unix)]
+    cargo.env("RUSTC_WORKSPACE_WRAPPER", wrapper(Path::new("/usr/bin/env"))?);
     // What cargo says of this program; build scripts that look at it would run anew, and all that rests on them.
     for (name, _) in std::env::vars_os() {
         if name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")) {
@@ -66,6 +68,38 @@ pub(crate) fn cargo() -> Result<Command> {
         }
     }
     Ok(cargo)
+}
+
+/// A link to a program that starts the compiler of our own crates; the link's path is this checkout's alone. Cargo tells two
+/// checkouts in one folder apart by nothing else, and would take what the other one compiled for its own wherever that is
+/// newer than the sources. Dependencies are compiled without it, and shared.
+///
+/// No script: a shell drops the variables that cargo sets for programs with a hyphen in their name.
+///
+/// # Errors
+/// If it cannot be made.
+#[cfg(unix)]
+pub(crate) fn wrapper(starts: &Path) -> Result<PathBuf> {
+    use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+    let mut checkout = DefaultHasher::new();
+    env!("CARGO_MANIFEST_DIR").hash(&mut checkout);
+    let folder = target_folder()?.join("checkouts").join(format!("{:016x}", checkout.finish()));
+    // A program that is many finds by its name which one it is asked to be.
+    let link = folder.join(starts.file_name().context("a program without a name")?);
+    if std::fs::read_link(&link).is_ok_and(|found| found == starts) {
+        return Ok(link);
+    }
+    std::fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
+    let _ = std::fs::remove_file(&link);
+    std::os::unix::fs::symlink(starts, &link).with_context(|| format!("make {}", link.display()))?;
+    Ok(link)
+}
+
+/// Elsewhere the program itself.
+#[cfg(not(unix))]
+pub(crate) fn wrapper(starts: &Path) -> Result<PathBuf> {
+    Ok(starts.to_owned())
 }
 
 /// Runs a command and says how long it took.

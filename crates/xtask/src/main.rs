@@ -37,8 +37,12 @@ enum Task {
     },
     /// Installs what is missing and runs every check and test.
     Test,
-    /// Four hospitals train one model: the main job on real data, with every part as a process of its own.
+    /// Four hospitals train one model: the main job on real data, with every part as a process of its own. Where there is
+    /// a screen, the staff of one hospital decide in its app.
     Demo {
+        /// Tell all of it in the terminal.
+        #[arg(long)]
+        terminal: bool,
         /// Keep the folder with the databases and logs.
         #[arg(long)]
         keep: bool,
@@ -49,7 +53,11 @@ enum Task {
         experiment: String,
     },
     /// Measures a release build against the targets.
-    Bench,
+    Bench {
+        /// Only what has this in its name, such as `idle` or `train_cnn`.
+        #[arg(default_value = "")]
+        filter: String,
+    },
     /// Makes the packages that a clinic installs, with checksums and a bill of materials.
     Dist(dist::Options),
 }
@@ -71,9 +79,9 @@ fn run() -> anyhow::Result<()> {
         Task::Tidy => tidy::run(&root),
         Task::Codegen { check } => codegen::run(&root, check),
         Task::Test => test::run(&root),
-        Task::Demo { keep } => demo::run(&root, keep),
+        Task::Demo { terminal, keep } => demo::run(&root, terminal, keep),
         Task::Reproduce { experiment } => reproduce::run(&root, &experiment),
-        Task::Bench => bench::run(&root),
+        Task::Bench { filter } => bench::run(&root, &filter),
         Task::Dist(options) => dist::run(&root, &options),
     }
 }

@@ -90,7 +90,7 @@ const HEART: Experiment = Experiment {
         },
         Method {
             name: "Cyclic",
-            changes: &[r#"tasks.train.params.strategy={"cyclic":{}}"#, "tasks.train.params.rounds=60"],
+            changes: &[r#"tasks.train.params.strategy={"cyclic":{}}"#, "tasks.train.params.optimizer.sgd.lr=0.01"],
             published: ".785",
             within: None,
         },

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::machine::{cargo, npm, python, ready_to_test, step};
+use crate::machine::{cargo, npm, python, ready_to_test, step, wrapper};
 use crate::{codegen, tidy};
 
 /// What `cargo clippy -- -D warnings` tells the driver.
@@ -42,11 +42,11 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Clippy's compiler. In place of rustc it lints our sources in the pass that compiles them, and dependencies, which are
+/// Clippy's compiler, in a wrapper of this checkout's. In place of rustc it lints our sources in the pass that compiles them, and dependencies, which are
 /// not linted, are compiled once; `cargo clippy` would go over both a second time.
 fn clippy_driver() -> Result<PathBuf> {
     let output = Command::new("rustc").args(["--print", "sysroot"]).output().context("ask rustc for its folder")?;
-    Ok(Path::new(String::from_utf8(output.stdout)?.trim()).join("bin/clippy-driver"))
+    wrapper(&Path::new(String::from_utf8(output.stdout)?.trim()).join("bin/clippy-driver"))
 }
 
 /// What git says is changed.

@@ -66,8 +66,8 @@ fn without_faults_every_job_succeeds() {
         for seed in 0..5 {
             let options = Options { calm: true, ..Options::default() };
             let outcome = Box::pin(run(&template, seed, options)).await?;
-            // One of the plans has a round more.
-            let rounds = if seed % 4 == 2 { 3 } else { 2 };
+            // Of two plans with a round more: moments, and a regression.
+            let rounds = if seed % 5 == 2 || seed % 5 == 4 { 3 } else { 2 };
             assert_eq!((outcome.ended.as_str(), outcome.published), ("success", rounds), "seed {seed}");
             assert_eq!(outcome.violations, [] as [String; 0], "seed {seed}");
             assert_eq!(outcome.receipts, 3 * rounds, "seed {seed}");

@@ -9,6 +9,7 @@
 //! Start reading at [`run()`] (one seed), then `world` (the queue), then `truth` (what must hold).
 
 mod coordinator;
+mod fit;
 mod network;
 mod people;
 mod rng;

@@ -75,8 +75,10 @@ pub async fn run(template: &Template, seed: u64, options: Options) -> Result<Out
     world.run_until(faulty, |_| false).await?;
     Box::pin(world.heal_all()).await?;
     settle(&mut world).await?;
-    let ended = world.job().await.map_or("none".to_owned(), |job| job.state.as_str().to_owned());
-    world.note(Node::Coordinator, format!("the job is: {ended}"));
+    let job = world.job().await;
+    let ended = job.as_ref().map_or("none", |job| job.state.as_str()).to_owned();
+    let why = job.and_then(|job| job.reason).map_or(String::new(), |reason| format!(": {reason}"));
+    world.note(Node::Coordinator, format!("the job is: {ended}{why}"));
     let published = check(&mut world).await?;
     let outcome = Outcome {
         trace: world.trace_digest(),
@@ -196,6 +198,9 @@ async fn check(world: &mut World<'_>) -> Result<u64> {
             let included = sites(&round.included.clone().unwrap_or_default());
             let roster = sites(&header.roster.iter().map(|e| e.site).collect::<Vec<_>>());
             world.truth.check_included(&round.key, &included, &roster);
+            if world.template.fit.as_ref() == Some(&round.key.task) {
+                continue;
+            }
             match round.model {
                 Some(model) => world.truth.check_model(&header, model, &included, &mut server),
                 None => {
@@ -205,6 +210,16 @@ async fn check(world: &mut World<'_>) -> Result<u64> {
                         None => world.truth.violation(format!("no figures of {}", short(&round.key))),
                     }
                 }
+            }
+        }
+        if let Some(task) = &world.template.fit {
+            let fits = store.fits(job.job).await?;
+            match fits.iter().find(|fit| fit.task == *task) {
+                Some(fit) => world.truth.check_fit(fit),
+                None if job.state == JobState::Success => {
+                    world.truth.violation("a job ended well without its fit".into())
+                }
+                None => {}
             }
         }
     }

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use crate::run::Planted;
 use crate::template::{site_config, site_folder};
 use crate::transfer::{Downloading, Uploading};
-use crate::truth::{self, short};
+use crate::truth::short;
 use crate::world::{Event, Node, TICK_MS, World, locked};
 
 type Links = Arc<Mutex<Vec<mpsc::Receiver<LinkCommand>>>>;
@@ -269,7 +269,7 @@ impl World<'_> {
             self.note(node, format!("no room for {}", short(&round)));
             Ending::disk_full()
         } else {
-            let payload = truth::payload(site, work.header(), work.plan());
+            let payload = self.truth.payload(site, work.header(), work.plan());
             let kind = if work.header().tensors.is_empty() { UploadKind::Figures } else { UploadKind::Update };
             let done = work.carry_out(self.time_at(node), kind, &payload);
             self.note(node, format!("is done with {}", short(&round)));

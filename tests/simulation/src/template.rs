@@ -33,10 +33,15 @@ pub(crate) const SITES: usize = 3;
 /// When everything begins.
 pub(crate) const START: i64 = 1_790_000_000_000;
 
-/// Of four seeds two train for two rounds, one for three with moments that the coordinator keeps from round to round, and one
-/// reports figures and trains for one.
-const PLANS: [&str; 4] =
-    [include_str!("train.yaml"), include_str!("train.yaml"), include_str!("adam.yaml"), include_str!("figures.yaml")];
+/// Of five seeds two train for two rounds, one for three with moments that the coordinator keeps from round to round, one
+/// reports figures and trains for one, and one fits a regression, which takes every site in every round.
+const PLANS: [&str; 5] = [
+    include_str!("train.yaml"),
+    include_str!("train.yaml"),
+    include_str!("adam.yaml"),
+    include_str!("figures.yaml"),
+    include_str!("fit.yaml"),
+];
 const PEOPLE: &[(&str, Role)] = &[
     ("sam", Role::DataSteward),
     ("ava", Role::DataAccessApprover),
@@ -53,6 +58,8 @@ pub(crate) struct Prepared {
     pub(crate) study: StudyId,
     /// How the coordinator steps, if not by the mean itself.
     pub(crate) adaptive: Option<Adaptive>,
+    /// The task that fits a regression, if one does.
+    pub(crate) fit: Option<String>,
 }
 
 /// The coordinator's identity.
@@ -202,7 +209,9 @@ impl Prepared {
             Strategy::FedAdam(adaptive) => Some(adaptive.clone()),
             _ => None,
         });
-        Ok(Self { folder, study: study.document.id, adaptive })
+        let mut tasks = study.document.plan.tasks.iter();
+        let fit = tasks.find(|(_, task)| matches!(task.component, Component::Glm(_))).map(|(name, _)| name.clone());
+        Ok(Self { folder, study: study.document.id, adaptive, fit })
     }
 
     /// A copy of the files, which goes when it is dropped.

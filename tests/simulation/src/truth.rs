@@ -3,14 +3,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use hospes_coordinator::aggregate::newton::Fit;
 use hospes_coordinator::models::Models;
 use hospes_privacy::quantise::Quantiser;
 use hospes_protocol::canon::Canonical;
 use hospes_protocol::id::{Digest, RoundKey};
 use hospes_protocol::message::{FigureSet, FromSite, RoundReply, ToSite};
-use hospes_protocol::plan::{self, Adaptive, Plan, Quantise};
+use hospes_protocol::plan::{self, Adaptive, Coefficients, Plan, Quantise};
 use hospes_protocol::round::RoundHeader;
 
+use crate::fit;
 use crate::rng::Rng;
 use crate::site::takes_back;
 use crate::world::Node;
@@ -47,7 +49,7 @@ fn letter(site: usize) -> &'static str {
 }
 
 /// What a site's work gives in a round: a function of site, task, round and attempt alone, and of each another.
-pub(crate) fn payload(site: usize, header: &RoundHeader, plan: &Plan) -> Vec<u8> {
+fn payload(site: usize, header: &RoundHeader, plan: &Plan) -> Vec<u8> {
     let name = format!("{site}/{}/{}/{}", header.task, header.round, header.attempt);
     let mut seed = [0; 8];
     seed.copy_from_slice(&Digest::of(name.as_bytes()).as_bytes()[..8]);
@@ -116,6 +118,27 @@ impl Server {
 }
 
 impl Truth {
+    /// What a site's work gives in a round; of a regression, the sums of its rows at the coefficients that came.
+    pub(crate) fn payload(&self, site: usize, header: &RoundHeader, plan: &Plan) -> Vec<u8> {
+        let Some(coefficients) = Coefficients::of(plan, &header.task) else { return payload(site, header, plan) };
+        let file = header.model.and_then(|model| self.models.get(&model));
+        let Some(point) = file.and_then(|values| coefficients.from_file(values)) else { return Vec::new() };
+        Canonical::new(fit::report(site, &point)).map(|set| set.bytes().to_vec()).unwrap_or_default()
+    }
+
+    /// The fit is that of the rows of its sites, each once.
+    pub(crate) fn check_fit(&mut self, found: &Fit) {
+        let sites: Vec<usize> = found.sites.iter().filter_map(|id| crate::run::site_of(*id)).collect();
+        let estimates: Vec<f64> = found.coefficients.iter().map(|c| c.estimate).collect();
+        let expected = fit::pooled(&sites);
+        let near = expected.iter().zip(&estimates).all(|(a, b)| (a - b).abs() < 1e-9);
+        if expected.len() != estimates.len() || !near || found.n != fit::rows(&sites) {
+            self.violation(format!(
+                "the fit is not that of the rows of {sites:?}: {estimates:?} instead of {expected:?}"
+            ));
+        }
+    }
+
     pub(crate) fn violation(&mut self, words: String) {
         if !self.violations.contains(&words) {
             self.violations.push(words);

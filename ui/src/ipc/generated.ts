@@ -872,6 +872,31 @@ leaves: boolean,
 view: ReportView | null, };
 
 /**
+ * An approval that is active or suspended.
+ */
+export type InForce = { 
+/**
+ * Active or suspended.
+ */
+state: RequestState, 
+/**
+ * Who suspended it; only they resume it.
+ */
+held_by: Role | null, 
+/**
+ * Until when it holds.
+ */
+expires: Timestamp, 
+/**
+ * Runs used and approved.
+ */
+runs: [number, number], 
+/**
+ * Reason given for the state, if one was.
+ */
+reason: string | null, };
+
+/**
  * An interval that holds the middle 95 % of a figure over resamples of the subjects.
  */
 export type Interval = { 
@@ -1787,7 +1812,11 @@ runs: [number, number] | null,
 /**
  * Reason given for the state, if one was.
  */
-reason: string | null, };
+reason: string | null, 
+/**
+ * The approval under which rounds run, also while a further one is on its way.
+ */
+in_force: InForce | null, };
 
 /**
  * What the site's own people see of a round's result.
@@ -1830,6 +1859,10 @@ summary: string,
  * State.
  */
 state: RequestState, 
+/**
+ * The approval under which rounds run, also while a further one is on its way.
+ */
+in_force: InForce | null, 
 /**
  * Project: purpose and basis.
  */
@@ -2317,6 +2350,8 @@ export interface Commands {
   log_out: { args: Record<string, never>; answer: null };
   /** An added person chooses a passphrase with the one-time code. */
   activate: { args: { name: string; code: string; passphrase: Secret }; answer: PersonView };
+  /** The twelve words of a public key, which its owner reads out so that another person can compare it. */
+  key_words: { args: { key: PublicKey }; answer: string };
   /** Changes the passphrase of whoever is logged in. */
   change_passphrase: { args: { old: Secret; new: Secret }; answer: null };
   /** People of the site. */
@@ -2347,6 +2382,8 @@ export interface Commands {
   profile: { args: { dataset: DatasetId }; answer: ProfileView };
   /** Sets the Data Use Ontology terms. */
   tag_dataset: { args: { dataset: DatasetId; duo: Array<string> }; answer: DatasetView };
+  /** Removes a dataset, its copy and its key. */
+  remove_dataset: { args: { dataset: DatasetId; reason: string }; answer: null };
   /** Which studies a dataset was approved for. */
   dataset_uses: { args: { dataset: DatasetId }; answer: Array<DatasetUse> };
   /** Imports the opt-out list. */
@@ -2479,6 +2516,7 @@ export const CHANGES: { readonly [C in keyof Commands]?: readonly Notice[] } = {
   stop: ["settings", "jobs", "egress", "audit"],
   add_dataset: ["datasets", "audit"],
   tag_dataset: ["datasets", "audit"],
+  remove_dataset: ["datasets", "requests", "audit"],
   import_opt_outs: ["datasets", "jobs", "egress", "audit"],
   enrol: ["federations", "audit"],
   verify_peer: ["federations", "alarm", "audit"],

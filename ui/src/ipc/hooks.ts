@@ -66,7 +66,7 @@ export function useFollowing<C extends Command>(command: C, args: Args<C>): UseQ
   });
 }
 
-/** A command that changes something; afterwards what it makes stale is asked again. */
+/** A command that changes something; afterwards what it makes stale is asked again, which it does not wait for. */
 export function useAction<C extends Command>(
   command: C,
   done?: (answer: Answer<C>) => void,
@@ -76,7 +76,7 @@ export function useAction<C extends Command>(
     mutationFn: (args: Args<C>) => call(command, args),
     onSuccess: (answer) => {
       done?.(answer);
-      return becomesStale(client, new Set<Notice | null>(CHANGES[command] ?? []));
+      void becomesStale(client, new Set<Notice | null>(CHANGES[command] ?? []));
     },
   });
 }

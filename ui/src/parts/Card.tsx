@@ -1,8 +1,10 @@
-import { type ReactNode, useId } from "react";
+import { type ReactNode, type Ref, useId } from "react";
 import styles from "./Card.module.css";
 
 interface Props {
   title?: string;
+  /** Its heading, where that takes the focus. */
+  heading?: Ref<HTMLHeadingElement>;
   lead?: ReactNode;
   beside?: ReactNode;
   /** What is inside reaches the card's edge: a table. */
@@ -11,7 +13,7 @@ interface Props {
 }
 
 /** One surface with a heading, for what belongs together. */
-export function Card({ title, lead, beside, isFlush = false, children }: Props) {
+export function Card({ title, heading, lead, beside, isFlush = false, children }: Props) {
   const id = useId();
   const inner = (
     <>
@@ -19,7 +21,7 @@ export function Card({ title, lead, beside, isFlush = false, children }: Props) 
         <div className={styles.head}>
           <div className={styles.words}>
             {title && (
-              <h2 id={id} className={styles.title}>
+              <h2 id={id} className={styles.title} {...(heading ? { ref: heading, tabIndex: -1 } : {})}>
                 {title}
               </h2>
             )}

@@ -32,59 +32,51 @@ interface Props {
 
 /** Asks before something is done; what it needs, a reason or a signature, is asked at the same place. */
 export function Confirm(props: Props) {
-  const {
-    title,
-    children,
-    yes,
-    isDangerous,
-    reason: reasonLabel,
-    isSigned,
-    action,
-    isOpen,
-    onClose,
-    onYes,
-  } = props;
-  const { t } = useTranslation();
-  const [reason, setReason] = useState("");
-  const [passphrase, setPassphrase] = useState("");
+  const { title, reason, isSigned = false, action, isOpen, onClose } = props;
   function close() {
-    setReason("");
-    setPassphrase("");
     action.reset();
     onClose();
   }
   return (
-    <Over title={title} isOpen={isOpen} onClose={close}>
-      <Form
-        className={styles.form ?? ""}
-        onSubmit={(event) => {
-          event.preventDefault();
-          onYes({ reason: reason.trim(), passphrase });
-          setPassphrase("");
-        }}
-      >
-        {children}
-        {reasonLabel && (
-          <Field autoFocus label={reasonLabel} name="reason" value={reason} onChange={setReason} rows={3} />
-        )}
-        {isSigned && (
-          <Field
-            label={t("parts.passphrase")}
-            name="signing"
-            value={passphrase}
-            onChange={setPassphrase}
-            isSecret
-            autoFocus={!reasonLabel}
-          />
-        )}
-        <FaultNotice fault={action.error} />
-        <div className={styles.actions}>
-          <Button onPress={close}>{t("parts.cancel")}</Button>
-          <Button type="submit" kind={isDangerous ? "danger" : "primary"} isPending={action.isPending}>
-            {yes}
-          </Button>
-        </div>
-      </Form>
+    <Over title={title} isOpen={isOpen} isTyped={reason !== undefined || isSigned} onClose={close}>
+      <Question {...props} onClose={close} />
     </Over>
+  );
+}
+
+/** It is there only while it is asked: the next question begins with nothing typed. */
+function Question({ children, yes, isDangerous, reason: label, isSigned, action, onClose, onYes }: Props) {
+  const { t } = useTranslation();
+  const [reason, setReason] = useState("");
+  const [passphrase, setPassphrase] = useState("");
+  return (
+    <Form
+      className={styles.form ?? ""}
+      onSubmit={(event) => {
+        event.preventDefault();
+        onYes({ reason: reason.trim(), passphrase });
+        setPassphrase("");
+      }}
+    >
+      {children}
+      {label && <Field autoFocus label={label} name="reason" value={reason} onChange={setReason} rows={3} />}
+      {isSigned && (
+        <Field
+          label={t("parts.passphrase")}
+          name="signing"
+          value={passphrase}
+          onChange={setPassphrase}
+          isSecret
+          autoFocus={!label}
+        />
+      )}
+      <FaultNotice fault={action.error} />
+      <div className={styles.actions}>
+        <Button onPress={onClose}>{t("parts.cancel")}</Button>
+        <Button type="submit" kind={isDangerous ? "danger" : "primary"} isPending={action.isPending}>
+          {yes}
+        </Button>
+      </div>
+    </Form>
   );
 }

@@ -5,7 +5,7 @@ import { Icon, type IconName } from "./Icon";
 
 interface Props {
   icon: IconName;
-  title: string;
+  title: ReactNode;
   to: string;
   /** What the person is asked. */
   asks: string;

@@ -10,8 +10,9 @@ interface Props {
   isSecret?: boolean;
   /** What is typed, where it is no text. */
   type?: "time" | "number";
-  /** Least number. */
+  /** Least and greatest number. */
   min?: number;
+  max?: number;
   rows?: number;
   isOptional?: boolean;
   isMono?: boolean;
@@ -23,8 +24,8 @@ interface Props {
 
 /** A labelled field. */
 export function Field(props: Props) {
-  const { label, help, isSecret = false, type = "text", min, rows, isOptional, isMono, ...rest } = props;
-  const least = min === undefined ? {} : { min };
+  const { label, help, isSecret = false, type = "text", min, max, rows, isOptional, isMono, ...rest } = props;
+  const range = { ...(min === undefined ? {} : { min }), ...(max === undefined ? {} : { max }) };
   const look = `${styles.input} ${isMono ? styles.mono : ""}`;
   return (
     <TextField
@@ -41,7 +42,7 @@ export function Field(props: Props) {
           {help}
         </Text>
       )}
-      {rows ? <TextArea rows={rows} className={look} /> : <Input className={look} {...least} />}
+      {rows ? <TextArea rows={rows} className={look} /> : <Input className={look} {...range} />}
       <FieldError className={styles.error ?? ""} />
     </TextField>
   );

@@ -6,6 +6,9 @@ import { Badge } from "./Badge";
 import styles from "./ShortFacts.module.css";
 import { LinkBadge } from "./states";
 
+/** The federations that this site is in: one that it left stays in the list, for what was done there. */
+export const joined = (memberships: MembershipView[]) => memberships.filter((m) => m.left === null);
+
 /** How this site stands in a federation: its link, or that it is paused, or that it has left. */
 export function MembershipBadge({ of }: { of: MembershipView }) {
   const { t } = useTranslation();

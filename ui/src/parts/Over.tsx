@@ -7,16 +7,18 @@ interface Props {
   isOpen: boolean;
   onClose: () => void;
   isWide?: boolean;
+  /** Words are typed in it: a press beside it, which may be a slip, does not throw them away. */
+  isTyped?: boolean;
   children: ReactNode;
 }
 
 /** A question in front of the screen; Escape is the safe answer. */
-export function Over({ title, isOpen, onClose, isWide = false, children }: Props) {
+export function Over({ title, isOpen, onClose, isWide = false, isTyped = false, children }: Props) {
   return (
     <ModalOverlay
       isOpen={isOpen}
       onOpenChange={(open) => open || onClose()}
-      isDismissable
+      isDismissable={!isTyped}
       className={styles.veil ?? ""}
     >
       <Modal className={`${styles.modal} ${isWide ? styles.wide : ""}`}>

@@ -3,7 +3,7 @@ import { Link } from "wouter";
 import { Engine } from "../i18n/engine";
 import { count, day, distance, moment } from "../i18n/format";
 import { useAnswer } from "../ipc/hooks";
-import type { RequestState, RequestView } from "../ipc/types";
+import type { InForce, RequestState, RequestView } from "../ipc/types";
 import { Answered } from "../parts/Answered";
 import { Card } from "../parts/Card";
 import { Empty } from "../parts/Empty";
@@ -17,7 +17,6 @@ import { Verdicts } from "./Verdicts";
 /** How long before its end an approval is shown as expiring, in milliseconds. */
 export const SOON_MS = 14 * 24 * 60 * 60 * 1_000;
 
-const IN_FORCE: RequestState[] = ["active", "suspended"];
 const OVER: RequestState[] = ["revoked", "expired", "refused", "withdrawn"];
 
 /** What this site allowed: in force, about to end, and over. */
@@ -30,18 +29,19 @@ export function Approvals() {
     <Page title={t("approvals.title")} lead={t("approvals.lead")}>
       <Answered of={requests}>
         {(all) => {
-          const inForce = all.filter((r) => IN_FORCE.includes(r.state));
-          const over = all.filter((r) => OVER.includes(r.state));
+          const over = all.filter((r) => r.in_force === null && OVER.includes(r.state));
           return (
             <>
-              {inForce.length === 0 ? (
+              {all.every((r) => r.in_force === null) ? (
                 <Card>
                   <Empty icon="approvals" title={t("approvals.empty")}>
                     {t("approvals.emptyHelp")}
                   </Empty>
                 </Card>
               ) : (
-                inForce.map((request) => <Approval key={request.study} request={request} now={now} />)
+                all.map(
+                  (r) => r.in_force && <Approval key={r.study} request={r} inForce={r.in_force} now={now} />,
+                )
               )}
               {over.length > 0 && <Over requests={over} />}
             </>
@@ -52,41 +52,44 @@ export function Approvals() {
   );
 }
 
-function Approval({ request, now }: { request: RequestView; now: number }) {
+interface ApprovalProps {
+  request: RequestView;
+  inForce: InForce;
+  now: number;
+}
+
+/** One in force; the request itself may be about a further one by now. */
+function Approval({ request, inForce, now }: ApprovalProps) {
   const { t } = useTranslation();
-  const { expires, runs } = request;
-  const endsSoon = expires !== null && expires - now < SOON_MS;
+  const { state, expires, runs, reason } = inForce;
+  const endsSoon = expires - now < SOON_MS;
   return (
     <Card
       title={request.title}
       lead={t("approvals.for", { requester: request.requester, federation: request.federation_name })}
-      beside={<RequestBadge state={request.state} />}
+      beside={<RequestBadge state={state} />}
     >
       <dl className={facts.facts}>
-        {expires !== null && (
-          <div className={endsSoon ? facts.soon : undefined}>
-            <dt>{t(endsSoon ? "approvals.endsSoon" : "approvals.until")}</dt>
-            <dd>{t("approvals.day", { day: day(expires), distance: distance(expires, now) })}</dd>
-          </div>
-        )}
-        {runs !== null && (
-          <div>
-            <dt>{t("approvals.runs")}</dt>
-            <dd>{t("approvals.runsUsed", { used: count(runs[0]), all: count(runs[1]) })}</dd>
-          </div>
-        )}
-        {request.reason !== null && (
+        <div className={endsSoon ? facts.soon : undefined}>
+          <dt>{t(endsSoon ? "approvals.endsSoon" : "approvals.until")}</dt>
+          <dd>{t("approvals.day", { day: day(expires), distance: distance(expires, now) })}</dd>
+        </div>
+        <div>
+          <dt>{t("approvals.runs")}</dt>
+          <dd>{t("approvals.runsUsed", { used: count(runs[0]), all: count(runs[1]) })}</dd>
+        </div>
+        {reason !== null && (
           <div>
             <dt>{t("approvals.why")}</dt>
             <dd>
-              <Engine>{request.reason}</Engine>
+              <Engine>{reason}</Engine>
             </dd>
           </div>
         )}
       </dl>
       <div className={styles.foot}>
         <Link href={`/requests/${request.study}`}>{t("approvals.read")}</Link>
-        <Verdicts study={request.study} state={request.state} />
+        <Verdicts study={request.study} inForce={inForce} />
       </div>
     </Card>
   );

@@ -13,7 +13,9 @@ import { Button } from "../parts/Button";
 import { Card } from "../parts/Card";
 import { Empty } from "../parts/Empty";
 import { LongList } from "../parts/LongList";
+import { Notice } from "../parts/Notice";
 import { Page } from "../parts/Page";
+import { useMe } from "../shell/session";
 import styles from "./Audit.module.css";
 import { AuditExport } from "./AuditExport";
 import { AuditFilters } from "./AuditFilters";
@@ -27,12 +29,19 @@ const OUTCOME: Record<string, Tone> = { refused: "ended", failed: "bad" };
 /** Everything that happened here, newest first, whether the log is whole, and who else saw it. */
 export function Audit() {
   const { t } = useTranslation();
+  const { inside } = useMe();
   return (
     <Page title={t("audit.title")} lead={t("audit.lead")}>
-      <Chain />
-      <Log />
-      <AuditExport />
-      <Retention />
+      {inside() ? (
+        <>
+          <Chain />
+          <Log />
+          <AuditExport />
+          <Retention />
+        </>
+      ) : (
+        <Notice>{t("audit.inside")}</Notice>
+      )}
     </Page>
   );
 }
@@ -64,10 +73,10 @@ function Log() {
       title={t("audit.entries")}
       lead={pages.data && t("audit.total", { count: pages.data.pages[0]?.total ?? 0 })}
       beside={
-        newer > 0 &&
-        !isFiltered && (
+        newer > 0 && (
           <Button icon="down" onPress={() => void client.resetQueries({ queryKey: ["entries"] })}>
-            {t("audit.newer", { count: newer })}
+            {/* How many of them a filter lets through, only another look tells. */}
+            {t(isFiltered ? "audit.again" : "audit.newer", { count: newer })}
           </Button>
         )
       }
@@ -120,7 +129,7 @@ function Entries({ entries, total, onEnd }: EntriesProps) {
       total={total}
       onEnd={onEnd}
       columns={[
-        { key: "number", name: t("audit.number"), width: "52px", isNumber: true, cell: (e) => e.sequence },
+        { key: "number", name: t("audit.number"), width: "64px", isNumber: true, cell: (e) => e.sequence },
         {
           key: "at",
           name: t("audit.at"),

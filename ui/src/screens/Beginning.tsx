@@ -3,6 +3,7 @@ import { Link } from "wouter";
 import { useAnswer } from "../ipc/hooks";
 import type { Status } from "../ipc/types";
 import { Card } from "../parts/Card";
+import { joined } from "../parts/Membership";
 import { type Moment, Timeline } from "../parts/Timeline";
 import { sawPolicy } from "../shell/preferences";
 
@@ -18,7 +19,7 @@ export function Beginning({ status }: { status: Status }) {
     ["second", signers.length > 1, "/settings/people"],
     ["roles", has("data_steward") && has("data_access_approver"), "/settings/people"],
     ["policy", sawPolicy(), "/settings/policy"],
-    ["federation", status.memberships.length > 0, "/federations/join"],
+    ["federation", joined(status.memberships).length > 0, "/federations/join"],
     ["dataset", datasets.data.length > 0, datasets.data.length > 0 ? "/datasets" : "/datasets/new"],
   ];
   const open = steps.filter(([, isDone]) => !isDone).map(([id]) => id);

@@ -1,3 +1,4 @@
+import type { TFunction } from "i18next";
 import { useTranslation } from "react-i18next";
 import { Link } from "wouter";
 import { count, moment } from "../i18n/format";
@@ -12,6 +13,7 @@ import { Sections } from "../parts/Sections";
 import { useMe } from "../shell/session";
 import { Columns } from "./Columns";
 import { DatasetUses } from "./DatasetUses";
+import { RemoveDataset } from "./RemoveDataset";
 import styles from "./ReportCard.module.css";
 import { TermsOfUse } from "./TermsOfUse";
 
@@ -25,6 +27,7 @@ export function Dataset({ id }: { id: string }) {
       title={dataset?.name ?? t("datasets.one")}
       lead={dataset && t("datasets.frozenAt", { at: moment(dataset.at) })}
       back={{ to: "/datasets", words: t("datasets.all") }}
+      beside={dataset && <RemoveDataset dataset={dataset} />}
     >
       <Answered of={datasets}>
         {(all) =>
@@ -72,6 +75,14 @@ function Numbers({ dataset }: { dataset: DatasetView }) {
   );
 }
 
+/** Which version it is, and what became of the one before. */
+function versionWords(t: TFunction, { version }: DatasetView, hasFormer: boolean): string {
+  if (version === 1) return t("datasets.isFirst");
+  return hasFormer
+    ? t("datasets.isVersion", { count: version })
+    : t("datasets.isVersionAlone", { number: count(version) });
+}
+
 function Parts({ dataset, all }: { dataset: DatasetView; all: DatasetView[] }) {
   const { t } = useTranslation();
   const { maySee } = useMe();
@@ -100,7 +111,7 @@ function Parts({ dataset, all }: { dataset: DatasetView; all: DatasetView[] }) {
           name: t("datasets.versions"),
           content: (
             <Card>
-              <p>{former ? t("datasets.isVersion", { count: dataset.version }) : t("datasets.isFirst")}</p>
+              <p>{versionWords(t, dataset, former !== undefined)}</p>
               {former && <Link href={`/datasets/${former.id}`}>{former.name}</Link>}
             </Card>
           ),

@@ -1,4 +1,4 @@
-import { useState } from "react";
+import { useEffect, useRef, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { named } from "../i18n/engine";
 import { moment } from "../i18n/format";
@@ -26,13 +26,35 @@ interface Props {
 export function Decision({ review, dataset }: Props) {
   const { t } = useTranslation();
   const { may } = useMe();
+  const heading = useRef<HTMLHeadingElement>(null);
+  const isDone = useRef(false);
+  const [isSigned, setSigned] = useState(false);
   const { state } = review;
   // Without a digest the first signature no longer holds and is given again.
   const isSecond = state === "partly_approved" && review.approval_digest !== null;
   const isOpen = state === "received" || state === "under_review" || state === "partly_approved";
-  const mayRefuse = may("data_steward", "data_access_approver");
+  // What is in force is revoked, also where a further approval is on its way.
+  const mayRefuse = review.in_force === null && may("data_steward", "data_access_approver");
+  // Another document is another signature: what was typed for the one shown before is dropped.
+  const drawn = `${review.approval_digest} ${dataset}`;
+  const done = () => {
+    isDone.current = true;
+  };
+  const signed = () => {
+    done();
+    setSigned(true);
+  };
+  // What was pressed goes with the state in which it was offered. The focus is not lost with it: the heading takes it.
+  useEffect(() => {
+    if (!isDone.current || document.activeElement !== document.body) return;
+    isDone.current = false;
+    heading.current?.focus();
+  });
   return (
-    <Card title={t("sign.title")} lead={t("sign.lead")}>
+    <Card title={t("sign.title")} heading={heading} lead={t("sign.lead")}>
+      <div role="status">
+        {isSigned && (isOpen || state === "active") && <Notice weight="good">{t("sign.given")}</Notice>}
+      </div>
       <div className={styles.columns2}>
         <Timeline label={t("sign.steps")} moments={steps(t, review)} />
         {review.approval_digest !== null && (
@@ -43,22 +65,29 @@ export function Decision({ review, dataset }: Props) {
         )}
       </div>
       {isOpen && !review.approvable && <Notice weight="attention">{t("sign.blocked")}</Notice>}
-      {isOpen && may("privacy_officer") && <Opinion review={review} />}
-      {isOpen && !isSecond && may("data_steward") && <FirstSignature review={review} dataset={dataset} />}
-      {isOpen && isSecond && may("data_access_approver") && <SecondSignature review={review} />}
+      {isOpen && may("privacy_officer") && <Opinion key={`opinion ${drawn}`} review={review} />}
+      {isOpen && !isSecond && may("data_steward") && (
+        <FirstSignature key={`first ${drawn}`} review={review} dataset={dataset} onSigned={signed} />
+      )}
+      {isOpen && isSecond && may("data_access_approver") && (
+        <SecondSignature key={`second ${drawn}`} review={review} onSigned={signed} />
+      )}
       {isOpen && !may(isSecond ? "data_access_approver" : "data_steward") && (
         <Notice>{t(isSecond ? "sign.needsApprover" : "sign.needsSteward")}</Notice>
       )}
-      {isOpen && mayRefuse && <Refuse study={review.study} />}
-      <Verdicts study={review.study} state={state} />
+      {isOpen && mayRefuse && <Refuse study={review.study} onDone={done} />}
+      <Verdicts study={review.study} inForce={review.in_force} onDone={done} />
     </Card>
   );
 }
 
-function Refuse({ study }: { study: string }) {
+function Refuse({ study, onDone }: { study: string; onDone: () => void }) {
   const { t } = useTranslation();
   const [isAsking, setAsking] = useState(false);
-  const decide = useAction("decide", () => setAsking(false));
+  const decide = useAction("decide", () => {
+    setAsking(false);
+    onDone();
+  });
   return (
     <div className={forms.actions}>
       <Button onPress={() => setAsking(true)}>{t("sign.refuse")}</Button>

@@ -3,6 +3,7 @@ import { useTranslation } from "react-i18next";
 import { LANGUAGES, type Language, language } from "../i18n";
 import { useAnswer } from "../ipc/hooks";
 import { Mark } from "../parts/Mark";
+import { joined } from "../parts/Membership";
 import { Select } from "../parts/Select";
 import { preferLanguage } from "../shell/preferences";
 import styles from "./DoorFrame.module.css";
@@ -12,7 +13,7 @@ export function DoorFrame({ children }: { children: ReactNode }) {
   const { t } = useTranslation();
   const status = useAnswer("status", {});
   const languages = Object.entries(LANGUAGES) as [Language, string][];
-  const site = status.data?.memberships[0];
+  const [site] = joined(status.data?.memberships ?? []);
   return (
     <div className={styles.frame}>
       <div className={styles.brand}>

@@ -48,6 +48,19 @@ export function EgressLog() {
   );
 }
 
+/** When it was entered, when its first byte was let go, and when it came to its end. */
+function Times({ of }: { of: EgressView }) {
+  const { t } = useTranslation();
+  const ended = of.state === "sent" ? "egress.received" : "egress.ended";
+  return (
+    <>
+      <span className={styles.made}>{t("egress.made", { at: exactly(of.at) })}</span>
+      {of.left !== null && <span className={styles.made}>{t("egress.left", { at: exactly(of.left) })}</span>}
+      {of.ended !== null && <span className={styles.made}>{t(ended, { at: exactly(of.ended) })}</span>}
+    </>
+  );
+}
+
 function EgressTable({ items }: { items: EgressView[] }) {
   const { t } = useTranslation();
   const requests = useAnswer("requests", {});
@@ -73,7 +86,7 @@ function EgressTable({ items }: { items: EgressView[] }) {
               <Link href={`/jobs/${item.round.job}`} className={styles.study ?? ""}>
                 {study(item.study)}
               </Link>
-              <span className={styles.made}>{t("egress.made", { at: exactly(item.at) })}</span>
+              <Times of={item} />
               <DigestChip digest={item.digest} of={t("egress.digest")} isShort />
             </div>
           ),

@@ -34,7 +34,7 @@ export function FirstRun({ folder, onBusy }: Props) {
   const [keys, setKeys] = useState<"keychain" | "file">("keychain");
   const [keyPassphrase, setKeyPassphrase] = useState(NOTHING);
   const name = typed.trim();
-  const signIn = useAction("log_in", () => signedIn(name));
+  const signIn = useAction("log_in", signedIn);
   const failed = { onError: () => onBusy(false) };
   const initialise = useAction("initialise", () =>
     signIn.mutate({ name, passphrase: passphrase.first }, failed),

@@ -1,5 +1,6 @@
 import { useTranslation } from "react-i18next";
 import { Link } from "wouter";
+import { Engine } from "../i18n/engine";
 import { count, day, distance, moment } from "../i18n/format";
 import { useAnswer, useJobs } from "../ipc/hooks";
 import type { RequestView, Status } from "../ipc/types";
@@ -7,10 +8,11 @@ import { Answered } from "../parts/Answered";
 import { Card } from "../parts/Card";
 import { DecisionCard } from "../parts/DecisionCard";
 import { Empty } from "../parts/Empty";
+import { joined } from "../parts/Membership";
 import { Page } from "../parts/Page";
 import { LinkBadge } from "../parts/states";
 import { ownLog } from "../shell/Header";
-import { useSession } from "../shell/session";
+import { useMe, useSession } from "../shell/session";
 import { Beginning } from "./Beginning";
 import styles from "./Home.module.css";
 import { PauseNotice } from "./PauseNotice";
@@ -21,6 +23,7 @@ import { Running } from "./Running";
 export function Home() {
   const { t } = useTranslation();
   const { name } = useSession();
+  const { inside } = useMe();
   const status = useAnswer("status", {});
   return (
     <Page title={t("home.title", { name })}>
@@ -28,7 +31,7 @@ export function Home() {
         {(data) => (
           <>
             <PauseNotice status={data} />
-            <Beginning status={data} />
+            {inside() && <Beginning status={data} />}
             <div className={styles.columns}>
               <div className={styles.wide}>
                 <Decisions />
@@ -52,14 +55,18 @@ const ASKS = {
 /** Everything that waits for a person of this site. */
 function Decisions() {
   const { t } = useTranslation();
+  const { inside } = useMe();
   const requests = useAnswer("requests", {});
-  const proposals = useAnswer("proposals", {});
+  const proposals = useAnswer("proposals", {}, inside());
   const memberships = useAnswer("memberships", {});
   const jobs = useJobs();
+  // All but requests is for people of this organisation.
+  const own = <T,>(items: T[] | undefined): T[] => (inside() && items) || [];
   const open = (requests.data ?? []).filter(isOpen);
-  const held = (jobs.data?.pages.flat() ?? []).filter((job) => job.held);
-  const restored = (memberships.data ?? []).filter((m) => m.epoch_offered !== null);
-  const all = open.length + held.length + restored.length + (proposals.data?.length ?? 0);
+  const held = own(jobs.data?.pages.flat()).filter((job) => job.held);
+  const restored = own(memberships.data).filter((m) => m.epoch_offered !== null);
+  const changes = own(proposals.data);
+  const all = open.length + held.length + restored.length + changes.length;
   const asks = (request: RequestView) => t(ASKS[request.state as keyof typeof ASKS] ?? "home.asksFirst");
   return (
     <Card title={t("home.decisions")}>
@@ -88,11 +95,11 @@ function Decisions() {
           asks={t("home.asksRelease")}
         />
       ))}
-      {proposals.data?.map((proposal) => (
+      {changes.map((proposal) => (
         <DecisionCard
           key={proposal.id}
           icon="settings"
-          title={proposal.words}
+          title={<Engine>{proposal.words}</Engine>}
           to="/settings/people"
           asks={t("home.asksChange", { name: proposal.by })}
         />
@@ -113,21 +120,26 @@ function Decisions() {
 /** Link, ledger, what waits to leave, and the next expiry. */
 function Site({ status }: { status: Status }) {
   const { t } = useTranslation();
+  const { inside } = useMe();
   const requests = useAnswer("requests", {});
-  const active = (requests.data ?? []).filter((r) => r.state === "active" && r.expires !== null);
-  const [next] = active.sort((a, b) => (a.expires ?? 0) - (b.expires ?? 0));
+  const active = (requests.data ?? []).flatMap(({ title, in_force }) =>
+    in_force?.state === "active" ? [{ title, expires: in_force.expires }] : [],
+  );
+  const [next] = active.sort((a, b) => a.expires - b.expires);
   const { ledger } = status;
   const own = ownLog(status);
   const settled = own.some((w) => w.settled);
+  const memberships = joined(status.memberships);
+  const entries = t("home.entries", { count: ledger.entries });
   return (
     <Card title={t("home.site")}>
       <dl className={styles.facts}>
         <div>
           <dt>{t("home.link")}</dt>
           <dd>
-            {status.memberships.length === 0
+            {memberships.length === 0
               ? t("shell.noFederation")
-              : status.memberships.map((m) => (
+              : memberships.map((m) => (
                   <div key={m.federation} className={styles.line}>
                     <Link href={`/federations/${m.federation}`}>{m.name}</Link>
                     <LinkBadge link={m.link} isPaused={m.paused !== null} />
@@ -138,7 +150,7 @@ function Site({ status }: { status: Status }) {
         <div>
           <dt>{t("home.ledger")}</dt>
           <dd>
-            <Link href="/audit">{t("home.entries", { count: ledger.entries })}</Link>
+            {inside() ? <Link href="/audit">{entries}</Link> : entries}
             <div className={styles.note}>
               {t(
                 own.every((w) => w.witnesses === 0)
@@ -159,7 +171,7 @@ function Site({ status }: { status: Status }) {
         <div>
           <dt>{t("home.expiry")}</dt>
           <dd>
-            {next?.expires ? (
+            {next ? (
               <>
                 <Link href="/approvals">{next.title}</Link>
                 <div className={styles.note}>

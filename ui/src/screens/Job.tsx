@@ -29,6 +29,7 @@ const isOver = ({ state }: JobView) => !["ready", "waiting", "running"].includes
 /** A run as it goes: its tasks, its rounds, its loss, its log, what it sent; and the way to stop it. */
 export function Job({ job: id }: { job: string }) {
   const { t } = useTranslation();
+  const { inside } = useMe();
   const query = useRun(id);
   const job = query.data;
   return (
@@ -50,7 +51,7 @@ export function Job({ job: id }: { job: string }) {
             <Tasks job={job} />
             {query.maySee ? <Losses job={job} /> : <Notice>{t("models.noLook")}</Notice>}
             <Rounds job={job} />
-            <JobLog job={job.job} />
+            {inside() && <JobLog job={job.job} />}
           </>
         )}
       </Answered>

@@ -75,7 +75,7 @@ function Reports({ job }: { job: JobView }) {
 
 function Release({ job }: { job: JobView }) {
   const { t } = useTranslation();
-  const { may } = useMe();
+  const { inside } = useMe();
   const [isAsking, setAsking] = useState(false);
   const release = useAction("release", () => setAsking(false));
   return (
@@ -83,7 +83,7 @@ function Release({ job }: { job: JobView }) {
       title={t("models.release")}
       beside={
         job.held &&
-        may("data_steward", "data_access_approver") && (
+        inside("data_steward", "data_access_approver") && (
           <Button kind="primary" onPress={() => setAsking(true)}>
             {t("models.releaseNow")}
           </Button>

@@ -11,6 +11,7 @@ import { DigestChip } from "../parts/DigestChip";
 import { Empty } from "../parts/Empty";
 import { Page } from "../parts/Page";
 import { Table } from "../parts/Table";
+import { useMe } from "../shell/session";
 
 /** Whether a run has something to show here. */
 const hasResult = (job: JobView) => job.model !== null || job.held || job.released !== null;
@@ -71,10 +72,11 @@ function ModelTable({ jobs }: { jobs: JobView[] }) {
   );
 }
 
-/** Whether results may be used outside. */
+/** Whether results may be used outside; who is asked to release them is a person of this organisation. */
 export function ReleaseBadge({ job }: { job: JobView }) {
   const { t } = useTranslation();
-  if (job.held) return <Badge tone="held">{t("models.held")}</Badge>;
+  const { inside } = useMe();
+  if (job.held) return inside() ? <Badge tone="held">{t("models.held")}</Badge> : null;
   if (job.released !== null) return <Badge tone="done">{t("models.released")}</Badge>;
   return <Badge tone="calm">{t("models.nothingHeld")}</Badge>;
 }

@@ -1,6 +1,7 @@
 import { useTranslation } from "react-i18next";
 import { Engine } from "../i18n/engine";
 import type { Outcome } from "../ipc/types";
+import { Copy } from "../parts/Copy";
 import { Notice } from "../parts/Notice";
 import forms from "./Forms.module.css";
 
@@ -23,7 +24,10 @@ export function OutcomeNotice({ outcome }: { outcome: Outcome }) {
         {code !== null && (
           <>
             <p>{t("settings.codeHelp")}</p>
-            <p className={forms.code}>{code}</p>
+            <p className={forms.code}>
+              <span translate="no">{code}</span>
+              <Copy text={code} of={t("signIn.code")} />
+            </p>
           </>
         )}
       </Notice>

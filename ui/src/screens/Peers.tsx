@@ -94,7 +94,7 @@ function Verify({ federation, peer, onClose }: { federation: string; peer: PeerV
   const [words, setWords] = useState("");
   const verify = useAction("verify_peer", onClose);
   return (
-    <Over title={t("federations.verifyPeer", { site: peer.name })} isOpen onClose={onClose}>
+    <Over title={t("federations.verifyPeer", { site: peer.name })} isOpen isTyped onClose={onClose}>
       <Form
         className={forms.form ?? ""}
         onSubmit={(event) => {

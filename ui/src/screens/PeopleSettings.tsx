@@ -24,14 +24,26 @@ const TONES: Record<PersonState, Tone> = {
   key_unconfirmed: "waits",
 };
 
+/** Whether nobody else could begin with a new key for this person; `is_only_administrator` of the engine. */
+function isOnlyAdministrator(person: PersonView, all: PersonView[]): boolean {
+  const isOne = ({ roles }: PersonView) => roles.includes("administrator");
+  const others = all.filter((p) => p.id !== person.id && p.state === "active" && isOne(p));
+  return person.state !== "disabled" && isOne(person) && others.length === 0;
+}
+
 /** People of the site, what they may do, and what waits for a second signature. */
 export function PeopleSettings() {
   const { t } = useTranslation();
-  const { may } = useMe();
+  const { person: me, may, inside } = useMe();
   const people = useAnswer("people", {});
+  const status = useAnswer("status", {});
   const [form, setForm] = useState<PersonView | "new" | null>(null);
   const [outcome, setOutcome] = useState<Outcome | null>(null);
   const mayChange = may("administrator");
+  // In operation two others can give the only administrator a new key.
+  const mayRecover = status.data?.phase === "operating" && inside("data_steward", "data_access_approver");
+  const recovers = (p: PersonView) =>
+    mayRecover && p.id !== me?.id && isOnlyAdministrator(p, people.data ?? []);
   return (
     <>
       <Proposals onOutcome={setOutcome} />
@@ -80,7 +92,14 @@ export function PeopleSettings() {
                   name: t("federations.actions"),
                   isBare: true,
                   cell: (p) =>
-                    mayChange && <Actions person={p} onEdit={() => setForm(p)} onOutcome={setOutcome} />,
+                    (mayChange || recovers(p)) && (
+                      <Actions
+                        person={p}
+                        recovers={recovers(p)}
+                        {...(mayChange ? { onEdit: () => setForm(p) } : {})}
+                        onOutcome={setOutcome}
+                      />
+                    ),
                 },
               ]}
             />
@@ -100,13 +119,16 @@ export function PeopleSettings() {
 
 interface ActionsProps {
   person: PersonView;
-  onEdit: () => void;
+  /** Whether a new key takes two others: this is the only administrator. */
+  recovers: boolean;
+  /** Changes the roles; only an administrator does, who can do everything else here, too. */
+  onEdit?: () => void;
   onOutcome: (outcome: Outcome) => void;
 }
 
 type Asked = Exclude<PersonChange, { roles: unknown }>;
 
-function Actions({ person, onEdit, onOutcome }: ActionsProps) {
+function Actions({ person, recovers, onEdit, onOutcome }: ActionsProps) {
   const { t } = useTranslation();
   const [asked, setAsked] = useState<Asked | null>(null);
   const close = () => setAsked(null);
@@ -114,7 +136,8 @@ function Actions({ person, onEdit, onOutcome }: ActionsProps) {
     close();
     onOutcome(outcome);
   });
-  const offered: Asked[] = person.state === "disabled" ? ["enable"] : ["new_key", "disable"];
+  const all: Asked[] = person.state === "disabled" ? ["enable"] : ["new_key", "disable"];
+  const offered: Asked[] = onEdit ? all : ["new_key"];
   const named_ = { name: person.name };
   return (
     <>
@@ -122,7 +145,7 @@ function Actions({ person, onEdit, onOutcome }: ActionsProps) {
         name={t("settings.change")}
         about={person.name}
         actions={[
-          { id: "roles", name: t("settings.roles"), onAction: onEdit },
+          ...(onEdit ? [{ id: "roles", name: t("settings.roles"), onAction: onEdit }] : []),
           ...offered.map((what) => ({
             id: what,
             name: t(`settings.${what}`),
@@ -140,7 +163,11 @@ function Actions({ person, onEdit, onOutcome }: ActionsProps) {
         onClose={close}
         onYes={({ passphrase }) => asked && change.mutate({ id: person.id, change: asked, passphrase })}
       >
-        <p>{t(`settings.${asked ?? "disable"}Help`)}</p>
+        <p>
+          {asked === "new_key" && recovers
+            ? t("settings.recoverHelp", named_)
+            : t(`settings.${asked ?? "disable"}Help`)}
+        </p>
       </Confirm>
     </>
   );

@@ -40,7 +40,7 @@ export function PersonForm({ person, onClose, onOutcome }: Props) {
     setPassphrase("");
   }
   return (
-    <Over title={title} isOpen onClose={onClose}>
+    <Over title={title} isOpen isTyped onClose={onClose}>
       <Form
         className={confirm.form ?? ""}
         onSubmit={(event) => {

@@ -18,10 +18,10 @@ import { useMe } from "../shell/session";
 /** Changes that wait for a second person's signature; who proposed one does not sign it. */
 export function Proposals({ onOutcome }: { onOutcome: (outcome: Outcome) => void }) {
   const { t } = useTranslation();
-  const { person, may } = useMe();
-  const proposals = useAnswer("proposals", {});
+  const { person, inside } = useMe();
+  const proposals = useAnswer("proposals", {}, inside());
   const [asked, setAsked] = useState<ProposalView | null>(null);
-  const maySign = may("data_access_approver", "data_steward", "administrator");
+  const maySign = inside("data_access_approver", "data_steward", "administrator");
   if (!proposals.data?.length) return <FaultNotice fault={proposals.error} />;
   return (
     <Card title={t("settings.proposals")} lead={t("settings.proposalsLead")}>
@@ -71,7 +71,7 @@ function Reply({ proposal, onClose, onOutcome }: ReplyProps) {
     setPassphrase("");
   }
   return (
-    <Over title={t("settings.secondSignature")} isOpen onClose={onClose}>
+    <Over title={t("settings.secondSignature")} isOpen isTyped onClose={onClose}>
       <Form
         className={confirm.form ?? ""}
         onSubmit={(event) => {

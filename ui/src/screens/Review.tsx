@@ -44,10 +44,7 @@ export function Review({ study }: { study: string }) {
       )}
       <Tabs review={review} />
       {/* Nobody signs what is about another dataset than the chosen one. */}
-      {!query.isPlaceholderData && (
-        /* Another document is another signature: what was typed for the one shown before is dropped. */
-        <Decision key={`${review.approval_digest} ${dataset}`} review={review} dataset={dataset} />
-      )}
+      {!query.isPlaceholderData && <Decision review={review} dataset={dataset} />}
     </Page>
   );
 }
@@ -115,29 +112,35 @@ function Which({ review, datasets, chosen, onChoose }: WhichProps) {
 /** Rules that refuse, and points that a person has to weigh. */
 function Findings({ review }: { review: ReviewDocument }) {
   const { t } = useTranslation();
+  const refusing = review.findings.filter((finding) => finding.refuses);
   const notes = review.findings.filter((finding) => !finding.refuses);
   if (review.findings.length === 0) return null;
   return (
     <Card title={t("review.findings")} lead={t("review.findingsLead")}>
-      {review.findings
-        .filter((finding) => finding.refuses)
-        .map((finding) => (
-          <Notice key={finding.rule + finding.words} weight="danger" title={t("review.refuses")}>
-            <Rule finding={finding} />
-          </Notice>
-        ))}
+      {/* All in one: an alert of each would be a burst. */}
+      {refusing.length > 0 && (
+        <Notice weight="danger" title={t("review.refuses")}>
+          <Rules of={refusing} />
+        </Notice>
+      )}
       {notes.length > 0 && (
         <Notice weight="attention" title={t("review.note")}>
-          <ul className={styles.sentences}>
-            {notes.map((finding) => (
-              <li key={finding.rule + finding.words}>
-                <Rule finding={finding} />
-              </li>
-            ))}
-          </ul>
+          <Rules of={notes} />
         </Notice>
       )}
     </Card>
+  );
+}
+
+function Rules({ of }: { of: Finding[] }) {
+  return (
+    <ul className={styles.sentences}>
+      {of.map((finding) => (
+        <li key={finding.rule + finding.words}>
+          <Rule finding={finding} />
+        </li>
+      ))}
+    </ul>
   );
 }
 

@@ -1,12 +1,16 @@
 import { useState } from "react";
 import { Form } from "react-aria-components";
 import { useTranslation } from "react-i18next";
-import { useAction } from "../ipc/hooks";
+import { useAction, useAnswer } from "../ipc/hooks";
+import type { PersonView } from "../ipc/types";
+import { Answered } from "../parts/Answered";
 import { Button } from "../parts/Button";
 import { FaultNotice } from "../parts/FaultNotice";
 import { Field } from "../parts/Field";
 import { agrees, NewPassphrase, NOTHING } from "../parts/NewPassphrase";
 import { Notice } from "../parts/Notice";
+import { StepTitle } from "../parts/Steps";
+import { Words12 } from "../parts/Words12";
 import { useSession } from "../shell/session";
 import { DoorFrame } from "./DoorFrame";
 import styles from "./Forms.module.css";
@@ -26,13 +30,13 @@ function Known({ onCode }: { onCode: () => void }) {
   const { hasEnded, signedIn } = useSession();
   const [name, setName] = useState("");
   const [passphrase, setPassphrase] = useState("");
-  const signIn = useAction("log_in", () => signedIn(name));
+  const signIn = useAction("log_in", signedIn);
   return (
     <Form
       className={styles.form ?? ""}
       onSubmit={(event) => {
         event.preventDefault();
-        signIn.mutate({ name, passphrase });
+        signIn.mutate({ name: name.trim(), passphrase });
         setPassphrase("");
       }}
     >
@@ -64,19 +68,20 @@ function Activate({ onDone }: { onDone: () => void }) {
   const [code, setCode] = useState("");
   const [passphrase, setPassphrase] = useState(NOTHING);
   const { signedIn } = useSession();
-  const signIn = useAction("log_in", () => signedIn(name));
-  const activate = useAction("activate", (person) => {
-    // A replaced key has to be confirmed by another person first.
-    if (person.state === "active") signIn.mutate({ name, passphrase: passphrase.first });
-    else onDone();
-  });
+  const signIn = useAction("log_in", signedIn);
+  const enter = () => signIn.mutate({ name: name.trim(), passphrase: passphrase.first });
+  const activate = useAction("activate", (person) => person.state === "active" && enter());
+  const person = activate.data;
+  if (person && person.state !== "active") return <Unconfirmed person={person} onDone={onDone} />;
   return (
     <Form
       className={styles.form ?? ""}
       onSubmit={(event) => {
         event.preventDefault();
         if (!agrees(passphrase)) return;
-        activate.mutate({ name, code: code.trim(), passphrase: passphrase.first });
+        // The code is good once: where only the sign-in failed, only that is tried again.
+        if (person) enter();
+        else activate.mutate({ name: name.trim(), code: code.trim(), passphrase: passphrase.first });
       }}
     >
       <h1 className={styles.title}>{t("signIn.codeTitle")}</h1>
@@ -85,12 +90,28 @@ function Activate({ onDone }: { onDone: () => void }) {
       <Field label={t("signIn.code")} name="code" value={code} onChange={setCode} isMono />
       <NewPassphrase value={passphrase} onChange={setPassphrase} />
       <FaultNotice fault={activate.error ?? signIn.error} />
-      <Button type="submit" kind="primary" isPending={activate.isPending}>
+      <Button type="submit" kind="primary" isPending={activate.isPending || signIn.isPending}>
         {t("signIn.choose")}
       </Button>
       <Button kind="quiet" onPress={onDone}>
         {t("signIn.back")}
       </Button>
     </Form>
+  );
+}
+
+/** A key that takes another's place counts when a colleague has confirmed it by its words, which its owner reads out. */
+function Unconfirmed({ person, onDone }: { person: PersonView; onDone: () => void }) {
+  const { t } = useTranslation();
+  const words = useAnswer("key_words", { key: person.key ?? "" }, person.key !== null);
+  return (
+    <div className={styles.form}>
+      <StepTitle isFirst>{t("signIn.confirmTitle")}</StepTitle>
+      <p className={styles.lead}>{t("signIn.confirmLead")}</p>
+      <Answered of={words}>{(text) => <Words12 words={text} of={t("signIn.confirmWords")} />}</Answered>
+      <Button kind="primary" onPress={onDone}>
+        {t("signIn.back")}
+      </Button>
+    </div>
   );
 }

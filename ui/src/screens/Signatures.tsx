@@ -1,7 +1,8 @@
 import { useState } from "react";
 import { Form } from "react-aria-components";
 import { useTranslation } from "react-i18next";
-import { Engine } from "../i18n/engine";
+import { Engine, phrase } from "../i18n/engine";
+import { count } from "../i18n/format";
 import { useAction } from "../ipc/hooks";
 import type { ReleaseRule, Review } from "../ipc/types";
 import { Button } from "../parts/Button";
@@ -24,21 +25,34 @@ const QUESTIONS = [
 type Reply = "yes" | "no" | "not sure";
 type Replies = Partial<Record<(typeof QUESTIONS)[number], Reply>>;
 
-/** Runs that one approval can allow; `limits` of the protocol has the last word. */
-const MOST_RUNS = 99;
+/** Runs that one approval can allow; `MAX_RUNS` of the engine. */
+const MOST_RUNS = 1_000;
+
+/** How many runs were typed; `null` if it is no number of them. */
+function runsOf(text: string): number | null {
+  const runs = Number(text);
+  return Number.isInteger(runs) && runs >= 1 && runs <= MOST_RUNS ? runs : null;
+}
+
+interface Props {
+  review: Review;
+  onSigned: () => void;
+}
 
 /** First signature: what is allowed, the checklist, the passphrase. */
-export function FirstSignature({ review, dataset }: { review: Review; dataset: string | null }) {
+export function FirstSignature({ review, dataset, onSigned }: Props & { dataset: string | null }) {
   const { t } = useTranslation();
   const [replies, setReplies] = useState<Replies>({});
   const [runs, setRuns] = useState("1");
   const [release, setRelease] = useState<ReleaseRule>("reviewed");
   const [passphrase, setPassphrase] = useState("");
-  const approve = useAction("approve");
+  const approve = useAction("approve", onSigned);
   const isAnswered = QUESTIONS.every((question) => replies[question] !== undefined);
   const asksForMany = review.outputs.runs > 1;
   function sign() {
-    const max_runs = asksForMany ? review.outputs.runs : Math.min(MOST_RUNS, Math.max(1, Number(runs) || 1));
+    const max_runs = asksForMany ? review.outputs.runs : runsOf(runs);
+    // Nobody signs another number than the one that they typed.
+    if (max_runs === null) return;
     const checklist = replies as Record<string, string>;
     const approving = { study: review.study, dataset, max_runs, ranges: {}, release, checklist };
     approve.mutate({ approving, passphrase });
@@ -64,8 +78,14 @@ export function FirstSignature({ review, dataset }: { review: Review; dataset: s
             label={t("sign.runs")}
             help={t("sign.runsHelp")}
             name="runs"
+            type="number"
+            min={1}
+            max={MOST_RUNS}
             value={runs}
             onChange={setRuns}
+            validate={(text) =>
+              runsOf(text) === null ? t("sign.runsWrong", { most: count(MOST_RUNS) }) : null
+            }
           />
         )}
         <Choice
@@ -118,7 +138,7 @@ function Checklist({ replies, onReply }: ChecklistProps) {
               <Engine>{question}</Engine>
             </span>
             <Choice
-              label={question}
+              label={phrase(question).text}
               isLabelHidden
               isRow
               value={replies[question] ?? null}
@@ -137,10 +157,10 @@ function Checklist({ replies, onReply }: ChecklistProps) {
 }
 
 /** Second signature, on exactly the document whose digest is shown. */
-export function SecondSignature({ review }: { review: Review }) {
+export function SecondSignature({ review, onSigned }: Props) {
   const { t } = useTranslation();
   const [passphrase, setPassphrase] = useState("");
-  const countersign = useAction("countersign");
+  const countersign = useAction("countersign", onSigned);
   const digest = review.approval_digest;
   return (
     <Form

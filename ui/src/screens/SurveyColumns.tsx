@@ -8,7 +8,7 @@ import { Picker } from "../parts/Picker";
 import { Select } from "../parts/Select";
 import { Table } from "../parts/Table";
 import { kindWords } from "./kinds";
-import { type Draft, isCopied, isImage, KINDS, keptAnyway } from "./register";
+import { type Draft, isCopied, isImage, KINDS, keptAnyway, kindOf } from "./register";
 
 interface Props {
   columns: ColumnView[];
@@ -45,7 +45,7 @@ export function SurveyColumns({ columns, draft, onChange }: Props) {
               ) : (
                 <Select
                   label={t("register.kindOf", { column: column.name })}
-                  value={draft.kinds[column.name] ?? column.kind}
+                  value={kindOf(draft, column)}
                   onChange={(kind) => onChange({ ...draft, kinds: { ...draft.kinds, [column.name]: kind } })}
                   options={KINDS.map((kind) => ({ value: kind, label: kindWords(t, kind) }))}
                 />

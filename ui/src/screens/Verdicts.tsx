@@ -1,7 +1,7 @@
 import { useState } from "react";
 import { useTranslation } from "react-i18next";
 import { useAction } from "../ipc/hooks";
-import type { RequestState } from "../ipc/types";
+import type { InForce } from "../ipc/types";
 import { Button } from "../parts/Button";
 import { Confirm } from "../parts/Confirm";
 import { useMe } from "../shell/session";
@@ -9,19 +9,31 @@ import forms from "./Forms.module.css";
 
 type Asked = "suspend" | "resume" | "revoke";
 
+interface Props {
+  study: string;
+  /** The approval under which rounds run; a draft beside it changes nothing about what can be done with it. */
+  inForce: InForce | null;
+  onDone?: () => void;
+}
+
 /** What can be done with an approval, each saying what it can undo and what not. */
-export function Verdicts({ study, state }: { study: string; state: RequestState }) {
+export function Verdicts({ study, inForce, onDone }: Props) {
   const { t } = useTranslation();
-  const { may } = useMe();
+  const { inside } = useMe();
   const [asked, setAsked] = useState<Asked | null>(null);
   const close = () => setAsked(null);
-  const decide = useAction("decide", close);
-  const mayHold = may("privacy_officer", "data_steward", "data_access_approver", "administrator");
-  const mayRevoke = may("data_steward", "data_access_approver");
+  const decide = useAction("decide", () => {
+    close();
+    onDone?.();
+  });
+  const mayHold = inside("privacy_officer", "data_steward", "data_access_approver", "administrator");
+  const mayRevoke = inside("data_steward", "data_access_approver");
+  // Whoever suspended it, in that role, resumes it.
+  const mayResume = ({ held_by }: InForce) => held_by === null || inside(held_by);
   const offered: Asked[] = [];
-  if (state === "active" && mayHold) offered.push("suspend");
-  if (state === "suspended" && mayHold) offered.push("resume");
-  if ((state === "active" || state === "suspended") && mayRevoke) offered.push("revoke");
+  if (inForce?.state === "active" && mayHold) offered.push("suspend");
+  if (inForce?.state === "suspended" && mayHold && mayResume(inForce)) offered.push("resume");
+  if (inForce !== null && mayRevoke) offered.push("revoke");
   if (offered.length === 0) return null;
   return (
     <div className={forms.actions}>

@@ -10,21 +10,30 @@ import { useSession } from "../shell/session";
 import { DoorFrame } from "./DoorFrame";
 import styles from "./Forms.module.css";
 
-/** The first person of a site that a service runs: nobody is known yet. What comes after it can be left and taken up again, on the home screen. */
-export function Welcome() {
+/** The first person of a site that a service runs: nobody is known yet. What comes after it can be left and taken up again,
+ * on the home screen. `onBegun` tells that the person is there: this stays until they are in. */
+export function Welcome({ onBegun }: { onBegun: () => void }) {
   const { t } = useTranslation();
   const { signedIn } = useSession();
-  const [name, setName] = useState("");
+  const [typed, setName] = useState("");
   const [passphrase, setPassphrase] = useState(NOTHING);
-  const signIn = useAction("log_in", () => signedIn(name));
-  const setUp = useAction("set_up", () => signIn.mutate({ name, passphrase: passphrase.first }));
+  const name = typed.trim();
+  const signIn = useAction("log_in", signedIn);
+  const enter = () => signIn.mutate({ name, passphrase: passphrase.first });
+  const setUp = useAction("set_up", () => {
+    onBegun();
+    enter();
+  });
   return (
     <DoorFrame>
       <Form
         className={styles.form ?? ""}
         onSubmit={(event) => {
           event.preventDefault();
-          if (agrees(passphrase)) setUp.mutate({ name, passphrase: passphrase.first });
+          if (!agrees(passphrase)) return;
+          // A site is set up once: where only the sign-in failed, only that is tried again.
+          if (setUp.isSuccess) enter();
+          else setUp.mutate({ name, passphrase: passphrase.first });
         }}
       >
         <h1 className={styles.title}>{t("signIn.welcome")}</h1>
@@ -33,7 +42,7 @@ export function Welcome() {
           label={t("signIn.yourName")}
           help={t("signIn.nameHelp")}
           name="name"
-          value={name}
+          value={typed}
           onChange={setName}
           autoFocus
         />

@@ -28,9 +28,17 @@ export const EMPTY: Draft = {
 
 export const isImage = (column: ColumnView) => column.kind.startsWith("image");
 
+/** What was decided for a column, if anything was: one may bear a name that every object knows, such as `constructor`. */
+function decided<T>(of: Record<string, T>, { name }: ColumnView): T | undefined {
+  return Object.hasOwn(of, name) ? of[name] : undefined;
+}
+
+/** Its type, corrected or as the scan has it. */
+export const kindOf = (draft: Draft, column: ColumnView) => decided(draft.kinds, column) ?? column.kind;
+
 /** Whether a column is in the frozen copy; the one that tells patients apart always is, as keyed hashes. */
 export function isCopied(draft: Draft, column: ColumnView): boolean {
-  return column.name === draft.subject || (draft.copied[column.name] ?? !column.masked);
+  return column.name === draft.subject || (decided(draft.copied, column) ?? !column.masked);
 }
 
 /** Columns in the copy that the scan would leave out. */
@@ -42,12 +50,12 @@ export function keptAnyway(draft: Draft, columns: ColumnView[]): string[] {
 /** What the engine is asked for: only what a person decided. */
 export function newDataset(draft: Draft, columns: ColumnView[], file: string): NewDataset {
   const other = columns.filter((column) => column.name !== draft.subject);
-  const corrected = columns.filter((column) => (draft.kinds[column.name] ?? column.kind) !== column.kind);
+  const corrected = columns.filter((column) => kindOf(draft, column) !== column.kind);
   return {
     name: draft.name.trim(),
     path: file,
     subject: draft.subject ?? "",
-    kinds: Object.fromEntries(corrected.map(({ name, kind }) => [name, draft.kinds[name] ?? kind])),
+    kinds: Object.fromEntries(corrected.map((column) => [column.name, kindOf(draft, column)])),
     mask: other.filter((column) => !column.masked && !isCopied(draft, column)).map(({ name }) => name),
     keep: keptAnyway(draft, columns),
     public: draft.isPublic,

@@ -71,10 +71,11 @@ function Entrance() {
 /** The engine runs. A service's site may still be without a person. */
 function SignInOrBegin() {
   const status = useAnswer("status", {});
+  const [isBegun, setBegun] = useState(false);
   return (
     <>
       <Banners />
-      {status.data?.phase === "empty" ? <Welcome /> : <SignIn />}
+      {status.data?.phase === "empty" || isBegun ? <Welcome onBegun={() => setBegun(true)} /> : <SignIn />}
     </>
   );
 }

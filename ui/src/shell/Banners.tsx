@@ -6,12 +6,12 @@ import { Button } from "../parts/Button";
 import { FaultNotice } from "../parts/FaultNotice";
 import { Notice } from "../parts/Notice";
 import styles from "./Banners.module.css";
-import { useSession } from "./session";
+import { useMe } from "./session";
 
 /** What is above every screen: that the engine is away, a stop, alarms, and that data are public. */
 export function Banners() {
   const { t } = useTranslation();
-  const { name } = useSession();
+  const { inside } = useMe();
   const status = useAnswer("status", {});
   const acknowledge = useAction("acknowledge");
   const { data, error } = status;
@@ -37,7 +37,7 @@ export function Banners() {
           weight="danger"
           title={t("shell.alarm", { at: moment(alarm.at) })}
           beside={
-            name !== null && (
+            inside() && (
               <Button
                 isPending={acknowledge.isPending}
                 onPress={() => acknowledge.mutate({ alarm: alarm.id })}

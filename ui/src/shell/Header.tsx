@@ -5,12 +5,13 @@ import { useAnswer } from "../ipc/hooks";
 import type { MembershipView, Status, WitnessState } from "../ipc/types";
 import { Button } from "../parts/Button";
 import { Icon, type IconName } from "../parts/Icon";
+import { joined } from "../parts/Membership";
 import styles from "./Header.module.css";
-import { useSession } from "./session";
+import { useMe, useSession } from "./session";
 
 export const isConnected = (m: MembershipView) => typeof m.link === "object" && "connected" in m.link;
 
-/** How the site is connected, over all its federations. */
+/** How the site is connected, over all federations that it is in. */
 function linkWords(t: TFunction, memberships: MembershipView[]): { words: string; isGood: boolean } {
   const [up, all] = [memberships.filter(isConnected).length, memberships.length];
   if (all === 0) return { words: t("shell.noFederation"), isGood: true };
@@ -19,7 +20,7 @@ function linkWords(t: TFunction, memberships: MembershipView[]): { words: string
   return { words: up === 0 ? t("shell.notConnected") : t("shell.partly", { up, all }), isGood: false };
 }
 
-/** How this site's own log is witnessed, federation by federation. */
+/** How this site's own log is witnessed, federation by federation; what was seen before it left one stays seen. */
 export function ownLog({ ledger, memberships }: Status): WitnessState[] {
   const own = new Set(memberships.map((m) => `${m.federation} ${m.site}`));
   return ledger.witnessed.filter((w) => own.has(`${w.federation} ${w.origin}`));
@@ -33,11 +34,26 @@ function ledgerWords(t: TFunction, status: Status): { words: string; isGood: boo
   return { words: t(isSeen ? "shell.ledgerUnsettled" : "shell.ledger"), isGood: true };
 }
 
-function Chip({ icon, to, of }: { icon: IconName; to: string; of: { words: string; isGood: boolean } }) {
-  return (
-    <Link href={to} className={`${styles.chip} ${of.isGood ? "" : styles.attention}`}>
+interface ChipProps {
+  icon: IconName;
+  /** Where it leads; `null` where nobody may follow. */
+  to: string | null;
+  of: { words: string; isGood: boolean };
+}
+
+function Chip({ icon, to, of }: ChipProps) {
+  const look = `${styles.chip} ${of.isGood ? "" : styles.attention}`;
+  const inner = (
+    <>
       <Icon name={icon} size={16} />
       {of.words}
+    </>
+  );
+  return to === null ? (
+    <span className={look}>{inner}</span>
+  ) : (
+    <Link href={to} className={look}>
+      {inner}
     </Link>
   );
 }
@@ -46,15 +62,17 @@ function Chip({ icon, to, of }: { icon: IconName; to: string; of: { words: strin
 export function Header() {
   const { t } = useTranslation();
   const { name, signOut } = useSession();
+  const { inside } = useMe();
   const status = useAnswer("status", {});
-  const site = status.data?.memberships[0]?.site_name ?? t("shell.thisSite");
+  const memberships = joined(status.data?.memberships ?? []);
+  const site = memberships[0]?.site_name ?? t("shell.thisSite");
   return (
     <header className={styles.header}>
       <strong className={styles.site}>{site}</strong>
       {status.data && (
         <>
-          <Chip icon="link" to="/federations" of={linkWords(t, status.data.memberships)} />
-          <Chip icon="audit" to="/audit" of={ledgerWords(t, status.data)} />
+          <Chip icon="link" to="/federations" of={linkWords(t, memberships)} />
+          <Chip icon="audit" to={inside() ? "/audit" : null} of={ledgerWords(t, status.data)} />
         </>
       )}
       <span className={styles.person}>

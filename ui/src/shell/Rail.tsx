@@ -1,4 +1,4 @@
-import { useState } from "react";
+import { useEffect, useRef, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { Link, useLocation } from "wouter";
 import { count } from "../i18n/format";
@@ -7,6 +7,7 @@ import { Button } from "../parts/Button";
 import { Icon, type IconName } from "../parts/Icon";
 import { Mark } from "../parts/Mark";
 import styles from "./Rail.module.css";
+import { useMe } from "./session";
 
 const PLACES: { id: IconName; to: string }[] = [
   { id: "home", to: "/" },
@@ -26,7 +27,20 @@ export function Rail() {
   const { t } = useTranslation();
   const [at] = useLocation();
   const [isOpen, setOpen] = useState(false);
+  const toggle = useRef<HTMLSpanElement>(null);
   const status = useAnswer("status", {});
+  const { inside } = useMe();
+  const places = PLACES.filter(({ id }) => id !== "audit" || inside());
+  useEffect(() => {
+    if (!isOpen) return;
+    const close = ({ key }: KeyboardEvent) => {
+      if (key !== "Escape") return;
+      setOpen(false);
+      toggle.current?.querySelector("button")?.focus();
+    };
+    window.addEventListener("keydown", close);
+    return () => window.removeEventListener("keydown", close);
+  }, [isOpen]);
   const isHere = (to: string) => (to === "/" ? at === "/" : at === to || at.startsWith(`${to}/`));
   return (
     <nav aria-label={t("shell.nav")} className={styles.rail}>
@@ -35,7 +49,7 @@ export function Rail() {
           <Mark />
           <span>Hospes</span>
         </span>
-        <span className={styles.toggle}>
+        <span ref={toggle} className={styles.toggle}>
           <Button
             kind="quiet"
             icon="menu"
@@ -48,7 +62,7 @@ export function Rail() {
         </span>
       </div>
       <div id="rail" className={`${styles.nav} ${isOpen ? styles.open : ""}`}>
-        {PLACES.map(({ id, to }) => (
+        {places.map(({ id, to }) => (
           <Link
             key={id}
             href={to}

@@ -10,38 +10,56 @@ import {
   useState,
 } from "react";
 import { navigate } from "wouter/use-hash-location";
+import type { Answer } from "../ipc/commands";
 import { call, onSessionEnded } from "../ipc/engine";
 import { useAnswer } from "../ipc/hooks";
 import type { PersonView, Role } from "../ipc/types";
 
 /** How often the engine is told that somebody is at work, in milliseconds. */
 const ACTIVE_MS = 60_000;
+/** How often the engine is asked whether the session still holds, in milliseconds: a screen that nobody touches asks
+ * nothing else, and would stay for whoever passes by. */
+const LOOK_MS = 30_000;
+
+/** Somebody as the engine names them: what they typed may differ, in capitals. */
+export type Somebody = Pick<Answer<"log_in">, "id" | "name" | "organisation">;
 
 interface Session {
+  who: Somebody | null;
   name: string | null;
   /** Whether the engine ended the session, so that the sign-in can say why it is there. */
   hasEnded: boolean;
-  signedIn: (name: string) => void;
+  signedIn: (who: Somebody) => void;
   signOut: () => void;
 }
 
-const Here = createContext<Session>({ name: null, hasEnded: false, signedIn: () => {}, signOut: () => {} });
+const Here = createContext<Session>({
+  who: null,
+  name: null,
+  hasEnded: false,
+  signedIn: () => {},
+  signOut: () => {},
+});
 
 /** Who is signed in at this window. The session itself lives in the app's process; no token reaches the page. */
 export function SessionProvider({ children }: { children: ReactNode }) {
   const client = useQueryClient();
-  const [name, setName] = useState<string | null>(null);
+  const [who, setWho] = useState<Somebody | null>(null);
   const [hasEnded, setEnded] = useState(false);
+  /** Id of who was here last; nobody after they signed out. */
   const last = useRef<string | null>(null);
+  const isHere = who !== null;
 
   const forget = useCallback(() => {
-    setName(null);
+    setWho(null);
     client.removeQueries({ predicate: (query) => query.queryKey[0] !== "status" });
   }, [client]);
 
   useEffect(
     () =>
       onSessionEnded(() => {
+        // An answer that was under way when somebody signed out says nothing new.
+        if (last.current === null) return;
         setEnded(true);
         forget();
       }),
@@ -50,7 +68,7 @@ export function SessionProvider({ children }: { children: ReactNode }) {
 
   // What the window asks for by itself keeps no session alive; a person's hands do.
   useEffect(() => {
-    if (name === null) return;
+    if (!isHere) return;
     let told = Date.now();
     const atWork = () => {
       if (Date.now() - told < ACTIVE_MS) return;
@@ -63,28 +81,44 @@ export function SessionProvider({ children }: { children: ReactNode }) {
     return () => {
       for (const event of events) window.removeEventListener(event, atWork);
     };
-  }, [name]);
+  }, [isHere]);
+
+  // Nothing that is on an unattended screen may become stale, so that the end of a session has to be asked for.
+  useEffect(() => {
+    if (!isHere) return;
+    const look = () => {
+      // That the session has ended is heard above. This command only looks on: it keeps no session alive.
+      call("whoami", {}).catch(() => {});
+    };
+    const every = setInterval(look, LOOK_MS);
+    // A window that was out of sight may have slept.
+    document.addEventListener("visibilitychange", look);
+    return () => {
+      clearInterval(every);
+      document.removeEventListener("visibilitychange", look);
+    };
+  }, [isHere]);
 
   const session = useMemo<Session>(
     () => ({
-      name,
+      who,
+      name: who?.name ?? null,
       hasEnded,
-      signedIn: (who) => {
+      signedIn: (somebody) => {
         // Who comes back after a time-out goes on where they were; anybody else begins at the beginning.
-        if (who !== last.current) navigate("/");
-        last.current = who;
+        if (somebody.id !== last.current) navigate("/");
+        last.current = somebody.id;
         setEnded(false);
-        setName(who);
+        setWho({ id: somebody.id, name: somebody.name, organisation: somebody.organisation });
       },
       signOut: () => {
         last.current = null;
-        // Whatever the engine says, nobody is signed in here any more.
-        call("log_out", {})
-          .catch(() => {})
-          .finally(forget);
+        // Whatever the engine says, and however long it takes, nobody is signed in here any more.
+        forget();
+        call("log_out", {}).catch(() => {});
       },
     }),
-    [name, hasEnded, forget],
+    [who, hasEnded, forget],
   );
   return <Here value={session}>{children}</Here>;
 }
@@ -97,7 +131,10 @@ interface Me {
   person: PersonView | undefined;
   /** Whether one of these roles is mine. Only for what is offered: the engine decides. */
   may: (...roles: Role[]) => boolean;
-  /** Whether I may look into this site's data and results: in these roles, and of this organisation. */
+  /** The same for what is the site's own, as `inside` of the engine: only for people of this organisation, and where no
+   * role is named for each of them. Others read requests, sign them or turn them down, and no more. */
+  inside: (...roles: Role[]) => boolean;
+  /** Whether I may look into this site's data and results. */
   maySee: boolean;
 }
 
@@ -106,9 +143,11 @@ const VIEWERS: Role[] = ["data_steward", "data_access_approver", "privacy_office
 
 /** The person who is signed in, with their roles. */
 export function useMe(): Me {
-  const { name } = useSession();
-  const people = useAnswer("people", {}, name !== null);
-  const person = people.data?.find((p) => p.name === name);
+  const { who } = useSession();
+  const people = useAnswer("people", {}, who !== null);
+  const person = people.data?.find((p) => p.id === who?.id);
   const may = (...roles: Role[]) => roles.some((role) => person?.roles.includes(role) ?? false);
-  return { person, may, maySee: may(...VIEWERS) && person?.organisation === null };
+  // An organisation is for good and comes with the sign-in, so that nothing is asked before it is known.
+  const inside = (...roles: Role[]) => who?.organisation === null && (roles.length === 0 || may(...roles));
+  return { person, may, inside, maySee: inside(...VIEWERS) };
 }

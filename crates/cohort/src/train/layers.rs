@@ -17,6 +17,7 @@ use rand_core::Rng as _;
 
 use super::convolution::{self, Kept, Window};
 use super::norms::{self, Normal, Running};
+use super::processor::{self, Largest};
 
 /// What the way back through a layer needs of the way forth.
 pub(super) enum Saved {
@@ -29,7 +30,11 @@ pub(super) enum Saved {
     /// What each value was multiplied with.
     Factor(Tensor<4>),
     /// What came in, and which of it was largest in each window.
-    Largest(Tensor<4>, Tensor<4, Int>),
+    Indices(Tensor<4>, Tensor<4, Int>),
+    /// The same on the processor.
+    Largest(Largest),
+    /// What was above 0, on the processor.
+    Above(Vec<bool>),
     /// What a convolution needs.
     Windows(Kept),
     /// What a norm made of it.
@@ -78,6 +83,10 @@ pub(super) fn forward(
         Layer::BatchNorm(_) | Layer::GroupNorm(_) | Layer::LayerNorm {} => {
             normalise(placed, x, parameters, running, trains)
         }
+        Layer::Relu {} if processor::holds(&x) => {
+            let (y, above) = processor::relu(x, trains);
+            (y, if trains { Saved::Above(above) } else { Saved::Nothing })
+        }
         Layer::Relu {} => output(activation::relu(x)),
         Layer::Tanh {} => output(activation::tanh(x)),
         Layer::Sigmoid {} => output(activation::sigmoid(x)),
@@ -116,12 +125,16 @@ fn slide(placed: &Placed, x: Tensor<4>, parameters: &[Tensor<1>], trains: bool) 
             let (y, kept) = convolution::forward(x, weight, parameters.get(1).cloned(), window, trains);
             (y, kept.map_or(Saved::Nothing, Saved::Windows))
         }
+        Layer::MaxPool(_) if processor::holds(&x) => {
+            let (y, largest) = processor::max_pool(x, window(placed));
+            (y, if trains { Saved::Largest(largest) } else { Saved::Nothing })
+        }
         Layer::MaxPool(_) => {
             let Window { kernel, stride, padding } = window(placed);
             let options = MaxPoolOptions::new(kernel).with_stride(stride).with_padding(padding);
             if trains {
                 let (y, indices) = module::max_pool2d_with_indices(x.clone(), options);
-                (y, Saved::Largest(x, indices))
+                (y, Saved::Indices(x, indices))
             } else {
                 (module::max_pool2d(x, options), Saved::Nothing)
             }
@@ -181,10 +194,12 @@ pub(super) fn backward(
         (Layer::Linear(_), Saved::Input(x)) => linear(x, parameters, gradient, wanted),
         (_, Saved::Windows(kept)) => {
             let (has_bias, weight) = (parameters.len() > 1, weight(parameters, placed, before[0][1]));
+            let kept = (kept, before[0]);
             let (parameters, input) = convolution::backward(kept, weight, has_bias, window(placed), gradient, wanted);
             Back { inputs: input.into_iter().collect(), parameters }
         }
-        (Layer::MaxPool(_), Saved::Largest(x, indices)) => {
+        (_, Saved::Largest(largest)) => only(largest.backward(gradient)),
+        (Layer::MaxPool(_), Saved::Indices(x, indices)) => {
             let Window { kernel, stride, padding } = window(placed);
             let dilation = [1, 1];
             only(module::max_pool2d_with_indices_backward(
@@ -206,6 +221,7 @@ pub(super) fn backward(
             let (x, parameters) = normal.backward(gradient, parameters);
             Back { inputs: vec![x], parameters }
         }
+        (_, Saved::Above(above)) => only(processor::relu_back(gradient, &above)),
         (Layer::Relu {}, Saved::Output(y)) => only(gradient.mask_fill(y.lower_equal_scalar(0.0), 0.0)),
         (Layer::Tanh {}, Saved::Output(y)) => only(gradient.clone() - gradient * y.clone() * y),
         (Layer::Sigmoid {}, Saved::Output(y)) => only(gradient * (y.clone() - y.clone() * y)),

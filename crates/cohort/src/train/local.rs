@@ -114,7 +114,8 @@ impl<'a> Local<'a> {
         let steps = f64::from(updates.max(1)) * lr;
         #[allow(clippy::cast_possible_truncation)]
         let clip = params.quantise.clip as f32;
-        // What is kept is what is sent, so it is clipped as that will be: c stays the mean of all cᵢ.
+        // What is kept is what is sent, so it is clipped as that will be: c stays the mean of all cᵢ, but for a site whose
+        // cᵢ was erased because somebody opted out: what it had sent of it stays in c.
         #[allow(clippy::cast_possible_truncation)]
         let change = x.iter().zip(&y).zip(self.common()).map(|((x, y), c)| {
             let mean_gradient = (f64::from(*x) - f64::from(*y)) / steps;

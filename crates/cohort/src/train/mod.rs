@@ -13,6 +13,7 @@ mod network;
 mod norms;
 mod optimizer;
 pub(crate) mod payload;
+mod processor;
 mod state;
 
 pub(crate) use batches::{Batches, stream};

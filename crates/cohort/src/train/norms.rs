@@ -2,6 +2,8 @@
 
 use burn::tensor::Tensor;
 
+use super::processor::{self, Moments, Normalised};
+
 /// PyTorch's default of every norm.
 const EPSILON: f64 = 1e-5;
 
@@ -22,7 +24,13 @@ enum Share {
 }
 
 /// What the way back needs.
-pub(super) struct Normal {
+pub(super) enum Normal {
+    /// Of a batch norm on the processor.
+    Here(Normalised),
+    Shared(Box<Shared>),
+}
+
+pub(super) struct Shared {
     share: Share,
     /// Values with mean 0 and variance 1.
     ///
@@ -43,25 +51,31 @@ pub(super) fn batch(
 ) -> (Tensor<4>, Normal) {
     let [rows, channels, height, width] = x.dims();
     let values = rows * height * width;
-    #[allow(clippy::cast_precision_loss)]
-    let part = 1.0 / values as f64;
-    let mean = channel_sums(x.clone()).mul_scalar(part);
-    let centred = x - mean.clone();
-    let variance = channel_sums(centred.clone().square()).mul_scalar(part);
+    let (y, normal, mean, variance) = if processor::holds(&x) {
+        let (y, normalised, Moments { mean, variance }) = processor::batch_norm(x, parameters, EPSILON);
+        (y, Normal::Here(normalised), mean, variance)
+    } else {
+        #[allow(clippy::cast_precision_loss)]
+        let part = 1.0 / values as f64;
+        let mean = channel_sums(x.clone()).mul_scalar(part);
+        let centred = x - mean.clone();
+        let variance = channel_sums(centred.clone().square()).mul_scalar(part);
+        let inverse = variance.clone().add_scalar(EPSILON).sqrt().recip();
+        let normal = centred * inverse.clone();
+        let y = affine(normal.clone(), parameters, [1, channels, 1, 1]);
+        let shared = Shared { share: Share::Channel, normal, inverse };
+        (y, Normal::Shared(Box::new(shared)), mean.reshape([channels]), variance.reshape([channels]))
+    };
     if let Some(running) = running.as_mut().filter(|_| values > 1) {
         #[allow(clippy::cast_precision_loss)]
         let unbiased = values as f64 / (values - 1) as f64;
-        let moved = |old: &Tensor<1>, new: &Tensor<4>, factor: f64| {
-            let new = new.clone().reshape([channels]).mul_scalar(momentum * factor);
-            old.clone().mul_scalar(1.0 - momentum) + new
+        let moved = |old: &Tensor<1>, new: Tensor<1>, factor: f64| {
+            old.clone().mul_scalar(1.0 - momentum) + new.mul_scalar(momentum * factor)
         };
-        running.mean = moved(&running.mean, &mean, 1.0);
-        running.variance = moved(&running.variance, &variance, unbiased);
+        running.mean = moved(&running.mean, mean, 1.0);
+        running.variance = moved(&running.variance, variance, unbiased);
     }
-    let inverse = variance.add_scalar(EPSILON).sqrt().recip();
-    let normal = centred * inverse.clone();
-    let y = affine(normal.clone(), parameters, [1, channels, 1, 1]);
-    (y, Normal { share: Share::Channel, normal, inverse })
+    (y, normal)
 }
 
 /// The same by running figures, where nothing is trained: one factor and one summand for each channel.
@@ -75,15 +89,15 @@ pub(super) fn judged(x: Tensor<4>, parameters: &[Tensor<1>], running: &Running) 
 /// Wu, He 2018.
 pub(super) fn groups(x: Tensor<4>, parameters: &[Tensor<1>], groups: usize) -> (Tensor<4>, Normal) {
     let channels = x.dims()[1];
-    let normal = Normal::of_groups(x, groups.max(1));
-    (affine(normal.normal.clone(), parameters, [1, channels, 1, 1]), normal)
+    let shared = Shared::of_groups(x, groups.max(1));
+    (affine(shared.normal.clone(), parameters, [1, channels, 1, 1]), Normal::Shared(Box::new(shared)))
 }
 
 /// Ba et al. 2016, over all values of a row, each with its own weight and bias.
 pub(super) fn rows(x: Tensor<4>, parameters: &[Tensor<1>]) -> (Tensor<4>, Normal) {
     let [_, channels, height, width] = x.dims();
-    let normal = Normal::of_groups(x, 1);
-    (affine(normal.normal.clone(), parameters, [1, channels, height, width]), normal)
+    let shared = Shared::of_groups(x, 1);
+    (affine(shared.normal.clone(), parameters, [1, channels, height, width]), Normal::Shared(Box::new(shared)))
 }
 
 fn affine(normal: Tensor<4>, parameters: &[Tensor<1>], shape: [usize; 4]) -> Tensor<4> {
@@ -100,6 +114,16 @@ fn channel_sums(x: Tensor<4>) -> Tensor<4> {
 }
 
 impl Normal {
+    /// The gradients with respect to what came in, and to weight and bias.
+    pub(super) fn backward(self, gradient: Tensor<4>, parameters: &[Tensor<1>]) -> (Tensor<4>, Vec<Tensor<1>>) {
+        match self {
+            Self::Here(normalised) => normalised.backward(gradient, &parameters[0]),
+            Self::Shared(shared) => shared.backward(gradient, parameters),
+        }
+    }
+}
+
+impl Shared {
     fn of_groups(x: Tensor<4>, groups: usize) -> Self {
         let [rows, channels, height, width] = x.dims();
         let x = x.reshape([rows * groups, channels * height * width / groups]);
@@ -111,7 +135,7 @@ impl Normal {
 
     /// With x̂ for the normal values and ĝ for their gradient, the gradient with respect to what came in is
     /// (ĝ − mean ĝ − x̂ · mean(ĝ·x̂)) / √(variance + ε), means over what shares a mean (Ioffe, Szegedy 2015, section 3).
-    pub(super) fn backward(self, gradient: Tensor<4>, parameters: &[Tensor<1>]) -> (Tensor<4>, Vec<Tensor<1>>) {
+    fn backward(self, gradient: Tensor<4>, parameters: &[Tensor<1>]) -> (Tensor<4>, Vec<Tensor<1>>) {
         let Self { share, normal, inverse } = self;
         let [rows, channels, height, width] = gradient.dims();
         let length = parameters[0].dims()[0];

@@ -237,6 +237,12 @@ impl Driver {
             Metric::Auc => m.auc,
             Metric::Brier => m.brier,
             Metric::Loss => m.loss,
+            Metric::AveragePrecision => m.further.average_precision,
+            Metric::MacroF1 => m.further.macro_f1,
+            Metric::Rmse => m.further.rmse,
+            Metric::Mae => m.further.mae,
+            Metric::RSquared => m.further.r_squared,
+            Metric::CIndex => m.further.c_index,
         });
         let rounds = store.rounds(job.job, ROUNDS).await?;
         let last = rounds.into_iter().rev().find(|r| r.key.task == rank.task && r.state == RoundState::Published);

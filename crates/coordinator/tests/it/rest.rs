@@ -4,6 +4,12 @@ use std::time::Duration;
 
 use hospes_coordinator::audit::Audit;
 use hospes_coordinator::enrol::revoke_token;
+use hospes_coordinator::store::jobs::{JobState, NewJob};
+use hospes_coordinator::store::results::{ModelRow, ModelState};
+use hospes_coordinator::store::{Role, StudyRow, StudyState};
+use hospes_ledger::{Action, Actor, Filter, Ledger, ObjectKind, Record};
+use hospes_protocol::id::{Digest, JobId, PersonId, StudyId};
+use hospes_protocol::plan::model::TensorShape;
 use serde_json::json;
 
 use crate::world::World;
@@ -77,4 +83,94 @@ async fn signs_of_life_need_no_token_and_readiness_asks_the_database() {
     // What was found is good for a second, so that strangers cannot keep the database busy.
     tokio::time::sleep(Duration::from_millis(1_100)).await;
     assert_eq!((get("/healthz").await, get("/readyz").await), (200, 503));
+}
+
+/// A model of the researcher's own study, of a job that has ended and that nobody has to release.
+async fn released_model(world: &World) -> (Digest, JobId) {
+    let at = (world.time.clock())();
+    // Larger than what the machine buffers of an answer that nobody reads.
+    let entries = 6_000_000u64;
+    let mut writer = world.models.write(&[TensorShape { name: "0.weight".into(), shape: vec![entries] }]).unwrap();
+    writer.push((0..entries).map(|n| n as f32)).unwrap();
+    let model = world.models.keep(writer.finish().unwrap()).await.unwrap();
+    let (study, job) = (StudyId::new(at, [9; 10]), JobId::new(at, [1; 10]));
+    let mut tx = world.store.begin("test").await.unwrap();
+    let row = StudyRow {
+        study,
+        title: "Heart".into(),
+        submitted_by: "researcher".into(),
+        submitter: world.ids[&Role::Researcher],
+        submitted: at,
+        state: StudyState::Offered,
+        plan: Digest::of(b"plan"),
+        document: b"a study".to_vec(),
+    };
+    tx.insert_study(&row, &[]).await.unwrap();
+    let new = NewJob { job, study, at, by: "researcher", setting: None, members: &[], tasks: &[] };
+    tx.insert_job(&new).await.unwrap();
+    for (from, to) in [
+        (JobState::Ready, JobState::Waiting),
+        (JobState::Waiting, JobState::Running),
+        (JobState::Running, JobState::Success),
+    ] {
+        tx.set_job_state(job, from, to, None, at).await.unwrap();
+    }
+    let row = ModelRow {
+        model,
+        job,
+        task: "train".into(),
+        round: 1,
+        bytes: std::fs::metadata(world.models.path(model)).unwrap().len(),
+        state: ModelState::Final,
+        at,
+        card: None,
+    };
+    tx.insert_model(&row).await.unwrap();
+    tx.set_card(job, "train", 1, "{}").await.unwrap();
+    tx.commit().await.unwrap();
+    (model, job)
+}
+
+/// What the ledger has of models that somebody took, newest first.
+async fn taken(world: &World) -> Vec<Record> {
+    let mut connection = world.store.read().await.unwrap();
+    let filter = Filter { actions: vec![Action::ModelExported], ..Filter::default() };
+    Ledger::on(&mut *connection).page(&filter, 10).await.unwrap().records
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_takes_a_model_or_its_card_stands_in_the_ledger_before_anything_goes_out() {
+    let world = World::new().await;
+    let (model, job) = released_model(&world).await;
+    let get = async |what: &str| {
+        let url = world.url(&format!("/api/v1/models/{model}/{what}"));
+        world.client().get(url).bearer_auth(&world.researcher).send().await.unwrap()
+    };
+    let answer = get("file").await;
+    assert_eq!(answer.status(), 200);
+    let size: u64 = answer.headers()["content-length"].to_str().unwrap().parse().unwrap();
+    // Its first bytes are here, the last ones are not.
+    let entries = taken(&world).await;
+    assert_eq!(entries.len(), 1);
+    let researcher = PersonId::from_uuid(world.ids[&Role::Researcher]).to_string();
+    assert_eq!(entries[0].actor.as_ref().map(Actor::id), Some(researcher));
+    assert_eq!(entries[0].purpose.job, Some(job));
+    let object = &entries[0].objects[0];
+    assert_eq!((object.kind, object.digest), (ObjectKind::Model, Some(model)));
+    assert_eq!(entries[0].reason, Some(format!("its file, {size} bytes")));
+    let file = answer.bytes().await.unwrap();
+    assert!(file.len() as u64 == size && file == std::fs::read(world.models.path(model)).unwrap());
+    assert_eq!(get("card").await.status(), 200);
+    assert_eq!(taken(&world).await[0].reason.as_deref(), Some("its card"));
+
+    // What cannot be entered does not go out.
+    let mut tx = world.store.begin("test").await.unwrap();
+    let full = "CREATE TRIGGER no_room BEFORE INSERT ON ledger_entry BEGIN SELECT RAISE(ABORT, 'full'); END";
+    sqlx::raw_sql(full).execute(tx.conn()).await.unwrap();
+    tx.commit().await.unwrap();
+    for what in ["file", "card"] {
+        let answer = get(what).await;
+        assert!(answer.status().is_server_error(), "{what}: {}", answer.status());
+    }
+    assert_eq!(taken(&world).await.len(), 2);
 }

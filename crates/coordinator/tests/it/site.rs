@@ -58,9 +58,13 @@ pub fn tls(ca: CertificateDer<'static>, credentials: Option<&Credentials>) -> Cl
     }
 }
 
+/// Nothing here takes longer; what does shows the line that waits.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 pub fn https(ca: CertificateDer<'static>, credentials: Option<&Credentials>) -> reqwest::Client {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    reqwest::Client::builder().tls_backend_preconfigured(tls(ca, credentials)).no_proxy().build().unwrap()
+    let builder = reqwest::Client::builder().tls_backend_preconfigured(tls(ca, credentials));
+    builder.no_proxy().timeout(PATIENCE).build().unwrap()
 }
 
 pub fn csr(key: &KeyPair) -> String {
@@ -170,7 +174,8 @@ pub async fn channel(port: u16, mut config: ClientConfig) -> Result<Channel, ton
             Ok::<_, std::io::Error>(TokioIo::new(stream))
         }
     });
-    Endpoint::from_static("http://localhost").connect_with_connector(dial).await
+    let endpoint = Endpoint::from_static("http://localhost");
+    tokio::time::timeout(PATIENCE, endpoint.connect_with_connector(dial)).await.expect("no connection")
 }
 
 /// A site's end of a session.
@@ -182,7 +187,8 @@ pub struct Session {
 impl Session {
     pub async fn open(mut client: FederationClient<Channel>) -> Result<Self, tonic::Status> {
         let (out, frames) = mpsc::channel(16);
-        let answer = client.session(ReceiverStream::new(frames)).await?;
+        let answer = tokio::time::timeout(PATIENCE, client.session(ReceiverStream::new(frames)));
+        let answer = answer.await.expect("no answer to a session")?;
         Ok(Self { out, frames: answer.into_inner() })
     }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::sync::Arc;
 
-use hospes_ledger::{Action, Actor, Engine, Entry, Ledger, Seen, Verdict, Witnessing};
+use hospes_ledger::{Action, Actor, Engine, Entry, Erasure, Field, Ledger, Retention, Seen, Verdict, Witnessing};
 use hospes_protocol::canon;
 use hospes_protocol::id::{Digest, Timestamp};
 use hospes_protocol::message::Witness;
@@ -43,13 +43,27 @@ impl Log {
 
     /// Appends entries; the same `salt` gives the same log.
     async fn append(&mut self, count: i64, salt: u8) {
+        self.append_from(NOW, count, salt).await;
+    }
+
+    /// Appends entries of a time, a second between two.
+    async fn append_from(&mut self, start: Timestamp, count: i64, salt: u8) {
         let entry = |n| {
-            let entry =
-                Entry::new(NOW.plus_millis(n * 1_000), Actor::Engine, Action::PermitMinted, Engine::new("0.1.0"));
+            let at = start.plus_millis(n * 1_000);
+            let entry = Entry::new(at, Actor::Engine, Action::PermitMinted, Engine::new("0.1.0"));
             entry.refused(format!("reason {n}"))
         };
         let entries: Vec<Entry> = (0..count).map(entry).collect();
         Ledger::on(&mut self.connection).append_all(&entries, &[salt; 32]).await.unwrap();
+    }
+
+    /// Puts *erased* in the place of these fields of all entries so far, and says so in an entry of its own.
+    async fn erase(&mut self, fields: &[Field], rule: &str, told: Timestamp) {
+        let mut ledger = Ledger::on(&mut self.connection);
+        let erasure = Erasure { before_ms: i64::MAX, actor: None, fields: fields.to_vec(), rule: rule.into() };
+        assert!(ledger.erase(&erasure).await.unwrap() > 0);
+        let entry = Entry::new(told, Actor::Engine, Action::AuditErased, Engine::new("0.1.0"));
+        ledger.append(&entry, &[9; 32]).await.unwrap();
     }
 
     /// Shows the log, as one party's, to another, which cosigns it; returns the note that the peer keeps.
@@ -68,8 +82,11 @@ impl Log {
     }
 
     async fn export(&mut self, origin: &SecretKey) -> Vec<u8> {
+        self.export_at(origin, NOW.plus_millis(3_600_000)).await
+    }
+
+    async fn export_at(&mut self, origin: &SecretKey, made: Timestamp) -> Vec<u8> {
         let mut bytes = Vec::new();
-        let made = NOW.plus_millis(3_600_000);
         Ledger::on(&mut self.connection).export(origin, made, &mut bytes).await.unwrap();
         bytes
     }
@@ -255,6 +272,71 @@ async fn cosignatures_of_an_invented_sites_log_do_not_pass_for_the_coordinators(
     // Left out, nobody witnessed it.
     let (status, words, _) = verify(log.folder.path(), &own, "", &flags);
     assert!(status == 5 && words.contains("none of the members"), "{words}");
+}
+
+const DAY_MS: i64 = 24 * 3_600_000;
+const YEAR: &str = "retention 12 months";
+
+/// The time by the machine's clock, which the verifier goes by, too.
+fn today() -> Timestamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    Timestamp::from_millis(since.as_millis().try_into().unwrap())
+}
+
+/// The verifier on a log of twenty entries of a day, all of whose `fields` its owner erased, and exported again.
+async fn erased(
+    day: Timestamp,
+    fields: &[Field],
+    rule: &str,
+    made: Timestamp,
+    flags: &[&str],
+) -> (i32, String, Output) {
+    let mut log = Log::new().await;
+    log.append_from(day, 20, 1).await;
+    log.erase(fields, rule, made.plus_millis(-1)).await;
+    let export = log.export_at(&key(HOSPITAL), made).await;
+    let origin = hex(HOSPITAL);
+    verify(log.folder.path(), &export, "", &[&["--origin", &origin][..], flags].concat())
+}
+
+/// The owner of a log blanks what happened yesterday: each leaf stays the same, and the export is signed anew.
+#[tokio::test]
+async fn evidence_erased_before_its_time_is_found() {
+    let (now, yesterday) = (today(), today().plus_millis(-DAY_MS));
+    for field in [Field::Actor, Field::Reason, Field::Engine] {
+        let (status, words, _) = erased(yesterday, &[field], YEAR, now, &[]).await;
+        assert!(status == 5 && words.contains("entry 0: ") && !words.contains("is intact"), "{words}");
+        assert!(words.contains(&format!("its '{}' was erased under '{YEAR}' before", field.as_str())), "{words}");
+    }
+    // What retention never erases, however old.
+    let old = now.plus_millis(-400 * DAY_MS);
+    for field in [Field::When, Field::Action, Field::Outcome] {
+        let (status, words, _) = erased(old, &[field], YEAR, now, &[]).await;
+        let found = format!("entry 0: its '{}' is gone", field.as_str());
+        assert!(status == 5 && words.contains(&found), "{words}");
+    }
+    // A file that says that it is of next year.
+    let (status, words, _) = erased(yesterday, &[Field::Actor], YEAR, now.plus_millis(400 * DAY_MS), &[]).await;
+    assert!(status == 5 && words.contains("still to come") && !words.contains("is intact"), "{words}");
+    // A rule of the owner's own.
+    let (status, words, _) = erased(yesterday, &[Field::Actor], "lost in a fire", now, &[]).await;
+    assert!(status == 5 && words.contains("'lost in a fire', which is no rule"), "{words}");
+    let (_, _, output) = erased(yesterday, &[Field::Actor], "lost in a fire", now, &["--json"]).await;
+    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(answer["unknown_rules"], serde_json::json!(["lost in a fire"]));
+}
+
+/// What the product's own retention leaves is intact, and who reads of it learns from where to where.
+#[tokio::test]
+async fn what_retention_erased_in_time_is_intact_and_said() {
+    let now = today();
+    let (status, words, _) = erased(now.plus_millis(-400 * DAY_MS), &Retention::FIELDS, YEAR, now, &[]).await;
+    assert!(status == 0 && words.contains("is intact: 21 entries"), "{words}");
+    for part in
+        ["20 entries were erased in part under retention 12 months", "first is entry 0 of", "newest entry 19 of"]
+    {
+        assert!(words.contains(part), "{part} is missing in {words}");
+    }
 }
 
 /// A coordinator whose answers break off in the middle.

@@ -59,7 +59,7 @@ async fn set_up(folder: &Path) {
 
 /// Waits until something holds.
 async fn until(what: &str, holds: impl Fn() -> bool) {
-    for _ in 0..1_000 {
+    for _ in 0..6_000 {
         if holds() {
             return;
         }

@@ -98,13 +98,8 @@ fn state(page: &mut Page<'_>, log: &Log<'_>, head: &Head<'_>) -> Result<(), Repo
         "The log is whole: each of its {} entries is proven by the signed checkpoint, none is missing, none was changed.",
         report.entries
     ))?;
-    if report.erased_entries > 0 {
-        let rules: Vec<&str> = report.erasure_rules.iter().map(String::as_str).collect();
-        page.text(&format!(
-            "{} entries were erased in part under: {}. Their proofs hold; what was erased reads 'erased under rule …'.",
-            report.erased_entries,
-            rules.join(", ")
-        ))?;
+    if let Some(words) = report.erased_words() {
+        page.text(&format!("{words}. Their proofs hold; what was erased reads 'erased under rule …'."))?;
     }
     if log.expected.origins.is_empty() && log.expected.known.is_empty() {
         page.text("NOT CHECKED: whose log it is. No key of the party was given when this report was made.")?;
@@ -337,9 +332,9 @@ fn departure(record: &Record, action: Action, made: Option<&Open>, head: &Head<'
         when(record),
         what,
         match (action, egress) {
-            (Action::AuditExported | Action::ModelExported | Action::BackupMade, None) => {
-                "a file at this site".to_owned()
-            }
+            (Action::AuditExported | Action::BackupMade, None) => "a file at this site".to_owned(),
+            // Whoever asked for it got it.
+            (Action::ModelExported, None) => who(record, &head.words),
             (_, egress) => erased(egress.map(|e| head.words.receiver(&e.to))),
         },
         erased(egress.map(|e| e.bytes.to_string())),

@@ -3,9 +3,13 @@
 use hospes_protocol::id::{Digest, Timestamp};
 use hospes_protocol::sign::SecretKey;
 
-use super::Ledger;
-use super::tests::{T0, check, entries, export, fresh, key, lines, run, shown_to_witness, sqlite};
-use crate::verify::FindingKind;
+use super::tests::{
+    ERASURE_RULE, LATER, T0, check, entries, erased_at, export, export_at, fresh, key, lines, run, shown_to_witness,
+    sqlite,
+};
+use super::{Erasure, Ledger};
+use crate::leaf::Field;
+use crate::verify::{FindingKind, Report};
 use crate::{Expectations, LedgerError};
 
 /// Whoever holds the database and the key can write a good-looking export of another history; only what others saw
@@ -133,5 +137,62 @@ fn a_database_whose_tail_was_cut_off_does_not_export_as_whole() {
         assert!(matches!(error, Err(LedgerError::Damaged(_))));
         Ledger::on(&mut cut).append_all(&entries(400..500), &[3; 32]).await.unwrap();
         assert!(Ledger::on(&mut cut).export(&key(1), Timestamp::from_millis(T0), &mut Vec::new()).await.is_ok());
+    });
+}
+
+/// A log of three entries from all of which `fields` are erased; `told` is the time of the entry that says so, and `made`
+/// that of the export.
+async fn blanked(fields: &[Field], rule: &str, told: Option<i64>, made: i64) -> Report {
+    let (_folder, mut connection) = fresh().await;
+    let mut ledger = Ledger::on(&mut connection);
+    ledger.append_all(&entries(1..4), &[1; 32]).await.unwrap();
+    let erasure = Erasure { before_ms: i64::MAX, actor: None, fields: fields.to_vec(), rule: rule.into() };
+    assert_eq!(ledger.erase(&erasure).await.unwrap(), 3);
+    if let Some(ms) = told {
+        ledger.append(&erased_at(ms), &[2; 32]).await.unwrap();
+    }
+    check(&export_at(&mut connection, Timestamp::from_millis(made)).await, &Expectations::default())
+}
+
+/// Whoever holds the database and the key can put *erased* in the place of any value: the leaf stays the same.
+#[test]
+fn what_the_rule_does_not_erase_or_not_yet_is_found() {
+    run(async {
+        let year = LATER + 1_000;
+        let good = blanked(&[Field::Actor, Field::Reason], ERASURE_RULE, Some(LATER), year).await;
+        assert!(good.is_intact() && good.erased_entries == 3, "{:?}", good.finding);
+        let finding = async |fields: &[Field], rule: &str, told, made| {
+            let finding = blanked(fields, rule, told, made).await.finding.expect("it passes");
+            assert_eq!(finding.kind, FindingKind::Altered, "{finding}");
+            finding
+        };
+        for field in [Field::When, Field::Action, Field::Outcome] {
+            for rule in [ERASURE_RULE, "a rule of its own"] {
+                let found = finding(&[field], rule, Some(LATER), year).await;
+                let words = format!("'{}' is gone", field.as_str());
+                assert!(found.entry == Some(0) && found.words.contains(&words), "{found}");
+            }
+        }
+        // Yesterday's, and what a longer rule keeps until later.
+        for (rule, made) in [(ERASURE_RULE, T0 + 24 * 3_600_000), ("retention 13 months", year)] {
+            let found = finding(&[Field::Actor], rule, Some(made - 1_000), made).await;
+            assert!(found.entry == Some(0) && found.words.contains("before the time of that rule"), "{found}");
+        }
+        // The file's own word that it is of next year does not help: the log must have grown until then, and say so.
+        for told in [None, Some(T0 + 24 * 3_600_000)] {
+            let found = finding(&[Field::Actor], ERASURE_RULE, told, year).await;
+            assert!(found.entry == Some(2) && found.words.contains("no entry says so"), "{found}");
+        }
+    });
+}
+
+#[test]
+fn a_rule_that_nobody_knows_is_named() {
+    run(async {
+        for rule in ["retention 11 months", "retention 012 months", "the minister said so"] {
+            let report = blanked(&[Field::Actor], rule, Some(LATER), LATER + 1_000).await;
+            assert!(report.is_intact(), "{:?}", report.finding);
+            assert!(report.unknown_rules.contains(rule) && report.erased_entries == 3);
+        }
     });
 }

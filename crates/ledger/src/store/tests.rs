@@ -73,8 +73,11 @@ pub(super) async fn fresh() -> (tempfile::TempDir, SqliteConnection) {
 }
 
 pub(super) async fn export(connection: &mut SqliteConnection) -> Vec<u8> {
+    export_at(connection, Timestamp::from_millis(T0 + 1_000_000_000)).await
+}
+
+pub(super) async fn export_at(connection: &mut SqliteConnection, made: Timestamp) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let made = Timestamp::from_millis(T0 + 1_000_000_000);
     let done = Ledger::on(connection).export(&key(1), made, &mut bytes).await.unwrap();
     assert_eq!(done.bytes, bytes.len() as u64);
     assert_eq!(done.digest, Digest::of(&bytes));
@@ -399,21 +402,30 @@ fn sample() -> &'static [u8] {
             let seen = shown_to_witness(&mut ledger, None, Timestamp::from_millis(T0 + 270_000)).await;
             ledger.append_all(&entries(258..290), &[2; 32]).await.unwrap();
             shown_to_witness(&mut ledger, seen, Timestamp::from_millis(T0 + 600_000)).await;
-            ledger.append_all(&entries(290..300), &[2; 32]).await.unwrap();
+            ledger.append_all(&entries(290..299), &[2; 32]).await.unwrap();
             let erasure = Erasure {
                 before_ms: T0 + 20_000,
                 actor: Some(person(1).to_string()),
                 fields: vec![Field::Actor, Field::Reason],
-                rule: "retention.people 10 years".into(),
+                rule: ERASURE_RULE.into(),
             };
             assert_eq!(ledger.erase(&erasure).await.unwrap(), 7);
-            export(&mut connection).await
+            ledger.append(&erased_at(LATER), &[3; 32]).await.unwrap();
+            export_at(&mut connection, Timestamp::from_millis(LATER + 1_000)).await
         })
     })
 }
 
 /// Rule under which entries of the sample are erased.
-const ERASURE_RULE: &str = "retention.people 10 years";
+pub(super) const ERASURE_RULE: &str = "retention 12 months";
+/// When they are: that many months and some days later.
+pub(super) const LATER: i64 = T0 + 370 * 24 * 3_600_000;
+
+/// The entry about an erasure.
+pub(super) fn erased_at(ms: i64) -> Entry {
+    let at = Timestamp::from_millis(ms);
+    Entry::new(at, Actor::Engine, Action::AuditErased, Engine::new("hospes-site 0.1.0"))
+}
 
 pub(super) fn lines(bytes: &[u8]) -> Vec<&[u8]> {
     bytes.split_inclusive(|b| *b == b'\n').collect()
@@ -436,7 +448,12 @@ fn the_sample_is_intact_and_says_what_was_erased() {
     let report = check(sample(), &Expectations::default());
     assert!(report.is_intact(), "{:?}", report.finding);
     assert_eq!((report.entries, report.erased_entries, report.checkpoints), (300, 7, 2));
-    assert!(report.erasure_rules.contains("retention.people 10 years"));
+    assert!(report.erasure_rules.contains(ERASURE_RULE) && report.unknown_rules.is_empty());
+    let told = report.erased_words().unwrap();
+    for part in ["7 entries", ERASURE_RULE, "the first is entry 1 of 2023-11-14T", "the newest entry 19 of 2023-11-14T"]
+    {
+        assert!(told.contains(part), "{part} is missing in {told}");
+    }
 }
 
 #[test]

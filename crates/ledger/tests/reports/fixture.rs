@@ -5,8 +5,8 @@ use std::io::Cursor;
 
 use hospes_ledger::report::{self, Annex, Format, ReportError};
 use hospes_ledger::{
-    Action, Actor, Change, Egress, Engine, Entry, Erasure, Expectations, Field, Ledger, ObjectKind, PeerEntry, Purpose,
-    Report,
+    Action, Actor, Change, Egress, Engine, Entry, Erasure, Expectations, Ledger, ObjectKind, PeerEntry, Purpose,
+    Report, Retention,
 };
 use hospes_protocol::approval::{
     ApprovalDocument, Computation, DataScope, Envelope, PrivacyStatement, ReleaseRule, Role, RunLimits,
@@ -197,7 +197,13 @@ pub(crate) fn annex() -> Annex {
     }
 }
 
-/// A native export of these entries, with the fields erased from those before a time.
+/// The rule under which [`export`] erases.
+const RULE: &str = "retention 120 months";
+/// So many minutes later and some more.
+const RULE_MINUTES: i64 = 121 * 31 * 24 * 60;
+
+/// A native export of these entries; where a time is given, retention has erased those before it ten years later, with
+/// an entry that says so.
 pub(crate) fn export(entries: &[Entry], erase_before: Option<i64>) -> Vec<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -207,17 +213,16 @@ pub(crate) fn export(entries: &[Entry], erase_before: Option<i64>) -> Vec<u8> {
         let mut ledger = Ledger::on(&mut connection);
         ledger.create().await.unwrap();
         ledger.append_all(entries, &[7; 32]).await.unwrap();
+        let mut made = at(1_000);
         if let Some(before_ms) = erase_before {
-            let erasure = Erasure {
-                before_ms,
-                actor: None,
-                fields: Field::ALL.into_iter().filter(|f| *f != Field::When).collect(),
-                rule: "retention 120 months".into(),
-            };
+            made = at(RULE_MINUTES);
+            let erasure = Erasure { before_ms, actor: None, fields: Retention::FIELDS.to_vec(), rule: RULE.into() };
             ledger.erase(&erasure).await.unwrap();
+            let told = Entry::new(made, Actor::Engine, Action::AuditErased, engine());
+            ledger.append(&told, &[8; 32]).await.unwrap();
         }
         let mut bytes = Vec::new();
-        ledger.export(&key(1), at(1_000), &mut bytes).await.unwrap();
+        ledger.export(&key(1), made, &mut bytes).await.unwrap();
         bytes
     })
 }

@@ -147,8 +147,8 @@ async fn annex(conn: &mut SqliteConnection, memberships: &[memberships::Membersh
         annex.sites.insert(membership.federation, membership.name.clone());
         annex.sites.insert(membership.site, membership.site_name.clone());
     }
-    for dataset in datasets::all(conn).await? {
-        annex.datasets.insert(dataset.id.to_string(), dataset.name);
+    for (id, name) in datasets::names(conn).await? {
+        annex.datasets.insert(id, name);
     }
     let documents: Vec<Vec<u8>> = sqlx::query_scalar("SELECT document FROM studies ORDER BY at, study")
         .fetch_all(&mut *conn)

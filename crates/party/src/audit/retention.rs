@@ -1,9 +1,7 @@
 //! Retention: after so many months, who, what about and why are erased from the log's entries. When something happened,
 //! what it was and how it ended stay, and every proof holds.
 
-use std::ops::RangeInclusive;
-
-use hospes_ledger::{Action, Actor, Erasure, Field, Ledger, ObjectKind};
+use hospes_ledger::{Action, Actor, Erasure, Ledger, ObjectKind, Retention};
 use hospes_protocol::approval::Role;
 use sqlx::sqlite::SqliteConnection;
 
@@ -14,10 +12,6 @@ use crate::people::{Acting, Passphrase, ProposedChange, Session, phase};
 use crate::store::{At as _, Tx, set_setting, setting};
 use crate::view::{Notice, Outcome, Phase};
 
-/// Months that may be set. Less than a year would erase what an approval of today still needs.
-const MONTHS: RangeInclusive<u32> = 12..=1_200;
-/// A month, in milliseconds: a twelfth of a mean year.
-const MONTH_MS: i64 = 2_629_746_000;
 /// Entries looked at in one step, so that the engine does nothing else for no longer than a moment.
 const BATCH: u64 = 5_000;
 /// Between two erasures, in milliseconds; each is an entry itself.
@@ -27,22 +21,10 @@ const ERASE_MS: i64 = 24 * 3_600 * 1_000;
 const SETTING: &str = "audit_retention_months";
 const ERASED_TO: &str = "audit_erased_to";
 
-/// What is erased: everything that can tell of a person.
-const FIELDS: [Field; 9] = [
-    Field::Actor,
-    Field::OnBehalf,
-    Field::Objects,
-    Field::Purpose,
-    Field::Change,
-    Field::Egress,
-    Field::Reason,
-    Field::Engine,
-    Field::Answers,
-];
-
 /// Months after which entries are erased; `None` keeps them for good.
 pub(crate) async fn months(conn: &mut SqliteConnection) -> Result<Option<u32>, PartyError> {
-    Ok(setting(conn, SETTING).await?.and_then(|text| text.parse().ok()).filter(|months| MONTHS.contains(months)))
+    let months: Option<u32> = setting(conn, SETTING).await?.and_then(|text| text.parse().ok());
+    Ok(months.filter(|months| Retention::MONTHS.contains(months)))
 }
 
 /// Sets the months, within a step.
@@ -83,8 +65,9 @@ impl Engine {
         passphrase: Passphrase,
     ) -> Result<Outcome, PartyError> {
         let acting = self.acting(&session, "change the retention of the audit log", &[Role::Administrator]).await?;
-        if wanted.is_some_and(|months| !MONTHS.contains(&months)) {
-            let reason = format!("between {} and {} months, or none", MONTHS.start(), MONTHS.end());
+        let allowed = Retention::MONTHS;
+        if wanted.is_some_and(|months| !allowed.contains(&months)) {
+            let reason = format!("between {} and {} months, or none", allowed.start(), allowed.end());
             return Err(PartyError::input("retention", reason));
         }
         let key = self.unlock(acting.person, passphrase).await?;
@@ -110,7 +93,7 @@ impl Engine {
             return Ok(());
         }
         let mut conn = self.reader().await?;
-        let Some(months) = months(&mut conn).await? else {
+        let Some(rule) = months(&mut conn).await?.and_then(Retention::of_months) else {
             self.erased = now;
             return Ok(());
         };
@@ -123,13 +106,12 @@ impl Engine {
         .fetch_one(tx.conn())
         .await
         .at("erase old entries")?;
-        let before = now.plus_millis(-MONTH_MS.saturating_mul(i64::from(months))).as_millis();
-        let rule = format!("retention {months} months");
+        let before = rule.before(now).as_millis();
         let erasure = Erasure {
             before_ms: open.map_or(before, |open| open.min(before)),
             actor: None,
-            fields: FIELDS.to_vec(),
-            rule: rule.clone(),
+            fields: Retention::FIELDS.to_vec(),
+            rule: rule.to_string(),
         };
         let start = setting(tx.conn(), ERASED_TO).await?.and_then(|text| text.parse().ok()).unwrap_or(0);
         let (changed, next) = Ledger::on(tx.conn()).erase_from(&erasure, start, BATCH).await.at("erase old entries")?;
@@ -137,6 +119,7 @@ impl Engine {
             set_setting(tx.conn(), ERASED_TO, Some(&next.to_string())).await?;
         }
         if changed > 0 {
+            // Without this entry, and its time, no verification takes the erasure for ours.
             let entry = self
                 .entry(Actor::Engine, Action::AuditErased)
                 .object(ObjectKind::Entries, format!("{start} to {}", next.unwrap_or(start).saturating_sub(1)), None)

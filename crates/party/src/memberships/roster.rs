@@ -3,7 +3,7 @@
 //! The coordinator states the roster; it never creates identity. A member's name and organisation count only with the
 //! member's own signature, and its key counts as *verified here* only after people compared words over another way.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hospes_ledger::{Action, Actor, ObjectKind};
 use hospes_protocol::approval::{Role, Trust};
@@ -11,7 +11,7 @@ use hospes_protocol::id::{Digest, FederationId, SiteId};
 use hospes_protocol::message::FromSite;
 use hospes_protocol::sign::{PublicKey, Signed};
 use hospes_protocol::study::{Member, Roster, Vouch};
-use hospes_protocol::words;
+use hospes_protocol::{limits, words};
 use sqlx::sqlite::SqliteConnection;
 
 use super::{Membership, by_id};
@@ -45,21 +45,22 @@ pub(crate) async fn trust(
     membership: &Membership,
 ) -> Result<BTreeMap<SiteId, Trust>, PartyError> {
     let verified = verified(conn, membership.federation).await?;
-    let members = &membership.roster.document.members;
-    let key_of = |site: &SiteId| members.iter().find(|m| m.site == *site).map(|m| m.identity);
-    let is_verified = |site: &SiteId| verified.get(site).is_some_and(|k| Some(*k) == key_of(site));
-    let vouches = vouches(conn, membership.federation).await?;
-    let mut levels = BTreeMap::new();
-    for member in members.iter().filter(|m| m.site != membership.site) {
-        let vouched = vouches.iter().any(|v| holds(v, member) && is_verified(&v.by) && v.by != membership.site);
-        let level = match (is_verified(&member.site), vouched) {
-            (true, _) => Trust::VerifiedHere,
-            (false, true) => Trust::VouchedFor,
-            (false, false) => Trust::AssertedOnly,
-        };
-        levels.insert(member.site, level);
-    }
-    Ok(levels)
+    let vouches = vouches(conn, membership.federation, OF_VERIFIED).await?;
+    let members: BTreeMap<SiteId, &Member> = membership.roster.document.members.iter().map(|m| (m.site, m)).collect();
+    let is_verified = |member: &Member| verified.get(&member.site) == Some(&member.identity);
+    let counts = |vouch: &&Vouch| {
+        vouch.by != membership.site
+            && members.get(&vouch.by).is_some_and(|by| is_verified(by))
+            && members.get(&vouch.site).is_some_and(|member| holds(vouch, member))
+    };
+    let vouched: BTreeSet<SiteId> = vouches.iter().filter(counts).map(|vouch| vouch.site).collect();
+    let level = |member: &Member| match (is_verified(member), vouched.contains(&member.site)) {
+        (true, _) => Trust::VerifiedHere,
+        (false, true) => Trust::VouchedFor,
+        (false, false) => Trust::AssertedOnly,
+    };
+    let others = members.values().filter(|m| m.site != membership.site);
+    Ok(others.map(|m| (m.site, level(m))).collect())
 }
 
 fn holds(vouch: &Vouch, member: &Member) -> bool {
@@ -78,14 +79,71 @@ async fn verified(
     rows.iter().map(|(site, key)| Ok((parse(site, "site")?, parse(key, "identity")?))).collect()
 }
 
+/// All vouches of a federation that are kept here.
+const ALL: &str = "SELECT document FROM vouches WHERE federation = ?1";
+/// Those of members that were verified here; no other counts, however many there are.
+const OF_VERIFIED: &str = "SELECT document FROM vouches WHERE federation = ?1
+                           AND by_site IN (SELECT site FROM verified_peers WHERE federation = ?1)";
+
 /// Vouches that were checked when they came.
-async fn vouches(conn: &mut SqliteConnection, federation: FederationId) -> Result<Vec<Vouch>, PartyError> {
-    let rows: Vec<Vec<u8>> = sqlx::query_scalar("SELECT document FROM vouches WHERE federation = ?1")
-        .bind(federation.to_string())
-        .fetch_all(conn)
-        .await
-        .at("read vouches")?;
+async fn vouches(
+    conn: &mut SqliteConnection,
+    federation: FederationId,
+    which: &'static str,
+) -> Result<Vec<Vouch>, PartyError> {
+    let rows: Vec<Vec<u8>> =
+        sqlx::query_scalar(which).bind(federation.to_string()).fetch_all(conn).await.at("read vouches")?;
     rows.iter().map(|bytes| Ok(Signed::<Vouch>::from_bytes(bytes)?.document.into_inner())).collect()
+}
+
+/// Why a vouch counts for nothing, whoever was verified here.
+fn against_vouch(membership: &Membership, vouch: &Signed<Vouch>) -> Option<&'static str> {
+    let (said, members) = (&vouch.document, &membership.roster.document.members);
+    let by = members.iter().find(|m| m.site == said.by);
+    let is_signed = by.is_some_and(|m| vouch.signed_by(&m.identity));
+    if !is_signed || said.federation != membership.federation || said.by == said.site {
+        return Some("a vouch is not signed by the member that it names");
+    }
+    let is_member = members.iter().any(|m| holds(said, m));
+    (!is_member).then_some("a vouch names nobody who is a member with that key and organisation")
+}
+
+/// Why a vouch finds no room. Each member that was verified here has its own; all others, which the coordinator may have
+/// invented, share one.
+async fn against_more_vouches(
+    conn: &mut SqliteConnection,
+    membership: &Membership,
+    vouch: &Vouch,
+    is_trusted: bool,
+) -> Result<Option<&'static str>, PartyError> {
+    let known: i64 =
+        sqlx::query_scalar("SELECT COUNT(*) FROM vouches WHERE federation = ?1 AND by_site = ?2 AND site = ?3")
+            .bind(membership.federation.to_string())
+            .bind(vouch.by.to_string())
+            .bind(vouch.site.to_string())
+            .fetch_one(&mut *conn)
+            .await
+            .at("take a vouch")?;
+    if known > 0 {
+        // A newer one takes its place.
+        return Ok(None);
+    }
+    let (which, site) = match is_trusted {
+        true => ("SELECT COUNT(*) FROM vouches WHERE federation = ?1 AND by_site = ?2", vouch.by),
+        false => (
+            "SELECT COUNT(*) FROM vouches WHERE federation = ?1 AND by_site <> ?2
+             AND by_site NOT IN (SELECT site FROM verified_peers WHERE federation = ?1)",
+            membership.site,
+        ),
+    };
+    let kept: i64 = sqlx::query_scalar(which)
+        .bind(membership.federation.to_string())
+        .bind(site.to_string())
+        .fetch_one(conn)
+        .await
+        .at("take a vouch")?;
+    let is_full = usize::try_from(kept).is_ok_and(|kept| kept >= limits::VOUCHES);
+    Ok(is_full.then_some("as many vouches as the site keeps are kept already (limit VOUCHES)"))
 }
 
 impl Engine {
@@ -101,21 +159,21 @@ impl Engine {
         if digest == known.digest() {
             return Ok(());
         }
-        let fault = match check(&roster, federation, &membership.coordinator, membership.site) {
-            Err(reason) => Some(reason),
-            Ok(()) if roster.document.follows(known).is_err() => {
-                roster.document.follows(known).err().map(|e| e.to_string())
-            }
-            Ok(()) => self.impostor(&mut tx, &membership, &roster).await?,
+        let sound = check(&roster, federation, &membership.coordinator, membership.site)
+            .and_then(|()| roster.document.follows(known).map_err(|e| e.to_string()));
+        let fault = match sound {
+            Err(reason) => Some((reason, self.enters_refusal(federation))),
+            // This alarm names a member that people verified here: there are few of those, and no flood hides it.
+            Ok(()) => self.impostor(&mut tx, &membership, &roster).await?.map(|reason| (reason, true)),
         };
-        if let Some(reason) = fault {
+        if let Some((reason, is_alarm)) = fault {
             let words = format!("a roster from the coordinator was refused: {reason}");
-            self.alarm(&mut tx, Some(federation), &words).await?;
-            let entry = self.entry(Actor::peer(federation), Action::RosterChanged).refused(&words);
-            self.append(&mut tx, &entry.object(ObjectKind::Roster, digest, Some(digest))).await?;
-            tx.commit().await?;
-            self.notify(Notice::Audit);
-            return Ok(());
+            if is_alarm {
+                self.alarm(&mut tx, Some(federation), &words).await?;
+            }
+            let entry = self.entry(Actor::peer(federation), Action::RosterChanged);
+            let entry = entry.object(ObjectKind::Roster, digest, Some(digest));
+            return self.refuse_document(tx, federation, digest, entry, &words).await;
         }
         sqlx::query("UPDATE memberships SET roster = ?2, roster_version = ?3 WHERE federation = ?1")
             .bind(federation.to_string())
@@ -125,7 +183,7 @@ impl Engine {
             .await
             .at("take a roster")?;
         let entry = self.entry(Actor::peer(federation), Action::RosterChanged);
-        self.append(&mut tx, &entry.object(ObjectKind::Roster, digest, Some(digest))).await?;
+        self.enter_roster(&mut tx, federation, &entry.object(ObjectKind::Roster, digest, Some(digest))).await?;
         tx.commit().await?;
         self.notify(Notice::Federations);
         Ok(())
@@ -157,18 +215,16 @@ impl Engine {
     pub(super) async fn on_vouch(&mut self, federation: FederationId, vouch: Signed<Vouch>) -> Result<(), PartyError> {
         let mut tx = self.store.begin("take a vouch").await?;
         let membership = by_id(tx.conn(), federation).await?;
-        let members = &membership.roster.document.members;
         let document = &vouch.document;
-        let by = members.iter().find(|m| m.site == document.by);
-        let good = by.is_some_and(|m| vouch.signed_by(&m.identity))
-            && document.federation == federation
-            && document.identity.site_id() == document.site
-            && document.by != document.site;
-        if !good {
-            let reason = "a vouch is not signed by the member that it names";
-            let entry = self.entry(Actor::peer(federation), Action::PeerVouched).refused(reason);
-            self.append(&mut tx, &entry.object(ObjectKind::Site, document.site, None)).await?;
-            return tx.commit().await;
+        let (by, site, digest) = (document.by, document.site, document.digest());
+        let is_trusted = by == membership.site || verified(tx.conn(), federation).await?.contains_key(&by);
+        let fault = match against_vouch(&membership, &vouch) {
+            Some(fault) => Some(fault),
+            None => against_more_vouches(tx.conn(), &membership, document, is_trusted).await?,
+        };
+        if let Some(fault) = fault {
+            let entry = self.entry(Actor::peer(federation), Action::PeerVouched).object(ObjectKind::Site, site, None);
+            return self.refuse_document(tx, federation, digest, entry, fault).await;
         }
         let done = sqlx::query(
             "INSERT INTO vouches (federation, by_site, site, identity, document, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
@@ -176,8 +232,8 @@ impl Engine {
              WHERE at < ?6",
         )
         .bind(federation.to_string())
-        .bind(document.by.to_string())
-        .bind(document.site.to_string())
+        .bind(by.to_string())
+        .bind(site.to_string())
         .bind(document.identity.to_string())
         .bind(vouch.to_bytes()?)
         .bind(document.at.as_millis())
@@ -185,9 +241,8 @@ impl Engine {
         .await
         .at("take a vouch")?;
         if done.rows_affected() > 0 {
-            let entry = self.entry(Actor::peer(document.by), Action::PeerVouched);
-            let digest = Some(document.digest());
-            self.append(&mut tx, &entry.object(ObjectKind::Site, document.site, digest)).await?;
+            let entry = self.entry(Actor::peer(by), Action::PeerVouched).object(ObjectKind::Site, site, Some(digest));
+            self.enter_vouch(&mut tx, federation, is_trusted, &entry).await?;
         }
         tx.commit().await?;
         self.notify(Notice::Federations);
@@ -207,7 +262,7 @@ impl Engine {
         let mut conn = self.reader().await?;
         let membership = by_id(&mut conn, federation).await?;
         let levels = trust(&mut conn, &membership).await?;
-        let vouches = vouches(&mut conn, federation).await?;
+        let vouches = vouches(&mut conn, federation, ALL).await?;
         drop(conn);
         let members = &membership.roster.document.members;
         let name = |site: SiteId| members.iter().find(|m| m.site == site).map(|m| m.name.clone());

@@ -292,7 +292,8 @@ impl Engine {
         Ok(Acting { person: person.id, role, key: person.key })
     }
 
-    /// As [`Engine::acting`], for what stays at the site: a person of another organisation only signs.
+    /// As [`Engine::acting`], for what is the site's own: a person of another organisation reads the requests that they
+    /// are to sign, signs them or turns them down, and looks after their own passphrase.
     pub(crate) async fn inside(
         &mut self,
         session: &Session,
@@ -300,14 +301,16 @@ impl Engine {
         needs: &[Role],
     ) -> Result<Acting, PartyError> {
         let acting = self.acting(session, action, needs).await?;
-        let mut conn = self.reader().await?;
-        let outsider = by_id(&mut conn, acting.person).await?.organisation.is_some();
-        drop(conn);
-        if outsider {
-            let needs = needs.iter().copied().filter(|r| *r != Role::DataAccessApprover).collect();
-            return Err(self.deny(acting.person, action, needs).await?);
+        if self.is_outsider(acting.person).await? {
+            return Err(self.deny(acting.person, action, roles_inside(needs)).await?);
         }
         Ok(acting)
+    }
+
+    /// Whether somebody belongs to another organisation.
+    async fn is_outsider(&self, person: PersonId) -> Result<bool, PartyError> {
+        let mut conn = self.reader().await?;
+        Ok(by_id(&mut conn, person).await?.organisation.is_some())
     }
 
     /// Enters that somebody's roles do not allow something.
@@ -452,9 +455,12 @@ impl Engine {
     }
 
     pub(crate) async fn people(&mut self, session: Session) -> Result<Vec<PersonView>, PartyError> {
-        self.acting(&session, "see people", &[]).await?;
+        let acting = self.acting(&session, "see people", &[]).await?;
+        let outsider = self.is_outsider(acting.person).await?;
         let mut conn = self.reader().await?;
-        Ok(all(&mut conn).await?.into_iter().map(Person::view).collect())
+        let people = all(&mut conn).await?.into_iter();
+        // The names of the staff are not for a person of another organisation, who finds themselves here.
+        Ok(people.filter(|p| !outsider || p.id == acting.person).map(Person::view).collect())
     }
 
     pub(crate) async fn change_passphrase(
@@ -477,6 +483,12 @@ impl Engine {
         self.notify(Notice::People);
         Ok(())
     }
+}
+
+/// Which of these roles, or of all where any will do, a person of another organisation cannot have.
+fn roles_inside(needs: &[Role]) -> Vec<Role> {
+    let all = [Role::Administrator, Role::DataSteward, Role::PrivacyOfficer, Role::Auditor];
+    all.into_iter().filter(|r| needs.is_empty() || needs.contains(r)).collect()
 }
 
 /// Wait after so many wrong passphrases: none for the first three, then 1 s, 2 s, 4 s … up to 15 minutes.

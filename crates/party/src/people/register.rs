@@ -211,6 +211,8 @@ impl Engine {
         self.append(&mut tx, &entry).await?;
         tx.commit().await?;
         self.notify(Notice::People);
+        // What rests on this person's signature stops.
+        self.recheck_work().await?;
         Ok(Outcome::Done { code: None })
     }
 
@@ -227,6 +229,8 @@ impl Engine {
         // After the commit: from here on nobody accepts the old key, whether it could be erased or not.
         self.vault.destroy(&wrapped::name(person)).await?;
         self.notify(Notice::People);
+        // What rests on the old key's signature stops.
+        self.recheck_work().await?;
         Ok(Outcome::Done { code: Some(code) })
     }
 
@@ -242,13 +246,13 @@ impl Engine {
         let operating = phase(tx.conn()).await? == Phase::Operating;
         if operating {
             let confirms = |p: &super::Person| {
-                let other = p.id != acting.person && p.id != person;
+                let other = p.id != acting.person && p.id != person && p.organisation.is_none();
                 other && p.can_act() && p.key.is_some() && p.roles.iter().any(|r| SECOND.contains(r))
             };
             if !all(tx.conn()).await?.iter().any(confirms) {
                 return Err(PartyError::state(
-                    "nobody could confirm the new key: that takes a third person, who is an administrator, data steward \
-                     or data-access approver; nothing was changed. Add one first",
+                    "nobody could confirm the new key: that takes a third person of this organisation, who is an \
+                     administrator, data steward or data-access approver; nothing was changed. Add one first",
                 ));
             }
             self.close_replacements(tx, person).await?;

@@ -23,7 +23,7 @@ use crate::error::PartyError;
 use crate::memberships;
 use crate::people::Session;
 use crate::store::{At as _, Tx, from_json, parse, to_json};
-use crate::view::{Notice, RequestState, RequestView, Verdict};
+use crate::view::{InForce, Notice, RequestState, RequestView, Verdict};
 
 pub(crate) mod policy;
 mod review;
@@ -103,24 +103,33 @@ pub(crate) async fn study(conn: &mut SqliteConnection, id: StudyId) -> Result<Of
 
 /// The approval of a study that is on its way or in force, the newest if both; otherwise the one that was last.
 pub(crate) async fn approval(conn: &mut SqliteConnection, study: StudyId) -> Result<Option<Stored>, PartyError> {
-    pick(conn, study, "partly_approved").await
+    pick(conn, study, [ApprovalState::PartlyApproved, ApprovalState::Active, ApprovalState::Suspended]).await
 }
 
-/// The approval under which rounds run: one in force, even if another is on its way; otherwise the one that was last.
+/// The approval under which rounds run: one in force or suspended, even if another is on its way; otherwise the one
+/// that was last. A draft in its place would hide that somebody suspended it.
 pub(crate) async fn approval_in_force(
     conn: &mut SqliteConnection,
     study: StudyId,
 ) -> Result<Option<Stored>, PartyError> {
-    pick(conn, study, "active").await
+    pick(conn, study, [ApprovalState::Active, ApprovalState::Suspended, ApprovalState::PartlyApproved]).await
 }
 
-async fn pick(conn: &mut SqliteConnection, study: StudyId, first: &str) -> Result<Option<Stored>, PartyError> {
+/// The newest approval in the first of these states in which there is one; in none of them, the one that was last.
+async fn pick(
+    conn: &mut SqliteConnection,
+    study: StudyId,
+    states: [ApprovalState; 3],
+) -> Result<Option<Stored>, PartyError> {
+    let [first, second, third] = states.map(state_name);
     let row = sqlx::query(
         "SELECT * FROM approvals WHERE study = ?1
-         ORDER BY state = ?2 DESC, state IN ('partly_approved', 'active', 'suspended') DESC, at DESC LIMIT 1",
+         ORDER BY CASE state WHEN ?2 THEN 0 WHEN ?3 THEN 1 WHEN ?4 THEN 2 ELSE 3 END, at DESC LIMIT 1",
     )
     .bind(study.to_string())
     .bind(first)
+    .bind(second)
+    .bind(third)
     .fetch_optional(&mut *conn)
     .await
     .at("read an approval")?;
@@ -252,6 +261,8 @@ impl Engine {
             Some("this site is not among those asked")
         } else if known.as_ref().is_some_and(|d| *d != digest.to_string()) {
             Some("it has the id of another one that was offered before")
+        } else if known.is_none() {
+            self.against_another_study(&mut tx, federation).await?
         } else {
             None
         };
@@ -264,14 +275,14 @@ impl Engine {
             // The sender of a forgery hears no more than that; the people here see it as an alarm.
             self.alarm(&mut tx, Some(federation), &format!("a study from the coordinator was refused: {fault}"))
                 .await?;
-            self.append(&mut tx, &entry.refused(fault)).await?;
-            tx.commit().await?;
+            self.refuse_document(tx, federation, digest, entry, fault).await?;
             let refusal = Refusal::new(RefusalCode::Header, format!("the study was refused: {fault}"));
             self.say(federation, FromSite::Decision { study: id, decision: Decision::Refused(refusal) });
             return Ok(());
         }
         // What is not valid here is kept and shown all the same: the review lists every problem, and nobody can sign it.
         if known.is_none() {
+            self.count_study(&mut tx, federation).await?;
             sqlx::query(
                 "INSERT INTO studies (study, federation, document, digest, state, at)
                  VALUES (?1, ?2, ?3, ?4, 'received', ?5)",
@@ -299,7 +310,8 @@ impl Engine {
         }
         set_study_state(&mut tx, id, "withdrawn", None).await?;
         for stored in self.open_approvals(&mut tx, id).await? {
-            set_state(&mut tx, stored.id(), ApprovalState::Revoked, Some("the request was withdrawn"), None).await?;
+            let reason = Some("the request was withdrawn");
+            set_state(&mut tx, stored.id(), ApprovalState::Revoked, reason, stored.held_by).await?;
         }
         let entry = self
             .entry(Actor::peer(federation), Action::StudyWithdrawn)
@@ -358,6 +370,7 @@ impl Engine {
             // Before it is signed anew.
             RequestState::Revoked,
             RequestState::Expired,
+            RequestState::Refused,
         ];
         if !before.contains(&state) {
             return Err(PartyError::state(format!("the request is {}; suspend it instead", state.word())));
@@ -407,18 +420,13 @@ impl Engine {
         id: StudyId,
         verdict: Verdict,
     ) -> Result<RequestView, PartyError> {
-        use Role::{Administrator, DataAccessApprover, DataSteward, PrivacyOfficer};
-        let (action, roles): (_, &[Role]) = match &verdict {
-            Verdict::Refuse { .. } => ("refuse a request", &[DataSteward, DataAccessApprover]),
-            Verdict::Suspend { .. } => {
-                ("suspend an approval", &[PrivacyOfficer, DataSteward, DataAccessApprover, Administrator])
-            }
-            Verdict::Resume => {
-                ("resume an approval", &[PrivacyOfficer, DataSteward, DataAccessApprover, Administrator])
-            }
-            Verdict::Revoke { .. } => ("revoke an approval", &[DataSteward, DataAccessApprover]),
+        let (action, roles) = deciders(&verdict);
+        let acting = match &verdict {
+            // Whoever is asked for a signature may say no, also a person of another organisation.
+            Verdict::Refuse { .. } => self.acting(&session, action, roles).await?,
+            // What is in force is this site's own matter.
+            _ => self.inside(&session, action, roles).await?,
         };
-        let acting = self.acting(&session, action, roles).await?;
         let mut tx = self.store.begin("decide on a request").await?;
         let offered = study(tx.conn(), id).await?;
         let in_force = approval_in_force(tx.conn(), id).await?;
@@ -432,7 +440,7 @@ impl Engine {
             {
                 check_reason(reason)?;
                 for stored in self.open_approvals(&mut tx, id).await? {
-                    set_state(&mut tx, stored.id(), ApprovalState::Revoked, Some(reason), None).await?;
+                    set_state(&mut tx, stored.id(), ApprovalState::Revoked, Some(reason), stored.held_by).await?;
                 }
                 set_study_state(&mut tx, id, "refused", Some(reason)).await?;
                 entry(Action::RequestRefused).because(reason)
@@ -440,7 +448,7 @@ impl Engine {
             // The privacy officer also takes over what somebody else suspended, so that nobody else resumes it.
             (Verdict::Suspend { reason }, Some(stored), Some(state))
                 if state == ApprovalState::Active
-                    || (state == ApprovalState::Suspended && acting.role == Some(PrivacyOfficer)) =>
+                    || (state == ApprovalState::Suspended && acting.role == Some(Role::PrivacyOfficer)) =>
             {
                 check_reason(reason)?;
                 set_state(&mut tx, stored.id(), ApprovalState::Suspended, Some(reason), acting.role).await?;
@@ -467,11 +475,7 @@ impl Engine {
                 }
                 entry(Action::ApprovalRevoked).because(reason)
             }
-            (verdict, ..) => {
-                let word = approval(tx.conn(), id).await?;
-                let word = offered.state(word.as_ref()).word();
-                return Err(does_not_fit(verdict, word));
-            }
+            (verdict, in_force, _) => return Err(does_not_fit(verdict, &offered, in_force.as_ref())),
         };
         self.append(&mut tx, &entry).await?;
         tx.commit().await?;
@@ -566,11 +570,9 @@ async fn request_view(conn: &mut SqliteConnection, offered: &Offered) -> Result<
     let stored = approval(conn, offered.study.id).await?;
     let membership = memberships::by_id(conn, offered.federation).await?;
     let state = offered.state(stored.as_ref());
+    let in_force = in_force(conn, offered.study.id).await?;
     let runs = match &stored {
-        Some(s) if s.is_open() => {
-            let used = u32::try_from(jobs_of(conn, s.id()).await?.len()).unwrap_or(u32::MAX);
-            Some((used, s.approval.document.envelope.computation.max_runs))
-        }
+        Some(s) if s.is_open() => Some(runs(conn, s).await?),
         _ => None,
     };
     let open = stored.as_ref().filter(|s| s.is_open());
@@ -585,7 +587,32 @@ async fn request_view(conn: &mut SqliteConnection, offered: &Offered) -> Result<
         expires: open.map(|s| s.approval.document.envelope.limits.expires),
         runs,
         reason: offered.reason.clone().or_else(|| stored.and_then(|s| s.reason)),
+        in_force,
     })
+}
+
+/// Runs used and approved.
+async fn runs(conn: &mut SqliteConnection, stored: &Stored) -> Result<(u32, u32), PartyError> {
+    let used = u32::try_from(jobs_of(conn, stored.id()).await?.len()).unwrap_or(u32::MAX);
+    Ok((used, stored.approval.document.envelope.computation.max_runs))
+}
+
+/// The approval of a study that is active or suspended, for people.
+async fn in_force(conn: &mut SqliteConnection, study: StudyId) -> Result<Option<InForce>, PartyError> {
+    let stored = approval_in_force(conn, study).await?;
+    let state = match stored.as_ref().map(|s| s.state) {
+        Some(ApprovalState::Active) => RequestState::Active,
+        Some(ApprovalState::Suspended) => RequestState::Suspended,
+        _ => return Ok(None),
+    };
+    let Some(stored) = stored else { return Ok(None) };
+    Ok(Some(InForce {
+        state,
+        held_by: stored.held_by,
+        expires: stored.approval.document.envelope.limits.expires,
+        runs: runs(conn, &stored).await?,
+        reason: stored.reason,
+    }))
 }
 
 /// Ends every approval of a federation's studies, within a step; returns the studies.
@@ -619,9 +646,30 @@ pub(crate) async fn end_approvals(
     Ok(studies)
 }
 
+/// What a verdict is called, and in which roles people give it.
+fn deciders(verdict: &Verdict) -> (&'static str, &'static [Role]) {
+    use Role::{Administrator, DataAccessApprover, DataSteward, PrivacyOfficer};
+    match verdict {
+        Verdict::Refuse { .. } => ("refuse a request", &[DataSteward, DataAccessApprover]),
+        Verdict::Suspend { .. } => {
+            ("suspend an approval", &[PrivacyOfficer, DataSteward, DataAccessApprover, Administrator])
+        }
+        Verdict::Resume => ("resume an approval", &[PrivacyOfficer, DataSteward, DataAccessApprover, Administrator]),
+        Verdict::Revoke { .. } => ("revoke an approval", &[DataSteward, DataAccessApprover]),
+    }
+}
+
 /// A verdict on a request whose state does not allow it.
-fn does_not_fit(verdict: &Verdict, state: &str) -> PartyError {
+fn does_not_fit(verdict: &Verdict, offered: &Offered, in_force: Option<&Stored>) -> PartyError {
+    let state = offered.state(in_force).word();
+    let by_officer =
+        in_force.is_some_and(|a| a.state == ApprovalState::Suspended && a.held_by == Some(Role::PrivacyOfficer));
     PartyError::state(match verdict {
+        Verdict::Refuse { .. } if by_officer => {
+            "the privacy officer suspended the approval, and only a privacy officer can resume it; to end it, revoke \
+             it: before it is signed again, the privacy officer then has to give an opinion that does not object"
+                .to_owned()
+        }
         Verdict::Refuse { .. } => format!("the request is {state}; revoke it instead"),
         Verdict::Suspend { .. } => format!("the request is {state}; there is nothing to suspend"),
         Verdict::Resume => format!("the request is {state}, not suspended"),

@@ -18,7 +18,8 @@ use crate::error::PartyError;
 use crate::people::{Session, name_of};
 use crate::store::At as _;
 use crate::view::{
-    Change, DataTab, Fact, Finding, OpinionGiven, OutputsTab, PeerLine, PeopleTab, RequestState, Review, SignatureGiven,
+    Change, ComputeLimits, DataTab, Fact, Finding, OpinionGiven, OutputsTab, PeerLine, PeopleTab, QuietHours,
+    RequestState, Review, SignatureGiven,
 };
 
 /// What every review begins with while there is no secure aggregation.
@@ -39,7 +40,7 @@ impl Engine {
         self.acting(&session, "read a request", &[]).await?;
         let mut conn = self.reader().await?;
         let case = Case::read(&mut conn, id, dataset).await?;
-        let review = build(&mut conn, &case).await?;
+        let review = build(&mut conn, &case, self.share.limits()).await?;
         drop(conn);
         if case.offered.state == "received" {
             let mut tx = self.store.begin("read a request").await?;
@@ -50,7 +51,7 @@ impl Engine {
     }
 }
 
-async fn build(conn: &mut SqliteConnection, case: &Case) -> Result<Review, PartyError> {
+async fn build(conn: &mut SqliteConnection, case: &Case, training: &ComputeLimits) -> Result<Review, PartyError> {
     let study = &case.offered.study;
     let id = study.id;
     let stored = approval(conn, id).await?;
@@ -102,9 +103,10 @@ async fn build(conn: &mut SqliteConnection, case: &Case) -> Result<Review, Party
         title: shown(&study.terms.title, 200),
         summary: summary(case),
         state,
+        in_force: super::in_force(conn, id).await?,
         project: project(&study.terms),
         people: PeopleTab { facts: people(&study.terms), peers: peer_lines(case, document) },
-        settings: settings(case, document),
+        settings: settings(case, document, training),
         data: data(case),
         outputs: outputs(case),
         computation: computation(case),
@@ -287,7 +289,30 @@ fn limits(case: &Case, document: Option<&ApprovalDocument>) -> Vec<Fact> {
     facts
 }
 
-fn settings(case: &Case, document: Option<&ApprovalDocument>) -> Vec<Fact> {
+/// What the administrator lets training take of this machine.
+fn machine(training: &ComputeLimits) -> Vec<Fact> {
+    let time = |minutes: u16| format!("{:02}:{:02}", minutes / 60, minutes % 60);
+    let window = |hours: &QuietHours| {
+        let days: Vec<String> = hours.days.iter().map(|day| format!("{day:?}")).collect();
+        format!("{} {} to {}", days.join(", "), time(hours.from), time(hours.to))
+    };
+    let quiet: Vec<String> = training.quiet.iter().map(window).collect();
+    vec![
+        Fact::new(
+            "When a round may be asked for",
+            "at any time, for up to a day; it is computed at low priority, on the processor or a graphics card",
+        ),
+        Fact::new(
+            "Quiet hours",
+            if quiet.is_empty() { "none: training may compute at any hour".into() } else { quiet.join("; ") },
+        ),
+        Fact::new("Share of the machine's time", format!("{} %", training.share)),
+        Fact::new("Threads of the processor", training.threads.map_or("all".to_owned(), |n| n.to_string())),
+        Fact::new("Waits while somebody works here", if training.yields { "yes" } else { "no" }),
+    ]
+}
+
+fn settings(case: &Case, document: Option<&ApprovalDocument>, training: &ComputeLimits) -> Vec<Fact> {
     let (terms, policy) = (&case.offered.study.terms, &case.policy);
     let stated =
         |label: &str, value: &Option<String>| Fact::stated(label, value.as_ref().map(|v| shown(v, LONG)).as_deref());
@@ -310,15 +335,11 @@ fn settings(case: &Case, document: Option<&ApprovalDocument>) -> Vec<Fact> {
         Fact::new("Signatures", eyes),
         Fact::new("Policy", policy_words(policy)),
         Fact::new(
-            "Hours, quiet hours and share of the machine",
-            "not available in this version: a round may be asked for at any time, take up to a day, and runs with low \
-             priority on the processor or a graphics card; pause the federation to keep hours free",
-        ),
-        Fact::new(
             "What revocation does",
             "it stops work at once and withdraws what has not left yet; updates already sent cannot be recalled",
         ),
     ];
+    facts.extend(machine(training));
     facts.extend(limits(case, document));
     facts
 }

@@ -1,23 +1,60 @@
-//! Which refusals are entered in the ledger one by one. A coordinator asks as often as it likes, and a ledger that fills the
-//! disk stops the site: what is refused as before, or beyond a limit, is counted in the hourly summary instead.
+//! What a coordinator causes as often as it likes, and how much of it is entered in the ledger one by one. A ledger that
+//! fills the disk stops the site: what is refused as before, or beyond a limit, is counted in the hourly summary instead.
 
 use std::collections::HashMap;
 
+use hospes_ledger::Entry;
 use hospes_protocol::approval::Refusal;
-use hospes_protocol::id::{FederationId, JobId, Timestamp};
+use hospes_protocol::id::{Digest, FederationId, JobId, Timestamp};
 use hospes_protocol::limits;
 
-/// How long [`limits::REFUSALS`] are good for, in milliseconds.
-const HOUR_MS: i64 = 3_600 * 1_000;
-/// Runs of which the last refusal is remembered.
-const REMEMBERED: usize = 1_000;
+use crate::engine::Engine;
+use crate::error::PartyError;
+use crate::store::{At as _, Tx, signed};
+use crate::view::Notice;
 
-/// What was refused lately.
+/// How long a limit within an hour is good for, in milliseconds.
+const HOUR_MS: i64 = 3_600 * 1_000;
+/// Runs of which the last refusal is remembered, and documents.
+const REMEMBERED: usize = 1_000;
+/// Raised where a document is refused without an entry: whoever reads the log has to know that there was more.
+const MUCH_IS_REFUSED: &str = "more of what the coordinator sent was refused within an hour than is entered one by one \
+                               (limit REFUSALS); the rest is counted in the log. Ask the operator what is wrong";
+/// Why a federation cannot offer another study now. Each is an alarm too, so that it says what helps.
+const MANY_WAIT: &str = "as many requests of this federation as the site keeps wait for a decision here (limit STUDIES). \
+                         Decide on those; then it can be submitted anew";
+const MANY_CAME: &str = "the federation offered as many requests within an hour as the site takes (limit STUDIES). Later \
+                         it can be submitted anew";
+
+/// What is limited within an hour, for each federation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Often {
+    Refusal,
+    Roster,
+    Vouch,
+    /// A vouch of a member that was verified here; those of others, which may be invented, must not hide it.
+    TrustedVouch,
+    Study,
+}
+
+impl Often {
+    fn most(self) -> usize {
+        match self {
+            Self::Refusal => limits::REFUSALS,
+            Self::Roster | Self::Vouch | Self::TrustedVouch => limits::MEMBER_ENTRIES,
+            Self::Study => limits::STUDIES,
+        }
+    }
+}
+
+/// What was refused lately, and how often what is limited happened.
 #[derive(Default)]
 pub(crate) struct Refusals {
     last: HashMap<(FederationId, JobId), Refusal>,
-    /// Entries of each federation, and since when they are counted.
-    entered: HashMap<FederationId, (Timestamp, usize)>,
+    /// Documents that were not taken, and why.
+    documents: HashMap<(FederationId, Digest), String>,
+    /// How often, and since when that is counted.
+    counted: HashMap<(FederationId, Often), (Timestamp, usize)>,
 }
 
 impl Refusals {
@@ -41,12 +78,152 @@ impl Refusals {
 
     /// Whether another refusal of a federation is entered now; the entry counts.
     pub(super) fn is_entered(&mut self, federation: FederationId, now: Timestamp) -> bool {
-        let (since, count) = self.entered.entry(federation).or_insert((now, 0));
-        if !(0..HOUR_MS).contains(&now.since(*since)) {
+        self.take(federation, Often::Refusal, now)
+    }
+
+    /// Whether a document was refused before for the same reason.
+    fn is_known(&self, federation: FederationId, document: Digest, reason: &str) -> bool {
+        self.documents.get(&(federation, document)).is_some_and(|known| known == reason)
+    }
+
+    /// Remembers why a document was refused, once it is durable.
+    fn know(&mut self, federation: FederationId, document: Digest, reason: &str) {
+        if self.documents.len() >= REMEMBERED {
+            self.documents.clear();
+        }
+        self.documents.insert((federation, document), reason.to_owned());
+    }
+
+    /// Counts once more; false if that is more than the limit within an hour.
+    fn take(&mut self, federation: FederationId, what: Often, now: Timestamp) -> bool {
+        let (since, count) = self.counted.entry((federation, what)).or_insert((now, 0));
+        if !is_within_an_hour(*since, now) {
             (*since, *count) = (now, 0);
         }
         *count = count.saturating_add(1);
-        *count <= limits::REFUSALS
+        *count <= what.most()
+    }
+
+    /// Whether it may happen once more now.
+    fn has_room(&self, federation: FederationId, what: Often, now: Timestamp) -> bool {
+        let counted = self.counted.get(&(federation, what));
+        counted.is_none_or(|(since, count)| !is_within_an_hour(*since, now) || *count < what.most())
+    }
+}
+
+fn is_within_an_hour(since: Timestamp, now: Timestamp) -> bool {
+    (0..HOUR_MS).contains(&now.since(since))
+}
+
+impl Engine {
+    /// Whether the next refusal of a federation is entered, and so may come with an alarm in words of its own. Beyond the
+    /// limit each would be another one, and alarms that nobody has seen stay.
+    pub(crate) fn enters_refusal(&self, federation: FederationId) -> bool {
+        self.refusals.has_room(federation, Often::Refusal, self.now())
+    }
+
+    /// Ends a step in which a document that the coordinator sent is not taken. The same one, refused for the same reason,
+    /// is entered once, and none beyond the limit.
+    pub(crate) async fn refuse_document(
+        &mut self,
+        mut tx: Tx,
+        federation: FederationId,
+        document: Digest,
+        entry: Entry,
+        reason: &str,
+    ) -> Result<(), PartyError> {
+        if self.refusals.is_known(federation, document, reason) {
+            self.count_control(federation, false, "refused again");
+        } else {
+            if !self.enters_refusal(federation) {
+                self.alarm(&mut tx, Some(federation), MUCH_IS_REFUSED).await?;
+            }
+            self.enter_refusal(&mut tx, federation, entry, reason).await?;
+        }
+        tx.commit().await?;
+        self.refusals.know(federation, document, reason);
+        self.notify(Notice::Audit);
+        Ok(())
+    }
+
+    /// Enters that a roster was taken; beyond the limit it is only counted.
+    pub(crate) async fn enter_roster(
+        &mut self,
+        tx: &mut Tx,
+        federation: FederationId,
+        entry: &Entry,
+    ) -> Result<(), PartyError> {
+        let counted = "roster taken without an entry (limit MEMBER_ENTRIES)";
+        self.enter_often(tx, federation, Often::Roster, entry, counted).await
+    }
+
+    /// Enters that a vouch was taken; beyond the limit it is only counted.
+    pub(crate) async fn enter_vouch(
+        &mut self,
+        tx: &mut Tx,
+        federation: FederationId,
+        is_trusted: bool,
+        entry: &Entry,
+    ) -> Result<(), PartyError> {
+        let what = if is_trusted { Often::TrustedVouch } else { Often::Vouch };
+        let counted = "vouch taken without an entry (limit MEMBER_ENTRIES)";
+        self.enter_often(tx, federation, what, entry, counted).await
+    }
+
+    async fn enter_often(
+        &mut self,
+        tx: &mut Tx,
+        federation: FederationId,
+        what: Often,
+        entry: &Entry,
+        counted: &'static str,
+    ) -> Result<(), PartyError> {
+        if self.refusals.take(federation, what, self.now()) {
+            return self.append(tx, entry).await.map(drop);
+        }
+        self.count_control(federation, false, counted);
+        Ok(())
+    }
+
+    /// Why a federation cannot offer another study now: so many wait for a decision here, or came within the hour.
+    pub(crate) async fn against_another_study(
+        &self,
+        tx: &mut Tx,
+        federation: FederationId,
+    ) -> Result<Option<&'static str>, PartyError> {
+        let step = tx.step();
+        let waiting: i64 = sqlx::query_scalar(
+            "SELECT COUNT(*) FROM studies WHERE federation = ?1 AND state IN ('received', 'under_review')",
+        )
+        .bind(federation.to_string())
+        .fetch_one(tx.conn())
+        .await
+        .at(step)?;
+        if usize::try_from(waiting).is_ok_and(|waiting| waiting >= limits::STUDIES) {
+            return Ok(Some(MANY_WAIT));
+        }
+        Ok((!self.refusals.has_room(federation, Often::Study, self.now())).then_some(MANY_CAME))
+    }
+
+    /// Counts a study that is taken. Those that were withdrawn before anybody here had a say are forgotten, but for the
+    /// newest: offering and taking back must not fill the disk either.
+    pub(crate) async fn count_study(&mut self, tx: &mut Tx, federation: FederationId) -> Result<(), PartyError> {
+        self.refusals.take(federation, Often::Study, self.now());
+        let step = tx.step();
+        sqlx::query(
+            "DELETE FROM studies WHERE study IN (
+                SELECT study FROM studies WHERE federation = ?1 AND state = 'withdrawn'
+                   AND study NOT IN (SELECT study FROM opinions)
+                   AND study NOT IN (SELECT study FROM approvals)
+                   AND study NOT IN (SELECT study FROM jobs)
+                ORDER BY at DESC, study DESC LIMIT -1 OFFSET ?2)",
+        )
+        .bind(federation.to_string())
+        .bind(signed(limits::STUDIES as u64))
+        .execute(tx.conn())
+        .await
+        .at(step)?;
+        Ok(())
     }
 }
 
@@ -66,6 +243,31 @@ mod tests {
         assert!(entered(other, 500) && !entered(one, HOUR_MS - 1) && entered(one, HOUR_MS));
         // A clock that was turned back does not silence the ledger.
         assert!(entered(one, 5));
+    }
+
+    #[test]
+    fn vouches_of_invented_members_use_up_nothing_that_a_verified_one_has() {
+        let mut refusals = Refusals::default();
+        let (federation, now) = (SiteId::from_bytes([1; 16]), Timestamp::from_millis(0));
+        let entered = (0..500).filter(|_| refusals.take(federation, Often::Vouch, now)).count();
+        assert_eq!(entered, limits::MEMBER_ENTRIES);
+        assert!(!refusals.has_room(federation, Often::Vouch, now));
+        assert!(refusals.take(federation, Often::TrustedVouch, now) && refusals.take(federation, Often::Roster, now));
+        assert!(refusals.has_room(federation, Often::Vouch, Timestamp::from_millis(HOUR_MS)));
+    }
+
+    #[test]
+    fn a_document_is_known_by_why_it_was_refused() {
+        let mut refusals = Refusals::default();
+        let federation = SiteId::from_bytes([1; 16]);
+        refusals.know(federation, Digest::of(b"one"), "forged");
+        assert!(refusals.is_known(federation, Digest::of(b"one"), "forged"));
+        assert!(!refusals.is_known(federation, Digest::of(b"one"), "too many"));
+        assert!(!refusals.is_known(SiteId::from_bytes([2; 16]), Digest::of(b"one"), "forged"));
+        for n in 0..3 * REMEMBERED {
+            refusals.know(federation, Digest::of(&n.to_le_bytes()), "forged");
+        }
+        assert!(refusals.documents.len() <= REMEMBERED);
     }
 
     #[test]

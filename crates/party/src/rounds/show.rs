@@ -20,7 +20,8 @@ use crate::people::Session;
 use crate::requests;
 use crate::store::{At as _, bad_column, to_json};
 use crate::view::{
-    DeviceView, JobState, JobView, LogLevel, LogLine, Page, RoundState, RoundView, TaskInput, TaskState, TaskView,
+    DeviceView, JobState, JobView, LogLevel, LogLine, Page, ResultView, RoundState, RoundView, TaskInput, TaskState,
+    TaskView,
 };
 
 /// What a sealed local view is authenticated as.
@@ -124,7 +125,7 @@ impl Engine {
 
     /// The newest lines about a run: what the ledger has of it, and notes of this process, oldest first.
     pub(crate) async fn job_log(&mut self, session: Session, job: JobId) -> Result<Vec<LogLine>, PartyError> {
-        self.acting(&session, "see a run's log", &[]).await?;
+        self.inside(&session, "see a run's log", &[]).await?;
         let mut conn = self.reader().await?;
         Job::read(&mut conn, job).await?;
         let filter = Filter { job: Some(job), ..Filter::default() };
@@ -209,17 +210,22 @@ impl Engine {
             (Some(key), Some(sealed)) => serde_json::from_slice(&unseal(key, LOCAL_VIEW, sealed)?).ok(),
             _ => None,
         };
+        let cut = matches!(&view, Some(ResultView::Training(training)) if training.clipped > 0).then_some(CUT);
         Ok(RoundView {
             state: round_state(&row.state),
             reason: state_reason(&row.state).map(|r| shown(&r, 400)),
             progress: self.working.get(&row.key).and_then(Working::progress),
-            note: self.working.get(&row.key).and_then(Working::note).map(str::to_owned),
+            note: self.working.get(&row.key).and_then(Working::note).or(cut).map(str::to_owned),
             view,
             round: row.key,
             at: row.at,
         })
     }
 }
+
+/// What is said of a round whose update was cut: nothing else shows that the model learns less than it could.
+const CUT: &str = "some numbers of the update moved by more than the plan allows in one round and were cut; the researcher \
+                   can allow more (quantise.clip)";
 
 /// An entry of the ledger as a line of its run's log.
 fn log_line(record: &Record) -> LogLine {

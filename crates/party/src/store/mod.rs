@@ -19,7 +19,8 @@ use crate::seam::{Moment, Seam};
 pub(crate) mod crash;
 
 /// Migrations in order; `PRAGMA user_version` counts those done.
-const MIGRATIONS: &[&str] = &[include_str!("0001_site.sql"), include_str!("0002_series.sql")];
+const MIGRATIONS: &[&str] =
+    &[include_str!("0001_site.sql"), include_str!("0002_series.sql"), include_str!("0003_removed.sql")];
 
 /// The open database.
 #[derive(Clone)]

@@ -64,6 +64,40 @@ async fn every_form_of_the_log_is_entered_with_its_digest_and_never_stands_in_an
     world.assert_ledger_intact().await;
 }
 
+/// A window asks for a page as a session that looks on, like for everything that it shows.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_reads_the_log_is_entered_before_it_is_shown_once_after_a_log_in_and_once_an_hour() {
+    let world = World::new().await;
+    let read = async |name: &str| {
+        let mut session = world.who(name).clone();
+        session.looks_on(true);
+        let query = crate::view::AuditQuery { limit: 1_000, ..Default::default() };
+        let lines = world.handle.audit(&session, query).await.unwrap().entries;
+        let viewed =
+            |who: &str| lines.iter().filter(|l| l.action == "audit_viewed" && l.actor.starts_with(who)).count();
+        (viewed("odo"), viewed("pia"))
+    };
+    assert_eq!(read("odo").await, (1, 0), "a page shows the entry about itself");
+    assert_eq!(read("odo").await, (1, 0));
+    assert_eq!(read("pia").await, (1, 1));
+    world.pass_time(60 * MINUTE - 1);
+    assert_eq!(read("odo").await, (1, 1));
+    world.pass_time(1);
+    assert_eq!(read("odo").await, (2, 1));
+    world.handle.log_in("odo".into(), pass("odo")).await.unwrap();
+    assert_eq!((read("odo").await, read("odo").await), ((3, 1), (3, 1)));
+    // Where it cannot be entered, nothing is shown.
+    let mut conn =
+        sqlx::SqliteConnection::connect(&format!("sqlite://{}", world.config.database().display())).await.unwrap();
+    let full = "CREATE TRIGGER no_room BEFORE INSERT ON ledger_entry BEGIN SELECT RAISE(ABORT, 'full'); END";
+    sqlx::query(full).execute(&mut conn).await.unwrap();
+    let refused = world.handle.audit(world.who("sam"), Default::default()).await;
+    assert!(refused.is_err(), "it was shown, and nobody will know");
+    sqlx::query("DROP TRIGGER no_room").execute(&mut conn).await.unwrap();
+    world.handle.audit(world.who("sam"), Default::default()).await.unwrap();
+    world.assert_ledger_intact().await;
+}
+
 /// The written form of the newest entry about an export.
 async fn entry_of_export(world: &World) -> String {
     let mut conn =

@@ -422,8 +422,9 @@ async fn a_paused_federation_closes_its_link_and_hears_nothing() {
 async fn checkpoints_are_cosigned_and_a_fork_is_an_alarm() {
     use hospes_ledger::{Checkpoint, Cosignature, SignedCheckpoint};
     let mut world = World::new().await;
+    world.verify([2, 3]).await;
     world.connect().await;
-    // This site shows its own; the coordinator and another member cosign it.
+    // This site shows its own; the coordinator and two other members cosign it.
     let (note, size) = world
         .expect("a checkpoint", |c| match c {
             LinkCommand::Send(FromSite::Witness(Witness::Show { checkpoint, .. })) => {

@@ -6,7 +6,7 @@ use hospes_protocol::sign::Signed;
 
 use super::*;
 use crate::error::PartyError;
-use crate::view::{Phase, RequestState, Verdict};
+use crate::view::{PersonChange, Phase, RequestState, Verdict};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_study_is_offered_signed_by_two_trained_and_released() {
@@ -222,6 +222,42 @@ async fn what_is_on_the_wire_when_an_approval_is_suspended_stops_and_does_not_go
     assert!(matches!(resumed, Err(PartyError::State(_))), "{resumed:?}");
     let resumed = world.handle.decide(world.who("pia"), study.id, Verdict::Resume).await.unwrap();
     assert_eq!(resumed.state, RequestState::Active);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_on_the_wire_stops_when_the_policy_or_a_signer_changes() {
+    for (change, code) in [
+        (None, RefusalCode::Policy),
+        (Some(PersonChange::Roles(BTreeSet::from([Role::Auditor]))), RefusalCode::Signatures),
+        (Some(PersonChange::Disable), RefusalCode::Signatures),
+        (Some(PersonChange::NewKey), RefusalCode::Signatures),
+    ] {
+        let mut world = World::new().await;
+        let study = world.running(small_plan(1)).await;
+        world.open_round(header(&study, job(1), "train", 1, 1, world.now())).await;
+        world.serve_model(&study).await;
+        let (upload, path) = world.expect_upload().await;
+        world.may_leave(&upload).await.unwrap();
+        let (h, ana, ava) = (world.handle.clone(), world.who("ana").clone(), world.who("ava").person());
+        let outcome = match change {
+            Some(change) => h.change_person(&ana, ava, change, pass("ana")).await.unwrap(),
+            None => {
+                let mut loose = Policy::public_data();
+                loose.approval.expires_days = 400;
+                h.set_policy(&ana, loose.to_toml().unwrap(), pass("ana")).await.unwrap()
+            }
+        };
+        if let Outcome::Proposed(proposal) = outcome {
+            // Proposed only, it stops nothing.
+            world.may_leave(&upload).await.unwrap();
+            h.answer_proposal(world.who("sam"), proposal.id, true, None, pass("sam")).await.unwrap();
+        }
+        world.expect_recall(&upload).await;
+        let reply = world.expect_reply().await;
+        assert!(matches!(&reply, RoundReply::Withdrawn(r) if r.code == code), "{code:?}: {reply:?}");
+        assert!(!path.exists());
+        assert_eq!(world.outbox_states().await, ["withdrawn, may have arrived"]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -34,6 +34,7 @@ mod crash;
 mod devices;
 mod exports;
 mod faults;
+mod floods;
 mod flow;
 mod kept;
 mod leaving;
@@ -333,6 +334,14 @@ impl World {
         let joined = Joined::by_hand(enrolled, "Hospital 1", this_site());
         let session = self.who("ana").clone();
         self.handle.ask(move |e| e.join(session, joined).boxed()).await.map(drop)
+    }
+
+    /// Compares words with these members.
+    pub(super) async fn verify(&self, members: impl IntoIterator<Item = u8>) {
+        for identity in members.into_iter().map(|n| key(n).public()) {
+            let words = hospes_protocol::words::of_key(&identity);
+            self.handle.verify_peer(self.who("ana"), federation(), identity.site_id(), words).await.unwrap();
+        }
     }
 
     pub(super) fn now(&self) -> Timestamp {

@@ -335,6 +335,57 @@ async fn the_second_signature_of_another_organisation_must_be_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_person_of_another_organisation_signs_and_decides_nothing_else() {
+    let mut world = World::new().await;
+    let mut policy = Policy::public_data();
+    policy.approval.four_eyes = hospes_protocol::policy::FourEyes::External;
+    world.set_policy(&policy).await;
+    world.add_person("xara", Role::DataAccessApprover, Some("Data access committee")).await;
+    let (first, second) = (study(1, small_plan(1)), study(2, small_plan(1)));
+    world.connect().await;
+    world.offer(&first).await;
+    world.offer(&second).await;
+    let (h, ana, xara) = (world.handle.clone(), world.who("ana").clone(), world.who("xara").clone());
+    let signed = h.approve(world.who("sam"), Approving::exactly(first.id), pass("sam")).await.unwrap();
+    h.countersign(&xara, first.id, signed.digest, pass("xara")).await.unwrap();
+    world.start_job(&first, job(1)).await;
+    let mut loose = policy.clone();
+    loose.approval.expires_days = 400;
+    let proposal = proposed(h.set_policy(&ana, loose.to_toml().unwrap(), pass("ana")).await.unwrap());
+
+    let before = world.entered("role_refused", "refused").await;
+    let denied = |result: Result<(), PartyError>| match result {
+        Err(denied @ PartyError::Denied { .. }) => denied.to_string(),
+        other => panic!("{other:?}"),
+    };
+    denied(h.answer_proposal(&xara, proposal.id, true, None, pass("xara")).await.map(drop));
+    denied(h.audit(&xara, crate::view::AuditQuery::default()).await.map(drop));
+    denied(h.acknowledge(&xara, 1).await);
+    denied(h.release(&xara, job(1)).await);
+    // Where anybody of the site may look, the words name their roles.
+    let words = denied(h.job_log(&xara, job(1)).await.map(drop));
+    assert!(words.contains("auditor") && !words.contains("approver"), "{words}");
+    let reason = || "as we like it".to_owned();
+    for verdict in [Verdict::Suspend { reason: reason() }, Verdict::Resume, Verdict::Revoke { reason: reason() }] {
+        denied(h.decide(&xara, first.id, verdict).await.map(drop));
+    }
+    assert_eq!(world.entered("role_refused", "refused").await, before + 8);
+    // Of people and of what waits for a second signature they see what is theirs.
+    let names: Vec<String> = h.people(&xara).await.unwrap().into_iter().map(|p| p.name).collect();
+    assert_eq!(names, ["xara"]);
+    assert!(h.proposals(&xara).await.unwrap().is_empty());
+    assert_eq!(h.proposals(world.who("sam")).await.unwrap(), [proposal]);
+
+    // What they are asked for they read and turn down, and they look after their passphrase.
+    h.approve(world.who("sam"), Approving::exactly(second.id), pass("sam")).await.unwrap();
+    assert_eq!(h.requests(&xara).await.unwrap().len(), 2);
+    h.review(&xara, second.id, None).await.unwrap();
+    let view = h.decide(&xara, second.id, Verdict::Refuse { reason: reason() }).await.unwrap();
+    assert_eq!(view.state, crate::view::RequestState::Refused);
+    h.change_passphrase(&xara, pass("xara"), pass("another xara")).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_signature_is_refused_where_updates_are_not_masked() {
     let mut world = World::new().await;
     let mut policy = Policy::public_data();
@@ -385,10 +436,11 @@ async fn a_changed_passphrase_opens_the_same_key() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_is_not_destroyed_where_nobody_could_confirm_the_next_one() {
     let mut world = World::new().await;
+    world.add_person("xara", Role::DataAccessApprover, Some("Data access committee")).await;
     world.in_operation().await;
     let h = world.handle.clone();
     let ana = world.who("ana").clone();
-    // Ana asks, the key is Ava's, and without Sam only people who watch are left.
+    // Ana asks, the key is Ava's, and without Sam only people who watch are left, and one of another organisation.
     h.change_person(&ana, world.who("sam").person(), PersonChange::Disable, pass("ana")).await.unwrap();
     let refused = h.change_person(&ana, world.who("ava").person(), PersonChange::NewKey, pass("ana")).await;
     assert!(matches!(&refused, Err(PartyError::State(words)) if words.contains("third person")), "{refused:?}");

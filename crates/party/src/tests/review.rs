@@ -3,7 +3,7 @@
 use super::*;
 use crate::error::PartyError;
 use crate::requests::text::render;
-use crate::view::RequestState;
+use crate::view::{ComputeLimits, QuietHours, RequestState, Weekday};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_review_begins_with_what_the_coordinator_can_read_and_names_what_is_not_stated() {
@@ -38,6 +38,27 @@ async fn a_review_begins_with_what_the_coordinator_can_read_and_names_what_is_no
     let update: u64 =
         review.outputs.items.iter().filter(|i| i.task == "train").map(|i| i.bytes * u64::from(i.times)).sum();
     assert_eq!(update, 2 * (8 + 14 * 4));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_review_says_what_training_may_take_of_this_machine() {
+    let mut world = World::new().await;
+    let study = study(1, small_plan(1));
+    world.connect().await;
+    world.offer(&study).await;
+    let labels =
+        ["Quiet hours", "Share of the machine's time", "Threads of the processor", "Waits while somebody works here"];
+    let said = |review: &crate::view::Review| {
+        let of = |label: &str| review.settings.iter().find(|f| f.label == label).and_then(|f| f.value.clone());
+        labels.map(|label| of(label).unwrap_or_default())
+    };
+    let review = world.handle.review(world.who("sam"), study.id, None).await.unwrap();
+    assert_eq!(said(&review), ["none: training may compute at any hour", "100 %", "all", "no"]);
+    let night = QuietHours { days: [Weekday::Monday, Weekday::Friday].into(), from: 22 * 60, to: 6 * 60 + 30 };
+    let limits = ComputeLimits { quiet: vec![night], share: 40, threads: Some(2), yields: true };
+    world.handle.set_compute_limits(world.who("ana"), limits).await.unwrap();
+    let review = world.handle.review(world.who("sam"), study.id, None).await.unwrap();
+    assert_eq!(said(&review), ["Monday, Friday 22:00 to 06:30", "40 %", "2", "yes"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -84,6 +84,31 @@ async fn a_dataset_shows_which_studies_used_it_and_how_much_left() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_dataset_is_removed_with_its_copy_and_key_but_not_below_an_approval() {
+    let (world, study, _round) = under_way().await;
+    let dataset = world.handle.datasets(world.who("sam")).await.unwrap()[0].clone();
+    let files = || std::fs::read_dir(world.config.snapshots()).unwrap().count();
+    let before = files();
+    let remove = |who: &str| world.handle.remove_dataset(world.who(who), dataset.id, "a wrong file".into());
+    let denied = remove("ava").await;
+    assert!(matches!(denied, Err(PartyError::Denied { .. })), "{denied:?}");
+    let refused = remove("sam").await.unwrap_err().to_string();
+    assert!(refused.contains(&study.id.to_string()) && refused.contains("revoke it first"), "{refused}");
+    assert_eq!(files(), before);
+    let verdict = crate::view::Verdict::Revoke { reason: "a wrong file".into() };
+    world.handle.decide(world.who("sam"), study.id, verdict).await.unwrap();
+    remove("sam").await.unwrap();
+    assert_eq!((world.handle.datasets(world.who("sam")).await.unwrap().len(), files()), (0, before - 1));
+    let gone = world.handle.profile(world.who("sam"), dataset.id).await;
+    assert!(matches!(gone, Err(PartyError::NotFound(_))), "{gone:?}");
+    assert!(remove("sam").await.is_err(), "it was removed twice");
+    // What it was used for can still be told, and its name is free.
+    assert_eq!(world.handle.dataset_uses(world.who("ana"), dataset.id).await.unwrap().len(), 1);
+    let again = world.add_dataset(&dataset.name, "cleveland.csv", true).await;
+    assert_eq!((again.name.as_str(), again.version), (dataset.name.as_str(), 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_policy_can_be_looked_at_before_it_is_set() {
     let (world, study, _round) = under_way().await;
     let now = world.handle.policy(world.who("ana")).await.unwrap();

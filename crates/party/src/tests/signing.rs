@@ -1,12 +1,13 @@
 //! What the second signer reads, and whom nobody may pass by.
 
 use hospes_protocol::approval::{OpinionView, Range, ReleaseRule};
+use hospes_protocol::message::Decision;
 use hospes_protocol::sign::DocumentSignature;
 
 use super::*;
 use crate::error::PartyError;
 use crate::requests::text::render;
-use crate::view::{RequestState, Review, Signed as SignedApproval, Verdict};
+use crate::view::{RequestState, RequestView, Review, Signed as SignedApproval, Verdict};
 
 async fn first(world: &World, approving: Approving) -> Result<SignedApproval, PartyError> {
     world.handle.approve(world.who("sam"), approving, pass("sam")).await
@@ -18,6 +19,20 @@ async fn second(world: &World, study: &Study, digest: Digest) -> Result<SignedAp
 
 async fn read(world: &World, study: &Study) -> Review {
     world.handle.review(world.who("ava"), study.id, None).await.unwrap()
+}
+
+async fn decide(world: &World, study: &Study, who: &str, verdict: Verdict) -> Result<RequestView, PartyError> {
+    world.handle.decide(world.who(who), study.id, verdict).await
+}
+
+/// Waits until the coordinator hears that the study is suspended.
+async fn expect_suspended(world: &mut World) {
+    world
+        .expect("the suspension", |c| match c {
+            LinkCommand::Send(FromSite::Decision { decision: Decision::Suspended, .. }) => Some(()),
+            _ => None,
+        })
+        .await;
 }
 
 fn refused_with(result: Result<SignedApproval, PartyError>, part: &str) {
@@ -92,13 +107,32 @@ async fn what_the_privacy_officer_suspended_is_not_signed_again_past_them() {
     world.pass_time(1);
     let draft = first(&world, Approving::exactly(study.id)).await.unwrap();
     let suspend = Verdict::Suspend { reason: "patients complained".into() };
-    let decide = |who, verdict| world.handle.decide(world.who(who), study.id, verdict);
-    decide("pia", suspend).await.unwrap();
+    decide(&world, &study, "pia", suspend.clone()).await.unwrap();
+    expect_suspended(&mut world).await;
     refused_with(second(&world, &study, draft.digest).await, "patients complained");
     refused_with(first(&world, Approving::exactly(study.id)).await, "privacy officer suspended it");
-    assert!(!read(&world, &study).await.approvable);
-    // Neither does a revocation lift what the officer said; only the officer does.
-    decide("sam", Verdict::Revoke { reason: "to begin anew".into() }).await.unwrap();
+    // The window offers the officer to resume although the request is partly approved.
+    let shown = read(&world, &study).await;
+    let in_force = shown.in_force.unwrap();
+    assert!(!shown.approvable && shown.state == RequestState::PartlyApproved);
+    assert_eq!((in_force.state, in_force.held_by), (RequestState::Suspended, Some(Role::PrivacyOfficer)));
+    let listed = world.handle.requests(world.who("sam")).await.unwrap();
+    assert_eq!(listed[0].in_force.as_ref().map(|f| f.state), Some(RequestState::Suspended));
+    // A refusal of what is on its way would take the suspension with it.
+    let refuse = Verdict::Refuse { reason: "to begin anew".into() };
+    for who in ["sam", "ava"] {
+        let refused = decide(&world, &study, who, refuse.clone()).await;
+        assert!(matches!(&refused, Err(PartyError::State(words)) if words.contains("privacy officer")), "{refused:?}");
+    }
+    refused_with(second(&world, &study, draft.digest).await, "patients complained");
+    // The officer goes on whatever is on its way, and stops it again.
+    decide(&world, &study, "pia", Verdict::Resume).await.unwrap();
+    decide(&world, &study, "pia", suspend).await.unwrap();
+    expect_suspended(&mut world).await;
+    // Neither a revocation nor a refusal after it lifts what the officer said; only the officer does.
+    decide(&world, &study, "sam", Verdict::Revoke { reason: "to begin anew".into() }).await.unwrap();
+    refused_with(first(&world, Approving::exactly(study.id)).await, "privacy officer suspended it");
+    decide(&world, &study, "ava", refuse).await.unwrap();
     refused_with(first(&world, Approving::exactly(study.id)).await, "privacy officer suspended it");
     opinion(&world, &study, OpinionView::Object).await;
     refused_with(first(&world, Approving::exactly(study.id)).await, "privacy officer suspended it");

@@ -6,6 +6,7 @@ use sqlx::Connection as _;
 
 use super::*;
 use crate::error::PartyError;
+use crate::view::WitnessState;
 
 /// A site that has trained one round.
 async fn trained() -> (World, Study) {
@@ -166,6 +167,11 @@ async fn show(world: &World, cosigned_by: &[u8]) {
 async fn cosign(world: &mut World) {
     world.event(LinkEvent::Disconnected { reason: "a test".into(), retry_in: Duration::ZERO }).await;
     world.connect().await;
+    cosign_shown(world, [coordinator()]).await;
+}
+
+/// Has these cosign this site's log, as it shows it now.
+async fn cosign_shown(world: &mut World, witnesses: impl IntoIterator<Item = SecretKey>) {
     let note = world
         .expect("a checkpoint", |c| match c {
             LinkCommand::Send(FromSite::Witness(Witness::Show { checkpoint, .. })) => Some(checkpoint.clone()),
@@ -173,15 +179,34 @@ async fn cosign(world: &mut World) {
         })
         .await;
     let checkpoint = *hospes_ledger::SignedCheckpoint::read(&note).unwrap().checkpoint();
-    let cosignature = checkpoint.cosign(&coordinator(), world.now()).line();
-    let (origin, size, witness) = (this_site().public().site_id(), checkpoint.size, federation());
-    world.send(ToSite::Witness(Witness::Cosigned { origin, size, witness, cosignature })).await;
+    let (origin, size) = (this_site().public().site_id(), checkpoint.size);
+    for witness in witnesses {
+        let cosignature = checkpoint.cosign(&witness, world.now()).line();
+        let witness = witness.public().site_id();
+        world.send(ToSite::Witness(Witness::Cosigned { origin, size, witness, cosignature })).await;
+    }
+    world.settle().await;
+}
+
+/// How a log is witnessed.
+async fn log_of(world: &World, origin: SiteId) -> WitnessState {
+    let witnessed = world.handle.status().await.unwrap().ledger.witnessed;
+    witnessed.into_iter().find(|log| log.origin == origin).expect("nobody witnesses this log")
+}
+
+/// Tells the site of members up to this number; all after the fourth are made up, and their keys the coordinator's.
+async fn invent(world: &World, last: u8) {
+    let mut invented = roster(2);
+    invented.members.extend((5..=last).map(member));
+    invented.members.sort_by_key(|m| m.site);
+    world.send(ToSite::Roster(Box::new(Signed::new(invented, &coordinator()).unwrap()))).await;
     world.settle().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_is_shown_again_and_again_but_never_settled_is_an_alarm() {
     let mut world = World::new().await;
+    world.verify(2..=4).await;
     world.connect().await;
     for _ in 0..25 {
         show(&world, &[]).await;
@@ -196,6 +221,7 @@ async fn a_log_that_is_shown_again_and_again_but_never_settled_is_an_alarm() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_coordinator_that_shows_nothing_and_cosigns_nothing_is_an_alarm() {
     let mut world = World::new().await;
+    world.verify(2..=4).await;
     world.connect().await;
     world.pass_time(25 * 60 * MINUTE);
     world.expect_alarm("too few members cosigned the coordinator's log").await;
@@ -205,6 +231,7 @@ async fn a_coordinator_that_shows_nothing_and_cosigns_nothing_is_an_alarm() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_settled_log_and_a_cosigned_one_are_no_alarm() {
     let mut world = World::new().await;
+    world.verify([2, 3]).await;
     world.connect().await;
     for _ in 0..25 {
         show(&world, &[2, 3]).await;
@@ -217,6 +244,58 @@ async fn a_settled_log_and_a_cosigned_one_are_no_alarm() {
         tokio::time::sleep(Duration::from_millis(600)).await;
     }
     assert_eq!(world.alarms().await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn invented_members_settle_nothing() {
+    let mut world = World::new().await;
+    world.verify(2..=4).await;
+    world.connect().await;
+    invent(&world, 104).await;
+    show(&world, &(5..=104).collect::<Vec<u8>>()).await;
+    let log = log_of(&world, federation()).await;
+    assert!(!log.settled && log.words.contains("101 of 103 needed members"), "{log:?}");
+    assert!(log.words.contains("100 members count as invented"), "{log:?}");
+    assert_eq!(log.witnesses, 1, "this site alone is somebody: {log:?}");
+    for _ in 0..25 {
+        show(&world, &[]).await;
+        world.pass_time(60 * MINUTE);
+    }
+    world.expect_alarm("members that only the coordinator knows may be invented").await;
+    assert!(!log_of(&world, federation()).await.settled);
+    // With two of the three that were verified, no other hospital can have settled another log.
+    show(&world, &[2, 3]).await;
+    let log = log_of(&world, federation()).await;
+    assert!(log.settled, "{log:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn invented_members_are_no_independent_witnesses() {
+    let mut world = World::new().await;
+    world.verify([2]).await;
+    world.connect().await;
+    invent(&world, 10).await;
+    cosign_shown(&mut world, [2, 5, 6, 7, 8, 9, 10].map(key)).await;
+    let log = log_of(&world, this_site().public().site_id()).await;
+    assert_eq!((log.witnesses, log.settled), (1, false), "{log:?}");
+    let said = world.handle.verify_audit(world.who("ana")).await.unwrap();
+    assert!(said.iter().any(|words| words.starts_with("1 independent witnesses cosigned it")), "{said:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_is_not_settled_before_any_member_is_verified_and_it_says_what_to_do() {
+    let mut world = World::new().await;
+    world.connect().await;
+    show(&world, &[2, 3, 4]).await;
+    let log = log_of(&world, federation()).await;
+    assert!(!log.settled && log.words.contains("Compare words with them"), "{log:?}");
+    world.pass_time(25 * 60 * MINUTE);
+    world.expect_alarm("Compare words with them").await;
+    assert!(!world.alarms().await.iter().any(|a| a.contains("too few members cosigned the coordinator's log")));
+    // The cosignatures are there; once their keys are known from elsewhere, they count.
+    world.verify([2, 3]).await;
+    let log = log_of(&world, federation()).await;
+    assert!(log.settled, "{log:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

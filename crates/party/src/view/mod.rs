@@ -504,6 +504,23 @@ pub struct RequestView {
     pub runs: Option<(u32, u32)>,
     /// Reason given for the state, if one was.
     pub reason: Option<String>,
+    /// The approval under which rounds run, also while a further one is on its way.
+    pub in_force: Option<InForce>,
+}
+
+/// An approval that is active or suspended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
+pub struct InForce {
+    /// Active or suspended.
+    pub state: RequestState,
+    /// Who suspended it; only they resume it.
+    pub held_by: Option<Role>,
+    /// Until when it holds.
+    pub expires: Timestamp,
+    /// Runs used and approved.
+    pub runs: (u32, u32),
+    /// Reason given for the state, if one was.
+    pub reason: Option<String>,
 }
 
 /// What a first signature covers. The default is exactly the plan, one run.

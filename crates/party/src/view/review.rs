@@ -6,7 +6,7 @@ use hospes_protocol::plan::Egress;
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
-use super::RequestState;
+use super::{InForce, RequestState};
 
 /// A request as people read it before they sign.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
@@ -27,6 +27,8 @@ pub struct Review {
     pub summary: String,
     /// State.
     pub state: RequestState,
+    /// The approval under which rounds run, also while a further one is on its way.
+    pub in_force: Option<InForce>,
     /// Project: purpose and basis.
     pub project: Vec<Fact>,
     /// People: who asks, who takes part.

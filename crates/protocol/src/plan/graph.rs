@@ -346,7 +346,17 @@ pub fn rows_at(plan: &Plan, task: &str, port: &str) -> BTreeSet<String> {
                 choices.insert(choice);
             }
             Component::Imputation(_) if drops_rows(plan, at.task) => _ = choices.insert("complete".to_owned()),
-            _ => {}
+            // None of these leaves rows out. A component that does has to say so here.
+            Component::Imputation(_)
+            | Component::Reader(_)
+            | Component::OneHot(_)
+            | Component::FeatureScale(_)
+            | Component::Statistics(_)
+            | Component::NnTrain(_)
+            | Component::Evaluation(_)
+            | Component::Glm(_)
+            | Component::Cox(_)
+            | Component::LocalBaseline(_) => {}
         }
     }
     choices

@@ -302,7 +302,7 @@ pub enum Strategy {
     Median {},
     /// Mean of each entry without the smallest and largest ones (Yin et al. 2018); ignores sizes.
     TrimmedMean {
-        /// Part of the sites that is left out at each end, below one half.
+        /// Part of the sites that is left out at each end, above 0 and below one half.
         trim: f64,
     },
     /// Mean of the updates that lie closest to others (Blanchard et al. 2017); ignores sizes.
@@ -380,7 +380,20 @@ impl Strategy {
             Self::MultiKrum { byzantine, keep } => {
                 byzantine.saturating_mul(2).saturating_add(3).max(byzantine.saturating_add(*keep))
             }
-            _ => 1,
+            // Of two values nobody can say which is wrong; and with fewer than 1/trim nothing would be left out.
+            Self::Median {} => 3,
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+            Self::TrimmedMean { trim } => (1.0 / trim).ceil().max(3.0) as u32,
+            Self::FedAvg {}
+            | Self::FedProx { .. }
+            | Self::Scaffold { .. }
+            | Self::FedAdam(_)
+            | Self::FedYogi(_)
+            | Self::FedAdagrad(_)
+            | Self::Cyclic {}
+            | Self::FedBn {}
+            | Self::Personal { .. }
+            | Self::NormBound { .. } => 1,
         }
     }
 

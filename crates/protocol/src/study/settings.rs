@@ -20,7 +20,9 @@ impl SweepFile {
             (true, true) => return Err(vec![problem("sweep", "names nothing to try: write 'grid' or 'settings'")]),
             (false, false) => return Err(vec![problem("sweep", "has both 'grid' and 'settings'; write one of them")]),
         };
-        let metric = self.rank.metric.unwrap_or(Metric::Accuracy);
+        // A label that cannot be read has been told of with the plan.
+        let usual = plan.data.label.kind().ok().and_then(|kind| Metric::of(kind).next());
+        let metric = self.rank.metric.or(usual).unwrap_or(Metric::Accuracy);
         let direction = self.rank.direction.unwrap_or(metric.direction());
         let rank = Rank { task: self.rank.task, metric, direction };
         let sweep = Sweep { settings, rank, parallel: self.parallel };
@@ -183,6 +185,13 @@ impl Sweep {
             let reason =
                 format!("the best model is the one with the {right} {metric}; write '{right}' or leave it out");
             problems.push(problem("sweep.rank.direction", &reason));
+        }
+        if let Ok(kind) = plan.data.label.kind()
+            && !Metric::of(kind).any(|known| known == *metric)
+        {
+            let known = Metric::of(kind).map(Metric::as_str).collect::<Vec<_>>().join(", ");
+            let reason = format!("a label as the plan has it gives no {}; there is {known}", metric.as_str());
+            problems.push(problem("sweep.rank.metric", &reason));
         }
         let evaluations: Vec<&str> = plan
             .tasks

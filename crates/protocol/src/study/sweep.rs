@@ -17,7 +17,7 @@ use super::{Study, TermsError};
 use crate::approval::{Computation, Range};
 use crate::canon::{CanonError, Canonical};
 use crate::id::Digest;
-use crate::plan::{self, Egress, Plan, Problem};
+use crate::plan::{self, Egress, LabelKind, Plan, Problem};
 
 /// The settings with which a study's plan is run, and by which figure the best of them is chosen.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -58,9 +58,49 @@ pub enum Metric {
     Brier,
     /// Mean loss.
     Loss,
+    /// Average precision.
+    AveragePrecision,
+    /// Mean F1 over the classes.
+    MacroF1,
+    /// Root of the mean squared error.
+    Rmse,
+    /// Mean absolute error.
+    Mae,
+    /// Part of the label's variance that is explained.
+    RSquared,
+    /// Harrell's C, over pairs of rows of the same site.
+    CIndex,
 }
 
 impl Metric {
+    const ALL: [Self; 10] = [
+        Self::Accuracy,
+        Self::Auc,
+        Self::Brier,
+        Self::Loss,
+        Self::AveragePrecision,
+        Self::MacroF1,
+        Self::Rmse,
+        Self::Mae,
+        Self::RSquared,
+        Self::CIndex,
+    ];
+
+    /// The figures by which models of a kind of label can be ranked, the usual one first.
+    pub fn of(kind: LabelKind) -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(move |metric| metric.is_of(kind))
+    }
+
+    fn is_of(self, kind: LabelKind) -> bool {
+        match self {
+            Self::Accuracy | Self::Loss => matches!(kind, LabelKind::YesNo(_) | LabelKind::Classes(_)),
+            Self::Auc | Self::Brier | Self::AveragePrecision => matches!(kind, LabelKind::YesNo(_)),
+            Self::MacroF1 => matches!(kind, LabelKind::Classes(_)),
+            Self::Rmse | Self::Mae | Self::RSquared => matches!(kind, LabelKind::Number),
+            Self::CIndex => matches!(kind, LabelKind::Survival(_)),
+        }
+    }
+
     /// Its word, as it is written.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -68,14 +108,22 @@ impl Metric {
             Self::Auc => "auc",
             Self::Brier => "brier",
             Self::Loss => "loss",
+            Self::AveragePrecision => "average_precision",
+            Self::MacroF1 => "macro_f1",
+            Self::Rmse => "rmse",
+            Self::Mae => "mae",
+            Self::RSquared => "r_squared",
+            Self::CIndex => "c_index",
         }
     }
 
     /// Where better models lie.
     pub fn direction(self) -> Direction {
         match self {
-            Self::Accuracy | Self::Auc => Direction::Highest,
-            Self::Brier | Self::Loss => Direction::Lowest,
+            Self::Accuracy | Self::Auc | Self::AveragePrecision | Self::MacroF1 | Self::RSquared | Self::CIndex => {
+                Direction::Highest
+            }
+            Self::Brier | Self::Loss | Self::Rmse | Self::Mae => Direction::Lowest,
         }
     }
 }
@@ -123,7 +171,7 @@ pub struct SweepFile {
 pub struct RankFile {
     /// Evaluation whose figure decides.
     pub task: String,
-    /// The figure, over all sites together; accuracy, if it is left out.
+    /// The figure, over all sites together. If it is left out: accuracy, of a number rmse, of a time to an event c_index.
     #[serde(default)]
     pub metric: Option<Metric>,
     /// Whether the best is the highest or the lowest; it follows from the figure.

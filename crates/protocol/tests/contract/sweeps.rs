@@ -6,7 +6,7 @@ use expect_test::expect;
 use hospes_protocol::approval::RefusalCode;
 use hospes_protocol::canon::Canonical;
 use hospes_protocol::id::StudyId;
-use hospes_protocol::plan::{Optimizer, Plan, egress};
+use hospes_protocol::plan::{LabelKind, Optimizer, Plan, egress};
 use hospes_protocol::study::{Direction, Metric, Study, StudyFile, Sweep, egress_in_all};
 
 use crate::world::{HEART, NOW, World, code, given, heart, site, terms};
@@ -96,6 +96,17 @@ fn a_study_without_a_sweep_keeps_its_bytes_and_one_with_a_sweep_survives_its_own
     let sweep = study(plan(), Some(read(&forty()).unwrap()));
     let again = Canonical::<Study>::parse(Canonical::new(sweep.clone()).unwrap().bytes()).unwrap();
     assert_eq!(*again, sweep);
+}
+
+#[test]
+fn models_are_ranked_by_what_their_kind_of_label_gives() {
+    let usual = |kind| Metric::of(kind).next().map(Metric::as_str);
+    assert_eq!([LabelKind::Classes(3), LabelKind::Number].map(usual), [Some("accuracy"), Some("rmse")]);
+    let label = plan().data.label.kind().unwrap();
+    assert_eq!(usual(label), Some("accuracy"));
+    let wrong = format!("{{ grid: {{ {LR}: [0.1, 0.2] }}, rank: {{ task: eval, metric: rmse }} }}");
+    expect![[r#"sweep.rank.metric: a label as the plan has it gives no rmse; there is accuracy, auc, brier, loss, average_precision"#]]
+        .assert_eq(&said(&wrong));
 }
 
 #[test]

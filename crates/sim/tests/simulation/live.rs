@@ -54,3 +54,18 @@ async fn what_is_wrong_is_said_with_its_place() {
     let none: [(String, &Path); 1] = [("one".into(), Path::new("one.csv"))];
     assert!(Live::start("subject_id", &none).await.err().unwrap().to_string().contains("at least two"));
 }
+
+/// A plan whose model is no network: the program prints the fit and what the sites let leave, and keeps no error to itself.
+#[test]
+fn a_regression_is_printed_with_its_figures() {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_hospes-sim"));
+    command.arg(crate::heart::example("regression.yaml"));
+    for site in SITES {
+        command.arg("--site").arg(crate::heart::example(&format!("{site}.csv")));
+    }
+    let output = command.output().unwrap();
+    let (printed, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{said}");
+    assert!(printed.contains("fit 'odds' on the rows of all sites") && printed.contains("(intercept)"), "{printed}");
+    assert!(printed.contains("accuracy"), "{printed}");
+}

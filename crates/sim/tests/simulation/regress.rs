@@ -272,9 +272,9 @@ fn compare_table(name: &str, fit: &Fit, table: &Value) {
         near(&what("error"), found.error / of("error"), 1.0);
         near(&what("statistic"), found.statistic, of("estimate") / of("error"));
         if let Some(ratio) = &found.ratio {
-            near(&what("ratio"), ratio.value, of("estimate").exp());
-            near(&what("ratio's low"), ratio.low, of("low").exp());
-            near(&what("ratio's high"), ratio.high, of("high").exp());
+            near(&what("ratio"), ratio.value.unwrap(), of("estimate").exp());
+            near(&what("ratio's low"), ratio.low.unwrap(), of("low").exp());
+            near(&what("ratio's high"), ratio.high.unwrap(), of("high").exp());
         }
     }
 }

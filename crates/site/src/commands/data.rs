@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use hospes_ipc::Call;
 use hospes_party::view::{DatasetView, NewDataset, OptOutReport, Outcome, ProfileView, SurveyView};
+use serde_json::Value;
 
 use super::{Asking, one_of, people};
 use crate::arguments::{Dataset, DatasetAdd, PolicyCommand};
@@ -50,6 +51,12 @@ pub(crate) async fn dataset(asking: &mut Asking, command: Dataset) -> Result<()>
             asking.answer(&dataset, |dataset| {
                 output::say(&format!("'{}' is tagged: {}", dataset.name, dataset.duo.join(", ")));
             })
+        }
+        Dataset::Remove { name, reason } => {
+            let all: Vec<DatasetView> = asking.ask(&Call::Datasets {}).await?;
+            let dataset = one_of("dataset", &name, &all, |d| vec![d.name.clone(), d.id.to_string()])?.id;
+            let answer: Value = asking.ask(&Call::RemoveDataset { dataset, reason }).await?;
+            asking.answer(&answer, |_| output::say(&format!("'{name}' is removed; its copy and its key are gone.")))
         }
         Dataset::OptOut { file } => {
             let path = absolute(file)?;

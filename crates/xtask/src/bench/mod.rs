@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::demo::figures::table;
@@ -160,28 +160,46 @@ const KERNELS: &[(&str, &str)] = &[
     ("ledger/verify", "ledger_verify"),
 ];
 
-/// Measures and prints one table.
+/// Measures what has `filter` in its name, and prints one table.
 ///
 /// # Errors
-/// If something does not build or run. A figure that misses its target is no error.
-pub(crate) fn run(root: &Path) -> Result<()> {
+/// If something does not build or run, or no name has the filter in it. A figure that misses its target is no error.
+pub(crate) fn run(root: &Path, filter: &str) -> Result<()> {
+    let wanted = |name: &str| name.contains(filter);
+    let any = |names: &[&str]| names.iter().any(|name| wanted(name));
+    let names: Vec<&str> = TARGETS.iter().map(|target| target.name).collect();
+    ensure!(any(&names), "nothing that is measured has '{filter}' in its name; there are: {}", names.join(", "));
     machine::ready_to_compile()?;
     let programs = Programs::build(&["hospes-coordinator", "hospes-site", "hospesctl"], true)?;
-    let mut measured = memory::idle(&programs)?;
-    measured.extend(memory::after_a_job(root, &programs)?);
-    let mut kernels = cargo()?;
-    kernels.args(["bench", "--locked", "--workspace", "--bench", "exact_sum", "--bench", "ledger"]);
-    machine::step("measure kernels", &mut kernels)?;
-    for (id, name) in KERNELS {
-        measured.insert((*name).to_owned(), throughput(id)?);
+    let mut measured = BTreeMap::new();
+    if any(&["idle_site", "idle_coordinator"]) {
+        measured.extend(memory::idle(&programs)?);
     }
-    measured.extend(rounds()?);
-    measured.extend(training(root)?);
-    println!("── measure ingest");
-    let mut ingest = cargo()?;
-    ingest.args(["bench", "--locked", "--workspace", "--bench", "ingest"]).stderr(Stdio::inherit());
-    measured.extend(measurements(&mut ingest)?);
-    print(&measured);
+    if any(&["after_job_site", "after_job_coordinator"]) {
+        measured.extend(memory::after_a_job(root, &programs)?);
+    }
+    if any(&KERNELS.iter().map(|(_, name)| *name).collect::<Vec<_>>()) {
+        let mut kernels = cargo()?;
+        kernels.args(["bench", "--locked", "--workspace", "--bench", "exact_sum", "--bench", "ledger"]);
+        machine::step("measure kernels", &mut kernels)?;
+        for (id, name) in KERNELS {
+            measured.insert((*name).to_owned(), throughput(id)?);
+        }
+    }
+    if names.iter().any(|name| (name.contains("round_") || name.contains("_peak_")) && wanted(name)) {
+        measured.extend(rounds(filter)?);
+    }
+    if any(&["train_mlp", "train_cnn"]) {
+        measured.extend(training(root)?);
+    }
+    if any(&["ingest"]) {
+        println!("── measure ingest");
+        let mut ingest = cargo()?;
+        ingest.args(["bench", "--locked", "--workspace", "--bench", "ingest"]).stderr(Stdio::inherit());
+        measured.extend(measurements(&mut ingest)?);
+    }
+    measured.retain(|name, _| wanted(name));
+    print(&measured, filter);
     Ok(())
 }
 
@@ -202,10 +220,10 @@ fn throughput(id: &str) -> Result<f64> {
 }
 
 /// Rounds of whole processes.
-fn rounds() -> Result<BTreeMap<String, f64>> {
+fn rounds(filter: &str) -> Result<BTreeMap<String, f64>> {
     println!("── measure rounds");
     let mut bench = cargo()?;
-    bench.args(["bench", "--locked", "--workspace", "--bench", "rounds"]);
+    bench.args(["bench", "--locked", "--workspace", "--bench", "rounds", "--", filter]);
     bench.env("HOSPES_PROGRAMS", target_folder()?.join("release")).stderr(Stdio::inherit());
     let output = bench.output().context("start the rounds")?;
     let text = String::from_utf8_lossy(&output.stdout);
@@ -242,9 +260,9 @@ fn measurement(line: &str) -> Option<(String, f64)> {
     Some((words.next()?.to_owned(), words.next()?.parse().ok()?))
 }
 
-fn print(measured: &BTreeMap<String, f64>) {
+fn print(measured: &BTreeMap<String, f64>, filter: &str) {
     let mut rows = table(&["what", "ours", "must reach", "ratio"]);
-    for target in TARGETS {
+    for target in TARGETS.iter().filter(|target| target.name.contains(filter)) {
         let value = measured.get(target.name).copied();
         let (ours, ratio) = match value {
             Some(value) => {

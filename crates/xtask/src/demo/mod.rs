@@ -1,10 +1,12 @@
-//! `cargo xtask demo`: a coordinator and four hospitals, each a process of its own, from enrolment to a proven model.
+//! `cargo xtask demo`: a coordinator and four hospitals, each a process of its own, from enrolment to a proven model. Where
+//! there is a screen, the staff of one hospital decide in its app.
 
 pub(crate) mod cast;
 pub(crate) mod federation;
 pub(crate) mod figures;
 pub(crate) mod process;
 pub(crate) mod site;
+mod window;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -20,23 +22,35 @@ use site::{Site, text_at};
 
 use crate::machine;
 
-/// Packages whose programs the demo runs.
-const PROGRAMS: [&str; 4] = ["hospes-coordinator", "hospes-site", "hospesctl", "hospes-sim"];
+/// Packages whose programs the demo runs; the last one with a screen only.
+const PROGRAMS: [&str; 5] = ["hospes-coordinator", "hospes-site", "hospesctl", "hospes-sim", "hospes"];
 
 /// Seeds over which the demo averages what needs no federation: with five, as published, two of the hospitals with few
 /// rows differ by more from one five to the next than the tolerance.
 const BASELINE_SEEDS: u32 = 10;
 
+/// Of four members, with one of them in league with whoever writes the log: any two sets of so many share an honest one.
+const NEEDED_WITNESSES: usize = 3;
+
 /// Runs the demo.
 ///
 /// # Errors
 /// What went wrong, with the end of the log of the process that it went wrong in.
-pub(crate) fn run(root: &Path, keep: bool) -> Result<()> {
-    machine::ready_to_compile()?;
-    let programs = Programs::build(&PROGRAMS, false)?;
+pub(crate) fn run(root: &Path, terminal: bool, keep: bool) -> Result<()> {
+    let with_window = !terminal && window::has_display();
+    let programs = if with_window {
+        machine::ready_to_build(root)?;
+        Programs::build(&PROGRAMS, false)?
+    } else {
+        if !terminal {
+            println!("This machine has no screen, so the demo is told here instead of in the app's window.");
+        }
+        machine::ready_to_compile()?;
+        Programs::build(&PROGRAMS[..4], false)?
+    };
     let folder = tempfile::Builder::new().prefix("hospes-").tempdir().context("make a folder for the demo")?;
     let start = Instant::now();
-    let result = Stage { root, programs: &programs, folder: folder.path(), chapter: 0 }.play();
+    let result = Stage { root, programs: &programs, folder: folder.path(), chapter: 0 }.play(with_window);
     // Not before the processes that use it have ended.
     if keep {
         println!("\nEverything is kept in {}", folder.keep().display());
@@ -81,40 +95,70 @@ impl<'a> Stage<'a> {
         self.root.join("examples").join(path)
     }
 
-    fn play(self) -> Result<()> {
+    fn play(self, with_window: bool) -> Result<()> {
         let (programs, root) = (self.programs, self.root);
         std::thread::scope(|scope| {
             // What the same rows give without a federation takes a while and needs nobody; it is ready in time.
             let baseline = scope.spawn(|| baseline(programs, root, BASELINE_SEEDS));
-            self.tell(|| baseline.join().unwrap_or_else(|_| bail!("the simulation panicked")))
+            let baseline = || baseline.join().unwrap_or_else(|_| bail!("the simulation panicked"));
+            if with_window { self.show(baseline) } else { self.tell(baseline) }
         })
+    }
+
+    /// Three hospitals sign as in the terminal; in the window of the fourth, whoever sits before it decides.
+    fn show(mut self, baseline: impl FnOnce() -> Result<Baseline>) -> Result<()> {
+        let (federation, sites, study) = self.offered()?;
+        let (here, others) = sites.split_first().context("there are no hospitals")?;
+        self.chapter("Three hospitals declare their data public, and six eyes decide at each");
+        self.declare_public(&sites)?;
+        self.sign(others, &study)?;
+        self.chapter("At the fourth one, its staff decide in the window");
+        let mut app = here.window()?;
+        window::explain(here);
+        let enter = window::Enter::listen();
+        let Some(model) = window::follow(&federation, others, (&mut app, &enter), &study)? else {
+            say("The demo ends here; run it again to see the end, or with --terminal to be told all of it.");
+            return Ok(());
+        };
+        self.chapter("What was learnt, what left, and how it can be proven");
+        self.conclude(&federation, &sites, &model, baseline)?;
+        say("The window stays open until the demo ends: look into its audit log, then press Enter here.");
+        enter.wait(&mut app)
     }
 
     fn tell(mut self, baseline: impl FnOnce() -> Result<Baseline>) -> Result<()> {
         let Trained { federation, sites, job, model } = self.train()?;
         self.chapter("What was learnt, what left, and how it can be proven");
-        self.conclude(&federation, &sites, (&job, &model), baseline)
+        each(&sites, |site| site.release(&job))?;
+        self.conclude(&federation, &sites, &model, baseline)
     }
 
     fn train(&mut self) -> Result<Trained<'a>> {
+        let (federation, sites, study) = self.offered()?;
+        self.chapter("What Cleveland's data steward reads, under the strict policy that a new site has");
+        review(&sites[0], &study)?;
+        self.chapter("The hospitals declare their data public, and six eyes decide at each");
+        self.declare_public(&sites)?;
+        self.sign(&sites, &study)?;
+        self.chapter("Fifteen rounds of training, then evaluation");
+        let (job, model) = train(&federation, &sites, &study)?;
+        Ok(Trained { federation, sites, job, model })
+    }
+
+    /// A federation of four hospitals with people and data, to which a study is offered.
+    fn offered(&mut self) -> Result<(Federation<'a>, Vec<Site<'a>>, String)> {
         self.chapter("A coordinator and four hospitals start, each with its own keys, database and ledger");
         let (programs, folder) = (self.programs, self.folder);
         let federation = Federation::open(programs, folder)?;
-        let mut sites = each(&HOSPITALS, |hospital| Site::open(programs, folder, hospital))?;
+        let sites = each(&HOSPITALS, |hospital| Site::open(programs, folder, hospital))?;
         say(&format!("coordinator (process {}) and {} sites run on this machine", federation.process(), sites.len()));
         self.chapter("Each hospital's administrator names its people, and its data steward registers its data");
         self.people_and_data(&sites)?;
         self.chapter("The hospitals join the federation and compare each other's keys");
-        enrol(&federation, &mut sites)?;
+        enrol(&federation, &sites)?;
         self.chapter("A researcher submits a study");
-        let study = self.submit(&federation, &mut sites)?;
-        self.chapter("What Cleveland's data steward reads, under the strict policy that a new site has");
-        review(&sites[0], &study)?;
-        self.chapter("The hospitals declare their data public, and six eyes decide at each");
-        self.sign(&sites, &study)?;
-        self.chapter("Fifteen rounds of training, then evaluation");
-        let (job, model) = train(&federation, &mut sites, &study)?;
-        Ok(Trained { federation, sites, job, model })
+        let study = self.submit(&federation, &sites)?;
+        Ok((federation, sites, study))
     }
 
     fn people_and_data(&self, sites: &[Site<'_>]) -> Result<()> {
@@ -128,13 +172,13 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
-    fn submit(&self, federation: &Federation<'_>, sites: &mut [Site<'_>]) -> Result<String> {
+    fn submit(&self, federation: &Federation<'_>, sites: &[Site<'_>]) -> Result<String> {
         let path = self.example("heart/study.yaml");
         let path = path.to_str().context("the example's path is no text")?;
         federation.told("researcher", &["study", "validate", path])?;
         let answer = federation.asked("researcher", &["study", "submit", path])?;
         let study = text_at(&answer, "study").context("the study has no id")?;
-        for site in sites.iter_mut() {
+        for site in sites {
             let offered = site.wait_for_request()?;
             ensure!(offered == study, "{} was offered study {offered}, not {study}", site.hospital.name);
         }
@@ -142,13 +186,15 @@ impl<'a> Stage<'a> {
         Ok(study)
     }
 
-    fn sign(&self, sites: &[Site<'_>], study: &str) -> Result<()> {
+    fn declare_public(&self, sites: &[Site<'_>]) -> Result<()> {
         let policy = self.example("policies/public-data.toml");
         let policy = policy.to_str().context("the example's path is no text")?;
-        each(sites, |site| {
-            site.told(&ADMINISTRATOR, &["policy", "set", policy])?;
-            site.sign(study)
-        })?;
+        each(sites, |site| site.told(&ADMINISTRATOR, &["policy", "set", policy]))?;
+        Ok(())
+    }
+
+    fn sign(&self, sites: &[Site<'_>], study: &str) -> Result<()> {
+        each(sites, |site| site.sign(study))?;
         for site in sites {
             say(&format!(
                 "{:<12} olga (privacy officer) agrees, stefan (data steward) and amara (data-access approver) sign",
@@ -162,10 +208,9 @@ impl<'a> Stage<'a> {
         &self,
         federation: &Federation<'_>,
         sites: &[Site<'_>],
-        (job, model): (&str, &str),
+        model: &str,
         baseline: impl FnOnce() -> Result<Baseline>,
     ) -> Result<()> {
-        each(sites, |site| site.release(job))?;
         let card = federation.asked("researcher", &["model", "card", model])?;
         let figures = Figures::of_card(&card)?;
         let file = self.folder.join("model.safetensors");
@@ -187,13 +232,15 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
-    /// Each hospital's auditor exports the ledger; anybody can verify it, without the program that wrote it.
+    /// Each hospital's auditor exports the ledger; anybody can verify it, without the program that wrote it, against the
+    /// keys of the others and what the others saw.
     fn proofs(&self, federation: &Federation<'_>, sites: &[Site<'_>]) -> Result<()> {
+        let keys =
+            sites.iter().map(|site| federation.identity(Some(site.hospital.name))).collect::<Result<Vec<_>>>()?;
+        let witnessed = each(sites, Site::wait_for_settled)?;
         let mut proofs = table(&["ledger", "entries", "witnesses", "settled", "payloads sent", "bytes that left"]);
-        for site in sites {
-            let status = site.status()?;
+        for ((site, origin), witnessed) in sites.iter().zip(&keys).zip(&witnessed) {
             let (payloads, bytes) = site.left()?;
-            let origin = federation.identity(Some(site.hospital.name))?;
             let seen = self.folder.join("seen-by-the-coordinator.txt");
             std::fs::write(
                 &seen,
@@ -201,26 +248,27 @@ impl<'a> Stage<'a> {
             )?;
             // After that, since the log goes on growing: an export must hold all that was seen before it.
             let export = site.export()?;
-            let (file, seen) = (export.to_string_lossy(), seen.to_string_lossy());
-            federation.told("operator", &["audit", "verify", &file, "--origin", &origin, "--checkpoint", &seen])?;
-            let witnessed = &status["ledger"]["witnessed"][0];
+            let others: Vec<&String> = keys.iter().filter(|key| *key != origin).collect();
+            let entries = verified(federation, &export, origin, &others, &seen)?;
             proofs.add_row(vec![
                 site.hospital.name.to_owned(),
-                status["ledger"]["entries"].to_string(),
+                entries.to_string(),
                 witnessed["witnesses"].to_string(),
-                if witnessed["settled"] == Value::Bool(true) { "yes" } else { "no" }.to_owned(),
+                "yes".to_owned(),
                 payloads.to_string(),
                 bytes.to_string(),
             ]);
         }
         println!("\n{proofs}");
+        // What a hospital saw of the coordinator's log, before that is exported.
+        let seen = sites.first().context("there are no hospitals")?.seen_of_coordinator()?;
         let own = self.folder.join("coordinator.jsonl");
-        let own = own.to_str().context("the folder's path is no text")?;
-        federation.told("operator", &["audit", "export", own])?;
+        let path = own.to_str().context("the folder's path is no text")?;
+        federation.told("operator", &["audit", "export", path])?;
         let origin = federation.identity(None)?;
-        federation.told("operator", &["audit", "verify", own, "--origin", &origin])?;
+        verified(federation, &own, &origin, &keys.iter().collect::<Vec<_>>(), &seen)?;
         say("all five ledgers, the coordinator's too, were exported and verified offline by hospesctl audit verify");
-        self.altered(federation, own, &origin)
+        self.altered(federation, path, &origin)
     }
 
     /// One changed byte in the middle of a ledger is found.
@@ -237,22 +285,24 @@ impl<'a> Stage<'a> {
     }
 }
 
+/// Verifies a log offline: it is of this party, holds what others saw of it, and as many of these members cosigned it as
+/// make a fork show. Gives its number of entries.
+fn verified(federation: &Federation<'_>, export: &Path, origin: &str, members: &[&String], seen: &Path) -> Result<u64> {
+    let (file, seen) = (export.to_string_lossy(), seen.to_string_lossy());
+    let mut arguments = vec!["audit", "verify", &*file, "--origin", origin, "--checkpoint", &*seen];
+    members.iter().for_each(|key| arguments.extend(["--member", key.as_str()]));
+    let report = federation.asked("operator", &arguments)?;
+    let not_checked = report["not_checked"].as_array().context("the report does not say what was not checked")?;
+    ensure!(not_checked.is_empty(), "of {file} it was not checked: {not_checked:?}");
+    let witnesses = report["witnesses"].as_array().into_iter().flatten().filter(|w| w["member"] == true).count();
+    ensure!(witnesses >= NEEDED_WITNESSES, "{witnesses} of {} members cosigned {file}", members.len());
+    report["entries"].as_u64().context("the report has no number of entries")
+}
+
 /// Does the same for each, at the same time; the first error of the list counts.
 fn each<'t, T: Sync, R: Send>(items: &'t [T], work: impl Fn(&'t T) -> Result<R> + Sync) -> Result<Vec<R>> {
     std::thread::scope(|scope| {
         let threads: Vec<_> = items.iter().map(|item| scope.spawn(|| work(item))).collect();
-        threads
-            .into_iter()
-            .map(|thread| thread.join().unwrap_or_else(|_| bail!("a thread of the demo panicked")))
-            .collect()
-    })
-}
-
-/// The same where the work changes what is known of each.
-fn each_mut<T: Send, R: Send>(items: &mut [T], work: impl Fn(&mut T) -> Result<R> + Sync) -> Result<Vec<R>> {
-    let work = &work;
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = items.iter_mut().map(|item| scope.spawn(move || work(item))).collect();
         threads
             .into_iter()
             .map(|thread| thread.join().unwrap_or_else(|_| bail!("a thread of the demo panicked")))
@@ -282,8 +332,8 @@ fn paragraph(indent: &str, words: &str) {
     println!("{line}");
 }
 
-fn enrol(federation: &Federation<'_>, sites: &mut [Site<'_>]) -> Result<()> {
-    for site in sites.iter() {
+fn enrol(federation: &Federation<'_>, sites: &[Site<'_>]) -> Result<()> {
+    for site in sites {
         let (invitation, words) = federation.invite(site.hospital.name)?;
         if site.hospital.name == HOSPITALS[0].name {
             say("an invitation goes by mail, and the coordinator's twelve words by telephone:");
@@ -291,7 +341,7 @@ fn enrol(federation: &Federation<'_>, sites: &mut [Site<'_>]) -> Result<()> {
         }
         site.enrol(&invitation, &words)?;
     }
-    for site in sites.iter_mut() {
+    for site in sites {
         site.wait_for_peers(HOSPITALS.len() - 1)?;
     }
     let words = each(sites, Site::words)?;
@@ -323,14 +373,14 @@ fn review(site: &Site<'_>, study: &str) -> Result<()> {
     Ok(())
 }
 
-fn train(federation: &Federation<'_>, sites: &mut [Site<'_>], study: &str) -> Result<(String, String)> {
+fn train(federation: &Federation<'_>, sites: &[Site<'_>], study: &str) -> Result<(String, String)> {
     let start = Instant::now();
     let watched = federation.asked("researcher", &["study", "watch", study])?;
     let seconds = start.elapsed().as_secs_f64();
     let run = watched["jobs"].as_array().and_then(|runs| runs.last()).context("the study has no run")?;
     let (job, model) = (text(&run["job"]).to_owned(), text(&run["model"]).to_owned());
     ensure!(!model.is_empty(), "the run left no model");
-    let held = each_mut(sites, Site::wait_for_held)?;
+    let held = each(sites, Site::wait_for_held)?;
     ensure!(held.iter().all(|held| *held == job), "a hospital holds the results of another run than {job}");
     say(&format!("run {job} succeeded in {seconds:.1} s; its results are held until each hospital releases them"));
     Ok((job, model))

@@ -141,7 +141,7 @@ impl<'a> Site<'a> {
     ///
     /// # Errors
     /// If they are not in time.
-    pub(crate) fn wait_for_peers(&mut self, count: usize) -> Result<()> {
+    pub(crate) fn wait_for_peers(&self, count: usize) -> Result<()> {
         self.wait("the other members are known", |site| {
             let peers = site.asked(&ADMINISTRATOR, &["peers", "list"])?;
             Ok(peers.as_array().is_some_and(|list| list.len() >= count).then_some(()))
@@ -152,7 +152,7 @@ impl<'a> Site<'a> {
     ///
     /// # Errors
     /// If none is in time.
-    pub(crate) fn wait_for_request(&mut self) -> Result<String> {
+    pub(crate) fn wait_for_request(&self) -> Result<String> {
         self.wait("the study is offered", |site| {
             let requests = site.asked(&STEWARD, &["requests"])?;
             Ok(text_at(&requests, "study"))
@@ -163,7 +163,7 @@ impl<'a> Site<'a> {
     ///
     /// # Errors
     /// If it does not in time.
-    pub(crate) fn wait_for_held(&mut self) -> Result<String> {
+    pub(crate) fn wait_for_held(&self) -> Result<String> {
         self.wait("the results are held", |site| {
             let jobs = site.asked(&APPROVER, &["jobs"])?;
             let held = jobs.as_array().and_then(|list| list.iter().find(|job| job["held"] == true));
@@ -171,8 +171,22 @@ impl<'a> Site<'a> {
         })
     }
 
+    /// Waits until enough of the others have cosigned this site's log, as it was shown last; gives how it is witnessed.
+    ///
+    /// # Errors
+    /// If they have not in time.
+    pub(crate) fn wait_for_settled(&self) -> Result<Value> {
+        self.wait("its log is settled", |site| {
+            let status = site.status()?;
+            let witnessed = status["ledger"]["witnessed"].as_array().context("the status has no witnesses")?;
+            // Its own log, and not the coordinator's.
+            let own = witnessed.iter().find(|log| log["origin"] != log["federation"]);
+            Ok(own.filter(|log| log["settled"] == true).cloned())
+        })
+    }
+
     /// Asks until there is an answer.
-    fn wait<T>(&mut self, what: &str, mut ask: impl FnMut(&Self) -> Result<Option<T>>) -> Result<T> {
+    fn wait<T>(&self, what: &str, mut ask: impl FnMut(&Self) -> Result<Option<T>>) -> Result<T> {
         let start = std::time::Instant::now();
         loop {
             if let Some(answer) = ask(self)? {
@@ -182,6 +196,13 @@ impl<'a> Site<'a> {
             self.explain((start.elapsed() < PATIENCE).then_some(()).with_context(tail))?;
             std::thread::sleep(Duration::from_millis(300));
         }
+    }
+
+    /// The command that opens the app on this hospital, and the file for what it prints.
+    pub(super) fn app(&self) -> (Command, PathBuf) {
+        let mut command = self.programs.command("hospes");
+        command.env("HOSPES_DATA", self.folder.join("data"));
+        (command, self.file("app.log"))
     }
 
     /// Opinion and both signatures, as three people.
@@ -222,6 +243,16 @@ impl<'a> Site<'a> {
     /// As [`Site::asked`].
     pub(crate) fn status(&self) -> Result<Value> {
         self.asked(&AUDITOR, &["status"])
+    }
+
+    /// The last checkpoint that this site saw of the coordinator's log, in a file.
+    ///
+    /// # Errors
+    /// As [`Site::told`], or if the file cannot be written.
+    pub(crate) fn seen_of_coordinator(&self) -> Result<PathBuf> {
+        let file = self.file("seen-of-the-coordinator.txt");
+        std::fs::write(&file, self.told(&AUDITOR, &["audit", "checkpoint", "--of", "coordinator"])?)?;
+        Ok(file)
     }
 
     /// Writes the ledger for the auditor.

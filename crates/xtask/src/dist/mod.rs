@@ -170,6 +170,8 @@ fn build(root: &Path, options: &Options, epoch: u64) -> Result<PathBuf> {
         let mut flags = vec![format!("--remap-path-prefix={}=/hospes", root.display())];
         flags.extend(home.map(|home| format!("--remap-path-prefix={}=/cargo", home.display())));
         build.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
+        // These flags tell checkouts apart already, and leave the programs the same for each.
+        build.env_remove("RUSTC_WORKSPACE_WRAPPER");
     }
     build.env("SOURCE_DATE_EPOCH", epoch.to_string());
     step(&format!("build the programs, profile {}", options.profile), &mut build)?;

@@ -28,9 +28,7 @@ const NOT_IN_THE_CLOUD: &[&str] = &["burn", "hospes-cohort", "hospes-party", "ho
 
 /// Checks edges and licences.
 pub(crate) fn check(root: &Path, findings: &mut Findings) -> Result<()> {
-    let output = cargo()?.args(["metadata", "--format-version", "1", "--locked"]).output().context("cargo metadata")?;
-    anyhow::ensure!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
-    let metadata: Value = serde_json::from_slice(&output.stdout)?;
+    let metadata = metadata(root, &["--locked"])?;
     let packages = metadata["packages"].as_array().context("no packages")?;
     let ours: BTreeSet<&str> =
         packages.iter().filter(|p| p["source"].is_null()).filter_map(|p| p["name"].as_str()).collect();
@@ -42,6 +40,15 @@ pub(crate) fn check(root: &Path, findings: &mut Findings) -> Result<()> {
     }
     cloud(&metadata, packages, findings);
     licences(root, packages, findings)
+}
+
+/// What cargo says of the packages.
+pub(super) fn metadata(root: &Path, more: &[&str]) -> Result<Value> {
+    let mut cargo = cargo()?;
+    cargo.args(["metadata", "--format-version", "1"]).args(more).current_dir(root);
+    let output = cargo.output().context("cargo metadata")?;
+    anyhow::ensure!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(serde_json::from_slice(&output.stdout)?)
 }
 
 fn edges(package: &Value, ours: &BTreeSet<&str>, findings: &mut Findings) {

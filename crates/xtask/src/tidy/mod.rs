@@ -40,15 +40,7 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     let mut findings = Findings::default();
     edges::check(root, &mut findings)?;
     invariants::check_window(root, &mut findings)?;
-    for path in tracked()? {
-        let Ok(text) = std::fs::read_to_string(root.join(&path)) else { continue };
-        texts(&path, &text, &mut findings);
-        if path.extension().is_some_and(|e| e == "rs") {
-            source::check(&path, &text, &mut findings);
-        } else if path.extension().is_some_and(|e| e == "md") {
-            links(root, &path, &text, &mut findings);
-        }
-    }
+    files(root, &mut findings)?;
     if findings.0.is_empty() {
         println!("   tidy: nothing to mend");
         return Ok(());
@@ -56,10 +48,26 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     bail!("tidy found {} things to mend:\n{}", findings.0.len(), findings.0.join("\n"))
 }
 
-/// Files of the work tree that are not ignored.
-fn tracked() -> Result<Vec<PathBuf>> {
-    let output = Command::new("git").args(["ls-files", "--cached", "--others", "--exclude-standard"]).output();
-    let output = output.context("list the tracked files")?;
+/// Checks every file of the tree.
+fn files(root: &Path, findings: &mut Findings) -> Result<()> {
+    for path in tracked(root)? {
+        let Ok(text) = std::fs::read_to_string(root.join(&path)) else { continue };
+        texts(&path, &text, findings);
+        if path.extension().is_some_and(|e| e == "rs") {
+            source::check(&path, &text, findings);
+        } else if path.extension().is_some_and(|e| e == "md") {
+            links(root, &path, &text, findings);
+        }
+    }
+    Ok(())
+}
+
+/// Files of the work tree that are not ignored, by their paths from its top.
+fn tracked(root: &Path) -> Result<Vec<PathBuf>> {
+    let mut git = Command::new("git");
+    git.args(["ls-files", "--cached", "--others", "--exclude-standard"]).current_dir(root);
+    let output = git.output().context("list the tracked files")?;
+    anyhow::ensure!(output.status.success(), "git ls-files: {}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout)?;
     Ok(text.lines().map(PathBuf::from).filter(|p| !p.ends_with("Cargo.lock")).collect())
 }

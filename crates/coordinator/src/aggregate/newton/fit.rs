@@ -8,6 +8,9 @@ use utoipa::ToSchema;
 
 use super::{Null, Pooled, Regression, tails};
 
+/// Part of the deviance without features that a fit leaves only where the features tell the label exactly.
+const EXACT: f64 = 1e-20;
+
 /// A fitted regression. Its numbers are those of the fit on the rows of all sites together.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -83,12 +86,19 @@ pub struct Coefficient {
 pub struct Ratio {
     /// `odds`, `rate` or `hazard`.
     pub of: String,
-    /// e to the estimate.
-    pub value: f64,
-    /// Lower end.
-    pub low: f64,
-    /// Upper end.
-    pub high: f64,
+    /// e to the estimate; none where that is too large to be a number, as of a feature in very small units.
+    pub value: Option<f64>,
+    /// Lower end; none where it is too large.
+    pub low: Option<f64>,
+    /// Upper end; none where it is too large.
+    pub high: Option<f64>,
+}
+
+impl Ratio {
+    fn new(of: &str, estimate: f64, low: f64, high: f64) -> Self {
+        let ratio = |log: f64| Some(log.exp()).filter(|ratio| ratio.is_finite());
+        Self { of: of.to_owned(), value: ratio(estimate), low: ratio(low), high: ratio(high) }
+    }
 }
 
 /// How often the model orders a pair of rows as what happened did.
@@ -137,10 +147,15 @@ impl Found {
     /// # Errors
     /// Why there is none, in words.
     pub(super) fn table(self, regression: &Regression, sum: &FigureSet) -> Result<Fit, String> {
-        match &regression.component {
-            Component::Glm(glm) => self.glm_table(regression, glm, sum),
-            Component::Cox(cox) => self.cox_table(regression, cox, sum),
-            _ => Err(format!("'{}' is no regression", regression.task)),
+        let fit = match &regression.component {
+            Component::Glm(glm) => self.glm_table(regression, glm, sum)?,
+            Component::Cox(cox) => self.cox_table(regression, cox, sum)?,
+            _ => return Err(format!("'{}' is no regression", regression.task)),
+        };
+        // What is no number has no form in the store, and could not be read again.
+        match fit.first_that_is_none() {
+            Some(what) => Err(format!("the fit gives no number for {what}")),
+            None => Ok(fit),
         }
     }
 
@@ -152,6 +167,14 @@ impl Found {
             return Err(format!("{parameters} coefficients cannot be fitted on {n} rows"));
         }
         let gaussian = glm.family == Family::Gaussian;
+        // Sums of rows are not exact: nothing but their rounding is left.
+        if gaussian && deviance <= EXACT * self.null.deviance.unwrap_or(0.0) {
+            return Err(
+                "the features tell the label exactly, so that nothing is left to estimate errors from; leave out \
+                        the one that the label was computed from"
+                    .to_owned(),
+            );
+        }
         // Of a gaussian model the deviance is Pearson's statistic.
         let dispersion = if gaussian { deviance / degrees } else { 1.0 };
         let sent = one(sum, figure::LOG_LIKELIHOOD)?;
@@ -243,7 +266,7 @@ impl Found {
             let error = error * spread;
             let (low, high) = (estimate - reach * error, estimate + reach * error);
             let is_feature = index >= usize::from(regression.coefficients.intercept);
-            let of = |of: &str| Ratio { of: of.to_owned(), value: estimate.exp(), low: low.exp(), high: high.exp() };
+            let of = |of: &str| Ratio::new(of, *estimate, low, high);
             let statistic = estimate / error;
             Coefficient {
                 name: name.clone(),
@@ -261,6 +284,28 @@ impl Found {
 }
 
 impl Fit {
+    /// The first of its numbers that is infinite or NaN, in words.
+    fn first_that_is_none(&self) -> Option<String> {
+        let whole = [
+            ("n", Some(self.n)),
+            ("events", self.events),
+            ("the log likelihood", Some(self.log_likelihood)),
+            ("the log likelihood without features", Some(self.null_log_likelihood)),
+            ("AIC", Some(self.aic)),
+            ("the deviance", self.deviance),
+            ("the deviance without features", self.null_deviance),
+            ("Pearson's statistic", self.pearson),
+            ("the dispersion", self.dispersion),
+        ];
+        let is_none = |value: f64| !value.is_finite();
+        if let Some((what, _)) = whole.into_iter().find(|(_, value)| value.is_some_and(is_none)) {
+            return Some(what.to_owned());
+        }
+        let numbers = |c: &Coefficient| [c.estimate, c.error, c.statistic, c.p, c.low, c.high];
+        let coefficient = self.coefficients.iter().find(|c| numbers(c).into_iter().any(is_none))?;
+        Some(format!("the coefficient of '{}'", coefficient.name))
+    }
+
     /// The fit with what its last round gave. Of other sites than its own it takes nothing.
     pub(super) fn completed(&self, regression: &Regression, pooled: &Pooled) -> Self {
         let mut fit = self.clone();

@@ -231,7 +231,8 @@ impl Newton {
         sites.sort_unstable();
         let known = std::mem::replace(&mut self.sites, sites.clone());
         let without = |all: &[SiteId], but: &[SiteId]| all.iter().filter(|s| !but.contains(s)).copied().collect();
-        if !known.is_empty() && known != sites {
+        // A run that begins anew takes whoever is there, which need not be those over whom the last one stopped.
+        if !known.is_empty() && known != sites && self.stage != Stage::Restart {
             (self.stage, self.rounds, self.halvings) = (Stage::Restart, 0, 0);
             (self.base, self.null) = (None, None);
             self.start.clear();

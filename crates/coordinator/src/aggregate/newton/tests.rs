@@ -97,7 +97,7 @@ fn a_fourfold_table_has_its_log_odds_ratio_and_woolfs_error() {
     close(fit.coefficients[0].estimate, (12.0f64 / 48.0).ln());
     close(fit.coefficients[1].estimate, (30.0f64 * 48.0 / (20.0 * 12.0)).ln());
     close(fit.coefficients[1].error, (1.0f64 / 30.0 + 1.0 / 20.0 + 1.0 / 12.0 + 1.0 / 48.0).sqrt());
-    close(fit.coefficients[1].ratio.as_ref().unwrap().value, 6.0);
+    close(fit.coefficients[1].ratio.as_ref().unwrap().value.unwrap(), 6.0);
     assert!(fit.coefficients[0].ratio.is_none() && fit.converged);
     let of = |p: f64| p * p.ln() + (1.0 - p) * (1.0 - p).ln();
     close(fit.log_likelihood, 50.0 * of(0.6) + 60.0 * of(0.2));
@@ -120,6 +120,26 @@ fn a_gaussian_fit_takes_three_rounds() {
     let fit = run(Family::Gaussian, "gaussian", &[cells]).unwrap();
     assert!((fit.coefficients[0].estimate - 2.0).abs() < 1e-13 && (fit.coefficients[1].estimate - 6.5).abs() < 1e-13);
     assert_eq!((fit.iterations, fit.statistic.as_str()), (3, "t"));
+}
+
+/// A feature in very small units has a coefficient whose ratio is beyond all numbers; the fit can be read all the same.
+#[test]
+fn a_ratio_that_is_no_number_is_left_out() {
+    let cells: &Cells = &[(1e-4, 1.0, 30.0), (1e-4, 0.0, 20.0), (0.0, 1.0, 12.0), (0.0, 0.0, 48.0)];
+    let fit = run(Family::Binomial, "binomial", &[cells]).unwrap();
+    let ratio = fit.coefficients[1].ratio.as_ref().unwrap();
+    assert!(fit.coefficients[1].estimate > 1e4 && ratio.value.is_none() && ratio.high.is_none(), "{fit:?}");
+    let read: Fit = serde_json::from_str(&serde_json::to_string(&fit).unwrap()).unwrap();
+    assert_eq!(read.coefficients[1].ratio, fit.coefficients[1].ratio);
+}
+
+#[test]
+fn a_label_that_the_features_tell_exactly_ends_in_words() {
+    let cells: &Cells = &[(0.0, 1.0, 2.0), (1.0, 3.0, 2.0), (2.0, 5.0, 1.0)];
+    match run(Family::Gaussian, "gaussian", &[cells]) {
+        Err(Stop::Failed(reason)) => assert!(reason.contains("tell the label exactly"), "{reason}"),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
@@ -178,6 +198,11 @@ fn what_a_site_withholds_stops_the_fit_and_another_set_of_sites_begins_it_anew()
     let others = |newton: &Newton| pooled(vec![(site(1), at(newton)), (site(3), at(newton))]);
     let pooled = others(&newton);
     assert_eq!(newton.advance(&regression, &pooled), Err(stop));
+    // Run again, it begins with those that are there then, also if they are others once more.
+    let mut third = newton.clone();
+    let reports = self::pooled((1..=3).map(|n| (site(n), at(&third))).collect());
+    assert_eq!(third.advance(&regression, &reports), Ok(Next::Round));
+    assert_eq!((third.point(), third.sites.len()), ([0.0, 0.0].as_slice(), 3));
     // The same round again, from the same point; then from the start.
     assert_ne!(newton.point(), [0.0, 0.0]);
     let pooled = others(&newton);

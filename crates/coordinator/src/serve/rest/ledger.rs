@@ -1,4 +1,5 @@
-//! The coordinator's audit ledger: checkpoint, consistency, export. Reading and exporting it stand in it, too.
+//! The coordinator's audit ledger: checkpoint, consistency, export. It is read by its export only, and that stands in it,
+//! too; checkpoints and proofs hold no entry.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, Seek as _};

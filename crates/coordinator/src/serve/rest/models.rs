@@ -1,4 +1,5 @@
-//! Models that came of jobs. Card and file are held until every site that took part has released the results.
+//! Models that came of jobs. Card and file are held until every site that took part has released the results, and who
+//! takes them stands in the ledger before the first byte goes out.
 
 use std::sync::Arc;
 
@@ -7,6 +8,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
+use hospes_ledger::{Action, ObjectKind, Purpose};
 use hospes_protocol::id::{Digest, JobId};
 use hospes_protocol::limits::CHUNK_BYTES;
 use serde::Serialize;
@@ -17,6 +19,7 @@ use utoipa_axum::routes;
 use super::extract::{Id, Someone};
 use super::sweep::figure;
 use super::{Answer, Problem};
+use crate::enrol::actor;
 use crate::serve::Shared;
 use crate::store::Caller;
 use crate::store::results::{Access, ModelRow, ModelState};
@@ -97,7 +100,9 @@ async fn models(State(shared): State<Arc<Shared>>, _: Someone) -> Answer<Json<Ve
               (status = 403, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem)))]
 async fn card(State(shared): State<Arc<Shared>>, Someone(caller): Someone, Id(model): Id<Digest>) -> Answer<Response> {
     let row = shared.released(&caller, model).await?;
-    let card = row.card.ok_or_else(|| Problem::not_found(format!("model {model} has no card")))?;
+    let card = row.card.clone().ok_or_else(|| Problem::not_found(format!("model {model} has no card")))?;
+    // It has the figures, which the sites release like the model.
+    shared.taken(&caller, &row, "its card".into()).await?;
     Ok(([(header::CONTENT_TYPE, "application/json")], card).into_response())
 }
 
@@ -106,9 +111,10 @@ async fn card(State(shared): State<Arc<Shared>>, Someone(caller): Someone, Id(mo
     responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>), (status = 401, body = Problem),
               (status = 403, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem)))]
 async fn file(State(shared): State<Arc<Shared>>, Someone(caller): Someone, Id(model): Id<Digest>) -> Answer<Response> {
-    shared.released(&caller, model).await?;
+    let row = shared.released(&caller, model).await?;
     let size = shared.models.size(model).await?;
     let size = size.ok_or_else(|| Problem::not_found(format!("the file of model {model} is gone")))?;
+    shared.taken(&caller, &row, format!("its file, {size} bytes")).await?;
     let models = shared.models.clone();
     let blocks = futures::stream::try_unfold(0u64, move |at| {
         let models = models.clone();
@@ -138,6 +144,21 @@ impl Shared {
         let row = row.ok_or_else(|| Problem::not_found(format!("there is no model {model}")))?;
         self.may_use(caller, row.job).await?;
         Ok(row)
+    }
+
+    /// Enters who takes what of a model. If that cannot be written, nothing is given out.
+    async fn taken(&self, caller: &Caller, row: &ModelRow, what: String) -> Answer<()> {
+        let register = &self.register;
+        let study = register.store.job(row.job).await?.map(|job| job.study);
+        let mut entry = register
+            .audit
+            .entry(self.now(), actor(caller), Action::ModelExported)
+            .object(ObjectKind::Model, row.model, Some(row.model))
+            .purpose(Purpose { study, job: Some(row.job), approval: None });
+        entry.reason = Some(what);
+        let mut tx = register.store.begin("export_model").await?;
+        register.audit.record(&mut tx, &[entry]).await?;
+        Ok(tx.commit().await?)
     }
 
     /// Whether the caller may have the results of a job.

@@ -436,7 +436,8 @@ impl Peer {
         };
         let mut incoming = process.staging.begin(request).await?;
         match standing {
-            Standing::Offset(offset) => assert_eq!(offset, incoming.offset()),
+            // What a process was writing when it was killed may arrive between the two questions.
+            Standing::Offset(offset) => assert!(offset <= incoming.offset()),
             Standing::Complete => assert_eq!(incoming.offset(), payload.len() as u64),
         }
         let from = usize::try_from(incoming.offset()).unwrap();

@@ -201,8 +201,8 @@ fn check_strategy(params: &str, train: &NnTrain, inputs: Inputs, problems: &mut 
             problems.require(good, format!("{place}.norm_l2"), format!("is {norm_l2}; it must be above 0"));
         }
         Strategy::TrimmedMean { trim } => {
-            let good = (0.0..0.5).contains(trim);
-            problems.require(good, format!("{place}.trim"), format!("is {trim}; it must be at least 0 and below 0.5"));
+            let good = *trim > 0.0 && *trim < 0.5;
+            problems.require(good, format!("{place}.trim"), format!("is {trim}; it must be above 0 and below 0.5"));
         }
         Strategy::MultiKrum { byzantine, keep } => {
             check_count(format!("{place}.keep"), *keep, 10_000, problems);
