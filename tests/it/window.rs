@@ -11,10 +11,22 @@ use hospes_tests::window::Window;
 async fn i6_the_page_can_do_nothing_else(window: &Window) -> Result<()> {
     let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
     listener.set_nonblocking(true)?;
-    let attempts = window.attempts(listener.local_addr()?.port()).await?;
+    let mut attempts = window.attempts(listener.local_addr()?.port()).await?;
+    // The way in which they are tried works.
+    let may = attempts.remove("what it may").unwrap_or_default();
+    assert!(may.starts_with("got") && may.contains("phase"), "{may}");
     assert!(attempts.len() > 20, "{attempts:?}");
-    let allowed: Vec<_> = attempts.iter().filter(|(_, answer)| *answer != "refused").collect();
+    let allowed: Vec<_> = attempts.iter().filter(|(_, answer)| !answer.starts_with("refused")).collect();
     assert!(allowed.is_empty(), "the page may: {allowed:?}");
+    // Of what is linked into the app, by its permissions and nothing else.
+    for name in
+        ["choose a file", "notify", "start with the session", "make a window", "close the window", "send an event"]
+    {
+        let answer = attempts.get(name).map(String::as_str).unwrap_or_default();
+        assert!(answer.contains("not allowed"), "{name}: {answer}");
+    }
+    let none = attempts.get("call an engine's command that is none").map(String::as_str).unwrap_or_default();
+    assert!(none.contains("the command cannot be read"), "{none}");
     let heard = listener.accept().map(|_| ()).map_err(|e| e.kind());
     assert_eq!(heard, Err(std::io::ErrorKind::WouldBlock), "the page reached the network");
     // It goes on as before.

@@ -1,4 +1,4 @@
-// What a page that was taken over would try. Answers each by name: "refused", or what it got.
+// What a page that was taken over would try. Answers each by name: what it got, or "refused" with the reason.
 const [port, done] = arguments;
 const { invoke } = window.__TAURI_INTERNALS__;
 const here = `http://127.0.0.1:${port}/`;
@@ -17,7 +17,7 @@ const attempts = {
   "close the window": () => invoke("plugin:window|close", { label: "main" }),
   "send an event": () => invoke("plugin:event|emit", { event: "x", payload: null }),
   "call a command that is none": () => invoke("read_file", { path: file }),
-  "call an engine's command that is none": () => invoke("call", { call: { read_file: { path: file } } }),
+  "call an engine's command that is none": () => invoke("call", { request: { command: "read_file", args: { path: file } } }),
   "fetch": () => fetch(here, { mode: "no-cors" }),
   "fetch a file": () => fetch(`file://${file}`),
   "fetch an asset": () => fetch(`asset://localhost${file}`),
@@ -29,6 +29,7 @@ const attempts = {
       request.open("GET", here);
       request.send();
     }),
+  "what it may": () => invoke("call", { request: { command: "status", args: {} } }),
   "WebSocket": () =>
     new Promise((yes, no) => {
       const socket = new WebSocket(`ws://127.0.0.1:${port}/`);
@@ -82,13 +83,15 @@ const attempts = {
     if ({}.attempted !== true) throw new Error("refused");
   },
 };
-const late = () => new Promise((_, no) => setTimeout(no, 3000));
+// What neither succeeds nor fails may have opened something.
+const late = () => new Promise((yes) => setTimeout(() => yes("no answer"), 3000));
 const answered = Object.entries(attempts).map(async ([name, attempt]) => {
   try {
     const got = await Promise.race([attempt(), late()]);
     return [name, `got ${JSON.stringify(got) ?? "something"}`];
-  } catch {
-    return [name, "refused"];
+  } catch (reason) {
+    const words = reason instanceof Error || reason instanceof Event ? reason.type ?? reason.message : reason;
+    return [name, `refused: ${typeof words === "string" ? words : JSON.stringify(words)}`];
   }
 });
 Promise.all(answered).then((all) => done(Object.fromEntries(all)));

@@ -6,11 +6,13 @@ import { Approvals } from "../src/screens/Approvals";
 import { Audit } from "../src/screens/Audit";
 import { Home } from "../src/screens/Home";
 import { Job } from "../src/screens/Job";
+import { Jobs } from "../src/screens/Jobs";
 import { Model } from "../src/screens/Model";
 import { Models } from "../src/screens/Models";
 import { PeopleSettings } from "../src/screens/PeopleSettings";
 import { Banners } from "../src/shell/Banners";
 import { Header } from "../src/shell/Header";
+import { Own } from "../src/shell/Own";
 import { Rail } from "../src/shell/Rail";
 import { button, type Screen, settle, show } from "./stage";
 
@@ -165,12 +167,12 @@ describe("a person of another organisation", () => {
     await stand(<Home />);
     const text = () => screen.place.textContent;
     expect(text()).toContain("The second signature is missing");
-    for (const other of ["Results wait", "proposed a change", "was restored", "Setting up this site"]) {
+    for (const other of ["Results wait", "was restored", "Setting up this site"]) {
       expect(text(), other).not.toContain(other);
     }
     expect(text()).toContain("7 entries");
-    expect(links()).not.toContain("#/audit");
-    expect(screen.of("proposals")).toEqual([]);
+    for (const own of ["#/audit", "#/egress"]) expect(links()).not.toContain(own);
+    expect(screen.of("jobs")).toEqual([]);
     await screen.end();
     await stand(<Home />, null);
     for (const own of ["Results wait", "proposed a change", "was restored", "Setting up this site"]) {
@@ -178,12 +180,29 @@ describe("a person of another organisation", () => {
     }
   });
 
-  it("is not asked about changes of the site", async () => {
+  it("answers the changes that the engine names to them", async () => {
     await stand(<PeopleSettings />);
     expect(screen.place.textContent).toContain("Stefan");
-    expect(screen.of("proposals")).toEqual([]);
-    await screen.end();
-    await stand(<PeopleSettings />, null);
     expect(button("Decide")).not.toBeNull();
+  });
+
+  it("is led to nothing that is the site's own, and asks nothing of it", async () => {
+    const own = (
+      <>
+        <Rail />
+        <Own>
+          <Jobs />
+        </Own>
+      </>
+    );
+    await stand(own);
+    for (const place of ["jobs", "models", "datasets", "egress"]) expect(links()).not.toContain(`#/${place}`);
+    expect(links()).toContain("#/requests");
+    expect(screen.place.textContent).toContain("This is shown to people of this organisation.");
+    expect(screen.of("jobs")).toEqual([]);
+    await screen.end();
+    await stand(own, null);
+    for (const place of ["jobs", "models", "datasets", "egress"]) expect(links()).toContain(`#/${place}`);
+    expect(screen.of("jobs")).not.toEqual([]);
   });
 });

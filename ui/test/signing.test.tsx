@@ -46,6 +46,8 @@ let place: HTMLElement;
 let client: QueryClient;
 let asked: { command: string; args: unknown }[];
 
+/** How the policy asks for the second signature. */
+let fourEyes: string;
 /** Of whoever stands before it. */
 let organisation: string | null;
 
@@ -77,6 +79,7 @@ async function stand(roles: Role[], review: Review, of: string | null = null): P
   reachBy({
     call: async (command, args) => {
       asked.push({ command, args });
+      if (command === "policy") return `[approval]\nfour_eyes = "${fourEyes}"\n`;
       return command === "people" ? [person] : null;
     },
     subscribe: () => {},
@@ -110,6 +113,7 @@ async function answerAll(): Promise<void> {
 }
 
 beforeEach(() => {
+  fourEyes = "external";
   globalThis.IS_REACT_ACT_ENVIRONMENT = true;
   speak("en");
   place = document.body.appendChild(document.createElement("div"));
@@ -222,6 +226,12 @@ describe("the second signature", () => {
     expect([button("Suspend"), button("Revoke"), button("Refuse this study")]).toEqual([null, null, null]);
   });
 
+  it("is not refused by a person of another organisation whom the policy does not ask", async () => {
+    fourEyes = "two_people";
+    await stand(["data_access_approver"], partly, "Another clinic");
+    expect(button("Refuse this study")).toBeNull();
+  });
+
   it("becomes a first one again where the first no longer holds", async () => {
     await stand(["data_steward"], { ...partly, approval_digest: null, signatures: [] });
     expect(button("Sign as data steward")).not.toBeNull();
@@ -281,6 +291,42 @@ describe("an approval in force", () => {
     await act(async () => root.unmount());
     await stand(["data_steward"], held);
     expect(offered()).toEqual(["Revoke"]);
+  });
+
+  it("is taken over by the privacy officer where somebody else suspended it", async () => {
+    for (const held_by of [null, "data_steward"] as const) {
+      const held: Review = {
+        ...REVIEW,
+        state: "suspended",
+        in_force: { ...IN_FORCE, state: "suspended", held_by },
+      };
+      await stand(["data_steward"], held);
+      expect(button("Take over the suspension")).toBeNull();
+      await act(async () => root.unmount());
+      await stand(["privacy_officer"], held);
+      expect(button("Take over the suspension")).not.toBeNull();
+      await draw({ ...held, in_force: { ...IN_FORCE, state: "suspended", held_by: "privacy_officer" } });
+      expect(button("Take over the suspension")).toBeNull();
+      if (held_by === null) await act(async () => root.unmount());
+    }
+  });
+
+  it("is given anew after another opinion when it is over, and beside the one in force", async () => {
+    for (const state of ["revoked", "expired", "refused"] as const) {
+      await stand(["privacy_officer"], { ...REVIEW, state });
+      expect(button("Give this opinion"), state).not.toBeNull();
+      await act(async () => root.unmount());
+    }
+    await stand(["privacy_officer"], { ...REVIEW, state: "active", in_force: IN_FORCE });
+    expect(button("Give this opinion")).toBeNull();
+    await act(async () => root.unmount());
+    await stand(["data_steward"], REVIEW);
+    for (const state of ["revoked", "expired", "refused", "active", "suspended"] as const) {
+      await draw({ ...REVIEW, state });
+      expect(button("Sign as data steward"), state).not.toBeNull();
+    }
+    await draw({ ...REVIEW, state: "withdrawn" });
+    expect(button("Sign as data steward")).toBeNull();
   });
 
   it("is resumed by any of them where nobody is named who suspended it", async () => {

@@ -14,9 +14,6 @@ use crate::arguments::{Convert, Verify};
 use crate::client::{Client, Failure, FailureKind};
 use crate::output::{self, NewFile};
 
-/// How far the clock of whoever made an export may lie ahead of this one: a day.
-const CLOCKS_MS: i64 = 24 * 3_600 * 1_000;
-
 /// What the auditor said about the log.
 fn expectations(arguments: &Verify) -> Result<Expectations> {
     let usage = |words: String| Failure::new(FailureKind::Usage, words);
@@ -48,12 +45,17 @@ pub(crate) fn convert(arguments: &Convert, json: bool) -> Result<()> {
     };
     let path = &arguments.log.file;
     let mut log = BufReader::new(File::open(path).with_context(|| format!("open {}", path.display()))?);
+    // Before anything is written, as what was printed cannot be taken back.
+    let report = verify_export(&mut log, &expected).with_context(|| format!("read {}", path.display()))?;
+    if let Some(words) = report.doubt(now()).filter(|_| report.is_intact()) {
+        bail!(Failure::new(FailureKind::NotVerified, words));
+    }
     let mut make = |out: &mut dyn Write| -> Result<Report> {
         let report = write_report(arguments.form, &mut log, &expected, &annex, out).map_err(|error| match error {
             ReportError::NotIntact(_) => anyhow::Error::new(Failure::new(FailureKind::NotVerified, error.to_string())),
             error => anyhow::Error::new(error).context(format!("make a report of {}", path.display())),
         })?;
-        if let Some(words) = doubt(&report, now()) {
+        if let Some(words) = report.doubt(now()) {
             bail!(Failure::new(FailureKind::NotVerified, words));
         }
         Ok(report)
@@ -86,7 +88,7 @@ pub(crate) fn verify(arguments: &Verify, json: bool) -> Result<()> {
     if let Some(finding) = &report.finding {
         return not_verified(format!("the log is not intact: {finding}"));
     }
-    if let Some(words) = doubt(&report, now()) {
+    if let Some(words) = report.doubt(now()) {
         return not_verified(words);
     }
     if !expected.members.is_empty() && report.independent_witnesses() == 0 {
@@ -98,22 +100,6 @@ pub(crate) fn verify(arguments: &Verify, json: bool) -> Result<()> {
         bail!(Failure::new(FailureKind::Unknown, words));
     }
     Ok(())
-}
-
-/// Why nothing says that what was erased might be; `None` if something does, or nothing was erased.
-fn doubt(report: &Report, now: Timestamp) -> Option<String> {
-    let made = report.made.filter(|made| report.erased_entries > 0 && made.since(now) > CLOCKS_MS);
-    if let Some(made) = made {
-        return Some(format!(
-            "entries were erased in part, and the file says that it is of {made}, which is still to come: whether their time \
-             was over cannot be told"
-        ));
-    }
-    let rules: Vec<&str> = report.unknown_rules.iter().map(String::as_str).collect();
-    (!rules.is_empty()).then(|| {
-        let rules = rules.join("', '");
-        format!("entries were erased in part under '{rules}', which is no rule that this program knows")
-    })
 }
 
 /// The time by this machine's clock.
@@ -150,7 +136,7 @@ fn not_checked(report: &Report, expected: &Expectations) -> Vec<String> {
 }
 
 fn tell(report: &Report, expected: &Expectations, not_checked: &[String]) {
-    if report.is_intact() && doubt(report, now()).is_none() {
+    if report.is_intact() && report.doubt(now()).is_none() {
         let origin = report.origin.map(|o| o.to_string()).unwrap_or_default();
         let entries = report.entries;
         output::say(&if expected.origins.is_empty() && expected.known.is_empty() {

@@ -26,6 +26,9 @@ mod erased;
 
 use erased::Erasures;
 
+/// How far the clock of whoever made an export may lie ahead of the reader's: a day.
+const CLOCKS_MS: i64 = 24 * 3_600 * 1_000;
+
 /// What the auditor knows from elsewhere.
 #[derive(Debug, Clone, Default)]
 pub struct Expectations {
@@ -133,6 +136,8 @@ pub struct Report {
     pub erasure_rules: BTreeSet<String>,
     /// Those of them that are none of this product's: nothing says whether they allow what was erased.
     pub unknown_rules: BTreeSet<String>,
+    /// The newest erased entry of which later ones tell only in words that are none of this product's.
+    pub doubtful_erasure: Option<u64>,
     /// Cosigned checkpoints that were verified.
     pub checkpoints: u64,
     /// Checkpoints known from elsewhere that the ledger contains.
@@ -148,7 +153,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether nothing is wrong.
+    /// Whether nothing is wrong. Whether what was erased might be is for [`Report::doubt`] to say.
     pub fn is_intact(&self) -> bool {
         self.finding.is_none()
     }
@@ -156,6 +161,28 @@ impl Report {
     /// Number of independent witnesses: members that the auditor named and that cosigned.
     pub fn independent_witnesses(&self) -> usize {
         self.witnesses.iter().filter(|witness| witness.member).count()
+    }
+
+    /// Why nothing says that what was erased might be, by a clock that shows `now`; `None` if something does, or nothing
+    /// was erased. A log in doubt must not be called intact.
+    pub fn doubt(&self, now: Timestamp) -> Option<String> {
+        if let Some(made) = self.made.filter(|made| self.erased_entries > 0 && made.since(now) > CLOCKS_MS) {
+            return Some(format!(
+                "entries were erased in part, and the file says that it is of {made}, which is still to come: whether \
+                 their time was over cannot be told"
+            ));
+        }
+        if !self.unknown_rules.is_empty() {
+            let rules: Vec<&str> = self.unknown_rules.iter().map(String::as_str).collect();
+            let rules = rules.join("', '");
+            return Some(format!(
+                "entries were erased in part under '{rules}', which is no rule that this program knows"
+            ));
+        }
+        let entry = self.doubtful_erasure?;
+        Some(format!(
+            "entry {entry} was erased in part, and what the log says of it names no rule that this program knows"
+        ))
     }
 
     /// What was erased, in words; `None` if nothing was.

@@ -131,7 +131,7 @@ impl Engine {
     }
 
     pub(crate) async fn alarms(&mut self, session: Session) -> Result<Vec<AlarmView>, PartyError> {
-        self.acting(&session, "see alarms", &[]).await?;
+        self.inside(&session, "see alarms", &[]).await?;
         self.open_alarms().await
     }
 

@@ -437,7 +437,7 @@ impl Engine {
     }
 
     pub(crate) async fn datasets(&mut self, session: Session) -> Result<Vec<DatasetView>, PartyError> {
-        self.acting(&session, "see datasets", &[]).await?;
+        self.inside(&session, "see datasets", &[]).await?;
         let mut conn = self.reader().await?;
         Ok(all(&mut conn).await?.iter().map(Dataset::view).collect())
     }

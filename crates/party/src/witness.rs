@@ -1,12 +1,13 @@
 //! Witnessing: this site's checkpoints are shown to the coordinator and, through it, to the other members; theirs are
 //! checked and cosigned here. A log that was rewritten, cut or forked is an alarm.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Seek as _, Write};
 
 use hospes_ledger::{Action, Actor, Contradiction, Ledger, ObjectKind, Verdict, Witnessing, witness};
 use hospes_protocol::approval::Trust;
 use hospes_protocol::id::{FederationId, SiteId, Timestamp};
+use hospes_protocol::limits;
 use hospes_protocol::message::{FromSite, Witness};
 use hospes_protocol::sign::PublicKey;
 use hospes_protocol::study::Member;
@@ -16,7 +17,7 @@ use crate::engine::Engine;
 use crate::error::PartyError;
 use crate::memberships::{self, Membership, roster};
 use crate::people::Session;
-use crate::store::{At as _, Tx};
+use crate::store::{At as _, Tx, parse};
 use crate::view::{Notice, WitnessState};
 
 /// Contradictions of one log, found by one witness, that are kept though nothing proves them.
@@ -32,6 +33,13 @@ const NOT_VERIFIED: &str = "the coordinator's log was not settled for a day: mem
                             everybody sees the same log is not known";
 const NOT_COSIGNED: &str = "nobody cosigned this site's log for a day: a change of its newest entries could not be proven. \
                             Ask the operator why it is not witnessed";
+/// Without numbers: each that a coordinator thinks of would be another alarm. The entries name them.
+const TAIL_GONE: &str = "the coordinator has seen more entries of this site's log, as it says, than there are now: the tail of \
+                         the log is gone, or an old backup was restored. Verify the log here";
+const MANY_CONTRADICTIONS: &str = "more contradictions of logs came within an hour, which nothing proves or which are of \
+                                   members that only the coordinator knows, than are kept one by one (limit \
+                                   WITNESS_ENTRIES); the rest is counted in the log. Ask the operator what is wrong, and \
+                                   compare words with the members outside the coordinator";
 
 impl Engine {
     /// Shows this site's checkpoint to a coordinator, with a proof from what it cosigned last.
@@ -55,13 +63,10 @@ impl Engine {
         let show = match ledger.show(&key, from, now).await {
             Ok(show) => show,
             Err(hospes_ledger::LedgerError::OutOfRange { size, asked }) => {
-                let words = format!(
-                    "the coordinator has seen {asked} entries of this site's log, which has {size} now: \
-                     the tail of the log is gone, or an old backup was restored"
-                );
-                self.alarm(&mut tx, Some(federation), &words).await?;
-                let entry = self.entry(Actor::peer(federation), Action::WitnessFailed).failed(&words);
-                self.append(&mut tx, &entry).await?;
+                self.alarm(&mut tx, Some(federation), TAIL_GONE).await?;
+                let words = format!("{TAIL_GONE} ({asked} entries before, {size} now)");
+                let entry = self.entry(Actor::peer(federation), Action::WitnessFailed).failed(words);
+                self.enter_lost_tail(&mut tx, federation, &entry).await?;
                 return tx.commit().await;
             }
             Err(error) => return Err(error).at("show a checkpoint"),
@@ -127,6 +132,7 @@ impl Engine {
         };
         let key = self.identity(&membership).await?;
         let seen = Ledger::on(tx.conn()).peer(origin).await.at("witness a checkpoint")?.map(|p| p.seen);
+        let is_known = is_known(&membership, &roster::trust(tx.conn(), &membership).await?, origin);
         let relayed = origin != federation;
         let verdict = Witnessing { origin: origin_key, key: &key, seen, relayed }.judge(note, old_size, proof, now);
         match &verdict {
@@ -135,10 +141,13 @@ impl Engine {
                 ledger.put_peer(checkpoint, &origin_key, now).await.at("witness a checkpoint")?;
                 let body = *checkpoint.checkpoint();
                 ledger.put_cosignature(&body, cosignature).await.at("witness a checkpoint")?;
+                let most = if is_known { limits::PEER_CHECKPOINTS } else { 1 };
+                ledger.prune_peer(origin, most).await.at("witness a checkpoint")?;
                 if *first {
                     let entry = self.entry(Actor::peer(origin), Action::WitnessFirst);
                     let entry = entry.object(ObjectKind::Checkpoint, body.size, Some(body.root));
-                    self.append(&mut tx, &entry).await?;
+                    self.enter_first_checkpoint(&mut tx, federation, is_known, &entry).await?;
+                    forget_departed(&mut tx).await?;
                 }
                 if origin == federation {
                     self.note_settled(&mut tx, &membership, body.size).await?;
@@ -152,8 +161,7 @@ impl Engine {
                 let words = format!("the log of {whose} contradicts what was seen of it before: {detail}{proof}");
                 let witness = membership.site;
                 let found = Contradiction { origin, witness, at: now, detail, note: note.to_owned() };
-                let most = if *signed { 2 * UNPROVEN } else { UNPROVEN };
-                self.contradiction(&mut tx, federation, found, most, &words).await?;
+                self.contradiction(&mut tx, federation, found, *signed, is_known, &words).await?;
             }
         }
         tx.commit().await?;
@@ -162,22 +170,36 @@ impl Engine {
     }
 
     /// Keeps a contradiction that the coordinator brought or told of, once, and only so many of each log: whoever could
-    /// make this site keep any number of them could fill its disk. What nobody signed leaves room for what somebody did.
+    /// make this site keep any number of them could fill its disk. What nobody signed leaves room for what somebody did,
+    /// and all but what a signer signed whose key is known from elsewhere is limited over all logs as well (`is_known`:
+    /// the one whose word it is).
     async fn contradiction(
-        &self,
+        &mut self,
         tx: &mut Tx,
         federation: FederationId,
         mut found: Contradiction,
-        most: usize,
+        is_signed: bool,
+        is_known: bool,
         words: &str,
     ) -> Result<(), PartyError> {
         let known = Ledger::on(tx.conn()).contradictions().await.at("keep a contradiction")?;
         let of_it = || known.iter().filter(|c| c.origin == found.origin && c.witness == found.witness);
+        let most = if is_signed { 2 * UNPROVEN } else { UNPROVEN };
         if of_it().count() >= most || of_it().any(|c| c.detail == found.detail) {
             return Ok(());
         }
+        let last = of_it().map(|c| c.at).max();
+        if !(is_signed && is_known) {
+            if !self.keeps_contradiction(federation, is_known) {
+                return self.alarm(tx, Some(federation), MANY_CONTRADICTIONS).await;
+            }
+            // An honest note is short, and this one proves nothing.
+            if found.note.len() > limits::TEXT_CHARS {
+                found.note.clear();
+            }
+        }
         // The ledger keeps one of each moment.
-        if let Some(last) = of_it().map(|c| c.at).max() {
+        if let Some(last) = last {
             found.at = found.at.max(last.plus_millis(1));
         }
         Ledger::on(tx.conn()).put_contradiction(&found).await.at("keep a contradiction")?;
@@ -289,7 +311,8 @@ impl Engine {
              log here and ask them for their evidence"
         );
         let found = Contradiction { origin, witness, at: self.now(), detail, note: String::new() };
-        self.contradiction(&mut tx, federation, found, UNPROVEN, &words).await?;
+        let is_known = is_known(&membership, &roster::trust(tx.conn(), &membership).await?, witness);
+        self.contradiction(&mut tx, federation, found, false, is_known, &words).await?;
         tx.commit().await
     }
 
@@ -368,8 +391,9 @@ impl Engine {
         let cosigned = Ledger::on(&mut *conn).cosignatures(origin, size).await.at("look at witnesses")?;
         let by_others = || cosigned.iter().map(|c| c.witness).filter(|witness| *witness != origin);
         let by_members = by_others().filter(|w| *w == membership.site || trust.contains_key(w)).count();
-        // The coordinator, too, is a witness of what others show; a member that it may have invented is none.
-        let witnesses = by_others().filter(|w| trust.get(w) != Some(&Trust::AssertedOnly)).count();
+        // The coordinator, too, is a witness of what others show; a member that it may have invented is none, in the roster
+        // or out of it.
+        let witnesses = by_others().filter(|w| is_known(membership, &trust, *w)).count();
         let (settled, words) = Electors::of(&trust).settle(origin == membership.site, number(by_members));
         Ok(WitnessState {
             federation: membership.federation,
@@ -393,7 +417,7 @@ impl Engine {
             let whose = if state.origin == state.federation { "The coordinator's log" } else { "This site's log" };
             witnessed.push(format!("{whose} at {} entries: {}.", state.size, state.words));
         }
-        let mut verification = Verification { exports: Vec::new(), damaged: None, witnessed };
+        let mut verification = Verification { now: self.now(), exports: Vec::new(), damaged: None, witnessed };
         // The same entries, once for each federation: with this site's key there, and the witnesses there.
         let mut federations: Vec<Option<&Membership>> = memberships.iter().map(Some).collect();
         if federations.is_empty() {
@@ -423,7 +447,7 @@ impl Engine {
         let mut conn = self.reader().await?;
         let own = Ledger::on(&mut *conn).own_checkpoint(membership.site).await.at("verify the audit log")?;
         let trust = roster::trust(&mut conn, membership).await?;
-        let is_known = |m: &&Member| trust.get(&m.site) != Some(&Trust::AssertedOnly);
+        let is_known = |m: &&Member| is_known(membership, &trust, m.site);
         Ok(hospes_ledger::Expectations {
             origins: vec![self.identity(membership).await?.public()],
             members: membership.roster.document.members.iter().filter(is_known).map(|m| m.identity).collect(),
@@ -568,6 +592,7 @@ fn number(count: usize) -> u32 {
 
 /// The log as it was exported for each federation, with what is expected of it.
 pub(crate) struct Verification {
+    now: Timestamp,
     exports: Vec<Export>,
     /// Why it could not even be exported.
     damaged: Option<String>,
@@ -585,6 +610,8 @@ impl Verification {
     /// The sentences for people; the first says whether the log is intact.
     pub(crate) fn run(self) -> Result<Vec<String>, PartyError> {
         let mut wrong = self.damaged;
+        // The entries of each export are the same, and so is what was erased from them.
+        let (mut doubt, mut erased) = (None, None);
         let mut words = Vec::new();
         for Export { place, file, expected } in self.exports {
             let report = hospes_ledger::verify(&mut std::io::BufReader::new(file), &expected)
@@ -594,10 +621,15 @@ impl Verification {
             if let Some(finding) = &report.finding {
                 wrong.get_or_insert(finding.to_string());
             }
+            doubt = doubt.or_else(|| report.doubt(self.now));
+            erased = erased.or_else(|| report.erased_words().map(|words| format!("{words}.")));
         }
-        let first = wrong
-            .map_or_else(|| crate::view::LOG_IS_INTACT.to_owned(), |wrong| format!("The log is NOT intact. {wrong}."));
-        Ok([first].into_iter().chain(words).chain(self.witnessed).collect())
+        let first = match (wrong, doubt) {
+            (Some(wrong), _) => format!("The log is NOT intact. {wrong}."),
+            (None, Some(doubt)) => format!("Whether the log is intact cannot be told: {doubt}."),
+            (None, None) => crate::view::LOG_IS_INTACT.to_owned(),
+        };
+        Ok([first].into_iter().chain(erased).chain(words).chain(self.witnessed).collect())
     }
 }
 
@@ -607,6 +639,35 @@ fn key_of(membership: &Membership, site: SiteId) -> Option<PublicKey> {
         return Some(membership.coordinator);
     }
     membership.roster.document.members.iter().find(|m| m.site == site).map(|m| m.identity)
+}
+
+/// Whether a site's key is known from elsewhere than the coordinator: it is the coordinator's own, this site's, or that of
+/// a member that was verified here or is vouched for. The coordinator may have invented everybody else.
+fn is_known(membership: &Membership, trust: &BTreeMap<SiteId, Trust>, site: SiteId) -> bool {
+    site == membership.federation
+        || site == membership.site
+        || matches!(trust.get(&site), Some(Trust::VerifiedHere | Trust::VouchedFor))
+}
+
+/// Forgets the logs of those who are no members any more and were not verified here, but for the ones seen last: members
+/// that are invented and removed again must not fill the disk.
+async fn forget_departed(tx: &mut Tx) -> Result<(), PartyError> {
+    let step = tx.step();
+    let mut kept = BTreeSet::new();
+    for membership in memberships::all(tx.conn()).await? {
+        kept.insert(membership.federation);
+        kept.extend(membership.roster.document.members.iter().map(|m| m.site));
+    }
+    let verified: Vec<String> =
+        sqlx::query_scalar("SELECT site FROM verified_peers").fetch_all(tx.conn()).await.at(step)?;
+    for site in &verified {
+        kept.insert(parse(site, "site")?);
+    }
+    let peers = Ledger::on(tx.conn()).peers().await.at(step)?;
+    for origin in peers.into_iter().filter(|peer| !kept.contains(peer)).skip(limits::DEPARTED_PEERS) {
+        Ledger::on(tx.conn()).forget_peer(origin).await.at(step)?;
+    }
+    Ok(())
 }
 
 fn name_of(membership: &Membership, site: SiteId) -> String {

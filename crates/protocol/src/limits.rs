@@ -84,6 +84,18 @@ pub const REFUSALS: usize = 200;
 pub const MEMBER_ENTRIES: usize = 200;
 /// Vouches that a site keeps of one member that it verified, and of all others of a federation together.
 pub const VOUCHES: usize = 1_000;
+/// Entries that a site makes within an hour, for each federation, of: the first checkpoints of members' logs, those of
+/// members whose keys are known from elsewhere than the coordinator apart; contradictions that nothing proves, as well
+/// apart; and requests for a proof from beyond the end of its own log. More are counted.
+pub const WITNESS_ENTRIES: usize = 100;
+/// Entries that a site makes within an hour of greetings in which somebody else answers, another epoch is named or the
+/// clocks differ, for each federation and each of these. More are counted.
+pub const GREETINGS: usize = 60;
+/// Newest checkpoints that a site keeps of the log of a peer whose key it knows from elsewhere than the coordinator; of
+/// any other it keeps the newest one. The first one, and what a contradiction is judged by, are kept besides.
+pub const PEER_CHECKPOINTS: u64 = 64;
+/// Peers that are no members any more, and were never verified, whose logs a site remembers.
+pub const DEPARTED_PEERS: usize = 1_000;
 /// Studies of one federation that wait for a decision at a site, and those that it takes within an hour.
 pub const STUDIES: usize = 200;
 /// Settings of one sweep: runs under one approval.

@@ -44,7 +44,7 @@ const NODE_PACKAGE: &str = "node@22.21.1";
 /// Where builds go, so that a fresh clone finds what an earlier one compiled.
 pub(crate) fn target_folder() -> Result<PathBuf> {
     match std::env::var_os("CARGO_TARGET_DIR") {
-        Some(folder) => Ok(folder.into()),
+        Some(folder) => std::path::absolute(PathBuf::from(folder)).context("CARGO_TARGET_DIR is no path"),
         None => Ok(cache_folder()?.join("target")),
     }
 }
@@ -91,8 +91,11 @@ pub(crate) fn wrapper(starts: &Path) -> Result<PathBuf> {
         return Ok(link);
     }
     std::fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
-    let _ = std::fs::remove_file(&link);
-    std::os::unix::fs::symlink(starts, &link).with_context(|| format!("make {}", link.display()))?;
+    // In one step: another build of this checkout may start compilers through it.
+    let new = folder.join(format!("new-{}", std::process::id()));
+    let _ = std::fs::remove_file(&new);
+    std::os::unix::fs::symlink(starts, &new).with_context(|| format!("make {}", new.display()))?;
+    std::fs::rename(&new, &link).with_context(|| format!("make {}", link.display()))?;
     Ok(link)
 }
 

@@ -90,12 +90,13 @@ const following = (last: unknown[], pages: unknown[][]) =>
   last.length < PAGE_ITEMS ? undefined : pages.reduce((sum, page) => sum + page.length, 0);
 
 /** All runs, page by page. */
-export function useJobs() {
+export function useJobs(enabled = true) {
   return useInfiniteQuery({
     queryKey: ["jobs", "pages"],
     queryFn: ({ pageParam }) => call("jobs", { page: { skip: pageParam } }),
     initialPageParam: 0,
     getNextPageParam: (last: JobView[], pages: JobView[][]) => following(last, pages),
+    enabled,
   });
 }
 

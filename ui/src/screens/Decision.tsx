@@ -2,7 +2,7 @@ import { useEffect, useRef, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { named } from "../i18n/engine";
 import { moment } from "../i18n/format";
-import { useAction } from "../ipc/hooks";
+import { useAction, useAnswer } from "../ipc/hooks";
 import type { Review } from "../ipc/types";
 import { Button } from "../parts/Button";
 import { Card } from "../parts/Card";
@@ -25,7 +25,9 @@ interface Props {
 /** What is done with a request: opinion, two signatures, refusal; and of an approval: suspension, revocation. */
 export function Decision({ review, dataset }: Props) {
   const { t } = useTranslation();
-  const { may } = useMe();
+  const { may, inside } = useMe();
+  const isOutside = !inside();
+  const policy = useAnswer("policy", {}, isOutside);
   const heading = useRef<HTMLHeadingElement>(null);
   const isDone = useRef(false);
   const [isSigned, setSigned] = useState(false);
@@ -33,8 +35,13 @@ export function Decision({ review, dataset }: Props) {
   // Without a digest the first signature no longer holds and is given again.
   const isSecond = state === "partly_approved" && review.approval_digest !== null;
   const isOpen = state === "received" || state === "under_review" || state === "partly_approved";
+  // What is over is signed anew, after another opinion where the officer's suspension stands against it.
+  const isGiven = state === "active" || state === "suspended";
+  const isOver = state === "revoked" || state === "expired" || state === "refused";
   // What is in force is revoked, also where a further approval is on its way.
-  const mayRefuse = review.in_force === null && may("data_steward", "data_access_approver");
+  // A person of another organisation only turns down what the policy asks them to sign.
+  const isAsked = !isOutside || (policy.data?.includes('four_eyes = "external"') ?? false);
+  const mayRefuse = review.in_force === null && isAsked && may("data_steward", "data_access_approver");
   // Another document is another signature: what was typed for the one shown before is dropped.
   const drawn = `${review.approval_digest} ${dataset}`;
   const done = () => {
@@ -64,9 +71,12 @@ export function Decision({ review, dataset }: Props) {
           </div>
         )}
       </div>
-      {isOpen && !review.approvable && <Notice weight="attention">{t("sign.blocked")}</Notice>}
-      {isOpen && may("privacy_officer") && <Opinion key={`opinion ${drawn}`} review={review} />}
-      {isOpen && !isSecond && may("data_steward") && (
+      {(isOpen || ((isGiven || isOver) && may("data_steward"))) && !review.approvable && (
+        <Notice weight="attention">{t("sign.blocked")}</Notice>
+      )}
+      {(isOpen || isOver) && may("privacy_officer") && <Opinion key={`opinion ${drawn}`} review={review} />}
+      {isGiven && may("data_steward") && <Notice>{t("sign.again")}</Notice>}
+      {(isGiven || isOver || (isOpen && !isSecond)) && may("data_steward") && (
         <FirstSignature key={`first ${drawn}`} review={review} dataset={dataset} onSigned={signed} />
       )}
       {isOpen && isSecond && may("data_access_approver") && (

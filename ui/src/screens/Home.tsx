@@ -25,20 +25,23 @@ export function Home() {
   const { name } = useSession();
   const { inside } = useMe();
   const status = useAnswer("status", {});
+  // A study that waits for a decision comes before what is left to do here once.
+  const asked = (useAnswer("requests", {}).data ?? []).some(isOpen);
   return (
     <Page title={t("home.title", { name })}>
       <Answered of={status}>
         {(data) => (
           <>
             <PauseNotice status={data} />
-            {inside() && <Beginning status={data} />}
+            {inside() && !asked && <Beginning status={data} />}
             <div className={styles.columns}>
               <div className={styles.wide}>
                 <Decisions />
-                <Running />
+                {inside() && <Running />}
               </div>
               <Site status={data} />
             </div>
+            {inside() && asked && <Beginning status={data} />}
           </>
         )}
       </Answered>
@@ -57,15 +60,15 @@ function Decisions() {
   const { t } = useTranslation();
   const { inside } = useMe();
   const requests = useAnswer("requests", {});
-  const proposals = useAnswer("proposals", {}, inside());
+  const proposals = useAnswer("proposals", {});
   const memberships = useAnswer("memberships", {});
-  const jobs = useJobs();
-  // All but requests is for people of this organisation.
+  const jobs = useJobs(inside());
+  // All but requests is for people of this organisation; of changes the engine names others only what they may second.
   const own = <T,>(items: T[] | undefined): T[] => (inside() && items) || [];
   const open = (requests.data ?? []).filter(isOpen);
   const held = own(jobs.data?.pages.flat()).filter((job) => job.held);
   const restored = own(memberships.data).filter((m) => m.epoch_offered !== null);
-  const changes = own(proposals.data);
+  const changes = proposals.data ?? [];
   const all = open.length + held.length + restored.length + changes.length;
   const asks = (request: RequestView) => t(ASKS[request.state as keyof typeof ASKS] ?? "home.asksFirst");
   return (
@@ -130,6 +133,7 @@ function Site({ status }: { status: Status }) {
   const own = ownLog(status);
   const settled = own.some((w) => w.settled);
   const memberships = joined(status.memberships);
+  const waits = t("home.waits", { count: status.outbox });
   const entries = t("home.entries", { count: ledger.entries });
   return (
     <Card title={t("home.site")}>
@@ -164,9 +168,7 @@ function Site({ status }: { status: Status }) {
         </div>
         <div>
           <dt>{t("home.outbox")}</dt>
-          <dd>
-            <Link href="/egress">{t("home.waits", { count: status.outbox })}</Link>
-          </dd>
+          <dd>{inside() ? <Link href="/egress">{waits}</Link> : waits}</dd>
         </div>
         <div>
           <dt>{t("home.expiry")}</dt>

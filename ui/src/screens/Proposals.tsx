@@ -18,10 +18,11 @@ import { useMe } from "../shell/session";
 /** Changes that wait for a second person's signature; who proposed one does not sign it. */
 export function Proposals({ onOutcome }: { onOutcome: (outcome: Outcome) => void }) {
   const { t } = useTranslation();
-  const { person, inside } = useMe();
-  const proposals = useAnswer("proposals", {}, inside());
+  const { person, may } = useMe();
+  const proposals = useAnswer("proposals", {});
   const [asked, setAsked] = useState<ProposalView | null>(null);
-  const maySign = inside("data_access_approver", "data_steward", "administrator");
+  // To a person of another organisation the engine names only what they may second.
+  const maySign = may("data_access_approver", "data_steward", "administrator");
   if (!proposals.data?.length) return <FaultNotice fault={proposals.error} />;
   return (
     <Card title={t("settings.proposals")} lead={t("settings.proposalsLead")}>

@@ -12,6 +12,7 @@ import { Page } from "../parts/Page";
 import { Picker } from "../parts/Picker";
 import { Sections } from "../parts/Sections";
 import { RequestBadge } from "../parts/states";
+import { useMe } from "../shell/session";
 import { Decision } from "./Decision";
 import styles from "./Review.module.css";
 import { Data, Output, People, Project, Setting } from "./ReviewTabs";
@@ -20,8 +21,9 @@ import { Data, Output, People, Project, Setting } from "./ReviewTabs";
 export function Review({ study }: { study: string }) {
   const { t } = useTranslation();
   const [dataset, setDataset] = useState<string | null>(null);
+  const { inside } = useMe();
   const query = useFollowing("review", { study, dataset });
-  const datasets = useAnswer("datasets", {});
+  const datasets = useAnswer("datasets", {}, inside());
   const back = { to: "/requests", words: t("review.back") };
   if (query.data === undefined) {
     return (

@@ -7,7 +7,7 @@ import { Confirm } from "../parts/Confirm";
 import { useMe } from "../shell/session";
 import forms from "./Forms.module.css";
 
-type Asked = "suspend" | "resume" | "revoke";
+type Asked = "suspend" | "takeOver" | "resume" | "revoke";
 
 interface Props {
   study: string;
@@ -32,6 +32,9 @@ export function Verdicts({ study, inForce, onDone }: Props) {
   const mayResume = ({ held_by }: InForce) => held_by === null || inside(held_by);
   const offered: Asked[] = [];
   if (inForce?.state === "active" && mayHold) offered.push("suspend");
+  // Whoever else suspended it, the privacy officer takes it over, so that nobody else resumes it.
+  const mayTakeOver = inside("privacy_officer") && inForce?.held_by !== "privacy_officer";
+  if (inForce?.state === "suspended" && mayTakeOver) offered.push("takeOver");
   if (inForce?.state === "suspended" && mayHold && mayResume(inForce)) offered.push("resume");
   if (inForce !== null && mayRevoke) offered.push("revoke");
   if (offered.length === 0) return null;
@@ -56,7 +59,8 @@ export function Verdicts({ study, inForce, onDone }: Props) {
         onClose={close}
         onYes={({ reason }) => {
           if (asked === "resume") decide.mutate({ study, verdict: "resume" });
-          if (asked === "suspend") decide.mutate({ study, verdict: { suspend: { reason } } });
+          if (asked === "suspend" || asked === "takeOver")
+            decide.mutate({ study, verdict: { suspend: { reason } } });
           if (asked === "revoke") decide.mutate({ study, verdict: { revoke: { reason } } });
         }}
       >

@@ -30,6 +30,7 @@ import { Welcome } from "../screens/Welcome";
 import styles from "./App.module.css";
 import { Banners } from "./Banners";
 import { Header } from "./Header";
+import { Own } from "./Own";
 import { Rail } from "./Rail";
 import { useSession } from "./session";
 
@@ -97,14 +98,52 @@ function Rooms() {
             <Route path="/requests" component={Requests} />
             <Route path="/requests/:study">{({ study }) => <Review key={study} study={study} />}</Route>
             <Route path="/approvals" component={Approvals} />
-            <Route path="/jobs" component={Jobs} />
-            <Route path="/jobs/:job">{({ job }) => <Job key={job} job={job} />}</Route>
-            <Route path="/models" component={Models} />
-            <Route path="/models/:job">{({ job }) => <Model key={job} job={job} />}</Route>
-            <Route path="/datasets" component={Datasets} />
-            <Route path="/datasets/new" component={NewDataset} />
-            <Route path="/datasets/:id">{({ id }) => <Dataset key={id} id={id} />}</Route>
-            <Route path="/egress" component={EgressLog} />
+            <Route path="/jobs">
+              <Own>
+                <Jobs />
+              </Own>
+            </Route>
+            <Route path="/jobs/:job">
+              {({ job }) => (
+                <Own>
+                  <Job key={job} job={job} />
+                </Own>
+              )}
+            </Route>
+            <Route path="/models">
+              <Own>
+                <Models />
+              </Own>
+            </Route>
+            <Route path="/models/:job">
+              {({ job }) => (
+                <Own>
+                  <Model key={job} job={job} />
+                </Own>
+              )}
+            </Route>
+            <Route path="/datasets">
+              <Own>
+                <Datasets />
+              </Own>
+            </Route>
+            <Route path="/datasets/new">
+              <Own>
+                <NewDataset />
+              </Own>
+            </Route>
+            <Route path="/datasets/:id">
+              {({ id }) => (
+                <Own>
+                  <Dataset key={id} id={id} />
+                </Own>
+              )}
+            </Route>
+            <Route path="/egress">
+              <Own>
+                <EgressLog />
+              </Own>
+            </Route>
             <Route path="/federations" component={Federations} />
             <Route path="/federations/join" component={Join} />
             <Route path="/federations/:id">{({ id }) => <Federation key={id} id={id} />}</Route>

@@ -22,6 +22,9 @@ const PLACES: { id: IconName; to: string }[] = [
   { id: "settings", to: "/settings" },
 ];
 
+/** Places that are for people of this organisation: others would find nothing there. */
+const OWN = new Set<IconName>(["jobs", "models", "datasets", "egress", "audit"]);
+
 /** The way to every screen: picture and word. In a narrow window it opens on demand. */
 export function Rail() {
   const { t } = useTranslation();
@@ -30,7 +33,7 @@ export function Rail() {
   const toggle = useRef<HTMLSpanElement>(null);
   const status = useAnswer("status", {});
   const { inside } = useMe();
-  const places = PLACES.filter(({ id }) => id !== "audit" || inside());
+  const places = PLACES.filter(({ id }) => inside() || !OWN.has(id));
   useEffect(() => {
     if (!isOpen) return;
     const close = ({ key }: KeyboardEvent) => {

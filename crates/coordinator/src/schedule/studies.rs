@@ -448,6 +448,9 @@ pub(crate) fn check(
         }
     }
     let members = resolve(&plan, sites).map_err(wrong)?;
+    if let Some(rejection) = too_few(&plan, members.len()) {
+        return Err(rejection);
+    }
     Ok((Canonical::new(plan).map_err(|e| wrong(e.to_string()))?, members))
 }
 
@@ -502,6 +505,20 @@ fn unavailable(plan: &Plan) -> Option<Rejection> {
             _ => None,
         })
         .collect();
+    let message = problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+    (!problems.is_empty()).then_some(Rejection { code: RejectionCode::Invalid, message, problems })
+}
+
+/// Strategies that need more sites than the study has: else everybody would sign what cannot end well.
+fn too_few(plan: &Plan, members: usize) -> Option<Rejection> {
+    let problems = plan.tasks.iter().filter_map(|(name, task)| {
+        let Component::NnTrain(train) = &task.component else { return None };
+        let (strategy, needed) = (train.strategy.name(), train.strategy.fewest());
+        let reason = format!("{strategy} as it is set needs {needed} sites in a round, and the study has {members}");
+        (usize::try_from(needed).unwrap_or(usize::MAX) > members)
+            .then(|| Problem { place: format!("tasks.{name}.params.strategy"), reason })
+    });
+    let problems: Vec<Problem> = problems.collect();
     let message = problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
     (!problems.is_empty()).then_some(Rejection { code: RejectionCode::Invalid, message, problems })
 }

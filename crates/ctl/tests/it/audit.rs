@@ -62,7 +62,8 @@ impl Log {
         let mut ledger = Ledger::on(&mut self.connection);
         let erasure = Erasure { before_ms: i64::MAX, actor: None, fields: fields.to_vec(), rule: rule.into() };
         assert!(ledger.erase(&erasure).await.unwrap() > 0);
-        let entry = Entry::new(told, Actor::Engine, Action::AuditErased, Engine::new("0.1.0"));
+        let mut entry = Entry::new(told, Actor::Engine, Action::AuditErased, Engine::new("0.1.0"));
+        entry.reason = Retention::named(rule).map(|rule| rule.tells(20));
         ledger.append(&entry, &[9; 32]).await.unwrap();
     }
 
@@ -324,6 +325,26 @@ async fn evidence_erased_before_its_time_is_found() {
     let (_, _, output) = erased(yesterday, &[Field::Actor], "lost in a fire", now, &["--json"]).await;
     let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(answer["unknown_rules"], serde_json::json!(["lost in a fire"]));
+}
+
+#[tokio::test]
+async fn of_a_log_in_doubt_no_report_is_written_nor_printed() {
+    let now = today();
+    let mut log = Log::new().await;
+    log.append_from(now.plus_millis(-400 * DAY_MS), 20, 1).await;
+    log.erase(&[Field::Actor], "lost in a fire", now.plus_millis(-1)).await;
+    let export = log.export_at(&key(HOSPITAL), now).await;
+    let folder = log.folder.path();
+    let file = written(folder, "export.jsonl", std::str::from_utf8(&export).unwrap());
+    let to = folder.join("report");
+    for form in ["html", "csv", "jsonl"] {
+        for more in [&[][..], &["--to", to.to_str().unwrap()][..]] {
+            let all = ["audit", "convert", file.to_str().unwrap(), "--as", form, "--origin", &hex(HOSPITAL)];
+            let output = ctl(folder, &[&all[..], more].concat());
+            assert!(code(&output) == 5 && said(&output).contains("no rule"), "{form}: {}", said(&output));
+            assert!(output.stdout.is_empty() && !to.exists(), "{form}");
+        }
+    }
 }
 
 /// What the product's own retention leaves is intact, and who reads of it learns from where to where.

@@ -201,6 +201,12 @@ impl<'a> Head<'a> {
         self.report.made.unwrap_or(Timestamp::from_millis(0))
     }
 
+    /// Why what was erased may not have been, by the file's own time: a report goes by no clock, so that it is the same
+    /// whenever it is made.
+    fn doubt(&self) -> Option<String> {
+        self.report.doubt(self.made())
+    }
+
     /// Which entries are in it.
     fn range(&self) -> String {
         let entries = match self.report.size {
@@ -215,8 +221,9 @@ impl<'a> Head<'a> {
 
     /// One line that tells what this was made of and how it is verified.
     fn line(&self) -> String {
+        let doubt = self.doubt().map(|words| format!("IN DOUBT: {words}. ")).unwrap_or_default();
         format!(
-            "Audit log of {}: {}; checkpoint of {} entries with root sha256:{}, made {}. {}",
+            "Audit log of {}: {}; checkpoint of {} entries with root sha256:{}, made {}. {doubt}{}",
             self.origin(),
             self.range(),
             self.report.size,

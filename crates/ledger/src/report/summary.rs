@@ -94,10 +94,17 @@ pub(super) fn write(log: &mut Log<'_>, head: &Head<'_>, out: &mut dyn Write) -> 
 fn state(page: &mut Page<'_>, log: &Log<'_>, head: &Head<'_>) -> Result<(), ReportError> {
     let report = &head.report;
     page.section("State of the log")?;
-    page.text(&format!(
-        "The log is whole: each of its {} entries is proven by the signed checkpoint, none is missing, none was changed.",
-        report.entries
-    ))?;
+    match head.doubt() {
+        None => page.text(&format!(
+            "The log is whole: each of its {} entries is proven by the signed checkpoint, none is missing, none was changed.",
+            report.entries
+        ))?,
+        Some(words) => page.text(&format!(
+            "IN DOUBT: {words}. None of the {} entries is missing, and what is left of each is proven by the signed \
+             checkpoint.",
+            report.entries
+        ))?,
+    }
     if let Some(words) = report.erased_words() {
         page.text(&format!("{words}. Their proofs hold; what was erased reads 'erased under rule …'."))?;
     }

@@ -176,6 +176,70 @@ impl Ledger<'_> {
             .map(drop)
     }
 
+    /// Forgets checkpoints of a peer, and their cosignatures, but for the `newest` ones, the first one, which an entry
+    /// names, and of each contradiction the one that it contradicts. Only the newest one is needed to go on
+    /// ([`Ledger::peer`]).
+    ///
+    /// # Errors
+    /// [`LedgerError::Database`].
+    pub async fn prune_peer(&mut self, origin: SiteId, newest: u64) -> Result<(), LedgerError> {
+        let origin = origin.to_string();
+        // What was seen when something contradicted it is the last one until then, or, where it was shown again since, the
+        // first one after it.
+        self.connection
+            .execute(
+                "forget a peer's checkpoints",
+                "DELETE FROM ledger_peer WHERE origin = $1 \
+                 AND size NOT IN (SELECT n.size FROM ledger_peer n WHERE n.origin = $1 ORDER BY n.size DESC LIMIT $2) \
+                 AND size <> (SELECT MIN(f.size) FROM ledger_peer f WHERE f.origin = $1) \
+                 AND size NOT IN (SELECT MAX(b.size) FROM ledger_contradiction c JOIN ledger_peer b \
+                 ON b.origin = c.origin AND b.at_ms <= c.at_ms WHERE c.origin = $1 GROUP BY c.at_ms) \
+                 AND size NOT IN (SELECT MIN(a.size) FROM ledger_contradiction c JOIN ledger_peer a \
+                 ON a.origin = c.origin AND a.at_ms >= c.at_ms WHERE c.origin = $1 GROUP BY c.at_ms)",
+                &[Value::Text(&origin), newest.into()],
+            )
+            .await?;
+        self.drop_cosignatures(&origin).await
+    }
+
+    /// Forgets all checkpoints of a peer, and their cosignatures. What contradicts them is kept.
+    ///
+    /// # Errors
+    /// [`LedgerError::Database`].
+    pub async fn forget_peer(&mut self, origin: SiteId) -> Result<(), LedgerError> {
+        let origin = origin.to_string();
+        self.connection
+            .execute("forget a peer", "DELETE FROM ledger_peer WHERE origin = $1", &[Value::Text(&origin)])
+            .await?;
+        self.drop_cosignatures(&origin).await
+    }
+
+    /// The peers of which this party accepted a checkpoint, the one seen last first.
+    ///
+    /// # Errors
+    /// [`LedgerError::Database`], [`LedgerError::Damaged`].
+    pub async fn peers(&mut self) -> Result<Vec<SiteId>, LedgerError> {
+        let rows = self
+            .connection
+            .rows("read peers", "SELECT origin FROM ledger_peer GROUP BY origin ORDER BY MAX(at_ms) DESC, origin", &[])
+            .await?;
+        rows.iter().map(|row| site_of(&row.text(0)?)).collect()
+    }
+
+    /// Drops the cosignatures of checkpoints that are kept no more.
+    async fn drop_cosignatures(&mut self, origin: &str) -> Result<(), LedgerError> {
+        self.connection
+            .execute(
+                "forget cosignatures",
+                "DELETE FROM ledger_cosignature WHERE origin = $1 \
+                 AND size NOT IN (SELECT p.size FROM ledger_peer p WHERE p.origin = $1) \
+                 AND size NOT IN (SELECT o.size FROM ledger_checkpoint o WHERE o.origin = $1)",
+                &[Value::Text(origin)],
+            )
+            .await
+            .map(drop)
+    }
+
     /// Keeps a cosignature of a checkpoint, of this party's or of a peer's ledger. It must have been verified
     /// ([`Cosignature::verify`]); a later one by the same witness is not kept, so that the
     /// earliest moment stands.

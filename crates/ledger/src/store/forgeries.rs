@@ -10,7 +10,7 @@ use super::tests::{
 use super::{Erasure, Ledger};
 use crate::leaf::Field;
 use crate::verify::{FindingKind, Report};
-use crate::{Expectations, LedgerError};
+use crate::{Entry, Expectations, LedgerError, ObjectKind, Retention};
 
 /// Whoever holds the database and the key can write a good-looking export of another history; only what others saw
 /// shows it.
@@ -149,9 +149,96 @@ async fn blanked(fields: &[Field], rule: &str, told: Option<i64>, made: i64) -> 
     let erasure = Erasure { before_ms: i64::MAX, actor: None, fields: fields.to_vec(), rule: rule.into() };
     assert_eq!(ledger.erase(&erasure).await.unwrap(), 3);
     if let Some(ms) = told {
-        ledger.append(&erased_at(ms), &[2; 32]).await.unwrap();
+        ledger.append(&telling(ms, rule, None), &[2; 32]).await.unwrap();
     }
     check(&export_at(&mut connection, Timestamp::from_millis(made)).await, &Expectations::default())
+}
+
+/// The product's entry about an erasure under a rule of its own, of the entries named.
+fn telling(ms: i64, rule: &str, entries: Option<&str>) -> Entry {
+    let mut entry = erased_at(ms);
+    entry.reason = Retention::named(rule).map(|rule| rule.tells(3));
+    entries.into_iter().fold(entry, |entry, named| entry.object(ObjectKind::Entries, named, None))
+}
+
+/// A log of three entries that are erased under a rule of twelve months, and what it says of that.
+async fn told(entries: &[Entry]) -> Report {
+    let (_folder, mut connection) = fresh().await;
+    let mut ledger = Ledger::on(&mut connection);
+    ledger.append_all(&super::tests::entries(1..4), &[1; 32]).await.unwrap();
+    let fields = vec![Field::Actor, Field::Reason];
+    let erasure = Erasure { before_ms: i64::MAX, actor: None, fields, rule: ERASURE_RULE.into() };
+    assert_eq!(ledger.erase(&erasure).await.unwrap(), 3);
+    ledger.append_all(entries, &[2; 32]).await.unwrap();
+    check(&export_at(&mut connection, Timestamp::from_millis(LATER + 10_000)).await, &Expectations::default())
+}
+
+/// At a site whose rule is 36 months, what is 13 months old is not erased, whatever else was.
+#[test]
+fn an_erasure_is_told_only_by_an_entry_that_names_its_rule_and_its_entries() {
+    run(async {
+        let now = Timestamp::from_millis(LATER + 10_000);
+        for ranges in [&[None][..], &[Some("0 to 2")], &[Some("1 to 9"), Some("0 to 0")]] {
+            let tell: Vec<Entry> =
+                (LATER..).zip(ranges).map(|(ms, entries)| telling(ms, ERASURE_RULE, *entries)).collect();
+            let report = told(&tell).await;
+            assert!(report.is_intact() && report.doubt(now).is_none(), "{ranges:?}: {report:?}");
+        }
+        for (rule, entries, bad) in [
+            ("retention 36 months", None, 2),
+            ("retention 13 months", Some("0 to 2"), 2),
+            (ERASURE_RULE, Some("0 to 1"), 2),
+            (ERASURE_RULE, Some("1 to 2"), 0),
+            (ERASURE_RULE, Some("3 to 9"), 2),
+        ] {
+            let finding = told(&[telling(LATER, rule, entries)]).await.finding.expect("it passes");
+            assert_eq!((finding.kind, finding.entry), (FindingKind::Altered, Some(bad)), "{finding}");
+            assert!(finding.words.contains(&format!("under '{ERASURE_RULE}'")), "{finding}");
+        }
+        // In no words of the product: of a newer version, or made up.
+        for tell in [erased_at(LATER), telling(LATER, ERASURE_RULE, Some("all of them"))] {
+            let report = told(&[tell]).await;
+            assert!(report.is_intact() && report.doubtful_erasure == Some(2), "{report:?}");
+            assert!(report.doubt(now).is_some_and(|words| words.contains("names no rule")), "{report:?}");
+        }
+    });
+}
+
+/// Years later the entry that tells is erased, too, and a newer one tells of that.
+#[test]
+fn an_entry_that_told_and_was_erased_itself_counts_for_what_its_own_rule_allows() {
+    run(async {
+        let year = LATER - T0;
+        let verified = async |rule: &str, again: Option<&str>| {
+            let (_folder, mut connection) = fresh().await;
+            let mut ledger = Ledger::on(&mut connection);
+            ledger.append_all(&entries(1..4), &[1; 32]).await.unwrap();
+            let erasure = |rule: &str| Erasure {
+                before_ms: i64::MAX,
+                actor: None,
+                fields: Retention::FIELDS.to_vec(),
+                rule: rule.into(),
+            };
+            ledger.erase(&erasure(ERASURE_RULE)).await.unwrap();
+            ledger.append(&telling(LATER, ERASURE_RULE, Some("0 to 2")), &[2; 32]).await.unwrap();
+            ledger.erase(&erasure(rule)).await.unwrap();
+            let last = LATER + 4 * year;
+            if let Some(again) = again {
+                ledger.append(&telling(last, again, Some("3 to 3")), &[3; 32]).await.unwrap();
+            }
+            let now = Timestamp::from_millis(last + 1_000);
+            let report = check(&export_at(&mut connection, now).await, &Expectations::default());
+            (report.doubt(now), report.finding)
+        };
+        assert_eq!(verified("retention 36 months", Some("retention 36 months")).await, (None, None));
+        assert_eq!(verified(ERASURE_RULE, Some(ERASURE_RULE)).await, (None, None));
+        for again in [None, Some("retention 36 months")] {
+            let (_, finding) = verified(ERASURE_RULE, again).await;
+            assert_eq!(finding.expect("it passes").entry, Some(3), "{again:?}");
+        }
+        let (doubt, finding) = verified("a newer rule", Some(ERASURE_RULE)).await;
+        assert!(doubt.is_some() && finding.is_none(), "{finding:?}");
+    });
 }
 
 /// Whoever holds the database and the key can put *erased* in the place of any value: the leaf stays the same.
@@ -193,6 +280,8 @@ fn a_rule_that_nobody_knows_is_named() {
             let report = blanked(&[Field::Actor], rule, Some(LATER), LATER + 1_000).await;
             assert!(report.is_intact(), "{:?}", report.finding);
             assert!(report.unknown_rules.contains(rule) && report.erased_entries == 3);
+            let doubt = report.doubt(Timestamp::from_millis(LATER + 1_000)).expect("it passes");
+            assert!(doubt.contains(rule), "{doubt}");
         }
     });
 }

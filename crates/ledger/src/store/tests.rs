@@ -14,6 +14,7 @@ use sqlx::{AnyConnection, Connection as _, SqliteConnection};
 use super::*;
 use crate::entry::{Action, Actor, Engine, Entry, ObjectKind, Outcome, Purpose};
 use crate::leaf::Field;
+use crate::note::Checkpoint;
 use crate::tree::verify_consistency;
 use crate::verify::{Expectations, FindingKind, Report, verify};
 use crate::witness::{Seen, Verdict, Witnessing};
@@ -378,6 +379,57 @@ fn witnesses_are_counted_and_the_longest_unwitnessed_interval_is_reported() {
             assert_eq!((none.independent_witnesses(), none.witnesses.len()), (0, 1));
             assert_eq!((none.unwitnessed_entries, none.longest_unwitnessed_ms), (631, 1_000_000_000));
         }
+    });
+}
+
+/// Keeps a checkpoint of the ledger of key `n`, cosigned by key 2.
+async fn keep_peer(ledger: &mut Ledger<'_>, n: u8, size: u64, at: Timestamp) {
+    let checkpoint = Checkpoint { origin: key(n).public().site_id(), size, root: Digest::of(&size.to_be_bytes()) };
+    ledger.put_peer(&checkpoint.sign(&key(n)), &key(n).public(), at).await.unwrap();
+    ledger.put_cosignature(&checkpoint, &checkpoint.cosign(&key(2), at)).await.unwrap();
+}
+
+#[test]
+fn of_a_peer_the_first_the_newest_and_the_contradicted_checkpoints_are_kept() {
+    run(async {
+        let (_folder, mut connection) = fresh().await;
+        let mut ledger = Ledger::on(&mut connection);
+        let at = |n: u64| Timestamp::from_millis(T0 + 1_000 * n as i64);
+        let (own, witness) = (key(1).public().site_id(), key(2).public().site_id());
+        let [grown, other] = [5, 6].map(|n| key(n).public().site_id());
+        ledger.append_all(&entries(0..3), &[1; 32]).await.unwrap();
+        shown_to_witness(&mut ledger, None, at(0)).await;
+        keep_peer(&mut ledger, 6, 1, at(1)).await;
+        for size in 1..=100 {
+            keep_peer(&mut ledger, 5, size, at(size)).await;
+            if size == 40 {
+                let (detail, note) = ("two ledgers".to_owned(), String::new());
+                let found = Contradiction { origin: grown, witness, at: at(40).plus_millis(1), detail, note };
+                ledger.put_contradiction(&found).await.unwrap();
+            }
+            ledger.prune_peer(grown, 10).await.unwrap();
+        }
+        let mut kept = Vec::new();
+        for size in 1..=100 {
+            if !ledger.cosignatures(grown, size).await.unwrap().is_empty() {
+                kept.push(size);
+            }
+        }
+        // Of the contradiction what was seen before it, and what was seen after.
+        assert_eq!(kept, [1, 40, 41].into_iter().chain(91..=100).collect::<Vec<u64>>());
+        assert_eq!(ledger.peer(grown).await.unwrap().unwrap().seen.size, 100);
+        assert_eq!(ledger.peers().await.unwrap(), [grown, other]);
+
+        ledger.forget_peer(grown).await.unwrap();
+        assert_eq!(ledger.peers().await.unwrap(), [other]);
+        assert_eq!(ledger.peer(grown).await.unwrap(), None);
+        assert!(ledger.cosignatures(grown, 100).await.unwrap().is_empty());
+        assert_eq!(ledger.cosignatures(other, 1).await.unwrap().len(), 1);
+        assert_eq!(ledger.contradictions().await.unwrap().len(), 1);
+        // This party's own checkpoints are none of a peer's.
+        ledger.prune_peer(own, 1).await.unwrap();
+        ledger.forget_peer(own).await.unwrap();
+        assert_eq!(ledger.cosignatures(own, 3).await.unwrap().len(), 1);
     });
 }
 

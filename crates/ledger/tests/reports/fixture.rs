@@ -218,7 +218,8 @@ pub(crate) fn export(entries: &[Entry], erase_before: Option<i64>) -> Vec<u8> {
             made = at(RULE_MINUTES);
             let erasure = Erasure { before_ms, actor: None, fields: Retention::FIELDS.to_vec(), rule: RULE.into() };
             ledger.erase(&erasure).await.unwrap();
-            let told = Entry::new(made, Actor::Engine, Action::AuditErased, engine());
+            let mut told = Entry::new(made, Actor::Engine, Action::AuditErased, engine());
+            told.reason = Some(Retention::named(RULE).unwrap().tells(1));
             ledger.append(&told, &[8; 32]).await.unwrap();
         }
         let mut bytes = Vec::new();

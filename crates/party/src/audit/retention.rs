@@ -119,11 +119,11 @@ impl Engine {
             set_setting(tx.conn(), ERASED_TO, Some(&next.to_string())).await?;
         }
         if changed > 0 {
-            // Without this entry, and its time, no verification takes the erasure for ours.
+            // Without this entry, its time, its rule and its range, no verification takes the erasure for ours.
             let entry = self
                 .entry(Actor::Engine, Action::AuditErased)
-                .object(ObjectKind::Entries, format!("{start} to {}", next.unwrap_or(start).saturating_sub(1)), None)
-                .because(format!("{changed} entries erased under rule {rule}"));
+                .object(ObjectKind::Entries, Retention::names(&(start..=next.unwrap_or(start).saturating_sub(1))), None)
+                .because(rule.tells(changed));
             self.append(&mut tx, &entry).await?;
         }
         tx.commit().await?;

@@ -40,14 +40,32 @@ impl Engine {
                 "an approval of study {study} rests on this dataset; refuse or revoke it first"
             )));
         }
-        // The name is free again; the row stays for the approvals that name it.
-        sqlx::query("UPDATE datasets SET name = ?2, sealed_key = x'', profile = x'', removed = ?3 WHERE id = ?1")
+        let is_newest: bool = sqlx::query_scalar("SELECT NOT EXISTS (SELECT 1 FROM datasets WHERE former = ?1)")
             .bind(dataset.to_string())
-            .bind(format!("{} (removed {dataset})", shown(&found.name, 100)))
-            .bind(self.now().as_millis())
-            .execute(tx.conn())
+            .fetch_one(tx.conn())
             .await
             .at(step)?;
+        // The name is free again; the row stays for the approvals that name it.
+        sqlx::query(
+            "UPDATE datasets SET name = ?2, sealed_key = x'', profile = x'', removed = ?3,
+                                 former = CASE WHEN ?4 THEN NULL ELSE former END WHERE id = ?1",
+        )
+        .bind(dataset.to_string())
+        .bind(format!("{} (removed {dataset})", shown(&found.name, 100)))
+        .bind(self.now().as_millis())
+        .bind(is_newest)
+        .execute(tx.conn())
+        .await
+        .at(step)?;
+        // The series goes on from the version before, under its name.
+        if let Some(former) = found.former.filter(|_| is_newest) {
+            sqlx::query("UPDATE datasets SET name = ?2 WHERE id = ?1 AND removed IS NULL")
+                .bind(former.to_string())
+                .bind(&found.name)
+                .execute(tx.conn())
+                .await
+                .at(step)?;
+        }
         let digest = found.document.digest();
         let entry = self
             .entry(acting.actor(), Action::DatasetRemoved)

@@ -16,7 +16,7 @@ impl Engine {
         session: Session,
         dataset: DatasetId,
     ) -> Result<Vec<DatasetUse>, PartyError> {
-        self.acting(&session, "see what a dataset is used for", &[]).await?;
+        self.inside(&session, "see what a dataset is used for", &[]).await?;
         let mut conn = self.reader().await?;
         super::by_id(&mut conn, dataset).await?;
         // What was let go without a receipt may have arrived: it counts.

@@ -1,7 +1,7 @@
 //! Federations that the site belongs to: joining, links, pausing. Each has its own identity key, so that two
 //! coordinators cannot recognise the same site.
 
-use hospes_ledger::{Action, Actor, ObjectKind};
+use hospes_ledger::{Action, ObjectKind};
 use hospes_protocol::approval::Role;
 use hospes_protocol::enrol::Invitation;
 use hospes_protocol::id::{FederationId, SiteId, Timestamp};
@@ -30,6 +30,11 @@ mod leaving;
 pub(crate) mod roster;
 
 const ADMINISTRATOR: &[Role] = &[Role::Administrator];
+/// These alarms name no numbers: each number that a coordinator thinks of would be another alarm.
+const RESTORED: &str = "the coordinator says that it was restored from a backup; no round is answered until somebody accepts \
+                        that";
+const CLOCKS_DIFFER: &str = "the clocks of this site and the coordinator differ too much, and no work is done meanwhile; set \
+                             them";
 
 /// A membership as the database has it.
 #[derive(Clone)]
@@ -489,8 +494,7 @@ impl Engine {
         if welcome.identity != membership.coordinator || welcome.federation != federation {
             let words = "somebody who is not the coordinator answered for it; the session was not used";
             self.alarm(&mut tx, Some(federation), words).await?;
-            let entry = self.entry(Actor::peer(federation), Action::PeerRefused).refused(words);
-            self.append(&mut tx, &entry).await?;
+            self.enter_greeting(&mut tx, federation, Action::PeerRefused, words).await?;
             tx.commit().await?;
             self.close_link(federation).await;
             return Ok(());
@@ -500,14 +504,9 @@ impl Engine {
             Some(epoch) if epoch == welcome.epoch => {}
             Some(epoch) => {
                 set_epoch(tx.conn(), federation, Some(epoch), Some(welcome.epoch)).await?;
-                let words = format!(
-                    "the coordinator says that it was restored from a backup (epoch {epoch} before, {} now); \
-                     no round is answered until somebody accepts that",
-                    welcome.epoch
-                );
-                self.alarm(&mut tx, Some(federation), &words).await?;
-                let entry = self.entry(Actor::peer(federation), Action::SettingsChanged).refused(&words);
-                self.append(&mut tx, &entry).await?;
+                self.alarm(&mut tx, Some(federation), RESTORED).await?;
+                let words = format!("{RESTORED} (epoch {epoch} before, {} now)", welcome.epoch);
+                self.enter_greeting(&mut tx, federation, Action::SettingsChanged, &words).await?;
             }
         }
         let skew = welcome.at.since(now);
@@ -515,9 +514,8 @@ impl Engine {
             format!("the clocks of this site and the coordinator differ by {} minutes; set them", skew.abs() / 60_000)
         });
         if let Some(words) = &skew {
-            self.alarm(&mut tx, Some(federation), words).await?;
-            let entry = self.entry(Actor::peer(federation), Action::ClockAnomaly).refused(words);
-            self.append(&mut tx, &entry).await?;
+            self.alarm(&mut tx, Some(federation), CLOCKS_DIFFER).await?;
+            self.enter_greeting(&mut tx, federation, Action::ClockAnomaly, words).await?;
         }
         tx.commit().await?;
         if let Some(link) = self.links.get_mut(&federation) {

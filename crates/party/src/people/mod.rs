@@ -260,6 +260,15 @@ pub(crate) async fn key_holders(conn: &mut SqliteConnection) -> Result<u32, Part
     Ok(u32::try_from(count).unwrap_or(u32::MAX))
 }
 
+/// People of this organisation who could second a change of what is the site's own.
+pub(crate) async fn seconders(conn: &mut SqliteConnection) -> Result<Vec<PersonId>, PartyError> {
+    let able = |p: &Person| {
+        let acts = p.organisation.is_none() && p.can_act() && p.key.is_some();
+        acts && p.roles.iter().any(|r| proposals::SECOND.contains(r))
+    };
+    Ok(all(conn).await?.into_iter().filter(able).map(|p| p.id).collect())
+}
+
 impl Engine {
     /// Who asks, if their session holds and one of the roles is theirs. A refusal is audited.
     pub(crate) async fn acting(

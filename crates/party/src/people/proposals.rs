@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::Row as _;
 
 use super::register::is_only_administrator;
-use super::{Acting, Passphrase, Session, by_id, name_of, phase};
+use super::{Acting, Passphrase, Session, by_id, name_of, phase, roles_inside, seconders};
 use crate::audit::Because as _;
 use crate::engine::Engine;
 use crate::error::PartyError;
@@ -110,7 +110,7 @@ impl Document for ProposalAnswer {
 }
 
 /// Roles of which one is needed for a second signature. Privacy officers and auditors only watch; people of another
-/// organisation sign approvals and nothing else.
+/// organisation sign approvals, and nothing else but what [`for_outsiders`] finds.
 pub(super) const SECOND: &[Role] = &[Role::DataAccessApprover, Role::DataSteward, Role::Administrator];
 
 impl Engine {
@@ -203,13 +203,11 @@ impl Engine {
 
     pub(crate) async fn proposals(&mut self, session: Session) -> Result<Vec<ProposalView>, PartyError> {
         let acting = self.acting(&session, "see proposals", &[]).await?;
-        if self.is_outsider(acting.person).await? {
-            // None of them waits for a person of another organisation.
-            return Ok(Vec::new());
-        }
+        let outsider = self.is_outsider(acting.person).await?;
         let mut tx = self.store.begin("read proposals").await?;
+        let documents = if outsider { for_outsiders(&mut tx).await? } else { open(&mut tx).await? };
         let mut views = Vec::new();
-        for document in open(&mut tx).await? {
+        for document in documents {
             views.push(self.proposal_view(&mut tx, &document).await?);
         }
         Ok(views)
@@ -223,7 +221,16 @@ impl Engine {
         words: Option<String>,
         passphrase: Passphrase,
     ) -> Result<Outcome, PartyError> {
-        let acting = self.inside(&session, "give the second signature to a change", SECOND).await?;
+        let action = "give the second signature to a change";
+        let acting = self.acting(&session, action, SECOND).await?;
+        if self.is_outsider(acting.person).await? {
+            let mut tx = self.store.begin("look for a proposal").await?;
+            let theirs = for_outsiders(&mut tx).await?.iter().any(|d| d.digest() == proposal);
+            drop(tx);
+            if !theirs {
+                return Err(self.deny(acting.person, action, roles_inside(SECOND)).await?);
+            }
+        }
         let key = self.unlock(acting.person, passphrase).await?;
         let mut tx = self.store.begin("answer a proposal").await?;
         let document = open(&mut tx).await?.into_iter().find(|d| d.digest() == proposal);
@@ -375,6 +382,20 @@ async fn open(tx: &mut Tx) -> Result<Vec<Canonical<Proposal>>, PartyError> {
             documents.push(document);
         }
     }
+    Ok(documents)
+}
+
+/// Open proposals that a person of another organisation may second: a person of this organisation joins one who is the
+/// only one here that could. Otherwise a site with a single person of its own could never change anything again.
+async fn for_outsiders(tx: &mut Tx) -> Result<Vec<Canonical<Proposal>>, PartyError> {
+    let inside = seconders(tx.conn()).await?;
+    let mut documents = open(tx).await?;
+    documents.retain(|document| match &document.change {
+        ProposedChange::AddPerson { person } => {
+            person.organisation.is_none() && inside.iter().all(|p| *p == document.by)
+        }
+        _ => false,
+    });
     Ok(documents)
 }
 

@@ -11,7 +11,7 @@ use sqlx::sqlite::SqliteConnection;
 use zeroize::Zeroizing;
 
 use super::proposals::SECOND;
-use super::{Acting, Passphrase, ProposedChange, Session, all, by_id, by_name, phase};
+use super::{Acting, Passphrase, ProposedChange, Session, all, by_id, by_name, phase, seconders};
 use crate::audit::Because as _;
 use crate::engine::Engine;
 use crate::error::PartyError;
@@ -245,11 +245,8 @@ impl Engine {
         let (code, kept) = new_code()?;
         let operating = phase(tx.conn()).await? == Phase::Operating;
         if operating {
-            let confirms = |p: &super::Person| {
-                let other = p.id != acting.person && p.id != person && p.organisation.is_none();
-                other && p.can_act() && p.key.is_some() && p.roles.iter().any(|r| SECOND.contains(r))
-            };
-            if !all(tx.conn()).await?.iter().any(confirms) {
+            let confirms = |p: &PersonId| *p != acting.person && *p != person;
+            if !seconders(tx.conn()).await?.iter().any(confirms) {
                 return Err(PartyError::state(
                     "nobody could confirm the new key: that takes a third person of this organisation, who is an \
                      administrator, data steward or data-access approver; nothing was changed. Add one first",

@@ -423,7 +423,7 @@ impl Engine {
         let (action, roles) = deciders(&verdict);
         let acting = match &verdict {
             // Whoever is asked for a signature may say no, also a person of another organisation.
-            Verdict::Refuse { .. } => self.acting(&session, action, roles).await?,
+            Verdict::Refuse { .. } if self.asks_outsiders().await? => self.acting(&session, action, roles).await?,
             // What is in force is this site's own matter.
             _ => self.inside(&session, action, roles).await?,
         };
@@ -486,6 +486,12 @@ impl Engine {
         let mut conn = self.reader().await?;
         let offered = study(&mut conn, id).await?;
         request_view(&mut conn, &offered).await
+    }
+
+    /// Whether the second signature is asked of another organisation.
+    async fn asks_outsiders(&self) -> Result<bool, PartyError> {
+        let mut conn = self.reader().await?;
+        Ok(policy::current(&mut conn).await?.approval.four_eyes == FourEyes::External)
     }
 
     /// Approvals whose time is over end, and the coordinator is told.

@@ -22,7 +22,7 @@ use crate::engine::Engine;
 use crate::error::PartyError;
 use crate::keys::random;
 use crate::memberships::{self, Membership, roster};
-use crate::people::{Acting, Passphrase, Session, key_holders, phase, signers};
+use crate::people::{Acting, Passphrase, Session, key_holders, phase, seconders, signers};
 use crate::store::{At as _, Tx, set_setting, to_json};
 use crate::view::{Approving, Notice, Phase, RequestState, Signed};
 
@@ -168,6 +168,13 @@ impl Engine {
         let mut tx = self.store.begin("give the first signature").await?;
         if key_holders(tx.conn()).await? < 2 {
             return Err(PartyError::state("the site is being set up: a second person must hold a key first"));
+        }
+        // This signature ends set-up. With one person of its own the site could change nothing any more.
+        if phase(tx.conn()).await? != Phase::Operating && seconders(tx.conn()).await?.len() < 2 {
+            return Err(PartyError::state(
+                "the site is being set up: name a second person of this organisation first, an administrator, data \
+                 steward or data-access approver who holds a key; after this signature one alone can add nobody",
+            ));
         }
         let case = Case::read(tx.conn(), approving.study, approving.dataset).await?;
         let dataset = case

@@ -486,7 +486,7 @@ impl Engine {
     }
 
     pub(crate) async fn egress(&mut self, session: Session, page: Page) -> Result<Vec<EgressView>, PartyError> {
-        self.acting(&session, "see what left", &[]).await?;
+        self.inside(&session, "see what left", &[]).await?;
         let rows = sqlx::query(
             "SELECT outbox.*, jobs.study AS study, studies.federation AS federation FROM outbox
              JOIN jobs ON jobs.job = outbox.job JOIN studies ON studies.study = jobs.study

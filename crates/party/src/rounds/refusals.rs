@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use hospes_ledger::Entry;
+use hospes_ledger::{Action, Actor, Entry};
 use hospes_protocol::approval::Refusal;
 use hospes_protocol::id::{Digest, FederationId, JobId, Timestamp};
 use hospes_protocol::limits;
@@ -35,6 +35,20 @@ enum Often {
     /// A vouch of a member that was verified here; those of others, which may be invented, must not hide it.
     TrustedVouch,
     Study,
+    /// A first checkpoint of a log.
+    First,
+    TrustedFirst,
+    /// A contradiction that nothing proves.
+    Contradiction,
+    TrustedContradiction,
+    /// A proof from beyond the end of this site's log is asked for.
+    LostTail,
+    /// Somebody else answers for the coordinator.
+    Stranger,
+    /// Another epoch is named.
+    Epoch,
+    /// The clocks differ.
+    Clock,
 }
 
 impl Often {
@@ -43,6 +57,10 @@ impl Often {
             Self::Refusal => limits::REFUSALS,
             Self::Roster | Self::Vouch | Self::TrustedVouch => limits::MEMBER_ENTRIES,
             Self::Study => limits::STUDIES,
+            Self::First | Self::TrustedFirst | Self::Contradiction | Self::TrustedContradiction | Self::LostTail => {
+                limits::WITNESS_ENTRIES
+            }
+            Self::Stranger | Self::Epoch | Self::Clock => limits::GREETINGS,
         }
     }
 }
@@ -168,6 +186,59 @@ impl Engine {
         let what = if is_trusted { Often::TrustedVouch } else { Often::Vouch };
         let counted = "vouch taken without an entry (limit MEMBER_ENTRIES)";
         self.enter_often(tx, federation, what, entry, counted).await
+    }
+
+    /// Enters the first checkpoint of a log; beyond the limit it is only counted. Logs of those whose keys are known from
+    /// elsewhere than the coordinator (`is_known`) have a limit of their own, which no invented member uses up.
+    pub(crate) async fn enter_first_checkpoint(
+        &mut self,
+        tx: &mut Tx,
+        federation: FederationId,
+        is_known: bool,
+        entry: &Entry,
+    ) -> Result<(), PartyError> {
+        let what = if is_known { Often::TrustedFirst } else { Often::First };
+        let counted = "first checkpoint taken without an entry (limit WITNESS_ENTRIES)";
+        self.enter_often(tx, federation, what, entry, counted).await
+    }
+
+    /// Whether another contradiction that nothing proves is kept and entered now; if not, it is counted.
+    pub(crate) fn keeps_contradiction(&mut self, federation: FederationId, is_known: bool) -> bool {
+        let what = if is_known { Often::TrustedContradiction } else { Often::Contradiction };
+        let is_kept = self.refusals.take(federation, what, self.now());
+        if !is_kept {
+            self.count_control(federation, false, "contradiction without an entry (limit WITNESS_ENTRIES)");
+        }
+        is_kept
+    }
+
+    /// Enters that a proof from beyond the end of this site's log was asked for; beyond the limit it is only counted.
+    pub(crate) async fn enter_lost_tail(
+        &mut self,
+        tx: &mut Tx,
+        federation: FederationId,
+        entry: &Entry,
+    ) -> Result<(), PartyError> {
+        let counted = "proof beyond the log's end asked for without an entry (limit WITNESS_ENTRIES)";
+        self.enter_often(tx, federation, Often::LostTail, entry, counted).await
+    }
+
+    /// Enters what is wrong with a greeting; beyond the limit it is only counted. Each action has a limit of its own: that
+    /// clocks differ, which happens, must hide nothing else.
+    pub(crate) async fn enter_greeting(
+        &mut self,
+        tx: &mut Tx,
+        federation: FederationId,
+        action: Action,
+        words: &str,
+    ) -> Result<(), PartyError> {
+        let (what, counted) = match &action {
+            Action::PeerRefused => (Often::Stranger, "greeting of a stranger without an entry (limit GREETINGS)"),
+            Action::SettingsChanged => (Often::Epoch, "greeting in another epoch without an entry (limit GREETINGS)"),
+            _ => (Often::Clock, "greeting at another time without an entry (limit GREETINGS)"),
+        };
+        let entry = self.entry(Actor::peer(federation), action).refused(words);
+        self.enter_often(tx, federation, what, &entry, counted).await
     }
 
     async fn enter_often(

@@ -149,7 +149,7 @@ impl Engine {
 
     /// Runs without what the site's own people see of their results.
     pub(crate) async fn jobs(&mut self, session: Session, page: Page) -> Result<Vec<JobView>, PartyError> {
-        self.acting(&session, "see runs", &[]).await?;
+        self.inside(&session, "see runs", &[]).await?;
         let mut conn = self.reader().await?;
         let mut views = Vec::new();
         for job in Job::page(&mut conn, page).await? {

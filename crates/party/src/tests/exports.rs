@@ -173,6 +173,40 @@ async fn of_a_log_that_was_tampered_with_there_is_the_evidence_and_no_report() {
     assert_eq!(files(place.path()), ["jsonl"]);
 }
 
+/// The site says what was erased under the rule of 36 months, and calls no log intact in which whoever holds the database
+/// put another rule in its place.
+async fn assert_the_rule_is_told(world: &World) {
+    let said = world.handle.verify_audit(world.who("ana")).await.unwrap();
+    assert_eq!(said[0], crate::view::LOG_IS_INTACT, "{said:?}");
+    assert!(said[1].contains("erased in part under retention 36 months"), "{said:?}");
+    let database = format!("sqlite://{}", world.config.database().display());
+    let mut conn = sqlx::SqliteConnection::connect(&database).await.unwrap();
+    let place = tempfile::tempdir().unwrap();
+    let mut before = "retention 36 months";
+    for (rule, first) in [
+        ("retention 12 months", "NOT intact"),
+        ("lost in a fire", "cannot be told"),
+        ("retention 36 months", "is intact"),
+    ] {
+        let change = sqlx::query("UPDATE ledger_entry SET fields = replace(fields, ?1, ?2)")
+            .bind(format!("{{\"erased\":\"{before}\""))
+            .bind(format!("{{\"erased\":\"{rule}\""));
+        change.execute(&mut conn).await.unwrap();
+        before = rule;
+        let said = world.handle.verify_audit(world.who("ana")).await.unwrap();
+        assert!(said[0].contains(first), "{rule}: {said:?}");
+        let path = place.path().join(format!("{rule}.html"));
+        let made = world.handle.export_audit_as(world.who("odo"), None, AuditFormat::Html, path.clone()).await;
+        assert_eq!(made.is_err(), first == "NOT intact", "{rule}: {made:?}");
+        if made.is_ok() {
+            let page = std::fs::read_to_string(path).unwrap();
+            assert_eq!(page.contains("IN DOUBT"), first == "cannot be told", "{rule}");
+            assert_eq!(page.contains("none was changed"), first == "is intact", "{rule}");
+        }
+    }
+    conn.close().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn old_entries_are_erased_under_the_rule_that_two_people_set_and_every_proof_holds() {
     let mut world = with_an_update().await;
@@ -219,6 +253,7 @@ async fn old_entries_are_erased_under_the_rule_that_two_people_set_and_every_pro
     world.handle.export_audit_as(world.who("odo"), None, AuditFormat::Csv, path.clone()).await.unwrap();
     let table = std::fs::read_to_string(path).unwrap();
     assert!(table.contains("erased under rule retention 36 months") && !table.contains("Heart disease risk"));
+    assert_the_rule_is_told(&world).await;
     // What was erased is nowhere in the files of the database.
     world.handle.shut_down().await.unwrap();
     for file in ["site.db", "site.db-wal"] {

@@ -1,7 +1,7 @@
 //! What a coordinator, or a member that it made up, sends without end fills neither the ledger nor the database.
 
 use hospes_protocol::approval::Trust;
-use hospes_protocol::message::Decision;
+use hospes_protocol::message::{Decision, Witness};
 use hospes_protocol::study::Vouch;
 use sqlx::Connection as _;
 
@@ -227,4 +227,95 @@ async fn studies_that_are_offered_and_taken_back_fill_nothing() {
     assert_eq!(world.entered("request_received", "success").await, limits::STUDIES + MORE);
     assert_eq!(rows(&world, "studies").await, limits::STUDIES + 1, "the oldest are forgotten");
     world.assert_ledger_intact().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn proofs_from_beyond_the_end_of_the_log_are_one_alarm_and_so_many_entries() {
+    let mut world = World::new().await;
+    world.connect().await;
+    let origin = this_site().public().site_id();
+    for size in (1_000_000..).take(limits::WITNESS_ENTRIES + MORE) {
+        world.send(ToSite::Witness(Witness::ProveFrom { origin, size })).await;
+    }
+    world.settle().await;
+    assert_eq!(world.entered("witness_failed", "failed").await, limits::WITNESS_ENTRIES);
+    let alarms = world.alarms().await;
+    assert!(matches!(alarms.as_slice(), [one] if one.contains("the tail of the log is gone")), "{alarms:?}");
+    world.pass_time(HOUR);
+    expect_summary(&world, "asked for without an entry (limit WITNESS_ENTRIES) 20").await;
+}
+
+/// Shows a checkpoint of the log of a member, signed by it.
+async fn show_log(world: &World, n: u8, root: &[u8]) {
+    let origin = key(n).public().site_id();
+    let checkpoint = hospes_ledger::Checkpoint { origin, size: 5, root: Digest::of(root) }.sign(&key(n)).note();
+    world.send(ToSite::Witness(Witness::Show { origin, checkpoint, old_size: 0, proof: Vec::new() })).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logs_of_invented_members_fill_nothing_and_hide_no_verified_one() {
+    const VERIFIED: u8 = 199;
+    let mut world = World::new().await;
+    world.connect().await;
+    let invented = 5..=u8::try_from(4 + limits::WITNESS_ENTRIES + MORE).unwrap();
+    let mut large = roster(2);
+    large.members.extend(invented.clone().chain([VERIFIED]).map(member));
+    large.members.sort_by_key(|m| m.site);
+    send_roster(&world, large).await;
+    world.settle().await;
+    world.verify([VERIFIED]).await;
+    for n in invented.clone() {
+        show_log(&world, n, b"one").await;
+    }
+    world.settle().await;
+    assert_eq!(world.entered("witness_first", "success").await, limits::WITNESS_ENTRIES);
+    show_log(&world, VERIFIED, b"one").await;
+    world.settle().await;
+    assert_eq!(world.entered("witness_first", "success").await, limits::WITNESS_ENTRIES + 1);
+    assert_eq!(world.alarms().await, Vec::<String>::new());
+
+    // Each contradicts itself, well signed.
+    for n in invented {
+        show_log(&world, n, b"two").await;
+    }
+    world.settle().await;
+    assert_eq!(world.entered("witness_failed", "failed").await, limits::WITNESS_ENTRIES);
+    assert_eq!(rows(&world, "ledger_contradiction").await, limits::WITNESS_ENTRIES);
+    let alarms = world.alarms().await;
+    assert_eq!(alarms.len(), limits::WITNESS_ENTRIES + 1);
+    assert_eq!(alarms.iter().filter(|a| a.contains("limit WITNESS_ENTRIES")).count(), 1);
+    show_log(&world, VERIFIED, b"two").await;
+    world.expect_alarm("the log of 'Site 199' contradicts").await;
+    assert_eq!(world.entered("witness_failed", "failed").await, limits::WITNESS_ENTRIES + 1);
+    assert_eq!(rows(&world, "ledger_contradiction").await, limits::WITNESS_ENTRIES + 1);
+    world.pass_time(HOUR);
+    expect_summary(&world, "first checkpoint taken without an entry (limit WITNESS_ENTRIES) 20").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn greetings_in_ever_other_epochs_and_at_other_times_are_two_alarms() {
+    let mut world = World::new().await;
+    world.connect().await;
+    for (epoch, minutes) in (2..).zip(6..).take(limits::GREETINGS + MORE) {
+        let welcome = Welcome {
+            version: Version::V1,
+            federation: federation(),
+            identity: coordinator().public(),
+            at: world.now().plus_millis(minutes * MINUTE),
+            epoch,
+        };
+        world.event(LinkEvent::Connected(welcome)).await;
+    }
+    world.settle().await;
+    assert_eq!(world.entered("settings_changed", "refused").await, limits::GREETINGS);
+    assert_eq!(world.entered("clock_anomaly", "refused").await, limits::GREETINGS);
+    let alarms = world.alarms().await;
+    assert_eq!(alarms.len(), 2, "{alarms:?}");
+    assert!(alarms.iter().any(|a| a.contains("restored from a backup")), "{alarms:?}");
+    assert!(alarms.iter().any(|a| a.contains("the clocks of this site")), "{alarms:?}");
+    // The last one is what is offered.
+    let offered = world.handle.status().await.unwrap().memberships[0].epoch_offered;
+    assert_eq!(offered, u64::try_from(1 + limits::GREETINGS + MORE).ok());
+    world.pass_time(HOUR);
+    expect_summary(&world, "greeting in another epoch without an entry (limit GREETINGS) 20").await;
 }

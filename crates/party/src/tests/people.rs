@@ -365,11 +365,17 @@ async fn a_person_of_another_organisation_signs_and_decides_nothing_else() {
     // Where anybody of the site may look, the words name their roles.
     let words = denied(h.job_log(&xara, job(1)).await.map(drop));
     assert!(words.contains("auditor") && !words.contains("approver"), "{words}");
+    let dataset = h.datasets(&ana).await.unwrap()[0].id;
+    denied(h.datasets(&xara).await.map(drop));
+    denied(h.dataset_uses(&xara, dataset).await.map(drop));
+    denied(h.jobs(&xara, Page::default()).await.map(drop));
+    denied(h.egress(&xara, Page::default()).await.map(drop));
+    denied(h.alarms(&xara).await.map(drop));
     let reason = || "as we like it".to_owned();
     for verdict in [Verdict::Suspend { reason: reason() }, Verdict::Resume, Verdict::Revoke { reason: reason() }] {
         denied(h.decide(&xara, first.id, verdict).await.map(drop));
     }
-    assert_eq!(world.entered("role_refused", "refused").await, before + 8);
+    assert_eq!(world.entered("role_refused", "refused").await, before + 13);
     // Of people and of what waits for a second signature they see what is theirs.
     let names: Vec<String> = h.people(&xara).await.unwrap().into_iter().map(|p| p.name).collect();
     assert_eq!(names, ["xara"]);
@@ -382,7 +388,82 @@ async fn a_person_of_another_organisation_signs_and_decides_nothing_else() {
     h.review(&xara, second.id, None).await.unwrap();
     let view = h.decide(&xara, second.id, Verdict::Refuse { reason: reason() }).await.unwrap();
     assert_eq!(view.state, crate::view::RequestState::Refused);
+    // Where the policy asks no other organisation, they turn nothing down either.
+    world.set_policy(&Policy::public_data()).await;
+    denied(h.decide(&xara, second.id, Verdict::Refuse { reason: reason() }).await.map(drop));
     h.change_passphrase(&xara, pass("xara"), pass("another xara")).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_person_and_a_signer_of_another_organisation_do_not_end_set_up() {
+    let temporary = tempfile::tempdir().unwrap();
+    let mut world = World::create(temporary.path(), Executor::Thread).await;
+    let h = world.handle.clone();
+    h.set_up("ana".into(), pass("ana")).await.unwrap();
+    let ana = h.log_in("ana".into(), pass("ana")).await.unwrap();
+    world.sessions.insert("ana", ana.clone());
+    let roles = PersonChange::Roles(BTreeSet::from([Role::Administrator, Role::DataSteward]));
+    h.change_person(&ana, ana.person(), roles, pass("ana")).await.unwrap();
+    world.sessions.insert("sam", ana.clone());
+    let mut policy = Policy::public_data();
+    policy.approval.four_eyes = hospes_protocol::policy::FourEyes::External;
+    world.set_policy(&policy).await;
+    world.add_dataset("Cleveland", "cleveland.csv", true).await;
+    world.add_person("xara", Role::DataAccessApprover, Some("Data access committee")).await;
+    // A privacy officer only watches: with one, nobody could answer Ana either.
+    world.add_person("pia", Role::PrivacyOfficer, None).await;
+    world.join().await;
+    world.connect().await;
+    let study = study(1, small_plan(1));
+    world.offer(&study).await;
+    let refused = h.approve(&ana, Approving::exactly(study.id), pass("ana")).await;
+    let named = "second person of this organisation";
+    assert!(matches!(&refused, Err(PartyError::State(words)) if words.contains(named)), "{refused:?}");
+    assert_eq!(world.entered("setup_ended", "success").await, 0);
+
+    // In set-up Ana still adds one by herself, and then the site works.
+    world.add_person("ava", Role::DataAccessApprover, None).await;
+    let signed = h.approve(&ana, Approving::exactly(study.id), pass("ana")).await.unwrap();
+    h.countersign(world.who("xara"), study.id, signed.digest, pass("xara")).await.unwrap();
+    assert_eq!(world.entered("setup_ended", "success").await, 1);
+    let person =
+        NewPerson { name: "eve".into(), roles: BTreeSet::from([Role::DataAccessApprover]), organisation: None };
+    let view = proposed(h.add_person(&ana, person, pass("ana")).await.unwrap());
+    h.answer_proposal(world.who("ava"), view.id, true, None, pass("ava")).await.unwrap();
+    assert!(h.people(&ana).await.unwrap().iter().any(|p| p.name == "eve"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_only_person_of_a_site_is_joined_by_another_with_an_outsiders_signature() {
+    let mut world = World::new().await;
+    world.add_person("xara", Role::DataAccessApprover, Some("Data access committee")).await;
+    world.in_operation().await;
+    let (h, ana, xara) = (world.handle.clone(), world.who("ana").clone(), world.who("xara").clone());
+    let person = |name: &str, organisation: Option<&str>| NewPerson {
+        name: name.into(),
+        roles: BTreeSet::from([Role::DataAccessApprover]),
+        organisation: organisation.map(Into::into),
+    };
+    let view = proposed(h.add_person(&ana, person("eve", None), pass("ana")).await.unwrap());
+    world.pass_time(1);
+    let other = proposed(h.add_person(&ana, person("zoe", Some("Another")), pass("ana")).await.unwrap());
+    let answer = |id| h.answer_proposal(&xara, id, true, None, pass("xara"));
+    // Not while somebody of this organisation could answer.
+    h.change_person(&ana, world.who("sam").person(), PersonChange::Disable, pass("ana")).await.unwrap();
+    let early = answer(view.id).await;
+    assert!(matches!(early, Err(PartyError::Denied { .. })), "{early:?}");
+    assert!(h.proposals(&xara).await.unwrap().is_empty());
+    // Ana is alone: another of this organisation may join her, and nothing else is for Xara.
+    h.change_person(&ana, world.who("ava").person(), PersonChange::Disable, pass("ana")).await.unwrap();
+    assert_eq!(h.proposals(&xara).await.unwrap(), std::slice::from_ref(&view));
+    let outsider = answer(other.id).await;
+    assert!(matches!(outsider, Err(PartyError::Denied { .. })), "{outsider:?}");
+    let done = answer(view.id).await.unwrap();
+    let Outcome::Done { code: Some(code) } = done else { panic!("{done:?}") };
+    h.activate("eve".into(), code, pass("eve")).await.unwrap();
+    let eve = h.log_in("eve".into(), pass("eve")).await.unwrap();
+    h.answer_proposal(&eve, other.id, false, None, pass("eve")).await.unwrap();
+    assert!(h.proposals(&ana).await.unwrap().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

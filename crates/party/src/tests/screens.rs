@@ -106,6 +106,14 @@ async fn a_dataset_is_removed_with_its_copy_and_key_but_not_below_an_approval() 
     assert_eq!(world.handle.dataset_uses(world.who("ana"), dataset.id).await.unwrap().len(), 1);
     let again = world.add_dataset(&dataset.name, "cleveland.csv", true).await;
     assert_eq!((again.name.as_str(), again.version), (dataset.name.as_str(), 1));
+    // Without its newest version a series goes on from the one before, under its name.
+    let second = world.add_dataset(&dataset.name, "cleveland.csv", true).await;
+    assert_eq!((second.version, second.former), (2, Some(again.id)));
+    world.handle.remove_dataset(world.who("sam"), second.id, "a wrong file".into()).await.unwrap();
+    let left = world.handle.datasets(world.who("sam")).await.unwrap();
+    assert_eq!(left.iter().map(|d| (d.name.as_str(), d.version)).collect::<Vec<_>>(), [(dataset.name.as_str(), 1)]);
+    let third = world.add_dataset(&dataset.name, "cleveland.csv", true).await;
+    assert_eq!((third.version, third.former), (2, Some(again.id)));
 }
 
 #[tokio::test(flavor = "multi_thread")]

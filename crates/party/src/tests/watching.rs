@@ -33,6 +33,10 @@ async fn results_in_full_are_for_the_people_of_this_site_who_decide() {
     for who in ["ana", "odo", "xara"] {
         let denied = job_of(who).await;
         assert!(matches!(denied, Err(PartyError::Denied { .. })), "{who}: {denied:?}");
+    }
+    let listed = h.jobs(world.who("xara"), Page::default()).await;
+    assert!(matches!(listed, Err(PartyError::Denied { .. })), "{listed:?}");
+    for who in ["ana", "odo"] {
         let listed = h.jobs(world.who(who), Page::default()).await.unwrap();
         assert!(listed[0].rounds.iter().all(|r| r.view.is_none()), "{who}");
     }
@@ -333,4 +337,19 @@ async fn a_verified_name_that_comes_back_with_another_key_is_an_alarm() {
     world.settle().await;
     world.expect_alarm("'Site 2', whose key was verified here, has another key now").await;
     assert_eq!(world.handle.peers(world.who("ana"), federation()).await.unwrap().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn invented_members_that_were_removed_again_are_no_independent_witnesses() {
+    let mut world = World::new().await;
+    world.verify([2]).await;
+    world.connect().await;
+    invent(&world, 10).await;
+    cosign_shown(&mut world, [2, 5, 6, 7, 8, 9, 10].map(key).into_iter().chain([coordinator()])).await;
+    let own = this_site().public().site_id();
+    assert_eq!(log_of(&world, own).await.witnesses, 2, "the coordinator and the one that was verified");
+    world.send(ToSite::Roster(Box::new(Signed::new(roster(3), &coordinator()).unwrap()))).await;
+    world.settle().await;
+    let log = log_of(&world, own).await;
+    assert_eq!((log.witnesses, log.settled), (2, false), "{log:?}");
 }

@@ -255,7 +255,11 @@ async fn fits(
     Id(job): Id<JobId>,
 ) -> Answer<Json<Vec<Fit>>> {
     shared.may_use(&caller, job).await?;
-    Ok(Json(shared.register.store.fits(job).await?))
+    let fits = shared.register.store.fits(job).await?;
+    if !fits.is_empty() {
+        shared.taken(&caller, job, None, "the tables of its regressions".to_owned()).await?;
+    }
+    Ok(Json(fits))
 }
 
 /// Stops a job.

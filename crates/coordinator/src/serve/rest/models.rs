@@ -102,7 +102,7 @@ async fn card(State(shared): State<Arc<Shared>>, Someone(caller): Someone, Id(mo
     let row = shared.released(&caller, model).await?;
     let card = row.card.clone().ok_or_else(|| Problem::not_found(format!("model {model} has no card")))?;
     // It has the figures, which the sites release like the model.
-    shared.taken(&caller, &row, "its card".into()).await?;
+    shared.taken(&caller, row.job, Some(row.model), "its card".into()).await?;
     Ok(([(header::CONTENT_TYPE, "application/json")], card).into_response())
 }
 
@@ -114,7 +114,7 @@ async fn file(State(shared): State<Arc<Shared>>, Someone(caller): Someone, Id(mo
     let row = shared.released(&caller, model).await?;
     let size = shared.models.size(model).await?;
     let size = size.ok_or_else(|| Problem::not_found(format!("the file of model {model} is gone")))?;
-    shared.taken(&caller, &row, format!("its file, {size} bytes")).await?;
+    shared.taken(&caller, row.job, Some(row.model), format!("its file, {size} bytes")).await?;
     let models = shared.models.clone();
     let blocks = futures::stream::try_unfold(0u64, move |at| {
         let models = models.clone();
@@ -146,15 +146,16 @@ impl Shared {
         Ok(row)
     }
 
-    /// Enters who takes what of a model. If that cannot be written, nothing is given out.
-    async fn taken(&self, caller: &Caller, row: &ModelRow, what: String) -> Answer<()> {
+    /// Enters who takes what of a job's results. If that cannot be written, nothing is given out.
+    pub(super) async fn taken(&self, caller: &Caller, job: JobId, model: Option<Digest>, what: String) -> Answer<()> {
         let register = &self.register;
-        let study = register.store.job(row.job).await?.map(|job| job.study);
-        let mut entry = register
-            .audit
-            .entry(self.now(), actor(caller), Action::ModelExported)
-            .object(ObjectKind::Model, row.model, Some(row.model))
-            .purpose(Purpose { study, job: Some(row.job), approval: None });
+        let study = register.store.job(job).await?.map(|job| job.study);
+        let entry = register.audit.entry(self.now(), actor(caller), Action::ModelExported);
+        let entry = match model {
+            Some(model) => entry.object(ObjectKind::Model, model, Some(model)),
+            None => entry.object(ObjectKind::Job, job, None),
+        };
+        let mut entry = entry.purpose(Purpose { study, job: Some(job), approval: None });
         entry.reason = Some(what);
         let mut tx = register.store.begin("export_model").await?;
         register.audit.record(&mut tx, &[entry]).await?;

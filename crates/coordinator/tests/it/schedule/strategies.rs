@@ -14,7 +14,7 @@ use hospes_protocol::plan::{self, Component};
 use hospes_protocol::round::Mode;
 
 use super::peer::{Act, delta};
-use super::world::{PLAN, World, caller, quick, with_strategy};
+use super::world::{PLAN, World, caller, quick, terms, with_strategy};
 
 const TENSORS: [&str; 4] = ["0.weight", "0.bias", "2.weight", "2.bias"];
 
@@ -303,8 +303,12 @@ async fn a_job_begins_with_the_model_of_another_one_if_it_is_there_fits_and_is_r
 async fn a_strategy_that_needs_more_sites_than_there_are_says_so() {
     let mut world = World::new().await;
     world.start(None).await;
-    let study = world.submit(&with_strategy("multi_krum: { byzantine: 1, keep: 2 }")).await;
-    let job = world.ended(study).await;
-    assert_eq!(job.state, JobState::Timeout);
-    assert!(job.reason.clone().unwrap().contains("fewer than 5 sites"), "{job:?}");
+    for (strategy, needed) in [("multi_krum: { byzantine: 1, keep: 2 }", 5), ("trimmed_mean: { trim: 0.1 }", 10)] {
+        let plan = with_strategy(strategy);
+        let command = Command::Submit { terms: Box::new(terms()), plan, sweep: None, by: caller() };
+        let rejection = world.command(command).await.unwrap_err();
+        let words = format!("needs {needed} sites in a round, and the study has {}", world.peers.len());
+        assert_eq!(rejection.problems[0].place, "tasks.train.params.strategy");
+        assert!(rejection.problems[0].reason.contains(&words), "{rejection:?}");
+    }
 }
