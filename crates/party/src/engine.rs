@@ -259,6 +259,7 @@ impl Engine {
         self.expire_sessions().await?;
         self.expire_approvals().await?;
         self.keep_to_limits().await?;
+        self.tick_welcomes().await;
         self.tick_rounds().await?;
         self.tick_witness().await?;
         if now.since(self.looked).abs() >= LOOK_MS {

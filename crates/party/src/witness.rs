@@ -22,6 +22,8 @@ use crate::view::{Notice, WitnessState};
 
 /// Contradictions of one log, found by one witness, that are kept though nothing proves them.
 const UNPROVEN: usize = 32;
+/// Checkpoints of a peer beyond those that are kept, before they are forgotten together.
+const PRUNED_AT_ONCE: u64 = 16;
 /// How long a link has been there before missing witnesses are an alarm, in milliseconds: an hour.
 const CATCH_UP_MS: i64 = 3_600 * 1_000;
 const NOT_SETTLED: &str = "too few members cosigned the coordinator's log for a day: whether everybody sees the same log is \
@@ -132,7 +134,6 @@ impl Engine {
         };
         let key = self.identity(&membership).await?;
         let seen = Ledger::on(tx.conn()).peer(origin).await.at("witness a checkpoint")?.map(|p| p.seen);
-        let is_known = is_known(&membership, &roster::trust(tx.conn(), &membership).await?, origin);
         let relayed = origin != federation;
         let verdict = Witnessing { origin: origin_key, key: &key, seen, relayed }.judge(note, old_size, proof, now);
         match &verdict {
@@ -141,13 +142,20 @@ impl Engine {
                 ledger.put_peer(checkpoint, &origin_key, now).await.at("witness a checkpoint")?;
                 let body = *checkpoint.checkpoint();
                 ledger.put_cosignature(&body, cosignature).await.at("witness a checkpoint")?;
-                let most = if is_known { limits::PEER_CHECKPOINTS } else { 1 };
-                ledger.prune_peer(origin, most).await.at("witness a checkpoint")?;
-                if *first {
-                    let entry = self.entry(Actor::peer(origin), Action::WitnessFirst);
-                    let entry = entry.object(ObjectKind::Checkpoint, body.size, Some(body.root));
-                    self.enter_first_checkpoint(&mut tx, federation, is_known, &entry).await?;
-                    forget_departed(&mut tx).await?;
+                let held = ledger.peer_checkpoints(origin).await.at("witness a checkpoint")?;
+                // How far a member is trusted is asked for only where something follows from it.
+                if *first || held > PRUNED_AT_ONCE {
+                    let is_known = is_known(&membership, &roster::trust(tx.conn(), &membership).await?, origin);
+                    let most = if is_known { limits::PEER_CHECKPOINTS } else { 1 };
+                    if held > PRUNED_AT_ONCE.saturating_add(most) {
+                        Ledger::on(tx.conn()).prune_peer(origin, most).await.at("witness a checkpoint")?;
+                    }
+                    if *first {
+                        let entry = self.entry(Actor::peer(origin), Action::WitnessFirst);
+                        let entry = entry.object(ObjectKind::Checkpoint, body.size, Some(body.root));
+                        self.enter_first_checkpoint(&mut tx, federation, is_known, &entry).await?;
+                        forget_departed(&mut tx).await?;
+                    }
                 }
                 if origin == federation {
                     self.note_settled(&mut tx, &membership, body.size).await?;
@@ -160,6 +168,7 @@ impl Engine {
                 let whose = name_of(&membership, origin);
                 let words = format!("the log of {whose} contradicts what was seen of it before: {detail}{proof}");
                 let witness = membership.site;
+                let is_known = is_known(&membership, &roster::trust(tx.conn(), &membership).await?, origin);
                 let found = Contradiction { origin, witness, at: now, detail, note: note.to_owned() };
                 self.contradiction(&mut tx, federation, found, *signed, is_known, &words).await?;
             }

@@ -176,6 +176,16 @@ impl Ledger<'_> {
             .map(drop)
     }
 
+    /// How many checkpoints of a peer are kept.
+    ///
+    /// # Errors
+    /// [`LedgerError::Database`], [`LedgerError::Damaged`].
+    pub async fn peer_checkpoints(&mut self, origin: SiteId) -> Result<u64, LedgerError> {
+        let sql = "SELECT COUNT(*) FROM ledger_peer WHERE origin = $1";
+        let row = self.connection.row("count a peer's checkpoints", sql, &[Value::Text(&origin.to_string())]).await?;
+        row.map_or(Ok(0), |row| row.count(0))
+    }
+
     /// Forgets checkpoints of a peer, and their cosignatures, but for the `newest` ones, the first one, which an entry
     /// names, and of each contradiction the one that it contradicts. Only the newest one is needed to go on
     /// ([`Ledger::peer`]).

@@ -25,6 +25,9 @@ impl Engine {
             LinkEvent::Disconnected { reason, retry_in } => {
                 let wait = i64::try_from(retry_in.as_millis()).unwrap_or(i64::MAX);
                 let retry_at = self.now().plus_millis(wait);
+                if let Some(link) = self.links.get_mut(&federation) {
+                    link.unwritten = None;
+                }
                 self.set_link_view(federation, LinkView::Disconnected { reason, retry_at });
                 Ok(())
             }

@@ -64,6 +64,9 @@ pub(crate) struct Link {
     pub(crate) view: LinkView,
     /// Why no work is done although there is a connection: the clocks differ too much.
     pub(crate) skew: Option<String>,
+    /// The answer to a greeting that could not be written, and when it came. It is taken in again with each tick: without it
+    /// the coordinator's epoch is not known, and every round would be refused.
+    unwritten: Option<(Welcome, Timestamp)>,
     /// When this site's checkpoint was last shown, and when the coordinator's was last seen.
     pub(crate) shown: Option<Timestamp>,
     /// When it was opened.
@@ -331,6 +334,7 @@ impl Engine {
                 commands: None,
                 view: LinkView::Idle,
                 skew: None,
+                unwritten: None,
                 shown: None,
                 opened: now,
             });
@@ -348,6 +352,7 @@ impl Engine {
     pub(crate) async fn close_link(&mut self, federation: FederationId) {
         if let Some(link) = self.links.get_mut(&federation) {
             link.view = LinkView::Idle;
+            link.unwritten = None;
             if let Some(commands) = link.commands.take() {
                 let _ = commands.try_send(LinkCommand::Close);
             }
@@ -489,6 +494,29 @@ impl Engine {
     /// What a session begins with: who is at the other end, which epoch, whether the clocks agree.
     pub(crate) async fn on_welcome(&mut self, federation: FederationId, welcome: Welcome) -> Result<(), PartyError> {
         let now = self.now();
+        self.take_welcome(federation, welcome, now).await
+    }
+
+    /// Takes in answers to greetings that could not be written when they came, as on a full disk.
+    pub(crate) async fn tick_welcomes(&mut self) {
+        let owed = self.links.iter().filter_map(|(of, link)| Some((*of, link.unwritten.clone()?)));
+        for (federation, (welcome, at)) in owed.collect::<Vec<_>>() {
+            if let Err(error) = self.take_welcome(federation, welcome, at).await {
+                // It stays owed; whatever else the tick does is tried all the same.
+                tracing::warn!(%federation, %error, "the answer to a greeting cannot be written yet");
+            }
+        }
+    }
+
+    async fn take_welcome(
+        &mut self,
+        federation: FederationId,
+        welcome: Welcome,
+        now: Timestamp,
+    ) -> Result<(), PartyError> {
+        if let Some(link) = self.links.get_mut(&federation) {
+            link.unwritten = Some((welcome.clone(), now));
+        }
         let mut tx = self.store.begin("begin a session").await?;
         let membership = by_id(tx.conn(), federation).await?;
         if welcome.identity != membership.coordinator || welcome.federation != federation {
@@ -521,6 +549,7 @@ impl Engine {
         if let Some(link) = self.links.get_mut(&federation) {
             link.view = LinkView::Connected { since: now };
             link.skew = skew;
+            link.unwritten = None;
             link.shown = None;
         }
         self.notify(Notice::Federations);

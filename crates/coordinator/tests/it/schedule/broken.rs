@@ -110,7 +110,7 @@ async fn a_session_that_ends_while_nothing_can_be_written_leaves_no_ghost_and_a_
         Ok(Reply::Sessions(open)) => Some(open.len()),
         _ => None,
     };
-    assert_eq!(open().await, Some(1));
+    world.until("the session is open", || async { open().await == Some(1) }).await;
     world.break_table("ledger_entry").await;
     let round = RoundKey { job: JobId::new(now, [1; 10]), task: "train".into(), epoch: 1, round: 1, attempt: 1 };
     // Both in one step, which fails.
