@@ -3,7 +3,7 @@ import { afterEach, describe, expect, it } from "vitest";
 import type { RequestView } from "../src/ipc/types";
 import { Approvals } from "../src/screens/Approvals";
 import { Home } from "../src/screens/Home";
-import { button, type Screen, settle, show } from "./stage";
+import { button, STATUS as OPERATING, type Screen, settle, show } from "./stage";
 
 const DAY = 24 * 60 * 60 * 1_000;
 const NOW = Date.UTC(2026, 4, 1, 12);
@@ -29,20 +29,7 @@ const DRAFT: RequestView = {
   },
 };
 
-const STATUS = {
-  phase: "operating",
-  at: NOW,
-  policy: "strict",
-  memberships: [],
-  waiting: 0,
-  alarms: [],
-  ledger: { entries: 7, root: "aa", witnessed: [] },
-  outbox: 0,
-  working: 0,
-  pause: null,
-  stopped: null,
-  public_data: false,
-};
+const STATUS = { ...OPERATING, at: NOW };
 
 let screen: Screen;
 

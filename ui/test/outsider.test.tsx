@@ -14,7 +14,7 @@ import { Banners } from "../src/shell/Banners";
 import { Header } from "../src/shell/Header";
 import { Own } from "../src/shell/Own";
 import { Rail } from "../src/shell/Rail";
-import { button, type Screen, settle, show } from "./stage";
+import { button, STATUS as OPERATING, type Screen, settle, show } from "./stage";
 
 const JOB: JobView = {
   job: "job",
@@ -51,18 +51,10 @@ const request = (state: RequestView["state"]): RequestView => ({
 });
 
 const STATUS = {
+  ...OPERATING,
   phase: "set_up",
-  at: 0,
-  policy: "strict",
-  memberships: [],
   waiting: 1,
   alarms: [{ id: 1, at: 1_000, federation: null, words: "a fork was seen" }],
-  ledger: { entries: 7, root: "aa", witnessed: [] },
-  outbox: 0,
-  working: 0,
-  pause: null,
-  stopped: null,
-  public_data: false,
 };
 
 const ANSWERS: Record<string, unknown> = {

@@ -5,26 +5,13 @@ import { READS } from "../src/ipc/commands";
 import type { Fault } from "../src/ipc/types";
 import { App } from "../src/shell/App";
 import { type Answers, Screen } from "./screen";
+import { STATUS as OPERATING } from "./stage";
 
 const OWN = "a long passphrase";
 const WORDS = "one two three four five six seven eight nine ten eleven twelve";
 const PETRA = { id: "p", name: "Petra", roles: ["administrator"], organisation: null };
 const PERSON = { ...PETRA, state: "active", key: "k" };
-const STATUS = {
-  phase: "operating",
-  software: "hospes 0.1.0",
-  at: 0,
-  stopped: null,
-  policy: "strict",
-  public_data: false,
-  memberships: [],
-  waiting: 0,
-  alarms: [],
-  ledger: { entries: 1, root: "aa", witnessed: [] },
-  outbox: 0,
-  working: 0,
-  pause: null,
-};
+const STATUS = { ...OPERATING, software: "hospes 0.1.0" };
 
 const refusal = (fault: Fault) => () => Promise.reject(fault);
 const NO_SESSION: Fault = { code: "no_session", words: "the session has ended; log in again" };

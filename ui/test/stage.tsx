@@ -22,6 +22,22 @@ globalThis.ResizeObserver ??= class {
 
 globalThis.CSS ??= { escape: (text: string) => text } as unknown as typeof CSS;
 
+/** A site in operation at which nothing waits. */
+export const STATUS = {
+  phase: "operating",
+  at: 0,
+  policy: "strict",
+  memberships: [],
+  waiting: 0,
+  alarms: [] as object[],
+  ledger: { entries: 7, root: "aa", witnessed: [] },
+  outbox: 0,
+  working: 0,
+  pause: null,
+  stopped: null,
+  public_data: false,
+};
+
 export interface Asked {
   command: string;
   args: unknown;

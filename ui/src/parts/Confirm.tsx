@@ -7,6 +7,7 @@ import styles from "./Confirm.module.css";
 import { FaultNotice } from "./FaultNotice";
 import { Field } from "./Field";
 import { Over } from "./Over";
+import { SigningField } from "./SigningField";
 
 interface Action {
   isPending: boolean;
@@ -60,16 +61,7 @@ function Question({ children, yes, isDangerous, reason: label, isSigned, action,
     >
       {children}
       {label && <Field autoFocus label={label} name="reason" value={reason} onChange={setReason} rows={3} />}
-      {isSigned && (
-        <Field
-          label={t("parts.passphrase")}
-          name="signing"
-          value={passphrase}
-          onChange={setPassphrase}
-          isSecret
-          autoFocus={!label}
-        />
-      )}
+      {isSigned && <SigningField value={passphrase} onChange={setPassphrase} autoFocus={!label} />}
       <FaultNotice fault={action.error} />
       <div className={styles.actions}>
         <Button onPress={onClose}>{t("parts.cancel")}</Button>

@@ -9,6 +9,7 @@ import confirm from "../parts/Confirm.module.css";
 import { FaultNotice } from "../parts/FaultNotice";
 import { Field } from "../parts/Field";
 import { Over } from "../parts/Over";
+import { SigningField } from "../parts/SigningField";
 
 const ROLES: Role[] = ["administrator", "data_steward", "data_access_approver", "privacy_officer", "auditor"];
 
@@ -77,13 +78,7 @@ export function PersonForm({ person, onClose, onOutcome }: Props) {
             help: t(`settings.roleHelp.${role}`),
           }))}
         />
-        <Field
-          label={t("parts.passphrase")}
-          name="signing"
-          value={passphrase}
-          onChange={setPassphrase}
-          isSecret
-        />
+        <SigningField value={passphrase} onChange={setPassphrase} />
         <FaultNotice fault={add.error ?? change.error} />
         <div className={confirm.actions}>
           <Button onPress={onClose}>{t("parts.cancel")}</Button>

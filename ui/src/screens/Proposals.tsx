@@ -13,6 +13,7 @@ import { FaultNotice } from "../parts/FaultNotice";
 import { Field } from "../parts/Field";
 import { Notice } from "../parts/Notice";
 import { Over } from "../parts/Over";
+import { SigningField } from "../parts/SigningField";
 import { useMe } from "../shell/session";
 
 /** Changes that wait for a second person's signature; who proposed one does not sign it. */
@@ -95,13 +96,7 @@ function Reply({ proposal, onClose, onOutcome }: ReplyProps) {
             isMono
           />
         )}
-        <Field
-          label={t("parts.passphrase")}
-          name="signing"
-          value={passphrase}
-          onChange={setPassphrase}
-          isSecret
-        />
+        <SigningField value={passphrase} onChange={setPassphrase} />
         <FaultNotice fault={answer.error} />
         <div className={confirm.actions}>
           <Button onPress={onClose}>{t("parts.cancel")}</Button>

@@ -9,6 +9,7 @@ import { Button } from "../parts/Button";
 import { Choice } from "../parts/Choice";
 import { FaultNotice } from "../parts/FaultNotice";
 import { Field } from "../parts/Field";
+import { SigningField } from "../parts/SigningField";
 import forms from "./Forms.module.css";
 import styles from "./Review.module.css";
 
@@ -98,13 +99,7 @@ export function FirstSignature({ review, dataset, onSigned }: Props & { dataset:
           ]}
         />
       </div>
-      <Field
-        label={t("parts.passphrase")}
-        name="signing"
-        value={passphrase}
-        onChange={setPassphrase}
-        isSecret
-      />
+      <SigningField value={passphrase} onChange={setPassphrase} />
       <FaultNotice fault={approve.error} />
       {!isAnswered && <p className={forms.quiet}>{t("sign.answerFirst")}</p>}
       <div className={forms.actions}>
@@ -173,13 +168,7 @@ export function SecondSignature({ review, onSigned }: Props) {
     >
       <h3>{t("sign.second")}</h3>
       <p className={forms.prose}>{t("sign.explainSecond")}</p>
-      <Field
-        label={t("parts.passphrase")}
-        name="signing"
-        value={passphrase}
-        onChange={setPassphrase}
-        isSecret
-      />
+      <SigningField value={passphrase} onChange={setPassphrase} />
       <FaultNotice fault={countersign.error} />
       <div className={forms.actions}>
         <Button

@@ -1,4 +1,4 @@
-import { useState } from "react";
+import { type ReactNode, useState } from "react";
 import { I18nProvider } from "react-aria-components";
 import { useTranslation } from "react-i18next";
 import { Route, Router, Switch } from "wouter";
@@ -81,6 +81,9 @@ function SignInOrBegin() {
   );
 }
 
+/** A screen that only people of this organisation see. */
+const own = (screen: ReactNode) => <Own>{screen}</Own>;
+
 function Rooms() {
   const { t } = useTranslation();
   return (
@@ -98,52 +101,14 @@ function Rooms() {
             <Route path="/requests" component={Requests} />
             <Route path="/requests/:study">{({ study }) => <Review key={study} study={study} />}</Route>
             <Route path="/approvals" component={Approvals} />
-            <Route path="/jobs">
-              <Own>
-                <Jobs />
-              </Own>
-            </Route>
-            <Route path="/jobs/:job">
-              {({ job }) => (
-                <Own>
-                  <Job key={job} job={job} />
-                </Own>
-              )}
-            </Route>
-            <Route path="/models">
-              <Own>
-                <Models />
-              </Own>
-            </Route>
-            <Route path="/models/:job">
-              {({ job }) => (
-                <Own>
-                  <Model key={job} job={job} />
-                </Own>
-              )}
-            </Route>
-            <Route path="/datasets">
-              <Own>
-                <Datasets />
-              </Own>
-            </Route>
-            <Route path="/datasets/new">
-              <Own>
-                <NewDataset />
-              </Own>
-            </Route>
-            <Route path="/datasets/:id">
-              {({ id }) => (
-                <Own>
-                  <Dataset key={id} id={id} />
-                </Own>
-              )}
-            </Route>
-            <Route path="/egress">
-              <Own>
-                <EgressLog />
-              </Own>
-            </Route>
+            <Route path="/jobs">{own(<Jobs />)}</Route>
+            <Route path="/jobs/:job">{({ job }) => own(<Job key={job} job={job} />)}</Route>
+            <Route path="/models">{own(<Models />)}</Route>
+            <Route path="/models/:job">{({ job }) => own(<Model key={job} job={job} />)}</Route>
+            <Route path="/datasets">{own(<Datasets />)}</Route>
+            <Route path="/datasets/new">{own(<NewDataset />)}</Route>
+            <Route path="/datasets/:id">{({ id }) => own(<Dataset key={id} id={id} />)}</Route>
+            <Route path="/egress">{own(<EgressLog />)}</Route>
             <Route path="/federations" component={Federations} />
             <Route path="/federations/join" component={Join} />
             <Route path="/federations/:id">{({ id }) => <Federation key={id} id={id} />}</Route>
