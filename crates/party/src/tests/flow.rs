@@ -203,12 +203,7 @@ async fn revocation_reaches_an_update_that_waits_in_the_outbox() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_on_the_wire_when_an_approval_is_suspended_stops_and_does_not_go_on() {
-    let mut world = World::new().await;
-    let study = world.running(small_plan(1)).await;
-    world.open_round(header(&study, job(1), "train", 1, 1, world.now())).await;
-    world.serve_model(&study).await;
-    let (upload, path) = world.expect_upload().await;
-    world.may_leave(&upload).await.unwrap();
+    let (mut world, study, upload, path) = World::on_the_wire().await;
     let verdict = Verdict::Suspend { reason: "a question is open".into() };
     world.handle.decide(world.who("pia"), study.id, verdict).await.unwrap();
     world.expect_recall(&upload).await;
@@ -232,12 +227,7 @@ async fn what_is_on_the_wire_stops_when_the_policy_or_a_signer_changes() {
         (Some(PersonChange::Disable), RefusalCode::Signatures),
         (Some(PersonChange::NewKey), RefusalCode::Signatures),
     ] {
-        let mut world = World::new().await;
-        let study = world.running(small_plan(1)).await;
-        world.open_round(header(&study, job(1), "train", 1, 1, world.now())).await;
-        world.serve_model(&study).await;
-        let (upload, path) = world.expect_upload().await;
-        world.may_leave(&upload).await.unwrap();
+        let (mut world, _, upload, path) = World::on_the_wire().await;
         let (h, ana, ava) = (world.handle.clone(), world.who("ana").clone(), world.who("ava").person());
         let outcome = match change {
             Some(change) => h.change_person(&ana, ava, change, pass("ana")).await.unwrap(),

@@ -35,17 +35,6 @@ async fn opt_out(world: &World) {
     world.handle.import_opt_outs(world.who("sam"), list).await.unwrap();
 }
 
-/// An update that was let go and is on the wire.
-async fn on_the_wire() -> (World, Study, Upload, PathBuf) {
-    let mut world = World::new().await;
-    let study = world.running(small_plan(1)).await;
-    world.open_round(header(&study, job(1), "train", 1, 1, world.now())).await;
-    world.serve_model(&study).await;
-    let (upload, path) = world.expect_upload().await;
-    world.may_leave(&upload).await.unwrap();
-    (world, study, upload, path)
-}
-
 async fn lines(world: &World, action: &str) -> Vec<AuditLine> {
     let page = world.handle.audit(world.who("odo"), AuditQuery { limit: 1_000, ..Default::default() }).await.unwrap();
     page.entries.into_iter().filter(|e| e.action == action).collect()
@@ -103,7 +92,7 @@ async fn rows_that_were_read_before_an_opt_out_are_not_committed_after_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_ends_the_permission_stops_an_upload_in_the_middle() {
     for way in ["stop", "revoke", "cancel", "pause", "opt out", "deadline", "job"] {
-        let (mut world, study, upload, path) = on_the_wire().await;
+        let (mut world, study, upload, path) = World::on_the_wire().await;
         match way {
             "stop" => world.handle.stop(world.who("ana"), Some("an intrusion".into())).await.unwrap(),
             "revoke" => {
@@ -153,7 +142,7 @@ async fn an_approval_that_expires_stops_an_upload_in_the_middle() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_coordinator_that_takes_an_update_and_withholds_the_receipt_does_not_hide_it() {
-    let (mut world, study, upload, path) = on_the_wire().await;
+    let (mut world, study, upload, path) = World::on_the_wire().await;
     assert_eq!(std::fs::read(&path).unwrap().len() as u64, upload.bytes());
     let round = header(&study, job(1), "train", 1, 1, world.now()).key();
     let outcome = RoundOutcome::Abandoned("too few sites".into());
@@ -192,7 +181,7 @@ async fn an_update_that_was_never_let_go_was_not_counted_whatever_the_coordinato
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upload_that_is_refused_after_it_was_let_go_may_have_arrived() {
-    let (world, _, upload, _) = on_the_wire().await;
+    let (world, _, upload, _) = World::on_the_wire().await;
     world.event(LinkEvent::UploadRefused { upload, reason: "x".repeat(4_000) }).await;
     world.settle().await;
     assert_eq!(world.outbox_states().await, ["refused, may have arrived"]);

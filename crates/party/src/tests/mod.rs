@@ -524,6 +524,17 @@ impl World {
         study
     }
 
+    /// A site whose first update was let go and is on the wire.
+    pub(super) async fn on_the_wire() -> (Self, Study, Upload, PathBuf) {
+        let mut world = Self::new().await;
+        let study = world.running(small_plan(1)).await;
+        world.open_round(header(&study, job(1), "train", 1, 1, world.now())).await;
+        world.serve_model(&study).await;
+        let (upload, path) = world.expect_upload().await;
+        world.may_leave(&upload).await.unwrap();
+        (world, study, upload, path)
+    }
+
     /// A study that runs, its first round opened, worked on, and its update taken.
     pub(super) async fn first_round(&mut self, plan: Plan) -> (Study, RoundHeader) {
         let study = self.running(plan).await;
