@@ -69,11 +69,10 @@ const attempts = {
       frame.src = here;
       frame.onload = () => {
         // A frame that was refused loads an empty page.
-        try {
-          no(frame.contentDocument === null ? "" : "refused");
-        } catch {
-          yes("loaded");
-        }
+        const isEmpty = frame.contentDocument !== null;
+        frame.remove();
+        if (isEmpty) no("an empty page");
+        else yes("loaded");
       };
       document.body.append(frame);
       setTimeout(no, 1000);

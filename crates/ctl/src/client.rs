@@ -175,7 +175,11 @@ impl Client {
         };
         let mut words = problem.detail;
         for mistake in problem.problems {
-            words.push_str(&format!("\n  {}: {}", mistake.place, mistake.reason));
+            let mistake = format!("{}: {}", mistake.place, mistake.reason);
+            // The detail may say it already.
+            if !words.contains(&mistake) {
+                words.push_str(&format!("\n  {mistake}"));
+            }
         }
         if !problem.reference.is_empty() {
             words.push_str(&format!("\n  (reference {} in the coordinator's log)", problem.reference));

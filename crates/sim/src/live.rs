@@ -217,11 +217,16 @@ impl Desk {
         if good {
             return Ok(body);
         }
-        let mistakes = body["problems"].as_array().into_iter().flatten();
-        let mistakes = mistakes.map(|p| {
-            format!("\n{}: {}", p["place"].as_str().unwrap_or_default(), p["reason"].as_str().unwrap_or_default())
+        let detail = body["detail"].as_str().unwrap_or("the coordinator refused");
+        let mistakes = body["problems"].as_array().into_iter().flatten().map(|p| {
+            format!("{}: {}", p["place"].as_str().unwrap_or_default(), p["reason"].as_str().unwrap_or_default())
         });
-        bail!("{}{}", body["detail"].as_str().unwrap_or("the coordinator refused"), mistakes.collect::<String>())
+        // The detail may say them already.
+        let rest: String = mistakes
+            .filter(|mistake| !detail.contains(mistake.as_str()))
+            .map(|mistake| format!("\n{mistake}"))
+            .collect();
+        bail!("{detail}{rest}")
     }
 }
 

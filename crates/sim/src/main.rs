@@ -3,6 +3,7 @@
 mod show;
 
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
@@ -126,8 +127,17 @@ fn parse_change(text: &str) -> Result<(String, Value), String> {
     Ok((place.to_owned(), serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned()))))
 }
 
-fn main() -> Result<()> {
-    let cli = Cli::parse();
+fn main() -> ExitCode {
+    match command(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            show::complain(&format!("hospes-sim: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn command(cli: Cli) -> Result<()> {
     match cli.command {
         Some(Command::Baseline(args)) => run_baseline(&args),
         Some(Command::Assess(args)) => run_assess(&args),

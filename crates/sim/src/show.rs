@@ -1,6 +1,6 @@
 //! What a run gave, for people: the figures that the sites let leave, and the tables of fits.
 
-#![allow(clippy::print_stdout, reason = "what a command was asked for")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "what a command was asked for, or why it cannot")]
 
 use comfy_table::Table;
 use serde_json::Value;
@@ -8,6 +8,11 @@ use serde_json::Value;
 /// Prints a sentence.
 pub(crate) fn say(words: &str) {
     println!("{words}");
+}
+
+/// Says what went wrong, beside what was asked for.
+pub(crate) fn complain(words: &str) {
+    eprintln!("{words}");
 }
 
 /// Prints the figures over all sites together of each evaluation, and the coefficients of each fit.
