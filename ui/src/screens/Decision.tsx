@@ -58,7 +58,7 @@ export function Decision({ review, dataset }: Props) {
     heading.current?.focus();
   });
   return (
-    <Card title={t("sign.title")} heading={heading} lead={t("sign.lead")}>
+    <Card title={t("sign.title")} heading={heading} {...(isOpen && { lead: t("sign.lead") })}>
       <div role="status">
         {isSigned && (isOpen || state === "active") && <Notice weight="good">{t("sign.given")}</Notice>}
       </div>

@@ -71,6 +71,8 @@ impl Engine {
 
     async fn on_link_stopped(&mut self, federation: FederationId, reason: String) -> Result<(), PartyError> {
         let retry_at = self.now();
+        // The coordinator's words: an alarm and an entry must not grow with them.
+        let reason = shown(&reason, 400);
         self.set_link_view(federation, LinkView::Disconnected { reason: reason.clone(), retry_at });
         if let Some(link) = self.links.get_mut(&federation) {
             link.commands = None;
