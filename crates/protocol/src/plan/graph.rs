@@ -291,22 +291,26 @@ fn check_repeats(plan: &Plan, results: &[&str], problems: &mut Problems) {
                 problems.add(place, format!("does the same as '{other}', and would let it leave twice"));
                 break;
             }
-            if judges_again(plan, &kinds, other, name) {
-                let reason = "judges the same model on the same rows, with other parameters or otherwise prepared, and \
-                              the difference of the two would tell about few patients; leave one of them";
-                problems.add(place, format!("'{other}' {reason}"));
+            if let Some(does) = reports_again(plan, &kinds, other, name) {
+                let reason = "the difference of the two would tell about few patients; leave one of them";
+                problems.add(place, format!("'{other}' {does}, and {reason}"));
                 break;
             }
         }
     }
 }
 
-/// Whether both judge the same model on the same rows. How the rows were prepared does not count: an imputation that finds
-/// nothing missing makes another table of the same predictions.
-fn judges_again<'a>(plan: &'a Plan, kinds: &BTreeMap<&str, &'a str>, one: &str, other: &str) -> bool {
+/// What `other` does that `one` does too: judging the same model on the same rows, or reporting the same rows. How the rows
+/// were prepared does not count: an imputation that finds nothing missing makes another table of the same predictions, and
+/// figures of a column follow from those of the same column scaled.
+fn reports_again<'a>(plan: &'a Plan, kinds: &BTreeMap<&str, &'a str>, one: &str, other: &str) -> Option<&'static str> {
     let same_inputs = || inputs(plan, kinds, one) == inputs(plan, kinds, other);
     let same_rows = |port: &str| rows_at(plan, one, port) == rows_at(plan, other, port);
-    match (&plan.tasks[one].component, &plan.tasks[other].component) {
+    let judges = "judges the same model on the same rows, with other parameters or otherwise prepared";
+    let again = match (&plan.tasks[one].component, &plan.tasks[other].component) {
+        (Component::Statistics(_), Component::Statistics(_)) => {
+            return same_rows("data").then_some("reports the same rows, otherwise prepared");
+        }
         (Component::Evaluation(_), Component::Evaluation(_)) => {
             let model = |name| inputs(plan, kinds, name).get("model").copied();
             same_rows("data") && model(one) == model(other)
@@ -318,7 +322,8 @@ fn judges_again<'a>(plan: &'a Plan, kinds: &BTreeMap<&str, &'a str>, one: &str, 
             only_threshold && (prepared || same_inputs())
         }
         _ => false,
-    }
+    };
+    again.then_some(judges)
 }
 
 /// What decides which of the dataset's rows come in at a port: the splits, and whether rows with something missing are

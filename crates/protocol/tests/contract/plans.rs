@@ -499,6 +499,21 @@ fn an_idle_step_in_between_is_no_other_table() {
     assert_eq!(baseline("0.5"), "accepted");
 }
 
+/// Figures of a column follow from those of the same column scaled. Both in one plan would be one report twice, between which
+/// somebody may opt out.
+#[test]
+fn rows_are_described_once_however_they_are_prepared() {
+    let described = |steps: &str| {
+        let more = format!("  {steps}\n  counts: {{");
+        read(&HEART.replace("  counts: {", &more)).map_or_else(|e| e.to_string(), |_| "accepted".into())
+    };
+    let again = "tasks.raw: 'counts' reports the same rows, otherwise prepared, and the difference of the two would tell \
+                 about few patients; leave one of them";
+    assert_eq!(described("raw: { component: statistics, inputs: { data: scale } }"), again);
+    // Other rows.
+    assert_eq!(described("raw: { component: statistics, inputs: { data: split.test } }"), "accepted");
+}
+
 #[test]
 fn selectors_have_one_form() {
     let members = |written: &str, expected| with("members: [\"site:*\"]", &format!("members: {written}"), expected);
