@@ -383,8 +383,8 @@ impl Handle {
         let s = session.clone();
         let order = self.ask(move |e| e.enrol_order(s, enrolment).boxed()).await?;
         let reached = order.reach().await?;
-        let (federation, again) = reached.federation();
-        let identity = self.ask(move |e| e.identity_for(federation, again).boxed()).await?;
+        let (federation, ca, again) = reached.federation();
+        let identity = self.ask(move |e| e.identity_for(federation, ca, again).boxed()).await?;
         let joined = reached.enrol(identity).await?;
         let s = session.clone();
         self.ask(move |e| e.join(s, joined).boxed()).await

@@ -103,9 +103,14 @@ impl Reached {
         Ok(Self { invitation, address, dialer, info: asked.info })
     }
 
-    /// The federation that the invitation leads to.
+    /// The federation that the invitation leads to, as its coordinator says.
     pub fn federation(&self) -> FederationId {
         self.info.federation
+    }
+
+    /// Fingerprint of its CA, which the words were compared with.
+    pub fn ca(&self) -> Digest {
+        self.invitation.ca
     }
 
     /// Joins: signs who this site is, and gets its certificate. `identity` is the key of this membership: a new one for a
@@ -202,8 +207,7 @@ fn accept(
     if answer.federation != info.federation || answer.identity != info.identity {
         return Err(LinkError::Identity("it changed while the site enrolled"));
     }
-    let ca = tls::certificates("federation CA", &answer.ca_pem)?;
-    if ca.len() != 1 || Digest::of(&ca[0]) != invitation.ca {
+    if tls::fingerprint(&answer.ca_pem)? != invitation.ca {
         return Err(wrong("its CA is not the one in the invitation"));
     }
     check_certificate(&answer.certificate_pem, key, site, info.federation)?;

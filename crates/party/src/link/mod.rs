@@ -38,8 +38,8 @@ use crate::config::Clock;
 pub use diagnose::{Outcome, Step, diagnose, diagnose_invitation};
 pub use enrol::{Enrolled, Reach, Reached};
 pub use error::LinkError;
-pub(crate) use tls::authorities;
 pub use tls::read_certificates;
+pub(crate) use tls::{authorities, fingerprint};
 
 /// A receipt of the coordinator for an upload, its signature verified with the key known from enrolment.
 pub type Receipt = Signed<UploadReceipt>;

@@ -98,6 +98,18 @@ pub(super) fn certificates(what: &'static str, pem: &str) -> Result<Vec<Certific
     if list.is_empty() { Err(wrong("it holds no certificate".to_owned())) } else { Ok(list) }
 }
 
+/// Digest of the one certificate of a CA: what an invitation pins, and people compare as words.
+///
+/// # Errors
+/// [`LinkError::Material`] if it is not one certificate.
+pub(crate) fn fingerprint(ca_pem: &str) -> Result<Digest, LinkError> {
+    let what = "federation CA";
+    match certificates(what, ca_pem)?.as_slice() {
+        [ca] => Ok(Digest::of(ca)),
+        _ => Err(LinkError::Material { what, reason: "it is not one certificate".to_owned() }),
+    }
+}
+
 /// The text of a file with a hospital's own CA certificates.
 ///
 /// # Errors

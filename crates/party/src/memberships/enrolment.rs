@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use hospes_ledger::{Action, ObjectKind};
 use hospes_protocol::enrol::Invitation;
-use hospes_protocol::id::FederationId;
+use hospes_protocol::id::{Digest, FederationId};
 use hospes_protocol::sign::SecretKey;
 use hospes_protocol::words;
 use zeroize::{Zeroize as _, Zeroizing};
@@ -120,9 +120,9 @@ impl EnrolOrder {
 }
 
 impl Reached {
-    /// The federation, and whether this site must have been a member before.
-    pub(crate) fn federation(&self) -> (FederationId, bool) {
-        (self.at.federation(), self.again)
+    /// The federation, fingerprint of its CA, and whether this site must have been a member before.
+    pub(crate) fn federation(&self) -> (FederationId, Digest, bool) {
+        (self.at.federation(), self.at.ca(), self.again)
     }
 
     /// Enrols with this key.
@@ -185,12 +185,22 @@ impl Engine {
     pub(crate) async fn identity_for(
         &mut self,
         federation: FederationId,
+        ca: Digest,
         again: bool,
     ) -> Result<SecretKey, PartyError> {
         let mut conn = self.reader().await?;
         let before = by_id(&mut conn, federation).await;
         drop(conn);
         let known = match before {
+            // PRIVACY: so far a coordinator only says which federation it is of. With the key of that one it would recognise
+            // this site, so that it has to have its CA too, or a person has to ask for it.
+            Ok(before) if !again && !link::fingerprint(&before.ca_pem).is_ok_and(|known| known == ca) => {
+                return Err(PartyError::state(
+                    "the coordinator says that it is of a federation where this site is known under another CA; if its \
+                     operator confirms that the CA is new, enrol again with `hospes-site enrol --again`. The invitation is \
+                     still good",
+                ));
+            }
             Ok(membership) => self.identity(&membership).await,
             Err(error) => Err(error),
         };

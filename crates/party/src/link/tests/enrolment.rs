@@ -306,6 +306,11 @@ async fn a_site_that_enrols_again_keeps_its_identity_and_shows_it_to_no_other_co
     let refused = enrol(enrolment(&other, Some(first.federation))).await;
     assert!(matches!(refused, Err(PartyError::State(_))), "{refused:?}");
     assert!(other.state().members.is_empty(), "the other coordinator was told who this is");
+    // One that says that it is of a federation which it does not have the CA of.
+    let impostor = Coordinator::start().await;
+    let refused = enrol(enrolment(&impostor, None)).await;
+    assert!(matches!(refused, Err(PartyError::State(_))), "{refused:?}");
+    assert!(impostor.state().members.is_empty(), "somebody else's coordinator was told who this is");
     let elsewhere = enrol(enrolment(&other, None)).await.unwrap();
     assert_ne!(elsewhere.identity, first.identity);
     let unknown = enrol(enrolment(&coordinator, Some(identity().site_id()))).await;
