@@ -1,11 +1,11 @@
 // @vitest-environment jsdom
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import type { Chosen, Role, SurveyView } from "../src/ipc/types";
+import type { Chosen, Role, Step, SurveyView } from "../src/ipc/types";
 import { Datasets } from "../src/screens/Datasets";
 import { Join } from "../src/screens/Join";
 import { NewDataset } from "../src/screens/NewDataset";
 import { EMPTY, isCopied, kindOf, newDataset } from "../src/screens/register";
-import { Screen } from "./screen";
+import { type Answers, Screen } from "./screen";
 
 const column = (name: string, kind: string, masked = false) => ({
   name,
@@ -186,5 +186,74 @@ describe("joining a federation", () => {
     expect(screen.args("enrol")).toMatchObject({
       enrolment: { extra_ca: "file-3f", organisation: "Clinic" },
     });
+  });
+
+  const STEPS: Step[] = [
+    { test: "invitation", outcome: "good", finding: "The invitation is good.", request: null },
+    { test: "tcp", outcome: "failed", finding: "No connection.", request: "Please allow port 443." },
+    { test: "tls", outcome: "skipped", finding: "Not tested.", request: null },
+  ];
+  const INVITATION = { url: "https://c", site: "Cleveland", expires: 1 };
+
+  /** As far as the second step, with the invitation read. */
+  async function invited(answers: Answers): Promise<void> {
+    await screen.show(<Join />, { read_invitation: INVITATION, ...answers });
+    await screen.type("invitation", " hospes1 ");
+    await screen.submit();
+  }
+
+  it("can be tested before, over the proxy that was typed, and joining needs no test", async () => {
+    await invited({ diagnose_invitation: STEPS });
+    await screen.type("proxy", " http://proxy:3128 ");
+    const button = screen.button("Test the connection");
+    // By keyboard alone: it is a stop of the tabulator, and submits nothing.
+    expect([button.tabIndex, button.type]).toEqual([0, "button"]);
+    await screen.press(button);
+    expect(screen.args("diagnose_invitation")).toEqual({
+      approach: { invitation: "hospes1", proxy: "http://proxy:3128", extra_ca: null },
+    });
+    expect(screen.times("enrol")).toBe(0);
+    const steps = [...(screen.labelled("Connection test")?.querySelectorAll("li") ?? [])];
+    expect(steps.map((step) => step.querySelector("strong")?.textContent)).toEqual([
+      "Invitation: good",
+      "Connection: failed",
+      "Encryption: not tested",
+    ]);
+    expect(screen.text()).toContain("For your IT department: Please allow port 443.");
+    expect(screen.labelled("Connection test")?.closest("[role=status]")).not.toBeNull();
+    expect(await screen.faults()).toEqual([]);
+    expect(screen.button("Join a federation").disabled).toBe(false);
+    // What was found on another way says nothing about this one.
+    await screen.type("proxy", "");
+    expect(screen.labelled("Connection test")).toBeNull();
+  });
+
+  it("is offered a test where the coordinator was not reached, and none where the words were wrong", async () => {
+    const fails = (code: string) => () => Promise.reject({ code, words: "it failed" });
+    for (const [code, isOffered] of [
+      ["link", true],
+      ["fingerprint", false],
+    ] as const) {
+      await invited({ enrol: fails(code), diagnose_invitation: STEPS });
+      await screen.type("words", "twelve words");
+      await screen.type("organisation", "Clinic");
+      await screen.submit(1);
+      expect(screen.text()).toContain("it failed");
+      expect(screen.text().includes("The connection test says which step fails")).toBe(isOffered);
+      expect(await screen.faults()).toEqual([]);
+      await screen.press(screen.button("Test the connection"));
+      expect(screen.labelled("Connection test")).not.toBeNull();
+      await screen.away();
+      screen = new Screen();
+    }
+  });
+
+  it("says why a test could not be made", async () => {
+    const denied = () => Promise.reject({ code: "denied", words: "it needs the role administrator" });
+    await invited({ diagnose_invitation: denied });
+    await screen.press(screen.button("Test the connection"));
+    expect(screen.place.querySelector("[role=alert]")?.textContent).toContain(
+      "it needs the role administrator",
+    );
   });
 });

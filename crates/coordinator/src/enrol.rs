@@ -8,7 +8,7 @@ use hospes_protocol::enrol::{EnrolAnswer, EnrolRequest, FederationInfo, Invitati
 use hospes_protocol::id::{PersonId, SiteId, Timestamp};
 use hospes_protocol::sign::{Signature, Signed};
 use hospes_protocol::study::MemberStatement;
-use hospes_protocol::text;
+use hospes_protocol::{text, version};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
@@ -170,6 +170,7 @@ impl Register {
             name: self.home.settings.name.clone(),
             identity: self.home.key.public(),
             at: (self.clock)(),
+            versions: version::SUPPORTED.to_vec(),
         }
     }
 

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use hospes_party::link::Step;
 use hospes_party::view::{
-    AlarmView, Approving, AuditExport, AuditFormat, AuditPage, AuditQuery, ComputeLimits, DatasetUse, DatasetView,
-    DeviceView, EgressView, Enrolment, InvitationView, JobView, LogLine, Me, MembershipView, NewDataset, NewPerson,
-    OptOutReport, Outcome, Page, PeerView, PersonChange, PersonView, PolicyPreview, ProfileView, ProposalView,
-    RequestView, Review, Signed, Status, SurveyView, Verdict,
+    AlarmView, Approach, Approving, AuditExport, AuditFormat, AuditPage, AuditQuery, ComputeLimits, DatasetUse,
+    DatasetView, DeviceView, EgressView, Enrolment, InvitationView, JobView, LogLine, Me, MembershipView, NewDataset,
+    NewPerson, OptOutReport, Outcome, Page, PeerView, PersonChange, PersonView, PolicyPreview, ProfileView,
+    ProposalView, RequestView, Review, Signed, Status, SurveyView, Verdict,
 };
 use hospes_party::{Handle, Passphrase};
 use hospes_protocol::approval::OpinionView;
@@ -173,6 +173,10 @@ commands! {
     "read_invitation" ReadInvitation { invitation: String } -> InvitationView,
         reads [], changes [],
         |_c| Handle::read_invitation(&invitation)?;
+    /// Tests the way to the coordinator of an invitation, before joining.
+    "diagnose_invitation" DiagnoseInvitation { approach: Approach } -> Vec<Step>,
+        reads [], changes [],
+        |c| c.engine.diagnose_invitation(&c.person()?, approach).await?;
     /// Joins a federation.
     "enrol" Enrol { enrolment: Enrolment } -> MembershipView,
         reads [], changes [Federations, Audit],

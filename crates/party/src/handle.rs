@@ -13,10 +13,10 @@ use crate::engine::{Engine, Event};
 use crate::error::PartyError;
 use crate::people::{Passphrase, Session};
 use crate::view::{
-    AlarmView, Approving, AuditExport, AuditFormat, AuditPage, AuditQuery, ComputeLimits, DatasetUse, DatasetView,
-    DeviceView, EgressView, Enrolment, InvitationView, JobView, LogLine, Me, MembershipView, NewDataset, NewPerson,
-    Notice, OptOutReport, Outcome, Page, PeerView, PersonChange, PersonView, PolicyPreview, ProfileView, ProposalView,
-    RequestView, Review, Signed, Status, SurveyView, Verdict,
+    AlarmView, Approach, Approving, AuditExport, AuditFormat, AuditPage, AuditQuery, ComputeLimits, DatasetUse,
+    DatasetView, DeviceView, EgressView, Enrolment, InvitationView, JobView, LogLine, Me, MembershipView, NewDataset,
+    NewPerson, Notice, OptOutReport, Outcome, Page, PeerView, PersonChange, PersonView, PolicyPreview, ProfileView,
+    ProposalView, RequestView, Review, Signed, Status, SurveyView, Verdict,
 };
 
 type Result<T> = std::result::Result<T, PartyError>;
@@ -374,16 +374,31 @@ impl Handle {
         crate::memberships::read_invitation(invitation)
     }
 
-    /// Joins a federation (administrator).
+    /// Joins a federation (administrator). A site that was a member before, whatever ended that, keeps its identity there.
     ///
     /// # Errors
-    /// [`PartyError::Fingerprint`] if the words do not fit, [`PartyError::Link`] for what went wrong on the way.
+    /// [`PartyError::Fingerprint`] if the words do not fit, [`PartyError::Link`] for what went wrong on the way,
+    /// [`PartyError::State`] if the invitation leads to another federation than the one to enrol in again.
     pub async fn enrol(&self, session: &Session, enrolment: Enrolment) -> Result<MembershipView> {
         let s = session.clone();
         let order = self.ask(move |e| e.enrol_order(s, enrolment).boxed()).await?;
-        let enrolled = order.run().await?;
+        let reached = order.reach().await?;
+        let (federation, ca, again) = reached.federation();
+        let identity = self.ask(move |e| e.identity_for(federation, ca, again).boxed()).await?;
+        let joined = reached.enrol(identity).await?;
         let s = session.clone();
-        self.ask(move |e| e.join(s, enrolled).boxed()).await
+        self.ask(move |e| e.join(s, joined).boxed()).await
+    }
+
+    /// Tests the way to the coordinator of an invitation step by step, before this site joins (administrator); each step is a
+    /// sentence. Nothing is written, and the invitation is as good afterwards as before.
+    ///
+    /// # Errors
+    /// [`PartyError::Input`] if the invitation is damaged or the file with certificates cannot be read.
+    pub async fn diagnose_invitation(&self, session: &Session, approach: Approach) -> Result<Vec<crate::link::Step>> {
+        let s = session.clone();
+        let test = self.ask(move |e| e.approach_test(s, approach).boxed()).await?;
+        test.run().await
     }
 
     /// Federations of the site.

@@ -14,6 +14,7 @@ use crate::id::{Digest, FederationId, SiteId, Timestamp};
 use crate::limits;
 use crate::sign::{PublicKey, Signed};
 use crate::study::{MemberStatement, Roster};
+use crate::version::Version;
 
 /// What every invitation starts with.
 pub const PREFIX: &str = "hospes1:";
@@ -127,6 +128,9 @@ pub struct FederationInfo {
     pub identity: PublicKey,
     /// The coordinator's clock.
     pub at: Timestamp,
+    /// Versions of the protocol that it speaks; none where it is too old to say.
+    #[serde(default)]
+    pub versions: Vec<Version>,
 }
 
 /// Answer to `POST /enrol`.

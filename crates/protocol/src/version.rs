@@ -18,12 +18,17 @@ pub const SUPPORTED: &[Version] = &[Version::V1];
 /// No version that both sides speak.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "no protocol version in common: the other side speaks {theirs:?}, this side {ours:?}; update the older of the two",
-    ours = SUPPORTED
+    "no protocol version in common: the other side speaks {}, this side {}; update the older of the two",
+    listed(.theirs),
+    listed(SUPPORTED)
 )]
 pub struct NoCommonVersion {
     /// What the other side offered.
     pub theirs: Vec<Version>,
+}
+
+fn listed(versions: &[Version]) -> String {
+    versions.iter().map(|v| v.0.to_string()).collect::<Vec<_>>().join(", ")
 }
 
 /// The newest version that both sides speak.
@@ -47,6 +52,6 @@ mod tests {
     fn newest_common_version_wins_and_none_is_refused_in_words() {
         assert_eq!(negotiate(&[Version(0), Version::V1, Version(99)]), Ok(Version::V1));
         let refused = negotiate(&[Version(99)]).unwrap_err();
-        assert!(refused.to_string().contains("update the older"));
+        assert!(refused.to_string().contains("speaks 99, this side 1; update the older"), "{refused}");
     }
 }

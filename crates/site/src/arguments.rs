@@ -146,12 +146,15 @@ pub(crate) enum Command {
     },
     /// Find out what is in the way: keys, disk, clock, network.
     Doctor {
-        /// Before enrolling: the invitation, to test the way to its coordinator.
+        /// Before enrolling: the invitation, to test the way to its coordinator; it is as good afterwards.
         #[arg(long)]
         invitation: Option<String>,
         /// HTTP CONNECT proxy on that way, as for `enrol`.
         #[arg(long, requires = "invitation", value_name = "URL")]
         proxy: Option<String>,
+        /// File with the hospital's own CA certificates, as for `enrol`.
+        #[arg(long, requires = "invitation", value_name = "FILE")]
+        extra_ca: Option<PathBuf>,
         /// What networks are to be trained on, as for `run`.
         #[arg(long, env = "HOSPES_DEVICE", value_name = "auto|cpu|gpu", default_value = "auto")]
         device: DeviceChoice,
@@ -183,7 +186,7 @@ pub(crate) struct Enrol {
     /// File with the hospital's own CA certificates, PEM.
     #[arg(long, value_name = "FILE")]
     pub(crate) extra_ca: Option<PathBuf>,
-    /// Enrol again with the same identity in this federation, after a revocation or a lost certificate.
+    /// The federation to enrol in again, after a revocation or a lost certificate; an invitation to another is refused.
     #[arg(long, value_name = "FEDERATION")]
     pub(crate) again: Option<String>,
 }

@@ -39,6 +39,23 @@ federation: SiteId | null,
 words: string, };
 
 /**
+ * An invitation, and how its coordinator is reached: what is tested before a site joins.
+ */
+export type Approach = { 
+/**
+ * The operator's one-line invitation.
+ */
+invitation: string, 
+/**
+ * HTTP CONNECT proxy, `http://[user:password@]host:port`.
+ */
+proxy: string | null, 
+/**
+ * File with the hospital's own CA certificates, PEM.
+ */
+extra_ca: string | null, };
+
+/**
  * A site's signed approval of a study.
  */
 export type ApprovalId = string;
@@ -773,7 +790,8 @@ proxy: string | null,
  */
 extra_ca: string | null, 
 /**
- * The federation, to enrol again with the same identity after a revocation or a lost certificate.
+ * The federation to enrol in again, after a revocation or a lost certificate: an invitation that leads to another is
+ * then refused. A site that was a member before keeps its identity in any case.
  */
 again: SiteId | null, };
 
@@ -2104,7 +2122,8 @@ alarms: Array<AlarmView>, };
  */
 export type Step = { 
 /**
- * What was tested: `address`, `proxy`, `name`, `tcp`, `tls`, `clock`, `certificate`, `session`.
+ * What was tested: `address`, `proxy`, `name`, `tcp`, `tls`, `answer`, `clock`, and of a member `certificate` and
+ * `session`; before a site joins, `invitation` and `authority` come first and `version` last.
  */
 test: string, 
 /**
@@ -2390,6 +2409,8 @@ export interface Commands {
   import_opt_outs: { args: { path: string }; answer: OptOutReport };
   /** What an invitation says. */
   read_invitation: { args: { invitation: string }; answer: InvitationView };
+  /** Tests the way to the coordinator of an invitation, before joining. */
+  diagnose_invitation: { args: { approach: Approach }; answer: Array<Step> };
   /** Joins a federation. */
   enrol: { args: { enrolment: Enrolment }; answer: MembershipView };
   /** Federations of the site. */

@@ -1,7 +1,7 @@
 import { useTranslation } from "react-i18next";
 import { Engine, named } from "../i18n/engine";
 import { useAction } from "../ipc/hooks";
-import type { StepOutcome } from "../ipc/types";
+import type { Fault, Step, StepOutcome } from "../ipc/types";
 import { Button } from "../parts/Button";
 import { Card } from "../parts/Card";
 import { FaultNotice } from "../parts/FaultNotice";
@@ -30,12 +30,28 @@ export function Diagnosis({ federation }: { federation: string }) {
         </Button>
       }
     >
+      <Tested {...diagnose} />
+    </Card>
+  );
+}
+
+interface TestedProps {
+  isPending: boolean;
+  data: Step[] | undefined;
+  error: Fault | null;
+}
+
+/** What came of a connection test, step by step. */
+export function Tested({ isPending, data, error }: TestedProps) {
+  const { t } = useTranslation();
+  return (
+    <>
       <div role="status">
-        {diagnose.isPending && <p>{t("federations.diagnosing")}</p>}
-        {diagnose.data && (
+        {isPending && <p>{t("federations.diagnosing")}</p>}
+        {data && (
           <Timeline
             label={t("federations.diagnosis")}
-            moments={diagnose.data.map((step) => ({
+            moments={data.map((step) => ({
               id: step.test,
               icon: SIGNS[step.outcome],
               isDone: step.outcome === "good" || step.outcome === "notice",
@@ -59,7 +75,7 @@ export function Diagnosis({ federation }: { federation: string }) {
           />
         )}
       </div>
-      <FaultNotice fault={diagnose.error} />
-    </Card>
+      <FaultNotice fault={error} />
+    </>
   );
 }

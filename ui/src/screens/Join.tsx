@@ -10,8 +10,10 @@ import { Card } from "../parts/Card";
 import { Facts } from "../parts/Facts";
 import { FaultNotice } from "../parts/FaultNotice";
 import { Field } from "../parts/Field";
+import { Notice } from "../parts/Notice";
 import { Page } from "../parts/Page";
 import { ChooseFile } from "./ChooseFile";
+import { Tested } from "./Diagnosis";
 import forms from "./Forms.module.css";
 
 /** Joins a federation: the invitation, then the coordinator's words by a second way, then the organisation. */
@@ -76,16 +78,25 @@ function Enrol({ invitation }: { invitation: string }) {
   const [proxy, setProxy] = useState("");
   const [certificates, setCertificates] = useState<Chosen | null>(null);
   const enrol = useAction("enrol", (membership) => go(`/federations/${membership.federation}`));
+  const test = useAction("diagnose_invitation");
+  const approach = {
+    invitation,
+    proxy: proxy.trim() === "" ? null : proxy.trim(),
+    extra_ca: certificates?.file ?? null,
+  };
+  // What was found on another way says nothing about this one.
+  function change<T>(set: (value: T) => void, value: T) {
+    set(value);
+    test.reset();
+  }
   return (
     <Card title={t("join.step2")} lead={t("join.step2Lead")}>
       <Form
         className={forms.form ?? ""}
         onSubmit={(event) => {
           event.preventDefault();
-          const way = proxy.trim() === "" ? null : proxy.trim();
-          const extra_ca = certificates?.file ?? null;
-          const enrolment = { invitation, words, organisation, proxy: way, extra_ca, again: null };
-          enrol.mutate({ enrolment });
+          // The engine knows by itself whether this site was a member before.
+          enrol.mutate({ enrolment: { ...approach, words, organisation, again: null } });
         }}
       >
         <Field
@@ -109,7 +120,7 @@ function Enrol({ invitation }: { invitation: string }) {
           help={t("join.proxyHelp")}
           name="proxy"
           value={proxy}
-          onChange={setProxy}
+          onChange={(text) => change(setProxy, text)}
           isOptional
         />
         <div className={forms.form}>
@@ -121,22 +132,28 @@ function Enrol({ invitation }: { invitation: string }) {
             purpose="certificates"
             words={t("join.chooseCertificates")}
             chosen={certificates}
-            onChosen={setCertificates}
+            onChosen={(file) => change(setCertificates, file)}
           />
           {certificates && (
             <div>
-              <Button kind="quiet" onPress={() => setCertificates(null)}>
+              <Button kind="quiet" onPress={() => change(setCertificates, null)}>
                 {t("join.noCertificates")}
               </Button>
             </div>
           )}
         </div>
         <FaultNotice fault={enrol.error} />
+        {enrol.error?.code === "link" && <Notice>{t("join.testAfter")}</Notice>}
         <div className={forms.actions}>
           <Button type="submit" kind="primary" isPending={enrol.isPending}>
             {t("federations.join")}
           </Button>
+          <Button isPending={test.isPending} onPress={() => test.mutate({ approach })}>
+            {t("federations.diagnose")}
+          </Button>
         </div>
+        <p className={forms.small}>{t("join.testHelp")}</p>
+        <Tested {...test} />
       </Form>
     </Card>
   );

@@ -112,6 +112,7 @@ impl Site {
         let info: FederationInfo =
             world.client().get(world.url("/federation")).send().await.unwrap().json().await.unwrap();
         assert_eq!(info.identity.site_id(), info.federation);
+        assert_eq!(info.versions, hospes_protocol::version::SUPPORTED);
         let key = tls_key();
         let statement = statement(world, &invitation.site, seed);
         let request = EnrolRequest::new(&invitation.secret, csr(&key), &statement).unwrap();

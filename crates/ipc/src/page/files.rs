@@ -121,6 +121,11 @@ impl Files {
                     self.opened(path, &[Certificates])?;
                 }
             }
+            Call::DiagnoseInvitation { approach } => {
+                if let Some(path) = &mut approach.extra_ca {
+                    self.opened(path, &[Certificates])?;
+                }
+            }
             Call::ExportAudit { path, .. } => return self.saved(path, SavePurpose::Audit).map(Some),
             _ => {}
         }

@@ -80,6 +80,7 @@ async fn i6_a_page_names_no_file() {
         ("import_opt_outs", json!({ "path": "/etc/shadow" })),
         ("export_audit", json!({ "federation": null, "kind": "csv", "path": "/etc/motd" })),
         ("enrol", json!({ "enrolment": enrolment("/etc/shadow".into()) })),
+        ("diagnose_invitation", json!({ "approach": { "invitation": "x", "proxy": null, "extra_ca": "/etc/shadow" } })),
         ("survey", json!({ "path": "file-00000000000000000000000000000000" })),
     ] {
         assert_eq!(ask(&page, command, args).await, Err(FaultCode::Denied), "{command}");

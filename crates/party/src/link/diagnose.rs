@@ -4,16 +4,24 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use hospes_protocol::enrol::{FederationInfo, Invitation};
+use hospes_protocol::enrol::Invitation;
 use hospes_protocol::message::FromSite;
+use hospes_protocol::text::shown;
 use serde::{Deserialize, Serialize};
 
 use super::LinkConfig;
 use super::dial::{self, Address, Dialer, Wire, within};
-use super::enrol::{self, Reach};
+use super::enrol::{self, Asked, Reach};
 use super::error::LinkError;
 use super::session;
 use super::tls::{self, Identity};
+
+/// Steps of every way, in order, once the address is known.
+const WAY: &[&str] = &["proxy", "name", "tcp", "tls", "answer", "clock"];
+/// Steps that only a member can take.
+const MEMBER: &[&str] = &["certificate", "session"];
+/// Most characters of a name that is shown.
+const NAME: usize = 200;
 
 /// How a step went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ts_rs::TS)]
@@ -33,7 +41,8 @@ pub enum Outcome {
 /// One step of a diagnosis.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ts_rs::TS)]
 pub struct Step {
-    /// What was tested: `address`, `proxy`, `name`, `tcp`, `tls`, `clock`, `certificate`, `session`.
+    /// What was tested: `address`, `proxy`, `name`, `tcp`, `tls`, `answer`, `clock`, and of a member `certificate` and
+    /// `session`; before a site joins, `invitation` and `authority` come first and `version` last.
     pub test: String,
     /// How it went.
     pub outcome: Outcome,
@@ -74,11 +83,10 @@ impl Steps {
         self.0.push(Step { test: test.to_owned(), outcome: Outcome::Failed, finding, request });
     }
 
-    fn skip(mut self, tests: &[&str]) -> Vec<Step> {
+    fn skip(&mut self, tests: &[&str]) {
         for test in tests {
             self.add(test, Outcome::Skipped, "Not tested, since a step before it failed.");
         }
-        self.0
     }
 }
 
@@ -92,24 +100,29 @@ pub async fn diagnose(config: &LinkConfig, url: usize, session: bool) -> Vec<Ste
     let way = session::way(config, url, Some(&identity), tls::HTTP1);
     let named = config.urls.get(url).cloned().unwrap_or_default();
     let Some((address, dialer)) = steps.result("address", way, |_| format!("The coordinator is at {named}.")) else {
-        return steps.skip(&["proxy", "name", "tcp", "tls", "clock", "certificate", "session"]);
+        steps.skip(WAY);
+        steps.skip(MEMBER);
+        return steps.0;
     };
     let reach = Reach { proxy: config.proxy.clone(), clock: config.clock.clone(), step: config.timing.dial };
-    if !travel(&mut steps, &address, &dialer, &reach).await {
-        return steps.skip(&["certificate", "session"]);
+    if travel(&mut steps, &address, &dialer, &reach).await.is_none() {
+        steps.skip(MEMBER);
+        return steps.0;
     }
     match tls::validity("client certificate", &identity.chain_pem) {
         Ok((_, until)) if (config.clock)() >= until => {
             let ended = LinkError::ClientCertificate(format!("it ended {until}; enrol again with a new invitation"));
             steps.fail("certificate", &ended);
-            return steps.skip(&["session"]);
+            steps.skip(&["session"]);
+            return steps.0;
         }
         found => {
             let found = steps.result("certificate", found, |(_, until)| {
                 format!("This site's certificate is good until {until} and is renewed by itself.")
             });
             if found.is_none() {
-                return steps.skip(&["session"]);
+                steps.skip(&["session"]);
+                return steps.0;
             }
         }
     }
@@ -134,25 +147,49 @@ pub async fn diagnose(config: &LinkConfig, url: usize, session: bool) -> Vec<Ste
     steps.0
 }
 
-/// Tests every step from this machine to the coordinator of an invitation, before enrolment.
-pub async fn diagnose_invitation(invitation: &Invitation, reach: &Reach) -> Vec<Step> {
+/// Tests every step from this machine to the coordinator of an invitation, before enrolment, and the file with a hospital's
+/// own CA certificates where there is one. It sends nothing of the invitation, which is as good afterwards as before.
+pub async fn diagnose_invitation(invitation: &Invitation, reach: &Reach, extra_ca_pem: Option<&str>) -> Vec<Step> {
     let mut steps = Steps::default();
+    steps.result("invitation", enrol::in_time(invitation, reach), |()| {
+        format!("The invitation for '{}' is good until {}.", shown(&invitation.site, NAME), invitation.expires)
+    });
+    if let Some(pem) = extra_ca_pem {
+        steps.result("authority", tls::authorities(pem), |count| {
+            format!("The file of your network's own certificates can be used; certificates in it: {count}.")
+        });
+    }
     let way = enrol::pinned(invitation, reach);
     let Some((address, dialer)) =
         steps.result("address", way, |_| format!("The coordinator is at {}.", invitation.url.trim()))
     else {
-        return steps.skip(&["proxy", "name", "tcp", "tls", "clock"]);
+        steps.skip(WAY);
+        steps.skip(&["version"]);
+        return steps.0;
     };
-    travel(&mut steps, &address, &dialer, reach).await;
+    let Some(asked) = travel(&mut steps, &address, &dialer, reach).await else {
+        steps.skip(&["version"]);
+        return steps.0;
+    };
+    match asked.version() {
+        Ok(Some(version)) => {
+            let words = format!("The coordinator and this site both speak version {} of the protocol.", version.0);
+            steps.add("version", Outcome::Good, words);
+        }
+        Ok(None) => {
+            let words = "The coordinator does not say which versions of the protocol it speaks; it may be an old one.";
+            steps.add("version", Outcome::Notice, words);
+        }
+        Err(error) => steps.fail("version", &error),
+    }
     steps.0
 }
 
-/// Proxy, name, TCP, TLS, clock. `false` if one of them failed.
-async fn travel(steps: &mut Steps, address: &Address, dialer: &Dialer, reach: &Reach) -> bool {
-    const REST: &[&str] = &["proxy", "name", "tcp", "tls", "clock"];
+/// Proxy, name, TCP, TLS, answer, clock. `None` if one of them failed.
+async fn travel(steps: &mut Steps, address: &Address, dialer: &Dialer, reach: &Reach) -> Option<Asked> {
     let skip = |steps: &mut Steps, from: usize| {
-        *steps = Steps(std::mem::take(steps).skip(&REST[from..]));
-        false
+        steps.skip(&WAY[from..]);
+        None
     };
     let proxy = match dial::proxy_for(address, &dialer.proxy) {
         Ok(proxy) => proxy,
@@ -203,17 +240,23 @@ async fn travel(steps: &mut Steps, address: &Address, dialer: &Dialer, reach: &R
         return skip(steps, 4);
     }
     drop(stream);
+    answer(steps, address, dialer, reach).await
+}
+
+/// Whether the coordinator answers as one, and the clocks agree.
+async fn answer(steps: &mut Steps, address: &Address, dialer: &Dialer, reach: &Reach) -> Option<Asked> {
     let started = Instant::now();
-    let info: Result<FederationInfo, LinkError> = enrol::look_up(address, dialer, reach).await;
+    let asked = enrol::ask(address, dialer, reach).await;
     let took = started.elapsed().as_millis();
-    steps
-        .result("clock", info, |info| {
-            let skew = (reach.clock)().since(info.at).abs().div_euclid(1_000);
-            let name = &info.name;
-            format!(
-                "The coordinator of '{name}' answers within {took} ms; the clocks differ by at most {} s.",
-                skew + 1
-            )
-        })
-        .is_some()
+    let asked = steps.result("answer", asked, |asked| {
+        format!("The coordinator of '{}' answers within {took} ms.", shown(&asked.info.name, NAME))
+    });
+    let Some(asked) = asked else {
+        steps.skip(&["clock"]);
+        return None;
+    };
+    let agree = steps.result("clock", asked.skew(), |skew_ms| {
+        format!("The clocks differ by at most {} s.", skew_ms.abs().div_euclid(1_000) + 1)
+    });
+    agree.map(|_| asked)
 }

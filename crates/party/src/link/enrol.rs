@@ -7,6 +7,7 @@ use hospes_protocol::id::{Digest, FederationId, SiteId};
 use hospes_protocol::limits;
 use hospes_protocol::sign::{PublicKey, SecretKey, Signed};
 use hospes_protocol::study::{MemberStatement, Roster};
+use hospes_protocol::version::{self, Version};
 use hospes_protocol::words::{self, Comparison};
 use http_body_util::Full;
 use hyper::body::Bytes;
@@ -73,50 +74,77 @@ pub struct Enrolled {
     pub roster: Signed<Roster>,
 }
 
-/// Joins a federation: compares the words with the invitation, reaches the coordinator under TLS pinned to the
-/// invitation's CA, signs who this site is, and gets its certificate.
-///
-/// `typed` are the twelve words of the CA's fingerprint, which came by a second channel. `identity` is the key of this
-/// membership: a new one for a new federation, the present one to enrol again.
-///
-/// # Errors
-/// [`LinkError`] in words. Nothing is sent to the coordinator before the words were compared.
-pub async fn enrol(
-    invitation: &Invitation,
-    typed: &str,
-    organisation: &str,
-    identity: &SecretKey,
-    reach: &Reach,
-) -> Result<Enrolled, LinkError> {
-    match words::compare(typed, &invitation.ca) {
-        Comparison::Same => {}
-        Comparison::Different => return Err(LinkError::WordsDiffer),
-        Comparison::Mistyped => return Err(LinkError::WordsMistyped),
+/// The coordinator of an invitation, reached under TLS pinned to the invitation's CA after the words were compared. It was
+/// told nothing about this site yet, and the invitation is still good.
+pub struct Reached {
+    invitation: Invitation,
+    address: Address,
+    dialer: Dialer,
+    info: FederationInfo,
+}
+
+impl Reached {
+    /// Compares the words with the invitation and asks its coordinator which federation it is of. `typed` are the twelve
+    /// words of the CA's fingerprint, which came by a second channel.
+    ///
+    /// # Errors
+    /// [`LinkError`] in words. Nothing is sent to the coordinator before the words were compared.
+    pub async fn by(invitation: Invitation, typed: &str, reach: &Reach) -> Result<Self, LinkError> {
+        match words::compare(typed, &invitation.ca) {
+            Comparison::Same => {}
+            Comparison::Different => return Err(LinkError::WordsDiffer),
+            Comparison::Mistyped => return Err(LinkError::WordsMistyped),
+        }
+        in_time(&invitation, reach)?;
+        let (address, dialer) = pinned(&invitation, reach)?;
+        let asked = ask(&address, &dialer, reach).await?;
+        asked.skew()?;
+        asked.version()?;
+        Ok(Self { invitation, address, dialer, info: asked.info })
     }
-    if (reach.clock)() >= invitation.expires {
-        return Err(LinkError::InvitationExpired(invitation.expires));
+
+    /// The federation that the invitation leads to, as its coordinator says.
+    pub fn federation(&self) -> FederationId {
+        self.info.federation
     }
-    let (address, dialer) = pinned(invitation, reach)?;
-    let info = look_up(&address, &dialer, reach).await?;
-    let statement = Signed::new(
-        MemberStatement {
-            federation: info.federation,
-            name: invitation.site.clone(),
-            organisation: organisation.to_owned(),
-            identity: identity.public(),
-        },
-        identity,
-    )
-    .map_err(|e| LinkError::Protocol(e.to_string()))?;
-    let site = identity.public().site_id();
-    let (key, csr_pem) = tls_key(site)?;
-    let request =
-        EnrolRequest::new(&invitation.secret, csr_pem, &statement).map_err(|e| LinkError::Protocol(e.to_string()))?;
-    let body = serde_json::to_vec(&request).map_err(|e| LinkError::Protocol(e.to_string()))?;
-    let request = post(&address, "/enrol", Full::new(Bytes::from(body)))?;
-    let (status, answer) = dialer.request(&address, request, ANSWER_BYTES).await?;
-    let answer = read::<EnrolAnswer>(status, &answer)?;
-    accept(invitation, &info, answer, site, &key)
+
+    /// Fingerprint of its CA, which the words were compared with.
+    pub fn ca(&self) -> Digest {
+        self.invitation.ca
+    }
+
+    /// Joins: signs who this site is, and gets its certificate. `identity` is the key of this membership: a new one for a
+    /// new federation, the present one to enrol again.
+    ///
+    /// # Errors
+    /// [`LinkError`] in words.
+    pub async fn enrol(self, organisation: &str, identity: &SecretKey) -> Result<Enrolled, LinkError> {
+        let Self { invitation, address, dialer, info } = self;
+        let statement = Signed::new(
+            MemberStatement {
+                federation: info.federation,
+                name: invitation.site.clone(),
+                organisation: organisation.to_owned(),
+                identity: identity.public(),
+            },
+            identity,
+        )
+        .map_err(|e| LinkError::Protocol(e.to_string()))?;
+        let site = identity.public().site_id();
+        let (key, csr_pem) = tls_key(site)?;
+        let request = EnrolRequest::new(&invitation.secret, csr_pem, &statement)
+            .map_err(|e| LinkError::Protocol(e.to_string()))?;
+        let body = serde_json::to_vec(&request).map_err(|e| LinkError::Protocol(e.to_string()))?;
+        let request = post(&address, "/enrol", Full::new(Bytes::from(body)))?;
+        let (status, answer) = dialer.request(&address, request, ANSWER_BYTES).await?;
+        let answer = read::<EnrolAnswer>(status, &answer)?;
+        accept(&invitation, &info, answer, site, &key)
+    }
+}
+
+/// Whether the invitation is still good by this site's clock.
+pub(super) fn in_time(invitation: &Invitation, reach: &Reach) -> Result<(), LinkError> {
+    if (reach.clock)() < invitation.expires { Ok(()) } else { Err(LinkError::InvitationExpired(invitation.expires)) }
 }
 
 /// Address and dialer under TLS pinned to the invitation's CA.
@@ -126,8 +154,29 @@ pub(super) fn pinned(invitation: &Invitation, reach: &Reach) -> Result<(Address,
     Ok((address, Dialer { proxy: reach.proxy.clone(), tls, step: reach.step }))
 }
 
+/// What a coordinator says before a site belongs to it.
+pub(super) struct Asked {
+    pub(super) info: FederationInfo,
+    skew_ms: i64,
+}
+
+impl Asked {
+    /// Site minus coordinator, in milliseconds, if that little does no harm.
+    pub(super) fn skew(&self) -> Result<i64, LinkError> {
+        if self.skew_ms.abs() > limits::CLOCK_SKEW_MS { Err(LinkError::Clock(self.skew_ms)) } else { Ok(self.skew_ms) }
+    }
+
+    /// The version of the protocol that both would speak; `None` where the coordinator is too old to say.
+    pub(super) fn version(&self) -> Result<Option<Version>, LinkError> {
+        if self.info.versions.is_empty() {
+            return Ok(None);
+        }
+        version::negotiate(&self.info.versions).map(Some).map_err(|e| LinkError::Protocol(e.to_string()))
+    }
+}
+
 /// Asks who the federation is.
-pub(super) async fn look_up(address: &Address, dialer: &Dialer, reach: &Reach) -> Result<FederationInfo, LinkError> {
+pub(super) async fn ask(address: &Address, dialer: &Dialer, reach: &Reach) -> Result<Asked, LinkError> {
     let request = http::Request::get("/federation")
         .header(http::header::HOST, address.authority())
         .body(Full::default())
@@ -139,8 +188,8 @@ pub(super) async fn look_up(address: &Address, dialer: &Dialer, reach: &Reach) -
         return Err(LinkError::Identity("its federation is not the id of its key"));
     }
     let middle = sent.plus_millis((reach.clock)().since(sent) / 2);
-    let skew = middle.since(info.at);
-    if skew.abs() > limits::CLOCK_SKEW_MS { Err(LinkError::Clock(skew)) } else { Ok(info) }
+    let skew_ms = middle.since(info.at);
+    Ok(Asked { info, skew_ms })
 }
 
 /// Checks everything in the coordinator's answer that can be checked.
@@ -158,8 +207,7 @@ fn accept(
     if answer.federation != info.federation || answer.identity != info.identity {
         return Err(LinkError::Identity("it changed while the site enrolled"));
     }
-    let ca = tls::certificates("federation CA", &answer.ca_pem)?;
-    if ca.len() != 1 || Digest::of(&ca[0]) != invitation.ca {
+    if tls::fingerprint(&answer.ca_pem)? != invitation.ca {
         return Err(wrong("its CA is not the one in the invitation"));
     }
     check_certificate(&answer.certificate_pem, key, site, info.federation)?;

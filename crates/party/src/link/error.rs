@@ -7,6 +7,8 @@ use hospes_protocol::enrol::InvitationError;
 use hospes_protocol::id::Timestamp;
 use hospes_protocol::limits;
 
+use super::tls;
+
 /// Why a coordinator could not be reached, or not be believed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum LinkError {
@@ -192,6 +194,9 @@ impl LinkError {
             Self::Broken(_) => {
                 "Please check whether a firewall or proxy cuts long-lived HTTP/2 connections of this machine."
                     .to_owned()
+            }
+            Self::Material { what: tls::FILE, .. } => {
+                "Please give us the certificates of the network's own authorities as a file in PEM form.".to_owned()
             }
             Self::ProxySetting(_) => "Please tell us the address of the proxy as http://host:port.".to_owned(),
             _ => return None,

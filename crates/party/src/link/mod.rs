@@ -5,7 +5,8 @@
 //! only as an [`Upload`], and only after the engine said yes to [`LinkEvent::MayLeave`], which is asked before anything of
 //! it is sent and again before every resumption.
 //!
-//! [`enrol`] joins a federation, [`diagnose`] finds out why a coordinator cannot be reached. This is the only module of
+//! [`Reached`] joins a federation, [`diagnose`] finds out why a coordinator cannot be reached, [`diagnose_invitation`] the
+//! same before a site joins. This is the only module of
 //! the site that knows the gRPC code (invariant I4). It keeps no state on disk but partial downloads: what must survive
 //! a restart lies in the engine's store, which gives the same commands again.
 
@@ -35,8 +36,10 @@ use zeroize::Zeroizing;
 use crate::config::Clock;
 
 pub use diagnose::{Outcome, Step, diagnose, diagnose_invitation};
-pub use enrol::{Enrolled, Reach, enrol};
+pub use enrol::{Enrolled, Reach, Reached};
 pub use error::LinkError;
+pub use tls::read_certificates;
+pub(crate) use tls::{authorities, fingerprint};
 
 /// A receipt of the coordinator for an upload, its signature verified with the key known from enrolment.
 pub type Receipt = Signed<UploadReceipt>;

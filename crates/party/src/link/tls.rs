@@ -2,6 +2,8 @@
 //! the only judge of the coordinator's certificate (but for what [`ExtraCa`] adds), and the site's client certificate.
 
 use std::fmt;
+use std::io::{self, Read as _};
+use std::path::Path;
 use std::sync::Arc;
 
 use hospes_protocol::id::{Digest, Timestamp};
@@ -22,6 +24,11 @@ use crate::config::Clock;
 pub(super) const HTTP2: &[u8] = b"h2";
 /// Application protocol of enrolment, renewal and diagnosis.
 pub(super) const HTTP1: &[u8] = b"http/1.1";
+
+/// Most bytes of a file with a hospital's own CA certificates.
+const FILE_BYTES: u64 = 1 << 20;
+/// What such a file is called where it cannot be used.
+pub(super) const FILE: &str = "certificate file";
 
 /// Who vouches for the coordinator's certificate.
 #[derive(Debug, Clone)]
@@ -89,6 +96,39 @@ pub(super) fn certificates(what: &'static str, pem: &str) -> Result<Vec<Certific
         .collect::<Result<Vec<_>, _>>()
         .map_err(|e| wrong(e.to_string()))?;
     if list.is_empty() { Err(wrong("it holds no certificate".to_owned())) } else { Ok(list) }
+}
+
+/// Digest of the one certificate of a CA: what an invitation pins, and people compare as words.
+///
+/// # Errors
+/// [`LinkError::Material`] if it is not one certificate.
+pub(crate) fn fingerprint(ca_pem: &str) -> Result<Digest, LinkError> {
+    let what = "federation CA";
+    match certificates(what, ca_pem)?.as_slice() {
+        [ca] => Ok(Digest::of(ca)),
+        _ => Err(LinkError::Material { what, reason: "it is not one certificate".to_owned() }),
+    }
+}
+
+/// The text of a file with a hospital's own CA certificates.
+///
+/// # Errors
+/// [`LinkError::Material`] if it cannot be read, is too long, or is no text.
+pub fn read_certificates(path: &Path) -> Result<String, LinkError> {
+    let wrong = |reason: String| LinkError::Material { what: FILE, reason };
+    let mut pem = String::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(FILE_BYTES + 1).read_to_string(&mut pem));
+    match read {
+        Ok(_) if pem.len() as u64 > FILE_BYTES => Err(wrong(format!("it is longer than {FILE_BYTES} bytes"))),
+        Ok(_) => Ok(pem),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(wrong("it is not text in PEM form".to_owned())),
+        Err(error) => Err(wrong(error.to_string())),
+    }
+}
+
+/// How many CA certificates a hospital's own file holds; all of them can be used.
+pub(crate) fn authorities(pem: &str) -> Result<usize, LinkError> {
+    Ok(roots(FILE, certificates(FILE, pem)?)?.len())
 }
 
 /// From when until when the first certificate of a PEM text is good.

@@ -3,7 +3,6 @@
 
 use hospes_ledger::{Action, ObjectKind};
 use hospes_protocol::approval::Role;
-use hospes_protocol::enrol::Invitation;
 use hospes_protocol::id::{FederationId, SiteId, Timestamp};
 use hospes_protocol::memo;
 use hospes_protocol::message::{FromSite, Welcome};
@@ -14,7 +13,7 @@ use hospes_protocol::{limits, words};
 use sqlx::Row as _;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use tokio::sync::mpsc;
-use zeroize::{Zeroize as _, Zeroizing};
+use zeroize::Zeroizing;
 
 use crate::audit::Because as _;
 use crate::engine::Engine;
@@ -23,11 +22,16 @@ use crate::keys::{KeyError, random};
 use crate::link::{self, ExtraCa, LinkCommand, LinkConfig, ProxyChoice, Timing};
 use crate::people::Session;
 use crate::store::{At as _, parse, signed, unsigned};
-use crate::view::{Enrolment, InvitationView, LinkView, MembershipView, Notice, Words};
+use crate::view::{LinkView, MembershipView, Notice};
 
+mod enrolment;
 mod events;
 mod leaving;
 pub(crate) mod roster;
+
+#[cfg(any(test, feature = "simulation"))]
+pub(crate) use enrolment::Joined;
+pub(crate) use enrolment::read_invitation;
 
 const ADMINISTRATOR: &[Role] = &[Role::Administrator];
 /// These alarms name no numbers: each number that a coordinator thinks of would be another alarm.
@@ -124,58 +128,6 @@ pub(crate) async fn by_id(conn: &mut SqliteConnection, id: FederationId) -> Resu
     Membership::from_row(&row.ok_or_else(|| PartyError::NotFound(format!("federation {id} here")))?)
 }
 
-fn parse_invitation(text: &str) -> Result<Invitation, PartyError> {
-    text.parse::<Invitation>().map_err(|e| PartyError::input("invitation", e.to_string()))
-}
-
-pub(crate) fn read_invitation(text: &str) -> Result<InvitationView, PartyError> {
-    let invitation = parse_invitation(text)?;
-    Ok(InvitationView { url: invitation.url, site: invitation.site, expires: invitation.expires })
-}
-
-/// An enrolment, ready to be carried out outside the loop.
-pub(crate) struct EnrolOrder {
-    invitation: Invitation,
-    words: String,
-    organisation: String,
-    identity: SecretKey,
-    reach: link::Reach,
-    proxy: Option<Zeroizing<String>>,
-    extra_ca_pem: Option<String>,
-}
-
-/// An enrolment that the coordinator accepted.
-pub(crate) struct Joined {
-    enrolled: link::Enrolled,
-    organisation: String,
-    identity: SecretKey,
-    proxy: Option<Zeroizing<String>>,
-    extra_ca_pem: Option<String>,
-}
-
-#[cfg(any(test, feature = "simulation"))]
-impl Joined {
-    /// As if a coordinator had answered; tests and the simulation play it.
-    pub(crate) fn by_hand(enrolled: link::Enrolled, organisation: &str, identity: SecretKey) -> Self {
-        Self { enrolled, organisation: organisation.to_owned(), identity, proxy: None, extra_ca_pem: None }
-    }
-}
-
-impl EnrolOrder {
-    pub(crate) async fn run(self) -> Result<Joined, PartyError> {
-        match words::compare(&self.words, &self.invitation.ca) {
-            words::Comparison::Same => {}
-            words::Comparison::Different => return Err(PartyError::Fingerprint(Words::Different)),
-            words::Comparison::Mistyped => return Err(PartyError::Fingerprint(Words::Mistyped)),
-        }
-        let enrolled = link::enrol(&self.invitation, &self.words, &self.organisation, &self.identity, &self.reach)
-            .await
-            .map_err(|e| PartyError::Link(e.to_string()))?;
-        let (organisation, identity) = (self.organisation, self.identity);
-        Ok(Joined { enrolled, organisation, identity, proxy: self.proxy, extra_ca_pem: self.extra_ca_pem })
-    }
-}
-
 /// A diagnosis, ready to be carried out outside the loop.
 pub(crate) struct Diagnosis {
     config: LinkConfig,
@@ -189,99 +141,6 @@ impl Diagnosis {
 }
 
 impl Engine {
-    pub(crate) async fn enrol_order(
-        &mut self,
-        session: Session,
-        enrolment: Enrolment,
-    ) -> Result<EnrolOrder, PartyError> {
-        self.acting(&session, "join a federation", ADMINISTRATOR).await?;
-        let invitation = parse_invitation(&enrolment.invitation)?;
-        hospes_protocol::text::check_name(&enrolment.organisation).map_err(|r| PartyError::input("organisation", r))?;
-        let identity = match enrolment.again {
-            Some(federation) => {
-                let mut conn = self.reader().await?;
-                let membership = by_id(&mut conn, federation).await?;
-                drop(conn);
-                self.identity(&membership).await?
-            }
-            None if let Some(key) = &self.config.identity => SecretKey::from_seed(&key.to_seed()),
-            None => {
-                let mut seed: [u8; 32] = random()?;
-                let key = SecretKey::from_seed(&seed);
-                seed.zeroize();
-                key
-            }
-        };
-        let extra_ca_pem = match &enrolment.extra_ca {
-            Some(path) => Some(std::fs::read_to_string(path).map_err(|e| PartyError::file("read", path, e))?),
-            None => None,
-        };
-        let proxy = enrolment.proxy.map(Zeroizing::new);
-        let choice = proxy.clone().map_or(ProxyChoice::Environment, ProxyChoice::Url);
-        let reach = link::Reach::new(choice, self.config.clock.clone());
-        let (words, organisation) = (enrolment.words, enrolment.organisation);
-        Ok(EnrolOrder { invitation, words, organisation, identity, reach, proxy, extra_ca_pem })
-    }
-
-    pub(crate) async fn join(&mut self, session: Session, joined: Joined) -> Result<MembershipView, PartyError> {
-        let acting = self.acting(&session, "join a federation", ADMINISTRATOR).await?;
-        let new = joined.enrolled;
-        roster::check(&new.roster, new.federation, &new.coordinator, new.site)
-            .map_err(|reason| PartyError::Link(format!("the roster was refused: {reason}")))?;
-        for (what, name) in [("federation", &new.name), ("site", &new.site_name)] {
-            hospes_protocol::text::check_name(name).map_err(|reason| {
-                PartyError::Link(format!("the {what}'s name {reason}; ask its operator to mend it"))
-            })?;
-        }
-        // Secrets first: a membership without its keys would be of no use, keys without a membership do no harm.
-        let seed = Zeroizing::new(joined.identity.to_seed().to_vec());
-        self.vault.keep(&format!("identity/{}", new.site), seed).await?;
-        self.vault.keep(&format!("tls/{}", new.site), Zeroizing::new(new.key_pem.as_bytes().to_vec())).await?;
-        match &joined.proxy {
-            Some(url) => {
-                self.vault.keep(&format!("proxy/{}", new.site), Zeroizing::new(url.as_bytes().to_vec())).await?;
-            }
-            None => self.vault.destroy(&format!("proxy/{}", new.site)).await?,
-        }
-        let mut tx = self.store.begin("join a federation").await?;
-        sqlx::query(
-            "INSERT INTO memberships (federation, name, url, site, site_name, organisation, coordinator, ca_pem,
-                                      chain_pem, extra_ca_pem, roster, roster_version, settled, cosigned, at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?13, ?13)
-             ON CONFLICT (federation) DO UPDATE SET url = ?3, site = ?4, site_name = ?5, organisation = ?6,
-                ca_pem = ?8, chain_pem = ?9, extra_ca_pem = ?10, roster = ?11, roster_version = ?12",
-        )
-        .bind(new.federation.to_string())
-        .bind(&new.name)
-        .bind(&new.url)
-        .bind(new.site.to_string())
-        .bind(&new.site_name)
-        .bind(&joined.organisation)
-        .bind(new.coordinator.to_string())
-        .bind(&new.ca_pem)
-        .bind(&new.chain_pem)
-        .bind(&joined.extra_ca_pem)
-        .bind(new.roster.to_bytes()?)
-        .bind(signed(new.roster.document.version))
-        .bind(self.now().as_millis())
-        .execute(tx.conn())
-        .await
-        .at("join a federation")?;
-        leaving::come_back(tx.conn(), new.federation).await?;
-        let entry = self
-            .entry(acting.actor(), Action::Enrolled)
-            .object(ObjectKind::Federation, new.federation, None)
-            .object(ObjectKind::Site, new.site, None);
-        self.append(&mut tx, &entry).await?;
-        tx.commit().await?;
-        self.close_link(new.federation).await;
-        self.open_links().await?;
-        self.notify(Notice::Federations);
-        let mut views = self.membership_views().await?;
-        let at = views.iter().position(|v| v.federation == new.federation);
-        at.map(|i| views.swap_remove(i)).ok_or_else(|| PartyError::NotFound("membership".into()))
-    }
-
     /// This site's identity key in a federation.
     pub(crate) async fn identity(&self, membership: &Membership) -> Result<SecretKey, PartyError> {
         let name = membership.secret("identity");

@@ -325,6 +325,23 @@ pub struct InvitationView {
     pub expires: Timestamp,
 }
 
+/// An invitation, and how its coordinator is reached: what is tested before a site joins.
+#[derive(Clone, Serialize, Deserialize, TS)]
+pub struct Approach {
+    /// The operator's one-line invitation.
+    pub invitation: String,
+    /// HTTP CONNECT proxy, `http://[user:password@]host:port`.
+    pub proxy: Option<String>,
+    /// File with the hospital's own CA certificates, PEM.
+    pub extra_ca: Option<PathBuf>,
+}
+
+impl std::fmt::Debug for Approach {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Approach").finish_non_exhaustive()
+    }
+}
+
 /// How to join a federation.
 #[derive(Clone, Serialize, Deserialize, TS)]
 pub struct Enrolment {
@@ -338,7 +355,8 @@ pub struct Enrolment {
     pub proxy: Option<String>,
     /// File with the hospital's own CA certificates, PEM, where the coordinator stands behind such a one.
     pub extra_ca: Option<PathBuf>,
-    /// The federation, to enrol again with the same identity after a revocation or a lost certificate.
+    /// The federation to enrol in again, after a revocation or a lost certificate: an invitation that leads to another is
+    /// then refused. A site that was a member before keeps its identity in any case.
     pub again: Option<FederationId>,
 }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use hospes_ipc::{Call, Fault, FaultCode};
-use hospes_party::link::{Outcome, ProxyChoice, Reach, Step, diagnose_invitation};
-use hospes_party::view::{LinkView, MembershipView, Status};
+use hospes_party::link::{Outcome, ProxyChoice, Reach, Step, diagnose_invitation, read_certificates};
+use hospes_party::view::{Approach, LinkView, MembershipView, Status};
 use hospes_party::{DeviceChoice, chosen_card, probe_cards, system_clock};
 use hospes_protocol::enrol::Invitation;
 
@@ -28,8 +28,7 @@ pub(crate) struct Who {
 /// Tests everything that can be tested and says what to do; fails if anything must be mended.
 pub(crate) async fn doctor(
     folder: &Path,
-    invitation: Option<&str>,
-    proxy: Option<String>,
+    approach: Option<Approach>,
     choice: DeviceChoice,
     who: Who,
     json: bool,
@@ -37,11 +36,8 @@ pub(crate) async fn doctor(
     let device = tokio::task::spawn_blocking(move || device(choice)).await?;
     let mut steps = vec![disk(folder), device];
     steps.extend(engine(folder, who).await);
-    if let Some(invitation) = invitation {
-        let invitation: Invitation = invitation.parse().map_err(|e| Fault::new(FaultCode::Input, format!("{e}")))?;
-        let proxy = proxy.map_or(ProxyChoice::Environment, |url| ProxyChoice::Url(url.into()));
-        let reach = Reach { proxy, clock: system_clock(), step: Duration::from_secs(15) };
-        steps.extend(diagnose_invitation(&invitation, &reach).await);
+    if let Some(approach) = approach {
+        steps.extend(before_joining(approach).await?);
     }
     let failed = steps.iter().filter(|step| step.outcome == Outcome::Failed).count();
     if json {
@@ -64,6 +60,17 @@ pub(crate) async fn doctor(
         bail!(Fault::new(FaultCode::Link, format!("{failed} of {} steps failed", steps.len())));
     }
     Ok(())
+}
+
+/// Each step of the way to the coordinator of an invitation, which neither a site nor an engine is needed for.
+async fn before_joining(approach: Approach) -> Result<Vec<Step>> {
+    let wrong = |words: String| Fault::new(FaultCode::Input, words);
+    let invitation: Invitation = approach.invitation.parse().map_err(|e| wrong(format!("{e}")))?;
+    let certificates = approach.extra_ca.as_deref().map(read_certificates).transpose();
+    let certificates = certificates.map_err(|e| wrong(format!("{e}")))?;
+    let proxy = approach.proxy.map_or(ProxyChoice::Environment, |url| ProxyChoice::Url(url.into()));
+    let reach = Reach { proxy, clock: system_clock(), step: Duration::from_secs(15) };
+    Ok(diagnose_invitation(&invitation, &reach, certificates.as_deref()).await)
 }
 
 fn step(test: &str, outcome: Outcome, finding: String) -> Step {

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use hospes_ipc::table::Secret;
 use hospes_ipc::{Call, Fault, FaultCode};
-use hospes_party::view::{PAGE_ITEMS, Page, Status};
+use hospes_party::view::{Approach, PAGE_ITEMS, Page, Status};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -93,9 +93,10 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
             return setup::init(&folder, &administrator, key_file, file, arguments.json).await;
         }
         Command::Run { runs, device } => return run::run(&folder, usize::from(runs), device).await,
-        Command::Doctor { invitation, proxy, device } => {
+        Command::Doctor { invitation, proxy, extra_ca, device } => {
             let who = doctor::Who { person: arguments.person, passphrase_file: arguments.passphrase_file };
-            return doctor::doctor(&folder, invitation.as_deref(), proxy, device, who, arguments.json).await;
+            let approach = invitation.map(|invitation| Approach { invitation, proxy, extra_ca });
+            return doctor::doctor(&folder, approach, device, who, arguments.json).await;
         }
         Command::Jobs { watch: true, .. } => {
             let who = (arguments.person, arguments.passphrase_file);

@@ -188,6 +188,17 @@ fn the_doctor_names_what_is_in_the_way_and_what_to_ask() {
     let (_, said) = site.refused("Ida", &[&["doctor", "--invitation", &invitation], &proxy[..]].concat());
     assert!(said.contains("127.0.0.1:2"), "{said}");
     assert_eq!(site.refused("Ida", &[&["doctor"], &proxy[..]].concat()).0, 2);
+    // The hospital's own certificates are looked at before the invitation is used.
+    let file = site.path("own.pem");
+    std::fs::write(&file, "no certificate").unwrap();
+    let own = ["--extra-ca", file.to_str().unwrap()];
+    let (code, said) = site.refused("Ida", &[&["doctor", "--invitation", &invitation], &own[..]].concat());
+    assert_eq!(code, 4, "{said}");
+    assert!(said.contains("MEND    authority") && said.contains("PEM form"), "{said}");
+    std::fs::remove_file(&file).unwrap();
+    let (code, said) = site.refused("Ida", &[&["doctor", "--invitation", &invitation], &own[..]].concat());
+    assert_eq!(code, 2, "{said}");
+    assert_eq!(site.refused("Ida", &[&["doctor"], &own[..]].concat()).0, 2);
 }
 
 #[test]

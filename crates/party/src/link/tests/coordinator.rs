@@ -19,7 +19,7 @@ use hospes_protocol::limits;
 use hospes_protocol::message::{FromSite, ToSite, UploadReceipt, Welcome};
 use hospes_protocol::sign::{PublicKey, SecretKey, Signed};
 use hospes_protocol::study::{Member, MemberStatement, Roster};
-use hospes_protocol::version::Version;
+use hospes_protocol::version::{SUPPORTED, Version};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -47,7 +47,7 @@ pub(super) struct State {
     pub(super) clock_ms: i64,
     /// Identity key said in the welcome, where it is not the coordinator's own.
     pub(super) pretend: Option<PublicKey>,
-    /// Version said in the welcome, where it is not the first.
+    /// Version said in the welcome and before enrolment, where it is not the first.
     pub(super) version: Option<Version>,
     /// Answer to every session and transfer.
     pub(super) refuse: Option<Status>,
@@ -76,7 +76,7 @@ pub(super) struct State {
     /// Open sessions, to say something or to end them.
     pub(super) sessions: Vec<mpsc::Sender<Result<wire::CoordinatorFrame, Status>>>,
     /// Enrolled members.
-    members: Vec<Member>,
+    pub(super) members: Vec<Member>,
 }
 
 /// A running coordinator.
@@ -188,11 +188,13 @@ pub(super) struct Options {
     pub(super) server_days: (i64, i64),
     /// Whether all client certificates are revoked at TLS.
     pub(super) revoked: bool,
+    /// Seed of its identity key, which makes the federation.
+    pub(super) seed: u8,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { server_ca: None, server_days: (-2, 30), revoked: false }
+        Self { server_ca: None, server_days: (-2, 30), revoked: false, seed: 99 }
     }
 }
 
@@ -203,7 +205,7 @@ impl Coordinator {
 
     pub(super) async fn start_with(options: Options) -> Self {
         let authority = Arc::new(Authority::new("Test federation"));
-        let key = Arc::new(SecretKey::from_seed(&[99; 32]));
+        let key = Arc::new(SecretKey::from_seed(&[options.seed; 32]));
         Self::listen(options, authority, key, Arc::default(), "127.0.0.1:0".parse().unwrap()).await
     }
 
@@ -353,9 +355,13 @@ impl Inside {
         let federation = self.key.public().site_id();
         match path {
             "/federation" => {
-                let at = now().plus_millis(self.state().clock_ms);
+                let (at, version) = {
+                    let state = self.state();
+                    (now().plus_millis(state.clock_ms), state.version)
+                };
+                let versions = version.map_or_else(|| SUPPORTED.to_vec(), |only| vec![only]);
                 let identity = self.key.public();
-                let info = FederationInfo { federation, name: "Hearts".into(), identity, at };
+                let info = FederationInfo { federation, name: "Hearts".into(), identity, at, versions };
                 (200, serde_json::to_vec(&info).unwrap())
             }
             "/enrol" => self.enrol(&serde_json::from_slice(body).unwrap()),
@@ -386,6 +392,8 @@ impl Inside {
             statement: statement.signatures[0].signature,
         };
         let mut state = self.state();
+        // Who enrols again takes their own place.
+        state.members.retain(|known| known.site != site);
         state.members.push(member);
         let roster = Roster { federation, version: 1, at: now(), members: state.members.clone() };
         let roster = Signed::new(roster, &self.key).unwrap();
