@@ -1,21 +1,7 @@
-import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { defineConfig } from "vitest/config";
 
 const here = fileURLToPath(new URL(".", import.meta.url));
-const PACKAGES = "virtual:packages";
-
-/** Names, versions and licences of what the page is made of, out of the lock file. */
-function packages() {
-  const lock = JSON.parse(readFileSync(`${here}package-lock.json`, "utf8"));
-  const shipped = Object.entries(lock.packages).filter(([path, of]) => path !== "" && !of.dev && !of.devOptional);
-  const named = shipped.map(([path, { version, license }]) => ({
-    name: path.replace(/^.*node_modules\//, ""),
-    version,
-    license,
-  }));
-  return named.sort((a, b) => a.name.localeCompare(b.name));
-}
 
 /** Statements that throw where `Object.prototype` is frozen, and what says the same without. */
 const FROZEN = [
@@ -50,14 +36,9 @@ const frozen = {
 export default defineConfig(({ mode }) => ({
   root: here,
   base: "./",
-  plugins: [
-    frozen,
-    {
-      name: "packages",
-      resolveId: (id) => (id === PACKAGES ? `\0${PACKAGES}` : null),
-      load: (id) => (id === `\0${PACKAGES}` ? `export default ${JSON.stringify(packages())}` : null),
-    },
-  ],
+  plugins: [frozen],
+  // For tests: one file of the page, third-party-licences.txt, is not in its folder.
+  server: { fs: { allow: [`${here}..`] } },
   build: {
     outDir: mode === "devhost" ? "dist-devhost" : "dist",
     emptyOutDir: true,

@@ -94,6 +94,7 @@ Section "Hospes"
   File "${PROGRAMS}\hospesctl.exe"
   File "..\..\LICENSE"
   File "..\..\NOTICE"
+  File "..\..\third-party-licences.txt"
   ${If} ${Errors}
     SetErrorLevel 2
     Abort "The programs could not be replaced; close Hospes and try again."
@@ -167,6 +168,7 @@ Section "Uninstall"
   Delete "$INSTDIR\hospesctl.exe"
   Delete "$INSTDIR\LICENSE"
   Delete "$INSTDIR\NOTICE"
+  Delete "$INSTDIR\third-party-licences.txt"
   Delete "$INSTDIR\uninstall.exe"
   ; Not with everything in it: somebody may have chosen a folder that holds more.
   RMDir "$INSTDIR"

@@ -89,7 +89,24 @@ fn contents(folder: &Path) -> Result<()> {
         }
         let has_window = list.lines().any(|line| line.ends_with("./usr/bin/hospes"));
         ensure!(has_window != package.starts_with("hospes-site"), "{package} has a window: {has_window}");
+        let (name, _) = package.split_once('_').context("a package without a version")?;
+        licences(&file, name)?;
     }
+    Ok(())
+}
+
+/// Licences of others ask that their texts go with the programs.
+fn licences(file: &Path, package: &str) -> Result<()> {
+    let read = r#"dpkg-deb --fsys-tarfile "$1" | tar --extract --to-stdout "$2" | gzip --decompress"#;
+    let place = format!("./usr/share/doc/{package}/third-party-licences.txt.gz");
+    let texts = Command::new("sh").args(["-c", read, "sh"]).arg(file).arg(&place).output()?;
+    let texts = String::from_utf8(texts.stdout)?;
+    for library in ["\nserde ", "\nburn ", "\nreact ", "\n@fontsource-variable/inter ", "\nRust standard library "] {
+        ensure!(texts.contains(library), "{place} does not name '{}'", library.trim());
+    }
+    ensure!(texts.contains("Permission is hereby granted"), "{place} has no text of a licence");
+    let ours = include_str!("../../third-party-licences.txt");
+    ensure!(texts == ours, "{place} is not third-party-licences.txt of this repository");
     Ok(())
 }
 

@@ -1,10 +1,12 @@
 //! Generated files: the gRPC code from `federation.proto`, made with protox, so that nobody needs protoc; the JSON Schemas
-//! of plans, terms, studies and policies; the OpenAPI document; the page's types of the command tables.
+//! of plans, terms, studies and policies; the OpenAPI document; the page's types of the command tables; the licences of
+//! others' libraries.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use crate::dist::{THIRD_PARTY, third_party};
 use crate::machine::{cargo, step};
 
 /// Writes the generated files, or with `check` only says whether they are current.
@@ -25,6 +27,7 @@ pub(crate) fn run(root: &Path, check: bool) -> Result<()> {
     for (name, text) in hospes_protocol::schema_files() {
         settle(&root.join("crates/protocol").join(name), &text, check)?;
     }
+    settle(&root.join(THIRD_PARTY), &third_party(root)?, check)?;
     // Only the coordinator itself can make its OpenAPI document, and only the crate with the command tables the page's
     // types; tests of their own compare them.
     if check {

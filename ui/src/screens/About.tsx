@@ -1,10 +1,9 @@
-import packages from "virtual:packages";
 import { useTranslation } from "react-i18next";
 import { useAnswer } from "../ipc/hooks";
 import { Card } from "../parts/Card";
-import { Table } from "../parts/Table";
+import { ThirdParty } from "./ThirdParty";
 
-/** Version, licence, and the packages that this page is made of. */
+/** Version, licence, and the libraries of others that the programs are made of. */
 export function About() {
   const { t } = useTranslation();
   const status = useAnswer("status", {});
@@ -16,16 +15,7 @@ export function About() {
         <p>{t("settings.font")}</p>
       </Card>
       <Card title={t("settings.packages")} lead={t("settings.packagesLead")} isFlush>
-        <Table
-          label={t("settings.packages")}
-          items={packages}
-          id={(p) => `${p.name} ${p.version}`}
-          columns={[
-            { key: "name", name: t("settings.package"), cell: (p) => p.name },
-            { key: "version", name: t("datasets.version"), cell: (p) => p.version },
-            { key: "licence", name: t("settings.licenceOf"), cell: (p) => p.license },
-          ]}
-        />
+        <ThirdParty />
       </Card>
     </>
   );

@@ -8,8 +8,7 @@ use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use flate2::{Compression, GzBuilder};
 
-use super::shipped::Shipped;
-use super::{MAINTAINER, Release, licences, output};
+use super::{MAINTAINER, Release, THIRD_PARTY, output};
 
 /// A package.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -92,13 +91,7 @@ impl Contents {
     ///
     /// # Errors
     /// If a file is missing or a program does not say its completions.
-    pub(super) fn of(
-        product: Product,
-        root: &Path,
-        programs: &Path,
-        release: &Release,
-        shipped: &Shipped,
-    ) -> Result<Self> {
+    pub(super) fn of(product: Product, root: &Path, programs: &Path, release: &Release) -> Result<Self> {
         let mut contents = Self { product, items: Vec::new() };
         contents.service(root, programs)?;
         if product.has_window() {
@@ -115,7 +108,8 @@ impl Contents {
         let entry = format!("{name} ({version}) stable; urgency=medium\n\n  * See CHANGELOG.md.gz.\n\n");
         let entry = format!("{entry} -- {MAINTAINER}  {}\n", date.trim());
         contents.packed(entry.as_bytes(), format!("{documents}/changelog"))?;
-        contents.packed(licences::text(shipped)?.as_bytes(), format!("{documents}/third-party-licences"))?;
+        let texts = std::fs::read(root.join(THIRD_PARTY)).with_context(|| format!("read {THIRD_PARTY}"))?;
+        contents.packed(&texts, format!("{documents}/{THIRD_PARTY}"))?;
         contents.items.sort_by(|a, b| a.place.cmp(&b.place));
         Ok(contents)
     }

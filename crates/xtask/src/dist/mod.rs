@@ -27,6 +27,10 @@ use crate::machine::{self, cargo, step, target_folder};
 
 /// Programs that are shipped.
 const PROGRAMS: &[&str] = &["hospes", "hospes-site", "hospesctl"];
+/// What the programs are shipped for, and on which they can be built besides; together they name every library of others.
+const TARGETS: &[&str] = &["x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu", "x86_64-pc-windows-msvc"];
+/// Every library of others with the texts of its licence: in the packages and in the app, for people to read.
+pub(crate) const THIRD_PARTY: &str = "third-party-licences.txt";
 /// Name of the profile whose packages are for tests: not compressed.
 const DEV: &str = "dev";
 
@@ -88,14 +92,14 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
     // Absolute, because the tools work in folders of their own.
     std::fs::create_dir_all(&options.out).with_context(|| format!("make {}", options.out.display()))?;
     let out = std::fs::canonicalize(&options.out)?;
-    let shipped = Shipped::read(root)?;
+    let shipped = Shipped::read(root, &[])?;
     let mut made = Vec::new();
     let scratch = tempfile::tempdir()?;
     for product in [Product::Hospes, Product::HospesSite] {
         if options.package.is_some_and(|only| only != product) {
             continue;
         }
-        let contents = Contents::of(product, root, &programs, &release, &shipped)?;
+        let contents = Contents::of(product, root, &programs, &release)?;
         let folder = scratch.path().join(product.name());
         contents.lay_out(&folder)?;
         for format in [Format::Deb, Format::Rpm] {
@@ -118,6 +122,15 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
         println!("   {} ({:.1} MB)", path.display(), bytes as f64 / 1e6);
     }
     Ok(())
+}
+
+/// What stands in [`THIRD_PARTY`].
+///
+/// # Errors
+/// If the sources of a library are not on this machine, or a library brings no text and none is known for its licence.
+pub(crate) fn third_party(root: &Path) -> Result<String> {
+    let apache = std::fs::read_to_string(root.join("LICENSE")).context("read LICENSE")?;
+    licences::text(&Shipped::read(root, TARGETS)?, &apache)
 }
 
 /// Version and time of what is made.

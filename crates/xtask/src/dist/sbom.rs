@@ -110,6 +110,7 @@ mod tests {
             licence: "MIT".into(),
             description: String::new(),
             repository: String::new(),
+            authors: Vec::new(),
             digest: None,
             folder: "/".into(),
             is_ours: false,

@@ -1,10 +1,11 @@
-//! Which libraries of others are in the programs and in the page: from `cargo metadata` and the page's lock file.
+//! Which libraries of others are in the programs and in the page: from `cargo tree`, `cargo metadata` and the page's lock
+//! file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use base64::Engine as _;
 use serde_json::Value;
 
@@ -13,6 +14,8 @@ use crate::machine::cargo;
 
 /// Where the page lies; its libraries are those of the program `hospes`.
 const PAGE: &str = "hospes";
+/// Name and version of a crate. All come from one registry or from this repository, so that these are enough.
+type Crate = (String, String);
 
 /// A library of others, or a crate of ours, in the programs.
 pub(super) struct Library {
@@ -24,6 +27,8 @@ pub(super) struct Library {
     pub(super) licence: String,
     pub(super) description: String,
     pub(super) repository: String,
+    /// As its manifest names them.
+    pub(super) authors: Vec<String>,
     /// Algorithm, as CycloneDX names it, and digest of what was downloaded.
     pub(super) digest: Option<(&'static str, String)>,
     /// Where its sources lie on this machine.
@@ -43,56 +48,62 @@ pub(super) struct Shipped {
 }
 
 impl Shipped {
-    /// Reads what the lock files say; nothing is fetched that the build did not fetch.
+    /// Reads what is linked on any of these targets, or on this machine where none is named. For this machine nothing is
+    /// fetched that the build did not fetch.
     ///
     /// # Errors
     /// If cargo refuses, or a lock file is not as cargo and npm write it.
-    pub(super) fn read(root: &Path) -> Result<Self> {
+    pub(super) fn read(root: &Path, targets: &[&str]) -> Result<Self> {
         let host = output(Command::new("rustc").arg("-vV"))?;
-        let host = host.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc names no host")?;
-        let mut command = cargo()?;
-        command.args(["metadata", "--format-version", "1", "--locked", "--filter-platform", host]).current_dir(root);
-        let metadata: Value = serde_json::from_str(&output(&mut command)?)?;
+        let host = [host.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc names no host")?];
+        let targets = if targets.is_empty() { &host[..] } else { targets };
+        let (mut metadata, mut tree) = (cargo()?, cargo()?);
+        metadata.args(["metadata", "--format-version", "1", "--locked"]).current_dir(root);
+        // The metadata also name what optional dependencies would need if anybody asked for them; the tree does not.
+        tree.args(["tree", "--locked", "--workspace", "--edges", "normal,no-proc-macro", "--color", "never"]);
+        tree.args(["--prefix", "depth", "--format", " {p}"]).current_dir(root);
+        for target in targets {
+            metadata.arg("--filter-platform").arg(target);
+            tree.arg("--target").arg(target);
+        }
+        let metadata: Value = serde_json::from_str(&output(&mut metadata)?)?;
         let lock: toml::Value = toml::from_str(&std::fs::read_to_string(root.join("Cargo.lock"))?)?;
-        let mut shipped = Self::of_cargo(&metadata, &lock)?;
+        let mut shipped = Self::of_cargo(&metadata, &linked(&output(&mut tree)?)?, &lock)?;
         let lock = std::fs::read_to_string(root.join("ui/package-lock.json")).context("read ui/package-lock.json")?;
         shipped.add_page(&serde_json::from_str(&lock)?, &root.join("ui"))?;
         Ok(shipped)
     }
 
-    /// What is linked into the programs, and nothing that only builds or tests them.
-    fn of_cargo(metadata: &Value, lock: &toml::Value) -> Result<Self> {
-        let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
-        let packages: BTreeMap<String, Value> =
-            list(&metadata["packages"]).into_iter().map(|p| (text(&p, "id").to_owned(), p)).collect();
-        let nodes: BTreeMap<String, Value> =
-            list(&metadata["resolve"]["nodes"]).into_iter().map(|n| (text(&n, "id").to_owned(), n)).collect();
+    /// What is linked into the programs.
+    fn of_cargo(metadata: &Value, linked: &BTreeMap<Crate, BTreeSet<Crate>>, lock: &toml::Value) -> Result<Self> {
+        let packages = metadata["packages"].as_array().into_iter().flatten();
+        let packages: BTreeMap<Crate, &Value> =
+            packages.map(|p| ((text(p, "name").to_owned(), text(p, "version").to_owned()), p)).collect();
         let sums = checksums(lock);
         let mut shipped = Self { libraries: BTreeMap::new(), programs: Vec::new() };
         let mut waiting = Vec::new();
         for program in PROGRAMS {
-            let makes = |p: &Value| list(&p["targets"]).iter().any(|t| text(t, "name") == *program && is(t, "bin"));
-            let (id, package) =
+            let makes = |p: &Value| {
+                p["targets"].as_array().into_iter().flatten().any(|t| text(t, "name") == *program && is(t, "bin"))
+            };
+            let (named, package) =
                 packages.iter().find(|(_, p)| makes(p)).with_context(|| format!("no crate makes {program}"))?;
             shipped.programs.push((program, purl(package)));
-            waiting.push(id.clone());
+            waiting.push(named.clone());
         }
-        while let Some(id) = waiting.pop() {
-            let package = packages.get(&id).with_context(|| format!("cargo names {id} and does not describe it"))?;
+        let described = |named: &Crate| {
+            let package = packages.get(named).copied();
+            package.with_context(|| format!("cargo names {} {} and does not describe it", named.0, named.1))
+        };
+        while let Some(named) = waiting.pop() {
+            let package = described(&named)?;
             if shipped.libraries.contains_key(&purl(package)) {
                 continue;
             }
             let mut library = library(package, &sums);
-            for dependency in list(&nodes[&id]["deps"]) {
-                let is_linked = list(&dependency["dep_kinds"]).iter().any(|kind| kind["kind"].is_null());
-                let needed = text(&dependency, "pkg").to_owned();
-                let Some(package) = packages.get(&needed) else { continue };
-                // A macro runs in the compiler, and so does what it needs.
-                let is_macro = list(&package["targets"]).iter().any(|target| is(target, "proc-macro"));
-                if is_linked && !is_macro {
-                    library.needs.insert(purl(package));
-                    waiting.push(needed);
-                }
+            for needed in linked.get(&named).into_iter().flatten() {
+                library.needs.insert(purl(described(needed)?));
+                waiting.push(needed.clone());
             }
             shipped.libraries.insert(library.purl.clone(), library);
         }
@@ -120,6 +131,7 @@ impl Shipped {
                 licence: text(package, "license").to_owned(),
                 description: String::new(),
                 repository: String::new(),
+                authors: Vec::new(),
                 digest: sha512(text(package, "integrity")),
                 folder: folder.join(&place),
                 is_ours: false,
@@ -131,6 +143,31 @@ impl Shipped {
         }
         Ok(())
     }
+}
+
+/// What is linked with what, from the depth, name and version on each line that `cargo tree` prints. What it printed before
+/// stands there without what it is linked with.
+fn linked(tree: &str) -> Result<BTreeMap<Crate, BTreeSet<Crate>>> {
+    let mut linked: BTreeMap<Crate, BTreeSet<Crate>> = BTreeMap::new();
+    let mut above: Vec<Crate> = Vec::new();
+    for line in tree.lines().filter(|line| !line.is_empty()) {
+        let (depth, named) = branch(line).with_context(|| format!("cargo tree printed '{line}'"))?;
+        ensure!(depth <= above.len(), "cargo tree printed '{line}', which hangs on nothing");
+        above.truncate(depth);
+        if let Some(with) = above.last() {
+            linked.entry(with.clone()).or_default().insert(named.clone());
+        }
+        above.push(named);
+    }
+    Ok(linked)
+}
+
+/// `2 serde v1.0.0 (*)`
+fn branch(line: &str) -> Option<(usize, Crate)> {
+    let mut words = line.split(' ');
+    let depth = words.next()?.parse().ok()?;
+    let (name, version) = (words.next()?, words.next()?.strip_prefix('v')?);
+    Some((depth, (name.to_owned(), version.to_owned())))
 }
 
 fn is(target: &Value, kind: &str) -> bool {
@@ -150,15 +187,16 @@ fn name_of(place: &str) -> &str {
     place.rsplit_once("node_modules/").map_or(place, |(_, name)| name)
 }
 
-fn library(package: &Value, sums: &BTreeMap<(String, String), String>) -> Library {
+fn library(package: &Value, sums: &BTreeMap<Crate, String>) -> Library {
     let (name, version) = (text(package, "name").to_owned(), text(package, "version").to_owned());
     let manifest = Path::new(text(package, "manifest_path"));
+    let authors = package["authors"].as_array().into_iter().flatten();
     Library {
         purl: purl(package),
-        // Old manifests separate a choice by a slash, which SPDX does not know.
-        licence: text(package, "license").replace('/', " OR "),
+        licence: alternatives(text(package, "license")),
         description: text(package, "description").split_whitespace().collect::<Vec<_>>().join(" "),
         repository: text(package, "repository").to_owned(),
+        authors: authors.filter_map(Value::as_str).map(str::to_owned).collect(),
         digest: sums.get(&(name.clone(), version.clone())).map(|sum| ("SHA-256", sum.clone())),
         folder: manifest.parent().unwrap_or(manifest).to_owned(),
         is_ours: package["source"].is_null(),
@@ -168,8 +206,13 @@ fn library(package: &Value, sums: &BTreeMap<(String, String), String>) -> Librar
     }
 }
 
-/// Checksums of what cargo downloads, by name and version.
-fn checksums(lock: &toml::Value) -> BTreeMap<(String, String), String> {
+/// Old manifests separate a choice by a slash, which SPDX does not know.
+fn alternatives(licence: &str) -> String {
+    licence.split('/').map(str::trim).collect::<Vec<_>>().join(" OR ")
+}
+
+/// Checksums of what cargo downloads.
+fn checksums(lock: &toml::Value) -> BTreeMap<Crate, String> {
     let packages = lock.get("package").and_then(toml::Value::as_array).into_iter().flatten();
     let word = |package: &toml::Value, key: &str| package.get(key)?.as_str().map(str::to_owned);
     packages.filter_map(|p| Some(((word(p, "name")?, word(p, "version")?), word(p, "checksum")?))).collect()
@@ -204,34 +247,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_only_builds_or_tests_is_not_shipped() -> Result<()> {
+    fn what_no_program_is_linked_with_is_not_shipped() -> Result<()> {
         let package = |name: &str, kind: &str| {
-            json!({ "id": name, "name": name, "version": "1.0.0", "license": "MIT/Apache-2.0", "source": "registry",
-                    "manifest_path": format!("/src/{name}/Cargo.toml"), "targets": [{ "name": name, "kind": [kind] }] })
+            json!({ "name": name, "version": "1.0.0", "license": "MIT/Apache-2.0", "source": "registry",
+                    "manifest_path": format!("/src/{name}/Cargo.toml"), "authors": ["A"],
+                    "targets": [{ "name": name, "kind": [kind] }] })
         };
-        let dependency = |name: &str, kind: Value| json!({ "pkg": name, "dep_kinds": [{ "kind": kind }] });
         let mut packages: Vec<Value> = PROGRAMS.iter().map(|program| package(program, "bin")).collect();
-        packages.extend(["linked", "tool", "tested"].map(|name| package(name, "lib")));
-        packages.push(package("macros", "proc-macro"));
-        let needs = [
-            dependency("linked", Value::Null),
-            dependency("tool", json!("build")),
-            dependency("tested", json!("dev")),
-            dependency("macros", Value::Null),
-        ];
-        let nodes: Vec<Value> = packages
-            .iter()
-            .map(|p| json!({ "id": p["id"], "deps": if p["id"] == "hospes" { json!(needs) } else { json!([]) } }))
-            .collect();
-        let metadata = json!({ "packages": packages, "resolve": { "nodes": nodes } });
+        packages.extend(["linked", "deep", "tool", "offered"].map(|name| package(name, "lib")));
+        // The second time a crate is named, the tree leaves out what it is linked with.
+        let tree = "0 tool v1.0.0 (/src/tool)\n1 linked v1.0.0\n2 deep v1.0.0\n\n0 hospes v1.0.0 (/src/hospes)\n\
+                    1 linked v1.0.0 (*)\n\n0 hospes-site v1.0.0\n\n0 hospesctl v1.0.0\n";
         let lock = toml::from_str("[[package]]\nname = \"linked\"\nversion = \"1.0.0\"\nchecksum = \"ab\"\n")?;
-        let shipped = Shipped::of_cargo(&metadata, &lock)?;
+        let shipped = Shipped::of_cargo(&json!({ "packages": packages }), &linked(tree)?, &lock)?;
         let names: Vec<&str> = shipped.libraries.values().map(|library| library.name.as_str()).collect();
-        assert_eq!(names, ["hospes-site", "hospes", "hospesctl", "linked"]);
+        assert_eq!(names, ["deep", "hospes-site", "hospes", "hospesctl", "linked"]);
         let linked = &shipped.libraries["pkg:cargo/linked@1.0.0"];
         assert_eq!(linked.digest, Some(("SHA-256", "ab".to_owned())));
-        assert_eq!(linked.licence, "MIT OR Apache-2.0");
+        assert_eq!(linked.needs, BTreeSet::from(["pkg:cargo/deep@1.0.0".to_owned()]));
+        assert_eq!((linked.licence.as_str(), &linked.authors[..]), ("MIT OR Apache-2.0", &["A".to_owned()][..]));
         Ok(())
+    }
+
+    #[test]
+    fn a_tree_that_is_none_is_refused() {
+        for tree in ["1 a v1.0.0\n", "a v1.0.0\n", "0 a\n", "0 a 1.0.0\n"] {
+            assert!(linked(tree).is_err(), "{tree}");
+        }
+        assert_eq!(alternatives("MIT / Apache-2.0"), "MIT OR Apache-2.0");
     }
 
     #[test]
