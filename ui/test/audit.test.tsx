@@ -9,7 +9,7 @@ import { Audit } from "../src/screens/Audit";
 import { entryOf, momentOf, queryOf, TOPICS } from "../src/screens/auditFilter";
 import { button, press, type Screen, settle, show, type } from "./stage";
 
-const STATUS = { ledger: { entries: 900, root: "aa", witnessed: [] }, memberships: [] };
+const STATUS = { ledger: { entries: 900, root: "aa", witnessed: [], finding: null }, memberships: [] };
 const LINE = {
   sequence: 899,
   at: 1_000,
@@ -171,6 +171,58 @@ describe("filters of the audit log", () => {
       expect(momentOf(text, false), text).toBeNull();
     }
     expect([entryOf("12"), entryOf("-1"), entryOf("1e3"), entryOf("")]).toEqual([12, null, null, null]);
+  });
+});
+
+describe("the chain", () => {
+  const INTACT = "The log is intact: every entry is where it was, none is missing.";
+  const finding = { at: 1_000, entry: 1_234, words: "entry 1234 is the first that is wrong", alarm: 5 };
+  const altered = (more: object) => ({
+    ...STATUS,
+    ledger: { ...STATUS.ledger, finding: { ...finding, ...more } },
+  });
+  const danger = () => [...screen.place.querySelectorAll('[role="alert"]')].map((n) => n.textContent);
+
+  it("says that the log is intact when a verification found it so", async () => {
+    await stand(["auditor"], {
+      status: STATUS,
+      verify_audit: [INTACT, "2 independent witnesses cosigned it."],
+    });
+    expect(danger()).toEqual([]);
+    await press(button("Verify the whole log"));
+    await settle();
+    expect(screen.place.textContent).toContain(INTACT);
+    expect(screen.place.textContent).toContain("900 entries, bound by");
+  });
+
+  it("names the first bad entry and what to do before anybody verified", async () => {
+    await stand(["auditor"], { status: altered({}) });
+    expect(danger()).toHaveLength(1);
+    for (const words of [
+      "entry 1,234 is the first that is wrong",
+      "Leave this machine as it is",
+      "leaves this site until somebody acknowledges",
+    ]) {
+      expect(danger()[0]).toContain(words);
+    }
+    expect(screen.place.textContent).not.toContain("entries, bound by");
+  });
+
+  it("never says intact while an alarm of the log stands", async () => {
+    await stand(["auditor"], { status: altered({}), verify_audit: [INTACT] });
+    await press(button("Verify the whole log"));
+    await settle();
+    expect(screen.of("verify_audit")).toHaveLength(1);
+    expect(screen.place.textContent).not.toContain("The log is intact");
+  });
+
+  it("keeps what was found after the alarm was acknowledged, and where no entry can be named", async () => {
+    await stand(["auditor"], {
+      status: altered({ entry: null, alarm: null, words: "its tail was cut off" }),
+    });
+    expect(danger()[0]).toContain("the log is not intact");
+    expect(danger()[0]).toContain("its tail was cut off");
+    expect(danger()[0]).not.toContain("until somebody acknowledges");
   });
 });
 

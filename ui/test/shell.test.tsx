@@ -1,9 +1,12 @@
 // @vitest-environment jsdom
 import { act } from "react";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { Home } from "../src/screens/Home";
+import { Banners } from "../src/shell/Banners";
 import { Header } from "../src/shell/Header";
 import { Rail } from "../src/shell/Rail";
 import { Screen } from "./screen";
+import { STATUS } from "./stage";
 
 const membership = (name: string, left: number | null) => ({
   federation: name,
@@ -39,6 +42,62 @@ describe("the header", () => {
     await stand(membership("Old", 2_000));
     expect(screen.text()).toContain("This site");
     expect(screen.text()).toContain("In no federation");
+  });
+});
+
+describe("an audit log that is not intact", () => {
+  const finding = { at: 1_000, entry: 3, words: "entry 3 is the first that is wrong", alarm: 8 };
+  const alarm = (id: number, words: string) => ({ id, at: 1_000, federation: null, words });
+  const alarms = [alarm(8, "This site verified its audit log."), alarm(7, "the tail is gone")];
+  const status = { ...STATUS, ledger: { ...STATUS.ledger, finding }, alarms };
+  const people = [
+    { id: "p", name: "Stefan", roles: ["auditor"], organisation: null, state: "active", key: "k" },
+  ];
+  const links = () => [...screen.place.querySelectorAll("a")].map((a) => a.getAttribute("href"));
+  const answers = { status, people, requests: [], proposals: [], memberships: [], jobs: [], datasets: [] };
+
+  it("is an alarm above every screen that says what to do and leads to the log", async () => {
+    await screen.show(<Banners />, answers, "Stefan");
+    const [first, second] = [...screen.place.querySelectorAll('[role="alert"]')];
+    for (const words of [
+      "is not intact",
+      "export the log with proofs",
+      "entry 3 is the first that is wrong",
+    ]) {
+      expect(first?.textContent).toContain(words);
+    }
+    expect(first?.querySelector("a")?.getAttribute("href")).toContain("/audit");
+    expect(second?.textContent).toContain("the tail is gone");
+    expect(second?.querySelector("a")).toBeNull();
+    await screen.press([...screen.place.querySelectorAll("button")][0]);
+    expect(screen.args("acknowledge")).toEqual({ alarm: 8 });
+    expect(await screen.faults()).toEqual([]);
+  });
+
+  it("leads nobody to the log who may not see it", async () => {
+    const outsider = [{ ...people[0], organisation: "Another" }];
+    await screen.show(<Banners />, { ...answers, people: outsider }, "Stefan");
+    expect(screen.text()).toContain("entry 3 is the first that is wrong");
+    expect(links()).toEqual([]);
+  });
+
+  it("is said in the header and at home, also after the alarm was acknowledged", async () => {
+    const known = {
+      ...status,
+      alarms: [],
+      ledger: { ...status.ledger, finding: { ...finding, alarm: null } },
+    };
+    const both = (
+      <>
+        <Header />
+        <Home />
+      </>
+    );
+    await screen.show(both, { ...answers, status: known }, "Stefan");
+    expect(screen.text()).toContain("Log not intact");
+    expect(screen.text()).toContain("Leave this machine as it is and tell the auditor");
+    expect(screen.text()).not.toContain("Nobody else has seen it yet");
+    expect(links()).toContain("#/audit");
   });
 });
 

@@ -30,7 +30,7 @@ export const STATUS = {
   memberships: [],
   waiting: 0,
   alarms: [] as object[],
-  ledger: { entries: 7, root: "aa", witnessed: [] },
+  ledger: { entries: 7, root: "aa", witnessed: [], finding: null },
   outbox: 0,
   working: 0,
   pause: null,

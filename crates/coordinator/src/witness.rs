@@ -340,7 +340,7 @@ impl Witnesses {
             Witness::Contradiction { origin, witness, detail } if witness == site => {
                 let detail = text::shown(&detail, DETAIL_CHARS);
                 let found = Contradiction { origin, witness, at: step.now, detail, note: String::new() };
-                self.contradicted(context, step, site, found).await
+                self.contradicted(context, step, site, found).await.map(drop)
             }
             _ => {
                 tracing::warn!(%site, "a message about a ledger in another's name is ignored");
@@ -396,10 +396,21 @@ impl Witnesses {
                 step.send_all(asked, ToSite::Witness(Witness::Show { origin: site, checkpoint, old_size, proof }));
             }
             Verdict::Contradiction { detail, signed } => {
-                let note = if *signed { checkpoint } else { String::new() };
+                let note = if *signed { checkpoint.clone() } else { String::new() };
                 let witness = self.federation;
                 let found = Contradiction { origin: site, witness, at: now, detail: detail.clone(), note };
-                self.contradicted(context, step, site, found).await?;
+                let is_recorded = self.contradicted(context, step, site, found).await?;
+                // Whoever witnesses this ledger has to see for themselves what its party signed.
+                if *signed {
+                    let mut audience = asked;
+                    if is_recorded {
+                        audience.extend(sessions.after(site).take(RELAYED_TO));
+                    }
+                    step.send_all(
+                        audience,
+                        ToSite::Witness(Witness::Show { origin: site, checkpoint, old_size, proof }),
+                    );
+                }
             }
         }
         step.send(site, ToSite::Witness(verdict.reply(site, self.federation)));
@@ -459,7 +470,7 @@ impl Witnesses {
         Ok(())
     }
 
-    /// A ledger contradicts itself, or is said to: evidence, entry, alarm.
+    /// A ledger contradicts itself, or is said to: evidence, entry, alarm; says whether it is recorded now.
     /// `site` is the member that caused it, which can do so again and again.
     async fn contradicted(
         &mut self,
@@ -467,14 +478,14 @@ impl Witnesses {
         step: &mut Step,
         site: SiteId,
         found: Contradiction,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let actor = if found.witness == self.federation { Actor::Engine } else { Actor::peer(found.witness) };
         let entry = context.audit.entry(step.now, actor, Action::WitnessFailed);
         let entry = entry.object(ObjectKind::Checkpoint, found.origin, None).failed(&found.detail);
         // What was found here is counted by itself: accusations must not hide it.
         let about = if found.witness == self.federation { "found here" } else { "said" };
         if !step.record_limited(context, site, about, entry) {
-            return Ok(());
+            return Ok(false);
         }
         tracing::error!(origin = %found.origin, witness = %found.witness, detail = found.detail, "ledger contradicted");
         Ledger::on(step.tx(context).await?.conn()).put_contradiction(&found).await?;
@@ -482,7 +493,7 @@ impl Witnesses {
             let Contradiction { origin, witness, detail, .. } = found;
             step.send(origin, ToSite::Witness(Witness::Contradiction { origin, witness, detail }));
         }
-        Ok(())
+        Ok(true)
     }
 }
 

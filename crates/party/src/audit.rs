@@ -2,8 +2,9 @@
 
 mod export;
 pub(crate) mod retention;
+pub(crate) mod verify;
 
-use hospes_ledger::{Action, Actor, Entry, Field, Filter, Ledger, ObjectKind, Outcome, Record};
+use hospes_ledger::{Action, Actor, Entry, Field, Filter, Ledger, LedgerError, ObjectKind, Outcome, Record};
 use hospes_protocol::approval::Role;
 use hospes_protocol::id::{Digest, FederationId, Timestamp};
 use hospes_protocol::text::shown;
@@ -13,7 +14,7 @@ use crate::error::PartyError;
 use crate::keys::random;
 use crate::people::{Acting, Session, name_of};
 use crate::store::{At as _, Tx, parse, signed};
-use crate::view::{AlarmView, AuditLine, AuditPage, AuditQuery, LedgerState, Notice};
+use crate::view::{AlarmView, AuditLine, AuditPage, AuditQuery, LedgerState, Notice, WitnessState};
 
 /// Who may read the whole log and export it.
 const READERS: &[Role] =
@@ -225,6 +226,22 @@ impl Engine {
 
     pub(crate) async fn ledger_state(&self) -> Result<LedgerState, PartyError> {
         let mut conn = self.reader().await?;
+        let finding = verify::finding(&mut conn).await?;
+        drop(conn);
+        match self.head().await {
+            // What cannot be read is told of, and keeps nobody from reading the alarm.
+            Err(PartyError::Ledger { source: LedgerError::Damaged(_) | LedgerError::Note(_), .. })
+                if finding.is_some() =>
+            {
+                Ok(LedgerState { entries: 0, root: Digest::of(b""), witnessed: Vec::new(), finding })
+            }
+            head => head.map(|(entries, root, witnessed)| LedgerState { entries, root, witnessed, finding }),
+        }
+    }
+
+    /// Entries of the ledger, its root, and how it is witnessed.
+    async fn head(&self) -> Result<(u64, Digest, Vec<WitnessState>), PartyError> {
+        let mut conn = self.reader().await?;
         let mut ledger = Ledger::on(&mut *conn);
         let entries = ledger.size().await.at("read the ledger's state")?;
         let root = match entries {
@@ -232,7 +249,7 @@ impl Engine {
             n => ledger.root(n).await.at("read the ledger's state")?,
         };
         drop(conn);
-        Ok(LedgerState { entries, root, witnessed: self.witness_states().await? })
+        Ok((entries, root, self.witness_states().await?))
     }
 
     /// Counts a control message, for the hourly summary.

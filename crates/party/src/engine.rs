@@ -14,6 +14,7 @@ use sqlx::pool::PoolConnection;
 use tokio::sync::{broadcast, mpsc};
 
 use crate::audit::Because as _;
+use crate::audit::verify::Watch;
 use crate::config::{Config, Executor};
 use crate::error::PartyError;
 use crate::keys::{Vault, random};
@@ -69,6 +70,8 @@ pub(crate) struct Engine {
     pub(crate) devices: Arc<Devices>,
     pub(crate) share: Share,
     pub(crate) notes: Notes,
+    /// Verifies the ledger by itself.
+    pub(crate) watch: Watch,
     pub(crate) seam: Seam,
     /// Before `calls`: whoever sees that the engine has ended finds the site free.
     _lock: File,
@@ -173,6 +176,7 @@ impl Engine {
             devices,
             share: Share::default(),
             notes: Notes::default(),
+            watch: Watch::new(now),
             seam,
             calls,
             from_links,
@@ -246,6 +250,13 @@ impl Engine {
     }
 
     async fn on_tick(&mut self) -> Result<(), PartyError> {
+        let done = self.tick().await;
+        // Also where the rest failed: a ledger that is damaged may be why.
+        Box::pin(self.tick_watch()).await;
+        done
+    }
+
+    async fn tick(&mut self) -> Result<(), PartyError> {
         let now = self.now();
         let gap = now.since(self.last_tick);
         self.last_tick = now;
@@ -280,6 +291,7 @@ impl Engine {
     async fn stop_all(&mut self) {
         self.close_links().await;
         self.working.clear();
+        self.watch.end().await;
         let ended = async {
             self.summarise_controls().await?;
             let entry = self.entry(Actor::Engine, Action::EngineStopped);

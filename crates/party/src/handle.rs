@@ -623,14 +623,16 @@ impl Handle {
         self.ask(move |e| e.audit_page(s, query).boxed()).await
     }
 
-    /// Verifies the whole ledger and says how it is witnessed, in words.
+    /// Verifies the whole ledger and says how it is witnessed, in words. The first sentence says whether it is intact, and
+    /// names the first bad entry; what is wrong is an alarm too, and stops what leaves until somebody acknowledged it.
     ///
     /// # Errors
-    /// [`PartyError::Ledger`] names the first bad entry.
+    /// [`PartyError::Ledger`] if it could not be read.
     pub async fn verify_audit(&self, session: &Session) -> Result<Vec<String>> {
         let s = session.clone();
         let verification = self.ask(move |e| e.verification(s).boxed()).await?;
-        in_background(move || verification.run()).await
+        let verified = in_background(move || verification.run()).await?;
+        self.ask(move |e| e.verified(verified).boxed()).await
     }
 
     /// Exports the ledger to a new file (auditor, privacy officer, administrator): as JSON Lines with proofs, signed with

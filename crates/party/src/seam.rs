@@ -62,6 +62,15 @@ impl Seam {
         Ok(())
     }
 
+    /// Whether the engine may work beside its loop. The simulation goes by one event after the other.
+    pub(crate) fn runs_in_background(&self) -> bool {
+        #[cfg(feature = "simulation")]
+        if self.hold.is_some() {
+            return false;
+        }
+        true
+    }
+
     /// Takes work on data off the engine's hands, or gives the order back.
     pub(crate) fn take_work(&self, key: &RoundKey, order: Order) -> Result<Running, Box<Order>> {
         #[cfg(feature = "simulation")]

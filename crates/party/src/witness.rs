@@ -13,6 +13,7 @@ use hospes_protocol::sign::PublicKey;
 use hospes_protocol::study::Member;
 use hospes_protocol::text::shown;
 
+use crate::audit::clean;
 use crate::engine::Engine;
 use crate::error::PartyError;
 use crate::memberships::{self, Membership, roster};
@@ -24,6 +25,10 @@ use crate::view::{Notice, WitnessState};
 const UNPROVEN: usize = 32;
 /// Checkpoints of a peer beyond those that are kept, before they are forgotten together.
 const PRUNED_AT_ONCE: u64 = 16;
+/// What an alarm says of a log that contradicts itself, after whose it is.
+const CONTRADICTS: &str = "contradicts what was seen of it before";
+/// And at its end, where it may be a forgery.
+const UNSIGNED: &str = " (its signature does not hold, so nobody is proven wrong)";
 /// How long a link has been there before missing witnesses are an alarm, in milliseconds: an hour.
 const CATCH_UP_MS: i64 = 3_600 * 1_000;
 const NOT_SETTLED: &str = "too few members cosigned the coordinator's log for a day: whether everybody sees the same log is \
@@ -164,9 +169,9 @@ impl Engine {
             Verdict::ProveFrom { .. } => {}
             Verdict::Contradiction { detail, signed } => {
                 let detail = shown(detail, 400);
-                let proof = if *signed { "" } else { " (its signature does not hold, so nobody is proven wrong)" };
+                let proof = if *signed { "" } else { UNSIGNED };
                 let whose = name_of(&membership, origin);
-                let words = format!("the log of {whose} contradicts what was seen of it before: {detail}{proof}");
+                let words = format!("the log of {whose} {CONTRADICTS}: {detail}{proof}");
                 let witness = membership.site;
                 let is_known = is_known(&membership, &roster::trust(tx.conn(), &membership).await?, origin);
                 let found = Contradiction { origin, witness, at: now, detail, note: note.to_owned() };
@@ -212,7 +217,10 @@ impl Engine {
             found.at = found.at.max(last.plus_millis(1));
         }
         Ledger::on(tx.conn()).put_contradiction(&found).await.at("keep a contradiction")?;
-        self.alarm(tx, Some(federation), words).await?;
+        // Whoever goes on with such a log contradicts in other numbers each time.
+        if !(is_signed && is_told(tx, federation, words).await?) {
+            self.alarm(tx, Some(federation), words).await?;
+        }
         let entry = self.entry(Actor::peer(federation), Action::WitnessFailed).failed(words);
         self.append(tx, &entry.object(ObjectKind::Site, found.origin, None)).await?;
         Ok(())
@@ -415,41 +423,6 @@ impl Engine {
         })
     }
 
-    /// A verification of the whole log, to be carried out outside the loop.
-    pub(crate) async fn verification(&mut self, session: Session) -> Result<Verification, PartyError> {
-        self.acting(&session, "verify the audit log", &[]).await?;
-        let mut conn = self.reader().await?;
-        let memberships = memberships::all(&mut conn).await?;
-        drop(conn);
-        let mut witnessed = Vec::new();
-        for state in self.witness_states().await? {
-            let whose = if state.origin == state.federation { "The coordinator's log" } else { "This site's log" };
-            witnessed.push(format!("{whose} at {} entries: {}.", state.size, state.words));
-        }
-        let mut verification = Verification { now: self.now(), exports: Vec::new(), damaged: None, witnessed };
-        // The same entries, once for each federation: with this site's key there, and the witnesses there.
-        let mut federations: Vec<Option<&Membership>> = memberships.iter().map(Some).collect();
-        if federations.is_empty() {
-            federations.push(None);
-        }
-        for membership in federations {
-            let mut expected = hospes_ledger::Expectations::default();
-            if let Some(membership) = membership {
-                expected = self.expected_of(membership).await?;
-            }
-            let place = membership.map_or_else(String::new, |m| format!(" in '{}'", shown(&m.name, 100)));
-            match self.export_to_scratch(membership.map(|m| m.federation)).await {
-                Ok(file) => verification.exports.push(Export { place, file, expected }),
-                Err(PartyError::Ledger { source: hospes_ledger::LedgerError::Damaged(words), .. }) => {
-                    verification.damaged = Some(words);
-                    break;
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(verification)
-    }
-
     /// What this site knows of its own log in a federation. Read before an export, which covers at least as much. Only
     /// members whose keys are known from elsewhere than the coordinator are witnesses; it may have invented the others.
     pub(crate) async fn expected_of(&self, membership: &Membership) -> Result<hospes_ledger::Expectations, PartyError> {
@@ -529,7 +502,7 @@ impl Engine {
     }
 
     /// The key that signs exports of a site that belongs to no federation yet.
-    async fn export_key(&self) -> Result<hospes_protocol::sign::SecretKey, PartyError> {
+    pub(crate) async fn export_key(&self) -> Result<hospes_protocol::sign::SecretKey, PartyError> {
         const NAME: &str = "export-key";
         let seed: [u8; 32] = match self.vault.find(NAME).await?.map(|s| s.as_slice().try_into()) {
             Some(Ok(seed)) => seed,
@@ -599,49 +572,6 @@ fn number(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
-/// The log as it was exported for each federation, with what is expected of it.
-pub(crate) struct Verification {
-    now: Timestamp,
-    exports: Vec<Export>,
-    /// Why it could not even be exported.
-    damaged: Option<String>,
-    witnessed: Vec<String>,
-}
-
-/// The log as one federation sees it.
-struct Export {
-    place: String,
-    file: std::fs::File,
-    expected: hospes_ledger::Expectations,
-}
-
-impl Verification {
-    /// The sentences for people; the first says whether the log is intact.
-    pub(crate) fn run(self) -> Result<Vec<String>, PartyError> {
-        let mut wrong = self.damaged;
-        // The entries of each export are the same, and so is what was erased from them.
-        let (mut doubt, mut erased) = (None, None);
-        let mut words = Vec::new();
-        for Export { place, file, expected } in self.exports {
-            let report = hospes_ledger::verify(&mut std::io::BufReader::new(file), &expected)
-                .map_err(hospes_ledger::LedgerError::Write)
-                .at("verify the audit log")?;
-            words.push(format!("{} independent witnesses cosigned it{place}.", report.independent_witnesses()));
-            if let Some(finding) = &report.finding {
-                wrong.get_or_insert(finding.to_string());
-            }
-            doubt = doubt.or_else(|| report.doubt(self.now));
-            erased = erased.or_else(|| report.erased_words().map(|words| format!("{words}.")));
-        }
-        let first = match (wrong, doubt) {
-            (Some(wrong), _) => format!("The log is NOT intact. {wrong}."),
-            (None, Some(doubt)) => format!("Whether the log is intact cannot be told: {doubt}."),
-            (None, None) => crate::view::LOG_IS_INTACT.to_owned(),
-        };
-        Ok([first].into_iter().chain(erased).chain(words).chain(self.witnessed).collect())
-    }
-}
-
 /// Identity key of a member, or of the coordinator.
 fn key_of(membership: &Membership, site: SiteId) -> Option<PublicKey> {
     if site == membership.federation {
@@ -656,6 +586,22 @@ fn is_known(membership: &Membership, trust: &BTreeMap<SiteId, Trust>, site: Site
     site == membership.federation
         || site == membership.site
         || matches!(trust.get(&site), Some(Trust::VerifiedHere | Trust::VouchedFor))
+}
+
+/// Whether an alarm that nobody has acknowledged says of the same log that it contradicts itself, with its signature.
+async fn is_told(tx: &mut Tx, federation: FederationId, words: &str) -> Result<bool, PartyError> {
+    let Some((whose, _)) = words.split_once(CONTRADICTS) else { return Ok(false) };
+    let told: i64 = sqlx::query_scalar(
+        "SELECT COUNT(*) FROM alarms WHERE federation = ?1 AND seen_by IS NULL
+            AND substr(words, 1, length(?2)) = ?2 AND instr(words, ?3) = 0",
+    )
+    .bind(federation.to_string())
+    .bind(clean(&format!("{whose}{CONTRADICTS}")))
+    .bind(UNSIGNED)
+    .fetch_one(tx.conn())
+    .await
+    .at("raise an alarm")?;
+    Ok(told > 0)
 }
 
 /// Forgets the logs of those who are no members any more and were not verified here, but for the ones seen last: members

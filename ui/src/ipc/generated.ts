@@ -1021,6 +1021,27 @@ held: boolean, };
 export type Language = "en" | "de" | "fr" | "zh";
 
 /**
+ * What a verification found in this site's own log. It stays until the alarm was acknowledged and another finds nothing.
+ */
+export type LedgerFinding = { 
+/**
+ * When it was found.
+ */
+at: Timestamp, 
+/**
+ * The first bad entry, where it can be told.
+ */
+entry: number | null, 
+/**
+ * What is wrong.
+ */
+words: string, 
+/**
+ * Its alarm while nobody has acknowledged it; until then nothing derived leaves.
+ */
+alarm: number | null, };
+
+/**
  * State of the audit ledger.
  */
 export type LedgerState = { 
@@ -1035,7 +1056,11 @@ root: Digest,
 /**
  * For each federation, how the coordinator and other members witness this log.
  */
-witnessed: Array<WitnessState>, };
+witnessed: Array<WitnessState>, 
+/**
+ * What is known to be wrong with it.
+ */
+finding: LedgerFinding | null, };
 
 /**
  * Rows with one code.

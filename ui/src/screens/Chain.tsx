@@ -4,7 +4,7 @@ import { Engine } from "../i18n/engine";
 import { count, moment } from "../i18n/format";
 import { call } from "../ipc/engine";
 import { useAction, useAnswer } from "../ipc/hooks";
-import type { MembershipView, WitnessState } from "../ipc/types";
+import type { LedgerFinding, MembershipView, WitnessState } from "../ipc/types";
 import { Answered } from "../parts/Answered";
 import { Badge } from "../parts/Badge";
 import { Button } from "../parts/Button";
@@ -23,6 +23,9 @@ export function Chain() {
   const { t } = useTranslation();
   const status = useAnswer("status", {});
   const verify = useAction("verify_audit");
+  const finding = status.data?.ledger.finding ?? null;
+  // Said before something was found, it holds no more.
+  const isStale = finding !== null && verify.data?.[0] === INTACT;
   return (
     <Card
       title={t("audit.chain")}
@@ -33,27 +36,49 @@ export function Chain() {
         </Button>
       }
     >
+      {finding && <Altered finding={finding} />}
       <div role="status" className={styles.sentences}>
         {verify.isPending && <p>{t("audit.verifying")}</p>}
-        {verify.data?.map((sentence, at) => (
-          <Notice key={sentence} weight={at > 0 ? "note" : sentence === INTACT ? "good" : "danger"}>
-            <Engine>{sentence}</Engine>
-          </Notice>
-        ))}
+        {!isStale &&
+          verify.data?.map((sentence, at) => (
+            <Notice key={sentence} weight={at > 0 ? "note" : sentence === INTACT ? "good" : "danger"}>
+              <Engine>{sentence}</Engine>
+            </Notice>
+          ))}
       </div>
       <FaultNotice fault={verify.error} />
       <Answered of={status}>
         {({ ledger, memberships }) => (
           <>
-            <div>
-              {t("audit.root", { count: ledger.entries })}{" "}
-              <DigestChip digest={ledger.root} of={t("audit.rootOf")} isShort />
-            </div>
+            {/* Of a log that was altered it binds nothing. */}
+            {finding === null && (
+              <div>
+                {t("audit.root", { count: ledger.entries })}{" "}
+                <DigestChip digest={ledger.root} of={t("audit.rootOf")} isShort />
+              </div>
+            )}
             <Witnesses of={ledger.witnessed} memberships={memberships} />
           </>
         )}
       </Answered>
     </Card>
+  );
+}
+
+/** What is known to be wrong with the log, and what to do. */
+function Altered({ finding }: { finding: LedgerFinding }) {
+  const { t } = useTranslation();
+  const { at, entry } = finding;
+  const title =
+    entry === null
+      ? t("audit.altered", { at: moment(at) })
+      : t("audit.alteredAt", { at: moment(at), entry: count(entry) });
+  return (
+    <Notice weight="danger" title={title}>
+      <Engine>{finding.words}</Engine>
+      <p>{t("audit.alteredHelp")}</p>
+      {finding.alarm !== null && <p>{t("audit.alteredHeld")}</p>}
+    </Notice>
   );
 }
 

@@ -5,6 +5,7 @@ import { count, day, distance, moment } from "../i18n/format";
 import { useAnswer, useJobs } from "../ipc/hooks";
 import type { RequestView, Status } from "../ipc/types";
 import { Answered } from "../parts/Answered";
+import { Badge } from "../parts/Badge";
 import { Card } from "../parts/Card";
 import { DecisionCard } from "../parts/DecisionCard";
 import { Empty } from "../parts/Empty";
@@ -131,7 +132,8 @@ function Site({ status }: { status: Status }) {
   const [next] = active.sort((a, b) => a.expires - b.expires);
   const { ledger } = status;
   const own = ownLog(status);
-  const settled = own.some((w) => w.settled);
+  const settled = own.some((w) => w.settled) ? "home.settled" : "home.unsettled";
+  const witnessed = own.every((w) => w.witnesses === 0) ? "home.unwitnessed" : settled;
   const memberships = joined(status.memberships);
   const waits = t("home.waits", { count: status.outbox });
   const entries = t("home.entries", { count: ledger.entries });
@@ -155,15 +157,12 @@ function Site({ status }: { status: Status }) {
           <dt>{t("home.ledger")}</dt>
           <dd>
             {inside() ? <Link href="/audit">{entries}</Link> : entries}
-            <div className={styles.note}>
-              {t(
-                own.every((w) => w.witnesses === 0)
-                  ? "home.unwitnessed"
-                  : settled
-                    ? "home.settled"
-                    : "home.unsettled",
-              )}
-            </div>
+            {ledger.finding && (
+              <div>
+                <Badge tone="bad">{t("home.altered")}</Badge>
+              </div>
+            )}
+            <div className={styles.note}>{t(ledger.finding ? "home.alteredHelp" : witnessed)}</div>
           </dd>
         </div>
         <div>

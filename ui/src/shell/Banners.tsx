@@ -1,4 +1,5 @@
 import { useTranslation } from "react-i18next";
+import { Link } from "wouter";
 import { Engine } from "../i18n/engine";
 import { moment } from "../i18n/format";
 import { useAction, useAnswer } from "../ipc/hooks";
@@ -31,25 +32,32 @@ export function Banners() {
           {data.stopped}
         </Notice>
       )}
-      {data?.alarms.map((alarm) => (
-        <Notice
-          key={alarm.id}
-          weight="danger"
-          title={t("shell.alarm", { at: moment(alarm.at) })}
-          beside={
-            inside() && (
-              <Button
-                isPending={acknowledge.isPending}
-                onPress={() => acknowledge.mutate({ alarm: alarm.id })}
-              >
-                {t("shell.acknowledge")}
-              </Button>
-            )
-          }
-        >
-          <Engine>{alarm.words}</Engine>
-        </Notice>
-      ))}
+      {data?.alarms.map((alarm) => {
+        const finding = data.ledger.finding?.alarm === alarm.id ? data.ledger.finding : null;
+        return (
+          <Notice
+            key={alarm.id}
+            weight="danger"
+            title={t(finding ? "shell.ledgerAlarm" : "shell.alarm", { at: moment(alarm.at) })}
+            beside={
+              inside() && (
+                <>
+                  {finding && <Link href="/audit">{t("shell.toAudit")}</Link>}
+                  <Button
+                    isPending={acknowledge.isPending}
+                    onPress={() => acknowledge.mutate({ alarm: alarm.id })}
+                  >
+                    {t("shell.acknowledge")}
+                  </Button>
+                </>
+              )
+            }
+          >
+            {finding && <p>{t("shell.ledgerAlarmHelp")}</p>}
+            <Engine>{finding ? finding.words : alarm.words}</Engine>
+          </Notice>
+        );
+      })}
       <FaultNotice fault={acknowledge.error} />
       {data?.public_data && <Notice weight="attention">{t("shell.publicData")}</Notice>}
     </div>

@@ -26,8 +26,9 @@ export function ownLog({ ledger, memberships }: Status): WitnessState[] {
   return ledger.witnessed.filter((w) => own.has(`${w.federation} ${w.origin}`));
 }
 
-/** How far it is witnessed: settled in one federation is enough to tell a fork. Alarms have a line of their own. */
+/** Whether something is wrong with it; else how far it is witnessed: settled in one federation is enough to tell a fork. */
 function ledgerWords(t: TFunction, status: Status): { words: string; isGood: boolean } {
+  if (status.ledger.finding) return { words: t("shell.ledgerAltered"), isGood: false };
   const own = ownLog(status);
   if (own.some((w) => w.settled)) return { words: t("shell.ledgerSettled"), isGood: true };
   const isSeen = own.some((w) => w.witnesses > 0);

@@ -166,7 +166,7 @@ impl Row {
             Self::Sqlite(row) => row.try_get(column),
             Self::Any(row) => row.try_get(column),
         }
-        .map_err(failed("read a number"))
+        .map_err(|_| LedgerError::Damaged("a number is none".into()))
     }
 
     /// A number that counts something.
@@ -180,7 +180,7 @@ impl Row {
             Self::Sqlite(row) => row.try_get(column),
             Self::Any(row) => row.try_get(column),
         }
-        .map_err(failed("read a text"))
+        .map_err(|_| LedgerError::Damaged("a text is none".into()))
     }
 
     pub(super) fn blob(&self, column: usize) -> Result<Vec<u8>, LedgerError> {
@@ -188,6 +188,6 @@ impl Row {
             Self::Sqlite(row) => row.try_get(column),
             Self::Any(row) => row.try_get(column),
         }
-        .map_err(failed("read bytes"))
+        .map_err(|_| LedgerError::Damaged("what should be bytes is none".into()))
     }
 }

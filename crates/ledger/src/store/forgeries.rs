@@ -140,6 +140,20 @@ fn a_database_whose_tail_was_cut_off_does_not_export_as_whole() {
     });
 }
 
+/// SQLite takes any bytes for a text, and whoever changes one byte of its file need not leave one.
+#[test]
+fn an_entry_that_is_no_text_is_damage_and_named() {
+    run(async {
+        let (_folder, mut connection) = fresh().await;
+        Ledger::on(&mut connection).append_all(&entries(0..30), &[1; 32]).await.unwrap();
+        let bytes = sqlx::query("UPDATE ledger_entry SET fields = CAST(X'7B80' AS TEXT) WHERE sequence = 7");
+        bytes.execute(&mut connection).await.unwrap();
+        let at = Timestamp::from_millis(T0);
+        let error = Ledger::on(&mut connection).export(&key(1), at, &mut Vec::new()).await.unwrap_err();
+        assert!(matches!(&error, LedgerError::Damaged(words) if words.contains("entry 7")), "{error}");
+    });
+}
+
 /// A log of three entries from all of which `fields` are erased; `told` is the time of the entry that says so, and `made`
 /// that of the export.
 async fn blanked(fields: &[Field], rule: &str, told: Option<i64>, made: i64) -> Report {

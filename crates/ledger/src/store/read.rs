@@ -267,7 +267,8 @@ impl Ledger<'_> {
             if row.count(0)? != expected {
                 return Err(LedgerError::Damaged(format!("entry {expected} is missing")));
             }
-            texts.push(row.text(1)?);
+            // SQLite takes any bytes for a text.
+            texts.push(row.text(1).map_err(|_| LedgerError::Damaged(format!("entry {expected} is no text")))?);
         }
         Ok(texts)
     }

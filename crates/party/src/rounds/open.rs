@@ -17,7 +17,7 @@ use sqlx::sqlite::SqliteConnection;
 
 use super::Job;
 use super::state::RoundRow;
-use crate::audit::Because as _;
+use crate::audit::{self, Because as _};
 use crate::datasets;
 use crate::engine::Engine;
 use crate::error::PartyError;
@@ -45,6 +45,10 @@ impl Engine {
     ) -> Result<Option<String>, PartyError> {
         if setting(conn, "stopped").await?.is_some() {
             return Ok(Some("this site has stopped all work".to_owned()));
+        }
+        // What left, and why, is told by the log alone: while it may tell that wrong, nothing is added.
+        if audit::verify::holds(conn).await? {
+            return Ok(Some(audit::verify::HELD.to_owned()));
         }
         if memberships::by_id(conn, federation).await?.paused.is_some() {
             return Ok(Some("this site has paused the federation".to_owned()));

@@ -5,6 +5,7 @@
 //! fail in the middle.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use sqlx::Sqlite;
 use sqlx::pool::PoolConnection;
@@ -170,6 +171,11 @@ impl Store {
     /// Connections that only read.
     pub(crate) fn readers(&self) -> &SqlitePool {
         &self.readers
+    }
+
+    /// How another connection that only reads is made, for whoever reads for long.
+    pub(crate) fn read_only(&self) -> Arc<SqliteConnectOptions> {
+        self.readers.connect_options()
     }
 
     /// Merges the write-ahead log into the file and empties it, as far as readers allow it now.

@@ -30,6 +30,7 @@ use crate::people::{Passphrase, Session};
 use crate::rounds::DeviceChoice;
 use crate::view::{Approving, AuditFormat, DatasetView, NewDataset, NewPerson, Outcome, Page};
 
+mod altered;
 mod crash;
 mod devices;
 mod exports;
@@ -319,19 +320,24 @@ impl World {
     }
 
     pub(super) async fn join_as(&self, name: &str) -> Result<(), crate::error::PartyError> {
+        self.join_as_site(1, name).await
+    }
+
+    /// Joins with the identity of this member.
+    pub(super) async fn join_as_site(&self, n: u8, name: &str) -> Result<(), crate::error::PartyError> {
         let enrolled = Enrolled {
             url: "https://coordinator.example".into(),
             federation: federation(),
             name: name.into(),
-            site: this_site().public().site_id(),
-            site_name: "Site 1".into(),
+            site: key(n).public().site_id(),
+            site_name: format!("Site {n}"),
             coordinator: coordinator().public(),
             ca_pem: "ca".into(),
             chain_pem: "chain".into(),
             key_pem: Zeroizing::new("key".into()),
             roster: Signed::new(roster(1), &coordinator()).unwrap(),
         };
-        let joined = Joined::by_hand(enrolled, "Hospital 1", this_site());
+        let joined = Joined::by_hand(enrolled, &format!("Hospital {n}"), key(n));
         let session = self.who("ana").clone();
         self.handle.ask(move |e| e.join(session, joined).boxed()).await.map(drop)
     }

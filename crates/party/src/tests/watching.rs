@@ -17,7 +17,7 @@ async fn trained() -> (World, Study) {
 }
 
 /// The database, for what a test cannot ask the engine for.
-async fn database(world: &World) -> sqlx::SqliteConnection {
+pub(super) async fn database(world: &World) -> sqlx::SqliteConnection {
     let path = world.config.database();
     sqlx::SqliteConnection::connect(&format!("sqlite:{}", path.display())).await.unwrap()
 }
@@ -149,6 +149,27 @@ async fn made_up_checkpoints_do_not_hide_a_fork() {
     world.send(show(5, b"two")).await;
     world.expect_alarm("two different ledgers of 5 entries were shown").await;
     assert!(world.entered("witness_failed", "failed").await <= 33);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_goes_on_contradicting_itself_is_one_alarm_until_somebody_acknowledged_it() {
+    let mut world = World::new().await;
+    world.connect().await;
+    let show = |size: u64| {
+        let root = Digest::of(&size.to_be_bytes());
+        let checkpoint = hospes_ledger::Checkpoint { origin: federation(), size, root }.sign(&coordinator()).note();
+        ToSite::Witness(Witness::Show { origin: federation(), checkpoint, old_size: 5, proof: Vec::new() })
+    };
+    for size in 5..10 {
+        world.send(show(size)).await;
+    }
+    world.settle().await;
+    let alarms = world.handle.status().await.unwrap().alarms;
+    assert!(matches!(alarms.as_slice(), [a] if a.words.contains("the 6 entries shown")), "{alarms:?}");
+    assert_eq!(world.entered("witness_failed", "failed").await, 4, "the log has each");
+    world.handle.acknowledge(world.who("ana"), alarms[0].id).await.unwrap();
+    world.send(show(10)).await;
+    world.expect_alarm("the 10 entries shown").await;
 }
 
 /// A checkpoint of the coordinator's log, cosigned by these members.

@@ -83,6 +83,21 @@ pub struct LedgerState {
     pub root: Digest,
     /// For each federation, how the coordinator and other members witness this log.
     pub witnessed: Vec<WitnessState>,
+    /// What is known to be wrong with it.
+    pub finding: Option<LedgerFinding>,
+}
+
+/// What a verification found in this site's own log. It stays until the alarm was acknowledged and another finds nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
+pub struct LedgerFinding {
+    /// When it was found.
+    pub at: Timestamp,
+    /// The first bad entry, where it can be told.
+    pub entry: Option<u64>,
+    /// What is wrong.
+    pub words: String,
+    /// Its alarm while nobody has acknowledged it; until then nothing derived leaves.
+    pub alarm: Option<i64>,
 }
 
 /// How a log is witnessed within one federation.
