@@ -38,6 +38,7 @@ mod floods;
 mod flow;
 mod kept;
 mod leaving;
+mod models;
 mod people;
 mod review;
 mod screens;
