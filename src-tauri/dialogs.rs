@@ -58,6 +58,7 @@ impl Host for Desk {
     fn save(&self, purpose: SavePurpose, suggested: String) -> Answered<'_, Option<PathBuf>> {
         let title = match purpose {
             SavePurpose::Audit => self.speech.words().save_audit,
+            SavePurpose::Model => self.speech.words().save_model,
         };
         let (done, chosen) = answered();
         self.app.dialog().file().set_title(title).set_file_name(suggested).save_file(done);

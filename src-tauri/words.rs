@@ -22,6 +22,7 @@ pub(crate) struct Words {
     pub(crate) open_opt_outs: &'static str,
     pub(crate) open_certificates: &'static str,
     pub(crate) save_audit: &'static str,
+    pub(crate) save_model: &'static str,
     pub(crate) fitting_files: &'static str,
     pub(crate) all_files: &'static str,
 }
@@ -43,6 +44,7 @@ const EN: Words = Words {
     open_opt_outs: "Choose the list of patients who opted out",
     open_certificates: "Choose the certificates of your organisation",
     save_audit: "Save the audit log",
+    save_model: "Save the model and its card",
     fitting_files: "Fitting files",
     all_files: "All files",
 };
@@ -64,6 +66,7 @@ const DE: Words = Words {
     open_opt_outs: "Liste der Widersprüche wählen",
     open_certificates: "Zertifikate Ihrer Einrichtung wählen",
     save_audit: "Protokoll speichern",
+    save_model: "Modell und Karte speichern",
     fitting_files: "Passende Dateien",
     all_files: "Alle Dateien",
 };
@@ -85,6 +88,7 @@ const FR: Words = Words {
     open_opt_outs: "Choisir la liste des patients opposés",
     open_certificates: "Choisir les certificats de votre établissement",
     save_audit: "Enregistrer le journal d’audit",
+    save_model: "Enregistrer le modèle et sa fiche",
     fitting_files: "Fichiers adaptés",
     all_files: "Tous les fichiers",
 };
@@ -106,6 +110,7 @@ const ZH: Words = Words {
     open_opt_outs: "选择退出患者名单",
     open_certificates: "选择本机构的证书",
     save_audit: "保存审计日志",
+    save_model: "保存模型及其说明卡",
     fitting_files: "适用的文件",
     all_files: "所有文件",
 };

@@ -434,12 +434,21 @@ impl Layout {
 pub struct Card {
     /// Digest of the model.
     pub model: Digest,
+    /// What it is not for.
+    #[serde(default)]
+    pub notice: String,
     /// Title of the study.
     pub title: String,
     /// Purpose in plain words.
     pub purpose: String,
     /// Who asked.
     pub requester: String,
+    /// Who gets the results, as the study says.
+    #[serde(default)]
+    pub recipients: Vec<String>,
+    /// How long the model is kept and how it is withdrawn, as the study says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<String>,
     /// Columns that the sites read, but for the one that tells patients apart.
     pub columns: Vec<String>,
     /// Sites whose updates are in it.
@@ -461,6 +470,16 @@ pub struct Card {
     pub kept_at_sites: Vec<TensorShape>,
     /// Where it comes from.
     pub lineage: Lineage,
+}
+
+impl Card {
+    /// The card as one of the sites gets it: figures that other sites reported by themselves are left out. Their people let
+    /// them go to the recipients that the study names, and not to each other.
+    #[must_use]
+    pub fn for_site(mut self, site: SiteId) -> Self {
+        self.metrics.retain(|metrics| metrics.site.is_none_or(|of| of == site));
+        self
+    }
 }
 
 /// A site whose updates are in a model.
@@ -650,6 +669,9 @@ pub struct CardSweep {
 pub const CHOSEN_NOTE: &str = "The model was chosen for this figure among several that were judged on the same patients, \
 so that the figure is better than what is to be expected on others. Judge the model on patients that had no part in the \
 choice before anything depends on it.";
+
+/// The words on every card about what a model is not for.
+pub const NOTICE: &str = "Research use only, not for diagnosis or treatment.";
 
 /// The words about privacy on a card of a model that was trained in plain mode.
 pub const PLAIN_PRIVACY: &str = "Updates travelled as they are, inside TLS: the coordinator could read each site's \

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use hospes_party::link::Step;
 use hospes_party::view::{
     AlarmView, Approach, Approving, AuditExport, AuditFormat, AuditPage, AuditQuery, ComputeLimits, DatasetUse,
-    DatasetView, DeviceView, EgressView, Enrolment, InvitationView, JobView, LogLine, Me, MembershipView, NewDataset,
-    NewPerson, OptOutReport, Outcome, Page, PeerView, PersonChange, PersonView, PolicyPreview, ProfileView,
-    ProposalView, RequestView, Review, Signed, Status, SurveyView, Verdict,
+    DatasetView, DeviceView, EgressView, Enrolment, InvitationView, JobView, LogLine, Me, MembershipView, ModelCopy,
+    ModelExport, NewDataset, NewPerson, OptOutReport, Outcome, Page, PeerView, PersonChange, PersonView, PolicyPreview,
+    ProfileView, ProposalView, RequestView, Review, Signed, Status, SurveyView, Verdict,
 };
 use hospes_party::{Handle, Passphrase};
 use hospes_protocol::approval::OpinionView;
@@ -269,6 +269,22 @@ commands! {
     "release" Release { job: JobId } -> (),
         reads [], changes [Jobs, Audit],
         |c| c.engine.release(&c.person()?, job).await?;
+    /// Asks the coordinator for the released model of a run, with its card; how far it is, `model_copy` says.
+    "fetch_model" FetchModel { job: JobId } -> (),
+        reads [], changes [Jobs],
+        |c| c.engine.fetch_model(&c.person()?, job).await?;
+    /// Stops that.
+    "stop_fetching" StopFetching { job: JobId } -> (),
+        reads [], changes [Jobs],
+        |c| c.engine.stop_fetching(&c.person()?, job).await?;
+    /// What this site has of the released model of a run, with its card.
+    "model_copy" ModelCopy { job: JobId } -> ModelCopy,
+        reads [Jobs], changes [],
+        |c| c.engine.model_copy(&c.person()?, job).await?;
+    /// Writes the released model of a run to a new file and its card to another; a page names one place for both.
+    "export_model" ExportModel { job: JobId, path: PathBuf, card: PathBuf } -> ModelExport,
+        reads [], changes [Jobs, Audit],
+        |c| c.engine.export_model(&c.person()?, job, path, card).await?;
     /// A page of everything that ever left.
     "egress" Egress { page: Page } -> Vec<EgressView>,
         reads [Egress], changes [],

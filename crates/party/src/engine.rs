@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use hospes_ledger::{Action, Actor, Ledger};
-use hospes_protocol::id::{Digest, FederationId, RoundKey, StudyId, Timestamp};
+use hospes_protocol::id::{Digest, FederationId, JobId, RoundKey, StudyId, Timestamp};
 use sqlx::Sqlite;
 use sqlx::pool::PoolConnection;
 use tokio::sync::{broadcast, mpsc};
@@ -21,7 +21,7 @@ use crate::keys::{Vault, random};
 use crate::link::LinkEvent;
 use crate::memberships::Link;
 use crate::people::{LiveSession, Session, Strangers, phase};
-use crate::rounds::{DeviceChoice, Devices, Notes, Refusals, Share, Working, worker::WorkEvent};
+use crate::rounds::{DeviceChoice, Devices, Fetching, Notes, Refusals, Share, Working, worker::WorkEvent};
 use crate::seam::Seam;
 use crate::store::{At as _, Store, set_setting, setting};
 use crate::view::{LinkView, Notice, Status};
@@ -61,6 +61,8 @@ pub(crate) struct Engine {
     pub(crate) working: HashMap<RoundKey, Working>,
     /// Models that links were told to get.
     pub(crate) downloads: HashSet<(FederationId, Digest)>,
+    /// Released models that people here asked for.
+    pub(crate) fetching: HashMap<JobId, Fetching>,
     pub(crate) controls: BTreeMap<(FederationId, bool, &'static str), u64>,
     /// How often runs of a study were run again since this process started.
     pub(crate) again: HashMap<StudyId, usize>,
@@ -168,6 +170,7 @@ impl Engine {
             links: HashMap::new(),
             working: HashMap::new(),
             downloads: HashSet::new(),
+            fetching: HashMap::new(),
             controls: BTreeMap::new(),
             again: HashMap::new(),
             refusals: Refusals::default(),

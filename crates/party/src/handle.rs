@@ -14,9 +14,9 @@ use crate::error::PartyError;
 use crate::people::{Passphrase, Session};
 use crate::view::{
     AlarmView, Approach, Approving, AuditExport, AuditFormat, AuditPage, AuditQuery, ComputeLimits, DatasetUse,
-    DatasetView, DeviceView, EgressView, Enrolment, InvitationView, JobView, LogLine, Me, MembershipView, NewDataset,
-    NewPerson, Notice, OptOutReport, Outcome, Page, PeerView, PersonChange, PersonView, PolicyPreview, ProfileView,
-    ProposalView, RequestView, Review, Signed, Status, SurveyView, Verdict,
+    DatasetView, DeviceView, EgressView, Enrolment, InvitationView, JobView, LogLine, Me, MembershipView, ModelCopy,
+    ModelExport, NewDataset, NewPerson, Notice, OptOutReport, Outcome, Page, PeerView, PersonChange, PersonView,
+    PolicyPreview, ProfileView, ProposalView, RequestView, Review, Signed, Status, SurveyView, Verdict,
 };
 
 type Result<T> = std::result::Result<T, PartyError>;
@@ -601,6 +601,59 @@ impl Handle {
     pub async fn release(&self, session: &Session, job: JobId) -> Result<()> {
         let s = session.clone();
         self.ask(move |e| e.release(s, job).boxed()).await
+    }
+
+    /// Asks the coordinator for the released model of a run, with its card (data steward, data-access approver, privacy
+    /// officer). It comes in its own time: see [`Handle::model_copy`].
+    ///
+    /// # Errors
+    /// [`PartyError::State`] if this site has not released it, or has no part in it; [`PartyError::Denied`].
+    pub async fn fetch_model(&self, session: &Session, job: JobId) -> Result<()> {
+        let s = session.clone();
+        self.ask(move |e| e.fetch_model(s, job).boxed()).await
+    }
+
+    /// Stops fetching the model of a run.
+    ///
+    /// # Errors
+    /// [`PartyError::Denied`].
+    pub async fn stop_fetching(&self, session: &Session, job: JobId) -> Result<()> {
+        let s = session.clone();
+        self.ask(move |e| e.stop_fetching(s, job).boxed()).await
+    }
+
+    /// What this site has of the released model of a run: how far it is, and its card.
+    ///
+    /// # Disclosure
+    /// The card has figures of all sites together, and of this one, as they were released.
+    ///
+    /// # Errors
+    /// [`PartyError::NotFound`], [`PartyError::Denied`].
+    pub async fn model_copy(&self, session: &Session, job: JobId) -> Result<ModelCopy> {
+        let s = session.clone();
+        self.ask(move |e| e.model_copy(s, job).boxed()).await
+    }
+
+    /// Writes the released model of a run, which was fetched, to a new file (safetensors) and its card to another (JSON). The
+    /// log has an entry about it, with their digests, before the files have their names.
+    ///
+    /// # Disclosure
+    /// The model was trained on the sites' rows, and its card has figures of them; all of them have released both.
+    ///
+    /// # Errors
+    /// [`PartyError::State`] if it is not here or was changed since it came; [`PartyError::File`], also if a file exists;
+    /// [`PartyError::DiskFull`], [`PartyError::Denied`].
+    pub async fn export_model(
+        &self,
+        session: &Session,
+        job: JobId,
+        path: PathBuf,
+        card: PathBuf,
+    ) -> Result<ModelExport> {
+        let s = session.clone();
+        let export = self.ask(move |e| e.begin_model_export(s, job, path, card).boxed()).await?;
+        let written = in_background(move || export.write()).await?;
+        self.ask(move |e| e.finish_model_export(written).boxed()).await
     }
 
     /// A page of everything that ever left, waits to leave or was withdrawn, newest first.

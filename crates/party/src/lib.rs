@@ -21,6 +21,7 @@ mod handle;
 pub mod keys;
 pub mod link;
 mod memberships;
+mod new_file;
 mod people;
 mod requests;
 mod rounds;

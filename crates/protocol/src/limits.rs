@@ -68,6 +68,8 @@ pub const FRAME_BYTES: usize = 4 << 20;
 pub const CHUNK_BYTES: usize = 256 << 10;
 /// Bytes of the header of a model's file (safetensors): some 150 for each of at most two tensors of a layer.
 pub const MODEL_HEADER_BYTES: u64 = 1 << 20;
+/// Bytes of the card of a model, as a site gets it.
+pub const CARD_BYTES: usize = 2 << 20;
 /// Runs of one federation that a site has open at a time, reserved or running.
 pub const OPEN_JOBS: usize = 64;
 /// Runs of one study that a site takes beyond those that are approved, because not every site could start.

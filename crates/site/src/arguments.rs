@@ -111,6 +111,9 @@ pub(crate) enum Command {
         /// Run, or the beginning of its id.
         job: String,
     },
+    /// Released models, with their cards.
+    #[command(subcommand)]
+    Model(ModelCommand),
     /// Runs at this site, or the last rounds of one, with the reasons in full.
     Jobs {
         /// Run, or the beginning of its id.
@@ -385,6 +388,24 @@ pub(crate) struct DatasetAdd {
     /// Column that the identifier scan would mask and you keep.
     #[arg(long)]
     pub(crate) keep: Vec<String>,
+}
+
+/// Released models.
+#[derive(Subcommand)]
+pub(crate) enum ModelCommand {
+    /// What one should know of the model of a run before using it; fetches it, if it is not here.
+    Card {
+        /// Run, or the beginning of its id.
+        job: String,
+    },
+    /// Write the model of a run to a file (safetensors), and its card beside it (FILE with the ending .card.json); fetches
+    /// it, if it is not here.
+    Export {
+        /// Run, or the beginning of its id.
+        job: String,
+        /// The new file.
+        file: PathBuf,
+    },
 }
 
 /// The policy.

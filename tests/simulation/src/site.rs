@@ -227,6 +227,8 @@ impl World<'_> {
                     self.after(1, Event::Download { site, life, download: number });
                 }
             }
+            // Nobody asks for a model's card here: it is a person's wish, and no part of a run.
+            LinkCommand::Card { .. } => {}
             LinkCommand::Forget { digest } => self.hospitals[site].downloads.retain(|_, d| d.digest != digest),
             LinkCommand::Close => {
                 self.note(Node::Site(site), "closes its link");

@@ -464,6 +464,11 @@ threads: number | null,
 yields: boolean, };
 
 /**
+ * How far the copy of a released model is.
+ */
+export type CopyState = "none" | "asked" | "coming" | "here" | "failed";
+
+/**
  * Which data are used.
  */
 export type DataTab = { 
@@ -1250,6 +1255,165 @@ calibration: Array<CalibrationBin>,
 detail?: Detail | null, };
 
 /**
+ * What one should know of a model before using it. Title, purpose, requester, recipients, retention and columns are those of
+ * the study that this site approved; the rest is what the coordinator says.
+ */
+export type ModelCard = { 
+/**
+ * Digest of the model.
+ */
+model: Digest, 
+/**
+ * Title of the study.
+ */
+title: string, 
+/**
+ * Purpose in plain words.
+ */
+purpose: string, 
+/**
+ * Who asked.
+ */
+requester: string, 
+/**
+ * Who gets the results.
+ */
+recipients: Array<string>, 
+/**
+ * How long the model is kept and how it is withdrawn.
+ */
+retention: string | null, 
+/**
+ * Columns that the sites read, but for the one that tells patients apart.
+ */
+columns: Array<string>, 
+/**
+ * Sites whose updates are in it.
+ */
+parties: Array<ModelParty>, 
+/**
+ * How the sites' data were protected, in words.
+ */
+privacy: string, 
+/**
+ * How the sites' updates became this model.
+ */
+strategy: string, 
+/**
+ * Tensors that the model needs and does not have: each site has its own, which never left it.
+ */
+kept_at_sites: Array<string>, 
+/**
+ * Task that trained it.
+ */
+task: string, 
+/**
+ * Rounds that are in it.
+ */
+rounds: number, 
+/**
+ * When it was made.
+ */
+at: Timestamp, 
+/**
+ * Figures of the run's evaluations: of this site, and of all together.
+ */
+figures: Array<ModelFigures>, 
+/**
+ * What to know of the figure by which it was chosen among several, in words.
+ */
+note: string | null, };
+
+/**
+ * What this site has of the released model of a run.
+ */
+export type ModelCopy = { 
+/**
+ * How far it is.
+ */
+state: CopyState, 
+/**
+ * Its card, once it is here.
+ */
+card: ModelCard | null, 
+/**
+ * Bytes that came so far and in all, while it comes.
+ */
+moved: [number, number] | null, 
+/**
+ * Why it did not come.
+ */
+reason: string | null, };
+
+/**
+ * A model that was written to a file, with its card beside it.
+ */
+export type ModelExport = { 
+/**
+ * Digest of the model: that of the run, of which the file was checked to be.
+ */
+model: Digest, 
+/**
+ * Bytes of the file.
+ */
+bytes: number, 
+/**
+ * SHA-256 of the file, as other programs reckon it.
+ */
+digest: Digest, 
+/**
+ * SHA-256 of the card's file.
+ */
+card: Digest, };
+
+/**
+ * One figure.
+ */
+export type ModelFigure = { 
+/**
+ * Its name, of a closed list.
+ */
+name: string, 
+/**
+ * Its value.
+ */
+value: number, };
+
+/**
+ * Figures of one evaluation.
+ */
+export type ModelFigures = { 
+/**
+ * Task.
+ */
+task: string, 
+/**
+ * Whether they are of this site alone; otherwise of all sites together.
+ */
+here: boolean, 
+/**
+ * Each figure that is known.
+ */
+figures: Array<ModelFigure>, };
+
+/**
+ * A site whose updates are in a model.
+ */
+export type ModelParty = { 
+/**
+ * Its name.
+ */
+name: string, 
+/**
+ * Its organisation.
+ */
+organisation: string, 
+/**
+ * Rounds that it is in.
+ */
+rounds: number, };
+
+/**
  * A dataset to be registered.
  */
 export type NewDataset = { 
@@ -2027,7 +2191,7 @@ at: Timestamp, };
 /**
  * What a file is written for.
  */
-export type SavePurpose = "audit";
+export type SavePurpose = "audit" | "model";
 
 /**
  * A passphrase or a code on its way in; `Debug` never shows it and its memory is erased.
@@ -2482,6 +2646,14 @@ export interface Commands {
   cancel_job: { args: { job: JobId; reason: string }; answer: null };
   /** Releases held results. */
   release: { args: { job: JobId }; answer: null };
+  /** Asks the coordinator for the released model of a run, with its card; how far it is, `model_copy` says. */
+  fetch_model: { args: { job: JobId }; answer: null };
+  /** Stops that. */
+  stop_fetching: { args: { job: JobId }; answer: null };
+  /** What this site has of the released model of a run, with its card. */
+  model_copy: { args: { job: JobId }; answer: ModelCopy };
+  /** Writes the released model of a run to a new file and its card to another; a page names one place for both. */
+  export_model: { args: { job: JobId; path: string; card: string }; answer: ModelExport };
   /** A page of everything that ever left. */
   egress: { args: { page: Page }; answer: Array<EgressView> };
   /** A page of the audit log. */
@@ -2536,6 +2708,7 @@ export const READS: { readonly [C in keyof Commands]?: readonly Notice[] } = {
   jobs: ["jobs"],
   job: ["jobs"],
   job_log: ["jobs", "egress"],
+  model_copy: ["jobs"],
   device: ["settings"],
   compute_limits: ["settings"],
   egress: ["egress"],
@@ -2577,6 +2750,9 @@ export const CHANGES: { readonly [C in keyof Commands]?: readonly Notice[] } = {
   set_compute_limits: ["settings", "jobs", "audit"],
   cancel_job: ["jobs", "egress", "audit"],
   release: ["jobs", "audit"],
+  fetch_model: ["jobs"],
+  stop_fetching: ["jobs"],
+  export_model: ["jobs", "audit"],
   export_audit: ["audit"],
   set_audit_retention: ["settings", "audit"],
   acknowledge: ["alarm", "audit"],

@@ -16,12 +16,14 @@ import { Sections } from "../parts/Sections";
 import { useMe } from "../shell/session";
 import { CompareFigure } from "./CompareFigure";
 import forms from "./Forms.module.css";
+import { ModelCopy } from "./ModelCopy";
 import { ReleaseBadge } from "./Models";
 import { ReportCard } from "./ReportCard";
 import { judged } from "./rounds";
 import { useRun } from "./run";
 
-/** How good the model of a run is on this site's rows, against this site alone, and the release of what is held. */
+/** How good the model of a run is on this site's rows, against this site alone, the release of what is held, and the model
+ * itself once it is released. */
 export function Model({ job: id }: { job: string }) {
   const { t } = useTranslation();
   const query = useRun(id);
@@ -39,6 +41,7 @@ export function Model({ job: id }: { job: string }) {
             <>
               <Notice weight="attention">{t("models.researchOnly")}</Notice>
               <Release job={job} />
+              <ModelCopy job={job} />
               <Reports job={job} />
               {!query.maySee && <Notice>{t("models.noLook")}</Notice>}
               {query.maySee && reports.length === 0 && (

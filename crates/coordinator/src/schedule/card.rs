@@ -10,7 +10,7 @@ use super::driver::Driver;
 use super::figures;
 use crate::Error;
 use crate::models::{
-    CHOSEN_NOTE, Card, CardEarlyStop, CardParty, CardSweep, Layout, Lineage, PLAIN_PRIVACY, TURNS_PRIVACY,
+    CHOSEN_NOTE, Card, CardEarlyStop, CardParty, CardSweep, Layout, Lineage, NOTICE, PLAIN_PRIVACY, TURNS_PRIVACY,
 };
 use crate::store::jobs::{JobRow, JobState};
 use crate::store::results::ModelState;
@@ -67,12 +67,15 @@ impl Driver {
         }
         let card = Card {
             model,
+            notice: NOTICE.to_owned(),
             title: study.document.terms.title.clone(),
             purpose: study.document.terms.purpose.clone(),
             requester: format!(
                 "{}, {}",
                 study.document.terms.requester.name, study.document.terms.requester.organisation
             ),
+            recipients: study.document.terms.recipients.clone(),
+            retention: study.document.terms.retention.clone(),
             columns,
             parties: self.parties(job, &last.task, last.round).await?,
             privacy: format!("{PLAIN_PRIVACY}{turns}"),

@@ -13,10 +13,10 @@ use futures::Stream;
 use hospes_protocol::grpc::convert::Announced;
 use hospes_protocol::grpc::federation_server::{Federation, FederationServer};
 use hospes_protocol::grpc::{
-    self as wire, CoordinatorFrame, DownloadPart, DownloadRequest, SiteFrame, UploadHeader, UploadPart, UploadProgress,
-    UploadReceipt, download_part, upload_part,
+    self as wire, CoordinatorFrame, DownloadPart, DownloadRequest, ModelCardReply, ModelCardRequest, SiteFrame,
+    UploadHeader, UploadPart, UploadProgress, UploadReceipt, download_part, upload_part,
 };
-use hospes_protocol::id::{Digest, RoundKey, SiteId};
+use hospes_protocol::id::{Digest, JobId, RoundKey, SiteId};
 use hospes_protocol::limits;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -33,6 +33,7 @@ use crate::Error;
 use crate::aggregate::staging::{Incoming, Refused, StagedUpload, Standing, UploadRequest};
 use crate::ca::Peer;
 use crate::schedule::{Event, RejectionCode};
+use crate::store::results::Fetch;
 
 /// Frames that may wait between a session and its connection.
 const FRAMES: usize = 8;
@@ -239,16 +240,18 @@ impl Federation for Sites {
     async fn download(&self, request: Request<DownloadRequest>) -> Result<Response<PartStream>, Status> {
         let (site, place) = self.place(&request).await?;
         let DownloadRequest { digest, offset } = request.into_inner();
-        let digest: [u8; 32] =
-            digest.try_into().map_err(|_| Status::invalid_argument("the digest must have 32 bytes"))?;
-        let model = Digest::from_bytes(digest);
-        let allowed = self.0.register.store.may_fetch(site, model).await.map_err(|e| internal(&e))?;
-        let size = if allowed { self.0.models.size(model).await.map_err(|e| internal(&e))? } else { None };
+        let model = digest_of(digest)?;
+        let allowed = self.0.register.store.fetch(site, model).await.map_err(|e| internal(&e))?;
+        let size =
+            if allowed == Fetch::No { None } else { self.0.models.size(model).await.map_err(|e| internal(&e))? };
         let Some(size) = size else {
             return Err(Status::not_found(format!("there is no model {model} for this site")));
         };
         if offset > size {
             return Err(Status::out_of_range(format!("the model has {size} bytes, the offset is {offset}")));
+        }
+        if let Fetch::Result(job) = allowed {
+            self.0.given(site, job, model, "its file, to a site that took part").await?;
         }
         let (parts, outbound) = mpsc::channel(CHUNKS);
         let shared = self.0.clone();
@@ -283,6 +286,19 @@ impl Federation for Sites {
         });
         Ok(Response::new(Box::pin(outbound.chain(reason.filter_map(|status| status.map(Err))))))
     }
+
+    async fn model_card(&self, request: Request<ModelCardRequest>) -> Result<Response<ModelCardReply>, Status> {
+        let site = self.admit(&request).await?;
+        let ModelCardRequest { job, model } = request.into_inner();
+        let job: JobId = job.parse().map_err(|_| Status::invalid_argument("the job has no id"))?;
+        let card = self.0.card_for(site, job, digest_of(model)?).await?;
+        Ok(Response::new(ModelCardReply { card }))
+    }
+}
+
+fn digest_of(bytes: Vec<u8>) -> Result<Digest, Status> {
+    let bytes: [u8; 32] = bytes.try_into().map_err(|_| Status::invalid_argument("the digest must have 32 bytes"))?;
+    Ok(Digest::from_bytes(bytes))
 }
 
 /// One chunk of a download; moves `at` behind it.
@@ -337,6 +353,6 @@ fn refused(refused: Refused) -> Status {
 }
 
 /// What the caller learns of a failure of ours is a reference under which the log has the rest.
-fn internal(error: &Error) -> Status {
+pub(super) fn internal(error: &Error) -> Status {
     Status::internal(format!("the coordinator failed; its log says why under {}", super::rest::log(error)))
 }

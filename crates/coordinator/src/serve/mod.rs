@@ -1,6 +1,7 @@
 //! A running coordinator: one port with gRPC for sites (mutual TLS), REST for operators and researchers (bearer tokens),
 //! and enrolment. This is the only part that imports the gRPC code (invariant I4).
 
+mod card;
 mod grpc;
 mod listen;
 mod rate;

@@ -73,6 +73,17 @@ pub enum Access {
     Held(Vec<SiteId>),
 }
 
+/// For what a site may fetch a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fetch {
+    /// For nothing.
+    No,
+    /// For the rounds of a job that is not over.
+    Rounds,
+    /// As the result of this job, in which it has a part and which everybody has released.
+    Result(JobId),
+}
+
 /// Figures of a task: of one site, or the sums over all.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FiguresRow {
@@ -154,22 +165,58 @@ impl Store {
         rows.iter().map(ModelRow::read).collect()
     }
 
-    /// Whether a site may fetch a model: it is a member of a job that made it.
+    /// Whether a site may fetch a model, for whatever; see [`Store::fetch`].
     ///
     /// # Errors
-    /// [`Error::Database`].
+    /// [`Error::Database`] or [`Error::Corrupt`].
     pub async fn may_fetch(&self, site: SiteId, model: Digest) -> Result<bool, Error> {
+        Ok(self.fetch(site, model).await? != Fetch::No)
+    }
+
+    /// For what a site may fetch a model. A member of a job that made it may while the job is not over: its rounds start
+    /// from it. Afterwards the final model is a result like any other, and only who has a part in it gets it.
+    ///
+    /// # Errors
+    /// [`Error::Database`] or [`Error::Corrupt`].
+    pub async fn fetch(&self, site: SiteId, model: Digest) -> Result<Fetch, Error> {
         let mut connection = self.read().await?;
-        let row = sqlx::query(
-            "SELECT 1 AS found FROM models o JOIN job_members m ON m.job = o.job \
-             WHERE o.model = $1 AND m.site = $2 AND o.state <> 'dropped' LIMIT 1",
+        let rows = sqlx::query(
+            "SELECT o.job AS job, o.state AS model_state, j.state AS job_state FROM models o \
+             JOIN job_members m ON m.job = o.job JOIN jobs j ON j.job = o.job \
+             WHERE o.model = $1 AND m.site = $2 AND o.state <> 'dropped' ORDER BY j.created_ms DESC LIMIT $3",
         )
         .bind(model.to_string())
         .bind(site.to_string())
-        .fetch_optional(&mut *connection)
+        .bind(LISTED)
+        .fetch_all(&mut *connection)
         .await
-        .map_err(Error::database("may_fetch"))?;
-        Ok(row.is_some())
+        .map_err(Error::database("fetch"))?;
+        drop(connection);
+        let mut results: Vec<JobId> = Vec::new();
+        for row in &rows {
+            let state: JobState = parsed(row, "job_state")?;
+            if matches!(state, JobState::Ready | JobState::Waiting | JobState::Running | JobState::Paused) {
+                return Ok(Fetch::Rounds);
+            }
+            let (job, made): (JobId, ModelState) = (parsed(row, "job")?, parsed(row, "model_state")?);
+            if state == JobState::Success && made == ModelState::Final && !results.contains(&job) {
+                results.push(job);
+            }
+        }
+        for job in results {
+            if self.has_part(job, site).await? && self.access(job).await? == Access::Released {
+                return Ok(Fetch::Result(job));
+            }
+        }
+        Ok(Fetch::No)
+    }
+
+    /// Whether something of a site is in the results of a job.
+    ///
+    /// # Errors
+    /// [`Error::Database`] or [`Error::Corrupt`].
+    pub async fn has_part(&self, job: JobId, site: SiteId) -> Result<bool, Error> {
+        Ok(self.took_part(job, None).await?.contains_key(&site))
     }
 
     /// Whether the results of a job, its final model and its figures, may be used by those who asked for them.

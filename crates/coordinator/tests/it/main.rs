@@ -9,6 +9,7 @@ mod full;
 mod openapi;
 mod postgres;
 mod process;
+mod released;
 mod rest;
 mod schedule;
 mod session;

@@ -50,6 +50,8 @@ impl OpenPurpose {
 pub enum SavePurpose {
     /// The audit log.
     Audit,
+    /// A model, with its card beside it.
+    Model,
 }
 
 /// A file or place as the page knows it.
@@ -73,9 +75,12 @@ enum Purpose {
 #[derive(Default)]
 pub(super) struct Files(VecDeque<(String, Purpose, PathBuf)>);
 
-/// A file that a command writes beside the chosen place, until it is whole.
+/// Files that a command writes beside the chosen places, until they are whole.
 #[derive(Debug)]
-pub(super) struct Unfinished {
+pub(super) struct Unfinished(Vec<Unnamed>);
+
+#[derive(Debug)]
+struct Unnamed {
     part: PathBuf,
     place: PathBuf,
 }
@@ -127,6 +132,7 @@ impl Files {
                 }
             }
             Call::ExportAudit { path, .. } => return self.saved(path, SavePurpose::Audit).map(Some),
+            Call::ExportModel { path, card, .. } => return self.with_card(path, card).map(Some),
             _ => {}
         }
         Ok(None)
@@ -141,11 +147,28 @@ impl Files {
     fn saved(&self, path: &mut PathBuf, purpose: SavePurpose) -> Result<Unfinished, Fault> {
         let place = self.find(path, |p| *p == Purpose::Save(purpose))?;
         // The dialog asked whether a file that is there may be replaced; it is, once the new one is whole.
-        let mut name = place.file_name().unwrap_or_default().to_owned();
-        name.push(format!(".{}.part", std::process::id()));
-        let part = place.with_file_name(name);
-        path.clone_from(&part);
-        Ok(Unfinished { part, place })
+        let file = Unnamed::beside(place);
+        path.clone_from(&file.part);
+        Ok(Unfinished(vec![file]))
+    }
+
+    /// A model and its card. The person chose the one place; the card's follows from it.
+    fn with_card(&self, path: &mut PathBuf, card: &mut PathBuf) -> Result<Unfinished, Fault> {
+        if path != card {
+            return Err(Fault::new(FaultCode::Denied, "the card of a model lies beside it, and nowhere else"));
+        }
+        let place = self.find(path, |p| *p == Purpose::Save(SavePurpose::Model))?;
+        let beside = place.with_extension("card.json");
+        // Who agreed that the model is replaced has the card replaced with it; nobody was asked about a card alone.
+        if beside.symlink_metadata().is_ok() && place.symlink_metadata().is_err() {
+            let name = beside.file_name().unwrap_or_default().to_string_lossy();
+            let words = format!("the card would be {name}, which is there already; choose another name for the model");
+            return Err(Fault::new(FaultCode::Input, words));
+        }
+        let (model, beside) = (Unnamed::beside(place), Unnamed::beside(beside));
+        path.clone_from(&model.part);
+        card.clone_from(&beside.part);
+        Ok(Unfinished(vec![beside, model]))
     }
 
     fn find(&self, name: &Path, fits: impl Fn(&Purpose) -> bool) -> Result<PathBuf, Fault> {
@@ -156,13 +179,28 @@ impl Files {
 }
 
 impl Unfinished {
-    /// Puts the file in its place, or takes it away.
+    /// Puts the files in their places, or takes them away.
     pub(super) fn end(self, done: bool) -> Result<(), Fault> {
-        if !done {
-            // A command that failed may have left none.
-            let _ = std::fs::remove_file(&self.part);
-            return Ok(());
+        let mut ended = Ok(());
+        for file in self.0 {
+            if done && ended.is_ok() {
+                ended = file.name();
+            }
+            // One that has its name is not there any more, and a command that failed may have left none.
+            let _ = std::fs::remove_file(&file.part);
         }
+        ended
+    }
+}
+
+impl Unnamed {
+    fn beside(place: PathBuf) -> Self {
+        let mut name = place.file_name().unwrap_or_default().to_owned();
+        name.push(format!(".{}.part", std::process::id()));
+        Self { part: place.with_file_name(name), place }
+    }
+
+    fn name(&self) -> Result<(), Fault> {
         std::fs::rename(&self.part, &self.place).map_err(|error| {
             let name = self.place.file_name().unwrap_or_default().to_string_lossy();
             Fault::new(FaultCode::Store, format!("{name} cannot be put in its place: {error}"))
@@ -229,5 +267,40 @@ mod tests {
             assert_eq!(std::fs::read_to_string(&place).unwrap(), expected);
             assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
         }
+    }
+
+    #[test]
+    fn a_card_lies_beside_its_model_and_replaces_nothing_that_nobody_was_asked_about() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("heart.safetensors");
+        let mut files = Files::default();
+        let chosen = files.save(SavePurpose::Model, place.clone()).unwrap().file;
+        let job = hospes_protocol::id::JobId::new(hospes_protocol::id::Timestamp::from_millis(1), [1; 10]);
+        let call = |path: &str, card: &str| Call::ExportModel { job, path: path.into(), card: card.into() };
+        let refused = files.put_into(&mut call(&chosen, "/etc/motd")).unwrap_err();
+        assert_eq!(refused.code, FaultCode::Denied, "the page named the card's place");
+        let audit = files.save(SavePurpose::Audit, place.clone()).unwrap().file;
+        assert_eq!(files.put_into(&mut call(&audit, &audit)).unwrap_err().code, FaultCode::Denied);
+
+        let write = |files: &Files, done: bool| {
+            let mut call = call(&chosen, &chosen);
+            let unfinished = files.put_into(&mut call)?.unwrap();
+            let Call::ExportModel { path, card, .. } = call else { panic!("another command") };
+            std::fs::write(path, "weights").unwrap();
+            std::fs::write(card, "card").unwrap();
+            unfinished.end(done)
+        };
+        write(&files, false).unwrap();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        write(&files, true).unwrap();
+        let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
+        assert_eq!((read("heart.safetensors"), read("heart.card.json")), ("weights".into(), "card".into()));
+        // The dialog asked about the model that is there.
+        write(&files, true).unwrap();
+        std::fs::remove_file(&place).unwrap();
+        let refused = write(&files, true).unwrap_err();
+        assert_eq!(refused.code, FaultCode::Input);
+        assert!(refused.words.contains("heart.card.json"), "{refused}");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }

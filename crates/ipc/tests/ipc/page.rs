@@ -74,11 +74,13 @@ async fn i6_a_page_names_no_file() {
     sign_in(&page, "Ida").await;
     let enrolment = |ca: Value| json!({ "invitation": "x", "words": "x", "organisation": "x", "proxy": null, "extra_ca": ca, "again": null });
     let dataset = json!({ "name": "x", "path": "/etc/shadow", "subject": "x" });
+    let job = hospes_protocol::id::JobId::new(hospes_protocol::id::Timestamp::from_millis(1), [1; 10]);
     for (command, args) in [
         ("survey", json!({ "path": "/etc/shadow" })),
         ("add_dataset", json!({ "dataset": dataset })),
         ("import_opt_outs", json!({ "path": "/etc/shadow" })),
         ("export_audit", json!({ "federation": null, "kind": "csv", "path": "/etc/motd" })),
+        ("export_model", json!({ "job": job, "path": "/etc/motd", "card": "/etc/motd" })),
         ("enrol", json!({ "enrolment": enrolment("/etc/shadow".into()) })),
         ("diagnose_invitation", json!({ "approach": { "invitation": "x", "proxy": null, "extra_ca": "/etc/shadow" } })),
         ("survey", json!({ "path": "file-00000000000000000000000000000000" })),

@@ -18,6 +18,7 @@ use sqlx::sqlite::SqliteConnection;
 use super::Because as _;
 use crate::engine::Engine;
 use crate::error::PartyError;
+use crate::new_file::{Part, free};
 use crate::people::Session;
 use crate::store::At as _;
 use crate::view::AuditExport;
@@ -104,7 +105,7 @@ impl Exporting {
         let fail = |source| PartyError::file("write", &path, source);
         let part = Part::create(&path).map_err(fail)?;
         let (report, digest, bytes) = {
-            let mut out = Hashing { out: BufWriter::new(&part.file), hash: Sha256::new(), bytes: 0 };
+            let mut out = Hashing { out: BufWriter::new(part.file()), hash: Sha256::new(), bytes: 0 };
             let mut log = BufReader::new(log);
             let report = match format {
                 Format::JsonLines => copied(&mut log, &expected, &mut out).map_err(fail)?,
@@ -113,7 +114,7 @@ impl Exporting {
             };
             (report, Digest::from_bytes(out.hash.finalize().into()), out.bytes)
         };
-        part.file.sync_all().map_err(fail)?;
+        part.file().sync_all().map_err(fail)?;
         let root = report.root.map(|r| r.to_string()).unwrap_or_default();
         let mut range = format!("{} entries from the first, root {root}", report.size);
         let finding = report.finding.map(|finding| finding.to_string());
@@ -171,54 +172,6 @@ fn not_made(error: ReportError, path: &Path) -> PartyError {
     match error {
         ReportError::Io(source) => PartyError::file("write", path, source),
         other => PartyError::state(other.to_string()),
-    }
-}
-
-/// Refuses a name that is taken: an export never stands in the place of another file.
-fn free(path: &Path) -> Result<(), PartyError> {
-    match path.symlink_metadata() {
-        Ok(_) => Err(PartyError::file("make the new file", path, io::ErrorKind::AlreadyExists.into())),
-        Err(_) => Ok(()),
-    }
-}
-
-/// A file under another name beside its place; gone if it is not kept.
-struct Part {
-    path: PathBuf,
-    file: File,
-}
-
-impl Part {
-    fn create(path: &Path) -> io::Result<Self> {
-        let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
-        name.push(format!(".{}.part", std::process::id()));
-        let path = path.with_file_name(name);
-        let mut options = File::options();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let file = options.open(&path)?;
-        Ok(Self { path, file })
-    }
-
-    fn keep(self, path: &Path) -> io::Result<()> {
-        // A link fails where there is something already, whoever made it a moment ago.
-        match std::fs::hard_link(&self.path, path) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(error),
-            // Sticks and shares know no links.
-            Err(_) if path.symlink_metadata().is_err() => std::fs::rename(&self.path, path)?,
-            Err(error) => return Err(error),
-        }
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        crate::keys::sealed::sync_folder(folder.unwrap_or(Path::new(".")))
-    }
-}
-
-impl Drop for Part {
-    fn drop(&mut self) {
-        // Gone already where it was renamed.
-        let _ = std::fs::remove_file(&self.path);
     }
 }
 

@@ -26,7 +26,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use hospes_protocol::approval::Refusal;
-use hospes_protocol::id::{Digest, FederationId, RoundKey, SiteId};
+use hospes_protocol::id::{Digest, FederationId, JobId, RoundKey, SiteId};
 use hospes_protocol::limits;
 use hospes_protocol::message::{FromSite, ToSite, Upload, UploadReceipt, Welcome};
 use hospes_protocol::sign::{PublicKey, Signed};
@@ -211,6 +211,24 @@ pub enum LinkEvent {
         /// Why, in words for people.
         reason: String,
     },
+    /// The card of a job's model, as the coordinator has it: at most [`limits::CARD_BYTES`], and nothing about it is checked.
+    Card {
+        /// Job.
+        job: JobId,
+        /// Digest of the model.
+        model: Digest,
+        /// JSON.
+        card: Vec<u8>,
+    },
+    /// The coordinator does not give the card. Not tried again unless it is asked for again.
+    CardRefused {
+        /// Job.
+        job: JobId,
+        /// Digest of the model.
+        model: Digest,
+        /// Why, in words for people.
+        reason: String,
+    },
     /// How far a transfer is; at most once a second for each.
     Moved {
         /// Digest of what is transferred.
@@ -258,7 +276,14 @@ pub enum LinkCommand {
         /// Longest file that it can be, in bytes; a longer one is refused before its first byte.
         most_bytes: u64,
     },
-    /// Stop getting a model: nothing here waits for it any more. The partial file stays.
+    /// Get the card of a job's model. Twice the same is once.
+    Card {
+        /// Job.
+        job: JobId,
+        /// Digest of the model.
+        model: Digest,
+    },
+    /// Stop getting a model and its card: nothing here waits for them any more. The partial file stays.
     Forget {
         /// Its digest.
         digest: Digest,

@@ -214,6 +214,7 @@ impl Session {
             Some(LinkCommand::Upload { upload, path }) => self.transfers.upload(upload, path),
             Some(LinkCommand::Withdraw { round, digest }) => self.transfers.withdraw(round, digest),
             Some(LinkCommand::Download { digest, to, most_bytes }) => self.transfers.download(digest, to, most_bytes),
+            Some(LinkCommand::Card { job, model }) => self.transfers.card(job, model),
             Some(LinkCommand::Forget { digest }) => self.transfers.forget(digest),
         }
         true

@@ -1,6 +1,7 @@
 //! Transfers: what a permit allows to leave goes up, models come down. Both survive cuts at any byte and have no limit on
 //! how long they take, only on how long nothing may move.
 
+mod card;
 mod download;
 mod upload;
 
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use hospes_protocol::id::{Digest, FederationId, RoundKey};
+use hospes_protocol::id::{Digest, FederationId, JobId, RoundKey};
 use hospes_protocol::limits;
 use hospes_protocol::message::Upload;
 use sha2::{Digest as _, Sha256};
@@ -38,6 +39,7 @@ const REPORT: Duration = Duration::from_secs(1);
 enum Key {
     Up(RoundKey, Digest),
     Down(Digest),
+    Card(JobId, Digest),
 }
 
 /// Everything that is being transferred.
@@ -97,8 +99,20 @@ impl Transfers {
         }
     }
 
+    pub(super) fn card(&mut self, job: JobId, model: Digest) {
+        let key = Key::Card(job, model);
+        if self.is_new(&key) {
+            let task = self.tasks.spawn(card::run(Arc::clone(&self.context), job, model));
+            self.active.insert(key, task);
+        }
+    }
+
     pub(super) fn forget(&mut self, digest: Digest) {
-        self.abort(&Key::Down(digest));
+        let of = |key: &&Key| matches!(key, Key::Down(model) | Key::Card(_, model) if *model == digest);
+        let keys: Vec<Key> = self.active.keys().filter(of).cloned().collect();
+        for key in keys {
+            self.abort(&key);
+        }
     }
 
     fn abort(&mut self, key: &Key) {

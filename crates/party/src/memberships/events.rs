@@ -48,7 +48,13 @@ impl Engine {
             LinkEvent::UploadRefused { upload, reason } => self.on_upload_refused(federation, upload, reason).await,
             LinkEvent::Downloaded { digest, .. } => Box::pin(self.on_downloaded(federation, digest)).await,
             LinkEvent::DownloadFailed { digest, reason } => self.on_download_failed(federation, digest, reason).await,
-            LinkEvent::Moved { .. } => {
+            LinkEvent::Card { job, model, card } => self.on_card(federation, job, model, &card).await,
+            LinkEvent::CardRefused { job, model, reason } => {
+                self.on_card_refused(federation, job, model, &reason);
+                Ok(())
+            }
+            LinkEvent::Moved { digest, done, total } => {
+                self.on_moved(federation, digest, done, total);
                 self.notify(Notice::Egress);
                 Ok(())
             }

@@ -2,7 +2,8 @@
 //!
 //! `open` answers a round with a permit or a recorded refusal, `work` gives it its turn, [`worker`] computes in a child
 //! process, `share` makes it wait where people need the machine, `outbox` keeps what was computed and asks again before it lets
-//! it go, `kept` is what never goes. Each step is one transaction.
+//! it go, `kept` is what never goes. `fetch` gets the released model for this site's people, with its `card`, and `export`
+//! writes it to their files. Each step is one transaction.
 
 use hospes_ledger::{Action, Actor, Entry, ObjectKind, Purpose};
 use hospes_protocol::approval::{ApprovalState, Refusal, RefusalCode, ReleaseRule, Role};
@@ -25,9 +26,12 @@ use crate::store::{At as _, Tx, parse};
 use crate::view::{Notice, PAGE_ITEMS, Page};
 use state::RoundRow;
 
+mod card;
 mod child;
 mod compare;
 mod device;
+mod export;
+mod fetch;
 mod kept;
 mod open;
 mod outbox;
@@ -41,6 +45,7 @@ pub(crate) mod worker;
 
 pub(crate) use device::Devices;
 pub use device::{DeviceChoice, Probed, chosen as chosen_card, probe as probe_cards};
+pub(crate) use fetch::Fetching;
 pub(crate) use refusals::Refusals;
 pub(crate) use share::{Share, somebody_works};
 pub(crate) use show::Notes;

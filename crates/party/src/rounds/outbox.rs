@@ -442,6 +442,7 @@ impl Engine {
             self.say(federation, FromSite::RoundReply { round, reply });
         }
         self.repeat_downloads(federation).await?;
+        self.repeat_fetches(federation);
         self.send_waiting(None).await?;
         self.repeat_releases(federation).await
     }

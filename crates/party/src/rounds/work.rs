@@ -75,7 +75,7 @@ impl Working {
 }
 
 /// Longest file of the model that a task's round starts from, in bytes; `None` for a task that starts from none.
-fn longest_model(plan: &Plan, task: &str) -> Option<u64> {
+pub(super) fn longest_model(plan: &Plan, task: &str) -> Option<u64> {
     let found = plan.tasks.get(task)?;
     let trained = match &found.component {
         Component::Evaluation(_) => plan::source(plan, found, "model")?.task,
@@ -107,7 +107,7 @@ impl Engine {
         self.working.insert(row.key.clone(), Working::new(row.federation, phase));
     }
 
-    fn download(&mut self, federation: FederationId, digest: Digest, most_bytes: u64) {
+    pub(super) fn download(&mut self, federation: FederationId, digest: Digest, most_bytes: u64) {
         self.downloads.insert((federation, digest));
         let to = self.model_path(digest);
         self.command(federation, LinkCommand::Download { digest, to, most_bytes });
@@ -217,7 +217,10 @@ impl Engine {
 
     /// Stops downloads that no round waits for any more, and deletes what came of them.
     fn forget_downloads(&mut self) {
-        let wanted = |(federation, digest): &(FederationId, Digest)| !self.waiting_for(*federation, *digest).is_empty();
+        let wanted = |(federation, digest): &(FederationId, Digest)| {
+            !self.waiting_for(*federation, *digest).is_empty()
+                || self.fetching.values().any(|fetching| fetching.awaits(*federation, *digest))
+        };
         let idle: Vec<_> = self.downloads.iter().copied().filter(|d| !wanted(d)).collect();
         for (federation, digest) in idle {
             self.command(federation, LinkCommand::Forget { digest });
@@ -244,7 +247,7 @@ impl Engine {
             tx.commit().await?;
             self.working.insert(key, Working::new(federation, Phase::Queued));
         }
-        Ok(())
+        self.on_fetched(federation, model).await
     }
 
     pub(crate) async fn on_download_failed(
@@ -254,6 +257,7 @@ impl Engine {
         reason: String,
     ) -> Result<(), PartyError> {
         self.end_download(federation, model);
+        self.on_fetch_failed(federation, model, &reason);
         for key in self.waiting_for(federation, model) {
             let words = "the model that the round starts from could not be fetched";
             self.fail(&key, &format!("{words}: {reason}"), words).await?;
@@ -383,18 +387,21 @@ impl Engine {
         Ok(())
     }
 
-    fn model_path(&self, model: Digest) -> PathBuf {
+    pub(super) fn model_path(&self, model: Digest) -> PathBuf {
         self.config.models().join(format!("{model}.safetensors"))
     }
 
-    /// Files of models that are still needed: results, and those that rounds of runs under way start from.
+    /// Files of models that are still needed: results with their cards, and those that rounds of runs under way start from.
     pub(super) async fn models_needed(&self, conn: &mut SqliteConnection) -> Result<HashSet<PathBuf>, PartyError> {
-        let results: Vec<String> = sqlx::query_scalar("SELECT DISTINCT model FROM jobs WHERE model IS NOT NULL")
+        let results: Vec<(String, String)> = sqlx::query_as("SELECT job, model FROM jobs WHERE model IS NOT NULL")
             .fetch_all(&mut *conn)
             .await
             .at("read results")?;
-        let path = |model: &String| Ok(self.model_path(parse(model, "model")?));
-        let mut needed: HashSet<PathBuf> = results.iter().map(path).collect::<Result<_, PartyError>>()?;
+        let mut needed = HashSet::new();
+        for (job, model) in &results {
+            needed.insert(self.model_path(parse(model, "model")?));
+            needed.insert(self.card_path(parse(job, "job")?));
+        }
         for job in Job::unfinished(conn).await?.iter().filter(|job| !job.is_over()) {
             let rounds = RoundRow::of_job(conn, &job.job.to_string()).await?;
             needed.extend(rounds.iter().filter_map(|r| r.header.model).map(|m| self.model_path(m)));

@@ -39,6 +39,7 @@ mod floods;
 mod flow;
 mod kept;
 mod leaving;
+mod models;
 mod people;
 mod review;
 mod screens;

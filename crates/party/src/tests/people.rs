@@ -362,6 +362,8 @@ async fn a_person_of_another_organisation_signs_and_decides_nothing_else() {
     denied(h.audit(&xara, crate::view::AuditQuery::default()).await.map(drop));
     denied(h.acknowledge(&xara, 1).await);
     denied(h.release(&xara, job(1)).await);
+    denied(h.fetch_model(&xara, job(1)).await);
+    denied(h.model_copy(&xara, job(1)).await.map(drop));
     // Where anybody of the site may look, the words name their roles.
     let words = denied(h.job_log(&xara, job(1)).await.map(drop));
     assert!(words.contains("auditor") && !words.contains("approver"), "{words}");
@@ -375,7 +377,7 @@ async fn a_person_of_another_organisation_signs_and_decides_nothing_else() {
     for verdict in [Verdict::Suspend { reason: reason() }, Verdict::Resume, Verdict::Revoke { reason: reason() }] {
         denied(h.decide(&xara, first.id, verdict).await.map(drop));
     }
-    assert_eq!(world.entered("role_refused", "refused").await, before + 13);
+    assert_eq!(world.entered("role_refused", "refused").await, before + 15);
     // Of people and of what waits for a second signature they see what is theirs.
     let names: Vec<String> = h.people(&xara).await.unwrap().into_iter().map(|p| p.name).collect();
     assert_eq!(names, ["xara"]);

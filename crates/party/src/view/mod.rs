@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 mod compute;
+mod model;
 mod review;
 mod work;
 
@@ -22,6 +23,7 @@ pub use work::{
 };
 
 pub use compute::{ComputeLimits, Pause, QuietHours, Weekday};
+pub use model::{CopyState, ModelCard, ModelCopy, ModelExport, ModelFigure, ModelFigures, ModelParty};
 pub use review::{
     Change, DataTab, Fact, Finding, OpinionGiven, OutputsTab, PeerLine, PeopleTab, Review, SignatureGiven,
 };

@@ -426,6 +426,20 @@ pub mod download_part {
         Chunk(super::Chunk),
     }
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ModelCardRequest {
+    #[prost(string, tag = "1")]
+    pub job: ::prost::alloc::string::String,
+    /// Digest of the model.
+    #[prost(bytes = "vec", tag = "2")]
+    pub model: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ModelCardReply {
+    /// JSON in UTF-8.
+    #[prost(bytes = "vec", tag = "1")]
+    pub card: ::prost::alloc::vec::Vec<u8>,
+}
 /// Generated client implementations.
 pub mod federation_client {
     #![allow(
@@ -616,6 +630,28 @@ pub mod federation_client {
                 .insert(GrpcMethod::new("hospes.federation.v1.Federation", "Download"));
             self.inner.server_streaming(req, path, codec).await
         }
+        /// The card of a job's model, for a site that took part, once all sites that did have released the results.
+        pub async fn model_card(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ModelCardRequest>,
+        ) -> std::result::Result<tonic::Response<super::ModelCardReply>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/hospes.federation.v1.Federation/ModelCard",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("hospes.federation.v1.Federation", "ModelCard"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -664,6 +700,11 @@ pub mod federation_server {
             &self,
             request: tonic::Request<super::DownloadRequest>,
         ) -> std::result::Result<tonic::Response<Self::DownloadStream>, tonic::Status>;
+        /// The card of a job's model, for a site that took part, once all sites that did have released the results.
+        async fn model_card(
+            &self,
+            request: tonic::Request<super::ModelCardRequest>,
+        ) -> std::result::Result<tonic::Response<super::ModelCardReply>, tonic::Status>;
     }
     /// The link between a site and its coordinator. Only the site dials. Mutual TLS; the client certificate names the site.
     /// Unknown fields are tolerated here; signed documents travel as bytes and are read strictly.
@@ -917,6 +958,51 @@ pub mod federation_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/hospes.federation.v1.Federation/ModelCard" => {
+                    #[allow(non_camel_case_types)]
+                    struct ModelCardSvc<T: Federation>(pub Arc<T>);
+                    impl<
+                        T: Federation,
+                    > tonic::server::UnaryService<super::ModelCardRequest>
+                    for ModelCardSvc<T> {
+                        type Response = super::ModelCardReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ModelCardRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Federation>::model_card(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ModelCardSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

@@ -155,7 +155,7 @@ pub(crate) async fn egress(asking: &mut Asking) -> Result<()> {
 }
 
 /// The engine may run in another folder than this command.
-fn new_file(file: PathBuf) -> Result<PathBuf> {
+pub(super) fn new_file(file: PathBuf) -> Result<PathBuf> {
     let name = file.file_name().context("name a file")?.to_owned();
     let folder = match file.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),

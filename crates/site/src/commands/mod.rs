@@ -5,6 +5,7 @@ mod data;
 mod doctor;
 mod federation;
 pub(crate) mod limits;
+mod model;
 mod people;
 mod run;
 mod setup;
@@ -130,6 +131,7 @@ async fn dispatch(asking: &mut Asking, command: Command) -> Result<()> {
         Command::Resume { study } => study::resume(asking, &study).await,
         Command::Revoke(reasoned) => study::revoke(asking, reasoned).await,
         Command::Release { job } => study::release(asking, &job).await,
+        Command::Model(command) => model::model(asking, command).await,
         Command::Jobs { run: Some(run), .. } => study::run(asking, &run).await,
         Command::Jobs { .. } => study::jobs(asking).await,
         Command::Cancel { job, reason } => study::cancel(asking, &job, reason).await,

@@ -265,7 +265,7 @@ fn alone_against_federated(comparison: &Comparison) {
     );
 }
 
-async fn job(asking: &mut Asking, typed: &str) -> Result<JobView> {
+pub(super) async fn job(asking: &mut Asking, typed: &str) -> Result<JobView> {
     let all: Vec<JobView> = asking.all(|page| Call::Jobs { page }).await.context("list the runs")?;
     Ok(one_of("run", typed, &all, |j| vec![j.job.to_string()])?.clone())
 }

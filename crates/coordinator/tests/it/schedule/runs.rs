@@ -88,6 +88,10 @@ async fn card(world: &World, model: Digest) {
     assert_eq!((card.model, card.parties.len(), card.lineage.rounds.len()), (model, 4, 3));
     assert!(card.privacy.contains("the coordinator could read each site's update"));
     assert_eq!(card.metrics.iter().filter(|m| m.task == "eval").count(), 5);
+    let own = card.clone().for_site(world.peers[2].id);
+    let places: Vec<_> = own.metrics.iter().filter(|m| m.task == "eval").map(|m| m.site).collect();
+    assert_eq!(places, [Some(world.peers[2].id), None], "a site gets no other site's figures by themselves");
+    assert_eq!(card.notice, "Research use only, not for diagnosis or treatment.");
     assert!(card.lineage.initial.is_some() && card.lineage.checkpoint.contains('\n'));
     assert!(world.store.may_fetch(world.peers[1].id, model).await.unwrap());
     assert!(!world.store.may_fetch(SiteId::from_bytes([9; 16]), model).await.unwrap());

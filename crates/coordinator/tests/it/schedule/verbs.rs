@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use hospes_coordinator::store::jobs::{JobState, MemberState, NewJob, TaskState};
-use hospes_coordinator::store::results::{Access, ModelRow, ModelState};
+use hospes_coordinator::store::results::{Access, Fetch, ModelRow, ModelState};
 use hospes_coordinator::store::rounds::{RoundState, UploadRow};
 use hospes_coordinator::store::{Store, StudyRow, StudyState};
 use hospes_protocol::id::{Digest, JobId, SiteId, StudyId, Timestamp};
@@ -234,6 +234,8 @@ async fn figures_and_access(store: &Store, job: JobId, sites: &[SiteId]) {
     let found: Vec<_> = store.figures(job).await.unwrap().into_iter().map(|f| (f.site, f.figures)).collect();
     assert_eq!(found, [(Some(sites[1]), set(2.0)), (None, set(3.0))]);
     assert_eq!(store.access(job).await.unwrap(), Access::NotReady);
+    let fetch = async |site: SiteId| store.fetch(site, Digest::of(b"c")).await.unwrap();
+    assert_eq!(fetch(sites[2]).await, Fetch::Rounds, "a member of a job that runs");
     let mut tx = store.begin("test").await.unwrap();
     tx.set_job_state(job, JobState::Running, JobState::Success, None, NOW).await.unwrap();
     assert!(tx.release_job(job, sites[0], NOW).await.unwrap());
@@ -242,6 +244,7 @@ async fn figures_and_access(store: &Store, job: JobId, sites: &[SiteId]) {
     tx.set_job_member(job, sites[2], MemberState::Refused, Some("why")).await.unwrap();
     tx.commit().await.unwrap();
     assert_eq!(store.access(job).await.unwrap(), Access::Held(vec![sites[1]]), "site 2 took no part");
+    assert_eq!(fetch(sites[0]).await, Fetch::No, "it is held");
     let study = store.job(job).await.unwrap().unwrap().study;
     assert!(store.open_job(study).await.unwrap().is_none());
     assert_eq!(store.open_studies(Uuid::from_u128(1)).await.unwrap(), 0, "a job of it has succeeded");
@@ -251,6 +254,9 @@ async fn figures_and_access(store: &Store, job: JobId, sites: &[SiteId]) {
     tx.set_card(job, "train", 3, "{}").await.unwrap();
     tx.commit().await.unwrap();
     assert_eq!(store.access(job).await.unwrap(), Access::Released);
+    assert_eq!((fetch(sites[0]).await, fetch(sites[1]).await), (Fetch::Result(job), Fetch::Result(job)));
+    assert_eq!((fetch(sites[2]).await, fetch(sites[3]).await), (Fetch::No, Fetch::No), "who has no part in it");
+    assert_eq!(store.fetch(sites[0], Digest::of(b"a")).await.unwrap(), Fetch::No, "what was trained on the way");
     assert!(store.jobs_without_card().await.unwrap().is_empty());
     assert_eq!(store.ended_jobs_of(sites[0], NOW, 5).await.unwrap().len(), 1);
     assert!(store.ended_jobs_of(sites[0], NOW.plus_millis(1), 5).await.unwrap().is_empty());

@@ -67,6 +67,10 @@ pub(super) struct State {
     pub(super) staged: HashMap<Digest, Vec<u8>>,
     /// Models that can be had.
     pub(super) models: HashMap<Digest, Vec<u8>>,
+    /// Cards that can be had, by job.
+    pub(super) cards: HashMap<String, Vec<u8>>,
+    /// Answer to whoever asks for a card, once.
+    pub(super) refuse_card: Option<Status>,
     /// Offsets at which uploads went on.
     pub(super) resumed_at: Vec<u64>,
     /// Calls for the standing of an upload.
@@ -566,5 +570,18 @@ impl Federation for Inside {
             parts.push(wire::DownloadPart { part: Some(download_part::Part::Chunk(chunk)) });
         }
         Ok(Response::new(Box::pin(tokio_stream::iter(parts).map(Ok))))
+    }
+
+    async fn model_card(
+        &self,
+        request: Request<wire::ModelCardRequest>,
+    ) -> Result<Response<wire::ModelCardReply>, Status> {
+        let mut state = self.state();
+        if let Some(refusal) = state.refuse_card.take() {
+            return Err(refusal);
+        }
+        let card = state.cards.get(&request.into_inner().job).cloned();
+        let card = card.ok_or_else(|| Status::failed_precondition("the results are held"))?;
+        Ok(Response::new(wire::ModelCardReply { card }))
     }
 }

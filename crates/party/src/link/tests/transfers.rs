@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use hospes_protocol::approval::{Refusal, RefusalCode};
 use hospes_protocol::canon;
-use hospes_protocol::id::Digest;
+use hospes_protocol::id::{Digest, JobId, Timestamp};
+use hospes_protocol::limits;
 use tempfile::TempDir;
 use tokio::time::sleep;
 use tonic::Status;
@@ -18,6 +19,10 @@ use crate::link::{LinkCommand, LinkConfig, LinkEvent};
 
 /// Longest model in these tests.
 const MOST: u64 = 64 << 20;
+
+fn job() -> JobId {
+    JobId::new(Timestamp::from_millis(1), [1; 10])
+}
 
 /// Bytes that neither compress nor repeat.
 fn payload(length: usize) -> Vec<u8> {
@@ -200,6 +205,40 @@ async fn a_model_that_is_not_there_is_told_at_once() {
         })
         .await;
     assert!(reason.contains("no such model"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_card_is_asked_for_until_it_is_there_and_a_no_is_told_at_once() {
+    let coordinator = Coordinator::start().await;
+    let mut site = Site::start(config(&coordinator));
+    let (model, card) = (Digest::of(b"model"), b"{}".to_vec());
+    let refused = |event| match event {
+        LinkEvent::CardRefused { reason, .. } => Some(reason),
+        _ => None,
+    };
+    site.tell(LinkCommand::Card { job: job(), model }).await;
+    assert_eq!(site.until(refused).await.0, "the results are held");
+    // A coordinator that knows no such call.
+    coordinator.state().refuse_card = Some(Status::unimplemented(""));
+    site.tell(LinkCommand::Card { job: job(), model }).await;
+    let (reason, _) = site.until(refused).await;
+    assert!(reason.contains("ask its operator to update it"), "{reason}");
+    // Not now is not no.
+    coordinator.state().refuse_card = Some(Status::unavailable("the card is not made yet"));
+    coordinator.state().cards.insert(job().to_string(), card.clone());
+    site.tell(LinkCommand::Card { job: job(), model }).await;
+    let (got, _) = site
+        .until(|event| match event {
+            LinkEvent::Card { job: of, model: digest, card } => Some((of, digest, card)),
+            _ => None,
+        })
+        .await;
+    assert_eq!(got, (job(), model, card));
+    // One that is too long is not taken.
+    coordinator.state().cards.insert(job().to_string(), vec![b' '; limits::CARD_BYTES + 1]);
+    site.tell(LinkCommand::Card { job: job(), model }).await;
+    let (reason, _) = site.until(refused).await;
+    assert!(reason.contains("CARD_BYTES"), "{reason}");
 }
 
 #[tokio::test]

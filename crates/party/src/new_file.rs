@@ -1,0 +1,61 @@
+//! New files where a person wants them: written under another name beside their place, and named when they are whole.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::error::PartyError;
+
+/// Refuses a name that is taken: an export never stands in the place of another file.
+pub(crate) fn free(path: &Path) -> Result<(), PartyError> {
+    match path.symlink_metadata() {
+        Ok(_) => Err(PartyError::file("make the new file", path, io::ErrorKind::AlreadyExists.into())),
+        Err(_) => Ok(()),
+    }
+}
+
+/// A file under another name beside its place; gone if it is not kept.
+pub(crate) struct Part {
+    path: PathBuf,
+    file: File,
+}
+
+impl Part {
+    /// Makes it; nobody else can read it.
+    pub(crate) fn create(path: &Path) -> io::Result<Self> {
+        let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
+        name.push(format!(".{}.part", std::process::id()));
+        let path = path.with_file_name(name);
+        let mut options = File::options();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let file = options.open(&path)?;
+        Ok(Self { path, file })
+    }
+
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Gives it its name, which must still be free.
+    pub(crate) fn keep(self, path: &Path) -> io::Result<()> {
+        // A link fails where there is something already, whoever made it a moment ago.
+        match std::fs::hard_link(&self.path, path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(error),
+            // Sticks and shares know no links.
+            Err(_) if path.symlink_metadata().is_err() => std::fs::rename(&self.path, path)?,
+            Err(error) => return Err(error),
+        }
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        crate::keys::sealed::sync_folder(folder.unwrap_or(Path::new(".")))
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        // Gone already where it was renamed.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}

@@ -1,0 +1,264 @@
+//! A released model: fetched with its card, shown, and written to files; and everything that stands in the way of that.
+
+use serde_json::{Value, json};
+
+use super::faults::{fill_database, limit_database};
+use super::*;
+use crate::error::PartyError;
+use crate::view::{CopyState, ModelCopy};
+
+/// A run with one round that ended with the model of [`model`], whose results wait for this site's people.
+async fn ended() -> (World, Study) {
+    let mut world = World::new().await;
+    let (study, round) = world.first_round(small_plan(1)).await;
+    world.close_round(&round).await;
+    let made = Some(model(&study.plan).1);
+    world.send(ToSite::JobEnded { job: job(1), state: "success".into(), reason: None, model: made }).await;
+    world.settle().await;
+    (world, study)
+}
+
+async fn released() -> (World, Study) {
+    let (mut world, study) = ended().await;
+    world.handle.release(world.who("ava"), job(1)).await.unwrap();
+    world.expect("the release", |c| matches!(c, LinkCommand::Send(FromSite::Release { .. })).then_some(())).await;
+    (world, study)
+}
+
+/// The card as a coordinator makes it.
+fn card(study: &Study) -> Value {
+    let site = |n: u8| key(n).public().site_id();
+    json!({
+        "model": model(&study.plan).1,
+        "title": "another title than the study's",
+        "parties": [{ "site": site(1), "name": "Site 1", "organisation": "Hospital 1", "rounds": 1 }],
+        "privacy": "Updates travelled as they are.",
+        "strategy": "fed_avg",
+        "metrics": [
+            { "task": "eval", "site": site(1), "n": 30.0, "auc": 0.75, "withheld": {} },
+            { "task": "eval", "site": site(2), "n": 40.0, "auc": 0.99, "withheld": {} },
+            { "task": "eval", "site": null, "n": 120.0, "auc": 0.8, "loss": null, "withheld": {} },
+        ],
+        "lineage": {
+            "study": study.id, "study_digest": Canonical::new(study.clone()).unwrap().digest(),
+            "plan": study.plan.digest(), "job": job(1), "task": "train",
+            "rounds": [Digest::of(b"round")], "at": START,
+        },
+    })
+}
+
+impl World {
+    async fn model_copy(&self) -> ModelCopy {
+        self.handle.model_copy(self.who("sam"), job(1)).await.unwrap()
+    }
+
+    async fn ask_for_the_model(&mut self) {
+        self.handle.fetch_model(self.who("sam"), job(1)).await.unwrap();
+        self.expect("a card", |c| matches!(c, LinkCommand::Card { job: j, .. } if *j == job(1)).then_some(())).await;
+    }
+
+    async fn give_card(&self, study: &Study, card: &Value) {
+        let card = serde_json::to_vec(card).unwrap();
+        self.event(LinkEvent::Card { job: job(1), model: model(&study.plan).1, card }).await;
+        self.settle().await;
+    }
+
+    /// Fetches the model as far as it goes.
+    async fn fetch(&mut self, study: &Study) {
+        // What training started from is the same file here, and lies here already; a link verifies it and says so.
+        self.ask_for_the_model().await;
+        self.give_card(study, &card(study)).await;
+        self.serve_model(study).await;
+        self.settle().await;
+    }
+
+    async fn export(&self, folder: &Path) -> Result<crate::view::ModelExport, PartyError> {
+        let (path, card) = (folder.join("heart.safetensors"), folder.join("heart.card.json"));
+        self.handle.export_model(self.who("sam"), job(1), path, card).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_released_model_is_fetched_with_its_card_and_exported_byte_for_byte() {
+    let (mut world, study) = released().await;
+    assert_eq!(world.model_copy().await.state, CopyState::None);
+    let place = tempfile::tempdir().unwrap();
+    let early = world.export(place.path()).await;
+    assert!(matches!(&early, Err(PartyError::State(words)) if words.contains("fetch it first")), "{early:?}");
+    world.ask_for_the_model().await;
+    assert_eq!(world.model_copy().await.state, CopyState::Asked);
+    world.give_card(&study, &card(&study)).await;
+    let (bytes, digest) = model(&study.plan);
+    world.event(LinkEvent::Moved { digest, done: 10, total: 500 }).await;
+    world.settle().await;
+    let copy = world.model_copy().await;
+    assert_eq!((copy.state, copy.moved), (CopyState::Coming, Some((10, 500))));
+    world.serve_model(&study).await;
+    world.settle().await;
+
+    let copy = world.model_copy().await;
+    assert_eq!(copy.state, CopyState::Here, "{copy:?}");
+    let shown = copy.card.unwrap();
+    assert_eq!((shown.title.as_str(), shown.model), ("Heart disease risk", digest), "what was approved is shown");
+    assert_eq!((shown.parties.len(), shown.rounds, shown.task.as_str()), (1, 1, "train"));
+    let figures: Vec<(bool, f64)> = shown.figures.iter().map(|f| (f.here, f.figures[1].value)).collect();
+    assert_eq!(figures, [(true, 0.75), (false, 0.8)], "another site's figures are shown");
+
+    let export = world.export(place.path()).await.unwrap();
+    assert!(std::fs::read(place.path().join("heart.safetensors")).unwrap() == bytes);
+    let written = std::fs::read(place.path().join("heart.card.json")).unwrap();
+    assert_eq!(serde_json::from_slice::<Value>(&written).unwrap(), card(&study));
+    let expected = crate::view::ModelExport {
+        model: digest,
+        bytes: bytes.len() as u64,
+        digest: Digest::of(&bytes),
+        card: Digest::of(&written),
+    };
+    assert_eq!(export, expected);
+    assert_eq!(world.entered("model_exported", "success").await, 1);
+    let again = world.export(place.path()).await;
+    assert!(matches!(again, Err(PartyError::File { .. })), "{again:?}");
+    assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 2, "something else is left");
+    assert_eq!(world.entered("model_exported", "success").await, 1);
+    world.assert_ledger_intact().await;
+
+    // It is still here after a restart, and goes out without the coordinator.
+    let folder = world.config.folder.clone();
+    world.handle.shut_down().await.unwrap();
+    let world2 = World::reopen(&folder, Executor::Thread, world.now().as_millis()).await;
+    assert_eq!(world2.model_copy().await.state, CopyState::Here);
+    let other = tempfile::tempdir().unwrap();
+    world2.export(other.path()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_released_is_neither_asked_for_nor_exported() {
+    let (mut world, study) = ended().await;
+    let place = tempfile::tempdir().unwrap();
+    let held = |result: Result<(), PartyError>| {
+        assert!(matches!(&result, Err(PartyError::State(words)) if words.contains("release them first")), "{result:?}");
+    };
+    held(world.handle.fetch_model(world.who("sam"), job(1)).await);
+    held(world.export(place.path()).await.map(drop));
+    assert_eq!(world.model_copy().await.state, CopyState::None);
+    world.never("ask for a card", |c| matches!(c, LinkCommand::Card { .. }).then_some(())).await;
+
+    // This site has released it, another has not: the coordinator says for whom everybody waits.
+    world.handle.release(world.who("ava"), job(1)).await.unwrap();
+    world.ask_for_the_model().await;
+    let reason = "the results are held until the people of Hungary release them\u{202e}".to_owned();
+    let made = model(&study.plan).1;
+    world.event(LinkEvent::CardRefused { job: job(1), model: made, reason }).await;
+    world.settle().await;
+    let copy = world.model_copy().await;
+    assert_eq!(copy.state, CopyState::Failed);
+    let reason = copy.reason.unwrap();
+    assert!(reason.contains("people of Hungary") && !reason.contains('\u{202e}'), "{reason}");
+    assert!(world.export(place.path()).await.is_err());
+    assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0);
+    // A card that nobody waits for changes nothing.
+    world.give_card(&study, &card(&study)).await;
+    assert_eq!(world.model_copy().await.state, CopyState::Failed);
+    world.never("fetch it", |c| matches!(c, LinkCommand::Download { .. }).then_some(())).await;
+    assert_eq!(world.entered("model_exported", "success").await, 0);
+    // Only those who see results of the site get them.
+    for name in ["odo", "ana"] {
+        let refused = world.handle.fetch_model(world.who(name), job(1)).await;
+        assert!(matches!(refused, Err(PartyError::Denied { .. })), "{name}: {refused:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_card_of_something_else_is_not_taken() {
+    let (mut world, study) = released().await;
+    let other = json!(Digest::of(b"other"));
+    for (place, value, what) in [
+        ("/model", &other, "another model"),
+        ("/lineage/job", &json!(job(2)), "another run"),
+        ("/lineage/study_digest", &other, "another study"),
+        ("/lineage/plan", &other, "another plan"),
+        ("/lineage/task", &json!("no such task"), "trains no model"),
+        ("/lineage/rounds", &json!("many"), "cannot be read"),
+    ] {
+        let mut card = card(&study);
+        *card.pointer_mut(place).unwrap() = value.clone();
+        world.ask_for_the_model().await;
+        world.give_card(&study, &card).await;
+        let copy = world.model_copy().await;
+        assert_eq!(copy.state, CopyState::Failed, "{place}");
+        assert!(copy.card.is_none() && copy.reason.as_ref().is_some_and(|r| r.contains(what)), "{copy:?}");
+    }
+    world.never("fetch it", |c| matches!(c, LinkCommand::Download { .. }).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_that_was_tampered_with_is_not_exported_and_a_failed_download_is_said() {
+    let (mut world, study) = released().await;
+    let place = tempfile::tempdir().unwrap();
+    world.ask_for_the_model().await;
+    world.give_card(&study, &card(&study)).await;
+    let digest = model(&study.plan).1;
+    let reason = "the model cannot be stored (No space left on device (os error 28))".to_owned();
+    world.event(LinkEvent::DownloadFailed { digest, reason }).await;
+    world.settle().await;
+    let copy = world.model_copy().await;
+    assert_eq!(copy.state, CopyState::Failed);
+    assert!(copy.reason.unwrap().contains("No space left"));
+
+    world.fetch(&study).await;
+    let source = world.config.models().join(format!("{digest}.safetensors"));
+    let mut bytes = std::fs::read(&source).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&source, bytes).unwrap();
+    let refused = world.export(place.path()).await;
+    assert!(matches!(&refused, Err(PartyError::State(words)) if words.contains("was changed")), "{refused:?}");
+    assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0);
+    assert_eq!(world.model_copy().await.state, CopyState::None, "what is damaged is fetched anew");
+    world.fetch(&study).await;
+    world.export(place.path()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_full_disk_nothing_is_exported_and_that_is_said() {
+    let (mut world, study) = released().await;
+    world.fetch(&study).await;
+    let place = tempfile::tempdir().unwrap();
+    world
+        .handle
+        .ask(|e| {
+            async {
+                limit_database(e, Some(2)).await;
+                fill_database(e).await;
+                Ok(())
+            }
+            .boxed()
+        })
+        .await
+        .unwrap();
+    let refused = world.export(place.path()).await;
+    assert!(matches!(refused, Err(PartyError::DiskFull { .. })), "{refused:?}");
+    assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0, "what the log does not have went out");
+    let nowhere = place.path().join("no such folder");
+    assert!(matches!(world.export(&nowhere).await, Err(PartyError::File { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fetch_that_is_stopped_or_cut_leaves_nothing_behind_or_goes_on() {
+    let (mut world, study) = released().await;
+    let digest = model(&study.plan).1;
+    let forgotten = |c: &LinkCommand| matches!(c, LinkCommand::Forget { digest: d } if *d == digest).then_some(());
+    world.ask_for_the_model().await;
+    world.handle.stop_fetching(world.who("sam"), job(1)).await.unwrap();
+    world.expect("no card", forgotten).await;
+    world.ask_for_the_model().await;
+    // After a new connection what did not come is asked for again.
+    world.connect().await;
+    world.expect("the card again", |c| matches!(c, LinkCommand::Card { .. }).then_some(())).await;
+    world.give_card(&study, &card(&study)).await;
+    world.expect("a download", |c| matches!(c, LinkCommand::Download { .. }).then_some(())).await;
+    world.connect().await;
+    world.expect("the download again", |c| matches!(c, LinkCommand::Download { .. }).then_some(())).await;
+    world.handle.stop_fetching(world.who("sam"), job(1)).await.unwrap();
+    world.expect("no model", forgotten).await;
+    assert_eq!(world.model_copy().await.state, CopyState::None);
+}

@@ -1,0 +1,116 @@
+//! The released model of a run, as a site has it: its card, its copy here, and the file that it was written to.
+
+use hospes_protocol::id::{Digest, Timestamp};
+use serde::{Deserialize, Serialize};
+use ts_rs::TS;
+
+/// What this site has of the released model of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
+pub struct ModelCopy {
+    /// How far it is.
+    pub state: CopyState,
+    /// Its card, once it is here.
+    pub card: Option<ModelCard>,
+    /// Bytes that came so far and in all, while it comes.
+    pub moved: Option<(u64, u64)>,
+    /// Why it did not come.
+    pub reason: Option<String>,
+}
+
+/// How far the copy of a released model is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(rename_all = "snake_case")]
+pub enum CopyState {
+    /// Nobody here has asked for it.
+    None,
+    /// The coordinator is asked for its card.
+    Asked,
+    /// Its file is on its way.
+    Coming,
+    /// Card and file are here.
+    Here,
+    /// It did not come.
+    Failed,
+}
+
+/// What one should know of a model before using it. Title, purpose, requester, recipients, retention and columns are those of
+/// the study that this site approved; the rest is what the coordinator says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
+pub struct ModelCard {
+    /// Digest of the model.
+    pub model: Digest,
+    /// Title of the study.
+    pub title: String,
+    /// Purpose in plain words.
+    pub purpose: String,
+    /// Who asked.
+    pub requester: String,
+    /// Who gets the results.
+    pub recipients: Vec<String>,
+    /// How long the model is kept and how it is withdrawn.
+    pub retention: Option<String>,
+    /// Columns that the sites read, but for the one that tells patients apart.
+    pub columns: Vec<String>,
+    /// Sites whose updates are in it.
+    pub parties: Vec<ModelParty>,
+    /// How the sites' data were protected, in words.
+    pub privacy: String,
+    /// How the sites' updates became this model.
+    pub strategy: String,
+    /// Tensors that the model needs and does not have: each site has its own, which never left it.
+    pub kept_at_sites: Vec<String>,
+    /// Task that trained it.
+    pub task: String,
+    /// Rounds that are in it.
+    pub rounds: u32,
+    /// When it was made.
+    pub at: Timestamp,
+    /// Figures of the run's evaluations: of this site, and of all together.
+    pub figures: Vec<ModelFigures>,
+    /// What to know of the figure by which it was chosen among several, in words.
+    pub note: Option<String>,
+}
+
+/// A site whose updates are in a model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
+pub struct ModelParty {
+    /// Its name.
+    pub name: String,
+    /// Its organisation.
+    pub organisation: String,
+    /// Rounds that it is in.
+    pub rounds: u32,
+}
+
+/// Figures of one evaluation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
+pub struct ModelFigures {
+    /// Task.
+    pub task: String,
+    /// Whether they are of this site alone; otherwise of all sites together.
+    pub here: bool,
+    /// Each figure that is known.
+    pub figures: Vec<ModelFigure>,
+}
+
+/// One figure.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
+pub struct ModelFigure {
+    /// Its name, of a closed list.
+    pub name: String,
+    /// Its value.
+    pub value: f64,
+}
+
+/// A model that was written to a file, with its card beside it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
+pub struct ModelExport {
+    /// Digest of the model: that of the run, of which the file was checked to be.
+    pub model: Digest,
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// SHA-256 of the file, as other programs reckon it.
+    pub digest: Digest,
+    /// SHA-256 of the card's file.
+    pub card: Digest,
+}

@@ -1,0 +1,118 @@
+//! Released models: fetched with their cards, shown, and written to files.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use hospes_ipc::{Call, Fault, FaultCode};
+use hospes_party::view::{CopyState, ModelCard, ModelCopy, ModelExport};
+use hospes_protocol::id::JobId;
+use serde_json::Value;
+
+use super::{Asking, audit, study};
+use crate::arguments::ModelCommand;
+use crate::output;
+
+/// Between two looks at how far the model is.
+const LOOK: Duration = Duration::from_millis(500);
+/// The same for people who wait: how often they are told, in looks.
+const TOLD: u32 = 20;
+
+/// `model …`
+pub(crate) async fn model(asking: &mut Asking, command: ModelCommand) -> Result<()> {
+    match command {
+        ModelCommand::Card { job } => {
+            let job = study::job(asking, &job).await?.job;
+            let card = fetched(asking, job).await?;
+            asking.answer(&card, tell)
+        }
+        ModelCommand::Export { job, file } => {
+            let path = audit::new_file(file)?;
+            let card = path.with_extension("card.json");
+            let job = study::job(asking, &job).await?.job;
+            fetched(asking, job).await?;
+            let call = Call::ExportModel { job, path: path.clone(), card: card.clone() };
+            let export: ModelExport = asking.ask(&call).await?;
+            asking.answer(&export, |export| {
+                output::say(&format!("Model {} was written to {}.", export.model, path.display()));
+                output::say(&format!("{} bytes, SHA-256 {}; the log has it, too.", export.bytes, export.digest));
+                output::say(&format!("Its card is {}.", card.display()));
+                output::say("Research use only, not for diagnosis or treatment.");
+            })
+        }
+    }
+}
+
+/// The card, when card and model are here. Whoever stops waiting may ask again: what is under way goes on.
+async fn fetched(asking: &mut Asking, job: JobId) -> Result<ModelCard> {
+    let mut asked = false;
+    let mut looks = 0u32;
+    loop {
+        let copy: ModelCopy = asking.ask(&Call::ModelCopy { job }).await?;
+        match (copy.state, copy.card) {
+            (CopyState::Here, Some(card)) => return Ok(card),
+            (CopyState::Failed, _) if asked => {
+                let reason = copy.reason.unwrap_or_default();
+                bail!(Fault::new(FaultCode::State, format!("the model did not come: {reason}")));
+            }
+            (CopyState::None | CopyState::Failed | CopyState::Here, _) if !asked => {
+                asking.ask::<Value>(&Call::FetchModel { job }).await?;
+                asked = true;
+            }
+            (CopyState::None, _) => bail!(Fault::new(FaultCode::State, "somebody stopped the fetching of the model")),
+            _ => {
+                asked = true;
+                if looks.is_multiple_of(TOLD) {
+                    wait_words(copy.moved);
+                }
+                looks = looks.saturating_add(1);
+                tokio::time::sleep(LOOK).await;
+            }
+        }
+    }
+}
+
+fn wait_words(moved: Option<(u64, u64)>) {
+    match moved {
+        Some((so_far, total)) => output::complain(&format!("the model is on its way: {so_far} of {total} bytes")),
+        None => output::complain("waiting for the coordinator"),
+    }
+}
+
+fn tell(card: &ModelCard) {
+    let or_not = |text: &str| if text.is_empty() { "not stated".to_owned() } else { text.to_owned() };
+    output::say("Research use only, not for diagnosis or treatment.");
+    for (name, value) in [
+        ("Model", card.model.to_string()),
+        ("Study", card.title.clone()),
+        ("Purpose", card.purpose.clone()),
+        ("Requester", card.requester.clone()),
+        ("Recipients", or_not(&card.recipients.join("; "))),
+        ("Kept and withdrawn", or_not(card.retention.as_deref().unwrap_or_default())),
+        ("Columns", card.columns.join(", ")),
+        ("Made", output::moment(card.at)),
+        ("Trained by", format!("{}, {} rounds", card.task, card.rounds)),
+        ("Strategy", or_not(&card.strategy)),
+        ("Privacy", or_not(&card.privacy)),
+    ] {
+        output::say(&format!("{name}: {value}"));
+    }
+    if !card.kept_at_sites.is_empty() {
+        let tensors = card.kept_at_sites.join(", ");
+        output::say(&format!("It does not work without layers that each site has for itself: {tensors}"));
+    }
+    output::say("Sites whose updates are in it:");
+    let party = |p: &hospes_party::view::ModelParty| vec![p.name.clone(), p.organisation.clone(), p.rounds.to_string()];
+    output::table(&["Name", "Organisation", "Rounds"], card.parties.iter().map(party));
+    output::say("Figures:");
+    let rows = card.figures.iter().flat_map(|of| {
+        let place = if of.here { "this site" } else { "all together" };
+        let row = |f: &hospes_party::view::ModelFigure| {
+            vec![of.task.clone(), place.to_owned(), f.name.replace('_', " "), format!("{:.4}", f.value)]
+        };
+        of.figures.iter().map(row).collect::<Vec<_>>()
+    });
+    output::table(&["Task", "Where", "Figure", "Value"], rows);
+    if let Some(note) = &card.note {
+        output::say(note);
+    }
+}

@@ -1,0 +1,132 @@
+import { useState } from "react";
+import { useTranslation } from "react-i18next";
+import { Engine } from "../i18n/engine";
+import { bytes, percent } from "../i18n/format";
+import { useAction, useAnswer } from "../ipc/hooks";
+import type { ModelCopy as CopyView, JobView, ModelExport } from "../ipc/types";
+import { Answered } from "../parts/Answered";
+import { Button } from "../parts/Button";
+import { Card } from "../parts/Card";
+import { DigestChip } from "../parts/DigestChip";
+import { FaultNotice } from "../parts/FaultNotice";
+import { Notice } from "../parts/Notice";
+import { useMe } from "../shell/session";
+import forms from "./Forms.module.css";
+import styles from "./Job.module.css";
+import { ModelCard } from "./ModelCard";
+
+/** Characters of a study's title in the name that the dialog begins with. */
+const TITLE_CHARS = 60;
+
+/** The card that lies beside a model, as the window names it. */
+const cardOf = (name: string) => `${name.replace(/(?<=.)\.[^.]*$/, "")}.card.json`;
+
+/** The released model of a run: fetched when somebody asks, shown by its card, and written to a file of their choice. */
+export function ModelCopy({ job }: { job: JobView }) {
+  const { t } = useTranslation();
+  const { maySee } = useMe();
+  const isReleased = job.released !== null && job.model !== null;
+  const copy = useAnswer("model_copy", { job: job.job }, maySee && isReleased);
+  if (!maySee || !(isReleased || job.held)) return null;
+  return (
+    <>
+      <Card title={t("models.copy")} lead={t("models.copyLead")}>
+        {isReleased ? (
+          <Answered of={copy}>{(copy) => <State job={job} copy={copy} />}</Answered>
+        ) : (
+          <p className={forms.prose}>{t("models.copyHeld")}</p>
+        )}
+      </Card>
+      {copy.data?.card && <ModelCard card={copy.data.card} />}
+    </>
+  );
+}
+
+function State({ job, copy }: { job: JobView; copy: CopyView }) {
+  const { t } = useTranslation();
+  const fetch = useAction("fetch_model");
+  const stop = useAction("stop_fetching");
+  const isUnderWay = copy.state === "asked" || copy.state === "coming";
+  const [done, all] = copy.moved ?? [0, 0];
+  return (
+    <>
+      <div role="status" className={forms.prose}>
+        {copy.state === "none" && t("models.copyNone")}
+        {copy.state === "asked" && t("models.copyAsked")}
+        {copy.state === "coming" &&
+          (copy.moved === null
+            ? t("models.copyBegins")
+            : t("models.copyComing", { done: bytes(done), all: bytes(all) }))}
+        {copy.state === "here" && t("models.copyHere")}
+        {copy.state === "failed" && (
+          <Notice weight="attention" title={t("models.copyFailed")}>
+            <Engine>{copy.reason ?? ""}</Engine>
+          </Notice>
+        )}
+      </div>
+      {copy.moved !== null && (
+        <div className={styles.progress}>
+          <progress max={all} value={done} aria-label={t("models.copyProgress")} />
+          <span>{percent(all > 0 ? done / all : 0)}</span>
+        </div>
+      )}
+      <div className={forms.actions}>
+        {(copy.state === "none" || copy.state === "failed") && (
+          <Button kind="primary" isPending={fetch.isPending} onPress={() => fetch.mutate({ job: job.job })}>
+            {t(copy.state === "failed" ? "models.fetchAgain" : "models.fetch")}
+          </Button>
+        )}
+        {isUnderWay && (
+          <Button isPending={stop.isPending} onPress={() => stop.mutate({ job: job.job })}>
+            {t("models.fetchStop")}
+          </Button>
+        )}
+      </div>
+      <FaultNotice fault={fetch.error ?? stop.error} />
+      {copy.state === "here" && <Export job={job} />}
+    </>
+  );
+}
+
+/** Writes model and card to the chosen place, and says what was written. */
+function Export({ job }: { job: JobView }) {
+  const { t } = useTranslation();
+  const [written, setWritten] = useState<(ModelExport & { name: string }) | null>(null);
+  const write = useAction("export_model");
+  const choose = useAction("choose_place", (chosen) => {
+    // A dialog that was closed changes nothing. The card has no place of its own: it lies beside the model.
+    if (chosen)
+      write.mutate(
+        { job: job.job, path: chosen.file, card: chosen.file },
+        { onSuccess: (done) => setWritten({ ...done, name: chosen.name }) },
+      );
+  });
+  const suggested = `${job.title.slice(0, TITLE_CHARS)}-${job.model?.slice(0, 8) ?? ""}.safetensors`;
+  return (
+    <>
+      <div className={forms.actions}>
+        <Button
+          kind="primary"
+          isPending={choose.isPending || write.isPending}
+          onPress={() => {
+            setWritten(null);
+            write.reset();
+            choose.mutate({ purpose: "model", suggested });
+          }}
+        >
+          {t("models.export")}
+        </Button>
+      </div>
+      <FaultNotice fault={choose.error ?? write.error} />
+      <div role="status">
+        {written && (
+          <Notice weight="good" title={t("models.exported", { name: written.name })}>
+            <p>{t("models.exportedHelp", { card: cardOf(written.name), size: bytes(written.bytes) })}</p>
+            <div className={forms.small}>{t("models.exportedDigest")}</div>
+            <DigestChip digest={written.digest} of={t("models.exportedDigest")} />
+          </Notice>
+        )}
+      </div>
+    </>
+  );
+}
