@@ -76,6 +76,7 @@ async fn i6_a_page_names_no_file() {
     let dataset = json!({ "name": "x", "path": "/etc/shadow", "subject": "x" });
     for (command, args) in [
         ("survey", json!({ "path": "/etc/shadow" })),
+        ("sheets", json!({ "path": "/etc/shadow" })),
         ("add_dataset", json!({ "dataset": dataset })),
         ("import_opt_outs", json!({ "path": "/etc/shadow" })),
         ("export_audit", json!({ "federation": null, "kind": "csv", "path": "/etc/motd" })),

@@ -304,6 +304,7 @@ impl World {
         let dataset = NewDataset {
             name: name.into(),
             path: heart(file),
+            sheet: None,
             subject: "subject_id".into(),
             kinds: BTreeMap::new(),
             mask: BTreeSet::new(),
