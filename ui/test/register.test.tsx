@@ -17,6 +17,8 @@ const column = (name: string, kind: string, masked = false) => ({
 const SURVEY: SurveyView = {
   rows: 303,
   format: "utf-8",
+  sheets: [],
+  sheet: null,
   columns: [
     column("patient", "text", true),
     column("age", "number"),
@@ -48,7 +50,7 @@ describe("registering a dataset", () => {
     );
     await screen.press(screen.button("Choose a file"));
     expect(screen.args("choose_file")).toEqual({ purpose: "data" });
-    expect(screen.args("survey")).toEqual({ path: "file-1f" });
+    expect(screen.args("survey")).toEqual({ path: "file-1f", sheet: null });
     expect(screen.text()).toContain("heart.csv");
     await screen.submit();
     // Nothing tells patients apart yet.
@@ -75,6 +77,7 @@ describe("registering a dataset", () => {
       dataset: {
         name: "Heart",
         path: "file-1f",
+        sheet: null,
         subject: "patient",
         kinds: { sex: "category" },
         mask: ["ward"],
@@ -84,6 +87,49 @@ describe("registering a dataset", () => {
       },
     });
     expect(location.hash).toBe("#/datasets/d");
+  });
+
+  it("asks for the sheet of a workbook, also where its first one is no table", async () => {
+    const sheets = ["Read me", "Labs", "Visits"];
+    const answers = {
+      people: person(["data_steward"]),
+      choose_file: { ...FILE, name: "heart.xlsx" },
+      survey: ({ sheet }: { sheet: string | null }) =>
+        sheet === "Labs"
+          ? { ...SURVEY, sheets, sheet }
+          : Promise.reject({ code: "input", words: "row 3: 2 fields, the header has 1" }),
+      sheets,
+      add_dataset: { id: "d" },
+    };
+    await screen.show(<NewDataset />, answers, "Stefan");
+    await screen.press(screen.button("Choose a file"));
+    expect(screen.args("sheets")).toEqual({ path: "file-1f" });
+    expect(screen.text()).toContain("row 3: 2 fields");
+    expect(screen.button("Continue").disabled).toBe(true);
+    const choice = () => screen.place.querySelector("[data-testid=hidden-select-container] select");
+    await screen.choose(choice(), "Visits");
+    await screen.choose(choice(), "Labs");
+    expect(screen.args("survey")).toEqual({ path: "file-1f", sheet: "Labs" });
+    expect(screen.times("sheets")).toBe(1);
+    expect(await screen.faults()).toEqual([]);
+    await screen.submit();
+    await screen.choose(choice(), "patient");
+    await screen.submit();
+    await screen.type("dataset", "Heart");
+    await screen.submit();
+    expect(screen.text()).toContain("Sheet of the workbook");
+    await screen.submit();
+    expect(screen.args("add_dataset")).toMatchObject({ dataset: { path: "file-1f", sheet: "Labs" } });
+  });
+
+  it("asks for no sheet where a workbook has only one", async () => {
+    const survey = { ...SURVEY, sheets: ["Labs"], sheet: "Labs" };
+    const answers = { people: person(["data_steward"]), choose_file: FILE, survey };
+    await screen.show(<NewDataset />, answers, "Stefan");
+    await screen.press(screen.button("Choose a file"));
+    expect(screen.button("Continue").disabled).toBe(false);
+    expect(screen.times("sheets")).toBe(0);
+    expect(screen.text()).not.toContain("Sheet of the workbook");
   });
 
   it("is not begun by a dialog that was closed, and not offered to others than data stewards", async () => {

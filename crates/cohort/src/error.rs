@@ -143,6 +143,16 @@ pub enum CohortError {
         /// Line.
         line: u64,
     },
+    /// No sheet of this name.
+    #[error("{file}: there is no sheet '{sheet}'{}", listed(sheets))]
+    UnknownSheet {
+        /// File.
+        file: String,
+        /// Name that was asked for.
+        sheet: String,
+        /// Names of those that there are.
+        sheets: Vec<String>,
+    },
     /// Something in a source is not as it must be.
     #[error("{file}, {place}: {reason}")]
     Malformed {
@@ -393,6 +403,14 @@ pub enum CohortError {
     /// Pipe to the parent broke.
     #[error("the pipe to the parent process broke")]
     Pipe(#[source] std::io::Error),
+}
+
+/// Which sheets could have been chosen.
+fn listed(sheets: &[String]) -> String {
+    match sheets {
+        [] => "; only an Excel workbook (.xlsx) has sheets to choose from".to_owned(),
+        sheets => format!("; there are '{}'", sheets.join("', '")),
+    }
 }
 
 fn detail(columns: &[String]) -> String {

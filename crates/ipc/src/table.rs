@@ -137,10 +137,14 @@ commands! {
     "stop" Stop { reason: Option<String> } -> (),
         reads [], changes [Settings, Jobs, Egress, Audit],
         |c| c.engine.stop(&c.person()?, reason).await?;
-    /// What is in a file, before it is registered.
-    "survey" Survey { path: PathBuf } -> SurveyView,
+    /// What is in a file, before it is registered; of a workbook, in the sheet of that name or else the first.
+    "survey" Survey { path: PathBuf, sheet: Option<String> } -> SurveyView,
         reads [], changes [],
-        |c| c.engine.survey(&c.person()?, path).await?;
+        |c| c.engine.survey(&c.person()?, path, sheet).await?;
+    /// Names of a workbook's sheets, of which a survey reads one; of any other file, none.
+    "sheets" Sheets { path: PathBuf } -> Vec<String>,
+        reads [], changes [],
+        |c| c.engine.sheets(&c.person()?, path).await?;
     /// Registers a dataset.
     "add_dataset" AddDataset { dataset: NewDataset } -> DatasetView,
         reads [], changes [Datasets, Audit],

@@ -17,7 +17,7 @@ use hospes_cohort::profile::{Profile, profile};
 use hospes_cohort::scan::{Finding, ScanProfile};
 use hospes_cohort::schema::ColumnKind;
 use hospes_cohort::snapshot::{Freeze, Snapshot, SnapshotDocument, SnapshotKey, freeze};
-use hospes_cohort::source::{Hints, Limits, SourceKind, Survey, survey};
+use hospes_cohort::source::{self, Hints, Limits, SourceKind, Survey, survey};
 use hospes_ledger::{Action, Change, ObjectKind};
 use hospes_protocol::approval::{Role, SnapshotFacts};
 use hospes_protocol::canon::Canonical;
@@ -147,17 +147,27 @@ pub(crate) async fn by_id(conn: &mut SqliteConnection, id: DatasetId) -> Result<
     Dataset::from_row(&row)
 }
 
-/// A file to be surveyed.
-pub(crate) struct SurveyOrder(PathBuf);
+/// A file to be surveyed, and the sheet of it where it is a workbook.
+pub(crate) struct SurveyOrder {
+    path: PathBuf,
+    sheet: Option<String>,
+}
 
 impl SurveyOrder {
+    pub(crate) fn sheets(self) -> Result<Vec<String>, PartyError> {
+        Ok(source::sheets(&self.path, Limits::default())?)
+    }
+
     pub(crate) fn run(self) -> Result<SurveyView, PartyError> {
-        let found = survey(&self.0, &Hints::default(), ScanProfile::Default, Limits::default())?;
+        let hints = Hints { sheet: self.sheet, ..Hints::default() };
+        let found = survey(&self.path, &hints, ScanProfile::Default, Limits::default())?;
         let masked = |name: &str| found.findings.iter().any(|f| f.column == name && f.masks);
         let columns = found.columns.iter();
         Ok(SurveyView {
             rows: found.rows,
             format: format_words(&found),
+            sheets: found.sheets,
+            sheet: found.format.sheet,
             columns: columns.map(|c| column_view(c.name.clone(), c.kind, masked(&c.name), &found.findings)).collect(),
         })
     }
@@ -205,7 +215,8 @@ pub(crate) struct Frozen {
 
 impl FreezeOrder {
     pub(crate) fn run(self) -> Result<Frozen, PartyError> {
-        let hints = Hints { subject: Some(self.dataset.subject.clone()), ..Hints::default() };
+        let (subject, sheet) = (Some(self.dataset.subject.clone()), self.dataset.sheet.clone());
+        let hints = Hints { subject, sheet, ..Hints::default() };
         let found = survey(&self.dataset.path, &hints, ScanProfile::Default, Limits::default())?;
         let mut schema = found.schema(&self.dataset.subject)?;
         for (name, kind) in &self.dataset.kinds {
@@ -338,9 +349,14 @@ impl Engine {
         Ok(SubjectKey::from_bytes(*self.secret32(SUBJECT_KEY).await?))
     }
 
-    pub(crate) async fn survey_order(&mut self, session: Session, path: PathBuf) -> Result<SurveyOrder, PartyError> {
+    pub(crate) async fn survey_order(
+        &mut self,
+        session: Session,
+        path: PathBuf,
+        sheet: Option<String>,
+    ) -> Result<SurveyOrder, PartyError> {
         self.acting(&session, "look into a file of data", STEWARD).await?;
-        Ok(SurveyOrder(path))
+        Ok(SurveyOrder { path, sheet })
     }
 
     pub(crate) async fn freeze_order(

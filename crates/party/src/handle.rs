@@ -283,15 +283,24 @@ impl Handle {
 
     // Data ---------------------------------------------------------------------------------------------------------
 
-    /// What is in a file, before it is registered (data steward).
+    /// What is in a file, before it is registered (data steward). Of a workbook, the sheet of that name or the first one.
     ///
     /// # Errors
     /// [`PartyError::Cohort`] names file, line and rule.
-    pub async fn survey(&self, session: &Session, path: PathBuf) -> Result<SurveyView> {
+    pub async fn survey(&self, session: &Session, path: PathBuf, sheet: Option<String>) -> Result<SurveyView> {
         let s = session.clone();
-        let file = path.clone();
-        let work = self.ask(move |e| e.survey_order(s, file).boxed()).await?;
+        let work = self.ask(move |e| e.survey_order(s, path, sheet).boxed()).await?;
         in_background(move || work.run()).await
+    }
+
+    /// Names of a workbook's sheets, of which a survey reads one; of any other file, none (data steward).
+    ///
+    /// # Errors
+    /// [`PartyError::Cohort`] says why the workbook cannot be read.
+    pub async fn sheets(&self, session: &Session, path: PathBuf) -> Result<Vec<String>> {
+        let s = session.clone();
+        let work = self.ask(move |e| e.survey_order(s, path, None).boxed()).await?;
+        in_background(move || work.sheets()).await
     }
 
     /// Registers a dataset: freezes an encrypted snapshot of the file (data steward).

@@ -243,6 +243,7 @@ impl Site {
         let dataset = NewDataset {
             name: DATASET.into(),
             path: std::path::absolute(file)?,
+            sheet: None,
             subject: subject.to_owned(),
             kinds: Default::default(),
             mask: Default::default(),

@@ -338,8 +338,11 @@ pub(crate) enum Dataset {
     },
     /// What is in a file, before it is registered.
     Survey {
-        /// CSV, Parquet, NDJSON or .npz file, or a folder of images with a table.
+        /// CSV, Excel (.xlsx), Parquet, NDJSON or .npz file, or a folder of images with a table.
         file: PathBuf,
+        /// Sheet of an Excel workbook; its first one if none is named.
+        #[arg(long)]
+        sheet: Option<String>,
     },
     /// Set the Data Use Ontology terms of a dataset.
     Tag {
@@ -367,8 +370,12 @@ pub(crate) enum Dataset {
 /// A file to be registered.
 #[derive(Args)]
 pub(crate) struct DatasetAdd {
-    /// CSV, Parquet, NDJSON or .npz file, or a folder of PNG and JPEG images with a CSV table that names them.
+    /// CSV, Excel (.xlsx), Parquet, NDJSON or .npz file, or a folder of PNG and JPEG images with a CSV table that names
+    /// them.
     pub(crate) file: PathBuf,
+    /// Sheet of an Excel workbook; its first one if none is named.
+    #[arg(long)]
+    pub(crate) sheet: Option<String>,
     /// Name of the dataset; that of a registered one makes a new version of it.
     #[arg(long)]
     pub(crate) name: String,

@@ -335,6 +335,7 @@ async fn furnish(folder: &Path, index: usize, roster: &Signed<Roster>, study: &S
     let dataset = NewDataset {
         name: "rows".into(),
         path: csv,
+        sheet: None,
         subject: "subject_id".into(),
         kinds: BTreeMap::new(),
         mask: BTreeSet::new(),

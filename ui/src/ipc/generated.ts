@@ -1426,6 +1426,10 @@ name: string,
  */
 path: string, 
 /**
+ * Name of the sheet, of a workbook; its first one if none is named.
+ */
+sheet: string | null, 
+/**
  * Column that tells patients apart.
  */
 subject: string, 
@@ -2351,6 +2355,14 @@ rows: number,
  */
 format: string, 
 /**
+ * Names of a workbook's sheets; of any other file, none.
+ */
+sheets: Array<string>, 
+/**
+ * The sheet that was read.
+ */
+sheet: string | null, 
+/**
  * Columns.
  */
 columns: Array<ColumnView>, };
@@ -2580,8 +2592,10 @@ export interface Commands {
   set_policy: { args: { toml: string; passphrase: Secret }; answer: Outcome };
   /** Stops everything, or ends the stop. */
   stop: { args: { reason: string | null }; answer: null };
-  /** What is in a file, before it is registered. */
-  survey: { args: { path: string }; answer: SurveyView };
+  /** What is in a file, before it is registered; of a workbook, in the sheet of that name or else the first. */
+  survey: { args: { path: string; sheet: string | null }; answer: SurveyView };
+  /** Names of a workbook's sheets, of which a survey reads one; of any other file, none. */
+  sheets: { args: { path: string }; answer: Array<string> };
   /** Registers a dataset. */
   add_dataset: { args: { dataset: NewDataset }; answer: DatasetView };
   /** Registered datasets. */

@@ -9,14 +9,17 @@ interface Props<T extends string> {
   value: T | null;
   onChange: (value: T) => void;
   placeholder?: string;
+  isDisabled?: boolean;
 }
 
 /** One of many. */
-export function Picker<T extends string>({ label, options, value, onChange, placeholder }: Props<T>) {
+export function Picker<T extends string>(props: Props<T>) {
+  const { label, options, value, onChange, placeholder, isDisabled = false } = props;
   return (
     <Select
       className={styles.picker ?? ""}
       value={value}
+      isDisabled={isDisabled}
       onChange={(key) => onChange(String(key) as T)}
       placeholder={placeholder ?? ""}
     >

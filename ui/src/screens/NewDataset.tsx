@@ -14,6 +14,7 @@ import { FaultNotice } from "../parts/FaultNotice";
 import { Field } from "../parts/Field";
 import { Notice } from "../parts/Notice";
 import { Page } from "../parts/Page";
+import { Picker } from "../parts/Picker";
 import { Steps, StepTitle } from "../parts/Steps";
 import { useMe } from "../shell/session";
 import { ChooseFile } from "./ChooseFile";
@@ -52,15 +53,19 @@ function Wizard() {
   function choose(chosen: Chosen) {
     setSource(chosen);
     setSurvey(null);
-    // Another file has other columns; what was said about its use may well hold for it too.
-    setDraft({ ...draft, subject: null, kinds: {}, copied: {} });
+    // Another file or sheet has other columns; what was said about its use may well hold for it too.
+    setDraft({ ...draft, sheet: null, subject: null, kinds: {}, copied: {} });
+  }
+  function found(survey: SurveyView) {
+    setSurvey(survey);
+    setDraft((draft) => ({ ...draft, sheet: survey.sheet }));
   }
   return (
     <>
       <Steps label={t("register.title")} steps={steps} at={at} />
       <Card>
         {step === "file" && (
-          <FileStep source={source} survey={survey} onChosen={choose} onSurvey={setSurvey} onNext={next} />
+          <FileStep source={source} survey={survey} onChosen={choose} onSurvey={found} onNext={next} />
         )}
         {step === "columns" && survey && (
           <Step
@@ -150,14 +155,31 @@ interface FileProps {
 
 function FileStep({ source, survey, onChosen, onSurvey, onNext }: FileProps) {
   const { t } = useTranslation();
-  const look = useAction("survey", onSurvey);
-  function choose(chosen: Chosen) {
+  // Kept while another sheet is looked into, and where that one cannot be read.
+  const [sheets, setSheets] = useState<string[]>(survey?.sheets ?? []);
+  const [sheet, setSheet] = useState(survey?.sheet ?? null);
+  const listing = useAction("sheets", setSheets);
+  const look = useAction("survey", (survey) => {
+    setSheets(survey.sheets);
+    setSheet(survey.sheet);
+    onSurvey(survey);
+  });
+  function choose(chosen: Chosen, sheet: string | null = null) {
+    if (sheet === null) setSheets([]);
+    setSheet(sheet);
     onChosen(chosen);
-    look.mutate({ path: chosen.file });
+    const onError = () => {
+      // The first sheet is often a page of words; another one may be the table.
+      if (sheet === null) listing.mutate({ path: chosen.file });
+    };
+    look.mutate({ path: chosen.file, sheet }, { onError });
   }
   // A folder has no size of its own.
   const isFolder = source !== null && source.bytes === null;
-  const way = { isDisabled: look.isPending, onChosen: choose };
+  const way = {
+    isDisabled: look.isPending || listing.isPending,
+    onChosen: (chosen: Chosen) => choose(chosen),
+  };
   return (
     <Step
       title={t("register.file")}
@@ -179,6 +201,16 @@ function FileStep({ source, survey, onChosen, onSurvey, onNext }: FileProps) {
         chosen={isFolder ? source : null}
       />
       <p className={forms.small}>{t("register.kinds")}</p>
+      {source && sheets.length > 1 && (
+        <Picker
+          label={t("register.sheet")}
+          placeholder={t("register.chooseSheet")}
+          options={sheets.map((name) => ({ value: name, label: name }))}
+          value={sheet}
+          isDisabled={look.isPending}
+          onChange={(name) => choose(source, name)}
+        />
+      )}
       <div role="status">{look.isPending && <Notice>{t("register.looking")}</Notice>}</div>
       <FaultNotice fault={look.error} />
       {survey && (
@@ -223,6 +255,7 @@ function CheckStep({ source, survey, draft, onBack }: CheckProps) {
         facts={[
           { label: t("datasets.name"), value: asked.name },
           { label: t("register.source"), value: source.name },
+          ...(survey.sheets.length > 1 ? [{ label: t("register.sheet"), value: survey.sheet ?? "" }] : []),
           { label: t("datasets.rows"), value: count(survey.rows) },
           { label: t("register.subject"), value: asked.subject },
           { label: t("register.inside"), value: names(inside) },

@@ -7,6 +7,8 @@ export const KINDS = ["number", "category", "date", "text"] as const;
 
 export interface Draft {
   name: string;
+  /** Sheet of a workbook that was looked into. */
+  sheet: string | null;
   /** Column that tells patients apart. */
   subject: string | null;
   /** Corrected types by column. */
@@ -19,6 +21,7 @@ export interface Draft {
 
 export const EMPTY: Draft = {
   name: "",
+  sheet: null,
   subject: null,
   kinds: {},
   copied: {},
@@ -54,6 +57,7 @@ export function newDataset(draft: Draft, columns: ColumnView[], file: string): N
   return {
     name: draft.name.trim(),
     path: file,
+    sheet: draft.sheet,
     subject: draft.subject ?? "",
     kinds: Object.fromEntries(corrected.map((column) => [column.name, kindOf(draft, column)])),
     mask: other.filter((column) => !column.masked && !isCopied(draft, column)).map(({ name }) => name),

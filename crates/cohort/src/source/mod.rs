@@ -11,6 +11,7 @@ mod records;
 mod rows;
 mod sniff;
 mod tally;
+mod xlsx;
 mod zip;
 
 use std::collections::{HashMap, HashSet};
@@ -64,6 +65,8 @@ pub struct Hints {
     pub delimiter: Option<Delimiter>,
     /// Notation of numbers.
     pub decimal: Option<Decimal>,
+    /// Name of the sheet of a workbook; `None` is the first.
+    pub sheet: Option<String>,
     /// Column that tells patients apart.
     pub subject: Option<String>,
     /// Cells that mean *missing*, after trimming; the empty cell always does. `None` is [`DEFAULT_MISSING`].
@@ -81,6 +84,9 @@ pub struct Format {
     /// Kind of source. Encoding and delimiter are those of its text, where it has any.
     #[serde(default, skip_serializing_if = "SourceKind::is_delimited")]
     pub kind: SourceKind,
+    /// Name of the sheet, of a workbook.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sheet: Option<String>,
     /// Encoding.
     pub encoding: Encoding,
     /// Delimiter.
@@ -108,6 +114,9 @@ pub struct Survey {
     pub format: Format,
     /// Why this encoding.
     pub encoding_reason: String,
+    /// Names of a workbook's sheets, of which `format` names the one that was read; of any other source, none.
+    #[serde(default)]
+    pub sheets: Vec<String>,
     /// Rows, without the header.
     pub rows: u64,
     /// Columns in order.
@@ -167,6 +176,11 @@ pub fn survey(path: &Path, hints: &Hints, profile: ScanProfile, limits: Limits) 
 
     let mut source = Rows::open(path, &format, limits, false)?;
     let (names, image) = (source.names().to_vec(), source.image());
+    let mut sheets = Vec::new();
+    if let Some((read, all)) = source.sheets() {
+        format.sheet = Some(read.to_owned());
+        sheets = all.to_vec();
+    }
     let mut tallies: Vec<Tally> = names.iter().map(|_| Tally::new(names.len(), format.missing.len())).collect();
     let mut rows = 0u64;
     while let Some(record) = source.next_row()? {
@@ -194,11 +208,26 @@ pub fn survey(path: &Path, hints: &Hints, profile: ScanProfile, limits: Limits) 
         bytes,
         format,
         encoding_reason: encoding_reason.to_owned(),
+        sheets,
         rows,
         columns,
         findings,
         subject_guess,
     })
+}
+
+/// The names of a workbook's sheets in their order, without those that are hidden; none of any other source.
+///
+/// # Errors
+/// [`CohortError`] says why the workbook cannot be read.
+///
+/// # Disclosure
+/// Names of sheets, for the steward at the site.
+pub fn sheets(path: &Path, limits: Limits) -> Result<Vec<String>, CohortError> {
+    match SourceKind::of(path) {
+        SourceKind::Xlsx => xlsx::sheets(open(path)?, &file_name(path), limits),
+        _ => Ok(Vec::new()),
+    }
 }
 
 /// How a source is read, as far as its first bytes tell.
@@ -208,12 +237,16 @@ fn sniff_format(
     hints: &Hints,
     bytes: u64,
 ) -> Result<(Format, &'static str), CohortError> {
+    if let Some(sheet) = hints.sheet.as_ref().filter(|_| kind != SourceKind::Xlsx) {
+        let (file, sheet) = (file_name(path), sheet.clone());
+        return Err(CohortError::UnknownSheet { file, sheet, sheets: Vec::new() });
+    }
     let missing = match &hints.missing {
         Some(markers) => markers.iter().map(|m| m.trim().to_owned()).filter(|m| !m.is_empty()).collect(),
         None => kind.missing().iter().map(|m| (*m).to_owned()).collect(),
     };
     let (encoding, delimiter, decimal) = (Encoding::Utf8, Delimiter::Comma, Decimal::Point);
-    let format = Format { kind, encoding, delimiter, decimal, missing };
+    let format = Format { kind, sheet: hints.sheet.clone(), encoding, delimiter, decimal, missing };
     if !matches!(kind, SourceKind::Delimited | SourceKind::ImageFolder) {
         return Ok((format, "that of the format"));
     }
@@ -269,19 +302,24 @@ pub(crate) fn read_error(file: &str, source: std::io::Error) -> CohortError {
 
 /// Reads and checks the header.
 pub(crate) fn read_header<R: Read>(reader: &mut RecordReader<R>, file: &str) -> Result<Vec<String>, CohortError> {
-    let file = || file.to_owned();
     let Some(record) = reader.next_record()? else {
-        return Err(CohortError::NoHeader { file: file() });
+        return Err(CohortError::NoHeader { file: file.to_owned() });
     };
     let names: Vec<String> = record.fields().map(|f| f.trim().to_owned()).collect();
+    check_header(&names, file)?;
+    Ok(names)
+}
+
+/// Checks that the first line has names and no data.
+fn check_header(names: &[String], file: &str) -> Result<(), CohortError> {
     let is_data = |n: &&String| {
         let numeric = number(n, Decimal::Point).or_else(|| number(n, Decimal::Comma)).is_some();
         numeric || date(n).is_some() || n.is_empty() || DEFAULT_MISSING.contains(&n.as_str())
     };
     if names.iter().filter(is_data).count() * 2 > names.len() {
-        return Err(CohortError::HeaderIsData { file: file() });
+        return Err(CohortError::HeaderIsData { file: file.to_owned() });
     }
-    Ok(names)
+    Ok(())
 }
 
 /// Checks the names of columns, whatever they were read from.

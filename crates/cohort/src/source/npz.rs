@@ -13,7 +13,7 @@ use super::Limits;
 use super::npy::{Element, Header};
 use super::records::{Cells, Record};
 use super::rows::Place;
-use super::zip::{self, Entry, EntryReader};
+use super::zip::{self, Bounds, Entry, EntryReader};
 use crate::error::CohortError;
 use crate::schema::ImageSize;
 
@@ -29,6 +29,9 @@ const PARTS: [(&str, &str); 3] = [("train_", "train"), ("val_", "val"), ("test_"
 const IMAGES: [&str; 2] = ["images", "image"];
 /// Most columns that one array becomes.
 const WIDTH: usize = 64;
+
+/// What a file of arrays may hold.
+const BOUNDS: Bounds = Bounds { entries: 256, unpacked: 16 << 30, mend: "use numpy.savez_compressed" };
 
 /// One array while it is read.
 struct Array {
@@ -65,7 +68,7 @@ pub(super) struct NpzRows {
 impl NpzRows {
     pub(super) fn new(source: File, file: &str, limits: Limits) -> Result<Self, CohortError> {
         let source = Arc::new(source);
-        let entries = zip::entries(&source).map_err(|why| malformed(file, "archive", &why))?;
+        let entries = zip::entries(&source, BOUNDS).map_err(|why| malformed(file, "archive", &why))?;
         let mut arrays: BTreeMap<String, Array> = BTreeMap::new();
         for entry in &entries {
             let array = open(&source, entry).map_err(|why| malformed(file, &array_place(&entry.name), &why))?;
@@ -259,26 +262,17 @@ fn image_size(header: &Header) -> Result<ImageSize, String> {
 
 fn fill(array: &mut Array, file: &str, row: u64) -> Result<(), CohortError> {
     let place = format!("{}, array '{}'", Place::Row(row), array.name);
-    array.source.read_exact(&mut array.row).map_err(|why| malformed(file, &place, &unpacked(&why)))
+    array.source.read_exact(&mut array.row).map_err(|why| malformed(file, &place, &zip::words(&why)))
 }
 
 /// Reads past the last row, where the archive checks length and checksum.
 fn end(part: &mut Part, file: &str) -> Result<(), CohortError> {
     for array in part.others.iter_mut().chain([&mut part.images]) {
         let place = format!("array '{}'", array.name);
-        let rest = array.source.read(&mut [0]).map_err(|why| malformed(file, &place, &unpacked(&why)))?;
+        let rest = array.source.read(&mut [0]).map_err(|why| malformed(file, &place, &zip::words(&why)))?;
         debug_assert_eq!(rest, 0);
     }
     Ok(())
-}
-
-/// Our own words on an archive, never those of a decoder.
-fn unpacked(why: &io::Error) -> String {
-    match why.get_ref().map(ToString::to_string) {
-        Some(words) if why.kind() == io::ErrorKind::InvalidData && words.starts_with("it ") => words,
-        Some(words) if words.starts_with("its ") => words,
-        _ => "it is damaged".to_owned(),
-    }
 }
 
 /// Height × width × channel becomes channel × height × width.

@@ -14,7 +14,8 @@ use super::ndjson::JsonRows;
 use super::npz::NpzRows;
 use super::parquet_file::ParquetRows;
 use super::records::{Record, RecordReader};
-use super::{Format, Limits, check_names, file_name, open, read_error, read_header};
+use super::xlsx::SheetRows;
+use super::{Format, Limits, check_header, check_names, file_name, open, read_error, read_header};
 use crate::error::CohortError;
 use crate::schema::ImageSize;
 
@@ -29,6 +30,8 @@ pub enum SourceKind {
     NdJson,
     /// Apache Parquet with flat columns.
     Parquet,
+    /// A sheet of an Excel workbook.
+    Xlsx,
     /// Arrays that numpy wrote: images and what belongs to each.
     Npz,
     /// A folder of PNG and JPEG files, and a delimited table that names them.
@@ -48,6 +51,8 @@ impl SourceKind {
         match end.as_deref() {
             Some("ndjson" | "jsonl") => Self::NdJson,
             Some("parquet" | "pq") => Self::Parquet,
+            // Only .xlsx (and .xlsm, which is the same with macros) is read; the others are told how to become one.
+            Some("xlsx" | "xlsm" | "xls" | "xlsb" | "ods") => Self::Xlsx,
             Some("npz") => Self::Npz,
             _ => Self::Delimited,
         }
@@ -62,6 +67,7 @@ impl SourceKind {
             Self::Delimited => "delimited text",
             Self::NdJson => "a JSON object in each line",
             Self::Parquet => "Parquet",
+            Self::Xlsx => "a sheet of an Excel workbook",
             Self::Npz => "numpy arrays",
             Self::ImageFolder => "a folder of images with a table",
         }
@@ -71,7 +77,8 @@ impl SourceKind {
     /// there is no value, −9 is one.
     pub(super) fn missing(self) -> &'static [&'static str] {
         match self {
-            Self::Delimited | Self::ImageFolder => &super::DEFAULT_MISSING,
+            // An empty cell of a sheet says no more than one of a CSV file: people fill both in by hand.
+            Self::Delimited | Self::ImageFolder | Self::Xlsx => &super::DEFAULT_MISSING,
             Self::NdJson | Self::Parquet => &["?", "NA", "N/A"],
             Self::Npz => &[],
         }
@@ -89,7 +96,7 @@ impl SourceKind {
 pub enum Place {
     /// A line of a text, from 1.
     Line(u64),
-    /// A row of a table that has no lines, from 1.
+    /// A row of a table that has no lines, from 1; of a sheet, as the spreadsheet counts it.
     Row(u64),
 }
 
@@ -164,6 +171,7 @@ enum Inner {
     Delimited(Box<RecordReader<Hashing<File>>>),
     NdJson(Box<JsonRows<Hashing<File>>>),
     Parquet(Box<ParquetRows>, Unchanged),
+    Xlsx(Box<SheetRows>, Unchanged),
     Npz(Box<NpzRows>, Unchanged),
     Folder(Box<FolderRows>),
 }
@@ -198,6 +206,13 @@ impl Rows {
                 let rows = ParquetRows::new(source.file(&file)?, &file, limits)?;
                 (rows.names(), Inner::Parquet(Box::new(rows), source))
             }
+            SourceKind::Xlsx => {
+                let source = Unchanged::new(open(path)?, &file, hashed)?;
+                let rows = SheetRows::new(source.file(&file)?, &file, format.sheet.as_deref(), limits)?;
+                rows.label().clone_into(&mut file);
+                check_header(rows.names(), &file)?;
+                (rows.names().to_vec(), Inner::Xlsx(Box::new(rows), source))
+            }
             SourceKind::Npz => {
                 let source = Unchanged::new(open(path)?, &file, hashed)?;
                 let rows = NpzRows::new(source.file(&file)?, &file, limits)?;
@@ -225,12 +240,21 @@ impl Rows {
         self.image
     }
 
+    /// Of a workbook, the sheet that is read and the names of all.
+    pub(crate) fn sheets(&self) -> Option<(&str, &[String])> {
+        match &self.inner {
+            Inner::Xlsx(rows, _) => Some((rows.sheet(), rows.sheets())),
+            _ => None,
+        }
+    }
+
     /// The next row, with as many fields as there are names; `None` at the end.
     pub(crate) fn next_row(&mut self) -> Result<Option<Record<'_>>, CohortError> {
         let record = match &mut self.inner {
             Inner::Delimited(reader) => reader.next_record()?,
             Inner::NdJson(rows) => rows.next_row()?,
             Inner::Parquet(rows, _) => rows.next_row()?,
+            Inner::Xlsx(rows, _) => rows.next_row()?,
             Inner::Npz(rows, _) => rows.next_row()?,
             Inner::Folder(rows) => rows.next_row()?,
         };
@@ -255,7 +279,7 @@ impl Rows {
             // The readers stopped at the end of the file, so that all of it was hashed, and as it was when it was read.
             Inner::Delimited(reader) => of(reader.into_source().into_hash()),
             Inner::NdJson(rows) => of(rows.into_source().into_hash()),
-            Inner::Parquet(_, source) | Inner::Npz(_, source) => source.finish(&self.file)?,
+            Inner::Parquet(_, source) | Inner::Xlsx(_, source) | Inner::Npz(_, source) => source.finish(&self.file)?,
             Inner::Folder(rows) => of(rows.into_hash()),
         })
     }

@@ -1,4 +1,5 @@
-//! The part of a ZIP archive that numpy writes: named entries, stored or deflated, without encryption.
+//! The part of a ZIP archive that numpy and spreadsheet programs write: named entries, stored or deflated, without
+//! encryption.
 //!
 //! Strict on purpose. The central directory is the only list of entries, no two entries share bytes, every entry gives
 //! exactly the bytes that it declares, and nothing is written anywhere; so names that lead out of a folder, archives
@@ -11,16 +12,25 @@ use std::sync::Arc;
 use flate2::Crc;
 use flate2::bufread::DeflateDecoder;
 
-/// Most entries of an archive.
-const ENTRIES: usize = 256;
 /// Longest name of an entry.
 const NAME_BYTES: usize = 128;
-/// Most bytes of all entries when they are unpacked.
-const UNPACKED_BYTES: u64 = 16 << 30;
+/// Longest list of entries.
+const LIST_BYTES: u32 = 16 << 20;
 /// The end record, and the longest comment that may follow it.
 const END_BYTES: usize = 22;
 const COMMENT_BYTES: usize = 0xFFFF;
 const HEAD_BYTES: usize = 30;
+
+/// What an archive of some kind may hold.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    /// Entries.
+    pub(super) entries: usize,
+    /// Bytes of all entries when they are unpacked.
+    pub(super) unpacked: u64,
+    /// What makes an archive that is packed as it must be.
+    pub(super) mend: &'static str,
+}
 
 /// An entry of an archive.
 #[derive(Debug, Clone)]
@@ -65,7 +75,7 @@ fn read_at(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
 ///
 /// # Errors
 /// Which rule it breaks, in words.
-pub(super) fn entries(file: &Arc<File>) -> Result<Vec<Entry>, String> {
+pub(super) fn entries(file: &Arc<File>, bounds: Bounds) -> Result<Vec<Entry>, String> {
     let damaged = |_| "it is damaged or no archive".to_owned();
     let length = file.metadata().map_err(damaged)?.len();
     let tail = length.min((END_BYTES + COMMENT_BYTES) as u64);
@@ -85,8 +95,11 @@ pub(super) fn entries(file: &Arc<File>) -> Result<Vec<Entry>, String> {
         return Err("it is larger than 4 GiB or has too many entries; split it".to_owned());
     }
     let end_at = length - tail + at as u64;
-    if usize::from(count) > ENTRIES {
-        return Err(format!("it has more than {ENTRIES} entries"));
+    if usize::from(count) > bounds.entries {
+        return Err(format!("it has more than {} entries", bounds.entries));
+    }
+    if size > LIST_BYTES {
+        return Err("its list of entries is too long".to_owned());
     }
     if u64::from(start) + u64::from(size) != end_at {
         return Err("its list of entries does not end where it should".to_owned());
@@ -94,12 +107,12 @@ pub(super) fn entries(file: &Arc<File>) -> Result<Vec<Entry>, String> {
     let mut list = Vec::new();
     let mut directory = Section { file: Arc::clone(file), at: u64::from(start), end: end_at };
     directory.read_to_end(&mut list).map_err(damaged)?;
-    let entries = directory_entries(&list, usize::from(count))?;
-    check(&entries, u64::from(start))?;
+    let entries = directory_entries(&list, usize::from(count), bounds.mend)?;
+    check(&entries, u64::from(start), bounds.unpacked)?;
     Ok(entries)
 }
 
-fn directory_entries(list: &[u8], count: usize) -> Result<Vec<Entry>, String> {
+fn directory_entries(list: &[u8], count: usize, mend: &str) -> Result<Vec<Entry>, String> {
     let mut entries: Vec<Entry> = Vec::with_capacity(count);
     let mut rest = list;
     for _ in 0..count {
@@ -122,7 +135,7 @@ fn directory_entries(list: &[u8], count: usize) -> Result<Vec<Entry>, String> {
         let deflated = match method {
             0 => false,
             8 => true,
-            _ => return Err("an entry is packed in a way that is not read here; use numpy.savez_compressed".to_owned()),
+            _ => return Err(format!("an entry is packed in a way that is not read here; {mend}")),
         };
         let name = std::str::from_utf8(&rest[46..46 + name_bytes]).map_err(|_| "a name is no text".to_owned())?;
         entries.push(Entry {
@@ -139,7 +152,7 @@ fn directory_entries(list: &[u8], count: usize) -> Result<Vec<Entry>, String> {
 }
 
 /// Checks the entries against each other: names, sizes, and that no byte belongs to two.
-fn check(entries: &[Entry], directory: u64) -> Result<(), String> {
+fn check(entries: &[Entry], directory: u64, unpacked: u64) -> Result<(), String> {
     let mut by_place: Vec<&Entry> = entries.iter().collect();
     by_place.sort_by_key(|e| e.head);
     let ends = by_place.iter().skip(1).map(|e| e.head).chain([directory]);
@@ -155,8 +168,8 @@ fn check(entries: &[Entry], directory: u64) -> Result<(), String> {
     if names.len() != entries.len() {
         return Err("two entries have the same name".to_owned());
     }
-    if entries.iter().map(|e| e.bytes).sum::<u64>() > UNPACKED_BYTES {
-        return Err(format!("unpacked it has more than {} GiB", UNPACKED_BYTES >> 30));
+    if entries.iter().map(|e| e.bytes).sum::<u64>() > unpacked {
+        return Err(format!("unpacked it has more than {} GiB", unpacked >> 30));
     }
     Ok(())
 }
@@ -226,6 +239,15 @@ impl Read for EntryReader {
         self.crc.update(&buffer[..n]);
         self.left -= n as u64;
         Ok(n)
+    }
+}
+
+/// Our own words on why an entry cannot be read, never those of a decoder.
+pub(super) fn words(why: &io::Error) -> String {
+    match why.get_ref().map(ToString::to_string) {
+        Some(words) if why.kind() == io::ErrorKind::InvalidData && words.starts_with("it ") => words,
+        Some(words) if words.starts_with("its ") => words,
+        _ => "it is damaged".to_owned(),
     }
 }
 

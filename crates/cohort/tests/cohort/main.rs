@@ -11,4 +11,5 @@ mod snapshots;
 mod sources;
 mod strategies;
 mod subgroups;
+mod workbooks;
 mod workers;

@@ -30,7 +30,7 @@ fn key() -> SnapshotKey {
 }
 
 /// Surveys and freezes a source as the engine does.
-fn register(path: &Path, subject: &str) -> Result<(Snapshot, Profile, tempfile::TempDir), CohortError> {
+pub(crate) fn register(path: &Path, subject: &str) -> Result<(Snapshot, Profile, tempfile::TempDir), CohortError> {
     let folder = tempfile::tempdir().unwrap();
     let hints = Hints { subject: Some(subject.to_owned()), ..Hints::default() };
     let found = survey(path, &hints, ScanProfile::Default, Limits::default())?;
@@ -48,11 +48,11 @@ fn register(path: &Path, subject: &str) -> Result<(Snapshot, Profile, tempfile::
     Ok((snapshot, profile, folder))
 }
 
-fn message<T>(result: Result<T, CohortError>) -> String {
+pub(crate) fn message<T>(result: Result<T, CohortError>) -> String {
     result.err().expect("should be refused").to_string()
 }
 
-fn kinds(found: &Survey) -> Vec<(&str, ColumnKind)> {
+pub(crate) fn kinds(found: &Survey) -> Vec<(&str, ColumnKind)> {
     found.columns.iter().map(|c| (c.name.as_str(), c.kind)).collect()
 }
 
@@ -212,8 +212,8 @@ fn npy(descr: &str, shape: &str, data: &[u8]) -> Vec<u8> {
     [b"\x93NUMPY\x01\x00".as_slice(), &length, header.as_bytes(), data].concat()
 }
 
-/// An archive as numpy writes it, deflated or stored.
-fn npz(entries: &[(&str, Vec<u8>)], deflated: bool) -> Vec<u8> {
+/// An archive as numpy and spreadsheet programs write it, deflated or stored.
+pub(crate) fn npz(entries: &[(&str, Vec<u8>)], deflated: bool) -> Vec<u8> {
     let (mut file, mut list) = (Vec::new(), Vec::new());
     for (name, bytes) in entries {
         let mut crc = flate2::Crc::new();

@@ -36,7 +36,7 @@ impl OpenPurpose {
     /// Endings of names that fit; all if empty.
     pub fn endings(self) -> &'static [&'static str] {
         match self {
-            Self::Data => &["csv", "tsv", "txt", "parquet", "ndjson", "jsonl", "npz"],
+            Self::Data => &["csv", "tsv", "txt", "xlsx", "xlsm", "parquet", "ndjson", "jsonl", "npz"],
             Self::Images => &[],
             Self::OptOuts => &["csv", "txt"],
             Self::Certificates => &["pem", "crt", "cer"],
@@ -118,7 +118,7 @@ impl Files {
     pub(super) fn put_into(&self, call: &mut Call) -> Result<Option<Unfinished>, Fault> {
         use OpenPurpose::{Certificates, Data, Images, OptOuts};
         match call {
-            Call::Survey { path } => self.opened(path, &[Data, Images])?,
+            Call::Survey { path, .. } | Call::Sheets { path } => self.opened(path, &[Data, Images])?,
             Call::AddDataset { dataset } => self.opened(&mut dataset.path, &[Data, Images])?,
             Call::ImportOptOuts { path } => self.opened(path, &[OptOuts])?,
             Call::Enrol { enrolment } => {
@@ -221,11 +221,11 @@ mod tests {
             .map(|i| files.open(OpenPurpose::Data, format!("/data/{i}.csv").into()).unwrap().file)
             .collect();
         let survey = |files: &Files, name: &str| {
-            let mut call = Call::Survey { path: name.into() };
+            let mut call = Call::Survey { path: name.into(), sheet: None };
             files.put_into(&mut call).map(|_| call)
         };
         assert_eq!(survey(&files, &names[0]).unwrap_err().code, FaultCode::Denied);
-        let Call::Survey { path } = survey(&files, &names[CHOICES]).unwrap() else { panic!("another command") };
+        let Call::Survey { path, .. } = survey(&files, &names[CHOICES]).unwrap() else { panic!("another command") };
         assert_eq!(path, Path::new("/data/32.csv"));
         files.forget();
         assert_eq!(survey(&files, &names[CHOICES]).unwrap_err().code, FaultCode::Denied);
@@ -243,7 +243,7 @@ mod tests {
             kind: hospes_party::view::AuditFormat::JsonLines,
             path: data.file.into()
         }));
-        assert!(refused(Call::Survey { path: place.file.into() }));
+        assert!(refused(Call::Survey { path: place.file.into(), sheet: None }));
     }
 
     #[test]

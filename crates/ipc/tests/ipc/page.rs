@@ -77,6 +77,7 @@ async fn i6_a_page_names_no_file() {
     let job = hospes_protocol::id::JobId::new(hospes_protocol::id::Timestamp::from_millis(1), [1; 10]);
     for (command, args) in [
         ("survey", json!({ "path": "/etc/shadow" })),
+        ("sheets", json!({ "path": "/etc/shadow" })),
         ("add_dataset", json!({ "dataset": dataset })),
         ("import_opt_outs", json!({ "path": "/etc/shadow" })),
         ("export_audit", json!({ "federation": null, "kind": "csv", "path": "/etc/motd" })),

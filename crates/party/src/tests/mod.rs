@@ -306,6 +306,7 @@ impl World {
         let dataset = NewDataset {
             name: name.into(),
             path: heart(file),
+            sheet: None,
             subject: "subject_id".into(),
             kinds: BTreeMap::new(),
             mask: BTreeSet::new(),

@@ -84,11 +84,12 @@ async fn every_refused_role_is_audited() {
     denied(h.give_opinion(world.who("sam"), study.id, OpinionView::Agree, "x".into()).await);
     denied(h.set_policy(world.who("pia"), String::new(), pass("pia")).await.map(drop));
     denied(h.stop(world.who("sam"), Some("x".into())).await);
-    denied(h.survey(world.who("ana"), heart("cleveland.csv")).await.map(drop));
+    denied(h.sheets(world.who("ana"), heart("cleveland.csv")).await.map(drop));
+    denied(h.survey(world.who("ana"), heart("cleveland.csv"), None).await.map(drop));
     denied(h.release(world.who("pia"), job(1)).await);
     denied(h.export_audit(world.who("sam"), None, world.folder.join("x")).await.map(drop));
     denied(h.decide(world.who("odo"), study.id, Verdict::Refuse { reason: "x".into() }).await.map(drop));
-    assert_eq!(world.entered("role_refused", "refused").await, before + 11);
+    assert_eq!(world.entered("role_refused", "refused").await, before + 12);
 }
 
 #[tokio::test(flavor = "multi_thread")]

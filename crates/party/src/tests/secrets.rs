@@ -188,6 +188,7 @@ async fn hunt(folder: &Path) {
     let dataset = NewDataset {
         name: "Cohort".into(),
         path,
+        sheet: None,
         subject: "subject_id".into(),
         kinds: BTreeMap::new(),
         mask: BTreeSet::new(),

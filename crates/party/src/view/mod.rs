@@ -241,6 +241,9 @@ pub struct NewDataset {
     pub name: String,
     /// File, or folder of images.
     pub path: PathBuf,
+    /// Name of the sheet, of a workbook; its first one if none is named.
+    #[serde(default)]
+    pub sheet: Option<String>,
     /// Column that tells patients apart.
     pub subject: String,
     /// Types that the steward corrects.
@@ -280,6 +283,10 @@ pub struct SurveyView {
     pub rows: u64,
     /// Encoding and delimiter, in words.
     pub format: String,
+    /// Names of a workbook's sheets; of any other file, none.
+    pub sheets: Vec<String>,
+    /// The sheet that was read.
+    pub sheet: Option<String>,
     /// Columns.
     pub columns: Vec<ColumnView>,
 }

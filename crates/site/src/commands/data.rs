@@ -31,10 +31,14 @@ pub(crate) async fn dataset(asking: &mut Asking, command: Dataset) -> Result<()>
             list(std::slice::from_ref(&profile.dataset));
             output::json(&profile.profile)
         }
-        Dataset::Survey { file } => {
-            let survey: SurveyView = asking.ask(&Call::Survey { path: absolute(file)? }).await?;
+        Dataset::Survey { file, sheet } => {
+            let survey: SurveyView = asking.ask(&Call::Survey { path: absolute(file)?, sheet }).await?;
             asking.answer(&survey, |survey| {
                 output::say(&format!("{} rows, {}.", survey.rows, survey.format));
+                if let (Some(sheet), [_, _, ..]) = (&survey.sheet, survey.sheets.as_slice()) {
+                    let all = survey.sheets.join("', '");
+                    output::say(&format!("This is sheet '{sheet}'. Choose one with --sheet: '{all}'."));
+                }
                 output::table(
                     &["Column", "Type", "Stays out", "Why"],
                     survey.columns.iter().map(|c| {
@@ -75,6 +79,7 @@ async fn add(asking: &mut Asking, add: DatasetAdd) -> Result<()> {
     let dataset = NewDataset {
         name: add.name,
         path: absolute(add.file)?,
+        sheet: add.sheet,
         subject: add.subject,
         kinds: BTreeMap::new(),
         mask: add.mask.into_iter().collect(),
