@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use hospes_ipc::Fault;
 use hospes_ipc::local::{Local, program};
-use hospes_ipc::page::{Page, PreferencesFile};
+use hospes_ipc::page::{Host as _, Page, PreferencesFile};
 use serde_json::{Value, json};
 use tauri::ipc::Channel;
 use tauri::{AppHandle, Manager as _, State};
@@ -61,6 +61,11 @@ pub fn run() -> anyhow::Result<()> {
             let app = app.handle();
             let speech = Arc::new(Speech::new(preferences.read()));
             let desk = Desk::new(app.clone(), speech.clone());
+            if preferences.starts()
+                && let Err(error) = desk.prefer(preferences.read())
+            {
+                tracing::warn!(error, "what the hospital's IT set does not hold");
+            }
             app.manage(Arc::new(Page::new(desk, local.clone(), preferences.clone())));
             follow(app, local, speech);
             if !std::env::args().any(|argument| argument == HIDDEN) {

@@ -95,6 +95,7 @@ Section "Hospes"
   File "..\..\LICENSE"
   File "..\..\NOTICE"
   File "..\..\third-party-licences.txt"
+  File "/oname=managed.toml.example" "..\managed.toml"
   ${If} ${Errors}
     SetErrorLevel 2
     Abort "The programs could not be replaced; close Hospes and try again."
@@ -108,7 +109,12 @@ Section "Hospes"
   !insertmacro Must 'icacls "$APPDATA\Hospes" /inheritance:r /grant:r *S-1-5-18:(OI)(CI)F *S-1-5-32-544:(OI)(CI)F *S-1-5-32-545:RX' "Protecting the data folder"
   CreateDirectory "$APPDATA\Hospes\site"
   ${If} $Managed != ""
+    ClearErrors
     CopyFiles /SILENT "$Managed" "$APPDATA\Hospes\managed.toml"
+    ${If} ${Errors}
+      SetErrorLevel 2
+      Abort "$Managed could not be copied."
+    ${EndIf}
     !insertmacro Must 'icacls "$APPDATA\Hospes\managed.toml" /inheritance:r /grant:r *S-1-5-18:F *S-1-5-32-544:F *S-1-5-32-545:R' "Protecting managed.toml"
   ${EndIf}
 
@@ -169,6 +175,7 @@ Section "Uninstall"
   Delete "$INSTDIR\LICENSE"
   Delete "$INSTDIR\NOTICE"
   Delete "$INSTDIR\third-party-licences.txt"
+  Delete "$INSTDIR\managed.toml.example"
   Delete "$INSTDIR\uninstall.exe"
   ; Not with everything in it: somebody may have chosen a folder that holds more.
   RMDir "$INSTDIR"

@@ -14,6 +14,7 @@ const PREVIEW: PolicyPreview = {
     { place: "disclosure.min_subjects", before: "50", after: "5", effect: "loosens" },
   ],
   loosens: ["disclosure.min_subjects falls from 50 to 5"],
+  below: [],
   needs_second_signature: true,
   ends: [{ study: "study", title: "Heart failure", running: 2 }],
 };

@@ -9,7 +9,7 @@ use hospes_party::view::{
     ModelExport, NewDataset, NewPerson, OptOutReport, Outcome, Page, PeerView, PersonChange, PersonView, PolicyPreview,
     ProfileView, ProposalView, RequestView, Review, Signed, Status, SurveyView, Verdict,
 };
-use hospes_party::{Handle, Passphrase};
+use hospes_party::{Handle, Managed, Passphrase};
 use hospes_protocol::approval::OpinionView;
 use hospes_protocol::id::{DatasetId, Digest, FederationId, JobId, PersonId, SiteId, StudyId};
 use hospes_protocol::sign::PublicKey;
@@ -257,6 +257,10 @@ commands! {
     "device" Device {} -> DeviceView,
         reads [Settings], changes [],
         |c| c.engine.device(&c.person()?).await?;
+    /// What the hospital's IT set, which nobody who uses Hospes can loosen; needs nobody logged in.
+    "managed" Managed {} -> Managed,
+        reads [Settings], changes [],
+        |c| c.engine.managed().await?;
     /// What training may take of this machine, and when.
     "compute_limits" ComputeLimits {} -> ComputeLimits,
         reads [Settings], changes [],

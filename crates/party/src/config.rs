@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use crate::keys::{KdfCost, SecretPlace};
 use crate::link::{LinkCommand, LinkConfig, LinkEvent};
+use crate::managed::ManagedFile;
 use crate::rounds::DeviceChoice;
 
 /// Where the time comes from; tests turn it.
@@ -49,6 +50,8 @@ pub enum Executor {
 pub struct Config {
     /// Folder of database, payloads, models and snapshots; made with mode 700.
     pub folder: PathBuf,
+    /// What the hospital's IT set; read when the engine starts.
+    pub managed: ManagedFile,
     /// Where the site's secrets lie.
     pub secrets: SecretPlace,
     /// Time.
@@ -83,6 +86,7 @@ impl Config {
     pub fn new(folder: PathBuf, secrets: SecretPlace, program: PathBuf) -> Self {
         Self {
             folder,
+            managed: ManagedFile::of_system(),
             secrets,
             clock: system_clock(),
             executor: Executor::Child { program },

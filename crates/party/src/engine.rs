@@ -19,6 +19,7 @@ use crate::config::{Config, Executor};
 use crate::error::PartyError;
 use crate::keys::{Vault, random};
 use crate::link::LinkEvent;
+use crate::managed::Managed;
 use crate::memberships::Link;
 use crate::people::{LiveSession, Session, Strangers, phase};
 use crate::rounds::{DeviceChoice, Devices, Fetching, Notes, Refusals, Share, Working, worker::WorkEvent};
@@ -53,6 +54,8 @@ pub(crate) enum Event {
 /// The state of one site, and everything that acts on it.
 pub(crate) struct Engine {
     pub(crate) config: Config,
+    /// What the hospital's IT set.
+    pub(crate) managed: Managed,
     pub(crate) store: Store,
     pub(crate) vault: Vault,
     pub(crate) sessions: HashMap<String, LiveSession>,
@@ -91,6 +94,8 @@ pub(crate) struct Engine {
 
 impl Engine {
     pub(crate) async fn initialise(config: &Config) -> Result<(), PartyError> {
+        // A site that could not be opened afterwards is not made.
+        config.managed.read()?;
         for folder in [
             &config.folder,
             &config.payloads(),
@@ -137,12 +142,14 @@ impl Engine {
     }
 
     pub(crate) async fn open(
-        config: Config,
+        mut config: Config,
         seam: Seam,
     ) -> Result<(Self, mpsc::Sender<Event>, broadcast::Sender<Notice>), PartyError> {
         if !config.database().exists() {
             return Err(PartyError::NotInitialised(config.folder.clone()));
         }
+        let managed = config.managed.read()?;
+        config.session_idle_ms = managed.idle_ms(config.session_idle_ms);
         let lock = lock(&config)?;
         let store = Store::open(&config.database()).await?;
         #[cfg(feature = "simulation")]
@@ -163,6 +170,7 @@ impl Engine {
         });
         let mut engine = Self {
             config,
+            managed,
             store,
             vault,
             sessions: HashMap::new(),
@@ -198,8 +206,9 @@ impl Engine {
 
     /// What must be done before the first event: the ledger says so, leftovers are swept, what was under way is ended.
     async fn start(&mut self) -> Result<(), PartyError> {
-        let entry = self.entry(Actor::Engine, Action::EngineStarted);
+        let entry = self.managed.named_in(self.entry(Actor::Engine, Action::EngineStarted));
         self.record("start", &entry).await?;
+        self.warn_of_policy().await?;
         self.sweep().await?;
         self.end_interrupted_work().await?;
         self.load_limits().await?;

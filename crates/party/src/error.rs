@@ -101,6 +101,17 @@ pub enum PartyError {
     /// Refused by approval, policy or review.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// The hospital's IT does not allow it.
+    #[error("{0}")]
+    Managed(String),
+    /// The file in which the hospital's IT says what it allows cannot be trusted or understood.
+    #[error("{} cannot be used, and without it the engine does not start: {reason}", path.display())]
+    ManagedFile {
+        /// File.
+        path: PathBuf,
+        /// What is wrong and how to mend it.
+        reason: String,
+    },
     /// Fingerprint words do not fit.
     #[error("{}", .0.sentence())]
     Fingerprint(Words),

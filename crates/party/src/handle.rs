@@ -40,7 +40,8 @@ pub async fn initialise(config: &Config) -> Result<()> {
 /// Opens the site in the configured folder and starts its engine.
 ///
 /// # Errors
-/// [`PartyError::NotInitialised`], [`PartyError::InUse`], [`PartyError::Damaged`], and what the keychain says.
+/// [`PartyError::NotInitialised`], [`PartyError::InUse`], [`PartyError::Damaged`],
+/// [`PartyError::ManagedFile`], and what the keychain says.
 pub async fn open(config: Config) -> Result<Handle> {
     let (engine, events, notices) = Engine::open(config, crate::seam::Seam::default()).await?;
     tokio::spawn(engine.run());

@@ -435,7 +435,7 @@ pub(crate) enum LimitsCommand {
     /// Set all of it: what is left out is not limited.
     Set {
         /// When nothing is computed, by the machine's wall clock: 'mon-fri 08:00-17:30'; may be given several times.
-        #[arg(long, value_name = "DAYS FROM-TO", value_parser = crate::commands::limits::read)]
+        #[arg(long, value_name = "DAYS FROM-TO", value_parser = clap::value_parser!(hospes_party::view::QuietHours))]
         quiet: Vec<hospes_party::view::QuietHours>,
         /// Percent of the time in which training computes, from 5.
         #[arg(long, default_value_t = 100)]

@@ -16,7 +16,7 @@ use hospes_party::keys::{KdfCost, SecretPlace};
 use hospes_party::link::{Enrolled, LinkEvent};
 use hospes_party::simulation::{self as site, Site};
 use hospes_party::view::{Approving, NewDataset, NewPerson, Outcome};
-use hospes_party::{Clock, Config, DeviceChoice, Executor, Passphrase};
+use hospes_party::{Clock, Config, DeviceChoice, Executor, ManagedFile, Passphrase};
 use hospes_protocol::approval::Role;
 use hospes_protocol::canon::Canonical;
 use hospes_protocol::id::{FederationId, SiteId, StudyId, Timestamp};
@@ -121,6 +121,7 @@ pub(crate) fn settings(relay_ms: i64) -> Settings {
 pub(crate) fn site_config(folder: &Path, clock: Clock, spawn_link: hospes_party::config::SpawnLink) -> Config {
     Config {
         folder: folder.join("site"),
+        managed: ManagedFile::none(),
         secrets: SecretPlace::File { path: folder.join("secrets"), passphrase: passphrase("the site") },
         clock,
         executor: Executor::Thread,

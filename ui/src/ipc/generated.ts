@@ -874,6 +874,11 @@ refuses: boolean,
 words: string, };
 
 /**
+ * A profile that a policy is measured by. The profile for public data is none: it is the loosest there is.
+ */
+export type Floor = "strict" | "datashield";
+
+/**
  * A subgroup as the site's own people see it.
  */
 export type GroupView = { 
@@ -1122,6 +1127,63 @@ place: string | null,
  * In words.
  */
 words: string, };
+
+/**
+ * What the hospital's IT set. It names no person and no study, and everybody on the machine may read it.
+ */
+export type Managed = { 
+/**
+ * The file; `None` where nothing is managed.
+ */
+file: string | null, 
+/**
+ * The policy is at least as strict as this.
+ */
+policy: Floor | null, 
+/**
+ * HTTP proxy to join a federation through, where the person names none.
+ */
+proxy: string | null, 
+/**
+ * File with the hospital's own CA certificates to join a federation with, where the person names none.
+ */
+extra_ca: string | null, 
+/**
+ * Federations that may be joined, by their coordinator's host or the SHA-256 of their CA; `None` for any.
+ */
+only: Array<string> | null, 
+/**
+ * Largest share of the machine's time for training, in percent.
+ */
+share: number | null, 
+/**
+ * Most threads of the processor for training.
+ */
+threads: number | null, 
+/**
+ * Hours in which nothing is computed, whatever others there are.
+ */
+quiet: Array<QuietHours>, 
+/**
+ * Whether training waits while somebody works at the machine.
+ */
+yields: boolean, 
+/**
+ * Longest idle time of a session, in minutes.
+ */
+idle_minutes: number | null, 
+/**
+ * Fewest months for which entries of the audit log are kept.
+ */
+retention_months: number | null, 
+/**
+ * Whether models may not be written to files.
+ */
+no_export: boolean, 
+/**
+ * Whether the app starts when somebody logs in to the machine.
+ */
+autostart: boolean, };
 
 /**
  * The person who is logged in.
@@ -1805,6 +1867,10 @@ changes: Array<PolicyChange>,
  * What it would allow that is not allowed now, in words.
  */
 loosens: Array<string>, 
+/**
+ * What it would allow that the hospital's IT does not, in words: with any of it, it cannot be set.
+ */
+below: Array<string>, 
 /**
  * Whether a second person has to sign it.
  */
@@ -2652,6 +2718,8 @@ export interface Commands {
   job_log: { args: { job: JobId }; answer: Array<LogLine> };
   /** What this machine trains on, and within which limits; at first it takes the time to try its graphics cards. */
   device: { args: Record<string, never>; answer: DeviceView };
+  /** What the hospital's IT set, which nobody who uses Hospes can loosen; needs nobody logged in. */
+  managed: { args: Record<string, never>; answer: Managed };
   /** What training may take of this machine, and when. */
   compute_limits: { args: Record<string, never>; answer: ComputeLimits };
   /** Sets that; work under way keeps the share and the threads that it began with. */
@@ -2724,6 +2792,7 @@ export const READS: { readonly [C in keyof Commands]?: readonly Notice[] } = {
   job_log: ["jobs", "egress"],
   model_copy: ["jobs"],
   device: ["settings"],
+  managed: ["settings"],
   compute_limits: ["settings"],
   egress: ["egress"],
   audit: ["audit"],

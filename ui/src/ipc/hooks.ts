@@ -11,7 +11,7 @@ import {
 import { useEffect } from "react";
 import { type Answer, type Args, CHANGES, type Command, READS } from "./commands";
 import { call } from "./engine";
-import type { AuditPage, AuditQuery, EgressView, Fault, JobView, Notice } from "./types";
+import type { AuditPage, AuditQuery, EgressView, Fault, JobView, Managed, Notice } from "./types";
 
 declare module "@tanstack/react-query" {
   interface Register {
@@ -57,7 +57,12 @@ export function useAnswer<C extends Command>(
   return useQuery({ queryKey: [command, args], queryFn: () => call(command, args), enabled });
 }
 
-/** The same, which shows what it was asked before until the next answer is there: for a question that is changed in place. */
+/** What the hospital's IT set; nothing until it is known, since the engine holds to it by itself. */
+export function useManaged(): Partial<Managed> {
+  return useAnswer("managed", {}).data ?? {};
+}
+
+/** An answer that shows what it was asked before until the next answer is there: for a question that is changed in place. */
 export function useFollowing<C extends Command>(command: C, args: Args<C>): UseQueryResult<Answer<C>> {
   return useQuery({
     queryKey: [command, args],

@@ -10,14 +10,23 @@ interface Props<T extends string> {
   onChange: (value: T[]) => void;
   /** Many answers stand in columns. */
   isWide?: boolean;
+  isDisabled?: boolean;
 }
 
 /** Any of a few answers. */
-export function Checks<T extends string>({ label, options, value, onChange, isWide = false }: Props<T>) {
+export function Checks<T extends string>({
+  label,
+  options,
+  value,
+  onChange,
+  isWide = false,
+  isDisabled = false,
+}: Props<T>) {
   return (
     <CheckboxGroup
       value={value}
       onChange={(chosen) => onChange(chosen as T[])}
+      isDisabled={isDisabled}
       className={styles.group ?? ""}
     >
       <Label className={styles.label ?? ""}>{label}</Label>

@@ -15,6 +15,7 @@ interface Props {
   max?: number;
   rows?: number;
   isOptional?: boolean;
+  isDisabled?: boolean;
   isMono?: boolean;
   autoFocus?: boolean;
   minLength?: number;

@@ -2,8 +2,8 @@ import { useState } from "react";
 import { Form } from "react-aria-components";
 import { useTranslation } from "react-i18next";
 import { useLocation } from "wouter";
-import { moment } from "../i18n/format";
-import { useAction } from "../ipc/hooks";
+import { list, moment } from "../i18n/format";
+import { useAction, useManaged } from "../ipc/hooks";
 import type { Chosen, InvitationView } from "../ipc/types";
 import { Button } from "../parts/Button";
 import { Card } from "../parts/Card";
@@ -22,6 +22,7 @@ export function Join() {
   const [invitation, setInvitation] = useState("");
   const [read, setRead] = useState<InvitationView | null>(null);
   const readInvitation = useAction("read_invitation", setRead);
+  const { only = null } = useManaged();
   return (
     <Page
       title={t("join.title")}
@@ -29,6 +30,11 @@ export function Join() {
       back={{ to: "/federations", words: t("federations.all") }}
     >
       <Card title={t("join.step1")} lead={t("join.step1Lead")}>
+        {only && (
+          <Notice>
+            {only.length === 0 ? t("managed.noneHelp") : t("managed.onlyHelp", { places: list(only) })}
+          </Notice>
+        )}
         <Form
           className={forms.form ?? ""}
           onSubmit={(event) => {
@@ -79,6 +85,7 @@ function Enrol({ invitation }: { invitation: string }) {
   const [certificates, setCertificates] = useState<Chosen | null>(null);
   const enrol = useAction("enrol", (membership) => go(`/federations/${membership.federation}`));
   const test = useAction("diagnose_invitation");
+  const managed = useManaged();
   const approach = {
     invitation,
     proxy: proxy.trim() === "" ? null : proxy.trim(),
@@ -117,7 +124,7 @@ function Enrol({ invitation }: { invitation: string }) {
         />
         <Field
           label={t("join.proxy")}
-          help={t("join.proxyHelp")}
+          help={managed.proxy ? t("managed.proxyHelp", { proxy: managed.proxy }) : t("join.proxyHelp")}
           name="proxy"
           value={proxy}
           onChange={(text) => change(setProxy, text)}
@@ -126,7 +133,11 @@ function Enrol({ invitation }: { invitation: string }) {
         <div className={forms.form}>
           <div>
             <h3>{t("join.certificates")}</h3>
-            <p className={forms.small}>{t("join.certificatesHelp")}</p>
+            <p className={forms.small}>
+              {managed.extra_ca
+                ? t("managed.certificatesHelp", { file: managed.extra_ca })
+                : t("join.certificatesHelp")}
+            </p>
           </div>
           <ChooseFile
             purpose="certificates"

@@ -1,7 +1,7 @@
 import { useState } from "react";
 import { useTranslation } from "react-i18next";
 import { LANGUAGES, type Language, language } from "../i18n";
-import { useAction } from "../ipc/hooks";
+import { useAction, useManaged } from "../ipc/hooks";
 import type { Preferences } from "../ipc/types";
 import { Card } from "../parts/Card";
 import { Check } from "../parts/Check";
@@ -14,6 +14,7 @@ export function Looks() {
   const { t } = useTranslation();
   const [worn, setWorn] = useState(preferences());
   const keep = useAction("set_preferences");
+  const { autostart: isManaged = false } = useManaged();
   const languages = Object.entries(LANGUAGES) as [Language, string][];
   function prefer(change: Partial<Preferences>) {
     const chosen = { ...preferences(), ...change };
@@ -52,8 +53,9 @@ export function Looks() {
       />
       <Check
         label={t("settings.autostart")}
-        help={t("settings.autostartHelp")}
-        value={worn.autostart}
+        help={isManaged ? t("managed.byIt") : t("settings.autostartHelp")}
+        isDisabled={isManaged}
+        value={isManaged || worn.autostart}
         onChange={(autostart) => prefer({ autostart })}
       />
       <Check

@@ -2,9 +2,9 @@ import { useState } from "react";
 import { Form } from "react-aria-components";
 import { useTranslation } from "react-i18next";
 import { Engine, named } from "../i18n/engine";
-import { brief, bytes, count, list, percent, weekday } from "../i18n/format";
-import { useAction, useAnswer } from "../ipc/hooks";
-import type { ComputeLimits, DeviceView, QuietHours } from "../ipc/types";
+import { brief, bytes, count, percent } from "../i18n/format";
+import { useAction, useAnswer, useManaged } from "../ipc/hooks";
+import type { ComputeLimits, DeviceView } from "../ipc/types";
 import { Answered } from "../parts/Answered";
 import { Badge } from "../parts/Badge";
 import { Button } from "../parts/Button";
@@ -18,7 +18,17 @@ import { Range } from "../parts/Range";
 import { Table } from "../parts/Table";
 import { useMe } from "../shell/session";
 import forms from "./Forms.module.css";
-import { fillIn, LEAST_SHARE, type Limits, MOST_WINDOWS, readOut, timeOf, WEEKDAYS } from "./limits";
+import {
+  fillIn,
+  isAmong,
+  LEAST_SHARE,
+  type Limits,
+  MOST_WINDOWS,
+  readOut,
+  useHours,
+  WEEKDAYS,
+} from "./limits";
+import { ManagedCard } from "./ManagedCard";
 import { QuietWindow } from "./QuietWindow";
 
 /** What this machine trains on, and how much of it training may take. */
@@ -51,22 +61,12 @@ export function Machine() {
         <FaultNotice fault={set.error} />
         <div role="status">{set.isSuccess && <Notice weight="good">{t("machine.saved")}</Notice>}</div>
       </Card>
+      <ManagedCard />
       <Card title={t("machine.device")} lead={t("machine.deviceLead")}>
         <Answered of={device}>{(data) => <Device device={data} />}</Answered>
       </Card>
     </>
   );
-}
-
-/** Quiet hours in words. */
-function useHours() {
-  const { t } = useTranslation();
-  return ({ days, from, to }: QuietHours) =>
-    t(to > from ? "machine.hours" : "machine.hoursOver", {
-      days: list(days.map((day) => weekday(WEEKDAYS.indexOf(day)))),
-      from: timeOf(from),
-      to: timeOf(to),
-    });
 }
 
 function Reader({ limits }: { limits: ComputeLimits }) {
@@ -99,6 +99,8 @@ function Editor({ limits, isPending, onSet }: EditorProps) {
   const { t } = useTranslation();
   const [draft, setDraft] = useState<Limits>(() => fillIn(limits));
   const chosen = readOut(draft);
+  const managed = useManaged();
+  const [most, threads] = [managed.share ?? 100, managed.threads ?? null];
   function add() {
     const id = Math.max(0, ...draft.quiet.map((window) => window.id + 1));
     const workdays = WEEKDAYS.slice(0, 5);
@@ -119,6 +121,7 @@ function Editor({ limits, isPending, onSet }: EditorProps) {
           key={window.id}
           window={window}
           at={at + 1}
+          isManaged={isAmong(window, managed.quiet ?? [])}
           onChange={(next) =>
             setDraft({ ...draft, quiet: draft.quiet.map((w) => (w.id === window.id ? next : w)) })
           }
@@ -132,26 +135,31 @@ function Editor({ limits, isPending, onSet }: EditorProps) {
       </div>
       <Range
         label={t("machine.share")}
-        help={t("machine.shareHelp")}
+        help={
+          most < 100
+            ? `${t("managed.most", { most: percent(most / 100) })} ${t("machine.shareHelp")}`
+            : t("machine.shareHelp")
+        }
         value={draft.share}
         onChange={(share) => setDraft({ ...draft, share })}
         least={LEAST_SHARE}
-        most={100}
+        most={most}
         shown={percent(draft.share / 100)}
       />
       <Field
         label={t("machine.threads")}
-        help={t("machine.threadsHelp")}
+        help={threads === null ? t("machine.threadsHelp") : t("managed.most", { most: count(threads) })}
         name="threads"
         type="number"
         min={1}
-        isOptional
+        {...(threads === null ? { isOptional: true } : { max: threads })}
         value={draft.threads}
         onChange={(threads) => setDraft({ ...draft, threads })}
       />
       <Check
         label={t("machine.yields")}
-        help={t("machine.yieldsHelp")}
+        help={managed.yields ? t("managed.byIt") : t("machine.yieldsHelp")}
+        isDisabled={managed.yields === true}
         value={draft.yields}
         onChange={(yields) => setDraft({ ...draft, yields })}
       />

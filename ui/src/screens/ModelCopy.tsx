@@ -2,7 +2,7 @@ import { useState } from "react";
 import { useTranslation } from "react-i18next";
 import { Engine } from "../i18n/engine";
 import { bytes, percent } from "../i18n/format";
-import { useAction, useAnswer } from "../ipc/hooks";
+import { useAction, useAnswer, useManaged } from "../ipc/hooks";
 import type { ModelCopy as CopyView, JobView, ModelExport } from "../ipc/types";
 import { Answered } from "../parts/Answered";
 import { Button } from "../parts/Button";
@@ -93,6 +93,7 @@ function Export({ job }: { job: JobView }) {
   const { t } = useTranslation();
   const [written, setWritten] = useState<(ModelExport & { name: string }) | null>(null);
   const write = useAction("export_model");
+  const { no_export: isManaged = false } = useManaged();
   const choose = useAction("choose_place", (chosen) => {
     // A dialog that was closed changes nothing. The card has no place of its own: it lies beside the model.
     if (chosen)
@@ -108,6 +109,7 @@ function Export({ job }: { job: JobView }) {
         <Button
           kind="primary"
           isPending={choose.isPending || write.isPending}
+          isDisabled={isManaged}
           onPress={() => {
             setWritten(null);
             write.reset();
@@ -117,6 +119,7 @@ function Export({ job }: { job: JobView }) {
           {t("models.export")}
         </Button>
       </div>
+      {isManaged && <p className={forms.small}>{t("managed.exportHelp")}</p>}
       <FaultNotice fault={choose.error ?? write.error} />
       <div role="status">
         {written && (

@@ -46,9 +46,17 @@ export function PolicyPreview({ toml }: { toml: string }) {
   );
 }
 
-/** Whether one signature is enough. */
+/** Whether it can be set at all, and whether one signature is enough. */
 export function Weight({ of }: { of: Preview }) {
   const { t } = useTranslation();
+  if (of.below.length > 0) {
+    return (
+      <Notice weight="attention" title={t("managed.below")}>
+        <p>{t("managed.belowHelp")}</p>
+        <Words words={of.below} />
+      </Notice>
+    );
+  }
   if (of.needs_second_signature) {
     return (
       <Notice weight="attention" title={t("settings.previewLoosens")}>
@@ -96,14 +104,20 @@ function Allows({ words }: { words: string[] }) {
   return (
     <div>
       <h4>{t("settings.allows")}</h4>
-      <ul>
-        {words.map((sentence) => (
-          <li key={sentence}>
-            <Engine>{sentence}</Engine>
-          </li>
-        ))}
-      </ul>
+      <Words words={words} />
     </div>
+  );
+}
+
+function Words({ words }: { words: string[] }) {
+  return (
+    <ul>
+      {words.map((sentence) => (
+        <li key={sentence}>
+          <Engine>{sentence}</Engine>
+        </li>
+      ))}
+    </ul>
   );
 }
 

@@ -1,12 +1,13 @@
 import { useState } from "react";
 import { useTranslation } from "react-i18next";
-import { useAction, useAnswer } from "../ipc/hooks";
+import { useAction, useAnswer, useManaged } from "../ipc/hooks";
 import type { Outcome } from "../ipc/types";
 import { Answered } from "../parts/Answered";
 import { Button } from "../parts/Button";
 import { Card } from "../parts/Card";
 import { Confirm } from "../parts/Confirm";
 import { Field } from "../parts/Field";
+import { Notice } from "../parts/Notice";
 import { TextDiff } from "../parts/TextDiff";
 import { useMe } from "../shell/session";
 import forms from "./Forms.module.css";
@@ -19,12 +20,14 @@ export function PolicySettings() {
   const { t } = useTranslation();
   const { may } = useMe();
   const policy = useAnswer("policy", {});
+  const { policy: floor = null } = useManaged();
   const [outcome, setOutcome] = useState<Outcome | null>(null);
   return (
     <>
       <Proposals onOutcome={setOutcome} />
       {outcome && <OutcomeNotice outcome={outcome} />}
       <Card title={t("settings.policy")} lead={t("settings.policyLead")}>
+        {floor && <Notice>{t("managed.policyHelp", { profile: floor })}</Notice>}
         <Answered of={policy}>
           {(toml) =>
             may("administrator", "data_steward") ? (

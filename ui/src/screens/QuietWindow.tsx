@@ -10,12 +10,14 @@ interface Props {
   window: Window;
   /** Counts them, from 1. */
   at: number;
+  /** The hospital's IT set it. */
+  isManaged: boolean;
   onChange: (window: Window) => void;
   onRemove: () => void;
 }
 
 /** Hours of some days in which nothing is computed. */
-export function QuietWindow({ window, at, onChange, onRemove }: Props) {
+export function QuietWindow({ window, at, isManaged, onChange, onRemove }: Props) {
   const { t } = useTranslation();
   const name = t("machine.window", { at });
   const [from, to] = [minutesOf(window.from), minutesOf(window.to)];
@@ -26,6 +28,7 @@ export function QuietWindow({ window, at, onChange, onRemove }: Props) {
       <Checks
         label={t("machine.days")}
         isWide
+        isDisabled={isManaged}
         value={window.days}
         onChange={(days) => onChange({ ...window, days })}
         options={WEEKDAYS.map((day, i) => ({ value: day, label: weekday(i) }))}
@@ -35,6 +38,7 @@ export function QuietWindow({ window, at, onChange, onRemove }: Props) {
           label={t("machine.from")}
           name={`from${at}`}
           type="time"
+          isDisabled={isManaged}
           value={window.from}
           onChange={(time) => onChange({ ...window, from: time })}
         />
@@ -42,13 +46,15 @@ export function QuietWindow({ window, at, onChange, onRemove }: Props) {
           label={t(isOver ? "machine.toNext" : "machine.to")}
           name={`to${at}`}
           type="time"
+          isDisabled={isManaged}
           value={window.to}
           onChange={(time) => onChange({ ...window, to: time })}
         />
-        <Button kind="quiet" about={name} onPress={onRemove}>
+        <Button kind="quiet" about={name} isDisabled={isManaged} onPress={onRemove}>
           {t("machine.remove")}
         </Button>
       </div>
+      {isManaged && <p className={styles.managed}>{t("managed.byIt")}</p>}
     </fieldset>
   );
 }

@@ -2,7 +2,7 @@ import { useState } from "react";
 import { Form } from "react-aria-components";
 import { useTranslation } from "react-i18next";
 import { count } from "../i18n/format";
-import { useAction, useAnswer } from "../ipc/hooks";
+import { useAction, useAnswer, useManaged } from "../ipc/hooks";
 import type { Outcome } from "../ipc/types";
 import { Answered } from "../parts/Answered";
 import { Button } from "../parts/Button";
@@ -48,6 +48,9 @@ interface EditorProps {
 
 function Editor({ months, onOutcome }: EditorProps) {
   const { t } = useTranslation();
+  const { retention_months: managed = null } = useManaged();
+  const least = Math.max(LEAST, managed ?? 0);
+  const help = t("audit.monthsHelp", { least: count(least) });
   const now = months === null ? "" : String(months);
   const [typed, setTyped] = useState(now);
   const [isAsking, setAsking] = useState(false);
@@ -56,7 +59,7 @@ function Editor({ months, onOutcome }: EditorProps) {
     onOutcome(outcome);
   });
   const wanted = typed === "" ? null : Number(typed);
-  const isSound = wanted === null || (Number.isInteger(wanted) && wanted >= LEAST);
+  const isSound = wanted === null || (Number.isInteger(wanted) && wanted >= least);
   return (
     <Form
       className={forms.form ?? ""}
@@ -67,10 +70,10 @@ function Editor({ months, onOutcome }: EditorProps) {
     >
       <Field
         label={t("audit.months")}
-        help={t("audit.monthsHelp", { least: count(LEAST) })}
+        help={managed === null ? help : `${t("managed.byIt")} ${help}`}
         name="months"
         type="number"
-        min={LEAST}
+        min={least}
         isOptional
         value={typed}
         onChange={setTyped}

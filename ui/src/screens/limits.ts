@@ -1,4 +1,6 @@
 // Limits of training as a person fills them in, and as the engine has them.
+import { useTranslation } from "react-i18next";
+import { list, weekday } from "../i18n/format";
 import type { ComputeLimits, QuietHours, Weekday } from "../ipc/types";
 
 /** Days of the week in the engine's order. */
@@ -56,6 +58,14 @@ export function fillIn(limits: ComputeLimits): Limits {
   };
 }
 
+/** Whether a window is one of these quiet hours. */
+export function isAmong(window: Window, quiet: QuietHours[]): boolean {
+  const [from, to] = [minutesOf(window.from), minutesOf(window.to)];
+  const isOf = (days: Weekday[]) =>
+    days.length === window.days.length && days.every((day) => window.days.includes(day));
+  return quiet.some((hours) => hours.from === from && hours.to === to && isOf(hours.days));
+}
+
 /** What is asked of the engine; null while a window lacks a day or a time, or the threads are no number. */
 export function readOut(limits: Limits): ComputeLimits | null {
   const quiet: QuietHours[] = [];
@@ -68,4 +78,15 @@ export function readOut(limits: Limits): ComputeLimits | null {
   if (typed !== "" && !/^[1-9]\d{0,3}$/.test(typed)) return null;
   const threads = typed === "" ? null : Number(typed);
   return { quiet, share: limits.share, threads, yields: limits.yields };
+}
+
+/** Quiet hours in words. */
+export function useHours() {
+  const { t } = useTranslation();
+  return ({ days, from, to }: QuietHours) =>
+    t(to > from ? "machine.hours" : "machine.hoursOver", {
+      days: list(days.map((day) => weekday(WEEKDAYS.indexOf(day)))),
+      from: timeOf(from),
+      to: timeOf(to),
+    });
 }

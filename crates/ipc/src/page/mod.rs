@@ -96,6 +96,7 @@ commands! {
     "set_preferences" SetPreferences { preferences: Preferences } -> (),
         reads [], changes [Settings],
         |w| {
+            w.preferences.check(preferences)?;
             let host = w.host.prefer(preferences);
             host.map_err(|words| Fault::new(FaultCode::State, words))?;
             w.preferences.write(preferences)?;

@@ -3,6 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
+use hospes_party::ManagedFile;
 use serde::{Deserialize, Serialize};
 
 use crate::fault::{Fault, FaultCode};
@@ -87,12 +88,26 @@ impl Preferences {
 
 /// The file in which a person's preferences are kept.
 #[derive(Debug, Clone)]
-pub struct PreferencesFile(PathBuf);
+pub struct PreferencesFile {
+    path: PathBuf,
+    starts: bool,
+}
 
 impl PreferencesFile {
     /// Kept at this place.
     pub fn at(path: PathBuf) -> Self {
-        Self(path)
+        Self { path, starts: false }
+    }
+
+    /// The same on a machine whose IT has the app start at log-in, or leaves that to the person.
+    #[must_use]
+    pub fn starting(self, starts: bool) -> Self {
+        Self { starts, ..self }
+    }
+
+    /// Whether the hospital's IT has the app start at log-in, whatever the person chooses.
+    pub fn starts(&self) -> bool {
+        self.starts
     }
 
     /// In the user's own configuration folder, if the system names one.
@@ -105,22 +120,34 @@ impl PreferencesFile {
         } else {
             set("XDG_CONFIG_HOME").or_else(|| set("HOME").map(|home| home.join(".config")))
         };
-        base.map(|base| Self(base.join("hospes").join("window.toml")))
+        // A file of the IT that cannot be used keeps the engine from starting, and that says why.
+        let starts = ManagedFile::of_system().read().is_ok_and(|managed| managed.autostart);
+        base.map(|base| Self::at(base.join("hospes").join("window.toml")).starting(starts))
     }
 
     /// What is kept. A file that is damaged counts as none: the window must open all the same.
     pub fn read(&self) -> Preferences {
-        match self.parse() {
-            Ok(found) => found,
-            Err(why) => {
-                tracing::warn!(path = %self.0.display(), why, "the preferences cannot be read; the usual ones are used");
-                Preferences::default()
-            }
+        let kept = self.parse().unwrap_or_else(|why| {
+            tracing::warn!(path = %self.path.display(), why, "the preferences cannot be read; the usual ones are used");
+            Preferences::default()
+        });
+        Preferences { autostart: kept.autostart || self.starts, ..kept }
+    }
+
+    /// Refuses what the hospital's IT does not leave to the person.
+    ///
+    /// # Errors
+    /// [`FaultCode::Refused`].
+    pub fn check(&self, preferences: Preferences) -> Result<(), Fault> {
+        if self.starts && !preferences.autostart {
+            let words = "the app must start when somebody logs in; that is set by your IT";
+            return Err(Fault::new(FaultCode::Refused, words));
         }
+        Ok(())
     }
 
     fn parse(&self) -> Result<Preferences, String> {
-        let file = match std::fs::File::open(&self.0) {
+        let file = match std::fs::File::open(&self.path) {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Preferences::default()),
             Err(error) => return Err(error.to_string()),
@@ -141,13 +168,13 @@ impl PreferencesFile {
     }
 
     fn replace(&self, bytes: &[u8]) -> std::io::Result<()> {
-        let folder = self.0.parent().unwrap_or(Path::new("."));
+        let folder = self.path.parent().unwrap_or(Path::new("."));
         std::fs::create_dir_all(folder)?;
-        let part = self.0.with_extension(format!("{}.part", std::process::id()));
+        let part = self.path.with_extension(format!("{}.part", std::process::id()));
         let mut file = std::fs::File::create(&part)?;
         file.write_all(bytes)?;
         file.sync_all()?;
-        std::fs::rename(&part, &self.0)
+        std::fs::rename(&part, &self.path)
     }
 }
 
@@ -167,9 +194,22 @@ mod tests {
         file.write(chosen).unwrap();
         assert_eq!(file.read(), chosen);
         for damaged in ["theme = \"mauve\"", "what = 1", "\u{0}", &"x".repeat(1 << 20)] {
-            std::fs::write(&file.0, damaged).unwrap();
+            std::fs::write(&file.path, damaged).unwrap();
             assert_eq!(file.read(), Preferences::default(), "{}", &damaged[..1]);
         }
+    }
+
+    #[test]
+    fn what_the_it_set_is_shown_and_cannot_be_taken_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = PreferencesFile::at(folder.path().join("window.toml")).starting(true);
+        assert!(file.read().autostart);
+        let refused = file.check(Preferences::default()).unwrap_err();
+        assert!(refused.code == FaultCode::Refused && refused.words.contains("set by your IT"), "{refused}");
+        assert!(file.check(file.read()).is_ok());
+        // Whatever was kept before.
+        file.write(Preferences::default()).unwrap();
+        assert!(file.read().autostart);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use super::{PASSPHRASE, engine, set_up, until};
 
 fn adjust(config: &mut Config) {
     (config.connect, config.kdf, config.executor) = (false, KdfCost::for_tests(), Executor::Thread);
+    config.managed = hospes_party::ManagedFile::none();
 }
 
 /// A window's process on this folder.

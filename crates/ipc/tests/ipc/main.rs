@@ -34,6 +34,7 @@ async fn engine_with(clock: Clock) -> (TempDir, Handle) {
     let mut config = Config::new(folder.path().join("data"), place, "unused".into());
     (config.connect, config.kdf, config.clock) = (false, KdfCost::for_tests(), clock);
     config.executor = hospes_party::Executor::Thread;
+    config.managed = hospes_party::ManagedFile::none();
     hospes_party::initialise(&config).await.unwrap();
     let handle = hospes_party::open(config).await.unwrap();
     let (served, at) = (handle.clone(), folder.path().to_owned());

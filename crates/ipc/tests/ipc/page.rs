@@ -164,6 +164,22 @@ async fn preferences_are_kept_only_where_the_machine_lets_them_hold() {
     assert_eq!(ask(&page, "set_preferences", more).await, Err(FaultCode::Command));
 }
 
+#[tokio::test]
+async fn a_page_cannot_loosen_what_the_it_set() {
+    let (folder, _handle) = engine().await;
+    let host = Prepared::default();
+    let local = Local::new(folder.path().to_owned(), "unused".into());
+    let file = PreferencesFile::at(folder.path().join("window.toml")).starting(true);
+    let page = Page::new(host.clone(), local, file);
+    assert_eq!(ask(&page, "preferences", json!({})).await.unwrap()["autostart"], true);
+    let stays = json!({ "theme": "dark", "language": null, "density": "compact", "autostart": false, "quiet": false });
+    assert_eq!(ask(&page, "set_preferences", json!({ "preferences": stays })).await, Err(FaultCode::Refused));
+    // Neither kept nor made to hold.
+    assert!(host.preferred.lock().unwrap().is_none());
+    // What is managed can be seen before anybody logs in.
+    assert_eq!(ask(&page, "managed", json!({})).await.unwrap()["no_export"], false);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_hears_that_the_engine_went_and_connects_again_when_it_is_back() {
     let (folder, handle) = engine().await;

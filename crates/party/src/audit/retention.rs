@@ -21,8 +21,8 @@ const ERASE_MS: i64 = 24 * 3_600 * 1_000;
 const SETTING: &str = "audit_retention_months";
 const ERASED_TO: &str = "audit_erased_to";
 
-/// Months after which entries are erased; `None` keeps them for good.
-pub(crate) async fn months(conn: &mut SqliteConnection) -> Result<Option<u32>, PartyError> {
+/// Months that somebody set; `None` keeps entries for good.
+async fn months(conn: &mut SqliteConnection) -> Result<Option<u32>, PartyError> {
     let months: Option<u32> = setting(conn, SETTING).await?.and_then(|text| text.parse().ok());
     Ok(months.filter(|months| Retention::MONTHS.contains(months)))
 }
@@ -34,6 +34,8 @@ pub(crate) async fn store(
     acting: &Acting,
     months: Option<u32>,
 ) -> Result<(), PartyError> {
+    // Here, because a proposal may be older than what the IT set.
+    engine.managed.check_retention(months)?;
     set_setting(tx.conn(), SETTING, months.map(|m| m.to_string()).as_deref()).await?;
     let entry = engine
         .entry(acting.signing(), Action::SettingsChanged)
@@ -55,7 +57,12 @@ impl Engine {
     pub(crate) async fn audit_retention(&mut self, session: Session) -> Result<Option<u32>, PartyError> {
         self.acting(&session, "see settings", &[]).await?;
         let mut conn = self.reader().await?;
-        months(&mut conn).await
+        self.retention(&mut conn).await
+    }
+
+    /// Months after which entries are erased: those that somebody set, or more where the hospital's IT wants more.
+    async fn retention(&self, conn: &mut SqliteConnection) -> Result<Option<u32>, PartyError> {
+        Ok(self.managed.at_least_kept(months(conn).await?))
     }
 
     pub(crate) async fn set_audit_retention(
@@ -70,11 +77,12 @@ impl Engine {
             let reason = format!("between {} and {} months, or none", allowed.start(), allowed.end());
             return Err(PartyError::input("retention", reason));
         }
+        self.held_to(&acting, Action::SettingsChanged, self.managed.check_retention(wanted)).await?;
         let key = self.unlock(acting.person, passphrase).await?;
         let mut tx = self.store.begin("change the retention").await?;
         // Erasing sooner takes evidence away; keeping longer does not.
         let forever = u32::MAX;
-        let sooner = wanted.unwrap_or(forever) < months(tx.conn()).await?.unwrap_or(forever);
+        let sooner = wanted.unwrap_or(forever) < self.retention(tx.conn()).await?.unwrap_or(forever);
         let outcome = if sooner && phase(tx.conn()).await? == Phase::Operating {
             self.do_or_propose(tx, &acting, &key, ProposedChange::AuditRetention { months: wanted }).await?
         } else {
@@ -94,7 +102,7 @@ impl Engine {
             return Ok(());
         }
         let mut conn = self.reader().await?;
-        let Some(rule) = months(&mut conn).await?.and_then(Retention::of_months) else {
+        let Some(rule) = self.retention(&mut conn).await?.and_then(Retention::of_months) else {
             self.erased = now;
             return Ok(());
         };

@@ -41,6 +41,11 @@ pub use error::LinkError;
 pub use tls::read_certificates;
 pub(crate) use tls::{authorities, fingerprint};
 
+/// The host of a coordinator's URL.
+pub(crate) fn host(url: &str) -> Option<String> {
+    dial::Address::parse(url).ok().map(|address| address.host)
+}
+
 /// A receipt of the coordinator for an upload, its signature verified with the key known from enrolment.
 pub type Receipt = Signed<UploadReceipt>;
 

@@ -148,7 +148,9 @@ impl ApproachTest {
 }
 
 impl Engine {
+    /// The way that a person named; where they named none, that of the hospital's IT.
     fn way(&self, proxy: Option<String>, extra_ca: Option<PathBuf>) -> Way {
+        let (proxy, extra_ca) = self.managed.way(proxy, extra_ca);
         Way { proxy: proxy.map(Zeroizing::new), extra_ca, clock: self.config.clock.clone() }
     }
 
@@ -157,8 +159,10 @@ impl Engine {
         session: Session,
         enrolment: Enrolment,
     ) -> Result<EnrolOrder, PartyError> {
-        self.acting(&session, "join a federation", ADMINISTRATOR).await?;
+        let acting = self.acting(&session, "join a federation", ADMINISTRATOR).await?;
         let invitation = parse_invitation(&enrolment.invitation)?;
+        let may = self.managed.check_federation(&invitation.url, invitation.ca);
+        self.held_to(&acting, Action::Enrolled, may).await?;
         hospes_protocol::text::check_name(&enrolment.organisation).map_err(|r| PartyError::input("organisation", r))?;
         if let Some(federation) = enrolment.again {
             let mut conn = self.reader().await?;
@@ -177,6 +181,7 @@ impl Engine {
     ) -> Result<ApproachTest, PartyError> {
         self.acting(&session, "test the way to a coordinator before joining", ADMINISTRATOR).await?;
         let invitation = parse_invitation(&approach.invitation)?;
+        self.managed.check_federation(&invitation.url, invitation.ca)?;
         Ok(ApproachTest { invitation, way: self.way(approach.proxy, approach.extra_ca) })
     }
 

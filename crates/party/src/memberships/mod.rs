@@ -3,7 +3,7 @@
 
 use hospes_ledger::{Action, ObjectKind};
 use hospes_protocol::approval::Role;
-use hospes_protocol::id::{FederationId, SiteId, Timestamp};
+use hospes_protocol::id::{Digest, FederationId, SiteId, Timestamp};
 use hospes_protocol::memo;
 use hospes_protocol::message::{FromSite, Welcome};
 use hospes_protocol::sign::{PublicKey, SecretKey, Signed};
@@ -106,6 +106,11 @@ impl Membership {
             chain_pem: text("chain_pem")?,
             extra_ca_pem: optional("extra_ca_pem")?,
         })
+    }
+
+    /// Fingerprint of the federation's CA.
+    pub(crate) fn ca(&self) -> Option<Digest> {
+        link::fingerprint(&self.ca_pem).ok()
     }
 
     /// Name of a secret of this membership.

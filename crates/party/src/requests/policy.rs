@@ -27,6 +27,8 @@ pub(crate) async fn current(conn: &mut SqliteConnection) -> Result<Policy, Party
 
 /// Puts a policy in force, within a step.
 pub(crate) async fn store(engine: &Engine, tx: &mut Tx, acting: &Acting, policy: &Policy) -> Result<(), PartyError> {
+    // Here, because a proposal may be older than what the IT set.
+    engine.managed.check_policy(policy)?;
     let before = current(tx.conn()).await?.digest()?;
     let after = policy.digest()?;
     set_setting(tx.conn(), "policy", Some(&policy.to_toml()?)).await?;
@@ -149,6 +151,7 @@ impl Engine {
         let ends = if now.digest()? == new.digest()? { Vec::new() } else { open_approvals(&mut conn).await? };
         Ok(PolicyPreview {
             changes: changes(&now, &new),
+            below: self.managed.below(&new),
             needs_second_signature: !loosens.is_empty() && phase(&mut conn).await? == Phase::Operating,
             loosens,
             ends,
@@ -164,6 +167,7 @@ impl Engine {
         let roles = &[Role::Administrator, Role::DataSteward];
         let acting = self.acting(&session, "change the policy", roles).await?;
         let policy = Policy::from_toml(&toml)?;
+        self.held_to(&acting, Action::PolicyChanged, self.managed.check_policy(&policy)).await?;
         let key = self.unlock(acting.person, passphrase).await?;
         let mut tx = self.store.begin("change the policy").await?;
         let now = current(tx.conn()).await?;

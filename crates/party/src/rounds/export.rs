@@ -56,7 +56,8 @@ impl Engine {
         path: PathBuf,
         card_path: PathBuf,
     ) -> Result<ExportingModel, PartyError> {
-        self.inside(&session, "export a model", VIEWERS).await?;
+        let acting = self.inside(&session, "export a model", VIEWERS).await?;
+        self.held_to(&acting, Action::ModelExported, self.managed.check_export()).await?;
         free(&path)?;
         free(&card_path)?;
         let mut conn = self.reader().await?;

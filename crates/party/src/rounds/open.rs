@@ -50,8 +50,12 @@ impl Engine {
         if audit::verify::holds(conn).await? {
             return Ok(Some(audit::verify::HELD.to_owned()));
         }
-        if memberships::by_id(conn, federation).await?.paused.is_some() {
+        let membership = memberships::by_id(conn, federation).await?;
+        if membership.paused.is_some() {
             return Ok(Some("this site has paused the federation".to_owned()));
+        }
+        if let Some(why) = self.managed.against(&membership, &requests::policy::current(conn).await?) {
+            return Ok(Some(why.to_owned()));
         }
         Ok(self.links.get(&federation).and_then(|l| l.skew.clone()))
     }

@@ -17,8 +17,6 @@ use crate::view::{ComputeLimits, Notice, Pause, QuietHours, Weekday};
 
 /// Setting that holds the limits.
 const SETTING: &str = "compute_limits";
-/// Most windows of quiet hours: four a day.
-const WINDOWS: usize = 28;
 /// Minutes of a day.
 const DAY: u16 = 24 * 60;
 /// Somebody who did something in the last two minutes is at work, in milliseconds.
@@ -66,8 +64,9 @@ impl ComputeLimits {
         if self.threads == Some(0) {
             return Err(PartyError::input("threads", "training needs at least one; leave it out for all"));
         }
-        if self.quiet.len() > WINDOWS {
-            return Err(PartyError::input("quiet hours", format!("there are more than {WINDOWS}; join some")));
+        let most = Self::WINDOWS;
+        if self.quiet.len() > most {
+            return Err(PartyError::input("quiet hours", format!("there are more than {most}; join some")));
         }
         for hours in &self.quiet {
             if hours.from >= DAY || hours.to >= DAY {
@@ -127,6 +126,7 @@ impl Engine {
             self.share.limits = from_json(&text, SETTING)?;
         }
         drop(conn);
+        self.managed.tighten(&mut self.share.limits);
         self.keep_to_limits().await
     }
 
@@ -143,6 +143,7 @@ impl Engine {
     ) -> Result<(), PartyError> {
         let acting = self.acting(&session, "set the limits of training", &[Role::Administrator]).await?;
         limits.check()?;
+        self.held_to(&acting, Action::SettingsChanged, self.managed.check_limits(&limits)).await?;
         let text = to_json(&limits);
         let digest = |text: &str| Some(Digest::of(text.as_bytes()));
         let mut tx = self.store.begin("set the limits of training").await?;
@@ -285,6 +286,6 @@ mod tests {
         assert!(with(|l| l.threads = Some(0)).is_err());
         assert!(with(|l| l.quiet[0].to = DAY).is_err());
         assert!(with(|l| l.quiet[0].days = BTreeSet::new()).is_err());
-        assert!(with(|l| l.quiet = vec![l.quiet[0].clone(); WINDOWS + 1]).is_err());
+        assert!(with(|l| l.quiet = vec![l.quiet[0].clone(); ComputeLimits::WINDOWS + 1]).is_err());
     }
 }

@@ -25,6 +25,7 @@ use crate::config::{Config, Executor};
 use crate::handle::{Handle, initialise, open};
 use crate::keys::{KdfCost, SecretPlace};
 use crate::link::{Enrolled, LinkCommand, LinkEvent};
+use crate::managed::ManagedFile;
 use crate::memberships::Joined;
 use crate::people::{Passphrase, Session};
 use crate::rounds::DeviceChoice;
@@ -39,6 +40,7 @@ mod floods;
 mod flow;
 mod kept;
 mod leaving;
+mod managed;
 mod models;
 mod people;
 mod review;
@@ -705,6 +707,7 @@ fn configure(folder: &Path, executor: Executor) -> (Config, Arc<AtomicI64>, Wire
     let made = wires.clone();
     let config = Config {
         folder: folder.join("site"),
+        managed: ManagedFile::none(),
         secrets: SecretPlace::File { path: folder.join("secrets"), passphrase: pass("the site") },
         clock: Arc::new(move || Timestamp::from_millis(clock.load(Ordering::SeqCst))),
         executor,

@@ -314,6 +314,8 @@ pub struct PolicyPreview {
     pub changes: Vec<PolicyChange>,
     /// What it would allow that is not allowed now, in words.
     pub loosens: Vec<String>,
+    /// What it would allow that the hospital's IT does not, in words: with any of it, it cannot be set.
+    pub below: Vec<String>,
     /// Whether a second person has to sign it.
     pub needs_second_signature: bool,
     /// Approvals that would not hold any more: each names the policy under which it was given.

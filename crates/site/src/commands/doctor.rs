@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use hospes_ipc::{Call, Fault, FaultCode};
 use hospes_party::link::{Outcome, ProxyChoice, Reach, Step, diagnose_invitation, read_certificates};
 use hospes_party::view::{Approach, LinkView, MembershipView, Status};
-use hospes_party::{DeviceChoice, chosen_card, probe_cards, system_clock};
+use hospes_party::{DeviceChoice, Managed, ManagedFile, chosen_card, probe_cards, system_clock};
 use hospes_protocol::enrol::Invitation;
 
 use super::Asking;
@@ -35,8 +35,11 @@ pub(crate) async fn doctor(
 ) -> Result<()> {
     let device = tokio::task::spawn_blocking(move || device(choice)).await?;
     let mut steps = vec![disk(folder), device];
-    steps.extend(engine(folder, who).await);
-    if let Some(approach) = approach {
+    let managed = managed(&mut steps);
+    steps.extend(engine(folder, who, &managed).await);
+    if let Some(Approach { invitation, proxy, extra_ca }) = approach {
+        let (proxy, extra_ca) = (proxy.or(managed.proxy), extra_ca.or(managed.extra_ca));
+        let approach = Approach { invitation, proxy, extra_ca };
         steps.extend(before_joining(approach).await?);
     }
     let failed = steps.iter().filter(|step| step.outcome == Outcome::Failed).count();
@@ -75,6 +78,23 @@ async fn before_joining(approach: Approach) -> Result<Vec<Step>> {
 
 fn step(test: &str, outcome: Outcome, finding: String) -> Step {
     Step { test: test.to_owned(), outcome, finding, request: None }
+}
+
+/// What the hospital's IT set, one sentence each; nothing where its file cannot be used, which then is to be mended.
+fn managed(steps: &mut Vec<Step>) -> Managed {
+    let read = ManagedFile::of_system().read();
+    match &read {
+        Ok(Managed { file: None, .. }) => {
+            steps.push(step("managed", Outcome::Good, "Your IT has set nothing for this machine.".to_owned()));
+        }
+        Ok(managed) => {
+            let file = managed.file.as_deref().unwrap_or_default();
+            let said = managed.words().into_iter().map(|words| format!("{words} Set by your IT, in {file}."));
+            steps.extend(said.map(|finding| step("managed", Outcome::Good, finding)));
+        }
+        Err(error) => steps.push(step("managed", Outcome::Failed, format!("{error}."))),
+    }
+    read.unwrap_or_default()
 }
 
 fn disk(folder: &Path) -> Step {
@@ -119,7 +139,7 @@ fn device(choice: DeviceChoice) -> Step {
 
 /// Whether the engine answers, which takes keys, database and ledger, and how its links are; for somebody of the site
 /// also each step of the way to every coordinator.
-async fn engine(folder: &Path, who: Who) -> Vec<Step> {
+async fn engine(folder: &Path, who: Who, managed: &Managed) -> Vec<Step> {
     let connection = match Connection::open(folder).await {
         Ok(connection) => connection,
         Err(error) => return vec![step("engine", Outcome::Failed, format!("{error:#}."))],
@@ -148,6 +168,14 @@ async fn engine(folder: &Path, who: Who) -> Vec<Step> {
             }
         }
         Err(error) => steps.push(step("engine", Outcome::Failed, format!("{error:#}."))),
+    }
+    match asking.connection.call::<Managed>(&Call::Managed {}).await {
+        Ok(held) if !held.says_the_same(managed) => {
+            let finding = "What your IT set has changed since the engine started; start it again.".to_owned();
+            steps.push(step("managed", Outcome::Notice, finding));
+        }
+        Ok(_) => {}
+        Err(error) => steps.push(step("managed", Outcome::Failed, format!("{error:#}."))),
     }
     if asking.person.is_some() {
         match ways(&mut asking).await {

@@ -101,6 +101,7 @@ impl Contents {
         contents.file(&root.join("packaging/linux/copyright"), format!("{documents}/copyright"), 0o644);
         contents.file(&root.join("NOTICE"), format!("{documents}/NOTICE"), 0o644);
         contents.file(&root.join("docs/install.md"), format!("{documents}/install.md"), 0o644);
+        contents.file(&root.join("packaging/managed.toml"), format!("{documents}/managed.toml.example"), 0o644);
         contents.packed(&std::fs::read(root.join("CHANGELOG.md"))?, format!("{documents}/CHANGELOG.md"))?;
         // What changed stands in the file above; Debian's tools want the version in a form of their own.
         let date = output(Command::new("date").args(["--utc", "--rfc-email", &format!("--date=@{}", release.epoch)]))?;
