@@ -474,11 +474,49 @@ pub struct Card {
 
 impl Card {
     /// The card as one of the sites gets it: figures that other sites reported by themselves are left out. Their people let
-    /// them go to the recipients that the study names, and not to each other.
+    /// them go to the recipients that the study names, and not to each other. What is of all together stays, but for what
+    /// one other site is alone in beside this one.
     #[must_use]
-    pub fn for_site(mut self, site: SiteId) -> Self {
-        self.metrics.retain(|metrics| metrics.site.is_none_or(|of| of == site));
-        self
+    pub fn for_site(self, site: SiteId) -> Self {
+        let others = |task: &str| {
+            let is_other = |m: &&CardMetrics| m.task == task && m.site.is_some_and(|of| of != site);
+            self.metrics.iter().filter(is_other).collect::<Vec<_>>()
+        };
+        let for_site = |metrics: &CardMetrics| match metrics.site {
+            Some(of) => (of == site).then(|| metrics.clone()),
+            None => metrics.clone().beside(&others(&metrics.task)),
+        };
+        let metrics = self.metrics.iter().filter_map(for_site).collect();
+        Self { metrics, ..self }
+    }
+}
+
+impl CardMetrics {
+    /// Figures of all sites together, as a site may see them that knows its own: without those that only one of the others
+    /// is in, which would follow. `others`: those of each other site by itself.
+    fn beside(mut self, others: &[&Self]) -> Option<Self> {
+        let of_one = |has: fn(&Self) -> bool| others.iter().filter(|other| has(other)).count() == 1;
+        if of_one(|other| other.n.is_some()) {
+            return None;
+        }
+        if of_one(|other| other.further.calibration_slope.is_some()) {
+            self.further = FurtherMetrics {
+                calibration_slope: None,
+                calibration_slope_error: None,
+                calibration_intercept: None,
+                calibration_intercept_error: None,
+                calibration_sites: None,
+                ..self.further
+            };
+        }
+        let beside = |group: CardSubgroup| {
+            let is_it = |other: &&CardSubgroup| other.column == group.column && other.code == group.code;
+            let same = others.iter().flat_map(|other| &other.subgroups).filter(is_it);
+            let metrics = group.metrics.clone().beside(&same.map(|other| &other.metrics).collect::<Vec<_>>())?;
+            Some(CardSubgroup { metrics, ..group })
+        };
+        self.subgroups = self.subgroups.into_iter().filter_map(beside).collect();
+        Some(self)
     }
 }
 

@@ -88,3 +88,50 @@ async fn altered_headers_are_refused() {
         assert!(Layout::read(&path).is_err());
     }
 }
+
+/// Figures of an evaluation: of a site, or of all together (0); the slope of its recalibration, and the rows of women.
+fn figures(site: u8, n: f64, slope: Option<f64>, women: Option<f64>) -> serde_json::Value {
+    let site = (site > 0).then(|| SiteId::from_bytes([site; 16]));
+    let of = |n: Option<f64>| serde_json::json!({ "task": "eval", "site": site, "n": n, "withheld": {} });
+    let mut figures = of(Some(n));
+    figures["calibration_slope"] = serde_json::json!(slope);
+    figures["subgroups"] = serde_json::json!([{ "column": "sex", "code": "f", "sites": 1, "metrics": of(women) }]);
+    figures
+}
+
+fn card(metrics: &[serde_json::Value]) -> Card {
+    let at = Timestamp::from_millis(1);
+    let lineage = serde_json::json!({
+        "study": StudyId::new(at, [1; 10]), "study_digest": Digest::of(b"s"), "plan": Digest::of(b"p"),
+        "job": JobId::new(at, [1; 10]), "task": "train", "rounds": [], "initial": null, "at": at, "checkpoint": "",
+    });
+    let card = serde_json::json!({
+        "model": Digest::of(b"m"), "title": "t", "purpose": "p", "requester": "r", "columns": [], "parties": [],
+        "privacy": "none", "metrics": metrics, "tensors": [], "lineage": lineage,
+    });
+    serde_json::from_value(card).unwrap()
+}
+
+#[test]
+fn a_site_gets_no_figures_that_one_other_site_is_alone_in() {
+    let site = |n: u8| SiteId::from_bytes([n; 16]);
+    let two = card(&[figures(1, 10.0, None, None), figures(2, 20.0, None, None), figures(0, 30.0, None, None)]);
+    let places: Vec<_> = two.for_site(site(1)).metrics.iter().map(|m| m.site).collect();
+    assert_eq!(places, [Some(site(1))], "what is of two less its own is the other's");
+    // One of three has a slope, and two show their women.
+    let three = card(&[
+        figures(1, 10.0, Some(0.9), Some(4.0)),
+        figures(2, 20.0, None, Some(5.0)),
+        figures(3, 30.0, None, None),
+        figures(0, 60.0, Some(0.9), Some(9.0)),
+    ]);
+    let together = |n: u8| {
+        let mut metrics = three.clone().for_site(site(n)).metrics;
+        let (all, own) = (metrics.pop().unwrap(), metrics.pop().unwrap());
+        assert_eq!((all.site, all.n, own.site, metrics.len()), (None, Some(60.0), Some(site(n)), 0));
+        (all.further.calibration_slope, all.subgroups.len())
+    };
+    assert_eq!(together(1), (Some(0.9), 0), "the slope is its own; the women less its own are another site's");
+    assert_eq!(together(2), (None, 0));
+    assert_eq!(together(3), (None, 1), "two others show their women");
+}

@@ -777,10 +777,10 @@ impl Handle {
         self.ask(move |e| e.alarms(s).boxed()).await
     }
 
-    /// Acknowledges an alarm.
+    /// Acknowledges an alarm; that this site's own log is not intact, as auditor, privacy officer or administrator.
     ///
     /// # Errors
-    /// [`PartyError::NotFound`].
+    /// [`PartyError::NotFound`], [`PartyError::Denied`].
     pub async fn acknowledge(&self, session: &Session, alarm: i64) -> Result<()> {
         let s = session.clone();
         self.ask(move |e| e.acknowledge(s, alarm).boxed()).await

@@ -29,6 +29,9 @@ const PRUNED_AT_ONCE: u64 = 16;
 const CONTRADICTS: &str = "contradicts what was seen of it before";
 /// And at its end, where it may be a forgery.
 const UNSIGNED: &str = " (its signature does not hold, so nobody is proven wrong)";
+/// Cosignatures of one checkpoint of this site's log that are kept, of members that only the coordinator knows: twice as many
+/// as it relays a log to. Under more than anybody reads, the log would seem not intact, and nothing would leave.
+const COSIGNED_BY: usize = 128;
 /// How long a link has been there before missing witnesses are an alarm, in milliseconds: an hour.
 const CATCH_UP_MS: i64 = 3_600 * 1_000;
 const NOT_SETTLED: &str = "too few members cosigned the coordinator's log for a day: whether everybody sees the same log is \
@@ -218,7 +221,9 @@ impl Engine {
         }
         Ledger::on(tx.conn()).put_contradiction(&found).await.at("keep a contradiction")?;
         // Whoever goes on with such a log contradicts in other numbers each time.
-        if !(is_signed && is_told(tx, federation, words).await?) {
+        let before = words.strip_suffix(&found.detail).filter(|_| is_signed);
+        let told = before.map(|before| of_it().map(|c| clean(&format!("{before}{}", c.detail))).collect::<Vec<_>>());
+        if !is_open(tx, federation, &told.unwrap_or_default()).await? {
             self.alarm(tx, Some(federation), words).await?;
         }
         let entry = self.entry(Actor::peer(federation), Action::WitnessFailed).failed(words);
@@ -266,6 +271,10 @@ impl Engine {
         let mut tx = self.store.begin("keep a cosignature").await?;
         let membership = memberships::by_id(tx.conn(), federation).await?;
         let Some(key) = key_of(&membership, witness).filter(|_| witness != membership.site) else { return Ok(()) };
+        if origin == membership.site && is_full(&mut tx, &membership, size, witness).await? {
+            tracing::debug!(%federation, %witness, "more cosignatures than are kept; this one is not");
+            return Ok(());
+        }
         let mut ledger = Ledger::on(tx.conn());
         let kept = if origin == membership.site {
             ledger.accept_cosignature(origin, size, line, &key).await
@@ -588,20 +597,30 @@ fn is_known(membership: &Membership, trust: &BTreeMap<SiteId, Trust>, site: Site
         || matches!(trust.get(&site), Some(Trust::VerifiedHere | Trust::VouchedFor))
 }
 
-/// Whether an alarm that nobody has acknowledged says of the same log that it contradicts itself, with its signature.
-async fn is_told(tx: &mut Tx, federation: FederationId, words: &str) -> Result<bool, PartyError> {
-    let Some((whose, _)) = words.split_once(CONTRADICTS) else { return Ok(false) };
-    let told: i64 = sqlx::query_scalar(
-        "SELECT COUNT(*) FROM alarms WHERE federation = ?1 AND seen_by IS NULL
-            AND substr(words, 1, length(?2)) = ?2 AND instr(words, ?3) = 0",
-    )
-    .bind(federation.to_string())
-    .bind(clean(&format!("{whose}{CONTRADICTS}")))
-    .bind(UNSIGNED)
-    .fetch_one(tx.conn())
-    .await
-    .at("raise an alarm")?;
-    Ok(told > 0)
+/// Whether one of these alarms is there and nobody has acknowledged it.
+async fn is_open(tx: &mut Tx, federation: FederationId, alarms: &[String]) -> Result<bool, PartyError> {
+    if alarms.is_empty() {
+        return Ok(false);
+    }
+    let open: Vec<String> = sqlx::query_scalar("SELECT words FROM alarms WHERE federation = ?1 AND seen_by IS NULL")
+        .bind(federation.to_string())
+        .fetch_all(tx.conn())
+        .await
+        .at("raise an alarm")?;
+    Ok(open.iter().any(|words| alarms.contains(words)))
+}
+
+/// Whether a checkpoint of this site's log has so many cosignatures that this witness's is not kept. One whose key is known
+/// from elsewhere than the coordinator has room beside all that are invented.
+async fn is_full(tx: &mut Tx, membership: &Membership, size: u64, witness: SiteId) -> Result<bool, PartyError> {
+    const STEP: &str = "keep a cosignature";
+    let kept = Ledger::on(tx.conn()).cosignatures(membership.site, size).await.at(STEP)?;
+    if kept.len() < COSIGNED_BY || kept.iter().any(|cosignature| cosignature.witness == witness) {
+        return Ok(false);
+    }
+    // This site's own signature stands there too.
+    let is_known = is_known(membership, &roster::trust(tx.conn(), membership).await?, witness);
+    Ok(!is_known || kept.len() + 1 >= hospes_ledger::limits::NOTE_SIGNATURES)
 }
 
 /// Forgets the logs of those who are no members any more and were not verified here, but for the ones seen last: members

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
-use hospes_party::link::{self, Enrolled, ExtraCa, LinkCommand, LinkConfig, LinkEvent, ProxyChoice, Reach, Timing};
+use hospes_party::link::{
+    self, Enrolled, ExtraCa, LinkCommand, LinkConfig, LinkEvent, ProxyChoice, Reach, Reached, Timing,
+};
 use hospes_party::system_clock;
 use hospes_protocol::approval::{
     Approval, ApprovalDocument, ApprovalSignature, ApprovalState, Circumstances, Computation, DataScope, Envelope,
@@ -49,7 +51,8 @@ impl Site {
         let key = SecretKey::from_seed(&seed(number, 1));
         let reach = Reach::new(ProxyChoice::None, system_clock());
         let organisation = format!("Organisation {number}");
-        let enrolled = link::enrol(&invitation.parse()?, words, &organisation, &key, &reach).await?;
+        let reached = Reached::by(invitation.parse()?, words, &reach).await?;
+        let enrolled = reached.enrol(&organisation, &key).await?;
         Ok(Self { number, enrolled })
     }
 

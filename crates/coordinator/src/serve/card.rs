@@ -58,7 +58,9 @@ impl Shared {
             let entry = entry.object(ObjectKind::Model, model, Some(model));
             let mut entry = entry.purpose(Purpose { study, job: Some(job), approval: None });
             entry.reason = Some(what.to_owned());
-            let Some(entry) = register.audit.limited(site, job, entry) else { return Ok(()) };
+            // Each by itself: who asks for the card again and again must not hide that it took the file.
+            let about = format!("{job}: {what}");
+            let Some(entry) = register.audit.limited(site, about, entry) else { return Ok(()) };
             let mut tx = register.store.begin("give_model").await?;
             register.audit.record(&mut tx, &[entry]).await?;
             tx.commit().await

@@ -288,7 +288,8 @@ impl Federation for Sites {
     }
 
     async fn model_card(&self, request: Request<ModelCardRequest>) -> Result<Response<ModelCardReply>, Status> {
-        let site = self.admit(&request).await?;
+        // A place as for a transfer, so that nobody has the store look for many cards at the same time.
+        let (site, _place) = self.place(&request).await?;
         let ModelCardRequest { job, model } = request.into_inner();
         let job: JobId = job.parse().map_err(|_| Status::invalid_argument("the job has no id"))?;
         let card = self.0.card_for(site, job, digest_of(model)?).await?;

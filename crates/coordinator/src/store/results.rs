@@ -8,7 +8,7 @@ use hospes_protocol::id::{Digest, JobId, SiteId, Timestamp};
 use hospes_protocol::message::FigureSet;
 use sqlx::any::AnyRow;
 
-use super::jobs::{JobState, small, states};
+use super::jobs::{JobState, MemberState, small, states};
 use super::{Store, Tx, blob, integer, optional_text, parsed, text};
 use crate::Error;
 
@@ -173,15 +173,15 @@ impl Store {
         Ok(self.fetch(site, model).await? != Fetch::No)
     }
 
-    /// For what a site may fetch a model. A member of a job that made it may while the job is not over: its rounds start
-    /// from it. Afterwards the final model is a result like any other, and only who has a part in it gets it.
+    /// For what a site may fetch a model. A member of a job that made it may while the job is not over and goes on with it:
+    /// its rounds start from it. Afterwards the final model is a result like any other, and only who has a part in it gets it.
     ///
     /// # Errors
     /// [`Error::Database`] or [`Error::Corrupt`].
     pub async fn fetch(&self, site: SiteId, model: Digest) -> Result<Fetch, Error> {
         let mut connection = self.read().await?;
         let rows = sqlx::query(
-            "SELECT o.job AS job, o.state AS model_state, j.state AS job_state FROM models o \
+            "SELECT o.job AS job, o.state AS model_state, j.state AS job_state, m.state AS member_state FROM models o \
              JOIN job_members m ON m.job = o.job JOIN jobs j ON j.job = o.job \
              WHERE o.model = $1 AND m.site = $2 AND o.state <> 'dropped' ORDER BY j.created_ms DESC LIMIT $3",
         )
@@ -194,8 +194,8 @@ impl Store {
         drop(connection);
         let mut results: Vec<JobId> = Vec::new();
         for row in &rows {
-            let state: JobState = parsed(row, "job_state")?;
-            if matches!(state, JobState::Ready | JobState::Waiting | JobState::Running | JobState::Paused) {
+            let (state, member): (JobState, MemberState) = (parsed(row, "job_state")?, parsed(row, "member_state")?);
+            if !state.is_terminal() && member != MemberState::Refused {
                 return Ok(Fetch::Rounds);
             }
             let (job, made): (JobId, ModelState) = (parsed(row, "job")?, parsed(row, "model_state")?);

@@ -25,7 +25,7 @@ use crate::view::AuditExport;
 use crate::{datasets, memberships, people};
 
 /// Who may export the log.
-const EXPORTERS: &[Role] = &[Role::Auditor, Role::PrivacyOfficer, Role::Administrator];
+pub(super) const EXPORTERS: &[Role] = &[Role::Auditor, Role::PrivacyOfficer, Role::Administrator];
 
 /// An export that is under way.
 pub(crate) struct Exporting {

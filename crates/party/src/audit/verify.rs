@@ -82,7 +82,14 @@ impl Watch {
     }
 }
 
-/// What is wrong with the log, as it is kept.
+/// What was found last, as it is kept, with the number of its alarm: the words of an alarm may change with the program.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    found: Found,
+    alarm: i64,
+}
+
+/// What is wrong with the log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Found {
     at: Timestamp,
@@ -153,9 +160,9 @@ fn damage_of(error: PartyError, now: Timestamp) -> Result<Found, PartyError> {
 /// What was found last, and the number of its alarm while nobody has acknowledged it.
 async fn last_found(conn: &mut SqliteConnection) -> Result<Option<(Found, Option<i64>)>, PartyError> {
     let Some(text) = setting(conn, FINDING).await? else { return Ok(None) };
-    let found: Found = from_json(&text, FINDING)?;
-    let sql = "SELECT id FROM alarms WHERE words = ?1 AND federation IS NULL AND seen_by IS NULL";
-    let open: Option<i64> = sqlx::query_scalar(sql).bind(found.alarm()).fetch_optional(conn).await.at("read alarms")?;
+    let Kept { found, alarm } = from_json(&text, FINDING)?;
+    let sql = "SELECT id FROM alarms WHERE id = ?1 AND seen_by IS NULL";
+    let open: Option<i64> = sqlx::query_scalar(sql).bind(alarm).fetch_optional(conn).await.at("read alarms")?;
     Ok(Some((found, open)))
 }
 
@@ -382,7 +389,7 @@ impl Engine {
     pub(crate) async fn tick_watch(&mut self) {
         if let Some(done) = self.watch.running.take_if(|running| running.is_finished()) {
             let kept = match done.await {
-                Ok(Ok(verified)) => self.keep_finding(&verified).await.map(drop),
+                Ok(Ok(verified)) => Box::pin(self.keep_finding(&verified)).await.map(drop),
                 Ok(Err(error)) => Err(error),
                 Err(_) => Err(PartyError::Stopped),
             };
@@ -415,7 +422,7 @@ impl Engine {
         match (&verified.found, last) {
             (Some(found), Some((last, _))) if last.key == found.key => Ok(Some(last)),
             (Some(found), _) => {
-                self.raise(found).await?;
+                Box::pin(self.raise(found)).await?;
                 Ok(Some(found.clone()))
             }
             // It stands until somebody has looked into it.
@@ -435,7 +442,10 @@ impl Engine {
     async fn raise(&mut self, found: &Found) -> Result<(), PartyError> {
         tracing::error!(found = found.words, "the audit log is not intact");
         // First of all, and also where nothing can be recorded: the next byte is asked for anew.
-        self.recall_all().await?;
+        if let Err(error) = self.recall_all().await {
+            // A database that is damaged may be why; the alarm comes all the same.
+            tracing::error!(error = &error as &dyn std::error::Error, "what is on the wire was not stopped");
+        }
         match self.write_finding(found, true).await {
             // It is damaged where it grows; the alarm must be there all the same.
             Err(PartyError::Ledger { .. }) => self.write_finding(found, false).await?,
@@ -452,10 +462,14 @@ impl Engine {
     }
 
     async fn write_finding(&self, found: &Found, is_entered: bool) -> Result<(), PartyError> {
-        let mut tx = self.store.begin("raise the alarm about the log").await?;
-        set_setting(tx.conn(), FINDING, Some(&to_json(found))).await?;
+        const STEP: &str = "raise the alarm about the log";
+        let mut tx = self.store.begin(STEP).await?;
         let words = found.alarm();
         self.alarm(&mut tx, None, &words).await?;
+        let sql = "SELECT MAX(id) FROM alarms WHERE words = ?1 AND federation IS NULL AND seen_by IS NULL";
+        let alarm: i64 = sqlx::query_scalar(sql).bind(&words).fetch_one(tx.conn()).await.at(STEP)?;
+        let kept = Kept { found: found.clone(), alarm };
+        set_setting(tx.conn(), FINDING, Some(&to_json(&kept))).await?;
         if is_entered {
             let entry = self.entry(Actor::Engine, Action::WitnessFailed).failed(&words);
             self.append(&mut tx, &entry).await?;

@@ -36,8 +36,13 @@ enum Phase {
 }
 
 impl Fetching {
+    /// Whether somebody still wants this file: a card that is on its way is followed by it.
+    pub(super) fn wants(&self, federation: FederationId, model: Digest) -> bool {
+        self.federation == federation && self.model == model && !matches!(self.phase, Phase::Failed(_))
+    }
+
     /// Whether it waits for this file.
-    pub(super) fn awaits(&self, federation: FederationId, model: Digest) -> bool {
+    fn awaits(&self, federation: FederationId, model: Digest) -> bool {
         self.federation == federation && self.model == model && matches!(self.phase, Phase::AwaitsModel { .. })
     }
 }
@@ -77,8 +82,8 @@ impl Engine {
         self.inside(&session, "fetch a model", VIEWERS).await?;
         if let Some(Fetching { federation, model, phase: Phase::AwaitsCard, .. }) = self.fetching.remove(&job) {
             // A file that is on its way is forgotten once nothing waits for it.
-            let same = |f: &Fetching| f.federation == federation && f.model == model;
-            if !self.downloads.contains(&(federation, model)) && !self.fetching.values().any(same) {
+            let wanted = self.fetching.values().any(|f| f.wants(federation, model));
+            if !self.downloads.contains(&(federation, model)) && !wanted {
                 self.command(federation, LinkCommand::Forget { digest: model });
             }
         }
@@ -132,7 +137,8 @@ impl Engine {
                 self.download(federation, model, most_bytes);
                 Phase::AwaitsModel { most_bytes, moved: None }
             }
-            Err(reason) => Phase::Failed(reason),
+            // It may repeat what the card says.
+            Err(reason) => Phase::Failed(shown(&reason, 400)),
         };
         self.set_fetching(job, phase);
         Ok(())

@@ -219,7 +219,7 @@ impl Engine {
     fn forget_downloads(&mut self) {
         let wanted = |(federation, digest): &(FederationId, Digest)| {
             !self.waiting_for(*federation, *digest).is_empty()
-                || self.fetching.values().any(|fetching| fetching.awaits(*federation, *digest))
+                || self.fetching.values().any(|fetching| fetching.wants(*federation, *digest))
         };
         let idle: Vec<_> = self.downloads.iter().copied().filter(|d| !wanted(d)).collect();
         for (federation, digest) in idle {

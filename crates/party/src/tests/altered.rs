@@ -7,6 +7,7 @@ use hospes_protocol::message::Witness;
 
 use super::watching::database;
 use super::*;
+use crate::error::PartyError;
 use crate::view::{LOG_IS_INTACT, LedgerFinding};
 
 /// Changes one byte of an entry as it is stored; gives back what was there.
@@ -156,6 +157,11 @@ async fn what_a_person_finds_is_an_alarm_too_and_stops_what_is_on_the_wire() {
     let said = verdict(&world).await;
     assert!(said != LOG_IS_INTACT && said.contains("entry 3 is the first"), "{said}");
     let alarm = finding(&world).await.unwrap().alarm.unwrap();
+    // Who wants the data used is not who says that they may leave again.
+    for name in ["sam", "ava"] {
+        let denied = world.handle.acknowledge(world.who(name), alarm).await;
+        assert!(matches!(denied, Err(PartyError::Denied { .. })), "{name}: {denied:?}");
+    }
     world.handle.acknowledge(world.who("pia"), alarm).await.unwrap();
     assert_eq!(verdict(&world).await, LOG_IS_INTACT);
     assert_eq!((finding(&world).await, own_alarms(&world).await), (None, 0));

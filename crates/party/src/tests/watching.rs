@@ -295,6 +295,24 @@ async fn invented_members_settle_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn invented_members_cannot_make_this_sites_log_seem_altered() {
+    let mut world = World::new().await;
+    world.verify([2]).await;
+    world.connect().await;
+    invent(&world, 199).await;
+    // A note with very many signatures is read by nobody; that of a member who was verified has room all the same.
+    cosign_shown(&mut world, (5..=199).chain([2]).map(key)).await;
+    let kept: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM ledger_cosignature WHERE origin = ?1")
+        .bind(this_site().public().site_id().to_string())
+        .fetch_one(&mut database(&world).await)
+        .await
+        .unwrap();
+    assert_eq!(kept, 129);
+    assert_eq!(log_of(&world, this_site().public().site_id()).await.witnesses, 1);
+    world.assert_ledger_intact().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn invented_members_are_no_independent_witnesses() {
     let mut world = World::new().await;
     world.verify([2]).await;

@@ -237,11 +237,14 @@ async fn figures_and_access(store: &Store, job: JobId, sites: &[SiteId]) {
     let fetch = async |site: SiteId| store.fetch(site, Digest::of(b"c")).await.unwrap();
     assert_eq!(fetch(sites[2]).await, Fetch::Rounds, "a member of a job that runs");
     let mut tx = store.begin("test").await.unwrap();
+    tx.set_job_member(job, sites[2], MemberState::Refused, Some("why")).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(fetch(sites[2]).await, Fetch::No, "the job goes on without it");
+    let mut tx = store.begin("test").await.unwrap();
     tx.set_job_state(job, JobState::Running, JobState::Success, None, NOW).await.unwrap();
     assert!(tx.release_job(job, sites[0], NOW).await.unwrap());
     assert!(!tx.release_job(job, sites[0], NOW).await.unwrap(), "released twice");
     assert!(!tx.release_job(job, sites[3], NOW).await.unwrap(), "no member");
-    tx.set_job_member(job, sites[2], MemberState::Refused, Some("why")).await.unwrap();
     tx.commit().await.unwrap();
     assert_eq!(store.access(job).await.unwrap(), Access::Held(vec![sites[1]]), "site 2 took no part");
     assert_eq!(fetch(sites[0]).await, Fetch::No, "it is held");
