@@ -81,6 +81,14 @@ describe("an audit log that is not intact", () => {
     expect(links()).toEqual([]);
   });
 
+  it("is released by those who can take the evidence out, and by no one who asks for the data", async () => {
+    const steward = [{ ...people[0], roles: ["data_steward"] }];
+    await screen.show(<Banners />, { ...answers, people: steward }, "Stefan");
+    const [first, second] = [...screen.place.querySelectorAll('[role="alert"]')];
+    expect(first?.querySelector("button")).toBeNull();
+    expect(second?.querySelector("button")).not.toBeNull();
+  });
+
   it("is said in the header and at home, also after the alarm was acknowledged", async () => {
     const known = {
       ...status,

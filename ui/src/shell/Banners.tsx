@@ -12,7 +12,9 @@ import { useMe } from "./session";
 /** What is above every screen: that the engine is away, a stop, alarms, and that data are public. */
 export function Banners() {
   const { t } = useTranslation();
-  const { inside } = useMe();
+  const { inside, may } = useMe();
+  // What lets data leave again is for those who can take the evidence out.
+  const mayRelease = may("auditor", "privacy_officer", "administrator");
   const status = useAnswer("status", {});
   const acknowledge = useAction("acknowledge");
   const { data, error } = status;
@@ -43,12 +45,14 @@ export function Banners() {
               inside() && (
                 <>
                   {finding && <Link href="/audit">{t("shell.toAudit")}</Link>}
-                  <Button
-                    isPending={acknowledge.isPending}
-                    onPress={() => acknowledge.mutate({ alarm: alarm.id })}
-                  >
-                    {t("shell.acknowledge")}
-                  </Button>
+                  {(!finding || mayRelease) && (
+                    <Button
+                      isPending={acknowledge.isPending}
+                      onPress={() => acknowledge.mutate({ alarm: alarm.id })}
+                    >
+                      {t("shell.acknowledge")}
+                    </Button>
+                  )}
                 </>
               )
             }
