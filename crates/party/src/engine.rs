@@ -200,6 +200,7 @@ impl Engine {
     async fn start(&mut self) -> Result<(), PartyError> {
         let entry = self.entry(Actor::Engine, Action::EngineStarted);
         self.record("start", &entry).await?;
+        self.enter_restored().await?;
         self.sweep().await?;
         self.end_interrupted_work().await?;
         self.load_limits().await?;
@@ -390,7 +391,7 @@ impl Engine {
     }
 }
 
-fn make_folder(path: &std::path::Path) -> Result<(), PartyError> {
+pub(crate) fn make_folder(path: &std::path::Path) -> Result<(), PartyError> {
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
@@ -399,7 +400,7 @@ fn make_folder(path: &std::path::Path) -> Result<(), PartyError> {
 }
 
 /// One process at a time runs a site; the lock ends with the process, however it ends.
-fn lock(config: &Config) -> Result<File, PartyError> {
+pub(crate) fn lock(config: &Config) -> Result<File, PartyError> {
     let path = config.folder.join("lock");
     let mut options = File::options();
     options.write(true).create(true).truncate(false);
