@@ -41,6 +41,7 @@ impl Host for Desk {
             OpenPurpose::Images => words.open_images,
             OpenPurpose::OptOuts => words.open_opt_outs,
             OpenPurpose::Certificates => words.open_certificates,
+            OpenPurpose::Backup => words.open_backup,
         };
         let mut dialog = self.app.dialog().file().set_title(title);
         if !purpose.endings().is_empty() {
@@ -59,6 +60,7 @@ impl Host for Desk {
         let title = match purpose {
             SavePurpose::Audit => self.speech.words().save_audit,
             SavePurpose::Model => self.speech.words().save_model,
+            SavePurpose::Backup => self.speech.words().save_backup,
         };
         let (done, chosen) = answered();
         self.app.dialog().file().set_title(title).set_file_name(suggested).save_file(done);

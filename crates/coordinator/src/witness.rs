@@ -332,7 +332,9 @@ impl Witnesses {
                     tracing::debug!(%site, "too many questions for proofs; this one is not answered");
                 } else if origin == self.federation {
                     self.prove(context, step, site, size).await?;
-                } else if origin != site && sessions.is_open(origin) {
+                } else if origin == site {
+                    self.remind(context, step, site).await?;
+                } else if sessions.is_open(origin) {
                     self.ask(step, site, origin, size);
                 }
                 Ok(())
@@ -347,6 +349,15 @@ impl Witnesses {
                 Ok(())
             }
         }
+    }
+
+    /// A member asks what was seen of its own ledger: it was restored from a backup, and would rather know what it lost
+    /// than show a ledger that contradicts the one before. An empty note says that nothing was.
+    async fn remind(&mut self, context: &Context, step: &mut Step, site: SiteId) -> Result<(), Error> {
+        let seen = Ledger::on(step.tx(context).await?.conn()).peer(site).await?;
+        let (checkpoint, old_size) = seen.map(|peer| (peer.note, peer.seen.size)).unwrap_or_default();
+        step.send(site, ToSite::Witness(Witness::Show { origin: site, checkpoint, old_size, proof: Vec::new() }));
+        Ok(())
     }
 
     /// Asks a member to prove its ledger from a size that another saw last; once for all who ask the same.

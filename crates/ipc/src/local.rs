@@ -13,7 +13,7 @@ use tokio::sync::{Mutex, Notify, watch};
 use tokio::task::JoinHandle;
 
 use crate::fault::{Fault, FaultCode};
-use crate::settings::{Settings, half_made, key_file_passphrase, lay_down, private_folder};
+use crate::settings::{Settings, half_made, key_file_passphrase, lay_down, private_folder, restore};
 use crate::socket::{self, Client, Notices};
 use crate::table::Secret;
 
@@ -185,13 +185,7 @@ impl Local {
             .map_err(|reason| Fault::new(FaultCode::Input, format!("the administrator's name {reason}")))?;
         passphrase.check()?;
         private_folder(&self.folder)?;
-        let (settings, key) = match keys {
-            NewKeys::Keychain => (Settings::keychain(&self.folder)?, None),
-            NewKeys::File { passphrase } => {
-                passphrase.passphrase().check()?;
-                (Settings::File, Some(passphrase.passphrase()))
-            }
-        };
+        let (settings, key) = self.place_of(keys)?;
         let begun = match Settings::find(&self.folder)? {
             Some(begun) => half_made(&self.folder, self.config(&begun, key.clone())?).await?,
             None => None,
@@ -206,6 +200,36 @@ impl Local {
         self.start(key).await?;
         self.again.notify_one();
         Ok(())
+    }
+
+    /// Restores the site of a backup, and starts its engine.
+    ///
+    /// # Errors
+    /// [`FaultCode::State`] where there is a site, and those of [`settings::restore`](crate::settings::restore).
+    pub async fn restore(&self, file: PathBuf, passphrase: Passphrase, keys: NewKeys) -> Result<(), Fault> {
+        if self.state() != EngineState::NotSetUp {
+            return Err(Fault::new(
+                FaultCode::State,
+                "this machine has a site already, or its engine is still starting",
+            ));
+        }
+        private_folder(&self.folder)?;
+        let (settings, key) = self.place_of(keys)?;
+        let config = self.config(&settings, key.clone())?;
+        restore(&self.folder, &settings, &config, file, passphrase).await?;
+        self.start(key).await?;
+        self.again.notify_one();
+        Ok(())
+    }
+
+    fn place_of(&self, keys: NewKeys) -> Result<(Settings, Option<Passphrase>), Fault> {
+        Ok(match keys {
+            NewKeys::Keychain => (Settings::keychain(&self.folder)?, None),
+            NewKeys::File { passphrase } => {
+                passphrase.passphrase().check()?;
+                (Settings::File, Some(passphrase.passphrase()))
+            }
+        })
     }
 
     /// Ends an engine of this process in good order; work that was under way goes on at the next start.

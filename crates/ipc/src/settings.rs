@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use hospes_party::keys::{SecretPlace, systemd_credential};
 use hospes_party::view::Phase;
-use hospes_party::{Config, Handle, PartyError, Passphrase};
+use hospes_party::{Config, Handle, PartyError, Passphrase, Restoration};
+use hospes_protocol::id::Timestamp;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -129,6 +130,35 @@ pub async fn lay_down(folder: &Path, settings: &Settings, mut config: Config) ->
     settings.write(folder)?;
     hospes_party::initialise(&config).await?;
     Ok(hospes_party::open(config).await?)
+}
+
+/// When a backup was made that was restored, and how many entries of the audit log it has.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct FromBackup {
+    /// When it was made.
+    pub made: Timestamp,
+    /// Entries of the audit log in it.
+    pub entries: u64,
+}
+
+/// Restores the site of a backup into `folder`, which must hold none.
+///
+/// # Errors
+/// [`FaultCode::State`] where there is a site, [`FaultCode::Keys`] for another passphrase, [`FaultCode::Data`] for a file
+/// that is no whole backup of this version, and what the file system or the keychain say.
+pub async fn restore(
+    folder: &Path,
+    settings: &Settings,
+    config: &Config,
+    file: PathBuf,
+    passphrase: Passphrase,
+) -> Result<FromBackup, Fault> {
+    let checked = Restoration::check(config, file, passphrase).await?;
+    // First, so that a site which was restored can always be opened.
+    settings.write(folder)?;
+    let restored = FromBackup { made: checked.made(), entries: checked.entries() };
+    checked.put_in_place().await?;
+    Ok(restored)
 }
 
 /// A site whose making stopped before it had an administrator; `None` where nothing was made but the settings.

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use hospes_party::link::Step;
 use hospes_party::view::{
-    AlarmView, Approach, Approving, AuditExport, AuditFormat, AuditPage, AuditQuery, ComputeLimits, DatasetUse,
-    DatasetView, DeviceView, EgressView, Enrolment, InvitationView, JobView, LogLine, Me, MembershipView, ModelCopy,
-    ModelExport, NewDataset, NewPerson, OptOutReport, Outcome, Page, PeerView, PersonChange, PersonView, PolicyPreview,
-    ProfileView, ProposalView, RequestView, Review, Signed, Status, SurveyView, Verdict,
+    AlarmView, Approach, Approving, AuditExport, AuditFormat, AuditPage, AuditQuery, BackupMade, ComputeLimits,
+    DatasetUse, DatasetView, DeviceView, EgressView, Enrolment, InvitationView, JobView, LogLine, Me, MembershipView,
+    ModelCopy, ModelExport, NewDataset, NewPerson, OptOutReport, Outcome, Page, PeerView, PersonChange, PersonView,
+    PolicyPreview, ProfileView, ProposalView, RequestView, RestoredView, Review, Signed, Status, SurveyView, Verdict,
 };
 use hospes_party::{Handle, Managed, Passphrase};
 use hospes_protocol::approval::OpinionView;
@@ -137,6 +137,18 @@ commands! {
     "stop" Stop { reason: Option<String> } -> (),
         reads [], changes [Settings, Jobs, Egress, Audit],
         |c| c.engine.stop(&c.person()?, reason).await?;
+    /// Backs the site up to a new file, which the passphrase opens.
+    "back_up" BackUp { path: PathBuf, passphrase: Secret } -> BackupMade,
+        reads [], changes [Audit],
+        |c| c.engine.back_up(&c.person()?, path, passphrase.passphrase()).await?;
+    /// What a site that was restored from a backup still waits for; null for any other.
+    "restored" Restored {} -> Option<RestoredView>,
+        reads [Settings, Federations], changes [],
+        |c| c.engine.restored(&c.person()?).await?;
+    /// Confirms a restored backup; in operation it needs a second signature.
+    "confirm_restore" ConfirmRestore { passphrase: Secret } -> Outcome,
+        reads [], changes [Settings, People, Federations, Audit],
+        |c| c.engine.confirm_restore(&c.person()?, passphrase.passphrase()).await?;
     /// What is in a file, before it is registered; of a workbook, in the sheet of that name or else the first.
     "survey" Survey { path: PathBuf, sheet: Option<String> } -> SurveyView,
         reads [], changes [],

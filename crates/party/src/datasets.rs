@@ -93,6 +93,11 @@ impl Dataset {
         self.document.schema.kept()
     }
 
+    /// Whether the data key opens the key of its snapshot.
+    pub(crate) fn opens_with(&self, data_key: &[u8; 32]) -> bool {
+        unseal(data_key, b"snapshot-key", &self.sealed_key).is_ok_and(|key| key.len() == 32)
+    }
+
     /// What a permit needs to know.
     pub(crate) fn facts(&self) -> SnapshotFacts {
         SnapshotFacts {

@@ -209,6 +209,7 @@ impl Engine {
         let entry = self.managed.named_in(self.entry(Actor::Engine, Action::EngineStarted));
         self.record("start", &entry).await?;
         self.warn_of_policy().await?;
+        self.enter_restored().await?;
         self.sweep().await?;
         self.end_interrupted_work().await?;
         self.load_limits().await?;
@@ -399,7 +400,7 @@ impl Engine {
     }
 }
 
-fn make_folder(path: &std::path::Path) -> Result<(), PartyError> {
+pub(crate) fn make_folder(path: &std::path::Path) -> Result<(), PartyError> {
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
@@ -408,7 +409,7 @@ fn make_folder(path: &std::path::Path) -> Result<(), PartyError> {
 }
 
 /// One process at a time runs a site; the lock ends with the process, however it ends.
-fn lock(config: &Config) -> Result<File, PartyError> {
+pub(crate) fn lock(config: &Config) -> Result<File, PartyError> {
     let path = config.folder.join("lock");
     let mut options = File::options();
     options.write(true).create(true).truncate(false);

@@ -29,6 +29,14 @@ pub enum PartyError {
         /// What SQLite says.
         reason: String,
     },
+    /// A backup cannot be restored.
+    #[error("the backup {} cannot be restored: {reason}; nothing was changed", path.display())]
+    Backup {
+        /// File.
+        path: PathBuf,
+        /// Why, and how to mend it.
+        reason: String,
+    },
     /// The database was written by a newer version.
     #[error("the database was written by a newer version of Hospes; update this program")]
     NewerDatabase,

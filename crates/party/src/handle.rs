@@ -788,6 +788,6 @@ impl Handle {
 }
 
 /// Runs work on files outside the loop that owns the state.
-async fn in_background<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub(crate) async fn in_background<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(|_| PartyError::Stopped)?
 }

@@ -13,6 +13,7 @@
 //! `rounds` (from an opened round to the outbox).
 
 mod audit;
+mod backup;
 pub mod config;
 mod datasets;
 mod engine;
@@ -25,6 +26,7 @@ mod memberships;
 mod new_file;
 mod people;
 mod requests;
+mod restored;
 mod rounds;
 mod seam;
 #[cfg(feature = "simulation")]
@@ -35,6 +37,7 @@ mod tests;
 pub mod view;
 mod witness;
 
+pub use backup::Restoration;
 pub use config::{Clock, Config, Executor, system_clock};
 pub use error::PartyError;
 pub use handle::{Handle, initialise, open};

@@ -1,8 +1,11 @@
 //! New files where a person wants them: written under another name beside their place, and named when they are whole.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+
+use hospes_protocol::id::Digest;
+use sha2::{Digest as _, Sha256};
 
 use crate::error::PartyError;
 
@@ -57,5 +60,35 @@ impl Drop for Part {
     fn drop(&mut self) {
         // Gone already where it was renamed.
         let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Hashes and counts what is written.
+pub(crate) struct Hashing<W> {
+    out: W,
+    hash: Sha256,
+    bytes: u64,
+}
+
+impl<W> Hashing<W> {
+    pub(crate) fn new(out: W) -> Self {
+        Self { out, hash: Sha256::new(), bytes: 0 }
+    }
+
+    /// SHA-256 and length of what was written.
+    pub(crate) fn ended(self) -> (Digest, u64) {
+        (Digest::from_bytes(self.hash.finalize().into()), self.bytes)
+    }
+}
+
+impl<W: Write> Write for Hashing<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.out.write(bytes)?;
+        self.hash.update(&bytes[..written]);
+        self.bytes += written as u64;
+        Ok(written)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
     }
 }

@@ -18,9 +18,12 @@ use crate::engine::Engine;
 use crate::error::PartyError;
 use crate::memberships::{self, Membership, roster};
 use crate::people::Session;
+use crate::restored;
 use crate::store::{At as _, Tx, parse};
 use crate::view::{Notice, WitnessState};
 
+/// Name of the secret that signs exports of a site that belongs to no federation yet.
+pub(crate) const EXPORT_KEY: &str = "export-key";
 /// Contradictions of one log, found by one witness, that are kept though nothing proves them.
 const UNPROVEN: usize = 32;
 /// Checkpoints of a peer beyond those that are kept, before they are forgotten together.
@@ -59,6 +62,9 @@ impl Engine {
 
     async fn show_from(&mut self, federation: FederationId, from: Option<u64>) -> Result<(), PartyError> {
         if !self.links.get(&federation).is_some_and(crate::memberships::Link::is_connected) {
+            return Ok(());
+        }
+        if self.asks_witness(federation).await? {
             return Ok(());
         }
         let now = self.now();
@@ -107,12 +113,13 @@ impl Engine {
     pub(crate) async fn on_witness(&mut self, federation: FederationId, message: Witness) -> Result<(), PartyError> {
         match message {
             Witness::Show { origin, checkpoint, old_size, proof } => {
+                if self.is_own(federation, origin).await? {
+                    return Box::pin(self.on_seen(federation, &checkpoint)).await;
+                }
                 self.judge(federation, origin, &checkpoint, old_size, &proof).await
             }
             Witness::ProveFrom { origin, size } => {
-                let mut conn = self.reader().await?;
-                let own = memberships::by_id(&mut conn, federation).await?.site == origin;
-                drop(conn);
+                let own = self.is_own(federation, origin).await?;
                 if own { self.show_from(federation, Some(size)).await } else { Ok(()) }
             }
             Witness::Cosigned { origin, size, witness, cosignature } => {
@@ -122,6 +129,12 @@ impl Engine {
                 self.on_contradiction(federation, origin, witness, &detail).await
             }
         }
+    }
+
+    /// Whether a log in a federation is this site's own.
+    async fn is_own(&self, federation: FederationId, origin: SiteId) -> Result<bool, PartyError> {
+        let mut conn = self.reader().await?;
+        Ok(memberships::by_id(&mut conn, federation).await?.site == origin)
     }
 
     /// Checks a checkpoint that was shown, and answers.
@@ -360,7 +373,8 @@ impl Engine {
                 let trust = roster::trust(&mut conn, &membership).await?;
                 late.push((federation, if Electors::of(&trust).are_doubtful() { NOT_VERIFIED } else { NOT_SETTLED }));
             }
-            if overdue(membership.cosigned) {
+            // It is not shown there where the end of it is lost, and people know.
+            if overdue(membership.cosigned) && restored::check(&mut conn, federation).await?.is_none() {
                 late.push((federation, NOT_COSIGNED));
             }
         }
@@ -512,12 +526,11 @@ impl Engine {
 
     /// The key that signs exports of a site that belongs to no federation yet.
     pub(crate) async fn export_key(&self) -> Result<hospes_protocol::sign::SecretKey, PartyError> {
-        const NAME: &str = "export-key";
-        let seed: [u8; 32] = match self.vault.find(NAME).await?.map(|s| s.as_slice().try_into()) {
+        let seed: [u8; 32] = match self.vault.find(EXPORT_KEY).await?.map(|s| s.as_slice().try_into()) {
             Some(Ok(seed)) => seed,
             _ => {
                 let seed = crate::keys::random::<32>()?;
-                self.vault.keep(NAME, zeroize::Zeroizing::new(seed.to_vec())).await?;
+                self.vault.keep(EXPORT_KEY, zeroize::Zeroizing::new(seed.to_vec())).await?;
                 seed
             }
         };

@@ -230,7 +230,8 @@ pub enum Witness {
         /// Consistency proof (RFC 6962).
         proof: Vec<Digest>,
     },
-    /// I saw another size last; prove from there.
+    /// I saw another size last; prove from there. A site that asks so about its own log was restored from a backup: it is
+    /// shown the checkpoint that was seen last, with an empty note if there is none.
     ProveFrom {
         /// Origin of the log.
         origin: SiteId,

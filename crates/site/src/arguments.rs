@@ -41,6 +41,27 @@ pub(crate) enum Command {
         #[arg(long)]
         key_file: bool,
     },
+    /// Restore a site from a backup, into a data folder that has none.
+    Restore {
+        /// The backup.
+        file: PathBuf,
+        /// Keep the site's keys in an encrypted file instead of the keychain of the operating system.
+        #[arg(long)]
+        key_file: bool,
+        /// File with the passphrase of the backup, instead of a prompt.
+        #[arg(long, value_name = "FILE")]
+        backup_passphrase_file: Option<PathBuf>,
+    },
+    /// Let a restored site go on; in operation another person signs that with `user answer`.
+    ConfirmRestore,
+    /// Back the site up to a new file, encrypted with a passphrase: database, keys and snapshots.
+    Backup {
+        /// The new file.
+        file: PathBuf,
+        /// File with the passphrase for the backup, instead of a prompt.
+        #[arg(long, value_name = "FILE")]
+        backup_passphrase_file: Option<PathBuf>,
+    },
     /// Run the engine until it is told to end.
     Run {
         /// Runs of one federation that are taken at a time; a study with many settings waits for its turn.

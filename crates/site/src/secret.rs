@@ -21,6 +21,11 @@ pub(crate) fn new_of_person(file: Option<&Path>, prompt: &str) -> Result<Secret>
     Ok(Secret::new(text.to_string()))
 }
 
+/// The passphrase of a backup.
+pub(crate) fn of_backup(file: Option<&Path>) -> Result<Passphrase> {
+    Ok(Passphrase::from(read(file, "Passphrase of the backup: ")?))
+}
+
 /// The passphrase of a key file that is made now.
 pub(crate) fn of_new_key_file() -> Result<Passphrase> {
     Ok(Passphrase::from(read_twice(None, "New passphrase of this site's key file: ")?))

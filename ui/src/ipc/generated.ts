@@ -211,6 +211,27 @@ from?: Timestamp | null,
 until?: Timestamp | null, };
 
 /**
+ * A backup that was written.
+ */
+export type BackupMade = { 
+/**
+ * Bytes of the file.
+ */
+bytes: number, 
+/**
+ * SHA-256 of the file, as the log has it.
+ */
+digest: Digest, 
+/**
+ * Entries of the audit log in it.
+ */
+entries: number, 
+/**
+ * Datasets in it.
+ */
+datasets: number, };
+
+/**
  * The model logit P(y) = intercept + slope · logit(score) (Cox 1958). A slope below 1 means scores that are too extreme.
  */
 export type Calibration = { 
@@ -1129,6 +1150,19 @@ place: string | null,
 words: string, };
 
 /**
+ * Entries of this site's log that others have seen and this site has no more.
+ */
+export type LostTail = { 
+/**
+ * Entries that the coordinator has cosigned.
+ */
+seen: number, 
+/**
+ * Entries that the backup had.
+ */
+restored: number, };
+
+/**
  * What the hospital's IT set. It names no person and no study, and everybody on the machine may read it.
  */
 export type Managed = { 
@@ -1620,7 +1654,7 @@ counts: Array<number | null>, };
 /**
  * What a file or folder is opened for.
  */
-export type OpenPurpose = "data" | "images" | "opt_outs" | "certificates";
+export type OpenPurpose = "data" | "images" | "opt_outs" | "certificates" | "backup";
 
 /**
  * The privacy officer's opinion.
@@ -2096,6 +2130,52 @@ reason: string | null,
 in_force: InForce | null, };
 
 /**
+ * A federation with which a restored site cannot go on yet.
+ */
+export type RestoredFederation = { 
+/**
+ * Which.
+ */
+federation: SiteId, 
+/**
+ * Its name.
+ */
+name: string, 
+/**
+ * What its coordinator has seen that is not here; nothing while it has not answered.
+ */
+lost: LostTail | null, };
+
+/**
+ * What a site that was restored from a backup still waits for.
+ */
+export type RestoredView = { 
+/**
+ * SHA-256 of the backup.
+ */
+backup: Digest, 
+/**
+ * When it was made.
+ */
+made: Timestamp, 
+/**
+ * Entries of the audit log in it.
+ */
+entries: number, 
+/**
+ * When it was restored.
+ */
+at: Timestamp, 
+/**
+ * Whether people confirmed it; before, this site connects to no federation.
+ */
+confirmed: boolean, 
+/**
+ * Federations with which it cannot go on yet.
+ */
+federations: Array<RestoredFederation>, };
+
+/**
  * What the site's own people see of a round's result.
  */
 export type ResultView = { "training": TrainingView } | { "report": ReportView } | { "failure": string };
@@ -2261,7 +2341,7 @@ at: Timestamp, };
 /**
  * What a file is written for.
  */
-export type SavePurpose = "audit" | "model";
+export type SavePurpose = "audit" | "model" | "backup";
 
 /**
  * A passphrase or a code on its way in; `Debug` never shows it and its memory is erased.
@@ -2658,6 +2738,12 @@ export interface Commands {
   set_policy: { args: { toml: string; passphrase: Secret }; answer: Outcome };
   /** Stops everything, or ends the stop. */
   stop: { args: { reason: string | null }; answer: null };
+  /** Backs the site up to a new file, which the passphrase opens. */
+  back_up: { args: { path: string; passphrase: Secret }; answer: BackupMade };
+  /** What a site that was restored from a backup still waits for; null for any other. */
+  restored: { args: Record<string, never>; answer: RestoredView | null };
+  /** Confirms a restored backup; in operation it needs a second signature. */
+  confirm_restore: { args: { passphrase: Secret }; answer: Outcome };
   /** What is in a file, before it is registered; of a workbook, in the sheet of that name or else the first. */
   survey: { args: { path: string; sheet: string | null }; answer: SurveyView };
   /** Names of a workbook's sheets, of which a survey reads one; of any other file, none. */
@@ -2766,6 +2852,8 @@ export interface Commands {
   about: { args: Record<string, never>; answer: About };
   /** Lays down this machine's site with its first administrator, where there is none, and starts its engine. */
   initialise: { args: { administrator: string; passphrase: Secret; keys: NewKeys }; answer: null };
+  /** Restores this machine's site from a backup that was chosen, where there is none, and starts its engine. */
+  restore: { args: { file: string; passphrase: Secret; keys: NewKeys }; answer: null };
   /** Opens the site's key file, where it waits for its passphrase. */
   unlock: { args: { passphrase: Secret }; answer: null };
   /** Tries once more to start an engine that did not start. */
@@ -2780,6 +2868,7 @@ export const READS: { readonly [C in keyof Commands]?: readonly Notice[] } = {
   proposals: ["people", "settings"],
   policy: ["settings"],
   policy_preview: ["settings", "requests"],
+  restored: ["settings", "federations"],
   datasets: ["datasets"],
   profile: ["datasets"],
   dataset_uses: ["datasets", "requests", "egress"],
@@ -2816,6 +2905,8 @@ export const CHANGES: { readonly [C in keyof Commands]?: readonly Notice[] } = {
   answer_proposal: ["people", "settings", "requests", "audit"],
   set_policy: ["settings", "people", "requests", "jobs", "audit"],
   stop: ["settings", "jobs", "egress", "audit"],
+  back_up: ["audit"],
+  confirm_restore: ["settings", "people", "federations", "audit"],
   add_dataset: ["datasets", "audit"],
   tag_dataset: ["datasets", "audit"],
   remove_dataset: ["datasets", "requests", "audit"],
@@ -2841,6 +2932,7 @@ export const CHANGES: { readonly [C in keyof Commands]?: readonly Notice[] } = {
   acknowledge: ["alarm", "audit"],
   set_preferences: ["settings"],
   initialise: ["settings", "people", "audit"],
+  restore: ["settings", "people", "audit"],
   unlock: ["settings"],
   start_engine: ["settings"],
 };

@@ -14,6 +14,7 @@ import { preferLanguage } from "../shell/preferences";
 import { useSession } from "../shell/session";
 import { DoorFrame } from "./DoorFrame";
 import styles from "./Forms.module.css";
+import { RestoreRun } from "./RestoreRun";
 
 const STEPS = ["language", "person", "keys"] as const;
 
@@ -28,6 +29,7 @@ interface Props {
 export function FirstRun({ folder, onBusy }: Props) {
   const { t } = useTranslation();
   const { signedIn } = useSession();
+  const [restores, setRestores] = useState(false);
   const [at, setAt] = useState(0);
   const [typed, setName] = useState("");
   const [passphrase, setPassphrase] = useState(NOTHING);
@@ -49,6 +51,7 @@ export function FirstRun({ folder, onBusy }: Props) {
     initialise.mutate({ administrator: name, passphrase: passphrase.first, keys: kept }, failed);
   }
 
+  if (restores) return <RestoreRun folder={folder} onBack={() => setRestores(false)} />;
   return (
     <DoorFrame>
       <div className={styles.form}>
@@ -69,6 +72,9 @@ export function FirstRun({ folder, onBusy }: Props) {
                 label,
               }))}
             />
+            <div>
+              <Button onPress={() => setRestores(true)}>{t("backup.restoreInstead")}</Button>
+            </div>
           </Step>
         )}
         {STEPS[at] === "person" && (

@@ -6,13 +6,14 @@ import { Sections } from "../parts/Sections";
 import { seePolicy } from "../shell/preferences";
 import { About } from "./About";
 import { Account } from "./Account";
+import { Backups } from "./Backups";
 import { Looks } from "./Looks";
 import { Machine } from "./Machine";
 import { PeopleSettings } from "./PeopleSettings";
 import { PolicySettings } from "./PolicySettings";
 import { StopSettings } from "./StopSettings";
 
-const PARTS = ["people", "policy", "machine", "account", "window", "stop", "about"] as const;
+const PARTS = ["people", "policy", "machine", "backup", "account", "window", "stop", "about"] as const;
 
 /** Settings of the site, of the person, and of this window. */
 export function Settings({ part }: { part: string }) {
@@ -22,6 +23,7 @@ export function Settings({ part }: { part: string }) {
     people: <PeopleSettings />,
     policy: <PolicySettings />,
     machine: <Machine />,
+    backup: <Backups />,
     account: <Account />,
     window: <Looks />,
     stop: <StopSettings />,

@@ -25,6 +25,8 @@ pub enum OpenPurpose {
     OptOuts,
     /// The hospital's own CA certificates.
     Certificates,
+    /// A backup to be restored.
+    Backup,
 }
 
 impl OpenPurpose {
@@ -40,6 +42,7 @@ impl OpenPurpose {
             Self::Images => &[],
             Self::OptOuts => &["csv", "txt"],
             Self::Certificates => &["pem", "crt", "cer"],
+            Self::Backup => &["hospes-backup"],
         }
     }
 }
@@ -52,6 +55,8 @@ pub enum SavePurpose {
     Audit,
     /// A model, with its card beside it.
     Model,
+    /// A backup of the site.
+    Backup,
 }
 
 /// A file or place as the page knows it.
@@ -132,10 +137,16 @@ impl Files {
                 }
             }
             Call::ExportAudit { path, .. } => return self.saved(path, SavePurpose::Audit).map(Some),
+            Call::BackUp { path, .. } => return self.saved(path, SavePurpose::Backup).map(Some),
             Call::ExportModel { path, card, .. } => return self.with_card(path, card).map(Some),
             _ => {}
         }
         Ok(None)
+    }
+
+    /// The backup that was chosen to be restored.
+    pub(super) fn backup(&self, name: &str) -> Result<PathBuf, Fault> {
+        self.find(Path::new(name), |p| *p == Purpose::Open(OpenPurpose::Backup))
     }
 
     fn opened(&self, path: &mut PathBuf, purposes: &[OpenPurpose]) -> Result<(), Fault> {

@@ -113,6 +113,13 @@ commands! {
     "initialise" Initialise { administrator: String, passphrase: Secret, keys: NewKeys } -> (),
         reads [], changes [Settings, People, Audit],
         |w| w.local.initialise(administrator, passphrase.passphrase(), keys).await?;
+    /// Restores this machine's site from a backup that was chosen, where there is none, and starts its engine.
+    "restore" Restore { file: String, passphrase: Secret, keys: NewKeys } -> (),
+        reads [], changes [Settings, People, Audit],
+        |w| {
+            let file = w.files().backup(&file)?;
+            w.local.restore(file, passphrase.passphrase(), keys).await?;
+        };
     /// Opens the site's key file, where it waits for its passphrase.
     "unlock" Unlock { passphrase: Secret } -> (),
         reads [], changes [Settings],

@@ -82,6 +82,8 @@ async fn i6_a_page_names_no_file() {
         ("import_opt_outs", json!({ "path": "/etc/shadow" })),
         ("export_audit", json!({ "federation": null, "kind": "csv", "path": "/etc/motd" })),
         ("export_model", json!({ "job": job, "path": "/etc/motd", "card": "/etc/motd" })),
+        ("back_up", json!({ "path": "/etc/motd", "passphrase": PASSPHRASE })),
+        ("restore", json!({ "file": "/etc/shadow", "passphrase": PASSPHRASE, "keys": "keychain" })),
         ("enrol", json!({ "enrolment": enrolment("/etc/shadow".into()) })),
         ("diagnose_invitation", json!({ "approach": { "invitation": "x", "proxy": null, "extra_ca": "/etc/shadow" } })),
         ("survey", json!({ "path": "file-00000000000000000000000000000000" })),

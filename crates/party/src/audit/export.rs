@@ -9,16 +9,15 @@ use hospes_ledger::report::{self, Annex, Format, ReportError};
 use hospes_ledger::{Action, Expectations, ObjectKind, Report, verify};
 use hospes_protocol::approval::{ApprovalDocument, Role};
 use hospes_protocol::canon::Canonical;
-use hospes_protocol::id::{Digest, FederationId};
+use hospes_protocol::id::FederationId;
 use hospes_protocol::sign::Signed;
 use hospes_protocol::study::Study;
-use sha2::{Digest as _, Sha256};
 use sqlx::sqlite::SqliteConnection;
 
 use super::Because as _;
 use crate::engine::Engine;
 use crate::error::PartyError;
-use crate::new_file::{Part, free};
+use crate::new_file::{Hashing, Part, free};
 use crate::people::Session;
 use crate::store::At as _;
 use crate::view::AuditExport;
@@ -105,14 +104,15 @@ impl Exporting {
         let fail = |source| PartyError::file("write", &path, source);
         let part = Part::create(&path).map_err(fail)?;
         let (report, digest, bytes) = {
-            let mut out = Hashing { out: BufWriter::new(part.file()), hash: Sha256::new(), bytes: 0 };
+            let mut out = Hashing::new(BufWriter::new(part.file()));
             let mut log = BufReader::new(log);
             let report = match format {
                 Format::JsonLines => copied(&mut log, &expected, &mut out).map_err(fail)?,
                 _ => report::write(format, &mut log, &expected, &annex, &mut out)
                     .map_err(|error| not_made(error, &path))?,
             };
-            (report, Digest::from_bytes(out.hash.finalize().into()), out.bytes)
+            let (digest, bytes) = out.ended();
+            (report, digest, bytes)
         };
         part.file().sync_all().map_err(fail)?;
         let root = report.root.map(|r| r.to_string()).unwrap_or_default();
@@ -172,24 +172,5 @@ fn not_made(error: ReportError, path: &Path) -> PartyError {
     match error {
         ReportError::Io(source) => PartyError::file("write", path, source),
         other => PartyError::state(other.to_string()),
-    }
-}
-
-/// Hashes and counts what is written.
-struct Hashing<W> {
-    out: W,
-    hash: Sha256,
-    bytes: u64,
-}
-
-impl<W: Write> Write for Hashing<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.out.write(bytes)?;
-        self.hash.update(&bytes[..written]);
-        self.bytes += written as u64;
-        Ok(written)
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
     }
 }

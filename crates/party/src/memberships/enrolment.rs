@@ -21,6 +21,7 @@ use crate::error::PartyError;
 use crate::keys::{KeyError, random};
 use crate::link::{self, ProxyChoice};
 use crate::people::Session;
+use crate::restored;
 use crate::store::{At as _, signed};
 use crate::view::{Approach, Enrolment, InvitationView, MembershipView, Notice, Words};
 
@@ -164,10 +165,16 @@ impl Engine {
         let may = self.managed.check_federation(&invitation.url, invitation.ca);
         self.held_to(&acting, Action::Enrolled, may).await?;
         hospes_protocol::text::check_name(&enrolment.organisation).map_err(|r| PartyError::input("organisation", r))?;
+        let mut conn = self.reader().await?;
+        if restored::is_unconfirmed(&mut conn).await? {
+            return Err(PartyError::state(
+                "this site was restored from a backup; confirm that first (Settings, Backup). The invitation is still good",
+            ));
+        }
         if let Some(federation) = enrolment.again {
-            let mut conn = self.reader().await?;
             by_id(&mut conn, federation).await?;
         }
+        drop(conn);
         let way = self.way(enrolment.proxy, enrolment.extra_ca);
         let (words, organisation, again) = (enrolment.words, enrolment.organisation, enrolment.again);
         Ok(EnrolOrder { invitation, words, organisation, way, again })
@@ -195,6 +202,7 @@ impl Engine {
     ) -> Result<SecretKey, PartyError> {
         let mut conn = self.reader().await?;
         let before = by_id(&mut conn, federation).await;
+        let lost = restored::check(&mut conn, federation).await?;
         drop(conn);
         let known = match before {
             // PRIVACY: so far a coordinator only says which federation it is of. With the key of that one it would recognise
@@ -206,6 +214,8 @@ impl Engine {
                      still good",
                 ));
             }
+            // Under the identity so far, its log contradicts what others have seen of it.
+            Ok(_) if matches!(lost, Some(restored::Check::Lost { .. })) => return self.new_identity(),
             Ok(membership) => self.identity(&membership).await,
             Err(error) => Err(error),
         };
@@ -213,6 +223,10 @@ impl Engine {
             Err(PartyError::NotFound(_) | PartyError::Keys(KeyError::Missing { .. })) if !again => {}
             known => return known,
         }
+        self.new_identity()
+    }
+
+    fn new_identity(&self) -> Result<SecretKey, PartyError> {
         if let Some(key) = &self.config.identity {
             return Ok(SecretKey::from_seed(&key.to_seed()));
         }
@@ -243,6 +257,11 @@ impl Engine {
             None => self.vault.destroy(&format!("proxy/{}", new.site)).await?,
         }
         let mut tx = self.store.begin("join a federation").await?;
+        match by_id(tx.conn(), new.federation).await {
+            Ok(before) if before.site != new.site => restored::forget(tx.conn(), new.federation).await?,
+            Ok(_) | Err(PartyError::NotFound(_)) => {}
+            Err(error) => return Err(error),
+        }
         sqlx::query(
             "INSERT INTO memberships (federation, name, url, site, site_name, organisation, coordinator, ca_pem,
                                       chain_pem, extra_ca_pem, roster, roster_version, settled, cosigned, at)

@@ -32,6 +32,7 @@ pub(crate) mod roster;
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) use enrolment::Joined;
 pub(crate) use enrolment::read_invitation;
+pub(crate) use leaving::left;
 
 const ADMINISTRATOR: &[Role] = &[Role::Administrator];
 /// These alarms name no numbers: each number that a coordinator thinks of would be another alarm.
@@ -114,7 +115,7 @@ impl Membership {
     }
 
     /// Name of a secret of this membership.
-    fn secret(&self, what: &str) -> String {
+    pub(crate) fn secret(&self, what: &str) -> String {
         format!("{what}/{}", self.site)
     }
 }
@@ -191,6 +192,8 @@ impl Engine {
     pub(crate) async fn open_links(&mut self) -> Result<(), PartyError> {
         let mut conn = self.reader().await?;
         let memberships = all(&mut conn).await?;
+        // What this site says to a coordinator, also of decisions, may be what it was before they were changed.
+        let is_held = crate::restored::is_unconfirmed(&mut conn).await?;
         drop(conn);
         let now = self.now();
         for membership in memberships {
@@ -202,7 +205,7 @@ impl Engine {
                 shown: None,
                 opened: now,
             });
-            if self.config.connect && membership.paused.is_none() && link.commands.is_none() {
+            if self.config.connect && !is_held && membership.paused.is_none() && link.commands.is_none() {
                 let config = self.link_config(&membership).await?;
                 let commands = (self.config.spawn_link)(config, self.link_events.clone());
                 if let Some(link) = self.links.get_mut(&membership.federation) {

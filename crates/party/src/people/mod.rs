@@ -23,7 +23,7 @@ use crate::view::{Me, Notice, PersonState, PersonView, Phase};
 mod proposals;
 mod register;
 
-pub(crate) use proposals::ProposedChange;
+pub(crate) use proposals::{ProposedChange, waits};
 
 /// Fewest characters of a passphrase.
 pub(crate) const PASSPHRASE_CHARS: usize = 10;

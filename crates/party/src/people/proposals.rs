@@ -1,5 +1,5 @@
 //! What needs a second person's signature once the site is in operation: adding people and roles, replacing keys,
-//! loosening the policy.
+//! loosening the policy, going on after a restored backup.
 
 use std::collections::BTreeSet;
 
@@ -72,6 +72,13 @@ pub(crate) enum ProposedChange {
         /// Months; `None` keeps them for good.
         months: Option<u32>,
     },
+    /// The site goes on after a backup was restored.
+    Restored {
+        /// SHA-256 of the backup.
+        backup: Digest,
+        /// When it was made.
+        made: Timestamp,
+    },
     /// The policy becomes this one.
     Policy {
         /// The policy.
@@ -87,7 +94,7 @@ impl ProposedChange {
             | Self::Enable { person }
             | Self::Recover { person }
             | Self::ReplaceKey { person } => Some(*person),
-            Self::AddPerson { .. } | Self::AuditRetention { .. } | Self::Policy { .. } => None,
+            Self::AddPerson { .. } | Self::AuditRetention { .. } | Self::Restored { .. } | Self::Policy { .. } => None,
         }
     }
 }
@@ -192,6 +199,7 @@ impl Engine {
                 }
             }
             ProposedChange::AuditRetention { months } => crate::audit::retention::words(*months),
+            ProposedChange::Restored { made, .. } => crate::restored::words(*made),
             ProposedChange::Policy { policy } => {
                 let now = crate::requests::policy::current(tx.conn()).await?;
                 format!("loosen the policy: {}", crate::requests::policy::loosened(&now, policy).join("; "))
@@ -272,6 +280,9 @@ impl Engine {
             // After the commit: from here on nobody accepts the old key, whether it could be erased or not.
             self.vault.destroy(&wrapped::name(*person)).await?;
         }
+        if let (true, ProposedChange::Restored { .. }) = (agree, &document.change) {
+            self.open_links().await?;
+        }
         self.notify(Notice::People);
         self.notify(Notice::Settings);
         // The change is durable: what the policy does not allow now, or what a lost signature carried, stops.
@@ -304,6 +315,7 @@ impl Engine {
         match change {
             ProposedChange::AddPerson { person } => return self.insert_person(tx, acting.signing(), person).await,
             ProposedChange::Policy { policy } => crate::requests::policy::store(self, tx, acting, &policy).await?,
+            ProposedChange::Restored { backup, .. } => crate::restored::confirm(self, tx, acting, backup).await?,
             ProposedChange::AuditRetention { months } => {
                 crate::audit::retention::store(self, tx, acting, months).await?;
             }
@@ -363,6 +375,11 @@ async fn confirmed(tx: &mut Tx, person: PersonId, words: Option<String>) -> Resu
         words::Comparison::Different => Err(PartyError::Fingerprint(Words::Different)),
         words::Comparison::Mistyped => Err(PartyError::Fingerprint(Words::Mistyped)),
     }
+}
+
+/// Whether a change waits for its second signature.
+pub(crate) async fn waits(tx: &mut Tx, change: &ProposedChange) -> Result<bool, PartyError> {
+    Ok(open(tx).await?.iter().any(|document| document.change == *change))
 }
 
 /// Open proposals whose first signature still holds.

@@ -22,6 +22,7 @@ use crate::engine::Engine;
 use crate::error::PartyError;
 use crate::memberships;
 use crate::people::Session;
+use crate::restored;
 use crate::store::{At as _, Tx, from_json, parse, to_json};
 use crate::view::{InForce, Notice, RequestState, RequestView, Verdict};
 
@@ -555,7 +556,12 @@ impl Engine {
     pub(crate) async fn repeat_what_is_owed(&mut self, federation: FederationId) -> Result<(), PartyError> {
         let mut conn = self.reader().await?;
         let membership = memberships::by_id(&mut conn, federation).await?;
+        let check = restored::check(&mut conn, federation).await?;
         drop(conn);
+        if check == Some(restored::Check::Open) {
+            // Decisions here may be older than those that the coordinator was told.
+            return self.show_checkpoint(federation).await;
+        }
         for vouch in self.own_vouches(&membership).await? {
             self.say(federation, FromSite::Vouch(Box::new(vouch)));
         }

@@ -24,6 +24,7 @@ use crate::error::PartyError;
 use crate::memberships::{self, roster};
 use crate::people::signers;
 use crate::requests::{self, Stored};
+use crate::restored;
 use crate::store::{At as _, Tx, setting, signed};
 use crate::view::Notice;
 
@@ -49,6 +50,9 @@ impl Engine {
         // What left, and why, is told by the log alone: while it may tell that wrong, nothing is added.
         if audit::verify::holds(conn).await? {
             return Ok(Some(audit::verify::HELD.to_owned()));
+        }
+        if restored::holds(conn, federation).await? {
+            return Ok(Some(restored::HELD.to_owned()));
         }
         let membership = memberships::by_id(conn, federation).await?;
         if membership.paused.is_some() {

@@ -23,6 +23,11 @@ pub(crate) mod crash;
 const MIGRATIONS: &[&str] =
     &[include_str!("0001_site.sql"), include_str!("0002_series.sql"), include_str!("0003_removed.sql")];
 
+/// Schema of the databases that this program writes.
+pub(crate) fn schema() -> u32 {
+    u32::try_from(MIGRATIONS.len()).unwrap_or(u32::MAX)
+}
+
 /// The open database.
 #[derive(Clone)]
 pub(crate) struct Store {
@@ -55,6 +60,32 @@ impl Store {
 
     /// Opens the database and checks it; nothing is ever made anew in place of what is damaged.
     pub(crate) async fn open(path: &Path) -> Result<Self, PartyError> {
+        let store = Self::checked(path).await?;
+        store.back_up(path).await?;
+        store.migrate().await?;
+        Ok(store)
+    }
+
+    /// Opens a database that came from elsewhere: it is checked, is of exactly this schema, and nothing in it acts by
+    /// itself.
+    pub(crate) async fn open_copy(path: &Path) -> Result<Self, PartyError> {
+        const STEP: &str = "open a copy of the database";
+        let store = Self::checked(path).await?;
+        let done: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&store.writer).await.at(STEP)?;
+        if usize::try_from(done) != Ok(MIGRATIONS.len()) {
+            return Err(PartyError::NewerDatabase);
+        }
+        let active: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM sqlite_schema WHERE type IN ('trigger', 'view')")
+            .fetch_one(&store.writer)
+            .await
+            .at(STEP)?;
+        if active > 0 {
+            return Err(PartyError::Damaged { path: path.to_owned(), reason: "it has triggers or views".to_owned() });
+        }
+        Ok(store)
+    }
+
+    async fn checked(path: &Path) -> Result<Self, PartyError> {
         let damaged = |reason: &str| PartyError::Damaged { path: path.to_owned(), reason: reason.to_owned() };
         let length = std::fs::metadata(path).map_err(|_| PartyError::NotInitialised(path.to_owned()))?.len();
         if length == 0 {
@@ -69,9 +100,21 @@ impl Store {
         if verdict != ["ok"] {
             return Err(damaged(verdict.first().map_or("no answer", String::as_str)));
         }
-        store.back_up(path).await?;
-        store.migrate().await?;
         Ok(store)
+    }
+
+    /// Writes a consistent copy to a new file that nobody else can read, the write-ahead log included.
+    pub(crate) async fn copy_to(&self, path: &Path) -> Result<(), PartyError> {
+        const STEP: &str = "copy the database";
+        let name = path.to_string_lossy();
+        sqlx::query("VACUUM INTO ?1").bind(name.as_ref()).execute(&self.writer).await.at(STEP)?;
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            let own = std::fs::Permissions::from_mode(0o600);
+            std::fs::set_permissions(path, own).map_err(|e| PartyError::file("write", path, e))?;
+        }
+        Ok(())
     }
 
     /// The same database in the hands of whoever holds the seam.

@@ -85,7 +85,7 @@ async fn i3_on_a_full_disk_nothing_leaves_until_the_ledger_can_be_written() {
 }
 
 /// Takes the room for payloads away: a full file system where one can be mounted, otherwise no folder at all.
-fn no_room_for_payloads(folder: &Path) -> bool {
+pub(super) fn no_room_for_payloads(folder: &Path) -> bool {
     let mounted = std::process::Command::new("mount")
         .args(["-t", "tmpfs", "-o", "size=8k", "none"])
         .arg(folder)

@@ -32,6 +32,7 @@ use crate::rounds::DeviceChoice;
 use crate::view::{Approving, AuditFormat, DatasetView, NewDataset, NewPerson, Outcome, Page};
 
 mod altered;
+mod backups;
 mod crash;
 mod devices;
 mod exports;

@@ -12,6 +12,7 @@ use hospes_protocol::sign::PublicKey;
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
+mod backup;
 mod compute;
 mod model;
 mod review;
@@ -22,6 +23,7 @@ pub use work::{
     PolicyChange, PolicyEffect, PolicyPreview, ResultView, RoundState, RoundView, TaskInput, TaskState, TaskView,
 };
 
+pub use backup::{BackupMade, LostTail, RestoredFederation, RestoredView};
 pub use compute::{ComputeLimits, Pause, QuietHours, Weekday};
 pub use model::{CopyState, ModelCard, ModelCopy, ModelExport, ModelFigure, ModelFigures, ModelParty};
 pub use review::{

@@ -1,6 +1,7 @@
 //! What each command does: one or two questions to the engine, and its answer in words.
 
 mod audit;
+mod backup;
 mod data;
 mod doctor;
 mod federation;
@@ -93,6 +94,9 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
             let file = arguments.passphrase_file.as_deref();
             return setup::init(&folder, &administrator, key_file, file, arguments.json).await;
         }
+        Command::Restore { file, key_file, backup_passphrase_file } => {
+            return backup::restore(&folder, file, key_file, backup_passphrase_file.as_deref(), arguments.json).await;
+        }
         Command::Run { runs, device } => return run::run(&folder, usize::from(runs), device).await,
         Command::Doctor { invitation, proxy, extra_ca, device } => {
             let who = doctor::Who { person: arguments.person, passphrase_file: arguments.passphrase_file };
@@ -140,7 +144,15 @@ async fn dispatch(asking: &mut Asking, command: Command) -> Result<()> {
         // Without `--end` there is a reason: the parser asks for it.
         Command::Stop { reason, .. } => federation::stop(asking, reason).await,
         Command::Audit(command) => audit::audit(asking, command).await,
-        Command::Init { .. } | Command::Run { .. } | Command::Doctor { .. } | Command::Completions { .. } => Ok(()),
+        Command::Backup { file, backup_passphrase_file } => {
+            backup::backup(asking, file, backup_passphrase_file.as_deref()).await
+        }
+        Command::ConfirmRestore => backup::confirm(asking).await,
+        Command::Init { .. }
+        | Command::Restore { .. }
+        | Command::Run { .. }
+        | Command::Doctor { .. }
+        | Command::Completions { .. } => Ok(()),
     }
 }
 

@@ -32,6 +32,30 @@ fn a_folder_without_a_site_is_told_and_one_with_a_site_is_kept() {
 }
 
 #[test]
+fn a_backup_brings_the_site_back_into_another_folder_and_only_with_its_passphrase() {
+    let site = Hospital::new();
+    let (file, secret, wrong) = (site.path("site.hospes-backup"), site.path("in the safe"), site.path("wrong"));
+    std::fs::write(&secret, "a passphrase that lies in the safe\n").unwrap();
+    std::fs::write(&wrong, "another passphrase\n").unwrap();
+    let [file, secret, wrong] = [&file, &secret, &wrong].map(|path| path.to_str().unwrap());
+    let made = site.ask("Ida", &["backup", file, "--backup-passphrase-file", secret]);
+    assert_eq!(made["bytes"].as_u64(), Some(std::fs::metadata(file).unwrap().len()));
+    let restore = ["restore", file, "--key-file", "--backup-passphrase-file"];
+    let (code, said) = site.refused("Ida", &[&restore[..], &[secret]].concat());
+    assert!(code == 3 && said.contains("holds a site already"), "{code}: {said}");
+    let other = Hospital::empty();
+    let (code, said) = other.refused("Ida", &[&restore[..], &[wrong]].concat());
+    assert!(code == 6 && said.contains("the passphrase is wrong"), "{code}: {said}");
+    let restored = other.ask("Ida", &[&restore[..], &[secret]].concat());
+    assert_eq!(restored["entries"], made["entries"]);
+    assert_eq!(other.ask("Ida", &["user", "list"])[0]["name"], "Ida");
+    assert!(other.ask("Ida", &["alarms"]).to_string().contains("restored from a backup"));
+    assert_eq!(other.ask("Ida", &["confirm-restore"])["done"]["code"], serde_json::Value::Null);
+    let (code, said) = other.refused("Ida", &["confirm-restore"]);
+    assert!(code == 3 && said.contains("no restored backup waits"), "{code}: {said}");
+}
+
+#[test]
 fn without_a_keychain_init_says_what_to_do() {
     let site = Hospital::empty();
     let (code, said) = site.refused("Ida", &["init", "--administrator", "Ida"]);

@@ -79,6 +79,8 @@ pub struct Log {
     pub withdrawn: BTreeSet<StudyId>,
     pub goodbyes: Vec<String>,
     pub cosigned_for_others: usize,
+    /// What it was told that was seen of its own ledger.
+    pub reminded: Vec<String>,
     /// Questions for proofs of its own ledger.
     pub asked_to_prove: usize,
     /// Inputs that were confirmed though no receipt arrived.
@@ -294,6 +296,10 @@ impl Peer {
     fn witness(&self, message: Witness) -> Option<Witness> {
         self.log.lock().unwrap().asked_to_prove += usize::from(matches!(message, Witness::ProveFrom { .. }));
         let Witness::Show { origin, checkpoint, old_size, proof } = message else { return None };
+        if origin == self.id {
+            self.log.lock().unwrap().reminded.push(checkpoint);
+            return None;
+        }
         let at = hospes_protocol::id::Timestamp::from_millis(1_800_000_000_000);
         if origin == self.coordinator.site_id() {
             let mut seen = self.seen.lock().unwrap();

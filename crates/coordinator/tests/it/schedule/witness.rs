@@ -87,6 +87,26 @@ async fn a_forked_and_a_shortened_ledger_are_found_and_stand_in_the_ledger_with_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restored_site_is_told_what_was_seen_of_its_ledger_and_nobody_else_is() {
+    let mut world = World::new().await;
+    world.start(None).await;
+    world.until("all are connected", || async { sessions(&world).await == 4 }).await;
+    world.show(0, 7, false, 0).await;
+    let (one, two) = (world.peers[0].id, world.peers[1].id);
+    for (site, size) in [(one, 3), (two, 0)] {
+        world.say(site, Witness::ProveFrom { origin: site, size }).await;
+    }
+    let reminded = |peer: usize| world.peers[peer].log.lock().unwrap().reminded.clone();
+    world.until("both are told", || async { reminded(0).len() == 1 && reminded(1).len() == 1 }).await;
+    let signed = hospes_ledger::SignedCheckpoint::parse(&reminded(0)[0], &world.peers[0].key.public()).unwrap();
+    assert_eq!(signed.checkpoint().size, 7);
+    assert!(signed.cosigned_by(&world.peers[0].coordinator).is_some());
+    assert_eq!(reminded(1), [String::new()], "nothing was seen of it");
+    assert!(reminded(2).is_empty());
+    assert_eq!(world.entries(Action::WitnessFailed).await.len(), 0, "a question is no contradiction");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_forked_ledger_is_shown_to_the_others_and_each_sees_it_for_itself() {
     let mut world = World::new().await;
     world.start(None).await;

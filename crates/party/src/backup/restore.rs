@@ -1,0 +1,319 @@
+//! The way back from a backup, into a folder that has no site: everything is read and checked beside the place where it
+//! will lie, and nothing is put there before all of it is known to be good. The database comes last and says that the
+//! site was restored, so that there is a restored site or none.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use hospes_ledger::Ledger;
+use hospes_protocol::id::{Digest, PersonId, SiteId, Timestamp};
+use hospes_protocol::sign::SecretKey;
+use hospes_protocol::text::shown;
+use zeroize::Zeroizing;
+
+use super::archive::{Archive, Kind, Manifest};
+use crate::config::Config;
+use crate::datasets::{self, DATA_KEY, SUBJECT_KEY};
+use crate::engine::{lock, make_folder};
+use crate::error::PartyError;
+use crate::keys::sealed::{replace, sync_folder};
+use crate::keys::{Secret, SecretPlace, Vault};
+use crate::memberships;
+use crate::people::Passphrase;
+use crate::restored::{self, Restored};
+use crate::store::{At as _, Store, schema};
+use crate::witness::EXPORT_KEY;
+
+/// Folder in which a backup is unpacked.
+const UNPACKED: &str = "restoring";
+/// File that is there while a backup is put in place: what lies in the folder then is of an attempt that was interrupted.
+const PLACING: &str = "restore.unfinished";
+/// Most bytes of the manifest, and of a secret.
+const MANIFEST_BYTES: u64 = 16 << 10;
+const SECRET_BYTES: u64 = 64 << 10;
+/// Most secrets.
+const SECRETS: usize = 100_000;
+const STEP: &str = "restore a backup";
+
+/// A backup that was unpacked and checked; its site is not in its place yet.
+pub struct Restoration {
+    config: Config,
+    unpacked: Unpacked,
+    folder: Folder,
+    goes_on: bool,
+    /// Held until the site is in its place, or given up.
+    _lock: File,
+}
+
+/// What a backup held, besides the files that lie in the folder.
+struct Unpacked {
+    manifest: Manifest,
+    secrets: BTreeMap<String, Secret>,
+    /// SHA-256 and length of each snapshot's file.
+    snapshots: BTreeMap<Digest, (Digest, u64)>,
+    /// SHA-256 of the whole backup.
+    backup: Digest,
+}
+
+/// The folder in which it is unpacked; gone with its user.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn make(config: &Config) -> Result<Self, PartyError> {
+        let path = config.folder.join(UNPACKED);
+        match std::fs::remove_dir_all(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(PartyError::file("remove", &path, error));
+            }
+            _ => {}
+        }
+        make_folder(&path)?;
+        Ok(Self(path))
+    }
+
+    fn database(&self) -> PathBuf {
+        self.0.join("site.db")
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // What stays is removed by the next attempt.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+impl Restoration {
+    /// Unpacks and checks the backup in `file`, for the folder of `config`, which must hold no site.
+    ///
+    /// # Errors
+    /// [`PartyError::AlreadyInitialised`] where there is a site, [`PartyError::State`] for remains of one;
+    /// [`PartyError::Keys`] for another passphrase; [`PartyError::Backup`] for a file that is none, is of another version,
+    /// or was cut off or altered; [`PartyError::DiskFull`]. Nothing was put in place then.
+    pub async fn check(config: &Config, file: PathBuf, passphrase: Passphrase) -> Result<Self, PartyError> {
+        make_folder(&config.folder)?;
+        let held = lock(config)?;
+        let goes_on = config.folder.join(PLACING).exists();
+        refuse_site(config, goes_on)?;
+        let folder = Folder::make(config)?;
+        let (path, to) = (file.clone(), folder.0.clone());
+        let unpacked = tokio::task::spawn_blocking(move || unpack(&path, &passphrase, &to)).await;
+        let unpacked = unpacked.map_err(|_| PartyError::Stopped)??;
+        examine(&file, &folder.database(), &unpacked, (config.clock)()).await?;
+        refuse_keys(config, &unpacked, goes_on).await?;
+        Ok(Self { config: config.clone(), unpacked, folder, goes_on, _lock: held })
+    }
+
+    /// When the backup was made.
+    pub fn made(&self) -> Timestamp {
+        self.unpacked.manifest.made
+    }
+
+    /// Entries of the audit log in it.
+    pub fn entries(&self) -> u64 {
+        self.unpacked.manifest.entries
+    }
+
+    /// Puts the site in its place: secrets, snapshots, and at last the database. An attempt that is interrupted is made
+    /// again from its beginning.
+    ///
+    /// # Errors
+    /// What the file system and the keychain say.
+    pub async fn put_in_place(self) -> Result<(), PartyError> {
+        let Self { config, unpacked, folder, goes_on, _lock } = self;
+        let placing = config.folder.join(PLACING);
+        replace(&placing, b"a backup is being restored here\n").map_err(|e| PartyError::file("write", &placing, e))?;
+        let vault = match &config.secrets {
+            SecretPlace::File { path, .. } => {
+                if goes_on && path.exists() {
+                    std::fs::remove_file(path).map_err(|error| PartyError::file("remove", path, error))?;
+                }
+                Vault::create(config.secrets.clone(), config.kdf).await?
+            }
+            SecretPlace::Keychain { .. } => Vault::open(config.secrets.clone()).await?,
+        };
+        for (name, secret) in unpacked.secrets {
+            vault.keep(&name, secret).await?;
+        }
+        for wanted in [config.payloads(), config.models(), config.snapshots(), config.kept(), config.scratch()] {
+            make_folder(&wanted)?;
+        }
+        for digest in unpacked.snapshots.keys() {
+            let name = format!("{digest}.parquet");
+            rename(&folder.0.join(&name), &config.snapshots().join(&name))?;
+        }
+        sync_folder(&config.snapshots()).map_err(|e| PartyError::file("write", &config.snapshots(), e))?;
+        rename(&folder.database(), &config.database())?;
+        sync_folder(&config.folder).map_err(|e| PartyError::file("write", &config.folder, e))?;
+        // The site is there; a mark that stays says nothing of it.
+        let _ = std::fs::remove_file(&placing);
+        Ok(())
+    }
+}
+
+fn rename(from: &Path, to: &Path) -> Result<(), PartyError> {
+    std::fs::rename(from, to).map_err(|error| PartyError::file("write", to, error))
+}
+
+/// Refuses a folder with a site in it, or with what is left of one: a restored database would be read together with the
+/// log of another, and snapshots that it does not know would be swept.
+fn refuse_site(config: &Config, goes_on: bool) -> Result<(), PartyError> {
+    let database = config.database();
+    if database.symlink_metadata().is_ok() {
+        return Err(PartyError::AlreadyInitialised(config.folder.clone()));
+    }
+    let remains = |what: &Path| {
+        PartyError::state(format!(
+            "{} is left of a site; nothing was changed. Restore into another folder, or move everything in this one away first",
+            what.display()
+        ))
+    };
+    for ending in ["db-wal", "db-shm", "db-journal"] {
+        let path = database.with_extension(ending);
+        if path.symlink_metadata().is_ok() {
+            return Err(remains(&path));
+        }
+    }
+    let has_files = std::fs::read_dir(config.snapshots()).is_ok_and(|mut files| files.next().is_some());
+    if has_files && !goes_on {
+        return Err(remains(&config.snapshots()));
+    }
+    match &config.secrets {
+        SecretPlace::File { path, .. } if path.symlink_metadata().is_ok() && !goes_on => Err(remains(path)),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses a keychain that holds the keys of another site under this one's name.
+async fn refuse_keys(config: &Config, unpacked: &Unpacked, goes_on: bool) -> Result<(), PartyError> {
+    let SecretPlace::Keychain { service } = &config.secrets else { return Ok(()) };
+    let found = Vault::open(config.secrets.clone()).await?.find(DATA_KEY).await?;
+    let is_other = found.is_some_and(|found| unpacked.secrets.get(DATA_KEY).is_none_or(|ours| **ours != *found));
+    if is_other && !goes_on {
+        return Err(PartyError::state(format!(
+            "the keychain holds the keys of another site as '{service}'; nothing was changed. Restore into another folder"
+        )));
+    }
+    Ok(())
+}
+
+/// Unpacks a backup into an empty folder. What comes of it is authentic, and not checked otherwise.
+fn unpack(path: &Path, passphrase: &Passphrase, to: &Path) -> Result<Unpacked, PartyError> {
+    let mut archive = Archive::open(path, passphrase)?;
+    let first = archive.follows()?;
+    let bytes = archive.bytes(&first, MANIFEST_BYTES)?;
+    let manifest: Manifest = serde_json::from_slice(&bytes)
+        .map_err(|_| archive.broken("this program cannot read what it says of itself; update this program"))?;
+    refuse_schema(&archive, &manifest)?;
+    let mut secrets: BTreeMap<String, Secret> = BTreeMap::new();
+    let mut snapshots: BTreeMap<Digest, (Digest, u64)> = BTreeMap::new();
+    let mut has_database = false;
+    loop {
+        let record = archive.follows()?;
+        match record.kind {
+            Kind::Secret => {
+                let secret = archive.bytes(&record, SECRET_BYTES)?;
+                if secrets.len() == SECRETS || !is_secret(&record.name) {
+                    return Err(archive.broken("it holds a secret that no site has"));
+                }
+                if secrets.insert(record.name, secret).is_some() {
+                    return Err(archive.broken("it holds a secret twice"));
+                }
+            }
+            Kind::Database => {
+                archive.extract(&record, &to.join("site.db"))?;
+                has_database = true;
+            }
+            Kind::Snapshot => {
+                // The name is read as a digest and written anew: it leads nowhere else.
+                let digest = match record.name.parse::<Digest>() {
+                    Ok(digest) if !snapshots.contains_key(&digest) => digest,
+                    _ => return Err(archive.broken("it holds a snapshot twice, or under a name that is none")),
+                };
+                let found = archive.extract(&record, &to.join(format!("{digest}.parquet")))?;
+                snapshots.insert(digest, found);
+            }
+            Kind::End if has_database => break,
+            Kind::End | Kind::Manifest => return Err(archive.broken("it holds no database")),
+        }
+    }
+    let backup = archive.finish()?;
+    Ok(Unpacked { manifest, secrets, snapshots, backup })
+}
+
+/// Whether a secret of this name can belong to a site.
+fn is_secret(name: &str) -> bool {
+    match name.split_once('/') {
+        None => [DATA_KEY, SUBJECT_KEY, EXPORT_KEY].contains(&name),
+        Some(("person", of)) => of.parse::<PersonId>().is_ok_and(|id| id.to_string() == of),
+        Some(("identity" | "tls" | "proxy", of)) => of.parse::<SiteId>().is_ok_and(|id| id.to_string() == of),
+        Some(_) => false,
+    }
+}
+
+fn refuse_schema(archive: &Archive, manifest: &Manifest) -> Result<(), PartyError> {
+    let (theirs, ours) = (manifest.schema, schema());
+    if theirs == ours {
+        return Ok(());
+    }
+    let software = shown(&manifest.software, 100);
+    let (is, mend) = match theirs < ours {
+        true => ("an older", "restore it with that version, and update it afterwards"),
+        false => ("a newer", "update this program first"),
+    };
+    Err(archive.broken(&format!(
+        "it was made by {software}, with {is} schema of the database ({theirs}, here {ours}); {mend}"
+    )))
+}
+
+/// Checks that what was unpacked fits together and can be opened, and enters in the database that it was restored.
+async fn examine(file: &Path, database: &Path, unpacked: &Unpacked, now: Timestamp) -> Result<(), PartyError> {
+    let broken = |reason: &str| PartyError::Backup { path: file.to_owned(), reason: reason.to_owned() };
+    let store = Store::open_copy(database).await.map_err(|error| match error {
+        PartyError::Damaged { reason, .. } => broken(&format!("its database is damaged: {}", shown(&reason, 300))),
+        PartyError::NewerDatabase => broken("its database is not of the schema that it says"),
+        other => other,
+    })?;
+    let manifest = &unpacked.manifest;
+    let mut tx = store.begin(STEP).await?;
+    let mut ledger = Ledger::on(tx.conn());
+    let entries = ledger.size().await.at(STEP)?;
+    if entries == 0 || entries != manifest.entries || ledger.root(entries).await.at(STEP)? != manifest.root {
+        return Err(broken("its audit log is not the one that it says"));
+    }
+    let key = |name: &str| -> Option<Zeroizing<[u8; 32]>> {
+        Some(Zeroizing::new(unpacked.secrets.get(name)?.as_slice().try_into().ok()?))
+    };
+    let (Some(data_key), Some(_)) = (key(DATA_KEY), key(SUBJECT_KEY)) else {
+        return Err(broken("it lacks the keys of its data"));
+    };
+    let datasets = datasets::all(tx.conn()).await?;
+    for dataset in &datasets {
+        let document = &dataset.document;
+        if unpacked.snapshots.get(&document.digest()) != Some(&(document.file, document.bytes)) {
+            return Err(broken("a snapshot is missing, or is not the one that was registered"));
+        }
+        if !dataset.opens_with(&data_key) {
+            return Err(broken("its keys do not open its snapshots"));
+        }
+    }
+    let known: std::collections::BTreeSet<Digest> = datasets.iter().map(|d| d.document.digest()).collect();
+    if known.len() != unpacked.snapshots.len() {
+        return Err(broken("it holds a snapshot that its database does not know"));
+    }
+    let mut federations = Vec::new();
+    for membership in memberships::all(tx.conn()).await? {
+        let identity = key(&membership.secret("identity")).map(|seed| SecretKey::from_seed(&seed).public().site_id());
+        if identity != Some(membership.site) {
+            return Err(broken("it lacks this site's identity in a federation"));
+        }
+        federations.push(membership.federation);
+    }
+    let restored = Restored::new(unpacked.backup, manifest.made, manifest.entries, now, federations);
+    restored::write(tx.conn(), &restored).await?;
+    tx.commit().await?;
+    store.close().await;
+    let file = File::open(database).map_err(|error| PartyError::file("read", database, error))?;
+    file.sync_all().map_err(|error| PartyError::file("write", database, error))
+}
