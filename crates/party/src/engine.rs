@@ -210,6 +210,7 @@ impl Engine {
         self.record("start", &entry).await?;
         self.warn_of_policy().await?;
         self.enter_restored().await?;
+        crate::backup::sweep(&self.config);
         self.sweep().await?;
         self.end_interrupted_work().await?;
         self.load_limits().await?;

@@ -152,7 +152,7 @@ impl<R: Read> Opener<R> {
             hash: Sha256::new(),
         };
         let begun = opener.sealed(HEADER)?;
-        let header = begun.as_slice().try_into().map_err(|_| opener.broken(NO_BACKUP))?;
+        let header: [u8; HEADER] = begun.as_slice().try_into().map_err(|_| opener.broken(NO_BACKUP))?;
         let lock = Lock::of(header, passphrase)?.ok_or_else(|| opener.broken(NO_BACKUP))?;
         let stream = DecryptorBE32::<XChaCha20Poly1305>::new((&*lock.key).into(), (&lock.nonce).into());
         (opener.header, opener.stream) = (header, Some(stream));

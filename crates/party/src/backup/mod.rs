@@ -42,6 +42,7 @@ mod restore;
 mod tests;
 
 pub use restore::Restoration;
+pub(crate) use restore::sweep;
 
 const ADMINISTRATOR: &[Role] = &[Role::Administrator];
 const ACTION: &str = "back up this site";

@@ -32,8 +32,9 @@ const PLACING: &str = "restore.unfinished";
 /// Most bytes of the manifest, and of a secret.
 const MANIFEST_BYTES: u64 = 16 << 10;
 const SECRET_BYTES: u64 = 64 << 10;
-/// Most secrets.
-const SECRETS: usize = 100_000;
+/// Most secrets, and most snapshots.
+const SECRETS: usize = 10_000;
+const SNAPSHOTS: usize = 100_000;
 const STEP: &str = "restore a backup";
 
 /// A backup that was unpacked and checked; its site is not in its place yet.
@@ -92,6 +93,8 @@ impl Restoration {
     /// [`PartyError::Keys`] for another passphrase; [`PartyError::Backup`] for a file that is none, is of another version,
     /// or was cut off or altered; [`PartyError::DiskFull`]. Nothing was put in place then.
     pub async fn check(config: &Config, file: PathBuf, passphrase: Passphrase) -> Result<Self, PartyError> {
+        // A site that could not be opened afterwards is not restored.
+        config.managed.read()?;
         make_folder(&config.folder)?;
         let held = lock(config)?;
         let goes_on = config.folder.join(PLACING).exists();
@@ -154,6 +157,14 @@ impl Restoration {
 
 fn rename(from: &Path, to: &Path) -> Result<(), PartyError> {
     std::fs::rename(from, to).map_err(|error| PartyError::file("write", to, error))
+}
+
+/// Removes, where there is a site, what an attempt left that was interrupted: a copy of a database, and the mark by which
+/// another attempt would take what lies here for its own.
+pub(crate) fn sweep(config: &Config) {
+    // What stays is tried again at the next start.
+    let _ = std::fs::remove_dir_all(config.folder.join(UNPACKED));
+    let _ = std::fs::remove_file(config.folder.join(PLACING));
 }
 
 /// Refuses a folder with a site in it, or with what is left of one: a restored database would be read together with the
@@ -228,6 +239,7 @@ fn unpack(path: &Path, passphrase: &Passphrase, to: &Path) -> Result<Unpacked, P
             Kind::Snapshot => {
                 // The name is read as a digest and written anew: it leads nowhere else.
                 let digest = match record.name.parse::<Digest>() {
+                    _ if snapshots.len() == SNAPSHOTS => return Err(archive.broken("it holds too many snapshots")),
                     Ok(digest) if !snapshots.contains_key(&digest) => digest,
                     _ => return Err(archive.broken("it holds a snapshot twice, or under a name that is none")),
                 };
@@ -275,6 +287,20 @@ async fn examine(file: &Path, database: &Path, unpacked: &Unpacked, now: Timesta
         PartyError::NewerDatabase => broken("its database is not of the schema that it says"),
         other => other,
     })?;
+    let examined = examine_contents(file, &store, unpacked, now).await;
+    // Also where it failed: a connection that ended later could take the files of the next attempt away.
+    store.close().await;
+    examined?;
+    let fail = |error| PartyError::file("write", database, error);
+    // The one file is put in place and nothing beside it; without its last step nobody would know that it was restored.
+    if database.with_extension("db-wal").symlink_metadata().is_ok() {
+        return Err(fail(std::io::Error::other("its write-ahead log was not merged")));
+    }
+    File::options().write(true).open(database).and_then(|file| file.sync_all()).map_err(fail)
+}
+
+async fn examine_contents(file: &Path, store: &Store, unpacked: &Unpacked, now: Timestamp) -> Result<(), PartyError> {
+    let broken = |reason: &str| PartyError::Backup { path: file.to_owned(), reason: reason.to_owned() };
     let manifest = &unpacked.manifest;
     let mut tx = store.begin(STEP).await?;
     let mut ledger = Ledger::on(tx.conn());
@@ -312,8 +338,5 @@ async fn examine(file: &Path, database: &Path, unpacked: &Unpacked, now: Timesta
     }
     let restored = Restored::new(unpacked.backup, manifest.made, manifest.entries, now, federations);
     restored::write(tx.conn(), &restored).await?;
-    tx.commit().await?;
-    store.close().await;
-    let file = File::open(database).map_err(|error| PartyError::file("read", database, error))?;
-    file.sync_all().map_err(|error| PartyError::file("write", database, error))
+    tx.commit().await
 }

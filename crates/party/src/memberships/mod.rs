@@ -352,6 +352,11 @@ impl Engine {
         if leaving::left(&mut conn, federation).await?.is_some() {
             return Err(PartyError::state("this site has left the federation; there is no connection to test"));
         }
+        if crate::restored::is_unconfirmed(&mut conn).await? {
+            return Err(PartyError::state(
+                "this site was restored from a backup; confirm that first (Settings, Backup)",
+            ));
+        }
         drop(conn);
         // A site has one session at a time; a second one would end the link's.
         let session = self.links.get(&federation).is_none_or(|l| l.commands.is_none());

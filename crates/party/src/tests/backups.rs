@@ -71,7 +71,7 @@ async fn is_held(world: &World) -> bool {
     world
         .handle
         .ask(|e| {
-            async {
+            async move {
                 let mut conn = e.reader().await?;
                 crate::restored::holds(&mut conn, federation()).await
             }
@@ -178,6 +178,8 @@ async fn a_restored_site_says_nothing_to_anybody_before_two_people_confirmed_it(
     back.handle.pause(back.who("ana"), federation(), None).await.unwrap();
     back.handle.status().await.unwrap();
     assert!(!back.take_link(), "a link was opened");
+    let tested = back.handle.diagnose(back.who("ana"), federation()).await;
+    assert!(matches!(tested, Err(PartyError::State(_))), "{tested:?}");
     assert!(is_held(&back).await);
     let denied = back.handle.confirm_restore(back.who("sam"), pass("sam")).await;
     assert!(matches!(denied, Err(PartyError::Denied { .. })), "{denied:?}");
@@ -335,6 +337,12 @@ async fn a_folder_with_a_site_or_remains_of_one_is_left_as_it_is() {
     std::fs::write(other.path().join("secrets"), "half").unwrap();
     let back = restored(other.path(), &file, world.now()).await;
     assert!(!site.join("restore.unfinished").exists());
+    // Nor does a mark stay that an end of power left beside a whole site.
+    back.handle.shut_down().await.unwrap();
+    std::fs::write(site.join("restore.unfinished"), "").unwrap();
+    std::fs::create_dir(site.join("restoring")).unwrap();
+    let back = World::reopen(other.path(), Executor::Thread, world.now().as_millis()).await;
+    assert!(!site.join("restore.unfinished").exists() && !site.join("restoring").exists());
     assert_eq!(back.handle.datasets(back.who("sam")).await.unwrap().len(), 1);
 }
 
