@@ -5,8 +5,8 @@
 //! people have confirmed it (one, while it is set up). Then it asks each coordinator for the last checkpoint of this
 //! site's log that it has cosigned: if the log here contains it, nothing is lost. If it does not, the tail of the log is
 //! lost, which is entered and shown once. Showing a log that contradicts the one before would only make every witness say
-//! so for ever; instead the approvals of that federation end, and the site joins it again under a new identity, as a log
-//! that nobody has seen yet.
+//! so for ever; instead all approvals end, of other federations too, since one log has the revocations of them all, and the
+//! site joins that federation again under a new identity, as a log that nobody has seen yet.
 
 use std::collections::BTreeMap;
 
@@ -299,7 +299,7 @@ impl Engine {
     }
 
     /// The witness has seen entries that are not here. It is entered and shown once, and the approvals end: whether they
-    /// were revoked in what is lost cannot be known.
+    /// were revoked in what is lost cannot be known, for whichever federation they were given.
     async fn tail_lost(
         &mut self,
         mut tx: Tx,
@@ -312,8 +312,8 @@ impl Engine {
         write(tx.conn(), &restored).await?;
         let words = format!(
             "the end of this site's log is lost: the coordinator has cosigned {seen} entries of it, and the backup that was \
-             restored has {}, or others. Nothing is computed for this federation under the identity so far, and its \
-             approvals have ended. Ask the operator to revoke that identity and to send a new invitation; this site then \
+             restored has {}, or others. Nothing is computed for this federation under the identity so far, and all \
+             approvals of this site have ended, since some may have been revoked in what is lost. Ask the operator to revoke that identity and to send a new invitation; this site then \
              joins under a new one, and studies are approved anew",
             restored.entries
         );
@@ -324,7 +324,10 @@ impl Engine {
             .failed(&words);
         self.append(&mut tx, &entry).await?;
         let reason = "the end of this site's log was lost when a backup was restored";
-        let studies: Vec<StudyId> = requests::end_approvals(self, &mut tx, federation, reason).await?;
+        let mut studies: Vec<StudyId> = Vec::new();
+        for membership in memberships::all(tx.conn()).await? {
+            studies.extend(requests::end_approvals(self, &mut tx, membership.federation, reason).await?);
+        }
         tx.commit().await?;
         for study in studies {
             self.say_decision(study).await?;
