@@ -100,6 +100,7 @@ impl OptOuts {
         let file = file_name(path);
         let format = Format {
             kind: SourceKind::Delimited,
+            sheet: None,
             encoding: detect_encoding(path)?.0,
             delimiter: Delimiter::Comma,
             decimal: Decimal::Point,

@@ -262,16 +262,24 @@ fn workbooks_that_are_made_to_harm_are_refused() {
     assert!(message(read(lies)).ends_with("it is longer than it says"), "the bomb went off");
     let long = "it has a row or a text that is longer than those of any table";
     assert!(message(read(bomb)).ends_with(long));
-    // Texts, attributes and nests of elements of more than 4 MiB.
+    // Texts, attributes and rows of more than 4 MiB.
     let filler = "x".repeat(5 << 20);
     for row in [
         format!("<row><c t=\"str\"><v>{filler}</v></c></row>"),
         format!("<row><c r=\"{filler}\"/></row>"),
-        format!("<row>{}</row>", "<c>".repeat(2 << 20)),
         format!("<row>{}</row>", "<c/>".repeat(2 << 20)),
     ] {
         let text = message(read(sheet(&format!("{}{row}", texts(&["id"])))));
         assert!(text.ends_with(long), "{text}");
+    }
+    // Elements within elements, also where pieces are short, and names that are kept as long as their element is open.
+    let nested = "it nests its elements deeper, or names one longer, than any workbook does";
+    let row = format!("{}<row>{}</row>", texts(&["id"]), "<c>".repeat(100));
+    assert!(message(read(sheet(&row))).ends_with(nested));
+    for tail in ["<e>".repeat(100), format!("<{}/>", "e".repeat(300))] {
+        let mut deep = all.clone();
+        deep[0].1.extend(tail.into_bytes());
+        assert!(message(read(zipped(&deep))).ends_with(nested));
     }
     // Few bytes that name a long text over and over.
     let named = "<c t=\"s\"><v>0</v></c>".repeat(9_000);

@@ -1,6 +1,6 @@
 //! The parts of a workbook: which sheets it has, its list of texts, and what its formats show.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::sync::Arc;
@@ -29,9 +29,11 @@ pub(super) struct Sheet {
     part: String,
 }
 
-/// Where one part names another.
+/// The parts that a part names, by the names that it has for them.
+type Relations = BTreeMap<String, Relation>;
+
+/// A part that another one names.
 struct Relation {
-    id: String,
     /// The last word of its type: `worksheet`, `styles`.
     kind: String,
     part: String,
@@ -62,18 +64,18 @@ impl Book {
         let mut book = Self { file, entries, piece, sheets: Vec::new(), texts: None, styles: None, is_1904: false };
         let root = match book.part("_rels/.rels", PART_BYTES)? {
             Some(xml) => relations(xml, "")?,
-            None => Vec::new(),
+            None => Relations::new(),
         };
-        let main = root.into_iter().find(|r| r.kind == "officeDocument").map(|r| r.part).unwrap_or_default();
+        let main = root.into_values().find(|r| r.kind == "officeDocument").map(|r| r.part).unwrap_or_default();
         if book.entry(&main).is_none() || main.ends_with(".bin") {
             return Err(book.other_kind());
         }
         let (folder, name) = main.rsplit_once('/').unwrap_or(("", main.as_str()));
         let related = match book.part(&resolve(folder, &format!("_rels/{name}.rels")), PART_BYTES)? {
             Some(xml) => relations(xml, folder)?,
-            None => Vec::new(),
+            None => Relations::new(),
         };
-        let of = |kind: &str| related.iter().find(|r| r.kind == kind).map(|r| r.part.clone());
+        let of = |kind: &str| related.values().find(|r| r.kind == kind).map(|r| r.part.clone());
         (book.texts, book.styles) = (of("sharedStrings"), of("styles"));
         book.read_main(&main, &related)?;
         Ok(book)
@@ -104,7 +106,7 @@ impl Book {
     }
 
     /// Reads the list of sheets. Sheets that are hidden, charts and macros are left out.
-    fn read_main(&mut self, part: &str, related: &[Relation]) -> Result<(), String> {
+    fn read_main(&mut self, part: &str, related: &Relations) -> Result<(), String> {
         enum Tag {
             Properties(bool),
             Sheets,
@@ -140,7 +142,7 @@ impl Book {
         xml.finish()
     }
 
-    fn read_sheets(&mut self, xml: &mut Xml, related: &[Relation]) -> Result<(), String> {
+    fn read_sheets(&mut self, xml: &mut Xml, related: &Relations) -> Result<(), String> {
         loop {
             xml.next_piece();
             let sheet = xml.step(|_, element| {
@@ -149,7 +151,7 @@ impl Book {
             })?;
             let Step::Open((is_hidden, name, id)) = sheet else { return Ok(()) };
             xml.skip()?;
-            let relation = id.and_then(|id| related.iter().find(|r| r.id == id));
+            let relation = id.and_then(|id| related.get(&id));
             let (Some(name), Some(relation)) = (name, relation) else { return Err(DAMAGED.to_owned()) };
             if is_hidden || relation.kind != "worksheet" {
                 continue;
@@ -214,8 +216,8 @@ fn check_start(mut file: &File) -> Result<(), String> {
 }
 
 /// The parts that a part in a folder names.
-fn relations(mut xml: Xml, folder: &str) -> Result<Vec<Relation>, String> {
-    let mut relations = Vec::new();
+fn relations(mut xml: Xml, folder: &str) -> Result<Relations, String> {
+    let mut relations = Relations::new();
     xml.step(|_, _| Ok(()))?;
     loop {
         xml.next_piece();
@@ -226,7 +228,7 @@ fn relations(mut xml: Xml, folder: &str) -> Result<Vec<Relation>, String> {
         xml.skip()?;
         if let (Some(id), Some(kind), Some(target)) = found {
             let kind = kind.rsplit('/').next().unwrap_or_default().to_owned();
-            relations.push(Relation { id, kind, part: resolve(folder, &target) });
+            relations.entry(id).or_insert(Relation { kind, part: resolve(folder, &target) });
         }
     }
     xml.finish()?;

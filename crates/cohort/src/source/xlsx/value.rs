@@ -4,6 +4,9 @@ use std::borrow::Cow;
 
 use super::xml::DAMAGED;
 
+/// Most texts of the workbook's list: more than fit into it unless they are empty.
+const TEXTS: usize = 32 << 20;
+
 /// How a cell's value is written, by its attribute `t`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -101,6 +104,9 @@ impl Words {
 
     /// Takes the next text of the workbook's list; `read` appends it.
     pub(super) fn push(&mut self, read: impl FnOnce(&mut String) -> Result<(), String>) -> Result<(), String> {
+        if self.ends.len() == TEXTS {
+            return Err(format!("its list has more than {TEXTS} texts"));
+        }
         read(&mut self.texts)?;
         self.ends.push(self.texts.len());
         Ok(())

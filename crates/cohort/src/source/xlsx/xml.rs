@@ -9,6 +9,10 @@ use super::super::zip::{self, EntryReader};
 
 pub(super) const DAMAGED: &str = "it is damaged";
 const CUT_OFF: &str = "it is cut off";
+/// Most elements within each other, and most bytes of the name of one: the parser keeps the names of all that are open,
+/// also where pieces are short.
+const DEPTH: usize = 64;
+const NAME_BYTES: usize = 256;
 
 /// A reader that ends with an error where a piece is longer than it may be.
 struct Bounded<R> {
@@ -54,6 +58,8 @@ pub(super) struct Xml {
     reader: Reader<Bounded<BufReader<EntryReader>>>,
     buffer: Vec<u8>,
     piece: usize,
+    /// Elements that are open.
+    depth: usize,
 }
 
 impl Xml {
@@ -61,7 +67,7 @@ impl Xml {
     pub(super) fn new(source: EntryReader, piece: usize) -> Self {
         let mut reader = Reader::from_reader(Bounded { inner: BufReader::new(source), left: piece });
         reader.config_mut().expand_empty_elements = true;
-        Self { reader, buffer: Vec::new(), piece }
+        Self { reader, buffer: Vec::new(), piece, depth: 0 }
     }
 
     /// A new piece begins.
@@ -72,10 +78,21 @@ impl Xml {
     fn event(&mut self) -> Result<Event<'_>, String> {
         self.buffer.clear();
         // PRIVACY: the parser's own words can quote a value; only the rule is told.
-        self.reader.read_event_into(&mut self.buffer).map_err(|why| match why {
+        let event = self.reader.read_event_into(&mut self.buffer).map_err(|why| match why {
             quick_xml::Error::Io(why) => zip::words(&why),
             _ => DAMAGED.to_owned(),
-        })
+        })?;
+        match &event {
+            Event::Start(element) => {
+                self.depth += 1;
+                if self.depth > DEPTH || element.name().into_inner().len() > NAME_BYTES {
+                    return Err("it nests its elements deeper, or names one longer, than any workbook does".to_owned());
+                }
+            }
+            Event::End(_) => self.depth = self.depth.saturating_sub(1),
+            _ => {}
+        }
+        Ok(event)
     }
 
     /// Goes on to where an element begins, of which `read` is given the name without its prefix, or where the element
