@@ -60,6 +60,8 @@ export default defineConfig(({ mode }) => ({
     include: ["test/**/*.test.{ts,tsx}"],
     css: { include: [/tokens\.css/] },
     restoreMocks: true,
+    // React, its components and axe are read once, not for each file: half the time. Each test takes away what it put up.
+    isolate: false,
     // Busy machines are slow; a test that hangs still ends.
     testTimeout: 60_000,
   },

@@ -28,8 +28,9 @@ it("shows every subgroup to the site's own people, and which of them leave", asy
     { code: "3", rows: 0, leaves: false, view: null },
   ];
   const shown: ReportView[] = [];
+  const root = createRoot(place);
   await act(async () =>
-    createRoot(place).render(
+    root.render(
       <Subgroups
         all={figures(46, 3.5)}
         column="sex"
@@ -51,4 +52,6 @@ it("shows every subgroup to the site's own people, and which of them leave", asy
   ]);
   expect(place.textContent).toContain("2 rows have no sex.");
   expect(shown.at(-1)).toEqual(figures(46, 3.5));
+  await act(async () => root.unmount());
+  place.remove();
 });

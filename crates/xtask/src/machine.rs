@@ -232,8 +232,14 @@ fn works(command: &mut Command) -> bool {
 
 /// Builds the page that the desktop app embeds.
 fn build_page(root: &Path) -> Result<()> {
-    let mut install_packages = npm(root)?;
-    step("install the page's packages", install_packages.args(["ci", "--no-audit", "--no-fund", "--silent"]))?;
+    let wanted = root.join("ui/package-lock.json");
+    let list = std::fs::read(&wanted).with_context(|| format!("read {}", wanted.display()))?;
+    let stamp = root.join("ui/node_modules/.installed.json");
+    if !std::fs::read(&stamp).is_ok_and(|have| have == list) {
+        let mut packages = npm(root)?;
+        step("install the page's packages", packages.args(["ci", "--no-audit", "--no-fund", "--silent"]))?;
+        std::fs::write(&stamp, list)?;
+    }
     step("build the page", npm(root)?.args(["run", "--silent", "build"]))
 }
 
