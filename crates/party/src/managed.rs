@@ -568,10 +568,10 @@ mod tests {
 
     /// What is said of a file with this text.
     fn said(text: &str) -> String {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("managed.toml");
-        std::fs::write(&path, text).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        std::fs::write(&path, text).expect("the file is written");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).expect("its mode is set");
         ManagedFile::at(path, user()).read().map_or_else(|wrong| wrong.to_string(), |read| read.words().join(" "))
     }
 

@@ -18,10 +18,10 @@ async fn alter_entry(world: &World, sequence: i64) -> String {
         .fetch_one(&mut conn)
         .await
         .unwrap();
-    let half = written.len() / 2;
-    let at = half + written.bytes().skip(half).position(|b| b.is_ascii_alphanumeric()).unwrap();
+    // In the salt of its first field: the entry is read as before, and is another one.
+    let at = written.find("[\"").unwrap() + 2;
     let mut bytes = written.clone().into_bytes();
-    bytes[at] = if bytes[at] == b'1' { b'2' } else { b'1' };
+    bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
     store_entry(world, sequence, &String::from_utf8(bytes).unwrap()).await;
     written
 }
