@@ -3,10 +3,10 @@
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::Command;
 
-use hospes_protocol::message::{FromSite, RoundReply, ToSite};
+use hospes_protocol::message::{Decision, FromSite, RoundReply, ToSite};
 
 use super::*;
-use crate::view::{RequestState, RoundView};
+use crate::view::{RequestState, RoundView, Verdict};
 
 const FOLDER: &str = "HOSPES_TEST_FOLDER";
 const TERMINAL: [&str; 5] = ["published", "abandoned", "refused", "failed", "withdrawn"];
@@ -213,6 +213,62 @@ async fn i7_a_run_in_which_all_goes_wrong_ends() {
     assert_eq!(world.handle.jobs(world.who("sam"), Page::default()).await.unwrap()[0].state, "cancelled");
 }
 
+/// A site with an update in its outbox that was not let go, under an approval of one day; the round lasts longer.
+async fn with_waiting_update() -> World {
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = std::env::var_os(FOLDER).map_or(temporary.path().to_owned(), PathBuf::from);
+    let mut world = World::create(&folder, Executor::Thread).await;
+    world._temporary = Some(temporary);
+    world.furnish().await;
+    let mut policy = Policy::public_data();
+    policy.approval.expires_days = 1;
+    world.set_policy(&policy).await;
+    let study = world.running(small_plan(1)).await;
+    let deadline = world.now().plus_millis(10 * DAY);
+    world.open_round(RoundHeader { deadline, ..header(&study, job(1), "train", 1, 1, world.now()) }).await;
+    world.serve_model(&study).await;
+    world.expect_upload().await;
+    world
+}
+
+async fn revoke(world: &World) {
+    let verdict = Verdict::Revoke { reason: "no longer wanted".into() };
+    world.handle.decide(world.who("sam"), study(1, small_plan(1)).id, verdict).await.unwrap();
+}
+
+/// After the approval ended: what waited was withdrawn, and nothing left.
+async fn assert_withdrawn(world: &World, ended: &str) {
+    world.settle().await;
+    assert_eq!(world.entered(ended, "success").await, 1, "{ended}");
+    let egress = world.handle.egress(world.who("sam"), Page::default()).await.unwrap();
+    assert_eq!((egress.len(), egress[0].state.as_str()), (1, "withdrawn"));
+    assert!(egress[0].left.is_none(), "{egress:?}");
+    for (action, outcome, times) in
+        [("update_prepared", "success", 1), ("update_withdrawn", "refused", 1), ("update_leaving", "success", 0)]
+    {
+        assert_eq!(world.entered(action, outcome).await, times, "{action}");
+    }
+    assert_eq!(world.round_state().await.0, "withdrawn");
+    assert_eq!(world.payload_files(), 0, "a payload was left behind");
+    world.assert_ledger_intact().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i7_an_approval_is_revoked_while_an_update_waits() {
+    let mut world = with_waiting_update().await;
+    revoke(&world).await;
+    assert!(matches!(world.expect_reply().await, RoundReply::Withdrawn(_)));
+    assert_withdrawn(&world, "approval_revoked").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i7_an_approval_expires_while_an_update_waits() {
+    let mut world = with_waiting_update().await;
+    world.pass_time(DAY);
+    assert!(matches!(world.expect_reply().await, RoundReply::Withdrawn(_)));
+    assert_withdrawn(&world, "approval_expired").await;
+}
+
 /// Kills a child that runs a test at one moment of a step.
 fn kill(test: &str, step: &str, moment: &str, folder: &Path) {
     let child = Command::new(std::env::current_exe().unwrap())
@@ -246,6 +302,42 @@ async fn killed_going_wrong_at(step: &str) {
     }
 }
 
+/// The same while an update waits and its approval ends: it is withdrawn, and never offered once the end is durable.
+async fn killed_while_an_update_waits_at(step: &str) {
+    let (test, ended, later) = match step {
+        "expire an approval" => ("expires", "approval_expired", DAY),
+        _ => ("is_revoked", "approval_revoked", 5 * MINUTE),
+    };
+    let test = format!("tests::crash::i7_an_approval_{test}_while_an_update_waits");
+    for moment in ["Before", "During", "After"] {
+        let temporary = tempfile::tempdir().unwrap();
+        kill(&test, step, moment, temporary.path());
+        let mut world = World::reopen(temporary.path(), Executor::Thread, START + later).await;
+        let is_over = step == "expire an approval" || world.entered(ended, "success").await == 1;
+        assert_eq!(is_over, step == "expire an approval" || moment == "After", "{moment}");
+        world.connect().await;
+        if !is_over {
+            // It waits as before, until somebody says it again.
+            let (upload, _) = world.expect_upload().await;
+            revoke(&world).await;
+            assert!(world.may_leave(&upload).await.is_err(), "{moment}");
+        }
+        let mut offered = 0;
+        let told = |c: &LinkCommand| match c {
+            LinkCommand::Send(FromSite::Decision { decision: Decision::Revoked | Decision::Expired, .. }) => Some(()),
+            LinkCommand::Upload { .. } => {
+                offered += 1;
+                None
+            }
+            _ => None,
+        };
+        world.expect("tell that the approval ended", told).await;
+        assert!(offered == 0 || !is_over, "{moment}: it was offered after its approval had ended");
+        world.never("offer the update", |c| matches!(c, LinkCommand::Upload { .. }).then_some(())).await;
+        assert_withdrawn(&world, ended).await;
+    }
+}
+
 macro_rules! killed {
     ($killed_at:ident: $($name:ident: $step:literal,)*) => {
         $(
@@ -265,6 +357,12 @@ killed! {
     i7_killed_at_stopping_everything: "stop everything",
     i7_killed_at_withdrawing_an_update: "withdraw an update",
     i7_killed_at_cancelling_a_job: "cancel a job",
+}
+
+killed! {
+    killed_while_an_update_waits_at:
+    i7_killed_at_revoking_an_approval: "decide on a request",
+    i7_killed_at_expiring_an_approval: "expire an approval",
 }
 
 killed! {

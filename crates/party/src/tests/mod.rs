@@ -37,6 +37,7 @@ mod crash;
 mod devices;
 mod exports;
 mod faults;
+mod federations;
 mod floods;
 mod flow;
 mod kept;
@@ -60,6 +61,7 @@ pub(super) const DAY: i64 = 24 * 3_600_000;
 
 /// What a link looks like from the coordinator's side.
 pub(super) struct Wire {
+    federation: FederationId,
     events: mpsc::Sender<(FederationId, LinkEvent)>,
     commands: mpsc::Receiver<LinkCommand>,
 }
@@ -388,7 +390,8 @@ impl World {
     }
 
     pub(super) async fn event(&self, event: LinkEvent) {
-        self.wire.as_ref().expect("no link").events.send((federation(), event)).await.unwrap();
+        let wire = self.wire.as_ref().expect("no link");
+        wire.events.send((wire.federation, event)).await.unwrap();
     }
 
     pub(super) async fn send(&self, message: ToSite) {
@@ -719,9 +722,9 @@ fn configure(folder: &Path, executor: Executor) -> (Config, Arc<AtomicI64>, Wire
         device: DeviceChoice::Processor,
         card_patience: Duration::from_secs(600),
         kdf: KdfCost::for_tests(),
-        spawn_link: Arc::new(move |_, events| {
+        spawn_link: Arc::new(move |link, events| {
             let (sender, commands) = mpsc::channel(1_024);
-            made.lock().unwrap().push(Wire { events, commands });
+            made.lock().unwrap().push(Wire { federation: link.federation, events, commands });
             sender
         }),
         presence: Arc::new(|| std::future::ready(false).boxed()),

@@ -97,6 +97,33 @@ async fn a_dataset_that_is_not_public_refuses_the_public_data_policy() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_plan_that_reads_a_column_which_the_dataset_lacks_is_named_and_not_signed() {
+    let mut world = World::new().await;
+    let mut plan = small_plan(1);
+    plan.data.columns.push("bmi".into());
+    let study = study(1, plan);
+    world.connect().await;
+    world.offer(&study).await;
+    let dataset = world.handle.datasets(world.who("sam")).await.unwrap()[0].id;
+    // No dataset fits by itself, so that none is chosen and none can be signed for.
+    let open = world.handle.review(world.who("sam"), study.id, None).await.unwrap();
+    assert!(open.data.candidates.is_empty() && !open.approvable, "{:?}", open.data.candidates);
+    let unnamed = world.handle.approve(world.who("sam"), Approving::exactly(study.id), pass("sam")).await;
+    assert!(matches!(&unnamed, Err(PartyError::Input { .. })), "{unnamed:?}");
+    // The only dataset, named: the review says which column it lacks.
+    let review = world.handle.review(world.who("sam"), study.id, Some(dataset)).await.unwrap();
+    assert!(!review.approvable);
+    assert_eq!(review.data.columns_missing, ["bmi"]);
+    let found = review.findings.iter().find(|f| f.rule == "data.columns").expect("nothing says what is missing");
+    assert!(found.refuses && found.words == "the dataset has no column bmi", "{}", found.words);
+    let approving = Approving { dataset: Some(dataset), ..Approving::exactly(study.id) };
+    let refused = world.handle.approve(world.who("sam"), approving, pass("sam")).await;
+    assert!(matches!(&refused, Err(PartyError::Refused(r)) if r.detail.contains("no column bmi")), "{refused:?}");
+    assert_eq!(world.entered("approval_signed", "refused").await, 1);
+    assert_eq!(world.entered("approval_signed", "success").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_approval_ends_with_the_last_day_that_the_datasets_terms_allow() {
     let mut world = World::new().await;
     let study = study(1, small_plan(1));
