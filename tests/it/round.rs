@@ -1,13 +1,20 @@
-//! One real round and more: four hospitals, signed, trained, proven.
+//! One real round and more: four hospitals and a coordinator on PostgreSQL, signed, trained, revoked, proven.
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
-use hospes_tests::federation::{EXAMPLES, Federation};
+use anyhow::{Context, Result, ensure};
+use hospes_tests::federation::{EXAMPLES, Federation, Site};
+use serde_json::Value;
+
+use crate::postgres::Postgres;
+
+/// Rounds of training, so many that they go on while a site revokes.
+const ROUNDS: u64 = 60;
 
 #[test]
 fn four_hospitals_train_one_model_and_every_ledger_verifies() -> Result<()> {
-    let federation = Federation::hearts("sqlite")?;
+    let server = Postgres::start();
+    let federation = Federation::hearts(&server.url())?;
     let study = federation.submit(Path::new(&format!("{EXAMPLES}/heart/study.yaml")))?;
     for site in &federation.sites {
         site.approve(&study)?;
@@ -15,6 +22,7 @@ fn four_hospitals_train_one_model_and_every_ledger_verifies() -> Result<()> {
     let answer = federation.finished(&study)?;
     let job = answer["jobs"].as_array().and_then(|jobs| jobs.last()).context("no run")?;
     assert_eq!(job["state"], "success", "{answer:#}");
+    after_a_site_revokes_nothing_leaves_it_and_the_others_finish(&federation)?;
 
     for site in &federation.sites {
         // What others know comes first: the log goes on growing, and an export must hold all that was seen before it.
@@ -43,4 +51,49 @@ fn four_hospitals_train_one_model_and_every_ledger_verifies() -> Result<()> {
         assert!(verify(altered.to_str().context("path")?).is_err());
     }
     Ok(())
+}
+
+/// Another study of the same sites, in the middle of which one takes its approval back.
+fn after_a_site_revokes_nothing_leaves_it_and_the_others_finish(federation: &Federation) -> Result<()> {
+    let plan = std::fs::read_to_string(format!("{EXAMPLES}/heart/study.yaml"))?;
+    let longer = plan.replace("rounds: 15", &format!("rounds: {ROUNDS}"));
+    ensure!(longer != plan, "the example's number of rounds has another form");
+    let file = federation.folder().join("longer.yaml");
+    std::fs::write(&file, longer)?;
+    let study = federation.submit(&file)?;
+    for site in &federation.sites {
+        site.approve(&study)?;
+    }
+    federation.until("training began", |f| Ok(rounds_done(&f.ctl(&["study", "show", &study])?) >= 2))?;
+    let site = federation.site("hungary")?;
+    site.act("Anna", &["revoke", &study, "--reason", "the patients' council asked for it"])?;
+    let gone = left(site, &study)?;
+    assert!(gone.len() >= 2, "it took no part before: {gone:?}");
+    let before = rounds_done(&federation.ctl(&["study", "show", &study])?);
+    ensure!(before < ROUNDS, "training ended before the site revoked");
+
+    let answer = federation.finished(&study)?;
+    assert_eq!(answer["jobs"][0]["state"], "success", "{answer:#}");
+    assert_eq!(rounds_done(&answer), ROUNDS, "{answer:#}");
+    assert_eq!(left(site, &study)?, gone, "something left after the approval was revoked");
+    // Training and the figures of the others went on without it.
+    for other in federation.sites.iter().filter(|other| other.name != site.name) {
+        assert!(left(other, &study)?.len() > gone.len(), "{} did not go on", other.name);
+    }
+    Ok(())
+}
+
+/// Rounds of training that have a result in the only run of a study.
+fn rounds_done(study: &Value) -> u64 {
+    let tasks = study["jobs"][0]["tasks"].as_array();
+    let train = tasks.and_then(|tasks| tasks.iter().find(|task| task["task"] == "train"));
+    train.and_then(|task| task["done"].as_u64()).unwrap_or_default()
+}
+
+/// Rounds of a study whose payload this site let go, and when.
+fn left(site: &Site, study: &str) -> Result<Vec<(String, String)>> {
+    let egress = site.act("Stefan", &["egress"])?;
+    let all = egress.as_array().context("no egress")?.iter();
+    let gone = all.filter(|sent| sent["study"] == study && !sent["left"].is_null());
+    Ok(gone.map(|sent| (sent["round"].to_string(), sent["left"].to_string())).collect())
 }

@@ -1,4 +1,5 @@
-//! A PostgreSQL server of this test's own, from the installed binaries, on a socket in a temporary folder.
+//! A PostgreSQL server of this test's own, from the installed binaries, on a socket in a temporary folder. The tests over
+//! whole processes include this file too.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown};
@@ -64,16 +65,11 @@ impl Postgres {
 
     /// URL of the database that is there from the start.
     pub fn url(&self) -> String {
-        format!("postgres://postgres@localhost/postgres?host={}", self.folder.path().display())
+        self.url_of("postgres")
     }
 
-    /// Makes another database; the result is its URL.
-    pub async fn make(&self, name: &str) -> String {
-        let store = hospes_coordinator::store::Store::open(&self.url()).await.unwrap();
-        let mut connection = store.read().await.unwrap();
-        sqlx::raw_sql(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut *connection).await.unwrap();
-        drop(connection);
-        store.close().await;
+    /// URL of another database.
+    pub fn url_of(&self, name: &str) -> String {
         format!("postgres://postgres@localhost/{name}?host={}", self.folder.path().display())
     }
 

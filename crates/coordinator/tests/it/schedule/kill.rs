@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use hospes_coordinator::aggregate::staging::{Refused, UploadRequest};
 use hospes_coordinator::schedule::{Command, Event};
+use hospes_coordinator::store::Store;
 use hospes_coordinator::store::jobs::JobRow;
 use hospes_coordinator::store::results::Access;
 use hospes_coordinator::store::rounds::UploadRow;
@@ -214,6 +215,16 @@ async fn i7_a_job_is_carried_through() {
     carry_through(&folder, std::env::var(DATABASE).ok(), &plan).await;
 }
 
+/// Makes another database; the result is its URL.
+async fn made(server: &Postgres, name: &str) -> String {
+    let store = Store::open(&server.url()).await.unwrap();
+    let mut connection = store.read().await.unwrap();
+    sqlx::raw_sql(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut *connection).await.unwrap();
+    drop(connection);
+    store.close().await;
+    server.url_of(name)
+}
+
 /// Kills a process, its sites included, at each of these moments, and goes on where it left off.
 async fn killed(points: &[&str], plan: &str, postgres: Option<&Postgres>) {
     let temporary = tempfile::tempdir().unwrap();
@@ -221,7 +232,7 @@ async fn killed(points: &[&str], plan: &str, postgres: Option<&Postgres>) {
     for (n, point) in points.iter().enumerate() {
         let temporary = tempfile::tempdir().unwrap();
         let database = match postgres {
-            Some(server) => Some(server.make(&format!("killed{n}")).await),
+            Some(server) => Some(made(server, &format!("killed{n}")).await),
             None => None,
         };
         let mut child = tokio::process::Command::new(std::env::current_exe().unwrap());
