@@ -232,7 +232,7 @@ fn safe_harbor_is_stricter() {
 }
 
 #[test]
-fn an_error_never_holds_a_value() {
+fn i1_an_error_never_holds_a_value() {
     const CANARY: &str = "CANARY-4711";
     for text in [
         format!("a,b\n{CANARY},2,3\n"),

@@ -109,6 +109,8 @@ impl<'a> Stage<'a> {
     fn show(mut self, baseline: impl FnOnce() -> Result<Baseline>) -> Result<()> {
         let (federation, sites, study) = self.offered()?;
         let (here, others) = sites.split_first().context("there are no hospitals")?;
+        self.chapter("What a data steward reads, under the strict policy that a new site has");
+        review(here, &study)?;
         self.chapter("Three hospitals declare their data public, and six eyes decide at each");
         self.declare_public(&sites)?;
         self.sign(others, &study)?;

@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn public_functions_owe_their_sections() {
+    fn i1_public_functions_owe_their_sections() {
         let bare = "/// Reads.\npub fn read() -> Result<(), E> { Ok(()) }";
         assert!(found(&library("a.rs"), bare)[0].ends_with("read owes a '# Errors' section"));
         let told = "/// Reads.\n///\n/// # Errors\n/// Always.\npub fn read() -> Result<(), E> { Ok(()) }";
