@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::postgres::Postgres;
 
 /// Rounds of training, so many that they go on while a site revokes.
-const ROUNDS: u64 = 60;
+const ROUNDS: u64 = 40;
 
 #[test]
 fn four_hospitals_train_one_model_and_every_ledger_verifies() -> Result<()> {
