@@ -14,6 +14,7 @@ import { preferLanguage } from "../shell/preferences";
 import { useSession } from "../shell/session";
 import { DoorFrame } from "./DoorFrame";
 import styles from "./Forms.module.css";
+import { IN_KEYCHAIN, KeysChoice, keysOf } from "./KeysChoice";
 import { RestoreRun } from "./RestoreRun";
 
 const STEPS = ["language", "person", "keys"] as const;
@@ -33,8 +34,7 @@ export function FirstRun({ folder, onBusy }: Props) {
   const [at, setAt] = useState(0);
   const [typed, setName] = useState("");
   const [passphrase, setPassphrase] = useState(NOTHING);
-  const [keys, setKeys] = useState<"keychain" | "file">("keychain");
-  const [keyPassphrase, setKeyPassphrase] = useState(NOTHING);
+  const [keeping, setKeeping] = useState(IN_KEYCHAIN);
   const name = typed.trim();
   const signIn = useAction("log_in", signedIn);
   const failed = { onError: () => onBusy(false) };
@@ -42,13 +42,12 @@ export function FirstRun({ folder, onBusy }: Props) {
     signIn.mutate({ name, passphrase: passphrase.first }, failed),
   );
   const isPending = initialise.isPending || signIn.isPending;
-  const isAgreed = agrees(passphrase) && (keys === "keychain" || agrees(keyPassphrase));
 
   function layDown() {
-    if (!isAgreed) return;
+    const keys = keysOf(keeping);
+    if (keys === null || !agrees(passphrase)) return;
     onBusy(true);
-    const kept = keys === "keychain" ? keys : { file: { passphrase: keyPassphrase.first } };
-    initialise.mutate({ administrator: name, passphrase: passphrase.first, keys: kept }, failed);
+    initialise.mutate({ administrator: name, passphrase: passphrase.first, keys }, failed);
   }
 
   if (restores) return <RestoreRun folder={folder} onBack={() => setRestores(false)} />;
@@ -104,27 +103,7 @@ export function FirstRun({ folder, onBusy }: Props) {
             onBack={() => setAt(1)}
             isPending={isPending}
           >
-            <Choice
-              label={t("setup.where")}
-              value={keys}
-              onChange={setKeys}
-              options={[
-                { value: "keychain", label: t("setup.keychain"), help: t("setup.keychainHelp") },
-                { value: "file", label: t("setup.file"), help: t("setup.fileHelp") },
-              ]}
-            />
-            {keys === "file" && (
-              <NewPassphrase
-                name="key"
-                label={t("setup.keyPassphrase")}
-                help={t("setup.keyPassphraseHelp")}
-                value={keyPassphrase}
-                onChange={setKeyPassphrase}
-              />
-            )}
-            <p className={styles.small}>
-              {t("setup.folder")} <code>{folder}</code>
-            </p>
+            <KeysChoice value={keeping} onChange={setKeeping} folder={folder} />
             <FaultNotice fault={initialise.error ?? signIn.error} />
             <div role="status">{isPending && <Notice>{t("setup.working")}</Notice>}</div>
           </Step>

@@ -4,14 +4,13 @@ import { useTranslation } from "react-i18next";
 import { useAction } from "../ipc/hooks";
 import type { Chosen } from "../ipc/types";
 import { Button } from "../parts/Button";
-import { Choice } from "../parts/Choice";
 import { FaultNotice } from "../parts/FaultNotice";
 import { Field } from "../parts/Field";
-import { agrees, NewPassphrase, NOTHING } from "../parts/NewPassphrase";
 import { Notice } from "../parts/Notice";
 import { ChooseFile } from "./ChooseFile";
 import { DoorFrame } from "./DoorFrame";
 import styles from "./Forms.module.css";
+import { IN_KEYCHAIN, KeysChoice, keysOf } from "./KeysChoice";
 
 interface Props {
   /** Where the site's data will lie. */
@@ -24,19 +23,17 @@ export function RestoreRun({ folder, onBack }: Props) {
   const { t } = useTranslation();
   const [file, setFile] = useState<Chosen | null>(null);
   const [passphrase, setPassphrase] = useState("");
-  const [keys, setKeys] = useState<"keychain" | "file">("keychain");
-  const [keyPassphrase, setKeyPassphrase] = useState(NOTHING);
+  const [keeping, setKeeping] = useState(IN_KEYCHAIN);
   const restore = useAction("restore");
-  const isAgreed = file !== null && (keys === "keychain" || agrees(keyPassphrase));
+  const keys = keysOf(keeping);
   return (
     <DoorFrame>
       <Form
         className={styles.form ?? ""}
         onSubmit={(event) => {
           event.preventDefault();
-          if (!isAgreed) return;
-          const kept = keys === "keychain" ? keys : { file: { passphrase: keyPassphrase.first } };
-          restore.mutate({ file: file.file, passphrase, keys: kept });
+          if (file === null || keys === null) return;
+          restore.mutate({ file: file.file, passphrase, keys });
         }}
       >
         <h1 className={styles.title}>{t("backup.restore")}</h1>
@@ -56,27 +53,7 @@ export function RestoreRun({ folder, onBack }: Props) {
           onChange={setPassphrase}
           isSecret
         />
-        <Choice
-          label={t("setup.where")}
-          value={keys}
-          onChange={setKeys}
-          options={[
-            { value: "keychain", label: t("setup.keychain"), help: t("setup.keychainHelp") },
-            { value: "file", label: t("setup.file"), help: t("setup.fileHelp") },
-          ]}
-        />
-        {keys === "file" && (
-          <NewPassphrase
-            name="key"
-            label={t("setup.keyPassphrase")}
-            help={t("setup.keyPassphraseHelp")}
-            value={keyPassphrase}
-            onChange={setKeyPassphrase}
-          />
-        )}
-        <p className={styles.small}>
-          {t("setup.folder")} <code>{folder}</code>
-        </p>
+        <KeysChoice value={keeping} onChange={setKeeping} folder={folder} />
         <FaultNotice fault={restore.error} />
         <div role="status">{restore.isPending && <Notice>{t("backup.restoring")}</Notice>}</div>
         <div className={styles.actions}>
