@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use hospes_coordinator::aggregate::staging::{Incoming, Refused, StagedUpload, Standing, UploadRequest};
 use hospes_coordinator::schedule::{self, RejectionCode};
+use hospes_coordinator::store::results::Fetch;
 use hospes_party::link::{LinkEvent, Receipt};
 use hospes_protocol::id::Digest;
 use hospes_protocol::message::Upload;
@@ -301,7 +302,7 @@ impl World<'_> {
 
     async fn fetch(&self, site: usize, digest: Digest) -> Option<Vec<u8>> {
         let process = self.coordinator.as_ref()?;
-        let allowed = process.store.may_fetch(site_id(site), digest).await.unwrap_or(false);
+        let allowed = process.store.fetch(site_id(site), digest).await.is_ok_and(|allowed| allowed != Fetch::No);
         if !allowed {
             return None;
         }

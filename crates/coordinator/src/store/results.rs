@@ -165,14 +165,6 @@ impl Store {
         rows.iter().map(ModelRow::read).collect()
     }
 
-    /// Whether a site may fetch a model, for whatever; see [`Store::fetch`].
-    ///
-    /// # Errors
-    /// [`Error::Database`] or [`Error::Corrupt`].
-    pub async fn may_fetch(&self, site: SiteId, model: Digest) -> Result<bool, Error> {
-        Ok(self.fetch(site, model).await? != Fetch::No)
-    }
-
     /// For what a site may fetch a model. A member of a job that made it may while the job is not over and goes on with it:
     /// its rounds start from it. Afterwards the final model is a result like any other, and only who has a part in it gets it.
     ///

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use hospes_coordinator::models::Card;
 use hospes_coordinator::schedule::{Command, RejectionCode, Reply};
 use hospes_coordinator::store::jobs::{JobState, TaskState};
-use hospes_coordinator::store::results::Access;
+use hospes_coordinator::store::results::{Access, Fetch};
 use hospes_coordinator::witness::settlement;
 use hospes_ledger::{Filter, Ledger, Settlement};
 use hospes_protocol::approval::{Refusal, RefusalCode};
@@ -93,8 +93,8 @@ async fn card(world: &World, model: Digest) {
     assert_eq!(places, [Some(world.peers[2].id), None], "a site gets no other site's figures by themselves");
     assert_eq!(card.notice, "Research use only, not for diagnosis or treatment.");
     assert!(card.lineage.initial.is_some() && card.lineage.checkpoint.contains('\n'));
-    assert!(world.store.may_fetch(world.peers[1].id, model).await.unwrap());
-    assert!(!world.store.may_fetch(SiteId::from_bytes([9; 16]), model).await.unwrap());
+    assert_ne!(world.store.fetch(world.peers[1].id, model).await.unwrap(), Fetch::No);
+    assert_eq!(world.store.fetch(SiteId::from_bytes([9; 16]), model).await.unwrap(), Fetch::No);
 }
 
 /// The sites cosign the coordinator's checkpoints and it counts as settled.

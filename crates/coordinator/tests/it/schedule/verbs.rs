@@ -218,9 +218,9 @@ async fn models(store: &Store, job: JobId, sites: &[SiteId]) {
     assert_eq!(store.models().await.unwrap(), [gone_back_to, row(3, b"c", ModelState::Final)]);
     assert_eq!(store.models_of(job).await.unwrap(), store.models().await.unwrap());
     assert!(store.model(Digest::of(b"b")).await.unwrap().is_empty());
-    assert!(store.may_fetch(sites[0], Digest::of(b"c")).await.unwrap());
-    assert!(!store.may_fetch(sites[0], Digest::of(b"b")).await.unwrap(), "its file is gone");
-    assert!(!store.may_fetch(sites[3], Digest::of(b"c")).await.unwrap(), "no member");
+    assert_ne!(store.fetch(sites[0], Digest::of(b"c")).await.unwrap(), Fetch::No);
+    assert_eq!(store.fetch(sites[0], Digest::of(b"b")).await.unwrap(), Fetch::No, "its file is gone");
+    assert_eq!(store.fetch(sites[3], Digest::of(b"c")).await.unwrap(), Fetch::No, "no member");
 }
 
 async fn figures_and_access(store: &Store, job: JobId, sites: &[SiteId]) {
