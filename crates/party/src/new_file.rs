@@ -4,9 +4,11 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use hospes_ledger::Entry;
 use hospes_protocol::id::Digest;
 use sha2::{Digest as _, Sha256};
 
+use crate::engine::Engine;
 use crate::error::PartyError;
 
 /// Refuses a name that is taken: an export never stands in the place of another file.
@@ -61,6 +63,46 @@ impl Drop for Part {
         // Gone already where it was renamed.
         let _ = std::fs::remove_file(&self.path);
     }
+}
+
+impl Engine {
+    /// Gives files their names, once the log has the entry about them: all of them, or none.
+    ///
+    /// # Errors
+    /// If one has no name to be had, or it cannot be entered.
+    pub(crate) async fn name_entered(
+        &self,
+        step: &'static str,
+        entry: Entry,
+        files: Vec<(Part, &Path)>,
+    ) -> Result<(), PartyError> {
+        for (_, path) in &files {
+            free(path)?;
+        }
+        self.record(step, &entry).await?;
+        if let Err(error) = named(files) {
+            // The log says that there are such files; it must also say that there are none after all.
+            let none = Entry { at: self.now(), ..entry }.failed("a file could not get its name");
+            self.record(step, &none).await?;
+            return Err(error);
+        }
+        Ok(())
+    }
+}
+
+fn named(files: Vec<(Part, &Path)>) -> Result<(), PartyError> {
+    let mut done: Vec<&Path> = Vec::new();
+    for (part, path) in files {
+        if let Err(error) = part.keep(path) {
+            for other in done {
+                // It was named a moment ago, and says nothing without the rest.
+                let _ = std::fs::remove_file(other);
+            }
+            return Err(PartyError::file("write", path, error));
+        }
+        done.push(path);
+    }
+    Ok(())
 }
 
 /// Hashes and counts what is written.

@@ -80,19 +80,11 @@ impl Engine {
     pub(crate) async fn finish_export(&mut self, written: Written) -> Result<AuditExport, PartyError> {
         let Written { session, format, path, part, range, export } = written;
         let acting = self.acting(&session, "export the audit log", EXPORTERS).await?;
-        let entry = |engine: &Self| {
-            engine
-                .entry(acting.actor(), Action::AuditExported)
-                .object(ObjectKind::Export, format, Some(export.digest))
-                .because(&range)
-        };
-        free(&path)?;
-        self.record("export the audit log", &entry(self)).await?;
-        if let Err(error) = part.keep(&path) {
-            // The log says that there is such a file; it must also say that there is none after all.
-            self.record("export the audit log", &entry(self).failed("the file could not get its name")).await?;
-            return Err(PartyError::file("write", &path, error));
-        }
+        let entry = self
+            .entry(acting.actor(), Action::AuditExported)
+            .object(ObjectKind::Export, format, Some(export.digest))
+            .because(&range);
+        self.name_entered("export the audit log", entry, vec![(part, &path)]).await?;
         Ok(export)
     }
 }

@@ -8,7 +8,7 @@
 //! outside, and is entered in the log before it has its name. [`Restoration`] is the way back; what a restored site must
 //! not do yet is decided in `restored`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
@@ -65,6 +65,8 @@ pub(crate) struct WrittenBackup {
     path: PathBuf,
     part: Part,
     made: BackupMade,
+    /// The snapshots in it.
+    datasets: BTreeSet<Digest>,
 }
 
 /// A copy of the database among the files that are swept, gone with its user.
@@ -148,7 +150,7 @@ impl Engine {
         let mut snapshots = BTreeMap::new();
         for dataset in datasets::all(&mut conn).await? {
             let path = self.snapshot(&dataset).path;
-            // Opened here, where it is there: it can be read also if the dataset is removed meanwhile.
+            // Opened here, where it is there; whether it still belongs to the site is asked again in the end.
             let file = File::open(&path).map_err(|error| PartyError::file("read", &path, error))?;
             snapshots.insert(dataset.document.digest(), file);
         }
@@ -179,24 +181,21 @@ impl Engine {
 
     /// Enters the backup in the log, and then gives the file its name.
     pub(crate) async fn finish_backup(&mut self, written: WrittenBackup) -> Result<BackupMade, PartyError> {
-        let WrittenBackup { session, path, part, made } = written;
+        let WrittenBackup { session, path, part, made, datasets } = written;
         let acting = self.inside(&session, ACTION, ADMINISTRATOR).await?;
-        let entry = |engine: &Self| {
-            engine
-                .entry(acting.actor(), Action::BackupMade)
-                .object(ObjectKind::Backup, "backup", Some(made.digest))
-                .because(format!(
-                    "{} entries of the log, {} datasets, {} bytes",
-                    made.entries, made.datasets, made.bytes
-                ))
-        };
-        free(&path)?;
-        self.record(ACTION, &entry(self)).await?;
-        if let Err(error) = part.keep(&path) {
-            // The log says that there is such a file; it must also say that there is none after all.
-            self.record(ACTION, &entry(self).failed("the file could not get its name")).await?;
-            return Err(PartyError::file("write", &path, error));
+        // PRIVACY: what was removed while the file was written is not to live on in it, nor to come after its own end.
+        let mut conn = self.reader().await?;
+        let held: BTreeSet<Digest> = datasets::all(&mut conn).await?.iter().map(|d| d.document.digest()).collect();
+        drop(conn);
+        if !datasets.is_subset(&held) {
+            return Err(PartyError::state("a dataset was removed while the backup was made; make it again"));
         }
+        let words = format!("{} entries of the log, {} datasets, {} bytes", made.entries, made.datasets, made.bytes);
+        let entry = self
+            .entry(acting.actor(), Action::BackupMade)
+            .object(ObjectKind::Backup, "backup", Some(made.digest))
+            .because(words);
+        self.name_entered(ACTION, entry, vec![(part, &path)]).await?;
         Ok(made)
     }
 }
@@ -208,7 +207,7 @@ impl BackingUp {
         let fail = |source| PartyError::file("write", &path, source);
         let lock = Lock::draw(&passphrase, cost)?;
         let mut copy = File::open(&database.0).map_err(|error| PartyError::file("read", &database.0, error))?;
-        let (entries, datasets) = (manifest.entries, u32::try_from(snapshots.len()).unwrap_or(u32::MAX));
+        let datasets: BTreeSet<Digest> = snapshots.keys().copied().collect();
         let part = Part::create(&path).map_err(fail)?;
         let written = || -> io::Result<(Digest, u64)> {
             let mut sealer = Sealer::begin(Hashing::new(BufWriter::new(part.file())), &lock)?;
@@ -218,7 +217,9 @@ impl BackingUp {
             Ok(digest)
         };
         let (digest, bytes) = written().map_err(fail)?;
-        Ok(WrittenBackup { session, path, part, made: BackupMade { bytes, digest, entries, datasets } })
+        let count = u32::try_from(datasets.len()).unwrap_or(u32::MAX);
+        let made = BackupMade { bytes, digest, entries: manifest.entries, datasets: count };
+        Ok(WrittenBackup { session, path, part, made, datasets })
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use hospes_ledger::{Action, ObjectKind, Purpose};
 use hospes_protocol::id::{Digest, JobId};
@@ -77,35 +77,16 @@ impl Engine {
     pub(crate) async fn finish_model_export(&mut self, written: WrittenModel) -> Result<ModelExport, PartyError> {
         let WrittenModel { session, job, purpose, path, card_path, file, card, export } = written;
         let acting = self.inside(&session, "export a model", VIEWERS).await?;
-        let entry = |engine: &Self| {
-            engine
-                .entry(acting.actor(), Action::ModelExported)
-                .object(ObjectKind::Model, export.model.short(), Some(export.model))
-                .object(ObjectKind::Job, job, None)
-                .object(ObjectKind::Export, "card", Some(export.card))
-                .purpose(purpose)
-                .because(format!("a file of {} bytes, SHA-256 {}, with its card", export.bytes, export.digest))
-        };
-        free(&path)?;
-        free(&card_path)?;
-        self.record("export a model", &entry(self)).await?;
-        if let Err(error) = named(card, &card_path, file, &path) {
-            // The log says that there are such files; it must also say that there are none after all.
-            self.record("export a model", &entry(self).failed("the files could not get their names")).await?;
-            return Err(error);
-        }
+        let entry = self
+            .entry(acting.actor(), Action::ModelExported)
+            .object(ObjectKind::Model, export.model.short(), Some(export.model))
+            .object(ObjectKind::Job, job, None)
+            .object(ObjectKind::Export, "card", Some(export.card))
+            .purpose(purpose)
+            .because(format!("a file of {} bytes, SHA-256 {}, with its card", export.bytes, export.digest));
+        self.name_entered("export a model", entry, vec![(card, &card_path), (file, &path)]).await?;
         Ok(export)
     }
-}
-
-/// Gives both files their names, or neither.
-fn named(card: Part, card_path: &Path, file: Part, path: &Path) -> Result<(), PartyError> {
-    card.keep(card_path).map_err(|error| PartyError::file("write", card_path, error))?;
-    file.keep(path).map_err(|error| {
-        // It was made a moment ago, and says nothing without its model.
-        let _ = std::fs::remove_file(card_path);
-        PartyError::file("write", path, error)
-    })
 }
 
 impl ExportingModel {

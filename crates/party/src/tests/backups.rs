@@ -292,6 +292,21 @@ async fn a_lost_tail_is_told_once_ends_the_approvals_and_a_new_identity_goes_on(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_removed_while_a_backup_is_written_does_not_live_on_in_it() {
+    let world = World::new().await;
+    let place = tempfile::tempdir().unwrap();
+    let (who, file) = (world.who("ana").clone(), place.path().join("site.hospes-backup"));
+    let backup = world.handle.ask(move |e| e.begin_backup(who, file, secret()).boxed()).await.unwrap();
+    let dataset = world.handle.datasets(world.who("sam")).await.unwrap()[0].id;
+    world.handle.remove_dataset(world.who("sam"), dataset, "withdrawn".into()).await.unwrap();
+    let written = backup.write().unwrap();
+    let refused = world.handle.ask(move |e| e.finish_backup(written).boxed()).await;
+    assert!(matches!(&refused, Err(PartyError::State(words)) if words.contains("was removed")), "{refused:?}");
+    assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0, "something of it is left");
+    assert_eq!(world.entered("backup_made", "success").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_whole_backup_is_not_restored() {
     let world = World::new().await;
     let (place, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
