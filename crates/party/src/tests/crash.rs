@@ -220,14 +220,7 @@ async fn with_waiting_update() -> World {
     let mut world = World::create(&folder, Executor::Thread).await;
     world._temporary = Some(temporary);
     world.furnish().await;
-    let mut policy = Policy::public_data();
-    policy.approval.expires_days = 1;
-    world.set_policy(&policy).await;
-    let study = world.running(small_plan(1)).await;
-    let deadline = world.now().plus_millis(10 * DAY);
-    world.open_round(RoundHeader { deadline, ..header(&study, job(1), "train", 1, 1, world.now()) }).await;
-    world.serve_model(&study).await;
-    world.expect_upload().await;
+    world.upload_with_a_day_left().await;
     world
 }
 

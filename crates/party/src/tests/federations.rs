@@ -11,26 +11,8 @@ fn other() -> FederationId {
     other_coordinator().public().site_id()
 }
 
-fn other_member(n: u8) -> Member {
-    let identity = key(n);
-    let statement = MemberStatement {
-        federation: other(),
-        name: format!("Site {n}"),
-        organisation: format!("Hospital {n}"),
-        identity: identity.public(),
-    };
-    let signed = Canonical::new(statement.clone()).unwrap();
-    Member {
-        site: identity.public().site_id(),
-        name: statement.name,
-        organisation: statement.organisation,
-        identity: identity.public(),
-        statement: identity.sign(&signed.digest()),
-    }
-}
-
 async fn join_other(world: &World) {
-    let mut members: Vec<Member> = (11..=14).map(other_member).collect();
+    let mut members: Vec<Member> = (11..=14).map(|n| member_of(other(), n)).collect();
     members.sort_by_key(|m| m.site);
     let roster = Roster { federation: other(), version: 1, at: Timestamp::from_millis(START), members };
     let enrolled = Enrolled {

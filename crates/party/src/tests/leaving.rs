@@ -124,14 +124,7 @@ async fn whatever_ends_the_permission_stops_an_upload_in_the_middle() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_approval_that_expires_stops_an_upload_in_the_middle() {
     let mut world = World::new().await;
-    let mut policy = Policy::public_data();
-    policy.approval.expires_days = 1;
-    world.set_policy(&policy).await;
-    let study = world.running(small_plan(1)).await;
-    let deadline = world.now().plus_millis(10 * DAY);
-    world.open_round(RoundHeader { deadline, ..header(&study, job(1), "train", 1, 1, world.now()) }).await;
-    world.serve_model(&study).await;
-    let (upload, path) = world.expect_upload().await;
+    let (upload, path) = world.upload_with_a_day_left().await;
     world.may_leave(&upload).await.unwrap();
     world.pass_time(DAY);
     world.expect_recall(&upload).await;

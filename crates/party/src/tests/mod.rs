@@ -100,9 +100,13 @@ pub(super) fn pass(name: &str) -> Passphrase {
 }
 
 pub(super) fn member(n: u8) -> Member {
+    member_of(federation(), n)
+}
+
+pub(super) fn member_of(federation: FederationId, n: u8) -> Member {
     let identity = key(n);
     let statement = MemberStatement {
-        federation: federation(),
+        federation,
         name: format!("Site {n}"),
         organisation: format!("Hospital {n}"),
         identity: identity.public(),
@@ -456,6 +460,18 @@ impl World {
             _ => None,
         })
         .await
+    }
+
+    /// An update that waits in the outbox under an approval of one day; its round lasts longer.
+    pub(super) async fn upload_with_a_day_left(&mut self) -> (Upload, PathBuf) {
+        let mut policy = Policy::public_data();
+        policy.approval.expires_days = 1;
+        self.set_policy(&policy).await;
+        let study = self.running(small_plan(1)).await;
+        let deadline = self.now().plus_millis(10 * DAY);
+        self.open_round(RoundHeader { deadline, ..header(&study, job(1), "train", 1, 1, self.now()) }).await;
+        self.serve_model(&study).await;
+        self.expect_upload().await
     }
 
     pub(super) async fn expect_upload(&mut self) -> (Upload, PathBuf) {
