@@ -1,6 +1,7 @@
 //! Stories over whole processes.
 
 mod devhost;
+mod journey;
 mod kill;
 mod package;
 /// The server on which the coordinator's own tests run.
@@ -11,4 +12,3 @@ mod postgres;
 mod regression;
 mod round;
 mod sweep;
-mod window;

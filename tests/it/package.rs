@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use hospes_tests::copy::Copy;
-use hospes_tests::program;
+use hospes_tests::packages;
 
 /// Turns a database back into one of the first schema: the tables of that schema, and all others as they are, with the
 /// columns that both have.
@@ -40,23 +40,12 @@ for rest in ('-wal', '-shm'):
 /// What the schema of a database is.
 const SCHEMA: &str = "import sqlite3, sys; print(sqlite3.connect(f'file:{sys.argv[1]}?mode=ro', uri=True).execute('PRAGMA user_version').fetchone()[0])";
 
-/// Makes a package from the programs beside this test.
-fn pack(out: &Path, package: &str, version: &str) -> Result<()> {
-    let programs = program("hospes-site")?;
-    let programs = programs.parent().context("the programs lie in no folder")?;
-    let mut dist = Command::new(program("xtask")?);
-    dist.args(["dist", "--profile", "dev", "--format", "deb", "--package", package, "--as-version", version]);
-    let output = dist.arg("--programs").arg(programs).arg("--out").arg(out).output()?;
-    ensure!(output.status.success(), "no package:\n{}", String::from_utf8_lossy(&output.stdout));
-    Ok(())
-}
-
 #[test]
 fn a_package_is_installed_upgraded_replaced_and_removed_and_only_purge_takes_the_data() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    pack(folder.path(), "hospes", "1.0.0")?;
-    pack(folder.path(), "hospes", "1.1.0")?;
-    pack(folder.path(), "hospes-site", "1.1.0")?;
+    std::fs::copy(packages::shared()?, folder.path().join(packages::file("hospes", packages::VERSION)?))?;
+    packages::make(folder.path(), "hospes", "1.1.0")?;
+    packages::make(folder.path(), "hospes-site", "1.1.0")?;
     if let Err(why) = Copy::possible() {
         // Root in a container without privileges, or nobody who may become root: what is in the packages is still checked.
         eprintln!("the packages were made but not installed: {why:#}");
@@ -77,8 +66,8 @@ fn a_package_is_installed_upgraded_replaced_and_removed_and_only_purge_takes_the
 
 /// What the packages promise before they are installed.
 fn contents(folder: &Path) -> Result<()> {
-    for package in ["hospes_1.0.0", "hospes-site_1.1.0"] {
-        let file = folder.join(format!("{package}_{}.deb", architecture()?));
+    for (package, version) in [("hospes", packages::VERSION), ("hospes-site", "1.1.0")] {
+        let file = folder.join(packages::file(package, version)?);
         let list = Command::new("dpkg-deb").arg("--contents").arg(&file).output()?;
         let list = String::from_utf8(list.stdout)?;
         for line in list.lines() {
@@ -88,9 +77,8 @@ fn contents(folder: &Path) -> Result<()> {
             ensure!(line.starts_with('l') || (&line[5..6] != "w" && &line[8..9] != "w"), "{package}: {line}");
         }
         let has_window = list.lines().any(|line| line.ends_with("./usr/bin/hospes"));
-        ensure!(has_window != package.starts_with("hospes-site"), "{package} has a window: {has_window}");
-        let (name, _) = package.split_once('_').context("a package without a version")?;
-        licences(&file, name)?;
+        ensure!(has_window == (package == "hospes"), "{package} has a window: {has_window}");
+        licences(&file, package)?;
     }
     Ok(())
 }
@@ -110,18 +98,6 @@ fn licences(file: &Path, package: &str) -> Result<()> {
     Ok(())
 }
 
-/// As Debian calls the kind of this machine.
-fn architecture() -> Result<String> {
-    let output = Command::new("dpkg").arg("--print-architecture").output()?;
-    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
-}
-
-fn install(copy: &Copy, file: &str) -> Result<()> {
-    // As docs/install.md says, with the dependencies that this machine has.
-    let apt = "apt-get install --yes --no-install-recommends -o Dpkg::Options::=--force-unsafe-io";
-    copy.run(&format!("{apt} /mnt/{file}_{}.deb 2>&1", architecture()?)).map(drop)
-}
-
 /// Who the running service says belongs to the site; root reaches it by its socket.
 fn people(copy: &Copy) -> Result<String> {
     let ask = "HOSPES_DATA=/var/lib/hospes hospes-site --as ida --passphrase-file /mnt/passphrase --json user list";
@@ -134,7 +110,7 @@ fn is_active(copy: &Copy) -> Result<bool> {
 }
 
 fn installed(copy: &Copy) -> Result<()> {
-    install(copy, "hospes_1.0.0")?;
+    copy.install(&packages::file("hospes", packages::VERSION)?)?;
     copy.run("systemd-analyze verify --man=no hospes-site.service")?;
     copy.run("desktop-file-validate /usr/share/applications/hospes.desktop")?;
     copy.run("appstreamcli validate --no-net /usr/share/metainfo/org.hospes.hospes.metainfo.xml")?;
@@ -155,7 +131,7 @@ fn laid_down_and_upgraded(copy: &Copy) -> Result<()> {
     copy.run("hospes-as-service --passphrase-file /mnt/passphrase init --administrator ida --key-file")?;
     copy.run("/usr/bin/python3 /mnt/age.py")?;
     ensure!(copy.run("/usr/bin/python3 /mnt/schema.py /var/lib/hospes/site.db")? == "1");
-    install(copy, "hospes_1.1.0")?;
+    copy.install(&packages::file("hospes", "1.1.0")?)?;
     ensure!(people(copy)?.contains("ida"), "ida is gone after the upgrade");
     ensure!(is_active(copy)?, "the upgrade did not start the service");
     ensure!(copy.run("/usr/bin/python3 /mnt/schema.py /var/lib/hospes/site.schema-1.db")? == "1");
@@ -177,7 +153,7 @@ fn laid_down_and_upgraded(copy: &Copy) -> Result<()> {
 fn upgraded_while_running(copy: &Copy) -> Result<()> {
     let process = "systemctl show --value --property MainPID hospes-site";
     let before = copy.run(process)?;
-    copy.run(&format!("dpkg --force-unsafe-io --install /mnt/hospes_1.1.0_{}.deb 2>&1", architecture()?))?;
+    copy.run(&format!("dpkg --force-unsafe-io --install /mnt/{} 2>&1", packages::file("hospes", "1.1.0")?))?;
     ensure!(is_active(copy)? && copy.run(process)? != before, "the service was not started anew");
     // What its administrator stopped for good stays stopped.
     copy.run("systemctl --quiet disable --now hospes-site")?;
@@ -191,7 +167,7 @@ fn upgraded_while_running(copy: &Copy) -> Result<()> {
 
 fn removed_and_replaced(copy: &Copy) -> Result<()> {
     // The service alone takes the place of window and service, and of the data.
-    install(copy, "hospes-site_1.1.0")?;
+    copy.install(&packages::file("hospes-site", "1.1.0")?)?;
     ensure!(copy.run("! test -e /usr/bin/hospes; systemctl start hospes-site; echo ok")? == "ok");
     ensure!(people(copy)?.contains("ida"), "ida is gone after the packages changed places");
     copy.run("dpkg --purge hospes 2>&1")?;

@@ -13,15 +13,16 @@ use anyhow::{Context, Result, bail, ensure};
 /// How long systemd may take to start, on two busy cores.
 const BOOT: Duration = Duration::from_secs(60);
 
-/// Makes the copy's file systems and becomes its first process. `$1` is a folder, `$2` one that the copy sees as `/mnt`.
+/// Makes the copy's file systems and becomes its first process. `$1` is a folder, `$2` one that the copy sees as `/mnt`, `$3`
+/// the files that it is a copy of, and `$4` a command in front of its first program, or nothing.
 ///
 /// `/sys` and `/proc/sys` cannot be written, so that nothing in it changes the kernel's settings; `/dev` has only what every
-/// program expects; `fstab` is empty, so that no disk is mounted; there is no network.
+/// program expects; `fstab` is empty, so that no disk is mounted.
 const FIRST: &str = r#"
 set -e
 mount -t tmpfs tmpfs "$1"
 mkdir "$1/upper" "$1/work" "$1/root"
-mount -t overlay overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" "$1/root"
+mount -t overlay overlay -o "lowerdir=$3,upperdir=$1/upper,workdir=$1/work" "$1/root"
 cd "$1/root"
 mount -t proc proc proc
 mount --bind proc/sys proc/sys
@@ -35,7 +36,8 @@ for device in null zero full random urandom tty; do
     : > "dev/$device"
     mount --bind "/dev/$device" "dev/$device"
 done
-mkdir dev/pts dev/shm
+mkdir dev/pts
+mkdir -m 1777 dev/shm
 mount -t devpts -o newinstance,ptmxmode=0666 devpts dev/pts
 ln -s pts/ptmx dev/ptmx
 ln -s /proc/self/fd dev/fd
@@ -48,9 +50,17 @@ cd /
 umount -l run/old
 # As at every boot: what systemd mounts for a unit in a process of its own (credentials) has to arrive here.
 mount --make-rshared /
-exec env -i container=copy PATH=/usr/sbin:/usr/bin:/sbin:/bin \
+exec env -i container=copy PATH=/usr/sbin:/usr/bin:/sbin:/bin $4 \
     /lib/systemd/systemd --system --unit=sysinit.target --log-target=journal
 "#;
+
+/// What a copy has of the network.
+pub enum Network {
+    /// A loopback of its own.
+    Own,
+    /// This machine's, which it uses and cannot change: what listens on this loopback is reached from both.
+    Shared,
+}
 
 /// The running copy.
 pub struct Copy {
@@ -72,18 +82,34 @@ impl Copy {
         Ok(())
     }
 
-    /// Boots a copy, which sees `folder` as `/mnt`.
+    /// Boots a copy, which sees `folder` as `/mnt`, without this machine's network.
     ///
     /// # Errors
     /// If its systemd does not come up, with what was said.
     pub fn boot(folder: &Path) -> Result<Self> {
+        Self::of(Path::new("/"), folder, &Network::Own)
+    }
+
+    /// Boots a copy of the system whose files lie in `files`.
+    ///
+    /// # Errors
+    /// As [`Copy::boot`].
+    pub fn of(files: &Path, folder: &Path, network: &Network) -> Result<Self> {
         let own = tempfile::tempdir()?;
         let log = std::fs::File::create(own.path().join("boot.log"))?;
         let place = own.path().join("copy");
         std::fs::create_dir(&place)?;
         let mut unshare = root("unshare");
-        unshare.args(["--mount", "--pid", "--cgroup", "--ipc", "--uts", "--net", "--fork", "--kill-child"]);
+        unshare.args(["--mount", "--pid", "--cgroup", "--ipc", "--uts", "--fork", "--kill-child"]);
+        let limited = match network {
+            Network::Own => {
+                unshare.arg("--net");
+                ""
+            }
+            Network::Shared => "setpriv --bounding-set=-net_admin --inh-caps=-net_admin",
+        };
         unshare.args(["--propagation", "private", "sh", "-c", FIRST, "first"]).arg(&place).arg(folder);
+        unshare.arg(files).arg(limited);
         let shell =
             unshare.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn().context("start unshare")?;
         let mut copy = Self { shell, first: 0, _folder: own };
@@ -105,6 +131,22 @@ impl Copy {
         }
     }
 
+    /// Installs a package that lies in `/mnt`, as docs/install.md says, with the dependencies that are there already.
+    ///
+    /// # Errors
+    /// With what apt said.
+    pub fn install(&self, file: &str) -> Result<()> {
+        let apt = "apt-get install --yes --no-install-recommends -o Dpkg::Options::=--force-unsafe-io";
+        self.run(&format!("{apt} /mnt/{file} 2>&1")).map(drop)
+    }
+
+    /// A command with root's rights in the copy: what is added to it is the program and its arguments.
+    pub fn enter(&self) -> Command {
+        let mut enter = root("nsenter");
+        enter.args(["--target", &self.first.to_string(), "--all"]);
+        enter
+    }
+
     /// Runs a shell script as root in the copy; what it printed.
     ///
     /// # Errors
@@ -122,8 +164,8 @@ impl Copy {
     /// # Errors
     /// If it cannot be started.
     pub fn try_run(&self, script: &str) -> Result<Output> {
-        let mut enter = root("nsenter");
-        enter.args(["--target", &self.first.to_string(), "--all", "env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"]);
+        let mut enter = self.enter();
+        enter.args(["env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"]);
         enter.args(["DEBIAN_FRONTEND=noninteractive", "HOME=/root", "LANG=C.UTF-8", "sh", "-eu", "-c", script]);
         enter.stdin(Stdio::null()).output().context("enter the copy")
     }

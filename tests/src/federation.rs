@@ -127,15 +127,24 @@ impl Federation {
     pub fn hearts(database: &str) -> Result<Self> {
         let mut federation = Self::new(database)?;
         for name in ["cleveland", "hungary", "switzerland", "long_beach"] {
-            federation.join(name)?;
-            let site = federation.site(name)?;
-            site.act(ADMINISTRATOR, &["policy", "set", &format!("{EXAMPLES}/policies/public-data.toml")])?;
-            let file = format!("{EXAMPLES}/heart/{name}.csv");
-            let add = ["dataset", "add", &file, "--name", "heart", "--subject", "subject_id", "--public"];
-            site.act("Stefan", &add)?;
+            federation.join_with_hearts(name)?;
         }
         federation.verify_peers()?;
         Ok(federation)
+    }
+
+    /// One of the four hospitals joins, with its people, its data and the public-data policy.
+    ///
+    /// # Errors
+    /// If a program does not do what it should.
+    pub fn join_with_hearts(&mut self, name: &str) -> Result<()> {
+        self.join(name)?;
+        let site = self.site(name)?;
+        site.act(ADMINISTRATOR, &["policy", "set", &format!("{EXAMPLES}/policies/public-data.toml")])?;
+        let file = format!("{EXAMPLES}/heart/{name}.csv");
+        let add = ["dataset", "add", &file, "--name", "heart", "--subject", "subject_id", "--public"];
+        site.act("Stefan", &add)?;
+        Ok(())
     }
 
     /// A new site with its people joins.
@@ -209,17 +218,19 @@ impl Federation {
         json(&mut command)
     }
 
-    /// What an auditor of a site's log needs to know from elsewhere, as arguments of `audit verify`: the site's key, the
-    /// other sites' keys, and the last checkpoint of its log that the coordinator saw.
+    /// What an auditor of a site's log needs to know from elsewhere, as arguments of `audit verify`: the site's key, the keys
+    /// of the other sites here, and the last checkpoint of its log that the coordinator saw.
     ///
     /// # Errors
     /// If a command fails.
     pub fn known_of(&self, site: &str) -> Result<Vec<String>> {
-        let mut arguments = Vec::new();
-        for other in &self.sites {
-            let flag = if other.name == site { "--origin" } else { "--member" };
-            let shown = self.ctl(&["sites", "show", &other.name])?;
-            arguments.extend([flag.to_owned(), shown["identity"].as_str().context("no identity key")?.to_owned()]);
+        let identity = |name: &str| -> Result<String> {
+            let shown = self.ctl(&["sites", "show", name])?;
+            Ok(shown["identity"].as_str().context("no identity key")?.to_owned())
+        };
+        let mut arguments = vec!["--origin".to_owned(), identity(site)?];
+        for other in self.sites.iter().filter(|other| other.name != site) {
+            arguments.extend(["--member".to_owned(), identity(&other.name)?]);
         }
         let note = self.ctl(&["audit", "checkpoint", "--site", site])?;
         let path = self.folder().join(format!("{site}-seen.txt"));
@@ -335,14 +346,6 @@ impl Site {
         let mut command = site_command(&self.data, &self.secrets)?;
         command.args(["--as", person, "--passphrase-file"]).arg(self.secrets.join(person)).args(arguments);
         json(&mut command).with_context(|| format!("{person} at {}", self.name))
-    }
-
-    /// A person's passphrase, for typing.
-    ///
-    /// # Errors
-    /// If there is no such person.
-    pub fn passphrase(&self, person: &str) -> Result<String> {
-        Ok(std::fs::read_to_string(self.secrets.join(person))?)
     }
 
     /// State of the site.

@@ -7,6 +7,8 @@
 pub mod copy;
 pub mod devhost;
 pub mod federation;
+pub mod packages;
+pub mod seat;
 pub mod window;
 
 use std::path::PathBuf;

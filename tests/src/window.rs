@@ -1,85 +1,172 @@
-//! The real window: the app under Xvfb, inside a session bus of its own, driven through WebKitWebDriver.
+//! The real window: the app at somebody's seat, under Xvfb, inside a session bus of its own with a keychain, driven through
+//! WebKitWebDriver; and the dialogs of the operating system, which no page sees, through their own screen.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Read as _};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::path::Path;
+use std::process::Child;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use fantoccini::elements::Element;
+use fantoccini::error::CmdError;
 use fantoccini::{Client, ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::program;
+use crate::seat::Seat;
 
 /// How long anything on the page may take to appear: a software-rendered window on two busy cores.
 const PATIENCE: Duration = Duration::from_secs(60);
-
+/// Between two looks for it.
+const LOOK: Duration = Duration::from_millis(100);
 /// Time for the page to come to rest after it was scrolled.
 const SETTLE: Duration = Duration::from_millis(150);
+/// How often something may be drawn anew between being found and being pressed.
+const TRIES: u32 = 10;
+/// Lines of what the desktop said that are told with an error.
+const SAID_LINES: usize = 40;
 
-/// A window of the app.
-pub struct Window {
-    /// The page.
-    pub page: Client,
-    // Dropped in this order: driver (and with it the app), then the screen.
-    _driver: Killed,
-    _screen: Killed,
-    _home: tempfile::TempDir,
+/// A session at a seat; `$1` is the port of what drives the app. It ends with the script's input, and all that it started:
+/// with whoever holds it, however that ends. Xvfb chooses the number of its screen.
+const SESSION: &str = r#"
+mkdir -p "$HOME/.local/share/keyrings"
+mkdir -p -m 700 "$XDG_RUNTIME_DIR"
+rm -f "$HOME/.display"
+setsid sh -eu -c '
+    Xvfb -displayfd 3 -screen 0 1280x900x24 -nolisten tcp 3> "$HOME/.display" &
+    until [ -s "$HOME/.display" ]; do sleep 0.1; done
+    DISPLAY=":$(cat "$HOME/.display")"
+    export DISPLAY WEBKIT_DISABLE_DMABUF_RENDERER=1 TAURI_AUTOMATION=true TAURI_WEBVIEW_AUTOMATION=true
+    exec dbus-run-session -- sh -eu -c "
+        echo keychain | gnome-keyring-daemon --unlock --components=secrets
+        exec WebKitWebDriver --host=127.0.0.1 --port=$1
+    "
+' session "$1" > "$HOME/desktop.log" 2>&1 &
+session=$!
+cat
+kill -KILL "-$session"
+"#;
+
+/// Answers the dialog with the title `$1` with the file `$2` in the person's home, by its keys: there is no window manager
+/// that would give it the focus. A path that begins at the top opens the field for paths where there is none; where there is
+/// one, what stands in it is replaced.
+const ANSWER: &str = r#"
+DISPLAY=":$(cat "$HOME/.display")"
+export DISPLAY
+dialog=$(timeout 60 xdotool search --sync --onlyvisible --name "$1" | head -n 1)
+[ -n "$dialog" ] || { echo "there is no dialog '$1'" >&2; exit 1; }
+sleep 0.3
+xdotool windowfocus --sync "$dialog"
+xdotool key ctrl+a
+xdotool type --delay 20 "$HOME/$2"
+for again in 1 2 3; do
+    sleep 0.3
+    xdotool key Return
+    for look in $(seq 30); do
+        [ -n "$(xdotool search --onlyvisible --name "$1")" ] || exit 0
+        sleep 0.1
+    done
+done
+echo "the dialog '$1' does not close" >&2
+exit 1
+"#;
+
+/// Ends once no engine has the site any more.
+const FREE: &str = "flock --wait 20 \"$HOME/.local/share/hospes/lock\" true";
+
+/// The desktop of a person, on which the app is opened.
+pub struct Desktop {
+    // Dropped in this order.
+    _session: Session,
+    seat: Seat,
+    port: u16,
 }
 
-struct Killed(Child);
+struct Session(Child);
 
-impl Drop for Killed {
+impl Drop for Session {
     fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.0.kill();
+        // It closes its input first, with which it ends.
         let _ = self.0.wait();
     }
 }
 
-impl Window {
-    /// Opens the app on the party whose data lie in `data`.
+impl Desktop {
+    /// Starts it.
     ///
     /// # Errors
-    /// If Xvfb, the driver or the app cannot be started.
-    pub async fn open(data: &Path) -> Result<Self> {
-        let home = tempfile::tempdir()?;
-        let (screen, display) = screen()?;
+    /// If there is no port for what drives the app, or no shell.
+    pub fn start(seat: Seat) -> Result<Self> {
         let port = free_port()?;
-        let mut driver = Command::new("dbus-run-session");
-        driver
-            .args(["--", "WebKitWebDriver", "--host=127.0.0.1", &format!("--port={port}")])
-            .env("DISPLAY", display)
-            .env("HOME", home.path())
-            .env("XDG_RUNTIME_DIR", home.path())
-            .env("HOSPES_DATA", data)
-            .env("WEBKIT_DISABLE_DMABUF_RENDERER", "1")
-            .env("TAURI_AUTOMATION", "true")
-            .env("TAURI_WEBVIEW_AUTOMATION", "true")
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        let driver = Killed(driver.spawn().context("start WebKitWebDriver under dbus-run-session")?);
-        let page = connect(port, &program("hospes")?).await?;
-        Ok(Self { page, _driver: driver, _screen: screen, _home: home })
+        let session = Session(seat.start(SESSION, &[&port.to_string()])?);
+        Ok(Self { _session: session, seat, port })
     }
 
+    /// Where it stands.
+    pub fn seat(&self) -> &Seat {
+        &self.seat
+    }
+
+    /// Opens the app.
+    ///
+    /// # Errors
+    /// If it does not open, with the end of what was said.
+    pub async fn open(&self) -> Result<Window> {
+        let opened = connect(self.port, &self.seat.program("hospes")).await;
+        Ok(Window { page: opened.with_context(|| self.said())? })
+    }
+
+    /// Ends the app as a crash would, and waits until its engine is gone.
+    ///
+    /// # Errors
+    /// If the driver does not answer, or the engine goes on.
+    pub async fn end(&self, window: Window) -> Result<()> {
+        window.page.close().await.context("end the app")?;
+        self.seat.run(FREE, &[]).context("the engine goes on without the app").map(drop)
+    }
+
+    /// Answers a dialog of the operating system with a file of the person's home, which may be a new one.
+    ///
+    /// # Errors
+    /// If there is no dialog with this title, or it does not take the file.
+    pub fn answer(&self, title: &str, file: &str) -> Result<()> {
+        self.seat.run(ANSWER, &[title, file]).with_context(|| format!("answer '{title}'")).map(drop)
+    }
+
+    fn said(&self) -> String {
+        let said = self.seat.read("desktop.log").unwrap_or_default();
+        let lines: Vec<&str> = said.lines().collect();
+        lines[lines.len().saturating_sub(SAID_LINES)..].join("\n")
+    }
+}
+
+/// A window of the app.
+pub struct Window {
+    page: Client,
+}
+
+impl Window {
     /// Waits until the page shows this text.
     ///
     /// # Errors
     /// With what the page shows instead.
     pub async fn shows(&self, text: &str) -> Result<()> {
-        let end = std::time::Instant::now() + PATIENCE;
-        loop {
-            let shown = self.text().await?;
-            if shown.contains(text) {
-                return Ok(());
+        self.shows_within(text, PATIENCE).await
+    }
+
+    /// Waits so long until the page shows this text.
+    ///
+    /// # Errors
+    /// As [`Window::shows`].
+    pub async fn shows_within(&self, text: &str, patience: Duration) -> Result<()> {
+        let end = Instant::now() + patience;
+        while !self.text().await?.contains(text) {
+            if Instant::now() > end {
+                bail!(self.instead_of(&format!("'{text}'")).await);
             }
-            anyhow::ensure!(std::time::Instant::now() < end, "the page does not show '{text}' but:\n{shown}");
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            tokio::time::sleep(LOOK).await;
         }
+        Ok(())
     }
 
     /// All text of the page.
@@ -91,33 +178,65 @@ impl Window {
         Ok(text.as_str().unwrap_or_default().to_owned())
     }
 
+    /// Text of what a selector of CSS finds first.
+    ///
+    /// # Errors
+    /// If it finds nothing.
+    pub async fn read(&self, selector: &str) -> Result<String> {
+        self.find(selector, Locator::Css(selector)).await?.text().await.context("read")
+    }
+
     /// Types into the field with this name.
     ///
     /// # Errors
     /// If there is no such field.
     pub async fn type_into(&self, name: &str, text: &str) -> Result<()> {
-        let selector = format!("[name='{name}']");
-        let field = self.page.wait().at_most(PATIENCE).for_element(Locator::Css(&selector)).await?;
+        let field = self.field(name).await?;
         field.clear().await?;
         field.send_keys(text).await.context("type")
     }
 
-    /// Presses the button with this text.
+    /// Puts a text into the field with this name at once, as from the clipboard: what is long takes minutes by key.
+    ///
+    /// # Errors
+    /// If there is no such field.
+    pub async fn paste(&self, name: &str, text: &str) -> Result<()> {
+        let script = "const [field, text] = arguments; \
+                      const { set } = Object.getOwnPropertyDescriptor(Object.getPrototypeOf(field), 'value'); \
+                      set.call(field, text); \
+                      field.dispatchEvent(new Event('input', { bubbles: true }))";
+        let field = serde_json::to_value(self.field(name).await?)?;
+        self.page.execute(script, vec![field, json!(text)]).await.context("paste")?;
+        Ok(())
+    }
+
+    async fn field(&self, name: &str) -> Result<Element> {
+        self.find(&format!("the field '{name}'"), Locator::Css(&format!("[name='{name}']"))).await
+    }
+
+    /// Presses the button with this text, once it can be pressed.
     ///
     /// # Errors
     /// If there is no such button.
     pub async fn press(&self, text: &str) -> Result<()> {
-        let path = format!("//button[normalize-space()='{text}']");
-        let button = self.page.wait().at_most(PATIENCE).for_element(Locator::XPath(&path)).await;
-        self.click(button.with_context(|| format!("find the button '{text}'"))?).await
+        self.click_on(&format!("//button[normalize-space()='{text}'][not(@disabled)]")).await
     }
 
-    /// Clicks in the middle of the window: where the page still scrolls, a press can begin on a button and end beside it.
-    async fn click(&self, element: Element) -> Result<()> {
-        let script = "arguments[0].scrollIntoView({ block: 'center', behavior: 'instant' })";
-        self.page.execute(script, vec![serde_json::to_value(&element)?]).await.context("scroll")?;
-        tokio::time::sleep(SETTLE).await;
-        element.click().await.context("click")
+    /// Presses the button with this text in the question before the page.
+    ///
+    /// # Errors
+    /// If there is no such button.
+    pub async fn press_in_dialog(&self, text: &str) -> Result<()> {
+        let button = format!("//button[normalize-space()='{text}'][not(@disabled)]");
+        self.click_on(&format!("//*[@role='dialog']{button}")).await
+    }
+
+    /// Presses the button with this text that is about one of several.
+    ///
+    /// # Errors
+    /// If there is no such button.
+    pub async fn press_about(&self, text: &str, about: &str) -> Result<()> {
+        self.click_on(&format!("//button[@aria-label='{text}: {about}'][not(@disabled)]")).await
     }
 
     /// Turns to the part of the page with this name.
@@ -125,19 +244,23 @@ impl Window {
     /// # Errors
     /// If there is none.
     pub async fn turn_to(&self, text: &str) -> Result<()> {
-        let path = format!("//*[@role='tab'][normalize-space()='{text}']");
-        let tab = self.page.wait().at_most(PATIENCE).for_element(Locator::XPath(&path)).await;
-        self.click(tab.with_context(|| format!("find the tab '{text}'"))?).await
+        self.click_on(&format!("//*[@role='tab'][normalize-space()='{text}']")).await
     }
 
-    /// Follows the link with this text.
+    /// Follows the link whose text begins so.
     ///
     /// # Errors
     /// If there is no such link.
     pub async fn follow(&self, text: &str) -> Result<()> {
-        let path = format!("//a[normalize-space()='{text}' or starts-with(normalize-space(), '{text}')]");
-        let link = self.page.wait().at_most(PATIENCE).for_element(Locator::XPath(&path)).await;
-        self.click(link.with_context(|| format!("find the link '{text}'"))?).await
+        self.click_on(&format!("//a[starts-with(normalize-space(), '{text}')]")).await
+    }
+
+    /// Chooses the answer that begins so.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub async fn choose(&self, answer: &str) -> Result<()> {
+        self.click_on(&format!("//label[starts-with(normalize-space(), '{answer}')]")).await
     }
 
     /// Chooses the same answer to every question on the page.
@@ -146,11 +269,20 @@ impl Window {
     /// If there is none.
     pub async fn answer_all(&self, answer: &str) -> Result<()> {
         let path = format!("//label[normalize-space()='{answer}']");
-        self.page.wait().at_most(PATIENCE).for_element(Locator::XPath(&path)).await.context("find a question")?;
+        self.find("a question", Locator::XPath(&path)).await?;
         for label in self.page.find_all(Locator::XPath(&path)).await? {
-            self.click(label).await.context("answer")?;
+            self.click(&label).await.context("answer")?;
         }
         Ok(())
+    }
+
+    /// Picks what begins so from the list with this label.
+    ///
+    /// # Errors
+    /// If there is no such list, or nothing in it that begins so.
+    pub async fn pick(&self, label: &str, option: &str) -> Result<()> {
+        self.click_on(&format!("//*[normalize-space()='{label}']/following-sibling::button")).await?;
+        self.click_on(&format!("//*[@role='option'][starts-with(normalize-space(), '{option}')]")).await
     }
 
     /// Lets the page try what it may not do; `port`: where somebody listens on this machine. What came of each, by name.
@@ -162,47 +294,64 @@ impl Window {
         serde_json::from_value(answers).context("the attempts' answers")
     }
 
-    /// A picture of the window, PNG.
+    /// Keeps a picture of the window under this name, in the folder that `HOSPES_PICTURES` names, if it names one.
     ///
     /// # Errors
-    /// If the driver gives none.
-    pub async fn picture(&self) -> Result<Vec<u8>> {
-        self.page.screenshot().await.context("take a picture")
+    /// If the driver gives none, or it cannot be written.
+    pub async fn keep(&self, name: &str) -> Result<()> {
+        let Some(folder) = std::env::var_os("HOSPES_PICTURES") else { return Ok(()) };
+        let picture = self.page.screenshot().await.context("take a picture")?;
+        std::fs::create_dir_all(&folder)?;
+        std::fs::write(Path::new(&folder).join(format!("{name}.png")), picture).context("keep a picture")
     }
 
-    /// Closes the window.
-    ///
-    /// # Errors
-    /// If the driver does not answer.
-    pub async fn close(self) -> Result<()> {
-        self.page.clone().close().await.context("close the window")
+    async fn click_on(&self, path: &str) -> Result<()> {
+        for _ in 0..TRIES {
+            let element = self.find(path, Locator::XPath(path)).await?;
+            match self.click(&element).await {
+                // Drawn anew meanwhile.
+                Err(error) if error.is_stale_element_reference() => {}
+                done => return done.with_context(|| format!("press {path}")),
+            }
+        }
+        bail!("{path} is drawn anew again and again")
+    }
+
+    /// Clicks in the middle of the window: where the page still scrolls, a press can begin on a button and end beside it.
+    async fn click(&self, element: &Element) -> Result<(), CmdError> {
+        let script = "arguments[0].scrollIntoView({ block: 'center', behavior: 'instant' })";
+        let argument = serde_json::to_value(element).map_err(CmdError::Json)?;
+        self.page.execute(script, vec![argument]).await?;
+        tokio::time::sleep(SETTLE).await;
+        element.click().await
+    }
+
+    async fn find(&self, what: &str, place: Locator<'_>) -> Result<Element> {
+        match self.page.wait().at_most(PATIENCE).every(LOOK).for_element(place).await {
+            Ok(element) => Ok(element),
+            Err(error) => Err(error).context(self.instead_of(what).await),
+        }
+    }
+
+    /// What the page shows in place of what is looked for, also as a picture.
+    async fn instead_of(&self, what: &str) -> String {
+        // It says more, and its absence says nothing.
+        let _ = self.keep("instead").await;
+        format!("the page does not show {what} but:\n{}", self.text().await.unwrap_or_default())
     }
 }
 
-/// A screen of its own; Xvfb chooses the number and writes it to its output.
-fn screen() -> Result<(Killed, String)> {
-    let mut xvfb = Command::new("Xvfb");
-    xvfb.args(["-displayfd", "1", "-screen", "0", "1280x900x24", "-nolisten", "tcp"]);
-    let mut child = xvfb.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().context("start Xvfb")?;
-    let output = child.stdout.take().context("Xvfb has no output")?;
-    let screen = Killed(child);
-    let mut number = String::new();
-    BufReader::new(output.take(32)).read_line(&mut number)?;
-    anyhow::ensure!(!number.trim().is_empty(), "Xvfb ended before it opened a screen");
-    Ok((screen, format!(":{}", number.trim())))
-}
-
-async fn connect(port: u16, app: &PathBuf) -> Result<Client> {
+async fn connect(port: u16, app: &Path) -> Result<Client> {
     let capabilities = json!({ "webkitgtk:browserOptions": { "binary": app, "args": [] } });
-    let serde_json::Value::Object(capabilities) = capabilities else { anyhow::bail!("no capabilities") };
+    let Value::Object(capabilities) = capabilities else { bail!("no capabilities") };
     let url = format!("http://127.0.0.1:{port}");
-    let end = std::time::Instant::now() + PATIENCE;
+    let end = Instant::now() + PATIENCE;
     loop {
         let mut builder = ClientBuilder::new(HttpConnector::new());
         match builder.capabilities(capabilities.clone()).connect(&url).await {
             Ok(client) => return Ok(client),
-            // The driver may not listen yet.
-            Err(error) if std::time::Instant::now() > end => return Err(error).context("open the app's window"),
+            // The driver may not listen yet, or the app that was ended may still have its name on the bus.
+            Err(error) if Instant::now() > end => return Err(error).context("open the app's window"),
             Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
         }
     }

@@ -27,6 +27,7 @@ const TEST_PACKAGES: &[&str] = &[
     "webkit2gtk-driver",
     "xvfb",
     "xauth",
+    "xdotool",
     "postgresql",
     "git",
     "python3",
