@@ -10,5 +10,6 @@ mod package;
 mod postgres;
 mod regression;
 mod round;
+mod screens;
 mod sweep;
 mod window;

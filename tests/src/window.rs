@@ -1,4 +1,5 @@
-//! The real window: the app under Xvfb, inside a session bus of its own, driven through WebKitWebDriver.
+//! The real window: the app under Xvfb, inside a session bus of its own, driven through WebKitWebDriver; or in its place a
+//! browser of the same engine.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -7,7 +8,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use fantoccini::actions::{InputSource as _, KeyAction, KeyActions};
 use fantoccini::elements::Element;
+pub use fantoccini::key::Key;
 use fantoccini::{Client, ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::json;
@@ -20,7 +23,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Time for the page to come to rest after it was scrolled.
 const SETTLE: Duration = Duration::from_millis(150);
 
-/// A window of the app.
+/// How often a window is asked for another size until its page has the one that is wanted.
+const RESIZES: usize = 4;
+
+/// A window of the app, or of a browser.
 pub struct Window {
     /// The page.
     pub page: Client,
@@ -46,6 +52,21 @@ impl Window {
     /// # Errors
     /// If Xvfb, the driver or the app cannot be started.
     pub async fn open(data: &Path) -> Result<Self> {
+        let own = |driver: &mut Command| {
+            driver.env("HOSPES_DATA", data).env("TAURI_AUTOMATION", "true").env("TAURI_WEBVIEW_AUTOMATION", "true");
+        };
+        Self::start(&program("hospes")?, &[], own).await
+    }
+
+    /// Opens a browser of the engine that the app's window is made of, on an empty page.
+    ///
+    /// # Errors
+    /// If Xvfb, the driver or the browser cannot be started.
+    pub async fn browser() -> Result<Self> {
+        Self::start(&minibrowser()?, &["--automation"], |_| {}).await
+    }
+
+    async fn start(shell: &Path, arguments: &[&str], own: impl FnOnce(&mut Command)) -> Result<Self> {
         let home = tempfile::tempdir()?;
         let (screen, display) = screen()?;
         let port = free_port()?;
@@ -55,15 +76,67 @@ impl Window {
             .env("DISPLAY", display)
             .env("HOME", home.path())
             .env("XDG_RUNTIME_DIR", home.path())
-            .env("HOSPES_DATA", data)
             .env("WEBKIT_DISABLE_DMABUF_RENDERER", "1")
-            .env("TAURI_AUTOMATION", "true")
-            .env("TAURI_WEBVIEW_AUTOMATION", "true")
             .stdout(Stdio::null())
             .stderr(Stdio::null());
+        own(&mut driver);
         let driver = Killed(driver.spawn().context("start WebKitWebDriver under dbus-run-session")?);
-        let page = connect(port, &program("hospes")?).await?;
+        let page = connect(port, shell, arguments).await?;
         Ok(Self { page, _driver: driver, _screen: screen, _home: home })
+    }
+
+    /// Makes the page this large, in CSS pixels, whatever its window has around it.
+    ///
+    /// # Errors
+    /// If the page does not become that large.
+    pub async fn resize(&self, width: i64, height: i64) -> Result<()> {
+        let [mut inner @ .., outer_width, outer_height] = self.sizes().await?;
+        let (mut wide, mut high) = (outer_width, outer_height);
+        for _ in 0..RESIZES {
+            if inner == [width, height] {
+                return Ok(());
+            }
+            (wide, high) = (wide + width - inner[0], high + height - inner[1]);
+            let window = self.page.set_window_size(u32::try_from(wide)?, u32::try_from(high)?);
+            window.await.context("resize the window")?;
+            // The page follows its window a little later.
+            for _ in 0..20 {
+                let [now @ .., _, _] = self.sizes().await?;
+                inner = now;
+                if inner == [width, height] {
+                    return Ok(());
+                }
+                tokio::time::sleep(Duration::from_millis(25)).await;
+            }
+        }
+        anyhow::bail!("the page is {inner:?} and does not become {width} × {height}")
+    }
+
+    /// Width and height of the page, and of its window.
+    async fn sizes(&self) -> Result<[i64; 4]> {
+        let script = "return [innerWidth, innerHeight, outerWidth, outerHeight].map(Math.round).join(' ')";
+        let sizes = self.page.execute(script, Vec::new()).await?;
+        let sizes = sizes.as_str().unwrap_or_default().split(' ').map(str::parse).collect::<Result<Vec<i64>, _>>();
+        <[i64; 4]>::try_from(sizes.context("the page's sizes")?).ok().context("four sizes")
+    }
+
+    /// Presses and releases a key, wherever the focus is.
+    ///
+    /// # Errors
+    /// If the driver does not do it.
+    pub async fn key(&self, key: Key) -> Result<()> {
+        let value = char::from(key);
+        let keys = KeyActions::new("keyboard".to_owned());
+        let pressed = keys.then(KeyAction::Down { value }).then(KeyAction::Up { value });
+        self.page.perform_actions(pressed).await.context("press a key")
+    }
+
+    /// Types where the focus is.
+    ///
+    /// # Errors
+    /// If nothing there can be typed into.
+    pub async fn type_here(&self, text: &str) -> Result<()> {
+        self.page.active_element().await?.send_keys(text).await.context("type")
     }
 
     /// Waits until the page shows this text.
@@ -192,8 +265,16 @@ fn screen() -> Result<(Killed, String)> {
     Ok((screen, format!(":{}", number.trim())))
 }
 
-async fn connect(port: u16, app: &PathBuf) -> Result<Client> {
-    let capabilities = json!({ "webkitgtk:browserOptions": { "binary": app, "args": [] } });
+/// The browser that comes with the engine of the app's window; distributions put it into different folders.
+fn minibrowser() -> Result<PathBuf> {
+    let own = format!("/usr/lib/{}-linux-gnu", std::env::consts::ARCH);
+    let folders = [own.as_str(), "/usr/libexec", "/usr/lib64", "/usr/lib"];
+    let mut places = folders.iter().map(|folder| Path::new(folder).join("webkit2gtk-4.1/MiniBrowser"));
+    places.find(|place| place.exists()).context("there is no MiniBrowser, which comes with WebKitGTK 4.1")
+}
+
+async fn connect(port: u16, shell: &Path, arguments: &[&str]) -> Result<Client> {
+    let capabilities = json!({ "webkitgtk:browserOptions": { "binary": shell, "args": arguments } });
     let serde_json::Value::Object(capabilities) = capabilities else { anyhow::bail!("no capabilities") };
     let url = format!("http://127.0.0.1:{port}");
     let end = std::time::Instant::now() + PATIENCE;
@@ -202,7 +283,7 @@ async fn connect(port: u16, app: &PathBuf) -> Result<Client> {
         match builder.capabilities(capabilities.clone()).connect(&url).await {
             Ok(client) => return Ok(client),
             // The driver may not listen yet.
-            Err(error) if std::time::Instant::now() > end => return Err(error).context("open the app's window"),
+            Err(error) if std::time::Instant::now() > end => return Err(error).context("open the window"),
             Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
         }
     }
