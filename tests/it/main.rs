@@ -11,4 +11,5 @@ mod package;
 mod postgres;
 mod regression;
 mod round;
+mod screens;
 mod sweep;

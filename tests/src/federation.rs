@@ -125,8 +125,16 @@ impl Federation {
     /// # Errors
     /// If a program does not do what it should.
     pub fn hearts(database: &str) -> Result<Self> {
+        Self::of(database, &["cleveland", "hungary", "switzerland", "long_beach"])
+    }
+
+    /// Some of the four hospitals, likewise.
+    ///
+    /// # Errors
+    /// If a program does not do what it should.
+    pub fn of(database: &str, names: &[&str]) -> Result<Self> {
         let mut federation = Self::new(database)?;
-        for name in ["cleveland", "hungary", "switzerland", "long_beach"] {
+        for name in names {
             federation.join_with_hearts(name)?;
         }
         federation.verify_peers()?;

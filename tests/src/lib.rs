@@ -4,6 +4,7 @@
 
 #![allow(clippy::print_stderr)]
 
+mod browser;
 pub mod copy;
 pub mod devhost;
 pub mod federation;

@@ -1,5 +1,6 @@
 //! The real window: the app at somebody's seat, under Xvfb, inside a session bus of its own with a keychain, driven through
-//! WebKitWebDriver; and the dialogs of the operating system, which no page sees, through their own screen.
+//! WebKitWebDriver; and the dialogs of the operating system, which no page sees, through their own screen. In the app's place a
+//! browser of the same engine can be driven.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -7,12 +8,15 @@ use std::process::Child;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use fantoccini::actions::{InputSource as _, KeyAction, KeyActions};
 use fantoccini::elements::Element;
 use fantoccini::error::CmdError;
+pub use fantoccini::key::Key;
 use fantoccini::{Client, ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
 
+use crate::browser::{self, Own};
 use crate::seat::Seat;
 
 /// How long anything on the page may take to appear: a software-rendered window on two busy cores.
@@ -23,6 +27,8 @@ const LOOK: Duration = Duration::from_millis(100);
 const SETTLE: Duration = Duration::from_millis(150);
 /// How often something may be drawn anew between being found and being pressed.
 const TRIES: u32 = 10;
+/// How often a window is asked for another size until its page has the one that is wanted.
+const RESIZES: usize = 4;
 /// Lines of what the desktop said that are told with an error.
 const SAID_LINES: usize = 40;
 
@@ -112,8 +118,8 @@ impl Desktop {
     /// # Errors
     /// If it does not open, with the end of what was said.
     pub async fn open(&self) -> Result<Window> {
-        let opened = connect(self.port, &self.seat.program("hospes")).await;
-        Ok(Window { page: opened.with_context(|| self.said())? })
+        let opened = connect(self.port, &self.seat.program("hospes"), &[]).await;
+        Ok(Window { page: opened.with_context(|| self.said())?, _own: None })
     }
 
     /// Ends the app as a crash would, and waits until its engine is gone.
@@ -140,12 +146,78 @@ impl Desktop {
     }
 }
 
-/// A window of the app.
+/// A window of the app, or of a browser.
 pub struct Window {
-    page: Client,
+    /// The page.
+    pub page: Client,
+    /// What ends with it, if that is not somebody's desktop.
+    _own: Option<Own>,
 }
 
 impl Window {
+    /// Opens a browser of the engine that the app's window is made of, on an empty page.
+    ///
+    /// # Errors
+    /// If Xvfb, the driver or the browser cannot be started.
+    pub async fn browser() -> Result<Self> {
+        let (page, own) = browser::start().await?;
+        Ok(Self { page, _own: Some(own) })
+    }
+
+    /// Makes the page this large, in CSS pixels, whatever its window has around it.
+    ///
+    /// # Errors
+    /// If the page does not become that large.
+    pub async fn resize(&self, width: i64, height: i64) -> Result<()> {
+        let [mut inner @ .., outer_width, outer_height] = self.sizes().await?;
+        let (mut wide, mut high) = (outer_width, outer_height);
+        for _ in 0..RESIZES {
+            if inner == [width, height] {
+                return Ok(());
+            }
+            (wide, high) = (wide + width - inner[0], high + height - inner[1]);
+            let window = self.page.set_window_size(u32::try_from(wide)?, u32::try_from(high)?);
+            window.await.context("resize the window")?;
+            // The page follows its window a little later.
+            for _ in 0..20 {
+                let [now @ .., _, _] = self.sizes().await?;
+                inner = now;
+                if inner == [width, height] {
+                    return Ok(());
+                }
+                tokio::time::sleep(Duration::from_millis(25)).await;
+            }
+        }
+        bail!("the page is {inner:?} and does not become {width} × {height}")
+    }
+
+    /// Width and height of the page, and of its window.
+    async fn sizes(&self) -> Result<[i64; 4]> {
+        let script = "return [innerWidth, innerHeight, outerWidth, outerHeight].map(Math.round).join(' ')";
+        let sizes = self.page.execute(script, Vec::new()).await?;
+        let sizes = sizes.as_str().unwrap_or_default().split(' ').map(str::parse).collect::<Result<Vec<i64>, _>>();
+        <[i64; 4]>::try_from(sizes.context("the page's sizes")?).ok().context("four sizes")
+    }
+
+    /// Presses and releases a key, wherever the focus is.
+    ///
+    /// # Errors
+    /// If the driver does not do it.
+    pub async fn key(&self, key: Key) -> Result<()> {
+        let value = char::from(key);
+        let keys = KeyActions::new("keyboard".to_owned());
+        let pressed = keys.then(KeyAction::Down { value }).then(KeyAction::Up { value });
+        self.page.perform_actions(pressed).await.context("press a key")
+    }
+
+    /// Types where the focus is.
+    ///
+    /// # Errors
+    /// If nothing there can be typed into.
+    pub async fn type_here(&self, text: &str) -> Result<()> {
+        self.page.active_element().await?.send_keys(text).await.context("type")
+    }
+
     /// Waits until the page shows this text.
     ///
     /// # Errors
@@ -341,8 +413,8 @@ impl Window {
     }
 }
 
-async fn connect(port: u16, app: &Path) -> Result<Client> {
-    let capabilities = json!({ "webkitgtk:browserOptions": { "binary": app, "args": [] } });
+pub(crate) async fn connect(port: u16, shell: &Path, arguments: &[&str]) -> Result<Client> {
+    let capabilities = json!({ "webkitgtk:browserOptions": { "binary": shell, "args": arguments } });
     let Value::Object(capabilities) = capabilities else { bail!("no capabilities") };
     let url = format!("http://127.0.0.1:{port}");
     let end = Instant::now() + PATIENCE;
@@ -351,7 +423,7 @@ async fn connect(port: u16, app: &Path) -> Result<Client> {
         match builder.capabilities(capabilities.clone()).connect(&url).await {
             Ok(client) => return Ok(client),
             // The driver may not listen yet, or the app that was ended may still have its name on the bus.
-            Err(error) if Instant::now() > end => return Err(error).context("open the app's window"),
+            Err(error) if Instant::now() > end => return Err(error).context("open the window"),
             Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
         }
     }

@@ -129,7 +129,7 @@ pub(crate) fn ready_to_compile() -> Result<()> {
     if works(Command::new("cc").arg("--version")) { Ok(()) } else { install(&["build-essential"]) }
 }
 
-/// Installs what building everything and testing need and is missing, and builds the page.
+/// Installs what building everything and testing need and is missing, and builds the page, for a browser too.
 ///
 /// # Errors
 /// If something is missing and cannot be installed.
@@ -141,7 +141,8 @@ pub(crate) fn ready_to_test(root: &Path) -> Result<()> {
     if !works(cargo()?.args(["nextest", "--version"])) {
         step("install cargo-nextest", cargo()?.args(["install", "--locked", "cargo-nextest"]))?;
     }
-    build_page(root)
+    build_page(root)?;
+    step("build the page for a browser", npm(root)?.args(["run", "--silent", "build:devhost"]))
 }
 
 /// Installs what building the programs with their window needs and is missing, and builds the page.

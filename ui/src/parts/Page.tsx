@@ -21,6 +21,8 @@ export function Page({ title, lead, back, beside, children }: Props) {
   useEffect(() => {
     heading.current?.focus({ preventScroll: true });
     document.getElementById("main")?.scrollTo(0, 0);
+    // A narrow window scrolls as a whole.
+    document.scrollingElement?.scrollTo(0, 0);
   }, []);
   return (
     <div className={styles.page}>

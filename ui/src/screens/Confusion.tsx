@@ -1,4 +1,4 @@
-import { useState } from "react";
+import { type ReactNode, useId, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { confusionAt, share } from "../charts/curves";
 import { count, decimal, percent } from "../i18n/format";
@@ -27,14 +27,13 @@ export function Confusion({ metrics }: { metrics: Metrics }) {
         onChange={setBin}
         shown={decimal(threshold)}
       />
-      <table className={styles.table}>
-        <caption className={styles.caption}>
-          {t("models.confusionCaption", {
-            threshold: decimal(threshold),
-            sensitivity: shown(sensitivity),
-            specificity: shown(specificity),
-          })}
-        </caption>
+      <Counts
+        caption={t("models.confusionCaption", {
+          threshold: decimal(threshold),
+          sensitivity: shown(sensitivity),
+          specificity: shown(specificity),
+        })}
+      >
         <thead>
           <tr>
             <td />
@@ -54,6 +53,23 @@ export function Confusion({ metrics }: { metrics: Metrics }) {
             <td className={styles.right}>{count(at.trueNegative)}</td>
           </tr>
         </tbody>
+      </Counts>
+    </div>
+  );
+}
+
+/** A table of counts with its caption, which scrolls by itself where the window is narrow. */
+function Counts({ caption, children }: { caption: string; children: ReactNode }) {
+  const id = useId();
+  return (
+    // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reached by keyboard
+    // biome-ignore lint/a11y/useSemanticElements: a fieldset is for forms
+    <div role="group" className={styles.scroll} aria-labelledby={id} tabIndex={0}>
+      <table className={styles.table}>
+        <caption id={id} className={styles.caption}>
+          {caption}
+        </caption>
+        {children}
       </table>
     </div>
   );
@@ -66,34 +82,31 @@ export function ConfusionOfClasses({ metrics }: { metrics: ClassMetrics }) {
   const cell = (truth: number, predicted: number) =>
     metrics.confusion[truth * metrics.classes + predicted] ?? 0;
   return (
-    <div className={styles.scroll}>
-      <table className={styles.table}>
-        <caption className={styles.caption}>{t("models.classesCaption", { count: metrics.classes })}</caption>
-        <thead>
-          <tr>
-            <td />
-            {classes.map((c) => (
-              <th key={c} scope="col">
-                {t("models.predictedClass", { name: count(c) })}
-              </th>
-            ))}
-            <th scope="col">{t("words.figure.auc")}</th>
-          </tr>
-        </thead>
-        <tbody>
-          {classes.map((truth) => (
-            <tr key={truth}>
-              <th scope="row">{t("models.labelClass", { name: count(truth) })}</th>
-              {classes.map((predicted) => (
-                <td key={predicted} className={truth === predicted ? styles.right : undefined}>
-                  {count(cell(truth, predicted))}
-                </td>
-              ))}
-              <td>{metrics.auc[truth] == null ? "–" : decimal(metrics.auc[truth] ?? 0)}</td>
-            </tr>
+    <Counts caption={t("models.classesCaption", { count: metrics.classes })}>
+      <thead>
+        <tr>
+          <td />
+          {classes.map((c) => (
+            <th key={c} scope="col">
+              {t("models.predictedClass", { name: count(c) })}
+            </th>
           ))}
-        </tbody>
-      </table>
-    </div>
+          <th scope="col">{t("words.figure.auc")}</th>
+        </tr>
+      </thead>
+      <tbody>
+        {classes.map((truth) => (
+          <tr key={truth}>
+            <th scope="row">{t("models.labelClass", { name: count(truth) })}</th>
+            {classes.map((predicted) => (
+              <td key={predicted} className={truth === predicted ? styles.right : undefined}>
+                {count(cell(truth, predicted))}
+              </td>
+            ))}
+            <td>{metrics.auc[truth] == null ? "–" : decimal(metrics.auc[truth] ?? 0)}</td>
+          </tr>
+        ))}
+      </tbody>
+    </Counts>
   );
 }

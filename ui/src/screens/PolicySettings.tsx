@@ -33,7 +33,7 @@ export function PolicySettings() {
             may("administrator", "data_steward") ? (
               <Editor key={toml} toml={toml} onOutcome={setOutcome} />
             ) : (
-              <pre>
+              <pre className={forms.file}>
                 <code>{toml}</code>
               </pre>
             )

@@ -1,0 +1,208 @@
+//! Every screen of the window, on real engines, in a browser of the window's own engine: from the first start of a new site
+//! to the reports of a run that four hands have signed.
+//!
+//! To be quick enough for every change, not everything is asked everywhere:
+//! - In English, at 1280 × 800, each view is asked everything: axe finds nothing in light, nor in dark among what colours
+//!   decide; every chart has a caption made from its numbers and a table of them; nothing is cut off or lies outside. Where
+//!   only a part of a screen is new, axe looks at that part.
+//! - In all four languages, at 1024 × 700 and at 640 × 400 (1280 × 800 at 200 %), each view fits: nothing is cut off, spills
+//!   over, scrolls sideways or shows a key in place of words. The door and the first start are as wide everywhere: in all
+//!   languages at 640 × 400.
+//! - One whole journey goes by keyboard alone, and at each stop one sees where the focus is.
+//!
+//! Reduced motion and forced colours are beyond what this browser can be told; `ui/test` reads the style sheets for contrast.
+//! `HOSPES_PICTURES=$PWD/docs/images cargo nextest run -p hospes-tests every_screen` writes the gallery's pictures anew.
+
+mod tour;
+mod views;
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use hospes_tests::federation::{ADMINISTRATOR, EXAMPLES, Federation};
+use hospes_tests::window::Key;
+
+use tour::{LARGE, Tour};
+use views::{
+    ADMINISTRATION, Act, DOOR, FAILED, FIRST_RUN, LOCKED, MENU, NEW_SITE, OVERSIGHT, SECOND, STEWARD, View, pictured,
+};
+
+/// The last is the one in which every view is looked at from all sides, and the journey goes.
+const LANGUAGES: [&str; 4] = ["zh", "fr", "de", "en"];
+/// Site that is shown.
+const SITE: &str = "cleveland";
+/// Who looks at what, at a site at work.
+const CAST: [(&str, &[View]); 3] = [("Stefan", STEWARD), (ADMINISTRATOR, ADMINISTRATION), ("Petra", OVERSIGHT)];
+/// Title of the study that waits.
+const WAITING: &str = "Odds ratios of heart disease in four hospitals";
+/// Charts that the views show at least: loss, a column, comparisons, ROC, calibration, precision.
+const CHARTS: usize = 6;
+
+/// Two sites of a federation at work.
+struct AtWork {
+    federation: Federation,
+    /// What braces in the views' texts stand for.
+    words: Vec<(&'static str, String)>,
+}
+
+#[test]
+fn every_screen_is_accessible_and_fits_in_all_languages() -> Result<()> {
+    // The engine of the new site runs in this process.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let at_work = at_work()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async {
+        let mut tour = Tour::begin().await?;
+        let walked = walk(&mut tour, &at_work).await;
+        let Tour { window, findings, charts, .. } = tour;
+        window.close().await?;
+        let findings = format!("{} findings:\n{}", findings.len(), findings.join("\n"));
+        walked.with_context(|| format!("the tour did not end; until then, {findings}"))?;
+        ensure!(findings.starts_with("0 "), "{findings}");
+        ensure!(charts.len() >= CHARTS, "there are more charts than {charts:?}");
+        Ok(())
+    })
+}
+
+async fn walk(tour: &mut Tour, at_work: &AtWork) -> Result<()> {
+    a_new_site_is_laid_down(tour, at_work.federation.folder()).await?;
+    a_site_is_at_work(tour, at_work).await
+}
+
+#[test]
+fn the_gallery_shows_every_view_and_no_other() -> Result<()> {
+    let gallery = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/images");
+    let text = std::fs::read_to_string(gallery.join("README.md"))?;
+    let names: Vec<&str> = pictured().collect();
+    for theme in ["light", "dark"] {
+        for name in &names {
+            ensure!(text.contains(&format!("{name}-{theme}.png")), "the gallery does not name {name}-{theme}.png");
+        }
+    }
+    for file in std::fs::read_dir(gallery)? {
+        let file = file?.file_name().into_string().ok().context("a name that is no text")?;
+        let name = file.trim_end_matches(".png").trim_end_matches("-light").trim_end_matches("-dark");
+        ensure!(file == "README.md" || names.contains(&name), "{file} is a picture of nothing that the window shows");
+    }
+    Ok(())
+}
+
+/// Two hospitals, a run that has ended, its model released and fetched, and a further study that waits.
+fn at_work() -> Result<AtWork> {
+    let federation = Federation::of("sqlite", &[SITE, "hungary"])?;
+    let study = federation.submit(Path::new(&format!("{EXAMPLES}/heart/study.yaml")))?;
+    for site in &federation.sites {
+        site.approve(&study)?;
+    }
+    let answer = federation.finished(&study)?;
+    let run = answer["jobs"].as_array().and_then(|jobs| jobs.last()).context("no run")?;
+    ensure!(run["state"] == "success", "{answer:#}");
+    let job = run["job"].as_str().context("no id of the run")?.to_owned();
+    for site in &federation.sites {
+        federation.until("the results are held", |_| Ok(site.act("Anna", &["jobs"])?[0]["held"] == true))?;
+        site.act("Anna", &["release", &job])?;
+    }
+    let site = federation.site(SITE)?;
+    federation.until("the model is here", |_| Ok(site.act("Stefan", &["model", "card", &job]).is_ok()))?;
+    let study = federation.submit(Path::new(&format!("{EXAMPLES}/heart/regression.yaml")))?;
+    let dataset = site.act("Stefan", &["dataset", "list"])?[0]["id"].as_str().context("no dataset")?.to_owned();
+    let member = site.status()?["memberships"][0]["federation"].as_str().context("no federation")?.to_owned();
+    let invitation = federation.ctl(&["invite", "winterthur"])?["invitation"].as_str().context("no line")?.to_owned();
+    let policy = std::fs::read_to_string(format!("{EXAMPLES}/policies/strict.toml"))?;
+    let words = vec![
+        ("{study}", study),
+        ("{job}", job),
+        ("{dataset}", dataset),
+        ("{federation}", member),
+        ("{invitation}", invitation),
+        ("{policy}", policy),
+    ];
+    Ok(AtWork { federation, words })
+}
+
+/// The door of a machine without a site, the wizard that lays one down, its empty screens, and what stands in its way.
+async fn a_new_site_is_laid_down(tour: &mut Tour, folder: &Path) -> Result<()> {
+    let data = folder.join("new");
+    std::fs::create_dir(&data)?;
+    tour.open(&data, "main form").await?;
+    tour.resize(LARGE).await?;
+    for view in FIRST_RUN {
+        tour.at_the_door(view, &LANGUAGES).await?;
+    }
+    tour.act(&[Act::Press("main form button[type=submit]", 0), Act::Await("nav")]).await?;
+    tour.views(NEW_SITE).await?;
+    tour.host()?.page().local().stop().await;
+
+    // Nobody has typed the passphrase of its key file yet.
+    tour.open(&data, "[name=key]").await?;
+    tour.at_the_door(&LOCKED, &LANGUAGES).await?;
+    tour.host()?.page().local().stop().await;
+
+    let broken = folder.join("broken");
+    std::fs::create_dir(&broken)?;
+    std::fs::write(broken.join("site.toml"), "no settings")?;
+    tour.open(&broken, "main [role=alert]").await?;
+    tour.at_the_door(&FAILED, &LANGUAGES).await
+}
+
+/// A site of a federation: what its people see, the signature of one of them by keyboard alone, and what the next one sees.
+async fn a_site_is_at_work(tour: &mut Tour, at_work: &AtWork) -> Result<()> {
+    let site = at_work.federation.site(SITE)?;
+    tour.words.clone_from(&at_work.words);
+    tour.open(&site.data, "[name=passphrase]").await?;
+    for view in DOOR {
+        tour.at_the_door(view, &LANGUAGES).await?;
+    }
+    // Back from the code to the name.
+    tour.act(&[Act::Press("main form button[type=button]", 0)]).await?;
+    for language in LANGUAGES {
+        tour.speak(language).await?;
+        for (person, views) in CAST {
+            tour.sign_in(person, &site.passphrase(person)?).await?;
+            tour.views(views).await?;
+            if (person, language) == ("Stefan", "en") {
+                // The window is still as small as it was last.
+                tour.examine(&MENU).await?;
+            }
+            tour.sign_out().await?;
+        }
+    }
+    tour.resize(LARGE).await?;
+    a_request_is_signed_by_keyboard_alone(tour, &site.passphrase("Stefan")?).await?;
+    tour.sign_out().await?;
+    tour.sign_in("Anna", &site.passphrase("Anna")?).await?;
+    tour.views(SECOND).await
+}
+
+/// A data steward signs in, finds the request, reads its five parts, answers five questions and signs, without a mouse.
+async fn a_request_is_signed_by_keyboard_alone(tour: &mut Tour, passphrase: &str) -> Result<()> {
+    // The name has the focus when the door is shown.
+    let first = tour.stop().await?;
+    ensure!(first.name == "name", "the door begins elsewhere: {first:?}");
+    tour.window.type_here("Stefan").await?;
+    tour.tab_to("the passphrase", |stop| stop.name == "passphrase").await?;
+    tour.window.type_here(passphrase).await?;
+    tour.key(Key::Enter).await?;
+    tour.wait("nav").await?;
+
+    tour.tab_to("the request", |stop| stop.kind == "a" && stop.words == WAITING).await?;
+    tour.key(Key::Enter).await?;
+    tour.wait("main [role=tablist]").await?;
+    tour.tab_to("the five parts", |stop| stop.kind == "tab").await?;
+    for part in ["People", "Setting", "Data", "What leaves"] {
+        tour.key(Key::Right).await?;
+        let stop = tour.stop().await?;
+        tour.see(&stop);
+        ensure!(stop.kind == "tab" && stop.words.starts_with(part), "the arrow does not lead to {part}: {stop:?}");
+        tour.wait("main [role=tab][aria-selected=true]:focus").await?;
+    }
+    for _ in 0..5 {
+        tour.tab_to("a question", |stop| stop.kind == "radio" && stop.words == "Yes").await?;
+        tour.key(Key::Space).await?;
+    }
+    tour.tab_to("the passphrase", |stop| stop.name == "signing").await?;
+    tour.window.type_here(passphrase).await?;
+    tour.tab_to("the signature", |stop| stop.words == "Sign as data steward").await?;
+    tour.key(Key::Enter).await?;
+    tour.window.shows("Stefan signed as data steward").await
+}
