@@ -1,5 +1,6 @@
-//! The desktop app: a window, its tray and its dialogs around a page, and an engine where no service runs one. No logic
-//! here: what the page asks for goes through [`Page`], what a person should be told comes from `hospes_ipc::attention`.
+//! The desktop app: a window, its tray and its dialogs around a page, and an engine where the machine has no service. No
+//! logic here: what the page asks for goes through [`Page`], what a person should be told comes from
+//! `hospes_ipc::attention`.
 //!
 //! The page has `call` and `subscribe` and nothing else (invariant I6); sessions live on the connection in this process,
 //! so that no token ever reaches the page, and dialogs are opened here, so that no path does.
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use hospes_ipc::Fault;
 use hospes_ipc::local::{Local, program};
 use hospes_ipc::page::{Host as _, Page, PreferencesFile};
+use hospes_ipc::staff::Service;
 use serde_json::{Value, json};
 use tauri::ipc::Channel;
 use tauri::{AppHandle, Manager as _, State};
@@ -50,7 +52,7 @@ pub fn run() -> anyhow::Result<()> {
     let nowhere = || anyhow::anyhow!("neither HOSPES_DATA nor HOME says where the site's data folder is");
     let folder = hospes_ipc::socket::default_folder().ok_or_else(nowhere)?;
     let preferences = PreferencesFile::of_user().ok_or_else(nowhere)?;
-    let local = Local::new(folder, program()?);
+    let local = Local::new(folder, program()?, Service::of_system());
     tauri::Builder::default()
         // First: a second start shows the window of the first and ends.
         .plugin(tauri_plugin_single_instance::init(|app, _arguments, _folder| window::show(app)))

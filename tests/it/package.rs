@@ -6,6 +6,7 @@ use std::process::Command;
 use anyhow::{Result, ensure};
 use hospes_tests::copy::Copy;
 use hospes_tests::packages;
+use serde_json::Value;
 
 /// Turns a database back into one of the first schema: the tables of that schema, and all others as they are, with the
 /// columns that both have.
@@ -60,6 +61,7 @@ fn a_package_is_installed_upgraded_replaced_and_removed_and_only_purge_takes_the
     let copy = Copy::boot(folder.path())?;
     installed(&copy)?;
     laid_down_and_upgraded(&copy)?;
+    staff(&copy)?;
     upgraded_while_running(&copy)?;
     removed_and_replaced(&copy)
 }
@@ -116,6 +118,7 @@ fn installed(copy: &Copy) -> Result<()> {
     copy.run("appstreamcli validate --no-net /usr/share/metainfo/org.hospes.hospes.metainfo.xml")?;
     copy.run("systemctl --quiet is-enabled hospes-site")?;
     ensure!(!is_active(copy)?, "the service runs without a site");
+    refused(copy, "hospes-site --staff status", "hospes-as-service init")?;
     ensure!(copy.run("stat -c '%a %U' /var/lib/hospes")? == "700 hospes-site");
     ensure!(copy.run("id -nG hospes-site")?.split(' ').any(|group| group == "hospes"));
     ensure!(copy.run("getent passwd hospes-site")?.ends_with(":/usr/sbin/nologin"));
@@ -146,6 +149,44 @@ fn laid_down_and_upgraded(copy: &Copy) -> Result<()> {
     }
     let stranger = copy.try_run("setpriv --reuid nobody --clear-groups ls /var/lib/hospes")?;
     ensure!(!stranger.status.success(), "anybody can read the site's folder");
+    Ok(())
+}
+
+/// What a command answers that must not go well.
+fn refused(copy: &Copy, command: &str, words: &str) -> Result<()> {
+    let output = copy.try_run(command)?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(!output.status.success() && said.contains(words), "{command}: {}, {said}", output.status);
+    Ok(())
+}
+
+/// Staff under an account of their own reach the service by its group, and hand it files that it cannot read itself.
+fn staff(copy: &Copy) -> Result<()> {
+    ensure!(copy.run("stat -c '%a %U %G' /run/hospes")? == "750 hospes-site hospes");
+    ensure!(copy.run("stat -c '%a %U %G' /run/hospes/staff.sock")? == "660 hospes-site hospes");
+    copy.run("useradd --create-home clara; chmod 700 /home/clara")?;
+    copy.run("install --owner clara --mode 600 /mnt/passphrase /home/clara/passphrase")?;
+    let by = |person: &str, command: &str| {
+        let clara = "setpriv --reuid clara --regid clara --init-groups env HOME=/home/clara USER=clara";
+        format!("{clara} hospes-site --staff --as {person} --passphrase-file /home/clara/passphrase --json {command}")
+    };
+    refused(copy, &by("ida", "user list"), "usermod -aG hospes clara")?;
+    copy.run("usermod -aG hospes clara")?;
+    let added: Value = serde_json::from_str(&copy.run(&by("ida", "user add stefan --role data-steward"))?)?;
+    let code = added["done"]["code"].as_str().context("no code for stefan")?;
+    copy.run(&by("stefan", &format!("user activate stefan --code {code}")))?;
+    copy.run("(echo id,age; for i in $(seq 40); do echo p$i,$((i % 9)); done) > /home/clara/cohort.csv")?;
+    copy.run("chown clara /home/clara/cohort.csv; chmod 600 /home/clara/cohort.csv")?;
+    let add = "dataset add /home/clara/cohort.csv --name cohort --subject id";
+    let dataset: Value = serde_json::from_str(&copy.run(&by("stefan", add))?)?;
+    ensure!(dataset["subjects"] == 40, "{dataset}");
+    copy.run(&by("ida", "audit export /home/clara/log.jsonl"))?;
+    ensure!(copy.run("stat -c '%a %U' /home/clara/log.jsonl")? == "600 clara");
+    ensure!(copy.run("ls -A /var/lib/hospes/handed")?.is_empty(), "what was handed over is still there");
+    copy.run("systemctl stop hospes-site")?;
+    refused(copy, &by("ida", "status"), "sudo systemctl start hospes-site")?;
+    copy.run("systemctl start hospes-site")?;
+    ensure!(people(copy)?.contains("stefan"));
     Ok(())
 }
 

@@ -95,7 +95,7 @@ impl Devhost {
         let mut random = [0; 32];
         getrandom::fill(&mut random).map_err(|e| anyhow::anyhow!("no randomness: {e}"))?;
         let token: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-        let local = Local::new(data.to_owned(), program);
+        let local = Local::new(data.to_owned(), program, None);
         let dialogs = Dialogs::default();
         let preferences = PreferencesFile::at(data.join("window.toml"));
         let served = Served {

@@ -1,6 +1,7 @@
 // @vitest-environment jsdom
+import { act } from "react";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import type { EngineState, Fault, Status } from "../src/ipc/types";
+import type { Away, EngineState, Fault, Status } from "../src/ipc/types";
 import { Beginning } from "../src/screens/Beginning";
 import { App } from "../src/shell/App";
 import { seePolicy } from "../src/shell/preferences";
@@ -124,6 +125,41 @@ describe("before the sign-in", () => {
     expect(screen.text()).toContain("r-2");
     await screen.press(screen.button("Try again"));
     expect(screen.times("start_engine")).toBe(1);
+  });
+});
+
+describe("where the machine has a service", () => {
+  const states: [string, Away, string[]][] = [
+    ["does not run", "stopped", ["sudo systemctl start hospes-site", "hospes-as-service init"]],
+    ["has no site yet", "no_site", ["hospes-as-service init", "systemctl enable --now hospes-site"]],
+    [
+      "may not use",
+      { no_access: { account: "clara" } },
+      ["sudo usermod -aG hospes clara", "log out of the machine"],
+    ],
+  ];
+
+  it.each(states)("that %s, it says what to do and lays nothing down", async (title, why, words) => {
+    await stand({ service_away: { why } });
+    for (const said of [title, ...words]) expect(screen.text()).toContain(said);
+    expect(screen.place.querySelector("[name=name], [name=passphrase]")).toBeNull();
+    expect(await screen.faults()).toEqual([]);
+    await screen.press(screen.button("Look again"));
+    expect(screen.times("start_engine")).toBe(1);
+    expect(screen.times("initialise")).toBe(0);
+  });
+
+  it("a site of one's own is for those who ask for it twice", async () => {
+    await stand({ service_away: { why: "stopped" } });
+    await screen.press(screen.button("Try out on this account"));
+    expect(document.body.textContent).toContain("/home/hospes");
+    expect(screen.times("try_here")).toBe(0);
+    await screen.press(screen.button("Cancel"));
+    expect(screen.times("try_here")).toBe(0);
+    await screen.press(screen.button("Try out on this account"));
+    await act(async () => document.querySelector<HTMLFormElement>("[role=dialog] form")?.requestSubmit());
+    await screen.settle();
+    expect(screen.times("try_here")).toBe(1);
   });
 });
 

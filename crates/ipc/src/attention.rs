@@ -10,7 +10,7 @@ use hospes_party::view::{Notice, Status};
 use hospes_protocol::id::Timestamp;
 
 use crate::local::{EngineState, Local};
-use crate::socket::{Client, Notices};
+use crate::socket::Notices;
 use crate::table::Call;
 
 /// Time before the end of an approval at which it is told.
@@ -97,9 +97,7 @@ impl Attention {
 pub async fn follow(local: &Local, tell: impl Fn(Mood, &EngineState, Vec<Occasion>)) {
     let mut attention = Attention::default();
     loop {
-        if let (Ok(mut notices), Ok(client)) =
-            (Notices::of(local.folder()).await, Client::connect(local.folder()).await)
-        {
+        if let (Ok(mut notices), Ok(client)) = (local.notices().await, local.client().await) {
             while let Ok(status) = client.call::<Status>(&Call::Status {}).await {
                 tell(Mood::of(&status), &local.state(), attention.look(&status));
                 // Broken off only when it is dropped: what was read by half is read by nobody.
@@ -107,7 +105,7 @@ pub async fn follow(local: &Local, tell: impl Fn(Mood, &EngineState, Vec<Occasio
                     Ok(true) => tokio::time::sleep(GATHERED).await,
                     Ok(false) => break,
                     Err(_) => {
-                        notices = match Notices::of(local.folder()).await {
+                        notices = match local.notices().await {
                             Ok(notices) => notices,
                             Err(_) => break,
                         }

@@ -1,10 +1,12 @@
-//! The engine that a window speaks to: the service's, or, where none runs, one in the window's own process.
+//! The engine that a window speaks to: the machine's service, or, where none is installed, one in the window's own process.
 //!
-//! For trying out, and where nobody can install a service, the app runs the party itself and says so. Either way it is
-//! reached by the socket in the data folder, so that a command line beside the window finds the same engine.
+//! For trying out, and where nobody can install a service, the app runs the party itself and says so. It is then reached by
+//! the socket in the data folder, so that a command line beside the window finds the same engine. Where a service is
+//! installed, it is reached by its socket for staff ([`crate::staff`]); while it cannot be, the window waits for it. A
+//! second site beside the service's would look like it and not be it, so a person has to ask for one.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use hospes_party::{Config, Handle, PartyError, Passphrase};
@@ -15,10 +17,13 @@ use tokio::task::JoinHandle;
 use crate::fault::{Fault, FaultCode};
 use crate::settings::{Settings, half_made, key_file_passphrase, lay_down, private_folder, restore};
 use crate::socket::{self, Client, Notices};
+use crate::staff::{self, Away, Service, Unreached};
 use crate::table::Secret;
 
 /// Between two looks for an engine that is not there.
 const LOOK: Duration = Duration::from_secs(1);
+/// The same for a service, where systemd is asked what became of it.
+const SERVICE_LOOK: Duration = Duration::from_secs(2);
 /// Wait before an engine that ended by a fault of its own is started again.
 const RESTART: Duration = Duration::from_secs(10);
 /// Longest that the socket of an engine which was just started may take.
@@ -43,6 +48,11 @@ pub enum EngineState {
         /// Why, and what to do.
         fault: Fault,
     },
+    /// This machine has a service, which is not to be had; the window waits for it and runs nothing in its place.
+    ServiceAway {
+        /// Why.
+        why: Away,
+    },
 }
 
 /// Where a new site keeps its keys.
@@ -58,10 +68,23 @@ pub enum NewKeys {
     },
 }
 
+/// Whose engine this window speaks to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    /// The service's if it can be reached, else this account's.
+    Open,
+    /// The service's: it was reached, and nothing takes its place when it goes.
+    Service,
+    /// This account's, because there is nothing else to look for, or because a person chose so.
+    Own,
+}
+
 /// The engine of this machine, as one window process finds or runs it.
 pub struct Local {
     folder: PathBuf,
     program: PathBuf,
+    service: Option<Service>,
+    side: std::sync::Mutex<Side>,
     adjust: fn(&mut Config),
     state: watch::Sender<EngineState>,
     own: Mutex<Option<Own>>,
@@ -81,21 +104,64 @@ impl Drop for Own {
 }
 
 impl Local {
-    /// Looks for the engine whose data lie in `folder`; [`Local::keep`] does so for as long as it runs. `program` is
-    /// started for work on data.
-    pub fn new(folder: PathBuf, program: PathBuf) -> Arc<Self> {
-        Self::adjusted(folder, program, |_| {})
+    /// Looks for the service of the machine, if one is named, and else for the engine whose data lie in `folder`;
+    /// [`Local::keep`] does so for as long as it runs. `program` is started for work on data.
+    pub fn new(folder: PathBuf, program: PathBuf, service: Option<Service>) -> Arc<Self> {
+        Self::adjusted(folder, program, service, |_| {})
     }
 
     /// The same with a configuration that is changed before it is used, for tests.
-    pub fn adjusted(folder: PathBuf, program: PathBuf, adjust: fn(&mut Config)) -> Arc<Self> {
+    pub fn adjusted(folder: PathBuf, program: PathBuf, service: Option<Service>, adjust: fn(&mut Config)) -> Arc<Self> {
         let (state, _) = watch::channel(EngineState::Starting);
-        Arc::new(Self { folder, program, adjust, state, own: Mutex::new(None), again: Notify::new() })
+        let side = std::sync::Mutex::new(if service.is_some() { Side::Open } else { Side::Own });
+        Arc::new(Self { folder, program, service, side, adjust, state, own: Mutex::new(None), again: Notify::new() })
     }
 
-    /// The data folder.
-    pub fn folder(&self) -> &Path {
-        &self.folder
+    /// The data folder of the engine that this window speaks to; this account's while it speaks to none.
+    pub fn shown_folder(&self) -> &Path {
+        let is_service = self.side() == Side::Service && self.state() == EngineState::Service;
+        if is_service { Path::new(staff::DATA) } else { &self.folder }
+    }
+
+    /// Connects to the engine that this window speaks to.
+    ///
+    /// # Errors
+    /// [`FaultCode::NotRunning`] if it is not running, or was not found yet.
+    pub async fn client(&self) -> Result<Client, Fault> {
+        match self.reached()? {
+            Some(service) => service.client().await,
+            None => Client::connect(&self.folder).await,
+        }
+    }
+
+    /// Listens to it.
+    ///
+    /// # Errors
+    /// As [`Local::client`].
+    pub async fn notices(&self) -> Result<Notices, Fault> {
+        match self.reached()? {
+            Some(service) => service.notices().await,
+            None => Notices::of(&self.folder).await,
+        }
+    }
+
+    /// The service, if it is its engine that this window speaks to. While that is open, nobody is to sign in at one of two.
+    fn reached(&self) -> Result<Option<&Service>, Fault> {
+        match self.side() {
+            Side::Service => Ok(self.service.as_ref()),
+            Side::Open if matches!(self.state(), EngineState::Starting | EngineState::ServiceAway { .. }) => {
+                Err(Fault::new(FaultCode::NotRunning, "the engine is being looked for"))
+            }
+            Side::Open | Side::Own => Ok(None),
+        }
+    }
+
+    fn side(&self) -> Side {
+        *self.side.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn turn_to(&self, side: Side) {
+        *self.side.lock().unwrap_or_else(PoisonError::into_inner) = side;
     }
 
     /// Where the engine is now.
@@ -111,26 +177,80 @@ impl Local {
     /// Finds the engine, starts one where none runs, and does so again whenever it is gone. Never comes back.
     pub async fn keep(&self) {
         loop {
-            if let Ok(mut notices) = Notices::of(&self.folder).await {
-                let here = self.own.lock().await.is_some();
-                self.tell(if here { EngineState::Here } else { EngineState::Service });
-                while notices.next().await.is_ok() {}
-                self.went_away(here).await;
-            } else if self.state() == EngineState::Starting
-                && let Err(fault) = self.start(None).await
-            {
-                self.tell(EngineState::Failed { fault });
-            } else {
+            match self.find().await {
+                Ok(Some(mut notices)) => {
+                    let here = self.runs_here().await;
+                    self.tell(if here { EngineState::Here } else { EngineState::Service });
+                    while notices.next().await.is_ok() {}
+                    self.went_away(here).await;
+                }
+                Ok(None) if matches!(self.state(), EngineState::Starting | EngineState::ServiceAway { .. }) => {
+                    if let Err(fault) = self.start(None).await {
+                        self.tell(EngineState::Failed { fault });
+                    }
+                }
                 // Told to try again, or a service may have been started meanwhile.
-                let _ = tokio::time::timeout(LOOK, self.again.notified()).await;
+                Ok(None) => self.wait(LOOK).await,
+                Err(state) => {
+                    self.tell(state);
+                    self.wait(SERVICE_LOOK).await;
+                }
             }
         }
+    }
+
+    async fn wait(&self, longest: Duration) {
+        let _ = tokio::time::timeout(longest, self.again.notified()).await;
+    }
+
+    async fn runs_here(&self) -> bool {
+        self.own.lock().await.is_some()
+    }
+
+    /// The engine that runs; nothing where this process may run one. The error is the state in which it waits for the
+    /// service instead.
+    async fn find(&self) -> Result<Option<Notices>, EngineState> {
+        let side = self.side();
+        let is_own = side == Side::Own || (side == Side::Open && self.state() == EngineState::Here);
+        let Some(service) = self.service.as_ref().filter(|_| !is_own) else {
+            return Ok(Notices::of(&self.folder).await.ok());
+        };
+        let closed = match service.reach().await {
+            Ok(stream) => match Notices::on(stream).await {
+                Ok(notices) => {
+                    self.turn_to(Side::Service);
+                    return Ok(Some(notices));
+                }
+                Err(_) => return Err(EngineState::ServiceAway { why: Away::Stopped }),
+            },
+            Err(Unreached::Closed(kind)) => kind,
+            Err(others_could_answer) => return Err(EngineState::Failed { fault: others_could_answer.into() }),
+        };
+        // Once an engine of this account is what the window stands before, the service is only listened for.
+        let is_open = matches!(self.state(), EngineState::Starting | EngineState::ServiceAway { .. });
+        let away = if is_open || side == Side::Service { service.why(closed).await } else { None };
+        match away {
+            // Also where its package was taken away: people were at work there.
+            None if side == Side::Service => Err(EngineState::ServiceAway { why: Away::Stopped }),
+            Some(why) if side == Side::Service || why == Away::Stopped || !self.has_site() => {
+                Err(EngineState::ServiceAway { why })
+            }
+            _ => Ok(Notices::of(&self.folder).await.ok()),
+        }
+    }
+
+    /// Whether this account has a site, also one whose settings cannot be read.
+    fn has_site(&self) -> bool {
+        !matches!(Settings::find(&self.folder), Ok(None))
     }
 
     /// A service that stopped is its administrator's to start: taking its place could keep it from coming back. An engine
     /// of this process is started again.
     async fn went_away(&self, was_here: bool) {
         let gone = |words: &str| EngineState::Failed { fault: Fault::new(FaultCode::NotRunning, words) };
+        if self.side() == Side::Service {
+            return self.tell(EngineState::ServiceAway { why: Away::Stopped });
+        }
         if !was_here {
             return self.tell(gone("the service of this site has stopped; it is shown again when it runs"));
         }
@@ -142,16 +262,30 @@ impl Local {
         }
     }
 
-    /// Tries once more to start an engine that did not start.
+    /// Tries once more to start an engine that did not start, or looks once more for the service.
     ///
     /// # Errors
     /// [`FaultCode::State`] if it runs.
     pub fn try_again(&self) -> Result<(), Fault> {
         match self.state() {
             EngineState::Failed { .. } | EngineState::Locked => self.tell(EngineState::Starting),
-            EngineState::Starting => {}
+            EngineState::Starting | EngineState::ServiceAway { .. } => {}
             _ => return Err(Fault::new(FaultCode::State, "the engine does not wait to be started")),
         }
+        self.again.notify_one();
+        Ok(())
+    }
+
+    /// Takes an engine of this account although the machine has a service: a person chose so, to try out.
+    ///
+    /// # Errors
+    /// [`FaultCode::State`] where the window does not wait for a service.
+    pub fn try_here(&self) -> Result<(), Fault> {
+        let EngineState::ServiceAway { .. } = self.state() else {
+            return Err(Fault::new(FaultCode::State, "the window does not wait for a service"));
+        };
+        self.turn_to(Side::Own);
+        self.tell(EngineState::Starting);
         self.again.notify_one();
         Ok(())
     }

@@ -34,10 +34,25 @@ impl Router {
     /// # Errors
     /// The [`Fault`] to be shown.
     pub async fn call(&self, request: Value) -> Result<Value, Fault> {
-        let call = Call::read(request)?;
+        self.carry_out(Call::read(request)?).await
+    }
+
+    /// Runs one command that was read already.
+    pub(crate) async fn carry_out(&self, call: Call) -> Result<Value, Fault> {
         // A screen that is kept up to date is nobody at work: the session may end meanwhile.
         let looks_on = !call.info().reads.is_empty();
-        Box::pin(call.ask(&Asked { engine: &self.handle, session: &self.session, looks_on })).await
+        Box::pin(call.ask(&self.asked(looks_on))).await
+    }
+
+    /// Refuses where nobody is logged in on this connection, or the session has ended.
+    pub(crate) async fn require_person(&self) -> Result<(), Fault> {
+        let person = self.asked(true).person()?;
+        self.handle.whoami(&person).await?;
+        Ok(())
+    }
+
+    fn asked(&self, looks_on: bool) -> Asked<'_> {
+        Asked { engine: &self.handle, session: &self.session, looks_on }
     }
 
     /// Logs out whoever is logged in; a connection that ends leaves no session behind.

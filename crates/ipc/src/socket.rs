@@ -2,10 +2,11 @@
 //!
 //! A request is `{"id": 7, "call": …}` with a [`Call`](crate::table::Call) in it; its answer is `{"id": 7, "ok": …}` or
 //! `{"id": 7, "fault": …}`. Several may be under way on one connection: a window goes on while a file is read. The request
-//! `{"subscribe": true}` turns the connection into a stream of [`Notice`]s.
+//! `{"subscribe": true}` turns the connection into a stream of [`Notice`]s. The socket for staff ([`crate::staff`]) speaks
+//! the same, and besides hands files over.
 
 use std::collections::HashMap;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
@@ -25,6 +26,7 @@ use zeroize::Zeroizing;
 
 use crate::fault::{Fault, FaultCode};
 use crate::router::Router;
+use crate::staff::Visit;
 
 /// Name of the socket in the data folder.
 pub const SOCKET: &str = "engine.sock";
@@ -51,14 +53,7 @@ pub fn default_folder() -> Option<PathBuf> {
 /// # Errors
 /// If the socket cannot be made.
 pub async fn serve(folder: &Path, handle: Handle) -> std::io::Result<()> {
-    let path = path(folder);
-    // The engine holds an exclusive lock on the folder, so what lies here is left from a process that is gone.
-    match std::fs::remove_file(&path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let listener = UnixListener::bind(&path)?;
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    let listener = listen(&path(folder), 0o600)?;
     let mut connections = JoinSet::new();
     loop {
         let (stream, _) = listener.accept().await?;
@@ -67,15 +62,19 @@ pub async fn serve(folder: &Path, handle: Handle) -> std::io::Result<()> {
             tracing::warn!("a connection of another user was refused");
             continue;
         }
-        let handle = handle.clone();
-        connections.spawn(async move {
-            let router = Arc::new(Router::new(handle));
-            if let Err(error) = converse(stream, &router).await {
-                tracing::debug!(%error, "a local connection ended");
-            }
-            router.close().await;
-        });
+        connections.spawn(converse(stream, Caller::Own(Router::new(handle.clone()))));
     }
+}
+
+/// Makes a socket for whom the mode lets in.
+pub(crate) fn listen(path: &Path, mode: u32) -> std::io::Result<UnixListener> {
+    // The engine holds an exclusive lock on its folder, so a socket that lies here is left from a process that is gone.
+    if path.symlink_metadata().is_ok_and(|found| found.file_type().is_socket()) {
+        std::fs::remove_file(path)?;
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    Ok(listener)
 }
 
 fn same_user(stream: &UnixStream) -> bool {
@@ -83,7 +82,40 @@ fn same_user(stream: &UnixStream) -> bool {
     stream.peer_cred().is_ok_and(|peer| peer.uid() == own || peer.uid() == 0)
 }
 
-async fn converse(stream: UnixStream, router: &Arc<Router>) -> std::io::Result<()> {
+/// Who is at the other end of a connection.
+pub(crate) enum Caller {
+    /// The engine's own account, or root: whatever file it names, it could read or write itself.
+    Own(Router),
+    /// Somebody under an account of their own.
+    Staff(Visit),
+}
+
+impl Caller {
+    fn router(&self) -> &Router {
+        match self {
+            Self::Own(router) => router,
+            Self::Staff(visit) => visit.router(),
+        }
+    }
+
+    async fn answer(&self, mut request: Value) -> Result<Value, Fault> {
+        match self {
+            Self::Own(router) => router.call(request.get_mut("call").map(Value::take).unwrap_or_default()).await,
+            Self::Staff(visit) => visit.answer(request).await,
+        }
+    }
+}
+
+/// Answers a connection until it ends, and logs out whoever was logged in on it.
+pub(crate) async fn converse(stream: UnixStream, caller: Caller) {
+    let caller = Arc::new(caller);
+    if let Err(error) = requests(stream, &caller).await {
+        tracing::debug!(%error, "a local connection ended");
+    }
+    caller.router().close().await;
+}
+
+async fn requests(stream: UnixStream, caller: &Arc<Caller>) -> std::io::Result<()> {
     let (mut requests, answers) = stream.into_split();
     let answers = Arc::new(Mutex::new(answers));
     let places = Arc::new(Semaphore::new(AT_ONCE));
@@ -91,20 +123,19 @@ async fn converse(stream: UnixStream, router: &Arc<Router>) -> std::io::Result<(
     let ended = loop {
         // Nobody closes it, so there is always a place to wait for.
         let Ok(place) = places.clone().acquire_owned().await else { break Ok(()) };
-        let mut request = match read(&mut requests).await {
+        let request = match read(&mut requests).await {
             Ok(Some(request)) => request,
             Ok(None) => break Ok(()),
             Err(error) => break Err(error),
         };
         if request.get("subscribe").is_some() {
             let mut answers = answers.lock().await;
-            return notices(&mut answers, router).await;
+            return notices(&mut answers, caller.router()).await;
         }
         let id = request.get("id").and_then(Value::as_u64);
-        let call = request.get_mut("call").map(Value::take).unwrap_or_default();
-        let (router, answers) = (router.clone(), answers.clone());
+        let (caller, answers) = (caller.clone(), answers.clone());
         under_way.spawn(async move {
-            let reply = match router.call(call).await {
+            let reply = match caller.answer(request).await {
                 Ok(value) => json!({ "id": id, "ok": value }),
                 Err(fault) => json!({ "id": id, "fault": fault }),
             };
@@ -170,6 +201,8 @@ pub struct Client {
     waiting: Waiting,
     next: AtomicU64,
     answers: AbortHandle,
+    /// Whether the party is another account's, which reads and writes no file of this one.
+    pub(crate) hands_over: bool,
 }
 
 impl Drop for Client {
@@ -195,10 +228,15 @@ impl Client {
     /// # Errors
     /// [`FaultCode::NotRunning`] if it is not running.
     pub async fn connect(folder: &Path) -> Result<Self, Fault> {
-        let (answers, requests) = reach(folder).await?.into_split();
+        Ok(Self::on(reach(folder).await?, false))
+    }
+
+    /// On a connection that is there already.
+    pub(crate) fn on(stream: UnixStream, hands_over: bool) -> Self {
+        let (answers, requests) = stream.into_split();
         let waiting = Waiting::new(std::sync::Mutex::new(Some(HashMap::new())));
         let answers = tokio::spawn(hand_out(answers, waiting.clone())).abort_handle();
-        Ok(Self { requests: Mutex::new(requests), waiting, next: AtomicU64::new(0), answers })
+        Self { requests: Mutex::new(requests), waiting, next: AtomicU64::new(0), answers, hands_over }
     }
 
     /// Sends a command and waits for its answer.
@@ -207,18 +245,33 @@ impl Client {
     /// The engine's [`Fault`], or [`FaultCode::NotRunning`] if the connection broke.
     pub async fn request(&self, call: &impl Serialize) -> Result<Value, Fault> {
         #[derive(Serialize)]
-        struct Request<'a, T> {
-            id: u64,
+        struct Plain<'a, T> {
             call: &'a T,
         }
+        self.ask(&Plain { call }).await
+    }
+
+    /// A number that no other request on this connection has.
+    pub(crate) fn number(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Sends a request of any kind and waits for its answer.
+    pub(crate) async fn ask(&self, request: &impl Serialize) -> Result<Value, Fault> {
+        #[derive(Serialize)]
+        struct Numbered<'a, T> {
+            id: u64,
+            #[serde(flatten)]
+            request: &'a T,
+        }
         let gone = || Fault::new(FaultCode::NotRunning, "the party closed the connection");
-        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let id = self.number();
         let (answer, mut reply) = oneshot::channel();
         match lock(&self.waiting).as_mut() {
             Some(waiting) => drop(waiting.insert(id, answer)),
             None => return Err(gone()),
         }
-        if let Err(error) = write(&mut *self.requests.lock().await, &Request { id, call }).await {
+        if let Err(error) = write(&mut *self.requests.lock().await, &Numbered { id, request }).await {
             if let Some(waiting) = lock(&self.waiting).as_mut() {
                 waiting.remove(&id);
             }
@@ -237,13 +290,13 @@ impl Client {
         lock(&self.waiting).is_none()
     }
 
-    /// Sends a command, typed.
+    /// Carries a command out, typed.
     ///
     /// # Errors
-    /// As [`Client::request`].
+    /// As [`Client::carry_out`].
     pub async fn call<T: DeserializeOwned>(&self, call: &crate::table::Call) -> Result<T, Fault> {
         let other = |e: serde_json::Error| Fault::new(FaultCode::Command, e.to_string());
-        let value = self.request(call).await?;
+        let value = self.carry_out(call.clone()).await?;
         serde_json::from_value(value).map_err(other)
     }
 }
@@ -278,7 +331,11 @@ impl Notices {
     /// # Errors
     /// [`FaultCode::NotRunning`] if it is not running.
     pub async fn of(folder: &Path) -> Result<Self, Fault> {
-        let mut stream = reach(folder).await?;
+        Self::on(reach(folder).await?).await
+    }
+
+    /// On a connection that is there already.
+    pub(crate) async fn on(mut stream: UnixStream) -> Result<Self, Fault> {
         write(&mut stream, &json!({ "subscribe": true })).await.map_err(|e| broken(&e))?;
         Ok(Self { stream })
     }

@@ -43,6 +43,7 @@ pub use error::PartyError;
 pub use handle::{Handle, initialise, open};
 pub use hospes_cohort::forbid_core_dumps;
 pub use managed::{Managed, ManagedFile};
+pub use new_file::Part;
 pub use people::{Passphrase, Session};
 pub use requests::text::render as render_review;
 pub use rounds::worker::{ARGUMENT as WORKER_ARGUMENT, run as worker};

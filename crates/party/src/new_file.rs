@@ -20,14 +20,17 @@ pub(crate) fn free(path: &Path) -> Result<(), PartyError> {
 }
 
 /// A file under another name beside its place; gone if it is not kept.
-pub(crate) struct Part {
+pub struct Part {
     path: PathBuf,
     file: File,
 }
 
 impl Part {
     /// Makes it; nobody else can read it.
-    pub(crate) fn create(path: &Path) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// If the place has no name, or its folder cannot be written.
+    pub fn create(path: &Path) -> io::Result<Self> {
         let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
         name.push(format!(".{}.part", std::process::id()));
         let path = path.with_file_name(name);
@@ -39,12 +42,16 @@ impl Part {
         Ok(Self { path, file })
     }
 
-    pub(crate) fn file(&self) -> &File {
+    /// What is to be written.
+    pub fn file(&self) -> &File {
         &self.file
     }
 
     /// Gives it its name, which must still be free.
-    pub(crate) fn keep(self, path: &Path) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// If there is something of that name, or the folder cannot be written.
+    pub fn keep(self, path: &Path) -> io::Result<()> {
         // A link fails where there is something already, whoever made it a moment ago.
         match std::fs::hard_link(&self.path, path) {
             Ok(()) => {}

@@ -15,6 +15,10 @@ pub(crate) struct Arguments {
     /// The site's data folder.
     #[arg(long, global = true, env = "HOSPES_DATA")]
     pub(crate) data: Option<PathBuf>,
+    /// Ask this machine's service by its socket for staff, instead of a data folder; 'run' serves that socket.
+    #[arg(long, global = true, value_name = "SOCKET", num_args = 0..=1, require_equals = true,
+          default_missing_value = hospes_ipc::staff::SOCKET)]
+    pub(crate) staff: Option<PathBuf>,
     /// Answer in JSON, for machines.
     #[arg(long, global = true)]
     pub(crate) json: bool,

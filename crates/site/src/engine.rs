@@ -2,14 +2,53 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use hospes_ipc::settings::Settings;
-use hospes_ipc::socket::Client;
-use hospes_ipc::{Call, Fault, Router};
+use hospes_ipc::socket::{Client, Notices};
+use hospes_ipc::staff::Service;
+use hospes_ipc::{Call, Fault, FaultCode, Router};
 use hospes_party::{Config, DeviceChoice, Handle};
 use serde::de::DeserializeOwned;
 
 use crate::secret;
+
+/// Where the engine is that a command asks.
+pub(crate) enum Place {
+    /// The one whose data lie in this folder.
+    Folder(PathBuf),
+    /// The service of this machine, asked by staff.
+    Service(Service),
+}
+
+impl Place {
+    /// The data folder, which a service keeps to itself.
+    pub(crate) fn folder(&self) -> Result<&Path> {
+        match self {
+            Self::Folder(folder) => Ok(folder),
+            Self::Service(_) => bail!(Fault::new(
+                FaultCode::Input,
+                "this works on a site's data folder, which the service keeps to itself; leave --staff out, or have \
+                 whoever administers this machine do it with hospes-as-service"
+            )),
+        }
+    }
+
+    /// Connects to the engine that runs there.
+    pub(crate) async fn client(&self) -> Result<Client, Fault> {
+        match self {
+            Self::Folder(folder) => Client::connect(folder).await,
+            Self::Service(service) => service.client_or_why().await,
+        }
+    }
+
+    /// Listens to the engine that runs there.
+    pub(crate) async fn notices(&self) -> Result<Notices, Fault> {
+        match self {
+            Self::Folder(folder) => Notices::of(folder).await,
+            Self::Service(service) => service.notices().await,
+        }
+    }
+}
 
 /// The data folder that the arguments or the environment name.
 pub(crate) fn folder(argument: Option<PathBuf>) -> Result<PathBuf> {
@@ -38,11 +77,12 @@ pub(crate) enum Connection {
 }
 
 impl Connection {
-    /// Connects to the running engine, or opens one where none runs.
-    pub(crate) async fn open(folder: &Path) -> Result<Self> {
-        match Client::connect(folder).await {
-            Ok(client) => Ok(Self::Running(client)),
-            Err(_) => {
+    /// Connects to the running engine, or opens one where none runs and this account may.
+    pub(crate) async fn open(place: &Place) -> Result<Self> {
+        match (place.client().await, place) {
+            (Ok(client), _) => Ok(Self::Running(client)),
+            (Err(away), Place::Service(_)) => Err(away.into()),
+            (Err(_), Place::Folder(folder)) => {
                 let mut config = config(folder)?;
                 config.connect = false;
                 let handle = hospes_party::open(config).await.map_err(Fault::from)?;

@@ -68,7 +68,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
 
 fn logs(arguments: &Arguments) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("HOSPES_LOG");
-    let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,hospes_party=info"));
+    let filter = filter.unwrap_or_else(|_| "warn,hospes_party=info,hospes_ipc=info".into());
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let builder = builder.with_ansi(std::io::stderr().is_terminal());
     if arguments.json { builder.json().init() } else { builder.init() }

@@ -13,7 +13,8 @@ software: string,
  */
 engine: EngineState, 
 /**
- * The site's data folder, shown to whoever must find it for a backup.
+ * The site's data folder, shown to whoever must find it for a backup; where the service is away, that of a site of this
+ * account.
  */
 folder: string, };
 
@@ -209,6 +210,15 @@ from?: Timestamp | null,
  * Only before this time.
  */
 until?: Timestamp | null, };
+
+/**
+ * Why the service of this machine is not to be had.
+ */
+export type Away = "stopped" | "no_site" | { "no_access": { 
+/**
+ * This account.
+ */
+account: string, } };
 
 /**
  * A backup that was written.
@@ -789,7 +799,11 @@ export type EngineState = "starting" | "service" | "here" | "not_set_up" | "lock
 /**
  * Why, and what to do.
  */
-fault: Fault, } };
+fault: Fault, } } | { "service_away": { 
+/**
+ * Why.
+ */
+why: Away, } };
 
 /**
  * How to join a federation.
@@ -2858,6 +2872,8 @@ export interface Commands {
   unlock: { args: { passphrase: Secret }; answer: null };
   /** Tries once more to start an engine that did not start. */
   start_engine: { args: Record<string, never>; answer: null };
+  /** Takes a site of this account although the machine has a service, for trying out. */
+  try_here: { args: Record<string, never>; answer: null };
 }
 
 /** A screen that shows a command's answer asks again when one of these changes. */
@@ -2935,4 +2951,5 @@ export const CHANGES: { readonly [C in keyof Commands]?: readonly Notice[] } = {
   restore: ["settings", "people", "audit"],
   unlock: ["settings"],
   start_engine: ["settings"],
+  try_here: ["settings"],
 };

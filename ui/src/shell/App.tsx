@@ -24,6 +24,7 @@ import { NewDataset } from "../screens/NewDataset";
 import { NotHere } from "../screens/NotHere";
 import { Requests } from "../screens/Requests";
 import { Review } from "../screens/Review";
+import { ServiceAway } from "../screens/ServiceAway";
 import { Settings } from "../screens/Settings";
 import { SignIn } from "../screens/SignIn";
 import { Welcome } from "../screens/Welcome";
@@ -65,7 +66,10 @@ function Entrance() {
   if (engine === "not_set_up" || isLayingDown) return <FirstRun folder={folder} onBusy={setLayingDown} />;
   if (engine === "starting") return <Starting />;
   if (engine === "locked") return <Locked />;
-  if (typeof engine === "object") return <Failed fault={engine.failed.fault} folder={folder} />;
+  if (typeof engine === "object") {
+    if ("failed" in engine) return <Failed fault={engine.failed.fault} folder={folder} />;
+    return <ServiceAway why={engine.service_away.why} folder={folder} />;
+  }
   return <SignInOrBegin />;
 }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::fault::{Fault, FaultCode};
+use crate::named::Named;
 use crate::table::Call;
 
 /// Most choices that are remembered; the oldest are forgotten first.
@@ -121,38 +122,24 @@ impl Files {
     /// Puts the files that were chosen where a command of the page names them. A command may name nothing else: it could
     /// read and write whatever the engine can (invariant I6).
     pub(super) fn put_into(&self, call: &mut Call) -> Result<Option<Unfinished>, Fault> {
-        use OpenPurpose::{Certificates, Data, Images, OptOuts};
-        match call {
-            Call::Survey { path, .. } | Call::Sheets { path } => self.opened(path, &[Data, Images])?,
-            Call::AddDataset { dataset } => self.opened(&mut dataset.path, &[Data, Images])?,
-            Call::ImportOptOuts { path } => self.opened(path, &[OptOuts])?,
-            Call::Enrol { enrolment } => {
-                if let Some(path) = &mut enrolment.extra_ca {
-                    self.opened(path, &[Certificates])?;
-                }
-            }
-            Call::DiagnoseInvitation { approach } => {
-                if let Some(path) = &mut approach.extra_ca {
-                    self.opened(path, &[Certificates])?;
-                }
-            }
-            Call::ExportAudit { path, .. } => return self.saved(path, SavePurpose::Audit).map(Some),
-            Call::BackUp { path, .. } => return self.saved(path, SavePurpose::Backup).map(Some),
-            Call::ExportModel { path, card, .. } => return self.with_card(path, card).map(Some),
-            _ => {}
+        if let Call::ExportModel { path, card, .. } = call {
+            return self.with_card(path, card).map(Some);
         }
-        Ok(None)
+        let mut unfinished = None;
+        for named in call.files() {
+            match named {
+                Named::Opened(path, purposes) => {
+                    *path = self.find(path, |p| matches!(p, Purpose::Open(p) if purposes.contains(p)))?;
+                }
+                Named::New(path, purpose) => unfinished = Some(self.saved(path, purpose)?),
+            }
+        }
+        Ok(unfinished)
     }
 
     /// The backup that was chosen to be restored.
     pub(super) fn backup(&self, name: &str) -> Result<PathBuf, Fault> {
         self.find(Path::new(name), |p| *p == Purpose::Open(OpenPurpose::Backup))
-    }
-
-    fn opened(&self, path: &mut PathBuf, purposes: &[OpenPurpose]) -> Result<(), Fault> {
-        let fits = |purpose: &Purpose| matches!(purpose, Purpose::Open(p) if purposes.contains(p));
-        *path = self.find(path, fits)?;
-        Ok(())
     }
 
     fn saved(&self, path: &mut PathBuf, purpose: SavePurpose) -> Result<Unfinished, Fault> {

@@ -24,7 +24,7 @@ use crate::command::commands;
 use crate::fault::{Fault, FaultCode};
 use crate::local::{EngineState, Local, NewKeys};
 use crate::router::read;
-use crate::socket::{Client, Notices};
+use crate::socket::Client;
 use crate::table::{Call, Secret};
 use files::Files;
 
@@ -57,7 +57,8 @@ pub struct About {
     pub software: String,
     /// Where the engine is.
     pub engine: EngineState,
-    /// The site's data folder, shown to whoever must find it for a backup.
+    /// The site's data folder, shown to whoever must find it for a backup; where the service is away, that of a site of this
+    /// account.
     pub folder: String,
 }
 
@@ -107,7 +108,7 @@ commands! {
         |w| About {
             software: hospes_party::SOFTWARE.to_owned(),
             engine: w.local.state(),
-            folder: w.local.folder().display().to_string(),
+            folder: w.local.shown_folder().display().to_string(),
         };
     /// Lays down this machine's site with its first administrator, where there is none, and starts its engine.
     "initialise" Initialise { administrator: String, passphrase: Secret, keys: NewKeys } -> (),
@@ -128,6 +129,10 @@ commands! {
     "start_engine" StartEngine {} -> (),
         reads [], changes [Settings],
         |w| w.local.try_again()?;
+    /// Takes a site of this account although the machine has a service, for trying out.
+    "try_here" TryHere {} -> (),
+        reads [], changes [Settings],
+        |w| w.local.try_here()?;
 }
 
 impl Page {
@@ -154,7 +159,7 @@ impl Page {
         let mut call = Call::read(request)?;
         let unfinished = self.files().put_into(&mut call)?;
         let logs_out = matches!(call, Call::LogOut { .. });
-        let answer = self.request(&call).await;
+        let answer = self.request(call).await;
         if let Some(unfinished) = unfinished {
             unfinished.end(answer.is_ok())?;
         }
@@ -165,9 +170,9 @@ impl Page {
         answer
     }
 
-    async fn request(&self, call: &Call) -> Result<Value, Fault> {
+    async fn request(&self, call: Call) -> Result<Value, Fault> {
         let client = self.client().await?;
-        let answer = client.request(call).await;
+        let answer = client.carry_out(call).await;
         if client.is_closed() {
             // The next command connects again; whoever was logged in has to log in again.
             let mut kept = self.client.lock().await;
@@ -182,9 +187,12 @@ impl Page {
     async fn client(&self) -> Result<Arc<Client>, Fault> {
         let mut client = self.client.lock().await;
         if let Some(connected) = client.as_ref() {
-            return Ok(connected.clone());
+            if !connected.is_closed() {
+                return Ok(connected.clone());
+            }
+            self.files().forget();
         }
-        let connected = Arc::new(Client::connect(self.local.folder()).await.map_err(|away| self.why_away(away))?);
+        let connected = Arc::new(self.local.client().await.map_err(|away| self.why_away(away))?);
         *client = Some(connected.clone());
         Ok(connected)
     }
@@ -196,6 +204,7 @@ impl Page {
             EngineState::NotSetUp => Fault::new(FaultCode::NotRunning, "this machine has no site yet"),
             EngineState::Locked => Fault::new(FaultCode::NotRunning, "the site's key file waits for its passphrase"),
             EngineState::Failed { fault } => Fault { code: FaultCode::NotRunning, ..fault },
+            EngineState::ServiceAway { why } => Fault::new(FaultCode::NotRunning, why.words()),
             EngineState::Service | EngineState::Here => away,
         }
     }
@@ -205,7 +214,7 @@ impl Page {
     pub async fn watch(&self, tell: impl Fn(Option<Notice>) -> bool) {
         let mut states = self.local.states();
         loop {
-            if let Ok(mut notices) = Notices::of(self.local.folder()).await {
+            if let Ok(mut notices) = self.local.notices().await {
                 if !tell(None) {
                     return;
                 }

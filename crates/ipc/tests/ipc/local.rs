@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use hospes_ipc::local::{EngineState, Local, NewKeys};
 use hospes_ipc::socket::Client;
+use hospes_ipc::staff::Service;
 use hospes_ipc::table::Secret;
 use hospes_ipc::{Call, FaultCode};
 use hospes_party::keys::KdfCost;
@@ -21,7 +22,12 @@ fn adjust(config: &mut Config) {
 
 /// A window's process on this folder.
 fn window(folder: &Path) -> (Arc<Local>, JoinHandle<()>) {
-    let local = Local::adjusted(folder.to_owned(), "unused".into(), adjust);
+    window_beside(folder, None)
+}
+
+/// The same on a machine with this service.
+pub(super) fn window_beside(folder: &Path, service: Option<Service>) -> (Arc<Local>, JoinHandle<()>) {
+    let local = Local::adjusted(folder.to_owned(), "unused".into(), service, adjust);
     let keeps = local.clone();
     (local, tokio::spawn(async move { keeps.keep().await }))
 }

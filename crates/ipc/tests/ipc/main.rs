@@ -4,7 +4,9 @@
 
 mod local;
 mod page;
+mod service;
 mod socket;
+mod staff;
 mod typescript;
 
 use std::path::Path;

@@ -15,8 +15,8 @@ use super::{PASSPHRASE, engine, set_up, shared, until};
 
 /// A host whose dialogs are answered beforehand.
 #[derive(Clone, Default)]
-struct Prepared {
-    paths: Arc<Mutex<VecDeque<PathBuf>>>,
+pub(super) struct Prepared {
+    pub(super) paths: Arc<Mutex<VecDeque<PathBuf>>>,
     suggested: Arc<Mutex<String>>,
     preferred: Arc<Mutex<Option<Preferences>>>,
 }
@@ -39,15 +39,15 @@ impl Host for Prepared {
 }
 
 fn page(folder: &Path, host: &Prepared) -> Page {
-    let local = Local::new(folder.to_owned(), "unused".into());
+    let local = Local::new(folder.to_owned(), "unused".into(), None);
     Page::new(host.clone(), local, PreferencesFile::at(folder.join("window.toml")))
 }
 
-async fn ask(page: &Page, command: &str, args: Value) -> Result<Value, FaultCode> {
+pub(super) async fn ask(page: &Page, command: &str, args: Value) -> Result<Value, FaultCode> {
     page.call(json!({ "command": command, "args": args })).await.map_err(|fault| fault.code)
 }
 
-async fn sign_in(page: &Page, name: &str) {
+pub(super) async fn sign_in(page: &Page, name: &str) {
     ask(page, "log_in", json!({ "name": name, "passphrase": PASSPHRASE })).await.unwrap();
 }
 
@@ -170,7 +170,7 @@ async fn preferences_are_kept_only_where_the_machine_lets_them_hold() {
 async fn a_page_cannot_loosen_what_the_it_set() {
     let (folder, _handle) = engine().await;
     let host = Prepared::default();
-    let local = Local::new(folder.path().to_owned(), "unused".into());
+    let local = Local::new(folder.path().to_owned(), "unused".into(), None);
     let file = PreferencesFile::at(folder.path().join("window.toml")).starting(true);
     let page = Page::new(host.clone(), local, file);
     assert_eq!(ask(&page, "preferences", json!({})).await.unwrap()["autostart"], true);

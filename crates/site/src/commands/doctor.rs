@@ -11,7 +11,7 @@ use hospes_party::{DeviceChoice, Managed, ManagedFile, chosen_card, probe_cards,
 use hospes_protocol::enrol::Invitation;
 
 use super::Asking;
-use crate::engine::Connection;
+use crate::engine::{Connection, Place};
 use crate::output;
 
 /// Free space below which a site cannot work well.
@@ -140,7 +140,7 @@ fn device(choice: DeviceChoice) -> Step {
 /// Whether the engine answers, which takes keys, database and ledger, and how its links are; for somebody of the site
 /// also each step of the way to every coordinator.
 async fn engine(folder: &Path, who: Who, managed: &Managed) -> Vec<Step> {
-    let connection = match Connection::open(folder).await {
+    let connection = match Connection::open(&Place::Folder(folder.to_owned())).await {
         Ok(connection) => connection,
         Err(error) => return vec![step("engine", Outcome::Failed, format!("{error:#}."))],
     };

@@ -16,6 +16,7 @@ mod watch;
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
+use hospes_ipc::staff::Service;
 use hospes_ipc::table::Secret;
 use hospes_ipc::{Call, Fault, FaultCode};
 use hospes_party::view::{Approach, PAGE_ITEMS, Page, Status};
@@ -23,7 +24,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::arguments::{Arguments, Command};
-use crate::engine::{Connection, folder};
+use crate::engine::{Connection, Place, folder};
 use crate::{output, secret};
 
 /// A command with what it needs: the engine, who asks, and how the answer is wanted.
@@ -88,28 +89,36 @@ impl Asking {
 
 /// Runs the command that was typed.
 pub(crate) async fn run(arguments: Arguments) -> Result<()> {
-    let folder = folder(arguments.data)?;
+    let serves = matches!(arguments.command, Command::Run { .. });
+    let place = match &arguments.staff {
+        Some(socket) if !serves => Place::Service(Service::at(socket.clone())),
+        _ => Place::Folder(folder(arguments.data)?),
+    };
     match arguments.command {
         Command::Init { administrator, key_file } => {
             let file = arguments.passphrase_file.as_deref();
-            return setup::init(&folder, &administrator, key_file, file, arguments.json).await;
+            return setup::init(place.folder()?, &administrator, key_file, file, arguments.json).await;
         }
         Command::Restore { file, key_file, backup_passphrase_file } => {
-            return backup::restore(&folder, file, key_file, backup_passphrase_file.as_deref(), arguments.json).await;
+            let passphrase = backup_passphrase_file.as_deref();
+            return backup::restore(place.folder()?, file, key_file, passphrase, arguments.json).await;
         }
-        Command::Run { runs, device } => return run::run(&folder, usize::from(runs), device).await,
+        Command::Run { runs, device } => {
+            let staff = arguments.staff.as_deref();
+            return run::run(place.folder()?, staff, usize::from(runs), device).await;
+        }
         Command::Doctor { invitation, proxy, extra_ca, device } => {
             let who = doctor::Who { person: arguments.person, passphrase_file: arguments.passphrase_file };
             let approach = invitation.map(|invitation| Approach { invitation, proxy, extra_ca });
-            return doctor::doctor(&folder, approach, device, who, arguments.json).await;
+            return doctor::doctor(place.folder()?, approach, device, who, arguments.json).await;
         }
         Command::Jobs { watch: true, .. } => {
             let who = (arguments.person, arguments.passphrase_file);
-            return watch::watch(&folder, who, arguments.json).await;
+            return watch::watch(&place, who, arguments.json).await;
         }
         _ => {}
     }
-    let connection = Connection::open(&folder).await?;
+    let connection = Connection::open(&place).await?;
     let mut asking = Asking::new(connection, arguments.person, arguments.passphrase_file, arguments.json);
     let result = dispatch(&mut asking, arguments.command).await;
     let closed = asking.connection.close().await;

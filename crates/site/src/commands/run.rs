@@ -1,4 +1,4 @@
-//! The engine as a service: it serves its socket until it is told to end.
+//! The engine as a service: it serves its socket, and one for staff where it is told to, until it is told to end.
 
 use std::path::Path;
 
@@ -9,13 +9,25 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::engine;
 
 /// Runs until SIGTERM or SIGINT.
-pub(crate) async fn run(folder: &Path, runs_at_a_time: usize, device: DeviceChoice) -> Result<()> {
+pub(crate) async fn run(
+    folder: &Path,
+    staff: Option<&Path>,
+    runs_at_a_time: usize,
+    device: DeviceChoice,
+) -> Result<()> {
     let handle = engine::open(folder, runs_at_a_time, device).await?;
     let mut term = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tracing::info!(folder = %folder.display(), "the party runs");
+    let to_staff = async {
+        match staff {
+            Some(socket) => hospes_ipc::staff::serve(socket, folder, handle.clone()).await,
+            None => std::future::pending().await,
+        }
+    };
     tokio::select! {
         served = hospes_ipc::socket::serve(folder, handle.clone()) => served.context("serve the local socket")?,
+        served = to_staff => served.context("serve the socket for staff")?,
         () = handle.ended() => bail!("the engine ended by a fault of its own; the log says where"),
         _ = term.recv() => {}
         _ = interrupt.recv() => {}

@@ -1,25 +1,24 @@
 //! Progress of runs, as it happens.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
 use hospes_ipc::Call;
-use hospes_ipc::socket::{Client, Notices};
 use hospes_party::view::{JobState, JobView, Notice, Page};
 use hospes_protocol::id::JobId;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::Asking;
-use crate::engine::Connection;
+use crate::engine::{Connection, Place};
 use crate::output;
 
 /// Shows runs and their rounds until interrupted: bars for people, a JSON document for each change for machines.
-pub(crate) async fn watch(folder: &Path, who: (Option<String>, Option<PathBuf>), json: bool) -> Result<()> {
-    let connection = Connection::Running(Client::connect(folder).await?);
+pub(crate) async fn watch(place: &Place, who: (Option<String>, Option<PathBuf>), json: bool) -> Result<()> {
+    let connection = Connection::Running(place.client().await?);
     let mut asking = Asking::new(connection, who.0, who.1, json);
-    let mut notices = Notices::of(folder).await?;
+    let mut notices = place.notices().await?;
     let mut bars = Bars::default();
     loop {
         // Runs that are under way are among the newest.

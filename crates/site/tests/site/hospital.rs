@@ -96,11 +96,15 @@ impl Hospital {
 
     /// Starts the engine and waits until it listens.
     pub(crate) fn start(&self) -> Running {
-        let child = self.command().arg("run").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        self.start_by(self.command().arg("run"), &self.data().join("engine.sock"))
+    }
+
+    /// Starts the engine by this command and waits until it listens on this socket.
+    pub(crate) fn start_by(&self, command: &mut Command, socket: &Path) -> Running {
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let running = Running(child);
-        let socket = self.data().join("engine.sock");
         let begun = Instant::now();
-        while std::os::unix::net::UnixStream::connect(&socket).is_err() {
+        while std::os::unix::net::UnixStream::connect(socket).is_err() {
             assert!(begun.elapsed() < Duration::from_secs(60), "the engine does not listen");
             std::thread::sleep(Duration::from_millis(50));
         }

@@ -5,3 +5,4 @@
 mod commands;
 mod engine;
 mod hospital;
+mod staff;

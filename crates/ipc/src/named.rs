@@ -1,0 +1,54 @@
+//! The files that commands name. Whoever stands between a person and the engine puts others in their place: the page knows
+//! chosen files by random names ([`crate::page`]), and to another account's engine files are handed over
+//! ([`crate::handed`]).
+
+use std::path::PathBuf;
+
+use crate::page::{OpenPurpose, SavePurpose};
+use crate::table::Call;
+
+/// A file that a command names.
+pub(crate) enum Named<'a> {
+    /// A file or folder that is there, of one of these kinds.
+    Opened(&'a mut PathBuf, &'static [OpenPurpose]),
+    /// A file that the command makes.
+    New(&'a mut PathBuf, SavePurpose),
+}
+
+impl Call {
+    /// Every file that the command names. One that is missing here would reach the engine as whoever asks named it.
+    pub(crate) fn files(&mut self) -> Vec<Named<'_>> {
+        use OpenPurpose::{Data, Images, OptOuts};
+        match self {
+            Self::Survey { path, .. } | Self::Sheets { path } => vec![Named::Opened(path, &[Data, Images])],
+            Self::AddDataset { dataset } => vec![Named::Opened(&mut dataset.path, &[Data, Images])],
+            Self::ImportOptOuts { path } => vec![Named::Opened(path, &[OptOuts])],
+            Self::Enrol { enrolment } => certificates(&mut enrolment.extra_ca),
+            Self::DiagnoseInvitation { approach } => certificates(&mut approach.extra_ca),
+            Self::ExportAudit { path, .. } => vec![Named::New(path, SavePurpose::Audit)],
+            Self::BackUp { path, .. } => vec![Named::New(path, SavePurpose::Backup)],
+            Self::ExportModel { path, card, .. } => {
+                vec![Named::New(path, SavePurpose::Model), Named::New(card, SavePurpose::Model)]
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+fn certificates(file: &mut Option<PathBuf>) -> Vec<Named<'_>> {
+    file.iter_mut().map(|path| Named::Opened(path, &[OpenPurpose::Certificates])).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    /// The compiler does not ask for a new command here, so this does.
+    #[test]
+    fn every_path_of_the_table_is_named() {
+        let (_, table) = include_str!("table.rs").split_once("commands! {").expect("there is a table");
+        let paths = table.matches("PathBuf").count();
+        assert_eq!(paths, 7, "a command with a path was added or taken away; Call::files must know it");
+        // Arguments that hold a path within, by their types.
+        let inside = ["dataset: NewDataset", "enrolment: Enrolment", "approach: Approach"];
+        assert!(inside.iter().all(|argument| table.matches(argument).count() == 1), "{inside:?}");
+    }
+}

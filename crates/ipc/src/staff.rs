@@ -1,0 +1,377 @@
+//! The socket for staff: by it, people under accounts of their own reach the service of their machine.
+//!
+//! Who may connect, the system says: socket and folder let in the members of one group. Who somebody is at the site and
+//! what they may do is said by their passphrase and the engine, as everywhere. Two accounts trust each other no further:
+//!
+//! - The service reads and writes no file that a caller names; files are handed over ([`crate::handed`]).
+//! - A window sends nothing before it has seen that nobody but the service can answer there ([`Service`]).
+
+use std::collections::HashMap;
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hospes_party::Handle;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::net::UnixStream;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use crate::fault::{Fault, FaultCode};
+use crate::handed::Handed;
+use crate::router::{Router, read};
+use crate::socket::{Caller, Client, Notices, converse, listen};
+use crate::table::Call;
+
+/// Where the installed service serves it.
+pub const SOCKET: &str = "/run/hospes/staff.sock";
+/// The installed service's data folder, shown to whoever must find it.
+pub(crate) const DATA: &str = "/var/lib/hospes";
+/// What systemd calls the service.
+const UNIT: &str = "hospes-site.service";
+/// Folder for files that are handed over, in the data folder.
+const HANDED: &str = "handed";
+/// Connections of one account at a time; a window has five.
+const CONNECTIONS: usize = 32;
+/// Wait after a connection that could not be accepted.
+const BREATH: Duration = Duration::from_millis(100);
+/// Longest that systemd may take to say what it knows.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// Serves the engine, whose data lie in `data`, on a socket for staff until the future is dropped, and every connection
+/// with it. Whoever may enter its folder may connect, and so whoever is in the folder's group.
+///
+/// # Errors
+/// If the socket cannot be made, or others could take its place.
+pub async fn serve(socket: &Path, data: &Path, handle: Handle) -> std::io::Result<()> {
+    let folder = socket.parent().unwrap_or(Path::new("/"));
+    let own = rustix::process::geteuid().as_raw();
+    if !owner_of(folder).is_ok_and(|owner| owner == own || owner == 0) {
+        let words = format!(
+            "{} must be there and belong to this account or root, and nobody else may change it or what is above it",
+            folder.display()
+        );
+        return Err(std::io::Error::new(ErrorKind::PermissionDenied, words));
+    }
+    let handed = data.join(HANDED);
+    Handed::sweep(&handed)?;
+    let listener = listen(socket, 0o660)?;
+    let mut accounts: HashMap<u32, Arc<Semaphore>> = HashMap::new();
+    let mut connections = JoinSet::new();
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // One who opens too many must not end the service.
+                tracing::warn!(%error, "a connection of staff could not be accepted");
+                tokio::time::sleep(BREATH).await;
+                continue;
+            }
+        };
+        while connections.try_join_next().is_some() {}
+        let Ok(peer) = stream.peer_cred() else { continue };
+        let places = accounts.entry(peer.uid()).or_insert_with(|| Arc::new(Semaphore::new(CONNECTIONS)));
+        let Ok(place) = places.clone().try_acquire_owned() else {
+            tracing::warn!(account = peer.uid(), "an account has {CONNECTIONS} connections; another was refused");
+            continue;
+        };
+        let visit = Visit {
+            router: Router::new(handle.clone()),
+            handed: Handed::new(handed.clone()),
+            account: peer.uid(),
+            process: peer.pid(),
+        };
+        connections.spawn(async move {
+            converse(stream, Caller::Staff(visit)).await;
+            drop(place);
+        });
+    }
+}
+
+/// One connection of somebody under an account of their own.
+pub(crate) struct Visit {
+    router: Router,
+    handed: Handed,
+    account: u32,
+    process: Option<i32>,
+}
+
+impl Visit {
+    pub(crate) fn router(&self) -> &Router {
+        &self.router
+    }
+
+    /// Answers `{"files": …}`, and `{"call": …}`, with the number of its `bundle` where the command names files.
+    pub(crate) async fn answer(&self, mut request: Value) -> Result<Value, Fault> {
+        if let Some(parcel) = request.get_mut("files").map(Value::take) {
+            return self.handed.answer(read(parcel)?, &self.router).await;
+        }
+        let mut call = Call::read(request.get_mut("call").map(Value::take).unwrap_or_default())?;
+        let bundle = request.get("bundle").and_then(Value::as_u64);
+        let enters = matches!(call, Call::LogIn { .. });
+        if let Call::SetUp { .. } = call {
+            let words = "the first person of a service's site is made with it, by whoever administers this machine";
+            return Err(Fault::new(FaultCode::Denied, words));
+        }
+        if enters || matches!(call, Call::LogOut { .. }) {
+            self.handed.forget();
+        }
+        let written = self.handed.put_into(bundle, &mut call)?;
+        let answer = self.router.carry_out(call).await;
+        if let Some(bundle) = bundle {
+            self.handed.carried_out(bundle, if answer.is_ok() { written } else { Vec::new() }).await;
+        }
+        if enters {
+            self.record(&answer);
+        }
+        answer
+    }
+
+    /// Under which account somebody logged in, or tried to: the audit log says who, this says from where.
+    fn record(&self, answer: &Result<Value, Fault>) {
+        let (account, process) = (self.account, self.process.unwrap_or_default());
+        match answer {
+            Ok(me) => {
+                let person = me.get("id").and_then(Value::as_str).unwrap_or_default();
+                tracing::info!(account, process, person, "somebody of the staff logged in");
+            }
+            Err(fault) => {
+                let reference = fault.reference.as_deref().unwrap_or_default();
+                tracing::warn!(account, process, reference, "somebody of the staff could not log in");
+            }
+        }
+    }
+}
+
+/// Why the service of this machine is not to be had.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ts_rs::TS)]
+#[serde(rename_all = "snake_case")]
+pub enum Away {
+    /// It does not run; whether it has a site, nobody could say.
+    Stopped,
+    /// It was told to start and did not, because nobody has laid down its site.
+    NoSite,
+    /// It lets in the members of the group `hospes`, and this account is none, or was none when it logged in.
+    NoAccess {
+        /// This account.
+        account: String,
+    },
+}
+
+impl Away {
+    /// What is in the way, and what to do.
+    pub fn words(&self) -> String {
+        match self {
+            Self::Stopped => "the service of this machine does not run; start it: sudo systemctl start hospes-site \
+                              (where its site was never laid down, sudo hospes-as-service init comes first)"
+                .to_owned(),
+            Self::NoSite => "the service of this machine has no site yet; lay it down and start it: \
+                             sudo hospes-as-service init --administrator NAME --key-file && \
+                             sudo systemctl enable --now hospes-site"
+                .to_owned(),
+            Self::NoAccess { account } => format!(
+                "the service of this machine lets in members of the group hospes, and this account is none; \
+                 add it and log in to the machine again: sudo usermod -aG hospes {account}"
+            ),
+        }
+    }
+}
+
+/// The service of this machine, as it is reached from other accounts.
+///
+/// Its socket lies in a folder that only root could make and only the service can change, and the system says under which
+/// account the process listens that is reached: no other account of the machine can pretend to be the service.
+#[derive(Debug, Clone)]
+pub struct Service {
+    socket: PathBuf,
+    systemctl: PathBuf,
+}
+
+/// Why there is no connection to it.
+#[derive(Debug)]
+pub(crate) enum Unreached {
+    /// Nobody answers, or this account is not let in.
+    Closed(ErrorKind),
+    /// Somebody else could answer there: this can be changed by others.
+    Unsafe(PathBuf),
+}
+
+impl From<Unreached> for Fault {
+    fn from(unreached: Unreached) -> Self {
+        match unreached {
+            Unreached::Closed(kind) => {
+                Self::new(FaultCode::NotRunning, format!("the service of this machine does not answer ({kind})"))
+            }
+            Unreached::Unsafe(place) => {
+                let words = format!(
+                    "others than root and the service can change {}, or answer there, so that whoever answers may not \
+                     be the service; nothing was sent to them. Show this to your IT department",
+                    place.display()
+                );
+                Self::new(FaultCode::State, words)
+            }
+        }
+    }
+}
+
+impl Service {
+    /// The service that packages install; `None` where `HOSPES_DATA` names a data folder: whoever does so means that one.
+    pub fn of_system() -> Option<Self> {
+        let is_named = std::env::var_os("HOSPES_DATA").is_some_and(|folder| !folder.is_empty());
+        (!is_named).then(|| Self::at(SOCKET.into()))
+    }
+
+    /// A service with this socket.
+    pub fn at(socket: PathBuf) -> Self {
+        Self { socket, systemctl: "systemctl".into() }
+    }
+
+    /// The same where another program knows whether it is installed, for tests.
+    #[must_use]
+    pub fn known_to(self, systemctl: PathBuf) -> Self {
+        Self { systemctl, ..self }
+    }
+
+    /// Connects to it.
+    ///
+    /// # Errors
+    /// [`FaultCode::NotRunning`] if it does not answer, [`FaultCode::State`] if somebody else could.
+    pub async fn client(&self) -> Result<Client, Fault> {
+        Ok(Client::on(self.reach().await?, true))
+    }
+
+    /// Listens to it.
+    ///
+    /// # Errors
+    /// As [`Service::client`].
+    pub async fn notices(&self) -> Result<Notices, Fault> {
+        Notices::on(self.reach().await?).await
+    }
+
+    /// Connects to it, and says what to do where that cannot be.
+    ///
+    /// # Errors
+    /// As [`Service::client`].
+    pub async fn client_or_why(&self) -> Result<Client, Fault> {
+        match self.reach().await {
+            Ok(stream) => Ok(Client::on(stream, true)),
+            Err(Unreached::Closed(kind)) => {
+                let why = self.why(kind).await.map(|away| Fault::new(FaultCode::NotRunning, away.words()));
+                Err(why.unwrap_or_else(|| Unreached::Closed(kind).into()))
+            }
+            Err(unsafe_place) => Err(unsafe_place.into()),
+        }
+    }
+
+    pub(crate) async fn reach(&self) -> Result<UnixStream, Unreached> {
+        let closed = |error: std::io::Error| Unreached::Closed(error.kind());
+        let owner = owner_of(self.socket.parent().unwrap_or(Path::new("/")))?;
+        let stream = UnixStream::connect(&self.socket).await.map_err(closed)?;
+        let answers = stream.peer_cred().map_err(closed)?.uid();
+        if answers == owner || answers == 0 { Ok(stream) } else { Err(Unreached::Unsafe(self.socket.clone())) }
+    }
+
+    /// Why it is not to be had, after an attempt that ended so; `None` where there is no service on this machine.
+    pub(crate) async fn why(&self, closed: ErrorKind) -> Option<Away> {
+        if closed == ErrorKind::PermissionDenied {
+            return Some(Away::NoAccess { account: account() });
+        }
+        let show = "--property=LoadState,ConditionResult,ConditionTimestampMonotonic";
+        let mut ask = tokio::process::Command::new(&self.systemctl);
+        let asked = ask.args(["show", show, UNIT]).stdin(Stdio::null()).kill_on_drop(true).output();
+        let output = tokio::time::timeout(ANSWER, asked).await.ok()?.ok()?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let says = |line: &str| text.lines().any(|said| said == line);
+        if !output.status.success() || !says("LoadState=loaded") {
+            return None;
+        }
+        // It was told to start, and did not because there is nothing to run. Of one that was not, systemd knows no more.
+        let has_no_site = says("ConditionResult=no") && !says("ConditionTimestampMonotonic=0");
+        Some(if has_no_site { Away::NoSite } else { Away::Stopped })
+    }
+}
+
+/// The account to which a folder belongs that nobody else but root can change or take away; this account may have made the
+/// folders above it, too.
+fn owner_of(folder: &Path) -> Result<u32, Unreached> {
+    let closed = |error: std::io::Error| Unreached::Closed(error.kind());
+    let own = rustix::process::geteuid().as_raw();
+    let is_trusted = |account: u32| account == 0 || account == own;
+    let folder = std::path::absolute(folder).map_err(closed)?;
+    let owner = std::fs::symlink_metadata(&folder).map_err(closed)?.uid();
+    let mut inner = None;
+    for place in folder.ancestors() {
+        let found = std::fs::symlink_metadata(place).map_err(closed)?;
+        let is_open = found.mode() & 0o022 != 0;
+        let is_sticky = found.mode() & 0o1000 != 0;
+        let is_safe = match inner {
+            None => !is_open,
+            // In a folder like /tmp everybody may lay things, and nobody may take away those of others.
+            Some(inner) => is_trusted(found.uid()) && (!is_open || (is_sticky && is_trusted(inner))),
+        };
+        // A link is no folder here, whatever it leads to.
+        if !found.is_dir() || !is_safe {
+            return Err(Unreached::Unsafe(place.to_owned()));
+        }
+        inner = Some(found.uid());
+    }
+    Ok(owner)
+}
+
+/// This account's name, where it can stand in a command that somebody copies.
+fn account() -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    let names = ["USER", "LOGNAME"].into_iter().filter_map(|name| std::env::var(name).ok());
+    let mut fit = names.filter(|name| !name.is_empty() && !name.starts_with('-') && name.chars().all(is_plain));
+    fit.next().unwrap_or_else(|| "NAME".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn set_mode(folder: &Path, mode: u32) {
+        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn a_folder_that_others_could_change_is_not_trusted() {
+        let outer = tempfile::tempdir().unwrap();
+        let above = std::fs::canonicalize(outer.path()).unwrap();
+        let folder = above.join("run");
+        std::fs::create_dir(&folder).unwrap();
+        let is_unsafe = |folder: &Path| matches!(owner_of(folder), Err(Unreached::Unsafe(_)));
+        for mode in [0o750, 0o755, 0o700] {
+            set_mode(&folder, mode);
+            assert_eq!(owner_of(&folder).unwrap(), rustix::process::geteuid().as_raw(), "{mode:o}");
+        }
+        for mode in [0o770, 0o757, 0o1777] {
+            set_mode(&folder, mode);
+            assert!(is_unsafe(&folder), "{mode:o}");
+        }
+        set_mode(&folder, 0o750);
+        // Whoever can change the folder above puts another in its place; of one that is sticky only its owner can.
+        for (mode, expected) in [(0o770, true), (0o777, true), (0o1777, false), (0o755, false)] {
+            set_mode(&above, mode);
+            assert_eq!(is_unsafe(&folder), expected, "{mode:o}");
+        }
+        std::os::unix::fs::symlink(&folder, above.join("link")).unwrap();
+        assert!(is_unsafe(&above.join("link")));
+        assert!(matches!(owner_of(&above.join("nowhere")), Err(Unreached::Closed(ErrorKind::NotFound))));
+    }
+
+    #[tokio::test]
+    async fn an_account_that_is_not_let_in_is_told_what_to_do() {
+        let away = Service::at(SOCKET.into()).why(ErrorKind::PermissionDenied).await.unwrap();
+        assert!(matches!(&away, Away::NoAccess { account } if !account.is_empty()), "{away:?}");
+        assert!(away.words().contains("usermod -aG hospes"), "{}", away.words());
+    }
+}
