@@ -134,7 +134,7 @@ pub(crate) fn site_config(folder: &Path, clock: Clock, spawn_link: hospes_party:
         kdf: KdfCost::for_tests(),
         spawn_link,
         presence: Arc::new(|| Box::pin(std::future::ready(false))),
-        identity: None,
+        known_keys: None,
     }
 }
 
