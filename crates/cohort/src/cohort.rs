@@ -414,8 +414,8 @@ impl Cohort {
         }
     }
 
-    /// Judges given parameters on the rows at the task's `data` port, outside a round, table by table where several
-    /// were pooled.
+    /// Judges given parameters on the rows at the task's `data` port, at the task's threshold, outside a round, table by
+    /// table where several were pooled.
     ///
     /// # Errors
     /// [`CohortError::NotPublic`] unless every row is tagged public; else as [`Cohort::report`].
@@ -427,15 +427,18 @@ impl Cohort {
             return Err(CohortError::NotPublic);
         }
         check_yes_no(&self.plan, task)?;
-        let behind = match self.plan.tasks.get(task).map(|t| &t.component) {
-            Some(Component::LocalBaseline(params)) => Behind::alone(params, plan::inputs(&self.plan, task)),
-            _ => self.model_behind(task)?,
+        let (behind, threshold) = match self.plan.tasks.get(task).map(|t| &t.component) {
+            Some(Component::LocalBaseline(params)) => {
+                (Behind::alone(params, plan::inputs(&self.plan, task)), params.threshold)
+            }
+            Some(Component::Evaluation(params)) => (self.model_behind(task)?, params.threshold),
+            _ => return Err(wrong_component(task, "an evaluation of a trained model")),
         };
         let rows = Pipeline::new(&self.plan, self.frame).table(task, "data")?;
         let data = rows.matrix(task)?;
         let logits = behind.outputs(parameters, &rows, &data, &Compute::processor(), task)?;
-        let all = Metrics::new(&logits, &data.labels, 0.5, 0);
-        Ok(Assessed { all, by_table: by_origin(&logits, &data, 0.5) })
+        let all = Metrics::new(&logits, &data.labels, threshold, 0);
+        Ok(Assessed { all, by_table: by_origin(&logits, &data, threshold) })
     }
 
     fn report_statistics(self, task: &str, rules: &Disclosure) -> Result<Report, CohortError> {

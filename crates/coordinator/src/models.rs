@@ -24,6 +24,7 @@ use sha2::{Digest as _, Sha256};
 use crate::Error;
 use crate::aggregate::content::fill;
 use crate::aggregate::newton::Fit;
+use crate::seam::{Moment, Seam};
 
 /// Bytes of the largest header that is read: 2,000 layers need far less.
 const HEADER_BYTES: u64 = 4 << 20;
@@ -33,6 +34,8 @@ pub const BLOCK_BYTES: usize = 1 << 20;
 const MOMENTS: &str = ".moments";
 /// Folder for files that have no name yet, beside the models so that naming is a rename.
 const SCRATCH: &str = "scratch";
+/// What the seam calls these files.
+const FILE: &str = "model";
 
 /// Whose moments a file holds: those of the coordinator's optimiser after a round of a task, of the model that the round
 /// gave. A round that was attempted again with other inputs gave another model, and so has a file of its own.
@@ -66,6 +69,7 @@ impl MomentsOf {
 pub struct Models {
     root: PathBuf,
     objects: Arc<LocalFileSystem>,
+    seam: Seam,
 }
 
 impl Models {
@@ -74,6 +78,11 @@ impl Models {
     /// # Errors
     /// [`Error::File`] if the folder cannot be made or swept, [`Error::Corrupt`] if it is none.
     pub fn open(root: PathBuf) -> Result<Self, Error> {
+        Self::held(root, Seam::default())
+    }
+
+    /// The same in the hands of whoever holds the seam.
+    pub(crate) fn held(root: PathBuf, seam: Seam) -> Result<Self, Error> {
         let scratch = root.join(SCRATCH);
         match fs::remove_dir_all(&scratch) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::file("sweep", scratch)(e)),
@@ -81,7 +90,7 @@ impl Models {
         }
         fs::create_dir_all(&scratch).map_err(Error::file("make the folder", &scratch))?;
         let objects = LocalFileSystem::new_with_prefix(&root).map_err(|e| Error::corrupt("folder of models", e))?;
-        Ok(Self { root, objects: Arc::new(objects.with_fsync(true)) })
+        Ok(Self { root, objects: Arc::new(objects.with_fsync(true)), seam })
     }
 
     /// Where a model lies.
@@ -130,7 +139,8 @@ impl Models {
         hash.update(b"hospes/model/v1\0");
         hash.update(&header);
         let left = tensors.iter().map(TensorShape::len).fold(0u64, u64::saturating_add).saturating_mul(4);
-        Ok(Writer { file, path, label, hash, left, block: Vec::with_capacity(BLOCK_BYTES), named: false })
+        let (block, seam) = (Vec::with_capacity(BLOCK_BYTES), self.seam.clone());
+        Ok(Writer { file, path, label, hash, left, block, named: false, seam })
     }
 
     /// Writes a model that begins with the values of another one and goes on with zeros; blocking.
@@ -178,7 +188,7 @@ impl Models {
         let from = location(format!("{SCRATCH}/{}", written.label));
         self.objects.rename(&from, &location(to)).await.map_err(|e| Error::corrupt("model", e))?;
         written.named = true;
-        Ok(())
+        self.seam.meet_file(FILE, Moment::Named)
     }
 
     /// Where moments lie.
@@ -255,6 +265,7 @@ pub struct Writer {
     left: u64,
     block: Vec<u8>,
     named: bool,
+    seam: Seam,
 }
 
 /// A model that is written and durable and has no name yet.
@@ -330,11 +341,13 @@ impl Writer {
     /// # Errors
     /// [`Error::File`] if it cannot be made durable, [`Error::Corrupt`] if values are missing.
     pub fn finish(mut self) -> Result<Written, Error> {
+        self.seam.meet_file(FILE, Moment::Written)?;
         self.flush()?;
         if self.left != 0 {
             return Err(Error::corrupt("model", format!("{} values are missing", self.left / 4)));
         }
         self.file.sync_all().map_err(Error::file("synchronise", &self.path))?;
+        self.seam.meet_file(FILE, Moment::Durable)?;
         let bytes = self.file.metadata().map_err(Error::file("read", &self.path))?.len();
         self.named = true;
         Ok(Written {

@@ -1,8 +1,9 @@
-//! Where the simulation takes hold of a coordinator: the moments of its transactions, and its work in the background.
+//! Where the simulation takes hold of a coordinator: the moments of its transactions and of its files, and its work in the
+//! background.
 //!
 //! Without the feature `simulation` a seam is empty and every question to it has one answer. With the feature it is as
-//! empty, unless the store was opened by [`crate::simulation`]: nothing that an operator, a site or the environment says
-//! fills it.
+//! empty, unless store, uploads and models were opened by [`crate::simulation`]: nothing that an operator, a site or the
+//! environment says fills it.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -13,7 +14,7 @@ use hospes_protocol::id::{Digest, RoundKey, SiteId};
 
 use crate::Error;
 
-/// When, relative to a transaction.
+/// When, relative to a transaction or to a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[allow(unreachable_pub, reason = "the simulation shows it, where there is one")]
 pub enum Moment {
@@ -23,6 +24,12 @@ pub enum Moment {
     During,
     /// After it is durable.
     After,
+    /// A file has bytes that are not durable yet.
+    Written,
+    /// It has all of them, durably, and not its name.
+    Durable,
+    /// It has its name, and nobody has heard of it.
+    Named,
 }
 
 /// The seam of one store and of the schedule on it.
@@ -30,6 +37,12 @@ pub enum Moment {
 pub(crate) struct Seam {
     #[cfg(feature = "simulation")]
     hold: Option<Arc<crate::simulation::Hold>>,
+}
+
+impl std::fmt::Debug for Seam {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Seam")
+    }
 }
 
 #[cfg(feature = "simulation")]
@@ -48,6 +61,16 @@ impl Seam {
             return hold.meet(transaction, moment).await;
         }
         let _ = (transaction, moment);
+        Ok(())
+    }
+
+    /// A moment of a file has come, in work that blocks. An error ends the work: the process dies there.
+    pub(crate) fn meet_file(&self, file: &'static str, moment: Moment) -> Result<(), Error> {
+        #[cfg(feature = "simulation")]
+        if let Some(hold) = &self.hold {
+            return hold.meet_file(file, moment);
+        }
+        let _ = (file, moment);
         Ok(())
     }
 

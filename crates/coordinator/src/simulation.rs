@@ -7,20 +7,23 @@
 
 use std::collections::BTreeSet;
 use std::future::Future;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::future::BoxFuture;
 use hospes_protocol::id::{RoundKey, SiteId};
 use tokio::sync::Notify;
 
-use crate::Error;
+use crate::aggregate::staging::{FreeSpace, Staging};
+use crate::models::Models;
 pub use crate::schedule::by_hand::ByHand;
 pub use crate::seam::Moment;
 use crate::seam::Seam;
 use crate::store::Store;
+use crate::{Clock, Error};
 
-/// What becomes of the process at a moment of a transaction.
+/// What becomes of the process at a moment of a transaction or of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
     /// It goes on.
@@ -51,13 +54,15 @@ pub struct Hold {
     background: Mutex<Vec<BoxFuture<'static, ()>>>,
     again: Mutex<BTreeSet<(RoundKey, SiteId)>>,
     died: Notify,
+    /// Whether it died in work that blocks.
+    is_dead: AtomicBool,
 }
 
 impl Hold {
     /// A hold with these fates.
     pub fn new(fates: Fates, planted: Option<Planted>) -> Arc<Self> {
         let (background, again) = (Mutex::default(), Mutex::default());
-        Arc::new(Self { fates, planted, background, again, died: Notify::new() })
+        Arc::new(Self { fates, planted, background, again, died: Notify::new(), is_dead: AtomicBool::new(false) })
     }
 
     /// Opens a database that is there already, in the hands of this hold.
@@ -68,13 +73,35 @@ impl Hold {
         Ok(Store::open_existing(&Store::sqlite_url(file)).await?.held(Seam::held(self.clone())))
     }
 
+    /// Uploads in the hands of this hold.
+    ///
+    /// # Errors
+    /// Those of [`Staging::new`].
+    pub fn staging(self: &Arc<Self>, root: PathBuf, free: FreeSpace, clock: Clock) -> Result<Staging, Error> {
+        Staging::held(root, free, clock, Seam::held(self.clone()))
+    }
+
+    /// Models in the hands of this hold.
+    ///
+    /// # Errors
+    /// Those of [`Models::open`].
+    pub fn models(self: &Arc<Self>, root: PathBuf) -> Result<Models, Error> {
+        Models::held(root, Seam::held(self.clone()))
+    }
+
     /// Does `work` unless the process dies of it; then it is `None`, and the work is dropped where it stood.
     pub async fn live<T>(&self, work: impl Future<Output = T>) -> Option<T> {
-        tokio::select! {
+        let done = tokio::select! {
             biased;
             () = self.died.notified() => None,
             done = work => Some(done),
-        }
+        };
+        // Work that blocks comes back with an error from the moment at which the process died; nobody hears it.
+        done.filter(|_| !self.is_dead())
+    }
+
+    fn is_dead(&self) -> bool {
+        self.is_dead.load(Ordering::Relaxed)
     }
 
     pub(crate) async fn meet(&self, transaction: &'static str, moment: Moment) -> Result<(), Error> {
@@ -91,6 +118,15 @@ impl Hold {
         }
     }
 
+    pub(crate) fn meet_file(&self, file: &'static str, moment: Moment) -> Result<(), Error> {
+        // Whether there is room for a file is asked before it is begun.
+        if (self.fates)(file, moment) != Fate::Die {
+            return Ok(());
+        }
+        self.is_dead.store(true, Ordering::Relaxed);
+        Err(Error::Stopping)
+    }
+
     pub(crate) fn keep(&self, work: BoxFuture<'static, ()>) {
         locked(&self.background).push(work);
     }
@@ -104,6 +140,9 @@ impl Hold {
             }
             for work in work {
                 work.await;
+                if self.is_dead() {
+                    return;
+                }
             }
         }
     }

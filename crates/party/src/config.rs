@@ -45,6 +45,15 @@ pub enum Executor {
     Thread,
 }
 
+/// Keys of a simulated site, which follow from its name, so that a simulation can be repeated. Whoever knows the name knows
+/// them; the engine therefore takes nothing but public data with them.
+pub struct KnownKeys {
+    /// Identity key to enrol with.
+    pub identity: SecretKey,
+    /// Key under which patients' ids are hashed. Which of them a plan draws for its test follows from it.
+    pub subjects: [u8; 32],
+}
+
 /// Everything the engine is told from outside.
 #[derive(Clone)]
 pub struct Config {
@@ -77,8 +86,9 @@ pub struct Config {
     pub spawn_link: SpawnLink,
     /// Whether somebody works at the machine.
     pub presence: Presence,
-    /// Identity key to enrol with, for a simulation that is to be repeated; `None`, as at every real site, draws one.
-    pub identity: Option<Arc<SecretKey>>,
+    /// Keys of a simulation that is to be repeated; `None`, as at every real site, draws them. Code sets this, and nothing
+    /// else: no file, argument, environment variable or message leads here.
+    pub known_keys: Option<Arc<KnownKeys>>,
 }
 
 impl Config {
@@ -99,7 +109,7 @@ impl Config {
             kdf: KdfCost::default(),
             spawn_link: Arc::new(crate::link::spawn),
             presence: Arc::new(|| Box::pin(crate::rounds::somebody_works())),
-            identity: None,
+            known_keys: None,
         }
     }
 

@@ -372,6 +372,11 @@ impl Engine {
         self.acting(&session, "register a dataset", STEWARD).await?;
         hospes_protocol::text::check_name(&dataset.name).map_err(|r| PartyError::input("name", r))?;
         crate::requests::rules::check_terms(&dataset.duo)?;
+        // PRIVACY: whoever knows the key of the hashes finds out whose they are.
+        if self.config.known_keys.is_some() && !dataset.public {
+            let reason = "the keys of this site are known, as those of a simulation are; it takes public data only";
+            return Err(PartyError::input("public", reason));
+        }
         let mut conn = self.reader().await?;
         let datasets = all(&mut conn).await?;
         let former = series::former(&datasets, &dataset.name).map(|d| d.id);

@@ -118,7 +118,11 @@ impl Engine {
         for name in [crate::datasets::DATA_KEY, crate::datasets::SUBJECT_KEY] {
             // A second attempt after a crash must not lose a key that something was sealed with already.
             if vault.find(name).await?.is_none() {
-                vault.keep(name, zeroize::Zeroizing::new(random::<32>()?.to_vec())).await?;
+                let key = match &config.known_keys {
+                    Some(known) if name == crate::datasets::SUBJECT_KEY => known.subjects,
+                    _ => random::<32>()?,
+                };
+                vault.keep(name, zeroize::Zeroizing::new(key.to_vec())).await?;
             }
         }
         // Made under another name: a site whose making was interrupted is made anew, not opened half-made.

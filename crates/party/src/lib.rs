@@ -38,7 +38,7 @@ pub mod view;
 mod witness;
 
 pub use backup::Restoration;
-pub use config::{Clock, Config, Executor, system_clock};
+pub use config::{Clock, Config, Executor, KnownKeys, system_clock};
 pub use error::PartyError;
 pub use handle::{Handle, initialise, open};
 pub use hospes_cohort::forbid_core_dumps;

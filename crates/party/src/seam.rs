@@ -14,7 +14,7 @@ use hospes_protocol::id::{ApprovalId, RoundKey};
 use crate::error::PartyError;
 use crate::rounds::worker::Running;
 
-/// When, relative to a transaction.
+/// When, relative to a transaction or to a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[allow(unreachable_pub, reason = "the simulation shows it, where there is one")]
 pub enum Moment {
@@ -24,6 +24,15 @@ pub enum Moment {
     During,
     /// After it is durable.
     After,
+    /// A file has some of its bytes.
+    #[cfg(feature = "simulation")]
+    Written,
+    /// It has all of them, durably, and not its name.
+    #[cfg(feature = "simulation")]
+    Durable,
+    /// It has its name, and nobody has heard of it.
+    #[cfg(feature = "simulation")]
+    Named,
 }
 
 /// The seam of one engine.

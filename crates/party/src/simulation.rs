@@ -4,8 +4,10 @@
 //! the link (network), of the worker process (work on data), and of the moment at which a process dies or a disk is
 //! full. Everything between is the engine as it ships, on its real store.
 
+use std::fs::File;
 use std::future::Future;
-use std::path::Path;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -33,7 +35,7 @@ use crate::seam::Seam;
 use crate::store::Store;
 use crate::view::MembershipView;
 
-/// What becomes of a site at a moment of a transaction.
+/// What becomes of a site at a moment of a transaction or of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
     /// It goes on.
@@ -78,6 +80,26 @@ impl Hold {
             () = self.died.notified() => None,
             done = work => Some(done),
         }
+    }
+
+    /// Makes a file as the worker and the link do, in whose place the simulation is: written under another name, made
+    /// durable, named. The process can die in between, and they with it.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub async fn make_file(&self, what: &'static str, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+        let mut partial = path.as_os_str().to_owned();
+        partial.push(".part");
+        let partial = PathBuf::from(partial);
+        let (first, rest) = bytes.split_at(bytes.len() / 2);
+        let mut file = File::create(&partial)?;
+        file.write_all(first)?;
+        self.meet(what, Moment::Written).await.map_err(std::io::Error::other)?;
+        file.write_all(rest)?;
+        file.sync_all()?;
+        self.meet(what, Moment::Durable).await.map_err(std::io::Error::other)?;
+        std::fs::rename(&partial, path)?;
+        self.meet(what, Moment::Named).await.map_err(std::io::Error::other)
     }
 
     /// Waits until nothing of a process that was dropped touches its database any more.
@@ -163,17 +185,27 @@ impl Work {
     }
 
     /// What the worker process does, but for the rows: it mints a permit of its own, and makes the payload durable.
+    /// `hold`: that of the site's process.
     ///
     /// # Errors
     /// What the file system says.
-    pub fn carry_out(&self, now: Timestamp, kind: UploadKind, payload: &[u8]) -> std::io::Result<Ending> {
-        let mut circumstances = self.order.circumstances.clone();
-        circumstances.now = circumstances.now.max(now);
-        let permit = match self.order.approval.permit(&circumstances) {
+    pub async fn carry_out(
+        &self,
+        hold: &Hold,
+        now: Timestamp,
+        kind: UploadKind,
+        payload: &[u8],
+    ) -> std::io::Result<Ending> {
+        let permit = {
+            let mut circumstances = self.order.circumstances.clone();
+            circumstances.now = circumstances.now.max(now);
+            self.order.approval.permit(&circumstances)
+        };
+        let permit = match permit {
             Ok(permit) => permit,
             Err(refusal) => return Ok(Ending(WorkEvent::Refused(refusal))),
         };
-        write(&self.order.payload_path, payload)?;
+        hold.make_file("payload", &self.order.payload_path, payload).await?;
         let view = LocalView::Training(TrainingView {
             rows: 1,
             subjects: 1,
@@ -189,12 +221,6 @@ impl Work {
         let done = Done { round, kind, digest, bytes, withheld: Default::default(), view, device: "cpu".into() };
         Ok(Ending(WorkEvent::Done(Box::new(done))))
     }
-}
-
-fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let partial = path.with_extension("new");
-    std::fs::write(&partial, bytes)?;
-    std::fs::rename(&partial, path)
 }
 
 /// One site, driven by hand. Dropped, it is a process that was killed.

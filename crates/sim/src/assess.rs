@@ -32,7 +32,10 @@ pub struct Assessment {
     pub auc_all_scaled_together: Option<f64>,
 }
 
-/// Judges a model file on the rows of the plan's first `evaluation` task.
+/// Judges a model file on the rows of the plan's first `evaluation` task, at its threshold.
+///
+/// Rows that the plan draws for its test are those on which [`Live`](crate::Live) did not train, if the sites have the names
+/// that they had there.
 ///
 /// # Errors
 /// If the plan evaluates nothing, or the file does not fit the plan's model.

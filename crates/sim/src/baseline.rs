@@ -50,7 +50,8 @@ pub struct Baseline {
 
 /// Trains pooled and at each site alone, seed by seed, and judges every model at every site.
 ///
-/// With `only`, the row of that name alone. Every model is judged twice: on each site's test rows as that site scales them, and on all of them scaled together.
+/// With `only`, the row of that name alone. Every model is judged twice, at the task's threshold: on each site's test rows
+/// as that site scales them, and on all of them scaled together. A site's test rows are the same wherever its rows are.
 ///
 /// # Errors
 /// What is wrong with data or plan.

@@ -9,11 +9,12 @@ use hospes_cohort::opt_out::{OptOuts, SubjectKey};
 use hospes_cohort::scan::ScanProfile;
 use hospes_cohort::snapshot::{Freeze, Snapshot, SnapshotKey, SubjectCount, freeze};
 use hospes_cohort::source::{Hints, Limits, survey};
+use hospes_party::KnownKeys;
 use hospes_protocol::approval::{
     Approval, ApprovalDocument, ApprovalSignature, ApprovalState, Circumstances, Computation, DataScope, Envelope,
     Peer, PrivacyStatement, ReleaseRule, Role, RunLimits, Signer, Spent, Trust,
 };
-use hospes_protocol::canon::Canonical;
+use hospes_protocol::canon::{self, Canonical};
 use hospes_protocol::id::{ApprovalId, FederationId, JobId, PersonId, SiteId, StudyId, Timestamp};
 use hospes_protocol::plan::{self, Component, Plan, Quantise};
 use hospes_protocol::policy::Policy;
@@ -54,8 +55,9 @@ impl Member {
 }
 
 impl Federation {
-    /// Freezes one file for each site. Identities follow from the names, so that a simulation can be repeated; the keys
-    /// of the copies are random.
+    /// Freezes one file for each site. Identities follow from the names, and so do the rows that a plan draws for its test:
+    /// they are those of the same site in [`Live`](crate::Live), and of every other simulation of it. The keys of the copies
+    /// are random.
     ///
     /// # Errors
     /// If a file cannot be read or does not have the columns that the plan reads.
@@ -212,15 +214,18 @@ impl Member {
         for column in &found.columns {
             schema.set_masked(&column.name, !read.contains(&column.name))?;
         }
-        let mut random = [[0; 32]; 2];
-        for bytes in &mut random {
-            getrandom::fill(bytes).context("no randomness")?;
-        }
-        let key = SnapshotKey::from_bytes(random[0]);
+        let mut random = [0; 32];
+        getrandom::fill(&mut random).context("no randomness")?;
+        let (key, keys) = (SnapshotKey::from_bytes(random), known_keys(name));
         let order = Freeze { source, format: &found.format, schema: &schema, folder, public: true, at: NOW, limits };
-        let snapshot = freeze(order, &key, &SubjectKey::from_bytes(random[1]))?;
+        let snapshot = freeze(order, &key, &SubjectKey::from_bytes(keys.subjects))?;
         let count = snapshot.count_subjects(&key, &OptOuts::new())?;
-        let seed = hospes_protocol::canon::digest("simulated-site", 1, name.as_bytes());
-        Ok(Self { name: name.to_owned(), snapshot, count, key, identity: SecretKey::from_seed(seed.as_bytes()) })
+        Ok(Self { name: name.to_owned(), snapshot, count, key, identity: keys.identity })
     }
+}
+
+/// The keys of the site of this name, wherever it is simulated.
+pub(crate) fn known_keys(name: &str) -> KnownKeys {
+    let of = |kind| *canon::digest(kind, 1, name.as_bytes()).as_bytes();
+    KnownKeys { identity: SecretKey::from_seed(&of("simulated-site")), subjects: of("simulated-site-subjects") }
 }

@@ -2,7 +2,8 @@
 //! the loopback device, each with its own keys, database, ledger and frozen data.
 //!
 //! Only what belongs to a machine is made up: the people are of the simulation, their passphrases are cheap, training
-//! runs in threads, and each site's identity follows from its name, so that a run can be repeated.
+//! runs in threads, and each site's identity follows from its name, as do the rows that a plan draws for its test, so that a
+//! run can be repeated.
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -24,9 +25,10 @@ use hospes_protocol::canon;
 use hospes_protocol::id::StudyId;
 use hospes_protocol::plan::Plan;
 use hospes_protocol::policy::Policy;
-use hospes_protocol::sign::SecretKey;
 use hospes_protocol::study::Terms;
 use serde_json::{Value, json};
+
+use crate::federation::known_keys;
 
 /// How long a state may take to come when nothing is computed.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -290,8 +292,7 @@ fn config(name: &str, folder: &Path) -> Config {
     config.session_idle_ms = i64::MAX / 4;
     // These sites are no hospital's: what its IT set for the machine is for the one that runs on it.
     config.managed = hospes_party::ManagedFile::none();
-    let seed = canon::digest("simulated-site", 1, name.as_bytes());
-    config.identity = Some(Arc::new(SecretKey::from_seed(seed.as_bytes())));
+    config.known_keys = Some(Arc::new(known_keys(name)));
     config
 }
 

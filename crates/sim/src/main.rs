@@ -64,9 +64,13 @@ struct AssessArgs {
     /// The model, a safetensors file.
     #[arg(long)]
     model: PathBuf,
-    /// A site and its file, such as `cleveland=cleveland.csv`; once for each site.
+    /// A site and its file, such as `cleveland=cleveland.csv`; once for each site. Which rows are drawn for the test follows
+    /// from name and seed: give those with which the model was trained.
     #[arg(long = "site", required = true, value_parser = parse_site)]
     sites: Vec<(String, PathBuf)>,
+    /// Seed instead of the plan's.
+    #[arg(long)]
+    seed: Option<u64>,
     /// JSON instead of a table.
     #[arg(long)]
     json: bool,
@@ -263,6 +267,7 @@ fn run_baseline(args: &BaselineArgs) -> Result<()> {
 
 fn run_assess(args: &AssessArgs) -> Result<()> {
     let plan = plan_of(&args.plan)?;
+    let plan = Plan { seed: args.seed.unwrap_or(plan.seed), ..plan };
     let model = std::fs::read(&args.model).with_context(|| format!("cannot read {}", args.model.display()))?;
     let result = assess(&federation_of(&plan, &args.sites)?, &plan, &model)?;
     let digits = |x: f64| format!("{x:.3}");

@@ -1,9 +1,11 @@
-//! Two thousand schedules of faults, the same trace for the same seed, and three bugs that must be found.
+//! Two thousand schedules of faults, the same trace for the same seed, a death at every moment of a file, and three bugs
+//! that must be found.
 
 use std::ops::Range;
+use std::time::Duration;
 
-use anyhow::{Context as _, Result};
-use hospes_simulation::{Options, Planted, Template, on_one_thread, replay, run};
+use anyhow::Result;
+use hospes_simulation::{FILE_MOMENTS, Options, Planted, Template, on_one_thread, replay, run};
 
 /// Runs seeds; none has a finding.
 fn schedules(seeds: Range<u64>) -> Result<()> {
@@ -11,9 +13,9 @@ fn schedules(seeds: Range<u64>) -> Result<()> {
         let template = Template::make().await?;
         let mut successes = 0;
         for seed in seeds {
-            let outcome =
-                Box::pin(run(&template, seed, Options::default())).await.with_context(|| replay(seed, None))?;
-            assert!(outcome.violations.is_empty(), "seed {seed}: {:#?}\n{}", outcome.violations, replay(seed, None));
+            let options = Options::default();
+            let outcome = Box::pin(run(&template, seed, options)).await?;
+            assert!(outcome.violations.is_empty(), "seed {seed}: {:#?}\n{}", outcome.violations, replay(seed, options));
             successes += u64::from(outcome.ended == "success");
         }
         // A federation that never gets anywhere breaks no rule either.
@@ -52,7 +54,7 @@ fn the_same_seed_gives_the_same_trace() {
         for seed in 0..12 {
             let first = Box::pin(run(&one, seed, Options::default())).await?;
             let second = Box::pin(run(&other, seed, Options::default())).await?;
-            assert_eq!(first, second, "{}", replay(seed, None));
+            assert_eq!(first, second, "{}", replay(seed, Options::default()));
         }
         Ok(())
     })
@@ -68,13 +70,44 @@ fn without_faults_every_job_succeeds() {
             let outcome = Box::pin(run(&template, seed, options)).await?;
             // Of two plans with a round more: moments, and a regression.
             let rounds = if seed % 5 == 2 || seed % 5 == 4 { 3 } else { 2 };
-            assert_eq!((outcome.ended.as_str(), outcome.published), ("success", rounds), "seed {seed}");
-            assert_eq!(outcome.violations, [] as [String; 0], "seed {seed}");
-            assert_eq!(outcome.receipts, 3 * rounds, "seed {seed}");
+            let replay = replay(seed, options);
+            assert_eq!((outcome.ended.as_str(), outcome.published), ("success", rounds), "{replay}");
+            assert_eq!(outcome.violations, [] as [String; 0], "{replay}");
+            assert_eq!((outcome.receipts, outcome.deaths), (3 * rounds, 0), "{replay}");
         }
         Ok(())
     })
     .unwrap();
+}
+
+/// Whatever was written, made durable or named when its process died: the next one makes of it what the rules allow. One seed
+/// of each plan.
+#[test]
+fn a_process_that_dies_at_any_moment_of_a_file_breaks_no_rule() -> Result<()> {
+    on_one_thread(async {
+        let template = Template::make().await?;
+        for moment in FILE_MOMENTS {
+            for seed in 0..5 {
+                let options = Options { calm: true, dies_at: Some(moment), ..Options::default() };
+                let outcome = Box::pin(run(&template, seed, options)).await?;
+                let replay = replay(seed, options);
+                assert_eq!(outcome.violations, [] as [String; 0], "{replay}");
+                assert!(outcome.deaths > 0, "nobody died at {moment}\n{replay}");
+            }
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_seed_that_takes_too_long_names_the_command_that_replays_it() {
+    let ended: Result<()> = on_one_thread(async {
+        let template = Template::make().await?;
+        let options = Options { limit: Some(Duration::ZERO), ..Options::default() };
+        Box::pin(run(&template, 3, options)).await.map(drop)
+    });
+    let words = format!("{:#}", ended.unwrap_err());
+    assert!(words.starts_with("replay it: cargo run -p hospes-simulation -- --seed 3 --trace: it did not"), "{words}");
 }
 
 /// A planted bug is found within two thousand seeds, by the rule that it breaks.
@@ -86,7 +119,8 @@ fn is_found(planted: Planted, words: &str) -> Result<()> {
             let outcome = Box::pin(run(&template, seed, options)).await?;
             if let Some(found) = outcome.violations.iter().find(|found| found.contains(words)) {
                 let clean = Box::pin(run(&template, seed, Options::default())).await?;
-                assert_eq!(clean.violations, [] as [String; 0], "{found}: also without the bug");
+                let replay = replay(seed, Options::default());
+                assert_eq!(clean.violations, [] as [String; 0], "{found}: also without the bug\n{replay}");
                 return Ok(());
             }
         }

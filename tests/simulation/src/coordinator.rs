@@ -59,8 +59,8 @@ impl World<'_> {
         let node = Node::Coordinator;
         let hold = hold(self.doom(node), self.planted);
         let store = hold.open(&database(&self.folder)).await?;
-        let context =
-            context(&self.folder, store.clone(), self.clock(node), free(self.doom(node)), self.swarm.relay_ms)?;
+        let free = free(self.doom(node));
+        let context = context(&self.folder, store.clone(), &hold, self.clock(node), free, self.swarm.relay_ms)?;
         let (staging, models) = (context.staging.clone(), context.models.clone());
         let loaded = Box::pin(hold.clone().live(ByHand::load(context, hold.clone()))).await;
         match loaded {
@@ -122,7 +122,7 @@ impl World<'_> {
     }
 
     pub(crate) async fn coordinator_dies(&mut self, process: Coordinator, how: &str) {
-        let at = locked(&self.doom(Node::Coordinator)).died_at.take().unwrap_or_default();
+        let at = self.died_at(Node::Coordinator);
         self.note(Node::Coordinator, format!("{how} {at}"));
         let Coordinator { schedule, store, .. } = process;
         drop(schedule);
@@ -130,6 +130,18 @@ impl World<'_> {
         self.break_all();
         let wait = self.rng.between(200, 15_000);
         self.after(wait, Event::Restart(Node::Coordinator));
+    }
+
+    /// Does work beside the schedule, as the port does; `None` if there is no process, or it died of it.
+    pub(crate) async fn beside_schedule<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        let hold = self.coordinator.as_ref()?.hold.clone();
+        let done = hold.live(work).await;
+        if done.is_none()
+            && let Some(process) = self.coordinator.take()
+        {
+            self.coordinator_dies(process, "dies").await;
+        }
+        done
     }
 
     pub(crate) async fn wake(&mut self) {

@@ -1,7 +1,7 @@
 //! Whole federations in one process: the real engine of each site and the real schedule of the coordinator on their real
 //! stores, under a seeded scheduler that loses, delays, doubles and reorders messages, cuts and partitions connections,
-//! kills processes at any moment of any transaction, turns clocks, fills disks, slows sites, and lets people change their
-//! minds.
+//! kills processes at any moment of any transaction and any file, turns clocks, fills disks, slows sites, and lets people
+//! change their minds.
 //!
 //! What it does not do: TLS, HTTP/2 and gRPC are replaced by [`network`] and [`transfer`], training by payloads that are
 //! known beforehand, and a killed process loses its memory but nothing that it wrote to a file.
@@ -9,6 +9,7 @@
 //! Start reading at [`run()`] (one seed), then `world` (the queue), then `truth` (what must hold).
 
 mod coordinator;
+mod ended;
 mod fit;
 mod network;
 mod people;
@@ -23,16 +24,19 @@ mod world;
 
 pub use run::{Options, Outcome, Planted, run};
 pub use template::Template;
+pub use world::FILE_MOMENTS;
 
 /// The command that replays a seed.
-pub fn replay(seed: u64, planted: Option<Planted>) -> String {
-    let bug = match planted {
+pub fn replay(seed: u64, options: Options) -> String {
+    let calm = if options.calm { " --calm" } else { "" };
+    let death = options.dies_at.map_or(String::new(), |moment| format!(" --dies-at {moment}"));
+    let bug = match options.planted {
         None => "",
         Some(Planted::DoubleCount) => " --planted double-count",
         Some(Planted::LostAcknowledgement) => " --planted lost-acknowledgement",
         Some(Planted::SkippedPermitCheck) => " --planted skipped-permit-check",
     };
-    format!("cargo run -p hospes-simulation -- --seed {seed} --trace{bug}")
+    format!("cargo run -p hospes-simulation -- --seed {seed} --trace{calm}{death}{bug}")
 }
 
 /// Runs something on one thread, as all simulation must.

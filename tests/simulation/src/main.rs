@@ -1,11 +1,12 @@
 //! Replays a seed with its trace, or runs many.
 
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use clap::builder::PossibleValuesParser;
 use clap::{Parser, ValueEnum};
-use hospes_simulation::{Options, Planted, Template, on_one_thread, replay, run};
+use hospes_simulation::{FILE_MOMENTS, Options, Planted, Template, on_one_thread, replay, run};
 
 /// Whole federations under a seeded scheduler of faults.
 #[derive(Parser)]
@@ -22,6 +23,12 @@ struct Arguments {
     /// No faults.
     #[arg(long)]
     calm: bool,
+    /// Kills each process once, when it first comes to this moment of a file.
+    #[arg(long, value_parser = PossibleValuesParser::new(FILE_MOMENTS))]
+    dies_at: Option<String>,
+    /// Real seconds that a seed may take.
+    #[arg(long, default_value_t = 120)]
+    limit_s: u64,
     /// Puts in a bug on purpose.
     #[arg(long)]
     planted: Option<Bug>,
@@ -52,20 +59,36 @@ fn main() -> Result<ExitCode> {
         }
         (None, seed) => seed.unwrap_or(0)..seed.unwrap_or(0) + 1,
     };
-    let options = Options { planted, calm: arguments.calm, trace: arguments.trace };
+    let options = Options {
+        planted,
+        calm: arguments.calm,
+        trace: arguments.trace,
+        dies_at: FILE_MOMENTS.into_iter().find(|moment| arguments.dies_at.as_deref() == Some(*moment)),
+        limit: Some(Duration::from_secs(arguments.limit_s)),
+    };
     on_one_thread(async move {
         let template = Template::make().await?;
         let (start, count) = (Instant::now(), seeds.end - seeds.start);
         let (mut found, mut events, mut receipts, mut published) = (0u64, 0, 0, 0);
         let mut ends = std::collections::BTreeMap::<String, u64>::new();
         for seed in seeds {
-            let outcome = Box::pin(run(&template, seed, options)).await.with_context(|| replay(seed, planted))?;
+            let outcome = match Box::pin(run(&template, seed, options)).await {
+                Ok(outcome) => outcome,
+                Err(error) => {
+                    println!("seed {seed}: {error:#}");
+                    found += 1;
+                    if arguments.first {
+                        break;
+                    }
+                    continue;
+                }
+            };
             events += outcome.events;
             receipts += outcome.receipts;
             published += outcome.published;
             *ends.entry(outcome.ended.clone()).or_default() += 1;
             for words in &outcome.violations {
-                println!("seed {seed}: {words}\n    {}", replay(seed, planted));
+                println!("seed {seed}: {words}\n    {}", replay(seed, options));
             }
             found += u64::from(!outcome.violations.is_empty());
             if found > 0 && arguments.first {

@@ -1,6 +1,7 @@
 //! One seed: a run with faults, its calm end, and the checks.
 
 use std::io::BufReader;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use hospes_coordinator::store::jobs::JobState;
@@ -11,6 +12,7 @@ use hospes_party::view::Page;
 use hospes_protocol::id::{Digest, SiteId};
 use hospes_protocol::sign::PublicKey;
 
+use crate::ended;
 use crate::rng::Rng;
 use crate::swarm::{FAULTY_MS, Swarm};
 use crate::template::{SITES, Template, coordinator_key, federation, site_id, site_key};
@@ -41,6 +43,10 @@ pub struct Options {
     pub calm: bool,
     /// Prints what happens.
     pub trace: bool,
+    /// One of [`FILE_MOMENTS`](crate::FILE_MOMENTS): each process dies once, when it first comes to it.
+    pub dies_at: Option<&'static str>,
+    /// Real time that it may take, instead of two minutes.
+    pub limit: Option<Duration>,
 }
 
 /// What came of a run.
@@ -58,20 +64,32 @@ pub struct Outcome {
     pub receipts: u64,
     /// Rounds that were published.
     pub published: u64,
+    /// Processes that died at a moment of a transaction or a file.
+    pub deaths: u64,
 }
 
 /// Runs one seed.
 ///
 /// # Errors
-/// What cannot be a finding: a file system or runtime that fails.
+/// A panic, no end within the limit, and what cannot be a finding: a file system or runtime that fails. Each with the
+/// command that replays the seed.
 pub async fn run(template: &Template, seed: u64, options: Options) -> Result<Outcome> {
+    let limit = options.limit.unwrap_or(ended::LIMIT);
+    ended::named(&crate::replay(seed, options), limit, Box::pin(run_one(template, seed, options))).await
+}
+
+async fn run_one(template: &Template, seed: u64, options: Options) -> Result<Outcome> {
     let template = template.of(seed);
     let folder = template.copy()?;
     let swarm = options.calm.then(Swarm::calm);
     let rng = Rng::new(seed);
     let mut world = World::new(template, folder.path().to_owned(), rng, swarm, options.planted, options.trace);
+    if let Some(moment) = options.dies_at {
+        world.let_die_at(moment);
+    }
     Box::pin(world.start()).await?;
-    let faulty = if options.calm { 0 } else { FAULTY_MS };
+    // Whoever dies at a moment of a file does so while there may be faults.
+    let faulty = if options.calm && options.dies_at.is_none() { 0 } else { FAULTY_MS };
     world.run_until(faulty, |_| false).await?;
     Box::pin(world.heal_all()).await?;
     settle(&mut world).await?;
@@ -87,6 +105,7 @@ pub async fn run(template: &Template, seed: u64, options: Options) -> Result<Out
         events: world.events,
         receipts: world.truth.receipts,
         published,
+        deaths: world.deaths,
     };
     world.close().await;
     Ok(outcome)

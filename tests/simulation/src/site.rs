@@ -152,9 +152,21 @@ impl World<'_> {
         }
     }
 
+    /// Does work beside a site's engine, as its worker and its link do; `None` if there is no process, or it died of it.
+    pub(crate) async fn beside_engine<T>(&mut self, site: usize, work: impl AsyncFnOnce(&Hold) -> T) -> Option<T> {
+        let hold = self.hospitals[site].process.as_ref()?.hold.clone();
+        let done = hold.live(work(&hold)).await;
+        if done.is_none()
+            && let Some(process) = self.hospitals[site].process.take()
+        {
+            self.site_dies(site, process, "dies").await;
+        }
+        done
+    }
+
     pub(crate) async fn site_dies(&mut self, site: usize, process: Process, how: &str) {
         let node = Node::Site(site);
-        let at = locked(&self.doom(node)).died_at.take().unwrap_or_default();
+        let at = self.died_at(node);
         self.note(node, format!("{how} {at}"));
         let Process { site: engine, hold } = process;
         drop(engine);
@@ -273,7 +285,9 @@ impl World<'_> {
         } else {
             let payload = self.truth.payload(site, work.header(), work.plan());
             let kind = if work.header().tensors.is_empty() { UploadKind::Figures } else { UploadKind::Update };
-            let done = work.carry_out(self.time_at(node), kind, &payload);
+            let now = self.time_at(node);
+            let done = self.beside_engine(site, async |hold| work.carry_out(hold, now, kind, &payload).await).await;
+            let Some(done) = done else { return };
             self.note(node, format!("is done with {}", short(&round)));
             self.truth.made(site, &round, payload);
             done.unwrap_or_else(|_| Ending::disk_full())

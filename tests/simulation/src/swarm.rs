@@ -43,7 +43,7 @@ pub(crate) enum Fault {
     Partition(usize, i64),
     /// A process is killed between two events.
     Kill(Node),
-    /// A process is killed at the so-manieth moment of a transaction from now on.
+    /// A process is killed at the so-manieth moment of a transaction or a file from now on.
     Arm(Node, u32),
     /// A clock jumps.
     Clock(Node, i64),

@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use hospes_coordinator::aggregate::staging::{Staging, free_space};
+use hospes_coordinator::aggregate::staging::free_space;
 use hospes_coordinator::audit::Audit;
-use hospes_coordinator::models::Models;
 use hospes_coordinator::schedule::{Command, Context, Event, Reply, Settings};
 use hospes_coordinator::simulation as cloud;
 use hospes_coordinator::store::{Caller, Role as CallerRole, SiteRow, SiteState, Store};
@@ -134,7 +133,7 @@ pub(crate) fn site_config(folder: &Path, clock: Clock, spawn_link: hospes_party:
         kdf: KdfCost::for_tests(),
         spawn_link,
         presence: Arc::new(|| Box::pin(std::future::ready(false))),
-        identity: None,
+        known_keys: None,
     }
 }
 
@@ -142,6 +141,7 @@ pub(crate) fn site_config(folder: &Path, clock: Clock, spawn_link: hospes_party:
 pub(crate) fn context(
     folder: &Path,
     store: Store,
+    hold: &Arc<cloud::Hold>,
     clock: hospes_coordinator::Clock,
     free: hospes_coordinator::aggregate::staging::FreeSpace,
     relay_ms: i64,
@@ -150,8 +150,8 @@ pub(crate) fn context(
     Ok(Context {
         store,
         audit: Audit::default(),
-        staging: Staging::new(folder.join("uploads"), free, clock.clone())?,
-        models: Models::open(folder.join("models"))?,
+        staging: hold.staging(folder.join("uploads"), free, clock.clone())?,
+        models: hold.models(folder.join("models"))?,
         key: Arc::new(coordinator_key()),
         epoch: 1,
         clock,
@@ -277,7 +277,7 @@ async fn enrol(store: &Store) -> Result<Signed<Roster>> {
 async fn submit(folder: &Path, plan: &str) -> Result<Signed<Study>> {
     let hold = cloud::Hold::new(Box::new(|_, _| cloud::Fate::GoOn), None);
     let store = hold.open(&database(folder)).await?;
-    let context = context(folder, store.clone(), still(), free_space(), 1_000)?;
+    let context = context(folder, store.clone(), &hold, still(), free_space(), 1_000)?;
     let mut schedule = cloud::ByHand::load(context, hold).await?;
     let (reply, answer) = oneshot::channel();
     let requester = Requester { name: "Anna".into(), organisation: "Institute".into(), ..Requester::default() };

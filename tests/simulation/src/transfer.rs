@@ -170,9 +170,10 @@ impl World<'_> {
         let wait = self.rng.between(1, 60);
         let offset = usize::try_from(incoming.offset()).unwrap_or(usize::MAX);
         if offset >= bytes.len() {
-            return match incoming.finish().await {
-                Ok(staged) => Next::Go(Stage::Complete(life, Box::new(staged)), wait),
-                Err(other) => self.refused(site, &upload, other).await,
+            return match self.beside_schedule(incoming.finish()).await {
+                Some(Ok(staged)) => Next::Go(Stage::Complete(life, Box::new(staged)), wait),
+                Some(Err(other)) => self.refused(site, &upload, other).await,
+                None => Next::Again,
             };
         }
         let chunk = Bytes::copy_from_slice(&bytes[offset..bytes.len().min(offset + CHUNK)]);
@@ -274,9 +275,10 @@ impl World<'_> {
             Some(bytes) => {
                 self.hospitals[site].downloads.remove(&number);
                 let full = locked(&self.doom(Node::Site(site))).disk_is_full;
-                let partial = to.with_extension("safetensors.part");
-                let stored =
-                    !full && std::fs::write(&partial, bytes).and_then(|()| std::fs::rename(&partial, &to)).is_ok();
+                let made = self.beside_engine(site, async |hold| {
+                    !full && hold.make_file("download", &to, &bytes).await.is_ok()
+                });
+                let Some(stored) = made.await else { return };
                 if stored {
                     LinkEvent::Downloaded { digest, path: to }
                 } else {

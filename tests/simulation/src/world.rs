@@ -77,8 +77,10 @@ pub(crate) enum Healing {
 /// What is about to happen to a process, shared with its seam.
 #[derive(Debug, Default)]
 pub(crate) struct Doom {
-    /// Moments of transactions until it dies.
+    /// Moments of transactions and files until it dies.
     pub(crate) dies_in: Option<u32>,
+    /// One of [`FILE_MOMENTS`] at which it dies.
+    dies_at: Option<&'static str>,
     pub(crate) disk_is_full: bool,
     /// Where it died.
     pub(crate) died_at: Option<String>,
@@ -87,16 +89,34 @@ pub(crate) struct Doom {
 impl Doom {
     /// Counts a moment; `true` if the process dies at it.
     pub(crate) fn meet(&mut self, what: &str, when: &str) -> bool {
-        let Some(left) = &mut self.dies_in else { return false };
-        *left = left.saturating_sub(1);
-        let dies = *left == 0;
-        if dies {
-            self.dies_in = None;
+        if let Some(left) = &mut self.dies_in {
+            *left = left.saturating_sub(1);
+        }
+        let is_the_last = self.dies_in.take_if(|left| *left == 0).is_some();
+        let is_named = self.dies_at.take_if(|at| *at == format!("{what}-{when}").to_lowercase()).is_some();
+        if is_the_last || is_named {
             self.died_at = Some(format!("{when} '{what}'"));
         }
-        dies
+        is_the_last || is_named
     }
 }
+
+/// Every moment of a file at which a process can die: the coordinator's of uploads and models, a site's of what its worker
+/// and its link make.
+pub const FILE_MOMENTS: [&str; 12] = [
+    "upload-written",
+    "upload-durable",
+    "upload-named",
+    "model-written",
+    "model-durable",
+    "model-named",
+    "payload-written",
+    "payload-durable",
+    "payload-named",
+    "download-written",
+    "download-durable",
+    "download-named",
+];
 
 /// Everything.
 pub(crate) struct World<'t> {
@@ -123,6 +143,8 @@ pub(crate) struct World<'t> {
     trace: String,
     loud: bool,
     pub(crate) events: u64,
+    /// Deaths at a moment of a transaction or a file.
+    pub(crate) deaths: u64,
 }
 
 pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -155,6 +177,7 @@ impl<'t> World<'t> {
             numbers: 0,
             trace: String::new(),
             events: 0,
+            deaths: 0,
             now: 0,
             template,
             folder,
@@ -201,6 +224,20 @@ impl<'t> World<'t> {
 
     pub(crate) fn doom(&self, node: Node) -> Arc<Mutex<Doom>> {
         self.dooms[node.index()].clone()
+    }
+
+    /// Lets each process die once, when it first comes to this moment of a file.
+    pub(crate) fn let_die_at(&self, moment: &'static str) {
+        for doom in &self.dooms {
+            locked(doom).dies_at = Some(moment);
+        }
+    }
+
+    /// Where a process died, in words; nowhere if somebody killed it.
+    pub(crate) fn died_at(&mut self, node: Node) -> String {
+        let at = locked(&self.doom(node)).died_at.take();
+        self.deaths += u64::from(at.is_some());
+        at.unwrap_or_default()
     }
 
     /// A node's clock, which runs with the world's and can be turned.
@@ -305,7 +342,7 @@ impl<'t> World<'t> {
             }
             Fault::Kill(node) => self.kill(node).await,
             Fault::Arm(node, moments) => {
-                self.note(node, format!("will die at the {moments}th moment of a transaction"));
+                self.note(node, format!("will die at the {moments}th moment of a transaction or a file"));
                 locked(&self.doom(node)).dies_in = Some(moments);
             }
             Fault::Clock(node, millis) => {

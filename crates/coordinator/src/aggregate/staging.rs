@@ -21,12 +21,15 @@ use hospes_protocol::round::RoundHeader;
 use sha2::{Digest as _, Sha256};
 
 use super::content::{self, Content};
+use crate::seam::{Moment, Seam};
 use crate::{Clock, Error};
 
 /// Bytes that stay free beside what a round needs, for database and logs.
 pub const DISK_MARGIN_BYTES: u64 = 64 << 20;
 /// Buffer for reading files again.
 const BUFFER_BYTES: usize = 1 << 20;
+/// What the seam calls these files.
+const FILE: &str = "upload";
 
 /// Free bytes of the file system under a path; an argument, so that tests can fill the disk.
 pub type FreeSpace = Arc<dyn Fn(&Path) -> io::Result<u64> + Send + Sync>;
@@ -152,6 +155,7 @@ struct Inner {
     clock: Clock,
     /// Held for moments only, by threads that serve connections: nobody waits or works on files under it.
     rounds: Mutex<BTreeMap<RoundKey, Open>>,
+    seam: Seam,
 }
 
 struct Open {
@@ -213,8 +217,13 @@ impl Staging {
     /// # Errors
     /// [`Error::File`] if the folder cannot be made.
     pub fn new(root: PathBuf, free: FreeSpace, clock: Clock) -> Result<Self, Error> {
+        Self::held(root, free, clock, Seam::default())
+    }
+
+    /// The same in the hands of whoever holds the seam.
+    pub(crate) fn held(root: PathBuf, free: FreeSpace, clock: Clock, seam: Seam) -> Result<Self, Error> {
         fs::create_dir_all(&root).map_err(Error::file("make the folder", &root))?;
-        Ok(Self { inner: Arc::new(Inner { root, free, clock, rounds: Mutex::default() }) })
+        Ok(Self { inner: Arc::new(Inner { root, free, clock, rounds: Mutex::default(), seam }) })
     }
 
     /// Whether a round has the space it needs: (n + 4)·M, and a margin.
@@ -539,7 +548,7 @@ impl Incoming {
         blocking(move || {
             let _files = locked(&slot.pen.files);
             slot.pen.is_held(tenure)?;
-            complete(state, &wanted, request.digest, &path, &inner.root)?;
+            complete(state, &wanted, request.digest, &path, &inner)?;
             inner.touch(&request, true)
         })
         .await?;
@@ -564,8 +573,8 @@ fn write_chunk(state: &mut State, data: &[u8], hash: [u8; 32], part: &Path) -> R
 }
 
 /// Verifies a payload that is all there and gives it its final name, durably.
-fn complete(state: State, wanted: &Content, digest: Digest, path: &Path, root: &Path) -> Result<(), Refused> {
-    let part = part(path);
+fn complete(state: State, wanted: &Content, digest: Digest, path: &Path, inner: &Inner) -> Result<(), Refused> {
+    let (part, root, seam) = (part(path), &inner.root, &inner.seam);
     let found = Digest::from_bytes(state.hash.finalize().into());
     let checked = if found == digest {
         content::check(wanted, &part)?
@@ -576,9 +585,12 @@ fn complete(state: State, wanted: &Content, digest: Digest, path: &Path, root: &
         remove(&part)?;
         return Err(Refused::Wrong(reason));
     }
+    seam.meet_file(FILE, Moment::Written)?;
     state.file.sync_all().map_err(failed("synchronise", &part))?;
+    seam.meet_file(FILE, Moment::Durable)?;
     fs::rename(&part, path).map_err(failed("name", path))?;
-    File::open(root).and_then(|folder| folder.sync_all()).map_err(failed("synchronise", root))
+    File::open(root).and_then(|folder| folder.sync_all()).map_err(failed("synchronise", root))?;
+    Ok(seam.meet_file(FILE, Moment::Named)?)
 }
 
 /// Runs file work away from the threads that serve connections.

@@ -227,8 +227,8 @@ impl Engine {
     }
 
     fn new_identity(&self) -> Result<SecretKey, PartyError> {
-        if let Some(key) = &self.config.identity {
-            return Ok(SecretKey::from_seed(&key.to_seed()));
+        if let Some(known) = &self.config.known_keys {
+            return Ok(SecretKey::from_seed(&known.identity.to_seed()));
         }
         let mut seed: [u8; 32] = random()?;
         let key = SecretKey::from_seed(&seed);

@@ -744,7 +744,7 @@ fn configure(folder: &Path, executor: Executor) -> (Config, Arc<AtomicI64>, Wire
             sender
         }),
         presence: Arc::new(|| std::future::ready(false).boxed()),
-        identity: None,
+        known_keys: None,
     };
     (config, time, wires)
 }

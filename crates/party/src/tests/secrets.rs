@@ -5,6 +5,8 @@ use std::process::{Command, Stdio};
 use hospes_protocol::message::ToSite;
 
 use super::*;
+use crate::config::KnownKeys;
+use crate::error::PartyError;
 use crate::keys::{KeyError, Vault};
 
 const ROLE: &str = "HOSPES_TEST_KEYCHAIN";
@@ -225,4 +227,32 @@ async fn hunt(folder: &Path) {
         world.handle.export_audit_as(world.who("ana"), None, *format, export).await.unwrap();
     }
     assert_eq!(CANARY.found_in(&searched), Vec::<String>::new(), "after an export");
+}
+
+/// Known keys are those of a simulation: the one that ids are hashed under is kept as it was given, and no patient's data
+/// come under it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_site_whose_keys_are_known_takes_public_data_only() {
+    let temporary = tempfile::tempdir().unwrap();
+    let keys = Arc::new(KnownKeys { identity: key(1), subjects: [7; 32] });
+    let mut world = World::create_with(temporary.path(), |config| config.known_keys = Some(keys)).await;
+    let vault = Vault::open(world.config.secrets.clone()).await.unwrap();
+    assert_eq!(vault.read("subject-key").await.unwrap().as_slice(), [7; 32]);
+    assert_ne!(vault.read("data-key").await.unwrap().as_slice(), [7; 32]);
+    world.staff().await;
+    let private = NewDataset {
+        name: "Cohort".into(),
+        path: heart("cleveland.csv"),
+        sheet: None,
+        subject: "subject_id".into(),
+        kinds: BTreeMap::new(),
+        mask: BTreeSet::new(),
+        keep: BTreeSet::new(),
+        public: false,
+        duo: vec!["DUO:0000042".into()],
+    };
+    let refused = world.handle.add_dataset(world.who("sam"), private).await.unwrap_err();
+    assert!(matches!(refused, PartyError::Input { place: "public", .. }), "{refused}");
+    world.set_policy(&Policy::public_data()).await;
+    world.add_dataset("Cleveland", "cleveland.csv", true).await;
 }

@@ -14,7 +14,7 @@ use crate::heart::{federation, plan as heart};
 
 const ZERO: Timestamp = Timestamp::from_millis(0);
 
-fn model_file(train: &NnTrain, inputs: u64, values: &[f32]) -> Vec<u8> {
+pub(crate) fn model_file(train: &NnTrain, inputs: u64, values: &[f32]) -> Vec<u8> {
     let mut rest = values;
     let mut tensors = Vec::new();
     for shape in plan::tensors(train, inputs) {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use hospes_protocol::plan::Plan;
+use hospes_protocol::plan::{Component, DataSplit, Plan};
 use hospes_sim::{Federation, Overrides, baseline, baseline_task, read_plan};
 
 pub(crate) const SITES: [&str; 4] = ["cleveland", "hungary", "switzerland", "long_beach"];
@@ -13,6 +13,16 @@ pub(crate) fn example(name: &str) -> PathBuf {
 
 pub(crate) fn plan() -> Plan {
     read_plan(&std::fs::read_to_string(example("study.yaml")).unwrap()).unwrap()
+}
+
+/// The plan with rows drawn for the test, in place of a column that says which they are.
+pub(crate) fn drawn(plan: &Plan) -> Plan {
+    let mut plan = plan.clone();
+    plan.data.variables.remove("fold");
+    let Component::DataSplit(split) = &mut plan.tasks.get_mut("split").unwrap().component else { panic!("no split") };
+    *split = DataSplit { by_column: None, test_fraction: Some(0.3) };
+    hospes_protocol::plan::check(&plan).unwrap();
+    plan
 }
 
 pub(crate) fn federation(plan: &Plan) -> Federation {

@@ -1,12 +1,13 @@
 //! A whole federation in one process.
 
+use std::ffi::OsStr;
 use std::path::Path;
 
 use hospes_protocol::plan::{Component, Plan};
 use hospes_protocol::study::Terms;
 use hospes_sim::{Live, assess, read_study, set};
 
-use crate::heart::{SITES, federation};
+use crate::heart::{SITES, drawn, federation};
 
 fn study() -> (Terms, Plan) {
     let text = std::fs::read_to_string(crate::heart::example("study.yaml")).unwrap();
@@ -40,6 +41,31 @@ async fn a_run_can_be_repeated_and_its_figures_are_those_of_its_model() {
     assert!((pooled["accuracy"].as_f64().unwrap() - judged.all).abs() < 1e-12, "{pooled} {judged:?}");
 }
 
+/// Also where rows are drawn for the test: they are the same in every run, and for whoever judges the model afterwards, so
+/// that none of them was trained on. If it were, hardly any figure would be that which the sites reported.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_with_drawn_test_rows_can_be_repeated_and_is_judged_on_those_rows() {
+    let (terms, plan) = study();
+    let plan = drawn(&plan);
+    let run = || async { Box::pin(live().await.run(&terms, &plan, &mut |_| {})).await.unwrap() };
+    let (first, again) = (run().await, run().await);
+    assert!(first.model == again.model, "the same seed gave two models");
+    let federation = federation(&plan);
+    let judged = assess(&federation, &plan, first.model.as_deref().unwrap()).unwrap();
+    let card = first.card.unwrap();
+    let accuracy = |site: Option<String>| {
+        let mut metrics = card["metrics"].as_array().unwrap().iter().filter(|m| m["task"] == "eval");
+        let of = metrics.find(|m| m["site"].as_str() == site.as_deref());
+        of.and_then(|m| m["accuracy"].as_f64()).unwrap_or_else(|| panic!("no accuracy of {site:?}: {card}"))
+    };
+    let near = |reported: f64, judged: f64| assert!((reported - judged).abs() < 1e-12, "{reported} and {judged}");
+    near(accuracy(None), judged.all);
+    for (member, judged) in federation.members().iter().zip(&judged.accuracy) {
+        near(accuracy(Some(member.site().to_string())), *judged);
+    }
+    assert_eq!(judged.accuracy.len(), SITES.len());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_wrong_is_said_with_its_place() {
     let (terms, plan) = study();
@@ -68,4 +94,46 @@ fn a_regression_is_printed_with_its_figures() {
     assert!(output.status.success(), "{said}");
     assert!(printed.contains("fit 'odds' on the rows of all sites") && printed.contains("(intercept)"), "{printed}");
     assert!(printed.contains("accuracy"), "{printed}");
+}
+
+/// Whole programs: what a run prints of its model, what `assess` says of the file that it left, and what the sites reported,
+/// on drawn rows, with another seed than the plan's and another threshold than one half.
+#[test]
+fn what_is_printed_of_a_model_is_what_the_sites_reported() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut text = std::fs::read_to_string(crate::heart::example("study.yaml")).unwrap();
+    for (from, to) in [
+        ("{ by_column: fold }", "{ test_fraction: 0.3 }"),
+        ("      fold: { category: { codes: [train, test] } }\n", ""),
+        ("rounds: 15", "rounds: 2"),
+        ("data: scale_test.data } }\n    # What", "data: scale_test.data }, params: { threshold: 0.3 } }\n    # What"),
+    ] {
+        assert!(text.contains(from), "the example has no '{from}'");
+        text = text.replace(from, to);
+    }
+    let plan = folder.path().join("study.yaml");
+    std::fs::write(&plan, text).unwrap();
+    let simulate = |before: &[&OsStr]| -> serde_json::Value {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_hospes-sim"));
+        command.args(before).arg("--json");
+        for site in SITES {
+            let file = crate::heart::example(&format!("{site}.csv"));
+            command.arg("--site").arg(format!("{site}={}", file.display()));
+        }
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let word = |word: &'static str| OsStr::new(word);
+    let (plan, out) = (plan.as_os_str(), folder.path().as_os_str());
+    let run = simulate(&[plan, word("--seeds"), word("2"), word("--out"), out]);
+    let printed = &run["runs"][0]["assessment"];
+    let file = folder.path().join("seed-2.safetensors");
+    let model = [word("--model"), file.as_os_str()];
+    let said = simulate(&[word("assess"), word("--seed"), word("2"), word("--plan"), plan, model[0], model[1]]);
+    assert_eq!(*printed, said, "{run}");
+    let metrics = run["runs"][0]["card"]["metrics"].as_array().unwrap();
+    let reported = metrics.iter().find(|m| m["task"] == "eval" && m["site"].is_null()).unwrap();
+    let (reported, judged) = (reported["accuracy"].as_f64().unwrap(), printed["all"].as_f64().unwrap());
+    assert!((reported - judged).abs() < 1e-12, "{reported} and {judged}");
 }

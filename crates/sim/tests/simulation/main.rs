@@ -5,5 +5,6 @@
 
 mod fed_avg;
 mod heart;
+mod judge;
 mod live;
 mod regress;
