@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use hospes_tests::copy::Copy;
 use hospes_tests::packages;
 use serde_json::Value;

@@ -16,12 +16,16 @@ fn four_hospitals_train_one_model_and_every_ledger_verifies() -> Result<()> {
     let server = Postgres::start();
     let federation = Federation::hearts(&server.url())?;
     let study = federation.submit(Path::new(&format!("{EXAMPLES}/heart/study.yaml")))?;
+    let tried = federation.site("hungary")?.act("Stefan", &["dry-run", &study])?;
+    assert_eq!(tried["state"], "done", "{tried:#}");
+    assert!(left(federation.site("hungary")?, &study)?.is_empty(), "something left before anybody signed");
     for site in &federation.sites {
         site.approve(&study)?;
     }
     let answer = federation.finished(&study)?;
     let job = answer["jobs"].as_array().and_then(|jobs| jobs.last()).context("no run")?;
     assert_eq!(job["state"], "success", "{answer:#}");
+    the_first_rounds_sent_what_the_dry_run_showed(federation.site("hungary")?, &study, &tried)?;
     after_a_site_revokes_nothing_leaves_it_and_the_others_finish(&federation)?;
 
     for site in &federation.sites {
@@ -49,6 +53,22 @@ fn four_hospitals_train_one_model_and_every_ledger_verifies() -> Result<()> {
         let altered = federation.folder().join("altered.jsonl");
         std::fs::write(&altered, text)?;
         assert!(verify(altered.to_str().context("path")?).is_err());
+    }
+    Ok(())
+}
+
+/// An evaluation aside, which in a run judges a model that was trained.
+fn the_first_rounds_sent_what_the_dry_run_showed(site: &Site, study: &str, tried: &Value) -> Result<()> {
+    let egress = site.act("Stefan", &["egress"])?;
+    for task in ["train", "alone"] {
+        let of_task = |sent: &&Value| {
+            sent["study"] == study && sent["round"]["task"] == task && sent["round"]["round"] == 1
+        };
+        let sent = egress.as_array().and_then(|all| all.iter().find(of_task)).context("nothing left")?;
+        let messages = tried["messages"].as_array().context("no messages")?;
+        let shown = messages.iter().find(|message| message["task"] == task).context("it was not tried")?;
+        assert_eq!(sent["digest"], shown["made"]["digest"], "{shown:#}");
+        assert_eq!(sent["bytes"], shown["made"]["bytes"], "{shown:#}");
     }
     Ok(())
 }

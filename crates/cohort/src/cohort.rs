@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use hospes_privacy::disclosure::border::{Table, WITHHELD, grid_at_border, pearson_at_border};
 use hospes_privacy::disclosure::{Rule, Verdict, parameters_allowed, share_allowed};
-use hospes_protocol::approval::Permit;
+use hospes_protocol::approval::Opening;
 use hospes_protocol::canon::Canonical;
 use hospes_protocol::id::{SiteId, Timestamp};
 use hospes_protocol::message::FigureSet;
@@ -35,7 +35,7 @@ const LOSS_ROWS: usize = 4_096;
 
 /// Rows of one snapshot without the people who opted out, opened by a permit. It is used up by what is computed on it.
 pub struct Cohort {
-    permit: Permit,
+    opening: Opening,
     plan: Canonical<Plan>,
     frame: Frame,
     public: bool,
@@ -188,13 +188,13 @@ pub struct Fit {
 
 impl std::fmt::Debug for Cohort {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Cohort(round {}, {} features)", self.permit.round(), self.frame.features.len())
+        write!(f, "Cohort(round {}, {} features)", self.opening.round(), self.frame.features.len())
     }
 }
 
 impl Cohort {
-    /// Opens what the permit names: checks snapshot, columns and time, verifies the file before any row is used, reads
-    /// the plan's columns only, and leaves out everybody on the opt-out list.
+    /// Opens what the permit names, be it for a round or for a dry run: checks snapshot, columns and time, verifies the
+    /// file before any row is used, reads the plan's columns only, and leaves out everybody on the opt-out list.
     ///
     /// # Errors
     /// [`CohortError`] says what did not hold.
@@ -202,17 +202,18 @@ impl Cohort {
     /// # Disclosure
     /// Nothing yet: rows stay inside, and the permit is used up with them.
     pub fn open(
-        permit: Permit,
+        permit: impl Into<Opening>,
         snapshot: &Snapshot,
         key: &SnapshotKey,
         opt_outs: &OptOuts,
         plan: &Canonical<Plan>,
         now: Timestamp,
     ) -> Result<Self, CohortError> {
-        if now >= permit.deadline() {
+        let opening: Opening = permit.into();
+        if now >= opening.deadline() {
             return Err(CohortError::TooLate);
         }
-        if permit.snapshot() != snapshot.document.digest() {
+        if opening.snapshot() != snapshot.document.digest() {
             return Err(CohortError::WrongSnapshot);
         }
         let schema = &snapshot.document.schema;
@@ -221,7 +222,7 @@ impl Cohort {
             return Err(CohortError::Plan { place, reason: format!("the subject key of this dataset is '{subject}'") });
         }
         let columns: BTreeSet<String> = plan::columns_read(plan);
-        if let Some(column) = columns.iter().find(|c| !permit.columns().contains(*c)) {
+        if let Some(column) = columns.iter().find(|c| !opening.columns().contains(*c)) {
             return Err(CohortError::ColumnNotPermitted { column: column.clone() });
         }
         let mut frame = Frame::for_plan(plan);
@@ -229,7 +230,7 @@ impl Cohort {
         snapshot.read(key, &columns, &mut |batch| frame.push(batch, plan, schema, opt_outs, &mut unknown))?;
         unknown.check()?;
         Ok(Self {
-            permit,
+            opening,
             plan: plan.clone(),
             frame,
             public: snapshot.document.public,
@@ -288,7 +289,7 @@ impl Cohort {
         let Some(Component::NnTrain(params)) = self.plan.tasks.get(task).map(|t| &t.component) else {
             return Err(wrong_component(task, "nn_train"));
         };
-        let deadline = self.permit.deadline();
+        let deadline = self.opening.deadline();
         let mut pipeline = Pipeline::new(&self.plan, self.frame);
         let train_rows = pipeline.table(task, "train")?;
         check_features(&self.plan, task, &train_rows)?;
@@ -402,7 +403,7 @@ impl Cohort {
                     &params,
                     &Compute::processor(),
                     b"simulation",
-                    self.permit.deadline(),
+                    self.opening.deadline(),
                     pulse,
                 )?;
                 let Trained { parameters, outputs, test } = trained;
@@ -494,7 +495,7 @@ impl Cohort {
 
     fn check_round(&self, round: &Round<'_>) -> Result<(), CohortError> {
         let place = "round".to_owned();
-        if round.header.key() != *self.permit.round() {
+        if round.header.key() != *self.opening.round() {
             return Err(CohortError::Plan { place, reason: "the permit is for another round".into() });
         }
         if round.header.plan != self.plan.digest() {

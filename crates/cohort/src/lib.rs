@@ -5,8 +5,8 @@
 //! `# Disclosure` what its return value tells about patients.
 //!
 //! The crate draws no conclusion about *whether* data may be used: that is `Approval::permit` in the protocol crate,
-//! and [`Cohort::open`] takes its [`Permit`](hospes_protocol::approval::Permit) by value (invariant I2). It sends
-//! nothing, keeps no database and holds no key longer than a call.
+//! and [`Cohort::open`] takes its [`Permit`](hospes_protocol::approval::Permit) by value (invariant I2), or one for a dry
+//! run, with which nothing leaves. It sends nothing, keeps no database and holds no key longer than a call.
 //!
 //! Start reading at [`source::survey`] (what is in a file), then [`snapshot::freeze`] (the encrypted copy that is
 //! registered), then [`Cohort`] (what a permit opens), then [`worker`] (the child process that does it).
@@ -18,6 +18,7 @@ mod error;
 pub mod evaluate;
 pub mod opt_out;
 mod parts;
+mod preview;
 pub mod profile;
 mod regress;
 pub mod scan;
@@ -30,6 +31,7 @@ pub mod worker;
 pub use cohort::{Assessed, Cohort, Fit, GroupView, Report, ReportView, Round, TrainingView, Update};
 pub use component::FeatureStatistics;
 pub use error::{CohortError, Outward};
+pub use preview::{Preview, TensorPreview};
 
 /// What a process does first that will have rows or keys in memory: it leaves no image of itself, whatever kills it.
 ///

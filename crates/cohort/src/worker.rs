@@ -10,8 +10,8 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::Instant;
 
-use hospes_protocol::approval::{Approval, Circumstances, Refusal};
-use hospes_protocol::canon::Canonical;
+use hospes_protocol::approval::{Approval, Circumstances, Opening, Refusal};
+use hospes_protocol::canon::{self, Canonical};
 use hospes_protocol::id::{Digest, JobId, RoundKey, SiteId, Timestamp};
 use hospes_protocol::message::UploadKind;
 use hospes_protocol::plan;
@@ -23,6 +23,7 @@ use crate::cohort::{Cohort, ReportView, Round, TrainingView};
 use crate::device::Place;
 use crate::error::{CohortError, Outward};
 use crate::opt_out::OptOuts;
+use crate::preview::Preview;
 use crate::snapshot::{Partial, Snapshot, SnapshotDocument, SnapshotKey};
 use crate::train::{self, Progress, Pulse};
 
@@ -45,6 +46,9 @@ pub const MODEL_BYTES: u64 = hospes_protocol::limits::OBJECT_BYTES;
 pub struct Order {
     /// The approval; the child asks it for a permit itself.
     pub approval: Approval,
+    /// Whether it is a dry run: the permit is one with which nothing leaves, the round starts from the model that the plan
+    /// begins with, no payload is written, and the people of the site are told what would be in it.
+    pub dry: bool,
     /// Everything that the permit depends on.
     pub circumstances: Circumstances,
     /// This site.
@@ -57,9 +61,9 @@ pub struct Order {
     pub key: SnapshotKey,
     /// The site's opt-out list as of now.
     pub opt_outs: OptOuts,
-    /// The model file that the round's header names, for tasks that need one.
+    /// The model file that the round's header names, for tasks that need one. A dry run needs none.
     pub model_path: Option<PathBuf>,
-    /// Where the payload goes: a file in the outbox's folder that does not exist yet.
+    /// Where the payload goes: a file in the outbox's folder that does not exist yet. Nothing is written to it in a dry run.
     pub payload_path: PathBuf,
     /// What the site kept from an earlier round of the task that trains the model, if it kept anything.
     pub state_in: Option<PathBuf>,
@@ -77,6 +81,7 @@ pub struct Order {
 struct OrderOnTheWire {
     version: u32,
     approval: Approval,
+    dry: bool,
     circumstances: Circumstances,
     site: SiteId,
     snapshot: Canonical<SnapshotDocument>,
@@ -94,7 +99,7 @@ struct OrderOnTheWire {
 }
 
 /// Version of the pipe's format. Parent and child are one binary; another version means that it was replaced meanwhile.
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 
 /// What a child says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -157,6 +162,8 @@ pub struct Done {
     pub withheld: std::collections::BTreeMap<String, String>,
     /// For the site's own screen; does not leave.
     pub view: LocalView,
+    /// What the payload holds, of a dry run; nobody sends it.
+    pub preview: Option<Box<Preview>>,
     /// What networks computed on: `cpu`, or a card's name.
     pub device: String,
 }
@@ -206,6 +213,7 @@ impl Order {
         let mut wire = OrderOnTheWire {
             version: VERSION,
             approval: self.approval.clone(),
+            dry: self.dry,
             circumstances: self.circumstances.clone(),
             site: self.site,
             snapshot: self.snapshot.clone(),
@@ -242,6 +250,7 @@ impl Order {
         }
         Ok(Self {
             approval: wire.approval,
+            dry: wire.dry,
             circumstances: wire.circumstances,
             site: wire.site,
             snapshot: wire.snapshot,
@@ -357,14 +366,23 @@ fn guarded(order: &Order, clock: &dyn Fn() -> Timestamp, progress: &mut dyn FnMu
 /// Carries out an order in this thread and returns the last event. For the child, and for tests.
 ///
 /// # Disclosure
-/// As [`Cohort::train`] and [`Cohort::report`]; the payload goes to the order's file only.
+/// As [`Cohort::train`] and [`Cohort::report`]; the payload goes to the order's file only. Of a dry run it goes nowhere, and
+/// the last event has what [`Preview`] says.
 pub fn execute(order: &Order, clock: &dyn Fn() -> Timestamp, progress: &mut dyn FnMut(Progress) -> bool) -> Event {
     // The child's clock is as good as the parent's, and later.
     let mut circumstances = order.circumstances.clone();
     circumstances.now = circumstances.now.max(clock());
-    match order.approval.permit(&circumstances) {
+    let model = match order.dry.then(|| begin(&mut circumstances)).transpose() {
+        Ok(model) => model.flatten(),
+        Err(error) => return Event::Failed(Failure::from(&error)),
+    };
+    let opening = match order.dry {
+        true => order.approval.dry_permit(&circumstances).map(Opening::from),
+        false => order.approval.permit(&circumstances).map(Opening::from),
+    };
+    match opening {
         Err(refusal) => Event::Refused(refusal),
-        Ok(permit) => match compute(order, permit, &mut Pulse { now: clock, progress }) {
+        Ok(opening) => match compute(order, &circumstances, model, opening, &mut Pulse { now: clock, progress }) {
             Ok(done) => Event::Done(Box::new(done)),
             Err(CohortError::Device { reason, .. }) => Event::DeviceFailed(DeviceFailure::new(&reason)),
             Err(error) => Event::Failed(Failure::from(&error)),
@@ -372,41 +390,60 @@ pub fn execute(order: &Order, clock: &dyn Fn() -> Timestamp, progress: &mut dyn 
     }
 }
 
+/// Makes the model that the plan begins with, and has the header of a dry run name it: no coordinator opened that round.
+fn begin(circumstances: &mut Circumstances) -> Result<Option<Vec<u8>>, CohortError> {
+    let mut header = circumstances.header.clone().into_inner();
+    let model = train::starting_model(&circumstances.plan, &header.task)?;
+    header.model = model.as_deref().map(|bytes| canon::digest("model", 1, bytes));
+    circumstances.header = Canonical::new(header)?;
+    Ok(model)
+}
+
 fn compute(
     order: &Order,
-    permit: hospes_protocol::approval::Permit,
+    circumstances: &Circumstances,
+    model: Option<Vec<u8>>,
+    opening: Opening,
     pulse: &mut Pulse<'_>,
 ) -> Result<Done, CohortError> {
-    let circumstances = &order.circumstances;
     let header = &*circumstances.header;
-    let model = order.model_path.as_ref().map(read_model).transpose()?;
+    let model = match (model, &order.model_path) {
+        (None, Some(path)) => Some(read_model(path)?),
+        (model, _) => model,
+    };
     let snapshot = Snapshot { document: order.snapshot.clone(), path: order.snapshot_path.clone() };
     let plan = &circumstances.plan;
-    let key = permit.round().clone();
+    let key = opening.round().clone();
     let trained = plan::trained_by(plan, &header.task).unwrap_or(&header.task);
     let state = order.state_in.as_ref().map(|path| read_state(path, order, key.job, trained)).transpose()?;
-    let cohort = Cohort::open(permit, &snapshot, &order.key, &order.opt_outs, plan, (pulse.now)())?
+    let cohort = Cohort::open(opening, &snapshot, &order.key, &order.opt_outs, plan, (pulse.now)())?
         .with_state(state)
         .on(order.place);
     let round = Round { site: order.site, header, model: model.as_deref() };
     // Figures for a header without tensors, an update for one with.
-    let (kind, payload, withheld, view) = if header.tensors.is_empty() {
+    let (kind, payload, withheld, view, preview) = if header.tensors.is_empty() {
         let report = cohort.report(round, &circumstances.policy.disclosure, pulse)?;
         let withheld = report.figures.withheld.clone();
+        let preview = order.dry.then(|| Preview::of_figures(&report.figures));
         let bytes = Canonical::new(report.figures)?.bytes().to_vec();
-        (UploadKind::Figures, bytes, withheld, LocalView::Report(report.view))
+        (UploadKind::Figures, bytes, withheld, LocalView::Report(report.view), preview)
     } else {
         let update = cohort.train(round, &circumstances.policy.disclosure, pulse)?;
         if let (Some(state), Some(path)) = (&update.state, &order.state_out) {
             // Before the payload: an update that leaves is never newer than what the site keeps of it.
             write_durably(path, &train::seal_state(state, &order.key, key.job, trained)?)?;
         }
-        (UploadKind::Update, update.payload, update.withheld, LocalView::Training(update.view))
+        let preview = order.dry.then(|| Preview::of_update(&update.payload, header)).transpose()?;
+        (UploadKind::Update, update.payload, update.withheld, LocalView::Training(update.view), preview)
     };
-    write_durably(&order.payload_path, &payload)?;
+    // PRIVACY: what only people of the site look at is on no disk, where it might be taken for something to be sent.
+    if !order.dry {
+        write_durably(&order.payload_path, &payload)?;
+    }
+    let preview = preview.map(Box::new);
     let (digest, bytes) = (Digest::of(&payload), payload.len() as u64);
     let device = order.place.open()?.name;
-    Ok(Done { round: key, kind, digest, bytes, withheld, view, device })
+    Ok(Done { round: key, kind, digest, bytes, withheld, view, preview, device })
 }
 
 fn read_model(path: &PathBuf) -> Result<Vec<u8>, CohortError> {

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use hospes_party::link::Step;
 use hospes_party::view::{
     AlarmView, Approach, Approving, AuditExport, AuditFormat, AuditPage, AuditQuery, BackupMade, ComputeLimits,
-    DatasetUse, DatasetView, DeviceView, EgressView, Enrolment, InvitationView, JobView, LogLine, Me, MembershipView,
-    ModelCopy, ModelExport, NewDataset, NewPerson, OptOutReport, Outcome, Page, PeerView, PersonChange, PersonView,
-    PolicyPreview, ProfileView, ProposalView, RequestView, RestoredView, Review, Signed, Status, SurveyView, Verdict,
+    DatasetUse, DatasetView, DeviceView, DryRunView, EgressView, Enrolment, InvitationView, JobView, LogLine, Me,
+    MembershipView, ModelCopy, ModelExport, NewDataset, NewPerson, OptOutReport, Outcome, Page, PeerView, PersonChange,
+    PersonView, PolicyPreview, ProfileView, ProposalView, RequestView, RestoredView, Review, Signed, Status, SurveyView,
+    Verdict,
 };
 use hospes_party::{Handle, Managed, Passphrase};
 use hospes_protocol::approval::OpinionView;
@@ -237,6 +238,18 @@ commands! {
     "review" Review { study: StudyId, dataset: Option<DatasetId> } -> Review,
         reads [Requests, Datasets, Federations, Settings], changes [],
         |c| c.engine.review(&c.person()?, study, dataset).await?;
+    /// The dry run of a request, if one was made: what would leave. It does not leave.
+    "dry_run" DryRun { study: StudyId } -> Option<DryRunView>,
+        reads [DryRun, Requests, Datasets, Settings], changes [],
+        |c| c.engine.dry_run(&c.person()?, study).await?;
+    /// Begins one, on this dataset or the one of the review.
+    "start_dry_run" StartDryRun { study: StudyId, dataset: Option<DatasetId> } -> (),
+        reads [], changes [DryRun, Audit],
+        |c| c.engine.start_dry_run(&c.person()?, study, dataset).await?;
+    /// Stops it, or forgets what came of one that has ended.
+    "stop_dry_run" StopDryRun { study: StudyId } -> (),
+        reads [], changes [DryRun, Audit],
+        |c| c.engine.stop_dry_run(&c.person()?, study).await?;
     /// The privacy officer's opinion.
     "give_opinion" GiveOpinion { study: StudyId, view: OpinionView, text: String } -> (),
         reads [], changes [Requests, Audit],

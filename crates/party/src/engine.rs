@@ -22,6 +22,7 @@ use crate::link::LinkEvent;
 use crate::managed::Managed;
 use crate::memberships::Link;
 use crate::people::{LiveSession, Session, Strangers, phase};
+use crate::requests::dry_run::DryRun;
 use crate::rounds::{DeviceChoice, Devices, Fetching, Notes, Refusals, Share, Working, worker::WorkEvent};
 use crate::seam::Seam;
 use crate::store::{At as _, Store, set_setting, setting};
@@ -62,6 +63,8 @@ pub(crate) struct Engine {
     pub(crate) strangers: Strangers,
     pub(crate) links: HashMap<FederationId, Link>,
     pub(crate) working: HashMap<RoundKey, Working>,
+    /// The dry run that somebody made last.
+    pub(crate) dry_run: Option<DryRun>,
     /// Models that links were told to get.
     pub(crate) downloads: HashSet<(FederationId, Digest)>,
     /// Released models that people here asked for.
@@ -181,6 +184,7 @@ impl Engine {
             strangers: Strangers::default(),
             links: HashMap::new(),
             working: HashMap::new(),
+            dry_run: None,
             downloads: HashSet::new(),
             fetching: HashMap::new(),
             controls: BTreeMap::new(),
@@ -243,7 +247,8 @@ impl Engine {
     pub(crate) async fn take(&mut self, event: Event) {
         let done = self.apply(event).await;
         let next = if self.stopping { Ok(()) } else { Box::pin(self.go_on()).await };
-        for error in [done, next].into_iter().filter_map(Result::err) {
+        let tried = if self.stopping { Ok(()) } else { Box::pin(self.go_on_with_dry_run()).await };
+        for error in [done, next, tried].into_iter().filter_map(Result::err) {
             // The step was undone and nothing left. Whoever asked got the error; here is only what came by itself.
             tracing::error!(error = &error as &dyn std::error::Error, "a step was undone");
         }
@@ -290,6 +295,7 @@ impl Engine {
         self.keep_to_limits().await?;
         self.tick_welcomes().await;
         self.tick_rounds().await?;
+        Box::pin(self.tick_dry_run()).await?;
         self.tick_witness().await?;
         if now.since(self.looked).abs() >= LOOK_MS {
             self.looked = now;
@@ -309,6 +315,7 @@ impl Engine {
     async fn stop_all(&mut self) {
         self.close_links().await;
         self.working.clear();
+        self.dry_run = None;
         self.watch.end().await;
         let ended = async {
             self.summarise_controls().await?;

@@ -218,7 +218,8 @@ impl Work {
         });
         let (digest, bytes) = (Digest::of(payload), payload.len() as u64);
         let round = permit.round().clone();
-        let done = Done { round, kind, digest, bytes, withheld: Default::default(), view, device: "cpu".into() };
+        let (withheld, device) = (Default::default(), "cpu".into());
+        let done = Done { round, kind, digest, bytes, withheld, view, preview: None, device };
         Ok(Ending(WorkEvent::Done(Box::new(done))))
     }
 }

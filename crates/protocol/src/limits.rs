@@ -108,6 +108,10 @@ pub const SWEEP_PLACES: usize = 16;
 pub const SWEEP_PARALLEL: u32 = 16;
 /// Bytes of all plans of one sweep: whoever reads the study checks each of them.
 pub const SWEEP_BYTES: usize = 8 << 20;
+/// Bytes that all tasks of a plan together send in their first rounds, for a dry run of it.
+pub const DRY_RUN_BYTES: u64 = 256 << 20;
+/// Time that a dry run may compute, in milliseconds: half an hour.
+pub const DRY_RUN_MS: i64 = 30 * 60 * 1_000;
 /// Bytes of one uploaded or downloaded object.
 pub const OBJECT_BYTES: u64 = MODEL_PARAMETERS * 8;
 /// Largest difference between the clocks of a site and its coordinator, in milliseconds, before work stops.

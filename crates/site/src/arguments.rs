@@ -107,6 +107,17 @@ pub(crate) enum Command {
         #[arg(long)]
         dataset: Option<String>,
     },
+    /// Compute on this machine what this site would send for a request that waits, and show it; nothing leaves.
+    DryRun {
+        /// Study, or the beginning of its id.
+        study: String,
+        /// On this dataset.
+        #[arg(long)]
+        dataset: Option<String>,
+        /// Stop the one that is under way, or forget what came of the last one.
+        #[arg(long, conflicts_with = "dataset")]
+        stop: bool,
+    },
     /// The privacy officer's opinion.
     Opinion {
         /// Study.

@@ -25,6 +25,11 @@ export function brief(value: number): string {
   return numbers({ maximumSignificantDigits: 4 }).format(value);
 }
 
+/** A number with all its digits. */
+export function exactNumber(value: number): string {
+  return numbers({ maximumSignificantDigits: 17 }).format(value);
+}
+
 /** A share of 1. */
 export function percent(share: number, digits = 0): string {
   return numbers({ style: "percent", minimumFractionDigits: digits, maximumFractionDigits: digits }).format(

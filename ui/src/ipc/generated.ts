@@ -688,6 +688,148 @@ runs_at_a_time: number, };
 export type Digest = string;
 
 /**
+ * What one task would send in its first round.
+ */
+export type DryMessage = { 
+/**
+ * Task.
+ */
+task: string, 
+/**
+ * Its component, such as `nn_train`.
+ */
+component: string, 
+/**
+ * How far it is.
+ */
+state: TaskState, 
+/**
+ * Rounds of it in one run: so often something like it leaves.
+ */
+rounds: number, 
+/**
+ * What the round was computed from.
+ */
+start: DryStart, 
+/**
+ * What would leave; `None` where nothing was made.
+ */
+made: DryPayload | null, 
+/**
+ * Why nothing was made, for this site's people.
+ */
+failure: string | null, };
+
+/**
+ * What would leave.
+ */
+export type DryPayload = { 
+/**
+ * SHA-256 of the bytes that would travel.
+ */
+digest: Digest, 
+/**
+ * How many they are.
+ */
+bytes: number, 
+/**
+ * How many numbers they hold.
+ */
+values: number, 
+/**
+ * What a disclosure rule holds back, with the rule.
+ */
+withheld: { [key in string]: string }, 
+/**
+ * Numbers of an update that moved by more than the plan allows in one round, and were cut.
+ */
+cut: number, 
+/**
+ * What is in them.
+ */
+preview: Preview, 
+/**
+ * What it was computed on: `cpu`, or a card's name.
+ */
+device: string, };
+
+/**
+ * How far a dry run is.
+ */
+export type DryRunState = "waiting" | "running" | "done" | "stopped" | "failed";
+
+/**
+ * A dry run, under way or ended. It is gone with the engine's process.
+ */
+export type DryRunView = { 
+/**
+ * Study.
+ */
+study: StudyId, 
+/**
+ * Dataset that it is made on.
+ */
+dataset: DatasetId, 
+/**
+ * Its name.
+ */
+dataset_name: string, 
+/**
+ * Who began it.
+ */
+by: string, 
+/**
+ * When.
+ */
+at: Timestamp, 
+/**
+ * How far it is.
+ */
+state: DryRunState, 
+/**
+ * Why it was stopped or failed.
+ */
+reason: string | null, 
+/**
+ * What it waits for.
+ */
+waits: DryRunWait | null, 
+/**
+ * What to know about the work under way, such as that a graphics card failed and the processor goes on.
+ */
+note: string | null, 
+/**
+ * Steps done and in all, of the task under way.
+ */
+progress: [number, number] | null, 
+/**
+ * Runs that the study asks for; of more than one, the first was tried.
+ */
+runs: number, 
+/**
+ * What would leave, task by task in their order.
+ */
+messages: Array<DryMessage>, 
+/**
+ * Bytes of all that was made.
+ */
+bytes: number, };
+
+/**
+ * What a dry run waits for.
+ */
+export type DryRunWait = { "quiet_hours": { 
+/**
+ * When that is.
+ */
+until: Timestamp, } } | "rounds";
+
+/**
+ * What a first round was computed from, where there is no coordinator to say.
+ */
+export type DryStart = "rows" | "plan" | "stand_in" | "untrained";
+
+/**
  * Something that leaves the site when the plan runs, as the reviewer sees it.
  */
 export type Egress = { 
@@ -1593,7 +1735,7 @@ organisation: string | null, };
 /**
  * What changed, so that a screen asks again.
  */
-export type Notice = "people" | "datasets" | "federations" | "requests" | "jobs" | "egress" | "audit" | "settings" | "alarm";
+export type Notice = "people" | "datasets" | "federations" | "requests" | "jobs" | "egress" | "audit" | "settings" | "alarm" | "dry_run";
 
 /**
  * Quality of predictions of a number on the rows of one site.
@@ -1952,6 +2094,27 @@ autostart: boolean,
  * Whether notifications are left out.
  */
 quiet: boolean, };
+
+/**
+ * What a payload holds, as whoever receives it can read it.
+ */
+export type Preview = { "update": { 
+/**
+ * Rows by which it is weighed; they are told with it.
+ */
+rows: number, 
+/**
+ * Its tensors in order.
+ */
+tensors: Array<TensorPreview>, 
+/**
+ * Further tensors, which are not shown.
+ */
+further: number, 
+/**
+ * Numbers in all tensors.
+ */
+values: number, } } | { "figures": { [key in string]: Array<number> } };
 
 /**
  * Profile of a snapshot.
@@ -2608,6 +2771,35 @@ state: TaskState | null,
 rounds: number, };
 
 /**
+ * A tensor of an update, in short. Its `Debug` shows name and shape only.
+ */
+export type TensorPreview = { 
+/**
+ * Its name.
+ */
+name: string, 
+/**
+ * Its shape.
+ */
+shape: Array<number>, 
+/**
+ * The first of its numbers.
+ */
+first: Array<number>, 
+/**
+ * The smallest.
+ */
+min: number, 
+/**
+ * The largest.
+ */
+max: number, 
+/**
+ * The root of the sum of their squares.
+ */
+norm: number, };
+
+/**
  * Light or dark.
  */
 export type Theme = "system" | "light" | "dark";
@@ -2802,6 +2994,12 @@ export interface Commands {
   requests: { args: Record<string, never>; answer: Array<RequestView> };
   /** The review of a request. */
   review: { args: { study: StudyId; dataset: DatasetId | null }; answer: Review };
+  /** The dry run of a request, if one was made: what would leave. It does not leave. */
+  dry_run: { args: { study: StudyId }; answer: DryRunView | null };
+  /** Begins one, on this dataset or the one of the review. */
+  start_dry_run: { args: { study: StudyId; dataset: DatasetId | null }; answer: null };
+  /** Stops it, or forgets what came of one that has ended. */
+  stop_dry_run: { args: { study: StudyId }; answer: null };
   /** The privacy officer's opinion. */
   give_opinion: { args: { study: StudyId; view: OpinionView; text: string }; answer: null };
   /** First signature. */
@@ -2892,6 +3090,7 @@ export const READS: { readonly [C in keyof Commands]?: readonly Notice[] } = {
   peers: ["federations"],
   requests: ["requests"],
   review: ["requests", "datasets", "federations", "settings"],
+  dry_run: ["dry_run", "requests", "datasets", "settings"],
   jobs: ["jobs"],
   job: ["jobs"],
   job_log: ["jobs", "egress"],
@@ -2933,6 +3132,8 @@ export const CHANGES: { readonly [C in keyof Commands]?: readonly Notice[] } = {
   pause: ["federations", "jobs", "egress", "audit"],
   leave: ["federations", "requests", "jobs", "egress", "audit"],
   accept_epoch: ["federations", "audit"],
+  start_dry_run: ["dry_run", "audit"],
+  stop_dry_run: ["dry_run", "audit"],
   give_opinion: ["requests", "audit"],
   approve: ["requests", "audit"],
   countersign: ["requests", "audit"],

@@ -14,6 +14,7 @@ import { Sections } from "../parts/Sections";
 import { RequestBadge } from "../parts/states";
 import { useMe } from "../shell/session";
 import { Decision } from "./Decision";
+import { DryRun } from "./DryRun";
 import styles from "./Review.module.css";
 import { Data, Output, People, Project, Setting } from "./ReviewTabs";
 
@@ -45,6 +46,7 @@ export function Review({ study }: { study: string }) {
         </Card>
       )}
       <Tabs review={review} />
+      {!query.isPlaceholderData && <DryRun review={review} dataset={dataset} />}
       {/* Nobody signs what is about another dataset than the chosen one. */}
       {!query.isPlaceholderData && <Decision review={review} dataset={dataset} />}
     </Page>

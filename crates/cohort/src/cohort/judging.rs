@@ -112,7 +112,7 @@ impl Cohort {
         let mut pipeline = Pipeline::new(&self.plan, self.frame);
         let rows = pipeline.table(task, "data")?;
         let parts = parts_allowed(&mut pipeline, task, rules)?;
-        let (site, deadline) = (round.site, self.permit.deadline());
+        let (site, deadline) = (round.site, self.opening.deadline());
         let compute = place.open()?;
         let trained = baseline(&mut pipeline, task, params, &compute, site.as_bytes(), deadline, pulse)?;
         let judged = Judged { rows: &rows, outputs: &trained.outputs, loss: params.loss };

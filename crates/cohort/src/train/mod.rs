@@ -14,6 +14,7 @@ mod norms;
 mod optimizer;
 pub(crate) mod payload;
 mod processor;
+mod start;
 mod state;
 
 pub(crate) use batches::{Batches, stream};
@@ -21,6 +22,7 @@ pub(crate) use local::{Local, Source};
 pub(crate) use loss::Goal;
 pub(crate) use network::Network;
 pub(crate) use optimizer::Step;
+pub(crate) use start::starting_model;
 pub(crate) use state::{SiteState, open as open_state, seal as seal_state};
 
 use burn::tensor::{Tensor, TensorData};

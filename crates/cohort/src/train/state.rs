@@ -25,21 +25,7 @@ impl SiteState {
     /// # Shapes
     /// `values`: all tensors one after the other.
     pub(super) fn of(tensors: &[TensorShape], values: &[f32]) -> Result<Self, CohortError> {
-        let wrong = |reason: String| CohortError::Format { what: "state of the site", reason };
-        let mut bytes = Zeroizing::new(Vec::with_capacity(values.len() * 4));
-        values.iter().for_each(|v| bytes.extend_from_slice(&v.to_le_bytes()));
-        let mut rest = bytes.as_slice();
-        let mut views = Vec::with_capacity(tensors.len());
-        for tensor in tensors {
-            let shape = tensor.shape.iter().map(|side| usize::try_from(*side).unwrap_or(usize::MAX)).collect();
-            let length = usize::try_from(tensor.len().saturating_mul(4)).unwrap_or(usize::MAX).min(rest.len());
-            let (mine, others) = rest.split_at(length);
-            rest = others;
-            let view = TensorView::new(Dtype::F32, shape, mine).map_err(|e| wrong(e.to_string()))?;
-            views.push((tensor.name.as_str(), view));
-        }
-        let file = safetensors::serialize(views, None).map_err(|e| wrong(e.to_string()))?;
-        Ok(Self(Zeroizing::new(file)))
+        file(tensors, values).map(Self).map_err(|reason| CohortError::Format { what: "state of the site", reason })
     }
 
     /// Its numbers, if it holds exactly these tensors.
@@ -47,6 +33,26 @@ impl SiteState {
         let wrong = |reason| CohortError::Format { what: "state of the site", reason };
         numbers(&self.0, tensors).map_err(wrong)
     }
+}
+
+/// A safetensors file of these tensors. What it was made of does not stay in memory.
+///
+/// # Shapes
+/// `values`: all tensors one after the other.
+pub(super) fn file(tensors: &[TensorShape], values: &[f32]) -> Result<Zeroizing<Vec<u8>>, String> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(values.len() * 4));
+    values.iter().for_each(|v| bytes.extend_from_slice(&v.to_le_bytes()));
+    let mut rest = bytes.as_slice();
+    let mut views = Vec::with_capacity(tensors.len());
+    for tensor in tensors {
+        let shape = tensor.shape.iter().map(|side| usize::try_from(*side).unwrap_or(usize::MAX)).collect();
+        let length = usize::try_from(tensor.len().saturating_mul(4)).unwrap_or(usize::MAX).min(rest.len());
+        let (mine, others) = rest.split_at(length);
+        rest = others;
+        let view = TensorView::new(Dtype::F32, shape, mine).map_err(|e| e.to_string())?;
+        views.push((tensor.name.as_str(), view));
+    }
+    safetensors::serialize(views, None).map(Zeroizing::new).map_err(|e| e.to_string())
 }
 
 /// The tensors of a safetensors file one after the other, if it holds exactly these, all finite.

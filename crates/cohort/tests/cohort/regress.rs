@@ -10,7 +10,7 @@ use hospes_protocol::policy::Policy;
 
 use crate::rig::{NOW, Rig, edited, safetensors_file, strict, table};
 
-const PLAN: &str = r#"
+pub(crate) const PLAN: &str = r#"
 schema: hospes/plan/v1
 name: odds
 data:

@@ -299,6 +299,7 @@ impl Rig {
         let header = self.header(task, round, model);
         Order {
             approval: self.approval(),
+            dry: false,
             circumstances: self.circumstances(header, self.snapshot.document.subjects),
             site: self.site(),
             snapshot: self.snapshot.document.clone(),

@@ -79,6 +79,6 @@ impl Engine {
             tracing::warn!(%error, %dataset, "the file of a removed dataset could not be deleted");
         }
         self.notify(Notice::Datasets);
-        Ok(())
+        self.recheck_dry_run().await
     }
 }

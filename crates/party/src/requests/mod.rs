@@ -26,6 +26,7 @@ use crate::restored;
 use crate::store::{At as _, Tx, from_json, parse, to_json};
 use crate::view::{InForce, Notice, RequestState, RequestView, Verdict};
 
+pub(crate) mod dry_run;
 pub(crate) mod policy;
 mod review;
 pub(crate) mod rules;

@@ -8,7 +8,7 @@ use hospes_protocol::approval::{
     Role, RunLimits, Trust,
 };
 use hospes_protocol::canon::Canonical;
-use hospes_protocol::id::{ApprovalId, DatasetId, Digest, StudyId};
+use hospes_protocol::id::{ApprovalId, DatasetId, Digest, StudyId, Timestamp};
 use hospes_protocol::plan::{self, Plan};
 use hospes_protocol::policy::{FourEyes, Policy};
 use hospes_protocol::study::Terms;
@@ -120,8 +120,25 @@ impl Case {
         others.filter_map(peer).collect()
     }
 
+    /// When an approval would hold that takes effect then, or why it would at no time.
+    pub(super) fn limits(&self, dataset: &Dataset, now: Timestamp, not_before: Timestamp) -> Result<RunLimits, String> {
+        let mut expires = now.plus_millis(i64::from(self.policy.approval.expires_days) * DAY_MS);
+        if let Some(until) = super::rules::terms_of_use(self, dataset).ok().and_then(|terms| terms.expires_by) {
+            if until <= not_before {
+                return Err(format!("the dataset's terms of use (DUO TS) ended at {until}"));
+            }
+            expires = expires.min(until);
+        }
+        Ok(RunLimits { not_before, expires, round_seconds: ROUND_SECONDS })
+    }
+
     /// What an approval would bind.
-    fn envelope(&self, dataset: &Dataset, approving: &Approving, limits: RunLimits) -> Result<Envelope, PartyError> {
+    pub(super) fn envelope(
+        &self,
+        dataset: &Dataset,
+        approving: &Approving,
+        limits: RunLimits,
+    ) -> Result<Envelope, PartyError> {
         let study = &self.offered.study;
         Ok(Envelope {
             federation: self.offered.federation,
@@ -159,7 +176,7 @@ impl Engine {
     pub(crate) async fn approve(
         &mut self,
         session: Session,
-        approving: Approving,
+        mut approving: Approving,
         passphrase: Passphrase,
     ) -> Result<Signed, PartyError> {
         let acting = self.acting(&session, "give the first signature", &[Role::DataSteward]).await?;
@@ -197,15 +214,12 @@ impl Engine {
         let now = self.now();
         let four_eyes = case.policy.approval.four_eyes;
         let not_before = if four_eyes == FourEyes::Delayed { now.plus_millis(DELAY_MS) } else { now };
-        let mut expires = now.plus_millis(i64::from(case.policy.approval.expires_days) * DAY_MS);
-        if let Some(until) = super::rules::terms_of_use(&case, dataset).ok().and_then(|terms| terms.expires_by) {
-            if until <= not_before {
-                let words = format!("the dataset's terms of use (DUO TS) ended at {until}");
-                return self.refuse_signature(tx, &acting, approving.study, &words).await;
-            }
-            expires = expires.min(until);
-        }
-        let limits = RunLimits { not_before, expires, round_seconds: ROUND_SECONDS };
+        let limits = match case.limits(dataset, now, not_before) {
+            Ok(limits) => limits,
+            Err(words) => return self.refuse_signature(tx, &acting, approving.study, &words).await,
+        };
+        // What the first signer saw is told to the second, and to the auditor.
+        approving.checklist.extend(self.dry_run_words(approving.study, dataset.id, case.policy.digest()?));
         let document = Canonical::new(ApprovalDocument {
             id: ApprovalId::new(now, random()?),
             at: now,

@@ -49,7 +49,7 @@ pub(crate) use fetch::Fetching;
 pub(crate) use refusals::Refusals;
 pub(crate) use share::{Share, somebody_works};
 pub(crate) use show::Notes;
-pub(crate) use work::Working;
+pub(crate) use work::{Working, longest_model};
 
 /// A job about which the coordinator says nothing more for so long has ended here, in milliseconds: a week.
 const SILENCE_MS: i64 = 7 * 24 * 3_600 * 1_000;

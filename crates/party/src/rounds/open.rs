@@ -39,7 +39,7 @@ pub(super) struct Leave {
 impl Engine {
     /// Why nothing is done at this site or for this federation, if so. It goes to the coordinator: what the staff wrote
     /// about it is in the ledger and on their screens, not in here.
-    pub(super) async fn stopped(
+    pub(crate) async fn stopped(
         &self,
         conn: &mut SqliteConnection,
         federation: FederationId,

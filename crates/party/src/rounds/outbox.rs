@@ -382,7 +382,9 @@ impl Engine {
             }
         }
         drop(conn);
-        self.withdraw_all(ended).await
+        let withdrawn = self.withdraw_all(ended).await;
+        let looked = Box::pin(self.recheck_dry_run()).await;
+        withdrawn.and(looked)
     }
 
     /// Hands waiting uploads to their links, one round's or all of a federation's.

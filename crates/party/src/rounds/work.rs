@@ -75,7 +75,7 @@ impl Working {
 }
 
 /// Longest file of the model that a task's round starts from, in bytes; `None` for a task that starts from none.
-pub(super) fn longest_model(plan: &Plan, task: &str) -> Option<u64> {
+pub(crate) fn longest_model(plan: &Plan, task: &str) -> Option<u64> {
     let found = plan.tasks.get(task)?;
     let trained = match &found.component {
         Component::Evaluation(_) => plan::source(plan, found, "model")?.task,
@@ -139,7 +139,19 @@ impl Engine {
         Ok(())
     }
 
+    /// Whether work on a round runs, or has its turn.
+    pub(crate) fn has_work(&self) -> bool {
+        let may_begin = self.share.pause().is_none();
+        self.working.values().any(|work| match work.phase {
+            Phase::Running(_) => true,
+            Phase::Queued => may_begin,
+            Phase::AwaitsModel(_) | Phase::Ended(_) => false,
+        })
+    }
+
     async fn run_work(&mut self, row: RoundRow) -> Result<(), PartyError> {
+        // What a federation waits for goes before what somebody here only looks at.
+        self.dry_run_gives_way();
         let key = &row.key;
         let payload_path = self.payload_path(key);
         self.erase_payload(key);
@@ -160,6 +172,7 @@ impl Engine {
         let entry = self.round_entry(Actor::Engine, Action::TrainingStarted, &row);
         self.append(&mut tx, &entry).await?;
         let order = Order {
+            dry: false,
             site: leave.stored.approval.document.envelope.site,
             approval: leave.stored.approval,
             circumstances: leave.circumstances,
@@ -301,6 +314,9 @@ impl Engine {
     }
 
     pub(crate) async fn on_work(&mut self, key: RoundKey, event: WorkEvent) -> Result<(), PartyError> {
+        if self.awaits_dry_run(&key) {
+            return Box::pin(self.on_dry_work(event)).await;
+        }
         let now = self.now();
         // What was stopped may still say a last word; nobody waits for it.
         let Some(working) = self.working.get_mut(&key) else { return Ok(()) };

@@ -425,7 +425,7 @@ async fn a_child_that_dies_is_a_failure_of_the_round() {
 }
 
 /// A worker's script that first writes down its process.
-fn script_that(folder: &Path, does: &str) -> (PathBuf, PathBuf) {
+pub(super) fn script_that(folder: &Path, does: &str) -> (PathBuf, PathBuf) {
     let (script, pid) = (folder.join("worker.sh"), folder.join("pid"));
     std::fs::write(&script, format!("#!/bin/sh\necho $$ > {}\n{does}\n", pid.display())).unwrap();
     std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
@@ -433,7 +433,7 @@ fn script_that(folder: &Path, does: &str) -> (PathBuf, PathBuf) {
 }
 
 /// The folder of the process that a script wrote down.
-async fn process(pid: &Path) -> PathBuf {
+pub(super) async fn process(pid: &Path) -> PathBuf {
     loop {
         match std::fs::read_to_string(pid).ok().and_then(|t| t.trim().parse::<u32>().ok()) {
             Some(pid) => return PathBuf::from(format!("/proc/{pid}")),

@@ -35,6 +35,7 @@ mod altered;
 mod backups;
 mod crash;
 mod devices;
+mod dry_runs;
 mod exports;
 mod faults;
 mod federations;

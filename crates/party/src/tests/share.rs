@@ -15,7 +15,7 @@ pub(super) fn always_quiet() -> ComputeLimits {
 }
 
 /// A site whose workers tell their process and the threads that they may use, and wait until they are let go.
-async fn with_waiting_workers(folder: &Path) -> (World, PathBuf, PathBuf) {
+pub(super) async fn with_waiting_workers(folder: &Path) -> (World, PathBuf, PathBuf) {
     let (script, log, go) = (folder.join("w.sh"), folder.join("log"), folder.join("go"));
     let text = format!(
         "#!/bin/sh\necho \"$$ ${{RAYON_NUM_THREADS:-all}}\" >> {}\n\
@@ -33,7 +33,7 @@ async fn with_waiting_workers(folder: &Path) -> (World, PathBuf, PathBuf) {
 }
 
 /// The workers that began, each with the threads that it was told.
-async fn begun(log: &Path, workers: usize) -> Vec<(u32, String)> {
+pub(super) async fn begun(log: &Path, workers: usize) -> Vec<(u32, String)> {
     for _ in 0..600 {
         let text = std::fs::read_to_string(log).unwrap_or_default();
         let lines: Vec<_> = text.lines().filter_map(|line| line.split_once(' ')).collect();
@@ -51,7 +51,7 @@ fn is_stopped(pid: u32) -> bool {
     text.rsplit_once(')').unwrap().1.trim_start().starts_with('T')
 }
 
-async fn until(what: &str, holds: impl Fn() -> bool) {
+pub(super) async fn until(what: &str, holds: impl Fn() -> bool) {
     for _ in 0..600 {
         if holds() {
             return;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 pub use hospes_cohort::evaluate::{Compared, Interval};
 use hospes_cohort::profile::Profile;
 use hospes_cohort::schema::ColumnKind;
+pub use hospes_cohort::{Preview, TensorPreview};
 use hospes_protocol::approval::{Range, ReleaseRule, Role, Trust};
 use hospes_protocol::id::{ApprovalId, DatasetId, Digest, FederationId, JobId, PersonId, SiteId, StudyId, Timestamp};
 use hospes_protocol::sign::PublicKey;
@@ -14,6 +15,7 @@ use ts_rs::TS;
 
 mod backup;
 mod compute;
+mod dry_run;
 mod model;
 mod review;
 mod work;
@@ -25,6 +27,7 @@ pub use work::{
 
 pub use backup::{BackupMade, LostTail, RestoredFederation, RestoredView};
 pub use compute::{ComputeLimits, Pause, QuietHours, Weekday};
+pub use dry_run::{DryMessage, DryPayload, DryRunState, DryRunView, DryRunWait, DryStart};
 pub use model::{CopyState, ModelCard, ModelCopy, ModelExport, ModelFigure, ModelFigures, ModelParty};
 pub use review::{
     Change, DataTab, Fact, Finding, OpinionGiven, OutputsTab, PeerLine, PeopleTab, Review, SignatureGiven,
@@ -744,4 +747,6 @@ pub enum Notice {
     Settings,
     /// An alarm.
     Alarm,
+    /// A dry run.
+    DryRun,
 }

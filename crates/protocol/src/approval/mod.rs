@@ -2,7 +2,8 @@
 //!
 //! An [`Approval`] is a signed envelope around purpose, roster, computation, data, what leaves, limits and expiry.
 //! [`Approval::permit`] is the only constructor of a [`Permit`], and a [`Permit`] is the only way to open a cohort for
-//! anything that leaves (invariant I2). It is asked before every round and again before every send.
+//! anything that leaves (invariant I2). It is asked before every round and again before every send. A [`DryPermit`] opens
+//! one for people of the site who want to see what would leave, and nothing leaves with it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -21,7 +22,7 @@ mod envelope;
 mod permit;
 mod signatures;
 
-pub use permit::{DELAY_MS, Permit};
+pub use permit::{DELAY_MS, DryPermit, Opening, Permit};
 
 /// What an approval binds. One value outside, and a new approval is needed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

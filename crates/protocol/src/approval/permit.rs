@@ -21,7 +21,7 @@ const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 /// ```compile_fail,E0451
 /// use hospes_protocol::approval::Permit;
 /// fn forge(real: Permit) -> Permit {
-///     Permit { columns: Default::default(), ..real }
+///     Permit { study: real.study(), ..real }
 /// }
 /// ```
 ///
@@ -47,25 +47,45 @@ pub struct Permit {
     approval: ApprovalId,
     approval_digest: Digest,
     study: StudyId,
+    opening: Opening,
+}
+
+/// Leave to open one cohort for a dry run: to see what a site would send, before anybody signs.
+///
+/// Its only constructor is [`Approval::dry_permit`]. Nothing that is computed with it can leave, since an upload is made
+/// of a [`Permit`] and of nothing else:
+///
+/// ```compile_fail,E0308
+/// use hospes_protocol::approval::DryPermit;
+/// use hospes_protocol::id::Digest;
+/// use hospes_protocol::message::{Upload, UploadKind};
+/// fn send(dry: &DryPermit) -> Upload {
+///     Upload::new(dry, UploadKind::Update, Digest::of(b""), 0)
+/// }
+/// ```
+#[derive(Debug)]
+pub struct DryPermit {
+    opening: Opening,
+}
+
+/// Which rows may be opened, for which round and until when. It comes out of a permit, which is used up by it, and there
+/// is no other way to one:
+///
+/// ```compile_fail,E0451
+/// use hospes_protocol::approval::Opening;
+/// fn forge(real: Opening) -> Opening {
+///     Opening { columns: Default::default(), ..real }
+/// }
+/// ```
+#[derive(Debug)]
+pub struct Opening {
     round: RoundKey,
     snapshot: Digest,
     columns: BTreeSet<String>,
     deadline: Timestamp,
 }
 
-impl Permit {
-    /// Approval that gave it.
-    pub fn approval(&self) -> ApprovalId {
-        self.approval
-    }
-    /// Digest of that approval's document.
-    pub fn approval_digest(&self) -> Digest {
-        self.approval_digest
-    }
-    /// Study.
-    pub fn study(&self) -> StudyId {
-        self.study
-    }
+impl Opening {
     /// The one round it is good for.
     pub fn round(&self) -> &RoundKey {
         &self.round
@@ -84,23 +104,90 @@ impl Permit {
     }
 }
 
+impl From<Permit> for Opening {
+    fn from(permit: Permit) -> Self {
+        permit.opening
+    }
+}
+
+impl From<DryPermit> for Opening {
+    fn from(permit: DryPermit) -> Self {
+        permit.opening
+    }
+}
+
+impl Permit {
+    /// Approval that gave it.
+    pub fn approval(&self) -> ApprovalId {
+        self.approval
+    }
+    /// Digest of that approval's document.
+    pub fn approval_digest(&self) -> Digest {
+        self.approval_digest
+    }
+    /// Study.
+    pub fn study(&self) -> StudyId {
+        self.study
+    }
+    /// The one round it is good for.
+    pub fn round(&self) -> &RoundKey {
+        self.opening.round()
+    }
+    /// The one snapshot it opens.
+    pub fn snapshot(&self) -> Digest {
+        self.opening.snapshot()
+    }
+    /// Columns that may be read: those that the plan of this run names.
+    pub fn columns(&self) -> &BTreeSet<String> {
+        self.opening.columns()
+    }
+    /// Not good from then on.
+    pub fn deadline(&self) -> Timestamp {
+        self.opening.deadline()
+    }
+}
+
 impl Approval {
     /// Leave for one round, or the reason why not. The only constructor of [`Permit`].
     ///
     /// Checks state, signatures, time, the header against plan and study, runs and rounds spent, the plan against the
     /// envelope, what would leave against what was approved, snapshot, columns, subjects, policy and roster, in that
-    /// order, and stops at the first that does not hold.
+    /// order, then what the policy asks of those who sign, and stops at the first that does not hold.
     ///
     /// # Errors
     /// The [`Refusal`] says what did not hold.
     pub fn permit(&self, now: &Circumstances) -> Result<Permit, Refusal> {
         let document = &self.document;
-        let envelope = &document.envelope;
         check_state(now.state)?;
-        if let Some(reason) = &now.stopped {
-            return refuse(RefusalCode::Stopped, reason.clone());
-        }
+        check_stopped(now)?;
         self.check_signatures(&now.signers)?;
+        let opening = self.opening(now)?;
+        self.check_people(now)?;
+        Ok(Permit {
+            approval: document.id,
+            approval_digest: document.digest(),
+            study: document.envelope.study,
+            opening,
+        })
+    }
+
+    /// Leave for a dry run of one round under an approval that nobody has signed yet, or the reason why not. The only
+    /// constructor of [`DryPermit`].
+    ///
+    /// Checks what [`Approval::permit`] does but for what people have still to say: the state, the signatures, the
+    /// opinion, and the time that one person's signature waits.
+    ///
+    /// # Errors
+    /// The [`Refusal`] says what did not hold.
+    pub fn dry_permit(&self, now: &Circumstances) -> Result<DryPermit, Refusal> {
+        check_stopped(now)?;
+        Ok(DryPermit { opening: self.opening(now)? })
+    }
+
+    /// What may be opened, whoever has signed.
+    fn opening(&self, now: &Circumstances) -> Result<Opening, Refusal> {
+        let document = &self.document;
+        let envelope = &document.envelope;
         check_time(document.at, &envelope.limits, now)?;
         check_header(envelope, now)?;
         check_spent(envelope, now)?;
@@ -115,15 +202,20 @@ impl Approval {
         if deadline <= now.now {
             return refuse(RefusalCode::TooLate, "the approval leaves no time for a round");
         }
-        Ok(Permit {
-            approval: document.id,
-            approval_digest: document.digest(),
-            study: envelope.study,
+        Ok(Opening {
             round: now.header.key(),
             snapshot: envelope.data.snapshot,
             columns: plan::columns_read(&now.plan),
             deadline,
         })
+    }
+
+    /// What the policy asks of those who sign, besides their signatures.
+    fn check_people(&self, now: &Circumstances) -> Result<(), Refusal> {
+        if self.document.four_eyes == FourEyes::Delayed {
+            self.check_delay(now)?;
+        }
+        self.check_opinion(now)
     }
 
     /// The policy as it is now, against what was approved under it.
@@ -139,9 +231,6 @@ impl Approval {
         // chosen.
         if document.four_eyes != policy.approval.four_eyes {
             return refuse("the approval was signed in another four-eyes mode than the policy has");
-        }
-        if document.four_eyes == FourEyes::Delayed {
-            self.check_delay(now)?;
         }
         if envelope.limits.expires.since(document.at) > i64::from(policy.approval.expires_days) * DAY_MS {
             return refuse("the approval lasts longer than the policy allows");
@@ -162,8 +251,7 @@ impl Approval {
                 format!("the policy does not let '{}' leave", text::shown(&item.name, 80)),
             ));
         }
-        check_parameters(now)?;
-        self.check_opinion(now)
+        check_parameters(now)
     }
 
     /// One person's approval waits three days, in which every peer sees it, and needs secure aggregation, so that
@@ -213,6 +301,13 @@ fn check_state(state: ApprovalState) -> Result<(), Refusal> {
         ApprovalState::Revoked => refuse(RefusalCode::Revoked, "the approval was revoked"),
         ApprovalState::Expired => refuse(RefusalCode::Expired, "the approval has expired"),
         ApprovalState::Superseded => refuse(RefusalCode::Superseded, "another approval took its place"),
+    }
+}
+
+fn check_stopped(now: &Circumstances) -> Result<(), Refusal> {
+    match &now.stopped {
+        Some(reason) => refuse(RefusalCode::Stopped, reason.clone()),
+        None => Ok(()),
     }
 }
 

@@ -1,8 +1,10 @@
 //! Signatures under approvals: who may sign, in which mode, and what happens when a byte changes.
 
-use hospes_protocol::approval::{Approval, ApprovalDocument, DELAY_MS, Opinion, OpinionView, RefusalCode, Role};
+use hospes_protocol::approval::{
+    Approval, ApprovalDocument, ApprovalState, DELAY_MS, Opening, Opinion, OpinionView, RefusalCode, Role,
+};
 use hospes_protocol::canon::Canonical;
-use hospes_protocol::id::{ApprovalId, Timestamp};
+use hospes_protocol::id::{ApprovalId, Digest, Timestamp};
 use hospes_protocol::policy::FourEyes;
 use hospes_protocol::round::Mode;
 
@@ -173,4 +175,39 @@ fn a_required_opinion_is_by_a_privacy_officer_and_before_the_second_signature() 
     assert_eq!(code(with(1, NOW.plus_millis(-HOUR_MS))), RefusalCode::Policy);
     assert_eq!(code(with(9, NOW.plus_millis(-HOUR_MS))), RefusalCode::Policy);
     assert_eq!(code(with(3, NOW)), RefusalCode::Policy);
+}
+
+#[test]
+fn a_dry_permit_asks_for_all_but_what_people_have_still_to_say() {
+    let dry = |spoil: &dyn Fn(&mut World)| {
+        let mut world = World::new();
+        world.signing.clear();
+        world.now.signers.clear();
+        world.now.state = ApprovalState::PartlyApproved;
+        spoil(&mut world);
+        let opening = world.approval().dry_permit(&world.circumstances()).map(Opening::from);
+        opening.map(|opening| (opening.round().clone(), opening.deadline())).map_err(|refusal| refusal.code)
+    };
+    let round = World::new().header.key();
+    assert_eq!(dry(&|_| ()), Ok((round, NOW.plus_millis(600_000))));
+    // What nobody has said yet: an opinion, and whether one person is enough.
+    assert!(dry(&|w| w.policy.approval.require_opinion = true).is_ok());
+    let one_person = |w: &mut World| {
+        w.document.four_eyes = FourEyes::Delayed;
+        w.policy.approval.four_eyes = FourEyes::Delayed;
+    };
+    assert!(dry(&one_person).is_ok());
+    let wrong: [(RefusalCode, &dyn Fn(&mut World)); 6] = [
+        (RefusalCode::Stopped, &|w| w.now.stopped = Some("break-glass".into())),
+        (RefusalCode::Header, &|w| w.header.attempt = 0),
+        (RefusalCode::OutsideEnvelope, &|w| World::train(&mut w.run).rounds = 9_999),
+        (RefusalCode::Snapshot, &|w| w.now.snapshot.digest = Digest::of(b"other data")),
+        (RefusalCode::Policy, &|w| w.policy.privacy.require_dp = true),
+        (RefusalCode::Roster, &|w| w.header.roster.truncate(2)),
+    ];
+    for (expected, spoil) in wrong {
+        assert_eq!(dry(spoil), Err(expected));
+    }
+    // And such an approval is none for a round.
+    assert_eq!(code(|w| w.signing.clear()), RefusalCode::Signatures);
 }

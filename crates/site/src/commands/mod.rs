@@ -4,6 +4,7 @@ mod audit;
 mod backup;
 mod data;
 mod doctor;
+mod dry_run;
 mod federation;
 pub(crate) mod limits;
 mod model;
@@ -137,6 +138,8 @@ async fn dispatch(asking: &mut Asking, command: Command) -> Result<()> {
         Command::Limits(command) => limits::limits(asking, command).await,
         Command::Requests => study::requests(asking).await,
         Command::Show { study, dataset } => study::show(asking, &study, dataset).await,
+        Command::DryRun { study, stop: true, .. } => dry_run::stop(asking, &study).await,
+        Command::DryRun { study, dataset, .. } => dry_run::dry_run(asking, &study, dataset).await,
         Command::Opinion { study, view, text } => study::opinion(asking, &study, view, text).await,
         Command::Approve(approve) => study::approve(asking, approve).await,
         Command::Refuse(reasoned) => study::refuse(asking, reasoned).await,

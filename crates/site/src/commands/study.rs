@@ -227,7 +227,7 @@ pub(crate) async fn cancel(asking: &mut Asking, typed: &str, reason: String) -> 
     asking.answer(&answer, |_| output::say("The run is stopped at this site."))
 }
 
-async fn study(asking: &mut Asking, typed: &str) -> Result<StudyId> {
+pub(super) async fn study(asking: &mut Asking, typed: &str) -> Result<StudyId> {
     if let Ok(study) = typed.parse() {
         return Ok(study);
     }
@@ -235,7 +235,7 @@ async fn study(asking: &mut Asking, typed: &str) -> Result<StudyId> {
     Ok(one_of("study", typed, &all, |r| vec![r.study.to_string()])?.study)
 }
 
-async fn dataset(asking: &mut Asking, typed: Option<String>) -> Result<Option<DatasetId>> {
+pub(super) async fn dataset(asking: &mut Asking, typed: Option<String>) -> Result<Option<DatasetId>> {
     let Some(typed) = typed else { return Ok(None) };
     let all: Vec<DatasetView> = asking.ask(&Call::Datasets {}).await?;
     Ok(Some(one_of("dataset", &typed, &all, |d| vec![d.name.clone(), d.id.to_string()])?.id))
