@@ -9,7 +9,7 @@ use hospes_protocol::canon::Canonical;
 use hospes_protocol::id::{SiteId, Timestamp};
 use hospes_protocol::message::FigureSet;
 use hospes_protocol::plan::model::Inputs;
-use hospes_protocol::plan::{self, Coefficients, Component, LabelKind, LocalBaseline, NnTrain, Plan};
+use hospes_protocol::plan::{self, Coefficients, Component, LabelKind, LocalBaseline, NnTrain, Plan, Schedule};
 use hospes_protocol::policy::Disclosure;
 use hospes_protocol::round::RoundHeader;
 
@@ -322,6 +322,8 @@ impl Cohort {
             augment: params.augment.as_ref(),
             batch: params.local.batch,
             work: Work { units: params.local.updates, steps: 1 },
+            // That of the plan goes from round to round.
+            schedule: &Schedule::Constant,
             draws: Draws { seed: self.plan.seed, site: site.as_bytes(), task, round: number },
             correction: local.correction(),
         };
@@ -542,6 +544,7 @@ fn baseline(
         augment: params.augment.as_ref(),
         batch: params.batch,
         work: Work { units: params.epochs, steps },
+        schedule: &params.schedule,
         draws: Draws { seed: plan.seed, site, task, round: 1 },
         correction: Correction::None,
     };

@@ -30,6 +30,9 @@ pub const CLASSES: usize = 200;
 pub const COEFFICIENTS: u64 = 400;
 /// Rounds of Newton's method.
 pub const NEWTON_ROUNDS: u32 = 200;
+/// Largest step of Newton's method, in standard errors, after which it may count as converged. With a looser one a feature
+/// of few rows that separates the outcome would pass for one without effect.
+pub const NEWTON_TOLERANCE: f64 = 1e-5;
 /// Subgroups of an evaluation: codes of the column that makes them.
 pub const SUBGROUPS: usize = 40;
 /// Intervals of a baseline hazard.

@@ -21,8 +21,9 @@ pub struct Compared {
     pub federated_interval: Option<Interval>,
     /// Federated less alone.
     pub difference: f64,
-    /// Its 95 % interval, unpaired: the two models were judged in two runs, so that what they share by being judged on the
-    /// same rows is not taken out. It is rather too wide than too narrow.
+    /// Its 95 % interval, unpaired: both models were judged on the same resamples, but of those only the two intervals are
+    /// kept, so that what the models share by being judged on the same rows is not taken out. It is rather too wide than too
+    /// narrow.
     pub difference_interval: Option<Interval>,
 }
 

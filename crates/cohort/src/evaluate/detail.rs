@@ -62,20 +62,15 @@ impl Recalibration {
         [w * intercept + wz * slope, wz * intercept + wzz * slope]
     }
 
-    fn new(intercept: f64, slope: f64, logits: &[f32]) -> Self {
-        let weights = logits.iter().map(|logit| {
-            let p = sigmoid(intercept + slope * f64::from(*logit));
-            (p * (1.0 - p), f64::from(*logit))
-        });
-        let (plain, squared): (Vec<f64>, Vec<f64>) = weights.map(|(w, z)| (w, w * z * z)).unzip();
-        let (w, wzz) = (plain.iter().sum::<f64>(), squared.iter().sum::<f64>());
-        let wz = plain.iter().zip(logits).map(|(w, z)| w * f64::from(*z)).sum::<f64>();
-        let determinant = w * wzz - wz * wz;
-        let [intercept_error, slope_error] = [wzz, w].map(|of| (of / determinant).sqrt());
+    /// # Shapes
+    /// `weights`: p(1 − p) of each row at the solution.
+    fn new(fit: Calibration, weights: &[f64], logits: &[f32]) -> Self {
+        let shifted: Vec<f64> = weights.iter().zip(logits).map(|(w, z)| w * f64::from(*z)).collect();
+        let squared: Vec<f64> = shifted.iter().zip(logits).map(|(wz, z)| wz * f64::from(*z)).collect();
         Self {
-            fit: Calibration { slope, intercept, slope_error, intercept_error },
-            information: [w, wz, wzz],
-            effective_rows: effective(&plain).min(effective(&squared)),
+            fit,
+            information: [weights, &shifted[..], &squared[..]].map(|terms| terms.iter().sum::<f64>()),
+            effective_rows: effective(weights).min(effective(&squared)),
         }
     }
 }
@@ -190,37 +185,41 @@ fn means(logits: &[f32], labels: &[f32], weights: &[u32], threshold: f64) -> (Op
     if rows > 0.0 { (Some(correct / rows), Some(squares / rows)) } else { (None, None) }
 }
 
-/// Fits slope and intercept by Newton's method from the flat model, with steps halved while they make the fit worse. Where
-/// the score separates the classes, or is constant, there is no finite solution.
+/// Fits slope and intercept by Newton's method from the flat model, with steps halved while they make the fit worse, on
+/// logits in units of their spread: a score that varies little has as good a slope as any, only a large one. Where the score
+/// separates the classes, or is constant, there is no finite solution.
 pub(super) fn recalibration(logits: &[f32], labels: &[f32]) -> Option<Recalibration> {
+    let (centre, unit) = middle(logits)?;
+    let scaled: Vec<f64> = logits.iter().map(|logit| (f64::from(*logit) - centre) / unit).collect();
+    let rows = || scaled.iter().zip(labels).map(|(z, label)| (*z, *label > 0.5));
     // Sum of the negative log-likelihood, in the form that does not overflow.
     let loss = |intercept: f64, slope: f64| -> f64 {
-        let one = |(logit, label): (&f32, &f32)| {
-            let z = intercept + slope * f64::from(*logit);
-            z.max(0.0) - if *label > 0.5 { z } else { 0.0 } + (-z.abs()).exp().ln_1p()
+        let one = |(z, positive): (f64, bool)| {
+            let z = intercept + slope * z;
+            z.max(0.0) - if positive { z } else { 0.0 } + (-z.abs()).exp().ln_1p()
         };
-        logits.iter().zip(labels).map(one).sum()
+        rows().map(one).sum()
     };
     let (mut intercept, mut slope) = (0.0f64, 0.0f64);
     let mut now = loss(intercept, slope);
     for _ in 0..NEWTON_STEPS {
-        let (mut g0, mut g1, mut h00, mut h01, mut h11) = (0.0, 0.0, 0.0, 0.0, 0.0);
-        for (logit, label) in logits.iter().zip(labels) {
-            let z = f64::from(*logit);
-            let p = sigmoid(intercept + slope * z);
-            let (rest, weight) = (f64::from(u8::from(*label > 0.5)) - p, p * (1.0 - p));
-            g0 += rest;
-            g1 += rest * z;
-            h00 += weight;
-            h01 += weight * z;
-            h11 += weight * z * z;
+        let predictor = |z: f64| intercept + slope * z;
+        let weights: Vec<f64> = scaled.iter().map(|z| sigmoid(predictor(*z)) * sigmoid(-predictor(*z))).collect();
+        // Around the mean by weight, level and slope are solved for one by one.
+        let sum = weights.iter().sum::<f64>();
+        let mean = weights.iter().zip(&scaled).map(|(w, z)| w * z).sum::<f64>() / sum;
+        let squares = weights.iter().zip(&scaled).map(|(w, z)| w * (z - mean).powi(2)).sum::<f64>();
+        let (mut level, mut tilt) = (0.0, 0.0);
+        for (z, positive) in rows() {
+            let rest = if positive { sigmoid(-predictor(z)) } else { -sigmoid(predictor(z)) };
+            level += rest;
+            tilt += rest * (z - mean);
         }
-        let determinant = h00 * h11 - h01 * h01;
-        // Relative to its terms: what is left of a constant score is rounding.
-        if determinant.is_nan() || determinant <= 1e-9 * h00 * h11 {
+        let d1 = tilt / squares;
+        let d0 = level / sum - d1 * mean;
+        if !(d0.is_finite() && d1.is_finite()) {
             return None;
         }
-        let (d0, d1) = ((h11 * g0 - h01 * g1) / determinant, (h00 * g1 - h01 * g0) / determinant);
         let mut part = 1.0;
         let mut next = loss(intercept + d0, slope + d1);
         while next > now + 1e-9 * now.abs() && part > 1e-6 {
@@ -228,15 +227,33 @@ pub(super) fn recalibration(logits: &[f32], labels: &[f32]) -> Option<Recalibrat
             next = loss(intercept + part * d0, slope + part * d1);
         }
         (intercept, slope, now) = (intercept + part * d0, slope + part * d1, next);
-        if d0.abs() < 1e-9 && d1.abs() < 1e-9 {
-            let found = Recalibration::new(intercept, slope, logits);
-            return found.information.iter().chain(&found.weighted()).all(|v| v.is_finite()).then_some(found);
-        }
-        if intercept.abs() > 1e3 || slope.abs() > 1e3 {
-            return None;
+        let is_small = |step: f64, of: f64| step.abs() < 1e-9 * of.abs().max(1.0);
+        if is_small(d0, intercept) && is_small(d1, slope) {
+            let away = mean + centre / unit;
+            let fit = Calibration {
+                slope: slope / unit,
+                intercept: intercept - slope * centre / unit,
+                slope_error: squares.sqrt().recip() / unit,
+                intercept_error: (sum.recip() + away * away / squares).sqrt(),
+            };
+            let found = Recalibration::new(fit, &weights, logits);
+            let Calibration { slope_error, intercept_error, .. } = fit;
+            let mut numbers =
+                found.information.into_iter().chain(found.weighted()).chain([slope_error, intercept_error]);
+            return numbers.all(f64::is_finite).then_some(found);
         }
     }
     None
+}
+
+/// The median, and the width of the middle half, or of all where that is nothing; `None` if all are the same.
+fn middle(logits: &[f32]) -> Option<(f64, f64)> {
+    let mut sorted: Vec<f64> = logits.iter().copied().map(f64::from).collect();
+    sorted.sort_unstable_by(f64::total_cmp);
+    let range = sorted.last()? - sorted.first()?;
+    let quarter = |of: usize| sorted[sorted.len() * of / 4];
+    let half = quarter(3) - quarter(1);
+    (range > 0.0).then(|| (quarter(2), if half > 0.0 { half } else { range }))
 }
 
 #[cfg(test)]
@@ -268,6 +285,15 @@ mod tests {
         let extreme: Vec<f32> = logits.iter().map(|z| 2.0 * z + 1.0).collect();
         let found = recalibration(&extreme, &labels).unwrap().fit;
         assert!((found.slope - 0.5).abs() < 1e-6 && (found.intercept + 0.5).abs() < 1e-6, "{found:?}");
+        // Scores of half a percent around one half, or around another, are sorted as well, and need a larger slope.
+        let narrow: Vec<f32> = logits.iter().map(|z| 1e-5 * z).collect();
+        let found = recalibration(&narrow, &labels).unwrap().fit;
+        assert!((found.slope / 1e5 - 1.0).abs() < 1e-6 && found.intercept.abs() < 1e-6, "{found:?}");
+        assert!((found.slope_error / 1e5 * 1.5f64.sqrt() * 3f64.ln() - 1.0).abs() < 1e-6, "{found:?}");
+        let aside: Vec<f32> = logits.iter().map(|z| 4.0 + 0.125 * z.signum() / 1024.0).collect();
+        let found = recalibration(&aside, &labels).unwrap().fit;
+        assert!((found.slope / (8192.0 * 3f64.ln()) - 1.0).abs() < 1e-6, "{found:?}");
+        assert!((found.intercept / (-4.0 * found.slope) - 1.0).abs() < 1e-6, "{found:?}");
         assert_eq!(recalibration(&[0.3; 4], &[0.0, 1.0, 1.0, 0.0]), None);
         assert_eq!(recalibration(&[-1.0, -2.0, 1.0, 2.0], &[0.0, 0.0, 1.0, 1.0]), None);
     }
@@ -294,7 +320,9 @@ mod tests {
         assert!((found.slope_error / all.slope_error - 1.0).abs() < 0.02, "{found:?} {all:?}");
         // One site's own sums give its own solution back.
         let own = put_together(halves[0].information, halves[0].weighted()).unwrap();
-        assert!((own.slope - halves[0].fit.slope).abs() < 1e-12 && own.slope_error == halves[0].fit.slope_error);
+        assert!((own.slope - halves[0].fit.slope).abs() < 1e-12);
+        assert!((own.slope_error - halves[0].fit.slope_error).abs() < 1e-12, "{own:?}");
+        assert!((own.intercept_error - halves[0].fit.intercept_error).abs() < 1e-12, "{own:?}");
     }
 
     #[test]

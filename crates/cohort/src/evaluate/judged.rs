@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use hospes_privacy::disclosure::share_allowed;
 use hospes_protocol::canon;
-use hospes_protocol::plan::{LabelKind, Loss, Plan, figure};
+use hospes_protocol::plan::{LabelKind, Loss, Plan, figure, source};
 use hospes_protocol::policy::Disclosure;
 
 use super::{ClassMetrics, Metrics, NumberMetrics, SurvivalMetrics};
@@ -57,7 +57,10 @@ impl Judged<'_> {
             return Err(CohortError::Model { reason: "it gives an output that is NaN or infinite".to_owned() });
         }
         let Frame { label, times, subjects, .. } = self.rows;
-        let key = canon::digest("bootstrap", 1, &[&plan.seed.to_le_bytes(), task.as_bytes()].concat());
+        // One for each table: models that are judged on the same rows are judged on the same resamples of them.
+        let table = plan.tasks.get(task).and_then(|found| source(plan, found, "data"));
+        let table = table.map_or_else(|| task.to_owned(), |table| format!("{}.{}", table.task, table.output));
+        let key = canon::digest("bootstrap", 1, &[&plan.seed.to_le_bytes(), table.as_bytes()].concat());
         let key = in_full.then_some(key);
         Ok(match kind {
             LabelKind::YesNo(_) => {
@@ -298,6 +301,43 @@ tasks:
         assert!(shared(three(), &rows, &outputs));
         outputs[3 * 50 + 50 % 3] = -300.0;
         assert!(!shared(three(), &rows, &outputs));
+    }
+
+    #[test]
+    fn models_that_are_judged_on_one_table_are_judged_on_the_same_resamples() {
+        let text = r#"
+schema: hospes/plan/v1
+name: judged
+data: { subject: id, label: { column: y }, columns: [x] }
+tasks:
+  read: { component: reader }
+  split: { component: data_split, inputs: { data: read }, params: { test_fraction: 0.5 } }
+  fit: { component: glm, inputs: { train: split.train }, params: { family: gaussian } }
+  federated: { component: evaluation, inputs: { model: fit.model, data: split.test } }
+  elsewhere: { component: evaluation, inputs: { model: fit.model, data: split.train } }
+  alone:
+    component: local_baseline
+    inputs: { train: split.train, data: split.test }
+    params:
+      model: [{ linear: { out: 1 } }]
+      loss: mse
+      optimizer: { sgd: { lr: 0.1 } }
+      epochs: 1
+      batch: 4
+"#;
+        let plan = plan::read(text).unwrap_or_else(|e| panic!("{e}"));
+        let labels: Vec<f64> = (0..60).map(|n| f64::from(n * n % 17)).collect();
+        let (rows, outputs) = (frame(&labels, &[]), [5.0f32; 60]);
+        let intervals = |task| {
+            let asked = Asked { plan: &plan, task, threshold: 0.5, calibration_bins: 0, in_full: true };
+            match (Judged { rows: &rows, outputs: &outputs, loss: Loss::Mse }).view(asked).unwrap() {
+                ReportView::Number(metrics) => metrics.intervals,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert!(intervals("alone")["mae"].low < intervals("alone")["mae"].high);
+        assert_eq!(intervals("alone"), intervals("federated"));
+        assert_ne!(intervals("alone"), intervals("elsewhere"));
     }
 
     #[test]

@@ -42,10 +42,10 @@ impl NumberMetrics {
     /// # Shapes
     /// `predictions`, `labels`, `subjects`: one for each row.
     pub(crate) fn new(predictions: &[f64], labels: &[f64], subjects: &[SubjectHash], key: Option<Digest>) -> Self {
-        let sums = |weight: &dyn Fn(usize) -> f64| {
+        let sums = |origin: f64, weight: &dyn Fn(usize) -> f64| {
             let mut sums = NumberSums::default();
             for (row, (prediction, label)) in predictions.iter().zip(labels).enumerate() {
-                let (weight, error) = (weight(row), label - prediction);
+                let (weight, error, label) = (weight(row), label - prediction, label - origin);
                 sums.rows += weight;
                 sums.absolute += weight * error.abs();
                 sums.squared += weight * error * error;
@@ -54,10 +54,13 @@ impl NumberMetrics {
             }
             sums
         };
-        let all = sums(&|_| 1.0);
-        let found = errors(all);
+        // What leaves is of the labels as they are: an origin of its own at each site would make no sum over sites.
+        let all = sums(0.0, &|_| 1.0);
+        // Any label is near the others, and one that is the same in all rows leaves exactly nothing.
+        let origin = labels.first().copied().unwrap_or_default();
+        let found = errors(sums(origin, &|_| 1.0));
         let intervals = intervals(subjects, key, &["rmse", "mae", "r_squared"], &|weights| {
-            let found = errors(sums(&|row| f64::from(weights[row])));
+            let found = errors(sums(origin, &|row| f64::from(weights[row])));
             vec![found.map(|e| e.rmse), found.map(|e| e.mae), found.and_then(|e| e.r_squared)]
         });
         let squares: Vec<f64> = predictions.iter().zip(labels).map(|(p, l)| (l - p) * (l - p)).collect();
@@ -103,5 +106,27 @@ mod tests {
         let right = NumberMetrics::new(&[1.0, 2.0, 3.0, 4.0], &[1.0, 2.0, 3.0, 4.0], &subjects, None);
         assert!(right.effective_rows == 4.0 && right.intervals.is_empty());
         assert!(m.intervals["mae"].low <= 0.5 && m.intervals["mae"].high >= 0.5);
+    }
+
+    /// Labels whose squares differ in the last digits of a double only, as days of the Julian calendar do.
+    #[test]
+    fn a_label_far_from_zero_is_explained_as_well_as_one_near_it() {
+        let noise = |n: u32| (f64::from(n) * 0.618_033_988_749_895).fract();
+        let of = |origin: f64, label: &dyn Fn(u32) -> f64| {
+            let labels: Vec<f64> = (0..200).map(|n| origin + label(n)).collect();
+            let predictions: Vec<f64> = (0..200).map(|n| origin + label(n) + 0.1 * noise(7 * n + 3)).collect();
+            let subjects: Vec<SubjectHash> = (0..200u8).map(|n| [n; 16]).collect();
+            NumberMetrics::new(&predictions, &labels, &subjects, Some(Digest::of(b"seed")))
+        };
+        let (near, far) = (of(0.0, &noise), of(2.45e6, &noise));
+        let (wanted, found) = (near.r_squared.unwrap(), far.r_squared.unwrap());
+        assert!(wanted < 0.99 && (found - wanted).abs() < 1e-6, "{found} instead of {wanted}");
+        let (wanted, found) = (near.intervals["r_squared"], far.intervals["r_squared"]);
+        assert!((found.low - wanted.low).abs() < 1e-6 && (found.high - wanted.high).abs() < 1e-6, "{found:?}");
+        // What leaves is of the labels as they are.
+        assert!((far.sums()[figure::LABEL_SUM][0] - 200.0 * 2.45e6 - near.label_sum).abs() < 1e-3);
+        for origin in [0.1, 2.45e6 / 3.0] {
+            assert_eq!(of(origin, &|_| 0.0).r_squared, None, "a constant label has no variance");
+        }
     }
 }

@@ -178,8 +178,8 @@ impl Counts {
     }
 }
 
-/// Events and exposure in each interval (t₋, t₊]: events over exposure is the baseline hazard there (Breslow 1974), of a
-/// row whose features are all 0.
+/// Events and exposure in each interval (t₋, t₊], the first with its beginning: events over exposure is the baseline hazard
+/// there (Breslow 1974), of a row whose features are all 0. An event at time 0 counts, though nobody was observed before.
 fn on_grid(rows: &Rows, grid: &TimeGrid, hazards: impl Iterator<Item = f64>, sums: &mut Sums) {
     let intervals = usize::try_from(grid.intervals).unwrap_or(0);
     // By the last interval that a row is in; one more for the rows that leave after the grid.

@@ -163,7 +163,8 @@ fn glm_rows(glm: &Glm, frame: &Frame, coefficients: &Coefficients, task: &str) -
 
 fn cox_rows(frame: &Frame, coefficients: &Coefficients, task: &str) -> Result<Rows, CohortError> {
     let times = present(&frame.times, "time", task)?;
-    require(&times, |t| t > 0.0, "time", task, "have a time that is not above 0")?;
+    // At 0 too: as in R and lifelines, who was observed for less than a day has been at risk of what happened on it.
+    require(&times, |t| t >= 0.0, "time", task, "have a negative time")?;
     let mut x = design(frame, coefficients, task)?;
     let means = centre(&mut x, coefficients.len());
     Ok(Rows { width: coefficients.len(), x, y: labels(frame, task)?, other: times, weights: Vec::new(), means })

@@ -299,6 +299,30 @@ fn a_time_grid_has_events_and_exposure_of_rows_with_features_of_zero() {
     );
 }
 
+/// Five rows, x = 1, 0, 1, 0, 0: the first has the event at time 0, the second leaves then; events at 1 and 2.
+#[test]
+fn a_row_at_time_zero_is_at_risk_of_what_happens_then_and_has_no_time_of_its_own() {
+    let frame = Frame {
+        features: vec![feature("a", &[1.0, 0.0, 1.0, 0.0, 0.0])],
+        label: vec![1.0, 0.0, 1.0, 1.0, 0.0],
+        times: vec![0.0, 0.0, 1.0, 2.0, 3.0],
+        ..Frame::default()
+    };
+    let one = Coefficients { names: vec!["a".into()], intercept: false };
+    let grid = TimeGrid { width: 1.5, intervals: 2 };
+    let found = sums(&cox(Ties::Efron, Some(grid)), &frame, &one, &[0.7], "fit", LAST).unwrap();
+    let h = 0.7f64.exp();
+    // All five are at risk at 0, three at 1, two at 2.
+    let wanted = 0.7 + 0.7 - (3.0 + 2.0 * h).ln() - (2.0 + h).ln() - 2f64.ln();
+    assert!((found.log_likelihood - wanted).abs() < 1e-12, "{} {wanted}", found.log_likelihood);
+    // The event at 0 with all four others, that at 1 with two, that at 2 with one.
+    assert_eq!(found.others[figure::PAIRS], [5.0, 0.0, 2.0]);
+    assert_eq!(found.others[figure::GRID_EVENTS], [2.0, 1.0]);
+    let exposure = &found.others[figure::GRID_EXPOSURE];
+    assert!((exposure[0] - (h + 3.0)).abs() < 1e-12 && (exposure[1] - (0.5 + 1.5)).abs() < 1e-12, "{exposure:?}");
+    assert_eq!(found.grid_cells, [2, 1, 0, 5, 2, 0]);
+}
+
 /// A component, what is spoiled, and what is said about it.
 type Case<'a> = (&'a Component, &'a dyn Fn(&mut Frame), &'a str);
 
@@ -319,7 +343,7 @@ fn values_that_a_regression_cannot_take_are_named_by_column_and_rule() {
         (&poisson, &extra("weight", 0.0), "1 rows of the column 'weight' have a weight that is not above 0"),
         (&poisson, &extra("log_time", f64::NAN), "1 rows have a missing value in 'log_time'"),
         (&poisson, &|f| f.features[1].values[0] = f64::NAN, "1 rows have a missing value in 'b'"),
-        (&cox, &|f| f.times[0] = 0.0, "1 rows of the column 'time' have a time that is not above 0"),
+        (&cox, &|f| f.times[0] = -1.0, "1 rows of the column 'time' have a negative time"),
         (&cox, &|f| f.times[0] = f64::NAN, "1 rows have a missing value in 'time'"),
     ];
     for (component, change, wanted) in cases {

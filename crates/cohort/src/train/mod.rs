@@ -27,7 +27,7 @@ pub(crate) use state::{SiteState, open as open_state, seal as seal_state};
 
 use burn::tensor::{Tensor, TensorData};
 use hospes_protocol::id::Timestamp;
-use hospes_protocol::plan::Augment;
+use hospes_protocol::plan::{Augment, Schedule};
 use serde::{Deserialize, Serialize};
 
 use self::augment::Changes;
@@ -67,6 +67,12 @@ impl Work {
         u64::from(self.units) * u64::from(self.steps)
     }
 
+    /// The unit, from 1, that a step, from 1, is the first of; `None` for any other step.
+    fn begun_by(self, step: u64) -> Option<u32> {
+        let (before, steps) = (step.saturating_sub(1), u64::from(self.steps).max(1));
+        before.is_multiple_of(steps).then(|| u32::try_from(before / steps + 1).unwrap_or(u32::MAX))
+    }
+
     /// Hundredths done after so many steps. Steps within a unit show only where hundredths hide how many there are.
     fn hundredths(self, step: u64) -> u32 {
         let steps = u64::from(self.steps).max(1);
@@ -91,6 +97,8 @@ pub(crate) struct Course<'a> {
     pub(crate) augment: Option<&'a Augment>,
     pub(crate) batch: u32,
     pub(crate) work: Work,
+    /// How the learning rate changes from unit to unit of the work.
+    pub(crate) schedule: &'a Schedule,
     pub(crate) draws: Draws<'a>,
     pub(crate) correction: Correction,
 }
@@ -114,7 +122,7 @@ pub(crate) fn train(
     deadline: Timestamp,
     pulse: &mut Pulse<'_>,
 ) -> Result<(), CohortError> {
-    let Course { goal, augment, batch, work, draws, correction } = course;
+    let Course { goal, augment, batch, work, schedule, draws, correction } = course;
     let Draws { seed, site, task, round } = draws;
     network.check(data, task)?;
     let mut batches = Batches::new(seed, site, task, round, data.rows, batch);
@@ -130,6 +138,9 @@ pub(crate) fn train(
         }
     };
     for taken in 1..=work.total() {
+        if let Some(unit) = work.begun_by(taken) {
+            step.scale(schedule.factor(unit, work.units));
+        }
         let rows = batches.next_batch();
         let mut gradient = network.descent(data, rows, changes.as_mut(), goal, &mut masks);
         if let Some((mu, start)) = &start {

@@ -12,6 +12,9 @@ use super::processor::{self, Moving};
 
 /// An optimiser with its state. It begins anew in every round: what it remembers is of rows, and stays at the site.
 pub(crate) struct Step {
+    /// Learning rate of the round.
+    base: f64,
+    /// That of the next step.
     lr: f64,
     /// Weight decay of AdamW; otherwise 0.
     decay: f64,
@@ -54,12 +57,18 @@ impl Step {
             Optimizer::AdamW { weight_decay, .. } => weight_decay,
             Optimizer::Sgd { .. } | Optimizer::Adam { .. } => 0.0,
         };
-        Self { lr: optimizer.lr() * factor, decay, kind }
+        let base = optimizer.lr() * factor;
+        Self { base, lr: base, decay, kind }
+    }
+
+    /// Multiplies the learning rate of the round with this from here on.
+    pub(super) fn scale(&mut self, factor: f64) {
+        self.lr = self.base * factor;
     }
 
     /// The learning rate of this round.
     pub(crate) fn lr(&self) -> f64 {
-        self.lr
+        self.base
     }
 
     pub(super) fn apply(&mut self, parameters: Tensor<1>, gradient: Tensor<1>) -> Tensor<1> {

@@ -125,6 +125,7 @@ impl Trial<'_> {
             augment: self.augment.as_ref(),
             batch: self.batch,
             work: Work { units: self.updates, steps: 1 },
+            schedule: &Schedule::Constant,
             draws: Draws { seed: 5, site: b"site", task: "train", round: 1 },
             correction,
         };
@@ -181,6 +182,37 @@ fn a_residual_network_with_dropout_gives_the_same_bytes_for_any_number_of_thread
     let optimizer = Optimizer::Sgd { lr: 0.05, momentum: 0.9 };
     Trial { model: &model, data: &data, loss: Loss::CrossEntropy, optimizer, batch: 16, updates: 5, augment: None }
         .gives_the_same_bytes_for_any_number_of_threads();
+}
+
+/// With a factor of next to nothing, later epochs leave what the first ones gave.
+#[test]
+fn a_schedule_changes_the_rate_from_epoch_to_epoch() {
+    let (model, data) = (Model::Layers(vec![linear(1)]), table(64, 3));
+    let after = |epochs: u32, schedule: &Schedule| {
+        let start = initial(&model, 3u64, 1);
+        let mut network = Network::new(&model, 3u64, &start, &Compute::processor()).unwrap();
+        let mut step = Step::new(&Optimizer::Sgd { lr: 0.5, momentum: 0.0 }, 1.0);
+        let course = Course {
+            goal: &Goal::new(Loss::BinaryCrossEntropy, &[]),
+            augment: None,
+            batch: 16,
+            work: Work { units: epochs, steps: 4 },
+            schedule,
+            draws: Draws { seed: 5, site: b"site", task: "alone", round: 1 },
+            correction: Correction::None,
+        };
+        let now = || Timestamp::from_millis(0);
+        let mut pulse = Pulse { now: &now, progress: &mut |_| true };
+        train(&mut network, &mut step, &data, course, Timestamp::from_millis(1), &mut pulse).unwrap();
+        network.parameters()
+    };
+    let constant = |epochs| after(epochs, &Schedule::Constant);
+    assert_ne!(constant(3), constant(2));
+    assert_eq!(after(4, &Schedule::Step { every: 2, factor: 1e-30 }), constant(2));
+    // The second of two is half way down a cosine.
+    let half = after(2, &Schedule::Cosine { floor: 0.0 });
+    assert_eq!(half, after(2, &Schedule::Step { every: 1, factor: 0.5 }));
+    assert!(half != constant(2) && half != constant(1));
 }
 
 /// Activations of 64 · 32 · 48 · 48 = 4.7 million numbers: more than 2²², from which Burn's full sum would differ.

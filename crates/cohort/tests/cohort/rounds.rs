@@ -175,6 +175,18 @@ fn figures_are_exactly_those_announced_and_agree_with_the_view() {
     }
 }
 
+/// With a factor of next to nothing, the second epoch leaves what the first one gave.
+#[test]
+fn a_model_that_is_trained_here_alone_follows_its_schedule() {
+    let of = |epochs: &str| {
+        let rig = Rig::with(&table(120), changed("epochs: 20", epochs), Policy::public_data());
+        report(&rig, "alone").unwrap().figures
+    };
+    let two = of("schedule: { step: { every: 1, factor: 1.0e-30 } }\n      epochs: 2");
+    assert_eq!(two, of("epochs: 1"));
+    assert_ne!(two, of("epochs: 2"));
+}
+
 /// The plan, with training that can end early.
 fn early() -> Plan {
     changed("rounds: 2", "rounds: 2\n      early_stop: { patience: 1, ceiling: 10.0 }")

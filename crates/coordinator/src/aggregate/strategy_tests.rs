@@ -77,7 +77,7 @@ impl Dense {
             Strategy::Median {} | Strategy::TrimmedMean { .. } => {
                 let n = sent.len();
                 let cut = match strategy {
-                    Strategy::TrimmedMean { trim } => (0..n).rfind(|k| *k as f64 <= trim * n as f64).unwrap(),
+                    Strategy::TrimmedMean { trim } => part(*trim, n),
                     _ => (n - 1) / 2,
                 };
                 let column = |i: usize| {
@@ -107,6 +107,14 @@ impl Dense {
         }
         self.m.iter().zip(&self.v).map(|(m, v)| a.lr * m / (v.sqrt() + a.tau)).collect()
     }
+}
+
+/// ⌊trim·n⌋ by the decimal digits of the fraction, in whole numbers.
+fn part(trim: f64, n: usize) -> usize {
+    let text = trim.to_string();
+    let digits = text.strip_prefix("0.").unwrap();
+    let whole = digits.parse::<usize>().unwrap() * n;
+    whole / 10usize.pow(u32::try_from(digits.len()).unwrap())
 }
 
 fn krum(updates: &[Vec<f64>], byzantine: usize, keep: usize) -> Vec<usize> {

@@ -90,7 +90,7 @@ pub enum Ties {
 pub struct Newton {
     /// Most rounds.
     pub rounds: u32,
-    /// It ends when the largest step, in standard errors, is below this.
+    /// It ends when the largest step, in standard errors, is below this, and these have settled; at most 1e-5.
     pub tolerance: f64,
 }
 

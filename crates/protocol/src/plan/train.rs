@@ -110,21 +110,21 @@ impl Optimizer {
     }
 }
 
-/// How the learning rate changes from round to round.
+/// How the learning rate changes from round to round, or, of `local_baseline`, from epoch to epoch.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Schedule {
     /// Not at all.
     #[default]
     Constant,
-    /// Times `factor` after every `every` rounds.
+    /// Times `factor` after every `every` rounds or epochs.
     Step {
-        /// Rounds between two changes.
+        /// Rounds or epochs between two changes.
         every: u32,
         /// What the rate is multiplied with.
         factor: f64,
     },
-    /// Half a cosine from 1 down to `floor` over all rounds (Loshchilov, Hutter 2017).
+    /// Half a cosine from 1 down to `floor` over all rounds or epochs (Loshchilov, Hutter 2017).
     Cosine {
         /// What the rate ends near, as a part of its beginning.
         floor: f64,
@@ -132,7 +132,11 @@ pub enum Schedule {
 }
 
 impl Schedule {
-    /// What the learning rate is multiplied with in this round, from 1, of so many.
+    fn is_constant(&self) -> bool {
+        *self == Self::Constant
+    }
+
+    /// What the learning rate is multiplied with in this round or epoch, from 1, of so many.
     #[must_use]
     pub fn factor(&self, round: u32, rounds: u32) -> f64 {
         let done = f64::from(round.saturating_sub(1));
@@ -215,6 +219,11 @@ impl EarlyStop {
     /// The two entries with which a site's loss travels at the end of its update, so that the sum over sites gives the mean
     /// over their rows and no site's loss is needed: its share of rows for validation among those for training, at most 1,
     /// and the loss times this share. A site that tells none sends two zeros.
+    ///
+    /// A loss that is itself a mean over events (`cox`) or over class weights is weighed by rows too, so that the mean over
+    /// sites is not that over all events or weights together where sites differ in them. The weights are the same in every
+    /// round, which is all that comparing rounds needs; and the sum of events or weights would tell how many rows have the
+    /// event or are of a class, where a plan says that a loss leaves.
     ///
     /// # Units
     /// `clip` is that of the update's entries, whose weight is the number of rows for training.
@@ -479,6 +488,10 @@ pub struct LocalBaseline {
     pub class_weights: Vec<f64>,
     /// How it is minimised.
     pub optimizer: Optimizer,
+    /// How the learning rate changes from epoch to epoch.
+    // Not written where it is the default: plans from before there was one keep their bytes and their digest.
+    #[serde(default, skip_serializing_if = "Schedule::is_constant")]
+    pub schedule: Schedule,
     /// Random changes to images while training.
     #[serde(default)]
     pub augment: Option<Augment>,

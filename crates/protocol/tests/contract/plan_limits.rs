@@ -137,6 +137,31 @@ fn a_schedule_leaves_a_rate_in_every_round() {
     );
 }
 
+/// What a site learns alone can be trained as the federation trains. A plan without that is the same bytes as ever.
+#[test]
+fn a_baseline_has_a_schedule_over_its_epochs() {
+    let with = |written: &str| {
+        let epochs = format!("schedule: {written}\n      epochs: 50");
+        read(&HEART.replace("epochs: 50", &epochs)).map_err(|error| error.to_string())
+    };
+    let written = |plan: &plan::Plan| {
+        let canonical = Canonical::new(plan.clone()).unwrap();
+        assert_eq!(Canonical::<plan::Plan>::parse(canonical.bytes()).unwrap(), canonical);
+        serde_json::to_value(plan).unwrap()["tasks"]["alone"]["params"].get("schedule").cloned()
+    };
+    assert_eq!(written(&heart()), None);
+    assert_eq!(Canonical::new(with("constant").unwrap()), Canonical::new(heart()));
+    let cosine = with("{ cosine: { floor: 0 } }").unwrap();
+    assert_eq!(written(&cosine), Some(serde_json::json!({ "cosine": { "floor": 0.0 } })));
+    let refused = |written: &str| with(written).unwrap_err();
+    expect!["tasks.alone.params.schedule.cosine.floor: is 1; it must be at least 0 and below 1"]
+        .assert_eq(&refused("{ cosine: { floor: 1 } }"));
+    expect![[
+        r#"tasks.alone.params.schedule.step.factor: takes the learning rate from 0.001 to 0e0 in epoch 50, which is 0 in the 32-bit numbers of training, so that nothing more would be learned; write a larger factor or 'every', or fewer epochs"#
+    ]]
+    .assert_eq(&refused("{ step: { every: 1, factor: 1.0e-8 } }"));
+}
+
 #[test]
 fn typed_plans_with_nan_or_infinity_are_refused_too() {
     for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {

@@ -119,10 +119,10 @@ fn columns_and_numbers_of_a_regression_are_checked() {
     with(
         RISK,
         "weights: weight",
-        "newton: { rounds: 300, tolerance: 0.5 }",
+        "newton: { rounds: 300, tolerance: 0.001 }",
         expect![[r#"
             tasks.fit.params.newton.rounds: is 300; it must lie between 1 and 200
-            tasks.fit.params.newton.tolerance: is 0.5; it must be above 0 and at most 0.1"#]],
+            tasks.fit.params.newton.tolerance: is 0.001; it must be above 0 and at most 0.00001"#]],
     );
     with(
         RISK,

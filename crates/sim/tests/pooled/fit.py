@@ -47,10 +47,18 @@ def glm(case):
     if not case.get("intercept", True):
         # The model without features has then no intercept either, as in R; that of statsmodels always has one.
         null_deviance = model.family.deviance(y, model.family.link.inverse(offset), var_weights=weights)
+    # The model without features: with an intercept if the other has one. Its variance is the one that fits best.
+    if case.get("intercept", True):
+        null = sm.GLM(y, np.ones(len(y)), family=family[case["family"]], offset=offset, var_weights=weights)
+        null_mean = null.fit(tol=1e-14, maxiter=200).fittedvalues
+    else:
+        null_mean = model.family.link.inverse(offset)
+    null_scale = float((weights * (y - null_mean) ** 2).mean()) if case["family"] == "gaussian" else 1.0
     return {
         "coefficients": table(names, fit.params, fit.bse, fit.pvalues, fit.conf_int(0.05)),
         "n": float(fit.nobs),
         "log_likelihood": float(fit.llf),
+        "null_log_likelihood": float(model.family.loglike(y, null_mean, var_weights=weights, scale=null_scale)),
         # R counts the variance of a gaussian model as a parameter, statsmodels does not.
         "aic": float(fit.aic) + (2.0 if case["family"] == "gaussian" else 0.0),
         "deviance": float(fit.deviance),
@@ -62,30 +70,50 @@ def glm(case):
 
 
 def hazards(data, case, predictors):
-    """Events over time at risk in each interval, by counting, at given coefficients."""
+    """Events over time at risk in each interval, the first with its beginning, by counting, at given coefficients."""
     width, found = case["grid"]["width"], []
     for start in (width * i for i in range(case["grid"]["intervals"])):
         inside = np.clip(data[case["time"]] - start, 0.0, width)
-        last = (data[case["time"]] > start) & (data[case["time"]] <= start + width)
+        after = (data[case["time"]] > start) | (data[case["time"]] == 0) & (start == 0)
+        last = after & (data[case["time"]] <= start + width)
         found.append(float((data[case["label"]] * last).sum() / (inside * np.exp(predictors)).sum()))
     return found
+
+
+def concordance(data, case, predictors):
+    """Harrell's C over pairs of rows of one site, by counting: of a pair that can be compared one row had the event while
+    the other was still watched."""
+    right, pairs = 0.0, 0.0
+    # The same values in other rows can come out otherwise in the last digit.
+    for _, site in data.assign(risk=np.round(predictors, 10)).groupby("site"):
+        time, event, risk = (site[column].to_numpy() for column in (case["time"], case["label"], "risk"))
+        known = (event[:, None] == 1) & ((time[:, None] < time) | (time[:, None] == time) & (event == 0))
+        right += (known & (risk[:, None] > risk)).sum() + 0.5 * (known & (risk[:, None] == risk)).sum()
+        pairs += known.sum()
+    return float(right / pairs)
 
 
 def cox(case):
     data = rows(case)
     x, names = data[case["features"]].astype(float), case["features"]
-    model = PHReg(data[case["time"]], x, status=data[case["label"]], strata=data["site"], ties=case["ties"])
+    ties = case["ties"] or "efron"
+    model = PHReg(data[case["time"]], x, status=data[case["label"]], strata=data["site"], ties=ties)
     fit = model.fit(method="newton", maxiter=200, tol=1e-14, disp=0)
+    predictors = x.to_numpy() @ fit.params
     found = {
         "statsmodels": {
             "coefficients": table(names, fit.params, fit.bse, fit.pvalues, fit.conf_int(0.05)),
             "log_likelihood": float(fit.llf),
+            "null_log_likelihood": float(model.loglike(np.zeros(len(names)))),
+            "aic": -2.0 * float(fit.llf) + 2.0 * len(names),
+            "concordance": concordance(data, case, predictors),
+            "events": float(data[case["label"]].sum()),
         }
     }
     if case["grid"]:
-        of = hazards(data, case, x.to_numpy() @ fit.params)
+        of = hazards(data, case, predictors)
         found["statsmodels"]["hazards"] = {str(i): hazard for i, hazard in enumerate(of)}
-    if case["ties"] == "efron":
+    if ties == "efron":
         fitter = CoxPHFitter(alpha=0.05)
         columns = names + [case["time"], case["label"], "site"]
         options = {"precision": 1e-12, "r_precision": 1e-14}

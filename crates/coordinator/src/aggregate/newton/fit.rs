@@ -8,9 +8,6 @@ use utoipa::ToSchema;
 
 use super::{Null, Pooled, Regression, tails};
 
-/// Part of the deviance without features that a fit leaves only where the features tell the label exactly.
-const EXACT: f64 = 1e-20;
-
 /// A fitted regression. Its numbers are those of the fit on the rows of all sites together.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -54,7 +51,7 @@ pub struct Fit {
     pub baseline: Vec<Interval>,
     /// Rounds that the method took.
     pub iterations: u32,
-    /// Whether the last step was below the plan's tolerance.
+    /// Whether the last step was below the plan's tolerance, and the standard errors had settled.
     pub converged: bool,
 }
 
@@ -167,14 +164,6 @@ impl Found {
             return Err(format!("{parameters} coefficients cannot be fitted on {n} rows"));
         }
         let gaussian = glm.family == Family::Gaussian;
-        // Sums of rows are not exact: nothing but their rounding is left.
-        if gaussian && deviance <= EXACT * self.null.deviance.unwrap_or(0.0) {
-            return Err(
-                "the features tell the label exactly, so that nothing is left to estimate errors from; leave out \
-                        the one that the label was computed from"
-                    .to_owned(),
-            );
-        }
         // Of a gaussian model the deviance is Pearson's statistic.
         let dispersion = if gaussian { deviance / degrees } else { 1.0 };
         let sent = one(sum, figure::LOG_LIKELIHOOD)?;

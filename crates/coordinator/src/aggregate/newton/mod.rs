@@ -23,6 +23,15 @@ use solve::Solution;
 const ROUNDING: f64 = 1e-10;
 /// The step of the intercept alone, in standard errors, below which the model without features counts as fitted.
 const NULL_STEP: f64 = 1e-7;
+/// Relative to a coefficient, the most by which what its file says can be off: 48 bits are kept. A step that is no longer
+/// leads nowhere.
+const RESOLUTION: f64 = 1.0 / 140_737_488_355_328.0;
+/// By how much of itself a standard error may have changed with the last step of a method that has arrived. Near a maximum
+/// it changes by about as much as the linear predictor. Where there is none, each step is one of about 1 in it, and the
+/// standard error grows by √e with each, so that in standard errors the steps become as small as one likes.
+const SETTLED: f64 = 0.01;
+/// Part of the deviance without features that a fit leaves only where the features tell the label exactly.
+const EXACT: f64 = 1e-20;
 /// How often a step is halved.
 const HALVINGS: u32 = 30;
 /// How much larger a standard error may become than it was at the start. It grows without end where the outcome is
@@ -90,6 +99,9 @@ pub struct Newton {
     null: Option<Null>,
     /// Standard errors of the first step with all coefficients.
     start: Vec<f64>,
+    /// Those of the last one.
+    #[serde(default)]
+    errors: Vec<f64>,
     /// The fit that only lacks what leaves once.
     fit: Option<Box<Fit>>,
 }
@@ -172,6 +184,7 @@ impl Newton {
             halvings: 0,
             null: None,
             start: Vec::new(),
+            errors: Vec::new(),
             fit: None,
         }
     }
@@ -200,7 +213,7 @@ impl Newton {
             }
             Stage::Null if regression.coefficients.intercept => self.null_step(regression, &report)?,
             Stage::Null | Stage::All | Stage::Last => {
-                self.note_null(&report);
+                self.note_null(regression, &report)?;
                 self.full_step(regression, &report)?
             }
         };
@@ -212,7 +225,9 @@ impl Newton {
 
     /// Why it did not converge in the rounds that there were.
     pub fn unfinished(&self, regression: &Regression) -> String {
-        let steps = self.base.iter().flat_map(|base| base.step.iter().zip(&self.start).map(|(s, e)| (s / e).abs()));
+        // Of a gaussian model they are known up to the size of a residual only.
+        let base = self.base.iter().filter(|_| regression.family() != Some(Family::Gaussian));
+        let steps = base.flat_map(|base| base.step.iter().zip(&self.errors).map(|(s, e)| (s / e).abs()));
         let worst = steps.zip(&regression.coefficients.names).max_by(|a, b| a.0.total_cmp(&b.0));
         let detail = worst.map_or_else(String::new, |(step, name)| {
             format!("; the last step moved the coefficient of '{name}' most, by {step:.1e} of its standard errors")
@@ -236,6 +251,7 @@ impl Newton {
             (self.stage, self.rounds, self.halvings) = (Stage::Restart, 0, 0);
             (self.base, self.null) = (None, None);
             self.start.clear();
+            self.errors.clear();
             return Err(Stop::Others { missing: without(&known, &sites), new: without(&sites, &known) });
         }
         let withholds = |set: &FigureSet| set.withheld.keys().any(|name| name != figure::PEARSON);
@@ -244,11 +260,22 @@ impl Newton {
         if withheld.is_empty() { Ok(()) } else { Err(Stop::Withheld(withheld)) }
     }
 
-    fn note_null(&mut self, report: &Report<'_>) {
-        if self.stage == Stage::Null {
-            self.null = Some(Null { log_likelihood: report.log_likelihood, deviance: report.deviance });
-            self.stage = Stage::All;
+    /// Keeps the model without features, once it is fitted.
+    fn note_null(&mut self, regression: &Regression, report: &Report<'_>) -> Result<(), Stop> {
+        if self.stage != Stage::Null {
+            return Ok(());
         }
+        if let (Some(Family::Gaussian), Some(deviance)) = (regression.family(), report.deviance) {
+            let intercept = if regression.coefficients.intercept { self.point[0] } else { 0.0 };
+            // Σwy², of which a label that is the same in all rows leaves what the intercept's file cannot say.
+            let squares = report.information[0] * intercept * intercept + deviance;
+            if deviance <= 4.0 * RESOLUTION * RESOLUTION * squares {
+                return Err(Stop::Failed(one_value(regression)));
+            }
+        }
+        self.null = Some(Null { log_likelihood: report.log_likelihood, deviance: report.deviance });
+        self.stage = Stage::All;
+        Ok(())
     }
 
     /// Fits the intercept alone. It is the model that others are compared with, and a start from which Newton's method
@@ -259,24 +286,25 @@ impl Newton {
         }
         let (score, information) = (report.score[0], report.information[0]);
         if information <= 0.0 || !information.is_finite() {
-            return Err(Stop::Failed(ONE_VALUE.to_owned()));
+            return Err(Stop::Failed(one_value(regression)));
         }
-        if score.abs() / information.sqrt() < NULL_STEP {
-            self.note_null(report);
+        let (error, step) = (report.residual(regression) / information.sqrt(), score / information);
+        if step.abs() < NULL_STEP * error || step.abs() <= RESOLUTION * self.point[0].abs() {
+            self.note_null(regression, report)?;
             return self.full_step(regression, report);
         }
         let first = self.base.is_none();
         let step = match &regression.component {
             Component::Glm(glm) if first && glm.family == Family::Poisson => {
                 // At 0 the information is Σw·e^offset, and with the score it is Σwy.
-                positive((score + information) / information)?.ln()
+                positive(regression, (score + information) / information)?.ln()
             }
             Component::Glm(glm) if first && glm.family == Family::Binomial && glm.offset.is_none() => {
                 // At 0 the information is Σw/4, and the score is Σw(y − 1/2).
                 let positives = score / (4.0 * information) + 0.5;
-                (positive(positives)? / positive(1.0 - positives)?).ln()
+                (positive(regression, positives)? / positive(regression, 1.0 - positives)?).ln()
             }
-            _ => score / information,
+            _ => step,
         };
         let mut steps = vec![0.0; self.point.len()];
         steps[0] = step;
@@ -288,33 +316,19 @@ impl Newton {
         if self.halve(regression, report.log_likelihood)? {
             return Ok(Next::Round);
         }
-        let names = &regression.coefficients.names;
-        let singular = |at: usize| {
-            let name = &names[at];
-            let reason = match self.start.is_empty() {
-                true => format!(
-                    "the coefficient of '{name}' cannot be found: on the rows of all sites it is constant, or a sum of \
-                     the others before it; leave it out, or drop one code of its category"
-                ),
-                false => separated(name),
-            };
-            Stop::Failed(reason)
-        };
-        let Solution { step, errors } = solve::solve(report.information, report.score).map_err(singular)?;
-        if self.start.is_empty() {
-            self.start.clone_from(&errors);
+        let null = self.null.and_then(|null| null.deviance);
+        // Sums of rows are not exact: nothing but their rounding is left.
+        let told = report.deviance.zip(null).is_some_and(|(deviance, null)| deviance <= EXACT * null);
+        if told && regression.family() == Some(Family::Gaussian) {
+            return Err(Stop::Failed(TOLD.to_owned()));
         }
-        if regression.family() != Some(Family::Gaussian) {
-            // With a feature the intercept runs away too, and is not what separates.
-            let skipped = usize::from(regression.coefficients.intercept && names.len() > 1);
-            let growth = errors.iter().zip(&self.start).map(|(now, start)| now / start);
-            let fastest = growth.zip(names).skip(skipped).max_by(|a, b| a.0.total_cmp(&b.0));
-            if let Some((_, name)) = fastest.filter(|(growth, _)| *growth > RUNAWAY) {
-                return Err(Stop::Failed(separated(name)));
-            }
-        }
-        let largest = step.iter().zip(&errors).map(|(step, error)| (step / error).abs()).fold(0.0, f64::max);
-        if largest < regression.newton().tolerance {
+        let solved = solve::solve(report.information, report.score);
+        let Solution { step, errors } = solved.map_err(|at| self.singular(regression, report, at))?;
+        self.check_growth(regression, &errors)?;
+        let tolerance = regression.newton().tolerance * report.residual(regression);
+        let has_arrived = self.stands_still(&step, &errors, tolerance);
+        self.errors.clone_from(&errors);
+        if has_arrived {
             let estimates: Vec<f64> = self.point.iter().zip(&step).map(|(at, step)| at + step).collect();
             let null = self.null.unwrap_or(Null { log_likelihood: report.log_likelihood, deviance: report.deviance });
             let found = fit::Found { estimates, errors, null, sites: self.sites.clone(), rounds: self.rounds };
@@ -328,6 +342,55 @@ impl Newton {
         }
         self.go(report.log_likelihood, step);
         Ok(Next::Round)
+    }
+
+    /// Why there is no step: the column at this place is a sum of those before it.
+    fn singular(&self, regression: &Regression, report: &Report<'_>, at: usize) -> Stop {
+        let name = &regression.coefficients.names[at];
+        let is_cox = matches!(regression.component, Component::Cox(_));
+        if !self.start.is_empty() {
+            return Stop::Failed(separated(name));
+        }
+        if is_cox && report.one(figure::EVENTS) == Some(0.0) {
+            return Stop::Failed(NO_EVENT.to_owned());
+        }
+        let place = if is_cox {
+            "whenever a row has the event, all rows of its site that are still observed have the same value of it"
+        } else {
+            "on the rows of all sites it is constant"
+        };
+        Stop::Failed(format!(
+            "the coefficient of '{name}' cannot be found: {place}, or it is a sum of the others before it; leave it out, \
+             or drop one code of its category"
+        ))
+    }
+
+    /// Takes note of the first standard errors, and looks whether one has run away since.
+    fn check_growth(&mut self, regression: &Regression, errors: &[f64]) -> Result<(), Stop> {
+        if self.start.is_empty() {
+            self.start = errors.to_vec();
+        }
+        let names = &regression.coefficients.names;
+        // With a feature the intercept runs away too, and is not what separates.
+        let skipped = usize::from(regression.coefficients.intercept && names.len() > 1);
+        let growth = errors.iter().zip(&self.start).map(|(now, start)| now / start);
+        let fastest = growth.zip(names).skip(skipped).max_by(|a, b| a.0.total_cmp(&b.0));
+        match fastest.filter(|(growth, _)| *growth > RUNAWAY) {
+            // Those of a gaussian model do not depend on the coefficients.
+            Some((_, name)) if regression.family() != Some(Family::Gaussian) => Err(Stop::Failed(separated(name))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether neither the coefficients move any more, by so many standard errors, nor these themselves.
+    fn stands_still(&self, step: &[f64], errors: &[f64], tolerance: f64) -> bool {
+        let rests = |((at, step), error): ((&f64, &f64), &f64)| {
+            let length = step.abs();
+            length < tolerance * error || length <= RESOLUTION * at.abs()
+        };
+        // There are none before the first step.
+        let mut changes = errors.iter().zip(&self.errors).map(|(now, before)| (now / before - 1.0).abs());
+        self.point.iter().zip(step).zip(errors).all(rests) && changes.all(|change| change < SETTLED)
     }
 
     /// Halves the last step if the likelihood fell by it.
@@ -368,10 +431,20 @@ impl Newton {
     }
 }
 
-const ONE_VALUE: &str = "the label is the same in all rows, so there is nothing to fit";
+const NO_EVENT: &str = "no row of any site has the event, so there is nothing to fit";
+const TOLD: &str = "the features tell the label exactly, so that nothing is left to estimate errors from; leave out the \
+                    one that the label was computed from";
 
-fn positive(value: f64) -> Result<f64, Stop> {
-    if value > 0.0 && value.is_finite() { Ok(value) } else { Err(Stop::Failed(ONE_VALUE.to_owned())) }
+fn one_value(regression: &Regression) -> String {
+    let offset = match &regression.component {
+        Component::Glm(glm) if glm.offset.is_some() && glm.family == Family::Gaussian => " less its offset",
+        _ => "",
+    };
+    format!("the label{offset} is the same in all rows, so there is nothing to fit")
+}
+
+fn positive(regression: &Regression, value: f64) -> Result<f64, Stop> {
+    if value > 0.0 && value.is_finite() { Ok(value) } else { Err(Stop::Failed(one_value(regression))) }
 }
 
 fn separated(name: &str) -> String {
@@ -398,6 +471,19 @@ impl<'a> Report<'a> {
             return Err(missing(figure::INFORMATION));
         }
         Ok(report)
+    }
+
+    fn one(&self, name: &str) -> Option<f64> {
+        self.sum.sums.get(name).and_then(|values| values.first()).copied()
+    }
+
+    /// Size of a residual, by which standard errors are multiplied: sites compute with 1, and that of a gaussian model is in
+    /// the unit of its label.
+    fn residual(&self, regression: &Regression) -> f64 {
+        match (regression.family(), self.deviance, self.one(figure::N)) {
+            (Some(Family::Gaussian), Some(deviance), Some(n)) if n > 0.0 => (deviance / n).sqrt(),
+            _ => 1.0,
+        }
     }
 }
 

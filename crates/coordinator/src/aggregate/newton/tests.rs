@@ -72,7 +72,10 @@ fn pooled(sites: Vec<(SiteId, FigureSet)>) -> Pooled {
 
 /// Rounds until it ends.
 fn run(family: Family, name: &str, sites: &[&Cells]) -> Result<Fit, Stop> {
-    let regression = regression(name);
+    run_of(&regression(name), family, sites)
+}
+
+fn run_of(regression: &Regression, family: Family, sites: &[&Cells]) -> Result<Fit, Stop> {
     let mut newton = Newton::start(&regression.coefficients);
     for _ in 0..60 {
         // Through its text, as between two rounds in the store.
@@ -80,11 +83,18 @@ fn run(family: Family, name: &str, sites: &[&Cells]) -> Result<Fit, Stop> {
         newton = serde_json::from_str(&text).unwrap();
         let reports = sites.iter().zip(1..).map(|(cells, n)| (site(n), report(cells, family, newton.point())));
         let reports = pooled(reports.collect());
-        if let Next::Done(fit) = newton.advance(&regression, &reports)? {
+        if let Next::Done(fit) = newton.advance(regression, &reports)? {
             return Ok(*fit);
         }
     }
-    Err(Stop::Failed(newton.unfinished(&regression)))
+    Err(Stop::Failed(newton.unfinished(regression)))
+}
+
+fn failed<T: std::fmt::Debug>(result: Result<T, Stop>) -> String {
+    match result {
+        Err(Stop::Failed(reason)) => reason,
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
@@ -133,21 +143,66 @@ fn a_ratio_that_is_no_number_is_left_out() {
     assert_eq!(read.coefficients[1].ratio, fit.coefficients[1].ratio);
 }
 
+/// Whether the coefficients are whole numbers, or of those that neither a double nor a file holds exactly.
 #[test]
 fn a_label_that_the_features_tell_exactly_ends_in_words() {
-    let cells: &Cells = &[(0.0, 1.0, 2.0), (1.0, 3.0, 2.0), (2.0, 5.0, 1.0)];
-    match run(Family::Gaussian, "gaussian", &[cells]) {
-        Err(Stop::Failed(reason)) => assert!(reason.contains("tell the label exactly"), "{reason}"),
-        other => panic!("{other:?}"),
+    let whole: &Cells = &[(0.0, 1.0, 2.0), (1.0, 3.0, 2.0), (2.0, 5.0, 1.0)];
+    let broken: &Cells = &[(0.0, 0.1, 2.0), (1.0, 0.4, 2.0), (2.0, 0.7, 1.0)];
+    for cells in [whole, broken] {
+        let reason = failed(run(Family::Gaussian, "gaussian", &[cells]));
+        assert!(reason.contains("features tell the label exactly"), "{reason}");
+    }
+}
+
+#[test]
+fn a_label_that_is_always_the_same_is_told_by_no_feature() {
+    for label in [0.0, 5.0, 0.1, -1e11 / 3.0] {
+        let cells: &Cells = &[(0.0, label, 2.0), (1.0, label, 3.0), (2.0, label, 1.0)];
+        let reason = failed(run(Family::Gaussian, "gaussian", &[cells]));
+        assert!(reason.contains("the label is the same in all rows"), "{label}: {reason}");
+    }
+}
+
+/// Moles for each litre, or cells for each: what is estimated is in the unit of the label, and so is what counts as small.
+#[test]
+fn a_gaussian_fit_is_the_same_in_every_unit_of_its_label() {
+    let of = |unit: f64| {
+        let cells = [(0.0, 1.0, 2.0), (0.0, 3.0, 2.0), (1.0, 7.0, 1.0), (1.0, 9.0, 3.0)];
+        run(Family::Gaussian, "gaussian", &[&cells.map(|(x, y, n)| (x, y * unit, n))]).unwrap()
+    };
+    let wanted = of(1.0);
+    for unit in [1e-12, 1e-9, 1e11 / 3.0] {
+        let found = of(unit);
+        for (found, wanted) in found.coefficients.iter().zip(&wanted.coefficients) {
+            let near = |a: f64, b: f64| (a / b - 1.0).abs() < 1e-9;
+            assert!(near(found.estimate, wanted.estimate * unit), "{found:?} {wanted:?}");
+            assert!(near(found.error, wanted.error * unit), "{found:?} {wanted:?}");
+            assert!(near(found.statistic, wanted.statistic) && near(found.p, wanted.p), "{found:?} {wanted:?}");
+        }
+        assert_eq!(found.iterations, 3, "{unit}");
+    }
+}
+
+/// With each step the standard error grows by √e, so that the step becomes small beside it.
+#[test]
+fn a_separated_outcome_is_no_fit_however_loose_the_tolerance_is() {
+    let of = |tolerance: f64, cells: &Cells| {
+        let mut regression = regression("binomial");
+        let Component::Glm(glm) = &mut regression.component else { panic!() };
+        glm.newton.tolerance = tolerance;
+        failed(run_of(&regression, Family::Binomial, &[cells]))
+    };
+    let complete: &Cells = &[(1.0, 1.0, 20.0), (0.0, 0.0, 20.0)];
+    // Five rows of a rare code, none of them ill, where one in a thousand is.
+    let rare: &Cells = &[(1.0, 0.0, 5.0), (0.0, 1.0, 1.0), (0.0, 0.0, 999.0)];
+    for (tolerance, cells) in [(0.1, complete), (1e-3, complete), (hospes_protocol::limits::NEWTON_TOLERANCE, rare)] {
+        let reason = of(tolerance, cells);
+        assert!(reason.contains("'x' grows without end"), "{tolerance}: {reason}");
     }
 }
 
 #[test]
 fn separation_and_dependence_end_in_words_that_name_the_feature() {
-    let failed = |result: Result<Fit, Stop>| match result {
-        Err(Stop::Failed(reason)) => reason,
-        other => panic!("{other:?}"),
-    };
     let complete: &Cells = &[(1.0, 1.0, 20.0), (0.0, 0.0, 20.0)];
     let quasi: &Cells = &[(1.0, 1.0, 20.0), (0.0, 0.0, 20.0), (0.0, 1.0, 7.0)];
     for cells in [complete, quasi] {
@@ -314,4 +369,28 @@ tasks:
     let of_one = done(&newton, &one);
     assert!(of_one.concordance.is_none() && of_one.baseline.is_empty());
     assert_eq!(of_one.coefficients, fit.coefficients);
+}
+
+#[test]
+fn a_cox_model_without_events_or_comparisons_is_told_so() {
+    let text = r#"
+schema: hospes/plan/v1
+name: hazard
+data: { subject: id, label: { column: died, positive: "== 1", time: days }, columns: [dose] }
+tasks:
+  read: { component: reader }
+  fit: { component: cox, inputs: { train: read } }
+"#;
+    let regression = Regression::of(&plan::read(text).unwrap_or_else(|e| panic!("{e}")), "fit").unwrap();
+    // What a site reports where nobody has the event, or everybody who has it is alone, or like all others then.
+    let of = |events: f64| {
+        let zero = [(figure::SCORE, 0.0), (figure::INFORMATION, 0.0), (figure::LOG_LIKELIHOOD, 0.0)];
+        let sums = zero.into_iter().chain([(figure::N, 50.0), (figure::EVENTS, events)]);
+        let sums = sums.map(|(name, sum)| (name.to_owned(), vec![sum])).collect();
+        let set = FigureSet { sums, withheld: BTreeMap::new() };
+        failed(Newton::start(&regression.coefficients).advance(&regression, &pooled(vec![(site(1), set)])))
+    };
+    assert_eq!(of(0.0), "no row of any site has the event, so there is nothing to fit");
+    let reason = of(3.0);
+    assert!(reason.contains("'dose' cannot be found: whenever a row has the event, all rows of its site"), "{reason}");
 }

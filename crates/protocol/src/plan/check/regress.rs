@@ -52,8 +52,8 @@ pub(super) fn check_cox(plan: &Plan, name: &str, cox: &Cox, inputs: Inputs, prob
 
 fn check_common(params: &str, newton: &Newton, confidence: f64, inputs: Inputs, problems: &mut Problems) {
     check_count(format!("{params}.newton.rounds"), newton.rounds, limits::NEWTON_ROUNDS, problems);
-    let good = newton.tolerance > 0.0 && newton.tolerance <= 0.1;
-    let reason = format!("is {}; it must be above 0 and at most 0.1", newton.tolerance);
+    let good = newton.tolerance > 0.0 && newton.tolerance <= limits::NEWTON_TOLERANCE;
+    let reason = format!("is {}; it must be above 0 and at most {}", newton.tolerance, limits::NEWTON_TOLERANCE);
     problems.require(good, format!("{params}.newton.tolerance"), reason);
     let good = confidence > 0.0 && confidence < 1.0;
     problems.require(good, format!("{params}.confidence"), format!("is {confidence}; it must lie between 0 and 1"));

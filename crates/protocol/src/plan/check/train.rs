@@ -25,8 +25,8 @@ struct Trained<'a> {
 
 pub(super) fn check_train(plan: &Plan, params: &str, train: &NnTrain, inputs: Inputs, problems: &mut Problems) {
     check_optimizer(params, &train.optimizer, problems);
-    check_schedule(params, &train.schedule, problems);
-    check_last_rate(params, train, problems);
+    check_schedule(params, &train.schedule, limits::ROUNDS, problems);
+    check_last_rate(params, &train.optimizer, &train.schedule, (train.rounds, "round"), problems);
     check_count(format!("{params}.rounds"), train.rounds, limits::ROUNDS, problems);
     let LocalWork { updates, batch } = train.local;
     check_count(format!("{params}.local.updates"), updates, limits::LOCAL_UPDATES, problems);
@@ -81,6 +81,8 @@ pub(super) fn check_baseline(
     problems: &mut Problems,
 ) {
     check_optimizer(params, &baseline.optimizer, problems);
+    check_schedule(params, &baseline.schedule, limits::EPOCHS, problems);
+    check_last_rate(params, &baseline.optimizer, &baseline.schedule, (baseline.epochs, "epoch"), problems);
     check_count(format!("{params}.epochs"), baseline.epochs, limits::EPOCHS, problems);
     check_count(format!("{params}.batch"), baseline.batch, limits::BATCH_ROWS, problems);
     check_threshold(params, baseline.threshold, problems);
@@ -117,11 +119,11 @@ fn check_rate(place: String, lr: f64, problems: &mut Problems) {
     problems.require(good, place, format!("is {lr}; it must be above 0 and at most {}", limits::LEARNING_RATE));
 }
 
-fn check_schedule(params: &str, schedule: &Schedule, problems: &mut Problems) {
+fn check_schedule(params: &str, schedule: &Schedule, most: u32, problems: &mut Problems) {
     match schedule {
         Schedule::Constant => {}
         Schedule::Step { every, factor } => {
-            check_count(format!("{params}.schedule.step.every"), *every, limits::ROUNDS, problems);
+            check_count(format!("{params}.schedule.step.every"), *every, most, problems);
             let place = format!("{params}.schedule.step.factor");
             problems.require(
                 *factor > 0.0 && *factor <= 1.0,
@@ -140,22 +142,28 @@ fn check_schedule(params: &str, schedule: &Schedule, problems: &mut Problems) {
     }
 }
 
-/// The rate of the last round, the smallest of all, has to be one in the 32-bit numbers that training computes with: at a
-/// rate of 0 nothing is learned, and `scaffold` divides by it.
-fn check_last_rate(params: &str, train: &NnTrain, problems: &mut Problems) {
-    let (field, advice) = match &train.schedule {
+/// The rate of the last round or epoch, the smallest of all, has to be one in the 32-bit numbers that training computes with:
+/// at a rate of 0 nothing is learned, and `scaffold` divides by it.
+fn check_last_rate(
+    params: &str,
+    optimizer: &Optimizer,
+    schedule: &Schedule,
+    (count, unit): (u32, &str),
+    problems: &mut Problems,
+) {
+    let (field, advice) = match schedule {
         Schedule::Constant => return,
         Schedule::Step { factor, .. } if factor.is_nan() || *factor <= 0.0 => return,
         Schedule::Step { .. } => ("step.factor", "a larger factor or 'every'"),
         Schedule::Cosine { .. } => ("cosine.floor", "a floor above 0"),
     };
-    let (rate, rounds) = (train.optimizer.lr(), train.rounds);
-    let last = rate * train.schedule.factor(rounds, rounds);
+    let rate = optimizer.lr();
+    let last = rate * schedule.factor(count, count);
     #[expect(clippy::cast_possible_truncation, reason = "what rounding leaves of it is the question")]
     let vanishes = rate > 0.0 && last as f32 == 0.0;
     let reason = format!(
-        "takes the learning rate from {rate} to {last:e} in round {rounds}, which is 0 in the 32-bit numbers of training, \
-         so that nothing more would be learned; write {advice}, or fewer rounds"
+        "takes the learning rate from {rate} to {last:e} in {unit} {count}, which is 0 in the 32-bit numbers of \
+         training, so that nothing more would be learned; write {advice}, or fewer {unit}s"
     );
     problems.require(!vanishes, format!("{params}.schedule.{field}"), reason);
 }
