@@ -43,6 +43,11 @@ impl Part {
         &self.file
     }
 
+    /// Where it lies, for a process of its own that writes it.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Gives it its name, which must still be free.
     pub(crate) fn keep(self, path: &Path) -> io::Result<()> {
         // A link fails where there is something already, whoever made it a moment ago.

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod ingest;
+mod predictions;
 mod regress;
 mod rig;
 mod rounds;

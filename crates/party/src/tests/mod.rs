@@ -45,6 +45,7 @@ mod leaving;
 mod managed;
 mod models;
 mod people;
+mod predictions;
 mod review;
 mod screens;
 mod secrets;

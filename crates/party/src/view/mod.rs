@@ -25,7 +25,10 @@ pub use work::{
 
 pub use backup::{BackupMade, LostTail, RestoredFederation, RestoredView};
 pub use compute::{ComputeLimits, Pause, QuietHours, Weekday};
-pub use model::{CopyState, ModelCard, ModelCopy, ModelExport, ModelFigure, ModelFigures, ModelParty};
+pub use model::{
+    CopyState, ModelCard, ModelCopy, ModelExport, ModelFigure, ModelFigures, ModelParty, PredictionDataset,
+    PredictionMade, PredictionOffer, RESEARCH_ONLY,
+};
 pub use review::{
     Change, DataTab, Fact, Finding, OpinionGiven, OutputsTab, PeerLine, PeopleTab, Review, SignatureGiven,
 };
