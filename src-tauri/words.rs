@@ -25,6 +25,7 @@ pub(crate) struct Words {
     pub(crate) save_audit: &'static str,
     pub(crate) save_model: &'static str,
     pub(crate) save_backup: &'static str,
+    pub(crate) save_predictions: &'static str,
     pub(crate) fitting_files: &'static str,
     pub(crate) all_files: &'static str,
 }
@@ -49,6 +50,7 @@ const EN: Words = Words {
     save_audit: "Save the audit log",
     save_model: "Save the model and its card",
     save_backup: "Save the backup",
+    save_predictions: "Save what the model gives for each row (research use only)",
     fitting_files: "Fitting files",
     all_files: "All files",
 };
@@ -73,6 +75,7 @@ const DE: Words = Words {
     save_audit: "Protokoll speichern",
     save_model: "Modell und Karte speichern",
     save_backup: "Sicherung speichern",
+    save_predictions: "Speichern, was das Modell je Zeile ergibt (nur für die Forschung)",
     fitting_files: "Passende Dateien",
     all_files: "Alle Dateien",
 };
@@ -97,6 +100,7 @@ const FR: Words = Words {
     save_audit: "Enregistrer le journal d’audit",
     save_model: "Enregistrer le modèle et sa fiche",
     save_backup: "Enregistrer la sauvegarde",
+    save_predictions: "Enregistrer ce que le modèle donne pour chaque ligne (recherche seulement)",
     fitting_files: "Fichiers adaptés",
     all_files: "Tous les fichiers",
 };
@@ -121,6 +125,7 @@ const ZH: Words = Words {
     save_audit: "保存审计日志",
     save_model: "保存模型及其说明卡",
     save_backup: "保存备份",
+    save_predictions: "保存模型对每一行的输出（仅供研究）",
     fitting_files: "适用的文件",
     all_files: "所有文件",
 };

@@ -47,6 +47,7 @@ async function stand(
 ): Promise<void> {
   screen = await show(<ModelCopy job={{ ...job, ...of }} />, [role], (command) => {
     if (command === "model_copy") return { ...none, ...copy };
+    if (command === "prediction") return { allowed: false, against: null, datasets: [], under_way: null };
     return answers[command] ?? null;
   });
 }

@@ -26,8 +26,10 @@ use crate::train::{
 };
 
 mod judging;
+mod predicting;
 
 use judging::{Behind, validate};
+pub use predicting::{Predicted, Prediction, predict_file};
 
 /// Rows on which a view's losses are always computed, though fewer are trained on: judging many images would take longer
 /// than training on some of them.
@@ -225,14 +227,10 @@ impl Cohort {
         if let Some(column) = columns.iter().find(|c| !opening.columns().contains(*c)) {
             return Err(CohortError::ColumnNotPermitted { column: column.clone() });
         }
-        let mut frame = Frame::for_plan(plan);
-        let mut unknown = Unknown::default();
-        snapshot.read(key, &columns, &mut |batch| frame.push(batch, plan, schema, opt_outs, &mut unknown))?;
-        unknown.check()?;
         Ok(Self {
             opening,
             plan: plan.clone(),
-            frame,
+            frame: read_frame(plan, snapshot, key, opt_outs)?,
             public: snapshot.document.public,
             state: None,
             place: Place::Processor,
@@ -505,6 +503,16 @@ impl Cohort {
         }
         Ok(())
     }
+}
+
+/// The rows of a snapshot as the plan's `reader` gives them, without people who opted out.
+fn read_frame(plan: &Plan, snapshot: &Snapshot, key: &SnapshotKey, opt_outs: &OptOuts) -> Result<Frame, CohortError> {
+    let schema = &snapshot.document.schema;
+    let (mut frame, mut unknown) = (Frame::for_plan(plan), Unknown::default());
+    let columns = plan::columns_read(plan);
+    snapshot.read(key, &columns, &mut |batch| frame.push(batch, plan, schema, opt_outs, &mut unknown))?;
+    unknown.check()?;
+    Ok(frame)
 }
 
 /// A model that was trained on one table, and what it gives for another.

@@ -2,7 +2,8 @@
 //!
 //! Rows are read here and nowhere else (invariant I1). Public items return counts, sums, models and files that only
 //! this crate can open; an error names file, line, column and rule, never a value. Every public function says under
-//! `# Disclosure` what its return value tells about patients.
+//! `# Disclosure` what its return value tells about patients. One writes of single rows for people to read,
+//! [`predict_file`], and takes a leave for it.
 //!
 //! The crate draws no conclusion about *whether* data may be used: that is `Approval::permit` in the protocol crate,
 //! and [`Cohort::open`] takes its [`Permit`](hospes_protocol::approval::Permit) by value (invariant I2), or one for a dry
@@ -28,7 +29,10 @@ pub mod source;
 pub mod train;
 pub mod worker;
 
-pub use cohort::{Assessed, Cohort, Fit, GroupView, Report, ReportView, Round, TrainingView, Update};
+pub use cohort::{
+    Assessed, Cohort, Fit, GroupView, Predicted, Prediction, Report, ReportView, Round, TrainingView, Update,
+    predict_file,
+};
 pub use component::FeatureStatistics;
 pub use error::{CohortError, Outward};
 pub use preview::{Preview, TensorPreview};

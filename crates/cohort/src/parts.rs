@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use hospes_privacy::disclosure::subset_allowed;
-use hospes_protocol::plan::{self, Component, ImputationMethod, Plan, ScaleMethod};
+use hospes_protocol::plan::{self, Component, Plan};
 use hospes_protocol::policy::Disclosure;
 
 use crate::component::{Frame, Pipeline};
@@ -143,20 +143,7 @@ fn tables_behind(plan: &Plan, task: &str) -> Vec<Port> {
     };
     let fits = |name: &&str| {
         let found = &plan.tasks[*name];
-        let learns = match &found.component {
-            Component::Imputation(p) => matches!(p.method, ImputationMethod::Mean | ImputationMethod::Median),
-            Component::FeatureScale(p) => p.method == ScaleMethod::Standard,
-            Component::Reader(_)
-            | Component::OneHot(_)
-            | Component::DataSplit(_)
-            | Component::Statistics(_)
-            | Component::NnTrain(_)
-            | Component::Evaluation(_)
-            | Component::Glm(_)
-            | Component::Cox(_)
-            | Component::LocalBaseline(_) => false,
-        };
-        learns && !found.inputs.contains_key("fitted")
+        found.component.learns() && !found.inputs.contains_key("fitted")
     };
     let own = ["train", "data"].into_iter().filter_map(|input| port(task, input));
     let fitted = plan::ancestors(plan, task).into_iter().filter(fits).filter_map(|name| port(name, "data"));

@@ -249,10 +249,21 @@ fn sync_folder(_: &Path) -> io::Result<()> {
 }
 
 /// Counts and hashes what goes by.
-struct HashingWriter<W> {
+pub(crate) struct HashingWriter<W> {
     inner: W,
     hash: Sha256,
     bytes: u64,
+}
+
+impl<W> HashingWriter<W> {
+    pub(crate) fn new(inner: W) -> Self {
+        Self { inner, hash: Sha256::new(), bytes: 0 }
+    }
+
+    /// Whatever it wrote to, with SHA-256 and length of what went by.
+    pub(crate) fn ended(self) -> (W, Digest, u64) {
+        (self.inner, Digest::from_bytes(self.hash.finalize().into()), self.bytes)
+    }
 }
 
 impl<W: Write> Write for HashingWriter<W> {
@@ -305,7 +316,7 @@ fn write_file(
     }
     check_image(order.schema, input.image())?;
     let mut sinks = sinks(order.schema);
-    let output = HashingWriter { inner: io::BufWriter::new(partial.file()?), hash: Sha256::new(), bytes: 0 };
+    let output = HashingWriter::new(io::BufWriter::new(partial.file()?));
     let group = (GROUP_CELLS / sinks.len()).clamp(*GROUP_ROWS.start(), *GROUP_ROWS.end());
     let group = group.min(images_at_once(&order.schema.columns));
     let mut writer = arrow_writer(output, &sinks, key, group)?;
@@ -327,9 +338,9 @@ fn write_file(
     }
     let source = input.finish()?;
     let output = writer.into_inner().map_err(encode_error)?;
-    let (digest, bytes) = (Digest::from_bytes(output.hash.finalize().into()), output.bytes);
+    let (output, digest, bytes) = output.ended();
     let fail = |source| CohortError::Write { path: order.folder.to_owned(), source };
-    output.inner.into_inner().map_err(|e| fail(e.into_error()))?.sync_all().map_err(fail)?;
+    output.into_inner().map_err(|e| fail(e.into_error()))?.sync_all().map_err(fail)?;
     Ok(Written { source, digest, bytes, rows, subjects: seen.len() as u64 })
 }
 

@@ -27,6 +27,10 @@ use crate::preview::Preview;
 use crate::snapshot::{Partial, Snapshot, SnapshotDocument, SnapshotKey};
 use crate::train::{self, Progress, Pulse};
 
+mod prediction;
+
+pub use prediction::{PredictionEvent, PredictionOrder, predict, run_prediction};
+
 /// Environment of a worker's process: the allocator of glibc gives large blocks back to the system as soon as they are
 /// free, and every tensor of the next step is made of new pages. A worker keeps what it has; it ends with its work.
 /// 32 MiB are the most that the allocator takes.

@@ -73,7 +73,7 @@ impl From<PartyError> for Fault {
             PartyError::State(_) | PartyError::AlreadyInitialised(_) | PartyError::InUse(_) => FaultCode::State,
             PartyError::Refused(_) | PartyError::Managed(_) => FaultCode::Refused,
             PartyError::Fingerprint(_) => FaultCode::Fingerprint,
-            PartyError::Cohort(_) | PartyError::Backup { .. } => FaultCode::Data,
+            PartyError::Cohort(_) | PartyError::Backup { .. } | PartyError::Prediction { .. } => FaultCode::Data,
             PartyError::Link(_) => FaultCode::Link,
             PartyError::Keys(_) => FaultCode::Keys,
             PartyError::DiskFull { .. } => FaultCode::DiskFull,

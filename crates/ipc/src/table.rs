@@ -7,7 +7,7 @@ use hospes_party::view::{
     AlarmView, Approach, Approving, AuditExport, AuditFormat, AuditPage, AuditQuery, BackupMade, ComputeLimits,
     DatasetUse, DatasetView, DeviceView, DryRunView, EgressView, Enrolment, InvitationView, JobView, LogLine, Me,
     MembershipView, ModelCopy, ModelExport, NewDataset, NewPerson, OptOutReport, Outcome, Page, PeerView, PersonChange,
-    PersonView, PolicyPreview, ProfileView, ProposalView, RequestView, RestoredView, Review, Signed, Status, SurveyView,
+    PersonView, PolicyPreview, PredictionMade, PredictionOffer, ProfileView, ProposalView, RequestView, RestoredView, Review, Signed, Status, SurveyView,
     Verdict,
 };
 use hospes_party::{Handle, Managed, Passphrase};
@@ -318,6 +318,18 @@ commands! {
     "export_model" ExportModel { job: JobId, path: PathBuf, card: PathBuf } -> ModelExport,
         reads [], changes [Jobs, Audit],
         |c| c.engine.export_model(&c.person()?, job, path, card).await?;
+    /// What it takes to use the released model of a run on data of this site, and how far a prediction is.
+    "prediction" Prediction { job: JobId } -> PredictionOffer,
+        reads [Jobs, Datasets, Settings], changes [],
+        |c| c.engine.prediction(&c.person()?, job).await?;
+    /// Uses the released model of a run on a dataset and writes what it gives for each row to a new file.
+    "predict" Predict { job: JobId, dataset: DatasetId, path: PathBuf } -> PredictionMade,
+        reads [], changes [Jobs, Audit],
+        |c| c.engine.predict(&c.person()?, job, dataset, path).await?;
+    /// Stops that.
+    "stop_predicting" StopPredicting {} -> (),
+        reads [], changes [Jobs],
+        |c| c.engine.stop_predicting(&c.person()?).await?;
     /// A page of everything that ever left.
     "egress" Egress { page: Page } -> Vec<EgressView>,
         reads [Egress], changes [],

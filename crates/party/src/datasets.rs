@@ -59,7 +59,7 @@ pub(crate) struct Dataset {
     pub(crate) version: u32,
     /// The version before.
     pub(crate) former: Option<DatasetId>,
-    is_removed: bool,
+    pub(crate) is_removed: bool,
     sealed_key: Vec<u8>,
     findings: Vec<Finding>,
     at: Timestamp,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -23,7 +23,7 @@ use crate::managed::Managed;
 use crate::memberships::Link;
 use crate::people::{LiveSession, Session, Strangers, phase};
 use crate::requests::dry_run::DryRun;
-use crate::rounds::{DeviceChoice, Devices, Fetching, Notes, Refusals, Share, Working, worker::WorkEvent};
+use crate::rounds::{DeviceChoice, Devices, Fetching, Notes, Refusals, Share, Turn, Working, worker::WorkEvent};
 use crate::seam::Seam;
 use crate::store::{At as _, Store, set_setting, setting};
 use crate::view::{LinkView, Notice, Status};
@@ -69,6 +69,8 @@ pub(crate) struct Engine {
     pub(crate) downloads: HashSet<(FederationId, Digest)>,
     /// Released models that people here asked for.
     pub(crate) fetching: HashMap<JobId, Fetching>,
+    /// The prediction that is being made, as long as it is.
+    pub(crate) predicting: Weak<Turn>,
     pub(crate) controls: BTreeMap<(FederationId, bool, &'static str), u64>,
     /// How often runs of a study were run again since this process started.
     pub(crate) again: HashMap<StudyId, usize>,
@@ -187,6 +189,7 @@ impl Engine {
             dry_run: None,
             downloads: HashSet::new(),
             fetching: HashMap::new(),
+            predicting: Weak::new(),
             controls: BTreeMap::new(),
             again: HashMap::new(),
             refusals: Refusals::default(),
@@ -314,6 +317,7 @@ impl Engine {
 
     async fn stop_all(&mut self) {
         self.close_links().await;
+        self.end_prediction();
         self.working.clear();
         self.dry_run = None;
         self.watch.end().await;
@@ -336,6 +340,11 @@ impl Engine {
     /// Says that something changed; nobody need be listening.
     pub(crate) fn notify(&self, notice: Notice) {
         let _ = self.notices.send(notice);
+    }
+
+    /// For work beside the loop, which says by itself that something changed.
+    pub(crate) fn notices(&self) -> broadcast::Sender<Notice> {
+        self.notices.clone()
     }
 
     /// A connection that only reads.
@@ -393,6 +402,7 @@ impl Engine {
         reason.as_deref().map_or(Ok(()), crate::requests::check_reason)?;
         if reason.is_some() {
             // First of all, and also where it cannot be recorded: the next byte needs an entry, which then fails too.
+            self.end_prediction();
             self.recall_all().await?;
         }
         let mut tx = self.store.begin("stop everything").await?;

@@ -132,6 +132,14 @@ pub enum PartyError {
     /// Data.
     #[error(transparent)]
     Cohort(#[from] hospes_cohort::CohortError),
+    /// A model could not be used on a dataset.
+    #[error("nothing was predicted: {reason}")]
+    Prediction {
+        /// Why, in full, for those of the site's people who may see the data.
+        reason: String,
+        /// The kind of reason, for the log.
+        outward: &'static str,
+    },
     /// The coordinator could not be reached, or refused.
     #[error("{0}")]
     Link(String),

@@ -47,6 +47,11 @@ impl Part {
         &self.file
     }
 
+    /// Where it lies, for a process of its own that writes it.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Gives it its name, which must still be free.
     ///
     /// # Errors

@@ -449,6 +449,17 @@ pub(crate) enum ModelCommand {
         /// The new file.
         file: PathBuf,
     },
+    /// Write what the model of a run gives for each row of a dataset to a new CSV file, where the policy allows it
+    /// (models.predict); fetches the model, if it is not here. Research use only, not for diagnosis or treatment.
+    Predict {
+        /// Run, or the beginning of its id.
+        job: String,
+        /// Name of the dataset.
+        #[arg(long)]
+        dataset: String,
+        /// The new file.
+        file: PathBuf,
+    },
 }
 
 /// The policy.

@@ -2072,6 +2072,86 @@ needs_second_signature: boolean,
 ends: Array<EndedApproval>, };
 
 /**
+ * A dataset on which a model may be used.
+ */
+export type PredictionDataset = { 
+/**
+ * Which.
+ */
+dataset: DatasetId, 
+/**
+ * Its name.
+ */
+name: string, 
+/**
+ * Columns that the model needs and the dataset lacks.
+ */
+missing: Array<string>, };
+
+/**
+ * What a model gives for each row of a dataset, written to a file.
+ */
+export type PredictionMade = { 
+/**
+ * [`RESEARCH_ONLY`].
+ */
+notice: string, 
+/**
+ * Digest of the model.
+ */
+model: Digest, 
+/**
+ * Purpose of its study, in plain words.
+ */
+purpose: string, 
+/**
+ * Rows with an output.
+ */
+rows: number, 
+/**
+ * Rows that lack a value which the model needs, and so an output.
+ */
+incomplete: number, 
+/**
+ * Rows of people who opted out; they are not in the file.
+ */
+opted_out: number, 
+/**
+ * Patients who opted out since this site trained the model, where rows are scaled or filled by what was learned from
+ * its training rows: that was learned again without them.
+ */
+opted_out_since: number, 
+/**
+ * Bytes of the file.
+ */
+bytes: number, 
+/**
+ * SHA-256 of the file, as the log has it.
+ */
+digest: Digest, };
+
+/**
+ * What it takes to use the released model of a run on data of this site.
+ */
+export type PredictionOffer = { 
+/**
+ * Whether the site's policy allows predictions.
+ */
+allowed: boolean, 
+/**
+ * Why this model cannot be used here, in words; nothing where it can.
+ */
+against: string | null, 
+/**
+ * Datasets, the oldest first.
+ */
+datasets: Array<PredictionDataset>, 
+/**
+ * Hundredths done of the prediction that is being made, of whatever model; nothing where none is.
+ */
+under_way: number | null, };
+
+/**
  * Looks and behaviour of the window.
  */
 export type Preferences = { 
@@ -2519,7 +2599,7 @@ at: Timestamp, };
 /**
  * What a file is written for.
  */
-export type SavePurpose = "audit" | "model" | "backup";
+export type SavePurpose = "audit" | "model" | "backup" | "predictions";
 
 /**
  * A passphrase or a code on its way in; `Debug` never shows it and its memory is erased.
@@ -3035,6 +3115,12 @@ export interface Commands {
   model_copy: { args: { job: JobId }; answer: ModelCopy };
   /** Writes the released model of a run to a new file and its card to another; a page names one place for both. */
   export_model: { args: { job: JobId; path: string; card: string }; answer: ModelExport };
+  /** What it takes to use the released model of a run on data of this site, and how far a prediction is. */
+  prediction: { args: { job: JobId }; answer: PredictionOffer };
+  /** Uses the released model of a run on a dataset and writes what it gives for each row to a new file. */
+  predict: { args: { job: JobId; dataset: DatasetId; path: string }; answer: PredictionMade };
+  /** Stops that. */
+  stop_predicting: { args: Record<string, never>; answer: null };
   /** A page of everything that ever left. */
   egress: { args: { page: Page }; answer: Array<EgressView> };
   /** A page of the audit log. */
@@ -3099,6 +3185,7 @@ export const READS: { readonly [C in keyof Commands]?: readonly Notice[] } = {
   managed: ["settings"],
   compute_limits: ["settings"],
   model_copy: ["jobs"],
+  prediction: ["jobs", "datasets", "settings"],
   egress: ["egress"],
   audit: ["audit"],
   verify_audit: ["audit"],
@@ -3145,6 +3232,8 @@ export const CHANGES: { readonly [C in keyof Commands]?: readonly Notice[] } = {
   fetch_model: ["jobs"],
   stop_fetching: ["jobs"],
   export_model: ["jobs", "audit"],
+  predict: ["jobs", "audit"],
+  stop_predicting: ["jobs"],
   export_audit: ["audit"],
   set_audit_retention: ["settings", "audit"],
   acknowledge: ["alarm", "audit"],

@@ -14,6 +14,7 @@ import { useMe } from "../shell/session";
 import forms from "./Forms.module.css";
 import styles from "./Job.module.css";
 import { ModelCard } from "./ModelCard";
+import { Predict } from "./Predict";
 
 /** Characters of a study's title in the name that the dialog begins with. */
 const TITLE_CHARS = 60;
@@ -37,6 +38,7 @@ export function ModelCopy({ job }: { job: JobView }) {
           <p className={forms.prose}>{t("models.copyHeld")}</p>
         )}
       </Card>
+      {copy.data?.state === "here" && <Predict job={job} />}
       {copy.data?.card && <ModelCard card={copy.data.card} />}
     </>
   );

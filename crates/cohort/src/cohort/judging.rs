@@ -22,18 +22,44 @@ use crate::evaluate::{Asked, Judged, label_levels, leaving};
 use crate::parts::{Cells, judged_again, parts_allowed};
 use crate::train::{Goal, Network, Pulse, Source, payload};
 
-/// A model that an evaluation judges.
+/// A model that an evaluation judges, or that is used.
 pub(super) struct Behind {
     pub(super) model: plan::Model,
     pub(super) inputs: Inputs,
-    loss: Loss,
+    pub(super) loss: Loss,
     /// Column that is added to the outputs.
-    offset: Option<String>,
+    pub(super) offset: Option<String>,
     /// The training that it comes from; `None` for a regression.
-    train: Option<NnTrain>,
+    pub(super) train: Option<NnTrain>,
 }
 
 impl Behind {
+    /// The model that a task trains; `None` for a task that trains none.
+    pub(super) fn of(plan: &Plan, task: &str) -> Option<Self> {
+        let inputs = plan::inputs(plan, task);
+        match &plan.tasks.get(task)?.component {
+            Component::NnTrain(params) => Some(Self {
+                model: params.model.clone(),
+                loss: params.loss,
+                inputs,
+                offset: None,
+                train: Some((**params).clone()),
+            }),
+            Component::Glm(glm) => Some(Self {
+                model: glm.model(),
+                loss: match glm.family {
+                    Family::Gaussian => Loss::Mse,
+                    Family::Binomial => Loss::BinaryCrossEntropy,
+                    Family::Poisson => Loss::Poisson,
+                },
+                inputs,
+                offset: glm.offset.clone(),
+                train: None,
+            }),
+            _ => None,
+        }
+    }
+
     /// A model that was trained at one place only.
     pub(super) fn alone(params: &LocalBaseline, inputs: Inputs) -> Self {
         let LocalBaseline { model, loss, .. } = params;
@@ -124,28 +150,8 @@ impl Cohort {
     /// Training of the model that an evaluation judges, and what it takes.
     pub(super) fn model_behind(&self, task: &str) -> Result<Behind, CohortError> {
         let found = self.plan.tasks.get(task).and_then(|t| plan::source(&self.plan, t, "model"));
-        let trained = found.and_then(|s| self.plan.tasks.get(s.task).map(|t| (s.task, t)));
-        match trained.map(|(name, t)| (name, &t.component)) {
-            Some((name, Component::NnTrain(p))) => Ok(Behind {
-                model: p.model.clone(),
-                loss: p.loss,
-                inputs: plan::inputs(&self.plan, name),
-                offset: None,
-                train: Some((**p).clone()),
-            }),
-            Some((name, Component::Glm(glm))) => Ok(Behind {
-                model: glm.model(),
-                loss: match glm.family {
-                    Family::Gaussian => Loss::Mse,
-                    Family::Binomial => Loss::BinaryCrossEntropy,
-                    Family::Poisson => Loss::Poisson,
-                },
-                inputs: plan::inputs(&self.plan, name),
-                offset: glm.offset.clone(),
-                train: None,
-            }),
-            _ => Err(wrong_component(task, "an evaluation of a trained model")),
-        }
+        let trained = found.and_then(|source| Behind::of(&self.plan, source.task));
+        trained.ok_or_else(|| wrong_component(task, "an evaluation of a trained model"))
     }
 }
 

@@ -135,6 +135,13 @@ impl Frame {
         !self.label[row].is_nan() && self.times.get(row).is_none_or(|time| !time.is_nan())
     }
 
+    /// An empty table with the columns that a model needs of a row to give an output for it.
+    pub(crate) fn for_prediction(plan: &Plan, offset: Option<&String>) -> Self {
+        let Self { features, images, .. } = Self::for_plan(plan);
+        let extras = offset.map(|column| (column.clone(), Vec::new())).into_iter().collect();
+        Self { features, images, extras, ..Self::default() }
+    }
+
     /// Adds a batch of the snapshot without the rows of people who opted out.
     pub(crate) fn push(
         &mut self,
@@ -144,24 +151,10 @@ impl Frame {
         opt_outs: &OptOuts,
         unknown: &mut Unknown,
     ) -> Result<(), CohortError> {
-        let keys = TextColumn::of(batch, &schema.subject)?;
-        let hashes: Vec<SubjectHash> =
-            (0..batch.num_rows()).map(|row| subject_hash(keys.cell(row).as_deref())).collect();
-        let rows: Vec<usize> = (0..batch.num_rows()).filter(|row| !opt_outs.has(&hashes[*row])).collect();
-        self.subjects.extend(rows.iter().map(|row| hashes[*row]));
-        self.origin.extend(rows.iter().map(|_| 0));
+        let rows = self.push_columns(batch, plan, schema, opt_outs, unknown)?;
         let (label, times) = label(batch, plan, schema, &rows, unknown)?;
         self.label.extend(label);
         self.times.extend(times);
-        for (column, values) in &mut self.extras {
-            values.extend(numbers(batch, column, schema, &rows)?);
-        }
-        if let (Some(images), Some(image)) = (&mut self.images, &plan.data.image) {
-            images.push(batch, image, &rows)?;
-        }
-        for feature in &mut self.features {
-            feature.push(batch, plan, schema, &rows, unknown)?;
-        }
         for (column, groups) in &mut self.groups {
             let Some(Variable::Category { codes }) = plan.data.variables.get(column) else { continue };
             let cells = TextColumn::of(batch, column)?;
@@ -181,6 +174,50 @@ impl Frame {
             }
         }
         Ok(())
+    }
+
+    /// Adds a batch whose labels nobody knows or asks for, without the rows of people who opted out; which rows of it that
+    /// were.
+    pub(crate) fn push_unlabelled(
+        &mut self,
+        batch: &RecordBatch,
+        plan: &Plan,
+        schema: &Schema,
+        opt_outs: &OptOuts,
+        unknown: &mut Unknown,
+    ) -> Result<Vec<usize>, CohortError> {
+        let rows = self.push_columns(batch, plan, schema, opt_outs, unknown)?;
+        // No row is left out for want of a label, and what stands for one is used for nothing.
+        self.label.resize(self.subjects.len(), 0.0);
+        Ok(rows)
+    }
+
+    /// Adds subjects, features, images and what else is read of a row besides its label; the rows of the batch that are of
+    /// nobody who opted out.
+    fn push_columns(
+        &mut self,
+        batch: &RecordBatch,
+        plan: &Plan,
+        schema: &Schema,
+        opt_outs: &OptOuts,
+        unknown: &mut Unknown,
+    ) -> Result<Vec<usize>, CohortError> {
+        let keys = TextColumn::of(batch, &schema.subject)?;
+        let hashes: Vec<SubjectHash> =
+            (0..batch.num_rows()).map(|row| subject_hash(keys.cell(row).as_deref())).collect();
+        let rows: Vec<usize> = (0..batch.num_rows()).filter(|row| !opt_outs.has(&hashes[*row])).collect();
+        self.subjects.extend(rows.iter().map(|row| hashes[*row]));
+        self.origin.extend(rows.iter().map(|_| 0));
+        for (column, values) in &mut self.extras {
+            values.extend(numbers(batch, column, schema, &rows)?);
+        }
+        if let (Some(images), Some(image)) = (&mut self.images, &plan.data.image) {
+            images.push(batch, image, &rows)?;
+        }
+        for feature in &mut self.features {
+            feature.push(batch, plan, schema, &rows, unknown)?;
+        }
+        Ok(rows)
     }
 
     /// The rows at these positions, in this order.

@@ -40,14 +40,23 @@ pub(crate) fn apply(
 ) -> Result<Frame, CohortError> {
     match &fit.fill {
         None => drop_rows(frame, task, needed),
-        Some(fill) => {
-            let mut filled = frame.clone();
-            for (feature, value) in filled.features.iter_mut().zip(fill) {
-                feature.values.iter_mut().filter(|v| v.is_nan()).for_each(|v| *v = *value);
-            }
-            Ok(filled)
-        }
+        Some(fill) => Ok(filled(frame.clone(), fill)),
     }
+}
+
+/// The table with missing features filled; where rows with one would be dropped, as it is.
+pub(crate) fn fill(frame: Frame, fit: &ImputationFit) -> Frame {
+    match &fit.fill {
+        None => frame,
+        Some(fill) => filled(frame, fill),
+    }
+}
+
+fn filled(mut frame: Frame, fill: &[f64]) -> Frame {
+    for (feature, value) in frame.features.iter_mut().zip(fill) {
+        feature.values.iter_mut().filter(|v| v.is_nan()).for_each(|v| *v = *value);
+    }
+    frame
 }
 
 fn drop_rows(frame: &Frame, task: &str, needed: &BTreeSet<&String>) -> Result<Frame, CohortError> {

@@ -59,6 +59,46 @@ impl<'a> Pipeline<'a> {
         }
     }
 
+    /// Other rows, prepared as the training rows of a task are: in the same steps, with what was learned for those. No row is
+    /// split off, and what would be left out for a missing value keeps it.
+    pub(crate) fn prepare(&mut self, task: &str, mut rows: Frame) -> Result<Frame, CohortError> {
+        let plan = self.plan;
+        let steps = plan::preparation(plan, task);
+        if steps.iter().any(|step| plan.tasks[*step].component.learns()) {
+            self.table(task, "train")?;
+        }
+        for name in steps {
+            let component = &plan.tasks[name].component;
+            let fitted = self.done.get(&(name.to_owned(), "fitted".to_owned())).cloned();
+            rows = match component {
+                // No row is trained on or set aside.
+                Component::Reader(_) | Component::DataSplit(_) => rows,
+                Component::OneHot(params) => one_hot::apply(&rows, params, name)?,
+                Component::Imputation(params) => match fitted {
+                    Some(Value::Imputation(fit)) => imputation::fill(rows, &fit),
+                    // What learns nothing does the same to all rows.
+                    None if !component.learns() => {
+                        let fit = imputation::fit(&rows, &params.method, name)?;
+                        imputation::fill(rows, &fit)
+                    }
+                    _ => return Err(self.wrong(name, "fitted")),
+                },
+                Component::FeatureScale(params) => match fitted {
+                    Some(Value::Scale(fit)) => scale::apply(&rows, &fit, name)?,
+                    None if !component.learns() => scale::apply(&rows, &scale::fit(&rows, params, name)?, name)?,
+                    _ => return Err(self.wrong(name, "fitted")),
+                },
+                Component::Statistics(_)
+                | Component::NnTrain(_)
+                | Component::Evaluation(_)
+                | Component::Glm(_)
+                | Component::Cox(_)
+                | Component::LocalBaseline(_) => return Err(self.wrong(name, "data")),
+            };
+        }
+        Ok(rows)
+    }
+
     /// Whether an optional input port is connected.
     pub(crate) fn is_connected(&self, task: &str, port: &str) -> bool {
         self.plan.tasks.get(task).is_some_and(|t| plan::source(self.plan, t, port).is_some())

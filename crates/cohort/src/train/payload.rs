@@ -3,6 +3,7 @@
 use hospes_privacy::PrivacyError;
 use hospes_privacy::quantise::Quantiser;
 use hospes_protocol::canon;
+use hospes_protocol::id::Digest;
 use hospes_protocol::plan::Quantise;
 use hospes_protocol::plan::model::TensorShape;
 
@@ -50,10 +51,20 @@ pub(crate) fn encode(
 /// # Errors
 /// [`CohortError::Model`] if there is none, if it is not the one that the header names, or does not hold these tensors.
 pub(crate) fn read_model(round: &Round<'_>, tensors: &[TensorShape]) -> Result<Vec<f32>, CohortError> {
+    let wrong = |reason: &str| CohortError::Model { reason: reason.to_owned() };
+    let bytes = round.model.ok_or_else(|| wrong("no model was given"))?;
+    let named = round.header.model.ok_or_else(|| wrong("the round names no model"))?;
+    model_of(bytes, named, tensors)
+}
+
+/// A model file as numbers: its tensors one after the other.
+///
+/// # Errors
+/// [`CohortError::Model`] if it is not the one of this digest, or does not hold these tensors.
+pub(crate) fn model_of(bytes: &[u8], model: Digest, tensors: &[TensorShape]) -> Result<Vec<f32>, CohortError> {
     let wrong = |reason: String| CohortError::Model { reason };
-    let bytes = round.model.ok_or_else(|| wrong("no model was given".into()))?;
-    if round.header.model != Some(canon::digest("model", 1, bytes)) {
-        return Err(wrong("its digest is not the one that the round names".into()));
+    if model != canon::digest("model", 1, bytes) {
+        return Err(wrong("its digest is not the one that it is named by".into()));
     }
     numbers(bytes, tensors).map_err(wrong)
 }

@@ -5,6 +5,7 @@
 
 mod dry;
 mod ingest;
+mod predictions;
 mod regress;
 mod rig;
 mod rounds;

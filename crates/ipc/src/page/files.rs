@@ -58,6 +58,8 @@ pub enum SavePurpose {
     Model,
     /// A backup of the site.
     Backup,
+    /// What a model gives for rows of this site's data.
+    Predictions,
 }
 
 /// A file or place as the page knows it.
@@ -241,7 +243,17 @@ mod tests {
             kind: hospes_party::view::AuditFormat::JsonLines,
             path: data.file.into()
         }));
-        assert!(refused(Call::Survey { path: place.file.into(), sheet: None }));
+        assert!(refused(Call::Survey { path: place.file.clone().into(), sheet: None }));
+        let at = hospes_protocol::id::Timestamp::from_millis(1);
+        let job = hospes_protocol::id::JobId::new(at, [1; 10]);
+        let dataset = hospes_protocol::id::DatasetId::new(at, [1; 10]);
+        let predict = |file: &str| Call::Predict { job, dataset, path: file.into() };
+        assert!(refused(predict(&place.file)));
+        let rows = files.save(SavePurpose::Predictions, "/data/scores.csv".into()).unwrap();
+        let mut call = predict(&rows.file);
+        files.put_into(&mut call).unwrap().unwrap();
+        let Call::Predict { path, .. } = call else { panic!("another command") };
+        assert!(path.starts_with("/data") && path != Path::new("/data/scores.csv"), "{}", path.display());
     }
 
     #[test]

@@ -74,7 +74,9 @@ async fn i6_a_page_names_no_file() {
     sign_in(&page, "Ida").await;
     let enrolment = |ca: Value| json!({ "invitation": "x", "words": "x", "organisation": "x", "proxy": null, "extra_ca": ca, "again": null });
     let dataset = json!({ "name": "x", "path": "/etc/shadow", "subject": "x" });
-    let job = hospes_protocol::id::JobId::new(hospes_protocol::id::Timestamp::from_millis(1), [1; 10]);
+    let at = hospes_protocol::id::Timestamp::from_millis(1);
+    let job = hospes_protocol::id::JobId::new(at, [1; 10]);
+    let dataset_id = hospes_protocol::id::DatasetId::new(at, [1; 10]);
     for (command, args) in [
         ("survey", json!({ "path": "/etc/shadow" })),
         ("sheets", json!({ "path": "/etc/shadow" })),
@@ -82,6 +84,7 @@ async fn i6_a_page_names_no_file() {
         ("import_opt_outs", json!({ "path": "/etc/shadow" })),
         ("export_audit", json!({ "federation": null, "kind": "csv", "path": "/etc/motd" })),
         ("export_model", json!({ "job": job, "path": "/etc/motd", "card": "/etc/motd" })),
+        ("predict", json!({ "job": job, "dataset": dataset_id, "path": "/etc/motd" })),
         ("back_up", json!({ "path": "/etc/motd", "passphrase": PASSPHRASE })),
         ("restore", json!({ "file": "/etc/shadow", "passphrase": PASSPHRASE, "keys": "keychain" })),
         ("enrol", json!({ "enrolment": enrolment("/etc/shadow".into()) })),

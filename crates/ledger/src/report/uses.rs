@@ -244,7 +244,7 @@ impl Uses {
                     approved.permits += 1;
                 }
             }
-            Action::DatasetRegistered | Action::DatasetChanged | Action::DatasetRemoved if done => {
+            Action::DatasetRegistered | Action::DatasetChanged | Action::DatasetRemoved | Action::ModelUsed if done => {
                 // Where one follows another, the first is the one that was registered.
                 if let Some(dataset) = record.objects.iter().find(|o| o.kind == ObjectKind::Dataset) {
                     let registered = self.datasets.entry(dataset.id.clone()).or_default();

@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use hospes_ledger::report::{self, Annex, Format, ReportError};
 use hospes_ledger::{Action, Actor, Engine, Entry, ObjectKind, verify};
+use hospes_protocol::approval::Role;
 
 use crate::fixture::{
     T0, annex, approver, at, dataset, expected, export, federation, made, steward, story, study, try_report,
@@ -133,6 +134,23 @@ fn the_record_of_processing_and_the_report_of_a_dataset_say_who_used_it_for_what
     ] {
         assert!(use_of.contains(words), "{words} is missing in\n{use_of}");
     }
+}
+
+#[test]
+fn the_report_of_a_dataset_names_the_models_that_were_used_on_it() {
+    let used = |outcome: fn(Entry) -> Entry, words: &str| {
+        let by = Actor::person(steward(), Some(Role::DataSteward), None);
+        let entry = Entry::new(at(70), by, Action::ModelUsed, Engine::new("hospes-site 0.1.0"));
+        let mut entry = outcome(entry.object(ObjectKind::Dataset, dataset(), None));
+        entry.reason = Some(words.to_owned());
+        entry
+    };
+    let mut story = story();
+    story.push(used(|entry| entry, "303 rows in a file; research use only"));
+    story.push(used(|entry| entry.refused(""), "the policy does not allow predictions"));
+    let use_of = made(Format::DataUse, &export(&story, None), &annex());
+    assert!(use_of.contains("model used") && use_of.contains("303 rows in a file"), "{use_of}");
+    assert!(!use_of.contains("does not allow predictions"), "what was not done is no use");
 }
 
 #[test]

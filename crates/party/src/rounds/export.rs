@@ -2,8 +2,8 @@
 //! while it is made, and the entry about it is written before the files get their names.
 
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
-use std::path::PathBuf;
+use std::io::{self, Read as _, Write};
+use std::path::{Path, PathBuf};
 
 use hospes_ledger::{Action, ObjectKind, Purpose};
 use hospes_protocol::id::{Digest, JobId};
@@ -96,14 +96,8 @@ impl ExportingModel {
         let fail = |source| PartyError::file("write", &path, source);
         let file = Part::create(&path).map_err(fail)?;
         let mut from = File::open(&source).map_err(|error| PartyError::file("read", &source, error))?;
-        let (found, digest, bytes) = copied(&mut from, file.file()).map_err(fail)?;
-        if found != model {
-            // What lies here is not what came; the next one who asks gets it anew.
-            let _ = std::fs::remove_file(&source);
-            return Err(PartyError::state(
-                "the model in this site's folder was changed since it came, and is deleted; fetch it again",
-            ));
-        }
+        let (found, digest, bytes) = copied(&mut from, &mut file.file()).map_err(fail)?;
+        check(found, model, &source)?;
         file.file().sync_all().map_err(fail)?;
         let fail = |source| PartyError::file("write", &card_path, source);
         let beside = Part::create(&card_path).map_err(fail)?;
@@ -113,8 +107,25 @@ impl ExportingModel {
     }
 }
 
+/// Refuses the file of a model that is not what came.
+pub(super) fn check_model(path: &Path, model: Digest) -> Result<(), PartyError> {
+    let fail = |error| PartyError::file("read", path, error);
+    let (found, ..) = copied(&mut File::open(path).map_err(fail)?, &mut io::sink()).map_err(fail)?;
+    check(found, model, path)
+}
+
+fn check(found: Digest, model: Digest, path: &Path) -> Result<(), PartyError> {
+    if found == model {
+        return Ok(());
+    }
+    // The next one who asks gets it anew.
+    let _ = std::fs::remove_file(path);
+    let words = "the model in this site's folder was changed since it came, and is deleted; fetch it again";
+    Err(PartyError::state(words))
+}
+
 /// Copies a model; its digest as a model, that of its bytes alone, and their number.
-fn copied(from: &mut File, mut to: &File) -> io::Result<(Digest, Digest, u64)> {
+fn copied(from: &mut File, to: &mut impl Write) -> io::Result<(Digest, Digest, u64)> {
     let (mut as_model, mut plain) = (Sha256::new(), Sha256::new());
     as_model.update(MODEL_PREFIX);
     let mut block = vec![0; 1 << 16];

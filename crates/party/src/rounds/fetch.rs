@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use hospes_ledger::{Action, Actor, ObjectKind};
 use hospes_protocol::id::{Digest, FederationId, JobId};
+use hospes_protocol::plan::Component;
 use hospes_protocol::text::shown;
 
 use super::Job;
@@ -20,6 +21,9 @@ use crate::new_file::Part;
 use crate::people::Session;
 use crate::view::{CopyState, ModelCard, ModelCopy, Notice};
 use crate::{memberships, requests};
+
+const COX: &str = "the run ended without a model: a Cox regression ends with a table of coefficients, and each site has a \
+                   baseline hazard of its own, so that no risk follows from the coefficients alone";
 
 /// A released model that somebody asked for. It is gone with the process; whoever still wants it asks again.
 pub(crate) struct Fetching {
@@ -52,7 +56,10 @@ impl Job {
     pub(super) fn released_model(&self) -> Result<Digest, PartyError> {
         match (self.release.as_str(), self.model) {
             ("released", Some(model)) => Ok(model),
-            ("released", None) => Err(PartyError::state("the run ended without a model")),
+            ("released", None) => {
+                let is_cox = self.plan.tasks.values().any(|task| matches!(task.component, Component::Cox(_)));
+                Err(PartyError::state(if is_cox { COX } else { "the run ended without a model" }))
+            }
             ("held", _) => Err(PartyError::state("the results are held; release them first")),
             _ => Err(PartyError::state("the run has no results in which this site has a part")),
         }
@@ -262,4 +269,35 @@ fn write_new(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     std::io::Write::write_all(&mut part.file(), bytes)?;
     part.file().sync_all()?;
     part.keep(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use hospes_protocol::canon::Canonical;
+    use hospes_protocol::id::{StudyId, Timestamp};
+    use hospes_protocol::sign::SecretKey;
+    use hospes_protocol::study::StudyFile;
+
+    use super::*;
+
+    #[test]
+    fn it_is_said_why_a_cox_regression_has_no_model_to_fetch_or_to_predict_with() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/survival/study.yaml");
+        let plan = StudyFile::read(&std::fs::read_to_string(path).unwrap()).unwrap().plan;
+        let at = Timestamp::from_millis(1);
+        let job = Job {
+            job: JobId::new(at, [1; 10]),
+            study: StudyId::new(at, [1; 10]),
+            federation: SecretKey::from_seed(&[1; 32]).public().site_id(),
+            plan: Canonical::new(plan).unwrap(),
+            state: "success".into(),
+            reason: None,
+            model: None,
+            release: "released".into(),
+            released: Some(at),
+            at,
+        };
+        let words = job.released_model().unwrap_err().to_string();
+        assert!(words.contains("Cox regression ends with a table of coefficients"), "{words}");
+    }
 }

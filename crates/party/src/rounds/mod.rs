@@ -2,8 +2,8 @@
 //!
 //! `open` answers a round with a permit or a recorded refusal, `work` gives it its turn, [`worker`] computes in a child
 //! process, `share` makes it wait where people need the machine, `outbox` keeps what was computed and asks again before it lets
-//! it go, `kept` is what never goes. `fetch` gets the released model for this site's people, with its `card`, and `export`
-//! writes it to their files. Each step is one transaction.
+//! it go, `kept` is what never goes. `fetch` gets the released model for this site's people, with its `card`, `export` writes
+//! it to their files, and `predict` uses it on this site's own data. Each step is one transaction.
 
 use hospes_ledger::{Action, Actor, Entry, ObjectKind, Purpose};
 use hospes_protocol::approval::{ApprovalState, Refusal, RefusalCode, ReleaseRule, Role};
@@ -35,6 +35,7 @@ mod fetch;
 mod kept;
 mod open;
 mod outbox;
+mod predict;
 mod refusals;
 mod share;
 mod show;
@@ -46,6 +47,7 @@ pub(crate) mod worker;
 pub(crate) use device::Devices;
 pub use device::{DeviceChoice, Probed, chosen as chosen_card, probe as probe_cards};
 pub(crate) use fetch::Fetching;
+pub(crate) use predict::Turn;
 pub(crate) use refusals::Refusals;
 pub(crate) use share::{Share, somebody_works};
 pub(crate) use show::Notes;

@@ -164,6 +164,10 @@ impl Engine {
         let pause = self.pause_now();
         let changed = pause.is_some() != self.share.pause.is_some();
         self.share.pause = pause;
+        // Whoever works here may be waiting for a prediction; for quiet hours there is no exception.
+        if let Some(turn) = self.predicting.upgrade() {
+            turn.pause(matches!(pause, Some(Pause::QuietHours { .. })));
+        }
         if !changed {
             return Ok(());
         }

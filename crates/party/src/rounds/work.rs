@@ -113,10 +113,11 @@ impl Engine {
         self.command(federation, LinkCommand::Download { digest, to, most_bytes });
     }
 
-    /// After each event: starts the oldest work that waits for its turn, if none runs, and stops what nobody waits for.
+    /// After each event: starts the oldest work that waits for its turn, if none runs and nobody here waits for a prediction,
+    /// and stops what nobody waits for.
     pub(crate) async fn go_on(&mut self) -> Result<(), PartyError> {
         self.forget_downloads();
-        if self.share.pause().is_some() {
+        if self.share.pause().is_some() || self.predicting.strong_count() > 0 {
             return Ok(());
         }
         let runs = |w: &Working| matches!(w.phase, Phase::Running(_));

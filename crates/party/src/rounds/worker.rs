@@ -26,6 +26,8 @@ use crate::seam::Seam;
 
 /// The hidden first argument.
 pub const ARGUMENT: &str = "worker";
+/// The last argument of a worker that does not work on a round but predicts.
+pub(super) const PREDICT: &str = "predict";
 /// Between two looks at whether a child on a card still says something.
 const LOOK: Duration = Duration::from_secs(1);
 /// A child on a card that was stopped may have hung if it had said nothing for this part of the patience with it.
@@ -381,7 +383,12 @@ pub fn run() -> ExitCode {
     limit_memory();
     let clock = system_clock();
     let now = move || -> Timestamp { clock() };
-    match hospes_cohort::worker::run(&mut std::io::stdin().lock(), &mut std::io::stdout().lock(), &now) {
+    let (mut input, mut output) = (std::io::stdin().lock(), std::io::stdout().lock());
+    let ended = match arguments.last().is_some_and(|last| last == PREDICT) {
+        true => hospes_cohort::worker::run_prediction(&mut input, &mut output, &now),
+        false => hospes_cohort::worker::run(&mut input, &mut output, &now),
+    };
+    match ended {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(2),
         Err(_) => ExitCode::from(3),

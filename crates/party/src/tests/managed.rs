@@ -212,6 +212,26 @@ async fn no_model_is_written_to_a_file_where_the_it_forbids_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn predictions_are_for_no_site_whose_floor_does_not_allow_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = managed(folder.path(), "").await;
+    let mut policy = Policy::strict();
+    policy.models.predict = hospes_protocol::policy::Predict::Cohort;
+    world.set_policy(&policy).await;
+    let dataset = world.add_dataset("Cleveland", "cleveland.csv", true).await.id;
+    world.handle.shut_down().await.unwrap();
+    // The file came after the policy.
+    file(folder.path(), "[policy]\nat_least = \"strict\"\n");
+    let handle = open(world.config.clone()).await.unwrap();
+    let session = handle.log_in("sam".into(), pass("sam")).await.unwrap();
+    let said = refused(handle.predict(&session, job(1), dataset, folder.path().join("scores.csv")).await);
+    assert!(said.contains("predictions are allowed"), "{said}");
+    let again = handle.log_in("ana".into(), pass("ana")).await.unwrap();
+    let set = handle.set_policy(&again, policy.to_toml().unwrap(), pass("ana")).await;
+    assert!(refused(set).contains("predictions are allowed"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_managed_can_be_seen_by_everybody_and_stands_in_the_log() {
     let folder = tempfile::tempdir().unwrap();
     let world = managed(folder.path(), "[models]\nexport = false\n").await;

@@ -46,6 +46,7 @@ mod leaving;
 mod managed;
 mod models;
 mod people;
+mod predictions;
 mod review;
 mod screens;
 mod secrets;

@@ -9,7 +9,10 @@ use crate::view::{CopyState, ModelCopy};
 
 /// A run with one round that ended with the model of [`model`], whose results wait for this site's people.
 async fn ended() -> (World, Study) {
-    let mut world = World::new().await;
+    ended_in(World::new().await).await
+}
+
+async fn ended_in(mut world: World) -> (World, Study) {
     let (study, round) = world.first_round(small_plan(1)).await;
     world.close_round(&round).await;
     let made = Some(model(&study.plan).1);
@@ -19,7 +22,12 @@ async fn ended() -> (World, Study) {
 }
 
 async fn released() -> (World, Study) {
-    let (mut world, study) = ended().await;
+    released_in(World::new().await).await
+}
+
+/// The same at this site, whose people have released the results.
+pub(super) async fn released_in(world: World) -> (World, Study) {
+    let (mut world, study) = ended_in(world).await;
     world.handle.release(world.who("ava"), job(1)).await.unwrap();
     world.expect("the release", |c| matches!(c, LinkCommand::Send(FromSite::Release { .. })).then_some(())).await;
     (world, study)
@@ -64,7 +72,7 @@ impl World {
     }
 
     /// Fetches the model as far as it goes.
-    async fn fetch(&mut self, study: &Study) {
+    pub(super) async fn fetch(&mut self, study: &Study) {
         // What training started from is the same file here, and lies here already; a link verifies it and says so.
         self.ask_for_the_model().await;
         self.give_card(study, &card(study)).await;

@@ -28,7 +28,10 @@ pub use work::{
 pub use backup::{BackupMade, LostTail, RestoredFederation, RestoredView};
 pub use compute::{ComputeLimits, Pause, QuietHours, Weekday};
 pub use dry_run::{DryMessage, DryPayload, DryRunState, DryRunView, DryRunWait, DryStart};
-pub use model::{CopyState, ModelCard, ModelCopy, ModelExport, ModelFigure, ModelFigures, ModelParty};
+pub use model::{
+    CopyState, ModelCard, ModelCopy, ModelExport, ModelFigure, ModelFigures, ModelParty, PredictionDataset,
+    PredictionMade, PredictionOffer, RESEARCH_ONLY,
+};
 pub use review::{
     Change, DataTab, Fact, Finding, OpinionGiven, OutputsTab, PeerLine, PeopleTab, Review, SignatureGiven,
 };

@@ -1,8 +1,11 @@
-//! The released model of a run, as a site has it: its card, its copy here, and the file that it was written to.
+//! The released model of a run, as a site has it: its card, its copy here, the file that it was written to, and its use.
 
-use hospes_protocol::id::{Digest, Timestamp};
+use hospes_protocol::id::{DatasetId, Digest, Timestamp};
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
+
+/// What stands wherever a model or what it gives is shown.
+pub const RESEARCH_ONLY: &str = "Research use only, not for diagnosis or treatment.";
 
 /// What this site has of the released model of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
@@ -113,4 +116,52 @@ pub struct ModelExport {
     pub digest: Digest,
     /// SHA-256 of the card's file.
     pub card: Digest,
+}
+
+/// What it takes to use the released model of a run on data of this site.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
+pub struct PredictionOffer {
+    /// Whether the site's policy allows predictions.
+    pub allowed: bool,
+    /// Why this model cannot be used here, in words; nothing where it can.
+    pub against: Option<String>,
+    /// Datasets, the oldest first.
+    pub datasets: Vec<PredictionDataset>,
+    /// Hundredths done of the prediction that is being made, of whatever model; nothing where none is.
+    pub under_way: Option<u32>,
+}
+
+/// A dataset on which a model may be used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
+pub struct PredictionDataset {
+    /// Which.
+    pub dataset: DatasetId,
+    /// Its name.
+    pub name: String,
+    /// Columns that the model needs and the dataset lacks.
+    pub missing: Vec<String>,
+}
+
+/// What a model gives for each row of a dataset, written to a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
+pub struct PredictionMade {
+    /// [`RESEARCH_ONLY`].
+    pub notice: String,
+    /// Digest of the model.
+    pub model: Digest,
+    /// Purpose of its study, in plain words.
+    pub purpose: String,
+    /// Rows with an output.
+    pub rows: u64,
+    /// Rows that lack a value which the model needs, and so an output.
+    pub incomplete: u64,
+    /// Rows of people who opted out; they are not in the file.
+    pub opted_out: u64,
+    /// Patients who opted out since this site trained the model, where rows are scaled or filled by what was learned from
+    /// its training rows: that was learned again without them.
+    pub opted_out_since: u64,
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// SHA-256 of the file, as the log has it.
+    pub digest: Digest,
 }

@@ -19,9 +19,11 @@ use crate::sign::{PublicKey, SecretKey, Signature};
 use crate::study::Terms;
 
 mod envelope;
+mod leave;
 mod permit;
 mod signatures;
 
+pub use leave::LeaveToPredict;
 pub use permit::{DELAY_MS, DryPermit, Opening, Permit};
 
 /// What an approval binds. One value outside, and a new approval is needed.

@@ -73,6 +73,17 @@ pub fn needed_behind<'a>(plan: &'a Plan, task: &str) -> BTreeSet<&'a String> {
     needed
 }
 
+/// Columns that the model of a task needs of a row to give an output for it: features, image, and the offset of a
+/// regression.
+pub fn predictors(plan: &Plan, task: &str) -> BTreeSet<String> {
+    let offset = match plan.tasks.get(task).map(|found| &found.component) {
+        Some(Component::Glm(glm)) => glm.offset.as_ref(),
+        _ => None,
+    };
+    let image = plan.data.image.iter().map(|image| &image.column);
+    plan.data.columns.iter().chain(image).chain(offset).cloned().collect()
+}
+
 /// The subgroups of an evaluation: the rows of each code of a category.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Subgroups<'a> {

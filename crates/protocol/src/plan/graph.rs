@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::problem::{Problems, hint, list};
-use super::{Component, ImputationMethod, LocalBaseline, Plan, Task};
+use super::{Component, ImputationMethod, LocalBaseline, Plan, ScaleMethod, Task};
 use crate::id::Digest;
 
 /// Type of a port.
@@ -73,6 +73,26 @@ impl Component {
             Self::Glm(_) => &[("model", Model), ("fit", Fit)],
             Self::Cox(_) => &[("fit", Fit)],
             Self::Evaluation(_) | Self::LocalBaseline(_) => &[("metrics", Metrics)],
+        }
+    }
+
+    /// Whether it works with numbers that were learned from the site's own rows, as means to fill or to scale by: from those
+    /// that arrive, or, with an input `fitted`, from those of another task.
+    pub fn learns(&self) -> bool {
+        match self {
+            Self::Imputation(imputation) => {
+                matches!(imputation.method, ImputationMethod::Mean | ImputationMethod::Median)
+            }
+            Self::FeatureScale(scale) => scale.method == ScaleMethod::Standard,
+            Self::Reader(_)
+            | Self::OneHot(_)
+            | Self::DataSplit(_)
+            | Self::Statistics(_)
+            | Self::NnTrain(_)
+            | Self::Evaluation(_)
+            | Self::Glm(_)
+            | Self::Cox(_)
+            | Self::LocalBaseline(_) => false,
         }
     }
 
@@ -163,6 +183,19 @@ pub fn ancestors<'a>(plan: &'a Plan, task: &str) -> BTreeSet<&'a str> {
         }
     }
     found
+}
+
+/// Tasks through which the rows go that a task trains on, from `reader` on, in order; none for a task that trains on none.
+pub fn preparation<'a>(plan: &'a Plan, task: &str) -> Vec<&'a str> {
+    let mut steps: Vec<&'a str> = Vec::new();
+    let mut from = plan.tasks.get(task).and_then(|found| source(plan, found, "train"));
+    // A plan that was not checked may lead in a circle.
+    while let Some(step) = from.filter(|from| !steps.contains(&from.task)) {
+        steps.push(step.task);
+        from = plan.tasks.get(step.task).and_then(|found| source(plan, found, "data"));
+    }
+    steps.reverse();
+    steps
 }
 
 /// Resolves `task` or `task.output`.

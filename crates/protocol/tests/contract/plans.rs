@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 
 use expect_test::{Expect, expect};
 use hospes_protocol::canon::Canonical;
-use hospes_protocol::plan::{Component, Plan, ScaleMethod, columns_read, features, order, predecessors, read};
+use hospes_protocol::plan::{
+    Component, Family, Glm, Newton, Plan, ScaleMethod, columns_read, features, order, predecessors, predictors,
+    preparation, read,
+};
 
 use crate::world::{HEART, heart};
 
@@ -52,6 +55,34 @@ fn columns_read_are_features_subject_label_and_fold_only() {
         read.iter().map(String::as_str).filter(|c| !heart().data.columns.iter().any(|d| d == c)).collect();
     assert_eq!(extra, BTreeSet::from(["fold", "num", "subject_id"]));
     assert_eq!(read.len(), 13);
+}
+
+#[test]
+fn a_model_needs_its_features_of_a_row_and_an_offset_and_no_label() {
+    let plan = heart();
+    let needed: Vec<String> = predictors(&plan, "train").into_iter().collect();
+    assert_eq!(
+        needed,
+        ["age", "chol", "cp", "exang", "fbs", "oldpeak", "restecg", "sex", "thalach", "trestbps"],
+        "neither label nor subject nor fold"
+    );
+    let mut rate = plan;
+    let (offset, weights) = (Some("years".to_owned()), Some("weight".to_owned()));
+    let (newton, confidence) = (Newton::default(), 0.95);
+    let glm = Glm { family: Family::Binomial, intercept: true, offset, weights, newton, confidence };
+    rate.tasks.get_mut("train").unwrap().component = Component::Glm(glm);
+    let needed = predictors(&rate, "train");
+    assert!(needed.contains("years") && !needed.contains("weight"), "{needed:?}");
+}
+
+#[test]
+fn training_rows_are_prepared_in_steps_some_of_which_learn_from_them() {
+    let plan = heart();
+    let steps = preparation(&plan, "train");
+    assert_eq!(steps, ["read", "fill", "hot", "split", "scale"]);
+    let learn: Vec<&str> = steps.into_iter().filter(|step| plan.tasks[*step].component.learns()).collect();
+    assert_eq!(learn, ["scale"], "what drops rows learns nothing");
+    assert!(preparation(&plan, "eval").is_empty() && preparation(&plan, "absent").is_empty());
 }
 
 #[test]

@@ -1,14 +1,17 @@
-//! Released models: fetched with their cards, shown, and written to files.
+//! Released models: fetched with their cards, shown, written to files, and used on this site's data.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 use hospes_ipc::{Call, Fault, FaultCode};
-use hospes_party::view::{CopyState, ModelCard, ModelCopy, ModelExport};
+use hospes_party::view::{
+    CopyState, DatasetView, ModelCard, ModelCopy, ModelExport, PredictionMade, PredictionOffer, RESEARCH_ONLY,
+};
 use hospes_protocol::id::JobId;
 use serde_json::Value;
 
-use super::{Asking, audit, study};
+use super::{Asking, audit, one_of, study};
 use crate::arguments::ModelCommand;
 use crate::output;
 
@@ -36,10 +39,50 @@ pub(crate) async fn model(asking: &mut Asking, command: ModelCommand) -> Result<
                 output::say(&format!("Model {} was written to {}.", export.model, path.display()));
                 output::say(&format!("{} bytes, SHA-256 {}; the log has it, too.", export.bytes, export.digest));
                 output::say(&format!("Its card is {}.", card.display()));
-                output::say("Research use only, not for diagnosis or treatment.");
+                output::say(RESEARCH_ONLY);
             })
         }
+        ModelCommand::Predict { job, dataset, file } => predict(asking, &job, &dataset, file).await,
     }
+}
+
+async fn predict(asking: &mut Asking, job: &str, dataset: &str, file: PathBuf) -> Result<()> {
+    let path = audit::new_file(file)?;
+    let job = study::job(asking, job).await?.job;
+    let all: Vec<DatasetView> = asking.ask(&Call::Datasets {}).await?;
+    let dataset = one_of("dataset", dataset, &all, |d| vec![d.name.clone(), d.id.to_string()])?;
+    let offer: PredictionOffer = asking.ask(&Call::Prediction { job }).await?;
+    // What the policy does not allow is refused, and entered in the log, before anybody is asked for a model.
+    if offer.allowed {
+        fetched(asking, job).await?;
+    }
+    let call = Call::Predict { job, dataset: dataset.id, path: path.clone() };
+    let made: PredictionMade = asking.ask(&call).await?;
+    asking.answer(&made, |made| {
+        output::say(&made.notice);
+        output::say(&format!("Purpose of the study: {}", made.purpose));
+        output::say(&format!(
+            "What the model {} gives for {} rows of '{}' was written to {}.",
+            made.model,
+            made.rows,
+            dataset.name,
+            path.display()
+        ));
+        if made.incomplete > 0 {
+            output::say(&format!("{} rows lack a value that it needs, and have no output.", made.incomplete));
+        }
+        if made.opted_out > 0 {
+            output::say(&format!("{} rows of people who opted out are not in it.", made.opted_out));
+        }
+        if made.opted_out_since > 0 {
+            output::say(&format!(
+                "{} patients opted out since this site trained the model; by what columns are scaled or filled was \
+                 learned again without them.",
+                made.opted_out_since
+            ));
+        }
+        output::say(&format!("{} bytes, SHA-256 {}; the log has it, too.", made.bytes, made.digest));
+    })
 }
 
 /// The card, when card and model are here. Whoever stops waiting may ask again: what is under way goes on.
@@ -80,7 +123,7 @@ fn wait_words(moved: Option<(u64, u64)>) {
 
 fn tell(card: &ModelCard) {
     let or_not = |text: &str| if text.is_empty() { "not stated".to_owned() } else { text.to_owned() };
-    output::say("Research use only, not for diagnosis or treatment.");
+    output::say(RESEARCH_ONLY);
     for (name, value) in [
         ("Model", card.model.to_string()),
         ("Study", card.title.clone()),

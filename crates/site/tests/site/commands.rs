@@ -182,6 +182,24 @@ fn a_dataset_is_surveyed_registered_listed_and_profiled_and_its_rows_stay_where_
 }
 
 #[test]
+fn a_model_predicts_for_no_run_and_no_dataset_that_are_not_there() {
+    let site = Hospital::new();
+    site.add("Stefan", "data-steward");
+    let file = heart();
+    let add = ["dataset", "add", file.to_str().unwrap(), "--name", "heart", "--subject", "subject_id", "--public"];
+    site.ask("Stefan", &add);
+    let scores = site.path("scores.csv");
+    let predict = |dataset: &str| {
+        site.refused("Stefan", &["model", "predict", "01", "--dataset", dataset, scores.to_str().unwrap()])
+    };
+    let (code, said) = predict("heart");
+    assert!(code == 1 && said.contains("there is no run '01'"), "{code}: {said}");
+    // Without a dataset nothing is asked.
+    assert_eq!(site.refused("Stefan", &["model", "predict", "01", scores.to_str().unwrap()]).0, 2);
+    assert!(!scores.exists());
+}
+
+#[test]
 fn wrong_words_and_an_unreachable_coordinator_have_their_codes() {
     let site = Hospital::new();
     let (invitation, right) = invitation("https://127.0.0.1:1");
