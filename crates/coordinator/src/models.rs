@@ -336,18 +336,23 @@ impl Writer {
         Ok(())
     }
 
+    /// A moment of the file has come. A process that dies at it removes nothing any more: the next start does.
+    fn meet(&mut self, moment: Moment) -> Result<(), Error> {
+        self.seam.meet_file(FILE, moment).inspect_err(|_| self.named = true)
+    }
+
     /// Makes it durable.
     ///
     /// # Errors
     /// [`Error::File`] if it cannot be made durable, [`Error::Corrupt`] if values are missing.
     pub fn finish(mut self) -> Result<Written, Error> {
-        self.seam.meet_file(FILE, Moment::Written)?;
+        self.meet(Moment::Written)?;
         self.flush()?;
         if self.left != 0 {
             return Err(Error::corrupt("model", format!("{} values are missing", self.left / 4)));
         }
         self.file.sync_all().map_err(Error::file("synchronise", &self.path))?;
-        self.seam.meet_file(FILE, Moment::Durable)?;
+        self.meet(Moment::Durable)?;
         let bytes = self.file.metadata().map_err(Error::file("read", &self.path))?.len();
         self.named = true;
         Ok(Written {

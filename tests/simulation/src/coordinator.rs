@@ -72,9 +72,11 @@ impl World<'_> {
                 self.finish_step(process).await;
             }
             other => {
-                let why = other.map_or("dies at its start".to_owned(), |error| {
-                    format!("cannot start: {}", error.err().map_or(String::new(), |e| e.to_string()))
-                });
+                let at = self.died_at(node);
+                let why = match other.and_then(Result::err) {
+                    Some(error) => format!("cannot start: {error}"),
+                    None => format!("dies at its start {at}"),
+                };
                 store.close().await;
                 self.note(node, why);
                 let wait = self.rng.between(500, 10_000);

@@ -12,7 +12,7 @@ use futures::FutureExt as _;
 /// Real time that a seed may take. It needs a fraction of a second.
 pub(crate) const LIMIT: Duration = Duration::from_secs(120);
 /// Time beyond its limit in which work can still come to a point where it is stopped.
-const GRACE: Duration = Duration::from_secs(2);
+const GRACE: Duration = Duration::from_secs(5);
 
 /// Does a seed's work. An error, a panic and no end within the limit become errors that name `replay`; work that is stuck
 /// where nothing can stop it ends the process, and `replay` is the last thing that this says.
@@ -41,7 +41,7 @@ fn watch(replay: &str, limit: Duration) -> Result<mpsc::Sender<()>> {
     let (watched, end) = mpsc::channel();
     let replay = replay.to_owned();
     let watch = move || {
-        if end.recv_timeout(limit + GRACE) == Err(RecvTimeoutError::Timeout) {
+        if end.recv_timeout(limit.saturating_add(GRACE)) == Err(RecvTimeoutError::Timeout) {
             // Not by a macro: a test's output is kept until it ends, and it never does. If it cannot be said, so be it.
             let _ = writeln!(std::io::stderr(), "a seed is stuck; replay it: {replay}");
             std::process::abort();

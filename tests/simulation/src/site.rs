@@ -126,9 +126,11 @@ impl World<'_> {
             other => {
                 hold.bury().await;
                 self.hospitals[site].forget();
-                let why = other.map_or("dies at its start".to_owned(), |error| {
-                    format!("cannot start: {}", error.err().map_or(String::new(), |e| e.to_string()))
-                });
+                let at = self.died_at(node);
+                let why = match other.and_then(Result::err) {
+                    Some(error) => format!("cannot start: {error}"),
+                    None => format!("dies at its start {at}"),
+                };
                 self.note(node, why);
                 let wait = self.rng.between(500, 10_000);
                 self.after(wait, Event::Restart(node));

@@ -275,9 +275,8 @@ impl World<'_> {
             Some(bytes) => {
                 self.hospitals[site].downloads.remove(&number);
                 let full = locked(&self.doom(Node::Site(site))).disk_is_full;
-                let made = self.beside_engine(site, async |hold| {
-                    !full && hold.make_file("download", &to, &bytes).await.is_ok()
-                });
+                let made = self
+                    .beside_engine(site, async |hold| !full && hold.make_file("download", &to, &bytes).await.is_ok());
                 let Some(stored) = made.await else { return };
                 if stored {
                     LinkEvent::Downloaded { digest, path: to }

@@ -8,6 +8,7 @@ use hospes_protocol::id::Timestamp;
 use hospes_protocol::plan::{Component, Plan, figure};
 use hospes_protocol::policy::Policy;
 use hospes_sim::{Overrides, assess, baseline, baseline_task, set};
+use serde_json::Value;
 
 use crate::fed_avg::model_file;
 use crate::heart::{SITES, drawn, federation, plan};
@@ -19,7 +20,7 @@ const PARAMETERS: [f32; 14] = [0.3, 0.2, -0.4, 0.5, 0.1, -0.1, 0.2, 0.4, -0.3, 0
 /// The example with this threshold wherever a model is judged.
 fn from(threshold: f64) -> Plan {
     let places = ["tasks.eval.params.threshold", "tasks.alone.params.threshold"];
-    set(&plan(), &places.map(|place| (place.to_owned(), threshold.into()))).unwrap()
+    set(&plan(), &places.map(|place| (place.to_owned(), Value::from(threshold)))).unwrap()
 }
 
 /// What the sites report in a round with this plan, and what is said of the model outside of one, is the same.
@@ -66,7 +67,7 @@ fn a_baseline_is_judged_from_its_own_threshold() {
     };
     let found = result.rows[0].sites[0].mean;
     assert!((found - fitted(plan.clone())).abs() < 1e-12, "{found}");
-    let half = set(&plan, &[("tasks.alone.params.threshold".into(), 0.5.into())]).unwrap();
+    let half = set(&plan, &[("tasks.alone.params.threshold".into(), Value::from(0.5))]).unwrap();
     assert!((found - fitted(half)).abs() > 1e-3, "the threshold makes no difference, so that this shows nothing");
 }
 
