@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use hospes_party::DeviceChoice;
-use hospes_party::view::AuditFormat;
+use hospes_party::view::{AuditFormat, SeriesBounds};
 use hospes_protocol::approval::Role;
 
 /// A hospital's party in a federation.
@@ -481,6 +481,13 @@ pub(crate) struct Approve {
     /// Runs that the approval allows.
     #[arg(long, default_value_t = 1)]
     pub(crate) runs: u32,
+    /// Approve later versions of the dataset too, and not this snapshot alone: registered under its name, with the same
+    /// columns and types, and as many patients as `--patients` says.
+    #[arg(long)]
+    pub(crate) series: bool,
+    /// Fewest and most patients of a later version, those who opted out among them; without it as the review suggests.
+    #[arg(long, requires = "series", value_name = "FEWEST..MOST", value_parser = patients)]
+    pub(crate) patients: Option<SeriesBounds>,
     /// A number that may differ, and between what: `tasks.train.params.optimizer.sgd.lr=0.0001..0.01`.
     #[arg(long = "range", value_name = "PLACE=MIN..MAX")]
     pub(crate) ranges: Vec<String>,
@@ -560,6 +567,15 @@ pub(crate) enum Audit {
 fn form() -> impl TypedValueParser<Value = AuditFormat> {
     let names = PossibleValuesParser::new(AuditFormat::ALL.iter().map(|form| form.as_str()));
     names.try_map(|typed| typed.parse::<AuditFormat>())
+}
+
+/// Fewest and most patients of a version, as typed.
+fn patients(text: &str) -> Result<SeriesBounds, String> {
+    let wrong = || format!("'{text}' is not of the form 280..450");
+    let (fewest, most) = text.split_once("..").ok_or_else(wrong)?;
+    let number = |text: &str| text.trim().parse::<u64>().map_err(|_| wrong());
+    let bounds = SeriesBounds { fewest: number(fewest)?, most: number(most)? };
+    if bounds.fewest > bounds.most { Err(wrong()) } else { Ok(bounds) }
 }
 
 /// Roles, as typed.

@@ -61,7 +61,7 @@ extra_ca: string | null, };
 export type ApprovalId = string;
 
 /**
- * What a first signature covers. The default is exactly the plan, one run.
+ * What a first signature covers. The default is exactly the plan, one run, on the snapshot alone.
  */
 export type Approving = { 
 /**
@@ -72,6 +72,10 @@ study: StudyId,
  * Dataset; may be left out where only one has the columns.
  */
 dataset: DatasetId | null, 
+/**
+ * Later versions of it too, with so many patients; `None` for the snapshot alone.
+ */
+series: SeriesBounds | null, 
 /**
  * Runs.
  */
@@ -508,7 +512,12 @@ columns_missing: Array<string>,
 /**
  * Names of the site's datasets that have all columns.
  */
-candidates: Array<string>, };
+candidates: Array<string>, 
+/**
+ * What a first signer is offered who approves later versions of the dataset too; `None` where no dataset is chosen or the
+ * policy does not let them.
+ */
+series: SeriesOffer | null, };
 
 /**
  * A registered dataset at a site.
@@ -2347,6 +2356,32 @@ export type SavePurpose = "audit" | "model" | "backup";
  * A passphrase or a code on its way in; `Debug` never shows it and its memory is erased.
  */
 export type Secret = string;
+
+/**
+ * How many patients a version may have, those who opted out among them.
+ */
+export type SeriesBounds = { 
+/**
+ * Fewest.
+ */
+fewest: number, 
+/**
+ * Most.
+ */
+most: number, };
+
+/**
+ * Approving later versions of a dataset, and not one snapshot alone.
+ */
+export type SeriesOffer = { 
+/**
+ * Patients of this version, those who opted out among them.
+ */
+patients: number, 
+/**
+ * Bounds that are suggested.
+ */
+bounds: SeriesBounds, };
 
 /**
  * A signature under the approval.

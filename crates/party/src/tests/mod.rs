@@ -48,6 +48,7 @@ mod people;
 mod review;
 mod screens;
 mod secrets;
+mod series;
 mod share;
 mod signing;
 mod sweeps;

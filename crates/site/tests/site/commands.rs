@@ -231,6 +231,9 @@ fn the_doctor_names_what_is_in_the_way_and_what_to_ask() {
 fn usage_errors_and_completions() {
     let site = Hospital::empty();
     assert_eq!(site.refused("Ida", &["frobnicate"]).0, 2);
+    let bounds = site.refused("Ida", &["approve", "study", "--series", "--patients", "9"]);
+    assert!(bounds.0 == 2 && bounds.1.contains("is not of the form 280..450"), "{}", bounds.1);
+    assert_eq!(site.refused("Ida", &["approve", "study", "--patients", "1..9"]).0, 2, "without --series");
     let shell = site.command().args(["completions", "bash"]).output().unwrap();
     assert!(shell.status.success() && words(&shell).contains("-F _hospes__site"), "{}", words(&shell));
     let help = words(&site.command().arg("--help").output().unwrap());
