@@ -67,9 +67,10 @@ pub(crate) enum Command {
         /// Runs of one federation that are taken at a time; a study with many settings waits for its turn.
         #[arg(long, env = "HOSPES_RUNS", value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u8).range(1..=64))]
         runs: u8,
-        /// What networks are trained on: auto takes a graphics card where it is faster, cpu none, gpu always one if it can.
-        #[arg(long, env = "HOSPES_DEVICE", value_name = "auto|cpu|gpu", default_value = "auto")]
-        device: DeviceChoice,
+        /// What networks are trained on, whatever `device set` says: auto takes a graphics card where it is faster, cpu none,
+        /// gpu always one if it can, and a card such as discrete:0 that one.
+        #[arg(long, env = "HOSPES_DEVICE", value_name = "auto|cpu|gpu|CARD")]
+        device: Option<DeviceChoice>,
     },
     /// State of the site; needs nobody logged in.
     Status,
@@ -93,6 +94,9 @@ pub(crate) enum Command {
     /// What training may take of this machine, and when.
     #[command(subcommand)]
     Limits(LimitsCommand),
+    /// What networks are trained on at this site: the processor or a graphics card.
+    #[command(subcommand)]
+    Device(DeviceCommand),
     /// Studies that were offered.
     Requests,
     /// The review of a request, in plain language.
@@ -179,9 +183,9 @@ pub(crate) enum Command {
         /// File with the hospital's own CA certificates, as for `enrol`.
         #[arg(long, requires = "invitation", value_name = "FILE")]
         extra_ca: Option<PathBuf>,
-        /// What networks are to be trained on, as for `run`.
-        #[arg(long, env = "HOSPES_DEVICE", value_name = "auto|cpu|gpu", default_value = "auto")]
-        device: DeviceChoice,
+        /// What networks are to be trained on, as for `run`; without it as the site is set.
+        #[arg(long, env = "HOSPES_DEVICE", value_name = "auto|cpu|gpu|CARD")]
+        device: Option<DeviceChoice>,
     },
     /// The audit log.
     #[command(subcommand)]
@@ -467,6 +471,20 @@ pub(crate) enum LimitsCommand {
         /// Wait while somebody works at this machine or in its window.
         #[arg(long)]
         pause_while_active: bool,
+    },
+}
+
+/// What networks are trained on.
+#[derive(Subcommand)]
+pub(crate) enum DeviceCommand {
+    /// Print it, with the machine's graphics cards; the first look tries them, which takes seconds.
+    Show,
+    /// Set it, from the next work on.
+    Set {
+        /// auto takes a graphics card where it is faster, cpu none, gpu always one if it can, and a card such as discrete:0,
+        /// as `show` lists it, that one.
+        #[arg(value_name = "auto|cpu|gpu|CARD")]
+        choice: DeviceChoice,
     },
 }
 

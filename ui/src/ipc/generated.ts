@@ -278,6 +278,10 @@ positives: number, };
  */
 export type CardView = { 
 /**
+ * What it is chosen by, such as `discrete:0`.
+ */
+card: string, 
+/**
  * Its name.
  */
 name: string, 
@@ -615,6 +619,11 @@ version: number,
 former: DatasetId | null, };
 
 /**
+ * Who decided what networks are trained on.
+ */
+export type DecidedBy = "people" | "start" | "it";
+
+/**
  * How close things stand.
  */
 export type Density = "comfortable" | "compact";
@@ -653,13 +662,35 @@ calibration: Calibration | null,
 intervals: { [key in string]: Interval }, };
 
 /**
+ * What networks are to be trained on: `auto`, `cpu`, `gpu`, or one card by its kind and number, such as `discrete:0`.
+ */
+export type DeviceChoice = string;
+
+/**
+ * On what networks are trained.
+ */
+export type DeviceSetting = { 
+/**
+ * What was chosen.
+ */
+choice: DeviceChoice, 
+/**
+ * Who decided it.
+ */
+decided_by: DecidedBy, };
+
+/**
  * What this machine trains on.
  */
 export type DeviceView = { 
 /**
- * What the site's people chose: `auto`, `cpu` or `gpu`.
+ * What was chosen.
  */
-choice: string, 
+choice: DeviceChoice, 
+/**
+ * Who decided it.
+ */
+decided_by: DecidedBy, 
 /**
  * The graphics cards, as its drivers list them.
  */
@@ -1211,6 +1242,10 @@ quiet: Array<QuietHours>,
  * Whether training waits while somebody works at the machine.
  */
 yields: boolean, 
+/**
+ * What networks are trained on; `None` leaves it to the site's people.
+ */
+device: DeviceChoice | null, 
 /**
  * Longest idle time of a session, in minutes.
  */
@@ -2839,6 +2874,10 @@ export interface Commands {
   job_log: { args: { job: JobId }; answer: Array<LogLine> };
   /** What this machine trains on, and within which limits; at first it takes the time to try its graphics cards. */
   device: { args: Record<string, never>; answer: DeviceView };
+  /** What networks are trained on, and who decided it; needs nobody logged in, and looks for no card. */
+  device_setting: { args: Record<string, never>; answer: DeviceSetting };
+  /** Sets what networks are trained on, from the next work on. */
+  set_device: { args: { choice: DeviceChoice }; answer: null };
   /** What the hospital's IT set, which nobody who uses Hospes can loosen; needs nobody logged in. */
   managed: { args: Record<string, never>; answer: Managed };
   /** What training may take of this machine, and when. */
@@ -2915,6 +2954,7 @@ export const READS: { readonly [C in keyof Commands]?: readonly Notice[] } = {
   job: ["jobs"],
   job_log: ["jobs", "egress"],
   device: ["settings"],
+  device_setting: ["settings"],
   managed: ["settings"],
   compute_limits: ["settings"],
   model_copy: ["jobs"],
@@ -2956,6 +2996,7 @@ export const CHANGES: { readonly [C in keyof Commands]?: readonly Notice[] } = {
   approve: ["requests", "audit"],
   countersign: ["requests", "audit"],
   decide: ["requests", "jobs", "egress", "audit"],
+  set_device: ["settings", "audit"],
   set_compute_limits: ["settings", "jobs", "audit"],
   cancel_job: ["jobs", "egress", "audit"],
   release: ["jobs", "audit"],

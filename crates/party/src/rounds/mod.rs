@@ -28,6 +28,7 @@ use state::RoundRow;
 
 mod card;
 mod child;
+mod choice;
 mod compare;
 mod device;
 mod export;

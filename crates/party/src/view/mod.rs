@@ -19,8 +19,9 @@ mod review;
 mod work;
 
 pub use work::{
-    CardView, Comparison, DatasetUse, DeviceView, EgressView, EndedApproval, JobState, JobView, LogLevel, LogLine,
-    PolicyChange, PolicyEffect, PolicyPreview, ResultView, RoundState, RoundView, TaskInput, TaskState, TaskView,
+    CardView, Comparison, DatasetUse, DecidedBy, DeviceSetting, DeviceView, EgressView, EndedApproval, JobState,
+    JobView, LogLevel, LogLine, PolicyChange, PolicyEffect, PolicyPreview, ResultView, RoundState, RoundView,
+    TaskInput, TaskState, TaskView,
 };
 
 pub use backup::{BackupMade, LostTail, RestoredFederation, RestoredView};

@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::engine;
 
 /// Runs until SIGTERM or SIGINT.
-pub(crate) async fn run(folder: &Path, runs_at_a_time: usize, device: DeviceChoice) -> Result<()> {
+pub(crate) async fn run(folder: &Path, runs_at_a_time: usize, device: Option<DeviceChoice>) -> Result<()> {
     let handle = engine::open(folder, runs_at_a_time, device).await?;
     let mut term = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

@@ -56,6 +56,7 @@ impl Hospital {
             .arg(self.data())
             .env("HOSPES_KEY_PASSPHRASE_FILE", self.path("key-file"))
             .env_remove("HOSPES_DATA")
+            .env_remove("HOSPES_DEVICE")
             .env_remove("HOSPES_PERSON")
             .env_remove("CREDENTIALS_DIRECTORY")
             .env_remove("DBUS_SESSION_BUS_ADDRESS")
@@ -96,8 +97,14 @@ impl Hospital {
 
     /// Starts the engine and waits until it listens.
     pub(crate) fn start(&self) -> Running {
-        let child = self.command().arg("run").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let running = Running(child);
+        self.start_with(&[])
+    }
+
+    /// Starts it with further arguments.
+    pub(crate) fn start_with(&self, arguments: &[&str]) -> Running {
+        let mut command = self.command();
+        command.arg("run").args(arguments).stdout(Stdio::null()).stderr(Stdio::null());
+        let running = Running(command.spawn().unwrap());
         let socket = self.data().join("engine.sock");
         let begun = Instant::now();
         while std::os::unix::net::UnixStream::connect(&socket).is_err() {
