@@ -51,6 +51,7 @@ const LOG: LogLine[] = [
 
 const DEVICE: DeviceView = {
   choice: "auto",
+  decided_by: "people",
   cards: [],
   used: null,
   reason: "no driver was found",

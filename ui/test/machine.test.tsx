@@ -1,6 +1,6 @@
 // @vitest-environment jsdom
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import type { ComputeLimits, Pause, Role } from "../src/ipc/types";
+import type { ComputeLimits, DeviceView, Pause, Role } from "../src/ipc/types";
 import { Jobs } from "../src/screens/Jobs";
 import { fillIn, minutesOf, readOut, timeOf } from "../src/screens/limits";
 import { Machine } from "../src/screens/Machine";
@@ -16,9 +16,10 @@ const LIMITS: ComputeLimits = {
   yields: true,
 };
 
-const DEVICE = {
+const DEVICE: DeviceView = {
   choice: "auto",
-  cards: [{ name: "Card A", speed: 12.5, reason: null }],
+  decided_by: "people",
+  cards: [{ card: "discrete:0", name: "Card A", speed: 12.5, reason: null }],
   used: "Card A",
   reason: null,
   worker_memory_bytes: null,
@@ -27,9 +28,9 @@ const DEVICE = {
 
 let screen: Screen;
 
-const stand = (limits: ComputeLimits, roles: Role[]) => {
+const stand = (limits: ComputeLimits, roles: Role[], device: DeviceView = DEVICE) => {
   const people = [{ id: "p", name: "Petra", roles, organisation: null, state: "active", key: "k" }];
-  return screen.show(<Machine />, { people, device: DEVICE, compute_limits: limits }, "Petra");
+  return screen.show(<Machine />, { people, device, compute_limits: limits }, "Petra");
 };
 
 beforeEach(() => {
@@ -97,6 +98,46 @@ describe("limits of training", () => {
     expect(screen.text()).toContain("Sunday, 22:00 to 00:00 the next day");
     expect(screen.text()).toContain("Large work runs on: Card A");
     expect(screen.text()).toContain("12.5 times");
+  });
+});
+
+describe("what networks are trained on", () => {
+  const offered = () =>
+    [...screen.place.querySelectorAll<HTMLInputElement>("input[type=radio]")].map(({ value }) => value);
+
+  it("is chosen by a rule or by a card's name, and holds from the next work on", async () => {
+    await stand(LIMITS, ["administrator"]);
+    expect(await screen.faults()).toEqual([]);
+    expect(offered()).toEqual(["auto", "cpu", "gpu", "discrete:0"]);
+    expect(screen.input("auto")?.checked).toBe(true);
+    expect(screen.text()).toContain("Card A only");
+    await screen.press(screen.input("discrete:0"));
+    await screen.submit(1);
+    expect(screen.args("set_device")).toEqual({ choice: "discrete:0" });
+    expect(screen.text()).toContain("This holds from the next work on.");
+  });
+
+  it("shows a card that was chosen and is not there any more", async () => {
+    const reason = "the graphics card that was chosen is not there";
+    await stand(LIMITS, ["administrator"], { ...DEVICE, choice: "virtual:2", used: null, reason });
+    expect(offered()).toEqual(["auto", "cpu", "gpu", "discrete:0", "virtual:2"]);
+    expect(screen.input("virtual:2")?.checked).toBe(true);
+    expect(screen.text()).toContain("virtual:2 only");
+  });
+
+  it("is not chosen by others, nor where the start of the engine or the IT decided it", async () => {
+    await stand(LIMITS, ["auditor"]);
+    expect([offered(), screen.text().includes("whichever is faster")]).toEqual([[], true]);
+    for (const [decided_by, words] of [
+      ["start", "the processor only (Said where the engine was started"],
+      ["it", "the processor only (Set by your IT.)"],
+    ] as const) {
+      await screen.away();
+      screen = new Screen();
+      await stand(LIMITS, ["administrator"], { ...DEVICE, choice: "cpu", decided_by });
+      expect([decided_by, offered()]).toEqual([decided_by, []]);
+      expect(screen.text()).toContain(words);
+    }
   });
 });
 

@@ -21,6 +21,7 @@ const MANAGED: Managed = {
   threads: 4,
   quiet: QUIET,
   yields: true,
+  device: "cpu",
   idle_minutes: 5,
   retention_months: 120,
   no_export: true,
@@ -40,7 +41,8 @@ const people = [
 ];
 
 const device = {
-  choice: "auto",
+  choice: "cpu",
+  decided_by: "it",
   cards: [],
   used: null,
   reason: null,
@@ -106,6 +108,7 @@ describe("what the hospital's IT set", () => {
       "at least as strict as strict",
       "one.example",
       "at most 4",
+      "the processor only",
       "after 5 min without use",
       "kept for at least 120 months",
       "not written to files",

@@ -28,7 +28,7 @@ const REVIEW: Review = {
   project: [],
   people: { facts: [], peers: [] },
   settings: [],
-  data: { facts: [], columns_read: [], columns_missing: [], candidates: [] },
+  data: { facts: [], columns_read: [], columns_missing: [], candidates: [], series: null },
   outputs: { items: [], runs: 1, bytes_per_run: 0, bytes_in_all: 0, sentences: [] },
   computation: [],
   findings: [],
@@ -160,6 +160,47 @@ describe("the first signature", () => {
     await type("runs", "1000");
     await submit();
     expect(approvals().map(({ args }) => args)).toMatchObject([{ approving: { max_runs: 1_000 } }]);
+  });
+
+  it("is for the snapshot alone, unless later versions are chosen within bounds that this one lies in", async () => {
+    const series = { patients: 303, bounds: { fewest: 272, most: 454 } };
+    const review = { ...REVIEW, data: { ...REVIEW.data, series } };
+    await stand(["data_steward"], review);
+    await answerAll();
+    await type("signing", "a long passphrase");
+    const approvals = () =>
+      asked
+        .filter(({ command }) => command === "approve")
+        .map(({ args }) => (args as { approving: { series: unknown } }).approving.series);
+    const field = (name: string) => place.querySelector<HTMLInputElement>(`[name="${name}"]`);
+    expect([field("fewest"), field("most")]).toEqual([null, null]);
+    await submit();
+    expect(approvals()).toEqual([null]);
+    await press(place.querySelector<HTMLInputElement>('input[value="series"]'));
+    expect([field("fewest")?.value, field("most")?.value]).toEqual(["272", "454"]);
+    expect(place.textContent).toContain("This version has 303, those who opted out among them.");
+    await type("signing", "a long passphrase");
+    for (const [fewest, most, words] of [
+      ["304", "454", "Write a whole number up to 303."],
+      ["2.5", "454", "Write a whole number up to 303."],
+      ["272", "302", "Write a whole number from 303 on."],
+      ["272", "", ""],
+    ] as const) {
+      await type("fewest", fewest);
+      await type("most", most);
+      await submit();
+      expect(approvals(), `${fewest} ${most}`).toHaveLength(1);
+      expect(place.textContent).toContain(words);
+    }
+    await type("fewest", "280");
+    await type("most", "400");
+    await submit();
+    expect(approvals()).toEqual([null, { fewest: 280, most: 400 }]);
+  });
+
+  it("offers no later versions where the policy lets an approval be for one snapshot only", async () => {
+    await stand(["data_steward"], REVIEW);
+    expect(place.querySelector('input[value="series"]')).toBeNull();
   });
 
   it("leaves the focus at the heading, and says that it is given", async () => {

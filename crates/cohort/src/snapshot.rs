@@ -4,7 +4,7 @@
 //! SHA-256 of the file, and the document's digest names the snapshot; so neither file nor schema can change unseen.
 //! Subject keys are stored as keyed hashes only; masked columns are not stored at all.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
@@ -32,7 +32,7 @@ use zeroize::Zeroizing;
 use crate::error::CohortError;
 use crate::opt_out::{OptOuts, SubjectHash, SubjectKey};
 use crate::schema::{Column, ColumnKind, ImageSize, Schema};
-use crate::source::{self, Format, Limits, Record, Rows};
+use crate::source::{self, Format, Limits, Record, Rows, SourceKind};
 
 /// The 32 bytes that open one snapshot. `Debug` shows nothing, and there is no `Serialize`.
 #[derive(Clone)]
@@ -87,6 +87,46 @@ pub struct SnapshotDocument {
 impl Document for SnapshotDocument {
     const KIND: &'static str = "snapshot";
     const VERSION: u32 = 1;
+}
+
+/// What all versions of a dataset have in common under an approval of the series: the same query, mapping and schema.
+/// Encoding, delimiter and notation of numbers are left out, since they say how a file was written and change no value.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SnapshotForm {
+    source: SourceKind,
+    sheet: Option<String>,
+    missing: BTreeSet<String>,
+    columns: BTreeMap<String, ColumnKind>,
+    subject: String,
+    public: bool,
+}
+
+impl Document for SnapshotForm {
+    const KIND: &'static str = "snapshot-form";
+    const VERSION: u32 = 1;
+}
+
+impl SnapshotDocument {
+    /// Digest of what an approval of a series holds its versions to: the kind of the source, the sheet of a workbook, the
+    /// cells that mean *missing*, the columns that are kept with their types in whatever order, the subject, the tag *public*.
+    ///
+    /// # Errors
+    /// [`CohortError::Canon`] only if the document itself had no canonical form.
+    ///
+    /// # Disclosure
+    /// A digest of names and types of columns; nothing about patients.
+    pub fn form(&self) -> Result<Digest, CohortError> {
+        let form = SnapshotForm {
+            source: self.format.kind,
+            sheet: self.format.sheet.clone(),
+            missing: self.format.missing.iter().cloned().collect(),
+            columns: self.schema.columns.iter().map(|c| (c.name.clone(), c.kind)).collect(),
+            subject: self.schema.subject.clone(),
+            public: self.public,
+        };
+        Ok(Canonical::new(form)?.digest())
+    }
 }
 
 /// A snapshot's document and where its file lies.
@@ -518,6 +558,7 @@ impl Snapshot {
             columns: self.document.schema.kept(),
             subjects: count.left(),
             public: self.document.public,
+            version: None,
         }
     }
 

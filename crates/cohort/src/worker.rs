@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::Instant;
 
-use hospes_protocol::approval::{Approval, Circumstances, Opening, Refusal};
+use hospes_protocol::approval::{Approval, Circumstances, Opening, Refusal, SnapshotFacts, VersionFacts};
 use hospes_protocol::canon::{self, Canonical};
 use hospes_protocol::id::{Digest, JobId, RoundKey, SiteId, Timestamp};
 use hospes_protocol::message::UploadKind;
@@ -376,6 +376,10 @@ pub fn execute(order: &Order, clock: &dyn Fn() -> Timestamp, progress: &mut dyn 
     // The child's clock is as good as the parent's, and later.
     let mut circumstances = order.circumstances.clone();
     circumstances.now = circumstances.now.max(clock());
+    circumstances.snapshot = match facts(order) {
+        Ok(facts) => facts,
+        Err(error) => return Event::Failed(Failure::from(&error)),
+    };
     let model = match order.dry.then(|| begin(&mut circumstances)).transpose() {
         Ok(model) => model.flatten(),
         Err(error) => return Event::Failed(Failure::from(&error)),
@@ -401,6 +405,23 @@ fn begin(circumstances: &mut Circumstances) -> Result<Option<Vec<u8>>, CohortErr
     header.model = model.as_deref().map(|bytes| canon::digest("model", 1, bytes));
     circumstances.header = Canonical::new(header)?;
     Ok(model)
+}
+
+/// What the snapshot is that would be opened: its own document says so, whatever the parent took it for. Only how many opted
+/// out, and which version it is, the parent alone knows.
+fn facts(order: &Order) -> Result<SnapshotFacts, CohortError> {
+    let (document, told) = (&order.snapshot, &order.circumstances.snapshot);
+    let version = match &told.version {
+        Some(told) => Some(VersionFacts { form: document.form()?, subjects: document.subjects, ..told.clone() }),
+        None => None,
+    };
+    Ok(SnapshotFacts {
+        digest: document.digest(),
+        columns: document.schema.kept(),
+        subjects: told.subjects,
+        public: document.public,
+        version,
+    })
 }
 
 fn compute(

@@ -5,11 +5,12 @@
 //! installed, it is reached by its socket for staff ([`crate::staff`]); while it cannot be, the window waits for it. A
 //! second site beside the service's would look like it and not be it, so a person has to ask for one.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use hospes_party::{Config, Handle, PartyError, Passphrase};
+use hospes_party::{Config, DeviceChoice, Handle, PartyError, Passphrase};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, Notify, watch};
 use tokio::task::JoinHandle;
@@ -28,6 +29,8 @@ const SERVICE_LOOK: Duration = Duration::from_secs(2);
 const RESTART: Duration = Duration::from_secs(10);
 /// Longest that the socket of an engine which was just started may take.
 const SOCKET: Duration = Duration::from_secs(10);
+/// Environment variable that says what networks are trained on, whatever the site's people set.
+const DEVICE: &str = "HOSPES_DEVICE";
 
 /// Where the engine is that this window speaks to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ts_rs::TS)]
@@ -380,6 +383,7 @@ impl Local {
     fn config(&self, settings: &Settings, passphrase: Option<Passphrase>) -> Result<Config, Fault> {
         let locked = || Fault::new(FaultCode::Keys, "the site's key file needs its passphrase");
         let mut config = settings.config(&self.folder, self.program.clone(), || passphrase.ok_or_else(locked))?;
+        config.device = device(std::env::var_os(DEVICE))?;
         (self.adjust)(&mut config);
         Ok(config)
     }
@@ -441,6 +445,13 @@ impl Local {
     }
 }
 
+/// What the environment says networks are trained on; nothing where it is empty.
+fn device(said: Option<OsString>) -> Result<Option<DeviceChoice>, Fault> {
+    let Some(said) = said.filter(|said| !said.is_empty()) else { return Ok(None) };
+    let read = said.to_string_lossy().parse::<DeviceChoice>();
+    read.map(Some).map_err(|words| Fault::new(FaultCode::Input, format!("{DEVICE}: {words}")))
+}
+
 /// The program that works on data for an engine in this process: the service's beside it, which links no window, or this
 /// one.
 ///
@@ -450,4 +461,20 @@ pub fn program() -> std::io::Result<PathBuf> {
     let this = std::env::current_exe()?;
     let service = this.with_file_name("hospes-site");
     Ok(if service.is_file() { service } else { this })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_environment_names_a_device_or_none_and_nothing_else() {
+        let of = |text: &str| device(Some(text.into()));
+        assert_eq!((device(None).unwrap(), of("").unwrap()), (None, None));
+        assert_eq!(of("cpu").unwrap(), Some(DeviceChoice::Processor));
+        assert_eq!(of("integrated:1").unwrap().map(|choice| choice.to_string()), Some("integrated:1".to_owned()));
+        let wrong = of("quantum").unwrap_err();
+        assert_eq!(wrong.code, FaultCode::Input);
+        assert!(wrong.words.contains("HOSPES_DEVICE: 'quantum' is no device: write auto, cpu, gpu"), "{wrong:?}");
+    }
 }

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use hospes_party::link::Step;
 use hospes_party::view::{
     AlarmView, Approach, Approving, AuditExport, AuditFormat, AuditPage, AuditQuery, BackupMade, ComputeLimits,
-    DatasetUse, DatasetView, DeviceView, DryRunView, EgressView, Enrolment, InvitationView, JobView, LogLine, Me,
-    MembershipView, ModelCopy, ModelExport, NewDataset, NewPerson, OptOutReport, Outcome, Page, PeerView, PersonChange,
-    PersonView, PolicyPreview, PredictionMade, PredictionOffer, ProfileView, ProposalView, RequestView, RestoredView, Review, Signed, Status, SurveyView,
-    Verdict,
+    DatasetUse, DatasetView, DeviceSetting, DeviceView, DryRunView, EgressView, Enrolment, InvitationView, JobView,
+    LogLine, Me, MembershipView, ModelCopy, ModelExport, NewDataset, NewPerson, OptOutReport, Outcome, Page, PeerView,
+    PersonChange, PersonView, PolicyPreview, PredictionMade, PredictionOffer, ProfileView, ProposalView, RequestView,
+    RestoredView, Review, Signed, Status, SurveyView, Verdict,
 };
-use hospes_party::{Handle, Managed, Passphrase};
+use hospes_party::{DeviceChoice, Handle, Managed, Passphrase};
 use hospes_protocol::approval::OpinionView;
 use hospes_protocol::id::{DatasetId, Digest, FederationId, JobId, PersonId, SiteId, StudyId};
 use hospes_protocol::sign::PublicKey;
@@ -282,6 +282,14 @@ commands! {
     "device" Device {} -> DeviceView,
         reads [Settings], changes [],
         |c| c.engine.device(&c.person()?).await?;
+    /// What networks are trained on, and who decided it; needs nobody logged in, and looks for no card.
+    "device_setting" DeviceSetting {} -> DeviceSetting,
+        reads [Settings], changes [],
+        |c| c.engine.device_setting().await?;
+    /// Sets what networks are trained on, from the next work on.
+    "set_device" SetDevice { choice: DeviceChoice } -> (),
+        reads [], changes [Settings, Audit],
+        |c| c.engine.set_device(&c.person()?, choice).await?;
     /// What the hospital's IT set, which nobody who uses Hospes can loosen; needs nobody logged in.
     "managed" Managed {} -> Managed,
         reads [Settings], changes [],

@@ -75,8 +75,8 @@ pub struct Config {
     pub worker_memory_bytes: Option<u64>,
     /// Runs of one federation that the site has open at a time, reserved or running; at most [`limits::OPEN_JOBS`].
     pub runs_at_a_time: usize,
-    /// What networks are trained on.
-    pub device: DeviceChoice,
+    /// What networks are trained on, whatever the site's people set; `None` leaves it to them.
+    pub device: Option<DeviceChoice>,
     /// How long a worker on a graphics card may say nothing before it counts as hanging, where it may use all of the
     /// machine's time. The first step compiles the card's programs, and an evaluation says nothing until it ends.
     pub card_patience: Duration,
@@ -104,7 +104,7 @@ impl Config {
             session_idle_ms: 10 * 60 * 1_000,
             worker_memory_bytes: three_quarters_of_memory(),
             runs_at_a_time: limits::OPEN_JOBS,
-            device: DeviceChoice::default(),
+            device: None,
             card_patience: Duration::from_secs(10 * 60),
             kdf: KdfCost::default(),
             spawn_link: Arc::new(crate::link::spawn),

@@ -19,7 +19,7 @@ use hospes_cohort::schema::ColumnKind;
 use hospes_cohort::snapshot::{Freeze, Snapshot, SnapshotDocument, SnapshotKey, freeze};
 use hospes_cohort::source::{self, Hints, Limits, SourceKind, Survey, survey};
 use hospes_ledger::{Action, Change, ObjectKind};
-use hospes_protocol::approval::{Role, SnapshotFacts};
+use hospes_protocol::approval::{Role, SnapshotFacts, VersionFacts};
 use hospes_protocol::canon::Canonical;
 use hospes_protocol::id::{DatasetId, Digest, Timestamp};
 use hospes_protocol::memo;
@@ -37,7 +37,7 @@ use crate::store::{At as _, from_json, parse, signed, to_json, unsigned};
 use crate::view::{ColumnView, DatasetView, NewDataset, Notice, OptOutReport, ProfileView, SurveyView};
 
 use series::Successor;
-pub(crate) use series::{difference, newest};
+pub(crate) use series::{difference, newest, newest_of};
 
 /// Name of the secret that seals what the database holds of patients.
 pub(crate) const DATA_KEY: &str = "data-key";
@@ -55,6 +55,9 @@ pub(crate) struct Dataset {
     pub(crate) document: Canonical<SnapshotDocument>,
     pub(crate) subjects_left: u64,
     pub(crate) duo: Vec<String>,
+    /// The series that it belongs to, by the id of its first version, also where that was removed. Its versions are one pool
+    /// of subjects.
+    pub(crate) series: DatasetId,
     /// Counts the versions of a series from 1.
     pub(crate) version: u32,
     /// The version before.
@@ -76,6 +79,7 @@ impl Dataset {
             document: memo::parsed(&blob("document")?, Canonical::parse)?,
             subjects_left: unsigned(number("subjects_left")?),
             duo: from_json(&text("duo")?, "duo")?,
+            series: parse(&text("series")?, "series")?,
             version: u32::try_from(number("version")?).map_err(|_| crate::store::bad_column("version"))?,
             former: match row.try_get::<Option<String>, _>("former").at("read a dataset")? {
                 Some(id) => Some(parse(&id, "former")?),
@@ -99,13 +103,15 @@ impl Dataset {
     }
 
     /// What a permit needs to know.
-    pub(crate) fn facts(&self) -> SnapshotFacts {
-        SnapshotFacts {
+    pub(crate) fn facts(&self) -> Result<SnapshotFacts, PartyError> {
+        let (series, version, subjects) = (self.series, self.version, self.document.subjects);
+        Ok(SnapshotFacts {
             digest: self.document.digest(),
             columns: self.columns(),
             subjects: self.subjects_left,
             public: self.document.public,
-        }
+            version: Some(VersionFacts { series, version, form: self.document.form()?, subjects }),
+        })
     }
 
     fn view(&self) -> DatasetView {
@@ -236,7 +242,8 @@ impl FreezeOrder {
         let mut successor = None;
         if let Some(former) = &self.former {
             series::check_continues(former, &self.dataset, &schema)?;
-            successor = Some(Successor { former: former.id, version: former.version.saturating_add(1) });
+            let version = former.version.saturating_add(1);
+            successor = Some(Successor { former: former.id, series: former.series, version });
         }
         let mut raw = random::<32>()?;
         let key = SnapshotKey::from_bytes(raw);
@@ -421,8 +428,8 @@ impl Engine {
         }
         sqlx::query(
             "INSERT INTO datasets
-             (id, name, snapshot, document, sealed_key, subjects_left, profile, findings, duo, at, version, former)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+             (id, name, snapshot, document, sealed_key, subjects_left, profile, findings, duo, at, version, former, series)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
         )
         .bind(id.to_string())
         .bind(&frozen.dataset.name)
@@ -436,6 +443,7 @@ impl Engine {
         .bind(at.as_millis())
         .bind(frozen.successor.map_or(1, |s| i64::from(s.version)))
         .bind(frozen.successor.map(|s| s.former.to_string()))
+        .bind(frozen.successor.map_or(id, |s| s.series).to_string())
         .execute(tx.conn())
         .await
         .at("register a dataset")?;
@@ -445,7 +453,7 @@ impl Engine {
             .object(ObjectKind::Dataset, id, None)
             .object(ObjectKind::Snapshot, digest, Some(digest));
         let mut because = Vec::new();
-        if let Some(Successor { former, version }) = frozen.successor {
+        if let Some(Successor { former, version, .. }) = frozen.successor {
             entry = entry.object(ObjectKind::Dataset, former, None);
             because.push(format!("version {version} of the dataset, after {former}"));
         }

@@ -15,7 +15,7 @@ use tokio::sync::{broadcast, mpsc};
 
 use crate::audit::Because as _;
 use crate::audit::verify::Watch;
-use crate::config::{Config, Executor};
+use crate::config::Config;
 use crate::error::PartyError;
 use crate::keys::{Vault, random};
 use crate::link::LinkEvent;
@@ -23,7 +23,7 @@ use crate::managed::Managed;
 use crate::memberships::Link;
 use crate::people::{LiveSession, Session, Strangers, phase};
 use crate::requests::dry_run::DryRun;
-use crate::rounds::{DeviceChoice, Devices, Fetching, Notes, Refusals, Share, Turn, Working, worker::WorkEvent};
+use crate::rounds::{Devices, Fetching, Notes, Refusals, Share, Turn, Working, worker::WorkEvent};
 use crate::seam::Seam;
 use crate::store::{At as _, Store, set_setting, setting};
 use crate::view::{LinkView, Notice, Status};
@@ -172,11 +172,7 @@ impl Engine {
         let (work_events, from_workers) = mpsc::channel(EVENTS);
         let (notices, _) = broadcast::channel(EVENTS);
         let now = (config.clock)();
-        let devices = Arc::new(match &config.executor {
-            Executor::Child { program } => Devices::new(config.device, program.clone()),
-            // Only child processes open cards.
-            Executor::Thread => Devices::new(DeviceChoice::Processor, PathBuf::new()),
-        });
+        let devices = Arc::new(Devices::of(&config.executor, config.device.unwrap_or_default()));
         let mut engine = Self {
             config,
             managed,
@@ -225,6 +221,7 @@ impl Engine {
         self.sweep().await?;
         self.end_interrupted_work().await?;
         self.load_limits().await?;
+        self.load_device().await?;
         self.open_links().await
     }
 

@@ -23,6 +23,7 @@ use crate::link;
 use crate::memberships::Membership;
 use crate::people::Acting;
 use crate::requests::policy::{current, loosened};
+use crate::rounds::DeviceChoice;
 use crate::view::{ComputeLimits, QuietHours};
 
 /// Most bytes of the file.
@@ -146,6 +147,8 @@ pub struct Managed {
     pub quiet: Vec<QuietHours>,
     /// Whether training waits while somebody works at the machine.
     pub yields: bool,
+    /// What networks are trained on; `None` leaves it to the site's people.
+    pub device: Option<DeviceChoice>,
     /// Longest idle time of a session, in minutes.
     pub idle_minutes: Option<u32>,
     /// Fewest months for which entries of the audit log are kept.
@@ -206,6 +209,7 @@ impl Managed {
             threads: compute.most_threads.map(|threads| threads.0),
             quiet: compute.quiet.0,
             yields: compute.pause_while_active,
+            device: compute.device,
             idle_minutes: sessions.most_idle_minutes.map(|minutes| minutes.0),
             retention_months: audit.least_retention_months.map(|months| months.0),
             no_export: models.export == Some(false),
@@ -230,6 +234,7 @@ impl Managed {
         words.extend(self.threads.map(|most| format!("Training uses at most {most} threads of the processor.")));
         words.extend(self.quiet.iter().map(|hours| format!("Training waits in quiet hours: {hours}.")));
         words.extend(self.yields.then(|| "Training waits while somebody works at this machine.".to_owned()));
+        words.extend(self.device.map(|device| format!("Networks are trained on {}.", device.words())));
         words.extend(self.idle_minutes.map(|most| format!("A session ends after at most {most} idle minutes.")));
         words.extend(
             self.retention_months
@@ -288,6 +293,13 @@ impl Managed {
             return Err(self.refusal("training must wait while somebody works at this machine"));
         }
         Ok(())
+    }
+
+    pub(crate) fn check_device(&self, choice: DeviceChoice) -> Result<(), PartyError> {
+        match self.device.filter(|fixed| *fixed != choice) {
+            Some(fixed) => Err(self.refusal(format!("networks are trained on {}", fixed.words()))),
+            None => Ok(()),
+        }
     }
 
     /// Takes the stricter of both, value by value.
@@ -431,6 +443,7 @@ struct WrittenCompute {
     most_threads: Option<Threads>,
     quiet: Quiet,
     pause_while_active: bool,
+    device: Option<DeviceChoice>,
 }
 
 #[derive(Default, Deserialize)]
@@ -589,6 +602,7 @@ mod tests {
             ("[compute]\nmost_share_percent = 0", 2, "write percent from 5 to 100"),
             ("[compute]\nmost_threads = -1", 2, "write threads from 1 to 1024"),
             ("[compute]\nquiet = [\"always\"]", 2, "mon-fri 08:00-17:30"),
+            ("[compute]\ndevice = \"the fast one\"", 2, "write auto, cpu, gpu, or a card"),
             ("[sessions]\nmost_idle_minutes = \"5\"", 2, "invalid type"),
             ("[audit]\nleast_retention_months = 11", 2, "write months from 12 to 1200"),
             ("[models]\npredict = true", 2, "unknown field `predict`"),
@@ -615,7 +629,7 @@ mod tests {
             .collect();
         let folder = tempfile::tempdir().unwrap();
         let read = Managed::parse(&set, &folder.path().join("managed.toml")).unwrap();
-        assert_eq!(read.words().len(), 12, "{:?}", read.words());
+        assert_eq!(read.words().len(), 13, "{:?}", read.words());
     }
 
     #[test]

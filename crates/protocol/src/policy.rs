@@ -187,6 +187,9 @@ pub struct ApprovalRules {
     /// Whether the privacy officer's opinion must be there before the second signature.
     #[serde(default)]
     pub require_opinion: bool,
+    /// Whether an approval is for one snapshot only, and never for later versions of its dataset.
+    #[serde(default, skip_serializing_if = "is_off")]
+    pub snapshots_only: bool,
 }
 
 /// Whose two signatures count. An approval is always required; there is no switch.
@@ -249,7 +252,12 @@ impl Policy {
             privacy: PrivacyRules { require_dp: false, epsilon_per_pool: 8.0, delta: 1e-6 },
             egress: EgressRules { allow: vec![EgressKind::Update] },
             models: ModelRules::default(),
-            approval: ApprovalRules { four_eyes: FourEyes::TwoPeople, expires_days: 90, require_opinion: false },
+            approval: ApprovalRules {
+                four_eyes: FourEyes::TwoPeople,
+                expires_days: 90,
+                require_opinion: false,
+                snapshots_only: false,
+            },
         }
     }
 
@@ -409,6 +417,10 @@ mod tests {
         assert!(blank.contains("bilateral.allow"), "{blank}");
         assert!(partner("\"Hospital\"").is_err(), "a name without a key");
         assert!(partner("{ organisation = \"Hospital\", key = \"00\" }").is_err(), "half a key");
+        // A switch that is off is not written, so that the digests in older approvals stay as they are.
+        assert!(!Policy::strict().to_toml().unwrap().contains("snapshots_only"));
+        let text = Policy::strict().to_toml().unwrap().replace("[approval]", "[approval]\nsnapshots_only = true");
+        assert!(Policy::from_toml(&text).unwrap().approval.snapshots_only, "{text}");
         let loose = Policy::strict().to_toml().unwrap().replace("min_parties = 3", "min_parties = 1");
         assert!(Policy::from_toml(&loose).unwrap_err().to_string().contains("training.min_parties"));
     }

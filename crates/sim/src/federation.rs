@@ -160,6 +160,7 @@ impl Federation {
                     columns: plan::columns_read(plan),
                     columns_available: u32::try_from(member.snapshot.document.schema.columns.len())?,
                     subjects: member.count.left(),
+                    series: None,
                 },
                 egress: plan::egress(plan),
                 privacy: PrivacyStatement { secure_aggregation: false, unprotected: vec!["simulation".into()] },

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use hospes_party::DeviceChoice;
-use hospes_party::view::AuditFormat;
+use hospes_party::view::{AuditFormat, SeriesBounds};
 use hospes_protocol::approval::Role;
 
 /// A hospital's party in a federation.
@@ -71,9 +71,10 @@ pub(crate) enum Command {
         /// Runs of one federation that are taken at a time; a study with many settings waits for its turn.
         #[arg(long, env = "HOSPES_RUNS", value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u8).range(1..=64))]
         runs: u8,
-        /// What networks are trained on: auto takes a graphics card where it is faster, cpu none, gpu always one if it can.
-        #[arg(long, env = "HOSPES_DEVICE", value_name = "auto|cpu|gpu", default_value = "auto")]
-        device: DeviceChoice,
+        /// What networks are trained on, whatever `device set` says: auto takes a graphics card where it is faster, cpu none,
+        /// gpu always one if it can, and a card such as discrete:0 that one.
+        #[arg(long, env = "HOSPES_DEVICE", value_name = "auto|cpu|gpu|CARD")]
+        device: Option<DeviceChoice>,
     },
     /// State of the site; needs nobody logged in.
     Status,
@@ -97,6 +98,9 @@ pub(crate) enum Command {
     /// What training may take of this machine, and when.
     #[command(subcommand)]
     Limits(LimitsCommand),
+    /// What networks are trained on at this site: the processor or a graphics card.
+    #[command(subcommand)]
+    Device(DeviceCommand),
     /// Studies that were offered.
     Requests,
     /// The review of a request, in plain language.
@@ -194,9 +198,9 @@ pub(crate) enum Command {
         /// File with the hospital's own CA certificates, as for `enrol`.
         #[arg(long, requires = "invitation", value_name = "FILE")]
         extra_ca: Option<PathBuf>,
-        /// What networks are to be trained on, as for `run`.
-        #[arg(long, env = "HOSPES_DEVICE", value_name = "auto|cpu|gpu", default_value = "auto")]
-        device: DeviceChoice,
+        /// What networks are to be trained on, as for `run`; without it as the site is set.
+        #[arg(long, env = "HOSPES_DEVICE", value_name = "auto|cpu|gpu|CARD")]
+        device: Option<DeviceChoice>,
     },
     /// The audit log.
     #[command(subcommand)]
@@ -496,6 +500,20 @@ pub(crate) enum LimitsCommand {
     },
 }
 
+/// What networks are trained on.
+#[derive(Subcommand)]
+pub(crate) enum DeviceCommand {
+    /// Print it, with the machine's graphics cards; the first look tries them, which takes seconds.
+    Show,
+    /// Set it, from the next work on.
+    Set {
+        /// auto takes a graphics card where it is faster, cpu none, gpu always one if it can, and a card such as discrete:0,
+        /// as `show` lists it, that one.
+        #[arg(value_name = "auto|cpu|gpu|CARD")]
+        choice: DeviceChoice,
+    },
+}
+
 /// A signature.
 #[derive(Args)]
 pub(crate) struct Approve {
@@ -507,6 +525,13 @@ pub(crate) struct Approve {
     /// Runs that the approval allows.
     #[arg(long, default_value_t = 1)]
     pub(crate) runs: u32,
+    /// Approve later versions of the dataset too, and not this snapshot alone: registered under its name, with the same
+    /// columns and types, and as many patients as `--patients` says.
+    #[arg(long)]
+    pub(crate) series: bool,
+    /// Fewest and most patients of a later version, those who opted out among them; without it as the review suggests.
+    #[arg(long, requires = "series", value_name = "FEWEST..MOST", value_parser = patients)]
+    pub(crate) patients: Option<SeriesBounds>,
     /// A number that may differ, and between what: `tasks.train.params.optimizer.sgd.lr=0.0001..0.01`.
     #[arg(long = "range", value_name = "PLACE=MIN..MAX")]
     pub(crate) ranges: Vec<String>,
@@ -586,6 +611,15 @@ pub(crate) enum Audit {
 fn form() -> impl TypedValueParser<Value = AuditFormat> {
     let names = PossibleValuesParser::new(AuditFormat::ALL.iter().map(|form| form.as_str()));
     names.try_map(|typed| typed.parse::<AuditFormat>())
+}
+
+/// Fewest and most patients of a version, as typed.
+fn patients(text: &str) -> Result<SeriesBounds, String> {
+    let wrong = || format!("'{text}' is not of the form 280..450");
+    let (fewest, most) = text.split_once("..").ok_or_else(wrong)?;
+    let number = |text: &str| text.trim().parse::<u64>().map_err(|_| wrong());
+    let bounds = SeriesBounds { fewest: number(fewest)?, most: number(most)? };
+    if bounds.fewest > bounds.most { Err(wrong()) } else { Ok(bounds) }
 }
 
 /// Roles, as typed.

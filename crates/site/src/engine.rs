@@ -63,7 +63,7 @@ fn config(folder: &Path) -> Result<Config> {
 }
 
 /// Opens the engine, with its links.
-pub(crate) async fn open(folder: &Path, runs_at_a_time: usize, device: DeviceChoice) -> Result<Handle> {
+pub(crate) async fn open(folder: &Path, runs_at_a_time: usize, device: Option<DeviceChoice>) -> Result<Handle> {
     let config = Config { runs_at_a_time, device, ..config(folder)? };
     Ok(hospes_party::open(config).await.map_err(Fault::from)?)
 }

@@ -128,7 +128,7 @@ pub(crate) fn site_config(folder: &Path, clock: Clock, spawn_link: hospes_party:
         session_idle_ms: 36_500 * 24 * 3_600_000,
         worker_memory_bytes: None,
         runs_at_a_time: hospes_protocol::limits::OPEN_JOBS,
-        device: DeviceChoice::Processor,
+        device: Some(DeviceChoice::Processor),
         card_patience: std::time::Duration::from_secs(600),
         kdf: KdfCost::for_tests(),
         spawn_link,

@@ -62,7 +62,7 @@ extra_ca: string | null, };
 export type ApprovalId = string;
 
 /**
- * What a first signature covers. The default is exactly the plan, one run.
+ * What a first signature covers. The default is exactly the plan, one run, on the snapshot alone.
  */
 export type Approving = { 
 /**
@@ -73,6 +73,10 @@ study: StudyId,
  * Dataset; may be left out where only one has the columns.
  */
 dataset: DatasetId | null, 
+/**
+ * Later versions of it too, with so many patients; `None` for the snapshot alone.
+ */
+series: SeriesBounds | null, 
 /**
  * Runs.
  */
@@ -283,6 +287,10 @@ positives: number, };
  * A graphics card and how it did when it was tried.
  */
 export type CardView = { 
+/**
+ * What it is chosen by, such as `discrete:0`.
+ */
+card: string, 
 /**
  * Its name.
  */
@@ -519,7 +527,12 @@ columns_missing: Array<string>,
 /**
  * Names of the site's datasets that have all columns.
  */
-candidates: Array<string>, };
+candidates: Array<string>, 
+/**
+ * What a first signer is offered who approves later versions of the dataset too; `None` where no dataset is chosen or the
+ * policy does not let them.
+ */
+series: SeriesOffer | null, };
 
 /**
  * A registered dataset at a site.
@@ -617,6 +630,11 @@ version: number,
 former: DatasetId | null, };
 
 /**
+ * Who decided what networks are trained on.
+ */
+export type DecidedBy = "people" | "start" | "it";
+
+/**
  * How close things stand.
  */
 export type Density = "comfortable" | "compact";
@@ -655,13 +673,35 @@ calibration: Calibration | null,
 intervals: { [key in string]: Interval }, };
 
 /**
+ * What networks are to be trained on: `auto`, `cpu`, `gpu`, or one card by its kind and number, such as `discrete:0`.
+ */
+export type DeviceChoice = string;
+
+/**
+ * On what networks are trained.
+ */
+export type DeviceSetting = { 
+/**
+ * What was chosen.
+ */
+choice: DeviceChoice, 
+/**
+ * Who decided it.
+ */
+decided_by: DecidedBy, };
+
+/**
  * What this machine trains on.
  */
 export type DeviceView = { 
 /**
- * What the site's people chose: `auto`, `cpu` or `gpu`.
+ * What was chosen.
  */
-choice: string, 
+choice: DeviceChoice, 
+/**
+ * Who decided it.
+ */
+decided_by: DecidedBy, 
 /**
  * The graphics cards, as its drivers list them.
  */
@@ -1359,6 +1399,10 @@ quiet: Array<QuietHours>,
  * Whether training waits while somebody works at the machine.
  */
 yields: boolean, 
+/**
+ * What networks are trained on; `None` leaves it to the site's people.
+ */
+device: DeviceChoice | null, 
 /**
  * Longest idle time of a session, in minutes.
  */
@@ -2607,6 +2651,32 @@ export type SavePurpose = "audit" | "model" | "backup" | "predictions";
 export type Secret = string;
 
 /**
+ * How many patients a version may have, those who opted out among them.
+ */
+export type SeriesBounds = { 
+/**
+ * Fewest.
+ */
+fewest: number, 
+/**
+ * Most.
+ */
+most: number, };
+
+/**
+ * Approving later versions of a dataset, and not one snapshot alone.
+ */
+export type SeriesOffer = { 
+/**
+ * Patients of this version, those who opted out among them.
+ */
+patients: number, 
+/**
+ * Bounds that are suggested.
+ */
+bounds: SeriesBounds, };
+
+/**
  * A signature under the approval.
  */
 export type SignatureGiven = { 
@@ -3097,6 +3167,10 @@ export interface Commands {
   job_log: { args: { job: JobId }; answer: Array<LogLine> };
   /** What this machine trains on, and within which limits; at first it takes the time to try its graphics cards. */
   device: { args: Record<string, never>; answer: DeviceView };
+  /** What networks are trained on, and who decided it; needs nobody logged in, and looks for no card. */
+  device_setting: { args: Record<string, never>; answer: DeviceSetting };
+  /** Sets what networks are trained on, from the next work on. */
+  set_device: { args: { choice: DeviceChoice }; answer: null };
   /** What the hospital's IT set, which nobody who uses Hospes can loosen; needs nobody logged in. */
   managed: { args: Record<string, never>; answer: Managed };
   /** What training may take of this machine, and when. */
@@ -3182,6 +3256,7 @@ export const READS: { readonly [C in keyof Commands]?: readonly Notice[] } = {
   job: ["jobs"],
   job_log: ["jobs", "egress"],
   device: ["settings"],
+  device_setting: ["settings"],
   managed: ["settings"],
   compute_limits: ["settings"],
   model_copy: ["jobs"],
@@ -3226,6 +3301,7 @@ export const CHANGES: { readonly [C in keyof Commands]?: readonly Notice[] } = {
   approve: ["requests", "audit"],
   countersign: ["requests", "audit"],
   decide: ["requests", "jobs", "egress", "audit"],
+  set_device: ["settings", "audit"],
   set_compute_limits: ["settings", "jobs", "audit"],
   cancel_job: ["jobs", "egress", "audit"],
   release: ["jobs", "audit"],

@@ -1,7 +1,7 @@
 import { useState } from "react";
 import { Form } from "react-aria-components";
 import { useTranslation } from "react-i18next";
-import { Engine, named } from "../i18n/engine";
+import { Engine } from "../i18n/engine";
 import { brief, bytes, count, percent } from "../i18n/format";
 import { useAction, useAnswer, useManaged } from "../ipc/hooks";
 import type { ComputeLimits, DeviceView } from "../ipc/types";
@@ -17,6 +17,8 @@ import { Notice } from "../parts/Notice";
 import { Range } from "../parts/Range";
 import { Table } from "../parts/Table";
 import { useMe } from "../shell/session";
+import { DeviceForm } from "./DeviceForm";
+import { useChoice } from "./devices";
 import forms from "./Forms.module.css";
 import {
   fillIn,
@@ -177,7 +179,11 @@ function Editor({ limits, isPending, onSet }: EditorProps) {
 
 function Device({ device }: { device: DeviceView }) {
   const { t } = useTranslation();
+  const { may } = useMe();
+  const named = useChoice();
   const memory = device.worker_memory_bytes;
+  const isOurs = device.decided_by === "people";
+  const why = isOurs ? "" : ` (${t(device.decided_by === "it" ? "managed.byIt" : "machine.byStart")})`;
   // Two cards may bear one name; work runs on the first.
   const cards = device.cards.map((card, at) => ({ ...card, at }));
   const used = cards.find((card) => card.name === device.used)?.at;
@@ -219,11 +225,12 @@ function Device({ device }: { device: DeviceView }) {
       <Facts
         isOurs
         facts={[
-          { label: t("machine.choice"), value: named("machine.choices", device.choice) },
+          { label: t("machine.choice"), value: named(device.choice, device.cards) + why },
           { label: t("machine.memory"), value: memory === null ? t("machine.noLimit") : bytes(memory) },
           { label: t("machine.runs"), value: count(device.runs_at_a_time) },
         ]}
       />
+      {isOurs && may("administrator") && <DeviceForm device={device} />}
     </>
   );
 }

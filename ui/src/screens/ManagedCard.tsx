@@ -3,12 +3,14 @@ import { count, list, percent } from "../i18n/format";
 import { useManaged } from "../ipc/hooks";
 import { Card } from "../parts/Card";
 import { Facts } from "../parts/Facts";
+import { useChoice } from "./devices";
 import { useHours } from "./limits";
 
 /** Everything that the hospital's IT set, where it set anything. */
 export function ManagedCard() {
   const { t } = useTranslation();
   const hours = useHours();
+  const choice = useChoice();
   const managed = useManaged();
   const { file, policy, only, proxy, extra_ca, share, threads, quiet } = managed;
   if (!file) return null;
@@ -21,6 +23,7 @@ export function ManagedCard() {
     [t("machine.threads"), threads && t("managed.mostValue", { most: count(threads) })],
     [t("machine.quiet"), quiet?.map(hours).join("; ")],
     [t("machine.yields"), managed.yields && t("register.yes")],
+    [t("machine.choice"), managed.device && choice(managed.device, [])],
     [
       t("managed.idle"),
       managed.idle_minutes && t("managed.idleValue", { minutes: count(managed.idle_minutes) }),

@@ -12,6 +12,8 @@ import { Field } from "../parts/Field";
 import { SigningField } from "../parts/SigningField";
 import forms from "./Forms.module.css";
 import styles from "./Review.module.css";
+import { SeriesChoice } from "./SeriesChoice";
+import { begin, boundsOf } from "./series";
 
 /** Asked of the first signer, one for each of the Five Safes. They go into the document as they stand here, so that both
  * signers and the auditor read the same; each person sees them in their own language. */
@@ -46,16 +48,19 @@ export function FirstSignature({ review, dataset, onSigned }: Props & { dataset:
   const [replies, setReplies] = useState<Replies>({});
   const [runs, setRuns] = useState("1");
   const [release, setRelease] = useState<ReleaseRule>("reviewed");
+  const offer = review.data.series;
+  const [versions, setVersions] = useState(() => begin(offer));
   const [passphrase, setPassphrase] = useState("");
   const approve = useAction("approve", onSigned);
   const isAnswered = QUESTIONS.every((question) => replies[question] !== undefined);
   const asksForMany = review.outputs.runs > 1;
   function sign() {
     const max_runs = asksForMany ? review.outputs.runs : runsOf(runs);
+    const series = offer === null ? null : boundsOf(versions, offer.patients);
     // Nobody signs another number than the one that they typed.
-    if (max_runs === null) return;
+    if (max_runs === null || series === undefined) return;
     const checklist = replies as Record<string, string>;
-    const approving = { study: review.study, dataset, max_runs, ranges: {}, release, checklist };
+    const approving = { study: review.study, dataset, series, max_runs, ranges: {}, release, checklist };
     approve.mutate({ approving, passphrase });
     setPassphrase("");
   }
@@ -99,6 +104,7 @@ export function FirstSignature({ review, dataset, onSigned }: Props & { dataset:
           ]}
         />
       </div>
+      {offer !== null && <SeriesChoice offer={offer} value={versions} onChange={setVersions} />}
       <SigningField value={passphrase} onChange={setPassphrase} />
       <FaultNotice fault={approve.error} />
       {!isAnswered && <p className={forms.quiet}>{t("sign.answerFirst")}</p>}

@@ -176,7 +176,12 @@ impl Rig {
 
     /// A signed approval of the plan on the snapshot.
     pub(crate) fn approval(&self) -> Approval {
-        let document = ApprovalDocument {
+        self.sign(self.document())
+    }
+
+    /// What is signed in it.
+    pub(crate) fn document(&self) -> ApprovalDocument {
+        ApprovalDocument {
             id: ApprovalId::new(NOW, [2; 10]),
             at: NOW,
             four_eyes: self.policy.approval.four_eyes,
@@ -205,6 +210,7 @@ impl Rig {
                     columns: plan::columns_read(&self.plan),
                     columns_available: 6,
                     subjects: self.snapshot.document.subjects,
+                    series: None,
                 },
                 egress: plan::egress(&self.plan),
                 privacy: PrivacyStatement { secure_aggregation: false, unprotected: vec!["updates".into()] },
@@ -214,7 +220,10 @@ impl Rig {
                 checklist: BTreeMap::new(),
             },
             opinion: None,
-        };
+        }
+    }
+
+    pub(crate) fn sign(&self, document: ApprovalDocument) -> Approval {
         let document = Canonical::new(document).unwrap();
         let sign = |person, role, key| ApprovalSignature::new(document.digest(), person, role, NOW, key).unwrap();
         let signatures = vec![

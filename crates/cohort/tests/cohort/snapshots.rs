@@ -213,6 +213,41 @@ fn a_folder_that_cannot_be_written_leaves_nothing() {
 }
 
 #[test]
+fn versions_have_one_form_if_query_mapping_and_schema_are_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let of = |text: &str, kind: ColumnKind, keep_note: bool| {
+        let change = |schema: &mut hospes_cohort::schema::Schema| {
+            schema.set_kind("dose", kind).unwrap();
+            for column in ["age", "dose"] {
+                schema.set_masked(column, false).unwrap();
+            }
+            if schema.column("note").is_some() {
+                schema.set_masked("note", !keep_note).unwrap();
+            }
+        };
+        frozen(folder.path(), text, change).unwrap().document
+    };
+    let first = of("id,age,dose\n1,50.5,1.5\n2,61.5,2.5\n", ColumnKind::Number, false);
+    let form = first.form().unwrap();
+    // Other rows, another order, another way to write the same, a column that is not kept.
+    let later = of("note;dose;age;id\nx;1,5;50,5;1\ny;2,25;61,5;3\nz;4,5;40,5;4\n", ColumnKind::Number, false);
+    assert_ne!(later.digest(), first.digest());
+    assert_eq!(later.form().unwrap(), form);
+    for (what, other) in [
+        ("another type", of("id,age,dose\n1,50.5,1.5\n2,61.5,2.5\n", ColumnKind::Text, false)),
+        ("one column more", of("id,age,dose,note\n1,50.5,1.5,x\n2,61.5,2.5,y\n", ColumnKind::Number, true)),
+    ] {
+        assert_ne!(other.form().unwrap(), form, "{what}");
+    }
+    let mut public = (*first).clone();
+    public.public = true;
+    assert_ne!(public.form().unwrap(), form, "the tag public");
+    let mut read_otherwise = (*first).clone();
+    read_otherwise.format.missing.push("999".into());
+    assert_ne!(read_otherwise.form().unwrap(), form, "what means missing");
+}
+
+#[test]
 fn opted_out_subjects_are_counted_out() {
     let rig = Rig::new(&table(60));
     let file = write(rig.folder.path(), "optout.csv", "subject_id\nP-3\nP-4\nP-4\nP-1000\n");

@@ -5,8 +5,8 @@ use std::io::Cursor;
 use hospes_cohort::Outward;
 use hospes_cohort::train::Progress;
 use hospes_cohort::worker::{Event, Failure, LocalView, Order, execute, run};
-use hospes_protocol::approval::{ApprovalState, RefusalCode};
-use hospes_protocol::id::{Digest, Timestamp};
+use hospes_protocol::approval::{ApprovalState, RefusalCode, Series, VersionFacts};
+use hospes_protocol::id::{DatasetId, Digest, Timestamp};
 use hospes_protocol::message::{FigureSet, UploadKind};
 use hospes_protocol::plan::{self, Plan};
 use hospes_protocol::policy::Policy;
@@ -63,6 +63,37 @@ fn a_child_reports_figures_in_canonical_bytes() {
         let set = hospes_protocol::canon::Canonical::<FigureSet>::parse(&bytes).unwrap();
         assert_eq!(set.withheld, done.withheld);
     }
+}
+
+#[test]
+fn a_child_asks_for_its_permit_with_the_snapshot_that_it_would_open() {
+    let rig = Rig::new(&table(120));
+    let later = Rig::new(&table(110));
+    let with_more = |(n, line): (usize, &str)| format!("{line},{}\n", if n == 0 { "more" } else { "1.5" });
+    let wider = Rig::new(&table(120).lines().enumerate().map(with_more).collect::<String>());
+    let id = DatasetId::new(NOW, [9; 10]);
+    let form = rig.snapshot.document.form().unwrap();
+    let mut document = rig.document();
+    document.envelope.data.series = Some(Series { id, version: 1, form, min_subjects: 100, max_subjects: 130 });
+    // What the parent says of it would do; what it is decides.
+    let told = VersionFacts { series: id, version: 2, form, subjects: 120 };
+    let order = |of: &Rig| {
+        let mut order = Order { approval: rig.sign(document.clone()), ..rig.order("train") };
+        order.snapshot = of.snapshot.document.clone();
+        order.snapshot_path = of.snapshot.path.clone();
+        order.key = of.key.clone();
+        order.circumstances.snapshot.digest = of.snapshot.document.digest();
+        order.circumstances.snapshot.version = Some(told.clone());
+        order
+    };
+    assert!(matches!(through_pipe(&order(&later)).0.last(), Some(Event::Done(_))));
+    let refused = |of: &Rig, words: &str| {
+        let last = through_pipe(&order(of)).0.pop();
+        let Some(Event::Refused(refusal)) = &last else { panic!("{last:?}") };
+        assert!(refusal.code == RefusalCode::Snapshot && refusal.detail.contains(words), "{refusal}");
+    };
+    refused(&wider, "other columns or types");
+    refused(&Rig::new(&table(60)), "fewer or more subjects");
 }
 
 fn refusal(table: &str, plan: Plan, policy: Policy) -> Option<Failure> {

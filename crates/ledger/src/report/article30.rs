@@ -118,10 +118,15 @@ fn scope(approvals: &Approvals<'_>, uses: &Uses, head: &Head<'_>) -> String {
         if let Some(document) = head.words.approval(**id) {
             let scope = &document.envelope.data;
             let columns: Vec<String> = scope.columns.iter().map(|c| plain(c)).collect();
+            let later = scope
+                .series
+                .as_ref()
+                .map(|series| format!(", later versions with {} to {} too", series.min_subjects, series.max_subjects));
             words.insert(format!(
-                "patients of the dataset {} ({} subjects when it was approved): {}",
+                "patients of the dataset {} ({} subjects when it was approved{}): {}",
                 plain(&scope.dataset),
                 scope.subjects,
+                later.unwrap_or_default(),
                 columns.join(", ")
             ));
         } else if let Some(dataset) = uses.dataset_of(**id, approved, head) {

@@ -25,8 +25,9 @@ pub(super) fn write(log: &mut Log<'_>, head: &Head<'_>, out: &mut dyn Write) -> 
         let name = head.words.dataset(dataset).map(|name| format!("{name} ")).unwrap_or_default();
         page.section(&format!("Dataset {name}{}", plain(dataset)))?;
         history(&mut page, registered)?;
-        let approvals = uses.approvals.iter().filter(|(id, a)| of(id, a).as_ref() == Some(dataset));
-        table(&mut page, approvals, head)?;
+        let is_of = |id: &ApprovalId, a: &Approved| of(id, a).as_ref() == Some(dataset) || a.read.contains_key(dataset);
+        let approvals = uses.approvals.iter().filter(|(id, a)| is_of(id, a));
+        table(&mut page, Some(dataset), approvals, head)?;
     }
     let mut unnamed = uses.approvals.iter().filter(|(id, a)| of(id, a).is_none()).peekable();
     if unnamed.peek().is_some() {
@@ -34,7 +35,7 @@ pub(super) fn write(log: &mut Log<'_>, head: &Head<'_>, out: &mut dyn Write) -> 
         page.text(
             "Their entries were made by an earlier version, or erased. The approval's document names the dataset.",
         )?;
-        table(&mut page, unnamed, head)?;
+        table(&mut page, None, unnamed, head)?;
     }
     if uses.other.sent + uses.other.perhaps.0 > 0 {
         page.section("What left under no approval that this log has")?;
@@ -59,6 +60,7 @@ fn history(page: &mut Page<'_>, registered: &Registered) -> Result<(), ReportErr
 
 fn table<'u>(
     page: &mut Page<'_>,
+    dataset: Option<&String>,
     approvals: impl Iterator<Item = (&'u ApprovalId, &'u Approved)>,
     head: &Head<'_>,
 ) -> Result<(), ReportError> {
@@ -79,6 +81,15 @@ fn table<'u>(
     for (id, approved) in approvals {
         let asked = approved.study.map(|s| study(s, head)).unwrap_or_default();
         let terms = approved.study.and_then(|s| head.words.study(s)).map(|s| purposes(&s.terms));
+        // Rounds under an approval of a series are told apart by version; what left of them is not.
+        let (permits, left) = match dataset.filter(|_| approved.read_several()) {
+            Some(dataset) => {
+                let rounds = approved.read.get(dataset).copied().unwrap_or_default();
+                let left = format!("{}; of all versions that were read", approved.left.words());
+                (format!("{rounds} of {}", approved.permits), left)
+            }
+            None => (approved.permits.to_string(), approved.left.words()),
+        };
         let to: Vec<String> = approved.left.to.iter().map(|to| head.words.receiver(to)).collect();
         page.row(&[
             asked,
@@ -86,8 +97,8 @@ fn table<'u>(
             id.to_string(),
             approved.state(),
             approved.signers(),
-            approved.permits.to_string(),
-            approved.left.words(),
+            permits,
+            left,
             to.join("; "),
             approved.left.protection.iter().cloned().collect::<Vec<_>>().join("; "),
         ])?;

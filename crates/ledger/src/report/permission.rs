@@ -115,11 +115,19 @@ fn rule(id: ApprovalId, approved: &Approved, uses: &Uses, head: &Head<'_>) -> Va
     rule.insert("activity".into(), json!([activity]));
     if let Some(document) = document {
         let (computation, limits) = (&document.envelope.computation, &document.envelope.limits);
+        let data = &document.envelope.data;
+        let versions = data.series.as_ref().map(|series| {
+            format!(
+                "; later versions of the dataset too, with {} to {} subjects",
+                series.min_subjects, series.max_subjects
+            )
+        });
         let text = format!(
-            "at most {} runs; columns: {}; a round takes at most {} s",
+            "at most {} runs; columns: {}; a round takes at most {} s{}",
             computation.max_runs,
-            document.envelope.data.columns.iter().map(|c| plain(c)).collect::<Vec<_>>().join(", "),
-            limits.round_seconds
+            data.columns.iter().map(|c| plain(c)).collect::<Vec<_>>().join(", "),
+            limits.round_seconds,
+            versions.unwrap_or_default()
         );
         rule.insert("limit".into(), json!([{ "text": text }]));
     }

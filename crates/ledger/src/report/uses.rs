@@ -80,10 +80,18 @@ pub(super) struct Approved {
     pub(super) steps: Vec<Step>,
     /// Rounds for which a permit was given.
     pub(super) permits: u64,
+    /// How many of them read which dataset, where the permit's entry names it: an approval of a series is for several, its
+    /// versions.
+    pub(super) read: BTreeMap<String, u64>,
     pub(super) left: Left,
 }
 
 impl Approved {
+    /// Whether it read another dataset than the one that was reviewed: later versions of it.
+    pub(super) fn read_several(&self) -> bool {
+        self.read.keys().chain(&self.dataset).collect::<BTreeSet<_>>().len() > 1
+    }
+
     fn last(&self, actions: &[Action]) -> Option<&Step> {
         self.steps.iter().rev().find(|step| actions.contains(&step.action))
     }
@@ -223,8 +231,7 @@ impl Uses {
                     approved.study = record.purpose.study;
                     approved.digest = digest_of(record, ObjectKind::Approval);
                     approved.snapshot = digest_of(record, ObjectKind::Snapshot).or(approved.snapshot);
-                    let dataset = record.objects.iter().find(|o| o.kind == ObjectKind::Dataset).map(|o| o.id.clone());
-                    approved.dataset = dataset.or(approved.dataset.take());
+                    approved.dataset = dataset_in(record).or(approved.dataset.take());
                     approved.steps.push(step());
                 }
             }
@@ -242,6 +249,9 @@ impl Uses {
             Action::PermitMinted if done => {
                 if let Some(approved) = record.purpose.approval.and_then(|id| self.approvals.get_mut(&id)) {
                     approved.permits += 1;
+                    if let Some(dataset) = dataset_in(record).filter(|_| approved.read.len() < MOST) {
+                        *approved.read.entry(dataset).or_default() += 1;
+                    }
                 }
             }
             Action::DatasetRegistered | Action::DatasetChanged | Action::DatasetRemoved | Action::ModelUsed if done => {
@@ -285,6 +295,11 @@ impl Uses {
         let snapshot = approved.snapshot.or(document)?;
         self.datasets.iter().find(|(_, d)| d.snapshots.contains(&snapshot)).map(|(dataset, _)| dataset.clone())
     }
+}
+
+/// The first dataset that an entry names.
+fn dataset_in(record: &Record) -> Option<String> {
+    record.objects.iter().find(|o| o.kind == ObjectKind::Dataset).map(|o| o.id.clone())
 }
 
 fn digest_of(record: &Record, kind: ObjectKind) -> Option<Digest> {

@@ -5,11 +5,12 @@ use std::io::{self, BufRead, Cursor, Read, Seek, SeekFrom, Write};
 use std::rc::Rc;
 
 use hospes_ledger::report::{self, Annex, Format, ReportError};
-use hospes_ledger::{Action, Actor, Engine, Entry, ObjectKind, verify};
+use hospes_ledger::{Action, Actor, Engine, Entry, ObjectKind, Purpose, verify};
 use hospes_protocol::approval::Role;
 
 use crate::fixture::{
-    T0, annex, approver, at, dataset, expected, export, federation, made, steward, story, study, try_report,
+    T0, annex, approval_id, approver, at, dataset, expected, export, federation, made, steward, story, study,
+    try_report, version,
 };
 
 /// The reports that are no copy of the log or of the annex.
@@ -151,6 +152,30 @@ fn the_report_of_a_dataset_names_the_models_that_were_used_on_it() {
     let use_of = made(Format::DataUse, &export(&story, None), &annex());
     assert!(use_of.contains("model used") && use_of.contains("303 rows in a file"), "{use_of}");
     assert!(!use_of.contains("does not allow predictions"), "what was not done is no use");
+}
+
+#[test]
+fn the_report_of_a_dataset_tells_rounds_on_its_versions_apart() {
+    let mut story = story();
+    let engine = || Engine { version: "hospes-site 0.1.0".into(), device: None };
+    let purpose = Purpose { study: Some(study(1).id), job: None, approval: Some(approval_id(1)) };
+    let permit = |on| {
+        Entry::new(at(63), Actor::Engine, Action::PermitMinted, engine()).purpose(purpose).object(
+            ObjectKind::Dataset,
+            on,
+            None,
+        )
+    };
+    let registered = Entry::new(at(62), Actor::Engine, Action::DatasetRegistered, engine());
+    story.extend([registered.object(ObjectKind::Dataset, version(), None)]);
+    story.extend([permit(dataset()), permit(version()), permit(version())]);
+    let report = made(Format::DataUse, &export(&story, None), &annex());
+    // Two permits of the story name no dataset, as those of earlier versions of the program.
+    for (of, rounds) in [(dataset(), "1 of 5"), (version(), "2 of 5")] {
+        let section = report.split("<h2").find(|part| part.contains(&of.to_string())).unwrap_or_default();
+        assert!(section.contains(rounds), "{rounds} of {of} is missing in\n{section}");
+        assert!(section.contains("of all versions that were read"), "{section}");
+    }
 }
 
 #[test]

@@ -53,7 +53,12 @@ pub(crate) fn snapshot() -> Digest {
     Digest::of(b"snapshot")
 }
 
-fn approval_id(n: u8) -> ApprovalId {
+/// A later version of the dataset.
+pub(crate) fn version() -> DatasetId {
+    DatasetId::new(at(0), id(9))
+}
+
+pub(crate) fn approval_id(n: u8) -> ApprovalId {
     ApprovalId::new(at(0), id(n))
 }
 
@@ -96,6 +101,7 @@ pub(crate) fn approval(n: u8, study: &Canonical<Study>) -> Canonical<ApprovalDoc
                 columns: ["age", "chol"].map(String::from).into(),
                 columns_available: 14,
                 subjects: 303,
+                series: None,
             },
             egress: Vec::new(),
             privacy: PrivacyStatement { secure_aggregation: false, unprotected: vec!["the update".into()] },

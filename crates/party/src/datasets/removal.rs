@@ -40,27 +40,36 @@ impl Engine {
                 "an approval of study {study} rests on this dataset; refuse or revoke it first"
             )));
         }
-        let is_newest: bool = sqlx::query_scalar("SELECT NOT EXISTS (SELECT 1 FROM datasets WHERE former = ?1)")
-            .bind(dataset.to_string())
-            .fetch_one(tx.conn())
-            .await
-            .at(step)?;
+        // So would one under an approval of the series, which keeps the version that it began with.
+        let reads: Option<String> = sqlx::query_scalar(
+            "SELECT study FROM jobs WHERE dataset = ?1 AND state IN ('ready', 'waiting', 'running')
+             AND EXISTS (SELECT 1 FROM approvals WHERE approvals.study = jobs.study
+                         AND approvals.state IN ('active', 'suspended'))",
+        )
+        .bind(dataset.to_string())
+        .fetch_optional(tx.conn())
+        .await
+        .at(step)?;
+        if let Some(study) = reads {
+            return Err(PartyError::state(format!(
+                "a run of study {study} reads this version; stop it first, or wait until it has ended"
+            )));
+        }
+        let is_newest = super::newest_of(tx.conn(), found.series).await?.is_some_and(|newest| newest.id == dataset);
         // The name is free again; the row stays for the approvals that name it.
         sqlx::query(
-            "UPDATE datasets SET name = ?2, sealed_key = x'', profile = x'', removed = ?3,
-                                 former = CASE WHEN ?4 THEN NULL ELSE former END WHERE id = ?1",
+            "UPDATE datasets SET name = ?2, sealed_key = x'', profile = x'', removed = ?3, former = NULL WHERE id = ?1",
         )
         .bind(dataset.to_string())
         .bind(format!("{} (removed {dataset})", shown(&found.name, 100)))
         .bind(self.now().as_millis())
-        .bind(is_newest)
         .execute(tx.conn())
         .await
         .at(step)?;
-        // The series goes on from the version before, under its name.
-        if let Some(former) = found.former.filter(|_| is_newest) {
-            sqlx::query("UPDATE datasets SET name = ?2 WHERE id = ?1 AND removed IS NULL")
-                .bind(former.to_string())
+        // The series goes on from the newest version that is left, under its name.
+        if is_newest && let Some(left) = super::newest_of(tx.conn(), found.series).await? {
+            sqlx::query("UPDATE datasets SET name = ?2 WHERE id = ?1")
+                .bind(left.id.to_string())
                 .bind(&found.name)
                 .execute(tx.conn())
                 .await

@@ -1,8 +1,9 @@
 //! A series: the versions of one dataset, each a snapshot of its own.
 //!
 //! A version is registered under the name of the one before, with the same subject key, the same types of the columns
-//! that both have, and the same tag *public*. An approval binds the snapshot of one version; for another one it is given
-//! again, after a review that shows what changed.
+//! that both have, and the same tag *public*. An approval binds the snapshot of one version, or the series: then a run
+//! takes the newest version that is there when it begins, if that one keeps to what was signed. For any other version the
+//! approval is given again, after a review that shows what changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,6 +21,7 @@ use crate::view::{Fact, NewDataset};
 #[derive(Clone, Copy)]
 pub(super) struct Successor {
     pub(super) former: DatasetId,
+    pub(super) series: DatasetId,
     pub(super) version: u32,
 }
 
@@ -83,8 +85,19 @@ pub(super) async fn set_aside(conn: &mut SqliteConnection, name: &str, successor
 
 /// Versions that no other one follows.
 pub(crate) fn newest(datasets: &[Dataset]) -> impl Fn(&Dataset) -> bool + use<> {
-    let former: BTreeSet<DatasetId> = datasets.iter().filter_map(|d| d.former).collect();
-    move |dataset| !former.contains(&dataset.id)
+    let mut last: BTreeMap<DatasetId, u32> = BTreeMap::new();
+    for dataset in datasets {
+        let version = last.entry(dataset.series).or_default();
+        *version = dataset.version.max(*version);
+    }
+    move |dataset| last.get(&dataset.series) == Some(&dataset.version)
+}
+
+/// The newest version of a series that is there.
+pub(crate) async fn newest_of(conn: &mut SqliteConnection, series: DatasetId) -> Result<Option<Dataset>, PartyError> {
+    let sql = "SELECT * FROM datasets WHERE series = ?1 AND removed IS NULL ORDER BY version DESC LIMIT 1";
+    let row = sqlx::query(sql).bind(series.to_string()).fetch_optional(conn).await.at("read a dataset")?;
+    row.as_ref().map(Dataset::from_row).transpose()
 }
 
 /// What changed from one version to the next, for the review.

@@ -33,9 +33,11 @@ pub(crate) mod rules;
 mod sign;
 mod sweep;
 pub(crate) mod text;
+mod versions;
 mod words;
 
 pub(crate) use sign::banner;
+pub(crate) use versions::data_of_run;
 
 /// A study as the database has it.
 pub(crate) struct Offered {

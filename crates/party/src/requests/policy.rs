@@ -91,6 +91,8 @@ pub(crate) fn loosened(now: &Policy, new: &Policy) -> Vec<String> {
         "the privacy officer's opinion is not required",
         now.approval.require_opinion && !new.approval.require_opinion,
     );
+    let snapshots = now.approval.snapshots_only && !new.approval.snapshots_only;
+    switch("an approval may be for later versions of a dataset too", snapshots);
     let eyes = now.approval.four_eyes != new.approval.four_eyes && new.approval.four_eyes != FourEyes::TwoPeople;
     switch("the second signature is given in another way", eyes);
     switch("predictions are allowed", rank(new.models.predict) > rank(now.models.predict));
@@ -260,6 +262,10 @@ mod tests {
             assert!(words.iter().any(|w| w.contains(place)), "{place} is missing in {words:?}");
         }
         assert!(loosened(&Policy::public_data(), &strict).is_empty());
+        let mut snapshots = strict.clone();
+        snapshots.approval.snapshots_only = true;
+        assert_eq!(loosened(&snapshots, &strict), ["an approval may be for later versions of a dataset too"]);
+        assert!(loosened(&strict, &snapshots).is_empty());
         assert!(!loosened(&strict, &Policy::datashield()).is_empty());
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use hospes_protocol::approval::{ApprovalDocument, ApprovalState, Peer, ReleaseRule};
-use hospes_protocol::id::{DatasetId, StudyId};
+use hospes_protocol::id::{DatasetId, StudyId, Timestamp};
 use hospes_protocol::plan::{self, Component, DropLevel, Egress, ImputationMethod, Plan, ScaleMethod};
 use hospes_protocol::policy::{FourEyes, Policy};
 use hospes_protocol::study::{Terms, egress_in_all};
@@ -19,7 +19,7 @@ use crate::people::{Session, name_of};
 use crate::store::At as _;
 use crate::view::{
     Change, ComputeLimits, DataTab, Fact, Finding, OpinionGiven, OutputsTab, PeerLine, PeopleTab, QuietHours,
-    RequestState, Review, SignatureGiven,
+    RequestState, Review, SeriesOffer, SignatureGiven,
 };
 
 /// What every review begins with while there is no secure aggregation.
@@ -40,7 +40,7 @@ impl Engine {
         self.acting(&session, "read a request", &[]).await?;
         let mut conn = self.reader().await?;
         let case = Case::read(&mut conn, id, dataset).await?;
-        let review = build(&mut conn, &case, self.share.limits()).await?;
+        let review = build(&mut conn, &case, self.share.limits(), self.now()).await?;
         drop(conn);
         if case.offered.state == "received" {
             let mut tx = self.store.begin("read a request").await?;
@@ -51,7 +51,12 @@ impl Engine {
     }
 }
 
-async fn build(conn: &mut SqliteConnection, case: &Case, training: &ComputeLimits) -> Result<Review, PartyError> {
+async fn build(
+    conn: &mut SqliteConnection,
+    case: &Case,
+    training: &ComputeLimits,
+    now: Timestamp,
+) -> Result<Review, PartyError> {
     let study = &case.offered.study;
     let id = study.id;
     let stored = approval(conn, id).await?;
@@ -69,14 +74,7 @@ async fn build(conn: &mut SqliteConnection, case: &Case, training: &ComputeLimit
     }
     let document = open.map(|s| &*s.approval.document);
     findings.extend(document.into_iter().flat_map(widened));
-    if let Some(newer) = case.newer() {
-        let words = format!(
-            "version {} of the dataset, '{}', is registered; an approval binds one version, and is given again for another",
-            newer.version,
-            shown(&newer.name, 100)
-        );
-        findings.push(Finding { rule: "series".into(), refuses: false, words });
-    }
+    findings.extend(super::versions::newer_version(case, open, now)?);
     if let Some(words) = super::sign::held(conn, id).await? {
         findings.push(Finding { rule: "privacy officer".into(), refuses: true, words });
     }
@@ -107,7 +105,7 @@ async fn build(conn: &mut SqliteConnection, case: &Case, training: &ComputeLimit
         project: project(&study.terms),
         people: PeopleTab { facts: people(&study.terms), peers: peer_lines(case, document) },
         settings: settings(case, document, training),
-        data: data(case),
+        data: data(case, document),
         outputs: outputs(case),
         computation: computation(case),
         findings,
@@ -230,6 +228,15 @@ fn widened(document: &ApprovalDocument) -> Vec<Finding> {
         let words = format!("{place} may be any number from {} to {} without another signature", range.min, range.max);
         read("approval.ranges", words);
     }
+    if let Some(series) = &envelope.data.series {
+        // PRIVACY: no rule of this version compares runs on two versions, so people weigh it.
+        let words = format!(
+            "later versions of the dataset with {} to {} patients and the same columns are used without another signature; \
+             what two runs differ in can tell about the few patients in whom their versions differ",
+            series.min_subjects, series.max_subjects
+        );
+        read("approval.series", words);
+    }
     if envelope.release == ReleaseRule::Automatic {
         read("approval.release", "results are released without a person of this site looking at them".into());
     }
@@ -349,7 +356,20 @@ fn policy_words(policy: &Policy) -> String {
     format!("'{}', digest {digest}", policy.profile)
 }
 
-fn data(case: &Case) -> DataTab {
+/// Which versions of the dataset an approval is for.
+fn versions(case: &Case, document: Option<&ApprovalDocument>) -> String {
+    match document.map(|document| &document.envelope.data.series) {
+        Some(Some(series)) => format!(
+            "this and later versions, with {} to {} patients, those who opted out among them",
+            series.min_subjects, series.max_subjects
+        ),
+        Some(None) => "this snapshot alone".to_owned(),
+        None if case.policy.approval.snapshots_only => "this snapshot alone, as the policy demands".to_owned(),
+        None => "this snapshot alone, if the first signer does not choose otherwise".to_owned(),
+    }
+}
+
+fn data(case: &Case, document: Option<&ApprovalDocument>) -> DataTab {
     let plan = &case.offered.study.plan;
     let needed = plan::columns_read(plan);
     let have = case.dataset().map(Dataset::columns).unwrap_or_default();
@@ -357,6 +377,7 @@ fn data(case: &Case) -> DataTab {
         Some(d) => vec![
             Fact::new("Dataset", shown(&d.name, 100)),
             Fact::new("Snapshot", d.document.digest().to_string()),
+            Fact::new("Versions that are approved", versions(case, document)),
             Fact::new("Columns read", format!("{} of {}", needed.len(), have.len())),
             Fact::new("Patients", d.subjects_left.to_string()),
             Fact::new("Patients who opted out", (d.document.subjects - d.subjects_left).to_string()),
@@ -372,6 +393,9 @@ fn data(case: &Case) -> DataTab {
     }
     let newest = datasets::newest(&case.datasets);
     let fits = case.datasets.iter().filter(|d| newest(d) && needed.is_subset(&d.columns()));
+    let offered = case.dataset().filter(|_| !case.policy.approval.snapshots_only && case.newer().is_none());
+    let offer =
+        |d: &Dataset| SeriesOffer { patients: d.document.subjects, bounds: super::sign::suggested(&case.policy, d) };
     DataTab {
         facts,
         columns_read: needed.iter().map(|c| shown(c, 100)).collect(),
@@ -381,6 +405,7 @@ fn data(case: &Case) -> DataTab {
             Vec::new()
         },
         candidates: fits.map(|d| d.name.clone()).collect(),
+        series: offered.map(offer),
     }
 }
 

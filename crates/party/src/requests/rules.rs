@@ -9,6 +9,7 @@ use hospes_privacy::duo::{DataUse, Fit, Matching, Request, matching};
 use hospes_protocol::approval::Trust;
 use hospes_protocol::plan::{self, Variable};
 use hospes_protocol::policy::Partner;
+use hospes_protocol::study::Terms;
 use hospes_protocol::text::shown;
 
 use super::sign::Case;
@@ -104,7 +105,7 @@ fn data_rules(case: &Case, dataset: &Dataset, found: &mut Findings) {
     for (column, expected, kind) in type_conflicts(plan, dataset) {
         found.refuse("data.types", format!("column '{column}' is {} here; the plan reads {expected}", kind.word()));
     }
-    let terms = match terms_of_use(case, dataset) {
+    let terms = match terms_of_use(&case.offered.study.terms, dataset) {
         Ok(terms) => terms,
         Err(words) => return found.refuse("terms of use (DUO)", words),
     };
@@ -120,8 +121,8 @@ fn data_rules(case: &Case, dataset: &Dataset, found: &mut Findings) {
 }
 
 /// How a dataset's terms of use fit the request, or which of its tags cannot be read.
-pub(super) fn terms_of_use(case: &Case, dataset: &Dataset) -> Result<Matching, String> {
-    Ok(matching(&DataUse::read(&dataset.duo)?, &Request::from_terms(&case.offered.study.terms)))
+pub(super) fn terms_of_use(terms: &Terms, dataset: &Dataset) -> Result<Matching, String> {
+    Ok(matching(&DataUse::read(&dataset.duo)?, &Request::from_terms(terms)))
 }
 
 /// Checks the tags of a dataset: terms of the Data Use Ontology, and the MONDO id of the disease they are about.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use hospes_ledger::{Action, ObjectKind, Purpose};
 use hospes_protocol::approval::{
     Approval, ApprovalDocument, ApprovalSignature, ApprovalState, DataScope, Envelope, Opinion, Peer, PrivacyStatement,
-    Role, RunLimits, Trust,
+    Role, RunLimits, Series, Trust,
 };
 use hospes_protocol::canon::Canonical;
 use hospes_protocol::id::{ApprovalId, DatasetId, Digest, StudyId, Timestamp};
@@ -24,7 +24,7 @@ use crate::keys::random;
 use crate::memberships::{self, Membership, roster};
 use crate::people::{Acting, Passphrase, Session, key_holders, phase, seconders, signers};
 use crate::store::{At as _, Tx, set_setting, to_json};
-use crate::view::{Approving, Notice, Phase, RequestState, Signed};
+use crate::view::{Approving, Notice, Phase, RequestState, SeriesBounds, Signed};
 
 /// How long one signature waits in the mode *delayed*, in milliseconds: 72 hours.
 const DELAY_MS: i64 = 72 * 3_600 * 1_000;
@@ -34,6 +34,8 @@ const DAY_MS: i64 = 24 * 3_600 * 1_000;
 const ROUND_SECONDS: u32 = 24 * 3_600;
 /// Most runs of one approval.
 const MAX_RUNS: u32 = 1_000;
+const SNAPSHOTS_ONLY: &str =
+    "the policy lets an approval be for one snapshot only (approval.snapshots_only), and not for later versions too";
 
 /// A request with everything that an approval of it depends on.
 pub(super) struct Case {
@@ -89,18 +91,18 @@ impl Case {
 
     /// The version before the chosen dataset.
     pub(super) fn former(&self) -> Option<&Dataset> {
-        let id = self.dataset()?.former?;
-        self.datasets.iter().find(|d| d.id == id)
+        let now = self.dataset()?;
+        self.versions(now.series).filter(|d| d.version < now.version).max_by_key(|d| d.version)
     }
 
     /// The newest version of the chosen dataset, if it is another one.
     pub(super) fn newer(&self) -> Option<&Dataset> {
-        let mut now = self.dataset()?;
-        // Each version follows one other, so that this ends.
-        while let Some(next) = self.datasets.iter().find(|d| d.former == Some(now.id)) {
-            now = next;
-        }
-        (Some(now.id) != self.dataset().map(|d| d.id)).then_some(now)
+        let now = self.dataset()?;
+        self.versions(now.series).filter(|d| d.version > now.version).max_by_key(|d| d.version)
+    }
+
+    fn versions(&self, series: DatasetId) -> impl Iterator<Item = &Dataset> {
+        self.datasets.iter().filter(move |d| d.series == series)
     }
 
     /// Other sites of the study with their keys, and how they are trusted.
@@ -123,7 +125,9 @@ impl Case {
     /// When an approval would hold that takes effect then, or why it would at no time.
     pub(super) fn limits(&self, dataset: &Dataset, now: Timestamp, not_before: Timestamp) -> Result<RunLimits, String> {
         let mut expires = now.plus_millis(i64::from(self.policy.approval.expires_days) * DAY_MS);
-        if let Some(until) = super::rules::terms_of_use(self, dataset).ok().and_then(|terms| terms.expires_by) {
+        if let Some(until) =
+            super::rules::terms_of_use(&self.offered.study.terms, dataset).ok().and_then(|found| found.expires_by)
+        {
             if until <= not_before {
                 return Err(format!("the dataset's terms of use (DUO TS) ended at {until}"));
             }
@@ -154,6 +158,16 @@ impl Case {
                 columns: plan::columns_read(&study.plan),
                 columns_available: u32::try_from(dataset.columns().len()).unwrap_or(u32::MAX),
                 subjects: dataset.subjects_left,
+                series: match approving.series {
+                    Some(SeriesBounds { fewest, most }) => Some(Series {
+                        id: dataset.series,
+                        version: dataset.version,
+                        form: dataset.document.form()?,
+                        min_subjects: fewest,
+                        max_subjects: most,
+                    }),
+                    None => None,
+                },
             },
             egress: study.egress().map_err(|e| PartyError::input("study", e.to_string()))?,
             privacy: PrivacyStatement {
@@ -205,6 +219,12 @@ impl Engine {
         }
         if let Some(finding) = super::rules::findings(&case).into_iter().find(|f| f.refuses) {
             return self.refuse_signature(tx, &acting, approving.study, &finding.words).await;
+        }
+        if let Some(bounds) = approving.series {
+            if case.policy.approval.snapshots_only {
+                return self.refuse_signature(tx, &acting, approving.study, SNAPSHOTS_ONLY).await;
+            }
+            check_series(&case, dataset, bounds)?;
         }
         let opinion = opinion(tx.conn(), approving.study).await?;
         if case.policy.approval.require_opinion && opinion.is_none() {
@@ -461,6 +481,29 @@ async fn keep_signature(tx: &mut Tx, id: ApprovalId, signature: &ApprovalSignatu
         .await
         .at("keep a signature")?;
     Ok(())
+}
+
+/// Refuses to sign for a series what nobody can have meant.
+fn check_series(case: &Case, dataset: &Dataset, bounds: SeriesBounds) -> Result<(), PartyError> {
+    if let Some(newer) = case.newer() {
+        let words = format!("version {} of the dataset is registered; read and approve that one", newer.version);
+        return Err(PartyError::input("series", words));
+    }
+    let patients = dataset.document.subjects;
+    if !(bounds.fewest..=bounds.most).contains(&patients) {
+        let words = format!("the version that you approve has {patients} patients, which must lie within the bounds");
+        return Err(PartyError::input("series", words));
+    }
+    Ok(())
+}
+
+/// Bounds that a first signer is offered for later versions: a tenth fewer patients than this one has and half as many again,
+/// and not fewer than the policy lets be used.
+pub(super) fn suggested(policy: &Policy, dataset: &Dataset) -> SeriesBounds {
+    let patients = dataset.document.subjects;
+    let tenth = patients.div_ceil(10);
+    let fewest = patients.saturating_sub(tenth).max(policy.disclosure.min_subjects).max(1).min(patients);
+    SeriesBounds { fewest, most: patients.saturating_add(patients / 2) }
 }
 
 fn check_widening(approving: &Approving) -> Result<(), PartyError> {

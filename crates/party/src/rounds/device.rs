@@ -1,9 +1,10 @@
-//! On which device work runs: what the site's people chose, what the machine has, and what follows when a card fails.
+//! On which device work runs: what was chosen, what the machine has, and what follows when a card fails.
 //!
 //! A card is looked for, tried and used in child processes only. What it did last decides where the next work runs, so that
 //! a card that fails costs one attempt and no round.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -17,8 +18,11 @@ use hospes_protocol::id::JobId;
 use hospes_protocol::plan::Plan;
 use hospes_protocol::text::shown;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use ts_rs::TS;
 
 use super::child::Slot;
+use crate::config::Executor;
 use crate::view::CardView;
 
 /// Multiplications of one step below which a card is not worth its while: telling it what to do takes longer.
@@ -34,8 +38,10 @@ const ANSWER_BYTES: u64 = 64 << 10;
 /// Tasks of which it is remembered how many rows a card has room for.
 const REMEMBERED: usize = 1_000;
 
-/// What the site's people chose.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// What networks are to be trained on: `auto`, `cpu`, `gpu`, or one card by its kind and number, such as `discrete:0`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(into = "String", try_from = "String")]
+#[ts(type = "string")]
 pub enum DeviceChoice {
     /// A card where the machine has one that computes right, is faster than the processor and is worth its while.
     #[default]
@@ -44,16 +50,61 @@ pub enum DeviceChoice {
     Processor,
     /// A card wherever there is one, also a slow one; the processor only where none works.
     Card,
+    /// This card and no other; the processor where it is not there or does not work.
+    Only(Card),
 }
 
 impl DeviceChoice {
-    /// The word that stands for it.
-    pub const fn as_str(self) -> &'static str {
+    /// What it means, in words.
+    pub fn words(self) -> String {
         match self {
-            Self::Auto => "auto",
-            Self::Processor => "cpu",
-            Self::Card => "gpu",
+            Self::Auto => "a graphics card where one is faster, else the processor".to_owned(),
+            Self::Processor => "the processor only".to_owned(),
+            Self::Card => "a graphics card wherever there is one".to_owned(),
+            Self::Only(card) => format!("the graphics card {card} only"),
         }
+    }
+
+    /// Whether somebody asked for a card, and wants to know if there is none.
+    pub const fn asks_for_card(self) -> bool {
+        matches!(self, Self::Card | Self::Only(_))
+    }
+
+    /// Whether a card is tried before it may be used. A driver that computes on the processor is no card, and is taken only
+    /// where it was asked for.
+    fn tries(self, card: Card, has_hardware: bool) -> bool {
+        match self {
+            Self::Processor => false,
+            Self::Auto => card != Card::Software,
+            Self::Card => card != Card::Software || !has_hardware,
+            Self::Only(wanted) => card == wanted,
+        }
+    }
+}
+
+/// The word that stands for it.
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Processor => f.write_str("cpu"),
+            Self::Card => f.write_str("gpu"),
+            Self::Only(card) => card.fmt(f),
+        }
+    }
+}
+
+impl From<DeviceChoice> for String {
+    fn from(choice: DeviceChoice) -> Self {
+        choice.to_string()
+    }
+}
+
+impl TryFrom<String> for DeviceChoice {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
     }
 }
 
@@ -65,7 +116,12 @@ impl FromStr for DeviceChoice {
             "auto" => Ok(Self::Auto),
             "cpu" => Ok(Self::Processor),
             "gpu" => Ok(Self::Card),
-            _ => Err(format!("'{text}' is no device: auto, cpu or gpu")),
+            card => card.parse::<Card>().map(Self::Only).map_err(|_| {
+                format!(
+                    "'{text}' is no device: write auto, cpu, gpu, or a card as 'hospes-site device show' lists it, such as \
+                     discrete:0"
+                )
+            }),
         }
     }
 }
@@ -75,7 +131,7 @@ impl FromStr for DeviceChoice {
 pub struct Probed {
     /// The card.
     pub listed: Listed,
-    /// How it did; `None` if it was not tried, as a driver that computes on the processor is not unless it is asked for.
+    /// How it did; `None` if it was not tried: it is no card but a driver that computes on the processor, or not the chosen one.
     pub trial: Option<Result<Tried, String>>,
 }
 
@@ -92,10 +148,10 @@ fn probe_in(slot: &Slot, program: &Path, choice: DeviceChoice) -> Result<Vec<Pro
         return Ok(Vec::new());
     }
     let listed: Vec<Listed> = ask(slot, program, &["devices"])?;
-    let hardware = listed.iter().any(|l| l.card != Card::Software);
-    let tried = |card: Card| card != Card::Software || (choice == DeviceChoice::Card && !hardware);
+    let has_hardware = listed.iter().any(|l| l.card != Card::Software);
     let one = |listed: Listed| {
-        let trial = tried(listed.card).then(|| ask(slot, program, &["try", &listed.card.to_string()]));
+        let trial =
+            choice.tries(listed.card, has_hardware).then(|| ask(slot, program, &["try", &listed.card.to_string()]));
         Probed { listed, trial }
     };
     Ok(listed.into_iter().map(one).collect())
@@ -109,6 +165,9 @@ pub fn chosen(probed: &[Probed], choice: DeviceChoice) -> Result<&Tried, String>
     let mut reasons = Vec::new();
     for Probed { listed, trial } in probed {
         let name = &listed.name;
+        if matches!(choice, DeviceChoice::Only(wanted) if wanted != listed.card) {
+            continue;
+        }
         match trial {
             Some(Ok(tried)) if tried.deviation >= device::NO_NUMBER => {
                 reasons.push(format!("{name} computes wrongly (what it gives are no finite numbers)"));
@@ -125,7 +184,14 @@ pub fn chosen(probed: &[Probed], choice: DeviceChoice) -> Result<&Tried, String>
         }
     }
     if reasons.is_empty() {
-        reasons.push("this machine has no graphics card that its drivers offer for computing".to_owned());
+        reasons.push(match choice {
+            DeviceChoice::Only(wanted) => {
+                format!(
+                    "the graphics card that was chosen, {wanted}, is not among those that this machine's drivers offer"
+                )
+            }
+            _ => "this machine has no graphics card that its drivers offer for computing".to_owned(),
+        });
     }
     Err(reasons.join("; "))
 }
@@ -189,6 +255,15 @@ impl Devices {
         Self { choice, program, found: Mutex::default(), known: Mutex::default() }
     }
 
+    /// Those that work is executed on.
+    pub(crate) fn of(executor: &Executor, choice: DeviceChoice) -> Self {
+        match executor {
+            Executor::Child { program } => Self::new(choice, program.clone()),
+            // Only child processes open cards.
+            Executor::Thread => Self::new(DeviceChoice::Processor, PathBuf::new()),
+        }
+    }
+
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -200,7 +275,7 @@ impl Devices {
         let worth = match self.choice {
             DeviceChoice::Processor => false,
             DeviceChoice::Auto => amount >= WORTH_A_CARD,
-            DeviceChoice::Card => amount > 0,
+            DeviceChoice::Card | DeviceChoice::Only(_) => amount > 0,
         };
         if !worth {
             return Decision::processor(None);
@@ -218,7 +293,7 @@ impl Devices {
         match self.look(slot).card {
             Ok(card) => Decision { place: Place::Card { card, rows_at_once: room.flatten() }, note: None },
             // Where people asked for a card, they should know that there is none.
-            Err(reason) => Decision::processor((self.choice == DeviceChoice::Card).then_some(reason)),
+            Err(reason) => Decision::processor(self.choice.asks_for_card().then_some(reason)),
         }
     }
 
@@ -254,7 +329,7 @@ impl Devices {
     /// until they were tried.
     pub(crate) fn cards(&self) -> (Vec<CardView>, Result<String, String>) {
         if self.choice == DeviceChoice::Processor {
-            return (Vec::new(), Err("this site's people chose the processor".to_owned()));
+            return (self.listed(), Err("the processor was chosen".to_owned()));
         }
         let found = self.look(&Slot::default());
         let view = |Probed { listed, trial }: &Probed| {
@@ -264,13 +339,25 @@ impl Devices {
                 }
                 Some(Ok(tried)) => (Some(tried.speed), None),
                 Some(Err(reason)) => (None, Some(reason.clone())),
+                None if listed.card != Card::Software => (None, None),
                 None => (None, Some("it is no card, it computes on the processor".to_owned())),
             };
-            CardView { name: shown(&listed.name, 200), speed, reason }
+            CardView { card: listed.card.to_string(), name: shown(&listed.name, 200), speed, reason }
         };
         let name = |card: Card| found.probed.iter().find(|p| p.listed.card == card).map(|p| shown(&p.listed.name, 200));
         let used = found.card.clone().map(|card| name(card).unwrap_or_else(|| card.to_string()));
         (found.probed.iter().map(view).collect(), used)
+    }
+
+    /// The cards that could be chosen where none is used: listed, by a child, and not opened.
+    fn listed(&self) -> Vec<CardView> {
+        if self.program.as_os_str().is_empty() {
+            return Vec::new();
+        }
+        let listed: Vec<Listed> = ask(&Slot::default(), &self.program, &["devices"]).unwrap_or_default();
+        let view =
+            |l: Listed| CardView { card: l.card.to_string(), name: shown(&l.name, 200), speed: None, reason: None };
+        listed.into_iter().filter(|l| l.card != Card::Software).map(view).collect()
     }
 
     /// Where work goes on after a card failed: on half the rows at once where its memory was too small and a batch may be

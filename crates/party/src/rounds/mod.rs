@@ -8,7 +8,7 @@
 use hospes_ledger::{Action, Actor, Entry, ObjectKind, Purpose};
 use hospes_protocol::approval::{ApprovalState, Refusal, RefusalCode, ReleaseRule, Role};
 use hospes_protocol::canon::Canonical;
-use hospes_protocol::id::{Digest, FederationId, JobId, StudyId, Timestamp};
+use hospes_protocol::id::{DatasetId, Digest, FederationId, JobId, StudyId, Timestamp};
 use hospes_protocol::limits;
 use hospes_protocol::memo;
 use hospes_protocol::message::{FromSite, RoundOutcome};
@@ -28,6 +28,7 @@ use state::RoundRow;
 
 mod card;
 mod child;
+mod choice;
 mod compare;
 mod device;
 mod export;
@@ -62,6 +63,8 @@ pub(crate) struct Job {
     study: StudyId,
     federation: FederationId,
     plan: Canonical<Plan>,
+    /// The version of its data that it reads; `None` before its first round here.
+    dataset: Option<DatasetId>,
     state: String,
     reason: Option<String>,
     model: Option<Digest>,
@@ -84,6 +87,7 @@ impl Job {
             study: parse(&text("study")?, "study")?,
             federation: parse(&text("federation")?, "federation")?,
             plan: memo::parsed(&plan, Canonical::parse)?,
+            dataset: optional("dataset")?.map(|d| parse(&d, "dataset")).transpose()?,
             state: text("state")?,
             reason: optional("reason")?,
             model: optional("model")?.map(|m| parse(&m, "model")).transpose()?,
@@ -138,6 +142,18 @@ async fn set_job(tx: &mut Tx, job: JobId, state: &str, reason: Option<&str>) -> 
         .bind(job.to_string())
         .bind(state)
         .bind(reason)
+        .execute(tx.conn())
+        .await
+        .at(step)?;
+    Ok(())
+}
+
+/// A run reads one version of its data: the one with which its first round began.
+async fn keep_data(tx: &mut Tx, job: JobId, dataset: DatasetId) -> Result<(), PartyError> {
+    let step = tx.step();
+    sqlx::query("UPDATE jobs SET dataset = ?2 WHERE job = ?1 AND dataset IS NULL")
+        .bind(job.to_string())
+        .bind(dataset.to_string())
         .execute(tx.conn())
         .await
         .at(step)?;
@@ -342,6 +358,14 @@ impl Engine {
         }
         if let Err(refusal) = envelope.computation.holds(plan) {
             return Ok(Some(refusal));
+        }
+        let kept = Job::find(tx.conn(), job).await?.and_then(|known| known.dataset);
+        let against = {
+            let (dataset, against) = Box::pin(requests::data_of_run(tx.conn(), &stored, kept, self.now())).await?;
+            envelope.data.holds(&dataset.facts()?).err().or(against)
+        };
+        if against.is_some() {
+            return Ok(against);
         }
         // A run that goes on is one of those that were used.
         let mut jobs = requests::jobs_of(tx.conn(), stored.id()).await?;

@@ -36,6 +36,17 @@ pub(super) struct Leave {
     pub(super) dataset: datasets::Dataset,
 }
 
+impl Leave {
+    /// What the entry of the permit says besides.
+    fn words(&self) -> String {
+        let banner = requests::banner(&self.circumstances.policy);
+        match &self.stored.approval.document.envelope.data.series {
+            Some(_) => format!("{banner}; reads version {} of the dataset", self.dataset.version),
+            None => banner.to_owned(),
+        }
+    }
+}
+
 impl Engine {
     /// Why nothing is done at this site or for this federation, if so. It goes to the coordinator: what the staff wrote
     /// about it is in the ledger and on their screens, not in here.
@@ -85,14 +96,14 @@ impl Engine {
             return Ok(Err(Refusal::new(RefusalCode::CannotRun, format!("the run has ended here: {}", job.state))));
         }
         let membership = memberships::by_id(conn, federation).await?;
-        let dataset = datasets::by_id(conn, stored.dataset).await?;
+        let (dataset, against) = Box::pin(requests::data_of_run(conn, &stored, job.dataset, self.now())).await?;
         let peers: BTreeMap<String, _> =
             roster::trust(conn, &membership).await?.into_iter().map(|(s, t)| (s.to_string(), t)).collect();
         let circumstances = Circumstances {
             now: self.now(),
             plan: job.plan,
             header: header.clone(),
-            snapshot: dataset.facts(),
+            snapshot: dataset.facts()?,
             policy: requests::policy::current(conn).await?,
             state: self.seam.state_of(approval, stored.state),
             spent: spent(conn, stored.id(), header, membership.epoch.unwrap_or(0)).await?,
@@ -100,9 +111,9 @@ impl Engine {
             peers,
             stopped: self.stopped(conn, federation).await?,
         };
-        Ok(match stored.approval.permit(&circumstances) {
-            Ok(permit) => Ok(Box::new(Leave { permit, circumstances, stored, dataset })),
-            Err(refusal) => Err(refusal),
+        Ok(match (stored.approval.permit(&circumstances), against) {
+            (Ok(permit), None) => Ok(Box::new(Leave { permit, circumstances, stored, dataset })),
+            (Err(refusal), _) | (Ok(_), Some(refusal)) => Err(refusal),
         })
     }
 
@@ -146,12 +157,15 @@ impl Engine {
                 let approval = leave.permit.approval();
                 let mut row = RoundRow::new(federation, header, Some(approval), deadline, now);
                 row.insert(&mut tx).await?;
+                super::keep_data(&mut tx, row.key.job, leave.dataset.id).await?;
                 let actions = row.step(&mut tx, Event::Permitted { deadline }, now).await?;
-                let digest = leave.permit.approval_digest();
+                let (digest, snapshot) = (leave.permit.approval_digest(), leave.permit.snapshot());
                 let entry = self
                     .round_entry(Actor::Engine, Action::PermitMinted, &row)
                     .object(ObjectKind::Approval, approval, Some(digest))
-                    .because(requests::banner(&leave.circumstances.policy));
+                    .object(ObjectKind::Dataset, leave.dataset.id, None)
+                    .object(ObjectKind::Snapshot, snapshot, Some(snapshot))
+                    .because(leave.words());
                 self.append(&mut tx, &entry).await?;
                 tx.commit().await?;
                 self.act(&row, actions);

@@ -20,8 +20,8 @@ use crate::people::Session;
 use crate::requests;
 use crate::store::{At as _, bad_column, to_json};
 use crate::view::{
-    DeviceView, JobState, JobView, LogLevel, LogLine, Page, ResultView, RoundState, RoundView, TaskInput, TaskState,
-    TaskView,
+    DecidedBy, DeviceView, JobState, JobView, LogLevel, LogLine, Page, ResultView, RoundState, RoundView, TaskInput,
+    TaskState, TaskView,
 };
 
 /// What a sealed local view is authenticated as.
@@ -55,6 +55,7 @@ impl Notes {
 /// What this machine trains on, to be found out outside the loop: cards are tried, which takes seconds.
 pub(crate) struct DeviceOrder {
     devices: Arc<Devices>,
+    decided_by: DecidedBy,
     worker_memory_bytes: Option<u64>,
     runs_at_a_time: usize,
 }
@@ -67,7 +68,8 @@ impl DeviceOrder {
             Err(reason) => (None, Some(reason)),
         };
         DeviceView {
-            choice: self.devices.choice().as_str().to_owned(),
+            choice: self.devices.choice(),
+            decided_by: self.decided_by,
             cards,
             used,
             reason,
@@ -118,6 +120,7 @@ impl Engine {
         self.acting(&session, "see the devices", &[]).await?;
         Ok(DeviceOrder {
             devices: self.devices.clone(),
+            decided_by: self.device_decided_by(),
             worker_memory_bytes: self.config.worker_memory_bytes,
             runs_at_a_time: self.config.runs_at_a_time,
         })

@@ -170,8 +170,9 @@ impl Engine {
         let kept = self.kept_before(tx.conn(), &row, &leave.circumstances.plan, subjects).await?;
         let snapshot = self.snapshot(&leave.dataset);
         let opt_outs = self.opt_outs(tx.conn()).await?;
+        let read = leave.permit.snapshot();
         let entry = self.round_entry(Actor::Engine, Action::TrainingStarted, &row);
-        self.append(&mut tx, &entry).await?;
+        self.append(&mut tx, &entry.object(ObjectKind::Snapshot, read, Some(read))).await?;
         let order = Order {
             dry: false,
             site: leave.stored.approval.document.envelope.site,

@@ -20,8 +20,12 @@ use crate::seam::{Moment, Seam};
 pub(crate) mod crash;
 
 /// Migrations in order; `PRAGMA user_version` counts those done.
-const MIGRATIONS: &[&str] =
-    &[include_str!("0001_site.sql"), include_str!("0002_series.sql"), include_str!("0003_removed.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("0001_site.sql"),
+    include_str!("0002_series.sql"),
+    include_str!("0003_removed.sql"),
+    include_str!("0004_versions.sql"),
+];
 
 /// Schema of the databases that this program writes.
 pub(crate) fn schema() -> u32 {
@@ -412,6 +416,56 @@ mod tests {
         std::fs::remove_file(&backup)?;
         Store::open(&path).await?.close().await;
         assert!(!backup.exists());
+        Ok(())
+    }
+
+    /// What a site of the third schema has: three versions of one dataset, of which the second was removed, another dataset,
+    /// and a run that read the first version and then, approved anew, the third.
+    const OF_THE_THIRD_SCHEMA: &str = "
+        INSERT INTO memberships (federation, name, url, site, site_name, organisation, coordinator, ca_pem, chain_pem,
+                                 roster, roster_version, settled, cosigned, at)
+        VALUES ('f', '', '', '', '', '', '', '', '', x'', 1, 0, 0, 0);
+        INSERT INTO studies (study, federation, document, digest, state, at) VALUES ('s', 'f', x'', '', 'decided', 0);
+        INSERT INTO datasets (id, name, snapshot, document, sealed_key, subjects_left, profile, findings, duo, at,
+                              version, former, removed)
+        VALUES ('one', '1', '', x'', x'', 0, x'', '[]', '[]', 0, 1, NULL, NULL),
+               ('two', '2', '', x'', x'', 0, x'', '[]', '[]', 0, 2, 'one', 5),
+               ('three', '3', '', x'', x'', 0, x'', '[]', '[]', 0, 3, 'two', NULL),
+               ('other', '4', '', x'', x'', 0, x'', '[]', '[]', 0, 1, NULL, NULL);
+        INSERT INTO approvals (id, study, dataset, document, digest, state, not_before, expires, at)
+        VALUES ('p', 's', 'one', x'', '1', 'superseded', 0, 0, 0), ('q', 's', 'three', x'', '2', 'active', 0, 0, 0);
+        INSERT INTO jobs (job, study, plan, state, release, at)
+        VALUES ('run', 's', x'', 'running', 'none', 0), ('next', 's', x'', 'waiting', 'none', 0);
+        INSERT INTO rounds (job, task, epoch, round, attempt, header, approval, deadline, state, ended, at)
+        VALUES ('run', 't', 1, 1, 1, x'', 'p', 0, '', 1, 10), ('run', 't', 1, 2, 1, x'', 'q', 0, '', 1, 20);
+    ";
+
+    #[tokio::test]
+    async fn versions_of_before_are_put_into_their_series_and_runs_keep_what_they_read()
+    -> Result<(), Box<dyn std::error::Error>> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("site.db");
+        let store = Store::connect(&path, true).await?;
+        let mut tx = store.begin("make an old database").await?;
+        for migration in &MIGRATIONS[..3] {
+            sqlx::raw_sql(*migration).execute(tx.conn()).await.at("old")?;
+        }
+        sqlx::raw_sql(OF_THE_THIRD_SCHEMA).execute(tx.conn()).await.at("old")?;
+        sqlx::raw_sql("PRAGMA user_version = 3").execute(tx.conn()).await.at("old")?;
+        hospes_ledger::Ledger::on(tx.conn()).create().await.at("old")?;
+        tx.commit().await?;
+        store.close().await;
+        let store = Store::open(&path).await?;
+        let mut connection = store.writer.acquire().await.at("look")?;
+        let series: Vec<(String, String)> =
+            sqlx::query_as("SELECT id, series FROM datasets ORDER BY name").fetch_all(&mut *connection).await?;
+        let expected = [("one", "one"), ("two", "one"), ("three", "one"), ("other", "other")];
+        assert_eq!(series, expected.map(|(id, of)| (id.to_owned(), of.to_owned())));
+        let read: Vec<(String, Option<String>)> =
+            sqlx::query_as("SELECT job, dataset FROM jobs ORDER BY job").fetch_all(&mut *connection).await?;
+        assert_eq!(read, [("next".to_owned(), None), ("run".to_owned(), Some("three".to_owned()))]);
+        drop(connection);
+        store.close().await;
         Ok(())
     }
 

@@ -7,12 +7,14 @@ use hospes_protocol::plan::{Conv, Init, Layer, Linear, Model, Reshape};
 
 use super::crash::worker_program;
 use super::*;
+use crate::error::PartyError;
+use crate::view::DecidedBy;
 
 /// A site with a card to be used, which may be silent for so long.
 async fn site_with_card(program: PathBuf, patience: Duration) -> World {
     let temporary = tempfile::tempdir().unwrap();
     let mut parts = configure(temporary.path(), Executor::Child { program });
-    parts.0.device = DeviceChoice::Card;
+    parts.0.device = Some(DeviceChoice::Card);
     parts.0.card_patience = patience;
     // A software card computes in the worker's own memory.
     parts.0.worker_memory_bytes = None;
@@ -188,4 +190,99 @@ async fn a_card_without_room_for_a_batch_goes_on_with_half_of_it() {
     world.take(&upload, &path).await;
     let entry = finished(&mut world).await;
     assert!(entry.contains("llvmpipe") && entry.contains("it goes on with"), "{entry}");
+}
+
+/// A site whose people may choose, with a program that has one card.
+async fn choosing(folder: &Path, managed: ManagedFile) -> World {
+    let script = driver_that(folder, &[]);
+    let mut parts = configure(folder, Executor::Child { program: script });
+    parts.0.device = None;
+    parts.0.worker_memory_bytes = None;
+    parts.0.managed = managed;
+    let now = crate::config::system_clock()().as_millis();
+    let mut world = World::create_as(parts, now).await;
+    world.furnish().await;
+    world
+}
+
+/// What the card list and the decision are, as a screen shows them.
+async fn shown(world: &World) -> (String, DecidedBy, Option<String>, Vec<String>) {
+    let device = world.handle.device(world.who("odo")).await.unwrap();
+    let cards = device.cards.into_iter().map(|card| card.card).collect();
+    (device.choice.to_string(), device.decided_by, device.used, cards)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_trained_on_is_set_by_the_administrator_and_taken_with_the_next_work() {
+    let temporary = tempfile::tempdir().unwrap();
+    let mut world = choosing(temporary.path(), ManagedFile::none()).await;
+    let (card, cards) = (Some("a card".to_owned()), vec!["discrete:7".to_owned()]);
+    assert_eq!(shown(&world).await, ("auto".to_owned(), DecidedBy::People, card.clone(), cards.clone()));
+    let set = async |who: &str, choice: &str| {
+        world.handle.set_device(world.who(who), choice.parse::<DeviceChoice>().unwrap()).await
+    };
+    let denied = set("sam", "cpu").await;
+    assert!(matches!(denied, Err(PartyError::Denied { .. })), "{denied:?}");
+    for (choice, used) in [("cpu", None), ("gpu", card.clone()), ("discrete:7", card), ("integrated:3", None)] {
+        set("ana", choice).await.unwrap();
+        assert_eq!(shown(&world).await, (choice.to_owned(), DecidedBy::People, used, cards.clone()), "{choice}");
+    }
+    let device = world.handle.device(world.who("odo")).await.unwrap();
+    assert!(device.reason.is_some_and(|why| why.contains("integrated:3, is not among those")));
+    assert_eq!(world.entered("settings_changed", "success").await, 4);
+
+    // Work goes to the card that was chosen, which fails as there is none in truth; what was chosen meanwhile is for the next.
+    set("ana", "discrete:7").await.unwrap();
+    let study = two_runs(&mut world).await;
+    for (n, choice, why) in [(1, "cpu", Some("the processor goes on")), (2, "cpu", None)] {
+        world.start_job(&study, job(n)).await;
+        world.open_round(header(&study, job(n), "train", 1, 1, world.now())).await;
+        if n == 1 {
+            world.serve_model(&study).await;
+        }
+        let (upload, path) = world.expect_upload().await;
+        world.take(&upload, &path).await;
+        let entry = finished(&mut world).await;
+        assert_eq!(why.is_some_and(|words| entry.contains(words)), why.is_some(), "{entry}");
+        assert_eq!(entry.contains("graphics card"), why.is_some(), "{entry}");
+        let choice = choice.parse::<DeviceChoice>().unwrap();
+        world.handle.set_device(world.who("ana"), choice).await.unwrap();
+    }
+    // It is still so after a restart.
+    world.handle.shut_down().await.unwrap();
+    world.handle = open(world.config.clone()).await.unwrap();
+    let kept = world.handle.device_setting().await.unwrap();
+    assert_eq!((kept.choice, kept.decided_by), (DeviceChoice::Processor, DecidedBy::People));
+    // Whoever starts the engine with another one decides.
+    world.handle.shut_down().await.unwrap();
+    world.config.device = Some(DeviceChoice::Card);
+    world.handle = open(world.config.clone()).await.unwrap();
+    world.log_everybody_in().await;
+    let given = world.handle.device_setting().await.unwrap();
+    assert_eq!((given.choice, given.decided_by), (DeviceChoice::Card, DecidedBy::Start));
+    let refused = world.handle.set_device(world.who("ana"), DeviceChoice::Auto).await;
+    assert!(matches!(&refused, Err(PartyError::State(words)) if words.contains("--device gpu")), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_it_fixed_is_trained_on_whatever_else_was_chosen() {
+    let temporary = tempfile::tempdir().unwrap();
+    let path = temporary.path().join("managed.toml");
+    std::fs::write(&path, "[compute]\ndevice = \"cpu\"\n").unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let file = ManagedFile::at(path, rustix::process::geteuid().as_raw());
+    let mut world = choosing(temporary.path(), file).await;
+    let expected = ("cpu".to_owned(), DecidedBy::It, None, vec!["discrete:7".to_owned()]);
+    assert_eq!(shown(&world).await, expected);
+    let refused = world.handle.set_device(world.who("ana"), DeviceChoice::Card).await;
+    let words = "networks are trained on the processor only; that is set by your IT, in ";
+    assert!(matches!(&refused, Err(PartyError::Managed(said)) if said.contains(words)), "{refused:?}");
+    assert_eq!(world.entered("settings_changed", "refused").await, 1);
+    assert_eq!(world.handle.managed().await.unwrap().device, Some(DeviceChoice::Processor));
+    // Nor does the command line help.
+    world.handle.shut_down().await.unwrap();
+    world.config.device = Some(DeviceChoice::Card);
+    world.handle = open(world.config.clone()).await.unwrap();
+    let held = world.handle.device_setting().await.unwrap();
+    assert_eq!((held.choice, held.decided_by), (DeviceChoice::Processor, DecidedBy::It));
 }

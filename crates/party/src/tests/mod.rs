@@ -50,6 +50,7 @@ mod predictions;
 mod review;
 mod screens;
 mod secrets;
+mod series;
 mod share;
 mod signing;
 mod sweeps;
@@ -737,7 +738,7 @@ fn configure(folder: &Path, executor: Executor) -> (Config, Arc<AtomicI64>, Wire
         session_idle_ms: 3_650 * DAY,
         worker_memory_bytes: Some(2 << 30),
         runs_at_a_time: limits::OPEN_JOBS,
-        device: DeviceChoice::Processor,
+        device: Some(DeviceChoice::Processor),
         card_patience: Duration::from_secs(600),
         kdf: KdfCost::for_tests(),
         spawn_link: Arc::new(move |link, events| {

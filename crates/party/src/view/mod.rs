@@ -21,8 +21,9 @@ mod review;
 mod work;
 
 pub use work::{
-    CardView, Comparison, DatasetUse, DeviceView, EgressView, EndedApproval, JobState, JobView, LogLevel, LogLine,
-    PolicyChange, PolicyEffect, PolicyPreview, ResultView, RoundState, RoundView, TaskInput, TaskState, TaskView,
+    CardView, Comparison, DatasetUse, DecidedBy, DeviceSetting, DeviceView, EgressView, EndedApproval, JobState,
+    JobView, LogLevel, LogLine, PolicyChange, PolicyEffect, PolicyPreview, ResultView, RoundState, RoundView,
+    TaskInput, TaskState, TaskView,
 };
 
 pub use backup::{BackupMade, LostTail, RestoredFederation, RestoredView};
@@ -33,7 +34,8 @@ pub use model::{
     PredictionMade, PredictionOffer, RESEARCH_ONLY,
 };
 pub use review::{
-    Change, DataTab, Fact, Finding, OpinionGiven, OutputsTab, PeerLine, PeopleTab, Review, SignatureGiven,
+    Change, DataTab, Fact, Finding, OpinionGiven, OutputsTab, PeerLine, PeopleTab, Review, SeriesBounds, SeriesOffer,
+    SignatureGiven,
 };
 
 /// First sentence about an audit log that was verified and is whole. Any other first sentence says that it is not.
@@ -573,13 +575,15 @@ pub struct InForce {
     pub reason: Option<String>,
 }
 
-/// What a first signature covers. The default is exactly the plan, one run.
+/// What a first signature covers. The default is exactly the plan, one run, on the snapshot alone.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
 pub struct Approving {
     /// Study.
     pub study: StudyId,
     /// Dataset; may be left out where only one has the columns.
     pub dataset: Option<DatasetId>,
+    /// Later versions of it too, with so many patients; `None` for the snapshot alone.
+    pub series: Option<SeriesBounds>,
     /// Runs.
     pub max_runs: u32,
     /// Numbers that may differ, by place in the plan.
@@ -591,11 +595,12 @@ pub struct Approving {
 }
 
 impl Approving {
-    /// Exactly the plan, one run, results reviewed by a person.
+    /// Exactly the plan, one run, on the snapshot alone, results reviewed by a person.
     pub fn exactly(study: StudyId) -> Self {
         Self {
             study,
             dataset: None,
+            series: None,
             max_runs: 1,
             ranges: BTreeMap::new(),
             release: ReleaseRule::Reviewed,

@@ -124,6 +124,28 @@ pub struct DataTab {
     pub columns_missing: Vec<String>,
     /// Names of the site's datasets that have all columns.
     pub candidates: Vec<String>,
+    /// What a first signer is offered who approves later versions of the dataset too; `None` where no dataset is chosen or the
+    /// policy does not let them.
+    pub series: Option<SeriesOffer>,
+}
+
+/// Approving later versions of a dataset, and not one snapshot alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
+pub struct SeriesOffer {
+    /// Patients of this version, those who opted out among them.
+    pub patients: u64,
+    /// Bounds that are suggested.
+    pub bounds: SeriesBounds,
+}
+
+/// How many patients a version may have, those who opted out among them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(deny_unknown_fields)]
+pub struct SeriesBounds {
+    /// Fewest.
+    pub fewest: u64,
+    /// Most.
+    pub most: u64,
 }
 
 /// What leaves.

@@ -8,6 +8,8 @@ use hospes_protocol::id::{Digest, FederationId, JobId, RoundKey, StudyId, Timest
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
+use crate::rounds::DeviceChoice;
+
 /// A run of a study at this site.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
 pub struct JobView {
@@ -279,11 +281,34 @@ pub struct DatasetUse {
     pub bytes_left: u64,
 }
 
+/// On what networks are trained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
+pub struct DeviceSetting {
+    /// What was chosen.
+    pub choice: DeviceChoice,
+    /// Who decided it.
+    pub decided_by: DecidedBy,
+}
+
+/// Who decided what networks are trained on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(rename_all = "snake_case")]
+pub enum DecidedBy {
+    /// The site's people, or nobody yet.
+    People,
+    /// Whoever started the engine, on its command line or in its environment.
+    Start,
+    /// The hospital's IT.
+    It,
+}
+
 /// What this machine trains on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
 pub struct DeviceView {
-    /// What the site's people chose: `auto`, `cpu` or `gpu`.
-    pub choice: String,
+    /// What was chosen.
+    pub choice: DeviceChoice,
+    /// Who decided it.
+    pub decided_by: DecidedBy,
     /// The graphics cards, as its drivers list them.
     pub cards: Vec<CardView>,
     /// The one that large work runs on; `None` for the processor.
@@ -299,6 +324,8 @@ pub struct DeviceView {
 /// A graphics card and how it did when it was tried.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
 pub struct CardView {
+    /// What it is chosen by, such as `discrete:0`.
+    pub card: String,
     /// Its name.
     pub name: String,
     /// How many times as fast as the processor; `None` if it was not tried or failed.

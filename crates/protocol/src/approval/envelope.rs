@@ -1,10 +1,10 @@
-//! Whether a plan lies inside the envelope that was approved.
+//! Whether a plan and a snapshot lie inside the envelope that was approved.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value::{self, Array, Number, Object};
 
-use super::{Computation, Range, Refusal, RefusalCode};
+use super::{Computation, DataScope, Range, Refusal, RefusalCode, SnapshotFacts};
 use crate::canon::Canonical;
 use crate::plan::Plan;
 use crate::text;
@@ -28,6 +28,38 @@ impl Computation {
             None => Ok(()),
             Some(detail) => Err(refuse(text::shown(&detail, 400))),
         }
+    }
+}
+
+impl DataScope {
+    /// Whether a snapshot lies inside: the one that was reviewed or, where the series was approved, a later version of it.
+    ///
+    /// # Errors
+    /// A [`Refusal`] that says what does not hold. It may go to the coordinator, and names no number of subjects.
+    pub fn holds(&self, snapshot: &SnapshotFacts) -> Result<(), Refusal> {
+        let refuse = |detail: &str| Err(Refusal::new(RefusalCode::Snapshot, detail));
+        if snapshot.digest == self.snapshot {
+            return Ok(());
+        }
+        let (Some(series), Some(found)) = (&self.series, &snapshot.version) else {
+            return refuse("the data are not the snapshot that was approved");
+        };
+        if found.series != series.id {
+            return refuse("the data are not of the dataset that was approved");
+        }
+        let number = found.version;
+        let again = |what: &str| refuse(&format!("version {number} of the data {what}; it has to be approved again"));
+        if number <= series.version {
+            return again("is not later than the one that was approved");
+        }
+        if found.form != series.form {
+            return again("has other columns or types than was approved, or was read in another way");
+        }
+        // Of the version as it was registered: whoever opts out later never voids an approval.
+        if !(series.min_subjects..=series.max_subjects).contains(&found.subjects) {
+            return again("has fewer or more subjects than was approved");
+        }
+        Ok(())
     }
 }
 

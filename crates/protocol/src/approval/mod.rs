@@ -11,7 +11,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::canon::{CanonError, Canonical, Document};
-use crate::id::{ApprovalId, Digest, FederationId, JobId, PersonId, SiteId, StudyId, Timestamp};
+use crate::id::{ApprovalId, DatasetId, Digest, FederationId, JobId, PersonId, SiteId, StudyId, Timestamp};
 use crate::plan::{self, Plan};
 use crate::policy::{FourEyes, Policy};
 use crate::round::RoundHeader;
@@ -130,6 +130,26 @@ pub struct DataScope {
     pub columns_available: u32,
     /// Distinct subjects when it was approved.
     pub subjects: u64,
+    /// Later versions of the dataset that lie inside too; without it, the snapshot alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub series: Option<Series>,
+}
+
+/// Later versions of a dataset, each a snapshot of its own: read the same way, with the same columns and types, and as many
+/// subjects as was signed. All versions of a dataset are one pool of subjects.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Series {
+    /// Which: id of its first version.
+    pub id: DatasetId,
+    /// Number of the version that was reviewed; no earlier one lies inside.
+    pub version: u32,
+    /// Digest of what its versions have in common: how the source is read, and the columns with their types.
+    pub form: Digest,
+    /// Fewest distinct subjects of a later version, those who opted out among them.
+    pub min_subjects: u64,
+    /// Most distinct subjects of a later version.
+    pub max_subjects: u64,
 }
 
 /// Privacy as it is promised.
@@ -378,6 +398,23 @@ pub struct SnapshotFacts {
     pub subjects: u64,
     /// Whether it is tagged as public data.
     pub public: bool,
+    /// What it is among the versions of its dataset; `None` for a snapshot that belongs to none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<VersionFacts>,
+}
+
+/// A snapshot among the versions of its dataset.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VersionFacts {
+    /// Id of the first version.
+    pub series: DatasetId,
+    /// Number of this one.
+    pub version: u32,
+    /// Digest of how its source was read, and of its columns with their types.
+    pub form: Digest,
+    /// Distinct subjects, those who opted out among them.
+    pub subjects: u64,
 }
 
 /// What was used of an approval so far. Where a permit is asked for again before a send, this is the state from before

@@ -204,7 +204,7 @@ impl Approval {
         }
         Ok(Opening {
             round: now.header.key(),
-            snapshot: envelope.data.snapshot,
+            snapshot: now.snapshot.digest,
             columns: plan::columns_read(&now.plan),
             deadline,
         })
@@ -234,6 +234,11 @@ impl Approval {
         }
         if envelope.limits.expires.since(document.at) > i64::from(policy.approval.expires_days) * DAY_MS {
             return refuse("the approval lasts longer than the policy allows");
+        }
+        if policy.approval.snapshots_only && envelope.data.series.is_some() {
+            return refuse(
+                "the policy lets an approval be for one snapshot only, and this one is for later versions too",
+            );
         }
         if policy.is_public_data() && !now.snapshot.public {
             return refuse("the public-data policy is for datasets tagged public only");
@@ -465,9 +470,7 @@ fn train_tensors(now: &Circumstances, train: &NnTrain) -> Vec<TensorShape> {
 }
 
 fn check_data(envelope: &Envelope, now: &Circumstances) -> Result<(), Refusal> {
-    if now.snapshot.digest != envelope.data.snapshot {
-        return refuse(RefusalCode::Snapshot, "the data are not the snapshot that was approved");
-    }
+    envelope.data.holds(&now.snapshot)?;
     let needed = plan::columns_read(&now.plan);
     if let Some(extra) = needed.iter().find(|c| !envelope.data.columns.contains(*c)) {
         return refuse(RefusalCode::OutsideEnvelope, format!("column '{extra}' was not approved"));

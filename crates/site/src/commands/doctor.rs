@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use hospes_ipc::{Call, Fault, FaultCode};
 use hospes_party::link::{Outcome, ProxyChoice, Reach, Step, diagnose_invitation, read_certificates};
-use hospes_party::view::{Approach, LinkView, MembershipView, Status};
+use hospes_party::view::{Approach, DeviceSetting, LinkView, MembershipView, Status};
 use hospes_party::{DeviceChoice, Managed, ManagedFile, chosen_card, probe_cards, system_clock};
 use hospes_protocol::enrol::Invitation;
 
@@ -29,14 +29,16 @@ pub(crate) struct Who {
 pub(crate) async fn doctor(
     folder: &Path,
     approach: Option<Approach>,
-    choice: DeviceChoice,
+    chosen: Option<DeviceChoice>,
     who: Who,
     json: bool,
 ) -> Result<()> {
-    let device = tokio::task::spawn_blocking(move || device(choice)).await?;
-    let mut steps = vec![disk(folder), device];
+    let mut steps = vec![disk(folder)];
     let managed = managed(&mut steps);
-    steps.extend(engine(folder, who, &managed).await);
+    let (found, set) = engine(folder, who, &managed).await;
+    let choice = managed.device.or(chosen).or(set).unwrap_or_default();
+    steps.push(tokio::task::spawn_blocking(move || device(choice)).await?);
+    steps.extend(found);
     if let Some(Approach { invitation, proxy, extra_ca }) = approach {
         let (proxy, extra_ca) = (proxy.or(managed.proxy), extra_ca.or(managed.extra_ca));
         let approach = Approach { invitation, proxy, extra_ca };
@@ -118,10 +120,7 @@ fn device(choice: DeviceChoice) -> Step {
     let probed = std::env::current_exe().map_err(|e| e.to_string()).and_then(|me| probe_cards(&me, choice));
     match probed.as_deref().map_err(String::clone).and_then(|probed| chosen_card(probed, choice)) {
         Ok(tried) => {
-            let rest = match choice {
-                DeviceChoice::Card => "Every network",
-                _ => "What is large enough to be worth it",
-            };
+            let rest = if choice.asks_for_card() { "Every network" } else { "What is large enough to be worth it" };
             let finding = format!(
                 "{rest} is trained on {}, {:.1} times as fast as the processor on a small network of convolutions, and equal \
                  to it within {:.0e}.",
@@ -131,18 +130,18 @@ fn device(choice: DeviceChoice) -> Step {
         }
         // Asked for, a card that is not there is worth a look.
         Err(why) => {
-            let outcome = if choice == DeviceChoice::Card { Outcome::Notice } else { Outcome::Good };
+            let outcome = if choice.asks_for_card() { Outcome::Notice } else { Outcome::Good };
             step("device", outcome, format!("{processor}: {why}."))
         }
     }
 }
 
 /// Whether the engine answers, which takes keys, database and ledger, and how its links are; for somebody of the site
-/// also each step of the way to every coordinator.
-async fn engine(folder: &Path, who: Who, managed: &Managed) -> Vec<Step> {
+/// also each step of the way to every coordinator. And what networks are trained on, if it says so.
+async fn engine(folder: &Path, who: Who, managed: &Managed) -> (Vec<Step>, Option<DeviceChoice>) {
     let connection = match Connection::open(&Place::Folder(folder.to_owned())).await {
         Ok(connection) => connection,
-        Err(error) => return vec![step("engine", Outcome::Failed, format!("{error:#}."))],
+        Err(error) => return (vec![step("engine", Outcome::Failed, format!("{error:#}."))], None),
     };
     let running = matches!(connection, Connection::Running(_));
     let mut asking = Asking::new(connection, who.person, who.passphrase_file, false);
@@ -177,6 +176,8 @@ async fn engine(folder: &Path, who: Who, managed: &Managed) -> Vec<Step> {
         Ok(_) => {}
         Err(error) => steps.push(step("managed", Outcome::Failed, format!("{error:#}."))),
     }
+    // A service of an older version does not know the question.
+    let device = asking.connection.call::<DeviceSetting>(&Call::DeviceSetting {}).await.ok();
     if asking.person.is_some() {
         match ways(&mut asking).await {
             Ok(ways) => steps.extend(ways),
@@ -186,7 +187,7 @@ async fn engine(folder: &Path, who: Who, managed: &Managed) -> Vec<Step> {
     if let Err(error) = asking.connection.close().await {
         steps.push(step("engine", Outcome::Failed, format!("{error:#}.")));
     }
-    steps
+    (steps, device.map(|device| device.choice))
 }
 
 /// Each step of the way to every coordinator.

@@ -136,6 +136,7 @@ async fn dispatch(asking: &mut Asking, command: Command) -> Result<()> {
         Command::Dataset(command) => data::dataset(asking, command).await,
         Command::Policy(command) => data::policy(asking, command).await,
         Command::Limits(command) => limits::limits(asking, command).await,
+        Command::Device(command) => limits::device(asking, command).await,
         Command::Requests => study::requests(asking).await,
         Command::Show { study, dataset } => study::show(asking, &study, dataset).await,
         Command::DryRun { study, stop: true, .. } => dry_run::stop(asking, &study).await,

@@ -13,7 +13,7 @@ pub(crate) async fn run(
     folder: &Path,
     staff: Option<&Path>,
     runs_at_a_time: usize,
-    device: DeviceChoice,
+    device: Option<DeviceChoice>,
 ) -> Result<()> {
     let handle = engine::open(folder, runs_at_a_time, device).await?;
     let mut term = signal(SignalKind::terminate())?;

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use hospes_ipc::{Call, Fault, FaultCode};
 use hospes_party::view::{
     Approving, Comparison, DatasetView, Interval, JobView, Page, RequestState, RequestView, ResultView, Review,
-    RoundView, Signed, Verdict,
+    RoundView, SeriesBounds, Signed, Verdict,
 };
 use hospes_protocol::approval::{OpinionView, Range, ReleaseRule};
 use hospes_protocol::id::{DatasetId, Digest, StudyId};
@@ -73,12 +73,19 @@ pub(crate) async fn approve(asking: &mut Asking, approve: Approve) -> Result<()>
         let release = if approve.release_automatically { ReleaseRule::Automatic } else { ReleaseRule::Reviewed };
         let ranges = approve.ranges.iter().map(|text| range(text)).collect::<Result<BTreeMap<_, _>>>()?;
         let max_runs = approve.runs;
-        let approving = Approving { dataset, max_runs, ranges, release, ..Approving::exactly(study) };
+        let series = series(&approve, &review)?;
+        let approving = Approving { dataset, series, max_runs, ranges, release, ..Approving::exactly(study) };
         let beyond = match (approving.ranges.len(), approving.release) {
             (0, ReleaseRule::Reviewed) => String::new(),
             (n, release) => format!(", {n} numbers free within ranges, results released by rule '{release:?}'"),
         };
-        confirm(asking, &approve, &format!("Sign '{}' for {max_runs} run(s){beyond}?", review.title))?;
+        let data = match series {
+            None => "the snapshot alone".to_owned(),
+            Some(SeriesBounds { fewest, most }) => {
+                format!("the snapshot and later versions of its dataset with {fewest} to {most} patients")
+            }
+        };
+        confirm(asking, &approve, &format!("Sign '{}' for {max_runs} run(s) on {data}{beyond}?", review.title))?;
         let passphrase = asking.sign()?;
         asking.ask(&Call::Approve { approving, passphrase }).await?
     };
@@ -118,6 +125,19 @@ fn confirm(asking: &Asking, approve: &Approve, question: &str) -> Result<()> {
         return Ok(());
     }
     bail!(Fault::new(FaultCode::Refused, "nothing was signed"))
+}
+
+/// Which later versions of the dataset a first signature is for, if any: as typed, or as the review suggests.
+fn series(approve: &Approve, review: &Review) -> Result<Option<SeriesBounds>> {
+    if !approve.series {
+        return Ok(None);
+    }
+    let Some(bounds) = approve.patients.or(review.data.series.map(|offer| offer.bounds)) else {
+        let words = "the series cannot be approved: the site's policy lets an approval be for one snapshot only, no dataset is \
+                     chosen, or a newer version of it is registered; leave --series out, or name another one with --dataset";
+        bail!(Fault::new(FaultCode::Input, words));
+    };
+    Ok(Some(bounds))
 }
 
 fn range(text: &str) -> Result<(String, Range)> {

@@ -246,9 +246,38 @@ fn the_doctor_names_what_is_in_the_way_and_what_to_ask() {
 }
 
 #[test]
+fn what_networks_are_trained_on_is_set_and_overridden_by_the_command_line() {
+    let site = Hospital::new();
+    let doctor = |arguments: &[&str]| {
+        let steps = site.ask("Ida", &[&["doctor"], arguments].concat());
+        let device = steps.as_array().unwrap().iter().find(|s| s["test"] == "device").unwrap();
+        device["finding"].as_str().unwrap().to_owned()
+    };
+    let set = site.ask("Ida", &["device", "set", "cpu"]);
+    assert!(set["choice"] == "cpu" && set["decided_by"] == "people", "{set}");
+    assert!(doctor(&[]).ends_with("threads, as chosen."), "{}", doctor(&[]));
+    let named = doctor(&["--device", "virtual:9"]);
+    assert!(named.contains("virtual:9, is not among those"), "{named}");
+    let (code, said) = site.refused("Ida", &["device", "set", "the fast one"]);
+    assert!(code == 2 && said.contains("is no device: write auto, cpu, gpu"), "{said}");
+    site.add("Stefan", "data-steward");
+    assert_eq!(site.refused("Stefan", &["device", "set", "gpu"]).0, 3);
+
+    let running = site.start_with(&["--device", "gpu"]);
+    let (code, said) = site.refused("Ida", &["device", "set", "auto"]);
+    assert!(code == 3 && said.contains("was started with --device gpu"), "{said}");
+    assert_eq!(running.end(), Some(0));
+    let kept = words(&site.run("Ida", &["device", "show"]));
+    assert!(kept.contains("Networks are trained on the processor only (cpu)."), "{kept}");
+}
+
+#[test]
 fn usage_errors_and_completions() {
     let site = Hospital::empty();
     assert_eq!(site.refused("Ida", &["frobnicate"]).0, 2);
+    let bounds = site.refused("Ida", &["approve", "study", "--series", "--patients", "9"]);
+    assert!(bounds.0 == 2 && bounds.1.contains("is not of the form 280..450"), "{}", bounds.1);
+    assert_eq!(site.refused("Ida", &["approve", "study", "--patients", "1..9"]).0, 2, "without --series");
     let shell = site.command().args(["completions", "bash"]).output().unwrap();
     assert!(shell.status.success() && words(&shell).contains("-F _hospes__site"), "{}", words(&shell));
     let help = words(&site.command().arg("--help").output().unwrap());

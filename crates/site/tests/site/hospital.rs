@@ -56,6 +56,7 @@ impl Hospital {
             .arg(self.data())
             .env("HOSPES_KEY_PASSPHRASE_FILE", self.path("key-file"))
             .env_remove("HOSPES_DATA")
+            .env_remove("HOSPES_DEVICE")
             .env_remove("HOSPES_PERSON")
             .env_remove("CREDENTIALS_DIRECTORY")
             .env_remove("DBUS_SESSION_BUS_ADDRESS")
@@ -96,7 +97,12 @@ impl Hospital {
 
     /// Starts the engine and waits until it listens.
     pub(crate) fn start(&self) -> Running {
-        self.start_by(self.command().arg("run"), &self.data().join("engine.sock"))
+        self.start_with(&[])
+    }
+
+    /// Starts it with further arguments.
+    pub(crate) fn start_with(&self, arguments: &[&str]) -> Running {
+        self.start_by(self.command().arg("run").args(arguments), &self.data().join("engine.sock"))
     }
 
     /// Starts the engine by this command and waits until it listens on this socket.

@@ -40,6 +40,32 @@ fn a_card_is_chosen_that_computes_right_and_fast_and_else_the_reasons_are_told()
     assert!(why.contains("no finite numbers") && !why.contains("ended the process"), "{why}");
 }
 
+#[test]
+fn a_card_that_was_chosen_is_tried_and_used_alone() {
+    let only = |card: &str| card.parse::<DeviceChoice>().unwrap();
+    let all = [probed(Card::Discrete(0), 1e-6, 30.0), probed(Card::Integrated(0), 1e-6, 0.5)];
+    assert_eq!(chosen(&all, only("integrated:0")).unwrap().card, Card::Integrated(0));
+    let why = chosen(&all, only("discrete:1")).unwrap_err();
+    assert!(why.contains("discrete:1, is not among those"), "{why}");
+    for (choice, tried) in [
+        ("auto", [true, true, false]),
+        ("cpu", [false, false, false]),
+        ("gpu", [true, true, false]),
+        ("discrete:0", [true, false, false]),
+        ("software", [false, false, true]),
+    ] {
+        let cards = [Card::Discrete(0), Card::Integrated(0), Card::Software];
+        assert_eq!(cards.map(|card| only(choice).tries(card, true)), tried, "{choice}");
+        assert_eq!(only(choice).to_string(), choice);
+        let written = serde_json::to_string(&only(choice)).unwrap();
+        assert_eq!(serde_json::from_str::<DeviceChoice>(&written).unwrap(), only(choice));
+    }
+    assert!(only("gpu").tries(Card::Software, false), "a machine without any other");
+    for wrong in ["", "GPU", "discrete", "discrete:x", "software:1"] {
+        assert!(wrong.parse::<DeviceChoice>().is_err(), "{wrong}");
+    }
+}
+
 fn plan(name: &str) -> (Plan, String) {
     let path = format!("{}/../../examples/{name}/study.yaml", env!("CARGO_MANIFEST_DIR"));
     let plan = StudyFile::read(&std::fs::read_to_string(path).unwrap()).unwrap().plan;

@@ -1,0 +1,275 @@
+//! Approvals of a series, with real snapshots: which version a run reads, and where none is read without new signatures.
+
+use hospes_protocol::approval::{ApprovalDocument, RefusalCode};
+
+use super::watching::database;
+use super::*;
+use crate::error::PartyError;
+use crate::requests::text::render;
+use crate::view::{AuditQuery, SeriesBounds, SeriesOffer};
+
+/// The example's table registered anew under its name: so many of its patients, each line as `line` makes it.
+async fn version(world: &World, patients: usize, line: impl Fn(usize, &str) -> String) -> DatasetView {
+    let text = std::fs::read_to_string(heart("cleveland.csv")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("later.csv");
+    let lines: Vec<String> = text.lines().take(patients + 1).enumerate().map(|(n, text)| line(n, text)).collect();
+    std::fs::write(&path, lines.join("\n")).unwrap();
+    world.pass_time(1_000);
+    let dataset = NewDataset {
+        name: "Cleveland".into(),
+        path,
+        sheet: None,
+        subject: "subject_id".into(),
+        kinds: BTreeMap::new(),
+        mask: BTreeSet::new(),
+        keep: BTreeSet::new(),
+        public: true,
+        duo: Vec::new(),
+    };
+    world.handle.add_dataset(world.who("sam"), dataset).await.unwrap()
+}
+
+fn as_it_is(_: usize, line: &str) -> String {
+    line.to_owned()
+}
+
+/// With one column more.
+fn with_bmi(n: usize, line: &str) -> String {
+    format!("{line},{}", if n == 0 { "bmi" } else { "25.5" })
+}
+
+async fn first(world: &World) -> DatasetView {
+    world.handle.datasets(world.who("sam")).await.unwrap().remove(0)
+}
+
+/// A site at which a study was offered.
+async fn offered(rounds: u32) -> (World, Study) {
+    let mut world = World::new().await;
+    let study = study(1, small_plan(rounds));
+    world.connect().await;
+    world.offer(&study).await;
+    (world, study)
+}
+
+/// Three runs on the series.
+fn series(study: &Study, fewest: u64, most: u64) -> Approving {
+    Approving { max_runs: 3, series: Some(SeriesBounds { fewest, most }), ..Approving::exactly(study.id) }
+}
+
+/// Entries with this action, oldest first, in words.
+async fn entries(world: &World, action: &str) -> Vec<String> {
+    let query = AuditQuery { actions: vec![action.to_owned()], limit: 100, ..AuditQuery::default() };
+    let page = world.handle.audit(world.who("ana"), query).await.unwrap();
+    page.entries.into_iter().rev().map(|entry| entry.detail).collect()
+}
+
+/// Opens a round of a run and takes its update.
+async fn round(world: &mut World, study: &Study, run: u8, number: u32) {
+    let opened = header(study, job(run), "train", number, 1, world.now());
+    world.open_round(opened.clone()).await;
+    if (run, number) == (1, 1) {
+        world.serve_model(study).await;
+    }
+    let (upload, path) = world.expect_upload().await;
+    world.take(&upload, &path).await;
+    world.close_round(&opened).await;
+    world.settle().await;
+}
+
+async fn series_words(world: &World, study: &Study) -> String {
+    let review = world.handle.review(world.who("ava"), study.id, None).await.unwrap();
+    review.findings.into_iter().find(|f| f.rule == "series").map(|f| f.words).unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_later_run_reads_the_newest_version_and_one_under_way_keeps_its_own() {
+    let (mut world, study) = offered(2).await;
+    world.approve_as(&study, series(&study, 250, 350)).await;
+    let one = first(&world).await;
+    world.start_job(&study, job(1)).await;
+    round(&mut world, &study, 1, 1).await;
+    let two = version(&world, 300, as_it_is).await;
+    assert_eq!((two.version, two.former), (2, Some(one.id)));
+    let words = series_words(&world, &study).await;
+    assert!(words.contains("300 patients; the next run reads it without another signature"), "{words}");
+    round(&mut world, &study, 1, 2).await;
+    world.start_job(&study, job(2)).await;
+    round(&mut world, &study, 2, 1).await;
+    assert_eq!(world.entered("approval_signed", "success").await, 1);
+    assert_eq!(world.entered("approval_countersigned", "success").await, 1);
+
+    // The log names what was read: in the permit, and again where the work began.
+    let permits = entries(&world, "permit_minted").await;
+    let began = entries(&world, "training_started").await;
+    for (n, (read, number)) in [(&one, 1), (&one, 1), (&two, 2)].into_iter().enumerate() {
+        assert!(permits[n].contains(&read.snapshot.to_string()), "{n}: {}", permits[n]);
+        assert!(permits[n].contains(&read.id.to_string()), "{n}: {}", permits[n]);
+        assert!(permits[n].contains(&format!("reads version {number} of the dataset")), "{n}: {}", permits[n]);
+        assert!(began[n].contains(&read.snapshot.to_string()), "{n}: {}", began[n]);
+    }
+    for (read, runs) in [(one.id, 1), (two.id, 1)] {
+        let uses = world.handle.dataset_uses(world.who("ana"), read).await.unwrap();
+        assert_eq!(uses.iter().map(|used| (used.study, used.runs)).collect::<Vec<_>>(), [(study.id, runs)]);
+        assert!(uses[0].bytes_left > 0);
+    }
+
+    // A version that a run reads stays; without it, the next run reads the one before.
+    let remove = |id| world.handle.remove_dataset(world.who("sam"), id, "a wrong file".into());
+    let refused = remove(two.id).await.unwrap_err().to_string();
+    assert!(refused.contains("reads this version"), "{refused}");
+    let refused = remove(one.id).await.unwrap_err().to_string();
+    assert!(refused.contains("rests on this dataset"), "{refused}");
+    world.handle.cancel_job(world.who("sam"), job(2), "a wrong file".into()).await.unwrap();
+    world.handle.remove_dataset(world.who("sam"), two.id, "a wrong file".into()).await.unwrap();
+    world.start_job(&study, job(3)).await;
+    round(&mut world, &study, 3, 1).await;
+    let permits = entries(&world, "permit_minted").await;
+    assert!(permits[3].contains(&one.snapshot.to_string()), "{}", permits[3]);
+    world.assert_ledger_intact().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_run_begins_on_a_version_outside_the_bounds_or_with_other_columns() {
+    let (mut world, study) = offered(1).await;
+    world.approve_as(&study, series(&study, 301, 310)).await;
+    // Reserved before the version came, and begun after it.
+    world.start_job(&study, job(1)).await;
+    version(&world, 300, as_it_is).await;
+    world.open_round(header(&study, job(1), "train", 1, 1, world.now())).await;
+    let reply = world.expect_reply().await;
+    let RoundReply::Refused(refusal) = &reply else { panic!("{reply:?}") };
+    assert_eq!(refusal.code, RefusalCode::Snapshot);
+    assert!(refusal.detail.contains("version 2 of the data has fewer or more subjects"), "{refusal}");
+    assert!(!refusal.detail.contains("30"), "a number of patients was told: {refusal}");
+    let words = series_words(&world, &study).await;
+    assert!(words.contains("with 300 patients, and no run begins on it: version 2"), "{words}");
+
+    version(&world, 303, with_bmi).await;
+    let refusal = world.reserve(&study, job(2)).await.expect("the reservation was taken");
+    assert_eq!(refusal.code, RefusalCode::Snapshot);
+    assert!(refusal.detail.contains("version 3 of the data has other columns or types"), "{refusal}");
+    assert_eq!(world.entered("job_started", "refused").await, 1);
+
+    // The next one keeps to what was signed.
+    let four = version(&world, 302, as_it_is).await;
+    world.start_job(&study, job(2)).await;
+    world.open_round(header(&study, job(2), "train", 1, 1, world.now())).await;
+    world.serve_model(&study).await;
+    world.expect_upload().await;
+    let permits = entries(&world, "permit_minted").await;
+    assert!(permits[0].contains(&four.snapshot.to_string()), "{permits:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_approval_of_a_snapshot_reads_that_one_whatever_is_registered_later() {
+    let (mut world, study) = offered(2).await;
+    world.approve_as(&study, Approving { max_runs: 2, ..Approving::exactly(study.id) }).await;
+    let one = first(&world).await;
+    world.start_job(&study, job(1)).await;
+    round(&mut world, &study, 1, 1).await;
+    let two = version(&world, 300, as_it_is).await;
+    assert!(series_words(&world, &study).await.contains("given again for another version"));
+    world.start_job(&study, job(2)).await;
+    round(&mut world, &study, 2, 1).await;
+    let permits = entries(&world, "permit_minted").await;
+    assert!(permits.iter().all(|permit| permit.contains(&one.snapshot.to_string())), "{permits:?}");
+    assert!(permits.iter().all(|permit| !permit.contains("reads version")), "{permits:?}");
+
+    // Another version is approved in its place: a run under way does not change its rows, and the next reads that one.
+    world.approve_as(&study, Approving { dataset: Some(two.id), max_runs: 2, ..Approving::exactly(study.id) }).await;
+    world.open_round(header(&study, job(1), "train", 2, 1, world.now())).await;
+    let reply = world.expect_reply().await;
+    assert!(matches!(&reply, RoundReply::Refused(r) if r.code == RefusalCode::Snapshot), "{reply:?}");
+    world.start_job(&study, job(3)).await;
+    round(&mut world, &study, 3, 1).await;
+    let permits = entries(&world, "permit_minted").await;
+    assert!(permits[2].contains(&two.snapshot.to_string()), "{permits:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bounds_that_were_altered_in_the_database_open_nothing() {
+    let (mut world, study) = offered(1).await;
+    world.approve_as(&study, series(&study, 301, 310)).await;
+    version(&world, 300, as_it_is).await;
+    let mut conn = database(&world).await;
+    let bytes: Vec<u8> = sqlx::query_scalar("SELECT document FROM approvals").fetch_one(&mut conn).await.unwrap();
+    let mut document = Canonical::<ApprovalDocument>::parse(&bytes).unwrap().into_inner();
+    document.envelope.data.series.as_mut().unwrap().min_subjects = 1;
+    let altered = Canonical::new(document).unwrap();
+    let update = sqlx::query("UPDATE approvals SET document = ?1").bind(altered.bytes().to_vec());
+    assert_eq!(update.execute(&mut conn).await.unwrap().rows_affected(), 1);
+    world.start_job_expecting(&study, job(1), RefusalCode::Signatures).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_whose_terms_of_use_ended_is_not_read_without_people() {
+    let (mut world, study) = offered(1).await;
+    world.approve_as(&study, series(&study, 250, 350)).await;
+    let two = version(&world, 300, as_it_is).await;
+    let yesterday = world.now().plus_millis(-DAY).to_string()[..10].to_owned();
+    let ended = vec!["DUO:0000042".to_owned(), format!("DUO:0000025={yesterday}")];
+    world.handle.tag_dataset(world.who("sam"), two.id, ended).await.unwrap();
+    let refusal = world.reserve(&study, job(1)).await.expect("the reservation was taken");
+    assert_eq!(refusal.code, RefusalCode::Snapshot);
+    assert!(refusal.detail.contains("the terms of use of version 2 of the data allow no use any more"), "{refusal}");
+    world.handle.tag_dataset(world.who("sam"), two.id, vec!["DUO:0000042".into()]).await.unwrap();
+    world.start_job(&study, job(1)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_series_is_signed_on_its_newest_version_within_bounds_and_where_the_policy_lets_it() {
+    let (mut world, study) = offered(1).await;
+    let review = world.handle.review(world.who("sam"), study.id, None).await.unwrap();
+    let offer = SeriesOffer { patients: 303, bounds: SeriesBounds { fewest: 272, most: 454 } };
+    assert_eq!(review.data.series, Some(offer));
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let shown = words(&render(&review));
+    let plain = "Versions that are approved: this snapshot alone, if the first signer does not choose otherwise";
+    assert!(shown.contains(plain), "{shown}");
+    let approve = |approving| world.handle.approve(world.who("sam"), approving, pass("sam"));
+    for (fewest, most) in [(304, 400), (1, 302), (400, 300)] {
+        let refused = approve(series(&study, fewest, most)).await;
+        assert!(matches!(&refused, Err(PartyError::Input { place: "series", .. })), "{refused:?}");
+    }
+    let one = first(&world).await;
+    let two = version(&world, 300, as_it_is).await;
+    let older = approve(Approving { dataset: Some(one.id), ..series(&study, 250, 350) }).await;
+    assert!(matches!(&older, Err(PartyError::Input { reason, .. }) if reason.contains("version 2")), "{older:?}");
+
+    let signed = approve(Approving { dataset: Some(two.id), ..series(&study, 250, 350) }).await.unwrap();
+    let review = world.handle.review(world.who("ava"), study.id, None).await.unwrap();
+    let shown = words(&render(&review));
+    for part in [
+        "this and later versions, with 250 to 350 patients, those who opted out among them",
+        "later versions of the dataset with 250 to 350 patients and the same columns are used without another signature",
+        &format!("Approval to be signed {}", signed.digest),
+    ] {
+        assert!(shown.contains(part), "'{part}' is missing in\n{shown}");
+    }
+
+    let mut policy = Policy::public_data();
+    policy.approval.snapshots_only = true;
+    world.set_policy(&policy).await;
+    let review = world.handle.review(world.who("sam"), study.id, Some(two.id)).await.unwrap();
+    assert_eq!(review.data.series, None);
+    assert!(render(&review).contains("as the policy demands"));
+    let refused = approve(Approving { dataset: Some(two.id), ..series(&study, 250, 350) }).await;
+    assert!(matches!(&refused, Err(PartyError::Refused(r)) if r.detail.contains("snapshots_only")), "{refused:?}");
+    world.approve_as(&study, Approving { dataset: Some(two.id), ..Approving::exactly(study.id) }).await;
+    world.start_job(&study, job(1)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_series_goes_on_from_the_newest_version_that_is_left() {
+    let world = World::new().await;
+    let one = first(&world).await;
+    let two = version(&world, 300, as_it_is).await;
+    let three = version(&world, 302, as_it_is).await;
+    for id in [two.id, three.id] {
+        world.handle.remove_dataset(world.who("sam"), id, "a wrong file".into()).await.unwrap();
+    }
+    assert_eq!(first(&world).await.name, "Cleveland");
+    let again = version(&world, 301, as_it_is).await;
+    assert_eq!((again.version, again.former), (2, Some(one.id)));
+}
