@@ -11,7 +11,7 @@ use std::collections::hash_map::Entry;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Component, Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use data_encoding::BASE64;
 use hospes_party::Part;
@@ -74,15 +74,28 @@ pub(crate) struct Handed {
 }
 
 struct Bundle {
-    folder: PathBuf,
+    folder: Arc<Folder>,
     pieces: u32,
     /// Files of a command that was carried out.
     written: Vec<PathBuf>,
 }
 
-impl Drop for Bundle {
+/// The folder of a bundle. It goes with the last who needs it: what is still being written when a bundle ends would make
+/// it anew, and nobody would take it away.
+struct Folder(PathBuf);
+
+/// The files of a command while it is carried out.
+#[derive(Default)]
+pub(crate) struct Placed {
+    /// Those that it writes, as it calls them.
+    written: Vec<PathBuf>,
+    /// Where they lie.
+    folder: Option<Arc<Folder>>,
+}
+
+impl Drop for Folder {
     fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.folder) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
             // The next start sweeps it.
             tracing::warn!(%error, "files that were handed over cannot be removed");
         }
@@ -130,18 +143,23 @@ impl Handed {
     }
 
     async fn take_in(&self, number: u64, name: &str, piece: Vec<u8>) -> Result<(), Fault> {
-        let place = {
+        let (folder, place) = {
             let mut bundles = self.bundles();
             let bundle = self.bundle(&mut bundles, number)?;
-            bundle.pieces += 1;
+            bundle.pieces = bundle.pieces.saturating_add(1);
             if bundle.pieces > PIECES {
                 let words = format!("more than {PIECES} files, or MiB, are not handed over with one command");
                 return Err(Fault::new(FaultCode::Input, words));
             }
-            bundle.place(Path::new(name))?
+            (bundle.folder.clone(), bundle.place(Path::new(name))?)
         };
         let root = self.folder.clone();
-        in_background(move || append(&root, &place, &piece)).await
+        in_background(move || {
+            let added = append(&root, &place, &piece);
+            drop(folder);
+            added
+        })
+        .await
     }
 
     async fn give_out(&self, number: u64, name: &Path, at: u64) -> Result<Vec<u8>, Fault> {
@@ -154,17 +172,17 @@ impl Handed {
         in_background(move || piece_of(&place, at).map_err(|e| failed("read", &place, &e))).await
     }
 
-    /// Puts the places of files where a command names them; the names of those that it will write.
-    pub(crate) fn put_into(&self, number: Option<u64>, call: &mut Call) -> Result<Vec<PathBuf>, Fault> {
-        let mut written = Vec::new();
+    /// Puts the places of files where a command names them.
+    pub(crate) fn put_into(&self, number: Option<u64>, call: &mut Call) -> Result<Placed, Fault> {
         let files = call.files();
         if files.is_empty() {
-            return Ok(written);
+            return Ok(Placed::default());
         }
         let words = "on the socket for staff, files are handed over and not named";
         let number = number.ok_or_else(|| Fault::new(FaultCode::Denied, words))?;
         let mut bundles = self.bundles();
         let bundle = self.bundle(&mut bundles, number)?;
+        let mut written = Vec::new();
         for named in files {
             let path = match named {
                 Named::Opened(path, _) => path,
@@ -175,12 +193,14 @@ impl Handed {
             };
             *path = bundle.place(path)?;
         }
-        Ok(written)
+        Ok(Placed { written, folder: Some(bundle.folder.clone()) })
     }
 
-    /// What a command that was carried out wrote can be taken; of any other command nothing is kept.
-    pub(crate) async fn carried_out(&self, number: u64, written: Vec<PathBuf>) {
-        if written.is_empty() {
+    /// What a command wrote that went well can be taken; of any other command nothing is kept.
+    pub(crate) async fn carried_out(&self, number: u64, placed: Placed, went_well: bool) {
+        let Placed { written, folder } = placed;
+        drop(folder);
+        if !went_well || written.is_empty() {
             return self.end(number).await;
         }
         if let Some(bundle) = self.bundles().get_mut(&number) {
@@ -223,7 +243,7 @@ impl Bundle {
         getrandom::fill(&mut random).map_err(|e| Fault::new(FaultCode::Store, e.to_string()))?;
         let folder = root.join(data_encoding::HEXLOWER.encode(&random));
         std::fs::DirBuilder::new().mode(0o700).create(&folder).map_err(|e| failed("make", &folder, &e))?;
-        Ok(Self { folder, pieces: 0, written: Vec::new() })
+        Ok(Self { folder: Arc::new(Folder(folder)), pieces: 0, written: Vec::new() })
     }
 
     /// Where a file of the bundle lies; a name that leads out of it is refused.
@@ -234,7 +254,7 @@ impl Bundle {
             let words = "on the socket for staff, files are handed over and not named";
             return Err(Fault::new(FaultCode::Denied, words));
         }
-        Ok(self.folder.join(name))
+        Ok(self.folder.0.join(name))
     }
 }
 
@@ -386,6 +406,8 @@ impl Client {
             file.write_all(&piece).await.map_err(wrong)?;
             at += piece.len() as u64;
         }
+        // Alone, `sync_all` would keep to itself that the last piece could not be written.
+        file.flush().await.map_err(wrong)?;
         file.sync_all().await.map_err(wrong)
     }
 }
@@ -394,6 +416,9 @@ impl Client {
 fn files_of(path: &Path, name: &str) -> Result<Vec<(PathBuf, String)>, Fault> {
     let wrong = |words: String| Fault::new(FaultCode::Data, words);
     let unreadable = |error: std::io::Error| wrong(format!("{name} cannot be read under your account: {error}"));
+    if name.is_empty() {
+        return Err(wrong("this names no file; choose one, or a folder of images".to_owned()));
+    }
     let found = std::fs::metadata(path).map_err(unreadable)?;
     if found.is_file() {
         return Ok(vec![(path.to_owned(), name.to_owned())]);
@@ -407,7 +432,12 @@ fn files_of(path: &Path, name: &str) -> Result<Vec<(PathBuf, String)>, Fault> {
         for entry in std::fs::read_dir(&folder).map_err(unreadable)? {
             let entry = entry.map_err(unreadable)?;
             let kind = entry.file_type().map_err(unreadable)?;
-            let name = format!("{above}/{}", entry.file_name().to_string_lossy());
+            // Written otherwise, two of them could become one file.
+            let Ok(own) = entry.file_name().into_string() else {
+                let words = format!("a file in {above} has a name that is no text (UTF-8); rename it, or take it away");
+                return Err(wrong(words));
+            };
+            let name = format!("{above}/{own}");
             // A link is no file here, whatever it leads to.
             if kind.is_dir() && depth < DEPTH - 1 {
                 folders.push((entry.path(), name, depth + 1));

@@ -6,8 +6,9 @@
 //! second site beside the service's would look like it and not be it, so a person has to ask for one.
 
 use std::ffi::OsString;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hospes_party::{Config, DeviceChoice, Handle, PartyError, Passphrase};
@@ -78,7 +79,7 @@ enum Side {
     Open,
     /// The service's: it was reached, and nothing takes its place when it goes.
     Service,
-    /// This account's, because there is nothing else to look for, or because a person chose so.
+    /// This account's: there is nothing else to look for, a person chose so, or its engine ran here.
     Own,
 }
 
@@ -152,19 +153,48 @@ impl Local {
     fn reached(&self) -> Result<Option<&Service>, Fault> {
         match self.side() {
             Side::Service => Ok(self.service.as_ref()),
-            Side::Open if matches!(self.state(), EngineState::Starting | EngineState::ServiceAway { .. }) => {
+            Side::Open if !matches!(self.state(), EngineState::Service | EngineState::Here) => {
                 Err(Fault::new(FaultCode::NotRunning, "the engine is being looked for"))
             }
             Side::Open | Side::Own => Ok(None),
         }
     }
 
-    fn side(&self) -> Side {
-        *self.side.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whether it is the service that this window speaks to, also while that is away.
+    pub(crate) fn is_with_service(&self) -> bool {
+        self.side() == Side::Service
     }
 
-    fn turn_to(&self, side: Side) {
-        *self.side.lock().unwrap_or_else(PoisonError::into_inner) = side;
+    fn side(&self) -> Side {
+        *self.turning()
+    }
+
+    fn turning(&self) -> MutexGuard<'_, Side> {
+        // Nothing that could be half done happens while it is held.
+        self.side.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says what became of the service, and turns to it where it runs; not once an engine of this account was taken.
+    fn tell_of_service(&self, state: EngineState) -> bool {
+        let mut side = self.turning();
+        if *side == Side::Own {
+            return false;
+        }
+        if state == EngineState::Service {
+            *side = Side::Service;
+        }
+        self.tell(state);
+        true
+    }
+
+    /// Takes an engine of this account for good, so that nobody who begins at one signs in at the other.
+    fn turn_here(&self) -> Result<(), Fault> {
+        let mut side = self.turning();
+        if *side == Side::Service {
+            return Err(Fault::new(FaultCode::State, "the service of this machine answers now; sign in there"));
+        }
+        *side = Side::Own;
+        Ok(())
     }
 
     /// Where the engine is now.
@@ -195,7 +225,7 @@ impl Local {
                 // Told to try again, or a service may have been started meanwhile.
                 Ok(None) => self.wait(LOOK).await,
                 Err(state) => {
-                    self.tell(state);
+                    self.tell_of_service(state);
                     self.wait(SERVICE_LOOK).await;
                 }
             }
@@ -214,32 +244,60 @@ impl Local {
     /// service instead.
     async fn find(&self) -> Result<Option<Notices>, EngineState> {
         let side = self.side();
-        let is_own = side == Side::Own || (side == Side::Open && self.state() == EngineState::Here);
-        let Some(service) = self.service.as_ref().filter(|_| !is_own) else {
+        let Some(service) = self.service.as_ref().filter(|_| side != Side::Own) else {
             return Ok(Notices::of(&self.folder).await.ok());
         };
         let closed = match service.reach().await {
             Ok(stream) => match Notices::on(stream).await {
-                Ok(notices) => {
-                    self.turn_to(Side::Service);
-                    return Ok(Some(notices));
-                }
+                Ok(notices) if self.tell_of_service(EngineState::Service) => return Ok(Some(notices)),
+                Ok(_) => return Ok(Notices::of(&self.folder).await.ok()),
                 Err(_) => return Err(EngineState::ServiceAway { why: Away::Stopped }),
             },
             Err(Unreached::Closed(kind)) => kind,
             Err(others_could_answer) => return Err(EngineState::Failed { fault: others_could_answer.into() }),
         };
-        // Once an engine of this account is what the window stands before, the service is only listened for.
-        let is_open = matches!(self.state(), EngineState::Starting | EngineState::ServiceAway { .. });
-        let away = if is_open || side == Side::Service { service.why(closed).await } else { None };
-        match away {
+        if side == Side::Service {
             // Also where its package was taken away: people were at work there.
-            None if side == Side::Service => Err(EngineState::ServiceAway { why: Away::Stopped }),
-            Some(why) if side == Side::Service || why == Away::Stopped || !self.has_site() => {
-                Err(EngineState::ServiceAway { why })
-            }
-            _ => Ok(Notices::of(&self.folder).await.ok()),
+            let why = service.why(closed).await.unwrap_or(Away::Stopped);
+            return Err(EngineState::ServiceAway { why });
         }
+        // While the window stands before a site of this account, the service is only listened for.
+        let is_open = matches!(self.state(), EngineState::Starting | EngineState::ServiceAway { .. });
+        if is_open && let Some(why) = self.in_the_way(service, closed).await {
+            return Err(EngineState::ServiceAway { why });
+        }
+        Ok(Notices::of(&self.folder).await.ok())
+    }
+
+    /// Why nothing of this account is opened while the service cannot be reached. A site that this account has is opened
+    /// where the service has none, or does not let it in.
+    async fn in_the_way(&self, service: &Service, closed: ErrorKind) -> Option<Away> {
+        service.why(closed).await.filter(|why| *why == Away::Stopped || !self.has_site())
+    }
+
+    /// Refuses a new site beside a service that was not there when the window looked, and takes this account's from then on.
+    async fn no_service_came(&self) -> Result<(), Fault> {
+        let Some(service) = self.service.as_ref().filter(|_| self.side() != Side::Own) else { return Ok(()) };
+        let (state, fault) = match service.reach().await {
+            Ok(_) => {
+                let words = "this machine has a service now, which is shown in a moment; nothing was made here";
+                (EngineState::Starting, Fault::new(FaultCode::State, words))
+            }
+            Err(Unreached::Closed(kind)) => match self.in_the_way(service, kind).await {
+                Some(why) => {
+                    let fault = Fault::new(FaultCode::State, why.words());
+                    (EngineState::ServiceAway { why }, fault)
+                }
+                None => return self.turn_here(),
+            },
+            Err(others_could_answer) => {
+                let fault = Fault::from(others_could_answer);
+                (EngineState::Failed { fault: fault.clone() }, fault)
+            }
+        };
+        self.tell_of_service(state);
+        self.again.notify_one();
+        Err(fault)
     }
 
     /// Whether this account has a site, also one whose settings cannot be read.
@@ -252,7 +310,9 @@ impl Local {
     async fn went_away(&self, was_here: bool) {
         let gone = |words: &str| EngineState::Failed { fault: Fault::new(FaultCode::NotRunning, words) };
         if self.side() == Side::Service {
-            return self.tell(EngineState::ServiceAway { why: Away::Stopped });
+            self.tell(EngineState::ServiceAway { why: Away::Stopped });
+            // One that lets a connection go at once is not asked again and again.
+            return self.wait(SERVICE_LOOK).await;
         }
         if !was_here {
             return self.tell(gone("the service of this site has stopped; it is shown again when it runs"));
@@ -284,10 +344,11 @@ impl Local {
     /// # Errors
     /// [`FaultCode::State`] where the window does not wait for a service.
     pub fn try_here(&self) -> Result<(), Fault> {
+        let mut side = self.turning();
         let EngineState::ServiceAway { .. } = self.state() else {
             return Err(Fault::new(FaultCode::State, "the window does not wait for a service"));
         };
-        self.turn_to(Side::Own);
+        *side = Side::Own;
         self.tell(EngineState::Starting);
         self.again.notify_one();
         Ok(())
@@ -309,8 +370,8 @@ impl Local {
     /// Lays down a site with its first administrator, and starts its engine.
     ///
     /// # Errors
-    /// [`FaultCode::State`] where there is one, [`FaultCode::Input`] for a name or passphrase that cannot be, and what the
-    /// keychain says.
+    /// [`FaultCode::State`] where there is one, or a service came to this machine, [`FaultCode::Input`] for a name or
+    /// passphrase that cannot be, and what the keychain says.
     pub async fn initialise(&self, administrator: String, passphrase: Passphrase, keys: NewKeys) -> Result<(), Fault> {
         if self.state() != EngineState::NotSetUp {
             return Err(Fault::new(
@@ -321,6 +382,7 @@ impl Local {
         hospes_protocol::text::check_name(&administrator)
             .map_err(|reason| Fault::new(FaultCode::Input, format!("the administrator's name {reason}")))?;
         passphrase.check()?;
+        self.no_service_came().await?;
         private_folder(&self.folder)?;
         let (settings, key) = self.place_of(keys)?;
         let begun = match Settings::find(&self.folder)? {
@@ -342,7 +404,8 @@ impl Local {
     /// Restores the site of a backup, and starts its engine.
     ///
     /// # Errors
-    /// [`FaultCode::State`] where there is a site, and those of [`settings::restore`](crate::settings::restore).
+    /// [`FaultCode::State`] where there is a site, or a service came to this machine, and those of
+    /// [`settings::restore`](crate::settings::restore).
     pub async fn restore(&self, file: PathBuf, passphrase: Passphrase, keys: NewKeys) -> Result<(), Fault> {
         if self.state() != EngineState::NotSetUp {
             return Err(Fault::new(
@@ -350,6 +413,7 @@ impl Local {
                 "this machine has a site already, or its engine is still starting",
             ));
         }
+        self.no_service_came().await?;
         private_folder(&self.folder)?;
         let (settings, key) = self.place_of(keys)?;
         let config = self.config(&settings, key.clone())?;
@@ -411,6 +475,10 @@ impl Local {
             handle.shut_down().await?;
             self.tell(EngineState::NotSetUp);
             return Ok(());
+        }
+        if let Err(turned) = self.turn_here() {
+            handle.shut_down().await?;
+            return Err(turned);
         }
         let (folder, served) = (self.folder.clone(), handle.clone());
         let served = tokio::spawn(async move {

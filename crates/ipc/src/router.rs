@@ -51,6 +51,11 @@ impl Router {
         Ok(())
     }
 
+    /// Whether somebody logged in on this connection; the session may have ended.
+    pub(crate) fn is_entered(&self) -> bool {
+        lock(&self.session).is_some()
+    }
+
     fn asked(&self, looks_on: bool) -> Asked<'_> {
         Asked { engine: &self.handle, session: &self.session, looks_on }
     }

@@ -53,6 +53,7 @@ pub fn default_folder() -> Option<PathBuf> {
 /// # Errors
 /// If the socket cannot be made.
 pub async fn serve(folder: &Path, handle: Handle) -> std::io::Result<()> {
+    // The engine holds an exclusive lock on its folder.
     let listener = listen(&path(folder), 0o600)?;
     let mut connections = JoinSet::new();
     loop {
@@ -68,7 +69,7 @@ pub async fn serve(folder: &Path, handle: Handle) -> std::io::Result<()> {
 
 /// Makes a socket for whom the mode lets in.
 pub(crate) fn listen(path: &Path, mode: u32) -> std::io::Result<UnixListener> {
-    // The engine holds an exclusive lock on its folder, so a socket that lies here is left from a process that is gone.
+    // Whoever asks knows that no other process serves it, so a socket that lies here is left from one that is gone.
     if path.symlink_metadata().is_ok_and(|found| found.file_type().is_socket()) {
         std::fs::remove_file(path)?;
     }
@@ -98,6 +99,14 @@ impl Caller {
         }
     }
 
+    /// Longest request in bytes that is read now.
+    fn longest(&self) -> u32 {
+        match self {
+            Self::Own(_) => FRAME_BYTES,
+            Self::Staff(visit) => visit.longest(),
+        }
+    }
+
     async fn answer(&self, mut request: Value) -> Result<Value, Fault> {
         match self {
             Self::Own(router) => router.call(request.get_mut("call").map(Value::take).unwrap_or_default()).await,
@@ -123,7 +132,7 @@ async fn requests(stream: UnixStream, caller: &Arc<Caller>) -> std::io::Result<(
     let ended = loop {
         // Nobody closes it, so there is always a place to wait for.
         let Ok(place) = places.clone().acquire_owned().await else { break Ok(()) };
-        let request = match read(&mut requests).await {
+        let request = match read(&mut requests, || caller.longest()).await {
             Ok(Some(request)) => request,
             Ok(None) => break Ok(()),
             Err(error) => break Err(error),
@@ -167,12 +176,13 @@ async fn notices(stream: &mut OwnedWriteHalf, router: &Router) -> std::io::Resul
     }
 }
 
-async fn read(stream: &mut (impl AsyncReadExt + Unpin)) -> std::io::Result<Option<Value>> {
+/// Reads a frame. How long it may be is asked when it comes: it may follow somebody's log-in.
+async fn read(stream: &mut (impl AsyncReadExt + Unpin), longest: impl Fn() -> u32) -> std::io::Result<Option<Value>> {
     let length = match stream.read_u32().await {
         Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(None),
         other => other?,
     };
-    if length > FRAME_BYTES {
+    if length > longest() {
         return Err(std::io::Error::other("a frame is too large"));
     }
     // It may hold a passphrase.
@@ -303,7 +313,7 @@ impl Client {
 
 /// Hands answers to whoever waits for them, until the connection breaks.
 async fn hand_out(mut answers: OwnedReadHalf, waiting: Waiting) {
-    while let Ok(Some(reply)) = read(&mut answers).await {
+    while let Ok(Some(reply)) = read(&mut answers, || FRAME_BYTES).await {
         let id = reply.get("id").and_then(Value::as_u64);
         let who = lock(&waiting).as_mut().zip(id).and_then(|(waiting, id)| waiting.remove(&id));
         if let Some(who) = who {
@@ -346,7 +356,7 @@ impl Notices {
     /// [`FaultCode::NotRunning`] if the party went away.
     pub async fn next(&mut self) -> Result<Option<Notice>, Fault> {
         let gone = |words: String| Fault::new(FaultCode::NotRunning, words);
-        let reply = read(&mut self.stream).await.map_err(|e| broken(&e))?;
+        let reply = read(&mut self.stream, || FRAME_BYTES).await.map_err(|e| broken(&e))?;
         let value = reply.and_then(|mut r| r.get_mut("ok").map(Value::take));
         let value = value.ok_or_else(|| gone("the party went away".into()))?;
         serde_json::from_value(value).map_err(|e| gone(e.to_string()))

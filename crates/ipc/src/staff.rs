@@ -3,7 +3,7 @@
 //! Who may connect, the system says: socket and folder let in the members of one group. Who somebody is at the site and
 //! what they may do is said by their passphrase and the engine, as everywhere. Two accounts trust each other no further:
 //!
-//! - The service reads and writes no file that a caller names; files are handed over ([`crate::handed`]).
+//! - The service reads and writes no file that a caller names; files are handed over (`handed`).
 //! - A window sends nothing before it has seen that nobody but the service can answer there ([`Service`]).
 
 use std::collections::HashMap;
@@ -33,10 +33,20 @@ pub const SOCKET: &str = "/run/hospes/staff.sock";
 pub(crate) const DATA: &str = "/var/lib/hospes";
 /// What systemd calls the service.
 const UNIT: &str = "hospes-site.service";
+/// Is there where systemd runs (sd_booted(3)).
+const BOOTED: &str = "/run/systemd/system";
 /// Folder for files that are handed over, in the data folder.
 const HANDED: &str = "handed";
 /// Connections of one account at a time; a window has five.
 const CONNECTIONS: usize = 32;
+/// Connections of all together: one account can be many where it may make containers, and the engine needs files, too.
+const TOGETHER: usize = 512;
+/// Longest request of somebody who is logged in: a piece of a file, and more than any command needs.
+const REQUEST_BYTES: u32 = 4 << 20;
+/// The same before somebody is: whoever is nobody here must not make the service keep much.
+const STRANGER_BYTES: u32 = 64 << 10;
+/// Wait of an account after it could not log in, whatever name it tried.
+const WRONG: Duration = Duration::from_secs(1);
 /// Wait after a connection that could not be accepted.
 const BREATH: Duration = Duration::from_millis(100);
 /// Longest that systemd may take to say what it knows.
@@ -46,7 +56,7 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// with it. Whoever may enter its folder may connect, and so whoever is in the folder's group.
 ///
 /// # Errors
-/// If the socket cannot be made, or others could take its place.
+/// If the socket cannot be made, another process serves it, or others could take its place.
 pub async fn serve(socket: &Path, data: &Path, handle: Handle) -> std::io::Result<()> {
     let folder = socket.parent().unwrap_or(Path::new("/"));
     let own = rustix::process::geteuid().as_raw();
@@ -57,10 +67,18 @@ pub async fn serve(socket: &Path, data: &Path, handle: Handle) -> std::io::Resul
         );
         return Err(std::io::Error::new(ErrorKind::PermissionDenied, words));
     }
+    // Staff would sign in at another site without seeing it.
+    match UnixStream::connect(socket).await {
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {}
+        _ => {
+            let words = format!("another process serves {} already", socket.display());
+            return Err(std::io::Error::new(ErrorKind::AddrInUse, words));
+        }
+    }
     let handed = data.join(HANDED);
     Handed::sweep(&handed)?;
     let listener = listen(socket, 0o660)?;
-    let mut accounts: HashMap<u32, Arc<Semaphore>> = HashMap::new();
+    let mut accounts: HashMap<u32, Account> = HashMap::new();
     let mut connections = JoinSet::new();
     loop {
         let stream = match listener.accept().await {
@@ -74,9 +92,13 @@ pub async fn serve(socket: &Path, data: &Path, handle: Handle) -> std::io::Resul
         };
         while connections.try_join_next().is_some() {}
         let Ok(peer) = stream.peer_cred() else { continue };
-        let places = accounts.entry(peer.uid()).or_insert_with(|| Arc::new(Semaphore::new(CONNECTIONS)));
-        let Ok(place) = places.clone().try_acquire_owned() else {
-            tracing::warn!(account = peer.uid(), "an account has {CONNECTIONS} connections; another was refused");
+        let account = accounts.entry(peer.uid()).or_insert_with(Account::new);
+        let place = account.places.clone().try_acquire_owned();
+        let Some(place) = place.ok().filter(|_| connections.len() < TOGETHER) else {
+            // Once: whoever could fill the log could hide in it.
+            if !std::mem::replace(&mut account.was_refused, true) {
+                tracing::warn!(account = peer.uid(), "this account, or all together, have too many connections");
+            }
             continue;
         };
         let visit = Visit {
@@ -84,11 +106,28 @@ pub async fn serve(socket: &Path, data: &Path, handle: Handle) -> std::io::Resul
             handed: Handed::new(handed.clone()),
             account: peer.uid(),
             process: peer.pid(),
+            door: account.door.clone(),
         };
         connections.spawn(async move {
             converse(stream, Caller::Staff(visit)).await;
             drop(place);
         });
+    }
+}
+
+/// What an account of the machine may take of the service.
+struct Account {
+    /// Connections.
+    places: Arc<Semaphore>,
+    /// Attempts to log in: one at a time.
+    door: Arc<Semaphore>,
+    was_refused: bool,
+}
+
+impl Account {
+    fn new() -> Self {
+        let of = |count| Arc::new(Semaphore::new(count));
+        Self { places: of(CONNECTIONS), door: of(1), was_refused: false }
     }
 }
 
@@ -98,11 +137,17 @@ pub(crate) struct Visit {
     handed: Handed,
     account: u32,
     process: Option<i32>,
+    door: Arc<Semaphore>,
 }
 
 impl Visit {
     pub(crate) fn router(&self) -> &Router {
         &self.router
+    }
+
+    /// Longest request in bytes that is read now.
+    pub(crate) fn longest(&self) -> u32 {
+        if self.router.is_entered() { REQUEST_BYTES } else { STRANGER_BYTES }
     }
 
     /// Answers `{"files": …}`, and `{"call": …}`, with the number of its `bundle` where the command names files.
@@ -120,13 +165,30 @@ impl Visit {
         if enters || matches!(call, Call::LogOut { .. }) {
             self.handed.forget();
         }
-        let written = self.handed.put_into(bundle, &mut call)?;
-        let answer = self.router.carry_out(call).await;
+        let placed = self.handed.put_into(bundle, &mut call)?;
+        let answer = match call {
+            Call::LogIn { .. } | Call::Activate { .. } => self.at_the_door(call).await,
+            _ => self.router.carry_out(call).await,
+        };
         if let Some(bundle) = bundle {
-            self.handed.carried_out(bundle, if answer.is_ok() { written } else { Vec::new() }).await;
+            self.handed.carried_out(bundle, placed, answer.is_ok()).await;
         }
         if enters {
             self.record(&answer);
+        }
+        answer
+    }
+
+    /// Carries out what passphrases and codes can be guessed with. The engine makes those wait whose names are guessed at;
+    /// whoever tries ever new names would keep it busy, and fill its audit log.
+    async fn at_the_door(&self, call: Call) -> Result<Value, Fault> {
+        let place = self.door.clone().acquire_owned().await;
+        let answer = self.router.carry_out(call).await;
+        if answer.is_err() {
+            tokio::spawn(async move {
+                tokio::time::sleep(WRONG).await;
+                drop(place);
+            });
         }
         answer
     }
@@ -283,10 +345,20 @@ impl Service {
         let show = "--property=LoadState,ConditionResult,ConditionTimestampMonotonic";
         let mut ask = tokio::process::Command::new(&self.systemctl);
         let asked = ask.args(["show", show, UNIT]).stdin(Stdio::null()).kill_on_drop(true).output();
-        let output = tokio::time::timeout(ANSWER, asked).await.ok()?.ok()?;
+        let output = match tokio::time::timeout(ANSWER, asked).await {
+            Ok(Ok(output)) => output,
+            // No systemd is here, and so no service of ours.
+            Ok(Err(error)) if error.kind() == ErrorKind::NotFound => return None,
+            // Nobody could say whether there is one: a site beside it is the worse mistake.
+            _ => return Some(Away::Stopped),
+        };
+        if !output.status.success() {
+            return Path::new(BOOTED).is_dir().then_some(Away::Stopped);
+        }
         let text = String::from_utf8_lossy(&output.stdout);
         let says = |line: &str| text.lines().any(|said| said == line);
-        if !output.status.success() || !says("LoadState=loaded") {
+        // One that is masked, or whose unit is damaged, may have a site all the same.
+        if says("LoadState=not-found") {
             return None;
         }
         // It was told to start, and did not because there is nothing to run. Of one that was not, systemd knows no more.
@@ -366,6 +438,16 @@ mod tests {
         std::os::unix::fs::symlink(&folder, above.join("link")).unwrap();
         assert!(is_unsafe(&above.join("link")));
         assert!(matches!(owner_of(&above.join("nowhere")), Err(Unreached::Closed(ErrorKind::NotFound))));
+    }
+
+    #[tokio::test]
+    async fn where_nobody_can_say_whether_there_is_a_service_one_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let mute = folder.path().join("systemctl");
+        std::fs::write(&mute, "no program").unwrap();
+        let known = |systemctl: PathBuf| Service::at(SOCKET.into()).known_to(systemctl);
+        assert_eq!(known(mute).why(ErrorKind::NotFound).await, Some(Away::Stopped));
+        assert_eq!(known(folder.path().join("none")).why(ErrorKind::NotFound).await, None);
     }
 
     #[tokio::test]

@@ -187,7 +187,8 @@ impl Page {
     async fn client(&self) -> Result<Arc<Client>, Fault> {
         let mut client = self.client.lock().await;
         if let Some(connected) = client.as_ref() {
-            if !connected.is_closed() {
+            // One to the service is none to an engine that a person chose beside it.
+            if !connected.is_closed() && connected.hands_over == self.local.is_with_service() {
                 return Ok(connected.clone());
             }
             self.files().forget();

@@ -2,9 +2,9 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod beside;
 mod local;
 mod page;
-mod service;
 mod socket;
 mod staff;
 mod typescript;

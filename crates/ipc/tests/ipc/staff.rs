@@ -1,7 +1,9 @@
 //! The socket for staff: sessions apart, files handed over and not named, a service that nobody can pretend to be.
 
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use hospes_ipc::socket::Client;
 use hospes_ipc::staff::{Service, serve};
@@ -130,8 +132,41 @@ async fn two_people_at_once_have_each_their_own_session_and_their_own_roles() {
             break;
         }
         assert!(attempt < 500, "Ida was not logged out, or what Sam was refused is not in the log: {page:?}");
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_nobody_tries_names_slowly_and_says_little_at_a_time() {
+    let machine = Machine::new().await;
+    machine.add_sam().await;
+    let begun = Instant::now();
+    for name in ["Eve", "Mallory"] {
+        // Neither another name nor another connection helps.
+        let client = machine.service.client().await.unwrap();
+        let tried = ask(&client, "log_in", json!({ "name": name, "passphrase": PASSPHRASE })).await;
+        assert_eq!(tried, Err(FaultCode::LogIn));
+    }
+    assert!(begun.elapsed() >= Duration::from_secs(1), "{:?}", begun.elapsed());
+    let mut rude = Rude(UnixStream::connect(socket(machine.folder.path())).await.unwrap());
+    rude.0.write_u32(1 << 20).await.unwrap();
+    assert_eq!(rude.0.read(&mut [0; 1]).await.unwrap_or_default(), 0);
+    // Whoever is somebody says as much as a piece of a file takes.
+    let mut rude = Rude(UnixStream::connect(socket(machine.folder.path())).await.unwrap());
+    let log_in = json!({ "command": "log_in", "args": { "name": "Sam", "passphrase": PASSPHRASE } });
+    assert!(rude.say(json!({ "id": 1, "call": log_in })).await["ok"].is_object());
+    let piece = data_encoding::BASE64.encode(&vec![0; 1 << 20]);
+    let give = json!({ "id": 2, "files": { "give": { "bundle": 1, "name": "a.csv", "piece": piece } } });
+    assert!(rude.say(give).await.get("ok").is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_serves_in_the_place_of_a_service_that_runs() {
+    let machine = Machine::new().await;
+    let (_folder, other) = engine().await;
+    let refused = serve(&socket(machine.folder.path()), &machine.path("data"), other).await.unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::AddrInUse);
+    machine.log_in("Ida").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -177,6 +212,10 @@ async fn a_folder_of_images_is_handed_over_without_what_lies_behind_links() {
     std::fs::write(home.path().join("elsewhere.png"), &pixel).unwrap();
     std::os::unix::fs::symlink(home.path().join("elsewhere.png"), ward.join("2.png")).unwrap();
     assert_eq!(ask(&sam, "survey", json!({ "path": ward, "sheet": null })).await, Err(FaultCode::Data));
+    // Two names that are no text could become one.
+    std::fs::write(ward.join(std::ffi::OsStr::from_bytes(b"\xff.png")), &pixel).unwrap();
+    let fault = sam.call::<Value>(&Call::Survey { path: ward, sheet: None }).await.unwrap_err();
+    assert!(fault.code == FaultCode::Data && fault.words.contains("UTF-8"), "{fault}");
     assert_eq!(machine.handed(), 0);
 }
 
@@ -238,7 +277,8 @@ async fn a_caller_names_no_file_and_leaves_none() {
     for name in ["a.csv", "log.jsonl", "../../keys"] {
         assert_eq!(code(rude.say(take(name)).await), "denied", "{name}");
     }
-    let export = json!({ "command": "export_audit", "args": { "federation": null, "kind": "jsonl", "path": "log.jsonl" } });
+    let export =
+        json!({ "command": "export_audit", "args": { "federation": null, "kind": "jsonl", "path": "log.jsonl" } });
     assert_eq!(code(rude.say(json!({ "id": 6, "call": export, "bundle": 7 })).await), "none");
     assert!(rude.say(take("log.jsonl")).await["ok"].as_str().is_some_and(|piece| !piece.is_empty()));
     assert_eq!(code(rude.say(take("a.csv")).await), "denied");
@@ -269,7 +309,7 @@ async fn one_account_takes_no_more_than_its_connections() {
             break;
         }
         assert!(attempt < 500, "the places of connections that ended are not given back");
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 

@@ -29,6 +29,7 @@ fn says(folder: &Path, lines: &str) -> Service {
 const STOPPED: &str = "LoadState=loaded\\nConditionResult=yes\\nConditionTimestampMonotonic=5\\n";
 const NO_SITE: &str = "LoadState=loaded\\nConditionResult=no\\nConditionTimestampMonotonic=5\\n";
 const NEVER_STARTED: &str = "LoadState=loaded\\nConditionResult=no\\nConditionTimestampMonotonic=0\\n";
+const MASKED: &str = "LoadState=masked\\nConditionResult=no\\nConditionTimestampMonotonic=0\\n";
 const NOT_INSTALLED: &str = "LoadState=not-found\\nConditionResult=no\\nConditionTimestampMonotonic=0\\n";
 
 async fn lay_down(local: &Local) -> Result<(), FaultCode> {
@@ -50,7 +51,9 @@ fn page_of(local: &Arc<Local>, folder: &Path, host: &Prepared) -> Page {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_second_site_is_laid_down_unless_a_person_chooses_so() {
-    for (lines, expected) in [(STOPPED, Away::Stopped), (NO_SITE, Away::NoSite), (NEVER_STARTED, Away::Stopped)] {
+    for (lines, expected) in
+        [(STOPPED, Away::Stopped), (NO_SITE, Away::NoSite), (NEVER_STARTED, Away::Stopped), (MASKED, Away::Stopped)]
+    {
         let folder = tempfile::tempdir().unwrap();
         let data: PathBuf = folder.path().join("own");
         let (local, keeping) = window_beside(&data, Some(says(folder.path(), lines)));
@@ -69,6 +72,19 @@ async fn no_second_site_is_laid_down_unless_a_person_chooses_so() {
         keeping.abort();
         local.stop().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_second_site_is_laid_down_beside_a_service_that_came_while_somebody_typed() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("own");
+    let (local, keeping) = window_beside(&data, Some(says(folder.path(), NOT_INSTALLED)));
+    until("the first run", || local.state() == EngineState::NotSetUp).await;
+    says(folder.path(), NO_SITE);
+    assert_eq!(lay_down(&local).await, Err(FaultCode::State));
+    assert_eq!(waits(&local), Some(Away::NoSite));
+    assert!(!data.exists());
+    keeping.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]
