@@ -7,8 +7,8 @@ use hospes_party::view::{
     AlarmView, Approach, Approving, AuditExport, AuditFormat, AuditPage, AuditQuery, BackupMade, ComputeLimits,
     DatasetUse, DatasetView, DeviceView, DryRunView, EgressView, Enrolment, InvitationView, JobView, LogLine, Me,
     MembershipView, ModelCopy, ModelExport, NewDataset, NewPerson, OptOutReport, Outcome, Page, PeerView, PersonChange,
-    PersonView, PolicyPreview, ProfileView, ProposalView, RequestView, RestoredView, Review, Signed, Status, SurveyView,
-    Verdict,
+    PersonView, PolicyPreview, ProfileView, ProposalView, RequestView, RestoredView, Review, Signed, Status,
+    SurveyView, Verdict,
 };
 use hospes_party::{Handle, Managed, Passphrase};
 use hospes_protocol::approval::OpinionView;
