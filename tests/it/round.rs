@@ -61,9 +61,8 @@ fn four_hospitals_train_one_model_and_every_ledger_verifies() -> Result<()> {
 fn the_first_rounds_sent_what_the_dry_run_showed(site: &Site, study: &str, tried: &Value) -> Result<()> {
     let egress = site.act("Stefan", &["egress"])?;
     for task in ["train", "alone"] {
-        let of_task = |sent: &&Value| {
-            sent["study"] == study && sent["round"]["task"] == task && sent["round"]["round"] == 1
-        };
+        let of_task =
+            |sent: &&Value| sent["study"] == study && sent["round"]["task"] == task && sent["round"]["round"] == 1;
         let sent = egress.as_array().and_then(|all| all.iter().find(of_task)).context("nothing left")?;
         let messages = tried["messages"].as_array().context("no messages")?;
         let shown = messages.iter().find(|message| message["task"] == task).context("it was not tried")?;

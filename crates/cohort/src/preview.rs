@@ -16,7 +16,7 @@ use crate::error::CohortError;
 /// Values of a tensor that are shown one by one.
 const FIRST: usize = 8;
 /// Tensors that are shown one by one; whoever reads them reads the first few.
-const TENSORS: usize = 500;
+const TENSORS: usize = 50;
 
 /// What a payload holds, as whoever receives it can read it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ts_rs::TS)]

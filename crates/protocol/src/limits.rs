@@ -113,6 +113,8 @@ pub const SWEEP_PARALLEL: u32 = 16;
 pub const SWEEP_BYTES: usize = 8 << 20;
 /// Bytes that all tasks of a plan together send in their first rounds, for a dry run of it.
 pub const DRY_RUN_BYTES: u64 = 256 << 20;
+/// Bytes of all figures among them: people are shown each number, in one answer.
+pub const DRY_RUN_FIGURES: u64 = 3 << 20;
 /// Time that a dry run may compute, in milliseconds: half an hour.
 pub const DRY_RUN_MS: i64 = 30 * 60 * 1_000;
 /// Bytes of one uploaded or downloaded object.

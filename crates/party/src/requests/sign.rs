@@ -238,7 +238,8 @@ impl Engine {
             Ok(limits) => limits,
             Err(words) => return self.refuse_signature(tx, &acting, approving.study, &words).await,
         };
-        // What the first signer saw is told to the second, and to the auditor.
+        // What the first signer saw is told to the second, and to the auditor; nobody says it by hand.
+        approving.checklist.remove(super::dry_run::ANSWER);
         approving.checklist.extend(self.dry_run_words(approving.study, dataset.id, case.policy.digest()?));
         let document = Canonical::new(ApprovalDocument {
             id: ApprovalId::new(now, random()?),

@@ -367,6 +367,12 @@ impl Engine {
     /// Asks again about everything that runs, waits or is on the wire, after a decision, a policy or the opt-out list
     /// changed.
     pub(crate) async fn recheck_work(&mut self) -> Result<(), PartyError> {
+        let rounds = self.recheck_rounds().await;
+        let tried = Box::pin(self.recheck_dry_run()).await;
+        rounds.and(tried)
+    }
+
+    async fn recheck_rounds(&mut self) -> Result<(), PartyError> {
         let mut conn = self.reader().await?;
         let mut ended = Vec::new();
         for row in RoundRow::open(&mut conn).await? {
@@ -382,9 +388,7 @@ impl Engine {
             }
         }
         drop(conn);
-        let withdrawn = self.withdraw_all(ended).await;
-        let looked = Box::pin(self.recheck_dry_run()).await;
-        withdrawn.and(looked)
+        self.withdraw_all(ended).await
     }
 
     /// Hands waiting uploads to their links, one round's or all of a federation's.

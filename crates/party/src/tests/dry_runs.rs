@@ -3,6 +3,7 @@
 use hospes_protocol::plan::{Init, Layer, Linear};
 
 use super::crash::{process, script_that, worker_program};
+use super::faults::{fill_database, limit_database};
 use super::share::{always_quiet, begun, until, with_waiting_workers};
 use super::*;
 use crate::error::PartyError;
@@ -210,11 +211,69 @@ async fn a_task_that_a_rule_refuses_is_shown_as_refused_and_the_others_are_tried
     let made = eval.made.as_ref().expect("figures are told of less, and not refused");
     assert!(!made.withheld.is_empty(), "{made:?}");
     assert_eq!(world.entered("dry_run", "failed").await, 1);
-    // On a screen that others see, the reason names no count.
+    // Under other rules it might have held more back: it is forgotten.
     policy.disclosure.local_views = hospes_protocol::policy::LocalViews::Suppressed;
     world.set_policy(&policy).await;
-    let why = look(&world, &study).await.messages.remove(0).failure.unwrap();
+    let view = look(&world, &study).await;
+    assert_eq!((view.state, view.bytes), (DryRunState::Stopped, 0));
+    assert!(view.reason.as_ref().is_some_and(|why| why.contains("policy changed")), "{view:?}");
+    assert!(view.messages.iter().all(|m| m.made.is_none() && m.failure.is_none()), "{view:?}");
+    // On a screen that others see, the reason names no count.
+    start(&world, &study).await;
+    let why = over(&world, &study).await.messages.remove(0).failure.unwrap();
     assert_eq!(why, hospes_cohort::Outward::Disclosure.words());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_entered_in_the_log_is_not_shown() {
+    let (world, study) = asked_of_threads().await;
+    let (session, id) = (world.who("sam").clone(), study.id);
+    // It begins while there is room; before the engine hears what was made there is none.
+    world
+        .handle
+        .ask(move |e| {
+            async move {
+                e.start_dry_run(session, id, None).await?;
+                Box::pin(e.go_on_with_dry_run()).await?;
+                limit_database(e, Some(2)).await;
+                fill_database(e).await;
+                Ok(())
+            }
+            .boxed()
+        })
+        .await
+        .unwrap();
+    let tried = over(&world, &study).await;
+    assert_eq!((tried.state, tried.bytes), (DryRunState::Failed, 0));
+    assert!(tried.reason.as_ref().is_some_and(|why| why.contains("could not be entered")), "{tried:?}");
+    assert!(tried.messages.iter().all(|m| m.made.is_none() && m.failure.is_none()), "{tried:?}");
+    // Who reads the log is in it.
+    world
+        .handle
+        .ask(|e| {
+            async {
+                limit_database(e, None).await;
+                Ok(())
+            }
+            .boxed()
+        })
+        .await
+        .unwrap();
+    assert_eq!(world.entered("dry_run", "success").await, 1, "that it was begun");
+    world.assert_ledger_intact().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_privacy_officer_holds_is_not_tried() {
+    let (mut world, study) = asked_of_threads().await;
+    world.approve(&study).await;
+    // Somebody signs it anew, as if it waited for nothing but a second signature.
+    world.handle.approve(world.who("sam"), Approving::exactly(study.id), pass("sam")).await.unwrap();
+    let suspend = Verdict::Suspend { reason: "patients complained".into() };
+    world.handle.decide(world.who("pia"), study.id, suspend).await.unwrap();
+    let refused = world.handle.start_dry_run(world.who("sam"), study.id, None).await;
+    assert!(matches!(&refused, Err(PartyError::Refused(r)) if r.detail.contains("suspended it")), "{refused:?}");
+    assert_eq!(world.entered("dry_run", "refused").await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -258,11 +317,11 @@ async fn a_dry_run_is_stopped_at_once_and_forgotten_when_somebody_says_so() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dry_run_ends_with_its_time_with_the_request_and_with_a_stop_of_everything() {
-    for end in ["time", "withdrawal", "stop"] {
+    for end in ["time", "withdrawal", "approval", "stop"] {
         let scripts = tempfile::tempdir().unwrap();
         let (script, pid) = script_that(scripts.path(), "exec sleep 1000");
         let temporary = tempfile::tempdir().unwrap();
-        let (world, study) = asked(temporary.path(), script).await;
+        let (mut world, study) = asked(temporary.path(), script).await;
         start(&world, &study).await;
         let process = process(&pid).await;
         let words = match end {
@@ -272,6 +331,10 @@ async fn a_dry_run_ends_with_its_time_with_the_request_and_with_a_stop_of_everyt
             }
             "withdrawal" => {
                 world.send(ToSite::StudyWithdrawn { study: study.id }).await;
+                "does not wait for a decision"
+            }
+            "approval" => {
+                world.approve(&study).await;
                 "does not wait for a decision"
             }
             _ => {
@@ -314,6 +377,24 @@ async fn a_dry_run_gives_way_to_a_round_and_begins_its_task_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_that_never_gets_through_ends() {
+    let scripts = tempfile::tempdir().unwrap();
+    let (script, _) = script_that(scripts.path(), "exec sleep 1000");
+    let temporary = tempfile::tempdir().unwrap();
+    let (world, study) = asked(temporary.path(), script).await;
+    start(&world, &study).await;
+    for _ in 0..limits::ROUND_ATTEMPTS {
+        in_state(&world, &study, &[DryRunState::Running]).await;
+        for share in [always_quiet(), ComputeLimits::default()] {
+            world.handle.set_compute_limits(world.who("ana"), share).await.unwrap();
+        }
+    }
+    let view = over(&world, &study).await;
+    assert_eq!(view.state, DryRunState::Stopped);
+    assert!(view.reason.as_ref().is_some_and(|why| why.contains("ROUND_ATTEMPTS")), "{view:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn quiet_hours_hold_a_dry_run_and_somebody_at_the_machine_does_not() {
     let (world, study) = asked_of_threads().await;
     world.handle.set_compute_limits(world.who("ana"), always_quiet()).await.unwrap();
@@ -340,7 +421,9 @@ async fn what_was_made_of_somebody_who_opted_out_is_forgotten_and_not_signed_for
     let view = look(&world, &study).await;
     assert_eq!((view.state, view.bytes), (DryRunState::Stopped, 0));
     assert!(view.messages.iter().all(|message| message.made.is_none()), "{view:?}");
-    world.approve(&study).await;
+    // Nor does the signer's own word stand in for it.
+    let checklist = BTreeMap::from([("Dry run on this machine".to_owned(), "nothing to see".to_owned())]);
+    world.approve_as(&study, Approving { checklist, ..Approving::exactly(study.id) }).await;
     let signed = render(&world.handle.review(world.who("ava"), study.id, None).await.unwrap());
     assert!(!signed.contains("Dry run on this machine"), "{signed}");
 }

@@ -1,12 +1,14 @@
 //! What a dry run asks for: the approval as nobody has signed it yet, and the first round of each task as a coordinator
 //! would open it.
 
-use hospes_protocol::approval::{Approval, ApprovalDocument, ApprovalState, Circumstances, Refusal, RefusalCode, Spent};
+use hospes_protocol::approval::{
+    Approval, ApprovalDocument, ApprovalState, Circumstances, Refusal, RefusalCode, Spent,
+};
 use hospes_protocol::canon::Canonical;
 use hospes_protocol::id::{ApprovalId, DatasetId, Digest, FederationId, JobId, StudyId, Timestamp};
 use hospes_protocol::limits;
 use hospes_protocol::plan::{self, Component, Plan, Quantise, Strategy};
-use hospes_protocol::policy::{Partner, Policy};
+use hospes_protocol::policy::{EgressKind, Partner, Policy};
 use hospes_protocol::round::{Mode, RosterEntry, RoundHeader, plain_k_min};
 use hospes_protocol::version::Version;
 use sqlx::sqlite::SqliteConnection;
@@ -16,10 +18,13 @@ use crate::engine::Engine;
 use crate::error::PartyError;
 use crate::keys::random;
 use crate::memberships::{self, Membership, roster};
-use crate::requests::sign::Case;
-use crate::requests::{policy, rules, study};
+use crate::requests::sign::{Case, held};
+use crate::requests::{approval, policy, rules, study};
 use crate::rounds::longest_model;
 use crate::view::Approving;
+
+/// Why a dry run is refused, or ends, of a request that somebody decided on.
+const DECIDED: &str = "the request does not wait for a decision any more";
 
 /// What would be signed, and what would be asked of this site then.
 pub(super) struct Draft {
@@ -76,13 +81,7 @@ impl Draft {
             opinion: None,
         };
         let plan = case.runs.first().unwrap_or(&case.offered.study.plan).clone();
-        let bytes = plan::egress(&plan).iter().fold(0u64, |sum, item| sum.saturating_add(item.bytes));
-        if bytes > limits::DRY_RUN_BYTES {
-            let words = format!(
-                "{bytes} bytes would leave in the first rounds of its tasks, and a dry run shows at most {} (limit \
-                 DRY_RUN_BYTES); the output tab lists them all",
-                limits::DRY_RUN_BYTES
-            );
+        if let Some(words) = too_much(&plan) {
             return Ok(Err(Refusal::new(RefusalCode::CannotRun, words)));
         }
         let sends = |task: &&str| plan.tasks.get(*task).is_some_and(|found| found.component.rounds() > 0);
@@ -175,8 +174,13 @@ impl Engine {
         tried: Tried<'_>,
     ) -> Result<Result<Box<DryLeave>, Refusal>, PartyError> {
         let refused = |code, words: &str| Ok(Err(Refusal::new(code, words)));
-        if matches!(study(conn, draft.study).await?.state.as_str(), "withdrawn" | "refused") {
-            return refused(RefusalCode::NotApproved, "the request does not wait for a decision any more");
+        let offered = study(conn, draft.study).await?;
+        if !super::waits(offered.state(approval(conn, draft.study).await?.as_ref())) {
+            return refused(RefusalCode::NotApproved, DECIDED);
+        }
+        // What a privacy officer holds nobody signs, and nobody tries.
+        if let Some(words) = held(conn, draft.study).await? {
+            return refused(RefusalCode::Suspended, &words);
         }
         let Some(dataset) = datasets::all(conn).await?.into_iter().find(|found| found.id == draft.dataset) else {
             return refused(RefusalCode::Snapshot, "the dataset was removed");
@@ -204,5 +208,49 @@ impl Engine {
             Ok(_) => Ok(Box::new(DryLeave { circumstances, dataset })),
             Err(refusal) => Err(refusal),
         })
+    }
+}
+
+/// Why a plan sends more than a dry run shows, if it does.
+fn too_much(plan: &Plan) -> Option<String> {
+    let (mut bytes, mut figures) = (0u64, 0u64);
+    for item in plan::egress(plan) {
+        bytes = bytes.saturating_add(item.bytes);
+        if item.kind != EgressKind::Update {
+            figures = figures.saturating_add(item.bytes);
+        }
+    }
+    let checks = [
+        ("bytes", bytes, limits::DRY_RUN_BYTES, "DRY_RUN_BYTES"),
+        ("bytes of figures", figures, limits::DRY_RUN_FIGURES, "DRY_RUN_FIGURES"),
+    ];
+    let (what, found, most, name) = checks.into_iter().find(|(_, found, most, _)| found > most)?;
+    Some(format!(
+        "{found} {what} would leave in the first rounds of its tasks, and a dry run shows at most {most} (limit {name}); \
+         the output tab lists them all"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_figures_than_an_answer_holds_are_not_tried() {
+        let columns: Vec<String> = (0..399).map(|n| format!("x{n}")).collect();
+        let text = format!(
+            "{{ schema: hospes/plan/v1, name: wide, \
+                data: {{ subject: id, label: {{ column: ill, positive: \"> 0\" }}, columns: [{}] }}, \
+                tasks: {{ read: {{ component: reader }}, \
+                          fit: {{ component: glm, inputs: {{ train: read }}, params: {{ family: binomial }} }} }} }}",
+            columns.join(", ")
+        );
+        let mut plan = plan::read(&text).unwrap_or_else(|e| panic!("{e}"));
+        // Each fit sends some 80 000 numbers.
+        let fit = plan.tasks["fit"].clone();
+        plan.tasks.extend((2..=4).map(|n| (format!("fit{n}"), fit.clone())));
+        assert_eq!(too_much(&plan), None);
+        plan.tasks.insert("fit5".to_owned(), fit);
+        assert!(too_much(&plan).is_some_and(|words| words.contains("DRY_RUN_FIGURES")));
     }
 }

@@ -37,7 +37,7 @@ mod work;
 use draft::Draft;
 
 /// What the answers to the checklist call it.
-const ANSWER: &str = "Dry run on this machine";
+pub(super) const ANSWER: &str = "Dry run on this machine";
 
 /// A dry run, under way or ended.
 pub(crate) struct DryRun {
@@ -83,7 +83,9 @@ enum Over {
     Failed(String),
 }
 
-/// Files of one dry run among those that are swept, gone with it: what a strategy keeps at the site, which the worker seals.
+/// Files of one dry run among those that are swept, gone when it ends: what a strategy keeps at the site, which the worker
+/// seals.
+#[derive(Default)]
 struct Scratch {
     paths: Vec<PathBuf>,
 }
@@ -150,7 +152,7 @@ impl Engine {
         let mut tx = self.store.begin("begin a dry run").await?;
         let case = Case::read(tx.conn(), id, dataset).await?;
         let state = case.offered.state(approval(tx.conn(), id).await?.as_ref());
-        if !matches!(state, RequestState::Received | RequestState::UnderReview | RequestState::PartlyApproved) {
+        if !waits(state) {
             let words = format!("the request is {}; a dry run is of one that waits for a decision", state.word());
             return Err(PartyError::state(words));
         }
@@ -277,8 +279,9 @@ impl DryRun {
     fn sum(&self) -> String {
         let digests: Vec<u8> = self.payloads().flat_map(|done| *done.digest.as_bytes()).collect();
         let refused = self.made.iter().filter(|made| made.is_err()).count();
+        let of = if self.draft.runs > 1 { format!("the first of {} runs, ", self.draft.runs) } else { String::new() };
         format!(
-            "{} messages of {} bytes, {refused} tasks that gave none, result {}; nothing left",
+            "{of}{} messages of {} bytes, {refused} tasks that gave none, result {}; nothing left",
             self.payloads().count(),
             self.bytes(),
             Digest::of(&digests)
@@ -347,6 +350,11 @@ impl DryRun {
             }),
         }
     }
+}
+
+/// Whether somebody has still to decide on a request.
+fn waits(state: RequestState) -> bool {
+    matches!(state, RequestState::Received | RequestState::UnderReview | RequestState::PartlyApproved)
 }
 
 /// What a first round is computed from.

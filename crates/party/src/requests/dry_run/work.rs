@@ -6,16 +6,19 @@ use hospes_cohort::device::Place;
 use hospes_cohort::worker::{DeviceFailure, Done, Failure, Order};
 use hospes_ledger::{Action, Actor, Entry, ObjectKind, Purpose};
 use hospes_protocol::id::{RoundKey, Timestamp};
+use hospes_protocol::limits;
 use hospes_protocol::message::UploadKind;
 use hospes_protocol::plan;
 use hospes_protocol::text::shown;
+use sqlx::sqlite::SqliteConnection;
 
-use super::draft::{DryLeave, Tried};
-use super::{DryRun, Over, Phase};
+use super::draft::{Draft, DryLeave, Tried};
+use super::{DryRun, Over, Phase, Scratch};
 use crate::audit::Because as _;
 use crate::datasets;
 use crate::engine::Engine;
 use crate::error::PartyError;
+use crate::requests::policy;
 use crate::rounds::worker::{WorkEvent, start};
 use crate::view::{Notice, Pause};
 
@@ -23,6 +26,11 @@ use crate::view::{Notice, Pause};
 const PROGRESS_MS: i64 = 1_000;
 /// Why a dry run ends whose rows are not those of the dataset any more.
 const CHANGED: &str = "the dataset was removed, or somebody opted out, since the rows were read; make it anew";
+/// Why a dry run ends that was made under other rules than those of now.
+const OTHER_RULES: &str = "this site's policy changed since it was begun; make it anew";
+/// Why a dry run ends that never gets through.
+const TOO_OFTEN: &str = "rounds or quiet hours came in between ten times (limit ROUND_ATTEMPTS); make it anew when the \
+                         machine has more time";
 /// Why a dry run ends that takes too long.
 const TOO_LONG: &str = "it computed for half an hour, the longest time that a dry run may take (limit DRY_RUN_MS)";
 
@@ -64,7 +72,14 @@ impl Engine {
         let is_quiet = matches!(self.share.pause(), Some(Pause::QuietHours { .. }));
         match self.dry_run.as_ref().map(|dry| &dry.phase) {
             Some(Phase::Running(_)) if is_quiet => self.dry_run_gives_way(),
-            Some(Phase::Waiting) if !is_quiet && !self.has_work() => self.try_next_task().await?,
+            Some(Phase::Waiting) if !is_quiet && !self.has_work() => {
+                if let Err(error) = Box::pin(self.try_next_task()).await {
+                    // It would fail again after each event.
+                    let words = format!("it could not be started: {error}");
+                    self.end_dry_run(Over::Failed(words)).await?;
+                    return Err(error);
+                }
+            }
             _ => {}
         }
         Ok(())
@@ -78,8 +93,11 @@ impl Engine {
         if dry.left_ms <= 0 {
             return self.end_dry_run(Over::Stopped(TOO_LONG.to_owned(), None)).await;
         }
+        if attempt > limits::ROUND_ATTEMPTS {
+            return self.end_dry_run(Over::Stopped(TOO_OFTEN.to_owned(), None)).await;
+        }
         let mut conn = self.reader().await?;
-        let leave = match self.ask_dry(&mut conn, &dry.draft, tried).await? {
+        let leave = match Box::pin(self.ask_dry(&mut conn, &dry.draft, tried)).await? {
             Ok(leave) if leave.circumstances.snapshot.subjects == dry.draft.subjects => leave,
             Ok(_) => {
                 drop(conn);
@@ -195,6 +213,7 @@ impl Engine {
             let words = "what it made could not be entered in the log, and is not shown";
             if let Some(dry) = &mut self.dry_run {
                 dry.phase = Phase::Over(Over::Failed(words.to_owned()));
+                dry.scratch = Scratch::default();
             }
             self.notify(Notice::DryRun);
             return Err(error);
@@ -240,30 +259,42 @@ impl Engine {
             Over::Failed(_) => entry.failed(Outward::Engine.words()),
         };
         dry.phase = Phase::Over(over);
+        // Nothing goes on from it any more.
+        dry.scratch = Scratch::default();
         self.notify(Notice::DryRun);
         self.record("end a dry run", &entry).await
     }
 
+    /// Why nobody may see any more what came of a dry run, if so.
+    async fn outdated(&self, conn: &mut SqliteConnection, draft: &Draft) -> Result<Option<&'static str>, PartyError> {
+        let dataset = datasets::all(conn).await?.into_iter().find(|found| found.id == draft.dataset);
+        // PRIVACY: somebody who opted out since is in it.
+        if dataset.map(|found| found.subjects_left) != Some(draft.subjects) {
+            return Ok(Some(CHANGED));
+        }
+        // PRIVACY: the rules of now may hold back what those before let through.
+        let policy = policy::current(conn).await?.digest()?;
+        Ok((policy != draft.approval.document.envelope.policy).then_some(OTHER_RULES))
+    }
+
     /// After a decision, a policy, the data or the opt-out list changed: what may not go on ends, and what was made of
-    /// other rows than those that are left is forgotten.
+    /// other rows than those that are left, or under other rules, is forgotten.
     pub(crate) async fn recheck_dry_run(&mut self) -> Result<(), PartyError> {
         let Some(dry) = &self.dry_run else { return Ok(()) };
         let mut conn = self.reader().await?;
-        let found = datasets::all(&mut conn).await?.into_iter().find(|found| found.id == dry.draft.dataset);
-        if found.map(|found| found.subjects_left) != Some(dry.draft.subjects) {
+        if let Some(why) = self.outdated(&mut conn, &dry.draft).await? {
             drop(conn);
-            // PRIVACY: somebody who opted out since is in it.
-            let ended = self.end_dry_run(Over::Stopped(CHANGED.to_owned(), None)).await;
+            let ended = self.end_dry_run(Over::Stopped(why.to_owned(), None)).await;
             if let Some(dry) = &mut self.dry_run {
                 dry.made.clear();
-                dry.phase = Phase::Over(Over::Stopped(CHANGED.to_owned(), None));
+                dry.phase = Phase::Over(Over::Stopped(why.to_owned(), None));
             }
             self.notify(Notice::DryRun);
             return ended;
         }
         let tried = dry.tried(dry.attempt.max(1), self.now()).filter(|_| dry.is_under_way());
         let Some(tried) = tried else { return Ok(()) };
-        let refused = self.ask_dry(&mut conn, &dry.draft, tried).await?.err();
+        let refused = Box::pin(self.ask_dry(&mut conn, &dry.draft, tried)).await?.err();
         drop(conn);
         match refused {
             Some(refusal) => self.end_dry_run(Over::Stopped(refusal.detail, None)).await,
