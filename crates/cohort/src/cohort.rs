@@ -299,7 +299,7 @@ impl Cohort {
         let source = Source { params, inputs, seed: self.plan.seed, state: self.state.as_ref() };
         let local = Local::begin(&round, source)?;
         let compute = self.place.open()?;
-        let mut network = Network::new(&params.model, inputs, local.model(), &compute)?;
+        let mut network = Network::new(&params.model, &data, local.model(), &compute)?;
         network.check(&data, task)?;
         let goal = Goal::new(params.loss, &params.class_weights);
         let validation = match pipeline.is_connected(task, "validate") {
@@ -539,7 +539,7 @@ fn baseline(
     let test = pipeline.table(task, "data")?.matrix(task)?;
     let inputs = plan::inputs(plan, task);
     let initial = plan::model::initial(&params.model, inputs, plan.seed);
-    let mut network = Network::new(&params.model, inputs, &initial, compute)?;
+    let mut network = Network::new(&params.model, &data, &initial, compute)?;
     network.check(&test, task)?;
     let steps = u32::try_from(Batches::per_epoch(data.rows, params.batch)).map_err(|_| CohortError::Plan {
         place: format!("tasks.{task}.params.batch"),
@@ -606,10 +606,9 @@ fn wrong_component(task: &str, wanted: &str) -> CohortError {
     CohortError::Plan { place: format!("tasks.{task}"), reason: format!("is not {wanted}") }
 }
 
-/// The features that arrive must be those that the plan promises, name by name: the model's columns are nothing else.
+/// The features that arrive must be those that the plan promises, one by one: the model's columns are nothing else.
 fn check_features(plan: &Plan, task: &str, frame: &Frame) -> Result<(), CohortError> {
-    let promised = plan::features(plan, task);
-    if promised.iter().map(|f| &f.name).eq(frame.features.iter().map(|f| &f.name)) {
+    if plan::features(plan, task) == frame.columns() {
         Ok(())
     } else {
         let reason = "the features that arrive are not those that the plan promises".to_owned();

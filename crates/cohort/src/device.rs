@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use burn::tensor::wgpu::{WgpuBackend, wgpu};
 use burn::tensor::{Device, DeviceKind};
-use hospes_protocol::plan::model::{self, Inputs};
+use hospes_protocol::plan::model;
 use hospes_protocol::plan::{self, Component, Conv, Init, Layer, Linear, Loss, Model, Plan, Pool};
 use serde::{Deserialize, Serialize};
 
@@ -270,16 +270,15 @@ fn self_test(compute: &Compute) -> Result<(Vec<f32>, f64), CohortError> {
     rand_core::Rng::fill_bytes(&mut draws, &mut bytes);
     let data = Matrix {
         rows,
-        columns: 0,
+        columns: Vec::new(),
         values: Vec::new(),
         labels: (0..rows).map(|row| f32::from(row % 3 == 0)).collect(),
         times: Vec::new(),
         images: Some(Pixels { shape, bytes }),
         origin: vec![0; rows],
     };
-    let inputs = Inputs { features: 0, image: Some(shape.map(|side| side as u64)) };
-    let parameters = model::initial(&model, inputs, 1);
-    let mut network = Network::new(&model, inputs, &parameters, compute)?;
+    let parameters = model::initial(&model, data.inputs(), 1);
+    let mut network = Network::new(&model, &data, &parameters, compute)?;
     let goal = Goal::new(Loss::BinaryCrossEntropy, &[]);
     let all: Vec<usize> = (0..rows).collect();
     let first = network.first_gradient(&data, &all, &goal);

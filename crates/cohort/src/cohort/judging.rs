@@ -78,7 +78,7 @@ impl Behind {
         compute: &Compute,
         task: &str,
     ) -> Result<Vec<f32>, CohortError> {
-        let network = Network::new(&self.model, self.inputs, parameters, compute)?;
+        let network = Network::new(&self.model, data, parameters, compute)?;
         network.check(data, task)?;
         let mut outputs = network.logits(data);
         if let Some(column) = &self.offset {

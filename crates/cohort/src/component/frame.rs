@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use arrow_array::{Array, BinaryArray, FixedSizeBinaryArray, Float64Array, RecordBatch, StringArray};
+use hospes_protocol::plan::model::Inputs;
 use hospes_protocol::plan::{self, Comparison, Component, DataSplit, Image, LabelKind, Plan, Variable};
 
 use crate::error::CohortError;
@@ -55,7 +56,8 @@ pub(crate) struct Frame {
 /// Rows as a model sees them: features row-major, nothing missing.
 pub(crate) struct Matrix {
     pub(crate) rows: usize,
-    pub(crate) columns: usize,
+    /// The features, in order; of a category, the values are the places of its codes.
+    pub(crate) columns: Vec<plan::Feature>,
     pub(crate) values: Vec<f32>,
     /// 1 for positive and 0 for negative, a class's index, a number, or 1 where there was an event and 0 where not.
     pub(crate) labels: Vec<f32>,
@@ -67,6 +69,18 @@ pub(crate) struct Matrix {
 }
 
 impl Matrix {
+    /// What a row of it gives a model.
+    pub(crate) fn inputs(&self) -> Inputs {
+        let image = self.images.as_ref().map(|pixels| pixels.shape.map(|side| side as u64));
+        Inputs { features: self.columns.len() as u64, image }
+    }
+
+    /// The features of a row.
+    pub(crate) fn row(&self, row: usize) -> &[f32] {
+        let width = self.columns.len();
+        &self.values[row * width..(row + 1) * width]
+    }
+
     /// At most so many rows, evenly spaced; `None` if there are no more.
     pub(crate) fn spaced(&self, most: usize) -> Option<Self> {
         if self.rows <= most.max(1) {
@@ -74,14 +88,14 @@ impl Matrix {
         }
         let step = self.rows.div_ceil(most.max(1));
         let rows: Vec<usize> = (0..self.rows).step_by(step).collect();
-        let each = |row: &usize| &self.values[row * self.columns..(row + 1) * self.columns];
+        let each = |row: &usize| self.row(*row);
         let images = self.images.as_ref().map(|pixels| Pixels {
             shape: pixels.shape,
             bytes: rows.iter().flat_map(|row| pixels.row(*row)).copied().collect(),
         });
         Some(Self {
             rows: rows.len(),
-            columns: self.columns,
+            columns: self.columns.clone(),
             values: rows.iter().flat_map(each).copied().collect(),
             labels: rows.iter().map(|row| self.labels[*row]).collect(),
             times: rows.iter().filter_map(|row| self.times.get(*row).copied()).collect(),
@@ -308,17 +322,19 @@ impl Frame {
         std::iter::repeat_n(origin, self.rows())
     }
 
+    /// Its features as a plan promises them.
+    pub(crate) fn columns(&self) -> Vec<plan::Feature> {
+        let codes = |feature: &Feature| feature.codes.as_ref().map(|codes| codes.len() as u64);
+        self.features.iter().map(|f| plan::Feature { name: f.name.clone(), codes: codes(f) }).collect()
+    }
+
     /// The table as a model sees it.
     ///
     /// # Errors
-    /// [`CohortError`] if there are no rows, if a value or a label is missing, or if a category is left.
+    /// [`CohortError`] if there are no rows, or if a value or a label is missing.
     pub(crate) fn matrix(&self, task: &str) -> Result<Matrix, CohortError> {
         if self.rows() == 0 {
             return Err(CohortError::NoRowsLeft { task: task.to_owned(), empty_columns: Vec::new() });
-        }
-        if let Some(category) = self.features.iter().find(|f| f.codes.is_some()) {
-            let reason = format!("'{}' is a category and reaches a model; expand it with one_hot", category.name);
-            return Err(CohortError::Plan { place: format!("tasks.{task}"), reason });
         }
         let count = |n: usize| n as u64;
         if let Some(feature) = self.features.iter().find(|f| f.missing() > 0) {
@@ -329,16 +345,16 @@ impl Frame {
         if unlabelled > 0 {
             return Err(CohortError::MissingLabel { task: task.to_owned(), rows: count(unlabelled) });
         }
-        let columns = self.features.len();
-        let mut values = vec![0f32; self.rows() * columns];
+        let width = self.features.len();
+        let mut values = vec![0f32; self.rows() * width];
         for (c, feature) in self.features.iter().enumerate() {
             for (r, value) in feature.values.iter().enumerate() {
-                values[r * columns + c] = narrow(*value);
+                values[r * width + c] = narrow(*value);
             }
         }
         let labels = self.label.iter().map(|l| narrow(*l)).collect();
         let times = self.times.iter().map(|t| narrow(*t)).collect();
-        let images = self.images.clone();
+        let (columns, images) = (self.columns(), self.images.clone());
         Ok(Matrix { rows: self.rows(), columns, values, labels, times, images, origin: self.origin.clone() })
     }
 }

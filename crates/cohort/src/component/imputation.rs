@@ -7,31 +7,35 @@ use hospes_protocol::plan::ImputationMethod;
 use super::frame::Frame;
 use crate::error::CohortError;
 
-/// What to put in place of a missing value, feature by feature; nothing for rows that are dropped.
+/// What to put in place of a missing value, feature by feature: nothing for a category. `None` where rows are dropped.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ImputationFit {
-    fill: Option<Vec<f64>>,
+    fill: Option<Vec<Option<f64>>>,
 }
 
 pub(crate) fn fit(frame: &Frame, method: &ImputationMethod, task: &str) -> Result<ImputationFit, CohortError> {
     let each = |of: &dyn Fn(&[f64]) -> Option<f64>| {
         let fill = frame.features.iter().map(|feature| {
+            if feature.codes.is_some() {
+                return Ok(None);
+            }
             let present: Vec<f64> = feature.values.iter().copied().filter(|v| !v.is_nan()).collect();
-            of(&present).ok_or_else(|| CohortError::AllMissing { task: task.to_owned(), column: feature.name.clone() })
+            let all_missing = || CohortError::AllMissing { task: task.to_owned(), column: feature.name.clone() };
+            of(&present).ok_or_else(all_missing).map(Some)
         });
-        fill.collect::<Result<Vec<f64>, _>>()
+        fill.collect::<Result<Vec<Option<f64>>, CohortError>>()
     };
     let fill = match method {
         ImputationMethod::DropRows => None,
         ImputationMethod::Mean => Some(each(&mean)?),
         ImputationMethod::Median => Some(each(&median)?),
-        ImputationMethod::Constant(value) => Some(vec![*value; frame.features.len()]),
+        ImputationMethod::Constant(value) => Some(each(&|_: &[f64]| Some(*value))?),
     };
     Ok(ImputationFit { fill })
 }
 
-/// The table without missing features; where rows are dropped, those without one of the columns that later tasks need go
-/// too.
+/// The table without missing numbers, or without the rows in which anything is missing; of these also those without one of
+/// the columns that later tasks need.
 pub(crate) fn apply(
     frame: &Frame,
     fit: &ImputationFit,
@@ -52,8 +56,9 @@ pub(crate) fn fill(frame: Frame, fit: &ImputationFit) -> Frame {
     }
 }
 
-fn filled(mut frame: Frame, fill: &[f64]) -> Frame {
+fn filled(mut frame: Frame, fill: &[Option<f64>]) -> Frame {
     for (feature, value) in frame.features.iter_mut().zip(fill) {
+        let Some(value) = value else { continue };
         feature.values.iter_mut().filter(|v| v.is_nan()).for_each(|v| *v = *value);
     }
     frame
@@ -83,7 +88,34 @@ fn median(values: &[f64]) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::frame::Feature;
     use super::*;
+
+    #[test]
+    fn numbers_are_filled_and_categories_are_left_alone() {
+        let feature = |name: &str, codes: Option<Vec<String>>, values: &[f64]| Feature {
+            name: name.to_owned(),
+            codes,
+            category: None,
+            bounds: None,
+            values: values.to_vec(),
+        };
+        let codes = || Some(vec!["a".to_owned(), "b".to_owned()]);
+        let features = vec![
+            feature("age", None, &[f64::NAN, 2.0, 4.0]),
+            feature("ward", codes(), &[1.0, f64::NAN, 0.0]),
+            // Nobody has one: there is nothing to learn, and nothing to fill.
+            feature("bed", codes(), &[f64::NAN; 3]),
+        ];
+        let frame = Frame { features, label: vec![0.0; 3], ..Frame::default() };
+        for (method, filled) in [(ImputationMethod::Mean, 3.0), (ImputationMethod::Constant(-1.0), -1.0)] {
+            let fit = fit(&frame, &method, "fill").unwrap();
+            let full = apply(&frame, &fit, "fill", &BTreeSet::new()).unwrap();
+            assert_eq!(full.features[0].values, [filled, 2.0, 4.0]);
+            assert_eq!(full.features.iter().map(Feature::missing).collect::<Vec<_>>(), [0, 1, 3]);
+            assert_eq!((full.features[1].values[0], full.features[1].values[2]), (1.0, 0.0));
+        }
+    }
 
     #[test]
     fn mean_and_median_of_nothing_are_nothing() {

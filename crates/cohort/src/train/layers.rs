@@ -112,7 +112,8 @@ pub(super) fn forward(
             (x.reshape([rows, a, b, c]), Saved::Nothing)
         }
         Layer::Add {} => (inputs.fold(x, |sum, next| sum + next), Saved::Nothing),
-        Layer::Concat {} => (x, Saved::Nothing),
+        // The columns of a `select` were picked on the way in.
+        Layer::Concat {} | Layer::Select(_) => (x, Saved::Nothing),
     }
 }
 

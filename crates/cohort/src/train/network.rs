@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use burn::tensor::{Device, Tensor, TensorData};
-use hospes_protocol::plan::model::{Inputs, Placed, Wire, place};
-use hospes_protocol::plan::{Layer, Model};
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use hospes_protocol::plan::model::{Inputs, Placed, Wire, misfits, place};
+use hospes_protocol::plan::{Feature, Layer, Model};
 use rand_chacha::ChaCha20Rng;
 
 use super::augment::Changes;
@@ -25,6 +25,10 @@ const FORWARD_ROWS: usize = 4_096;
 pub(crate) struct Network {
     layers: Vec<Placed>,
     inputs: Inputs,
+    /// The features that it takes.
+    columns: Vec<Feature>,
+    /// Of each `select`, where its columns lie among them.
+    selected: Vec<Option<Vec<usize>>>,
     /// All trained parameters one after the other, so that an optimiser step is a few operations.
     trained: Tensor<1>,
     /// Where each trained tensor of each layer lies among them.
@@ -49,24 +53,32 @@ struct Trace {
 }
 
 impl Network {
+    /// A network for rows with the columns of these.
+    ///
     /// # Shapes
     /// `parameters`: all tensors of the plan one after the other, each row-major.
     ///
     /// # Errors
-    /// [`CohortError::Model`] if the layers do not fit together, if there are more or fewer numbers than the plan's
-    /// tensors have, or one is not finite.
+    /// [`CohortError::Model`] if the layers fit neither each other nor the columns, if there are more or fewer numbers than
+    /// the plan's tensors have, or one is not finite.
     pub(crate) fn new(
         model: &Model,
-        inputs: impl Into<Inputs>,
+        rows: &Matrix,
         parameters: &[f32],
         compute: &Compute,
     ) -> Result<Self, CohortError> {
-        let inputs = inputs.into();
+        let (inputs, columns) = (rows.inputs(), rows.columns.clone());
         let wrong = |reason: String| Err(CohortError::Model { reason });
         let (layers, misfit) = place(model, inputs);
-        if let Some(misfit) = misfit {
+        if let Some(misfit) = misfit.or_else(|| misfits(&layers, &columns).into_iter().next()) {
             return wrong(misfit.reason);
         }
+        let positions = |layer: &Placed| match &layer.layer {
+            Layer::Select(select) => select.positions(&columns).map(Some),
+            _ => Ok(None),
+        };
+        let selected: Result<Vec<_>, String> = layers.iter().map(positions).collect();
+        let selected = selected.map_err(|reason| CohortError::Model { reason })?;
         let wanted = layers.iter().flat_map(|l| &l.tensors).fold(0u64, |n, t| n.saturating_add(t.len()));
         if wanted != parameters.len() as u64 {
             return wrong(format!("{} parameters, the plan's model has {wanted}", parameters.len()));
@@ -83,6 +95,8 @@ impl Network {
             running: Vec::new(),
             layers,
             inputs,
+            columns,
+            selected,
             compute: compute.clone(),
         };
         network.set(parameters);
@@ -285,7 +299,10 @@ impl Network {
                     if uses[*before] == 0 { out[*before].take() } else { out[*before].clone() }
                 }
             };
-            let inputs: Vec<Tensor<4>> = layer.from.iter().filter_map(&mut along).collect();
+            let mut inputs: Vec<Tensor<4>> = layer.from.iter().filter_map(&mut along).collect();
+            if let Some(columns) = &self.selected[index] {
+                inputs = inputs.into_iter().map(|features| pick(features, columns)).collect();
+            }
             let stream = training.as_mut().map(|(stream, _)| &mut **stream);
             let before = inputs.iter().map(Tensor::dims).collect();
             let (y, saved) = forward(layer, inputs, &parameters[index], &mut running[index], stream);
@@ -307,34 +324,50 @@ impl Network {
     /// [`CohortError`] if rows have other features or no image, or if a feature that an embedding takes is no code.
     pub(crate) fn check(&self, data: &Matrix, task: &str) -> Result<(), CohortError> {
         let wrong = |reason: String| Err(CohortError::Plan { place: format!("tasks.{task}"), reason });
-        let shape = data.images.as_ref().map(|pixels| pixels.shape.map(|side| side as u64));
-        if data.columns as u64 != self.inputs.features || shape != self.inputs.image {
+        if data.columns != self.columns || data.inputs() != self.inputs {
             return wrong("the rows have other features or images than the model takes".into());
         }
         for layer in &self.layers {
-            let (Layer::Embedding(embedding), [Wire::Features]) = (&layer.layer, &layer.from[..]) else { continue };
+            let Layer::Embedding(embedding) = &layer.layer else { continue };
             let last = f64::from(embedding.codes) - 1.0;
-            let is_code = |v: &f32| v.fract() == 0.0 && (0.0..=last).contains(&f64::from(*v));
-            if !data.values.iter().all(is_code) {
-                return wrong(format!(
-                    "a feature is no whole number from 0 to {last}, which the embedding '{}' needs",
-                    layer.name
-                ));
+            let is_code = |v: f32| v.fract() == 0.0 && (0.0..=last).contains(&f64::from(v));
+            let columns = self.columns_of(layer);
+            if let Some(column) = columns.iter().find(|at| !(0..data.rows).all(|row| is_code(data.row(row)[**at]))) {
+                let needs = format!("the embedding '{}' needs whole numbers from 0 to {last}", layer.name);
+                return wrong(format!("{needs}, and '{}' has another value", self.columns[*column].name));
             }
         }
         Ok(())
     }
+
+    /// Which of the features a layer takes as they come.
+    fn columns_of(&self, layer: &Placed) -> Vec<usize> {
+        match layer.from[..] {
+            [Wire::Features] => (0..self.columns.len()).collect(),
+            [Wire::Layer(before)] => self.selected[before].clone().unwrap_or_default(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// Some columns of the features.
+fn pick(features: Tensor<4>, columns: &[usize]) -> Tensor<4> {
+    let positions: Vec<i32> = columns.iter().map(|at| i32::try_from(*at).unwrap_or(i32::MAX)).collect();
+    let positions = TensorData::new(positions, [columns.len()]);
+    let positions = Tensor::<1, Int>::from_data(positions, &features.device());
+    features.select(1, positions)
 }
 
 impl Matrix {
     /// These rows on a device. `images`: what changes them on the way, if anything does.
     pub(super) fn batch(&self, rows: &[usize], mut images: Option<&mut Changes>, device: &Device) -> Batch {
-        let mut values = Vec::with_capacity(rows.len() * self.columns);
+        let width = self.columns.len();
+        let mut values = Vec::with_capacity(rows.len() * width);
         for row in rows {
-            values.extend_from_slice(&self.values[row * self.columns..(row + 1) * self.columns]);
+            values.extend_from_slice(self.row(*row));
         }
-        let features = (self.columns > 0)
-            .then(|| Tensor::from_data(TensorData::new(values, [rows.len(), self.columns, 1, 1]), device));
+        let features =
+            (width > 0).then(|| Tensor::from_data(TensorData::new(values, [rows.len(), width, 1, 1]), device));
         let image = self.images.as_ref().map(|pixels| {
             let [channels, height, width] = pixels.shape;
             let mut values = vec![0f32; rows.len() * pixels.len()];

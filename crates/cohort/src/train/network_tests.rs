@@ -1,8 +1,8 @@
 use burn::tensor::Device;
-use hospes_protocol::plan::model::{Inputs, initial, place};
+use hospes_protocol::plan::model::{initial, place};
 use hospes_protocol::plan::{
     BatchNorm, Conv, Dropout, Embedding, Graph, GroupNorm, Init, Layer, Linear, Loss, Model, Node, Optimizer, Pool,
-    Reshape,
+    Reshape, Select,
 };
 
 use super::*;
@@ -45,7 +45,7 @@ fn rows(rows: usize, columns: usize, loss: Loss) -> Matrix {
     let times = (0..rows).map(|i| [5.0, 2.0, 2.0, 8.0, 1.0][i % 5] + (i / 5) as f32).collect();
     Matrix {
         rows,
-        columns,
+        columns: (0..columns).map(|i| Feature { name: format!("x{i}"), codes: None }).collect(),
         values: noise(rows * columns, 1),
         labels: (0..rows).map(label).collect(),
         times,
@@ -62,13 +62,8 @@ fn with_images(mut data: Matrix, shape: [usize; 3]) -> Matrix {
     data
 }
 
-fn inputs_of(data: &Matrix) -> Inputs {
-    let image = data.images.as_ref().map(|pixels| pixels.shape.map(|side| side as u64));
-    Inputs { features: data.columns as u64, image }
-}
-
 fn network(model: &Model, data: &Matrix, parameters: &[f32]) -> Network {
-    Network::new(model, inputs_of(data), parameters, &Compute::processor()).unwrap()
+    Network::new(model, data, parameters, &Compute::processor()).unwrap()
 }
 
 fn masks() -> ChaCha20Rng {
@@ -96,9 +91,9 @@ fn gradient(model: &Model, data: &Matrix, parameters: &[f32], goal: &Goal) -> Ve
 /// parameter's difference, but many of the change along a direction in which all of them move.
 fn gradient_fits(model: &Model, data: &Matrix, loss: Loss, weights: &[f64]) {
     let goal = Goal::new(loss, weights);
-    let (layers, misfit) = place(model, inputs_of(data));
+    let (layers, misfit) = place(model, data.inputs());
     assert_eq!(misfit, None);
-    let mut start = initial(model, inputs_of(data), 3);
+    let mut start = initial(model, data.inputs(), 3);
     // Norms begin at 1 and 0, where some mistakes do not show.
     start.iter_mut().zip(noise(100_000, 77)).for_each(|(p, n)| *p += 0.2 * n);
     let trained: Vec<bool> = layers
@@ -274,6 +269,30 @@ fn joined() -> Model {
     })
 }
 
+/// A category of four codes by an embedding, beside the numbers around it.
+fn coded() -> Model {
+    let of = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    Model::Graph(Graph {
+        graph: vec![
+            node("ward", Layer::Select(Select::Columns(of(&["ward"]))), &["features"]),
+            node("vector", Layer::Embedding(Embedding { codes: 4, out: 3 }), &[]),
+            node("flat", Layer::Flatten {}, &[]),
+            node("numbers", Layer::Select(Select::Except(of(&["ward"]))), &["features"]),
+            node("both", Layer::Concat {}, &["flat", "numbers"]),
+            node("bent", Layer::Tanh {}, &[]),
+            node("head", linear(1), &[]),
+        ],
+    })
+}
+
+/// Rows with the numbers `x0` and `x2`, and between them the category `ward`.
+fn coded_rows(n: usize, loss: Loss) -> Matrix {
+    let mut data = rows(n, 3, loss);
+    data.columns[1] = Feature { name: "ward".to_owned(), codes: Some(4) };
+    data.values.chunks_mut(3).enumerate().for_each(|(row, values)| values[1] = (row * 7 % 4) as f32);
+    data
+}
+
 fn joined_rows(n: usize, loss: Loss) -> Matrix {
     let mut data = with_images(rows(n, 2, loss), [1, 5, 5]);
     data.values.iter_mut().enumerate().for_each(|(i, v)| *v = (i % 3) as f32);
@@ -293,6 +312,46 @@ fn gradients_through_a_graph_with_add_concat_and_embedding_are_those_of_central_
     let mut data = rows(9, 2, Loss::Mse);
     data.values.iter_mut().enumerate().for_each(|(i, v)| *v = (i * 7 % 4) as f32);
     gradient_fits(&bent, &data, Loss::Mse, &[]);
+    gradient_fits(&coded(), &coded_rows(9, Loss::Mse), Loss::Mse, &[]);
+}
+
+/// What a linear layer gives for the vector of the row's code and its numbers, in the order in which they arrive.
+#[test]
+fn a_select_takes_its_columns_by_name() {
+    let data = coded_rows(6, Loss::Mse);
+    let parameters: Vec<f32> = noise(4 * 3 + 5 + 1, 21);
+    let found = network(&coded(), &data, &parameters).logits(&data);
+    let (vectors, rest) = parameters.split_at(12);
+    for (row, z) in found.iter().enumerate() {
+        let [x0, ward, x2] = data.row(row) else { panic!() };
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let vector = &vectors[*ward as usize * 3..][..3];
+        let inputs = vector.iter().chain([x0, x2]).map(|v| v.tanh());
+        let expected: f32 = inputs.zip(&rest[..5]).map(|(x, w)| x * w).sum::<f32>() + rest[5];
+        assert!((z - expected).abs() < 1e-4, "row {row}: {z} {expected}");
+    }
+    // Other columns than those that it was made for, or in another order, are refused.
+    let made = network(&coded(), &data, &parameters);
+    assert!(made.check(&data, "train").is_ok());
+    let mut swapped = coded_rows(6, Loss::Mse);
+    swapped.columns.swap(0, 1);
+    assert!(made.check(&swapped, "train").unwrap_err().to_string().contains("other features"));
+}
+
+/// The plan's check refuses such models; a network is not made of one either.
+#[test]
+fn a_category_reaches_a_network_through_an_embedding_only() {
+    let data = coded_rows(6, Loss::Mse);
+    let refused = |model: &Model| {
+        let start = initial(model, data.inputs(), 1);
+        Network::new(model, &data, &start, &Compute::processor()).err().unwrap().to_string()
+    };
+    let plain = refused(&vec![linear(1)].into());
+    assert!(plain.contains("'ward', which is a category"), "{plain}");
+    let Model::Graph(mut small) = coded() else { panic!() };
+    small.graph[1].layer = Layer::Embedding(Embedding { codes: 3, out: 3 });
+    let small = refused(&Model::Graph(small));
+    assert!(small.contains("is 3, and 'ward' has 4 codes"), "{small}");
 }
 
 #[test]
@@ -455,16 +514,24 @@ fn optimisers_follow_their_papers() {
 #[test]
 fn a_number_that_is_no_code_is_refused_before_an_embedding_takes_it() {
     let data = joined_rows(4, Loss::BinaryCrossEntropy);
-    let network = network(&joined(), &data, &initial(&joined(), inputs_of(&data), 1));
+    let network = network(&joined(), &data, &initial(&joined(), data.inputs(), 1));
     assert!(network.check(&data, "train").is_ok());
     for bad in [3.0, -1.0, 0.5] {
         let mut data = joined_rows(4, Loss::BinaryCrossEntropy);
         data.values[3] = bad;
         let said = network.check(&data, "train").unwrap_err().to_string();
-        assert!(said.contains("0 to 2") && said.contains("codes"), "{said}");
+        assert!(said.contains("'x1'") && said.contains("0 to 2") && said.contains("codes"), "{said}");
     }
     let other = rows(4, 2, Loss::Mse);
     assert!(network.check(&other, "train").is_err());
+    // Behind a select, its columns alone are looked at.
+    let mut data = coded_rows(4, Loss::Mse);
+    let start = initial(&coded(), data.inputs(), 1);
+    let network = Network::new(&coded(), &data, &start, &Compute::processor()).unwrap();
+    assert!(network.check(&data, "train").is_ok());
+    data.values[4] = 4.0;
+    let said = network.check(&data, "train").unwrap_err().to_string();
+    assert!(said.contains("'ward'") && said.contains("'vector'"), "{said}");
 }
 
 #[test]
@@ -485,12 +552,12 @@ fn a_batch_that_is_cut_has_the_gradient_of_the_whole() {
     let layers = Model::Layers(vec![linear(5), Layer::Tanh {}, Layer::LayerNorm {}, linear(3)]);
     let data = rows(11, 4, Loss::CrossEntropy);
     let goal = Goal::new(Loss::CrossEntropy, &[1.0, 3.0, 0.5]);
-    let start = initial(&layers, inputs_of(&data), 3);
+    let start = initial(&layers, data.inputs(), 3);
     let all: Vec<usize> = (0..data.rows).collect();
     let whole = network(&layers, &data, &start).first_gradient(&data, &all, &goal);
     for rows_at_once in [1, 3, 10] {
         let compute = Compute { rows_at_once, ..Compute::processor() };
-        let mut cut = Network::new(&layers, inputs_of(&data), &start, &compute).unwrap();
+        let mut cut = Network::new(&layers, &data, &start, &compute).unwrap();
         let cut = cut.first_gradient(&data, &all, &goal);
         assert!(whole.iter().zip(&cut).all(|(a, b)| (a - b).abs() < 1e-6), "{rows_at_once}: {whole:?} {cut:?}");
     }
@@ -527,16 +594,17 @@ fn a_card_trains_every_layer_and_loss_as_the_processor_does() {
     let sgd = Optimizer::Sgd { lr: 0.05, momentum: 0.9 };
     let cases = [
         (joined(), joined_rows(8, Loss::BinaryCrossEntropy), Loss::BinaryCrossEntropy),
+        (coded(), coded_rows(8, Loss::BinaryCrossEntropy), Loss::BinaryCrossEntropy),
         (signal.clone(), rows(6, 12, Loss::Mse), Loss::Mse),
         (signal.clone(), rows(6, 12, Loss::Poisson), Loss::Poisson),
         (signal, rows(6, 12, Loss::Cox), Loss::Cox),
         (picture, with_images(rows(6, 0, Loss::CrossEntropy), [2, 9, 9]), Loss::CrossEntropy),
     ];
     for (model, data, loss) in cases {
-        let (goal, start) = (Goal::new(loss, &[]), initial(&model, inputs_of(&data), 3));
+        let (goal, start) = (Goal::new(loss, &[]), initial(&model, data.inputs(), 3));
         let all: Vec<usize> = (0..data.rows).collect();
         let on = |compute: &Compute| {
-            let mut network = Network::new(&model, inputs_of(&data), &start, compute).unwrap();
+            let mut network = Network::new(&model, &data, &start, compute).unwrap();
             let optimizer = if matches!(loss, Loss::BinaryCrossEntropy | Loss::Cox) { &sgd } else { &adam };
             let (mut step, mut masks) = (Step::new(optimizer, 1.0), masks());
             for _ in 0..3 {

@@ -1,6 +1,9 @@
 use crate::device::Compute;
-use hospes_protocol::plan::model::{Inputs, initial};
-use hospes_protocol::plan::{BatchNorm, Conv, Dropout, Graph, Init, Layer, Linear, Loss, Model, Node, Optimizer, Pool};
+use hospes_protocol::plan::model::initial;
+use hospes_protocol::plan::{
+    BatchNorm, Conv, Dropout, Embedding, Feature, Graph, Init, Layer, Linear, Loss, Model, Node, Optimizer, Pool,
+    Select,
+};
 
 use super::*;
 use crate::component::Pixels;
@@ -81,6 +84,7 @@ fn table(rows: usize, columns: usize) -> Matrix {
     let values = noise(rows * columns, 3);
     let label = |row: &[f32]| f32::from(row.iter().sum::<f32>() > 0.0);
     let labels = values.chunks(columns).map(label).collect();
+    let columns = (0..columns).map(|i| Feature { name: format!("x{i}"), codes: None }).collect();
     Matrix { rows, columns, values, labels, times: Vec::new(), images: None, origin: vec![0; rows] }
 }
 
@@ -97,7 +101,7 @@ fn pictures(rows: usize, side: usize) -> Matrix {
     }
     let labels = (0..rows).map(|row| (row % 2) as f32).collect();
     let images = Some(Pixels { shape: [1, side, side], bytes });
-    Matrix { rows, columns: 0, values: Vec::new(), labels, times: Vec::new(), images, origin: vec![0; rows] }
+    Matrix { rows, columns: Vec::new(), values: Vec::new(), labels, times: Vec::new(), images, origin: vec![0; rows] }
 }
 
 struct Trial<'a> {
@@ -111,14 +115,9 @@ struct Trial<'a> {
 }
 
 impl Trial<'_> {
-    fn inputs(&self) -> Inputs {
-        let image = self.data.images.as_ref().map(|pixels| pixels.shape.map(|side| side as u64));
-        Inputs { features: self.data.columns as u64, image }
-    }
-
     fn run(&self, correction: Correction) -> Network {
-        let start = initial(self.model, self.inputs(), 1);
-        let mut network = Network::new(self.model, self.inputs(), &start, &Compute::processor()).unwrap();
+        let start = initial(self.model, self.data.inputs(), 1);
+        let mut network = Network::new(self.model, self.data, &start, &Compute::processor()).unwrap();
         let mut step = Step::new(&self.optimizer, 1.0);
         let course = Course {
             goal: &Goal::new(self.loss, &[]),
@@ -156,6 +155,40 @@ fn adam() -> Optimizer {
 fn a_wide_network_gives_the_same_bytes_for_any_number_of_threads() {
     let model = vec![linear(256), Layer::Relu {}, linear(128), Layer::Gelu {}, linear(1)].into();
     let data = table(2_048, 96);
+    Trial {
+        model: &model,
+        data: &data,
+        loss: Loss::BinaryCrossEntropy,
+        optimizer: adam(),
+        batch: 1_024,
+        updates: 3,
+        augment: None,
+    }
+    .gives_the_same_bytes_for_any_number_of_threads();
+}
+
+/// Batches of many rows with few codes, so that every vector gets the gradients of many rows at once.
+#[test]
+fn vectors_of_codes_are_the_same_bytes_for_any_number_of_threads() {
+    let columns = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    let mut graph: Vec<Node> = Vec::new();
+    let mut add = |name: &str, layer: Layer, from: &[&str]| {
+        let from = from.iter().map(|from| (*from).to_owned()).collect();
+        graph.push(Node { name: name.to_owned(), layer, from });
+    };
+    add("codes", Layer::Select(Select::Columns(columns(&["x5", "x2"]))), &[]);
+    add("vectors", Layer::Embedding(Embedding { codes: 3, out: 64 }), &[]);
+    add("flat", Layer::Flatten {}, &[]);
+    add("numbers", Layer::Select(Select::Except(columns(&["x2", "x5"]))), &["features"]);
+    add("both", Layer::Concat {}, &["flat", "numbers"]);
+    add("wide", linear(128), &[]);
+    add("bent", Layer::Relu {}, &[]);
+    add("head", linear(1), &[]);
+    let (model, mut data) = (Model::Graph(Graph { graph }), table(2_048, 40));
+    for column in [2, 5] {
+        data.columns[column].codes = Some(3);
+        data.values.chunks_mut(40).enumerate().for_each(|(row, values)| values[column] = (row * column % 3) as f32);
+    }
     Trial {
         model: &model,
         data: &data,

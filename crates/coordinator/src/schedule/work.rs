@@ -209,6 +209,15 @@ async fn begin_with(
     }
     let (wanted, all) = (plan::model_tensors(train, inputs), plan::tensors(train, inputs));
     let layout = models::Layout::read(&context.models.path(model))?;
+    let kept = plan::kept(train, inputs);
+    if let Some(tensor) = layout.tensors.iter().find(|tensor| kept.contains(tensor)) {
+        return refuse(format!(
+            "has '{}', which stays at the sites with {}: no file reaches it there, it begins by the seed; begin with the \
+             final model of a job with the same strategy",
+            tensor.name,
+            train.strategy.name()
+        ));
+    }
     if layout.tensors != wanted {
         return refuse(format!("does not fit the plan's model: {}", misfit(&layout.tensors, &wanted)));
     }

@@ -1,6 +1,6 @@
 //! Models, optimisers and strategies in plain words.
 
-use hospes_protocol::plan::{Evaluation, Family, Layer, Model, NnTrain, Optimizer, Privacy, Strategy};
+use hospes_protocol::plan::{Evaluation, Family, Layer, Model, NnTrain, Optimizer, Privacy, Select, Strategy};
 use hospes_protocol::text::shown;
 
 pub(super) fn optimizer(optimizer: &Optimizer) -> String {
@@ -31,7 +31,12 @@ fn layer(layer: &Layer) -> String {
     let bias = |bias: bool| if bias { "" } else { " without bias" };
     match layer {
         Layer::Linear(l) => format!("linear to {}{}", l.out, bias(l.bias)),
-        Layer::Embedding(e) => format!("vectors of {} numbers for {} codes", e.out, e.codes),
+        Layer::Select(Select::Columns(columns)) => format!("the columns {}", shown(&columns.join(", "), 400)),
+        Layer::Select(Select::Except(columns)) => format!("all columns but {}", shown(&columns.join(", "), 400)),
+        Layer::Embedding(e) => {
+            let learned = "each learned from the rows with its code alone";
+            format!("vectors of {} numbers for {} codes, {learned}", e.out, e.codes)
+        }
         Layer::Conv1d(c) | Layer::Conv2d(c) => {
             format!(
                 "{} to {} channels, windows of {}, every {}{}",

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::model::Inputs;
+use super::columns::Flow;
 use super::problem::{PlanError, Problems};
 use super::{Component, Evaluation, Plan, columns, egress, graph};
 use crate::canon::Canonical;
@@ -21,7 +21,7 @@ pub fn check(plan: &Plan) -> Result<(), PlanError> {
     graph::check(plan, &mut problems);
     let flow = columns::check(plan, &mut problems);
     for (name, task) in &plan.tasks {
-        check_numbers(plan, name, &task.component, flow.inputs(name), &mut problems);
+        check_numbers(&flow, plan, name, &task.component, &mut problems);
     }
     if problems.is_empty()
         && let Err(error) = Canonical::new(plan.clone())
@@ -74,14 +74,18 @@ fn check_members(members: &[String], problems: &mut Problems) {
     }
 }
 
-fn check_numbers(plan: &Plan, name: &str, component: &Component, inputs: Inputs, problems: &mut Problems) {
-    let params = format!("tasks.{name}.params");
+fn check_numbers(flow: &Flow<'_>, plan: &Plan, name: &str, component: &Component, problems: &mut Problems) {
+    let (params, inputs) = (format!("tasks.{name}.params"), flow.inputs(name));
     match component {
         Component::NnTrain(train) => {
             train::check_train(plan, &params, train, inputs, problems);
             train::check_early_stop(plan, name, train, problems);
+            train::check_columns(flow, name, &train.model, problems);
         }
-        Component::LocalBaseline(baseline) => train::check_baseline(plan, &params, baseline, inputs, problems),
+        Component::LocalBaseline(baseline) => {
+            train::check_baseline(plan, &params, baseline, inputs, problems);
+            train::check_columns(flow, name, &baseline.model, problems);
+        }
         Component::Evaluation(Evaluation { threshold, calibration_bins, .. }) => {
             check_threshold(&params, *threshold, problems);
             check_count(format!("{params}.calibration_bins"), *calibration_bins, limits::CALIBRATION_BINS, problems);

@@ -7,9 +7,7 @@ use super::graph::{PortType, order, source};
 use super::label::code;
 use super::model::Inputs;
 use super::problem::{Problems, hint};
-use super::{
-    Component, DataSplit, DropLevel, Image, ImputationMethod, LabelKind, OneHot, Plan, ScaleMethod, Task, Variable,
-};
+use super::{Component, DataSplit, DropLevel, Image, LabelKind, OneHot, Plan, ScaleMethod, Task, Variable};
 use crate::{limits, text};
 
 /// A feature that reaches the model: its name after `one_hot`, in order.
@@ -17,6 +15,8 @@ use crate::{limits, text};
 pub struct Feature {
     /// Name, such as `age` or `cp_2`.
     pub name: String,
+    /// How many codes it has, if it is a category: its value is the place of one among them, from 0. `None` for a number.
+    pub codes: Option<u64>,
 }
 
 /// Every column of the data that the plan reads: subject, label, features, image, fold, offset, weights and subgroup.
@@ -147,8 +147,19 @@ impl<'a> Flow<'a> {
 
     /// See [`features`].
     pub(super) fn features(&self, task: &str) -> Vec<Feature> {
-        let columns = self.of_task(task).map_or(&[][..], |table| &table.columns[..]);
-        columns.iter().map(|c| Feature { name: c.name.clone() }).collect()
+        self.arriving(task).unwrap_or_default()
+    }
+
+    /// The same; `None` where no table arrives, because something before it is wrong.
+    pub(super) fn arriving(&self, task: &str) -> Option<Vec<Feature>> {
+        let feature = |column: &Column| {
+            let codes = match &column.kind {
+                Kind::Category { codes } => Some(codes.len() as u64),
+                Kind::Number { .. } => None,
+            };
+            Feature { name: column.name.clone(), codes }
+        };
+        Some(self.of_task(task)?.columns.iter().map(feature).collect())
     }
 
     /// Number of [`features`].
@@ -364,17 +375,8 @@ fn read_table(plan: &Plan) -> Table {
 fn transform(name: &str, component: &Component, input: &Table, problems: &mut Problems) -> Option<Table> {
     let params = format!("tasks.{name}.params");
     match component {
-        Component::Imputation(imputation) => {
-            if let (false, Some(category)) = (imputation.method == ImputationMethod::DropRows, first_category(input)) {
-                problems.add(
-                    format!("{params}.method"),
-                    format!("'{category}' is a category, and only drop_rows can deal with missing categories"),
-                );
-            }
-            Some(input.clone())
-        }
+        Component::Imputation(_) | Component::DataSplit(_) => Some(input.clone()),
         Component::OneHot(one_hot) => Some(expand(&params, one_hot, input, problems)),
-        Component::DataSplit(_) => Some(input.clone()),
         Component::FeatureScale(scale) => {
             if scale.method == ScaleMethod::Bounds {
                 let unbounded = input.columns.iter().find(|c| c.kind == Kind::Number { bounded: false });
@@ -450,12 +452,7 @@ fn expand(params: &str, one_hot: &OneHot, input: &Table, problems: &mut Problems
 /// What a task that ends in figures or a model needs of its tables.
 fn check_use(flow: &Flow<'_>, name: &str, task: &Task, problems: &mut Problems) {
     match &task.component {
-        Component::NnTrain(_)
-        | Component::LocalBaseline(_)
-        | Component::Statistics(_)
-        | Component::Glm(_)
-        | Component::Cox(_)
-        | Component::Evaluation(_) => {
+        Component::Statistics(_) | Component::Glm(_) | Component::Cox(_) => {
             let Some(port) = task.component.inputs().first() else { return };
             if let Some(table) = flow.input(task, port.name)
                 && let Some(category) = first_category(table)
@@ -468,6 +465,8 @@ fn check_use(flow: &Flow<'_>, name: &str, task: &Task, problems: &mut Problems) 
         }
         Component::Imputation(_) | Component::FeatureScale(_) => check_fitted(flow, name, task, problems),
         Component::DataSplit(split) => check_fold(flow.plan, name, split, problems),
+        // What the layers of a network may take is checked with them, and an evaluation judges what was trained.
+        Component::NnTrain(_) | Component::LocalBaseline(_) | Component::Evaluation(_) => {}
         Component::Reader(_) | Component::OneHot(_) => {}
     }
     match &task.component {

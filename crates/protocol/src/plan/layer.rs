@@ -7,6 +7,8 @@ use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::select::Select;
+
 /// A model: a list of layers, or a graph of named ones. The last layer's output is the model's.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Model {
@@ -115,7 +117,10 @@ impl JsonSchema for Model {
 pub enum Layer {
     /// Affine map: `[n]` → `[out]`.
     Linear(Linear),
-    /// Vectors for codes: `[n]` of whole numbers from 0 to `codes` − 1 → `[out, n]`.
+    /// Columns of the model's features, by name: `[features]` → `[n]`. It takes nothing but the features.
+    Select(Select),
+    /// Vectors for codes: `[n]` of whole numbers from 0 to `codes` − 1 → `[out, n]`. Categories, which are such codes in the
+    /// order of `data.variables`, come to no other layer.
     Embedding(Embedding),
     /// Convolution over one dimension: `[channels, length]` → `[out, length']`.
     Conv1d(Conv),
@@ -158,6 +163,7 @@ impl Layer {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Linear(_) => "linear",
+            Self::Select(_) => "select",
             Self::Embedding(_) => "embedding",
             Self::Conv1d(_) => "conv1d",
             Self::Conv2d(_) => "conv2d",

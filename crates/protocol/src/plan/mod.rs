@@ -23,6 +23,7 @@ mod problem;
 mod read;
 mod regress;
 mod schema;
+mod select;
 mod task;
 mod train;
 mod tree;
@@ -46,6 +47,7 @@ pub(crate) use read::{read_part, read_text, read_tree};
 pub use regress::{Coefficients, Cox, Family, Glm, INTERCEPT, Newton, Ties, TimeGrid, triangle};
 pub use schema::json_schema;
 pub(crate) use schema::pretty as pretty_schema;
+pub use select::Select;
 pub use task::Task;
 pub use train::{
     Adaptive, Augment, BestSoFar, EarlyStop, LocalBaseline, LocalWork, Loss, NnTrain, Optimizer, Privacy, Quantise,
@@ -227,7 +229,7 @@ pub struct Imputation {
     pub method: ImputationMethod,
 }
 
-/// What happens to a missing value.
+/// What happens to a missing value. A category is never filled: only `drop_rows` deals with a missing one.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum ImputationMethod {

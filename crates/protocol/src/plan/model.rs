@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::layer::{Conv, Graph, Init, Layer, Model, Pool};
 use super::problem::hint;
+use super::select::Select;
+pub use super::select::misfits;
 use crate::canon;
 
 /// Name and shape of a tensor.
@@ -154,6 +156,13 @@ fn fit(placed: &[Placed], name: String, layer: &Layer, from: Vec<Wire>, inputs: 
     if layer.joins() && shapes.len() < 2 {
         return wrong("from", format!("{} needs at least two inputs, named in 'from' of a graph", layer.name()));
     }
+    if matches!(layer, Layer::Select(_)) && from != [Wire::Features] {
+        return wrong(
+            "select",
+            "takes columns of the model's features; let it be the first layer of a list, or write 'from: [features]' in a \
+             graph",
+        );
+    }
     let out = out_shape(layer, &shapes)?;
     let (tensors, trained) = tensors_of(&name, layer, &shapes[0]);
     Ok(Placed { name, layer: layer.clone(), from, out, tensors, trained })
@@ -168,6 +177,7 @@ fn out_shape(layer: &Layer, shapes: &[Vec<u64>]) -> Result<Vec<u64>, Wrong> {
             [_] => at_least_one(linear.out, "linear.out").map(|out| vec![out]),
             _ => needs("[batch, n]; put flatten or global_pool before it"),
         },
+        Layer::Select(select) => width(select, count(x)).map(|columns| vec![columns]),
         Layer::Embedding(e) => match x[..] {
             [n] => {
                 at_least_one(e.codes, "embedding.codes")?;
@@ -238,6 +248,18 @@ fn out_shape(layer: &Layer, shapes: &[Vec<u64>]) -> Result<Vec<u64>, Wrong> {
 /// A shape in words.
 pub(super) fn listed(shape: &[u64]) -> String {
     shape.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// How many of so many columns are taken.
+fn width(select: &Select, features: u64) -> Result<u64, Wrong> {
+    let named = select.named().len() as u64;
+    match select {
+        _ if named == 0 => wrong(select.field(), "names no column"),
+        Select::Columns(_) => Ok(named),
+        // Where no column arrives at all, the mistake is another one.
+        Select::Except(_) if named >= features && features > 0 => wrong(select.field(), "leaves no column"),
+        Select::Except(_) => Ok(features.saturating_sub(named)),
+    }
 }
 
 fn at_least_one(number: u32, field: &str) -> Result<u64, Wrong> {

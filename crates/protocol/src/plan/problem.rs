@@ -46,7 +46,7 @@ pub(super) struct Problems(Vec<Problem>);
 const KNOWN: usize = 1_000;
 
 /// More problems than this help nobody.
-const MOST: usize = 100;
+pub(super) const MOST: usize = 100;
 
 impl Problems {
     /// Notes a problem; the same one twice counts once.

@@ -158,7 +158,8 @@ pub enum Start {
     /// Initial values of the layers, drawn by the plan's seed.
     #[default]
     Seed,
-    /// A model that the coordinator has, with the same tensors.
+    /// A model that the coordinator has, with the tensors that travel. Layers that stay at the sites are not in it and begin
+    /// there by the seed.
     Safetensors(Digest),
 }
 

@@ -21,6 +21,19 @@ fn the_heart_study_is_valid_and_has_thirteen_features() {
 }
 
 #[test]
+fn the_study_with_embeddings_is_valid_and_has_a_vector_for_each_code() {
+    let study: serde_json::Value = serde_saphyr::from_str(&example("heart/embedding.yaml")).unwrap();
+    let plan = plan::read(&study["plan"].to_string()).unwrap_or_else(|e| panic!("{e}"));
+    let categories = plan::features(&plan, "train").into_iter().filter_map(|f| Some((f.name, f.codes?)));
+    assert_eq!(categories.collect::<Vec<_>>(), [("cp".into(), 4), ("restecg".into(), 3)]);
+    let plan::Component::NnTrain(train) = &plan.tasks["train"].component else { panic!() };
+    let tensors = plan::tensors(train, plan::inputs(&plan, "train"));
+    assert_eq!((tensors[0].name.as_str(), &tensors[0].shape[..]), ("cp_vector.weight", &[4, 2][..]));
+    // The eight other columns, and two numbers for each of the two categories.
+    assert_eq!((tensors[2].name.as_str(), &tensors[2].shape[..]), ("hidden.weight", &[12, 8][..]));
+}
+
+#[test]
 fn the_regressions_are_valid_and_have_their_coefficients() {
     let names = |path: &str, task: &str| {
         let study: serde_json::Value = serde_saphyr::from_str(&example(path)).unwrap();

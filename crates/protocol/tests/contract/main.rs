@@ -11,6 +11,7 @@ mod plan_limits;
 mod plans;
 mod regressions;
 mod schemas;
+mod select;
 mod series;
 mod signatures;
 mod studies;

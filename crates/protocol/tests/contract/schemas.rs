@@ -75,7 +75,9 @@ fn the_other_schemas_accept_what_is_shipped() {
     }
     let root = schema(&StudyFile::json_schema());
     let heart = include_str!("../../../../examples/heart/study.yaml");
-    assert_eq!(accepts(&root, &root, &serde_saphyr::from_str::<Value>(heart).unwrap(), ""), Ok(()));
+    for study in [heart, include_str!("../../../../examples/heart/embedding.yaml")] {
+        assert_eq!(accepts(&root, &root, &serde_saphyr::from_str::<Value>(study).unwrap(), ""), Ok(()));
+    }
     let read = StudyFile::read(heart).unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(plan::features(&read.plan, "train").len(), 13);
 }

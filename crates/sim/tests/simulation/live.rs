@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
-use hospes_protocol::plan::{Component, Plan};
+use hospes_protocol::plan::{self, Component, Plan};
 use hospes_protocol::study::Terms;
 use hospes_sim::{Live, assess, read_study, set};
 
@@ -64,6 +64,35 @@ async fn a_run_with_drawn_test_rows_can_be_repeated_and_is_judged_on_those_rows(
         near(accuracy(Some(member.site().to_string())), *judged);
     }
     assert_eq!(judged.accuracy.len(), SITES.len());
+}
+
+/// Categories that come to the model as codes, from the files of four hospitals to the figures on the card.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn categories_become_vectors_that_the_hospitals_learn_together() {
+    let text = std::fs::read_to_string(crate::heart::example("embedding.yaml")).unwrap();
+    let (terms, plan) = read_study(&text).unwrap();
+    let plan = set(&plan, &[("tasks.train.params.rounds".into(), 3.into())]).unwrap();
+    let run = Box::pin(live().await.run(&terms, &plan, &mut |_| {})).await.unwrap();
+    let model = run.model.unwrap();
+    let Component::NnTrain(train) = &plan.tasks["train"].component else { panic!("no training") };
+    let inputs = plan::inputs(&plan, "train");
+    let begun: Vec<f32> = plan::initial(train, inputs, plan.seed).collect();
+    let file = safetensors::SafeTensors::deserialize(&model).unwrap();
+    // The first two tensors: each hospital has some of the codes, and all of them together have all.
+    let mut before = begun.as_slice();
+    for shape in &plan::tensors(train, inputs)[..2] {
+        let tensor = file.tensor(&shape.name).unwrap();
+        assert!(shape.name.ends_with("_vector.weight") && tensor.shape()[1] == 2, "{}", shape.name);
+        let after = tensor.data().as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
+        let moved: Vec<f32> = after.zip(before).map(|(after, before)| (after - before).abs()).collect();
+        assert!(moved.chunks(2).all(|vector| vector.iter().any(|by| *by > 1e-4)), "{}: {moved:?}", shape.name);
+        before = &before[moved.len()..];
+    }
+    let judged = assess(&federation(&plan), &plan, &model).unwrap();
+    let card = run.card.unwrap();
+    let pooled = card["metrics"].as_array().unwrap().iter().find(|m| m["task"] == "eval" && m["site"].is_null());
+    let accuracy = pooled.unwrap()["accuracy"].as_f64().unwrap();
+    assert!((accuracy - judged.all).abs() < 1e-12, "{accuracy} {judged:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -299,6 +299,32 @@ async fn a_job_begins_with_the_model_of_another_one_if_it_is_there_fits_and_is_r
     assert_eq!(names(&world, job.model.unwrap()), TENSORS);
 }
 
+/// Layers that stay at the sites begin there by the seed: a file that has them would promise otherwise.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn layers_that_stay_are_begun_with_by_no_file() {
+    let mut world = World::new().await;
+    world.start(None).await;
+    let personal = || with_strategy("personal: { layers: ['2'] }");
+    let mut models = Vec::new();
+    for plan in [PLAN.to_owned(), personal()] {
+        let study = world.submit(&plan).await;
+        let job = world.succeeded(study).await;
+        let released = || async { world.store.access(job.job).await.unwrap() == Access::Released };
+        world.until("every site has released the model", released).await;
+        models.push(job.model.unwrap());
+    }
+    let begin = |model: Digest| {
+        personal().replace("rounds: 3", &format!("rounds: 1\n      init: {{ safetensors: {model} }}"))
+    };
+    let study = world.submit(&begin(models[0])).await;
+    let reason = world.ended(study).await.reason.unwrap();
+    assert!(reason.contains("'2.weight', which stays at the sites with personal"), "{reason}");
+    // What travels is begun with.
+    let study = world.submit(&begin(models[1])).await;
+    let job = world.succeeded(study).await;
+    assert_eq!(world.store.initial_model(job.job, "train").await.unwrap(), Some(models[1]));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_strategy_that_needs_more_sites_than_there_are_says_so() {
     let mut world = World::new().await;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::super::columns::Flow;
 use super::super::label::LabelKind;
 use super::super::layer::{Layer, Model};
 use super::super::model::{self, Inputs, listed};
@@ -254,10 +255,7 @@ fn check_model(plan: &Plan, params: &str, trained: &Trained<'_>, problems: &mut 
         &place,
         format!("{parameters} parameters, more than the {} allowed", limits::MODEL_PARAMETERS),
     );
-    let at = |layer: usize| match model {
-        Model::Layers(_) => format!("{place}.{layer}"),
-        Model::Graph(_) => format!("{place}.graph.{layer}.layer"),
-    };
+    let at = |layer: usize| at(&place, model, layer);
     let (placed, misfit) = model::place(model, inputs);
     if let Some(misfit) = misfit {
         let at = if misfit.field == "from" { format!("{place}.graph.{}", misfit.layer) } else { at(misfit.layer) };
@@ -281,6 +279,24 @@ fn check_model(plan: &Plan, params: &str, trained: &Trained<'_>, problems: &mut 
     check_classes(plan, params, loss, class_weights, problems);
     if let Some(augment) = augment {
         check_augment(plan, &format!("{params}.augment"), augment, problems);
+    }
+}
+
+/// The place of a layer.
+fn at(place: &str, model: &Model, layer: usize) -> String {
+    match model {
+        Model::Layers(_) => format!("{place}.{layer}"),
+        Model::Graph(_) => format!("{place}.graph.{layer}.layer"),
+    }
+}
+
+/// What the layers take of the columns that arrive.
+pub(super) fn check_columns(flow: &Flow<'_>, task: &str, model: &Model, problems: &mut Problems) {
+    let Some(features) = flow.arriving(task).filter(|_| model.layers().count() <= limits::MODEL_LAYERS) else { return };
+    let (placed, _) = model::place(model, flow.inputs(task));
+    for misfit in model::misfits(&placed, &features) {
+        let at = at(&format!("tasks.{task}.params.model"), model, misfit.layer);
+        problems.add(format!("{at}.{}", misfit.field), misfit.reason);
     }
 }
 
@@ -322,6 +338,10 @@ fn check_end(plan: &Plan, at: &str, last: &Layer, out: &[u64], loss: Loss, probl
             format!(
                 "{loss_name} needs a last linear layer with [batch, {needed}]; an activation limits what it can say"
             ),
+        ),
+        Layer::Select(_) => problems.add(
+            format!("{at}.select"),
+            format!("{loss_name} needs a last linear layer with [batch, {needed}]; a select only passes columns on"),
         ),
         _ if out != [needed] => {
             let field = if matches!(last, Layer::Linear(_)) { ".linear.out" } else { "" };
