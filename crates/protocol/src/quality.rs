@@ -165,7 +165,7 @@ pub struct Errors {
 }
 
 /// Sums over rows with a number as label. That of Σ(y − ȳ)² is what is left of Σy² − (Σy)²/n: of labels that lie far from 0
-/// for their spread it has few digits or none. Whoever has the rows takes a number among them off each label first, which
+/// for their spread it has few digits or none. Whoever has the rows takes a number amid them off each label first, which
 /// changes none of the figures.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct NumberSums {

@@ -51,7 +51,7 @@ pub(crate) struct Recalibration {
     pub(crate) fit: Calibration,
     /// Σw, Σwz and Σwz² over the rows, with z the logit of the score and w = p(1 − p) at the solution.
     pub(crate) information: [f64; 3],
-    /// How many rows have a part in these sums: the least of the three's.
+    /// How many rows have a part in these sums, and in Σw(z − z̄)², which the slope comes from: the least of all.
     pub(crate) effective_rows: f64,
 }
 
@@ -67,11 +67,12 @@ impl Recalibration {
     fn new(fit: Calibration, weights: &[f64], logits: &[f32]) -> Self {
         let shifted: Vec<f64> = weights.iter().zip(logits).map(|(w, z)| w * f64::from(*z)).collect();
         let squared: Vec<f64> = shifted.iter().zip(logits).map(|(wz, z)| wz * f64::from(*z)).collect();
-        Self {
-            fit,
-            information: [weights, &shifted[..], &squared[..]].map(|terms| terms.iter().sum::<f64>()),
-            effective_rows: effective(weights).min(effective(&squared)),
-        }
+        let information = [weights, &shifted[..], &squared[..]].map(|terms| terms.iter().sum::<f64>());
+        let mean = information[1] / information[0];
+        // PRIVACY: of scores that lie together but for a few, those decide the slope, wherever all of them lie.
+        let apart: Vec<f64> = weights.iter().zip(logits).map(|(w, z)| w * (f64::from(*z) - mean).powi(2)).collect();
+        let effective_rows = effective(weights).min(effective(&squared)).min(effective(&apart));
+        Self { fit, information, effective_rows }
     }
 }
 
@@ -296,6 +297,15 @@ mod tests {
         assert!((found.intercept / (-4.0 * found.slope) - 1.0).abs() < 1e-6, "{found:?}");
         assert_eq!(recalibration(&[0.3; 4], &[0.0, 1.0, 1.0, 0.0]), None);
         assert_eq!(recalibration(&[-1.0, -2.0, 1.0, 2.0], &[0.0, 0.0, 1.0, 1.0]), None);
+    }
+
+    #[test]
+    fn of_scores_that_lie_together_but_for_two_the_slope_is_that_of_the_two() {
+        let (mut logits, mut labels) = (vec![4.0f32; 98], [1.0f32, 0.0].repeat(49));
+        logits.extend([4.5; 2]);
+        labels.extend([1.0, 0.0]);
+        let found = recalibration(&logits, &labels).unwrap();
+        assert!(found.effective_rows < 3.0, "{found:?}");
     }
 
     /// Two sites with half of the rows each: their solutions, weighed by their precision, lie near that of all rows, much

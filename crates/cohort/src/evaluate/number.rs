@@ -56,8 +56,10 @@ impl NumberMetrics {
         };
         // What leaves is of the labels as they are: an origin of its own at each site would make no sum over sites.
         let all = sums(0.0, &|_| 1.0);
-        // Any label is near the others, and one that is the same in all rows leaves exactly nothing.
-        let origin = labels.first().copied().unwrap_or_default();
+        // The one in the middle is near the others, and one that is the same in all rows leaves exactly nothing.
+        let mut sorted = labels.to_vec();
+        sorted.sort_unstable_by(f64::total_cmp);
+        let origin = sorted.get(sorted.len() / 2).copied().unwrap_or_default();
         let found = errors(sums(origin, &|_| 1.0));
         let intervals = intervals(subjects, key, &["rmse", "mae", "r_squared"], &|weights| {
             let found = errors(sums(origin, &|row| f64::from(weights[row])));
@@ -128,5 +130,8 @@ mod tests {
         for origin in [0.1, 2.45e6 / 3.0] {
             assert_eq!(of(origin, &|_| 0.0).r_squared, None, "a constant label has no variance");
         }
+        // One row, and be it the first, does not make the others alike in the resamples that it is not in.
+        let apart = of(0.0, &|n| if n == 0 { 1e9 } else { noise(n) });
+        assert!(apart.intervals.contains_key("r_squared"), "{:?}", apart.intervals);
     }
 }

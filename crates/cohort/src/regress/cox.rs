@@ -11,6 +11,8 @@ use super::{Rows, Sums, add_square, dot, effective, sharing, whole};
 const FARTHEST: f64 = 1e8;
 /// Its bound where it stands for itself, and not only beside others.
 const LARGEST: f64 = 300.0;
+/// What is left of the squares of a column around its mean, as a part of the mean's square, below which it is rounding.
+const ROUNDING: f64 = 1e-13;
 
 /// `is_last`: whether the coefficients are those of the fit, for which pairs and grid are reported.
 pub(super) fn sums(rows: &Rows, cox: &Cox, point: &[f64], is_last: bool) -> Sums {
@@ -85,7 +87,7 @@ fn partial_likelihood(rows: &Rows, ties: Ties, predictors: &[f64], order: &[usiz
     // The likelihood has only ratios of hazards: the largest in the risk set is 1, so that its sum is never 0.
     let mut largest = f64::NEG_INFINITY;
     let (mut at_risk, mut failing) = (Risk::new(rows.width), Risk::new(rows.width));
-    let mut mean = vec![0.0; rows.width];
+    let (mut mean, mut squared_means) = (vec![0.0; rows.width], vec![0.0; rows.width]);
     let mut surprises = Vec::new();
     for group in groups(rows, order) {
         failing.clear();
@@ -114,6 +116,7 @@ fn partial_likelihood(rows: &Rows, ties: Ties, predictors: &[f64], order: &[usiz
                 *mean = (all - left * gone) / zero;
             }
             sums.score.iter_mut().zip(&mean).for_each(|(sum, mean)| *sum -= mean);
+            squared_means.iter_mut().zip(&mean).for_each(|(sum, mean)| *sum += mean * mean);
             let squares = at_risk.two.iter().zip(&failing.two);
             for (entry, (all, gone)) in sums.information.iter_mut().zip(squares) {
                 *entry += (all - left * gone) / zero;
@@ -121,10 +124,33 @@ fn partial_likelihood(rows: &Rows, ties: Ties, predictors: &[f64], order: &[usiz
             add_square(&mut sums.information, &mean, -1.0);
         }
     }
+    clear_rounding(&mut sums, &squared_means);
     // PRIVACY: a row with an event and next to no hazard weighs nothing beside others at risk, and may be all of the
     // likelihood.
     sums.effective_rows = sharing(&surprises);
     sums
+}
+
+/// Makes exactly nothing of a column that all rows at risk have the same value of whenever one has the event. What rounding
+/// leaves of it would be taken for an information, next to none, with a step and a standard error.
+fn clear_rounding(sums: &mut Sums, squared_means: &[f64]) {
+    let width = squared_means.len();
+    let diagonal = (0..width).scan(0, |at, column| {
+        let here = *at;
+        *at += width - column;
+        Some(here)
+    });
+    let is_nothing = |(at, square): (usize, &f64)| sums.information[at] <= ROUNDING * square;
+    let nothing: Vec<bool> = diagonal.zip(squared_means).map(is_nothing).collect();
+    let mut entries = sums.information.iter_mut();
+    for (row, here) in nothing.iter().enumerate() {
+        for (there, entry) in nothing[row..].iter().zip(entries.by_ref()) {
+            if *here || *there {
+                *entry = 0.0;
+            }
+        }
+    }
+    sums.score.iter_mut().zip(&nothing).filter(|(_, nothing)| **nothing).for_each(|(score, _)| *score = 0.0);
 }
 
 /// Pairs of rows that the model orders rightly, wrongly and equally (Harrell et al. 1982). A pair counts if one had the

@@ -323,6 +323,22 @@ fn a_row_at_time_zero_is_at_risk_of_what_happens_then_and_has_no_time_of_its_own
     assert_eq!(found.grid_cells, [2, 1, 0, 5, 2, 0]);
 }
 
+/// Two rows differ in it, and leave before the first event.
+#[test]
+fn a_column_that_is_the_same_whenever_a_row_has_the_event_tells_exactly_nothing() {
+    let early = |row: usize| row.is_multiple_of(10);
+    let mut frame = frame(|row| f64::from(u8::from(row % 10.0 != 0.0)));
+    for row in (0..20).filter(|row| early(*row)) {
+        frame.times[row] = 0.5;
+    }
+    frame.features[1].values = (0..20).map(|row| if early(row) { 0.7 } else { 0.1 }).collect();
+    for (ties, point) in [(Ties::Efron, [0.0, 0.0]), (Ties::Breslow, [0.3, -0.2])] {
+        let found = at(&cox(ties, None), &frame, &point);
+        assert!(found.information[0] > 1.0 && found.score[0] != 0.0);
+        assert_eq!([found.information[1], found.information[2], found.score[1]], [0.0; 3]);
+    }
+}
+
 /// A component, what is spoiled, and what is said about it.
 type Case<'a> = (&'a Component, &'a dyn Fn(&mut Frame), &'a str);
 

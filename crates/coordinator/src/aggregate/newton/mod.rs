@@ -23,13 +23,14 @@ use solve::Solution;
 const ROUNDING: f64 = 1e-10;
 /// The step of the intercept alone, in standard errors, below which the model without features counts as fitted.
 const NULL_STEP: f64 = 1e-7;
-/// Relative to a coefficient, the most by which what its file says can be off: 48 bits are kept. A step that is no longer
-/// leads nowhere.
+/// Relative to a coefficient, the most by which what its file says can be off: 48 bits are kept. A step that moves the
+/// linear predictor by no more than that of all of them together leads nowhere.
 const RESOLUTION: f64 = 1.0 / 140_737_488_355_328.0;
 /// By how much of itself a standard error may have changed with the last step of a method that has arrived. Near a maximum
 /// it changes by about as much as the linear predictor. Where there is none, each step is one of about 1 in it, and the
-/// standard error grows by √e with each, so that in standard errors the steps become as small as one likes.
-const SETTLED: f64 = 0.01;
+/// standard error grows by √e with each, so that in standard errors the steps become as small as one likes. Between the two
+/// is what rounding makes of the errors where columns nearly depend on each other.
+const SETTLED: f64 = 0.1;
 /// Part of the deviance without features that a fit leaves only where the features tell the label exactly.
 const EXACT: f64 = 1e-20;
 /// How often a step is halved.
@@ -285,7 +286,9 @@ impl Newton {
             return Ok(Next::Round);
         }
         let (score, information) = (report.score[0], report.information[0]);
-        if information <= 0.0 || !information.is_finite() {
+        let events = report.one(figure::EVENTS).filter(|_| regression.family() == Some(Family::Binomial));
+        let is_one_value = events.is_some_and(|events| events == 0.0 || Some(events) == report.one(figure::N));
+        if is_one_value || information <= 0.0 || !information.is_finite() {
             return Err(Stop::Failed(one_value(regression)));
         }
         let (error, step) = (report.residual(regression) / information.sqrt(), score / information);
@@ -323,10 +326,11 @@ impl Newton {
             return Err(Stop::Failed(TOLD.to_owned()));
         }
         let solved = solve::solve(report.information, report.score);
-        let Solution { step, errors } = solved.map_err(|at| self.singular(regression, report, at))?;
-        self.check_growth(regression, &errors)?;
+        let solution = solved.map_err(|at| self.singular(regression, report, at))?;
+        self.check_growth(regression, &solution.errors)?;
         let tolerance = regression.newton().tolerance * report.residual(regression);
-        let has_arrived = self.stands_still(&step, &errors, tolerance);
+        let has_arrived = self.stands_still(&solution, tolerance);
+        let Solution { step, errors, .. } = solution;
         self.errors.clone_from(&errors);
         if has_arrived {
             let estimates: Vec<f64> = self.point.iter().zip(&step).map(|(at, step)| at + step).collect();
@@ -382,15 +386,15 @@ impl Newton {
         }
     }
 
-    /// Whether neither the coefficients move any more, by so many standard errors, nor these themselves.
-    fn stands_still(&self, step: &[f64], errors: &[f64], tolerance: f64) -> bool {
-        let rests = |((at, step), error): ((&f64, &f64), &f64)| {
-            let length = step.abs();
-            length < tolerance * error || length <= RESOLUTION * at.abs()
-        };
-        // There are none before the first step.
+    /// Whether neither the coefficients move any more, by so many standard errors at a residual of 1, nor these themselves.
+    fn stands_still(&self, Solution { step, errors, sizes }: &Solution, tolerance: f64) -> bool {
+        let predictors: f64 = self.point.iter().zip(sizes).map(|(at, size)| at.abs() * size).sum();
+        let longest = tolerance + RESOLUTION * predictors;
         let mut changes = errors.iter().zip(&self.errors).map(|(now, before)| (now / before - 1.0).abs());
-        self.point.iter().zip(step).zip(errors).all(rests) && changes.all(|change| change < SETTLED)
+        // Before the first step there are none, and nothing tells whether they stay.
+        !self.errors.is_empty()
+            && step.iter().zip(errors).all(|(step, error)| step.abs() <= longest * error)
+            && changes.all(|change| change < SETTLED)
     }
 
     /// Halves the last step if the likelihood fell by it.

@@ -12,6 +12,8 @@ pub(super) struct Solution {
     pub(super) step: Vec<f64>,
     /// Square roots of the diagonal of information⁻¹.
     pub(super) errors: Vec<f64>,
+    /// Square roots of the diagonal of the information: the sizes of the columns.
+    pub(super) sizes: Vec<f64>,
 }
 
 /// Solves for the step.
@@ -23,19 +25,20 @@ pub(super) struct Solution {
 /// The index of the first column that is a sum of those before it, or zero.
 pub(super) fn solve(triangle: &[f64], score: &[f64]) -> Result<Solution, usize> {
     let order = score.len();
-    let scale = scales(triangle, order)?;
-    let factor = cholesky(triangle, &scale)?;
-    let scaled: Vec<f64> = score.iter().zip(&scale).map(|(u, s)| u / s).collect();
+    let sizes = scales(triangle, order)?;
+    let factor = cholesky(triangle, &sizes)?;
+    let scaled: Vec<f64> = score.iter().zip(&sizes).map(|(u, s)| u / s).collect();
     let step = backward(&factor, &forward(&factor, &scaled));
-    let step = step.iter().zip(&scale).map(|(x, s)| x / s).collect();
+    let step = step.iter().zip(&sizes).map(|(x, s)| x / s).collect();
     // (LLᵀ)⁻¹ = L⁻ᵀL⁻¹: its diagonal holds the squares of the columns of L⁻¹.
     let mut unit = vec![0.0; order];
     let errors = (0..order).map(|column| {
         unit.fill(0.0);
         unit[column] = 1.0;
-        forward(&factor, &unit).iter().map(|v| v * v).sum::<f64>().sqrt() / scale[column]
+        forward(&factor, &unit).iter().map(|v| v * v).sum::<f64>().sqrt() / sizes[column]
     });
-    Ok(Solution { step, errors: errors.collect() })
+    let errors = errors.collect();
+    Ok(Solution { step, errors, sizes })
 }
 
 /// Square roots of the diagonal.
@@ -108,6 +111,7 @@ mod tests {
         assert!((found.step[0] - 0.5).abs() < 1e-15 && found.step[1].abs() < 1e-15);
         assert!((found.errors[0] - (3.0f64 / 8.0).sqrt()).abs() < 1e-15);
         assert!((found.errors[1] - 0.5f64.sqrt()).abs() < 1e-15);
+        assert_eq!(found.sizes, [2.0, 3f64.sqrt()]);
         // The second column in another unit.
         let scaled = solve(&[4.0, 2e9, 3e18], &[2.0, 1e9]).unwrap();
         assert!((scaled.errors[1] * 1e9 - 0.5f64.sqrt()).abs() < 1e-15);

@@ -183,6 +183,18 @@ fn a_gaussian_fit_is_the_same_in_every_unit_of_its_label() {
     }
 }
 
+/// What is left is less than a millionth of a millionth of the label, beside which the predictor's rounding is not nothing.
+#[test]
+fn a_gaussian_fit_of_next_to_no_residual_ends_where_rounding_begins() {
+    let cell = |row: u32| {
+        let x = 1e5 + f64::from(row);
+        (x, 3.0 + 2.7 * x + 1e-8 * (f64::from(row * 7 % 11) - 5.0), 1.0)
+    };
+    let cells: Vec<_> = (0..40).map(cell).collect();
+    let fit = run(Family::Gaussian, "gaussian", &[&cells]).unwrap();
+    assert!(fit.iterations <= 6 && (fit.coefficients[1].estimate - 2.7).abs() < 1e-9, "{fit:?}");
+}
+
 /// With each step the standard error grows by √e, so that the step becomes small beside it.
 #[test]
 fn a_separated_outcome_is_no_fit_however_loose_the_tolerance_is() {
@@ -213,6 +225,21 @@ fn separation_and_dependence_end_in_words_that_name_the_feature() {
     assert!(failed(run(Family::Binomial, "binomial", &[constant])).contains("'x' cannot be found"));
     let one_value: &Cells = &[(2.0, 1.0, 20.0), (1.0, 1.0, 20.0)];
     assert!(failed(run(Family::Binomial, "binomial", &[one_value])).contains("the same in all rows"));
+}
+
+/// With an offset the intercept alone is found step by step, and would walk on until rounding stops it.
+#[test]
+fn a_yes_or_no_that_is_always_the_same_is_told_so_with_an_offset_too() {
+    let mut regression = regression("binomial");
+    let Component::Glm(glm) = &mut regression.component else { panic!() };
+    glm.offset = Some("exposure".into());
+    for (label, events) in [(1.0, 40.0), (0.0, 0.0)] {
+        let mut set = report(&[(2.0, label, 20.0), (1.0, label, 20.0)], Family::Binomial, &[0.0, 0.0]);
+        set.sums.insert(figure::EVENTS.into(), vec![events]);
+        let mut newton = Newton::start(&regression.coefficients);
+        let reason = failed(newton.advance(&regression, &pooled(vec![(site(1), set)])));
+        assert!(reason.contains("the label is the same in all rows"), "{reason}");
+    }
 }
 
 #[test]
