@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::Path;
 
+use arrow_array::RecordBatch;
 use hospes_protocol::approval::LeaveToPredict;
 use hospes_protocol::canon::Canonical;
 use hospes_protocol::id::{Digest, Timestamp};
@@ -21,8 +22,6 @@ use crate::opt_out::OptOuts;
 use crate::snapshot::{HashingWriter, Snapshot, SnapshotKey};
 use crate::train::{Progress, Pulse, payload};
 
-/// Rows that go through the model at once: between two blocks the machine is left to others for a while.
-const BLOCK_ROWS: usize = 4_096;
 /// Characters of a line above the table.
 const LINE_CHARS: usize = 2_000;
 /// What stands in each row: it goes with a row that is copied into another table.
@@ -79,7 +78,7 @@ pub struct Predicted {
 /// [`CohortError::WrongSnapshot`] if the leave is for another snapshot; [`CohortError::Model`] if the model's file is not
 /// the one that the run names, does not fit the plan, or lacks layers that each site kept; what training would say of
 /// rows that do not fit the plan; [`CohortError::NoRowsLeft`] if no row has all that the model needs;
-/// [`CohortError::TooLate`], [`CohortError::Cancelled`], [`CohortError::Write`].
+/// [`CohortError::TooLate`], [`CohortError::Cancelled`], [`CohortError::Write`]. The file is of no use then.
 ///
 /// # Disclosure
 /// The return value has counts and a digest. The file tells of each row what the model makes of it: it is for those of
@@ -91,45 +90,110 @@ pub fn predict_file(
     path: &Path,
     pulse: &mut Pulse<'_>,
 ) -> Result<Predicted, CohortError> {
-    let (snapshot, _) = of.rows;
+    let (snapshot, key) = of.rows;
     // PRIVACY: single rows go out of this crate by this leave alone.
     if leave.snapshot() != snapshot.document.digest() {
         return Err(CohortError::WrongSnapshot);
     }
-    let (behind, parameters) = model(of)?;
-    let meaning = Meaning::of(of.plan, behind.loss)?;
-    let (numbers, rows) = read_rows(of, &behind)?;
-    let opted_out = snapshot.document.rows.saturating_sub(numbers.len() as u64);
-    let rows = prepared(of, rows)?;
-    let needed: BTreeSet<&String> = behind.offset.iter().collect();
-    let is_complete = |row: &usize| rows.is_complete(*row, &needed);
-    let all: Vec<usize> = (0..rows.rows()).collect();
-    if !all.iter().any(is_complete) {
-        let empty = rows.features.iter().filter(|feature| feature.missing() == rows.rows());
-        let empty_columns = empty.map(|feature| feature.name.clone()).collect();
-        return Err(CohortError::NoRowsLeft { task: of.task.to_owned(), empty_columns });
+    let mut work = Work::begin(of, path)?;
+    let mut columns = plan::predictors(of.plan, of.task);
+    columns.insert(snapshot.document.schema.subject.clone());
+    snapshot.read(key, &columns, &mut |batch| {
+        work.batch(batch)?;
+        rest(of, pulse, work.read)
+    })?;
+    work.end()
+}
+
+/// A prediction under way. Rows go through it a batch at a time, so that a table may be larger than the memory.
+struct Work<'p> {
+    of: &'p Prediction<'p>,
+    behind: Behind,
+    parameters: Vec<f32>,
+    meaning: Meaning<'p>,
+    /// The plan's steps before the model, with what they learned.
+    steps: Pipeline<'p>,
+    compute: Compute,
+    table: Table<'p>,
+    unknown: Unknown,
+    /// Rows that were read.
+    read: u64,
+    /// Those of them of people who did not opt out.
+    kept: u64,
+    /// Those of these with an output.
+    given: u64,
+    /// For each column of features whether some row has a value in it.
+    has_value: Vec<bool>,
+}
+
+impl<'p> Work<'p> {
+    fn begin(of: &'p Prediction<'p>, path: &'p Path) -> Result<Self, CohortError> {
+        let (behind, parameters) = model(of)?;
+        let meaning = Meaning::of(of.plan, behind.loss)?;
+        let steps = steps(of)?;
+        let table = Table::begin(path, of.head, &meaning)?;
+        let has_value = vec![false; of.plan.data.columns.len()];
+        let (compute, unknown) = (Compute::processor(), Unknown::default());
+        let (read, kept, given) = (0, 0, 0);
+        Ok(Self { of, behind, parameters, meaning, steps, compute, table, unknown, read, kept, given, has_value })
     }
-    let mut table = Table::begin(path, of.head, &meaning)?;
-    let (compute, mut done) = (Compute::processor(), 0usize);
-    let mut with_output = 0u64;
-    for block in all.chunks(BLOCK_ROWS) {
-        let complete: Vec<usize> = block.iter().copied().filter(is_complete).collect();
-        let outputs = outputs(of, &behind, &parameters, &rows.take(&complete), &compute)?;
-        if outputs.len() != complete.len() * meaning.outputs() {
-            return Err(CohortError::Model { reason: "it has another number of outputs than the label needs".into() });
+
+    /// Writes what the model gives for the rows of a batch, without those of people who opted out.
+    fn batch(&mut self, batch: &RecordBatch) -> Result<(), CohortError> {
+        let of = self.of;
+        let schema = &of.rows.0.document.schema;
+        let mut rows = Frame::for_prediction(of.plan, self.behind.offset.as_ref());
+        let kept = rows.push_unlabelled(batch, of.plan, schema, of.opt_outs, &mut self.unknown)?;
+        for (has_value, feature) in self.has_value.iter_mut().zip(&rows.features) {
+            *has_value |= feature.missing() < rows.rows();
         }
-        let mut given = complete.iter().zip(outputs.chunks_exact(meaning.outputs())).peekable();
-        for row in block {
-            let output = given.next_if(|(at, _)| *at == row).map(|(_, output)| output);
-            table.row(numbers[*row], output, &meaning)?;
+        let rows = self.steps.prepare(of.task, rows)?;
+        check_features(of.plan, of.task, &rows)?;
+        let needed: BTreeSet<&String> = self.behind.offset.iter().collect();
+        let complete: Vec<usize> = (0..rows.rows()).filter(|row| rows.is_complete(*row, &needed)).collect();
+        let outputs = self.outputs(&rows.take(&complete))?;
+        let mut given = complete.iter().zip(outputs.chunks_exact(self.meaning.outputs())).peekable();
+        for (at, row) in kept.iter().enumerate() {
+            let output = given.next_if(|(complete, _)| **complete == at).map(|(_, output)| output);
+            self.table.row(self.read + 1 + *row as u64, output, &self.meaning)?;
         }
-        with_output += complete.len() as u64;
-        done += block.len();
-        rest(of, pulse, done, all.len())?;
+        self.read += batch.num_rows() as u64;
+        self.kept += kept.len() as u64;
+        self.given += complete.len() as u64;
+        Ok(())
     }
-    let (digest, bytes) = table.end()?;
-    let incomplete = all.len() as u64 - with_output;
-    Ok(Predicted { rows: with_output, incomplete, opted_out, bytes, digest })
+
+    /// What the model gives for rows that have all it needs, with the offset of a regression.
+    fn outputs(&self, rows: &Frame) -> Result<Vec<f32>, CohortError> {
+        if rows.rows() == 0 {
+            return Ok(Vec::new());
+        }
+        let task = self.of.task;
+        let outputs = self.behind.outputs(&self.parameters, rows, &rows.matrix(task)?, &self.compute, task)?;
+        let wrong = |reason: &str| Err(CohortError::Model { reason: reason.to_owned() });
+        if outputs.len() != rows.rows() * self.meaning.outputs() {
+            return wrong("it has another number of outputs than the label needs");
+        }
+        if outputs.iter().any(|output| !output.is_finite()) {
+            return wrong("it gives an output that is NaN or infinite");
+        }
+        Ok(outputs)
+    }
+
+    /// Makes the table durable, if it may be.
+    fn end(self) -> Result<Predicted, CohortError> {
+        let Self { of, table, unknown, read, kept, given, has_value, .. } = self;
+        // As in training: what the plan does not know is not guessed. Whoever began the file does not keep it.
+        unknown.check()?;
+        if given == 0 {
+            let columns = of.plan.data.columns.iter().zip(has_value);
+            let empty = columns.filter(|(_, has_value)| kept > 0 && !has_value);
+            let empty_columns = empty.map(|(column, _)| column.clone()).collect();
+            return Err(CohortError::NoRowsLeft { task: of.task.to_owned(), empty_columns });
+        }
+        let (digest, bytes) = table.end()?;
+        Ok(Predicted { rows: given, incomplete: kept - given, opted_out: read - kept, bytes, digest })
+    }
 }
 
 /// The model with its parameters.
@@ -143,66 +207,27 @@ fn model(of: &Prediction<'_>) -> Result<(Behind, Vec<f32>), CohortError> {
     Ok((behind, parameters))
 }
 
-/// The rows of people who did not opt out, with their numbers in the snapshot.
-fn read_rows(of: &Prediction<'_>, behind: &Behind) -> Result<(Vec<u64>, Frame), CohortError> {
-    let (snapshot, key) = of.rows;
-    let schema = &snapshot.document.schema;
-    let mut columns = plan::predictors(of.plan, of.task);
-    columns.insert(schema.subject.clone());
-    let (mut numbers, mut before) = (Vec::new(), 0u64);
-    let mut frame = Frame::for_prediction(of.plan, behind.offset.as_ref());
-    let mut unknown = Unknown::default();
-    snapshot.read(key, &columns, &mut |batch| {
-        let rows = frame.push_unlabelled(batch, of.plan, schema, of.opt_outs, &mut unknown)?;
-        numbers.extend(rows.iter().map(|row| before + 1 + *row as u64));
-        before += batch.num_rows() as u64;
-        Ok(())
-    })?;
-    // As in training: what the plan does not know is not guessed.
-    unknown.check()?;
-    Ok((numbers, frame))
-}
-
-/// The rows as the model takes them.
-fn prepared(of: &Prediction<'_>, rows: Frame) -> Result<Frame, CohortError> {
-    let learned = plan::preparation(of.plan, of.task).iter().any(|step| of.plan.tasks[*step].component.learns());
-    let trained_on = match of.trained_on.filter(|_| learned) {
+/// The plan's steps before the model, with what they learned from the rows that this site trained on.
+fn steps<'p>(of: &Prediction<'p>) -> Result<Pipeline<'p>, CohortError> {
+    let learns = plan::preparation(of.plan, of.task).iter().any(|step| of.plan.tasks[*step].component.learns());
+    let trained_on = match of.trained_on.filter(|_| learns) {
         Some((snapshot, key)) => read_frame(of.plan, snapshot, key, of.opt_outs)?,
-        None if learned => {
+        None if learns => {
             let reason = "its rows were prepared with numbers that were learned from a dataset which is not here";
             return Err(CohortError::Plan { place: format!("tasks.{}", of.task), reason: reason.into() });
         }
         None => Frame::for_plan(of.plan),
     };
-    let prepared = Pipeline::new(of.plan, trained_on).prepare(of.task, rows)?;
-    check_features(of.plan, of.task, &prepared)?;
-    Ok(prepared)
+    Pipeline::new(of.plan, trained_on).learned(of.task)
 }
 
-/// What the model gives for rows that have all it needs, with the offset of a regression.
-fn outputs(
-    of: &Prediction<'_>,
-    behind: &Behind,
-    parameters: &[f32],
-    rows: &Frame,
-    compute: &Compute,
-) -> Result<Vec<f32>, CohortError> {
-    if rows.rows() == 0 {
-        return Ok(Vec::new());
-    }
-    let outputs = behind.outputs(parameters, rows, &rows.matrix(of.task)?, compute, of.task)?;
-    match outputs.iter().all(|output| output.is_finite()) {
-        true => Ok(outputs),
-        false => Err(CohortError::Model { reason: "it gives an output that is NaN or infinite".to_owned() }),
-    }
-}
-
-/// Between two blocks: whether there is time, and somebody still wants it.
-fn rest(of: &Prediction<'_>, pulse: &mut Pulse<'_>, done: usize, all: usize) -> Result<(), CohortError> {
+/// Between two batches: whether there is time, and somebody still wants it.
+fn rest(of: &Prediction<'_>, pulse: &mut Pulse<'_>, read: u64) -> Result<(), CohortError> {
     if (pulse.now)() >= of.deadline {
         return Err(CohortError::TooLate);
     }
-    let done = u32::try_from(done * 100 / all.max(1)).unwrap_or(100);
+    let hundredths = read.saturating_mul(100) / of.rows.0.document.rows.max(1);
+    let done = u32::try_from(hundredths).unwrap_or(100).min(100);
     if (pulse.progress)(Progress { done, total: 100 }) { Ok(()) } else { Err(CohortError::Cancelled) }
 }
 
@@ -296,15 +321,27 @@ fn number(value: f64) -> String {
     if is_short { value.to_string() } else { format!("{value:e}") }
 }
 
-/// A cell that is one cell, and that no spreadsheet takes for a formula (OWASP, CSV injection). A number stays one.
+/// A cell that is one cell, and no formula. A number stays one.
 fn cell(text: &str) -> String {
-    let sign = |c| matches!(c, '=' | '+' | '-' | '@' | '\t' | '\r' | '\n' | '＝' | '＋' | '－' | '＠');
-    let is_formula = text.trim_start_matches(' ').starts_with(sign) && text.parse::<f64>().is_err();
-    let inert = if is_formula { format!("'{text}") } else { text.to_owned() };
+    let inert = if text.parse::<f64>().is_ok() { text.to_owned() } else { inert(text) };
     match inert.contains([',', '"', '\n', '\r']) {
         true => format!("\"{}\"", inert.replace('"', "\"\"")),
         false => inert,
     }
+}
+
+/// A text in which no spreadsheet finds a formula, whichever sign it takes for the end of a cell (OWASP, CSV injection).
+/// Titles, purposes and codes come from other organisations, and a formula can send away what stands beside it.
+fn inert(text: &str) -> String {
+    let (mut written, mut begins) = (String::with_capacity(text.len()), true);
+    for c in text.chars() {
+        if begins && matches!(c, '=' | '+' | '-' | '@' | '＝' | '＋' | '－' | '＠') {
+            written.push('\'');
+        }
+        begins = matches!(c, ',' | ';' | '|' | '\t' | '\r' | '\n') || (begins && matches!(c, ' ' | '"'));
+        written.push(c);
+    }
+    written
 }
 
 /// The file on its way.
@@ -324,7 +361,9 @@ impl<'a> Table<'a> {
         let mut table = Self { out: HashingWriter::new(io::BufWriter::new(file)), path, columns: columns.len() };
         for line in head.iter().map(String::as_str).chain([meaning.words()]) {
             let words: Vec<&str> = line.split_whitespace().collect();
-            table.line(&format!("# {}", shown(&words.join(" "), LINE_CHARS)))?;
+            // A quote could begin a cell that goes on over the lines below.
+            let words = shown(&words.join(" "), LINE_CHARS).replace('"', "'");
+            table.line(&inert(&format!("# {words}")))?;
         }
         let names = std::iter::once("row".to_owned()).chain(columns).chain(["note".to_owned(), "use".to_owned()]);
         table.cells(names)?;
@@ -402,8 +441,10 @@ mod tests {
             ("plain", "plain"),
             ("-1", "-1"),
             ("=HYPERLINK(\"x\")", "\"'=HYPERLINK(\"\"x\"\")\""),
-            (" @x", "' @x"),
+            (" @x", " '@x"),
             ("a,b", "\"a,b\""),
+            ("a;=b", "a;'=b"),
+            ("a, \"=b", "\"a, \"\"'=b\""),
             ("", ""),
         ] {
             assert_eq!(cell(text), written);

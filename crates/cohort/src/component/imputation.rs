@@ -48,12 +48,18 @@ pub(crate) fn apply(
     }
 }
 
-/// The table with missing features filled; where rows with one would be dropped, as it is.
-pub(crate) fn fill(frame: Frame, fit: &ImputationFit) -> Frame {
-    match &fit.fill {
-        None => frame,
-        Some(fill) => filled(frame, fill),
+/// The table with missing features filled, and all its rows: one that would be dropped loses its label instead, so that no
+/// later step makes a complete row of it.
+pub(crate) fn fill(mut frame: Frame, fit: &ImputationFit) -> Frame {
+    if let Some(fill) = &fit.fill {
+        return filled(frame, fill);
     }
+    for row in 0..frame.rows() {
+        if !frame.is_complete(row, &BTreeSet::new()) {
+            frame.label[row] = f64::NAN;
+        }
+    }
+    frame
 }
 
 fn filled(mut frame: Frame, fill: &[Option<f64>]) -> Frame {
@@ -90,6 +96,18 @@ fn median(values: &[f64]) -> Option<f64> {
 mod tests {
     use super::super::frame::Feature;
     use super::*;
+    use crate::component::Feature;
+
+    #[test]
+    fn a_row_that_training_would_drop_is_not_completed_by_a_later_step() {
+        let values = vec![1.0, f64::NAN];
+        let feature = Feature { name: "x".into(), codes: None, category: None, bounds: None, values };
+        let frame = Frame { features: vec![feature], label: vec![0.0; 2], ..Frame::default() };
+        let dropping = fill(frame, &ImputationFit { fill: None });
+        let filled = fill(dropping, &ImputationFit { fill: Some(vec![5.0]) });
+        assert_eq!(filled.features[0].values, [1.0, 5.0]);
+        assert_eq!([0, 1].map(|row| filled.is_complete(row, &BTreeSet::new())), [true, false]);
+    }
 
     #[test]
     fn numbers_are_filled_and_categories_are_left_alone() {

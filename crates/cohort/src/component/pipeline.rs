@@ -59,15 +59,22 @@ impl<'a> Pipeline<'a> {
         }
     }
 
-    /// Other rows, prepared as the training rows of a task are: in the same steps, with what was learned for those. No row is
-    /// split off, and what would be left out for a missing value keeps it.
-    pub(crate) fn prepare(&mut self, task: &str, mut rows: Frame) -> Result<Frame, CohortError> {
+    /// What the steps before a task learned from its training rows, without the rows: they are let go of.
+    pub(crate) fn learned(mut self, task: &str) -> Result<Self, CohortError> {
         let plan = self.plan;
-        let steps = plan::preparation(plan, task);
-        if steps.iter().any(|step| plan.tasks[*step].component.learns()) {
+        if plan::preparation(plan, task).iter().any(|step| plan.tasks[*step].component.learns()) {
             self.table(task, "train")?;
         }
-        for name in steps {
+        self.read = Rc::default();
+        self.done.retain(|_, value| !matches!(value, Value::Table(_)));
+        Ok(self)
+    }
+
+    /// Other rows, prepared as the training rows of a task are: in the same steps, with what was [learned](Self::learned)
+    /// for those. No row is split off; one that would be left out for a missing value stays, and is never complete.
+    pub(crate) fn prepare(&self, task: &str, mut rows: Frame) -> Result<Frame, CohortError> {
+        let plan = self.plan;
+        for name in plan::preparation(plan, task) {
             let component = &plan.tasks[name].component;
             let fitted = self.done.get(&(name.to_owned(), "fitted".to_owned())).cloned();
             rows = match component {

@@ -212,13 +212,14 @@ pub fn run_prediction(
         Ok(order) => {
             let mut broken = None;
             let mut pace = Pace { share: order.share, since: Instant::now() };
-            let last = predict(&order, clock, &mut |progress| match PredictionEvent::Progress(progress).write(output) {
-                Ok(()) => pace.rest(),
-                Err(error) => {
-                    broken = Some(error);
-                    false
-                }
-            });
+            let last =
+                predict(&order, clock, &mut |progress| match PredictionEvent::Progress(progress).write(output) {
+                    Ok(()) => pace.rest(),
+                    Err(error) => {
+                        broken = Some(error);
+                        false
+                    }
+                });
             if let Some(error) = broken {
                 return Err(error);
             }

@@ -177,6 +177,33 @@ fn each_row_gets_what_one_computes_by_hand_and_the_file_says_what_it_is_not_for(
 }
 
 #[test]
+fn a_table_of_several_batches_keeps_its_rows_in_order() {
+    let text = table(9_000);
+    let (_rig, order) = logistic_order(&text);
+    let mut told = Vec::new();
+    let last = predict(&order, &clock, &mut |progress| {
+        told.push(progress.done);
+        true
+    });
+    assert!(matches!(&last, PredictionEvent::Done(done) if done.rows == 9_000), "{last:?}");
+    assert!(told.len() > 1 && told.is_sorted() && told.last() == Some(&100), "{told:?}");
+    let rows = read(&order.output_path).2;
+    assert_eq!(rows.len(), 9_000);
+    for (i, (row, wanted)) in rows.iter().zip(by_hand(&text, &text)).enumerate() {
+        assert_eq!(row[0], (i + 1).to_string());
+        assert!((number(&row[1]) - wanted.unwrap()).abs() < 1e-5, "{row:?} {wanted:?}");
+    }
+}
+
+#[test]
+fn no_line_above_the_table_is_a_formula_or_hides_those_below() {
+    let (_rig, mut order) = logistic_order(&table(60));
+    order.head.push("Purpose: a, =HYPERLINK(\"x\"); @b\n-c".into());
+    done(&order);
+    assert_eq!(read(&order.output_path).0[1], "# Purpose: a, '=HYPERLINK('x'); '@b -c");
+}
+
+#[test]
 fn rows_of_another_dataset_need_no_label_and_are_scaled_by_what_the_site_trained_on() {
     let trained = table(120);
     // Without outcome and fold, with other values, in another order of columns.
@@ -298,10 +325,9 @@ fn classes_have_a_score_each_and_missing_values_are_filled_as_in_training() {
     let file = model(&rig.plan, "train", &values);
     // Rows of a table in which every value is missing are filled by those of the training rows.
     let rows = frozen(&rig, "empty.csv", &edited(&table(30), |row, column| (column == 1 && row < 29).then_some("?")));
-    for (order, filled) in [
-        (order(&rig, "train", &file), 0..3),
-        (PredictionOrder { rows, ..order(&rig, "train", &file) }, 0..29),
-    ] {
+    for (order, filled) in
+        [(order(&rig, "train", &file), 0..3), (PredictionOrder { rows, ..order(&rig, "train", &file) }, 0..29)]
+    {
         assert_eq!(done(&order).incomplete, 0);
         let present: Vec<f64> = text.lines().skip(4).map(|line| number(line.split(',').nth(1).unwrap())).collect();
         let mean = present.iter().sum::<f64>() / 57.0;

@@ -316,6 +316,24 @@ impl Engine {
         Ok(acting)
     }
 
+    /// As [`Engine::inside`], at the end of work that a person asked for: it may have lasted longer than their session, and
+    /// what they may do now counts.
+    pub(crate) async fn inside_still(
+        &self,
+        person: PersonId,
+        action: &'static str,
+        needs: &[Role],
+    ) -> Result<Acting, PartyError> {
+        let mut conn = self.reader().await?;
+        let person = by_id(&mut conn, person).await?;
+        drop(conn);
+        let role = needs.iter().copied().find(|r| person.roles.contains(r));
+        if role.is_none() || !person.can_act() || person.organisation.is_some() {
+            return Err(self.deny(person.id, action, needs.to_vec()).await?);
+        }
+        Ok(Acting { person: person.id, role, key: person.key })
+    }
+
     /// Whether somebody belongs to another organisation.
     async fn is_outsider(&self, person: PersonId) -> Result<bool, PartyError> {
         let mut conn = self.reader().await?;

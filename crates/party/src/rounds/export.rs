@@ -124,8 +124,8 @@ fn check(found: Digest, model: Digest, path: &Path) -> Result<(), PartyError> {
     Err(PartyError::state(words))
 }
 
-/// Copies a model; its digest as a model, that of its bytes alone, and their number.
-fn copied(from: &mut File, to: &mut impl Write) -> io::Result<(Digest, Digest, u64)> {
+/// Copies a file; its digest as a model, that of its bytes alone, and their number.
+pub(super) fn copied(from: &mut File, to: &mut impl Write) -> io::Result<(Digest, Digest, u64)> {
     let (mut as_model, mut plain) = (Sha256::new(), Sha256::new());
     as_model.update(MODEL_PREFIX);
     let mut block = vec![0; 1 << 16];

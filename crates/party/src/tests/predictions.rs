@@ -351,12 +351,18 @@ async fn one_prediction_is_made_at_a_time_can_be_stopped_and_is_void_for_whoever
     let (world, _) = ready(folder.path(), Executor::Child { program: script.clone() }).await;
     std::fs::remove_file(&go).unwrap();
     let cleveland = world.cleveland().await;
-    let begin = |name: &str| {
-        let (handle, session, path) = (world.handle.clone(), world.who("sam").clone(), place.path().join(name));
+    let begin = |who: &str, name: &str| {
+        let (handle, session, path) = (world.handle.clone(), world.who(who).clone(), place.path().join(name));
         tokio::spawn(async move { handle.predict(&session, job(1), cleveland, path).await })
     };
-    let first = begin("first.csv");
+    let first = begin("sam", "first.csv");
     begun(&log, 2).await;
+    let parts: Vec<_> =
+        std::fs::read_dir(place.path()).unwrap().map(|file| file.unwrap().metadata().unwrap()).collect();
+    assert!(
+        parts.len() == 1 && parts[0].len() == 0,
+        "what is computed lies where a person can take it before the entry"
+    );
     assert_eq!(world.offer_to_predict().await.under_way, Some(0));
     let second = world.predict("ava", cleveland, &place.path().join("second.csv")).await;
     assert!(matches!(&second, Err(PartyError::State(words)) if words.contains("another prediction")), "{second:?}");
@@ -367,7 +373,7 @@ async fn one_prediction_is_made_at_a_time_can_be_stopped_and_is_void_for_whoever
     assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0);
     assert_eq!(world.offer_to_predict().await.under_way, None);
 
-    let third = begin("third.csv");
+    let third = begin("sam", "third.csv");
     begun(&log, 3).await;
     let opt_outs = folder.path().join("opt-outs.txt");
     std::fs::write(&opt_outs, "cleveland-001\n").unwrap();
@@ -384,4 +390,26 @@ async fn one_prediction_is_made_at_a_time_can_be_stopped_and_is_void_for_whoever
     let text = std::fs::read_to_string(&path).unwrap();
     assert!(text.contains("# 1 patients opted out since this site trained the model"), "{text}");
     assert_eq!(rows(&path)[0][0], "2");
+
+    // Who asked may have left by then; under another policy it is not given to anybody.
+    for (name, who, workers) in [("fifth.csv", "sam", 5), ("sixth.csv", "ava", 6)] {
+        std::fs::remove_file(&go).unwrap();
+        let asked = begin(who, name);
+        begun(&log, workers).await;
+        if who == "sam" {
+            world.handle.log_out(world.who(who)).await.unwrap();
+        } else {
+            world.set_policy(&Policy::public_data()).await;
+        }
+        std::fs::write(&go, "").unwrap();
+        let made = asked.await.unwrap();
+        if who == "sam" {
+            assert_eq!(made.unwrap().rows, 302);
+        } else {
+            assert!(matches!(&made, Err(PartyError::Refused(r)) if r.code == RefusalCode::Policy), "{made:?}");
+            assert!(!place.path().join(name).exists());
+        }
+    }
+    assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 2);
+    assert_eq!(std::fs::read_dir(world.config.scratch()).unwrap().count(), 0, "what was computed is left");
 }

@@ -1,10 +1,11 @@
 //! A released model used on this site's own data, where its policy allows it: what it takes, and the file that comes of
 //! it.
 //!
-//! Nothing leaves the site by it. The model's output for each row goes from a child process into a file beside the place
-//! that a person chose. When it is whole, it is asked again whether it may be, and the entry about it is written before
-//! the file gets its name.
+//! Nothing leaves the site by it. The model's output for each row goes from a child process into a file in the engine's own
+//! folder, and when that is whole, beside the place that a person chose: before, there is nothing of it that they could take.
+//! It is asked again whether it may be, and the entry about it is written before the file gets its name.
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -13,11 +14,11 @@ use hospes_cohort::Predicted;
 use hospes_cohort::worker::{Failure, PredictionEvent, PredictionOrder};
 use hospes_ledger::{Action, Entry, ObjectKind, Purpose};
 use hospes_protocol::approval::{LeaveToPredict, Role};
-use hospes_protocol::id::{DatasetId, Digest, JobId};
+use hospes_protocol::id::{DatasetId, Digest, JobId, PersonId};
 use hospes_protocol::policy::{Policy, Predict};
 use sqlx::sqlite::SqliteConnection;
 
-use super::export::check_model;
+use super::export::{check_model, copied};
 use crate::audit::{self, Because as _};
 use crate::datasets::{self, Dataset};
 use crate::engine::Engine;
@@ -47,7 +48,7 @@ const LONGEST_MS: i64 = 24 * 3_600 * 1_000;
 
 /// Who asked for what.
 struct Asked {
-    session: Session,
+    person: PersonId,
     job: JobId,
     purpose: Purpose,
     model: Digest,
@@ -55,8 +56,11 @@ struct Asked {
     study_purpose: String,
     dataset: DatasetId,
     snapshot: Digest,
+    /// The dataset from which the plan's steps learn something.
+    learned_from: Option<DatasetId>,
     path: PathBuf,
-    /// Digest of the opt-out list that the work goes by.
+    /// What the work goes by: the policy, and the digest of the opt-out list.
+    policy: Policy,
     list: Digest,
     opted_out_since: u64,
 }
@@ -178,11 +182,12 @@ impl Engine {
             None => None,
         };
         let opted_out_since = usable.trained_on.as_ref().map_or(0, |trained| trained.opted_out_since);
+        let learned_from = usable.trained_on.as_ref().map(|trained| trained.dataset.id);
         let (snapshot, list) = (rows.document.digest(), Digest::of(&opt_outs.to_bytes()));
         let (purpose, study_purpose) = (usable.found.purpose(), usable.purpose());
         let head = self.head(&usable, &rows, &policy);
         let order = PredictionOrder {
-            policy,
+            policy: policy.clone(),
             plan: usable.found.plan,
             task: usable.task,
             model: usable.model,
@@ -192,13 +197,24 @@ impl Engine {
             trained_on,
             opt_outs,
             head,
-            output_path: path.clone(),
+            output_path: self.config.scratch().join("predictions.csv"),
             deadline: self.now().plus_millis(LONGEST_MS),
             share: self.share.limits().share,
         };
-        let model = usable.model;
-        let asked =
-            Asked { session, job, purpose, model, study_purpose, dataset, snapshot, path, list, opted_out_since };
+        let asked = Asked {
+            person: acting.person,
+            job,
+            purpose,
+            model: usable.model,
+            study_purpose,
+            dataset,
+            snapshot,
+            learned_from,
+            path,
+            policy,
+            list,
+            opted_out_since,
+        };
         let turn = Arc::new(Turn::default());
         self.predicting = Arc::downgrade(&turn);
         let bench = Bench {
@@ -216,14 +232,14 @@ impl Engine {
     /// Asks again whether it may be done, enters it in the log, and then gives the file its name.
     pub(crate) async fn finish_prediction(&mut self, ended: Ended) -> Result<PredictionMade, PartyError> {
         let Ended { asked, made, _turn } = ended;
-        let acting = self.inside(&asked.session, STEP, PREDICTORS).await?;
+        let acting = self.inside_still(asked.person, STEP, PREDICTORS).await?;
         let entry = self.prediction_entry(&acting, &asked);
         let made = match made {
-            Ok(made) => self.check_still(&asked).await.map(|public| (made, public)),
+            Ok(made) => self.check_still(&asked).await.map(|()| made),
             Err(error) => Err(error),
         };
         self.notify(Notice::Jobs);
-        let ((part, done), is_public) = match made {
+        let (part, done) = match made {
             Ok(made) => made,
             Err(error) => {
                 self.record(STEP, &unmade(entry, &error)).await?;
@@ -231,7 +247,8 @@ impl Engine {
             }
         };
         let Predicted { rows, incomplete, opted_out, bytes, digest } = done;
-        let (banner, lines) = (if is_public { "PUBLIC DATA; " } else { "" }, rows + incomplete);
+        let banner = if asked.policy.is_public_data() { "PUBLIC DATA; " } else { "" };
+        let lines = rows + incomplete;
         let words = format!("{banner}{lines} rows in a file of {bytes} bytes, SHA-256 {digest}; research use only");
         let entry = entry.object(ObjectKind::Export, "predictions", Some(digest)).because(words);
         self.name_entered(STEP, entry, vec![(part, &asked.path)]).await?;
@@ -255,16 +272,8 @@ impl Engine {
 
     /// Refuses work while people or the log want none, or other work is done.
     async fn check_at_rest(&self, conn: &mut SqliteConnection) -> Result<(), PartyError> {
+        check_wanted(conn).await?;
         let no = |words: &str| Err(PartyError::state(words));
-        if setting(conn, "stopped").await?.is_some() {
-            return no("this site has stopped all work");
-        }
-        if audit::verify::holds(conn).await? {
-            return no("the audit log of this site is not intact; first somebody acknowledges that alarm");
-        }
-        if restored::is_unconfirmed(conn).await? {
-            return no("this site was restored from a backup, and opt-outs may be missing; first confirm the backup");
-        }
         if let Some(Pause::QuietHours { until }) = self.share.pause() {
             return no(&format!("in quiet hours nothing is computed here; they end at {until}"));
         }
@@ -287,24 +296,28 @@ impl Engine {
             .purpose(asked.purpose)
     }
 
-    /// Whether what was asked before the work still holds after it; and whether the policy is that for public data.
-    async fn check_still(&self, asked: &Asked) -> Result<bool, PartyError> {
+    /// Whether what was asked before the work still holds after it.
+    async fn check_still(&self, asked: &Asked) -> Result<(), PartyError> {
+        let no = |words: &str| Err(PartyError::state(words));
         let mut conn = self.reader().await?;
         let policy = requests::policy::current(&mut conn).await?;
         self.managed.check_policy(&policy)?;
-        let rows = datasets::by_id(&mut conn, asked.dataset).await?;
-        leave(&policy, &rows)?;
-        if rows.is_removed {
-            return Err(PartyError::state("the dataset was removed meanwhile"));
+        leave(&policy, &datasets::by_id(&mut conn, asked.dataset).await?)?;
+        // What the file says of itself was said under that one.
+        if policy != asked.policy {
+            return no("the policy was changed meanwhile; make the predictions again");
         }
-        if setting(&mut conn, "stopped").await?.is_some() {
-            return Err(PartyError::state("this site has stopped all work meanwhile"));
+        for dataset in std::iter::once(asked.dataset).chain(asked.learned_from) {
+            if datasets::by_id(&mut conn, dataset).await?.is_removed {
+                return no("a dataset that it takes was removed meanwhile");
+            }
         }
+        check_wanted(&mut conn).await?;
         // PRIVACY: who opted out while it was computed is in it.
         if Digest::of(&self.opt_outs(&mut conn).await?.to_bytes()) != asked.list {
-            return Err(PartyError::state("the opt-out list was changed meanwhile; make the predictions again"));
+            return no("the opt-out list was changed meanwhile; make the predictions again");
         }
-        Ok(policy.is_public_data())
+        Ok(())
     }
 }
 
@@ -318,16 +331,45 @@ impl Predicting {
 }
 
 fn written(asked: &Asked, mut order: PredictionOrder, bench: &Bench) -> Result<(Part, Predicted), PartyError> {
+    let fail = |error| PartyError::file("write", &asked.path, error);
+    // First of all: nobody is to wait for work whose place cannot be written to.
+    let part = Part::create(&asked.path).map_err(fail)?;
     check_model(&order.model_path, order.model)?;
-    let part = Part::create(&asked.path).map_err(|error| PartyError::file("write", &asked.path, error))?;
-    order.output_path = part.path().to_owned();
-    let unmade = |Failure { local, outward }| PartyError::Prediction { reason: local, outward: outward.words() };
-    match bench.run(&order) {
-        PredictionEvent::Done(done) => Ok((part, done)),
-        PredictionEvent::Refused(refusal) => Err(PartyError::Refused(refusal)),
-        PredictionEvent::Failed(failure) => Err(unmade(failure)),
-        PredictionEvent::Progress(_) => Err(PartyError::state("the worker process ended in the middle of its work")),
+    let scratch =
+        Part::create(&order.output_path).map_err(|error| PartyError::file("write", &order.output_path, error))?;
+    order.output_path = scratch.path().to_owned();
+    let done = match bench.run(&order) {
+        PredictionEvent::Done(done) => done,
+        PredictionEvent::Refused(refusal) => return Err(PartyError::Refused(refusal)),
+        PredictionEvent::Failed(Failure { local, outward }) => {
+            return Err(PartyError::Prediction { reason: local, outward: outward.words() });
+        }
+        PredictionEvent::Progress(_) => {
+            return Err(PartyError::state("the worker process ended in the middle of its work"));
+        }
+    };
+    let mut from = File::open(scratch.path()).map_err(|error| PartyError::file("read", scratch.path(), error))?;
+    let (_, digest, bytes) = copied(&mut from, &mut part.file()).map_err(fail)?;
+    if (digest, bytes) != (done.digest, done.bytes) {
+        return Err(PartyError::state("what the worker process wrote was changed before it was taken"));
     }
+    part.file().sync_all().map_err(fail)?;
+    Ok((part, done))
+}
+
+/// Refuses work while people or the log want none.
+async fn check_wanted(conn: &mut SqliteConnection) -> Result<(), PartyError> {
+    let no = |words: &str| Err(PartyError::state(words));
+    if setting(conn, "stopped").await?.is_some() {
+        return no("this site has stopped all work");
+    }
+    if audit::verify::holds(conn).await? {
+        return no("the audit log of this site is not intact; first somebody acknowledges that alarm");
+    }
+    if restored::is_unconfirmed(conn).await? {
+        return no("this site was restored from a backup, and opt-outs may be missing; first confirm the backup");
+    }
+    Ok(())
 }
 
 /// What the log says of an attempt that came to nothing. A column's name or a count is for those who may see the data.

@@ -3,7 +3,7 @@
 
 use hospes_protocol::canon::Canonical;
 use hospes_protocol::id::{Digest, JobId};
-use hospes_protocol::plan::{self, Component};
+use hospes_protocol::plan::{self, Component, Plan, Variable};
 use hospes_protocol::policy::Policy;
 use hospes_protocol::study::Study;
 use hospes_protocol::text::shown;
@@ -59,7 +59,8 @@ impl Engine {
             Some(Component::NnTrain(_) | Component::Glm(_)) => {}
             _ => return Err(PartyError::state("the model's card names a task that trains no model")),
         }
-        let learns = plan::preparation(&found.plan, &task).iter().any(|step| found.plan.tasks[*step].component.learns());
+        let learns =
+            plan::preparation(&found.plan, &task).iter().any(|step| found.plan.tasks[*step].component.learns());
         let trained_on = match learns {
             true => Some(trained_on(conn, job, &task).await?),
             false => None,
@@ -83,6 +84,7 @@ impl Engine {
             document.digest(),
             document.source
         ));
+        head.extend(units(&usable.found.plan, &usable.task));
         if let Some(TrainedOn { opted_out_since, .. }) = usable.trained_on.as_ref().filter(|t| t.opted_out_since > 0) {
             head.push(format!(
                 "{opted_out_since} patients opted out since this site trained the model; by what columns are scaled or \
@@ -106,6 +108,20 @@ impl Usable {
         let (needed, there) = (plan::predictors(&self.found.plan, &self.task), rows.columns());
         needed.difference(&there).map(|column| shown(column, NAME_CHARS)).collect()
     }
+}
+
+/// In which units a model takes numbers, where its plan says so: nothing else tells whoever reads what came of them.
+fn units(plan: &Plan, task: &str) -> Option<String> {
+    let needed = plan::predictors(plan, task);
+    let unit = |(column, variable): (&String, &Variable)| match variable {
+        Variable::Number { unit: Some(unit), .. } if needed.contains(column) => {
+            Some(format!("{} in {}", shown(column, NAME_CHARS), shown(unit, NAME_CHARS)))
+        }
+        _ => None,
+    };
+    let units: Vec<String> = plan.data.variables.iter().filter_map(unit).collect();
+    let words = || format!("The model takes {}; nobody checked the units of the dataset.", units.join(", "));
+    (!units.is_empty()).then(words)
 }
 
 pub(super) fn check_dataset(rows: &Dataset, usable: &Usable) -> Result<(), PartyError> {
@@ -144,4 +160,21 @@ async fn trained_on(conn: &mut SqliteConnection, job: JobId, task: &str) -> Resu
     let then = Engine::subjects_of(conn, key).await?.unwrap_or(dataset.subjects_left);
     let opted_out_since = then.saturating_sub(dataset.subjects_left);
     Ok(TrainedOn { dataset, opted_out_since })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_are_told_of_what_the_model_takes() {
+        let mut plan = crate::tests::small_plan(1);
+        assert_eq!(units(&plan, "train"), None);
+        for (column, unit) in [("chol", "mg/dl"), ("thalach", "1/min"), ("num", "points")] {
+            let variable = Variable::Number { min: None, max: None, unit: Some(unit.into()) };
+            plan.data.variables.insert(column.into(), variable);
+        }
+        let told = units(&plan, "train").unwrap();
+        assert!(told.starts_with("The model takes chol in mg/dl, thalach in 1/min; "), "{told}");
+    }
 }

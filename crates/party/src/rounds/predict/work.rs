@@ -58,8 +58,7 @@ impl Bench {
         };
         let failed = |local: String, outward| PredictionEvent::Failed(Failure { local, outward });
         match last {
-            Ok(PredictionEvent::Done(done)) => PredictionEvent::Done(done),
-            // Whatever a child still says, or does not say, that was killed.
+            // Whatever is still said, or not said, by what was stopped: nobody wants it any more.
             _ if self.turn.slot.is_stopped() => failed("it was stopped".to_owned(), Outward::Cancelled),
             Ok(last) => last,
             Err(reason) => failed(format!("the worker process failed: {reason}"), Outward::Engine),
@@ -96,9 +95,11 @@ impl Bench {
 
     /// Work goes on; whether it should.
     fn heard(&self, progress: Progress) -> bool {
-        self.turn.hundredths.store(progress.done.min(100), Ordering::Relaxed);
-        // Nobody need be listening.
-        let _ = self.notices.send(Notice::Jobs);
+        let done = progress.done.min(100);
+        if self.turn.hundredths.swap(done, Ordering::Relaxed) != done {
+            // Nobody need be listening.
+            let _ = self.notices.send(Notice::Jobs);
+        }
         !self.turn.slot.is_stopped()
     }
 }
