@@ -356,6 +356,14 @@ impl Site {
         json(&mut command).with_context(|| format!("{person} at {}", self.name))
     }
 
+    /// A person's passphrase, for typing.
+    ///
+    /// # Errors
+    /// If there is no such person.
+    pub fn passphrase(&self, person: &str) -> Result<String> {
+        Ok(std::fs::read_to_string(self.secrets.join(person))?)
+    }
+
     /// State of the site.
     ///
     /// # Errors

@@ -60,6 +60,11 @@ impl Seat {
         Ok(Self { place: Place::Folder { _files: files }, home, programs })
     }
 
+    /// Whether the machine has the package's service, which waits for its site.
+    pub fn has_service(&self) -> bool {
+        matches!(self.place, Place::Copy(_))
+    }
+
     /// Where a program of the package lies there.
     pub fn program(&self, name: &str) -> PathBuf {
         self.programs.join(name)

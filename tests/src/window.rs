@@ -366,13 +366,29 @@ impl Window {
         serde_json::from_value(answers).context("the attempts' answers")
     }
 
+    /// A picture of the window, PNG.
+    ///
+    /// # Errors
+    /// If the driver gives none.
+    pub async fn picture(&self) -> Result<Vec<u8>> {
+        self.page.screenshot().await.context("take a picture")
+    }
+
+    /// Closes the window.
+    ///
+    /// # Errors
+    /// If the driver does not answer.
+    pub async fn close(self) -> Result<()> {
+        self.page.clone().close().await.context("close the window")
+    }
+
     /// Keeps a picture of the window under this name, in the folder that `HOSPES_PICTURES` names, if it names one.
     ///
     /// # Errors
     /// If the driver gives none, or it cannot be written.
     pub async fn keep(&self, name: &str) -> Result<()> {
         let Some(folder) = std::env::var_os("HOSPES_PICTURES") else { return Ok(()) };
-        let picture = self.page.screenshot().await.context("take a picture")?;
+        let picture = self.picture().await?;
         std::fs::create_dir_all(&folder)?;
         std::fs::write(Path::new(&folder).join(format!("{name}.png")), picture).context("keep a picture")
     }

@@ -328,7 +328,7 @@ impl Cohort {
         train::train(&mut network, &mut step, &data, course, deadline, pulse)?;
         let trained = finite(network.parameters(), task)?;
         let loss_after = goal.mean(&network.logits(judged), judged);
-        let mut ended = local.end(&trained, params.local.updates, step.lr())?;
+        let mut ended = local.end(&trained, params.local.updates, step.round_rate())?;
         let largest_change = ended.delta.iter().fold(0f64, |most, entry| most.max(f64::from(entry.abs())));
         let mut withheld = BTreeMap::new();
         if let Some(stop) = &params.early_stop {

@@ -2,8 +2,8 @@
 //! registered, a study read and signed by two people, trained with three other hospitals, its model and its audit log
 //! taken out; then what an auditor asks, answered from the log alone; then one byte of it altered, and who notices.
 //!
-//! What it does not cover: a service behind the window, which does not reach one yet; a desktop with a window manager, a
-//! tray and a notification area; a keychain that is locked. The package is installed, by apt and with all its scripts, on
+//! What it does not cover: a service behind the window, since the site is one of the account's own; a desktop with a window
+//! manager, a tray and a notification area; a keychain that is locked. The package is installed, by apt and with all its scripts, on
 //! a copy of the machine that built it, where everything that it depends on is there already; or on a Debian that has
 //! nothing of that, where `HOSPES_DEBIAN` names one (CONTRIBUTING.md). Where nobody can make a copy of this machine, the
 //! package is only unpacked.
@@ -68,7 +68,7 @@ fn a_clinic_goes_from_the_package_to_a_proven_log_in_the_window_alone() -> Resul
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let window = desktop.open().await?;
-        laid_down(&window).await?;
+        laid_down(&desktop, &window).await?;
         ensure!(desktop.seat().read(".local/share/hospes/site.toml")?.contains("keychain"), "the keys lie elsewhere");
         let codes = staffed(&window).await?;
         takes_public_data(&window).await?;
@@ -97,8 +97,15 @@ fn a_clinic_goes_from_the_package_to_a_proven_log_in_the_window_alone() -> Resul
     })
 }
 
-/// The first start: language, first administrator, keys in the keychain.
-async fn laid_down(window: &Window) -> Result<()> {
+/// The first start: a site of this account, by choice; language, first administrator, keys in the keychain.
+async fn laid_down(desktop: &Desktop, window: &Window) -> Result<()> {
+    if desktop.seat().has_service() {
+        // A window makes no second site beside the service's unless somebody wants one.
+        window.shows("The service of this machine has no site yet").await?;
+        window.keep("00-the-service-has-no-site").await?;
+        window.press("Try out on this account").await?;
+        window.press_in_dialog("Try out").await?;
+    }
     window.shows("Welcome to Hospes").await?;
     window.keep("01-first-start").await?;
     window.press("Continue").await?;

@@ -162,10 +162,8 @@ pub(super) const OVERSIGHT: &[View] = &[
 ];
 
 /// What a data-access approver sees after the data steward has signed.
-pub(super) const SECOND: &[View] = &[
-    at("review for the second signature", "/requests/{study}"),
-    then("20-review-second-signature", &[], DECISION),
-];
+pub(super) const SECOND: &[View] =
+    &[at("review for the second signature", "/requests/{study}"), then("20-review-second-signature", &[], DECISION)];
 
 /// The way to every screen in a narrow window.
 pub(super) const MENU: View = View { name: "57-menu", place: Some("/"), acts: &[Press("nav button", 0)], part: None };

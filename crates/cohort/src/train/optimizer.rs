@@ -67,7 +67,7 @@ impl Step {
     }
 
     /// The learning rate of this round.
-    pub(crate) fn lr(&self) -> f64 {
+    pub(crate) fn round_rate(&self) -> f64 {
         self.base
     }
 
