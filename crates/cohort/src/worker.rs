@@ -94,7 +94,7 @@ struct OrderOnTheWire {
 }
 
 /// Version of the pipe's format. Parent and child are one binary; another version means that it was replaced meanwhile.
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 
 /// What a child says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
