@@ -90,7 +90,8 @@ impl Document for SnapshotDocument {
 }
 
 /// What all versions of a dataset have in common under an approval of the series: the same query, mapping and schema.
-/// Encoding, delimiter and notation of numbers are left out, since they say how a file was written and change no value.
+/// Encoding, delimiter and notation of numbers are left out, since they say how a file was written and change no value; so is
+/// the type of the subject column, of which only hashes are kept.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SnapshotForm {
@@ -109,7 +110,8 @@ impl Document for SnapshotForm {
 
 impl SnapshotDocument {
     /// Digest of what an approval of a series holds its versions to: the kind of the source, the sheet of a workbook, the
-    /// cells that mean *missing*, the columns that are kept with their types in whatever order, the subject, the tag *public*.
+    /// cells that mean *missing*, the name of the subject column, the others that are kept with their types in whatever
+    /// order, the tag *public*.
     ///
     /// # Errors
     /// [`CohortError::Canon`] only if the document itself had no canonical form.
@@ -117,11 +119,12 @@ impl SnapshotDocument {
     /// # Disclosure
     /// A digest of names and types of columns; nothing about patients.
     pub fn form(&self) -> Result<Digest, CohortError> {
+        let others = self.schema.columns.iter().filter(|c| c.name != self.schema.subject);
         let form = SnapshotForm {
             source: self.format.kind,
             sheet: self.format.sheet.clone(),
             missing: self.format.missing.iter().cloned().collect(),
-            columns: self.schema.columns.iter().map(|c| (c.name.clone(), c.kind)).collect(),
+            columns: others.map(|c| (c.name.clone(), c.kind)).collect(),
             subject: self.schema.subject.clone(),
             public: self.public,
         };

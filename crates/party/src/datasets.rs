@@ -97,6 +97,12 @@ impl Dataset {
         self.document.schema.kept()
     }
 
+    /// Columns of it that the identifier scan would have masked, and the steward kept.
+    pub(crate) fn identifiers(&self) -> BTreeSet<&str> {
+        let found = self.findings.iter().filter(|f| f.masks).map(|f| f.column.as_str());
+        found.filter(|column| self.document.schema.column(column).is_some()).collect()
+    }
+
     /// Whether the data key opens the key of its snapshot.
     pub(crate) fn opens_with(&self, data_key: &[u8; 32]) -> bool {
         unseal(data_key, b"snapshot-key", &self.sealed_key).is_ok_and(|key| key.len() == 32)

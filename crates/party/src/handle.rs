@@ -346,7 +346,7 @@ impl Handle {
     /// Removes a dataset: its copy and the key that opens it are deleted, its name is free again (data steward).
     ///
     /// # Errors
-    /// [`PartyError::State`] while an approval rests on it; [`PartyError::NotFound`], [`PartyError::Input`].
+    /// [`PartyError::State`] while an approval rests on it or a run reads it; [`PartyError::NotFound`], [`PartyError::Input`].
     pub async fn remove_dataset(&self, session: &Session, dataset: DatasetId, reason: String) -> Result<()> {
         let s = session.clone();
         self.ask(move |e| e.remove_dataset(s, dataset, reason).boxed()).await

@@ -526,7 +526,8 @@ pub(crate) struct Approve {
     #[arg(long, default_value_t = 1)]
     pub(crate) runs: u32,
     /// Approve later versions of the dataset too, and not this snapshot alone: registered under its name, with the same
-    /// columns and types, and as many patients as `--patients` says.
+    /// columns and types, and as many patients as `--patients` says. What two runs differ in can tell about the few patients
+    /// in whom their versions differ.
     #[arg(long)]
     pub(crate) series: bool,
     /// Fewest and most patients of a later version, those who opted out among them; without it as the review suggests.

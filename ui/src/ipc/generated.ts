@@ -529,8 +529,8 @@ columns_missing: Array<string>,
  */
 candidates: Array<string>, 
 /**
- * What a first signer is offered who approves later versions of the dataset too; `None` where no dataset is chosen or the
- * policy does not let them.
+ * What a first signer is offered who approves later versions of the dataset too; `None` where no dataset is chosen, a newer
+ * version of it is there, the study has many settings, or the policy does not let them.
  */
 series: SeriesOffer | null, };
 

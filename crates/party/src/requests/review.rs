@@ -364,6 +364,7 @@ fn versions(case: &Case, document: Option<&ApprovalDocument>) -> String {
             series.min_subjects, series.max_subjects
         ),
         Some(None) => "this snapshot alone".to_owned(),
+        None if case.offered.study.sweep.is_some() => "this snapshot alone".to_owned(),
         None if case.policy.approval.snapshots_only => "this snapshot alone, as the policy demands".to_owned(),
         None => "this snapshot alone, if the first signer does not choose otherwise".to_owned(),
     }
@@ -393,7 +394,6 @@ fn data(case: &Case, document: Option<&ApprovalDocument>) -> DataTab {
     }
     let newest = datasets::newest(&case.datasets);
     let fits = case.datasets.iter().filter(|d| newest(d) && needed.is_subset(&d.columns()));
-    let offered = case.dataset().filter(|_| !case.policy.approval.snapshots_only && case.newer().is_none());
     let offer =
         |d: &Dataset| SeriesOffer { patients: d.document.subjects, bounds: super::sign::suggested(&case.policy, d) };
     DataTab {
@@ -405,7 +405,7 @@ fn data(case: &Case, document: Option<&ApprovalDocument>) -> DataTab {
             Vec::new()
         },
         candidates: fits.map(|d| d.name.clone()).collect(),
-        series: offered.map(offer),
+        series: case.may_go_on().map(offer),
     }
 }
 

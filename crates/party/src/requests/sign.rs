@@ -105,6 +105,12 @@ impl Case {
         self.datasets.iter().filter(move |d| d.series == series)
     }
 
+    /// The chosen dataset, if a first signature may be for later versions of it too.
+    pub(super) fn may_go_on(&self) -> Option<&Dataset> {
+        let alone = self.policy.approval.snapshots_only || self.offered.study.sweep.is_some();
+        self.dataset().filter(|_| !alone && self.newer().is_none())
+    }
+
     /// Other sites of the study with their keys, and how they are trusted.
     pub(super) fn peers(&self) -> Vec<Peer> {
         let members = &self.membership.roster.document.members;
@@ -484,8 +490,13 @@ async fn keep_signature(tx: &mut Tx, id: ApprovalId, signature: &ApprovalSignatu
     Ok(())
 }
 
-/// Refuses to sign for a series what nobody can have meant.
+/// Refuses to sign for a series what nobody can have meant, or what could be subtracted from each other.
 fn check_series(case: &Case, dataset: &Dataset, bounds: SeriesBounds) -> Result<(), PartyError> {
+    if case.offered.study.sweep.is_some() {
+        let words =
+            "a study of many settings is approved for one snapshot only, so that all of its runs read the same rows";
+        return Err(PartyError::input("series", words));
+    }
     if let Some(newer) = case.newer() {
         let words = format!("version {} of the dataset is registered; read and approve that one", newer.version);
         return Err(PartyError::input("series", words));

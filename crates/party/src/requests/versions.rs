@@ -4,15 +4,17 @@
 //! run's first round begins here, and the run keeps it: rounds are repeated, opt-outs counted and models compared on the
 //! same rows. Whether that version keeps to what was signed, the permit says; what no signature names is asked here.
 
+use hospes_privacy::disclosure::levels_allowed;
 use hospes_privacy::duo::Fit;
-use hospes_protocol::approval::{Refusal, RefusalCode};
+use hospes_protocol::approval::{Envelope, Refusal, RefusalCode};
 use hospes_protocol::id::{DatasetId, Timestamp};
-use hospes_protocol::study::Terms;
+use hospes_protocol::plan::Variable;
+use hospes_protocol::policy::Policy;
 use hospes_protocol::text::shown;
 use sqlx::sqlite::SqliteConnection;
 
 use super::sign::Case;
-use super::{Stored, rules};
+use super::{Stored, policy, rules};
 use crate::datasets::{self, Dataset};
 use crate::error::PartyError;
 use crate::view::Finding;
@@ -33,7 +35,11 @@ pub(crate) async fn data_of_run(
         _ => None,
     };
     let against = match &other {
-        Some(dataset) => against_version(&envelope.terms, dataset, &signed, now),
+        Some(dataset) => match against_version(envelope, dataset, &signed, now) {
+            // A run that began goes on: who opts out meanwhile counts against the fewest subjects alone.
+            None if kept.is_none() => against_levels(&policy::current(conn).await?, envelope, dataset),
+            against => against,
+        },
         None => signed.is_removed.then_some("the data were removed at this site".to_owned()),
     };
     let refusal = against.map(|words| Refusal::new(RefusalCode::Snapshot, words));
@@ -41,16 +47,23 @@ pub(crate) async fn data_of_run(
 }
 
 /// Why another version than the one that was reviewed is not read, in words that may go to a coordinator. Its terms of use
-/// may be others, which nobody compared with the study's.
-fn against_version(terms: &Terms, version: &Dataset, signed: &Dataset, now: Timestamp) -> Option<String> {
+/// may be others, which nobody compared with the study's, and a steward alone may have kept what the scan would mask.
+fn against_version(envelope: &Envelope, version: &Dataset, signed: &Dataset, now: Timestamp) -> Option<String> {
     let number = version.version;
     if version.is_removed {
         return Some(format!(
             "version {number} of the data, with which this run began, was removed at this site; a new run takes the newest"
         ));
     }
+    let known = signed.identifiers();
+    if version.identifiers().iter().any(|column| !known.contains(column) && envelope.data.columns.contains(*column)) {
+        return Some(format!(
+            "a column of version {number} of the data looks like an identifier, and did not when it was reviewed; it has to \
+             be approved again"
+        ));
+    }
     let say = |what: &str| Some(format!("the terms of use of version {number} of the data {what}"));
-    let Ok(found) = rules::terms_of_use(terms, version) else { return say("cannot be read") };
+    let Ok(found) = rules::terms_of_use(&envelope.terms, version) else { return say("cannot be read") };
     if found.fit == Fit::NoMatch {
         return say("do not allow the study");
     }
@@ -63,6 +76,19 @@ fn against_version(terms: &Terms, version: &Dataset, signed: &Dataset, now: Time
     None
 }
 
+/// The rules on the levels of a category, which the review asked of the version that was signed and no permit asks.
+fn against_levels(policy: &Policy, envelope: &Envelope, version: &Dataset) -> Option<String> {
+    let too_many = |variable: &Variable| match variable {
+        Variable::Category { codes } => {
+            levels_allowed(&policy.disclosure, codes.len() as u64, version.subjects_left).is_err()
+        }
+        _ => false,
+    };
+    envelope.computation.plan.data.variables.values().any(too_many).then(|| {
+        format!("version {} of the data has too few subjects for the levels of a category in the plan", version.version)
+    })
+}
+
 /// What a person must know where a newer version is registered than the one that they read about. `open`: the approval of that
 /// one, if there is one.
 pub(super) fn newer_version(case: &Case, open: Option<&Stored>, now: Timestamp) -> Result<Option<Finding>, PartyError> {
@@ -73,7 +99,9 @@ pub(super) fn newer_version(case: &Case, open: Option<&Stored>, now: Timestamp) 
         None => format!("{registered}; an approval of a snapshot is given again for another version"),
         Some(envelope) => {
             let outside = envelope.data.holds(&newer.facts()?).err().map(|refusal| refusal.detail);
-            let against = outside.or_else(|| against_version(&envelope.terms, newer, signed, now));
+            let against = outside
+                .or_else(|| against_version(envelope, newer, signed, now))
+                .or_else(|| against_levels(&case.policy, envelope, newer));
             let patients = newer.document.subjects;
             match against {
                 None => {

@@ -14,7 +14,7 @@ use crate::engine::Engine;
 use crate::error::PartyError;
 use crate::handle::Handle;
 use crate::people::Session;
-use crate::store::{bad_column, set_setting, setting};
+use crate::store::{set_setting, setting};
 use crate::view::{DecidedBy, DeviceSetting, Notice};
 
 /// Setting that holds what the site's people chose.
@@ -45,7 +45,14 @@ impl Engine {
     pub(crate) async fn load_device(&mut self) -> Result<(), PartyError> {
         let mut conn = self.reader().await?;
         let chosen = match setting(&mut conn, SETTING).await? {
-            Some(text) => text.parse::<DeviceChoice>().map_err(|_| bad_column(SETTING))?,
+            // One of another version decides how fast work is done, and is no reason to do none.
+            Some(text) => text.parse::<DeviceChoice>().unwrap_or_else(|why| {
+                tracing::warn!(
+                    why,
+                    "what networks are trained on cannot be read, so they are trained on the processor"
+                );
+                DeviceChoice::Processor
+            }),
             None => DeviceChoice::default(),
         };
         drop(conn);

@@ -326,10 +326,12 @@ impl Devices {
     }
 
     /// The machine's cards, and the name of the one that large work runs on, or why none does. The first who asks waits
-    /// until they were tried.
-    pub(crate) fn cards(&self) -> (Vec<CardView>, Result<String, String>) {
+    /// until they were tried. Where the processor was chosen, cards are listed for people who may choose one, and for nobody
+    /// else: a driver that breaks is a reason to choose it.
+    pub(crate) fn cards(&self, may_choose: bool) -> (Vec<CardView>, Result<String, String>) {
         if self.choice == DeviceChoice::Processor {
-            return (self.listed(), Err("the processor was chosen".to_owned()));
+            let listed = if may_choose { self.listed() } else { Vec::new() };
+            return (listed, Err("the processor was chosen".to_owned()));
         }
         let found = self.look(&Slot::default());
         let view = |Probed { listed, trial }: &Probed| {

@@ -62,7 +62,7 @@ pub(crate) struct DeviceOrder {
 
 impl DeviceOrder {
     pub(crate) fn run(self) -> DeviceView {
-        let (cards, used) = self.devices.cards();
+        let (cards, used) = self.devices.cards(self.decided_by == DecidedBy::People);
         let (used, reason) = match used {
             Ok(name) => (Some(name), None),
             Err(reason) => (None, Some(reason)),

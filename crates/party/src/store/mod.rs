@@ -461,6 +461,12 @@ mod tests {
             sqlx::query_as("SELECT id, series FROM datasets ORDER BY name").fetch_all(&mut *connection).await?;
         let expected = [("one", "one"), ("two", "one"), ("three", "one"), ("other", "other")];
         assert_eq!(series, expected.map(|(id, of)| (id.to_owned(), of.to_owned())));
+        // What followed the first version is gone, so that another may.
+        let follows: Vec<(String, Option<String>)> =
+            sqlx::query_as("SELECT id, former FROM datasets WHERE former IS NOT NULL")
+                .fetch_all(&mut *connection)
+                .await?;
+        assert_eq!(follows, [("three".to_owned(), Some("two".to_owned()))]);
         let read: Vec<(String, Option<String>)> =
             sqlx::query_as("SELECT job, dataset FROM jobs ORDER BY job").fetch_all(&mut *connection).await?;
         assert_eq!(read, [("next".to_owned(), None), ("run".to_owned(), Some("three".to_owned()))]);

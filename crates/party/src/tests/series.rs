@@ -10,6 +10,16 @@ use crate::view::{AuditQuery, SeriesBounds, SeriesOffer};
 
 /// The example's table registered anew under its name: so many of its patients, each line as `line` makes it.
 async fn version(world: &World, patients: usize, line: impl Fn(usize, &str) -> String) -> DatasetView {
+    version_with(world, patients, &[], line).await
+}
+
+/// The same, with these columns kept whatever the identifier scan finds.
+async fn version_with(
+    world: &World,
+    patients: usize,
+    keep: &[&str],
+    line: impl Fn(usize, &str) -> String,
+) -> DatasetView {
     let text = std::fs::read_to_string(heart("cleveland.csv")).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("later.csv");
@@ -23,7 +33,7 @@ async fn version(world: &World, patients: usize, line: impl Fn(usize, &str) -> S
         subject: "subject_id".into(),
         kinds: BTreeMap::new(),
         mask: BTreeSet::new(),
-        keep: BTreeSet::new(),
+        keep: keep.iter().map(|column| (*column).to_owned()).collect(),
         public: true,
         duo: Vec::new(),
     };
@@ -218,6 +228,51 @@ async fn a_version_whose_terms_of_use_ended_is_not_read_without_people() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_version_in_which_a_column_looks_like_an_identifier_is_not_read_without_people() {
+    let (mut world, study) = offered(1).await;
+    world.approve_as(&study, series(&study, 250, 350)).await;
+    // What the plan reads as a number has another whole number in each row.
+    let numbered = |n: usize, line: &str| {
+        let mut cells: Vec<String> = line.split(',').map(str::to_owned).collect();
+        if n > 0 {
+            cells[5] = (10_000 + n).to_string();
+        }
+        cells.join(",")
+    };
+    let two = version_with(&world, 300, &["chol"], numbered).await;
+    let chol = two.columns.iter().find(|column| column.name == "chol").unwrap();
+    assert!(!chol.masked && !chol.findings.is_empty(), "{chol:?}");
+    let refusal = world.reserve(&study, job(1)).await.expect("the reservation was taken");
+    assert_eq!(refusal.code, RefusalCode::Snapshot);
+    assert!(refusal.detail.contains("a column of version 2 of the data looks like an identifier"), "{refusal}");
+    let words = series_words(&world, &study).await;
+    assert!(words.contains("no run begins on it: a column of version 2"), "{words}");
+    // People who read about that version decide.
+    world.approve_as(&study, Approving { dataset: Some(two.id), ..series(&study, 250, 350) }).await;
+    world.start_job(&study, job(1)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_is_too_small_for_the_levels_of_a_category_is_not_read() {
+    let mut world = World::new().await;
+    let study = study(1, small_plan(1));
+    // The category with most levels has four: enough patients in the version that is signed, and too few in the next.
+    let mut policy = Policy::public_data();
+    policy.disclosure.levels_density = 4.01 / 303.0;
+    world.set_policy(&policy).await;
+    world.connect().await;
+    world.offer(&study).await;
+    world.approve_as(&study, series(&study, 250, 350)).await;
+    version(&world, 300, as_it_is).await;
+    let refusal = world.reserve(&study, job(1)).await.expect("the reservation was taken");
+    assert_eq!(refusal.code, RefusalCode::Snapshot);
+    assert!(refusal.detail.contains("too few subjects for the levels of a category"), "{refusal}");
+    assert!(!refusal.detail.contains("30"), "a number of patients was told: {refusal}");
+    version(&world, 303, as_it_is).await;
+    world.start_job(&study, job(1)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_series_is_signed_on_its_newest_version_within_bounds_and_where_the_policy_lets_it() {
     let (mut world, study) = offered(1).await;
     let review = world.handle.review(world.who("sam"), study.id, None).await.unwrap();
@@ -253,7 +308,7 @@ async fn the_series_is_signed_on_its_newest_version_within_bounds_and_where_the_
     world.set_policy(&policy).await;
     let review = world.handle.review(world.who("sam"), study.id, Some(two.id)).await.unwrap();
     assert_eq!(review.data.series, None);
-    assert!(render(&review).contains("as the policy demands"));
+    assert!(words(&render(&review)).contains("this snapshot alone, as the policy demands"));
     let refused = approve(Approving { dataset: Some(two.id), ..series(&study, 250, 350) }).await;
     assert!(matches!(&refused, Err(PartyError::Refused(r)) if r.detail.contains("snapshots_only")), "{refused:?}");
     world.approve_as(&study, Approving { dataset: Some(two.id), ..Approving::exactly(study.id) }).await;

@@ -75,6 +75,12 @@ async fn a_review_says_in_plain_words_what_many_settings_mean_and_counts_all_tha
     let wider = Approving { max_runs: 5, ..Approving::exactly(study.id) };
     let refused = world.handle.approve(world.who("sam"), wider, pass("sam")).await;
     assert!(matches!(&refused, Err(PartyError::Input { .. })), "{refused:?}");
+    // Nor by rows of other versions, which could be subtracted from each other.
+    assert_eq!(review.data.series, None);
+    let bounds = crate::view::SeriesBounds { fewest: 1, most: 1_000 };
+    let later = Approving { series: Some(bounds), ..Approving::exactly(study.id) };
+    let refused = world.handle.approve(world.who("sam"), later, pass("sam")).await;
+    assert!(matches!(&refused, Err(PartyError::Input { place: "series", .. })), "{refused:?}");
     world.approve(&study).await;
     let signed = render(&world.handle.review(world.who("ava"), study.id, None).await.unwrap());
     assert!(signed.contains("Runs: 3"), "{signed}");

@@ -60,7 +60,7 @@ async fn long_lists_come_in_pages() {
     let (world, _study) = trained().await;
     let mut database = database(&world).await;
     for n in 2..=61u8 {
-        sqlx::query("INSERT INTO jobs SELECT ?1, study, plan, 'success', reason, model, 'none', released, at + ?2 FROM jobs WHERE job = ?3")
+        sqlx::query("INSERT INTO jobs SELECT ?1, study, plan, 'success', reason, model, 'none', released, at + ?2, dataset FROM jobs WHERE job = ?3")
             .bind(job(n).to_string())
             .bind(i64::from(n))
             .bind(job(1).to_string())

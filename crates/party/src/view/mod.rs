@@ -577,6 +577,7 @@ pub struct InForce {
 
 /// What a first signature covers. The default is exactly the plan, one run, on the snapshot alone.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
+#[serde(deny_unknown_fields)]
 pub struct Approving {
     /// Study.
     pub study: StudyId,

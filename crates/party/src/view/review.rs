@@ -124,8 +124,8 @@ pub struct DataTab {
     pub columns_missing: Vec<String>,
     /// Names of the site's datasets that have all columns.
     pub candidates: Vec<String>,
-    /// What a first signer is offered who approves later versions of the dataset too; `None` where no dataset is chosen or the
-    /// policy does not let them.
+    /// What a first signer is offered who approves later versions of the dataset too; `None` where no dataset is chosen, a newer
+    /// version of it is there, the study has many settings, or the policy does not let them.
     pub series: Option<SeriesOffer>,
 }
 

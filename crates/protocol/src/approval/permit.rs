@@ -470,6 +470,10 @@ fn train_tensors(now: &Circumstances, train: &NnTrain) -> Vec<TensorShape> {
 }
 
 fn check_data(envelope: &Envelope, now: &Circumstances) -> Result<(), Refusal> {
+    // PRIVACY: the runs of one search answer many questions about the same rows. Rows of two versions could be subtracted.
+    if envelope.data.series.is_some() && !envelope.computation.settings.is_empty() {
+        return refuse(RefusalCode::Snapshot, "an approval of many settings is for one snapshot only");
+    }
     envelope.data.holds(&now.snapshot)?;
     let needed = plan::columns_read(&now.plan);
     if let Some(extra) = needed.iter().find(|c| !envelope.data.columns.contains(*c)) {

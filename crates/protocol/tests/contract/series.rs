@@ -98,6 +98,18 @@ fn a_policy_of_snapshots_only_refuses_the_series_whoever_signed() {
 }
 
 #[test]
+fn many_settings_are_run_on_one_snapshot_only() {
+    let list = |w: &mut World| {
+        let run = Canonical::new(w.run.clone()).unwrap().digest();
+        w.document.envelope.computation.settings.insert(run);
+    };
+    given(list);
+    let (code, detail) = spoiled(list);
+    assert_eq!(code, RefusalCode::Snapshot);
+    assert!(detail.contains("many settings"), "{detail}");
+}
+
+#[test]
 fn bounds_that_were_changed_after_the_signatures_are_noticed() {
     let mut world = World::new();
     third_version(&mut world);

@@ -85,6 +85,11 @@ pub(crate) async fn approve(asking: &mut Asking, approve: Approve) -> Result<()>
                 format!("the snapshot and later versions of its dataset with {fewest} to {most} patients")
             }
         };
+        if series.is_some() && !asking.json {
+            output::say(
+                "What two runs differ in can tell about the few patients in whom their versions of the data differ.",
+            );
+        }
         confirm(asking, &approve, &format!("Sign '{}' for {max_runs} run(s) on {data}{beyond}?", review.title))?;
         let passphrase = asking.sign()?;
         asking.ask(&Call::Approve { approving, passphrase }).await?
@@ -133,8 +138,8 @@ fn series(approve: &Approve, review: &Review) -> Result<Option<SeriesBounds>> {
         return Ok(None);
     }
     let Some(bounds) = approve.patients.or(review.data.series.map(|offer| offer.bounds)) else {
-        let words = "the series cannot be approved: the site's policy lets an approval be for one snapshot only, no dataset is \
-                     chosen, or a newer version of it is registered; leave --series out, or name another one with --dataset";
+        let words = "the series cannot be approved: the site's policy lets an approval be for one snapshot only, the study has \
+                     many settings, no dataset is chosen, or a newer version of it is registered; leave --series out, or name another one with --dataset";
         bail!(Fault::new(FaultCode::Input, words));
     };
     Ok(Some(bounds))
