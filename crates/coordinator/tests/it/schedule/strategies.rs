@@ -313,9 +313,8 @@ async fn layers_that_stay_are_begun_with_by_no_file() {
         world.until("every site has released the model", released).await;
         models.push(job.model.unwrap());
     }
-    let begin = |model: Digest| {
-        personal().replace("rounds: 3", &format!("rounds: 1\n      init: {{ safetensors: {model} }}"))
-    };
+    let begin =
+        |model: Digest| personal().replace("rounds: 3", &format!("rounds: 1\n      init: {{ safetensors: {model} }}"));
     let study = world.submit(&begin(models[0])).await;
     let reason = world.ended(study).await.reason.unwrap();
     assert!(reason.contains("'2.weight', which stays at the sites with personal"), "{reason}");
