@@ -94,7 +94,6 @@ fn median(values: &[f64]) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::frame::Feature;
     use super::*;
     use crate::component::Feature;
 
@@ -104,7 +103,7 @@ mod tests {
         let feature = Feature { name: "x".into(), codes: None, category: None, bounds: None, values };
         let frame = Frame { features: vec![feature], label: vec![0.0; 2], ..Frame::default() };
         let dropping = fill(frame, &ImputationFit { fill: None });
-        let filled = fill(dropping, &ImputationFit { fill: Some(vec![5.0]) });
+        let filled = fill(dropping, &ImputationFit { fill: Some(vec![Some(5.0)]) });
         assert_eq!(filled.features[0].values, [1.0, 5.0]);
         assert_eq!([0, 1].map(|row| filled.is_complete(row, &BTreeSet::new())), [true, false]);
     }

@@ -223,7 +223,7 @@ fn a_schedule_changes_the_rate_from_epoch_to_epoch() {
     let (model, data) = (Model::Layers(vec![linear(1)]), table(64, 3));
     let after = |epochs: u32, schedule: &Schedule| {
         let start = initial(&model, 3u64, 1);
-        let mut network = Network::new(&model, 3u64, &start, &Compute::processor()).unwrap();
+        let mut network = Network::new(&model, &data, &start, &Compute::processor()).unwrap();
         let mut step = Step::new(&Optimizer::Sgd { lr: 0.5, momentum: 0.0 }, 1.0);
         let course = Course {
             goal: &Goal::new(Loss::BinaryCrossEntropy, &[]),

@@ -9,7 +9,7 @@ use hospes_protocol::policy::Policy;
 use crate::rig::{NOW, Rig, edited, table};
 
 /// The plan's data as in the rig, with a code that no row has.
-const PLAN: &str = r#"
+pub(crate) const PLAN: &str = r#"
 schema: hospes/plan/v1
 name: vectors
 seed: 7
@@ -62,7 +62,12 @@ fn clock() -> Timestamp {
     NOW
 }
 
-fn rig(table: &str, plan: &str) -> Rig {
+/// The rig's table with every kind among the rows for training as well as among those for the test.
+fn mixed() -> String {
+    edited(&table(120), |row, column| (column == 2).then_some(["1.0", "2.0", "3.0"][row / 3 % 3]))
+}
+
+pub(crate) fn rig(table: &str, plan: &str) -> Rig {
     let plan = plan::read(&plan.replace("MODEL", MODEL)).unwrap_or_else(|e| panic!("{e}"));
     Rig::with(table, plan, Policy::public_data())
 }
@@ -93,7 +98,7 @@ fn failure(table: &str, plan: &str) -> String {
 
 #[test]
 fn each_code_has_a_vector_and_that_of_a_code_which_nobody_has_does_not_move() {
-    let rig = rig(&table(120), PLAN);
+    let rig = rig(&mixed(), PLAN);
     let (last, payload) = run(&rig, "train");
     let LocalView::Training(seen) = view(last) else { panic!() };
     assert_eq!((seen.rows, seen.clipped), (80, 0));
@@ -111,7 +116,7 @@ fn each_code_has_a_vector_and_that_of_a_code_which_nobody_has_does_not_move() {
 
 #[test]
 fn a_network_with_codes_is_judged_at_the_site_and_trained_there_alone() {
-    let rig = rig(&table(120), PLAN);
+    let rig = rig(&mixed(), PLAN);
     for task in ["eval", "alone"] {
         let LocalView::Report(ReportView::Metrics(metrics)) = view(run(&rig, task).0) else { panic!("{task}") };
         assert_eq!(metrics.rows, 40);
@@ -122,7 +127,7 @@ fn a_network_with_codes_is_judged_at_the_site_and_trained_there_alone() {
 
 #[test]
 fn training_with_codes_gives_the_same_bytes_for_any_number_of_threads() {
-    let rig = rig(&table(120), PLAN);
+    let rig = rig(&mixed(), PLAN);
     let in_pool = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| run(&rig, "train").1)

@@ -16,6 +16,7 @@ use hospes_protocol::id::{Digest, Timestamp};
 use hospes_protocol::plan::{self, Coefficients, Component, Plan};
 use hospes_protocol::policy::{Policy, Predict};
 
+use crate::categories;
 use crate::rig::{NOW, Rig, changed, edited, safetensors_file, table, write};
 
 /// One output for the features x, z, kind_2 and kind_3, scaled by the site's training rows.
@@ -344,6 +345,28 @@ fn classes_have_a_score_each_and_missing_values_are_filled_as_in_training() {
             }
             let best = (0..3).max_by(|a, b| logit(*a).total_cmp(&logit(*b))).unwrap();
             assert_eq!(row[1], (best + 1).to_string());
+        }
+    }
+}
+
+/// A missing code is not made up: its row has no output, whatever fills numbers before.
+#[test]
+fn codes_come_to_their_vectors_and_a_row_without_one_has_no_output() {
+    let text = edited(&table(60), |row, column| ((row, column) == (7, 2)).then_some("?"));
+    let rig = categories::rig(&text, categories::PLAN);
+    // Four vectors; of each the first number and half of the second, nothing of x and z, and a quarter.
+    let values = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 1.0, 0.5, 0.0, 0.0, 0.25];
+    let order = order(&rig, "train", &model(&rig.plan, "train", &values));
+    let found = done(&order);
+    assert_eq!((found.rows, found.incomplete), (59, 1));
+    let rows = read(&order.output_path).2;
+    assert_eq!(rows.len(), 60);
+    for (i, row) in rows.iter().enumerate() {
+        if i == 7 {
+            assert_eq!((row[1].as_str(), row[3].as_str()), ("", "a value is missing"));
+        } else {
+            let wanted = [2.25, 5.25, 8.25][i % 3];
+            assert!((number(&row[1]) - wanted).abs() < 1e-5, "row {i}: {row:?}");
         }
     }
 }

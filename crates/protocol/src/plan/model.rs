@@ -128,6 +128,9 @@ fn wires(placed: &[Placed], from: &[String], inputs: Inputs) -> Result<Vec<Wire>
     }
     let find = |name: &String| match placed.iter().position(|p| p.name == *name) {
         Some(index) => Ok(Wire::Layer(index)),
+        None if name == "features" && inputs.features == 0 && inputs.image.is_some() => {
+            wrong("from", "no column arrives here; add data.columns")
+        }
         None if name == "features" => Ok(Wire::Features),
         None if name == "image" && inputs.image.is_some() => Ok(Wire::Image),
         None if name == "image" => wrong("from", "the plan has no image; add data.image"),

@@ -169,3 +169,16 @@ fn what_is_no_network_takes_no_category() {
     let refused = read(&text).unwrap_err().to_string();
     assert_eq!(refused, "tasks.counts.inputs.data: 'ward' is a category; put a one_hot task before it");
 }
+
+/// A model of images may take features beside them, where there are any.
+#[test]
+fn a_plan_of_images_alone_has_no_features_to_take() {
+    let (from, to) = (PLAN.find("  columns:").unwrap(), PLAN.find("tasks:").unwrap());
+    let image = "  image: { column: scan, channels: 1, height: 4, width: 4 }\n";
+    let model = "{ graph: [{ name: flat, layer: { flatten: {} } }, { name: both, layer: { concat: {} }, \
+                 from: [flat, features] }, { name: out, layer: { linear: { out: 1 } } }] }";
+    let text = format!("{}{image}{}", &PLAN[..from], &PLAN[to..]).replace("MODEL", model);
+    let refused = read(&text).unwrap_err().to_string();
+    assert_eq!(refused, "tasks.train.params.model.graph.1.from: no column arrives here; add data.columns");
+    assert!(read(&text.replace("features] }", "flat] }")).is_ok());
+}
