@@ -110,7 +110,7 @@ impl World<'_> {
             sender
         });
         let config = site_config(&self.hospitals[site].folder, self.clock(node), spawn_link);
-        let opened = hold.clone().live(Site::open(config, hold.clone())).await;
+        let opened = hold.clone().live(Box::pin(Site::open(config, hold.clone()))).await;
         match opened {
             Some(Ok(opened)) => {
                 self.hospitals[site].life = self.number();

@@ -290,6 +290,7 @@ mod tests {
             study: StudyId::new(at, [1; 10]),
             federation: SecretKey::from_seed(&[1; 32]).public().site_id(),
             plan: Canonical::new(plan).unwrap(),
+            dataset: None,
             state: "success".into(),
             reason: None,
             model: None,

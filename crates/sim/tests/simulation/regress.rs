@@ -159,7 +159,7 @@ fn data() -> &'static Path {
 /// The week, and whether an arrest was seen in it.
 fn from_week_eight(row: usize, line: &str) -> [u32; 2] {
     let cells: Vec<u32> = line.split(',').skip(1).take(2).map(|cell| cell.parse().unwrap()).collect();
-    [cells[0].saturating_sub(8), if row % 4 == 0 { 0 } else { cells[1] }]
+    [cells[0].saturating_sub(8), if row.is_multiple_of(4) { 0 } else { cells[1] }]
 }
 
 fn coefficients_file(of: &Coefficients, point: &[f64]) -> Vec<u8> {

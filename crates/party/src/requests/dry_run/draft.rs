@@ -196,7 +196,7 @@ impl Engine {
             now: self.now(),
             plan: draft.plan.clone(),
             header,
-            snapshot: dataset.facts(),
+            snapshot: dataset.facts()?,
             policy,
             state: ApprovalState::PartlyApproved,
             spent: Spent { epoch: membership.epoch.unwrap_or(0), ..Spent::default() },

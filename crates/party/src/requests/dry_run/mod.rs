@@ -68,7 +68,7 @@ enum Phase {
     /// Something else has the machine.
     Waiting,
     /// A task is computed; it stops when this is dropped.
-    Running(Running),
+    Running(#[expect(dead_code, reason = "held, because dropping it ends the process")] Running),
     /// Nothing more comes.
     Over(Over),
 }

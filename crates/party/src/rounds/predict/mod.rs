@@ -185,7 +185,7 @@ impl Engine {
         let learned_from = usable.trained_on.as_ref().map(|trained| trained.dataset.id);
         let (snapshot, list) = (rows.document.digest(), Digest::of(&opt_outs.to_bytes()));
         let (purpose, study_purpose) = (usable.found.purpose(), usable.purpose());
-        let head = self.head(&usable, &rows, &policy);
+        let head = self.head_of_file(&usable, &rows, &policy);
         let order = PredictionOrder {
             policy: policy.clone(),
             plan: usable.found.plan,

@@ -69,7 +69,7 @@ impl Engine {
     }
 
     /// The lines above the table.
-    pub(super) fn head(&self, usable: &Usable, rows: &Dataset, policy: &Policy) -> Vec<String> {
+    pub(super) fn head_of_file(&self, usable: &Usable, rows: &Dataset, policy: &Policy) -> Vec<String> {
         let (document, title) = (&rows.document, shown(&usable.study.terms.title, NAME_CHARS));
         let mut head = vec![RESEARCH_ONLY.to_owned()];
         if policy.is_public_data() {
@@ -149,7 +149,11 @@ async fn trained_on(conn: &mut SqliteConnection, job: JobId, task: &str) -> Resu
              by",
         ));
     };
-    let dataset = requests::approval_by_id(conn, approval).await?.dataset;
+    // The version that the run read; a run of an earlier program has not kept which, and had one only.
+    let dataset = match Job::read(conn, job).await?.dataset {
+        Some(read) => read,
+        None => requests::approval_by_id(conn, approval).await?.dataset,
+    };
     let dataset = datasets::by_id(conn, dataset).await?;
     if dataset.is_removed {
         return Err(PartyError::state(
