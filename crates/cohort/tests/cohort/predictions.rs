@@ -129,8 +129,10 @@ fn by_hand(rows: &str, trained: &str) -> Vec<Option<f64>> {
     let training: Vec<[f64; 4]> = trained.filter_map(|(row, _)| row).collect();
     let n = training.len() as f64;
     let mean: [f64; 4] = std::array::from_fn(|f| training.iter().map(|row| row[f]).sum::<f64>() / n);
+    // No training row has the third kind: a constant is only centred.
     let sd: [f64; 4] = std::array::from_fn(|f| {
-        (training.iter().map(|row| (row[f] - mean[f]).powi(2)).sum::<f64>() / (n - 1.0)).sqrt()
+        let sd = (training.iter().map(|row| (row[f] - mean[f]).powi(2)).sum::<f64>() / (n - 1.0)).sqrt();
+        if sd > 0.0 { sd } else { 1.0 }
     });
     let predictor = |row: [f64; 4]| {
         let parts = (0..4).map(|f| (row[f] - mean[f]) / sd[f] * f64::from(WEIGHTS[f]));
