@@ -539,12 +539,12 @@ pub(crate) struct Approve {
     /// Results need no person to release them.
     #[arg(long)]
     pub(crate) release_automatically: bool,
-    /// For the second signature: the whole digest of the approval, as `show` printed it. Without it the review is shown
-    /// and a person is asked.
+    /// What you have read, by the whole digest that `show` printed: for the first signature the one under *Read*, for the
+    /// second that of the approval. Without it the review is shown and a person is asked.
     #[arg(long)]
     pub(crate) digest: Option<String>,
     /// Give the first signature anew, in place of the one that waits for a second.
-    #[arg(long, conflicts_with = "digest")]
+    #[arg(long)]
     pub(crate) again: bool,
     /// Do not ask whether you are sure.
     #[arg(long, short)]

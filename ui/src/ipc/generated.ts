@@ -70,6 +70,10 @@ export type Approving = {
  */
 study: StudyId, 
 /**
+ * What the signer read, as the review has it.
+ */
+read: Reading, 
+/**
  * Dataset; may be left out where only one has the columns.
  */
 dataset: DatasetId | null, 
@@ -2336,6 +2340,35 @@ min: number,
 max: number, };
 
 /**
+ * What a review says of that which a first signature binds, by digests.
+ */
+export type Reading = { 
+/**
+ * Over all of it; by this one people name it in a terminal.
+ */
+digest: Digest, 
+/**
+ * The study as it was offered.
+ */
+study: Digest, 
+/**
+ * The dataset: its version, patients who are left, terms of use.
+ */
+data: Digest, 
+/**
+ * The other sites and how their keys are trusted.
+ */
+sites: Digest, 
+/**
+ * The policy.
+ */
+policy: Digest, 
+/**
+ * The privacy officer's opinion, or that there is none.
+ */
+opinion: Digest, };
+
+/**
  * When the final model and figures of a run may be used.
  */
 export type ReleaseRule = "reviewed" | "automatic";
@@ -2566,6 +2599,10 @@ signatures: Array<SignatureGiven>,
  * Digest of the approval document that the next signer signs, once the first has signed.
  */
 approval_digest: Digest | null, 
+/**
+ * What a first signature is for: it carries this back, and is refused if something of it changed meanwhile.
+ */
+read: Reading, 
 /**
  * Whether it can be approved as it is.
  */

@@ -28,6 +28,7 @@ use crate::view::{InForce, Notice, RequestState, RequestView, Verdict};
 
 pub(crate) mod dry_run;
 pub(crate) mod policy;
+mod reading;
 mod review;
 pub(crate) mod rules;
 mod sign;

@@ -9,7 +9,7 @@ use crate::requests::text::render;
 use crate::view::{AuditQuery, SeriesBounds, SeriesOffer};
 
 /// The example's table registered anew under its name: so many of its patients, each line as `line` makes it.
-async fn version(world: &World, patients: usize, line: impl Fn(usize, &str) -> String) -> DatasetView {
+pub(super) async fn version(world: &World, patients: usize, line: impl Fn(usize, &str) -> String) -> DatasetView {
     version_with(world, patients, &[], line).await
 }
 
@@ -64,7 +64,7 @@ async fn offered(rounds: u32) -> (World, Study) {
 
 /// Three runs on the series.
 fn series(study: &Study, fewest: u64, most: u64) -> Approving {
-    Approving { max_runs: 3, series: Some(SeriesBounds { fewest, most }), ..Approving::exactly(study.id) }
+    Approving { max_runs: 3, series: Some(SeriesBounds { fewest, most }), ..exactly(study.id) }
 }
 
 /// Entries with this action, oldest first, in words.
@@ -174,7 +174,7 @@ async fn no_run_begins_on_a_version_outside_the_bounds_or_with_other_columns() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_approval_of_a_snapshot_reads_that_one_whatever_is_registered_later() {
     let (mut world, study) = offered(2).await;
-    world.approve_as(&study, Approving { max_runs: 2, ..Approving::exactly(study.id) }).await;
+    world.approve_as(&study, Approving { max_runs: 2, ..exactly(study.id) }).await;
     let one = first(&world).await;
     world.start_job(&study, job(1)).await;
     round(&mut world, &study, 1, 1).await;
@@ -187,7 +187,7 @@ async fn an_approval_of_a_snapshot_reads_that_one_whatever_is_registered_later()
     assert!(permits.iter().all(|permit| !permit.contains("reads version")), "{permits:?}");
 
     // Another version is approved in its place: a run under way does not change its rows, and the next reads that one.
-    world.approve_as(&study, Approving { dataset: Some(two.id), max_runs: 2, ..Approving::exactly(study.id) }).await;
+    world.approve_as(&study, Approving { dataset: Some(two.id), max_runs: 2, ..exactly(study.id) }).await;
     world.open_round(header(&study, job(1), "train", 2, 1, world.now())).await;
     let reply = world.expect_reply().await;
     assert!(matches!(&reply, RoundReply::Refused(r) if r.code == RefusalCode::Snapshot), "{reply:?}");
@@ -282,7 +282,7 @@ async fn the_series_is_signed_on_its_newest_version_within_bounds_and_where_the_
     let shown = words(&render(&review));
     let plain = "Versions that are approved: this snapshot alone, if the first signer does not choose otherwise";
     assert!(shown.contains(plain), "{shown}");
-    let approve = |approving| world.handle.approve(world.who("sam"), approving, pass("sam"));
+    let approve = |approving| world.sign("sam", approving);
     for (fewest, most) in [(304, 400), (1, 302), (400, 300)] {
         let refused = approve(series(&study, fewest, most)).await;
         assert!(matches!(&refused, Err(PartyError::Input { place: "series", .. })), "{refused:?}");
@@ -311,7 +311,7 @@ async fn the_series_is_signed_on_its_newest_version_within_bounds_and_where_the_
     assert!(words(&render(&review)).contains("this snapshot alone, as the policy demands"));
     let refused = approve(Approving { dataset: Some(two.id), ..series(&study, 250, 350) }).await;
     assert!(matches!(&refused, Err(PartyError::Refused(r)) if r.detail.contains("snapshots_only")), "{refused:?}");
-    world.approve_as(&study, Approving { dataset: Some(two.id), ..Approving::exactly(study.id) }).await;
+    world.approve_as(&study, Approving { dataset: Some(two.id), ..exactly(study.id) }).await;
     world.start_job(&study, job(1)).await;
 }
 

@@ -34,8 +34,8 @@ pub use model::{
     PredictionMade, PredictionOffer, RESEARCH_ONLY,
 };
 pub use review::{
-    Change, DataTab, Fact, Finding, OpinionGiven, OutputsTab, PeerLine, PeopleTab, Review, SeriesBounds, SeriesOffer,
-    SignatureGiven,
+    Change, DataTab, Fact, Finding, OpinionGiven, OutputsTab, PeerLine, PeopleTab, Reading, Review, SeriesBounds,
+    SeriesOffer, SignatureGiven,
 };
 
 /// First sentence about an audit log that was verified and is whole. Any other first sentence says that it is not.
@@ -581,6 +581,8 @@ pub struct InForce {
 pub struct Approving {
     /// Study.
     pub study: StudyId,
+    /// What the signer read, as the review has it.
+    pub read: Reading,
     /// Dataset; may be left out where only one has the columns.
     pub dataset: Option<DatasetId>,
     /// Later versions of it too, with so many patients; `None` for the snapshot alone.
@@ -597,9 +599,10 @@ pub struct Approving {
 
 impl Approving {
     /// Exactly the plan, one run, on the snapshot alone, results reviewed by a person.
-    pub fn exactly(study: StudyId) -> Self {
+    pub fn exactly(study: StudyId, read: Reading) -> Self {
         Self {
             study,
+            read,
             dataset: None,
             series: None,
             max_runs: 1,
