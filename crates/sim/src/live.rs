@@ -246,6 +246,8 @@ impl Site {
             name: DATASET.into(),
             path: std::path::absolute(file)?,
             sheet: None,
+            missing: None,
+            scan: Default::default(),
             subject: subject.to_owned(),
             kinds: Default::default(),
             mask: Default::default(),

@@ -337,6 +337,8 @@ async fn furnish(folder: &Path, index: usize, roster: &Signed<Roster>, study: &S
         name: "rows".into(),
         path: csv,
         sheet: None,
+        missing: None,
+        scan: Default::default(),
         subject: "subject_id".into(),
         kinds: BTreeMap::new(),
         mask: BTreeSet::new(),

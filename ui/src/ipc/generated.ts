@@ -625,6 +625,10 @@ public: boolean,
  */
 duo: Array<string>, 
 /**
+ * Cells of its source that mean *missing* besides the empty one.
+ */
+missing: Array<string>, 
+/**
  * Counts the versions of a series from 1.
  */
 version: number, 
@@ -1099,6 +1103,27 @@ words: string, };
  * A profile that a policy is measured by. The profile for public data is none: it is the loosest there is.
  */
 export type Floor = "strict" | "datashield";
+
+/**
+ * Cells of one column with one text that means *missing*, or may mean it.
+ */
+export type GapView = { 
+/**
+ * Column.
+ */
+column: string, 
+/**
+ * The text: one that means *missing*, or one of a fixed list of those that often do; of an empty cell, nothing.
+ */
+marker: string, 
+/**
+ * How many such cells the column has.
+ */
+cells: number, 
+/**
+ * Whether they are read as missing; if not, that is a question for the steward.
+ */
+is_missing: boolean, };
 
 /**
  * A subgroup as the site's own people see it.
@@ -1730,6 +1755,15 @@ path: string,
  * Name of the sheet, of a workbook; its first one if none is named.
  */
 sheet: string | null, 
+/**
+ * Cells that mean *missing* besides the empty one. If not said: those of the version before, or else what is usual for
+ * the kind of file.
+ */
+missing: Array<string> | null, 
+/**
+ * How strictly identifiers are looked for.
+ */
+scan: ScanProfile, 
 /**
  * Column that tells patients apart.
  */
@@ -2683,6 +2717,11 @@ at: Timestamp, };
 export type SavePurpose = "audit" | "model" | "backup" | "predictions";
 
 /**
+ * How strictly the scan looks.
+ */
+export type ScanProfile = "default" | "hipaa_safe_harbor";
+
+/**
  * A passphrase or a code on its way in; `Debug` never shows it and its memory is erased.
  */
 export type Secret = string;
@@ -2873,6 +2912,14 @@ sheets: Array<string>,
  * The sheet that was read.
  */
 sheet: string | null, 
+/**
+ * Cells that mean *missing* besides the empty one.
+ */
+missing: Array<string>, 
+/**
+ * Cells that are missing, and cells that may be, by column.
+ */
+gaps: Array<GapView>, 
 /**
  * Columns.
  */
@@ -3139,7 +3186,7 @@ export interface Commands {
   /** Confirms a restored backup; in operation it needs a second signature. */
   confirm_restore: { args: { passphrase: Secret }; answer: Outcome };
   /** What is in a file, before it is registered; of a workbook, in the sheet of that name or else the first. */
-  survey: { args: { path: string; sheet: string | null }; answer: SurveyView };
+  survey: { args: { path: string; sheet: string | null; missing: Array<string> | null; scan: ScanProfile | null }; answer: SurveyView };
   /** Names of a workbook's sheets, of which a survey reads one; of any other file, none. */
   sheets: { args: { path: string }; answer: Array<string> };
   /** Registers a dataset. */

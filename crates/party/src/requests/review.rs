@@ -386,6 +386,7 @@ fn data(case: &Case, document: Option<&ApprovalDocument>) -> DataTab {
             Fact::new("Patients", d.subjects_left.to_string()),
             Fact::new("Patients who opted out", (d.document.subjects - d.subjects_left).to_string()),
             Fact::new("Rows", d.document.rows.to_string()),
+            Fact::new("Cells that mean missing", datasets::marker_words(&d.document.format.missing)),
             Fact::new("Public data", if d.document.public { "yes" } else { "no" }),
             Fact::stated("Terms of use (DUO)", Some(&d.duo.join(", "))),
         ],

@@ -328,6 +328,8 @@ impl World {
             name: name.into(),
             path: heart(file),
             sheet: None,
+            missing: None,
+            scan: Default::default(),
             subject: "subject_id".into(),
             kinds: BTreeMap::new(),
             mask: BTreeSet::new(),

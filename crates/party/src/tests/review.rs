@@ -222,6 +222,8 @@ async fn a_dataset_registered_again_is_a_version_whose_review_shows_the_differen
         name: first.name.clone(),
         path: path.clone(),
         sheet: None,
+        missing: None,
+        scan: Default::default(),
         subject: subject.into(),
         kinds: BTreeMap::new(),
         mask: BTreeSet::new(),

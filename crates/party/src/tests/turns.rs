@@ -194,6 +194,8 @@ async fn an_opt_out_while_a_file_is_frozen_makes_its_registration_start_anew() {
         name: "Hungary".into(),
         path: heart("hungary.csv"),
         sheet: None,
+        missing: None,
+        scan: Default::default(),
         subject: "subject_id".into(),
         kinds: BTreeMap::new(),
         mask: BTreeSet::new(),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 pub use hospes_cohort::evaluate::{Compared, Interval};
 use hospes_cohort::profile::Profile;
+pub use hospes_cohort::scan::ScanProfile;
 use hospes_cohort::schema::ColumnKind;
 pub use hospes_cohort::{Preview, TensorPreview};
 use hospes_protocol::approval::{Range, ReleaseRule, Role, Trust};
@@ -18,6 +19,7 @@ mod compute;
 mod dry_run;
 mod model;
 mod review;
+mod survey;
 mod work;
 
 pub use work::{
@@ -37,6 +39,7 @@ pub use review::{
     Change, DataTab, Fact, Finding, OpinionGiven, OutputsTab, PeerLine, PeopleTab, Reading, Review, SeriesBounds,
     SeriesOffer, SignatureGiven,
 };
+pub use survey::{GapView, Reading, SurveyView};
 
 /// First sentence about an audit log that was verified and is whole. Any other first sentence says that it is not.
 pub const LOG_IS_INTACT: &str = "The log is intact: every entry is where it was, none is missing.";
@@ -254,6 +257,13 @@ pub struct NewDataset {
     /// Name of the sheet, of a workbook; its first one if none is named.
     #[serde(default)]
     pub sheet: Option<String>,
+    /// Cells that mean *missing* besides the empty one. If not said: those of the version before, or else what is usual for
+    /// the kind of file.
+    #[serde(default)]
+    pub missing: Option<Vec<String>>,
+    /// How strictly identifiers are looked for.
+    #[serde(default)]
+    pub scan: ScanProfile,
     /// Column that tells patients apart.
     pub subject: String,
     /// Types that the steward corrects.
@@ -286,21 +296,6 @@ pub struct ColumnView {
     pub findings: Vec<String>,
 }
 
-/// What is in a file, before it is registered.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
-pub struct SurveyView {
-    /// Rows.
-    pub rows: u64,
-    /// Encoding and delimiter, in words.
-    pub format: String,
-    /// Names of a workbook's sheets; of any other file, none.
-    pub sheets: Vec<String>,
-    /// The sheet that was read.
-    pub sheet: Option<String>,
-    /// Columns.
-    pub columns: Vec<ColumnView>,
-}
-
 /// A registered dataset.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
 pub struct DatasetView {
@@ -324,6 +319,8 @@ pub struct DatasetView {
     pub public: bool,
     /// Data Use Ontology terms.
     pub duo: Vec<String>,
+    /// Cells of its source that mean *missing* besides the empty one.
+    pub missing: Vec<String>,
     /// Counts the versions of a series from 1.
     pub version: u32,
     /// The version before, which approvals given for it still name.
