@@ -40,7 +40,14 @@ const REVIEW: Review = {
   approvable: true,
 };
 
-const IN_FORCE: InForce = { state: "active", held_by: null, expires: 2_000, runs: [0, 1], reason: null };
+const IN_FORCE: InForce = {
+  approval: "approval",
+  state: "active",
+  held_by: null,
+  expires: 2_000,
+  runs: [0, 1],
+  reason: null,
+};
 
 let root: Root;
 let place: HTMLElement;

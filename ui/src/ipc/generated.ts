@@ -99,6 +99,19 @@ release: ReleaseRule,
 checklist: { [key in string]: string }, };
 
 /**
+ * A part of an entry that was erased.
+ */
+export type AuditErased = { 
+/**
+ * Which, such as `actor`.
+ */
+part: string, 
+/**
+ * Rule under which it was.
+ */
+rule: string, };
+
+/**
  * An export of the audit log that was written.
  */
 export type AuditExport = { 
@@ -159,7 +172,32 @@ detail: string,
 /**
  * Bytes that left, if any.
  */
-bytes: number | null, };
+bytes: number | null, 
+/**
+ * What it says part by part, for whoever opens it.
+ */
+parts: AuditParts, };
+
+/**
+ * A thing that an entry is about.
+ */
+export type AuditObject = { 
+/**
+ * What it is.
+ */
+kind: ObjectKind, 
+/**
+ * Its id, as the log has it.
+ */
+id: string, 
+/**
+ * Its name, where this site knows it; of a run and of an approval the title of the study.
+ */
+name: string | null, 
+/**
+ * Its digest, where it has one.
+ */
+digest: Digest | null, };
 
 /**
  * A page of the audit log.
@@ -177,6 +215,59 @@ total: number,
  * [`AuditQuery::before`] of the next page; `None` where this is the last.
  */
 next: number | null, };
+
+/**
+ * What an entry of the audit log says besides when, what and how it ended.
+ */
+export type AuditParts = { 
+/**
+ * Id of who did it: a person, a federation or a site; `None` for the engine, and where it was erased.
+ */
+who: string | null, 
+/**
+ * Key that a person signed with, where they did.
+ */
+key: PublicKey | null, 
+/**
+ * On whose behalf, where that is somebody else.
+ */
+on_behalf: string | null, 
+/**
+ * What it is about.
+ */
+about: Array<AuditObject>, 
+/**
+ * For which study, run and approval.
+ */
+purpose: Array<AuditObject>, 
+/**
+ * Why, in words.
+ */
+reason: string | null, 
+/**
+ * Digest of settings before a change.
+ */
+before: Digest | null, 
+/**
+ * Digest of settings after it.
+ */
+after: Digest | null, 
+/**
+ * What left.
+ */
+sent: AuditSent | null, 
+/**
+ * Program and its version.
+ */
+software: string | null, 
+/**
+ * Device on which it ran.
+ */
+device: string | null, 
+/**
+ * What was erased of it.
+ */
+erased: Array<AuditErased>, };
 
 /**
  * Which part of the audit log is asked for.
@@ -211,6 +302,14 @@ study?: StudyId | null,
  */
 job?: JobId | null, 
 /**
+ * Only what was done under this approval, or to it.
+ */
+approval?: ApprovalId | null, 
+/**
+ * Only what names this dataset: this version of it.
+ */
+dataset?: DatasetId | null, 
+/**
  * Only from this time on.
  */
 from?: Timestamp | null, 
@@ -218,6 +317,23 @@ from?: Timestamp | null,
  * Only before this time.
  */
 until?: Timestamp | null, };
+
+/**
+ * What left, by an entry.
+ */
+export type AuditSent = { 
+/**
+ * Id of the receiver.
+ */
+to: string, 
+/**
+ * Its name, where this site knows it.
+ */
+name: string | null, 
+/**
+ * SHA-256 of what left.
+ */
+digest: Digest, };
 
 /**
  * Why the service of this machine is not to be had.
@@ -962,6 +1078,10 @@ at: Timestamp,
  */
 ended: Timestamp | null, 
 /**
+ * What keeps its receiver from reading it.
+ */
+protection: Protection, 
+/**
  * Whether it was made under the public-data policy.
  */
 public_data: boolean, };
@@ -1150,6 +1270,10 @@ view: ReportView | null, };
  * An approval that is active or suspended.
  */
 export type InForce = { 
+/**
+ * Which.
+ */
+approval: ApprovalId, 
 /**
  * Active or suspended.
  */
@@ -1891,6 +2015,11 @@ edges: Array<number>,
 counts: Array<number | null>, };
 
 /**
+ * What kind of thing an object is.
+ */
+export type ObjectKind = "study" | "plan" | "job" | "round" | "approval" | "permit" | "dataset" | "snapshot" | "opt_outs" | "model" | "update" | "figures" | "receipt" | "policy" | "settings" | "person" | "key" | "certificate" | "invitation" | "token" | "federation" | "site" | "roster" | "export" | "entries" | "checkpoint" | "backup" | "software" | "summary";
+
+/**
  * What a file or folder is opened for.
  */
 export type OpenPurpose = "data" | "images" | "opt_outs" | "certificates" | "backup";
@@ -2337,6 +2466,11 @@ words: string,
  * Whether the answer must hold the twelve words of a new key, as its owner reads them out.
  */
 needs_words: boolean, };
+
+/**
+ * What keeps the receiver of something that left from reading it.
+ */
+export type Protection = "unmasked";
 
 /**
  * A public Ed25519 key. Written as 64 hexadecimal digits.

@@ -623,6 +623,7 @@ async fn in_force(conn: &mut SqliteConnection, study: StudyId) -> Result<Option<
     };
     let Some(stored) = stored else { return Ok(None) };
     Ok(Some(InForce {
+        approval: stored.id(),
         state,
         held_by: stored.held_by,
         expires: stored.approval.document.envelope.limits.expires,

@@ -14,6 +14,7 @@ use hospes_protocol::sign::PublicKey;
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
+mod audit;
 mod backup;
 mod compute;
 mod dry_run;
@@ -24,10 +25,11 @@ mod work;
 
 pub use work::{
     CardView, Comparison, DatasetUse, DecidedBy, DeviceSetting, DeviceView, EgressView, EndedApproval, JobState,
-    JobView, LogLevel, LogLine, PolicyChange, PolicyEffect, PolicyPreview, ResultView, RoundState, RoundView,
-    TaskInput, TaskState, TaskView,
+    JobView, LogLevel, LogLine, PolicyChange, PolicyEffect, PolicyPreview, Protection, ResultView, RoundState,
+    RoundView, TaskInput, TaskState, TaskView,
 };
 
+pub use audit::{AuditErased, AuditObject, AuditParts, AuditSent};
 pub use backup::{BackupMade, LostTail, RestoredFederation, RestoredView};
 pub use compute::{ComputeLimits, Pause, QuietHours, Weekday};
 pub use dry_run::{DryMessage, DryPayload, DryRunState, DryRunView, DryRunWait, DryStart};
@@ -560,6 +562,8 @@ pub struct RequestView {
 /// An approval that is active or suspended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 pub struct InForce {
+    /// Which.
+    pub approval: ApprovalId,
     /// Active or suspended.
     pub state: RequestState,
     /// Who suspended it; only they resume it.
@@ -687,6 +691,8 @@ pub struct AuditLine {
     pub detail: String,
     /// Bytes that left, if any.
     pub bytes: Option<u64>,
+    /// What it says part by part, for whoever opens it.
+    pub parts: AuditParts,
 }
 
 /// A form in which the audit log is exported.
@@ -728,6 +734,10 @@ pub struct AuditQuery {
     pub study: Option<StudyId>,
     /// Only what concerns this run.
     pub job: Option<JobId>,
+    /// Only what was done under this approval, or to it.
+    pub approval: Option<ApprovalId>,
+    /// Only what names this dataset: this version of it.
+    pub dataset: Option<DatasetId>,
     /// Only from this time on.
     pub from: Option<Timestamp>,
     /// Only before this time.
