@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use hospes_party::link::Step;
 use hospes_party::view::{
     AlarmView, Approach, Approving, AuditExport, AuditFormat, AuditPage, AuditQuery, BackupMade, ComputeLimits,
-    DatasetUse, DatasetView, DeviceSetting, DeviceView, DryRunView, EgressView, Enrolment, InvitationView, JobView,
-    LogLine, Me, MembershipView, ModelCopy, ModelExport, NewDataset, NewPerson, OptOutReport, Outcome, Page, PeerView,
-    PersonChange, PersonView, PolicyPreview, PredictionMade, PredictionOffer, ProfileView, ProposalView, Reading,
+    DatasetUse, DatasetView, DeviceSetting, DeviceView, DryRunView, EgressView, Enrolment, FileReading, InvitationView,
+    JobView, LogLine, Me, MembershipView, ModelCopy, ModelExport, NewDataset, NewPerson, OptOutReport, Outcome, Page,
+    PeerView, PersonChange, PersonView, PolicyPreview, PredictionMade, PredictionOffer, ProfileView, ProposalView,
     RequestView, RestoredView, Review, ScanProfile, Signed, Status, SurveyView, Verdict,
 };
 use hospes_party::{DeviceChoice, Handle, Managed, Passphrase};
@@ -156,7 +156,7 @@ commands! {
     } -> SurveyView,
         reads [], changes [],
         |c| {
-            let reading = Reading { sheet, missing, scan: scan.unwrap_or_default() };
+            let reading = FileReading { sheet, missing, scan: scan.unwrap_or_default() };
             c.engine.survey(&c.person()?, path, reading).await?
         };
     /// Names of a workbook's sheets, of which a survey reads one; of any other file, none.

@@ -35,7 +35,9 @@ use crate::error::PartyError;
 use crate::keys::{KeyError, random};
 use crate::people::Session;
 use crate::store::{At as _, from_json, parse, signed, to_json, unsigned};
-use crate::view::{ColumnView, DatasetView, GapView, NewDataset, Notice, OptOutReport, ProfileView, Reading, SurveyView};
+use crate::view::{
+    ColumnView, DatasetView, FileReading, GapView, NewDataset, Notice, OptOutReport, ProfileView, SurveyView,
+};
 
 pub(crate) use markers::words as marker_words;
 use series::Successor;
@@ -170,7 +172,7 @@ pub(crate) async fn by_id(conn: &mut SqliteConnection, id: DatasetId) -> Result<
 /// A file to be surveyed, and how.
 pub(crate) struct SurveyOrder {
     path: PathBuf,
-    reading: Reading,
+    reading: FileReading,
 }
 
 impl SurveyOrder {
@@ -179,7 +181,7 @@ impl SurveyOrder {
     }
 
     pub(crate) fn run(self) -> Result<SurveyView, PartyError> {
-        let Reading { sheet, missing, scan } = self.reading;
+        let FileReading { sheet, missing, scan } = self.reading;
         let hints = Hints { sheet, missing, ..Hints::default() };
         let found = survey(&self.path, &hints, scan, Limits::default())?;
         let masked = |name: &str| found.findings.iter().any(|f| f.column == name && f.masks);
@@ -413,7 +415,7 @@ impl Engine {
         &mut self,
         session: Session,
         path: PathBuf,
-        reading: Reading,
+        reading: FileReading,
     ) -> Result<SurveyOrder, PartyError> {
         self.acting(&session, "look into a file of data", STEWARD).await?;
         markers::check(reading.missing.as_deref())?;

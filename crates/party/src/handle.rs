@@ -14,9 +14,9 @@ use crate::error::PartyError;
 use crate::people::{Passphrase, Session};
 use crate::view::{
     AlarmView, Approach, Approving, AuditExport, AuditFormat, AuditPage, AuditQuery, ComputeLimits, DatasetUse,
-    DatasetView, DeviceView, EgressView, Enrolment, InvitationView, JobView, LogLine, Me, MembershipView, ModelCopy,
-    ModelExport, NewDataset, NewPerson, Notice, OptOutReport, Outcome, Page, PeerView, PersonChange, PersonView,
-    PolicyPreview, ProfileView, ProposalView, Reading, RequestView, Review, Signed, Status, SurveyView, Verdict,
+    DatasetView, DeviceView, EgressView, Enrolment, FileReading, InvitationView, JobView, LogLine, Me, MembershipView,
+    ModelCopy, ModelExport, NewDataset, NewPerson, Notice, OptOutReport, Outcome, Page, PeerView, PersonChange,
+    PersonView, PolicyPreview, ProfileView, ProposalView, RequestView, Review, Signed, Status, SurveyView, Verdict,
 };
 
 type Result<T> = std::result::Result<T, PartyError>;
@@ -288,7 +288,7 @@ impl Handle {
     ///
     /// # Errors
     /// [`PartyError::Cohort`] names file, line and rule.
-    pub async fn survey(&self, session: &Session, path: PathBuf, reading: Reading) -> Result<SurveyView> {
+    pub async fn survey(&self, session: &Session, path: PathBuf, reading: FileReading) -> Result<SurveyView> {
         let s = session.clone();
         let work = self.ask(move |e| e.survey_order(s, path, reading).boxed()).await?;
         in_background(move || work.run()).await
@@ -300,7 +300,7 @@ impl Handle {
     /// [`PartyError::Cohort`] says why the workbook cannot be read.
     pub async fn sheets(&self, session: &Session, path: PathBuf) -> Result<Vec<String>> {
         let s = session.clone();
-        let work = self.ask(move |e| e.survey_order(s, path, Reading::default()).boxed()).await?;
+        let work = self.ask(move |e| e.survey_order(s, path, FileReading::default()).boxed()).await?;
         in_background(move || work.sheets()).await
     }
 

@@ -4,7 +4,7 @@ use hospes_protocol::approval::{OpinionView, RefusalCode};
 
 use super::*;
 use crate::error::PartyError;
-use crate::view::{PersonChange, PersonState, ProposalView, Reading, Verdict};
+use crate::view::{FileReading, PersonChange, PersonState, ProposalView, Verdict};
 
 fn proposed(outcome: Outcome) -> ProposalView {
     match outcome {
@@ -85,7 +85,7 @@ async fn every_refused_role_is_audited() {
     denied(h.set_policy(world.who("pia"), String::new(), pass("pia")).await.map(drop));
     denied(h.stop(world.who("sam"), Some("x".into())).await);
     denied(h.sheets(world.who("ana"), heart("cleveland.csv")).await.map(drop));
-    denied(h.survey(world.who("ana"), heart("cleveland.csv"), Reading::default()).await.map(drop));
+    denied(h.survey(world.who("ana"), heart("cleveland.csv"), FileReading::default()).await.map(drop));
     denied(h.release(world.who("pia"), job(1)).await);
     denied(h.export_audit(world.who("sam"), None, world.folder.join("x")).await.map(drop));
     denied(h.decide(world.who("odo"), study.id, Verdict::Refuse { reason: "x".into() }).await.map(drop));

@@ -6,7 +6,7 @@ use super::watching::database;
 use super::*;
 use crate::error::PartyError;
 use crate::requests::text::render;
-use crate::view::{AuditQuery, GapView, Reading, ScanProfile, SeriesBounds, SeriesOffer};
+use crate::view::{AuditQuery, FileReading, GapView, ScanProfile, SeriesBounds, SeriesOffer};
 
 /// The example's table registered anew under its name: so many of its patients, each line as `line` makes it.
 pub(super) async fn version(world: &World, patients: usize, line: impl Fn(usize, &str) -> String) -> DatasetView {
@@ -345,7 +345,7 @@ async fn what_means_missing_is_asked_chosen_logged_and_the_same_in_every_version
     std::fs::write(&path, text).unwrap();
     let texts = |texts: &[&str]| Some(texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>());
     let look = |missing| {
-        let reading = Reading { missing, scan: ScanProfile::HipaaSafeHarbor, ..Reading::default() };
+        let reading = FileReading { missing, scan: ScanProfile::HipaaSafeHarbor, ..FileReading::default() };
         world.handle.survey(world.who("sam"), path.clone(), reading)
     };
     let gap = |is_missing| GapView { column: "temp".into(), marker: "999".into(), cells: 10, is_missing };

@@ -41,7 +41,7 @@ pub use review::{
     Change, DataTab, Fact, Finding, OpinionGiven, OutputsTab, PeerLine, PeopleTab, Reading, Review, SeriesBounds,
     SeriesOffer, SignatureGiven,
 };
-pub use survey::{GapView, Reading, SurveyView};
+pub use survey::{FileReading, GapView, SurveyView};
 
 /// First sentence about an audit log that was verified and is whole. Any other first sentence says that it is not.
 pub const LOG_IS_INTACT: &str = "The log is intact: every entry is where it was, none is missing.";

@@ -8,7 +8,7 @@ use super::ColumnView;
 
 /// How a file is read, as far as a person chooses it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Reading {
+pub struct FileReading {
     /// Name of the sheet, of a workbook; its first one if none is named.
     pub sheet: Option<String>,
     /// Cells that mean *missing* besides the empty one; `None` is what is usual for the kind of file.
