@@ -197,7 +197,7 @@ fn what_means_missing_and_how_strictly_identifiers_are_looked_for_is_chosen() {
     assert!(said.contains("Missing are: empty cells, '?', 'NA', 'N/A', '-9'."), "{said}");
     assert!(said.contains("Column 'temp': does this mean missing? 999: 10. It is read as a value."), "{said}");
     let choices = ["--missing", "999", "--missing", "-9", "--scan", "hipaa-safe-harbor"];
-    let said = words(&site.run("Stefan", &[&["dataset", "survey", file], &choices[..]].concat()));
+    let said = words(&site.run("Stefan", &[&["dataset", "survey", file][..], &choices[..]].concat()));
     assert!(said.contains("Missing are: empty cells, '999', '-9'.") && said.contains("999: 10"), "{said}");
     assert!(!said.contains("does this mean missing?"), "{said}");
     let bare = site.ask("Stefan", &["dataset", "survey", file, "--missing", ""]);
