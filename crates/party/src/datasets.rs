@@ -312,15 +312,16 @@ impl Frozen {
         if let Some(Successor { former, version, .. }) = self.successor {
             because.push(format!("version {version} of the dataset, after {former}"));
         }
-        if !self.dataset.keep.is_empty() {
-            let kept = self.dataset.keep.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
-            because.push(format!("columns kept although the identifier scan would mask them: {kept}"));
-        }
         if self.dataset.scan == ScanProfile::HipaaSafeHarbor {
             because.push("identifiers looked for by the rules of HIPAA safe harbor".to_owned());
         }
         if self.dataset.missing.is_some() {
             because.push(format!("read as missing: {}", marker_words(&self.snapshot.document.format.missing)));
+        }
+        // Last: names of columns may be so many that the log cuts them.
+        if !self.dataset.keep.is_empty() {
+            let kept = self.dataset.keep.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+            because.push(format!("columns kept although the identifier scan would mask them: {kept}"));
         }
         because
     }

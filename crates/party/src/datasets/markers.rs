@@ -8,6 +8,8 @@ use crate::error::PartyError;
 const MARKERS: usize = 50;
 /// Longest marker in characters.
 const MARKER_CHARS: usize = 40;
+/// Longest list of them in words: the log names every one, and cuts what is longer than a reason may be.
+const WORDS_CHARS: usize = 600;
 
 /// Checks what a person chose.
 pub(super) fn check(markers: Option<&[String]>) -> Result<(), PartyError> {
@@ -25,6 +27,10 @@ pub(super) fn check(markers: Option<&[String]>) -> Result<(), PartyError> {
             "text {} of those that are to mean missing has more than {MARKER_CHARS} characters, or a line break or tab; \
              name what stands in one cell",
             at + 1
+        )),
+        None if words(markers).chars().count() > WORDS_CHARS => refuse(format!(
+            "the texts that are to mean missing are too long together for the audit log, which names every one in \
+             {WORDS_CHARS} characters; name only those that occur in the file"
         )),
         None => Ok(()),
     }

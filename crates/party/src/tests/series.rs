@@ -355,7 +355,8 @@ async fn what_means_missing_is_asked_chosen_logged_and_the_same_in_every_version
     let found = look(texts(&["999"])).await.unwrap();
     assert_eq!(found.missing, ["999"]);
     assert_eq!(found.gaps, [gap(true)]);
-    for wrong in [vec!["a\nb".to_owned()], vec!["x".repeat(41)], vec!["x".to_owned(); 51]] {
+    let long = vec!["x".repeat(40); 20];
+    for wrong in [vec!["a\nb".to_owned()], vec!["x".repeat(41)], vec!["x".to_owned(); 51], long] {
         let refused = look(Some(wrong)).await.unwrap_err();
         assert!(matches!(refused, PartyError::Input { place: "missing", .. }), "{refused}");
     }
