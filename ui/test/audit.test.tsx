@@ -224,7 +224,7 @@ describe("an entry", () => {
         row.querySelector("dd")?.textContent,
       ]),
     );
-  const open = () => document.querySelector<HTMLElement>('[aria-label="Approval signed: open entry 899"]');
+  const open = () => document.querySelector<HTMLElement>('[aria-label="First signature: open entry 899"]');
   const stroke = (type: string, key: string) => {
     const event = new KeyboardEvent(type, { key, bubbles: true, cancelable: true });
     return act(async () => void document.activeElement?.dispatchEvent(event));

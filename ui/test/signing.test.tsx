@@ -157,7 +157,8 @@ describe("the first signature", () => {
   it("is for what was read, and is filled in again where that changed meanwhile", async () => {
     await stand(["data_steward"], REVIEW);
     await answerAll();
-    const told = () => place.textContent?.includes("What you read here has changed since you opened it") ?? false;
+    const told = () =>
+      place.textContent?.includes("What you read here has changed since you opened it") ?? false;
     expect([told(), button("Sign as data steward")?.disabled]).toEqual([false, false]);
     const read = { ...REVIEW.read, digest: "r2", policy: "p2" };
     await draw({ ...REVIEW, read });

@@ -85,7 +85,12 @@ export function Decision({ review, dataset }: Props) {
         <Notice weight="attention">{t("sign.changed")}</Notice>
       )}
       {isFirst && (
-        <FirstSignature key={`first ${drawn} ${digest}`} review={review} dataset={dataset} onSigned={signed} />
+        <FirstSignature
+          key={`first ${drawn} ${digest}`}
+          review={review}
+          dataset={dataset}
+          onSigned={signed}
+        />
       )}
       {isOpen && isSecond && may("data_access_approver") && (
         <SecondSignature key={`second ${drawn}`} review={review} onSigned={signed} />
