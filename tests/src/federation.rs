@@ -377,9 +377,12 @@ impl Site {
     /// # Errors
     /// With what the site said.
     pub fn approve(&self, study: &str) -> Result<()> {
-        let first = self.act("Stefan", &["approve", study, "--yes"])?;
+        // Nobody signs without naming what they read.
+        ensure!(self.act("Stefan", &["approve", study, "--yes"]).is_err(), "signed whatever there was");
+        let review = self.act("Stefan", &["show", study])?;
+        let read = review["read"]["digest"].as_str().with_context(|| format!("no digest in {review}"))?;
+        let first = self.act("Stefan", &["approve", study, "--digest", read, "--yes"])?;
         let digest = first["digest"].as_str().with_context(|| format!("no digest in {first}"))?;
-        // Nobody signs second without naming what they read.
         ensure!(self.act("Anna", &["approve", study, "--yes"]).is_err(), "signed whatever there was");
         self.act("Anna", &["approve", study, "--digest", digest, "--yes"])?;
         Ok(())

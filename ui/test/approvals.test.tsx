@@ -21,6 +21,7 @@ const DRAFT: RequestView = {
   runs: [0, 9],
   reason: "of the draft",
   in_force: {
+    approval: "approval",
     state: "active",
     held_by: null,
     expires: NOW + 90 * DAY,

@@ -1,16 +1,17 @@
 // @vitest-environment jsdom
+import axe from "axe-core";
 import { act } from "react";
-import { afterEach, describe, expect, it } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { Route, Switch } from "wouter";
 import { navigate } from "wouter/use-hash-location";
 import { catalogues } from "../src/i18n";
-import type { AuditPage, Role } from "../src/ipc/types";
+import type { AuditLine, AuditPage, Role } from "../src/ipc/types";
 import { Audit } from "../src/screens/Audit";
 import { entryOf, momentOf, queryOf, TOPICS } from "../src/screens/auditFilter";
 import { button, press, type Screen, settle, show, type } from "./stage";
 
 const STATUS = { ledger: { entries: 900, root: "aa", witnessed: [], finding: null }, memberships: [] };
-const LINE = {
+const LINE: AuditLine = {
   sequence: 899,
   at: 1_000,
   actor: "Stefan",
@@ -18,6 +19,20 @@ const LINE = {
   outcome: "refused",
   detail: "",
   bytes: null,
+  parts: {
+    who: "p",
+    key: null,
+    on_behalf: null,
+    about: [],
+    purpose: [],
+    reason: null,
+    before: null,
+    after: null,
+    sent: null,
+    software: "hospes/0.1.0",
+    device: null,
+    erased: [],
+  },
 };
 const MEMBER = { federation: "fed", name: "Heart", site_name: "Cleveland", identity: "feed" };
 
@@ -35,7 +50,10 @@ async function stand(roles: Role[] = ["auditor"], answers: Record<string, unknow
     if (command in answers) return answers[command];
     if (command === "status") return STATUS;
     if (command === "memberships") return [MEMBER];
-    if (command === "requests") return [{ study: "study", title: "A study" }];
+    if (command === "requests") {
+      return [{ study: "study", title: "A study", in_force: { approval: "approval", expires: 2_000 } }];
+    }
+    if (command === "datasets") return [{ id: "data", name: "Cleveland" }];
     if (command === "audit") {
       const { query } = args as { query: { before?: number } };
       const next = query.before == null ? 700 : null;
@@ -64,7 +82,7 @@ async function choose(label: string, option: string): Promise<void> {
   await press(picker ?? null);
   await settle();
   await press(
-    [...document.querySelectorAll('[role="option"]')].find((o) => o.textContent === option) ?? null,
+    [...document.querySelectorAll('[role="option"]')].find((o) => o.textContent?.startsWith(option)) ?? null,
   );
   await settle();
 }
@@ -92,6 +110,8 @@ describe("filters of the audit log", () => {
     await choose("Who", "Stefan");
     await choose("Outcome", "refused");
     await choose("Study", "A study");
+    await choose("Approval", "A study, until");
+    await choose("Dataset", "Cleveland");
     await type("since", "2026-03-01");
     await type("until", "2026-03-31");
     const before = queries().length;
@@ -101,6 +121,8 @@ describe("filters of the audit log", () => {
       actor: "p",
       outcome: "refused",
       study: "study",
+      approval: "approval",
+      dataset: "data",
       from: new Date(2026, 2, 1).getTime(),
       until: new Date(2026, 3, 1).getTime(),
       limit: 200,
@@ -171,6 +193,99 @@ describe("filters of the audit log", () => {
       expect(momentOf(text, false), text).toBeNull();
     }
     expect([entryOf("12"), entryOf("-1"), entryOf("1e3"), entryOf("")]).toEqual([12, null, null, null]);
+  });
+});
+
+describe("an entry", () => {
+  const SIGNED: AuditLine = {
+    ...LINE,
+    action: "approval_signed",
+    outcome: "success",
+    detail: "approval id-of-approval, dataset id-of-data",
+    parts: {
+      ...LINE.parts,
+      key: "k".repeat(64),
+      about: [
+        { kind: "dataset", id: "id-of-data", name: "Cleveland", digest: null },
+        { kind: "snapshot", id: "d".repeat(64), name: null, digest: "d".repeat(64) },
+        { kind: "site", id: "id-of-a-site", name: null, digest: null },
+      ],
+      purpose: [{ kind: "approval", id: "id-of-approval", name: "A study", digest: null }],
+      reason: "for: A study",
+      before: "b".repeat(64),
+    },
+  };
+
+  /** What the open entry says: each term with what is said of it. */
+  const said = () =>
+    Object.fromEntries(
+      [...document.querySelectorAll("[role=dialog] dl > div")].map((row) => [
+        row.querySelector("dt")?.textContent,
+        row.querySelector("dd")?.textContent,
+      ]),
+    );
+  const open = () => document.querySelector<HTMLElement>('[aria-label="First signature: open entry 899"]');
+  const stroke = (type: string, key: string) => {
+    const event = new KeyboardEvent(type, { key, bubbles: true, cancelable: true });
+    return act(async () => void document.activeElement?.dispatchEvent(event));
+  };
+
+  beforeEach(async () => {
+    // jsdom lays nothing out; a list shows no row in no space.
+    vi.spyOn(Element.prototype, "clientHeight", "get").mockReturnValue(500);
+    vi.spyOn(HTMLElement.prototype, "offsetHeight", "get").mockReturnValue(44);
+    await stand(["auditor"], { audit: { entries: [SIGNED], total: 1, next: null } satisfies AuditPage });
+    await settle();
+  });
+  afterEach(() => vi.restoreAllMocks());
+
+  it("is listed by names where they are known, and by ids where they are not", () => {
+    const row = open()?.closest("[role=row]")?.textContent;
+    expect(row).toContain("Dataset: Cleveland");
+    expect(row).not.toContain("id-of-data");
+    expect(row).toContain("Site id-of-a-site");
+    expect(row).toContain("for: A study");
+  });
+
+  it("opens by a press to all that it says, as a list of terms", async () => {
+    await press(open());
+    await settle();
+    expect(document.querySelector("[role=dialog]")?.textContent).toContain("Entry 899");
+    const terms = said();
+    expect(terms.Who).toContain("Stefan");
+    expect(terms["Signed with the key"]).toContain("k".repeat(64));
+    expect(terms.Approval).toContain("A study");
+    expect(terms.Approval).toContain("id-of-approval");
+    expect(terms.Snapshot).toContain("d".repeat(64));
+    expect(terms["Settings before"]).toContain("b".repeat(64));
+    expect(terms["Settings after"]).toBe("None");
+    expect(terms.Program).toBe("hospes/0.1.0");
+    expect(terms).not.toHaveProperty("To whom");
+    const found = await axe.run(document.querySelector("[role=dialog]") ?? document, {
+      rules: { region: { enabled: false }, "color-contrast": { enabled: false } },
+    });
+    expect(found.violations.map(({ id }) => id)).toEqual([]);
+  });
+
+  it("opens and closes by keyboard, and the focus comes back", async () => {
+    await act(async () => open()?.focus());
+    await stroke("keydown", "Enter");
+    await stroke("keyup", "Enter");
+    await settle();
+    expect(said().Site).toBe("id-of-a-site");
+    await stroke("keydown", "Escape");
+    await settle(60);
+    expect(document.querySelector("[role=dialog]")).toBeNull();
+    expect(document.activeElement).toBe(open());
+  });
+
+  it("leads to all entries of its approval", async () => {
+    await press(open());
+    await settle();
+    await press(document.querySelector('[aria-label="Only entries about this: A study"]'));
+    await settle();
+    expect(document.querySelector("[role=dialog]")).toBeNull();
+    expect(queries().at(-1)).toEqual({ approval: "id-of-approval", before: null, limit: 200 });
   });
 });
 

@@ -16,6 +16,7 @@ const ITEM: EgressView = {
   left: Date.UTC(2026, 4, 1, 12, 5),
   at: Date.UTC(2026, 4, 1, 12),
   ended: Date.UTC(2026, 4, 1, 12, 10),
+  protection: "unmasked",
   public_data: false,
 };
 
@@ -34,6 +35,14 @@ describe("what left", () => {
     expect(textContent).toContain(`Entered ${exactly(ITEM.at)}`);
     expect(textContent).toContain(`Left ${exactly(ITEM.left ?? 0)}`);
     expect(textContent).toContain(`Arrival confirmed ${exactly(ITEM.ended ?? 0)}`);
+  });
+
+  it("says of every entry that the coordinator can read it, and which was made of public data", async () => {
+    await stand(ITEM, { ...ITEM, digest: "bb", public_data: true });
+    const rows = [...screen.place.querySelectorAll("tbody tr")].map((row) => row.textContent ?? "");
+    expect(rows).toHaveLength(2);
+    for (const row of rows) expect(row).toContain("The coordinator can read this.");
+    expect(rows.map((row) => row.includes("Public data"))).toEqual([false, true]);
   });
 
   it("says nothing of the kind before it happened", async () => {

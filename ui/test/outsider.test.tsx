@@ -46,7 +46,7 @@ const request = (state: RequestView["state"]): RequestView => ({
   reason: null,
   in_force:
     state === "active" || state === "suspended"
-      ? { state, held_by: null, expires: 2_000, runs: [0, 1], reason: null }
+      ? { approval: "approval", state, held_by: null, expires: 2_000, runs: [0, 1], reason: null }
       : null,
 });
 

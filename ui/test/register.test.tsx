@@ -1,5 +1,6 @@
 // @vitest-environment jsdom
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import type { Args } from "../src/ipc/commands";
 import type { Chosen, Role, Step, SurveyView } from "../src/ipc/types";
 import { Datasets } from "../src/screens/Datasets";
 import { Join } from "../src/screens/Join";
@@ -19,6 +20,8 @@ const SURVEY: SurveyView = {
   format: "utf-8",
   sheets: [],
   sheet: null,
+  missing: ["?", "-9"],
+  gaps: [],
   columns: [
     column("patient", "text", true),
     column("age", "number"),
@@ -50,7 +53,7 @@ describe("registering a dataset", () => {
     );
     await screen.press(screen.button("Choose a file"));
     expect(screen.args("choose_file")).toEqual({ purpose: "data" });
-    expect(screen.args("survey")).toEqual({ path: "file-1f", sheet: null });
+    expect(screen.args("survey")).toEqual({ path: "file-1f", sheet: null, missing: null, scan: null });
     expect(screen.text()).toContain("heart.csv");
     await screen.submit();
     // Nothing tells patients apart yet.
@@ -78,6 +81,8 @@ describe("registering a dataset", () => {
         name: "Heart",
         path: "file-1f",
         sheet: null,
+        missing: ["?", "-9"],
+        scan: "default",
         subject: "patient",
         kinds: { sex: "category" },
         mask: ["ward"],
@@ -87,6 +92,91 @@ describe("registering a dataset", () => {
       },
     });
     expect(location.hash).toBe("#/datasets/d");
+  });
+
+  /** As far as the columns, of a file in which 999 stands where a value may be missing. */
+  async function atColumns(again: (args: Args<"survey">) => unknown): Promise<void> {
+    const answer = ({ missing }: Args<"survey">) => {
+      const isTold = missing?.includes("999") ?? false;
+      return {
+        ...SURVEY,
+        missing: missing ?? SURVEY.missing,
+        gaps: [
+          { column: "age", marker: "", cells: 4, is_missing: true },
+          { column: "age", marker: "999", cells: 12, is_missing: isTold },
+          { column: "street", marker: "999", cells: 7, is_missing: isTold },
+        ],
+      };
+    };
+    const survey = (args: Args<"survey">) => (args.scan !== null && again(args)) || answer(args);
+    const answers = {
+      people: person(["data_steward"]),
+      choose_file: FILE,
+      survey: (args: unknown) => survey(args as Args<"survey">),
+      add_dataset: { id: "d" },
+    };
+    await screen.show(<NewDataset />, answers, "Stefan");
+    await screen.press(screen.button("Choose a file"));
+    await screen.submit();
+    const choice = screen.place.querySelector("[data-testid=hidden-select-container] select");
+    await screen.choose(choice, "patient");
+  }
+
+  it("asks what a text that looks like a missing value means, and applies it only when told", async () => {
+    await atColumns(() => null);
+    expect(screen.field("missing").value).toBe("?\n-9");
+    expect(screen.text()).toContain("Does 999 mean a missing value?");
+    // A column that stays out is not asked about.
+    expect(screen.text()).toContain("It stands in age (12 cells),");
+    expect(screen.text()).toContain("empty cells: 4");
+    expect(screen.text()).not.toContain("999: 12");
+    expect(await screen.faults()).toEqual([]);
+    await screen.press(screen.button("It means missing: 999"));
+    expect(screen.args("survey")).toEqual({
+      path: "file-1f",
+      sheet: null,
+      missing: ["?", "-9", "999"],
+      scan: "default",
+    });
+    expect(screen.text()).toContain("999: 12");
+    expect(screen.text()).not.toContain("Does 999 mean a missing value?");
+    await screen.submit();
+    await screen.type("dataset", "Heart");
+    await screen.submit();
+    expect(screen.text()).toContain("empty cells, ?, -9");
+    await screen.submit();
+    expect(screen.args("add_dataset")).toMatchObject({ dataset: { missing: ["?", "-9", "999"] } });
+  });
+
+  it("goes on only with what was counted", async () => {
+    await atColumns(() => null);
+    expect(screen.button("Continue").disabled).toBe(false);
+    await screen.type("missing", " ? \n\n?");
+    expect(screen.button("Continue").disabled).toBe(true);
+    expect(screen.text()).toContain("Count again before you go on.");
+    await screen.press(screen.button("Count again"));
+    expect(screen.args("survey")).toMatchObject({ missing: ["?"] });
+    expect(screen.button("Continue").disabled).toBe(false);
+  });
+
+  it("looks as strictly as was chosen, and does not go on where that failed", async () => {
+    let fails = true;
+    const strict = { ...SURVEY, columns: SURVEY.columns.map((of) => ({ ...of, masked: of.name !== "sex" })) };
+    await atColumns(() => (fails ? Promise.reject({ code: "data", words: "the file is gone" }) : strict));
+    await screen.press(screen.input("hipaa_safe_harbor"));
+    expect(screen.text()).toContain("the file is gone");
+    expect(screen.button("Continue").disabled).toBe(true);
+    fails = false;
+    await screen.press(screen.button("Count again"));
+    expect(screen.args("survey")).toMatchObject({ scan: "hipaa_safe_harbor" });
+    await screen.submit();
+    await screen.type("dataset", "Heart");
+    await screen.submit();
+    expect(screen.text()).toContain("HIPAA safe harbor");
+    await screen.submit();
+    expect(screen.args("add_dataset")).toMatchObject({
+      dataset: { scan: "hipaa_safe_harbor", mask: [], keep: [] },
+    });
   });
 
   it("asks for the sheet of a workbook, also where its first one is no table", async () => {
@@ -109,7 +199,7 @@ describe("registering a dataset", () => {
     const choice = () => screen.place.querySelector("[data-testid=hidden-select-container] select");
     await screen.choose(choice(), "Visits");
     await screen.choose(choice(), "Labs");
-    expect(screen.args("survey")).toEqual({ path: "file-1f", sheet: "Labs" });
+    expect(screen.args("survey")).toEqual({ path: "file-1f", sheet: "Labs", missing: null, scan: null });
     expect(screen.times("sheets")).toBe(1);
     expect(await screen.faults()).toEqual([]);
     await screen.submit();

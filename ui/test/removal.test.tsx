@@ -18,6 +18,7 @@ const HEART: DatasetView = {
   columns: [],
   public: false,
   duo: [],
+  missing: [],
   version: 1,
   former: null,
 };

@@ -36,10 +36,18 @@ const REVIEW: Review = {
   opinion: null,
   signatures: [],
   approval_digest: null,
+  read: { digest: "r1", study: "aa", data: "dd", sites: "ss", policy: "pp", opinion: "oo" },
   approvable: true,
 };
 
-const IN_FORCE: InForce = { state: "active", held_by: null, expires: 2_000, runs: [0, 1], reason: null };
+const IN_FORCE: InForce = {
+  approval: "approval",
+  state: "active",
+  held_by: null,
+  expires: 2_000,
+  runs: [0, 1],
+  reason: null,
+};
 
 let root: Root;
 let place: HTMLElement;
@@ -144,6 +152,22 @@ describe("the first signature", () => {
     });
     const { checklist } = (approve as { approving: { checklist: object } }).approving;
     expect(Object.values(checklist)).toEqual(["yes", "yes", "yes", "yes", "yes"]);
+  });
+
+  it("is for what was read, and is filled in again where that changed meanwhile", async () => {
+    await stand(["data_steward"], REVIEW);
+    await answerAll();
+    const told = () =>
+      place.textContent?.includes("What you read here has changed since you opened it") ?? false;
+    expect([told(), button("Sign as data steward")?.disabled]).toEqual([false, false]);
+    const read = { ...REVIEW.read, digest: "r2", policy: "p2" };
+    await draw({ ...REVIEW, read });
+    expect([told(), button("Sign as data steward")?.disabled]).toEqual([true, true]);
+    await answerAll();
+    await type("signing", "a long passphrase");
+    await submit();
+    const approvals = asked.filter(({ command }) => command === "approve");
+    expect(approvals.map(({ args }) => args)).toMatchObject([{ approving: { read } }]);
   });
 
   it("is for as many runs as were typed, or is not given", async () => {

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use hospes_party::link::Step;
 use hospes_party::view::{
     AlarmView, Approach, Approving, AuditExport, AuditFormat, AuditPage, AuditQuery, BackupMade, ComputeLimits,
-    DatasetUse, DatasetView, DeviceSetting, DeviceView, DryRunView, EgressView, Enrolment, InvitationView, JobView,
-    LogLine, Me, MembershipView, ModelCopy, ModelExport, NewDataset, NewPerson, OptOutReport, Outcome, Page, PeerView,
-    PersonChange, PersonView, PolicyPreview, PredictionMade, PredictionOffer, ProfileView, ProposalView, RequestView,
-    RestoredView, Review, Signed, Status, SurveyView, Verdict,
+    DatasetUse, DatasetView, DeviceSetting, DeviceView, DryRunView, EgressView, Enrolment, FileReading, InvitationView,
+    JobView, LogLine, Me, MembershipView, ModelCopy, ModelExport, NewDataset, NewPerson, OptOutReport, Outcome, Page,
+    PeerView, PersonChange, PersonView, PolicyPreview, PredictionMade, PredictionOffer, ProfileView, ProposalView,
+    RequestView, RestoredView, Review, ScanProfile, Signed, Status, SurveyView, Verdict,
 };
 use hospes_party::{DeviceChoice, Handle, Managed, Passphrase};
 use hospes_protocol::approval::OpinionView;
@@ -151,9 +151,14 @@ commands! {
         reads [], changes [Settings, People, Federations, Audit],
         |c| c.engine.confirm_restore(&c.person()?, passphrase.passphrase()).await?;
     /// What is in a file, before it is registered; of a workbook, in the sheet of that name or else the first.
-    "survey" Survey { path: PathBuf, sheet: Option<String> } -> SurveyView,
+    "survey" Survey {
+        path: PathBuf, sheet: Option<String>, missing: Option<Vec<String>>, scan: Option<ScanProfile>
+    } -> SurveyView,
         reads [], changes [],
-        |c| c.engine.survey(&c.person()?, path, sheet).await?;
+        |c| {
+            let reading = FileReading { sheet, missing, scan: scan.unwrap_or_default() };
+            c.engine.survey(&c.person()?, path, reading).await?
+        };
     /// Names of a workbook's sheets, of which a survey reads one; of any other file, none.
     "sheets" Sheets { path: PathBuf } -> Vec<String>,
         reads [], changes [],

@@ -1,6 +1,7 @@
 //! What goes into the ledger, and how people read it.
 
 mod export;
+mod parts;
 pub(crate) mod retention;
 pub(crate) mod verify;
 
@@ -9,10 +10,11 @@ use hospes_protocol::approval::Role;
 use hospes_protocol::id::{Digest, FederationId, Timestamp};
 use hospes_protocol::text::shown;
 
+use self::parts::Names;
 use crate::engine::Engine;
 use crate::error::PartyError;
 use crate::keys::random;
-use crate::people::{Acting, Session, name_of};
+use crate::people::{Acting, Session};
 use crate::store::{At as _, Tx, parse, signed};
 use crate::view::{AlarmView, AuditLine, AuditPage, AuditQuery, LedgerState, Notice, WitnessState};
 
@@ -56,6 +58,9 @@ fn filter(query: AuditQuery) -> Result<Filter, PartyError> {
         actor: query.actor,
         study: query.study,
         job: query.job,
+        approval: query.approval,
+        object: query.dataset.map(|id| id.to_string()),
+        object_kind: query.dataset.map(|_| ObjectKind::Dataset),
         from_ms: query.from.map(Timestamp::as_millis),
         until_ms: query.until.map(Timestamp::as_millis),
         before: query.before,
@@ -168,9 +173,10 @@ impl Engine {
         self.viewed(&acting).await?;
         let mut conn = self.reader().await?;
         let page = Ledger::on(&mut *conn).page(&filter, limit).await.at("read the audit log")?;
+        let mut names = Names::new(&mut conn);
         let mut entries = Vec::with_capacity(page.records.len());
         for record in &page.records {
-            entries.push(self.line(&mut conn, record).await?);
+            entries.push(self.line(&mut names, record).await?);
         }
         Ok(AuditPage { entries, total: page.size, next: page.next })
     }
@@ -198,19 +204,31 @@ impl Engine {
         self.record("view the audit log", &self.entry(acting.actor(), Action::AuditViewed)).await
     }
 
-    async fn line(&self, conn: &mut sqlx::SqliteConnection, record: &Record) -> Result<AuditLine, PartyError> {
-        let erased = |field| record.erased_words(field).unwrap_or_default();
-        let actor = match &record.actor {
-            None => erased(Field::Actor),
-            Some(Actor::Engine) => "engine".to_owned(),
-            Some(Actor::Person { id, role, .. }) => {
-                let name = name_of(conn, *id).await.unwrap_or_else(|_| id.to_string());
+    /// Who, for people.
+    async fn actor_words(&self, names: &mut Names<'_>, actor: &Actor) -> Result<String, PartyError> {
+        Ok(match actor {
+            Actor::Engine => "engine".to_owned(),
+            Actor::Person { id, role, .. } => {
+                let id = id.to_string();
+                let name = names.of(ObjectKind::Person, &id).await?.unwrap_or(id);
                 role.as_ref().map_or(name.clone(), |r| format!("{name} ({})", r.replace('_', " ")))
             }
-            Some(Actor::Peer { node, .. }) => match self.links.get(node) {
+            Actor::Peer { node, .. } => match self.links.get(node) {
                 Some(_) => format!("coordinator {node}"),
                 None => format!("site {node}"),
             },
+        })
+    }
+
+    async fn line(&self, names: &mut Names<'_>, record: &Record) -> Result<AuditLine, PartyError> {
+        let erased = |field| record.erased_words(field).unwrap_or_default();
+        let actor = match &record.actor {
+            None => erased(Field::Actor),
+            Some(actor) => self.actor_words(names, actor).await?,
+        };
+        let on_behalf = match &record.on_behalf {
+            None => None,
+            Some(actor) => Some(self.actor_words(names, actor).await?),
         };
         let objects = record.objects.iter().map(|o| format!("{} {}", o.kind, o.id)).collect::<Vec<_>>();
         let detail = match &record.reason {
@@ -227,6 +245,7 @@ impl Engine {
             outcome: record.outcome.map_or_else(|| erased(Field::Outcome), |o: Outcome| o.as_str().to_owned()),
             detail,
             bytes: record.egress.as_ref().map(|e| e.bytes),
+            parts: names.parts(record, on_behalf).await?,
         })
     }
 

@@ -3,6 +3,7 @@
 //! Files are read by `hospes-cohort` outside the loop that owns the state; what comes back here are counts, names and
 //! sealed bytes.
 
+mod markers;
 mod removal;
 mod series;
 mod uses;
@@ -17,7 +18,7 @@ use hospes_cohort::profile::{Profile, profile};
 use hospes_cohort::scan::{Finding, ScanProfile};
 use hospes_cohort::schema::ColumnKind;
 use hospes_cohort::snapshot::{Freeze, Snapshot, SnapshotDocument, SnapshotKey, freeze};
-use hospes_cohort::source::{self, Hints, Limits, SourceKind, Survey, survey};
+use hospes_cohort::source::{self, ColumnSurvey, Hints, Limits, SourceKind, Survey, survey};
 use hospes_ledger::{Action, Change, ObjectKind};
 use hospes_protocol::approval::{Role, SnapshotFacts, VersionFacts};
 use hospes_protocol::canon::Canonical;
@@ -34,8 +35,11 @@ use crate::error::PartyError;
 use crate::keys::{KeyError, random};
 use crate::people::Session;
 use crate::store::{At as _, from_json, parse, signed, to_json, unsigned};
-use crate::view::{ColumnView, DatasetView, NewDataset, Notice, OptOutReport, ProfileView, SurveyView};
+use crate::view::{
+    ColumnView, DatasetView, FileReading, GapView, NewDataset, Notice, OptOutReport, ProfileView, SurveyView,
+};
 
+pub(crate) use markers::words as marker_words;
 use series::Successor;
 pub(crate) use series::{difference, newest, newest_of};
 
@@ -134,6 +138,7 @@ impl Dataset {
             columns: kept.chain(masked).map(|(n, k, m)| column_view(n, k, m, &self.findings)).collect(),
             public: self.document.public,
             duo: self.duo.clone(),
+            missing: self.document.format.missing.clone(),
             version: self.version,
             former: self.former,
         }
@@ -164,10 +169,10 @@ pub(crate) async fn by_id(conn: &mut SqliteConnection, id: DatasetId) -> Result<
     Dataset::from_row(&row)
 }
 
-/// A file to be surveyed, and the sheet of it where it is a workbook.
+/// A file to be surveyed, and how.
 pub(crate) struct SurveyOrder {
     path: PathBuf,
-    sheet: Option<String>,
+    reading: FileReading,
 }
 
 impl SurveyOrder {
@@ -176,8 +181,9 @@ impl SurveyOrder {
     }
 
     pub(crate) fn run(self) -> Result<SurveyView, PartyError> {
-        let hints = Hints { sheet: self.sheet, ..Hints::default() };
-        let found = survey(&self.path, &hints, ScanProfile::Default, Limits::default())?;
+        let FileReading { sheet, missing, scan } = self.reading;
+        let hints = Hints { sheet, missing, ..Hints::default() };
+        let found = survey(&self.path, &hints, scan, Limits::default())?;
         let masked = |name: &str| found.findings.iter().any(|f| f.column == name && f.masks);
         let columns = found.columns.iter();
         Ok(SurveyView {
@@ -185,9 +191,24 @@ impl SurveyOrder {
             format: format_words(&found),
             sheets: found.sheets,
             sheet: found.format.sheet,
+            missing: found.format.missing,
+            gaps: found.columns.iter().flat_map(gaps).collect(),
             columns: columns.map(|c| column_view(c.name.clone(), c.kind, masked(&c.name), &found.findings)).collect(),
         })
     }
+}
+
+/// The cells of a column that are read as missing, and those of which the survey asks whether they are.
+fn gaps(column: &ColumnSurvey) -> Vec<GapView> {
+    let missing = column.missing.iter().map(|gap| (gap, true));
+    let asked = column.suspects.iter().map(|gap| (gap, false));
+    let view = |((marker, cells), is_missing): (&(String, u64), bool)| GapView {
+        column: column.name.clone(),
+        marker: marker.clone(),
+        cells: *cells,
+        is_missing,
+    };
+    missing.chain(asked).map(view).collect()
 }
 
 fn format_words(found: &Survey) -> String {
@@ -233,8 +254,10 @@ pub(crate) struct Frozen {
 impl FreezeOrder {
     pub(crate) fn run(self) -> Result<Frozen, PartyError> {
         let (subject, sheet) = (Some(self.dataset.subject.clone()), self.dataset.sheet.clone());
-        let hints = Hints { subject, sheet, ..Hints::default() };
-        let found = survey(&self.dataset.path, &hints, ScanProfile::Default, Limits::default())?;
+        // A version is read as the one before.
+        let before = self.former.as_ref().map(|former| former.document.format.missing.clone());
+        let hints = Hints { subject, sheet, missing: self.dataset.missing.clone().or(before), ..Hints::default() };
+        let found = survey(&self.dataset.path, &hints, self.dataset.scan, Limits::default())?;
         let mut schema = found.schema(&self.dataset.subject)?;
         for (name, kind) in &self.dataset.kinds {
             schema.set_kind(name, *kind)?;
@@ -247,7 +270,7 @@ impl FreezeOrder {
         }
         let mut successor = None;
         if let Some(former) = &self.former {
-            series::check_continues(former, &self.dataset, &schema)?;
+            series::check_continues(former, &self.dataset, &schema, &found.format.missing)?;
             let version = former.version.saturating_add(1);
             successor = Some(Successor { former: former.id, series: former.series, version });
         }
@@ -279,6 +302,28 @@ impl FreezeOrder {
             sealed_profile,
             findings: found.findings,
         })
+    }
+}
+
+impl Frozen {
+    /// What the log says of it besides the names of dataset and snapshot.
+    fn reasons(&self) -> Vec<String> {
+        let mut because = Vec::new();
+        if let Some(Successor { former, version, .. }) = self.successor {
+            because.push(format!("version {version} of the dataset, after {former}"));
+        }
+        if self.dataset.scan == ScanProfile::HipaaSafeHarbor {
+            because.push("identifiers looked for by the rules of HIPAA safe harbor".to_owned());
+        }
+        if self.dataset.missing.is_some() {
+            because.push(format!("read as missing: {}", marker_words(&self.snapshot.document.format.missing)));
+        }
+        // Last: names of columns may be so many that the log cuts them.
+        if !self.dataset.keep.is_empty() {
+            let kept = self.dataset.keep.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+            because.push(format!("columns kept although the identifier scan would mask them: {kept}"));
+        }
+        because
     }
 }
 
@@ -371,10 +416,11 @@ impl Engine {
         &mut self,
         session: Session,
         path: PathBuf,
-        sheet: Option<String>,
+        reading: FileReading,
     ) -> Result<SurveyOrder, PartyError> {
         self.acting(&session, "look into a file of data", STEWARD).await?;
-        Ok(SurveyOrder { path, sheet })
+        markers::check(reading.missing.as_deref())?;
+        Ok(SurveyOrder { path, reading })
     }
 
     pub(crate) async fn freeze_order(
@@ -384,6 +430,7 @@ impl Engine {
     ) -> Result<FreezeOrder, PartyError> {
         self.acting(&session, "register a dataset", STEWARD).await?;
         hospes_protocol::text::check_name(&dataset.name).map_err(|r| PartyError::input("name", r))?;
+        markers::check(dataset.missing.as_deref())?;
         crate::requests::rules::check_terms(&dataset.duo)?;
         // PRIVACY: whoever knows the key of the hashes finds out whose they are.
         if self.config.known_keys.is_some() && !dataset.public {
@@ -453,19 +500,14 @@ impl Engine {
         .execute(tx.conn())
         .await
         .at("register a dataset")?;
-        let kept = frozen.dataset.keep.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
         let mut entry = self
             .entry(acting.actor(), Action::DatasetRegistered)
             .object(ObjectKind::Dataset, id, None)
             .object(ObjectKind::Snapshot, digest, Some(digest));
-        let mut because = Vec::new();
-        if let Some(Successor { former, version, .. }) = frozen.successor {
+        if let Some(Successor { former, .. }) = frozen.successor {
             entry = entry.object(ObjectKind::Dataset, former, None);
-            because.push(format!("version {version} of the dataset, after {former}"));
         }
-        if !kept.is_empty() {
-            because.push(format!("columns kept although the identifier scan would mask them: {kept}"));
-        }
+        let because = frozen.reasons();
         if !because.is_empty() {
             entry = entry.because(because.join("; "));
         }

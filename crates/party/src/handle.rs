@@ -14,9 +14,9 @@ use crate::error::PartyError;
 use crate::people::{Passphrase, Session};
 use crate::view::{
     AlarmView, Approach, Approving, AuditExport, AuditFormat, AuditPage, AuditQuery, ComputeLimits, DatasetUse,
-    DatasetView, DeviceView, EgressView, Enrolment, InvitationView, JobView, LogLine, Me, MembershipView, ModelCopy,
-    ModelExport, NewDataset, NewPerson, Notice, OptOutReport, Outcome, Page, PeerView, PersonChange, PersonView,
-    PolicyPreview, ProfileView, ProposalView, RequestView, Review, Signed, Status, SurveyView, Verdict,
+    DatasetView, DeviceView, EgressView, Enrolment, FileReading, InvitationView, JobView, LogLine, Me, MembershipView,
+    ModelCopy, ModelExport, NewDataset, NewPerson, Notice, OptOutReport, Outcome, Page, PeerView, PersonChange,
+    PersonView, PolicyPreview, ProfileView, ProposalView, RequestView, Review, Signed, Status, SurveyView, Verdict,
 };
 
 type Result<T> = std::result::Result<T, PartyError>;
@@ -284,13 +284,13 @@ impl Handle {
 
     // Data ---------------------------------------------------------------------------------------------------------
 
-    /// What is in a file, before it is registered (data steward). Of a workbook, the sheet of that name or the first one.
+    /// What is in a file, before it is registered (data steward).
     ///
     /// # Errors
     /// [`PartyError::Cohort`] names file, line and rule.
-    pub async fn survey(&self, session: &Session, path: PathBuf, sheet: Option<String>) -> Result<SurveyView> {
+    pub async fn survey(&self, session: &Session, path: PathBuf, reading: FileReading) -> Result<SurveyView> {
         let s = session.clone();
-        let work = self.ask(move |e| e.survey_order(s, path, sheet).boxed()).await?;
+        let work = self.ask(move |e| e.survey_order(s, path, reading).boxed()).await?;
         in_background(move || work.run()).await
     }
 
@@ -300,7 +300,7 @@ impl Handle {
     /// [`PartyError::Cohort`] says why the workbook cannot be read.
     pub async fn sheets(&self, session: &Session, path: PathBuf) -> Result<Vec<String>> {
         let s = session.clone();
-        let work = self.ask(move |e| e.survey_order(s, path, None).boxed()).await?;
+        let work = self.ask(move |e| e.survey_order(s, path, FileReading::default()).boxed()).await?;
         in_background(move || work.sheets()).await
     }
 

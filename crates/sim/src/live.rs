@@ -246,6 +246,8 @@ impl Site {
             name: DATASET.into(),
             path: std::path::absolute(file)?,
             sheet: None,
+            missing: None,
+            scan: Default::default(),
             subject: subject.to_owned(),
             kinds: Default::default(),
             mask: Default::default(),
@@ -275,7 +277,8 @@ impl Site {
             Ok(requests.iter().any(|r| r.study == study && r.state == RequestState::Received).then_some(()))
         })
         .await?;
-        let approving = Approving { release: ReleaseRule::Automatic, ..Approving::exactly(study) };
+        let read = self.handle.review(&self.steward, study, None).await?.read;
+        let approving = Approving { release: ReleaseRule::Automatic, ..Approving::exactly(study, read) };
         let first = self.handle.approve(&self.steward, approving, passphrase(STEWARD)).await?;
         self.handle.countersign(&self.approver, study, first.digest, passphrase(APPROVER)).await?;
         Ok(())

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use hospes_party::DeviceChoice;
-use hospes_party::view::{AuditFormat, SeriesBounds};
+use hospes_party::view::{AuditFormat, ScanProfile, SeriesBounds};
 use hospes_protocol::approval::Role;
 
 /// A hospital's party in a federation.
@@ -383,6 +383,8 @@ pub(crate) enum Dataset {
         /// Sheet of an Excel workbook; its first one if none is named.
         #[arg(long)]
         sheet: Option<String>,
+        #[command(flatten)]
+        looking: Looking,
     },
     /// Set the Data Use Ontology terms of a dataset.
     Tag {
@@ -405,6 +407,37 @@ pub(crate) enum Dataset {
         /// File.
         file: PathBuf,
     },
+}
+
+// What means missing in a file, and how strictly identifiers are looked for. A doc comment here would be taken for that
+// of the command.
+#[derive(Args)]
+pub(crate) struct Looking {
+    /// Text of a cell that means a missing value, such as -9 or 999, in the whole table; may be given several times. Those
+    /// given stand in place of the usual ones (?, NA, N/A and -9), and '' is for none but empty cells.
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub(crate) missing: Vec<String>,
+    /// How strictly identifiers are looked for.
+    #[arg(long, value_enum, default_value = "default")]
+    pub(crate) scan: Scan,
+}
+
+/// Profiles of the identifier scan, as typed.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Scan {
+    /// Names, numbers, addresses, and dates finer than a month.
+    Default,
+    /// Besides, as HIPAA safe harbor asks: dates finer than a year, ages over 89, places below the state.
+    HipaaSafeHarbor,
+}
+
+impl From<Scan> for ScanProfile {
+    fn from(scan: Scan) -> Self {
+        match scan {
+            Scan::Default => Self::Default,
+            Scan::HipaaSafeHarbor => Self::HipaaSafeHarbor,
+        }
+    }
 }
 
 /// A file to be registered.
@@ -435,6 +468,8 @@ pub(crate) struct DatasetAdd {
     /// Column that the identifier scan would mask and you keep.
     #[arg(long)]
     pub(crate) keep: Vec<String>,
+    #[command(flatten)]
+    pub(crate) looking: Looking,
 }
 
 /// Released models.
@@ -539,12 +574,12 @@ pub(crate) struct Approve {
     /// Results need no person to release them.
     #[arg(long)]
     pub(crate) release_automatically: bool,
-    /// For the second signature: the whole digest of the approval, as `show` printed it. Without it the review is shown
-    /// and a person is asked.
+    /// What you have read, by the whole digest that `show` printed: for the first signature the one under *Read*, for the
+    /// second that of the approval. Without it the review is shown and a person is asked.
     #[arg(long)]
     pub(crate) digest: Option<String>,
     /// Give the first signature anew, in place of the one that waits for a second.
-    #[arg(long, conflicts_with = "digest")]
+    #[arg(long)]
     pub(crate) again: bool,
     /// Do not ask whether you are sure.
     #[arg(long, short)]

@@ -337,6 +337,8 @@ async fn furnish(folder: &Path, index: usize, roster: &Signed<Roster>, study: &S
         name: "rows".into(),
         path: csv,
         sheet: None,
+        missing: None,
+        scan: Default::default(),
         subject: "subject_id".into(),
         kinds: BTreeMap::new(),
         mask: BTreeSet::new(),
@@ -366,7 +368,8 @@ async fn furnish(folder: &Path, index: usize, roster: &Signed<Roster>, study: &S
     site.hear(federation(), LinkEvent::Message(ToSite::Study(Box::new(study.clone())))).await;
     let (id, ava) = (study.document.id, people["ava"].clone());
     site.ask(|h| async move {
-        let signed = h.approve(&sam, Approving::exactly(id), passphrase("sam")).await?;
+        let read = h.review(&sam, id, None).await?.read;
+        let signed = h.approve(&sam, Approving::exactly(id, read), passphrase("sam")).await?;
         h.countersign(&ava, id, signed.digest, passphrase("ava")).await
     })
     .await?;

@@ -70,6 +70,10 @@ export type Approving = {
  */
 study: StudyId, 
 /**
+ * What the signer read, as the review has it.
+ */
+read: Reading, 
+/**
  * Dataset; may be left out where only one has the columns.
  */
 dataset: DatasetId | null, 
@@ -93,6 +97,19 @@ release: ReleaseRule,
  * Answers to the checklist.
  */
 checklist: { [key in string]: string }, };
+
+/**
+ * A part of an entry that was erased.
+ */
+export type AuditErased = { 
+/**
+ * Which, such as `actor`.
+ */
+part: string, 
+/**
+ * Rule under which it was.
+ */
+rule: string, };
 
 /**
  * An export of the audit log that was written.
@@ -155,7 +172,32 @@ detail: string,
 /**
  * Bytes that left, if any.
  */
-bytes: number | null, };
+bytes: number | null, 
+/**
+ * What it says part by part, for whoever opens it.
+ */
+parts: AuditParts, };
+
+/**
+ * A thing that an entry is about.
+ */
+export type AuditObject = { 
+/**
+ * What it is.
+ */
+kind: ObjectKind, 
+/**
+ * Its id, as the log has it.
+ */
+id: string, 
+/**
+ * Its name, where this site knows it; of a run and of an approval the title of the study.
+ */
+name: string | null, 
+/**
+ * Its digest, where it has one.
+ */
+digest: Digest | null, };
 
 /**
  * A page of the audit log.
@@ -173,6 +215,59 @@ total: number,
  * [`AuditQuery::before`] of the next page; `None` where this is the last.
  */
 next: number | null, };
+
+/**
+ * What an entry of the audit log says besides when, what and how it ended.
+ */
+export type AuditParts = { 
+/**
+ * Id of who did it: a person, a federation or a site; `None` for the engine, and where it was erased.
+ */
+who: string | null, 
+/**
+ * Key that a person signed with, where they did.
+ */
+key: PublicKey | null, 
+/**
+ * On whose behalf, where that is somebody else.
+ */
+on_behalf: string | null, 
+/**
+ * What it is about.
+ */
+about: Array<AuditObject>, 
+/**
+ * For which study, run and approval.
+ */
+purpose: Array<AuditObject>, 
+/**
+ * Why, in words.
+ */
+reason: string | null, 
+/**
+ * Digest of settings before a change.
+ */
+before: Digest | null, 
+/**
+ * Digest of settings after it.
+ */
+after: Digest | null, 
+/**
+ * What left.
+ */
+sent: AuditSent | null, 
+/**
+ * Program and its version.
+ */
+software: string | null, 
+/**
+ * Device on which it ran.
+ */
+device: string | null, 
+/**
+ * What was erased of it.
+ */
+erased: Array<AuditErased>, };
 
 /**
  * Which part of the audit log is asked for.
@@ -207,6 +302,14 @@ study?: StudyId | null,
  */
 job?: JobId | null, 
 /**
+ * Only what was done under this approval, or to it.
+ */
+approval?: ApprovalId | null, 
+/**
+ * Only what names this dataset: this version of it.
+ */
+dataset?: DatasetId | null, 
+/**
  * Only from this time on.
  */
 from?: Timestamp | null, 
@@ -214,6 +317,23 @@ from?: Timestamp | null,
  * Only before this time.
  */
 until?: Timestamp | null, };
+
+/**
+ * What left, by an entry.
+ */
+export type AuditSent = { 
+/**
+ * Id of the receiver.
+ */
+to: string, 
+/**
+ * Its name, where this site knows it.
+ */
+name: string | null, 
+/**
+ * SHA-256 of what left.
+ */
+digest: Digest, };
 
 /**
  * Why the service of this machine is not to be had.
@@ -621,6 +741,10 @@ public: boolean,
  */
 duo: Array<string>, 
 /**
+ * Cells of its source that mean *missing* besides the empty one.
+ */
+missing: Array<string>, 
+/**
  * Counts the versions of a series from 1.
  */
 version: number, 
@@ -954,6 +1078,10 @@ at: Timestamp,
  */
 ended: Timestamp | null, 
 /**
+ * What keeps its receiver from reading it.
+ */
+protection: Protection, 
+/**
  * Whether it was made under the public-data policy.
  */
 public_data: boolean, };
@@ -1097,6 +1225,27 @@ words: string, };
 export type Floor = "strict" | "datashield";
 
 /**
+ * Cells of one column with one text that means *missing*, or may mean it.
+ */
+export type GapView = { 
+/**
+ * Column.
+ */
+column: string, 
+/**
+ * The text: one that means *missing*, or one of a fixed list of those that often do; of an empty cell, nothing.
+ */
+marker: string, 
+/**
+ * How many such cells the column has.
+ */
+cells: number, 
+/**
+ * Whether they are read as missing; if not, that is a question for the steward.
+ */
+is_missing: boolean, };
+
+/**
  * A subgroup as the site's own people see it.
  */
 export type GroupView = { 
@@ -1121,6 +1270,10 @@ view: ReportView | null, };
  * An approval that is active or suspended.
  */
 export type InForce = { 
+/**
+ * Which.
+ */
+approval: ApprovalId, 
 /**
  * Active or suspended.
  */
@@ -1727,6 +1880,15 @@ path: string,
  */
 sheet: string | null, 
 /**
+ * Cells that mean *missing* besides the empty one. If not said: those of the version before, or else what is usual for
+ * the kind of file.
+ */
+missing: Array<string> | null, 
+/**
+ * How strictly identifiers are looked for.
+ */
+scan: ScanProfile, 
+/**
  * Column that tells patients apart.
  */
 subject: string, 
@@ -1851,6 +2013,11 @@ edges: Array<number>,
  * Rows by bin; `None` where the count is suppressed.
  */
 counts: Array<number | null>, };
+
+/**
+ * What kind of thing an object is.
+ */
+export type ObjectKind = "study" | "plan" | "job" | "round" | "approval" | "permit" | "dataset" | "snapshot" | "opt_outs" | "model" | "update" | "figures" | "receipt" | "policy" | "settings" | "person" | "key" | "certificate" | "invitation" | "token" | "federation" | "site" | "roster" | "export" | "entries" | "checkpoint" | "backup" | "software" | "summary";
 
 /**
  * What a file or folder is opened for.
@@ -2301,6 +2468,11 @@ words: string,
 needs_words: boolean, };
 
 /**
+ * What keeps the receiver of something that left from reading it.
+ */
+export type Protection = "unmasked";
+
+/**
  * A public Ed25519 key. Written as 64 hexadecimal digits.
  */
 export type PublicKey = string;
@@ -2334,6 +2506,35 @@ min: number,
  * Largest value inside.
  */
 max: number, };
+
+/**
+ * What a review says of that which a first signature binds, by digests.
+ */
+export type Reading = { 
+/**
+ * Over all of it; by this one people name it in a terminal.
+ */
+digest: Digest, 
+/**
+ * The study as it was offered.
+ */
+study: Digest, 
+/**
+ * The dataset: its version, patients who are left, terms of use.
+ */
+data: Digest, 
+/**
+ * The other sites and how their keys are trusted.
+ */
+sites: Digest, 
+/**
+ * The policy.
+ */
+policy: Digest, 
+/**
+ * The privacy officer's opinion, or that there is none.
+ */
+opinion: Digest, };
 
 /**
  * When the final model and figures of a run may be used.
@@ -2567,6 +2768,10 @@ signatures: Array<SignatureGiven>,
  */
 approval_digest: Digest | null, 
 /**
+ * What a first signature is for: it carries this back, and is refused if something of it changed meanwhile.
+ */
+read: Reading, 
+/**
  * Whether it can be approved as it is.
  */
 approvable: boolean, };
@@ -2644,6 +2849,11 @@ at: Timestamp, };
  * What a file is written for.
  */
 export type SavePurpose = "audit" | "model" | "backup" | "predictions";
+
+/**
+ * How strictly the scan looks.
+ */
+export type ScanProfile = "default" | "hipaa_safe_harbor";
 
 /**
  * A passphrase or a code on its way in; `Debug` never shows it and its memory is erased.
@@ -2836,6 +3046,14 @@ sheets: Array<string>,
  * The sheet that was read.
  */
 sheet: string | null, 
+/**
+ * Cells that mean *missing* besides the empty one.
+ */
+missing: Array<string>, 
+/**
+ * Cells that are missing, and cells that may be, by column.
+ */
+gaps: Array<GapView>, 
 /**
  * Columns.
  */
@@ -3102,7 +3320,7 @@ export interface Commands {
   /** Confirms a restored backup; in operation it needs a second signature. */
   confirm_restore: { args: { passphrase: Secret }; answer: Outcome };
   /** What is in a file, before it is registered; of a workbook, in the sheet of that name or else the first. */
-  survey: { args: { path: string; sheet: string | null }; answer: SurveyView };
+  survey: { args: { path: string; sheet: string | null; missing: Array<string> | null; scan: ScanProfile | null }; answer: SurveyView };
   /** Names of a workbook's sheets, of which a survey reads one; of any other file, none. */
   sheets: { args: { path: string }; answer: Array<string> };
   /** Registers a dataset. */

@@ -7,10 +7,13 @@ import { ThirdParty } from "./ThirdParty";
 export function About() {
   const { t } = useTranslation();
   const status = useAnswer("status", {});
+  const engine = useAnswer("about", {}).data?.engine;
   return (
     <>
       <Card title={t("settings.about")}>
         <p>{t("settings.version", { version: status.data?.software ?? "…" })}</p>
+        {engine === "here" && <p>{t("settings.runsHere")}</p>}
+        {engine === "service" && <p>{t("settings.runsService")}</p>}
         <p>{t("settings.licence")}</p>
         <p>{t("settings.font")}</p>
       </Card>

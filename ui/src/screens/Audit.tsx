@@ -1,10 +1,11 @@
 import { useQueryClient } from "@tanstack/react-query";
-import { useCallback, useMemo } from "react";
+import { useCallback, useMemo, useState } from "react";
+import { Button as Base } from "react-aria-components";
 import { useTranslation } from "react-i18next";
 import { useLocation } from "wouter";
 import { useHistoryState } from "wouter/use-browser-location";
-import { Engine, named } from "../i18n/engine";
-import { bytes, exactly } from "../i18n/format";
+import { named } from "../i18n/engine";
+import { bytes, count, exactly } from "../i18n/format";
 import { useAnswer, useAudit } from "../ipc/hooks";
 import type { AuditLine } from "../ipc/types";
 import { Answered } from "../parts/Answered";
@@ -17,6 +18,7 @@ import { Notice } from "../parts/Notice";
 import { Page } from "../parts/Page";
 import { useMe } from "../shell/session";
 import styles from "./Audit.module.css";
+import { Actor, AuditEntry, Gist } from "./AuditEntry";
 import { AuditExport } from "./AuditExport";
 import { AuditFilters } from "./AuditFilters";
 import { type AuditFilter, kept, queryOf, tidied } from "./auditFilter";
@@ -94,7 +96,12 @@ function Log() {
             </Empty>
           ) : (
             // How many a filter lets through, nobody has counted.
-            <Entries entries={entries} total={isFiltered ? null : (data.pages[0]?.total ?? 0)} onEnd={more} />
+            <Entries
+              entries={entries}
+              total={isFiltered ? null : (data.pages[0]?.total ?? 0)}
+              onEnd={more}
+              onOnly={show}
+            />
           );
         }}
       </Answered>
@@ -102,24 +109,32 @@ function Log() {
   );
 }
 
-const COORDINATOR = /^coordinator (\w+)$/;
-
-/** Who did it; a coordinator by its federation's name. */
-function Actor({ words }: { words: string }) {
-  const { t } = useTranslation();
-  const memberships = useAnswer("memberships", {});
-  const id = COORDINATOR.exec(words)?.[1];
-  const known = memberships.data?.find((m) => m.federation === id);
-  return known ? t("audit.coordinator", { name: known.name }) : <Engine>{words}</Engine>;
-}
-
 interface EntriesProps {
   entries: AuditLine[];
   total: number | null;
   onEnd: () => void;
+  onOnly: (filter: AuditFilter) => void;
 }
 
-function Entries({ entries, total, onEnd }: EntriesProps) {
+function Entries({ entries, total, onEnd, onOnly }: EntriesProps) {
+  const [opened, setOpened] = useState<AuditLine | null>(null);
+  function only(filter: AuditFilter) {
+    setOpened(null);
+    onOnly(filter);
+  }
+  return (
+    <>
+      <List entries={entries} total={total} onEnd={onEnd} onOpen={setOpened} />
+      {opened && <AuditEntry of={opened} onClose={() => setOpened(null)} onOnly={only} />}
+    </>
+  );
+}
+
+interface ListProps extends Omit<EntriesProps, "onOnly"> {
+  onOpen: (entry: AuditLine) => void;
+}
+
+function List({ entries, total, onEnd, onOpen }: ListProps) {
   const { t } = useTranslation();
   return (
     <LongList
@@ -148,7 +163,16 @@ function Entries({ entries, total, onEnd }: EntriesProps) {
           width: "minmax(0, 1.2fr)",
           cell: (e) => (
             <>
-              <div className={styles.action}>{named("words.action", e.action)}</div>
+              <Base
+                className={styles.open ?? ""}
+                aria-label={t("audit.openEntry", {
+                  what: named("words.action", e.action),
+                  number: count(e.sequence),
+                })}
+                onPress={() => onOpen(e)}
+              >
+                {named("words.action", e.action)}
+              </Base>
               {e.outcome === "success" ? (
                 <span className="hidden">{named("words.entry", e.outcome)}</span>
               ) : (
@@ -162,9 +186,9 @@ function Entries({ entries, total, onEnd }: EntriesProps) {
           name: t("audit.detail"),
           width: "minmax(0, 2.2fr)",
           cell: (e) => (
-            <span className={styles.detail}>
-              <Engine>{e.detail}</Engine>
-            </span>
+            <div className={styles.detail}>
+              <Gist of={e} />
+            </div>
           ),
         },
         {

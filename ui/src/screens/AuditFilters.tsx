@@ -2,7 +2,7 @@ import { useState } from "react";
 import { Form } from "react-aria-components";
 import { useTranslation } from "react-i18next";
 import { named } from "../i18n/engine";
-import { moment } from "../i18n/format";
+import { day as dayOf, moment } from "../i18n/format";
 import { useAnswer, useJobs } from "../ipc/hooks";
 import { Button } from "../parts/Button";
 import type { Option } from "../parts/Choice";
@@ -56,8 +56,10 @@ export function AuditFilters({ shown, onShow }: Props) {
       <Picker label={t("audit.what")} options={useWhat()} {...chosen("what")} />
       <Picker label={t("audit.who")} options={useActors()} {...chosen("actor")} />
       <Picker label={t("audit.outcome")} options={useOutcomes()} {...chosen("outcome")} />
-      <Picker label={t("audit.study")} options={useStudies()} {...chosen("study")} />
+      <Picker label={t("audit.study")} options={useStudies(draft.study)} {...chosen("study")} />
       <Picker label={t("audit.job")} options={useRuns(draft.job)} {...chosen("job")} />
+      <Picker label={t("audit.approval")} options={useApprovals(draft.approval)} {...chosen("approval")} />
+      <Picker label={t("audit.dataset")} options={useDatasets(draft.dataset)} {...chosen("dataset")} />
       <Field label={t("audit.since")} help={t("audit.dayHelp")} {...typed("since", day(false))} isOptional />
       <Field label={t("audit.until")} help={t("audit.untilHelp")} {...typed("until", day(true))} isOptional />
       <Field label={t("audit.from")} help={t("audit.fromHelp")} {...typed("entry", number)} isOptional />
@@ -114,13 +116,11 @@ function useOutcomes(): Option<string>[] {
   ];
 }
 
-function useStudies(): Option<string>[] {
+function useStudies(asked: string | undefined): Option<string>[] {
   const { t } = useTranslation();
   const requests = useAnswer("requests", {});
-  return [
-    { value: ANY, label: t("audit.anyStudy") },
-    ...(requests.data ?? []).map((of) => ({ value: of.study, label: of.title })),
-  ];
+  const studies = (requests.data ?? []).map((of) => ({ value: of.study, label: of.title }));
+  return [{ value: ANY, label: t("audit.anyStudy") }, ...withAsked(asked, studies)];
 }
 
 /** The newest runs, and the one that is asked for already, however old it is. */
@@ -131,10 +131,30 @@ function useRuns(asked: string | undefined): Option<string>[] {
     value: of.job,
     label: t("audit.jobOf", { study: of.title, at: moment(of.since) }),
   }));
-  const isOlder = asked !== undefined && asked !== "" && runs.every((run) => run.value !== asked);
-  return [
-    { value: ANY, label: t("audit.anyJob") },
-    ...(isOlder ? [{ value: asked, label: asked }] : []),
-    ...runs,
-  ];
+  return [{ value: ANY, label: t("audit.anyJob") }, ...withAsked(asked, runs)];
+}
+
+/** Approvals in force, and the one that is asked for already. */
+function useApprovals(asked: string | undefined): Option<string>[] {
+  const { t } = useTranslation();
+  const requests = useAnswer("requests", {});
+  const inForce = (requests.data ?? []).flatMap(({ title, in_force: of }) => {
+    if (!of) return [];
+    return [{ value: of.approval, label: t("audit.approvalOf", { study: title, until: dayOf(of.expires) }) }];
+  });
+  return [{ value: ANY, label: t("audit.anyApproval") }, ...withAsked(asked, inForce)];
+}
+
+/** Datasets that are here, and the one that is asked for already. */
+function useDatasets(asked: string | undefined): Option<string>[] {
+  const { t } = useTranslation();
+  const datasets = useAnswer("datasets", {});
+  const here = (datasets.data ?? []).map((of) => ({ value: of.id, label: of.name }));
+  return [{ value: ANY, label: t("audit.anyDataset") }, ...withAsked(asked, here)];
+}
+
+/** What is asked for stands among what can be chosen, by its id where it is over or no longer here. */
+function withAsked(asked: string | undefined, options: Option<string>[]): Option<string>[] {
+  const isMissing = asked !== undefined && asked !== "" && options.every((option) => option.value !== asked);
+  return isMissing ? [{ value: asked, label: asked }, ...options] : options;
 }

@@ -1,7 +1,7 @@
 import type { TFunction } from "i18next";
 import { useTranslation } from "react-i18next";
 import { Link } from "wouter";
-import { count, moment } from "../i18n/format";
+import { count, list, moment } from "../i18n/format";
 import { useAnswer } from "../ipc/hooks";
 import type { DatasetView } from "../ipc/types";
 import { Answered } from "../parts/Answered";
@@ -70,6 +70,7 @@ function Numbers({ dataset }: { dataset: DatasetView }) {
           </dd>
         </div>
       </dl>
+      <p>{t("datasets.markers", { markers: list([t("register.emptyCell"), ...dataset.missing]) })}</p>
       {dataset.public && <Notice weight="attention">{t("datasets.publicHelp")}</Notice>}
     </Card>
   );

@@ -38,12 +38,17 @@ export function Decision({ review, dataset }: Props) {
   // What is over is signed anew, after another opinion where the officer's suspension stands against it.
   const isGiven = state === "active" || state === "suspended";
   const isOver = state === "revoked" || state === "expired" || state === "refused";
+  const isFirst = (isGiven || isOver || (isOpen && !isSecond)) && may("data_steward");
   // What is in force is revoked, also where a further approval is on its way.
   // A person of another organisation only turns down what the policy asks them to sign.
   const isAsked = !isOutside || (policy.data?.includes('four_eyes = "external"') ?? false);
   const mayRefuse = review.in_force === null && isAsked && may("data_steward", "data_access_approver");
   // Another document is another signature: what was typed for the one shown before is dropped.
   const drawn = `${review.approval_digest} ${dataset}`;
+  // The page follows the engine: what is signed first is what stood here when its form was filled in.
+  const { digest } = review.read;
+  const [begun, setBegun] = useState({ dataset, digest });
+  if (begun.dataset !== dataset) setBegun({ dataset, digest });
   const done = () => {
     isDone.current = true;
   };
@@ -76,8 +81,16 @@ export function Decision({ review, dataset }: Props) {
       )}
       {(isOpen || isOver) && may("privacy_officer") && <Opinion key={`opinion ${drawn}`} review={review} />}
       {isGiven && may("data_steward") && <Notice>{t("sign.again")}</Notice>}
-      {(isGiven || isOver || (isOpen && !isSecond)) && may("data_steward") && (
-        <FirstSignature key={`first ${drawn}`} review={review} dataset={dataset} onSigned={signed} />
+      {isFirst && begun.dataset === dataset && begun.digest !== digest && (
+        <Notice weight="attention">{t("sign.changed")}</Notice>
+      )}
+      {isFirst && (
+        <FirstSignature
+          key={`first ${drawn} ${digest}`}
+          review={review}
+          dataset={dataset}
+          onSigned={signed}
+        />
       )}
       {isOpen && isSecond && may("data_access_approver") && (
         <SecondSignature key={`second ${drawn}`} review={review} onSigned={signed} />

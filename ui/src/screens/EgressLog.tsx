@@ -92,17 +92,18 @@ function EgressTable({ items }: { items: EgressView[] }) {
           ),
         },
         { key: "to", name: t("review.to"), cell: (item) => to(item.federation) },
-        { key: "bytes", name: t("egress.size"), isNumber: true, cell: (item) => bytes(item.bytes) },
         {
-          key: "state",
-          name: t("egress.state"),
+          key: "protection",
+          name: t("egress.protection"),
           cell: (item) => (
             <>
-              <LeavingBadge state={item.state} />
+              {named("words.protection", item.protection)}
               {item.public_data && <Badge tone="waits">{t("datasets.public")}</Badge>}
             </>
           ),
         },
+        { key: "bytes", name: t("egress.size"), isNumber: true, cell: (item) => bytes(item.bytes) },
+        { key: "state", name: t("egress.state"), cell: (item) => <LeavingBadge state={item.state} /> },
       ]}
     />
   );

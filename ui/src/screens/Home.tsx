@@ -10,6 +10,7 @@ import { Card } from "../parts/Card";
 import { DecisionCard } from "../parts/DecisionCard";
 import { Empty } from "../parts/Empty";
 import { joined } from "../parts/Membership";
+import { Notice } from "../parts/Notice";
 import { Page } from "../parts/Page";
 import { LinkBadge } from "../parts/states";
 import { ownLog } from "../shell/Header";
@@ -26,6 +27,7 @@ export function Home() {
   const { name } = useSession();
   const { inside } = useMe();
   const status = useAnswer("status", {});
+  const runsHere = useAnswer("about", {}).data?.engine === "here";
   // A study that waits for a decision comes before what is left to do here once.
   const asked = (useAnswer("requests", {}).data ?? []).some(isOpen);
   return (
@@ -33,6 +35,7 @@ export function Home() {
       <Answered of={status}>
         {(data) => (
           <>
+            {runsHere && <Notice>{t("settings.runsHere")}</Notice>}
             <PauseNotice status={data} />
             {inside() && !asked && <Beginning status={data} />}
             <div className={styles.columns}>

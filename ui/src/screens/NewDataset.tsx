@@ -5,7 +5,7 @@ import { useLocation } from "wouter";
 import { Engine } from "../i18n/engine";
 import { count, list } from "../i18n/format";
 import { useAction } from "../ipc/hooks";
-import type { Chosen, SurveyView } from "../ipc/types";
+import type { Chosen, ScanProfile, SurveyView } from "../ipc/types";
 import { Button } from "../parts/Button";
 import { Card } from "../parts/Card";
 import { Check } from "../parts/Check";
@@ -19,8 +19,9 @@ import { Steps, StepTitle } from "../parts/Steps";
 import { useMe } from "../shell/session";
 import { ChooseFile } from "./ChooseFile";
 import forms from "./Forms.module.css";
-import { type Draft, EMPTY, isCopied, newDataset } from "./register";
+import { type Draft, EMPTY, isCopied, isCounted, newDataset } from "./register";
 import { SurveyColumns } from "./SurveyColumns";
+import { SurveyReading } from "./SurveyReading";
 import { TermsFields, termWords } from "./TermsFields";
 
 const STEPS = ["file", "columns", "use", "check"] as const;
@@ -54,11 +55,15 @@ function Wizard() {
     setSource(chosen);
     setSurvey(null);
     // Another file or sheet has other columns; what was said about its use may well hold for it too.
-    setDraft({ ...draft, sheet: null, subject: null, kinds: {}, copied: {} });
+    setDraft({ ...EMPTY, name: draft.name, isPublic: draft.isPublic, terms: draft.terms });
   }
   function found(survey: SurveyView) {
     setSurvey(survey);
-    setDraft((draft) => ({ ...draft, sheet: survey.sheet }));
+    setDraft((draft) => ({ ...draft, sheet: survey.sheet, missing: survey.missing.join("\n") }));
+  }
+  function foundAgain(survey: SurveyView, scanned: ScanProfile) {
+    setSurvey(survey);
+    setDraft((draft) => ({ ...draft, scanned }));
   }
   return (
     <>
@@ -67,15 +72,22 @@ function Wizard() {
         {step === "file" && (
           <FileStep source={source} survey={survey} onChosen={choose} onSurvey={found} onNext={next} />
         )}
-        {step === "columns" && survey && (
+        {step === "columns" && source && survey && (
           <Step
             title={t("register.columns")}
             lead={t("register.columnsLead")}
             onBack={back}
             onNext={next}
-            isReady={draft.subject !== null}
+            isReady={draft.subject !== null && isCounted(draft, survey)}
           >
-            <SurveyColumns columns={survey.columns} draft={draft} onChange={setDraft} />
+            <SurveyColumns survey={survey} draft={draft} onChange={setDraft} />
+            <SurveyReading
+              file={source.file}
+              survey={survey}
+              draft={draft}
+              onChange={setDraft}
+              onSurvey={foundAgain}
+            />
           </Step>
         )}
         {step === "use" && (
@@ -172,7 +184,7 @@ function FileStep({ source, survey, onChosen, onSurvey, onNext }: FileProps) {
       // The first sheet is often a page of words; another one may be the table.
       if (sheet === null) listing.mutate({ path: chosen.file });
     };
-    look.mutate({ path: chosen.file, sheet }, { onError });
+    look.mutate({ path: chosen.file, sheet, missing: null, scan: null }, { onError });
   }
   // A folder has no size of its own.
   const isFolder = source !== null && source.bytes === null;
@@ -258,6 +270,8 @@ function CheckStep({ source, survey, draft, onBack }: CheckProps) {
           ...(survey.sheets.length > 1 ? [{ label: t("register.sheet"), value: survey.sheet ?? "" }] : []),
           { label: t("datasets.rows"), value: count(survey.rows) },
           { label: t("register.subject"), value: asked.subject },
+          { label: t("register.missing"), value: list([t("register.emptyCell"), ...(asked.missing ?? [])]) },
+          { label: t("register.scan"), value: t(`register.scans.${asked.scan}`) },
           { label: t("register.inside"), value: names(inside) },
           { label: t("register.outside"), value: names(outside) },
           { label: t("register.public"), value: t(asked.public ? "register.yes" : "register.no") },

@@ -60,7 +60,8 @@ export function FirstSignature({ review, dataset, onSigned }: Props & { dataset:
     // Nobody signs another number than the one that they typed.
     if (max_runs === null || series === undefined) return;
     const checklist = replies as Record<string, string>;
-    const approving = { study: review.study, dataset, series, max_runs, ranges: {}, release, checklist };
+    const { study, read } = review;
+    const approving = { study, read, dataset, series, max_runs, ranges: {}, release, checklist };
     approve.mutate({ approving, passphrase });
     setPassphrase("");
   }

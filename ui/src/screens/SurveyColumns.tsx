@@ -1,7 +1,7 @@
 import { useTranslation } from "react-i18next";
 import { Engine } from "../i18n/engine";
-import { list } from "../i18n/format";
-import type { ColumnView } from "../ipc/types";
+import { count, list } from "../i18n/format";
+import type { GapView, SurveyView } from "../ipc/types";
 import { Check } from "../parts/Check";
 import { Notice } from "../parts/Notice";
 import { Picker } from "../parts/Picker";
@@ -11,14 +11,16 @@ import { kindWords } from "./kinds";
 import { type Draft, isCopied, isImage, KINDS, keptAnyway, kindOf } from "./register";
 
 interface Props {
-  columns: ColumnView[];
+  survey: SurveyView;
   draft: Draft;
   onChange: (draft: Draft) => void;
 }
 
 /** Columns of a file before it is registered: which one tells patients apart, their types, and which are in the copy. */
-export function SurveyColumns({ columns, draft, onChange }: Props) {
+export function SurveyColumns({ survey: { columns, gaps }, draft, onChange }: Props) {
   const { t } = useTranslation();
+  const missing = new Map<string, GapView[]>(columns.map(({ name }) => [name, []]));
+  for (const gap of gaps) if (gap.is_missing) missing.get(gap.column)?.push(gap);
   const kept = keptAnyway(draft, columns);
   return (
     <>
@@ -50,6 +52,16 @@ export function SurveyColumns({ columns, draft, onChange }: Props) {
                   options={KINDS.map((kind) => ({ value: kind, label: kindWords(t, kind) }))}
                 />
               ),
+          },
+          {
+            key: "missing",
+            name: t("datasets.missing"),
+            cell: (column) =>
+              missing.get(column.name)?.map(({ marker, cells }) => (
+                <div key={marker}>
+                  {t("register.gap", { marker: marker || t("register.emptyCell"), cells: count(cells) })}
+                </div>
+              )),
           },
           {
             key: "copy",

@@ -76,7 +76,18 @@ export const TOPICS = {
 
 export type Topic = keyof typeof TOPICS;
 
-const PARTS = ["what", "outcome", "actor", "study", "job", "since", "until", "entry"] as const;
+const PARTS = [
+  "what",
+  "outcome",
+  "actor",
+  "study",
+  "job",
+  "approval",
+  "dataset",
+  "since",
+  "until",
+  "entry",
+] as const;
 
 /** What was chosen and typed, in words; what is left out filters nothing. `what` is an action or `topic.` and a topic. */
 export type AuditFilter = { [part in (typeof PARTS)[number]]?: string };
@@ -111,6 +122,8 @@ export function queryOf(filter: AuditFilter): AuditQuery {
   if (filter.actor) query.actor = filter.actor;
   if (filter.study) query.study = filter.study;
   if (filter.job) query.job = filter.job;
+  if (filter.approval) query.approval = filter.approval;
+  if (filter.dataset) query.dataset = filter.dataset;
   const since = momentOf(filter.since ?? "", false);
   if (since !== null) query.from = since;
   const until = momentOf(filter.until ?? "", true);

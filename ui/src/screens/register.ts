@@ -1,14 +1,23 @@
 // What a data steward chooses while registering a file, and what follows from it.
-import type { ColumnView, NewDataset } from "../ipc/types";
+import type { ColumnView, GapView, NewDataset, ScanProfile, SurveyView } from "../ipc/types";
 import { readTerms, type Terms, writeTerms } from "./duo";
 
 /** Types that a column can be corrected to; an image stays one. */
 export const KINDS = ["number", "category", "date", "text"] as const;
 
+/** How strictly identifiers can be looked for. */
+export const SCANS: readonly ScanProfile[] = ["default", "hipaa_safe_harbor"];
+
 export interface Draft {
   name: string;
   /** Sheet of a workbook that was looked into. */
   sheet: string | null;
+  /** Texts that mean a missing value, one in each line, as they are typed. */
+  missing: string;
+  /** How strictly identifiers are looked for. */
+  scan: ScanProfile;
+  /** How strictly they were looked for in what the survey shows. */
+  scanned: ScanProfile;
   /** Column that tells patients apart. */
   subject: string | null;
   /** Corrected types by column. */
@@ -22,6 +31,9 @@ export interface Draft {
 export const EMPTY: Draft = {
   name: "",
   sheet: null,
+  missing: "",
+  scan: "default",
+  scanned: "default",
   subject: null,
   kinds: {},
   copied: {},
@@ -50,7 +62,27 @@ export function keptAnyway(draft: Draft, columns: ColumnView[]): string[] {
   return own.filter((column) => column.masked && isCopied(draft, column)).map((column) => column.name);
 }
 
-/** What the engine is asked for: only what a person decided. */
+/** Texts that mean a missing value, each once. */
+export function markersOf({ missing }: Draft): string[] {
+  const typed = missing.split("\n").map((line) => line.trim());
+  return [...new Set(typed)].filter((text) => text !== "");
+}
+
+/** Whether the survey shows what the file is with the choices of now. */
+export function isCounted(draft: Draft, { missing }: SurveyView): boolean {
+  return draft.scan === draft.scanned && JSON.stringify(markersOf(draft)) === JSON.stringify(missing);
+}
+
+/** Texts of which the survey asks whether they mean a missing value, with the columns of the copy that have them. */
+export function questions(draft: Draft, { columns, gaps }: SurveyView): [marker: string, gaps: GapView[]][] {
+  const inside = columns.filter((column) => column.name !== draft.subject && isCopied(draft, column));
+  const names = new Set(inside.map(({ name }) => name));
+  const asked = gaps.filter((gap) => !gap.is_missing && names.has(gap.column));
+  const markers = [...new Set(asked.map(({ marker }) => marker))];
+  return markers.map((marker) => [marker, asked.filter((gap) => gap.marker === marker)]);
+}
+
+/** What the engine is asked for: what a person decided, and what means missing as the survey showed it. */
 export function newDataset(draft: Draft, columns: ColumnView[], file: string): NewDataset {
   const other = columns.filter((column) => column.name !== draft.subject);
   const corrected = columns.filter((column) => kindOf(draft, column) !== column.kind);
@@ -58,6 +90,8 @@ export function newDataset(draft: Draft, columns: ColumnView[], file: string): N
     name: draft.name.trim(),
     path: file,
     sheet: draft.sheet,
+    missing: markersOf(draft),
+    scan: draft.scan,
     subject: draft.subject ?? "",
     kinds: Object.fromEntries(corrected.map((column) => [column.name, kindOf(draft, column)])),
     mask: other.filter((column) => !column.masked && !isCopied(draft, column)).map(({ name }) => name),

@@ -9,7 +9,7 @@ use crate::source::{ColumnSurvey, PatternCounts};
 use patterns::Pattern;
 
 /// How strictly the scan looks.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ts_rs::TS)]
 #[serde(rename_all = "snake_case")]
 pub enum ScanProfile {
     /// Names, numbers, addresses, dates finer than a month.

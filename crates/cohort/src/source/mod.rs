@@ -69,7 +69,8 @@ pub struct Hints {
     pub sheet: Option<String>,
     /// Column that tells patients apart.
     pub subject: Option<String>,
-    /// Cells that mean *missing*, after trimming; the empty cell always does. `None` is [`DEFAULT_MISSING`].
+    /// Cells that mean *missing*, after trimming; the empty cell always does. `None` is what is usual for the kind of
+    /// source: [`DEFAULT_MISSING`], or some of it.
     pub missing: Option<Vec<String>>,
 }
 
@@ -242,7 +243,7 @@ fn sniff_format(
         return Err(CohortError::UnknownSheet { file, sheet, sheets: Vec::new() });
     }
     let missing = match &hints.missing {
-        Some(markers) => markers.iter().map(|m| m.trim().to_owned()).filter(|m| !m.is_empty()).collect(),
+        Some(markers) => chosen_markers(markers),
         None => kind.missing().iter().map(|m| (*m).to_owned()).collect(),
     };
     let (encoding, delimiter, decimal) = (Encoding::Utf8, Delimiter::Comma, Decimal::Point);
@@ -263,6 +264,13 @@ fn sniff_format(
     Ok((Format { encoding, delimiter, ..format }, reason))
 }
 
+/// Markers as cells are compared with them: trimmed, each once.
+fn chosen_markers(markers: &[String]) -> Vec<String> {
+    let mut seen = HashSet::new();
+    let markers = markers.iter().map(|m| m.trim()).filter(|m| !m.is_empty() && seen.insert(*m));
+    markers.map(str::to_owned).collect()
+}
+
 fn image_survey(name: &str, size: ImageSize, rows: u64) -> ColumnSurvey {
     ColumnSurvey {
         name: name.to_owned(),
@@ -271,6 +279,7 @@ fn image_survey(name: &str, size: ImageSize, rows: u64) -> ColumnSurvey {
         missing: Vec::new(),
         distinct: Distinct::Exactly(0),
         number: None,
+        suspects: Vec::new(),
         has_days: false,
         has_dates: false,
     }

@@ -25,6 +25,10 @@ pub struct ColumnSurvey {
     pub distinct: Distinct,
     /// For a number.
     pub number: Option<NumberSummary>,
+    /// Cells that may mean *missing* and are read as values, with how many there are: words of a fixed list, in a column of
+    /// numbers. A number of them is there more than once and lies outside all other values.
+    #[serde(default)]
+    pub suspects: Vec<(String, u64)>,
     /// Whether some cells give a day, whatever the others are.
     pub has_days: bool,
     /// Whether some cells are dates.
@@ -135,6 +139,18 @@ impl Moments {
     }
 }
 
+/// What people write where there is no value. The survey counts these and asks about no other cell, so that none is told.
+const SENTINELS: [&str; 29] = [
+    "-1", "-9", "-9.0", "-99", "-99.0", "-999", "-999.0", "-9999", "-9999.0", "99", "99.0", "999", "999.0", "9999",
+    "9999.0", "?", ".", "-", "--", "*", "NA", "N/A", "n/a", "NaN", "NULL", "null", "None", "unknown", "missing",
+];
+
+/// Position of a cell in [`SENTINELS`]; the first byte tells nearly all others.
+fn sentinel(cell: &str) -> Option<usize> {
+    let may_be = cell.len() <= 7 && !matches!(cell.as_bytes().first(), Some(b'0'..=b'8') | None);
+    may_be.then(|| SENTINELS.iter().position(|s| *s == cell)).flatten()
+}
+
 /// How many of the sampled cells have which pattern.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct PatternCounts {
@@ -158,6 +174,9 @@ pub(crate) struct Tally {
     with_comma: u64,
     point: (u64, Moments),
     comma: (u64, Moments),
+    sentinels: [u64; SENTINELS.len()],
+    /// Smallest and largest number that is no sentinel.
+    others: Option<(f64, f64)>,
     dates: u64,
     days: bool,
     /// Numbers that are read as a day too, such as 20240531.
@@ -178,6 +197,8 @@ impl Tally {
             with_comma: 0,
             point: (0, Moments::default()),
             comma: (0, Moments::default()),
+            sentinels: [0; SENTINELS.len()],
+            others: None,
             dates: 0,
             days: false,
             compact_days: 0,
@@ -218,6 +239,12 @@ impl Tally {
             self.comma.0 += 1;
             self.comma.1.add(x);
         }
+        if let Some(i) = sentinel(cell) {
+            self.sentinels[i] += 1;
+        } else if let Some(x) = as_point.or(as_comma) {
+            let (low, high) = self.others.unwrap_or((x, x));
+            self.others = Some((low.min(x), high.max(x)));
+        }
         match cell::date(cell) {
             Some(_) if as_point.is_some() || as_comma.is_some() => self.compact_days += 1,
             Some(grain) => {
@@ -236,6 +263,16 @@ impl Tally {
 
     pub(crate) fn patterns(&self) -> &PatternCounts {
         &self.patterns
+    }
+
+    /// Sentinels that may mean *missing*, where so many cells are numbers and the rest, if any, words of the list.
+    fn suspects(&self, numbers: u64) -> Vec<(String, u64)> {
+        let value = |word: &str| cell::number(word, Decimal::Point);
+        let found = || SENTINELS.into_iter().zip(self.sentinels).filter(|(_, n)| *n > 0);
+        let words: u64 = found().filter(|(word, _)| value(word).is_none()).map(|(_, n)| n).sum();
+        let Some((low, high)) = self.others.filter(|_| numbers + words == self.present) else { return Vec::new() };
+        let is_suspect = |word: &str, n: u64| value(word).is_none_or(|x| n > 1 && !(low..=high).contains(&x));
+        found().filter(|(word, n)| is_suspect(word, *n)).map(|(word, n)| (word.to_owned(), n)).collect()
     }
 
     pub(crate) fn finish(&self, name: &str, rows: u64, format: &Format) -> ColumnSurvey {
@@ -271,6 +308,7 @@ impl Tally {
             missing,
             distinct,
             number: if kind == ColumnKind::Number { moments.summary() } else { None },
+            suspects: self.suspects(*numbers),
             has_days: self.days || compact,
             has_dates: self.dates > 0 || compact,
         }

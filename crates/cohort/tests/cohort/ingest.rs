@@ -6,7 +6,7 @@ use std::path::Path;
 use hospes_cohort::CohortError;
 use hospes_cohort::scan::{Rule, ScanProfile};
 use hospes_cohort::schema::ColumnKind;
-use hospes_cohort::source::{Decimal, Delimiter, Distinct, Encoding, Hints, Limits, Survey, survey};
+use hospes_cohort::source::{ColumnSurvey, Decimal, Delimiter, Distinct, Encoding, Hints, Limits, Survey, survey};
 use proptest::prelude::*;
 
 use crate::rig::write;
@@ -216,6 +216,45 @@ fn what_looks_like_the_subject_key_and_is_not_chosen_is_masked() {
         let kept: Vec<String> = survey.schema("case_key").unwrap().kept().into_iter().collect();
         assert_eq!(kept, ["case_key", "x"]);
     }
+}
+
+#[test]
+fn texts_that_often_mean_missing_are_asked_about_and_are_values_until_told() {
+    let mut text = "id,temp,base,score,once,ward\n".to_owned();
+    for i in 0..20 {
+        let temp = if i % 10 == 3 { "999".to_owned() } else { format!("{}.5", 36 + i % 4) };
+        let score = if i == 4 { ".".to_owned() } else { i.to_string() };
+        let once = if i == 7 { 99 } else { i % 5 };
+        let ward = if i % 2 == 0 { "A" } else { "-" };
+        text.push_str(&format!("P{i},{temp},{},{score},{once},{ward}\n", i % 8 - 6));
+    }
+    let asked = |found: &Survey| {
+        let each = |c: &ColumnSurvey| -> Vec<String> {
+            c.suspects.iter().map(|(text, n)| format!("{} {text} {n}", c.name)).collect()
+        };
+        found.columns.iter().flat_map(each).collect::<Vec<_>>()
+    };
+    let number = |found: &Survey, at: usize| found.columns[at].number.map(|n| (n.min, n.max));
+    let found = look(&text).unwrap();
+    // Not -1, which lies among other values; not 99, which is there once and may be one patient's; not a ward.
+    assert_eq!(asked(&found), ["temp 999 2", "score . 1"]);
+    assert_eq!(number(&found, 1), Some((36.5, 999.0)));
+    assert_ne!(found.columns[3].kind, ColumnKind::Number);
+
+    let markers = |texts: &[&str]| Some(texts.iter().map(|text| (*text).to_owned()).collect());
+    let hints = Hints { missing: markers(&["999 ", ".", "999", ""]), ..Hints::default() };
+    let told = look_with(&text, &hints, Limits::default()).unwrap();
+    assert_eq!(told.format.missing, ["999", "."]);
+    assert!(asked(&told).is_empty(), "{:?}", asked(&told));
+    assert_eq!(number(&told, 1), Some((36.5, 39.5)));
+    assert_eq!(told.columns[1].missing, [("999".to_owned(), 2)]);
+    assert_eq!(told.columns[3].kind, ColumnKind::Number);
+
+    // Where nothing but an empty cell means missing, the usual texts are asked about too.
+    let hints = Hints { missing: markers(&[]), ..Hints::default() };
+    let bare = look_with("id,a\nP1,-9\nP2,-9\nP3,4\nP4,\n", &hints, Limits::default()).unwrap();
+    assert_eq!(asked(&bare), ["a -9 2"]);
+    assert_eq!((number(&bare, 1), bare.columns[1].missing_total()), (Some((-9.0, 4.0)), 1));
 }
 
 #[test]

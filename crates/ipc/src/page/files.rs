@@ -221,7 +221,7 @@ mod tests {
             .map(|i| files.open(OpenPurpose::Data, format!("/data/{i}.csv").into()).unwrap().file)
             .collect();
         let survey = |files: &Files, name: &str| {
-            let mut call = Call::Survey { path: name.into(), sheet: None };
+            let mut call = Call::Survey { path: name.into(), sheet: None, missing: None, scan: None };
             files.put_into(&mut call).map(|_| call)
         };
         assert_eq!(survey(&files, &names[0]).unwrap_err().code, FaultCode::Denied);
@@ -243,7 +243,7 @@ mod tests {
             kind: hospes_party::view::AuditFormat::JsonLines,
             path: data.file.into()
         }));
-        assert!(refused(Call::Survey { path: place.file.clone().into(), sheet: None }));
+        assert!(refused(Call::Survey { path: place.file.clone().into(), sheet: None, missing: None, scan: None }));
         let at = hospes_protocol::id::Timestamp::from_millis(1);
         let job = hospes_protocol::id::JobId::new(at, [1; 10]);
         let dataset = hospes_protocol::id::DatasetId::new(at, [1; 10]);

@@ -1,9 +1,9 @@
 //! A series: the versions of one dataset, each a snapshot of its own.
 //!
 //! A version is registered under the name of the one before, with the same subject key, the same types of the columns
-//! that both have, and the same tag *public*. An approval binds the snapshot of one version, or the series: then a run
-//! takes the newest version that is there when it begins, if that one keeps to what was signed. For any other version the
-//! approval is given again, after a review that shows what changed.
+//! that both have, the same cells that mean *missing*, and the same tag *public*. An approval binds the snapshot of one
+//! version, or the series: then a run takes the newest version that is there when it begins, if that one keeps to what
+//! was signed. For any other version the approval is given again, after a review that shows what changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,7 +31,12 @@ pub(super) fn former<'d>(datasets: &'d [Dataset], name: &str) -> Option<&'d Data
 }
 
 /// Checks that a file continues a series: everything that an approval of a version rests on besides its rows.
-pub(super) fn check_continues(former: &Dataset, new: &NewDataset, schema: &Schema) -> Result<(), PartyError> {
+pub(super) fn check_continues(
+    former: &Dataset,
+    new: &NewDataset,
+    schema: &Schema,
+    missing: &[String],
+) -> Result<(), PartyError> {
     let before = &former.document;
     let refuse = |words: String| {
         let words = format!("a dataset has this name already, and {words}; register the file under another name");
@@ -42,6 +47,11 @@ pub(super) fn check_continues(former: &Dataset, new: &NewDataset, schema: &Schem
     }
     if before.public != new.public {
         return refuse(format!("it is {}tagged public", if before.public { "" } else { "not " }));
+    }
+    let set = |markers: &[String]| markers.iter().cloned().collect::<BTreeSet<String>>();
+    if set(&before.format.missing) != set(missing) {
+        let meant = super::marker_words(&before.format.missing);
+        return refuse(format!("its missing values are {meant}, which must mean missing here too, and nothing else"));
     }
     let kinds: BTreeMap<&str, ColumnKind> = kept(schema);
     let changed = before.schema.columns.iter().find(|c| {

@@ -28,6 +28,7 @@ use crate::view::{InForce, Notice, RequestState, RequestView, Verdict};
 
 pub(crate) mod dry_run;
 pub(crate) mod policy;
+mod reading;
 mod review;
 pub(crate) mod rules;
 mod sign;
@@ -622,6 +623,7 @@ async fn in_force(conn: &mut SqliteConnection, study: StudyId) -> Result<Option<
     };
     let Some(stored) = stored else { return Ok(None) };
     Ok(Some(InForce {
+        approval: stored.id(),
         state,
         held_by: stored.held_by,
         expires: stored.approval.document.envelope.limits.expires,

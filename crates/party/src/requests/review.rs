@@ -11,7 +11,7 @@ use hospes_protocol::text::shown;
 use sqlx::sqlite::SqliteConnection;
 
 use super::sign::Case;
-use super::{approval, digest_of, opinion, rules, set_study_state, sweep, words};
+use super::{approval, digest_of, opinion, reading, rules, set_study_state, sweep, words};
 use crate::datasets::{self, Dataset};
 use crate::engine::Engine;
 use crate::error::PartyError;
@@ -62,7 +62,9 @@ async fn build(
     let stored = approval(conn, id).await?;
     let state = case.offered.state(stored.as_ref());
     let opinion = opinion(conn, id).await?;
+    let read = case.reading(opinion.as_ref())?;
     let mut findings = rules::findings(case);
+    findings.extend(reading::own_studies(conn, &study.terms.requester).await?);
     // What was signed is shown as it was signed; on another dataset the review is of a new approval.
     let mut open = stored.as_ref().filter(|s| s.is_open() && case.dataset().is_some_and(|d| d.id == s.dataset));
     if let Some(draft) = open.filter(|s| s.state == ApprovalState::PartlyApproved)
@@ -113,6 +115,7 @@ async fn build(
         opinion,
         signatures,
         approval_digest: open.map(digest_of),
+        read,
         approvable: !refused && !matches!(state, RequestState::Withdrawn),
     })
 }
@@ -383,6 +386,7 @@ fn data(case: &Case, document: Option<&ApprovalDocument>) -> DataTab {
             Fact::new("Patients", d.subjects_left.to_string()),
             Fact::new("Patients who opted out", (d.document.subjects - d.subjects_left).to_string()),
             Fact::new("Rows", d.document.rows.to_string()),
+            Fact::new("Cells that mean missing", datasets::marker_words(&d.document.format.missing)),
             Fact::new("Public data", if d.document.public { "yes" } else { "no" }),
             Fact::stated("Terms of use (DUO)", Some(&d.duo.join(", "))),
         ],

@@ -15,7 +15,7 @@ use hospes_protocol::study::Terms;
 use hospes_protocol::text::shown;
 use sqlx::sqlite::SqliteConnection;
 
-use super::{Offered, approval, digest_of, opinion, policy, set_state, set_study_state, study};
+use super::{Offered, approval, digest_of, opinion, policy, reading, set_state, set_study_state, study};
 use crate::audit::Because as _;
 use crate::datasets::{self, Dataset};
 use crate::engine::Engine;
@@ -220,22 +220,12 @@ impl Engine {
         if case.offered.state == "withdrawn" {
             return Err(PartyError::state("the requester withdrew the request"));
         }
-        if let Some(words) = held(tx.conn(), approving.study).await? {
+        let opinion = opinion(tx.conn(), approving.study).await?;
+        if let Some(words) = against_first(tx.conn(), &case, &approving, &acting, opinion.as_ref()).await? {
             return self.refuse_signature(tx, &acting, approving.study, &words).await;
         }
-        if let Some(finding) = super::rules::findings(&case).into_iter().find(|f| f.refuses) {
-            return self.refuse_signature(tx, &acting, approving.study, &finding.words).await;
-        }
         if let Some(bounds) = approving.series {
-            if case.policy.approval.snapshots_only {
-                return self.refuse_signature(tx, &acting, approving.study, SNAPSHOTS_ONLY).await;
-            }
             check_series(&case, dataset, bounds)?;
-        }
-        let opinion = opinion(tx.conn(), approving.study).await?;
-        if case.policy.approval.require_opinion && opinion.is_none() {
-            let words = "the policy asks for the privacy officer's opinion first";
-            return self.refuse_signature(tx, &acting, approving.study, words).await;
         }
         let now = self.now();
         let four_eyes = case.policy.approval.four_eyes;
@@ -414,6 +404,9 @@ impl Engine {
         if draft.signatures.iter().any(|s| s.person == acting.person) {
             return Ok(Some("the first signature is yours; the second must be somebody else's".into()));
         }
+        if let Some(words) = reading::own_study(&document.envelope.terms.requester, acting.key) {
+            return Ok(Some(words.into()));
+        }
         if let Some(words) = held(tx.conn(), document.envelope.study).await? {
             return Ok(Some(words));
         }
@@ -429,6 +422,34 @@ impl Engine {
         }
         Ok(super::rules::findings(case).into_iter().find(|f| f.refuses).map(|f| f.words))
     }
+}
+
+/// Why a first signature is not given, if so. It is asked within the step that signs, so that nothing changes in between.
+async fn against_first(
+    conn: &mut SqliteConnection,
+    case: &Case,
+    approving: &Approving,
+    acting: &Acting,
+    opinion: Option<&Opinion>,
+) -> Result<Option<String>, PartyError> {
+    if let Some(words) = held(conn, approving.study).await? {
+        return Ok(Some(words));
+    }
+    if let Some(words) = reading::changed(&approving.read, &case.reading(opinion)?) {
+        return Ok(Some(words));
+    }
+    if let Some(words) = reading::own_study(&case.offered.study.terms.requester, acting.key) {
+        return Ok(Some(words.into()));
+    }
+    if let Some(finding) = super::rules::findings(case).into_iter().find(|f| f.refuses) {
+        return Ok(Some(finding.words));
+    }
+    let rules = &case.policy.approval;
+    if approving.series.is_some() && rules.snapshots_only {
+        return Ok(Some(SNAPSHOTS_ONLY.into()));
+    }
+    let lacks_opinion = rules.require_opinion && opinion.is_none();
+    Ok(lacks_opinion.then(|| "the policy asks for the privacy officer's opinion first".into()))
 }
 
 /// Why nobody may sign a study, if its approval is or was held by the privacy officer when it ended. Signing again, also

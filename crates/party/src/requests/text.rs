@@ -120,6 +120,7 @@ fn signatures(out: &mut String, review: &Review) {
     }
     let _ = writeln!(out, "  Study  {}", review.study_digest);
     let _ = writeln!(out, "  Plan   {}", review.plan_digest);
+    let _ = writeln!(out, "  Read, for a first signature  {}", review.read.digest);
     if let Some(digest) = review.approval_digest {
         let label = match review.state {
             RequestState::PartlyApproved => "Approval to be signed ",

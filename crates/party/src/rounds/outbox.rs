@@ -25,7 +25,7 @@ use crate::link::{LinkCommand, Receipt};
 use crate::people::Session;
 use crate::requests;
 use crate::store::{At as _, Tx, from_json, parse, signed, to_json, unsigned};
-use crate::view::{EgressView, Notice, PAGE_ITEMS, Page};
+use crate::view::{EgressView, Notice, PAGE_ITEMS, Page, Protection};
 
 /// A row of the outbox.
 struct Parcel {
@@ -541,6 +541,7 @@ fn egress_view(row: &SqliteRow) -> Result<EgressView, PartyError> {
         round: parcel.key,
         at: Timestamp::from_millis(row.try_get("at").at("read the outbox")?),
         ended: ended.map(Timestamp::from_millis),
+        protection: Protection::Unmasked,
         public_data: row.try_get("public").at("read the outbox")?,
     })
 }

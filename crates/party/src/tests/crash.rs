@@ -42,7 +42,10 @@ async fn decide(world: &World, study: &Study) {
     let digest = match (review.state, review.approval_digest) {
         (RequestState::Active, _) => return,
         (RequestState::PartlyApproved, Some(digest)) => digest,
-        _ => world.handle.approve(world.who("sam"), Approving::exactly(study.id), pass("sam")).await.unwrap().digest,
+        _ => {
+            let approving = Approving::exactly(study.id, review.read);
+            world.handle.approve(world.who("sam"), approving, pass("sam")).await.unwrap().digest
+        }
     };
     world.handle.countersign(world.who("ava"), study.id, digest, pass("ava")).await.unwrap();
 }

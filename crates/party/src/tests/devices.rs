@@ -103,7 +103,7 @@ async fn two_runs(world: &mut World) -> Study {
     let study = study(1, small_plan(1));
     world.connect().await;
     world.offer(&study).await;
-    world.approve_as(&study, Approving { max_runs: 2, ..Approving::exactly(study.id) }).await;
+    world.approve_as(&study, Approving { max_runs: 2, ..exactly(study.id) }).await;
     study
 }
 

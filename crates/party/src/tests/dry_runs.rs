@@ -268,7 +268,7 @@ async fn what_a_privacy_officer_holds_is_not_tried() {
     let (mut world, study) = asked_of_threads().await;
     world.approve(&study).await;
     // Somebody signs it anew, as if it waited for nothing but a second signature.
-    world.handle.approve(world.who("sam"), Approving::exactly(study.id), pass("sam")).await.unwrap();
+    world.sign("sam", exactly(study.id)).await.unwrap();
     let suspend = Verdict::Suspend { reason: "patients complained".into() };
     world.handle.decide(world.who("pia"), study.id, suspend).await.unwrap();
     let refused = world.handle.start_dry_run(world.who("sam"), study.id, None).await;
@@ -423,7 +423,7 @@ async fn what_was_made_of_somebody_who_opted_out_is_forgotten_and_not_signed_for
     assert!(view.messages.iter().all(|message| message.made.is_none()), "{view:?}");
     // Nor does the signer's own word stand in for it.
     let checklist = BTreeMap::from([("Dry run on this machine".to_owned(), "nothing to see".to_owned())]);
-    world.approve_as(&study, Approving { checklist, ..Approving::exactly(study.id) }).await;
+    world.approve_as(&study, Approving { checklist, ..exactly(study.id) }).await;
     let signed = render(&world.handle.review(world.who("ava"), study.id, None).await.unwrap());
     assert!(!signed.contains("Dry run on this machine"), "{signed}");
 }

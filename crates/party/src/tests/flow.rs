@@ -18,7 +18,7 @@ async fn a_study_is_offered_signed_by_two_trained_and_released() {
     world.handle.give_opinion(world.who("pia"), study.id, OpinionView::Agree, "fine".into()).await.unwrap();
     let review = world.handle.review(world.who("sam"), study.id, None).await.unwrap();
     assert!(review.approvable, "{:?}", review.findings);
-    let signed = world.handle.approve(world.who("sam"), Approving::exactly(study.id), pass("sam")).await.unwrap();
+    let signed = world.sign("sam", exactly(study.id)).await.unwrap();
     assert_eq!(signed.state, RequestState::PartlyApproved);
     assert_eq!(world.handle.status().await.unwrap().phase, Phase::Operating);
     let done = world.handle.countersign(world.who("ava"), study.id, signed.digest, pass("ava")).await.unwrap();
@@ -349,7 +349,7 @@ async fn a_plan_one_value_outside_is_refused_and_one_inside_a_range_runs() {
     let approving = Approving {
         max_runs: 3,
         ranges: BTreeMap::from([(place, hospes_protocol::approval::Range { min: 0.0005, max: 0.002 })]),
-        ..Approving::exactly(study.id)
+        ..exactly(study.id)
     };
     world.approve_as(&study, approving).await;
     let with = |lr: f64| {

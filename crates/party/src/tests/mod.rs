@@ -29,7 +29,7 @@ use crate::managed::ManagedFile;
 use crate::memberships::Joined;
 use crate::people::{Passphrase, Session};
 use crate::rounds::DeviceChoice;
-use crate::view::{Approving, AuditFormat, DatasetView, NewDataset, NewPerson, Outcome, Page};
+use crate::view::{Approving, AuditFormat, DatasetView, NewDataset, NewPerson, Outcome, Page, Reading};
 
 mod altered;
 mod backups;
@@ -100,6 +100,15 @@ pub(super) fn federation() -> FederationId {
 }
 pub(super) fn pass(name: &str) -> Passphrase {
     Passphrase::from(format!("passphrase of {name}"))
+}
+
+/// Exactly the plan, before anybody has read it: [`World::sign`] reads.
+pub(super) fn exactly(study: StudyId) -> Approving {
+    let none = Digest::of(b"nothing was read");
+    Approving::exactly(
+        study,
+        Reading { digest: none, study: none, data: none, sites: none, policy: none, opinion: none },
+    )
 }
 
 pub(super) fn member(n: u8) -> Member {
@@ -319,6 +328,8 @@ impl World {
             name: name.into(),
             path: heart(file),
             sheet: None,
+            missing: None,
+            scan: Default::default(),
             subject: "subject_id".into(),
             kinds: BTreeMap::new(),
             mask: BTreeSet::new(),
@@ -509,12 +520,22 @@ impl World {
     }
 
     pub(super) async fn approve(&mut self, study: &Study) {
-        self.approve_as(study, Approving::exactly(study.id)).await;
+        self.approve_as(study, exactly(study.id)).await;
     }
 
     pub(super) async fn approve_as(&mut self, study: &Study, approving: Approving) {
-        let signed = self.handle.approve(self.who("sam"), approving, pass("sam")).await.unwrap();
+        let signed = self.sign("sam", approving).await.unwrap();
         self.handle.countersign(self.who("ava"), study.id, signed.digest, pass("ava")).await.unwrap();
+    }
+
+    /// The first signature of somebody who reads the request and signs what they read.
+    pub(super) async fn sign(
+        &self,
+        who: &str,
+        approving: Approving,
+    ) -> Result<crate::view::Signed, crate::error::PartyError> {
+        let read = self.handle.review(self.who(who), approving.study, approving.dataset).await?.read;
+        self.handle.approve(self.who(who), Approving { read, ..approving }, pass(who)).await
     }
 
     async fn reserve(&mut self, study: &Study, job: JobId) -> Option<hospes_protocol::approval::Refusal> {

@@ -4,7 +4,7 @@ use hospes_protocol::approval::{OpinionView, RefusalCode};
 
 use super::*;
 use crate::error::PartyError;
-use crate::view::{PersonChange, PersonState, ProposalView, Verdict};
+use crate::view::{FileReading, PersonChange, PersonState, ProposalView, Verdict};
 
 fn proposed(outcome: Outcome) -> ProposalView {
     match outcome {
@@ -77,15 +77,15 @@ async fn every_refused_role_is_audited() {
     let denied =
         |result: Result<(), PartyError>| assert!(matches!(result, Err(PartyError::Denied { .. })), "{result:?}");
     let h = &world.handle;
-    denied(h.approve(world.who("pia"), Approving::exactly(study.id), pass("pia")).await.map(drop));
-    denied(h.approve(world.who("ava"), Approving::exactly(study.id), pass("ava")).await.map(drop));
+    denied(world.sign("pia", exactly(study.id)).await.map(drop));
+    denied(world.sign("ava", exactly(study.id)).await.map(drop));
     denied(h.countersign(world.who("pia"), study.id, Digest::of(b"x"), pass("pia")).await.map(drop));
     denied(h.countersign(world.who("sam"), study.id, Digest::of(b"x"), pass("sam")).await.map(drop));
     denied(h.give_opinion(world.who("sam"), study.id, OpinionView::Agree, "x".into()).await);
     denied(h.set_policy(world.who("pia"), String::new(), pass("pia")).await.map(drop));
     denied(h.stop(world.who("sam"), Some("x".into())).await);
     denied(h.sheets(world.who("ana"), heart("cleveland.csv")).await.map(drop));
-    denied(h.survey(world.who("ana"), heart("cleveland.csv"), None).await.map(drop));
+    denied(h.survey(world.who("ana"), heart("cleveland.csv"), FileReading::default()).await.map(drop));
     denied(h.release(world.who("pia"), job(1)).await);
     denied(h.export_audit(world.who("sam"), None, world.folder.join("x")).await.map(drop));
     denied(h.decide(world.who("odo"), study.id, Verdict::Refuse { reason: "x".into() }).await.map(drop));
@@ -113,7 +113,7 @@ async fn nothing_can_be_approved_until_a_second_person_holds_a_key() {
     world.connect().await;
     let study = study(1, small_plan(1));
     world.offer(&study).await;
-    let refused = world.handle.approve(world.who("ana"), Approving::exactly(study.id), pass("ana")).await;
+    let refused = world.sign("ana", exactly(study.id)).await;
     assert!(matches!(&refused, Err(PartyError::State(words)) if words.contains("second person")), "{refused:?}");
     // A privacy officer with another role is refused at once.
     let person = NewPerson {
@@ -134,7 +134,7 @@ async fn one_person_cannot_give_both_signatures() {
     let study = study(1, small_plan(1));
     world.connect().await;
     world.offer(&study).await;
-    let signed = world.handle.approve(world.who("sam"), Approving::exactly(study.id), pass("sam")).await.unwrap();
+    let signed = world.sign("sam", exactly(study.id)).await.unwrap();
     let refused = world.handle.countersign(world.who("sam"), study.id, signed.digest, pass("sam")).await;
     assert!(matches!(&refused, Err(PartyError::Refused(r)) if r.detail.contains("yours")), "{refused:?}");
     assert_eq!(world.entered("approval_signed", "refused").await, 1);
@@ -328,7 +328,7 @@ async fn the_second_signature_of_another_organisation_must_be_one() {
     let study = study(1, small_plan(1));
     world.connect().await;
     world.offer(&study).await;
-    let signed = world.handle.approve(world.who("sam"), Approving::exactly(study.id), pass("sam")).await.unwrap();
+    let signed = world.sign("sam", exactly(study.id)).await.unwrap();
     let own = world.handle.countersign(world.who("ava"), study.id, signed.digest, pass("ava")).await;
     assert!(matches!(&own, Err(PartyError::Refused(r)) if r.detail.contains("another organisation")), "{own:?}");
     world.handle.countersign(&xara, study.id, signed.digest, pass("xara")).await.unwrap();
@@ -347,7 +347,7 @@ async fn a_person_of_another_organisation_signs_and_decides_nothing_else() {
     world.offer(&first).await;
     world.offer(&second).await;
     let (h, ana, xara) = (world.handle.clone(), world.who("ana").clone(), world.who("xara").clone());
-    let signed = h.approve(world.who("sam"), Approving::exactly(first.id), pass("sam")).await.unwrap();
+    let signed = world.sign("sam", exactly(first.id)).await.unwrap();
     h.countersign(&xara, first.id, signed.digest, pass("xara")).await.unwrap();
     world.start_job(&first, job(1)).await;
     let mut loose = policy.clone();
@@ -386,7 +386,7 @@ async fn a_person_of_another_organisation_signs_and_decides_nothing_else() {
     assert_eq!(h.proposals(world.who("sam")).await.unwrap(), [proposal]);
 
     // What they are asked for they read and turn down, and they look after their passphrase.
-    h.approve(world.who("sam"), Approving::exactly(second.id), pass("sam")).await.unwrap();
+    world.sign("sam", exactly(second.id)).await.unwrap();
     assert_eq!(h.requests(&xara).await.unwrap().len(), 2);
     h.review(&xara, second.id, None).await.unwrap();
     let view = h.decide(&xara, second.id, Verdict::Refuse { reason: reason() }).await.unwrap();
@@ -419,14 +419,14 @@ async fn one_person_and_a_signer_of_another_organisation_do_not_end_set_up() {
     world.connect().await;
     let study = study(1, small_plan(1));
     world.offer(&study).await;
-    let refused = h.approve(&ana, Approving::exactly(study.id), pass("ana")).await;
+    let refused = world.sign("ana", exactly(study.id)).await;
     let named = "second person of this organisation";
     assert!(matches!(&refused, Err(PartyError::State(words)) if words.contains(named)), "{refused:?}");
     assert_eq!(world.entered("setup_ended", "success").await, 0);
 
     // In set-up Ana still adds one by herself, and then the site works.
     world.add_person("ava", Role::DataAccessApprover, None).await;
-    let signed = h.approve(&ana, Approving::exactly(study.id), pass("ana")).await.unwrap();
+    let signed = world.sign("ana", exactly(study.id)).await.unwrap();
     h.countersign(world.who("xara"), study.id, signed.digest, pass("xara")).await.unwrap();
     assert_eq!(world.entered("setup_ended", "success").await, 1);
     let person =
@@ -478,7 +478,7 @@ async fn one_signature_is_refused_where_updates_are_not_masked() {
     let study = study(1, small_plan(1));
     world.connect().await;
     world.offer(&study).await;
-    let refused = world.handle.approve(world.who("sam"), Approving::exactly(study.id), pass("sam")).await;
+    let refused = world.sign("sam", exactly(study.id)).await;
     assert!(matches!(&refused, Err(PartyError::Refused(r)) if r.detail.contains("secure aggregation")), "{refused:?}");
 }
 
@@ -491,7 +491,7 @@ async fn a_required_opinion_comes_before_the_signatures() {
     let study = study(1, small_plan(1));
     world.connect().await;
     world.offer(&study).await;
-    let refused = world.handle.approve(world.who("sam"), Approving::exactly(study.id), pass("sam")).await;
+    let refused = world.sign("sam", exactly(study.id)).await;
     assert!(matches!(&refused, Err(PartyError::Refused(r)) if r.detail.contains("opinion")), "{refused:?}");
     let opinion = world.handle.give_opinion(world.who("pia"), study.id, OpinionView::Object, "too broad".into());
     opinion.await.unwrap();

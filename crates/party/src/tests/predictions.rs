@@ -56,6 +56,8 @@ impl World {
             name: name.into(),
             path,
             sheet: None,
+            missing: None,
+            scan: Default::default(),
             subject: "subject_id".into(),
             kinds: BTreeMap::new(),
             mask: BTreeSet::new(),

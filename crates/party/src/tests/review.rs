@@ -75,7 +75,7 @@ async fn the_strict_policy_refuses_the_public_data_study_and_lists_every_rule() 
         assert!(refusing.contains(&rule), "{rule} is missing in {refusing:?}");
     }
     assert!(!render(&review).contains("PUBLIC DATA:"));
-    let refused = world.handle.approve(world.who("sam"), Approving::exactly(study.id), pass("sam")).await;
+    let refused = world.sign("sam", exactly(study.id)).await;
     assert!(matches!(refused, Err(PartyError::Refused(_))), "{refused:?}");
     assert_eq!(world.entered("approval_signed", "refused").await, 1);
     assert_eq!(world.entered("setup_ended", "success").await, 0, "a refusal does not end set-up");
@@ -108,7 +108,7 @@ async fn a_plan_that_reads_a_column_which_the_dataset_lacks_is_named_and_not_sig
     // No dataset fits by itself, so that none is chosen and none can be signed for.
     let open = world.handle.review(world.who("sam"), study.id, None).await.unwrap();
     assert!(open.data.candidates.is_empty() && !open.approvable, "{:?}", open.data.candidates);
-    let unnamed = world.handle.approve(world.who("sam"), Approving::exactly(study.id), pass("sam")).await;
+    let unnamed = world.sign("sam", exactly(study.id)).await;
     assert!(matches!(&unnamed, Err(PartyError::Input { .. })), "{unnamed:?}");
     // The only dataset, named: the review says which column it lacks.
     let review = world.handle.review(world.who("sam"), study.id, Some(dataset)).await.unwrap();
@@ -116,8 +116,8 @@ async fn a_plan_that_reads_a_column_which_the_dataset_lacks_is_named_and_not_sig
     assert_eq!(review.data.columns_missing, ["bmi"]);
     let found = review.findings.iter().find(|f| f.rule == "data.columns").expect("nothing says what is missing");
     assert!(found.refuses && found.words == "the dataset has no column bmi", "{}", found.words);
-    let approving = Approving { dataset: Some(dataset), ..Approving::exactly(study.id) };
-    let refused = world.handle.approve(world.who("sam"), approving, pass("sam")).await;
+    let approving = Approving { dataset: Some(dataset), ..exactly(study.id) };
+    let refused = world.sign("sam", approving).await;
     assert!(matches!(&refused, Err(PartyError::Refused(r)) if r.detail.contains("no column bmi")), "{refused:?}");
     assert_eq!(world.entered("approval_signed", "refused").await, 1);
     assert_eq!(world.entered("approval_signed", "success").await, 0);
@@ -136,13 +136,13 @@ async fn an_approval_ends_with_the_last_day_that_the_datasets_terms_allow() {
     let today = world.now().to_string()[..10].to_owned();
     let yesterday = world.now().plus_millis(-DAY).to_string()[..10].to_owned();
     world.handle.tag_dataset(world.who("sam"), dataset, tag(&yesterday)).await.unwrap();
-    let refused = world.handle.approve(world.who("sam"), Approving::exactly(study.id), pass("sam")).await;
+    let refused = world.sign("sam", exactly(study.id)).await;
     assert!(matches!(&refused, Err(PartyError::Refused(r)) if r.detail.contains("TS")), "{refused:?}");
     world.handle.tag_dataset(world.who("sam"), dataset, tag(&today)).await.unwrap();
     let text = render(&world.handle.review(world.who("sam"), study.id, None).await.unwrap());
     let until = Timestamp::end_of_day(&today).unwrap();
     assert!(text.contains(&until.to_string()), "{text}");
-    let signed = world.handle.approve(world.who("sam"), Approving::exactly(study.id), pass("sam")).await.unwrap();
+    let signed = world.sign("sam", exactly(study.id)).await.unwrap();
     assert_eq!(signed.expires, until);
 }
 
@@ -222,6 +222,8 @@ async fn a_dataset_registered_again_is_a_version_whose_review_shows_the_differen
         name: first.name.clone(),
         path: path.clone(),
         sheet: None,
+        missing: None,
+        scan: Default::default(),
         subject: subject.into(),
         kinds: BTreeMap::new(),
         mask: BTreeSet::new(),
@@ -257,7 +259,7 @@ async fn a_dataset_registered_again_is_a_version_whose_review_shows_the_differen
     assert!(review.findings.iter().all(|f| f.rule != "series"));
 
     // Approved again, the new version is in force and the approval of the former one is superseded.
-    let approving = Approving { dataset: Some(second.id), ..Approving::exactly(study.id) };
+    let approving = Approving { dataset: Some(second.id), ..exactly(study.id) };
     world.approve_as(&study, approving).await;
     assert_eq!(world.entered("approval_superseded", "success").await, 1);
     world.start_job(&study, job(1)).await;

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use hospes_ledger::ObjectKind;
+
 use super::*;
 use crate::error::PartyError;
 use crate::view::{
-    AuditLine, AuditQuery, LogLevel, Notice, PolicyEffect, RequestState, RoundState, TaskState, TaskView,
+    AuditLine, AuditQuery, LogLevel, Notice, PolicyEffect, Protection, RequestState, RoundState, TaskState, TaskView,
 };
 
 /// A site that trained one round of two, whose update was taken.
@@ -181,6 +183,77 @@ async fn the_log_is_filtered_by_what_who_what_for_and_when() {
         let refused = world.handle.audit(world.who("odo"), query).await;
         assert!(matches!(refused, Err(PartyError::Input { .. })), "{refused:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_opens_to_its_parts_and_names_only_what_this_site_knows() {
+    let (world, study, _round) = under_way().await;
+    let audit = async |query: AuditQuery| world.handle.audit(world.who("odo"), query).await.unwrap().entries;
+    let of = |action: &str| AuditQuery { actions: vec![action.to_owned()], ..Default::default() };
+    let sam = world.handle.whoami(world.who("sam")).await.unwrap().id.to_string();
+    let dataset = world.handle.datasets(world.who("sam")).await.unwrap()[0].clone();
+    let title = Some(study.terms.title.as_str());
+
+    let signed = audit(of("approval_signed")).await.remove(0).parts;
+    assert_eq!((signed.who.as_deref(), signed.key.is_some()), (Some(sam.as_str()), true));
+    assert_eq!(signed.software.as_deref(), Some(crate::SOFTWARE));
+    let purpose: Vec<_> = signed.purpose.iter().map(|object| (object.kind, object.name.as_deref())).collect();
+    assert_eq!(purpose, [(ObjectKind::Study, title), (ObjectKind::Approval, title)]);
+    let about = |kind: ObjectKind| signed.about.iter().find(|object| object.kind == kind).unwrap();
+    let data = about(ObjectKind::Dataset);
+    assert_eq!((data.id.clone(), data.name.as_deref()), (dataset.id.to_string(), Some(dataset.name.as_str())));
+    let snapshot = about(ObjectKind::Snapshot);
+    assert_eq!((snapshot.name.as_deref(), snapshot.digest), (None, Some(dataset.snapshot)));
+
+    let prepared = audit(of("update_prepared")).await.remove(0);
+    let sent = prepared.parts.sent.unwrap();
+    assert_eq!((sent.to, sent.name.is_some()), (federation().to_string(), true));
+    let egress = world.handle.egress(world.who("sam"), Page::default()).await.unwrap();
+    assert!(egress.iter().any(|e| e.digest == sent.digest && Some(e.bytes) == prepared.bytes), "{egress:?}");
+    assert!(egress.iter().all(|e| e.protection == Protection::Unmasked), "{egress:?}");
+
+    let mut tighter = Policy::from_toml(&world.handle.policy(world.who("ana")).await.unwrap()).unwrap();
+    tighter.training.min_parties += 1;
+    world.handle.set_policy(world.who("ana"), tighter.to_toml().unwrap(), pass("ana")).await.unwrap();
+    let changed = audit(of("policy_changed")).await;
+    let after = Some(tighter.digest().unwrap());
+    assert_eq!((changed[0].parts.after, changed[0].parts.before.is_some()), (after, true), "{changed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_is_filtered_by_dataset_and_by_approval() {
+    let (world, _study, _round) = under_way().await;
+    let audit = async |query: AuditQuery| {
+        let query = AuditQuery { limit: 1_000, ..query };
+        world.handle.audit(world.who("odo"), query).await.unwrap().entries
+    };
+    let all = audit(AuditQuery::default()).await;
+    let dataset = world.handle.datasets(world.who("sam")).await.unwrap()[0].id;
+    let requests = world.handle.requests(world.who("sam")).await.unwrap();
+    let approval = requests[0].in_force.as_ref().unwrap().approval;
+
+    let named = |line: &AuditLine| {
+        let id = dataset.to_string();
+        line.parts.about.iter().any(|object| object.kind == ObjectKind::Dataset && object.id == id)
+    };
+    let found = audit(AuditQuery { dataset: Some(dataset), ..Default::default() }).await;
+    assert_eq!(found, all.iter().filter(|line| named(line)).cloned().collect::<Vec<_>>());
+    for action in ["dataset_registered", "approval_signed", "permit_minted"] {
+        assert!(found.iter().any(|line| line.action == action), "{action}: {found:?}");
+    }
+
+    let under = |line: &AuditLine| {
+        let id = approval.to_string();
+        line.parts.purpose.iter().any(|object| object.kind == ObjectKind::Approval && object.id == id)
+    };
+    let found = audit(AuditQuery { approval: Some(approval), ..Default::default() }).await;
+    assert_eq!(found, all.iter().filter(|line| under(line)).cloned().collect::<Vec<_>>());
+    for action in ["approval_signed", "approval_countersigned", "permit_minted", "update_prepared"] {
+        assert!(found.iter().any(|line| line.action == action), "{action}: {found:?}");
+    }
+
+    let unknown = hospes_protocol::id::DatasetId::new(world.now(), [9; 10]);
+    assert!(audit(AuditQuery { dataset: Some(unknown), ..Default::default() }).await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,10 +6,10 @@ use super::watching::database;
 use super::*;
 use crate::error::PartyError;
 use crate::requests::text::render;
-use crate::view::{AuditQuery, SeriesBounds, SeriesOffer};
+use crate::view::{AuditQuery, FileReading, GapView, ScanProfile, SeriesBounds, SeriesOffer};
 
 /// The example's table registered anew under its name: so many of its patients, each line as `line` makes it.
-async fn version(world: &World, patients: usize, line: impl Fn(usize, &str) -> String) -> DatasetView {
+pub(super) async fn version(world: &World, patients: usize, line: impl Fn(usize, &str) -> String) -> DatasetView {
     version_with(world, patients, &[], line).await
 }
 
@@ -30,6 +30,8 @@ async fn version_with(
         name: "Cleveland".into(),
         path,
         sheet: None,
+        missing: None,
+        scan: Default::default(),
         subject: "subject_id".into(),
         kinds: BTreeMap::new(),
         mask: BTreeSet::new(),
@@ -64,7 +66,7 @@ async fn offered(rounds: u32) -> (World, Study) {
 
 /// Three runs on the series.
 fn series(study: &Study, fewest: u64, most: u64) -> Approving {
-    Approving { max_runs: 3, series: Some(SeriesBounds { fewest, most }), ..Approving::exactly(study.id) }
+    Approving { max_runs: 3, series: Some(SeriesBounds { fewest, most }), ..exactly(study.id) }
 }
 
 /// Entries with this action, oldest first, in words.
@@ -174,7 +176,7 @@ async fn no_run_begins_on_a_version_outside_the_bounds_or_with_other_columns() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_approval_of_a_snapshot_reads_that_one_whatever_is_registered_later() {
     let (mut world, study) = offered(2).await;
-    world.approve_as(&study, Approving { max_runs: 2, ..Approving::exactly(study.id) }).await;
+    world.approve_as(&study, Approving { max_runs: 2, ..exactly(study.id) }).await;
     let one = first(&world).await;
     world.start_job(&study, job(1)).await;
     round(&mut world, &study, 1, 1).await;
@@ -187,7 +189,7 @@ async fn an_approval_of_a_snapshot_reads_that_one_whatever_is_registered_later()
     assert!(permits.iter().all(|permit| !permit.contains("reads version")), "{permits:?}");
 
     // Another version is approved in its place: a run under way does not change its rows, and the next reads that one.
-    world.approve_as(&study, Approving { dataset: Some(two.id), max_runs: 2, ..Approving::exactly(study.id) }).await;
+    world.approve_as(&study, Approving { dataset: Some(two.id), max_runs: 2, ..exactly(study.id) }).await;
     world.open_round(header(&study, job(1), "train", 2, 1, world.now())).await;
     let reply = world.expect_reply().await;
     assert!(matches!(&reply, RoundReply::Refused(r) if r.code == RefusalCode::Snapshot), "{reply:?}");
@@ -278,11 +280,13 @@ async fn the_series_is_signed_on_its_newest_version_within_bounds_and_where_the_
     let review = world.handle.review(world.who("sam"), study.id, None).await.unwrap();
     let offer = SeriesOffer { patients: 303, bounds: SeriesBounds { fewest: 272, most: 454 } };
     assert_eq!(review.data.series, Some(offer));
+    let missing = review.data.facts.iter().find(|fact| fact.label == "Cells that mean missing");
+    assert_eq!(missing.and_then(|fact| fact.value.as_deref()), Some("empty cells, '?', 'NA', 'N/A', '-9'"));
     let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     let shown = words(&render(&review));
     let plain = "Versions that are approved: this snapshot alone, if the first signer does not choose otherwise";
     assert!(shown.contains(plain), "{shown}");
-    let approve = |approving| world.handle.approve(world.who("sam"), approving, pass("sam"));
+    let approve = |approving| world.sign("sam", approving);
     for (fewest, most) in [(304, 400), (1, 302), (400, 300)] {
         let refused = approve(series(&study, fewest, most)).await;
         assert!(matches!(&refused, Err(PartyError::Input { place: "series", .. })), "{refused:?}");
@@ -311,7 +315,7 @@ async fn the_series_is_signed_on_its_newest_version_within_bounds_and_where_the_
     assert!(words(&render(&review)).contains("this snapshot alone, as the policy demands"));
     let refused = approve(Approving { dataset: Some(two.id), ..series(&study, 250, 350) }).await;
     assert!(matches!(&refused, Err(PartyError::Refused(r)) if r.detail.contains("snapshots_only")), "{refused:?}");
-    world.approve_as(&study, Approving { dataset: Some(two.id), ..Approving::exactly(study.id) }).await;
+    world.approve_as(&study, Approving { dataset: Some(two.id), ..exactly(study.id) }).await;
     world.start_job(&study, job(1)).await;
 }
 
@@ -327,4 +331,66 @@ async fn a_series_goes_on_from_the_newest_version_that_is_left() {
     assert_eq!(first(&world).await.name, "Cleveland");
     let again = version(&world, 301, as_it_is).await;
     assert_eq!((again.version, again.former), (2, Some(one.id)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_means_missing_is_asked_chosen_logged_and_the_same_in_every_version() {
+    let world = World::new().await;
+    let path = world.folder.join("labs.csv");
+    let mut text = "subject_id,temp,visit\n".to_owned();
+    for i in 0..40 {
+        let temp = if i % 4 == 0 { 999 } else { 36 + i % 3 };
+        text.push_str(&format!("P-{i},{temp},2024-03\n"));
+    }
+    std::fs::write(&path, text).unwrap();
+    let texts = |texts: &[&str]| Some(texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>());
+    let look = |missing| {
+        let reading = FileReading { missing, scan: ScanProfile::HipaaSafeHarbor, ..FileReading::default() };
+        world.handle.survey(world.who("sam"), path.clone(), reading)
+    };
+    let gap = |is_missing| GapView { column: "temp".into(), marker: "999".into(), cells: 10, is_missing };
+    let found = look(None).await.unwrap();
+    assert_eq!(found.missing, ["?", "NA", "N/A", "-9"]);
+    assert_eq!(found.gaps, [gap(false)]);
+    let found = look(texts(&["999"])).await.unwrap();
+    assert_eq!(found.missing, ["999"]);
+    assert_eq!(found.gaps, [gap(true)]);
+    let long = vec!["x".repeat(40); 20];
+    for wrong in [vec!["a\nb".to_owned()], vec!["x".repeat(41)], vec!["x".to_owned(); 51], long] {
+        let refused = look(Some(wrong)).await.unwrap_err();
+        assert!(matches!(refused, PartyError::Input { place: "missing", .. }), "{refused}");
+    }
+
+    let new = |missing: Option<Vec<String>>, scan: ScanProfile| NewDataset {
+        name: "Labs".into(),
+        path: path.clone(),
+        sheet: None,
+        missing,
+        scan,
+        subject: "subject_id".into(),
+        kinds: BTreeMap::new(),
+        mask: BTreeSet::new(),
+        keep: BTreeSet::new(),
+        public: true,
+        duo: Vec::new(),
+    };
+    let add = |dataset| world.handle.add_dataset(world.who("sam"), dataset);
+    let one = add(new(texts(&["999"]), ScanProfile::HipaaSafeHarbor)).await.unwrap();
+    assert_eq!(one.missing, ["999"]);
+    let masked: Vec<&str> = one.columns.iter().filter(|c| c.masked).map(|c| c.name.as_str()).collect();
+    assert_eq!(masked, ["visit"], "a date finer than a year");
+    let profile = world.handle.profile(world.who("sam"), one.id).await.unwrap().profile;
+    assert_eq!(profile.columns.iter().find(|c| c.name == "temp").unwrap().present, 30);
+    let entry = entries(&world, "dataset_registered").await.pop().unwrap();
+    assert!(entry.contains("rules of HIPAA safe harbor; read as missing: empty cells, '999'"), "{entry}");
+
+    // Its markers hold for the next version, and no others do.
+    let refused = add(new(texts(&["?"]), ScanProfile::Default)).await.unwrap_err().to_string();
+    let words = "its missing values are empty cells, '999', which must mean missing here too";
+    assert!(refused.contains(words), "{refused}");
+    world.pass_time(1_000);
+    let two = add(new(None, ScanProfile::Default)).await.unwrap();
+    assert_eq!((two.version, two.former), (2, Some(one.id)));
+    assert_eq!(two.missing, ["999"]);
+    assert!(two.columns.iter().all(|c| !c.masked), "months are let through by the usual scan");
 }

@@ -68,7 +68,7 @@ async fn in_quiet_hours_work_rests_and_none_begins_and_after_them_it_goes_on() {
     let study = study(1, small_plan(1));
     world.connect().await;
     world.offer(&study).await;
-    world.approve_as(&study, Approving { max_runs: 2, ..Approving::exactly(study.id) }).await;
+    world.approve_as(&study, Approving { max_runs: 2, ..exactly(study.id) }).await;
     let limits = ComputeLimits { threads: Some(1), ..ComputeLimits::default() };
     world.handle.set_compute_limits(world.who("ana"), limits.clone()).await.unwrap();
     world.start_job(&study, job(1)).await;

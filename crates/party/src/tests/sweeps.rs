@@ -72,14 +72,14 @@ async fn a_review_says_in_plain_words_what_many_settings_mean_and_counts_all_tha
     let updates = outputs.items.iter().find(|i| i.task == "train" && i.name == "0.weight").unwrap();
     assert_eq!(updates.times, 3, "one update in each run");
     // What the study lists is what is signed; the first signer cannot make it wider.
-    let wider = Approving { max_runs: 5, ..Approving::exactly(study.id) };
-    let refused = world.handle.approve(world.who("sam"), wider, pass("sam")).await;
+    let wider = Approving { max_runs: 5, ..exactly(study.id) };
+    let refused = world.sign("sam", wider).await;
     assert!(matches!(&refused, Err(PartyError::Input { .. })), "{refused:?}");
     // Nor by rows of other versions, which could be subtracted from each other.
     assert_eq!(review.data.series, None);
     let bounds = crate::view::SeriesBounds { fewest: 1, most: 1_000 };
-    let later = Approving { series: Some(bounds), ..Approving::exactly(study.id) };
-    let refused = world.handle.approve(world.who("sam"), later, pass("sam")).await;
+    let later = Approving { series: Some(bounds), ..exactly(study.id) };
+    let refused = world.sign("sam", later).await;
     assert!(matches!(&refused, Err(PartyError::Input { place: "series", .. })), "{refused:?}");
     world.approve(&study).await;
     let signed = render(&world.handle.review(world.who("ava"), study.id, None).await.unwrap());

@@ -33,7 +33,7 @@ async fn one_worker_works_at_a_time_and_the_others_wait_their_turn() {
     let study = study(1, small_plan(1));
     world.connect().await;
     world.offer(&study).await;
-    world.approve_as(&study, Approving { max_runs: 3, ..Approving::exactly(study.id) }).await;
+    world.approve_as(&study, Approving { max_runs: 3, ..exactly(study.id) }).await;
     for n in 1..=3 {
         world.start_job(&study, job(n)).await;
         world.open_round(header(&study, job(n), "train", 1, 1, world.now())).await;
@@ -158,7 +158,7 @@ async fn runs_beyond_the_limit_are_refused_politely() {
     let study = study(1, small_plan(1));
     world.connect().await;
     world.offer(&study).await;
-    world.approve_as(&study, Approving { max_runs: 100, ..Approving::exactly(study.id) }).await;
+    world.approve_as(&study, Approving { max_runs: 100, ..exactly(study.id) }).await;
     for n in 0..limits::OPEN_JOBS {
         world.start_job(&study, job(u8::try_from(n).unwrap() + 1)).await;
     }
@@ -194,6 +194,8 @@ async fn an_opt_out_while_a_file_is_frozen_makes_its_registration_start_anew() {
         name: "Hungary".into(),
         path: heart("hungary.csv"),
         sheet: None,
+        missing: None,
+        scan: Default::default(),
         subject: "subject_id".into(),
         kinds: BTreeMap::new(),
         mask: BTreeSet::new(),

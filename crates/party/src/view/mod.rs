@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 pub use hospes_cohort::evaluate::{Compared, Interval};
 use hospes_cohort::profile::Profile;
+pub use hospes_cohort::scan::ScanProfile;
 use hospes_cohort::schema::ColumnKind;
 pub use hospes_cohort::{Preview, TensorPreview};
 use hospes_protocol::approval::{Range, ReleaseRule, Role, Trust};
@@ -13,19 +14,22 @@ use hospes_protocol::sign::PublicKey;
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
+mod audit;
 mod backup;
 mod compute;
 mod dry_run;
 mod model;
 mod review;
+mod survey;
 mod work;
 
 pub use work::{
     CardView, Comparison, DatasetUse, DecidedBy, DeviceSetting, DeviceView, EgressView, EndedApproval, JobState,
-    JobView, LogLevel, LogLine, PolicyChange, PolicyEffect, PolicyPreview, ResultView, RoundState, RoundView,
-    TaskInput, TaskState, TaskView,
+    JobView, LogLevel, LogLine, PolicyChange, PolicyEffect, PolicyPreview, Protection, ResultView, RoundState,
+    RoundView, TaskInput, TaskState, TaskView,
 };
 
+pub use audit::{AuditErased, AuditObject, AuditParts, AuditSent};
 pub use backup::{BackupMade, LostTail, RestoredFederation, RestoredView};
 pub use compute::{ComputeLimits, Pause, QuietHours, Weekday};
 pub use dry_run::{DryMessage, DryPayload, DryRunState, DryRunView, DryRunWait, DryStart};
@@ -34,9 +38,10 @@ pub use model::{
     PredictionMade, PredictionOffer, RESEARCH_ONLY,
 };
 pub use review::{
-    Change, DataTab, Fact, Finding, OpinionGiven, OutputsTab, PeerLine, PeopleTab, Review, SeriesBounds, SeriesOffer,
-    SignatureGiven,
+    Change, DataTab, Fact, Finding, OpinionGiven, OutputsTab, PeerLine, PeopleTab, Reading, Review, SeriesBounds,
+    SeriesOffer, SignatureGiven,
 };
+pub use survey::{FileReading, GapView, SurveyView};
 
 /// First sentence about an audit log that was verified and is whole. Any other first sentence says that it is not.
 pub const LOG_IS_INTACT: &str = "The log is intact: every entry is where it was, none is missing.";
@@ -254,6 +259,13 @@ pub struct NewDataset {
     /// Name of the sheet, of a workbook; its first one if none is named.
     #[serde(default)]
     pub sheet: Option<String>,
+    /// Cells that mean *missing* besides the empty one. If not said: those of the version before, or else what is usual for
+    /// the kind of file.
+    #[serde(default)]
+    pub missing: Option<Vec<String>>,
+    /// How strictly identifiers are looked for.
+    #[serde(default)]
+    pub scan: ScanProfile,
     /// Column that tells patients apart.
     pub subject: String,
     /// Types that the steward corrects.
@@ -286,21 +298,6 @@ pub struct ColumnView {
     pub findings: Vec<String>,
 }
 
-/// What is in a file, before it is registered.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
-pub struct SurveyView {
-    /// Rows.
-    pub rows: u64,
-    /// Encoding and delimiter, in words.
-    pub format: String,
-    /// Names of a workbook's sheets; of any other file, none.
-    pub sheets: Vec<String>,
-    /// The sheet that was read.
-    pub sheet: Option<String>,
-    /// Columns.
-    pub columns: Vec<ColumnView>,
-}
-
 /// A registered dataset.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
 pub struct DatasetView {
@@ -324,6 +321,8 @@ pub struct DatasetView {
     pub public: bool,
     /// Data Use Ontology terms.
     pub duo: Vec<String>,
+    /// Cells of its source that mean *missing* besides the empty one.
+    pub missing: Vec<String>,
     /// Counts the versions of a series from 1.
     pub version: u32,
     /// The version before, which approvals given for it still name.
@@ -563,6 +562,8 @@ pub struct RequestView {
 /// An approval that is active or suspended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 pub struct InForce {
+    /// Which.
+    pub approval: ApprovalId,
     /// Active or suspended.
     pub state: RequestState,
     /// Who suspended it; only they resume it.
@@ -581,6 +582,8 @@ pub struct InForce {
 pub struct Approving {
     /// Study.
     pub study: StudyId,
+    /// What the signer read, as the review has it.
+    pub read: Reading,
     /// Dataset; may be left out where only one has the columns.
     pub dataset: Option<DatasetId>,
     /// Later versions of it too, with so many patients; `None` for the snapshot alone.
@@ -597,9 +600,10 @@ pub struct Approving {
 
 impl Approving {
     /// Exactly the plan, one run, on the snapshot alone, results reviewed by a person.
-    pub fn exactly(study: StudyId) -> Self {
+    pub fn exactly(study: StudyId, read: Reading) -> Self {
         Self {
             study,
+            read,
             dataset: None,
             series: None,
             max_runs: 1,
@@ -687,6 +691,8 @@ pub struct AuditLine {
     pub detail: String,
     /// Bytes that left, if any.
     pub bytes: Option<u64>,
+    /// What it says part by part, for whoever opens it.
+    pub parts: AuditParts,
 }
 
 /// A form in which the audit log is exported.
@@ -728,6 +734,10 @@ pub struct AuditQuery {
     pub study: Option<StudyId>,
     /// Only what concerns this run.
     pub job: Option<JobId>,
+    /// Only what was done under this approval, or to it.
+    pub approval: Option<ApprovalId>,
+    /// Only what names this dataset: this version of it.
+    pub dataset: Option<DatasetId>,
     /// Only from this time on.
     pub from: Option<Timestamp>,
     /// Only before this time.

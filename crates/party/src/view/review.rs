@@ -51,8 +51,28 @@ pub struct Review {
     pub signatures: Vec<SignatureGiven>,
     /// Digest of the approval document that the next signer signs, once the first has signed.
     pub approval_digest: Option<Digest>,
+    /// What a first signature is for: it carries this back, and is refused if something of it changed meanwhile.
+    pub read: Reading,
     /// Whether it can be approved as it is.
     pub approvable: bool,
+}
+
+/// What a review says of that which a first signature binds, by digests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(deny_unknown_fields)]
+pub struct Reading {
+    /// Over all of it; by this one people name it in a terminal.
+    pub digest: Digest,
+    /// The study as it was offered.
+    pub study: Digest,
+    /// The dataset: its version, patients who are left, terms of use.
+    pub data: Digest,
+    /// The other sites and how their keys are trusted.
+    pub sites: Digest,
+    /// The policy.
+    pub policy: Digest,
+    /// The privacy officer's opinion, or that there is none.
+    pub opinion: Digest,
 }
 
 /// A fact with its label; what nobody stated has no value and is shown as *not stated*.

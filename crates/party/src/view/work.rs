@@ -98,6 +98,8 @@ pub struct EgressView {
     pub at: Timestamp,
     /// When it was sent or withdrawn.
     pub ended: Option<Timestamp>,
+    /// What keeps its receiver from reading it.
+    pub protection: Protection,
     /// Whether it was made under the public-data policy.
     pub public_data: bool,
 }
@@ -135,6 +137,14 @@ macro_rules! words {
             }
         }
     };
+}
+
+words! {
+    /// What keeps the receiver of something that left from reading it.
+    Protection {
+        /// Nothing: it leaves unmasked, and the coordinator can read it. In this version nothing leaves otherwise.
+        Unmasked = "unmasked",
+    }
 }
 
 words! {

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use hospes_ipc::{Call, Fault, FaultCode};
 use hospes_party::view::{
     AlarmView, AuditExport, AuditFormat, AuditPage, AuditQuery, EgressView, LOG_IS_INTACT, MembershipView, Outcome,
-    Status,
+    Protection, Status,
 };
 
 use super::{Asking, federation, people};
@@ -132,7 +132,7 @@ pub(crate) async fn egress(asking: &mut Asking) -> Result<()> {
     let all: Vec<EgressView> = asking.all(|page| Call::Egress { page }).await?;
     asking.answer(&all, |all| {
         output::table(
-            &["When", "What", "Round", "Bytes", "State", "Digest"],
+            &["When", "What", "Round", "Bytes", "State", "Protection", "Digest"],
             all.iter().map(|e| {
                 vec![
                     output::moment(e.at),
@@ -140,6 +140,7 @@ pub(crate) async fn egress(asking: &mut Asking) -> Result<()> {
                     format!("{} {}", e.round.task, e.round.round),
                     e.bytes.to_string(),
                     e.state.clone(),
+                    protection(e).to_owned(),
                     e.digest.short(),
                 ]
             }),
@@ -152,6 +153,14 @@ pub(crate) async fn egress(asking: &mut Asking) -> Result<()> {
             output::say(&format!("Up to {maybe} bytes more may have left: they were let go, and no receipt came."));
         }
     })
+}
+
+/// With which protection something leaves, in words.
+fn protection(of: &EgressView) -> &'static str {
+    match (of.protection, of.public_data) {
+        (Protection::Unmasked, false) => "none: the coordinator can read it",
+        (Protection::Unmasked, true) => "none: the coordinator can read it; PUBLIC DATA",
+    }
 }
 
 /// The engine may run in another folder than this command.

@@ -31,22 +31,11 @@ pub(crate) async fn dataset(asking: &mut Asking, command: Dataset) -> Result<()>
             list(std::slice::from_ref(&profile.dataset));
             output::json(&profile.profile)
         }
-        Dataset::Survey { file, sheet } => {
-            let survey: SurveyView = asking.ask(&Call::Survey { path: absolute(file)?, sheet }).await?;
-            asking.answer(&survey, |survey| {
-                output::say(&format!("{} rows, {}.", survey.rows, survey.format));
-                if let (Some(sheet), [_, _, ..]) = (&survey.sheet, survey.sheets.as_slice()) {
-                    let all = survey.sheets.join("', '");
-                    output::say(&format!("This is sheet '{sheet}'. Choose one with --sheet: '{all}'."));
-                }
-                output::table(
-                    &["Column", "Type", "Stays out", "Why"],
-                    survey.columns.iter().map(|c| {
-                        let masked = if c.masked { "yes" } else { "no" };
-                        vec![c.name.clone(), kind(c.kind), masked.into(), c.findings.join("; ")]
-                    }),
-                );
-            })
+        Dataset::Survey { file, sheet, looking } => {
+            let (missing, scan) = (chosen(looking.missing), Some(looking.scan.into()));
+            let call = Call::Survey { path: absolute(file)?, sheet, missing, scan };
+            let survey: SurveyView = asking.ask(&call).await?;
+            asking.answer(&survey, describe)
         }
         Dataset::Tag { name, duo } => {
             let all: Vec<DatasetView> = asking.ask(&Call::Datasets {}).await?;
@@ -75,11 +64,52 @@ pub(crate) async fn dataset(asking: &mut Asking, command: Dataset) -> Result<()>
     }
 }
 
+/// Texts that mean missing, where any were named; the engine passes over an empty one.
+fn chosen(missing: Vec<String>) -> Option<Vec<String>> {
+    (!missing.is_empty()).then_some(missing)
+}
+
+/// What is in a file, in words.
+fn describe(survey: &SurveyView) {
+    output::say(&format!("{} rows, {}.", survey.rows, survey.format));
+    if let (Some(sheet), [_, _, ..]) = (&survey.sheet, survey.sheets.as_slice()) {
+        let all = survey.sheets.join("', '");
+        output::say(&format!("This is sheet '{sheet}'. Choose one with --sheet: '{all}'."));
+    }
+    let mut markers = survey.missing.iter().map(|marker| format!("'{marker}'")).collect::<Vec<_>>();
+    markers.insert(0, "empty cells".into());
+    output::say(&format!("Missing are: {}. Others are named with --missing.", markers.join(", ")));
+    let gaps = |column: &str, is_missing: bool| {
+        let here = survey.gaps.iter().filter(move |gap| gap.column == column && gap.is_missing == is_missing);
+        here.map(|gap| {
+            let marker = if gap.marker.is_empty() { "empty" } else { gap.marker.as_str() };
+            format!("{marker}: {}", gap.cells)
+        })
+        .collect::<Vec<_>>()
+        .join(", ")
+    };
+    output::table(
+        &["Column", "Type", "Missing", "Stays out", "Why"],
+        survey.columns.iter().map(|c| {
+            let masked = if c.masked { "yes" } else { "no" };
+            vec![c.name.clone(), kind(c.kind), gaps(&c.name, true), masked.into(), c.findings.join("; ")]
+        }),
+    );
+    for column in &survey.columns {
+        let asked = gaps(&column.name, false);
+        if !asked.is_empty() {
+            output::say(&format!("Column '{}': does this mean missing? {asked}. It is read as a value.", column.name));
+        }
+    }
+}
+
 async fn add(asking: &mut Asking, add: DatasetAdd) -> Result<()> {
     let dataset = NewDataset {
         name: add.name,
         path: absolute(add.file)?,
         sheet: add.sheet,
+        missing: chosen(add.looking.missing),
+        scan: add.looking.scan.into(),
         subject: add.subject,
         kinds: BTreeMap::new(),
         mask: add.mask.into_iter().collect(),

@@ -66,7 +66,8 @@ pub(crate) async fn approve(asking: &mut Asking, approve: Approve) -> Result<()>
     let review: Review = asking.ask(&Call::Review { study, dataset }).await?;
     let draft = review.approval_digest.filter(|_| review.state == RequestState::PartlyApproved && !approve.again);
     let signed: Signed = if let Some(digest) = draft {
-        second(asking, &approve, &review, digest)?;
+        has_read(asking, &approve, &review, digest, "under 'Approval to be signed'")?;
+        confirm(asking, &approve, &format!("Sign approval {digest} of '{}'?", review.title))?;
         let passphrase = asking.sign()?;
         asking.ask(&Call::Countersign { study, digest, passphrase }).await?
     } else {
@@ -74,7 +75,10 @@ pub(crate) async fn approve(asking: &mut Asking, approve: Approve) -> Result<()>
         let ranges = approve.ranges.iter().map(|text| range(text)).collect::<Result<BTreeMap<_, _>>>()?;
         let max_runs = approve.runs;
         let series = series(&approve, &review)?;
-        let approving = Approving { dataset, series, max_runs, ranges, release, ..Approving::exactly(study) };
+        has_read(asking, &approve, &review, review.read.digest, "under 'Read, for a first signature'")?;
+        // What the engine signs is what was shown, or named: the review that was fetched before the question.
+        let exactly = Approving::exactly(study, review.read);
+        let approving = Approving { dataset, series, max_runs, ranges, release, ..exactly };
         let beyond = match (approving.ranges.len(), approving.release) {
             (0, ReleaseRule::Reviewed) => String::new(),
             (n, release) => format!(", {n} numbers free within ranges, results released by rule '{release:?}'"),
@@ -104,22 +108,24 @@ pub(crate) async fn approve(asking: &mut Asking, approve: Approve) -> Result<()>
     })
 }
 
-/// The second signer signs what they have read: what they name by its digest, or what is shown to them now.
-fn second(asking: &Asking, approve: &Approve, review: &Review, digest: Digest) -> Result<()> {
+/// People sign what they have read: what they name by its digest, or what is shown to them now.
+fn has_read(asking: &Asking, approve: &Approve, review: &Review, digest: Digest, place: &str) -> Result<()> {
     match &approve.digest {
         Some(typed) if typed.parse() != Ok(digest) => {
-            let words = "the first person signed another document than the one that you name; read it with 'show', and give \
-                         the whole digest that is printed there";
+            let words = format!(
+                "what would be signed now is another document than the one that you name; read it with 'show', and give the \
+                 whole digest that is printed there {place}"
+            );
             bail!(Fault::new(FaultCode::Refused, words));
         }
         Some(_) => {}
         None if approve.yes || asking.json => {
-            let words = "name what you have read: --digest DIGEST, as 'show' printed it under 'Approval to be signed'";
+            let words = format!("name what you have read: --digest DIGEST, as 'show' printed it {place}");
             bail!(Fault::new(FaultCode::Input, words));
         }
         None => output::say(&hospes_party::render_review(review)),
     }
-    confirm(asking, approve, &format!("Sign approval {digest} of '{}'?", review.title))
+    Ok(())
 }
 
 fn confirm(asking: &Asking, approve: &Approve, question: &str) -> Result<()> {

@@ -182,6 +182,36 @@ fn a_dataset_is_surveyed_registered_listed_and_profiled_and_its_rows_stay_where_
 }
 
 #[test]
+fn what_means_missing_and_how_strictly_identifiers_are_looked_for_is_chosen() {
+    let site = Hospital::new();
+    site.add("Stefan", "data-steward");
+    let file = site.path("labs.csv");
+    let mut text = "subject_id,temp,visit\n".to_owned();
+    for i in 0..40 {
+        let temp = if i % 4 == 0 { 999 } else { 36 + i % 3 };
+        text.push_str(&format!("P-{i},{temp},2024-03\n"));
+    }
+    std::fs::write(&file, text).unwrap();
+    let file = file.to_str().unwrap();
+    let said = words(&site.run("Stefan", &["dataset", "survey", file]));
+    assert!(said.contains("Missing are: empty cells, '?', 'NA', 'N/A', '-9'."), "{said}");
+    assert!(said.contains("Column 'temp': does this mean missing? 999: 10. It is read as a value."), "{said}");
+    let choices = ["--missing", "999", "--missing", "-9", "--scan", "hipaa-safe-harbor"];
+    let said = words(&site.run("Stefan", &[&["dataset", "survey", file][..], &choices[..]].concat()));
+    assert!(said.contains("Missing are: empty cells, '999', '-9'.") && said.contains("999: 10"), "{said}");
+    assert!(!said.contains("does this mean missing?"), "{said}");
+    let bare = site.ask("Stefan", &["dataset", "survey", file, "--missing", ""]);
+    assert_eq!(bare["missing"].as_array().map(Vec::len), Some(0), "{bare}");
+
+    let add = ["dataset", "add", file, "--name", "labs", "--subject", "subject_id", "--public"];
+    let added = site.ask("Stefan", &[&add[..], &choices[..]].concat());
+    assert!(added["missing"][0] == "999" && added["missing"][1] == "-9", "{added}");
+    let visit = added["columns"].as_array().unwrap().iter().find(|c| c["name"] == "visit").unwrap();
+    assert_eq!(visit["masked"], true, "{added}");
+    assert_eq!(site.refused("Stefan", &["dataset", "survey", file, "--scan", "none"]).0, 2);
+}
+
+#[test]
 fn a_model_predicts_for_no_run_and_no_dataset_that_are_not_there() {
     let site = Hospital::new();
     site.add("Stefan", "data-steward");

@@ -369,7 +369,8 @@ fn review(site: &Site<'_>, study: &str) -> Result<()> {
     for finding in refusing {
         paragraph("     ", &format!("{}: {}", text(&finding["rule"]), text(&finding["words"])));
     }
-    let refusal = site.refused(&STEWARD, &["approve", study, "--yes"])?;
+    let read = text(&review["read"]["digest"]);
+    let refusal = site.refused(&STEWARD, &["approve", study, "--digest", read, "--yes"])?;
     let refusal = refusal.lines().next_back().unwrap_or_default();
     paragraph("   ", &format!("who signs all the same is told: {refusal}"));
     Ok(())

@@ -211,7 +211,9 @@ impl<'a> Site<'a> {
     /// As [`Site::told`].
     pub(crate) fn sign(&self, study: &str) -> Result<()> {
         self.told(&OFFICER, &["opinion", study, "agree", "--text", "Public data; nothing of a patient leaves."])?;
-        let first = self.asked(&STEWARD, &["approve", study, "--yes"])?;
+        let review = self.asked(&STEWARD, &["show", study])?;
+        let read = text_at(&review["read"], "digest").context("the review does not say what was read")?;
+        let first = self.asked(&STEWARD, &["approve", study, "--digest", &read, "--yes"])?;
         let digest = text_at(&first, "digest").context("the first signature gave no digest")?;
         self.told(&APPROVER, &["approve", study, "--digest", &digest, "--yes"])?;
         Ok(())

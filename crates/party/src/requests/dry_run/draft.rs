@@ -77,7 +77,7 @@ impl Draft {
             id: ApprovalId::new(now, random()?),
             at: now,
             four_eyes: case.policy.approval.four_eyes,
-            envelope: case.envelope(dataset, &Approving::exactly(id), time)?,
+            envelope: case.envelope(dataset, &Approving::exactly(id, case.reading(None)?), time)?,
             opinion: None,
         };
         let plan = case.runs.first().unwrap_or(&case.offered.study.plan).clone();
