@@ -63,6 +63,8 @@ dialog=$(timeout 60 xdotool search --sync --onlyvisible --name "$1" | head -n 1)
 [ -n "$dialog" ] || { echo "there is no dialog '$1'" >&2; exit 1; }
 sleep 0.3
 xdotool windowfocus --sync "$dialog"
+xdotool key ctrl+l
+sleep 0.3
 xdotool key ctrl+a
 xdotool type --delay 20 "$HOME/$2"
 for again in 1 2 3; do

@@ -57,11 +57,13 @@ export function SurveyColumns({ survey: { columns, gaps }, draft, onChange }: Pr
             key: "missing",
             name: t("datasets.missing"),
             cell: (column) =>
-              missing.get(column.name)?.map(({ marker, cells }) => (
-                <div key={marker}>
-                  {t("register.gap", { marker: marker || t("register.emptyCell"), cells: count(cells) })}
-                </div>
-              )),
+              missing
+                .get(column.name)
+                ?.map(({ marker, cells }) => (
+                  <div key={marker}>
+                    {t("register.gap", { marker: marker || t("register.emptyCell"), cells: count(cells) })}
+                  </div>
+                )),
           },
           {
             key: "copy",

@@ -239,10 +239,10 @@ mod tests {
     fn more_figures_than_an_answer_holds_are_not_tried() {
         let columns: Vec<String> = (0..399).map(|n| format!("x{n}")).collect();
         let text = format!(
-            "{{ schema: hospes/plan/v1, name: wide, \
-                data: {{ subject: id, label: {{ column: ill, positive: \"> 0\" }}, columns: [{}] }}, \
-                tasks: {{ read: {{ component: reader }}, \
-                          fit: {{ component: glm, inputs: {{ train: read }}, params: {{ family: binomial }} }} }} }}",
+            "schema: hospes/plan/v1\nname: wide\n\
+             data: {{ subject: id, label: {{ column: ill, positive: \"> 0\" }}, columns: [{}] }}\n\
+             tasks: {{ read: {{ component: reader }}, \
+                          fit: {{ component: glm, inputs: {{ train: read }}, params: {{ family: binomial }} }} }}",
             columns.join(", ")
         );
         let mut plan = plan::read(&text).unwrap_or_else(|e| panic!("{e}"));
