@@ -232,10 +232,11 @@ impl Topology {
         Self::Ring { order, places, reach: neighbours as usize / 2 }
     }
 
-    /// Those with whom a party shares masks, without itself.
+    /// Those with whom a party shares masks, without itself; nobody for a party that has no part.
     pub(super) fn neighbours(&self, of: u32) -> BTreeSet<u32> {
         match self {
-            Self::Complete(active) => active.iter().copied().filter(|party| *party != of).collect(),
+            Self::Complete(active) if active.contains(&of) => active.iter().copied().filter(|p| *p != of).collect(),
+            Self::Complete(_) => BTreeSet::new(),
             Self::Ring { order, places, reach } => {
                 let Some(place) = places.get(&of) else { return BTreeSet::new() };
                 let n = order.len();
@@ -353,6 +354,7 @@ mod tests {
                 prop_assert_eq!(complete.neighbours(*party).len(), others);
                 prop_assert_eq!(&complete.holders(*party), &parties);
             }
+            prop_assert!(complete.holders(1_000).is_empty() && ring.holders(1_000).is_empty());
         }
     }
 }

@@ -221,7 +221,7 @@ impl Member {
         if self.boxes.as_ref() == Some(&input) {
             return Ok(Turn::Mask);
         }
-        if self.boxes.is_some() && step == Step::Input || self.fixed.iter().any(|fixed| fixed.step == step) {
+        if self.has_said(step) || (step == Step::Input && self.boxes.is_some()) {
             return Err(Refusal::Fixed(step));
         }
         if step != self.at || self.boxes.is_some() {
@@ -465,7 +465,7 @@ impl Member {
     fn may_commit(&self) -> Result<&[u8], Refusal> {
         match &self.boxes {
             Some(relayed) => Ok(relayed),
-            None if self.at > Step::Input => Err(Refusal::Fixed(Step::Input)),
+            None if self.has_said(Step::Input) => Err(Refusal::Fixed(Step::Input)),
             None => Err(Refusal::OutOfTurn { found: Step::Input, at: self.at }),
         }
     }
@@ -556,6 +556,10 @@ impl Member {
             set.insert(*party);
         }
         Ok(set)
+    }
+
+    fn has_said(&self, step: Step) -> bool {
+        self.fixed.iter().any(|fixed| fixed.step == step)
     }
 
     fn has_positions(&self) -> bool {

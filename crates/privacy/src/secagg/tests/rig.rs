@@ -12,7 +12,10 @@ use hospes_protocol::sign::SecretKey;
 use hospes_protocol::version::Version;
 use zeroize::Zeroizing;
 
-use crate::secagg::*;
+use crate::secagg::{
+    Aggregator, Block, Demands, Fixed, Masked, Member, Past, Prg, Refusal, Relay, Seed, Sent, Setup, Step, Thresholds, Tree,
+    Turn,
+};
 
 /// Every site's round that is not another one.
 pub(super) const ROUND: u32 = 3;
