@@ -43,6 +43,9 @@ impl Thresholds {
     }
 
     /// Sites that may be missing before their inputs arrived, and after that.
+    ///
+    /// # Disclosure
+    /// Only what the round's header says.
     pub fn survives(&self, n: u32) -> (u32, u32) {
         (n.saturating_sub(self.quorum.max(self.k_min)), n.saturating_sub(self.quorum))
     }

@@ -212,6 +212,8 @@ fn keys_that_were_added_replaced_or_left_out_are_refused() {
     let stolen = |all: &Keys| forged(&all[4], |keys| keys.share_key = all[3].document.share_key);
     assert_eq!(attack(&|all| all[4] = stolen(all)), Err(Refusal::Unsigned(site(4))));
     assert_eq!(attack(&|all| all[4] = resigned(&all[4], 5, |_| {})), Err(Refusal::Unsigned(site(4))));
+    let signed_twice = |all: &mut Keys| all[4].signatures.extend_from_within(..);
+    assert_eq!(attack(&signed_twice), Err(Refusal::Unsigned(site(4))));
     // A site takes over another's key, or has one that is none.
     let copied = |all: &Keys| resigned(&all[4], 4, |keys| keys.mask_key = all[3].document.mask_key);
     assert_eq!(attack(&|all| all[4] = copied(all)), Err(Refusal::Keys(site(4))));
@@ -259,7 +261,8 @@ fn accused(dealt: (Result<Turn, Refusal>, Rig)) -> Accused {
 #[test]
 fn boxes_and_commitments_that_do_not_fit_are_refused_or_their_dealer_is_accused() {
     // The coordinator changed something: the dealer's signature shows it.
-    let refusals: [(Refusal, &dyn Fn(&mut Signed<Shares>, &mut Vec<u8>)); 4] = [
+    type Change<'a> = &'a dyn Fn(&mut Signed<Shares>, &mut Vec<u8>);
+    let refusals: [(Refusal, Change); 4] = [
         (Refusal::Box(site(4)), &|_, sealed| sealed[7] ^= 1),
         (Refusal::Box(site(4)), &|_, sealed| sealed.truncate(79)),
         (Refusal::Unsigned(site(4)), &|shares, _| *shares = forged(shares, |shares| shares.own.push(shares.own[0]))),
@@ -349,7 +352,8 @@ fn a_lowered_threshold_is_refused_whichever_number_says_it() {
         Member::new(changed(&setup, |setup| change(setup)), wanted.clone(), &past(), &seed(2)).map(drop)
     };
     assert_eq!(join(&|_| {}), Ok(()));
-    let changes: [(&str, &dyn Fn(&mut Setup)); 13] = [
+    type Change<'a> = &'a dyn Fn(&mut Setup);
+    let changes: [(&str, Change); 13] = [
         ("t", &|setup| setup.t = 3),
         ("t", &|setup| setup.t = 5),
         ("k_min", &|setup| setup.k_min = 2),
