@@ -1,5 +1,5 @@
-//! The aggregator of a round with secure aggregation, as a pure state machine: messages of members go in, what is relayed comes
-//! out, and in the end what takes the masks off the sum, or who is to blame that nothing does.
+//! The aggregator of a round with secure aggregation, as a pure state machine: messages of members go in, what is
+//! relayed comes out, and in the end what takes the masks off the sum, or who is to blame that nothing does.
 //!
 //! It trusts no member, and no member trusts it. Who is waited for, and how long, is not decided here:
 //! [`round::coordinator`](hospes_protocol::round::coordinator) decides, and [`Aggregator::close`] is told.

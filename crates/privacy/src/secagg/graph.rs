@@ -1,8 +1,9 @@
 //! How many must go on, and who shares with whom.
 //!
-//! Up to [`COMPLETE`] parties everybody shares with everybody. Above that each party has k neighbours in a Harary graph over
-//! positions that nobody chooses (Bell et al. 2020, "Secure single-server aggregation with (poly)logarithmic overhead"), and
-//! then the claim is *semi-malicious* only: it holds if the coordinator is honest while keys and positions are exchanged.
+//! Up to [`COMPLETE`] parties everybody shares with everybody. Above that each party has k neighbours in a Harary graph
+//! over positions that nobody chooses (Bell et al. 2020, "Secure single-server aggregation with (poly)logarithmic
+//! overhead"), and then the claim is *semi-malicious* only: it holds if the coordinator is honest while keys and
+//! positions are exchanged.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -51,8 +52,8 @@ impl Thresholds {
     }
 }
 
-/// t = ⌊(n + c)/2⌋ + 1: more than half of the honest sites and all others are needed for two quorums without an honest site in
-/// both, 2t > n + c.
+/// t = ⌊(n + c)/2⌋ + 1: more than half of the honest sites and all others are needed for two quorums without an honest
+/// site in both, 2t > n + c.
 pub(super) fn quorum(n: u32, corrupt: u32) -> u32 {
     n.saturating_add(corrupt) / 2 + 1
 }
@@ -77,8 +78,8 @@ pub struct Degree {
 
 impl Degree {
     /// The least degree with which, of `n` parties of which `corrupt` collude and `missing` drop out, no coalition
-    /// reconstructs both secrets of anybody (probability 2^-40 in all), no honest part is cut off, and the sum fails with
-    /// probability 2^-20 at most; `None` if there is none below n (Bell et al. 2020, §3.5 and appendix).
+    /// reconstructs both secrets of anybody (probability 2^-40 in all), no honest part is cut off, and the sum fails
+    /// with probability 2^-20 at most; `None` if there is none below n (Bell et al. 2020, §3.5 and appendix).
     ///
     /// # Disclosure
     /// Only what the round's header says.
@@ -250,8 +251,8 @@ impl Topology {
         }
     }
 
-    /// Those who hold shares of a party's secrets: its neighbours, and in the complete graph itself. Held by a party are
-    /// the secrets of the same parties.
+    /// Those who hold shares of a party's secrets: its neighbours, and in the complete graph itself. Held by a party
+    /// are the secrets of the same parties.
     pub(super) fn holders(&self, of: u32) -> BTreeSet<u32> {
         let mut holders = self.neighbours(of);
         if let Self::Complete(active) = self

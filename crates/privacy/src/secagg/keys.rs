@@ -1,8 +1,8 @@
 //! The secrets of one member in one round, and every key that is derived from them.
 //!
-//! All of them follow from one seed and the session's id by HKDF-SHA-256 (RFC 5869): the same seed gives the same messages, so
-//! that a member restored from its records can only say again what it said. `info` is a label, a zero byte and numbers of
-//! four bytes, big-endian.
+//! All of them follow from one seed and the session's id by HKDF-SHA-256 (RFC 5869): the same seed gives the same
+//! messages, so that a member restored from its records can only say again what it said. `info` is a label, a zero byte
+//! and numbers of four bytes, big-endian.
 
 use chacha20poly1305::aead::{Aead as _, KeyInit as _, Payload};
 use chacha20poly1305::{ChaCha20Poly1305, Key, Nonce};
@@ -158,7 +158,8 @@ pub(super) fn commitment(sid: &Digest, from: u32, reveal: &Point) -> Digest {
     Digest::from_bytes(hash.chain_update(from.to_be_bytes()).chain_update(reveal.as_bytes()).finalize().into())
 }
 
-/// Whether round keys can be used: points that are not the neutral one, and a commitment to a position where there are any.
+/// Whether round keys can be used: points that are not the neutral one, and a commitment to a position where there are
+/// any.
 pub(super) fn usable(keys: &Advertise, in_graph: bool) -> bool {
     let is_point = |key: &Point| key.decode().is_some_and(|point| !point.is_identity());
     usable_share_key(&keys.share_key)

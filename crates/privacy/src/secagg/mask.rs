@@ -1,8 +1,8 @@
 //! Masks: keystreams that are added to a vector and taken off again.
 //!
-//! One stream for each key, its counter from 0 (specs/secure-aggregation.md, "Keys and identity"). A coordinate of at most 32
-//! bits takes the next four bytes of the stream, a wider one the next eight, little-endian, and of them its lowest bits: a
-//! uniform element of the ring.
+//! One stream for each key, its counter from 0 (specs/secure-aggregation.md, "Keys and identity"). A coordinate of at
+//! most 32 bits takes the next four bytes of the stream, a wider one the next eight, little-endian, and of them its
+//! lowest bits: a uniform element of the ring.
 
 use aes::Aes128;
 use chacha20::ChaCha20;
@@ -17,8 +17,8 @@ use crate::PrivacyError;
 /// Which generator makes the masks of a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Prg {
-    /// AES-128 in counter mode (NIST SP 800-38A). Where a processor has no instructions for AES, the library computes it
-    /// in software in constant time; it gives the same bytes.
+    /// AES-128 in counter mode (NIST SP 800-38A). Where a processor has no instructions for AES, the library computes
+    /// it in software in constant time; it gives the same bytes.
     #[serde(rename = "aes128-ctr")]
     Aes128Ctr,
     /// ChaCha20 (RFC 8439).

@@ -1,5 +1,5 @@
-//! A member of a round with secure aggregation, as a pure state machine: what the aggregator relays goes in, what the member
-//! answers comes out, and with it what must be durable before the answer leaves.
+//! A member of a round with secure aggregation, as a pure state machine: what the aggregator relays goes in, what the
+//! member answers comes out, and with it what must be durable before the answer leaves.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -20,8 +20,8 @@ use super::setup::{Demands, Past, Session, Setup};
 use super::shamir::{Claim, Commitments, Secret, hold};
 use super::vector::{Layout, Masked};
 
-/// What a member says in one step. Once per session: it must be durable before `message` is sent, and from then on only this
-/// message is sent for this step, as often as it is asked for.
+/// What a member says in one step. Once per session: it must be durable before `message` is sent, and from then on only
+/// this message is sent for this step, as often as it is asked for.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Fixed {
     /// The step.
@@ -94,8 +94,8 @@ impl Member {
         Ok(member)
     }
 
-    /// A member after a restart, from the seed and what it fixed, in order. Everything is done again and compared, so that a
-    /// member whose records were changed says nothing more.
+    /// A member after a restart, from the seed and what it fixed, in order. Everything is done again and compared, so
+    /// that a member whose records were changed says nothing more.
     ///
     /// # Errors
     /// As [`Member::new`]; [`Refusal::Record`] where a record does not lead to its message.
@@ -179,7 +179,8 @@ impl Member {
         &self.fixed
     }
 
-    /// Erases the secrets: the signed result has arrived, or the session is abandoned. Everything is refused from now on.
+    /// Erases the secrets: the signed result has arrived, or the session is abandoned. Everything is refused from now
+    /// on.
     pub fn close(&mut self) {
         self.secrets = None;
         self.held.clear();
@@ -201,16 +202,16 @@ impl Member {
         self.fix(Step::Keys, Vec::new(), &sent)
     }
 
-    /// Takes what the aggregator relays. What was relayed before is answered as before; whatever else comes for a step whose
-    /// answer is fixed is refused.
+    /// Takes what the aggregator relays. What was relayed before is answered as before; whatever else comes for a step
+    /// whose answer is fixed is refused.
     ///
     /// # Errors
-    /// A [`Refusal`] says why this member does not go on, and names whose message is wrong or missing. The member stays where
-    /// it was.
+    /// A [`Refusal`] says why this member does not go on, and names whose message is wrong or missing. The member stays
+    /// where it was.
     ///
     /// # Disclosure
-    /// Keys, boxes for peers, a signature; and at the end shares that unmask the sum over at least t sites, never both shares of
-    /// one site.
+    /// Keys, boxes for peers, a signature; and at the end shares that unmask the sum over at least t sites, never both
+    /// shares of one site.
     pub fn on(&mut self, relay: &Relay, key: &SecretKey) -> Result<Turn, Refusal> {
         self.secrets()?;
         let input = relay.to_bytes()?;
@@ -422,11 +423,12 @@ impl Member {
         Ok(Boxes::Sound(held))
     }
 
-    /// R2: what masks the vector of this member, block by block. What is masked must be durable before [`Member::commit`], and
-    /// may be made anew only as long as it is not committed.
+    /// R2: what masks the vector of this member, block by block. What is masked must be durable before
+    /// [`Member::commit`], and may be made anew only as long as it is not committed.
     ///
     /// # Errors
-    /// [`Refusal::Fixed`] if the input is committed, [`Refusal::OutOfTurn`] before the boxes are opened, [`Refusal::Gone`].
+    /// [`Refusal::Fixed`] if the input is committed, [`Refusal::OutOfTurn`] before the boxes are opened,
+    /// [`Refusal::Gone`].
     pub fn masker(&self) -> Result<Masker, Refusal> {
         let secrets = self.secrets()?;
         self.may_commit()?;

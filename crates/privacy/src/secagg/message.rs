@@ -1,5 +1,6 @@
-//! What members and aggregator say to each other. Everything that a member says is a document of its own kind, signed with its
-//! identity key, which covers the session's id: bytes of one step, round or attempt never pass for those of another.
+//! What members and aggregator say to each other. Everything that a member says is a document of its own kind, signed
+//! with its identity key, which covers the session's id: bytes of one step, round or attempt never pass for those of
+//! another.
 //!
 //! The kinds are `secagg/<step>`, so that a signature covers `hospes/secagg/<step>/v1` (specs/encoding.md).
 
@@ -246,7 +247,8 @@ pub struct Revealed {
     pub share: Share,
 }
 
-/// A member says that what another one dealt to it is wrong. The attempt ends; the next roster leaves out one of the two.
+/// A member says that what another one dealt to it is wrong. The attempt ends; the next roster leaves out one of the
+/// two.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Accusation {

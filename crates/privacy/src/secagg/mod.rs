@@ -1,8 +1,9 @@
-//! Secure aggregation: the coordinator learns the sum of the sites' updates and nothing of one of them, even if it lies,
-//! invents sites and colludes with some, and a round finishes although some sites drop out.
+//! Secure aggregation: the coordinator learns the sum of the sites' updates and nothing of one of them, even if it
+//! lies, invents sites and colludes with some, and a round finishes although some sites drop out.
 //!
-//! The protocol is that of Bonawitz et al. 2017 ("Practical secure aggregation for privacy-preserving machine learning",
-//! active-adversary variant), above 128 parties over the graph of Bell et al. 2020. Both roles are pure state machines:
+//! The protocol is that of Bonawitz et al. 2017 ("Practical secure aggregation for privacy-preserving machine
+//! learning", active-adversary variant), above 128 parties over the graph of Bell et al. 2020. Both roles are pure
+//! state machines:
 //!
 //! | step | member | aggregator |
 //! |---|---|---|
@@ -12,9 +13,9 @@
 //! | R3 | [`Member::on`] [`Relay::Inputs`] | the same |
 //! | R4 | [`Member::on`] [`Relay::Consents`] | then [`Aggregator::unmasker`] |
 //!
-//! What it deliberately does not do: no network, no clock, no randomness, no files. A member says each thing once; what must be
-//! durable before it leaves comes out with it as a [`Fixed`]. It does not see a wrong *input*: a poisoned update hides under
-//! masks, and a site's clip binds honest sites only. It does not replace differential privacy.
+//! What it deliberately does not do: no network, no clock, no randomness, no files. A member says each thing once; what
+//! must be durable before it leaves comes out with it as a [`Fixed`]. It does not see a wrong *input*: a poisoned
+//! update hides under masks, and a site's clip binds honest sites only. It does not replace differential privacy.
 //!
 //! Start reading at [`Setup`] (what a round is), then [`Member`].
 

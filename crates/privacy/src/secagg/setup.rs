@@ -1,5 +1,5 @@
-//! What a round with secure aggregation is: the header whose digest is the session's id, what both sides check of it, and what
-//! one site demands of it.
+//! What a round with secure aggregation is: the header whose digest is the session's id, what both sides check of it,
+//! and what one site demands of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,8 +21,8 @@ use super::refusal::Refusal;
 use super::shamir::Commitments;
 use super::vector::{Layout, Part, Scale, noise_bound, width};
 
-/// Everything that a round's masks depend on. Its digest is the session's id (`sid`), so that sites that were told different
-/// things make masks that do not cancel.
+/// Everything that a round's masks depend on. Its digest is the session's id (`sid`), so that sites that were told
+/// different things make masks that do not cancel.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Setup {
@@ -144,8 +144,8 @@ impl Setup {
         Ok(setup)
     }
 
-    /// Checks everything that does not depend on who looks, and gives the layout of a vector: first the row weight, then the
-    /// tensors.
+    /// Checks everything that does not depend on who looks, and gives the layout of a vector: first the row weight,
+    /// then the tensors.
     ///
     /// # Errors
     /// [`Refusal::Size`], [`Refusal::Roster`], [`Refusal::Unusable`].
@@ -251,8 +251,8 @@ pub struct Demands {
     pub corrupt: Option<u32>,
     /// Digest of the model that this site fetched.
     pub model: Option<Digest>,
-    /// For a static function of the data (statistics, evaluation of one model): the cohort that it was answered for before,
-    /// of the same snapshot, task and model; see [`Setup::cohort`].
+    /// For a static function of the data (statistics, evaluation of one model): the cohort that it was answered for
+    /// before, of the same snapshot, task and model; see [`Setup::cohort`].
     pub answered: Option<Digest>,
 }
 
@@ -376,8 +376,8 @@ impl Session {
         Err(Refusal::TooFew { step, present: present.len(), needed, missing })
     }
 
-    /// Checks the header against what a site demands, and finds the site in it: its party number, and those of the peers
-    /// that it knows from elsewhere than the coordinator.
+    /// Checks the header against what a site demands, and finds the site in it: its party number, and those of the
+    /// peers that it knows from elsewhere than the coordinator.
     pub(super) fn check(&self, demands: &Demands) -> Result<(u32, BTreeSet<u32>), Refusal> {
         let setup = self.setup();
         let (mut me, mut trusted) = (None, BTreeSet::new());

@@ -1,5 +1,6 @@
-//! Secrets as the constant terms of polynomials over the scalars of Ristretto255 (Shamir 1979), with commitments to every
-//! coefficient (Feldman 1987), so that a share can be checked by whoever holds it, and who sent a wrong one is known.
+//! Secrets as the constant terms of polynomials over the scalars of Ristretto255 (Shamir 1979), with commitments to
+//! every coefficient (Feldman 1987), so that a share can be checked by whoever holds it, and who sent a wrong one is
+//! known.
 //!
 //! Not a general library: thresholds, places and secrets come from the state machines, which have checked them.
 
@@ -66,8 +67,8 @@ pub(super) struct Claim<'a> {
     pub(super) share: Secret,
 }
 
-/// Whether all claims hold: Σ r_i·share_i·G = Σ r_i Σ_j place_i^j·C_ij, with 128-bit weights r_i drawn from a hash of all
-/// claims, so that whoever makes them cannot choose them to cancel (Bellare, Garay, Rabin 1998, "small exponents").
+/// Whether all claims hold: Σ r_i·share_i·G = Σ r_i Σ_j place_i^j·C_ij, with 128-bit weights r_i drawn from a hash of
+/// all claims, so that whoever makes them cannot choose them to cancel (Bellare, Garay, Rabin 1998, "small exponents").
 pub(super) fn hold(claims: &[Claim]) -> bool {
     let mut hash = Sha256::new().chain_update(b"hospes/secagg/batch/v1\0");
     for claim in claims {
@@ -101,8 +102,8 @@ fn weight(seed: &[u8; 32], number: u64) -> Scalar {
     Scalar::from(halves.iter().fold(0u128, |sum, bytes| sum ^ u128::from_le_bytes(*bytes)))
 }
 
-/// Factors λ with Σ λ_i·f(place_i) = f(0) for every polynomial of a lower degree than there are places, which are distinct
-/// and not 0: λ_i = Π_{j≠i} place_j / (place_j − place_i). Denominators are inverted in one batch.
+/// Factors λ with Σ λ_i·f(place_i) = f(0) for every polynomial of a lower degree than there are places, which are
+/// distinct and not 0: λ_i = Π_{j≠i} place_j / (place_j − place_i). Denominators are inverted in one batch.
 pub(super) fn lagrange(places: &[u32]) -> Vec<Scalar> {
     let all = product(places.iter().copied());
     let mut factors: Vec<Scalar> = places

@@ -1,5 +1,6 @@
-//! Each attack of specs/secure-aggregation.md that a member or a coordinator can try with messages fails. Those about crashes,
-//! attempts and cohorts are in `restarts`; an invented requester is refused by the approval, before there is a round.
+//! Each attack of specs/secure-aggregation.md that a member or a coordinator can try with messages fails. Those about
+//! crashes, attempts and cohorts are in `restarts`; an invented requester is refused by the approval, before there is a
+//! round.
 
 use std::collections::BTreeMap;
 
