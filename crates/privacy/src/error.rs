@@ -36,6 +36,14 @@ pub enum PrivacyError {
         /// Why.
         reason: &'static str,
     },
+    /// A level that a sum has no room for.
+    #[error("entry {index} of part {part} of the vector is above its largest level")]
+    Level {
+        /// Part of the vector, 0 for the row weight.
+        part: usize,
+        /// Entry in it, from 0.
+        index: u64,
+    },
     /// More sites than a sum is made for.
     #[error("more than {} updates in one sum", crate::sum::SUM_SITES)]
     TooManySites,

@@ -1,7 +1,9 @@
-//! Privacy mathematics only: clip, quantise, exact sums, disclosure rules, matching of data-use terms.
+//! Privacy mathematics only: clip, quantise, exact sums, secure aggregation, disclosure rules, matching of data-use
+//! terms.
 //!
 //! What it does: it turns an update into the integers that travel ([`quantise`]), adds them exactly and independently
-//! of their order ([`sum`]), bounds what one site contributes ([`clip`]), and says what the site's policy lets leave
+//! of their order ([`sum`]), bounds what one site contributes ([`clip`]), masks updates so that only their sum is
+//! learned ([`secagg`], which no round uses yet), and says what the site's policy lets leave
 //! ([`disclosure`]) and whether a dataset's terms of use fit a request ([`duo`]).
 //!
 //! What it deliberately does not do: no I/O, no clock, no randomness (invariant I5), and no decision: it returns
@@ -14,6 +16,7 @@ pub mod disclosure;
 pub mod duo;
 mod error;
 pub mod quantise;
+pub mod secagg;
 pub mod sum;
 
 pub use error::PrivacyError;

@@ -69,6 +69,7 @@ const TARGETS: &[Target] = &[
         unit: Unit::Milliseconds,
     },
     Target { name: "exact_sum", what: "exact weighted sum of updates, one core", limit: 0.8e9, unit: Unit::PerSecond },
+    Target { name: "mask", what: "masks expanded and taken off a sum, one core", limit: 1e9, unit: Unit::PerSecond },
     Target {
         name: "coordinator_peak_2",
         what: "coordinator's peak memory above idle, 2 sites, 40 MB model",
@@ -156,6 +157,7 @@ const TARGETS: &[Target] = &[
 /// Benchmarks of criterion: the benchmark's full id, and the name of its target.
 const KERNELS: &[(&str, &str)] = &[
     ("exact_sum/add_block", "exact_sum"),
+    ("secagg/unmask", "mask"),
     ("ledger/append_one_fsync_a_batch", "ledger_append"),
     ("ledger/verify", "ledger_verify"),
 ];
@@ -180,7 +182,7 @@ pub(crate) fn run(root: &Path, filter: &str) -> Result<()> {
     }
     if any(&KERNELS.iter().map(|(_, name)| *name).collect::<Vec<_>>()) {
         let mut kernels = cargo()?;
-        kernels.args(["bench", "--locked", "--workspace", "--bench", "exact_sum", "--bench", "ledger"]);
+        kernels.args(["bench", "--locked", "--workspace", "--bench", "exact_sum", "--bench", "secagg", "--bench", "ledger"]);
         machine::step("measure kernels", &mut kernels)?;
         for (id, name) in KERNELS {
             measured.insert((*name).to_owned(), throughput(id)?);

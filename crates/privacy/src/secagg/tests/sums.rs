@@ -1,0 +1,211 @@
+//! Masked sums are the sums of what was masked, whoever is missing within the thresholds, and nothing beyond them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::rig::{Rig, header, levels, setup, site};
+use crate::secagg::graph::Topology;
+use crate::secagg::keys::{Secrets, pair_mask, self_mask};
+use crate::secagg::mask::{Sign, Stream, apply};
+use crate::secagg::member::sign;
+use crate::secagg::shamir::{combine, lagrange};
+use crate::secagg::*;
+
+fn finished(mut rig: Rig) -> Rig {
+    while rig.aggregator.at() != Step::End {
+        rig.step().unwrap();
+    }
+    rig
+}
+
+/// A round's size, its bound on colluding sites, and who is silent from which step on, within the thresholds.
+fn rounds() -> impl Strategy<Value = (u32, u32, BTreeMap<u32, Step>)> {
+    (3u32..=32, any::<prop::sample::Index>()).prop_flat_map(|(n, index)| {
+        let least = u32::from(n > 3);
+        let most = (n.div_ceil(3) - 1).max(1);
+        let c = least + u32::try_from(index.index((most - least + 1) as usize)).unwrap();
+        let (before, after) = Thresholds::new(n, Some(c), 0, 3).survives(n);
+        let early = prop_oneof![Just(Step::Keys), Just(Step::Shares), Just(Step::Input)];
+        let late = prop_oneof![Just(Step::Consent), Just(Step::Reveal)];
+        let early = prop::collection::btree_map(0..n, early, 0..=before as usize);
+        let late = prop::collection::vec((0..n, late), 0..=after as usize);
+        (Just(n), Just(c), early, late).prop_map(move |(n, c, mut silent, late)| {
+            // Of all who were ever there, as many must speak to the end as reconstruct a secret.
+            let room = after as usize - silent.len();
+            for (party, step) in late.into_iter().take(room) {
+                silent.entry(party).or_insert(step);
+            }
+            (n, c, silent)
+        })
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(20))]
+
+    #[test]
+    fn masked_sum_equals_plain_sum((n, c, silent) in rounds(), entries in 1u64..40, is_aes in any::<bool>()) {
+        let prg = if is_aes { Prg::Aes128Ctr } else { Prg::ChaCha20 };
+        let early = silent.values().filter(|step| **step <= Step::Input).count();
+        let rig = finished(Rig::new(setup(n, c, prg, entries), silent));
+        prop_assert_eq!(rig.aggregator.included().len(), n as usize - early);
+        prop_assert_eq!(rig.sums().unwrap(), rig.plain());
+    }
+}
+
+#[test]
+fn a_hundred_and_twenty_eight_unmask_with_as_many_missing_as_may_be() {
+    // n − t = 63 may be missing; 61 never come, one stops before its input, one after it.
+    let (before, after) = Thresholds::new(128, Some(1), 0, 3).survives(128);
+    assert_eq!((before, after), (63, 63));
+    let mut silent: BTreeMap<u32, Step> = (0..61).map(|party| (party * 2, Step::Keys)).collect();
+    silent.extend([(1, Step::Input), (127, Step::Reveal)]);
+    let rig = finished(Rig::new(setup(128, 1, Prg::Aes128Ctr, 5), silent));
+    assert_eq!(rig.aggregator.included().len(), 66);
+    assert_eq!(rig.sums().unwrap(), rig.plain());
+}
+
+#[test]
+fn two_hundred_unmask_over_a_graph() {
+    let setup = setup(200, 1, Prg::Aes128Ctr, 5);
+    let Graph::Harary { neighbours, threshold, .. } = setup.graph else { panic!("a graph above {COMPLETE}") };
+    assert!(neighbours < 40 && threshold > neighbours / 2, "{neighbours} {threshold}");
+    let steps = [Step::Keys, Step::Positions, Step::Shares, Step::Input, Step::Consent, Step::Reveal];
+    let silent = (0u32..).step_by(30).zip(steps).collect();
+    let rig = finished(Rig::new(setup, silent));
+    assert_eq!(rig.aggregator.included().len(), 196);
+    assert_eq!(rig.sums().unwrap(), rig.plain());
+}
+
+/// The mathematics of the largest cohort, without signatures, which would take most of the time.
+#[test]
+fn a_thousand_unmask_over_a_graph() {
+    let (n, sid) = (1_000u32, hospes_protocol::id::Digest::of(b"a thousand"));
+    let degree = Degree::find(n, 50, 50, Adversary::SemiMalicious).unwrap();
+    let all: Vec<Secrets> = (0..n).map(|p| Secrets::derive(&super::rig::seed(p), &sid, degree.threshold)).collect();
+    let keys: Vec<Advertise> = (0u32..).zip(&all).map(|(p, secrets)| secrets.advertise(sid, p, true)).collect();
+    let reveals = (0u32..).zip(&all).map(|(party, secrets)| (party, secrets.reveal())).collect();
+    let ring = Topology::ring(&sid, &reveals, degree.neighbours);
+    let block = Block { part: 0, first: 0, entries: 3, most: 65_535, width: width(n, 65_535, 0.0).unwrap() };
+    let is_gone = |party: u32| party % 20 == 7;
+    let (mut masked, mut plain) = (vec![0; 3], vec![0u64; 3]);
+    for (party, secrets) in (0u32..).zip(&all).filter(|(party, _)| !is_gone(*party)) {
+        let mut lanes = levels(party, &block);
+        plain.iter_mut().zip(&lanes).for_each(|(sum, level)| *sum += level);
+        let mut streams = vec![Stream::new(Prg::Aes128Ctr, &secrets.self_mask(&sid), Sign::Plus)];
+        for peer in ring.neighbours(party) {
+            let mask = secrets.pair_mask(&sid, party, peer, &keys[peer as usize].mask_key).unwrap();
+            streams.push(Stream::new(Prg::Aes128Ctr, &mask, sign(party, peer)));
+        }
+        apply(&mut streams, &mut lanes, block.width);
+        block.add(&mut masked, &block.pack(&lanes).unwrap()).unwrap();
+    }
+    let mut streams = Vec::new();
+    for (of, secrets) in (0u32..).zip(&all) {
+        let holders: Vec<u32> = ring.holders(of).into_iter().filter(|p| !is_gone(*p)).collect();
+        let places: Vec<u32> = holders.iter().take(degree.threshold as usize).map(|p| p + 1).collect();
+        assert_eq!(places.len(), degree.threshold as usize, "{of} has too few neighbours left");
+        let polynomial = if is_gone(of) { &secrets.mask_polynomial } else { &secrets.own_polynomial };
+        let shares: Vec<_> = places.iter().map(|place| polynomial.share(*place)).collect();
+        let secret = combine(&lagrange(&places), shares.iter());
+        if !is_gone(of) {
+            streams.push(Stream::new(Prg::Aes128Ctr, &self_mask(&secret, &sid), Sign::Minus));
+            continue;
+        }
+        for peer in holders {
+            let mask = pair_mask(&secret, &sid, of, peer, &keys[peer as usize].mask_key).unwrap();
+            streams.push(Stream::new(Prg::Aes128Ctr, &mask, sign(of, peer)));
+        }
+    }
+    assert_ne!(block.pack(&masked).unwrap(), block.pack(&plain).unwrap());
+    apply(&mut streams, &mut masked, block.width);
+    assert_eq!(block.pack(&masked).unwrap(), block.pack(&plain).unwrap());
+}
+
+#[test]
+fn one_more_missing_before_the_input_fails_and_names_them() {
+    let setup = setup(6, 1, Prg::Aes128Ctr, 5);
+    for step in [Step::Keys, Step::Shares, Step::Input] {
+        let mut rig = Rig::new(setup.clone(), [(1, step), (3, step), (4, step)].into()).until(step);
+        let refusal = rig.step().unwrap_err();
+        let missing = vec![site(1), site(3), site(4)];
+        assert_eq!(refusal, Refusal::TooFew { step, present: 3, needed: 4, missing: missing.clone() });
+        assert_eq!(refusal.parties(), missing);
+        assert!(refusal.to_string().contains(&site(4).to_string()), "{refusal}");
+        assert!(rig.sums().is_err(), "nothing is unmasked");
+    }
+}
+
+#[test]
+fn one_more_missing_after_the_input_fails_and_names_them() {
+    let setup = setup(6, 1, Prg::Aes128Ctr, 5);
+    let missing = vec![site(0), site(2), site(5)];
+    let mut rig = Rig::new(setup.clone(), [0, 2, 5].map(|party| (party, Step::Consent)).into()).until(Step::Consent);
+    let refusal = rig.step().unwrap_err();
+    assert_eq!(refusal, Refusal::TooFew { step: Step::Consent, present: 3, needed: 4, missing: missing.clone() });
+    let mut rig = Rig::new(setup, [0, 2, 5].map(|party| (party, Step::Reveal)).into()).until(Step::Reveal);
+    let refusal = rig.step().unwrap_err();
+    assert_eq!(refusal, Refusal::TooFewShares { of: site(0), present: 3, needed: 4, missing });
+    assert!(rig.sums().is_err(), "nothing is unmasked");
+}
+
+#[test]
+fn whoever_the_round_leaves_out_is_not_in_the_sum() {
+    let mut rig = Rig::new(setup(6, 1, Prg::Aes128Ctr, 5), BTreeMap::new()).until(Step::Input);
+    for party in rig.speakers() {
+        let sent = rig.says(party).unwrap();
+        rig.accept(party, sent).unwrap();
+    }
+    // All six sent their inputs; two were excluded before the step was closed.
+    rig.aggregator.close(&[0, 1, 3, 5].into()).unwrap();
+    rig.silent = [(2, Step::Consent), (4, Step::Consent)].into();
+    let rig = finished(rig);
+    assert_eq!(*rig.aggregator.included(), BTreeSet::from([0, 1, 3, 5]));
+    assert_eq!(rig.sums().unwrap(), rig.plain());
+}
+
+#[test]
+fn sums_of_two_half_cohorts_unmask_as_the_whole() {
+    let rig = finished(Rig::new(setup(6, 1, Prg::ChaCha20, 50), [(2, Step::Input)].into()));
+    let mut unmasker = rig.aggregator.unmasker().unwrap();
+    let mut all: Vec<Vec<u64>> = Vec::new();
+    while let Some(block) = unmasker.expected() {
+        // Each hub adds its own sites and passes on a packed sum.
+        let hub = |parties: &[u32]| {
+            let mut sums = vec![0; block.entries];
+            for party in parties {
+                block.add(&mut sums, &rig.uploads[party][all.len()]).unwrap();
+            }
+            block.pack(&sums).unwrap()
+        };
+        let mut sums = vec![0; block.entries];
+        for half in [hub(&[0, 5]), hub(&[1, 3, 4])] {
+            block.add(&mut sums, &half).unwrap();
+        }
+        unmasker.block(&mut sums).unwrap();
+        all.push(sums);
+    }
+    assert_eq!(all, rig.plain());
+}
+
+#[test]
+fn a_vector_of_many_blocks_and_a_weighted_mean_come_out() {
+    let entries = BLOCK_ENTRIES as u64 + 17;
+    let rig = finished(Rig::new(setup(4, 1, Prg::Aes128Ctr, entries), BTreeMap::new()));
+    let sums = rig.sums().unwrap();
+    assert_eq!(sums, rig.plain());
+    assert_eq!(sums.iter().map(Vec::len).collect::<Vec<_>>(), [1, BLOCK_ENTRIES, 17, 3]);
+    // 16 bits and four sites: 18 bits a coordinate, little more than half of what plain mode sends.
+    let plain = crate::quantise::Quantiser::payload_bytes(header(4, 1, entries).parameters());
+    assert!(rig.aggregator.layout().bytes() as f64 <= 0.57 * plain as f64);
+}
+
+#[test]
+fn a_masked_vector_does_not_show_its_levels() {
+    // One site's vector alone: unlike its levels, half of its bits are ones, within six standard deviations.
+    let rig = Rig::new(setup(3, 1, Prg::Aes128Ctr, 20_000), BTreeMap::new()).until(Step::Consent);
+    let ones: u32 = rig.uploads[&0].iter().flatten().map(|byte| byte.count_ones()).sum();
+    let bits = rig.uploads[&0].iter().map(|block| block.len() * 8).sum::<usize>() as f64;
+    assert!((f64::from(ones) - bits / 2.0).abs() < 3.0 * bits.sqrt(), "{ones} of {bits}");
+}
