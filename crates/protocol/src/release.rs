@@ -4,7 +4,7 @@
 //! signed is the digest of these bytes under a name of its own, so that a key signs nothing else by it. A manifest is good
 //! for a time: whoever shows an old one for ever is noticed.
 
-use semver::Version;
+pub use semver::Version;
 use serde::{Deserialize, Serialize};
 
 use crate::canon;

@@ -2,9 +2,8 @@
 
 use hospes_protocol::id::{Digest, Timestamp};
 use hospes_protocol::limits;
-use hospes_protocol::release::{Manifest, ManifestError, Package, PackageFormat, Unfit};
+use hospes_protocol::release::{Manifest, ManifestError, Package, PackageFormat, Unfit, Version};
 use hospes_protocol::sign::SecretKey;
-use semver::Version;
 
 const NOW: Timestamp = Timestamp::from_millis(1_790_000_000_000);
 const DAY: i64 = 24 * 3_600_000;
