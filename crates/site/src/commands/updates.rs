@@ -58,7 +58,7 @@ fn tell(view: &UpdatesView) {
 
 fn newer(found: &UpdateFound) {
     output::say(&format!("Version {} is there, since {}:", found.version, output::moment(found.issued)));
-    output::say(&found.notes);
+    found.notes.lines().for_each(output::say);
     match &found.package {
         Some(package) => {
             output::say(&format!("Its package for this machine: {} ({} bytes).", package.file, package.bytes));
