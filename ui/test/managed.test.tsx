@@ -26,6 +26,8 @@ const MANAGED: Managed = {
   retention_months: 120,
   no_export: true,
   autostart: true,
+  updates: { url: "https://updates.example/hospes-release.json", key: "ab".repeat(32) },
+  no_updates: false,
 };
 
 const PREFERENCES: Preferences = {

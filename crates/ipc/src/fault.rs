@@ -71,7 +71,7 @@ impl From<PartyError> for Fault {
             PartyError::NotFound(_) => FaultCode::NotFound,
             PartyError::Input { .. } | PartyError::Policy(_) | PartyError::ManagedFile { .. } => FaultCode::Input,
             PartyError::State(_) | PartyError::AlreadyInitialised(_) | PartyError::InUse(_) => FaultCode::State,
-            PartyError::Refused(_) | PartyError::Managed(_) => FaultCode::Refused,
+            PartyError::Refused(_) | PartyError::Managed(_) | PartyError::Update { .. } => FaultCode::Refused,
             PartyError::Fingerprint(_) => FaultCode::Fingerprint,
             PartyError::Cohort(_) | PartyError::Backup { .. } | PartyError::Prediction { .. } => FaultCode::Data,
             PartyError::Link(_) => FaultCode::Link,

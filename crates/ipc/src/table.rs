@@ -8,7 +8,8 @@ use hospes_party::view::{
     DatasetUse, DatasetView, DeviceSetting, DeviceView, DryRunView, EgressView, Enrolment, FileReading, InvitationView,
     JobView, LogLine, Me, MembershipView, ModelCopy, ModelExport, NewDataset, NewPerson, OptOutReport, Outcome, Page,
     PeerView, PersonChange, PersonView, PolicyPreview, PredictionMade, PredictionOffer, ProfileView, ProposalView,
-    RequestView, RestoredView, Review, ScanProfile, Signed, Status, SurveyView, Verdict,
+    RequestView, RestoredView, Review, ScanProfile, Signed, Status, SurveyView, UpdateSaved, UpdateSource, UpdatesView,
+    Verdict,
 };
 use hospes_party::{DeviceChoice, Handle, Managed, Passphrase};
 use hospes_protocol::approval::OpinionView;
@@ -299,6 +300,22 @@ commands! {
     "managed" Managed {} -> Managed,
         reads [Settings], changes [],
         |c| c.engine.managed().await?;
+    /// What is known of newer versions of this program.
+    "updates" Updates {} -> UpdatesView,
+        reads [Settings], changes [],
+        |c| c.engine.updates(&c.person()?).await?;
+    /// Sets where newer versions are looked for; null is nowhere.
+    "set_updates" SetUpdates { source: Option<UpdateSource> } -> (),
+        reads [], changes [Settings, Audit],
+        |c| c.engine.set_updates(&c.person()?, source).await?;
+    /// Looks for a newer version now; what came of it stands in the answer, also where nobody answered.
+    "check_updates" CheckUpdates {} -> UpdatesView,
+        reads [], changes [Settings, Audit],
+        |c| c.engine.check_updates(&c.person()?).await?;
+    /// Writes the newer version's package for this machine to a new file; nothing is installed.
+    "save_update" SaveUpdate { path: PathBuf } -> UpdateSaved,
+        reads [], changes [Audit],
+        |c| c.engine.save_update(&c.person()?, path).await?;
     /// What training may take of this machine, and when.
     "compute_limits" ComputeLimits {} -> ComputeLimits,
         reads [Settings], changes [],

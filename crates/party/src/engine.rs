@@ -25,6 +25,7 @@ use crate::requests::dry_run::DryRun;
 use crate::rounds::{Devices, Fetching, Notes, Refusals, Share, Turn, Working, worker::WorkEvent};
 use crate::seam::Seam;
 use crate::store::{At as _, Store, set_setting, setting};
+use crate::updates::Updates;
 use crate::view::{LinkView, Notice, Status};
 
 /// A question and its answer, to be carried out on the state.
@@ -81,6 +82,8 @@ pub(crate) struct Engine {
     pub(crate) notes: Notes,
     /// Verifies the ledger by itself.
     pub(crate) watch: Watch,
+    /// Looks for newer versions of this program.
+    pub(crate) updates: Updates,
     pub(crate) seam: Seam,
     /// Before `calls`: whoever sees that the engine has ended finds the site free.
     _lock: File,
@@ -138,6 +141,7 @@ impl Engine {
         let mut tx = store.begin("initialise").await?;
         let policy = hospes_protocol::policy::Policy::strict();
         set_setting(tx.conn(), "policy", Some(&policy.to_toml()?)).await?;
+        set_setting(tx.conn(), crate::updates::INSTALLED, Some(crate::SOFTWARE)).await?;
         let now = (config.clock)();
         let engine = hospes_ledger::Engine::new(crate::SOFTWARE);
         let mut entry = hospes_ledger::Entry::new(now, Actor::Engine, Action::PolicyChanged, engine);
@@ -194,6 +198,7 @@ impl Engine {
             share: Share::default(),
             notes: Notes::default(),
             watch: Watch::new(now),
+            updates: Updates::default(),
             seam,
             calls,
             from_links,
@@ -214,6 +219,7 @@ impl Engine {
     async fn start(&mut self) -> Result<(), PartyError> {
         let entry = self.managed.named_in(self.entry(Actor::Engine, Action::EngineStarted));
         self.record("start", &entry).await?;
+        self.note_version().await?;
         self.warn_of_policy().await?;
         self.enter_restored().await?;
         crate::backup::sweep(&self.config);
@@ -303,6 +309,7 @@ impl Engine {
             self.end_silent_jobs().await?;
             self.unsettled_alarms().await?;
             self.tick_retention().await?;
+            self.tick_updates().await?;
         }
         if now.since(self.summarised) >= SUMMARY_MS {
             self.summarised = now;

@@ -140,6 +140,12 @@ pub enum PartyError {
         /// The kind of reason, for the log.
         outward: &'static str,
     },
+    /// What was found of a newer version of this program is not to be trusted.
+    #[error("no update is taken: {reason}")]
+    Update {
+        /// Why.
+        reason: String,
+    },
     /// The coordinator could not be reached, or refused.
     #[error("{0}")]
     Link(String),

@@ -34,6 +34,7 @@ pub mod simulation;
 mod store;
 #[cfg(test)]
 mod tests;
+mod updates;
 pub mod view;
 mod witness;
 

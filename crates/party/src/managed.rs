@@ -24,7 +24,8 @@ use crate::memberships::Membership;
 use crate::people::Acting;
 use crate::requests::policy::{current, loosened};
 use crate::rounds::DeviceChoice;
-use crate::view::{ComputeLimits, QuietHours};
+use crate::updates::Source;
+use crate::view::{ComputeLimits, QuietHours, UpdateSource};
 
 /// Most bytes of the file.
 const BYTES: usize = 64 << 10;
@@ -157,6 +158,10 @@ pub struct Managed {
     pub no_export: bool,
     /// Whether the app starts when somebody logs in to the machine.
     pub autostart: bool,
+    /// Where newer versions of this program are looked for, and nowhere else; `None` leaves it to the site's people.
+    pub updates: Option<UpdateSource>,
+    /// Whether nobody looks for newer versions.
+    pub no_updates: bool,
     /// Digest of the file, for the ledger.
     #[serde(skip)]
     #[ts(skip)]
@@ -198,7 +203,7 @@ impl Managed {
             let words = shown(error.message(), WORDS);
             line.map_or(words.clone(), |line| format!("line {line}: {words}"))
         })?;
-        let Written { policy, joining, compute, sessions, audit, models, window } = written;
+        let Written { policy, joining, compute, sessions, audit, models, window, updates } = written;
         Ok(Self {
             file: Some(path.display().to_string()),
             policy: policy.at_least,
@@ -214,6 +219,11 @@ impl Managed {
             retention_months: audit.least_retention_months.map(|months| months.0),
             no_export: models.export == Some(false),
             autostart: window.autostart,
+            no_updates: matches!(updates, WrittenUpdates::Off),
+            updates: match updates {
+                WrittenUpdates::From(source) => Some(source),
+                WrittenUpdates::Open | WrittenUpdates::Off => None,
+            },
             digest: Some(Digest::of(text.as_bytes())),
         })
     }
@@ -242,6 +252,8 @@ impl Managed {
         );
         words.extend(self.no_export.then(|| "Models are not written to files.".to_owned()));
         words.extend(self.autostart.then(|| "The app starts when somebody logs in.".to_owned()));
+        words.extend(self.updates.as_ref().map(|source| format!("Updates are looked for at {}.", source.url)));
+        words.extend(self.no_updates.then(|| "Nobody looks for updates.".to_owned()));
         words
     }
 
@@ -351,6 +363,21 @@ impl Managed {
         (proxy.or_else(|| self.proxy.clone()), extra_ca.or_else(|| self.extra_ca.clone()))
     }
 
+    /// Whether people have no say in where updates are looked for.
+    pub(crate) fn decides_updates(&self) -> bool {
+        self.no_updates || self.updates.is_some()
+    }
+
+    pub(crate) fn check_updates(&self, source: Option<&UpdateSource>) -> Result<(), PartyError> {
+        if !self.decides_updates() || self.updates.as_ref() == source {
+            return Ok(());
+        }
+        match &self.updates {
+            Some(fixed) => Err(self.refusal(format!("updates are looked for at {}", fixed.url))),
+            None => Err(self.refusal("nobody looks for updates here")),
+        }
+    }
+
     pub(crate) fn check_export(&self) -> Result<(), PartyError> {
         if self.no_export { Err(self.refusal("models may not be written to files")) } else { Ok(()) }
     }
@@ -420,6 +447,7 @@ struct Written {
     audit: WrittenAudit,
     models: WrittenModels,
     window: WrittenWindow,
+    updates: WrittenUpdates,
 }
 
 #[derive(Default, Deserialize)]
@@ -468,6 +496,40 @@ struct WrittenModels {
 #[serde(default, deny_unknown_fields)]
 struct WrittenWindow {
     autostart: bool,
+}
+
+/// Where updates are looked for; the address and the key of who signs them go together.
+#[derive(Default, Deserialize)]
+#[serde(try_from = "WrittenSource")]
+enum WrittenUpdates {
+    #[default]
+    Open,
+    Off,
+    From(UpdateSource),
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct WrittenSource {
+    from: Option<String>,
+    key: Option<String>,
+}
+
+impl TryFrom<WrittenSource> for WrittenUpdates {
+    type Error = String;
+    fn try_from(written: WrittenSource) -> Result<Self, String> {
+        match (written.from, written.key) {
+            (None, None) => Ok(Self::Open),
+            (Some(from), None) if from == "off" => Ok(Self::Off),
+            (Some(url), Some(key)) => {
+                let source = UpdateSource { url, key };
+                Source::parse(&source).map_err(|(place, wrong)| format!("{place}: {wrong}"))?;
+                Ok(Self::From(source))
+            }
+            _ => Err("write from = \"off\" alone, or from = \"https://…\" with key = \"…\", the key that signs the updates"
+                .to_owned()),
+        }
+    }
 }
 
 /// A number of the file with what it may be.
@@ -629,7 +691,7 @@ mod tests {
             .collect();
         let folder = tempfile::tempdir().unwrap();
         let read = Managed::parse(&set, &folder.path().join("managed.toml")).unwrap();
-        assert_eq!(read.words().len(), 13, "{:?}", read.words());
+        assert_eq!(read.words().len(), 14, "{:?}", read.words());
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub mod message;
 pub mod plan;
 pub mod policy;
 pub mod quality;
+pub mod release;
 pub mod round;
 pub mod sign;
 pub mod study;

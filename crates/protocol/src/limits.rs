@@ -125,3 +125,9 @@ pub const CLOCK_SKEW_MS: i64 = 5 * 60 * 1_000;
 pub const HEARTBEAT_MS: u64 = 10_000;
 /// Silence after which a peer counts as gone, in milliseconds.
 pub const SILENCE_MS: u64 = 35_000;
+/// Bytes of the file in which the makers of Hospes name its newest version.
+pub const RELEASE_BYTES: usize = 64 << 10;
+/// Packages of one version.
+pub const RELEASE_PACKAGES: usize = 32;
+/// Bytes of one package of Hospes.
+pub const PACKAGE_BYTES: u64 = 1 << 30;

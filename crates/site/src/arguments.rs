@@ -101,6 +101,9 @@ pub(crate) enum Command {
     /// What networks are trained on at this site: the processor or a graphics card.
     #[command(subcommand)]
     Device(DeviceCommand),
+    /// Newer versions of Hospes: where they are looked for, and their packages. Nothing is installed.
+    #[command(subcommand)]
+    Updates(UpdatesCommand),
     /// Studies that were offered.
     Requests,
     /// The review of a request, in plain language.
@@ -546,6 +549,31 @@ pub(crate) enum DeviceCommand {
         /// as `show` lists it, that one.
         #[arg(value_name = "auto|cpu|gpu|CARD")]
         choice: DeviceChoice,
+    },
+}
+
+/// Newer versions.
+#[derive(Subcommand)]
+pub(crate) enum UpdatesCommand {
+    /// Print what is known of them.
+    Show,
+    /// Look for one now.
+    Check,
+    /// Set where they are looked for, once a day and with `check`.
+    Set {
+        /// Address of the makers' file about the newest version.
+        #[arg(long, value_name = "URL")]
+        from: String,
+        /// The makers' public key, 64 hexadecimal digits; get it by another way than the address.
+        #[arg(long, value_name = "KEY")]
+        key: String,
+    },
+    /// Look for none.
+    Off,
+    /// Write the newer version's package for this machine to a new file, once its signature and digest are proven.
+    Save {
+        /// The new file.
+        file: PathBuf,
     },
 }
 

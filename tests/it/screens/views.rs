@@ -151,6 +151,7 @@ pub(super) const ADMINISTRATION: &[View] = &[
     then("stop everything, asked", &[Press(DANGER, 0)], DIALOG),
     at("50-settings-machine", "/settings/machine").after(&[Press("main form button[type=button]", 0)]),
     at("51-settings-backup", "/settings/backup"),
+    at("51-settings-updates", "/settings/updates"),
 ];
 
 /// What a privacy officer sees of it besides.

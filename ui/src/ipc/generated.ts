@@ -1571,7 +1571,15 @@ no_export: boolean,
 /**
  * Whether the app starts when somebody logs in to the machine.
  */
-autostart: boolean, };
+autostart: boolean, 
+/**
+ * Where newer versions of this program are looked for, and nowhere else; `None` leaves it to the site's people.
+ */
+updates: UpdateSource | null, 
+/**
+ * Whether nobody looks for newer versions.
+ */
+no_updates: boolean, };
 
 /**
  * The person who is logged in.
@@ -2848,7 +2856,7 @@ at: Timestamp, };
 /**
  * What a file is written for.
  */
-export type SavePurpose = "audit" | "model" | "backup" | "predictions";
+export type SavePurpose = "audit" | "model" | "backup" | "predictions" | "update";
 
 /**
  * How strictly the scan looks.
@@ -3221,6 +3229,115 @@ validation: ReportView | null, };
 export type Trust = "asserted_only" | "vouched_for" | "verified_here";
 
 /**
+ * The newest version, as its makers say.
+ */
+export type UpdateFound = { 
+/**
+ * The version.
+ */
+version: string, 
+/**
+ * Whether it is newer than the one that runs.
+ */
+is_newer: boolean, 
+/**
+ * What changed.
+ */
+notes: string, 
+/**
+ * When the makers said so.
+ */
+issued: Timestamp, 
+/**
+ * When this site last heard it.
+ */
+heard: Timestamp, 
+/**
+ * The package for this machine, where there is one.
+ */
+package: UpdatePackage | null, };
+
+/**
+ * A package that can be fetched.
+ */
+export type UpdatePackage = { 
+/**
+ * Name of its file.
+ */
+file: string, 
+/**
+ * Length.
+ */
+bytes: number, 
+/**
+ * SHA-256.
+ */
+digest: Digest, 
+/**
+ * What an administrator of the machine types to install it, beside the file.
+ */
+command: string, };
+
+/**
+ * A package that was written to a file.
+ */
+export type UpdateSaved = { 
+/**
+ * Version.
+ */
+version: string, 
+/**
+ * Length.
+ */
+bytes: number, 
+/**
+ * SHA-256; it is the one that the makers signed.
+ */
+digest: Digest, };
+
+/**
+ * Where a site looks for newer versions, and whom it believes about them.
+ */
+export type UpdateSource = { 
+/**
+ * Address of the makers' file about the newest version, `https://host/…`.
+ */
+url: string, 
+/**
+ * The makers' public key, 64 hexadecimal digits.
+ */
+key: string, };
+
+/**
+ * What is known of newer versions.
+ */
+export type UpdatesView = { 
+/**
+ * Version that runs.
+ */
+running: string, 
+/**
+ * Where newer ones are looked for; `None`: nowhere.
+ */
+source: UpdateSource | null, 
+/**
+ * Whether the hospital's IT decided that.
+ */
+by_it: boolean, 
+/**
+ * What the makers said last.
+ */
+found: UpdateFound | null, 
+/**
+ * When this was last tried, since the engine started.
+ */
+tried: Timestamp | null, 
+/**
+ * Why that came to nothing.
+ */
+trouble: string | null, };
+
+/**
  * A decision that needs no signature.
  */
 export type Verdict = { "refuse": { 
@@ -3391,6 +3508,14 @@ export interface Commands {
   set_device: { args: { choice: DeviceChoice }; answer: null };
   /** What the hospital's IT set, which nobody who uses Hospes can loosen; needs nobody logged in. */
   managed: { args: Record<string, never>; answer: Managed };
+  /** What is known of newer versions of this program. */
+  updates: { args: Record<string, never>; answer: UpdatesView };
+  /** Sets where newer versions are looked for; null is nowhere. */
+  set_updates: { args: { source: UpdateSource | null }; answer: null };
+  /** Looks for a newer version now; what came of it stands in the answer, also where nobody answered. */
+  check_updates: { args: Record<string, never>; answer: UpdatesView };
+  /** Writes the newer version's package for this machine to a new file; nothing is installed. */
+  save_update: { args: { path: string }; answer: UpdateSaved };
   /** What training may take of this machine, and when. */
   compute_limits: { args: Record<string, never>; answer: ComputeLimits };
   /** Sets that; work under way keeps the share and the threads that it began with. */
@@ -3476,6 +3601,7 @@ export const READS: { readonly [C in keyof Commands]?: readonly Notice[] } = {
   device: ["settings"],
   device_setting: ["settings"],
   managed: ["settings"],
+  updates: ["settings"],
   compute_limits: ["settings"],
   model_copy: ["jobs"],
   prediction: ["jobs", "datasets", "settings"],
@@ -3520,6 +3646,9 @@ export const CHANGES: { readonly [C in keyof Commands]?: readonly Notice[] } = {
   countersign: ["requests", "audit"],
   decide: ["requests", "jobs", "egress", "audit"],
   set_device: ["settings", "audit"],
+  set_updates: ["settings", "audit"],
+  check_updates: ["settings", "audit"],
+  save_update: ["audit"],
   set_compute_limits: ["settings", "jobs", "audit"],
   cancel_job: ["jobs", "egress", "audit"],
   release: ["jobs", "audit"],

@@ -34,6 +34,7 @@ export function ManagedCard() {
     ],
     [t("managed.models"), managed.no_export && t("managed.noExport")],
     [t("settings.autostart"), managed.autostart && t("managed.autostart")],
+    [t("settings.updates"), managed.no_updates ? t("managed.noUpdates") : managed.updates?.url],
     [t("managed.file"), file],
   ];
   return (

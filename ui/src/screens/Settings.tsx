@@ -12,8 +12,9 @@ import { Machine } from "./Machine";
 import { PeopleSettings } from "./PeopleSettings";
 import { PolicySettings } from "./PolicySettings";
 import { StopSettings } from "./StopSettings";
+import { Updates } from "./Updates";
 
-const PARTS = ["people", "policy", "machine", "backup", "account", "window", "stop", "about"] as const;
+const PARTS = ["people", "policy", "machine", "backup", "updates", "account", "window", "stop", "about"] as const;
 
 /** Settings of the site, of the person, and of this window. */
 export function Settings({ part }: { part: string }) {
@@ -24,6 +25,7 @@ export function Settings({ part }: { part: string }) {
     policy: <PolicySettings />,
     machine: <Machine />,
     backup: <Backups />,
+    updates: <Updates />,
     account: <Account />,
     window: <Looks />,
     stop: <StopSettings />,

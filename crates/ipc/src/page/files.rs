@@ -60,6 +60,8 @@ pub enum SavePurpose {
     Backup,
     /// What a model gives for rows of this site's data.
     Predictions,
+    /// The package of a newer version of this program.
+    Update,
 }
 
 /// A file or place as the page knows it.

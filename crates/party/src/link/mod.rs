@@ -15,10 +15,11 @@ mod diagnose;
 mod dial;
 mod enrol;
 mod error;
+mod fetch;
 mod renewal;
 mod session;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod tls;
 mod transfer;
 
@@ -38,6 +39,7 @@ use crate::config::Clock;
 pub use diagnose::{Outcome, Step, diagnose, diagnose_invitation};
 pub use enrol::{Enrolled, Reach, Reached};
 pub use error::LinkError;
+pub(crate) use fetch::{FetchError, Fetcher, Place};
 pub use tls::read_certificates;
 pub(crate) use tls::{authorities, fingerprint};
 

@@ -42,6 +42,11 @@ pub(super) enum Anchor {
     },
     /// The CA with this digest of its DER form, which the coordinator itself must show; before enrolment.
     Pinned(Digest),
+    /// Whoever this machine believes, and the hospital's own CAs; for servers that are no coordinators.
+    Public {
+        /// The hospital's own, PEM.
+        own: Option<String>,
+    },
 }
 
 /// Client certificate and its key.
@@ -197,6 +202,7 @@ impl Verifier {
         let provider = Arc::clone(provider);
         let (ca_pem, extra) = match anchor {
             Anchor::Pinned(digest) => return Ok(Self { provider, anchors: Anchors::Pinned(*digest) }),
+            Anchor::Public { own } => return Self::public(own.as_deref(), provider),
             Anchor::Federation { ca_pem, extra } => (ca_pem, extra),
         };
         let what = "federation CA";
@@ -210,6 +216,20 @@ impl Verifier {
                 rustls_platform_verifier::Verifier::new(Arc::clone(&provider))
                     .map_err(|e| LinkError::Material { what, reason: e.to_string() })?,
             )),
+        }
+        Ok(Self { provider, anchors: Anchors::Known(known) })
+    }
+
+    fn public(own: Option<&str>, provider: Arc<CryptoProvider>) -> Result<Self, LinkError> {
+        let mut known: Vec<Arc<dyn ServerCertVerifier>> = Vec::new();
+        if let Some(pem) = own {
+            known.push(webpki(FILE, roots(FILE, certificates(FILE, pem)?)?, &provider)?);
+        }
+        match rustls_platform_verifier::Verifier::new(Arc::clone(&provider)) {
+            Ok(system) => known.push(Arc::new(system)),
+            // A machine may believe nobody but its hospital.
+            Err(_) if own.is_some() => {}
+            Err(e) => return Err(LinkError::Material { what: "trust store", reason: e.to_string() }),
         }
         Ok(Self { provider, anchors: Anchors::Known(known) })
     }

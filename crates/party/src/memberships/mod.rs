@@ -22,6 +22,7 @@ use crate::keys::{KeyError, random};
 use crate::link::{self, ExtraCa, LinkCommand, LinkConfig, ProxyChoice, Timing};
 use crate::people::Session;
 use crate::store::{At as _, parse, signed, unsigned};
+use crate::updates::WayOut;
 use crate::view::{LinkView, MembershipView, Notice};
 
 mod enrolment;
@@ -186,6 +187,26 @@ impl Engine {
             jitter_seed: u64::from_le_bytes(random()?),
             timing: Timing::default(),
         })
+    }
+
+    /// How servers that are no coordinators are reached: as coordinators are, or else as the IT set it.
+    pub(crate) async fn way_out(&self) -> Result<WayOut, PartyError> {
+        let mut conn = self.reader().await?;
+        let memberships = all(&mut conn).await?;
+        drop(conn);
+        let (proxy, file) = self.managed.way(None, None);
+        let mut proxy = proxy.map(Zeroizing::new);
+        for membership in &memberships {
+            let name = membership.secret("proxy");
+            if let Some(url) = self.vault.find(&name).await? {
+                let url = String::from_utf8(url.to_vec());
+                proxy = Some(Zeroizing::new(url.map_err(|_| KeyError::Damaged { what: format!("the secret '{name}'") })?));
+                break;
+            }
+        }
+        let proxy = proxy.map_or(ProxyChoice::Environment, ProxyChoice::Url);
+        let own = memberships.into_iter().filter_map(|membership| membership.extra_ca_pem).collect();
+        Ok(WayOut { proxy, own, file, clock: self.config.clock.clone() })
     }
 
     /// Starts a link for every membership that is neither paused nor linked.

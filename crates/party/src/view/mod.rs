@@ -21,6 +21,7 @@ mod dry_run;
 mod model;
 mod review;
 mod survey;
+mod updates;
 mod work;
 
 pub use work::{
@@ -42,6 +43,7 @@ pub use review::{
     SeriesOffer, SignatureGiven,
 };
 pub use survey::{FileReading, GapView, SurveyView};
+pub use updates::{UpdateFound, UpdatePackage, UpdateSaved, UpdateSource, UpdatesView};
 
 /// First sentence about an audit log that was verified and is whole. Any other first sentence says that it is not.
 pub const LOG_IS_INTACT: &str = "The log is intact: every entry is where it was, none is missing.";

@@ -10,6 +10,7 @@ mod examples;
 mod plan_limits;
 mod plans;
 mod regressions;
+mod releases;
 mod schemas;
 mod select;
 mod series;

@@ -12,6 +12,7 @@ mod people;
 mod run;
 mod setup;
 mod study;
+mod updates;
 mod watch;
 
 use std::path::PathBuf;
@@ -137,6 +138,7 @@ async fn dispatch(asking: &mut Asking, command: Command) -> Result<()> {
         Command::Policy(command) => data::policy(asking, command).await,
         Command::Limits(command) => limits::limits(asking, command).await,
         Command::Device(command) => limits::device(asking, command).await,
+        Command::Updates(command) => updates::updates(asking, command).await,
         Command::Requests => study::requests(asking).await,
         Command::Show { study, dataset } => study::show(asking, &study, dataset).await,
         Command::DryRun { study, stop: true, .. } => dry_run::stop(asking, &study).await,

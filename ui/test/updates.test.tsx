@@ -1,0 +1,105 @@
+// @vitest-environment jsdom
+import { act } from "react";
+import { afterEach, describe, expect, it } from "vitest";
+import type { Role, UpdatesView } from "../src/ipc/types";
+import { Updates } from "../src/screens/Updates";
+import { button, press, type Screen, settle, show, type } from "./stage";
+
+const SOURCE = { url: "https://updates.example/hospes-release.json", key: "ab".repeat(32) };
+const OFF: UpdatesView = {
+  running: "0.1.0",
+  source: null,
+  by_it: false,
+  found: null,
+  tried: null,
+  trouble: null,
+};
+const NEWER: UpdatesView = {
+  ...OFF,
+  source: SOURCE,
+  found: {
+    version: "0.2.0",
+    is_newer: true,
+    notes: "Mends two things.",
+    issued: 1_790_000_000_000,
+    heard: 1_790_000_000_000,
+    package: {
+      file: "hospes_0.2.0_amd64.deb",
+      bytes: 50_000_000,
+      digest: "cd".repeat(32),
+      command: "sudo apt install ./hospes_0.2.0_amd64.deb",
+    },
+  },
+};
+
+let screen: Screen;
+
+async function stand(updates: UpdatesView, role: Role = "administrator"): Promise<void> {
+  screen = await show(<Updates />, [role], (command) => {
+    if (command === "updates" || command === "check_updates") return updates;
+    if (command === "choose_place") return { file: "file-7", name: "hospes_0.2.0_amd64.deb", bytes: null };
+    if (command === "save_update") return { version: "0.2.0", bytes: 50_000_000, digest: "cd".repeat(32) };
+    return null;
+  });
+}
+
+const said = () => screen.place.textContent ?? "";
+
+async function submit(): Promise<void> {
+  await act(async () => document.querySelector("form")?.requestSubmit());
+  await settle();
+}
+
+afterEach(() => screen.end());
+
+describe("updates", () => {
+  it("are looked for nowhere until an administrator says where and under which key", async () => {
+    await stand(OFF);
+    expect(said()).toContain("nowhere");
+    expect(button("Look now")).toBeNull();
+    await type("url", SOURCE.url);
+    await type("key", SOURCE.key);
+    await submit();
+    expect(screen.of("set_updates")).toEqual([{ source: SOURCE }]);
+    expect(said()).toContain("stands in the audit log");
+  });
+
+  it("tell what changed, and the package is fetched to a chosen place with the way to install it", async () => {
+    await stand(NEWER);
+    expect(said()).toContain("Version 0.2.0 is there");
+    expect(said()).toContain("Mends two things.");
+    await press(button("Choose a place and fetch the package"));
+    await settle();
+    expect(screen.of("choose_place")).toEqual([{ purpose: "update", suggested: "hospes_0.2.0_amd64.deb" }]);
+    expect(screen.of("save_update")).toEqual([{ path: "file-7" }]);
+    expect(said()).toContain("sudo apt install ./hospes_0.2.0_amd64.deb");
+    await press(button("Look nowhere"));
+    expect(screen.of("set_updates")).toEqual([{ source: null }]);
+  });
+
+  it("say why a look came to nothing", async () => {
+    await stand({ ...NEWER, found: null, trouble: "its signature is not of the key that is set here" });
+    expect(said()).toContain("The last look came to nothing");
+    expect(said()).toContain("its signature is not of the key");
+    await press(button("Look now"));
+    expect(screen.of("check_updates")).toEqual([{}]);
+  });
+
+  it("are read by everybody, and set and fetched by administrators alone", async () => {
+    await stand(NEWER, "data_steward");
+    expect(said()).toContain("Version 0.2.0 is there");
+    expect(document.querySelector("input")).toBeNull();
+    expect(button("Choose a place and fetch the package")).toBeNull();
+    expect(button("Look now")).toBeNull();
+  });
+
+  it("are where the IT says, and nowhere else", async () => {
+    await stand({ ...NEWER, by_it: true });
+    expect(said()).toContain("Set by your IT.");
+    expect(document.querySelector<HTMLInputElement>("[name=url]")?.disabled).toBe(true);
+    expect(button("Look there")).toBeNull();
+    await screen.end();
+    await stand({ ...OFF, by_it: true });
+    expect(said()).toContain("nobody looks for updates here");
+  });
+});
