@@ -36,10 +36,11 @@ use zeroize::Zeroizing;
 use crate::config::Clock;
 
 pub use diagnose::{Outcome, Step, diagnose, diagnose_invitation};
+pub(crate) use dial::proxy_address;
 pub use enrol::{Enrolled, Reach, Reached};
 pub use error::LinkError;
-pub use tls::read_certificates;
-pub(crate) use tls::{authorities, fingerprint};
+pub use tls::{Authority, read_certificates};
+pub(crate) use tls::{authorities, fingerprint, named_authorities};
 
 /// The host of a coordinator's URL.
 pub(crate) fn host(url: &str) -> Option<String> {
