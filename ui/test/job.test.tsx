@@ -1,8 +1,9 @@
 // @vitest-environment jsdom
+import { act } from "react";
 import { afterEach, describe, expect, it } from "vitest";
 import type { DeviceView, JobView, LogLine, TaskView } from "../src/ipc/types";
 import { Job } from "../src/screens/Job";
-import { press, type Screen, settle, show } from "./stage";
+import { button, press, type Screen, settle, show, type } from "./stage";
 
 const task = (name: string, component: string, from: string[], state: TaskView["state"], rounds: number) => ({
   name,
@@ -19,6 +20,7 @@ const JOB: JobView = {
   federation: "federation",
   state: "running",
   reason: null,
+  paused: null,
   since: 1_000,
   rounds: [
     {
@@ -73,6 +75,12 @@ async function stand(job: JobView = JOB, egress: () => unknown = () => []): Prom
 }
 
 afterEach(() => screen.end());
+
+/** Answers yes to the question in front of the screen. */
+async function submit(): Promise<void> {
+  await act(async () => document.querySelector<HTMLFormElement>("[role=dialog] form")?.requestSubmit());
+  await settle(100);
+}
 
 const cells = (label: string) =>
   [...screen.place.querySelectorAll(`[aria-label="${label}"] tbody tr`)].map((row) =>
@@ -137,6 +145,62 @@ describe("a run", () => {
     await stand(JOB, () => Promise.reject({ code: "store", words: "the disk is gone" }));
     expect(screen.place.textContent).toContain("the disk is gone");
     expect(screen.place.textContent).not.toContain("Left this site so far…");
+  });
+
+  it("is paused with a reason, says so, and the same button leads back", async () => {
+    let now = JOB;
+    screen = await show(<Job job="job" />, ["data_steward"], (command, args: { reason: string | null }) => {
+      if (command === "pause_job") now = { ...JOB, paused: args.reason };
+      if (command === "job") return now;
+      if (command === "device") return DEVICE;
+      return [];
+    });
+    await settle();
+    expect(screen.place.textContent).not.toContain("sits out");
+    const pause = button("Pause this run");
+    await act(async () => pause?.focus());
+    await press(pause);
+    await type("reason", "the ward rests");
+    await submit();
+    expect(screen.of("pause_job")).toEqual([{ job: "job", reason: "the ward rests" }]);
+    expect(screen.place.textContent).toContain("This site sits out the rounds of this run");
+    expect(screen.place.textContent).toContain("the ward rests");
+    expect(screen.place.textContent).toContain("Paused here");
+    // The button is the same one, so that the focus is where it was.
+    expect(document.activeElement).toBe(button("End the pause"));
+    await press(button("End the pause"));
+    await submit();
+    expect(screen.of("pause_job").at(-1)).toEqual({ job: "job", reason: null });
+    expect(screen.place.textContent).not.toContain("sits out");
+  });
+
+  it("is paused by nobody who may only look", async () => {
+    screen = await show(<Job job="job" />, ["auditor"], (command) => {
+      if (command === "jobs") return [{ ...JOB, paused: "the ward rests" }];
+      return command === "device" ? DEVICE : [];
+    });
+    await settle();
+    expect(screen.place.textContent).toContain("the ward rests");
+    expect([button("End the pause"), button("Stop this run")]).toEqual([null, null]);
+  });
+
+  it("gives the focus to its heading where what was pressed is gone with what was done", async () => {
+    let now = JOB;
+    screen = await show(<Job job="job" />, ["data_steward"], (command) => {
+      if (command === "cancel_job") now = { ...JOB, state: "cancelled" };
+      if (command === "job") return now;
+      if (command === "device") return DEVICE;
+      return [];
+    });
+    await settle();
+    const stop = button("Stop this run");
+    await act(async () => stop?.focus());
+    await press(stop);
+    await type("reason", "not needed");
+    await submit();
+    await settle(300);
+    expect(button("Stop this run")).toBeNull();
+    expect(document.activeElement?.tagName).toBe("H1");
   });
 
   it("asks for no device once it has ended: nobody can tell any more", async () => {

@@ -1,4 +1,5 @@
 // @vitest-environment jsdom
+import { act } from "react";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { ComputeLimits, DeviceView, Pause, Role } from "../src/ipc/types";
 import { Jobs } from "../src/screens/Jobs";
@@ -85,7 +86,10 @@ describe("limits of training", () => {
     await stand({ ...LIMITS, quiet }, ["administrator"]);
     await screen.press(screen.input("monday"));
     expect(screen.button("Set these limits").disabled).toBe(true);
+    await act(async () => screen.button("Remove: Quiet hours 1").focus());
     await screen.press(screen.button("Remove: Quiet hours 1"));
+    // What was pressed is gone; the focus is not.
+    expect(document.activeElement).toBe(screen.button("Add quiet hours"));
     await screen.submit();
     expect(screen.args("set_compute_limits")).toEqual({ limits: { ...LIMITS, quiet: [] } });
   });

@@ -23,6 +23,7 @@ const JOB: JobView = {
   federation: "federation",
   state: "success",
   reason: null,
+  paused: null,
   since: 1_000,
   rounds: [],
   rounds_in_all: 0,

@@ -4,6 +4,8 @@
 
 use std::path::PathBuf;
 
+use hospes_party::view::NewAuthorities;
+
 use crate::page::{OpenPurpose, SavePurpose};
 use crate::table::Call;
 
@@ -25,6 +27,10 @@ impl Call {
             Self::ImportOptOuts { path } => vec![Named::Opened(path, &[OptOuts])],
             Self::Enrol { enrolment } => certificates(&mut enrolment.extra_ca),
             Self::DiagnoseInvitation { approach } => certificates(&mut approach.extra_ca),
+            Self::SetWay { way, .. } => match &mut way.extra_ca {
+                NewAuthorities::File(path) => vec![Named::Opened(path, &[OpenPurpose::Certificates])],
+                NewAuthorities::Keep | NewAuthorities::Usual => Vec::new(),
+            },
             Self::ExportAudit { path, .. } => vec![Named::New(path, SavePurpose::Audit)],
             Self::BackUp { path, .. } => vec![Named::New(path, SavePurpose::Backup)],
             Self::Predict { path, .. } => vec![Named::New(path, SavePurpose::Predictions)],
@@ -50,7 +56,7 @@ mod tests {
         let paths = table.matches("PathBuf").count();
         assert_eq!(paths, 9, "a command with a path was added or taken away; Call::files must know it");
         // Arguments that hold a path within, by their types.
-        let inside = ["dataset: NewDataset", "enrolment: Enrolment", "approach: Approach"];
+        let inside = ["dataset: NewDataset", "enrolment: Enrolment", "approach: Approach", "way: NewWay"];
         assert!(inside.iter().all(|argument| table.matches(argument).count() == 1), "{inside:?}");
     }
 }

@@ -6,10 +6,7 @@ use hospes_party::link::Step;
 use hospes_party::view::{
     AlarmView, Approach, Approving, AuditExport, AuditFormat, AuditPage, AuditQuery, BackupMade, ComputeLimits,
     DatasetUse, DatasetView, DeviceSetting, DeviceView, DryRunView, EgressView, Enrolment, FileReading, InvitationView,
-    JobView, LogLine, Me, MembershipView, ModelCopy, ModelExport, NewDataset, NewPerson, OptOutReport, Outcome, Page,
-    PeerView, PersonChange, PersonView, PolicyPreview, PredictionMade, PredictionOffer, ProfileView, ProposalView,
-    RequestView, RestoredView, Review, ScanProfile, Signed, Status, SurveyView, UpdateSaved, UpdateSource, UpdatesView,
-    Verdict,
+    JobView, LogLine, Me, MembershipView, ModelCopy, ModelExport, NewDataset, NewPerson, OptOutReport, Outcome, Page, PeerView, PersonChange, PersonView, PolicyPreview, PredictionMade, PredictionOffer, ProfileView, ProposalView, RequestView, RestoredView, Review, ScanProfile, Signed, Status, SurveyView, UpdateSaved, UpdateSource, UpdatesView, Verdict, NewWay, SignInRules, WayTried, WayView,
 };
 use hospes_party::{DeviceChoice, Handle, Managed, Passphrase};
 use hospes_protocol::approval::OpinionView;
@@ -236,6 +233,14 @@ commands! {
     "diagnose" Diagnose { federation: FederationId } -> Vec<Step>,
         reads [], changes [],
         |c| c.engine.diagnose(&c.person()?, federation).await?;
+    /// How the coordinators of this site's federations are reached; no password is among it.
+    "ways" Ways {} -> Vec<WayView>,
+        reads [Federations], changes [],
+        |c| c.engine.ways(&c.person()?).await?;
+    /// Tries another way to a federation's coordinator, and keeps it if all went well, or all the same for a reason.
+    "set_way" SetWay { way: NewWay, despite: Option<String> } -> WayTried,
+        reads [], changes [Federations, Audit],
+        |c| c.engine.set_way(&c.person()?, way, despite).await?;
     /// Studies that were offered.
     "requests" Requests {} -> Vec<RequestView>,
         reads [Requests], changes [],
@@ -324,6 +329,18 @@ commands! {
     "set_compute_limits" SetComputeLimits { limits: ComputeLimits } -> (),
         reads [], changes [Settings, Jobs, Audit],
         |c| c.engine.set_compute_limits(&c.person()?, limits).await?;
+    /// When people are signed out, and how wrong passphrases are slowed down.
+    "sign_in_rules" SignInRules {} -> SignInRules,
+        reads [Settings], changes [],
+        |c| c.engine.sign_in_rules(&c.person()?).await?;
+    /// Sets that, at once.
+    "set_sign_in_rules" SetSignInRules { rules: SignInRules, passphrase: Secret } -> (),
+        reads [], changes [Settings, People, Audit],
+        |c| c.engine.set_sign_in_rules(&c.person()?, rules, passphrase.passphrase()).await?;
+    /// Pauses a run at this site, or ends the pause.
+    "pause_job" PauseJob { job: JobId, reason: Option<String> } -> (),
+        reads [], changes [Jobs, Egress, Audit],
+        |c| c.engine.pause_job(&c.person()?, job, reason).await?;
     /// Stops a run at this site.
     "cancel_job" CancelJob { job: JobId, reason: String } -> (),
         reads [], changes [Jobs, Egress, Audit],

@@ -69,7 +69,7 @@ pub struct Config {
     pub executor: Executor,
     /// Whether links to coordinators are opened. `false` for a command that only looks something up.
     pub connect: bool,
-    /// Idle time after which a session ends, in milliseconds.
+    /// Idle time after which a session ends at a site whose administrator has set none, in milliseconds; in whole minutes.
     pub session_idle_ms: i64,
     /// Most memory of one worker, in bytes; `None` for no limit. The default is three quarters of the machine's.
     pub worker_memory_bytes: Option<u64>,

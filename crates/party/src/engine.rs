@@ -26,7 +26,7 @@ use crate::rounds::{Devices, Fetching, Notes, Refusals, Share, Turn, Working, wo
 use crate::seam::Seam;
 use crate::store::{At as _, Store, set_setting, setting};
 use crate::updates::Updates;
-use crate::view::{LinkView, Notice, Status};
+use crate::view::{LinkView, Notice, Status, SignInRules};
 
 /// A question and its answer, to be carried out on the state.
 pub(crate) type Call = Box<dyn for<'e> FnOnce(&'e mut Engine) -> BoxFuture<'e, ()> + Send>;
@@ -61,6 +61,8 @@ pub(crate) struct Engine {
     pub(crate) vault: Vault,
     pub(crate) sessions: HashMap<String, LiveSession>,
     pub(crate) strangers: Strangers,
+    /// When sessions end by themselves, and how wrong passphrases are slowed down.
+    pub(crate) sign_in: SignInRules,
     pub(crate) links: HashMap<FederationId, Link>,
     pub(crate) working: HashMap<RoundKey, Working>,
     /// The dry run that somebody made last.
@@ -154,14 +156,13 @@ impl Engine {
     }
 
     pub(crate) async fn open(
-        mut config: Config,
+        config: Config,
         seam: Seam,
     ) -> Result<(Self, mpsc::Sender<Event>, broadcast::Sender<Notice>), PartyError> {
         if !config.database().exists() {
             return Err(PartyError::NotInitialised(config.folder.clone()));
         }
         let managed = config.managed.read()?;
-        config.session_idle_ms = managed.idle_ms(config.session_idle_ms);
         let lock = lock(&config)?;
         let store = Store::open(&config.database()).await?;
         #[cfg(feature = "simulation")]
@@ -176,6 +177,7 @@ impl Engine {
         let (notices, _) = broadcast::channel(EVENTS);
         let now = (config.clock)();
         let devices = Arc::new(Devices::of(&config.executor, config.device.unwrap_or_default()));
+        let sign_in = SignInRules::unset(config.session_idle_ms);
         let mut engine = Self {
             config,
             managed,
@@ -183,6 +185,7 @@ impl Engine {
             vault,
             sessions: HashMap::new(),
             strangers: Strangers::default(),
+            sign_in,
             links: HashMap::new(),
             working: HashMap::new(),
             dry_run: None,
@@ -225,6 +228,7 @@ impl Engine {
         crate::backup::sweep(&self.config);
         self.sweep().await?;
         self.end_interrupted_work().await?;
+        self.load_sign_in_rules().await?;
         self.load_limits().await?;
         self.load_device().await?;
         self.open_links().await

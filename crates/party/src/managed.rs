@@ -25,7 +25,7 @@ use crate::people::Acting;
 use crate::requests::policy::{current, loosened};
 use crate::rounds::DeviceChoice;
 use crate::updates::Source;
-use crate::view::{ComputeLimits, QuietHours, UpdateSource};
+use crate::view::{ComputeLimits, QuietHours, UpdateSource, SignInRules};
 
 /// Most bytes of the file.
 const BYTES: usize = 64 << 10;
@@ -152,6 +152,10 @@ pub struct Managed {
     pub device: Option<DeviceChoice>,
     /// Longest idle time of a session, in minutes.
     pub idle_minutes: Option<u32>,
+    /// Most wrong passphrases in a row that cost no time.
+    pub tries: Option<u32>,
+    /// Fewest minutes to which the wait after more of them grows.
+    pub wait_minutes: Option<u32>,
     /// Fewest months for which entries of the audit log are kept.
     pub retention_months: Option<u32>,
     /// Whether models may not be written to files.
@@ -216,6 +220,8 @@ impl Managed {
             yields: compute.pause_while_active,
             device: compute.device,
             idle_minutes: sessions.most_idle_minutes.map(|minutes| minutes.0),
+            tries: sessions.most_tries.map(|tries| tries.0),
+            wait_minutes: sessions.least_wait_minutes.map(|minutes| minutes.0),
             retention_months: audit.least_retention_months.map(|months| months.0),
             no_export: models.export == Some(false),
             autostart: window.autostart,
@@ -246,6 +252,11 @@ impl Managed {
         words.extend(self.yields.then(|| "Training waits while somebody works at this machine.".to_owned()));
         words.extend(self.device.map(|device| format!("Networks are trained on {}.", device.words())));
         words.extend(self.idle_minutes.map(|most| format!("A session ends after at most {most} idle minutes.")));
+        words.extend(self.tries.map(|most| format!("At most {most} wrong passphrases in a row cost no time.")));
+        words.extend(
+            self.wait_minutes
+                .map(|least| format!("The wait after wrong passphrases grows to at least {least} minutes.")),
+        );
         words.extend(
             self.retention_months
                 .map(|least| format!("Entries of the audit log are kept for at least {least} months.")),
@@ -382,9 +393,25 @@ impl Managed {
         if self.no_export { Err(self.refusal("models may not be written to files")) } else { Ok(()) }
     }
 
-    /// Idle time after which a session ends, where it would be this, in milliseconds.
-    pub(crate) fn idle_ms(&self, ms: i64) -> i64 {
-        self.idle_minutes.map_or(ms, |most| ms.min(i64::from(most) * 60_000))
+    pub(crate) fn check_sign_in(&self, rules: &SignInRules) -> Result<(), PartyError> {
+        if let Some(most) = self.idle_minutes.filter(|most| rules.idle_minutes > *most) {
+            return Err(self.refusal(format!("a session must end after at most {most} idle minutes")));
+        }
+        if let Some(most) = self.tries.filter(|most| rules.tries > *most) {
+            return Err(self.refusal(format!("at most {most} wrong passphrases may cost no time")));
+        }
+        if let Some(least) = self.wait_minutes.filter(|least| rules.longest_wait_minutes < *least) {
+            return Err(self.refusal(format!("the wait after wrong passphrases must grow to at least {least} minutes")));
+        }
+        Ok(())
+    }
+
+    /// Takes the stricter of both, value by value.
+    pub(crate) fn tighten_sign_in(&self, rules: &mut SignInRules) {
+        rules.idle_minutes = self.idle_minutes.map_or(rules.idle_minutes, |most| rules.idle_minutes.min(most));
+        rules.tries = self.tries.map_or(rules.tries, |most| rules.tries.min(most));
+        let wait = rules.longest_wait_minutes;
+        rules.longest_wait_minutes = self.wait_minutes.map_or(wait, |least| wait.max(least));
     }
 
     /// An entry that also says which file is in force.
@@ -478,6 +505,8 @@ struct WrittenCompute {
 #[serde(default, deny_unknown_fields)]
 struct WrittenSessions {
     most_idle_minutes: Option<Minutes>,
+    most_tries: Option<Tries>,
+    least_wait_minutes: Option<Wait>,
 }
 
 #[derive(Default, Deserialize)]
@@ -554,6 +583,8 @@ macro_rules! number {
 number!(Share(u8), 5..=100, "percent");
 number!(Threads(u16), 1..=1_024, "threads");
 number!(Minutes(u32), 1..=1_440, "minutes");
+number!(Tries(u32), SignInRules::TRIES, "tries");
+number!(Wait(u32), SignInRules::LONGEST_WAIT_MINUTES, "minutes");
 number!(Months(u32), hospes_ledger::Retention::MONTHS, "months");
 
 #[derive(Deserialize)]
@@ -666,6 +697,8 @@ mod tests {
             ("[compute]\nquiet = [\"always\"]", 2, "mon-fri 08:00-17:30"),
             ("[compute]\ndevice = \"the fast one\"", 2, "write auto, cpu, gpu, or a card"),
             ("[sessions]\nmost_idle_minutes = \"5\"", 2, "invalid type"),
+            ("[sessions]\nmost_tries = 2", 2, "write tries from 3 to 10"),
+            ("[sessions]\nleast_wait_minutes = 0", 2, "write minutes from 5 to 60"),
             ("[audit]\nleast_retention_months = 11", 2, "write months from 12 to 1200"),
             ("[models]\npredict = true", 2, "unknown field `predict`"),
             ("[window]\nautostart = true\nautostart = true", 3, "duplicate key"),
@@ -691,7 +724,7 @@ mod tests {
             .collect();
         let folder = tempfile::tempdir().unwrap();
         let read = Managed::parse(&set, &folder.path().join("managed.toml")).unwrap();
-        assert_eq!(read.words().len(), 14, "{:?}", read.words());
+        assert_eq!(read.words().len(), 16, "{:?}", read.words());
     }
 
     #[test]

@@ -104,6 +104,10 @@ pub(crate) enum Command {
     /// Newer versions of Hospes: where they are looked for, and their packages. Nothing is installed.
     #[command(subcommand)]
     Updates(UpdatesCommand),
+    /// When people are signed out at this site, and how wrong passphrases are slowed down.
+    SignIn(SignInCommand),
+    /// How the coordinators are reached: proxy, and the hospital's own CA certificates.
+    Network(NetworkCommand),
     /// Studies that were offered.
     Requests,
     /// The review of a request, in plain language.
@@ -165,6 +169,17 @@ pub(crate) enum Command {
         /// Show progress until interrupted.
         #[arg(long)]
         watch: bool,
+    },
+    /// Sit the rounds of one run out, until you end that.
+    Pause {
+        /// Run, or the beginning of its id.
+        job: String,
+        /// Why; the coordinator is not told.
+        #[arg(long, required_unless_present = "end", conflicts_with = "end")]
+        reason: Option<String>,
+        /// Take part again.
+        #[arg(long)]
+        end: bool,
     },
     /// Stop a run at this site.
     Cancel {
@@ -536,6 +551,57 @@ pub(crate) enum LimitsCommand {
         #[arg(long)]
         pause_while_active: bool,
     },
+}
+
+/// When people are signed out.
+#[derive(Subcommand)]
+pub(crate) enum SignInCommand {
+    /// Print it.
+    Show,
+    /// Set it; what is left out stays as it is. You sign it with your passphrase.
+    Set {
+        /// Minutes without use after which a person is signed out, from 2 to 60.
+        #[arg(long, value_name = "MINUTES")]
+        idle: Option<u32>,
+        /// Wrong passphrases in a row that cost no time, from 3 to 10.
+        #[arg(long, value_name = "N")]
+        tries: Option<u32>,
+        /// Longest wait after more of them, in minutes, from 5 to 60.
+        #[arg(long, value_name = "MINUTES")]
+        longest_wait: Option<u32>,
+    },
+}
+
+/// How coordinators are reached.
+#[derive(Subcommand)]
+pub(crate) enum NetworkCommand {
+    /// Print it.
+    Show,
+    /// Try another way and keep it if every step goes well; what is left out stays as it is.
+    Set(Network),
+}
+
+/// Another way to a coordinator.
+#[derive(Args)]
+pub(crate) struct Network {
+    /// Federation, or the beginning of its id; may be left out where there is one.
+    #[arg(long)]
+    pub(crate) federation: Option<String>,
+    /// HTTP CONNECT proxy, `http://[user:password@]host:port`.
+    #[arg(long, value_name = "URL", conflicts_with = "usual_proxy")]
+    pub(crate) proxy: Option<String>,
+    /// No proxy named here: the one of your IT, or else what the machine's settings say.
+    #[arg(long)]
+    pub(crate) usual_proxy: bool,
+    /// File with the hospital's own CA certificates, PEM.
+    #[arg(long, value_name = "FILE", conflicts_with = "usual_ca")]
+    pub(crate) extra_ca: Option<PathBuf>,
+    /// No certificates named here: those of your IT, or else none.
+    #[arg(long)]
+    pub(crate) usual_ca: bool,
+    /// Keep it also if the test fails, for this reason.
+    #[arg(long, value_name = "REASON")]
+    pub(crate) despite: Option<String>,
 }
 
 /// What networks are trained on.

@@ -147,6 +147,8 @@ pub(super) const ADMINISTRATION: &[View] = &[
     then("43-join-words", &[Fill("invitation", "{invitation}"), SUBMIT, Await("[name=words]")], None),
     at("45-settings-people", "/settings/people"),
     then("46-settings-person", &[Press(PRIMARY, 0)], DIALOG),
+    at("settings of the network", "/settings/network"),
+    then("another proxy", &[Press("main input[value=url]", 0), Fill("address", "http://proxy.example:3128")], FORM),
     at("54-settings-stop", "/settings/stop"),
     then("stop everything, asked", &[Press(DANGER, 0)], DIALOG),
     at("50-settings-machine", "/settings/machine").after(&[Press("main form button[type=button]", 0)]),

@@ -336,6 +336,23 @@ name: string | null,
 digest: Digest, };
 
 /**
+ * A CA certificate of the hospital's own, as people compare it.
+ */
+export type Authority = { 
+/**
+ * Whose it is, as it says itself.
+ */
+name: string, 
+/**
+ * SHA-256 of it.
+ */
+digest: Digest, 
+/**
+ * Until when it is good.
+ */
+until: Timestamp, };
+
+/**
  * Why the service of this machine is not to be had.
  */
 export type Away = "stopped" | "no_site" | { "no_access": { 
@@ -1364,6 +1381,10 @@ state: JobState,
  */
 reason: string | null, 
 /**
+ * Why this site sits its rounds out, if its people have paused it.
+ */
+paused: string | null, 
+/**
  * When it came, or the coordinator last asked whether there is room for it.
  */
 since: Timestamp, 
@@ -1560,6 +1581,14 @@ device: DeviceChoice | null,
  * Longest idle time of a session, in minutes.
  */
 idle_minutes: number | null, 
+/**
+ * Most wrong passphrases in a row that cost no time.
+ */
+tries: number | null, 
+/**
+ * Fewest minutes to which the wait after more of them grows.
+ */
+wait_minutes: number | null, 
 /**
  * Fewest months for which entries of the audit log are kept.
  */
@@ -1872,6 +1901,11 @@ organisation: string,
 rounds: number, };
 
 /**
+ * Certificates of the hospital's own CA that shall be taken.
+ */
+export type NewAuthorities = "keep" | "usual" | { "file": string };
+
+/**
  * A dataset to be registered.
  */
 export type NewDataset = { 
@@ -1946,6 +1980,28 @@ roles: Array<Role>,
  * The other organisation, for an external signer.
  */
 organisation: string | null, };
+
+/**
+ * A proxy that shall be used.
+ */
+export type NewProxy = "keep" | "usual" | { "url": string };
+
+/**
+ * How the coordinator of a federation shall be reached.
+ */
+export type NewWay = { 
+/**
+ * Federation.
+ */
+federation: SiteId, 
+/**
+ * The proxy.
+ */
+proxy: NewProxy, 
+/**
+ * The hospital's own CA certificates.
+ */
+extra_ca: NewAuthorities, };
 
 /**
  * What changed, so that a screen asks again.
@@ -2895,6 +2951,24 @@ patients: number,
 bounds: SeriesBounds, };
 
 /**
+ * When a session ends by itself, and what wrong passphrases cost. Nobody can leave the bounds that stand here.
+ */
+export type SignInRules = { 
+/**
+ * Minutes without use after which a session ends; from 2 to 60.
+ */
+idle_minutes: number, 
+/**
+ * Wrong passphrases in a row that cost no time; from 3 to 10. Each further one costs a wait, which begins with a second
+ * and doubles.
+ */
+tries: number, 
+/**
+ * Longest such wait, in minutes; from 5 to 60.
+ */
+longest_wait_minutes: number, };
+
+/**
  * A signature under the approval.
  */
 export type SignatureGiven = { 
@@ -3355,6 +3429,48 @@ reason: string, } } | "resume" | { "revoke": {
 reason: string, } };
 
 /**
+ * What came of trying a new way.
+ */
+export type WayTried = { 
+/**
+ * Each step of it.
+ */
+steps: Array<Step>, 
+/**
+ * Whether it is kept, and used from now on; if not, nothing has changed.
+ */
+kept: boolean, };
+
+/**
+ * How the coordinator of a federation is reached. It holds no password.
+ */
+export type WayView = { 
+/**
+ * Federation.
+ */
+federation: SiteId, 
+/**
+ * Its name.
+ */
+name: string, 
+/**
+ * Where the coordinator is.
+ */
+url: string, 
+/**
+ * Its HTTP proxy, `http://host:port`; `None` where the machine's own settings count.
+ */
+proxy: string | null, 
+/**
+ * Whether a user name and password are kept for that proxy.
+ */
+has_credentials: boolean, 
+/**
+ * The hospital's own CA certificates that are taken besides those of the federation.
+ */
+authorities: Array<Authority>, };
+
+/**
  * A day of the week.
  */
 export type Weekday = "monday" | "tuesday" | "wednesday" | "thursday" | "friday" | "saturday" | "sunday";
@@ -3476,6 +3592,10 @@ export interface Commands {
   accept_epoch: { args: { federation: SiteId }; answer: null };
   /** Tests the way to a federation's coordinator. */
   diagnose: { args: { federation: SiteId }; answer: Array<Step> };
+  /** How the coordinators of this site's federations are reached; no password is among it. */
+  ways: { args: Record<string, never>; answer: Array<WayView> };
+  /** Tries another way to a federation's coordinator, and keeps it if all went well, or all the same for a reason. */
+  set_way: { args: { way: NewWay; despite: string | null }; answer: WayTried };
   /** Studies that were offered. */
   requests: { args: Record<string, never>; answer: Array<RequestView> };
   /** The review of a request. */
@@ -3520,6 +3640,12 @@ export interface Commands {
   compute_limits: { args: Record<string, never>; answer: ComputeLimits };
   /** Sets that; work under way keeps the share and the threads that it began with. */
   set_compute_limits: { args: { limits: ComputeLimits }; answer: null };
+  /** When people are signed out, and how wrong passphrases are slowed down. */
+  sign_in_rules: { args: Record<string, never>; answer: SignInRules };
+  /** Sets that, at once. */
+  set_sign_in_rules: { args: { rules: SignInRules; passphrase: Secret }; answer: null };
+  /** Pauses a run at this site, or ends the pause. */
+  pause_job: { args: { job: JobId; reason: string | null }; answer: null };
   /** Stops a run at this site. */
   cancel_job: { args: { job: JobId; reason: string }; answer: null };
   /** Releases held results. */
@@ -3592,6 +3718,7 @@ export const READS: { readonly [C in keyof Commands]?: readonly Notice[] } = {
   dataset_uses: ["datasets", "requests", "egress"],
   memberships: ["federations"],
   peers: ["federations"],
+  ways: ["federations"],
   requests: ["requests"],
   review: ["requests", "datasets", "federations", "settings"],
   dry_run: ["dry_run", "requests", "datasets", "settings"],
@@ -3603,6 +3730,7 @@ export const READS: { readonly [C in keyof Commands]?: readonly Notice[] } = {
   managed: ["settings"],
   updates: ["settings"],
   compute_limits: ["settings"],
+  sign_in_rules: ["settings"],
   model_copy: ["jobs"],
   prediction: ["jobs", "datasets", "settings"],
   egress: ["egress"],
@@ -3639,6 +3767,7 @@ export const CHANGES: { readonly [C in keyof Commands]?: readonly Notice[] } = {
   pause: ["federations", "jobs", "egress", "audit"],
   leave: ["federations", "requests", "jobs", "egress", "audit"],
   accept_epoch: ["federations", "audit"],
+  set_way: ["federations", "audit"],
   start_dry_run: ["dry_run", "audit"],
   stop_dry_run: ["dry_run", "audit"],
   give_opinion: ["requests", "audit"],
@@ -3650,6 +3779,8 @@ export const CHANGES: { readonly [C in keyof Commands]?: readonly Notice[] } = {
   check_updates: ["settings", "audit"],
   save_update: ["audit"],
   set_compute_limits: ["settings", "jobs", "audit"],
+  set_sign_in_rules: ["settings", "people", "audit"],
+  pause_job: ["jobs", "egress", "audit"],
   cancel_job: ["jobs", "egress", "audit"],
   release: ["jobs", "audit"],
   fetch_model: ["jobs"],

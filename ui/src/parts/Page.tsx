@@ -1,5 +1,6 @@
 import { type ReactNode, useEffect, useRef } from "react";
 import { Link } from "wouter";
+import { useFocusKept } from "./focus";
 import { Icon } from "./Icon";
 import styles from "./Page.module.css";
 
@@ -12,9 +13,11 @@ interface Props {
   children: ReactNode;
 }
 
-/** A screen: its heading, which takes the focus when the screen changes, what can be done, and what it shows. */
+/** A screen: its heading, which takes the focus when the screen changes or what had it is gone, what can be done, and what it
+ * shows. */
 export function Page({ title, lead, back, beside, children }: Props) {
   const heading = useRef<HTMLHeadingElement>(null);
+  useFocusKept(heading);
   useEffect(() => {
     document.title = `${title} · Hospes`;
   }, [title]);

@@ -47,9 +47,10 @@ const JOB: Record<JobState, Tone> = {
   cancelled: "ended",
 };
 
-/** State of a run. */
-export function JobBadge({ state }: { state: JobState }) {
-  useTranslation();
+/** State of a run; of one that this site's people paused, that. */
+export function JobBadge({ state, isPaused = false }: { state: JobState; isPaused?: boolean }) {
+  const { t } = useTranslation();
+  if (isPaused) return <Badge tone="held">{t("jobs.paused")}</Badge>;
   return <Badge tone={JOB[state] ?? "calm"}>{named("words.job", state)}</Badge>;
 }
 

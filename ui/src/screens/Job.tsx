@@ -24,6 +24,9 @@ import { failure, losses } from "./rounds";
 import { useRun } from "./run";
 import { Tasks } from "./Tasks";
 
+/** An engine that is older than this page says nothing about it. */
+const isPaused = ({ paused }: JobView) => paused != null;
+
 const isOver = ({ state }: JobView) => !["ready", "waiting", "running"].includes(state);
 
 /** A run as it goes: its tasks, its rounds, its loss, its log, what it sent; and the way to stop it. */
@@ -37,7 +40,7 @@ export function Job({ job: id }: { job: string }) {
       title={job?.title ?? t("jobs.one")}
       lead={job && t("jobs.begun", { at: moment(job.since) })}
       back={{ to: "/jobs", words: t("jobs.all") }}
-      beside={job && <JobBadge state={job.state} />}
+      beside={job && <JobBadge state={job.state} isPaused={isPaused(job)} />}
     >
       <Answered of={query}>
         {(job) => (
@@ -45,6 +48,12 @@ export function Job({ job: id }: { job: string }) {
             {job.reason !== null && (
               <Notice weight={job.state === "failed" ? "danger" : "note"} title={t("jobs.why")}>
                 <Engine>{job.reason}</Engine>
+              </Notice>
+            )}
+            {isPaused(job) && (
+              <Notice weight="attention" title={t("jobs.pausedTitle")}>
+                <p>{job.paused}</p>
+                <p>{t("jobs.pausedHelp")}</p>
               </Notice>
             )}
             <Facts job={job} />
@@ -104,6 +113,7 @@ function Facts({ job }: { job: JobView }) {
           {(job.held || job.released !== null || job.model !== null) && (
             <Link href={`/models/${job.job}`}>{t("jobs.results")}</Link>
           )}
+          {!isOver(job) && <Pause job={job} />}
           {!isOver(job) && <Stop job={job} />}
         </div>
       </div>
@@ -135,6 +145,37 @@ function Device() {
   );
 }
 
+/** Sitting the rounds of this run out, and the way back: one button, so that whoever goes by keyboard stays where they are. */
+function Pause({ job }: { job: JobView }) {
+  const { t } = useTranslation();
+  const { may } = useMe();
+  const [isAsking, setAsking] = useState(false);
+  const pause = useAction("pause_job", () => setAsking(false));
+  const isHeld = isPaused(job);
+  const words = t(isHeld ? "jobs.goOn" : "jobs.pauseRun");
+  return (
+    <>
+      <Link href={`/federations/${job.federation}`}>{t("jobs.pause")}</Link>
+      {may("data_steward", "administrator") && (
+        <Button icon={isHeld ? "link" : "pause"} onPress={() => setAsking(true)}>
+          {words}
+        </Button>
+      )}
+      <Confirm
+        title={words}
+        yes={words}
+        {...(isHeld ? {} : { reason: t("approvals.reason") })}
+        isOpen={isAsking}
+        action={pause}
+        onClose={() => setAsking(false)}
+        onYes={({ reason }) => pause.mutate({ job: job.job, reason: isHeld ? null : reason })}
+      >
+        <p>{t(isHeld ? "jobs.goOnHelp" : "jobs.pauseRunHelp")}</p>
+      </Confirm>
+    </>
+  );
+}
+
 function Stop({ job }: { job: JobView }) {
   const { t } = useTranslation();
   const { may } = useMe();
@@ -142,7 +183,6 @@ function Stop({ job }: { job: JobView }) {
   const cancel = useAction("cancel_job", () => setAsking(false));
   return (
     <>
-      <Link href={`/federations/${job.federation}`}>{t("jobs.pause")}</Link>
       {may("data_steward", "administrator") && (
         <Button kind="danger" icon="stop" onPress={() => setAsking(true)}>
           {t("jobs.stop")}

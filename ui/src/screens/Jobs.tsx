@@ -39,7 +39,11 @@ export function Jobs() {
                     name: t("jobs.study"),
                     cell: (job) => <Link href={`/jobs/${job.job}`}>{job.title}</Link>,
                   },
-                  { key: "state", name: t("jobs.state"), cell: (job) => <JobBadge state={job.state} /> },
+                  {
+                    key: "state",
+                    name: t("jobs.state"),
+                    cell: (job) => <JobBadge state={job.state} isPaused={job.paused != null} />,
+                  },
                   {
                     key: "federation",
                     name: t("jobs.federation"),

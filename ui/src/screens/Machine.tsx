@@ -1,4 +1,4 @@
-import { useState } from "react";
+import { useRef, useState } from "react";
 import { Form } from "react-aria-components";
 import { useTranslation } from "react-i18next";
 import { Engine } from "../i18n/engine";
@@ -100,6 +100,7 @@ interface EditorProps {
 function Editor({ limits, isPending, onSet }: EditorProps) {
   const { t } = useTranslation();
   const [draft, setDraft] = useState<Limits>(() => fillIn(limits));
+  const adding = useRef<HTMLDivElement>(null);
   const chosen = readOut(draft);
   const managed = useManaged();
   const [most, threads] = [managed.share ?? 100, managed.threads ?? null];
@@ -127,10 +128,14 @@ function Editor({ limits, isPending, onSet }: EditorProps) {
           onChange={(next) =>
             setDraft({ ...draft, quiet: draft.quiet.map((w) => (w.id === window.id ? next : w)) })
           }
-          onRemove={() => setDraft({ ...draft, quiet: draft.quiet.filter((w) => w.id !== window.id) })}
+          onRemove={() => {
+            // The button that is pressed goes with its hours.
+            adding.current?.querySelector("button")?.focus();
+            setDraft({ ...draft, quiet: draft.quiet.filter((w) => w.id !== window.id) });
+          }}
         />
       ))}
-      <div>
+      <div ref={adding}>
         <Button icon="plus" isDisabled={draft.quiet.length >= MOST_WINDOWS} onPress={add}>
           {t("machine.addHours")}
         </Button>

@@ -28,6 +28,11 @@ export function ManagedCard() {
       t("managed.idle"),
       managed.idle_minutes && t("managed.idleValue", { minutes: count(managed.idle_minutes) }),
     ],
+    [t("access.tries"), managed.tries && t("managed.mostValue", { most: count(managed.tries) })],
+    [
+      t("access.longest_wait_minutes"),
+      managed.wait_minutes && t("managed.leastValue", { least: count(managed.wait_minutes) }),
+    ],
     [
       t("managed.log"),
       managed.retention_months && t("managed.logValue", { months: count(managed.retention_months) }),

@@ -39,7 +39,7 @@ function Run({ job, isDrawn }: { job: JobView; isDrawn: boolean }) {
     <div className={styles.run}>
       <div className={styles.runHead}>
         <Link href={`/jobs/${job.job}`}>{job.title}</Link>
-        <JobBadge state={job.state} />
+        <JobBadge state={job.state} isPaused={job.paused != null} />
       </div>
       <p className={styles.note}>
         {t("home.rounds", { count: job.rounds_in_all, shown: count(job.rounds_in_all) })}

@@ -3,27 +3,51 @@ import { useTranslation } from "react-i18next";
 import { useLocation } from "wouter";
 import { Page } from "../parts/Page";
 import { Sections } from "../parts/Sections";
+import { Own } from "../shell/Own";
 import { seePolicy } from "../shell/preferences";
 import { About } from "./About";
 import { Account } from "./Account";
 import { Backups } from "./Backups";
 import { Looks } from "./Looks";
 import { Machine } from "./Machine";
+import { Network } from "./Network";
 import { PeopleSettings } from "./PeopleSettings";
 import { PolicySettings } from "./PolicySettings";
+import { SignInRules } from "./SignInRules";
 import { StopSettings } from "./StopSettings";
 import { Updates } from "./Updates";
 
-const PARTS = ["people", "policy", "machine", "backup", "updates", "account", "window", "stop", "about"] as const;
+const PARTS = [
+  "people",
+  "policy",
+  "machine",
+  "network",
+  "backup",
+  "updates",
+  "account",
+  "window",
+  "stop",
+  "about",
+] as const;
 
 /** Settings of the site, of the person, and of this window. */
 export function Settings({ part }: { part: string }) {
   const { t } = useTranslation();
   const [, go] = useLocation();
   const contents = {
-    people: <PeopleSettings />,
+    people: (
+      <>
+        <PeopleSettings />
+        <SignInRules />
+      </>
+    ),
     policy: <PolicySettings />,
     machine: <Machine />,
+    network: (
+      <Own>
+        <Network />
+      </Own>
+    ),
     backup: <Backups />,
     updates: <Updates />,
     account: <Account />,

@@ -77,6 +77,7 @@ async fn i6_a_page_names_no_file() {
     let at = hospes_protocol::id::Timestamp::from_millis(1);
     let job = hospes_protocol::id::JobId::new(at, [1; 10]);
     let dataset_id = hospes_protocol::id::DatasetId::new(at, [1; 10]);
+    let federation = hospes_protocol::id::SiteId::from_bytes([1; 16]);
     for (command, args) in [
         ("survey", json!({ "path": "/etc/shadow" })),
         ("sheets", json!({ "path": "/etc/shadow" })),
@@ -89,6 +90,7 @@ async fn i6_a_page_names_no_file() {
         ("restore", json!({ "file": "/etc/shadow", "passphrase": PASSPHRASE, "keys": "keychain" })),
         ("enrol", json!({ "enrolment": enrolment("/etc/shadow".into()) })),
         ("diagnose_invitation", json!({ "approach": { "invitation": "x", "proxy": null, "extra_ca": "/etc/shadow" } })),
+        ("set_way", json!({ "way": { "federation": federation, "proxy": "keep", "extra_ca": { "file": "/etc/shadow" } }, "despite": null })),
         ("survey", json!({ "path": "file-00000000000000000000000000000000" })),
     ] {
         assert_eq!(ask(&page, command, args).await, Err(FaultCode::Denied), "{command}");

@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use zeroize::Zeroizing;
 
 use super::ProxyChoice;
 use super::error::{self, LinkError};
@@ -122,6 +123,19 @@ pub(super) fn proxy_for(address: &Address, choice: &ProxyChoice) -> Result<Optio
     let host = uri.host().ok_or_else(|| LinkError::ProxySetting("the host is missing".to_owned()))?.to_owned();
     let port = uri.port_u16().unwrap_or(80);
     Ok(Some(Proxy { address: Address { host, port }, credentials: intercept.basic_auth().cloned() }))
+}
+
+/// The address of an HTTP proxy without user name and password, and whether it has them.
+///
+/// # Errors
+/// [`LinkError::ProxySetting`] if it is none.
+pub(crate) fn proxy_address(url: &str) -> Result<(String, bool), LinkError> {
+    // Whoever is reached through it: a proxy that is named is used for everybody.
+    let anybody = Address { host: "coordinator.invalid".to_owned(), port: DEFAULT_PORT };
+    let proxy = proxy_for(&anybody, &ProxyChoice::Url(Zeroizing::new(url.to_owned())))?;
+    let none = || LinkError::ProxySetting("it is no address of the form http://host:port".to_owned());
+    let proxy = proxy.ok_or_else(none)?;
+    Ok((format!("http://{}", proxy.address.authority()), proxy.credentials.is_some()))
 }
 
 /// Gives a step its time.

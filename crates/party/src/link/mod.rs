@@ -37,11 +37,13 @@ use zeroize::Zeroizing;
 use crate::config::Clock;
 
 pub use diagnose::{Outcome, Step, diagnose, diagnose_invitation};
+pub(crate) use dial::proxy_address;
 pub use enrol::{Enrolled, Reach, Reached};
 pub use error::LinkError;
 pub(crate) use fetch::{FetchError, Fetcher, Place};
 pub use tls::read_certificates;
-pub(crate) use tls::{authorities, fingerprint};
+pub(crate) use tls::{authorities, fingerprint, named_authorities};
+pub use tls::{Authority, read_certificates};
 
 /// The host of a coordinator's URL.
 pub(crate) fn host(url: &str) -> Option<String> {

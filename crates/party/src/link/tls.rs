@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use hospes_protocol::id::{Digest, Timestamp};
+use hospes_protocol::text::shown;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
@@ -14,6 +15,7 @@ use rustls::time_provider::TimeProvider;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::ExtraCa;
@@ -27,6 +29,8 @@ pub(super) const HTTP1: &[u8] = b"http/1.1";
 
 /// Most bytes of a file with a hospital's own CA certificates.
 const FILE_BYTES: u64 = 1 << 20;
+/// Most characters of a name that is shown.
+const NAME: usize = 200;
 /// What such a file is called where it cannot be used.
 pub(super) const FILE: &str = "certificate file";
 
@@ -134,6 +138,32 @@ pub fn read_certificates(path: &Path) -> Result<String, LinkError> {
 /// How many CA certificates a hospital's own file holds; all of them can be used.
 pub(crate) fn authorities(pem: &str) -> Result<usize, LinkError> {
     Ok(roots(FILE, certificates(FILE, pem)?)?.len())
+}
+
+/// A CA certificate of the hospital's own, as people compare it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ts_rs::TS)]
+pub struct Authority {
+    /// Whose it is, as it says itself.
+    pub name: String,
+    /// SHA-256 of it.
+    pub digest: Digest,
+    /// Until when it is good.
+    pub until: Timestamp,
+}
+
+/// The certificates of a hospital's own file, one by one.
+pub(crate) fn named_authorities(pem: &str) -> Result<Vec<Authority>, LinkError> {
+    let named = |certificate: &CertificateDer<'_>| {
+        let (_, read) = x509_parser::parse_x509_certificate(certificate)
+            .map_err(|e| LinkError::Material { what: FILE, reason: e.to_string() })?;
+        let until = read.validity().not_after.timestamp().saturating_mul(1_000);
+        Ok::<_, LinkError>(Authority {
+            name: shown(&read.subject().to_string(), NAME),
+            digest: Digest::of(certificate),
+            until: Timestamp::from_millis(until),
+        })
+    };
+    certificates(FILE, pem)?.iter().map(named).collect()
 }
 
 /// From when until when the first certificate of a PEM text is good.

@@ -14,6 +14,7 @@ use hospes_protocol::sign::SecretKey;
 use hospes_protocol::words;
 use zeroize::{Zeroize as _, Zeroizing};
 
+use super::way::{certificates, unusable};
 use super::{ADMINISTRATOR, by_id, leaving, roster};
 use crate::config::Clock;
 use crate::engine::Engine;
@@ -50,13 +51,8 @@ impl Way {
     /// The text of the file with the hospital's own CA certificates, not yet looked at.
     async fn certificates(&self) -> Result<Option<String>, PartyError> {
         let Some(path) = self.extra_ca.clone() else { return Ok(None) };
-        let read = tokio::task::spawn_blocking(move || link::read_certificates(&path)).await;
-        read.map_err(|_| PartyError::Stopped)?.map(Some).map_err(unusable)
+        certificates(path).await.map(Some)
     }
-}
-
-fn unusable(error: link::LinkError) -> PartyError {
-    PartyError::input("extra_ca", error.to_string())
 }
 
 /// An enrolment, ready to be begun.

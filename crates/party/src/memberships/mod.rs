@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 use crate::audit::Because as _;
 use crate::engine::Engine;
 use crate::error::PartyError;
-use crate::keys::{KeyError, random};
+use crate::keys::{KeyError, Secret, random};
 use crate::link::{self, ExtraCa, LinkCommand, LinkConfig, ProxyChoice, Timing};
 use crate::people::Session;
 use crate::store::{At as _, parse, signed, unsigned};
@@ -29,6 +29,7 @@ mod enrolment;
 mod events;
 mod leaving;
 pub(crate) mod roster;
+mod way;
 
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) use enrolment::Joined;
@@ -158,19 +159,17 @@ impl Engine {
         Ok(SecretKey::from_seed(&seed))
     }
 
+    /// The proxy that was named for a membership.
+    async fn proxy_of(&self, membership: &Membership) -> Result<Option<Zeroizing<String>>, PartyError> {
+        let name = membership.secret("proxy");
+        let url = self.vault.find(&name).await?;
+        url.map(|url| text(&name, &url)).transpose().map_err(PartyError::from)
+    }
+
     async fn link_config(&self, membership: &Membership) -> Result<LinkConfig, PartyError> {
-        let text = |name: String, bytes: crate::keys::Secret| {
-            String::from_utf8(bytes.to_vec())
-                .map(Zeroizing::new)
-                .map_err(|_| KeyError::Damaged { what: format!("the secret '{name}'") })
-        };
         let tls = membership.secret("tls");
-        let key_pem = text(tls.clone(), self.vault.read(&tls).await?)?;
-        let proxy = membership.secret("proxy");
-        let proxy = match self.vault.find(&proxy).await? {
-            Some(url) => ProxyChoice::Url(text(proxy, url)?),
-            None => ProxyChoice::Environment,
-        };
+        let key_pem = text(&tls, &self.vault.read(&tls).await?)?;
+        let proxy = self.proxy_of(membership).await?.map_or(ProxyChoice::Environment, ProxyChoice::Url);
         Ok(LinkConfig {
             federation: membership.federation,
             coordinator: membership.coordinator,
@@ -368,6 +367,14 @@ impl Engine {
         federation: FederationId,
     ) -> Result<Diagnosis, PartyError> {
         self.acting(&session, "test a connection", &[]).await?;
+        let membership = self.dialled(federation).await?;
+        // A site has one session at a time; a second one would end the link's.
+        let session = self.links.get(&federation).is_none_or(|l| l.commands.is_none());
+        Ok(Diagnosis { config: self.link_config(&membership).await?, session })
+    }
+
+    /// A membership whose coordinator may be dialled.
+    async fn dialled(&self, federation: FederationId) -> Result<Membership, PartyError> {
         let mut conn = self.reader().await?;
         let membership = by_id(&mut conn, federation).await?;
         if leaving::left(&mut conn, federation).await?.is_some() {
@@ -378,10 +385,7 @@ impl Engine {
                 "this site was restored from a backup; confirm that first (Settings, Backup)",
             ));
         }
-        drop(conn);
-        // A site has one session at a time; a second one would end the link's.
-        let session = self.links.get(&federation).is_none_or(|l| l.commands.is_none());
-        Ok(Diagnosis { config: self.link_config(&membership).await?, session })
+        Ok(membership)
     }
 
     /// What a session begins with: who is at the other end, which epoch, whether the clocks agree.
@@ -448,6 +452,12 @@ impl Engine {
         self.notify(Notice::Federations);
         self.repeat_what_is_owed(federation).await
     }
+}
+
+/// A secret that is text.
+fn text(name: &str, secret: &Secret) -> Result<Zeroizing<String>, KeyError> {
+    let text = String::from_utf8(secret.to_vec()).map(Zeroizing::new);
+    text.map_err(|_| KeyError::Damaged { what: format!("the secret '{name}'") })
 }
 
 async fn set_epoch(

@@ -18,19 +18,16 @@ use crate::engine::Engine;
 use crate::error::PartyError;
 use crate::keys::{KeyError, random, wrapped};
 use crate::store::{At as _, from_json, parse};
-use crate::view::{Me, Notice, PersonState, PersonView, Phase};
+use crate::view::{Me, Notice, PersonState, PersonView, Phase, SignInRules};
 
 mod proposals;
 mod register;
+mod sign_in;
 
 pub(crate) use proposals::{ProposedChange, waits};
 
 /// Fewest characters of a passphrase.
 pub(crate) const PASSPHRASE_CHARS: usize = 10;
-/// Wrong passphrases before the wait begins.
-const FREE_FAILURES: i64 = 3;
-/// Longest wait after wrong passphrases, in milliseconds.
-const LONGEST_WAIT_MS: i64 = 15 * 60 * 1_000;
 
 /// A passphrase on its way; erased when dropped, never shown.
 #[derive(Clone)]
@@ -121,7 +118,7 @@ impl Strangers {
         self.0.get(&Self::key(name)).map_or(0, |(_, until)| until.since(now).max(0))
     }
     /// Counts a failure; the wait that follows.
-    fn fail(&mut self, name: &str, now: Timestamp) -> i64 {
+    fn fail(&mut self, name: &str, now: Timestamp, rules: SignInRules) -> i64 {
         if self.0.len() >= Self::MOST {
             self.0.retain(|_, (_, until)| until.since(now) > 0);
         }
@@ -130,7 +127,7 @@ impl Strangers {
         }
         let (failures, until) = self.0.entry(Self::key(name)).or_insert((0, now));
         *failures += 1;
-        let wait = back_off(*failures);
+        let wait = rules.wait_ms(*failures);
         *until = now.plus_millis(wait);
         wait
     }
@@ -278,7 +275,7 @@ impl Engine {
         needs: &[Role],
     ) -> Result<Acting, PartyError> {
         let now = self.now();
-        let idle = self.config.session_idle_ms;
+        let idle = self.sign_in.idle_ms();
         let live = self.sessions.get_mut(session.token.as_str());
         let live = live.filter(|l| now.since(l.last_used) <= idle && now.since(l.last_used) >= -idle);
         let Some(live) = live else {
@@ -389,7 +386,7 @@ impl Engine {
             Ok(_) => Err(KeyError::Damaged { what: "a signing key".into() }.into()),
             Err(KeyError::WrongPassphrase { .. }) => {
                 let failures = person.failures + 1;
-                let wait = back_off(failures);
+                let wait = self.sign_in.wait_ms(failures);
                 let actor = Actor::person(person.id, None, None);
                 let entry = self.entry(actor, Action::LoginFailed).refused("wrong passphrase");
                 self.set_failures(person.id, failures, now.plus_millis(wait), Some(entry)).await?;
@@ -438,7 +435,7 @@ impl Engine {
                 self.waste_time(passphrase).await?;
                 let entry = self.entry(Actor::Engine, Action::LoginFailed).refused("unknown name");
                 self.record("refuse a log-in", &entry).await?;
-                retry_in_ms = self.strangers.fail(&name, now);
+                retry_in_ms = self.strangers.fail(&name, now, self.sign_in);
             }
             return Err(PartyError::LogIn { retry_in_ms });
         };
@@ -453,7 +450,7 @@ impl Engine {
 
     pub(crate) async fn whoami(&mut self, session: Session) -> Result<Me, PartyError> {
         let acting = self.acting(&session, "see who one is", &[]).await?;
-        let idle = self.config.session_idle_ms;
+        let idle = self.sign_in.idle_ms();
         let last_used = self.sessions.get(session.token.as_str()).map_or(self.now(), |live| live.last_used);
         let mut conn = self.reader().await?;
         let Person { id, name, roles, organisation, .. } = by_id(&mut conn, acting.person).await?;
@@ -469,7 +466,7 @@ impl Engine {
 
     /// Sessions that nobody used for a while end by themselves, so that the ledger shows when.
     pub(crate) async fn expire_sessions(&mut self) -> Result<(), PartyError> {
-        let (now, idle) = (self.now(), self.config.session_idle_ms);
+        let (now, idle) = (self.now(), self.sign_in.idle_ms());
         let old = |l: &LiveSession| now.since(l.last_used) > idle;
         let tokens: Vec<String> = self.sessions.iter().filter(|(_, l)| old(l)).map(|(t, _)| t.clone()).collect();
         for token in tokens {
@@ -516,23 +513,4 @@ impl Engine {
 fn roles_inside(needs: &[Role]) -> Vec<Role> {
     let all = [Role::Administrator, Role::DataSteward, Role::PrivacyOfficer, Role::Auditor];
     all.into_iter().filter(|r| needs.is_empty() || needs.contains(r)).collect()
-}
-
-/// Wait after so many wrong passphrases: none for the first three, then 1 s, 2 s, 4 s … up to 15 minutes.
-fn back_off(failures: i64) -> i64 {
-    match failures - FREE_FAILURES {
-        n if n <= 0 => 0,
-        n => (1_000i64 << (n - 1).min(20)).min(LONGEST_WAIT_MS),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::back_off;
-
-    #[test]
-    fn waits_grow_and_end_at_a_quarter_of_an_hour() {
-        assert_eq!([1, 3, 4, 5, 6].map(back_off), [0, 0, 1_000, 2_000, 4_000]);
-        assert_eq!(back_off(1_000), 15 * 60 * 1_000);
-    }
 }

@@ -15,8 +15,8 @@ use hospes_protocol::sign::Signed;
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteConnection;
 
-use super::Job;
 use super::state::RoundRow;
+use super::{Job, pause};
 use crate::audit::{self, Because as _};
 use crate::datasets;
 use crate::engine::Engine;
@@ -99,6 +99,10 @@ impl Engine {
         let (dataset, against) = Box::pin(requests::data_of_run(conn, &stored, job.dataset, self.now())).await?;
         let peers: BTreeMap<String, _> =
             roster::trust(conn, &membership).await?.into_iter().map(|(s, t)| (s.to_string(), t)).collect();
+        let stopped = match self.stopped(conn, federation).await? {
+            None => pause::paused(conn, header.job).await?.map(|_| pause::PAUSED.to_owned()),
+            stopped => stopped,
+        };
         let circumstances = Circumstances {
             now: self.now(),
             plan: job.plan,
@@ -109,7 +113,7 @@ impl Engine {
             spent: spent(conn, stored.id(), header, membership.epoch.unwrap_or(0)).await?,
             signers: signers(conn).await?,
             peers,
-            stopped: self.stopped(conn, federation).await?,
+            stopped,
         };
         Ok(match (stored.approval.permit(&circumstances), against) {
             (Ok(permit), None) => Ok(Box::new(Leave { permit, circumstances, stored, dataset })),

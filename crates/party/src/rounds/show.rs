@@ -12,7 +12,7 @@ use hospes_protocol::text::shown;
 use sqlx::sqlite::SqliteConnection;
 
 use super::state::{RoundRow, of_tasks, round_state, state_reason};
-use super::{Devices, Job, Working, compare};
+use super::{Devices, Job, Working, compare, pause};
 use crate::datasets::{DATA_KEY, VIEWERS, seal, unseal};
 use crate::engine::Engine;
 use crate::error::PartyError;
@@ -184,6 +184,8 @@ impl Engine {
         let title = shown(&requests::study(conn, job.study).await?.study.terms.title, 200);
         let (rows, rounds_in_all) = RoundRow::page(conn, job.job, page).await?;
         let rounds = rows.into_iter().map(|row| self.round_view(row, key)).collect::<Result<Vec<_>, _>>()?;
+        // Of a run that has ended nothing is sat out any more.
+        let paused = if job.is_over() { None } else { pause::paused(conn, job.job).await? };
         Ok(JobView {
             job: job.job,
             study: job.study,
@@ -191,6 +193,7 @@ impl Engine {
             federation: job.federation,
             state: JobState::named(&job.state).ok_or_else(|| bad_column("state"))?,
             reason: job.reason.as_ref().map(|r| shown(r, 400)),
+            paused: paused.map(|r| shown(&r, 400)),
             since: job.at,
             comparisons: compare::comparisons(&job.plan, &rounds),
             rounds,

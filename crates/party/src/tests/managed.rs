@@ -7,7 +7,7 @@ use hospes_protocol::enrol::Invitation;
 
 use super::*;
 use crate::error::PartyError;
-use crate::view::{Approach, ComputeLimits, Enrolment};
+use crate::view::{Approach, ComputeLimits, Enrolment, SignInRules};
 
 /// A file that the IT laid down; the user who runs the tests plays root.
 fn file(folder: &Path, text: &str) -> ManagedFile {
@@ -199,6 +199,30 @@ async fn a_session_ends_when_the_it_says() {
     world.handle.active(world.who("ana")).await.unwrap();
     world.pass_time(5 * MINUTE + 1);
     assert!(matches!(world.handle.active(world.who("ana")).await, Err(PartyError::NoSession)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_rules_of_signing_in_are_not_loosened() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "[sessions]\nmost_idle_minutes = 5\nmost_tries = 4\nleast_wait_minutes = 30\n";
+    let world = managed(folder.path(), text).await;
+    let (handle, ana) = (&world.handle, world.who("ana"));
+    let held = handle.sign_in_rules(ana).await.unwrap();
+    // Nobody set any: the usual ones where they are stricter, the IT's elsewhere.
+    assert_eq!(held, SignInRules { idle_minutes: 5, tries: 3, longest_wait_minutes: 30 });
+    for (looser, words) in [
+        (SignInRules { idle_minutes: 6, ..held }, "at most 5 idle minutes"),
+        (SignInRules { tries: 5, ..held }, "at most 4 wrong passphrases"),
+        (SignInRules { longest_wait_minutes: 29, ..held }, "at least 30 minutes"),
+    ] {
+        let said = refused(handle.set_sign_in_rules(ana, looser, pass("ana")).await);
+        assert!(said.contains(words), "{said}");
+    }
+    assert_eq!(world.entered("settings_changed", "refused").await, 3);
+    assert_eq!(handle.sign_in_rules(ana).await.unwrap(), held);
+    let stricter = SignInRules { idle_minutes: 2, tries: 4, longest_wait_minutes: 60 };
+    handle.set_sign_in_rules(ana, stricter, pass("ana")).await.unwrap();
+    assert_eq!(handle.sign_in_rules(ana).await.unwrap(), stricter);
 }
 
 #[tokio::test(flavor = "multi_thread")]

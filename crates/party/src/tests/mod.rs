@@ -45,6 +45,7 @@ mod kept;
 mod leaving;
 mod managed;
 mod models;
+mod pausing;
 mod people;
 mod predictions;
 mod review;
@@ -264,6 +265,13 @@ impl World {
         let mut parts = configure(folder, Executor::Thread);
         change(&mut parts.0);
         Self::create_as(parts, START).await
+    }
+
+    /// An empty site with real links instead of those that a test speaks for.
+    pub(super) async fn create_linked(folder: &Path, executor: Executor, now: i64) -> Self {
+        let mut parts = configure(folder, executor);
+        parts.0.spawn_link = Arc::new(crate::link::spawn);
+        Self::create_as(parts, now).await
     }
 
     async fn create_as((config, time, wires): (Config, Arc<AtomicI64>, Wires), now: i64) -> Self {

@@ -4,7 +4,7 @@ use hospes_protocol::approval::{OpinionView, RefusalCode};
 
 use super::*;
 use crate::error::PartyError;
-use crate::view::{FileReading, PersonChange, PersonState, ProposalView, Verdict};
+use crate::view::{FileReading, PersonChange, PersonState, ProposalView, SignInRules, Verdict};
 
 fn proposed(outcome: Outcome) -> ProposalView {
     match outcome {
@@ -65,6 +65,49 @@ async fn a_session_ends_on_an_unattended_workstation() {
     let session = world.handle.log_in("sam".into(), pass("sam")).await.unwrap();
     world.handle.log_out(&session).await.unwrap();
     assert!(matches!(world.handle.requests(&session).await, Err(PartyError::NoSession)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_administrator_sets_when_sessions_end_and_what_wrong_passphrases_cost() {
+    let temporary = tempfile::tempdir().unwrap();
+    let mut world = World::create(temporary.path(), Executor::Thread).await;
+    world.staff().await;
+    let rules = SignInRules { idle_minutes: 2, tries: 5, longest_wait_minutes: 5 };
+    let set = |who: &'static str, rules, passphrase| world.handle.set_sign_in_rules(world.who(who), rules, passphrase);
+    assert!(matches!(set("sam", rules, pass("sam")).await, Err(PartyError::Denied { .. })));
+    assert!(matches!(set("ana", rules, pass("not ana")).await, Err(PartyError::LogIn { .. })));
+    let loose = SignInRules { idle_minutes: 61, ..rules };
+    let wrong = set("ana", loose, pass("ana")).await;
+    assert!(matches!(wrong, Err(PartyError::Input { place: "idle_minutes", .. })), "{wrong:?}");
+    set("ana", rules, pass("ana")).await.unwrap();
+    assert_eq!(world.handle.sign_in_rules(world.who("odo")).await.unwrap(), rules);
+
+    // The log has both, and digests of both.
+    let query = crate::view::AuditQuery { actions: vec!["settings_changed".into()], ..Default::default() };
+    let page = world.handle.audit(world.who("ana"), query).await.unwrap();
+    let entry = page.entries.iter().find(|e| e.detail.contains("sign-in")).expect("it is entered");
+    assert!(entry.detail.contains("after 2 idle minutes") && entry.detail.contains("Before: "), "{entry:?}");
+    assert!(entry.detail.contains("3 wrong passphrases are free"), "{entry:?}");
+
+    // At once, and for sessions that were open before.
+    for expected in [0, 0, 0, 0, 0, 1_000] {
+        match world.handle.log_in("pia".into(), pass("not pia")).await {
+            Err(PartyError::LogIn { retry_in_ms }) => assert_eq!(retry_in_ms, expected),
+            other => panic!("{other:?}"),
+        }
+    }
+    world.pass_time(2 * MINUTE);
+    world.handle.active(world.who("ana")).await.unwrap();
+    world.pass_time(2 * MINUTE + 1);
+    assert!(matches!(world.handle.active(world.who("ana")).await, Err(PartyError::NoSession)));
+
+    // And after a restart.
+    let now = world.now().as_millis();
+    world.handle.shut_down().await.unwrap();
+    drop(world);
+    let world = World::reopen(temporary.path(), Executor::Thread, now).await;
+    assert_eq!(world.handle.sign_in_rules(world.who("ana")).await.unwrap(), rules);
+    world.assert_ledger_intact().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -20,8 +20,10 @@ mod compute;
 mod dry_run;
 mod model;
 mod review;
+mod sign_in;
 mod survey;
 mod updates;
+mod way;
 mod work;
 
 pub use work::{
@@ -42,8 +44,10 @@ pub use review::{
     Change, DataTab, Fact, Finding, OpinionGiven, OutputsTab, PeerLine, PeopleTab, Reading, Review, SeriesBounds,
     SeriesOffer, SignatureGiven,
 };
+pub use sign_in::SignInRules;
 pub use survey::{FileReading, GapView, SurveyView};
 pub use updates::{UpdateFound, UpdatePackage, UpdateSaved, UpdateSource, UpdatesView};
+pub use way::{NewAuthorities, NewProxy, NewWay, WayTried, WayView};
 
 /// First sentence about an audit log that was verified and is whole. Any other first sentence says that it is not.
 pub const LOG_IS_INTACT: &str = "The log is intact: every entry is where it was, none is missing.";

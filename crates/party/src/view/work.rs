@@ -25,6 +25,8 @@ pub struct JobView {
     pub state: JobState,
     /// Why it ended as it did.
     pub reason: Option<String>,
+    /// Why this site sits its rounds out, if its people have paused it.
+    pub paused: Option<String>,
     /// When it came, or the coordinator last asked whether there is room for it.
     pub since: Timestamp,
     /// Rounds in order, a page of them: first the newest.

@@ -48,23 +48,28 @@ pub(crate) async fn doctor(
     if json {
         output::json(&steps)?;
     } else {
-        for step in &steps {
-            let mark = match step.outcome {
-                Outcome::Good => "well   ",
-                Outcome::Notice => "look   ",
-                Outcome::Failed => "MEND   ",
-                Outcome::Skipped => "skipped",
-            };
-            output::say(&format!("{mark} {}: {}", step.test, step.finding));
-            if let Some(request) = &step.request {
-                output::say(&format!("        Ask the IT department: {request}"));
-            }
-        }
+        say(&steps);
     }
     if failed > 0 {
         bail!(Fault::new(FaultCode::Link, format!("{failed} of {} steps failed", steps.len())));
     }
     Ok(())
+}
+
+/// Steps for people, each with how it went.
+pub(super) fn say(steps: &[Step]) {
+    for step in steps {
+        let mark = match step.outcome {
+            Outcome::Good => "well   ",
+            Outcome::Notice => "look   ",
+            Outcome::Failed => "MEND   ",
+            Outcome::Skipped => "skipped",
+        };
+        output::say(&format!("{mark} {}: {}", step.test, step.finding));
+        if let Some(request) = &step.request {
+            output::say(&format!("        Ask the IT department: {request}"));
+        }
+    }
 }
 
 /// Each step of the way to the coordinator of an invitation, which neither a site nor an engine is needed for.

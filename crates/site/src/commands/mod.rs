@@ -1,5 +1,6 @@
 //! What each command does: one or two questions to the engine, and its answer in words.
 
+mod access;
 mod audit;
 mod backup;
 mod data;
@@ -139,6 +140,8 @@ async fn dispatch(asking: &mut Asking, command: Command) -> Result<()> {
         Command::Limits(command) => limits::limits(asking, command).await,
         Command::Device(command) => limits::device(asking, command).await,
         Command::Updates(command) => updates::updates(asking, command).await,
+        Command::SignIn(command) => access::sign_in(asking, command).await,
+        Command::Network(command) => access::network(asking, command).await,
         Command::Requests => study::requests(asking).await,
         Command::Show { study, dataset } => study::show(asking, &study, dataset).await,
         Command::DryRun { study, stop: true, .. } => dry_run::stop(asking, &study).await,
@@ -153,6 +156,8 @@ async fn dispatch(asking: &mut Asking, command: Command) -> Result<()> {
         Command::Model(command) => model::model(asking, command).await,
         Command::Jobs { run: Some(run), .. } => study::run(asking, &run).await,
         Command::Jobs { .. } => study::jobs(asking).await,
+        // Without `--end` there is a reason: the parser asks for it.
+        Command::Pause { job, reason, .. } => study::pause(asking, &job, reason).await,
         Command::Cancel { job, reason } => study::cancel(asking, &job, reason).await,
         Command::Egress => audit::egress(asking).await,
         Command::Alarms { acknowledge } => audit::alarms(asking, acknowledge).await,

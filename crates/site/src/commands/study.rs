@@ -214,7 +214,8 @@ pub(crate) async fn jobs(asking: &mut Asking) -> Result<()> {
                     (None, true) => "held until somebody releases them".into(),
                     (None, false) => String::new(),
                 };
-                let reason = j.reason.clone().unwrap_or_default();
+                let paused = j.paused.as_ref().map(|why| format!("paused here: {why}"));
+                let reason = paused.or_else(|| j.reason.clone()).unwrap_or_default();
                 let rounds = j.rounds_in_all.to_string();
                 vec![
                     j.job.to_string(),
@@ -248,6 +249,19 @@ pub(crate) async fn run(asking: &mut Asking, typed: &str) -> Result<()> {
         for comparison in &run.comparisons {
             alone_against_federated(comparison);
         }
+    })
+}
+
+/// `pause`
+pub(crate) async fn pause(asking: &mut Asking, typed: &str, reason: Option<String>) -> Result<()> {
+    let job = job(asking, typed).await?.job;
+    let pauses = reason.is_some();
+    let answer: Value = asking.ask(&Call::PauseJob { job, reason }).await?;
+    asking.answer(&answer, |_| {
+        output::say(match pauses {
+            true => "This site takes part in no round of the run until you end that: pause RUN --end",
+            false => "This site takes part again, from the run's next round on.",
+        });
     })
 }
 

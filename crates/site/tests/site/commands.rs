@@ -302,6 +302,34 @@ fn what_networks_are_trained_on_is_set_and_overridden_by_the_command_line() {
 }
 
 #[test]
+fn the_rules_of_signing_in_are_shown_and_set_within_their_bounds() {
+    let site = Hospital::new();
+    let shown = words(&site.run("Ida", &["sign-in", "show"]));
+    assert!(shown.contains("after 10 minutes") && shown.contains("3 wrong") && shown.contains("to 15 minutes"), "{shown}");
+    let set = site.ask("Ida", &["sign-in", "set", "--idle", "5", "--tries", "4"]);
+    assert!(set["idle_minutes"] == 5 && set["tries"] == 4 && set["longest_wait_minutes"] == 15, "{set}");
+    // Each command opens the engine anew: it was kept.
+    assert_eq!(site.ask("Ida", &["sign-in", "show"]), set);
+    let (code, said) = site.refused("Ida", &["sign-in", "set", "--idle", "61"]);
+    assert!(code == 2 && said.contains("idle_minutes: 61 cannot be: from 2 to 60 minutes"), "{said}");
+    site.add("Stefan", "data-steward");
+    assert_eq!(site.refused("Stefan", &["sign-in", "set", "--tries", "10"]).0, 3);
+    assert_eq!(site.ask("Stefan", &["sign-in", "show"]), set);
+}
+
+#[test]
+fn another_way_is_for_a_federation_and_a_pause_for_a_run() {
+    let site = Hospital::new();
+    assert_eq!(site.ask("Ida", &["network", "show"]).as_array().map(Vec::len), Some(0));
+    let (_, said) = site.refused("Ida", &["network", "set", "--proxy", "http://proxy.example:3128"]);
+    assert!(said.contains("belongs to no federation yet"), "{said}");
+    assert_eq!(site.refused("Ida", &["network", "set", "--proxy", "http://p:1", "--usual-proxy"]).0, 2);
+    let (_, said) = site.refused("Ida", &["pause", "01", "--reason", "a question is open"]);
+    assert!(said.contains("there is no run '01'"), "{said}");
+    assert_eq!(site.refused("Ida", &["pause", "01"]).0, 2, "neither a reason nor an end");
+}
+
+#[test]
 fn usage_errors_and_completions() {
     let site = Hospital::empty();
     assert_eq!(site.refused("Ida", &["frobnicate"]).0, 2);

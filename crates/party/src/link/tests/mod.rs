@@ -7,3 +7,4 @@ mod proxies;
 mod sessions;
 mod site;
 mod transfers;
+mod ways;
