@@ -134,7 +134,7 @@ impl Source<'_> {
     pub(crate) fn name(self) -> String {
         match self {
             Self::File(path) => file_name(path),
-            Self::Query(open) => open.query().database.clone(),
+            Self::Query(open) => open.file().to_owned(),
         }
     }
 }
@@ -275,7 +275,7 @@ fn file_format(path: &Path, hints: &Hints) -> Result<(Format, &'static str, u64)
 /// How a query's rows are read.
 fn query_format(open: &sql::OpenQuery, hints: &Hints) -> Result<Format, CohortError> {
     let sheet = hints.sheet.as_deref();
-    let format = plain_format(open.kind(), &open.query().database, sheet, hints.missing.as_deref())?;
+    let format = plain_format(open.kind(), open.file(), sheet, hints.missing.as_deref())?;
     Ok(Format { query: Some(open.query().clone()), ..format })
 }
 

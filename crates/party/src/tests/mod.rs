@@ -327,6 +327,7 @@ impl World {
         let dataset = NewDataset {
             name: name.into(),
             path: heart(file),
+            query: None,
             sheet: None,
             missing: None,
             scan: Default::default(),

@@ -69,7 +69,7 @@ pub enum Database {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Query {
-    /// The database in words, without anything secret; of a file, its name.
+    /// The database in words, without anything secret.
     pub database: String,
     /// The query.
     pub text: String,
@@ -88,6 +88,8 @@ impl Query {
 /// A query in an open transaction, whose rows can be read from their beginning more than once.
 pub struct OpenQuery {
     query: Query,
+    /// What errors call the database: of a file, its name.
+    file: String,
     kind: SourceKind,
     names: Vec<String>,
     /// Each pass has a channel of its own; the thread ends with this sender.
@@ -96,7 +98,7 @@ pub struct OpenQuery {
 
 impl fmt::Debug for OpenQuery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "OpenQuery({}, {} columns)", self.query.database, self.names.len())
+        write!(f, "OpenQuery({}, {} columns)", self.file, self.names.len())
     }
 }
 
@@ -123,27 +125,28 @@ impl OpenQuery {
         let text = statement::one_query(text, dialect).map_err(|reason| CohortError::Query { reason })?;
         let runtime = runtime()?;
         let timeout = Duration::from_secs(timeout_s.into());
-        let (session, database) = runtime.block_on(async {
+        let (file, words) = match &database {
+            Database::Server(server, _) => (server.words(), server.words()),
+            Database::Sqlite(path) => (super::file_name(path), "a file of SQLite".to_owned()),
+        };
+        let session = runtime.block_on(async {
             Ok::<_, CohortError>(match database {
                 Database::Server(server, password) => {
-                    let words = server.words();
                     let session = postgres::Session::open(&server, &password, &text, timeout, limits).await?;
-                    (Session::Postgres(Box::new(session)), words)
+                    Session::Postgres(Box::new(session))
                 }
                 Database::Sqlite(path) => {
-                    let words = super::file_name(&path);
-                    let session = sqlite::Session::open(&path, &text, timeout, limits).await?;
-                    (Session::Sqlite(Box::new(session)), words)
+                    Session::Sqlite(Box::new(sqlite::Session::open(&path, &text, timeout, limits).await?))
                 }
             })
         })?;
         let names = session.names().to_vec();
-        check_names(&names, &database, limits)?;
+        check_names(&names, &file, limits)?;
         let (passes, asked) = channel();
         let thread = std::thread::Builder::new().name("query".to_owned());
-        let fail = |source| super::read_error(&database, source);
+        let fail = |source| super::read_error(&file, source);
         thread.spawn(move || serve(&runtime, session, &asked)).map_err(fail)?;
-        Ok(Self { query: Query { database, text }, kind, names, passes })
+        Ok(Self { query: Query { database: words, text }, file, kind, names, passes })
     }
 
     /// What is asked of which database.
@@ -152,6 +155,11 @@ impl OpenQuery {
     /// Nothing about patients.
     pub fn query(&self) -> &Query {
         &self.query
+    }
+
+    /// What errors call it.
+    pub(super) fn file(&self) -> &str {
+        &self.file
     }
 
     /// The kind of source that it is.
@@ -166,9 +174,9 @@ impl OpenQuery {
     /// Its rows, from the first one on.
     pub(super) fn rows(&self, limits: Limits, hashed: bool) -> Result<QueryRows, CohortError> {
         let (deliver, rows) = sync_channel(BATCHES);
-        self.passes.send(deliver).map_err(|_| silent(&self.query.database))?;
+        self.passes.send(deliver).map_err(|_| silent(&self.file))?;
         let batch = Batch::default();
-        let (file, hash) = (self.query.database.clone(), hashed.then(Sha256::new));
+        let (file, hash) = (self.file.clone(), hashed.then(Sha256::new));
         let names = self.names.clone();
         Ok(QueryRows { file, names, limits, rows, batch, at: 0, row: 0, cells: Cells::default(), hash })
     }
