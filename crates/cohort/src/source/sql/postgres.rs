@@ -112,14 +112,20 @@ impl Server {
 fn reason(error: &sqlx::Error, query: Option<&str>) -> String {
     match error {
         sqlx::Error::Database(told) => database_reason(&**told, query),
-        sqlx::Error::Tls(why) => format!(
-            "no encrypted connection to a server that is known ({why}); the server needs a certificate for exactly this \
-             host name, and its CA must be a public one or the one that you choose here"
-        ),
+        sqlx::Error::Tls(why) => unproven(why),
+        // So the driver tells of a certificate that was looked at and not believed.
+        sqlx::Error::Io(why) if why.kind() == std::io::ErrorKind::InvalidData => unproven(why),
         sqlx::Error::Io(why) => format!("the server cannot be reached ({why})"),
         // PRIVACY: what the driver says of a value could quote it.
         _ => "the server answered in a way that is not understood".to_owned(),
     }
+}
+
+fn unproven(why: &dyn std::fmt::Display) -> String {
+    format!(
+        "no encrypted connection to a server that is known ({why}); the server needs a certificate for exactly this host \
+         name, and its CA must be a public one or the one that you choose here"
+    )
 }
 
 fn database_reason(told: &(dyn DatabaseError + 'static), query: Option<&str>) -> String {

@@ -73,6 +73,8 @@ impl Session {
         }
         let names: Vec<String> = columns.iter().map(|c| c.name().trim().to_owned()).collect();
         let sql = within(text, names.len(), limits.field_bytes + 1);
+        let whole = Executor::prepare(&mut connection, AssertSqlSafe(sql.clone()).into_sql_str()).await;
+        whole.map_err(|error| CohortError::Query { reason: words(&error) })?;
         Ok(Self { names, file, connection, sql, statement })
     }
 
