@@ -34,6 +34,7 @@ use crate::view::{Approving, AuditFormat, DatasetView, NewDataset, NewPerson, Ou
 mod altered;
 mod backups;
 mod crash;
+mod databases;
 mod devices;
 mod dry_runs;
 mod exports;
@@ -46,6 +47,9 @@ mod leaving;
 mod managed;
 mod models;
 mod people;
+#[path = "../../../coordinator/tests/it/postgres.rs"]
+#[allow(dead_code, unreachable_pub, clippy::unwrap_used)] // The coordinator has more use for it.
+mod postgres;
 mod predictions;
 mod review;
 mod screens;
