@@ -128,7 +128,8 @@ async fn a_query_is_registered_read_again_and_its_password_is_nowhere_in_clear()
 
     let log = log(&world).await.join("\n");
     let digest = first.query.unwrap().digest.to_string();
-    for told in [&format!("PostgreSQL database postgres on 127.0.0.1:{port}, as reader"), &digest, "FROM visits ORDER BY n"] {
+    let words = format!("PostgreSQL database postgres on 127.0.0.1:{port}, as reader");
+    for told in [words.as_str(), digest.as_str(), "FROM visits ORDER BY n"] {
         assert!(log.contains(told), "{told}: {log}");
     }
     assert!(!log.contains(PASSWORD));
