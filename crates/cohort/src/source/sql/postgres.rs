@@ -202,7 +202,7 @@ impl Session {
     /// Reads all rows once.
     pub(super) async fn read(&mut self, out: &mut Deliverer) -> Result<(), Ended> {
         let sql = AssertSqlSafe(self.sql.clone());
-        let mut rows = sqlx::query(sql).persistent(false).fetch(&mut self.connection);
+        let mut rows = sqlx::query::<sqlx::Postgres>(sql).persistent(false).fetch(&mut self.connection);
         loop {
             let next = timeout(self.wait, rows.try_next()).await.map_err(|_| silent(&self.server.words()))?;
             let Some(row) = next.map_err(|error| self.server.error(&error, None))? else { return Ok(()) };

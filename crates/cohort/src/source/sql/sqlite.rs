@@ -87,7 +87,7 @@ impl Session {
         handle.set_progress_handler(STEPS, move || Instant::now() < until);
         drop(handle);
         let sql = AssertSqlSafe(self.sql.clone());
-        let mut rows = sqlx::query(sql).persistent(false).fetch(&mut self.connection);
+        let mut rows = sqlx::query::<sqlx::Sqlite>(sql).persistent(false).fetch(&mut self.connection);
         let mut number = 0u64;
         while let Some(row) = rows.try_next().await.map_err(failed)? {
             number += 1;
