@@ -33,6 +33,8 @@ const SURVEY: SurveyView = {
 
 const FILE: Chosen = { file: "file-1f", name: "heart.csv", bytes: 18_461 };
 
+const SOURCE = { path: "file-1f", query: null };
+
 let screen: Screen;
 
 const person = (roles: Role[]) => [
@@ -53,7 +55,13 @@ describe("registering a dataset", () => {
     );
     await screen.press(screen.button("Choose a file"));
     expect(screen.args("choose_file")).toEqual({ purpose: "data" });
-    expect(screen.args("survey")).toEqual({ path: "file-1f", sheet: null, missing: null, scan: null });
+    expect(screen.args("survey")).toEqual({
+      path: "file-1f",
+      sheet: null,
+      missing: null,
+      scan: null,
+      query: null,
+    });
     expect(screen.text()).toContain("heart.csv");
     await screen.submit();
     // Nothing tells patients apart yet.
@@ -80,6 +88,7 @@ describe("registering a dataset", () => {
       dataset: {
         name: "Heart",
         path: "file-1f",
+        query: null,
         sheet: null,
         missing: ["?", "-9"],
         scan: "default",
@@ -137,6 +146,7 @@ describe("registering a dataset", () => {
       sheet: null,
       missing: ["?", "-9", "999"],
       scan: "default",
+      query: null,
     });
     expect(screen.text()).toContain("999: 12");
     expect(screen.text()).not.toContain("Does 999 mean a missing value?");
@@ -199,7 +209,13 @@ describe("registering a dataset", () => {
     const choice = () => screen.place.querySelector("[data-testid=hidden-select-container] select");
     await screen.choose(choice(), "Visits");
     await screen.choose(choice(), "Labs");
-    expect(screen.args("survey")).toEqual({ path: "file-1f", sheet: "Labs", missing: null, scan: null });
+    expect(screen.args("survey")).toEqual({
+      path: "file-1f",
+      sheet: "Labs",
+      missing: null,
+      scan: null,
+      query: null,
+    });
     expect(screen.times("sheets")).toBe(1);
     expect(await screen.faults()).toEqual([]);
     await screen.submit();
@@ -242,12 +258,126 @@ describe("registering a dataset", () => {
       kinds: { age: "number" },
       copied: { age: true },
     };
-    expect(newDataset(draft, SURVEY.columns, "file-1f")).toMatchObject({
+    expect(newDataset(draft, SURVEY.columns, SOURCE)).toMatchObject({
       kinds: {},
       mask: [],
       keep: [],
       duo: [],
     });
+  });
+});
+
+describe("registering rows of a query", () => {
+  const KNOWN = {
+    id: "db-1",
+    name: "Warehouse",
+    host: "db.clinic.example",
+    port: 5432,
+    database: "clinic",
+    user: "reader",
+    unverified: false,
+    timeout_s: 600,
+  };
+  const GOOD: Step[] = [
+    { test: "tcp", outcome: "good", finding: "It answers.", request: null },
+    { test: "login", outcome: "good", finding: "The connection is encrypted.", request: null },
+    { test: "rights", outcome: "notice", finding: "reader may change rows.", request: null },
+  ];
+
+  it("connects a server, forgets the password, and asks for the query's rows", async () => {
+    let known: unknown[] = [];
+    const add = () => {
+      known = [KNOWN];
+      return { steps: GOOD, known: KNOWN };
+    };
+    const answers = {
+      people: person(["data_steward"]),
+      databases: () => known,
+      add_database: add,
+      survey: SURVEY,
+      add_dataset: { id: "d" },
+    };
+    await screen.show(<NewDataset />, answers, "Stefan");
+    await screen.press(screen.input("server"));
+    for (const [name, text] of [
+      ["database-name", "Warehouse"],
+      ["host", "db.clinic.example"],
+      ["database", "clinic"],
+      ["user", "reader"],
+      ["password", "hush"],
+    ] as const) {
+      await screen.type(name, text);
+    }
+    expect(await screen.faults()).toEqual([]);
+    await screen.press(screen.button("Test and keep"));
+    expect(screen.args("add_database")).toEqual({
+      database: {
+        name: "Warehouse",
+        host: "db.clinic.example",
+        port: 5432,
+        database: "clinic",
+        user: "reader",
+        unverified: false,
+        extra_ca: null,
+        timeout_s: 600,
+      },
+      password: "hush",
+    });
+    expect(screen.text()).toContain("reader may change rows.");
+    expect(screen.place.innerHTML).not.toContain("hush");
+    expect(screen.place.querySelector("[name=password]")).toBe(null);
+    await screen.type("query", "SELECT * FROM visits");
+    await screen.press(screen.button("Read the rows"));
+    const query = { database: "db-1", text: "SELECT * FROM visits" };
+    expect(screen.args("survey")).toEqual({ path: "", sheet: null, missing: null, scan: null, query });
+    expect(await screen.faults()).toEqual([]);
+    await screen.submit();
+    const choice = screen.place.querySelector("[data-testid=hidden-select-container] select");
+    await screen.choose(choice, "patient");
+    await screen.submit();
+    await screen.type("dataset", "Visits");
+    await screen.submit();
+    expect(screen.text()).toContain("SELECT * FROM visits");
+    await screen.submit();
+    expect(screen.args("add_dataset")).toMatchObject({ dataset: { path: "", query } });
+  });
+
+  it("keeps nothing of a test that failed", async () => {
+    const failed = [{ test: "tcp", outcome: "failed", finding: "No answer.", request: null }];
+    const answers = {
+      people: person(["data_steward"]),
+      databases: [],
+      add_database: { steps: failed, known: null },
+    };
+    await screen.show(<NewDataset />, answers, "Stefan");
+    await screen.press(screen.input("server"));
+    expect(screen.button("Test and keep").disabled).toBe(true);
+    for (const name of ["database-name", "host", "database", "user", "password"]) await screen.type(name, "x");
+    await screen.press(screen.button("Test and keep"));
+    expect(screen.text()).toContain("No answer.");
+    expect(screen.field("password").value).toBe("");
+    expect(screen.place.querySelector("[name=query]")).toBe(null);
+    expect(screen.button("Continue").disabled).toBe(true);
+  });
+
+  it("asks a file of SQLite that was chosen", async () => {
+    const file = { file: "file-9f", name: "ward.sqlite", bytes: 4_096 };
+    const answers = { people: person(["data_steward"]), choose_file: file, survey: SURVEY };
+    await screen.show(<NewDataset />, answers, "Stefan");
+    await screen.press(screen.input("sqlite"));
+    await screen.press(screen.button("Choose a file"));
+    expect(screen.times("survey")).toBe(0);
+    await screen.type("query", "SELECT * FROM visits");
+    await screen.press(screen.button("Read the rows"));
+    const query = { database: null, text: "SELECT * FROM visits" };
+    expect(screen.args("survey")).toEqual({
+      path: "file-9f",
+      sheet: null,
+      missing: null,
+      scan: null,
+      query,
+    });
+    expect(screen.button("Continue").disabled).toBe(false);
   });
 });
 
@@ -264,7 +394,7 @@ describe("a column with a name that every object knows", () => {
       [false, "number"],
       [true, "number"],
     ]);
-    const asked = newDataset({ ...EMPTY, subject: "age" }, COLUMNS, "file-1f");
+    const asked = newDataset({ ...EMPTY, subject: "age" }, COLUMNS, SOURCE);
     expect(asked).toMatchObject({ mask: [], keep: [] });
     expect(Object.keys(asked.kinds ?? {})).toEqual([]);
   });
@@ -279,7 +409,7 @@ describe("a column with a name that every object knows", () => {
         ["__proto__", true],
       ]),
     };
-    const asked = newDataset(draft, COLUMNS, "file-1f");
+    const asked = newDataset(draft, COLUMNS, SOURCE);
     expect(asked).toMatchObject({ mask: ["constructor"], keep: ["__proto__"] });
     expect(Object.entries(asked.kinds ?? {})).toEqual([["constructor", "category"]]);
   });

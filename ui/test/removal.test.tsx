@@ -21,6 +21,7 @@ const HEART: DatasetView = {
   missing: [],
   version: 1,
   former: null,
+  query: null,
 };
 
 let screen: Screen;

@@ -38,7 +38,7 @@ fn main() -> anyhow::Result<()> {
     let subject = found.subject_guess.as_deref().context("no column tells patients apart")?;
     let (schema, rows, columns) = (found.schema(subject)?, found.rows, found.columns.len());
     let order = Freeze {
-        source: &path,
+        source: (&path).into(),
         format: &found.format,
         schema: &schema,
         folder: folder.path(),

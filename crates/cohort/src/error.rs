@@ -153,6 +153,20 @@ pub enum CohortError {
         /// Names of those that there are.
         sheets: Vec<String>,
     },
+    /// A database cannot be reached, or refuses.
+    #[error("{database}: {reason}")]
+    Database {
+        /// Which, in words without anything secret.
+        database: String,
+        /// Why, and how to mend it.
+        reason: String,
+    },
+    /// A query cannot be taken.
+    #[error("the query cannot be taken: {reason}")]
+    Query {
+        /// Why, and how to mend it.
+        reason: String,
+    },
     /// Something in a source is not as it must be.
     #[error("{file}, {place}: {reason}")]
     Malformed {

@@ -105,6 +105,7 @@ impl OptOuts {
             delimiter: Delimiter::Comma,
             decimal: Decimal::Point,
             missing: Vec::new(),
+            query: None,
         };
         let mut reader = RecordReader::new(open(path)?, &file, &format, Limits::default());
         let mut report = ImportReport { read: 0, added: 0, known: 0 };

@@ -32,7 +32,8 @@ use zeroize::Zeroizing;
 use crate::error::CohortError;
 use crate::opt_out::{OptOuts, SubjectHash, SubjectKey};
 use crate::schema::{Column, ColumnKind, ImageSize, Schema};
-use crate::source::{self, Format, Limits, Record, Rows, SourceKind};
+use crate::source::sql::Query;
+use crate::source::{self, Format, Limits, Record, Rows, Source, SourceKind};
 
 /// The 32 bytes that open one snapshot. `Debug` shows nothing, and there is no `Serialize`.
 #[derive(Clone)]
@@ -76,7 +77,7 @@ pub struct SnapshotDocument {
     pub schema: Schema,
     /// Columns of the source that were masked and are not in it.
     pub masked: Vec<String>,
-    /// SHA-256 of the source file.
+    /// SHA-256 of the source file; of a query, of its rows.
     pub source: Digest,
     /// How the source was read.
     pub format: Format,
@@ -101,6 +102,9 @@ struct SnapshotForm {
     columns: BTreeMap<String, ColumnKind>,
     subject: String,
     public: bool,
+    /// The whole of it: another one can choose other patients and give the same columns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    query: Option<Query>,
 }
 
 impl Document for SnapshotForm {
@@ -111,7 +115,7 @@ impl Document for SnapshotForm {
 impl SnapshotDocument {
     /// Digest of what an approval of a series holds its versions to: the kind of the source, the sheet of a workbook, the
     /// cells that mean *missing*, the name of the subject column, the others that are kept with their types in whatever
-    /// order, the tag *public*.
+    /// order, the tag *public*, and of a database which one it is and the query.
     ///
     /// # Errors
     /// [`CohortError::Canon`] only if the document itself had no canonical form.
@@ -127,6 +131,7 @@ impl SnapshotDocument {
             columns: others.map(|c| (c.name.clone(), c.kind)).collect(),
             subject: self.schema.subject.clone(),
             public: self.public,
+            query: self.format.query.clone(),
         };
         Ok(Canonical::new(form)?.digest())
     }
@@ -163,8 +168,8 @@ impl SubjectCount {
 /// What is frozen, from where, into which folder.
 #[derive(Debug, Clone, Copy)]
 pub struct Freeze<'a> {
-    /// The source file, or the folder of images.
-    pub source: &'a Path,
+    /// The source file, the folder of images, or the open query.
+    pub source: Source<'a>,
     /// How it is read.
     pub format: &'a Format,
     /// Types and masks, as the steward decided.
@@ -352,7 +357,7 @@ fn write_file(
     subjects: &SubjectKey,
     partial: &Partial,
 ) -> Result<Written, CohortError> {
-    let file = source::file_name(order.source);
+    let file = order.source.name();
     let mut input = Rows::open(order.source, order.format, order.limits, true)?;
     if !input.names().iter().eq(order.schema.columns.iter().map(|c| &c.name)) {
         return Err(CohortError::SourceChanged { file });

@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use hospes_party::view::NewAuthorities;
+use hospes_party::view::{AskedQuery, NewAuthorities};
 
 use crate::page::{OpenPurpose, SavePurpose};
 use crate::table::Call;
@@ -22,8 +22,12 @@ impl Call {
     pub(crate) fn files(&mut self) -> Vec<Named<'_>> {
         use OpenPurpose::{Data, Images, OptOuts};
         match self {
+            // A query on a server reads no file, and the engine looks at no path beside it.
+            Self::Survey { query, .. } if on_server(query.as_ref()) => Vec::new(),
+            Self::AddDataset { dataset } if on_server(dataset.query.as_ref()) => Vec::new(),
             Self::Survey { path, .. } | Self::Sheets { path } => vec![Named::Opened(path, &[Data, Images])],
             Self::AddDataset { dataset } => vec![Named::Opened(&mut dataset.path, &[Data, Images])],
+            Self::AddDatabase { database, .. } => certificates(&mut database.extra_ca),
             Self::ImportOptOuts { path } => vec![Named::Opened(path, &[OptOuts])],
             Self::Enrol { enrolment } => certificates(&mut enrolment.extra_ca),
             Self::DiagnoseInvitation { approach } => certificates(&mut approach.extra_ca),
@@ -43,6 +47,10 @@ impl Call {
     }
 }
 
+fn on_server(query: Option<&AskedQuery>) -> bool {
+    query.is_some_and(|query| query.database.is_some())
+}
+
 fn certificates(file: &mut Option<PathBuf>) -> Vec<Named<'_>> {
     file.iter_mut().map(|path| Named::Opened(path, &[OpenPurpose::Certificates])).collect()
 }
@@ -56,7 +64,13 @@ mod tests {
         let paths = table.matches("PathBuf").count();
         assert_eq!(paths, 9, "a command with a path was added or taken away; Call::files must know it");
         // Arguments that hold a path within, by their types.
-        let inside = ["dataset: NewDataset", "enrolment: Enrolment", "approach: Approach", "way: NewWay"];
+        let inside = [
+            "dataset: NewDataset",
+            "database: NewDatabase",
+            "enrolment: Enrolment",
+            "approach: Approach",
+            "way: NewWay",
+        ];
         assert!(inside.iter().all(|argument| table.matches(argument).count() == 1), "{inside:?}");
     }
 }

@@ -4,13 +4,17 @@ use std::path::PathBuf;
 
 use hospes_party::link::Step;
 use hospes_party::view::{
-    AlarmView, Approach, Approving, AuditExport, AuditFormat, AuditPage, AuditQuery, BackupMade, ComputeLimits,
-    DatasetUse, DatasetView, DeviceSetting, DeviceView, DryRunView, EgressView, Enrolment, FileReading, InvitationView,
-    JobView, LogLine, Me, MembershipView, ModelCopy, ModelExport, NewDataset, NewPerson, OptOutReport, Outcome, Page, PeerView, PersonChange, PersonView, PolicyPreview, PredictionMade, PredictionOffer, ProfileView, ProposalView, RequestView, RestoredView, Review, ScanProfile, Signed, Status, SurveyView, UpdateSaved, UpdateSource, UpdatesView, Verdict, NewWay, SignInRules, WayTried, WayView,
+    AlarmView, Approach, Approving, AskedQuery, AuditExport, AuditFormat, AuditPage, AuditQuery, BackupMade,
+    ComputeLimits, DatabaseTest, DatabaseView, DatasetUse, DatasetView, DeviceSetting, DeviceView, DryRunView,
+    EgressView, Enrolment, FileReading, InvitationView, JobView, LogLine, Me, MembershipView, ModelCopy, ModelExport,
+    NewDatabase, NewDataset, NewPerson, NewWay, OptOutReport, Outcome, Page, PeerView, PersonChange, PersonView,
+    PolicyPreview, PredictionMade, PredictionOffer, ProfileView, ProposalView, RequestView, RestoredView, Review,
+    ScanProfile, SignInRules, Signed, Status, SurveyView, UpdateSaved, UpdateSource, UpdatesView, Verdict, WayTried,
+    WayView,
 };
 use hospes_party::{DeviceChoice, Handle, Managed, Passphrase};
 use hospes_protocol::approval::OpinionView;
-use hospes_protocol::id::{DatasetId, Digest, FederationId, JobId, PersonId, SiteId, StudyId};
+use hospes_protocol::id::{DatabaseId, DatasetId, Digest, FederationId, JobId, PersonId, SiteId, StudyId};
 use hospes_protocol::sign::PublicKey;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -148,13 +152,15 @@ commands! {
     "confirm_restore" ConfirmRestore { passphrase: Secret } -> Outcome,
         reads [], changes [Settings, People, Federations, Audit],
         |c| c.engine.confirm_restore(&c.person()?, passphrase.passphrase()).await?;
-    /// What is in a file, before it is registered; of a workbook, in the sheet of that name or else the first.
+    /// What is in a file, or in a query's rows, before it is registered; of a workbook, in the sheet of that name or else the
+    /// first.
     "survey" Survey {
-        path: PathBuf, sheet: Option<String>, missing: Option<Vec<String>>, scan: Option<ScanProfile>
+        path: PathBuf, sheet: Option<String>, missing: Option<Vec<String>>, scan: Option<ScanProfile>,
+        query: Option<AskedQuery>
     } -> SurveyView,
         reads [], changes [],
         |c| {
-            let reading = FileReading { sheet, missing, scan: scan.unwrap_or_default() };
+            let reading = FileReading { sheet, missing, scan: scan.unwrap_or_default(), query };
             c.engine.survey(&c.person()?, path, reading).await?
         };
     /// Names of a workbook's sheets, of which a survey reads one; of any other file, none.
@@ -165,6 +171,26 @@ commands! {
     "add_dataset" AddDataset { dataset: NewDataset } -> DatasetView,
         reads [], changes [Datasets, Audit],
         |c| c.engine.add_dataset(&c.person()?, dataset).await?;
+    /// Registers a further version of a dataset, by the query that gave its rows.
+    "read_again" ReadAgain { dataset: DatasetId } -> DatasetView,
+        reads [], changes [Datasets, Audit],
+        |c| c.engine.read_again(&c.person()?, dataset).await?;
+    /// Databases that rows can be read from.
+    "databases" Databases {} -> Vec<DatabaseView>,
+        reads [Datasets], changes [],
+        |c| c.engine.databases(&c.person()?).await?;
+    /// Tests a database, and keeps it with its password if no step fails.
+    "add_database" AddDatabase { database: NewDatabase, password: Secret } -> DatabaseTest,
+        reads [], changes [Datasets, Audit],
+        |c| c.engine.add_database(&c.person()?, database, password.passphrase()).await?;
+    /// Tests a known database.
+    "test_database" TestDatabase { database: DatabaseId } -> Vec<Step>,
+        reads [], changes [],
+        |c| c.engine.test_database(&c.person()?, database).await?;
+    /// Forgets a database and its password.
+    "forget_database" ForgetDatabase { database: DatabaseId } -> (),
+        reads [], changes [Datasets, Audit],
+        |c| c.engine.forget_database(&c.person()?, database).await?;
     /// Registered datasets.
     "datasets" Datasets {} -> Vec<DatasetView>,
         reads [Datasets], changes [],

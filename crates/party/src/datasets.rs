@@ -3,6 +3,7 @@
 //! Files are read by `hospes-cohort` outside the loop that owns the state; what comes back here are counts, names and
 //! sealed bytes.
 
+mod databases;
 mod markers;
 mod removal;
 mod series;
@@ -18,6 +19,7 @@ use hospes_cohort::profile::{Profile, profile};
 use hospes_cohort::scan::{Finding, ScanProfile};
 use hospes_cohort::schema::ColumnKind;
 use hospes_cohort::snapshot::{Freeze, Snapshot, SnapshotDocument, SnapshotKey, freeze};
+use hospes_cohort::source::sql::Query;
 use hospes_cohort::source::{self, ColumnSurvey, Hints, Limits, SourceKind, Survey, survey};
 use hospes_ledger::{Action, Change, ObjectKind};
 use hospes_protocol::approval::{Role, SnapshotFacts, VersionFacts};
@@ -36,9 +38,10 @@ use crate::keys::{KeyError, random};
 use crate::people::Session;
 use crate::store::{At as _, from_json, parse, signed, to_json, unsigned};
 use crate::view::{
-    ColumnView, DatasetView, FileReading, GapView, NewDataset, Notice, OptOutReport, ProfileView, SurveyView,
+    ColumnView, DatasetView, FileReading, GapView, NewDataset, Notice, OptOutReport, ProfileView, QueryView, SurveyView,
 };
 
+use databases::RowSource;
 pub(crate) use markers::words as marker_words;
 use series::Successor;
 pub(crate) use series::{difference, newest, newest_of};
@@ -141,8 +144,14 @@ impl Dataset {
             missing: self.document.format.missing.clone(),
             version: self.version,
             former: self.former,
+            query: self.document.format.query.as_ref().map(|query| query_view(query, self.document.format.kind)),
         }
     }
+}
+
+fn query_view(query: &Query, kind: SourceKind) -> QueryView {
+    let (database, text, digest) = (query.database.clone(), query.text.clone(), query.digest());
+    QueryView { database, text, digest, on_server: kind == SourceKind::Postgres }
 }
 
 fn column_view(name: String, kind: ColumnKind, masked: bool, findings: &[Finding]) -> ColumnView {
@@ -169,21 +178,25 @@ pub(crate) async fn by_id(conn: &mut SqliteConnection, id: DatasetId) -> Result<
     Dataset::from_row(&row)
 }
 
-/// A file to be surveyed, and how.
+/// A source to be surveyed, and how.
 pub(crate) struct SurveyOrder {
-    path: PathBuf,
+    from: RowSource,
     reading: FileReading,
 }
 
 impl SurveyOrder {
     pub(crate) fn sheets(self) -> Result<Vec<String>, PartyError> {
-        Ok(source::sheets(&self.path, Limits::default())?)
+        match self.from {
+            RowSource::File(path) => Ok(source::sheets(&path, Limits::default())?),
+            RowSource::Query { .. } => Ok(Vec::new()),
+        }
     }
 
     pub(crate) fn run(self) -> Result<SurveyView, PartyError> {
-        let FileReading { sheet, missing, scan } = self.reading;
+        let FileReading { sheet, missing, scan, query: _ } = self.reading;
         let hints = Hints { sheet, missing, ..Hints::default() };
-        let found = survey(&self.path, &hints, scan, Limits::default())?;
+        let opened = self.from.open()?;
+        let found = survey(opened.source(), &hints, scan, Limits::default())?;
         let masked = |name: &str| found.findings.iter().any(|f| f.column == name && f.masks);
         let columns = found.columns.iter();
         Ok(SurveyView {
@@ -224,9 +237,10 @@ fn format_words(found: &Survey) -> String {
     if kind == SourceKind::ImageFolder { format!("{}: {text}", kind.name()) } else { text }
 }
 
-/// A file to be frozen, with the keys for it.
+/// A source to be frozen, with the keys for it.
 pub(crate) struct FreezeOrder {
     dataset: NewDataset,
+    from: RowSource,
     /// The version that it continues.
     former: Option<Dataset>,
     folder: PathBuf,
@@ -257,7 +271,9 @@ impl FreezeOrder {
         // A version is read as the one before.
         let before = self.former.as_ref().map(|former| former.document.format.missing.clone());
         let hints = Hints { subject, sheet, missing: self.dataset.missing.clone().or(before), ..Hints::default() };
-        let found = survey(&self.dataset.path, &hints, self.dataset.scan, Limits::default())?;
+        // Of a query, both passes are in one transaction.
+        let opened = self.from.open()?;
+        let found = survey(opened.source(), &hints, self.dataset.scan, Limits::default())?;
         let mut schema = found.schema(&self.dataset.subject)?;
         for (name, kind) in &self.dataset.kinds {
             schema.set_kind(name, *kind)?;
@@ -270,7 +286,7 @@ impl FreezeOrder {
         }
         let mut successor = None;
         if let Some(former) = &self.former {
-            series::check_continues(former, &self.dataset, &schema, &found.format.missing)?;
+            series::check_continues(former, &self.dataset, &schema, &found.format)?;
             let version = former.version.saturating_add(1);
             successor = Some(Successor { former: former.id, series: former.series, version });
         }
@@ -279,7 +295,7 @@ impl FreezeOrder {
         let sealed_key = seal(&self.data_key, b"snapshot-key", &raw);
         raw.zeroize();
         let order = Freeze {
-            source: &self.dataset.path,
+            source: opened.source(),
             format: &found.format,
             schema: &schema,
             folder: &self.folder,
@@ -312,16 +328,24 @@ impl Frozen {
         if let Some(Successor { former, version, .. }) = self.successor {
             because.push(format!("version {version} of the dataset, after {former}"));
         }
+        let query = self.snapshot.document.format.query.as_ref();
+        if let Some(query) = query {
+            because.push(format!("rows of the query {} in {}", query.digest(), query.database));
+        }
         if self.dataset.scan == ScanProfile::HipaaSafeHarbor {
             because.push("identifiers looked for by the rules of HIPAA safe harbor".to_owned());
         }
         if self.dataset.missing.is_some() {
             because.push(format!("read as missing: {}", marker_words(&self.snapshot.document.format.missing)));
         }
-        // Last: names of columns may be so many that the log cuts them.
+        // Last: names of columns may be so many that the log cuts them, and a query so long. Both are in the snapshot's
+        // document whole.
         if !self.dataset.keep.is_empty() {
             let kept = self.dataset.keep.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
             because.push(format!("columns kept although the identifier scan would mask them: {kept}"));
+        }
+        if let Some(query) = query {
+            because.push(format!("the query: {}", query.text));
         }
         because
     }
@@ -420,7 +444,7 @@ impl Engine {
     ) -> Result<SurveyOrder, PartyError> {
         self.acting(&session, "look into a file of data", STEWARD).await?;
         markers::check(reading.missing.as_deref())?;
-        Ok(SurveyOrder { path, reading })
+        Ok(SurveyOrder { from: self.row_source(path, reading.query.as_ref()).await?, reading })
     }
 
     pub(crate) async fn freeze_order(
@@ -448,6 +472,7 @@ impl Engine {
         let opt_outs = self.opt_outs(&mut conn).await?;
         drop(conn);
         Ok(FreezeOrder {
+            from: self.row_source(dataset.path.clone(), dataset.query.as_ref()).await?,
             dataset,
             former,
             folder: self.config.snapshots(),

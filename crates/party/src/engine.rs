@@ -26,7 +26,7 @@ use crate::rounds::{Devices, Fetching, Notes, Refusals, Share, Turn, Working, wo
 use crate::seam::Seam;
 use crate::store::{At as _, Store, set_setting, setting};
 use crate::updates::Updates;
-use crate::view::{LinkView, Notice, Status, SignInRules};
+use crate::view::{LinkView, Notice, SignInRules, Status};
 
 /// A question and its answer, to be carried out on the state.
 pub(crate) type Call = Box<dyn for<'e> FnOnce(&'e mut Engine) -> BoxFuture<'e, ()> + Send>;

@@ -25,7 +25,7 @@ use crate::people::Acting;
 use crate::requests::policy::{current, loosened};
 use crate::rounds::DeviceChoice;
 use crate::updates::Source;
-use crate::view::{ComputeLimits, QuietHours, UpdateSource, SignInRules};
+use crate::view::{ComputeLimits, QuietHours, SignInRules, UpdateSource};
 
 /// Most bytes of the file.
 const BYTES: usize = 64 << 10;
@@ -555,8 +555,10 @@ impl TryFrom<WrittenSource> for WrittenUpdates {
                 Source::parse(&source).map_err(|(place, wrong)| format!("{place}: {wrong}"))?;
                 Ok(Self::From(source))
             }
-            _ => Err("write from = \"off\" alone, or from = \"https://…\" with key = \"…\", the key that signs the updates"
-                .to_owned()),
+            _ => Err(
+                "write from = \"off\" alone, or from = \"https://…\" with key = \"…\", the key that signs the updates"
+                    .to_owned(),
+            ),
         }
     }
 }

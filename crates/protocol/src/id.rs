@@ -202,6 +202,10 @@ uuid_id!(
     /// A registered dataset at a site.
     DatasetId, "dataset id"
 );
+uuid_id!(
+    /// A database that a site reads rows from.
+    DatabaseId, "database id"
+);
 
 /// Milliseconds since 1970-01-01T00:00:00Z.
 #[derive(

@@ -218,7 +218,15 @@ impl Member {
         let mut random = [0; 32];
         getrandom::fill(&mut random).context("no randomness")?;
         let (key, keys) = (SnapshotKey::from_bytes(random), known_keys(name));
-        let order = Freeze { source, format: &found.format, schema: &schema, folder, public: true, at: NOW, limits };
+        let order = Freeze {
+            source: source.into(),
+            format: &found.format,
+            schema: &schema,
+            folder,
+            public: true,
+            at: NOW,
+            limits,
+        };
         let snapshot = freeze(order, &key, &SubjectKey::from_bytes(keys.subjects))?;
         let count = snapshot.count_subjects(&key, &OptOuts::new())?;
         Ok(Self { name: name.to_owned(), snapshot, count, key, identity: keys.identity })

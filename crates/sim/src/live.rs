@@ -245,6 +245,7 @@ impl Site {
         let dataset = NewDataset {
             name: DATASET.into(),
             path: std::path::absolute(file)?,
+            query: None,
             sheet: None,
             missing: None,
             scan: Default::default(),

@@ -92,6 +92,9 @@ pub(crate) enum Command {
     /// The site's data.
     #[command(subcommand)]
     Dataset(Dataset),
+    /// Databases that rows are read from; `dataset add --sql` makes one known.
+    #[command(subcommand)]
+    Database(DatabaseCommand),
     /// The site's policy.
     #[command(subcommand)]
     Policy(PolicyCommand),
@@ -385,8 +388,13 @@ pub(crate) enum User {
 /// The site's data.
 #[derive(Subcommand)]
 pub(crate) enum Dataset {
-    /// Register a file: freezes an encrypted copy of it.
+    /// Register a file, or rows of a query: freezes an encrypted copy.
     Add(DatasetAdd),
+    /// Run the query of a dataset again, and register its rows as the next version.
+    Again {
+        /// Name.
+        name: String,
+    },
     /// List datasets.
     List,
     /// What a steward sees of a dataset; it does not leave.
@@ -396,8 +404,11 @@ pub(crate) enum Dataset {
     },
     /// What is in a file, before it is registered.
     Survey {
-        /// CSV, Excel (.xlsx), Parquet, NDJSON or .npz file, or a folder of images with a table.
-        file: PathBuf,
+        /// CSV, Excel (.xlsx), Parquet, NDJSON, .npz or SQLite file, or a folder of images with a table.
+        #[arg(required_unless_present = "sql")]
+        file: Option<PathBuf>,
+        #[command(flatten)]
+        rows: Rows,
         /// Sheet of an Excel workbook; its first one if none is named.
         #[arg(long)]
         sheet: Option<String>,
@@ -424,6 +435,45 @@ pub(crate) enum Dataset {
     OptOut {
         /// File.
         file: PathBuf,
+    },
+}
+
+// Which rows of a database are read. A doc comment here would be taken for that of the command.
+#[derive(Args)]
+pub(crate) struct Rows {
+    /// PostgreSQL database, as postgres://ROLE@HOST:PORT/DATABASE without the password, which is asked for; or the name of a
+    /// known one. The server must prove its name; for one on this machine, ?sslmode=prefer lifts that.
+    #[arg(long, value_name = "URL", requires = "query", conflicts_with = "file")]
+    pub(crate) sql: Option<String>,
+    /// File with the query: one SELECT, which stands in the audit log. Without --sql it is asked of the file, which is then
+    /// one of SQLite.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) query: Option<PathBuf>,
+    /// File with the password of the database, instead of a prompt.
+    #[arg(long, value_name = "FILE", requires = "sql")]
+    pub(crate) db_password_file: Option<PathBuf>,
+    /// File with the hospital's own CA certificates (PEM), if one of them signed the server's.
+    #[arg(long, value_name = "FILE", requires = "sql")]
+    pub(crate) ca: Option<PathBuf>,
+    /// Seconds that a statement may take; 600 if not said.
+    #[arg(long, value_name = "SECONDS", requires = "sql")]
+    pub(crate) timeout: Option<u32>,
+}
+
+/// Databases that rows are read from.
+#[derive(Subcommand)]
+pub(crate) enum DatabaseCommand {
+    /// List them.
+    List,
+    /// Test the way to one, step by step.
+    Test {
+        /// Name.
+        name: String,
+    },
+    /// Forget one and its password; datasets stay.
+    Forget {
+        /// Name.
+        name: String,
     },
 }
 
@@ -461,9 +511,12 @@ impl From<Scan> for ScanProfile {
 /// A file to be registered.
 #[derive(Args)]
 pub(crate) struct DatasetAdd {
-    /// CSV, Excel (.xlsx), Parquet, NDJSON or .npz file, or a folder of PNG and JPEG images with a CSV table that names
-    /// them.
-    pub(crate) file: PathBuf,
+    /// CSV, Excel (.xlsx), Parquet, NDJSON, .npz or SQLite file, or a folder of PNG and JPEG images with a CSV table that
+    /// names them.
+    #[arg(required_unless_present = "sql")]
+    pub(crate) file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) rows: Rows,
     /// Sheet of an Excel workbook; its first one if none is named.
     #[arg(long)]
     pub(crate) sheet: Option<String>,

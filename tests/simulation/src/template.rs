@@ -336,6 +336,7 @@ async fn furnish(folder: &Path, index: usize, roster: &Signed<Roster>, study: &S
     let dataset = NewDataset {
         name: "rows".into(),
         path: csv,
+        query: None,
         sheet: None,
         missing: None,
         scan: Default::default(),

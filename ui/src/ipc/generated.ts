@@ -99,6 +99,19 @@ release: ReleaseRule,
 checklist: { [key in string]: string }, };
 
 /**
+ * A query whose rows are registered.
+ */
+export type AskedQuery = { 
+/**
+ * The database that is asked. If none is named, the file beside it is one of SQLite.
+ */
+database: DatabaseId | null, 
+/**
+ * One SELECT. It stands in the audit log.
+ */
+text: string, };
+
+/**
  * A part of an entry that was erased.
  */
 export type AuditErased = { 
@@ -672,6 +685,61 @@ candidates: Array<string>,
 series: SeriesOffer | null, };
 
 /**
+ * A database that a site reads rows from.
+ */
+export type DatabaseId = string;
+
+/**
+ * What came of the test of a new database.
+ */
+export type DatabaseTest = { 
+/**
+ * Step by step.
+ */
+steps: Array<Step>, 
+/**
+ * What is known now; nothing if a step failed.
+ */
+known: DatabaseView | null, };
+
+/**
+ * A database that is known here.
+ */
+export type DatabaseView = { 
+/**
+ * Id.
+ */
+id: DatabaseId, 
+/**
+ * Name.
+ */
+name: string, 
+/**
+ * Host name or address.
+ */
+host: string, 
+/**
+ * Port.
+ */
+port: number, 
+/**
+ * Database on the server.
+ */
+database: string, 
+/**
+ * Role that asks.
+ */
+user: string, 
+/**
+ * Whether the server need not prove who it is.
+ */
+unverified: boolean, 
+/**
+ * Seconds that a statement may take.
+ */
+timeout_s: number, };
+
+/**
  * A registered dataset at a site.
  */
 export type DatasetId = string;
@@ -768,7 +836,11 @@ version: number,
 /**
  * The version before, which approvals given for it still name.
  */
-former: DatasetId | null, };
+former: DatasetId | null, 
+/**
+ * The query that its rows came from; of a file, nothing.
+ */
+query: QueryView | null, };
 
 /**
  * Who decided what networks are trained on.
@@ -1906,6 +1978,43 @@ rounds: number, };
 export type NewAuthorities = "keep" | "usual" | { "file": string };
 
 /**
+ * A PostgreSQL database to be known here. Its password comes beside it and is kept with the site's other secrets.
+ */
+export type NewDatabase = { 
+/**
+ * Name, unique at the site; that of a known one takes its place.
+ */
+name: string, 
+/**
+ * Host name or address.
+ */
+host: string, 
+/**
+ * Port; 5432 if none is said.
+ */
+port: number | null, 
+/**
+ * Database on the server.
+ */
+database: string, 
+/**
+ * Role that asks, which needs to read only.
+ */
+user: string, 
+/**
+ * Whether the server need not prove who it is; for one on this machine only.
+ */
+unverified: boolean, 
+/**
+ * File with the hospital's own CA certificates, besides the public ones.
+ */
+extra_ca: string | null, 
+/**
+ * Seconds that a statement may take; ten minutes if not said.
+ */
+timeout_s: number | null, };
+
+/**
  * A dataset to be registered.
  */
 export type NewDataset = { 
@@ -1914,9 +2023,13 @@ export type NewDataset = {
  */
 name: string, 
 /**
- * File, or folder of images.
+ * File, or folder of images; of a query on a server, nothing.
  */
 path: string, 
+/**
+ * The query whose rows it has; without one, those of the file.
+ */
+query: AskedQuery | null, 
 /**
  * Name of the sheet, of a workbook; its first one if none is named.
  */
@@ -2540,6 +2653,27 @@ export type Protection = "unmasked";
  * A public Ed25519 key. Written as 64 hexadecimal digits.
  */
 export type PublicKey = string;
+
+/**
+ * The query that the rows of a dataset came from.
+ */
+export type QueryView = { 
+/**
+ * Which database, in words.
+ */
+database: string, 
+/**
+ * The query.
+ */
+text: string, 
+/**
+ * SHA-256 of its text.
+ */
+digest: Digest, 
+/**
+ * Whether it is a server's, which can be asked again without anybody choosing a file.
+ */
+on_server: boolean, };
 
 /**
  * Hours of some days of the week.
@@ -3552,12 +3686,23 @@ export interface Commands {
   restored: { args: Record<string, never>; answer: RestoredView | null };
   /** Confirms a restored backup; in operation it needs a second signature. */
   confirm_restore: { args: { passphrase: Secret }; answer: Outcome };
-  /** What is in a file, before it is registered; of a workbook, in the sheet of that name or else the first. */
-  survey: { args: { path: string; sheet: string | null; missing: Array<string> | null; scan: ScanProfile | null }; answer: SurveyView };
+  /** What is in a file, or in a query's rows, before it is registered; of a workbook, in the sheet of that name or else the
+ first. */
+  survey: { args: { path: string; sheet: string | null; missing: Array<string> | null; scan: ScanProfile | null; query: AskedQuery | null }; answer: SurveyView };
   /** Names of a workbook's sheets, of which a survey reads one; of any other file, none. */
   sheets: { args: { path: string }; answer: Array<string> };
   /** Registers a dataset. */
   add_dataset: { args: { dataset: NewDataset }; answer: DatasetView };
+  /** Registers a further version of a dataset, by the query that gave its rows. */
+  read_again: { args: { dataset: DatasetId }; answer: DatasetView };
+  /** Databases that rows can be read from. */
+  databases: { args: Record<string, never>; answer: Array<DatabaseView> };
+  /** Tests a database, and keeps it with its password if no step fails. */
+  add_database: { args: { database: NewDatabase; password: Secret }; answer: DatabaseTest };
+  /** Tests a known database. */
+  test_database: { args: { database: DatabaseId }; answer: Array<Step> };
+  /** Forgets a database and its password. */
+  forget_database: { args: { database: DatabaseId }; answer: null };
   /** Registered datasets. */
   datasets: { args: Record<string, never>; answer: Array<DatasetView> };
   /** Profile of a dataset; it does not leave. */
@@ -3713,6 +3858,7 @@ export const READS: { readonly [C in keyof Commands]?: readonly Notice[] } = {
   policy: ["settings"],
   policy_preview: ["settings", "requests"],
   restored: ["settings", "federations"],
+  databases: ["datasets"],
   datasets: ["datasets"],
   profile: ["datasets"],
   dataset_uses: ["datasets", "requests", "egress"],
@@ -3758,6 +3904,9 @@ export const CHANGES: { readonly [C in keyof Commands]?: readonly Notice[] } = {
   back_up: ["audit"],
   confirm_restore: ["settings", "people", "federations", "audit"],
   add_dataset: ["datasets", "audit"],
+  read_again: ["datasets", "audit"],
+  add_database: ["datasets", "audit"],
+  forget_database: ["datasets", "audit"],
   tag_dataset: ["datasets", "audit"],
   remove_dataset: ["datasets", "requests", "audit"],
   import_opt_outs: ["datasets", "jobs", "egress", "audit"],

@@ -12,6 +12,7 @@ import { Page } from "../parts/Page";
 import { Sections } from "../parts/Sections";
 import { useMe } from "../shell/session";
 import { Columns } from "./Columns";
+import { DatasetQuery } from "./DatasetQuery";
 import { DatasetUses } from "./DatasetUses";
 import { RemoveDataset } from "./RemoveDataset";
 import styles from "./ReportCard.module.css";
@@ -111,10 +112,13 @@ function Parts({ dataset, all }: { dataset: DatasetView; all: DatasetView[] }) {
           id: "versions",
           name: t("datasets.versions"),
           content: (
-            <Card>
-              <p>{versionWords(t, dataset, former !== undefined)}</p>
-              {former && <Link href={`/datasets/${former.id}`}>{former.name}</Link>}
-            </Card>
+            <>
+              <Card>
+                <p>{versionWords(t, dataset, former !== undefined)}</p>
+                {former && <Link href={`/datasets/${former.id}`}>{former.name}</Link>}
+              </Card>
+              {dataset.query && <DatasetQuery dataset={dataset} query={dataset.query} />}
+            </>
           ),
         },
       ]}

@@ -5,7 +5,7 @@ import { useLocation } from "wouter";
 import { Engine } from "../i18n/engine";
 import { count, list } from "../i18n/format";
 import { useAction } from "../ipc/hooks";
-import type { Chosen, ScanProfile, SurveyView } from "../ipc/types";
+import type { ScanProfile, SurveyView } from "../ipc/types";
 import { Button } from "../parts/Button";
 import { Card } from "../parts/Card";
 import { Check } from "../parts/Check";
@@ -14,12 +14,11 @@ import { FaultNotice } from "../parts/FaultNotice";
 import { Field } from "../parts/Field";
 import { Notice } from "../parts/Notice";
 import { Page } from "../parts/Page";
-import { Picker } from "../parts/Picker";
 import { Steps, StepTitle } from "../parts/Steps";
 import { useMe } from "../shell/session";
-import { ChooseFile } from "./ChooseFile";
 import forms from "./Forms.module.css";
-import { type Draft, EMPTY, isCopied, isCounted, newDataset } from "./register";
+import { type Draft, EMPTY, isCopied, isCounted, newDataset, type Source } from "./register";
+import { SourceChoice } from "./SourceChoice";
 import { SurveyColumns } from "./SurveyColumns";
 import { SurveyReading } from "./SurveyReading";
 import { TermsFields, termWords } from "./TermsFields";
@@ -44,14 +43,14 @@ export function NewDataset() {
 function Wizard() {
   const { t } = useTranslation();
   const [at, setAt] = useState(0);
-  const [source, setSource] = useState<Chosen | null>(null);
+  const [source, setSource] = useState<Source | null>(null);
   const [survey, setSurvey] = useState<SurveyView | null>(null);
   const [draft, setDraft] = useState<Draft>(EMPTY);
   const steps = STEPS.map((step) => t(`register.step.${step}`));
   const next = () => setAt(at + 1);
   const back = () => setAt(at - 1);
   const step = STEPS[at];
-  function choose(chosen: Chosen) {
+  function choose(chosen: Source) {
     setSource(chosen);
     setSurvey(null);
     // Another file or sheet has other columns; what was said about its use may well hold for it too.
@@ -70,7 +69,7 @@ function Wizard() {
       <Steps label={t("register.title")} steps={steps} at={at} />
       <Card>
         {step === "file" && (
-          <FileStep source={source} survey={survey} onChosen={choose} onSurvey={found} onNext={next} />
+          <SourceStep source={source} survey={survey} onChosen={choose} onSurvey={found} onNext={next} />
         )}
         {step === "columns" && source && survey && (
           <Step
@@ -82,7 +81,7 @@ function Wizard() {
           >
             <SurveyColumns survey={survey} draft={draft} onChange={setDraft} />
             <SurveyReading
-              file={source.file}
+              source={source}
               survey={survey}
               draft={draft}
               onChange={setDraft}
@@ -157,74 +156,32 @@ function Step(props: StepProps) {
   );
 }
 
-interface FileProps {
-  source: Chosen | null;
+interface SourceProps {
+  source: Source | null;
   survey: SurveyView | null;
-  onChosen: (chosen: Chosen) => void;
+  onChosen: (chosen: Source) => void;
   onSurvey: (survey: SurveyView) => void;
   onNext: () => void;
 }
 
-function FileStep({ source, survey, onChosen, onSurvey, onNext }: FileProps) {
+function SourceStep({ source, survey, onChosen, onSurvey, onNext }: SourceProps) {
   const { t } = useTranslation();
-  // Kept while another sheet is looked into, and where that one cannot be read.
-  const [sheets, setSheets] = useState<string[]>(survey?.sheets ?? []);
-  const [sheet, setSheet] = useState(survey?.sheet ?? null);
-  const listing = useAction("sheets", setSheets);
-  const look = useAction("survey", (survey) => {
-    setSheets(survey.sheets);
-    setSheet(survey.sheet);
-    onSurvey(survey);
-  });
-  function choose(chosen: Chosen, sheet: string | null = null) {
-    if (sheet === null) setSheets([]);
-    setSheet(sheet);
-    onChosen(chosen);
-    const onError = () => {
-      // The first sheet is often a page of words; another one may be the table.
-      if (sheet === null) listing.mutate({ path: chosen.file });
-    };
-    look.mutate({ path: chosen.file, sheet, missing: null, scan: null }, { onError });
-  }
-  // A folder has no size of its own.
-  const isFolder = source !== null && source.bytes === null;
-  const way = {
-    isDisabled: look.isPending || listing.isPending,
-    onChosen: (chosen: Chosen) => choose(chosen),
-  };
+  const [isBusy, setBusy] = useState(false);
   return (
     <Step
       title={t("register.file")}
       lead={t("register.fileLead")}
       onNext={onNext}
       isReady={survey !== null}
-      isPending={look.isPending}
+      isPending={isBusy}
     >
-      <ChooseFile
-        {...way}
-        purpose="data"
-        words={t("register.chooseFile")}
-        chosen={isFolder ? null : source}
+      <SourceChoice
+        source={source}
+        survey={survey}
+        onChosen={onChosen}
+        onSurvey={onSurvey}
+        onBusy={setBusy}
       />
-      <ChooseFile
-        {...way}
-        purpose="images"
-        words={t("register.chooseFolder")}
-        chosen={isFolder ? source : null}
-      />
-      <p className={forms.small}>{t("register.kinds")}</p>
-      {source && sheets.length > 1 && (
-        <Picker
-          label={t("register.sheet")}
-          placeholder={t("register.chooseSheet")}
-          options={sheets.map((name) => ({ value: name, label: name }))}
-          value={sheet}
-          isDisabled={look.isPending}
-          onChange={(name) => choose(source, name)}
-        />
-      )}
-      <div role="status">{look.isPending && <Notice>{t("register.looking")}</Notice>}</div>
-      <FaultNotice fault={look.error} />
       {survey && (
         <Notice weight="good" title={t("register.found")}>
           {t("register.foundHelp", { rows: count(survey.rows), columns: count(survey.columns.length) })}{" "}
@@ -236,7 +193,7 @@ function FileStep({ source, survey, onChosen, onSurvey, onNext }: FileProps) {
 }
 
 interface CheckProps {
-  source: Chosen;
+  source: Source;
   survey: SurveyView;
   draft: Draft;
   onBack: () => void;
@@ -246,7 +203,7 @@ function CheckStep({ source, survey, draft, onBack }: CheckProps) {
   const { t } = useTranslation();
   const [, go] = useLocation();
   const add = useAction("add_dataset");
-  const asked = newDataset(draft, survey.columns, source.file);
+  const asked = newDataset(draft, survey.columns, source);
   const [inside, outside] = [true, false].map((isIn) =>
     survey.columns.filter((column) => isCopied(draft, column) === isIn).map(({ name }) => name),
   );
@@ -267,6 +224,7 @@ function CheckStep({ source, survey, draft, onBack }: CheckProps) {
         facts={[
           { label: t("datasets.name"), value: asked.name },
           { label: t("register.source"), value: source.name },
+          ...(source.query ? [{ label: t("database.query"), value: source.query.text }] : []),
           ...(survey.sheets.length > 1 ? [{ label: t("register.sheet"), value: survey.sheet ?? "" }] : []),
           { label: t("datasets.rows"), value: count(survey.rows) },
           { label: t("register.subject"), value: asked.subject },

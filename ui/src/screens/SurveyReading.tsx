@@ -8,10 +8,10 @@ import { FaultNotice } from "../parts/FaultNotice";
 import { Field } from "../parts/Field";
 import { Notice } from "../parts/Notice";
 import forms from "./Forms.module.css";
-import { type Draft, isCounted, markersOf, questions, SCANS } from "./register";
+import { type Draft, isCounted, markersOf, questions, SCANS, type Source } from "./register";
 
 interface Props {
-  file: string;
+  source: Source;
   survey: SurveyView;
   draft: Draft;
   onChange: (draft: Draft) => void;
@@ -20,14 +20,14 @@ interface Props {
 }
 
 /** What means a missing value, and how strictly identifiers are looked for: the file is looked into again with both. */
-export function SurveyReading({ file, survey, draft, onChange, onSurvey }: Props) {
+export function SurveyReading({ source, survey, draft, onChange, onSurvey }: Props) {
   const { t } = useTranslation();
   const look = useAction("survey");
   function choose(chosen: Draft) {
     onChange(chosen);
     const { sheet, scan } = chosen;
     look.mutate(
-      { path: file, sheet, missing: markersOf(chosen), scan },
+      { path: source.path, query: source.query, sheet, missing: markersOf(chosen), scan },
       { onSuccess: (found) => onSurvey(found, scan) },
     );
   }

@@ -1,5 +1,5 @@
 // What a data steward chooses while registering a file, and what follows from it.
-import type { ColumnView, GapView, NewDataset, ScanProfile, SurveyView } from "../ipc/types";
+import type { AskedQuery, Chosen, ColumnView, GapView, NewDataset, ScanProfile, SurveyView } from "../ipc/types";
 import { readTerms, type Terms, writeTerms } from "./duo";
 
 /** Types that a column can be corrected to; an image stays one. */
@@ -7,6 +7,19 @@ export const KINDS = ["number", "category", "date", "text"] as const;
 
 /** How strictly identifiers can be looked for. */
 export const SCANS: readonly ScanProfile[] = ["default", "hipaa_safe_harbor"];
+
+/** Where rows come from: a file by the name that stands for it, a query on a server, or a query in a file of SQLite. */
+export interface Source {
+  /** Nothing for a server. */
+  path: string;
+  /** What a person calls it. */
+  name: string;
+  /** Of a file; a folder has none. */
+  bytes: number | null;
+  query: AskedQuery | null;
+}
+
+export const ofFile = ({ file, name, bytes }: Chosen): Source => ({ path: file, name, bytes, query: null });
 
 export interface Draft {
   name: string;
@@ -83,12 +96,17 @@ export function questions(draft: Draft, { columns, gaps }: SurveyView): [marker:
 }
 
 /** What the engine is asked for: what a person decided, and what means missing as the survey showed it. */
-export function newDataset(draft: Draft, columns: ColumnView[], file: string): NewDataset {
+export function newDataset(
+  draft: Draft,
+  columns: ColumnView[],
+  { path, query }: Pick<Source, "path" | "query">,
+): NewDataset {
   const other = columns.filter((column) => column.name !== draft.subject);
   const corrected = columns.filter((column) => kindOf(draft, column) !== column.kind);
   return {
     name: draft.name.trim(),
-    path: file,
+    path,
+    query,
     sheet: draft.sheet,
     missing: markersOf(draft),
     scan: draft.scan,

@@ -1,4 +1,4 @@
-//! Files as hospitals have them: found out in one bounded pass, described without any value.
+//! Files and databases as hospitals have them: found out in one bounded pass, described without any value.
 
 mod cell;
 mod decode;
@@ -10,6 +10,7 @@ mod parquet_file;
 mod records;
 mod rows;
 mod sniff;
+pub mod sql;
 mod tally;
 mod xlsx;
 mod zip;
@@ -96,6 +97,46 @@ pub struct Format {
     pub decimal: Decimal,
     /// Cells that mean *missing*, besides the empty one.
     pub missing: Vec<String>,
+    /// What was asked of which database, where the rows are a query's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub query: Option<sql::Query>,
+}
+
+/// Where rows come from.
+#[derive(Debug, Clone, Copy)]
+pub enum Source<'a> {
+    /// A file, or a folder of images with its table.
+    File(&'a Path),
+    /// A query in an open transaction.
+    Query(&'a sql::OpenQuery),
+}
+
+impl<'a> From<&'a Path> for Source<'a> {
+    fn from(path: &'a Path) -> Self {
+        Self::File(path)
+    }
+}
+
+impl<'a> From<&'a PathBuf> for Source<'a> {
+    fn from(path: &'a PathBuf) -> Self {
+        Self::File(path)
+    }
+}
+
+impl<'a> From<&'a sql::OpenQuery> for Source<'a> {
+    fn from(query: &'a sql::OpenQuery) -> Self {
+        Self::Query(query)
+    }
+}
+
+impl Source<'_> {
+    /// What errors call it.
+    pub(crate) fn name(self) -> String {
+        match self {
+            Self::File(path) => file_name(path),
+            Self::Query(open) => open.file().to_owned(),
+        }
+    }
 }
 
 impl Format {
@@ -104,12 +145,12 @@ impl Format {
     }
 }
 
-/// What was found in a file: format, columns, counts, and what looks like an identifier. No cell of the file is in it.
+/// What was found in a source: format, columns, counts, and what looks like an identifier. No cell of it is in it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Survey {
-    /// Name of the file, without its folder.
+    /// Name of the file, without its folder; of a query, the database.
     pub file: String,
-    /// Its length.
+    /// The file's length; of a query, nothing.
     pub bytes: u64,
     /// How it is read.
     pub format: Format,
@@ -155,7 +196,7 @@ impl Survey {
     }
 }
 
-/// Reads a file, or a folder of images with its table, from end to end and says what is in it.
+/// Reads a file, a folder of images with its table, or a query's rows from end to end and says what is in it.
 ///
 /// # Errors
 /// [`CohortError`] names file, place and rule of the first thing that cannot be: a ragged row, bytes of another
@@ -165,17 +206,19 @@ impl Survey {
 /// Counts, minimum, maximum and mean of numeric columns, and numbers of distinct values, for the steward at the site.
 /// Minimum and maximum can be one patient's value: the survey is a local view and does not leave. An error about an image
 /// of another size names its file.
-pub fn survey(path: &Path, hints: &Hints, profile: ScanProfile, limits: Limits) -> Result<Survey, CohortError> {
-    let file = file_name(path);
-    let kind = SourceKind::of(path);
-    let described = match kind {
-        SourceKind::ImageFolder => folder::table_of(path)?,
-        _ => path.to_owned(),
+pub fn survey<'a>(
+    from: impl Into<Source<'a>>,
+    hints: &Hints,
+    profile: ScanProfile,
+    limits: Limits,
+) -> Result<Survey, CohortError> {
+    let from = from.into();
+    let file = from.name();
+    let (mut format, encoding_reason, bytes) = match from {
+        Source::File(path) => file_format(path, hints)?,
+        Source::Query(open) => (query_format(open, hints)?, "that of the database", 0),
     };
-    let bytes = open(&described)?.metadata().map_err(|source| read_error(&file, source))?.len();
-    let (mut format, encoding_reason) = sniff_format(&described, kind, hints, bytes)?;
-
-    let mut source = Rows::open(path, &format, limits, false)?;
+    let mut source = Rows::open(from, &format, limits, false)?;
     let (names, image) = (source.names().to_vec(), source.image());
     let mut sheets = Vec::new();
     if let Some((read, all)) = source.sheets() {
@@ -217,6 +260,25 @@ pub fn survey(path: &Path, hints: &Hints, profile: ScanProfile, limits: Limits) 
     })
 }
 
+/// How a file is read, why in this encoding, and how long it is.
+fn file_format(path: &Path, hints: &Hints) -> Result<(Format, &'static str, u64), CohortError> {
+    let kind = SourceKind::of(path);
+    let described = match kind {
+        SourceKind::ImageFolder => folder::table_of(path)?,
+        _ => path.to_owned(),
+    };
+    let bytes = open(&described)?.metadata().map_err(|source| read_error(&file_name(path), source))?.len();
+    let (format, reason) = sniff_format(&described, kind, hints, bytes)?;
+    Ok((format, reason, bytes))
+}
+
+/// How a query's rows are read.
+fn query_format(open: &sql::OpenQuery, hints: &Hints) -> Result<Format, CohortError> {
+    let sheet = hints.sheet.as_deref();
+    let format = plain_format(open.kind(), open.file(), sheet, hints.missing.as_deref())?;
+    Ok(Format { query: Some(open.query().clone()), ..format })
+}
+
 /// The names of a workbook's sheets in their order, without those that are hidden; none of any other source.
 ///
 /// # Errors
@@ -238,16 +300,7 @@ fn sniff_format(
     hints: &Hints,
     bytes: u64,
 ) -> Result<(Format, &'static str), CohortError> {
-    if let Some(sheet) = hints.sheet.as_ref().filter(|_| kind != SourceKind::Xlsx) {
-        let (file, sheet) = (file_name(path), sheet.clone());
-        return Err(CohortError::UnknownSheet { file, sheet, sheets: Vec::new() });
-    }
-    let missing = match &hints.missing {
-        Some(markers) => chosen_markers(markers),
-        None => kind.missing().iter().map(|m| (*m).to_owned()).collect(),
-    };
-    let (encoding, delimiter, decimal) = (Encoding::Utf8, Delimiter::Comma, Decimal::Point);
-    let format = Format { kind, sheet: hints.sheet.clone(), encoding, delimiter, decimal, missing };
+    let format = plain_format(kind, &file_name(path), hints.sheet.as_deref(), hints.missing.as_deref())?;
     if !matches!(kind, SourceKind::Delimited | SourceKind::ImageFolder) {
         return Ok((format, "that of the format"));
     }
@@ -262,6 +315,25 @@ fn sniff_format(
     let text = decode::sample_text(&sample, encoding);
     let delimiter = hints.delimiter.unwrap_or_else(|| sniff::delimiter(&text, bytes > taken));
     Ok((Format { encoding, delimiter, ..format }, reason))
+}
+
+/// How a source is read that has an encoding of its own.
+fn plain_format(
+    kind: SourceKind,
+    file: &str,
+    sheet: Option<&str>,
+    missing: Option<&[String]>,
+) -> Result<Format, CohortError> {
+    if let Some(sheet) = sheet.filter(|_| kind != SourceKind::Xlsx) {
+        let (file, sheet) = (file.to_owned(), sheet.to_owned());
+        return Err(CohortError::UnknownSheet { file, sheet, sheets: Vec::new() });
+    }
+    let missing = match missing {
+        Some(markers) => chosen_markers(markers),
+        None => kind.missing().iter().map(|m| (*m).to_owned()).collect(),
+    };
+    let (encoding, delimiter, decimal) = (Encoding::Utf8, Delimiter::Comma, Decimal::Point);
+    Ok(Format { kind, sheet: sheet.map(str::to_owned), encoding, delimiter, decimal, missing, query: None })
 }
 
 /// Markers as cells are compared with them: trimmed, each once.

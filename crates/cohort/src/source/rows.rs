@@ -14,8 +14,9 @@ use super::ndjson::JsonRows;
 use super::npz::NpzRows;
 use super::parquet_file::ParquetRows;
 use super::records::{Record, RecordReader};
+use super::sql::QueryRows;
 use super::xlsx::SheetRows;
-use super::{Format, Limits, check_header, check_names, file_name, open, read_error, read_header};
+use super::{Format, Limits, Source, check_header, check_names, file_name, open, read_error, read_header};
 use crate::error::CohortError;
 use crate::schema::ImageSize;
 
@@ -36,6 +37,10 @@ pub enum SourceKind {
     Npz,
     /// A folder of PNG and JPEG files, and a delimited table that names them.
     ImageFolder,
+    /// A query in a PostgreSQL database.
+    Postgres,
+    /// A query in a file of SQLite.
+    Sqlite,
 }
 
 impl SourceKind {
@@ -54,6 +59,8 @@ impl SourceKind {
             // Only .xlsx (and .xlsm, which is the same with macros) is read; the others are told how to become one.
             Some("xlsx" | "xlsm" | "xls" | "xlsb" | "ods") => Self::Xlsx,
             Some("npz") => Self::Npz,
+            // Without a query it is refused in words that ask for one.
+            Some("sqlite" | "sqlite3" | "db") => Self::Sqlite,
             _ => Self::Delimited,
         }
     }
@@ -70,6 +77,8 @@ impl SourceKind {
             Self::Xlsx => "a sheet of an Excel workbook",
             Self::Npz => "numpy arrays",
             Self::ImageFolder => "a folder of images with a table",
+            Self::Postgres => "a query in PostgreSQL",
+            Self::Sqlite => "a query in SQLite",
         }
     }
 
@@ -79,7 +88,7 @@ impl SourceKind {
         match self {
             // An empty cell of a sheet says no more than one of a CSV file: people fill both in by hand.
             Self::Delimited | Self::ImageFolder | Self::Xlsx => &super::DEFAULT_MISSING,
-            Self::NdJson | Self::Parquet => &["?", "NA", "N/A"],
+            Self::NdJson | Self::Parquet | Self::Postgres | Self::Sqlite => &["?", "NA", "N/A"],
             Self::Npz => &[],
         }
     }
@@ -174,6 +183,7 @@ enum Inner {
     Xlsx(Box<SheetRows>, Unchanged),
     Npz(Box<NpzRows>, Unchanged),
     Folder(Box<FolderRows>),
+    Query(Box<QueryRows>),
 }
 
 /// The rows of a source in order.
@@ -188,7 +198,17 @@ pub(crate) struct Rows {
 
 impl Rows {
     /// Opens a source and reads what comes before its rows. With `hashed`, [`finish`](Self::finish) gives its digest.
-    pub(crate) fn open(path: &Path, format: &Format, limits: Limits, hashed: bool) -> Result<Self, CohortError> {
+    pub(crate) fn open(source: Source<'_>, format: &Format, limits: Limits, hashed: bool) -> Result<Self, CohortError> {
+        match source {
+            Source::File(path) => Self::of_file(path, format, limits, hashed),
+            Source::Query(open) => {
+                let inner = Inner::Query(Box::new(open.rows(limits, hashed)?));
+                Ok(Self { file: source.name(), names: open.names().to_vec(), image: None, limits, read: 0, inner })
+            }
+        }
+    }
+
+    fn of_file(path: &Path, format: &Format, limits: Limits, hashed: bool) -> Result<Self, CohortError> {
         let mut file = file_name(path);
         let mut image = None;
         let (names, inner) = match format.kind {
@@ -225,6 +245,10 @@ impl Rows {
                 rows.table().clone_into(&mut file);
                 (rows.names().to_vec(), Inner::Folder(Box::new(rows)))
             }
+            SourceKind::Postgres | SourceKind::Sqlite => {
+                let reason = "a database is registered by a query in it; say which";
+                return Err(CohortError::Database { database: file, reason: reason.to_owned() });
+            }
         };
         check_names(&names, &file, limits)?;
         Ok(Self { file, names, image, limits, read: 0, inner })
@@ -257,6 +281,7 @@ impl Rows {
             Inner::Xlsx(rows, _) => rows.next_row()?,
             Inner::Npz(rows, _) => rows.next_row()?,
             Inner::Folder(rows) => rows.next_row()?,
+            Inner::Query(rows) => rows.next_row()?,
         };
         let Some(record) = record else {
             return if self.read == 0 { Err(CohortError::NoRows { file: self.file.clone() }) } else { Ok(None) };
@@ -281,6 +306,8 @@ impl Rows {
             Inner::NdJson(rows) => of(rows.into_source().into_hash()),
             Inner::Parquet(_, source) | Inner::Xlsx(_, source) | Inner::Npz(_, source) => source.finish(&self.file)?,
             Inner::Folder(rows) => of(rows.into_hash()),
+            // The rows themselves: a database has no bytes that are its own.
+            Inner::Query(rows) => of(rows.into_hash()),
         })
     }
 }

@@ -4,8 +4,12 @@
 #![allow(clippy::unwrap_used)]
 
 mod categories;
+mod databases;
 mod dry;
 mod ingest;
+#[path = "../../../coordinator/tests/it/postgres.rs"]
+#[allow(dead_code, unreachable_pub)] // The coordinator has more use for it, and a test binary has no outside.
+mod postgres;
 mod predictions;
 mod regress;
 mod rig;

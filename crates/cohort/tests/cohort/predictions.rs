@@ -52,8 +52,15 @@ fn frozen(rig: &Rig, name: &str, text: &str) -> Snapshot {
     let mut schema = found.schema("subject_id").unwrap();
     schema.columns.iter_mut().for_each(|column| column.masked = false);
     let (folder, limits) = (rig.folder.path(), Limits::default());
-    let order =
-        Freeze { source: &source, format: &found.format, schema: &schema, folder, public: true, at: NOW, limits };
+    let order = Freeze {
+        source: (&source).into(),
+        format: &found.format,
+        schema: &schema,
+        folder,
+        public: true,
+        at: NOW,
+        limits,
+    };
     freeze(order, &rig.key, &rig.subjects).unwrap()
 }
 

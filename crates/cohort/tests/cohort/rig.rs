@@ -143,7 +143,7 @@ impl Rig {
         }
         let (key, subjects) = (SnapshotKey::from_bytes([5; 32]), SubjectKey::from_bytes([6; 32]));
         let order = Freeze {
-            source: &source,
+            source: (&source).into(),
             format: &found.format,
             schema: &schema,
             folder: folder.path(),

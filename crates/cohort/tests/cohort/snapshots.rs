@@ -22,7 +22,7 @@ fn frozen(
     let mut schema = found.schema("id")?;
     change(&mut schema);
     let order = Freeze {
-        source: &path,
+        source: (&path).into(),
         format: &found.format,
         schema: &schema,
         folder,
@@ -103,7 +103,7 @@ fn the_source_can_change_after_freezing_but_not_between_survey_and_freeze() {
     let schema = found.schema("id").unwrap();
     write(folder.path(), "data.csv", "id,b\n1,2\n2,3\n");
     let order = Freeze {
-        source: &path,
+        source: (&path).into(),
         format: &found.format,
         schema: &schema,
         folder: folder.path(),
@@ -171,7 +171,7 @@ fn the_source_is_hashed_as_it_is_read_and_a_profile_keeps_no_values() {
     let found = survey(&path, &Hints::default(), ScanProfile::Default, Limits::default()).unwrap();
     let schema = found.schema("id").unwrap();
     let order = Freeze {
-        source: &path,
+        source: (&path).into(),
         format: &found.format,
         schema: &schema,
         folder: folder.path(),
@@ -200,7 +200,7 @@ fn a_folder_that_cannot_be_written_leaves_nothing() {
     let path = write(folder.path(), "data.csv", "id,a\n1,2\n");
     let found = survey(&path, &Hints::default(), ScanProfile::Default, Limits::default()).unwrap();
     let order = Freeze {
-        source: &path,
+        source: (&path).into(),
         format: &found.format,
         schema: &found.schema("id").unwrap(),
         folder: &folder.path().join("absent"),

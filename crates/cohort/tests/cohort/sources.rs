@@ -35,7 +35,7 @@ pub(crate) fn register(path: &Path, subject: &str) -> Result<(Snapshot, Profile,
     let hints = Hints { subject: Some(subject.to_owned()), ..Hints::default() };
     let found = survey(path, &hints, ScanProfile::Default, Limits::default())?;
     let order = Freeze {
-        source: path,
+        source: path.into(),
         format: &found.format,
         schema: &found.schema(subject)?,
         folder: folder.path(),
@@ -491,7 +491,7 @@ fn an_image_is_registered_as_one_and_nothing_else_is() {
         schema = found.schema("subject_id").unwrap();
         schema.set_kind(column, kind.parse().unwrap()).unwrap();
         let order = Freeze {
-            source: &path,
+            source: (&path).into(),
             format: &found.format,
             schema: &schema,
             folder: kept.path(),

@@ -15,6 +15,11 @@ pub struct Postgres {
 
 impl Postgres {
     pub fn start() -> Self {
+        Self::start_on(None)
+    }
+
+    /// One that also listens on this port of 127.0.0.1.
+    pub fn start_on(port: Option<u16>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let data = folder.path().join("data");
@@ -46,7 +51,9 @@ impl Postgres {
             .arg(folder.path())
             .args([
                 "-c",
-                "listen_addresses=",
+                if port.is_some() { "listen_addresses=127.0.0.1" } else { "listen_addresses=" },
+                "-c",
+                format!("port={}", port.unwrap_or(5432)).as_str(),
                 "-c",
                 "fsync=off",
                 "-c",
@@ -111,7 +118,7 @@ fn binaries() -> PathBuf {
 }
 
 /// PostgreSQL refuses to run as root; then it runs as `postgres` or `nobody`.
-fn account() -> Option<(u32, u32)> {
+pub fn account() -> Option<(u32, u32)> {
     if !rustix::process::getuid().is_root() {
         return None;
     }

@@ -39,7 +39,9 @@ impl OpenPurpose {
     /// Endings of names that fit; all if empty.
     pub fn endings(self) -> &'static [&'static str] {
         match self {
-            Self::Data => &["csv", "tsv", "txt", "xlsx", "xlsm", "parquet", "ndjson", "jsonl", "npz"],
+            Self::Data => {
+                &["csv", "tsv", "txt", "xlsx", "xlsm", "parquet", "ndjson", "jsonl", "npz", "sqlite", "sqlite3", "db"]
+            }
             Self::Images => &[],
             Self::OptOuts => &["csv", "txt"],
             Self::Certificates => &["pem", "crt", "cer"],
@@ -223,7 +225,7 @@ mod tests {
             .map(|i| files.open(OpenPurpose::Data, format!("/data/{i}.csv").into()).unwrap().file)
             .collect();
         let survey = |files: &Files, name: &str| {
-            let mut call = Call::Survey { path: name.into(), sheet: None, missing: None, scan: None };
+            let mut call = Call::Survey { path: name.into(), sheet: None, missing: None, scan: None, query: None };
             files.put_into(&mut call).map(|_| call)
         };
         assert_eq!(survey(&files, &names[0]).unwrap_err().code, FaultCode::Denied);
@@ -245,7 +247,13 @@ mod tests {
             kind: hospes_party::view::AuditFormat::JsonLines,
             path: data.file.into()
         }));
-        assert!(refused(Call::Survey { path: place.file.clone().into(), sheet: None, missing: None, scan: None }));
+        assert!(refused(Call::Survey {
+            path: place.file.clone().into(),
+            sheet: None,
+            missing: None,
+            scan: None,
+            query: None
+        }));
         let at = hospes_protocol::id::Timestamp::from_millis(1);
         let job = hospes_protocol::id::JobId::new(at, [1; 10]);
         let dataset = hospes_protocol::id::DatasetId::new(at, [1; 10]);

@@ -90,7 +90,10 @@ async fn i6_a_page_names_no_file() {
         ("restore", json!({ "file": "/etc/shadow", "passphrase": PASSPHRASE, "keys": "keychain" })),
         ("enrol", json!({ "enrolment": enrolment("/etc/shadow".into()) })),
         ("diagnose_invitation", json!({ "approach": { "invitation": "x", "proxy": null, "extra_ca": "/etc/shadow" } })),
-        ("set_way", json!({ "way": { "federation": federation, "proxy": "keep", "extra_ca": { "file": "/etc/shadow" } }, "despite": null })),
+        (
+            "set_way",
+            json!({ "way": { "federation": federation, "proxy": "keep", "extra_ca": { "file": "/etc/shadow" } }, "despite": null }),
+        ),
         ("survey", json!({ "path": "file-00000000000000000000000000000000" })),
     ] {
         assert_eq!(ask(&page, command, args).await, Err(FaultCode::Denied), "{command}");

@@ -137,7 +137,7 @@ async fn a_slow_command_holds_up_no_other_on_the_same_connection() {
     let log_in = json!({ "name": "Sam", "passphrase": PASSPHRASE });
     sam.request(&json!({ "command": "log_in", "args": log_in })).await.unwrap();
     let (slow, path) = (sam.clone(), pipe.clone());
-    let call = Call::Survey { path, sheet: None, missing: None, scan: None };
+    let call = Call::Survey { path, sheet: None, missing: None, scan: None, query: None };
     let survey = tokio::spawn(async move { slow.call::<Value>(&call).await });
     for _ in 0..3 {
         let me: Me = sam.call(&Call::Whoami {}).await.unwrap();

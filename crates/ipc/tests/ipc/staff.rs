@@ -214,7 +214,7 @@ async fn a_folder_of_images_is_handed_over_without_what_lies_behind_links() {
     assert_eq!(ask(&sam, "survey", json!({ "path": ward, "sheet": null })).await, Err(FaultCode::Data));
     // Two names that are no text could become one.
     std::fs::write(ward.join(std::ffi::OsStr::from_bytes(b"\xff.png")), &pixel).unwrap();
-    let call = Call::Survey { path: ward, sheet: None, missing: None, scan: None };
+    let call = Call::Survey { path: ward, sheet: None, missing: None, scan: None, query: None };
     let fault = sam.call::<Value>(&call).await.unwrap_err();
     assert!(fault.code == FaultCode::Data && fault.words.contains("UTF-8"), "{fault}");
     assert_eq!(machine.handed(), 0);

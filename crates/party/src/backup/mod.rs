@@ -164,6 +164,7 @@ impl Engine {
     async fn secrets(&self, conn: &mut SqliteConnection) -> Result<Vec<(String, Secret)>, PartyError> {
         let mut names = vec![EXPORT_KEY.to_owned()];
         names.extend(people::all(conn).await?.iter().map(|person| wrapped::name(person.id)));
+        names.extend(self.database_secrets(conn).await?);
         for membership in memberships::all(conn).await? {
             names.extend(["identity", "tls", "proxy"].map(|what| membership.secret(what)));
         }

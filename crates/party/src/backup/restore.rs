@@ -7,7 +7,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use hospes_ledger::Ledger;
-use hospes_protocol::id::{Digest, PersonId, SiteId, Timestamp};
+use hospes_protocol::id::{DatabaseId, Digest, PersonId, SiteId, Timestamp};
 use hospes_protocol::sign::SecretKey;
 use hospes_protocol::text::shown;
 use zeroize::Zeroizing;
@@ -258,6 +258,7 @@ fn unpack(path: &Path, passphrase: &Passphrase, to: &Path) -> Result<Unpacked, P
 fn is_secret(name: &str) -> bool {
     match name.split_once('/') {
         None => [DATA_KEY, SUBJECT_KEY, EXPORT_KEY].contains(&name),
+        Some(("database", of)) => of.parse::<DatabaseId>().is_ok_and(|id| id.to_string() == of),
         Some(("person", of)) => of.parse::<PersonId>().is_ok_and(|id| id.to_string() == of),
         Some(("identity" | "tls" | "proxy", of)) => of.parse::<SiteId>().is_ok_and(|id| id.to_string() == of),
         Some(_) => false,

@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hospes_cohort::schema::{ColumnKind, Schema};
+use hospes_cohort::source::Format;
 use hospes_protocol::id::DatasetId;
 use hospes_protocol::text::shown;
 use sqlx::sqlite::SqliteConnection;
@@ -35,11 +36,11 @@ pub(super) fn check_continues(
     former: &Dataset,
     new: &NewDataset,
     schema: &Schema,
-    missing: &[String],
+    format: &Format,
 ) -> Result<(), PartyError> {
     let before = &former.document;
     let refuse = |words: String| {
-        let words = format!("a dataset has this name already, and {words}; register the file under another name");
+        let words = format!("a dataset has this name already, and {words}; register this under another name");
         Err(PartyError::input("name", words))
     };
     if before.schema.subject != new.subject {
@@ -48,8 +49,16 @@ pub(super) fn check_continues(
     if before.public != new.public {
         return refuse(format!("it is {}tagged public", if before.public { "" } else { "not " }));
     }
+    // Where it is asked may change with the hospital's servers; an approval of the series notices.
+    let text = |format: &Format| format.query.as_ref().map(|query| query.text.clone());
+    if text(&before.format) != text(format) {
+        return refuse(match text(&before.format) {
+            Some(_) => "its rows come from another query".to_owned(),
+            None => "its rows come from a file and not from a query".to_owned(),
+        });
+    }
     let set = |markers: &[String]| markers.iter().cloned().collect::<BTreeSet<String>>();
-    if set(&before.format.missing) != set(missing) {
+    if set(&before.format.missing) != set(&format.missing) {
         let meant = super::marker_words(&before.format.missing);
         return refuse(format!("its missing values are {meant}, which must mean missing here too, and nothing else"));
     }

@@ -42,8 +42,8 @@ pub use enrol::{Enrolled, Reach, Reached};
 pub use error::LinkError;
 pub(crate) use fetch::{FetchError, Fetcher, Place};
 pub use tls::read_certificates;
-pub(crate) use tls::{authorities, fingerprint, named_authorities};
 pub use tls::{Authority, read_certificates};
+pub(crate) use tls::{authorities, fingerprint, named_authorities};
 
 /// The host of a coordinator's URL.
 pub(crate) fn host(url: &str) -> Option<String> {

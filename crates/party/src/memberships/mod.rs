@@ -199,7 +199,8 @@ impl Engine {
             let name = membership.secret("proxy");
             if let Some(url) = self.vault.find(&name).await? {
                 let url = String::from_utf8(url.to_vec());
-                proxy = Some(Zeroizing::new(url.map_err(|_| KeyError::Damaged { what: format!("the secret '{name}'") })?));
+                proxy =
+                    Some(Zeroizing::new(url.map_err(|_| KeyError::Damaged { what: format!("the secret '{name}'") })?));
                 break;
             }
         }

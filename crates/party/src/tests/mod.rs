@@ -34,6 +34,7 @@ use crate::view::{Approving, AuditFormat, DatasetView, NewDataset, NewPerson, Ou
 mod altered;
 mod backups;
 mod crash;
+mod databases;
 mod devices;
 mod dry_runs;
 mod exports;
@@ -47,6 +48,9 @@ mod managed;
 mod models;
 mod pausing;
 mod people;
+#[path = "../../../coordinator/tests/it/postgres.rs"]
+#[allow(dead_code, unreachable_pub, clippy::unwrap_used)] // The coordinator has more use for it.
+mod postgres;
 mod predictions;
 mod review;
 mod screens;
@@ -335,6 +339,7 @@ impl World {
         let dataset = NewDataset {
             name: name.into(),
             path: heart(file),
+            query: None,
             sheet: None,
             missing: None,
             scan: Default::default(),

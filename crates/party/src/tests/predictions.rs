@@ -55,6 +55,7 @@ impl World {
         let dataset = NewDataset {
             name: name.into(),
             path,
+            query: None,
             sheet: None,
             missing: None,
             scan: Default::default(),

@@ -221,6 +221,7 @@ async fn a_dataset_registered_again_is_a_version_whose_review_shows_the_differen
     let again = |subject: &str, public: bool| NewDataset {
         name: first.name.clone(),
         path: path.clone(),
+        query: None,
         sheet: None,
         missing: None,
         scan: Default::default(),

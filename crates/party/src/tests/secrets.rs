@@ -190,6 +190,7 @@ async fn hunt(folder: &Path) {
     let dataset = NewDataset {
         name: "Cohort".into(),
         path,
+        query: None,
         sheet: None,
         missing: None,
         scan: Default::default(),
@@ -245,6 +246,7 @@ async fn a_site_whose_keys_are_known_takes_public_data_only() {
     let private = NewDataset {
         name: "Cohort".into(),
         path: heart("cleveland.csv"),
+        query: None,
         sheet: None,
         missing: None,
         scan: Default::default(),

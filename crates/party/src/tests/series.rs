@@ -29,6 +29,7 @@ async fn version_with(
     let dataset = NewDataset {
         name: "Cleveland".into(),
         path,
+        query: None,
         sheet: None,
         missing: None,
         scan: Default::default(),
@@ -364,6 +365,7 @@ async fn what_means_missing_is_asked_chosen_logged_and_the_same_in_every_version
     let new = |missing: Option<Vec<String>>, scan: ScanProfile| NewDataset {
         name: "Labs".into(),
         path: path.clone(),
+        query: None,
         sheet: None,
         missing,
         scan,

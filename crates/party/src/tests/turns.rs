@@ -193,6 +193,7 @@ async fn an_opt_out_while_a_file_is_frozen_makes_its_registration_start_anew() {
     let dataset = NewDataset {
         name: "Hungary".into(),
         path: heart("hungary.csv"),
+        query: None,
         sheet: None,
         missing: None,
         scan: Default::default(),

@@ -17,6 +17,7 @@ use ts_rs::TS;
 mod audit;
 mod backup;
 mod compute;
+mod database;
 mod dry_run;
 mod model;
 mod review;
@@ -35,6 +36,7 @@ pub use work::{
 pub use audit::{AuditErased, AuditObject, AuditParts, AuditSent};
 pub use backup::{BackupMade, LostTail, RestoredFederation, RestoredView};
 pub use compute::{ComputeLimits, Pause, QuietHours, Weekday};
+pub use database::{AskedQuery, DatabaseTest, DatabaseView, NewDatabase, QueryView};
 pub use dry_run::{DryMessage, DryPayload, DryRunState, DryRunView, DryRunWait, DryStart};
 pub use model::{
     CopyState, ModelCard, ModelCopy, ModelExport, ModelFigure, ModelFigures, ModelParty, PredictionDataset,
@@ -260,8 +262,11 @@ pub struct ProposalView {
 pub struct NewDataset {
     /// Name, unique at the site; that of a registered dataset makes a new version of it.
     pub name: String,
-    /// File, or folder of images.
+    /// File, or folder of images; of a query on a server, nothing.
     pub path: PathBuf,
+    /// The query whose rows it has; without one, those of the file.
+    #[serde(default)]
+    pub query: Option<AskedQuery>,
     /// Name of the sheet, of a workbook; its first one if none is named.
     #[serde(default)]
     pub sheet: Option<String>,
@@ -333,6 +338,9 @@ pub struct DatasetView {
     pub version: u32,
     /// The version before, which approvals given for it still name.
     pub former: Option<DatasetId>,
+    /// The query that its rows came from; of a file, nothing.
+    #[serde(default)]
+    pub query: Option<QueryView>,
 }
 
 /// The profile of a dataset: what the steward sees. It does not leave.

@@ -4,7 +4,7 @@ use hospes_cohort::scan::ScanProfile;
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
-use super::ColumnView;
+use super::{AskedQuery, ColumnView};
 
 /// How a file is read, as far as a person chooses it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub struct FileReading {
     pub missing: Option<Vec<String>>,
     /// How strictly identifiers are looked for.
     pub scan: ScanProfile,
+    /// The query whose rows are looked into; without one, those of the file.
+    pub query: Option<AskedQuery>,
 }
 
 /// What is in a file, before it is registered.

@@ -311,7 +311,8 @@ mod tests {
             (1_000, 33, 5, 132, 109),
             (1_000, 30, 30, 872, 584),
         ];
-        let all = curious.map(|row| (HonestButCurious, row)).into_iter().chain(malicious.map(|row| (SemiMalicious, row)));
+        let all =
+            curious.map(|row| (HonestButCurious, row)).into_iter().chain(malicious.map(|row| (SemiMalicious, row)));
         for (adversary, (n, alpha, delta, neighbours, threshold)) in all {
             let found = Degree::find(n, n * alpha / 100, n * delta / 100, adversary);
             assert_eq!(found, Some(Degree { neighbours, threshold }), "{adversary:?} {n} {alpha} {delta}");

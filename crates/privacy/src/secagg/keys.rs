@@ -62,9 +62,8 @@ impl Secrets {
             Zeroizing::new(Scalar::from_bytes_mod_order_wide(&wide))
         };
         let (mask, own) = (scalar("mask key", 0), scalar("self-mask", 0));
-        let polynomial = |secret: &Secret, label: &str| {
-            Polynomial::new(secret, (1..threshold).map(|number| scalar(label, number)))
-        };
+        let polynomial =
+            |secret: &Secret, label: &str| Polynomial::new(secret, (1..threshold).map(|number| scalar(label, number)));
         Self {
             share: bytes("share key"),
             reveal: Point::from_bytes(*bytes("position")),

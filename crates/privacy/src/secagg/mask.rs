@@ -230,7 +230,8 @@ mod tests {
     #[test]
     fn aes_gives_the_published_keystream() {
         // Key and counter 0, 1, 2: H of GCM, and E(Y0), E(Y1) of its test case 2 (McGrew, Viega 2005, appendix B).
-        let published = "66e94bd4ef8a2c3b884cfa59ca342b2e58e2fccefa7e3061367f1d57a4e7455a0388dace60b6a392f328c2b971b2fe78";
+        let published =
+            "66e94bd4ef8a2c3b884cfa59ca342b2e58e2fccefa7e3061367f1d57a4e7455a0388dace60b6a392f328c2b971b2fe78";
         assert_eq!(HEXLOWER.encode(&keystream(Prg::Aes128Ctr, [0; 32], &[48])), published);
     }
 

@@ -33,7 +33,10 @@ pub struct Fixed {
 
 impl fmt::Debug for Fixed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Fixed").field("step", &self.step).field("message", &Digest::of(&self.message)).finish_non_exhaustive()
+        f.debug_struct("Fixed")
+            .field("step", &self.step)
+            .field("message", &Digest::of(&self.message))
+            .finish_non_exhaustive()
     }
 }
 
@@ -251,7 +254,8 @@ impl Member {
                 return Err(Refusal::Twice(site));
             }
             let theirs: &Advertise = &signed.document;
-            let is_new = [theirs.share_key, theirs.mask_key, theirs.self_key].into_iter().all(|point| known.insert(point));
+            let is_new =
+                [theirs.share_key, theirs.mask_key, theirs.self_key].into_iter().all(|point| known.insert(point));
             if !is_new || !usable(theirs, self.has_positions()) {
                 return Err(Refusal::Keys(site));
             }

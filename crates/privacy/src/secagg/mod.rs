@@ -39,8 +39,8 @@ pub use keys::Seed;
 pub use mask::{Masker, Prg, Unmasker};
 pub use member::{Fixed, Member, Turn};
 pub use message::{
-    Accusation, Advertise, BoxDigest, Consent, Delivery, Fault, Input, Opening, Point, RELAY_BYTES, Relay, Reveal, Revealed,
-    SENT_BYTES, Sealed, Sent, Share, Shares, Step,
+    Accusation, Advertise, BoxDigest, Consent, Delivery, Fault, Input, Opening, Point, RELAY_BYTES, Relay, Reveal,
+    Revealed, SENT_BYTES, Sealed, Sent, Share, Shares, Step,
 };
 pub use refusal::Refusal;
 pub use setup::{Demands, Noise, Past, Setup, Tensor};

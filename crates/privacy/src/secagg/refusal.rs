@@ -54,7 +54,9 @@ pub enum Refusal {
         attempt: u32,
     },
     /// The site agreed to a sum in another attempt at this round.
-    #[error("this site agreed to a sum in an earlier attempt at this round; only a new round, with new training, can follow")]
+    #[error(
+        "this site agreed to a sum in an earlier attempt at this round; only a new round, with new training, can follow"
+    )]
     AgreedBefore,
     /// The header names another model than the site has.
     #[error("the round names another model than the one that this site fetched")]

@@ -167,9 +167,7 @@ mod tests {
 
     fn seeds(most: usize) -> impl Strategy<Value = Vec<[u8; 64]>> {
         prop::collection::vec(prop::array::uniform32(any::<u16>()), 1..most).prop_map(|all| {
-            let bytes = |words: [u16; 32]| -> [u8; 64] {
-                std::array::from_fn(|i| words[i / 2].to_le_bytes()[i % 2])
-            };
+            let bytes = |words: [u16; 32]| -> [u8; 64] { std::array::from_fn(|i| words[i / 2].to_le_bytes()[i % 2]) };
             all.into_iter().map(bytes).collect()
         })
     }

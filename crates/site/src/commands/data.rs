@@ -8,7 +8,7 @@ use hospes_ipc::Call;
 use hospes_party::view::{DatasetView, NewDataset, OptOutReport, Outcome, ProfileView, SurveyView};
 use serde_json::Value;
 
-use super::{Asking, one_of, people};
+use super::{Asking, one_of, people, query};
 use crate::arguments::{Dataset, DatasetAdd, PolicyCommand};
 use crate::output;
 
@@ -31,9 +31,16 @@ pub(crate) async fn dataset(asking: &mut Asking, command: Dataset) -> Result<()>
             list(std::slice::from_ref(&profile.dataset));
             output::json(&profile.profile)
         }
-        Dataset::Survey { file, sheet, looking } => {
+        Dataset::Again { name } => {
+            let all: Vec<DatasetView> = asking.ask(&Call::Datasets {}).await?;
+            let dataset = one_of("dataset", &name, &all, |d| vec![d.name.clone(), d.id.to_string()])?.id;
+            let dataset: DatasetView = asking.ask(&Call::ReadAgain { dataset }).await?;
+            asking.answer(&dataset, registered)
+        }
+        Dataset::Survey { file, rows, sheet, looking } => {
             let (missing, scan) = (chosen(looking.missing), Some(looking.scan.into()));
-            let call = Call::Survey { path: absolute(file)?, sheet, missing, scan };
+            let (path, query) = query::source(asking, file, rows).await?;
+            let call = Call::Survey { path, sheet, missing, scan, query };
             let survey: SurveyView = asking.ask(&call).await?;
             asking.answer(&survey, describe)
         }
@@ -104,9 +111,11 @@ fn describe(survey: &SurveyView) {
 }
 
 async fn add(asking: &mut Asking, add: DatasetAdd) -> Result<()> {
+    let (path, query) = query::source(asking, add.file, add.rows).await?;
     let dataset = NewDataset {
         name: add.name,
-        path: absolute(add.file)?,
+        path,
+        query,
         sheet: add.sheet,
         missing: chosen(add.looking.missing),
         scan: add.looking.scan.into(),
@@ -118,24 +127,27 @@ async fn add(asking: &mut Asking, add: DatasetAdd) -> Result<()> {
         duo: add.duo,
     };
     let dataset: DatasetView = asking.ask(&Call::AddDataset { dataset }).await?;
-    asking.answer(&dataset, |dataset| {
-        if dataset.version > 1 {
-            output::say(&format!(
-                "This is version {} of '{}'. Approvals name the version before; review and approve again for this one.",
-                dataset.version, dataset.name
-            ));
-        }
+    asking.answer(&dataset, registered)
+}
+
+/// What was registered, in words.
+fn registered(dataset: &DatasetView) {
+    if dataset.version > 1 {
         output::say(&format!(
-            "'{}' is registered: {} rows of {} patients, frozen as snapshot {}.",
-            dataset.name,
-            dataset.rows,
-            dataset.subjects,
-            dataset.snapshot.short()
+            "This is version {} of '{}'. Approvals name the version before; review and approve again for this one.",
+            dataset.version, dataset.name
         ));
-        for column in dataset.columns.iter().filter(|c| c.masked) {
-            output::say(&format!("Column '{}' stays out: {}", column.name, column.findings.join("; ")));
-        }
-    })
+    }
+    output::say(&format!(
+        "'{}' is registered: {} rows of {} patients, frozen as snapshot {}.",
+        dataset.name,
+        dataset.rows,
+        dataset.subjects,
+        dataset.snapshot.short()
+    ));
+    for column in dataset.columns.iter().filter(|c| c.masked) {
+        output::say(&format!("Column '{}' stays out: {}", column.name, column.findings.join("; ")));
+    }
 }
 
 /// A column's type in the word that is used everywhere else for it.
@@ -178,6 +190,6 @@ pub(crate) async fn policy(asking: &mut Asking, command: PolicyCommand) -> Resul
 }
 
 /// The engine may run in another folder than this command.
-fn absolute(file: PathBuf) -> Result<PathBuf> {
+pub(super) fn absolute(file: PathBuf) -> Result<PathBuf> {
     std::fs::canonicalize(&file).with_context(|| format!("there is no file {}", file.display()))
 }

@@ -10,6 +10,7 @@ mod federation;
 pub(crate) mod limits;
 mod model;
 mod people;
+mod query;
 mod run;
 mod setup;
 mod study;
@@ -136,6 +137,7 @@ async fn dispatch(asking: &mut Asking, command: Command) -> Result<()> {
         Command::Peers(command) => federation::peers(asking, command).await,
         Command::User(command) => people::user(asking, command).await,
         Command::Dataset(command) => data::dataset(asking, command).await,
+        Command::Database(command) => query::database(asking, command).await,
         Command::Policy(command) => data::policy(asking, command).await,
         Command::Limits(command) => limits::limits(asking, command).await,
         Command::Device(command) => limits::device(asking, command).await,

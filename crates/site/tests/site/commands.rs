@@ -305,7 +305,10 @@ fn what_networks_are_trained_on_is_set_and_overridden_by_the_command_line() {
 fn the_rules_of_signing_in_are_shown_and_set_within_their_bounds() {
     let site = Hospital::new();
     let shown = words(&site.run("Ida", &["sign-in", "show"]));
-    assert!(shown.contains("after 10 minutes") && shown.contains("3 wrong") && shown.contains("to 15 minutes"), "{shown}");
+    assert!(
+        shown.contains("after 10 minutes") && shown.contains("3 wrong") && shown.contains("to 15 minutes"),
+        "{shown}"
+    );
     let set = site.ask("Ida", &["sign-in", "set", "--idle", "5", "--tries", "4"]);
     assert!(set["idle_minutes"] == 5 && set["tries"] == 4 && set["longest_wait_minutes"] == 15, "{set}");
     // Each command opens the engine anew: it was kept.

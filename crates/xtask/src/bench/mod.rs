@@ -182,7 +182,17 @@ pub(crate) fn run(root: &Path, filter: &str) -> Result<()> {
     }
     if any(&KERNELS.iter().map(|(_, name)| *name).collect::<Vec<_>>()) {
         let mut kernels = cargo()?;
-        kernels.args(["bench", "--locked", "--workspace", "--bench", "exact_sum", "--bench", "secagg", "--bench", "ledger"]);
+        kernels.args([
+            "bench",
+            "--locked",
+            "--workspace",
+            "--bench",
+            "exact_sum",
+            "--bench",
+            "secagg",
+            "--bench",
+            "ledger",
+        ]);
         machine::step("measure kernels", &mut kernels)?;
         for (id, name) in KERNELS {
             measured.insert((*name).to_owned(), throughput(id)?);

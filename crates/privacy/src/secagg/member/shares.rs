@@ -19,7 +19,12 @@ enum Boxes {
 
 impl Member {
     /// R1: the boxes for every neighbour.
-    pub(super) fn deal(&self, keys: &BTreeMap<u32, Advertise>, topology: &Topology, key: &SecretKey) -> Result<Sent, Refusal> {
+    pub(super) fn deal(
+        &self,
+        keys: &BTreeMap<u32, Advertise>,
+        topology: &Topology,
+        key: &SecretKey,
+    ) -> Result<Sent, Refusal> {
         let (secrets, sid) = (self.secrets()?, self.sid());
         let mut boxes = Vec::new();
         for peer in topology.neighbours(self.me) {

@@ -495,7 +495,9 @@ fn messages_out_of_turn_and_bytes_that_are_none_are_refused() {
     let sent = gone.says(0).unwrap();
     let Sent::Shares { shares, boxes } = sent else { panic!("shares") };
     let shares = resigned(&shares, 5, |shares| shares.from = 5);
-    assert!(matches!(gone.accept(5, Sent::Shares { shares, boxes }), Err(Refusal::Malformed { site: s, .. }) if s == site(5)));
+    assert!(
+        matches!(gone.accept(5, Sent::Shares { shares, boxes }), Err(Refusal::Malformed { site: s, .. }) if s == site(5))
+    );
     let bytes = rig.aggregator.relay(2).unwrap().to_bytes().unwrap();
     for cut in [0, 1, bytes.len() / 2, bytes.len() - 1] {
         assert!(matches!(Relay::from_bytes(&bytes[..cut]), Err(Refusal::Unreadable(_))), "{cut}");

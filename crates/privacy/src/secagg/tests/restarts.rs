@@ -27,7 +27,8 @@ fn a_member_restored_at_any_step_goes_on_as_if_nothing_had_happened() {
         assert_eq!(member.at(), steps[done]);
         for next in &expected[done..] {
             let turn = member.on(&Relay::from_bytes(&next.input).unwrap(), &key(2)).unwrap();
-            let fixed = if turn == Turn::Mask { commit(&mut member, 2).0 } else { member.fixed().last().unwrap().clone() };
+            let fixed =
+                if turn == Turn::Mask { commit(&mut member, 2).0 } else { member.fixed().last().unwrap().clone() };
             assert_eq!(fixed, *next);
         }
     }
@@ -123,9 +124,8 @@ fn records_that_were_changed_lead_nowhere() {
 fn a_site_that_consented_joins_no_other_attempt_of_the_round() {
     let first = setup(6, 1, Prg::Aes128Ctr, 5);
     let second = changed(&first, |setup| setup.attempt = 2);
-    let join = |setup: &Canonical<Setup>, past: Past| {
-        Member::new(setup.clone(), demands(setup, 2), &past, &seed(2)).map(drop)
-    };
+    let join =
+        |setup: &Canonical<Setup>, past: Past| Member::new(setup.clone(), demands(setup, 2), &past, &seed(2)).map(drop);
     let taken = Past { last: Some((first.round, 1)), ..past() };
     assert_eq!(join(&second, taken), Ok(()), "before it consented");
     let consented = Past { consented: Some(first.round), ..taken };

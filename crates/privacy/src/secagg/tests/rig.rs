@@ -13,8 +13,8 @@ use hospes_protocol::version::Version;
 use zeroize::Zeroizing;
 
 use crate::secagg::{
-    Aggregator, Block, Demands, Fixed, Masked, Member, Past, Prg, Refusal, Relay, Seed, Sent, Setup, Step, Thresholds, Tree,
-    Turn,
+    Aggregator, Block, Demands, Fixed, Masked, Member, Past, Prg, Refusal, Relay, Seed, Sent, Setup, Step, Thresholds,
+    Tree, Turn,
 };
 
 /// Every site's round that is not another one.
