@@ -352,7 +352,8 @@ describe("registering rows of a query", () => {
     await screen.show(<NewDataset />, answers, "Stefan");
     await screen.press(screen.input("server"));
     expect(screen.button("Test and keep").disabled).toBe(true);
-    for (const name of ["database-name", "host", "database", "user", "password"]) await screen.type(name, "x");
+    for (const name of ["database-name", "host", "database", "user", "password"])
+      await screen.type(name, "x");
     await screen.press(screen.button("Test and keep"));
     expect(screen.text()).toContain("No answer.");
     expect(screen.field("password").value).toBe("");

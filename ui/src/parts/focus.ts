@@ -13,7 +13,8 @@ export function useFocusKept(by: RefObject<HTMLElement | null>): void {
     const take = () => {
       timer = undefined;
       // A dialog looks after its own focus.
-      if (isAtNothing() && !document.querySelector("[role=dialog]")) by.current?.focus({ preventScroll: true });
+      if (isAtNothing() && !document.querySelector("[role=dialog]"))
+        by.current?.focus({ preventScroll: true });
     };
     const look = () => {
       const isGone = last instanceof Element && (!last.isConnected || last.matches(":disabled"));

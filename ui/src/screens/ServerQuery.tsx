@@ -58,10 +58,7 @@ export function ServerQuery({ source, isBusy, onChosen }: Props) {
             {all.length > 0 && (
               <div className={forms.actions}>
                 {chosen && (
-                  <Button
-                    isPending={test.isPending}
-                    onPress={() => test.mutate({ database: chosen.id })}
-                  >
+                  <Button isPending={test.isPending} onPress={() => test.mutate({ database: chosen.id })}>
                     {t("database.test")}
                   </Button>
                 )}

@@ -98,12 +98,7 @@ function FileChoice({ source, isBusy, onChosen }: WayProps) {
   const way = { isDisabled: isBusy, onChosen: (chosen: Chosen) => onChosen(ofFile(chosen)) };
   return (
     <>
-      <ChooseFile
-        {...way}
-        purpose="data"
-        words={t("register.chooseFile")}
-        chosen={isFolder ? null : file}
-      />
+      <ChooseFile {...way} purpose="data" words={t("register.chooseFile")} chosen={isFolder ? null : file} />
       <ChooseFile
         {...way}
         purpose="images"

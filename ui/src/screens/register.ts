@@ -1,5 +1,13 @@
 // What a data steward chooses while registering a file, and what follows from it.
-import type { AskedQuery, Chosen, ColumnView, GapView, NewDataset, ScanProfile, SurveyView } from "../ipc/types";
+import type {
+  AskedQuery,
+  Chosen,
+  ColumnView,
+  GapView,
+  NewDataset,
+  ScanProfile,
+  SurveyView,
+} from "../ipc/types";
 import { readTerms, type Terms, writeTerms } from "./duo";
 
 /** Types that a column can be corrected to; an image stays one. */

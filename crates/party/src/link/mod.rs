@@ -41,7 +41,6 @@ pub(crate) use dial::proxy_address;
 pub use enrol::{Enrolled, Reach, Reached};
 pub use error::LinkError;
 pub(crate) use fetch::{FetchError, Fetcher, Place};
-pub use tls::read_certificates;
 pub use tls::{Authority, read_certificates};
 pub(crate) use tls::{authorities, fingerprint, named_authorities};
 

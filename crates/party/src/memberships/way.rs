@@ -10,7 +10,7 @@ use hospes_protocol::id::{Digest, FederationId, PersonId};
 use hospes_protocol::text::shown;
 use zeroize::Zeroizing;
 
-use super::{ADMINISTRATOR, Membership, all, by_id, leaving};
+use super::{ADMINISTRATOR, Membership, all, leaving};
 use crate::audit::Because as _;
 use crate::engine::Engine;
 use crate::error::PartyError;
