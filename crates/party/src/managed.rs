@@ -526,8 +526,10 @@ impl TryFrom<WrittenSource> for WrittenUpdates {
                 Source::parse(&source).map_err(|(place, wrong)| format!("{place}: {wrong}"))?;
                 Ok(Self::From(source))
             }
-            _ => Err("write from = \"off\" alone, or from = \"https://…\" with key = \"…\", the key that signs the updates"
-                .to_owned()),
+            _ => Err(
+                "write from = \"off\" alone, or from = \"https://…\" with key = \"…\", the key that signs the updates"
+                    .to_owned(),
+            ),
         }
     }
 }

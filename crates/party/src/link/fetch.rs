@@ -138,7 +138,12 @@ impl Fetcher {
     ///
     /// # Errors
     /// [`FetchError`]; then a part of it may have been written.
-    pub(crate) async fn get(&self, place: &Place, most: u64, into: &mut (impl Write + Send)) -> Result<u64, FetchError> {
+    pub(crate) async fn get(
+        &self,
+        place: &Place,
+        most: u64,
+        into: &mut (impl Write + Send),
+    ) -> Result<u64, FetchError> {
         let seconds = WHOLE.as_secs();
         let link = |error| FetchError::Link { host: place.host().to_owned(), error };
         let late = |_| link(LinkError::TimedOut { step: SERVER, seconds });

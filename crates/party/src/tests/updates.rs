@@ -43,7 +43,8 @@ impl Server {
         // The site's clock is the test's.
         let (chain, key) = authority.server(-4_000, 4_000);
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let config =
+            rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
         let config = config.with_no_client_auth().with_single_cert(chain, key).unwrap();
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -218,14 +219,18 @@ async fn a_manifest_that_leads_elsewhere_is_not_followed_and_stands_in_the_log()
         ("not of the key that is set here", &|| file(manifest("9.1.0").sign(&key(78)).unwrap())),
         ("an old one is shown again", &|| file(signed(&|m| m.issued = Timestamp::from_millis(START - 2 * DAY)))),
         ("something else than the one of the same time", &|| file(signed(&|m| m.notes = "Else.".into()))),
-        ("an update never goes back", &|| file(signed(&|m| {
-            m.version = "0.0.1".parse().unwrap();
-            m.issued = Timestamp::from_millis(START - 1);
-        }))),
-        ("it was good until", &|| file(signed(&|m| {
-            m.until = Timestamp::from_millis(START - 1);
-            m.issued = Timestamp::from_millis(START - 2);
-        }))),
+        ("an update never goes back", &|| {
+            file(signed(&|m| {
+                m.version = "0.0.1".parse().unwrap();
+                m.issued = Timestamp::from_millis(START - 1);
+            }))
+        }),
+        ("it was good until", &|| {
+            file(signed(&|m| {
+                m.until = Timestamp::from_millis(START - 1);
+                m.issued = Timestamp::from_millis(START - 2);
+            }))
+        }),
         ("sends on to 'https://elsewhere.example", &|| server.put(MANIFEST, elsewhere, b"")),
         ("longer than 65536 bytes", &|| file(too_long.clone())),
         // Without a word about its length.
@@ -317,7 +322,10 @@ async fn it_is_looked_once_a_day_where_somebody_said_where_and_where_the_it_did(
     let other = UpdateSource { url: "https://other.example/f.json".into(), ..rig.source() };
     for source in [None, Some(other)] {
         let refused = world.handle.set_updates(ana, source).await.unwrap_err();
-        assert!(matches!(&refused, PartyError::Managed(words) if words.contains("updates are looked for at")), "{refused}");
+        assert!(
+            matches!(&refused, PartyError::Managed(words) if words.contains("updates are looked for at")),
+            "{refused}"
+        );
     }
     let off = Rig::new("[updates]\nfrom = \"off\"\n").await;
     let refused = off.world.handle.set_updates(off.world.who("ana"), Some(off.source())).await.unwrap_err();

@@ -162,7 +162,8 @@ impl Saving {
         let (digest, bytes) = into.ended();
         if (digest, bytes) != (package.sha256, package.bytes) {
             let file = &package.file;
-            let reason = format!("{file} is not the file that the makers signed (its SHA-256 is {digest}); it was deleted");
+            let reason =
+                format!("{file} is not the file that the makers signed (its SHA-256 is {digest}); it was deleted");
             return Err(PartyError::Update { reason });
         }
         let to = path.clone();
@@ -185,7 +186,8 @@ impl Engine {
         let mut tx = self.store.begin("note the version of the program").await?;
         set_setting(tx.conn(), INSTALLED, Some(crate::SOFTWARE)).await?;
         let entry = self.entry(Actor::Engine, Action::UpdateInstalled);
-        let entry = entry.object(ObjectKind::Software, crate::SOFTWARE, None).because(format!("{before} ran here before"));
+        let entry =
+            entry.object(ObjectKind::Software, crate::SOFTWARE, None).because(format!("{before} ran here before"));
         self.append(&mut tx, &entry).await?;
         tx.commit().await
     }
@@ -317,7 +319,8 @@ impl Engine {
     pub(crate) async fn begin_saving(&mut self, session: Session, path: PathBuf) -> Result<Saving, PartyError> {
         self.acting(&session, "fetch an update", ADMINISTRATOR).await?;
         free(&path)?;
-        let none = || PartyError::state("there is no newer version with a package for this machine; look for updates first");
+        let none =
+            || PartyError::state("there is no newer version with a package for this machine; look for updates first");
         let written = self.update_source().await?.ok_or_else(none)?;
         let source = Source::parse(&written).map_err(|(place, reason)| PartyError::input(place, reason))?;
         let found = self.heard(&source.key).await?.ok_or_else(none)?;

@@ -62,7 +62,10 @@ fn newer(found: &UpdateFound) {
     match &found.package {
         Some(package) => {
             output::say(&format!("Its package for this machine: {} ({} bytes).", package.file, package.bytes));
-            output::say(&format!("Fetch it with 'hospes-site updates save {}', then: {}", package.file, package.command));
+            output::say(&format!(
+                "Fetch it with 'hospes-site updates save {}', then: {}",
+                package.file, package.command
+            ));
         }
         None => output::say("It has no package for this machine."),
     }
