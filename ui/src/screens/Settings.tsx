@@ -14,7 +14,17 @@ import { PolicySettings } from "./PolicySettings";
 import { StopSettings } from "./StopSettings";
 import { Updates } from "./Updates";
 
-const PARTS = ["people", "policy", "machine", "backup", "updates", "account", "window", "stop", "about"] as const;
+const PARTS = [
+  "people",
+  "policy",
+  "machine",
+  "backup",
+  "updates",
+  "account",
+  "window",
+  "stop",
+  "about",
+] as const;
 
 /** Settings of the site, of the person, and of this window. */
 export function Settings({ part }: { part: string }) {
