@@ -1,5 +1,6 @@
 //! Stories over whole processes.
 
+mod desktop;
 mod devhost;
 mod journey;
 mod kill;
@@ -11,5 +12,6 @@ mod package;
 mod postgres;
 mod regression;
 mod round;
+mod rpm;
 mod screens;
 mod sweep;

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
 use crate::copy::{Copy, Network};
+use crate::program;
 
 /// Their account, where they have one of their own.
 const ACCOUNT: &str = "clinic";
@@ -18,6 +19,8 @@ pub struct Seat {
     place: Place,
     home: PathBuf,
     programs: PathBuf,
+    /// The site's data folder, where it is not the account's own.
+    data: Option<PathBuf>,
 }
 
 enum Place {
@@ -47,7 +50,8 @@ impl Seat {
         copy.run(&format!("useradd --create-home --shell /bin/sh {ACCOUNT}"))?;
         // Only root may make it, and the X server is not root's.
         copy.run("install -d -m 1777 /tmp/.X11-unix")?;
-        Ok(Self { place: Place::Copy(copy), home: format!("/home/{ACCOUNT}").into(), programs: "/usr/bin".into() })
+        let (home, programs) = (format!("/home/{ACCOUNT}").into(), "/usr/bin".into());
+        Ok(Self { place: Place::Copy(copy), home, programs, data: None })
     }
 
     fn unpacked(package: &Path) -> Result<Self> {
@@ -57,7 +61,19 @@ impl Seat {
         let home = files.path().join("home");
         std::fs::create_dir(&home)?;
         let programs = files.path().join("usr/bin");
-        Ok(Self { place: Place::Folder { _files: files }, home, programs })
+        Ok(Self { place: Place::Folder { _files: files }, home, programs, data: None })
+    }
+
+    /// A seat at this machine itself, with the programs beside the tests; its window is one on the site in this folder.
+    ///
+    /// # Errors
+    /// If they were not built, or there is no room for a home.
+    pub fn here(data: &Path) -> Result<Self> {
+        let files = tempfile::tempdir()?;
+        let home = files.path().join("home");
+        std::fs::create_dir(&home)?;
+        let programs = program("hospes")?.parent().context("the programs lie in no folder")?.to_owned();
+        Ok(Self { place: Place::Folder { _files: files }, home, programs, data: Some(data.to_owned()) })
     }
 
     /// Whether the machine has the package's service, which waits for its site.
@@ -120,6 +136,7 @@ impl Seat {
         command.args(["-i", "LANG=C.UTF-8", "NO_PROXY=127.0.0.1"]);
         command.arg(format!("PATH={programs}:/usr/bin:/bin")).arg(format!("HOME={home}"));
         command.arg(format!("XDG_RUNTIME_DIR={home}/.runtime"));
+        command.args(self.data.iter().map(|data| format!("HOSPES_DATA={}", data.display())));
         command.args(["sh", "-eu", "-c", script, "sh"]).args(arguments);
         command
     }

@@ -44,6 +44,7 @@ setsid sh -eu -c '
     DISPLAY=":$(cat "$HOME/.display")"
     export DISPLAY WEBKIT_DISABLE_DMABUF_RENDERER=1 TAURI_AUTOMATION=true TAURI_WEBVIEW_AUTOMATION=true
     exec dbus-run-session -- sh -eu -c "
+        echo \"\$DBUS_SESSION_BUS_ADDRESS\" > \"\$HOME/.bus\"
         echo keychain | gnome-keyring-daemon --unlock --components=secrets
         exec WebKitWebDriver --host=127.0.0.1 --port=$1
     "
@@ -77,6 +78,50 @@ for again in 1 2 3; do
 done
 echo "the dialog '$1' does not close" >&2
 exit 1
+"#;
+
+/// Closes the app's window as a person does by its frame, which nobody draws here: by the message that the frame would send,
+/// which the program `$1` sends to the window that it is named.
+const CLOSE: &str = r#"
+DISPLAY=":$(cat "$HOME/.display")"
+export DISPLAY
+window=$(timeout 60 xdotool search --sync --onlyvisible --name '^Hospes$' | head -n 1)
+[ -n "$window" ] || { echo "there is no window" >&2; exit 1; }
+/usr/bin/python3 -c "$1" "$window"
+for look in $(seq 100); do
+    [ -n "$(xdotool search --onlyvisible --name '^Hospes$')" ] || exit 0
+    sleep 0.1
+done
+echo "the window stays" >&2
+exit 1
+"#;
+
+/// Sends WM_DELETE_WINDOW (ICCCM 4.2.8.1) to a window.
+const DELETE: &str = r#"
+import sys
+from ctypes import CDLL, Structure, byref, c_char_p, c_int, c_long, c_ulong, c_void_p
+class Message(Structure):
+    _fields_ = [("type", c_int), ("serial", c_ulong), ("sent", c_int), ("display", c_void_p), ("window", c_ulong),
+                ("kind", c_ulong), ("format", c_int), ("data", c_long * 5), ("rest", c_long * 12)]
+x = CDLL("libX11.so.6")
+x.XOpenDisplay.restype, x.XOpenDisplay.argtypes = c_void_p, [c_char_p]
+x.XInternAtom.restype, x.XInternAtom.argtypes = c_ulong, [c_void_p, c_char_p, c_int]
+x.XSendEvent.argtypes = [c_void_p, c_ulong, c_int, c_long, c_void_p]
+x.XCloseDisplay.argtypes = [c_void_p]
+display, window = x.XOpenDisplay(None), int(sys.argv[1])
+message = Message(type=33, window=window, format=32, kind=x.XInternAtom(display, b"WM_PROTOCOLS", 0))
+message.data[0] = x.XInternAtom(display, b"WM_DELETE_WINDOW", 0)
+x.XSendEvent(display, window, 0, 0, byref(message))
+x.XCloseDisplay(display)
+"#;
+
+/// Starts the app once more, which must end by itself, and waits until a window of it is to be seen.
+const AGAIN: &str = r#"
+DISPLAY=":$(cat "$HOME/.display")"
+DBUS_SESSION_BUS_ADDRESS=$(cat "$HOME/.bus")
+export DISPLAY DBUS_SESSION_BUS_ADDRESS WEBKIT_DISABLE_DMABUF_RENDERER=1
+timeout 60 hospes
+timeout 60 xdotool search --sync --onlyvisible --name '^Hospes$' > /dev/null
 "#;
 
 /// Ends once no engine has the site any more.
@@ -131,6 +176,30 @@ impl Desktop {
     pub async fn end(&self, window: Window) -> Result<()> {
         window.page.close().await.context("end the app")?;
         self.seat.run(FREE, &[]).context("the engine goes on without the app").map(drop)
+    }
+
+    /// Address of its session bus.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn bus(&self) -> Result<String> {
+        Ok(self.seat.read(".bus")?.trim().to_owned())
+    }
+
+    /// Closes the app's window, as a person does.
+    ///
+    /// # Errors
+    /// If there is none, or it stays.
+    pub fn close_window(&self) -> Result<()> {
+        self.seat.run(CLOSE, &[DELETE]).context("close the window").map(drop)
+    }
+
+    /// Starts the app once more; it ends, and the window of the one that runs is shown.
+    ///
+    /// # Errors
+    /// If the second one goes on, or no window is shown.
+    pub fn start_again(&self) -> Result<()> {
+        self.seat.run(AGAIN, &[]).context("start the app again").map(drop)
     }
 
     /// Answers a dialog of the operating system with a file of the person's home, which may be a new one.

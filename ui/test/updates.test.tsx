@@ -64,7 +64,7 @@ describe("updates", () => {
     expect(said()).toContain("stands in the audit log");
   });
 
-  it("tell what changed, and the package is fetched to a chosen place with the way to install it", async () => {
+  it("tell what changed, and the package is fetched to a chosen place", async () => {
     await stand(NEWER);
     expect(said()).toContain("Version 0.2.0 is there");
     expect(said()).toContain("Mends two things.");

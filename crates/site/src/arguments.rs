@@ -108,8 +108,10 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Updates(UpdatesCommand),
     /// When people are signed out at this site, and how wrong passphrases are slowed down.
+    #[command(subcommand)]
     SignIn(SignInCommand),
     /// How the coordinators are reached: proxy, and the hospital's own CA certificates.
+    #[command(subcommand)]
     Network(NetworkCommand),
     /// Studies that were offered.
     Requests,

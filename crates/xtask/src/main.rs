@@ -1,4 +1,4 @@
-//! Repository tasks: `cargo xtask tidy | codegen | test | demo | reproduce | bench | dist`.
+//! Repository tasks: `cargo xtask tidy | codegen | test | demo | reproduce | bench | dist | manifest`.
 //!
 //! Each installs what it needs and is missing. Nothing here is part of the product.
 
@@ -60,6 +60,8 @@ enum Task {
     },
     /// Makes the packages that a clinic installs, with checksums and a bill of materials.
     Dist(dist::Options),
+    /// Signs what `dist` made: the file by which sites hear of a newer version.
+    Manifest(dist::Signing),
 }
 
 fn main() -> ExitCode {
@@ -83,6 +85,7 @@ fn run() -> anyhow::Result<()> {
         Task::Reproduce { experiment } => reproduce::run(&root, &experiment),
         Task::Bench { filter } => bench::run(&root, &filter),
         Task::Dist(options) => dist::run(&root, &options),
+        Task::Manifest(options) => dist::sign(&options),
     }
 }
 

@@ -106,7 +106,7 @@ function Newest({ found }: { found: UpdateFound }) {
   );
 }
 
-/** The way to the package as a file. The engine gives it its name only once it is proven to be the one that was signed. */
+/** The way to the package as a file, which gets its name only once it is proven to be the signed one. */
 function Fetcher({ offered }: { offered: UpdatePackage }) {
   const { t } = useTranslation();
   const [name, setName] = useState("");

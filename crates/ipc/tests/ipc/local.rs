@@ -90,6 +90,30 @@ async fn a_service_is_used_where_one_runs_and_its_place_is_not_taken_when_it_sto
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_database_of_a_newer_version_is_told_with_what_to_do_and_not_touched() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let (local, keeping) = window(&data);
+    until("the first look", || local.state() == EngineState::NotSetUp).await;
+    local.initialise("Ada".into(), passphrase(), key_file()).await.unwrap();
+    keeping.abort();
+    local.stop().await;
+    drop(local);
+    // Where SQLite keeps the schema's number (file format, 1.3.14): as a later version of this program would leave it.
+    let database = data.join("site.db");
+    let mut bytes = std::fs::read(&database).unwrap();
+    bytes[60..64].copy_from_slice(&9_999u32.to_be_bytes());
+    std::fs::write(&database, &bytes).unwrap();
+
+    let (local, keeping) = window(&data);
+    until("the lock", || local.state() == EngineState::Locked).await;
+    let refused = local.unlock(Passphrase::from("the key file's own passphrase".to_owned())).await.unwrap_err();
+    assert!(refused.words.contains("written by a newer version of Hospes; update this program"), "{refused}");
+    assert_eq!(std::fs::read(&database).unwrap(), bytes);
+    keeping.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn damaged_settings_are_told_and_tried_again_when_asked() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("site.toml"), "secrets = \"under the doormat\"").unwrap();

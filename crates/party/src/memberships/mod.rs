@@ -198,9 +198,8 @@ impl Engine {
         for membership in &memberships {
             let name = membership.secret("proxy");
             if let Some(url) = self.vault.find(&name).await? {
-                let url = String::from_utf8(url.to_vec());
-                proxy =
-                    Some(Zeroizing::new(url.map_err(|_| KeyError::Damaged { what: format!("the secret '{name}'") })?));
+                let damaged = |_| KeyError::Damaged { what: format!("the secret '{name}'") };
+                proxy = Some(Zeroizing::new(String::from_utf8(url.to_vec()).map_err(damaged)?));
                 break;
             }
         }

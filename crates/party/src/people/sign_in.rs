@@ -167,7 +167,8 @@ mod tests {
             let said = wrong.check(&Managed::default()).unwrap_err().to_string();
             assert!(said.starts_with(place) && said.contains(words), "{said}");
         }
-        let strict = Managed { idle_minutes: Some(1), ..Managed::default() };
+        let mut strict = Managed::default();
+        strict.idle_minutes = Some(1);
         assert!(SignInRules { idle_minutes: 1, ..rules }.check(&strict).is_ok());
     }
 }

@@ -98,6 +98,19 @@ async fn a_card_whose_driver_crashes_leaves_the_round_to_the_processor() {
     assert!(entry.contains("\"cpu\"") && entry.contains("the processor goes on"), "{entry}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_card_that_is_gone_when_work_begins_leaves_the_round_to_the_processor() {
+    let scripts = tempfile::tempdir().unwrap();
+    // It was listed and tried, and the worker that is to use it finds none.
+    let (mut world, _) = with_card(driver_that(scripts.path(), &[]), small_plan(1)).await;
+    let (upload, path) = world.expect_upload().await;
+    world.take(&upload, &path).await;
+    let entry = finished(&mut world).await;
+    assert!(entry.contains("\"cpu\"") && entry.contains("the processor goes on"), "{entry}");
+    let orders = std::fs::read_to_string(scripts.path().join("orders")).unwrap();
+    assert_eq!(orders.lines().count(), 2, "the card was not asked");
+}
+
 /// Two runs of a study may be begun.
 async fn two_runs(world: &mut World) -> Study {
     let study = study(1, small_plan(1));

@@ -399,6 +399,50 @@ async fn a_stop_of_the_whole_site_stops_work_and_answers_no() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_round_goes_on_after_everybody_has_closed_the_window() {
+    let mut world = World::new().await;
+    let study = world.running(small_plan(1)).await;
+    world.open_round(header(&study, job(1), "train", 1, 1, world.now())).await;
+    for session in world.sessions.values() {
+        world.handle.log_out(session).await.unwrap();
+    }
+    world.serve_model(&study).await;
+    let (upload, path) = world.expect_upload().await;
+    world.take(&upload, &path).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_coordinator_that_was_away_for_a_week_finds_the_site_at_work() {
+    let mut world = World::new().await;
+    world.verify([2, 3]).await;
+    let study = study(1, small_plan(1));
+    world.connect().await;
+    world.offer(&study).await;
+    world.approve(&study).await;
+    let gone = || LinkEvent::Disconnected { reason: "no connection".into(), retry_in: Duration::from_secs(300) };
+    for _ in 0..7 {
+        world.event(gone()).await;
+        world.pass_time(DAY);
+        // The engine notices that time passed.
+        tokio::time::sleep(Duration::from_millis(600)).await;
+    }
+    // What needs nobody outside goes on meanwhile.
+    world.add_dataset("Hungary", "hungary.csv", true).await;
+    let link = world.handle.memberships(world.who("ana")).await.unwrap().remove(0).link;
+    assert!(
+        matches!(&link, crate::view::LinkView::Disconnected { reason, .. } if reason == "no connection"),
+        "{link:?}"
+    );
+    world.connect().await;
+    world.start_job(&study, job(1)).await;
+    world.open_round(header(&study, job(1), "train", 1, 1, world.now())).await;
+    world.serve_model(&study).await;
+    let (upload, path) = world.expect_upload().await;
+    world.take(&upload, &path).await;
+    world.assert_ledger_intact().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_cut_connection_repeats_what_is_owed_and_nothing_twice() {
     let mut world = World::new().await;
     let study = world.running(small_plan(1)).await;

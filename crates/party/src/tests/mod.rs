@@ -60,6 +60,7 @@ mod share;
 mod signing;
 mod sweeps;
 mod turns;
+mod updates;
 mod watching;
 
 /// When everything begins.

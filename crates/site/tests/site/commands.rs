@@ -56,6 +56,24 @@ fn a_backup_brings_the_site_back_into_another_folder_and_only_with_its_passphras
 }
 
 #[test]
+fn updates_are_looked_for_only_where_an_administrator_said() {
+    let site = Hospital::new();
+    assert_eq!(site.ask("Ida", &["updates", "show"])["source"], serde_json::Value::Null);
+    let (code, said) = site.refused("Ida", &["updates", "check"]);
+    assert!(code == 3 && said.contains("no address is set"), "{code}: {said}");
+    let key = "ab".repeat(32);
+    let set = |from| ["updates", "set", "--from", from, "--key", &key];
+    let (code, said) = site.refused("Ida", &set("http://updates.example/hospes-release.json"));
+    assert!(code == 2 && said.contains("https://"), "{code}: {said}");
+    let url = "https://updates.example/hospes-release.json";
+    assert_eq!(site.ask("Ida", &set(url))["source"]["url"], url);
+    let file = site.path("newer.deb");
+    let (code, said) = site.refused("Ida", &["updates", "save", file.to_str().unwrap()]);
+    assert!(code == 3 && said.contains("no newer version"), "{code}: {said}");
+    assert_eq!(site.ask("Ida", &["updates", "off"])["source"], serde_json::Value::Null);
+}
+
+#[test]
 fn without_a_keychain_init_says_what_to_do() {
     let site = Hospital::empty();
     let (code, said) = site.refused("Ida", &["init", "--administrator", "Ida"]);

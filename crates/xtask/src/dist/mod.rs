@@ -8,6 +8,7 @@
 mod contents;
 mod deb;
 mod licences;
+mod manifest;
 mod rpm;
 mod sbom;
 mod shipped;
@@ -22,6 +23,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use self::contents::{Contents, Product};
+pub(crate) use self::manifest::{Signing, sign};
 use self::shipped::Shipped;
 use crate::machine::{self, cargo, step, target_folder};
 

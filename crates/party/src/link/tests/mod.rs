@@ -1,9 +1,9 @@
 //! The link against a real tonic server over real TLS, real proxies and real cuts.
 
-mod coordinator;
+pub(crate) mod coordinator;
 mod enrolment;
 mod permits;
-mod proxies;
+pub(crate) mod proxies;
 mod sessions;
 mod site;
 mod transfers;

@@ -77,15 +77,15 @@ async fn pass(mut from: tokio::net::tcp::OwnedReadHalf, mut to: tokio::net::tcp:
 }
 
 /// An HTTP proxy that knows CONNECT and, if it was told so, wants a name and password.
-pub(super) struct ConnectProxy {
-    pub(super) address: SocketAddr,
+pub(crate) struct ConnectProxy {
+    pub(crate) address: SocketAddr,
     /// Heads of the requests that came.
-    pub(super) heads: Arc<Mutex<Vec<String>>>,
+    pub(crate) heads: Arc<Mutex<Vec<String>>>,
     task: tokio::task::JoinHandle<()>,
 }
 
 impl ConnectProxy {
-    pub(super) async fn start(wants: Option<&'static str>, refuses: bool) -> Self {
+    pub(crate) async fn start(wants: Option<&'static str>, refuses: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let heads = Arc::new(Mutex::new(Vec::new()));
