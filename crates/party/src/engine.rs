@@ -16,6 +16,7 @@ use crate::audit::Because as _;
 use crate::audit::verify::Watch;
 use crate::config::Config;
 use crate::error::PartyError;
+use crate::handle::Opening;
 use crate::keys::{Vault, random};
 use crate::link::LinkEvent;
 use crate::managed::Managed;
@@ -152,6 +153,7 @@ impl Engine {
     pub(crate) async fn open(
         mut config: Config,
         seam: Seam,
+        progress: &mut (dyn FnMut(Opening) + Send),
     ) -> Result<(Self, mpsc::Sender<Event>, broadcast::Sender<Notice>), PartyError> {
         if !config.database().exists() {
             return Err(PartyError::NotInitialised(config.folder.clone()));
@@ -159,9 +161,11 @@ impl Engine {
         let managed = config.managed.read()?;
         config.session_idle_ms = managed.idle_ms(config.session_idle_ms);
         let lock = lock(&config)?;
+        progress(Opening::Database);
         let store = Store::open(&config.database()).await?;
         #[cfg(feature = "simulation")]
         let store = seam.take_store(store);
+        progress(Opening::Keys);
         let vault = Vault::open(config.secrets.clone()).await?;
         for folder in [config.payloads(), config.models(), config.snapshots(), config.kept(), config.scratch()] {
             make_folder(&folder)?;
@@ -206,6 +210,7 @@ impl Engine {
             stopping: false,
             _lock: lock,
         };
+        progress(Opening::Engine);
         engine.start().await?;
         Ok((engine, events, notices))
     }
