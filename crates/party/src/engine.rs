@@ -167,6 +167,8 @@ impl Engine {
         let store = seam.take_store(store);
         progress(Opening::Keys);
         let vault = Vault::open(config.secrets.clone()).await?;
+        // A keychain that is locked, or has no secrets of this site, is told of now and not in the middle of a round.
+        vault.read(crate::datasets::DATA_KEY).await?;
         for folder in [config.payloads(), config.models(), config.snapshots(), config.kept(), config.scratch()] {
             make_folder(&folder)?;
         }
