@@ -89,10 +89,13 @@ fn follow(app: &AppHandle, local: Arc<Local>, speech: Arc<Speech>) {
     let app = app.clone();
     tauri::async_runtime::spawn(async move {
         hospes_ipc::attention::follow(&local, |mood, engine, occasions| {
-            tray.show(mood, engine);
-            for occasion in occasions {
-                notifications::tell(&app, &speech, occasion);
-            }
+            // Both wait for the window's own thread or for the desktop, which may be slow; the page must not wait with them.
+            tokio::task::block_in_place(|| {
+                tray.show(mood, engine);
+                for occasion in occasions {
+                    notifications::tell(&app, &speech, occasion);
+                }
+            });
         })
         .await;
     });

@@ -124,8 +124,15 @@ timeout 60 hospes
 timeout 60 xdotool search --sync --onlyvisible --name '^Hospes$' > /dev/null
 "#;
 
-/// Ends once no engine has the site any more.
-const FREE: &str = "flock --wait 20 \"$HOME/.local/share/hospes/lock\" true";
+/// Kills what is left of the programs `$1` and `$2`, an app's training included, and ends once none of them has the site.
+const END: &str = r#"
+for process in /proc/[0-9]*; do
+    case "$(readlink "$process/exe" || true)" in
+        "$1" | "$2") kill -KILL "${process#/proc/}" || true ;;
+    esac
+done 2> /dev/null
+flock --wait 60 "$HOME/.local/share/hospes/lock" true
+"#;
 
 /// The desktop of a person, on which the app is opened.
 pub struct Desktop {
@@ -175,7 +182,9 @@ impl Desktop {
     /// If the driver does not answer, or the engine goes on.
     pub async fn end(&self, window: Window) -> Result<()> {
         window.page.close().await.context("end the app")?;
-        self.seat.run(FREE, &[]).context("the engine goes on without the app").map(drop)
+        let programs = ["hospes", "hospes-site"].map(|name| self.seat.program(name).display().to_string());
+        self.seat.run(END, &programs.each_ref().map(String::as_str)).context("the engine goes on without the app")?;
+        Ok(())
     }
 
     /// Address of its session bus.
@@ -210,7 +219,8 @@ impl Desktop {
         self.seat.run(ANSWER, &[title, file]).with_context(|| format!("answer '{title}'")).map(drop)
     }
 
-    fn said(&self) -> String {
+    /// The end of what app and desktop said: at what a start stays, for one.
+    pub fn said(&self) -> String {
         let said = self.seat.read("desktop.log").unwrap_or_default();
         let lines: Vec<&str> = said.lines().collect();
         lines[lines.len().saturating_sub(SAID_LINES)..].join("\n")

@@ -1,7 +1,8 @@
 // @vitest-environment jsdom
 import { act } from "react";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import type { Away, EngineState, Fault, Status } from "../src/ipc/types";
+import { STARTING_MS } from "../src/ipc/hooks";
+import type { Away, EngineState, Fault, StartStep, Status } from "../src/ipc/types";
 import { Beginning } from "../src/screens/Beginning";
 import { App } from "../src/shell/App";
 import { seePolicy } from "../src/shell/preferences";
@@ -12,13 +13,14 @@ const KEY = "of the key file alone";
 
 let screen: Screen;
 let engine: EngineState;
+let step: StartStep = "looking";
 
 const refusal = (fault: Fault) => () => Promise.reject(fault);
 
 /** Before the door, with the engine in this state. */
 const stand = (state: EngineState, more: Answers = {}) => {
   engine = state;
-  const about = () => ({ software: "hospes 0.1.0", engine, folder: "/home/hospes" });
+  const about = () => ({ software: "hospes 0.1.0", engine, step, folder: "/home/hospes" });
   const away = refusal({ code: "not_running", words: "this machine has no site yet" });
   const me = { id: "p", name: "Petra", roles: ["administrator"], organisation: null, ends: 0 };
   return screen.show(<App />, { about, status: away, log_in: me, people: [], datasets: [], ...more });
@@ -41,6 +43,7 @@ const shown = () => {
 
 beforeEach(() => {
   screen = new Screen();
+  step = "looking";
 });
 afterEach(() => screen.away());
 
@@ -103,10 +106,36 @@ describe("the first run", () => {
 });
 
 describe("before the sign-in", () => {
-  it("an engine that starts is waited for calmly", async () => {
+  const later = () =>
+    act(async () => void (await new Promise((done) => setTimeout(done, STARTING_MS + 300))));
+
+  it("an engine that starts is waited for calmly, and it says for what", async () => {
+    step = "keychain";
     await stand("starting");
     expect(screen.text()).toContain("Hospes is starting");
+    expect(screen.text()).toContain("Opening the keychain");
     expect(screen.place.querySelector("[role=alert]")).toBeNull();
+    step = "engine";
+    await later();
+    expect(screen.text()).toContain("Starting the site");
+    expect(await screen.faults()).toEqual([]);
+  });
+
+  it("a start that is over shows the sign-in, also where nobody told", async () => {
+    await stand("starting");
+    engine = "here";
+    await later();
+    expect(screen.text()).not.toContain("Hospes is starting");
+    expect(screen.field("passphrase").type).toBe("password");
+  });
+
+  it("an answer that is lost is asked for again", async () => {
+    let asked = 0;
+    const here = { software: "hospes 0.1.0", engine: "here", step, folder: "/home/hospes" };
+    await stand("here", { about: () => (asked++ === 0 ? new Promise(() => {}) : here) });
+    expect(screen.text()).toContain("Hospes is starting");
+    await later();
+    expect(screen.field("passphrase").type).toBe("password");
   });
 
   it("a locked key file is opened with its passphrase, which is gone afterwards", async () => {

@@ -11,10 +11,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hospes_party::{Config, DeviceChoice, Handle, PartyError, Passphrase};
+use hospes_party::{Config, DeviceChoice, Handle, Opening, PartyError, Passphrase};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, Notify, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::fault::{Fault, FaultCode};
 use crate::settings::{Settings, half_made, key_file_passphrase, lay_down, private_folder, restore};
@@ -30,6 +31,12 @@ const SERVICE_LOOK: Duration = Duration::from_secs(2);
 const RESTART: Duration = Duration::from_secs(10);
 /// Longest that the socket of an engine which was just started may take.
 const SOCKET: Duration = Duration::from_secs(10);
+/// Longest that such an engine may take to say how it is.
+const STATUS: Duration = Duration::from_secs(60);
+/// How long another process may take to let the site go: an app that was killed ends a moment after its window.
+const LET_GO: Duration = Duration::from_secs(10);
+/// Between two looks whether it did.
+const LET_GO_LOOK: Duration = Duration::from_millis(200);
 /// Environment variable that says what networks are trained on, whatever the site's people set.
 const DEVICE: &str = "HOSPES_DEVICE";
 
@@ -57,6 +64,24 @@ pub enum EngineState {
         /// Why.
         why: Away,
     },
+}
+
+/// What a start is at, or waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ts_rs::TS)]
+#[serde(rename_all = "snake_case")]
+pub enum StartStep {
+    /// The machine's service, or an engine that runs, is looked for.
+    Looking,
+    /// Another process has the site open and is to let it go.
+    Folder,
+    /// The database is checked.
+    Database,
+    /// The keychain of the operating system is opened; it may ask for its own password.
+    Keychain,
+    /// The key file is opened.
+    KeyFile,
+    /// The engine takes up what was under way.
+    Engine,
 }
 
 /// Where a new site keeps its keys.
@@ -91,6 +116,7 @@ pub struct Local {
     side: std::sync::Mutex<Side>,
     adjust: fn(&mut Config),
     state: watch::Sender<EngineState>,
+    step: std::sync::Mutex<StartStep>,
     own: Mutex<Option<Own>>,
     again: Notify,
 }
@@ -118,7 +144,9 @@ impl Local {
     pub fn adjusted(folder: PathBuf, program: PathBuf, service: Option<Service>, adjust: fn(&mut Config)) -> Arc<Self> {
         let (state, _) = watch::channel(EngineState::Starting);
         let side = std::sync::Mutex::new(if service.is_some() { Side::Open } else { Side::Own });
-        Arc::new(Self { folder, program, service, side, adjust, state, own: Mutex::new(None), again: Notify::new() })
+        let step = std::sync::Mutex::new(StartStep::Looking);
+        let (own, again) = (Mutex::new(None), Notify::new());
+        Arc::new(Self { folder, program, service, side, adjust, state, step, own, again })
     }
 
     /// The data folder of the engine that this window speaks to; this account's while it speaks to none.
@@ -202,6 +230,19 @@ impl Local {
         self.state.borrow().clone()
     }
 
+    /// What the last start was at last: while the state is [`EngineState::Starting`], what is waited for.
+    pub fn step(&self) -> StartStep {
+        *self.step.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_at(&self, step: StartStep) {
+        let before = std::mem::replace(&mut *self.step.lock().unwrap_or_else(PoisonError::into_inner), step);
+        if before != step {
+            // Where a window stays in its start, this says since when, and at what.
+            tracing::info!(?step, "the engine is being started");
+        }
+    }
+
     /// Tells when that changes.
     pub fn states(&self) -> watch::Receiver<EngineState> {
         self.state.subscribe()
@@ -210,6 +251,9 @@ impl Local {
     /// Finds the engine, starts one where none runs, and does so again whenever it is gone. Never comes back.
     pub async fn keep(&self) {
         loop {
+            if self.state() == EngineState::Starting {
+                self.is_at(StartStep::Looking);
+            }
             match self.find().await {
                 Ok(Some(mut notices)) => {
                     let here = self.runs_here().await;
@@ -462,8 +506,11 @@ impl Local {
             self.tell(EngineState::Locked);
             return Ok(());
         }
-        let handle = match hospes_party::open(self.config(&settings, passphrase)?).await {
-            Ok(handle) => handle,
+        let keys = if settings == Settings::File { StartStep::KeyFile } else { StartStep::Keychain };
+        let handle = match self.open(self.config(&settings, passphrase)?, keys).await {
+            Ok(Some(handle)) => handle,
+            // It is found in a moment.
+            Ok(None) => return Ok(()),
             // Laid down, but its making stopped before anything was made.
             Err(PartyError::NotInitialised(_)) => {
                 self.tell(EngineState::NotSetUp);
@@ -471,7 +518,11 @@ impl Local {
             }
             Err(error) => return Err(error.into()),
         };
-        if handle.status().await?.phase == hospes_party::view::Phase::Empty {
+        let Ok(status) = tokio::time::timeout(STATUS, handle.status()).await else {
+            let words = format!("the engine was started and does not say within {} s how it is", STATUS.as_secs());
+            return Err(Fault::new(FaultCode::NotRunning, words));
+        };
+        if status?.phase == hospes_party::view::Phase::Empty {
             handle.shut_down().await?;
             self.tell(EngineState::NotSetUp);
             return Ok(());
@@ -502,6 +553,36 @@ impl Local {
         }
         self.tell(EngineState::Here);
         Ok(())
+    }
+
+    /// Opens the site; nothing where another process serves it. One that has it and does not may be an app that was killed
+    /// a moment ago, and is waited for.
+    async fn open(&self, config: Config, keys: StartStep) -> Result<Option<Handle>, PartyError> {
+        let end = Instant::now() + LET_GO;
+        let mut progress = |opening: Opening| match opening {
+            Opening::Database => self.is_at(StartStep::Database),
+            Opening::Keys => self.is_at(keys),
+            Opening::Engine => self.is_at(StartStep::Engine),
+        };
+        loop {
+            let opened = hospes_party::open_telling(config.clone(), &mut progress).await;
+            if !matches!(opened, Err(PartyError::InUse(_))) {
+                return opened.map(Some);
+            }
+            if self.is_served().await {
+                return Ok(None);
+            }
+            if Instant::now() >= end {
+                return opened.map(Some);
+            }
+            self.is_at(StartStep::Folder);
+            tokio::time::sleep(LET_GO_LOOK).await;
+        }
+    }
+
+    /// Whether somebody answers for the site of this account.
+    async fn is_served(&self) -> bool {
+        Client::connect(&self.folder).await.is_ok()
     }
 
     fn tell(&self, state: EngineState) {

@@ -255,9 +255,9 @@ impl Engine {
         drop(conn);
         match self.head().await {
             // What cannot be read is told of, and keeps nobody from reading the alarm.
-            Err(PartyError::Ledger { source: LedgerError::Damaged(_) | LedgerError::Note(_), .. })
-                if finding.is_some() =>
-            {
+            Err(PartyError::Ledger { source: source @ (LedgerError::Damaged(_) | LedgerError::Note(_)), .. }) => {
+                // The alarm may be still to come: a site verifies its log a moment after its start.
+                let finding = Some(finding.unwrap_or_else(|| verify::seen(&source, self.now())));
                 Ok(LedgerState { entries: 0, root: Digest::of(b""), witnessed: Vec::new(), finding })
             }
             head => head.map(|(entries, root, witnessed)| LedgerState { entries, root, witnessed, finding }),

@@ -16,6 +16,7 @@ use crate::audit::Because as _;
 use crate::audit::verify::Watch;
 use crate::config::Config;
 use crate::error::PartyError;
+use crate::handle::Opening;
 use crate::keys::{Vault, random};
 use crate::link::LinkEvent;
 use crate::managed::Managed;
@@ -158,16 +159,21 @@ impl Engine {
     pub(crate) async fn open(
         config: Config,
         seam: Seam,
+        progress: &mut (dyn FnMut(Opening) + Send),
     ) -> Result<(Self, mpsc::Sender<Event>, broadcast::Sender<Notice>), PartyError> {
         if !config.database().exists() {
             return Err(PartyError::NotInitialised(config.folder.clone()));
         }
         let managed = config.managed.read()?;
         let lock = lock(&config)?;
+        progress(Opening::Database);
         let store = Store::open(&config.database()).await?;
         #[cfg(feature = "simulation")]
         let store = seam.take_store(store);
+        progress(Opening::Keys);
         let vault = Vault::open(config.secrets.clone()).await?;
+        // A keychain that is locked, or has no secrets of this site, is told of now and not in the middle of a round.
+        vault.read(crate::datasets::DATA_KEY).await?;
         for folder in [config.payloads(), config.models(), config.snapshots(), config.kept(), config.scratch()] {
             make_folder(&folder)?;
         }
@@ -214,6 +220,7 @@ impl Engine {
             stopping: false,
             _lock: lock,
         };
+        progress(Opening::Engine);
         engine.start().await?;
         Ok((engine, events, notices))
     }

@@ -43,7 +43,26 @@ pub async fn initialise(config: &Config) -> Result<()> {
 /// [`PartyError::NotInitialised`], [`PartyError::InUse`], [`PartyError::Damaged`],
 /// [`PartyError::ManagedFile`], and what the keychain says.
 pub async fn open(config: Config) -> Result<Handle> {
-    let (engine, events, notices) = Engine::open(config, crate::seam::Seam::default()).await?;
+    open_telling(config, &mut |_| {}).await
+}
+
+/// What the opening of a site is at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opening {
+    /// Its database is checked, and brought to the schema of this version.
+    Database,
+    /// The place of its secrets is opened.
+    Keys,
+    /// The engine takes up what was under way.
+    Engine,
+}
+
+/// The same, and tells what it is at.
+///
+/// # Errors
+/// As [`open`].
+pub async fn open_telling(config: Config, progress: &mut (dyn FnMut(Opening) + Send)) -> Result<Handle> {
+    let (engine, events, notices) = Engine::open(config, crate::seam::Seam::default(), progress).await?;
     tokio::spawn(engine.run());
     Ok(Handle { events, notices })
 }

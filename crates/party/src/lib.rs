@@ -41,7 +41,7 @@ mod witness;
 pub use backup::Restoration;
 pub use config::{Clock, Config, Executor, KnownKeys, system_clock};
 pub use error::PartyError;
-pub use handle::{Handle, initialise, open};
+pub use handle::{Handle, Opening, initialise, open, open_telling};
 pub use hospes_cohort::forbid_core_dumps;
 pub use managed::{Managed, ManagedFile};
 pub use new_file::Part;

@@ -237,7 +237,7 @@ impl Site {
     /// # Errors
     /// Those of [`crate::open`].
     pub async fn open(config: Config, hold: Arc<Hold>) -> Result<Self, PartyError> {
-        let (engine, events, notices) = Engine::open(config, Seam::held(hold.clone())).await?;
+        let (engine, events, notices) = Engine::open(config, Seam::held(hold.clone()), &mut |_| {}).await?;
         Ok(Self { engine, handle: Handle::new(events, notices), hold })
     }
 

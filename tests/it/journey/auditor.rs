@@ -10,9 +10,9 @@ use super::{ANNEX, LOG, SITE, TITLE};
 /// What the log says of the protection of what left under this policy.
 const PROTECTION: &str = "PUBLIC DATA";
 
-/// Asks the log all that an auditor asks. `command`: how the window says that the log is verified; `known`:
-/// what others know of it, as arguments of that.
-pub(super) fn finds(seat: &Seat, federation: &Federation, study: &str, command: &str, known: &[String]) -> Result<()> {
+/// Asks the log all that an auditor asks; gives the entry of the second signature. `command`: how the window says that the
+/// log is verified; `known`: what others know of it, as arguments of that.
+pub(super) fn finds(seat: &Seat, federation: &Federation, study: &str, command: &str, known: &[String]) -> Result<u64> {
     ensure!(command.starts_with("hospesctl audit verify"), "the window says: {command}");
     let said = seat.run(&format!("cd \"$HOME\"; {command}"), &[])?;
     ensure!(said.contains("is intact"), "{said}");
@@ -29,7 +29,8 @@ pub(super) fn finds(seat: &Seat, federation: &Federation, study: &str, command: 
     let book = Book { entries: entries(&log)?, annex: serde_json::from_str(&annex)? };
     let approval = book.who_approved_what_when_and_for_which_purpose(study)?;
     book.what_left_when_to_whom_and_with_which_protection(study, &approval)?;
-    report(federation, &log_file, &annex_file, known)
+    report(federation, &log_file, &annex_file, known)?;
+    Ok(approval.complete)
 }
 
 /// The log is whole, is this site's, goes as far as others saw it, and others cosigned it.

@@ -1,7 +1,6 @@
 //! A clinic's whole way with the package, in the window alone: installed, laid down, staffed, joined, its data
 //! registered, a study read and signed by two people, trained with three other hospitals, its model and its audit log
-//! taken out; then what an auditor asks, answered from the log alone. What becomes of a log that was altered is tested in
-//! `party` (`tests/altered.rs`).
+//! taken out; then what an auditor asks, answered from the log alone; then one byte of it altered, and who notices.
 //!
 //! What it does not cover: a service behind the window, since the site is one of the account's own; a desktop with a window
 //! manager, a tray and a notification area; a keychain that is locked. The package is installed, by apt and with all its
@@ -27,6 +26,9 @@ const OTHERS: [&str; 3] = ["hungary", "switzerland", "long_beach"];
 const TITLE: &str = "Heart disease risk from routine findings";
 /// Rounds of training: enough that there are several.
 const ROUNDS: u32 = 3;
+/// How long an app that is opened again may take to its sign-in, and a site to find what was altered, on one busy core.
+const START: Duration = Duration::from_secs(120);
+const FOUND: Duration = Duration::from_secs(120);
 /// How long a run may take, on one busy core.
 const RUN: Duration = Duration::from_secs(180);
 
@@ -39,6 +41,20 @@ const TABLE: &str = "cleveland.csv";
 const MODEL: &str = "model.safetensors";
 const LOG: &str = "log.jsonl";
 const ANNEX: &str = "annex.json";
+const EVIDENCE: &str = "evidence.jsonl";
+
+/// Changes one byte of the database: in the hash under which the log has an entry.
+const ALTER: &str = r"
+import sqlite3, sys
+site, entry = sqlite3.connect(sys.argv[1]), int(sys.argv[2])
+(hashes,) = site.execute('SELECT hashes FROM ledger_tile WHERE level = 0 AND tile = 0').fetchone()
+assert len(hashes) < 256 * 32, 'the first tile is full: the next checkpoint would not show what is altered in it'
+altered = bytearray(hashes)
+altered[32 * entry] ^= 1
+site.execute('UPDATE ledger_tile SET hashes = ? WHERE level = 0 AND tile = 0', (bytes(altered),))
+site.commit()
+site.close()
+";
 
 fn passphrase(person: &str) -> String {
     format!("a long enough passphrase of {person}")
@@ -79,8 +95,9 @@ fn a_clinic_goes_from_the_package_to_a_proven_log_in_the_window_alone() -> Resul
         window.press("Sign out").await?;
 
         arrives(&window, &codes, "Petra").await?;
-        audits(&desktop, &window, &federation, &study).await?;
-        desktop.end(window).await
+        let signed = audits(&desktop, &window, &federation, &study).await?;
+        desktop.end(window).await?;
+        is_altered_and_noticed(&desktop, &federation, signed).await.with_context(|| desktop.said())
     })
 }
 
@@ -292,8 +309,8 @@ async fn takes_the_model(desktop: &Desktop, window: &Window, federation: &Federa
     window.keep("18-model").await
 }
 
-/// What an auditor reads in the window, takes out of it, and finds in that.
-async fn audits(desktop: &Desktop, window: &Window, federation: &Federation, study: &str) -> Result<()> {
+/// What an auditor reads in the window, takes out of it, and finds in that. Gives the entry of the second signature.
+async fn audits(desktop: &Desktop, window: &Window, federation: &Federation, study: &str) -> Result<u64> {
     window.follow("What left").await?;
     window.shows("Heart Federation").await?;
     window.shows("Arrival confirmed").await?;
@@ -320,4 +337,52 @@ async fn audits(desktop: &Desktop, window: &Window, federation: &Federation, stu
     desktop.answer("Save the audit log", ANNEX)?;
     window.shows(&format!("written to {ANNEX}")).await?;
     auditor::finds(desktop.seat(), federation, study, &command, &known)
+}
+
+/// Somebody changes the database while the app is closed. The window says so, at home and in the log; so does another
+/// hospital that had cosigned the log; and whoever verifies the evidence against what the coordinator saw finds it, too.
+async fn is_altered_and_noticed(desktop: &Desktop, federation: &Federation, entry: u64) -> Result<()> {
+    let alter = "/usr/bin/python3 -c \"$1\" \"$HOME/.local/share/hospes/site.db\" \"$2\"";
+    desktop.seat().run(alter, &[ALTER, &entry.to_string()])?;
+    let window = desktop.open().await?;
+    window.shows_within("Sign in", START).await?;
+    window.type_into("name", "Petra").await?;
+    window.type_into("passphrase", &passphrase("Petra")).await?;
+    window.press("Sign in").await?;
+    window.shows("Good day, Petra").await?;
+    window.shows_within("this site's audit log is not intact", FOUND).await?;
+    // At home, beside the log.
+    window.shows("Not intact").await?;
+    window.keep("22-alarm-at-home").await?;
+    window.follow("Open the audit log").await?;
+    // In the log, under the day on which it was found.
+    window.shows(&format!(": entry {entry} is the first that is wrong")).await?;
+    window.shows("Leave this machine as it is").await?;
+    window.keep("23-alarm-in-the-log").await?;
+    let witness = federation.site("hungary")?;
+    let words = format!("the log of '{SITE}' contradicts what was seen of it before");
+    federation.until("another hospital notices", |_| {
+        let alarms = witness.act("Petra", &["alarms"])?;
+        let alarms = alarms.as_array().context("no list of alarms")?;
+        Ok(alarms.iter().any(|alarm| alarm["words"].as_str().is_some_and(|said| said.contains(&words))))
+    })?;
+    evidence_does_not_verify(desktop, federation)?;
+    desktop.end(window).await
+}
+
+/// The log that the altered site gives out is not the one that the coordinator saw.
+fn evidence_does_not_verify(desktop: &Desktop, federation: &Federation) -> Result<()> {
+    let seat = desktop.seat();
+    seat.put("petra", &passphrase("Petra"))?;
+    let export = "hospes-site --data \"$HOME/.local/share/hospes\" --as Petra --passphrase-file \"$HOME/petra\" \
+                  audit export \"$HOME/$1\"";
+    seat.run(export, &[EVIDENCE])?;
+    let file = federation.folder().join(EVIDENCE);
+    std::fs::write(&file, seat.read(EVIDENCE)?)?;
+    let known = federation.known_of(SITE)?;
+    let verify = ["audit", "verify", file.to_str().context("a path that is no text")?];
+    let verified = federation.ctl(&verify.into_iter().chain(known.iter().map(String::as_str)).collect::<Vec<_>>());
+    let Err(refused) = verified else { anyhow::bail!("what was altered verifies") };
+    ensure!(refused.to_string().contains("the log is not intact"), "{refused:#}");
+    Ok(())
 }

@@ -13,6 +13,10 @@ software: string,
  */
 engine: EngineState, 
 /**
+ * What it is at while it starts.
+ */
+step: StartStep, 
+/**
  * The site's data folder, shown to whoever must find it for a backup; where the service is away, that of a site of this
  * account.
  */
@@ -3148,6 +3152,11 @@ expires: Timestamp, };
  * A site within one federation: the first 16 bytes of SHA-256 of its identity key. Written in lower-case base32.
  */
 export type SiteId = string;
+
+/**
+ * What a start is at, or waits for.
+ */
+export type StartStep = "looking" | "folder" | "database" | "keychain" | "key_file" | "engine";
 
 /**
  * State of the site as a whole; shown before anybody logs in, so it names no study and no person.

@@ -57,6 +57,30 @@ export function useAnswer<C extends Command>(
   return useQuery({ queryKey: [command, args], queryFn: () => call(command, args), enabled });
 }
 
+/** Between two questions while the engine starts, and the longest wait for one answer, in milliseconds. */
+export const STARTING_MS = 2_000;
+const LATE = Symbol("no answer");
+
+/** The answer of the window's own process, which is asked again where an answer is lost. */
+async function askedAgain(): Promise<Answer<"about">> {
+  for (;;) {
+    const late = new Promise<typeof LATE>((done) => setTimeout(() => done(LATE), STARTING_MS));
+    const answer = await Promise.race([call("about", {}), late]);
+    if (answer !== LATE) return answer;
+  }
+}
+
+/** Where the engine is. While it starts nothing else is shown, so this one answer is asked for on a timer, too: a notice
+ * that is lost must not leave somebody before a start that was over long ago. */
+export function useEngine(): UseQueryResult<Answer<"about">> {
+  return useQuery({
+    queryKey: ["about", {}],
+    queryFn: askedAgain,
+    refetchInterval: ({ state }) => (state.data?.engine === "starting" ? STARTING_MS : false),
+    refetchIntervalInBackground: true,
+  });
+}
+
 /** What the hospital's IT set; nothing until it is known, since the engine holds to it by itself. */
 export function useManaged(): Partial<Managed> {
   return useAnswer("managed", {}).data ?? {};

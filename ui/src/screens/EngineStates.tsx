@@ -1,22 +1,32 @@
-import { useState } from "react";
+import { useEffect, useState } from "react";
 import { Form } from "react-aria-components";
 import { useTranslation } from "react-i18next";
 import { useAction } from "../ipc/hooks";
-import type { Fault } from "../ipc/types";
+import type { Fault, StartStep } from "../ipc/types";
 import { Button } from "../parts/Button";
 import { FaultNotice } from "../parts/FaultNotice";
 import { Field } from "../parts/Field";
 import { DoorFrame } from "./DoorFrame";
 import styles from "./Forms.module.css";
 
-/** The engine is being looked for, or starts: nothing has to be done. */
-export function Starting() {
+/** Longest start where nothing is in its way, in milliseconds. */
+const LONG_MS = 20_000;
+
+/** The engine is being looked for, or starts: nothing has to be done, unless what it waits for wants somebody. */
+export function Starting({ step }: { step?: StartStep | undefined }) {
   const { t } = useTranslation();
+  const [isLong, setLong] = useState(false);
+  useEffect(() => {
+    const timer = setTimeout(() => setLong(true), LONG_MS);
+    return () => clearTimeout(timer);
+  }, []);
   return (
     <DoorFrame>
       <div role="status" className={styles.form}>
         <h1 className={styles.title}>{t("setup.starting")}</h1>
         <p className={styles.lead}>{t("setup.startingLead")}</p>
+        {step !== undefined && <p className={styles.small}>{t(`setup.startStep.${step}`)}</p>}
+        {isLong && <p className={styles.small}>{t("setup.startingLong")}</p>}
       </div>
     </DoorFrame>
   );

@@ -4,7 +4,7 @@ import { useTranslation } from "react-i18next";
 import { Route, Router, Switch } from "wouter";
 import { useHashLocation } from "wouter/use-hash-location";
 import { locale } from "../i18n";
-import { useAnswer } from "../ipc/hooks";
+import { useAnswer, useEngine } from "../ipc/hooks";
 import { Approvals } from "../screens/Approvals";
 import { Audit } from "../screens/Audit";
 import { Dataset } from "../screens/Dataset";
@@ -58,13 +58,13 @@ function Door() {
 
 /** What the engine's state asks of whoever stands before it. */
 function Entrance() {
-  const about = useAnswer("about", {});
+  const about = useEngine();
   const [isLayingDown, setLayingDown] = useState(false);
   if (about.isPending) return <Starting />;
   const { engine = "service", folder = "" } = about.data ?? {};
   // The engine of a new site starts while its first person is being signed in.
   if (engine === "not_set_up" || isLayingDown) return <FirstRun folder={folder} onBusy={setLayingDown} />;
-  if (engine === "starting") return <Starting />;
+  if (engine === "starting") return <Starting step={about.data?.step} />;
   if (engine === "locked") return <Locked />;
   if (typeof engine === "object") {
     if ("failed" in engine) return <Failed fault={engine.failed.fault} folder={folder} />;

@@ -22,7 +22,7 @@ pub use preferences::{Density, Language, Preferences, PreferencesFile, Theme};
 
 use crate::command::commands;
 use crate::fault::{Fault, FaultCode};
-use crate::local::{EngineState, Local, NewKeys};
+use crate::local::{EngineState, Local, NewKeys, StartStep};
 use crate::router::read;
 use crate::socket::Client;
 use crate::table::{Call, Secret};
@@ -57,6 +57,8 @@ pub struct About {
     pub software: String,
     /// Where the engine is.
     pub engine: EngineState,
+    /// What it is at while it starts.
+    pub step: StartStep,
     /// The site's data folder, shown to whoever must find it for a backup; where the service is away, that of a site of this
     /// account.
     pub folder: String,
@@ -108,6 +110,7 @@ commands! {
         |w| About {
             software: hospes_party::SOFTWARE.to_owned(),
             engine: w.local.state(),
+            step: w.local.step(),
             folder: w.local.shown_folder().display().to_string(),
         };
     /// Lays down this machine's site with its first administrator, where there is none, and starts its engine.

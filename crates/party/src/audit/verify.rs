@@ -148,13 +148,27 @@ impl Found {
 /// What keeps the log from being read if it is the log itself; any other error is given back.
 fn damage_of(error: PartyError, now: Timestamp) -> Result<Found, PartyError> {
     match error {
-        PartyError::Ledger { source: LedgerError::Damaged(words), .. } => Ok(Found::damage(&words, now)),
-        PartyError::Ledger { source: LedgerError::Note(note), .. } => {
-            let words = format!("a checkpoint or a cosignature that was kept beside it does not hold: {note}");
-            Ok(Found::damage(&words, now))
+        PartyError::Ledger { source: source @ (LedgerError::Damaged(_) | LedgerError::Note(_)), .. } => {
+            Ok(Found::damage(&unreadable(&source), now))
         }
         other => Err(other),
     }
+}
+
+fn unreadable(error: &LedgerError) -> String {
+    match error {
+        LedgerError::Damaged(words) => words.clone(),
+        LedgerError::Note(note) => {
+            format!("a checkpoint or a cosignature that was kept beside it does not hold: {note}")
+        }
+        other => other.to_string(),
+    }
+}
+
+/// What is wrong with a log that cannot be read, for whoever looks before a verification has found it.
+pub(crate) fn seen(error: &LedgerError, now: Timestamp) -> LedgerFinding {
+    let Found { at, entry, words, .. } = Found::damage(&unreadable(error), now);
+    LedgerFinding { at, entry, words, alarm: None }
 }
 
 /// What was found last, and the number of its alarm while nobody has acknowledged it.

@@ -4,14 +4,21 @@
 //! them in one encrypted file ([`sealed`]) whose passphrase comes from a systemd credential or a prompt.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use keyring_core::CredentialStore;
+use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
 use crate::people::Passphrase;
 
 pub mod sealed;
 pub(crate) mod wrapped;
+
+/// Longest that the keychain may take over one secret. It asks the person at the machine where it is locked, and whoever
+/// does not answer must find out why nothing goes on.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Where the secrets of a site lie.
 #[derive(Clone)]
@@ -91,6 +98,13 @@ pub enum KeyError {
         /// What it says.
         reason: String,
     },
+    /// The keychain is there and says nothing.
+    #[error(
+        "the keychain did not answer within {} seconds; it may be asking for its password in a window of its own: answer \
+         that, and try again. If there is none, log out of this machine and in again",
+        .0.as_secs()
+    )]
+    KeychainSilent(Duration),
     /// The keychain failed otherwise.
     #[error("the keychain refused to {action} '{name}': {reason}")]
     Keychain {
@@ -167,11 +181,11 @@ pub(crate) fn random<const N: usize>() -> Result<[u8; N], KeyError> {
 
 /// The opened place of secrets. Its calls block; the engine makes them outside the async threads.
 #[derive(Clone)]
-pub(crate) struct Vault(Arc<Mutex<Inner>>);
-
-enum Inner {
-    Keychain { service: String },
-    File(sealed::SealedFile),
+pub(crate) enum Vault {
+    /// The OS keychain, and the name under which it lists the site's secrets.
+    Keychain { store: Arc<CredentialStore>, service: Arc<str> },
+    /// One encrypted file.
+    File(Arc<Mutex<sealed::SealedFile>>),
 }
 
 /// A secret in memory, erased when dropped.
@@ -180,49 +194,47 @@ pub(crate) type Secret = Zeroizing<Vec<u8>>;
 impl Vault {
     /// Opens the place; a sealed file must exist.
     pub(crate) async fn open(place: SecretPlace) -> Result<Self, KeyError> {
-        blocking(move || match place {
-            SecretPlace::Keychain { service } => Self::keychain(service),
+        match place {
+            SecretPlace::Keychain { service } => Self::keychain(service).await,
             SecretPlace::File { path, passphrase } => {
-                Ok(Self::of(Inner::File(sealed::SealedFile::open(path, &passphrase)?)))
+                blocking(move || sealed::SealedFile::open(path, &passphrase).map(Self::file)).await
             }
-        })
-        .await
+        }
     }
 
     /// Makes the place; a sealed file must not exist.
     pub(crate) async fn create(place: SecretPlace, cost: KdfCost) -> Result<Self, KeyError> {
-        blocking(move || match place {
-            SecretPlace::Keychain { service } => Self::keychain(service),
+        match place {
+            SecretPlace::Keychain { service } => Self::keychain(service).await,
             SecretPlace::File { path, passphrase } => {
-                Ok(Self::of(Inner::File(sealed::SealedFile::create(path, &passphrase, cost)?)))
+                blocking(move || sealed::SealedFile::create(path, &passphrase, cost).map(Self::file)).await
             }
-        })
-        .await
-    }
-
-    fn of(inner: Inner) -> Self {
-        Self(Arc::new(Mutex::new(inner)))
-    }
-
-    fn keychain(service: String) -> Result<Self, KeyError> {
-        if keyring::Entry::store_status().is_err() {
-            return Err(KeyError::NoKeychain);
         }
-        Ok(Self::of(Inner::Keychain { service }))
+    }
+
+    fn file(file: sealed::SealedFile) -> Self {
+        Self::File(Arc::new(Mutex::new(file)))
+    }
+
+    async fn keychain(service: String) -> Result<Self, KeyError> {
+        let store = within(PATIENCE, keychain).await?;
+        Ok(Self::Keychain { store, service: service.into() })
     }
 
     /// A secret that may be missing.
     pub(crate) async fn find(&self, name: &str) -> Result<Option<Secret>, KeyError> {
-        let (this, name) = (self.clone(), name.to_owned());
-        blocking(move || match &*this.lock() {
-            Inner::Keychain { service } => match keyring::Entry::new(service, &name).and_then(|e| e.get_secret()) {
-                Ok(secret) => Ok(Some(Zeroizing::new(secret))),
-                Err(keyring::Error::NoEntry) => Ok(None),
-                Err(e) => Err(keychain_error("read", &name, &e)),
-            },
-            Inner::File(file) => Ok(file.find(&name)),
-        })
-        .await
+        let name = name.to_owned();
+        match self.clone() {
+            Self::Keychain { store, service } => {
+                let read = move || match store.build(&service, &name, None).and_then(|entry| entry.get_secret()) {
+                    Ok(secret) => Ok(Some(Zeroizing::new(secret))),
+                    Err(keyring_core::Error::NoEntry) => Ok(None),
+                    Err(e) => Err(keychain_error("read", &name, &e)),
+                };
+                within(PATIENCE, read).await
+            }
+            Self::File(file) => blocking(move || Ok(lock(&file).find(&name))).await,
+        }
     }
 
     /// A secret that must be there.
@@ -232,48 +244,105 @@ impl Vault {
 
     /// Keeps a secret, durably before this returns.
     pub(crate) async fn keep(&self, name: &str, secret: Secret) -> Result<(), KeyError> {
-        let (this, name) = (self.clone(), name.to_owned());
-        blocking(move || match &mut *this.lock() {
-            Inner::Keychain { service } => keyring::Entry::new(service, &name)
-                .and_then(|e| e.set_secret(&secret))
-                .map_err(|e| keychain_error("keep", &name, &e)),
-            Inner::File(file) => file.keep(&name, secret),
-        })
-        .await
+        let name = name.to_owned();
+        match self.clone() {
+            Self::Keychain { store, service } => {
+                let keep = move || {
+                    let kept = store.build(&service, &name, None).and_then(|entry| entry.set_secret(&secret));
+                    kept.map_err(|e| keychain_error("keep", &name, &e))
+                };
+                within(PATIENCE, keep).await
+            }
+            Self::File(file) => blocking(move || lock(&file).keep(&name, secret)).await,
+        }
     }
 
     /// Destroys a secret; one that is not there is fine.
     pub(crate) async fn destroy(&self, name: &str) -> Result<(), KeyError> {
-        let (this, name) = (self.clone(), name.to_owned());
-        blocking(move || match &mut *this.lock() {
-            Inner::Keychain { service } => {
-                match keyring::Entry::new(service, &name).and_then(|e| e.delete_credential()) {
-                    Ok(()) | Err(keyring::Error::NoEntry) => Ok(()),
-                    Err(e) => Err(keychain_error("delete", &name, &e)),
-                }
+        let name = name.to_owned();
+        match self.clone() {
+            Self::Keychain { store, service } => {
+                let destroy =
+                    move || match store.build(&service, &name, None).and_then(|entry| entry.delete_credential()) {
+                        Ok(()) | Err(keyring_core::Error::NoEntry) => Ok(()),
+                        Err(e) => Err(keychain_error("delete", &name, &e)),
+                    };
+                within(PATIENCE, destroy).await
             }
-            Inner::File(file) => file.destroy(&name),
-        })
-        .await
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        // A panic while the lock was held left at worst an older copy in memory; the file itself is replaced atomically.
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+            Self::File(file) => blocking(move || lock(&file).destroy(&name)).await,
+        }
     }
 }
 
-fn keychain_error(action: &'static str, name: &str, error: &keyring::Error) -> KeyError {
+fn lock(file: &Mutex<sealed::SealedFile>) -> MutexGuard<'_, sealed::SealedFile> {
+    // A panic while the lock was held left at worst an older copy in memory; the file itself is replaced atomically.
+    file.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The keychain of the operating system, reached anew: one that was not there at the last attempt, or hung, may be by now.
+fn keychain() -> Result<Arc<CredentialStore>, KeyError> {
+    #[cfg(target_os = "macos")]
+    let store = apple_native_keyring_store::keychain::Store::new();
+    #[cfg(windows)]
+    let store = windows_native_keyring_store::Store::new();
+    #[cfg(all(unix, not(target_os = "macos")))]
+    let store = zbus_secret_service_keyring_store::Store::new();
+    match store {
+        Ok(store) => Ok(store),
+        Err(error) => {
+            tracing::warn!(%error, "the keychain cannot be reached");
+            Err(KeyError::NoKeychain)
+        }
+    }
+}
+
+fn keychain_error(action: &'static str, name: &str, error: &keyring_core::Error) -> KeyError {
     match error {
-        keyring::Error::NoDefaultStore => KeyError::NoKeychain,
-        keyring::Error::NoStorageAccess(reason) => KeyError::KeychainLocked { reason: reason.to_string() },
+        keyring_core::Error::NoDefaultStore => KeyError::NoKeychain,
+        keyring_core::Error::NoStorageAccess(reason) => KeyError::KeychainLocked { reason: reason.to_string() },
         other => KeyError::Keychain { action, name: name.to_owned(), reason: other.to_string() },
     }
 }
 
-/// Secret Service is reached through a blocking client that must not run on an async thread.
+/// Files are read and written, and passphrases become keys, outside the async threads.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, KeyError> + Send + 'static,
 ) -> Result<T, KeyError> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| KeyError::Damaged { what: "the keychain client".into() })?
+    let lost = |_| KeyError::Damaged { what: "the thread that opens secrets".into() };
+    tokio::task::spawn_blocking(work).await.map_err(lost)?
+}
+
+/// Asks the keychain, whose clients block, for no longer than this. A thread that it leaves hanging is one of its own: the
+/// runtime would wait for it at its end. Whoever tries again opens the keychain anew and waits for nobody either.
+async fn within<T: Send + 'static>(
+    patience: Duration,
+    work: impl FnOnce() -> Result<T, KeyError> + Send + 'static,
+) -> Result<T, KeyError> {
+    let lost = || KeyError::Damaged { what: "the keychain's client".into() };
+    let (done, answer) = oneshot::channel();
+    // Whoever asked may have stopped waiting.
+    let asks = move || drop(done.send(work()));
+    std::thread::Builder::new().name("keychain".into()).spawn(asks).map_err(|_| lost())?;
+    match tokio::time::timeout(patience, answer).await {
+        Ok(answered) => answered.map_err(|_| lost())?,
+        Err(_) => Err(KeyError::KeychainSilent(patience)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_keychain_that_says_nothing_is_not_waited_for_and_the_words_say_what_to_do() {
+        let (answer, question) = std::sync::mpsc::channel::<()>();
+        let hangs = move || question.recv().map_err(|_| KeyError::NoKeychain);
+        let silent = within(Duration::from_millis(50), hangs).await.unwrap_err();
+        assert!(matches!(silent, KeyError::KeychainSilent(_)), "{silent:?}");
+        assert!(KeyError::KeychainSilent(PATIENCE).to_string().contains("within 30 seconds; it may be asking"));
+        drop(answer);
+        assert_eq!(within(PATIENCE, || Ok(7)).await.unwrap(), 7);
+    }
 }

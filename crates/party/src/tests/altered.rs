@@ -176,3 +176,23 @@ async fn bytes_that_are_no_text_are_a_finding_and_no_fault() {
     assert!(said.contains("NOT intact") && said.contains("entry 3"), "{said}");
     assert_eq!(own_alarms(&world).await, 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_cannot_be_read_is_told_of_at_once_and_keeps_nobody_from_the_alarm() {
+    let temporary = tempfile::tempdir().unwrap();
+    let mut world = World::create(temporary.path(), Executor::Thread).await;
+    world.furnish().await;
+    world.connect().await;
+    shown(&mut world).await;
+    world.settle().await;
+    world.handle.shut_down().await.unwrap();
+    let damage = sqlx::query("UPDATE ledger_checkpoint SET note = 'no note'");
+    assert!(damage.execute(&mut database(&world).await).await.unwrap().rows_affected() > 0);
+    let mut world = World::reopen(temporary.path(), Executor::Thread, START + MINUTE).await;
+    // The state of the site can be read before the site has verified anything: without it no window opens.
+    let seen = finding(&world).await.expect("nothing is told of the log");
+    assert!(seen.words.contains("does not hold") && seen.alarm.is_none(), "{seen:?}");
+    world.pass_time(MINUTE);
+    world.expect_alarm("does not hold").await;
+    assert!(finding(&world).await.unwrap().alarm.is_some());
+}
