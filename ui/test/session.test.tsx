@@ -10,6 +10,7 @@ import { STATUS as OPERATING } from "./stage";
 const OWN = "a long passphrase";
 const WORDS = "one two three four five six seven eight nine ten eleven twelve";
 const PETRA = { id: "p", name: "Petra", roles: ["administrator"], organisation: null };
+const RULES = { idle_minutes: 10, tries: 3, longest_wait_minutes: 15 };
 const PERSON = { ...PETRA, state: "active", key: "k" };
 const STATUS = { ...OPERATING, software: "hospes 0.1.0" };
 
@@ -23,7 +24,7 @@ const stand = (more: Answers = {}) => {
   const lists = { requests: [], proposals: [], memberships: [], jobs: [], datasets: [] };
   const about = { software: "hospes 0.1.0", engine: "here", folder: "/home/hospes" };
   const me = { ...PETRA, ends: 0 };
-  return screen.show(<App />, { about, status: STATUS, log_in: me, people: [PERSON], ...lists, ...more });
+  return screen.show(<App />, { about, status: STATUS, log_in: me, people: [PERSON], sign_in_rules: RULES, ...lists, ...more });
 };
 
 async function signIn(name = "Petra"): Promise<void> {

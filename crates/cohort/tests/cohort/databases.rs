@@ -432,7 +432,7 @@ fn sqlite_gives_nothing_but_what_is_selected_in_the_file_that_was_chosen() {
         ("SELECT id FROM visits; DROP TABLE visits".to_owned(), "a second statement"),
         ("WITH a AS (SELECT 1) DELETE FROM visits RETURNING id".to_owned(), "syntax error"),
         ("SELECT id, photo FROM visits".to_owned(), "row 1, column 'photo': a BLOB"),
-        ("SELECT nothing FROM visits".to_owned(), "no such column: nothing"),
+        ("SELECT nowhere FROM visits".to_owned(), "no such column: nowhere"),
         // Refused where the driver does not allow it; whatever the words, nothing is loaded.
         ("SELECT load_extension('x') AS x".to_owned(), ""),
     ] {
