@@ -16,7 +16,11 @@ engine: EngineState,
  * The site's data folder, shown to whoever must find it for a backup; where the service is away, that of a site of this
  * account.
  */
-folder: string, };
+folder: string, 
+/**
+ * Where a site of this account lies, or would: for trying out beside a service.
+ */
+own_folder: string, };
 
 /**
  * Something that somebody must look at.
@@ -338,7 +342,7 @@ digest: Digest, };
 /**
  * Why the service of this machine is not to be had.
  */
-export type Away = "stopped" | "no_site" | { "no_access": { 
+export type Away = "stopped" | { "no_access": { 
 /**
  * This account.
  */
