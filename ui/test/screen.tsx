@@ -27,9 +27,7 @@ export class Screen {
   readonly asked: Asked[] = [];
   readonly place = document.body.appendChild(document.createElement("div"));
   private readonly root: Root;
-  private readonly client = new QueryClient({
-    defaultOptions: { queries: { retry: false, staleTime: Number.POSITIVE_INFINITY } },
-  });
+  private client = new QueryClient();
 
   constructor() {
     globalThis.IS_REACT_ACT_ENVIRONMENT = true;
@@ -60,6 +58,8 @@ export class Screen {
       }, [session]);
       return name === null || session.name !== null ? part : null;
     }
+    const queries = { retry: false, staleTime: Number.POSITIVE_INFINITY };
+    this.client = new QueryClient({ defaultOptions: { queries } });
     await act(async () =>
       this.root.render(
         <QueryClientProvider client={this.client}>
