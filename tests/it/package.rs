@@ -107,6 +107,15 @@ fn people(copy: &Copy) -> Result<String> {
     copy.run(&format!("for i in $(seq 50); do {ask} 2>/dev/null && exit 0; sleep 0.2; done; {ask}"))
 }
 
+/// Waits until the service says that its site is so far.
+fn has_phase(copy: &Copy, phase: &str) -> Result<()> {
+    let ask = format!("hospes-site --staff --json status 2>/dev/null | grep -q '\"phase\": \"{phase}\"'");
+    let waits = format!(
+        "for i in $(seq 100); do if {ask}; then exit 0; fi; sleep 0.2; done; hospes-site --staff status; exit 1"
+    );
+    copy.run(&waits).map(drop)
+}
+
 fn is_active(copy: &Copy) -> Result<bool> {
     Ok(copy.try_run("systemctl --quiet is-active hospes-site")?.status.success())
 }
@@ -117,8 +126,10 @@ fn installed(copy: &Copy) -> Result<()> {
     copy.run("desktop-file-validate /usr/share/applications/hospes.desktop")?;
     copy.run("appstreamcli validate --no-net /usr/share/metainfo/org.hospes.hospes.metainfo.xml")?;
     copy.run("systemctl --quiet is-enabled hospes-site")?;
-    ensure!(!is_active(copy)?, "the service runs without a site");
-    refused(copy, "hospes-site --staff status", "hospes-as-service init")?;
+    // It waits for somebody who sets its site up, and has made nothing yet.
+    ensure!(is_active(copy)?, "the service does not wait for a site");
+    has_phase(copy, "empty")?;
+    ensure!(copy.run("ls -A /var/lib/hospes")? == "handed", "something was laid down for nobody");
     ensure!(copy.run("stat -c '%a %U' /var/lib/hospes")? == "700 hospes-site");
     ensure!(copy.run("id -nG hospes-site")?.split(' ').any(|group| group == "hospes"));
     ensure!(copy.run("getent passwd hospes-site")?.ends_with(":/usr/sbin/nologin"));
@@ -132,6 +143,8 @@ fn installed(copy: &Copy) -> Result<()> {
 /// The upgrade finds a database of an older schema, as the former version would have left it.
 fn laid_down_and_upgraded(copy: &Copy) -> Result<()> {
     copy.run("hospes-as-service --passphrase-file /mnt/passphrase init --administrator ida --key-file")?;
+    has_phase(copy, "set_up").context("the service that waited does not find its site")?;
+    copy.run("systemctl stop hospes-site")?;
     copy.run("/usr/bin/python3 /mnt/age.py")?;
     ensure!(copy.run("/usr/bin/python3 /mnt/schema.py /var/lib/hospes/site.db")? == "1");
     copy.install(&packages::file("hospes", "1.1.0")?)?;
@@ -184,7 +197,7 @@ fn staff(copy: &Copy) -> Result<()> {
     ensure!(copy.run("stat -c '%a %U' /home/clara/log.jsonl")? == "600 clara");
     ensure!(copy.run("ls -A /var/lib/hospes/handed")?.is_empty(), "what was handed over is still there");
     copy.run("systemctl stop hospes-site")?;
-    refused(copy, &by("ida", "status"), "sudo systemctl start hospes-site")?;
+    refused(copy, &by("ida", "status"), "sudo systemctl enable --now hospes-site")?;
     copy.run("systemctl start hospes-site")?;
     ensure!(people(copy)?.contains("stefan"));
     Ok(())

@@ -5,19 +5,18 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
 use crate::copy::{Copy, Network};
 use crate::program;
 
 /// Their account, where they have one of their own.
-const ACCOUNT: &str = "clinic";
+pub const ACCOUNT: &str = "clinic";
 
 /// A machine with the package, as one person sees it.
 pub struct Seat {
     place: Place,
-    home: PathBuf,
     programs: PathBuf,
     /// The site's data folder, where it is not the account's own.
     data: Option<PathBuf>,
@@ -27,7 +26,11 @@ enum Place {
     /// A copy of this machine, on which the package was installed as on a clinic's.
     Copy(Copy),
     /// A folder of this machine, into which the package was unpacked.
-    Folder { _files: TempDir },
+    Folder { home: PathBuf, _files: TempDir },
+}
+
+fn home_of(account: &str) -> PathBuf {
+    Path::new("/home").join(account)
 }
 
 impl Seat {
@@ -50,8 +53,7 @@ impl Seat {
         copy.run(&format!("useradd --create-home --shell /bin/sh {ACCOUNT}"))?;
         // Only root may make it, and the X server is not root's.
         copy.run("install -d -m 1777 /tmp/.X11-unix")?;
-        let (home, programs) = (format!("/home/{ACCOUNT}").into(), "/usr/bin".into());
-        Ok(Self { place: Place::Copy(copy), home, programs, data: None })
+        Ok(Self { place: Place::Copy(copy), programs: "/usr/bin".into(), data: None })
     }
 
     fn unpacked(package: &Path) -> Result<Self> {
@@ -61,7 +63,7 @@ impl Seat {
         let home = files.path().join("home");
         std::fs::create_dir(&home)?;
         let programs = files.path().join("usr/bin");
-        Ok(Self { place: Place::Folder { _files: files }, home, programs, data: None })
+        Ok(Self { place: Place::Folder { home, _files: files }, programs, data: None })
     }
 
     /// A seat at this machine itself, with the programs beside the tests; its window is one on the site in this folder.
@@ -73,10 +75,10 @@ impl Seat {
         let home = files.path().join("home");
         std::fs::create_dir(&home)?;
         let programs = program("hospes")?.parent().context("the programs lie in no folder")?.to_owned();
-        Ok(Self { place: Place::Folder { _files: files }, home, programs, data: Some(data.to_owned()) })
+        Ok(Self { place: Place::Folder { home, _files: files }, programs, data: Some(data.to_owned()) })
     }
 
-    /// Whether the machine has the package's service, which waits for its site.
+    /// Whether the machine has the package's service, which waits for its site and does not let this person in yet.
     pub fn has_service(&self) -> bool {
         matches!(self.place, Place::Copy(_))
     }
@@ -110,29 +112,48 @@ impl Seat {
     /// # Errors
     /// With what it said, if it did not end well.
     pub fn run(&self, script: &str, arguments: &[&str]) -> Result<String> {
-        let output = self.shell(script, arguments).stdin(Stdio::null()).output().context("start a shell")?;
+        self.run_as(ACCOUNT, script, arguments)
+    }
+
+    /// Runs a shell script under another account of the machine, in its own home; what it printed.
+    ///
+    /// # Errors
+    /// As [`Seat::run`].
+    pub fn run_as(&self, account: &str, script: &str, arguments: &[&str]) -> Result<String> {
+        let output = self.shell(account, script, arguments).stdin(Stdio::null()).output().context("start a shell")?;
         let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "at the seat, this failed ({}):\n{script}\n{said}", output.status);
+        ensure!(output.status.success(), "at the seat, {account} failed ({}):\n{script}\n{said}", output.status);
         Ok(String::from_utf8(output.stdout)?)
+    }
+
+    /// Runs a shell script as whoever administers the machine; what it printed.
+    ///
+    /// # Errors
+    /// With what it said, if it did not end well, or where the machine is not this test's own.
+    pub fn administer(&self, script: &str) -> Result<String> {
+        match &self.place {
+            Place::Copy(copy) => copy.run(script),
+            Place::Folder { .. } => bail!("nobody administers the machine that runs this test"),
+        }
     }
 
     /// Starts a shell script that reads what it is given.
     pub(crate) fn start(&self, script: &str, arguments: &[&str]) -> Result<Child> {
-        let mut shell = self.shell(script, arguments);
+        let mut shell = self.shell(ACCOUNT, script, arguments);
         shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().context("start a shell")
     }
 
-    fn shell(&self, script: &str, arguments: &[&str]) -> Command {
-        let mut command = match &self.place {
+    fn shell(&self, account: &str, script: &str, arguments: &[&str]) -> Command {
+        let (mut command, home) = match &self.place {
             Place::Copy(copy) => {
                 let mut enter = copy.enter();
-                let (user, group) = (format!("--reuid={ACCOUNT}"), format!("--regid={ACCOUNT}"));
+                let (user, group) = (format!("--reuid={account}"), format!("--regid={account}"));
                 enter.args(["setpriv", "--init-groups", &user, &group, "env"]);
-                enter
+                (enter, home_of(account))
             }
-            Place::Folder { .. } => Command::new("env"),
+            Place::Folder { home, .. } => (Command::new("env"), home.clone()),
         };
-        let (home, programs) = (self.home.display(), self.programs.display());
+        let (home, programs) = (home.display(), self.programs.display());
         command.args(["-i", "LANG=C.UTF-8", "NO_PROXY=127.0.0.1"]);
         command.arg(format!("PATH={programs}:/usr/bin:/bin")).arg(format!("HOME={home}"));
         command.arg(format!("XDG_RUNTIME_DIR={home}/.runtime"));

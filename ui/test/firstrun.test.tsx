@@ -7,6 +7,7 @@ import { Beginning } from "../src/screens/Beginning";
 import { App } from "../src/shell/App";
 import { seePolicy } from "../src/shell/preferences";
 import { type Answers, Screen } from "./screen";
+import { STATUS } from "./stage";
 
 const OWN = "the administrator's own";
 const KEY = "of the key file alone";
@@ -159,8 +160,7 @@ describe("before the sign-in", () => {
 
 describe("where the machine has a service", () => {
   const states: [string, Away, string[]][] = [
-    ["does not run", "stopped", ["sudo systemctl start hospes-site", "hospes-as-service init"]],
-    ["has no site yet", "no_site", ["hospes-as-service init", "systemctl enable --now hospes-site"]],
+    ["does not run", "stopped", ["sudo systemctl enable --now hospes-site"]],
     [
       "may not use",
       { no_access: { account: "clara" } },
@@ -189,6 +189,96 @@ describe("where the machine has a service", () => {
     await act(async () => document.querySelector<HTMLFormElement>("[role=dialog] form")?.requestSubmit());
     await screen.settle();
     expect(screen.times("try_here")).toBe(1);
+  });
+});
+
+describe("where the service waits for its first person", () => {
+  let phase: string;
+
+  /** Before a service, whose site is set up or not. */
+  const wait = (more: Answers = {}) => {
+    const about = {
+      software: "hospes 0.1.0",
+      engine: "service",
+      folder: "/var/lib/hospes",
+      own_folder: "/home/hospes",
+    };
+    const status = () => ({ ...STATUS, software: "hospes 0.1.0", phase });
+    const managed = { file: "/etc/hospes/managed.toml", policy: "strict", quiet: [] };
+    const lists = { requests: [], proposals: [], memberships: [], jobs: [] };
+    return stand("service", { about, status, managed, ...lists, ...more });
+  };
+
+  beforeEach(() => {
+    phase = "empty";
+  });
+
+  it("the wizard sets the service's site up, shows what the IT set, and asks for no place of the keys", async () => {
+    await wait({
+      set_up: () => {
+        phase = "set_up";
+        return "p";
+      },
+    });
+    expect(screen.text()).toContain("nobody has set it up yet");
+    expect(screen.text()).toContain("sudo hospes-as-service restore");
+    expect(await screen.faults()).toEqual([]);
+    await introduce();
+    expect(screen.text()).toContain("/var/lib/hospes");
+    expect(screen.text()).toContain("at least as strict as strict");
+    expect(screen.text()).toContain("under which account of this machine");
+    expect(screen.place.querySelector("[value=keychain], [name=key]")).toBeNull();
+    expect(await screen.faults()).toEqual([]);
+    await screen.submit();
+    await screen.settle();
+    expect(screen.args("set_up")).toEqual({ name: "Petra", passphrase: OWN });
+    expect([screen.times("set_up"), screen.times("initialise"), screen.times("log_in")]).toEqual([1, 0, 1]);
+    expect(screen.text()).toContain("Good day, Petra");
+    expect(screen.place.innerHTML).not.toContain(OWN);
+  });
+
+  it("a failure is said where it happened, and what was typed stays", async () => {
+    let isFull = true;
+    const full: Fault = { code: "disk_full", words: "less than 64 MiB free; nothing was made", reference: "r-3" };
+    await wait({
+      set_up: () => {
+        if (isFull) return Promise.reject(full);
+        phase = "set_up";
+        return "p";
+      },
+    });
+    await introduce();
+    await screen.submit();
+    expect(screen.text()).toContain("less than 64 MiB free; nothing was made");
+    expect(screen.times("log_in")).toBe(0);
+    isFull = false;
+    await screen.submit();
+    await screen.settle();
+    expect(screen.times("set_up")).toBe(2);
+    expect(screen.text()).toContain("Good day, Petra");
+  });
+
+  it("somebody else may be first, which is said at the sign-in", async () => {
+    const words = "somebody has set this site up already";
+    await wait({ set_up: refusal({ code: "state", words }) });
+    await introduce();
+    await screen.submit();
+    expect(screen.text()).toContain(words);
+    phase = "set_up";
+    await screen.changed();
+    expect(screen.text()).toContain("This site has been set up");
+    expect(screen.field("passphrase").value).toBe("");
+    expect(screen.times("log_in")).toBe(0);
+  });
+
+  it("a site of one's own is for those who ask for it twice, and asking leads no further in the wizard", async () => {
+    await wait();
+    await screen.press(screen.button("Try out on this account"));
+    expect(document.body.textContent).toContain("/home/hospes");
+    await act(async () => document.querySelector<HTMLFormElement>("[role=dialog] form")?.requestSubmit());
+    await screen.settle();
+    expect([screen.times("try_here"), screen.times("set_up")]).toEqual([1, 0]);
+    expect(screen.text()).not.toContain("Who is the first administrator?");
   });
 });
 

@@ -6,6 +6,7 @@ import { Router } from "wouter";
 import { useHashLocation } from "wouter/use-hash-location";
 import { speak } from "../src/i18n";
 import { reachBy } from "../src/ipc/engine";
+import { becomesStale } from "../src/ipc/hooks";
 import type { PersonView } from "../src/ipc/types";
 import { SessionProvider, useSession } from "../src/shell/session";
 
@@ -26,6 +27,7 @@ export class Screen {
   readonly asked: Asked[] = [];
   readonly place = document.body.appendChild(document.createElement("div"));
   private readonly root: Root;
+  private client = new QueryClient();
 
   constructor() {
     globalThis.IS_REACT_ACT_ENVIRONMENT = true;
@@ -57,9 +59,10 @@ export class Screen {
       return name === null || session.name !== null ? part : null;
     }
     const queries = { retry: false, staleTime: Number.POSITIVE_INFINITY };
+    this.client = new QueryClient({ defaultOptions: { queries } });
     await act(async () =>
       this.root.render(
-        <QueryClientProvider client={new QueryClient({ defaultOptions: { queries } })}>
+        <QueryClientProvider client={this.client}>
           <SessionProvider>
             <Router hook={useHashLocation}>
               <SignedIn />
@@ -74,6 +77,12 @@ export class Screen {
   /** Waits for answers that were asked for. */
   async settle(): Promise<void> {
     await act(async () => void (await new Promise((done) => setTimeout(done, 20))));
+  }
+
+  /** The engine tells that everything may have changed. */
+  async changed(): Promise<void> {
+    await act(async () => becomesStale(this.client, new Set([null])));
+    await this.settle();
   }
 
   args(command: string): unknown {

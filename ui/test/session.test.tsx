@@ -151,9 +151,11 @@ describe("the first person", () => {
       log_in: () =>
         isAway ? refusal({ code: "store", words: "the disk is busy" })() : { ...PETRA, ends: 0 },
     });
+    await screen.submit();
     await screen.type("name", " Petra");
     await screen.type("passphrase", OWN);
     await screen.type("again", OWN);
+    await screen.submit();
     await screen.submit();
     await screen.settle();
     expect(screen.args("set_up")).toEqual({ name: "Petra", passphrase: OWN });

@@ -23,6 +23,8 @@ pub mod page;
 pub mod router;
 pub mod settings;
 #[cfg(unix)]
+pub mod site;
+#[cfg(unix)]
 pub mod socket;
 #[cfg(unix)]
 pub mod staff;

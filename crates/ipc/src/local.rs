@@ -3,7 +3,8 @@
 //! For trying out, and where nobody can install a service, the app runs the party itself and says so. It is then reached by
 //! the socket in the data folder, so that a command line beside the window finds the same engine. Where a service is
 //! installed, it is reached by its socket for staff ([`crate::staff`]); while it cannot be, the window waits for it. A
-//! second site beside the service's would look like it and not be it, so a person has to ask for one.
+//! second site beside the service's would look like it and not be it, so a person has to ask for one. A site that this
+//! account has already is opened where the service has none yet.
 
 use std::ffi::OsString;
 use std::io::ErrorKind;
@@ -97,6 +98,19 @@ pub enum NewKeys {
     },
 }
 
+/// An engine that was found.
+struct Found {
+    notices: Notices,
+    /// Whether it is the service's, which [`Local::tell_of_service`] told of.
+    is_service: bool,
+}
+
+impl Found {
+    fn of_folder(notices: Notices) -> Self {
+        Self { notices, is_service: false }
+    }
+}
+
 /// Whose engine this window speaks to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Side {
@@ -147,6 +161,11 @@ impl Local {
         let step = std::sync::Mutex::new(StartStep::Looking);
         let (own, again) = (Mutex::new(None), Notify::new());
         Arc::new(Self { folder, program, service, side, adjust, state, step, own, again })
+    }
+
+    /// Where a site of this account lies, or would.
+    pub fn own_folder(&self) -> &Path {
+        &self.folder
     }
 
     /// The data folder of the engine that this window speaks to; this account's while it speaks to none.
@@ -255,11 +274,14 @@ impl Local {
                 self.is_at(StartStep::Looking);
             }
             match self.find().await {
-                Ok(Some(mut notices)) => {
+                Ok(Some(Found { notices, is_service })) => {
                     let here = self.runs_here().await;
-                    self.tell(if here { EngineState::Here } else { EngineState::Service });
-                    while notices.next().await.is_ok() {}
-                    self.went_away(here).await;
+                    if !is_service {
+                        self.tell(if here { EngineState::Here } else { EngineState::Service });
+                    }
+                    if self.goes_away(notices, is_service).await {
+                        self.went_away(here).await;
+                    }
                 }
                 Ok(None) if matches!(self.state(), EngineState::Starting | EngineState::ServiceAway { .. }) => {
                     if let Err(fault) = self.start(None).await {
@@ -280,21 +302,37 @@ impl Local {
         let _ = tokio::time::timeout(longest, self.again.notified()).await;
     }
 
+    /// Waits until the engine is gone, or somebody turns away from the service; whether it is gone.
+    async fn goes_away(&self, mut notices: Notices, is_service: bool) -> bool {
+        loop {
+            tokio::select! {
+                notice = notices.next() => if notice.is_err() { return true },
+                () = self.again.notified(), if is_service => return false,
+            }
+        }
+    }
+
     async fn runs_here(&self) -> bool {
         self.own.lock().await.is_some()
     }
 
     /// The engine that runs; nothing where this process may run one. The error is the state in which it waits for the
     /// service instead.
-    async fn find(&self) -> Result<Option<Notices>, EngineState> {
+    async fn find(&self) -> Result<Option<Found>, EngineState> {
         let side = self.side();
         let Some(service) = self.service.as_ref().filter(|_| side != Side::Own) else {
-            return Ok(Notices::of(&self.folder).await.ok());
+            return Ok(self.find_own().await);
         };
         let closed = match service.reach().await {
+            // Nobody signed in there yet, and somebody did here.
+            Ok(_) if side == Side::Open && self.has_site() && service.is_empty().await => {
+                return Ok(self.find_own().await);
+            }
             Ok(stream) => match Notices::on(stream).await {
-                Ok(notices) if self.tell_of_service(EngineState::Service) => return Ok(Some(notices)),
-                Ok(_) => return Ok(Notices::of(&self.folder).await.ok()),
+                Ok(notices) if self.tell_of_service(EngineState::Service) => {
+                    return Ok(Some(Found { notices, is_service: true }));
+                }
+                Ok(_) => return Ok(self.find_own().await),
                 Err(_) => return Err(EngineState::ServiceAway { why: Away::Stopped }),
             },
             Err(Unreached::Closed(kind)) => kind,
@@ -310,11 +348,15 @@ impl Local {
         if is_open && let Some(why) = self.in_the_way(service, closed).await {
             return Err(EngineState::ServiceAway { why });
         }
-        Ok(Notices::of(&self.folder).await.ok())
+        Ok(self.find_own().await)
+    }
+
+    async fn find_own(&self) -> Option<Found> {
+        Notices::of(&self.folder).await.ok().map(Found::of_folder)
     }
 
     /// Why nothing of this account is opened while the service cannot be reached. A site that this account has is opened
-    /// where the service has none, or does not let it in.
+    /// where the service does not let it in.
     async fn in_the_way(&self, service: &Service, closed: ErrorKind) -> Option<Away> {
         service.why(closed).await.filter(|why| *why == Away::Stopped || !self.has_site())
     }
@@ -386,12 +428,19 @@ impl Local {
     /// Takes an engine of this account although the machine has a service: a person chose so, to try out.
     ///
     /// # Errors
-    /// [`FaultCode::State`] where the window does not wait for a service.
-    pub fn try_here(&self) -> Result<(), Fault> {
-        let mut side = self.turning();
-        let EngineState::ServiceAway { .. } = self.state() else {
-            return Err(Fault::new(FaultCode::State, "the window does not wait for a service"));
+    /// [`FaultCode::State`] where the window does not wait for a service, nor the service for its first person.
+    pub async fn try_here(&self) -> Result<(), Fault> {
+        let state = self.state();
+        let waits = match (&state, &self.service) {
+            (EngineState::ServiceAway { .. }, _) => true,
+            (EngineState::Service, Some(service)) => service.is_empty().await,
+            _ => false,
         };
+        let mut side = self.turning();
+        if !waits || self.state() != state {
+            let words = "the window does not wait for a service, nor the service for its first person";
+            return Err(Fault::new(FaultCode::State, words));
+        }
         *side = Side::Own;
         self.tell(EngineState::Starting);
         self.again.notify_one();

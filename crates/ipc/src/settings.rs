@@ -1,5 +1,6 @@
 //! Where a site's secrets lie, as written when it was laid down; and laying one down.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use hospes_party::keys::{SecretPlace, systemd_credential};
@@ -13,6 +14,8 @@ use crate::fault::{Fault, FaultCode};
 
 /// Name of the settings in the data folder.
 const SETTINGS: &str = "site.toml";
+/// The same while they are written.
+const SETTINGS_PART: &str = "site.toml.part";
 /// Most bytes of the settings.
 const SETTINGS_BYTES: u64 = 64 << 10;
 /// Name of the encrypted key file in the data folder.
@@ -73,10 +76,20 @@ impl Settings {
         Ok(Self::Keychain { service: format!("hospes {}", place.display()) })
     }
 
+    /// Under another name first: settings that broke off would keep the site from being laid down again.
     fn write(&self, folder: &Path) -> Result<(), Fault> {
         let text = toml::to_string(self).map_err(|e| Fault::new(FaultCode::Store, e.to_string()))?;
-        let path = folder.join(SETTINGS);
-        std::fs::write(&path, text).map_err(|e| unwritable(&path, &e))
+        let (path, part) = (folder.join(SETTINGS), folder.join(SETTINGS_PART));
+        let written = std::fs::File::create(&part).and_then(|mut file| {
+            file.write_all(text.as_bytes())?;
+            file.sync_all()?;
+            std::fs::rename(&part, &path)
+        });
+        written.map_err(|error| {
+            // What is wrong is said; the next attempt writes over it.
+            let _ = std::fs::remove_file(&part);
+            unwritable(&path, &error)
+        })
     }
 
     /// The engine's configuration. `program` is started for work on data; `passphrase` opens the key file, where there is
@@ -126,6 +139,11 @@ pub fn key_file_passphrase() -> Result<Option<Passphrase>, Fault> {
 /// What the file system, the keychain or the engine say. What was made then stands in nobody's way.
 pub async fn lay_down(folder: &Path, settings: &Settings, mut config: Config) -> Result<Handle, Fault> {
     config.connect = false;
+    lay_down_to_run(folder, settings, config).await
+}
+
+/// The same for an engine that stays, and opens links if its configuration says so.
+pub(crate) async fn lay_down_to_run(folder: &Path, settings: &Settings, config: Config) -> Result<Handle, Fault> {
     // First, so that a site which was made can always be opened.
     settings.write(folder)?;
     hospes_party::initialise(&config).await?;

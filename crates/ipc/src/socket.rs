@@ -92,10 +92,19 @@ pub(crate) enum Caller {
 }
 
 impl Caller {
-    fn router(&self) -> &Router {
+    /// The way to the engine; none while there is no site.
+    fn router(&self) -> Option<&Router> {
+        match self {
+            Self::Own(router) => Some(router),
+            Self::Staff(visit) => visit.router(),
+        }
+    }
+
+    /// The same, as soon as there is a site.
+    async fn arrival(&self) -> &Router {
         match self {
             Self::Own(router) => router,
-            Self::Staff(visit) => visit.router(),
+            Self::Staff(visit) => visit.arrival().await,
         }
     }
 
@@ -121,7 +130,9 @@ pub(crate) async fn converse(stream: UnixStream, caller: Caller) {
     if let Err(error) = requests(stream, &caller).await {
         tracing::debug!(%error, "a local connection ended");
     }
-    caller.router().close().await;
+    if let Some(router) = caller.router() {
+        router.close().await;
+    }
 }
 
 async fn requests(stream: UnixStream, caller: &Arc<Caller>) -> std::io::Result<()> {
@@ -139,7 +150,11 @@ async fn requests(stream: UnixStream, caller: &Arc<Caller>) -> std::io::Result<(
         };
         if request.get("subscribe").is_some() {
             let mut answers = answers.lock().await;
-            return notices(&mut answers, caller.router()).await;
+            return tokio::select! {
+                told = notices(&mut answers, caller) => told,
+                // Nothing is asked after it: what comes is the end, and a place for somebody else.
+                _ = requests.read_u8() => Ok(()),
+            };
         }
         let id = request.get("id").and_then(Value::as_u64);
         let (caller, answers) = (caller.clone(), answers.clone());
@@ -159,8 +174,14 @@ async fn requests(stream: UnixStream, caller: &Arc<Caller>) -> std::io::Result<(
     ended
 }
 
-async fn notices(stream: &mut OwnedWriteHalf, router: &Router) -> std::io::Result<()> {
+async fn notices(stream: &mut OwnedWriteHalf, caller: &Caller) -> std::io::Result<()> {
+    let had_site = caller.router().is_some();
+    let router = caller.arrival().await;
     let mut notices = router.notices();
+    if !had_site {
+        // There is everything now that there was not.
+        write(stream, &json!({ "ok": Value::Null })).await?;
+    }
     loop {
         let notice = tokio::select! {
             notice = notices.recv() => notice,

@@ -5,25 +5,30 @@
 //!
 //! - The service reads and writes no file that a caller names; files are handed over (`handed`).
 //! - A window sends nothing before it has seen that nobody but the service can answer there ([`Service`]).
+//!
+//! Where the service has no site yet, whoever is let in may lay it down with themselves, or somebody whom they name, as its
+//! first administrator ([`crate::site`]): until then there is nobody who could be asked, and nothing that could be lost.
 
 use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use hospes_party::Handle;
+use hospes_party::view::{Phase, Status};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::net::UnixStream;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use crate::command::written;
 use crate::fault::{Fault, FaultCode};
 use crate::handed::Handed;
 use crate::router::{Router, read};
+use crate::site::{Site, no_site};
 use crate::socket::{Caller, Client, Notices, converse, listen};
 use crate::table::Call;
 
@@ -52,12 +57,12 @@ const BREATH: Duration = Duration::from_millis(100);
 /// Longest that systemd may take to say what it knows.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// Serves the engine, whose data lie in `data`, on a socket for staff until the future is dropped, and every connection
-/// with it. Whoever may enter its folder may connect, and so whoever is in the folder's group.
+/// Serves the site, whose data lie or will lie in `data`, on a socket for staff until the future is dropped, and every
+/// connection with it. Whoever may enter its folder may connect, and so whoever is in the folder's group.
 ///
 /// # Errors
 /// If the socket cannot be made, another process serves it, or others could take its place.
-pub async fn serve(socket: &Path, data: &Path, handle: Handle) -> std::io::Result<()> {
+pub async fn serve(socket: &Path, data: &Path, site: Arc<Site>) -> std::io::Result<()> {
     let folder = socket.parent().unwrap_or(Path::new("/"));
     let own = rustix::process::geteuid().as_raw();
     if !owner_of(folder).is_ok_and(|owner| owner == own || owner == 0) {
@@ -102,7 +107,8 @@ pub async fn serve(socket: &Path, data: &Path, handle: Handle) -> std::io::Resul
             continue;
         };
         let visit = Visit {
-            router: Router::new(handle.clone()),
+            site: site.clone(),
+            router: OnceLock::new(),
             handed: Handed::new(handed.clone()),
             account: peer.uid(),
             process: peer.pid(),
@@ -133,7 +139,9 @@ impl Account {
 
 /// One connection of somebody under an account of their own.
 pub(crate) struct Visit {
-    router: Router,
+    site: Arc<Site>,
+    /// Whoever is logged in, at the engine; as soon as there is one.
+    router: OnceLock<Router>,
     handed: Handed,
     account: u32,
     process: Option<i32>,
@@ -141,34 +149,45 @@ pub(crate) struct Visit {
 }
 
 impl Visit {
-    pub(crate) fn router(&self) -> &Router {
-        &self.router
+    /// The way to the engine; none while there is no site.
+    pub(crate) fn router(&self) -> Option<&Router> {
+        match self.router.get() {
+            Some(router) => Some(router),
+            None => self.site.handle().map(|handle| self.router.get_or_init(|| Router::new(handle))),
+        }
+    }
+
+    /// The same, as soon as there is a site.
+    pub(crate) async fn arrival(&self) -> &Router {
+        let handle = self.site.arrives().await;
+        self.router.get_or_init(|| Router::new(handle))
     }
 
     /// Longest request in bytes that is read now.
     pub(crate) fn longest(&self) -> u32 {
-        if self.router.is_entered() { REQUEST_BYTES } else { STRANGER_BYTES }
+        if self.router.get().is_some_and(Router::is_entered) { REQUEST_BYTES } else { STRANGER_BYTES }
     }
 
     /// Answers `{"files": …}`, and `{"call": …}`, with the number of its `bundle` where the command names files.
     pub(crate) async fn answer(&self, mut request: Value) -> Result<Value, Fault> {
         if let Some(parcel) = request.get_mut("files").map(Value::take) {
-            return self.handed.answer(read(parcel)?, &self.router).await;
+            return self.handed.answer(read(parcel)?, self.router().ok_or_else(no_site)?).await;
         }
         let mut call = Call::read(request.get_mut("call").map(Value::take).unwrap_or_default())?;
+        if let Call::SetUp { name, passphrase } = call {
+            let set_up = Box::pin(self.site.set_up(self.account, name, passphrase.passphrase()));
+            return self.at_the_door(async { written(&set_up.await?) }).await;
+        }
+        let Some(router) = self.router() else { return self.without_a_site(&call) };
         let bundle = request.get("bundle").and_then(Value::as_u64);
         let enters = matches!(call, Call::LogIn { .. });
-        if let Call::SetUp { .. } = call {
-            let words = "the first person of a service's site is made with it, by whoever administers this machine";
-            return Err(Fault::new(FaultCode::Denied, words));
-        }
         if enters || matches!(call, Call::LogOut { .. }) {
             self.handed.forget();
         }
         let placed = self.handed.put_into(bundle, &mut call)?;
         let answer = match call {
-            Call::LogIn { .. } | Call::Activate { .. } => self.at_the_door(call).await,
-            _ => self.router.carry_out(call).await,
+            Call::LogIn { .. } | Call::Activate { .. } => self.at_the_door(router.carry_out(call)).await,
+            _ => router.carry_out(call).await,
         };
         if let Some(bundle) = bundle {
             self.handed.carried_out(bundle, placed, answer.is_ok()).await;
@@ -179,11 +198,20 @@ impl Visit {
         answer
     }
 
-    /// Carries out what passphrases and codes can be guessed with. The engine makes those wait whose names are guessed at;
-    /// whoever tries ever new names would keep it busy, and fill its audit log.
-    async fn at_the_door(&self, call: Call) -> Result<Value, Fault> {
+    /// What can be asked while there is no site.
+    fn without_a_site(&self, call: &Call) -> Result<Value, Fault> {
+        match call {
+            Call::Status {} => written(&self.site.status()),
+            Call::Managed {} => written(&self.site.managed()?),
+            _ => Err(no_site()),
+        }
+    }
+
+    /// Carries out what passphrases and codes can be guessed with, or makes keys. The engine makes those wait whose names
+    /// are guessed at; whoever tries ever new names would keep it busy, and fill its audit log.
+    async fn at_the_door(&self, work: impl Future<Output = Result<Value, Fault>>) -> Result<Value, Fault> {
         let place = self.door.clone().acquire_owned().await;
-        let answer = self.router.carry_out(call).await;
+        let answer = work.await;
         if answer.is_err() {
             tokio::spawn(async move {
                 tokio::time::sleep(WRONG).await;
@@ -215,8 +243,6 @@ impl Visit {
 pub enum Away {
     /// It does not run; whether it has a site, nobody could say.
     Stopped,
-    /// It was told to start and did not, because nobody has laid down its site.
-    NoSite,
     /// It lets in the members of the group `hospes`, and this account is none, or was none when it logged in.
     NoAccess {
         /// This account.
@@ -228,13 +254,9 @@ impl Away {
     /// What is in the way, and what to do.
     pub fn words(&self) -> String {
         match self {
-            Self::Stopped => "the service of this machine does not run; start it: sudo systemctl start hospes-site \
-                              (where its site was never laid down, sudo hospes-as-service init comes first)"
-                .to_owned(),
-            Self::NoSite => "the service of this machine has no site yet; lay it down and start it: \
-                             sudo hospes-as-service init --administrator NAME --key-file && \
-                             sudo systemctl enable --now hospes-site"
-                .to_owned(),
+            Self::Stopped => {
+                "the service of this machine does not run; start it: sudo systemctl enable --now hospes-site".to_owned()
+            }
             Self::NoAccess { account } => format!(
                 "the service of this machine lets in members of the group hospes, and this account is none; \
                  add it and log in to the machine again: sudo usermod -aG hospes {account}"
@@ -329,6 +351,12 @@ impl Service {
         }
     }
 
+    /// Whether it waits for the first person of its site.
+    pub(crate) async fn is_empty(&self) -> bool {
+        let Ok(client) = self.client().await else { return false };
+        client.call::<Status>(&Call::Status {}).await.is_ok_and(|status| status.phase == Phase::Empty)
+    }
+
     pub(crate) async fn reach(&self) -> Result<UnixStream, Unreached> {
         let closed = |error: std::io::Error| Unreached::Closed(error.kind());
         let owner = owner_of(self.socket.parent().unwrap_or(Path::new("/")))?;
@@ -342,9 +370,9 @@ impl Service {
         if closed == ErrorKind::PermissionDenied {
             return Some(Away::NoAccess { account: account() });
         }
-        let show = "--property=LoadState,ConditionResult,ConditionTimestampMonotonic";
         let mut ask = tokio::process::Command::new(&self.systemctl);
-        let asked = ask.args(["show", show, UNIT]).stdin(Stdio::null()).kill_on_drop(true).output();
+        ask.args(["show", "--property=LoadState", UNIT]).stdin(Stdio::null()).kill_on_drop(true);
+        let asked = ask.output();
         let output = match tokio::time::timeout(ANSWER, asked).await {
             Ok(Ok(output)) => output,
             // No systemd is here, and so no service of ours.
@@ -355,15 +383,9 @@ impl Service {
         if !output.status.success() {
             return Path::new(BOOTED).is_dir().then_some(Away::Stopped);
         }
-        let text = String::from_utf8_lossy(&output.stdout);
-        let says = |line: &str| text.lines().any(|said| said == line);
         // One that is masked, or whose unit is damaged, may have a site all the same.
-        if says("LoadState=not-found") {
-            return None;
-        }
-        // It was told to start, and did not because there is nothing to run. Of one that was not, systemd knows no more.
-        let has_no_site = says("ConditionResult=no") && !says("ConditionTimestampMonotonic=0");
-        Some(if has_no_site { Away::NoSite } else { Away::Stopped })
+        let is_none = String::from_utf8_lossy(&output.stdout).lines().any(|said| said == "LoadState=not-found");
+        (!is_none).then_some(Away::Stopped)
     }
 }
 

@@ -127,7 +127,15 @@ impl Handle {
     /// # Errors
     /// [`PartyError::State`] otherwise.
     pub async fn set_up(&self, name: String, passphrase: Passphrase) -> Result<PersonId> {
-        self.ask(move |e| e.set_up(name, passphrase).boxed()).await
+        self.ask(move |e| e.set_up(name, passphrase, None).boxed()).await
+    }
+
+    /// The same for somebody who reached the engine from an account of the machine that is not its own: the log says which.
+    ///
+    /// # Errors
+    /// As [`Handle::set_up`].
+    pub async fn set_up_from(&self, account: u32, name: String, passphrase: Passphrase) -> Result<PersonId> {
+        self.ask(move |e| e.set_up(name, passphrase, Some(account)).boxed()).await
     }
 
     /// Logs a person in.

@@ -1,13 +1,15 @@
 //! The engine behind a command: the running one over its socket, or one opened for this question alone.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use hospes_ipc::settings::Settings;
+use hospes_ipc::settings::{Settings, private_folder};
+use hospes_ipc::site::Site;
 use hospes_ipc::socket::{Client, Notices};
 use hospes_ipc::staff::Service;
 use hospes_ipc::{Call, Fault, FaultCode, Router};
-use hospes_party::{Config, DeviceChoice, Handle};
+use hospes_party::{Config, DeviceChoice, ManagedFile};
 use serde::de::DeserializeOwned;
 
 use crate::secret;
@@ -62,10 +64,25 @@ fn config(folder: &Path) -> Result<Config> {
     Settings::read(folder)?.config(folder, std::env::current_exe()?, secret::of_key_file)
 }
 
-/// Opens the engine, with its links.
-pub(crate) async fn open(folder: &Path, runs_at_a_time: usize, device: Option<DeviceChoice>) -> Result<Handle> {
-    let config = Config { runs_at_a_time, device, ..config(folder)? };
-    Ok(hospes_party::open(config).await.map_err(Fault::from)?)
+/// The site that a service runs, its engine with links. Where staff reach it, it may be none yet.
+pub(crate) async fn site(
+    folder: &Path,
+    for_staff: bool,
+    runs_at_a_time: usize,
+    device: Option<DeviceChoice>,
+) -> Result<Arc<Site>> {
+    if !for_staff {
+        let config = Config { runs_at_a_time, device, ..config(folder)? };
+        return Ok(Site::running(hospes_party::open(config).await.map_err(Fault::from)?));
+    }
+    private_folder(folder)?;
+    let (folder, program) = (folder.to_owned(), std::env::current_exe()?);
+    let place = folder.clone();
+    let configure = move |settings: &Settings| -> Result<Config, Fault> {
+        let config = settings.config(&place, program.clone(), secret::of_key_file_of_service)?;
+        Ok(Config { runs_at_a_time, device, ..config })
+    };
+    Ok(Site::in_folder(folder, ManagedFile::of_system(), configure).await?)
 }
 
 /// A connection to the engine.

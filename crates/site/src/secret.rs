@@ -36,6 +36,18 @@ pub(crate) fn of_key_file() -> Result<Passphrase> {
     Ok(Passphrase::from(read(None, "Passphrase of this site's key file: ")?))
 }
 
+/// The same for a service, which nobody may be in front of.
+pub(crate) fn of_key_file_of_service() -> Result<Passphrase, Fault> {
+    if !std::io::stdin().is_terminal() {
+        let words = "the service has no passphrase for its key file, and can neither make nor open this site's keys; nothing \
+                     was changed. Whoever administers this machine seals one and starts the service again: systemd-ask-password -n | \
+                     sudo systemd-creds encrypt --name=hospes-key-passphrase - \
+                     /etc/credstore.encrypted/hospes-key-passphrase && sudo systemctl restart hospes-site";
+        return Err(Fault::new(FaultCode::Keys, words));
+    }
+    of_key_file().map_err(|error| Fault::new(FaultCode::Keys, format!("{error:#}")))
+}
+
 fn read(file: Option<&Path>, prompt: &str) -> Result<String> {
     let fault = |words: String| Fault::new(FaultCode::Keys, words);
     if let Some(file) = file {

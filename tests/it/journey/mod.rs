@@ -2,13 +2,14 @@
 //! registered, a study read and signed by two people, trained with three other hospitals, its model and its audit log
 //! taken out; then what an auditor asks, answered from the log alone; then one byte of it altered, and who notices.
 //!
-//! What it does not cover: a service behind the window, since the site is one of the account's own; a desktop with a window
-//! manager, a tray and a notification area; a keychain that is locked. The package is installed, by apt and with all its
+//! What it does not cover: a service behind the window, since the site is one of the account's own ([`service`] has that); a
+//! desktop with a window manager, a tray and a notification area; a keychain that is locked. The package is installed, by apt and with all its
 //! scripts, on a copy of the machine that built it, where everything that it depends on is there already; or on a Debian
 //! that has nothing of that, where `HOSPES_DEBIAN` names one (CONTRIBUTING.md). Where nobody can make a copy of this
 //! machine, the package is only unpacked.
 
 mod auditor;
+mod service;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -80,7 +81,7 @@ fn a_clinic_goes_from_the_package_to_a_proven_log_in_the_window_alone() -> Resul
         window.press("Sign out").await?;
         i6_the_page_can_do_nothing_else(&window).await?;
 
-        let study = federation.submit(&shorter_study(&federation)?)?;
+        let study = federation.submit(&study_of(&federation, ROUNDS)?)?;
         for site in &federation.sites {
             site.approve(&study)?;
         }
@@ -104,9 +105,10 @@ fn a_clinic_goes_from_the_package_to_a_proven_log_in_the_window_alone() -> Resul
 /// The first start: a site of this account, by choice; language, first administrator, keys in the keychain.
 async fn laid_down(desktop: &Desktop, window: &Window) -> Result<()> {
     if desktop.seat().has_service() {
-        // A window makes no second site beside the service's unless somebody wants one.
-        window.shows("The service of this machine has no site yet").await?;
-        window.keep("00-the-service-has-no-site").await?;
+        // The service waits for its staff, and this person is none of them. A window makes no second site beside the
+        // service's unless somebody wants one.
+        window.shows("Your account may not use the service of this machine").await?;
+        window.keep("00-the-service-is-for-others").await?;
         window.press("Try out on this account").await?;
         window.press_in_dialog("Try out").await?;
     }
@@ -205,13 +207,13 @@ async fn i6_the_page_can_do_nothing_else(window: &Window) -> Result<()> {
     Ok(())
 }
 
-/// The example's study, with fewer rounds.
-fn shorter_study(federation: &Federation) -> Result<PathBuf> {
+/// The example's study, with so many rounds.
+fn study_of(federation: &Federation, rounds: u32) -> Result<PathBuf> {
     let plan = std::fs::read_to_string(format!("{EXAMPLES}/heart/study.yaml"))?;
-    let shorter = plan.replace("rounds: 15", &format!("rounds: {ROUNDS}"));
-    ensure!(shorter != plan, "the example's number of rounds has another form");
+    let other = plan.replace("rounds: 15", &format!("rounds: {rounds}"));
+    ensure!(other != plan, "the example's number of rounds has another form");
     let file = federation.folder().join("study.yaml");
-    std::fs::write(&file, shorter)?;
+    std::fs::write(&file, other)?;
     Ok(file)
 }
 

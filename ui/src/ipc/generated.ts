@@ -20,7 +20,11 @@ step: StartStep,
  * The site's data folder, shown to whoever must find it for a backup; where the service is away, that of a site of this
  * account.
  */
-folder: string, };
+folder: string, 
+/**
+ * Where a site of this account lies, or would: for trying out beside a service.
+ */
+own_folder: string, };
 
 /**
  * Something that somebody must look at.
@@ -372,7 +376,7 @@ until: Timestamp, };
 /**
  * Why the service of this machine is not to be had.
  */
-export type Away = "stopped" | "no_site" | { "no_access": { 
+export type Away = "stopped" | { "no_access": { 
 /**
  * This account.
  */

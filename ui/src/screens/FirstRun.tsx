@@ -16,18 +16,22 @@ import { DoorFrame } from "./DoorFrame";
 import styles from "./Forms.module.css";
 import { IN_KEYCHAIN, KeysChoice, keysOf } from "./KeysChoice";
 import { RestoreRun } from "./RestoreRun";
+import { BeforeService, ServiceKeys } from "./ServiceSite";
 
 const STEPS = ["language", "person", "keys"] as const;
 
 interface Props {
   /** Where the site's data will lie. */
   folder: string;
+  /** Where a site of this account would lie, if it is the service's that is set up here. */
+  ownFolder?: string;
   /** Tells whether the site is being laid down; the engine starts meanwhile, and this stays until its person is in. */
   onBusy: (isBusy: boolean) => void;
 }
 
-/** The first start on this machine: language, first administrator, keys. What is left to do then stands on the home screen. */
-export function FirstRun({ folder, onBusy }: Props) {
+/** The first start on this machine: language, first administrator, keys. What is left to do then stands on the home screen.
+ * A service keeps its keys itself. */
+export function FirstRun({ folder, ownFolder, onBusy }: Props) {
   const { t } = useTranslation();
   const { signedIn } = useSession();
   const [restores, setRestores] = useState(false);
@@ -36,18 +40,23 @@ export function FirstRun({ folder, onBusy }: Props) {
   const [passphrase, setPassphrase] = useState(NOTHING);
   const [keeping, setKeeping] = useState(IN_KEYCHAIN);
   const name = typed.trim();
+  const isService = ownFolder !== undefined;
   const signIn = useAction("log_in", signedIn);
-  const failed = { onError: () => onBusy(false) };
-  const initialise = useAction("initialise", () =>
-    signIn.mutate({ name, passphrase: passphrase.first }, failed),
-  );
-  const isPending = initialise.isPending || signIn.isPending;
+  const enter = () => signIn.mutate({ name, passphrase: passphrase.first });
+  const initialise = useAction("initialise", enter);
+  const setUp = useAction("set_up", enter);
+  const isPending = initialise.isPending || setUp.isPending || signIn.isPending;
 
   function layDown() {
     const keys = keysOf(keeping);
-    if (keys === null || !agrees(passphrase)) return;
+    if ((keys === null && !isService) || !agrees(passphrase)) return;
+    // A site is laid down once: where only the sign-in failed, only that is tried again.
+    if (initialise.isSuccess || setUp.isSuccess) return enter();
+    const failed = { onError: () => onBusy(false) };
     onBusy(true);
-    initialise.mutate({ administrator: name, passphrase: passphrase.first, keys }, failed);
+    if (isService) setUp.mutate({ name, passphrase: passphrase.first }, failed);
+    else if (keys !== null)
+      initialise.mutate({ administrator: name, passphrase: passphrase.first, keys }, failed);
   }
 
   if (restores) return <RestoreRun folder={folder} onBack={() => setRestores(false)} />;
@@ -58,7 +67,7 @@ export function FirstRun({ folder, onBusy }: Props) {
         {STEPS[at] === "language" && (
           <Step
             title={t("setup.title")}
-            lead={t("setup.lead")}
+            lead={t(isService ? "setup.service.lead" : "setup.lead")}
             next={t("setup.next")}
             onNext={() => setAt(1)}
           >
@@ -71,11 +80,15 @@ export function FirstRun({ folder, onBusy }: Props) {
                 label,
               }))}
             />
-            <div>
-              <Button onPress={() => setRestores(true)}>{t("backup.restoreInstead")}</Button>
-            </div>
+            {!isService && (
+              <div>
+                <Button onPress={() => setRestores(true)}>{t("backup.restoreInstead")}</Button>
+              </div>
+            )}
           </Step>
         )}
+        {/* Beside the form: what is asked there has a form of its own. */}
+        {STEPS[at] === "language" && ownFolder !== undefined && <BeforeService ownFolder={ownFolder} />}
         {STEPS[at] === "person" && (
           <Step
             title={t("setup.person")}
@@ -97,14 +110,18 @@ export function FirstRun({ folder, onBusy }: Props) {
         {STEPS[at] === "keys" && (
           <Step
             title={t("setup.keys")}
-            lead={t("setup.keysLead")}
+            lead={t(isService ? "setup.service.keysLead" : "setup.keysLead")}
             next={t("signIn.welcome")}
             onNext={layDown}
             onBack={() => setAt(1)}
             isPending={isPending}
           >
-            <KeysChoice value={keeping} onChange={setKeeping} folder={folder} />
-            <FaultNotice fault={initialise.error ?? signIn.error} />
+            {isService ? (
+              <ServiceKeys folder={folder} />
+            ) : (
+              <KeysChoice value={keeping} onChange={setKeeping} folder={folder} />
+            )}
+            <FaultNotice fault={initialise.error ?? setUp.error ?? signIn.error} />
             <div role="status">{isPending && <Notice>{t("setup.working")}</Notice>}</div>
           </Step>
         )}

@@ -15,17 +15,22 @@ import { useSession } from "../shell/session";
 import { DoorFrame } from "./DoorFrame";
 import styles from "./Forms.module.css";
 
-/** One person signs in; the session lives in the app's process and ends by itself when nobody works. */
-export function SignIn() {
+/** One person signs in; the session lives in the app's process and ends by itself when nobody works. `isNew`: somebody set
+ * the site up while this window stood before its first run. */
+export function SignIn({ isNew = false }: { isNew?: boolean }) {
   const [hasCode, setHasCode] = useState(false);
   return (
     <DoorFrame>
-      {hasCode ? <Activate onDone={() => setHasCode(false)} /> : <Known onCode={() => setHasCode(true)} />}
+      {hasCode ? (
+        <Activate onDone={() => setHasCode(false)} />
+      ) : (
+        <Known isNew={isNew} onCode={() => setHasCode(true)} />
+      )}
     </DoorFrame>
   );
 }
 
-function Known({ onCode }: { onCode: () => void }) {
+function Known({ isNew, onCode }: { isNew: boolean; onCode: () => void }) {
   const { t } = useTranslation();
   const { hasEnded, signedIn } = useSession();
   const [name, setName] = useState("");
@@ -41,7 +46,11 @@ function Known({ onCode }: { onCode: () => void }) {
       }}
     >
       <h1 className={styles.title}>{t("signIn.title")}</h1>
-      {hasEnded && <Notice>{t("signIn.ended")}</Notice>}
+      {hasEnded ? (
+        <Notice>{t("signIn.ended")}</Notice>
+      ) : (
+        isNew && <Notice>{t("setup.service.meanwhile")}</Notice>
+      )}
       <Field label={t("signIn.name")} name="name" value={name} onChange={setName} autoFocus />
       <Field
         label={t("signIn.passphrase")}

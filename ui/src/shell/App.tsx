@@ -1,4 +1,4 @@
-import { type ReactNode, useState } from "react";
+import { type ReactNode, useEffect, useState } from "react";
 import { I18nProvider } from "react-aria-components";
 import { useTranslation } from "react-i18next";
 import { Route, Router, Switch } from "wouter";
@@ -27,7 +27,6 @@ import { Review } from "../screens/Review";
 import { ServiceAway } from "../screens/ServiceAway";
 import { Settings } from "../screens/Settings";
 import { SignIn } from "../screens/SignIn";
-import { Welcome } from "../screens/Welcome";
 import styles from "./App.module.css";
 import { Banners } from "./Banners";
 import { Header } from "./Header";
@@ -61,7 +60,7 @@ function Entrance() {
   const about = useEngine();
   const [isLayingDown, setLayingDown] = useState(false);
   if (about.isPending) return <Starting />;
-  const { engine = "service", folder = "" } = about.data ?? {};
+  const { engine = "service", folder = "", own_folder = "" } = about.data ?? {};
   // The engine of a new site starts while its first person is being signed in.
   if (engine === "not_set_up" || isLayingDown) return <FirstRun folder={folder} onBusy={setLayingDown} />;
   if (engine === "starting") return <Starting step={about.data?.step} />;
@@ -70,17 +69,26 @@ function Entrance() {
     if ("failed" in engine) return <Failed fault={engine.failed.fault} folder={folder} />;
     return <ServiceAway why={engine.service_away.why} folder={folder} />;
   }
-  return <SignInOrBegin />;
+  return <SignInOrBegin folder={folder} ownFolder={own_folder} />;
 }
 
-/** The engine runs. A service's site may still be without a person. */
-function SignInOrBegin() {
+/** The engine runs. A service may still wait for somebody who sets its site up; whoever does first has done it for all. */
+function SignInOrBegin({ folder, ownFolder }: { folder: string; ownFolder: string }) {
   const status = useAnswer("status", {});
-  const [isBegun, setBegun] = useState(false);
+  const [isLayingDown, setLayingDown] = useState(false);
+  const [waited, setWaited] = useState(false);
+  const isEmpty = status.data?.phase === "empty";
+  useEffect(() => {
+    if (isEmpty) setWaited(true);
+  }, [isEmpty]);
   return (
     <>
       <Banners />
-      {status.data?.phase === "empty" || isBegun ? <Welcome onBegun={() => setBegun(true)} /> : <SignIn />}
+      {isEmpty || isLayingDown ? (
+        <FirstRun folder={folder} ownFolder={ownFolder} onBusy={setLayingDown} />
+      ) : (
+        <SignIn isNew={waited} />
+      )}
     </>
   );
 }

@@ -62,6 +62,8 @@ pub struct About {
     /// The site's data folder, shown to whoever must find it for a backup; where the service is away, that of a site of this
     /// account.
     pub folder: String,
+    /// Where a site of this account lies, or would: for trying out beside a service.
+    pub own_folder: String,
 }
 
 /// A page and what it may do.
@@ -112,6 +114,7 @@ commands! {
             engine: w.local.state(),
             step: w.local.step(),
             folder: w.local.shown_folder().display().to_string(),
+            own_folder: w.local.own_folder().display().to_string(),
         };
     /// Lays down this machine's site with its first administrator, where there is none, and starts its engine.
     "initialise" Initialise { administrator: String, passphrase: Secret, keys: NewKeys } -> (),
@@ -135,7 +138,7 @@ commands! {
     /// Takes a site of this account although the machine has a service, for trying out.
     "try_here" TryHere {} -> (),
         reads [], changes [Settings],
-        |w| w.local.try_here()?;
+        |w| w.local.try_here().await?;
 }
 
 impl Page {

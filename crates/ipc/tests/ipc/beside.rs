@@ -12,13 +12,14 @@ use hospes_ipc::table::Secret;
 use hospes_party::Passphrase;
 use serde_json::json;
 
+use super::first_run::Waiting;
 use super::local::window_beside;
 use super::page::{Prepared, ask, sign_in};
 use super::staff::{Machine, serving, table};
 use super::{PASSPHRASE, until};
 
 /// A machine on which systemd says this about the service, which does not run.
-fn says(folder: &Path, lines: &str) -> Service {
+pub(super) fn says(folder: &Path, lines: &str) -> Service {
     let systemctl = folder.join("systemctl");
     std::fs::write(&systemctl, format!("#!/bin/sh\nprintf '{lines}'\n")).unwrap();
     std::fs::set_permissions(&systemctl, std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -26,11 +27,9 @@ fn says(folder: &Path, lines: &str) -> Service {
     Service::at(run.join("staff.sock")).known_to(systemctl)
 }
 
-const STOPPED: &str = "LoadState=loaded\\nConditionResult=yes\\nConditionTimestampMonotonic=5\\n";
-const NO_SITE: &str = "LoadState=loaded\\nConditionResult=no\\nConditionTimestampMonotonic=5\\n";
-const NEVER_STARTED: &str = "LoadState=loaded\\nConditionResult=no\\nConditionTimestampMonotonic=0\\n";
-const MASKED: &str = "LoadState=masked\\nConditionResult=no\\nConditionTimestampMonotonic=0\\n";
-const NOT_INSTALLED: &str = "LoadState=not-found\\nConditionResult=no\\nConditionTimestampMonotonic=0\\n";
+pub(super) const STOPPED: &str = "LoadState=loaded\\n";
+const MASKED: &str = "LoadState=masked\\n";
+const NOT_INSTALLED: &str = "LoadState=not-found\\n";
 
 async fn lay_down(local: &Local) -> Result<(), FaultCode> {
     let keys = NewKeys::File { passphrase: Secret::new("the key file's own passphrase".into()) };
@@ -38,27 +37,25 @@ async fn lay_down(local: &Local) -> Result<(), FaultCode> {
     done.map_err(|fault| fault.code)
 }
 
-fn waits(local: &Local) -> Option<Away> {
+pub(super) fn waits(local: &Local) -> Option<Away> {
     match local.state() {
         EngineState::ServiceAway { why } => Some(why),
         _ => None,
     }
 }
 
-fn page_of(local: &Arc<Local>, folder: &Path, host: &Prepared) -> Page {
+pub(super) fn page_of(local: &Arc<Local>, folder: &Path, host: &Prepared) -> Page {
     Page::new(host.clone(), local.clone(), PreferencesFile::at(folder.join("window.toml")))
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_second_site_is_laid_down_unless_a_person_chooses_so() {
-    for (lines, expected) in
-        [(STOPPED, Away::Stopped), (NO_SITE, Away::NoSite), (NEVER_STARTED, Away::Stopped), (MASKED, Away::Stopped)]
-    {
+    for lines in [STOPPED, MASKED] {
         let folder = tempfile::tempdir().unwrap();
         let data: PathBuf = folder.path().join("own");
         let (local, keeping) = window_beside(&data, Some(says(folder.path(), lines)));
         until("the state of the service", || waits(&local).is_some()).await;
-        assert_eq!(waits(&local), Some(expected));
+        assert_eq!(waits(&local), Some(Away::Stopped));
         assert_eq!(lay_down(&local).await, Err(FaultCode::State));
         assert!(local.client().await.is_err() && !data.exists());
         let page = page_of(&local, folder.path(), &Prepared::default());
@@ -80,9 +77,9 @@ async fn no_second_site_is_laid_down_beside_a_service_that_came_while_somebody_t
     let data = folder.path().join("own");
     let (local, keeping) = window_beside(&data, Some(says(folder.path(), NOT_INSTALLED)));
     until("the first run", || local.state() == EngineState::NotSetUp).await;
-    says(folder.path(), NO_SITE);
+    says(folder.path(), STOPPED);
     assert_eq!(lay_down(&local).await, Err(FaultCode::State));
-    assert_eq!(waits(&local), Some(Away::NoSite));
+    assert_eq!(waits(&local), Some(Away::Stopped));
     assert!(!data.exists());
     keeping.abort();
 }
@@ -97,9 +94,11 @@ async fn a_site_of_ones_own_is_found_where_the_service_has_none_and_not_in_the_p
     keeping.abort();
     local.stop().await;
     drop(local);
-    let (local, keeping) = window_beside(&data, Some(says(folder.path(), NO_SITE)));
+    let waiting = Waiting::on(folder.path(), STOPPED).await;
+    let (local, keeping) = window_beside(&data, Some(waiting.service.clone()));
     until("the lock of the own site", || local.state() == EngineState::Locked).await;
     keeping.abort();
+    waiting.end().await;
     let (local, keeping) = window_beside(&data, Some(says(folder.path(), STOPPED)));
     until("the wait for the service", || waits(&local) == Some(Away::Stopped)).await;
     ask(&page_of(&local, folder.path(), &Prepared::default()), "try_here", json!({})).await.unwrap();

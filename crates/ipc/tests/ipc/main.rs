@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod beside;
+mod first_run;
 mod local;
 mod page;
 mod socket;

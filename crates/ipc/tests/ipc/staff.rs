@@ -3,8 +3,10 @@
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use hospes_ipc::site::Site;
 use hospes_ipc::socket::Client;
 use hospes_ipc::staff::{Service, serve};
 use hospes_ipc::{Call, FaultCode};
@@ -69,17 +71,22 @@ impl Machine {
     }
 }
 
-fn socket(folder: &Path) -> PathBuf {
+pub(super) fn socket(folder: &Path) -> PathBuf {
     std::fs::canonicalize(folder).unwrap().join("run/staff.sock")
 }
 
 /// Serves staff of this engine.
 pub(super) fn serving(folder: &Path, handle: &Handle) -> JoinHandle<()> {
-    let (socket, data, handle) = (socket(folder), folder.join("data"), handle.clone());
-    tokio::spawn(async move { serve(&socket, &data, handle).await.unwrap() })
+    serving_site(folder, Site::running(handle.clone()))
 }
 
-async fn ask(client: &Client, command: &str, args: Value) -> Result<Value, FaultCode> {
+/// Serves staff of this site, which may be none yet.
+pub(super) fn serving_site(folder: &Path, site: Arc<Site>) -> JoinHandle<()> {
+    let (socket, data) = (socket(folder), folder.join("data"));
+    tokio::spawn(async move { serve(&socket, &data, site).await.unwrap() })
+}
+
+pub(super) async fn ask(client: &Client, command: &str, args: Value) -> Result<Value, FaultCode> {
     let call: Call = serde_json::from_value(json!({ "command": command, "args": args })).unwrap();
     client.call(&call).await.map_err(|fault| fault.code)
 }
@@ -92,10 +99,10 @@ pub(super) fn table(path: &Path, patients: usize) {
 }
 
 /// A connection that says whatever a test wants.
-struct Rude(UnixStream);
+pub(super) struct Rude(pub(super) UnixStream);
 
 impl Rude {
-    async fn say(&mut self, request: Value) -> Value {
+    pub(super) async fn say(&mut self, request: Value) -> Value {
         let bytes = request.to_string();
         self.0.write_u32(u32::try_from(bytes.len()).unwrap()).await.unwrap();
         self.0.write_all(bytes.as_bytes()).await.unwrap();
@@ -117,10 +124,10 @@ async fn two_people_at_once_have_each_their_own_session_and_their_own_roles() {
     let added = ask(&sam, "add_person", json!({ "person": eve, "passphrase": PASSPHRASE })).await;
     assert_eq!(added, Err(FaultCode::Denied));
     assert_eq!(ask(&ida, "survey", json!({ "path": "/etc/hostname", "sheet": null })).await, Err(FaultCode::Denied));
-    // Nobody becomes the first person of a service's site by its socket.
+    // Nobody becomes the first person of a site that has one.
     let first = machine.service.client().await.unwrap();
     let set_up = ask(&first, "set_up", json!({ "name": "Eve", "passphrase": PASSPHRASE })).await;
-    assert_eq!(set_up, Err(FaultCode::Denied));
+    assert_eq!(set_up, Err(FaultCode::State));
     // One window is gone; the other one's person is still there, and so is the engine.
     drop(ida);
     for attempt in 0.. {
@@ -164,6 +171,7 @@ async fn whoever_is_nobody_tries_names_slowly_and_says_little_at_a_time() {
 async fn nobody_serves_in_the_place_of_a_service_that_runs() {
     let machine = Machine::new().await;
     let (_folder, other) = engine().await;
+    let other = Site::running(other);
     let refused = serve(&socket(machine.folder.path()), &machine.path("data"), other).await.unwrap_err();
     assert_eq!(refused.kind(), std::io::ErrorKind::AddrInUse);
     machine.log_in("Ida").await;
@@ -336,7 +344,7 @@ async fn nothing_is_sent_where_others_could_answer_and_nothing_is_served_there()
 
     set(0o770);
     let (_folder, handle) = engine().await;
-    let refused = serve(&run.join("other.sock"), folder.path(), handle).await.unwrap_err();
+    let refused = serve(&run.join("other.sock"), folder.path(), Site::running(handle)).await.unwrap_err();
     assert!(refused.to_string().contains("nobody else may change it"), "{refused}");
     assert!(!run.join("other.sock").exists());
 }

@@ -46,14 +46,22 @@ fn new_code() -> Result<(String, String), PartyError> {
 }
 
 impl Engine {
-    pub(crate) async fn set_up(&mut self, name: String, passphrase: Passphrase) -> Result<PersonId, PartyError> {
+    pub(crate) async fn set_up(
+        &mut self,
+        name: String,
+        passphrase: Passphrase,
+        account: Option<u32>,
+    ) -> Result<PersonId, PartyError> {
         check_name(&name)?;
         passphrase.check()?;
         let person = PersonId::new(self.now(), random()?);
         let (key, wrapped) = self.new_key(person, passphrase).await?;
         let mut tx = self.store.begin("add the first person").await?;
         if phase(tx.conn()).await? != Phase::Empty {
-            return Err(PartyError::state("there is an administrator already; people are added by them"));
+            return Err(PartyError::state(
+                "somebody has set this site up already; its administrator adds people, who come in with the code that \
+                 they are handed",
+            ));
         }
         let roles = BTreeSet::from([Role::Administrator]);
         sqlx::query("INSERT INTO persons (id, name, roles, state, key, at) VALUES (?1, ?2, ?3, 'active', ?4, ?5)")
@@ -66,7 +74,11 @@ impl Engine {
             .await
             .at("add the first person")?;
         let actor = Actor::person(person, Some(Role::Administrator), None);
-        let entry = self.entry(actor.clone(), Action::PersonAdded).object(ObjectKind::Person, person, None);
+        let mut entry = self.entry(actor.clone(), Action::PersonAdded).object(ObjectKind::Person, person, None);
+        // Nobody had vouched for whoever this is: the machine says at least from where they came.
+        entry.reason = account.map(|account| {
+            format!("first person of this site, by the socket for staff, account {account} of the machine")
+        });
         self.append(&mut tx, &entry).await?;
         let entry = self.entry(actor, Action::KeyMade).object(ObjectKind::Key, key, None);
         self.append(&mut tx, &entry).await?;

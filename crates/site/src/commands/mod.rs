@@ -23,7 +23,7 @@ use anyhow::{Result, bail};
 use hospes_ipc::staff::Service;
 use hospes_ipc::table::Secret;
 use hospes_ipc::{Call, Fault, FaultCode};
-use hospes_party::view::{Approach, PAGE_ITEMS, Page, Status};
+use hospes_party::view::{Approach, PAGE_ITEMS, Page, Phase, Status};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -181,6 +181,9 @@ async fn dispatch(asking: &mut Asking, command: Command) -> Result<()> {
 async fn status(asking: &mut Asking) -> Result<()> {
     let status: Status = asking.connection.call(&Call::Status {}).await?;
     asking.answer(&status, |status| {
+        if status.phase == Phase::Empty {
+            output::say("Nobody has set this site up yet.");
+        }
         if status.public_data {
             output::say("PUBLIC DATA: this site accepts only datasets tagged public.");
         }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 use hospes_ipc::settings::{self, Settings};
+use hospes_ipc::socket::Client;
 use hospes_ipc::{Call, Fault, FaultCode, Router};
 use hospes_party::Handle;
 use hospes_party::view::{Enrolment, InvitationView, MembershipView};
@@ -23,18 +24,24 @@ pub(crate) async fn init(
     hospes_protocol::text::check_name(administrator)
         .map_err(|reason| Fault::new(FaultCode::Input, format!("the administrator's name {reason}")))?;
     settings::private_folder(folder)?;
-    let half_made = half_made(folder).await?;
+    // A service may have a site that nobody is in yet.
+    let running = Client::connect(folder).await.ok();
+    let half_made = if running.is_none() { half_made(folder).await? } else { None };
     // Everything that may be mistyped is read and checked before anything is made.
     let prompt = format!("New passphrase of {administrator}: ");
     let passphrase = secret::new_of_person(passphrase_file, &prompt)?;
-    let handle = match half_made {
-        Some(handle) => handle,
-        None => make(folder, key_file).await?,
-    };
-    let router = Router::new(handle.clone());
     let call = Call::SetUp { name: administrator.to_owned(), passphrase };
-    router.call(serde_json::to_value(&call)?).await?;
-    handle.shut_down().await.map_err(Fault::from)?;
+    if let Some(running) = running {
+        running.request(&call).await?;
+    } else {
+        let handle = match half_made {
+            Some(handle) => handle,
+            None => make(folder, key_file).await?,
+        };
+        let router = Router::new(handle.clone());
+        router.call(serde_json::to_value(&call)?).await?;
+        handle.shut_down().await.map_err(Fault::from)?;
+    }
     if json {
         return output::json(&serde_json::json!({ "administrator": administrator }));
     }

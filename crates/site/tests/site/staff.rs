@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use hospes_ipc::table::Secret;
+use hospes_ipc::{Call, Fault, FaultCode};
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::hospital::{Hospital, Running, heart, words};
@@ -35,25 +38,47 @@ struct Service {
 
 impl Service {
     fn new() -> Self {
-        let site = Hospital::new();
+        Self::of(Hospital::new(), |_| {})
+    }
+
+    /// The service of a site, or of a folder that has none yet; the command is changed before it is given.
+    fn of(site: Hospital, adjust: fn(&mut Command)) -> Self {
         let outer = tempfile::tempdir().unwrap();
         set_mode(outer.path(), 0o755);
         let folder = outer.path().join("hospes");
         std::fs::create_dir(&folder).unwrap();
         set_mode(&folder, 0o750);
-        let socket = std::fs::canonicalize(&folder).unwrap().join("staff.sock");
-        let mut command = site.command();
-        command.arg("run").arg(format!("--staff={}", socket.display()));
         if is_root() {
             std::os::unix::fs::chown(&folder, None, Some(GROUP)).unwrap();
-            command.gid(GROUP);
         }
-        let running = site.start_by(&mut command, &socket);
+        let running = start(&site, &folder, adjust);
+        Self { site, outer, running }
+    }
+
+    /// It is killed without warning, and started again.
+    fn crash(self) -> Self {
+        let Self { site, outer, running } = self;
+        running.kill();
+        let running = start(&site, &outer.path().join("hospes"), |_| {});
         Self { site, outer, running }
     }
 
     fn socket(&self) -> PathBuf {
         std::fs::canonicalize(self.outer.path()).unwrap().join("hospes/staff.sock")
+    }
+
+    /// Makes Ida the first administrator, as a window does.
+    fn set_up(&self) -> Result<Value, Fault> {
+        let text = std::fs::read_to_string(self.site.passphrase("Ida")).unwrap();
+        let call = Call::SetUp { name: "Ida".to_owned(), passphrase: Secret::new(text.trim().to_owned()) };
+        let service = hospes_ipc::staff::Service::at(self.socket());
+        runtime().block_on(async { service.client().await?.call(&call).await })
+    }
+
+    /// Names of what lies in the data folder.
+    fn laid(&self) -> Vec<String> {
+        let names = std::fs::read_dir(self.site.data()).unwrap().map(|entry| entry.unwrap().file_name());
+        names.map(|name| name.into_string().unwrap()).collect()
     }
 
     /// A command as staff give it: of the site they have nothing but its socket.
@@ -79,6 +104,21 @@ impl Service {
         assert!(!output.status.success(), "{arguments:?} went well: {}", words(&output));
         (output.status.code().unwrap(), words(&output))
     }
+}
+
+fn start(site: &Hospital, folder: &Path, adjust: fn(&mut Command)) -> Running {
+    let socket = std::fs::canonicalize(folder).unwrap().join("staff.sock");
+    let mut command = site.command();
+    command.arg("run").arg(format!("--staff={}", socket.display()));
+    if is_root() {
+        command.gid(GROUP);
+    }
+    adjust(&mut command);
+    site.start_by(&mut command, &socket)
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
 fn is_root() -> bool {
@@ -188,4 +228,75 @@ fn a_service_that_is_not_there_is_said_and_none_is_served_where_others_could_tak
     assert!(code == 3 && said.contains("nothing was sent"), "{code}: {said}");
     let (code, said) = site.refused("Ida", &["run", staff.as_str()]);
     assert!(code == 1 && said.contains("nobody else may change it"), "{code}: {said}");
+}
+
+#[test]
+fn staff_set_the_site_up_and_the_same_process_goes_on_with_it() {
+    let service = Service::of(Hospital::empty(), |_| {});
+    let output = service.run("Ida", &["status"]);
+    assert!(words(&output).contains("Nobody has set this site up yet"), "{}", words(&output));
+    let (code, said) = service.refused("Ida", &["user", "list"]);
+    assert!(code == 3 && said.contains("in the window"), "{code}: {said}");
+    assert_eq!(service.laid(), ["handed"]);
+    service.set_up().unwrap();
+    assert_eq!(service.ask("Ida", &["user", "list"])[0]["name"], "Ida");
+    assert!(service.set_up().is_err_and(|fault| fault.code == FaultCode::State));
+    // Its keys lie in its key file, and its own account reaches it by its own socket.
+    let settings = std::fs::read_to_string(service.site.data().join("site.toml")).unwrap();
+    assert!(settings.contains("file") && service.laid().contains(&"keys.sealed".to_owned()), "{settings}");
+    assert_eq!(service.site.ask("Ida", &["status"])["phase"], "set_up");
+    let service = service.crash();
+    assert_eq!(service.ask("Ida", &["user", "list"])[0]["name"], "Ida");
+    assert_eq!(service.running.end(), Some(0));
+}
+
+#[test]
+fn a_service_that_is_killed_while_it_lays_its_site_down_has_a_whole_one_or_none() {
+    let mut service = Service::of(Hospital::empty(), |_| {});
+    for delay_ms in [5, 40, 120, 300] {
+        std::thread::scope(|scope| {
+            scope.spawn(|| service.set_up());
+            std::thread::sleep(Duration::from_millis(delay_ms));
+            kill(&service.running);
+        });
+        service = service.crash();
+        if service.ask("Ida", &["status"])["phase"] != "empty" {
+            break;
+        }
+    }
+    if service.ask("Ida", &["status"])["phase"] == "empty" {
+        service.set_up().unwrap();
+    }
+    assert_eq!(service.ask("Ida", &["user", "list"]).as_array().map(Vec::len), Some(1));
+    service.ask("Ida", &["audit", "verify"]);
+}
+
+/// As the kernel does where memory runs out.
+fn kill(running: &Running) {
+    let id = i32::try_from(running.process()).ok().and_then(rustix::process::Pid::from_raw).unwrap();
+    rustix::process::kill_process(id, rustix::process::Signal::KILL).unwrap();
+}
+
+#[test]
+fn a_service_that_waits_finds_the_site_that_a_command_lays_down_and_makes_none_without_a_passphrase() {
+    let service = Service::of(Hospital::empty(), |command| {
+        command.env_remove("HOSPES_KEY_PASSPHRASE_FILE");
+    });
+    let fault = service.set_up().unwrap_err();
+    assert!(fault.code == FaultCode::Keys && fault.words.contains("systemd-creds encrypt"), "{fault}");
+    assert_eq!(service.laid(), ["handed"]);
+
+    let service = service.crash();
+    let init = service.site.run("Ida", &["init", "--administrator", "Ida", "--key-file"]);
+    assert!(init.status.success(), "{}", words(&init));
+    let begun = Instant::now();
+    while service.ask("Ida", &["status"])["phase"] == "empty" {
+        assert!(begun.elapsed() < Duration::from_secs(60), "the service does not find the site");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(service.ask("Ida", &["user", "list"])[0]["name"], "Ida");
+    assert!(service.set_up().is_err_and(|fault| fault.code == FaultCode::State));
+    // While it runs, the command asks the service.
+    let (code, said) = service.site.refused("Eve", &["init", "--administrator", "Eve", "--key-file"]);
+    assert!(code == 3 && said.contains("set this site up already"), "{code}: {said}");
 }
