@@ -11,7 +11,8 @@ fn main() -> ExitCode {
         return hospes_ipc::worker();
     }
     let filter = tracing_subscriber::EnvFilter::try_from_env("HOSPES_LOG");
-    let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,hospes_party=info,hospes_ipc=info"));
+    let filter =
+        filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,hospes_party=info,hospes_ipc=info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
         tracing::warn!("another cryptographic provider was installed already");

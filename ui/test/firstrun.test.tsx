@@ -239,7 +239,11 @@ describe("where the service waits for its first person", () => {
 
   it("a failure is said where it happened, and what was typed stays", async () => {
     let isFull = true;
-    const full: Fault = { code: "disk_full", words: "less than 64 MiB free; nothing was made", reference: "r-3" };
+    const full: Fault = {
+      code: "disk_full",
+      words: "less than 64 MiB free; nothing was made",
+      reference: "r-3",
+    };
     await wait({
       set_up: () => {
         if (isFull) return Promise.reject(full);

@@ -24,7 +24,15 @@ const stand = (more: Answers = {}) => {
   const lists = { requests: [], proposals: [], memberships: [], jobs: [], datasets: [] };
   const about = { software: "hospes 0.1.0", engine: "here", folder: "/home/hospes" };
   const me = { ...PETRA, ends: 0 };
-  return screen.show(<App />, { about, status: STATUS, log_in: me, people: [PERSON], sign_in_rules: RULES, ...lists, ...more });
+  return screen.show(<App />, {
+    about,
+    status: STATUS,
+    log_in: me,
+    people: [PERSON],
+    sign_in_rules: RULES,
+    ...lists,
+    ...more,
+  });
 };
 
 async function signIn(name = "Petra"): Promise<void> {

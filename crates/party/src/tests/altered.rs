@@ -188,7 +188,7 @@ async fn a_log_that_cannot_be_read_is_told_of_at_once_and_keeps_nobody_from_the_
     world.handle.shut_down().await.unwrap();
     let damage = sqlx::query("UPDATE ledger_checkpoint SET note = 'no note'");
     assert!(damage.execute(&mut database(&world).await).await.unwrap().rows_affected() > 0);
-    let mut world = World::reopen(temporary.path(), Executor::Thread, START + MINUTE).await;
+    let world = World::reopen(temporary.path(), Executor::Thread, START + MINUTE).await;
     // The state of the site can be read before the site has verified anything: without it no window opens.
     let seen = finding(&world).await.expect("nothing is told of the log");
     assert!(seen.words.contains("does not hold") && seen.alarm.is_none(), "{seen:?}");
