@@ -28,6 +28,7 @@ impl Call {
             Self::ExportAudit { path, .. } => vec![Named::New(path, SavePurpose::Audit)],
             Self::BackUp { path, .. } => vec![Named::New(path, SavePurpose::Backup)],
             Self::Predict { path, .. } => vec![Named::New(path, SavePurpose::Predictions)],
+            Self::ExportTable { path, .. } => vec![Named::New(path, SavePurpose::Table)],
             Self::ExportModel { path, card, .. } => {
                 vec![Named::New(path, SavePurpose::Model), Named::New(card, SavePurpose::Model)]
             }
@@ -47,7 +48,7 @@ mod tests {
     fn every_path_of_the_table_is_named() {
         let (_, table) = include_str!("table.rs").split_once("commands! {").expect("there is a table");
         let paths = table.matches("PathBuf").count();
-        assert_eq!(paths, 8, "a command with a path was added or taken away; Call::files must know it");
+        assert_eq!(paths, 9, "a command with a path was added or taken away; Call::files must know it");
         // Arguments that hold a path within, by their types.
         let inside = ["dataset: NewDataset", "enrolment: Enrolment", "approach: Approach"];
         assert!(inside.iter().all(|argument| table.matches(argument).count() == 1), "{inside:?}");

@@ -19,6 +19,7 @@ mod backup;
 mod compute;
 mod dry_run;
 mod model;
+mod names;
 mod review;
 mod survey;
 mod work;
@@ -37,6 +38,7 @@ pub use model::{
     CopyState, ModelCard, ModelCopy, ModelExport, ModelFigure, ModelFigures, ModelParty, PredictionDataset,
     PredictionMade, PredictionOffer, RESEARCH_ONLY,
 };
+pub use names::{NameMark, NameOf};
 pub use review::{
     Change, DataTab, Fact, Finding, OpinionGiven, OutputsTab, PeerLine, PeopleTab, Reading, Review, SeriesBounds,
     SeriesOffer, SignatureGiven,
