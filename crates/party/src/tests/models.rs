@@ -67,7 +67,7 @@ impl World {
 
     async fn give_card(&self, study: &Study, card: &Value) {
         let card = serde_json::to_vec(card).unwrap();
-        self.event(LinkEvent::Card { job: job(1), model: model(&study.plan).1, card }).await;
+        self.event(LinkEvent::Card { job: job(1), model: Some(model(&study.plan).1), card }).await;
         self.settle().await;
     }
 
@@ -155,7 +155,7 @@ async fn what_is_not_released_is_neither_asked_for_nor_exported() {
     world.handle.release(world.who("ava"), job(1)).await.unwrap();
     world.ask_for_the_model().await;
     let reason = "the results are held until the people of Hungary release them\u{202e}".to_owned();
-    let made = model(&study.plan).1;
+    let made = Some(model(&study.plan).1);
     world.event(LinkEvent::CardRefused { job: job(1), model: made, reason }).await;
     world.settle().await;
     let copy = world.model_copy().await;

@@ -35,8 +35,8 @@ pub use backup::{BackupMade, LostTail, RestoredFederation, RestoredView};
 pub use compute::{ComputeLimits, Pause, QuietHours, Weekday};
 pub use dry_run::{DryMessage, DryPayload, DryRunState, DryRunView, DryRunWait, DryStart};
 pub use model::{
-    CopyState, ModelCard, ModelCopy, ModelExport, ModelFigure, ModelFigures, ModelParty, PredictionDataset,
-    PredictionMade, PredictionOffer, RESEARCH_ONLY,
+    CoefficientView, CopyState, FitView, ModelCard, ModelCopy, ModelExport, ModelFigure, ModelFigures, ModelParty,
+    ModelSubgroup, PredictionDataset, PredictionMade, PredictionOffer, RESEARCH_ONLY, RatioView, TableExport,
 };
 pub use names::{NameMark, NameOf};
 pub use review::{
