@@ -45,6 +45,7 @@ mod kept;
 mod leaving;
 mod managed;
 mod models;
+mod names;
 mod people;
 mod predictions;
 mod review;
