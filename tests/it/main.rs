@@ -1,6 +1,7 @@
 //! Stories over whole processes.
 
 mod devhost;
+mod hostile;
 mod journey;
 mod kill;
 mod package;

@@ -7,7 +7,7 @@
 use unicode_security::confusable_detection::skeleton;
 use unicode_security::mixed_script::AugmentedScriptSet;
 
-use crate::text::name_key;
+use crate::text::{is_plain, name_key};
 
 /// What a name looks like as it is written, and in small letters; names that have one of the two in common look alike. Case,
 /// blanks and punctuation do not count. Empty where nothing is left.
@@ -65,7 +65,8 @@ fn is_latin(c: char) -> bool {
 /// A letter with its number, for people who cannot see what is special about it.
 #[must_use]
 pub fn letter(c: char) -> String {
-    format!("{c} (U+{:04X})", u32::from(c))
+    let number = format!("U+{:04X}", u32::from(c));
+    if is_plain(c) { format!("{c} ({number})") } else { number }
 }
 
 #[cfg(test)]
@@ -113,6 +114,7 @@ mod tests {
         assert_eq!(strange_letters("\u{41C}\u{43E}\u{441}\u{43A}v\u{430}"), ['v']);
         assert_eq!(strange_letters("\u{430}\u{3B2}"), ['\u{430}', '\u{3B2}'], "no Latin letter at all");
         assert_eq!(letter('\u{421}'), "\u{421} (U+0421)");
+        assert_eq!(letter('\u{202E}'), "U+202E", "it would turn round what follows");
     }
 
     #[test]

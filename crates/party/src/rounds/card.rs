@@ -193,7 +193,7 @@ impl Subgroup {
 fn figures(of: &Map<String, Value>) -> Vec<ModelFigure> {
     let number = |name: &str| of.get(name).and_then(Value::as_f64);
     let figure = |name: &&str| {
-        let value = number(name)?;
+        let value = number(*name)?;
         // The normal approximation, as with the regressions: ± 1.96 standard errors.
         let interval = number(&format!("{name}_error")).map(|error| {
             let reach = NORMAL_95 * error;
