@@ -15,9 +15,8 @@ use crate::people::{Passphrase, Session};
 use crate::view::{
     AlarmView, Approach, Approving, AuditExport, AuditFormat, AuditPage, AuditQuery, ComputeLimits, DatasetUse,
     DatasetView, DeviceView, EgressView, Enrolment, FileReading, InvitationView, JobView, LogLine, Me, MembershipView,
-    ModelCopy, ModelExport, NameMark, NewDataset, NewPerson, Notice, OptOutReport, Outcome, Page, PeerView,
-    PersonChange, PersonView, PolicyPreview, ProfileView, ProposalView, RequestView, Review, Signed, Status, SurveyView,
-    TableExport, Verdict,
+    ModelCopy, ModelExport, NewDataset, NewPerson, Notice, OptOutReport, Outcome, Page, PeerView, PersonChange,
+    PersonView, PolicyPreview, ProfileView, ProposalView, RequestView, Review, Signed, Status, SurveyView, Verdict,
 };
 
 type Result<T> = std::result::Result<T, PartyError>;
@@ -172,15 +171,6 @@ impl Handle {
     pub async fn people(&self, session: &Session) -> Result<Vec<PersonView>> {
         let s = session.clone();
         self.ask(move |e| e.people(s).boxed()).await
-    }
-
-    /// Names of people, federations and their members that may be taken for others.
-    ///
-    /// # Errors
-    /// [`PartyError::NoSession`].
-    pub async fn name_marks(&self, session: &Session) -> Result<Vec<NameMark>> {
-        let s = session.clone();
-        self.ask(move |e| e.name_marks(s).boxed()).await
     }
 
     /// Adds a person (administrator). In operation it needs the passphrase and a second person's signature.
@@ -623,9 +613,8 @@ impl Handle {
         self.ask(move |e| e.release(s, job).boxed()).await
     }
 
-    /// Asks the coordinator for the released model of a run, with its card, or for the card of one that ended with tables of
-    /// regressions alone (data steward, data-access approver, privacy
-    /// officer). It comes in its own time: see [`Handle::model_copy`].
+    /// Asks the coordinator for the released model of a run, with its card, or for the card of one that ended with tables alone
+    /// (data steward, data-access approver, privacy officer). It comes in its own time: see [`Handle::model_copy`].
     ///
     /// # Errors
     /// [`PartyError::State`] if this site has not released it, or has no part in it; [`PartyError::Denied`].
@@ -675,26 +664,6 @@ impl Handle {
         let export = self.ask(move |e| e.begin_model_export(s, job, path, card).boxed()).await?;
         let written = in_background(move || export.write()).await?;
         self.ask(move |e| e.finish_model_export(written).boxed()).await
-    }
-
-    /// Writes the table of a released regression to a new file (CSV). The log has an entry about it, with the file's digest,
-    /// before it has its name.
-    ///
-    /// # Disclosure
-    /// The table was made of sums over the rows of all sites, and all of them have released it.
-    ///
-    /// # Errors
-    /// [`PartyError::State`] if it is not here or not released; [`PartyError::NotFound`] if the run has no such regression;
-    /// [`PartyError::File`], also if the file exists; [`PartyError::DiskFull`], [`PartyError::Denied`].
-    pub async fn export_table(
-        &self,
-        session: &Session,
-        job: JobId,
-        task: String,
-        path: PathBuf,
-    ) -> Result<TableExport> {
-        let s = session.clone();
-        self.ask(move |e| e.export_table(s, job, task, path).boxed()).await
     }
 
     /// A page of everything that ever left, waits to leave or was withdrawn, newest first.

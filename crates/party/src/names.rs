@@ -3,12 +3,14 @@
 
 use std::collections::HashMap;
 
+use futures::FutureExt as _;
 use hospes_protocol::look::{letter, looks, strange_letters};
 use hospes_protocol::text::{name_key, shown};
 use sqlx::sqlite::SqliteConnection;
 
 use crate::engine::Engine;
 use crate::error::PartyError;
+use crate::handle::Handle;
 use crate::people::{self, Person, Session};
 use crate::view::{NameMark, NameOf};
 use crate::{memberships, requests};
@@ -100,9 +102,20 @@ pub(crate) async fn known(conn: &mut SqliteConnection, people: &[Person]) -> Res
     Ok(known)
 }
 
+impl Handle {
+    /// Names of people, federations and their members that may be taken for others.
+    ///
+    /// # Errors
+    /// [`PartyError::NoSession`].
+    pub async fn name_marks(&self, session: &Session) -> Result<Vec<NameMark>, PartyError> {
+        let s = session.clone();
+        self.ask(move |e| e.name_marks(s).boxed()).await
+    }
+}
+
 impl Engine {
     /// Marks of the names of people, federations and their members.
-    pub(crate) async fn name_marks(&mut self, session: Session) -> Result<Vec<NameMark>, PartyError> {
+    async fn name_marks(&mut self, session: Session) -> Result<Vec<NameMark>, PartyError> {
         let acting = self.acting(&session, "see marks of names", &[]).await?;
         let mut conn = self.reader().await?;
         let mut people = people::all(&mut conn).await?;

@@ -46,7 +46,10 @@ fn check_look(name: &str, people: &[Person]) -> Result<(), PartyError> {
     known.add_all(people.iter().map(|person| person.name.as_str()));
     let Some(like) = known.like(name) else { return Ok(()) };
     let like = shown(like, 100);
-    Err(PartyError::input("name", format!("it looks like '{like}', who is here already; take one that looks different")))
+    Err(PartyError::input(
+        "name",
+        format!("it looks like '{like}', who is here already; take one that looks different"),
+    ))
 }
 
 /// A one-time code for a person, and what is kept of it.

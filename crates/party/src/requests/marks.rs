@@ -43,9 +43,11 @@ pub(super) async fn marks(conn: &mut SqliteConnection, case: &Case) -> Result<Ve
 fn who(case: &Case) -> Vec<(NameOf, &str)> {
     let terms = &case.offered.study.terms;
     let requester = &terms.requester;
-    let mut names =
-        vec![(NameOf::Person, requester.name.as_str()), (NameOf::Organisation, requester.organisation.as_str())];
-    names.push((NameOf::Federation, case.membership.name.as_str()));
+    let mut names = vec![
+        (NameOf::Person, requester.name.as_str()),
+        (NameOf::Organisation, requester.organisation.as_str()),
+        (NameOf::Federation, case.membership.name.as_str()),
+    ];
     names.extend(requester.vouched_by.iter().map(|name| (NameOf::Person, name.as_str())));
     names.extend(terms.controllers.iter().map(|c| (NameOf::Organisation, c.organisation.as_str())));
     names.extend(terms.recipients.iter().map(|name| (NameOf::Organisation, name.as_str())));

@@ -27,8 +27,8 @@ use crate::store::{At as _, Tx, from_json, parse, to_json};
 use crate::view::{InForce, Notice, RequestState, RequestView, Verdict};
 
 pub(crate) mod dry_run;
-pub(crate) mod policy;
 mod marks;
+pub(crate) mod policy;
 mod reading;
 mod review;
 pub(crate) mod rules;

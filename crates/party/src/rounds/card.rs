@@ -192,14 +192,14 @@ impl Subgroup {
 /// The figures that are shown, each with how sure it is, as far as the card says so.
 fn figures(of: &Map<String, Value>) -> Vec<ModelFigure> {
     let number = |name: &str| of.get(name).and_then(Value::as_f64);
-    let figure = |name: &&str| {
-        let value = number(*name)?;
+    let figure = |name: &str| {
+        let value = number(name)?;
         // The normal approximation, as with the regressions: ± 1.96 standard errors.
         let interval = number(&format!("{name}_error")).map(|error| {
             let reach = NORMAL_95 * error;
             Interval { low: value - reach, high: value + reach }
         });
-        Some(ModelFigure { name: (*name).to_owned(), value, interval, bound: number(&format!("{name}_bound")) })
+        Some(ModelFigure { name: name.to_owned(), value, interval, bound: number(&format!("{name}_bound")) })
     };
-    FIGURES.iter().filter_map(figure).collect()
+    FIGURES.iter().filter_map(|name| figure(name)).collect()
 }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::PathBuf;
 
+use futures::FutureExt as _;
 use hospes_ledger::{Action, ObjectKind};
 use hospes_protocol::id::{Digest, JobId, SiteId};
 use hospes_protocol::limits;
@@ -16,6 +17,7 @@ use crate::audit::Because as _;
 use crate::datasets::VIEWERS;
 use crate::engine::Engine;
 use crate::error::PartyError;
+use crate::handle::Handle;
 use crate::new_file::{Part, free};
 use crate::people::Session;
 use crate::requests;
@@ -203,9 +205,31 @@ fn cell(text: &str) -> String {
     format!("\"{guard}{text}\"")
 }
 
+impl Handle {
+    /// Writes the table of a released regression to a new file (CSV). The log has an entry about it, with the file's digest,
+    /// before it has its name.
+    ///
+    /// # Disclosure
+    /// The table was made of sums over the rows of all sites, and all of them have released it.
+    ///
+    /// # Errors
+    /// [`PartyError::State`] if it is not here or not released; [`PartyError::NotFound`] if the run has no such regression;
+    /// [`PartyError::File`], also if the file exists; [`PartyError::DiskFull`], [`PartyError::Denied`].
+    pub async fn export_table(
+        &self,
+        session: &Session,
+        job: JobId,
+        task: String,
+        path: PathBuf,
+    ) -> Result<TableExport, PartyError> {
+        let s = session.clone();
+        self.ask(move |e| e.export_table(s, job, task, path).boxed()).await
+    }
+}
+
 impl Engine {
     /// Writes the table of a released regression to a new file, once the log has the entry about it.
-    pub(crate) async fn export_table(
+    async fn export_table(
         &mut self,
         session: Session,
         job: JobId,

@@ -35,7 +35,8 @@ async fn a_request_whose_names_look_like_known_ones_is_marked_and_not_refused() 
     assert_eq!(alike(&review.marks), wanted, "{:?}", review.marks);
     assert_eq!(review.marks[0].letters, ["\u{430} (U+0430)"]);
     assert!(review.approvable, "real names exist in all scripts: {:?}", review.findings);
-    let warned = review.findings.iter().any(|f| f.rule == "requester" && f.words.contains("looks like the requester's"));
+    let warned =
+        review.findings.iter().any(|f| f.rule == "requester" && f.words.contains("looks like the requester's"));
     assert!(warned, "{:?}", review.findings);
     let text = render(&review).split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(text.contains("'s\u{430}m' looks like 'sam', but has other letters: \u{430} (U+0430)"), "{text}");
@@ -91,7 +92,10 @@ async fn members_and_people_that_look_alike_are_marked() {
         organisation: None,
     };
     let added = world.handle.add_person(world.who("ana"), person("s\u{430}m"), pass("ana")).await;
-    assert!(matches!(&added, Err(PartyError::Input { reason, .. }) if reason.contains("looks like 'sam'")), "{added:?}");
+    assert!(
+        matches!(&added, Err(PartyError::Input { reason, .. }) if reason.contains("looks like 'sam'")),
+        "{added:?}"
+    );
     world.handle.add_person(world.who("ana"), person("samuel"), pass("ana")).await.unwrap();
 }
 
