@@ -1,7 +1,7 @@
 // @vitest-environment jsdom
 import axe from "axe-core";
 import { afterEach, describe, expect, it } from "vitest";
-import type { CoefficientView, FitView, JobView, ModelCopy as CopyView, ModelCard } from "../src/ipc/types";
+import type { CoefficientView, ModelCopy as CopyView, FitView, JobView, ModelCard } from "../src/ipc/types";
 import { forest } from "../src/screens/ForestFigure";
 import { ModelCopy } from "../src/screens/ModelCopy";
 import { button, press, type Screen, settle, show } from "./stage";
@@ -68,7 +68,11 @@ const RUN = {
 
 const NONE: CopyView = { state: "none", card: null, moved: null, reason: null };
 
-async function stand(copy: Partial<CopyView>, of: Partial<JobView> = {}, answers: Record<string, unknown> = {}) {
+async function stand(
+  copy: Partial<CopyView>,
+  of: Partial<JobView> = {},
+  answers: Record<string, unknown> = {},
+) {
   screen = await show(<ModelCopy job={{ ...RUN, ...of }} />, ["data_steward"], (command) => {
     if (command === "model_copy") return { ...NONE, ...copy };
     if (command === "prediction") return { allowed: false, against: null, datasets: [], under_way: null };
@@ -193,7 +197,10 @@ describe("a forest plot", () => {
   });
 
   it("names what is too large or too small for a picture", () => {
-    const huge = { ...coefficient("dose", 900, 1), ratio: { of: "hazard", value: null, low: null, high: null } };
+    const huge = {
+      ...coefficient("dose", 900, 1),
+      ratio: { of: "hazard", value: null, low: null, high: null },
+    };
     const tiny = { ...coefficient("unit", -900, 1), ratio: { of: "hazard", value: 0, low: 0, high: 0 } };
     const found = forest({ ...FIT, coefficients: [huge, tiny, ...FIT.coefficients] });
     expect(found.left).toEqual(["dose", "unit"]);

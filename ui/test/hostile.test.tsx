@@ -113,23 +113,26 @@ describe("a hostile request", () => {
     expect(() => encodeURIComponent(value)).not.toThrow();
   });
 
-  it.each(Object.keys(LANGUAGES) as Language[])("says in %s which names to look at twice", async (language) => {
-    await read();
-    const words = () => screen.text();
-    expect(words()).toContain("looks like ‹sam›, but has other letters: \u0430 (U+0430)");
-    expect(words()).toContain("mixes letters of different scripts: \u0421 (U+0421)");
-    changeLanguage(language);
-    await screen.settle();
-    const expected = {
-      en: "looks like ‹sam›",
-      de: "sieht aus wie ‹sam›",
-      fr: "ressemble à ‹sam›",
-      zh: "看起来像 ‹sam›",
-    };
-    expect(words()).toContain(expected[language]);
-    expect(words()).toContain("(U+0430)");
-    expect(await screen.faults()).toEqual([]);
-  });
+  it.each(Object.keys(LANGUAGES) as Language[])(
+    "says in %s which names to look at twice",
+    async (language) => {
+      await read();
+      const words = () => screen.text();
+      expect(words()).toContain("looks like ‹sam›, but has other letters: \u0430 (U+0430)");
+      expect(words()).toContain("mixes letters of different scripts: \u0421 (U+0421)");
+      changeLanguage(language);
+      await screen.settle();
+      const expected = {
+        en: "looks like ‹sam›",
+        de: "sieht aus wie ‹sam›",
+        fr: "ressemble à ‹sam›",
+        zh: "看起来像 ‹sam›",
+      };
+      expect(words()).toContain(expected[language]);
+      expect(words()).toContain("(U+0430)");
+      expect(await screen.faults()).toEqual([]);
+    },
+  );
 
   it("has the mark beside the name of a member", async () => {
     await read();
@@ -160,9 +163,25 @@ describe("people of the site", () => {
 
 describe("what cannot be seen", () => {
   it("is written as its number, and all other letters as they are", () => {
-    const hidden = ["\u202e", "\u2066", "\u200b", "\ufeff", "\u00ad", "\u3164", "\u{e0041}", "\u001b", "\ue000"];
+    const hidden = [
+      "\u202e",
+      "\u2066",
+      "\u200b",
+      "\ufeff",
+      "\u00ad",
+      "\u3164",
+      "\u{e0041}",
+      "\u001b",
+      "\ue000",
+    ];
     for (const c of hidden) expect(visible(`a${c}b`)).toMatch(/^a\[U\+[0-9A-F]{4,6}\]b$/);
-    for (const text of ["Universitätsklinikum Köln", "東京大学病院", "مستشفى", "α ≤ β\n\tnext", "1\u202f000 %"])
+    for (const text of [
+      "Universitätsklinikum Köln",
+      "東京大学病院",
+      "مستشفى",
+      "α ≤ β\n\tnext",
+      "1\u202f000 %",
+    ])
       expect(visible(text)).toBe(text);
   });
 });

@@ -60,7 +60,12 @@ export function ForestFigure({ fit }: { fit: FitView }) {
   const option = useMemo(
     () =>
       estimates(
-        drawn.map(({ name, value, low, high }) => ({ name, value, interval: { low, high }, isBaseline: false })),
+        drawn.map(({ name, value, low, high }) => ({
+          name,
+          value,
+          interval: { low, high },
+          isBaseline: false,
+        })),
         { name, format: brief, isLog: ratio !== null },
         none,
       ),

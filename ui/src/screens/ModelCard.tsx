@@ -61,7 +61,11 @@ export function ModelCard({ card }: { card: CardView }) {
           items={figures}
           id={(row) => row.id}
           columns={[
-            { key: "figure", name: t("models.cardFigures"), cell: (row) => named("words.figure", row.figure.name) },
+            {
+              key: "figure",
+              name: t("models.cardFigures"),
+              cell: (row) => named("words.figure", row.figure.name),
+            },
             { key: "task", name: t("models.cardTask"), cell: (row) => row.task },
             {
               key: "where",

@@ -87,7 +87,9 @@ function State({ job, copy, isTable }: { job: JobView; copy: CopyView; isTable: 
       <div className={forms.actions}>
         {(copy.state === "none" || copy.state === "failed") && (
           <Button kind="primary" isPending={fetch.isPending} onPress={() => fetch.mutate({ job: job.job })}>
-            {t(copy.state === "failed" ? "models.fetchAgain" : isTable ? "models.fetchTables" : "models.fetch")}
+            {t(
+              copy.state === "failed" ? "models.fetchAgain" : isTable ? "models.fetchTables" : "models.fetch",
+            )}
           </Button>
         )}
         {isUnderWay && (
