@@ -1,6 +1,7 @@
 import i18next from "i18next";
 import { useTranslation } from "react-i18next";
 import { language } from ".";
+import { visible } from "./visible";
 
 /** The key under which a fixed phrase of the engine is translated. */
 export function phraseKey(text: string): string {
@@ -27,5 +28,7 @@ export function named(list: string, name: string): string {
 export function Engine({ children }: { children: string }) {
   useTranslation();
   const { text, isKnown } = phrase(children);
-  return isKnown || language() === "en" ? text : <span lang="en">{text}</span>;
+  // What is no phrase may repeat a text from outside.
+  const shown = isKnown ? text : visible(text);
+  return isKnown || language() === "en" ? shown : <span lang="en">{shown}</span>;
 }
