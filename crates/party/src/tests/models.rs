@@ -108,7 +108,7 @@ async fn a_released_model_is_fetched_with_its_card_and_exported_byte_for_byte() 
     let copy = world.model_copy().await;
     assert_eq!(copy.state, CopyState::Here, "{copy:?}");
     let shown = copy.card.unwrap();
-    assert_eq!((shown.title.as_str(), shown.model), ("Heart disease risk", digest), "what was approved is shown");
+    assert_eq!((shown.title.as_str(), shown.model), ("Heart disease risk", Some(digest)), "what was approved is shown");
     assert_eq!((shown.parties.len(), shown.rounds, shown.task.as_str()), (1, 1, "train"));
     let figures: Vec<(bool, f64)> = shown.figures.iter().map(|f| (f.here, f.figures[1].value)).collect();
     assert_eq!(figures, [(true, 0.75), (false, 0.8)], "another site's figures are shown");
