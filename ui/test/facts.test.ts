@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import facts from "../src/i18n/en/facts.json";
-import { phraseKey } from "../src/i18n/engine";
+import { phraseKey } from "../src/i18n/said";
 
 /** The engine's own code: what it says to people stands there. */
 const engine = Object.values(

@@ -1,20 +1,17 @@
 import i18next from "i18next";
 import { useTranslation } from "react-i18next";
 import { language } from ".";
-
-/** The key under which a fixed phrase of the engine is translated. */
-export function phraseKey(text: string): string {
-  const slug = text.toLowerCase().replaceAll(/[^a-z0-9]+/g, "_");
-  return `facts.${slug.replaceAll(/^_|_$/g, "")}`;
-}
+import { one, phraseKey, said } from "./said";
 
 const CHECKLIST = "Checklist: ";
 
-/** A fixed phrase of the engine in the person's language; anything else stays as it is. */
+/** A phrase or one sentence of the engine in the person's language; anything else, such as a person's words, as it is. */
 export function phrase(text: string): { text: string; isKnown: boolean } {
   if (text.startsWith(CHECKLIST)) return phrase(text.slice(CHECKLIST.length));
   const key = phraseKey(text);
-  return i18next.exists(key) ? { text: i18next.t(key), isKnown: true } : { text, isKnown: false };
+  if (i18next.exists(key)) return { text: i18next.t(key), isKnown: true };
+  const found = language() === "en" ? null : one(text);
+  return { text: found ?? text, isKnown: found !== null };
 }
 
 /** A name out of a closed list of the engine; one that is newer than this page is shown as it came. */
@@ -23,9 +20,25 @@ export function named(list: string, name: string): string {
   return i18next.exists(key) ? i18next.t(key) : name.replaceAll("_", " ");
 }
 
-/** Words of the engine, which speaks English: marked so, that a screen reader says them as English. */
-export function Engine({ children }: { children: string }) {
-  useTranslation();
+interface Props {
+  children: string;
+  /** Nobody typed it, and nothing else is it a name of: what has no translation is quoted as the machine's. */
+  isMachine?: boolean;
+}
+
+/** Words of the engine in the person's language. What has none is marked as English, that a screen reader says it so. */
+export function Engine({ children, isMachine = false }: Props) {
+  const { t } = useTranslation();
   const { text, isKnown } = phrase(children);
-  return isKnown || language() === "en" ? text : <span lang="en">{text}</span>;
+  if (isKnown || language() === "en") return text;
+  const found = said(children);
+  if (found !== null) return found;
+  const words = <span lang="en">{text}</span>;
+  return isMachine ? (
+    <>
+      {t("parts.machineSays")} <q>{words}</q>
+    </>
+  ) : (
+    words
+  );
 }

@@ -1,5 +1,6 @@
 import { useTranslation } from "react-i18next";
-import { Engine } from "../i18n/engine";
+import { language } from "../i18n";
+import { phrase } from "../i18n/engine";
 import { exactly } from "../i18n/format";
 import type { Fact } from "../ipc/types";
 import styles from "./Facts.module.css";
@@ -18,7 +19,10 @@ export function Facts({ facts, isOurs = false }: Props) {
   const { t } = useTranslation();
   const said = (words: string) => {
     if (isOurs) return words;
-    return MOMENT.test(words) ? exactly(Date.parse(words)) : <Engine>{words}</Engine>;
+    if (MOMENT.test(words)) return exactly(Date.parse(words));
+    // Most of it somebody stated in words of their own, which are not taken apart.
+    const { text, isKnown } = phrase(words);
+    return isKnown || language() === "en" ? text : <span lang="en">{text}</span>;
   };
   return (
     <dl className={styles.facts}>

@@ -62,7 +62,7 @@ function State({ job, copy }: { job: JobView; copy: CopyView }) {
         {copy.state === "here" && t("models.copyHere")}
         {copy.state === "failed" && (
           <Notice weight="attention" title={t("models.copyFailed")}>
-            <Engine>{copy.reason ?? ""}</Engine>
+            <Engine isMachine>{copy.reason ?? ""}</Engine>
           </Notice>
         )}
       </div>
