@@ -32,6 +32,9 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     step("build and lint", build.args(["build", "--locked", "--workspace", "--all-targets"]))?;
     let mut tests = linting(cargo()?)?;
     tests.args(["nextest", "run", "--locked", "--workspace"]).env("HOSPES_PYTHON", python(root)?);
+    // One more than there are cores: tests of whole processes and of windows wait much of their time.
+    let threads = std::thread::available_parallelism().map_or(2, |cores| cores.get() + 1);
+    tests.env("NEXTEST_TEST_THREADS", threads.to_string());
     step("tests", &mut tests)?;
     let mut examples = linting(cargo()?)?;
     step("documentation tests", examples.args(["test", "--locked", "--workspace", "--doc", "--quiet"]))?;

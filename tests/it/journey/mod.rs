@@ -9,7 +9,7 @@
 //! machine, the package is only unpacked.
 
 mod auditor;
-mod service;
+mod two_seats;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;

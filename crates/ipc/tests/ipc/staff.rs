@@ -41,7 +41,11 @@ impl Machine {
         let service = Service::at(socket(folder.path())).known_to("no systemd is here".into());
         let serves = serving(folder.path(), &handle);
         let machine = Self { folder, handle, service, serves };
-        until("the socket for staff", || socket(machine.folder.path()).exists()).await;
+        // The file is there a moment before anybody listens.
+        until("the socket for staff", || {
+            std::os::unix::net::UnixStream::connect(socket(machine.folder.path())).is_ok()
+        })
+        .await;
         machine
     }
 

@@ -346,18 +346,25 @@ fn describe(certificate: &CertificateDer<'_>, host: &str, reason: &CertificateEr
     };
     let at = |time: &x509_parser::time::ASN1Time| Timestamp::from_millis(time.timestamp().saturating_mul(1_000));
     let now = Timestamp::from_millis(i64::try_from(now.as_secs()).unwrap_or(i64::MAX).saturating_mul(1_000));
+    let (from, until) = (at(&parsed.validity().not_before), at(&parsed.validity().not_after));
     let reason = match reason {
         CertificateError::UnknownIssuer | CertificateError::BadSignature => {
             return LinkError::Intercepted { host, issuer: parsed.issuer().to_string() };
         }
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => format!(
-            "it was good until {}, and this machine's clock says {now}; one of the two is wrong",
-            at(&parsed.validity().not_after)
-        ),
-        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => format!(
-            "it is good from {} on, and this machine's clock says {now}; one of the two is wrong",
-            at(&parsed.validity().not_before)
-        ),
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } if until < now => {
+            format!("it was good until {until}, and this machine's clock says {now}; one of the two is wrong")
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } if from > now => {
+            format!("it is good from {from} on, and this machine's clock says {now}; one of the two is wrong")
+        }
+        CertificateError::Expired
+        | CertificateError::ExpiredContext { .. }
+        | CertificateError::NotValidYet
+        | CertificateError::NotValidYetContext { .. } => {
+            format!(
+                "one that vouches for it is not good today, and this machine's clock says {now}; one of the two is wrong"
+            )
+        }
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             "it was made for another name".to_owned()
         }
