@@ -63,6 +63,7 @@ impl Host for Desk {
             SavePurpose::Backup => self.speech.words().save_backup,
             SavePurpose::Predictions => self.speech.words().save_predictions,
             SavePurpose::Update => self.speech.words().save_update,
+            SavePurpose::Table => self.speech.words().save_table,
         };
         let (done, chosen) = answered();
         self.app.dialog().file().set_title(title).set_file_name(suggested).save_file(done);

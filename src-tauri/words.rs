@@ -27,6 +27,7 @@ pub(crate) struct Words {
     pub(crate) save_backup: &'static str,
     pub(crate) save_predictions: &'static str,
     pub(crate) save_update: &'static str,
+    pub(crate) save_table: &'static str,
     pub(crate) fitting_files: &'static str,
     pub(crate) all_files: &'static str,
 }
@@ -53,6 +54,7 @@ const EN: Words = Words {
     save_backup: "Save the backup",
     save_predictions: "Save what the model gives for each row (research use only)",
     save_update: "Save the package of the newer version",
+    save_table: "Save the table of the regression",
     fitting_files: "Fitting files",
     all_files: "All files",
 };
@@ -79,6 +81,7 @@ const DE: Words = Words {
     save_backup: "Sicherung speichern",
     save_predictions: "Speichern, was das Modell je Zeile ergibt (nur für die Forschung)",
     save_update: "Paket der neueren Version speichern",
+    save_table: "Tabelle der Regression speichern",
     fitting_files: "Passende Dateien",
     all_files: "Alle Dateien",
 };
@@ -105,6 +108,7 @@ const FR: Words = Words {
     save_backup: "Enregistrer la sauvegarde",
     save_predictions: "Enregistrer ce que le modèle donne pour chaque ligne (recherche seulement)",
     save_update: "Enregistrer le paquet de la nouvelle version",
+    save_table: "Enregistrer le tableau de la régression",
     fitting_files: "Fichiers adaptés",
     all_files: "Tous les fichiers",
 };
@@ -131,6 +135,7 @@ const ZH: Words = Words {
     save_backup: "保存备份",
     save_predictions: "保存模型对每一行的输出（仅供研究）",
     save_update: "保存新版本的安装包",
+    save_table: "保存回归表",
     fitting_files: "适用的文件",
     all_files: "所有文件",
 };

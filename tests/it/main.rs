@@ -2,6 +2,7 @@
 
 mod desktop;
 mod devhost;
+mod hostile;
 mod journey;
 mod kill;
 mod package;

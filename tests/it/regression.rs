@@ -56,12 +56,22 @@ fn survival(federation: &Federation) -> Result<()> {
     let answer = federation.finished(&study)?;
     let job = answer["jobs"].as_array().and_then(|jobs| jobs.last()).context("no run")?;
     assert_eq!((&job["state"], &job["model"]), (&"success".into(), &Value::Null), "{answer:#}");
+    let id = job["job"].as_str().context("no id")?;
+    let site = &federation.sites[0];
+    let held = site.act("Stefan", &["model", "card", id]);
+    assert!(held.is_err_and(|error| format!("{error:#}").contains("release them first")));
     for site in &federation.sites {
-        site.act("Anna", &["release", job["job"].as_str().context("no id")?])?;
+        site.act("Anna", &["release", id])?;
     }
     let fits = || federation.ctl(&["study", "fits", &study]);
     federation.until("the table is released", |_| Ok(fits().is_ok()))?;
     let fit = &fits()?[0];
+    // Whoever took part sees the same table.
+    let card = site.act("Stefan", &["model", "card", id])?;
+    let hazard = |of: &Value| of["coefficients"][0]["ratio"]["value"].as_f64().context("no hazard ratio");
+    let (here, there) = (hazard(&card["fits"][0])?, hazard(fit)?);
+    assert!((here - there).abs() < 1e-12 && card["model"].is_null(), "{card:#}");
+    assert_eq!((&card["fits"][0]["rows"], &card["parties"].as_array().map(Vec::len)), (&fit["n"], &Some(4)));
     // The partial likelihood of all four strata, as statsmodels has it.
     let likelihood = fit["log_likelihood"].as_f64().context("no likelihood")?;
     assert!((likelihood + 505.304_201_385_306).abs() < 1e-6, "{fit:#}");

@@ -24,7 +24,7 @@ function texts(before: string, sources = review): string[] {
 
 const missing = (phrases: string[]) => {
   const known = new Set(Object.keys(facts).map((key) => `facts.${key}`));
-  return phrases.filter((text) => !known.has(phraseKey(text)));
+  return phrases.filter((text) => !known.has(phraseKey(text) ?? ""));
 };
 
 describe("a fact of a review", () => {

@@ -31,9 +31,30 @@ const card: ModelCard = {
   rounds: 3,
   at: 1_790_000_000_000,
   figures: [
-    { task: "eval", here: false, figures: [{ name: "auc", value: 0.8125 }] },
-    { task: "eval", here: true, figures: [{ name: "auc", value: 0.75 }] },
+    {
+      task: "eval",
+      here: false,
+      figures: [
+        { name: "auc", value: 0.8125, interval: null, bound: 0.002 },
+        { name: "calibration_slope", value: 0.9, interval: { low: 0.7, high: 1.1 }, bound: null },
+      ],
+      subgroups: [
+        {
+          column: "sex",
+          code: "1",
+          sites: 2,
+          figures: [{ name: "auc", value: 0.7, interval: null, bound: 0.01 }],
+        },
+      ],
+    },
+    {
+      task: "eval",
+      here: true,
+      figures: [{ name: "auc", value: 0.75, interval: null, bound: null }],
+      subgroups: [],
+    },
   ],
+  fits: [],
   note: null,
 };
 
@@ -113,6 +134,15 @@ describe("the released model", () => {
     expect(screen.of("export_model")).toEqual([{ job: "job-1", path: "file-1", card: "file-1" }]);
     expect(screen.place.textContent).toContain("The model was written to heart v1.2.safetensors");
     expect(screen.place.textContent).toContain("heart v1.2.card.json");
+    expect(await violations()).toEqual([]);
+  });
+
+  it("shows how sure released figures are, and those of subgroups", async () => {
+    await stand({ state: "here", card });
+    expect(screen.place.textContent).toContain("off by 0.002 at most");
+    expect(screen.place.textContent).toContain("95 % from 0.7 to 1.1");
+    const table = screen.place.querySelector('[aria-label^="Released figures by subgroup: eval"]');
+    expect(table?.querySelector("tbody tr")?.textContent).toBe("sex = 120.7off by 0.01 at most");
     expect(await violations()).toEqual([]);
   });
 

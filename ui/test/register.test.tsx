@@ -22,6 +22,7 @@ const SURVEY: SurveyView = {
   sheet: null,
   missing: ["?", "-9"],
   gaps: [],
+  marks: [],
   columns: [
     column("patient", "text", true),
     column("age", "number"),

@@ -32,6 +32,7 @@ const REVIEW: Review = {
   outputs: { items: [], runs: 1, bytes_per_run: 0, bytes_in_all: 0, sentences: [] },
   computation: [],
   findings: [],
+  marks: [],
   changes: null,
   opinion: null,
   signatures: [],

@@ -450,8 +450,8 @@ impl Layout {
 /// What one should know of a model before using it; made when its job ends, kept with it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Card {
-    /// Digest of the model.
-    pub model: Digest,
+    /// Digest of the model; none where a run ended with tables of regressions alone.
+    pub model: Option<Digest>,
     /// What it is not for.
     #[serde(default)]
     pub notice: String,
@@ -493,7 +493,7 @@ pub struct Card {
 impl Card {
     /// The card as one of the sites gets it: figures that other sites reported by themselves are left out. Their people let
     /// them go to the recipients that the study names, and not to each other. What is of all together stays, but for what
-    /// one other site is alone in beside this one.
+    /// one other site is alone in beside this one; so do the tables of regressions.
     #[must_use]
     pub fn for_site(self, site: SiteId) -> Self {
         let others = |task: &str| {
@@ -505,7 +505,10 @@ impl Card {
             None => metrics.clone().beside(&others(&metrics.task)),
         };
         let metrics = self.metrics.iter().filter_map(for_site).collect();
-        Self { metrics, ..self }
+        let mut fits = self.fits;
+        // Rows, events and likelihood of two less its own are the other's.
+        fits.retain(|fit| fit.sites.iter().filter(|of| **of != site).count() != 1);
+        Self { metrics, fits, ..self }
     }
 }
 

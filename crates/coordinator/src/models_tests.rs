@@ -113,6 +113,22 @@ fn card(metrics: &[serde_json::Value]) -> Card {
 }
 
 #[test]
+fn a_site_gets_no_fit_that_one_other_site_is_alone_in() {
+    let site = |n: u8| SiteId::from_bytes([n; 16]);
+    let given = |sites: &[u8]| {
+        let sites: Vec<SiteId> = sites.iter().map(|n| site(*n)).collect();
+        let fit = serde_json::json!({
+            "task": "odds", "family": "binomial", "sites": sites, "n": 30.0, "coefficients": [], "statistic": "z",
+            "confidence": 0.95, "log_likelihood": -10.0, "null_log_likelihood": -20.0, "aic": 24.0, "baseline": [],
+            "iterations": 5, "converged": true,
+        });
+        let card = Card { fits: vec![serde_json::from_value(fit).unwrap()], ..card(&[]) };
+        card.for_site(site(1)).fits.len()
+    };
+    assert_eq!([given(&[1, 2, 3]), given(&[1, 2]), given(&[1])], [1, 0, 1]);
+}
+
+#[test]
 fn a_site_gets_no_figures_that_one_other_site_is_alone_in() {
     let site = |n: u8| SiteId::from_bytes([n; 16]);
     let two = card(&[figures(1, 10.0, None, None), figures(2, 20.0, None, None), figures(0, 30.0, None, None)]);

@@ -39,6 +39,7 @@ impl Call {
             Self::BackUp { path, .. } => vec![Named::New(path, SavePurpose::Backup)],
             Self::Predict { path, .. } => vec![Named::New(path, SavePurpose::Predictions)],
             Self::SaveUpdate { path } => vec![Named::New(path, SavePurpose::Update)],
+            Self::ExportTable { path, .. } => vec![Named::New(path, SavePurpose::Table)],
             Self::ExportModel { path, card, .. } => {
                 vec![Named::New(path, SavePurpose::Model), Named::New(card, SavePurpose::Model)]
             }

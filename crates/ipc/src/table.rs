@@ -4,13 +4,7 @@ use std::path::PathBuf;
 
 use hospes_party::link::Step;
 use hospes_party::view::{
-    AlarmView, Approach, Approving, AskedQuery, AuditExport, AuditFormat, AuditPage, AuditQuery, BackupMade,
-    ComputeLimits, DatabaseTest, DatabaseView, DatasetUse, DatasetView, DeviceSetting, DeviceView, DryRunView,
-    EgressView, Enrolment, FileReading, InvitationView, JobView, LogLine, Me, MembershipView, ModelCopy, ModelExport,
-    NewDatabase, NewDataset, NewPerson, NewWay, OptOutReport, Outcome, Page, PeerView, PersonChange, PersonView,
-    PolicyPreview, PredictionMade, PredictionOffer, ProfileView, ProposalView, RequestView, RestoredView, Review,
-    ScanProfile, SignInRules, Signed, Status, SurveyView, UpdateSaved, UpdateSource, UpdatesView, Verdict, WayTried,
-    WayView,
+    AlarmView, Approach, Approving, AskedQuery, AuditExport, AuditFormat, AuditPage, AuditQuery, BackupMade, ComputeLimits, DatabaseTest, DatabaseView, DatasetUse, DatasetView, DeviceSetting, DeviceView, DryRunView, EgressView, Enrolment, FileReading, InvitationView, JobView, LogLine, Me, MembershipView, ModelCopy, ModelExport, NameMark, NewDatabase, NewDataset, NewPerson, NewWay, OptOutReport, Outcome, Page, PeerView, PersonChange, PersonView, PolicyPreview, PredictionMade, PredictionOffer, ProfileView, ProposalView, RequestView, RestoredView, Review, ScanProfile, SignInRules, Signed, Status, SurveyView, TableExport, UpdateSaved, UpdateSource, UpdatesView, Verdict, WayTried, WayView,
 };
 use hospes_party::{DeviceChoice, Handle, Managed, Passphrase};
 use hospes_protocol::approval::OpinionView;
@@ -108,6 +102,10 @@ commands! {
     "people" People {} -> Vec<PersonView>,
         reads [People], changes [],
         |c| c.engine.people(&c.person()?).await?;
+    /// Names of people, federations and their members that may be taken for others.
+    "name_marks" NameMarks {} -> Vec<NameMark>,
+        reads [People, Federations, Requests], changes [],
+        |c| c.engine.name_marks(&c.person()?).await?;
     /// Adds a person.
     "add_person" AddPerson { person: NewPerson, passphrase: Secret } -> Outcome,
         reads [], changes [People, Audit],
@@ -391,6 +389,10 @@ commands! {
     "export_model" ExportModel { job: JobId, path: PathBuf, card: PathBuf } -> ModelExport,
         reads [], changes [Jobs, Audit],
         |c| c.engine.export_model(&c.person()?, job, path, card).await?;
+    /// Writes the table of a released regression to a new file, as CSV.
+    "export_table" ExportTable { job: JobId, task: String, path: PathBuf } -> TableExport,
+        reads [], changes [Jobs, Audit],
+        |c| c.engine.export_table(&c.person()?, job, task, path).await?;
     /// What it takes to use the released model of a run on data of this site, and how far a prediction is.
     "prediction" Prediction { job: JobId } -> PredictionOffer,
         reads [Jobs, Datasets, Settings], changes [],

@@ -35,10 +35,11 @@ use crate::audit::Because as _;
 use crate::engine::Engine;
 use crate::error::PartyError;
 use crate::keys::{KeyError, random};
+use crate::names::Known;
 use crate::people::Session;
 use crate::store::{At as _, from_json, parse, signed, to_json, unsigned};
 use crate::view::{
-    ColumnView, DatasetView, FileReading, GapView, NewDataset, Notice, OptOutReport, ProfileView, QueryView, SurveyView,
+    ColumnView, DatasetView, FileReading, GapView, NameOf, NewDataset, Notice, OptOutReport, ProfileView, QueryView, SurveyView,
 };
 
 use databases::RowSource;
@@ -199,7 +200,11 @@ impl SurveyOrder {
         let found = survey(opened.source(), &hints, scan, Limits::default())?;
         let masked = |name: &str| found.findings.iter().any(|f| f.column == name && f.masks);
         let columns = found.columns.iter();
+        let names = || found.columns.iter().map(|c| c.name.as_str());
+        let mut known = Known::default();
+        known.add_all(names());
         Ok(SurveyView {
+            marks: known.marks(names().map(|name| (NameOf::Column, name))),
             rows: found.rows,
             format: format_words(&found),
             sheets: found.sheets,

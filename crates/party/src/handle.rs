@@ -642,8 +642,8 @@ impl Handle {
         self.ask(move |e| e.release(s, job).boxed()).await
     }
 
-    /// Asks the coordinator for the released model of a run, with its card (data steward, data-access approver, privacy
-    /// officer). It comes in its own time: see [`Handle::model_copy`].
+    /// Asks the coordinator for the released model of a run, with its card, or for the card of one that ended with tables alone
+    /// (data steward, data-access approver, privacy officer). It comes in its own time: see [`Handle::model_copy`].
     ///
     /// # Errors
     /// [`PartyError::State`] if this site has not released it, or has no part in it; [`PartyError::Denied`].

@@ -23,6 +23,7 @@ pub mod keys;
 pub mod link;
 pub mod managed;
 mod memberships;
+mod names;
 mod new_file;
 mod people;
 mod requests;

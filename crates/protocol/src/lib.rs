@@ -14,6 +14,7 @@ pub mod enrol;
 pub mod grpc;
 pub mod id;
 pub mod limits;
+pub mod look;
 pub mod memo;
 pub mod message;
 pub mod plan;

@@ -43,7 +43,7 @@ pub fn check_name(name: &str) -> Result<(), String> {
         return Err("is empty".into());
     }
     if name.chars().count() > limits::NAME_CHARS {
-        return Err(format!("has more than {} characters", limits::NAME_CHARS));
+        return Err(format!("has more than {} characters (limit NAME_CHARS)", limits::NAME_CHARS));
     }
     if name.trim() != name {
         return Err("begins or ends with a blank".into());
@@ -66,7 +66,7 @@ pub fn name_key(name: &str) -> String {
 /// What is wrong, in words.
 pub fn check_text(text: &str) -> Result<(), String> {
     if text.chars().count() > limits::TEXT_CHARS {
-        return Err(format!("has more than {} characters", limits::TEXT_CHARS));
+        return Err(format!("has more than {} characters (limit TEXT_CHARS)", limits::TEXT_CHARS));
     }
     check_plain(text, true)
 }
@@ -125,7 +125,9 @@ mod tests {
         }
         assert_eq!(check_text("one\n\ttwo"), Ok(()));
         assert!(check_name("one\ntwo").is_err() && check_name(" one").is_err() && check_name("").is_err());
-        assert!(check_name(&"x".repeat(129)).is_err() && check_text(&"x".repeat(4_001)).is_err());
+        // What is too long is told with the limit that it exceeds.
+        assert!(check_name(&"x".repeat(129)).is_err_and(|words| words.contains("limit NAME_CHARS")));
+        assert!(check_text(&"x".repeat(1 << 20)).is_err_and(|words| words.contains("limit TEXT_CHARS")));
         assert_eq!(shown("abcdef", 3), "abc…");
     }
 

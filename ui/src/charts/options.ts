@@ -16,12 +16,14 @@ interface Axis {
   max?: number;
   format?: (value: number) => string;
   isWhole?: boolean;
+  /** Ratios: twice as much is as far to one side as half is to the other. */
+  isLog?: boolean;
 }
 
-function axis({ name, min, max, format, isWhole }: Axis, place: "x" | "y") {
+function axis({ name, min, max, format, isWhole, isLog }: Axis, place: "x" | "y") {
   const name_ = place === "x" ? { nameGap: 30 } : { nameGap: 48, nameRotate: 90 };
   return {
-    type: "value",
+    ...(isLog ? { type: "log", logBase: 2 } : { type: "value" }),
     name,
     nameLocation: "middle",
     nameTextStyle: FONT,
@@ -138,6 +140,7 @@ export function histogram(edges: number[], counts: (number | null)[], x: Axis, y
 interface CustomApi {
   value: (at: number) => number;
   coord: (point: [number, number]) => [number, number];
+  size: (of: [number, number]) => [number, number];
 }
 
 /** Bars with names, the longest first, lying so that names can be read. */
@@ -180,8 +183,8 @@ export interface Estimate {
   isBaseline: boolean;
 }
 
-/** Estimates with their intervals, one below the other. */
-export function estimates(of: Estimate[], x: Axis): EChartsCoreOption {
+/** Estimates with their intervals, one below the other; a line where there would be no effect, if that is given. */
+export function estimates(of: Estimate[], x: Axis, none?: number): EChartsCoreOption {
   const colour = (at: number) => (of[at]?.isBaseline ? "var(--mark)" : "var(--accent)");
   return {
     grid: { left: 8, right: 32, top: 8, bottom: 46, containLabel: true },
@@ -198,8 +201,14 @@ export function estimates(of: Estimate[], x: Axis): EChartsCoreOption {
     series: [
       {
         type: "custom",
-        data: of.map((e, at) => [e.interval?.low ?? e.value, e.interval?.high ?? e.value, at, e.value]),
-        encode: { x: [0, 1, 3], y: 2 },
+        data: of.map((e, at) => [
+          e.interval?.low ?? e.value,
+          e.interval?.high ?? e.value,
+          at,
+          e.value,
+          none ?? e.value,
+        ]),
+        encode: { x: [0, 1, 3, 4], y: 2 },
         renderItem: (_: unknown, api: CustomApi) => {
           const row = api.value(2);
           const at = (value: number) => api.coord([value, row]);
@@ -213,6 +222,7 @@ export function estimates(of: Estimate[], x: Axis): EChartsCoreOption {
           return {
             type: "group",
             children: [
+              ...(none === undefined ? [] : [noEffect(at(none), api.size([0, 1])[1] / 2)]),
               { type: "line", shape: { x1: low[0], y1: low[1], x2: high[0], y2: high[1] }, style: stroke },
               bar(low[0]),
               bar(high[0]),
@@ -226,5 +236,14 @@ export function estimates(of: Estimate[], x: Axis): EChartsCoreOption {
         },
       },
     ],
+  };
+}
+
+/** A row's part of the line at which there is no effect. */
+function noEffect([x, y]: [number, number], half: number) {
+  return {
+    type: "line",
+    shape: { x1: x, y1: y - half, x2: x, y2: y + half },
+    style: { stroke: "var(--mark)", lineWidth: 1.25, lineDash: [4, 4] },
   };
 }

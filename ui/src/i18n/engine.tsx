@@ -2,6 +2,7 @@ import i18next from "i18next";
 import { useTranslation } from "react-i18next";
 import { language } from ".";
 import { one, phraseKey, said } from "./said";
+import { visible } from "./visible";
 
 const CHECKLIST = "Checklist: ";
 
@@ -9,7 +10,7 @@ const CHECKLIST = "Checklist: ";
 export function phrase(text: string): { text: string; isKnown: boolean } {
   if (text.startsWith(CHECKLIST)) return phrase(text.slice(CHECKLIST.length));
   const key = phraseKey(text);
-  if (i18next.exists(key)) return { text: i18next.t(key), isKnown: true };
+  if (key !== null && i18next.exists(key)) return { text: i18next.t(key), isKnown: true };
   const found = language() === "en" ? null : one(text);
   return { text: found ?? text, isKnown: found !== null };
 }
@@ -26,14 +27,17 @@ interface Props {
   isMachine?: boolean;
 }
 
-/** Words of the engine in the person's language. What has none is marked as English, that a screen reader says it so. */
+/**
+ * Words of the engine in the person's language. What has none is marked as English, that a screen reader says it so. Words of
+ * somebody else may stand in it: nothing of them is hidden.
+ */
 export function Engine({ children, isMachine = false }: Props) {
   const { t } = useTranslation();
   const { text, isKnown } = phrase(children);
-  if (isKnown || language() === "en") return text;
+  if (isKnown || language() === "en") return visible(text);
   const found = said(children);
-  if (found !== null) return found;
-  const words = <span lang="en">{text}</span>;
+  if (found !== null) return visible(found);
+  const words = <span lang="en">{visible(text)}</span>;
   return isMachine ? (
     <>
       {t("parts.machineSays")} <q>{words}</q>

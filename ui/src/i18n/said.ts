@@ -6,65 +6,14 @@
 import i18next from "i18next";
 import { language, locale, spoken } from ".";
 import { day, exactly, exactNumber, list } from "./format";
-
-/** What stands at a place of a sentence, and how it is found: as little as possible, or as much. */
-const KINDS = {
-  /** A name, or anything else that is the same in every language. */
-  text: ["([\\s\\S]+?)", "([\\s\\S]+)"],
-  /** One word that is no word of a language: an id, an address. */
-  id: ["(\\S+?)", "(\\S+)"],
-  number: ["([+-]?\\d+(?:\\.\\d+)?(?:e[+-]?\\d+)?)", "([+-]?\\d+(?:\\.\\d+)?(?:e[+-]?\\d+)?)"],
-  /** A moment or a day, as the engine writes it. */
-  moment: ["([\\s\\S]+?)", "([\\s\\S]+)"],
-  /** Hours and minutes. */
-  time: ["(\\d\\d:\\d\\d)", "(\\d\\d:\\d\\d)"],
-  /** Words of the engine, or nothing. */
-  said: ["([\\s\\S]*?)", "([\\s\\S]*)"],
-  /** The same, or somebody else's: those are quoted. */
-  words: ["([\\s\\S]*?)", "([\\s\\S]*)"],
-  /** Items in a row: words of the engine among names. */
-  list: ["([\\s\\S]+?)", "([\\s\\S]+)"],
-} as const;
-
-type Kind = keyof typeof KINDS;
-
-/** Kinds of which only the words tell where they end. */
-const OF_WORDS = new Set<Kind>(["said", "words", "list"]);
-
-interface Place {
-  name: string;
-  kind: Kind;
-}
-
-/** Places with at most a blank between, of which only the words tell where one ends; mostly it is one place. */
-interface Group {
-  places: Place[];
-  gaps: string[];
-}
-
-interface Sentence {
-  /** Its key in the catalogues. */
-  key: string;
-  groups: Group[];
-  patterns: RegExp[];
-  /** What it begins and ends with, in small letters. */
-  begins: string;
-  ends: string;
-  /** Letters that are always the same: of two sentences that fit, the one with more is meant. */
-  weight: number;
-}
-
-interface Table {
-  /** Keys of sentences without places, by their words in small letters. */
-  fixed: Map<string, string>;
-  open: Sentence[];
-}
+import { type Group, Index, type Kind, readings, type Sentence, sentence, small } from "./reading";
 
 /** Longest text that is taken apart; what is longer comes from elsewhere. */
 const LONGEST = 4_000;
 /** Texts of which the reading is remembered. */
 const REMEMBERED = 2_000;
-const PLACE = /\{\{(\w+)(?:, (\w+))?\}\}/;
+/** Letters that are looked at for one text, its parts each for themselves: what needs more is no text of the engine. */
+const LOOKED_AT = 200_000;
 const MOMENT = /^\d{4}-\d\d-\d\d(T\d\d:\d\d:\d\d(\.\d+)?Z)?$/;
 const JOINTS: Record<string, string> = {
   ". ": "parts.joint.stop",
@@ -72,49 +21,17 @@ const JOINTS: Record<string, string> = {
   ": ": "parts.joint.colon",
 };
 
-/** The key under which a fixed phrase of a review is translated. */
-export function phraseKey(text: string): string {
+/** The key under which a fixed phrase of a review is translated; nothing for a text with other letters than English has. */
+export function phraseKey(text: string): string | null {
+  if (/[^ -~]/.test(text)) return null;
   const slug = text.toLowerCase().replaceAll(/[^a-z0-9]+/g, "_");
   return `facts.${slug.replaceAll(/^_|_$/g, "")}`;
 }
 
-/** A sentence by its English, `up to {{runs, number}} runs are allowed`. */
-function sentence(key: string, english: string): Sentence {
-  // The pattern has two groups, so that words, names and kinds follow each other.
-  const parts = english.split(PLACE);
-  const words = [parts[0] ?? ""];
-  const groups: Group[] = [];
-  for (let at = 1; at < parts.length; at += 3) {
-    const place: Place = { name: parts[at] ?? "", kind: (parts[at + 1] ?? "text") as Kind };
-    const before = groups.at(-1);
-    const gap = words.at(-1) ?? "";
-    const isOfWords = before !== undefined && OF_WORDS.has(before.places.at(-1)?.kind ?? "text");
-    if (isOfWords && OF_WORDS.has(place.kind) && (gap === "" || gap === " ")) {
-      before.places.push(place);
-      before.gaps.push(gap);
-      words.pop();
-    } else {
-      groups.push({ places: [place], gaps: [] });
-    }
-    words.push(parts[at + 2] ?? "");
-  }
-  const pattern = (most: 0 | 1) => {
-    const inside = words.map((fixed, at) => {
-      const [first, second] = groups[at]?.places ?? [];
-      const place = second ? "said" : first?.kind;
-      return fixed.replaceAll(/[.*+?^${}()|[\]\\]/g, "\\$&") + (place ? KINDS[place][most] : "");
-    });
-    // The blank before a sentence that follows another is not always kept.
-    return new RegExp(`^${inside.join("").replace(/^ /, " ?")}$`, "i");
-  };
-  return {
-    key,
-    groups,
-    patterns: [pattern(0), pattern(1)],
-    begins: (words[0] ?? "").trimStart().toLowerCase(),
-    ends: (words.at(-1) ?? "").toLowerCase(),
-    weight: words.join("").length,
-  };
+interface Table {
+  /** Keys of sentences without places, by their words in small letters. */
+  fixed: Map<string, string>;
+  open: Index;
 }
 
 let made: Table | null = null;
@@ -127,44 +44,66 @@ function table(): Table {
     for (const [code, english] of Object.entries(sentences)) {
       const key = `said.${part}.${code}`;
       if (english.includes("{{")) open.push(sentence(key, english));
-      else fixed.set(english.toLowerCase(), key);
+      else fixed.set(small(english), key);
     }
   }
-  made = { fixed, open: open.sort((a, b) => b.weight - a.weight) };
+  made = { fixed, open: new Index(open) };
   return made;
 }
 
-let remembered = new Map<string, string | null>();
+/** What a text says; nothing if it is no sentence of the engine; false if it can be read in two ways. */
+type Read = string | null | false;
+
+let remembered = new Map<string, Read>();
 let rememberedIn = "";
+/** Letters that may still be looked at; nothing while no text is being read. */
+let left: number | null = null;
+
+/** Reads a text, and leaves it where that takes too long. */
+function within(read: () => string | null): string | null {
+  if (left !== null) return read();
+  left = LOOKED_AT;
+  try {
+    const found = read();
+    return left > 0 ? found : null;
+  } finally {
+    left = null;
+  }
+}
 
 /** One sentence of the engine in the person's language, or nothing if it is none. */
 export function one(text: string): string | null {
+  return within(() => read(text) || null);
+}
+
+function read(text: string): Read {
   if (rememberedIn !== language() || remembered.size > REMEMBERED) {
     remembered = new Map();
     rememberedIn = language();
   }
   const known = remembered.get(text);
   if (known !== undefined) return known;
+  left = (left ?? 0) - text.length;
+  if (left <= 0) return null;
   const found = text.length > LONGEST ? null : search(text);
-  remembered.set(text, found);
+  if (left > 0) remembered.set(text, found);
   return found;
 }
 
-function search(text: string): string | null {
-  const low = text.toLowerCase();
+function search(text: string): Read {
+  const low = small(text);
   const key = table().fixed.get(low) ?? phraseKey(text);
-  if (i18next.exists(key)) return i18next.t(key);
-  const start = low.trimStart();
-  for (const { key, groups, patterns, begins, ends } of table().open) {
-    if (!start.startsWith(begins) || !low.endsWith(ends)) continue;
-    for (const pattern of patterns) {
-      const values = pattern.exec(text)?.slice(1);
-      // Where little does not fit, much does not either.
-      if (values === undefined) break;
-      const replace = filled(groups, values);
-      // By `replace`, since a place may be called like one of the library's own options.
-      if (replace !== null) return i18next.t(key, { replace });
-    }
+  if (key !== null && i18next.exists(key)) return i18next.t(key);
+  for (const sentence of table().open.of(low)) {
+    const { least, most, isOne } = readings(sentence, text, low) ?? {};
+    if (least === undefined || most === undefined) continue;
+    const short = filled(sentence.groups, least);
+    const isSame = least.every((value, at) => value === most[at]);
+    const long = isSame || (isOne && short !== null) ? null : filled(sentence.groups, most);
+    if (short !== null && long !== null) return false;
+    const replace = short ?? long;
+    // By `replace`, since a place may be called like one of the library's own options.
+    if (replace !== null) return i18next.t(sentence.key, { replace });
   }
   return null;
 }
@@ -222,20 +161,25 @@ function shown(kind: Kind, value: string): string | null {
  * somebody else's.
  */
 export function said(text: string, isWhole = false): string | null {
-  const whole = one(text);
-  if (whole !== null || text.length > LONGEST) return whole;
+  return within(() => several(text, isWhole));
+}
+
+function several(text: string, isWhole: boolean): string | null {
+  const whole = read(text);
+  if (whole !== null || text.length > LONGEST) return whole || null;
   const joints = [...text.matchAll(/[.;:] /g)];
-  const rest = (words: string) => said(words, isWhole) ?? (isWhole ? null : quoted(words));
+  const rest = (words: string) => several(words, isWhole) ?? (isWhole ? null : quoted(words));
   for (const { 0: joint, index } of joints) {
-    const before = one(text.slice(0, index));
-    const ended = before === null && joint === ". " ? one(text.slice(0, index + 1)) : null;
+    const before = read(text.slice(0, index));
+    const ended = before === null && joint === ". " ? read(text.slice(0, index + 1)) : null;
+    if (before === false || ended === false) return null;
     if (before === null && ended === null) continue;
     const after = rest(text.slice(index + joint.length));
     if (after === null) continue;
     return before !== null ? before + between(joint) + after : ended + blank() + after;
   }
   for (const { 0: joint, index } of isWhole ? [] : joints) {
-    const why = joint === ": " ? said(text.slice(index + joint.length), true) : null;
+    const why = joint === ": " ? several(text.slice(index + joint.length), true) : null;
     if (why !== null) return quoted(text.slice(0, index)) + between(joint) + why;
   }
   const unended = text.endsWith(".") ? one(text.slice(0, -1)) : null;

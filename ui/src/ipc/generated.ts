@@ -534,6 +534,43 @@ auc: Array<number | null>,
 intervals: { [key in string]: Interval }, };
 
 /**
+ * One coefficient.
+ */
+export type CoefficientView = { 
+/**
+ * `(intercept)` or the feature.
+ */
+name: string, 
+/**
+ * Estimate.
+ */
+estimate: number, 
+/**
+ * Standard error.
+ */
+error: number, 
+/**
+ * Estimate over standard error.
+ */
+statistic: number, 
+/**
+ * Two-sided p value of its being 0.
+ */
+p: number, 
+/**
+ * Lower end of its interval.
+ */
+low: number, 
+/**
+ * Upper end of its interval.
+ */
+high: number, 
+/**
+ * The effect as a ratio (not of gaussian models and intercepts).
+ */
+ratio: RatioView | null, };
+
+/**
  * Type of a column.
  */
 export type ColumnKind = string;
@@ -1317,6 +1354,75 @@ refuses: boolean,
 words: string, };
 
 /**
+ * A regression as it is published.
+ */
+export type FitView = { 
+/**
+ * Task.
+ */
+task: string, 
+/**
+ * `gaussian`, `binomial`, `poisson` or `cox`.
+ */
+family: string, 
+/**
+ * How many sites' rows are in it.
+ */
+sites: number, 
+/**
+ * Rows.
+ */
+rows: number, 
+/**
+ * Rows with the event (binomial, cox).
+ */
+events: number | null, 
+/**
+ * Coefficients: the intercept first, then the features in the plan's order.
+ */
+coefficients: Array<CoefficientView>, 
+/**
+ * `z`, or `t` where the dispersion is estimated.
+ */
+statistic: string, 
+/**
+ * Level of the intervals, as a share.
+ */
+confidence: number, 
+/**
+ * Log likelihood; of cox the partial one.
+ */
+log_likelihood: number, 
+/**
+ * The same of the model without features.
+ */
+null_log_likelihood: number, 
+/**
+ * Akaike's criterion.
+ */
+aic: number, 
+/**
+ * Deviance (not of cox).
+ */
+deviance: number | null, 
+/**
+ * The same of the model without features.
+ */
+null_deviance: number | null, 
+/**
+ * Harrell's C, over pairs of rows of the same site (cox).
+ */
+c_index: number | null, 
+/**
+ * Rounds that it took.
+ */
+iterations: number, 
+/**
+ * Whether it converged.
+ */
+converged: boolean, };
+
+/**
  * A profile that a policy is measured by. The profile for public data is none: it is the loosest there is.
  */
 export type Floor = "strict" | "datashield";
@@ -1827,9 +1933,9 @@ detail?: Detail | null, };
  */
 export type ModelCard = { 
 /**
- * Digest of the model.
+ * Digest of the model; none where the run ended with tables of regressions alone.
  */
-model: Digest, 
+model: Digest | null, 
 /**
  * Title of the study.
  */
@@ -1886,6 +1992,10 @@ at: Timestamp,
  * Figures of the run's evaluations: of this site, and of all together.
  */
 figures: Array<ModelFigures>, 
+/**
+ * Tables of the run's regressions, over the rows of all sites together.
+ */
+fits: Array<FitView>, 
 /**
  * What to know of the figure by which it was chosen among several, in words.
  */
@@ -1944,7 +2054,15 @@ name: string,
 /**
  * Its value.
  */
-value: number, };
+value: number, 
+/**
+ * Its 95 % interval, where its standard error is known.
+ */
+interval: Interval | null, 
+/**
+ * The most by which it can be off because it comes from a histogram, where that is known.
+ */
+bound: number | null, };
 
 /**
  * Figures of one evaluation.
@@ -1961,7 +2079,11 @@ here: boolean,
 /**
  * Each figure that is known.
  */
-figures: Array<ModelFigure>, };
+figures: Array<ModelFigure>, 
+/**
+ * The same of subgroups.
+ */
+subgroups: Array<ModelSubgroup>, };
 
 /**
  * A site whose updates are in a model.
@@ -2021,6 +2143,52 @@ extra_ca: string | null,
  * Seconds that a statement may take; ten minutes if not said.
  */
 timeout_s: number | null, };
+ * Figures of the rows with one code of a column.
+ */
+export type ModelSubgroup = { 
+/**
+ * Column.
+ */
+column: string, 
+/**
+ * Its code.
+ */
+code: string, 
+/**
+ * Sites whose rows are in it; the others have none of it, or withhold it.
+ */
+sites: number, 
+/**
+ * Each figure that is known.
+ */
+figures: Array<ModelFigure>, };
+
+/**
+ * A name that people may take for another: it looks like one that is known here and has other letters, or words of it have
+ * letters of more than one script. Nothing is refused for it.
+ */
+export type NameMark = { 
+/**
+ * What it is the name of.
+ */
+of: NameOf, 
+/**
+ * The name, as it is shown elsewhere.
+ */
+name: string, 
+/**
+ * The known name that it looks like.
+ */
+like: string | null, 
+/**
+ * The letters that give it away, some of them, each with its number.
+ */
+letters: Array<string>, };
+
+/**
+ * What a name is of.
+ */
+export type NameOf = "person" | "organisation" | "site" | "federation" | "study" | "column";
 
 /**
  * A dataset to be registered.
@@ -2714,6 +2882,27 @@ min: number,
 max: number, };
 
 /**
+ * An effect as a ratio.
+ */
+export type RatioView = { 
+/**
+ * `odds`, `rate` or `hazard`.
+ */
+of: string, 
+/**
+ * Its value; none where it is too large to be a number.
+ */
+value: number | null, 
+/**
+ * Lower end of its interval; none where it is too large.
+ */
+low: number | null, 
+/**
+ * Upper end of its interval; none where it is too large.
+ */
+high: number | null, };
+
+/**
  * What a review says of that which a first signature binds, by digests.
  */
 export type Reading = { 
@@ -2958,6 +3147,10 @@ computation: Array<string>,
  */
 findings: Array<Finding>, 
 /**
+ * Names of the request that may be taken for others.
+ */
+marks: Array<NameMark>, 
+/**
  * Differences to the envelope approved last for this study or requester; `None` if there was none.
  */
 changes: Array<Change> | null, 
@@ -3054,7 +3247,7 @@ at: Timestamp, };
 /**
  * What a file is written for.
  */
-export type SavePurpose = "audit" | "model" | "backup" | "predictions" | "update";
+export type SavePurpose = "audit" | "model" | "backup" | "predictions" | "update" | "table";
 
 /**
  * How strictly the scan looks.
@@ -3286,7 +3479,11 @@ gaps: Array<GapView>,
 /**
  * Columns.
  */
-columns: Array<ColumnView>, };
+columns: Array<ColumnView>, 
+/**
+ * Names of columns that may be taken for others of the file.
+ */
+marks: Array<NameMark>, };
 
 /**
  * Quality of predicted risks on the rows of one site. Pairs are of two rows of this site.
@@ -3320,6 +3517,19 @@ c_index: number | null,
  * 95 % interval of it.
  */
 intervals: { [key in string]: Interval }, };
+
+/**
+ * The table of a regression that was written to a file.
+ */
+export type TableExport = { 
+/**
+ * Bytes of the file.
+ */
+bytes: number, 
+/**
+ * SHA-256 of the file, as the log has it.
+ */
+digest: Digest, };
 
 /**
  * What a task takes from another.
@@ -3677,6 +3887,8 @@ export interface Commands {
   change_passphrase: { args: { old: Secret; new: Secret }; answer: null };
   /** People of the site. */
   people: { args: Record<string, never>; answer: Array<PersonView> };
+  /** Names of people, federations and their members that may be taken for others. */
+  name_marks: { args: Record<string, never>; answer: Array<NameMark> };
   /** Adds a person. */
   add_person: { args: { person: NewPerson; passphrase: Secret }; answer: Outcome };
   /** Changes a person. */
@@ -3816,6 +4028,8 @@ export interface Commands {
   model_copy: { args: { job: JobId }; answer: ModelCopy };
   /** Writes the released model of a run to a new file and its card to another; a page names one place for both. */
   export_model: { args: { job: JobId; path: string; card: string }; answer: ModelExport };
+  /** Writes the table of a released regression to a new file, as CSV. */
+  export_table: { args: { job: JobId; task: string; path: string }; answer: TableExport };
   /** What it takes to use the released model of a run on data of this site, and how far a prediction is. */
   prediction: { args: { job: JobId }; answer: PredictionOffer };
   /** Uses the released model of a run on a dataset and writes what it gives for each row to a new file. */
@@ -3867,6 +4081,7 @@ export const READS: { readonly [C in keyof Commands]?: readonly Notice[] } = {
   status: ["people", "federations", "requests", "jobs", "egress", "audit", "settings", "alarm"],
   whoami: ["people"],
   people: ["people"],
+  name_marks: ["people", "federations", "requests"],
   proposals: ["people", "settings"],
   policy: ["settings"],
   policy_preview: ["settings", "requests"],
@@ -3948,6 +4163,7 @@ export const CHANGES: { readonly [C in keyof Commands]?: readonly Notice[] } = {
   fetch_model: ["jobs"],
   stop_fetching: ["jobs"],
   export_model: ["jobs", "audit"],
+  export_table: ["jobs", "audit"],
   predict: ["jobs", "audit"],
   stop_predicting: ["jobs"],
   export_audit: ["audit"],

@@ -1,5 +1,6 @@
 import { diffWordsWithSpace } from "diff";
 import { useTranslation } from "react-i18next";
+import { visible } from "../i18n/visible";
 import type { Change } from "../ipc/types";
 import styles from "./Diff.module.css";
 
@@ -11,13 +12,13 @@ export function Diff({ changes }: { changes: Change[] }) {
       {changes.map((change) => (
         <div key={change.place} className={styles.change}>
           <dt>
-            <code>{change.place}</code>
+            <code>{visible(change.place)}</code>
           </dt>
           <dd>
             {change.before === null || change.after === null ? (
               <>
-                {change.before !== null && <del className={styles.del}>{change.before}</del>}
-                {change.after !== null && <ins className={styles.ins}>{change.after}</ins>}
+                {change.before !== null && <del className={styles.del}>{visible(change.before)}</del>}
+                {change.after !== null && <ins className={styles.ins}>{visible(change.after)}</ins>}
                 <span className={styles.note}>
                   {change.before === null ? t("parts.isNew") : t("parts.isGone")}
                 </span>
@@ -36,7 +37,7 @@ export function Diff({ changes }: { changes: Change[] }) {
 function Words({ before, after }: { before: string; after: string }) {
   return (
     <span className={styles.words}>
-      {diffWordsWithSpace(before, after).map((part, at) =>
+      {diffWordsWithSpace(visible(before), visible(after)).map((part, at) =>
         part.added ? (
           <ins key={at} className={styles.ins}>
             {part.value}

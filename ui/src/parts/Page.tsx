@@ -1,5 +1,6 @@
 import { type ReactNode, useEffect, useRef } from "react";
 import { Link } from "wouter";
+import { visible } from "../i18n/visible";
 import { useFocusKept } from "./focus";
 import { Icon } from "./Icon";
 import styles from "./Page.module.css";
@@ -15,7 +16,9 @@ interface Props {
 
 /** A screen: its heading, which takes the focus when the screen changes or what had it is gone, what can be done, and what it
  * shows. */
-export function Page({ title, lead, back, beside, children }: Props) {
+export function Page({ title: given, lead, back, beside, children }: Props) {
+  // A study's title comes from outside.
+  const title = visible(given);
   const heading = useRef<HTMLHeadingElement>(null);
   useFocusKept(heading);
   useEffect(() => {
@@ -38,7 +41,7 @@ export function Page({ title, lead, back, beside, children }: Props) {
       <div className={styles.head}>
         <div className={styles.words}>
           <h1 ref={heading} tabIndex={-1} className={styles.title}>
-            {title}
+            <bdi>{title}</bdi>
           </h1>
           {lead && <div className={styles.lead}>{lead}</div>}
         </div>

@@ -19,16 +19,19 @@ interface Props<T> {
   columns: Column<T>[];
   items: T[];
   id: (item: T) => string;
+  /** What the numbers say, above them. */
+  caption?: string;
   foot?: ReactNode;
 }
 
 /** A table that is as wide as it needs and scrolls by itself where the window is narrow. The first cell names the row. */
-export function Table<T>({ label, columns, items, id, foot }: Props<T>) {
+export function Table<T>({ label, columns, items, id, caption, foot }: Props<T>) {
   return (
     // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reached by keyboard
     // biome-ignore lint/a11y/useSemanticElements: a fieldset is for forms
     <div role="group" className={styles.scroll} aria-label={label} tabIndex={0}>
       <table className={styles.table}>
+        {caption !== undefined && <caption className={styles.caption}>{caption}</caption>}
         <thead>
           <tr>
             {columns.map((column) => (

@@ -10,6 +10,7 @@ import { Confirm } from "../parts/Confirm";
 import { DigestChip } from "../parts/DigestChip";
 import { FaultNotice } from "../parts/FaultNotice";
 import { MembershipBadge, MembershipFacts } from "../parts/Membership";
+import { Marked } from "../parts/Name";
 import { Notice } from "../parts/Notice";
 import { Page } from "../parts/Page";
 import { Words12 } from "../parts/Words12";
@@ -36,6 +37,7 @@ export function Federation({ id }: { id: string }) {
             <Notice weight="attention">{t("shell.notHereHelp")}</Notice>
           ) : (
             <>
+              <Marked of="federation">{of.name}</Marked>
               <Epoch of={of} />
               <State of={of} />
               <Peers federation={of} />

@@ -7,6 +7,7 @@ import { Button } from "../parts/Button";
 import { Card } from "../parts/Card";
 import { Empty } from "../parts/Empty";
 import { MembershipBadge, MembershipFacts } from "../parts/Membership";
+import { Marked } from "../parts/Name";
 import { Page } from "../parts/Page";
 import { useMe } from "../shell/session";
 import styles from "./Approvals.module.css";
@@ -45,6 +46,7 @@ function Membership({ of }: { of: MembershipView }) {
   const { t } = useTranslation();
   return (
     <Card title={of.name} lead={of.url} beside={<MembershipBadge of={of} />}>
+      <Marked of="federation">{of.name}</Marked>
       <MembershipFacts of={of} />
       <div className={styles.foot}>
         <Link href={`/federations/${of.federation}`}>{t("federations.open", { name: of.name })}</Link>

@@ -11,6 +11,7 @@ import { DigestChip } from "../parts/DigestChip";
 import { FaultNotice } from "../parts/FaultNotice";
 import { Notice } from "../parts/Notice";
 import { useMe } from "../shell/session";
+import { FitCard } from "./FitCard";
 import forms from "./Forms.module.css";
 import styles from "./Job.module.css";
 import { ModelCard } from "./ModelCard";
@@ -22,29 +23,40 @@ const TITLE_CHARS = 60;
 /** The card that lies beside a model, as the window names it. */
 const cardOf = (name: string) => `${name.replace(/(?<=.)\.[^.]*$/, "")}.card.json`;
 
-/** The released model of a run: fetched when somebody asks, shown by its card, and written to a file of their choice. */
+/** The released model of a run, or the tables that it ended with: fetched when somebody asks, shown by its card, and written
+ * to a file of their choice. */
 export function ModelCopy({ job }: { job: JobView }) {
   const { t } = useTranslation();
   const { maySee } = useMe();
-  const isReleased = job.released !== null && job.model !== null;
+  const hasFit = (...of: string[]) => (job.tasks ?? []).some((task) => of.includes(task.component));
+  // A Cox regression ends with a table and without a model.
+  const isTable = job.model === null && hasFit("cox");
+  const isReleased = job.released !== null && (job.model !== null || isTable);
   const copy = useAnswer("model_copy", { job: job.job }, maySee && isReleased);
   if (!maySee || !(isReleased || job.held)) return null;
   return (
     <>
-      <Card title={t("models.copy")} lead={t("models.copyLead")}>
+      <Card
+        title={t(isTable ? "models.tables" : "models.copy")}
+        lead={t(isTable ? "models.tablesLead" : "models.copyLead")}
+      >
         {isReleased ? (
-          <Answered of={copy}>{(copy) => <State job={job} copy={copy} />}</Answered>
+          <Answered of={copy}>{(copy) => <State job={job} copy={copy} isTable={isTable} />}</Answered>
         ) : (
-          <p className={forms.prose}>{t("models.copyHeld")}</p>
+          <p className={forms.prose}>{t(isTable ? "models.tablesHeld" : "models.copyHeld")}</p>
         )}
       </Card>
-      {copy.data?.state === "here" && <Predict job={job} />}
+      {copy.data?.state === "here" && !isTable && <Predict job={job} />}
       {copy.data?.card && <ModelCard card={copy.data.card} />}
+      {copy.data?.card?.fits.map((fit) => (
+        <FitCard key={fit.task} job={job} fit={fit} />
+      ))}
+      {copy.data?.card?.fits.length === 0 && hasFit("glm", "cox") && <Notice>{t("models.noTable")}</Notice>}
     </>
   );
 }
 
-function State({ job, copy }: { job: JobView; copy: CopyView }) {
+function State({ job, copy, isTable }: { job: JobView; copy: CopyView; isTable: boolean }) {
   const { t } = useTranslation();
   const fetch = useAction("fetch_model");
   const stop = useAction("stop_fetching");
@@ -53,15 +65,15 @@ function State({ job, copy }: { job: JobView; copy: CopyView }) {
   return (
     <>
       <div role="status" className={forms.prose}>
-        {copy.state === "none" && t("models.copyNone")}
+        {copy.state === "none" && t(isTable ? "models.tablesNone" : "models.copyNone")}
         {copy.state === "asked" && t("models.copyAsked")}
         {copy.state === "coming" &&
           (copy.moved === null
             ? t("models.copyBegins")
             : t("models.copyComing", { done: bytes(done), all: bytes(all) }))}
-        {copy.state === "here" && t("models.copyHere")}
+        {copy.state === "here" && t(isTable ? "models.tablesHere" : "models.copyHere")}
         {copy.state === "failed" && (
-          <Notice weight="attention" title={t("models.copyFailed")}>
+          <Notice weight="attention" title={t(isTable ? "models.tablesFailed" : "models.copyFailed")}>
             <Engine isMachine>{copy.reason ?? ""}</Engine>
           </Notice>
         )}
@@ -75,7 +87,9 @@ function State({ job, copy }: { job: JobView; copy: CopyView }) {
       <div className={forms.actions}>
         {(copy.state === "none" || copy.state === "failed") && (
           <Button kind="primary" isPending={fetch.isPending} onPress={() => fetch.mutate({ job: job.job })}>
-            {t(copy.state === "failed" ? "models.fetchAgain" : "models.fetch")}
+            {t(
+              copy.state === "failed" ? "models.fetchAgain" : isTable ? "models.fetchTables" : "models.fetch",
+            )}
           </Button>
         )}
         {isUnderWay && (
@@ -85,7 +99,7 @@ function State({ job, copy }: { job: JobView; copy: CopyView }) {
         )}
       </div>
       <FaultNotice fault={fetch.error ?? stop.error} />
-      {copy.state === "here" && <Export job={job} />}
+      {copy.state === "here" && !isTable && <Export job={job} />}
     </>
   );
 }

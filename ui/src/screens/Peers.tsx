@@ -12,6 +12,7 @@ import confirm from "../parts/Confirm.module.css";
 import { Empty } from "../parts/Empty";
 import { FaultNotice } from "../parts/FaultNotice";
 import { Field } from "../parts/Field";
+import { Name, useNameMarks } from "../parts/Name";
 import { Over } from "../parts/Over";
 import { TrustBadge } from "../parts/states";
 import { Table } from "../parts/Table";
@@ -23,6 +24,7 @@ export function Peers({ federation }: { federation: MembershipView }) {
   const { t } = useTranslation();
   const { may } = useMe();
   const peers = useAnswer("peers", { federation: federation.federation });
+  const marks = useNameMarks();
   const [verified, setVerified] = useState<PeerView | null>(null);
   const [vouched, setVouched] = useState<PeerView | null>(null);
   const vouch = useAction("vouch", () => setVouched(null));
@@ -57,8 +59,24 @@ export function Peers({ federation }: { federation: MembershipView }) {
               items={all}
               id={(peer) => peer.site}
               columns={[
-                { key: "name", name: t("review.site"), cell: (peer) => peer.name },
-                { key: "organisation", name: t("review.organisation"), cell: (peer) => peer.organisation },
+                {
+                  key: "name",
+                  name: t("review.site"),
+                  cell: (peer) => (
+                    <Name of="site" marks={marks}>
+                      {peer.name}
+                    </Name>
+                  ),
+                },
+                {
+                  key: "organisation",
+                  name: t("review.organisation"),
+                  cell: (peer) => (
+                    <Name of="organisation" marks={marks}>
+                      {peer.organisation}
+                    </Name>
+                  ),
+                },
                 { key: "trust", name: t("review.key"), cell: (peer) => <TrustBadge trust={peer.trust} /> },
                 {
                   key: "vouched",

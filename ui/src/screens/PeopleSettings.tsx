@@ -10,6 +10,7 @@ import { Badge, type Tone } from "../parts/Badge";
 import { Button } from "../parts/Button";
 import { Card } from "../parts/Card";
 import { Confirm } from "../parts/Confirm";
+import { Name, useNameMarks } from "../parts/Name";
 import { Table } from "../parts/Table";
 import { useMe } from "../shell/session";
 import forms from "./Forms.module.css";
@@ -36,6 +37,7 @@ export function PeopleSettings() {
   const { t } = useTranslation();
   const { person: me, may, inside } = useMe();
   const people = useAnswer("people", {});
+  const marks = useNameMarks();
   const status = useAnswer("status", {});
   const [form, setForm] = useState<PersonView | "new" | null>(null);
   const [outcome, setOutcome] = useState<Outcome | null>(null);
@@ -72,8 +74,16 @@ export function PeopleSettings() {
                   name: t("settings.name"),
                   cell: (p) => (
                     <>
-                      {p.name}
-                      {p.organisation !== null && <div className={forms.small}>{p.organisation}</div>}
+                      <Name of="person" marks={marks}>
+                        {p.name}
+                      </Name>
+                      {p.organisation !== null && (
+                        <div className={forms.small}>
+                          <Name of="organisation" marks={marks}>
+                            {p.organisation}
+                          </Name>
+                        </div>
+                      )}
                     </>
                   ),
                 },

@@ -8,6 +8,7 @@ import { Answered } from "../parts/Answered";
 import { Card } from "../parts/Card";
 import { Choice } from "../parts/Choice";
 import { Empty } from "../parts/Empty";
+import { Name } from "../parts/Name";
 import { Page } from "../parts/Page";
 import { RequestBadge } from "../parts/states";
 import { Table } from "../parts/Table";
@@ -66,9 +67,17 @@ function RequestTable({ requests, hasAny }: { requests: RequestView[]; hasAny: b
         {
           key: "study",
           name: t("requests.study"),
-          cell: (request) => <Link href={`/requests/${request.study}`}>{request.title}</Link>,
+          cell: (request) => (
+            <Link href={`/requests/${request.study}`}>
+              <Name of="study">{request.title}</Name>
+            </Link>
+          ),
         },
-        { key: "requester", name: t("requests.requester"), cell: (request) => request.requester },
+        {
+          key: "requester",
+          name: t("requests.requester"),
+          cell: (request) => <Name of="person">{request.requester}</Name>,
+        },
         { key: "federation", name: t("requests.federation"), cell: (request) => request.federation_name },
         {
           key: "received",

@@ -1,12 +1,15 @@
 import { useState } from "react";
 import { useTranslation } from "react-i18next";
-import { Engine } from "../i18n/engine";
+import { Engine, named } from "../i18n/engine";
+import { visible } from "../i18n/visible";
 import { useAnswer, useFollowing } from "../ipc/hooks";
-import type { DatasetView, Finding, Review as ReviewDocument } from "../ipc/types";
+import type { DatasetView, Finding, NameMark, Review as ReviewDocument } from "../ipc/types";
 import { Answered } from "../parts/Answered";
 import { Card } from "../parts/Card";
 import { Diff } from "../parts/Diff";
 import { DigestChip } from "../parts/DigestChip";
+import { LongText } from "../parts/LongText";
+import { Likeness } from "../parts/Name";
 import { Notice } from "../parts/Notice";
 import { Page } from "../parts/Page";
 import { Picker } from "../parts/Picker";
@@ -59,7 +62,7 @@ function Summary({ review }: { review: ReviewDocument }) {
   return (
     <Card>
       <p className={styles.summary}>
-        <Engine>{review.summary}</Engine>
+        <LongText>{review.summary}</LongText>
       </p>
       {review.banners.map((banner) => (
         <Notice key={banner} weight="attention">
@@ -118,7 +121,7 @@ function Findings({ review }: { review: ReviewDocument }) {
   const { t } = useTranslation();
   const refusing = review.findings.filter((finding) => finding.refuses);
   const notes = review.findings.filter((finding) => !finding.refuses);
-  if (review.findings.length === 0) return null;
+  if (review.findings.length === 0 && review.marks.length === 0) return null;
   return (
     <Card title={t("review.findings")} lead={t("review.findingsLead")}>
       {/* All in one: an alert of each would be a burst. */}
@@ -130,6 +133,11 @@ function Findings({ review }: { review: ReviewDocument }) {
       {notes.length > 0 && (
         <Notice weight="attention" title={t("review.note")}>
           <Rules of={notes} />
+        </Notice>
+      )}
+      {review.marks.length > 0 && (
+        <Notice weight="attention" title={t("review.names")}>
+          <Marks of={review.marks} />
         </Notice>
       )}
     </Card>
@@ -148,10 +156,23 @@ function Rules({ of }: { of: Finding[] }) {
   );
 }
 
+/** Names that may be taken for others, each with the letters that give it away. */
+function Marks({ of }: { of: NameMark[] }) {
+  return (
+    <ul className={styles.sentences}>
+      {of.map((mark) => (
+        <li key={`${mark.of} ${mark.name}`}>
+          {named("words.nameOf", mark.of)} ‹<bdi>{visible(mark.name)}</bdi>›: <Likeness mark={mark} />
+        </li>
+      ))}
+    </ul>
+  );
+}
+
 function Rule({ finding }: { finding: Finding }) {
   return (
     <>
-      <Engine>{finding.words}</Engine> <code className={styles.rule}>{finding.rule}</code>
+      <LongText>{finding.words}</LongText> <code className={styles.rule}>{finding.rule}</code>
     </>
   );
 }

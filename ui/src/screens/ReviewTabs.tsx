@@ -1,9 +1,13 @@
+import { useState } from "react";
 import { useTranslation } from "react-i18next";
 import { Engine } from "../i18n/engine";
-import { bytes } from "../i18n/format";
+import { bytes, count } from "../i18n/format";
 import type { Review } from "../ipc/types";
+import { Button } from "../parts/Button";
 import { EgressList } from "../parts/EgressList";
 import { Facts } from "../parts/Facts";
+import { LongText } from "../parts/LongText";
+import { Name } from "../parts/Name";
 import { Notice } from "../parts/Notice";
 import { TrustBadge } from "../parts/states";
 import { Table } from "../parts/Table";
@@ -33,8 +37,24 @@ export function People({ review }: Props) {
           items={review.people.peers}
           id={(peer) => peer.site}
           columns={[
-            { key: "site", name: t("review.site"), cell: (peer) => peer.name },
-            { key: "organisation", name: t("review.organisation"), cell: (peer) => peer.organisation },
+            {
+              key: "site",
+              name: t("review.site"),
+              cell: (peer) => (
+                <Name of="site" marks={review.marks}>
+                  {peer.name}
+                </Name>
+              ),
+            },
+            {
+              key: "organisation",
+              name: t("review.organisation"),
+              cell: (peer) => (
+                <Name of="organisation" marks={review.marks}>
+                  {peer.organisation}
+                </Name>
+              ),
+            },
             { key: "trust", name: t("review.key"), cell: (peer) => <TrustBadge trust={peer.trust} /> },
           ]}
         />
@@ -52,7 +72,7 @@ export function Setting({ review }: Props) {
       <ol className={styles.sentences}>
         {review.computation.map((sentence) => (
           <li key={sentence}>
-            <Engine>{sentence}</Engine>
+            <LongText>{sentence}</LongText>
           </li>
         ))}
       </ol>
@@ -69,16 +89,41 @@ export function Data({ review }: Props) {
     <>
       {review.data.columns_missing.length > 0 && (
         <Notice weight="danger" title={t("review.missing")}>
-          {review.data.columns_missing.join(", ")}
+          <LongText>{review.data.columns_missing.join(", ")}</LongText>
         </Notice>
       )}
       <Facts facts={review.data.facts} />
       <h3>{t("review.columns", { count: review.data.columns_read.length })}</h3>
+      <Columns review={review} />
+    </>
+  );
+}
+
+/** Columns that are shown before anybody asks for all of them. */
+const FOLDED_COLUMNS = 200;
+
+function Columns({ review }: Props) {
+  const { t } = useTranslation();
+  const [isOpen, setOpen] = useState(false);
+  const all = review.data.columns_read;
+  return (
+    <>
       <ul className={styles.columns}>
-        {review.data.columns_read.map((column) => (
-          <li key={column}>{column}</li>
+        {(isOpen ? all : all.slice(0, FOLDED_COLUMNS)).map((column) => (
+          <li key={column}>
+            <Name of="column" marks={review.marks}>
+              {column}
+            </Name>
+          </li>
         ))}
       </ul>
+      {all.length > FOLDED_COLUMNS && (
+        <div>
+          <Button kind="quiet" aria-expanded={isOpen} onPress={() => setOpen(!isOpen)}>
+            {isOpen ? t("parts.showLess") : t("review.allColumns", { all: count(all.length) })}
+          </Button>
+        </div>
+      )}
     </>
   );
 }

@@ -6,7 +6,7 @@ import type { GroupView, ReportView } from "../ipc/types";
 import { Picker } from "../parts/Picker";
 import { Table } from "../parts/Table";
 import forms from "./Forms.module.css";
-import { figuresOf } from "./rounds";
+import { figuresOf, intervalsOf } from "./rounds";
 
 interface Props {
   all: ReportView;
@@ -38,7 +38,18 @@ export function Subgroups({ all, column, groups, ungrouped, inFull }: Props) {
   const value = (group: GroupView, name: string) => {
     if (group.view === null) return "–";
     const found = figuresOf(group.view).get(name);
-    return found === undefined || found === null ? t("models.undefined") : decimal(found);
+    if (found === undefined || found === null) return t("models.undefined");
+    const interval = intervalsOf(group.view)[name];
+    return (
+      <>
+        {decimal(found)}
+        {interval && (
+          <div className={forms.small}>
+            {t("parts.interval", { low: decimal(interval.low), high: decimal(interval.high) })}
+          </div>
+        )}
+      </>
+    );
   };
   return (
     <>

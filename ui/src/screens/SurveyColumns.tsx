@@ -3,6 +3,7 @@ import { Engine } from "../i18n/engine";
 import { count, list } from "../i18n/format";
 import type { GapView, SurveyView } from "../ipc/types";
 import { Check } from "../parts/Check";
+import { Name } from "../parts/Name";
 import { Notice } from "../parts/Notice";
 import { Picker } from "../parts/Picker";
 import { Select } from "../parts/Select";
@@ -17,7 +18,7 @@ interface Props {
 }
 
 /** Columns of a file before it is registered: which one tells patients apart, their types, and which are in the copy. */
-export function SurveyColumns({ survey: { columns, gaps }, draft, onChange }: Props) {
+export function SurveyColumns({ survey: { columns, gaps, marks }, draft, onChange }: Props) {
   const { t } = useTranslation();
   const missing = new Map<string, GapView[]>(columns.map(({ name }) => [name, []]));
   for (const gap of gaps) if (gap.is_missing) missing.get(gap.column)?.push(gap);
@@ -37,7 +38,17 @@ export function SurveyColumns({ survey: { columns, gaps }, draft, onChange }: Pr
         items={columns}
         id={(column) => column.name}
         columns={[
-          { key: "name", name: t("datasets.column"), cell: (column) => <code>{column.name}</code> },
+          {
+            key: "name",
+            name: t("datasets.column"),
+            cell: (column) => (
+              <code>
+                <Name of="column" marks={marks}>
+                  {column.name}
+                </Name>
+              </code>
+            ),
+          },
           {
             key: "kind",
             name: t("datasets.type"),

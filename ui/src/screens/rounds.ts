@@ -1,6 +1,6 @@
 // What the rounds of a run say, put in order.
 import type { Point } from "../charts/curves";
-import type { JobView, Metrics, ReportView, RoundView, TrainingView } from "../ipc/types";
+import type { Interval, JobView, Metrics, ReportView, RoundView, TrainingView } from "../ipc/types";
 
 /** What the site's own people see of training in a round. */
 export function training(round: RoundView): TrainingView | null {
@@ -113,6 +113,16 @@ export function figuresOf(report: ReportView): Map<string, number | null> {
   if ("survival" in report) return new Map([["c_index", report.survival.c_index]]);
   if ("regression" in report) return new Map([["log_likelihood", report.regression.log_likelihood]]);
   return new Map();
+}
+
+/** 95 % intervals of the figures of a report, of those that have one. */
+export function intervalsOf(report: ReportView): Partial<Record<string, Interval>> {
+  if ("grouped" in report) return intervalsOf(report.grouped.all);
+  if ("metrics" in report) return report.metrics.detail?.intervals ?? {};
+  if ("classes" in report) return report.classes.intervals;
+  if ("number" in report) return report.number.intervals;
+  if ("survival" in report) return report.survival.intervals;
+  return {};
 }
 
 export interface TaskState {

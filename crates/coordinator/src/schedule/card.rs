@@ -66,7 +66,7 @@ impl Driver {
             rounds.truncate(usize::try_from(stop.round).unwrap_or(usize::MAX));
         }
         let card = Card {
-            model,
+            model: Some(model),
             notice: NOTICE.to_owned(),
             title: study.document.terms.title.clone(),
             purpose: study.document.terms.purpose.clone(),

@@ -1,27 +1,36 @@
-//! What a site gets of the results that it has a part in: the card of the model, and with it leave to download the file.
+//! What a site gets of the results that it has a part in: the card of the model, and with it leave to download the file, or
+//! the card of a run that ended with tables of regressions alone.
 //! That it took them stands in the ledger before the first byte goes out.
 
-use hospes_ledger::{Action, Actor, ObjectKind, Purpose};
+use hospes_ledger::{Action, Actor, Ledger, ObjectKind, Purpose};
 use hospes_protocol::id::{Digest, JobId, SiteId};
-use hospes_protocol::limits;
+use hospes_protocol::{limits, plan};
 use tonic::Status;
 
 use super::Shared;
 use super::grpc::internal;
 use crate::Error;
-use crate::models::Card;
+use crate::models::{Card, CardParty, Lineage, NOTICE, PLAIN_PRIVACY};
+use crate::store::jobs::JobState;
 use crate::store::results::{Access, ModelState};
 
 impl Shared {
-    /// The card of a job's model, for a site that has a part in it.
-    pub(super) async fn card_for(&self, site: SiteId, job: JobId, model: Digest) -> Result<Vec<u8>, Status> {
+    /// The card of a job's model, for a site that has a part in it; without a model, that of a job that ended with tables.
+    pub(super) async fn card_for(&self, site: SiteId, job: JobId, model: Option<Digest>) -> Result<Vec<u8>, Status> {
         let store = &self.register.store;
-        let rows = store.model(model).await.map_err(|e| internal(&e))?;
-        let row = rows.into_iter().find(|row| row.job == job && row.state == ModelState::Final);
+        let kept = match model {
+            Some(model) => {
+                let rows = store.model(model).await.map_err(|e| internal(&e))?;
+                let row = rows.into_iter().find(|row| row.job == job && row.state == ModelState::Final);
+                row.map(|row| row.card)
+            }
+            None => self.tables(job).await.map_err(|e| internal(&e))?.map(Some),
+        };
         let has_part = store.has_part(job, site).await.map_err(|e| internal(&e))?;
         // Who has no part in it does not learn whether there is such a job.
-        let Some(row) = row.filter(|_| has_part) else {
-            return Err(Status::not_found(format!("job {job} has no model {model} in which this site has a part")));
+        let Some(kept) = kept.filter(|_| has_part) else {
+            let what = model.map_or_else(|| "tables without a model".to_owned(), |model| format!("model {model}"));
+            return Err(Status::not_found(format!("job {job} has no {what} in which this site has a part")));
         };
         let held = match store.access(job).await.map_err(|e| internal(&e))? {
             Access::Released => None,
@@ -35,7 +44,7 @@ impl Shared {
         if let Some(held) = held {
             return Err(Status::failed_precondition(held));
         }
-        let Some(card) = row.card else {
+        let Some(card) = kept else {
             return Err(Status::unavailable("the card is not made yet"));
         };
         let card = for_site(&card, site).map_err(|e| internal(&e))?;
@@ -48,14 +57,83 @@ impl Shared {
         Ok(card)
     }
 
+    /// The card of a job that ended with tables of regressions and no model, as a Cox regression does; of any other there is
+    /// none. It is made when it is asked for, of what is kept anyway.
+    async fn tables(&self, job: JobId) -> Result<Option<String>, Error> {
+        let store = &self.register.store;
+        let row = store.job(job).await?.filter(|row| row.state == JobState::Success && row.model.is_none());
+        let fits = store.fits(job).await?;
+        let (Some(row), Some(task)) = (row, fits.first().map(|fit| fit.task.clone())) else { return Ok(None) };
+        let study = store.study(row.study).await?.ok_or_else(|| Error::corrupt("study", "it is gone"))?.signed()?;
+        let plan = study.document.run(row.setting).map_err(|e| Error::corrupt("study", e))?;
+        let terms = &study.document.terms;
+        let checkpoint = {
+            let mut connection = store.read().await?;
+            Ledger::on(&mut *connection).own_checkpoint(self.federation()).await?
+        };
+        let columns = plan::columns_read(&plan).into_iter().filter(|column| *column != plan.data.subject);
+        let card = Card {
+            model: None,
+            notice: NOTICE.to_owned(),
+            title: terms.title.clone(),
+            purpose: terms.purpose.clone(),
+            requester: format!("{}, {}", terms.requester.name, terms.requester.organisation),
+            recipients: terms.recipients.clone(),
+            retention: terms.retention.clone(),
+            columns: columns.collect(),
+            parties: self.parties(job).await?,
+            privacy: PLAIN_PRIVACY.to_owned(),
+            metrics: Vec::new(),
+            fits,
+            tensors: Vec::new(),
+            strategy: String::new(),
+            kept_at_sites: Vec::new(),
+            lineage: Lineage {
+                study: row.study,
+                study_digest: study.document.digest(),
+                plan: plan.digest(),
+                job,
+                rounds: store.published_rounds(job, &task).await?,
+                task,
+                early_stop: None,
+                initial: None,
+                at: row.ended.unwrap_or(row.created),
+                checkpoint: checkpoint.map(|c| c.checkpoint().text()).unwrap_or_default(),
+                sweep: None,
+            },
+        };
+        serde_json::to_string(&card).map(Some).map_err(|e| Error::corrupt("card", e))
+    }
+
+    /// Sites that took part in a job.
+    async fn parties(&self, job: JobId) -> Result<Vec<CardParty>, Error> {
+        let store = &self.register.store;
+        let mut parties = Vec::new();
+        for (site, rounds) in store.took_part(job, None).await? {
+            let known = store.site(site).await?;
+            let (name, organisation) = known.map(|s| (s.name, s.organisation)).unwrap_or_default();
+            parties.push(CardParty { site, name, organisation, rounds });
+        }
+        Ok(parties)
+    }
+
     /// Enters that a site takes something of a job's results. If that cannot be written, nothing is given out. A site may
     /// ask as often as it likes, so that what it repeats is counted.
-    pub(super) async fn given(&self, site: SiteId, job: JobId, model: Digest, what: &str) -> Result<(), Status> {
+    pub(super) async fn given(
+        &self,
+        site: SiteId,
+        job: JobId,
+        model: Option<Digest>,
+        what: &str,
+    ) -> Result<(), Status> {
         let written = async {
             let register = &self.register;
             let study = register.store.job(job).await?.map(|job| job.study);
             let entry = register.audit.entry(self.now(), Actor::peer(site), Action::ModelExported);
-            let entry = entry.object(ObjectKind::Model, model, Some(model));
+            let entry = match model {
+                Some(model) => entry.object(ObjectKind::Model, model, Some(model)),
+                None => entry.object(ObjectKind::Job, job, None),
+            };
             let mut entry = entry.purpose(Purpose { study, job: Some(job), approval: None });
             entry.reason = Some(what.to_owned());
             // Each by itself: who asks for the card again and again must not hide that it took the file.

@@ -251,7 +251,7 @@ impl Federation for Sites {
             return Err(Status::out_of_range(format!("the model has {size} bytes, the offset is {offset}")));
         }
         if let Fetch::Result(job) = allowed {
-            self.0.given(site, job, model, "its file, to a site that took part").await?;
+            self.0.given(site, job, Some(model), "its file, to a site that took part").await?;
         }
         let (parts, outbound) = mpsc::channel(CHUNKS);
         let shared = self.0.clone();
@@ -292,7 +292,9 @@ impl Federation for Sites {
         let (site, _place) = self.place(&request).await?;
         let ModelCardRequest { job, model } = request.into_inner();
         let job: JobId = job.parse().map_err(|_| Status::invalid_argument("the job has no id"))?;
-        let card = self.0.card_for(site, job, digest_of(model)?).await?;
+        // A run that ended with tables has no model.
+        let model = if model.is_empty() { None } else { Some(digest_of(model)?) };
+        let card = self.0.card_for(site, job, model).await?;
         Ok(Response::new(ModelCardReply { card }))
     }
 }

@@ -158,7 +158,7 @@ async fn a_result_goes_to_the_sites_that_have_a_part_in_it_once_all_of_them_have
 
     release(two.id).await;
     let card = ask(&one, job, model).await.unwrap();
-    assert_eq!(card.model, model);
+    assert_eq!(card.model, Some(model));
     let places: Vec<Option<SiteId>> = card.metrics.iter().map(|m| m.site).collect();
     assert_eq!(places, [Some(one.id)], "figures that another site reported by itself, or that follow from its own");
     assert!(fetch(&one, model).await.unwrap() == std::fs::read(world.models.path(model)).unwrap());

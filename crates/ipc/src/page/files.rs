@@ -64,6 +64,8 @@ pub enum SavePurpose {
     Predictions,
     /// The package of a newer version of this program.
     Update,
+    /// The table of a regression.
+    Table,
 }
 
 /// A file or place as the page knows it.
@@ -259,6 +261,11 @@ mod tests {
         let dataset = hospes_protocol::id::DatasetId::new(at, [1; 10]);
         let predict = |file: &str| Call::Predict { job, dataset, path: file.into() };
         assert!(refused(predict(&place.file)));
+        let table = |file: &str| Call::ExportTable { job, task: "odds".into(), path: file.into() };
+        assert!(refused(table(&place.file)));
+        let csv = files.save(SavePurpose::Table, "/data/odds.csv".into()).unwrap();
+        assert_eq!(files.put_into(&mut predict(&csv.file)).unwrap_err().code, FaultCode::Denied);
+        assert!(files.put_into(&mut table(&csv.file)).unwrap().is_some());
         let rows = files.save(SavePurpose::Predictions, "/data/scores.csv".into()).unwrap();
         let mut call = predict(&rows.file);
         files.put_into(&mut call).unwrap().unwrap();

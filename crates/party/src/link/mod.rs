@@ -223,8 +223,8 @@ pub enum LinkEvent {
     Card {
         /// Job.
         job: JobId,
-        /// Digest of the model.
-        model: Digest,
+        /// Digest of the model; `None` for a job that ended with tables alone.
+        model: Option<Digest>,
         /// JSON.
         card: Vec<u8>,
     },
@@ -232,8 +232,8 @@ pub enum LinkEvent {
     CardRefused {
         /// Job.
         job: JobId,
-        /// Digest of the model.
-        model: Digest,
+        /// Digest of the model; `None` for a job that ended with tables alone.
+        model: Option<Digest>,
         /// Why, in words for people.
         reason: String,
     },
@@ -288,8 +288,8 @@ pub enum LinkCommand {
     Card {
         /// Job.
         job: JobId,
-        /// Digest of the model.
-        model: Digest,
+        /// Digest of the model; `None` for a job that ended with tables alone.
+        model: Option<Digest>,
     },
     /// Stop getting a model and its card: nothing here waits for them any more. The partial file stays.
     Forget {

@@ -39,7 +39,7 @@ const REPORT: Duration = Duration::from_secs(1);
 enum Key {
     Up(RoundKey, Digest),
     Down(Digest),
-    Card(JobId, Digest),
+    Card(JobId, Option<Digest>),
 }
 
 /// Everything that is being transferred.
@@ -99,7 +99,7 @@ impl Transfers {
         }
     }
 
-    pub(super) fn card(&mut self, job: JobId, model: Digest) {
+    pub(super) fn card(&mut self, job: JobId, model: Option<Digest>) {
         let key = Key::Card(job, model);
         if self.is_new(&key) {
             let task = self.tasks.spawn(card::run(Arc::clone(&self.context), job, model));
@@ -108,7 +108,11 @@ impl Transfers {
     }
 
     pub(super) fn forget(&mut self, digest: Digest) {
-        let of = |key: &&Key| matches!(key, Key::Down(model) | Key::Card(_, model) if *model == digest);
+        let of = |key: &&Key| match key {
+            Key::Up(..) => false,
+            Key::Down(model) => *model == digest,
+            Key::Card(_, model) => *model == Some(digest),
+        };
         let keys: Vec<Key> = self.active.keys().filter(of).cloned().collect();
         for key in keys {
             self.abort(&key);

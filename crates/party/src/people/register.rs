@@ -7,15 +7,17 @@ use data_encoding::BASE32_NOPAD;
 use hospes_ledger::{Action, Actor, ObjectKind};
 use hospes_protocol::approval::Role;
 use hospes_protocol::id::{Digest, PersonId};
+use hospes_protocol::text::shown;
 use sqlx::sqlite::SqliteConnection;
 use zeroize::Zeroizing;
 
 use super::proposals::SECOND;
-use super::{Acting, Passphrase, ProposedChange, Session, all, by_id, by_name, phase, seconders};
+use super::{Acting, Passphrase, Person, ProposedChange, Session, all, by_id, by_name, phase, seconders};
 use crate::audit::Because as _;
 use crate::engine::Engine;
 use crate::error::PartyError;
 use crate::keys::{random, wrapped};
+use crate::names::Known;
 use crate::store::{At as _, Tx, to_json};
 use crate::view::{NewPerson, Notice, Outcome, PersonChange, PersonState, PersonView, Phase};
 
@@ -36,6 +38,18 @@ pub(super) fn check_roles(roles: &BTreeSet<Role>, external: bool) -> Result<(), 
         return wrong("a person of another organisation can only give the second signature");
     }
     Ok(())
+}
+
+/// Refuses a name that looks like somebody's: nobody could tell their signatures apart.
+fn check_look(name: &str, people: &[Person]) -> Result<(), PartyError> {
+    let mut known = Known::default();
+    known.add_all(people.iter().map(|person| person.name.as_str()));
+    let Some(like) = known.like(name) else { return Ok(()) };
+    let like = shown(like, 100);
+    Err(PartyError::input(
+        "name",
+        format!("it looks like '{like}', who is here already; take one that looks different"),
+    ))
 }
 
 /// A one-time code for a person, and what is kept of it.
@@ -164,6 +178,7 @@ impl Engine {
         if by_name(tx.conn(), &person.name).await?.is_some() {
             return Err(PartyError::input("name", "somebody has this name already"));
         }
+        check_look(&person.name, &all(tx.conn()).await?)?;
         let change = ProposedChange::AddPerson { person };
         self.do_or_propose(tx, &acting, &key, change).await
     }

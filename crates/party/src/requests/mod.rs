@@ -27,6 +27,7 @@ use crate::store::{At as _, Tx, from_json, parse, to_json};
 use crate::view::{InForce, Notice, RequestState, RequestView, Verdict};
 
 pub(crate) mod dry_run;
+mod marks;
 pub(crate) mod policy;
 mod reading;
 mod review;
@@ -104,6 +105,18 @@ pub(crate) async fn study(conn: &mut SqliteConnection, id: StudyId) -> Result<Of
     let row = sqlx::query("SELECT * FROM studies WHERE study = ?1").bind(id.to_string()).fetch_optional(conn).await;
     let row = row.at("read a study")?.ok_or_else(|| PartyError::NotFound(format!("request {id}")))?;
     Offered::from_row(&row)
+}
+
+/// Studies that were signed for here, the newest first, so many of them as people may still remember.
+pub(crate) async fn approved_here(conn: &mut SqliteConnection) -> Result<Vec<Offered>, PartyError> {
+    let rows = sqlx::query(
+        "SELECT * FROM studies WHERE EXISTS (SELECT 1 FROM approvals WHERE approvals.study = studies.study)
+         ORDER BY at DESC LIMIT 200",
+    )
+    .fetch_all(conn)
+    .await
+    .at("read approved studies")?;
+    rows.iter().map(Offered::from_row).collect()
 }
 
 /// The approval of a study that is on its way or in force, the newest if both; otherwise the one that was last.

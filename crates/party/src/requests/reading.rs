@@ -4,6 +4,7 @@
 use hospes_protocol::approval::{Opinion, Role};
 use hospes_protocol::canon::{Canonical, Document};
 use hospes_protocol::id::Digest;
+use hospes_protocol::look::are_alike;
 use hospes_protocol::sign::PublicKey;
 use hospes_protocol::study::Requester;
 use hospes_protocol::text::{name_key, shown};
@@ -89,6 +90,11 @@ pub(super) async fn own_studies(
             format!("'{who}', who signs here, is the requester by their key, and cannot sign this study")
         } else if !name.is_empty() && name_key(&person.name) == name {
             format!("'{who}', who signs here, has the name of the requester; if it is them, somebody else must sign")
+        } else if are_alike(&person.name, &requester.name) {
+            format!(
+                "'{who}', who signs here, has a name that looks like the requester's, with other letters; if it is them, \
+                 somebody else must sign"
+            )
         } else {
             continue;
         };

@@ -111,6 +111,7 @@ async fn build(
         outputs: outputs(case),
         computation: computation(case),
         findings,
+        marks: super::marks::marks(conn, case).await?,
         changes: changes(conn, case).await?,
         opinion,
         signatures,

@@ -56,11 +56,14 @@ fn refusals(out: &mut String, review: &Review) {
     for finding in refuse {
         wrap(out, "  ", &format!("✗ {}: {}", finding.rule, finding.words));
     }
-    if !read.is_empty() {
+    if !read.is_empty() || !review.marks.is_empty() {
         let _ = writeln!(out, "\nTo be decided by a person:");
     }
     for finding in read {
         wrap(out, "  ", &format!("? {}: {}", finding.rule, finding.words));
+    }
+    for mark in &review.marks {
+        wrap(out, "  ", &format!("? names: {}", mark.words()));
     }
 }
 

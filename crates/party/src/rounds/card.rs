@@ -8,13 +8,16 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::Job;
-use crate::view::{ModelCard, ModelFigure, ModelFigures, ModelParty};
+use super::fit::Fit;
+use crate::view::{Interval, ModelCard, ModelFigure, ModelFigures, ModelParty, ModelSubgroup};
 
 /// Characters of a name and of a text that are shown.
 const NAME_CHARS: usize = 200;
 const TEXT_CHARS: usize = 1_000;
 /// Entries of a list that are shown; the card in full is in its file.
 const LISTED: usize = 200;
+/// The 97.5th percentile of the normal distribution.
+const NORMAL_95: f64 = 1.959_963_984_540_054;
 /// Figures that are shown, in this order.
 const FIGURES: &[&str] = &[
     "n",
@@ -36,7 +39,8 @@ const FIGURES: &[&str] = &[
 /// What is read of a card. It is no signed document: what a newer coordinator says besides is for whoever reads the file.
 #[derive(Deserialize)]
 pub(super) struct Card {
-    model: Digest,
+    #[serde(default)]
+    model: Option<Digest>,
     #[serde(default)]
     parties: Vec<Party>,
     #[serde(default)]
@@ -47,6 +51,8 @@ pub(super) struct Card {
     kept_at_sites: Vec<Tensor>,
     #[serde(default)]
     metrics: Vec<Metrics>,
+    #[serde(default)]
+    fits: Vec<Fit>,
     lineage: Lineage,
 }
 
@@ -66,8 +72,18 @@ struct Tensor {
 struct Metrics {
     task: String,
     site: Option<SiteId>,
+    #[serde(default)]
+    subgroups: Vec<Subgroup>,
     #[serde(flatten)]
     rest: Map<String, Value>,
+}
+
+#[derive(Deserialize)]
+struct Subgroup {
+    column: String,
+    code: String,
+    sites: u32,
+    metrics: Map<String, Value>,
 }
 
 #[derive(Deserialize)]
@@ -93,7 +109,7 @@ struct Sweep {
 impl Card {
     /// Reads the card of a job's model. It must be of the study and plan that ran here: a card of anything else would make
     /// people trust a model that they know nothing of.
-    pub(super) fn read(bytes: &[u8], job: &Job, model: Digest, study: Digest) -> Result<Self, String> {
+    pub(super) fn read(bytes: &[u8], job: &Job, model: Option<Digest>, study: Digest) -> Result<Self, String> {
         let card: Self = serde_json::from_slice(bytes).map_err(|e| format!("the card cannot be read ({e})"))?;
         let lineage = &card.lineage;
         let other = [
@@ -111,6 +127,11 @@ impl Card {
     /// The task that trained the model.
     pub(super) fn task(&self) -> &str {
         &self.lineage.task
+    }
+
+    /// The table of a regression of the plan.
+    pub(super) fn fit(&self, task: &str) -> Option<&Fit> {
+        self.fits.iter().find(|fit| fit.task() == task)
     }
 
     /// The card as people see it. `site` is this one in its federation.
@@ -136,6 +157,7 @@ impl Card {
             rounds: u32::try_from(self.lineage.rounds.len()).unwrap_or(u32::MAX),
             at: self.lineage.at,
             figures: metrics.take(LISTED).map(Metrics::view).collect(),
+            fits: self.fits.iter().filter(|fit| fit.is_of(&job.plan)).take(LISTED).map(Fit::view).collect(),
             note: self.lineage.sweep.as_ref().map(|sweep| text(&sweep.note)).filter(|note| !note.is_empty()),
         }
     }
@@ -150,11 +172,34 @@ impl Party {
 
 impl Metrics {
     fn view(&self) -> ModelFigures {
-        let figure = |name: &&str| {
-            let value = self.rest.get(*name).and_then(Value::as_f64)?;
-            Some(ModelFigure { name: (*name).to_owned(), value })
-        };
-        let figures = FIGURES.iter().filter_map(figure).collect();
-        ModelFigures { task: shown(&self.task, NAME_CHARS), here: self.site.is_some(), figures }
+        ModelFigures {
+            task: shown(&self.task, NAME_CHARS),
+            here: self.site.is_some(),
+            figures: figures(&self.rest),
+            subgroups: self.subgroups.iter().take(LISTED).map(Subgroup::view).collect(),
+        }
     }
+}
+
+impl Subgroup {
+    fn view(&self) -> ModelSubgroup {
+        let name = |text: &str| shown(text, NAME_CHARS);
+        let (column, code) = (name(&self.column), name(&self.code));
+        ModelSubgroup { column, code, sites: self.sites, figures: figures(&self.metrics) }
+    }
+}
+
+/// The figures that are shown, each with how sure it is, as far as the card says so.
+fn figures(of: &Map<String, Value>) -> Vec<ModelFigure> {
+    let number = |name: &str| of.get(name).and_then(Value::as_f64);
+    let figure = |name: &str| {
+        let value = number(name)?;
+        // The normal approximation, as with the regressions: ± 1.96 standard errors.
+        let interval = number(&format!("{name}_error")).map(|error| {
+            let reach = NORMAL_95 * error;
+            Interval { low: value - reach, high: value + reach }
+        });
+        Some(ModelFigure { name: name.to_owned(), value, interval, bound: number(&format!("{name}_bound")) })
+    };
+    FIGURES.iter().filter_map(|name| figure(name)).collect()
 }

@@ -67,7 +67,7 @@ impl Engine {
         drop(conn);
         let source = self.model_path(model);
         let card = std::fs::read(self.card_path(job)).ok().filter(|_| source.exists());
-        let card = card.filter(|bytes| Card::read(bytes, &found, model, study).is_ok());
+        let card = card.filter(|bytes| Card::read(bytes, &found, Some(model), study).is_ok());
         let missing = "the model is not here yet; fetch it first, together with its card";
         let card = card.ok_or_else(|| PartyError::state(missing))?;
         Ok(ExportingModel { session, job, purpose: found.purpose(), model, source, card, path, card_path })

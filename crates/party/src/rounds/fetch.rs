@@ -28,7 +28,8 @@ const COX: &str = "the run ended without a model: a Cox regression ends with a t
 /// A released model that somebody asked for. It is gone with the process; whoever still wants it asks again.
 pub(crate) struct Fetching {
     federation: FederationId,
-    model: Digest,
+    /// `None` for a run that ended with tables of regressions alone: there is a card, and no file.
+    model: Option<Digest>,
     by: Actor,
     phase: Phase,
 }
@@ -42,12 +43,12 @@ enum Phase {
 impl Fetching {
     /// Whether somebody still wants this file: a card that is on its way is followed by it.
     pub(super) fn wants(&self, federation: FederationId, model: Digest) -> bool {
-        self.federation == federation && self.model == model && !matches!(self.phase, Phase::Failed(_))
+        self.federation == federation && self.model == Some(model) && !matches!(self.phase, Phase::Failed(_))
     }
 
     /// Whether it waits for this file.
     fn awaits(&self, federation: FederationId, model: Digest) -> bool {
-        self.federation == federation && self.model == model && matches!(self.phase, Phase::AwaitsModel { .. })
+        self.federation == federation && self.model == Some(model) && matches!(self.phase, Phase::AwaitsModel { .. })
     }
 }
 
@@ -57,23 +58,34 @@ impl Job {
         match (self.release.as_str(), self.model) {
             ("released", Some(model)) => Ok(model),
             ("released", None) => {
-                let is_cox = self.plan.tasks.values().any(|task| matches!(task.component, Component::Cox(_)));
-                Err(PartyError::state(if is_cox { COX } else { "the run ended without a model" }))
+                Err(PartyError::state(if self.is_cox() { COX } else { "the run ended without a model" }))
             }
             ("held", _) => Err(PartyError::state("the results are held; release them first")),
             _ => Err(PartyError::state("the run has no results in which this site has a part")),
         }
     }
+
+    /// What it ended with, if this site has released it: a model, or `None` for tables of regressions alone.
+    pub(super) fn released_result(&self) -> Result<Option<Digest>, PartyError> {
+        match (self.release.as_str(), self.model) {
+            ("released", None) if self.is_cox() => Ok(None),
+            _ => self.released_model().map(Some),
+        }
+    }
+
+    fn is_cox(&self) -> bool {
+        self.plan.tasks.values().any(|task| matches!(task.component, Component::Cox(_)))
+    }
 }
 
 impl Engine {
-    /// Asks the coordinator for the released model of a run.
+    /// Asks the coordinator for the released model of a run, or the card of its tables.
     pub(crate) async fn fetch_model(&mut self, session: Session, job: JobId) -> Result<(), PartyError> {
         let acting = self.inside(&session, "fetch a model", VIEWERS).await?;
         let mut conn = self.reader().await?;
         let found = Job::read(&mut conn, job).await?;
         drop(conn);
-        let model = found.released_model()?;
+        let model = found.released_result()?;
         if self.fetching.get(&job).is_some_and(|f| !matches!(f.phase, Phase::Failed(_))) {
             return Ok(());
         }
@@ -87,7 +99,10 @@ impl Engine {
     /// Nobody wants the model of a run any more.
     pub(crate) async fn stop_fetching(&mut self, session: Session, job: JobId) -> Result<(), PartyError> {
         self.inside(&session, "fetch a model", VIEWERS).await?;
-        if let Some(Fetching { federation, model, phase: Phase::AwaitsCard, .. }) = self.fetching.remove(&job) {
+        // The card of tables alone is one small answer, which changes nothing when it comes.
+        if let Some(Fetching { federation, model: Some(model), phase: Phase::AwaitsCard, .. }) =
+            self.fetching.remove(&job)
+        {
             // A file that is on its way is forgotten once nothing waits for it.
             let wanted = self.fetching.values().any(|f| f.wants(federation, model));
             if !self.downloads.contains(&(federation, model)) && !wanted {
@@ -103,17 +118,15 @@ impl Engine {
         self.inside(&session, "see a model's card", VIEWERS).await?;
         let mut conn = self.reader().await?;
         let found = Job::read(&mut conn, job).await?;
-        let Ok(model) = found.released_model() else {
+        let Ok(model) = found.released_result() else {
             return Ok(ModelCopy { state: CopyState::None, card: None, moved: None, reason: None });
         };
         let study = requests::study(&mut conn, found.study).await?.study;
         let site = memberships::by_id(&mut conn, found.federation).await?.site;
         drop(conn);
-        // A card that does not fit any more is as good as none: it is asked for again.
-        let kept = std::fs::read(self.card_path(job)).ok();
-        let kept = kept.and_then(|bytes| Card::read(&bytes, &found, model, study.digest()).ok());
+        let kept = self.kept_card(&found, model, study.digest());
         let card: Option<ModelCard> = kept.map(|card| card.view(&found, &study, site));
-        let is_here = card.is_some() && self.model_path(model).exists();
+        let is_here = card.is_some() && model.is_none_or(|model| self.model_path(model).exists());
         let (state, moved, reason) = match self.fetching.get(&job).map(|f| &f.phase) {
             Some(Phase::AwaitsCard) => (CopyState::Asked, None, None),
             Some(Phase::AwaitsModel { moved, .. }) => (CopyState::Coming, *moved, None),
@@ -124,12 +137,18 @@ impl Engine {
         Ok(ModelCopy { state, card, moved, reason })
     }
 
-    /// The coordinator gave the card of a model.
+    /// The card of a run's result that was kept. One that does not fit any more is as good as none: it is asked for again.
+    pub(super) fn kept_card(&self, job: &Job, model: Option<Digest>, study: Digest) -> Option<Card> {
+        let bytes = std::fs::read(self.card_path(job.job)).ok()?;
+        Card::read(&bytes, job, model, study).ok()
+    }
+
+    /// The coordinator gave the card of a model, or of a run that ended with tables alone.
     pub(crate) async fn on_card(
         &mut self,
         federation: FederationId,
         job: JobId,
-        model: Digest,
+        model: Option<Digest>,
         card: &[u8],
     ) -> Result<(), PartyError> {
         if !self.awaits_card(federation, job, model) {
@@ -139,30 +158,40 @@ impl Engine {
         let found = Job::read(&mut conn, job).await?;
         let study = requests::study(&mut conn, found.study).await?.study.digest();
         drop(conn);
-        let phase = match self.take_card(&found, model, study, card) {
-            Ok(most_bytes) => {
+        let phase = match (self.take_card(&found, model, study, card), model) {
+            (Ok(most_bytes), Some(model)) => {
                 self.download(federation, model, most_bytes);
                 Phase::AwaitsModel { most_bytes, moved: None }
             }
+            (Ok(_), None) => return self.on_tables(federation, &found).await,
             // It may repeat what the card says.
-            Err(reason) => Phase::Failed(shown(&reason, 400)),
+            (Err(reason), _) => Phase::Failed(shown(&reason, 400)),
         };
         self.set_fetching(job, phase);
         Ok(())
     }
 
     /// The coordinator does not give the card of a model.
-    pub(crate) fn on_card_refused(&mut self, federation: FederationId, job: JobId, model: Digest, reason: &str) {
+    pub(crate) fn on_card_refused(
+        &mut self,
+        federation: FederationId,
+        job: JobId,
+        model: Option<Digest>,
+        reason: &str,
+    ) {
         if self.awaits_card(federation, job, model) {
             self.set_fetching(job, Phase::Failed(shown(reason, 400)));
         }
     }
 
-    /// Checks and keeps a card; how long the file of its model can be at most.
-    fn take_card(&self, job: &Job, model: Digest, study: Digest, bytes: &[u8]) -> Result<u64, String> {
+    /// Checks and keeps a card; how long the file of its model can be at most, 0 where there is none.
+    fn take_card(&self, job: &Job, model: Option<Digest>, study: Digest, bytes: &[u8]) -> Result<u64, String> {
         let card = Card::read(bytes, job, model, study)?;
-        let most_bytes = longest_model(&job.plan, card.task());
-        let most_bytes = most_bytes.ok_or("the coordinator's card names a task that trains no model in the plan")?;
+        let most_bytes = match model {
+            Some(_) => longest_model(&job.plan, card.task())
+                .ok_or("the coordinator's card names a task that trains no model in the plan")?,
+            None => 0,
+        };
         let path = self.card_path(job.job);
         let kept = write_new(&path, bytes).map_err(|error| PartyError::file("write", &path, error));
         kept.map_err(|error| match &error {
@@ -170,6 +199,28 @@ impl Engine {
             other => format!("the card cannot be kept: {other}"),
         })?;
         Ok(most_bytes)
+    }
+
+    /// The tables of a run came, which are all that there is of it.
+    async fn on_tables(&mut self, federation: FederationId, job: &Job) -> Result<(), PartyError> {
+        let Some(by) = self.fetching.get(&job.job).map(|f| f.by.clone()) else { return Ok(()) };
+        let mut entry = self
+            .entry(Actor::peer(federation), Action::ModelReceived)
+            .object(ObjectKind::Job, job.job, None)
+            .purpose(job.purpose())
+            .because("the released tables of its regressions");
+        entry.on_behalf = Some(by);
+        match self.record("take released tables", &entry).await {
+            Ok(()) => drop(self.fetching.remove(&job.job)),
+            Err(error) => {
+                // What the log does not have is not shown.
+                let _ = std::fs::remove_file(self.card_path(job.job));
+                self.set_fetching(job.job, Phase::Failed(error.to_string()));
+                return Err(error);
+            }
+        }
+        self.notify(Notice::Jobs);
+        Ok(())
     }
 
     /// The file of a model came.
@@ -224,7 +275,7 @@ impl Engine {
         for (job, fetching) in self.fetching.iter().filter(|(_, f)| f.federation == federation) {
             match fetching.phase {
                 Phase::AwaitsCard => cards.push((*job, fetching.model)),
-                Phase::AwaitsModel { most_bytes, .. } => files.push((fetching.model, most_bytes)),
+                Phase::AwaitsModel { most_bytes, .. } => files.extend(fetching.model.map(|model| (model, most_bytes))),
                 Phase::Failed(_) => {}
             }
         }
@@ -236,7 +287,7 @@ impl Engine {
         }
     }
 
-    fn awaits_card(&self, federation: FederationId, job: JobId, model: Digest) -> bool {
+    fn awaits_card(&self, federation: FederationId, job: JobId, model: Option<Digest>) -> bool {
         let awaits =
             |f: &Fetching| f.federation == federation && f.model == model && matches!(f.phase, Phase::AwaitsCard);
         self.fetching.get(&job).is_some_and(awaits)
@@ -298,6 +349,10 @@ mod tests {
             released: Some(at),
             at,
         };
+        assert_eq!(job.released_result().unwrap(), None, "it has tables");
+        let held = Job { release: "held".into(), ..job };
+        assert!(held.released_result().unwrap_err().to_string().contains("release them first"));
+        let job = Job { release: "released".into(), ..held };
         let words = job.released_model().unwrap_err().to_string();
         assert!(words.contains("Cox regression ends with a table of coefficients"), "{words}");
     }

@@ -3,8 +3,8 @@
 //! `open` answers a round with a permit or a recorded refusal, `work` gives it its turn, [`worker`] computes in a child
 //! process, `share` makes it wait where people need the machine, `pause` sits the rounds of one run out, `outbox` keeps what
 //! was computed and asks again before it lets it go, `kept` is what never goes. `fetch` gets the released model for this
-//! site's people, with its `card`, `export` writes it to their files, and `predict` uses it on this site's own data. Each step
-//! is one transaction.
+//! site's people, with its `card` and each `fit`, `export` writes it to their files, and `predict` uses it on this site's own
+//! data. Each step is one transaction.
 
 use hospes_ledger::{Action, Actor, Entry, ObjectKind, Purpose};
 use hospes_protocol::approval::{ApprovalState, Refusal, RefusalCode, ReleaseRule, Role};
@@ -34,6 +34,7 @@ mod compare;
 mod device;
 mod export;
 mod fetch;
+mod fit;
 mod kept;
 mod open;
 mod outbox;

@@ -47,6 +47,7 @@ mod leaving;
 mod managed;
 mod models;
 mod pausing;
+mod names;
 mod people;
 #[path = "../../../coordinator/tests/it/postgres.rs"]
 #[allow(dead_code, unreachable_pub, clippy::unwrap_used)] // The coordinator has more use for it.

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::faults::{fill_database, limit_database};
+use super::watching::database;
 use super::*;
 use crate::error::PartyError;
 use crate::view::{CopyState, ModelCopy};
@@ -67,7 +68,7 @@ impl World {
 
     async fn give_card(&self, study: &Study, card: &Value) {
         let card = serde_json::to_vec(card).unwrap();
-        self.event(LinkEvent::Card { job: job(1), model: model(&study.plan).1, card }).await;
+        self.event(LinkEvent::Card { job: job(1), model: Some(model(&study.plan).1), card }).await;
         self.settle().await;
     }
 
@@ -155,7 +156,7 @@ async fn what_is_not_released_is_neither_asked_for_nor_exported() {
     world.handle.release(world.who("ava"), job(1)).await.unwrap();
     world.ask_for_the_model().await;
     let reason = "the results are held until the people of Hungary release them\u{202e}".to_owned();
-    let made = model(&study.plan).1;
+    let made = Some(model(&study.plan).1);
     world.event(LinkEvent::CardRefused { job: job(1), model: made, reason }).await;
     world.settle().await;
     let copy = world.model_copy().await;
@@ -283,4 +284,123 @@ async fn a_fetch_that_is_stopped_or_cut_leaves_nothing_behind_or_goes_on() {
     world.expect("no model", forgotten).await;
     // The card is kept, and the file was here before: training started from it.
     assert_eq!(world.model_copy().await.state, CopyState::Here);
+}
+
+/// As if the run had been the example's Cox regression, which ends with a table and without a model.
+async fn of_tables(world: &World) -> Canonical<Plan> {
+    let text = std::fs::read_to_string(heart("../survival/study.yaml")).unwrap();
+    let plan = Canonical::new(hospes_protocol::study::StudyFile::read(&text).unwrap().plan).unwrap();
+    let update = sqlx::query("UPDATE jobs SET plan = ?1, model = NULL").bind(plan.bytes().to_vec());
+    assert_eq!(update.execute(&mut database(world).await).await.unwrap().rows_affected(), 1);
+    plan
+}
+
+/// The card of such a run as a coordinator makes it, with a table of something that the plan does not have.
+fn tables(study: &Study, plan: &Canonical<Plan>) -> Value {
+    let site = |n: u8| key(n).public().site_id();
+    let fit = |task: &str| {
+        json!({
+            "task": task, "family": "cox", "sites": [site(1), site(2), site(3)], "n": 432.0, "events": 114.0,
+            "coefficients": [{
+                "name": "age", "estimate": -0.057, "error": 0.022, "statistic": -2.6, "p": 0.009, "low": -0.1,
+                "high": -0.014, "ratio": { "of": "hazard", "value": 0.944, "low": 0.904, "high": 0.986 },
+            }],
+            "statistic": "z", "confidence": 0.95, "log_likelihood": -505.3, "null_log_likelihood": -520.0, "aic": 1022.6,
+            "concordance": { "index": 0.65, "concordant": 6.0, "discordant": 3.0, "tied": 1.0 }, "baseline": [],
+            "iterations": 5, "converged": true,
+        })
+    };
+    json!({
+        "model": null,
+        "fits": [fit("hazards"), fit("something else")],
+        "lineage": {
+            "study": study.id, "study_digest": Canonical::new(study.clone()).unwrap().digest(), "plan": plan.digest(),
+            "job": job(1), "task": "hazards", "rounds": [Digest::of(b"round")], "at": START,
+        },
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_table_of_a_cox_regression_is_shown_and_written_once_it_is_released() {
+    let (mut world, study) = ended().await;
+    let plan = of_tables(&world).await;
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("hazards.csv");
+    let write = async |world: &World, who: &str, task: &str| {
+        world.handle.export_table(world.who(who), job(1), task.to_owned(), path.clone()).await
+    };
+    // While it is held there is nothing to see, to fetch or to write.
+    let held = |result: Result<(), PartyError>| {
+        assert!(matches!(&result, Err(PartyError::State(words)) if words.contains("release them first")), "{result:?}");
+    };
+    held(world.handle.fetch_model(world.who("sam"), job(1)).await);
+    held(write(&world, "sam", "hazards").await.map(drop));
+    assert_eq!((world.model_copy().await.state, world.model_copy().await.card), (CopyState::None, None));
+    world.never("ask for a card", |c| matches!(c, LinkCommand::Card { .. }).then_some(())).await;
+
+    world.handle.release(world.who("ava"), job(1)).await.unwrap();
+    let early = write(&world, "sam", "hazards").await;
+    assert!(matches!(&early, Err(PartyError::State(words)) if words.contains("fetch the results first")), "{early:?}");
+    world.ask_for_the_model().await;
+    assert_eq!(world.model_copy().await.state, CopyState::Asked);
+    let give = async |world: &World, card: &Value| {
+        let card = serde_json::to_vec(card).unwrap();
+        world.event(LinkEvent::Card { job: job(1), model: None, card }).await;
+        world.settle().await;
+    };
+    let mut other = tables(&study, &plan);
+    other["model"] = json!(Digest::of(b"other"));
+    give(&world, &other).await;
+    assert!(world.model_copy().await.reason.is_some_and(|reason| reason.contains("another model")));
+    world.ask_for_the_model().await;
+    give(&world, &tables(&study, &plan)).await;
+
+    let copy = world.model_copy().await;
+    let card = copy.card.unwrap();
+    assert_eq!((copy.state, card.model, card.title.as_str()), (CopyState::Here, None, "Heart disease risk"));
+    let [fit] = card.fits.as_slice() else { panic!("a table of no task of the plan is shown: {:?}", card.fits) };
+    assert_eq!((fit.task.as_str(), fit.rows, fit.sites, fit.c_index), ("hazards", 432.0, 3, Some(0.65)));
+    assert_eq!(fit.coefficients[0].ratio.as_ref().unwrap().value, Some(0.944));
+    assert_eq!(world.entered("model_received", "success").await, 1);
+    world.never("fetch a file", |c| matches!(c, LinkCommand::Download { .. }).then_some(())).await;
+
+    let denied = write(&world, "odo", "hazards").await;
+    assert!(matches!(denied, Err(PartyError::Denied { .. })), "{denied:?}");
+    let unknown = write(&world, "sam", "something else").await;
+    assert!(matches!(unknown, Err(PartyError::NotFound(_))), "{unknown:?}");
+    assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0);
+    let export = write(&world, "sam", "hazards").await.unwrap();
+    let written = std::fs::read(&path).unwrap();
+    assert_eq!((export.bytes, export.digest), (written.len() as u64, Digest::of(&written)));
+    assert!(String::from_utf8(written).unwrap().contains("\"age\",-0.057,0.022,"));
+    assert_eq!(world.entered("model_exported", "success").await, 1);
+    let again = write(&world, "sam", "hazards").await;
+    assert!(matches!(again, Err(PartyError::File { .. })), "{again:?}");
+    world.assert_ledger_intact().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn subgroups_and_intervals_of_released_figures_are_shown() {
+    let (mut world, study) = released().await;
+    world.ask_for_the_model().await;
+    let mut card = card(&study);
+    let all = &mut card["metrics"][2];
+    all["auc_bound"] = json!(0.002);
+    all["calibration_slope"] = json!(0.9);
+    all["calibration_slope_error"] = json!(0.1);
+    all["subgroups"] = json!([{
+        "column": "sex", "code": "1", "sites": 2,
+        "metrics": { "task": "eval", "site": null, "n": 80.0, "auc": 0.7, "auc_bound": 0.01, "withheld": {} },
+    }]);
+    world.give_card(&study, &card).await;
+    let shown = world.model_copy().await.card.unwrap();
+    let all = shown.figures.iter().find(|f| !f.here).unwrap();
+    let figure = |name: &str| all.figures.iter().find(|f| f.name == name).unwrap();
+    assert_eq!((figure("auc").bound, figure("auc").interval), (Some(0.002), None));
+    let slope = figure("calibration_slope").interval.unwrap();
+    assert!((slope.low - 0.704).abs() < 1e-3 && (slope.high - 1.096).abs() < 1e-3, "{slope:?}");
+    let [women] = all.subgroups.as_slice() else { panic!("{:?}", all.subgroups) };
+    assert_eq!((women.column.as_str(), women.code.as_str(), women.sites), ("sex", "1", 2));
+    let auc = women.figures.iter().find(|f| f.name == "auc").unwrap();
+    assert_eq!((auc.value, auc.bound), (0.7, Some(0.01)));
 }

@@ -20,6 +20,7 @@ mod compute;
 mod database;
 mod dry_run;
 mod model;
+mod names;
 mod review;
 mod sign_in;
 mod survey;
@@ -39,9 +40,10 @@ pub use compute::{ComputeLimits, Pause, QuietHours, Weekday};
 pub use database::{AskedQuery, DatabaseTest, DatabaseView, NewDatabase, QueryView};
 pub use dry_run::{DryMessage, DryPayload, DryRunState, DryRunView, DryRunWait, DryStart};
 pub use model::{
-    CopyState, ModelCard, ModelCopy, ModelExport, ModelFigure, ModelFigures, ModelParty, PredictionDataset,
-    PredictionMade, PredictionOffer, RESEARCH_ONLY,
+    CoefficientView, CopyState, FitView, ModelCard, ModelCopy, ModelExport, ModelFigure, ModelFigures, ModelParty,
+    ModelSubgroup, PredictionDataset, PredictionMade, PredictionOffer, RESEARCH_ONLY, RatioView, TableExport,
 };
+pub use names::{NameMark, NameOf};
 pub use review::{
     Change, DataTab, Fact, Finding, OpinionGiven, OutputsTab, PeerLine, PeopleTab, Reading, Review, SeriesBounds,
     SeriesOffer, SignatureGiven,

@@ -4,6 +4,8 @@ use hospes_protocol::id::{DatasetId, Digest, Timestamp};
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
+use super::Interval;
+
 /// What stands wherever a model or what it gives is shown.
 pub const RESEARCH_ONLY: &str = "Research use only, not for diagnosis or treatment.";
 
@@ -40,8 +42,8 @@ pub enum CopyState {
 /// the study that this site approved; the rest is what the coordinator says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
 pub struct ModelCard {
-    /// Digest of the model.
-    pub model: Digest,
+    /// Digest of the model; none where the run ended with tables of regressions alone.
+    pub model: Option<Digest>,
     /// Title of the study.
     pub title: String,
     /// Purpose in plain words.
@@ -70,6 +72,8 @@ pub struct ModelCard {
     pub at: Timestamp,
     /// Figures of the run's evaluations: of this site, and of all together.
     pub figures: Vec<ModelFigures>,
+    /// Tables of the run's regressions, over the rows of all sites together.
+    pub fits: Vec<FitView>,
     /// What to know of the figure by which it was chosen among several, in words.
     pub note: Option<String>,
 }
@@ -94,6 +98,21 @@ pub struct ModelFigures {
     pub here: bool,
     /// Each figure that is known.
     pub figures: Vec<ModelFigure>,
+    /// The same of subgroups.
+    pub subgroups: Vec<ModelSubgroup>,
+}
+
+/// Figures of the rows with one code of a column.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
+pub struct ModelSubgroup {
+    /// Column.
+    pub column: String,
+    /// Its code.
+    pub code: String,
+    /// Sites whose rows are in it; the others have none of it, or withhold it.
+    pub sites: u32,
+    /// Each figure that is known.
+    pub figures: Vec<ModelFigure>,
 }
 
 /// One figure.
@@ -103,6 +122,90 @@ pub struct ModelFigure {
     pub name: String,
     /// Its value.
     pub value: f64,
+    /// Its 95 % interval, where its standard error is known.
+    pub interval: Option<Interval>,
+    /// The most by which it can be off because it comes from a histogram, where that is known.
+    pub bound: Option<f64>,
+}
+
+/// A regression as it is published.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
+pub struct FitView {
+    /// Task.
+    pub task: String,
+    /// `gaussian`, `binomial`, `poisson` or `cox`.
+    pub family: String,
+    /// How many sites' rows are in it.
+    pub sites: u32,
+    /// Rows.
+    pub rows: f64,
+    /// Rows with the event (binomial, cox).
+    pub events: Option<f64>,
+    /// Coefficients: the intercept first, then the features in the plan's order.
+    pub coefficients: Vec<CoefficientView>,
+    /// `z`, or `t` where the dispersion is estimated.
+    pub statistic: String,
+    /// Level of the intervals, as a share.
+    pub confidence: f64,
+    /// Log likelihood; of cox the partial one.
+    pub log_likelihood: f64,
+    /// The same of the model without features.
+    pub null_log_likelihood: f64,
+    /// Akaike's criterion.
+    pub aic: f64,
+    /// Deviance (not of cox).
+    pub deviance: Option<f64>,
+    /// The same of the model without features.
+    pub null_deviance: Option<f64>,
+    /// Harrell's C, over pairs of rows of the same site (cox).
+    pub c_index: Option<f64>,
+    /// Rounds that it took.
+    pub iterations: u32,
+    /// Whether it converged.
+    pub converged: bool,
+}
+
+/// One coefficient.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
+pub struct CoefficientView {
+    /// `(intercept)` or the feature.
+    pub name: String,
+    /// Estimate.
+    pub estimate: f64,
+    /// Standard error.
+    pub error: f64,
+    /// Estimate over standard error.
+    pub statistic: f64,
+    /// Two-sided p value of its being 0.
+    pub p: f64,
+    /// Lower end of its interval.
+    pub low: f64,
+    /// Upper end of its interval.
+    pub high: f64,
+    /// The effect as a ratio (not of gaussian models and intercepts).
+    pub ratio: Option<RatioView>,
+}
+
+/// An effect as a ratio.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
+pub struct RatioView {
+    /// `odds`, `rate` or `hazard`.
+    pub of: String,
+    /// Its value; none where it is too large to be a number.
+    pub value: Option<f64>,
+    /// Lower end of its interval; none where it is too large.
+    pub low: Option<f64>,
+    /// Upper end of its interval; none where it is too large.
+    pub high: Option<f64>,
+}
+
+/// The table of a regression that was written to a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
+pub struct TableExport {
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// SHA-256 of the file, as the log has it.
+    pub digest: Digest,
 }
 
 /// A model that was written to a file, with its card beside it.

@@ -6,7 +6,7 @@ use hospes_protocol::plan::Egress;
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
-use super::{InForce, RequestState};
+use super::{InForce, NameMark, RequestState};
 
 /// A request as people read it before they sign.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
@@ -43,6 +43,8 @@ pub struct Review {
     pub computation: Vec<String>,
     /// Rules of the policy, the disclosure check and Data Use Ontology that refuse or want a person.
     pub findings: Vec<Finding>,
+    /// Names of the request that may be taken for others.
+    pub marks: Vec<NameMark>,
     /// Differences to the envelope approved last for this study or requester; `None` if there was none.
     pub changes: Option<Vec<Change>>,
     /// The privacy officer's opinion.

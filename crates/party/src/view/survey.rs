@@ -4,7 +4,7 @@ use hospes_cohort::scan::ScanProfile;
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
-use super::{AskedQuery, ColumnView};
+use super::{AskedQuery, ColumnView, NameMark};
 
 /// How a file is read, as far as a person chooses it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -36,6 +36,8 @@ pub struct SurveyView {
     pub gaps: Vec<GapView>,
     /// Columns.
     pub columns: Vec<ColumnView>,
+    /// Names of columns that may be taken for others of the file.
+    pub marks: Vec<NameMark>,
 }
 
 /// Cells of one column with one text that means *missing*, or may mean it.

@@ -430,7 +430,7 @@ pub mod download_part {
 pub struct ModelCardRequest {
     #[prost(string, tag = "1")]
     pub job: ::prost::alloc::string::String,
-    /// Digest of the model.
+    /// Digest of the model; empty for a job that ended with tables of regressions and no model.
     #[prost(bytes = "vec", tag = "2")]
     pub model: ::prost::alloc::vec::Vec<u8>,
 }
@@ -630,7 +630,8 @@ pub mod federation_client {
                 .insert(GrpcMethod::new("hospes.federation.v1.Federation", "Download"));
             self.inner.server_streaming(req, path, codec).await
         }
-        /// The card of a job's model, for a site that took part, once all sites that did have released the results.
+        /// The card of a job's model, or of its tables, for a site that took part, once all sites that did have released the
+        /// results.
         pub async fn model_card(
             &mut self,
             request: impl tonic::IntoRequest<super::ModelCardRequest>,
@@ -700,7 +701,8 @@ pub mod federation_server {
             &self,
             request: tonic::Request<super::DownloadRequest>,
         ) -> std::result::Result<tonic::Response<Self::DownloadStream>, tonic::Status>;
-        /// The card of a job's model, for a site that took part, once all sites that did have released the results.
+        /// The card of a job's model, or of its tables, for a site that took part, once all sites that did have released the
+        /// results.
         async fn model_card(
             &self,
             request: tonic::Request<super::ModelCardRequest>,

@@ -17,7 +17,8 @@ const NODES: usize = 200_000;
 /// What is wrong and in which line, in words.
 pub(super) fn read(source: &str) -> Result<Value, String> {
     if source.len() > limits::PLAN_FILE_BYTES {
-        return Err(format!("the file has {} bytes, more than the {} allowed", source.len(), limits::PLAN_FILE_BYTES));
+        let (bytes, most) = (source.len(), limits::PLAN_FILE_BYTES);
+        return Err(format!("the file has {bytes} bytes, more than the {most} allowed (limit PLAN_FILE_BYTES)"));
     }
     let source = source.trim_start_matches('\u{FEFF}');
     let tree = if source.trim_start().starts_with('{') { read_json(source) } else { read_yaml(source) };

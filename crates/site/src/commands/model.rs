@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use hospes_ipc::{Call, Fault, FaultCode};
 use hospes_party::view::{
-    CopyState, DatasetView, ModelCard, ModelCopy, ModelExport, PredictionMade, PredictionOffer, RESEARCH_ONLY,
+    CopyState, DatasetView, FitView, ModelCard, ModelCopy, ModelExport, PredictionMade, PredictionOffer, RESEARCH_ONLY,
 };
 use hospes_protocol::id::JobId;
 use serde_json::Value;
@@ -125,7 +125,7 @@ fn tell(card: &ModelCard) {
     let or_not = |text: &str| if text.is_empty() { "not stated".to_owned() } else { text.to_owned() };
     output::say(RESEARCH_ONLY);
     for (name, value) in [
-        ("Model", card.model.to_string()),
+        ("Model", card.model.map_or_else(|| "none".to_owned(), |model| model.to_string())),
         ("Study", card.title.clone()),
         ("Purpose", card.purpose.clone()),
         ("Requester", card.requester.clone()),
@@ -150,12 +150,55 @@ fn tell(card: &ModelCard) {
     let rows = card.figures.iter().flat_map(|of| {
         let place = if of.here { "this site" } else { "all together" };
         let row = |f: &hospes_party::view::ModelFigure| {
-            vec![of.task.clone(), place.to_owned(), f.name.replace('_', " "), format!("{:.4}", f.value)]
+            vec![of.task.clone(), place.to_owned(), f.name.replace('_', " "), format!("{:.4}{}", f.value, surety(f))]
         };
         of.figures.iter().map(row).collect::<Vec<_>>()
     });
     output::table(&["Task", "Where", "Figure", "Value"], rows);
+    card.fits.iter().for_each(table);
     if let Some(note) = &card.note {
         output::say(note);
     }
+}
+
+/// How sure a figure is, as far as it is known.
+fn surety(figure: &hospes_party::view::ModelFigure) -> String {
+    match (&figure.interval, figure.bound) {
+        (Some(interval), _) => format!(" ({:.4} to {:.4})", interval.low, interval.high),
+        (None, Some(bound)) => format!(" (± {bound:.4})"),
+        (None, None) => String::new(),
+    }
+}
+
+/// The table of a regression.
+fn table(fit: &FitView) {
+    output::say(&format!(
+        "Regression '{}' ({}) over {} sites: {} rows, {} events, log likelihood {:.4}, AIC {:.4}, deviance {}, C-index {}, {} \
+         rounds, {}.",
+        fit.task,
+        fit.family,
+        fit.sites,
+        fit.rows,
+        fit.events.map_or_else(|| "no".to_owned(), |events| events.to_string()),
+        fit.log_likelihood,
+        fit.aic,
+        fit.deviance.map_or_else(|| "none".to_owned(), |deviance| format!("{deviance:.4}")),
+        fit.c_index.map_or_else(|| "none".to_owned(), |index| format!("{index:.4}")),
+        fit.iterations,
+        if fit.converged { "converged" } else { "not converged" },
+    ));
+    let or_none = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |value| format!("{value:.4}"));
+    let row = |c: &hospes_party::view::CoefficientView| {
+        let ratio = c.ratio.as_ref();
+        vec![
+            c.name.clone(),
+            format!("{:.4}", c.estimate),
+            format!("{:.4}", c.error),
+            format!("{:.3e}", c.p),
+            format!("{:.4} to {:.4}", c.low, c.high),
+            or_none(ratio.and_then(|r| r.value)),
+        ]
+    };
+    let interval = format!("{:.0} % interval", fit.confidence * 100.0);
+    output::table(&["Term", "Estimate", "Error", "p", &interval, "Ratio"], fit.coefficients.iter().map(row));
 }

@@ -85,7 +85,7 @@ async fn a_whole_job(world: &mut World) {
 async fn card(world: &World, model: Digest) {
     world.until("there is a card", || async { world.store.model(model).await.unwrap()[0].card.is_some() }).await;
     let card: Card = serde_json::from_str(world.store.model(model).await.unwrap()[0].card.as_ref().unwrap()).unwrap();
-    assert_eq!((card.model, card.parties.len(), card.lineage.rounds.len()), (model, 4, 3));
+    assert_eq!((card.model, card.parties.len(), card.lineage.rounds.len()), (Some(model), 4, 3));
     assert!(card.privacy.contains("the coordinator could read each site's update"));
     assert_eq!(card.metrics.iter().filter(|m| m.task == "eval").count(), 5);
     let own = card.clone().for_site(world.peers[2].id);

@@ -216,27 +216,32 @@ async fn a_card_is_asked_for_until_it_is_there_and_a_no_is_told_at_once() {
         LinkEvent::CardRefused { reason, .. } => Some(reason),
         _ => None,
     };
-    site.tell(LinkCommand::Card { job: job(), model }).await;
+    site.tell(LinkCommand::Card { job: job(), model: Some(model) }).await;
     assert_eq!(site.until(refused).await.0, "the results are held");
     // A coordinator that knows no such call.
     coordinator.state().refuse_card = Some(Status::unimplemented(""));
-    site.tell(LinkCommand::Card { job: job(), model }).await;
+    site.tell(LinkCommand::Card { job: job(), model: Some(model) }).await;
     let (reason, _) = site.until(refused).await;
     assert!(reason.contains("ask its operator to update it"), "{reason}");
+    // One that knows it for models only.
+    coordinator.state().refuse_card = Some(Status::invalid_argument("the digest must have 32 bytes"));
+    site.tell(LinkCommand::Card { job: job(), model: None }).await;
+    let (reason, _) = site.until(refused).await;
+    assert!(reason.contains("gives no tables to sites yet"), "{reason}");
     // Not now is not no.
     coordinator.state().refuse_card = Some(Status::unavailable("the card is not made yet"));
     coordinator.state().cards.insert(job().to_string(), card.clone());
-    site.tell(LinkCommand::Card { job: job(), model }).await;
+    site.tell(LinkCommand::Card { job: job(), model: Some(model) }).await;
     let (got, _) = site
         .until(|event| match event {
             LinkEvent::Card { job: of, model: digest, card } => Some((of, digest, card)),
             _ => None,
         })
         .await;
-    assert_eq!(got, (job(), model, card));
+    assert_eq!(got, (job(), Some(model), card));
     // One that is too long is not taken.
     coordinator.state().cards.insert(job().to_string(), vec![b' '; limits::CARD_BYTES + 1]);
-    site.tell(LinkCommand::Card { job: job(), model }).await;
+    site.tell(LinkCommand::Card { job: job(), model: Some(model) }).await;
     let (reason, _) = site.until(refused).await;
     assert!(reason.contains("CARD_BYTES"), "{reason}");
 }
