@@ -2143,6 +2143,8 @@ extra_ca: string | null,
  * Seconds that a statement may take; ten minutes if not said.
  */
 timeout_s: number | null, };
+
+/**
  * Figures of the rows with one code of a column.
  */
 export type ModelSubgroup = { 
