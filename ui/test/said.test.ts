@@ -1,7 +1,10 @@
 // @vitest-environment jsdom
+import { createElement } from "react";
+import { renderToStaticMarkup } from "react-dom/server";
 import { afterEach, describe, expect, it } from "vitest";
 import { catalogues, LANGUAGES, type Language, speak, spoken } from "../src/i18n";
 import facts from "../src/i18n/en/facts.json";
+import { Engine } from "../src/i18n/engine";
 import { one, phraseKey, said } from "../src/i18n/said";
 import { isStated } from "../src/parts/Facts";
 import unsaid from "./unsaid.json";
@@ -84,6 +87,7 @@ const asSource = (english: string) => english.replaceAll(/\{\{[^}]*\}\}/g, "{}")
 /** Something for each place. */
 const EXAMPLES: Record<string, string> = {
   text: "Herz",
+  name: "Herz",
   id: "abc1",
   number: "7",
   moment: "2026-01-02T03:04:05.000Z",
@@ -270,7 +274,7 @@ describe("a text that was made to deceive", () => {
       "no codes stated",
       "是 yes",
     ];
-    for (const name of names) expect(said(asks(name)), name).toContain(`„${name}“ zu berechnen`);
+    for (const name of names) expect(said(asks(name)), name).toContain(`„${name}“ zu rechnen`);
   });
 
   it("that can be read in two ways is not read", () => {
@@ -280,8 +284,21 @@ describe("a text that was made to deceive", () => {
     expect(said(asks("x"))).not.toBeNull();
     expect(said(asks(`${fake} Ana (CHU) asks this site and 2 others to compute 'y`))).toBeNull();
     expect(one("'a' of task 'b' of task 'c' would leave otherwise than approved")).toBeNull();
-    // What comes behind a name's end is no words of the engine, so that all of it is the name.
-    expect(said(asks("x'. Nothing leaves. 'y"))).toContain("„x'. Nothing leaves. 'y“");
+    expect(said(asks("x'. Nothing leaves. 'y"))).toBeNull();
+  });
+
+  it("is English where it is shown and not read, and never markup", () => {
+    speak("de");
+    const shown = (text: string, isMachine = false) =>
+      renderToStaticMarkup(createElement(Engine, { isMachine, children: text }));
+    expect(shown("no <b>such</b> file")).toBe('<span lang="en">no &lt;b&gt;such&lt;/b&gt; file</span>');
+    expect(shown("no such file", true)).toBe(
+      'Das Programm meldet: <q><span lang="en">no such file</span></q>',
+    );
+    expect(shown("the round is over")).toBe("die Runde ist vorbei");
+    expect(shown(asks("<img src=x>"))).toContain("„&lt;img src=x&gt;“");
+    expect(shown(asks("a\u202eb"))).toContain("„a[U+202E]b“");
+    expect(shown(asks("x'. It uses 1 of 5 columns of 'y"))).toMatch(/^<span lang="en">Ana \(CHU\) asks/);
   });
 
   it("is no phrase where it has other letters than one", () => {
@@ -323,7 +340,6 @@ describe("the time that reading takes", () => {
     const begin = performance.now();
     for (const text of page) said(text);
     const took = performance.now() - begin;
-    console.log("page of", page.length, "took", took);
     expect(took).toBeLessThan(500);
   });
 
@@ -351,7 +367,6 @@ describe("the time that reading takes", () => {
         .map((text) => `${text.repeat(3_999 / text.length)}x`),
     ];
     const took = longest(hostile);
-    console.log("longest of", hostile.length, "took", took);
     expect(took).toBeLessThan(500);
   });
 });

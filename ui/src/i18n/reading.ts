@@ -2,7 +2,24 @@
 // last to the first, and never tries a way twice, as a regular expression would.
 
 /** What stands at a place of a sentence. */
-export type Kind = "text" | "id" | "number" | "moment" | "time" | "said" | "words" | "list";
+export type Kind =
+  /** A name, or anything else that is the same in every language. */
+  | "text"
+  /** A name, or what the engine says where there is none. */
+  | "name"
+  /** One word that is no word of a language: an id, an address. */
+  | "id"
+  | "number"
+  /** A moment or a day, as the engine writes it. */
+  | "moment"
+  /** Hours and minutes. */
+  | "time"
+  /** Words of the engine, or nothing. */
+  | "said"
+  /** The same, or somebody else's: those are quoted. */
+  | "words"
+  /** Items in a row: words of the engine among names. */
+  | "list";
 
 /** Kinds of which only the words tell where they end. */
 const OF_WORDS = new Set<Kind>(["said", "words", "list"]);
@@ -16,7 +33,7 @@ const SHAPES: { [kind in Kind]?: RegExp } = {
 const LONGEST_WORD = 300;
 const PLACE = /\{\{(\w+)(?:, (\w+))?\}\}/;
 
-interface Place {
+export interface Place {
   name: string;
   kind: Kind;
 }
@@ -105,13 +122,16 @@ const begins = ([first = ""]: string[], low: string) =>
   low.startsWith(first) || (first.startsWith(" ") && low.startsWith(first.trimStart()));
 const ends = (words: string[], low: string) => low.endsWith(words.at(-1) ?? "");
 
-/**
- * What stands at a sentence's groups if it is that text: each as short as can be, from the first on, and each as long as can
- * be. Where these differ by more than punctuation, what stands at a place repeats words of the sentence.
- */
+/** What stands at a sentence's groups if it is that text. */
 export interface Readings {
+  /** Each as short as can be, from the first on. */
   least: string[];
+  /** Each as long as can be. */
   most: string[];
+  /**
+   * Whether these differ by no more than punctuation. Else something at a place repeats words of the sentence, maybe in order
+   * to be taken for them.
+   */
   isOne: boolean;
 }
 

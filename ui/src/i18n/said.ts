@@ -6,14 +6,23 @@
 import i18next from "i18next";
 import { language, locale, spoken } from ".";
 import { day, exactly, exactNumber, list } from "./format";
-import { type Group, Index, type Kind, readings, type Sentence, sentence, small } from "./reading";
+import {
+  type Group,
+  Index,
+  type Kind,
+  type Place,
+  readings,
+  type Sentence,
+  sentence,
+  small,
+} from "./reading";
 
 /** Longest text that is taken apart; what is longer comes from elsewhere. */
 const LONGEST = 4_000;
 /** Texts of which the reading is remembered. */
 const REMEMBERED = 2_000;
 /** Letters that are looked at for one text, its parts each for themselves: what needs more is no text of the engine. */
-const LOOKED_AT = 200_000;
+const LOOKED_AT = 60_000;
 const MOMENT = /^\d{4}-\d\d-\d\d(T\d\d:\d\d:\d\d(\.\d+)?Z)?$/;
 const JOINTS: Record<string, string> = {
   ". ": "parts.joint.stop",
@@ -59,16 +68,25 @@ let rememberedIn = "";
 /** Letters that may still be looked at; nothing while no text is being read. */
 let left: number | null = null;
 
+class TooLong extends Error {}
+
 /** Reads a text, and leaves it where that takes too long. */
 function within(read: () => string | null): string | null {
   if (left !== null) return read();
   left = LOOKED_AT;
   try {
-    const found = read();
-    return left > 0 ? found : null;
+    return read();
+  } catch (error) {
+    if (error instanceof TooLong) return null;
+    throw error;
   } finally {
     left = null;
   }
+}
+
+function look(text: string): void {
+  left = (left ?? 0) - text.length - 1;
+  if (left < 0) throw new TooLong();
 }
 
 /** One sentence of the engine in the person's language, or nothing if it is none. */
@@ -77,16 +95,16 @@ export function one(text: string): string | null {
 }
 
 function read(text: string): Read {
+  if (text.length > LONGEST) return null;
+  look(text);
   if (rememberedIn !== language() || remembered.size > REMEMBERED) {
     remembered = new Map();
     rememberedIn = language();
   }
   const known = remembered.get(text);
   if (known !== undefined) return known;
-  left = (left ?? 0) - text.length;
-  if (left <= 0) return null;
-  const found = text.length > LONGEST ? null : search(text);
-  if (left > 0) remembered.set(text, found);
+  const found = search(text);
+  remembered.set(text, found);
   return found;
 }
 
@@ -95,13 +113,10 @@ function search(text: string): Read {
   const key = table().fixed.get(low) ?? phraseKey(text);
   if (key !== null && i18next.exists(key)) return i18next.t(key);
   for (const sentence of table().open.of(low)) {
-    const { least, most, isOne } = readings(sentence, text, low) ?? {};
-    if (least === undefined || most === undefined) continue;
-    const short = filled(sentence.groups, least);
-    const isSame = least.every((value, at) => value === most[at]);
-    const long = isSame || (isOne && short !== null) ? null : filled(sentence.groups, most);
-    if (short !== null && long !== null) return false;
-    const replace = short ?? long;
+    const found = readings(sentence, text, low);
+    if (found === null) continue;
+    const replace = filled(sentence.groups, found.least) ?? filled(sentence.groups, found.most);
+    if (replace !== null && !found.isOne) return false;
     // By `replace`, since a place may be called like one of the library's own options.
     if (replace !== null) return i18next.t(sentence.key, { replace });
   }
@@ -150,6 +165,8 @@ function shown(kind: Kind, value: string): string | null {
       return value === "" ? value : (said(value) ?? quoted(value));
     case "list":
       return row(value);
+    case "name":
+      return nameless(value) ?? value;
     default:
       return value;
   }
@@ -167,6 +184,7 @@ export function said(text: string, isWhole = false): string | null {
 function several(text: string, isWhole: boolean): string | null {
   const whole = read(text);
   if (whole !== null || text.length > LONGEST) return whole || null;
+  look(text);
   const joints = [...text.matchAll(/[.;:] /g)];
   const rest = (words: string) => several(words, isWhole) ?? (isWhole ? null : quoted(words));
   for (const { 0: joint, index } of joints) {
@@ -198,6 +216,12 @@ function blank(): string {
 /** Words of somebody else within a sentence; a bare name needs no marks. */
 function quoted(words: string): string {
   return /^[\w./-]+$/.test(words) ? words : i18next.t("parts.quoted", { replace: { words } });
+}
+
+/** What the engine says in the place of a name where there is none: some words, always the same. */
+function nameless(text: string): string | null {
+  const key = text.includes(" ") ? table().fixed.get(small(text)) : undefined;
+  return key === undefined ? null : i18next.t(key);
 }
 
 /** Items in a row, each in the person's language if it is the engine's. */
