@@ -88,6 +88,8 @@ const asSource = (english: string) => english.replaceAll(/\{\{[^}]*\}\}/g, "{}")
 const EXAMPLES: Record<string, string> = {
   text: "Herz",
   name: "Herz",
+  unquoted: "Herz",
+  quoted: "Herz",
   id: "abc1",
   number: "7",
   moment: "2026-01-02T03:04:05.000Z",
@@ -227,6 +229,9 @@ describe("words of the engine", () => {
     expect(said("give the first signature needs the role data steward or data-access approver")).toBe(
       "dafür (die erste Unterschrift geben) braucht es die Rolle Datenverantwortung oder Zugriffsfreigabe",
     );
+    expect(said("cleveland.xlsx: there is no sheet 'Lists'; there are 'Cleveland', 'Visits'")).toBe(
+      "cleveland.xlsx: es gibt kein Blatt „Lists“; es gibt „Cleveland“, „Visits“",
+    );
     speak("zh");
     expect(said("name: is empty")).toBe("姓名：为空");
   });
@@ -242,7 +247,15 @@ describe("words of the engine", () => {
 
   it("of somebody else are no sentence of the engine", () => {
     speak("de");
-    for (const text of ["the weather is fine", "ja: nein", "Köln", "", "ENOENT (os error 2)"]) {
+    for (const text of [
+      "the weather is fine",
+      "there is no reason",
+      "this is not needed",
+      "ja: nein",
+      "Köln",
+      "",
+      "ENOENT (os error 2)",
+    ]) {
       expect(said(text), text).toBeNull();
     }
   });

@@ -5,6 +5,10 @@
 export type Kind =
   /** A name, or anything else that is the same in every language. */
   | "text"
+  /** A name without a quotation mark in it, behind which a mark tells its end. */
+  | "unquoted"
+  /** Names in quotation marks in a row; the first mark and the last are the sentence's. */
+  | "quoted"
   /** A name, or what the engine says where there is none. */
   | "name"
   /** One word that is no word of a language: an id, an address. */
@@ -28,8 +32,9 @@ const SHAPES: { [kind in Kind]?: RegExp } = {
   number: /^[+-]?\d+(?:\.\d+)?(?:e[+-]?\d+)?$/,
   time: /^\d\d:\d\d$/,
   id: /^\S+$/,
+  unquoted: /^[^']+$/,
 };
-/** Longest number, time, id or address. */
+/** Longest number, time, id, address or unquoted name. */
 const LONGEST_WORD = 300;
 const PLACE = /\{\{(\w+)(?:, (\w+))?\}\}/;
 
@@ -209,7 +214,7 @@ function end(
   const highest = firstFrom(stops, begin + LONGEST_WORD + 1) - 1;
   const fits = (stop: number) => shape.test(low.slice(begin, stop));
   // A number goes on as long as it can.
-  if (isMost || kind !== "id") {
+  if (isMost || kind === "number") {
     for (let at = highest; at >= lowest; at -= 1) if (fits(stops[at] ?? 0)) return stops[at] ?? null;
   } else {
     for (let at = lowest; at <= highest; at += 1) if (fits(stops[at] ?? 0)) return stops[at] ?? null;

@@ -165,6 +165,14 @@ function shown(kind: Kind, value: string): string | null {
       return value === "" ? value : (said(value) ?? quoted(value));
     case "list":
       return row(value);
+    case "quoted":
+      return value.split("', '").join(
+        i18next
+          .t("parts.quoted", { replace: { words: "\n" } })
+          .split("\n")
+          .reverse()
+          .join(", "),
+      );
     case "name":
       return nameless(value) ?? value;
     default:
