@@ -9,15 +9,29 @@ type Tree = { [key: string]: string | Tree };
 
 /** One file for each language and part of the page; the file's name is the first part of its keys. */
 const files = import.meta.glob<Tree>("./*/*.json", { eager: true, import: "default" });
+/** One file for each language and part of the engine: its sentences, of which the keys begin with `said`. */
+const sentences = import.meta.glob<Tree>("./*/said/*.json", { eager: true, import: "default" });
 
-/** Catalogues by language. */
-export function catalogues(): Record<string, Tree> {
+/** Files by language and their own names. */
+function byLanguage(files: Record<string, Tree>): Record<string, Tree> {
   const found: Record<string, Tree> = {};
   for (const [path, tree] of Object.entries(files)) {
-    const [, language = "", part = ""] = /^\.\/(\w+)\/(\w+)\.json$/.exec(path) ?? [];
+    const [, language = "", part = ""] = /^\.\/(\w+)\/(?:said\/)?(\w+)\.json$/.exec(path) ?? [];
     found[language] = { ...found[language], [part]: tree };
   }
   return found;
+}
+
+/** Catalogues by language. */
+export function catalogues(): Record<string, Tree> {
+  const said = byLanguage(sentences);
+  const parts = Object.entries(byLanguage(files));
+  return Object.fromEntries(parts.map(([of, tree]) => [of, { ...tree, said: said[of] ?? {} }]));
+}
+
+/** The engine's sentences as it speaks them, by part and code. */
+export function spoken(): Record<string, Record<string, string>> {
+  return (byLanguage(sentences).en ?? {}) as Record<string, Record<string, string>>;
 }
 
 function isLanguage(text: string | null | undefined): text is Language {

@@ -74,7 +74,7 @@ function State({ job, copy, isTable }: { job: JobView; copy: CopyView; isTable: 
         {copy.state === "here" && t(isTable ? "models.tablesHere" : "models.copyHere")}
         {copy.state === "failed" && (
           <Notice weight="attention" title={t(isTable ? "models.tablesFailed" : "models.copyFailed")}>
-            <Engine>{copy.reason ?? ""}</Engine>
+            <Engine isMachine>{copy.reason ?? ""}</Engine>
           </Notice>
         )}
       </div>
