@@ -156,7 +156,7 @@ commands! {
         path: PathBuf, sheet: Option<String>, missing: Option<Vec<String>>, scan: Option<ScanProfile>,
         query: Option<AskedQuery>
     } -> SurveyView,
-        reads [], changes [],
+        reads [], changes [Audit],
         |c| {
             let reading = FileReading { sheet, missing, scan: scan.unwrap_or_default(), query };
             c.engine.survey(&c.person()?, path, reading).await?
@@ -183,7 +183,7 @@ commands! {
         |c| c.engine.add_database(&c.person()?, database, password.passphrase()).await?;
     /// Tests a known database.
     "test_database" TestDatabase { database: DatabaseId } -> Vec<Step>,
-        reads [], changes [],
+        reads [], changes [Audit],
         |c| c.engine.test_database(&c.person()?, database).await?;
     /// Forgets a database and its password.
     "forget_database" ForgetDatabase { database: DatabaseId } -> (),

@@ -313,10 +313,10 @@ impl Handle {
 
     // Data ---------------------------------------------------------------------------------------------------------
 
-    /// What is in a file, before it is registered (data steward).
+    /// What is in a file, before it is registered (data steward). A query is entered in the log first.
     ///
     /// # Errors
-    /// [`PartyError::Cohort`] names file, line and rule.
+    /// [`PartyError::Cohort`] names file, line and rule. Where a query cannot be entered, it is not asked.
     pub async fn survey(&self, session: &Session, path: PathBuf, reading: FileReading) -> Result<SurveyView> {
         let s = session.clone();
         let work = self.ask(move |e| e.survey_order(s, path, reading).boxed()).await?;

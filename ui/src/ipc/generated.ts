@@ -115,7 +115,7 @@ export type AskedQuery = {
  */
 database: DatabaseId | null, 
 /**
- * One SELECT. It stands in the audit log.
+ * One SELECT. The audit log has its digest; its text stands in the snapshot's document.
  */
 text: string, };
 
@@ -4133,9 +4133,11 @@ export const CHANGES: { readonly [C in keyof Commands]?: readonly Notice[] } = {
   stop: ["settings", "jobs", "egress", "audit"],
   back_up: ["audit"],
   confirm_restore: ["settings", "people", "federations", "audit"],
+  survey: ["audit"],
   add_dataset: ["datasets", "audit"],
   read_again: ["datasets", "audit"],
   add_database: ["datasets", "audit"],
+  test_database: ["audit"],
   forget_database: ["datasets", "audit"],
   tag_dataset: ["datasets", "audit"],
   remove_dataset: ["datasets", "requests", "audit"],

@@ -37,7 +37,14 @@ export const TOPICS = {
     "model_exported",
     "results_released",
   ],
-  data: ["dataset_registered", "dataset_changed", "dataset_removed", "opt_outs_changed"],
+  data: [
+    "dataset_registered",
+    "dataset_changed",
+    "dataset_removed",
+    "opt_outs_changed",
+    "database_tried",
+    "database_queried",
+  ],
   access: ["login_succeeded", "login_failed", "logout", "role_refused"],
   people: ["person_added", "person_changed", "roles_changed", "key_made", "key_replaced", "setup_ended"],
   rules: [
