@@ -120,7 +120,7 @@ impl Item {
             && let Err(error) = self.write(before.as_ref())
         {
             let error = &error as &dyn std::error::Error;
-            tracing::error!(error, name = self.name, "a change of the keychain that was given up is not taken back");
+            tracing::error!(error = error, "a change of the keychain that was given up was not taken back");
         }
         drop(turn);
     }
