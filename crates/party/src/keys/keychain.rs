@@ -119,8 +119,10 @@ impl Item {
         if !asked.answer(self.write(to.as_ref()))
             && let Err(error) = self.write(before.as_ref())
         {
-            let error = &error as &dyn std::error::Error;
-            tracing::error!(error = error, "a change of the keychain that was given up was not taken back");
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "a change of the keychain that was given up was not taken back"
+            );
         }
         drop(turn);
     }
