@@ -6,6 +6,7 @@ import { Updates } from "../src/screens/Updates";
 import { button, press, type Screen, settle, show, type } from "./stage";
 
 const SOURCE = { url: "https://updates.example/hospes-release.json", key: "ab".repeat(32) };
+const PASSPHRASE = "a long passphrase";
 const OFF: UpdatesView = {
   running: "0.1.0",
   source: null,
@@ -50,6 +51,13 @@ async function submit(): Promise<void> {
   await settle();
 }
 
+/** Signs what is asked in front of the screen. */
+async function sign(): Promise<void> {
+  await type("signing", PASSPHRASE);
+  await act(async () => document.querySelector<HTMLFormElement>("[role=dialog] form")?.requestSubmit());
+  await settle();
+}
+
 afterEach(() => screen.end());
 
 describe("updates", () => {
@@ -60,7 +68,14 @@ describe("updates", () => {
     await type("url", SOURCE.url);
     await type("key", SOURCE.key);
     await submit();
-    expect(screen.of("set_updates")).toEqual([{ source: SOURCE }]);
+    // Whose program is believed is not for whoever finds the window open.
+    expect(screen.of("set_updates")).toEqual([]);
+    const question = document.querySelector("[role=dialog]")?.textContent;
+    expect(question).toContain(SOURCE.url);
+    expect(question).toContain(SOURCE.key);
+    await sign();
+    expect(screen.of("set_updates")).toEqual([{ source: SOURCE, passphrase: PASSPHRASE }]);
+    expect(document.querySelector("[role=dialog]")).toBeNull();
     expect(said()).toContain("stands in the audit log");
   });
 
@@ -74,7 +89,9 @@ describe("updates", () => {
     expect(screen.of("save_update")).toEqual([{ path: "file-7" }]);
     expect(said()).toContain("sudo apt install ./hospes_0.2.0_amd64.deb");
     await press(button("Look nowhere"));
-    expect(screen.of("set_updates")).toEqual([{ source: null }]);
+    expect(document.querySelector("[role=dialog]")?.textContent).toContain("nobody hears of what they mend");
+    await sign();
+    expect(screen.of("set_updates")).toEqual([{ source: null, passphrase: PASSPHRASE }]);
   });
 
   it("say why a look came to nothing", async () => {

@@ -56,6 +56,8 @@ const WRONG: Duration = Duration::from_secs(1);
 const BREATH: Duration = Duration::from_millis(100);
 /// Longest that systemd may take to say what it knows.
 const ANSWER: Duration = Duration::from_secs(5);
+/// Longest that the service may take to say whether it waits for its first person.
+const STATUS: Duration = Duration::from_secs(10);
 
 /// Serves the site, whose data lie or will lie in `data`, on a socket for staff until the future is dropped, and every
 /// connection with it. Whoever may enter its folder may connect, and so whoever is in the folder's group.
@@ -273,6 +275,8 @@ impl Away {
 pub struct Service {
     socket: PathBuf,
     systemctl: PathBuf,
+    /// Longest that it may take to say how it is.
+    patience: Duration,
 }
 
 /// Why there is no connection to it.
@@ -311,13 +315,19 @@ impl Service {
 
     /// A service with this socket.
     pub fn at(socket: PathBuf) -> Self {
-        Self { socket, systemctl: "systemctl".into() }
+        Self { socket, systemctl: "systemctl".into(), patience: STATUS }
     }
 
     /// The same where another program knows whether it is installed, for tests.
     #[must_use]
     pub fn known_to(self, systemctl: PathBuf) -> Self {
         Self { systemctl, ..self }
+    }
+
+    /// The same where it may take this long to say how it is, for tests.
+    #[must_use]
+    pub fn waited_for(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// Connects to it.
@@ -352,9 +362,25 @@ impl Service {
     }
 
     /// Whether it waits for the first person of its site.
-    pub(crate) async fn is_empty(&self) -> bool {
-        let Ok(client) = self.client().await else { return false };
-        client.call::<Status>(&Call::Status {}).await.is_ok_and(|status| status.phase == Phase::Empty)
+    ///
+    /// # Errors
+    /// [`FaultCode::NotRunning`] if it does not say so in time: it may have people, and nothing takes its place.
+    pub(crate) async fn is_empty(&self) -> Result<bool, Fault> {
+        let asked = async {
+            let client = self.client().await?;
+            client.call::<Status>(&Call::Status {}).await
+        };
+        match tokio::time::timeout(self.patience, asked).await {
+            Ok(said) => Ok(said.is_ok_and(|status| status.phase == Phase::Empty)),
+            Err(_) => {
+                let words = format!(
+                    "the service of this machine does not say within {} s how it is, and is asked again; if this stays so, \
+                     restart it: sudo systemctl restart hospes-site",
+                    self.patience.as_secs_f32()
+                );
+                Err(Fault::new(FaultCode::NotRunning, words))
+            }
+        }
     }
 
     pub(crate) async fn reach(&self) -> Result<UnixStream, Unreached> {

@@ -334,9 +334,9 @@ commands! {
         reads [Settings], changes [],
         |c| c.engine.updates(&c.person()?).await?;
     /// Sets where newer versions are looked for; null is nowhere.
-    "set_updates" SetUpdates { source: Option<UpdateSource> } -> (),
+    "set_updates" SetUpdates { source: Option<UpdateSource>, passphrase: Secret } -> (),
         reads [], changes [Settings, Audit],
-        |c| c.engine.set_updates(&c.person()?, source).await?;
+        |c| c.engine.set_updates(&c.person()?, source, passphrase.passphrase()).await?;
     /// Looks for a newer version now; what came of it stands in the answer, also where nobody answered.
     "check_updates" CheckUpdates {} -> UpdatesView,
         reads [], changes [Settings, Audit],

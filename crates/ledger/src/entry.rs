@@ -532,6 +532,8 @@ names! {
         TrainingFailed = "training_failed",
         /// Local work was paused.
         TrainingPaused = "training_paused",
+        /// Local work was let go on after a pause.
+        TrainingResumed = "training_resumed",
         /// Local work was cancelled.
         TrainingCancelled = "training_cancelled",
         /// An update is ready to leave; written before it is sent.

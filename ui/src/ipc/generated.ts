@@ -4003,7 +4003,7 @@ export interface Commands {
   /** What is known of newer versions of this program. */
   updates: { args: Record<string, never>; answer: UpdatesView };
   /** Sets where newer versions are looked for; null is nowhere. */
-  set_updates: { args: { source: UpdateSource | null }; answer: null };
+  set_updates: { args: { source: UpdateSource | null; passphrase: Secret }; answer: null };
   /** Looks for a newer version now; what came of it stands in the answer, also where nobody answered. */
   check_updates: { args: Record<string, never>; answer: UpdatesView };
   /** Writes the newer version's package for this machine to a new file; nothing is installed. */

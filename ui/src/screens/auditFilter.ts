@@ -30,6 +30,7 @@ export const TOPICS = {
     "training_finished",
     "training_failed",
     "training_paused",
+    "training_resumed",
     "training_cancelled",
     "model_received",
     "model_evaluated",

@@ -108,9 +108,8 @@ pub(super) fn mapping(action: Action) -> Mapping {
         A::JobStarted | A::JobEnded | A::JobCancelled | A::RoundOpened | A::RoundClosed | A::ControlSummary => {
             (ACTIVITY, None, "E")
         }
-        A::TrainingStarted | A::TrainingFinished | A::TrainingFailed | A::TrainingPaused | A::TrainingCancelled => {
-            (ACTIVITY, None, "E")
-        }
+        A::TrainingStarted | A::TrainingFinished | A::TrainingFailed => (ACTIVITY, None, "E"),
+        A::TrainingPaused | A::TrainingResumed | A::TrainingCancelled => (ACTIVITY, None, "E"),
         A::UpdatePrepared | A::UpdateLeaving | A::UpdateSent | A::UpdateReceipt | A::UpdateWithdrawn => {
             (EXPORT, None, "R")
         }

@@ -57,6 +57,7 @@ async fn the_keychain_keeps_secrets_or_says_in_words_why_not() {
             again.destroy("data-key").await.unwrap();
             again.destroy("data-key").await.unwrap();
             assert!(matches!(again.read("data-key").await, Err(KeyError::Missing { .. })));
+            a_keychain_that_goes_on_late_carries_nothing_out(&again).await;
         }
         Ok("no collection") => {
             let vault = Vault::open(place).await.unwrap();
@@ -89,6 +90,23 @@ async fn the_keychain_keeps_secrets_or_says_in_words_why_not() {
             }
         }
     }
+}
+
+/// It hangs, and goes on when nobody waits any more.
+async fn a_keychain_that_goes_on_late_carries_nothing_out(vault: &Vault) {
+    vault.keep("data-key", Zeroizing::new(vec![1])).await.unwrap();
+    let bus = zbus::Connection::session().await.unwrap();
+    let name = "org.freedesktop.DBus";
+    let proxy = zbus::Proxy::new(&bus, name, "/org/freedesktop/DBus", name).await.unwrap();
+    let keyring: u32 = proxy.call("GetConnectionUnixProcessID", &("org.freedesktop.secrets",)).await.unwrap();
+    let keyring = rustix::process::Pid::from_raw(i32::try_from(keyring).unwrap()).unwrap();
+    rustix::process::kill_process(keyring, rustix::process::Signal::STOP).unwrap();
+    let late = vault.waited_for(Duration::from_millis(300)).keep("data-key", Zeroizing::new(vec![2])).await;
+    rustix::process::kill_process(keyring, rustix::process::Signal::CONT).unwrap();
+    assert!(matches!(late, Err(KeyError::KeychainSilent(_))), "{late:?}");
+    // Long enough for what was given up to come, if it came.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(vault.read("data-key").await.unwrap().as_slice(), [1]);
 }
 
 /// Values of one patient that stand once in the source, in the forms in which a computer may keep them.
