@@ -57,6 +57,12 @@ struct Unpacked {
     backup: Digest,
 }
 
+/// When somebody asked for it, and from which account of the machine, if that is known.
+struct Asked {
+    at: Timestamp,
+    account: Option<u32>,
+}
+
 /// The folder in which it is unpacked; gone with its user.
 struct Folder(PathBuf);
 
@@ -93,6 +99,19 @@ impl Restoration {
     /// [`PartyError::Keys`] for another passphrase; [`PartyError::Backup`] for a file that is none, is of another version,
     /// or was cut off or altered; [`PartyError::DiskFull`]. Nothing was put in place then.
     pub async fn check(config: &Config, file: PathBuf, passphrase: Passphrase) -> Result<Self, PartyError> {
+        Self::check_from(config, file, passphrase, None).await
+    }
+
+    /// The same for somebody who asks from an account of the machine that is not the engine's own: the log says which.
+    ///
+    /// # Errors
+    /// As [`Restoration::check`].
+    pub async fn check_from(
+        config: &Config,
+        file: PathBuf,
+        passphrase: Passphrase,
+        account: Option<u32>,
+    ) -> Result<Self, PartyError> {
         // A site that could not be opened afterwards is not restored.
         config.managed.read()?;
         make_folder(&config.folder)?;
@@ -103,7 +122,8 @@ impl Restoration {
         let (path, to) = (file.clone(), folder.0.clone());
         let unpacked = tokio::task::spawn_blocking(move || unpack(&path, &passphrase, &to)).await;
         let unpacked = unpacked.map_err(|_| PartyError::Stopped)??;
-        examine(&file, &folder.database(), &unpacked, (config.clock)()).await?;
+        let asked = Asked { at: (config.clock)(), account };
+        examine(&file, &folder.database(), &unpacked, &asked).await?;
         refuse_keys(config, &unpacked, goes_on).await?;
         Ok(Self { config: config.clone(), unpacked, folder, goes_on, _lock: held })
     }
@@ -281,14 +301,14 @@ fn refuse_schema(archive: &Archive, manifest: &Manifest) -> Result<(), PartyErro
 }
 
 /// Checks that what was unpacked fits together and can be opened, and enters in the database that it was restored.
-async fn examine(file: &Path, database: &Path, unpacked: &Unpacked, now: Timestamp) -> Result<(), PartyError> {
+async fn examine(file: &Path, database: &Path, unpacked: &Unpacked, asked: &Asked) -> Result<(), PartyError> {
     let broken = |reason: &str| PartyError::Backup { path: file.to_owned(), reason: reason.to_owned() };
     let store = Store::open_copy(database).await.map_err(|error| match error {
         PartyError::Damaged { reason, .. } => broken(&format!("its database is damaged: {}", shown(&reason, 300))),
         PartyError::NewerDatabase => broken("its database is not of the schema that it says"),
         other => other,
     })?;
-    let examined = examine_contents(file, &store, unpacked, now).await;
+    let examined = examine_contents(file, &store, unpacked, asked).await;
     // Also where it failed: a connection that ended later could take the files of the next attempt away.
     store.close().await;
     examined?;
@@ -300,7 +320,7 @@ async fn examine(file: &Path, database: &Path, unpacked: &Unpacked, now: Timesta
     File::options().write(true).open(database).and_then(|file| file.sync_all()).map_err(fail)
 }
 
-async fn examine_contents(file: &Path, store: &Store, unpacked: &Unpacked, now: Timestamp) -> Result<(), PartyError> {
+async fn examine_contents(file: &Path, store: &Store, unpacked: &Unpacked, asked: &Asked) -> Result<(), PartyError> {
     let broken = |reason: &str| PartyError::Backup { path: file.to_owned(), reason: reason.to_owned() };
     let manifest = &unpacked.manifest;
     let mut tx = store.begin(STEP).await?;
@@ -337,7 +357,7 @@ async fn examine_contents(file: &Path, store: &Store, unpacked: &Unpacked, now: 
         }
         federations.push(membership.federation);
     }
-    let restored = Restored::new(unpacked.backup, manifest.made, manifest.entries, now, federations);
-    restored::write(tx.conn(), &restored).await?;
+    let restored = Restored::new(unpacked.backup, manifest.made, manifest.entries, asked.at, federations);
+    restored::write(tx.conn(), &restored.asked_from(asked.account)).await?;
     tx.commit().await
 }
