@@ -117,8 +117,8 @@ impl Handed {
         std::fs::DirBuilder::new().mode(0o700).create(folder)
     }
 
-    /// Takes a file in, or gives one out. Without a way to an engine there is no site yet: whoever might set it up may hand a
-    /// backup over instead, and the disk keeps its reserve.
+    /// Takes a file in, or gives one out. Without a way to an engine there is no site yet: whoever might set it up may hand
+    /// a backup over instead, and the disk keeps its reserve.
     pub(crate) async fn answer(&self, parcel: Parcel, router: Option<&Router>) -> Result<Value, Fault> {
         match parcel {
             Parcel::Give { bundle, name, piece } => {

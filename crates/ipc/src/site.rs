@@ -1,8 +1,8 @@
 //! The site behind a service's sockets: one that runs, or none yet.
 //!
 //! A service without a site waits. Somebody of its staff, at a window, says who the first administrator is; then the site is
-//! laid down in the service's folder with its keys in the service's key file, and the service goes on with its engine. Or they
-//! hand over a backup, whose site is restored there, and its people sign in as before.
+//! laid down in the service's folder with its keys in the service's key file, and the service goes on with its engine. Or
+//! they hand over a backup, whose site is restored there, and its people sign in as before.
 //! Nothing is started anew, and no connection ends. Whoever administers the machine may lay the site down by a command, too;
 //! the service finds it.
 //!

@@ -47,7 +47,8 @@ const HANDED: &str = "handed";
 const CONNECTIONS: usize = 32;
 /// Connections of all together: one account can be many where it may make containers, and the engine needs files, too.
 const TOGETHER: usize = 512;
-/// Longest request of somebody who is logged in, or might set the site up: a piece of a file, and more than any command needs.
+/// Longest request of somebody who is logged in, or might set the site up: a piece of a file, and more than any command
+/// needs.
 const REQUEST_BYTES: u32 = 4 << 20;
 /// The same of anybody else: whoever is nobody here must not make the service keep much.
 const STRANGER_BYTES: u32 = 64 << 10;

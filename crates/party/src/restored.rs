@@ -185,7 +185,7 @@ impl Engine {
         let mut words = format!("made {}, with {} entries of the log", restored.made, restored.entries);
         if let Some(account) = restored.account {
             // Nobody had logged in: the machine says at least from where they came.
-            words.push_str(&format!("; restored by the socket for staff, account {account} of the machine"));
+            words += &format!("; restored by the socket for staff, account {account} of the machine");
         }
         let entry = self
             .entry(Actor::Engine, Action::BackupRestored)
