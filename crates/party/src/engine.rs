@@ -120,6 +120,7 @@ impl Engine {
             return Err(PartyError::AlreadyInitialised(config.folder.clone()));
         }
         let _lock = lock(config)?;
+        crate::backup::give_up(config)?;
         let vault = match &config.secrets {
             // Left by an attempt that was interrupted before there was a database.
             crate::keys::SecretPlace::File { path, .. } if path.exists() => Vault::open(config.secrets.clone()).await?,

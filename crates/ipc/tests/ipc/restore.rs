@@ -148,3 +148,26 @@ async fn whoever_hands_a_backup_over_names_no_file_and_is_nobody_once_there_is_a
     assert_eq!(handed(folder.path()), 0);
     waiting.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_site_that_is_set_up_after_a_restore_was_broken_off_has_nothing_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    // The power failed while the keys were put in their place.
+    std::fs::create_dir(&data).unwrap();
+    std::fs::write(data.join("site.toml"), "secrets = \"file\"\n").unwrap();
+    std::fs::write(data.join("restore.unfinished"), "a backup is being restored here\n").unwrap();
+    std::fs::write(data.join("keys.sealed"), "keys of another site").unwrap();
+    std::fs::create_dir(data.join("restoring")).unwrap();
+    let waiting = Waiting::on(folder.path(), STOPPED).await;
+    let client = waiting.client().await;
+    assert_eq!(phase(&client).await, Phase::Empty);
+    set_up(&client, "Ada", PASSPHRASE).await.unwrap();
+    assert_eq!(phase(&client).await, Phase::SetUp);
+    let left = laid(folder.path());
+    for name in ["restore.unfinished", "restoring"] {
+        assert!(!left.contains(&PathBuf::from(name)), "{left:?}");
+    }
+    assert_ne!(std::fs::read(data.join("keys.sealed")).unwrap(), b"keys of another site");
+    waiting.end().await;
+}

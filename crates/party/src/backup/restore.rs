@@ -187,6 +187,24 @@ pub(crate) fn sweep(config: &Config) {
     let _ = std::fs::remove_file(config.folder.join(PLACING));
 }
 
+/// Removes what an attempt left that was interrupted, where a new site is laid down in its place: the keys of another site are
+/// not to be its own.
+///
+/// # Errors
+/// If the key file cannot be removed.
+pub(crate) fn give_up(config: &Config) -> Result<(), PartyError> {
+    if !config.folder.join(PLACING).exists() {
+        return Ok(());
+    }
+    if let SecretPlace::File { path, .. } = &config.secrets
+        && path.exists()
+    {
+        std::fs::remove_file(path).map_err(|error| PartyError::file("remove", path, error))?;
+    }
+    sweep(config);
+    Ok(())
+}
+
 /// Refuses a folder with a site in it, or with what is left of one: a restored database would be read together with the
 /// log of another, and snapshots that it does not know would be swept.
 fn refuse_site(config: &Config, goes_on: bool) -> Result<(), PartyError> {
