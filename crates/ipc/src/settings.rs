@@ -172,12 +172,27 @@ pub async fn restore(
     file: PathBuf,
     passphrase: Passphrase,
 ) -> Result<FromBackup, Fault> {
-    let checked = Restoration::check(config, file, passphrase).await?;
+    put_in_place(folder, settings, Restoration::check(config, file, passphrase).await?).await
+}
+
+/// Puts the site of a checked backup into its folder.
+pub(crate) async fn put_in_place(
+    folder: &Path,
+    settings: &Settings,
+    checked: Restoration,
+) -> Result<FromBackup, Fault> {
     // First, so that a site which was restored can always be opened.
     settings.write(folder)?;
     let restored = FromBackup { made: checked.made(), entries: checked.entries() };
     checked.put_in_place().await?;
     Ok(restored)
+}
+
+/// What is said to whoever would restore a backup where there is a site.
+pub(crate) fn has_site() -> Fault {
+    let words = "there is a site here already, or what somebody began to set up, and a backup is restored only where there is \
+                 nothing; whoever administers this machine can move the site's folder away first";
+    Fault::new(FaultCode::State, words)
 }
 
 /// A site whose making stopped before it had an administrator; `None` where nothing was made but the settings.

@@ -7,7 +7,8 @@
 //! - A window sends nothing before it has seen that nobody but the service can answer there ([`Service`]).
 //!
 //! Where the service has no site yet, whoever is let in may lay it down with themselves, or somebody whom they name, as its
-//! first administrator ([`crate::site`]): until then there is nobody who could be asked, and nothing that could be lost.
+//! first administrator, or hand over a backup of a site that is restored ([`crate::site`]): until then there is nobody who
+//! could be asked, and nothing that could be lost.
 
 use std::collections::HashMap;
 use std::io::ErrorKind;
@@ -46,9 +47,10 @@ const HANDED: &str = "handed";
 const CONNECTIONS: usize = 32;
 /// Connections of all together: one account can be many where it may make containers, and the engine needs files, too.
 const TOGETHER: usize = 512;
-/// Longest request of somebody who is logged in: a piece of a file, and more than any command needs.
+/// Longest request of somebody who is logged in, or might set the site up: a piece of a file, and more than any command
+/// needs.
 const REQUEST_BYTES: u32 = 4 << 20;
-/// The same before somebody is: whoever is nobody here must not make the service keep much.
+/// The same of anybody else: whoever is nobody here must not make the service keep much.
 const STRANGER_BYTES: u32 = 64 << 10;
 /// Wait of an account after it could not log in, whatever name it tried.
 const WRONG: Duration = Duration::from_secs(1);
@@ -167,30 +169,25 @@ impl Visit {
 
     /// Longest request in bytes that is read now.
     pub(crate) fn longest(&self) -> u32 {
-        if self.router.get().is_some_and(Router::is_entered) { REQUEST_BYTES } else { STRANGER_BYTES }
+        if self.router().is_none_or(Router::is_entered) { REQUEST_BYTES } else { STRANGER_BYTES }
     }
 
     /// Answers `{"files": …}`, and `{"call": …}`, with the number of its `bundle` where the command names files.
     pub(crate) async fn answer(&self, mut request: Value) -> Result<Value, Fault> {
         if let Some(parcel) = request.get_mut("files").map(Value::take) {
-            return self.handed.answer(read(parcel)?, self.router().ok_or_else(no_site)?).await;
+            return self.handed.answer(read(parcel)?, self.router()).await;
         }
         let mut call = Call::read(request.get_mut("call").map(Value::take).unwrap_or_default())?;
-        if let Call::SetUp { name, passphrase } = call {
-            let set_up = Box::pin(self.site.set_up(self.account, name, passphrase.passphrase()));
-            return self.at_the_door(async { written(&set_up.await?) }).await;
+        if self.router().is_none() && !matches!(call, Call::SetUp { .. } | Call::RestoreSite { .. }) {
+            return self.without_a_site(&call);
         }
-        let Some(router) = self.router() else { return self.without_a_site(&call) };
         let bundle = request.get("bundle").and_then(Value::as_u64);
         let enters = matches!(call, Call::LogIn { .. });
         if enters || matches!(call, Call::LogOut { .. }) {
             self.handed.forget();
         }
         let placed = self.handed.put_into(bundle, &mut call)?;
-        let answer = match call {
-            Call::LogIn { .. } | Call::Activate { .. } => self.at_the_door(router.carry_out(call)).await,
-            _ => router.carry_out(call).await,
-        };
+        let answer = self.carry_out(call).await;
         if let Some(bundle) = bundle {
             self.handed.carried_out(bundle, placed, answer.is_ok()).await;
         }
@@ -198,6 +195,27 @@ impl Visit {
             self.record(&answer);
         }
         answer
+    }
+
+    /// Carries a command out, of which the files lie in their places.
+    async fn carry_out(&self, call: Call) -> Result<Value, Fault> {
+        match call {
+            Call::SetUp { name, passphrase } => {
+                let set_up = Box::pin(self.site.set_up(self.account, name, passphrase.passphrase()));
+                self.at_the_door(async { written(&set_up.await?) }).await
+            }
+            Call::RestoreSite { path, passphrase } => {
+                let restore = Box::pin(self.site.restore(self.account, path, passphrase.passphrase()));
+                self.at_the_door(async { written(&restore.await?) }).await
+            }
+            call => {
+                let router = self.router().ok_or_else(no_site)?;
+                match call {
+                    Call::LogIn { .. } | Call::Activate { .. } => self.at_the_door(router.carry_out(call)).await,
+                    _ => router.carry_out(call).await,
+                }
+            }
+        }
     }
 
     /// What can be asked while there is no site.

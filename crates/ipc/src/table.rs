@@ -61,6 +61,14 @@ commands! {
     "set_up" SetUp { name: String, passphrase: Secret } -> PersonId,
         reads [], changes [People, Audit],
         |c| c.engine.set_up(name, passphrase.passphrase()).await?;
+    /// Restores the site of this machine's service from a backup, where it has none yet; it keeps the keys itself.
+    "restore_site" RestoreSite { path: PathBuf, passphrase: Secret } -> (),
+        reads [], changes [Settings, People, Audit],
+        |_c| {
+            // A service without a site carries it out (`site`). Whoever is asked here has one.
+            drop((path, passphrase));
+            Err::<(), Fault>(crate::settings::has_site())?
+        };
     /// Logs a person in on this connection.
     "log_in" LogIn { name: String, passphrase: Secret } -> Me,
         reads [], changes [Audit],

@@ -38,6 +38,8 @@ const TAB: &str = "main [role=tab]";
 const DIALOG: Option<&str> = Some("[role=dialog]");
 const FORM: Option<&str> = Some("main form");
 const PANEL: Option<&str> = Some("main [role=tabpanel]");
+/// What few want in place of a new site.
+const RESTORE: Act = Press("main button[class*=_quiet_]", 0);
 /// What is decided about a request, below all that is to be read.
 const DECISION: Option<&str> = Some("main section:last-of-type");
 
@@ -63,7 +65,7 @@ pub(super) const DOOR: &[View] =
 /// The first start on a machine, step by step.
 pub(super) const FIRST_RUN: &[View] = &[
     then("03-first-run-language", &[], None),
-    then("04-restore", &[Press("main form button[type=button]", 0), OpenFile], None),
+    then("04-restore", &[RESTORE, OpenFile], None),
     then("05-first-run-person", &[BACK, SUBMIT], None),
     then(
         "06-first-run-keys",
@@ -75,6 +77,24 @@ pub(super) const FIRST_RUN: &[View] = &[
             Press("main input[value=file]", 0),
             Fill("key", "what opens the new key file"),
             Fill("keyAgain", "what opens the new key file"),
+        ],
+        None,
+    ),
+];
+
+/// The same where a service waits for its first person, as far as it differs.
+pub(super) const SERVICE: &[View] = &[
+    then("58-service-language", &[], None),
+    then("59-service-restore", &[RESTORE, OpenFile], None),
+    then(
+        "60-service-keys",
+        &[
+            BACK,
+            SUBMIT,
+            Fill("name", "Ada"),
+            Fill("passphrase", "the first passphrase of Ada"),
+            Fill("again", "the first passphrase of Ada"),
+            SUBMIT,
         ],
         None,
     ),

@@ -3873,6 +3873,8 @@ export interface Commands {
   status: { args: Record<string, never>; answer: Status };
   /** Makes the first person, an administrator. */
   set_up: { args: { name: string; passphrase: Secret }; answer: PersonId };
+  /** Restores the site of this machine's service from a backup, where it has none yet; it keeps the keys itself. */
+  restore_site: { args: { path: string; passphrase: Secret }; answer: null };
   /** Logs a person in on this connection. */
   log_in: { args: { name: string; passphrase: Secret }; answer: Me };
   /** Who is logged in on this connection, what they may do, and when their session ends. */
@@ -4122,6 +4124,7 @@ export const READS: { readonly [C in keyof Commands]?: readonly Notice[] } = {
 /** What a command makes stale when it was carried out. */
 export const CHANGES: { readonly [C in keyof Commands]?: readonly Notice[] } = {
   set_up: ["people", "audit"],
+  restore_site: ["settings", "people", "audit"],
   log_in: ["audit"],
   log_out: ["audit"],
   activate: ["people", "audit"],

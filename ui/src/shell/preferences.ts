@@ -56,3 +56,14 @@ export function sawPolicy(): boolean {
 export function seePolicy(): void {
   localStorage.setItem(POLICY, "yes");
 }
+
+const VERSION = "hospes.version.hidden";
+
+/** The newer version of which this window does not tell any more. */
+export function hiddenVersion(): string | null {
+  return localStorage.getItem(VERSION);
+}
+
+export function hideVersion(version: string): void {
+  localStorage.setItem(VERSION, version);
+}

@@ -63,7 +63,7 @@ impl Waiting {
         }
     }
 
-    async fn client(&self) -> Client {
+    pub(super) async fn client(&self) -> Client {
         self.service.client().await.unwrap()
     }
 }
@@ -77,16 +77,16 @@ fn config(data: &Path) -> Config {
     config
 }
 
-async fn phase(client: &Client) -> Phase {
+pub(super) async fn phase(client: &Client) -> Phase {
     client.call::<Status>(&Call::Status {}).await.unwrap().phase
 }
 
-async fn set_up(client: &Client, name: &str, passphrase: &str) -> Result<Value, Fault> {
+pub(super) async fn set_up(client: &Client, name: &str, passphrase: &str) -> Result<Value, Fault> {
     client.call(&Call::SetUp { name: name.to_owned(), passphrase: Secret::new(passphrase.to_owned()) }).await
 }
 
 /// What lies in the data folder.
-fn laid(folder: &Path) -> Vec<PathBuf> {
+pub(super) fn laid(folder: &Path) -> Vec<PathBuf> {
     let data = folder.join("data");
     let entries = std::fs::read_dir(&data).unwrap();
     entries.map(|entry| entry.unwrap().path().strip_prefix(&data).unwrap().to_owned()).collect()

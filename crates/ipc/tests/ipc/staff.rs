@@ -54,7 +54,7 @@ impl Machine {
     }
 
     /// Somebody at a window of their own.
-    async fn log_in(&self, name: &str) -> Client {
+    pub(super) async fn log_in(&self, name: &str) -> Client {
         let client = self.service.client().await.unwrap();
         ask(&client, "log_in", json!({ "name": name, "passphrase": PASSPHRASE })).await.unwrap();
         client

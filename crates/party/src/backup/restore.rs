@@ -57,6 +57,12 @@ struct Unpacked {
     backup: Digest,
 }
 
+/// When somebody asked for it, and from which account of the machine, if that is known.
+struct Asked {
+    at: Timestamp,
+    account: Option<u32>,
+}
+
 /// The folder in which it is unpacked; gone with its user.
 struct Folder(PathBuf);
 
@@ -93,6 +99,19 @@ impl Restoration {
     /// [`PartyError::Keys`] for another passphrase; [`PartyError::Backup`] for a file that is none, is of another version,
     /// or was cut off or altered; [`PartyError::DiskFull`]. Nothing was put in place then.
     pub async fn check(config: &Config, file: PathBuf, passphrase: Passphrase) -> Result<Self, PartyError> {
+        Self::check_from(config, file, passphrase, None).await
+    }
+
+    /// The same for somebody who asks from an account of the machine that is not the engine's own: the log says which.
+    ///
+    /// # Errors
+    /// As [`Restoration::check`].
+    pub async fn check_from(
+        config: &Config,
+        file: PathBuf,
+        passphrase: Passphrase,
+        account: Option<u32>,
+    ) -> Result<Self, PartyError> {
         // A site that could not be opened afterwards is not restored.
         config.managed.read()?;
         make_folder(&config.folder)?;
@@ -103,7 +122,8 @@ impl Restoration {
         let (path, to) = (file.clone(), folder.0.clone());
         let unpacked = tokio::task::spawn_blocking(move || unpack(&path, &passphrase, &to)).await;
         let unpacked = unpacked.map_err(|_| PartyError::Stopped)??;
-        examine(&file, &folder.database(), &unpacked, (config.clock)()).await?;
+        let asked = Asked { at: (config.clock)(), account };
+        examine(&file, &folder.database(), &unpacked, &asked).await?;
         refuse_keys(config, &unpacked, goes_on).await?;
         Ok(Self { config: config.clone(), unpacked, folder, goes_on, _lock: held })
     }
@@ -165,6 +185,24 @@ pub(crate) fn sweep(config: &Config) {
     // What stays is tried again at the next start.
     let _ = std::fs::remove_dir_all(config.folder.join(UNPACKED));
     let _ = std::fs::remove_file(config.folder.join(PLACING));
+}
+
+/// Removes what an attempt left that was interrupted, where a new site is laid down in its place: the keys of another site are
+/// not to be its own.
+///
+/// # Errors
+/// If the key file cannot be removed.
+pub(crate) fn give_up(config: &Config) -> Result<(), PartyError> {
+    if !config.folder.join(PLACING).exists() {
+        return Ok(());
+    }
+    if let SecretPlace::File { path, .. } = &config.secrets
+        && path.exists()
+    {
+        std::fs::remove_file(path).map_err(|error| PartyError::file("remove", path, error))?;
+    }
+    sweep(config);
+    Ok(())
 }
 
 /// Refuses a folder with a site in it, or with what is left of one: a restored database would be read together with the
@@ -281,14 +319,14 @@ fn refuse_schema(archive: &Archive, manifest: &Manifest) -> Result<(), PartyErro
 }
 
 /// Checks that what was unpacked fits together and can be opened, and enters in the database that it was restored.
-async fn examine(file: &Path, database: &Path, unpacked: &Unpacked, now: Timestamp) -> Result<(), PartyError> {
+async fn examine(file: &Path, database: &Path, unpacked: &Unpacked, asked: &Asked) -> Result<(), PartyError> {
     let broken = |reason: &str| PartyError::Backup { path: file.to_owned(), reason: reason.to_owned() };
     let store = Store::open_copy(database).await.map_err(|error| match error {
         PartyError::Damaged { reason, .. } => broken(&format!("its database is damaged: {}", shown(&reason, 300))),
         PartyError::NewerDatabase => broken("its database is not of the schema that it says"),
         other => other,
     })?;
-    let examined = examine_contents(file, &store, unpacked, now).await;
+    let examined = examine_contents(file, &store, unpacked, asked).await;
     // Also where it failed: a connection that ended later could take the files of the next attempt away.
     store.close().await;
     examined?;
@@ -300,7 +338,7 @@ async fn examine(file: &Path, database: &Path, unpacked: &Unpacked, now: Timesta
     File::options().write(true).open(database).and_then(|file| file.sync_all()).map_err(fail)
 }
 
-async fn examine_contents(file: &Path, store: &Store, unpacked: &Unpacked, now: Timestamp) -> Result<(), PartyError> {
+async fn examine_contents(file: &Path, store: &Store, unpacked: &Unpacked, asked: &Asked) -> Result<(), PartyError> {
     let broken = |reason: &str| PartyError::Backup { path: file.to_owned(), reason: reason.to_owned() };
     let manifest = &unpacked.manifest;
     let mut tx = store.begin(STEP).await?;
@@ -337,7 +375,7 @@ async fn examine_contents(file: &Path, store: &Store, unpacked: &Unpacked, now: 
         }
         federations.push(membership.federation);
     }
-    let restored = Restored::new(unpacked.backup, manifest.made, manifest.entries, now, federations);
-    restored::write(tx.conn(), &restored).await?;
+    let restored = Restored::new(unpacked.backup, manifest.made, manifest.entries, asked.at, federations);
+    restored::write(tx.conn(), &restored.asked_from(asked.account)).await?;
     tx.commit().await
 }
