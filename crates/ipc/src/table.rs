@@ -4,7 +4,13 @@ use std::path::PathBuf;
 
 use hospes_party::link::Step;
 use hospes_party::view::{
-    AlarmView, Approach, Approving, AskedQuery, AuditExport, AuditFormat, AuditPage, AuditQuery, BackupMade, ComputeLimits, DatabaseTest, DatabaseView, DatasetUse, DatasetView, DeviceSetting, DeviceView, DryRunView, EgressView, Enrolment, FileReading, InvitationView, JobView, LogLine, Me, MembershipView, ModelCopy, ModelExport, NameMark, NewDatabase, NewDataset, NewPerson, NewWay, OptOutReport, Outcome, Page, PeerView, PersonChange, PersonView, PolicyPreview, PredictionMade, PredictionOffer, ProfileView, ProposalView, RequestView, RestoredView, Review, ScanProfile, SignInRules, Signed, Status, SurveyView, TableExport, UpdateSaved, UpdateSource, UpdatesView, Verdict, WayTried, WayView,
+    AlarmView, Approach, Approving, AskedQuery, AuditExport, AuditFormat, AuditPage, AuditQuery, BackupMade,
+    ComputeLimits, DatabaseTest, DatabaseView, DatasetUse, DatasetView, DeviceSetting, DeviceView, DryRunView,
+    EgressView, Enrolment, FileReading, InvitationView, JobView, LogLine, Me, MembershipView, ModelCopy, ModelExport,
+    NameMark, NewDatabase, NewDataset, NewPerson, NewWay, OptOutReport, Outcome, Page, PeerView, PersonChange,
+    PersonView, PolicyPreview, PredictionMade, PredictionOffer, ProfileView, ProposalView, RequestView, RestoredView,
+    Review, ScanProfile, SignInRules, Signed, Status, SurveyView, TableExport, UpdateSaved, UpdateSource, UpdatesView,
+    Verdict, WayTried, WayView,
 };
 use hospes_party::{DeviceChoice, Handle, Managed, Passphrase};
 use hospes_protocol::approval::OpinionView;

@@ -40,7 +40,8 @@ use crate::names::Known;
 use crate::people::Session;
 use crate::store::{At as _, from_json, parse, signed, to_json, unsigned};
 use crate::view::{
-    ColumnView, DatasetView, FileReading, GapView, NameOf, NewDataset, Notice, OptOutReport, ProfileView, QueryView, SurveyView,
+    ColumnView, DatasetView, FileReading, GapView, NameOf, NewDataset, Notice, OptOutReport, ProfileView, QueryView,
+    SurveyView,
 };
 
 use asked::{Purpose, RowSource};

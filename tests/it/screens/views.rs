@@ -3,7 +3,7 @@
 /// Something that the window shows.
 #[derive(Clone, Copy)]
 pub(super) struct View {
-    /// What it is called. One whose name begins with a number has pictures of that name, where pictures are wanted.
+    /// What it is called. One whose name begins with a number has pictures of that name in `docs/images`.
     pub(super) name: &'static str,
     /// Where it is; without a place it goes on from the view before.
     pub(super) place: Option<&'static str>,
@@ -173,7 +173,7 @@ pub(super) const ADMINISTRATION: &[View] = &[
     then("stop everything, asked", &[Press(DANGER, 0)], DIALOG),
     at("50-settings-machine", "/settings/machine").after(&[Press("main form button[type=button]", 0)]),
     at("51-settings-backup", "/settings/backup"),
-    at("51-settings-updates", "/settings/updates"),
+    at("61-settings-updates", "/settings/updates"),
 ];
 
 /// What a privacy officer sees of it besides.
@@ -190,3 +190,11 @@ pub(super) const SECOND: &[View] =
 
 /// The way to every screen in a narrow window.
 pub(super) const MENU: View = View { name: "57-menu", place: Some("/"), acts: &[Press("nav button", 0)], part: None };
+
+/// Every view that has pictures, by name.
+pub(super) fn pictured() -> impl Iterator<Item = &'static str> {
+    let lists: [&[View]; 9] =
+        [DOOR, FIRST_RUN, SERVICE, NEW_SITE, &[LOCKED, FAILED, MENU], STEWARD, ADMINISTRATION, OVERSIGHT, SECOND];
+    let names = lists.into_iter().flatten().map(|view| view.name);
+    names.filter(|name| name.starts_with(|first: char| first.is_ascii_digit()))
+}
