@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use futures::TryStreamExt as _;
+use hospes_protocol::text::shown;
 use serde::{Deserialize, Serialize};
 use sqlx::error::DatabaseError;
 use sqlx::postgres::{
@@ -24,6 +25,9 @@ use crate::source::Limits;
 const CONNECT: Duration = Duration::from_secs(15);
 /// What the questions of a test may take.
 const QUESTION: Duration = Duration::from_secs(20);
+/// Most characters of a message and of a name that a server gives; they go to a terminal and into the log.
+const MESSAGE_CHARS: usize = 500;
+const NAME_CHARS: usize = 100;
 
 /// A PostgreSQL server, a database on it and who asks, without the password.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -158,7 +162,7 @@ fn database_reason(told: &(dyn DatabaseError + 'static), query: Option<&str>) ->
         "25006" => "the query would write, and the transaction only reads".to_owned(),
         // PRIVACY: classes whose words are about the query, its names and the server. All others can quote a value.
         code if ["08", "0A", "25", "28", "3D", "3F", "42", "53", "57"].iter().any(|class| code.starts_with(class)) => {
-            format!("{line}{} (SQLSTATE {code})", told.message())
+            format!("{line}{} (SQLSTATE {code})", shown(told.message(), MESSAGE_CHARS))
         }
         code => format!("a value in the data does not bear what the query does with it (SQLSTATE {code})"),
     }
@@ -309,7 +313,7 @@ async fn check_powers(connection: &mut PgConnection, server: &Server) -> Result<
     let may = match answer(QUESTION, asked).await.map_err(unknown)? {
         None => return Ok(()),
         Some((_, _, true)) => "is a superuser".to_owned(),
-        Some((name, true, _)) => format!("can become the superuser {name}"),
+        Some((name, true, _)) => format!("can become the superuser {}", shown(&name, NAME_CHARS)),
         Some((name, ..)) => match name.as_str() {
             "pg_execute_server_program" => format!("may start programs on the server ({name})"),
             "pg_read_server_files" => format!("may read files of the server ({name})"),
