@@ -117,10 +117,7 @@ async fn a_new_site_has_no_keys_of_a_restore_that_was_broken_off(vault: &Vault, 
     config.secrets = place;
     std::fs::create_dir(&config.folder).unwrap();
     let unfinished = config.folder.join("restore.unfinished");
-    for (mark, stays) in [
-        ("a backup is being restored here\n", true),
-        ("restored-into-the-keychain\n", false),
-    ] {
+    for (mark, stays) in [("a backup is being restored here\n", true), ("restored-into-the-keychain\n", false)] {
         vault.keep("data-key", Zeroizing::new(vec![7])).await.unwrap();
         std::fs::write(&unfinished, mark).unwrap();
         crate::backup::give_up(&config).await.unwrap();
