@@ -1,6 +1,7 @@
 import { useState } from "react";
 import { useTranslation } from "react-i18next";
 import { bytes } from "../i18n/format";
+import { beginning } from "../i18n/visible";
 import { useAction, useManaged } from "../ipc/hooks";
 import type { JobView, TableExport } from "../ipc/types";
 import { Button } from "../parts/Button";
@@ -36,7 +37,7 @@ export function FitExport({ job, task }: { job: JobView; task: string }) {
           onPress={() => {
             setWritten(null);
             write.reset();
-            choose.mutate({ purpose: "table", suggested: `${job.title.slice(0, TITLE_CHARS)}-${task}.csv` });
+            choose.mutate({ purpose: "table", suggested: `${beginning(job.title, TITLE_CHARS)}-${task}.csv` });
           }}
         >
           {t("models.exportTable")}
