@@ -134,6 +134,17 @@ describe("a hostile request", () => {
     },
   );
 
+  it("says so where it names more than are shown", async () => {
+    await read();
+    expect(screen.text()).not.toContain("there may be more");
+    screen.away();
+    screen = new Screen();
+    const letters = ["\u0445 (U+0445)"];
+    const mark = (n: number): NameMark => ({ of: "column", name: `\u0445y${n}`, like: null, letters });
+    await read({ marks: Array.from({ length: 100 }, (_, n) => mark(n)) });
+    expect(screen.text()).toContain("Only the first 100 are named; there may be more.");
+  });
+
   it("has the mark beside the name of a member", async () => {
     await read();
     await screen.press(tab("People"));

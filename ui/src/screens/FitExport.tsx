@@ -27,6 +27,7 @@ export function FitExport({ job, task }: { job: JobView; task: string }) {
         { onSuccess: (done) => setWritten({ ...done, name: chosen.name }) },
       );
   });
+  const suggested = `${beginning(job.title, TITLE_CHARS)}-${task}.csv`;
   return (
     <>
       <div className={forms.actions}>
@@ -37,7 +38,7 @@ export function FitExport({ job, task }: { job: JobView; task: string }) {
           onPress={() => {
             setWritten(null);
             write.reset();
-            choose.mutate({ purpose: "table", suggested: `${beginning(job.title, TITLE_CHARS)}-${task}.csv` });
+            choose.mutate({ purpose: "table", suggested });
           }}
         >
           {t("models.exportTable")}
