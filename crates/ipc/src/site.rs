@@ -224,12 +224,15 @@ impl Place {
 
     async fn lay_down(&self) -> Result<Handle, Fault> {
         let config = (self.configure)(&Settings::File)?;
-        has_room(&self.folder)?;
+        has_room(&self.folder, ROOM_BYTES)?;
         lay_down_to_run(&self.folder, &Settings::File, config).await
     }
 
     async fn restore(&self, account: u32, backup: PathBuf, passphrase: Passphrase) -> Result<Handle, Fault> {
         let config = (self.configure)(&Settings::File)?;
+        // What is unpacked lies beside the backup, and is no longer than it.
+        let bytes = std::fs::metadata(&backup).map_or(0, |file| file.len());
+        has_room(&self.folder, ROOM_BYTES.saturating_add(bytes))?;
         let checked = Restoration::check_from(&config, backup, passphrase, Some(account)).await?;
         put_in_place(&self.folder, &Settings::File, checked).await?;
         Ok(hospes_party::open(config).await?)
@@ -237,17 +240,17 @@ impl Place {
 }
 
 /// Refuses before anything is made what could only be made by half.
-fn has_room(folder: &Path) -> Result<(), Fault> {
+fn has_room(folder: &Path, needed: u64) -> Result<(), Fault> {
     let disk = rustix::fs::statvfs(folder).map_err(|error| {
         let words = format!("cannot ask how full the disk of {} is: {error}", folder.display());
         Fault::new(FaultCode::Store, words)
     })?;
-    if disk.f_bavail.saturating_mul(disk.f_frsize) < ROOM_BYTES {
+    if disk.f_bavail.saturating_mul(disk.f_frsize) < needed {
         let words = format!(
             "the disk of {} has less than {} MiB free; nothing was made. Whoever administers this machine makes room; then \
              try again",
             folder.display(),
-            ROOM_BYTES >> 20
+            needed >> 20
         );
         return Err(Fault::new(FaultCode::DiskFull, words));
     }

@@ -108,7 +108,7 @@ impl Engine {
         for folder in [config.payloads(), config.models(), config.snapshots(), config.kept(), config.scratch()] {
             make_folder(&folder)?;
         }
-        crate::backup::give_up(config)?;
+        crate::backup::give_up(config).await?;
         let vault = match &config.secrets {
             // Left by an attempt that was interrupted before there was a database.
             crate::keys::SecretPlace::File { path, .. } if path.exists() => Vault::open(config.secrets.clone()).await?,

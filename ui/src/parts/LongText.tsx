@@ -2,18 +2,12 @@ import { useState } from "react";
 import { useTranslation } from "react-i18next";
 import { Engine } from "../i18n/engine";
 import { count } from "../i18n/format";
-import { visible } from "../i18n/visible";
+import { beginning, visible } from "../i18n/visible";
 import { Button } from "./Button";
 import styles from "./LongText.module.css";
 
 /** Characters of a text that are shown before anybody asks for all of it. */
 const FOLDED_CHARS = 800;
-
-/** The beginning of a text, not cut within a character. */
-function beginning(text: string): string {
-  const last = text.charCodeAt(FOLDED_CHARS - 1);
-  return text.slice(0, last >= 0xd800 && last < 0xdc00 ? FOLDED_CHARS - 1 : FOLDED_CHARS);
-}
 
 interface Props {
   children: string;
@@ -29,7 +23,7 @@ export function LongText({ children: text, isStated = false }: Props) {
   if (text.length <= FOLDED_CHARS) return words(text);
   return (
     <>
-      {words(isOpen ? text : `${beginning(text)}…`)}
+      {words(isOpen ? text : `${beginning(text, FOLDED_CHARS)}…`)}
       <span className={styles.more}>
         <Button kind="quiet" aria-expanded={isOpen} onPress={() => setOpen(!isOpen)}>
           {isOpen ? t("parts.showLess") : t("parts.showAll", { all: count(text.length) })}

@@ -150,6 +150,27 @@ async fn whoever_hands_a_backup_over_names_no_file_and_is_nobody_once_there_is_a
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_begun_is_carried_out_also_if_whoever_asked_listens_for_news_and_goes() {
+    let home = tempfile::tempdir().unwrap();
+    let file = backup(home.path()).await;
+    let folder = tempfile::tempdir().unwrap();
+    let waiting = Waiting::on(folder.path(), STOPPED).await;
+    let mut rude = Rude(UnixStream::connect(socket(folder.path())).await.unwrap());
+    for piece in std::fs::read(&file).unwrap().chunks(1 << 20) {
+        let give = json!({ "bundle": 1, "name": "backup", "piece": BASE64.encode(piece) });
+        let answer = rude.say(json!({ "id": 1, "files": { "give": give } })).await;
+        assert!(answer["fault"].is_null(), "{answer}");
+    }
+    let call = json!({ "command": "restore_site", "args": { "path": "backup", "passphrase": SECRET } });
+    rude.send(json!({ "id": 2, "call": call, "bundle": 1 })).await;
+    rude.send(json!({ "subscribe": true })).await;
+    drop(rude);
+    until("the site", || waiting.site.handle().is_some()).await;
+    assert_eq!(phase(&waiting.client().await).await, Phase::SetUp);
+    waiting.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_site_that_is_set_up_after_a_restore_was_broken_off_has_nothing_of_it() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");

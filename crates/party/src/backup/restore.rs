@@ -29,6 +29,9 @@ use crate::witness::EXPORT_KEY;
 const UNPACKED: &str = "restoring";
 /// File that is there while a backup is put in place: what lies in the folder then is of an attempt that was interrupted.
 const PLACING: &str = "restore.unfinished";
+/// What it says, by where the keys go: in the keychain another site may have its own, in a file of this folder none.
+const INTO_FILE: &[u8] = b"a backup is being restored here\n";
+const INTO_KEYCHAIN: &[u8] = b"restored-into-the-keychain\n";
 /// Most bytes of the manifest, and of a secret.
 const MANIFEST_BYTES: u64 = 16 << 10;
 const SECRET_BYTES: u64 = 64 << 10;
@@ -124,7 +127,7 @@ impl Restoration {
         let unpacked = unpacked.map_err(|_| PartyError::Stopped)??;
         let asked = Asked { at: (config.clock)(), account };
         examine(&file, &folder.database(), &unpacked, &asked).await?;
-        refuse_keys(config, &unpacked, goes_on).await?;
+        refuse_keys(config, &unpacked).await?;
         Ok(Self { config: config.clone(), unpacked, folder, goes_on, _lock: held })
     }
 
@@ -146,7 +149,11 @@ impl Restoration {
     pub async fn put_in_place(self) -> Result<(), PartyError> {
         let Self { config, unpacked, folder, goes_on, _lock } = self;
         let placing = config.folder.join(PLACING);
-        replace(&placing, b"a backup is being restored here\n").map_err(|e| PartyError::file("write", &placing, e))?;
+        let mark = match &config.secrets {
+            SecretPlace::File { .. } => INTO_FILE,
+            SecretPlace::Keychain { .. } => INTO_KEYCHAIN,
+        };
+        replace(&placing, mark).map_err(|e| PartyError::file("write", &placing, e))?;
         let vault = match &config.secrets {
             SecretPlace::File { path, .. } => {
                 if goes_on && path.exists() {
@@ -191,18 +198,31 @@ pub(crate) fn sweep(config: &Config) {
 /// not to be its own.
 ///
 /// # Errors
-/// If the key file cannot be removed.
-pub(crate) fn give_up(config: &Config) -> Result<(), PartyError> {
+/// If the key file cannot be removed, and what the keychain says.
+pub(crate) async fn give_up(config: &Config) -> Result<(), PartyError> {
     if !config.folder.join(PLACING).exists() {
         return Ok(());
     }
-    if let SecretPlace::File { path, .. } = &config.secrets
-        && path.exists()
-    {
-        std::fs::remove_file(path).map_err(|error| PartyError::file("remove", path, error))?;
+    match &config.secrets {
+        SecretPlace::File { path, .. } if path.exists() => {
+            std::fs::remove_file(path).map_err(|error| PartyError::file("remove", path, error))?;
+        }
+        SecretPlace::Keychain { .. } if went_into_keychain(config) => {
+            let vault = Vault::open(config.secrets.clone()).await?;
+            // All others have names that no other site has.
+            for name in [DATA_KEY, SUBJECT_KEY, EXPORT_KEY] {
+                vault.destroy(name).await?;
+            }
+        }
+        _ => {}
     }
     sweep(config);
     Ok(())
+}
+
+/// Whether an attempt was interrupted that put keys into the keychain: it had seen that there are none of another site.
+fn went_into_keychain(config: &Config) -> bool {
+    std::fs::read(config.folder.join(PLACING)).is_ok_and(|mark| mark == INTO_KEYCHAIN)
 }
 
 /// Refuses a folder with a site in it, or with what is left of one: a restored database would be read together with the
@@ -235,11 +255,11 @@ fn refuse_site(config: &Config, goes_on: bool) -> Result<(), PartyError> {
 }
 
 /// Refuses a keychain that holds the keys of another site under this one's name.
-async fn refuse_keys(config: &Config, unpacked: &Unpacked, goes_on: bool) -> Result<(), PartyError> {
+async fn refuse_keys(config: &Config, unpacked: &Unpacked) -> Result<(), PartyError> {
     let SecretPlace::Keychain { service } = &config.secrets else { return Ok(()) };
     let found = Vault::open(config.secrets.clone()).await?.find(DATA_KEY).await?;
     let is_other = found.is_some_and(|found| unpacked.secrets.get(DATA_KEY).is_none_or(|ours| **ours != *found));
-    if is_other && !goes_on {
+    if is_other && !went_into_keychain(config) {
         return Err(PartyError::state(format!(
             "the keychain holds the keys of another site as '{service}'; nothing was changed. Restore into another folder"
         )));

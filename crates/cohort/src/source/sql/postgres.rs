@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use futures::TryStreamExt as _;
+use hospes_protocol::text::shown;
 use serde::{Deserialize, Serialize};
 use sqlx::error::DatabaseError;
 use sqlx::postgres::{
@@ -24,6 +25,11 @@ use crate::source::Limits;
 const CONNECT: Duration = Duration::from_secs(15);
 /// What the questions of a test may take.
 const QUESTION: Duration = Duration::from_secs(20);
+/// Most characters of a message and of a name that a server gives: they go to a terminal and into the log.
+const MESSAGE_CHARS: usize = 500;
+const NAME_CHARS: usize = 100;
+/// Characters of a SQLSTATE.
+const CODE_CHARS: usize = 5;
 
 /// A PostgreSQL server, a database on it and who asks, without the password.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -141,7 +147,7 @@ fn unproven(why: &dyn std::fmt::Display) -> String {
 }
 
 fn database_reason(told: &(dyn DatabaseError + 'static), query: Option<&str>) -> String {
-    let code = told.code().unwrap_or_default();
+    let code = shown(&told.code().unwrap_or_default(), CODE_CHARS);
     let place = told.try_downcast_ref::<PgDatabaseError>().and_then(PgDatabaseError::position);
     let line = match (place, query) {
         (Some(PgErrorPosition::Original(at)), Some(query)) => {
@@ -150,7 +156,7 @@ fn database_reason(told: &(dyn DatabaseError + 'static), query: Option<&str>) ->
         }
         _ => String::new(),
     };
-    match code.as_ref() {
+    match code.as_str() {
         "28P01" => "the password is wrong, or there is no such role".to_owned(),
         "28000" => "the server does not let this role in from here (see its pg_hba.conf)".to_owned(),
         "3D000" => "there is no such database on the server".to_owned(),
@@ -158,7 +164,7 @@ fn database_reason(told: &(dyn DatabaseError + 'static), query: Option<&str>) ->
         "25006" => "the query would write, and the transaction only reads".to_owned(),
         // PRIVACY: classes whose words are about the query, its names and the server. All others can quote a value.
         code if ["08", "0A", "25", "28", "3D", "3F", "42", "53", "57"].iter().any(|class| code.starts_with(class)) => {
-            format!("{line}{} (SQLSTATE {code})", told.message())
+            format!("{line}{} (SQLSTATE {code})", shown(told.message(), MESSAGE_CHARS))
         }
         code => format!("a value in the data does not bear what the query does with it (SQLSTATE {code})"),
     }
@@ -309,11 +315,11 @@ async fn check_powers(connection: &mut PgConnection, server: &Server) -> Result<
     let may = match answer(QUESTION, asked).await.map_err(unknown)? {
         None => return Ok(()),
         Some((_, _, true)) => "is a superuser".to_owned(),
-        Some((name, true, _)) => format!("can become the superuser {name}"),
+        Some((name, true, _)) => format!("can become the superuser {}", shown(&name, NAME_CHARS)),
         Some((name, ..)) => match name.as_str() {
             "pg_execute_server_program" => format!("may start programs on the server ({name})"),
             "pg_read_server_files" => format!("may read files of the server ({name})"),
-            _ => format!("may write files of the server ({name})"),
+            other => format!("may write files of the server ({})", shown(other, NAME_CHARS)),
         },
     };
     Err(format!(
