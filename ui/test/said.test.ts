@@ -232,6 +232,13 @@ describe("words of the engine", () => {
     expect(said("cleveland.xlsx: there is no sheet 'Lists'; there are 'Cleveland', 'Visits'")).toBe(
       "cleveland.xlsx: es gibt kein Blatt „Lists“; es gibt „Cleveland“, „Visits“",
     );
+    expect(
+      said(
+        "made 2026-01-02T03:04:05.000Z, with 7 entries of the log; restored by the socket for staff, account 1000 of the machine",
+      ),
+    ).toMatch(
+      /mit 7 Einträgen des Protokolls; eingespielt über den Zugang für das Personal, Konto 1000 des Rechners$/,
+    );
     speak("zh");
     expect(said("name: is empty")).toBe("姓名：为空");
   });
@@ -243,6 +250,31 @@ describe("words of the engine", () => {
         "rounds; each sends sums over its rows, and the coordinator can read each site's sums",
     );
     expect(fit).toContain("mit „age“ als Offset, mit „w“ als Gewichte");
+  });
+
+  it("are read where the log tells of a database", () => {
+    speak("de");
+    const database = "the database 'Labor' (PostgreSQL database lab on db.example:5432, as reader)";
+    const shown = "die Datenbank „Labor“ (PostgreSQL-Datenbank lab auf db.example:5432, als reader)";
+    expect(said(`the query ab12 in ${database}, to see what is in its rows`)).toBe(
+      `die Abfrage ab12 in ${shown}, um zu sehen, was in ihren Zeilen steht`,
+    );
+    expect(said(`${database} is known here`)).toBe(`${shown} ist hier bekannt`);
+    const finding =
+      "The role reader can become the superuser postgres, and what its queries call could do that although the " +
+      "transaction only reads. Have a role made that may read and nothing else, and connect with it: CREATE ROLE hospes " +
+      "LOGIN PASSWORD '…'; GRANT CONNECT ON DATABASE \"lab\" TO hospes; GRANT USAGE ON SCHEMA public TO hospes; GRANT " +
+      "SELECT ON each table that is needed TO hospes.";
+    const failed = said(`${database}: the test failed at 'rights': ${finding}`);
+    expect(failed).toContain(
+      `${shown}: die Prüfung ist am Schritt „rights“ gescheitert: die Rolle reader kann zum Super`,
+    );
+    expect(failed).toContain('GRANT CONNECT ON DATABASE "lab" TO hospes');
+    expect(
+      said("updates are looked for at https://a.example/hospes.json, under the key ab12. Before: nowhere"),
+    ).toBe(
+      "nach Updates wird gesucht: unter https://a.example/hospes.json, mit dem Schlüssel ab12. Vorher: nirgends",
+    );
   });
 
   it("of somebody else are no sentence of the engine", () => {

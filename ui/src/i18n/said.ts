@@ -200,6 +200,9 @@ function several(text: string, isWhole: boolean): string | null {
     const ended = before === null && joint === ". " ? read(text.slice(0, index + 1)) : null;
     if (before === false || ended === false) return null;
     if (before === null && ended === null) continue;
+    // What the engine adds to a sentence begins with the joint itself.
+    const added = before !== null && read(text.slice(index));
+    if (added) return before + added;
     const after = rest(text.slice(index + joint.length));
     if (after === null) continue;
     return before !== null ? before + between(joint) + after : ended + blank() + after;
