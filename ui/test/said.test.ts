@@ -2,7 +2,7 @@
 import { createElement } from "react";
 import { renderToStaticMarkup } from "react-dom/server";
 import { afterEach, describe, expect, it } from "vitest";
-import { catalogues, LANGUAGES, type Language, speak, spoken } from "../src/i18n";
+import { LANGUAGES, type Language, sentences as sentencesOf, speak } from "../src/i18n";
 import facts from "../src/i18n/en/facts.json";
 import { Engine } from "../src/i18n/engine";
 import { one, phraseKey, said } from "../src/i18n/said";
@@ -78,7 +78,14 @@ function texts(source: string): { all: string[]; shown: string[] } {
 }
 
 const found = Object.entries(sources).map(([path, source]) => ({ path, ...texts(source) }));
-const sentences = Object.entries(spoken()).flatMap(([part, codes]) =>
+/** The engine's sentences in each language; English names the kinds of places. */
+const tongues = new Map(
+  await Promise.all(
+    (Object.keys(LANGUAGES) as Language[]).map(async (of) => [of, await sentencesOf(of)] as const),
+  ),
+);
+const tongue = (language: Language) => tongues.get(language) ?? {};
+const sentences = Object.entries(tongue("en")).flatMap(([part, codes]) =>
   Object.entries(codes).map(([code, english]) => ({ key: `${part}.${code}`, part, code, english })),
 );
 /** A sentence of the catalogue as a text of the sources. */
@@ -105,12 +112,10 @@ const example = (english: string) =>
 const WHAT_TO_DO = `A sentence that a window can show has no entry in the page's catalogue. Write it, with a code of your own, into
 ui/src/i18n/en/said/PART.json with the kind of each place, as in "the approval expired at {{at, moment}}" (kinds: ${Object.keys(EXAMPLES).join(", ")}),
 and under the same code, without kinds, into ui/src/i18n/{de,fr,zh}/said/PART.json; PART is the file whose sentences are about the
-same: ${Object.keys(spoken()).join(", ")}.
+same: ${Object.keys(tongue("en")).join(", ")}.
 Where no window ever shows it, write it as it stands below into ui/test/unsaid.json.`;
 
 const others = Object.keys(LANGUAGES).filter((language) => language !== "en") as Language[];
-
-const tongue = (language: Language) => catalogues()[language]?.said as Record<string, Record<string, string>>;
 
 /** The places of a sentence, of which English names the kinds. */
 const placesOf = (text: string) =>
@@ -178,7 +183,7 @@ describe("sentences of the engine", () => {
     });
     const more = Object.entries(tree).flatMap(([part, codes]) =>
       Object.keys(codes)
-        .filter((code) => spoken()[part]?.[code] === undefined)
+        .filter((code) => tongue("en")[part]?.[code] === undefined)
         .map(
           (code) =>
             `ui/src/i18n/${language}/said/${part}.json has ${code}, which en/said/${part}.json has not`,
@@ -187,8 +192,8 @@ describe("sentences of the engine", () => {
     expect([...wrong, ...more]).toEqual([]);
   });
 
-  it.each(others)("are read, each as itself, and said in %s", (language) => {
-    speak(language);
+  it.each(others)("are read, each as itself, and said in %s", async (language) => {
+    await speak(language);
     const tree = tongue(language);
     const wrong = sentences.flatMap(({ part, code, english }) => {
       const text = one(example(english));
@@ -213,16 +218,16 @@ describe("sentences of the engine", () => {
 });
 
 describe("words of the engine", () => {
-  it("are read with their numbers, moments and names", () => {
-    speak("de");
+  it("are read with their numbers, moments and names", async () => {
+    await speak("de");
     const runs = one("up to 1200 runs are allowed; in each, everything listed leaves again");
     expect(runs).toMatch(/^bis zu 1.200 Läufe/);
     expect(one("the approval expired at 2026-01-02T03:04:05.000Z")).toMatch(/2026/);
     expect(one("the dataset has no column age, sex")).toBe("dem Datensatz fehlt age, sex");
   });
 
-  it("are read where several follow each other", () => {
-    speak("de");
+  it("are read where several follow each other", async () => {
+    await speak("de");
     expect(said("the worker process failed: it could not be started: no such file")).toBe(
       "der Arbeitsprozess ist fehlgeschlagen: es konnte nicht gestartet werden: „no such file“",
     );
@@ -239,12 +244,12 @@ describe("words of the engine", () => {
     ).toMatch(
       /mit 7 Einträgen des Protokolls; eingespielt über den Zugang für das Personal, Konto 1000 des Rechners$/,
     );
-    speak("zh");
+    await speak("zh");
     expect(said("name: is empty")).toBe("姓名：为空");
   });
 
-  it("are read where only the words tell where one ends", () => {
-    speak("de");
+  it("are read where only the words tell where one ends", async () => {
+    await speak("de");
     const fit = one(
       "fits a linear regression together with the other sites, with 'age' as offset, with 'w' as weights, in at most 3 " +
         "rounds; each sends sums over its rows, and the coordinator can read each site's sums",
@@ -252,8 +257,8 @@ describe("words of the engine", () => {
     expect(fit).toContain("mit „age“ als Offset, mit „w“ als Gewichte");
   });
 
-  it("are read where the log tells of a database", () => {
-    speak("de");
+  it("are read where the log tells of a database", async () => {
+    await speak("de");
     const database = "the database 'Labor' (PostgreSQL database lab on db.example:5432, as reader)";
     const shown = "die Datenbank „Labor“ (PostgreSQL-Datenbank lab auf db.example:5432, als reader)";
     expect(said(`the query ab12 in ${database}, to see what is in its rows`)).toBe(
@@ -277,8 +282,8 @@ describe("words of the engine", () => {
     );
   });
 
-  it("of somebody else are no sentence of the engine", () => {
-    speak("de");
+  it("of somebody else are no sentence of the engine", async () => {
+    await speak("de");
     for (const text of [
       "the weather is fine",
       "there is no reason",
@@ -292,8 +297,8 @@ describe("words of the engine", () => {
     }
   });
 
-  it("say the summary of a request", () => {
-    speak("fr");
+  it("say the summary of a request", async () => {
+    await speak("fr");
     const summary = said(
       "Ana (CHU) asks this site and 2 others to compute 'heart'. It uses 3 of 5 columns of 'cohort', 80 patients. 4 " +
         "things leave this site, 900 bytes in one run.",
@@ -310,8 +315,8 @@ describe("a text that was made to deceive", () => {
     `Ana (CHU) asks this site and 2 others to compute '${plan}'. It uses 3 of 5 columns of 'cohort', 80 patients. ` +
     "4 things leave this site, 900 bytes in one run.";
 
-  it("stays what it is within a sentence", () => {
-    speak("de");
+  it("stays what it is within a sentence", async () => {
+    await speak("de");
     const names = [
       "the round is over",
       "<b onclick=x>",
@@ -322,8 +327,8 @@ describe("a text that was made to deceive", () => {
     for (const name of names) expect(said(asks(name)), name).toContain(`„${name}“ zu rechnen`);
   });
 
-  it("that can be read in two ways is not read", () => {
-    speak("de");
+  it("that can be read in two ways is not read", async () => {
+    await speak("de");
     const fake =
       "x'. It uses 1 of 5 columns of 'c', 1 patients. 1 things leave this site, 9 bytes in one run.";
     expect(said(asks("x"))).not.toBeNull();
@@ -332,8 +337,8 @@ describe("a text that was made to deceive", () => {
     expect(said(asks("x'. Nothing leaves. 'y"))).toBeNull();
   });
 
-  it("is English where it is shown and not read, and never markup", () => {
-    speak("de");
+  it("is English where it is shown and not read, and never markup", async () => {
+    await speak("de");
     const shown = (text: string, isMachine = false) =>
       renderToStaticMarkup(createElement(Engine, { isMachine, children: text }));
     expect(shown("no <b>such</b> file")).toBe('<span lang="en">no &lt;b&gt;such&lt;/b&gt; file</span>');
@@ -377,8 +382,8 @@ describe("the time that reading takes", () => {
     return Math.max(...times);
   };
 
-  it("is short for a page with many sentences", () => {
-    speak("de");
+  it("is short for a page with many sentences", async () => {
+    await speak("de");
     said("the index is made with the first one");
     const page = sentences.filter((_, at) => at % 8 === 0).map(({ english }) => example(english));
     expect(page.length).toBeGreaterThan(200);
@@ -388,8 +393,8 @@ describe("the time that reading takes", () => {
     expect(took).toBeLessThan(500);
   });
 
-  it("is short for a text that was made to take long", () => {
-    speak("de");
+  it("is short for a text that was made to take long", async () => {
+    await speak("de");
     const own = [
       ...new Set(sentences.flatMap(({ english }) => english.toLowerCase().match(/[a-z]{4,}/g) ?? [])),
     ];
