@@ -7,6 +7,7 @@ import facts from "../src/i18n/en/facts.json";
 import { Engine } from "../src/i18n/engine";
 import { one, phraseKey, said } from "../src/i18n/said";
 import { isStated } from "../src/parts/Facts";
+import { OF_ENGINE } from "../src/parts/Reason";
 import unsaid from "./unsaid.json";
 
 /** Sources of all that a window can show of the engine: its errors, reasons, findings and reports. */
@@ -36,7 +37,7 @@ const sources = import.meta.glob<string>(
 const STEP =
   /\/\/[^\n]*|b?r#"[\s\S]*?"#|b?"((?:[^"\\]|\\[\s\S])*)"|'(?:[^'\\\n]|\\[^\n])'|'\\u\{[0-9a-fA-F]+\}'|((?:tracing::\w+|(?:debug_)?assert(?:_eq|_ne)?|matches|panic|unreachable)!\()|([()])/g;
 /** What stands before a text that names a step of the store, or a statement. */
-const BEFORE = /(?:\.at\(|begin\(|expect\(|query\w*(?:::<[^(]*>)?\(|step: |reason = |serde\([^\n]*)\s*$/;
+const BEFORE = /(?:\.at\(|begin\(|expect\(|query\w*(?:::<[^(]*>)?\(|step: |,\s*reason = |serde\([^\n]*)\s*$/;
 const STATEMENT =
   /^\s*(?:SELECT|INSERT|UPDATE|DELETE|CREATE|PRAGMA|WITH|BEGIN|COMMIT|ALTER|DROP|VACUUM|ATTACH)\b/;
 const TESTS = /^#\[cfg\((?:all\()?test\b[^\n]*\n(?:#\[[^\n]*\n)*mod \w+ \{/m;
@@ -354,6 +355,11 @@ describe("a text that was made to deceive", () => {
   it("is no phrase where it has other letters than one", () => {
     expect(phraseKey("not stated")).not.toBeNull();
     for (const text of ["不 yes", "y\u0435s", "yes\u200b", "nоne"]) expect(phraseKey(text), text).toBeNull();
+  });
+
+  it("is not the engine's where a person gives a reason, but for the few that the engine gives itself", () => {
+    const unsaid = OF_ENGINE.filter((words) => !sentences.some(({ english }) => english.startsWith(words)));
+    expect(unsaid).toEqual([]);
   });
 
   it("is not taken for the engine's where somebody stated it", () => {
