@@ -2,11 +2,12 @@
 import { createElement } from "react";
 import { renderToStaticMarkup } from "react-dom/server";
 import { afterEach, describe, expect, it } from "vitest";
-import { catalogues, LANGUAGES, type Language, speak, spoken } from "../src/i18n";
+import { LANGUAGES, type Language, sentences as sentencesOf, speak } from "../src/i18n";
 import facts from "../src/i18n/en/facts.json";
 import { Engine } from "../src/i18n/engine";
 import { one, phraseKey, said } from "../src/i18n/said";
 import { isStated } from "../src/parts/Facts";
+import { OF_ENGINE } from "../src/parts/Reason";
 import unsaid from "./unsaid.json";
 
 /** Sources of all that a window can show of the engine: its errors, reasons, findings and reports. */
@@ -36,7 +37,7 @@ const sources = import.meta.glob<string>(
 const STEP =
   /\/\/[^\n]*|b?r#"[\s\S]*?"#|b?"((?:[^"\\]|\\[\s\S])*)"|'(?:[^'\\\n]|\\[^\n])'|'\\u\{[0-9a-fA-F]+\}'|((?:tracing::\w+|(?:debug_)?assert(?:_eq|_ne)?|matches|panic|unreachable)!\()|([()])/g;
 /** What stands before a text that names a step of the store, or a statement. */
-const BEFORE = /(?:\.at\(|begin\(|expect\(|query\w*(?:::<[^(]*>)?\(|step: |reason = |serde\([^\n]*)\s*$/;
+const BEFORE = /(?:\.at\(|begin\(|expect\(|query\w*(?:::<[^(]*>)?\(|step: |,\s*reason = |serde\([^\n]*)\s*$/;
 const STATEMENT =
   /^\s*(?:SELECT|INSERT|UPDATE|DELETE|CREATE|PRAGMA|WITH|BEGIN|COMMIT|ALTER|DROP|VACUUM|ATTACH)\b/;
 const TESTS = /^#\[cfg\((?:all\()?test\b[^\n]*\n(?:#\[[^\n]*\n)*mod \w+ \{/m;
@@ -78,7 +79,14 @@ function texts(source: string): { all: string[]; shown: string[] } {
 }
 
 const found = Object.entries(sources).map(([path, source]) => ({ path, ...texts(source) }));
-const sentences = Object.entries(spoken()).flatMap(([part, codes]) =>
+/** The engine's sentences in each language; English names the kinds of places. */
+const tongues = new Map(
+  await Promise.all(
+    (Object.keys(LANGUAGES) as Language[]).map(async (of) => [of, await sentencesOf(of)] as const),
+  ),
+);
+const tongue = (language: Language) => tongues.get(language) ?? {};
+const sentences = Object.entries(tongue("en")).flatMap(([part, codes]) =>
   Object.entries(codes).map(([code, english]) => ({ key: `${part}.${code}`, part, code, english })),
 );
 /** A sentence of the catalogue as a text of the sources. */
@@ -105,12 +113,10 @@ const example = (english: string) =>
 const WHAT_TO_DO = `A sentence that a window can show has no entry in the page's catalogue. Write it, with a code of your own, into
 ui/src/i18n/en/said/PART.json with the kind of each place, as in "the approval expired at {{at, moment}}" (kinds: ${Object.keys(EXAMPLES).join(", ")}),
 and under the same code, without kinds, into ui/src/i18n/{de,fr,zh}/said/PART.json; PART is the file whose sentences are about the
-same: ${Object.keys(spoken()).join(", ")}.
+same: ${Object.keys(tongue("en")).join(", ")}.
 Where no window ever shows it, write it as it stands below into ui/test/unsaid.json.`;
 
 const others = Object.keys(LANGUAGES).filter((language) => language !== "en") as Language[];
-
-const tongue = (language: Language) => catalogues()[language]?.said as Record<string, Record<string, string>>;
 
 /** The places of a sentence, of which English names the kinds. */
 const placesOf = (text: string) =>
@@ -178,7 +184,7 @@ describe("sentences of the engine", () => {
     });
     const more = Object.entries(tree).flatMap(([part, codes]) =>
       Object.keys(codes)
-        .filter((code) => spoken()[part]?.[code] === undefined)
+        .filter((code) => tongue("en")[part]?.[code] === undefined)
         .map(
           (code) =>
             `ui/src/i18n/${language}/said/${part}.json has ${code}, which en/said/${part}.json has not`,
@@ -187,8 +193,8 @@ describe("sentences of the engine", () => {
     expect([...wrong, ...more]).toEqual([]);
   });
 
-  it.each(others)("are read, each as itself, and said in %s", (language) => {
-    speak(language);
+  it.each(others)("are read, each as itself, and said in %s", async (language) => {
+    await speak(language);
     const tree = tongue(language);
     const wrong = sentences.flatMap(({ part, code, english }) => {
       const text = one(example(english));
@@ -213,16 +219,16 @@ describe("sentences of the engine", () => {
 });
 
 describe("words of the engine", () => {
-  it("are read with their numbers, moments and names", () => {
-    speak("de");
+  it("are read with their numbers, moments and names", async () => {
+    await speak("de");
     const runs = one("up to 1200 runs are allowed; in each, everything listed leaves again");
     expect(runs).toMatch(/^bis zu 1.200 Läufe/);
     expect(one("the approval expired at 2026-01-02T03:04:05.000Z")).toMatch(/2026/);
     expect(one("the dataset has no column age, sex")).toBe("dem Datensatz fehlt age, sex");
   });
 
-  it("are read where several follow each other", () => {
-    speak("de");
+  it("are read where several follow each other", async () => {
+    await speak("de");
     expect(said("the worker process failed: it could not be started: no such file")).toBe(
       "der Arbeitsprozess ist fehlgeschlagen: es konnte nicht gestartet werden: „no such file“",
     );
@@ -232,12 +238,19 @@ describe("words of the engine", () => {
     expect(said("cleveland.xlsx: there is no sheet 'Lists'; there are 'Cleveland', 'Visits'")).toBe(
       "cleveland.xlsx: es gibt kein Blatt „Lists“; es gibt „Cleveland“, „Visits“",
     );
-    speak("zh");
+    expect(
+      said(
+        "made 2026-01-02T03:04:05.000Z, with 7 entries of the log; restored by the socket for staff, account 1000 of the machine",
+      ),
+    ).toMatch(
+      /mit 7 Einträgen des Protokolls; eingespielt über den Zugang für das Personal, Konto 1000 des Rechners$/,
+    );
+    await speak("zh");
     expect(said("name: is empty")).toBe("姓名：为空");
   });
 
-  it("are read where only the words tell where one ends", () => {
-    speak("de");
+  it("are read where only the words tell where one ends", async () => {
+    await speak("de");
     const fit = one(
       "fits a linear regression together with the other sites, with 'age' as offset, with 'w' as weights, in at most 3 " +
         "rounds; each sends sums over its rows, and the coordinator can read each site's sums",
@@ -245,8 +258,33 @@ describe("words of the engine", () => {
     expect(fit).toContain("mit „age“ als Offset, mit „w“ als Gewichte");
   });
 
-  it("of somebody else are no sentence of the engine", () => {
-    speak("de");
+  it("are read where the log tells of a database", async () => {
+    await speak("de");
+    const database = "the database 'Labor' (PostgreSQL database lab on db.example:5432, as reader)";
+    const shown = "die Datenbank „Labor“ (PostgreSQL-Datenbank lab auf db.example:5432, als reader)";
+    expect(said(`the query ab12 in ${database}, to see what is in its rows`)).toBe(
+      `die Abfrage ab12 in ${shown}, um zu sehen, was in ihren Zeilen steht`,
+    );
+    expect(said(`${database} is known here`)).toBe(`${shown} ist hier bekannt`);
+    const finding =
+      "The role reader can become the superuser postgres, and what its queries call could do that although the " +
+      "transaction only reads. Have a role made that may read and nothing else, and connect with it: CREATE ROLE hospes " +
+      "LOGIN PASSWORD '…'; GRANT CONNECT ON DATABASE \"lab\" TO hospes; GRANT USAGE ON SCHEMA public TO hospes; GRANT " +
+      "SELECT ON each table that is needed TO hospes.";
+    const failed = said(`${database}: the test failed at 'rights': ${finding}`);
+    expect(failed).toContain(
+      `${shown}: die Prüfung ist am Schritt „rights“ gescheitert: die Rolle reader kann zum Super`,
+    );
+    expect(failed).toContain('GRANT CONNECT ON DATABASE "lab" TO hospes');
+    expect(
+      said("updates are looked for at https://a.example/hospes.json, under the key ab12. Before: nowhere"),
+    ).toBe(
+      "nach Updates wird gesucht: unter https://a.example/hospes.json, mit dem Schlüssel ab12. Vorher: nirgends",
+    );
+  });
+
+  it("of somebody else are no sentence of the engine", async () => {
+    await speak("de");
     for (const text of [
       "the weather is fine",
       "there is no reason",
@@ -260,8 +298,8 @@ describe("words of the engine", () => {
     }
   });
 
-  it("say the summary of a request", () => {
-    speak("fr");
+  it("say the summary of a request", async () => {
+    await speak("fr");
     const summary = said(
       "Ana (CHU) asks this site and 2 others to compute 'heart'. It uses 3 of 5 columns of 'cohort', 80 patients. 4 " +
         "things leave this site, 900 bytes in one run.",
@@ -278,8 +316,8 @@ describe("a text that was made to deceive", () => {
     `Ana (CHU) asks this site and 2 others to compute '${plan}'. It uses 3 of 5 columns of 'cohort', 80 patients. ` +
     "4 things leave this site, 900 bytes in one run.";
 
-  it("stays what it is within a sentence", () => {
-    speak("de");
+  it("stays what it is within a sentence", async () => {
+    await speak("de");
     const names = [
       "the round is over",
       "<b onclick=x>",
@@ -290,8 +328,8 @@ describe("a text that was made to deceive", () => {
     for (const name of names) expect(said(asks(name)), name).toContain(`„${name}“ zu rechnen`);
   });
 
-  it("that can be read in two ways is not read", () => {
-    speak("de");
+  it("that can be read in two ways is not read", async () => {
+    await speak("de");
     const fake =
       "x'. It uses 1 of 5 columns of 'c', 1 patients. 1 things leave this site, 9 bytes in one run.";
     expect(said(asks("x"))).not.toBeNull();
@@ -300,8 +338,8 @@ describe("a text that was made to deceive", () => {
     expect(said(asks("x'. Nothing leaves. 'y"))).toBeNull();
   });
 
-  it("is English where it is shown and not read, and never markup", () => {
-    speak("de");
+  it("is English where it is shown and not read, and never markup", async () => {
+    await speak("de");
     const shown = (text: string, isMachine = false) =>
       renderToStaticMarkup(createElement(Engine, { isMachine, children: text }));
     expect(shown("no <b>such</b> file")).toBe('<span lang="en">no &lt;b&gt;such&lt;/b&gt; file</span>');
@@ -317,6 +355,11 @@ describe("a text that was made to deceive", () => {
   it("is no phrase where it has other letters than one", () => {
     expect(phraseKey("not stated")).not.toBeNull();
     for (const text of ["不 yes", "y\u0435s", "yes\u200b", "nоne"]) expect(phraseKey(text), text).toBeNull();
+  });
+
+  it("is not the engine's where a person gives a reason, but for the few that the engine gives itself", () => {
+    const unsaid = OF_ENGINE.filter((words) => !sentences.some(({ english }) => english.startsWith(words)));
+    expect(unsaid).toEqual([]);
   });
 
   it("is not taken for the engine's where somebody stated it", () => {
@@ -345,8 +388,8 @@ describe("the time that reading takes", () => {
     return Math.max(...times);
   };
 
-  it("is short for a page with many sentences", () => {
-    speak("de");
+  it("is short for a page with many sentences", async () => {
+    await speak("de");
     said("the index is made with the first one");
     const page = sentences.filter((_, at) => at % 8 === 0).map(({ english }) => example(english));
     expect(page.length).toBeGreaterThan(200);
@@ -356,8 +399,8 @@ describe("the time that reading takes", () => {
     expect(took).toBeLessThan(500);
   });
 
-  it("is short for a text that was made to take long", () => {
-    speak("de");
+  it("is short for a text that was made to take long", async () => {
+    await speak("de");
     const own = [
       ...new Set(sentences.flatMap(({ english }) => english.toLowerCase().match(/[a-z]{4,}/g) ?? [])),
     ];

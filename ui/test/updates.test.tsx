@@ -5,7 +5,7 @@ import type { Role, UpdatesView } from "../src/ipc/types";
 import { Home } from "../src/screens/Home";
 import { Updates } from "../src/screens/Updates";
 import { Screen as Page } from "./screen";
-import { button, press, STATUS, type Screen, settle, show, type } from "./stage";
+import { button, press, type Screen, STATUS, settle, show, type } from "./stage";
 
 const SOURCE = { url: "https://updates.example/hospes-release.json", key: "ab".repeat(32) };
 const PASSPHRASE = "a long passphrase";

@@ -4,7 +4,7 @@
 // this page. `en/said/*.json` lists its sentences, each under a code, with what may stand at each place behind the place's
 // name; a test finds every sentence of the engine's sources there (ADR 0024).
 import i18next from "i18next";
-import { language, locale, spoken } from ".";
+import { language, locale, type Sentences, spoken } from ".";
 import { day, exactly, exactNumber, list } from "./format";
 import {
   type Group,
@@ -45,19 +45,25 @@ interface Table {
 
 let made: Table | null = null;
 
-function table(): Table {
-  if (made !== null) return made;
+/** Nothing while the sentences are not read yet. */
+function table(): Table | null {
+  const sentences = spoken();
+  if (sentences === null) return null;
+  made ??= tableOf(sentences);
+  return made;
+}
+
+function tableOf(all: Sentences): Table {
   const fixed = new Map<string, string>();
   const open: Sentence[] = [];
-  for (const [part, sentences] of Object.entries(spoken())) {
+  for (const [part, sentences] of Object.entries(all)) {
     for (const [code, english] of Object.entries(sentences)) {
       const key = `said.${part}.${code}`;
       if (english.includes("{{")) open.push(sentence(key, english));
       else fixed.set(small(english), key);
     }
   }
-  made = { fixed, open: new Index(open) };
-  return made;
+  return { fixed, open: new Index(open) };
 }
 
 /** What a text says; nothing if it is no sentence of the engine; false if it can be read in two ways. */
@@ -95,7 +101,8 @@ export function one(text: string): string | null {
 }
 
 function read(text: string): Read {
-  if (text.length > LONGEST) return null;
+  const all = table();
+  if (all === null || text.length > LONGEST) return null;
   look(text);
   if (rememberedIn !== language() || remembered.size > REMEMBERED) {
     remembered = new Map();
@@ -103,16 +110,16 @@ function read(text: string): Read {
   }
   const known = remembered.get(text);
   if (known !== undefined) return known;
-  const found = search(text);
+  const found = search(all, text);
   remembered.set(text, found);
   return found;
 }
 
-function search(text: string): Read {
+function search(all: Table, text: string): Read {
   const low = small(text);
-  const key = table().fixed.get(low) ?? phraseKey(text);
+  const key = all.fixed.get(low) ?? phraseKey(text);
   if (key !== null && i18next.exists(key)) return i18next.t(key);
-  for (const sentence of table().open.of(low)) {
+  for (const sentence of all.open.of(low)) {
     const found = readings(sentence, text, low);
     if (found === null) continue;
     const replace = filled(sentence.groups, found.least) ?? filled(sentence.groups, found.most);
@@ -200,6 +207,9 @@ function several(text: string, isWhole: boolean): string | null {
     const ended = before === null && joint === ". " ? read(text.slice(0, index + 1)) : null;
     if (before === false || ended === false) return null;
     if (before === null && ended === null) continue;
+    // What the engine adds to a sentence begins with the joint itself.
+    const added = before !== null && read(text.slice(index));
+    if (added) return before + added;
     const after = rest(text.slice(index + joint.length));
     if (after === null) continue;
     return before !== null ? before + between(joint) + after : ended + blank() + after;
@@ -228,7 +238,7 @@ function quoted(words: string): string {
 
 /** What the engine says in the place of a name where there is none: some words, always the same. */
 function nameless(text: string): string | null {
-  const key = text.includes(" ") ? table().fixed.get(small(text)) : undefined;
+  const key = text.includes(" ") ? table()?.fixed.get(small(text)) : undefined;
   return key === undefined ? null : i18next.t(key);
 }
 

@@ -2,6 +2,7 @@ import { useState } from "react";
 import { useTranslation } from "react-i18next";
 import { Engine } from "../i18n/engine";
 import { bytes, moment } from "../i18n/format";
+import { visible } from "../i18n/visible";
 import { useAction, useAnswer } from "../ipc/hooks";
 import type { Chosen, UpdateFound, UpdatePackage, UpdateSource, UpdatesView } from "../ipc/types";
 import { Answered } from "../parts/Answered";
@@ -116,9 +117,7 @@ function Newest({ found }: { found: UpdateFound }) {
     <>
       <Notice weight="attention" title={t("updates.newer", { version })}>
         <p>{t("updates.since", { at: moment(found.issued) })}</p>
-        <p className={forms.file}>
-          <Engine>{found.notes}</Engine>
-        </p>
+        <p className={forms.file}>{visible(found.notes)}</p>
       </Notice>
       {found.package === null ? (
         <p>{t("updates.noPackage")}</p>

@@ -37,7 +37,7 @@ export function adopt(chosen: Preferences): void {
 
 /** Speaks another language, from now on and at the next start. */
 export function preferLanguage(language: Language): void {
-  changeLanguage(language);
+  void changeLanguage(language);
   const chosen = { ...kept, language };
   // The page speaks it all the same where it cannot be kept.
   call("set_preferences", { preferences: chosen }).then(
