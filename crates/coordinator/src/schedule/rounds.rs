@@ -407,12 +407,16 @@ impl Driver {
         step.record(entry.object(ObjectKind::Round, short(&round.key), Some(round.header.document.digest())));
         step.checkpoint();
         step.live(study, Some(job), "round abandoned", reason.clone());
-        step.after.push(After::Discard(round.key));
+        let may_be_agreed = round.header.document.is_secure() && round.stored == RoundState::Committed;
+        step.after.push(After::Discard(round.key.clone()));
         if failures >= most && !held {
             let reason = format!("{failures} attempts at a round failed, the last because {reason}");
             return Box::pin(self.end_job(step, job, JobState::Failed, &reason, None)).await;
         }
-        Ok(())
+        match to {
+            RoundState::Abandoned if may_be_agreed => Box::pin(self.pass_over(step, job, &round.key, &reason)).await,
+            _ => Ok(()),
+        }
     }
 
     /// Work in the background is done.

@@ -12,7 +12,7 @@ use hospes_privacy::secagg::{Aggregator, Refusal, Sent, Thresholds, Unmasker};
 use hospes_protocol::id::{Digest, JobId, RoundKey, SiteId};
 use hospes_protocol::limits;
 use hospes_protocol::message::{self, ToSite};
-use hospes_protocol::plan::{Component, Plan, Privacy};
+use hospes_protocol::plan::{Component, Plan, Privacy, Strategy};
 use hospes_protocol::round::coordinator::{Action, Event, Step as Stage};
 use hospes_protocol::round::{Mode, Phase, RoundHeader};
 
@@ -25,11 +25,17 @@ use crate::Error;
 use crate::aggregate::content;
 use crate::aggregate::reduce::Input;
 use crate::aggregate::staging::StagedUpload;
+use crate::store::jobs::JobState;
 use crate::store::rounds::{RoundState, UploadRow};
 use crate::store::secure::SecureMessage;
 
 /// The steps of a round, in order.
 const STAGES: [Stage; 5] = [Stage::Keys, Stage::Shares, Stage::Input, Stage::Consent, Stage::Reveal];
+
+/// Whether a strategy keeps something at the coordinator from one round to the next, besides the model.
+fn has_moments(strategy: &Strategy) -> bool {
+    matches!(strategy, Strategy::FedAdam(_) | Strategy::FedYogi(_) | Strategy::FedAdagrad(_))
+}
 
 /// Two sites of which one says that the other dealt wrongly to it.
 pub(super) type Pair = (SiteId, SiteId);
@@ -308,6 +314,36 @@ impl Driver {
             accused.by, accused.of, accused.fault
         );
         self.round_event(step, job, Event::Broken { reason }).await
+    }
+
+    /// A round is over in which sites may have agreed to a sum, and there is none. They join no other attempt at it, so that
+    /// the job goes on with the next round, with new training from the same model.
+    pub(super) async fn pass_over(
+        &mut self,
+        step: &mut Step,
+        job: JobId,
+        key: &RoundKey,
+        reason: &str,
+    ) -> Result<(), Error> {
+        let context = self.context.clone();
+        let Some(found) = self.jobs.get_mut(&job) else { return Ok(()) };
+        // What is kept from round to round besides the model belongs to the round before, which is not there then.
+        let goes_on = match found.plan.tasks.get(&key.task).map(|task| &task.component) {
+            Some(Component::NnTrain(train)) => train.early_stop.is_none() && !has_moments(&train.strategy),
+            _ => false,
+        };
+        let Some(task) = found.task_mut(&key.task).filter(|task| goes_on && key.round < task.rounds) else {
+            let reason = format!(
+                "sites agreed to a sum in round {} and it was not taken, because {reason}; they join no other attempt \
+                 at the round, and the task cannot do without it: start a new run",
+                key.round
+            );
+            return self.end_job(step, job, JobState::Failed, &reason, None).await;
+        };
+        task.done = key.round;
+        let model = task.model;
+        found.last_attempt = 0;
+        step.job(&context, job).await?.set_task_progress(job, &key.task, key.round, model).await
     }
 
     /// A round with secure aggregation entered a phase: the step before it is over, and what it gave is relayed.
