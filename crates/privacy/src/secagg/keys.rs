@@ -1,8 +1,8 @@
 //! The secrets of one member in one round, and every key that is derived from them.
 //!
 //! All of them follow from one seed and the session's id by HKDF-SHA-256 (RFC 5869): the same seed gives the same
-//! messages, so that a member restored from its records can only say again what it said. `info` is a label, a zero byte
-//! and numbers of four bytes, big-endian.
+//! messages, so that a member restored from its records can only say again what it said. `info` is a label, a zero byte,
+//! numbers of four bytes, big-endian, and for the mask of a pair the digest of those who mask.
 
 use chacha20poly1305::aead::{Aead as _, KeyInit as _, Payload};
 use chacha20poly1305::{ChaCha20Poly1305, Key, Nonce};
@@ -17,7 +17,7 @@ use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 use super::mask::MaskKey;
-use super::message::{Advertise, Point};
+use super::message::{Advertise, BOX_BYTES, Point};
 use super::shamir::{Polynomial, Secret};
 
 /// 32 random bytes of one session, which the caller drew, keeps sealed, and erases when the session is over.
@@ -52,13 +52,13 @@ impl Secrets {
         let hkdf = Hkdf::<Sha256>::new(Some(sid.as_bytes()), &*seed.0);
         let bytes = |label: &str| {
             let mut out = Zeroizing::new([0u8; 32]);
-            expand(&hkdf, label, &[], &mut *out);
+            expand(&hkdf, label, &[], &[], &mut *out);
             out
         };
         // 512 bits, so that the scalar is uniform.
         let scalar = |label: &str, number: u32| {
             let mut wide = Zeroizing::new([0u8; 64]);
-            expand(&hkdf, label, &[number], &mut *wide);
+            expand(&hkdf, label, &[number], &[], &mut *wide);
             Zeroizing::new(Scalar::from_bytes_mod_order_wide(&wide))
         };
         let (mask, own) = (scalar("mask key", 0), scalar("self-mask", 0));
@@ -97,12 +97,18 @@ impl Secrets {
     }
 
     /// Key of the mask with a peer; `None` if its key is no point.
-    pub(super) fn pair_mask(&self, sid: &Digest, me: u32, peer: u32, peer_key: &Point) -> Option<MaskKey> {
-        pair_mask(&self.mask, sid, me, peer, peer_key)
+    pub(super) fn pair_mask(
+        &self,
+        sid: &Digest,
+        among: &Digest,
+        pair: (u32, u32),
+        peer_key: &Point,
+    ) -> Option<MaskKey> {
+        pair_mask(&self.mask, sid, among, pair, peer_key)
     }
 
     /// Seals the two shares of a peer; `None` if its key cannot be used.
-    pub(super) fn seal(&self, sid: &Digest, me: u32, peer: u32, peer_key: &Point) -> Option<Vec<u8>> {
+    pub(super) fn seal(&self, sid: &Digest, me: u32, peer: u32, peer_key: &Point) -> Option<[u8; BOX_BYTES]> {
         let cipher = box_cipher(&self.share, peer_key, sid, me, peer)?;
         let mut plain = Zeroizing::new([0u8; 64]);
         let place = peer + 1;
@@ -110,7 +116,7 @@ impl Secrets {
         plain[32..].copy_from_slice(self.own_polynomial.share(place).as_bytes());
         let aad = associated(sid, me, peer);
         // Every key seals one box only, which is why the nonce can be fixed.
-        cipher.encrypt(&Nonce::from([0u8; 12]), Payload { msg: &*plain, aad: &aad }).ok()
+        cipher.encrypt(&Nonce::from([0u8; 12]), Payload { msg: &*plain, aad: &aad }).ok()?.try_into().ok()
     }
 
     /// Opens a peer's box: its shares of its mask key and of its self-mask. `None` if it is not what that peer sealed.
@@ -120,7 +126,7 @@ impl Secrets {
         me: u32,
         peer: u32,
         peer_key: &Point,
-        sealed: &[u8],
+        sealed: &[u8; BOX_BYTES],
     ) -> Option<(Secret, Secret)> {
         let cipher = box_cipher(&self.share, peer_key, sid, peer, me)?;
         let aad = associated(sid, peer, me);
@@ -140,15 +146,25 @@ pub(super) fn self_mask(own: &Secret, sid: &Digest) -> MaskKey {
     derive(own.as_bytes(), sid, "self", &[])
 }
 
-/// HKDF(s_u·S_v; sid; "mask", min, max); `None` if the peer's key is no point, or the one that multiplies to nothing.
-pub(super) fn pair_mask(mask: &Secret, sid: &Digest, u: u32, v: u32, peer_key: &Point) -> Option<MaskKey> {
+/// HKDF(s_u·S_v; sid; "mask", min, max, U2); `None` if the peer's key is no point, or the one that multiplies to
+/// nothing. `among` names U2: masks of members that were told of different ones do not cancel.
+pub(super) fn pair_mask(
+    mask: &Secret,
+    sid: &Digest,
+    among: &Digest,
+    (u, v): (u32, u32),
+    peer_key: &Point,
+) -> Option<MaskKey> {
     let point = peer_key.decode()?;
     let shared = Zeroizing::new(point * **mask);
     if (*shared).is_identity() {
         return None;
     }
     let bytes = Zeroizing::new(shared.compress().to_bytes());
-    Some(derive(&*bytes, sid, "mask", &[u.min(v), u.max(v)]))
+    let hkdf = Hkdf::<Sha256>::new(Some(sid.as_bytes()), &*bytes);
+    let mut out = Zeroizing::new([0u8; 32]);
+    expand(&hkdf, "mask", &[u.min(v), u.max(v)], among.as_bytes(), &mut *out);
+    Some(out)
 }
 
 /// What a member commits to in R0 and opens afterwards.
@@ -190,14 +206,15 @@ fn associated(sid: &Digest, from: u32, to: u32) -> Vec<u8> {
 
 fn derive(secret: &[u8], sid: &Digest, label: &str, numbers: &[u32]) -> Zeroizing<[u8; 32]> {
     let mut out = Zeroizing::new([0u8; 32]);
-    expand(&Hkdf::<Sha256>::new(Some(sid.as_bytes()), secret), label, numbers, &mut *out);
+    expand(&Hkdf::<Sha256>::new(Some(sid.as_bytes()), secret), label, numbers, &[], &mut *out);
     out
 }
 
-fn expand(hkdf: &Hkdf<Sha256>, label: &str, numbers: &[u32], out: &mut [u8]) {
+fn expand(hkdf: &Hkdf<Sha256>, label: &str, numbers: &[u32], last: &[u8], out: &mut [u8]) {
     let mut info = label.as_bytes().to_vec();
     info.push(0);
     info.extend(numbers.iter().flat_map(|number| number.to_be_bytes()));
+    info.extend_from_slice(last);
     // Unwrap safety: HKDF-SHA-256 gives up to 8,160 bytes, and at most 64 are asked for.
     #[allow(clippy::unwrap_used)]
     hkdf.expand(&info, out).unwrap();

@@ -21,8 +21,10 @@ use super::shamir::Secret;
 
 /// Bytes of one message of a member, its boxes counted.
 pub const SENT_BYTES: usize = 2 << 20;
-/// Bytes of what the aggregator relays to one member in one step.
-pub const RELAY_BYTES: usize = 64 << 20;
+/// Bytes of what the aggregator relays to one member in one step: the largest is what 256 neighbours dealt.
+pub const RELAY_BYTES: usize = 16 << 20;
+/// Bytes of a box: two scalars and the tag of the AEAD.
+pub const BOX_BYTES: usize = 2 * 32 + 16;
 /// Depth of nesting of a message.
 const DEPTH: usize = 32;
 
@@ -192,7 +194,7 @@ pub struct Sealed {
     pub to: u32,
     /// Nonce-free AEAD box under a key of this session, sender and party.
     #[serde(with = "serde_bytes")]
-    pub sealed: Vec<u8>,
+    pub sealed: [u8; BOX_BYTES],
 }
 
 /// R2: what a member signs of its masked input; the vector itself is an upload.
@@ -363,7 +365,7 @@ pub struct Delivery {
     pub shares: Signed<Shares>,
     /// The box.
     #[serde(with = "serde_bytes")]
-    pub sealed: Vec<u8>,
+    pub sealed: [u8; BOX_BYTES],
 }
 
 macro_rules! on_the_wire {

@@ -26,6 +26,7 @@ mod mask;
 mod member;
 mod message;
 mod refusal;
+mod session;
 mod setup;
 mod shamir;
 mod vector;
@@ -39,9 +40,10 @@ pub use keys::Seed;
 pub use mask::{Masker, Prg, Unmasker};
 pub use member::{Fixed, Member, Turn};
 pub use message::{
-    Accusation, Advertise, BoxDigest, Consent, Delivery, Fault, Input, Opening, Point, RELAY_BYTES, Relay, Reveal,
+    Accusation, Advertise, BOX_BYTES, BoxDigest, Consent, Delivery, Fault, Input, Opening, Point, RELAY_BYTES, Relay, Reveal,
     Revealed, SENT_BYTES, Sealed, Sent, Share, Shares, Step,
 };
 pub use refusal::Refusal;
-pub use setup::{Demands, Noise, Past, Setup, Tensor};
+pub use session::{Demands, Past};
+pub use setup::{Noise, Setup, Tensor};
 pub use vector::{BLOCK_ENTRIES, Block, Layout, Masked, Part, Scale, Tree, WIDEST_BITS, noise_bound, width};

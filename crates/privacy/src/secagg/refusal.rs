@@ -37,6 +37,9 @@ pub enum Refusal {
     /// This site is not a member.
     #[error("this site is not in the round's roster")]
     NotMember,
+    /// A sender that is no member.
+    #[error("site {0} is not in the round's roster")]
+    Stranger(SiteId),
     /// The coordinator was restored, and this site did not approve its new epoch.
     #[error("the round is of epoch {found}, and this site approved epoch {approved}")]
     Epoch {
@@ -61,6 +64,9 @@ pub enum Refusal {
     /// The header names another model than the site has.
     #[error("the round names another model than the one that this site fetched")]
     Model,
+    /// The header's noise is not what the approved plan asks for.
+    #[error("the round's noise is not the one that the approved plan asks for")]
+    OtherNoise,
     /// A party number that nobody has.
     #[error("party {0} is not in the roster")]
     Unknown(u32),
