@@ -29,7 +29,7 @@ pub fn session(header: &RoundHeader) -> Result<Canonical<Setup>, Refusal> {
     if header.roster.len() > limits::SECURE_SITES {
         return Err(Refusal::Unusable { field: "roster", reason: "this version takes at most 128 sites" });
     }
-    let setup = Setup::new(header, PRG, None)?;
+    let setup = Setup::new(header, &vec![header.quantise.clip; header.tensors.len()], PRG, None)?;
     Canonical::new(setup).map_err(|e| Refusal::Unreadable(e.to_string()))
 }
 

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use hospes_ledger::{Action as Done, Actor, ObjectKind};
 use hospes_privacy::masked;
-use hospes_privacy::secagg::{Aggregator, Refusal, Sent, Thresholds, Unmasker};
+use hospes_privacy::secagg::{Aggregator, Masked, Refusal, Sent, Thresholds, Unmasker};
 use hospes_protocol::id::{Digest, JobId, RoundKey, SiteId};
 use hospes_protocol::limits;
 use hospes_protocol::message::{self, ToSite};
@@ -118,45 +118,16 @@ impl Known {
         for stage in STAGES {
             for said in self.messages.iter().filter(|said| said.step == stage) {
                 let sent = Sent::from_bytes(&said.message).map_err(|refusal| refusal.to_string())?;
-                accept(&mut masks, header, said.site, sent, None).map_err(|refusal| refusal.to_string())?;
+                masks.accept(said.site, sent, None).map_err(|refusal| refusal.to_string())?;
             }
             for (site, path) in self.inputs.iter().filter(|_| stage == Stage::Input) {
                 let (sent, vector) = content::head(path).map_err(|error| error.to_string())?;
-                accept(&mut masks, header, *site, sent, Some(vector)).map_err(|refusal| refusal.to_string())?;
+                masks.accept(*site, sent, Some(vector)).map_err(|refusal| refusal.to_string())?;
             }
             let Some(with) = self.steps.get(&stage) else { break };
             masks.close(&parties(header, with)).map_err(|refusal| refusal.to_string())?;
         }
         Ok(Some(masks))
-    }
-}
-
-/// Gives a message to the aggregator, if it is that of the site whose connection brought it.
-fn accept(
-    masks: &mut Aggregator,
-    header: &RoundHeader,
-    site: SiteId,
-    sent: Sent,
-    vector: Option<hospes_privacy::secagg::Masked>,
-) -> Result<(), Refusal> {
-    // A party number that is nobody's stands for a site that is not in the roster.
-    let party = party(header, site).ok_or(Refusal::NotMember)?;
-    if sender(&sent) != party {
-        return Err(Refusal::Unsigned(site));
-    }
-    masks.accept(sent, vector).map(drop)
-}
-
-/// Whom a message says that it is from. It is believed nothing before its signature was checked.
-fn sender(sent: &Sent) -> u32 {
-    match sent {
-        Sent::Keys(signed) => signed.document.from,
-        Sent::Position(signed) => signed.document.from,
-        Sent::Shares { shares, .. } => shares.document.from,
-        Sent::Input(signed) => signed.document.from,
-        Sent::Consent(signed) => signed.document.from,
-        Sent::Reveal(signed) => signed.document.from,
-        Sent::Accusation(signed) => signed.document.from,
     }
 }
 
@@ -198,10 +169,10 @@ impl LiveRound {
         &mut self,
         site: SiteId,
         sent: Sent,
-        vector: Option<hospes_privacy::secagg::Masked>,
+        vector: Option<Masked>,
     ) -> Result<(), Refusal> {
         let masks = self.masks.as_mut().ok_or(Refusal::Unusable { field: "mode", reason: "it has no masks" })?;
-        accept(masks, &self.header.document, site, sent, vector)
+        masks.accept(site, sent, vector).map(drop)
     }
 
     /// What is relayed to a site now, if something is.

@@ -65,6 +65,7 @@ impl Parts {
 
     /// What the others said is relayed.
     pub fn relayed(&mut self, peer: &Peer, header: &RoundHeader, act: Act, relay: &[u8]) -> Answer {
+        let past = self.past(&header.key());
         let Some(part) = self.0.get_mut(&header.key()) else { return Answer::Nothing };
         let relay = Relay::from_bytes(relay).unwrap();
         if let Act::Until(step) = act
@@ -72,11 +73,11 @@ impl Parts {
         {
             return Answer::Nothing;
         }
-        let fixed = match part.member.on(&relay, &peer.key) {
+        let fixed = match part.member.on(&relay, &past, &peer.key) {
             Ok(Turn::Send(fixed)) => fixed,
             Ok(Turn::Mask) => part.mask(peer),
             // What comes once more, after something else followed, is answered no more.
-            Err(Refusal::Fixed(_) | Refusal::OutOfTurn { .. }) => return Answer::Nothing,
+            Err(Refusal::Fixed(_) | Refusal::OutOfTurn { .. } | Refusal::Replayed { .. }) => return Answer::Nothing,
             Err(refusal) => panic!("site {} refuses: {refusal}", peer.index),
         };
         match fixed.step {
@@ -92,7 +93,8 @@ impl Parts {
         Past {
             epoch: next.epoch,
             last: self.0.keys().filter(of_task).map(|key| (key.round, key.attempt)).max(),
-            consented: consented.map(|(key, _)| key).filter(of_task).map(|key| key.round).max(),
+            consented: consented.map(|(key, _)| key).filter(of_task).map(|key| (key.round, key.attempt)).max(),
+            answered: None,
         }
     }
 }
@@ -123,7 +125,7 @@ fn member(peer: &Peer, header: &RoundHeader, past: &Past) -> Result<Member, Refu
         min_trusted_peers: 2,
         corrupt: None,
         model: header.model,
-        answered: None,
+        noise: None,
     };
     let seed = Digest::of(format!("{} {}", peer.index, header.key()).as_bytes());
     Member::new(setup, demands, past, &Seed::new(Zeroizing::new(*seed.as_bytes())))
@@ -247,7 +249,7 @@ async fn what_does_not_stand_in_its_session_does_not_count_and_stops_nobody() {
     let header = opened().unwrap();
     // It signs its keys for another attempt, and sends what is no message.
     let wrong = RoundHeader { attempt: header.attempt + 1, ..header.clone() };
-    let keys = member(&peer, &wrong, &Past { epoch: 1, last: None, consented: None }).unwrap().advertise(&peer.key);
+    let keys = member(&peer, &wrong, &Past { epoch: 1, ..Past::default() }).unwrap().advertise(&peer.key);
     for message in [keys.unwrap().message, b"no message".to_vec()] {
         let message = SecureMessage::new(message);
         let message = FromSite::SecureStep { round: header.key(), message };
