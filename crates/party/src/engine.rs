@@ -112,6 +112,7 @@ impl Engine {
             &config.models(),
             &config.snapshots(),
             &config.kept(),
+            &config.levels(),
             &config.scratch(),
         ] {
             make_folder(folder)?;
@@ -174,7 +175,14 @@ impl Engine {
         let vault = Vault::open(config.secrets.clone()).await?;
         // A keychain that is locked, or has no secrets of this site, is told of now and not in the middle of a round.
         vault.read(crate::datasets::DATA_KEY).await?;
-        for folder in [config.payloads(), config.models(), config.snapshots(), config.kept(), config.scratch()] {
+        for folder in [
+            config.payloads(),
+            config.models(),
+            config.snapshots(),
+            config.kept(),
+            config.levels(),
+            config.scratch(),
+        ] {
             make_folder(&folder)?;
         }
         let (events, calls) = mpsc::channel(EVENTS);
@@ -317,6 +325,7 @@ impl Engine {
             self.looked = now;
             self.greet_anew().await?;
             self.say_working();
+            self.repeat_steps().await?;
             self.end_silent_jobs().await?;
             self.unsettled_alarms().await?;
             self.tick_retention().await?;

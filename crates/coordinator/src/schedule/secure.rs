@@ -165,12 +165,7 @@ fn closed_by(phase: &Phase) -> Option<Stage> {
 }
 
 impl LiveRound {
-    fn take(
-        &mut self,
-        site: SiteId,
-        sent: Sent,
-        vector: Option<Masked>,
-    ) -> Result<(), Refusal> {
+    fn take(&mut self, site: SiteId, sent: Sent, vector: Option<Masked>) -> Result<(), Refusal> {
         let masks = self.masks.as_mut().ok_or(Refusal::Unusable { field: "mode", reason: "it has no masks" })?;
         masks.accept(site, sent, vector).map(drop)
     }

@@ -493,9 +493,14 @@ fn purpose_words(terms: &Terms) -> String {
     format!("for: {} [{}]", shown(&terms.title, 200), shown(&codes, 200))
 }
 
-/// The words that every entry made under the public-data policy carries.
-pub(crate) fn banner(policy: &Policy) -> &'static str {
-    if policy.is_public_data() { "PUBLIC DATA" } else { "the coordinator can read this site's update" }
+/// The words that every entry made under the public-data policy carries, and elsewhere those that say who can read what
+/// leaves.
+pub(crate) fn banner(policy: &Policy, is_masked: bool) -> &'static str {
+    match (policy.is_public_data(), is_masked) {
+        (true, _) => "PUBLIC DATA",
+        (false, true) => "masked: the coordinator can read the sum over all sites only",
+        (false, false) => "the coordinator can read this site's update",
+    }
 }
 
 async fn keep_signature(tx: &mut Tx, id: ApprovalId, signature: &ApprovalSignature) -> Result<(), PartyError> {

@@ -39,7 +39,7 @@ pub(super) struct Leave {
 impl Leave {
     /// What the entry of the permit says besides.
     fn words(&self) -> String {
-        let banner = requests::banner(&self.circumstances.policy);
+        let banner = requests::banner(&self.circumstances.policy, self.circumstances.header.is_secure());
         match &self.stored.approval.document.envelope.data.series {
             Some(_) => format!("{banner}; reads version {} of the dataset", self.dataset.version),
             None => banner.to_owned(),
@@ -142,7 +142,8 @@ impl Engine {
             let actions = row.step(&mut tx, Event::OfferedAgain, self.now()).await?;
             tx.commit().await?;
             self.act(&row, actions);
-            return self.resume(&row).await;
+            self.resume(&row).await?;
+            return self.repeat_step(&row).await;
         }
         let job = Job::find(tx.conn(), header.job).await?;
         if job.is_none_or(|j| j.federation != federation || j.study != header.study) {
@@ -291,7 +292,8 @@ impl Engine {
     /// Looks at everything that time changes in rounds.
     pub(crate) async fn tick_rounds(&mut self) -> Result<(), PartyError> {
         self.finish_ended().await?;
-        self.overdue_rounds().await
+        self.overdue_rounds().await?;
+        self.erase_sessions().await
     }
 
     async fn overdue_rounds(&mut self) -> Result<(), PartyError> {
