@@ -4,6 +4,7 @@ use hospes_privacy::secagg::Thresholds;
 use hospes_protocol::approval::{Peer, PrivacyStatement, Trust};
 use hospes_protocol::plan::{Component, Plan, Privacy};
 use hospes_protocol::policy::{Partner, Policy};
+use hospes_protocol::round::Mode;
 
 const READABLE: &str = "The coordinator can read this site's update and figures: they leave unmasked.";
 const MASKED: &str =
@@ -74,14 +75,26 @@ impl Protects {
     }
 }
 
+/// What this site demands of a masked round of all these sites.
+fn bounds(policy: &Policy, peers: &[Peer]) -> (u32, u32, Thresholds) {
+    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    let sites = count(peers.len()).saturating_add(1);
+    let asserted = count(peers.iter().filter(|peer| peer.trust == Trust::AssertedOnly).count());
+    let partners: Vec<Partner> = peers.iter().map(Partner::from).collect();
+    let least = policy.fewest(&partners).0;
+    (sites, asserted, Thresholds::new(sites, policy.training.colluding, asserted, least))
+}
+
+/// How the updates of such a round would travel.
+pub(super) fn mode(policy: &Policy, peers: &[Peer]) -> Mode {
+    let (_, _, bounds) = bounds(policy, peers);
+    Mode::SecureAggregation { c: bounds.corrupt, t: bounds.quorum, k_min: bounds.k_min }
+}
+
 /// How many hospitals may be switched off in a masked round of all these sites, as this site demands it, and whom it knows
 /// from the coordinator only.
 pub(super) fn survives(policy: &Policy, peers: &[Peer]) -> String {
-    let sites = u32::try_from(peers.len()).unwrap_or(u32::MAX).saturating_add(1);
-    let asserted = peers.iter().filter(|peer| peer.trust == Trust::AssertedOnly).count();
-    let partners: Vec<Partner> = peers.iter().map(Partner::from).collect();
-    let asserted = u32::try_from(asserted).unwrap_or(u32::MAX);
-    let bounds = Thresholds::new(sites, policy.training.colluding, asserted, policy.fewest(&partners).0);
+    let (sites, asserted, bounds) = bounds(policy, peers);
     let known = match asserted {
         0 => "Every other site's key is verified here or vouched for.".to_owned(),
         some => format!("{some} of the other sites are asserted by the coordinator only, and count as its own."),

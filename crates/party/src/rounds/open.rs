@@ -155,7 +155,11 @@ impl Engine {
             Some(refusal) => Err(refusal),
             None => self.ask(tx.conn(), federation, &header, None).await?,
         };
-        match answer {
+        let against = match &answer {
+            Ok(leave) => self.against_session(tx.conn(), federation, leave).await?,
+            Err(_) => None,
+        };
+        match against.map_or(answer, Err) {
             Err(refusal) => self.refuse_round(tx, federation, header, refusal).await,
             Ok(leave) => {
                 let deadline = leave.permit.deadline();

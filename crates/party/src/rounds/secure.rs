@@ -47,6 +47,28 @@ struct Session {
 }
 
 impl Engine {
+    /// What stands against a round with secure aggregation, before anything is computed for it: what its header offers is
+    /// less than this site demands, or it is an old one.
+    pub(super) async fn against_session(
+        &self,
+        conn: &mut SqliteConnection,
+        federation: FederationId,
+        leave: &Leave,
+    ) -> Result<Option<Refusal>, PartyError> {
+        let header = &leave.circumstances.header;
+        if !header.is_secure() {
+            return Ok(None);
+        }
+        let membership = memberships::by_id(conn, federation).await?;
+        let key = self.identity(&membership).await?;
+        let past = past(conn, &header.key(), membership.epoch.unwrap_or(0)).await?;
+        // Nothing is said with this seed: the session begins after training, with one of its own.
+        let nobody = Seed::new(Zeroizing::new([0; 32]));
+        let joined =
+            masked::session(header).and_then(|setup| Member::new(setup, demands(leave, &key), &past, &nobody));
+        Ok(joined.err().map(|refusal| worded(&refusal)))
+    }
+
     /// Begins a session with what the worker made: the seed of its secrets is drawn, and its keys are fixed. `subjects`: how
     /// many were left in the dataset when its rows were read.
     pub(super) async fn begin_session(
@@ -63,7 +85,7 @@ impl Engine {
         let past = past(tx.conn(), &row.key, membership.epoch.unwrap_or(0)).await?;
         let seed = self.draw_seed(&row.key)?;
         let begun = masked::session(&row.header)
-            .and_then(|setup| Member::new(setup, demands(&leave, &row, &key), &past, &Seed::new(seed.clone())))
+            .and_then(|setup| Member::new(setup, demands(&leave, &key), &past, &Seed::new(seed.clone())))
             .and_then(|mut member| member.advertise(&key));
         let fixed = match begun {
             Ok(fixed) => fixed,
@@ -245,7 +267,7 @@ impl Engine {
         let Ok(seed) = <[u8; 32]>::try_from(seed.as_slice()) else { return Ok(Err(secagg::Refusal::Gone)) };
         let seed = Seed::new(Zeroizing::new(seed));
         let member = masked::session(&row.header)
-            .and_then(|setup| Member::restore(setup, demands(leave, row, &key), &past, &seed, &key, &said));
+            .and_then(|setup| Member::restore(setup, demands(leave, &key), &past, &seed, &key, &said));
         Ok(member.map(|member| Session { member, past, key, said, subjects }))
     }
 
@@ -345,7 +367,7 @@ const ACCUSES: &str = "another site dealt shares to this one that cannot be used
 const UNMASKABLE: &str = "the update that waited to be masked is gone from this site's disk, or was changed there";
 
 /// What this site demands of a round, from its own policy, its approval and whom it trusts now.
-fn demands(leave: &Leave, row: &RoundRow, key: &SecretKey) -> Demands {
+fn demands(leave: &Leave, key: &SecretKey) -> Demands {
     let envelope = &leave.stored.approval.document.envelope;
     let now = &leave.circumstances;
     let trust = |peer: &Peer| {
@@ -362,7 +384,7 @@ fn demands(leave: &Leave, row: &RoundRow, key: &SecretKey) -> Demands {
         min_trusted_peers,
         corrupt: now.policy.training.colluding,
         // The worker read the model by this name before it trained.
-        model: row.header.model,
+        model: now.header.model,
         noise: None,
     }
 }
