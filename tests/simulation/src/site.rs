@@ -320,6 +320,7 @@ pub(crate) fn word_of(message: &FromSite) -> String {
         },
         FromSite::Progress { round, .. } => format!("progress of {}", short(round)),
         FromSite::Release { .. } => "release".into(),
+        FromSite::SecureStep { round, .. } => format!("says a step of {}", short(round)),
         FromSite::Vouch(_) => "vouch".into(),
         FromSite::Witness(Witness::Show { .. }) => "witness show".into(),
         FromSite::Witness(Witness::ProveFrom { .. }) => "witness prove from".into(),

@@ -10,7 +10,7 @@ use hospes_protocol::message::SecureMessage;
 use hospes_protocol::plan::Privacy;
 
 use super::*;
-use crate::view::Protection;
+use crate::view::{Protection, Verdict};
 
 /// This site is the first of the roster.
 const US: u32 = 0;
@@ -381,7 +381,8 @@ async fn an_approval_that_is_taken_back_ends_the_part_of_this_site_at_any_step()
     world.open_round(header).await;
     world.serve_model(&study).await;
     while !ring.take(&said(&mut world, &ring).await) {}
-    world.handle.revoke(world.who("sam"), study.id, "no".into()).await.unwrap();
+    let revoke = Verdict::Revoke { reason: "no longer wanted".into() };
+    world.handle.decide(world.who("sam"), study.id, revoke).await.unwrap();
     let RoundReply::Withdrawn(refusal) = world.expect_reply().await else { panic!("it goes on") };
     assert_eq!(refusal.code, RefusalCode::Revoked);
     assert!(files(&world.config.levels()).is_empty(), "the update is deleted unmasked");
