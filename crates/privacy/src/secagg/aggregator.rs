@@ -18,8 +18,8 @@ use super::keys::{commitment, pair_mask, self_mask, usable};
 use super::mask::{Sign, Stream, Unmasker};
 use super::member::sign;
 use super::message::{
-    Accusation, Advertise, BOX_BYTES, Consent, Delivery, Fault, Input, Opening, Point, Relay, Reveal, Revealed, Sealed, Sent,
-    Shares, Step,
+    Accusation, Advertise, BOX_BYTES, Consent, Delivery, Fault, Input, Opening, Point, Relay, Reveal, Revealed, Sealed,
+    Sent, Shares, Step,
 };
 use super::refusal::Refusal;
 use super::session::Session;

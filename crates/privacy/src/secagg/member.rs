@@ -355,6 +355,24 @@ impl Member {
         Ok(Masker::new(self.layout(), streams, self.session.setup().noise.is_some()))
     }
 
+    /// R2: standard deviation of the noise that this member adds to each entry of its tensors, drawn once for a session and
+    /// quantised with them; 0 without noise. The row weight has none.
+    ///
+    /// # Units
+    /// Quantisation steps.
+    ///
+    /// # Errors
+    /// As [`Member::masker`].
+    ///
+    /// # Disclosure
+    /// Only what the round's header says, and how many mask.
+    pub fn noise_steps(&self) -> Result<f64, Refusal> {
+        self.may_commit()?;
+        let Setup { noise, c, .. } = *self.session.setup();
+        let masking = u32::try_from(self.active.len()).unwrap_or(u32::MAX);
+        Ok(noise.map_or(0.0, |noise| noise.of_each(masking, c)))
+    }
+
     /// R2: fixes the masked vector, which is durable.
     ///
     /// # Errors
@@ -386,13 +404,7 @@ impl Member {
     }
 
     /// R3: signs the set of inputs, if this site can stand for the sum over it.
-    fn on_inputs(
-        &mut self,
-        included: &[u32],
-        input: Vec<u8>,
-        past: &Past,
-        key: &SecretKey,
-    ) -> Result<Fixed, Refusal> {
+    fn on_inputs(&mut self, included: &[u32], input: Vec<u8>, past: &Past, key: &SecretKey) -> Result<Fixed, Refusal> {
         let included = self.ordered(included)?;
         let strangers = self.session.sites(&included - &self.active);
         if !strangers.is_empty() {

@@ -14,7 +14,7 @@ use hospes_protocol::id::Digest;
 use hospes_protocol::sign::{Signature, Signed};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use zeroize::{Zeroize as _, Zeroizing};
+use zeroize::Zeroize as _;
 
 use super::refusal::Refusal;
 use super::shamir::Secret;
@@ -114,7 +114,7 @@ impl Share {
     }
     /// The scalar; `None` if it is not the one encoding of one.
     pub(super) fn open(&self) -> Option<Secret> {
-        Option::<Scalar>::from(Scalar::from_canonical_bytes(self.0)).map(Zeroizing::new)
+        Option::<Scalar>::from(Scalar::from_canonical_bytes(self.0)).map(Secret::new)
     }
 }
 

@@ -40,8 +40,8 @@ pub use keys::Seed;
 pub use mask::{Masker, Prg, Unmasker};
 pub use member::{Fixed, Member, Turn};
 pub use message::{
-    Accusation, Advertise, BOX_BYTES, BoxDigest, Consent, Delivery, Fault, Input, Opening, Point, RELAY_BYTES, Relay, Reveal,
-    Revealed, SENT_BYTES, Sealed, Sent, Share, Shares, Step,
+    Accusation, Advertise, BOX_BYTES, BoxDigest, Consent, Delivery, Fault, Input, Opening, Point, RELAY_BYTES, Relay,
+    Reveal, Revealed, SENT_BYTES, Sealed, Sent, Share, Shares, Step,
 };
 pub use refusal::Refusal;
 pub use session::{Demands, Past};

@@ -197,26 +197,23 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// The sites that it names: those who are missing, or whose message is wrong.
+    /// The sites that are missing, that cannot be in the round, or whose own signed message is wrong.
+    ///
+    /// Never a site only because somebody put its name to what it did not sign: what a member is relayed so is the
+    /// coordinator's doing, and what an aggregator is sent so is that of the sender, whom its caller knows.
     pub fn parties(&self) -> &[SiteId] {
         match self {
             Self::NotApproved(site)
             | Self::Roster(site)
-            | Self::OtherRound(site)
-            | Self::Unsigned(site)
-            | Self::Twice(site)
             | Self::Contradiction(site)
             | Self::Keys(site)
             | Self::Malformed { site, .. }
             | Self::Position(site)
-            | Self::Box(site)
             | Self::Share { from: site, .. }
             | Self::Payload(site) => std::slice::from_ref(site),
             Self::TooFew { missing: sites, .. }
             | Self::TooFewShares { missing: sites, .. }
-            | Self::Included(sites)
-            | Self::Noise { sites, .. }
-            | Self::Consents { invalid: sites, .. } => sites,
+            | Self::Noise { sites, .. } => sites,
             _ => &[],
         }
     }

@@ -179,12 +179,7 @@ impl Session {
     /// Refuses to go on if fewer of the holders of a member's shares are present than reconstruct a secret. With so
     /// many, one of them at least is honest and shares a mask with the member that stays on until the sum is taken
     /// (Bell et al. 2020, §4.3); with fewer, its self-mask alone would hide its input.
-    pub(super) fn enough_holders(
-        &self,
-        of: u32,
-        topology: &Topology,
-        present: &BTreeSet<u32>,
-    ) -> Result<(), Refusal> {
+    pub(super) fn enough_holders(&self, of: u32, topology: &Topology, present: &BTreeSet<u32>) -> Result<(), Refusal> {
         let (holders, needed) = (topology.holders(of), self.share_threshold() as usize);
         let found = holders.intersection(present).count();
         if found >= needed {

@@ -91,8 +91,8 @@ pub struct Tensor {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Noise {
-    /// Standard deviation of the sum's noise that is left, in each tensor's own quantisation steps, when as many sites
-    /// are missing as may be and those that collude take theirs off.
+    /// Standard deviation of the sum's noise, in each tensor's own quantisation steps, that is left when as many sites are
+    /// missing as may be and those that collude take theirs off.
     pub sigma_steps: f64,
     /// Most sites of those that mask (U2) that may be missing from the sum (`d_max`).
     pub d_max: u32,
@@ -116,7 +116,8 @@ impl Setup {
         if clips.len() != header.tensors.len() {
             return Err(Refusal::Unusable { field: "clips", reason: "there is not one for each tensor" });
         }
-        let spread = spread(noise, header.parameters());
+        check_noise(noise, t.max(k_min), c)?;
+        let spread = spread(noise, t.max(k_min), c, header.parameters());
         let tensors = header.tensors.iter().zip(clips).map(|(tensor, &clip)| -> Result<Tensor, Refusal> {
             let TensorShape { name, shape } = tensor.clone();
             let width = width_of(n, Scale::new(clip, bits).map_err(|_| UNUSABLE_SCALE)?.most(), spread)?;
@@ -172,12 +173,7 @@ impl Setup {
             return Err(NO_GRAPH);
         }
         rule(self.n_max >= 1, "n_max", "it must be at least 1")?;
-        if let Some(Noise { sigma_steps, d_max }) = self.noise {
-            rule(sigma_steps.is_finite() && sigma_steps > 0.0, "noise", "its σ is not above 0")?;
-            // Who looks knows its own noise, and the noise of those who collude with it is none: c = 0 is never right.
-            let honest = self.t.max(self.k_min).saturating_sub(self.c.max(1));
-            rule(d_max < honest, "noise", "with so many missing no honest site's noise is left in the smallest sum")?;
-        }
+        check_noise(self.noise, self.t.max(self.k_min), self.c)?;
         let spread = self.noise_steps();
         let weight_width = width_of(n, u64::from(self.n_max), 0.0)?;
         rule(self.weight_width == weight_width, "weight_width", "it is not the width of the sum of weights")?;
@@ -196,12 +192,12 @@ impl Setup {
         self.tensors.iter().fold(0u64, |sum, tensor| sum.saturating_add(tensor.entries()))
     }
 
-    /// 2·z·σ of a coordinate of the sum; 0 without noise.
+    /// 2·z·σ of a coordinate of the sum, with the most noise that a sum can have; 0 without noise.
     ///
     /// # Units
     /// Quantisation steps.
     pub fn noise_steps(&self) -> f64 {
-        spread(self.noise, self.entries())
+        spread(self.noise, self.t.max(self.k_min), self.c, self.entries())
     }
 
     /// Names the set of sites whose inputs count, whatever their party numbers: what a site keeps of a static figure.
@@ -235,8 +231,34 @@ fn size(roster: &[RosterEntry]) -> Result<u32, Refusal> {
     n.ok_or(Refusal::Size(roster.len()))
 }
 
-fn spread(noise: Option<Noise>, entries: u64) -> f64 {
-    noise.map_or(0.0, |noise| 2.0 * noise_bound(noise.sigma_steps, entries))
+impl Noise {
+    /// Standard deviation of the noise that each of `masking` members (U2) adds: σ/√(|U2| − d_max − max(c, 1)), so that
+    /// σ is left without those who are missing and those who look (specs/differential-privacy.md; who looks knows its own
+    /// noise, so that c = 0 is never right). Infinite where nobody's noise would be left.
+    ///
+    /// # Units
+    /// Quantisation steps.
+    pub(super) fn of_each(&self, masking: u32, c: u32) -> f64 {
+        let left = f64::from(masking) - f64::from(self.d_max) - f64::from(c.max(1));
+        if left > 0.0 { self.sigma_steps / left.sqrt() } else { f64::INFINITY }
+    }
+}
+
+fn check_noise(noise: Option<Noise>, least: u32, c: u32) -> Result<(), Refusal> {
+    let Some(noise) = noise else { return Ok(()) };
+    let unusable = |reason| Err(Refusal::Unusable { field: "noise", reason });
+    if !(noise.sigma_steps.is_finite() && noise.sigma_steps > 0.0) {
+        return unusable("its σ is not above 0");
+    }
+    if noise.of_each(least, c).is_infinite() {
+        return unusable("with so many missing, no honest site's noise is left in the smallest sum");
+    }
+    Ok(())
+}
+
+/// 2·z·σ of the noisiest sum: with nobody missing after R2, of as few members as may mask, who add the most each.
+fn spread(noise: Option<Noise>, least: u32, c: u32, entries: u64) -> f64 {
+    noise.map_or(0.0, |noise| 2.0 * noise_bound(noise.of_each(least, c) * f64::from(least).sqrt(), entries))
 }
 
 fn width_of(n: u32, most: u64, noise_steps: f64) -> Result<u32, Refusal> {
