@@ -231,8 +231,7 @@ pub enum PolicyError {
 }
 
 impl Policy {
-    /// The profile of a new site. `force_secure_aggregation` is off only because this version has no secure
-    /// aggregation.
+    /// The profile of a new site.
     pub fn strict() -> Self {
         Self {
             profile: "strict".into(),
@@ -250,7 +249,7 @@ impl Policy {
             training: Training {
                 min_parties: 3,
                 min_trusted_peers: 2,
-                force_secure_aggregation: false,
+                force_secure_aggregation: true,
                 colluding: None,
                 single_updates: false,
             },
@@ -312,6 +311,13 @@ impl Policy {
     /// Whether `kind` may leave one by one.
     pub fn allows(&self, kind: EgressKind) -> bool {
         self.egress.allow.contains(&kind)
+    }
+
+    /// Whether updates must travel masked in a study that these others were asked for. Two cannot hide in a sum: between
+    /// this site and a partner named for two-party studies there are no masks, and what that means was signed with the name.
+    pub fn forces_masks(&self, others: &[Partner]) -> bool {
+        let is_bilateral = matches!(others, [only] if self.bilateral.allow.contains(only));
+        self.training.force_secure_aggregation && !is_bilateral
     }
 
     /// Fewest sites, and fewest other sites that are trusted, in a round of a study that these others were asked for: a

@@ -245,7 +245,8 @@ impl Approval {
         }
         // Figures have no masks in this version: which of them may leave one by one is the policy's list of kinds.
         let is_update = !now.header.tensors.is_empty();
-        if policy.training.force_secure_aggregation && is_update && !now.header.is_secure() {
+        let others: Vec<Partner> = envelope.roster.iter().map(Partner::from).collect();
+        if policy.forces_masks(&others) && is_update && !now.header.is_secure() {
             return refuse("the policy demands secure aggregation, which this round does not use");
         }
         if policy.privacy.require_dp {
