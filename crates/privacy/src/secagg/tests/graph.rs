@@ -1,4 +1,4 @@
-//! Above 128 parties: neighbours, positions, and how many may be missing. One session of 140 is played to its end, and
+//! Above 128 parties: neighbours, positions, and how many may be missing. One session of 160 is played to its end, and
 //! each test begins with what its members recorded.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,11 +10,11 @@ use hospes_protocol::sign::Signed;
 use super::rig::{Rig, asked, commit, key, received, restored, setup, site};
 use crate::secagg::*;
 
-const N: u32 = 140;
+const N: u32 = 160;
 /// One twentieth.
-const MISSING: u32 = 7;
+const MISSING: u32 = 8;
 /// ⌊(n + c)/2⌋ + 1 for c = 1.
-const QUORUM: usize = 71;
+const QUORUM: usize = 81;
 
 /// A session of which everybody saw the end.
 struct Whole {
