@@ -33,7 +33,7 @@ pub(super) fn mask(mut masker: Masker, from: &Path, to: &Path) -> Result<Result<
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut masked_file = BufWriter::with_capacity(BUFFER_BYTES, options.open(to).map_err(write)?);
     masked_file.write_all(&[0; masked::HEAD_BYTES]).map_err(write)?;
-    let mut bytes = Zeroizing::new(Vec::new());
+    let mut bytes = Zeroizing::new(Vec::<u8>::new());
     while let Some(block) = masker.expected() {
         bytes.resize(masked::level_bytes(&block), 0);
         match levels.read_exact(&mut bytes) {
