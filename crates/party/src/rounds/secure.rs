@@ -7,7 +7,7 @@
 //! round is over.
 
 use hospes_cohort::worker::Done;
-use hospes_ledger::{Action, Actor};
+use hospes_ledger::{Action, Actor, ObjectKind};
 use hospes_privacy::masked;
 use hospes_privacy::secagg::{self, Demands, Fixed, Member, Past, Relay, Seed, Step, Turn};
 use hospes_protocol::approval::{Peer, Refusal, RefusalCode, Trust};
@@ -176,8 +176,17 @@ impl Engine {
         if row.state == before {
             return Err(PartyError::state("a step of a round does not fit where the round is"));
         }
-        if stage(fixed.step).is_none() {
-            let entry = self.round_entry(Actor::Engine, Action::TrainingFailed, &row).failed(ACCUSES);
+        let entry = match fixed.step {
+            Step::Consent => {
+                // The word after which the sum over these sites, and no other, can be unmasked.
+                let digest = Digest::of(&fixed.message);
+                let entry = self.round_entry(Actor::Engine, Action::SumAgreed, &row);
+                Some(entry.object(ObjectKind::Receipt, digest.short(), Some(digest)).because(sites(&row, fixed)?))
+            }
+            Step::End => Some(self.round_entry(Actor::Engine, Action::TrainingFailed, &row).failed(ACCUSES)),
+            _ => None,
+        };
+        if let Some(entry) = entry {
             self.append(&mut tx, &entry).await?;
         }
         tx.commit().await?;
@@ -414,6 +423,17 @@ fn worded(refusal: &secagg::Refusal) -> Refusal {
         _ => RefusalCode::Header,
     };
     Refusal::new(code, refusal.to_string())
+}
+
+/// Whose inputs are in the sum that a consent is for, in words.
+fn sites(row: &RoundRow, consent: &Fixed) -> Result<String, PartyError> {
+    let unreadable = |refusal: secagg::Refusal| PartyError::state(refusal.to_string());
+    let Relay::Inputs(included) = Relay::from_bytes(&consent.input).map_err(unreadable)? else {
+        return Err(PartyError::state("a consent does not follow from a set of inputs"));
+    };
+    let named = included.iter().filter_map(|party| row.header.roster.get(*party as usize));
+    let named: Vec<String> = named.map(|entry| entry.site.to_string()).collect();
+    Ok(format!("{} sites: {}", named.len(), named.join(", ")))
 }
 
 fn seed_name(key: &RoundKey) -> String {

@@ -318,6 +318,7 @@ async fn a_site_restarted_between_any_two_messages_says_the_same_and_finishes() 
     assert_eq!(jobs[0].rounds[0].state, "published");
     assert_eq!(world.outbox_states().await, ["sent"]);
     assert_eq!(world.entered("training_finished", "success").await, 1, "trained once, though it was restarted");
+    assert_eq!(world.entered("sum_agreed", "success").await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
