@@ -355,7 +355,9 @@ fn task_egress(plan: &Plan, flow: &Flow<'_>, name: &str) -> Vec<Egress> {
         let weight = item(EgressKind::Update, figure::N, vec![1], ROW_WEIGHT_BYTES);
         let update = update_tensors(train, flow.inputs(name)).into_iter().map(|tensor| {
             let bytes = tensor.len().saturating_mul(entry_bits).div_ceil(8);
-            let kind = if tensor.name == VALIDATION_LOSS { EgressKind::Loss } else { EgressKind::Update };
+            // PRIVACY: inside a masked sum no site's loss is told.
+            let is_told = tensor.name == VALIDATION_LOSS && train.privacy == (Privacy::Plain {});
+            let kind = if is_told { EgressKind::Loss } else { EgressKind::Update };
             item(kind, &tensor.name, tensor.shape, bytes)
         });
         return std::iter::once(weight).chain(update).collect();
