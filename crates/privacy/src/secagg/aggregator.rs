@@ -330,7 +330,8 @@ impl Aggregator {
     /// Ends a step with those members, of all whose messages were taken, that are still in the round.
     ///
     /// # Errors
-    /// [`Refusal::TooFew`], [`Refusal::TooFewShares`] or [`Refusal::Noise`] names who is missing: the attempt is over.
+    /// [`Refusal::TooFew`], [`Refusal::TooFewHolders`], [`Refusal::TooFewShares`] or [`Refusal::Noise`] names who is
+    /// missing: the attempt is over.
     /// [`Refusal::OutOfTurn`] at the end.
     ///
     /// # Disclosure

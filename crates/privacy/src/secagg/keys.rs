@@ -320,6 +320,17 @@ mod tests {
         }
     }
 
+    /// Does not compile where a library was built without erasing its state.
+    #[test]
+    fn states_of_libraries_are_erased_when_they_are_dropped() {
+        fn erases<T: zeroize::ZeroizeOnDrop>() {}
+        erases::<Sha256>();
+        erases::<ctr::Ctr128BE<aes::Aes128>>();
+        erases::<chacha20::ChaCha20>();
+        erases::<ChaCha20Poly1305>();
+        erases::<Zeroizing<Scalar>>();
+    }
+
     #[test]
     fn secrets_show_nothing_of_themselves() {
         assert_eq!(format!("{:?}", Seed::new(Zeroizing::new([7; 32]))), "Seed(..)");

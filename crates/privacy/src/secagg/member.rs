@@ -366,7 +366,8 @@ impl Member {
     ///
     /// # Disclosure
     /// Only what the round's header says, and how many mask.
-    pub fn noise_steps(&self) -> Result<f64, Refusal> {
+    pub fn noise_deviation(&self) -> Result<f64, Refusal> {
+        self.secrets()?;
         self.may_commit()?;
         let Setup { noise, c, .. } = *self.session.setup();
         let masking = u32::try_from(self.active.len()).unwrap_or(u32::MAX);

@@ -13,6 +13,8 @@
 //! | R3 | [`Member::on`] [`Relay::Inputs`] | the same |
 //! | R4 | [`Member::on`] [`Relay::Consents`] | then [`Aggregator::unmasker`] |
 //!
+//! Each step of a member takes what is on record at that time ([`Past`]), and the aggregator who sent something.
+//!
 //! What it deliberately does not do: no network, no clock, no randomness, no files. A member says each thing once; what
 //! must be durable before it leaves comes out with it as a [`Fixed`]. It does not see a wrong *input*: a poisoned
 //! update hides under masks, and a site's clip binds honest sites only. It does not replace differential privacy.

@@ -56,9 +56,10 @@ pub enum Refusal {
         /// Attempt.
         attempt: u32,
     },
-    /// The site agreed to a sum in another attempt at this round.
+    /// The site agreed to a sum in another attempt at this round, or in a later one.
     #[error(
-        "this site agreed to a sum in an earlier attempt at this round; only a new round, with new training, can follow"
+        "this site agreed to a sum in another attempt at this round, or in a later round; only a new round, with new \
+         training, can follow"
     )]
     AgreedBefore,
     /// The header names another model than the site has.
@@ -123,6 +124,18 @@ pub enum Refusal {
         /// How many there must be.
         needed: usize,
         /// Who is not there.
+        missing: Vec<SiteId>,
+    },
+    /// Too few of those who share masks with a site, and hold shares of its secrets, go on with it.
+    #[error("{present} holders of shares of site {of}'s secrets go on, and {needed} must; missing: {}", names(.missing))]
+    TooFewHolders {
+        /// Whose secrets.
+        of: SiteId,
+        /// How many go on.
+        present: usize,
+        /// How many must.
+        needed: usize,
+        /// Who does not.
         missing: Vec<SiteId>,
     },
     /// Too few shares of one site's secret.
@@ -197,21 +210,21 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// The sites that are missing, that cannot be in the round, or whose own signed message is wrong.
+    /// The sites that are missing, that cannot be in the round, or that said to an aggregator what they should not.
     ///
-    /// Never a site only because somebody put its name to what it did not sign: what a member is relayed so is the
-    /// coordinator's doing, and what an aggregator is sent so is that of the sender, whom its caller knows.
+    /// Never a site only because somebody put its name to something: whatever is wrong with what a member is relayed, an
+    /// honest coordinator would have refused; and what an aggregator refuses is the doing of the sender, whom its caller
+    /// knows.
     pub fn parties(&self) -> &[SiteId] {
         match self {
             Self::NotApproved(site)
             | Self::Roster(site)
             | Self::Contradiction(site)
-            | Self::Keys(site)
             | Self::Malformed { site, .. }
-            | Self::Position(site)
             | Self::Share { from: site, .. }
             | Self::Payload(site) => std::slice::from_ref(site),
             Self::TooFew { missing: sites, .. }
+            | Self::TooFewHolders { missing: sites, .. }
             | Self::TooFewShares { missing: sites, .. }
             | Self::Noise { sites, .. } => sites,
             _ => &[],

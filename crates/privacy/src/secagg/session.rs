@@ -44,7 +44,8 @@ pub struct Past {
     /// Last round and attempt of this epoch in which it signed a set of inputs (R3).
     pub consented: Option<(u32, u32)>,
     /// For a static function of the data (statistics, evaluation of one model): the cohort that it was answered for
-    /// before, of the same snapshot, task and model, in whichever job and epoch; see [`Setup::cohort`].
+    /// before, of the same snapshot, task and model, in whichever job and epoch; see [`Setup::cohort`]. It counts as
+    /// answered from the consent (R3) on, whatever became of the sum.
     pub answered: Option<Digest>,
 }
 
@@ -186,7 +187,7 @@ impl Session {
             return Ok(());
         }
         let missing = self.sites(&holders - present);
-        Err(Refusal::TooFewShares { of: self.site(of)?, present: found, needed, missing })
+        Err(Refusal::TooFewHolders { of: self.site(of)?, present: found, needed, missing })
     }
 
     /// Refuses a sum that lost more noise than was planned for.

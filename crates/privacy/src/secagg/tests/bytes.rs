@@ -47,10 +47,10 @@ impl Change {
                 bytes[at] ^= 1 << bit;
             }
             Self::Cut(at) => bytes.truncate(at.index(bytes.len())),
-            Self::Insert(at, new) => drop({
-                let at = at.index(bytes.len() + 1);
-                bytes.splice(at..at, new.iter().copied())
-            }),
+            Self::Insert(at, new) => {
+                let rest = bytes.split_off(at.index(bytes.len() + 1));
+                bytes.extend(new.iter().chain(&rest));
+            }
         }
         bytes
     }

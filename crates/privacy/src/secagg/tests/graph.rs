@@ -108,7 +108,7 @@ fn a_member_masks_only_among_enough_of_its_own_neighbours() {
     assert!(left < whole.threshold, "the test needs a graph in which that matters: {left} {}", whole.threshold);
     let missing: Vec<_> = few.iter().map(|party| site(*party)).collect();
     let (present, needed) = (left as usize, whole.threshold as usize);
-    let refusal = Refusal::TooFewShares { of: site(2), present, needed, missing };
+    let refusal = Refusal::TooFewHolders { of: site(2), present, needed, missing };
     assert_eq!(attacked(2, Step::Input, |relay| without(relay, few)), Err(refusal.clone()));
     // Of others, or as few as leave enough, as many may be missing.
     let far: Vec<u32> = (0..N).filter(|party| *party != 2 && !near.contains(party)).take(MISSING as usize).collect();
@@ -127,7 +127,7 @@ fn a_member_masks_only_among_enough_of_its_own_neighbours() {
         let mut aggregator = whole.aggregator(step);
         whole.hears(&mut aggregator, step, (0..N).filter(|party| !few.contains(party)));
         let refusal = aggregator.close(&(0..N).collect()).unwrap_err();
-        assert!(matches!(refusal, Refusal::TooFewShares { .. }), "{step}: {refusal}");
+        assert!(matches!(refusal, Refusal::TooFewHolders { .. }), "{step}: {refusal}");
     }
     // None at all: that is too few of all members, too.
     let none = attacked(2, Step::Input, |relay| without(relay, &near));

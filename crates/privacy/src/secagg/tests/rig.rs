@@ -146,7 +146,7 @@ pub(super) fn noise(party: u32, block: &Block, entry: u64, deviation: f64) -> i6
 
 /// Masks a member's vector, with noise where the round has it, and commits it.
 pub(super) fn commit(member: &mut Member, party: u32) -> (Fixed, Vec<Vec<u8>>) {
-    let (mut masker, deviation) = (member.masker().unwrap(), member.noise_steps().unwrap());
+    let (mut masker, deviation) = (member.masker().unwrap(), member.noise_deviation().unwrap());
     let mut blocks = Vec::new();
     while let Some(block) = masker.expected() {
         let mut levels = levels(party, &block);
