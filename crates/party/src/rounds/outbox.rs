@@ -558,6 +558,7 @@ fn egress_view(row: &SqliteRow) -> Result<EgressView, PartyError> {
     let parcel = Parcel::from_row(row)?;
     let text = |column: &'static str| row.try_get::<String, _>(column).at("read the outbox");
     let ended: Option<i64> = row.try_get("ended").at("read the outbox")?;
+    let is_masked: bool = row.try_get("masked").at("read the outbox")?;
     Ok(EgressView {
         federation: parse(&text("federation")?, "federation")?,
         study: parse(&text("study")?, "study")?,
@@ -575,10 +576,7 @@ fn egress_view(row: &SqliteRow) -> Result<EgressView, PartyError> {
         round: parcel.key,
         at: Timestamp::from_millis(row.try_get("at").at("read the outbox")?),
         ended: ended.map(Timestamp::from_millis),
-        protection: match row.try_get("masked").at("read the outbox")? {
-            true => Protection::Masked,
-            false => Protection::Unmasked,
-        },
+        protection: if is_masked { Protection::Masked } else { Protection::Unmasked },
         public_data: row.try_get("public").at("read the outbox")?,
     })
 }
