@@ -26,7 +26,7 @@ use crate::aggregate::content;
 use crate::aggregate::reduce::Input;
 use crate::aggregate::staging::StagedUpload;
 use crate::store::jobs::JobState;
-use crate::store::rounds::{RoundState, UploadRow};
+use crate::store::rounds::{RoundRow, RoundState, UploadRow};
 use crate::store::secure::SecureMessage;
 
 /// The steps of a round, in order.
@@ -164,6 +164,32 @@ fn closed_by(phase: &Phase) -> Option<Stage> {
     })
 }
 
+/// Why a job cannot run again from this round of a task, if it cannot.
+///
+/// # Errors
+/// [`Error::Database`] or [`Error::Corrupt`].
+pub(super) async fn agreed(
+    context: &super::Context,
+    job: JobId,
+    task: &str,
+    round: u32,
+) -> Result<Option<String>, Error> {
+    let next = |row: &&RoundRow| row.key.task == task && row.key.round == round && row.key.epoch == context.epoch;
+    let rows = context.store.rounds(job, LAST_ROUNDS).await?;
+    for row in rows.iter().filter(next).filter(|row| row.included.is_some()) {
+        if context.store.round_header(&row.key).await?.document.is_secure() {
+            return Ok(Some(format!(
+                "sites agreed to a sum in round {round} of '{task}' and it was not taken; they join no other attempt at \
+                 the round; start the study's next job instead (`hospesctl study start`), which counts as another run"
+            )));
+        }
+    }
+    Ok(None)
+}
+
+/// Attempts at a job's next round are among so many of its last rounds.
+const LAST_ROUNDS: u32 = 100;
+
 impl LiveRound {
     fn take(&mut self, site: SiteId, sent: Sent, vector: Option<Masked>) -> Result<(), Refusal> {
         let masks = self.masks.as_mut().ok_or(Refusal::Unusable { field: "mode", reason: "it has no masks" })?;
@@ -220,6 +246,14 @@ impl Driver {
         let Some(stage) = stage else { return Box::pin(self.accused(step, job)).await };
         let event = Event::Sent { site, step: stage, digest: Digest::of(said.bytes()) };
         let actions = live.machine.on(event, step.now);
+        let said_before = actions.iter().any(|action| matches!(action, Action::Acknowledge { first: false, .. }));
+        if said_before
+            && live.machine.awaited().any(|awaited| awaited == site)
+            && let Some(relay) = live.relay_to(site)
+        {
+            // What it was told after that step may be lost.
+            step.send(site, relay);
+        }
         if actions.iter().any(|action| matches!(action, Action::Acknowledge { first: true, .. })) {
             let said = SecureMessage { step: stage, site, message: said.into_bytes() };
             let (context, now) = (self.context.clone(), step.now);
@@ -240,7 +274,9 @@ impl Driver {
     ) -> Result<Option<Rejection>, Error> {
         let site = upload.request().site;
         let Some(live) = self.jobs.get_mut(&job).and_then(|job| job.round.as_mut()) else { return Ok(None) };
-        if !live.header.document.is_secure() || live.machine.input(site) == Some(upload.request().digest) {
+        // What is not waited for is for the machine to answer; its file may be gone.
+        let is_due = *live.machine.phase() == Phase::Shared && live.machine.awaited().any(|awaited| awaited == site);
+        if !live.header.document.is_secure() || !is_due {
             return Ok(None);
         }
         let (sent, vector) = content::head(upload.path())?;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use hospes_ledger::{Action, Actor, ObjectKind, Purpose};
 use hospes_protocol::approval::{Circumstances, Permit, Refusal, RefusalCode, Spent};
 use hospes_protocol::canon::Canonical;
-use hospes_protocol::id::{ApprovalId, FederationId, JobId, RoundKey};
+use hospes_protocol::id::{ApprovalId, FederationId, JobId, RoundKey, Timestamp};
 use hospes_protocol::limits;
 use hospes_protocol::memo;
 use hospes_protocol::message::{FromSite, RoundOutcome, RoundReply};
@@ -75,14 +75,15 @@ impl Engine {
         Ok(self.links.get(&federation).and_then(|l| l.skew.clone()))
     }
 
-    /// Asks for a permit for a round with everything as it is now. The round itself does not count as spent, so that the
-    /// same question can be asked again before each send.
+    /// Asks for a permit for a round with everything as it is now, at this time. The round itself does not count as spent, so
+    /// that the same question can be asked again before each send.
     pub(super) async fn ask(
         &self,
         conn: &mut SqliteConnection,
         federation: FederationId,
         header: &Canonical<RoundHeader>,
         approval: Option<ApprovalId>,
+        at: Timestamp,
     ) -> Result<Result<Box<Leave>, Refusal>, PartyError> {
         let stored = match approval {
             Some(id) => Some(requests::approval_by_id(conn, id).await?),
@@ -104,7 +105,7 @@ impl Engine {
             stopped => stopped,
         };
         let circumstances = Circumstances {
-            now: self.now(),
+            now: at,
             plan: job.plan,
             header: header.clone(),
             snapshot: dataset.facts()?,
@@ -153,7 +154,7 @@ impl Engine {
         let now = self.now();
         let answer = match self.against_more_work(federation, &key) {
             Some(refusal) => Err(refusal),
-            None => self.ask(tx.conn(), federation, &header, None).await?,
+            None => self.ask(tx.conn(), federation, &header, None, self.now()).await?,
         };
         let against = match &answer {
             Ok(leave) => self.against_session(tx.conn(), federation, leave).await?,

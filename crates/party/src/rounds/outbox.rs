@@ -129,13 +129,24 @@ impl Engine {
         row: &RoundRow,
         subjects: Option<u64>,
     ) -> Result<Result<Box<Leave>, Refusal>, PartyError> {
-        let answer = self.ask(conn, row.federation, &row.header, row.approval).await?;
-        Ok(answer.and_then(|leave| match subjects {
-            // PRIVACY: somebody who opted out since is in it; it must not leave any more.
-            Some(subjects) if subjects != leave.circumstances.snapshot.subjects => {
-                Err(Refusal::new(RefusalCode::Snapshot, OPTED_OUT))
+        let now = self.now();
+        // The header's deadline is for inputs. What follows them with secure aggregation touches no data, and comes when all
+        // inputs are in.
+        let has_left = matches!(row.state, State::Acknowledged(_) | State::Agreed(_) | State::Revealed(_));
+        let at = if has_left { now.min(row.header.deadline.plus_millis(-1)) } else { now };
+        let answer = self.ask(conn, row.federation, &row.header, row.approval, at).await?;
+        Ok(answer.and_then(|leave| {
+            let expires = leave.stored.approval.document.envelope.limits.expires;
+            if now >= expires {
+                return Err(Refusal::new(RefusalCode::Expired, format!("the approval expired at {expires}")));
             }
-            _ => Ok(leave),
+            match subjects {
+                // PRIVACY: somebody who opted out since is in it; it must not leave any more.
+                Some(subjects) if subjects != leave.circumstances.snapshot.subjects => {
+                    Err(Refusal::new(RefusalCode::Snapshot, OPTED_OUT))
+                }
+                _ => Ok(leave),
+            }
         }))
     }
 

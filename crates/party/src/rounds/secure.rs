@@ -296,17 +296,22 @@ impl Engine {
         }
     }
 
-    /// Says again what was said last in a round: it may have been lost with the connection.
+    /// Says again what was said last in a round, as long as it may leave: it, or what was relayed then, may have been lost.
     pub(super) async fn repeat_step(&mut self, row: &RoundRow) -> Result<(), PartyError> {
-        let speaks =
-            matches!(row.state, State::Advertised | State::Shared | State::Agreed(_) | State::Revealed(_));
-        if !speaks {
+        let speaks = matches!(
+            row.state,
+            State::Advertised | State::Shared | State::Acknowledged(_) | State::Agreed(_) | State::Revealed(_)
+        );
+        if !speaks || !row.header.is_secure() {
             return Ok(());
         }
         let mut conn = self.reader().await?;
+        let Some(subjects) = subjects(&mut conn, &row.key).await? else { return Ok(()) };
+        let may_leave = self.holds(&mut conn, row, Some(subjects)).await?.is_ok();
         let said = records(&mut conn, &row.key).await?;
         drop(conn);
-        if let Some(last) = said.last() {
+        // The input travels as an upload, and is asked about there.
+        if let Some(last) = said.iter().rfind(|fixed| fixed.step != Step::Input).filter(|_| may_leave) {
             self.say_step(row, last);
         }
         Ok(())

@@ -159,7 +159,7 @@ impl Engine {
         self.erase_payload(key);
         self.erase_kept(key);
         let mut tx = self.store.begin("start the work").await?;
-        let leave = match self.ask(tx.conn(), row.federation, &row.header, row.approval).await? {
+        let leave = match self.ask(tx.conn(), row.federation, &row.header, row.approval, self.now()).await? {
             Ok(leave) => *leave,
             Err(refusal) => {
                 drop(tx);

@@ -322,6 +322,60 @@ async fn a_site_restarted_between_any_two_messages_says_the_same_and_finishes() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_follows_an_input_is_said_after_the_deadline_for_inputs_too() {
+    let temporary = tempfile::tempdir().unwrap();
+    let (mut world, study) = masked_world(temporary.path()).await;
+    let header = masked_header(&study, 1, 1, world.now());
+    let mut ring = Ring::new(&header);
+    world.open_round(header.clone()).await;
+    world.serve_model(&study).await;
+    let mut relays = 0;
+    play(&mut world, &mut ring, async move |world: &mut World| {
+        relays += 1;
+        // Before the set of inputs is announced.
+        if relays == 3 {
+            world.settle().await;
+            world.pass_time(61 * MINUTE);
+        }
+    })
+    .await;
+    world.close_round(&header).await;
+    world.settle().await;
+    assert_eq!(world.entered("sum_agreed", "success").await, 1);
+    assert_eq!(world.entered("permit_refused", "refused").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_site_says_again_what_may_be_lost_and_nothing_once_its_approval_is_taken_back() {
+    let temporary = tempfile::tempdir().unwrap();
+    let (mut world, study) = masked_world(temporary.path()).await;
+    let header = masked_header(&study, 1, 1, world.now());
+    let mut ring = Ring::new(&header);
+    world.open_round(header.clone()).await;
+    world.serve_model(&study).await;
+    while ring.aggregator.at() != Step::Input {
+        hear(&mut world, &mut ring).await;
+        ring.others_speak();
+        ring.close();
+        world.send(ring.relay()).await;
+    }
+    let (upload, path) = world.expect_upload().await;
+    let bytes = world.take(&upload, &path).await;
+    ring.take_upload(&bytes);
+    world.settle().await;
+    // Its input has arrived; whether the others' boxes did is not for it to know.
+    world.open_round(header.clone()).await;
+    let again = said(&mut world, &ring).await;
+    assert!(!ring.take(&again), "its shares, as they were");
+    let revoke = Verdict::Revoke { reason: "no longer wanted".into() };
+    world.handle.decide(world.who("sam"), study.id, revoke).await.unwrap();
+    world.settle().await;
+    world.open_round(header).await;
+    let says = |c: &LinkCommand| matches!(c, LinkCommand::Send(FromSite::SecureStep { .. })).then_some(());
+    world.never("say a step again", says).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_round_that_offers_less_than_this_site_demands_is_refused_before_anything_is_computed() {
     let mut world = World::new().await;
     world.connect().await;
