@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use hospes_coordinator::schedule::Event;
+use hospes_coordinator::schedule::{Command, Event};
 use hospes_coordinator::store::jobs::JobState;
 use hospes_coordinator::store::rounds::RoundState;
 use hospes_privacy::masked;
@@ -17,7 +17,7 @@ use hospes_protocol::sign::Signed;
 use zeroize::Zeroizing;
 
 use super::peer::{Act, Peer};
-use super::world::{PLAN, World, quick, with_strategy};
+use super::world::{PLAN, World, caller, quick, with_strategy};
 
 /// A plan whose updates travel masked.
 pub fn masked(plan: &str) -> String {
@@ -218,6 +218,31 @@ async fn one_site_more_than_can_be_spared_ends_the_attempt_and_who_is_missing_is
     let headers: Vec<RoundHeader> = world.peers[3].log.lock().unwrap().opened.clone();
     let model = |round: u32| headers.iter().find(|h| h.key().job == job.job && h.task == "train" && h.round == round);
     assert_eq!(model(1).unwrap().model, model(2).unwrap().model);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_last_round_that_was_agreed_to_and_not_taken_ends_the_run_which_does_not_run_again() {
+    let mut world = World::new().await;
+    world.start(None).await;
+    for peer in &world.peers[..2] {
+        peer.script(|header| match (header.task.as_str(), header.round) {
+            ("train", 3) => Act::Until(Step::Reveal),
+            _ => Act::Work,
+        });
+    }
+    let study = world.submit(&masked(PLAN)).await;
+    let job = world.ended(study).await;
+    let reason = job.reason.clone().unwrap();
+    assert!(job.state == JobState::Failed && reason.contains("agreed to a sum in round 3"), "{reason}");
+    let refused = world.command(Command::Rerun { job: job.job, by: caller() }).await.unwrap_err();
+    assert!(refused.message.contains("they join no other attempt at the round"), "{refused:?}");
+    // Another run trains anew.
+    for peer in &world.peers {
+        peer.script(|_| Act::Work);
+    }
+    world.command(Command::Start { study, by: caller() }).await.unwrap();
+    let next = world.job(study, |next| next.job != job.job && next.state.is_terminal()).await;
+    assert_eq!(next.state, JobState::Success, "{next:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
