@@ -344,6 +344,9 @@ pub fn pool(announced: &[Figure], inputs: &[Input]) -> Result<Pooled, Error> {
 }
 
 #[cfg(test)]
+#[path = "masks_tests.rs"]
+mod masks_tests;
+#[cfg(test)]
 #[path = "strategy_tests.rs"]
 mod strategy_tests;
 #[cfg(test)]
