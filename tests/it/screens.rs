@@ -19,11 +19,15 @@ mod views;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use hospes_tests::federation::{ADMINISTRATOR, EXAMPLES, Federation};
+use hospes_ipc::staff::Service;
+use hospes_tests::federation::{ADMINISTRATOR, EXAMPLES, Federation, Waiting};
 use hospes_tests::window::Key;
 
 use tour::{LARGE, Tour};
-use views::{ADMINISTRATION, Act, DOOR, FAILED, FIRST_RUN, LOCKED, MENU, NEW_SITE, OVERSIGHT, SECOND, STEWARD, View};
+use views::{
+    ADMINISTRATION, Act, DOOR, FAILED, FIRST_RUN, LOCKED, MENU, NEW_SITE, OVERSIGHT, SECOND, SERVICE, STEWARD, View,
+    pictured,
+};
 
 /// The last is the one in which every view is looked at from all sides, and the journey goes.
 const LANGUAGES: [&str; 4] = ["zh", "fr", "de", "en"];
@@ -64,7 +68,27 @@ fn every_screen_is_accessible_and_fits_in_all_languages() -> Result<()> {
 
 async fn walk(tour: &mut Tour, at_work: &AtWork) -> Result<()> {
     a_new_site_is_laid_down(tour, at_work.federation.folder()).await?;
+    a_service_waits(tour, at_work.federation.folder()).await?;
     a_site_is_at_work(tour, at_work).await
+}
+
+#[test]
+fn the_gallery_shows_every_view_and_no_other() -> Result<()> {
+    let gallery = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/images");
+    let text = std::fs::read_to_string(gallery.join("README.md"))?;
+    let names: Vec<&str> = pictured().collect();
+    for name in &names {
+        for theme in ["light", "dark"] {
+            let picture = format!("{name}-{theme}.png");
+            ensure!(text.contains(&picture) && gallery.join(&picture).exists(), "the gallery does not show {picture}");
+        }
+    }
+    for file in std::fs::read_dir(gallery)? {
+        let file = file?.file_name().into_string().ok().context("a name that is no text")?;
+        let name = file.trim_end_matches(".png").trim_end_matches("-light").trim_end_matches("-dark");
+        ensure!(file == "README.md" || names.contains(&name), "{file} is a picture of nothing that the window shows");
+    }
+    Ok(())
 }
 
 /// Two hospitals, a run that has ended, its model released and fetched, and a further study that waits.
@@ -123,6 +147,18 @@ async fn a_new_site_is_laid_down(tour: &mut Tour, folder: &Path) -> Result<()> {
     std::fs::write(broken.join("site.toml"), "no settings")?;
     tour.open(&broken, "main [role=alert]").await?;
     tour.at_the_door(&FAILED, &LANGUAGES).await
+}
+
+/// The door of a machine whose service waits for its first person.
+async fn a_service_waits(tour: &mut Tour, folder: &Path) -> Result<()> {
+    let service = Waiting::start(&folder.join("service"))?;
+    let own = folder.join("beside");
+    std::fs::create_dir(&own)?;
+    tour.open_beside(&own, Some(Service::at(service.socket.clone())), "main input[value=en]").await?;
+    for view in SERVICE {
+        tour.at_the_door(view, &LANGUAGES).await?;
+    }
+    Ok(())
 }
 
 /// A site of a federation: what its people see, the signature of one of them by keyboard alone, and what the next one sees.

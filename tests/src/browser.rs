@@ -14,7 +14,22 @@ pub(crate) struct Own {
     // Dropped in this order: the driver, and with it the browser, then the screen.
     _driver: Killed,
     _screen: Killed,
+    display: String,
     _home: tempfile::TempDir,
+}
+
+impl Own {
+    /// Runs a shell script with its arguments on the browser's screen; what it printed.
+    ///
+    /// # Errors
+    /// With what it said, if it did not end well.
+    pub(crate) fn run(&self, script: &str, arguments: &[&str]) -> Result<String> {
+        let mut shell = Command::new("sh");
+        shell.args(["-eu", "-c", script, "sh"]).args(arguments).env("DISPLAY", &self.display);
+        let output = shell.output().context("start a shell")?;
+        ensure!(output.status.success(), "a script failed:\n{script}\n{}", String::from_utf8_lossy(&output.stderr));
+        Ok(String::from_utf8(output.stdout)?)
+    }
 }
 
 struct Killed(Child);
@@ -38,7 +53,7 @@ pub(crate) async fn start() -> Result<(Client, Own)> {
     let mut driver = Command::new("dbus-run-session");
     driver
         .args(["--", "WebKitWebDriver", "--host=127.0.0.1", &format!("--port={port}")])
-        .env("DISPLAY", display)
+        .env("DISPLAY", &display)
         .env("HOME", home.path())
         .env("XDG_RUNTIME_DIR", home.path())
         .env("WEBKIT_DISABLE_DMABUF_RENDERER", "1")
@@ -46,7 +61,7 @@ pub(crate) async fn start() -> Result<(Client, Own)> {
         .stderr(Stdio::null());
     let driver = Killed(driver.spawn().context("start WebKitWebDriver under dbus-run-session")?);
     let page = connect(port, &minibrowser()?, &["--automation"]).await?;
-    Ok((page, Own { _driver: driver, _screen: screen, _home: home }))
+    Ok((page, Own { _driver: driver, _screen: screen, display, _home: home }))
 }
 
 /// A screen of its own; Xvfb chooses the number and writes it to its output.

@@ -21,6 +21,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use hospes_ipc::local::Local;
 use hospes_ipc::page::{Answered, Host, OpenPurpose, Page, Preferences, PreferencesFile, SavePurpose};
+use hospes_ipc::staff::Service;
 use hospes_ipc::{Fault, FaultCode};
 use serde::Deserialize;
 use serde_json::json;
@@ -89,13 +90,27 @@ impl Devhost {
     /// # Errors
     /// If the page is not built, or nothing can be listened on.
     pub async fn start(data: &Path, page: &Path, program: PathBuf, port: u16) -> Result<Self> {
+        Self::start_beside(data, page, program, None, port).await
+    }
+
+    /// The same on a machine with this service.
+    ///
+    /// # Errors
+    /// As [`Devhost::start`].
+    pub async fn start_beside(
+        data: &Path,
+        page: &Path,
+        program: PathBuf,
+        service: Option<Service>,
+        port: u16,
+    ) -> Result<Self> {
         anyhow::ensure!(page.is_dir(), "{} is not built; run `npm --prefix ui run build:devhost`", page.display());
         let listener = tokio::net::TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], port))).await?;
         let name = listener.local_addr()?.to_string();
         let mut random = [0; 32];
         getrandom::fill(&mut random).map_err(|e| anyhow::anyhow!("no randomness: {e}"))?;
         let token: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-        let local = Local::new(data.to_owned(), program, None);
+        let local = Local::new(data.to_owned(), program, service);
         let dialogs = Dialogs::default();
         let preferences = PreferencesFile::at(data.join("window.toml"));
         let served = Served {

@@ -1,6 +1,7 @@
 //! A federation of real programs on loopback: a coordinator, sites, their people and their data.
 
 use std::fs::File;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -402,14 +403,45 @@ impl Site {
     }
 
     fn until_it_answers(&self) -> Result<()> {
-        let end = Instant::now() + PATIENCE;
-        let socket = self.data.join("engine.sock");
-        while std::os::unix::net::UnixStream::connect(&socket).is_err() {
-            ensure!(Instant::now() < end, "the engine does not answer:\n{}", self.engine.log());
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        Ok(())
+        until_heard(&self.engine, &self.data.join("engine.sock"))
     }
+}
+
+/// A service without a site, which waits for its staff; it is killed with whoever holds it.
+pub struct Waiting {
+    /// The socket by which they reach it.
+    pub socket: PathBuf,
+    _service: Running,
+}
+
+impl Waiting {
+    /// Starts one, with all that it has in a new folder.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub fn start(folder: &Path) -> Result<Self> {
+        let (run, secrets) = (folder.join("run"), folder.join("secrets"));
+        // Nothing is sent to a socket where others could answer.
+        std::fs::DirBuilder::new().recursive(true).mode(0o750).create(&run)?;
+        std::fs::create_dir(&secrets)?;
+        std::fs::write(secrets.join("key-file"), "the key file of a service")?;
+        let socket = std::fs::canonicalize(&run)?.join("staff.sock");
+        let mut command = site_command(&folder.join("data"), &secrets)?;
+        command.arg("run").arg(format!("--staff={}", socket.display()));
+        let service = Running::start(&mut command, folder.join("service.log"))?;
+        until_heard(&service, &socket)?;
+        Ok(Self { socket, _service: service })
+    }
+}
+
+/// Waits until a program listens on its socket.
+fn until_heard(program: &Running, socket: &Path) -> Result<()> {
+    let end = Instant::now() + PATIENCE;
+    while std::os::unix::net::UnixStream::connect(socket).is_err() {
+        ensure!(Instant::now() < end, "the engine does not answer:\n{}", program.log());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
 }
 
 fn start_coordinator(folder: &Path) -> Result<Running> {

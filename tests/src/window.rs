@@ -5,9 +5,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Child;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use data_encoding::BASE64;
 use fantoccini::actions::{InputSource as _, KeyAction, KeyActions};
 use fantoccini::elements::Element;
 use fantoccini::error::CmdError;
@@ -124,6 +126,13 @@ timeout 60 hospes
 timeout 60 xdotool search --sync --onlyvisible --name '^Hospes$' > /dev/null
 "#;
 
+/// Prints a picture of the part `$3` × `$4` of the screen that begins at `$1`, `$2`, as PNG in base 64. The driver's own pictures
+/// never come where the engine draws without a card.
+pub(crate) const PICTURE: &str = r#"
+export DISPLAY="${DISPLAY:-:$(cat "$HOME/.display" 2> /dev/null)}"
+xwd -silent -root | xwdtopnm -quiet | pnmcut -left "$1" -top "$2" -width "$3" -height "$4" | pnmtopng -quiet -compression 9 | base64 --wrap 0
+"#;
+
 /// Kills what is left of the programs `$1` and `$2`, an app's training included, and ends once none of them has the site.
 const END: &str = r#"
 for process in /proc/[0-9]*; do
@@ -138,7 +147,7 @@ flock --wait 60 "$HOME/.local/share/hospes/lock" true
 pub struct Desktop {
     // Dropped in this order.
     _session: Session,
-    seat: Seat,
+    seat: Arc<Seat>,
     port: u16,
 }
 
@@ -159,7 +168,7 @@ impl Desktop {
     pub fn start(seat: Seat) -> Result<Self> {
         let port = free_port()?;
         let session = Session(seat.start(SESSION, &[&port.to_string()])?);
-        Ok(Self { _session: session, seat, port })
+        Ok(Self { _session: session, seat: Arc::new(seat), port })
     }
 
     /// Where it stands.
@@ -173,7 +182,7 @@ impl Desktop {
     /// If it does not open, with the end of what was said.
     pub async fn open(&self) -> Result<Window> {
         let opened = connect(self.port, &self.seat.program("hospes"), &[]).await;
-        Ok(Window { page: opened.with_context(|| self.said())?, _own: None })
+        Ok(Window { page: opened.with_context(|| self.said())?, screen: Screen::Seat(Arc::clone(&self.seat)) })
     }
 
     /// Ends the app as a crash would, and waits until its engine is gone.
@@ -231,8 +240,15 @@ impl Desktop {
 pub struct Window {
     /// The page.
     pub page: Client,
-    /// What ends with it, if that is not somebody's desktop.
-    _own: Option<Own>,
+    screen: Screen,
+}
+
+/// Where a window is shown.
+enum Screen {
+    /// At somebody's desktop, which outlives it.
+    Seat(Arc<Seat>),
+    /// On a screen of its own, which ends with it.
+    Own(Own),
 }
 
 impl Window {
@@ -242,7 +258,7 @@ impl Window {
     /// If Xvfb, the driver or the browser cannot be started.
     pub async fn browser() -> Result<Self> {
         let (page, own) = browser::start().await?;
-        Ok(Self { page, _own: Some(own) })
+        Ok(Self { page, screen: Screen::Own(own) })
     }
 
     /// Makes the page this large, in CSS pixels, whatever its window has around it.
@@ -447,12 +463,22 @@ impl Window {
         serde_json::from_value(answers).context("the attempts' answers")
     }
 
-    /// A picture of the window, PNG.
+    /// A picture of the page, PNG.
     ///
     /// # Errors
-    /// If the driver gives none.
+    /// If none can be taken: with the programs xwd and pnmtopng.
     pub async fn picture(&self) -> Result<Vec<u8>> {
-        self.page.screenshot().await.context("take a picture")
+        let [width, height, outer_width, outer_height] = self.sizes().await?;
+        // There is no window manager: what a window has besides its page is above it.
+        let part = [outer_width - width, outer_height - height, width, height].map(|side| side.to_string());
+        let part = part.each_ref().map(String::as_str);
+        let printed = match &self.screen {
+            Screen::Seat(seat) => seat.run(PICTURE, &part)?,
+            Screen::Own(own) => own.run(PICTURE, &part)?,
+        };
+        let picture = BASE64.decode(printed.trim().as_bytes()).context("a picture in base 64")?;
+        ensure!(!picture.is_empty(), "there is no picture of the screen: xwd (x11-apps) and netpbm take it");
+        Ok(picture)
     }
 
     /// Closes the window.
@@ -466,7 +492,7 @@ impl Window {
     /// Keeps a picture of the window under this name, in the folder that `HOSPES_PICTURES` names, if it names one.
     ///
     /// # Errors
-    /// If the driver gives none, or it cannot be written.
+    /// As [`Window::picture`], or if it cannot be written.
     pub async fn keep(&self, name: &str) -> Result<()> {
         let Some(folder) = std::env::var_os("HOSPES_PICTURES") else { return Ok(()) };
         let picture = self.picture().await?;

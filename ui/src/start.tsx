@@ -15,7 +15,7 @@ import "./styles/base.css";
 export async function start(transport: Transport): Promise<void> {
   reachBy(transport);
   await recall();
-  speak(preferences().language ?? undefined);
+  void speak(preferences().language ?? undefined);
   // The engine says what is stale; nothing that is shown is asked again on a timer. It is on this machine: no network is
   // waited for.
   const client = new QueryClient({

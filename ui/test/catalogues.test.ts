@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { catalogues, LANGUAGES } from "../src/i18n";
+import { catalogues, LANGUAGES, type Language, sentences } from "../src/i18n";
 
 type Tree = { [key: string]: string | Tree };
 
@@ -14,7 +14,14 @@ function flat(tree: Tree, before = ""): Map<string, string> {
   return found;
 }
 
-const all = new Map(Object.entries(catalogues()).map(([language, tree]) => [language, flat(tree)]));
+const all = new Map(
+  await Promise.all(
+    Object.entries(catalogues()).map(async ([language, tree]) => {
+      const said = await sentences(language as Language);
+      return [language, flat({ ...tree, said })] as const;
+    }),
+  ),
+);
 const english = all.get("en") ?? new Map<string, string>();
 
 /** A key without the ending that names a plural form. */

@@ -48,7 +48,26 @@ beforeEach(() => {
 });
 afterEach(() => screen.away());
 
+/** Buttons as they stand, from the top. */
+const buttons = () => [...screen.place.querySelectorAll("button")].map((found) => found.textContent);
+
 describe("the first run", () => {
+  it("asks for the language once, and leads on before it tells of backups", async () => {
+    await stand("not_set_up");
+    expect(screen.place.querySelectorAll("input[type=radio]")).toHaveLength(4);
+    expect(screen.place.querySelector("select")).toBeNull();
+    expect(buttons()).toEqual(["Continue", "Restore from a backup"]);
+    expect(screen.text()).toContain("Did this hospital have a site before");
+    expect(await screen.faults()).toEqual([]);
+    await screen.press(screen.input("de"));
+    expect(buttons()).toEqual(["Weiter", "Aus einer Sicherung wiederherstellen"]);
+    await screen.press(screen.input("en"));
+    // From then on where it always stands.
+    await screen.submit();
+    expect(screen.place.querySelectorAll("select")).toHaveLength(1);
+    expect(buttons()).toEqual(["Back", "Continue"]);
+  });
+
   it("lays down a site with its keys in the keychain, and signs its administrator in", async () => {
     await stand("not_set_up", {
       initialise: () => {
@@ -221,7 +240,7 @@ describe("where the service waits for its first person", () => {
       },
     });
     expect(screen.text()).toContain("nobody has set it up yet");
-    expect(screen.text()).toContain("sudo hospes-as-service restore");
+    expect(buttons()).toEqual(["Continue", "Restore from a backup", "Try out on this account"]);
     expect(await screen.faults()).toEqual([]);
     await introduce();
     expect(screen.text()).toContain("/var/lib/hospes");
@@ -235,6 +254,36 @@ describe("where the service waits for its first person", () => {
     expect([screen.times("set_up"), screen.times("initialise"), screen.times("log_in")]).toEqual([1, 0, 1]);
     expect(screen.text()).toContain("Good day, Petra");
     expect(screen.place.innerHTML).not.toContain(OWN);
+  });
+
+  it("a backup is restored in place of a new site, and its people sign in", async () => {
+    const file = { file: "file-7", name: "hospes.hospes-backup", bytes: 2_000_000 };
+    let isFull = true;
+    await wait({
+      choose_file: file,
+      restore_site: () => {
+        if (isFull) return refusal({ code: "disk_full", words: "less than 1024 MiB free" })();
+        phase = "operating";
+        return null;
+      },
+    });
+    await screen.press(screen.button("Restore from a backup"));
+    expect(screen.text()).toContain("under which account of this machine");
+    expect(screen.text()).toContain("/var/lib/hospes");
+    expect(screen.place.querySelector("[value=keychain], [name=key]")).toBeNull();
+    expect(await screen.faults()).toEqual([]);
+    await screen.press(screen.button("Choose the backup"));
+    expect(screen.args("choose_file")).toEqual({ purpose: "backup" });
+    await screen.type("backup", KEY);
+    await screen.submit();
+    expect(screen.text()).toContain("less than 1024 MiB free");
+    isFull = false;
+    await screen.submit();
+    await screen.settle();
+    expect(screen.args("restore_site")).toEqual({ path: "file-7", passphrase: KEY });
+    expect([screen.times("restore_site"), screen.times("restore")]).toEqual([2, 0]);
+    expect(screen.text()).toContain("restored from a backup. Sign in");
+    expect(screen.place.innerHTML).not.toContain(KEY);
   });
 
   it("a failure is said where it happened, and what was typed stays", async () => {

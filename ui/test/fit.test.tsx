@@ -206,4 +206,32 @@ describe("a forest plot", () => {
     expect(found.left).toEqual(["dose", "unit"]);
     expect(found.drawn).toHaveLength(3);
   });
+
+  it("leaves out intervals beside which the others could not be seen", () => {
+    const found = forest({ ...FIT, coefficients: [coefficient("separated", 0.1, 300), ...FIT.coefficients] });
+    expect([found.left, found.drawn.length]).toEqual([["separated"], 3]);
+    const far = { ...coefficient("unit", 1e250, 1e249), ratio: null };
+    const near = { ...coefficient("age", 0.5, 0.1), ratio: null };
+    const linear = forest({ ...FIT, family: "gaussian", coefficients: [far, near] });
+    expect([linear.left, linear.drawn.map((e) => e.name)]).toEqual([["unit"], ["age"]]);
+  });
+
+  it("of hundreds of terms is as high as a page, and says so; the data have all", async () => {
+    const many = Array.from({ length: 400 }, (_, n) => coefficient(`term ${n}`, 0.5, 0.1));
+    await stand({ state: "here", card: { ...CARD, fits: [{ ...FIT, coefficients: many }] } });
+    const caption = screen.place.querySelector("figcaption")?.textContent ?? "";
+    expect(caption).toMatch(/term 11,? and 388 others\./);
+    expect(caption).toContain("The picture shows the first 50 of 400; the data have all.");
+    expect(caption.length).toBeLessThan(500);
+    await press(button("Show data"));
+    expect(screen.place.querySelectorAll("figure tbody tr")).toHaveLength(400);
+  });
+
+  it("of which nothing can be drawn is none, and that is said", async () => {
+    const huge = coefficient("dose", 900, 1);
+    const ratio = { of: "hazard", value: null, low: null, high: null };
+    await stand({ state: "here", card: { ...CARD, fits: [{ ...FIT, coefficients: [{ ...huge, ratio }] }] } });
+    expect(screen.place.querySelector("figure")).toBeNull();
+    expect(screen.place.textContent).toContain("Too large or too small to draw: dose.");
+  });
 });

@@ -1,7 +1,7 @@
 // @vitest-environment jsdom
 import { beforeAll, describe, expect, it } from "vitest";
 import { speak } from "../src/i18n";
-import { brief, bytes, count, decimal, distance, grouped, percent } from "../src/i18n/format";
+import { brief, bytes, count, decimal, distance, grouped, level, percent } from "../src/i18n/format";
 
 /** Thin, narrow and no-break blanks are a matter of the platform's tables. */
 const plain = (text: string) => text.replaceAll(/[\u00a0\u202f\u2009]/g, " ");
@@ -28,6 +28,19 @@ describe("numbers in English", () => {
       "0.01235",
       "45.6%",
     ]);
+  });
+
+  it("have an exponent where they would be a row of zeros", () => {
+    expect([brief(1.2346e300), brief(-2e-9), brief(0), brief(123_456)]).toEqual([
+      "1.235E300",
+      "-2E-9",
+      "0",
+      "123,500",
+    ]);
+  });
+
+  it("of a level say which it is", () => {
+    expect([level(0.95), level(0.975), level(0.999)]).toEqual(["95%", "97.5%", "99.9%"]);
   });
 
   it("say how far away a moment is", () => {

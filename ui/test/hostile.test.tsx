@@ -1,7 +1,7 @@
 // @vitest-environment jsdom
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { changeLanguage, LANGUAGES, type Language } from "../src/i18n";
-import { visible } from "../src/i18n/visible";
+import { beginning, visible, within } from "../src/i18n/visible";
 import type { NameMark, PersonView, Review } from "../src/ipc/types";
 import { PeopleSettings } from "../src/screens/PeopleSettings";
 import { Review as ReviewScreen } from "../src/screens/Review";
@@ -134,6 +134,17 @@ describe("a hostile request", () => {
     },
   );
 
+  it("says so where it names more than are shown", async () => {
+    await read();
+    expect(screen.text()).not.toContain("there may be more");
+    screen.away();
+    screen = new Screen();
+    const letters = ["\u0445 (U+0445)"];
+    const mark = (n: number): NameMark => ({ of: "column", name: `\u0445y${n}`, like: null, letters });
+    await read({ marks: Array.from({ length: 100 }, (_, n) => mark(n)) });
+    expect(screen.text()).toContain("Only the first 100 are named; there may be more.");
+  });
+
   it("has the mark beside the name of a member", async () => {
     await read();
     await screen.press(tab("People"));
@@ -183,5 +194,21 @@ describe("what cannot be seen", () => {
       "1\u202f000 %",
     ])
       expect(visible(text)).toBe(text);
+  });
+
+  it("does not stack up over the lines beside it", () => {
+    expect(visible(`a${"\u0301".repeat(6)}b`)).toBe(`a${"\u0301".repeat(4)}[U+0301][U+0301]b`);
+    // As much as Vietnamese and Hebrew need.
+    expect(visible("e\u0302\u0323")).toBe("e\u0302\u0323");
+  });
+
+  it("turns nothing round that follows a name", () => {
+    expect(within("مستشفى")).toBe("\u2068مستشفى\u2069");
+    expect([within("Köln"), within("東京"), within("a\u202eb")]).toEqual(["Köln", "東京", "a[U+202E]b"]);
+  });
+
+  it("is not cut within a character", () => {
+    expect(beginning("a\u{1f600}b", 2)).toBe("a");
+    expect([beginning("a\u{1f600}b", 3), beginning("ab", 5)]).toEqual(["a\u{1f600}", "ab"]);
   });
 });

@@ -9,10 +9,7 @@ import { reachBy } from "../src/ipc/engine";
 import { becomesStale } from "../src/ipc/hooks";
 import type { PersonView } from "../src/ipc/types";
 import { SessionProvider, useSession } from "../src/shell/session";
-
-declare global {
-  var IS_REACT_ACT_ENVIRONMENT: boolean;
-}
+import { settle } from "./stage";
 
 export interface Asked {
   command: string;
@@ -76,7 +73,7 @@ export class Screen {
 
   /** Waits for answers that were asked for. */
   async settle(): Promise<void> {
-    await act(async () => void (await new Promise((done) => setTimeout(done, 20))));
+    await settle();
   }
 
   /** The engine tells that everything may have changed. */

@@ -52,9 +52,16 @@ export interface Screen {
   end: () => Promise<void>;
 }
 
+/** Turns in which answers arrive that others were asked after; on a busy machine one long wait may be a single turn. */
+const TURNS = 10;
+
 /** Lets answers arrive. */
 export const settle = (millis = 20) =>
-  act(async () => void (await new Promise((done) => setTimeout(done, millis))));
+  act(async () => {
+    for (let turn = 0; turn < TURNS; turn++) {
+      await new Promise((done) => setTimeout(done, millis / TURNS));
+    }
+  });
 
 function Signed({ organisation, children }: { organisation: string | null; children: ReactNode }) {
   const { name, signedIn } = useSession();

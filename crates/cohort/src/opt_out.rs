@@ -9,6 +9,7 @@ use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use crate::error::CohortError;
+use crate::scan::ScanProfile;
 use crate::source::{Decimal, Delimiter, Format, Limits, RecordReader, SourceKind, detect_encoding, file_name, open};
 
 /// The site's secret under which subject keys are hashed, the same for every dataset of the site.
@@ -106,6 +107,7 @@ impl OptOuts {
             decimal: Decimal::Point,
             missing: Vec::new(),
             query: None,
+            scan: ScanProfile::default(),
         };
         let mut reader = RecordReader::new(open(path)?, &file, &format, Limits::default());
         let mut report = ImportReport { read: 0, added: 0, known: 0 };

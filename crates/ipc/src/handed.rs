@@ -117,13 +117,14 @@ impl Handed {
         std::fs::DirBuilder::new().mode(0o700).create(folder)
     }
 
-    /// Takes a file in, or gives one out.
-    pub(crate) async fn answer(&self, parcel: Parcel, router: &Router) -> Result<Value, Fault> {
+    /// Takes a file in, or gives one out. Without a way to an engine there is no site yet: whoever might set it up may hand
+    /// a backup over instead, and the disk keeps its reserve.
+    pub(crate) async fn answer(&self, parcel: Parcel, router: Option<&Router>) -> Result<Value, Fault> {
         match parcel {
             Parcel::Give { bundle, name, piece } => {
                 let is_new = !self.bundles().contains_key(&bundle);
-                if is_new {
-                    // Whoever is nobody here fills no disk.
+                // Whoever is nobody here fills no disk, nor goes on with what they began before there was a site.
+                if let Some(router) = router.filter(|router| is_new || !router.is_entered()) {
                     router.require_person().await?;
                 }
                 let piece = BASE64.decode(piece.as_bytes()).ok().filter(|piece| piece.len() <= PIECE_BYTES);

@@ -324,17 +324,20 @@ impl Local {
             return Ok(self.find_own().await);
         };
         let closed = match service.reach().await {
-            // Nobody signed in there yet, and somebody did here.
-            Ok(_) if side == Side::Open && self.has_site() && service.is_empty().await => {
-                return Ok(self.find_own().await);
-            }
-            Ok(stream) => match Notices::on(stream).await {
-                Ok(notices) if self.tell_of_service(EngineState::Service) => {
-                    return Ok(Some(Found { notices, is_service: true }));
+            Ok(stream) => {
+                let unsaid = |fault| EngineState::Failed { fault };
+                // Nobody signed in there yet, and somebody did here.
+                if side == Side::Open && self.has_site() && service.is_empty().await.map_err(unsaid)? {
+                    return Ok(self.find_own().await);
                 }
-                Ok(_) => return Ok(self.find_own().await),
-                Err(_) => return Err(EngineState::ServiceAway { why: Away::Stopped }),
-            },
+                return match Notices::on(stream).await {
+                    Ok(notices) if self.tell_of_service(EngineState::Service) => {
+                        Ok(Some(Found { notices, is_service: true }))
+                    }
+                    Ok(_) => Ok(self.find_own().await),
+                    Err(_) => Err(EngineState::ServiceAway { why: Away::Stopped }),
+                };
+            }
             Err(Unreached::Closed(kind)) => kind,
             Err(others_could_answer) => return Err(EngineState::Failed { fault: others_could_answer.into() }),
         };
@@ -428,12 +431,13 @@ impl Local {
     /// Takes an engine of this account although the machine has a service: a person chose so, to try out.
     ///
     /// # Errors
-    /// [`FaultCode::State`] where the window does not wait for a service, nor the service for its first person.
+    /// [`FaultCode::State`] where the window does not wait for a service, nor the service for its first person, and
+    /// [`FaultCode::NotRunning`] where the service does not say whether it does.
     pub async fn try_here(&self) -> Result<(), Fault> {
         let state = self.state();
         let waits = match (&state, &self.service) {
             (EngineState::ServiceAway { .. }, _) => true,
-            (EngineState::Service, Some(service)) => service.is_empty().await,
+            (EngineState::Service, Some(service)) => service.is_empty().await?,
             _ => false,
         };
         let mut side = self.turning();

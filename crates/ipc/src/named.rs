@@ -20,7 +20,7 @@ pub(crate) enum Named<'a> {
 impl Call {
     /// Every file that the command names. One that is missing here would reach the engine as whoever asks named it.
     pub(crate) fn files(&mut self) -> Vec<Named<'_>> {
-        use OpenPurpose::{Data, Images, OptOuts};
+        use OpenPurpose::{Backup, Data, Images, OptOuts};
         match self {
             // A query on a server reads no file, and the engine looks at no path beside it.
             Self::Survey { query, .. } if on_server(query.as_ref()) => Vec::new(),
@@ -29,6 +29,7 @@ impl Call {
             Self::AddDataset { dataset } => vec![Named::Opened(&mut dataset.path, &[Data, Images])],
             Self::AddDatabase { database, .. } => certificates(&mut database.extra_ca),
             Self::ImportOptOuts { path } => vec![Named::Opened(path, &[OptOuts])],
+            Self::RestoreSite { path, .. } => vec![Named::Opened(path, &[Backup])],
             Self::Enrol { enrolment } => certificates(&mut enrolment.extra_ca),
             Self::DiagnoseInvitation { approach } => certificates(&mut approach.extra_ca),
             Self::SetWay { way, .. } => match &mut way.extra_ca {
@@ -63,7 +64,7 @@ mod tests {
     fn every_path_of_the_table_is_named() {
         let (_, table) = include_str!("table.rs").split_once("commands! {").expect("there is a table");
         let paths = table.matches("PathBuf").count();
-        assert_eq!(paths, 9, "a command with a path was added or taken away; Call::files must know it");
+        assert_eq!(paths, 10, "a command with a path was added or taken away; Call::files must know it");
         // Arguments that hold a path within, by their types.
         let inside = [
             "dataset: NewDataset",

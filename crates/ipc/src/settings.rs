@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use hospes_party::keys::{SecretPlace, systemd_credential};
 use hospes_party::view::Phase;
-use hospes_party::{Config, Handle, PartyError, Passphrase, Restoration};
+use hospes_party::{Config, Foundation, Handle, PartyError, Passphrase, Restoration};
 use hospes_protocol::id::Timestamp;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -136,7 +136,8 @@ pub fn key_file_passphrase() -> Result<Option<Passphrase>, Fault> {
 /// Makes a site without people in `folder`; the engine that comes back opens no links.
 ///
 /// # Errors
-/// What the file system, the keychain or the engine say. What was made then stands in nobody's way.
+/// [`FaultCode::State`] where there is a site, or another process makes one just now, and what the file system, the keychain
+/// or the engine say. What was made then stands in nobody's way.
 pub async fn lay_down(folder: &Path, settings: &Settings, mut config: Config) -> Result<Handle, Fault> {
     config.connect = false;
     lay_down_to_run(folder, settings, config).await
@@ -144,10 +145,10 @@ pub async fn lay_down(folder: &Path, settings: &Settings, mut config: Config) ->
 
 /// The same for an engine that stays, and opens links if its configuration says so.
 pub(crate) async fn lay_down_to_run(folder: &Path, settings: &Settings, config: Config) -> Result<Handle, Fault> {
-    // First, so that a site which was made can always be opened.
+    let foundation = Foundation::begin(config)?;
+    // First, so that a site which was made can always be opened; and with the folder held, so that it is this one.
     settings.write(folder)?;
-    hospes_party::initialise(&config).await?;
-    Ok(hospes_party::open(config).await?)
+    Ok(foundation.lay().await?)
 }
 
 /// When a backup was made that was restored, and how many entries of the audit log it has.
@@ -171,12 +172,27 @@ pub async fn restore(
     file: PathBuf,
     passphrase: Passphrase,
 ) -> Result<FromBackup, Fault> {
-    let checked = Restoration::check(config, file, passphrase).await?;
+    put_in_place(folder, settings, Restoration::check(config, file, passphrase).await?).await
+}
+
+/// Puts the site of a checked backup into its folder.
+pub(crate) async fn put_in_place(
+    folder: &Path,
+    settings: &Settings,
+    checked: Restoration,
+) -> Result<FromBackup, Fault> {
     // First, so that a site which was restored can always be opened.
     settings.write(folder)?;
     let restored = FromBackup { made: checked.made(), entries: checked.entries() };
     checked.put_in_place().await?;
     Ok(restored)
+}
+
+/// What is said to whoever would restore a backup where there is a site.
+pub(crate) fn has_site() -> Fault {
+    let words = "there is a site here already, or what somebody began to set up, and a backup is restored only where there is \
+                 nothing; whoever administers this machine can move the site's folder away first";
+    Fault::new(FaultCode::State, words)
 }
 
 /// A site whose making stopped before it had an administrator; `None` where nothing was made but the settings.

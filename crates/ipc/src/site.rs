@@ -1,7 +1,8 @@
 //! The site behind a service's sockets: one that runs, or none yet.
 //!
 //! A service without a site waits. Somebody of its staff, at a window, says who the first administrator is; then the site is
-//! laid down in the service's folder with its keys in the service's key file, and the service goes on with its engine.
+//! laid down in the service's folder with its keys in the service's key file, and the service goes on with its engine. Or
+//! they hand over a backup, whose site is restored there, and its people sign in as before.
 //! Nothing is started anew, and no connection ends. Whoever administers the machine may lay the site down by a command, too;
 //! the service finds it.
 //!
@@ -13,13 +14,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hospes_party::view::{LedgerState, Phase, Status};
-use hospes_party::{Config, Handle, Managed, ManagedFile, PartyError, Passphrase};
+use hospes_party::{Config, Handle, Managed, ManagedFile, PartyError, Passphrase, Restoration};
 use hospes_protocol::id::{Digest, PersonId};
 use hospes_protocol::policy::Policy;
 use tokio::sync::{Mutex, watch};
 
 use crate::fault::{Fault, FaultCode};
-use crate::settings::{Settings, lay_down_to_run};
+use crate::settings::{Settings, has_site, lay_down_to_run, put_in_place};
 
 /// Between two looks for a site that a command laid down.
 const LOOK: Duration = Duration::from_secs(1);
@@ -133,6 +134,26 @@ impl Site {
         Ok(person)
     }
 
+    /// Restores the site of a backup for somebody who asks from an account of the machine; only where there is none.
+    pub(crate) async fn restore(&self, account: u32, backup: PathBuf, passphrase: Passphrase) -> Result<(), Fault> {
+        let _turn = self.turn.lock().await;
+        if self.handle().is_some() {
+            return Err(has_site());
+        }
+        let place = self.place.as_ref().ok_or_else(no_site)?;
+        let handle = match place.find().await? {
+            Found::Site(handle) => {
+                self.goes_on_with(handle);
+                return Err(has_site());
+            }
+            Found::Busy => return Err(busy()),
+            Found::Nothing => place.restore(account, backup, passphrase).await?,
+        };
+        tracing::info!(account, "somebody of the staff restored this site from a backup");
+        self.goes_on_with(handle);
+        Ok(())
+    }
+
     async fn laid_down(&self) -> Result<Handle, Fault> {
         let _turn = self.turn.lock().await;
         if let Some(handle) = self.handle() {
@@ -141,10 +162,7 @@ impl Site {
         let place = self.place.as_ref().ok_or_else(no_site)?;
         let handle = match place.find().await? {
             Found::Site(handle) => handle,
-            Found::Busy => {
-                let words = "a command is laying this site down just now; wait a moment, and look again";
-                return Err(Fault::new(FaultCode::State, words));
-            }
+            Found::Busy => return Err(busy()),
             Found::Nothing => place.lay_down().await?,
         };
         self.goes_on_with(handle.clone());
@@ -187,6 +205,11 @@ pub(crate) fn no_site() -> Fault {
     Fault::new(FaultCode::State, words)
 }
 
+/// What is said while another process has the folder.
+fn busy() -> Fault {
+    Fault::new(FaultCode::State, "a command is laying this site down just now; wait a moment, and look again")
+}
+
 impl Place {
     async fn find(&self) -> Result<Found, Fault> {
         let Some(settings) = Settings::find(&self.folder)? else { return Ok(Found::Nothing) };
@@ -201,23 +224,33 @@ impl Place {
 
     async fn lay_down(&self) -> Result<Handle, Fault> {
         let config = (self.configure)(&Settings::File)?;
-        has_room(&self.folder)?;
+        has_room(&self.folder, ROOM_BYTES)?;
         lay_down_to_run(&self.folder, &Settings::File, config).await
+    }
+
+    async fn restore(&self, account: u32, backup: PathBuf, passphrase: Passphrase) -> Result<Handle, Fault> {
+        let config = (self.configure)(&Settings::File)?;
+        // What is unpacked lies beside the backup, and is no longer than it.
+        let bytes = std::fs::metadata(&backup).map_or(0, |file| file.len());
+        has_room(&self.folder, ROOM_BYTES.saturating_add(bytes))?;
+        let checked = Restoration::check_from(&config, backup, passphrase, Some(account)).await?;
+        put_in_place(&self.folder, &Settings::File, checked).await?;
+        Ok(hospes_party::open(config).await?)
     }
 }
 
 /// Refuses before anything is made what could only be made by half.
-fn has_room(folder: &Path) -> Result<(), Fault> {
+fn has_room(folder: &Path, needed: u64) -> Result<(), Fault> {
     let disk = rustix::fs::statvfs(folder).map_err(|error| {
         let words = format!("cannot ask how full the disk of {} is: {error}", folder.display());
         Fault::new(FaultCode::Store, words)
     })?;
-    if disk.f_bavail.saturating_mul(disk.f_frsize) < ROOM_BYTES {
+    if disk.f_bavail.saturating_mul(disk.f_frsize) < needed {
         let words = format!(
             "the disk of {} has less than {} MiB free; nothing was made. Whoever administers this machine makes room; then \
              try again",
             folder.display(),
-            ROOM_BYTES >> 20
+            needed >> 20
         );
         return Err(Fault::new(FaultCode::DiskFull, words));
     }

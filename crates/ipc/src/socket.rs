@@ -150,7 +150,7 @@ async fn requests(stream: UnixStream, caller: &Arc<Caller>) -> std::io::Result<(
         };
         if request.get("subscribe").is_some() {
             let mut answers = answers.lock().await;
-            return tokio::select! {
+            break tokio::select! {
                 told = notices(&mut answers, caller) => told,
                 // Nothing is asked after it: what comes is the end, and a place for somebody else.
                 _ = requests.read_u8() => Ok(()),

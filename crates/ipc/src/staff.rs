@@ -7,7 +7,8 @@
 //! - A window sends nothing before it has seen that nobody but the service can answer there ([`Service`]).
 //!
 //! Where the service has no site yet, whoever is let in may lay it down with themselves, or somebody whom they name, as its
-//! first administrator ([`crate::site`]): until then there is nobody who could be asked, and nothing that could be lost.
+//! first administrator, or hand over a backup of a site that is restored ([`crate::site`]): until then there is nobody who
+//! could be asked, and nothing that could be lost.
 
 use std::collections::HashMap;
 use std::io::ErrorKind;
@@ -46,9 +47,10 @@ const HANDED: &str = "handed";
 const CONNECTIONS: usize = 32;
 /// Connections of all together: one account can be many where it may make containers, and the engine needs files, too.
 const TOGETHER: usize = 512;
-/// Longest request of somebody who is logged in: a piece of a file, and more than any command needs.
+/// Longest request of somebody who is logged in, or might set the site up: a piece of a file, and more than any command
+/// needs.
 const REQUEST_BYTES: u32 = 4 << 20;
-/// The same before somebody is: whoever is nobody here must not make the service keep much.
+/// The same of anybody else: whoever is nobody here must not make the service keep much.
 const STRANGER_BYTES: u32 = 64 << 10;
 /// Wait of an account after it could not log in, whatever name it tried.
 const WRONG: Duration = Duration::from_secs(1);
@@ -56,6 +58,8 @@ const WRONG: Duration = Duration::from_secs(1);
 const BREATH: Duration = Duration::from_millis(100);
 /// Longest that systemd may take to say what it knows.
 const ANSWER: Duration = Duration::from_secs(5);
+/// Longest that the service may take to say whether it waits for its first person.
+const STATUS: Duration = Duration::from_secs(10);
 
 /// Serves the site, whose data lie or will lie in `data`, on a socket for staff until the future is dropped, and every
 /// connection with it. Whoever may enter its folder may connect, and so whoever is in the folder's group.
@@ -165,30 +169,25 @@ impl Visit {
 
     /// Longest request in bytes that is read now.
     pub(crate) fn longest(&self) -> u32 {
-        if self.router.get().is_some_and(Router::is_entered) { REQUEST_BYTES } else { STRANGER_BYTES }
+        if self.router().is_none_or(Router::is_entered) { REQUEST_BYTES } else { STRANGER_BYTES }
     }
 
     /// Answers `{"files": …}`, and `{"call": …}`, with the number of its `bundle` where the command names files.
     pub(crate) async fn answer(&self, mut request: Value) -> Result<Value, Fault> {
         if let Some(parcel) = request.get_mut("files").map(Value::take) {
-            return self.handed.answer(read(parcel)?, self.router().ok_or_else(no_site)?).await;
+            return self.handed.answer(read(parcel)?, self.router()).await;
         }
         let mut call = Call::read(request.get_mut("call").map(Value::take).unwrap_or_default())?;
-        if let Call::SetUp { name, passphrase } = call {
-            let set_up = Box::pin(self.site.set_up(self.account, name, passphrase.passphrase()));
-            return self.at_the_door(async { written(&set_up.await?) }).await;
+        if self.router().is_none() && !matches!(call, Call::SetUp { .. } | Call::RestoreSite { .. }) {
+            return self.without_a_site(&call);
         }
-        let Some(router) = self.router() else { return self.without_a_site(&call) };
         let bundle = request.get("bundle").and_then(Value::as_u64);
         let enters = matches!(call, Call::LogIn { .. });
         if enters || matches!(call, Call::LogOut { .. }) {
             self.handed.forget();
         }
         let placed = self.handed.put_into(bundle, &mut call)?;
-        let answer = match call {
-            Call::LogIn { .. } | Call::Activate { .. } => self.at_the_door(router.carry_out(call)).await,
-            _ => router.carry_out(call).await,
-        };
+        let answer = self.carry_out(call).await;
         if let Some(bundle) = bundle {
             self.handed.carried_out(bundle, placed, answer.is_ok()).await;
         }
@@ -196,6 +195,27 @@ impl Visit {
             self.record(&answer);
         }
         answer
+    }
+
+    /// Carries a command out, of which the files lie in their places.
+    async fn carry_out(&self, call: Call) -> Result<Value, Fault> {
+        match call {
+            Call::SetUp { name, passphrase } => {
+                let set_up = Box::pin(self.site.set_up(self.account, name, passphrase.passphrase()));
+                self.at_the_door(async { written(&set_up.await?) }).await
+            }
+            Call::RestoreSite { path, passphrase } => {
+                let restore = Box::pin(self.site.restore(self.account, path, passphrase.passphrase()));
+                self.at_the_door(async { written(&restore.await?) }).await
+            }
+            call => {
+                let router = self.router().ok_or_else(no_site)?;
+                match call {
+                    Call::LogIn { .. } | Call::Activate { .. } => self.at_the_door(router.carry_out(call)).await,
+                    _ => router.carry_out(call).await,
+                }
+            }
+        }
     }
 
     /// What can be asked while there is no site.
@@ -273,6 +293,8 @@ impl Away {
 pub struct Service {
     socket: PathBuf,
     systemctl: PathBuf,
+    /// Longest that it may take to say how it is.
+    patience: Duration,
 }
 
 /// Why there is no connection to it.
@@ -311,13 +333,19 @@ impl Service {
 
     /// A service with this socket.
     pub fn at(socket: PathBuf) -> Self {
-        Self { socket, systemctl: "systemctl".into() }
+        Self { socket, systemctl: "systemctl".into(), patience: STATUS }
     }
 
     /// The same where another program knows whether it is installed, for tests.
     #[must_use]
     pub fn known_to(self, systemctl: PathBuf) -> Self {
         Self { systemctl, ..self }
+    }
+
+    /// The same where it may take this long to say how it is, for tests.
+    #[must_use]
+    pub fn waited_for(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// Connects to it.
@@ -352,9 +380,25 @@ impl Service {
     }
 
     /// Whether it waits for the first person of its site.
-    pub(crate) async fn is_empty(&self) -> bool {
-        let Ok(client) = self.client().await else { return false };
-        client.call::<Status>(&Call::Status {}).await.is_ok_and(|status| status.phase == Phase::Empty)
+    ///
+    /// # Errors
+    /// [`FaultCode::NotRunning`] if it does not say so in time: it may have people, and nothing takes its place.
+    pub(crate) async fn is_empty(&self) -> Result<bool, Fault> {
+        let asked = async {
+            let client = self.client().await?;
+            client.call::<Status>(&Call::Status {}).await
+        };
+        match tokio::time::timeout(self.patience, asked).await {
+            Ok(said) => Ok(said.is_ok_and(|status| status.phase == Phase::Empty)),
+            Err(_) => {
+                let words = format!(
+                    "the service of this machine does not say within {} s how it is, and is asked again; if this stays so, \
+                     restart it: sudo systemctl restart hospes-site",
+                    self.patience.as_secs_f32()
+                );
+                Err(Fault::new(FaultCode::NotRunning, words))
+            }
+        }
     }
 
     pub(crate) async fn reach(&self) -> Result<UnixStream, Unreached> {

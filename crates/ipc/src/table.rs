@@ -4,7 +4,13 @@ use std::path::PathBuf;
 
 use hospes_party::link::Step;
 use hospes_party::view::{
-    AlarmView, Approach, Approving, AskedQuery, AuditExport, AuditFormat, AuditPage, AuditQuery, BackupMade, ComputeLimits, DatabaseTest, DatabaseView, DatasetUse, DatasetView, DeviceSetting, DeviceView, DryRunView, EgressView, Enrolment, FileReading, InvitationView, JobView, LogLine, Me, MembershipView, ModelCopy, ModelExport, NameMark, NewDatabase, NewDataset, NewPerson, NewWay, OptOutReport, Outcome, Page, PeerView, PersonChange, PersonView, PolicyPreview, PredictionMade, PredictionOffer, ProfileView, ProposalView, RequestView, RestoredView, Review, ScanProfile, SignInRules, Signed, Status, SurveyView, TableExport, UpdateSaved, UpdateSource, UpdatesView, Verdict, WayTried, WayView,
+    AlarmView, Approach, Approving, AskedQuery, AuditExport, AuditFormat, AuditPage, AuditQuery, BackupMade,
+    ComputeLimits, DatabaseTest, DatabaseView, DatasetUse, DatasetView, DeviceSetting, DeviceView, DryRunView,
+    EgressView, Enrolment, FileReading, InvitationView, JobView, LogLine, Me, MembershipView, ModelCopy, ModelExport,
+    NameMark, NewDatabase, NewDataset, NewPerson, NewWay, OptOutReport, Outcome, Page, PeerView, PersonChange,
+    PersonView, PolicyPreview, PredictionMade, PredictionOffer, ProfileView, ProposalView, RequestView, RestoredView,
+    Review, ScanProfile, SignInRules, Signed, Status, SurveyView, TableExport, UpdateSaved, UpdateSource, UpdatesView,
+    Verdict, WayTried, WayView,
 };
 use hospes_party::{DeviceChoice, Handle, Managed, Passphrase};
 use hospes_protocol::approval::OpinionView;
@@ -61,6 +67,14 @@ commands! {
     "set_up" SetUp { name: String, passphrase: Secret } -> PersonId,
         reads [], changes [People, Audit],
         |c| c.engine.set_up(name, passphrase.passphrase()).await?;
+    /// Restores the site of this machine's service from a backup, where it has none yet; it keeps the keys itself.
+    "restore_site" RestoreSite { path: PathBuf, passphrase: Secret } -> (),
+        reads [], changes [Settings, People, Audit],
+        |_c| {
+            // A service without a site carries it out (`site`). Whoever is asked here has one.
+            drop((path, passphrase));
+            Err::<(), Fault>(crate::settings::has_site())?
+        };
     /// Logs a person in on this connection.
     "log_in" LogIn { name: String, passphrase: Secret } -> Me,
         reads [], changes [Audit],
@@ -156,7 +170,7 @@ commands! {
         path: PathBuf, sheet: Option<String>, missing: Option<Vec<String>>, scan: Option<ScanProfile>,
         query: Option<AskedQuery>
     } -> SurveyView,
-        reads [], changes [],
+        reads [], changes [Audit],
         |c| {
             let reading = FileReading { sheet, missing, scan: scan.unwrap_or_default(), query };
             c.engine.survey(&c.person()?, path, reading).await?
@@ -183,7 +197,7 @@ commands! {
         |c| c.engine.add_database(&c.person()?, database, password.passphrase()).await?;
     /// Tests a known database.
     "test_database" TestDatabase { database: DatabaseId } -> Vec<Step>,
-        reads [], changes [],
+        reads [], changes [Audit],
         |c| c.engine.test_database(&c.person()?, database).await?;
     /// Forgets a database and its password.
     "forget_database" ForgetDatabase { database: DatabaseId } -> (),
@@ -334,9 +348,9 @@ commands! {
         reads [Settings], changes [],
         |c| c.engine.updates(&c.person()?).await?;
     /// Sets where newer versions are looked for; null is nowhere.
-    "set_updates" SetUpdates { source: Option<UpdateSource> } -> (),
+    "set_updates" SetUpdates { source: Option<UpdateSource>, passphrase: Secret } -> (),
         reads [], changes [Settings, Audit],
-        |c| c.engine.set_updates(&c.person()?, source).await?;
+        |c| c.engine.set_updates(&c.person()?, source, passphrase.passphrase()).await?;
     /// Looks for a newer version now; what came of it stands in the answer, also where nobody answered.
     "check_updates" CheckUpdates {} -> UpdatesView,
         reads [], changes [Settings, Audit],

@@ -476,6 +476,10 @@ names! {
         DatasetRemoved = "dataset_removed",
         /// The opt-out list was changed.
         OptOutsChanged = "opt_outs_changed",
+        /// A database was tried: whether it answers, and what the role may do.
+        DatabaseTried = "database_tried",
+        /// A query was put to a database; written before its rows are read.
+        DatabaseQueried = "database_queried",
         /// A study was submitted.
         StudySubmitted = "study_submitted",
         /// A study was offered to sites.
@@ -528,6 +532,8 @@ names! {
         TrainingFailed = "training_failed",
         /// Local work was paused.
         TrainingPaused = "training_paused",
+        /// Local work was let go on after a pause.
+        TrainingResumed = "training_resumed",
         /// Local work was cancelled.
         TrainingCancelled = "training_cancelled",
         /// An update is ready to leave; written before it is sent.

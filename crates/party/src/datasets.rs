@@ -3,6 +3,7 @@
 //! Files are read by `hospes-cohort` outside the loop that owns the state; what comes back here are counts, names and
 //! sealed bytes.
 
+mod asked;
 mod databases;
 mod markers;
 mod removal;
@@ -39,10 +40,11 @@ use crate::names::Known;
 use crate::people::Session;
 use crate::store::{At as _, from_json, parse, signed, to_json, unsigned};
 use crate::view::{
-    ColumnView, DatasetView, FileReading, GapView, NameOf, NewDataset, Notice, OptOutReport, ProfileView, QueryView, SurveyView,
+    ColumnView, DatasetView, FileReading, GapView, NameOf, NewDataset, Notice, OptOutReport, ProfileView, QueryView,
+    SurveyView,
 };
 
-use databases::RowSource;
+use asked::{Purpose, RowSource};
 pub(crate) use markers::words as marker_words;
 use series::Successor;
 pub(crate) use series::{difference, newest, newest_of};
@@ -333,8 +335,7 @@ impl Frozen {
         if let Some(Successor { former, version, .. }) = self.successor {
             because.push(format!("version {version} of the dataset, after {former}"));
         }
-        let query = self.snapshot.document.format.query.as_ref();
-        if let Some(query) = query {
+        if let Some(query) = &self.snapshot.document.format.query {
             because.push(format!("rows of the query {} in {}", query.digest(), query.database));
         }
         if self.dataset.scan == ScanProfile::HipaaSafeHarbor {
@@ -343,14 +344,11 @@ impl Frozen {
         if self.dataset.missing.is_some() {
             because.push(format!("read as missing: {}", marker_words(&self.snapshot.document.format.missing)));
         }
-        // Last: names of columns may be so many that the log cuts them, and a query so long. Both are in the snapshot's
-        // document whole.
+        // Last: names of columns may be so many that the log cuts them. They are in the snapshot's document whole, and so is
+        // the text of a query, which is not for the log: it may name a patient, and nothing is taken out of the log.
         if !self.dataset.keep.is_empty() {
             let kept = self.dataset.keep.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
             because.push(format!("columns kept although the identifier scan would mask them: {kept}"));
-        }
-        if let Some(query) = query {
-            because.push(format!("the query: {}", query.text));
         }
         because
     }
@@ -447,9 +445,11 @@ impl Engine {
         path: PathBuf,
         reading: FileReading,
     ) -> Result<SurveyOrder, PartyError> {
-        self.acting(&session, "look into a file of data", STEWARD).await?;
+        let acting = self.acting(&session, "look into a file of data", STEWARD).await?;
         markers::check(reading.missing.as_deref())?;
-        Ok(SurveyOrder { from: self.row_source(path, reading.query.as_ref()).await?, reading })
+        let from = self.row_source(path, reading.query.as_ref()).await?;
+        self.enter_query(&acting, &from, Purpose::Survey).await?;
+        Ok(SurveyOrder { from, reading })
     }
 
     pub(crate) async fn freeze_order(
@@ -457,7 +457,7 @@ impl Engine {
         session: Session,
         mut dataset: NewDataset,
     ) -> Result<FreezeOrder, PartyError> {
-        self.acting(&session, "register a dataset", STEWARD).await?;
+        let acting = self.acting(&session, "register a dataset", STEWARD).await?;
         hospes_protocol::text::check_name(&dataset.name).map_err(|r| PartyError::input("name", r))?;
         markers::check(dataset.missing.as_deref())?;
         crate::requests::rules::check_terms(&dataset.duo)?;
@@ -476,7 +476,8 @@ impl Engine {
         let policy = crate::requests::policy::current(&mut conn).await?;
         let opt_outs = self.opt_outs(&mut conn).await?;
         drop(conn);
-        Ok(FreezeOrder {
+        let purpose = Purpose::Register(former.as_ref().map(|former| former.id));
+        let order = FreezeOrder {
             from: self.row_source(dataset.path.clone(), dataset.query.as_ref()).await?,
             dataset,
             former,
@@ -487,7 +488,9 @@ impl Engine {
             data_key: self.secret32(DATA_KEY).await?,
             list: Digest::of(&opt_outs.to_bytes()),
             opt_outs,
-        })
+        };
+        self.enter_query(&acting, &order.from, purpose).await?;
+        Ok(order)
     }
 
     pub(crate) async fn register(&mut self, session: Session, frozen: Frozen) -> Result<DatasetView, PartyError> {

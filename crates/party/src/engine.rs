@@ -103,24 +103,19 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    pub(crate) async fn initialise(config: &Config) -> Result<(), PartyError> {
-        // A site that could not be opened afterwards is not made.
-        config.managed.read()?;
+    /// Makes a site in a folder that holds none, as was asked under its lock, which is held.
+    pub(crate) async fn initialise(config: &Config, _lock: &File) -> Result<(), PartyError> {
         for folder in [
-            &config.folder,
-            &config.payloads(),
-            &config.models(),
-            &config.snapshots(),
-            &config.kept(),
-            &config.levels(),
-            &config.scratch(),
+            config.payloads(),
+            config.models(),
+            config.snapshots(),
+            config.kept(),
+            config.levels(),
+            config.scratch(),
         ] {
-            make_folder(folder)?;
+            make_folder(&folder)?;
         }
-        if config.database().exists() {
-            return Err(PartyError::AlreadyInitialised(config.folder.clone()));
-        }
-        let _lock = lock(config)?;
+        crate::backup::give_up(config).await?;
         let vault = match &config.secrets {
             // Left by an attempt that was interrupted before there was a database.
             crate::keys::SecretPlace::File { path, .. } if path.exists() => Vault::open(config.secrets.clone()).await?,
@@ -157,16 +152,14 @@ impl Engine {
         crate::keys::sealed::sync_folder(&config.folder).map_err(|e| PartyError::file("write", &config.folder, e))
     }
 
+    /// Opens a site whose lock was taken, which the engine then keeps.
     pub(crate) async fn open(
         config: Config,
+        lock: File,
         seam: Seam,
         progress: &mut (dyn FnMut(Opening) + Send),
     ) -> Result<(Self, mpsc::Sender<Event>, broadcast::Sender<Notice>), PartyError> {
-        if !config.database().exists() {
-            return Err(PartyError::NotInitialised(config.folder.clone()));
-        }
         let managed = config.managed.read()?;
-        let lock = lock(&config)?;
         progress(Opening::Database);
         let store = Store::open(&config.database()).await?;
         #[cfg(feature = "simulation")]
@@ -453,7 +446,20 @@ pub(crate) fn make_folder(path: &std::path::Path) -> Result<(), PartyError> {
     builder.create(path).map_err(|e| PartyError::file("make the folder", path, e))
 }
 
-/// One process at a time runs a site; the lock ends with the process, however it ends.
+/// The lock of a folder with a site in it; nothing is made where there is none.
+pub(crate) fn lock_site(config: &Config) -> Result<File, PartyError> {
+    let is_there = || match config.database().exists() {
+        true => Ok(()),
+        false => Err(PartyError::NotInitialised(config.folder.clone())),
+    };
+    is_there()?;
+    let lock = lock(config)?;
+    // Asked again under it: somebody may have moved the site away meanwhile.
+    is_there()?;
+    Ok(lock)
+}
+
+/// One process at a time lays a site down, restores it or runs it; the lock ends with the process, however it ends.
 pub(crate) fn lock(config: &Config) -> Result<File, PartyError> {
     let path = config.folder.join("lock");
     let mut options = File::options();

@@ -1,5 +1,6 @@
 //! Everything that can be asked of the engine.
 
+use std::fs::File;
 use std::path::PathBuf;
 
 use futures::FutureExt as _;
@@ -9,8 +10,9 @@ use hospes_protocol::id::{DatasetId, Digest, FederationId, JobId, PersonId, Site
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::config::Config;
-use crate::engine::{Engine, Event};
+use crate::engine::{Engine, Event, lock_site};
 use crate::error::PartyError;
+use crate::foundation::Foundation;
 use crate::people::{Passphrase, Session};
 use crate::view::{
     Approach, Approving, ComputeLimits, DatasetUse, DatasetView, DeviceView, EgressView, Enrolment, FileReading,
@@ -31,12 +33,13 @@ pub struct Handle {
     notices: broadcast::Sender<Notice>,
 }
 
-/// Lays down a new site in an empty folder: database, secrets, the strict policy.
+/// Lays down a new site in an empty folder: database, secrets, the strict policy. Whoever goes on with it takes
+/// [`Foundation`], which lets nobody else in between.
 ///
 /// # Errors
-/// [`PartyError::AlreadyInitialised`] where there is one, and what the file system or the keychain say.
+/// Those of [`Foundation::begin`], and what the keychain says.
 pub async fn initialise(config: &Config) -> Result<()> {
-    Engine::initialise(config).await
+    Foundation::begin(config.clone())?.make().await.map(drop)
 }
 
 /// Opens the site in the configured folder and starts its engine.
@@ -64,7 +67,13 @@ pub enum Opening {
 /// # Errors
 /// As [`open`].
 pub async fn open_telling(config: Config, progress: &mut (dyn FnMut(Opening) + Send)) -> Result<Handle> {
-    let (engine, events, notices) = Engine::open(config, crate::seam::Seam::default(), progress).await?;
+    let lock = lock_site(&config)?;
+    run(config, lock, progress).await
+}
+
+/// Starts the engine of a site whose lock was taken.
+pub(crate) async fn run(config: Config, lock: File, progress: &mut (dyn FnMut(Opening) + Send)) -> Result<Handle> {
+    let (engine, events, notices) = Engine::open(config, lock, crate::seam::Seam::default(), progress).await?;
     tokio::spawn(engine.run());
     Ok(Handle { events, notices })
 }
@@ -313,10 +322,10 @@ impl Handle {
 
     // Data ---------------------------------------------------------------------------------------------------------
 
-    /// What is in a file, before it is registered (data steward).
+    /// What is in a file, before it is registered (data steward). A query is entered in the log first.
     ///
     /// # Errors
-    /// [`PartyError::Cohort`] names file, line and rule.
+    /// [`PartyError::Cohort`] names file, line and rule. Where a query cannot be entered, it is not asked.
     pub async fn survey(&self, session: &Session, path: PathBuf, reading: FileReading) -> Result<SurveyView> {
         let s = session.clone();
         let work = self.ask(move |e| e.survey_order(s, path, reading).boxed()).await?;

@@ -51,6 +51,9 @@ pub(crate) struct Restored {
     entries: u64,
     /// When it was restored.
     at: Timestamp,
+    /// From which account of the machine, where somebody of the staff asked the service for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    account: Option<u32>,
     /// Whether the log has it.
     is_entered: bool,
     is_confirmed: bool,
@@ -81,7 +84,12 @@ impl Restored {
         federations: Vec<FederationId>,
     ) -> Self {
         let federations = federations.into_iter().map(|federation| (federation, Check::Open)).collect();
-        Self { backup, made, entries, at, is_entered: false, is_confirmed: false, federations }
+        Self { backup, made, entries, at, account: None, is_entered: false, is_confirmed: false, federations }
+    }
+
+    /// The same, asked for from this account of the machine.
+    pub(crate) fn asked_from(self, account: Option<u32>) -> Self {
+        Self { account, ..self }
     }
 
     /// The change that two people sign.
@@ -174,10 +182,15 @@ impl Engine {
         let mut tx = self.store.begin("enter a restored backup").await?;
         restored.is_entered = true;
         write(tx.conn(), &restored).await?;
+        let mut words = format!("made {}, with {} entries of the log", restored.made, restored.entries);
+        if let Some(account) = restored.account {
+            // Nobody had logged in: the machine says at least from where they came.
+            words += &format!("; restored by the socket for staff, account {account} of the machine");
+        }
         let entry = self
             .entry(Actor::Engine, Action::BackupRestored)
             .object(ObjectKind::Backup, "backup", Some(restored.backup))
-            .because(format!("made {}, with {} entries of the log", restored.made, restored.entries));
+            .because(words);
         self.append(&mut tx, &entry).await?;
         self.alarm(&mut tx, None, RESTORED).await?;
         tx.commit().await

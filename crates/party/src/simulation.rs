@@ -23,7 +23,7 @@ use hospes_protocol::sign::SecretKey;
 use tokio::sync::Notify;
 
 use crate::config::Config;
-use crate::engine::{Engine, Event};
+use crate::engine::{Engine, Event, lock_site};
 use crate::error::PartyError;
 use crate::handle::Handle;
 use crate::link::{Enrolled, LinkEvent};
@@ -237,7 +237,8 @@ impl Site {
     /// # Errors
     /// Those of [`crate::open`].
     pub async fn open(config: Config, hold: Arc<Hold>) -> Result<Self, PartyError> {
-        let (engine, events, notices) = Engine::open(config, Seam::held(hold.clone()), &mut |_| {}).await?;
+        let lock = lock_site(&config)?;
+        let (engine, events, notices) = Engine::open(config, lock, Seam::held(hold.clone()), &mut |_| {}).await?;
         Ok(Self { engine, handle: Handle::new(events, notices), hold })
     }
 

@@ -21,8 +21,8 @@ fn is_invisible(c: char) -> bool {
         c,
         '\u{00AD}' | '\u{034F}' | '\u{115F}' | '\u{1160}' | '\u{17B4}' | '\u{17B5}' | '\u{180B}'..='\u{180F}'
             | '\u{200B}'..='\u{200D}' | '\u{2028}' | '\u{2029}' | '\u{2060}'..='\u{2065}' | '\u{206A}'..='\u{206F}'
-            | '\u{3164}' | '\u{FE00}'..='\u{FE0F}' | '\u{FEFF}' | '\u{FFA0}' | '\u{FFF9}'..='\u{FFFB}'
-            | '\u{E0000}'..='\u{E0FFF}'
+            | '\u{2800}' | '\u{3164}' | '\u{FE00}'..='\u{FE0F}' | '\u{FEFF}' | '\u{FFA0}' | '\u{FFF0}'..='\u{FFFB}'
+            | '\u{1BCA0}'..='\u{1BCA3}' | '\u{1D173}'..='\u{1D17A}' | '\u{E0000}'..='\u{E0FFF}'
     )
 }
 
@@ -114,6 +114,10 @@ mod tests {
             "a\u{E0041}",
             "a\rb",
             "\u{9b}1m",
+            // A blank of Braille, and formats of musical and shorthand signs.
+            "a\u{2800}b",
+            "a\u{1D173}b",
+            "a\u{1BCA0}b",
         ] {
             assert!(check_name(hostile).is_err(), "{hostile:?}");
             assert!(check_text(hostile).is_err(), "{hostile:?}");

@@ -526,7 +526,7 @@ pub(crate) enum UpdatesCommand {
     Show,
     /// Look for one now.
     Check,
-    /// Set where they are looked for, once a day and with `check`.
+    /// Set where they are looked for, once a day and with `check`; you sign it.
     Set {
         /// Address of the makers' file about the newest version.
         #[arg(long, value_name = "URL")]
@@ -535,7 +535,7 @@ pub(crate) enum UpdatesCommand {
         #[arg(long, value_name = "KEY")]
         key: String,
     },
-    /// Look for none.
+    /// Look for none; you sign it.
     Off,
     /// Write the newer version's package for this machine to a new file, once its signature and digest are proven.
     Save {

@@ -112,19 +112,26 @@ async fn laid_down(desktop: &Desktop, window: &Window) -> Result<()> {
         window.press("Try out on this account").await?;
         window.press_in_dialog("Try out").await?;
     }
-    window.shows("Welcome to Hospes").await?;
-    window.keep("01-first-start").await?;
+    let pictures = ["01-first-start", "02-keys", "03-what-is-left-to-do"];
+    first_run(window, "Welcome to Hospes", "In the keychain of this machine", pictures).await
+}
+
+/// The steps of a first run, from the page that says `greets` over the one about keys that says `keys` to the home screen.
+async fn first_run(window: &Window, greets: &str, keys: &str, pictures: [&str; 3]) -> Result<()> {
+    let [first, second, last] = pictures;
+    window.shows(greets).await?;
+    window.keep(first).await?;
     window.press("Continue").await?;
     window.shows("Who is the first administrator?").await?;
     window.type_into("name", ADMINISTRATOR).await?;
     window.type_into("passphrase", &passphrase(ADMINISTRATOR)).await?;
     window.type_into("again", &passphrase(ADMINISTRATOR)).await?;
     window.press("Continue").await?;
-    window.shows("In the keychain of this machine").await?;
-    window.keep("02-keys").await?;
+    window.shows(keys).await?;
+    window.keep(second).await?;
     window.press("Set up this site").await?;
     window.shows(&format!("Good day, {ADMINISTRATOR}")).await?;
-    window.keep("03-what-is-left-to-do").await
+    window.keep(last).await
 }
 
 /// The others are added; gives the code that each is handed.

@@ -10,10 +10,10 @@ use hospes_tests::copy::Copy;
 use hospes_tests::federation::{EXAMPLES, Federation};
 use hospes_tests::packages;
 use hospes_tests::seat::{ACCOUNT, Seat};
-use hospes_tests::window::{Desktop, Window};
+use hospes_tests::window::Desktop;
 use serde_json::Value;
 
-use super::{ADMINISTRATOR, SITE, TABLE, passphrase, study_of};
+use super::{ADMINISTRATOR, SITE, TABLE, first_run, passphrase, study_of};
 
 /// The other member.
 const OTHER: &str = "hungary";
@@ -67,7 +67,8 @@ fn two_of_the_staff_work_with_the_service_which_goes_on_without_their_windows() 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let window = desktop.open().await?;
-        set_up(&window).await?;
+        let pictures = ["30-the-service-waits", "31-keys-of-the-service", "32-what-is-left-to-do"];
+        first_run(&window, "nobody has set it up yet", "/var/lib/hospes", pictures).await?;
         let seat = desktop.seat();
         the_log_says_who_set_it_up(seat)?;
         staffed(seat)?;
@@ -127,23 +128,6 @@ fn nothing_is_made_on_a_full_disk(seat: &Seat) -> Result<()> {
     ensure!(said.contains("disk_full") && said.contains("nothing was made"), "{said}");
     ensure!(seat.administer("ls -A /var/lib/hospes")? == "handed", "something was laid down");
     seat.administer("systemctl stop hospes-site; umount /var/lib/hospes; systemctl start hospes-site").map(drop)
-}
-
-/// The first run, in the window.
-async fn set_up(window: &Window) -> Result<()> {
-    window.shows("nobody has set it up yet").await?;
-    window.keep("30-the-service-waits").await?;
-    window.press("Continue").await?;
-    window.shows("Who is the first administrator?").await?;
-    window.type_into("name", ADMINISTRATOR).await?;
-    window.type_into("passphrase", &passphrase(ADMINISTRATOR)).await?;
-    window.type_into("again", &passphrase(ADMINISTRATOR)).await?;
-    window.press("Continue").await?;
-    window.shows("/var/lib/hospes").await?;
-    window.keep("31-keys-of-the-service").await?;
-    window.press("Set up this site").await?;
-    window.shows(&format!("Good day, {ADMINISTRATOR}")).await?;
-    window.keep("32-what-is-left-to-do").await
 }
 
 fn the_log_says_who_set_it_up(seat: &Seat) -> Result<()> {

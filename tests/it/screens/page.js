@@ -75,7 +75,12 @@ function give(field, value, event) {
 const ACTS = {
   press: (selector, at) => one(selector, at).click(),
   fill: (name, text) => give(one(`[name="${name}"]`), text, "input"),
-  choose: (selector, value) => give(one(selector), value, "change"),
+  /** By the list at the foot of the door, or on the first page of a first run, which asks for the language itself. */
+  speak: (language) => {
+    const [list] = all("main select");
+    if (list === undefined) one(`main input[value=${language}]`).click();
+    else give(list, language, "change");
+  },
   wait,
 };
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use hospes_ipc::staff::Service;
 use hospes_tests::devhost::Devhost;
 use hospes_tests::federation::EXAMPLES;
 use hospes_tests::program;
@@ -88,8 +89,13 @@ impl Tour {
 
     /// Opens the page on the site whose data lie in a folder, and waits until it shows something.
     pub(super) async fn open(&mut self, data: &Path, shows: &str) -> Result<()> {
+        self.open_beside(data, None, shows).await
+    }
+
+    /// The same on a machine with this service.
+    pub(super) async fn open_beside(&mut self, data: &Path, service: Option<Service>, shows: &str) -> Result<()> {
         let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ui/dist-devhost");
-        let host = Devhost::start(data, &page, program("hospes-site")?, 0).await?;
+        let host = Devhost::start_beside(data, &page, program("hospes-site")?, service, 0).await?;
         self.window.page.goto(host.url()).await.context("open the page")?;
         self.host = Some(host);
         self.window.page.execute(&self.script, vec![json!(self.parts)]).await.context("put the tour into the page")?;
@@ -145,7 +151,7 @@ impl Tour {
 
     /// Speaks another language, chosen at the door.
     pub(super) async fn speak(&mut self, language: &'static str) -> Result<()> {
-        self.ask::<Vec<String>>("reach", json!([null, [["choose", "main select", language]]])).await?;
+        self.ask::<Vec<String>>("reach", json!([null, [["speak", language]]])).await?;
         self.language = language;
         Ok(())
     }

@@ -3,7 +3,7 @@
 /// Something that the window shows.
 #[derive(Clone, Copy)]
 pub(super) struct View {
-    /// What it is called. One whose name begins with a number has pictures of that name, where pictures are wanted.
+    /// What it is called. One whose name begins with a number has pictures of that name in `docs/images`.
     pub(super) name: &'static str,
     /// Where it is; without a place it goes on from the view before.
     pub(super) place: Option<&'static str>,
@@ -38,6 +38,8 @@ const TAB: &str = "main [role=tab]";
 const DIALOG: Option<&str> = Some("[role=dialog]");
 const FORM: Option<&str> = Some("main form");
 const PANEL: Option<&str> = Some("main [role=tabpanel]");
+/// What few want in place of a new site.
+const RESTORE: Act = Press("main button[class*=_quiet_]", 0);
 /// What is decided about a request, below all that is to be read.
 const DECISION: Option<&str> = Some("main section:last-of-type");
 
@@ -63,7 +65,7 @@ pub(super) const DOOR: &[View] =
 /// The first start on a machine, step by step.
 pub(super) const FIRST_RUN: &[View] = &[
     then("03-first-run-language", &[], None),
-    then("04-restore", &[Press("main form button[type=button]", 0), OpenFile], None),
+    then("04-restore", &[RESTORE, OpenFile], None),
     then("05-first-run-person", &[BACK, SUBMIT], None),
     then(
         "06-first-run-keys",
@@ -75,6 +77,24 @@ pub(super) const FIRST_RUN: &[View] = &[
             Press("main input[value=file]", 0),
             Fill("key", "what opens the new key file"),
             Fill("keyAgain", "what opens the new key file"),
+        ],
+        None,
+    ),
+];
+
+/// The same where a service waits for its first person, as far as it differs.
+pub(super) const SERVICE: &[View] = &[
+    then("58-service-language", &[], None),
+    then("59-service-restore", &[RESTORE, OpenFile], None),
+    then(
+        "60-service-keys",
+        &[
+            BACK,
+            SUBMIT,
+            Fill("name", "Ada"),
+            Fill("passphrase", "the first passphrase of Ada"),
+            Fill("again", "the first passphrase of Ada"),
+            SUBMIT,
         ],
         None,
     ),
@@ -153,7 +173,7 @@ pub(super) const ADMINISTRATION: &[View] = &[
     then("stop everything, asked", &[Press(DANGER, 0)], DIALOG),
     at("50-settings-machine", "/settings/machine").after(&[Press("main form button[type=button]", 0)]),
     at("51-settings-backup", "/settings/backup"),
-    at("51-settings-updates", "/settings/updates"),
+    at("61-settings-updates", "/settings/updates"),
 ];
 
 /// What a privacy officer sees of it besides.
@@ -170,3 +190,11 @@ pub(super) const SECOND: &[View] =
 
 /// The way to every screen in a narrow window.
 pub(super) const MENU: View = View { name: "57-menu", place: Some("/"), acts: &[Press("nav button", 0)], part: None };
+
+/// Every view that has pictures, by name.
+pub(super) fn pictured() -> impl Iterator<Item = &'static str> {
+    let lists: [&[View]; 9] =
+        [DOOR, FIRST_RUN, SERVICE, NEW_SITE, &[LOCKED, FAILED, MENU], STEWARD, ADMINISTRATION, OVERSIGHT, SECOND];
+    let names = lists.into_iter().flatten().map(|view| view.name);
+    names.filter(|name| name.starts_with(|first: char| first.is_ascii_digit()))
+}

@@ -54,8 +54,8 @@ pub fn on_one_thread<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow
 /// it, and to wake one on another core takes longer than most of what it is asked for.
 fn stay_on_one_core() {
     let cores = core_affinity::get_core_ids().unwrap_or_default();
-    // Tests that run side by side have places of their own.
-    let place = std::env::var("NEXTEST_TEST_GLOBAL_SLOT").ok().and_then(|place| place.parse().ok());
+    // Tests that run side by side have places of their own in their group, which has as many as there are cores.
+    let place = std::env::var("NEXTEST_TEST_GROUP_SLOT").ok().and_then(|place| place.parse().ok());
     let place = place.unwrap_or_else(|| std::process::id() as usize);
     if let Some(core) = cores.get(place % cores.len().max(1)) {
         core_affinity::set_for_current(*core);

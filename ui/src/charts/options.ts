@@ -195,7 +195,8 @@ export function estimates(of: Estimate[], x: Axis, none?: number): EChartsCoreOp
       data: of.map((e) => e.name),
       axisLine: { show: false },
       axisTick: { show: false },
-      axisLabel: { ...FONT, color: "var(--ink)" },
+      // A name may have 128 characters; the table has them all.
+      axisLabel: { ...FONT, color: "var(--ink)", width: 200, overflow: "truncate" },
     },
     tooltip: { show: false },
     series: [

@@ -20,9 +20,14 @@ export function decimal(value: number, digits = 3): string {
   return numbers({ minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value);
 }
 
-/** A number with at most four significant digits. */
+/** Beyond these a number has more zeros than anybody counts. */
+const [TINY, HUGE] = [1e-6, 1e12];
+
+/** A number with at most four significant digits, with an exponent where it would be a row of zeros. */
 export function brief(value: number): string {
-  return numbers({ maximumSignificantDigits: 4 }).format(value);
+  const size = Math.abs(value);
+  const notation = value !== 0 && (size < TINY || size >= HUGE) ? "scientific" : "standard";
+  return numbers({ maximumSignificantDigits: 4, notation }).format(value);
 }
 
 /** A number with all its digits. */
@@ -35,6 +40,11 @@ export function percent(share: number, digits = 0): string {
   return numbers({ style: "percent", minimumFractionDigits: digits, maximumFractionDigits: digits }).format(
     share,
   );
+}
+
+/** A level of intervals, such as 95 % or 99.9 %. */
+export function level(share: number): string {
+  return numbers({ style: "percent", maximumFractionDigits: 3 }).format(share);
 }
 
 const UNITS = ["byte", "kilobyte", "megabyte", "gigabyte", "terabyte"] as const;

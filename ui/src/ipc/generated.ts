@@ -115,7 +115,7 @@ export type AskedQuery = {
  */
 database: DatabaseId | null, 
 /**
- * One SELECT. It stands in the audit log.
+ * One SELECT. The audit log has its digest; its text stands in the snapshot's document.
  */
 text: string, };
 
@@ -2143,6 +2143,8 @@ extra_ca: string | null,
  * Seconds that a statement may take; ten minutes if not said.
  */
 timeout_s: number | null, };
+
+/**
  * Figures of the rows with one code of a column.
  */
 export type ModelSubgroup = { 
@@ -3871,6 +3873,8 @@ export interface Commands {
   status: { args: Record<string, never>; answer: Status };
   /** Makes the first person, an administrator. */
   set_up: { args: { name: string; passphrase: Secret }; answer: PersonId };
+  /** Restores the site of this machine's service from a backup, where it has none yet; it keeps the keys itself. */
+  restore_site: { args: { path: string; passphrase: Secret }; answer: null };
   /** Logs a person in on this connection. */
   log_in: { args: { name: string; passphrase: Secret }; answer: Me };
   /** Who is logged in on this connection, what they may do, and when their session ends. */
@@ -4001,7 +4005,7 @@ export interface Commands {
   /** What is known of newer versions of this program. */
   updates: { args: Record<string, never>; answer: UpdatesView };
   /** Sets where newer versions are looked for; null is nowhere. */
-  set_updates: { args: { source: UpdateSource | null }; answer: null };
+  set_updates: { args: { source: UpdateSource | null; passphrase: Secret }; answer: null };
   /** Looks for a newer version now; what came of it stands in the answer, also where nobody answered. */
   check_updates: { args: Record<string, never>; answer: UpdatesView };
   /** Writes the newer version's package for this machine to a new file; nothing is installed. */
@@ -4120,6 +4124,7 @@ export const READS: { readonly [C in keyof Commands]?: readonly Notice[] } = {
 /** What a command makes stale when it was carried out. */
 export const CHANGES: { readonly [C in keyof Commands]?: readonly Notice[] } = {
   set_up: ["people", "audit"],
+  restore_site: ["settings", "people", "audit"],
   log_in: ["audit"],
   log_out: ["audit"],
   activate: ["people", "audit"],
@@ -4131,9 +4136,11 @@ export const CHANGES: { readonly [C in keyof Commands]?: readonly Notice[] } = {
   stop: ["settings", "jobs", "egress", "audit"],
   back_up: ["audit"],
   confirm_restore: ["settings", "people", "federations", "audit"],
+  survey: ["audit"],
   add_dataset: ["datasets", "audit"],
   read_again: ["datasets", "audit"],
   add_database: ["datasets", "audit"],
+  test_database: ["audit"],
   forget_database: ["datasets", "audit"],
   tag_dataset: ["datasets", "audit"],
   remove_dataset: ["datasets", "requests", "audit"],

@@ -9,7 +9,7 @@ export function FaultNotice({ fault }: { fault: Fault | null }) {
   if (fault === null) return null;
   return (
     <Notice weight="danger" title={t(`fault.${fault.code}`)}>
-      <Engine>{fault.words}</Engine>
+      <Engine isMachine>{fault.words}</Engine>
       {fault.reference && <div>{t("fault.reference", { reference: fault.reference })}</div>}
     </Notice>
   );

@@ -1,6 +1,7 @@
 import { useTranslation } from "react-i18next";
 import { Engine } from "../i18n/engine";
 import { count, moment } from "../i18n/format";
+import { visible } from "../i18n/visible";
 import type { MembershipView } from "../ipc/types";
 import { Badge } from "./Badge";
 import styles from "./ShortFacts.module.css";
@@ -47,7 +48,7 @@ function LinkFact({ of }: { of: MembershipView }) {
         {of.paused !== null && (
           <div>
             <dt>{t("federations.leftFor")}</dt>
-            <dd>{of.paused.replace(LEFT, "")}</dd>
+            <dd>{visible(of.paused.replace(LEFT, ""))}</dd>
           </div>
         )}
       </>
@@ -57,7 +58,7 @@ function LinkFact({ of }: { of: MembershipView }) {
     return (
       <div>
         <dt>{t("federations.pausedFor")}</dt>
-        <dd>{of.paused}</dd>
+        <dd>{visible(of.paused)}</dd>
       </div>
     );
   }

@@ -1,6 +1,6 @@
 import { useTranslation } from "react-i18next";
 import { list } from "../i18n/format";
-import { visible } from "../i18n/visible";
+import { visible, within } from "../i18n/visible";
 import { useAnswer } from "../ipc/hooks";
 import type { NameMark, NameOf } from "../ipc/types";
 import { Icon } from "./Icon";
@@ -36,10 +36,10 @@ export function Name({ of, children: name, marks = [] }: Props) {
 /** Why a name is marked, in a sentence without the name. */
 export function Likeness({ mark: { like, letters } }: { mark: NameMark }) {
   const { t } = useTranslation();
-  const which = list(letters);
+  const which = list(letters.map(within));
   return like === null
     ? t("parts.mixesLetters", { letters: which })
-    : t("parts.looksLike", { name: visible(like), letters: which });
+    : t("parts.looksLike", { name: within(like), letters: which });
 }
 
 /** Says that a name which stands as a heading may be taken for another; nothing where it is not. */

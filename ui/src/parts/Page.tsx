@@ -1,7 +1,7 @@
 import { type ReactNode, useEffect, useRef } from "react";
 import { Link } from "wouter";
-import { useFocusKept } from "./focus";
 import { visible } from "../i18n/visible";
+import { useFocusKept } from "./focus";
 import { Icon } from "./Icon";
 import styles from "./Page.module.css";
 

@@ -1,6 +1,5 @@
 import { useTranslation } from "react-i18next";
 import { Link } from "wouter";
-import { Engine } from "../i18n/engine";
 import { count, day, distance, moment } from "../i18n/format";
 import { useAnswer } from "../ipc/hooks";
 import type { InForce, RequestState, RequestView } from "../ipc/types";
@@ -8,6 +7,7 @@ import { Answered } from "../parts/Answered";
 import { Card } from "../parts/Card";
 import { Empty } from "../parts/Empty";
 import { Page } from "../parts/Page";
+import { Reason } from "../parts/Reason";
 import facts from "../parts/ShortFacts.module.css";
 import { RequestBadge } from "../parts/states";
 import { Table } from "../parts/Table";
@@ -82,7 +82,7 @@ function Approval({ request, inForce, now }: ApprovalProps) {
           <div>
             <dt>{t("approvals.why")}</dt>
             <dd>
-              <Engine>{reason}</Engine>
+              <Reason>{reason}</Reason>
             </dd>
           </div>
         )}
@@ -117,7 +117,7 @@ function Over({ requests }: { requests: RequestView[] }) {
           {
             key: "reason",
             name: t("approvals.why"),
-            cell: (request) => request.reason && <Engine>{request.reason}</Engine>,
+            cell: (request) => request.reason && <Reason>{request.reason}</Reason>,
           },
           {
             key: "received",

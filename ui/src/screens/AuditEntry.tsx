@@ -9,6 +9,7 @@ import { DigestChip } from "../parts/DigestChip";
 import facts from "../parts/Facts.module.css";
 import { IdChip } from "../parts/IdChip";
 import { Over } from "../parts/Over";
+import { Why } from "../parts/Reason";
 import styles from "./Audit.module.css";
 import type { AuditFilter } from "./auditFilter";
 import forms from "./Forms.module.css";
@@ -50,7 +51,7 @@ export function Gist({ of }: { of: AuditLine }) {
           </div>
         );
       })}
-      {reason !== null && <Engine>{reason}</Engine>}
+      {reason !== null && <Why action={of.action}>{reason}</Why>}
     </>
   );
 }
@@ -95,7 +96,7 @@ export function AuditEntry({ of, onClose, onOnly }: Props) {
         ))}
         {parts.reason !== null && (
           <Fact name={t("audit.why")}>
-            <Engine>{parts.reason}</Engine>
+            <Why action={of.action}>{parts.reason}</Why>
           </Fact>
         )}
         {parts.sent !== null && (

@@ -75,7 +75,7 @@ function Altered({ finding }: { finding: LedgerFinding }) {
       : t("audit.alteredAt", { at: moment(at), entry: count(entry) });
   return (
     <Notice weight="danger" title={title}>
-      <Engine>{finding.words}</Engine>
+      <Engine isMachine>{finding.words}</Engine>
       <p>{t("audit.alteredHelp")}</p>
       {finding.alarm !== null && <p>{t("audit.alteredHeld")}</p>}
     </Notice>

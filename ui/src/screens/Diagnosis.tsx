@@ -62,11 +62,11 @@ export function Tested({ isPending, data, error }: TestedProps) {
                     {named("words.test", step.test)}: {named("words.outcome", step.outcome)}
                   </strong>
                   <div>
-                    <Engine>{step.finding}</Engine>
+                    <Engine isMachine>{step.finding}</Engine>
                   </div>
                   {step.request !== null && (
                     <div className={forms.small}>
-                      {t("federations.forIt")} <Engine>{step.request}</Engine>
+                      {t("federations.forIt")} <Engine isMachine>{step.request}</Engine>
                     </div>
                   )}
                 </>

@@ -8,8 +8,14 @@ import { Select } from "../parts/Select";
 import { preferLanguage } from "../shell/preferences";
 import styles from "./DoorFrame.module.css";
 
+interface Props {
+  /** Whether what stands in the frame asks for the language, so that the frame does not. */
+  asksLanguage?: boolean;
+  children: ReactNode;
+}
+
 /** What stands around the sign-in: the mark, the site, the language. */
-export function DoorFrame({ children }: { children: ReactNode }) {
+export function DoorFrame({ asksLanguage = false, children }: Props) {
   const { t } = useTranslation();
   const status = useAnswer("status", {});
   const languages = Object.entries(LANGUAGES) as [Language, string][];
@@ -25,12 +31,14 @@ export function DoorFrame({ children }: { children: ReactNode }) {
       </div>
       <div className={styles.card}>{children}</div>
       <div className={styles.foot}>
-        <Select
-          label={t("settings.language")}
-          value={language()}
-          onChange={preferLanguage}
-          options={languages.map(([value, label]) => ({ value, label, lang: value }))}
-        />
+        {!asksLanguage && (
+          <Select
+            label={t("settings.language")}
+            value={language()}
+            onChange={preferLanguage}
+            options={languages.map(([value, label]) => ({ value, label, lang: value }))}
+          />
+        )}
         {status.data && <span>{status.data.software}</span>}
       </div>
     </div>

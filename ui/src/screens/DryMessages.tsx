@@ -75,7 +75,7 @@ function Message({ message }: { message: DryMessage }) {
       <h3>{message.task}</h3>
       {made === null ? (
         <Notice weight="attention" title={t("dryRun.nothing")}>
-          <Engine>{message.failure ?? ""}</Engine>
+          <Engine isMachine>{message.failure ?? ""}</Engine>
         </Notice>
       ) : (
         <>

@@ -15,8 +15,9 @@ import { useSession } from "../shell/session";
 import { DoorFrame } from "./DoorFrame";
 import styles from "./Forms.module.css";
 import { IN_KEYCHAIN, KeysChoice, keysOf } from "./KeysChoice";
+import { OtherWays } from "./OtherWays";
 import { RestoreRun } from "./RestoreRun";
-import { BeforeService, ServiceKeys } from "./ServiceSite";
+import { ServiceKeys } from "./ServiceSite";
 
 const STEPS = ["language", "person", "keys"] as const;
 
@@ -59,9 +60,9 @@ export function FirstRun({ folder, ownFolder, onBusy }: Props) {
       initialise.mutate({ administrator: name, passphrase: passphrase.first, keys }, failed);
   }
 
-  if (restores) return <RestoreRun folder={folder} onBack={() => setRestores(false)} />;
+  if (restores) return <RestoreRun folder={folder} isService={isService} onBack={() => setRestores(false)} />;
   return (
-    <DoorFrame>
+    <DoorFrame asksLanguage={STEPS[at] === "language"}>
       <div className={styles.form}>
         <Steps label={t("setup.title")} steps={STEPS.map((step) => t(`setup.step.${step}`))} at={at} />
         {STEPS[at] === "language" && (
@@ -80,15 +81,10 @@ export function FirstRun({ folder, ownFolder, onBusy }: Props) {
                 label,
               }))}
             />
-            {!isService && (
-              <div>
-                <Button onPress={() => setRestores(true)}>{t("backup.restoreInstead")}</Button>
-              </div>
-            )}
           </Step>
         )}
         {/* Beside the form: what is asked there has a form of its own. */}
-        {STEPS[at] === "language" && ownFolder !== undefined && <BeforeService ownFolder={ownFolder} />}
+        {STEPS[at] === "language" && <OtherWays ownFolder={ownFolder} onRestore={() => setRestores(true)} />}
         {STEPS[at] === "person" && (
           <Step
             title={t("setup.person")}

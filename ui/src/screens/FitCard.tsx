@@ -1,6 +1,6 @@
 import { useTranslation } from "react-i18next";
 import { named } from "../i18n/engine";
-import { brief, count, decimal, percent } from "../i18n/format";
+import { brief, count, decimal, level as levelOf } from "../i18n/format";
 import { visible } from "../i18n/visible";
 import type { CoefficientView, FitView, JobView } from "../ipc/types";
 import { Card } from "../parts/Card";
@@ -19,6 +19,9 @@ interface Props {
 const SMALLEST_P = 0.001;
 
 const pValue = (p: number) => (p < SMALLEST_P ? `< ${decimal(SMALLEST_P)}` : decimal(p));
+/** A statistic beyond this is no longer read by its digits. */
+const LARGE = 1e6;
+const statistic = (value: number) => (Math.abs(value) < LARGE ? decimal(value, 2) : brief(value));
 const orNone = (value: number | null | undefined) =>
   value === null || value === undefined ? "–" : brief(value);
 const range = (low: number | null, high: number | null) => `${orNone(low)} – ${orNone(high)}`;
@@ -73,7 +76,7 @@ function Quality({ fit }: { fit: FitView }) {
 
 function Coefficients({ fit }: { fit: FitView }) {
   const { t } = useTranslation();
-  const level = percent(fit.confidence);
+  const level = levelOf(fit.confidence);
   const ratio = fit.coefficients.find((c) => c.ratio !== null)?.ratio ?? null;
   const number = { isNumber: true };
   const columns: Column<CoefficientView>[] = [
@@ -81,7 +84,7 @@ function Coefficients({ fit }: { fit: FitView }) {
     { key: "estimate", name: t("models.estimate"), ...number, cell: (c) => brief(c.estimate) },
     { key: "error", name: t("models.standardError"), ...number, cell: (c) => brief(c.error) },
     { key: "interval", name: t("models.level", { level }), ...number, cell: (c) => range(c.low, c.high) },
-    { key: "statistic", name: fit.statistic, ...number, cell: (c) => decimal(c.statistic, 2) },
+    { key: "statistic", name: fit.statistic, ...number, cell: (c) => statistic(c.statistic) },
     { key: "p", name: t("models.p"), ...number, cell: (c) => pValue(c.p) },
   ];
   if (ratio !== null) {

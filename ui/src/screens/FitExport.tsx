@@ -1,6 +1,7 @@
 import { useState } from "react";
 import { useTranslation } from "react-i18next";
 import { bytes } from "../i18n/format";
+import { beginning } from "../i18n/visible";
 import { useAction, useManaged } from "../ipc/hooks";
 import type { JobView, TableExport } from "../ipc/types";
 import { Button } from "../parts/Button";
@@ -26,6 +27,7 @@ export function FitExport({ job, task }: { job: JobView; task: string }) {
         { onSuccess: (done) => setWritten({ ...done, name: chosen.name }) },
       );
   });
+  const suggested = `${beginning(job.title, TITLE_CHARS)}-${task}.csv`;
   return (
     <>
       <div className={forms.actions}>
@@ -36,7 +38,7 @@ export function FitExport({ job, task }: { job: JobView; task: string }) {
           onPress={() => {
             setWritten(null);
             write.reset();
-            choose.mutate({ purpose: "table", suggested: `${job.title.slice(0, TITLE_CHARS)}-${task}.csv` });
+            choose.mutate({ purpose: "table", suggested });
           }}
         >
           {t("models.exportTable")}

@@ -20,6 +20,7 @@ import styles from "./Home.module.css";
 import { PauseNotice } from "./PauseNotice";
 import { isOpen } from "./Requests";
 import { Running } from "./Running";
+import { UpdateNotice } from "./UpdateNotice";
 
 /** What waits for a person, what runs, and how the site is. */
 export function Home() {
@@ -37,6 +38,7 @@ export function Home() {
           <>
             {runsHere && <Notice>{t("settings.runsHere")}</Notice>}
             <PauseNotice status={data} />
+            <UpdateNotice />
             {inside() && !asked && <Beginning status={data} />}
             <div className={styles.columns}>
               <div className={styles.wide}>

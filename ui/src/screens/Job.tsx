@@ -3,6 +3,7 @@ import { useTranslation } from "react-i18next";
 import { Link } from "wouter";
 import { Engine } from "../i18n/engine";
 import { count, exactly, moment, percent } from "../i18n/format";
+import { visible } from "../i18n/visible";
 import { useAction, useAnswer } from "../ipc/hooks";
 import type { JobView, RoundView } from "../ipc/types";
 import { Answered } from "../parts/Answered";
@@ -12,6 +13,7 @@ import { Confirm } from "../parts/Confirm";
 import { FaultNotice } from "../parts/FaultNotice";
 import { Notice } from "../parts/Notice";
 import { Page } from "../parts/Page";
+import { Reason } from "../parts/Reason";
 import { JobBadge, RoundBadge } from "../parts/states";
 import { Table } from "../parts/Table";
 import { useMe } from "../shell/session";
@@ -47,12 +49,12 @@ export function Job({ job: id }: { job: string }) {
           <>
             {job.reason !== null && (
               <Notice weight={job.state === "failed" ? "danger" : "note"} title={t("jobs.why")}>
-                <Engine>{job.reason}</Engine>
+                {job.state === "cancelled" ? <Reason>{job.reason}</Reason> : <Engine>{job.reason}</Engine>}
               </Notice>
             )}
             {isPaused(job) && (
               <Notice weight="attention" title={t("jobs.pausedTitle")}>
-                <p>{job.paused}</p>
+                <p>{visible(job.paused ?? "")}</p>
                 <p>{t("jobs.pausedHelp")}</p>
               </Notice>
             )}

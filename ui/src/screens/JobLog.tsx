@@ -8,6 +8,7 @@ import type { LogLevel, LogLine } from "../ipc/types";
 import { Answered } from "../parts/Answered";
 import { Card } from "../parts/Card";
 import { Choice } from "../parts/Choice";
+import { Why } from "../parts/Reason";
 import { LevelBadge } from "../parts/states";
 import forms from "./Forms.module.css";
 import styles from "./JobLog.module.css";
@@ -88,18 +89,19 @@ function Lines({ lines }: { lines: LogLine[] }) {
   );
 }
 
-/** What happened by its name, which is translated, and why in the engine's words. */
+/** What happened by its name, which is translated, and why. */
 function Words({ words }: { words: string }) {
   useTranslation();
   const [name = "", ...why] = words.split(": ");
-  const known = named("words.action", name.replaceAll(" ", "_"));
+  const action = name.replaceAll(" ", "_");
+  const known = named("words.action", action);
   if (known === name) return <Engine>{words}</Engine>;
   return (
     <>
       <strong>{known}</strong>
       {why.length > 0 && (
         <div>
-          <Engine>{why.join(": ")}</Engine>
+          <Why action={action}>{why.join(": ")}</Why>
         </div>
       )}
     </>

@@ -195,7 +195,7 @@ function Device({ device }: { device: DeviceView }) {
   return (
     <>
       <Notice weight="good" title={t("machine.uses", { device: device.used ?? t("machine.processor") })}>
-        {device.reason && <Engine>{device.reason}</Engine>}
+        {device.reason && <Engine isMachine>{device.reason}</Engine>}
       </Notice>
       {device.cards.length === 0 ? (
         <p>{t("machine.noCards")}</p>
@@ -219,7 +219,7 @@ function Device({ device }: { device: DeviceView }) {
                 card.at === used ? (
                   <Badge tone="live">{t("machine.used")}</Badge>
                 ) : card.reason ? (
-                  <Engine>{card.reason}</Engine>
+                  <Engine isMachine>{card.reason}</Engine>
                 ) : (
                   t("machine.notUsed")
                 ),

@@ -2,6 +2,7 @@ import { useState } from "react";
 import { useTranslation } from "react-i18next";
 import { Engine } from "../i18n/engine";
 import { bytes, percent } from "../i18n/format";
+import { beginning } from "../i18n/visible";
 import { useAction, useAnswer, useManaged } from "../ipc/hooks";
 import type { ModelCopy as CopyView, JobView, ModelExport } from "../ipc/types";
 import { Answered } from "../parts/Answered";
@@ -74,7 +75,7 @@ function State({ job, copy, isTable }: { job: JobView; copy: CopyView; isTable: 
         {copy.state === "here" && t(isTable ? "models.tablesHere" : "models.copyHere")}
         {copy.state === "failed" && (
           <Notice weight="attention" title={t(isTable ? "models.tablesFailed" : "models.copyFailed")}>
-            <Engine>{copy.reason ?? ""}</Engine>
+            <Engine isMachine>{copy.reason ?? ""}</Engine>
           </Notice>
         )}
       </div>
@@ -118,7 +119,7 @@ function Export({ job }: { job: JobView }) {
         { onSuccess: (done) => setWritten({ ...done, name: chosen.name }) },
       );
   });
-  const suggested = `${job.title.slice(0, TITLE_CHARS)}-${job.model?.slice(0, 8) ?? ""}.safetensors`;
+  const suggested = `${beginning(job.title, TITLE_CHARS)}-${job.model?.slice(0, 8) ?? ""}.safetensors`;
   return (
     <>
       <div className={forms.actions}>

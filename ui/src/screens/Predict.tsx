@@ -39,7 +39,7 @@ function Offer({ job, offer }: { job: JobView; offer: PredictionOffer }) {
   if (offer.against !== null)
     return (
       <Notice weight="attention" title={t("predict.against")}>
-        <Engine>{offer.against}</Engine>
+        <Engine isMachine>{offer.against}</Engine>
       </Notice>
     );
   if (offer.datasets.length === 0) return <Notice>{t("predict.none")}</Notice>;

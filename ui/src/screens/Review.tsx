@@ -1,6 +1,7 @@
 import { useState } from "react";
 import { useTranslation } from "react-i18next";
 import { Engine, named } from "../i18n/engine";
+import { count } from "../i18n/format";
 import { visible } from "../i18n/visible";
 import { useAnswer, useFollowing } from "../ipc/hooks";
 import type { DatasetView, Finding, NameMark, Review as ReviewDocument } from "../ipc/types";
@@ -156,8 +157,12 @@ function Rules({ of }: { of: Finding[] }) {
   );
 }
 
+/** So many marks the engine gives at most. */
+const MOST_MARKS = 100;
+
 /** Names that may be taken for others, each with the letters that give it away. */
 function Marks({ of }: { of: NameMark[] }) {
+  const { t } = useTranslation();
   return (
     <ul className={styles.sentences}>
       {of.map((mark) => (
@@ -165,6 +170,7 @@ function Marks({ of }: { of: NameMark[] }) {
           {named("words.nameOf", mark.of)} ‹<bdi>{visible(mark.name)}</bdi>›: <Likeness mark={mark} />
         </li>
       ))}
+      {of.length >= MOST_MARKS && <li>{t("review.namesCut", { shown: count(of.length) })}</li>}
     </ul>
   );
 }

@@ -13,7 +13,9 @@ export function TryHere({ folder }: { folder: string }) {
   const tryHere = useAction("try_here", () => setAsks(false));
   return (
     <>
-      <Button onPress={() => setAsks(true)}>{t("setup.service.try")}</Button>
+      <Button kind="quiet" onPress={() => setAsks(true)}>
+        {t("setup.service.try")}
+      </Button>
       <Confirm
         title={t("setup.service.tryTitle")}
         yes={t("setup.service.tryYes")}

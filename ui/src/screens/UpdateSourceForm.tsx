@@ -9,12 +9,11 @@ import forms from "./Forms.module.css";
 
 interface Props {
   updates: UpdatesView;
-  isPending: boolean;
   onSet: (source: UpdateSource | null) => void;
 }
 
 /** Where an administrator wants newer versions looked for; it is off until somebody sets it. */
-export function UpdateSourceForm({ updates, isPending, onSet }: Props) {
+export function UpdateSourceForm({ updates, onSet }: Props) {
   const { t } = useTranslation();
   const { source, by_it: isFixed } = updates;
   const [url, setUrl] = useState(source?.url ?? "");
@@ -47,14 +46,10 @@ export function UpdateSourceForm({ updates, isPending, onSet }: Props) {
       />
       {!isFixed && (
         <div className={forms.actions}>
-          <Button type="submit" kind="primary" isPending={isPending}>
+          <Button type="submit" kind="primary">
             {t("updates.set")}
           </Button>
-          {source && (
-            <Button isPending={isPending} onPress={() => onSet(null)}>
-              {t("updates.stop")}
-            </Button>
-          )}
+          {source && <Button onPress={() => onSet(null)}>{t("updates.stop")}</Button>}
         </div>
       )}
     </Form>

@@ -2,11 +2,13 @@ import { useState } from "react";
 import { useTranslation } from "react-i18next";
 import { Engine } from "../i18n/engine";
 import { bytes, moment } from "../i18n/format";
+import { visible } from "../i18n/visible";
 import { useAction, useAnswer } from "../ipc/hooks";
-import type { Chosen, UpdateFound, UpdatePackage, UpdatesView } from "../ipc/types";
+import type { Chosen, UpdateFound, UpdatePackage, UpdateSource, UpdatesView } from "../ipc/types";
 import { Answered } from "../parts/Answered";
 import { Button } from "../parts/Button";
 import { Card } from "../parts/Card";
+import { Confirm } from "../parts/Confirm";
 import { Copy } from "../parts/Copy";
 import { DigestChip } from "../parts/DigestChip";
 import { Facts } from "../parts/Facts";
@@ -21,7 +23,11 @@ export function Updates() {
   const { t } = useTranslation();
   const { may } = useMe();
   const updates = useAnswer("updates", {});
-  const set = useAction("set_updates");
+  // What somebody wants, until they have signed it: nowhere is a source too.
+  const [wanted, setWanted] = useState<{ source: UpdateSource | null } | null>(null);
+  const set = useAction("set_updates", () => setWanted(null));
+  const source = wanted?.source;
+  const yes = t(source ? "updates.set" : "updates.stop");
   return (
     <>
       <Card title={t("updates.title")} lead={t("updates.lead")}>
@@ -34,17 +40,35 @@ export function Updates() {
               <UpdateSourceForm
                 key={data.source?.url ?? ""}
                 updates={data}
-                isPending={set.isPending}
-                onSet={(source) => set.mutate({ source })}
+                onSet={(source) => setWanted({ source })}
               />
             )}
           </Answered>
         ) : (
           <Notice>{t("updates.needs")}</Notice>
         )}
-        <FaultNotice fault={set.error} />
         <div role="status">{set.isSuccess && <Notice weight="good">{t("updates.saveDone")}</Notice>}</div>
       </Card>
+      <Confirm
+        title={yes}
+        yes={yes}
+        isSigned
+        isOpen={wanted !== null}
+        action={set}
+        onClose={() => setWanted(null)}
+        onYes={({ passphrase }) => wanted && set.mutate({ ...wanted, passphrase })}
+      >
+        <p>{t(source ? "updates.setHelp" : "updates.stopHelp")}</p>
+        {source && (
+          <Facts
+            isOurs
+            facts={[
+              { label: t("updates.url"), value: source.url },
+              { label: t("updates.key"), value: source.key },
+            ]}
+          />
+        )}
+      </Confirm>
     </>
   );
 }
@@ -93,9 +117,7 @@ function Newest({ found }: { found: UpdateFound }) {
     <>
       <Notice weight="attention" title={t("updates.newer", { version })}>
         <p>{t("updates.since", { at: moment(found.issued) })}</p>
-        <p className={forms.file}>
-          <Engine>{found.notes}</Engine>
-        </p>
+        <p className={forms.file}>{visible(found.notes)}</p>
       </Notice>
       {found.package === null ? (
         <p>{t("updates.noPackage")}</p>

@@ -30,6 +30,7 @@ export const TOPICS = {
     "training_finished",
     "training_failed",
     "training_paused",
+    "training_resumed",
     "training_cancelled",
     "model_received",
     "model_evaluated",
@@ -37,7 +38,14 @@ export const TOPICS = {
     "model_exported",
     "results_released",
   ],
-  data: ["dataset_registered", "dataset_changed", "dataset_removed", "opt_outs_changed"],
+  data: [
+    "dataset_registered",
+    "dataset_changed",
+    "dataset_removed",
+    "opt_outs_changed",
+    "database_tried",
+    "database_queried",
+  ],
   access: ["login_succeeded", "login_failed", "logout", "role_refused"],
   people: ["person_added", "person_changed", "roles_changed", "key_made", "key_replaced", "setup_ended"],
   rules: [

@@ -2,6 +2,7 @@ import { useTranslation } from "react-i18next";
 import { Link } from "wouter";
 import { Engine } from "../i18n/engine";
 import { moment } from "../i18n/format";
+import { visible } from "../i18n/visible";
 import { useAction, useAnswer } from "../ipc/hooks";
 import { Button } from "../parts/Button";
 import { FaultNotice } from "../parts/FaultNotice";
@@ -31,7 +32,7 @@ export function Banners() {
       )}
       {data?.stopped && (
         <Notice weight="danger" title={t("shell.stopped")}>
-          {data.stopped}
+          {visible(data.stopped)}
         </Notice>
       )}
       {data?.alarms.map((alarm) => {

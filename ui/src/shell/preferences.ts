@@ -37,7 +37,7 @@ export function adopt(chosen: Preferences): void {
 
 /** Speaks another language, from now on and at the next start. */
 export function preferLanguage(language: Language): void {
-  changeLanguage(language);
+  void changeLanguage(language);
   const chosen = { ...kept, language };
   // The page speaks it all the same where it cannot be kept.
   call("set_preferences", { preferences: chosen }).then(
@@ -55,4 +55,15 @@ export function sawPolicy(): boolean {
 
 export function seePolicy(): void {
   localStorage.setItem(POLICY, "yes");
+}
+
+const VERSION = "hospes.version.hidden";
+
+/** The newer version of which this window does not tell any more. */
+export function hiddenVersion(): string | null {
+  return localStorage.getItem(VERSION);
+}
+
+export function hideVersion(version: string): void {
+  localStorage.setItem(VERSION, version);
 }

@@ -19,6 +19,14 @@ pub enum ScanProfile {
     HipaaSafeHarbor,
 }
 
+impl ScanProfile {
+    // The signature is the one that serde asks for.
+    #[allow(clippy::trivially_copy_pass_by_ref)]
+    pub(crate) fn is_default(&self) -> bool {
+        *self == Self::Default
+    }
+}
+
 /// A column that looks like an identifier.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {

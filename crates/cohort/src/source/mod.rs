@@ -100,6 +100,9 @@ pub struct Format {
     /// What was asked of which database, where the rows are a query's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub query: Option<sql::Query>,
+    /// How strictly identifiers were looked for, so that who reads it again looks as strictly.
+    #[serde(default, skip_serializing_if = "ScanProfile::is_default")]
+    pub scan: ScanProfile,
 }
 
 /// Where rows come from.
@@ -218,6 +221,7 @@ pub fn survey<'a>(
         Source::File(path) => file_format(path, hints)?,
         Source::Query(open) => (query_format(open, hints)?, "that of the database", 0),
     };
+    format.scan = profile;
     let mut source = Rows::open(from, &format, limits, false)?;
     let (names, image) = (source.names().to_vec(), source.image());
     let mut sheets = Vec::new();
@@ -333,7 +337,8 @@ fn plain_format(
         None => kind.missing().iter().map(|m| (*m).to_owned()).collect(),
     };
     let (encoding, delimiter, decimal) = (Encoding::Utf8, Delimiter::Comma, Decimal::Point);
-    Ok(Format { kind, sheet: sheet.map(str::to_owned), encoding, delimiter, decimal, missing, query: None })
+    let (sheet, scan) = (sheet.map(str::to_owned), ScanProfile::default());
+    Ok(Format { kind, sheet, encoding, delimiter, decimal, missing, query: None, scan })
 }
 
 /// Markers as cells are compared with them: trimmed, each once.

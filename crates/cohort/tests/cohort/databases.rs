@@ -24,7 +24,7 @@ use crate::sources::{kinds, message};
 
 const PASSWORD: &str = "correct horse";
 
-/// A server with TLS for `localhost`, a table, and two roles.
+/// A server with TLS for `localhost`, a table, and roles that may read, write, and more than that.
 struct World {
     _server: Postgres,
     port: u16,
@@ -83,6 +83,8 @@ impl World {
             format!("CREATE ROLE reader LOGIN PASSWORD '{PASSWORD}'"),
             format!("CREATE ROLE writer LOGIN PASSWORD '{PASSWORD}'"),
         ];
+        let more = POWERFUL.lines().map(|line| line.replace("PASSWORD", &format!("LOGIN PASSWORD '{PASSWORD}'")));
+        statements.extend(more);
         statements.extend(VISITS.split(";\n").map(str::to_owned));
         as_superuser(port, &statements);
         rewrite_rules(port, rules);
@@ -150,6 +152,22 @@ CREATE TABLE odd (id int, document jsonb, tags text[]);
 GRANT SELECT ON visits, odd TO reader, writer;
 GRANT INSERT ON visits TO writer;
 REVOKE CREATE ON SCHEMA public FROM PUBLIC";
+
+/// Roles with powers that no transaction holds back: had, to be had by one question more, or lent out by name.
+const POWERFUL: &str = "\
+CREATE ROLE chief PASSWORD SUPERUSER
+CREATE ROLE masked PASSWORD SUPERUSER
+ALTER ROLE masked SET role = 'reader'
+CREATE ROLE deputy PASSWORD NOINHERIT
+GRANT chief TO deputy
+CREATE ROLE runner PASSWORD
+GRANT pg_execute_server_program TO runner
+CREATE ROLE storer PASSWORD
+GRANT pg_write_server_files TO storer
+CREATE ROLE finder PASSWORD NOINHERIT
+GRANT pg_read_server_files TO finder
+CREATE ROLE exporter PASSWORD
+GRANT EXECUTE ON FUNCTION lo_export(oid, text) TO exporter";
 
 /// A CA, and a certificate of it for `localhost` that the server's account can read. Gives the CA's.
 fn certificates(folder: &Path) -> String {
@@ -290,7 +308,7 @@ fn what_would_write_or_is_no_single_query_is_refused() {
         ("SELECT id, document FROM odd", "its column 'document' is of type jsonb"),
         ("SELECT tags FROM odd", "its column 'tags' is of type text[]"),
         ("SELECT make_interval(days => age) AS t FROM visits", "of type interval"),
-        ("SELECT current_setting('data_directory')", "SQLSTATE 42501"),
+        ("SELECT current_setting('data_directory')", "may not read or call all that the query needs"),
     ] {
         let words = said(text);
         assert!(words.contains(says), "{text}: {words}");
@@ -302,8 +320,36 @@ fn what_would_write_or_is_no_single_query_is_refused() {
 fn an_error_about_a_value_does_not_tell_it() {
     let world = world();
     let words = message(world.look("SELECT ('patient ' || id)::int AS n FROM visits"));
-    assert!(words.contains("a value in the data") && words.contains("22P02"), "{words}");
+    assert!(words.contains("a value in the data") && words.contains("SQLSTATE class 22"), "{words}");
     assert!(!words.contains("patient P"), "{words}");
+}
+
+#[test]
+fn while_rows_are_read_no_word_of_the_server_is_passed_on() {
+    let world = world();
+    // Classes whose words are about names where a query is prepared, and values where rows are read.
+    as_superuser(
+        world.port,
+        &[
+            "CREATE FUNCTION telling(id text) RETURNS int LANGUAGE plpgsql AS $$ BEGIN
+             RAISE EXCEPTION 'patient %', id USING ERRCODE = rpad(id, 5, '0'); END $$"
+                .to_owned(),
+            "CREATE FUNCTION naming(id text) RETURNS int LANGUAGE plpgsql AS $$ BEGIN
+             EXECUTE format('SELECT count(*) FROM %I', id); RETURN 1; END $$"
+                .to_owned(),
+        ],
+    );
+    for (text, says) in [
+        ("SELECT ('patient_' || id)::regclass::text AS n FROM visits", "could not read on (SQLSTATE class 42)"),
+        ("SELECT ('patient_' || id)::regtype::text AS n FROM visits", "could not read on (SQLSTATE class 42)"),
+        ("SELECT naming('patient ' || id) AS n FROM visits", "SQLSTATE class 42"),
+        // What is no class of the standard's is a value, too.
+        ("SELECT telling(id) AS n FROM visits", "the server could not read on; its own log says why"),
+    ] {
+        let words = message(world.look(text));
+        assert!(words.contains(says), "{text}: {words}");
+        assert!(!["patient", "P1", "p1", "exist"].iter().any(|part| words.contains(part)), "{text}: {words}");
+    }
 }
 
 #[test]
@@ -369,12 +415,37 @@ fn a_role_that_can_write_is_warned_of() {
     assert_eq!((went, finding.as_str()), (Went::Well, "reader may read, and nothing else."));
     let (went, finding) = rights("writer");
     assert!(went == Went::Notice && finding.contains("writer may change rows"), "{finding}");
-    let mut superuser = world.server("postgres");
-    superuser.host = "127.0.0.1".to_owned();
-    superuser.transport = Transport::Local;
-    let steps = trial(&superuser, &password()).unwrap();
-    assert!(steps[2].went == Went::Notice && steps[2].finding.contains("is a superuser"), "{steps:?}");
     assert!(world.folder.path().exists());
+}
+
+#[test]
+fn a_role_whose_queries_could_do_more_than_read_is_refused_in_the_test_and_before_each_read() {
+    let world = world();
+    for (user, may) in [
+        ("chief", "the role chief is a superuser"),
+        ("masked", "the role masked is a superuser"),
+        ("deputy", "the role deputy can become the superuser chief"),
+        ("runner", "the role runner may start programs on the server (pg_execute_server_program)"),
+        ("storer", "the role storer may write files of the server (pg_write_server_files)"),
+        ("finder", "the role finder may read files of the server (pg_read_server_files)"),
+        ("exporter", "the role exporter may write files of the server (lo_export)"),
+    ] {
+        let server = world.server(user);
+        let refused = message(open(&server, "SELECT 1 AS a", TIMEOUT_S));
+        let steps = trial(&server, &password()).unwrap();
+        assert_eq!((steps.len(), steps[2].went), (3, Went::Failed), "{steps:?}");
+        // How to mend it is said with it.
+        for words in [refused, steps[2].finding.replacen("The role", "the role", 1)] {
+            assert!(words.contains(may) && words.contains("GRANT SELECT ON each table"), "{user}: {words}");
+        }
+    }
+    // What is taken away again is no hindrance.
+    let made = format!("CREATE ROLE tamed LOGIN PASSWORD '{PASSWORD}'");
+    as_superuser(world.port, &[made, "GRANT chief TO tamed".to_owned()]);
+    let tamed = world.server("tamed");
+    assert!(message(open(&tamed, "SELECT 1 AS a", TIMEOUT_S)).contains("the superuser chief"));
+    as_superuser(world.port, &["REVOKE chief FROM tamed".to_owned()]);
+    assert_eq!(look(&open(&tamed, "SELECT 1 AS a", TIMEOUT_S).unwrap()).unwrap().rows, 1);
 }
 
 // SQLite.
@@ -457,4 +528,47 @@ fn a_query_without_end_is_ended_and_a_huge_cell_refused_in_sqlite() {
     assert!(words.contains("longer than it may"), "{words}");
     let huge = ask(&path, "SELECT id, printf('%.*c', 1000000, 'x') AS note FROM visits").unwrap();
     assert!(message(look(&huge)).contains("row 1, field 2: more than 65536 bytes"));
+}
+
+#[test]
+fn what_sqlite_says_of_a_file_is_not_told_as_an_attempt_to_write() {
+    let (folder, path) = sqlite(WARD);
+    let left = folder.path().join("left.sqlite");
+    block_on(async {
+        let mut connection = SqliteConnectOptions::new().filename(&path).connect().await.unwrap();
+        let change = "PRAGMA cache_size = 10; BEGIN; UPDATE visits SET photo = zeroblob(2000)";
+        sqlx::raw_sql(change).execute(&mut connection).await.unwrap();
+        // What lies there where a program is killed while it writes: pages of the change, and what was before them.
+        for ending in ["", "-journal"] {
+            let copy = |of: &Path| format!("{}{ending}", of.display());
+            std::fs::copy(copy(&path), copy(&left)).unwrap();
+        }
+        sqlx::raw_sql("ROLLBACK").execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+    });
+    let before = std::fs::read(&left).unwrap();
+    let words = message(ask(&left, "SELECT id FROM visits"));
+    assert!(words.contains("stopped in the middle") && !words.contains("would write"), "{words}");
+    assert_eq!(std::fs::read(&left).unwrap(), before);
+    assert_eq!(look(&ask(&path, "SELECT id FROM visits").unwrap()).unwrap().rows, 3_000);
+    // Pages that lead nowhere are damage; a table that is not there is a mistake in the query.
+    let mut damaged = std::fs::read(&path).unwrap();
+    damaged[100..].fill(0xff);
+    std::fs::write(&left, &damaged).unwrap();
+    std::fs::remove_file(folder.path().join("left.sqlite-journal")).unwrap();
+    let words = message(ask(&left, "SELECT id FROM visits"));
+    assert!(words.contains("the database is damaged"), "{words}");
+    assert!(message(ask(&path, "SELECT id FROM nowhere")).contains("no such table: nowhere"));
+}
+
+#[test]
+fn what_is_asked_is_known_before_anything_is_asked() {
+    let nowhere = Database::Sqlite(PathBuf::from("/nowhere.sqlite"));
+    let query = nowhere.query(" SELECT id FROM visits ;\n").unwrap();
+    assert_eq!((query.database.as_str(), query.text.as_str()), ("a file of SQLite", "SELECT id FROM visits"));
+    // It is what the snapshot's document then has, so that an entry made before leads to it.
+    assert_eq!(nowhere.query(&query.text).unwrap(), query);
+    let (_folder, path) = sqlite(WARD);
+    assert_eq!(ask(&path, " SELECT id FROM visits ;\n").unwrap().query().digest(), query.digest());
+    assert!(message(nowhere.query("DROP TABLE visits")).contains("only data that are read"));
 }

@@ -18,7 +18,10 @@ impl Shared {
     /// The card of a job's model, for a site that has a part in it; without a model, that of a job that ended with tables.
     pub(super) async fn card_for(&self, site: SiteId, job: JobId, model: Option<Digest>) -> Result<Vec<u8>, Status> {
         let store = &self.register.store;
+        let has_part = store.has_part(job, site).await.map_err(|e| internal(&e))?;
         let kept = match model {
+            // Who has no part in it does not learn whether there is such a job, nor has a card made.
+            _ if !has_part => None,
             Some(model) => {
                 let rows = store.model(model).await.map_err(|e| internal(&e))?;
                 let row = rows.into_iter().find(|row| row.job == job && row.state == ModelState::Final);
@@ -26,9 +29,7 @@ impl Shared {
             }
             None => self.tables(job).await.map_err(|e| internal(&e))?.map(Some),
         };
-        let has_part = store.has_part(job, site).await.map_err(|e| internal(&e))?;
-        // Who has no part in it does not learn whether there is such a job.
-        let Some(kept) = kept.filter(|_| has_part) else {
+        let Some(kept) = kept else {
             let what = model.map_or_else(|| "tables without a model".to_owned(), |model| format!("model {model}"));
             return Err(Status::not_found(format!("job {job} has no {what} in which this site has a part")));
         };

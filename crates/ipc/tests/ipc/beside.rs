@@ -1,8 +1,10 @@
 //! What a window makes of the service of its machine: it is found first, waited for, and never replaced unasked.
 
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use hospes_ipc::FaultCode;
 use hospes_ipc::local::{EngineState, Local, NewKeys};
@@ -15,7 +17,7 @@ use serde_json::json;
 use super::first_run::Waiting;
 use super::local::window_beside;
 use super::page::{Prepared, ask, sign_in};
-use super::staff::{Machine, serving, table};
+use super::staff::{Machine, serving, socket, table};
 use super::{PASSPHRASE, until};
 
 /// A machine on which systemd says this about the service, which does not run.
@@ -103,6 +105,32 @@ async fn a_site_of_ones_own_is_found_where_the_service_has_none_and_not_in_the_p
     until("the wait for the service", || waits(&local) == Some(Away::Stopped)).await;
     ask(&page_of(&local, folder.path(), &Prepared::default()), "try_here", json!({})).await.unwrap();
     until("the lock of the own site", || local.state() == EngineState::Locked).await;
+    keeping.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_does_not_say_how_it_is_holds_no_start_up_and_is_not_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("own");
+    let (local, keeping) = window_beside(&data, Some(says(folder.path(), NOT_INSTALLED)));
+    until("the first run", || local.state() == EngineState::NotSetUp).await;
+    lay_down(&local).await.unwrap();
+    keeping.abort();
+    local.stop().await;
+    drop(local);
+    // It hangs: connections come about, and nobody answers on them.
+    std::fs::DirBuilder::new().mode(0o750).create(folder.path().join("run")).unwrap();
+    let _hangs = UnixListener::bind(socket(folder.path())).unwrap();
+    let service = says(folder.path(), STOPPED).waited_for(Duration::from_millis(300));
+    let (local, keeping) = window_beside(&data, Some(service));
+    until("the fault", || matches!(local.state(), EngineState::Failed { .. })).await;
+    let state = local.state();
+    let EngineState::Failed { fault } = state else { panic!("{state:?}") };
+    assert!(fault.code == FaultCode::NotRunning && fault.words.contains("does not say within 0.3 s"), "{fault}");
+    // Whether it has people, nobody knows: neither site is shown.
+    assert!(local.client().await.is_err());
+    let page = page_of(&local, folder.path(), &Prepared::default());
+    assert_eq!(ask(&page, "try_here", json!({})).await, Err(FaultCode::State));
     keeping.abort();
 }
 

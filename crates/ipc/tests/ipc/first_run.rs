@@ -14,7 +14,7 @@ use hospes_ipc::table::Secret;
 use hospes_ipc::{Call, Fault, FaultCode};
 use hospes_party::keys::{KdfCost, SecretPlace};
 use hospes_party::view::{AuditPage, AuditQuery, Me, Phase, Status};
-use hospes_party::{Config, Executor, ManagedFile, Passphrase};
+use hospes_party::{Config, Executor, Foundation, ManagedFile, Passphrase};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
@@ -63,7 +63,7 @@ impl Waiting {
         }
     }
 
-    async fn client(&self) -> Client {
+    pub(super) async fn client(&self) -> Client {
         self.service.client().await.unwrap()
     }
 }
@@ -77,16 +77,16 @@ fn config(data: &Path) -> Config {
     config
 }
 
-async fn phase(client: &Client) -> Phase {
+pub(super) async fn phase(client: &Client) -> Phase {
     client.call::<Status>(&Call::Status {}).await.unwrap().phase
 }
 
-async fn set_up(client: &Client, name: &str, passphrase: &str) -> Result<Value, Fault> {
+pub(super) async fn set_up(client: &Client, name: &str, passphrase: &str) -> Result<Value, Fault> {
     client.call(&Call::SetUp { name: name.to_owned(), passphrase: Secret::new(passphrase.to_owned()) }).await
 }
 
 /// What lies in the data folder.
-fn laid(folder: &Path) -> Vec<PathBuf> {
+pub(super) fn laid(folder: &Path) -> Vec<PathBuf> {
     let data = folder.join("data");
     let entries = std::fs::read_dir(&data).unwrap();
     entries.map(|entry| entry.unwrap().path().strip_prefix(&data).unwrap().to_owned()).collect()
@@ -166,6 +166,26 @@ async fn a_site_that_a_command_lays_down_meanwhile_is_found_and_no_second_one_is
     assert_eq!(phase(&client).await, Phase::SetUp);
     assert_eq!(set_up(&client, "Eve", PASSPHRASE).await.unwrap_err().code, FaultCode::State);
     waiting.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_comes_second_changes_nothing_of_a_site_that_is_laid_down_just_now() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let second = async || {
+        let others = Settings::Keychain { service: "of somebody else".into() };
+        lay_down(&data, &others, config(&data)).await.err().unwrap()
+    };
+    let first = Foundation::begin(config(&data)).unwrap();
+    let busy = second().await;
+    assert!(busy.code == FaultCode::State && busy.words.contains("is locked"), "{busy}");
+    // With the settings of another, the first one's site could not be opened any more.
+    assert_eq!(Settings::find(&data).unwrap(), None);
+    let handle = first.lay().await.unwrap();
+    let there = second().await;
+    assert!(there.code == FaultCode::State && there.words.contains("holds a site already"), "{there}");
+    assert_eq!(Settings::find(&data).unwrap(), None);
+    handle.shut_down().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

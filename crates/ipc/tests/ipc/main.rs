@@ -6,6 +6,7 @@ mod beside;
 mod first_run;
 mod local;
 mod page;
+mod restore;
 mod socket;
 mod staff;
 mod typescript;

@@ -88,6 +88,7 @@ async fn i6_a_page_names_no_file() {
         ("predict", json!({ "job": job, "dataset": dataset_id, "path": "/etc/motd" })),
         ("back_up", json!({ "path": "/etc/motd", "passphrase": PASSPHRASE })),
         ("restore", json!({ "file": "/etc/shadow", "passphrase": PASSPHRASE, "keys": "keychain" })),
+        ("restore_site", json!({ "path": "/etc/shadow", "passphrase": PASSPHRASE })),
         ("enrol", json!({ "enrolment": enrolment("/etc/shadow".into()) })),
         ("diagnose_invitation", json!({ "approach": { "invitation": "x", "proxy": null, "extra_ca": "/etc/shadow" } })),
         (

@@ -54,7 +54,7 @@ impl Machine {
     }
 
     /// Somebody at a window of their own.
-    async fn log_in(&self, name: &str) -> Client {
+    pub(super) async fn log_in(&self, name: &str) -> Client {
         let client = self.service.client().await.unwrap();
         ask(&client, "log_in", json!({ "name": name, "passphrase": PASSPHRASE })).await.unwrap();
         client
@@ -106,10 +106,14 @@ pub(super) fn table(path: &Path, patients: usize) {
 pub(super) struct Rude(pub(super) UnixStream);
 
 impl Rude {
-    pub(super) async fn say(&mut self, request: Value) -> Value {
+    pub(super) async fn send(&mut self, request: Value) {
         let bytes = request.to_string();
         self.0.write_u32(u32::try_from(bytes.len()).unwrap()).await.unwrap();
         self.0.write_all(bytes.as_bytes()).await.unwrap();
+    }
+
+    pub(super) async fn say(&mut self, request: Value) -> Value {
+        self.send(request).await;
         let mut answer = vec![0; self.0.read_u32().await.unwrap() as usize];
         self.0.read_exact(&mut answer).await.unwrap();
         serde_json::from_slice(&answer).unwrap()

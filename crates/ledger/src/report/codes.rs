@@ -84,10 +84,13 @@ pub(super) fn mapping(action: Action) -> Mapping {
         A::SiteSuspended | A::SiteResumed | A::SiteRevoked | A::RosterChanged => {
             (SECURITY, Some(NETWORK_CONFIGURATION), "U")
         }
-        A::PeerRefused | A::WitnessFirst => (SECURITY, Some(dcm("110126", "Node Authentication")), "E"),
+        A::PeerRefused | A::WitnessFirst | A::DatabaseTried => {
+            (SECURITY, Some(dcm("110126", "Node Authentication")), "E")
+        }
         A::Enrolled => (NETWORK, Some(dcm("110124", "Attach")), "C"),
         A::FederationLeft => (NETWORK, Some(dcm("110125", "Detach")), "D"),
         A::DatasetRegistered => (IMPORT, None, "C"),
+        A::DatabaseQueried => (QUERY, None, "E"),
         A::DatasetChanged | A::OptOutsChanged => {
             (lifecycle("amend", "Amend (Update) Record Lifecycle Event"), None, "U")
         }
@@ -107,9 +110,8 @@ pub(super) fn mapping(action: Action) -> Mapping {
         A::JobStarted | A::JobEnded | A::JobCancelled | A::RoundOpened | A::RoundClosed | A::ControlSummary => {
             (ACTIVITY, None, "E")
         }
-        A::TrainingStarted | A::TrainingFinished | A::TrainingFailed | A::TrainingPaused | A::TrainingCancelled => {
-            (ACTIVITY, None, "E")
-        }
+        A::TrainingStarted | A::TrainingFinished | A::TrainingFailed => (ACTIVITY, None, "E"),
+        A::TrainingPaused | A::TrainingResumed | A::TrainingCancelled => (ACTIVITY, None, "E"),
         A::UpdatePrepared | A::UpdateLeaving | A::UpdateSent | A::UpdateReceipt | A::UpdateWithdrawn => {
             (EXPORT, None, "R")
         }

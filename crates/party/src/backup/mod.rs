@@ -42,7 +42,7 @@ mod restore;
 mod tests;
 
 pub use restore::Restoration;
-pub(crate) use restore::sweep;
+pub(crate) use restore::{give_up, sweep};
 
 const ADMINISTRATOR: &[Role] = &[Role::Administrator];
 const ACTION: &str = "back up this site";

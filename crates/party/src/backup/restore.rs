@@ -29,6 +29,9 @@ use crate::witness::EXPORT_KEY;
 const UNPACKED: &str = "restoring";
 /// File that is there while a backup is put in place: what lies in the folder then is of an attempt that was interrupted.
 const PLACING: &str = "restore.unfinished";
+/// What it says, by where the keys go: in the keychain another site may have its own, in a file of this folder none.
+const INTO_FILE: &[u8] = b"a backup is being restored here\n";
+const INTO_KEYCHAIN: &[u8] = b"restored-into-the-keychain\n";
 /// Most bytes of the manifest, and of a secret.
 const MANIFEST_BYTES: u64 = 16 << 10;
 const SECRET_BYTES: u64 = 64 << 10;
@@ -55,6 +58,12 @@ struct Unpacked {
     snapshots: BTreeMap<Digest, (Digest, u64)>,
     /// SHA-256 of the whole backup.
     backup: Digest,
+}
+
+/// When somebody asked for it, and from which account of the machine, if that is known.
+struct Asked {
+    at: Timestamp,
+    account: Option<u32>,
 }
 
 /// The folder in which it is unpacked; gone with its user.
@@ -93,6 +102,19 @@ impl Restoration {
     /// [`PartyError::Keys`] for another passphrase; [`PartyError::Backup`] for a file that is none, is of another version,
     /// or was cut off or altered; [`PartyError::DiskFull`]. Nothing was put in place then.
     pub async fn check(config: &Config, file: PathBuf, passphrase: Passphrase) -> Result<Self, PartyError> {
+        Self::check_from(config, file, passphrase, None).await
+    }
+
+    /// The same for somebody who asks from an account of the machine that is not the engine's own: the log says which.
+    ///
+    /// # Errors
+    /// As [`Restoration::check`].
+    pub async fn check_from(
+        config: &Config,
+        file: PathBuf,
+        passphrase: Passphrase,
+        account: Option<u32>,
+    ) -> Result<Self, PartyError> {
         // A site that could not be opened afterwards is not restored.
         config.managed.read()?;
         make_folder(&config.folder)?;
@@ -103,8 +125,9 @@ impl Restoration {
         let (path, to) = (file.clone(), folder.0.clone());
         let unpacked = tokio::task::spawn_blocking(move || unpack(&path, &passphrase, &to)).await;
         let unpacked = unpacked.map_err(|_| PartyError::Stopped)??;
-        examine(&file, &folder.database(), &unpacked, (config.clock)()).await?;
-        refuse_keys(config, &unpacked, goes_on).await?;
+        let asked = Asked { at: (config.clock)(), account };
+        examine(&file, &folder.database(), &unpacked, &asked).await?;
+        refuse_keys(config, &unpacked).await?;
         Ok(Self { config: config.clone(), unpacked, folder, goes_on, _lock: held })
     }
 
@@ -126,7 +149,11 @@ impl Restoration {
     pub async fn put_in_place(self) -> Result<(), PartyError> {
         let Self { config, unpacked, folder, goes_on, _lock } = self;
         let placing = config.folder.join(PLACING);
-        replace(&placing, b"a backup is being restored here\n").map_err(|e| PartyError::file("write", &placing, e))?;
+        let mark = match &config.secrets {
+            SecretPlace::File { .. } => INTO_FILE,
+            SecretPlace::Keychain { .. } => INTO_KEYCHAIN,
+        };
+        replace(&placing, mark).map_err(|e| PartyError::file("write", &placing, e))?;
         let vault = match &config.secrets {
             SecretPlace::File { path, .. } => {
                 if goes_on && path.exists() {
@@ -139,7 +166,14 @@ impl Restoration {
         for (name, secret) in unpacked.secrets {
             vault.keep(&name, secret).await?;
         }
-        for wanted in [config.payloads(), config.models(), config.snapshots(), config.kept(), config.scratch()] {
+        for wanted in [
+            config.payloads(),
+            config.models(),
+            config.snapshots(),
+            config.kept(),
+            config.levels(),
+            config.scratch(),
+        ] {
             make_folder(&wanted)?;
         }
         for digest in unpacked.snapshots.keys() {
@@ -165,6 +199,37 @@ pub(crate) fn sweep(config: &Config) {
     // What stays is tried again at the next start.
     let _ = std::fs::remove_dir_all(config.folder.join(UNPACKED));
     let _ = std::fs::remove_file(config.folder.join(PLACING));
+}
+
+/// Removes what an attempt left that was interrupted, where a new site is laid down in its place: the keys of another site are
+/// not to be its own.
+///
+/// # Errors
+/// If the key file cannot be removed, and what the keychain says.
+pub(crate) async fn give_up(config: &Config) -> Result<(), PartyError> {
+    if !config.folder.join(PLACING).exists() {
+        return Ok(());
+    }
+    match &config.secrets {
+        SecretPlace::File { path, .. } if path.exists() => {
+            std::fs::remove_file(path).map_err(|error| PartyError::file("remove", path, error))?;
+        }
+        SecretPlace::Keychain { .. } if went_into_keychain(config) => {
+            let vault = Vault::open(config.secrets.clone()).await?;
+            // All others have names that no other site has.
+            for name in [DATA_KEY, SUBJECT_KEY, EXPORT_KEY] {
+                vault.destroy(name).await?;
+            }
+        }
+        _ => {}
+    }
+    sweep(config);
+    Ok(())
+}
+
+/// Whether an attempt was interrupted that put keys into the keychain: it had seen that there are none of another site.
+fn went_into_keychain(config: &Config) -> bool {
+    std::fs::read(config.folder.join(PLACING)).is_ok_and(|mark| mark == INTO_KEYCHAIN)
 }
 
 /// Refuses a folder with a site in it, or with what is left of one: a restored database would be read together with the
@@ -197,11 +262,11 @@ fn refuse_site(config: &Config, goes_on: bool) -> Result<(), PartyError> {
 }
 
 /// Refuses a keychain that holds the keys of another site under this one's name.
-async fn refuse_keys(config: &Config, unpacked: &Unpacked, goes_on: bool) -> Result<(), PartyError> {
+async fn refuse_keys(config: &Config, unpacked: &Unpacked) -> Result<(), PartyError> {
     let SecretPlace::Keychain { service } = &config.secrets else { return Ok(()) };
     let found = Vault::open(config.secrets.clone()).await?.find(DATA_KEY).await?;
     let is_other = found.is_some_and(|found| unpacked.secrets.get(DATA_KEY).is_none_or(|ours| **ours != *found));
-    if is_other && !goes_on {
+    if is_other && !went_into_keychain(config) {
         return Err(PartyError::state(format!(
             "the keychain holds the keys of another site as '{service}'; nothing was changed. Restore into another folder"
         )));
@@ -281,14 +346,14 @@ fn refuse_schema(archive: &Archive, manifest: &Manifest) -> Result<(), PartyErro
 }
 
 /// Checks that what was unpacked fits together and can be opened, and enters in the database that it was restored.
-async fn examine(file: &Path, database: &Path, unpacked: &Unpacked, now: Timestamp) -> Result<(), PartyError> {
+async fn examine(file: &Path, database: &Path, unpacked: &Unpacked, asked: &Asked) -> Result<(), PartyError> {
     let broken = |reason: &str| PartyError::Backup { path: file.to_owned(), reason: reason.to_owned() };
     let store = Store::open_copy(database).await.map_err(|error| match error {
         PartyError::Damaged { reason, .. } => broken(&format!("its database is damaged: {}", shown(&reason, 300))),
         PartyError::NewerDatabase => broken("its database is not of the schema that it says"),
         other => other,
     })?;
-    let examined = examine_contents(file, &store, unpacked, now).await;
+    let examined = examine_contents(file, &store, unpacked, asked).await;
     // Also where it failed: a connection that ended later could take the files of the next attempt away.
     store.close().await;
     examined?;
@@ -300,7 +365,7 @@ async fn examine(file: &Path, database: &Path, unpacked: &Unpacked, now: Timesta
     File::options().write(true).open(database).and_then(|file| file.sync_all()).map_err(fail)
 }
 
-async fn examine_contents(file: &Path, store: &Store, unpacked: &Unpacked, now: Timestamp) -> Result<(), PartyError> {
+async fn examine_contents(file: &Path, store: &Store, unpacked: &Unpacked, asked: &Asked) -> Result<(), PartyError> {
     let broken = |reason: &str| PartyError::Backup { path: file.to_owned(), reason: reason.to_owned() };
     let manifest = &unpacked.manifest;
     let mut tx = store.begin(STEP).await?;
@@ -337,7 +402,7 @@ async fn examine_contents(file: &Path, store: &Store, unpacked: &Unpacked, now: 
         }
         federations.push(membership.federation);
     }
-    let restored = Restored::new(unpacked.backup, manifest.made, manifest.entries, now, federations);
-    restored::write(tx.conn(), &restored).await?;
+    let restored = Restored::new(unpacked.backup, manifest.made, manifest.entries, asked.at, federations);
+    restored::write(tx.conn(), &restored.asked_from(asked.account)).await?;
     tx.commit().await
 }

@@ -4,8 +4,7 @@
 use std::path::PathBuf;
 
 use futures::FutureExt as _;
-use hospes_cohort::source::sql::{self, OpenQuery, Password, Server, TIMEOUT_S, TIMEOUTS_S, Transport, Trial, Went};
-use hospes_cohort::source::{Limits, Source};
+use hospes_cohort::source::sql::{self, Password, Server, TIMEOUT_S, TIMEOUTS_S, Transport, Trial, Went};
 use hospes_ledger::Action;
 use hospes_protocol::id::{DatabaseId, DatasetId};
 use hospes_protocol::text::{check_name, shown};
@@ -18,9 +17,9 @@ use crate::audit::Because as _;
 use crate::engine::Engine;
 use crate::error::PartyError;
 use crate::handle::{Handle, in_background};
-use crate::keys::random;
+use crate::keys::{KeyError, random};
 use crate::link::{self, Outcome, Step};
-use crate::people::{Passphrase, Session};
+use crate::people::{Acting, Passphrase, Session};
 use crate::store::{At as _, Tx};
 use crate::view::{AskedQuery, DatabaseTest, DatabaseView, DatasetView, NewDatabase, NewDataset, Notice};
 
@@ -32,6 +31,8 @@ const DATABASES: usize = 100;
 const PART_CHARS: usize = 253;
 /// Port of PostgreSQL.
 const PORT: u16 = 5432;
+/// What it is called where a role is refused.
+const CONNECT: &str = "connect a database";
 /// Steps of a test, in order.
 const STEPS: [&str; 3] = ["tcp", "login", "rights"];
 
@@ -72,41 +73,9 @@ fn secret(id: DatabaseId) -> String {
     format!("database/{id}")
 }
 
-/// Where rows are read from, with all that it takes.
-pub(super) enum RowSource {
-    File(PathBuf),
-    Query { database: sql::Database, text: String, timeout_s: u32 },
-}
-
-/// An opened source.
-pub(super) enum Opened {
-    File(PathBuf),
-    Query(Box<OpenQuery>),
-}
-
-impl RowSource {
-    /// Opens it; it blocks.
-    pub(super) fn open(self) -> Result<Opened, PartyError> {
-        Ok(match self {
-            Self::File(path) => Opened::File(path),
-            Self::Query { database, text, timeout_s } => {
-                Opened::Query(Box::new(OpenQuery::open(database, &text, timeout_s, Limits::default())?))
-            }
-        })
-    }
-}
-
-impl Opened {
-    pub(super) fn source(&self) -> Source<'_> {
-        match self {
-            Self::File(path) => path.into(),
-            Self::Query(open) => (&**open).into(),
-        }
-    }
-}
-
 /// A database to be tested, and to be kept if the test goes well.
 pub(crate) struct DatabaseOrder {
+    acting: Acting,
     known: Known,
     extra_ca: Option<PathBuf>,
     password: Passphrase,
@@ -114,15 +83,16 @@ pub(crate) struct DatabaseOrder {
 
 /// A database that was tested.
 pub(crate) struct TestedDatabase {
+    acting: Acting,
     known: Known,
     password: Passphrase,
-    pub(crate) steps: Vec<Step>,
+    steps: Vec<Step>,
 }
 
 impl DatabaseOrder {
     /// Tests it; it blocks.
     pub(crate) fn run(self) -> Result<TestedDatabase, PartyError> {
-        let Self { mut known, extra_ca, password } = self;
+        let Self { acting, mut known, extra_ca, password } = self;
         if let Some(path) = extra_ca {
             let wrong = |error: link::LinkError| PartyError::input("extra_ca", error.to_string());
             let pem = link::read_certificates(&path).map_err(wrong)?;
@@ -130,14 +100,14 @@ impl DatabaseOrder {
             known.server.ca = Some(pem);
         }
         let steps = steps(sql::trial(&known.server, &typed(&password)?)?);
-        Ok(TestedDatabase { known, password, steps })
+        Ok(TestedDatabase { acting, known, password, steps })
     }
 }
 
 impl TestedDatabase {
-    /// Whether no step failed.
-    fn is_good(&self) -> bool {
-        !self.steps.iter().any(|step| step.outcome == Outcome::Failed)
+    /// The first step that went so.
+    fn step(&self, outcome: Outcome) -> Option<&Step> {
+        self.steps.iter().find(|step| step.outcome == outcome)
     }
 }
 
@@ -227,8 +197,7 @@ impl Handle {
         let s = session.clone();
         let order = self.ask(move |e| e.database_order(s, database, password).boxed()).await?;
         let tested = in_background(move || order.run()).await?;
-        let s = session.clone();
-        self.ask(move |e| e.keep_database(s, tested).boxed()).await
+        self.ask(move |e| e.keep_database(tested).boxed()).await
     }
 
     /// Tests a known database step by step (data steward).
@@ -238,7 +207,8 @@ impl Handle {
     pub async fn test_database(&self, session: &Session, database: DatabaseId) -> Result<Vec<Step>, PartyError> {
         let s = session.clone();
         let order = self.ask(move |e| e.database_again(s, database).boxed()).await?;
-        Ok(in_background(move || order.run()).await?.steps)
+        let tested = in_background(move || order.run()).await?;
+        self.ask(move |e| e.note_database(tested).boxed()).await
     }
 
     /// Forgets a database and its password; datasets stay (data steward).
@@ -263,8 +233,9 @@ impl Engine {
         serde_json::from_slice(&plain).map_err(|_| crate::store::bad_column("databases"))
     }
 
-    async fn set_known(&self, tx: &mut Tx, known: &[Known]) -> Result<(), PartyError> {
+    async fn set_known(&self, tx: &mut Tx, mut known: Vec<Known>) -> Result<(), PartyError> {
         let step = tx.step();
+        known.sort_by(|a, b| a.name.cmp(&b.name));
         let plain = Zeroizing::new(crate::store::to_json(&known));
         let sealed = seal(&*self.secret32(DATA_KEY).await?, LIST.as_bytes(), plain.as_bytes())?;
         sqlx::query("INSERT INTO sealed (name, bytes) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET bytes = ?2")
@@ -293,7 +264,7 @@ impl Engine {
         new: NewDatabase,
         password: Passphrase,
     ) -> Result<DatabaseOrder, PartyError> {
-        self.acting(&session, "connect a database", STEWARD).await?;
+        let acting = self.inside(&session, CONNECT, STEWARD).await?;
         let server = server(&new)?;
         let timeout_s = new.timeout_s.unwrap_or(TIMEOUT_S);
         if !TIMEOUTS_S.contains(&timeout_s) {
@@ -302,41 +273,91 @@ impl Engine {
         }
         let mut conn = self.reader().await?;
         let all = self.known(&mut conn).await?;
-        let before = all.iter().find(|known| known.name == new.name);
-        if before.is_none() && all.len() >= DATABASES {
+        if all.len() >= DATABASES && !all.iter().any(|known| known.name == new.name) {
             return Err(PartyError::state(format!("{DATABASES} databases are known, which are the most; forget one")));
         }
-        let id = match before {
-            Some(known) => known.id,
-            None => DatabaseId::new(self.now(), random()?),
-        };
-        Ok(DatabaseOrder { known: Known { id, name: new.name, server, timeout_s }, extra_ca: new.extra_ca, password })
+        // One of its own, also in the place of another: the password of one place never goes to another one.
+        let id = DatabaseId::new(self.now(), random()?);
+        let known = Known { id, name: new.name, server, timeout_s };
+        Ok(DatabaseOrder { acting, known, extra_ca: new.extra_ca, password })
     }
 
-    pub(crate) async fn keep_database(
-        &mut self,
-        session: Session,
-        tested: TestedDatabase,
-    ) -> Result<DatabaseTest, PartyError> {
-        let acting = self.acting(&session, "connect a database", STEWARD).await?;
-        if !tested.is_good() {
+    /// Enters that a database was tried, however that went, and gives the steps.
+    pub(crate) async fn note_database(&mut self, tested: TestedDatabase) -> Result<Vec<Step>, PartyError> {
+        self.enter_trial(&tested).await?;
+        Ok(tested.steps)
+    }
+
+    async fn enter_trial(&self, tested: &TestedDatabase) -> Result<(), PartyError> {
+        let database = tested.known.words();
+        let entry = self.entry(tested.acting.actor(), Action::DatabaseTried);
+        let entry = match (tested.step(Outcome::Failed), tested.step(Outcome::Notice)) {
+            (Some(Step { test, finding, .. }), _) => {
+                entry.failed(format!("{database}: the test failed at '{test}': {finding}"))
+            }
+            (None, Some(Step { finding, .. })) => {
+                entry.because(format!("{database}: no step of the test failed. {finding}"))
+            }
+            (None, None) => entry.because(format!("{database}: every step of the test went well")),
+        };
+        self.record("note a database that was tried", &entry).await
+    }
+
+    pub(crate) async fn keep_database(&mut self, tested: TestedDatabase) -> Result<DatabaseTest, PartyError> {
+        self.enter_trial(&tested).await?;
+        if tested.step(Outcome::Failed).is_some() {
             return Ok(DatabaseTest { steps: tested.steps, known: None });
         }
-        let TestedDatabase { known, password, steps } = tested;
+        let acting = self.inside_still(tested.acting.person, CONNECT, STEWARD).await?;
+        let TestedDatabase { known, password, steps, .. } = tested;
         let mut tx = self.store.begin("keep a database").await?;
         let mut all = self.known(tx.conn()).await?;
-        all.retain(|other| other.name != known.name && other.id != known.id);
+        let before = all.iter().find(|other| other.name == known.name).cloned();
+        all.retain(|other| other.name != known.name);
         all.push(known.clone());
-        all.sort_by(|a, b| a.name.cmp(&b.name));
-        self.set_known(&mut tx, &all).await?;
-        let words = format!("{} is known here; its password lies with the site's secrets", known.words());
+        self.set_known(&mut tx, all).await?;
+        let words = match &before {
+            None => format!("{} is known here", known.words()),
+            Some(before) => format!("{} is known here, in the place of {}", known.words(), before.server.words()),
+        };
         let entry = self.entry(acting.actor(), Action::SettingsChanged).because(words);
         self.append(&mut tx, &entry).await?;
-        // Before the commit: what is known has its password. One that nothing names does no harm, and goes with the next try.
-        self.vault.keep(&secret(known.id), Zeroizing::new(password.bytes().to_vec())).await?;
         tx.commit().await?;
+        // After the commit: no password lies here of which the log says nothing.
+        let kept = self.vault.keep(&secret(known.id), Zeroizing::new(password.bytes().to_vec())).await;
+        if let Err(error) = kept {
+            self.take_back(&acting, &known, before, &error).await?;
+            return Err(error.into());
+        }
+        // Nothing names the one before any more, so that it does no harm where it cannot be destroyed.
+        if let Some(before) = before
+            && let Err(error) = self.vault.destroy(&secret(before.id)).await
+        {
+            tracing::warn!(%error, "the password that a database had before could not be destroyed");
+        }
         self.notify(Notice::Datasets);
         Ok(DatabaseTest { steps, known: Some(known.view()) })
+    }
+
+    /// Forgets a database whose password could not be kept, and knows the one again that was there before.
+    async fn take_back(
+        &self,
+        acting: &Acting,
+        known: &Known,
+        before: Option<Known>,
+        why: &KeyError,
+    ) -> Result<(), PartyError> {
+        let mut tx = self.store.begin("take a database back").await?;
+        let mut all = self.known(tx.conn()).await?;
+        all.retain(|other| other.id != known.id);
+        all.extend(before);
+        self.set_known(&mut tx, all).await?;
+        let words = format!("{} is not known here after all: its password could not be kept: {why}", known.words());
+        let entry = self.entry(acting.actor(), Action::SettingsChanged).failed(words);
+        self.append(&mut tx, &entry).await?;
+        tx.commit().await?;
+        self.notify(Notice::Datasets);
+        Ok(())
     }
 
     pub(crate) async fn database_again(
@@ -344,11 +365,11 @@ impl Engine {
         session: Session,
         database: DatabaseId,
     ) -> Result<DatabaseOrder, PartyError> {
-        self.acting(&session, "test a database", STEWARD).await?;
+        let acting = self.inside(&session, "test a database", STEWARD).await?;
         let mut conn = self.reader().await?;
         let known = self.known_by(&mut conn, database).await?;
         let password = self.password(database).await?;
-        Ok(DatabaseOrder { known, extra_ca: None, password })
+        Ok(DatabaseOrder { acting, known, extra_ca: None, password })
     }
 
     pub(crate) async fn forget_database(&mut self, session: Session, database: DatabaseId) -> Result<(), PartyError> {
@@ -357,7 +378,7 @@ impl Engine {
         let known = self.known_by(tx.conn(), database).await?;
         let mut all = self.known(tx.conn()).await?;
         all.retain(|other| other.id != database);
-        self.set_known(&mut tx, &all).await?;
+        self.set_known(&mut tx, all).await?;
         let words = format!("{} is forgotten, and its password", known.words());
         let entry = self.entry(acting.actor(), Action::SettingsChanged).because(words);
         self.append(&mut tx, &entry).await?;
@@ -373,23 +394,20 @@ impl Engine {
     }
 
     async fn password(&self, database: DatabaseId) -> Result<Passphrase, PartyError> {
-        let kept = self.vault.read(&secret(database)).await?;
+        let kept = self.vault.find(&secret(database)).await?.ok_or_else(|| {
+            PartyError::state("the password of this database is not here; connect the database again, and type it")
+        })?;
         let text = std::str::from_utf8(&kept).map_err(|_| crate::store::bad_column("password"))?;
         Ok(Passphrase::from(text.to_owned()))
     }
 
-    /// What it takes to read rows: of a file, its path; of a query, the database with its password.
-    pub(super) async fn row_source(&self, path: PathBuf, query: Option<&AskedQuery>) -> Result<RowSource, PartyError> {
-        let Some(query) = query else { return Ok(RowSource::File(path)) };
-        let text = query.text.clone();
-        let Some(id) = query.database else {
-            return Ok(RowSource::Query { database: sql::Database::Sqlite(path), text, timeout_s: TIMEOUT_S });
-        };
+    /// A known database with its password, what people here call it, and how long a statement may take.
+    pub(super) async fn server_of(&self, id: DatabaseId) -> Result<(sql::Database, String, u32), PartyError> {
         let mut conn = self.reader().await?;
         let known = self.known_by(&mut conn, id).await?;
         let password = typed(&self.password(id).await?)?;
-        let database = sql::Database::Server(Box::new(known.server), password);
-        Ok(RowSource::Query { database, text, timeout_s: known.timeout_s })
+        let (named, timeout_s) = (known.words(), known.timeout_s);
+        Ok((sql::Database::Server(Box::new(known.server), password), named, timeout_s))
     }
 
     /// A further version of a dataset by the same query, read as the version before.
@@ -422,7 +440,7 @@ impl Engine {
             query: Some(AskedQuery { database: Some(known.id), text: query.text.clone() }),
             sheet: None,
             missing: Some(document.format.missing.clone()),
-            scan: Default::default(),
+            scan: document.format.scan,
             subject: document.schema.subject.clone(),
             kinds: others.map(|column| (column.name.clone(), column.kind)).collect(),
             mask: document.masked.iter().cloned().collect(),

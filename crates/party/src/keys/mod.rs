@@ -7,18 +7,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use keyring_core::CredentialStore;
-use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
+use self::keychain::Keychain;
 use crate::people::Passphrase;
 
+mod keychain;
 pub mod sealed;
 pub(crate) mod wrapped;
-
-/// Longest that the keychain may take over one secret. It asks the person at the machine where it is locked, and whoever
-/// does not answer must find out why nothing goes on.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Where the secrets of a site lie.
 #[derive(Clone)]
@@ -100,11 +96,27 @@ pub enum KeyError {
     },
     /// The keychain is there and says nothing.
     #[error(
-        "the keychain did not answer within {} seconds; it may be asking for its password in a window of its own: answer \
-         that, and try again. If there is none, log out of this machine and in again",
+        "the keychain did not answer within {} seconds, and nothing was changed in it; it may be asking for its password in \
+         a window of its own: answer that, and try again. If there is none, log out of this machine and in again",
         .0.as_secs()
     )]
     KeychainSilent(Duration),
+    /// The keychain says nothing about a change that it has begun.
+    #[error(
+        "the keychain did not end a change of a secret within {} seconds; the change is taken back as soon as it answers, \
+         and until then no secret is read or kept. It may be asking for its password in a window of its own: answer that, \
+         and try again. If there is none, end this program and start it again",
+        .0.as_secs()
+    )]
+    KeychainHalfway(Duration),
+    /// The keychain is still at something that was asked before.
+    #[error(
+        "the keychain has not answered an earlier question within {} seconds, so that this one was not asked and nothing \
+         was changed; it may be asking for its password in a window of its own: answer that, and try again. If there is \
+         none, end this program and start it again",
+        .0.as_secs()
+    )]
+    KeychainBusy(Duration),
     /// The keychain failed otherwise.
     #[error("the keychain refused to {action} '{name}': {reason}")]
     Keychain {
@@ -182,8 +194,8 @@ pub(crate) fn random<const N: usize>() -> Result<[u8; N], KeyError> {
 /// The opened place of secrets. Its calls block; the engine makes them outside the async threads.
 #[derive(Clone)]
 pub(crate) enum Vault {
-    /// The OS keychain, and the name under which it lists the site's secrets.
-    Keychain { store: Arc<CredentialStore>, service: Arc<str> },
+    /// The OS keychain.
+    Keychain(Keychain),
     /// One encrypted file.
     File(Arc<Mutex<sealed::SealedFile>>),
 }
@@ -195,7 +207,7 @@ impl Vault {
     /// Opens the place; a sealed file must exist.
     pub(crate) async fn open(place: SecretPlace) -> Result<Self, KeyError> {
         match place {
-            SecretPlace::Keychain { service } => Self::keychain(service).await,
+            SecretPlace::Keychain { service } => Keychain::open(service).await.map(Self::Keychain),
             SecretPlace::File { path, passphrase } => {
                 blocking(move || sealed::SealedFile::open(path, &passphrase).map(Self::file)).await
             }
@@ -205,7 +217,7 @@ impl Vault {
     /// Makes the place; a sealed file must not exist.
     pub(crate) async fn create(place: SecretPlace, cost: KdfCost) -> Result<Self, KeyError> {
         match place {
-            SecretPlace::Keychain { service } => Self::keychain(service).await,
+            SecretPlace::Keychain { service } => Keychain::open(service).await.map(Self::Keychain),
             SecretPlace::File { path, passphrase } => {
                 blocking(move || sealed::SealedFile::create(path, &passphrase, cost).map(Self::file)).await
             }
@@ -216,24 +228,23 @@ impl Vault {
         Self::File(Arc::new(Mutex::new(file)))
     }
 
-    async fn keychain(service: String) -> Result<Self, KeyError> {
-        let store = within(PATIENCE, keychain).await?;
-        Ok(Self::Keychain { store, service: service.into() })
+    /// The same with a keychain that is waited for this long.
+    #[cfg(test)]
+    pub(crate) fn waited_for(&self, patience: Duration) -> Self {
+        match self.clone() {
+            Self::Keychain(keychain) => Self::Keychain(keychain.waited_for(patience)),
+            file => file,
+        }
     }
 
     /// A secret that may be missing.
     pub(crate) async fn find(&self, name: &str) -> Result<Option<Secret>, KeyError> {
-        let name = name.to_owned();
         match self.clone() {
-            Self::Keychain { store, service } => {
-                let read = move || match store.build(&service, &name, None).and_then(|entry| entry.get_secret()) {
-                    Ok(secret) => Ok(Some(Zeroizing::new(secret))),
-                    Err(keyring_core::Error::NoEntry) => Ok(None),
-                    Err(e) => Err(keychain_error("read", &name, &e)),
-                };
-                within(PATIENCE, read).await
+            Self::Keychain(keychain) => keychain.find(name).await,
+            Self::File(file) => {
+                let name = name.to_owned();
+                blocking(move || Ok(lock(&file).find(&name))).await
             }
-            Self::File(file) => blocking(move || Ok(lock(&file).find(&name))).await,
         }
     }
 
@@ -242,34 +253,26 @@ impl Vault {
         self.find(name).await?.ok_or_else(|| KeyError::Missing { name: name.to_owned() })
     }
 
-    /// Keeps a secret, durably before this returns.
+    /// Keeps a secret, durably before this returns. Where this fails it is not kept, or not for longer than
+    /// [`KeyError::KeychainHalfway`] says.
     pub(crate) async fn keep(&self, name: &str, secret: Secret) -> Result<(), KeyError> {
-        let name = name.to_owned();
         match self.clone() {
-            Self::Keychain { store, service } => {
-                let keep = move || {
-                    let kept = store.build(&service, &name, None).and_then(|entry| entry.set_secret(&secret));
-                    kept.map_err(|e| keychain_error("keep", &name, &e))
-                };
-                within(PATIENCE, keep).await
+            Self::Keychain(keychain) => keychain.change(name, Some(secret)).await,
+            Self::File(file) => {
+                let name = name.to_owned();
+                blocking(move || lock(&file).keep(&name, secret)).await
             }
-            Self::File(file) => blocking(move || lock(&file).keep(&name, secret)).await,
         }
     }
 
     /// Destroys a secret; one that is not there is fine.
     pub(crate) async fn destroy(&self, name: &str) -> Result<(), KeyError> {
-        let name = name.to_owned();
         match self.clone() {
-            Self::Keychain { store, service } => {
-                let destroy =
-                    move || match store.build(&service, &name, None).and_then(|entry| entry.delete_credential()) {
-                        Ok(()) | Err(keyring_core::Error::NoEntry) => Ok(()),
-                        Err(e) => Err(keychain_error("delete", &name, &e)),
-                    };
-                within(PATIENCE, destroy).await
+            Self::Keychain(keychain) => keychain.change(name, None).await,
+            Self::File(file) => {
+                let name = name.to_owned();
+                blocking(move || lock(&file).destroy(&name)).await
             }
-            Self::File(file) => blocking(move || lock(&file).destroy(&name)).await,
         }
     }
 }
@@ -279,70 +282,10 @@ fn lock(file: &Mutex<sealed::SealedFile>) -> MutexGuard<'_, sealed::SealedFile> 
     file.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The keychain of the operating system, reached anew: one that was not there at the last attempt, or hung, may be by now.
-fn keychain() -> Result<Arc<CredentialStore>, KeyError> {
-    #[cfg(target_os = "macos")]
-    let store = apple_native_keyring_store::keychain::Store::new();
-    #[cfg(windows)]
-    let store = windows_native_keyring_store::Store::new();
-    #[cfg(all(unix, not(target_os = "macos")))]
-    let store = zbus_secret_service_keyring_store::Store::new();
-    match store {
-        Ok(store) => Ok(store),
-        Err(error) => {
-            tracing::warn!(%error, "the keychain cannot be reached");
-            Err(KeyError::NoKeychain)
-        }
-    }
-}
-
-fn keychain_error(action: &'static str, name: &str, error: &keyring_core::Error) -> KeyError {
-    match error {
-        keyring_core::Error::NoDefaultStore => KeyError::NoKeychain,
-        keyring_core::Error::NoStorageAccess(reason) => KeyError::KeychainLocked { reason: reason.to_string() },
-        other => KeyError::Keychain { action, name: name.to_owned(), reason: other.to_string() },
-    }
-}
-
 /// Files are read and written, and passphrases become keys, outside the async threads.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, KeyError> + Send + 'static,
 ) -> Result<T, KeyError> {
     let lost = |_| KeyError::Damaged { what: "the thread that opens secrets".into() };
     tokio::task::spawn_blocking(work).await.map_err(lost)?
-}
-
-/// Asks the keychain, whose clients block, for no longer than this. A thread that it leaves hanging is one of its own: the
-/// runtime would wait for it at its end. Whoever tries again opens the keychain anew and waits for nobody either.
-async fn within<T: Send + 'static>(
-    patience: Duration,
-    work: impl FnOnce() -> Result<T, KeyError> + Send + 'static,
-) -> Result<T, KeyError> {
-    let lost = || KeyError::Damaged { what: "the keychain's client".into() };
-    let (done, answer) = oneshot::channel();
-    // Whoever asked may have stopped waiting.
-    let asks = move || drop(done.send(work()));
-    std::thread::Builder::new().name("keychain".into()).spawn(asks).map_err(|_| lost())?;
-    match tokio::time::timeout(patience, answer).await {
-        Ok(answered) => answered.map_err(|_| lost())?,
-        Err(_) => Err(KeyError::KeychainSilent(patience)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use super::*;
-
-    #[tokio::test]
-    async fn a_keychain_that_says_nothing_is_not_waited_for_and_the_words_say_what_to_do() {
-        let (answer, question) = std::sync::mpsc::channel::<()>();
-        let hangs = move || question.recv().map_err(|_| KeyError::NoKeychain);
-        let silent = within(Duration::from_millis(50), hangs).await.unwrap_err();
-        assert!(matches!(silent, KeyError::KeychainSilent(_)), "{silent:?}");
-        assert!(KeyError::KeychainSilent(PATIENCE).to_string().contains("within 30 seconds; it may be asking"));
-        drop(answer);
-        assert_eq!(within(PATIENCE, || Ok(7)).await.unwrap(), 7);
-    }
 }

@@ -7,7 +7,8 @@ use data_encoding::BASE32_NOPAD;
 use hospes_ledger::{Action, Actor, ObjectKind};
 use hospes_protocol::approval::Role;
 use hospes_protocol::id::{Digest, PersonId};
-use hospes_protocol::text::shown;
+use hospes_protocol::look::are_alike;
+use hospes_protocol::text::{name_key, shown};
 use sqlx::sqlite::SqliteConnection;
 use zeroize::Zeroizing;
 
@@ -17,7 +18,6 @@ use crate::audit::Because as _;
 use crate::engine::Engine;
 use crate::error::PartyError;
 use crate::keys::{random, wrapped};
-use crate::names::Known;
 use crate::store::{At as _, Tx, to_json};
 use crate::view::{NewPerson, Notice, Outcome, PersonChange, PersonState, PersonView, Phase};
 
@@ -40,12 +40,14 @@ pub(super) fn check_roles(roles: &BTreeSet<Role>, external: bool) -> Result<(), 
     Ok(())
 }
 
-/// Refuses a name that looks like somebody's: nobody could tell their signatures apart.
+/// Refuses a name that looks like somebody's, or is theirs but for case, blanks and signs: nobody could tell their signatures
+/// apart.
 fn check_look(name: &str, people: &[Person]) -> Result<(), PartyError> {
-    let mut known = Known::default();
-    known.add_all(people.iter().map(|person| person.name.as_str()));
-    let Some(like) = known.like(name) else { return Ok(()) };
-    let like = shown(like, 100);
+    let key = name_key(name);
+    let is_same = |known: &str| !key.is_empty() && name_key(known) == key;
+    let like = people.iter().find(|person| is_same(&person.name) || are_alike(name, &person.name));
+    let Some(like) = like else { return Ok(()) };
+    let like = shown(&like.name, 100);
     Err(PartyError::input(
         "name",
         format!("it looks like '{like}', who is here already; take one that looks different"),

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use hospes_protocol::approval::OpinionView;
 
+use crate::names::MARKS;
 use crate::view::{Fact, RequestState, Review};
 
 /// Characters of a line.
@@ -64,6 +65,9 @@ fn refusals(out: &mut String, review: &Review) {
     }
     for mark in &review.marks {
         wrap(out, "  ", &format!("? names: {}", mark.words()));
+    }
+    if review.marks.len() >= MARKS {
+        wrap(out, "  ", &format!("? names: only the first {MARKS} are named; there may be more"));
     }
 }
 

@@ -1,7 +1,9 @@
 //! The card of a model, as the coordinator tells it: read with care, and held against what this site approved and ran.
 
+use std::collections::BTreeSet;
+
 use hospes_protocol::id::{Digest, JobId, SiteId, StudyId, Timestamp};
-use hospes_protocol::plan;
+use hospes_protocol::plan::{self, Plan};
 use hospes_protocol::study::Study;
 use hospes_protocol::text::shown;
 use serde::Deserialize;
@@ -110,7 +112,7 @@ impl Card {
     /// Reads the card of a job's model. It must be of the study and plan that ran here: a card of anything else would make
     /// people trust a model that they know nothing of.
     pub(super) fn read(bytes: &[u8], job: &Job, model: Option<Digest>, study: Digest) -> Result<Self, String> {
-        let card: Self = serde_json::from_slice(bytes).map_err(|e| format!("the card cannot be read ({e})"))?;
+        let mut card: Self = serde_json::from_slice(bytes).map_err(|e| format!("the card cannot be read ({e})"))?;
         let lineage = &card.lineage;
         let other = [
             ("model", card.model != model),
@@ -118,10 +120,24 @@ impl Card {
             ("study", lineage.study != job.study || lineage.study_digest != study),
             ("plan", lineage.plan != job.plan.digest()),
         ];
-        match other.iter().find(|(_, other)| *other) {
-            Some((what, _)) => Err(format!("the coordinator's card is of another {what} than the one that ran here")),
-            None => Ok(card),
+        if let Some((what, _)) = other.iter().find(|(_, other)| *other) {
+            return Err(format!("the coordinator's card is of another {what} than the one that ran here"));
         }
+        card.fits.retain(|fit| fit.is_of(&job.plan));
+        card.check_fits(&job.plan)?;
+        Ok(card)
+    }
+
+    /// Each regression has one table, which is as the plan has it.
+    fn check_fits(&self, plan: &Plan) -> Result<(), String> {
+        let mut tasks = BTreeSet::new();
+        for fit in &self.fits {
+            fit.check(plan)?;
+            if !tasks.insert(fit.task()) {
+                return Err(format!("the coordinator's card has two tables of '{}'", fit.task()));
+            }
+        }
+        Ok(())
     }
 
     /// The task that trained the model.
@@ -157,7 +173,7 @@ impl Card {
             rounds: u32::try_from(self.lineage.rounds.len()).unwrap_or(u32::MAX),
             at: self.lineage.at,
             figures: metrics.take(LISTED).map(Metrics::view).collect(),
-            fits: self.fits.iter().filter(|fit| fit.is_of(&job.plan)).take(LISTED).map(Fit::view).collect(),
+            fits: self.fits.iter().map(Fit::view).collect(),
             note: self.lineage.sweep.as_ref().map(|sweep| text(&sweep.note)).filter(|note| !note.is_empty()),
         }
     }
@@ -195,11 +211,14 @@ fn figures(of: &Map<String, Value>) -> Vec<ModelFigure> {
     let figure = |name: &str| {
         let value = number(name)?;
         // The normal approximation, as with the regressions: ± 1.96 standard errors.
-        let interval = number(&format!("{name}_error")).map(|error| {
+        let interval = number(&format!("{name}_error")).and_then(|error| {
             let reach = NORMAL_95 * error;
-            Interval { low: value - reach, high: value + reach }
+            let (low, high) = (value - reach, value + reach);
+            // What is no number would reach the page as none, and be drawn as 0.
+            (error >= 0.0 && low.is_finite() && high.is_finite()).then_some(Interval { low, high })
         });
-        Some(ModelFigure { name: name.to_owned(), value, interval, bound: number(&format!("{name}_bound")) })
+        let bound = number(&format!("{name}_bound")).filter(|bound| *bound >= 0.0);
+        Some(ModelFigure { name: name.to_owned(), value, interval, bound })
     };
     FIGURES.iter().filter_map(|name| figure(name)).collect()
 }

@@ -7,8 +7,7 @@ use std::path::PathBuf;
 use futures::FutureExt as _;
 use hospes_ledger::{Action, ObjectKind};
 use hospes_protocol::id::{Digest, JobId, SiteId};
-use hospes_protocol::limits;
-use hospes_protocol::plan::{Component, Family, Plan};
+use hospes_protocol::plan::{Coefficients, Component, Family, INTERCEPT, Plan};
 use hospes_protocol::text::shown;
 use serde::Deserialize;
 
@@ -80,16 +79,34 @@ impl Fit {
 
     /// Whether it is of a regression of this plan, of its family.
     pub(super) fn is_of(&self, plan: &Plan) -> bool {
-        let family = match plan.tasks.get(&self.task).map(|task| &task.component) {
-            Some(Component::Glm(glm)) => match glm.family {
-                Family::Gaussian => "gaussian",
-                Family::Binomial => "binomial",
-                Family::Poisson => "poisson",
-            },
-            Some(Component::Cox(_)) => "cox",
-            _ => return false,
+        kind(plan, &self.task).is_some_and(|(family, _)| self.family == family)
+    }
+
+    /// Holds it against the plan, and its numbers against what they mean: a table whose terms, levels or intervals are others
+    /// would be read, and exported, as that of the study.
+    pub(super) fn check(&self, plan: &Plan) -> Result<(), String> {
+        let ratio = kind(plan, &self.task).and_then(|(_, ratio)| ratio);
+        let names = Coefficients::of(plan, &self.task).map(|of| of.names).unwrap_or_default();
+        let all = &self.coefficients;
+        let has_ratio = |c: &Coefficient| {
+            let of = c.ratio.as_ref().map(|r| r.of.as_str());
+            of == ratio.filter(|_| c.name != INTERCEPT)
         };
-        self.family == family
+        let wrong = [
+            ("coefficients are not those of the plan", !all.iter().map(|c| &c.name).eq(&names)),
+            ("ratios are not those of its family", !all.iter().all(has_ratio)),
+            ("statistic is neither z nor t", !matches!(self.statistic.as_str(), "z" | "t")),
+            ("level of intervals is no share", !(self.confidence > 0.0 && self.confidence < 1.0)),
+            ("count of rows or events is no count", !(is_count(self.n) && self.events.is_none_or(is_count))),
+            ("C-index is no share", !self.concordance.as_ref().is_none_or(|c| is_share(c.index))),
+            ("errors, p values or intervals cannot be", !all.iter().all(Coefficient::is_sound)),
+        ];
+        match wrong.iter().find(|(_, wrong)| *wrong) {
+            Some((what, _)) => {
+                Err(format!("the coordinator's card has a table of '{}' whose {what}", shown(&self.task, NAME_CHARS)))
+            }
+            None => Ok(()),
+        }
     }
 
     /// The table as people see it.
@@ -106,15 +123,13 @@ impl Fit {
             high: c.high,
             ratio: c.ratio.as_ref().map(ratio),
         };
-        // A plan has at most so many.
-        let most = usize::try_from(limits::COEFFICIENTS).unwrap_or(usize::MAX);
         FitView {
             task: name(&self.task),
             family: name(&self.family),
             sites: u32::try_from(self.sites.len()).unwrap_or(u32::MAX),
             rows: self.n,
             events: self.events,
-            coefficients: self.coefficients.iter().take(most).map(coefficient).collect(),
+            coefficients: self.coefficients.iter().map(coefficient).collect(),
             statistic: name(&self.statistic),
             confidence: self.confidence,
             log_likelihood: self.log_likelihood,
@@ -156,8 +171,10 @@ impl Fit {
                 or_empty(self.events),
                 self.sites.len().to_string(),
                 number(self.log_likelihood),
+                number(self.null_log_likelihood),
                 number(self.aic),
                 or_empty(self.deviance),
+                or_empty(self.null_deviance),
                 or_empty(self.concordance.as_ref().map(|c| c.index)),
                 self.converged.to_string(),
                 cell(RESEARCH_ONLY),
@@ -169,8 +186,45 @@ impl Fit {
     }
 }
 
+impl Coefficient {
+    /// Whether its numbers can be those of one estimate.
+    fn is_sound(&self) -> bool {
+        let mut ends = self.ratio.iter().flat_map(|r| [r.value, r.low, r.high]).flatten();
+        self.error >= 0.0
+            && is_share(self.p)
+            && (self.low..=self.high).contains(&self.estimate)
+            && ends.all(|end| end >= 0.0)
+    }
+}
+
+/// What the plan's regressions are called, and their effects as ratios; `None` for a task that is none.
+fn kind(plan: &Plan, task: &str) -> Option<(&'static str, Option<&'static str>)> {
+    match &plan.tasks.get(task)?.component {
+        Component::Glm(glm) => Some(match glm.family {
+            Family::Gaussian => ("gaussian", None),
+            Family::Binomial => ("binomial", Some("odds")),
+            Family::Poisson => ("poisson", Some("rate")),
+        }),
+        Component::Cox(_) => Some(("cox", Some("hazard"))),
+        _ => None,
+    }
+}
+
+/// What rounding leaves of a share.
+const ROUNDING: f64 = 1e-6;
+/// A number that counts rows: beyond 2⁵³ not every one is a number of its own.
+const ROWS: f64 = 9_007_199_254_740_992.0;
+
+fn is_share(value: f64) -> bool {
+    (-ROUNDING..=1.0 + ROUNDING).contains(&value)
+}
+
+fn is_count(value: f64) -> bool {
+    (0.0..=ROWS).contains(&value)
+}
+
 /// Columns of the file, in the order of the cells.
-const COLUMNS: [&str; 24] = [
+const COLUMNS: [&str; 26] = [
     "task",
     "family",
     "term",
@@ -190,8 +244,10 @@ const COLUMNS: [&str; 24] = [
     "events",
     "sites",
     "log_likelihood",
+    "null_log_likelihood",
     "aic",
     "deviance",
+    "null_deviance",
     "c_index",
     "converged",
     "notice",
@@ -247,8 +303,7 @@ impl Engine {
         drop(conn);
         let card = self.kept_card(&found, result, study);
         let card = card.ok_or_else(|| PartyError::state("the table is not here yet; fetch the results first"))?;
-        let fit = card.fit(&task).filter(|fit| fit.is_of(&found.plan));
-        let fit = fit.ok_or_else(|| PartyError::NotFound(format!("regression '{}' of the run", shown(&task, 100))))?;
+        let fit = card.fit(&task).ok_or_else(|| PartyError::NotFound(format!("regression '{}' of the run", shown(&task, 100))))?;
         let text = fit.csv();
         let fail = |source| PartyError::file("write", &path, source);
         let part = Part::create(&path).map_err(fail)?;
@@ -290,11 +345,11 @@ mod tests {
     fn a_file_has_each_coefficient_with_the_figures_of_the_fit() {
         let csv = fit("age").csv();
         let lines: Vec<&str> = csv.lines().collect();
-        assert_eq!((lines.len(), lines[0].split(',').count(), lines[1].split(',').count()), (2, 24, 25));
+        assert_eq!((lines.len(), lines[0].split(',').count(), lines[1].split(',').count()), (2, 26, 27));
         assert_eq!(
             lines[1],
             "\"hazards\",\"cox\",\"age\",-0.5,0.25,\"z\",-2.0,0.0455,0.95,-0.99,-0.01,\"hazard\",0.6065,0.3716,,432.0,114.0,2,-505.3,\
-             1012.6,,0.65,true,\"Research use only, not for diagnosis or treatment.\""
+             -520.0,1012.6,,,0.65,true,\"Research use only, not for diagnosis or treatment.\""
         );
     }
 

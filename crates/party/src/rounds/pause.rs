@@ -44,7 +44,7 @@ impl Engine {
             }
             None if !is_paused => return Err(PartyError::state("the run is not paused here")),
             Some(reason) => (Action::TrainingPaused, format!("this site sits the run's rounds out: {reason}")),
-            None => (Action::TrainingStarted, "the pause of the run was ended".to_owned()),
+            None => (Action::TrainingResumed, "the pause of the run was ended".to_owned()),
         };
         set_setting(tx.conn(), &key(job), reason.as_deref()).await?;
         let entry = self.entry(acting.actor(), action).object(ObjectKind::Job, job, None);

@@ -179,7 +179,7 @@ impl Engine {
             let (action, why) = match pause {
                 Some(Pause::QuietHours { .. }) => (Action::TrainingPaused, "quiet hours"),
                 Some(Pause::SomebodyWorks) => (Action::TrainingPaused, "somebody works at the machine"),
-                None => (Action::TrainingStarted, "it goes on after a pause"),
+                None => (Action::TrainingResumed, "it goes on after a pause"),
             };
             let entry = self.round_entry(Actor::Engine, action, &row).because(why);
             self.append(&mut tx, &entry).await?;

@@ -1,10 +1,14 @@
 //! Bad input, bad luck and bad will.
 
+use std::fs::File;
+use std::sync::atomic::AtomicBool;
+
 use hospes_protocol::message::{FromSite, RoundReply, ToSite, Witness};
 use hospes_protocol::study::Vouch;
 
 use super::*;
 use crate::error::PartyError;
+use crate::foundation::Foundation;
 use crate::store::Store;
 use crate::view::{ResultView, Words};
 
@@ -317,6 +321,40 @@ async fn a_site_is_laid_down_once_and_run_by_one_process() {
     let empty = tempfile::tempdir().unwrap();
     let (config, ..) = configure(empty.path(), Executor::Thread);
     assert!(matches!(open(config).await, Err(PartyError::NotInitialised(_))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_is_never_free_from_the_first_look_for_a_site_until_its_engine_runs() {
+    let place = tempfile::tempdir().unwrap();
+    let (config, ..) = configure(place.path(), Executor::Thread);
+    let foundation = Foundation::begin(config.clone()).unwrap();
+    assert!(matches!(Foundation::begin(config.clone()), Err(PartyError::InUse(_))));
+    // Somebody tries again and again to get in between.
+    let (path, ends) = (config.folder.join("lock"), Arc::new(AtomicBool::new(false)));
+    let laid = ends.clone();
+    let tries = std::thread::spawn(move || {
+        let mut tries = 0;
+        while !laid.load(Ordering::SeqCst) {
+            if File::open(&path).unwrap().try_lock().is_ok() {
+                return Err(tries);
+            }
+            tries += 1;
+        }
+        Ok(tries)
+    });
+    let laid = foundation.lay().await;
+    ends.store(true, Ordering::SeqCst);
+    let tries = tries.join().unwrap();
+    assert!(tries.is_ok_and(|tries: u64| tries > 0), "the folder was free after {tries:?} tries");
+    let handle = laid.unwrap();
+    assert!(matches!(Foundation::begin(config.clone()), Err(PartyError::AlreadyInitialised(_))));
+    handle.shut_down().await.unwrap();
+    assert!(matches!(Foundation::begin(config.clone()), Err(PartyError::AlreadyInitialised(_))));
+    // What is given up is let go.
+    let other = tempfile::tempdir().unwrap();
+    let (config, ..) = configure(other.path(), Executor::Thread);
+    drop(Foundation::begin(config.clone()).unwrap());
+    Foundation::begin(config).unwrap().lay().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -182,7 +182,7 @@ async fn an_upload_that_is_refused_after_it_was_let_go_may_have_arrived() {
     assert!(refused[0].detail.contains("may have arrived") && refused[0].bytes.is_some(), "{refused:?}");
 }
 
-fn no_room(e: &mut Engine) -> BoxFuture<'_, Result<(), PartyError>> {
+pub(super) fn no_room(e: &mut Engine) -> BoxFuture<'_, Result<(), PartyError>> {
     async move {
         limit_database(e, Some(0)).await;
         fill_database(e).await;
@@ -194,7 +194,7 @@ fn no_room(e: &mut Engine) -> BoxFuture<'_, Result<(), PartyError>> {
     .boxed()
 }
 
-fn room(e: &mut Engine) -> BoxFuture<'_, Result<(), PartyError>> {
+pub(super) fn room(e: &mut Engine) -> BoxFuture<'_, Result<(), PartyError>> {
     async move {
         limit_database(e, None).await;
         Ok(())

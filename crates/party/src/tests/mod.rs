@@ -46,8 +46,8 @@ mod kept;
 mod leaving;
 mod managed;
 mod models;
-mod pausing;
 mod names;
+mod pausing;
 mod people;
 #[path = "../../../coordinator/tests/it/postgres.rs"]
 #[allow(dead_code, unreachable_pub, clippy::unwrap_used)] // The coordinator has more use for it.

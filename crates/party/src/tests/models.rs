@@ -108,7 +108,7 @@ async fn a_released_model_is_fetched_with_its_card_and_exported_byte_for_byte() 
     let copy = world.model_copy().await;
     assert_eq!(copy.state, CopyState::Here, "{copy:?}");
     let shown = copy.card.unwrap();
-    assert_eq!((shown.title.as_str(), shown.model), ("Heart disease risk", digest), "what was approved is shown");
+    assert_eq!((shown.title.as_str(), shown.model), ("Heart disease risk", Some(digest)), "what was approved is shown");
     assert_eq!((shown.parties.len(), shown.rounds, shown.task.as_str()), (1, 1, "train"));
     let figures: Vec<(bool, f64)> = shown.figures.iter().map(|f| (f.here, f.figures[1].value)).collect();
     assert_eq!(figures, [(true, 0.75), (false, 0.8)], "another site's figures are shown");
@@ -298,13 +298,18 @@ async fn of_tables(world: &World) -> Canonical<Plan> {
 /// The card of such a run as a coordinator makes it, with a table of something that the plan does not have.
 fn tables(study: &Study, plan: &Canonical<Plan>) -> Value {
     let site = |n: u8| key(n).public().site_id();
+    let coefficient = |name: String| {
+        json!({
+            "name": name, "estimate": -0.057, "error": 0.022, "statistic": -2.6, "p": 0.009, "low": -0.1, "high": -0.014,
+            "ratio": { "of": "hazard", "value": 0.944, "low": 0.904, "high": 0.986 },
+        })
+    };
+    let names = plan::Coefficients::of(plan, "hazards").unwrap().names;
+    let coefficients: Vec<Value> = names.into_iter().map(coefficient).collect();
     let fit = |task: &str| {
         json!({
             "task": task, "family": "cox", "sites": [site(1), site(2), site(3)], "n": 432.0, "events": 114.0,
-            "coefficients": [{
-                "name": "age", "estimate": -0.057, "error": 0.022, "statistic": -2.6, "p": 0.009, "low": -0.1,
-                "high": -0.014, "ratio": { "of": "hazard", "value": 0.944, "low": 0.904, "high": 0.986 },
-            }],
+            "coefficients": coefficients,
             "statistic": "z", "confidence": 0.95, "log_likelihood": -505.3, "null_log_likelihood": -520.0, "aic": 1022.6,
             "concordance": { "index": 0.65, "concordant": 6.0, "discordant": 3.0, "tied": 1.0 }, "baseline": [],
             "iterations": 5, "converged": true,
@@ -352,6 +357,26 @@ async fn the_table_of_a_cox_regression_is_shown_and_written_once_it_is_released(
     other["model"] = json!(Digest::of(b"other"));
     give(&world, &other).await;
     assert!(world.model_copy().await.reason.is_some_and(|reason| reason.contains("another model")));
+    // A table that says other than the plan, or numbers that none can have, is taken from nobody.
+    for (place, value, says) in [
+        ("/fits/0/coefficients/0/name", json!("=1+1"), "not those of the plan"),
+        ("/fits/0/coefficients/0/ratio/of", json!("odds"), "ratios are not those"),
+        ("/fits/0/coefficients/0/low", json!(9.0), "intervals cannot be"),
+        ("/fits/0/coefficients/0/p", json!(-0.5), "p values"),
+        ("/fits/0/coefficients/0/error", Value::Null, "cannot be read"),
+        ("/fits/0/n", json!(1e300), "is no count"),
+        ("/fits/0/confidence", json!(1.0), "level of intervals"),
+        ("/fits/0/statistic", json!("proof"), "neither z nor t"),
+        ("/fits/1/task", json!("hazards"), "two tables"),
+    ] {
+        world.ask_for_the_model().await;
+        let mut hostile = tables(&study, &plan);
+        *hostile.pointer_mut(place).unwrap() = value;
+        give(&world, &hostile).await;
+        let copy = world.model_copy().await;
+        assert!(copy.reason.as_ref().is_some_and(|reason| reason.contains(says)), "{says}: {:?}", copy.reason);
+        assert!(copy.card.is_none());
+    }
     world.ask_for_the_model().await;
     give(&world, &tables(&study, &plan)).await;
 
@@ -388,6 +413,9 @@ async fn subgroups_and_intervals_of_released_figures_are_shown() {
     all["auc_bound"] = json!(0.002);
     all["calibration_slope"] = json!(0.9);
     all["calibration_slope_error"] = json!(0.1);
+    // An interval that has no end is none.
+    all["calibration_intercept"] = json!(0.0);
+    all["calibration_intercept_error"] = json!(1e308);
     all["subgroups"] = json!([{
         "column": "sex", "code": "1", "sites": 2,
         "metrics": { "task": "eval", "site": null, "n": 80.0, "auc": 0.7, "auc_bound": 0.01, "withheld": {} },
@@ -399,6 +427,7 @@ async fn subgroups_and_intervals_of_released_figures_are_shown() {
     assert_eq!((figure("auc").bound, figure("auc").interval), (Some(0.002), None));
     let slope = figure("calibration_slope").interval.unwrap();
     assert!((slope.low - 0.704).abs() < 1e-3 && (slope.high - 1.096).abs() < 1e-3, "{slope:?}");
+    assert_eq!(figure("calibration_intercept").interval, None);
     let [women] = all.subgroups.as_slice() else { panic!("{:?}", all.subgroups) };
     assert_eq!((women.column.as_str(), women.code.as_str(), women.sites), ("sex", "1", 2));
     let auc = women.figures.iter().find(|f| f.name == "auc").unwrap();

@@ -96,6 +96,8 @@ async fn members_and_people_that_look_alike_are_marked() {
         matches!(&added, Err(PartyError::Input { reason, .. }) if reason.contains("looks like 'sam'")),
         "{added:?}"
     );
+    let added = world.handle.add_person(world.who("ana"), person("S. A. M."), pass("ana")).await;
+    assert!(matches!(&added, Err(PartyError::Input { .. })), "only case and signs tell it from 'sam': {added:?}");
     world.handle.add_person(world.who("ana"), person("samuel"), pass("ana")).await.unwrap();
 }
 

@@ -52,11 +52,13 @@ async fn the_keychain_keeps_secrets_or_says_in_words_why_not() {
             let vault = Vault::create(place.clone(), KdfCost::for_tests()).await.unwrap();
             assert!(vault.find("data-key").await.unwrap().is_none());
             vault.keep("data-key", Zeroizing::new(vec![0, 159, 146, 150, 255])).await.unwrap();
-            let again = Vault::open(place).await.unwrap();
+            let again = Vault::open(place.clone()).await.unwrap();
             assert_eq!(again.read("data-key").await.unwrap().as_slice(), [0, 159, 146, 150, 255]);
             again.destroy("data-key").await.unwrap();
             again.destroy("data-key").await.unwrap();
             assert!(matches!(again.read("data-key").await, Err(KeyError::Missing { .. })));
+            a_keychain_that_goes_on_late_carries_nothing_out(&again).await;
+            a_new_site_has_no_keys_of_a_restore_that_was_broken_off(&again, place).await;
         }
         Ok("no collection") => {
             let vault = Vault::open(place).await.unwrap();
@@ -88,6 +90,39 @@ async fn the_keychain_keeps_secrets_or_says_in_words_why_not() {
                 assert!(output.status.success() && said.contains("1 passed"), "{role}: {said}");
             }
         }
+    }
+}
+
+/// It hangs, and goes on when nobody waits any more.
+async fn a_keychain_that_goes_on_late_carries_nothing_out(vault: &Vault) {
+    vault.keep("data-key", Zeroizing::new(vec![1])).await.unwrap();
+    let bus = zbus::Connection::session().await.unwrap();
+    let name = "org.freedesktop.DBus";
+    let proxy = zbus::Proxy::new(&bus, name, "/org/freedesktop/DBus", name).await.unwrap();
+    let keyring: u32 = proxy.call("GetConnectionUnixProcessID", &("org.freedesktop.secrets",)).await.unwrap();
+    let keyring = rustix::process::Pid::from_raw(i32::try_from(keyring).unwrap()).unwrap();
+    rustix::process::kill_process(keyring, rustix::process::Signal::STOP).unwrap();
+    let late = vault.waited_for(Duration::from_millis(300)).keep("data-key", Zeroizing::new(vec![2])).await;
+    rustix::process::kill_process(keyring, rustix::process::Signal::CONT).unwrap();
+    assert!(matches!(late, Err(KeyError::KeychainSilent(_))), "{late:?}");
+    // Long enough for what was given up to come, if it came.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(vault.read("data-key").await.unwrap().as_slice(), [1]);
+}
+
+/// The keys are gone that it had put there, and no others: what lies there may be of a site whose folder was moved away.
+async fn a_new_site_has_no_keys_of_a_restore_that_was_broken_off(vault: &Vault, place: SecretPlace) {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut config, ..) = configure(folder.path(), Executor::Thread);
+    config.secrets = place;
+    std::fs::create_dir(&config.folder).unwrap();
+    let unfinished = config.folder.join("restore.unfinished");
+    for (mark, stays) in [("a backup is being restored here\n", true), ("restored-into-the-keychain\n", false)] {
+        vault.keep("data-key", Zeroizing::new(vec![7])).await.unwrap();
+        std::fs::write(&unfinished, mark).unwrap();
+        crate::backup::give_up(&config).await.unwrap();
+        assert_eq!(vault.find("data-key").await.unwrap().is_some(), stays, "{mark}");
+        assert!(!unfinished.exists());
     }
 }
 

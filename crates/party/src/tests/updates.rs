@@ -142,8 +142,13 @@ impl Rig {
     /// Where updates are looked for is set.
     async fn set() -> Self {
         let rig = Self::new("").await;
-        rig.world.handle.set_updates(rig.world.who("ana"), Some(rig.source())).await.unwrap();
+        rig.look_at(Some(rig.source())).await;
         rig
+    }
+
+    /// The administrator sets where updates are looked for.
+    async fn look_at(&self, source: Option<UpdateSource>) {
+        self.world.handle.set_updates(self.world.who("ana"), source, pass("ana")).await.unwrap();
     }
 
     fn source(&self) -> UpdateSource {
@@ -169,15 +174,17 @@ async fn a_newer_version_is_told_and_its_package_saved_as_its_makers_signed_it()
     let (world, ana) = (&rig.world, rig.world.who("ana"));
     assert_eq!(world.handle.updates(ana).await.unwrap().source, None);
     assert!(matches!(world.handle.check_updates(ana).await, Err(PartyError::State(_))));
-    let set = |who: &'static str, source| world.handle.set_updates(world.who(who), source);
+    let set = |who: &'static str, source| world.handle.set_updates(world.who(who), source, pass(who));
     assert!(matches!(set("sam", Some(rig.source())).await, Err(PartyError::Denied { .. })));
     for source in [
         UpdateSource { url: "http://updates.example/f.json".into(), ..rig.source() },
+        UpdateSource { url: format!("https://updates.example/{}", "f".repeat(300)), ..rig.source() },
+        UpdateSource { url: "https://updates.example/ü.json".into(), ..rig.source() },
         UpdateSource { key: "no key".into(), ..rig.source() },
     ] {
         assert!(matches!(set("ana", Some(source)).await, Err(PartyError::Input { .. })));
     }
-    set("ana", Some(rig.source())).await.unwrap();
+    rig.look_at(Some(rig.source())).await;
     assert_eq!(world.entered("settings_changed", "success").await, 1);
 
     let view = rig.check().await;
@@ -199,6 +206,62 @@ async fn a_newer_version_is_told_and_its_package_saved_as_its_makers_signed_it()
     set("ana", None).await.unwrap();
     assert_eq!(world.handle.updates(ana).await.unwrap().found, None);
     assert_eq!(rig.refusals().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whose_updates_are_believed_is_signed_and_stands_in_the_log_in_full() {
+    let rig = Rig::new("").await;
+    let (world, ana) = (&rig.world, rig.world.who("ana"));
+    // A window that was left open is not enough.
+    let guessed = world.handle.set_updates(ana, Some(rig.source()), pass("not ana")).await;
+    assert!(matches!(guessed, Err(PartyError::LogIn { .. })), "{guessed:?}");
+    assert_eq!(world.handle.updates(ana).await.unwrap().source, None);
+    assert_eq!(world.entered("settings_changed", "success").await, 0);
+    let first = rig.source();
+    let second = UpdateSource {
+        url: format!("https://updates.example/{}.json", "f".repeat(250)),
+        key: key(78).public().to_string(),
+    };
+    let typed = UpdateSource { url: format!(" {} ", second.url), key: second.key.to_ascii_uppercase() };
+    for source in [Some(first.clone()), Some(typed), None] {
+        rig.look_at(source).await;
+    }
+    let query = crate::view::AuditQuery { actions: vec!["settings_changed".into()], ..Default::default() };
+    let page = world.handle.audit(ana, query).await.unwrap();
+    let entered: Vec<_> = page.entries.iter().map(|entry| entry.detail.as_str()).collect();
+    let of = |source: &UpdateSource| format!("at {}, under the key {}", source.url, source.key);
+    let expected = [
+        format!("nowhere. Before: {}", of(&second)),
+        format!("{}. Before: {}", of(&second), of(&first)),
+        format!("{}. Before: nowhere", of(&first)),
+    ];
+    assert_eq!(entered, expected.map(|words| format!("settings updates: updates are looked for {words}")));
+    world.assert_ledger_intact().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_heard_under_a_key_counts_again_when_the_site_comes_back_to_it() {
+    let rig = Rig::set().await;
+    let known = || async { rig.world.handle.updates(rig.world.who("ana")).await.unwrap().found.map(|f| f.version) };
+    assert_eq!(rig.check().await.found.unwrap().version, "9.0.0");
+    let others = key(78);
+    rig.look_at(Some(UpdateSource { key: others.public().to_string(), ..rig.source() })).await;
+    assert_eq!(known().await, None, "what others signed counts under this key");
+    rig.server.file(MANIFEST, &manifest("8.0.0").sign(&others).unwrap());
+    assert_eq!(rig.check().await.found.unwrap().version, "8.0.0");
+    // The first ones' older manifest, still good by its dates.
+    let mut older = manifest("8.5.0");
+    older.issued = Timestamp::from_millis(START - 2 * DAY);
+    rig.server.file(MANIFEST, &older.sign(&makers()).unwrap());
+    for _ in 0..2 {
+        rig.look_at(Some(rig.source())).await;
+        assert_eq!(known().await.as_deref(), Some("9.0.0"));
+        let view = rig.check().await;
+        assert!(view.trouble.unwrap().contains("an old one is shown again"));
+        assert_eq!(view.found.unwrap().version, "9.0.0");
+        rig.look_at(None).await;
+    }
+    assert_eq!(rig.refusals().await, 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -294,7 +357,7 @@ async fn a_server_that_the_hospital_does_not_vouch_for_is_not_asked() {
     let other = Server::start().await;
     other.file(MANIFEST, &manifest("9.0.0").sign(&makers()).unwrap());
     let source = UpdateSource { url: other.url(), ..rig.source() };
-    rig.world.handle.set_updates(rig.world.who("ana"), Some(source)).await.unwrap();
+    rig.look_at(Some(source)).await;
     let view = rig.check().await;
     let trouble = view.trouble.unwrap();
     assert!(trouble.contains("whom this machine does not believe"), "{trouble}");
@@ -321,14 +384,15 @@ async fn it_is_looked_once_a_day_where_somebody_said_where_and_where_the_it_did(
     assert_eq!(rig.proxy.heads.lock().unwrap().len(), 1, "it was looked more than once a day");
     let other = UpdateSource { url: "https://other.example/f.json".into(), ..rig.source() };
     for source in [None, Some(other)] {
-        let refused = world.handle.set_updates(ana, source).await.unwrap_err();
+        let refused = world.handle.set_updates(ana, source, pass("ana")).await.unwrap_err();
         assert!(
             matches!(&refused, PartyError::Managed(words) if words.contains("updates are looked for at")),
             "{refused}"
         );
     }
     let off = Rig::new("[updates]\nfrom = \"off\"\n").await;
-    let refused = off.world.handle.set_updates(off.world.who("ana"), Some(off.source())).await.unwrap_err();
+    let refused = off.world.handle.set_updates(off.world.who("ana"), Some(off.source()), pass("ana")).await;
+    let refused = refused.unwrap_err();
     assert!(refused.to_string().contains("nobody looks for updates here"), "{refused}");
     off.world.pass_time(2 * DAY);
     tokio::time::sleep(Duration::from_millis(1_500)).await;

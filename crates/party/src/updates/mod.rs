@@ -1,7 +1,8 @@
 //! Newer versions of this program: looked for where an administrator or the hospital's IT said, believed only under the
 //! makers' signature, fetched for a person, and never installed by Hospes itself, which has no right to (ADR 0028).
 //!
-//! What was heard last is kept, so that nobody can show an older manifest again. The version that runs is kept too: the
+//! What was heard last under a key is kept, so that nobody can show an older manifest again, also after the site looked
+//! under another key meanwhile. The version that runs is kept too: the
 //! first start of another one is entered in the log.
 
 mod machine;
@@ -25,18 +26,20 @@ use crate::error::PartyError;
 use crate::handle::{Handle, in_background};
 use crate::link::{FetchError, Fetcher, Place, ProxyChoice, read_certificates};
 use crate::new_file::{Hashing, Part, free};
-use crate::people::Session;
+use crate::people::{Passphrase, Session};
 use crate::store::{from_json, set_setting, setting, to_json};
 use crate::view::{Notice, UpdateFound, UpdatePackage, UpdateSaved, UpdateSource, UpdatesView};
 
 /// Setting that says where newer versions are looked for.
 const SOURCE: &str = "updates";
-/// Setting with what was heard last.
+/// Settings with what was heard last, one for each key.
 const FOUND: &str = "update_found";
 /// Setting with the version that ran last.
 pub(crate) const INSTALLED: &str = "software";
 /// Between two looks for a newer version, in milliseconds: a day.
 const EVERY_MS: i64 = 24 * 3_600 * 1_000;
+/// Most characters of an address: the log has it in full, beside the one before it and both keys.
+const URL_CHARS: usize = 300;
 const ADMINISTRATOR: &[Role] = &[Role::Administrator];
 
 /// What the engine remembers of its looks for newer versions.
@@ -60,17 +63,27 @@ impl Source {
     /// # Errors
     /// Which part is wrong, and what to write.
     pub(crate) fn parse(written: &UpdateSource) -> Result<Self, (&'static str, String)> {
-        let place = Place::parse(&written.url).map_err(|wrong| ("address of updates", wrong.to_owned()))?;
+        let unfit = |wrong: String| ("address of updates", wrong);
+        let place = Place::parse(&written.url).map_err(|wrong| unfit(wrong.to_owned()))?;
+        let url = written.url.trim();
+        if url.len() > URL_CHARS || !url.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(unfit(format!("write at most {URL_CHARS} characters, all of them ASCII and none a space")));
+        }
         let key: Result<PublicKey, String> = written.key.trim().to_ascii_lowercase().parse();
         let key = key.map_err(|wrong| ("key of updates", wrong))?;
         Ok(Self { place, key })
     }
+
+    /// The same in one way of writing it, in which it is kept and entered.
+    fn settled(written: &UpdateSource) -> Result<UpdateSource, (&'static str, String)> {
+        let key = Self::parse(written)?.key.to_string();
+        Ok(UpdateSource { url: written.url.trim().to_owned(), key })
+    }
 }
 
-/// What was heard last, and under which key.
+/// What was heard last under one key.
 #[derive(Serialize, Deserialize)]
 struct Found {
-    key: PublicKey,
     heard: Timestamp,
     manifest: Manifest,
 }
@@ -204,8 +217,7 @@ impl Engine {
     /// What was heard last from the makers with this key.
     async fn heard(&self, key: &PublicKey) -> Result<Option<Found>, PartyError> {
         let mut conn = self.reader().await?;
-        let found: Option<Found> = setting(&mut conn, FOUND).await?.map(|text| from_json(&text, FOUND)).transpose()?;
-        Ok(found.filter(|found| found.key == *key))
+        setting(&mut conn, &found_under(key)).await?.map(|text| from_json(&text, FOUND)).transpose()
     }
 
     async fn updates_view(&self) -> Result<UpdatesView, PartyError> {
@@ -230,22 +242,27 @@ impl Engine {
         self.updates_view().await
     }
 
+    /// It is signed: whoever sets the key decides whose program this site is offered.
     pub(crate) async fn set_updates(
         &mut self,
         session: Session,
         source: Option<UpdateSource>,
+        passphrase: Passphrase,
     ) -> Result<(), PartyError> {
-        let acting = self.acting(&session, "set where updates are looked for", ADMINISTRATOR).await?;
-        if let Some(written) = &source {
-            Source::parse(written).map_err(|(place, reason)| PartyError::input(place, reason))?;
-        }
+        let acting = self.inside(&session, "set where updates are looked for", ADMINISTRATOR).await?;
+        let source = source.as_ref().map(Source::settled).transpose();
+        let source = source.map_err(|(place, reason)| PartyError::input(place, reason))?;
         self.held_to(&acting, Action::SettingsChanged, self.managed.check_updates(source.as_ref())).await?;
+        drop(self.unlock(acting.person, passphrase).await?);
         let text = source.as_ref().map(to_json);
         let digest = |text: &String| Digest::of(text.as_bytes());
         let mut tx = self.store.begin("set where updates are looked for").await?;
         let before = setting(tx.conn(), SOURCE).await?;
+        let former: Option<UpdateSource> = before.as_deref().map(|text| from_json(text, SOURCE)).transpose()?;
         set_setting(tx.conn(), SOURCE, text.as_deref()).await?;
-        let mut entry = self.entry(acting.actor(), Action::SettingsChanged).because("where updates are looked for");
+        let words = format!("updates are looked for {}. Before: {}", told(source.as_ref()), told(former.as_ref()));
+        let entry = self.entry(acting.signing(), Action::SettingsChanged);
+        let mut entry = entry.object(ObjectKind::Settings, "updates", None).because(words);
         entry.change = Some(Change { before: before.as_ref().map(digest), after: text.as_ref().map(digest) });
         self.append(&mut tx, &entry).await?;
         tx.commit().await?;
@@ -296,9 +313,9 @@ impl Engine {
         if let Err(unfit) = manifest.judge(&running(), seen.as_ref().map(|seen| &seen.manifest), heard) {
             return Ok(Some(Trouble::Unfit(unfit.to_string())));
         }
-        let found = to_json(&Found { key: source.key, heard, manifest });
+        let found = to_json(&Found { heard, manifest });
         let mut tx = self.store.begin("keep what was heard of updates").await?;
-        set_setting(tx.conn(), FOUND, Some(&found)).await?;
+        set_setting(tx.conn(), &found_under(&source.key), Some(&found)).await?;
         tx.commit().await?;
         Ok(None)
     }
@@ -364,14 +381,20 @@ impl Handle {
         self.ask(move |e| e.updates(s).boxed()).await
     }
 
-    /// Sets where newer versions are looked for, once a day and when somebody asks; `None`: nowhere (administrator).
+    /// Sets where newer versions are looked for, once a day and when somebody asks, and under which key they are believed;
+    /// `None`: nowhere (administrator, who gives the passphrase).
     ///
     /// # Errors
     /// [`PartyError::Input`] for an address or a key that is none, [`PartyError::Managed`] where the hospital's IT decided it,
-    /// [`PartyError::Denied`].
-    pub async fn set_updates(&self, session: &Session, source: Option<UpdateSource>) -> Result<(), PartyError> {
+    /// [`PartyError::LogIn`] for a wrong passphrase, [`PartyError::Denied`].
+    pub async fn set_updates(
+        &self,
+        session: &Session,
+        source: Option<UpdateSource>,
+        passphrase: Passphrase,
+    ) -> Result<(), PartyError> {
         let s = session.clone();
-        self.ask(move |e| e.set_updates(s, source).boxed()).await
+        self.ask(move |e| e.set_updates(s, source, passphrase).boxed()).await
     }
 
     /// Looks for a newer version now (administrator). What came of it stands in the answer: also that nobody could be
@@ -405,6 +428,16 @@ impl Handle {
     }
 }
 
+/// The setting with what was heard under a key.
+fn found_under(key: &PublicKey) -> String {
+    format!("{FOUND}/{key}")
+}
+
+/// Where updates are looked for, as the log has it.
+fn told(source: Option<&UpdateSource>) -> String {
+    source.map_or_else(|| "nowhere".to_owned(), |of| format!("at {}, under the key {}", of.url, of.key))
+}
+
 /// The version that runs.
 fn running() -> Version {
     // Unwrap safety: cargo takes no version of another form.
@@ -417,7 +450,7 @@ fn is_newer(manifest: &Manifest) -> bool {
 }
 
 fn shown(found: &Found) -> UpdateFound {
-    let Found { heard, manifest, .. } = found;
+    let Found { heard, manifest } = found;
     let package = machine::package(manifest).map(|package| UpdatePackage {
         file: package.file.clone(),
         bytes: package.bytes,

@@ -70,7 +70,7 @@ pub struct DatabaseTest {
 pub struct AskedQuery {
     /// The database that is asked. If none is named, the file beside it is one of SQLite.
     pub database: Option<DatabaseId>,
-    /// One SELECT. It stands in the audit log.
+    /// One SELECT. The audit log has its digest; its text stands in the snapshot's document.
     pub text: String,
 }
 

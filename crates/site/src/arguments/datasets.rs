@@ -65,8 +65,8 @@ pub(crate) struct Rows {
     /// known one. The server must prove its name; for one on this machine, ?sslmode=prefer lifts that.
     #[arg(long, value_name = "URL", requires = "query", conflicts_with = "file")]
     pub(crate) sql: Option<String>,
-    /// File with the query: one SELECT, which stands in the audit log. Without --sql it is asked of the file, which is then
-    /// one of SQLite.
+    /// File with the query: one SELECT, of which the audit log has the SHA-256. Without --sql it is asked of the file, which
+    /// is then one of SQLite.
     #[arg(long, value_name = "FILE")]
     pub(crate) query: Option<PathBuf>,
     /// File with the password of the database, instead of a prompt.

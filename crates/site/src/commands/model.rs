@@ -199,6 +199,7 @@ fn table(fit: &FitView) {
             or_none(ratio.and_then(|r| r.value)),
         ]
     };
-    let interval = format!("{:.0} % interval", fit.confidence * 100.0);
+    // 95 or 99.9: what binary fractions leave is no digit of it.
+    let interval = format!("{} % interval", (fit.confidence * 1e5).round() / 1e3);
     output::table(&["Term", "Estimate", "Error", "p", &interval, "Ratio"], fit.coefficients.iter().map(row));
 }

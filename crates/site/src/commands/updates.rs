@@ -24,7 +24,8 @@ pub(crate) async fn updates(asking: &mut Asking, command: UpdatesCommand) -> Res
 }
 
 async fn set(asking: &mut Asking, source: Option<UpdateSource>) -> Result<UpdatesView> {
-    let () = asking.ask(&Call::SetUpdates { source }).await?;
+    let passphrase = asking.sign()?;
+    let () = asking.ask(&Call::SetUpdates { source, passphrase }).await?;
     asking.ask(&Call::Updates {}).await
 }
 

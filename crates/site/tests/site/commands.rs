@@ -67,6 +67,8 @@ fn updates_are_looked_for_only_where_an_administrator_said() {
     assert!(code == 2 && said.contains("https://"), "{code}: {said}");
     let url = "https://updates.example/hospes-release.json";
     assert_eq!(site.ask("Ida", &set(url))["source"]["url"], url);
+    let log = site.ask("Ida", &["audit", "list"]).to_string();
+    assert!(log.contains(&format!("at {url}, under the key {key}")), "{log}");
     let file = site.path("newer.deb");
     let (code, said) = site.refused("Ida", &["updates", "save", file.to_str().unwrap()]);
     assert!(code == 3 && said.contains("no newer version"), "{code}: {said}");

@@ -65,6 +65,24 @@ pub enum Database {
     Sqlite(PathBuf),
 }
 
+impl Database {
+    /// What is asked of it, without the semicolon at its end. Nothing is asked yet.
+    ///
+    /// # Errors
+    /// [`CohortError::Query`] for what is no single query.
+    ///
+    /// # Disclosure
+    /// Nothing about patients.
+    pub fn query(&self, text: &str) -> Result<Query, CohortError> {
+        let (database, dialect) = match self {
+            Self::Server(server, _) => (server.words(), Dialect::Postgres),
+            Self::Sqlite(_) => ("a file of SQLite".to_owned(), Dialect::Sqlite),
+        };
+        let text = statement::one_query(text, dialect).map_err(|reason| CohortError::Query { reason })?;
+        Ok(Query { database, text })
+    }
+}
+
 /// What was asked of which database; part of a snapshot's document.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -108,35 +126,33 @@ impl OpenQuery {
     ///
     /// # Errors
     /// [`CohortError::Query`] for what is no single query or has a column of a type that cannot be registered, which it
-    /// names; [`CohortError::Database`] for what the database says.
+    /// names; [`CohortError::Database`] for what the database says, and for a role that such a transaction does not hold
+    /// back.
     ///
     /// # Disclosure
-    /// Names of columns. What a database says about a value in the data is not passed on.
+    /// Names of columns. What a database says is passed on before it reads a row, and not while it reads rows.
     pub fn open(database: Database, text: &str, timeout_s: u32, limits: Limits) -> Result<Self, CohortError> {
         if !TIMEOUTS_S.contains(&timeout_s) {
             let (least, most) = (TIMEOUTS_S.start(), TIMEOUTS_S.end());
             let reason = format!("its time must be between {least} and {most} seconds, and is {timeout_s}");
             return Err(CohortError::Query { reason });
         }
-        let (kind, dialect) = match &database {
-            Database::Server(..) => (SourceKind::Postgres, Dialect::Postgres),
-            Database::Sqlite(_) => (SourceKind::Sqlite, Dialect::Sqlite),
-        };
-        let text = statement::one_query(text, dialect).map_err(|reason| CohortError::Query { reason })?;
+        let query = database.query(text)?;
+        let text = &query.text;
         let runtime = runtime()?;
         let timeout = Duration::from_secs(timeout_s.into());
-        let (file, words) = match &database {
-            Database::Server(server, _) => (server.words(), server.words()),
-            Database::Sqlite(path) => (super::file_name(path), "a file of SQLite".to_owned()),
+        let (kind, file) = match &database {
+            Database::Server(server, _) => (SourceKind::Postgres, server.words()),
+            Database::Sqlite(path) => (SourceKind::Sqlite, super::file_name(path)),
         };
         let session = runtime.block_on(async {
             Ok::<_, CohortError>(match database {
                 Database::Server(server, password) => {
-                    let session = postgres::Session::open(&server, &password, &text, timeout, limits).await?;
+                    let session = postgres::Session::open(&server, &password, text, timeout, limits).await?;
                     Session::Postgres(Box::new(session))
                 }
                 Database::Sqlite(path) => {
-                    Session::Sqlite(Box::new(sqlite::Session::open(&path, &text, timeout, limits).await?))
+                    Session::Sqlite(Box::new(sqlite::Session::open(&path, text, timeout, limits).await?))
                 }
             })
         })?;
@@ -146,7 +162,7 @@ impl OpenQuery {
         let thread = std::thread::Builder::new().name("query".to_owned());
         let fail = |source| super::read_error(&file, source);
         thread.spawn(move || serve(&runtime, session, &asked)).map_err(fail)?;
-        Ok(Self { query: Query { database: words, text }, file, kind, names, passes })
+        Ok(Self { query, file, kind, names, passes })
     }
 
     /// What is asked of which database.

@@ -61,8 +61,7 @@ impl Session {
         let begun = sqlx::raw_sql("BEGIN").execute(&mut connection).await;
         begun.map_err(|error| refused(reason(&error)))?;
         let asked = Executor::prepare(&mut connection, AssertSqlSafe(text.to_owned()).into_sql_str()).await;
-        // SQLite reads no row for this, so that its words are about the query.
-        let asked = asked.map_err(|error| CohortError::Query { reason: words(&error) })?;
+        let asked = asked.map_err(|error| unprepared(&file, &error))?;
         if asked.parameters().is_some_and(|all| !matches!(all, Either::Right(0))) {
             let reason = "it has a placeholder; write the value itself".to_owned();
             return Err(CohortError::Query { reason });
@@ -74,7 +73,7 @@ impl Session {
         let names: Vec<String> = columns.iter().map(|c| c.name().trim().to_owned()).collect();
         let sql = within(text, names.len(), limits.field_bytes + 1);
         let whole = Executor::prepare(&mut connection, AssertSqlSafe(sql.clone()).into_sql_str()).await;
-        whole.map_err(|error| CohortError::Query { reason: words(&error) })?;
+        whole.map_err(|error| unprepared(&file, &error))?;
         Ok(Self { names, file, connection, sql, statement })
     }
 
@@ -163,30 +162,49 @@ fn cell(row: &SqliteRow, index: usize) -> Result<String, Unreadable> {
     }
 }
 
-/// What SQLite says about a query.
-fn words(error: &sqlx::Error) -> String {
+/// Why a query could not be prepared. SQLite reads no row for that: its words are about the query, where that is what is
+/// wrong.
+fn unprepared(file: &str, error: &sqlx::Error) -> CohortError {
     match error {
-        sqlx::Error::Database(told) => told.message().to_owned(),
-        other => reason(other),
+        sqlx::Error::Database(told) if extended(error) & 0xff == 1 => {
+            CohortError::Query { reason: told.message().to_owned() }
+        }
+        other => CohortError::Database { database: file.to_owned(), reason: reason(other) },
     }
+}
+
+/// SQLite's extended code, see <https://sqlite.org/rescode.html>; 0 where the driver itself fails.
+fn extended(error: &sqlx::Error) -> u32 {
+    let told = error.as_database_error().and_then(|told| told.code());
+    told.and_then(|code| code.parse().ok()).unwrap_or_default()
 }
 
 /// Why something failed, in words that hold no value of a row.
 fn reason(error: &sqlx::Error) -> String {
-    let code = match error {
-        sqlx::Error::Database(told) => told.code().unwrap_or_default().parse::<u32>().unwrap_or_default(),
-        _ => return "the database cannot be read, or a text in it is no UTF-8".to_owned(),
+    const BESIDE: &str = "the database cannot be opened; one that another program writes to (journal mode WAL) needs \
+                          the files beside it and a folder that may be written to: make a copy of it with VACUUM INTO";
+    let code = extended(error);
+    let words = match code {
+        0 => "the database cannot be read, or a text in it is no UTF-8",
+        // Of the low byte 8 as an attempt to write is, and about the file: for its sake the whole code comes first.
+        776 => {
+            "a program that wrote to the database was stopped in the middle, and what it did has to be undone first: \
+             open the database once with that program, or make a copy of it with VACUUM INTO"
+        }
+        264 | 520 | 1288 | 1544 => BESIDE,
+        1032 => "the file was moved or replaced while it was read; try again",
+        _ => match code & 0xff {
+            5 | 6 => "another program is writing to the database; try again, or make a copy of it first",
+            7 => "this machine has too little memory for the query; ask for less",
+            8 => "the query would write, and the database is opened for reading",
+            9 => "the query took longer than it may; give it more time, or ask for less",
+            10 => "the file cannot be read to its end (an error of the disk, or of the network that it lies on)",
+            11 => "the database is damaged",
+            13 => "this machine's disk has no room for what the query sorts; ask for less, or make room",
+            14 => BESIDE,
+            26 => "this is no SQLite database, or it is encrypted",
+            _ => return format!("a value in the data does not bear what the query does with it (SQLite error {code})"),
+        },
     };
-    // The low byte is the kind of error, see https://sqlite.org/rescode.html.
-    match code & 0xff {
-        5 | 6 => "another program is writing to the database; try again, or make a copy of it first".to_owned(),
-        8 => "the query would write, and the database is opened for reading".to_owned(),
-        9 => "the query took longer than it may; give it more time, or ask for less".to_owned(),
-        11 => "the database is damaged".to_owned(),
-        14 => "the database cannot be opened; one that another program writes to (journal mode WAL) needs the files beside \
-               it and a folder that may be written to: make a copy of it with VACUUM INTO"
-            .to_owned(),
-        26 => "this is no SQLite database, or it is encrypted".to_owned(),
-        _ => format!("a value in the data does not bear what the query does with it (SQLite error {code})"),
-    }
+    words.to_owned()
 }
