@@ -28,6 +28,9 @@ use crate::restored;
 use crate::store::{At as _, Tx, setting, signed};
 use crate::view::Notice;
 
+/// The coordinator claims to have what it cannot have.
+pub(super) const NEVER_LEFT: &str = "the coordinator says that it counted an update of this site which never left it";
+
 /// A permit with what it was asked with.
 pub(super) struct Leave {
     pub(super) permit: Permit,
@@ -274,7 +277,7 @@ impl Engine {
         let claimed = matches!(&outcome, RoundOutcome::Published { included, .. } if included.contains(&site));
         let included = claimed && Self::may_be_counted(tx.conn(), &key).await?;
         if claimed && !included {
-            let words = "the coordinator says that it counted an update of this site which never left it";
+            let words = NEVER_LEFT;
             self.alarm(&mut tx, Some(federation), words).await?;
         }
         let words = match &outcome {

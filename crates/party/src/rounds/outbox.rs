@@ -415,11 +415,13 @@ impl Engine {
         let mut conn = self.reader().await?;
         let mut ended = Vec::new();
         for row in RoundRow::open(&mut conn).await? {
+            let parcel = Parcel::find(&mut conn, &row.key).await?;
             let undone = [State::Working, State::Advertised, State::Shared].contains(&row.state);
-            if !undone && !matches!(row.state, State::Committed(_)) {
+            // With secure aggregation a round may go on before the receipt of what is on the wire got here.
+            if !undone && !parcel.as_ref().is_some_and(Parcel::is_waiting) {
                 continue;
             }
-            let subjects = match Parcel::find(&mut conn, &row.key).await? {
+            let subjects = match parcel {
                 Some(parcel) => Some(parcel.subjects),
                 None => self.working.get(&row.key).and_then(Working::subjects),
             };

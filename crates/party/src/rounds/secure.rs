@@ -22,7 +22,7 @@ use sqlx::sqlite::SqliteConnection;
 use zeroize::Zeroizing;
 
 use super::masking;
-use super::open::Leave;
+use super::open::{Leave, NEVER_LEFT};
 use super::outbox::Prepared;
 use super::state::{RoundRow, bind_key, read_key};
 use super::work::Working;
@@ -166,6 +166,9 @@ impl Engine {
         fixed: &Fixed,
     ) -> Result<(), PartyError> {
         let now = self.now();
+        if fixed.step == Step::Consent && !Self::may_be_counted(tx.conn(), &row.key).await? {
+            return self.refuse_step(tx, row, Refusal::new(RefusalCode::Header, NEVER_LEFT)).await;
+        }
         keep_record(&mut tx, &row.key, session.said.len(), fixed, now).await?;
         let before = row.state.clone();
         let event = match stage(fixed.step) {

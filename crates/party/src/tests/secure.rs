@@ -439,6 +439,30 @@ async fn one_set_of_inputs_is_agreed_to_and_no_other_attempt_at_the_round() {
     hear(&mut world, &mut ring).await;
 }
 
+/// Attack: this site is to agree to a sum with an input of its own that nobody has.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_sum_is_agreed_to_that_is_said_to_hold_what_never_left() {
+    let temporary = tempfile::tempdir().unwrap();
+    let (mut world, study) = masked_world(temporary.path()).await;
+    let header = masked_header(&study, 1, 1, world.now());
+    let mut ring = Ring::new(&header);
+    world.open_round(header.clone()).await;
+    world.serve_model(&study).await;
+    while ring.aggregator.at() != Step::Input {
+        hear(&mut world, &mut ring).await;
+        ring.others_speak();
+        ring.close();
+        world.send(ring.relay()).await;
+    }
+    world.expect_upload().await;
+    let all = SecureMessage::new(Relay::Inputs(vec![0, 1, 2, 3]).to_bytes().unwrap());
+    world.send(ToSite::Relay { round: header.key(), message: all }).await;
+    let RoundReply::Withdrawn(refusal) = world.expect_reply().await else { panic!("it agrees") };
+    assert!(refusal.detail.contains("which never left"), "{refusal}");
+    assert_eq!(world.entered("sum_agreed", "success").await, 0);
+    assert_eq!(world.outbox_states().await, ["withdrawn"]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_approval_that_is_taken_back_ends_the_part_of_this_site_at_any_step() {
     let temporary = tempfile::tempdir().unwrap();
