@@ -239,6 +239,19 @@ fn noise_is_in_the_sum_and_nothing_else_is_changed_by_it() {
     assert!((found / (2_000.0 * 2f64.sqrt()) - 1.0).abs() < 0.21, "{found}");
 }
 
+/// Ten mask at most, seven at least, of whom three may collude; who adds most is one of seven.
+#[test]
+fn the_width_has_room_for_the_noise_of_all() {
+    let planned = Noise { sigma_steps: 2_000.0, d_max: 2 };
+    let setup = built(&header(10, 3, 400), Prg::Aes128Ctr, Some(planned));
+    assert_eq!(setup.t.max(setup.k_min), 7);
+    for masking in 7..=10u32 {
+        // Of so many who mask, as many may be in the sum, each with this variance.
+        let variance = 2_000f64.powi(2) / f64::from(masking - 2 - 3) * f64::from(masking);
+        assert!(setup.noise_steps() >= 2.0 * noise_bound(variance.sqrt(), 403) * (1.0 - 1e-12), "{masking}");
+    }
+}
+
 #[test]
 fn each_tensor_has_its_own_clip() {
     let header = header(4, 1, 5);
