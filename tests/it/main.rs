@@ -5,6 +5,7 @@ mod devhost;
 mod hostile;
 mod journey;
 mod kill;
+mod masks;
 mod package;
 /// The server on which the coordinator's own tests run.
 #[path = "../../crates/coordinator/tests/it/postgres.rs"]

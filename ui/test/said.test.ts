@@ -18,6 +18,7 @@ const sources = import.meta.glob<string>(
     "../../crates/ledger/src/verify/*.rs",
     "../../crates/privacy/src/{duo,error,quantise}.rs",
     "../../crates/privacy/src/disclosure/*.rs",
+    "../../crates/privacy/src/secagg/{refusal,setup}.rs",
     "../../crates/protocol/src/{canon,enrol,id,policy,release,text,version}.rs",
     "../../crates/protocol/src/study/roster.rs",
     "../../crates/protocol/src/{approval,round}/*.rs",

@@ -546,6 +546,8 @@ names! {
         UpdateReceipt = "update_receipt",
         /// An update was withdrawn; the reason says whether it was let go before.
         UpdateWithdrawn = "update_withdrawn",
+        /// The site agreed to one sum of masked updates, and to no other of the round.
+        SumAgreed = "sum_agreed",
         /// An upload arrived, was verified and is durable.
         UploadReceived = "upload_received",
         /// An upload was refused.

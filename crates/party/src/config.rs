@@ -129,6 +129,10 @@ impl Config {
     pub(crate) fn kept(&self) -> PathBuf {
         self.folder.join("kept")
     }
+    /// Updates that wait to be masked; nothing in it is ever sent.
+    pub(crate) fn levels(&self) -> PathBuf {
+        self.folder.join("unmasked")
+    }
     pub(crate) fn scratch(&self) -> PathBuf {
         self.folder.join("scratch")
     }

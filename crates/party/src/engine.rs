@@ -105,7 +105,14 @@ pub(crate) struct Engine {
 impl Engine {
     /// Makes a site in a folder that holds none, as was asked under its lock, which is held.
     pub(crate) async fn initialise(config: &Config, _lock: &File) -> Result<(), PartyError> {
-        for folder in [config.payloads(), config.models(), config.snapshots(), config.kept(), config.scratch()] {
+        for folder in [
+            config.payloads(),
+            config.models(),
+            config.snapshots(),
+            config.kept(),
+            config.levels(),
+            config.scratch(),
+        ] {
             make_folder(&folder)?;
         }
         crate::backup::give_up(config).await?;
@@ -161,7 +168,14 @@ impl Engine {
         let vault = Vault::open(config.secrets.clone()).await?;
         // A keychain that is locked, or has no secrets of this site, is told of now and not in the middle of a round.
         vault.read(crate::datasets::DATA_KEY).await?;
-        for folder in [config.payloads(), config.models(), config.snapshots(), config.kept(), config.scratch()] {
+        for folder in [
+            config.payloads(),
+            config.models(),
+            config.snapshots(),
+            config.kept(),
+            config.levels(),
+            config.scratch(),
+        ] {
             make_folder(&folder)?;
         }
         let (events, calls) = mpsc::channel(EVENTS);
@@ -304,6 +318,7 @@ impl Engine {
             self.looked = now;
             self.greet_anew().await?;
             self.say_working();
+            self.repeat_steps().await?;
             self.end_silent_jobs().await?;
             self.unsettled_alarms().await?;
             self.tick_retention().await?;

@@ -42,7 +42,7 @@ fn setup(keys: &[SecretKey]) -> Canonical<Setup> {
         quantise: Quantise { clip: 4.0, bits: 16, n_max: 100 },
         deadline: Timestamp::from_millis(1_000),
     };
-    let setup = Setup::new(&header, Prg::Aes128Ctr, None).expect("a good header");
+    let setup = Setup::new(&header, &[header.quantise.clip], Prg::Aes128Ctr, None).expect("a good header");
     Canonical::new(setup).expect("a document")
 }
 
@@ -56,13 +56,17 @@ fn members(setup: &Canonical<Setup>, keys: &[SecretKey]) -> Vec<Member> {
             min_trusted_peers: 2,
             corrupt: None,
             model: None,
-            answered: None,
+            noise: None,
         };
-        let past = Past { epoch: 1, ..Past::default() };
         let seed = Seed::new(Zeroizing::new(*key.public().as_bytes()));
-        Member::new(setup.clone(), demands, &past, &seed).expect("a good round")
+        Member::new(setup.clone(), demands, &past(None), &seed).expect("a good round")
     };
     keys.iter().map(join).collect()
+}
+
+/// What a member has on record; `consented` once it signed the set of inputs.
+fn past(consented: Option<(u32, u32)>) -> Past {
+    Past { epoch: 1, consented, ..Past::default() }
 }
 
 /// A session at its end; every member's vector is of zeros, so that the sum of the masked ones is the sum of all masks.
@@ -77,7 +81,10 @@ fn finished(keys: &[SecretKey]) -> Aggregator {
             let relay: Option<Relay> = aggregator.relay(party).ok();
             let turn = match &relay {
                 None => Turn::Send(member.advertise(key).expect("keys")),
-                Some(relay) => member.on(relay, key).expect("an answer"),
+                Some(relay) => {
+                    let consented = (aggregator.at() == Step::Reveal).then_some((1, 1));
+                    member.on(relay, &past(consented), key).expect("an answer")
+                }
             };
             let fixed = match turn {
                 Turn::Send(fixed) => fixed,
@@ -90,7 +97,8 @@ fn finished(keys: &[SecretKey]) -> Aggregator {
                     member.commit(tree.finish(), key).expect("an input")
                 }
             };
-            aggregator.accept(Sent::from_bytes(&fixed.message).expect("a message"), received).expect("accepted");
+            let sent = Sent::from_bytes(&fixed.message).expect("a message");
+            aggregator.accept(key.public().site_id(), sent, received).expect("accepted");
         }
         aggregator.close(&everybody).expect("enough");
     }

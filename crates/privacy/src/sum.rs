@@ -26,6 +26,19 @@ impl Totals {
         self.merge(Self { sites: 1, weight: row_weight })
     }
 
+    /// Those of a sum of which only the whole is known, as secure aggregation gives it.
+    ///
+    /// # Errors
+    /// [`PrivacyError::TooManySites`].
+    ///
+    /// # Disclosure
+    /// Counts only.
+    pub fn known(sites: u32, row_weights: u64) -> Result<Self, PrivacyError> {
+        let mut totals = Self::default();
+        totals.merge(Self { sites, weight: row_weights })?;
+        Ok(totals)
+    }
+
     /// Counts the sites of another sum, as a hub brings it.
     ///
     /// # Errors

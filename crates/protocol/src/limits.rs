@@ -55,6 +55,9 @@ pub const LEARNING_RATE: f64 = 1_000.0;
 pub const UPDATE_CLIP: f64 = 1e6;
 /// Sites in a roster.
 pub const ROSTER_SITES: usize = 10_000;
+/// Sites of a round with secure aggregation: above that members share with some of the others only, which this version
+/// does not do yet.
+pub const SECURE_SITES: usize = 128;
 /// Sites of a round of `multi_krum`, which compares all of them in pairs.
 pub const KRUM_SITES: u32 = 200;
 /// Characters of a name (task, column, site, organisation).

@@ -58,6 +58,13 @@ pub enum FromSite {
         /// Job.
         job: JobId,
     },
+    /// What this site says in a step of a round with secure aggregation; its input travels as an upload.
+    SecureStep {
+        /// Round.
+        round: RoundKey,
+        /// What it says.
+        message: SecureMessage,
+    },
     /// A vouch for another site.
     Vouch(Box<Signed<Vouch>>),
     /// The site asks for, or answers, witnessing.
@@ -159,6 +166,13 @@ pub enum ToSite {
     },
     /// A round is open.
     RoundOpen(Box<Signed<RoundHeader>>),
+    /// What the others said in a step of a round with secure aggregation.
+    Relay {
+        /// Round.
+        round: RoundKey,
+        /// What they said.
+        message: SecureMessage,
+    },
     /// A round is over.
     RoundClosed {
         /// Round.
@@ -184,6 +198,32 @@ pub enum ToSite {
         /// Reason in words.
         reason: String,
     },
+}
+
+/// A message of secure aggregation, as bytes that only `hospes-privacy` reads: of a site a `Sent`, of the coordinator a
+/// `Relay`. It is no function of rows. Its `Debug` shows the length only: shares may be in it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecureMessage(Vec<u8>);
+
+impl SecureMessage {
+    /// From the bytes that the state machine gave.
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+    /// The bytes, for the wire.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.0
+    }
+}
+
+impl std::fmt::Debug for SecureMessage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SecureMessage({} bytes)", self.0.len())
+    }
 }
 
 /// Answer to [`Hello`].

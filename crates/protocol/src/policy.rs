@@ -89,8 +89,13 @@ pub struct Training {
     pub min_parties: u32,
     /// Fewest other sites in a round whose key was verified here or vouched for.
     pub min_trusted_peers: u32,
-    /// Whether updates must travel masked.
+    /// Whether updates must travel masked. (Figures have no masks in this version; see `egress`.)
     pub force_secure_aggregation: bool,
+    /// Sites of a round with secure aggregation that may collude with the coordinator without learning of another one more
+    /// than the sum. Where it is not said: a third of the sites, rounded up, less one. Sites whose keys are known from the
+    /// coordinator only count as well, and at least one does, but where this says 0 in a round of three.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub colluding: Option<u32>,
     /// Whether this site's update may make a model by itself (strategy `cyclic`): other sites can then read the update,
     /// however many take part.
     #[serde(default, skip_serializing_if = "is_off")]
@@ -226,8 +231,7 @@ pub enum PolicyError {
 }
 
 impl Policy {
-    /// The profile of a new site. `force_secure_aggregation` is off only because this version has no secure
-    /// aggregation.
+    /// The profile of a new site.
     pub fn strict() -> Self {
         Self {
             profile: "strict".into(),
@@ -245,7 +249,8 @@ impl Policy {
             training: Training {
                 min_parties: 3,
                 min_trusted_peers: 2,
-                force_secure_aggregation: false,
+                force_secure_aggregation: true,
+                colluding: None,
                 single_updates: false,
             },
             bilateral: Bilateral::default(),
@@ -288,6 +293,7 @@ impl Policy {
                 min_parties: 2,
                 min_trusted_peers: 0,
                 force_secure_aggregation: false,
+                colluding: None,
                 single_updates: true,
             },
             egress: EgressRules {
@@ -305,6 +311,13 @@ impl Policy {
     /// Whether `kind` may leave one by one.
     pub fn allows(&self, kind: EgressKind) -> bool {
         self.egress.allow.contains(&kind)
+    }
+
+    /// Whether updates must travel masked in a study that these others were asked for. Two cannot hide in a sum: between
+    /// this site and a partner named for two-party studies there are no masks, and what that means was signed with the name.
+    pub fn forces_masks(&self, others: &[Partner]) -> bool {
+        let is_bilateral = matches!(others, [only] if self.bilateral.allow.contains(only));
+        self.training.force_secure_aggregation && !is_bilateral
     }
 
     /// Fewest sites, and fewest other sites that are trusted, in a round of a study that these others were asked for: a

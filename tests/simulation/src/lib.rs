@@ -29,6 +29,7 @@ pub use world::FILE_MOMENTS;
 /// The command that replays a seed.
 pub fn replay(seed: u64, options: Options) -> String {
     let calm = if options.calm { " --calm" } else { "" };
+    let masked = if options.masked { " --masked" } else { "" };
     let death = options.dies_at.map_or(String::new(), |moment| format!(" --dies-at {moment}"));
     let bug = match options.planted {
         None => "",
@@ -36,7 +37,7 @@ pub fn replay(seed: u64, options: Options) -> String {
         Some(Planted::LostAcknowledgement) => " --planted lost-acknowledgement",
         Some(Planted::SkippedPermitCheck) => " --planted skipped-permit-check",
     };
-    format!("cargo run -p hospes-simulation -- --seed {seed} --trace{calm}{death}{bug}")
+    format!("cargo run -p hospes-simulation -- --seed {seed} --trace{calm}{masked}{death}{bug}")
 }
 
 /// Runs something on one thread, as all simulation must.

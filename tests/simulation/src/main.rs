@@ -23,6 +23,9 @@ struct Arguments {
     /// No faults.
     #[arg(long)]
     calm: bool,
+    /// With secure aggregation.
+    #[arg(long)]
+    masked: bool,
     /// Kills each process once, when it first comes to this moment of a file.
     #[arg(long, value_parser = PossibleValuesParser::new(FILE_MOMENTS))]
     dies_at: Option<String>,
@@ -62,6 +65,7 @@ fn main() -> Result<ExitCode> {
     let options = Options {
         planted,
         calm: arguments.calm,
+        masked: arguments.masked,
         trace: arguments.trace,
         dies_at: FILE_MOMENTS.into_iter().find(|moment| arguments.dies_at.as_deref() == Some(*moment)),
         limit: Some(Duration::from_secs(arguments.limit_s)),

@@ -268,6 +268,7 @@ pub(crate) fn name_of(message: &ToSite) -> String {
         ToSite::JobStart { .. } => "job start".into(),
         ToSite::JobRollback { .. } => "job rollback".into(),
         ToSite::RoundOpen(header) => format!("round open {}", crate::truth::short(&header.document.key())),
+        ToSite::Relay { round, .. } => format!("relay {}", crate::truth::short(round)),
         ToSite::RoundClosed { round, outcome: RoundOutcome::Published { included, .. } } => {
             format!("round published {} with {}", crate::truth::short(round), included.len())
         }

@@ -41,6 +41,8 @@ pub struct Options {
     pub planted: Option<Planted>,
     /// No faults at all.
     pub calm: bool,
+    /// With secure aggregation.
+    pub masked: bool,
     /// Prints what happens.
     pub trace: bool,
     /// One of [`FILE_MOMENTS`](crate::FILE_MOMENTS): each process dies once, when it first comes to it.
@@ -79,7 +81,7 @@ pub async fn run(template: &Template, seed: u64, options: Options) -> Result<Out
 }
 
 async fn run_one(template: &Template, seed: u64, options: Options) -> Result<Outcome> {
-    let template = template.of(seed);
+    let template = template.of(seed, options.masked);
     let folder = template.copy()?;
     let swarm = options.calm.then(Swarm::calm);
     let rng = Rng::new(seed);

@@ -287,10 +287,13 @@ impl World<'_> {
         } else {
             let payload = self.truth.payload(site, work.header(), work.plan());
             let kind = if work.header().tensors.is_empty() { UploadKind::Figures } else { UploadKind::Update };
-            let now = self.time_at(node);
+            let (now, is_masked) = (self.time_at(node), work.header().is_secure());
             let done = self.beside_engine(site, async |hold| work.carry_out(hold, now, kind, &payload).await).await;
             let Some(done) = done else { return };
             self.note(node, format!("is done with {}", short(&round)));
+            if is_masked {
+                self.truth.is_to_be_masked(site, &round);
+            }
             self.truth.made(site, &round, payload);
             done.unwrap_or_else(|_| Ending::disk_full())
         };
@@ -320,6 +323,7 @@ pub(crate) fn word_of(message: &FromSite) -> String {
         },
         FromSite::Progress { round, .. } => format!("progress of {}", short(round)),
         FromSite::Release { .. } => "release".into(),
+        FromSite::SecureStep { round, .. } => format!("says a step of {}", short(round)),
         FromSite::Vouch(_) => "vouch".into(),
         FromSite::Witness(Witness::Show { .. }) => "witness show".into(),
         FromSite::Witness(Witness::ProveFrom { .. }) => "witness prove from".into(),

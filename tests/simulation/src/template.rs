@@ -15,15 +15,16 @@ use hospes_party::keys::{KdfCost, SecretPlace};
 use hospes_party::link::{Enrolled, LinkEvent};
 use hospes_party::simulation::{self as site, Site};
 use hospes_party::view::{Approving, NewDataset, NewPerson, Outcome};
-use hospes_party::{Clock, Config, DeviceChoice, Executor, ManagedFile, Passphrase};
+use hospes_party::{Clock, Config, DeviceChoice, Executor, ManagedFile, Passphrase, Session};
 use hospes_protocol::approval::Role;
 use hospes_protocol::canon::Canonical;
 use hospes_protocol::id::{FederationId, SiteId, StudyId, Timestamp};
 use hospes_protocol::message::ToSite;
-use hospes_protocol::plan::{Adaptive, Component, Strategy};
+use hospes_protocol::plan::{Adaptive, Component, Plan, Privacy, Strategy};
 use hospes_protocol::policy::Policy;
 use hospes_protocol::sign::{SecretKey, Signed};
 use hospes_protocol::study::{MemberStatement, Requester, Roster, Study, Terms};
+use hospes_protocol::words;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use zeroize::Zeroizing;
 
@@ -41,6 +42,8 @@ const PLANS: [&str; 5] = [
     include_str!("figures.yaml"),
     include_str!("fit.yaml"),
 ];
+/// Trains for two rounds with secure aggregation, which of three sites takes every one in every step.
+const MASKED: &str = include_str!("masked.yaml");
 const PEOPLE: &[(&str, Role)] = &[
     ("sam", Role::DataSteward),
     ("ava", Role::DataAccessApprover),
@@ -49,7 +52,10 @@ const PEOPLE: &[(&str, Role)] = &[
 ];
 
 /// The prepared federations.
-pub struct Template(Vec<Arc<Prepared>>);
+pub struct Template {
+    plain: Vec<Arc<Prepared>>,
+    masked: Prepared,
+}
 
 /// The files of one federation, and what is known of them.
 pub(crate) struct Prepared {
@@ -179,12 +185,15 @@ impl Template {
                 None => Arc::new(Box::pin(Prepared::make(plan)).await?),
             });
         }
-        Ok(Self(prepared))
+        Ok(Self { plain: prepared, masked: Box::pin(Prepared::make(MASKED)).await? })
     }
 
-    pub(crate) fn of(&self, seed: u64) -> &Prepared {
-        let plans = self.0.len().max(1) as u64;
-        &self.0[usize::try_from(seed % plans).unwrap_or(0)]
+    pub(crate) fn of(&self, seed: u64, is_masked: bool) -> &Prepared {
+        if is_masked {
+            return &self.masked;
+        }
+        let plans = self.plain.len().max(1) as u64;
+        &self.plain[usize::try_from(seed % plans).unwrap_or(0)]
     }
 }
 
@@ -227,6 +236,13 @@ impl Prepared {
 pub(crate) fn memory() -> PathBuf {
     let shared = PathBuf::from("/dev/shm");
     if shared.is_dir() { shared } else { std::env::temp_dir() }
+}
+
+fn is_masked(plan: &Plan) -> bool {
+    plan.tasks.values().any(|task| match &task.component {
+        Component::NnTrain(train) => train.privacy == (Privacy::SecureAggregation {}),
+        _ => false,
+    })
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {
@@ -367,6 +383,10 @@ async fn furnish(folder: &Path, index: usize, roster: &Signed<Roster>, study: &S
     };
     site.join(&admin, enrolled, &format!("Hospital {index}"), site_key(index)).await?;
     site.hear(federation(), LinkEvent::Message(ToSite::Study(Box::new(study.clone())))).await;
+    if is_masked(&study.document.plan) {
+        // Whom a site does not know from elsewhere counts as the coordinator's own, and no sum of three is safe then.
+        verify_others(&mut site, &admin, index).await?;
+    }
     let (id, ava) = (study.document.id, people["ava"].clone());
     site.ask(|h| async move {
         let read = h.review(&sam, id, None).await?.read;
@@ -376,6 +396,15 @@ async fn furnish(folder: &Path, index: usize, roster: &Signed<Roster>, study: &S
     .await?;
     drop(site);
     hold.bury().await;
+    Ok(())
+}
+
+/// Compares the words of the other sites' keys, as people do by telephone.
+async fn verify_others(site: &mut Site, admin: &Session, index: usize) -> Result<()> {
+    for other in (0..SITES).filter(|other| *other != index) {
+        let (admin, words) = (admin.clone(), words::of_key(&site_key(other).public()));
+        site.ask(|h| async move { h.verify_peer(&admin, federation(), site_id(other), words).await }).await?;
+    }
     Ok(())
 }
 

@@ -24,6 +24,8 @@ const TOLERANCE: f64 = 2e-6;
 #[derive(Default)]
 pub(crate) struct Truth {
     payloads: BTreeMap<(usize, RoundKey), Vec<u8>>,
+    /// Those of them that must not leave as they are.
+    masked: BTreeSet<(usize, RoundKey)>,
     acknowledged: BTreeMap<(usize, RoundKey), Digest>,
     ordered: BTreeMap<(usize, RoundKey), u32>,
     /// Rounds that a site left by its own word.
@@ -159,16 +161,27 @@ impl Truth {
         self.payloads.insert((site, round.clone()), payload);
     }
 
+    /// What a site's work gives in this round leaves masked.
+    pub(crate) fn is_to_be_masked(&mut self, site: usize, round: &RoundKey) {
+        self.masked.insert((site, round.clone()));
+    }
+
     pub(crate) fn acknowledged(&mut self, site: usize, round: &RoundKey, digest: Digest) {
         self.receipts += 1;
         let before = self.acknowledged.insert((site, round.clone()), digest);
         if before.is_some_and(|before| before != digest) {
             self.violation(format!("two payloads of {} were acknowledged for {}", letter(site), short(round)));
         }
-        let made = self.payloads.get(&(site, round.clone())).map(|payload| Digest::of(payload));
-        if made != Some(digest) {
-            self.violation(format!("a payload of {} for {} is not the one it made", letter(site), short(round)));
-        }
+        let known = (site, round.clone());
+        let made = self.payloads.get(&known).map(|payload| Digest::of(payload));
+        let what = if !self.masked.contains(&known) {
+            (made != Some(digest)).then_some("is not the one it made")
+        } else {
+            // Whether it is the masked one shows in the sum.
+            (made == Some(digest)).then_some("left without masks")
+        };
+        let Some(what) = what else { return };
+        self.violation(format!("a payload of {} for {} {what}", letter(site), short(round)));
     }
 
     /// A site said something that may rightly take its input out of a round.

@@ -2825,7 +2825,7 @@ needs_words: boolean, };
 /**
  * What keeps the receiver of something that left from reading it.
  */
-export type Protection = "unmasked";
+export type Protection = "unmasked" | "masked";
 
 /**
  * A public Ed25519 key. Written as 64 hexadecimal digits.
@@ -3101,7 +3101,7 @@ study_digest: Digest,
  */
 plan_digest: Digest, 
 /**
- * What must be read first; the first line says that the coordinator can read this site's update.
+ * What must be read first; the first line says what the coordinator can read.
  */
 banners: Array<string>, 
 /**

@@ -1,13 +1,16 @@
 //! What a payload must look like: its announced length first, every byte of it before it is confirmed.
 //!
 //! The layout of an update in plain mode is that of [`hospes_privacy::quantise`]. A value is q(α·clip(Δ)) with
-//! α = min(n, n_max)/n_max, so that an honest one lies within ±α·clip; whatever lies outside is refused.
+//! α = min(n, n_max)/n_max, so that an honest one lies within ±α·clip; whatever lies outside is refused. Of a masked update
+//! ([`hospes_privacy::masked`]) nothing can be told but whether it is the vector that its site signed.
 
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use hospes_privacy::masked;
 use hospes_privacy::quantise::Quantiser;
+use hospes_privacy::secagg::{Layout, Masked, Sent, Tree};
 use hospes_protocol::canon::Canonical;
 use hospes_protocol::limits;
 use hospes_protocol::message::{FigureSet, UploadKind};
@@ -26,6 +29,8 @@ pub enum Content {
         /// How they are put on the wire.
         quantise: Quantise,
     },
+    /// A masked update in this layout.
+    Masked(Layout),
     /// A report of these figures.
     Figures(Vec<Figure>),
 }
@@ -34,7 +39,7 @@ impl Content {
     /// Kind of the upload.
     pub fn kind(&self) -> UploadKind {
         match self {
-            Self::Update { .. } => UploadKind::Update,
+            Self::Update { .. } | Self::Masked(_) => UploadKind::Update,
             Self::Figures(_) => UploadKind::Figures,
         }
     }
@@ -43,6 +48,7 @@ impl Content {
     pub fn bytes(&self) -> u64 {
         match self {
             Self::Update { parameters, .. } => Quantiser::payload_bytes(*parameters),
+            Self::Masked(layout) => masked::file_bytes(layout),
             Self::Figures(_) => limits::DOCUMENT_BYTES as u64,
         }
     }
@@ -56,7 +62,7 @@ impl Content {
             return Err("the round asks for another kind of upload".to_owned());
         }
         match self {
-            Self::Update { .. } if length != self.bytes() => {
+            Self::Update { .. } | Self::Masked(_) if length != self.bytes() => {
                 Err(format!("the update has {length} bytes, the round's tensors need {}", self.bytes()))
             }
             Self::Figures(_) if length == 0 || length > self.bytes() => {
@@ -78,6 +84,7 @@ pub(super) fn check(wanted: &Content, path: &Path) -> Result<Result<(), String>,
     let mut file = File::open(path).map_err(Error::file("open", path))?;
     let checked = match wanted {
         Content::Update { quantise, .. } => check_update(&mut file, quantise),
+        Content::Masked(layout) => check_masked(&mut file, layout),
         Content::Figures(figures) => read_figures(&mut file).map(|set| set.and_then(|s| check_figures(figures, &s))),
     };
     Ok(checked.map_err(Error::file("read", path))?)
@@ -103,6 +110,37 @@ fn check_update(file: &mut impl Read, quantise: &Quantise) -> std::io::Result<Re
             return Ok(Err("an entry of the update lies outside what its clip and weight allow".to_owned()));
         }
     }
+}
+
+/// Whether the vector is the one that stands in the head. Who signed that is looked at by the session's aggregator.
+fn check_masked(file: &mut impl Read, layout: &Layout) -> std::io::Result<Result<(), String>> {
+    let told = match read_head(file)? {
+        Ok((_, told)) => told,
+        Err(reason) => return Ok(Err(reason)),
+    };
+    let (mut tree, mut bytes) = (Tree::default(), Vec::new());
+    for block in layout.blocks() {
+        bytes.resize(block.bytes(), 0);
+        file.read_exact(&mut bytes)?;
+        tree.push(&bytes);
+    }
+    let is_it = tree.finish() == told && fill(file, &mut [0])? == 0;
+    Ok(if is_it { Ok(()) } else { Err("the masked update is not the one that its head names".to_owned()) })
+}
+
+fn read_head(file: &mut impl Read) -> std::io::Result<Result<(Sent, Masked), String>> {
+    let mut head = [0u8; masked::HEAD_BYTES];
+    file.read_exact(&mut head)?;
+    Ok(masked::read_head(&head).map_err(|refusal| refusal.to_string()))
+}
+
+/// What the site of a masked update, which was checked when it came, signs of it.
+///
+/// # Errors
+/// [`Error::File`] if it cannot be read, [`Error::Corrupt`] if it was altered since.
+pub fn head(path: &Path) -> Result<(Sent, Masked), Error> {
+    let mut file = File::open(path).map_err(Error::file("open", path))?;
+    read_head(&mut file).map_err(Error::file("read", path))?.map_err(|reason| Error::corrupt("masked update", reason))
 }
 
 /// Smallest and largest quantised value that a site of this weight can send, with one step for rounding.

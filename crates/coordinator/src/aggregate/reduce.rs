@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::PathBuf;
 
+use hospes_privacy::secagg::Unmasker;
 use hospes_protocol::id::{Digest, SiteId};
 use hospes_protocol::message::FigureSet;
 use hospes_protocol::plan::model::TensorShape;
@@ -86,7 +87,7 @@ pub struct Trained {
     /// Mean loss of the model that the round started from on the sites' rows for validation, where it can end training early
     /// and a site told it.
     pub loss: Option<f64>,
-    /// Row weights n_u of the sites, in the order of their ids.
+    /// Row weights n_u of the sites, in the order of their ids; none where they came masked.
     pub weights: Vec<u64>,
 }
 
@@ -118,6 +119,31 @@ pub fn train(models: &Models, training: &Training, inputs: &[Input]) -> Result<T
         }
     };
     Ok(Trained { model: pass.writer.finish()?, moments, loss, weights })
+}
+
+/// Makes the next model from the last one and the sum of the sites' masked updates, by the plan's strategy. Without masks
+/// the same updates would give the same model, byte for byte.
+///
+/// Blocks; for a thread of its own.
+///
+/// # Shapes
+/// As [`train`], in the layout of the session that `unmasker` is of; the inputs are those that the session counts.
+///
+/// # Errors
+/// As [`train`]; [`Error::Corrupt`] too if the strategy needs to see each update.
+pub fn train_masked(
+    models: &Models,
+    training: &Training,
+    inputs: &[Input],
+    unmasker: Unmasker,
+) -> Result<Trained, Error> {
+    let entries = training.tensors.iter().map(TensorShape::len).fold(0u64, u64::saturating_add);
+    let mut sums =
+        Sums::masked(&training.quantise, entries.saturating_add(LOSS_ENTRIES as u64), unmasker, inputs)?;
+    let mut pass = Pass::open(models, training)?;
+    let moments = follow(models, training, &mut sums, &mut pass)?;
+    let loss = told_loss(training, &mut sums, entries)?;
+    Ok(Trained { model: pass.writer.finish()?, moments, loss, weights: Vec::new() })
 }
 
 /// Entries with which a loss travels.
@@ -317,6 +343,9 @@ pub fn pool(announced: &[Figure], inputs: &[Input]) -> Result<Pooled, Error> {
     Ok(Pooled { sites, sum })
 }
 
+#[cfg(test)]
+#[path = "masks_tests.rs"]
+mod masks_tests;
 #[cfg(test)]
 #[path = "strategy_tests.rs"]
 mod strategy_tests;

@@ -141,6 +141,12 @@ impl Wanted {
         };
         Self { round: header.key(), study: header.study, members: header.asked().collect(), content }
     }
+
+    /// The same for updates that are masked, in this layout.
+    #[must_use]
+    pub fn masked(self, layout: hospes_privacy::secagg::Layout) -> Self {
+        Self { content: Content::Masked(layout), ..self }
+    }
 }
 
 /// All uploads of this coordinator. Clones share the state.

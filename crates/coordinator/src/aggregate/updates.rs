@@ -1,10 +1,13 @@
 //! The complete updates of a round, read block by block, and the only two ways to look at them: their sum, or each one.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::PathBuf;
 
+use hospes_privacy::masked::HEAD_BYTES;
 use hospes_privacy::quantise::{ENTRY_BYTES, Quantiser};
+use hospes_privacy::secagg::Unmasker;
 use hospes_privacy::sum::{Totals, add_block};
 use hospes_protocol::plan::{Quantise, ROW_WEIGHT_BYTES};
 
@@ -115,41 +118,143 @@ fn weight(quantiser: &Quantiser, input: &Input, entries: u64) -> Result<u64, Err
 /// Sums of a round's updates: all that a strategy of the kind [`Sees::Sum`](hospes_protocol::plan::Sees::Sum) gets. Under
 /// secure aggregation the same sums come without anybody having seen an update.
 pub(super) struct Sums {
-    updates: Updates,
-    bytes: Vec<u8>,
+    source: Source,
+    quantiser: Quantiser,
+    totals: Totals,
     sums: Vec<u64>,
     mean: Vec<f32>,
+}
+
+enum Source {
+    /// Updates that are there one by one, and room for the entries of one of them.
+    Each(Updates, Vec<u8>),
+    /// Masked updates, of which only the sum is to be had.
+    Masked(Box<Unmasked>),
 }
 
 impl Sums {
     pub(super) fn of(updates: Updates) -> Self {
         let entries = usize::try_from(updates.entries).unwrap_or(BLOCK_ENTRIES).min(BLOCK_ENTRIES);
-        Self { updates, bytes: vec![0; entries * 4], sums: vec![0; entries], mean: vec![0.0; entries] }
+        let (quantiser, totals) = (updates.quantiser, updates.totals);
+        Self::new(Source::Each(updates, vec![0; entries * 4]), quantiser, totals, entries)
+    }
+
+    /// The sums of masked updates, of exactly those that the session counts.
+    pub(super) fn masked(
+        quantise: &Quantise,
+        entries: u64,
+        unmasker: Unmasker,
+        inputs: &[Input],
+    ) -> Result<Self, Error> {
+        let quantiser = Quantiser::new(quantise).map_err(wrong)?;
+        let mut unmasked = Unmasked::open(unmasker, inputs)?;
+        let weight = unmasked.weight()?;
+        // Σ min(n_u, n_max), each of them at least 1; whatever else comes out is no sum of honest updates.
+        let (least, most) = (inputs.len() as u64, inputs.len() as u64 * u64::from(quantise.n_max));
+        if !(least..=most).contains(&weight) {
+            return Err(Error::corrupt("masked sum", "its row weight is none that these sites can have"));
+        }
+        let totals = Totals::known(u32::try_from(inputs.len()).unwrap_or(u32::MAX), weight).map_err(wrong)?;
+        let entries = usize::try_from(entries).unwrap_or(BLOCK_ENTRIES).min(BLOCK_ENTRIES);
+        Ok(Self::new(Source::Masked(Box::new(unmasked)), quantiser, totals, entries))
+    }
+
+    fn new(source: Source, quantiser: Quantiser, totals: Totals, entries: usize) -> Self {
+        Self { source, quantiser, totals, sums: vec![0; entries], mean: vec![0.0; entries] }
     }
 
     /// How many sites are in the sums.
     pub(super) fn sites(&self) -> u32 {
-        self.updates.totals.sites()
+        self.totals.sites()
     }
 
     /// Largest distance of an entry of the mean from the exact one: what is nearer to 0 cannot be told from 0.
     pub(super) fn error(&self) -> f64 {
-        self.updates.quantiser.mean_error(self.updates.totals)
+        self.quantiser.mean_error(self.totals)
     }
 
-    /// Weighted mean of the updates, from entry `first` on. Blocks get shorter only at the end.
+    /// Weighted mean of the updates, from entry `first` on. Blocks get shorter only at the end, and none begins before
+    /// the end of the one before.
     ///
     /// # Shapes
     /// `entries` is at most [`BLOCK_ENTRIES`], and the result is so long.
     pub(super) fn mean(&mut self, first: u64, entries: usize) -> Result<&[f32], Error> {
-        let (bytes, sums, mean) =
-            (&mut self.bytes[..entries * 4], &mut self.sums[..entries], &mut self.mean[..entries]);
-        sums.fill(0);
-        for of in 0..self.updates.sites() {
-            self.updates.levels(of, first, bytes)?;
-            add_block(sums, bytes).map_err(wrong)?;
+        let (sums, mean) = (&mut self.sums[..entries], &mut self.mean[..entries]);
+        match &mut self.source {
+            Source::Each(updates, bytes) => {
+                let bytes = &mut bytes[..entries * 4];
+                sums.fill(0);
+                for of in 0..updates.sites() {
+                    updates.levels(of, first, bytes)?;
+                    add_block(sums, bytes).map_err(wrong)?;
+                }
+            }
+            Source::Masked(unmasked) => unmasked.read(first, sums)?,
         }
-        self.updates.quantiser.mean(sums, self.updates.totals, mean).map_err(wrong)?;
+        self.quantiser.mean(sums, self.totals, mean).map_err(wrong)?;
         Ok(mean)
+    }
+}
+
+/// The sum of masked updates, read once from its beginning to its end: of every block the masked values are added, and
+/// then the masks taken off the sum. No value of one site is ever there.
+struct Unmasked {
+    unmasker: Unmasker,
+    files: Vec<(PathBuf, File)>,
+    packed: Vec<u8>,
+    /// Sums that nobody has asked for yet, and which entry the first of them is of.
+    ready: VecDeque<u64>,
+    at: u64,
+}
+
+impl Unmasked {
+    fn open(unmasker: Unmasker, inputs: &[Input]) -> Result<Self, Error> {
+        let open = |input: &Input| -> Result<(PathBuf, File), Error> {
+            let path = input.path.clone();
+            let mut file = File::open(&path).map_err(Error::file("open", &path))?;
+            file.seek(SeekFrom::Start(HEAD_BYTES as u64)).map_err(Error::file("read", &path))?;
+            Ok((path, file))
+        };
+        let files = inputs.iter().map(open).collect::<Result<_, _>>()?;
+        Ok(Self { unmasker, files, packed: Vec::new(), ready: VecDeque::new(), at: 0 })
+    }
+
+    /// The sum of the row weights, which comes before all entries.
+    fn weight(&mut self) -> Result<u64, Error> {
+        self.more()?.first().copied().ok_or_else(|| Error::corrupt("masked sum", "it has no row weight"))
+    }
+
+    /// The sums of the next block.
+    fn more(&mut self) -> Result<Vec<u64>, Error> {
+        let block = self.unmasker.expected().ok_or_else(|| Error::corrupt("masked sum", "it ends too early"))?;
+        let mut sums = vec![0u64; block.entries];
+        self.packed.resize(block.bytes(), 0);
+        for (path, file) in &mut self.files {
+            file.read_exact(&mut self.packed).map_err(Error::file("read", &*path))?;
+            block.add(&mut sums, &self.packed).map_err(wrong)?;
+        }
+        self.unmasker.block(&mut sums).map_err(wrong)?;
+        Ok(sums)
+    }
+
+    /// The sums from entry `first` on; those before are dropped.
+    fn read(&mut self, first: u64, sums: &mut [u64]) -> Result<(), Error> {
+        let ahead = first.checked_sub(self.at).ok_or_else(|| Error::corrupt("masked sum", "it is read only once"))?;
+        let mut ahead = usize::try_from(ahead).map_err(|e| Error::corrupt("masked sum", e))?;
+        loop {
+            let dropped = ahead.min(self.ready.len());
+            self.ready.drain(..dropped);
+            self.at += dropped as u64;
+            ahead -= dropped;
+            if ahead == 0 && self.ready.len() >= sums.len() {
+                break;
+            }
+            let more = self.more()?;
+            self.ready.extend(more);
+        }
+        self.at += sums.len() as u64;
+        let count = sums.len();
+        sums.iter_mut().zip(self.ready.drain(..count)).for_each(|(sum, value)| *sum = value);
+        Ok(())
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use hospes_privacy::secagg::Aggregator;
 use hospes_protocol::canon::Canonical;
 use hospes_protocol::id::{Digest, JobId, RoundKey, SiteId, StudyId, Timestamp};
 use hospes_protocol::plan::{self, Component, Plan, Strategy};
@@ -9,6 +10,7 @@ use hospes_protocol::round::RoundHeader;
 use hospes_protocol::round::coordinator::Round;
 use hospes_protocol::sign::Signed;
 
+use super::secure::Pair;
 use crate::store::jobs::{JobMemberRow, JobRow, JobState, MemberState, TaskRow, TaskState};
 use crate::store::rounds::RoundState;
 
@@ -46,6 +48,8 @@ pub(super) struct Job {
     pub since: Timestamp,
     /// Since when too few members are connected.
     pub starved: Option<Timestamp>,
+    /// Sites of which one accused the other in a round with secure aggregation, since this replica runs the job.
+    pub apart: Vec<Pair>,
     /// When the lease was renewed last.
     pub leased: Timestamp,
 }
@@ -73,6 +77,8 @@ pub(super) struct LiveRound {
     pub key: RoundKey,
     pub header: Signed<RoundHeader>,
     pub machine: Round,
+    /// The session of a round with secure aggregation. Without it such a round has no sum.
+    pub masks: Option<Box<Aggregator>>,
     /// State in the store.
     pub stored: RoundState,
 }
@@ -121,6 +127,7 @@ impl Job {
             grace_until: None,
             since: now,
             starved: None,
+            apart: Vec::new(),
             leased: now,
         }
     }

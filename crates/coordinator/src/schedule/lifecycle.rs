@@ -13,6 +13,7 @@ use hospes_protocol::{limits, text};
 
 use super::driver::Driver;
 use super::job::Job;
+use super::secure;
 use super::step::{After, Step};
 use super::studies::{REASON_CHARS, no_study};
 use super::{Answer, Rejection, RejectionCode, Reply};
@@ -269,6 +270,9 @@ impl Driver {
         if let Some(task) = tasks.iter().find(|t| t.rounds > 0 && t.state != TaskState::Success) {
             let last = context.store.last_attempt(job, &task.task, task.done + 1).await?;
             if let Some(reason) = attempts_used(&task.task, task.done + 1, last) {
+                return conflict(reason);
+            }
+            if let Some(reason) = secure::agreed(&context, job, &task.task, task.done + 1).await? {
                 return conflict(reason);
             }
         }

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use hospes_protocol::id::{JobId, RoundKey, SiteId};
 use hospes_protocol::plan::Strategy;
-use hospes_protocol::round::coordinator::{Durable, Event, Round, Step as Stage};
+use hospes_protocol::round::coordinator::{Durable, Event, Round, Step as Stage, Taken};
 
 use super::driver::Driver;
 use super::job::{Job, LiveRound};
 use super::rounds::{is_intact, wanted};
+use super::secure::Known;
 use super::step::Step;
 use crate::Error;
 use crate::aggregate::staging::StagedUpload;
@@ -120,27 +121,52 @@ impl Driver {
     async fn load_round(&mut self, step: &mut Step, job: JobId, row: &RoundRow) -> Result<(), Error> {
         let context = self.context.clone();
         let header = context.store.round_header(&row.key).await?;
-        let Some(found) = self.jobs.get_mut(&job) else { return Ok(()) };
-        let wanted = wanted(&header.document, &found.plan);
-        let content = wanted.content.clone();
         let confirmed = context.store.uploads(&row.key).await?;
+        let secure = Known::read(&context, &row.key, &confirmed).await?;
+        let (masks, broken) = match secure.restore(&header.document) {
+            Ok(masks) => (masks, None),
+            Err(reason) => (None, Some(reason)),
+        };
+        let Some(found) = self.jobs.get_mut(&job) else { return Ok(()) };
+        let wanted = wanted(&header.document, &found.plan, masks.as_deref());
+        let content = wanted.content.clone();
         let inputs: BTreeMap<_, _> = confirmed.iter().map(|upload| (upload.site, upload.digest)).collect();
         let known: BTreeSet<SiteId> = inputs.keys().copied().collect();
         let inputs = context.store.seam().remembered(inputs);
-        let durable = Durable { inputs, out: row.outs.clone(), included: row.included.clone() };
+        let steps = steps(&secure);
+        let durable = Durable { inputs, out: row.outs.clone(), included: row.included.clone(), steps };
         let staged: Vec<StagedUpload> = context.staging.open(wanted)?;
         let (machine, actions) = Round::restore(&header.document, context.settings.patience_ms, durable, step.now);
-        found.round = Some(LiveRound { key: row.key.clone(), header, machine, stored: row.state });
+        found.round = Some(LiveRound { key: row.key.clone(), header, machine, masks, stored: row.state });
+        if let Some(reason) = broken {
+            let reason = format!("its session cannot be made anew: {reason}");
+            return self.round_event(step, job, Event::Broken { reason }).await;
+        }
         self.act(step, job, actions, None).await?;
         if row.state == RoundState::Committed {
             return Ok(());
         }
         // Complete and durable, but its confirmation was not: it counts all the same.
         for upload in staged.iter().filter(|u| !known.contains(&u.request().site) && is_intact(&content, u)) {
+            if self.take_input(step, job, upload).await?.is_some() {
+                continue;
+            }
             let event =
                 Event::Sent { site: upload.request().site, step: Stage::Input, digest: upload.request().digest };
             self.round_event_for(step, job, event, Some(upload)).await?;
         }
         Ok(())
     }
+}
+
+/// The steps of a round with secure aggregation, as its machine wants to know them.
+fn steps(known: &Known) -> BTreeMap<Stage, Taken> {
+    let mut steps: BTreeMap<Stage, Taken> = BTreeMap::new();
+    for said in &known.messages {
+        steps.entry(said.step).or_default().sent.insert(said.site, said.digest());
+    }
+    for (stage, with) in &known.steps {
+        steps.entry(*stage).or_default().with = Some(with.clone());
+    }
+    steps
 }

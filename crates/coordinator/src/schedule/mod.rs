@@ -15,6 +15,7 @@ mod job;
 mod lifecycle;
 mod load;
 mod rounds;
+mod secure;
 mod sessions;
 mod step;
 mod studies;
@@ -249,6 +250,10 @@ pub struct Settings {
     pub attempts: u32,
     /// Fewest sites whose inputs make a round, where there are so many.
     pub min_parties: u32,
+    /// Sites that count as colluding with the coordinator in rounds with secure aggregation (c). Each site demands as many
+    /// as its policy says, and as many as it knows from the coordinator only; where it is not said, a third of the sites,
+    /// rounded up, less one.
+    pub colluding: Option<u32>,
     /// How long this replica holds a job without touching it, in milliseconds.
     pub lease_ms: i64,
     /// Longest time between two checkpoints of the ledger, in milliseconds.
@@ -300,6 +305,7 @@ impl Default for Settings {
             busy_ms: 30_000,
             attempts: 3,
             min_parties: 3,
+            colluding: None,
             lease_ms: 30_000,
             checkpoint_ms: hospes_ledger::witness::INTERVAL_MS,
             relay_ms: 50,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use hospes_ledger::{Action as Done, Actor, ObjectKind};
+use hospes_privacy::secagg::Aggregator;
 use hospes_protocol::id::{Digest, JobId, RoundKey, SiteId, Timestamp};
 use hospes_protocol::message::{RoundOutcome, RoundReply, ToSite, UploadReceipt};
 use hospes_protocol::plan::{self, Component, Quantise, Strategy};
@@ -15,6 +16,7 @@ use super::driver::Driver;
 use super::early::Judged;
 use super::job::{Job, LiveRound, Quorum};
 use super::lifecycle::attempts_used;
+use super::secure;
 use super::step::{After, Receipt, Step};
 use super::studies::REASON_CHARS;
 use super::work::{Finished, Made, NotMade, Outcome};
@@ -47,7 +49,8 @@ impl Driver {
         // Asked each time, because another replica may have locked a site out.
         let locked = context.store.locked_sites().await?;
         found.grace_until = None;
-        let fewest = found.fewest(&task.name);
+        let is_masked = secure::is_masked(&found.plan, &task.name);
+        let fewest = found.fewest(&task.name).max(if is_masked { secure::fewest(&context.settings) } else { 0 });
         match found.quorum(fewest, step.now, context.settings.grace_ms, &locked, |site| sessions.is_open(site), lost) {
             Quorum::Until(then) => {
                 found.grace_until = Some(then);
@@ -67,6 +70,7 @@ impl Driver {
             }
             Quorum::Ready(sites) => {
                 found.starved = None;
+                let sites = secure::apart(&sites, &found.apart, fewest);
                 Box::pin(self.open_round(step, job, &task.name, &sites)).await
             }
         }
@@ -88,7 +92,15 @@ impl Driver {
         }
         let header = header(&context, found, task, roster, step.now);
         let asked: Vec<SiteId> = header.asked().collect();
-        let wanted = wanted(&header, &found.plan);
+        let masks = match secure::open(&header) {
+            Ok(masks) => masks,
+            Err(refusal) => {
+                let sites = sites.len();
+                let reason = format!("a round with secure aggregation of {sites} sites cannot be opened: {refusal}");
+                return self.end_job(step, job, JobState::Failed, &reason, None).await;
+            }
+        };
+        let wanted = wanted(&header, &found.plan, masks.as_deref());
         if !context.staging.has_room(asked.len(), wanted.content.bytes())? {
             let reason = format!(
                 "the coordinator's disk has no room for {} payloads of {} bytes; make room and run the job again",
@@ -122,7 +134,7 @@ impl Driver {
         let detail = format!("{task} {}, {} sites", progress(found, task, key.round), asked.len());
         step.send_all(asked, ToSite::RoundOpen(Box::new(signed.clone())));
         let digest = signed.document.digest();
-        found.round = Some(LiveRound { key: key.clone(), header: signed, machine, stored: RoundState::Open });
+        found.round = Some(LiveRound { key: key.clone(), header: signed, machine, masks, stored: RoundState::Open });
         let entry = self.job_entry(now, Actor::Engine, Done::RoundOpened, study, job);
         step.record(entry.object(ObjectKind::Round, short(&key), Some(digest)));
         step.live(study, Some(job), "round open", detail);
@@ -198,6 +210,9 @@ impl Driver {
         let Some(job) = self.job_of(&request.round).map(|job| job.job) else {
             return self.uploaded_before(step, site, upload).await;
         };
+        if let Some(rejection) = self.take_input(step, job, upload).await? {
+            return Ok(Err(rejection));
+        }
         let event = Event::Sent { site, step: Stage::Input, digest: request.digest };
         match self.round_event_for(step, job, event, Some(upload)).await? {
             Some(answer) => Ok(answer),
@@ -233,7 +248,7 @@ impl Driver {
     }
 
     /// The running job whose present round this is.
-    fn job_of(&self, round: &RoundKey) -> Option<&Job> {
+    pub(super) fn job_of(&self, round: &RoundKey) -> Option<&Job> {
         self.jobs.get(&round.job).filter(|job| job.round.as_ref().is_some_and(|live| live.key == *round))
     }
 
@@ -287,11 +302,19 @@ impl Driver {
                     answer = Some(Err(Rejection::new(RejectionCode::Conflict, reason)));
                 }
                 Action::Out { .. } => self.store_outs(step, job).await?,
+                Action::Entered { phase, with } if self.is_secure(job) => {
+                    self.secure_entered(step, job, &phase, &with).await?;
+                }
                 Action::Entered { with, .. } => self.fix_inputs(step, job, &with).await?,
                 Action::Ended(phase) => self.round_over(step, job, phase).await?,
             }
         }
         Ok(answer)
+    }
+
+    fn is_secure(&self, job: JobId) -> bool {
+        let round = self.jobs.get(&job).and_then(|job| job.round.as_ref());
+        round.is_some_and(|round| round.header.document.is_secure())
     }
 
     async fn acknowledge(
@@ -384,12 +407,16 @@ impl Driver {
         step.record(entry.object(ObjectKind::Round, short(&round.key), Some(round.header.document.digest())));
         step.checkpoint();
         step.live(study, Some(job), "round abandoned", reason.clone());
-        step.after.push(After::Discard(round.key));
+        let may_be_agreed = round.header.document.is_secure() && round.stored == RoundState::Committed;
+        step.after.push(After::Discard(round.key.clone()));
         if failures >= most && !held {
             let reason = format!("{failures} attempts at a round failed, the last because {reason}");
             return Box::pin(self.end_job(step, job, JobState::Failed, &reason, None)).await;
         }
-        Ok(())
+        match to {
+            RoundState::Abandoned if may_be_agreed => Box::pin(self.pass_over(step, job, &round.key, &reason)).await,
+            _ => Ok(()),
+        }
     }
 
     /// Work in the background is done.
@@ -622,11 +649,18 @@ fn mode(context: &super::Context, job: &Job, task: &str, sites: &[SiteId]) -> Mo
         return Mode::Turn { site };
     }
     let n = u32::try_from(sites.len()).unwrap_or(u32::MAX);
+    if secure::is_masked(&job.plan, task) {
+        return secure::mode(&context.settings, n, job.fewest(task));
+    }
     Mode::Plain { k_min: plain_k_min(n, context.settings.min_parties).max(job.fewest(task)) }
 }
 
 /// Why a round cannot have so many sites, if it cannot.
 fn too_many(job: &Job, task: &str, sites: usize) -> Option<String> {
+    if sites > limits::SECURE_SITES && secure::is_masked(&job.plan, task) {
+        let most = limits::SECURE_SITES;
+        return Some(format!("{sites} sites take part, and secure aggregation takes at most {most} in this version"));
+    }
     let strategy = job.strategy(task)?;
     let most = strategy.most().filter(|most| sites > *most as usize)?;
     let name = strategy.name();
@@ -634,8 +668,12 @@ fn too_many(job: &Job, task: &str, sites: usize) -> Option<String> {
 }
 
 /// A staged payload's content, for the round that it belongs to.
-pub(super) fn wanted(header: &RoundHeader, plan: &plan::Plan) -> Wanted {
-    Wanted::new(header, plan::round_figures(plan, &header.task, header.round))
+pub(super) fn wanted(header: &RoundHeader, plan: &plan::Plan, masks: Option<&Aggregator>) -> Wanted {
+    let wanted = Wanted::new(header, plan::round_figures(plan, &header.task, header.round));
+    match masks {
+        Some(masks) => wanted.masked(masks.layout().clone()),
+        None => wanted,
+    }
 }
 
 /// Whether a payload still has the length that its round asks for.

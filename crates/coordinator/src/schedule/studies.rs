@@ -105,6 +105,9 @@ impl Driver {
                     let open = job.round.as_ref().filter(|round| round.machine.awaited().any(|s| s == site));
                     if let Some(round) = open {
                         step.send(site, ToSite::RoundOpen(Box::new(round.header.clone())));
+                        if let Some(relay) = round.relay_to(site) {
+                            step.send(site, relay);
+                        }
                     }
                 }
                 _ => {}

@@ -86,6 +86,11 @@ impl Driver {
             round.machine.included().iter().chain(&again).filter_map(|site| input(*site)).collect();
         let work = work_of(found, &key, header.model, &self.context.models);
         let (context, finished) = (self.context.clone(), self.finished.clone());
+        // PRIVACY: a masked round is summed through its session or not at all.
+        let unmasker = match header.is_secure().then(|| round.unmasker(&inputs)).transpose() {
+            Ok(unmasker) => unmasker,
+            Err(error) => return drop(finished.send(Finished::Reduced { round: key, result: Err(error) })),
+        };
         if let Some(regression) = Regression::of(&found.plan, &key.task) {
             let (absent, figures) = (fits::absent(round), plan::round_figures(&found.plan, &key.task, key.round));
             self.context.store.seam().spawn(async move {
@@ -96,11 +101,18 @@ impl Driver {
         }
         self.context.store.seam().spawn(async move {
             let models = context.models.clone();
-            let work = move || match work {
-                Work::Train(training) => {
+            let work = move || match (work, unmasker) {
+                (Work::Train(training), Some(unmasker)) => {
+                    let sum = reduce::train_masked(&models, &training, &inputs, unmasker);
+                    sum.map(|trained| Sum::Model(Box::new(trained)))
+                }
+                (Work::Pool(_), Some(_)) => Err(Error::corrupt("masked sum", "figures have no masks")),
+                (Work::Train(training), None) => {
                     reduce::train(&models, &training, &inputs).map(|trained| Sum::Model(Box::new(trained)))
                 }
-                Work::Pool(figures) => reduce::pool(&figures, &inputs).map(|pooled| Sum::Figures(Box::new(pooled))),
+                (Work::Pool(figures), None) => {
+                    reduce::pool(&figures, &inputs).map(|pooled| Sum::Figures(Box::new(pooled)))
+                }
             };
             let sum = tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(Error::corrupt("sum", e)));
             let result = match sum {

@@ -12,6 +12,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("0003_sweeps", include_str!("migrations/0003_sweeps.sql")),
     ("0004_fits", include_str!("migrations/0004_fits.sql")),
     ("0005_losses", include_str!("migrations/0005_losses.sql")),
+    ("0006_secure", include_str!("migrations/0006_secure.sql")),
 ];
 
 pub(super) async fn run(store: &Store) -> Result<(), Error> {

@@ -14,6 +14,7 @@ mod migrate;
 mod operators;
 pub mod results;
 pub mod rounds;
+pub mod secure;
 mod sites;
 mod studies;
 pub mod sweeps;

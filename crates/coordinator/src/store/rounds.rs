@@ -85,7 +85,7 @@ fn read_key(row: &AnyRow) -> Result<RoundKey, Error> {
 }
 
 /// Epochs are counted by hand; none comes near 2^63.
-fn epoch(key: &RoundKey) -> i64 {
+pub(super) fn epoch(key: &RoundKey) -> i64 {
     i64::try_from(key.epoch).unwrap_or(i64::MAX)
 }
 
@@ -411,7 +411,8 @@ impl Tx {
     /// [`Error::Corrupt`] if its inputs are not fixed, [`Error::Database`] if it cannot be written.
     pub async fn publish_round(&mut self, key: &RoundKey, model: Option<Digest>, at: Timestamp) -> Result<(), Error> {
         let (set, model) = ("UPDATE rounds SET model = $1", model.map(|m| m.to_string()));
-        self.update_round(key, set, model, Some(at), RoundState::Committed, RoundState::Published).await
+        self.update_round(key, set, model, Some(at), RoundState::Committed, RoundState::Published).await?;
+        self.drop_secure_steps(key).await
     }
 
     /// Writes that a round ended without a result.
@@ -429,7 +430,8 @@ impl Tx {
         if from.is_over() || !matches!(to, RoundState::Abandoned | RoundState::Failed) {
             return Err(Error::corrupt("round", format!("it cannot go from {from} to {to}")));
         }
-        self.update_round(key, "UPDATE rounds SET reason = $1", Some(reason.to_owned()), Some(at), from, to).await
+        self.update_round(key, "UPDATE rounds SET reason = $1", Some(reason.to_owned()), Some(at), from, to).await?;
+        self.drop_secure_steps(key).await
     }
 
     async fn update_round(

@@ -98,7 +98,9 @@ pub(super) fn mapping(action: Action) -> Mapping {
             (lifecycle("destroy", "Destroy/Delete Record Lifecycle Event"), None, "D")
         }
         A::StudySubmitted | A::StudyOffered | A::RequestReceived | A::DecisionReceived => (SECURITY, None, "C"),
-        A::OpinionGiven | A::ApprovalSigned | A::ApprovalCountersigned | A::PermitMinted => (SECURITY, None, "C"),
+        A::OpinionGiven | A::ApprovalSigned | A::ApprovalCountersigned | A::PermitMinted | A::SumAgreed => {
+            (SECURITY, None, "C")
+        }
         A::RequestRefused | A::PermitRefused | A::WitnessFailed | A::WitnessLate | A::ClockAnomaly => {
             (SECURITY, None, "E")
         }

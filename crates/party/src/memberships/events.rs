@@ -134,6 +134,7 @@ impl Engine {
             ToSite::JobStart { job } => self.on_job_start(federation, job).await,
             ToSite::JobRollback { job } => self.on_job_rollback(federation, job).await,
             ToSite::RoundOpen(header) => Box::pin(self.on_round_open(federation, *header)).await,
+            ToSite::Relay { round, message } => Box::pin(self.on_relay(federation, round, message)).await,
             ToSite::RoundClosed { round, outcome } => self.on_round_closed(federation, round, outcome).await,
             ToSite::JobEnded { job, state, reason, model } => {
                 self.on_job_end(federation, job, &state, reason, model).await
@@ -160,6 +161,7 @@ fn kind_of(message: &ToSite) -> &'static str {
         ToSite::JobStart { .. } => "job start",
         ToSite::JobRollback { .. } => "job rollback",
         ToSite::RoundOpen(_) => "round open",
+        ToSite::Relay { .. } => "secure aggregation",
         ToSite::RoundClosed { .. } => "round closed",
         ToSite::JobEnded { .. } => "job ended",
         ToSite::Witness(_) => "witness",

@@ -486,6 +486,7 @@ fn kind_of(message: &FromSite) -> &'static str {
         FromSite::RoundReply { .. } => "round reply",
         FromSite::Progress { .. } => "progress",
         FromSite::Release { .. } => "release",
+        FromSite::SecureStep { .. } => "secure aggregation",
         FromSite::Vouch(_) => "vouch",
         FromSite::Witness(_) => "witness",
         FromSite::Goodbye => "goodbye",

@@ -29,6 +29,7 @@ use crate::view::{InForce, Notice, RequestState, RequestView, Verdict};
 pub(crate) mod dry_run;
 mod marks;
 pub(crate) mod policy;
+mod protects;
 mod reading;
 mod review;
 pub(crate) mod rules;

@@ -84,6 +84,12 @@ pub(crate) fn loosened(now: &Policy, new: &Policy) -> Vec<String> {
     switch("local views are shown in full", e.local_views != d.local_views && is_full(e.local_views));
     let forced = now.training.force_secure_aggregation && !new.training.force_secure_aggregation;
     switch("secure aggregation is not forced", forced);
+    // Where it is not said, it follows from the number of sites: to say it, or to say it no more, may be less.
+    let fewer = match (now.training.colluding, new.training.colluding) {
+        (Some(before), Some(after)) => after < before,
+        (before, after) => before != after,
+    };
+    switch("fewer sites count as those that may collude with the coordinator", fewer);
     let single = new.training.single_updates && !now.training.single_updates;
     switch("an update of this site may make a model by itself, which other sites can read", single);
     switch("differential privacy is not required", now.privacy.require_dp && !new.privacy.require_dp);

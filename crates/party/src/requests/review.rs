@@ -22,8 +22,6 @@ use crate::view::{
     RequestState, Review, SeriesOffer, SignatureGiven,
 };
 
-/// What every review begins with while there is no secure aggregation.
-pub(crate) const READABLE: &str = "The coordinator can read this site's update and figures: they leave unmasked.";
 /// What every review under the public-data policy says besides.
 pub(crate) const PUBLIC: &str =
     "PUBLIC DATA: this site runs under the policy for public data; its rules protect nobody.";
@@ -81,7 +79,7 @@ async fn build(
         findings.push(Finding { rule: "privacy officer".into(), refuses: true, words });
     }
     findings.sort_by_key(|f| !f.refuses);
-    let mut banners = vec![READABLE.to_owned()];
+    let mut banners = case.protects().banners();
     if case.policy.is_public_data() {
         banners.push(PUBLIC.to_owned());
     }
@@ -424,12 +422,12 @@ fn outputs(case: &Case) -> OutputsTab {
         (item.task, item.name) = (shown(&item.task, 100), shown(&item.name, 100));
     }
     let (bytes_in_all, runs) = (bytes(&items), u32::try_from(case.runs.len()).unwrap_or(u32::MAX));
-    let mut sentences = vec![
-        READABLE.to_owned(),
-        "Secure aggregation is not available in this version, and there is no differential privacy: no bound on what \
-         the outputs tell about a patient holds."
-            .to_owned(),
-    ];
+    let protects = case.protects();
+    let mut sentences = protects.banners();
+    sentences.push(protects.bound().to_owned());
+    if protects.is_masked() {
+        sentences.push(super::protects::survives(&case.policy, &case.peers()));
+    }
     if study.sweep.is_some() {
         sentences.push(format!("Times and bytes are counted over all {runs} runs."));
     }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use hospes_ledger::{Action, ObjectKind, Purpose};
 use hospes_protocol::approval::{
-    Approval, ApprovalDocument, ApprovalSignature, ApprovalState, DataScope, Envelope, Opinion, Peer, PrivacyStatement,
-    Role, RunLimits, Series, Trust,
+    Approval, ApprovalDocument, ApprovalSignature, ApprovalState, DataScope, Envelope, Opinion, Peer, Role,
+    RunLimits, Series, Trust,
 };
 use hospes_protocol::canon::Canonical;
 use hospes_protocol::id::{ApprovalId, DatasetId, Digest, StudyId, Timestamp};
@@ -15,6 +15,7 @@ use hospes_protocol::study::Terms;
 use hospes_protocol::text::shown;
 use sqlx::sqlite::SqliteConnection;
 
+use super::protects::Protects;
 use super::{Offered, approval, digest_of, opinion, policy, reading, set_state, set_study_state, study};
 use crate::audit::Because as _;
 use crate::datasets::{self, Dataset};
@@ -51,6 +52,11 @@ pub(super) struct Case {
 }
 
 impl Case {
+    /// What protects what leaves in its runs.
+    pub(super) fn protects(&self) -> Protects {
+        Protects::of(self.runs.iter().map(|plan| &**plan))
+    }
+
     /// Reads a case. Without a choice it is the dataset of the approval, or the only one that has all columns.
     pub(super) async fn read(
         conn: &mut SqliteConnection,
@@ -176,14 +182,7 @@ impl Case {
                 },
             },
             egress: study.egress().map_err(|e| PartyError::input("study", e.to_string()))?,
-            privacy: PrivacyStatement {
-                secure_aggregation: false,
-                unprotected: vec![
-                    "updates: the coordinator can read this site's update".into(),
-                    "figures: the coordinator can read this site's figures".into(),
-                    "no differential privacy: no bound on what the updates tell holds".into(),
-                ],
-            },
+            privacy: self.protects().statement(),
             limits,
             policy: self.policy.digest()?,
             release: approving.release,
@@ -381,7 +380,11 @@ impl Engine {
             .object(ObjectKind::Dataset, draft.dataset, None)
             .object(ObjectKind::Snapshot, scope.snapshot, Some(scope.snapshot))
             .purpose(draft.purpose())
-            .because(format!("{}; {}", banner(&case.policy), purpose_words(&envelope.terms)));
+            .because(format!(
+                "{}; {}",
+                banner(&case.policy, case.protects().is_whole()),
+                purpose_words(&envelope.terms)
+            ));
         self.append(&mut tx, &entry).await?;
         tx.commit().await?;
         self.notify(Notice::Requests);
@@ -493,9 +496,14 @@ fn purpose_words(terms: &Terms) -> String {
     format!("for: {} [{}]", shown(&terms.title, 200), shown(&codes, 200))
 }
 
-/// The words that every entry made under the public-data policy carries.
-pub(crate) fn banner(policy: &Policy) -> &'static str {
-    if policy.is_public_data() { "PUBLIC DATA" } else { "the coordinator can read this site's update" }
+/// The words that every entry made under the public-data policy carries, and elsewhere those that say who can read what
+/// leaves.
+pub(crate) fn banner(policy: &Policy, is_masked: bool) -> &'static str {
+    match (policy.is_public_data(), is_masked) {
+        (true, _) => "PUBLIC DATA",
+        (false, true) => "masked: the coordinator can read the sum over all sites only",
+        (false, false) => "the coordinator can read this site's update",
+    }
 }
 
 async fn keep_signature(tx: &mut Tx, id: ApprovalId, signature: &ApprovalSignature) -> Result<(), PartyError> {

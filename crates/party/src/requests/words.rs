@@ -107,7 +107,7 @@ pub(super) fn family(family: Family) -> &'static str {
 pub(super) fn training(t: &NnTrain) -> String {
     let protection = match t.privacy {
         Privacy::Plain {} => "the coordinator can read each site's update",
-        Privacy::SecureAggregation {} => "secure aggregation is asked for, which this version does not have",
+        Privacy::SecureAggregation {} => "updates are masked: the coordinator can read their sum only",
     };
     let early = t.early_stop.as_ref().map_or_else(String::new, |stop| {
         format!(

@@ -2,7 +2,8 @@
 //!
 //! `open` answers a round with a permit or a recorded refusal, `work` gives it its turn, [`worker`] computes in a child
 //! process, `share` makes it wait where people need the machine, `pause` sits the rounds of one run out, `outbox` keeps what
-//! was computed and asks again before it lets it go, `kept` is what never goes. `fetch` gets the released model for this
+//! was computed and asks again before it lets it go, `secure` says what a round with secure aggregation takes besides and
+//! `masking` masks, `kept` is what never goes. `fetch` gets the released model for this
 //! site's people, with its `card` and each `fit`, `export` writes it to their files, and `predict` uses it on this site's own
 //! data. Each step is one transaction.
 
@@ -36,11 +37,13 @@ mod export;
 mod fetch;
 mod fit;
 mod kept;
+mod masking;
 mod open;
 mod outbox;
 mod pause;
 mod predict;
 mod refusals;
+mod secure;
 mod share;
 mod show;
 mod state;

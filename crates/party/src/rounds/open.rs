@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use hospes_ledger::{Action, Actor, ObjectKind, Purpose};
 use hospes_protocol::approval::{Circumstances, Permit, Refusal, RefusalCode, Spent};
 use hospes_protocol::canon::Canonical;
-use hospes_protocol::id::{ApprovalId, FederationId, JobId, RoundKey};
+use hospes_protocol::id::{ApprovalId, FederationId, JobId, RoundKey, Timestamp};
 use hospes_protocol::limits;
 use hospes_protocol::memo;
 use hospes_protocol::message::{FromSite, RoundOutcome, RoundReply};
@@ -28,6 +28,9 @@ use crate::restored;
 use crate::store::{At as _, Tx, setting, signed};
 use crate::view::Notice;
 
+/// The coordinator claims to have what it cannot have.
+pub(super) const NEVER_LEFT: &str = "the coordinator says that it counted an update of this site which never left it";
+
 /// A permit with what it was asked with.
 pub(super) struct Leave {
     pub(super) permit: Permit,
@@ -39,7 +42,7 @@ pub(super) struct Leave {
 impl Leave {
     /// What the entry of the permit says besides.
     fn words(&self) -> String {
-        let banner = requests::banner(&self.circumstances.policy);
+        let banner = requests::banner(&self.circumstances.policy, self.circumstances.header.is_secure());
         match &self.stored.approval.document.envelope.data.series {
             Some(_) => format!("{banner}; reads version {} of the dataset", self.dataset.version),
             None => banner.to_owned(),
@@ -75,14 +78,15 @@ impl Engine {
         Ok(self.links.get(&federation).and_then(|l| l.skew.clone()))
     }
 
-    /// Asks for a permit for a round with everything as it is now. The round itself does not count as spent, so that the
-    /// same question can be asked again before each send.
+    /// Asks for a permit for a round with everything as it is now, at this time. The round itself does not count as spent, so
+    /// that the same question can be asked again before each send.
     pub(super) async fn ask(
         &self,
         conn: &mut SqliteConnection,
         federation: FederationId,
         header: &Canonical<RoundHeader>,
         approval: Option<ApprovalId>,
+        at: Timestamp,
     ) -> Result<Result<Box<Leave>, Refusal>, PartyError> {
         let stored = match approval {
             Some(id) => Some(requests::approval_by_id(conn, id).await?),
@@ -104,7 +108,7 @@ impl Engine {
             stopped => stopped,
         };
         let circumstances = Circumstances {
-            now: self.now(),
+            now: at,
             plan: job.plan,
             header: header.clone(),
             snapshot: dataset.facts()?,
@@ -142,7 +146,8 @@ impl Engine {
             let actions = row.step(&mut tx, Event::OfferedAgain, self.now()).await?;
             tx.commit().await?;
             self.act(&row, actions);
-            return self.resume(&row).await;
+            self.resume(&row).await?;
+            return self.repeat_step(&row).await;
         }
         let job = Job::find(tx.conn(), header.job).await?;
         if job.is_none_or(|j| j.federation != federation || j.study != header.study) {
@@ -152,9 +157,13 @@ impl Engine {
         let now = self.now();
         let answer = match self.against_more_work(federation, &key) {
             Some(refusal) => Err(refusal),
-            None => self.ask(tx.conn(), federation, &header, None).await?,
+            None => self.ask(tx.conn(), federation, &header, None, self.now()).await?,
         };
-        match answer {
+        let against = match &answer {
+            Ok(leave) => self.against_session(tx.conn(), federation, leave).await?,
+            Err(_) => None,
+        };
+        match against.map_or(answer, Err) {
             Err(refusal) => self.refuse_round(tx, federation, header, refusal).await,
             Ok(leave) => {
                 let deadline = leave.permit.deadline();
@@ -268,7 +277,7 @@ impl Engine {
         let claimed = matches!(&outcome, RoundOutcome::Published { included, .. } if included.contains(&site));
         let included = claimed && Self::may_be_counted(tx.conn(), &key).await?;
         if claimed && !included {
-            let words = "the coordinator says that it counted an update of this site which never left it";
+            let words = NEVER_LEFT;
             self.alarm(&mut tx, Some(federation), words).await?;
         }
         let words = match &outcome {
@@ -291,7 +300,8 @@ impl Engine {
     /// Looks at everything that time changes in rounds.
     pub(crate) async fn tick_rounds(&mut self) -> Result<(), PartyError> {
         self.finish_ended().await?;
-        self.overdue_rounds().await
+        self.overdue_rounds().await?;
+        self.erase_sessions().await
     }
 
     async fn overdue_rounds(&mut self) -> Result<(), PartyError> {

@@ -39,6 +39,15 @@ struct Parcel {
     left: Option<Timestamp>,
 }
 
+/// A payload that is durable.
+pub(super) struct Prepared {
+    pub(super) kind: UploadKind,
+    pub(super) digest: Digest,
+    pub(super) bytes: u64,
+    /// Subjects left when its rows were read.
+    pub(super) subjects: u64,
+}
+
 /// Why work or its result is withdrawn after an opt-out.
 const OPTED_OUT: &str = "somebody opted out since the rows were read";
 
@@ -114,19 +123,30 @@ impl Parcel {
 impl Engine {
     /// Asks for a permit again for a round whose rows are read or were read. `subjects`: how many were left in the
     /// dataset then. The opt-out list only grows, so that the same count means the same people.
-    async fn holds(
+    pub(super) async fn holds(
         &self,
         conn: &mut SqliteConnection,
         row: &RoundRow,
         subjects: Option<u64>,
     ) -> Result<Result<Box<Leave>, Refusal>, PartyError> {
-        let answer = self.ask(conn, row.federation, &row.header, row.approval).await?;
-        Ok(answer.and_then(|leave| match subjects {
-            // PRIVACY: somebody who opted out since is in it; it must not leave any more.
-            Some(subjects) if subjects != leave.circumstances.snapshot.subjects => {
-                Err(Refusal::new(RefusalCode::Snapshot, OPTED_OUT))
+        let now = self.now();
+        // The header's deadline is for inputs. What follows them with secure aggregation touches no data, and comes when all
+        // inputs are in.
+        let has_left = matches!(row.state, State::Acknowledged(_) | State::Agreed(_) | State::Revealed(_));
+        let at = if has_left { now.min(row.header.deadline.plus_millis(-1)) } else { now };
+        let answer = self.ask(conn, row.federation, &row.header, row.approval, at).await?;
+        Ok(answer.and_then(|leave| {
+            let expires = leave.stored.approval.document.envelope.limits.expires;
+            if now >= expires {
+                return Err(Refusal::new(RefusalCode::Expired, format!("the approval expired at {expires}")));
             }
-            _ => Ok(leave),
+            match subjects {
+                // PRIVACY: somebody who opted out since is in it; it must not leave any more.
+                Some(subjects) if subjects != leave.circumstances.snapshot.subjects => {
+                    Err(Refusal::new(RefusalCode::Snapshot, OPTED_OUT))
+                }
+                _ => Ok(leave),
+            }
         }))
     }
 
@@ -148,43 +168,62 @@ impl Engine {
                 return self.withdraw(key, refusal).await;
             }
         };
-        // The only place where an upload is made: from a permit, in the step that enters it in the ledger.
-        let upload = Upload::new(&leave.permit, done.kind, done.digest, done.bytes);
-        let now = self.now();
-        let sql =
-            "INSERT INTO outbox (job, task, epoch, round, attempt, kind, digest, bytes, subjects, state, public, at)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'waiting', ?10, ?11)";
-        bind_key(sqlx::query(sql), key)
-            .bind(to_json(&done.kind))
-            .bind(done.digest.to_string())
-            .bind(signed(done.bytes))
-            .bind(signed(subjects))
-            .bind(leave.circumstances.policy.is_public_data())
-            .bind(now.as_millis())
-            .execute(tx.conn())
-            .await
-            .at("commit a payload")?;
+        if row.header.is_secure() {
+            // PRIVACY: what the worker made is not what leaves: it is masked first.
+            return Box::pin(self.begin_session(tx, row, *leave, done, subjects)).await;
+        }
         row.show(&mut tx, self.sealed_view(&done.view).await?).await?;
-        let actions = row.step(&mut tx, Event::Made { step: Step::Input, digest: done.digest }, now).await?;
         let mut entry = self.round_entry(Actor::Engine, Action::TrainingFinished, &row);
         entry.engine.device = Some(hospes_protocol::text::shown(&done.device, 100));
         if let Some(note) = self.working.get(key).and_then(Working::note) {
             entry = entry.because(note);
         }
         self.append(&mut tx, &entry).await?;
-        let kind = if done.kind == UploadKind::Update { ObjectKind::Update } else { ObjectKind::Figures };
-        let mut entry = self
-            .round_entry(Actor::Engine, Action::UpdatePrepared, &row)
-            .object(kind, done.digest.short(), Some(done.digest))
-            .because(requests::banner(&leave.circumstances.policy));
-        entry.egress = Some(Egress { to: row.federation.to_string(), bytes: done.bytes, digest: done.digest });
-        self.append(&mut tx, &entry).await?;
+        let prepared = Prepared { kind: done.kind, digest: done.digest, bytes: done.bytes, subjects };
+        let (upload, actions) = self.enter_payload(&mut tx, &mut row, &leave, prepared).await?;
         tx.commit().await?;
         self.act(&row, actions);
         self.notify(Notice::Egress);
         let path = self.payload_path(key);
         self.command(row.federation, LinkCommand::Upload { upload, path });
         Ok(())
+    }
+
+    /// Enters a payload that is durable: outbox row, state and ledger entry. The only place where an upload is made: from a
+    /// permit, in the step that enters it in the ledger.
+    pub(super) async fn enter_payload(
+        &mut self,
+        tx: &mut Tx,
+        row: &mut RoundRow,
+        leave: &Leave,
+        prepared: Prepared,
+    ) -> Result<(Upload, Vec<hospes_protocol::round::site::Action>), PartyError> {
+        let Prepared { kind, digest, bytes, subjects } = prepared;
+        let upload = Upload::new(&leave.permit, kind, digest, bytes);
+        let (now, step, is_masked) = (self.now(), tx.step(), row.header.is_secure());
+        let sql = "INSERT INTO outbox
+                       (job, task, epoch, round, attempt, kind, digest, bytes, subjects, state, public, at, masked)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'waiting', ?10, ?11, ?12)";
+        bind_key(sqlx::query(sql), &row.key)
+            .bind(to_json(&kind))
+            .bind(digest.to_string())
+            .bind(signed(bytes))
+            .bind(signed(subjects))
+            .bind(leave.circumstances.policy.is_public_data())
+            .bind(now.as_millis())
+            .bind(is_masked)
+            .execute(tx.conn())
+            .await
+            .at(step)?;
+        let actions = row.step(tx, Event::Made { step: Step::Input, digest }, now).await?;
+        let object = if kind == UploadKind::Update { ObjectKind::Update } else { ObjectKind::Figures };
+        let mut entry = self
+            .round_entry(Actor::Engine, Action::UpdatePrepared, row)
+            .object(object, digest.short(), Some(digest))
+            .because(requests::banner(&leave.circumstances.policy, is_masked));
+        entry.egress = Some(Egress { to: row.federation.to_string(), bytes, digest });
+        self.append(tx, &entry).await?;
+        Ok((upload, actions))
     }
 
     /// Whether an upload may leave now: asked at the first byte and at every resumption. A `no` withdraws it for good; a
@@ -376,10 +415,13 @@ impl Engine {
         let mut conn = self.reader().await?;
         let mut ended = Vec::new();
         for row in RoundRow::open(&mut conn).await? {
-            if !matches!(row.state, State::Working | State::Committed(_)) {
+            let parcel = Parcel::find(&mut conn, &row.key).await?;
+            let undone = [State::Working, State::Advertised, State::Shared].contains(&row.state);
+            // With secure aggregation a round may go on before the receipt of what is on the wire got here.
+            if !undone && !parcel.as_ref().is_some_and(Parcel::is_waiting) {
                 continue;
             }
-            let subjects = match Parcel::find(&mut conn, &row.key).await? {
+            let subjects = match parcel {
                 Some(parcel) => Some(parcel.subjects),
                 None => self.working.get(&row.key).and_then(Working::subjects),
             };
@@ -437,7 +479,7 @@ impl Engine {
                     State::Refused(refusal) => RoundReply::Refused(refusal.clone()),
                     State::Failed(reason) => RoundReply::Failed(reason.clone()),
                     State::Withdrawn(refusal) => RoundReply::Withdrawn(refusal.clone()),
-                    State::Working | State::Committed(_) => RoundReply::Working,
+                    State::Working | State::Advertised | State::Shared | State::Committed(_) => RoundReply::Working,
                     _ => continue,
                 };
                 replies.push((row.key, reply));
@@ -461,7 +503,11 @@ impl Engine {
         let snapshots = datasets::all(&mut conn).await?.iter().map(|d| self.snapshot(d).path).collect();
         let models = self.models_needed(&mut conn).await?;
         let kept = self.kept_needed(&mut conn).await?;
+        let unmasked = RoundRow::open(&mut conn).await?;
+        let unmasked = unmasked.iter().filter(|row| matches!(row.state, State::Advertised | State::Shared));
+        let unmasked: HashSet<PathBuf> = unmasked.map(|row| self.levels_path(&row.key)).collect();
         drop(conn);
+        sweep_folder(&self.config.levels(), &unmasked)?;
         sweep_folder(&self.config.payloads(), &waiting.iter().map(|p| self.payload_path(&p.key)).collect())?;
         sweep_folder(&self.config.scratch(), &HashSet::new())?;
         sweep_folder(&self.config.snapshots(), &snapshots)?;
@@ -490,6 +536,7 @@ impl Engine {
             // The row says that it was withdrawn or sent, so nothing sends it any more; the next start sweeps it.
             Err(error) => tracing::error!(%error, "a payload could not be deleted"),
         }
+        self.erase_levels(key);
     }
 
     pub(crate) async fn egress(&mut self, session: Session, page: Page) -> Result<Vec<EgressView>, PartyError> {
@@ -524,6 +571,7 @@ fn egress_view(row: &SqliteRow) -> Result<EgressView, PartyError> {
     let parcel = Parcel::from_row(row)?;
     let text = |column: &'static str| row.try_get::<String, _>(column).at("read the outbox");
     let ended: Option<i64> = row.try_get("ended").at("read the outbox")?;
+    let is_masked: bool = row.try_get("masked").at("read the outbox")?;
     Ok(EgressView {
         federation: parse(&text("federation")?, "federation")?,
         study: parse(&text("study")?, "study")?,
@@ -541,7 +589,7 @@ fn egress_view(row: &SqliteRow) -> Result<EgressView, PartyError> {
         round: parcel.key,
         at: Timestamp::from_millis(row.try_get("at").at("read the outbox")?),
         ended: ended.map(Timestamp::from_millis),
-        protection: Protection::Unmasked,
+        protection: if is_masked { Protection::Masked } else { Protection::Unmasked },
         public_data: row.try_get("public").at("read the outbox")?,
     })
 }

@@ -25,8 +25,12 @@ use crate::view::{Notice, PAGE_ITEMS, Page, RoundState};
 enum Kept {
     Offered,
     Working,
+    Advertised,
+    Shared,
     Committed(Digest),
     Acknowledged(Digest),
+    Agreed(Digest),
+    Revealed(Digest),
     Published { model: Option<Digest>, included: bool },
     Abandoned(String),
     Refused(Refusal),
@@ -35,30 +39,34 @@ enum Kept {
 }
 
 impl Kept {
-    fn of(state: &State) -> Result<Self, PartyError> {
-        Ok(match state.clone() {
+    fn of(state: &State) -> Self {
+        match state.clone() {
             State::Offered => Self::Offered,
             State::Working => Self::Working,
+            State::Advertised => Self::Advertised,
+            State::Shared => Self::Shared,
             State::Committed(digest) => Self::Committed(digest),
             State::Acknowledged(digest) => Self::Acknowledged(digest),
+            State::Agreed(digest) => Self::Agreed(digest),
+            State::Revealed(digest) => Self::Revealed(digest),
             State::Published { model, included } => Self::Published { model, included },
             State::Abandoned(reason) => Self::Abandoned(reason),
             State::Refused(refusal) => Self::Refused(refusal),
             State::Failed(reason) => Self::Failed(reason),
             State::Withdrawn(refusal) => Self::Withdrawn(refusal),
-            // Middle steps of secure aggregation: `permit` refuses every round that has them.
-            State::Advertised | State::Shared | State::Agreed(_) | State::Revealed(_) => {
-                return Err(PartyError::state("secure aggregation is not available in this version"));
-            }
-        })
+        }
     }
 
     fn state(self) -> State {
         match self {
             Self::Offered => State::Offered,
             Self::Working => State::Working,
+            Self::Advertised => State::Advertised,
+            Self::Shared => State::Shared,
             Self::Committed(digest) => State::Committed(digest),
             Self::Acknowledged(digest) => State::Acknowledged(digest),
+            Self::Agreed(digest) => State::Agreed(digest),
+            Self::Revealed(digest) => State::Revealed(digest),
             Self::Published { model, included } => State::Published { model, included },
             Self::Abandoned(reason) => State::Abandoned(reason),
             Self::Refused(refusal) => State::Refused(refusal),
@@ -199,7 +207,10 @@ impl RoundRow {
 
     /// Whether something of this site was counted in it.
     pub(super) fn took_part(&self) -> bool {
-        matches!(self.state, State::Acknowledged(_) | State::Published { .. })
+        matches!(
+            self.state,
+            State::Acknowledged(_) | State::Agreed(_) | State::Revealed(_) | State::Published { .. }
+        )
     }
 
     /// Enters the round. Its key is unique: a second permit for it is impossible (invariant I2).
@@ -210,7 +221,7 @@ impl RoundRow {
             .bind(self.header.bytes().to_vec())
             .bind(self.approval.map(|a| a.to_string()))
             .bind(self.deadline.as_millis())
-            .bind(to_json(&Kept::of(&self.state)?))
+            .bind(to_json(&Kept::of(&self.state)))
             .bind(self.state.is_terminal())
             .bind(self.at.as_millis())
             .execute(tx.conn())
@@ -221,18 +232,19 @@ impl RoundRow {
 
     /// Whether time alone changes its state.
     pub(super) fn changes_with_time(&self, now: Timestamp) -> bool {
-        apply(&self.state, self.deadline, Event::Tick, now).is_ok_and(|(state, _)| state != self.state)
+        let secure = self.header.is_secure();
+        apply(&self.state, secure, self.deadline, Event::Tick, now).is_ok_and(|(state, _)| state != self.state)
     }
 
     /// Applies an event within a step: the new state is kept, what follows is returned to be done after the commit.
     pub(super) async fn step(&mut self, tx: &mut Tx, event: Event, now: Timestamp) -> Result<Vec<Action>, PartyError> {
-        let (state, actions) = apply(&self.state, self.deadline, event, now)?;
+        let (state, actions) = apply(&self.state, self.header.is_secure(), self.deadline, event, now)?;
         if state != self.state {
             let step = tx.step();
             let sql = "UPDATE rounds SET state = ?6, ended = ?7
                        WHERE job = ?1 AND task = ?2 AND epoch = ?3 AND round = ?4 AND attempt = ?5";
             bind_key(sqlx::query(sql), &self.key)
-                .bind(to_json(&Kept::of(&state)?))
+                .bind(to_json(&Kept::of(&state)))
                 .bind(state.is_terminal())
                 .execute(tx.conn())
                 .await
@@ -281,29 +293,41 @@ pub(super) fn read_key(row: &SqliteRow) -> Result<RoundKey, PartyError> {
 
 /// The state machine in a given state. Its constructor for restarts gives up what was working, which is right only at a
 /// restart; here the way to the state is gone again.
-fn machine(state: &State, deadline: Timestamp) -> Round {
-    let mut round = Round::offered(false, deadline);
-    let way: Vec<Event> = match state {
-        State::Offered => Vec::new(),
-        State::Working => vec![Event::Permitted { deadline }],
-        State::Committed(digest) => {
-            vec![Event::Permitted { deadline }, Event::Made { step: Step::Input, digest: *digest }]
+fn machine(state: &State, secure: bool, deadline: Timestamp) -> Round {
+    let input = match state {
+        State::Committed(digest) | State::Acknowledged(digest) | State::Agreed(digest) | State::Revealed(digest) => {
+            *digest
         }
-        State::Acknowledged(digest) => vec![
-            Event::Permitted { deadline },
-            Event::Made { step: Step::Input, digest: *digest },
-            Event::Confirmed { step: Step::Input, digest: *digest },
-        ],
-        _ => return Round::restore(false, deadline, state.clone()).0,
+        // Of the other steps a state does not know what was said; nothing of it shows.
+        _ => Digest::from_bytes([0; 32]),
     };
+    let made = |step| Event::Made { step, digest: input };
+    let mut way = vec![Event::Permitted { deadline }];
+    if secure {
+        way.extend([made(Step::Keys), made(Step::Shares)]);
+    }
+    way.extend([made(Step::Input), Event::Confirmed { step: Step::Input, digest: input }]);
+    if secure {
+        way.extend([made(Step::Consent), made(Step::Reveal)]);
+    }
+    let mut round = Round::offered(secure, deadline);
     for event in way {
+        if round.state() == state {
+            return round;
+        }
         round.on(event, Timestamp::from_millis(i64::MIN));
     }
-    round
+    if round.state() == state { round } else { Round::restore(secure, deadline, state.clone()).0 }
 }
 
-fn apply(state: &State, deadline: Timestamp, event: Event, now: Timestamp) -> Result<(State, Vec<Action>), PartyError> {
-    let mut round = machine(state, deadline);
+fn apply(
+    state: &State,
+    secure: bool,
+    deadline: Timestamp,
+    event: Event,
+    now: Timestamp,
+) -> Result<(State, Vec<Action>), PartyError> {
+    let mut round = machine(state, secure, deadline);
     if round.state() != state {
         return Err(PartyError::state("a round's state cannot be restored"));
     }
@@ -341,7 +365,8 @@ mod tests {
     fn every_kept_state_survives_json_and_the_machine() {
         let digest = Digest::of(b"payload");
         let refusal = Refusal::new(RefusalCode::Revoked, "the approval was revoked");
-        for state in [
+        let deadline = Timestamp::from_millis(1_000);
+        let of_both = [
             State::Offered,
             State::Working,
             State::Committed(digest),
@@ -351,10 +376,15 @@ mod tests {
             State::Refused(refusal.clone()),
             State::Failed("diverged".into()),
             State::Withdrawn(refusal.clone()),
-        ] {
-            let text = to_json(&Kept::of(&state).unwrap());
-            assert_eq!(from_json::<Kept>(&text, "state").unwrap().state(), state);
-            assert_eq!(machine(&state, Timestamp::from_millis(1_000)).state(), &state, "{text}");
+        ];
+        let of_masks = [State::Advertised, State::Shared, State::Agreed(digest), State::Revealed(digest)];
+        for state in of_both.iter().chain(&of_masks) {
+            let text = to_json(&Kept::of(state));
+            assert_eq!(from_json::<Kept>(&text, "state").unwrap().state(), *state);
+            assert_eq!(machine(state, true, deadline).state(), state, "{text}");
+        }
+        for state in &of_both {
+            assert_eq!(machine(state, false, deadline).state(), state, "{state:?}");
         }
     }
 
@@ -364,12 +394,15 @@ mod tests {
         let digest = Digest::of(b"payload");
         let deadline = Timestamp::from_millis(1_000);
         let much_later = deadline.plus_millis(10 * 24 * 3_600 * 1_000);
-        for state in [State::Offered, State::Working, State::Committed(digest), State::Acknowledged(digest)] {
-            let (ended, _) = apply(&state, deadline, Event::Tick, much_later).unwrap();
+        let of_both = [State::Offered, State::Working, State::Committed(digest), State::Acknowledged(digest)];
+        let of_masks = [State::Advertised, State::Shared, State::Agreed(digest), State::Revealed(digest)];
+        let plain = of_both.iter().map(|state| (state, false));
+        for (state, secure) in plain.chain(of_both.iter().chain(&of_masks).map(|state| (state, true))) {
+            let (ended, _) = apply(state, secure, deadline, Event::Tick, much_later).unwrap();
             assert!(ended.is_terminal(), "{state:?} stays open for ever");
             let outcome = RoundOutcome::Abandoned("the job ended".into());
             let closed = Event::Closed { outcome, included: false };
-            let (ended, _) = apply(&state, deadline, closed, Timestamp::from_millis(0)).unwrap();
+            let (ended, _) = apply(state, secure, deadline, closed, Timestamp::from_millis(0)).unwrap();
             assert!(ended.is_terminal(), "{state:?} is not ended by the coordinator's word");
         }
     }

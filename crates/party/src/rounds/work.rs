@@ -154,11 +154,12 @@ impl Engine {
         // What a federation waits for goes before what somebody here only looks at.
         self.dry_run_gives_way();
         let key = &row.key;
-        let payload_path = self.payload_path(key);
+        // PRIVACY: an update that is to be masked never lies where payloads are sent from.
+        let payload_path = if row.header.is_secure() { self.levels_path(key) } else { self.payload_path(key) };
         self.erase_payload(key);
         self.erase_kept(key);
         let mut tx = self.store.begin("start the work").await?;
-        let leave = match self.ask(tx.conn(), row.federation, &row.header, row.approval).await? {
+        let leave = match self.ask(tx.conn(), row.federation, &row.header, row.approval, self.now()).await? {
             Ok(leave) => *leave,
             Err(refusal) => {
                 drop(tx);
@@ -309,7 +310,10 @@ impl Engine {
         let open = RoundRow::open(&mut conn).await?;
         drop(conn);
         let same = |k: &RoundKey| k.job == newer.job && k.task == newer.task && k != newer;
-        let ends = |s: &State| matches!(s, State::Offered | State::Working | State::Committed(_));
+        let ends = |s: &State| {
+            let undone = matches!(s, State::Offered | State::Working | State::Advertised | State::Shared);
+            undone || matches!(s, State::Committed(_))
+        };
         let over = Refusal::new(RefusalCode::TooLate, "a newer round of the task was opened");
         let older = open.into_iter().filter(|r| same(&r.key) && ends(&r.state));
         self.withdraw_all(older.map(|r| (r.key, over.clone())).collect()).await
@@ -400,6 +404,9 @@ impl Engine {
         drop(conn);
         for row in open.iter().filter(|r| matches!(r.state, State::Offered | State::Working)) {
             let words = "the site was restarted while it worked";
+            if row.header.is_secure() {
+                self.erase_seed(&row.key).await?;
+            }
             self.fail(&row.key, words, words).await?;
         }
         Ok(())

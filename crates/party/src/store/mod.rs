@@ -25,6 +25,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("0002_series.sql"),
     include_str!("0003_removed.sql"),
     include_str!("0004_versions.sql"),
+    include_str!("0005_secure.sql"),
 ];
 
 /// Schema of the databases that this program writes.

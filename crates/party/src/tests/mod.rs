@@ -56,6 +56,7 @@ mod predictions;
 mod review;
 mod screens;
 mod secrets;
+mod secure;
 mod series;
 mod share;
 mod signing;

@@ -19,7 +19,7 @@ pub struct Review {
     pub study_digest: Digest,
     /// Digest of the plan.
     pub plan_digest: Digest,
-    /// What must be read first; the first line says that the coordinator can read this site's update.
+    /// What must be read first; the first line says what the coordinator can read.
     pub banners: Vec<String>,
     /// Title.
     pub title: String,

@@ -144,8 +144,10 @@ macro_rules! words {
 words! {
     /// What keeps the receiver of something that left from reading it.
     Protection {
-        /// Nothing: it leaves unmasked, and the coordinator can read it. In this version nothing leaves otherwise.
+        /// Nothing: it leaves unmasked, and the coordinator can read it.
         Unmasked = "unmasked",
+        /// Secure aggregation: the coordinator can read the sum over all sites, and not this site's part.
+        Masked = "masked",
     }
 }
 

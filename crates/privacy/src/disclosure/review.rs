@@ -150,12 +150,19 @@ fn check_protection(policy: &Policy, plan: &Plan, facts: &Facts, findings: &mut 
         .map(|(name, _)| name.as_str())
         .collect();
     if !open.is_empty() {
-        let tasks = open.join(", ");
-        if policy.training.force_secure_aggregation {
+        let updates: Vec<&str> =
+            trainings(plan).filter(|(_, train)| !is_secure(train)).map(|(name, _)| name.as_str()).collect();
+        let is_against = policy.forces_masks(&facts.partners) && !updates.is_empty();
+        if is_against {
+            let tasks = updates.join(", ");
             let words = format!("the policy demands secure aggregation, which these tasks do not use: {tasks}");
             refuse(findings, Rule::ForceSecureAggregation, words);
-        } else {
-            let words = format!("the coordinator can read what this site sends for: {tasks}");
+        }
+        // Figures have no masks in this version; whether they may leave one by one is a rule of its own.
+        let readable: Vec<&str> =
+            open.into_iter().filter(|name| !(is_against && updates.contains(name))).collect();
+        if !readable.is_empty() {
+            let words = format!("the coordinator can read what this site sends for: {}", readable.join(", "));
             findings.push(Finding::new(Rule::ForceSecureAggregation, Verdict::Warning, words));
         }
         if policy.approval.four_eyes == FourEyes::Delayed {
@@ -313,17 +320,25 @@ mod tests {
     fn strict_policy_refuses_the_public_data_study_and_lists_every_rule() {
         // Switzerland: 46 usable patients, 30 of them in the training part.
         let facts = Facts { subjects: 46, smallest_subset: Some(16), training_subjects: Some(30), ..facts() };
-        let wanted = [Rule::MinTrustedPeers, Rule::MaxParamRatio, Rule::EgressLoss, Rule::EgressMetrics, Rule::EgressN];
+        let wanted = [
+            Rule::MinTrustedPeers,
+            Rule::ForceSecureAggregation,
+            Rule::MaxParamRatio,
+            Rule::EgressLoss,
+            Rule::EgressMetrics,
+            Rule::EgressN,
+        ];
         assert_eq!(refusals(&Policy::strict(), &heart(), &facts), wanted);
         let findings = review(&Policy::strict(), &heart(), &facts);
         let words: Vec<String> = findings.iter().map(|f| format!("{}: {}", f.rule, f.words)).collect();
         expect_test::expect![[r#"
             training.min_trusted_peers: 0 other sites are verified here or vouched for, the policy asks for at least 2
+            training.force_secure_aggregation: the policy demands secure aggregation, which these tasks do not use: train
             disclosure.max_param_ratio: 'train' has 14 parameters, the policy allows 0.33 for each of 30 subjects
             egress.loss: the policy does not let losses of this site leave one by one: loss_sum of alone, loss_sum of eval
             egress.metrics: the policy does not let metrics of this site leave one by one: correct of alone, brier_sum of alone, confusion of alone, scores_positive of alone, scores_negative of alone, correct of eval, brier_sum of eval, confusion of eval, scores_positive of eval, scores_negative of eval, calibration_rows of eval, calibration_scores of eval, calibration_positives of eval, recalibration_information of eval, recalibration_weighted of eval
             egress.n: the policy does not let numbers of rows of this site leave one by one: n of alone, n of eval
-            training.force_secure_aggregation: the coordinator can read what this site sends for: alone, eval, train
+            training.force_secure_aggregation: the coordinator can read what this site sends for: alone, eval
             egress.n: without secure aggregation each update tells the coordinator the number of this site's rows that it was made from: train
             privacy.require_dp: no differential privacy: no bound holds on what results tell about one person"#]].assert_eq(&words.join("\n"));
     }
@@ -335,24 +350,54 @@ mod tests {
         plan
     }
 
+    /// The same plan with masks for its updates.
+    fn masked(mut plan: Plan) -> Plan {
+        let Component::NnTrain(train) = &mut plan.tasks.get_mut("train").unwrap().component else { panic!() };
+        train.privacy = Privacy::SecureAggregation {};
+        plan
+    }
+
     #[test]
-    fn strict_and_datashield_allow_training_and_refuse_what_reports_figures() {
+    fn strict_and_datashield_allow_masked_training_and_refuse_what_reports_figures() {
         let facts = Facts { trusted_peers: 3, public: false, ..facts() };
         for policy in [Policy::strict(), Policy::datashield()] {
-            let findings = review(&policy, &training_alone(), &facts);
-            assert_eq!(refusals(&policy, &training_alone(), &facts), [], "{}: {findings:?}", policy.profile);
-            // What the coordinator learns all the same is said before anybody signs.
+            assert_eq!(refusals(&policy, &training_alone(), &facts), [Rule::ForceSecureAggregation]);
+            let findings = review(&policy, &masked(training_alone()), &facts);
+            assert!(findings.iter().all(|f| f.verdict != Verdict::Refused), "{}: {findings:?}", policy.profile);
+            let figures = [Rule::EgressLoss, Rule::EgressMetrics, Rule::EgressN];
+            assert_eq!(refusals(&policy, &masked(heart()), &facts), figures, "{}", policy.profile);
+            // Where masks are not forced, what the coordinator learns without them is said before anybody signs.
+            let mut free = policy.clone();
+            free.training.force_secure_aggregation = false;
+            let findings = review(&free, &training_alone(), &facts);
             let told = findings.iter().find(|f| f.rule == Rule::EgressN).unwrap();
             assert!(told.verdict == Verdict::Warning && told.words.ends_with("made from: train"), "{told:?}");
-            let figures = [Rule::EgressLoss, Rule::EgressMetrics, Rule::EgressN];
-            assert_eq!(refusals(&policy, &heart(), &facts), figures, "{}", policy.profile);
             let nothing = Policy { egress: hospes_protocol::policy::EgressRules { allow: Vec::new() }, ..policy };
-            assert_eq!(refusals(&nothing, &training_alone(), &facts), [Rule::EgressUpdate]);
+            assert_eq!(refusals(&nothing, &masked(training_alone()), &facts), [Rule::EgressUpdate]);
         }
         // They differ in the smallest counts.
         let few = Facts { subjects: 60, smallest_subset: Some(5), training_subjects: Some(55), ..facts };
-        assert_eq!(refusals(&Policy::strict(), &training_alone(), &few), [Rule::MinSubset]);
-        assert_eq!(refusals(&Policy::datashield(), &training_alone(), &few), []);
+        assert_eq!(refusals(&Policy::strict(), &masked(training_alone()), &few), [Rule::MinSubset]);
+        assert_eq!(refusals(&Policy::datashield(), &masked(training_alone()), &few), []);
+    }
+
+    #[test]
+    fn a_policy_that_forces_masks_takes_a_masked_update_and_says_what_is_readable_besides() {
+        let facts = Facts { trusted_peers: 3, public: false, ..facts() };
+        let mut policy = Policy::strict();
+        let findings = review(&policy, &masked(training_alone()), &facts);
+        let said = |rule: Rule| findings.iter().any(|f| f.rule == rule);
+        assert!(!said(Rule::ForceSecureAggregation) && !said(Rule::EgressN), "{findings:?}");
+        // Figures beside it are readable, where the policy lets them leave at all.
+        policy.egress = Policy::public_data().egress;
+        assert_eq!(refusals(&policy, &masked(heart()), &facts), []);
+        let findings = review(&policy, &masked(heart()), &facts);
+        let readable = findings.iter().find(|f| f.rule == Rule::ForceSecureAggregation).unwrap();
+        assert!(readable.verdict == Verdict::Warning && readable.words.ends_with("for: alone, eval"), "{readable:?}");
+        // Two cannot hide in a sum: with a partner that the policy names there are no masks.
+        policy.bilateral.allow = vec![partner("Partner")];
+        let two = Facts { parties: 2, trusted_peers: 1, partners: vec![partner("Partner")], ..facts };
+        assert_eq!(refusals(&policy, &heart(), &two), []);
     }
 
     #[test]

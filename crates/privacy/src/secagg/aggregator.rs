@@ -18,18 +18,19 @@ use super::keys::{commitment, pair_mask, self_mask, usable};
 use super::mask::{Sign, Stream, Unmasker};
 use super::member::sign;
 use super::message::{
-    Accusation, Advertise, Consent, Delivery, Fault, Input, Opening, Point, Relay, Reveal, Revealed, Sealed, Sent,
-    Shares, Step,
+    Accusation, Advertise, BOX_BYTES, Consent, Delivery, Fault, Input, Opening, Point, Relay, Reveal, Revealed, Sealed,
+    Sent, Shares, Step,
 };
 use super::refusal::Refusal;
-use super::setup::{Session, Setup};
+use super::session::Session;
+use super::setup::Setup;
 use super::shamir::{Claim, Commitments, Secret, combine, hold, lagrange};
 use super::vector::{Layout, Masked};
 
 /// What a member dealt.
 struct Dealt {
     shares: Signed<Shares>,
-    boxes: BTreeMap<u32, Vec<u8>>,
+    boxes: BTreeMap<u32, [u8; BOX_BYTES]>,
     mask: Commitments,
     own: Commitments,
 }
@@ -122,17 +123,20 @@ impl Aggregator {
         &self.included
     }
 
-    /// Takes a member's message, and says whose it is. The same message again changes nothing.
+    /// Takes a message from the site that the connection authenticated, and says its party number. The same message
+    /// again changes nothing.
     ///
     /// With [`Sent::Input`] comes what the staged upload has under its blocks (see [`Tree`](super::Tree)).
     ///
     /// # Errors
-    /// A [`Refusal`] says why it does not count, and names its sender; nothing changed then.
+    /// A [`Refusal`] says why it does not count; nothing changed then. It is always the sender's doing, whomever the
+    /// message names.
     ///
     /// # Disclosure
     /// Who sent something; no function of patients' rows.
-    pub fn accept(&mut self, sent: Sent, received: Option<Masked>) -> Result<u32, Refusal> {
-        let (step, party, digest) = self.author(&sent)?;
+    pub fn accept(&mut self, sender: SiteId, sent: Sent, received: Option<Masked>) -> Result<u32, Refusal> {
+        let party = self.session.party(sender)?;
+        let (step, digest) = self.authentic(party, &sent)?;
         if self.is_known(step, party, digest)? {
             return Ok(party);
         }
@@ -149,18 +153,21 @@ impl Aggregator {
         Ok(party)
     }
 
-    /// For which step a message is, who signed it, and its digest.
-    fn author(&self, sent: &Sent) -> Result<(Step, u32, Digest), Refusal> {
+    /// For which step a message is that this party signed, and its digest.
+    fn authentic(&self, party: u32, sent: &Sent) -> Result<(Step, Digest), Refusal> {
         let session = &self.session;
-        Ok(match sent {
-            Sent::Keys(signed) => (Step::Keys, session.authentic(signed)?, signed.document.digest()),
-            Sent::Position(signed) => (Step::Positions, session.authentic(signed)?, signed.document.digest()),
-            Sent::Shares { shares, .. } => (Step::Shares, session.authentic(shares)?, shares.document.digest()),
-            Sent::Input(signed) => (Step::Input, session.authentic(signed)?, signed.document.digest()),
-            Sent::Consent(signed) => (Step::Consent, session.authentic(signed)?, signed.document.digest()),
-            Sent::Reveal(signed) => (Step::Reveal, session.authentic(signed)?, signed.document.digest()),
-            Sent::Accusation(signed) => (Step::End, session.authentic(signed)?, signed.document.digest()),
-        })
+        let (step, digest, result) = match sent {
+            Sent::Keys(signed) => (Step::Keys, signed.document.digest(), session.authentic_of(party, signed)),
+            Sent::Position(signed) => (Step::Positions, signed.document.digest(), session.authentic_of(party, signed)),
+            Sent::Shares { shares, .. } => {
+                (Step::Shares, shares.document.digest(), session.authentic_of(party, shares))
+            }
+            Sent::Input(signed) => (Step::Input, signed.document.digest(), session.authentic_of(party, signed)),
+            Sent::Consent(signed) => (Step::Consent, signed.document.digest(), session.authentic_of(party, signed)),
+            Sent::Reveal(signed) => (Step::Reveal, signed.document.digest(), session.authentic_of(party, signed)),
+            Sent::Accusation(signed) => (Step::End, signed.document.digest(), session.authentic_of(party, signed)),
+        };
+        result.map(|()| (step, digest))
     }
 
     /// Whether a member said the same before; refuses what contradicts it, or does not belong here.
@@ -233,7 +240,7 @@ impl Aggregator {
         }
         let signed = shares.document.boxes.iter().map(|b| b.digest);
         if !signed.eq(boxes.iter().map(|b| Digest::of(&b.sealed))) {
-            return Err(Refusal::Box(site));
+            return Err(malformed(site, "a box is not the one that it signed"));
         }
         let boxes = boxes.into_iter().map(|b| (b.to, b.sealed)).collect();
         self.dealt.insert(party, Dealt { shares, boxes, mask, own });
@@ -306,10 +313,15 @@ impl Aggregator {
     }
 
     fn on_accusation(&mut self, party: u32, accusation: &Accusation) -> Result<(), Refusal> {
-        let (by, of) = (self.session.site(party)?, self.session.site(accusation.of)?);
-        if !self.dealt.contains_key(&accusation.of) || party == accusation.of {
+        let by = self.session.site(party)?;
+        let dealt = self.dealt.contains_key(&accusation.of);
+        if !dealt || !self.topology.neighbours(party).contains(&accusation.of) {
             return Err(malformed(by, "it accuses a site that dealt nothing to it"));
         }
+        if self.inputs.contains_key(&party) {
+            return Err(malformed(by, "it accuses a site after it masked its input with what that site dealt"));
+        }
+        let of = self.session.site(accusation.of)?;
         self.accused = Some(Accused { by, of, fault: accusation.fault });
         self.at = Step::End;
         Ok(())
@@ -318,7 +330,8 @@ impl Aggregator {
     /// Ends a step with those members, of all whose messages were taken, that are still in the round.
     ///
     /// # Errors
-    /// [`Refusal::TooFew`], [`Refusal::TooFewShares`] or [`Refusal::Noise`] names who is missing: the attempt is over.
+    /// [`Refusal::TooFew`], [`Refusal::TooFewHolders`], [`Refusal::TooFewShares`] or [`Refusal::Noise`] names who is
+    /// missing: the attempt is over.
     /// [`Refusal::OutOfTurn`] at the end.
     ///
     /// # Disclosure
@@ -341,16 +354,20 @@ impl Aggregator {
                 if let Graph::Harary { neighbours, .. } = session.setup().graph {
                     self.topology = Topology::ring(&session.sid(), &reveals, neighbours);
                 }
+                holders(session, &self.topology, &present, &present)?;
             }
             Step::Shares => {
                 dealt.retain(|party, _| with.contains(party));
-                session.enough(Step::Shares, &parties(dealt), keys.keys().copied(), session.least())?;
+                let present = parties(dealt);
+                session.enough(Step::Shares, &present, keys.keys().copied(), session.least())?;
+                holders(session, &self.topology, &present, &present)?;
             }
             Step::Input => {
                 inputs.retain(|party, _| with.contains(party));
                 let present = parties(inputs);
                 session.enough(Step::Input, &present, dealt.keys().copied(), session.least())?;
-                check_noise(session, &parties(dealt), &present)?;
+                holders(session, &self.topology, &parties(dealt), &present)?;
+                session.enough_noise(&parties(dealt), &present)?;
                 self.included = present;
             }
             Step::Consent => {
@@ -381,12 +398,10 @@ impl Aggregator {
             Step::Input => {
                 let neighbours = self.topology.neighbours(to);
                 let dealt = self.dealt.iter().filter(|(from, _)| neighbours.contains(*from));
-                let delivery = |dealt: &Dealt| {
-                    let sealed = dealt.boxes.get(&to).cloned().unwrap_or_default();
-                    Delivery { shares: dealt.shares.clone(), sealed }
-                };
+                let delivery =
+                    |dealt: &Dealt| Some(Delivery { shares: dealt.shares.clone(), sealed: *dealt.boxes.get(&to)? });
                 let active = self.dealt.keys().copied().collect();
-                Relay::Shares { active, dealt: dealt.map(|(_, dealt)| delivery(dealt)).collect() }
+                Relay::Shares { active, dealt: dealt.filter_map(|(_, dealt)| delivery(dealt)).collect() }
             }
             Step::Consent => Relay::Inputs(self.included.iter().copied().collect()),
             Step::Reveal => Relay::Consents(self.consents.iter().map(|(party, s)| (*party, *s)).collect()),
@@ -403,6 +418,7 @@ impl Aggregator {
             return Err(Refusal::OutOfTurn { found: Step::End, at: self.at });
         }
         let (sid, prg) = (self.sid(), self.session.setup().prg);
+        let among = self.session.set_digest(&parties(&self.dealt));
         let mut streams = Vec::new();
         for (of, secret) in self.secrets()? {
             if self.included.contains(&of) {
@@ -411,7 +427,7 @@ impl Aggregator {
             }
             for peer in &self.topology.neighbours(of) & &self.included {
                 let peer_key = self.keys.get(&peer).map(|keys| keys.document.mask_key);
-                let key = peer_key.and_then(|peer_key| pair_mask(&secret, &sid, of, peer, &peer_key));
+                let key = peer_key.and_then(|peer_key| pair_mask(&secret, &sid, &among, (of, peer), &peer_key));
                 let key = key.ok_or(Refusal::Keys(self.session.site(peer)?))?;
                 // What the peer added is taken off, and the other way round.
                 let opposite = if sign(peer, of) == Sign::Plus { Sign::Minus } else { Sign::Plus };
@@ -465,10 +481,12 @@ fn malformed(site: SiteId, reason: &'static str) -> Refusal {
     Refusal::Malformed { site, reason }
 }
 
-/// A sum that lost more noise than was planned for is not asked for: no honest member would unmask it.
-fn check_noise(session: &Session, active: &BTreeSet<u32>, included: &BTreeSet<u32>) -> Result<(), Refusal> {
-    let Some(noise) = session.setup().noise else { return Ok(()) };
-    let gone = active - included;
-    let (missing, most) = (gone.len(), noise.d_max as usize);
-    if missing > most { Err(Refusal::Noise { missing, most, sites: session.sites(gone) }) } else { Ok(()) }
+/// No member goes on, and no secret of one is found again, with fewer of its holders than reconstruct one.
+fn holders(
+    session: &Session,
+    topology: &Topology,
+    members: &BTreeSet<u32>,
+    present: &BTreeSet<u32>,
+) -> Result<(), Refusal> {
+    members.iter().try_for_each(|of| session.enough_holders(*of, topology, present))
 }

@@ -19,6 +19,10 @@ pub const COMPLETE: u32 = 128;
 pub const FEWEST: u32 = 3;
 /// Most parties of one secure cohort; larger fleets sample.
 pub const MOST: u32 = 1_000;
+/// Most neighbours in a graph: what they deal to one member then fits into what is relayed to it in one step.
+const MOST_NEIGHBOURS: u32 = 256;
+/// Of so many parties of a graph one may be missing; its degree is found for that.
+const ONE_MISSING_OF: u32 = 20;
 
 /// Bounds of a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,12 +47,14 @@ impl Thresholds {
         Self { corrupt, quorum: quorum(n, corrupt), k_min: min_parties.max(corrupt.saturating_add(2)) }
     }
 
-    /// Sites that may be missing before their inputs arrived, and after that.
+    /// Sites that may be missing before their inputs arrived, and in all, those that stop after that counted. In a graph
+    /// the second holds with a chance of 1 − 2^-20 only.
     ///
     /// # Disclosure
     /// Only what the round's header says.
     pub fn survives(&self, n: u32) -> (u32, u32) {
-        (n.saturating_sub(self.quorum.max(self.k_min)), n.saturating_sub(self.quorum))
+        let most = if n > COMPLETE { n / ONE_MISSING_OF } else { n };
+        (n.saturating_sub(self.quorum.max(self.k_min)).min(most), n.saturating_sub(self.quorum).min(most))
     }
 }
 
@@ -189,7 +195,8 @@ pub enum Graph {
 }
 
 impl Graph {
-    /// The graph of a round of `n` of which `corrupt` may collude: one twentieth may drop out. `None` if there is none.
+    /// The graph of a round of `n` of which `corrupt` may collude: one twentieth may drop out. `None` if there is none of
+    /// a degree that can be relayed.
     ///
     /// # Disclosure
     /// Only what the round's header says.
@@ -197,8 +204,9 @@ impl Graph {
         if n <= COMPLETE {
             return Some(Self::Complete {});
         }
-        let missing = n / 20;
-        let Degree { neighbours, threshold } = Degree::find(n, corrupt, missing, Adversary::SemiMalicious)?;
+        let missing = n / ONE_MISSING_OF;
+        let degree = Degree::find(n, corrupt, missing, Adversary::SemiMalicious)?;
+        let Degree { neighbours, threshold } = Some(degree).filter(|degree| degree.neighbours <= MOST_NEIGHBOURS)?;
         Some(Self::Harary { missing, neighbours, threshold })
     }
 

@@ -1,8 +1,8 @@
 //! The secrets of one member in one round, and every key that is derived from them.
 //!
 //! All of them follow from one seed and the session's id by HKDF-SHA-256 (RFC 5869): the same seed gives the same
-//! messages, so that a member restored from its records can only say again what it said. `info` is a label, a zero byte
-//! and numbers of four bytes, big-endian.
+//! messages, so that a member restored from its records can only say again what it said. `info` is a label, a zero byte,
+//! numbers of four bytes, big-endian, and for the mask of a pair the digest of those who mask.
 
 use chacha20poly1305::aead::{Aead as _, KeyInit as _, Payload};
 use chacha20poly1305::{ChaCha20Poly1305, Key, Nonce};
@@ -17,16 +17,19 @@ use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 use super::mask::MaskKey;
-use super::message::{Advertise, Point};
+use super::message::{Advertise, BOX_BYTES, Point};
 use super::shamir::{Polynomial, Secret};
 
 /// 32 random bytes of one session, which the caller drew, keeps sealed, and erases when the session is over.
-pub struct Seed(Zeroizing<[u8; 32]>);
+pub struct Seed(Box<Zeroizing<[u8; 32]>>);
 
 impl Seed {
     /// From random bytes, which nobody else knows and no other session uses.
     pub fn new(random: Zeroizing<[u8; 32]>) -> Self {
-        Self(random)
+        // Copied, so that the argument is erased here and not moved.
+        let mut seed = Box::new(Zeroizing::new([0u8; 32]));
+        seed.copy_from_slice(&*random);
+        Self(seed)
     }
 }
 
@@ -38,7 +41,7 @@ impl std::fmt::Debug for Seed {
 
 /// A member's secrets of one round.
 pub(super) struct Secrets {
-    share: Zeroizing<[u8; 32]>,
+    share: Box<Zeroizing<[u8; 32]>>,
     mask: Secret,
     own: Secret,
     reveal: Point,
@@ -49,24 +52,24 @@ pub(super) struct Secrets {
 impl Secrets {
     /// Derives everything; `threshold` shares reconstruct a secret.
     pub(super) fn derive(seed: &Seed, sid: &Digest, threshold: u32) -> Self {
-        let hkdf = Hkdf::<Sha256>::new(Some(sid.as_bytes()), &*seed.0);
+        let hkdf = Hkdf::<Sha256>::new(Some(sid.as_bytes()), &**seed.0);
         let bytes = |label: &str| {
-            let mut out = Zeroizing::new([0u8; 32]);
-            expand(&hkdf, label, &[], &mut *out);
+            let mut out = Box::new(Zeroizing::new([0u8; 32]));
+            expand(&hkdf, label, &[], &[], &mut **out);
             out
         };
         // 512 bits, so that the scalar is uniform.
         let scalar = |label: &str, number: u32| {
             let mut wide = Zeroizing::new([0u8; 64]);
-            expand(&hkdf, label, &[number], &mut *wide);
-            Zeroizing::new(Scalar::from_bytes_mod_order_wide(&wide))
+            expand(&hkdf, label, &[number], &[], &mut *wide);
+            Secret::new(Scalar::from_bytes_mod_order_wide(&wide))
         };
         let (mask, own) = (scalar("mask key", 0), scalar("self-mask", 0));
         let polynomial =
             |secret: &Secret, label: &str| Polynomial::new(secret, (1..threshold).map(|number| scalar(label, number)));
         Self {
             share: bytes("share key"),
-            reveal: Point::from_bytes(*bytes("position")),
+            reveal: Point::from_bytes(**bytes("position")),
             mask_polynomial: polynomial(&mask, "mask key"),
             own_polynomial: polynomial(&own, "self-mask"),
             mask,
@@ -79,7 +82,7 @@ impl Secrets {
         Advertise {
             sid,
             from,
-            share_key: Point::from_bytes(MontgomeryPoint::mul_base_clamped(*self.share).to_bytes()),
+            share_key: Point::from_bytes(MontgomeryPoint::mul_base_clamped(**self.share).to_bytes()),
             mask_key: Point::of(&RistrettoPoint::mul_base(&self.mask)),
             self_key: Point::of(&RistrettoPoint::mul_base(&self.own)),
             position: in_graph.then(|| commitment(&sid, from, &self.reveal)),
@@ -97,12 +100,18 @@ impl Secrets {
     }
 
     /// Key of the mask with a peer; `None` if its key is no point.
-    pub(super) fn pair_mask(&self, sid: &Digest, me: u32, peer: u32, peer_key: &Point) -> Option<MaskKey> {
-        pair_mask(&self.mask, sid, me, peer, peer_key)
+    pub(super) fn pair_mask(
+        &self,
+        sid: &Digest,
+        among: &Digest,
+        pair: (u32, u32),
+        peer_key: &Point,
+    ) -> Option<MaskKey> {
+        pair_mask(&self.mask, sid, among, pair, peer_key)
     }
 
     /// Seals the two shares of a peer; `None` if its key cannot be used.
-    pub(super) fn seal(&self, sid: &Digest, me: u32, peer: u32, peer_key: &Point) -> Option<Vec<u8>> {
+    pub(super) fn seal(&self, sid: &Digest, me: u32, peer: u32, peer_key: &Point) -> Option<[u8; BOX_BYTES]> {
         let cipher = box_cipher(&self.share, peer_key, sid, me, peer)?;
         let mut plain = Zeroizing::new([0u8; 64]);
         let place = peer + 1;
@@ -110,7 +119,7 @@ impl Secrets {
         plain[32..].copy_from_slice(self.own_polynomial.share(place).as_bytes());
         let aad = associated(sid, me, peer);
         // Every key seals one box only, which is why the nonce can be fixed.
-        cipher.encrypt(&Nonce::from([0u8; 12]), Payload { msg: &*plain, aad: &aad }).ok()
+        cipher.encrypt(&Nonce::from([0u8; 12]), Payload { msg: &*plain, aad: &aad }).ok()?.try_into().ok()
     }
 
     /// Opens a peer's box: its shares of its mask key and of its self-mask. `None` if it is not what that peer sealed.
@@ -120,7 +129,7 @@ impl Secrets {
         me: u32,
         peer: u32,
         peer_key: &Point,
-        sealed: &[u8],
+        sealed: &[u8; BOX_BYTES],
     ) -> Option<(Secret, Secret)> {
         let cipher = box_cipher(&self.share, peer_key, sid, peer, me)?;
         let aad = associated(sid, peer, me);
@@ -132,7 +141,7 @@ impl Secrets {
 }
 
 fn scalar(bytes: [u8; 32]) -> Option<Secret> {
-    Option::<Scalar>::from(Scalar::from_canonical_bytes(bytes)).map(Zeroizing::new)
+    Option::<Scalar>::from(Scalar::from_canonical_bytes(bytes)).map(Secret::new)
 }
 
 /// HKDF(b_u; sid; "self").
@@ -140,15 +149,25 @@ pub(super) fn self_mask(own: &Secret, sid: &Digest) -> MaskKey {
     derive(own.as_bytes(), sid, "self", &[])
 }
 
-/// HKDF(s_u·S_v; sid; "mask", min, max); `None` if the peer's key is no point, or the one that multiplies to nothing.
-pub(super) fn pair_mask(mask: &Secret, sid: &Digest, u: u32, v: u32, peer_key: &Point) -> Option<MaskKey> {
+/// HKDF(s_u·S_v; sid; "mask", min, max, U2); `None` if the peer's key is no point, or the one that multiplies to
+/// nothing. `among` names U2: masks of members that were told of different ones do not cancel.
+pub(super) fn pair_mask(
+    mask: &Secret,
+    sid: &Digest,
+    among: &Digest,
+    (u, v): (u32, u32),
+    peer_key: &Point,
+) -> Option<MaskKey> {
     let point = peer_key.decode()?;
     let shared = Zeroizing::new(point * **mask);
     if (*shared).is_identity() {
         return None;
     }
     let bytes = Zeroizing::new(shared.compress().to_bytes());
-    Some(derive(&*bytes, sid, "mask", &[u.min(v), u.max(v)]))
+    let hkdf = Hkdf::<Sha256>::new(Some(sid.as_bytes()), &*bytes);
+    let mut out = Zeroizing::new([0u8; 32]);
+    expand(&hkdf, "mask", &[u.min(v), u.max(v)], among.as_bytes(), &mut *out);
+    Some(out)
 }
 
 /// What a member commits to in R0 and opens afterwards.
@@ -190,14 +209,15 @@ fn associated(sid: &Digest, from: u32, to: u32) -> Vec<u8> {
 
 fn derive(secret: &[u8], sid: &Digest, label: &str, numbers: &[u32]) -> Zeroizing<[u8; 32]> {
     let mut out = Zeroizing::new([0u8; 32]);
-    expand(&Hkdf::<Sha256>::new(Some(sid.as_bytes()), secret), label, numbers, &mut *out);
+    expand(&Hkdf::<Sha256>::new(Some(sid.as_bytes()), secret), label, numbers, &[], &mut *out);
     out
 }
 
-fn expand(hkdf: &Hkdf<Sha256>, label: &str, numbers: &[u32], out: &mut [u8]) {
+fn expand(hkdf: &Hkdf<Sha256>, label: &str, numbers: &[u32], last: &[u8], out: &mut [u8]) {
     let mut info = label.as_bytes().to_vec();
     info.push(0);
     info.extend(numbers.iter().flat_map(|number| number.to_be_bytes()));
+    info.extend_from_slice(last);
     // Unwrap safety: HKDF-SHA-256 gives up to 8,160 bytes, and at most 64 are asked for.
     #[allow(clippy::unwrap_used)]
     hkdf.expand(&info, out).unwrap();
@@ -252,15 +272,19 @@ mod tests {
         let known = "3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf34007208d5b887185865";
         assert_eq!(HEXLOWER.encode(&reference(&salt, &[0x0b; 22], &info, 42)), known);
 
-        let own = Zeroizing::new(Scalar::from(7u32));
+        let own = Secret::new(Scalar::from(7u32));
         let expected = reference(sid().as_bytes(), own.as_bytes(), b"self\0", 32);
         assert_eq!(self_mask(&own, &sid()).to_vec(), expected);
 
-        let other = Zeroizing::new(Scalar::from(11u32));
+        let other = Secret::new(Scalar::from(11u32));
         let key = |secret: &Secret| Point::of(&RistrettoPoint::mul_base(secret));
         let shared = Point::of(&RistrettoPoint::mul_base(&Scalar::from(77u32)));
-        let expected = reference(sid().as_bytes(), shared.as_bytes(), b"mask\0\0\0\0\x02\0\0\x01\0", 32);
-        for found in [pair_mask(&own, &sid(), 256, 2, &key(&other)), pair_mask(&other, &sid(), 2, 256, &key(&own))] {
+        let among = Digest::of(b"those who mask");
+        let info = [&b"mask\0\0\0\0\x02\0\0\x01\0"[..], among.as_bytes()].concat();
+        let expected = reference(sid().as_bytes(), shared.as_bytes(), &info, 32);
+        let mine = pair_mask(&own, &sid(), &among, (256, 2), &key(&other));
+        let theirs = pair_mask(&other, &sid(), &among, (2, 256), &key(&own));
+        for found in [mine, theirs] {
             assert_eq!(found.unwrap().to_vec(), expected);
         }
 
@@ -292,14 +316,25 @@ mod tests {
         }
         assert!(usable_share_key(&secrets(1).advertise(sid(), 0, false).share_key));
         for bad in [[0u8; 32], [0xff; 32]] {
-            assert!(secrets(1).pair_mask(&sid(), 0, 1, &Point::from_bytes(bad)).is_none());
+            assert!(secrets(1).pair_mask(&sid(), &sid(), (0, 1), &Point::from_bytes(bad)).is_none());
         }
+    }
+
+    /// Does not compile where a library was built without erasing its state.
+    #[test]
+    fn states_of_libraries_are_erased_when_they_are_dropped() {
+        fn erases<T: zeroize::ZeroizeOnDrop>() {}
+        erases::<Sha256>();
+        erases::<ctr::Ctr128BE<aes::Aes128>>();
+        erases::<chacha20::ChaCha20>();
+        erases::<ChaCha20Poly1305>();
+        erases::<Zeroizing<Scalar>>();
     }
 
     #[test]
     fn secrets_show_nothing_of_themselves() {
         assert_eq!(format!("{:?}", Seed::new(Zeroizing::new([7; 32]))), "Seed(..)");
-        let share = super::super::message::Share::new(&Zeroizing::new(Scalar::from(7u32)));
+        let share = super::super::message::Share::new(&Secret::new(Scalar::from(7u32)));
         assert_eq!(format!("{share:?}"), "Share(..)");
     }
 
@@ -308,7 +343,7 @@ mod tests {
 
         #[test]
         fn a_box_opens_for_its_receiver_from_its_sender_and_unchanged_only(
-            bit in any::<prop::sample::Index>(), cut in any::<prop::sample::Index>()
+            bit in any::<prop::sample::Index>()
         ) {
             let (sender, receiver, other) = (secrets(1), secrets(2), secrets(3));
             let key = |secrets: &Secrets| secrets.advertise(sid(), 0, false).share_key;
@@ -317,14 +352,13 @@ mod tests {
             let opened = receiver.open(&sid(), 5, 4, &key(&sender), &sealed).unwrap();
             prop_assert_eq!(*opened.0, *sender.mask_polynomial.share(6));
             prop_assert_eq!(*opened.1, *sender.own_polynomial.share(6));
-            let mut flipped = sealed.clone();
+            let mut flipped = sealed;
             let at = bit.index(sealed.len() * 8);
             flipped[at / 8] ^= 1 << (at % 8);
-            let opens = |who: &Secrets, sid: Digest, me, from, key: &Point, bytes: &[u8]| {
+            let opens = |who: &Secrets, sid: Digest, me, from, key: &Point, bytes: &[u8; BOX_BYTES]| {
                 who.open(&sid, me, from, key, bytes).is_some()
             };
             prop_assert!(!opens(&receiver, sid(), 5, 4, &key(&sender), &flipped));
-            prop_assert!(!opens(&receiver, sid(), 5, 4, &key(&sender), &sealed[..cut.index(sealed.len())]));
             prop_assert!(!opens(&receiver, Digest::of(b"another"), 5, 4, &key(&sender), &sealed));
             prop_assert!(!opens(&receiver, sid(), 5, 3, &key(&sender), &sealed));
             prop_assert!(!opens(&receiver, sid(), 5, 4, &key(&other), &sealed));

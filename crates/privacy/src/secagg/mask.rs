@@ -38,6 +38,8 @@ pub(super) enum Sign {
     Minus,
 }
 
+/// The part of a vector that is the row weight.
+const WEIGHT: usize = 0;
 /// Lanes that are masked at a time: they and the keystream for them stay in the nearest cache.
 const LANES: usize = 2_048;
 
@@ -74,8 +76,9 @@ impl Masker {
         if block.entries != levels.len() {
             return Err(PrivacyError::Length { expected: block.entries as u64, found: levels.len() as u64 });
         }
-        // With noise a level may lie outside of its range, and the width has room for that.
-        let above = levels.iter().position(|level| !self.is_noisy && *level > block.most);
+        // With noise a level may lie outside of its range, and the width has room for that. The row weight has none.
+        let is_bound = !self.is_noisy || block.part == WEIGHT;
+        let above = levels.iter().position(|level| is_bound && *level > block.most);
         if let Some(index) = above {
             return Err(PrivacyError::Level { part: block.part, index: block.first + index as u64 });
         }

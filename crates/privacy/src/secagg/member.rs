@@ -9,13 +9,15 @@ use std::fmt;
 use hospes_protocol::canon::{CanonError, Canonical, Document};
 use hospes_protocol::id::{Digest, SiteId};
 use hospes_protocol::sign::{SecretKey, Signature, Signed};
+use zeroize::Zeroize as _;
 
 use super::graph::{Graph, Topology};
 use super::keys::{Secrets, Seed, commitment, usable};
 use super::mask::{Masker, Sign, Stream};
 use super::message::{Advertise, Consent, Input, Opening, Relay, Reveal, Revealed, Sent, Share, Step};
 use super::refusal::Refusal;
-use super::setup::{Demands, Past, Session, Setup};
+use super::session::{Demands, Past, Session};
+use super::setup::Setup;
 use super::shamir::Secret;
 use super::vector::{Layout, Masked};
 
@@ -61,7 +63,7 @@ pub struct Member {
     me: u32,
     trusted: BTreeSet<u32>,
     demands: Demands,
-    secrets: Option<Secrets>,
+    secrets: Option<Box<Secrets>>,
     at: Step,
     keys: BTreeMap<u32, Advertise>,
     topology: Topology,
@@ -86,7 +88,7 @@ impl Member {
     /// A [`Refusal`] says what the header lacks, or that the round, or its attempt, is an old one.
     pub fn new(setup: Canonical<Setup>, demands: Demands, past: &Past, seed: &Seed) -> Result<Self, Refusal> {
         let member = Self::prepare(setup, demands, seed)?;
-        member.session.check_past(past)?;
+        member.session.is_new(past)?;
         Ok(member)
     }
 
@@ -94,13 +96,16 @@ impl Member {
     /// that a member whose records were changed says nothing more.
     ///
     /// # Errors
-    /// As [`Member::new`]; [`Refusal::Record`] where a record does not lead to its message.
+    /// As [`Member::new`], but the session may be the last one on record; [`Refusal::Record`] where a record does not
+    /// lead to its message, or where `past` knows of a consent of this session and the records do not, or the other way
+    /// round.
     ///
     /// # Disclosure
     /// What was said before, and nothing else.
     pub fn restore(
         setup: Canonical<Setup>,
         demands: Demands,
+        past: &Past,
         seed: &Seed,
         key: &SecretKey,
         records: &[Fixed],
@@ -110,11 +115,12 @@ impl Member {
             return Err(Refusal::Record(Step::Keys));
         }
         for record in records {
-            let again = member.repeat(record, key)?;
+            let again = member.repeat(record, past, key)?;
             if again.as_ref() != Some(record) {
                 return Err(Refusal::Record(record.step));
             }
         }
+        member.may_go_on(past)?;
         Ok(member)
     }
 
@@ -127,7 +133,7 @@ impl Member {
             me,
             trusted,
             demands,
-            secrets: Some(secrets),
+            secrets: Some(Box::new(secrets)),
             at: Step::Keys,
             keys: BTreeMap::new(),
             topology: Topology::complete(BTreeSet::new()),
@@ -138,11 +144,11 @@ impl Member {
         })
     }
 
-    fn repeat(&mut self, record: &Fixed, key: &SecretKey) -> Result<Option<Fixed>, Refusal> {
+    fn repeat(&mut self, record: &Fixed, past: &Past, key: &SecretKey) -> Result<Option<Fixed>, Refusal> {
         if record.step == Step::Keys {
             return self.advertise(key).map(Some);
         }
-        match self.on(&Relay::from_bytes(&record.input)?, key)? {
+        match self.answer(&Relay::from_bytes(&record.input)?, past, key)? {
             Turn::Send(fixed) => Ok(Some(fixed)),
             // The vector itself is durable beside the record, and never made again.
             Turn::Mask => match Sent::from_bytes(&record.message)? {
@@ -180,6 +186,14 @@ impl Member {
     pub fn close(&mut self) {
         self.secrets = None;
         self.held.clear();
+        for mut fixed in self.fixed.drain(..) {
+            fixed.input.zeroize();
+            fixed.message.zeroize();
+        }
+        if let Some(mut boxes) = self.boxes.take() {
+            boxes.zeroize();
+        }
+        self.at = Step::End;
     }
 
     /// R0: this member's keys of the round.
@@ -201,6 +215,9 @@ impl Member {
     /// Takes what the aggregator relays. What was relayed before is answered as before; whatever else comes for a step
     /// whose answer is fixed is refused.
     ///
+    /// `past` is what is on record now, in the transaction that makes the answer durable, and not when the session began:
+    /// another attempt, or a new epoch of the coordinator, may have come between.
+    ///
     /// # Errors
     /// A [`Refusal`] says why this member does not go on, and names whose message is wrong or missing. The member stays
     /// where it was.
@@ -208,8 +225,17 @@ impl Member {
     /// # Disclosure
     /// Keys, boxes for peers, a signature; and at the end shares that unmask the sum over at least t sites, never both
     /// shares of one site.
-    pub fn on(&mut self, relay: &Relay, key: &SecretKey) -> Result<Turn, Refusal> {
+    pub fn on(&mut self, relay: &Relay, past: &Past, key: &SecretKey) -> Result<Turn, Refusal> {
         self.secrets()?;
+        self.may_go_on(past)?;
+        self.answer(relay, past, key)
+    }
+
+    fn may_go_on(&self, past: &Past) -> Result<(), Refusal> {
+        self.session.may_go_on(past, self.has_said(Step::Consent))
+    }
+
+    fn answer(&mut self, relay: &Relay, past: &Past, key: &SecretKey) -> Result<Turn, Refusal> {
         let input = relay.to_bytes()?;
         let step = self.answers(relay);
         if let Some(done) = self.fixed.iter().find(|fixed| fixed.input == input) {
@@ -228,7 +254,7 @@ impl Member {
             Relay::Keys(keys) => self.on_keys(keys, input, key).map(Turn::Send),
             Relay::Positions(openings) => self.on_positions(openings, input, key).map(Turn::Send),
             Relay::Shares { active, dealt } => self.on_shares(active, dealt, input, key),
-            Relay::Inputs(included) => self.on_inputs(included, input, key).map(Turn::Send),
+            Relay::Inputs(included) => self.on_inputs(included, input, past, key).map(Turn::Send),
             Relay::Consents(consents) => self.on_consents(consents, input, key).map(Turn::Send),
         }
     }
@@ -301,6 +327,7 @@ impl Member {
         let present: BTreeSet<u32> = reveals.keys().copied().collect();
         self.session.enough(Step::Positions, &present, self.keys.keys().copied(), self.session.least())?;
         let topology = Topology::ring(&self.sid(), &reveals, neighbours);
+        self.session.enough_holders(self.me, &topology, &present)?;
         let sent = self.deal(&self.keys, &topology, key)?;
         self.keys.retain(|party, _| present.contains(party));
         self.topology = topology;
@@ -317,13 +344,34 @@ impl Member {
         let secrets = self.secrets()?;
         self.may_commit()?;
         let (sid, prg) = (self.sid(), self.session.setup().prg);
+        let among = self.session.set_digest(&self.active);
         let mut streams = vec![Stream::new(prg, &secrets.self_mask(&sid), Sign::Plus)];
         for peer in &self.topology.neighbours(self.me) & &self.active {
-            let key = self.keys.get(&peer).and_then(|keys| secrets.pair_mask(&sid, self.me, peer, &keys.mask_key));
+            let key = self.keys.get(&peer);
+            let key = key.and_then(|keys| secrets.pair_mask(&sid, &among, (self.me, peer), &keys.mask_key));
             let key = key.ok_or(Refusal::Keys(self.session.site(peer)?))?;
             streams.push(Stream::new(prg, &key, sign(self.me, peer)));
         }
         Ok(Masker::new(self.layout(), streams, self.session.setup().noise.is_some()))
+    }
+
+    /// R2: standard deviation of the noise that this member adds to each entry of its tensors, drawn once for a session and
+    /// quantised with them; 0 without noise. The row weight has none.
+    ///
+    /// # Units
+    /// Quantisation steps.
+    ///
+    /// # Errors
+    /// As [`Member::masker`].
+    ///
+    /// # Disclosure
+    /// Only what the round's header says, and how many mask.
+    pub fn noise_deviation(&self) -> Result<f64, Refusal> {
+        self.secrets()?;
+        self.may_commit()?;
+        let Setup { noise, c, .. } = *self.session.setup();
+        let masking = u32::try_from(self.active.len()).unwrap_or(u32::MAX);
+        Ok(noise.map_or(0.0, |noise| noise.of_each(masking, c)))
     }
 
     /// R2: fixes the masked vector, which is durable.
@@ -357,7 +405,7 @@ impl Member {
     }
 
     /// R3: signs the set of inputs, if this site can stand for the sum over it.
-    fn on_inputs(&mut self, included: &[u32], input: Vec<u8>, key: &SecretKey) -> Result<Fixed, Refusal> {
+    fn on_inputs(&mut self, included: &[u32], input: Vec<u8>, past: &Past, key: &SecretKey) -> Result<Fixed, Refusal> {
         let included = self.ordered(included)?;
         let strangers = self.session.sites(&included - &self.active);
         if !strangers.is_empty() {
@@ -367,19 +415,14 @@ impl Member {
             return Err(Refusal::NotIncluded);
         }
         self.session.enough(Step::Input, &included, self.active.iter().copied(), self.session.least())?;
+        self.session.enough_holders(self.me, &self.topology, &included)?;
         let (found, least) = ((&self.trusted & &included).len(), self.demands.min_trusted_peers as usize);
         if found < least {
             return Err(Refusal::Trusted { found, least });
         }
-        if let Some(noise) = self.session.setup().noise {
-            let (missing, most) = (self.active.len() - included.len(), noise.d_max as usize);
-            if missing > most {
-                let sites = self.session.sites(&self.active - &included);
-                return Err(Refusal::Noise { missing, most, sites });
-            }
-        }
+        self.session.enough_noise(&self.active, &included)?;
         let cohort = self.session.setup().cohort(&included);
-        if self.demands.answered.is_some_and(|answered| answered != cohort) {
+        if past.answered.is_some_and(|answered| answered != cohort) {
             return Err(Refusal::OtherCohort);
         }
         // PRIVACY: the word that lets the sum over these sites, and no other, be unmasked.
@@ -390,6 +433,8 @@ impl Member {
     /// R4: reveals shares, if a quorum of those in the sum signed the very set that this site signed.
     fn on_consents(&mut self, all: &[(u32, Signature)], input: Vec<u8>, key: &SecretKey) -> Result<Fixed, Refusal> {
         let included = self.consented()?;
+        // Who is named, and how often, before any signature is checked.
+        self.ordered(all.iter().map(|(party, _)| party))?;
         let (mut valid, mut invalid) = (BTreeSet::new(), BTreeSet::new());
         for (party, signature) in all {
             let identity = self.session.identity(*party)?;
@@ -432,7 +477,7 @@ impl Member {
     }
 
     /// A list of parties that names each once, in order.
-    fn ordered(&self, parties: &[u32]) -> Result<BTreeSet<u32>, Refusal> {
+    fn ordered<'a>(&self, parties: impl IntoIterator<Item = &'a u32>) -> Result<BTreeSet<u32>, Refusal> {
         let mut set = BTreeSet::new();
         for party in parties {
             let site: SiteId = self.session.site(*party)?;
@@ -453,7 +498,7 @@ impl Member {
     }
 
     fn secrets(&self) -> Result<&Secrets, Refusal> {
-        self.secrets.as_ref().ok_or(Refusal::Gone)
+        self.secrets.as_deref().ok_or(Refusal::Gone)
     }
 
     fn own_keys(&self) -> Result<Advertise, Refusal> {

@@ -14,15 +14,17 @@ use hospes_protocol::id::Digest;
 use hospes_protocol::sign::{Signature, Signed};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use zeroize::{Zeroize as _, Zeroizing};
+use zeroize::Zeroize as _;
 
 use super::refusal::Refusal;
 use super::shamir::Secret;
 
 /// Bytes of one message of a member, its boxes counted.
 pub const SENT_BYTES: usize = 2 << 20;
-/// Bytes of what the aggregator relays to one member in one step.
-pub const RELAY_BYTES: usize = 64 << 20;
+/// Bytes of what the aggregator relays to one member in one step: the largest is what 256 neighbours dealt.
+pub const RELAY_BYTES: usize = 16 << 20;
+/// Bytes of a box: two scalars and the tag of the AEAD.
+pub const BOX_BYTES: usize = 2 * 32 + 16;
 /// Depth of nesting of a message.
 const DEPTH: usize = 32;
 
@@ -112,7 +114,7 @@ impl Share {
     }
     /// The scalar; `None` if it is not the one encoding of one.
     pub(super) fn open(&self) -> Option<Secret> {
-        Option::<Scalar>::from(Scalar::from_canonical_bytes(self.0)).map(Zeroizing::new)
+        Option::<Scalar>::from(Scalar::from_canonical_bytes(self.0)).map(Secret::new)
     }
 }
 
@@ -192,7 +194,7 @@ pub struct Sealed {
     pub to: u32,
     /// Nonce-free AEAD box under a key of this session, sender and party.
     #[serde(with = "serde_bytes")]
-    pub sealed: Vec<u8>,
+    pub sealed: [u8; BOX_BYTES],
 }
 
 /// R2: what a member signs of its masked input; the vector itself is an upload.
@@ -363,7 +365,7 @@ pub struct Delivery {
     pub shares: Signed<Shares>,
     /// The box.
     #[serde(with = "serde_bytes")]
-    pub sealed: Vec<u8>,
+    pub sealed: [u8; BOX_BYTES],
 }
 
 macro_rules! on_the_wire {

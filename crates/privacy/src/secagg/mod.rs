@@ -13,6 +13,8 @@
 //! | R3 | [`Member::on`] [`Relay::Inputs`] | the same |
 //! | R4 | [`Member::on`] [`Relay::Consents`] | then [`Aggregator::unmasker`] |
 //!
+//! Each step of a member takes what is on record at that time ([`Past`]), and the aggregator who sent something.
+//!
 //! What it deliberately does not do: no network, no clock, no randomness, no files. A member says each thing once; what
 //! must be durable before it leaves comes out with it as a [`Fixed`]. It does not see a wrong *input*: a poisoned
 //! update hides under masks, and a site's clip binds honest sites only. It does not replace differential privacy.
@@ -26,6 +28,7 @@ mod mask;
 mod member;
 mod message;
 mod refusal;
+mod session;
 mod setup;
 mod shamir;
 mod vector;
@@ -39,9 +42,10 @@ pub use keys::Seed;
 pub use mask::{Masker, Prg, Unmasker};
 pub use member::{Fixed, Member, Turn};
 pub use message::{
-    Accusation, Advertise, BoxDigest, Consent, Delivery, Fault, Input, Opening, Point, RELAY_BYTES, Relay, Reveal,
-    Revealed, SENT_BYTES, Sealed, Sent, Share, Shares, Step,
+    Accusation, Advertise, BOX_BYTES, BoxDigest, Consent, Delivery, Fault, Input, Opening, Point, RELAY_BYTES, Relay,
+    Reveal, Revealed, SENT_BYTES, Sealed, Sent, Share, Shares, Step,
 };
 pub use refusal::Refusal;
-pub use setup::{Demands, Noise, Past, Setup, Tensor};
+pub use session::{Demands, Past};
+pub use setup::{Noise, Setup, Tensor};
 pub use vector::{BLOCK_ENTRIES, Block, Layout, Masked, Part, Scale, Tree, WIDEST_BITS, noise_bound, width};

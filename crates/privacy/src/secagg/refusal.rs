@@ -37,6 +37,9 @@ pub enum Refusal {
     /// This site is not a member.
     #[error("this site is not in the round's roster")]
     NotMember,
+    /// A sender that is no member.
+    #[error("site {0} is not in the round's roster")]
+    Stranger(SiteId),
     /// The coordinator was restored, and this site did not approve its new epoch.
     #[error("the round is of epoch {found}, and this site approved epoch {approved}")]
     Epoch {
@@ -53,14 +56,18 @@ pub enum Refusal {
         /// Attempt.
         attempt: u32,
     },
-    /// The site agreed to a sum in another attempt at this round.
+    /// The site agreed to a sum in another attempt at this round, or in a later one.
     #[error(
-        "this site agreed to a sum in an earlier attempt at this round; only a new round, with new training, can follow"
+        "this site agreed to a sum in another attempt at this round, or in a later round; only a new round, with new \
+         training, can follow"
     )]
     AgreedBefore,
     /// The header names another model than the site has.
     #[error("the round names another model than the one that this site fetched")]
     Model,
+    /// The header's noise is not what the approved plan asks for.
+    #[error("the round's noise is not the one that the approved plan asks for")]
+    OtherNoise,
     /// A party number that nobody has.
     #[error("party {0} is not in the roster")]
     Unknown(u32),
@@ -117,6 +124,18 @@ pub enum Refusal {
         /// How many there must be.
         needed: usize,
         /// Who is not there.
+        missing: Vec<SiteId>,
+    },
+    /// Too few of those who share masks with a site, and hold shares of its secrets, go on with it.
+    #[error("{present} holders of shares of site {of}'s secrets go on, and {needed} must; missing: {}", names(.missing))]
+    TooFewHolders {
+        /// Whose secrets.
+        of: SiteId,
+        /// How many go on.
+        present: usize,
+        /// How many must.
+        needed: usize,
+        /// Who does not.
         missing: Vec<SiteId>,
     },
     /// Too few shares of one site's secret.
@@ -191,26 +210,23 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// The sites that it names: those who are missing, or whose message is wrong.
+    /// The sites that are missing, that cannot be in the round, or that said to an aggregator what they should not.
+    ///
+    /// Never a site only because somebody put its name to something: whatever is wrong with what a member is relayed, an
+    /// honest coordinator would have refused; and what an aggregator refuses is the doing of the sender, whom its caller
+    /// knows.
     pub fn parties(&self) -> &[SiteId] {
         match self {
             Self::NotApproved(site)
             | Self::Roster(site)
-            | Self::OtherRound(site)
-            | Self::Unsigned(site)
-            | Self::Twice(site)
             | Self::Contradiction(site)
-            | Self::Keys(site)
             | Self::Malformed { site, .. }
-            | Self::Position(site)
-            | Self::Box(site)
             | Self::Share { from: site, .. }
             | Self::Payload(site) => std::slice::from_ref(site),
             Self::TooFew { missing: sites, .. }
+            | Self::TooFewHolders { missing: sites, .. }
             | Self::TooFewShares { missing: sites, .. }
-            | Self::Included(sites)
-            | Self::Noise { sites, .. }
-            | Self::Consents { invalid: sites, .. } => sites,
+            | Self::Noise { sites, .. } => sites,
             _ => &[],
         }
     }

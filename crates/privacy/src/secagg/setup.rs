@@ -1,24 +1,20 @@
-//! What a round with secure aggregation is: the header whose digest is the session's id, what both sides check of it,
-//! and what one site demands of it.
+//! What a round with secure aggregation is: the header whose digest is the session's id, and what both sides check of
+//! it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use hospes_protocol::approval::Trust;
-use hospes_protocol::canon::{Canonical, Document};
+use hospes_protocol::canon::Document;
 use hospes_protocol::id::{Digest, FederationId, JobId, SiteId, StudyId};
 use hospes_protocol::limits;
 use hospes_protocol::plan::Quantise;
 use hospes_protocol::plan::model::TensorShape;
 use hospes_protocol::round::{Mode, RosterEntry, RoundHeader};
-use hospes_protocol::sign::{PublicKey, Signed};
 use hospes_protocol::version::Version;
 use serde::{Deserialize, Serialize};
 
-use super::graph::{FEWEST, Graph, MOST, Thresholds, quorum};
+use super::graph::{FEWEST, Graph, MOST, quorum};
 use super::mask::Prg;
-use super::message::{Advertise, Point, Shares, Stamped, Step};
 use super::refusal::Refusal;
-use super::shamir::Commitments;
 use super::vector::{Layout, Part, Scale, noise_bound, width};
 
 /// Everything that a round's masks depend on. Its digest is the session's id (`sid`), so that sites that were told
@@ -95,27 +91,37 @@ pub struct Tensor {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Noise {
-    /// Standard deviation of the sum's noise in quantisation steps, with everybody in it.
+    /// Standard deviation of the sum's noise, in each tensor's own quantisation steps, that is left when as many sites are
+    /// missing as may be and those that collude take theirs off.
     pub sigma_steps: f64,
-    /// Most sites that may be missing from the sum (`d_max`).
+    /// Most sites of those that mask (U2) that may be missing from the sum (`d_max`).
     pub d_max: u32,
 }
 
 impl Setup {
     /// The setup that a round's header asks for; graph and widths follow by rule.
     ///
+    /// # Shapes
+    /// `clips` has one clip for each tensor of the header, in its order: that of the header's quantiser, where the plan
+    /// knows no other. The two vectors of `scaffold` have two.
+    ///
     /// # Errors
     /// [`Refusal::Unusable`] or [`Refusal::Size`] names what nobody could take part in.
-    pub fn new(header: &RoundHeader, prg: Prg, noise: Option<Noise>) -> Result<Self, Refusal> {
+    pub fn new(header: &RoundHeader, clips: &[f64], prg: Prg, noise: Option<Noise>) -> Result<Self, Refusal> {
         let Mode::SecureAggregation { c, t, k_min } = header.mode else {
             return Err(Refusal::Unusable { field: "mode", reason: "it is not secure aggregation" });
         };
         let n = size(&header.roster)?;
-        let Quantise { clip, bits, n_max } = header.quantise;
-        let spread = spread(noise, header.parameters());
-        let tensors = header.tensors.iter().map(|TensorShape { name, shape }| -> Result<Tensor, Refusal> {
+        let Quantise { bits, n_max, .. } = header.quantise;
+        if clips.len() != header.tensors.len() {
+            return Err(Refusal::Unusable { field: "clips", reason: "there is not one for each tensor" });
+        }
+        check_noise(noise, t.max(k_min), c)?;
+        let spread = spread(noise, t.max(k_min), c, header.parameters());
+        let tensors = header.tensors.iter().zip(clips).map(|(tensor, &clip)| -> Result<Tensor, Refusal> {
+            let TensorShape { name, shape } = tensor.clone();
             let width = width_of(n, Scale::new(clip, bits).map_err(|_| UNUSABLE_SCALE)?.most(), spread)?;
-            Ok(Tensor { name: name.clone(), shape: shape.clone(), clip, bits, width })
+            Ok(Tensor { name, shape, clip, bits, width })
         });
         let setup = Self {
             protocol: header.protocol,
@@ -167,10 +173,7 @@ impl Setup {
             return Err(NO_GRAPH);
         }
         rule(self.n_max >= 1, "n_max", "it must be at least 1")?;
-        if let Some(Noise { sigma_steps, d_max }) = self.noise {
-            rule(sigma_steps.is_finite() && sigma_steps > 0.0, "noise", "its σ is not above 0")?;
-            rule(d_max < n, "noise", "it counts on more missing sites than there are")?;
-        }
+        check_noise(self.noise, self.t.max(self.k_min), self.c)?;
         let spread = self.noise_steps();
         let weight_width = width_of(n, u64::from(self.n_max), 0.0)?;
         rule(self.weight_width == weight_width, "weight_width", "it is not the width of the sum of weights")?;
@@ -189,12 +192,12 @@ impl Setup {
         self.tensors.iter().fold(0u64, |sum, tensor| sum.saturating_add(tensor.entries()))
     }
 
-    /// 2·z·σ of a coordinate of the sum; 0 without noise.
+    /// 2·z·σ of a coordinate of the sum, with the most noise that a sum can have; 0 without noise.
     ///
     /// # Units
     /// Quantisation steps.
     pub fn noise_steps(&self) -> f64 {
-        spread(self.noise, self.entries())
+        spread(self.noise, self.t.max(self.k_min), self.c, self.entries())
     }
 
     /// Names the set of sites whose inputs count, whatever their party numbers: what a site keeps of a static figure.
@@ -207,7 +210,7 @@ impl Setup {
         Digest::of(&sites.iter().flat_map(|site| *site.as_bytes()).collect::<Vec<u8>>())
     }
 
-    fn site(&self, party: u32) -> Option<SiteId> {
+    pub(super) fn site(&self, party: u32) -> Option<SiteId> {
         self.roster.get(party as usize).map(|entry| entry.site)
     }
 }
@@ -228,203 +231,36 @@ fn size(roster: &[RosterEntry]) -> Result<u32, Refusal> {
     n.ok_or(Refusal::Size(roster.len()))
 }
 
-fn spread(noise: Option<Noise>, entries: u64) -> f64 {
-    noise.map_or(0.0, |noise| 2.0 * noise_bound(noise.sigma_steps, entries))
+impl Noise {
+    /// Standard deviation of the noise that each of `masking` members (U2) adds: σ/√(|U2| − d_max − max(c, 1)), so that
+    /// σ is left without those who are missing and those who look (specs/differential-privacy.md; who looks knows its own
+    /// noise, so that c = 0 is never right). Infinite where nobody's noise would be left.
+    ///
+    /// # Units
+    /// Quantisation steps.
+    pub(super) fn of_each(&self, masking: u32, c: u32) -> f64 {
+        let left = f64::from(masking) - f64::from(self.d_max) - f64::from(c.max(1));
+        if left > 0.0 { self.sigma_steps / left.sqrt() } else { f64::INFINITY }
+    }
+}
+
+fn check_noise(noise: Option<Noise>, least: u32, c: u32) -> Result<(), Refusal> {
+    let Some(noise) = noise else { return Ok(()) };
+    let unusable = |reason| Err(Refusal::Unusable { field: "noise", reason });
+    if !(noise.sigma_steps.is_finite() && noise.sigma_steps > 0.0) {
+        return unusable("its σ is not above 0");
+    }
+    if noise.of_each(least, c).is_infinite() {
+        return unusable("with so many missing, no honest site's noise is left in the smallest sum");
+    }
+    Ok(())
+}
+
+/// 2·z·σ of the noisiest sum: with nobody missing after R2, of as few members as may mask, who add the most each.
+fn spread(noise: Option<Noise>, least: u32, c: u32, entries: u64) -> f64 {
+    noise.map_or(0.0, |noise| 2.0 * noise_bound(noise.of_each(least, c) * f64::from(least).sqrt(), entries))
 }
 
 fn width_of(n: u32, most: u64, noise_steps: f64) -> Result<u32, Refusal> {
     width(n, most, noise_steps).ok_or(Refusal::Unusable { field: "width", reason: "a sum would not fit into 63 bits" })
-}
-
-/// What one site demands of a round, from its policy, its approval and what it remembers.
-#[derive(Debug, Clone)]
-pub struct Demands {
-    /// This site's identity key.
-    pub identity: PublicKey,
-    /// Every other site of the approval, and how this site trusts its key now.
-    pub peers: BTreeMap<PublicKey, Trust>,
-    /// Fewest sites in a sum.
-    pub min_parties: u32,
-    /// Fewest peers in a sum that are verified here or vouched for.
-    pub min_trusted_peers: u32,
-    /// Sites that may collude, where the policy says so (c₀).
-    pub corrupt: Option<u32>,
-    /// Digest of the model that this site fetched.
-    pub model: Option<Digest>,
-    /// For a static function of the data (statistics, evaluation of one model): the cohort that it was answered for
-    /// before, of the same snapshot, task and model; see [`Setup::cohort`].
-    pub answered: Option<Digest>,
-}
-
-/// What a site remembers of earlier rounds of a job's task.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Past {
-    /// Epoch of the coordinator that this site approved.
-    pub epoch: u64,
-    /// Last round and attempt of this epoch that it took part in.
-    pub last: Option<(u32, u32)>,
-    /// Last round in which it signed a set of inputs (R3), whatever the epoch's attempt.
-    pub consented: Option<u32>,
-}
-
-/// A setup with what both roles ask of it all the time.
-#[derive(Debug, Clone)]
-pub(super) struct Session {
-    setup: Canonical<Setup>,
-    layout: Layout,
-}
-
-impl Session {
-    pub(super) fn new(setup: Canonical<Setup>) -> Result<Self, Refusal> {
-        let layout = setup.layout()?;
-        Ok(Self { setup, layout })
-    }
-
-    pub(super) fn sid(&self) -> Digest {
-        self.setup.digest()
-    }
-
-    pub(super) fn setup(&self) -> &Setup {
-        &self.setup
-    }
-
-    pub(super) fn layout(&self) -> &Layout {
-        &self.layout
-    }
-
-    /// Shares that reconstruct a secret.
-    pub(super) fn share_threshold(&self) -> u32 {
-        match self.setup.graph {
-            Graph::Complete {} => self.setup.t,
-            Graph::Harary { threshold, .. } => threshold,
-        }
-    }
-
-    /// Fewest sites of U1, U2 and U3: max(t, k_min).
-    pub(super) fn least(&self) -> usize {
-        self.setup.t.max(self.setup.k_min) as usize
-    }
-
-    /// Sites that must sign one set of inputs.
-    pub(super) fn quorum(&self) -> usize {
-        self.setup.t as usize
-    }
-
-    /// All party numbers.
-    pub(super) fn parties(&self) -> std::ops::Range<u32> {
-        0..self.setup.n
-    }
-
-    /// The site with a party number, for words.
-    pub(super) fn site(&self, party: u32) -> Result<SiteId, Refusal> {
-        self.setup.site(party).ok_or(Refusal::Unknown(party))
-    }
-
-    /// The sites with these party numbers, for words.
-    pub(super) fn sites(&self, parties: impl IntoIterator<Item = u32>) -> Vec<SiteId> {
-        parties.into_iter().filter_map(|party| self.setup.site(party)).collect()
-    }
-
-    pub(super) fn identity(&self, party: u32) -> Result<PublicKey, Refusal> {
-        let entry = self.setup.roster.get(party as usize);
-        entry.map(|entry| entry.identity).ok_or(Refusal::Unknown(party))
-    }
-
-    /// Who signed a message of this session.
-    pub(super) fn authentic<D: Stamped>(&self, signed: &Signed<D>) -> Result<u32, Refusal> {
-        let party = signed.document.sender();
-        let site = self.site(party)?;
-        if signed.document.sid() != self.sid() {
-            return Err(Refusal::OtherRound(site));
-        }
-        // One signature: a list of them would only cost time.
-        if signed.signatures.len() != 1 || !signed.signed_by(&self.identity(party)?) {
-            return Err(Refusal::Unsigned(site));
-        }
-        Ok(party)
-    }
-
-    /// The commitments of a member, if they are of the right number and begin with the keys that it advertised.
-    pub(super) fn commitments(&self, shares: &Shares, keys: &Advertise) -> Option<(Commitments, Commitments)> {
-        let parse = |points: &[Point], key: &Point| {
-            let fits = points.len() == self.share_threshold() as usize && points.first() == Some(key);
-            fits.then(|| Commitments::parse(points)).flatten()
-        };
-        Some((parse(&shares.mask, &keys.mask_key)?, parse(&shares.own, &keys.self_key)?))
-    }
-
-    /// Names a set of parties of this session.
-    pub(super) fn set_digest(&self, set: &BTreeSet<u32>) -> Digest {
-        let mut bytes = b"hospes/secagg/set/v1\0".to_vec();
-        bytes.extend_from_slice(self.sid().as_bytes());
-        bytes.extend(set.iter().flat_map(|party| party.to_be_bytes()));
-        Digest::of(&bytes)
-    }
-
-    /// Refuses to go on with fewer than `needed` of those who were there before.
-    pub(super) fn enough(
-        &self,
-        step: Step,
-        present: &BTreeSet<u32>,
-        before: impl IntoIterator<Item = u32>,
-        needed: usize,
-    ) -> Result<(), Refusal> {
-        if present.len() >= needed {
-            return Ok(());
-        }
-        let missing = self.sites(before.into_iter().filter(|party| !present.contains(party)));
-        Err(Refusal::TooFew { step, present: present.len(), needed, missing })
-    }
-
-    /// Checks the header against what a site demands, and finds the site in it: its party number, and those of the
-    /// peers that it knows from elsewhere than the coordinator.
-    pub(super) fn check(&self, demands: &Demands) -> Result<(u32, BTreeSet<u32>), Refusal> {
-        let setup = self.setup();
-        let (mut me, mut trusted) = (None, BTreeSet::new());
-        for (party, entry) in (0u32..).zip(&setup.roster) {
-            if entry.identity == demands.identity {
-                me = Some(party);
-                continue;
-            }
-            match demands.peers.get(&entry.identity) {
-                None => return Err(Refusal::NotApproved(entry.site)),
-                Some(Trust::AssertedOnly) => {}
-                Some(Trust::VouchedFor | Trust::VerifiedHere) => drop(trusted.insert(party)),
-            }
-        }
-        let me = me.ok_or(Refusal::NotMember)?;
-        // As many as the roster has, which fit.
-        let asserted = setup.n - 1 - u32::try_from(trusted.len()).unwrap_or(setup.n - 1);
-        let demanded = Thresholds::new(setup.n, demands.corrupt, asserted, demands.min_parties);
-        let least = |field, found: u32, least: u32| {
-            let refusal = Refusal::Terms { field, found: u64::from(found), least: u64::from(least) };
-            if found >= least { Ok(()) } else { Err(refusal) }
-        };
-        // A header that offers more than this site demands is as good: another site may demand it.
-        least("c", setup.c, demanded.corrupt)?;
-        least("t", setup.t, demanded.quorum)?;
-        least("k_min", setup.k_min, demanded.k_min)?;
-        if trusted.len() < demands.min_trusted_peers as usize {
-            return Err(Refusal::Trusted { found: trusted.len(), least: demands.min_trusted_peers as usize });
-        }
-        if setup.model != demands.model {
-            return Err(Refusal::Model);
-        }
-        Ok((me, trusted))
-    }
-
-    /// Checks that the round is a new one.
-    pub(super) fn check_past(&self, past: &Past) -> Result<(), Refusal> {
-        let Setup { epoch, round, attempt, .. } = *self.setup();
-        if epoch != past.epoch {
-            return Err(Refusal::Epoch { found: epoch, approved: past.epoch });
-        }
-        if past.consented.is_some_and(|consented| consented >= round) {
-            return Err(Refusal::AgreedBefore);
-        }
-        if past.last.is_some_and(|last| last >= (round, attempt)) {
-            return Err(Refusal::Replayed { round, attempt });
-        }
-        Ok(())
-    }
 }

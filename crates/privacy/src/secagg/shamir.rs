@@ -4,16 +4,47 @@
 //!
 //! Not a general library: thresholds, places and secrets come from the state machines, which have checked them.
 
+use std::ops::{Deref, DerefMut};
+
 use curve25519_dalek::RistrettoPoint;
 use curve25519_dalek::scalar::Scalar;
 use curve25519_dalek::traits::{IsIdentity as _, VartimeMultiscalarMul as _};
 use sha2::{Digest as _, Sha256};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use super::message::Point;
 
-/// A scalar that is a secret or a share of one.
-pub(super) type Secret = Zeroizing<Scalar>;
+/// A scalar that is a secret or a share of one. It stays at one address until it is erased: a map that moves its entries
+/// leaves no copies behind.
+#[derive(Clone)]
+pub(super) struct Secret(Box<Zeroizing<Scalar>>);
+
+impl Secret {
+    pub(super) fn new(mut scalar: Scalar) -> Self {
+        let mut secret = Self::zero();
+        *secret = scalar;
+        scalar.zeroize();
+        secret
+    }
+
+    fn zero() -> Self {
+        Self(Box::new(Zeroizing::new(Scalar::ZERO)))
+    }
+}
+
+impl Deref for Secret {
+    type Target = Scalar;
+
+    fn deref(&self) -> &Scalar {
+        &self.0
+    }
+}
+
+impl DerefMut for Secret {
+    fn deref_mut(&mut self) -> &mut Scalar {
+        &mut self.0
+    }
+}
 
 /// A polynomial of degree t − 1; its constant term is the secret.
 pub(super) struct Polynomial(Zeroizing<Vec<Scalar>>);
@@ -33,7 +64,7 @@ impl Polynomial {
     /// The share at this place, which is not 0.
     pub(super) fn share(&self, place: u32) -> Secret {
         let place = Scalar::from(place);
-        Zeroizing::new(self.0.iter().rev().fold(Scalar::ZERO, |sum, coefficient| sum * place + coefficient))
+        Secret::new(self.0.iter().rev().fold(Scalar::ZERO, |sum, coefficient| sum * place + coefficient))
     }
 
     /// Commitments to the coefficients; the first one is the public key of the secret.
@@ -134,7 +165,7 @@ fn product(numbers: impl Iterator<Item = u32>) -> Scalar {
 
 /// The secret of which these are shares, one for each of the factors' places.
 pub(super) fn combine<'a>(factors: &[Scalar], shares: impl Iterator<Item = &'a Secret>) -> Secret {
-    let mut secret = Zeroizing::new(Scalar::ZERO);
+    let mut secret = Secret::zero();
     for (factor, share) in factors.iter().zip(shares) {
         *secret += factor * **share;
     }
@@ -149,7 +180,7 @@ mod tests {
     use super::*;
 
     fn secret(seed: [u8; 64]) -> Secret {
-        Zeroizing::new(Scalar::from_bytes_mod_order_wide(&seed))
+        Secret::new(Scalar::from_bytes_mod_order_wide(&seed))
     }
 
     fn polynomial(coefficients: &[[u8; 64]]) -> Polynomial {
@@ -180,7 +211,7 @@ mod tests {
             "e2f2ae0a6abc4e71a884a961c500515f58e30b6aa582dd8db6a65945e08d2d76",
             "6a493210f7499cd17fecb510ae0cea23a110e8d5b901f8acadd3095c73a3b919",
         ];
-        let small = |number: u32| Zeroizing::new(Scalar::from(number));
+        let small = |number: u32| Secret::new(Scalar::from(number));
         let polynomial = Polynomial::new(&small(0), [small(1), small(2)].into_iter());
         let found: Vec<String> = polynomial.commit().iter().map(|point| format!("{point:?}")).collect();
         assert_eq!(found, known);
@@ -241,7 +272,7 @@ mod tests {
                 let each = polynomials.iter().zip(&commitments).zip(&places).enumerate();
                 each.map(|(i, ((polynomial, commitments), place))| {
                     let error = Scalar::from(if off == Some(i) { by } else { 0 });
-                    Claim { commitments, place: *place, share: Zeroizing::new(*polynomial.share(*place) + error) }
+                    Claim { commitments, place: *place, share: Secret::new(*polynomial.share(*place) + error) }
                 })
                 .collect()
             };
@@ -257,7 +288,7 @@ mod tests {
         let claim = |place: u32, error: Scalar| Claim {
             commitments: &commitments,
             place,
-            share: Zeroizing::new(*polynomial.share(place) + error),
+            share: Secret::new(*polynomial.share(place) + error),
         };
         assert!(hold(&[claim(1, Scalar::ZERO), claim(2, Scalar::ZERO)]));
         assert!(!hold(&[claim(1, Scalar::ONE), claim(2, -Scalar::ONE)]));

@@ -243,7 +243,10 @@ impl Approval {
         if policy.is_public_data() && !now.snapshot.public {
             return refuse("the public-data policy is for datasets tagged public only");
         }
-        if policy.training.force_secure_aggregation && !now.header.is_secure() {
+        // Figures have no masks in this version: which of them may leave one by one is the policy's list of kinds.
+        let is_update = !now.header.tensors.is_empty();
+        let others: Vec<Partner> = envelope.roster.iter().map(Partner::from).collect();
+        if policy.forces_masks(&others) && is_update && !now.header.is_secure() {
             return refuse("the policy demands secure aggregation, which this round does not use");
         }
         if policy.privacy.require_dp {
@@ -270,7 +273,7 @@ impl Approval {
         if !now.header.is_secure() {
             return refuse(
                 RefusalCode::Policy,
-                "one person's approval is for studies with secure aggregation, which is not available in this version",
+                "one person's approval is for studies with secure aggregation, which this round does not use",
             );
         }
         Ok(())
@@ -435,7 +438,9 @@ fn check_layout(now: &Circumstances) -> Result<(), Refusal> {
         return match header.mode {
             Mode::Plain { .. } => Ok(()),
             Mode::Turn { .. } => wrong("the round asks one site only, for a task that all report on"),
-            Mode::SecureAggregation { .. } => wrong(NO_MASKS),
+            Mode::SecureAggregation { .. } => {
+                wrong("the round uses secure aggregation for figures, which it is not there for in this version")
+            }
         };
     };
     let wanted = train_tensors(now, train);
@@ -450,8 +455,18 @@ fn check_layout(now: &Circumstances) -> Result<(), Refusal> {
     }
     let by_turns = train.strategy == Strategy::Cyclic {};
     match (&train.privacy, &header.mode) {
-        (_, Mode::SecureAggregation { .. }) => wrong(NO_MASKS),
+        (Privacy::SecureAggregation {}, Mode::SecureAggregation { .. }) => {
+            let most = limits::SECURE_SITES;
+            if header.roster.len() > most {
+                return wrong(&format!("a round with secure aggregation has at most {most} sites in this version"));
+            }
+            Ok(())
+        }
+        // PRIVACY: never without masks where the plan that people signed promises them.
         (Privacy::SecureAggregation {}, _) => wrong("the plan promises secure aggregation, and the round does without"),
+        (Privacy::Plain {}, Mode::SecureAggregation { .. }) => {
+            wrong("the round uses secure aggregation, and the plan does without")
+        }
         (Privacy::Plain {}, Mode::Plain { .. }) if by_turns => {
             wrong("the plan trains one site after the other, and the round asks several")
         }
@@ -463,7 +478,6 @@ fn check_layout(now: &Circumstances) -> Result<(), Refusal> {
 }
 
 const SINGLE: &str = "the policy does not let this site's update make a model by itself, which other sites can read";
-const NO_MASKS: &str = "the round uses secure aggregation, which is not available in this version";
 
 fn train_tensors(now: &Circumstances, train: &NnTrain) -> Vec<TensorShape> {
     plan::update_tensors(train, plan::inputs(&now.plan, &now.header.task))

@@ -9,7 +9,7 @@ use crate::canon::Canonical;
 use crate::id::{Digest, RoundKey, SiteId, Timestamp};
 use crate::limits;
 use crate::message::{
-    Decision, FromSite, Hello, RoundOutcome, RoundReply, ToSite, Upload, UploadKind, Welcome, Witness,
+    Decision, FromSite, Hello, RoundOutcome, RoundReply, SecureMessage, ToSite, Upload, UploadKind, Welcome, Witness,
 };
 use crate::sign::{PublicKey, Signed};
 use crate::version::Version;
@@ -147,6 +147,7 @@ pub fn site_frame(message: FromSite) -> Result<wire::SiteFrame, WireError> {
             Body::Progress(wire::Progress { round: Some(round.into()), done, total })
         }
         FromSite::Release { job } => Body::Release(wire::Release { job: job.to_string() }),
+        FromSite::SecureStep { round, message } => Body::SecureStep(secure_step(round, message)),
         FromSite::Vouch(vouch) => Body::Vouch(signed_bytes("vouch", &vouch)?),
         FromSite::Witness(witness) => Body::Witness(witness.into()),
         FromSite::Goodbye => Body::Goodbye(wire::Goodbye { reason: String::new() }),
@@ -190,10 +191,17 @@ pub fn from_site(frame: wire::SiteFrame) -> Result<FromSite, WireError> {
             FromSite::Progress { round: round_key(progress.round)?, done: progress.done, total: progress.total }
         }
         Body::Release(release) => FromSite::Release { job: parsed("release.job", &release.job)? },
+        Body::SecureStep(step) => {
+            FromSite::SecureStep { round: round_key(step.round)?, message: SecureMessage::new(step.message) }
+        }
         Body::Vouch(bytes) => FromSite::Vouch(signed("vouch", &bytes)?),
         Body::Witness(witness) => FromSite::Witness(witness.try_into()?),
         Body::Goodbye(_) => FromSite::Goodbye,
     })
+}
+
+fn secure_step(round: RoundKey, message: SecureMessage) -> wire::SecureStep {
+    wire::SecureStep { round: Some(round.into()), message: message.into_bytes() }
 }
 
 fn decision_to_wire(decision: Decision) -> wire::decision::Decision {
@@ -256,6 +264,7 @@ pub fn coordinator_frame(message: ToSite) -> Result<wire::CoordinatorFrame, Wire
         ToSite::JobStart { job: id } => Body::JobStart(job(id)),
         ToSite::JobRollback { job: id } => Body::JobRollback(job(id)),
         ToSite::RoundOpen(header) => Body::RoundOpen(signed_bytes("round_open", &header)?),
+        ToSite::Relay { round, message } => Body::Relay(secure_step(round, message)),
         ToSite::RoundClosed { round, outcome } => Body::RoundClosed(wire::RoundClosed {
             round: Some(round.into()),
             outcome: Some(match outcome {
@@ -307,6 +316,9 @@ pub fn to_site(frame: wire::CoordinatorFrame) -> Result<ToSite, WireError> {
         Body::JobStart(job) => ToSite::JobStart { job: parsed("job", &job.job)? },
         Body::JobRollback(job) => ToSite::JobRollback { job: parsed("job", &job.job)? },
         Body::RoundOpen(bytes) => ToSite::RoundOpen(signed("round_open", &bytes)?),
+        Body::Relay(relay) => {
+            ToSite::Relay { round: round_key(relay.round)?, message: SecureMessage::new(relay.message) }
+        }
         Body::RoundClosed(closed) => ToSite::RoundClosed {
             round: round_key(closed.round)?,
             outcome: match need("round_closed.outcome", closed.outcome)? {
@@ -478,6 +490,7 @@ mod tests {
                 decision: Decision::Refused(Refusal::new(RefusalCode::Policy, "no")),
             },
             FromSite::RoundReply { round: round(), reply: RoundReply::Working },
+            FromSite::SecureStep { round: round(), message: SecureMessage::new(vec![1, 2, 3]) },
             FromSite::Witness(Witness::Show {
                 origin: a,
                 checkpoint: "c".into(),
@@ -503,6 +516,7 @@ mod tests {
                 round: round(),
                 outcome: RoundOutcome::Published { model: Some(Digest::of(b"m")), included: vec![a] },
             },
+            ToSite::Relay { round: round(), message: SecureMessage::new(vec![4, 5]) },
             ToSite::JobEnded { job: round().job, state: "success".into(), reason: None, model: None },
             ToSite::Witness(Witness::Cosigned { origin: a, size: 4, witness: a, cosignature: "s".into() }),
         ];

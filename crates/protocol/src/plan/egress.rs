@@ -11,9 +11,10 @@ use super::graph::order;
 use super::label::LabelKind;
 use super::problem::Problems;
 use super::regress::triangle;
-use super::train::Strategy;
+use super::train::{Privacy, Strategy};
 use super::update::{VALIDATION_LOSS, update_tensors};
 use super::{Component, Family, Plan};
+use crate::limits;
 use crate::message::FigureSet;
 use crate::policy::EgressKind;
 use crate::text;
@@ -344,13 +345,19 @@ fn task_egress(plan: &Plan, flow: &Flow<'_>, name: &str) -> Vec<Egress> {
     if let Component::NnTrain(train) = component {
         let to = if train.strategy == (Strategy::Cyclic {}) { ALL } else { RECEIVER };
         let item = |kind, what: &str, shape, bytes| Egress { to: to.to_owned(), ..item(kind, what, shape, bytes) };
-        let entry_bytes = u64::from(train.quantise.bits).div_ceil(8);
+        let entry_bits = match train.privacy {
+            Privacy::Plain {} => u64::from(train.quantise.bits),
+            // A masked entry is as wide as the sum over all sites: at most this.
+            Privacy::SecureAggregation {} => u64::from(train.quantise.bits) + u64::from(limits::SECURE_SITES.ilog2()),
+        };
         // PRIVACY: the weight is part of the payload, as every weighted mean needs it: it leaves where updates leave. A
         // number of rows that is told by itself is a figure of kind `n`.
         let weight = item(EgressKind::Update, figure::N, vec![1], ROW_WEIGHT_BYTES);
         let update = update_tensors(train, flow.inputs(name)).into_iter().map(|tensor| {
-            let bytes = tensor.len().saturating_mul(entry_bytes);
-            let kind = if tensor.name == VALIDATION_LOSS { EgressKind::Loss } else { EgressKind::Update };
+            let bytes = tensor.len().saturating_mul(entry_bits).div_ceil(8);
+            // PRIVACY: inside a masked sum no site's loss is told.
+            let is_told = tensor.name == VALIDATION_LOSS && train.privacy == (Privacy::Plain {});
+            let kind = if is_told { EgressKind::Loss } else { EgressKind::Update };
             item(kind, &tensor.name, tensor.shape, bytes)
         });
         return std::iter::once(weight).chain(update).collect();

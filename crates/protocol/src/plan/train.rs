@@ -453,7 +453,7 @@ impl Strategy {
 pub enum Privacy {
     /// As they are: the coordinator can read each site's update.
     Plain {},
-    /// Masked: the coordinator learns the sum only. Not available in this version.
+    /// Masked: the coordinator learns the sum over at least three sites, and nothing of one of them.
     SecureAggregation {},
 }
 

@@ -4,7 +4,7 @@
 //! [`Round::patience`](Round::open) milliseconds, but never past the header's deadline. A round goes on without those
 //! who are silent, as soon as nobody else is waited for and enough inputs are in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Mode, Phase, RoundHeader};
 use crate::id::{Digest, SiteId, Timestamp};
@@ -64,6 +64,12 @@ pub enum Event {
         reason: String,
         /// Whether another attempt may succeed.
         again: bool,
+    },
+    /// With secure aggregation: what sites said in a step leads to no sum, or one accuses another. Another attempt may
+    /// succeed.
+    Broken {
+        /// Why.
+        reason: String,
     },
     /// Somebody stopped the job.
     Cancelled {
@@ -144,6 +150,17 @@ pub struct Durable {
     pub out: BTreeMap<SiteId, String>,
     /// Sites whose inputs were fixed, if they were.
     pub included: Option<Vec<SiteId>>,
+    /// With secure aggregation: its steps. Of the step [`Step::Input`] only who went on is said here.
+    pub steps: BTreeMap<Step, Taken>,
+}
+
+/// What is known of one step of a round with secure aggregation.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// What was confirmed.
+    pub sent: BTreeMap<SiteId, Digest>,
+    /// Sites with which the round went on, if the step is over.
+    pub with: Option<Vec<SiteId>>,
 }
 
 impl Round {
@@ -165,16 +182,9 @@ impl Round {
         }
     }
 
-    /// A round in plain mode as the store knows it, after a restart. Every site gets its patience anew; what was
-    /// confirmed counts.
+    /// A round as the store knows it, after a restart. Every site gets its patience anew; what was confirmed counts.
     pub fn restore(header: &RoundHeader, patience_ms: i64, durable: Durable, now: Timestamp) -> (Self, Vec<Action>) {
         let mut round = Self::open(header, patience_ms, now);
-        for (site, digest) in durable.inputs {
-            if let Some(member) = round.members.get_mut(&site) {
-                member.sent.insert(Step::Input, digest);
-                round.phase = Phase::Working;
-            }
-        }
         for (site, reason) in durable.out {
             if let Some(member) = round.members.get_mut(&site) {
                 member.out = Some(reason);
@@ -182,6 +192,11 @@ impl Round {
             }
         }
         let mut actions = Vec::new();
+        if round.is_secure() {
+            round.restore_steps(durable.inputs, durable.steps, now, &mut actions);
+            return (round, actions);
+        }
+        round.restore_sent(Step::Input, durable.inputs);
         if let Some(included) = durable.included {
             round.included.clone_from(&included);
             round.phase = Phase::Committed;
@@ -190,6 +205,40 @@ impl Round {
             round.settle(now, &mut actions);
         }
         (round, actions)
+    }
+
+    fn restore_sent(&mut self, step: Step, sent: BTreeMap<SiteId, Digest>) {
+        for (site, digest) in sent {
+            if let Some(member) = self.members.get_mut(&site) {
+                member.sent.insert(step, digest);
+                if self.phase == Phase::Offered {
+                    self.phase = Phase::Working;
+                }
+            }
+        }
+    }
+
+    /// Takes the steps of a round with secure aggregation again, those that are over with the sites that they went on
+    /// with then.
+    fn restore_steps(
+        &mut self,
+        mut inputs: BTreeMap<SiteId, Digest>,
+        mut steps: BTreeMap<Step, Taken>,
+        now: Timestamp,
+        actions: &mut Vec<Action>,
+    ) {
+        for step in [Step::Keys, Step::Shares, Step::Input, Step::Consent, Step::Reveal] {
+            let Taken { sent, with } = steps.remove(&step).unwrap_or_default();
+            let sent = if step == Step::Input { std::mem::take(&mut inputs) } else { sent };
+            self.restore_sent(step, sent);
+            let Some(with) = with else { break };
+            self.enter(step, &with, now);
+        }
+        if self.phase == Phase::Revealed {
+            actions.push(Action::Entered { phase: Phase::Revealed, with: self.included.clone() });
+        } else {
+            self.settle(now, actions);
+        }
     }
 
     /// Phase that the round is in.
@@ -245,6 +294,7 @@ impl Round {
             Event::Sent { site, step, digest } => self.sent(site, step, digest, now, &mut actions),
             Event::Excluded { site, reason } => self.exclude(site, reason, &mut actions),
             Event::Cancelled { reason } => self.end(Phase::Failed(reason), &mut actions),
+            Event::Broken { reason } => self.end(Phase::Abandoned(reason), &mut actions),
             Event::Reduced if self.is_reducing() => self.end(Phase::Published, &mut actions),
             Event::NotReduced { reason, again } if self.is_reducing() => {
                 let end = if again { Phase::Abandoned(reason) } else { Phase::Failed(reason) };
@@ -396,6 +446,16 @@ impl Round {
     }
 
     fn advance(&mut self, step: Step, now: Timestamp, actions: &mut Vec<Action>) {
+        let counts = |site: &&SiteId| {
+            self.members.get(*site).is_some_and(|member| member.out.is_none() && member.sent.contains_key(&step))
+        };
+        let with: Vec<SiteId> = self.roster.iter().filter(counts).copied().collect();
+        self.enter(step, &with, now);
+        actions.push(Action::Entered { phase: self.phase.clone(), with });
+    }
+
+    /// The step is over, and these sites go on.
+    fn enter(&mut self, step: Step, with: &[SiteId], now: Timestamp) {
         self.phase = match step {
             Step::Keys => Phase::Advertised,
             Step::Shares => Phase::Shared,
@@ -403,22 +463,19 @@ impl Round {
             Step::Consent => Phase::Agreed,
             Step::Reveal => Phase::Revealed,
         };
-        let mut with = Vec::new();
-        for site in &self.roster {
-            let Some(member) = self.members.get_mut(site) else { continue };
-            if member.out.is_none() && member.sent.contains_key(&step) {
-                with.push(*site);
+        let going: BTreeSet<SiteId> = with.iter().copied().collect();
+        for (site, member) in &mut self.members {
+            if going.contains(site) {
                 member.heard = member.heard.max(now);
             } else {
                 member.live = false;
             }
         }
         if step == Step::Input {
-            self.included.clone_from(&with);
+            self.included = with.to_vec();
             // The header's deadline is for inputs; what follows touches no data and gets its own time.
             self.deadline = self.deadline.max(now.plus_millis(self.patience_ms));
         }
-        actions.push(Action::Entered { phase: self.phase.clone(), with });
     }
 
     fn end(&mut self, phase: Phase, actions: &mut Vec<Action>) {

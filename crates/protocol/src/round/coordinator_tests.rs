@@ -223,6 +223,55 @@ fn secure_mode_is_abandoned_when_too_few_reveal() {
     assert!(matches!(ended(&actions), Some(Phase::Abandoned(_))), "{actions:?}");
 }
 
+#[test]
+fn a_secure_round_restored_at_any_message_goes_on_as_if_nothing_had_happened() {
+    let header = header(4, Mode::SecureAggregation { c: 1, t: 3, k_min: 3 });
+    let sites: Vec<SiteId> = header.roster.iter().map(|e| e.site).collect();
+    let mut round = Round::open(&header, PATIENCE, at(0));
+    let mut durable = Durable::default();
+    for (n, step) in (1u8..).zip([Step::Keys, Step::Shares, Step::Input, Step::Consent, Step::Reveal]) {
+        // The last site says nothing after its shares.
+        let speak = if step <= Step::Shares { &sites[..] } else { &sites[..3] };
+        for site in speak {
+            let mut actions = round.on(Event::Sent { site: *site, step, digest: digest(n) }, at(i64::from(n)));
+            actions.extend(round.on(Event::Tick, at(i64::from(n))));
+            let sent = if step == Step::Input {
+                &mut durable.inputs
+            } else {
+                &mut durable.steps.entry(step).or_default().sent
+            };
+            sent.insert(*site, digest(n));
+            // The last site is waited for no more once it is excluded.
+            if step == Step::Input && *site == speak[2] {
+                let out = Event::Excluded { site: sites[3], reason: "gone".to_owned() };
+                actions.extend(round.on(out, at(i64::from(n))));
+                durable.out.insert(sites[3], "gone".to_owned());
+            }
+            for action in actions {
+                if let Action::Entered { with, .. } = action {
+                    durable.steps.entry(step).or_default().with = Some(with);
+                }
+            }
+            let (restored, _) = Round::restore(&header, PATIENCE, durable.clone(), at(i64::from(n)));
+            assert_eq!(restored.phase(), round.phase(), "{step:?}");
+            assert_eq!(restored.included(), round.included());
+            assert!(restored.awaited().eq(round.awaited()), "{step:?}");
+        }
+    }
+    let (mut restored, actions) = Round::restore(&header, PATIENCE, durable, at(50));
+    assert!(matches!(&actions[..], [Action::Entered { phase: Phase::Revealed, .. }]), "{actions:?}");
+    assert_eq!(restored.included(), &sites[..3]);
+    assert_eq!(ended(&restored.on(Event::Reduced, at(60))), Some(&Phase::Published));
+}
+
+#[test]
+fn a_step_that_leads_nowhere_ends_the_attempt() {
+    let header = header(3, Mode::SecureAggregation { c: 1, t: 3, k_min: 3 });
+    let mut round = Round::open(&header, PATIENCE, at(0));
+    let broken = Event::Broken { reason: "one accuses another".to_owned() };
+    assert_eq!(ended(&round.on(broken, at(1))), Some(&Phase::Abandoned("one accuses another".to_owned())));
+}
+
 /// Transitions that may happen, and no others.
 fn is_legal(from: &Phase, to: &Phase, secure: bool) -> bool {
     use Phase::{Advertised, Agreed, Committed, Offered, Published, Revealed, Shared, Working};

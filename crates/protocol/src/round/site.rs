@@ -230,7 +230,8 @@ impl Round {
             (Step::Keys, true, State::Working) => State::Advertised,
             (Step::Shares, true, State::Advertised) => State::Shared,
             (Step::Input, false, State::Working) | (Step::Input, true, State::Shared) => State::Committed(digest),
-            (Step::Consent, true, State::Acknowledged(input)) => State::Agreed(*input),
+            // The set of inputs may be announced before this input's receipt gets here: they travel by different ways.
+            (Step::Consent, true, State::Committed(input) | State::Acknowledged(input)) => State::Agreed(*input),
             (Step::Reveal, true, State::Agreed(input)) => State::Revealed(*input),
             _ => return Vec::new(),
         };

@@ -92,6 +92,22 @@ fn secure_mode_walks_through_every_step_in_order_and_plain_mode_refuses_them() {
     assert_eq!(plain.on(Event::Made { step: Step::Keys, digest: digest(1) }, at(1)), []);
 }
 
+#[test]
+fn a_site_agrees_to_a_sum_whose_announcement_overtook_its_receipt_and_to_none_before_its_input() {
+    let mut round = Round::offered(true, at(1_000));
+    round.on(Event::Permitted { deadline: at(900) }, at(0));
+    for (i, step) in (1u8..).zip([Step::Keys, Step::Shares]) {
+        round.on(Event::Made { step, digest: digest(i) }, at(1));
+    }
+    assert_eq!(round.on(Event::Made { step: Step::Consent, digest: digest(9) }, at(1)), []);
+    round.on(Event::Made { step: Step::Input, digest: digest(3) }, at(2));
+    round.on(Event::Made { step: Step::Consent, digest: digest(4) }, at(3));
+    assert_eq!(*round.state(), State::Agreed(digest(3)));
+    // The receipt that comes late changes nothing.
+    assert_eq!(round.on(Event::Confirmed { step: Step::Input, digest: digest(3) }, at(4)), []);
+    assert_eq!(*round.state(), State::Agreed(digest(3)));
+}
+
 fn events() -> impl Strategy<Value = Event> {
     let steps =
         prop_oneof![Just(Step::Keys), Just(Step::Shares), Just(Step::Input), Just(Step::Consent), Just(Step::Reveal)];

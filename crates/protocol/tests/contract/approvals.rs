@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use hospes_protocol::approval::{ApprovalState, Circumstances, Range, RefusalCode, Trust};
 use hospes_protocol::id::{Digest, JobId, StudyId, Timestamp};
 use hospes_protocol::limits;
-use hospes_protocol::plan::{self, Init, Layer, Linear, Optimizer, Strategy};
+use hospes_protocol::plan::{self, Init, Layer, Linear, Optimizer, Privacy, Strategy};
 use hospes_protocol::policy::{EgressKind, Partner, Policy};
 use hospes_protocol::round::Mode;
 use hospes_protocol::version::Version;
@@ -97,7 +97,7 @@ fn the_header_is_believed_in_nothing() {
         ("another clip", &|w| w.header.quantise.clip = 1e6),
         ("another n_max", &|w| w.header.quantise.n_max = 1),
         ("no model", &|w| w.header.model = None),
-        ("masks that do not exist", &|w| w.header.mode = Mode::SecureAggregation { c: 1, t: 2, k_min: 3 }),
+        ("masks that the plan does without", &|w| w.header.mode = Mode::SecureAggregation { c: 1, t: 2, k_min: 3 }),
     ];
     for (what, spoil) in wrong {
         assert_eq!(code(spoil), RefusalCode::Header, "{what}");
@@ -412,6 +412,52 @@ fn the_roster_is_the_one_that_was_approved() {
 
 /// A plan that trains one site after the other, under a policy that lets one site's update make a model, in this site's
 /// turn.
+fn masked(w: &mut World) {
+    for plan in [&mut w.plan, &mut w.run] {
+        World::train(plan).privacy = Privacy::SecureAggregation {};
+    }
+    w.document.envelope.egress = plan::egress(&w.plan);
+    w.header.mode = Mode::SecureAggregation { c: 1, t: 3, k_min: 3 };
+}
+
+#[test]
+fn a_plan_that_promises_masks_is_never_run_without_and_a_policy_that_forces_them_takes_no_other_update() {
+    given(masked);
+    let forced = |w: &mut World| w.policy.training.force_secure_aggregation = true;
+    given(|w| {
+        masked(w);
+        forced(w);
+    });
+    let wrong: [(&str, RefusalCode, &dyn Fn(&mut World)); 4] = [
+        ("without masks", RefusalCode::Header, &|w| w.header.mode = Mode::Plain { k_min: 3 }),
+        ("too few in the sum", RefusalCode::Roster, &|w| {
+            w.header.mode = Mode::SecureAggregation { c: 0, t: 2, k_min: 2 };
+        }),
+        ("figures under masks", RefusalCode::Header, &|w| {
+            w.header.task = "eval".into();
+            w.header.tensors.clear();
+        }),
+        ("signed for an update as it is", RefusalCode::OutsideEnvelope, &|w| {
+            let mut plain = w.plan.clone();
+            World::train(&mut plain).privacy = Privacy::Plain {};
+            w.document.envelope.egress = plan::egress(&plain);
+        }),
+    ];
+    for (what, expected, spoil) in wrong {
+        let found = code(|w| {
+            masked(w);
+            spoil(w);
+        });
+        assert_eq!(found, expected, "{what}");
+    }
+    // Figures leave one by one where the policy names their kind, also where it forces masks for updates.
+    given(|w| {
+        forced(w);
+        w.header.task = "eval".into();
+        w.header.tensors.clear();
+    });
+}
+
 fn by_turns(w: &mut World) {
     for plan in [&mut w.plan, &mut w.run] {
         World::train(plan).strategy = Strategy::Cyclic {};

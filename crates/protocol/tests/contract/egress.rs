@@ -124,6 +124,39 @@ tasks:
         .assert_eq(&with(&codes(8), &label));
 }
 
+#[test]
+fn masked_entries_are_as_wide_as_their_sum_can_be_and_a_loss_among_them_is_not_told() {
+    let of = |privacy: plan::Privacy| {
+        let mut plan = heart();
+        let Component::NnTrain(train) = &mut plan.tasks.get_mut("train").unwrap().component else { panic!() };
+        train.privacy = privacy;
+        train.early_stop = Some(plan::EarlyStop { patience: 3, min_delta: 0.0, ceiling: 10.0 });
+        let all = egress(&plan).into_iter().filter(|item| item.task == "train");
+        all.map(|item| (item.kind, item.name, item.bytes)).collect::<Vec<_>>()
+    };
+    use hospes_protocol::policy::EgressKind::{Loss, Update};
+    let line = |kind, name: &str, bytes| (kind, name.to_owned(), bytes);
+    assert_eq!(
+        of(plan::Privacy::Plain {}),
+        [
+            line(Update, "n", ROW_WEIGHT_BYTES),
+            line(Update, "0.weight", 52),
+            line(Update, "0.bias", 4),
+            line(Loss, "validation.loss", 8),
+        ]
+    );
+    // 39 bits hold the sum of 128 sites' 32.
+    assert_eq!(
+        of(plan::Privacy::SecureAggregation {}),
+        [
+            line(Update, "n", ROW_WEIGHT_BYTES),
+            line(Update, "0.weight", 64),
+            line(Update, "0.bias", 5),
+            line(Update, "validation.loss", 10),
+        ]
+    );
+}
+
 fn full(announced: &[Figure]) -> FigureSet {
     let values = |n: u64| vec![1.0; usize::try_from(n).unwrap()];
     FigureSet {

@@ -311,6 +311,7 @@ fn every_mistake_is_listed_not_only_the_first() {
         .replace("columns: [age, sex,", "columns: [num, subject_id, age, age, sex,")
         .replace("sgd: { lr: 0.001 }", "sgd: { lr: 0 }")
         .replace("rounds: 15", "rounds: 0")
+        .replace("strategy: { fed_avg: {} }", "strategy: { median: {} }")
         .replace("privacy: { plain: {} }", "privacy: { secure_aggregation: {} }");
     said(
         &text,
@@ -320,7 +321,7 @@ fn every_mistake_is_listed_not_only_the_first() {
         data.columns.3: 'age' stands twice
         tasks.train.params.optimizer.sgd.lr: is 0; it must be above 0 and at most 1000
         tasks.train.params.rounds: is 0; it must lie between 1 and 100000
-        tasks.train.params.privacy.secure_aggregation: not available in this version; 'plain: {}' is, with which the coordinator can read each site's update"#]],
+        tasks.train.params.privacy.secure_aggregation: median needs to see each site's update; write 'plain: {}', with which the coordinator can read it, or choose a strategy that needs the sum only"#]],
     );
 }
 

@@ -5,6 +5,7 @@ use hospes_protocol::approval::{
 };
 use hospes_protocol::canon::Canonical;
 use hospes_protocol::id::{ApprovalId, Digest, Timestamp};
+use hospes_protocol::plan::{self, Privacy};
 use hospes_protocol::policy::FourEyes;
 use hospes_protocol::round::Mode;
 
@@ -84,7 +85,7 @@ fn the_policy_decides_the_mode_not_the_document() {
 }
 
 #[test]
-fn delayed_mode_is_refused_as_long_as_there_is_no_secure_aggregation() {
+fn one_persons_approval_waits_three_days_and_is_good_for_masked_rounds_only() {
     let delayed = |w: &mut World| {
         w.document.four_eyes = FourEyes::Delayed;
         w.policy.approval.four_eyes = FourEyes::Delayed;
@@ -94,7 +95,7 @@ fn delayed_mode_is_refused_as_long_as_there_is_no_secure_aggregation() {
         w.document.envelope.limits.not_before = NOW.plus_millis(-DELAY_MS);
     };
     let (why, detail) = refused(delayed);
-    assert_eq!((why, detail.contains("not available in this version")), (RefusalCode::Policy, true), "{detail}");
+    assert_eq!((why, detail.contains("secure aggregation")), (RefusalCode::Policy, true), "{detail}");
     // Nor is it good before its three days are over, by the later of document and signature, whatever it says itself.
     let early: [&dyn Fn(&mut World); 3] = [
         &|w| w.document.envelope.limits.not_before = NOW.plus_millis(-DELAY_MS - 1),
@@ -108,8 +109,8 @@ fn delayed_mode_is_refused_as_long_as_there_is_no_secure_aggregation() {
         });
         assert_eq!((code, detail.contains("72 hours")), (RefusalCode::Policy, true), "{detail}");
     }
-    // A coordinator that claims masks for the round does not help: this version has none.
-    let masked = |w: &mut World| w.header.mode = Mode::SecureAggregation { c: 1, t: 2, k_min: 3 };
+    // A coordinator that claims masks for the round does not help where the plan does without.
+    let masked = |w: &mut World| w.header.mode = Mode::SecureAggregation { c: 1, t: 3, k_min: 3 };
     assert_eq!(
         code(|w| {
             delayed(w);
@@ -117,6 +118,14 @@ fn delayed_mode_is_refused_as_long_as_there_is_no_secure_aggregation() {
         }),
         RefusalCode::Header
     );
+    given(|w| {
+        delayed(w);
+        masked(w);
+        for plan in [&mut w.plan, &mut w.run] {
+            World::train(plan).privacy = Privacy::SecureAggregation {};
+        }
+        w.document.envelope.egress = plan::egress(&w.plan);
+    });
 }
 
 #[test]

@@ -160,6 +160,8 @@ fn protection(of: &EgressView) -> &'static str {
     match (of.protection, of.public_data) {
         (Protection::Unmasked, false) => "none: the coordinator can read it",
         (Protection::Unmasked, true) => "none: the coordinator can read it; PUBLIC DATA",
+        (Protection::Masked, false) => "masked: the coordinator can read the sum only",
+        (Protection::Masked, true) => "masked: the coordinator can read the sum only; PUBLIC DATA",
     }
 }
 

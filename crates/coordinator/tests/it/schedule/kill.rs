@@ -104,6 +104,11 @@ async fn a_coordinator_killed_again_and_again_keeps_the_order_of_turns() {
     comes_to_the_same_model(&with_strategy("cyclic: {}")).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_coordinator_killed_again_and_again_takes_the_masks_off_the_same_sum() {
+    comes_to_the_same_model(&super::masks::masked(PLAN)).await;
+}
+
 const FOLDER: &str = "HOSPES_TEST_FOLDER";
 const DATABASE: &str = "HOSPES_TEST_DATABASE";
 const CRASH: &str = "HOSPES_TEST_CRASH";

@@ -7,6 +7,7 @@ mod early;
 mod faults;
 mod fits;
 mod kill;
+mod masks;
 mod peer;
 mod replicas;
 mod runs;

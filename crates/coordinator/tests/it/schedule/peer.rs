@@ -10,11 +10,12 @@ use hospes_coordinator::aggregate::staging::{Refused, StagedUpload, Standing, Up
 use hospes_coordinator::schedule::Event;
 use hospes_ledger::{Seen, Verdict, Witnessing};
 use hospes_privacy::quantise::Quantiser;
+use hospes_privacy::secagg;
 use hospes_protocol::approval::{Refusal, RefusalCode};
 use hospes_protocol::canon::{self, Canonical};
 use hospes_protocol::id::{Digest, JobId, RoundKey, SiteId, StudyId};
 use hospes_protocol::message::{
-    Decision, FigureSet, FromSite, Hello, RoundOutcome, RoundReply, ToSite, UploadKind, Witness,
+    Decision, FigureSet, FromSite, Hello, RoundOutcome, RoundReply, SecureMessage, ToSite, UploadKind, Witness,
 };
 use hospes_protocol::plan::{self, Coefficients, Component, Plan};
 use hospes_protocol::round::RoundHeader;
@@ -23,8 +24,8 @@ use hospes_protocol::study::Study;
 use hospes_protocol::version::Version;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::fits;
 use super::world::Process;
+use super::{fits, masks};
 
 /// What a site does in a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +56,10 @@ pub enum Act {
     Revoke,
     /// Reports no figure but the number of rows.
     Withhold,
+    /// With secure aggregation: says nothing any more from this step on.
+    Until(secagg::Step),
+    /// With secure aggregation: deals boxes that nobody can open.
+    Misdeal,
 }
 
 type Script = Arc<dyn Fn(&RoundHeader) -> Act + Send + Sync>;
@@ -124,6 +129,8 @@ pub struct Peer {
     seen: Mutex<Option<Seen>>,
     sessions: AtomicU64,
     payloads: Mutex<BTreeMap<RoundKey, Vec<u8>>>,
+    /// Its part in rounds with secure aggregation.
+    pub sessions_of_rounds: Mutex<masks::Parts>,
     others: Mutex<BTreeMap<SiteId, PublicKey>>,
     seen_others: Mutex<BTreeMap<SiteId, Seen>>,
 }
@@ -149,6 +156,7 @@ impl Peer {
             seen: Mutex::default(),
             sessions: AtomicU64::new(0),
             payloads: Mutex::default(),
+            sessions_of_rounds: Mutex::default(),
             others: Mutex::default(),
             seen_others: Mutex::default(),
         })
@@ -266,6 +274,13 @@ impl Peer {
                 assert!(header.signed_by(&self.coordinator));
                 return self.round(&header.document, session, process).await;
             }
+            ToSite::Relay { round, message } => {
+                if let Some(header) = self.opened(&round) {
+                    let act = (self.script.lock().unwrap())(&header);
+                    let answer = self.sessions_of_rounds.lock().unwrap().relayed(self, &header, act, message.bytes());
+                    self.answer(&header, answer, session, process).await;
+                }
+            }
             ToSite::RoundClosed { round, outcome } => {
                 self.log.lock().unwrap().closed.insert(round, outcome);
             }
@@ -371,6 +386,11 @@ impl Peer {
         }
         let payload = self.payload(header, process, act).await;
         let Some(payload) = payload else { return true };
+        if header.is_secure() {
+            let answer = self.sessions_of_rounds.lock().unwrap().opened(self, header, act, payload);
+            self.answer(header, answer, session, process).await;
+            return true;
+        }
         if act == Act::Halfway && first {
             // The other half follows after the next greeting, when the round is offered again.
             let _ = self.send(header, &payload, process, Some(payload.len() / 2)).await;
@@ -391,6 +411,22 @@ impl Peer {
             self.upload(header, &payload, process).await;
         }
         true
+    }
+
+    fn opened(&self, round: &RoundKey) -> Option<RoundHeader> {
+        self.log.lock().unwrap().opened.iter().find(|header| header.key() == *round).cloned()
+    }
+
+    /// Says what its part in a round with secure aggregation gave, or sends it.
+    async fn answer(&self, header: &RoundHeader, answer: masks::Answer, session: u64, process: &Process) {
+        match answer {
+            masks::Answer::Nothing => {}
+            masks::Answer::Say(message) => {
+                let message = FromSite::SecureStep { round: header.key(), message: SecureMessage::new(message) };
+                let _ = process.events.send(Event::Message { site: self.id, session, message }).await;
+            }
+            masks::Answer::Upload(payload) => self.upload(header, &payload, process).await,
+        }
     }
 
     async fn upload(&self, header: &RoundHeader, payload: &[u8], process: &Process) {

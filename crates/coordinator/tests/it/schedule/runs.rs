@@ -246,8 +246,10 @@ async fn wrong_plans_terms_and_selectors_are_refused_with_their_place() {
     };
     let typo = refuse(&PLAN.replace("data: read }", "data: raed }"), "did you mean 'read'?").await;
     assert!(typo.problems.iter().any(|p| p.place == "tasks.split.inputs.data"), "{typo:?}");
-    let masked = PLAN.replace("privacy: { plain: {} }", "privacy: { secure_aggregation: {} }");
-    refuse(&masked, "not available in this version").await;
+    let masked = PLAN
+        .replace("privacy: { plain: {} }", "privacy: { secure_aggregation: {} }")
+        .replace("strategy: { fed_avg: {} }", "strategy: { median: {} }");
+    refuse(&masked, "median needs to see each site's update").await;
     refuse(&PLAN.replace("bits: 32", "bits: 16"), "tasks.train.params.quantise").await;
     let named = |who: &str| format!("{PLAN}parties: {{ members: [{who}] }}\n");
     refuse(&named("'site:site-0', 'site:Atlantis'"), "parties.members.1: no site 'Atlantis'").await;

@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use hospes_coordinator::store::jobs::{JobState, MemberState, NewJob, TaskState};
 use hospes_coordinator::store::results::{Access, Fetch, ModelRow, ModelState};
 use hospes_coordinator::store::rounds::{RoundState, UploadRow};
+use hospes_coordinator::store::secure::SecureMessage;
 use hospes_coordinator::store::{Store, StudyRow, StudyState};
 use hospes_protocol::id::{Digest, JobId, SiteId, StudyId, Timestamp};
 use hospes_protocol::message::{Decision, FigureSet};
 use hospes_protocol::plan::Quantise;
+use hospes_protocol::round::coordinator::Step;
 use hospes_protocol::round::{Mode, RosterEntry, RoundHeader};
 use hospes_protocol::sign::{SecretKey, Signed};
 use hospes_protocol::version::Version;
@@ -42,6 +44,7 @@ async fn every_verb(store: &Store, world: &World) {
     models(store, job, &sites).await;
     figures_and_access(store, job, &sites).await;
     leases(store, job).await;
+    secure_steps(store, &header, &sites).await;
 }
 
 async fn study_and_job(store: &Store, study: StudyId, job: JobId, sites: &[SiteId]) {
@@ -129,6 +132,37 @@ fn header(job: JobId, study: StudyId, world: &World) -> Signed<RoundHeader> {
         deadline: NOW.plus_millis(1_000),
     };
     Signed::new(header, &key).unwrap()
+}
+
+async fn secure_steps(store: &Store, first: &Signed<RoundHeader>, sites: &[SiteId]) {
+    let header = RoundHeader { attempt: 2, ..(*first.document).clone() };
+    let header = Signed::new(header, &SecretKey::from_seed(&[200; 32])).unwrap();
+    let key = header.document.key();
+    let said = |step, site, byte: u8| SecureMessage { step, site, message: vec![byte; 40_000] };
+    let mut tx = store.begin("test").await.unwrap();
+    tx.insert_round(&header, NOW).await.unwrap();
+    for site in [sites[1], sites[0]] {
+        assert!(tx.insert_secure_message(&key, &said(Step::Shares, site, 2), NOW).await.unwrap());
+        assert!(tx.insert_secure_message(&key, &said(Step::Keys, site, 1), NOW).await.unwrap());
+    }
+    assert!(!tx.insert_secure_message(&key, &said(Step::Keys, sites[0], 9), NOW).await.unwrap(), "said twice");
+    tx.close_secure_step(&key, Step::Keys, &sites[..2]).await.unwrap();
+    tx.commit().await.unwrap();
+    let again = store.begin("test").await.unwrap().close_secure_step(&key, Step::Keys, sites).await;
+    assert!(again.is_err(), "a step was closed twice");
+    let mut two = [sites[0], sites[1]];
+    two.sort_unstable();
+    let wanted: Vec<SecureMessage> =
+        [(Step::Keys, 1), (Step::Shares, 2)].iter().flat_map(|(step, n)| two.map(|s| said(*step, s, *n))).collect();
+    assert_eq!(store.secure_messages(&key).await.unwrap(), wanted);
+    assert_eq!(store.secure_steps(&key).await.unwrap(), [(Step::Keys, sites[..2].to_vec())].into());
+    assert!(store.secure_messages(&first.document.key()).await.unwrap().is_empty());
+    // With the round they are gone: the shares in them would take masks off.
+    let mut tx = store.begin("test").await.unwrap();
+    tx.end_round(&key, RoundState::Open, RoundState::Abandoned, "x", NOW).await.unwrap();
+    tx.commit().await.unwrap();
+    assert!(store.secure_messages(&key).await.unwrap().is_empty());
+    assert!(store.secure_steps(&key).await.unwrap().is_empty());
 }
 
 async fn rounds(store: &Store, header: &Signed<RoundHeader>, sites: &[SiteId]) {

@@ -7,7 +7,7 @@ use hospes_protocol::approval::{
 use hospes_protocol::canon::Canonical;
 use hospes_protocol::id::{ApprovalId, DatasetId, Digest, FederationId, JobId, StudyId, Timestamp};
 use hospes_protocol::limits;
-use hospes_protocol::plan::{self, Component, Plan, Quantise, Strategy};
+use hospes_protocol::plan::{self, Component, Plan, Privacy, Quantise, Strategy};
 use hospes_protocol::policy::{EgressKind, Partner, Policy};
 use hospes_protocol::round::{Mode, RosterEntry, RoundHeader, plain_k_min};
 use hospes_protocol::version::Version;
@@ -19,7 +19,7 @@ use crate::error::PartyError;
 use crate::keys::random;
 use crate::memberships::{self, Membership, roster};
 use crate::requests::sign::{Case, held};
-use crate::requests::{approval, policy, rules, study};
+use crate::requests::{approval, policy, protects, rules, study};
 use crate::rounds::longest_model;
 use crate::view::Approving;
 
@@ -116,8 +116,9 @@ impl Draft {
         };
         let partners: Vec<Partner> = envelope.roster.iter().map(Partner::from).collect();
         let sites = u32::try_from(roster.len()).unwrap_or(u32::MAX);
-        let mode = match train.map(|train| &train.strategy) {
-            Some(Strategy::Cyclic {}) => Mode::Turn { site: membership.site },
+        let mode = match train.map(|train| (&train.strategy, &train.privacy)) {
+            Some((Strategy::Cyclic {}, _)) => Mode::Turn { site: membership.site },
+            Some((_, Privacy::SecureAggregation {})) => protects::mode(policy, &envelope.roster),
             _ => Mode::Plain { k_min: plain_k_min(sites, policy.fewest(&partners).0) },
         };
         let inputs = plan::inputs(&self.plan, tried.task);

@@ -58,6 +58,7 @@ impl Member {
             return Err(Refusal::OwnMessage);
         }
         self.session.enough(Step::Shares, &active, self.keys.keys().copied(), self.session.least())?;
+        self.session.enough_holders(self.me, &self.topology, &active)?;
         match self.open(&self.deliveries(&active, dealt)?)? {
             Boxes::Sound(held) => {
                 (self.active, self.held, self.boxes) = (active, held, Some(input));

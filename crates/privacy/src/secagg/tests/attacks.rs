@@ -6,12 +6,13 @@ use std::collections::BTreeMap;
 
 use hospes_protocol::approval::Trust;
 use hospes_protocol::canon::{Canonical, Document};
-use hospes_protocol::id::Digest;
+use hospes_protocol::id::{Digest, JobId, StudyId, Timestamp};
 use hospes_protocol::sign::Signed;
 
-use super::rig::{Rig, changed, demands, header, key, member, past, received, seed, setup, site};
+use super::rig::{Rig, asked, built, changed, demands, header, key, member, past, received, seed, setup, site};
 use crate::PrivacyError;
 use crate::secagg::keys::Secrets;
+use crate::secagg::mask::{Sign, Stream, apply};
 use crate::secagg::shamir::{combine, lagrange};
 use crate::secagg::*;
 
@@ -41,7 +42,7 @@ fn forged<D: Document + Clone>(signed: &Signed<D>, change: impl FnOnce(&mut D)) 
 fn relayed(rig: &mut Rig, to: u32, change: impl FnOnce(&mut Relay)) -> Result<Turn, Refusal> {
     let mut relay = rig.aggregator.relay(to).unwrap();
     change(&mut relay);
-    rig.members.get_mut(&to).unwrap().on(&relay, &key(to))
+    asked(rig.members.get_mut(&to).unwrap(), &relay, to)
 }
 
 /// Attack: 7 of 10 sites were enrolled by the coordinator, and the site's trusted peers are there.
@@ -157,14 +158,16 @@ fn sites_that_signed_different_sets_reveal_nothing() {
         consents.push((party, signed.signatures[0].signature));
     }
     for party in 0..6u32 {
-        let refusal = rig.members.get_mut(&party).unwrap().on(&Relay::Consents(consents.clone()), &key(party));
+        let refusal = asked(rig.members.get_mut(&party).unwrap(), &Relay::Consents(consents.clone()), party);
         let invalid: Vec<_> = if party < 3 { (3..6).map(site).collect() } else { (0..3).map(site).collect() };
         assert_eq!(refusal, Err(Refusal::Consents { found: 3, needed: 4, invalid }), "{party}");
     }
-    // One signature many times is one.
-    let many: Vec<_> = (0..6).map(|_| consents[0]).collect();
-    let refusal = rig.members.get_mut(&0).unwrap().on(&Relay::Consents(many), &key(0));
-    assert_eq!(refusal, Err(Refusal::Consents { found: 1, needed: 4, invalid: Vec::new() }));
+    // One signature many times, or in another order, is not even looked at.
+    let mut ask = |consents: Vec<_>| asked(rig.members.get_mut(&0).unwrap(), &Relay::Consents(consents), 0);
+    assert_eq!(ask(consents[..1].repeat(100_000)), Err(Refusal::Twice(site(0))));
+    assert_eq!(ask(consents.iter().rev().copied().collect()), Err(Refusal::Twice(site(4))));
+    let strangers = (0..7).map(|party| (party, consents[0].1)).collect();
+    assert_eq!(ask(strangers), Err(Refusal::Unknown(6)));
 }
 
 /// Attack: overlapping "active" and "dropped", and whoever never was there.
@@ -234,8 +237,19 @@ fn keys_that_were_added_replaced_or_left_out_are_refused() {
     assert_eq!(rig.accept(4, Sent::Keys(two)), Err(Refusal::Contradiction(site(4))));
 }
 
+type Bytes = [u8; BOX_BYTES];
+
+/// A dealer seals a box that does not open, and signs it.
+pub(super) fn spoil(delivery: &mut Delivery, dealer: u32, to: u32) {
+    delivery.sealed[7] ^= 1;
+    let digest = Digest::of(&delivery.sealed);
+    delivery.shares = resigned(&delivery.shares, dealer, |shares| {
+        shares.boxes.iter_mut().filter(|b| b.to == to).for_each(|b| b.digest = digest);
+    });
+}
+
 /// What a member says of one dealer whose message was changed, and what the aggregator says.
-fn dealt(change: impl FnOnce(&Canonical<Setup>, &mut Signed<Shares>, &mut Vec<u8>)) -> (Result<Turn, Refusal>, Rig) {
+fn dealt(change: impl FnOnce(&Canonical<Setup>, &mut Signed<Shares>, &mut Bytes)) -> (Result<Turn, Refusal>, Rig) {
     let mut rig = rig(Step::Input);
     let setup = rig.setup.clone();
     let turn = relayed(&mut rig, 2, |relay| {
@@ -262,10 +276,9 @@ fn accused(dealt: (Result<Turn, Refusal>, Rig)) -> Accused {
 #[test]
 fn boxes_and_commitments_that_do_not_fit_are_refused_or_their_dealer_is_accused() {
     // The coordinator changed something: the dealer's signature shows it.
-    type Change<'a> = &'a dyn Fn(&mut Signed<Shares>, &mut Vec<u8>);
-    let refusals: [(Refusal, Change); 4] = [
+    type Change<'a> = &'a dyn Fn(&mut Signed<Shares>, &mut Bytes);
+    let refusals: [(Refusal, Change); 3] = [
         (Refusal::Box(site(4)), &|_, sealed| sealed[7] ^= 1),
-        (Refusal::Box(site(4)), &|_, sealed| sealed.truncate(79)),
         (Refusal::Unsigned(site(4)), &|shares, _| *shares = forged(shares, |shares| shares.own.push(shares.own[0]))),
         (Refusal::Unsigned(site(4)), &|shares, _| *shares = resigned(shares, 3, |shares| shares.mask.swap(1, 2))),
     ];
@@ -283,11 +296,6 @@ fn boxes_and_commitments_that_do_not_fit_are_refused_or_their_dealer_is_accused(
         *shares = resigned(shares, 4, |shares| mine(shares, sealed));
     });
     assert_eq!(accused(flipped), accuse(Fault::Box));
-    let short = dealt(|_, shares, sealed| {
-        sealed.truncate(40);
-        *shares = resigned(shares, 4, |shares| mine(shares, sealed));
-    });
-    assert_eq!(accused(short), accuse(Fault::Box));
     // Shares of other polynomials, under the same keys and in a box that opens.
     let other = dealt(|setup, shares, sealed| {
         let secrets = Secrets::derive(&seed(4), &setup.digest(), setup.t + 1);
@@ -317,7 +325,8 @@ fn boxes_and_commitments_that_do_not_fit_are_refused_or_their_dealer_is_accused(
     assert!(matches!(rig.accept(4, few), Err(Refusal::Malformed { .. })));
     let mut changed = boxes.clone();
     changed[0].sealed[7] ^= 1;
-    assert_eq!(rig.accept(4, Sent::Shares { shares, boxes: changed }), Err(Refusal::Box(site(4))));
+    let refusal = rig.accept(4, Sent::Shares { shares, boxes: changed }).unwrap_err();
+    assert!(matches!(refusal, Refusal::Malformed { site: s, .. } if s == site(4)));
 }
 
 #[test]
@@ -414,9 +423,9 @@ fn a_masked_input_that_is_not_what_was_signed_does_not_count() {
     let mut swapped = whole.clone();
     swapped.swap(1, 2);
     for bad in [&flipped, &short, &swapped, &whole[..2].to_vec()] {
-        assert_eq!(rig.aggregator.accept(sent.clone(), Some(received(bad))), Err(Refusal::Payload(site(2))));
+        assert_eq!(rig.aggregator.accept(site(2), sent.clone(), Some(received(bad))), Err(Refusal::Payload(site(2))));
     }
-    assert_eq!(rig.aggregator.accept(sent.clone(), None), Err(Refusal::Payload(site(2))));
+    assert_eq!(rig.aggregator.accept(site(2), sent.clone(), None), Err(Refusal::Payload(site(2))));
     let Sent::Input(input) = &sent else { panic!("an input") };
     let others = resigned(input, 2, |input| input.peers = Digest::of(b"others"));
     assert!(matches!(rig.accept(2, Sent::Input(others)), Err(Refusal::Malformed { .. })));
@@ -450,7 +459,7 @@ fn a_wrong_share_names_who_revealed_it_and_the_others_suffice() {
 #[test]
 fn a_sum_that_lost_more_noise_than_planned_is_not_unmasked() {
     let noise = Some(Noise { sigma_steps: 3.0, d_max: 1 });
-    let setup = Canonical::new(Setup::new(&header(7, 1, 5), Prg::ChaCha20, noise).unwrap()).unwrap();
+    let setup = built(&header(7, 1, 5), Prg::ChaCha20, noise);
     let mut rig = Rig::new(setup.clone(), BTreeMap::new()).until(Step::Consent);
     let refusal = relayed(&mut rig, 2, |relay| *relay = Relay::Inputs(vec![0, 1, 2, 3, 4]));
     let sites = vec![site(5), site(6)];
@@ -461,29 +470,262 @@ fn a_sum_that_lost_more_noise_than_planned_is_not_unmasked() {
     assert_eq!(rig.step(), Err(Refusal::Noise { missing: 2, most: 1, sites }));
 }
 
+/// Attack: a header without the noise that the approved plan asks for, or with so many missing that none is left.
 #[test]
-fn positions_are_those_that_were_committed_to() {
-    let setup = setup(130, 1, Prg::Aes128Ctr, 3);
-    let mut rig = Rig::new(setup, BTreeMap::new()).until(Step::Shares);
-    let mut attack = |change: &dyn Fn(&mut Vec<Signed<Opening>>)| {
-        relayed(&mut rig, 2, |relay| {
-            let Relay::Positions(all) = relay else { panic!("positions") };
-            change(all);
-        })
+fn a_header_has_the_noise_of_the_plan_and_enough_of_it_is_honest() {
+    let noise = |sigma_steps, d_max| Some(Noise { sigma_steps, d_max });
+    let planned = noise(3.0, 1);
+    let join = |offered: Option<Noise>| {
+        let setup = built(&header(7, 1, 5), Prg::Aes128Ctr, offered);
+        let demands = Demands { noise: planned, ..demands(&setup, 2) };
+        Member::new(setup, demands, &past(), &seed(2)).map(drop)
     };
-    let chosen = |opening: &mut Opening| opening.reveal = Point::from_bytes([1; 32]);
-    assert_eq!(attack(&|all| all[4] = resigned(&all[4], 4, chosen)), Err(Refusal::Position(site(4))));
-    assert_eq!(attack(&|all| all[4] = forged(&all[4], chosen)), Err(Refusal::Unsigned(site(4))));
-    assert_eq!(attack(&|all| all.swap(3, 4)), Err(Refusal::Twice(site(3))));
-    assert_eq!(attack(&|all| drop(all.remove(2))), Err(Refusal::OwnMessage));
-    assert!(matches!(attack(&|_| {}), Ok(Turn::Send(_))));
+    assert_eq!(join(planned), Ok(()));
+    for offered in [None, noise(2.9, 1), noise(3.0, 2), noise(3.0, 0)] {
+        assert_eq!(join(offered), Err(Refusal::OtherNoise), "{offered:?}");
+    }
+    // max(t, k_min) − d_max − max(c, 1) ≥ 1: of five, one looks and three are missing.
+    let clips = [4.0; 2];
+    for (d_max, fits) in [(0, true), (3, true), (4, false), (5, false), (u32::MAX, false)] {
+        let setup = Setup::new(&header(7, 1, 5), &clips, Prg::Aes128Ctr, noise(3.0, d_max));
+        assert_eq!(setup.is_ok(), fits, "{d_max}");
+    }
+    let three = |d_max| Setup::new(&header(3, 0, 5), &clips, Prg::Aes128Ctr, noise(3.0, d_max)).map(drop);
+    assert_eq!(three(1), Ok(()), "of three, one looks, and one is missing");
+    assert!(matches!(three(2), Err(Refusal::Unusable { field: "noise", .. })));
+    for sigma in [0.0, f64::NAN, f64::INFINITY] {
+        let setup = Setup::new(&header(7, 1, 5), &clips, Prg::Aes128Ctr, noise(sigma, 1)).map(drop);
+        assert!(matches!(setup, Err(Refusal::Unusable { field: "noise", .. })), "{sigma}");
+    }
+}
+
+#[test]
+fn noise_may_leave_the_range_of_a_tensor_and_not_that_of_the_weight() {
+    let mut rig =
+        Rig::new(built(&header(7, 1, 5), Prg::Aes128Ctr, Some(Noise { sigma_steps: 3.0, d_max: 1 })), [].into());
+    rig = rig.until(Step::Input);
+    assert_eq!(relayed(&mut rig, 2, |_| {}), Ok(Turn::Mask));
+    let mut masker = rig.members[&2].masker().unwrap();
+    assert_eq!(masker.block(&mut [101]), Err(PrivacyError::Level { part: 0, index: 0 }));
+    masker.block(&mut [100]).unwrap();
+    masker.block(&mut [0, 70_000, 0u64.wrapping_sub(9), 1, 2]).unwrap();
+}
+
+/// Attack: different U2 for different sites. The aggregator refuses their inputs, and masks of one that does not are not
+/// taken off by all that members would ever reveal.
+#[test]
+fn sites_that_mask_with_different_peers_make_no_sum() {
+    let mut rig = rig(Step::Input);
+    for party in 0..5u32 {
+        let turn = relayed(&mut rig, party, |relay| {
+            let Relay::Shares { active, dealt } = relay else { panic!("boxes") };
+            // The sixth, who colludes, is told of to the first three only.
+            if party >= 3 {
+                active.pop();
+                dealt.pop();
+            }
+        });
+        assert_eq!(turn, Ok(Turn::Mask));
+        let (fixed, blocks) = super::rig::commit(rig.members.get_mut(&party).unwrap(), party);
+        rig.uploads.insert(party, blocks);
+        let found = rig.accept(party, Sent::from_bytes(&fixed.message).unwrap());
+        match found {
+            Ok(_) => assert!(party < 3),
+            Err(refusal) => assert!(party >= 3 && matches!(refusal, Refusal::Malformed { .. }), "{refusal}"),
+        }
+    }
+    // All five would agree to their sum. Then every self-mask is known, and every mask with the sixth.
+    let sid = rig.setup.digest();
+    let among = |set: std::ops::Range<u32>| {
+        let session = crate::secagg::session::Session::new(rig.setup.clone()).unwrap();
+        session.set_digest(&set.collect())
+    };
+    let secrets = |party: u32| Secrets::derive(&seed(party), &sid, rig.setup.t);
+    let keys = |party: u32| secrets(party).advertise(sid, party, false);
+    let block = rig.aggregator.layout().blocks().nth(1).unwrap();
+    let (mut sums, mut plain) = (vec![0; block.entries], vec![0u64; block.entries]);
+    let mut streams = Vec::new();
+    for party in 0..5u32 {
+        block.add(&mut sums, &rig.uploads[&party][1]).unwrap();
+        let levels = super::rig::levels(party, &block);
+        plain.iter_mut().zip(levels).for_each(|(sum, level)| *sum += level);
+        let mut known = vec![Stream::new(Prg::Aes128Ctr, &secrets(party).self_mask(&sid), Sign::Minus)];
+        if party < 3 {
+            let mask = secrets(5).pair_mask(&sid, &among(0..6), (party, 5), &keys(party).mask_key).unwrap();
+            known.push(Stream::new(Prg::Aes128Ctr, &mask, Sign::Minus));
+        }
+        // The row weight comes first in every stream.
+        apply(&mut known, &mut [0], rig.setup.weight_width);
+        streams.extend(known);
+    }
+    apply(&mut streams, &mut sums, block.width);
+    assert_ne!(block.pack(&sums).unwrap(), block.pack(&plain).unwrap(), "masks of the two groups do not cancel");
+    // They are all that is left.
+    let mut left = Vec::new();
+    for (u, v) in (0..3u32).flat_map(|u| (3..5u32).map(move |v| (u, v))) {
+        for (set, sign) in [(0..6, Sign::Minus), (0..5, Sign::Plus)] {
+            let mask = secrets(u).pair_mask(&sid, &among(set), (u, v), &keys(v).mask_key).unwrap();
+            left.push(Stream::new(Prg::Aes128Ctr, &mask, sign));
+        }
+    }
+    apply(&mut left, &mut [0], rig.setup.weight_width);
+    apply(&mut left, &mut sums, block.width);
+    assert_eq!(block.pack(&sums).unwrap(), block.pack(&plain).unwrap());
+}
+
+/// Attack: a message under somebody else's name, so that an honest site is blamed.
+#[test]
+fn a_refusal_names_the_sender_and_not_whom_the_message_names() {
+    let mut rig = rig(Step::Keys);
+    let Sent::Keys(keys) = rig.says(4).unwrap() else { panic!("keys") };
+    let forgeries = [
+        keys.clone(),
+        forged(&keys, |keys| keys.sid = Digest::of(b"another")),
+        resigned(&keys, 3, |_| {}),
+        resigned(&keys, 3, |keys| keys.from = 99),
+        forged(&keys, |keys| keys.from = 3),
+    ];
+    for forgery in forgeries {
+        let refusal = rig.accept(3, Sent::Keys(forgery)).unwrap_err();
+        assert!(matches!(refusal, Refusal::Unsigned(s) | Refusal::OtherRound(s) if s == site(3)), "{refusal}");
+        assert!(refusal.parties().is_empty());
+    }
+    let stranger = rig.aggregator.accept(site(99), Sent::Keys(keys.clone()), None);
+    assert_eq!(stranger, Err(Refusal::Stranger(site(99))));
+    assert_eq!(rig.accept(4, Sent::Keys(keys)), Ok(4), "nothing of it was held against the honest one");
+    // What a coordinator forges towards a member names nobody either.
+    let refusal = relayed(&mut super::attacks::rig(Step::Shares), 2, |relay| {
+        let Relay::Keys(all) = relay else { panic!("keys") };
+        all[4] = forged(&all[4], |keys| keys.share_key = keys.mask_key);
+    });
+    assert!(refusal.unwrap_err().parties().is_empty());
+}
+
+/// Attack: a site that nobody dealt to accuses, or one whose input came already.
+#[test]
+fn only_who_was_dealt_to_and_did_not_mask_accuses() {
+    let accusation = |rig: &Rig, by: u32, of: u32| {
+        let accusation = Accusation { sid: rig.setup.digest(), from: by, of, fault: Fault::Box };
+        Sent::Accusation(Signed::new(accusation, &key(by)).unwrap())
+    };
+    let mut rig = Rig::new(six(), [(5, Step::Shares)].into()).until(Step::Input);
+    for (by, of) in [(2, 2), (2, 5), (2, 9)] {
+        let sent = accusation(&rig, by, of);
+        let refusal = rig.accept(by, sent).unwrap_err();
+        assert!(matches!(refusal, Refusal::Malformed { site: s, .. } if s == site(by)), "{refusal}");
+    }
+    let sent = rig.says(2).unwrap();
+    assert_eq!(rig.accept(2, sent), Ok(2));
+    let late = accusation(&rig, 2, 4);
+    assert!(matches!(rig.accept(2, late), Err(Refusal::Malformed { site: s, .. }) if s == site(2)));
+    assert_eq!((rig.aggregator.at(), rig.aggregator.accused()), (Step::Input, None));
+    let sent = accusation(&rig, 3, 4);
+    assert_eq!(rig.accept(3, sent), Ok(3));
+    assert_eq!(rig.aggregator.accused(), Some(Accused { by: site(3), of: site(4), fault: Fault::Box }));
+}
+
+/// Peers that a verified site vouched for are no corrupt ones, and count among the trusted.
+#[test]
+fn vouched_peers_count_as_trusted_and_not_as_corrupt() {
+    let setup = six();
+    let join = |vouched: u32, asserted: u32, least: u32| {
+        let mut demands = demands(&setup, 0);
+        demands.min_trusted_peers = least;
+        let trust = |party| match party {
+            1.. if party <= vouched => Trust::VouchedFor,
+            _ if party <= vouched + asserted => Trust::AssertedOnly,
+            _ => Trust::VerifiedHere,
+        };
+        demands.peers = (1..6).map(|party| (key(party).public(), trust(party))).collect();
+        Member::new(setup.clone(), demands, &past(), &seed(0)).map(drop)
+    };
+    assert_eq!(join(5, 0, 5), Ok(()), "all are vouched for, and none is asserted only");
+    assert_eq!(join(3, 1, 4), Ok(()), "one asserted only is within the header's c");
+    assert_eq!(join(3, 1, 5), Err(Refusal::Trusted { found: 4, least: 5 }));
+    assert_eq!(join(3, 2, 3), Err(Refusal::Terms { field: "c", found: 1, least: 2 }));
+    // In the sum itself they count, too.
+    let mut rig = Rig::new(setup.clone(), BTreeMap::new());
+    let mut vouched = demands(&setup, 2);
+    let trust = |party| if party < 2 { Trust::VerifiedHere } else { Trust::VouchedFor };
+    vouched.peers = (0..6).map(|party| (key(party).public(), trust(party))).collect();
+    vouched.min_trusted_peers = 4;
+    rig.members.insert(2, Member::new(setup.clone(), vouched, &past(), &seed(2)).unwrap());
+    let mut rig = rig.until(Step::Consent);
+    let three = relayed(&mut rig, 2, |relay| *relay = Relay::Inputs(vec![0, 2, 3, 4]));
+    assert_eq!(three, Err(Refusal::Trusted { found: 3, least: 4 }));
+    assert!(matches!(relayed(&mut rig, 2, |relay| *relay = Relay::Inputs(vec![0, 2, 3, 4, 5])), Ok(Turn::Send(_))));
+}
+
+/// Whatever differs between what two sites were told, they are in two sessions.
+#[test]
+fn every_field_of_a_setup_changes_the_session() {
+    let first = six();
+    type Change<'a> = &'a dyn Fn(&mut Setup);
+    let changes: [Change; 27] = [
+        &|_| {},
+        &|setup| setup.protocol = hospes_protocol::version::Version(9),
+        &|setup| setup.federation = site(7),
+        &|setup| setup.study = StudyId::new(Timestamp::from_millis(9), [1; 10]),
+        &|setup| setup.job = JobId::new(Timestamp::from_millis(9), [2; 10]),
+        &|setup| setup.task.push('x'),
+        &|setup| setup.epoch += 1,
+        &|setup| setup.round += 1,
+        &|setup| setup.attempt += 1,
+        &|setup| setup.model = None,
+        &|setup| setup.model = Some(Digest::of(b"another model")),
+        &|setup| setup.plan = Digest::of(b"another plan"),
+        &|setup| setup.roster.swap(0, 1),
+        &|setup| setup.n += 1,
+        &|setup| setup.c += 1,
+        &|setup| setup.t += 1,
+        &|setup| setup.k_min += 1,
+        &|setup| setup.graph = Graph::Harary { missing: 0, neighbours: 2, threshold: 2 },
+        &|setup| setup.prg = Prg::ChaCha20,
+        &|setup| setup.tensors[0].name.push('x'),
+        &|setup| setup.tensors[0].shape = vec![1, 5],
+        &|setup| setup.tensors[0].clip = 4.5,
+        &|setup| setup.tensors[0].bits += 1,
+        &|setup| setup.tensors[0].width += 1,
+        &|setup| setup.n_max += 1,
+        &|setup| setup.weight_width += 1,
+        &|setup| setup.noise = Some(Noise { sigma_steps: 3.0, d_max: 1 }),
+    ];
+    let sessions: Vec<Digest> = changes.iter().map(|change| changed(&first, change).digest()).collect();
+    assert_eq!(sessions[0], first.digest());
+    assert_eq!(sessions.iter().collect::<std::collections::BTreeSet<_>>().len(), changes.len());
+    let noisy = |sigma_steps, d_max| changed(&first, |setup| setup.noise = Some(Noise { sigma_steps, d_max })).digest();
+    assert!(noisy(3.0, 1) != noisy(3.5, 1) && noisy(3.0, 1) != noisy(3.0, 2));
+    // No field was forgotten above: each stands for itself in the document.
+    let Setup {
+        protocol: _,
+        federation: _,
+        study: _,
+        job: _,
+        task: _,
+        epoch: _,
+        round: _,
+        attempt: _,
+        model: _,
+        plan: _,
+        roster: _,
+        n: _,
+        c: _,
+        t: _,
+        k_min: _,
+        graph: _,
+        prg: _,
+        tensors: _,
+        n_max: _,
+        weight_width: _,
+        noise: _,
+    } = first.into_inner();
 }
 
 #[test]
 fn messages_out_of_turn_and_bytes_that_are_none_are_refused() {
     let mut member = member(&six(), 2);
     let inputs = Relay::Inputs((0..6).collect());
-    assert_eq!(member.on(&inputs, &key(2)), Err(Refusal::OutOfTurn { found: Step::Consent, at: Step::Keys }));
+    assert_eq!(asked(&mut member, &inputs, 2), Err(Refusal::OutOfTurn { found: Step::Consent, at: Step::Keys }));
     assert_eq!(member.advertise(&key(3)), Err(Refusal::NotMember), "with another site's identity key");
     let mut rig = rig(Step::Shares);
     let Sent::Keys(late) = Sent::from_bytes(&rig.members[&2].fixed()[0].message).unwrap() else { panic!("keys") };

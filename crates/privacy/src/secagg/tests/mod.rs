@@ -2,6 +2,8 @@
 //! between them goes through bytes. An attacker is a member or a coordinator that says something else.
 
 mod attacks;
+mod bytes;
+mod graph;
 mod restarts;
 mod rig;
 mod sums;

@@ -13,8 +13,8 @@ use hospes_protocol::version::Version;
 use zeroize::Zeroizing;
 
 use crate::secagg::{
-    Aggregator, Block, Demands, Fixed, Masked, Member, Past, Prg, Refusal, Relay, Seed, Sent, Setup, Step, Thresholds,
-    Tree, Turn,
+    Aggregator, Block, Demands, Fixed, Masked, Member, Noise, Past, Prg, Refusal, Relay, Seed, Sent, Setup, Step,
+    Thresholds, Tree, Turn,
 };
 
 /// Every site's round that is not another one.
@@ -63,7 +63,13 @@ pub(super) fn header(n: u32, c: u32, entries: u64) -> RoundHeader {
 }
 
 pub(super) fn setup(n: u32, c: u32, prg: Prg, entries: u64) -> Canonical<Setup> {
-    Canonical::new(Setup::new(&header(n, c, entries), prg, None).unwrap()).unwrap()
+    built(&header(n, c, entries), prg, None)
+}
+
+/// The setup of a header with one clip for all tensors.
+pub(super) fn built(header: &RoundHeader, prg: Prg, noise: Option<Noise>) -> Canonical<Setup> {
+    let clips = vec![header.quantise.clip; header.tensors.len()];
+    Canonical::new(Setup::new(header, &clips, prg, noise).unwrap()).unwrap()
 }
 
 /// The same setup with something changed in it.
@@ -83,12 +89,30 @@ pub(super) fn demands(setup: &Setup, party: u32) -> Demands {
         min_trusted_peers: 2,
         corrupt: Some(setup.c),
         model: setup.model,
-        answered: None,
+        noise: setup.noise,
     }
 }
 
 pub(super) fn past() -> Past {
-    Past { epoch: 1, last: Some((ROUND - 1, 1)), consented: Some(ROUND - 1) }
+    Past { epoch: 1, last: Some((ROUND - 1, 1)), consented: Some((ROUND - 1, 1)), answered: None }
+}
+
+/// What a site has on record when a session of this attempt has these records, and no other one is open.
+pub(super) fn on_record(attempt: u32, records: &[Fixed]) -> Past {
+    let consented = records.iter().any(|fixed| fixed.step == Step::Consent).then_some((ROUND, attempt));
+    Past { last: Some((ROUND, attempt)), consented: consented.or(past().consented), ..past() }
+}
+
+/// What a member answers when no other session is open.
+pub(super) fn asked(member: &mut Member, relay: &Relay, party: u32) -> Result<Turn, Refusal> {
+    let past = on_record(1, member.fixed());
+    member.on(relay, &past, &key(party))
+}
+
+/// The member as it is after a restart.
+pub(super) fn restored(setup: &Canonical<Setup>, party: u32, records: &[Fixed]) -> Result<Member, Refusal> {
+    let past = on_record(1, records);
+    Member::restore(setup.clone(), demands(setup, party), &past, &seed(party), &key(party), records)
 }
 
 pub(super) fn member(setup: &Canonical<Setup>, party: u32) -> Member {
@@ -105,12 +129,31 @@ pub(super) fn levels(party: u32, block: &Block) -> Vec<u64> {
     (block.first..).take(block.entries).map(level).collect()
 }
 
-/// Masks a member's vector, and commits it.
+/// Noise of one party's entry: of twelve uniform numbers, as a fixed function of its place.
+pub(super) fn noise(party: u32, block: &Block, entry: u64, deviation: f64) -> i64 {
+    if block.part == 0 {
+        return 0;
+    }
+    let place = format!("{party} {} {entry}", block.part);
+    let words = (0..2u8).flat_map(|half| *Digest::of(format!("{place} {half}").as_bytes()).as_bytes());
+    let words: Vec<u8> = words.take(48).collect();
+    let uniform =
+        words.as_chunks::<4>().0.iter().map(|word| f64::from(u32::from_le_bytes(*word)) / f64::from(u32::MAX));
+    #[allow(clippy::cast_possible_truncation)]
+    let noise = (deviation * (uniform.sum::<f64>() - 6.0)).round() as i64;
+    noise
+}
+
+/// Masks a member's vector, with noise where the round has it, and commits it.
 pub(super) fn commit(member: &mut Member, party: u32) -> (Fixed, Vec<Vec<u8>>) {
-    let mut masker = member.masker().unwrap();
+    let (mut masker, deviation) = (member.masker().unwrap(), member.noise_deviation().unwrap());
     let mut blocks = Vec::new();
     while let Some(block) = masker.expected() {
-        blocks.push(masker.block(&mut levels(party, &block)).unwrap());
+        let mut levels = levels(party, &block);
+        for (entry, level) in (block.first..).zip(&mut levels) {
+            *level = level.wrapping_add_signed(noise(party, &block, entry, deviation));
+        }
+        blocks.push(masker.block(&mut levels).unwrap());
     }
     let fixed = member.commit(masker.finish().unwrap(), &key(party)).unwrap();
     (fixed, blocks)
@@ -148,7 +191,7 @@ impl Rig {
             member.advertise(&key(party))?
         } else {
             let relay = Relay::from_bytes(&self.aggregator.relay(party)?.to_bytes()?)?;
-            match member.on(&relay, &key(party))? {
+            match asked(member, &relay, party)? {
                 Turn::Send(fixed) => fixed,
                 Turn::Mask => {
                     let (fixed, blocks) = commit(member, party);
@@ -163,7 +206,7 @@ impl Rig {
     /// Gives a message to the aggregator, with the upload where there is one.
     pub(super) fn accept(&mut self, party: u32, sent: Sent) -> Result<u32, Refusal> {
         let upload = self.uploads.get(&party).map(|blocks| received(blocks));
-        self.aggregator.accept(sent, upload)
+        self.aggregator.accept(site(party), sent, upload)
     }
 
     /// Those who still speak in the step that the round is in.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
-use super::rig::{Rig, header, levels, setup, site};
+use super::rig::{Rig, built, header, levels, noise, setup, site};
 use crate::secagg::graph::Topology;
 use crate::secagg::keys::{Secrets, pair_mask, self_mask};
 use crate::secagg::mask::{Sign, Stream, apply};
@@ -67,14 +67,14 @@ fn a_hundred_and_twenty_eight_unmask_with_as_many_missing_as_may_be() {
 }
 
 #[test]
-fn two_hundred_unmask_over_a_graph() {
-    let setup = setup(200, 1, Prg::Aes128Ctr, 5);
+fn a_hundred_and_forty_unmask_over_a_graph() {
+    let setup = setup(140, 1, Prg::Aes128Ctr, 5);
     let Graph::Harary { neighbours, threshold, .. } = setup.graph else { panic!("a graph above {COMPLETE}") };
     assert!(neighbours < 40 && threshold > neighbours / 2, "{neighbours} {threshold}");
     let steps = [Step::Keys, Step::Positions, Step::Shares, Step::Input, Step::Consent, Step::Reveal];
-    let silent = (0u32..).step_by(30).zip(steps).collect();
+    let silent = (0u32..).step_by(25).zip(steps).collect();
     let rig = finished(Rig::new(setup, silent));
-    assert_eq!(rig.aggregator.included().len(), 196);
+    assert_eq!(rig.aggregator.included().len(), 136);
     assert_eq!(rig.sums().unwrap(), rig.plain());
 }
 
@@ -95,7 +95,7 @@ fn a_thousand_unmask_over_a_graph() {
         plain.iter_mut().zip(&lanes).for_each(|(sum, level)| *sum += level);
         let mut streams = vec![Stream::new(Prg::Aes128Ctr, &secrets.self_mask(&sid), Sign::Plus)];
         for peer in ring.neighbours(party) {
-            let mask = secrets.pair_mask(&sid, party, peer, &keys[peer as usize].mask_key).unwrap();
+            let mask = secrets.pair_mask(&sid, &sid, (party, peer), &keys[peer as usize].mask_key).unwrap();
             streams.push(Stream::new(Prg::Aes128Ctr, &mask, sign(party, peer)));
         }
         apply(&mut streams, &mut lanes, block.width);
@@ -114,7 +114,7 @@ fn a_thousand_unmask_over_a_graph() {
             continue;
         }
         for peer in holders {
-            let mask = pair_mask(&secret, &sid, of, peer, &keys[peer as usize].mask_key).unwrap();
+            let mask = pair_mask(&secret, &sid, &sid, (of, peer), &keys[peer as usize].mask_key).unwrap();
             streams.push(Stream::new(Prg::Aes128Ctr, &mask, sign(of, peer)));
         }
     }
@@ -208,4 +208,57 @@ fn a_masked_vector_does_not_show_its_levels() {
     let ones: u32 = rig.uploads[&0].iter().flatten().map(|byte| byte.count_ones()).sum();
     let bits = rig.uploads[&0].iter().map(|block| block.len() * 8).sum::<usize>() as f64;
     assert!((f64::from(ones) - bits / 2.0).abs() < 3.0 * bits.sqrt(), "{ones} of {bits}");
+}
+
+/// Noise of every member from its drawing to the sum, with members missing before and after their input.
+#[test]
+fn noise_is_in_the_sum_and_nothing_else_is_changed_by_it() {
+    let planned = Noise { sigma_steps: 2_000.0, d_max: 2 };
+    let setup = built(&header(10, 3, 400), Prg::Aes128Ctr, Some(planned));
+    let silent = [(1, Step::Shares), (4, Step::Input), (7, Step::Reveal)];
+    let rig = finished(Rig::new(setup.clone(), silent.into()));
+    // Nine mask; two may be missing of them, and three may take theirs off: four are surely left.
+    let each = 2_000.0 / 2.0;
+    let (sums, plain) = (rig.sums().unwrap(), rig.plain());
+    let (mut squares, mut entries) = (0.0, 0u32);
+    for ((block, sums), plain) in rig.aggregator.layout().blocks().zip(&sums).zip(&plain) {
+        for ((entry, sum), plain) in (block.first..).zip(sums).zip(plain) {
+            let drawn: i64 = rig.aggregator.included().iter().map(|party| noise(*party, &block, entry, each)).sum();
+            let expected = i64::try_from(*plain).unwrap() + drawn;
+            let spread = if block.part == 0 { 0.0 } else { setup.noise_steps() };
+            assert_eq!(block.signed(*sum, setup.n, spread), expected, "part {} entry {entry}", block.part);
+            if block.part > 0 {
+                squares += (drawn as f64).powi(2);
+                entries += 1;
+            }
+        }
+    }
+    // Of eight members in the sum the noise is σ·√(8/4), and not below σ without any three of them and two more. The
+    // relative error of a deviation of 403 draws is 3.5 %; six times that would be 2^-29.
+    let found = (squares / f64::from(entries)).sqrt();
+    assert!((found / (2_000.0 * 2f64.sqrt()) - 1.0).abs() < 0.21, "{found}");
+}
+
+/// Ten mask at most, seven at least, of whom three may collude; who adds most is one of seven.
+#[test]
+fn the_width_has_room_for_the_noise_of_all() {
+    let planned = Noise { sigma_steps: 2_000.0, d_max: 2 };
+    let setup = built(&header(10, 3, 400), Prg::Aes128Ctr, Some(planned));
+    assert_eq!(setup.t.max(setup.k_min), 7);
+    for masking in 7..=10u32 {
+        // Of so many who mask, as many may be in the sum, each with this variance.
+        let variance = 2_000f64.powi(2) / f64::from(masking - 2 - 3) * f64::from(masking);
+        assert!(setup.noise_steps() >= 2.0 * noise_bound(variance.sqrt(), 403) * (1.0 - 1e-12), "{masking}");
+    }
+}
+
+#[test]
+fn each_tensor_has_its_own_clip() {
+    let header = header(4, 1, 5);
+    let setup = Setup::new(&header, &[4.0, 0.25], Prg::Aes128Ctr, None).unwrap();
+    assert_eq!(setup.tensors.iter().map(|tensor| tensor.clip).collect::<Vec<_>>(), [4.0, 0.25]);
+    let few = Setup::new(&header, &[4.0], Prg::Aes128Ctr, None).map(drop);
+    assert!(matches!(few, Err(Refusal::Unusable { field: "clips", .. })), "{few:?}");
+    let wide = Setup::new(&header, &[4.0, f64::INFINITY], Prg::Aes128Ctr, None).map(drop);
+    assert!(matches!(wide, Err(Refusal::Unusable { field: "quantise", .. })), "{wide:?}");
 }

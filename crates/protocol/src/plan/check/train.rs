@@ -33,14 +33,12 @@ pub(super) fn check_train(plan: &Plan, params: &str, train: &NnTrain, inputs: In
     check_count(format!("{params}.local.updates"), updates, limits::LOCAL_UPDATES, problems);
     check_count(format!("{params}.local.batch"), batch, limits::BATCH_ROWS, problems);
     check_strategy(params, train, inputs, problems);
-    if let Privacy::SecureAggregation {} = train.privacy {
-        let reason = match train.strategy.sees() {
-            Sees::Sum => {
-                "not available in this version; 'plain: {}' is, with which the coordinator can read each site's update"
-                    .to_owned()
-            }
-            Sees::Each => format!("{} needs to see each site's update; write 'plain: {{}}'", train.strategy.name()),
-        };
+    if train.privacy == (Privacy::SecureAggregation {}) && train.strategy.sees() == Sees::Each {
+        let reason = format!(
+            "{} needs to see each site's update; write 'plain: {{}}', with which the coordinator can read it, or choose \
+             a strategy that needs the sum only",
+            train.strategy.name()
+        );
         problems.add(format!("{params}.privacy.secure_aggregation"), reason);
     }
     let Quantise { clip, bits, n_max } = train.quantise;

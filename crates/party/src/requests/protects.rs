@@ -1,0 +1,162 @@
+//! What protects what leaves: the review, the approval and its entries say the same about it.
+
+use hospes_privacy::secagg::Thresholds;
+use hospes_protocol::approval::{Peer, PrivacyStatement, Trust};
+use hospes_protocol::plan::{Component, Plan, Privacy};
+use hospes_protocol::policy::{Partner, Policy};
+use hospes_protocol::round::Mode;
+
+const READABLE: &str = "The coordinator can read this site's update and figures: they leave unmasked.";
+const MASKED: &str =
+    "This site's update leaves masked: the coordinator can read the sum over all sites, and not this site's part.";
+const FIGURES: &str = "The coordinator can read this site's figures: they leave unmasked.";
+const UNPROTECTED: &str = "Neither secure aggregation nor differential privacy protects the outputs: no bound on what they \
+                           tell about a patient holds.";
+const NO_NOISE: &str = "There is no differential privacy: no bound on what the sum over all sites tells about a patient \
+                        holds.";
+
+/// What of some plans leaves, and whether it is masked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Protects {
+    masked: bool,
+    updates: bool,
+    figures: bool,
+}
+
+impl Protects {
+    pub(super) fn of<'a>(plans: impl IntoIterator<Item = &'a Plan>) -> Self {
+        let mut found = Self::default();
+        let tasks = plans.into_iter().flat_map(|plan| plan.tasks.values());
+        for task in tasks.filter(|task| task.component.rounds() > 0) {
+            match &task.component {
+                Component::NnTrain(train) if train.privacy == (Privacy::SecureAggregation {}) => found.masked = true,
+                Component::NnTrain(_) => found.updates = true,
+                _ => found.figures = true,
+            }
+        }
+        found
+    }
+
+    /// Whether nothing of this site by itself can be read outside.
+    pub(super) fn is_whole(self) -> bool {
+        self.masked && !self.updates && !self.figures
+    }
+
+    /// Whether updates are masked, each of them.
+    pub(super) fn is_masked(self) -> bool {
+        self.masked && !self.updates
+    }
+
+    /// What must be read first.
+    pub(super) fn banners(self) -> Vec<String> {
+        match (self.is_masked(), self.figures) {
+            (false, _) => vec![READABLE.to_owned()],
+            (true, false) => vec![MASKED.to_owned()],
+            (true, true) => vec![FIGURES.to_owned(), MASKED.to_owned()],
+        }
+    }
+
+    /// What holds of the outputs.
+    pub(super) fn bound(self) -> &'static str {
+        if self.is_masked() { NO_NOISE } else { UNPROTECTED }
+    }
+
+    /// What an approval says about it.
+    pub(super) fn statement(self) -> PrivacyStatement {
+        let mut unprotected = Vec::new();
+        if !self.is_masked() {
+            unprotected.push("updates: the coordinator can read this site's update".to_owned());
+        }
+        if self.figures || !self.masked {
+            unprotected.push("figures: the coordinator can read this site's figures".to_owned());
+        }
+        unprotected.push("no differential privacy: no bound on what the updates tell holds".to_owned());
+        PrivacyStatement { secure_aggregation: self.is_masked(), unprotected }
+    }
+}
+
+/// What this site demands of a masked round of all these sites.
+fn bounds(policy: &Policy, peers: &[Peer]) -> (u32, u32, Thresholds) {
+    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    let sites = count(peers.len()).saturating_add(1);
+    let asserted = count(peers.iter().filter(|peer| peer.trust == Trust::AssertedOnly).count());
+    let partners: Vec<Partner> = peers.iter().map(Partner::from).collect();
+    let least = policy.fewest(&partners).0;
+    (sites, asserted, Thresholds::new(sites, policy.training.colluding, asserted, least))
+}
+
+/// How the updates of such a round would travel.
+pub(super) fn mode(policy: &Policy, peers: &[Peer]) -> Mode {
+    let (_, _, bounds) = bounds(policy, peers);
+    Mode::SecureAggregation { c: bounds.corrupt, t: bounds.quorum, k_min: bounds.k_min }
+}
+
+/// How many hospitals may be switched off in a masked round of all these sites, as this site demands it, and whom it knows
+/// from the coordinator only.
+pub(super) fn survives(policy: &Policy, peers: &[Peer]) -> String {
+    let (sites, asserted, bounds) = bounds(policy, peers);
+    let known = match asserted {
+        0 => "Every other site's key is verified here or vouched for.".to_owned(),
+        some => format!("{some} of the other sites are asserted by the coordinator only, and count as its own."),
+    };
+    if bounds.quorum.max(bounds.k_min) > sites {
+        return format!(
+            "{known} With so many of them no masked round of these {sites} sites is safe, and this site takes part in \
+             none: compare keys with more sites."
+        );
+    }
+    let (before, after) = bounds.survives(sites);
+    let hospitals = |number: u32| match number {
+        0 => "no hospital".to_owned(),
+        1 => "one hospital".to_owned(),
+        more => format!("{more} hospitals"),
+    };
+    format!(
+        "Of {sites} sites {} may be switched off before their update arrived, and {} after that. {known}",
+        hospitals(before),
+        hospitals(after)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hospes_protocol::sign::SecretKey;
+
+    fn peers(trusts: &[Trust]) -> Vec<Peer> {
+        let peer = |(n, trust): (u8, &Trust)| {
+            let identity = SecretKey::from_seed(&[n; 32]).public();
+            let (name, organisation) = (format!("site {n}"), format!("hospital {n}"));
+            Peer { site: identity.site_id(), name, organisation, identity, trust: *trust }
+        };
+        (1u8..).zip(trusts).map(peer).collect()
+    }
+
+    #[test]
+    fn how_many_may_be_switched_off_is_said_in_hospitals_and_who_is_only_asserted() {
+        let policy = Policy::strict();
+        let words = survives(&policy, &peers(&[Trust::VerifiedHere; 3]));
+        assert!(words.starts_with("Of 4 sites one hospital may be switched off before their update arrived"), "{words}");
+        assert!(words.contains("and one hospital after that. Every other site's key is verified"), "{words}");
+        let three = survives(&policy, &peers(&[Trust::VouchedFor; 2]));
+        assert!(three.starts_with("Of 3 sites no hospital"), "{three}");
+        let asserted = [Trust::AssertedOnly, Trust::AssertedOnly, Trust::VerifiedHere];
+        let words = survives(&policy, &peers(&asserted));
+        assert!(words.contains("no hospital") && words.contains("2 of the other sites are asserted"), "{words}");
+        let words = survives(&policy, &peers(&[Trust::AssertedOnly; 3]));
+        assert!(words.contains("takes part in none"), "{words}");
+    }
+
+    #[test]
+    fn what_is_said_first_is_what_can_be_read() {
+        let with = |masked, updates, figures| Protects { masked, updates, figures };
+        assert_eq!(with(false, true, true).banners(), [READABLE]);
+        assert_eq!(with(true, true, false).banners(), [READABLE], "one of two trainings is not masked");
+        assert_eq!(with(true, false, true).banners(), [FIGURES, MASKED]);
+        assert_eq!(with(true, false, false).banners(), [MASKED]);
+        assert!(with(true, false, false).is_whole() && !with(true, false, true).is_whole());
+        assert!(with(true, false, true).statement().secure_aggregation);
+        assert_eq!(with(false, true, true).statement().unprotected.len(), 3);
+        assert_eq!(with(true, false, false).statement().unprotected.len(), 1);
+    }
+}

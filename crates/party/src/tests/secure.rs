@@ -1,0 +1,485 @@
+//! A site's part in rounds with secure aggregation: the other members run the same state machine, and the coordinator's
+//! part is that of a real one.
+
+use hospes_privacy::masked;
+use hospes_privacy::secagg::{
+    Aggregator, Demands, Masked, Member, Past, Relay, Seed, Sent, Step, Thresholds, Tree, Turn,
+};
+use hospes_protocol::approval::{RefusalCode, Trust};
+use hospes_protocol::message::SecureMessage;
+use hospes_protocol::plan::Privacy;
+
+use super::*;
+use crate::view::{Protection, Verdict};
+
+/// This site is the first of the roster.
+const US: u32 = 0;
+
+fn masked_plan(rounds: u32) -> Plan {
+    let mut plan = small_plan(rounds);
+    for task in plan.tasks.values_mut() {
+        if let Component::NnTrain(train) = &mut task.component {
+            train.privacy = Privacy::SecureAggregation {};
+        }
+    }
+    plan
+}
+
+fn masked_header(study: &Study, round: u32, attempt: u32, now: Timestamp) -> RoundHeader {
+    let Thresholds { corrupt: c, quorum: t, k_min } = Thresholds::new(4, None, 0, 3);
+    RoundHeader { mode: Mode::SecureAggregation { c, t, k_min }, ..header(study, job(1), "train", round, attempt, now) }
+}
+
+/// The coordinator and the other three sites of a round.
+struct Ring {
+    header: RoundHeader,
+    aggregator: Aggregator,
+    others: BTreeMap<u32, Member>,
+    /// Vectors as they arrived, without their heads.
+    vectors: BTreeMap<u32, Vec<u8>>,
+    has_consented: bool,
+}
+
+impl Ring {
+    fn new(header: &RoundHeader) -> Self {
+        let setup = masked::session(header).unwrap();
+        let peers: BTreeMap<_, _> = header.roster.iter().map(|e| (e.identity, Trust::VerifiedHere)).collect();
+        let member = |party: u32| {
+            let demands = Demands {
+                identity: key(u8::try_from(party).unwrap() + 1).public(),
+                peers: peers.clone(),
+                min_parties: 3,
+                min_trusted_peers: 0,
+                corrupt: None,
+                model: header.model,
+                noise: None,
+            };
+            let seed = Seed::new(Zeroizing::new([u8::try_from(party).unwrap(); 32]));
+            Member::new(setup.clone(), demands, &Past { epoch: 1, ..Past::default() }, &seed).unwrap()
+        };
+        let others = (1..4).map(|party| (party, member(party))).collect();
+        let aggregator = Aggregator::new(setup.clone()).unwrap();
+        Self { header: header.clone(), aggregator, others, vectors: BTreeMap::new(), has_consented: false }
+    }
+
+    fn site(&self, party: u32) -> SiteId {
+        self.header.roster[party as usize].site
+    }
+
+    /// Levels of another site: one row, and a pattern.
+    fn levels(party: u32, entries: usize, part: usize) -> Vec<u64> {
+        (0..entries).map(|n| if part == 0 { 1 } else { (n as u64 * 7 + u64::from(party)) << 20 }).collect()
+    }
+
+    /// The other sites say what they owe in this step.
+    fn others_speak(&mut self) {
+        let consented = self.has_consented.then_some((self.header.round, self.header.attempt));
+        let past = Past { epoch: 1, consented, ..Past::default() };
+        for party in self.others.keys().copied().collect::<Vec<_>>() {
+            let relay = (self.aggregator.at() != Step::Keys).then(|| self.aggregator.relay(party).unwrap());
+            let member = self.others.get_mut(&party).unwrap();
+            let key = key(u8::try_from(party).unwrap() + 1);
+            let turn = match &relay {
+                None => Turn::Send(member.advertise(&key).unwrap()),
+                Some(relay) => member.on(relay, &past, &key).unwrap(),
+            };
+            let (fixed, received) = match turn {
+                Turn::Send(fixed) => (fixed, None),
+                Turn::Mask => {
+                    let (mut masker, mut vector) = (member.masker().unwrap(), Vec::new());
+                    while let Some(block) = masker.expected() {
+                        let mut levels = Self::levels(party, block.entries, block.part);
+                        vector.extend(masker.block(&mut levels).unwrap());
+                    }
+                    let vector_root = masker.finish().unwrap();
+                    self.vectors.insert(party, vector);
+                    (member.commit(vector_root, &key).unwrap(), Some(vector_root))
+                }
+            };
+            let site = self.header.roster[party as usize].site;
+            self.aggregator.accept(site, Sent::from_bytes(&fixed.message).unwrap(), received).unwrap();
+        }
+    }
+
+    fn close(&mut self) {
+        self.has_consented |= self.aggregator.at() == Step::Consent;
+        self.aggregator.close(&(0..4).collect()).unwrap();
+    }
+
+    /// What is relayed to this site.
+    fn relay(&self) -> ToSite {
+        let message = SecureMessage::new(self.aggregator.relay(US).unwrap().to_bytes().unwrap());
+        ToSite::Relay { round: self.header.key(), message }
+    }
+
+    /// Takes what this site said; whether it is what this step is about.
+    fn take(&mut self, message: &[u8]) -> bool {
+        let sent = Sent::from_bytes(message).unwrap();
+        let step = match &sent {
+            Sent::Keys(_) => Step::Keys,
+            Sent::Shares { .. } => Step::Shares,
+            Sent::Consent(_) => Step::Consent,
+            Sent::Reveal(_) => Step::Reveal,
+            other => panic!("{other:?}"),
+        };
+        let due = step == self.aggregator.at();
+        // Whatever it says again is what it said before, or this is an error.
+        assert_eq!(self.aggregator.accept(self.site(US), sent, None).unwrap(), US);
+        due
+    }
+
+    /// Takes this site's upload, and gives the levels' sums without those of the others: its own levels.
+    fn take_upload(&mut self, bytes: &[u8]) {
+        let (head, vector) = bytes.split_at(masked::HEAD_BYTES);
+        let (sent, told) = masked::read_head(head).unwrap();
+        let mut tree = Tree::default();
+        let mut rest = vector;
+        for block in self.aggregator.layout().blocks().collect::<Vec<_>>() {
+            let (mine, others) = rest.split_at(block.bytes());
+            tree.push(mine);
+            rest = others;
+        }
+        let received: Masked = tree.finish();
+        assert!(rest.is_empty() && received == told);
+        assert_eq!(self.aggregator.accept(self.site(US), sent, Some(received)).unwrap(), US);
+        self.vectors.insert(US, vector.to_vec());
+    }
+
+    /// This site's levels, as they follow from the sum and what the others sent.
+    fn unmasked(&self) -> Vec<Vec<u64>> {
+        let mut unmasker = self.aggregator.unmasker().unwrap();
+        let mut at: BTreeMap<u32, usize> = BTreeMap::new();
+        let mut all = Vec::new();
+        while let Some(block) = unmasker.expected() {
+            let mut sums = vec![0; block.entries];
+            for party in self.aggregator.included() {
+                let from = at.entry(*party).or_default();
+                block.add(&mut sums, &self.vectors[party][*from..*from + block.bytes()]).unwrap();
+                *from += block.bytes();
+            }
+            unmasker.block(&mut sums).unwrap();
+            for party in self.aggregator.included().iter().filter(|party| **party != US) {
+                let levels = Self::levels(*party, block.entries, block.part);
+                sums.iter_mut().zip(levels).for_each(|(sum, level)| *sum -= level);
+            }
+            all.push(sums);
+        }
+        all
+    }
+}
+
+/// Plays one round to its end; `between` happens before each message of the coordinator.
+async fn play(world: &mut World, ring: &mut Ring, mut between: impl AsyncFnMut(&mut World)) {
+    loop {
+        let step = ring.aggregator.at();
+        if step == Step::End {
+            return;
+        }
+        if step == Step::Input {
+            let (upload, path) = world.expect_upload().await;
+            let bytes = world.take(&upload, &path).await;
+            ring.take_upload(&bytes);
+        } else {
+            hear(world, ring).await;
+        }
+        ring.others_speak();
+        ring.close();
+        if ring.aggregator.at() != Step::End {
+            between(&mut *world).await;
+            world.send(ring.relay()).await;
+        }
+    }
+}
+
+/// Hears this site until it has said what it owes in this step.
+async fn hear(world: &mut World, ring: &mut Ring) {
+    loop {
+        let message = said(world, ring).await;
+        if ring.take(&message) {
+            return;
+        }
+    }
+}
+
+/// The next thing that this site says in the round.
+async fn said(world: &mut World, ring: &Ring) -> Vec<u8> {
+    let wanted = ring.header.key();
+    world
+        .expect("a step of the round", |c| match c {
+            LinkCommand::Send(FromSite::SecureStep { round, message }) if *round == wanted => {
+                Some(message.bytes().to_vec())
+            }
+            _ => None,
+        })
+        .await
+}
+
+/// A site that verified the three others, with an approved study whose updates are masked and a running job.
+async fn masked_world(folder: &Path) -> (World, Study) {
+    let mut world = World::create(folder, Executor::Thread).await;
+    world.furnish().await;
+    world.connect().await;
+    world.verify(2..=4).await;
+    let study = study(1, masked_plan(2));
+    world.offer(&study).await;
+    world.approve(&study).await;
+    world.start_job(&study, job(1)).await;
+    (world, study)
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_leaves_is_masked_and_only_the_sum_gives_this_sites_part() {
+    let temporary = tempfile::tempdir().unwrap();
+    let (mut world, study) = masked_world(temporary.path()).await;
+    let header = masked_header(&study, 1, 1, world.now());
+    let mut ring = Ring::new(&header);
+    world.open_round(header.clone()).await;
+    world.serve_model(&study).await;
+    hear(&mut world, &mut ring).await;
+    // What was trained waits in a folder from which nothing is sent.
+    let unmasked = files(&world.config.levels());
+    let plain = std::fs::read(&unmasked[0]).unwrap();
+    assert_eq!((unmasked.len(), plain.len(), files(&world.config.payloads()).len()), (1, 8 + 14 * 4, 0));
+    ring.others_speak();
+    ring.close();
+    world.send(ring.relay()).await;
+    play(&mut world, &mut ring, async |_: &mut World| {}).await;
+    let mut levels = Vec::new();
+    let mut rest = plain.as_slice();
+    for block in ring.aggregator.layout().blocks() {
+        let (mine, others) = rest.split_at(masked::level_bytes(&block));
+        levels.push(masked::levels(&block, mine).to_vec());
+        rest = others;
+    }
+    assert_eq!(ring.unmasked(), levels);
+    let vector = &ring.vectors[&US];
+    assert!(!vector.windows(8).any(|part| part == &plain[8..16]), "an entry left as it is");
+    world.close_round(&header).await;
+    world.settle().await;
+    let egress = world.handle.egress(world.who("sam"), Page::default()).await.unwrap();
+    assert_eq!((egress.len(), egress[0].protection), (1, Protection::Masked));
+    assert_eq!((egress[0].state.as_str(), egress[0].bytes), ("sent", 1024 + vector.len() as u64));
+    // The session is erased: file, seed and shares.
+    for _ in 0..100 {
+        if erased(&world).await {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(erased(&world).await && files(&world.config.levels()).is_empty());
+    // And the next round is a new one.
+    let next = masked_header(&study, 2, 1, world.now());
+    let mut ring = Ring::new(&next);
+    world.open_round(next).await;
+    play(&mut world, &mut ring, async |_: &mut World| {}).await;
+    assert_eq!(world.entered("permit_refused", "refused").await, 0);
+}
+
+/// Whether nothing is left of sessions but that a consent was given.
+async fn erased(world: &World) -> bool {
+    let records = world.handle.ask(|e| {
+        async move {
+            let sql = "SELECT (SELECT COUNT(*) FROM secure_sessions), COUNT(*), COALESCE(SUM(length(message)), 0)
+                       FROM secure_records";
+            let found: (i64, i64, i64) = sqlx::query_as(sql).fetch_one(e.store.readers()).await.unwrap();
+            Ok(found)
+        }
+        .boxed()
+    });
+    records.await.unwrap() == (0, 1, 0)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_site_restarted_between_any_two_messages_says_the_same_and_finishes() {
+    let temporary = tempfile::tempdir().unwrap();
+    let (mut world, study) = masked_world(temporary.path()).await;
+    let header = masked_header(&study, 1, 1, world.now());
+    let mut ring = Ring::new(&header);
+    world.open_round(header.clone()).await;
+    world.serve_model(&study).await;
+    let (opened, folder) = (header.clone(), temporary.path().to_owned());
+    play(&mut world, &mut ring, async move |world: &mut World| {
+        world.settle().await;
+        let now = world.now().as_millis();
+        world.handle.shut_down().await.unwrap();
+        *world = World::reopen(&folder, Executor::Thread, now).await;
+        world.connect().await;
+        // As a coordinator does that greets a site which it waits for.
+        world.open_round(opened.clone()).await;
+    })
+    .await;
+    world.close_round(&header).await;
+    world.settle().await;
+    let jobs = world.handle.jobs(world.who("sam"), Page::default()).await.unwrap();
+    assert_eq!(jobs[0].rounds[0].state, "published");
+    assert_eq!(world.outbox_states().await, ["sent"]);
+    assert_eq!(world.entered("training_finished", "success").await, 1, "trained once, though it was restarted");
+    assert_eq!(world.entered("sum_agreed", "success").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_follows_an_input_is_said_after_the_deadline_for_inputs_too() {
+    let temporary = tempfile::tempdir().unwrap();
+    let (mut world, study) = masked_world(temporary.path()).await;
+    let header = masked_header(&study, 1, 1, world.now());
+    let mut ring = Ring::new(&header);
+    world.open_round(header.clone()).await;
+    world.serve_model(&study).await;
+    let mut relays = 0;
+    play(&mut world, &mut ring, async move |world: &mut World| {
+        relays += 1;
+        // Before the set of inputs is announced.
+        if relays == 3 {
+            world.settle().await;
+            world.pass_time(61 * MINUTE);
+        }
+    })
+    .await;
+    world.close_round(&header).await;
+    world.settle().await;
+    assert_eq!(world.entered("sum_agreed", "success").await, 1);
+    assert_eq!(world.entered("permit_refused", "refused").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_site_says_again_what_may_be_lost_and_nothing_once_its_approval_is_taken_back() {
+    let temporary = tempfile::tempdir().unwrap();
+    let (mut world, study) = masked_world(temporary.path()).await;
+    let header = masked_header(&study, 1, 1, world.now());
+    let mut ring = Ring::new(&header);
+    world.open_round(header.clone()).await;
+    world.serve_model(&study).await;
+    while ring.aggregator.at() != Step::Input {
+        hear(&mut world, &mut ring).await;
+        ring.others_speak();
+        ring.close();
+        world.send(ring.relay()).await;
+    }
+    let (upload, path) = world.expect_upload().await;
+    let bytes = world.take(&upload, &path).await;
+    ring.take_upload(&bytes);
+    world.settle().await;
+    // Its input has arrived; whether the others' boxes did is not for it to know.
+    world.open_round(header.clone()).await;
+    let again = said(&mut world, &ring).await;
+    assert!(!ring.take(&again), "its shares, as they were");
+    let revoke = Verdict::Revoke { reason: "no longer wanted".into() };
+    world.handle.decide(world.who("sam"), study.id, revoke).await.unwrap();
+    world.settle().await;
+    world.open_round(header).await;
+    let says = |c: &LinkCommand| matches!(c, LinkCommand::Send(FromSite::SecureStep { .. })).then_some(());
+    world.never("say a step again", says).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_round_that_offers_less_than_this_site_demands_is_refused_before_anything_is_computed() {
+    let mut world = World::new().await;
+    world.connect().await;
+    // One peer is verified; two count as the coordinator's own.
+    world.verify(2..=2).await;
+    let study = study(1, masked_plan(2));
+    world.offer(&study).await;
+    world.approve(&study).await;
+    world.start_job(&study, job(1)).await;
+    world.open_round(masked_header(&study, 1, 1, world.now())).await;
+    let RoundReply::Refused(refusal) = world.expect_reply().await else { panic!("it takes part") };
+    assert_eq!(refusal.code, RefusalCode::Policy);
+    assert_eq!(refusal.detail, "the round's c is 1, and this site demands 2");
+    // As it was, without masks, it is refused too: the plan promises them.
+    world.open_round(header(&study, job(1), "train", 1, 2, world.now())).await;
+    let RoundReply::Refused(refusal) = world.expect_reply().await else { panic!("it takes part") };
+    assert!(refusal.code == RefusalCode::Header && refusal.detail.contains("promises"), "{refusal}");
+    assert_eq!(world.entered("permit_refused", "refused").await, 2);
+    assert!(files(&world.config.levels()).is_empty());
+}
+
+/// Attack: a second set of inputs after the first was agreed to, and another attempt at the round.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_set_of_inputs_is_agreed_to_and_no_other_attempt_at_the_round() {
+    let temporary = tempfile::tempdir().unwrap();
+    let (mut world, study) = masked_world(temporary.path()).await;
+    let header = masked_header(&study, 1, 1, world.now());
+    let mut ring = Ring::new(&header);
+    world.open_round(header.clone()).await;
+    world.serve_model(&study).await;
+    while ring.aggregator.at() != Step::Consent {
+        if ring.aggregator.at() == Step::Input {
+            let (upload, path) = world.expect_upload().await;
+            let bytes = world.take(&upload, &path).await;
+            ring.take_upload(&bytes);
+        } else {
+            hear(&mut world, &mut ring).await;
+        }
+        ring.others_speak();
+        ring.close();
+        world.send(ring.relay()).await;
+    }
+    // To the sum over all it agrees.
+    hear(&mut world, &mut ring).await;
+    let smaller = SecureMessage::new(Relay::Inputs(vec![0, 1, 2]).to_bytes().unwrap());
+    world.send(ToSite::Relay { round: header.key(), message: smaller }).await;
+    let RoundReply::Withdrawn(refusal) = world.expect_reply().await else { panic!("it agrees twice") };
+    assert!(refusal.detail.contains("is fixed"), "{refusal}");
+    world.settle().await;
+    assert_eq!(world.entered("permit_refused", "refused").await, 1);
+    // The coordinator gives up and opens another attempt: none of the same round, only a new one.
+    let outcome = RoundOutcome::Abandoned("too few".into());
+    world.send(ToSite::RoundClosed { round: header.key(), outcome }).await;
+    world.open_round(masked_header(&study, 1, 2, world.now())).await;
+    let RoundReply::Refused(refusal) = world.expect_reply().await else { panic!("it joins another attempt") };
+    assert!(refusal.code == RefusalCode::RoundReplayed && refusal.detail.contains("agreed"), "{refusal}");
+    let next = masked_header(&study, 2, 1, world.now());
+    let mut ring = Ring::new(&next);
+    world.open_round(next).await;
+    // The next round is one with new training.
+    hear(&mut world, &mut ring).await;
+}
+
+/// Attack: this site is to agree to a sum with an input of its own that nobody has.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_sum_is_agreed_to_that_is_said_to_hold_what_never_left() {
+    let temporary = tempfile::tempdir().unwrap();
+    let (mut world, study) = masked_world(temporary.path()).await;
+    let header = masked_header(&study, 1, 1, world.now());
+    let mut ring = Ring::new(&header);
+    world.open_round(header.clone()).await;
+    world.serve_model(&study).await;
+    while ring.aggregator.at() != Step::Input {
+        hear(&mut world, &mut ring).await;
+        ring.others_speak();
+        ring.close();
+        world.send(ring.relay()).await;
+    }
+    world.expect_upload().await;
+    let all = SecureMessage::new(Relay::Inputs(vec![0, 1, 2, 3]).to_bytes().unwrap());
+    world.send(ToSite::Relay { round: header.key(), message: all }).await;
+    let RoundReply::Withdrawn(refusal) = world.expect_reply().await else { panic!("it agrees") };
+    assert!(refusal.detail.contains("which never left"), "{refusal}");
+    assert_eq!(world.entered("sum_agreed", "success").await, 0);
+    assert_eq!(world.outbox_states().await, ["withdrawn"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_approval_that_is_taken_back_ends_the_part_of_this_site_at_any_step() {
+    let temporary = tempfile::tempdir().unwrap();
+    let (mut world, study) = masked_world(temporary.path()).await;
+    let header = masked_header(&study, 1, 1, world.now());
+    let mut ring = Ring::new(&header);
+    world.open_round(header).await;
+    world.serve_model(&study).await;
+    hear(&mut world, &mut ring).await;
+    let revoke = Verdict::Revoke { reason: "no longer wanted".into() };
+    world.handle.decide(world.who("sam"), study.id, revoke).await.unwrap();
+    let RoundReply::Withdrawn(refusal) = world.expect_reply().await else { panic!("it goes on") };
+    assert_eq!(refusal.code, RefusalCode::Revoked);
+    assert!(files(&world.config.levels()).is_empty(), "the update is deleted unmasked");
+    ring.others_speak();
+    ring.close();
+    world.send(ring.relay()).await;
+    world.settle().await;
+    assert!(world.said.iter().filter(|m| matches!(m, FromSite::SecureStep { .. })).count() <= 1);
+}

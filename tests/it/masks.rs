@@ -1,0 +1,96 @@
+//! Secure aggregation over real processes: the same model as without, and a run in which processes are killed at whatever
+//! step their round is in.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use hospes_tests::federation::{EXAMPLES, Federation, Site};
+use serde_json::Value;
+
+/// Who is killed, in this order; `None` is the coordinator.
+const VICTIMS: [Option<&str>; 5] = [Some("cleveland"), None, Some("hungary"), None, Some("long_beach")];
+
+#[test]
+fn four_hospitals_train_the_same_model_under_masks_and_go_on_though_they_are_killed() -> Result<()> {
+    let mut federation = Federation::hearts("sqlite")?;
+    // Whom a site does not know from elsewhere counts as the coordinator's own, and no sum of four is safe then.
+    federation.verify_peers()?;
+    let (_, plain) = trained(&federation, 6, false)?;
+    let (study, masked) = trained(&federation, 6, true)?;
+    let model = |answer: &Value| last_run(answer)["model"].as_str().map(str::to_owned).context("no model");
+    assert_eq!(model(&plain)?, model(&masked)?, "the masked sum is another one than the plain");
+    for site in &federation.sites {
+        every_update_left_masked(site, &study)?;
+    }
+
+    let study = submit(&federation, 60, true)?;
+    federation.until("training began", |f| Ok(done(f, &study) >= 2))?;
+    for (number, victim) in VICTIMS.iter().enumerate() {
+        // Not the same step of a round each time.
+        std::thread::sleep(Duration::from_millis(70 * number as u64));
+        let before = done(&federation, &study);
+        match victim {
+            None => federation.restart_coordinator()?,
+            Some(name) => federation.site_mut(name)?.restart()?,
+        }
+        let what = format!("rounds go on after {} was killed", victim.unwrap_or("the coordinator"));
+        federation.until(&what, |f| Ok(done(f, &study) > before))?;
+    }
+    let answer = federation.finished(&study)?;
+    assert_eq!(last_run(&answer)["state"], "success", "{answer:#}");
+    Ok(())
+}
+
+/// The heart study with so many rounds, approved everywhere and run to its end.
+fn trained(federation: &Federation, rounds: u32, is_masked: bool) -> Result<(String, Value)> {
+    let study = submit(federation, rounds, is_masked)?;
+    let answer = federation.finished(&study)?;
+    ensure!(last_run(&answer)["state"] == "success", "{answer:#}");
+    Ok((study, answer))
+}
+
+fn submit(federation: &Federation, rounds: u32, is_masked: bool) -> Result<String> {
+    let study = federation.submit(&written(federation, rounds, is_masked)?)?;
+    for site in &federation.sites {
+        site.approve(&study)?;
+    }
+    Ok(study)
+}
+
+/// The example's study file with so many rounds, masked or not.
+fn written(federation: &Federation, rounds: u32, is_masked: bool) -> Result<PathBuf> {
+    let plain = std::fs::read_to_string(format!("{EXAMPLES}/heart/study.yaml"))?;
+    let mut text = plain.replace("rounds: 15", &format!("rounds: {rounds}"));
+    ensure!(text != plain, "the example's number of rounds has another form");
+    if is_masked {
+        let masked = text.replace("privacy: { plain: {} }", "privacy: { secure_aggregation: {} }");
+        ensure!(masked != text, "the example's protection has another form");
+        text = masked;
+    }
+    let file = federation.folder().join(format!("{rounds}-{is_masked}.yaml"));
+    std::fs::write(&file, text)?;
+    Ok(file)
+}
+
+/// What left of this study, and of no other, was masked, but for its figures.
+fn every_update_left_masked(site: &Site, study: &str) -> Result<()> {
+    let egress = site.act("Stefan", &["egress"])?;
+    let all = egress.as_array().context("no egress")?;
+    let (masked, plain): (Vec<&Value>, Vec<&Value>) = all.iter().partition(|sent| sent["protection"] == "masked");
+    assert_eq!(masked.len(), 6, "{egress:#}");
+    assert!(masked.iter().all(|sent| sent["study"] == study && sent["kind"] == "update"), "{egress:#}");
+    assert!(plain.iter().all(|sent| sent["study"] != study || sent["kind"] == "figures"), "{egress:#}");
+    Ok(())
+}
+
+/// Rounds of training that are behind, as the coordinator tells it; none while it does not answer.
+fn done(federation: &Federation, study: &str) -> u64 {
+    let Ok(answer) = federation.ctl(&["study", "show", study]) else { return 0 };
+    let tasks = last_run(&answer)["tasks"].as_array().cloned().unwrap_or_default();
+    tasks.iter().find(|task| task["task"] == "train").and_then(|task| task["done"].as_u64()).unwrap_or_default()
+}
+
+fn last_run(study: &Value) -> &Value {
+    study["jobs"].as_array().and_then(|jobs| jobs.last()).unwrap_or(&Value::Null)
+}
