@@ -481,7 +481,7 @@ async fn past(conn: &mut SqliteConnection, key: &RoundKey, epoch: u64) -> Result
 }
 
 /// Subjects for which the update of a session stands; none where there is no session, or it is over.
-async fn subjects(conn: &mut SqliteConnection, key: &RoundKey) -> Result<Option<u64>, PartyError> {
+pub(super) async fn subjects(conn: &mut SqliteConnection, key: &RoundKey) -> Result<Option<u64>, PartyError> {
     let sql = "SELECT subjects FROM secure_sessions
                WHERE job = ?1 AND task = ?2 AND epoch = ?3 AND round = ?4 AND attempt = ?5";
     let row = bind_key(sqlx::query(sql), key).fetch_optional(conn).await.at("read a session")?;
