@@ -27,7 +27,7 @@ use super::outbox::Prepared;
 use super::state::{RoundRow, bind_key, read_key};
 use super::work::Working;
 use crate::audit::Because as _;
-use crate::engine::Engine;
+use crate::engine::{Engine, LOOK_MS};
 use crate::error::PartyError;
 use crate::keys::random;
 use crate::link::LinkCommand;
@@ -331,8 +331,32 @@ impl Engine {
         Ok(())
     }
 
+    /// Erases the seeds of all sessions, after a backup was restored: to which sum this site agreed since is not known here,
+    /// and a keychain has the seeds all the same.
+    pub(crate) async fn forget_sessions(&self) -> Result<(), PartyError> {
+        let sessions = sqlx::query("SELECT * FROM secure_sessions").fetch_all(self.store.readers()).await;
+        for row in &sessions.at("read a session")? {
+            self.vault.destroy(&seed_name(&read_key(row)?)).await?;
+        }
+        Ok(())
+    }
+
+    /// Erases sessions that are over. Where that fails, it is tried again a minute later: a keychain that does not answer
+    /// keeps everything else waiting.
+    pub(super) async fn tick_sessions(&mut self) {
+        let now = self.now();
+        if self.unerased.is_some_and(|failed| now.since(failed).abs() < LOOK_MS) {
+            return;
+        }
+        let erased = self.erase_sessions().await;
+        self.unerased = erased.is_err().then_some(now);
+        if let Err(error) = erased {
+            tracing::error!(error = &error as &dyn std::error::Error, "a masked round's secrets could not be erased");
+        }
+    }
+
     /// Erases what sessions know whose rounds are over: the seed, and what was said but for that a consent was.
-    pub(super) async fn erase_sessions(&mut self) -> Result<(), PartyError> {
+    async fn erase_sessions(&mut self) -> Result<(), PartyError> {
         let over = sqlx::query(
             "SELECT secure_sessions.* FROM secure_sessions JOIN rounds USING (job, task, epoch, round, attempt)
              WHERE rounds.ended = 1",
