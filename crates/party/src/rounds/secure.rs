@@ -364,10 +364,11 @@ impl Engine {
         .fetch_all(self.store.readers())
         .await
         .at("find sessions that are over")?;
-        for row in &over {
-            let key = read_key(row)?;
+        let over: Vec<RoundKey> = over.iter().map(read_key).collect::<Result<_, _>>()?;
+        // First of all, and also where the keychain does not answer: they are not masked.
+        over.iter().for_each(|key| self.erase_levels(key));
+        for key in over {
             self.vault.destroy(&seed_name(&key)).await?;
-            self.erase_levels(&key);
             let mut tx = self.store.begin("erase a session").await?;
             for sql in [
                 "DELETE FROM secure_records WHERE job = ?1 AND task = ?2 AND epoch = ?3 AND round = ?4 AND attempt = ?5
