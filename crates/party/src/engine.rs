@@ -37,7 +37,7 @@ const EVENTS: usize = 256;
 /// Between two looks at what time alone changes.
 const TICK: Duration = Duration::from_millis(500);
 /// Between two looks at what changes within days, in milliseconds.
-const LOOK_MS: i64 = 60 * 1_000;
+pub(crate) const LOOK_MS: i64 = 60 * 1_000;
 /// Between two summaries of control messages, in milliseconds.
 const SUMMARY_MS: i64 = 3_600 * 1_000;
 
@@ -98,6 +98,8 @@ pub(crate) struct Engine {
     looked: Timestamp,
     /// When old entries of the ledger were last erased; not since this process started, at first.
     pub(crate) erased: Timestamp,
+    /// When secrets of masked rounds could last not be erased.
+    pub(crate) unerased: Option<Timestamp>,
     last_tick: Timestamp,
     stopping: bool,
 }
@@ -217,6 +219,7 @@ impl Engine {
             summarised: now,
             looked: now,
             erased: Timestamp::from_millis(0),
+            unerased: None,
             last_tick: now,
             stopping: false,
             _lock: lock,

@@ -179,6 +179,7 @@ impl Engine {
         let found = read(&mut conn).await?.filter(|restored| !restored.is_entered);
         drop(conn);
         let Some(mut restored) = found else { return Ok(()) };
+        self.forget_sessions().await?;
         let mut tx = self.store.begin("enter a restored backup").await?;
         restored.is_entered = true;
         write(tx.conn(), &restored).await?;

@@ -73,7 +73,7 @@ impl Engine {
             if job.is_over() && self.now().since(newest) >= super::SILENCE_MS {
                 continue;
             }
-            needed.extend(rounds.iter().filter(|r| counts(&r.state)).map(|r| self.kept_path(&r.key)));
+            needed.extend(rounds.iter().filter(|r| may_count(&r.state)).map(|r| self.kept_path(&r.key)));
         }
         Ok(needed)
     }
@@ -90,5 +90,17 @@ impl Engine {
 
 /// Whether what a round ended with here is part of what the coordinator goes on from.
 fn counts(state: &State) -> bool {
-    matches!(state, State::Committed(_) | State::Acknowledged(_) | State::Published { included: true, .. })
+    matches!(
+        state,
+        State::Committed(_)
+            | State::Acknowledged(_)
+            | State::Agreed(_)
+            | State::Revealed(_)
+            | State::Published { included: true, .. }
+    )
+}
+
+/// Whether it may become so: an update that waits to be masked counts when it is.
+fn may_count(state: &State) -> bool {
+    counts(state) || matches!(state, State::Advertised | State::Shared)
 }

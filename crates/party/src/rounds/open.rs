@@ -301,7 +301,8 @@ impl Engine {
     pub(crate) async fn tick_rounds(&mut self) -> Result<(), PartyError> {
         self.finish_ended().await?;
         self.overdue_rounds().await?;
-        self.erase_sessions().await
+        self.tick_sessions().await;
+        Ok(())
     }
 
     async fn overdue_rounds(&mut self) -> Result<(), PartyError> {

@@ -15,6 +15,7 @@ use sqlx::Row as _;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use super::open::Leave;
+use super::secure;
 use super::state::{RoundRow, bind_key, read_key};
 use super::work::Working;
 use crate::audit::Because as _;
@@ -421,9 +422,11 @@ impl Engine {
             if !undone && !parcel.as_ref().is_some_and(Parcel::is_waiting) {
                 continue;
             }
-            let subjects = match parcel {
-                Some(parcel) => Some(parcel.subjects),
-                None => self.working.get(&row.key).and_then(Working::subjects),
+            let subjects = match (parcel, self.working.get(&row.key)) {
+                (Some(parcel), _) => Some(parcel.subjects),
+                (None, Some(working)) => working.subjects(),
+                // It waits to be masked.
+                (None, None) => secure::subjects(&mut conn, &row.key).await?,
             };
             if let Err(refusal) = self.holds(&mut conn, &row, subjects).await? {
                 ended.push((row.key, refusal));

@@ -27,7 +27,7 @@ use super::outbox::Prepared;
 use super::state::{RoundRow, bind_key, read_key};
 use super::work::Working;
 use crate::audit::Because as _;
-use crate::engine::Engine;
+use crate::engine::{Engine, LOOK_MS};
 use crate::error::PartyError;
 use crate::keys::random;
 use crate::link::LinkCommand;
@@ -331,8 +331,32 @@ impl Engine {
         Ok(())
     }
 
+    /// Erases the seeds of all sessions, after a backup was restored: to which sum this site agreed since is not known here,
+    /// and a keychain has the seeds all the same.
+    pub(crate) async fn forget_sessions(&self) -> Result<(), PartyError> {
+        let sessions = sqlx::query("SELECT * FROM secure_sessions").fetch_all(self.store.readers()).await;
+        for row in &sessions.at("read a session")? {
+            self.vault.destroy(&seed_name(&read_key(row)?)).await?;
+        }
+        Ok(())
+    }
+
+    /// Erases sessions that are over. Where that fails, it is tried again a minute later: a keychain that does not answer
+    /// keeps everything else waiting.
+    pub(super) async fn tick_sessions(&mut self) {
+        let now = self.now();
+        if self.unerased.is_some_and(|failed| now.since(failed).abs() < LOOK_MS) {
+            return;
+        }
+        let erased = self.erase_sessions().await;
+        self.unerased = erased.is_err().then_some(now);
+        if let Err(error) = erased {
+            tracing::error!(error = &error as &dyn std::error::Error, "a masked round's secrets could not be erased");
+        }
+    }
+
     /// Erases what sessions know whose rounds are over: the seed, and what was said but for that a consent was.
-    pub(super) async fn erase_sessions(&mut self) -> Result<(), PartyError> {
+    async fn erase_sessions(&mut self) -> Result<(), PartyError> {
         let over = sqlx::query(
             "SELECT secure_sessions.* FROM secure_sessions JOIN rounds USING (job, task, epoch, round, attempt)
              WHERE rounds.ended = 1",
@@ -340,10 +364,11 @@ impl Engine {
         .fetch_all(self.store.readers())
         .await
         .at("find sessions that are over")?;
-        for row in &over {
-            let key = read_key(row)?;
+        let over: Vec<RoundKey> = over.iter().map(read_key).collect::<Result<_, _>>()?;
+        // First of all, and also where the keychain does not answer: they are not masked.
+        over.iter().for_each(|key| self.erase_levels(key));
+        for key in over {
             self.vault.destroy(&seed_name(&key)).await?;
-            self.erase_levels(&key);
             let mut tx = self.store.begin("erase a session").await?;
             for sql in [
                 "DELETE FROM secure_records WHERE job = ?1 AND task = ?2 AND epoch = ?3 AND round = ?4 AND attempt = ?5
@@ -481,7 +506,7 @@ async fn past(conn: &mut SqliteConnection, key: &RoundKey, epoch: u64) -> Result
 }
 
 /// Subjects for which the update of a session stands; none where there is no session, or it is over.
-async fn subjects(conn: &mut SqliteConnection, key: &RoundKey) -> Result<Option<u64>, PartyError> {
+pub(super) async fn subjects(conn: &mut SqliteConnection, key: &RoundKey) -> Result<Option<u64>, PartyError> {
     let sql = "SELECT subjects FROM secure_sessions
                WHERE job = ?1 AND task = ?2 AND epoch = ?3 AND round = ?4 AND attempt = ?5";
     let row = bind_key(sqlx::query(sql), key).fetch_optional(conn).await.at("read a session")?;

@@ -324,8 +324,14 @@ impl Engine {
             return Box::pin(self.on_dry_work(event)).await;
         }
         let now = self.now();
-        // What was stopped may still say a last word; nobody waits for it.
-        let Some(working) = self.working.get_mut(&key) else { return Ok(()) };
+        let Some(working) = self.working.get_mut(&key) else {
+            // What was stopped may still say a last word; nobody waits for it, nor for what it made.
+            if let WorkEvent::Done(_) = event {
+                self.erase_payload(&key);
+                self.erase_kept(&key);
+            }
+            return Ok(());
+        };
         if let WorkEvent::Progress { done, total } = event {
             working.progress = Some((done, total));
             let is_due = working.told.is_none_or(|told| now.since(told) >= PROGRESS_MS);

@@ -7,7 +7,7 @@ use hospes_privacy::secagg::{
 };
 use hospes_protocol::approval::{RefusalCode, Trust};
 use hospes_protocol::message::SecureMessage;
-use hospes_protocol::plan::Privacy;
+use hospes_protocol::plan::{Privacy, Strategy};
 
 use super::*;
 use crate::view::{Protection, Verdict};
@@ -216,11 +216,15 @@ async fn said(world: &mut World, ring: &Ring) -> Vec<u8> {
 
 /// A site that verified the three others, with an approved study whose updates are masked and a running job.
 async fn masked_world(folder: &Path) -> (World, Study) {
+    world_with(folder, masked_plan(2)).await
+}
+
+async fn world_with(folder: &Path, plan: Plan) -> (World, Study) {
     let mut world = World::create(folder, Executor::Thread).await;
     world.furnish().await;
     world.connect().await;
     world.verify(2..=4).await;
-    let study = study(1, masked_plan(2));
+    let study = study(1, plan);
     world.offer(&study).await;
     world.approve(&study).await;
     world.start_job(&study, job(1)).await;
@@ -296,7 +300,10 @@ async fn erased(world: &World) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_site_restarted_between_any_two_messages_says_the_same_and_finishes() {
     let temporary = tempfile::tempdir().unwrap();
-    let (mut world, study) = masked_world(temporary.path()).await;
+    let mut plan = masked_plan(2);
+    let Some(Component::NnTrain(train)) = plan.tasks.get_mut("train").map(|t| &mut t.component) else { panic!() };
+    train.strategy = Strategy::Scaffold { lr: 1.0 };
+    let (mut world, study) = world_with(temporary.path(), plan).await;
     let header = masked_header(&study, 1, 1, world.now());
     let mut ring = Ring::new(&header);
     world.open_round(header.clone()).await;
@@ -307,6 +314,7 @@ async fn a_site_restarted_between_any_two_messages_says_the_same_and_finishes() 
         let now = world.now().as_millis();
         world.handle.shut_down().await.unwrap();
         *world = World::reopen(&folder, Executor::Thread, now).await;
+        assert_eq!(files(&world.config.kept()).len(), 1, "what the strategy keeps is gone");
         world.connect().await;
         // As a coordinator does that greets a site which it waits for.
         world.open_round(opened.clone()).await;
@@ -480,6 +488,39 @@ async fn an_approval_that_is_taken_back_ends_the_part_of_this_site_at_any_step()
     ring.others_speak();
     ring.close();
     world.send(ring.relay()).await;
-    world.settle().await;
-    assert!(world.said.iter().filter(|m| matches!(m, FromSite::SecureStep { .. })).count() <= 1);
+    let says = |c: &LinkCommand| matches!(c, LinkCommand::Send(FromSite::SecureStep { .. })).then_some(());
+    world.never("go on", says).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_opt_out_takes_back_an_update_that_waits_to_be_masked() {
+    let temporary = tempfile::tempdir().unwrap();
+    let (mut world, study) = masked_world(temporary.path()).await;
+    let mut ring = Ring::new(&masked_header(&study, 1, 1, world.now()));
+    world.open_round(ring.header.clone()).await;
+    world.serve_model(&study).await;
+    hear(&mut world, &mut ring).await;
+    let list = world.folder.join("opt-outs.txt");
+    std::fs::write(&list, "cleveland-001\n").unwrap();
+    world.handle.import_opt_outs(world.who("sam"), list).await.unwrap();
+    let RoundReply::Withdrawn(refusal) = world.expect_reply().await else { panic!("it goes on") };
+    assert_eq!(refusal.code, RefusalCode::Snapshot);
+    assert!(files(&world.config.levels()).is_empty());
+}
+
+/// Attack: a site's database is that of a backup, and its keychain is not; it would agree to a second sum.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_from_before_a_backup_was_restored_says_nothing_more() {
+    let temporary = tempfile::tempdir().unwrap();
+    let (mut world, study) = masked_world(temporary.path()).await;
+    let mut ring = Ring::new(&masked_header(&study, 1, 1, world.now()));
+    world.open_round(ring.header.clone()).await;
+    world.serve_model(&study).await;
+    hear(&mut world, &mut ring).await;
+    world.handle.ask(|e| e.forget_sessions().boxed()).await.unwrap();
+    ring.others_speak();
+    ring.close();
+    world.send(ring.relay()).await;
+    let RoundReply::Withdrawn(refusal) = world.expect_reply().await else { panic!("it goes on") };
+    assert!(refusal.detail.contains("are gone"), "{refusal}");
 }
