@@ -107,14 +107,9 @@ pub(crate) struct Engine {
 impl Engine {
     /// Makes a site in a folder that holds none, as was asked under its lock, which is held.
     pub(crate) async fn initialise(config: &Config, _lock: &File) -> Result<(), PartyError> {
-        for folder in [
-            config.payloads(),
-            config.models(),
-            config.snapshots(),
-            config.kept(),
-            config.levels(),
-            config.scratch(),
-        ] {
+        for folder in
+            [config.payloads(), config.models(), config.snapshots(), config.kept(), config.levels(), config.scratch()]
+        {
             make_folder(&folder)?;
         }
         crate::backup::give_up(config).await?;
@@ -170,14 +165,9 @@ impl Engine {
         let vault = Vault::open(config.secrets.clone()).await?;
         // A keychain that is locked, or has no secrets of this site, is told of now and not in the middle of a round.
         vault.read(crate::datasets::DATA_KEY).await?;
-        for folder in [
-            config.payloads(),
-            config.models(),
-            config.snapshots(),
-            config.kept(),
-            config.levels(),
-            config.scratch(),
-        ] {
+        for folder in
+            [config.payloads(), config.models(), config.snapshots(), config.kept(), config.levels(), config.scratch()]
+        {
             make_folder(&folder)?;
         }
         let (events, calls) = mpsc::channel(EVENTS);

@@ -160,7 +160,8 @@ mod tests {
 
     #[test]
     fn a_head_gives_back_its_message_and_nothing_else_passes_for_one() {
-        let input = Input { sid: Digest::of(b"sid"), from: 3, peers: Digest::of(b"u2"), root: Digest::of(b"r"), bytes: 9 };
+        let input =
+            Input { sid: Digest::of(b"sid"), from: 3, peers: Digest::of(b"u2"), root: Digest::of(b"r"), bytes: 9 };
         let sent = Sent::Input(Signed::new(input, &SecretKey::from_seed(&[4; 32])).unwrap());
         let message = sent.to_bytes().unwrap();
         let whole = head(&message).unwrap();

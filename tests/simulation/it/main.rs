@@ -124,8 +124,7 @@ fn a_process_that_dies_at_any_moment_of_a_file_breaks_no_rule() -> Result<()> {
         let template = Template::make().await?;
         for moment in FILE_MOMENTS {
             for seed in 0..6 {
-                let options =
-                    Options { calm: true, masked: seed == 5, dies_at: Some(moment), ..Options::default() };
+                let options = Options { calm: true, masked: seed == 5, dies_at: Some(moment), ..Options::default() };
                 let outcome = Box::pin(run(&template, seed, options)).await?;
                 let replay = replay(seed, options);
                 assert_eq!(outcome.violations, [] as [String; 0], "{replay}");

@@ -74,12 +74,7 @@ pub(crate) fn plan() -> Plan {
 pub(crate) fn strict() -> Policy {
     let strict = Policy::strict();
     Policy {
-        training: Training {
-            min_parties: 2,
-            min_trusted_peers: 1,
-            force_secure_aggregation: false,
-            ..strict.training
-        },
+        training: Training { min_parties: 2, min_trusted_peers: 1, force_secure_aggregation: false, ..strict.training },
         egress: Policy::public_data().egress,
         ..strict
     }

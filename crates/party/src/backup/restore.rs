@@ -166,14 +166,9 @@ impl Restoration {
         for (name, secret) in unpacked.secrets {
             vault.keep(&name, secret).await?;
         }
-        for wanted in [
-            config.payloads(),
-            config.models(),
-            config.snapshots(),
-            config.kept(),
-            config.levels(),
-            config.scratch(),
-        ] {
+        for wanted in
+            [config.payloads(), config.models(), config.snapshots(), config.kept(), config.levels(), config.scratch()]
+        {
             make_folder(&wanted)?;
         }
         for digest in unpacked.snapshots.keys() {

@@ -136,7 +136,10 @@ mod tests {
     fn how_many_may_be_switched_off_is_said_in_hospitals_and_who_is_only_asserted() {
         let policy = Policy::strict();
         let words = survives(&policy, &peers(&[Trust::VerifiedHere; 3]));
-        assert!(words.starts_with("Of 4 sites one hospital may be switched off before their update arrived"), "{words}");
+        assert!(
+            words.starts_with("Of 4 sites one hospital may be switched off before their update arrived"),
+            "{words}"
+        );
         assert!(words.contains("and one hospital after that. Every other site's key is verified"), "{words}");
         let three = survives(&policy, &peers(&[Trust::VouchedFor; 2]));
         assert!(three.starts_with("Of 3 sites no hospital"), "{three}");

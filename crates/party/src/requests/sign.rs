@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use hospes_ledger::{Action, ObjectKind, Purpose};
 use hospes_protocol::approval::{
-    Approval, ApprovalDocument, ApprovalSignature, ApprovalState, DataScope, Envelope, Opinion, Peer, Role,
-    RunLimits, Series, Trust,
+    Approval, ApprovalDocument, ApprovalSignature, ApprovalState, DataScope, Envelope, Opinion, Peer, Role, RunLimits,
+    Series, Trust,
 };
 use hospes_protocol::canon::Canonical;
 use hospes_protocol::id::{ApprovalId, DatasetId, Digest, StudyId, Timestamp};

@@ -303,7 +303,9 @@ impl Engine {
         drop(conn);
         let card = self.kept_card(&found, result, study);
         let card = card.ok_or_else(|| PartyError::state("the table is not here yet; fetch the results first"))?;
-        let fit = card.fit(&task).ok_or_else(|| PartyError::NotFound(format!("regression '{}' of the run", shown(&task, 100))))?;
+        let fit = card
+            .fit(&task)
+            .ok_or_else(|| PartyError::NotFound(format!("regression '{}' of the run", shown(&task, 100))))?;
         let text = fit.csv();
         let fail = |source| PartyError::file("write", &path, source);
         let part = Part::create(&path).map_err(fail)?;

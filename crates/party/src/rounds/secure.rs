@@ -64,8 +64,7 @@ impl Engine {
         let past = past(conn, &header.key(), membership.epoch.unwrap_or(0)).await?;
         // Nothing is said with this seed: the session begins after training, with one of its own.
         let nobody = Seed::new(Zeroizing::new([0; 32]));
-        let joined =
-            masked::session(header).and_then(|setup| Member::new(setup, demands(leave, &key), &past, &nobody));
+        let joined = masked::session(header).and_then(|setup| Member::new(setup, demands(leave, &key), &past, &nobody));
         Ok(joined.err().map(|refusal| worded(&refusal)))
     }
 
@@ -141,8 +140,8 @@ impl Engine {
             Ok(session) => session,
             Err(refusal) => return self.refuse_step(tx, row, worded(&refusal)).await,
         };
-        let turn = Relay::from_bytes(message.bytes())
-            .and_then(|relay| session.member.on(&relay, &session.past, &session.key));
+        let turn =
+            Relay::from_bytes(message.bytes()).and_then(|relay| session.member.on(&relay, &session.past, &session.key));
         match turn {
             // It was relayed before, or a step is missing that will be relayed again.
             Err(secagg::Refusal::OutOfTurn { .. }) => Ok(()),

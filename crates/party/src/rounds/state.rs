@@ -207,10 +207,7 @@ impl RoundRow {
 
     /// Whether something of this site was counted in it.
     pub(super) fn took_part(&self) -> bool {
-        matches!(
-            self.state,
-            State::Acknowledged(_) | State::Agreed(_) | State::Revealed(_) | State::Published { .. }
-        )
+        matches!(self.state, State::Acknowledged(_) | State::Agreed(_) | State::Revealed(_) | State::Published { .. })
     }
 
     /// Enters the round. Its key is unique: a second permit for it is impossible (invariant I2).

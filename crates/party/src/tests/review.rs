@@ -71,7 +71,9 @@ async fn the_strict_policy_refuses_the_public_data_study_and_lists_every_rule() 
     let review = world.handle.review(world.who("sam"), study.id, None).await.unwrap();
     assert!(!review.approvable);
     let refusing: Vec<&str> = review.findings.iter().filter(|f| f.refuses).map(|f| f.rule.as_str()).collect();
-    for rule in ["training.min_trusted_peers", "training.force_secure_aggregation", "egress.loss", "egress.metrics", "egress.n"] {
+    for rule in
+        ["training.min_trusted_peers", "training.force_secure_aggregation", "egress.loss", "egress.metrics", "egress.n"]
+    {
         assert!(refusing.contains(&rule), "{rule} is missing in {refusing:?}");
     }
     assert!(!render(&review).contains("PUBLIC DATA:"));

@@ -134,14 +134,8 @@ async fn a_start_sweeps_what_nothing_names_and_leaves_folders_alone() {
     let config = world.config.clone();
     world.handle.shut_down().await.unwrap();
     drop(world);
-    let folders = [
-        config.payloads(),
-        config.models(),
-        config.snapshots(),
-        config.kept(),
-        config.levels(),
-        config.scratch(),
-    ];
+    let folders =
+        [config.payloads(), config.models(), config.snapshots(), config.kept(), config.levels(), config.scratch()];
     let before: usize = folders.iter().map(|f| std::fs::read_dir(f).unwrap().count()).sum();
     assert_eq!(before, 3, "a payload, a model and a snapshot");
     for folder in &folders {

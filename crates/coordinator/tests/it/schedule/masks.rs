@@ -6,9 +6,7 @@ use hospes_coordinator::schedule::{Command, Event};
 use hospes_coordinator::store::jobs::JobState;
 use hospes_coordinator::store::rounds::RoundState;
 use hospes_privacy::masked;
-use hospes_privacy::secagg::{
-    Demands, Fixed, Masker, Member, Past, Refusal, Relay, Seed, Sent, Step, Turn,
-};
+use hospes_privacy::secagg::{Demands, Fixed, Masker, Member, Past, Refusal, Relay, Seed, Sent, Step, Turn};
 use hospes_protocol::approval::Trust;
 use hospes_protocol::id::{Digest, JobId, RoundKey};
 use hospes_protocol::message::{FromSite, SecureMessage};
