@@ -210,7 +210,7 @@ impl LiveRound {
     /// Whether a site that repeats an earlier step is told anew now what followed. It can repeat a short message as often
     /// as it likes, and what is relayed can be long.
     fn is_told_again(&mut self, site: SiteId, now: Timestamp) -> bool {
-        let is_due = self.told.get(&site).is_none_or(|told| now.since(*told).abs() >= TOLD_AGAIN_MS);
+        let is_due = self.told.get(&site).is_none_or(|told| now.since(*told).saturating_abs() >= TOLD_AGAIN_MS);
         if is_due {
             self.told.insert(site, now);
         }
