@@ -138,8 +138,7 @@ pub fn train_masked(
     unmasker: Unmasker,
 ) -> Result<Trained, Error> {
     let entries = training.tensors.iter().map(TensorShape::len).fold(0u64, u64::saturating_add);
-    let mut sums =
-        Sums::masked(&training.quantise, entries.saturating_add(LOSS_ENTRIES as u64), unmasker, inputs)?;
+    let mut sums = Sums::masked(&training.quantise, entries.saturating_add(LOSS_ENTRIES as u64), unmasker, inputs)?;
     let mut pass = Pass::open(models, training)?;
     let moments = follow(models, training, &mut sums, &mut pass)?;
     let loss = told_loss(training, &mut sums, entries)?;

@@ -371,9 +371,7 @@ impl Driver {
             FromSite::RoundReply { round, reply } => self.reply(step, site, &round, reply).await,
             FromSite::Progress { round, done, total } => self.progress(step, site, &round, done, total).await,
             FromSite::Release { job } => self.release(step, site, job).await,
-            FromSite::SecureStep { round, message } => {
-                Box::pin(self.secure_step(step, site, &round, message)).await
-            }
+            FromSite::SecureStep { round, message } => Box::pin(self.secure_step(step, site, &round, message)).await,
             FromSite::Vouch(vouch) => self.vouch(step, site, *vouch).await,
             FromSite::Witness(witness) => self.witness(step, site, witness).await,
         }

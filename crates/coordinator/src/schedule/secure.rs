@@ -96,11 +96,7 @@ pub(super) struct Known {
 
 impl Known {
     /// Reads what the store has of a round.
-    pub(super) async fn read(
-        context: &super::Context,
-        key: &RoundKey,
-        confirmed: &[UploadRow],
-    ) -> Result<Self, Error> {
+    pub(super) async fn read(context: &super::Context, key: &RoundKey, confirmed: &[UploadRow]) -> Result<Self, Error> {
         let inputs = confirmed.iter().map(|row| (row.site, context.staging.path(key, row.site, row.digest)));
         Ok(Self {
             messages: context.store.secure_messages(key).await?,

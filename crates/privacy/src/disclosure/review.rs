@@ -159,8 +159,7 @@ fn check_protection(policy: &Policy, plan: &Plan, facts: &Facts, findings: &mut 
             refuse(findings, Rule::ForceSecureAggregation, words);
         }
         // Figures have no masks in this version; whether they may leave one by one is a rule of its own.
-        let readable: Vec<&str> =
-            open.into_iter().filter(|name| !(is_against && updates.contains(name))).collect();
+        let readable: Vec<&str> = open.into_iter().filter(|name| !(is_against && updates.contains(name))).collect();
         if !readable.is_empty() {
             let words = format!("the coordinator can read what this site sends for: {}", readable.join(", "));
             findings.push(Finding::new(Rule::ForceSecureAggregation, Verdict::Warning, words));
