@@ -289,7 +289,15 @@ impl Driver {
         if !live.header.document.is_secure() || !is_due {
             return Ok(None);
         }
-        let (sent, vector) = content::head(upload.path())?;
+        let (sent, vector) = match content::head(upload.path()) {
+            Ok(head) => head,
+            Err(error) => {
+                // One file that cannot be read stops neither the others nor the start of the schedule.
+                tracing::error!(error = &error as &dyn std::error::Error, %site, %job, "a masked update cannot be read");
+                let words = "the coordinator cannot read the update that it has; its log says why";
+                return Ok(Some(Rejection::new(RejectionCode::Unavailable, words)));
+            }
+        };
         let Err(refusal) = live.take(site, sent, Some(vector)) else { return Ok(None) };
         let words = refusal.to_string();
         Box::pin(self.spoiled(step, job, site, refusal)).await?;
