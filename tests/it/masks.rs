@@ -8,23 +8,27 @@ use anyhow::{Context, Result, ensure};
 use hospes_tests::federation::{EXAMPLES, Federation, Site};
 use serde_json::Value;
 
+/// Rounds of training of which the models are compared.
+const COMPARED: u32 = 4;
+/// Rounds of training, so many that they go on while every process is killed.
+const ROUNDS: u32 = 40;
 /// Who is killed, in this order; `None` is the coordinator.
 const VICTIMS: [Option<&str>; 5] = [Some("cleveland"), None, Some("hungary"), None, Some("long_beach")];
 
 #[test]
 fn four_hospitals_train_the_same_model_under_masks_and_go_on_though_they_are_killed() -> Result<()> {
+    // All of them compared their words: whom a site does not know from elsewhere counts as the coordinator's own, and no sum
+    // of four is safe then.
     let mut federation = Federation::hearts("sqlite")?;
-    // Whom a site does not know from elsewhere counts as the coordinator's own, and no sum of four is safe then.
-    federation.verify_peers()?;
-    let (_, plain) = trained(&federation, 6, false)?;
-    let (study, masked) = trained(&federation, 6, true)?;
+    let (_, plain) = trained(&federation, COMPARED, false)?;
+    let (study, masked) = trained(&federation, COMPARED, true)?;
     let model = |answer: &Value| last_run(answer)["model"].as_str().map(str::to_owned).context("no model");
     assert_eq!(model(&plain)?, model(&masked)?, "the masked sum is another one than the plain");
     for site in &federation.sites {
         every_update_left_masked(site, &study)?;
     }
 
-    let study = submit(&federation, 60, true)?;
+    let study = submit(&federation, ROUNDS, true)?;
     federation.until("training began", |f| Ok(done(f, &study) >= 2))?;
     for (number, victim) in VICTIMS.iter().enumerate() {
         // Not the same step of a round each time.
@@ -37,6 +41,8 @@ fn four_hospitals_train_the_same_model_under_masks_and_go_on_though_they_are_kil
         let what = format!("rounds go on after {} was killed", victim.unwrap_or("the coordinator"));
         federation.until(&what, |f| Ok(done(f, &study) > before))?;
     }
+    let answer = federation.ctl(&["study", "show", &study])?;
+    ensure!(last_run(&answer)["state"] == "running", "it ended before everybody was killed: {answer:#}");
     let answer = federation.finished(&study)?;
     assert_eq!(last_run(&answer)["state"], "success", "{answer:#}");
     Ok(())
@@ -78,7 +84,7 @@ fn every_update_left_masked(site: &Site, study: &str) -> Result<()> {
     let egress = site.act("Stefan", &["egress"])?;
     let all = egress.as_array().context("no egress")?;
     let (masked, plain): (Vec<&Value>, Vec<&Value>) = all.iter().partition(|sent| sent["protection"] == "masked");
-    assert_eq!(masked.len(), 6, "{egress:#}");
+    assert_eq!(masked.len(), COMPARED as usize, "{egress:#}");
     assert!(masked.iter().all(|sent| sent["study"] == study && sent["kind"] == "update"), "{egress:#}");
     assert!(plain.iter().all(|sent| sent["study"] != study || sent["kind"] == "figures"), "{egress:#}");
     Ok(())

@@ -736,6 +736,11 @@ pub const NOTICE: &str = "Research use only, not for diagnosis or treatment.";
 pub const PLAIN_PRIVACY: &str = "Updates travelled as they are, inside TLS: the coordinator could read each site's \
 update. No differential privacy was used.";
 
+/// What a card says where updates travelled with secure aggregation.
+pub const MASKED_PRIVACY: &str = "Updates travelled masked (secure aggregation): the coordinator learned their sum over the \
+sites of a round and no site's own, unless more sites colluded with it than the round counted on. Figures travelled as they \
+are, inside TLS. No differential privacy was used.";
+
 /// The words that follow where sites trained one after the other.
 pub const TURNS_PRIVACY: &str =
     " Each round was one site's: the site that went on from its model could read its update.";

@@ -83,16 +83,16 @@ fn without_faults_every_job_succeeds() {
 #[test]
 fn schedules_of_faults_break_no_rule_in_masked_rounds() -> Result<()> {
     on_one_thread(async {
-        let template = Template::make().await?;
+        let template = Template::masked().await?;
         let mut successes = 0;
-        for seed in 0..200 {
+        for seed in 0..100 {
             let options = Options { masked: true, ..Options::default() };
             let outcome = Box::pin(run(&template, seed, options)).await?;
             assert!(outcome.violations.is_empty(), "seed {seed}: {:#?}\n{}", outcome.violations, replay(seed, options));
             successes += u64::from(outcome.ended == "success");
         }
         // Of three sites each must be there in every step.
-        assert!(successes > 20, "only {successes} jobs came to a result");
+        assert!(successes > 10, "only {successes} jobs came to a result");
         Ok(())
     })
 }
@@ -100,8 +100,8 @@ fn schedules_of_faults_break_no_rule_in_masked_rounds() -> Result<()> {
 #[test]
 fn masked_rounds_are_the_same_for_the_same_seed_and_succeed_without_faults() -> Result<()> {
     on_one_thread(async {
-        let template = Template::make().await?;
-        for seed in 0..4 {
+        let template = Template::masked().await?;
+        for seed in 0..2 {
             let options = Options { masked: true, ..Options::default() };
             let first = Box::pin(run(&template, seed, options)).await?;
             assert_eq!(first, Box::pin(run(&template, seed, options)).await?, "{}", replay(seed, options));
@@ -121,11 +121,13 @@ fn masked_rounds_are_the_same_for_the_same_seed_and_succeed_without_faults() -> 
 #[test]
 fn a_process_that_dies_at_any_moment_of_a_file_breaks_no_rule() -> Result<()> {
     on_one_thread(async {
-        let template = Template::make().await?;
+        let (plain, with_masks) = (Template::make().await?, Template::masked().await?);
         for moment in FILE_MOMENTS {
             for seed in 0..6 {
-                let options = Options { calm: true, masked: seed == 5, dies_at: Some(moment), ..Options::default() };
-                let outcome = Box::pin(run(&template, seed, options)).await?;
+                let masked = seed == 5;
+                let options = Options { calm: true, masked, dies_at: Some(moment), ..Options::default() };
+                let template = if masked { &with_masks } else { &plain };
+                let outcome = Box::pin(run(template, seed, options)).await?;
                 let replay = replay(seed, options);
                 assert_eq!(outcome.violations, [] as [String; 0], "{replay}");
                 assert!(outcome.deaths > 0, "nobody died at {moment}\n{replay}");

@@ -71,7 +71,7 @@ fn main() -> Result<ExitCode> {
         limit: Some(Duration::from_secs(arguments.limit_s)),
     };
     on_one_thread(async move {
-        let template = Template::make().await?;
+        let template = if options.masked { Template::masked().await? } else { Template::make().await? };
         let (start, count) = (Instant::now(), seeds.end - seeds.start);
         let (mut found, mut events, mut receipts, mut published) = (0u64, 0, 0, 0);
         let mut ends = std::collections::BTreeMap::<String, u64>::new();

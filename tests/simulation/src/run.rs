@@ -81,7 +81,7 @@ pub async fn run(template: &Template, seed: u64, options: Options) -> Result<Out
 }
 
 async fn run_one(template: &Template, seed: u64, options: Options) -> Result<Outcome> {
-    let template = template.of(seed, options.masked);
+    let template = template.of(seed, options.masked)?;
     let folder = template.copy()?;
     let swarm = options.calm.then(Swarm::calm);
     let rng = Rng::new(seed);

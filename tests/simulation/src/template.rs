@@ -51,10 +51,10 @@ const PEOPLE: &[(&str, Role)] = &[
     ("odo", Role::Auditor),
 ];
 
-/// The prepared federations.
+/// The prepared federations, one for each plan, and whether their updates travel masked.
 pub struct Template {
-    plain: Vec<Arc<Prepared>>,
-    masked: Prepared,
+    prepared: Vec<Arc<Prepared>>,
+    is_masked: bool,
 }
 
 /// The files of one federation, and what is known of them.
@@ -185,15 +185,22 @@ impl Template {
                 None => Arc::new(Box::pin(Prepared::make(plan)).await?),
             });
         }
-        Ok(Self { plain: prepared, masked: Box::pin(Prepared::make(MASKED)).await? })
+        Ok(Self { prepared, is_masked: false })
     }
 
-    pub(crate) fn of(&self, seed: u64, is_masked: bool) -> &Prepared {
-        if is_masked {
-            return &self.masked;
-        }
-        let plans = self.plain.len().max(1) as u64;
-        &self.plain[usize::try_from(seed % plans).unwrap_or(0)]
+    /// Makes the one federation whose updates travel masked.
+    ///
+    /// # Errors
+    /// As [`Template::make`].
+    pub async fn masked() -> Result<Self> {
+        let prepared = Arc::new(Box::pin(Prepared::make(MASKED)).await?);
+        Ok(Self { prepared: vec![prepared], is_masked: true })
+    }
+
+    pub(crate) fn of(&self, seed: u64, is_masked: bool) -> Result<&Prepared> {
+        ensure!(self.is_masked == is_masked, "the template is made for other plans than the run asks for");
+        let plans = self.prepared.len().max(1) as u64;
+        Ok(&self.prepared[usize::try_from(seed % plans).unwrap_or(0)])
     }
 }
 

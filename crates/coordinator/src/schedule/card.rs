@@ -7,10 +7,11 @@ use hospes_protocol::plan::{self, Component, Plan, Strategy};
 use hospes_protocol::study::Study;
 
 use super::driver::Driver;
-use super::figures;
+use super::{figures, secure};
 use crate::Error;
 use crate::models::{
-    CHOSEN_NOTE, Card, CardEarlyStop, CardParty, CardSweep, Layout, Lineage, NOTICE, PLAIN_PRIVACY, TURNS_PRIVACY,
+    CHOSEN_NOTE, Card, CardEarlyStop, CardParty, CardSweep, Layout, Lineage, MASKED_PRIVACY, NOTICE, PLAIN_PRIVACY,
+    TURNS_PRIVACY,
 };
 use crate::store::jobs::{JobRow, JobState};
 use crate::store::results::ModelState;
@@ -58,7 +59,6 @@ impl Driver {
         let subject = &plan.data.subject;
         let columns: Vec<String> = read.into_iter().filter(|column| column != subject).collect();
         let (strategy, kept_at_sites) = made_by(&plan, &last.task);
-        let turns = if strategy == (Strategy::Cyclic {}).name() { TURNS_PRIVACY } else { "" };
         let mut rounds = store.published_rounds(job, &last.task).await?;
         let early_stop = self.stopped_early(&plan, job, &last.task, rounds.len()).await?;
         if let Some(stop) = &early_stop {
@@ -78,7 +78,7 @@ impl Driver {
             retention: study.document.terms.retention.clone(),
             columns,
             parties: self.parties(job, &last.task, last.round).await?,
-            privacy: format!("{PLAIN_PRIVACY}{turns}"),
+            privacy: protection(&plan, &last.task, &strategy),
             metrics: figures::card(&store.figures(job).await?, &plan),
             fits: store.fits(job).await?,
             tensors: Layout::read(&self.context.models.path(model))?.tensors,
@@ -148,6 +148,16 @@ impl Driver {
         }
         Ok(parties)
     }
+}
+
+/// How the updates of a task travelled, in words.
+fn protection(plan: &Plan, task: &str, strategy: &str) -> String {
+    // Sites take part in no round without masks of a task that promises them.
+    if secure::is_masked(plan, task) {
+        return MASKED_PRIVACY.to_owned();
+    }
+    let turns = if strategy == (Strategy::Cyclic {}).name() { TURNS_PRIVACY } else { "" };
+    format!("{PLAIN_PRIVACY}{turns}")
 }
 
 /// The strategy of a task that trains, and the tensors that stay at the sites with it.

@@ -79,6 +79,8 @@ pub(super) struct LiveRound {
     pub machine: Round,
     /// The session of a round with secure aggregation. Without it such a round has no sum.
     pub masks: Option<Box<Aggregator>>,
+    /// When a site that repeated an earlier step was last told anew what had followed.
+    pub told: BTreeMap<SiteId, Timestamp>,
     /// State in the store.
     pub stored: RoundState,
 }

@@ -10,7 +10,7 @@ use super::driver::Driver;
 use super::job::{Job, LiveRound};
 use super::rounds::{is_intact, wanted};
 use super::secure::Known;
-use super::step::Step;
+use super::step::{After, Step};
 use crate::Error;
 use crate::aggregate::staging::StagedUpload;
 use crate::store::Dialect;
@@ -137,13 +137,15 @@ impl Driver {
         let durable = Durable { inputs, out: row.outs.clone(), included: row.included.clone(), steps };
         let staged: Vec<StagedUpload> = context.staging.open(wanted)?;
         let (machine, actions) = Round::restore(&header.document, context.settings.patience_ms, durable, step.now);
-        found.round = Some(LiveRound { key: row.key.clone(), header, machine, masks, stored: row.state });
+        let told = BTreeMap::new();
+        found.round = Some(LiveRound { key: row.key.clone(), header, machine, masks, told, stored: row.state });
         if let Some(reason) = broken {
             let reason = format!("its session cannot be made anew: {reason}");
             return self.round_event(step, job, Event::Broken { reason }).await;
         }
         self.act(step, job, actions, None).await?;
         if row.state == RoundState::Committed {
+            step.after.push(After::Close(row.key.clone()));
             return Ok(());
         }
         // Complete and durable, but its confirmation was not: it counts all the same.

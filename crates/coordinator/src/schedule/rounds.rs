@@ -70,7 +70,8 @@ impl Driver {
             }
             Quorum::Ready(sites) => {
                 found.starved = None;
-                let sites = secure::apart(&sites, &found.apart, fewest);
+                // Who cannot deal to each other can report figures beside each other.
+                let sites = if is_masked { secure::apart(&sites, &found.apart, fewest) } else { sites };
                 Box::pin(self.open_round(step, job, &task.name, &sites)).await
             }
         }
@@ -134,7 +135,8 @@ impl Driver {
         let detail = format!("{task} {}, {} sites", progress(found, task, key.round), asked.len());
         step.send_all(asked, ToSite::RoundOpen(Box::new(signed.clone())));
         let digest = signed.document.digest();
-        found.round = Some(LiveRound { key: key.clone(), header: signed, machine, masks, stored: RoundState::Open });
+        let (stored, told) = (RoundState::Open, BTreeMap::new());
+        found.round = Some(LiveRound { key: key.clone(), header: signed, machine, masks, told, stored });
         let entry = self.job_entry(now, Actor::Engine, Done::RoundOpened, study, job);
         step.record(entry.object(ObjectKind::Round, short(&key), Some(digest)));
         step.live(study, Some(job), "round open", detail);

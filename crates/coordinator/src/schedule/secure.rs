@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use hospes_ledger::{Action as Done, Actor, ObjectKind};
 use hospes_privacy::masked;
 use hospes_privacy::secagg::{Aggregator, Masked, Refusal, Sent, Thresholds, Unmasker};
-use hospes_protocol::id::{Digest, JobId, RoundKey, SiteId};
+use hospes_protocol::id::{Digest, JobId, RoundKey, SiteId, Timestamp};
 use hospes_protocol::limits;
 use hospes_protocol::message::{self, ToSite};
 use hospes_protocol::plan::{Component, Plan, Privacy, Strategy};
@@ -183,6 +183,9 @@ pub(super) async fn agreed(
     Ok(None)
 }
 
+/// Shortest time between two answers to a site that repeats an earlier step, which an honest one does once a minute.
+const TOLD_AGAIN_MS: i64 = 5_000;
+
 /// Attempts at a job's next round are among so many of its last rounds.
 const LAST_ROUNDS: u32 = 100;
 
@@ -198,6 +201,16 @@ impl LiveRound {
         let relay = self.masks.as_ref()?.relay(party).ok()?;
         let message = message::SecureMessage::new(relay.to_bytes().ok()?);
         Some(ToSite::Relay { round: self.key.clone(), message })
+    }
+
+    /// Whether a site that repeats an earlier step is told anew now what followed. It can repeat a short message as often
+    /// as it likes, and what is relayed can be long.
+    fn is_told_again(&mut self, site: SiteId, now: Timestamp) -> bool {
+        let is_due = self.told.get(&site).is_none_or(|told| now.since(*told).saturating_abs() >= TOLD_AGAIN_MS);
+        if is_due {
+            self.told.insert(site, now);
+        }
+        is_due
     }
 
     /// What takes the masks off the sum over these inputs.
@@ -245,6 +258,7 @@ impl Driver {
         let said_before = actions.iter().any(|action| matches!(action, Action::Acknowledge { first: false, .. }));
         if said_before
             && live.machine.awaited().any(|awaited| awaited == site)
+            && live.is_told_again(site, step.now)
             && let Some(relay) = live.relay_to(site)
         {
             // What it was told after that step may be lost.
@@ -275,7 +289,15 @@ impl Driver {
         if !live.header.document.is_secure() || !is_due {
             return Ok(None);
         }
-        let (sent, vector) = content::head(upload.path())?;
+        let (sent, vector) = match content::head(upload.path()) {
+            Ok(head) => head,
+            Err(error) => {
+                // One file that cannot be read stops neither the others nor the start of the schedule.
+                tracing::error!(error = &error as &dyn std::error::Error, %site, %job, "a masked update cannot be read");
+                let words = "the coordinator cannot read the update that it has; its log says why";
+                return Ok(Some(Rejection::new(RejectionCode::Unavailable, words)));
+            }
+        };
         let Err(refusal) = live.take(site, sent, Some(vector)) else { return Ok(None) };
         let words = refusal.to_string();
         Box::pin(self.spoiled(step, job, site, refusal)).await?;

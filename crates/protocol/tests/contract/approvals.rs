@@ -410,8 +410,7 @@ fn the_roster_is_the_one_that_was_approved() {
     });
 }
 
-/// A plan that trains one site after the other, under a policy that lets one site's update make a model, in this site's
-/// turn.
+/// A plan whose updates travel masked, in a round that does it.
 fn masked(w: &mut World) {
     for plan in [&mut w.plan, &mut w.run] {
         World::train(plan).privacy = Privacy::SecureAggregation {};
@@ -458,6 +457,8 @@ fn a_plan_that_promises_masks_is_never_run_without_and_a_policy_that_forces_them
     });
 }
 
+/// A plan that trains one site after the other, under a policy that lets one site's update make a model, in this site's
+/// turn.
 fn by_turns(w: &mut World) {
     for plan in [&mut w.plan, &mut w.run] {
         World::train(plan).strategy = Strategy::Cyclic {};
