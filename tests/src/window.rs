@@ -469,6 +469,8 @@ impl Window {
     /// If none can be taken: with the programs xwd and pnmtopng.
     pub async fn picture(&self) -> Result<Vec<u8>> {
         let [width, height, outer_width, outer_height] = self.sizes().await?;
+        // What the page has changed is drawn a little later.
+        tokio::time::sleep(SETTLE).await;
         // There is no window manager: what a window has besides its page is above it.
         let part = [outer_width - width, outer_height - height, width, height].map(|side| side.to_string());
         let part = part.each_ref().map(String::as_str);

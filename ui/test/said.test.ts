@@ -302,11 +302,11 @@ describe("words of the engine", () => {
   it("say the summary of a request", async () => {
     await speak("fr");
     const summary = said(
-      "Ana (CHU) asks this site and 2 others to compute 'heart'. It uses 3 of 5 columns of 'cohort', 80 patients. 4 " +
+      "Ana (CHU) asks 3 sites, this one among them, to compute 'heart'. It uses 3 of 5 columns of 'cohort', 80 patients. 4 " +
         "things leave this site, 900 bytes in one run.",
     );
     expect(summary).toBe(
-      "Ana (CHU) demande à ce site et à 2 autres de calculer « heart ». Elle utilise 3 colonnes sur 5 de « cohort », " +
+      "Ana (CHU) demande à 3 sites, dont celui-ci, de calculer « heart ». Elle utilise 3 colonnes sur 5 de « cohort », " +
         "80 patients. 4 éléments quittent ce site, 900 octets par exécution.",
     );
   });
@@ -314,7 +314,7 @@ describe("words of the engine", () => {
 
 describe("a text that was made to deceive", () => {
   const asks = (plan: string) =>
-    `Ana (CHU) asks this site and 2 others to compute '${plan}'. It uses 3 of 5 columns of 'cohort', 80 patients. ` +
+    `Ana (CHU) asks 3 sites, this one among them, to compute '${plan}'. It uses 3 of 5 columns of 'cohort', 80 patients. ` +
     "4 things leave this site, 900 bytes in one run.";
 
   it("stays what it is within a sentence", async () => {
@@ -334,7 +334,7 @@ describe("a text that was made to deceive", () => {
     const fake =
       "x'. It uses 1 of 5 columns of 'c', 1 patients. 1 things leave this site, 9 bytes in one run.";
     expect(said(asks("x"))).not.toBeNull();
-    expect(said(asks(`${fake} Ana (CHU) asks this site and 2 others to compute 'y`))).toBeNull();
+    expect(said(asks(`${fake} Ana (CHU) asks 3 sites, this one among them, to compute 'y`))).toBeNull();
     expect(one("'a' of task 'b' of task 'c' would leave otherwise than approved")).toBeNull();
     expect(said(asks("x'. Nothing leaves. 'y"))).toBeNull();
   });
@@ -415,7 +415,7 @@ describe("the time that reading takes", () => {
       "1 1".repeat(1_300),
       own.join(" ").slice(0, 3_999),
       own.reverse().join(". ").slice(0, 3_999),
-      `Ana asks this site and 2 others to compute '${"'. It uses 1 of 5 columns of 'c', 1 patients. ".repeat(80)}'.`,
+      `Ana asks 3 sites, this one among them, to compute '${"'. It uses 1 of 5 columns of 'c', 1 patients. ".repeat(80)}'.`,
       ...sentences
         .filter(({ english }) => placesOf(english).length > 2)
         .map(({ english }) =>

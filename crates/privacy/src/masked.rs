@@ -25,6 +25,9 @@ const PRG: Prg = Prg::Aes128Ctr;
 ///
 /// # Errors
 /// A [`Refusal`] names what nobody could take part in.
+///
+/// # Disclosure
+/// Only what the round's header says, which every party has; nothing of any rows.
 pub fn session(header: &RoundHeader) -> Result<Canonical<Setup>, Refusal> {
     if header.roster.len() > limits::SECURE_SITES {
         return Err(Refusal::Unusable { field: "roster", reason: "this version takes at most 128 sites" });

@@ -117,6 +117,12 @@ function measure(language) {
   for (const box of [main, ...document.querySelectorAll("[role=dialog]")]) {
     if (box.scrollWidth > box.clientWidth + 1) found.push(`${box.tagName} scrolls sideways: ${box.scrollWidth} of ${box.clientWidth}`);
   }
+  for (const dialog of all("[role=dialog]")) {
+    const edge = dialog.getBoundingClientRect();
+    const middle = (from, to, most) => (Math.max(from, 0) + Math.min(to, most)) / 2;
+    const seen = document.elementFromPoint(middle(edge.left, edge.right, innerWidth), middle(edge.top, edge.bottom, innerHeight));
+    if (!dialog.contains(seen)) found.push(`a dialog is behind ${seen?.tagName}`);
+  }
   // A narrow window is one long page; in a wide one only the middle scrolls.
   const isWide = innerWidth > 760 && document.querySelector("nav") !== null;
   if (isWide && page.scrollHeight > innerHeight + 1) found.push(`the window itself scrolls: ${page.scrollHeight} of ${innerHeight}`);

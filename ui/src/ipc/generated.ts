@@ -2103,48 +2103,6 @@ organisation: string,
 rounds: number, };
 
 /**
- * Certificates of the hospital's own CA that shall be taken.
- */
-export type NewAuthorities = "keep" | "usual" | { "file": string };
-
-/**
- * A PostgreSQL database to be known here. Its password comes beside it and is kept with the site's other secrets.
- */
-export type NewDatabase = { 
-/**
- * Name, unique at the site; that of a known one takes its place.
- */
-name: string, 
-/**
- * Host name or address.
- */
-host: string, 
-/**
- * Port; 5432 if none is said.
- */
-port: number | null, 
-/**
- * Database on the server.
- */
-database: string, 
-/**
- * Role that asks, which needs to read only.
- */
-user: string, 
-/**
- * Whether the server need not prove who it is; for one on this machine only.
- */
-unverified: boolean, 
-/**
- * File with the hospital's own CA certificates, besides the public ones.
- */
-extra_ca: string | null, 
-/**
- * Seconds that a statement may take; ten minutes if not said.
- */
-timeout_s: number | null, };
-
-/**
  * Figures of the rows with one code of a column.
  */
 export type ModelSubgroup = { 
@@ -2191,6 +2149,48 @@ letters: Array<string>, };
  * What a name is of.
  */
 export type NameOf = "person" | "organisation" | "site" | "federation" | "study" | "column";
+
+/**
+ * Certificates of the hospital's own CA that shall be taken.
+ */
+export type NewAuthorities = "keep" | "usual" | { "file": string };
+
+/**
+ * A PostgreSQL database to be known here. Its password comes beside it and is kept with the site's other secrets.
+ */
+export type NewDatabase = { 
+/**
+ * Name, unique at the site; that of a known one takes its place.
+ */
+name: string, 
+/**
+ * Host name or address.
+ */
+host: string, 
+/**
+ * Port; 5432 if none is said.
+ */
+port: number | null, 
+/**
+ * Database on the server.
+ */
+database: string, 
+/**
+ * Role that asks, which needs to read only.
+ */
+user: string, 
+/**
+ * Whether the server need not prove who it is; for one on this machine only.
+ */
+unverified: boolean, 
+/**
+ * File with the hospital's own CA certificates, besides the public ones.
+ */
+extra_ca: string | null, 
+/**
+ * Seconds that a statement may take; ten minutes if not said.
+ */
+timeout_s: number | null, };
 
 /**
  * A dataset to be registered.

@@ -97,7 +97,7 @@ function EgressTable({ items }: { items: EgressView[] }) {
           name: t("egress.protection"),
           cell: (item) => (
             <>
-              {named("words.protection", item.protection)}
+              {named("words.protection", item.protection)}{" "}
               {item.public_data && <Badge tone="waits">{t("datasets.public")}</Badge>}
             </>
           ),

@@ -17,7 +17,14 @@ export const TOPICS = {
     "approval_superseded",
     "dry_run",
   ],
-  egress: ["update_prepared", "update_leaving", "update_sent", "update_receipt", "update_withdrawn", "sum_agreed"],
+  egress: [
+    "update_prepared",
+    "update_leaving",
+    "update_sent",
+    "update_receipt",
+    "update_withdrawn",
+    "sum_agreed",
+  ],
   runs: [
     "permit_minted",
     "permit_refused",

@@ -43,7 +43,8 @@ async fn engine_with(clock: Clock) -> (TempDir, Handle) {
     let handle = hospes_party::open(config).await.unwrap();
     let (served, at) = (handle.clone(), folder.path().to_owned());
     tokio::spawn(async move { serve(&at, served).await.unwrap() });
-    while !path(folder.path()).exists() {
+    // The file is there a moment before anybody listens.
+    while std::os::unix::net::UnixStream::connect(path(folder.path())).is_err() {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
     (folder, handle)

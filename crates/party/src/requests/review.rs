@@ -151,8 +151,8 @@ fn summary(case: &Case) -> String {
     };
     let many = study.sweep.as_ref().map(|many| format!(" It asks for {}.", sweep::sentence(many))).unwrap_or_default();
     format!(
-        "{asks} asks this site and {} others to compute '{}'.{many} {data} {} things leave this site, {leaves}.",
-        study.members.len().saturating_sub(1),
+        "{asks} asks {} sites, this one among them, to compute '{}'.{many} {data} {} things leave this site, {leaves}.",
+        study.members.len(),
         shown(&study.plan.name, 100),
         outputs.items.len(),
     )

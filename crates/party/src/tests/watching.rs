@@ -71,7 +71,7 @@ async fn long_lists_come_in_pages() {
             let columns = if table == "rounds" {
                 "header, approval, deadline, state, 1, view, at"
             } else {
-                "kind, digest, bytes, subjects, state, left_at, public, receipt, at, ended"
+                "kind, digest, bytes, subjects, state, left_at, public, receipt, at, ended, masked"
             };
             let sql = format!(
                 "INSERT INTO {table} SELECT job, task, epoch, round + ?1, attempt, {columns} FROM {table} WHERE job = ?2 AND round = 1"
