@@ -120,7 +120,7 @@ describe("a hostile request", () => {
       const words = () => screen.text();
       expect(words()).toContain("looks like ‹sam›, but has other letters: \u0430 (U+0430)");
       expect(words()).toContain("mixes letters of different scripts: \u0421 (U+0421)");
-      changeLanguage(language);
+      await changeLanguage(language);
       await screen.settle();
       const expected = {
         en: "looks like ‹sam›",
@@ -137,7 +137,7 @@ describe("a hostile request", () => {
   it("says so where it names more than are shown", async () => {
     await read();
     expect(screen.text()).not.toContain("there may be more");
-    screen.away();
+    await screen.away();
     screen = new Screen();
     const letters = ["\u0445 (U+0445)"];
     const mark = (n: number): NameMark => ({ of: "column", name: `\u0445y${n}`, like: null, letters });
