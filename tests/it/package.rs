@@ -11,7 +11,7 @@ use serde_json::Value;
 /// Turns a database back into one of the first schema: the tables of that schema, and all others as they are, with the
 /// columns that both have.
 const AGE: &str = r#"
-import sqlite3, os
+import sqlite3, os, re
 path = '/var/lib/hospes/site.db'
 old = sqlite3.connect(path)
 old.execute('PRAGMA wal_checkpoint(TRUNCATE)')
@@ -20,8 +20,10 @@ new.executescript(open('/mnt/0001_site.sql').read())
 have = {name for (name,) in new.execute('SELECT name FROM sqlite_master')}
 objects = old.execute("SELECT type, name, tbl_name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY type = 'table' DESC").fetchall()
 shared = {name for kind, name, _, _ in objects if kind == 'table' and name in have}
+# What later versions added was not there yet.
+later = set(re.findall(r'CREATE (?:TABLE|INDEX|UNIQUE INDEX|TRIGGER|VIEW) (\w+)', open('/mnt/later.sql').read()))
 for kind, name, table, sql in objects:
-    if name not in have and not (table in shared):
+    if name not in have and not (table in shared) and not ({name, table} & later):
         new.execute(sql)
 for (name,) in old.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'").fetchall():
     columns = lambda db: [row[1] for row in db.execute(f'PRAGMA table_info("{name}")')]
@@ -53,8 +55,7 @@ fn a_package_is_installed_upgraded_replaced_and_removed_and_only_purge_takes_the
         return contents(folder.path());
     }
     contents(folder.path())?;
-    let schema = concat!(env!("CARGO_MANIFEST_DIR"), "/../crates/party/src/store/0001_site.sql");
-    std::fs::copy(schema, folder.path().join("0001_site.sql"))?;
+    schemas(folder.path())?;
     std::fs::write(folder.path().join("age.py"), AGE)?;
     std::fs::write(folder.path().join("schema.py"), SCHEMA)?;
     std::fs::write(folder.path().join("passphrase"), "a long enough passphrase of ida")?;
@@ -64,6 +65,21 @@ fn a_package_is_installed_upgraded_replaced_and_removed_and_only_purge_takes_the
     staff(&copy)?;
     upgraded_while_running(&copy)?;
     removed_and_replaced(&copy)
+}
+
+/// The schema of the first version, and what later ones added to it.
+fn schemas(folder: &Path) -> Result<()> {
+    let store = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/party/src/store");
+    let mut later = String::new();
+    for file in std::fs::read_dir(store)? {
+        let path = file?.path();
+        if path.ends_with("0001_site.sql") {
+            std::fs::copy(&path, folder.join("0001_site.sql"))?;
+        } else if path.extension().is_some_and(|kind| kind == "sql") {
+            later.push_str(&std::fs::read_to_string(&path)?);
+        }
+    }
+    std::fs::write(folder.join("later.sql"), later).context("write the later schemas")
 }
 
 /// What the packages promise before they are installed.
