@@ -231,6 +231,21 @@ async fn world_with(folder: &Path, plan: Plan) -> (World, Study) {
     (world, study)
 }
 
+/// A round that has come to its inputs: this site's own is about to leave.
+async fn at_inputs(world: &mut World, study: &Study) -> (RoundHeader, Ring) {
+    let header = masked_header(study, 1, 1, world.now());
+    let mut ring = Ring::new(&header);
+    world.open_round(header.clone()).await;
+    world.serve_model(study).await;
+    while ring.aggregator.at() != Step::Input {
+        hear(world, &mut ring).await;
+        ring.others_speak();
+        ring.close();
+        world.send(ring.relay()).await;
+    }
+    (header, ring)
+}
+
 fn files(folder: &Path) -> Vec<PathBuf> {
     std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
 }
@@ -357,16 +372,7 @@ async fn what_follows_an_input_is_said_after_the_deadline_for_inputs_too() {
 async fn a_site_says_again_what_may_be_lost_and_nothing_once_its_approval_is_taken_back() {
     let temporary = tempfile::tempdir().unwrap();
     let (mut world, study) = masked_world(temporary.path()).await;
-    let header = masked_header(&study, 1, 1, world.now());
-    let mut ring = Ring::new(&header);
-    world.open_round(header.clone()).await;
-    world.serve_model(&study).await;
-    while ring.aggregator.at() != Step::Input {
-        hear(&mut world, &mut ring).await;
-        ring.others_speak();
-        ring.close();
-        world.send(ring.relay()).await;
-    }
+    let (header, mut ring) = at_inputs(&mut world, &study).await;
     let (upload, path) = world.expect_upload().await;
     let bytes = world.take(&upload, &path).await;
     ring.take_upload(&bytes);
@@ -452,16 +458,7 @@ async fn one_set_of_inputs_is_agreed_to_and_no_other_attempt_at_the_round() {
 async fn no_sum_is_agreed_to_that_is_said_to_hold_what_never_left() {
     let temporary = tempfile::tempdir().unwrap();
     let (mut world, study) = masked_world(temporary.path()).await;
-    let header = masked_header(&study, 1, 1, world.now());
-    let mut ring = Ring::new(&header);
-    world.open_round(header.clone()).await;
-    world.serve_model(&study).await;
-    while ring.aggregator.at() != Step::Input {
-        hear(&mut world, &mut ring).await;
-        ring.others_speak();
-        ring.close();
-        world.send(ring.relay()).await;
-    }
+    let (header, _) = at_inputs(&mut world, &study).await;
     world.expect_upload().await;
     let all = SecureMessage::new(Relay::Inputs(vec![0, 1, 2, 3]).to_bytes().unwrap());
     world.send(ToSite::Relay { round: header.key(), message: all }).await;
