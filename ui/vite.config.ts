@@ -62,6 +62,8 @@ export default defineConfig(({ mode }) => ({
     restoreMocks: true,
     // React, its components and axe are read once, not for each file: half the time. Each test takes away what it put up.
     isolate: false,
+    // One is left to others otherwise, which of two is half.
+    maxWorkers: "100%",
     // Busy machines are slow; a test that hangs still ends.
     testTimeout: 60_000,
   },

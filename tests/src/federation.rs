@@ -276,9 +276,12 @@ impl Federation {
     /// If it does not come to hold, or cannot be asked.
     pub fn until(&self, what: &str, mut holds: impl FnMut(&Self) -> Result<bool>) -> Result<()> {
         let end = Instant::now() + PATIENCE;
+        // Who asks starts a program, and a person's program derives a key from the passphrase: asked ever more seldom.
+        let mut pause = Duration::from_millis(100);
         while !holds(self)? {
             ensure!(Instant::now() < end, "it did not come to this: {what}");
-            std::thread::sleep(Duration::from_millis(200));
+            std::thread::sleep(pause);
+            pause = (pause * 3 / 2).min(Duration::from_secs(1));
         }
         Ok(())
     }
