@@ -53,6 +53,21 @@ pub(crate) enum Event {
     Tick,
 }
 
+/// How long a step of a tick is put off that the keychain kept from being done: clicks, the stop of everything and other
+/// steps wait behind each attempt.
+#[derive(Default)]
+pub(crate) struct Rest(Option<Timestamp>);
+
+impl Rest {
+    pub(crate) fn is_over(&self, now: Timestamp) -> bool {
+        self.0.is_none_or(|failed| now.since(failed).abs() >= LOOK_MS)
+    }
+
+    pub(crate) fn note(&mut self, now: Timestamp, done: &Result<(), PartyError>) {
+        self.0 = done.as_ref().is_err_and(|error| error.is_of_keychain()).then_some(now);
+    }
+}
+
 /// The state of one site, and everything that acts on it.
 pub(crate) struct Engine {
     pub(crate) config: Config,
@@ -100,6 +115,10 @@ pub(crate) struct Engine {
     pub(crate) erased: Timestamp,
     /// When secrets of masked rounds could last not be erased.
     pub(crate) unerased: Option<Timestamp>,
+    /// Whether ends of work are put off that could not be recorded.
+    pub(crate) unrecorded: Rest,
+    /// Whether checkpoints are put off that could not be shown.
+    pub(crate) unshown: Rest,
     last_tick: Timestamp,
     stopping: bool,
 }
@@ -210,6 +229,8 @@ impl Engine {
             looked: now,
             erased: Timestamp::from_millis(0),
             unerased: None,
+            unrecorded: Rest::default(),
+            unshown: Rest::default(),
             last_tick: now,
             stopping: false,
             _lock: lock,
@@ -289,39 +310,53 @@ impl Engine {
         done
     }
 
+    /// Does what time alone asks for. A step that fails keeps no other from being done.
     async fn tick(&mut self) -> Result<(), PartyError> {
         let now = self.now();
         let gap = now.since(self.last_tick);
         self.last_tick = now;
-        // Sleep and a turned clock look alike from here; both are worth knowing for whoever reads the times later.
-        if !(-60_000..=3_600_000).contains(&gap) {
-            let entry = self
-                .entry(Actor::Engine, Action::ClockAnomaly)
-                .because(format!("the clock moved by {} s between two looks at it", gap / 1_000));
-            self.record("note a clock anomaly", &entry).await?;
-        }
-        self.expire_sessions().await?;
-        self.expire_approvals().await?;
-        self.keep_to_limits().await?;
+        let noted = self.note_gap(gap).await;
         self.tick_welcomes().await;
-        self.tick_rounds().await?;
-        Box::pin(self.tick_dry_run()).await?;
-        self.tick_witness().await?;
+        let mut done = vec![
+            noted,
+            self.expire_sessions().await,
+            self.expire_approvals().await,
+            self.keep_to_limits().await,
+            self.tick_rounds().await,
+            Box::pin(self.tick_dry_run()).await,
+            self.tick_witness().await,
+        ];
         if now.since(self.looked).abs() >= LOOK_MS {
             self.looked = now;
-            self.greet_anew().await?;
+            done.push(self.greet_anew().await);
             self.say_working();
-            self.repeat_steps().await?;
-            self.end_silent_jobs().await?;
-            self.unsettled_alarms().await?;
-            self.tick_retention().await?;
-            self.tick_updates().await?;
+            done.push(self.repeat_steps().await);
+            done.push(self.end_silent_jobs().await);
+            done.push(self.unsettled_alarms().await);
+            done.push(self.tick_retention().await);
+            done.push(self.tick_updates().await);
         }
         if now.since(self.summarised) >= SUMMARY_MS {
             self.summarised = now;
-            self.summarise_controls().await?;
+            done.push(self.summarise_controls().await);
         }
-        Ok(())
+        let mut failed = done.into_iter().filter_map(Result::err);
+        let first = failed.next().map_or(Ok(()), Err);
+        for error in failed {
+            tracing::error!(error = &error as &dyn std::error::Error, "a step of a tick was undone");
+        }
+        first
+    }
+
+    /// Sleep and a turned clock look alike from here; both are worth knowing for whoever reads the times later.
+    async fn note_gap(&mut self, gap: i64) -> Result<(), PartyError> {
+        if (-60_000..=3_600_000).contains(&gap) {
+            return Ok(());
+        }
+        let entry = self
+            .entry(Actor::Engine, Action::ClockAnomaly)
+            .because(format!("the clock moved by {} s between two looks at it", gap / 1_000));
+        self.record("note a clock anomaly", &entry).await
     }
 
     async fn stop_all(&mut self) {

@@ -174,6 +174,10 @@ impl PartyError {
     pub(crate) fn state(reason: impl Into<String>) -> Self {
         Self::State(reason.into())
     }
+    /// Whether it is the keychain that did not answer or refused.
+    pub(crate) fn is_of_keychain(&self) -> bool {
+        matches!(self, Self::Keys(error) if error.is_of_keychain())
+    }
     /// A file operation failed; a full disk has its own variant.
     pub(crate) fn file(action: &'static str, path: &std::path::Path, source: std::io::Error) -> Self {
         if matches!(source.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded) {

@@ -104,10 +104,15 @@ impl Engine {
             .filter(|(_, l)| l.is_connected() && l.shown.is_none_or(|s| now.since(s) >= witness::INTERVAL_MS))
             .map(|(f, _)| *f)
             .collect();
-        for federation in due {
-            self.show_checkpoint(federation).await?;
+        if due.is_empty() || !self.unshown.is_over(now) {
+            return Ok(());
         }
-        Ok(())
+        let mut result = Ok(());
+        for federation in due {
+            result = result.and(self.show_checkpoint(federation).await);
+        }
+        self.unshown.note(now, &result);
+        result
     }
 
     pub(crate) async fn on_witness(&mut self, federation: FederationId, message: Witness) -> Result<(), PartyError> {

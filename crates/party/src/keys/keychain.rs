@@ -49,10 +49,9 @@ impl Keychain {
         Ok(Self { store, service: service.into(), turns, patience: PATIENCE })
     }
 
-    /// The same that is waited for this long, for tests.
-    #[cfg(test)]
-    pub(crate) fn waited_for(self, patience: Duration) -> Self {
-        Self { patience, ..self }
+    /// The same that is waited for no longer than this.
+    pub(super) fn waited_for(self, patience: Duration) -> Self {
+        Self { patience: self.patience.min(patience), ..self }
     }
 
     pub(super) async fn find(&self, name: &str) -> Result<Option<Secret>, KeyError> {
@@ -227,32 +226,55 @@ fn locked<T>(what: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     #![allow(clippy::unwrap_used)]
 
     use std::any::Any;
     use std::collections::BTreeMap;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
     use std::sync::mpsc;
 
     use keyring_core::Credential;
     use keyring_core::api::{CredentialApi, CredentialStoreApi};
 
     use super::*;
+    use crate::keys::{Known, SHORT_PATIENCE, Vault};
 
     const SOON: Duration = Duration::from_millis(100);
     const LOOK: Duration = Duration::from_millis(5);
 
     /// A keychain that says nothing where a test wants it.
     #[derive(Default)]
-    struct Drawer {
+    pub(crate) struct Drawer {
         kept: Mutex<BTreeMap<String, Vec<u8>>>,
         hangs: Mutex<HashMap<&'static str, mpsc::Receiver<()>>>,
+        is_stuck: AtomicBool,
         at_once: AtomicUsize,
         most: AtomicUsize,
     }
 
     impl Drawer {
+        /// A vault on it that waits for so long.
+        pub(crate) fn vault(self: &Arc<Self>, patience: Duration) -> Vault {
+            Vault::Keychain(keychain(self).waited_for(patience), Arc::default())
+        }
+
+        pub(crate) fn put(&self, name: &str, secret: &[u8]) {
+            locked(&self.kept).insert(name.to_owned(), secret.to_vec());
+        }
+
+        /// Every call hangs for as long as this holds.
+        pub(crate) fn stick(&self, is_stuck: bool) {
+            self.is_stuck.store(is_stuck, Ordering::SeqCst);
+        }
+
+        /// Waits until a call hangs.
+        pub(crate) async fn stuck(&self) {
+            while self.at_once.load(Ordering::SeqCst) == 0 {
+                tokio::time::sleep(LOOK).await;
+            }
+        }
+
         /// The next call of this name hangs until what comes back is dropped.
         fn hang(&self, call: &'static str) -> mpsc::Sender<()> {
             let (release, held) = mpsc::channel();
@@ -274,6 +296,9 @@ mod tests {
             if let Some(held) = hangs {
                 // Its end is what is waited for.
                 let _ = held.recv();
+            }
+            while self.is_stuck.load(Ordering::SeqCst) {
+                std::thread::sleep(LOOK);
             }
             let done = work(&mut locked(&self.kept));
             self.at_once.fetch_sub(1, Ordering::SeqCst);
@@ -411,5 +436,29 @@ mod tests {
         assert_eq!(locked(&drawer.kept).len(), 16);
         assert!(Arc::ptr_eq(&turns_of("a site"), &turns_of("a site")));
         assert!(!Arc::ptr_eq(&turns_of("a site"), &turns_of("another")));
+    }
+
+    #[tokio::test]
+    async fn what_is_always_needed_is_asked_for_once_and_a_keychain_that_was_silent_is_waited_for_briefly() {
+        let drawer = Arc::default();
+        let (keychain, known) = (keychain(&drawer), Known::default());
+        for name in ["data-key", "another"] {
+            keychain.change(name, secret(name)).await.unwrap();
+            assert!(known.find(keychain.clone(), name).await.unwrap().is_some());
+        }
+        drawer.stick(true);
+        let soon = keychain.clone().waited_for(SOON);
+        assert!(known.find(soon.clone(), "data-key").await.unwrap().is_some());
+        assert_eq!(known.patient(keychain.clone()).patience, PATIENCE);
+        let silent = known.find(soon, "another").await;
+        assert!(matches!(silent, Err(KeyError::KeychainSilent(_))));
+        assert_eq!(known.patient(keychain.clone()).patience, SHORT_PATIENCE);
+        drawer.stick(false);
+        ended(&keychain).await;
+        assert!(known.find(keychain.clone(), "another").await.unwrap().is_some());
+        assert_eq!(known.patient(keychain.clone()).patience, PATIENCE);
+        // And what is destroyed is not in memory either.
+        known.change(keychain.clone(), "data-key", None).await.unwrap();
+        assert!(known.find(keychain, "data-key").await.unwrap().is_none());
     }
 }

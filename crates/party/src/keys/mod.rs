@@ -3,7 +3,9 @@
 //! On a desktop they lie in the OS keychain (Secret Service, Keychain, Credential Manager). A server without one keeps
 //! them in one encrypted file ([`sealed`]) whose passphrase comes from a systemd credential or a prompt.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,6 +17,13 @@ use crate::people::Passphrase;
 mod keychain;
 pub mod sealed;
 pub(crate) mod wrapped;
+
+#[cfg(test)]
+pub(crate) use keychain::tests::Drawer;
+
+/// Longest wait for a keychain that left the last question unanswered. The engine does nothing else meanwhile, and one that
+/// is well again answers at once.
+const SHORT_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Where the secrets of a site lie.
 #[derive(Clone)]
@@ -172,6 +181,19 @@ pub enum KeyError {
     Randomness,
 }
 
+impl KeyError {
+    /// Whether it is the keychain that did not answer.
+    fn is_silence(&self) -> bool {
+        matches!(self, Self::KeychainSilent(_) | Self::KeychainHalfway(_) | Self::KeychainBusy(_))
+    }
+
+    /// Whether it is the keychain that did not answer or refused.
+    pub(crate) fn is_of_keychain(&self) -> bool {
+        let refused = matches!(self, Self::NoKeychain | Self::KeychainLocked { .. } | Self::Keychain { .. });
+        refused || self.is_silence()
+    }
+}
+
 /// Passphrase of the sealed file from a systemd credential (`$CREDENTIALS_DIRECTORY/<name>`), if systemd passed any.
 ///
 /// # Errors
@@ -195,7 +217,7 @@ pub(crate) fn random<const N: usize>() -> Result<[u8; N], KeyError> {
 #[derive(Clone)]
 pub(crate) enum Vault {
     /// The OS keychain.
-    Keychain(Keychain),
+    Keychain(Keychain, Arc<Known>),
     /// One encrypted file.
     File(Arc<Mutex<sealed::SealedFile>>),
 }
@@ -203,11 +225,60 @@ pub(crate) enum Vault {
 /// A secret in memory, erased when dropped.
 pub(crate) type Secret = Zeroizing<Vec<u8>>;
 
+/// What is known of a keychain without asking it.
+#[derive(Default)]
+pub(crate) struct Known {
+    /// What the engine needs all the time, as the sealed file has all secrets in memory.
+    secrets: Mutex<HashMap<String, Secret>>,
+    /// Whether it left the last question unanswered.
+    is_silent: AtomicBool,
+}
+
+impl Known {
+    async fn find(&self, keychain: Keychain, name: &str) -> Result<Option<Secret>, KeyError> {
+        let known = lock(&self.secrets).get(name).cloned();
+        if known.is_some() {
+            return Ok(known);
+        }
+        let found = self.heard(self.patient(keychain).find(name).await)?;
+        if let Some(secret) = found.as_ref().filter(|_| is_always_needed(name)) {
+            lock(&self.secrets).insert(name.to_owned(), secret.clone());
+        }
+        Ok(found)
+    }
+
+    async fn change(&self, keychain: Keychain, name: &str, to: Option<Secret>) -> Result<(), KeyError> {
+        // Before it is asked: after a change that was given up, only the keychain knows what is in it.
+        lock(&self.secrets).remove(name);
+        self.heard(self.patient(keychain).change(name, to).await)
+    }
+
+    /// The keychain, waited for as it has deserved.
+    fn patient(&self, keychain: Keychain) -> Keychain {
+        match self.is_silent.load(Ordering::Relaxed) {
+            true => keychain.waited_for(SHORT_PATIENCE),
+            false => keychain,
+        }
+    }
+
+    fn heard<T>(&self, answer: Result<T, KeyError>) -> Result<T, KeyError> {
+        let is_silent = answer.as_ref().is_err_and(|error| error.is_silence());
+        self.is_silent.store(is_silent, Ordering::Relaxed);
+        answer
+    }
+}
+
+/// Whether a secret is used all the time. Each of these stays what it is once it is made: with the data key everything here
+/// is sealed, and a site's id is its identity key's.
+fn is_always_needed(name: &str) -> bool {
+    name == crate::datasets::DATA_KEY || name.starts_with("identity/")
+}
+
 impl Vault {
     /// Opens the place; a sealed file must exist.
     pub(crate) async fn open(place: SecretPlace) -> Result<Self, KeyError> {
         match place {
-            SecretPlace::Keychain { service } => Keychain::open(service).await.map(Self::Keychain),
+            SecretPlace::Keychain { service } => Keychain::open(service).await.map(Self::keychain),
             SecretPlace::File { path, passphrase } => {
                 blocking(move || sealed::SealedFile::open(path, &passphrase).map(Self::file)).await
             }
@@ -217,11 +288,15 @@ impl Vault {
     /// Makes the place; a sealed file must not exist.
     pub(crate) async fn create(place: SecretPlace, cost: KdfCost) -> Result<Self, KeyError> {
         match place {
-            SecretPlace::Keychain { service } => Keychain::open(service).await.map(Self::Keychain),
+            SecretPlace::Keychain { service } => Keychain::open(service).await.map(Self::keychain),
             SecretPlace::File { path, passphrase } => {
                 blocking(move || sealed::SealedFile::create(path, &passphrase, cost).map(Self::file)).await
             }
         }
+    }
+
+    fn keychain(keychain: Keychain) -> Self {
+        Self::Keychain(keychain, Arc::default())
     }
 
     fn file(file: sealed::SealedFile) -> Self {
@@ -232,7 +307,7 @@ impl Vault {
     #[cfg(test)]
     pub(crate) fn waited_for(&self, patience: Duration) -> Self {
         match self.clone() {
-            Self::Keychain(keychain) => Self::Keychain(keychain.waited_for(patience)),
+            Self::Keychain(keychain, _) => Self::keychain(keychain.waited_for(patience)),
             file => file,
         }
     }
@@ -240,7 +315,7 @@ impl Vault {
     /// A secret that may be missing.
     pub(crate) async fn find(&self, name: &str) -> Result<Option<Secret>, KeyError> {
         match self.clone() {
-            Self::Keychain(keychain) => keychain.find(name).await,
+            Self::Keychain(keychain, known) => known.find(keychain, name).await,
             Self::File(file) => {
                 let name = name.to_owned();
                 blocking(move || Ok(lock(&file).find(&name))).await
@@ -257,7 +332,7 @@ impl Vault {
     /// [`KeyError::KeychainHalfway`] says.
     pub(crate) async fn keep(&self, name: &str, secret: Secret) -> Result<(), KeyError> {
         match self.clone() {
-            Self::Keychain(keychain) => keychain.change(name, Some(secret)).await,
+            Self::Keychain(keychain, known) => known.change(keychain, name, Some(secret)).await,
             Self::File(file) => {
                 let name = name.to_owned();
                 blocking(move || lock(&file).keep(&name, secret)).await
@@ -268,7 +343,7 @@ impl Vault {
     /// Destroys a secret; one that is not there is fine.
     pub(crate) async fn destroy(&self, name: &str) -> Result<(), KeyError> {
         match self.clone() {
-            Self::Keychain(keychain) => keychain.change(name, None).await,
+            Self::Keychain(keychain, known) => known.change(keychain, name, None).await,
             Self::File(file) => {
                 let name = name.to_owned();
                 blocking(move || lock(&file).destroy(&name)).await
@@ -277,9 +352,9 @@ impl Vault {
     }
 }
 
-fn lock(file: &Mutex<sealed::SealedFile>) -> MutexGuard<'_, sealed::SealedFile> {
+fn lock<T>(memory: &Mutex<T>) -> MutexGuard<'_, T> {
     // A panic while the lock was held left at worst an older copy in memory; the file itself is replaced atomically.
-    file.lock().unwrap_or_else(PoisonError::into_inner)
+    memory.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Files are read and written, and passphrases become keys, outside the async threads.

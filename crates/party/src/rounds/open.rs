@@ -299,10 +299,10 @@ impl Engine {
 
     /// Looks at everything that time changes in rounds.
     pub(crate) async fn tick_rounds(&mut self) -> Result<(), PartyError> {
-        self.finish_ended().await?;
-        self.overdue_rounds().await?;
+        let recorded = self.finish_ended().await;
+        let ended = self.overdue_rounds().await;
         self.tick_sessions().await;
-        Ok(())
+        recorded.and(ended)
     }
 
     async fn overdue_rounds(&mut self) -> Result<(), PartyError> {
@@ -318,29 +318,31 @@ impl Engine {
         let mut conn = self.reader().await?;
         let open = RoundRow::open(&mut conn).await?;
         drop(conn);
-        for row in open {
-            // An update that was acknowledged waits for the round's close whatever the time: nothing to write.
-            if row.deadline > now || !row.changes_with_time(now) {
-                continue;
-            }
-            if matches!(row.state, State::Committed(_)) {
-                let late = Refusal::new(RefusalCode::TooLate, "the round's deadline has passed");
-                self.withdraw(&row.key, late).await?;
-                continue;
-            }
-            let mut tx = self.store.begin("end an overdue round").await?;
-            let mut row = RoundRow::read(tx.conn(), &row.key).await?;
-            let before = row.state.clone();
-            let actions = row.step(&mut tx, Event::Tick, now).await?;
-            if row.state == before {
-                continue;
-            }
-            let words = super::state::state_reason(&row.state).unwrap_or_default();
-            let entry = self.round_entry(Actor::Engine, Action::TrainingFailed, &row).failed(&words);
-            self.append(&mut tx, &entry).await?;
-            tx.commit().await?;
-            self.act(&row, actions);
+        let mut result = Ok(());
+        // An update that was acknowledged waits for the round's close whatever the time: nothing to write.
+        for row in open.into_iter().filter(|row| row.deadline <= now && row.changes_with_time(now)) {
+            result = result.and(self.end_overdue(&row, now).await);
         }
+        result
+    }
+
+    async fn end_overdue(&mut self, row: &RoundRow, now: Timestamp) -> Result<(), PartyError> {
+        if matches!(row.state, State::Committed(_)) {
+            let late = Refusal::new(RefusalCode::TooLate, "the round's deadline has passed");
+            return self.withdraw(&row.key, late).await;
+        }
+        let mut tx = self.store.begin("end an overdue round").await?;
+        let mut row = RoundRow::read(tx.conn(), &row.key).await?;
+        let before = row.state.clone();
+        let actions = row.step(&mut tx, Event::Tick, now).await?;
+        if row.state == before {
+            return Ok(());
+        }
+        let words = super::state::state_reason(&row.state).unwrap_or_default();
+        let entry = self.round_entry(Actor::Engine, Action::TrainingFailed, &row).failed(&words);
+        self.append(&mut tx, &entry).await?;
+        tx.commit().await?;
+        self.act(&row, actions);
         Ok(())
     }
 }

@@ -354,8 +354,8 @@ impl Engine {
         self.finish(&key).await
     }
 
-    /// Records how work ended. If that fails (full disk), it is tried again with each tick until it succeeds or the
-    /// deadline passes; nothing leaves before.
+    /// Records how work ended. If that fails, it is tried again until it succeeds or the deadline passes: with each tick on a
+    /// full disk, once a minute where the keychain is why (see `Rest`); nothing leaves before.
     async fn finish(&mut self, key: &RoundKey) -> Result<(), PartyError> {
         let Some(Working { phase: Phase::Ended(event), subjects, .. }) = self.working.get(key) else { return Ok(()) };
         // Work that never began has no result; no dataset has so many subjects.
@@ -374,14 +374,20 @@ impl Engine {
         Ok(())
     }
 
-    /// Records endings that could not be recorded before.
+    /// Records endings that could not be recorded before. One that still cannot be does not keep the others.
     pub(super) async fn finish_ended(&mut self) -> Result<(), PartyError> {
+        let now = self.now();
+        if !self.unrecorded.is_over(now) {
+            return Ok(());
+        }
         let ended: Vec<RoundKey> =
             self.working.iter().filter(|(_, w)| matches!(w.phase, Phase::Ended(_))).map(|(k, _)| k.clone()).collect();
+        let mut result = Ok(());
         for key in ended {
-            self.finish(&key).await?;
+            result = result.and(self.finish(&key).await);
         }
-        Ok(())
+        self.unrecorded.note(now, &result);
+        result
     }
 
     /// The work failed: in full for those of the site's people who may see figures of its data, in a fixed sentence for

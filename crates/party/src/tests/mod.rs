@@ -42,6 +42,7 @@ mod faults;
 mod federations;
 mod floods;
 mod flow;
+mod keychain;
 mod kept;
 mod leaving;
 mod managed;
