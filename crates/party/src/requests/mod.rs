@@ -42,6 +42,9 @@ mod words;
 pub(crate) use sign::banner;
 pub(crate) use versions::data_of_run;
 
+/// What is wrong with a study whose id is taken.
+const KNOWN_ID: &str = "it has the id of another one that was offered before";
+
 /// A study as the database has it.
 pub(crate) struct Offered {
     pub(crate) study: Canonical<Study>,
@@ -265,7 +268,7 @@ impl Engine {
         let (id, digest) = (study.id, study.digest());
         let mut tx = self.store.begin("take a request").await?;
         let membership = memberships::by_id(tx.conn(), federation).await?;
-        let known: Option<String> = sqlx::query_scalar("SELECT digest FROM studies WHERE study = ?1")
+        let known: Option<(String, String)> = sqlx::query_as("SELECT digest, federation FROM studies WHERE study = ?1")
             .bind(id.to_string())
             .fetch_optional(tx.conn())
             .await
@@ -278,8 +281,8 @@ impl Engine {
             Some("it names a signing key of the requester that did not sign it")
         } else if !study.members.contains(&membership.site) {
             Some("this site is not among those asked")
-        } else if known.as_ref().is_some_and(|d| *d != digest.to_string()) {
-            Some("it has the id of another one that was offered before")
+        } else if known.as_ref().is_some_and(|(other, _)| *other != digest.to_string()) {
+            Some(KNOWN_ID)
         } else if known.is_none() {
             self.against_another_study(&mut tx, federation).await?
         } else {
@@ -295,6 +298,11 @@ impl Engine {
             self.alarm(&mut tx, Some(federation), &format!("a study from the coordinator was refused: {fault}"))
                 .await?;
             self.refuse_document(tx, federation, digest, entry, fault).await?;
+            // PRIVACY: the id of a request of another federation. This coordinator hears nothing, as of one that nobody has
+            // looked at yet: it would learn that this site was asked there.
+            if fault == KNOWN_ID && known.is_some_and(|(_, of)| of != federation.to_string()) {
+                return Ok(());
+            }
             let refusal = Refusal::new(RefusalCode::Header, format!("the study was refused: {fault}"));
             self.say(federation, FromSite::Decision { study: id, decision: Decision::Refused(refusal) });
             return Ok(());

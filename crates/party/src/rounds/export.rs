@@ -65,7 +65,7 @@ impl Engine {
         let model = found.released_model()?;
         let study = requests::study(&mut conn, found.study).await?.study.digest();
         drop(conn);
-        let source = self.model_path(model);
+        let source = self.model_path(found.federation, model);
         let card = std::fs::read(self.card_path(job)).ok().filter(|_| source.exists());
         let card = card.filter(|bytes| Card::read(bytes, &found, Some(model), study).is_ok());
         let missing = "the model is not here yet; fetch it first, together with its card";

@@ -126,7 +126,7 @@ impl Engine {
         drop(conn);
         let kept = self.kept_card(&found, model, study.digest());
         let card: Option<ModelCard> = kept.map(|card| card.view(&found, &study, site));
-        let is_here = card.is_some() && model.is_none_or(|model| self.model_path(model).exists());
+        let is_here = card.is_some() && model.is_none_or(|model| self.model_path(found.federation, model).exists());
         let (state, moved, reason) = match self.fetching.get(&job).map(|f| &f.phase) {
             Some(Phase::AwaitsCard) => (CopyState::Asked, None, None),
             Some(Phase::AwaitsModel { moved, .. }) => (CopyState::Coming, *moved, None),

@@ -234,10 +234,16 @@ impl Engine {
         let mut tx = self.store.begin("reserve a job").await?;
         let known = Job::find(tx.conn(), job).await?;
         let is_other = |k: &Job| k.federation != federation || k.study != study || k.plan.digest() != plan.digest();
+        let offered_before =
+            || Refusal::new(RefusalCode::Header, "the job was offered before with another study or plan");
         let refusal = match &known {
-            Some(k) if is_other(k) => {
-                Some(Refusal::new(RefusalCode::Header, "the job was offered before with another study or plan"))
+            // PRIVACY: the id of a run of another federation. Its coordinator hears what it would of any other id, as far as
+            // that can be: it would learn that this site takes part there.
+            Some(k) if k.federation != federation => {
+                let against = self.against_job(&mut tx, federation, job, study, &plan).await?;
+                Some(against.unwrap_or_else(offered_before))
             }
+            Some(k) if is_other(k) => Some(offered_before()),
             Some(k) if k.may_run_again() => self.against_rerun(&mut tx, federation, job, study, &plan).await?,
             Some(k) if k.is_over() => Some(Refusal::new(RefusalCode::CannotRun, "the job has ended here")),
             Some(k) if k.state != "ready" => return Ok(None),
@@ -255,7 +261,7 @@ impl Engine {
                 let busy = refusal.code == RefusalCode::Busy;
                 match &known {
                     None if busy => insert_job(&mut tx, job, study, &plan, "ready", now).await?,
-                    Some(k) if waits || (busy && k.may_run_again()) => {
+                    Some(k) if waits || (busy && k.may_run_again() && !is_other(k)) => {
                         ask_job(&mut tx, job, "ready", Some(&refusal.detail), now).await?;
                     }
                     _ => {}
@@ -365,7 +371,8 @@ impl Engine {
         if let Err(refusal) = envelope.computation.holds(plan) {
             return Ok(Some(refusal));
         }
-        let kept = Job::find(tx.conn(), job).await?.and_then(|known| known.dataset);
+        let known = Job::find(tx.conn(), job).await?.filter(|known| known.federation == federation);
+        let kept = known.and_then(|known| known.dataset);
         let against = {
             let (dataset, against) = Box::pin(requests::data_of_run(tx.conn(), &stored, kept, self.now())).await?;
             envelope.data.holds(&dataset.facts()?).err().or(against)

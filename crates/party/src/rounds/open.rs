@@ -138,7 +138,7 @@ impl Engine {
             let words = "a round was opened without the coordinator's signature";
             return self.refuse_stranger(tx, federation, &header, words, true).await;
         }
-        if let Some(mut row) = RoundRow::find(tx.conn(), &key).await? {
+        if let Some(mut row) = RoundRow::find(tx.conn(), &key).await?.filter(|row| row.federation == federation) {
             if row.header.digest() != header.digest() {
                 let words = "two different headers were sent for one round";
                 return self.refuse_stranger(tx, federation, &header, words, true).await;

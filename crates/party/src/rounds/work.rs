@@ -96,7 +96,7 @@ pub(crate) fn longest_model(plan: &Plan, task: &str) -> Option<u64> {
 impl Engine {
     /// Takes up the work that a permit allows: it waits for its model, then for its turn.
     pub(super) fn begin_work(&mut self, row: &RoundRow, plan: &Plan) {
-        let missing = row.header.model.filter(|m| !self.model_path(*m).exists());
+        let missing = row.header.model.filter(|m| !self.model_path(row.federation, *m).exists());
         let phase = match (missing, longest_model(plan, &row.key.task)) {
             (Some(model), Some(most_bytes)) => {
                 self.download(row.federation, model, most_bytes);
@@ -109,7 +109,7 @@ impl Engine {
 
     pub(super) fn download(&mut self, federation: FederationId, digest: Digest, most_bytes: u64) {
         self.downloads.insert((federation, digest));
-        let to = self.model_path(digest);
+        let to = self.model_path(federation, digest);
         self.command(federation, LinkCommand::Download { digest, to, most_bytes });
     }
 
@@ -183,7 +183,7 @@ impl Engine {
             snapshot: snapshot.document,
             snapshot_path: snapshot.path,
             opt_outs,
-            model_path: model.map(|m| self.model_path(m)),
+            model_path: model.map(|m| self.model_path(row.federation, m)),
             payload_path,
             state_in: kept,
             state_out: Some(self.kept_path(key)),
@@ -244,13 +244,11 @@ impl Engine {
         }
     }
 
-    /// Deletes what a download left behind, unless another federation still fetches the same.
+    /// Deletes what a download left behind.
     fn end_download(&mut self, federation: FederationId, digest: Digest) {
         self.downloads.remove(&(federation, digest));
-        if !self.downloads.iter().any(|(_, other)| *other == digest) {
-            // It may be gone, or whole already; what is written once more after this is swept at the next start.
-            let _ = std::fs::remove_file(self.model_path(digest).with_extension("safetensors.part"));
-        }
+        // It may be gone, or whole already; what is written once more after this is swept at the next start.
+        let _ = std::fs::remove_file(self.model_path(federation, digest).with_extension("safetensors.part"));
     }
 
     pub(crate) async fn on_downloaded(&mut self, federation: FederationId, model: Digest) -> Result<(), PartyError> {
@@ -424,24 +422,29 @@ impl Engine {
         Ok(())
     }
 
-    pub(super) fn model_path(&self, model: Digest) -> PathBuf {
-        self.config.models().join(format!("{model}.safetensors"))
+    /// Where a model of a federation lies. Each has files of its own: a coordinator must not learn, by what is not asked of
+    /// it, what another one sent, nor write into it.
+    pub(super) fn model_path(&self, federation: FederationId, model: Digest) -> PathBuf {
+        self.config.models().join(format!("{federation}-{model}.safetensors"))
     }
 
     /// Files of models that are still needed: results with their cards, and those that rounds of runs under way start from.
     pub(super) async fn models_needed(&self, conn: &mut SqliteConnection) -> Result<HashSet<PathBuf>, PartyError> {
-        let results: Vec<(String, String)> = sqlx::query_as("SELECT job, model FROM jobs WHERE model IS NOT NULL")
-            .fetch_all(&mut *conn)
-            .await
-            .at("read results")?;
+        let results: Vec<(String, String, String)> = sqlx::query_as(
+            "SELECT jobs.job, jobs.model, studies.federation FROM jobs JOIN studies ON studies.study = jobs.study
+             WHERE jobs.model IS NOT NULL",
+        )
+        .fetch_all(&mut *conn)
+        .await
+        .at("read results")?;
         let mut needed = HashSet::new();
-        for (job, model) in &results {
-            needed.insert(self.model_path(parse(model, "model")?));
+        for (job, model, federation) in &results {
+            needed.insert(self.model_path(parse(federation, "federation")?, parse(model, "model")?));
             needed.insert(self.card_path(parse(job, "job")?));
         }
         for job in Job::unfinished(conn).await?.iter().filter(|job| !job.is_over()) {
             let rounds = RoundRow::of_job(conn, &job.job.to_string()).await?;
-            needed.extend(rounds.iter().filter_map(|r| r.header.model).map(|m| self.model_path(m)));
+            needed.extend(rounds.iter().filter_map(|r| r.header.model).map(|m| self.model_path(job.federation, m)));
         }
         Ok(needed)
     }
@@ -451,7 +454,8 @@ impl Engine {
         let mut conn = self.reader().await?;
         let needed = self.models_needed(&mut conn).await?;
         for row in RoundRow::of_job(&mut conn, &job.job.to_string()).await? {
-            if let Some(path) = row.header.model.map(|m| self.model_path(m)).filter(|p| !needed.contains(p)) {
+            let path = row.header.model.map(|m| self.model_path(job.federation, m));
+            if let Some(path) = path.filter(|p| !needed.contains(p)) {
                 // A file that is gone already does no harm.
                 let _ = std::fs::remove_file(path);
             }

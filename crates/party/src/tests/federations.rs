@@ -47,6 +47,34 @@ fn other_header(study: &Study, now: Timestamp) -> RoundHeader {
     RoundHeader { federation: other(), roster, ..header(study, job(2), "train", 1, 1, now) }
 }
 
+/// Joins the second federation, for whose coordinator the test speaks from now on, and opens a round of a study there.
+async fn open_there(world: &mut World, study: &Study) {
+    join_other(world).await;
+    assert!(world.take_link(), "no link to the second federation");
+    let welcome = Welcome {
+        version: Version::V1,
+        federation: other(),
+        identity: other_coordinator().public(),
+        at: world.now(),
+        epoch: 1,
+    };
+    world.event(LinkEvent::Connected(welcome)).await;
+    world.settle().await;
+    offer_there(world, study).await;
+    world.approve(study).await;
+    world.start_job(study, job(2)).await;
+    open_round_there(world, other_header(study, world.now())).await;
+}
+
+async fn offer_there(world: &World, study: &Study) {
+    world.send(ToSite::Study(Box::new(Signed::new(study.clone(), &other_coordinator()).unwrap()))).await;
+    world.settle().await;
+}
+
+async fn open_round_there(world: &World, header: RoundHeader) {
+    world.send(ToSite::RoundOpen(Box::new(Signed::new(header, &other_coordinator()).unwrap()))).await;
+}
+
 /// A site with an update in its outbox for each of two federations; the test speaks for the first coordinator.
 struct Both {
     world: World,
@@ -62,25 +90,9 @@ impl Both {
         world.open_round(header(&study, job(1), "train", 1, 1, world.now())).await;
         world.serve_model(&study).await;
         let first = world.expect_upload().await;
-        join_other(&world).await;
         let first_wire = world.wire.take();
-        assert!(world.take_link(), "no link to the second federation");
-        let welcome = Welcome {
-            version: Version::V1,
-            federation: other(),
-            identity: other_coordinator().public(),
-            at: world.now(),
-            epoch: 1,
-        };
-        world.event(LinkEvent::Connected(welcome)).await;
-        world.settle().await;
         let study = other_study();
-        world.send(ToSite::Study(Box::new(Signed::new(study.clone(), &other_coordinator()).unwrap()))).await;
-        world.settle().await;
-        world.approve(&study).await;
-        world.start_job(&study, job(2)).await;
-        let header = other_header(&study, world.now());
-        world.send(ToSite::RoundOpen(Box::new(Signed::new(header, &other_coordinator()).unwrap()))).await;
+        open_there(&mut world, &study).await;
         world.serve_model(&study).await;
         let second = world.expect_upload().await;
         let other_wire = std::mem::replace(&mut world.wire, first_wire);
@@ -136,4 +148,53 @@ async fn an_alarm_in_one_federation_leaves_the_other_at_work() {
     assert!(both.link(other()).await.starts_with("Disconnected"));
     both.first_goes_on().await;
     assert_eq!(both.states().await, ("sent".into(), "waiting".into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_that_came_from_one_coordinator_is_asked_of_the_other_too() {
+    let mut world = World::new().await;
+    let study = world.running(small_plan(1)).await;
+    world.open_round(header(&study, job(1), "train", 1, 1, world.now())).await;
+    let download = |c: &LinkCommand| match c {
+        LinkCommand::Download { digest, to, .. } => Some((*digest, to.clone())),
+        _ => None,
+    };
+    let (digest, here) = world.expect("a download", download).await;
+    world.put_model(&study, digest, here.clone()).await;
+    world.expect_upload().await;
+    let _first = world.wire.take();
+    let same = Study { plan: study.plan.clone(), ..other_study() };
+    open_there(&mut world, &same).await;
+    let (again, there) = world.expect("a download", download).await;
+    assert_eq!(again, digest);
+    // While it comes, it is nowhere near the other's.
+    std::fs::write(&there, "halfway").unwrap();
+    assert_eq!(std::fs::read(&here).unwrap(), model(&study.plan).0);
+    world.put_model(&same, again, there).await;
+    world.expect_upload().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_coordinator_does_not_learn_by_ids_what_another_federation_asked_of_this_site() {
+    let mut both = Both::waiting().await;
+    std::mem::swap(&mut both.world.wire, &mut both.other_wire);
+    let world = &mut both.world;
+    world.said.clear();
+    for n in [1, 9] {
+        offer_there(world, &Study { id: study(n, small_plan(1)).id, ..other_study() }).await;
+    }
+    let never_offered = Study { id: study(8, small_plan(1)).id, ..other_study() };
+    let known = world.reserve(&never_offered, job(1)).await;
+    assert!(known.is_some());
+    assert_eq!(known, world.reserve(&never_offered, job(9)).await);
+    let mut replies = Vec::new();
+    for n in [1, 9] {
+        let header = RoundHeader { job: job(n), ..other_header(&other_study(), world.now()) };
+        open_round_there(world, header).await;
+        replies.push(world.expect_reply().await);
+    }
+    assert_eq!(replies[0], replies[1]);
+    assert!(!world.said.iter().any(|m| matches!(m, FromSite::Decision { .. })), "{:?}", world.said);
+    world.expect_alarm("has the id of another one").await;
+    assert_eq!(both.states().await, ("waiting".into(), "waiting".into()));
 }

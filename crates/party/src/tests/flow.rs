@@ -167,7 +167,7 @@ async fn revocation_in_a_round_stops_the_work_and_nothing_leaves() {
     let reply = world.expect_reply().await;
     assert!(matches!(&reply, RoundReply::Withdrawn(r) if r.code == RefusalCode::Revoked), "{reply:?}");
     let (bytes, digest) = model(&study.plan);
-    let to = world.config.models().join(format!("{digest}.safetensors"));
+    let to = world.config.models().join(format!("{}-{digest}.safetensors", federation()));
     std::fs::write(&to, bytes).unwrap();
     world.event(LinkEvent::Downloaded { digest, path: to }).await;
     world.never("send after the revocation", |c| matches!(c, LinkCommand::Upload { .. }).then_some(())).await;

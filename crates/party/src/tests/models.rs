@@ -215,7 +215,7 @@ async fn a_model_that_was_tampered_with_is_not_exported_and_a_failed_download_is
     assert!(copy.reason.unwrap().contains("No space left"));
 
     world.fetch(&study).await;
-    let source = world.config.models().join(format!("{digest}.safetensors"));
+    let source = world.config.models().join(format!("{}-{digest}.safetensors", federation()));
     let mut bytes = std::fs::read(&source).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     std::fs::write(&source, bytes).unwrap();

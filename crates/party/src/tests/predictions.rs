@@ -295,7 +295,7 @@ async fn a_model_that_was_tampered_with_or_is_not_here_is_not_used() {
     let (mut world, study) = ready(folder.path(), Executor::Thread).await;
     let path = place.path().join("scores.csv");
     let cleveland = world.cleveland().await;
-    let source = world.config.models().join(format!("{}.safetensors", model(&study.plan).1));
+    let source = world.config.models().join(format!("{}-{}.safetensors", federation(), model(&study.plan).1));
     let mut bytes = std::fs::read(&source).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     std::fs::write(&source, bytes).unwrap();

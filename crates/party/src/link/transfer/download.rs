@@ -1,6 +1,6 @@
 //! One model on its way here: into a partial file that survives cuts and restarts, verified whole, made durable, moved.
 
-use std::io;
+use std::io::{self, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use hospes_protocol::grpc::{self as wire, download_part::Part};
 use hospes_protocol::id::Digest;
 use hospes_protocol::limits;
 use tokio::fs::{File, OpenOptions};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncSeekExt as _, AsyncWriteExt as _};
 use tokio::time::sleep;
 use tonic::Streaming;
 
@@ -66,8 +66,9 @@ fn partial(to: &Path) -> PathBuf {
 
 async fn attempt(context: &Context, line: Line, digest: Digest, partial: &Path, most_bytes: u64) -> Result<(), Stop> {
     let stored = |e: io::Error| Stop::Refused(format!("the model cannot be stored ({e})"));
-    let mut file = OpenOptions::new().create(true).append(true).open(partial).await.map_err(stored)?;
-    let offset = file.metadata().await.map_err(stored)?.len();
+    let mut file = OpenOptions::new().create(true).write(true).truncate(false).open(partial).await.map_err(stored)?;
+    // Each chunk goes where it belongs: of an earlier link, which is closed, the last write may come after this.
+    let offset = file.seek(SeekFrom::End(0)).await.map_err(stored)?;
     let patience = Patience::new(context);
     let mut client = line.client.clone();
     let request = wire::DownloadRequest { digest: digest.as_bytes().to_vec(), offset };

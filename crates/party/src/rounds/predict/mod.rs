@@ -191,7 +191,7 @@ impl Engine {
             plan: usable.found.plan,
             task: usable.task,
             model: usable.model,
-            model_path: self.model_path(usable.model),
+            model_path: self.model_path(usable.found.federation, usable.model),
             rows: self.snapshot(&rows),
             key: self.snapshot_key(&rows).await?,
             trained_on,

@@ -48,7 +48,8 @@ impl Engine {
         let found = Job::read(conn, job).await?;
         let model = found.released_model()?;
         let study = requests::study(conn, found.study).await?.study;
-        let card = std::fs::read(self.card_path(job)).ok().filter(|_| self.model_path(model).exists());
+        let path = self.model_path(found.federation, model);
+        let card = std::fs::read(self.card_path(job)).ok().filter(|_| path.exists());
         let card = card.and_then(|bytes| Card::read(&bytes, &found, Some(model), study.digest()).ok());
         let missing = "the model is not here yet; fetch it first, together with its card";
         let task = card.ok_or_else(|| PartyError::state(missing))?.task().to_owned();
