@@ -119,6 +119,8 @@ pub(crate) struct Engine {
     pub(crate) unrecorded: Rest,
     /// Whether checkpoints are put off that could not be shown.
     pub(crate) unshown: Rest,
+    /// Whether renewed certificates are put off that could not be kept.
+    pub(crate) unkept: Rest,
     last_tick: Timestamp,
     stopping: bool,
 }
@@ -231,6 +233,7 @@ impl Engine {
             unerased: None,
             unrecorded: Rest::default(),
             unshown: Rest::default(),
+            unkept: Rest::default(),
             last_tick: now,
             stopping: false,
             _lock: lock,
@@ -325,6 +328,7 @@ impl Engine {
             self.tick_rounds().await,
             Box::pin(self.tick_dry_run()).await,
             self.tick_witness().await,
+            self.tick_renewed().await,
         ];
         if now.since(self.looked).abs() >= LOOK_MS {
             self.looked = now;

@@ -42,7 +42,7 @@ pub use enrol::{Enrolled, Reach, Reached};
 pub use error::LinkError;
 pub(crate) use fetch::{FetchError, Fetcher, Place};
 pub use tls::{Authority, read_certificates};
-pub(crate) use tls::{authorities, fingerprint, named_authorities};
+pub(crate) use tls::{authorities, certificate_in, fingerprint, named_authorities};
 
 /// The host of a coordinator's URL.
 pub(crate) fn host(url: &str) -> Option<String> {

@@ -64,10 +64,14 @@ impl Identity {
     /// The certificate that travels with the key wins: key and certificate lie in two stores, and a crash between the two
     /// writes of a renewal must not leave a pair that does not fit.
     pub(super) fn new(chain_pem: &str, key_pem: &Zeroizing<String>) -> Self {
-        let begin = key_pem.find("-----BEGIN CERTIFICATE-----");
-        let chain_pem = begin.map_or(chain_pem, |at| &key_pem[at..]).to_owned();
+        let chain_pem = certificate_in(key_pem).unwrap_or(chain_pem).to_owned();
         Self { chain_pem, key_pem: key_pem.clone() }
     }
+}
+
+/// The certificate that travels with a key, PEM.
+pub(crate) fn certificate_in(key_pem: &str) -> Option<&str> {
+    key_pem.find("-----BEGIN CERTIFICATE-----").map(|at| &key_pem[at..])
 }
 
 /// Everything that TLS towards one coordinator needs.

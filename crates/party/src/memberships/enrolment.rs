@@ -289,6 +289,7 @@ impl Engine {
         self.append(&mut tx, &entry).await?;
         tx.commit().await?;
         self.close_link(new.federation).await;
+        self.forget_renewed(new.federation);
         self.open_links().await?;
         self.notify(Notice::Federations);
         let mut views = self.membership_views().await?;

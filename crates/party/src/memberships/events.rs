@@ -6,12 +6,12 @@ use hospes_protocol::message::{FromSite, ToSite};
 use hospes_protocol::text::shown;
 use zeroize::Zeroizing;
 
-use super::by_id;
+use super::{Membership, by_id};
 use crate::audit::Because as _;
 use crate::engine::Engine;
 use crate::error::PartyError;
-use crate::link::LinkEvent;
-use crate::store::At as _;
+use crate::link::{self, LinkEvent};
+use crate::store::{At as _, Tx};
 use crate::view::{LinkView, Notice};
 
 impl Engine {
@@ -97,24 +97,70 @@ impl Engine {
         chain_pem: String,
         key_pem: Zeroizing<String>,
     ) -> Result<(), PartyError> {
+        if let Some(link) = self.links.get_mut(&federation) {
+            link.renewed = Some((chain_pem, key_pem));
+        }
+        self.keep_renewed(federation).await
+    }
+
+    /// Records renewed certificates that could not be recorded when they came.
+    pub(crate) async fn tick_renewed(&mut self) -> Result<(), PartyError> {
+        let now = self.now();
+        let owed: Vec<_> = self.links.iter().filter(|(_, l)| l.renewed.is_some()).map(|(of, _)| *of).collect();
+        if owed.is_empty() || !self.unkept.is_over(now) {
+            return Ok(());
+        }
+        let mut result = Ok(());
+        for federation in owed {
+            result = result.and(self.keep_renewed(federation).await);
+        }
+        self.unkept.note(now, &result);
+        result
+    }
+
+    /// Keeps a renewed certificate with its key, and enters it.
+    async fn keep_renewed(&mut self, federation: FederationId) -> Result<(), PartyError> {
+        let Some((chain_pem, key_pem)) = self.links.get(&federation).and_then(|link| link.renewed.clone()) else {
+            return Ok(());
+        };
         let mut tx = self.store.begin("renew a certificate").await?;
         let membership = by_id(tx.conn(), federation).await?;
+        self.enter_renewed(&mut tx, federation, &chain_pem).await?;
+        // The vault before the commit: the certificate lies there with its key, so that the pair always fits, and one that is
+        // there without an entry is entered before it is used again (`enter_found`).
+        self.vault.keep(&membership.secret("tls"), Zeroizing::new(key_pem.as_bytes().to_vec())).await?;
+        tx.commit().await?;
+        self.forget_renewed(federation);
+        self.notify(Notice::Federations);
+        Ok(())
+    }
+
+    /// A certificate that is kept, or was replaced by another or by none.
+    pub(super) fn forget_renewed(&mut self, federation: FederationId) {
+        if let Some(link) = self.links.get_mut(&federation) {
+            link.renewed = None;
+        }
+    }
+
+    /// Before a link is opened: enters a certificate that was kept when its entry could not be written any more.
+    pub(super) async fn enter_found(&self, membership: &Membership, key_pem: &str) -> Result<(), PartyError> {
+        let found = link::certificate_in(key_pem).filter(|found| !membership.chain_pem.contains(found.trim()));
+        let Some(found) = found else { return Ok(()) };
+        let mut tx = self.store.begin("renew a certificate").await?;
+        self.enter_renewed(&mut tx, membership.federation, found).await?;
+        tx.commit().await
+    }
+
+    async fn enter_renewed(&self, tx: &mut Tx, federation: FederationId, chain_pem: &str) -> Result<(), PartyError> {
         sqlx::query("UPDATE memberships SET chain_pem = ?2 WHERE federation = ?1")
             .bind(federation.to_string())
-            .bind(&chain_pem)
+            .bind(chain_pem)
             .execute(tx.conn())
             .await
             .at("renew a certificate")?;
         let entry =
             self.entry(Actor::Engine, Action::CertificateRenewed).object(ObjectKind::Federation, federation, None);
-        self.append(&mut tx, &entry).await?;
-        // Between the two lies a moment in which a crash leaves a key that does not fit its certificate. The old pair is
-        // then gone, and enrolling again with the same identity mends it; the vault goes first, because its write is the
-        // one that may fail.
-        self.vault.keep(&membership.secret("tls"), Zeroizing::new(key_pem.as_bytes().to_vec())).await?;
-        tx.commit().await?;
-        self.notify(Notice::Federations);
-        Ok(())
+        self.append(tx, &entry).await.map(drop)
     }
 
     async fn on_message(&mut self, federation: FederationId, message: ToSite) -> Result<(), PartyError> {

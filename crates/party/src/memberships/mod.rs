@@ -74,6 +74,9 @@ pub(crate) struct Link {
     /// The answer to a greeting that could not be written, and when it came. It is taken in again with each tick: without it
     /// the coordinator's epoch is not known, and every round would be refused.
     unwritten: Option<(Welcome, Timestamp)>,
+    /// A renewed certificate, and its key with it, that could not be recorded when it came; the link uses it already. It is
+    /// tried again with each tick.
+    renewed: Option<(String, Zeroizing<String>)>,
     /// When this site's checkpoint was last shown, and when the coordinator's was last seen.
     pub(crate) shown: Option<Timestamp>,
     /// When it was opened.
@@ -222,11 +225,13 @@ impl Engine {
                 view: LinkView::Idle,
                 skew: None,
                 unwritten: None,
+                renewed: None,
                 shown: None,
                 opened: now,
             });
             if self.config.connect && !is_held && membership.paused.is_none() && link.commands.is_none() {
                 let config = self.link_config(&membership).await?;
+                self.enter_found(&membership, &config.key_pem).await?;
                 let commands = (self.config.spawn_link)(config, self.link_events.clone());
                 if let Some(link) = self.links.get_mut(&membership.federation) {
                     (link.commands, link.opened) = (Some(commands), now);

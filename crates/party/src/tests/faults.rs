@@ -88,6 +88,43 @@ async fn i3_on_a_full_disk_nothing_leaves_until_the_ledger_can_be_written() {
     world.assert_ledger_intact().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewed_certificate_is_entered_once_there_is_room_and_before_it_is_used_after_a_crash() {
+    let temporary = tempfile::tempdir().unwrap();
+    let mut world = World::create(temporary.path(), Executor::Thread).await;
+    world.furnish().await;
+    world.connect().await;
+    let certificate = |n: u8| format!("-----BEGIN CERTIFICATE-----\n{n}\n-----END CERTIFICATE-----\n");
+    let key_with = move |n: u8| Zeroizing::new(format!("key\n{}", certificate(n)));
+    world.handle.ask(super::leaving::no_room).await.unwrap();
+    world.event(LinkEvent::CertificateRenewed { chain_pem: certificate(1), key_pem: key_with(1) }).await;
+    world.settle().await;
+    world.handle.ask(super::leaving::room).await.unwrap();
+    while world.entered("certificate_renewed", "success").await == 0 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // Another one is kept, and the process ends before that is entered.
+    let secret = format!("tls/{}", this_site().public().site_id());
+    world
+        .handle
+        .ask(move |e| {
+            async move {
+                assert_eq!(e.vault.read(&secret).await?.as_slice(), key_with(1).as_bytes());
+                Ok(e.vault.keep(&secret, Zeroizing::new(key_with(2).as_bytes().to_vec())).await?)
+            }
+            .boxed()
+        })
+        .await
+        .unwrap();
+    world.handle.shut_down().await.unwrap();
+    drop(world);
+    for _ in 0..2 {
+        let world = World::reopen(temporary.path(), Executor::Thread, START + MINUTE).await;
+        assert_eq!(world.entered("certificate_renewed", "success").await, 2);
+        world.handle.shut_down().await.unwrap();
+    }
+}
+
 /// Takes the room for payloads away: a full file system where one can be mounted, otherwise no folder at all.
 pub(super) fn no_room_for_payloads(folder: &Path) -> bool {
     let mounted = std::process::Command::new("mount")
