@@ -263,6 +263,10 @@ pub(super) mod tests {
             locked(&self.kept).insert(name.to_owned(), secret.to_vec());
         }
 
+        pub(crate) fn holds(&self, name: &str) -> bool {
+            locked(&self.kept).contains_key(name)
+        }
+
         /// Every call hangs for as long as this holds.
         pub(crate) fn stick(&self, is_stuck: bool) {
             self.is_stuck.store(is_stuck, Ordering::SeqCst);

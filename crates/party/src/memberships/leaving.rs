@@ -5,7 +5,7 @@ use hospes_ledger::{Action, ObjectKind};
 use hospes_protocol::id::{FederationId, StudyId, Timestamp};
 use sqlx::sqlite::SqliteConnection;
 
-use super::{ADMINISTRATOR, by_id};
+use super::{ADMINISTRATOR, Membership, by_id};
 use crate::audit::Because as _;
 use crate::engine::Engine;
 use crate::error::PartyError;
@@ -16,6 +16,11 @@ use crate::view::Notice;
 
 fn key(federation: FederationId) -> String {
     format!("left/{federation}")
+}
+
+/// Set until everything is done that follows from leaving.
+fn unfinished(federation: FederationId) -> String {
+    format!("leaving/{federation}")
 }
 
 /// When the site left the federation, if it did.
@@ -33,6 +38,7 @@ pub(super) async fn come_back(conn: &mut SqliteConnection, federation: Federatio
         return Ok(());
     }
     set_setting(conn, &key(federation), None).await?;
+    set_setting(conn, &unfinished(federation), None).await?;
     sqlx::query("UPDATE memberships SET paused = NULL WHERE federation = ?1")
         .bind(federation.to_string())
         .execute(conn)
@@ -58,6 +64,7 @@ impl Engine {
         let words = format!("this site left the federation: {reason}");
         let studies: Vec<StudyId> = requests::end_approvals(self, &mut tx, federation, &words).await?;
         set_setting(tx.conn(), &key(federation), Some(&self.now().as_millis().to_string())).await?;
+        set_setting(tx.conn(), &unfinished(federation), Some("")).await?;
         sqlx::query("UPDATE memberships SET paused = ?2 WHERE federation = ?1")
             .bind(federation.to_string())
             .bind(&words)
@@ -71,18 +78,53 @@ impl Engine {
             .because(&reason);
         self.append(&mut tx, &entry).await?;
         tx.commit().await?;
-        // It is durable; what runs is stopped, and the coordinator hears the decisions before the link is closed.
-        self.recheck_work().await?;
+        // It is durable, and this site has left whatever fails from here on. What runs is stopped, and the coordinator hears
+        // the decisions before the link is closed.
+        let mut done = self.recheck_work().await;
         for study in studies {
-            self.say_decision(study).await?;
+            done = done.and(self.say_decision(study).await);
         }
         self.close_link(federation).await;
-        for secret in ["tls", "proxy"] {
-            self.vault.destroy(&membership.secret(secret)).await?;
+        self.forget_renewed(federation);
+        if let Err(error) = done.and(self.end_leaving(&membership).await) {
+            tracing::error!(
+                %federation,
+                error = &error as &dyn std::error::Error,
+                "leaving a federation is not finished; it is tried again"
+            );
         }
         for notice in [Notice::Federations, Notice::Requests, Notice::Jobs] {
             self.notify(notice);
         }
         Ok(())
+    }
+
+    /// Stops what runs and destroys the keys of the link, and then only takes it for done.
+    async fn end_leaving(&mut self, membership: &Membership) -> Result<(), PartyError> {
+        let stopped = self.recheck_work().await;
+        for secret in ["tls", "proxy"] {
+            self.vault.destroy(&membership.secret(secret)).await?;
+        }
+        stopped?;
+        let mut tx = self.store.begin("end leaving a federation").await?;
+        set_setting(tx.conn(), &unfinished(membership.federation), None).await?;
+        tx.commit().await
+    }
+
+    /// Goes on with leaving federations that could not be finished.
+    pub(crate) async fn tick_leaving(&mut self) -> Result<(), PartyError> {
+        let mut conn = self.reader().await?;
+        let mut owed = Vec::new();
+        for membership in super::all(&mut conn).await? {
+            if setting(&mut conn, &unfinished(membership.federation)).await?.is_some() {
+                owed.push(membership);
+            }
+        }
+        drop(conn);
+        let mut result = Ok(());
+        for membership in owed {
+            result = result.and(self.end_leaving(&membership).await);
+        }
+        result
     }
 }

@@ -35,7 +35,7 @@ async fn a_keychain_that_hangs_stops_neither_alarms_nor_the_deadlines_of_other_r
             async move {
                 e.on_downloaded(federation(), digest).await?;
                 Box::pin(e.go_on()).await?;
-                for name in ["data-key".to_owned(), format!("identity/{}", this_site().public().site_id())] {
+                for name in ["data-key".to_owned(), secret("identity")] {
                     hangs.put(&name, &e.vault.read(&name).await?);
                 }
                 hangs.stick(true);
@@ -71,4 +71,52 @@ async fn a_keychain_that_hangs_stops_neither_alarms_nor_the_deadlines_of_other_r
         }
     };
     assert_eq!(upload, job(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_site_that_left_has_no_link_at_once_and_its_keys_are_destroyed_once_that_can_be_done() {
+    let mut world = World::new().await;
+    world.connect().await;
+    let (drawer, names) = (Arc::<Drawer>::default(), ["tls", "proxy"].map(secret));
+    names.iter().for_each(|name| drawer.put(name, b"pem"));
+    drawer.stick(true);
+    let hangs = drawer.vault(Duration::from_millis(200));
+    world
+        .handle
+        .ask(move |e| {
+            async move {
+                e.vault = hangs;
+                Ok(())
+            }
+            .boxed()
+        })
+        .await
+        .unwrap();
+    world.handle.leave(world.who("ana"), federation(), "we merge".into()).await.unwrap();
+    world.expect("the end", |c| matches!(c, LinkCommand::Close).then_some(())).await;
+    assert!(names.iter().all(|name| drawer.holds(name)));
+    // It answers again.
+    drawer.stick(false);
+    while names.iter().any(|name| drawer.holds(name)) {
+        world.pass_time(MINUTE);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let unfinished = || {
+        world.handle.ask(|e| {
+            async move {
+                let sql = "SELECT COUNT(*) FROM settings WHERE key LIKE 'leaving/%'";
+                let count: i64 = sqlx::query_scalar(sql).fetch_one(e.store.readers()).await.unwrap();
+                Ok(count)
+            }
+            .boxed()
+        })
+    };
+    while unfinished().await.unwrap() > 0 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Name of a secret of this site.
+fn secret(what: &str) -> String {
+    format!("{what}/{}", this_site().public().site_id())
 }
