@@ -27,7 +27,7 @@ use tonic::codec::CompressionEncoding;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::listen::Connection;
-use super::rate::Transfer;
+use super::rate::{Transfer, Turn};
 use super::{Shared, session};
 use crate::Error;
 use crate::aggregate::staging::{Incoming, Refused, StagedUpload, Standing, UploadRequest};
@@ -116,12 +116,12 @@ impl Sites {
             return Err(Status::invalid_argument("an upload starts with its header"));
         };
         let asked = request(site, header)?;
-        let _turn = tokio::select! {
+        let turn = tokio::select! {
             turn = self.0.transfers.turn(site) => turn,
             () = given_up.cancelled() => return Err(Status::cancelled("the call was given up")),
             () = place.end().cancelled() => return Err(locked_out()),
         };
-        let round = asked.round.clone();
+        let (round, length) = (asked.round.clone(), asked.length);
         let begun = match self.0.staging.begin(asked.clone()).await {
             Err(Refused::Over(_)) if self.counted(&asked).await? => {
                 return self.confirm(site, self.0.staging.confirmed(asked)).await;
@@ -134,6 +134,9 @@ impl Sites {
                 return Err(Status::invalid_argument("a second header"));
             };
             append(&mut incoming, chunk).await?;
+            if incoming.offset() < length && turn.as_ref().is_some_and(Turn::is_over) {
+                return Err(others_wait());
+            }
         }
         let finished = incoming.finish().await;
         let upload = self.noted(site, &round, finished).await?;
@@ -261,7 +264,7 @@ impl Federation for Sites {
         let outbound = futures::StreamExt::take_until(ReceiverStream::new(outbound), end.clone().cancelled_owned());
         let reason = futures::stream::once(async move { end.is_cancelled().then(locked_out) });
         tokio::spawn(async move {
-            let _turn = tokio::select! {
+            let turn = tokio::select! {
                 turn = shared.transfers.turn(site) => turn,
                 () = parts.closed() => return,
                 () = place.end().cancelled() => return,
@@ -279,6 +282,10 @@ impl Federation for Sites {
                 };
                 if sent.is_err() || last {
                     return;
+                }
+                if turn.as_ref().is_some_and(Turn::is_over) {
+                    next = Err(others_wait());
+                    continue;
                 }
                 let read = shared.models.read(model, at..size.min(at + limits::CHUNK_BYTES as u64)).await;
                 next = read.map_err(|e| internal(&e)).map(|data| chunk(&mut at, data));
@@ -336,6 +343,11 @@ fn peer<T>(request: &Request<T>) -> Result<Arc<Peer>, Status> {
 
 fn locked_out() -> Status {
     Status::permission_denied("the operator has locked this site out")
+}
+
+/// Waiting within the call would hold a window and a chunk; whoever asks anew waits for nothing but the answer.
+fn others_wait() -> Status {
+    Status::unavailable("it is the turn of others who wait; ask how far it got and go on")
 }
 
 fn too_many() -> Status {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -54,6 +55,10 @@ impl<K: Copy + Eq + Hash> Rates<K> {
 /// Transfers that move bytes at the same time, of all sites. With a chunk and a window for each, this bounds the memory
 /// of a round, however many sites there are; the others wait for their turn.
 const AT_ONCE: usize = 48;
+/// How many of them one site may have: as many as its link moves at the same time.
+const OF_A_SITE: usize = 4;
+/// How long a turn lasts where others wait: however little a site sends or reads, it holds nobody up for longer.
+const TURN: Duration = Duration::from_secs(60);
 /// How long a turn is kept for a site that asked how far its upload is, and was told to go on.
 const KEPT: Duration = Duration::from_secs(10);
 
@@ -62,8 +67,44 @@ pub(super) struct Transfers {
     most: usize,
     open: Arc<Mutex<HashMap<SiteId, Going>>>,
     turns: Arc<Semaphore>,
-    kept: Arc<Mutex<HashMap<SiteId, OwnedSemaphorePermit>>>,
+    of_sites: Mutex<HashMap<SiteId, Arc<Semaphore>>>,
+    /// How many wait for one of all turns.
+    waiting: Arc<AtomicUsize>,
+    lasts: Duration,
+    kept: Arc<Mutex<HashMap<SiteId, Turn>>>,
     kept_for: Duration,
+}
+
+/// One transfer's turn; given back when dropped.
+pub(super) struct Turn {
+    _of_site: OwnedSemaphorePermit,
+    _of_all: OwnedSemaphorePermit,
+    since: Instant,
+    lasts: Duration,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl Turn {
+    /// Whether it is somebody else's turn now: the transfer ends, and goes on later from where it is.
+    pub(super) fn is_over(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0 && self.since.elapsed() >= self.lasts
+    }
+}
+
+/// Somebody who waits for a turn, until they have it or give up.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn on(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// How many transfers of a site are going on, and what ends them.
@@ -89,18 +130,32 @@ impl Transfer {
 
 impl Transfers {
     pub(super) fn new(most: usize) -> Self {
-        let turns = Arc::new(Semaphore::new(AT_ONCE));
-        Self { most, open: Arc::default(), turns, kept: Arc::default(), kept_for: KEPT }
+        Self {
+            most,
+            open: Arc::default(),
+            turns: Arc::new(Semaphore::new(AT_ONCE)),
+            of_sites: Mutex::default(),
+            waiting: Arc::default(),
+            lasts: TURN,
+            kept: Arc::default(),
+            kept_for: KEPT,
+        }
     }
 
-    /// Waits until it is this transfer's turn, first come, first served. Its turn lasts until the value is dropped.
-    pub(super) async fn turn(&self, site: SiteId) -> Option<OwnedSemaphorePermit> {
+    /// Waits until it is this transfer's turn: first among those of its site, then among all, first come, first served.
+    pub(super) async fn turn(&self, site: SiteId) -> Option<Turn> {
         let kept = locked(&self.kept).remove(&site);
-        match kept {
-            Some(turn) => Some(turn),
-            // `None` only if the semaphore were closed, which nobody does.
-            None => self.turns.clone().acquire_owned().await.ok(),
+        if let Some(turn) = kept {
+            return Some(Turn { since: Instant::now(), ..turn });
         }
+        let of_site = locked(&self.of_sites).entry(site).or_insert_with(|| Arc::new(Semaphore::new(OF_A_SITE))).clone();
+        // `None` only if a semaphore were closed, which nobody does.
+        let of_site = of_site.acquire_owned().await.ok()?;
+        let waits = Waiting::on(&self.waiting);
+        let of_all = self.turns.clone().acquire_owned().await.ok()?;
+        drop(waits);
+        let (since, lasts, waiting) = (Instant::now(), self.lasts, self.waiting.clone());
+        Some(Turn { _of_site: of_site, _of_all: of_all, since, lasts, waiting })
     }
 
     /// Waits for a turn and keeps it for a short while: a site that waits before it sends costs no memory.
@@ -179,8 +234,8 @@ mod tests {
         let transfers = Transfers { kept_for: long, ..Transfers::new(2) };
         let (one, two) = (SiteId::of_key(&[1; 32]), SiteId::of_key(&[2; 32]));
         let mut others = Vec::new();
-        for _ in 1..AT_ONCE {
-            others.push(transfers.turn(two).await);
+        for n in 1..AT_ONCE {
+            others.push(transfers.turn(member(10 + n / OF_A_SITE)).await);
         }
         transfers.keep_turn(one).await;
         assert!(tokio::time::timeout(short, transfers.turn(two)).await.is_err(), "a kept turn was given away");
@@ -188,6 +243,35 @@ mod tests {
         let transfers = Transfers { kept_for: short, ..transfers };
         transfers.keep_turn(one).await;
         assert!(tokio::time::timeout(long, transfers.turn(two)).await.is_ok(), "a turn is kept for ever");
+    }
+
+    fn member(n: usize) -> SiteId {
+        SiteId::of_key(&[u8::try_from(n).unwrap(); 32])
+    }
+
+    #[tokio::test]
+    async fn a_turn_ends_where_others_wait_and_no_site_has_more_than_its_share() {
+        let transfers = Arc::new(Transfers { lasts: Duration::ZERO, ..Transfers::new(8) });
+        let mut turns = Vec::new();
+        for n in 0..AT_ONCE {
+            turns.push(transfers.turn(member(n / OF_A_SITE)).await.unwrap());
+        }
+        assert!(!turns[0].is_over(), "nobody waits");
+        let waits = tokio::spawn({
+            let transfers = transfers.clone();
+            async move { transfers.turn(member(100)).await }
+        });
+        while !turns[0].is_over() {
+            tokio::task::yield_now().await;
+        }
+        turns.pop();
+        let next = waits.await.unwrap();
+        assert!(next.is_some() && !turns[0].is_over());
+        // There is room again, for everybody but those who have their share.
+        drop(next);
+        let soon = Duration::from_millis(50);
+        assert!(tokio::time::timeout(soon, transfers.turn(member(0))).await.is_err(), "one site has more than its share");
+        assert!(transfers.turn(member(101)).await.is_some());
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub(super) async fn run(context: Arc<Context>, digest: Digest, to: PathBuf, most
     }
     let partial = partial(&to);
     let mut back_off = context.back_off(&digest);
-    let mut wrong = 0;
+    let (mut wrong, mut here) = (0, 0);
     loop {
         let Some(line) = context.line().await else { return };
         match attempt(&context, line, digest, &partial, most_bytes).await {
@@ -51,6 +51,11 @@ pub(super) async fn run(context: Arc<Context>, digest: Digest, to: PathBuf, most
             Err(Stop::Withdrawn) => return,
             Err(Stop::Cut(reason)) => {
                 tracing::info!(digest = %digest.short(), %reason, "download cut, will be resumed");
+                let length = tokio::fs::metadata(&partial).await.map_or(0, |file| file.len());
+                if length > here {
+                    back_off.reset();
+                }
+                here = length;
             }
         }
         sleep(back_off.next()).await;

@@ -30,9 +30,11 @@ pub(super) async fn run(context: Arc<Context>, upload: Upload, path: PathBuf) {
         return context.tell(LinkEvent::UploadRefused { upload, reason }).await;
     }
     let mut back_off = context.back_off(&upload.digest());
+    let mut there = 0;
     loop {
         let Some(mut line) = context.line().await else { return };
-        let reason = match attempt(&context, &mut line, &upload, &path).await {
+        let before = there;
+        let reason = match attempt(&context, &mut line, &upload, &path, &mut there).await {
             Ok(receipt) => return context.tell(LinkEvent::Uploaded { upload, receipt }).await,
             Err(Stop::Withdrawn) => return,
             Err(Stop::Refused(reason)) => {
@@ -41,6 +43,10 @@ pub(super) async fn run(context: Arc<Context>, upload: Upload, path: PathBuf) {
             Err(Stop::Cut(reason)) => reason,
         };
         tracing::info!(digest = %upload.digest().short(), %reason, "upload cut, will be resumed");
+        if there > before {
+            // It gets on: it was cut on its way, or it was the turn of others.
+            back_off.reset();
+        }
         sleep(back_off.next()).await;
     }
 }
@@ -65,7 +71,14 @@ async fn ask_leave(context: &Context, upload: &Upload) -> Result<(), Stop> {
     }
 }
 
-async fn attempt(context: &Context, line: &mut Line, upload: &Upload, path: &Path) -> Result<Receipt, Stop> {
+/// Goes on with an upload; `there` becomes how many bytes the coordinator has.
+async fn attempt(
+    context: &Context,
+    line: &mut Line,
+    upload: &Upload,
+    path: &Path,
+    there: &mut u64,
+) -> Result<Receipt, Stop> {
     ask_leave(context, upload).await?;
     let asked = Instant::now();
     let header = wire::UploadHeader::from(upload);
@@ -76,6 +89,7 @@ async fn attempt(context: &Context, line: &mut Line, upload: &Upload, path: &Pat
     if status.offset > upload.bytes() {
         return Err(Stop::Refused("the coordinator claims to have more bytes than there are".into()));
     }
+    *there = status.offset;
     if let Some(over) = status.over.filter(|_| status.offset < upload.bytes()) {
         return Err(Stop::Refused(over));
     }
