@@ -15,7 +15,7 @@ use hospes_protocol::message::FigureSet;
 use hospes_protocol::plan::model::TensorShape;
 use hospes_protocol::plan::{self, EarlyStop, Figure, NnTrain, Part, Quantise, Strategy};
 
-use super::content;
+use super::{content, staging};
 use super::each::{Combine, Rule};
 use super::step::{Moments, Step};
 use super::updates::{BLOCK_ENTRIES, Sums, Updates};
@@ -29,6 +29,22 @@ pub struct Input {
     pub site: SiteId,
     /// Where it lies.
     pub path: PathBuf,
+}
+
+/// Whether the payloads are still those that were confirmed, with these digests: a byte that changed on the disk since would
+/// be in the result, and nobody would see it.
+///
+/// Blocks; for a thread of its own.
+///
+/// # Errors
+/// [`Error::File`] if one cannot be read, [`Error::Corrupt`] if one was altered.
+pub fn check(inputs: &[Input], digests: &[Digest]) -> Result<(), Error> {
+    for (input, digest) in inputs.iter().zip(digests) {
+        if staging::digest_of(&input.path)? != *digest {
+            return Err(Error::corrupt("payload", format!("{} is not what was confirmed", input.path.display())));
+        }
+    }
+    Ok(())
 }
 
 /// A round of training whose inputs are fixed.

@@ -153,6 +153,18 @@ async fn altered_missing_and_foreign_files_are_errors_and_leave_nothing() {
 }
 
 #[test]
+fn a_byte_that_changed_since_a_payload_was_confirmed_is_noticed_before_the_sum() {
+    let bench = Bench::new(10);
+    let inputs = [bench.input(1, 50, |_| 0.1), bench.input(2, 50, |_| 0.2)];
+    let digests = inputs.clone().map(|input| Digest::of(&std::fs::read(input.path).unwrap()));
+    check(&inputs, &digests).unwrap();
+    let mut bytes = std::fs::read(&inputs[1].path).unwrap();
+    bytes[20] ^= 1;
+    std::fs::write(&inputs[1].path, bytes).unwrap();
+    assert!(matches!(check(&inputs, &digests), Err(Error::Corrupt { .. })));
+}
+
+#[test]
 fn figures_are_added_and_what_one_site_withholds_is_withheld() {
     let folder = tempfile::tempdir().unwrap();
     let announced = [

@@ -311,6 +311,26 @@ impl Staging {
         Ok(())
     }
 
+    /// Whether a payload that a start found is still what its name says. One that is not is deleted, and its site sends it
+    /// again.
+    ///
+    /// # Errors
+    /// [`Error::File`] if it cannot be read or deleted.
+    pub async fn recheck(&self, upload: &StagedUpload) -> Result<bool, Error> {
+        let (inner, path, request) = (self.inner.clone(), upload.path.clone(), upload.request.clone());
+        let work = move || -> Result<bool, Error> {
+            if digest_of(&path)? == request.digest {
+                return Ok(true);
+            }
+            if let Some(open) = locked(&inner.rounds).get_mut(&request.round) {
+                open.slots.remove(&request.site);
+            }
+            remove(&path)?;
+            Ok(false)
+        };
+        tokio::task::spawn_blocking(work).await.unwrap_or(Err(Error::Stopping))
+    }
+
     /// When bytes of each site last arrived in a round; a sign of work like any other.
     pub fn heard(&self, round: &RoundKey) -> Vec<(SiteId, Timestamp)> {
         let rounds = locked(&self.inner.rounds);
@@ -597,6 +617,18 @@ fn complete(state: State, wanted: &Content, digest: Digest, path: &Path, inner: 
     fs::rename(&part, path).map_err(failed("name", path))?;
     File::open(root).and_then(|folder| folder.sync_all()).map_err(failed("synchronise", root))?;
     Ok(seam.meet_file(FILE, Moment::Named)?)
+}
+
+/// SHA-256 of a file.
+pub(super) fn digest_of(path: &Path) -> Result<Digest, Error> {
+    let mut file = File::open(path).map_err(Error::file("open", path))?;
+    let (mut hash, mut buffer) = (Sha256::new(), vec![0u8; BUFFER_BYTES]);
+    loop {
+        match file.read(&mut buffer).map_err(Error::file("read", path))? {
+            0 => return Ok(Digest::from_bytes(hash.finalize().into())),
+            read => hash.update(&buffer[..read]),
+        }
+    }
 }
 
 /// Runs file work away from the threads that serve connections.

@@ -111,6 +111,29 @@ async fn an_upload_cut_off_is_resumed_by_another_process_and_is_durable_at_its_e
 }
 
 #[tokio::test]
+async fn a_complete_payload_that_a_start_finds_altered_is_deleted_and_comes_again() {
+    let (bench, payload) = (Bench::new(), payload(3));
+    let request = bench.request(&payload);
+    let staging = bench.staging();
+    staging.open(bench.wanted(bench.update())).unwrap();
+    let mut incoming = staging.begin(request.clone()).await.unwrap();
+    send(&mut incoming, &payload, payload.len()).await.unwrap();
+    let staged = incoming.finish().await.unwrap();
+    assert!(staging.recheck(&staged).await.unwrap());
+    let mut altered = payload.clone();
+    altered[100] ^= 1;
+    fs::write(staged.path(), altered).unwrap();
+    let staging = bench.staging();
+    let found = staging.open(bench.wanted(bench.update())).unwrap();
+    assert!(!staging.recheck(&found[0]).await.unwrap());
+    assert!(bench.files().is_empty());
+    assert_eq!(staging.status(&request).await.unwrap(), Standing::Offset(0));
+    let mut incoming = staging.begin(request).await.unwrap();
+    send(&mut incoming, &payload, payload.len()).await.unwrap();
+    incoming.finish().await.unwrap();
+}
+
+#[tokio::test]
 async fn damaged_misplaced_and_oversized_chunks_are_refused_and_the_upload_goes_on() {
     let (bench, payload) = (Bench::new(), payload(5));
     let staging = bench.staging();

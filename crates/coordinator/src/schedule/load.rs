@@ -150,6 +150,10 @@ impl Driver {
         }
         // Complete and durable, but its confirmation was not: it counts all the same.
         for upload in staged.iter().filter(|u| !known.contains(&u.request().site) && is_intact(&content, u)) {
+            if !context.staging.recheck(upload).await? {
+                tracing::error!(path = %upload.path().display(), "a payload was altered on the disk; it is asked for again");
+                continue;
+            }
             if self.take_input(step, job, upload).await?.is_some() {
                 continue;
             }

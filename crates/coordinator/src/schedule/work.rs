@@ -79,11 +79,13 @@ impl Driver {
         let Some(round) = &found.round else { return };
         let (header, key) = (round.header.document.clone(), round.key.clone());
         let staging = &self.context.staging;
-        let input =
-            |site| round.machine.input(site).map(|digest| Input { site, path: staging.path(&key, site, digest) });
+        let input = |site| {
+            let digest = round.machine.input(site)?;
+            Some((Input { site, path: staging.path(&key, site, digest) }, digest))
+        };
         let again = self.context.store.seam().again(&key);
-        let inputs: Vec<Input> =
-            round.machine.included().iter().chain(&again).filter_map(|site| input(*site)).collect();
+        let (inputs, digests): (Vec<Input>, Vec<Digest>) =
+            round.machine.included().iter().chain(&again).filter_map(|site| input(*site)).unzip();
         let work = work_of(found, &key, header.model, &self.context.models);
         let (context, finished) = (self.context.clone(), self.finished.clone());
         // PRIVACY: a masked round is summed through its session or not at all.
@@ -94,24 +96,31 @@ impl Driver {
         if let Some(regression) = Regression::of(&found.plan, &key.task) {
             let (absent, figures) = (fits::absent(round), plan::round_figures(&found.plan, &key.task, key.round));
             self.context.store.seam().spawn(async move {
-                let result = fits::advance(&context, regression, &header, &figures, &inputs, &absent).await;
+                // Reports are small, and are read here too.
+                let result = match reduce::check(&inputs, &digests) {
+                    Ok(()) => fits::advance(&context, regression, &header, &figures, &inputs, &absent).await,
+                    Err(error) => Err(error),
+                };
                 drop(finished.send(Finished::Reduced { round: key, result }));
             });
             return;
         }
         self.context.store.seam().spawn(async move {
             let models = context.models.clone();
-            let work = move || match (work, unmasker) {
-                (Work::Train(training), Some(unmasker)) => {
-                    let sum = reduce::train_masked(&models, &training, &inputs, unmasker);
-                    sum.map(|trained| Sum::Model(Box::new(trained)))
-                }
-                (Work::Pool(_), Some(_)) => Err(Error::corrupt("masked sum", "figures have no masks")),
-                (Work::Train(training), None) => {
-                    reduce::train(&models, &training, &inputs).map(|trained| Sum::Model(Box::new(trained)))
-                }
-                (Work::Pool(figures), None) => {
-                    reduce::pool(&figures, &inputs).map(|pooled| Sum::Figures(Box::new(pooled)))
+            let work = move || -> Result<Sum, Error> {
+                reduce::check(&inputs, &digests)?;
+                match (work, unmasker) {
+                    (Work::Train(training), Some(unmasker)) => {
+                        let sum = reduce::train_masked(&models, &training, &inputs, unmasker);
+                        sum.map(|trained| Sum::Model(Box::new(trained)))
+                    }
+                    (Work::Pool(_), Some(_)) => Err(Error::corrupt("masked sum", "figures have no masks")),
+                    (Work::Train(training), None) => {
+                        reduce::train(&models, &training, &inputs).map(|trained| Sum::Model(Box::new(trained)))
+                    }
+                    (Work::Pool(figures), None) => {
+                        reduce::pool(&figures, &inputs).map(|pooled| Sum::Figures(Box::new(pooled)))
+                    }
                 }
             };
             let sum = tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(Error::corrupt("sum", e)));
