@@ -88,6 +88,9 @@ pub enum Refused {
     /// A chunk was damaged on its way; send it again.
     #[error("the chunk at {0} was damaged on its way")]
     Damaged(u64),
+    /// What was there of it was damaged here, by a power cut or a disk; send it again from its beginning.
+    #[error("what the coordinator had of this upload was damaged on its disk; it is to be sent again from its beginning")]
+    Anew,
     /// Another connection goes on with this upload.
     #[error("another connection of this site goes on with this upload")]
     TakenOver,
@@ -174,6 +177,8 @@ struct Slot {
     digest: Digest,
     complete: bool,
     heard: Timestamp,
+    /// Whether it was begun anew because what was there of it was damaged.
+    is_anew: bool,
     pen: Arc<Pen>,
 }
 
@@ -259,7 +264,8 @@ impl Staging {
                 continue;
             }
             let length = fs::metadata(&path).map_err(Error::file("read", &path))?.len();
-            let slot = Slot { digest, complete: true, heard: (self.inner.clock)(), pen: Arc::default() };
+            let (heard, pen) = ((self.inner.clock)(), Arc::default());
+            let slot = Slot { digest, complete: true, heard, is_anew: false, pen };
             found.insert(site, slot);
             let (kind, study, round) = (wanted.content.kind(), wanted.study, wanted.round.clone());
             complete.push(StagedUpload { request: UploadRequest { site, kind, study, round, digest, length }, path });
@@ -430,7 +436,7 @@ impl Inner {
             _ => return Ok(None),
         };
         let heard = (self.clock)();
-        let slot = Slot { digest: request.digest, complete: false, heard, pen };
+        let slot = Slot { digest: request.digest, complete: false, heard, is_anew: false, pen };
         open.slots.insert(request.site, slot.clone());
         Ok(Some(slot))
     }
@@ -448,6 +454,13 @@ impl Inner {
         slot.heard = now;
         slot.complete |= complete;
         Ok(())
+    }
+
+    /// Whether an upload that became something else than was announced may be begun anew: once.
+    fn begins_anew(&self, request: &UploadRequest) -> bool {
+        let mut rounds = locked(&self.rounds);
+        let slot = rounds.get_mut(&request.round).and_then(|open| open.slots.get_mut(&request.site));
+        slot.is_some_and(|slot| slot.digest == request.digest && !std::mem::replace(&mut slot.is_anew, true))
     }
 
     /// Names and paths of all files.
@@ -468,6 +481,9 @@ struct State {
     file: File,
     hash: Sha256,
     offset: u64,
+    /// Whether the beginning of it was there before. After a power cut a file can be longer than what was written, and what
+    /// follows is not what the site sent.
+    is_resumed: bool,
 }
 
 impl State {
@@ -497,7 +513,7 @@ impl State {
             left -= take as u64;
         }
         file.seek(SeekFrom::Start(offset)).map_err(failed("seek in", part))?;
-        Ok(Self { file, hash, offset })
+        Ok(Self { file, hash, offset, is_resumed: offset > 0 })
     }
 }
 
@@ -558,7 +574,7 @@ impl Incoming {
     /// Checks length, digest and content, and makes it durable.
     ///
     /// # Errors
-    /// [`Refused`]; after [`Refused::Wrong`] nothing of it is left.
+    /// [`Refused`]; after [`Refused::Wrong`] and [`Refused::Anew`] nothing of it is left.
     pub async fn finish(mut self) -> Result<StagedUpload, Refused> {
         let staged = StagedUpload { request: self.request.clone(), path: self.path.clone() };
         let Some(state) = self.state.take() else {
@@ -574,7 +590,7 @@ impl Incoming {
         blocking(move || {
             let _files = locked(&slot.pen.files);
             slot.pen.is_held(tenure)?;
-            complete(state, &wanted, request.digest, &path, &inner)?;
+            complete(state, &wanted, &request, &path, &inner)?;
             inner.touch(&request, true)
         })
         .await?;
@@ -599,10 +615,20 @@ fn write_chunk(state: &mut State, data: &[u8], hash: [u8; 32], part: &Path) -> R
 }
 
 /// Verifies a payload that is all there and gives it its final name, durably.
-fn complete(state: State, wanted: &Content, digest: Digest, path: &Path, inner: &Inner) -> Result<(), Refused> {
+fn complete(
+    state: State,
+    wanted: &Content,
+    request: &UploadRequest,
+    path: &Path,
+    inner: &Inner,
+) -> Result<(), Refused> {
     let (part, root, seam) = (part(path), &inner.root, &inner.seam);
     let found = Digest::from_bytes(state.hash.finalize().into());
-    let checked = if found == digest {
+    if found != request.digest && state.is_resumed && inner.begins_anew(request) {
+        remove(&part)?;
+        return Err(Refused::Anew);
+    }
+    let checked = if found == request.digest {
         content::check(wanted, &part)?
     } else {
         Err("the payload does not have the digest that was announced".to_owned())

@@ -133,6 +133,35 @@ async fn a_complete_payload_that_a_start_finds_altered_is_deleted_and_comes_agai
     incoming.finish().await.unwrap();
 }
 
+/// After a power cut a part can be longer than what was written. That is not the site's fault the first time.
+#[tokio::test]
+async fn a_part_that_is_not_what_was_sent_is_begun_anew_once() {
+    let (bench, payload) = (Bench::new(), payload(3));
+    let request = bench.request(&payload);
+    let staging = bench.staging();
+    staging.open(bench.wanted(bench.update())).unwrap();
+    for is_first in [true, false] {
+        let mut incoming = staging.begin(request.clone()).await.unwrap();
+        assert_eq!(incoming.offset(), 0);
+        send(&mut incoming, &payload, 1_400).await.unwrap();
+        drop(incoming);
+        let part = bench.folder.path().join("uploads").join(&bench.files()[0]);
+        let mut bytes = fs::read(&part).unwrap();
+        bytes.extend([0; 300]);
+        fs::write(&part, bytes).unwrap();
+        let mut incoming = staging.begin(request.clone()).await.unwrap();
+        assert_eq!(incoming.offset(), 1_700);
+        send(&mut incoming, &payload, payload.len()).await.unwrap();
+        let refused = incoming.finish().await.unwrap_err();
+        assert!(matches!((is_first, &refused), (true, Refused::Anew) | (false, Refused::Wrong(_))), "{refused:?}");
+        assert!(bench.files().is_empty());
+    }
+    // From its beginning to its end it is taken.
+    let mut incoming = staging.begin(request).await.unwrap();
+    send(&mut incoming, &payload, payload.len()).await.unwrap();
+    incoming.finish().await.unwrap();
+}
+
 #[tokio::test]
 async fn damaged_misplaced_and_oversized_chunks_are_refused_and_the_upload_goes_on() {
     let (bench, payload) = (Bench::new(), payload(5));

@@ -360,7 +360,7 @@ fn refused(refused: Refused) -> Status {
         Refused::Over(_) => Status::failed_precondition(message),
         Refused::Wrong(_) => Status::invalid_argument(message),
         Refused::Offset { .. } => Status::out_of_range(message),
-        Refused::Damaged(_) => Status::data_loss(message),
+        Refused::Damaged(_) | Refused::Anew => Status::data_loss(message),
         Refused::TakenOver => Status::aborted(message),
         Refused::NoSpace => Status::resource_exhausted(message),
         Refused::Failed(error) => internal(&error),
