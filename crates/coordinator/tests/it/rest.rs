@@ -86,20 +86,23 @@ async fn signs_of_life_need_no_token_and_readiness_asks_the_database() {
 }
 
 /// A model of the researcher's own study, of a job that has ended and that nobody has to release.
-async fn released_model(world: &World) -> (Digest, JobId) {
-    let at = (world.time.clock())();
-    // Larger than what the machine buffers of an answer that nobody reads.
-    let entries = 6_000_000u64;
+async fn released_model(world: &World, entries: u64) -> (Digest, JobId) {
     let mut writer = world.models.write(&[TensorShape { name: "0.weight".into(), shape: vec![entries] }]).unwrap();
     writer.push((0..entries).map(|n| n as f32)).unwrap();
     let model = world.models.keep(writer.finish().unwrap()).await.unwrap();
-    let (study, job) = (StudyId::new(at, [9; 10]), JobId::new(at, [1; 10]));
+    (model, run(world, model, 1, Role::Researcher, true).await)
+}
+
+/// A run of a study of its own which gave this model, and has ended or not; a higher number is later.
+async fn run(world: &World, model: Digest, n: u8, by: Role, has_ended: bool) -> JobId {
+    let at = (world.time.clock())().plus_millis(i64::from(n));
+    let (study, job) = (StudyId::new(at, [100 + n; 10]), JobId::new(at, [n; 10]));
     let mut tx = world.store.begin("test").await.unwrap();
     let row = StudyRow {
         study,
         title: "Heart".into(),
         submitted_by: "researcher".into(),
-        submitter: world.ids[&Role::Researcher],
+        submitter: world.ids[&by],
         submitted: at,
         state: StudyState::Offered,
         plan: Digest::of(b"plan"),
@@ -108,12 +111,10 @@ async fn released_model(world: &World) -> (Digest, JobId) {
     tx.insert_study(&row, &[]).await.unwrap();
     let new = NewJob { job, study, at, by: "researcher", setting: None, members: &[], tasks: &[] };
     tx.insert_job(&new).await.unwrap();
-    for (from, to) in [
-        (JobState::Ready, JobState::Waiting),
-        (JobState::Waiting, JobState::Running),
-        (JobState::Running, JobState::Success),
-    ] {
-        tx.set_job_state(job, from, to, None, at).await.unwrap();
+    let states = [JobState::Ready, JobState::Waiting, JobState::Running, JobState::Success];
+    let passed = if has_ended { 4 } else { 3 };
+    for (from, to) in states[..passed].iter().zip(&states[1..passed]) {
+        tx.set_job_state(job, *from, *to, None, at).await.unwrap();
     }
     let row = ModelRow {
         model,
@@ -128,7 +129,7 @@ async fn released_model(world: &World) -> (Digest, JobId) {
     tx.insert_model(&row).await.unwrap();
     tx.set_card(job, "train", 1, "{}").await.unwrap();
     tx.commit().await.unwrap();
-    (model, job)
+    job
 }
 
 /// What the ledger has of models that somebody took, newest first.
@@ -141,7 +142,8 @@ async fn taken(world: &World) -> Vec<Record> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_takes_a_model_or_its_card_stands_in_the_ledger_before_anything_goes_out() {
     let world = World::new().await;
-    let (model, job) = released_model(&world).await;
+    // Larger than what the machine buffers of an answer that nobody reads.
+    let (model, job) = released_model(&world, 6_000_000).await;
     let get = async |what: &str| {
         let url = world.url(&format!("/api/v1/models/{model}/{what}"));
         world.client().get(url).bearer_auth(&world.researcher).send().await.unwrap()
@@ -173,4 +175,22 @@ async fn who_takes_a_model_or_its_card_stands_in_the_ledger_before_anything_goes
         assert!(answer.status().is_server_error(), "{what}: {}", answer.status());
     }
     assert_eq!(taken(&world).await.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_model_that_several_runs_made_is_given_for_one_whose_results_the_caller_may_have() {
+    let world = World::new().await;
+    let (model, job) = released_model(&world, 10).await;
+    let card = format!("/api/v1/models/{model}/card");
+    // The newest is somebody else's, and the next one has not ended.
+    run(&world, model, 2, Role::Researcher, false).await;
+    run(&world, model, 3, Role::Operator, true).await;
+    assert_eq!(world.api_as(&world.researcher, "GET", &card, None).await.0, 200);
+    assert_eq!(taken(&world).await[0].purpose.job, Some(job));
+    // Where nothing can be had, the caller reads what stands against their own.
+    let mut tx = world.store.begin("test").await.unwrap();
+    let delete = sqlx::query("DELETE FROM models WHERE job = $1").bind(job.to_string());
+    delete.execute(tx.conn()).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(world.api_as(&world.researcher, "GET", &card, None).await.0, 409);
 }

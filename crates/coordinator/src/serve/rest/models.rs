@@ -137,13 +137,19 @@ async fn file(State(shared): State<Arc<Shared>>, Someone(caller): Someone, Id(mo
 }
 
 impl Shared {
-    /// The final model under this digest, if the caller may have it.
+    /// The final model under this digest, as the result of a run whose results the caller may have: runs with one seed and one
+    /// history make the same model. If there is none, what stands against one of the caller's own.
     async fn released(&self, caller: &Caller, model: Digest) -> Answer<ModelRow> {
+        let mut against: Option<Problem> = None;
         let rows = self.register.store.model(model).await?;
-        let row = rows.into_iter().find(|row| row.state == ModelState::Final);
-        let row = row.ok_or_else(|| Problem::not_found(format!("there is no model {model}")))?;
-        self.may_use(caller, row.job).await?;
-        Ok(row)
+        for row in rows.into_iter().filter(|row| row.state == ModelState::Final) {
+            match self.may_use(caller, row.job).await {
+                Ok(()) => return Ok(row),
+                Err(problem) if against.as_ref().is_none_or(Problem::is_forbidden) => against = Some(problem),
+                Err(_) => {}
+            }
+        }
+        Err(against.unwrap_or_else(|| Problem::not_found(format!("there is no model {model}"))))
     }
 
     /// Enters who takes what of a job's results. If that cannot be written, nothing is given out.

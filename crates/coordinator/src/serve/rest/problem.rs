@@ -101,6 +101,11 @@ impl Problem {
         Self { problems, ..problem }
     }
 
+    /// Whether it is for somebody else.
+    pub(super) fn is_forbidden(&self) -> bool {
+        self.status == StatusCode::FORBIDDEN.as_u16()
+    }
+
     /// HTTP status.
     pub fn status(&self) -> u16 {
         self.status
