@@ -2,7 +2,7 @@
 //! terms.
 //!
 //! What it does: it turns an update into the integers that travel ([`quantise`]), adds them exactly and independently
-//! of their order ([`sum`]), bounds what one site contributes ([`clip`]), masks updates so that only their sum is
+//! of their order ([`sum`]), masks updates so that only their sum is
 //! learned ([`secagg`], [`masked`]), and says what the site's policy lets leave
 //! ([`disclosure`]) and whether a dataset's terms of use fit a request ([`duo`]).
 //!
@@ -11,7 +11,6 @@
 //!
 //! Start reading at [`quantise::Quantiser`] and [`disclosure::review()`].
 
-pub mod clip;
 pub mod disclosure;
 pub mod duo;
 mod error;

@@ -94,24 +94,6 @@ pub fn add_block(sums: &mut [u64], block: &[u8]) -> Result<(), PrivacyError> {
     Ok(())
 }
 
-/// Adds the sums of a hub.
-///
-/// # Errors
-/// [`PrivacyError::Length`] in bytes of sums; nothing was added then.
-///
-/// # Disclosure
-/// As [`add_block`].
-pub fn add_sums(sums: &mut [u64], other: &[u64]) -> Result<(), PrivacyError> {
-    if sums.len() != other.len() {
-        let bytes = |n: usize| n as u64 * 8;
-        return Err(PrivacyError::Length { expected: bytes(sums.len()), found: bytes(other.len()) });
-    }
-    for (sum, more) in sums.iter_mut().zip(other) {
-        *sum = sum.wrapping_add(*more);
-    }
-    Ok(())
-}
-
 impl Quantiser {
     /// Weighted mean of the sites' clipped updates, Σ α·clip(x) / Σ α, from the sums of a block.
     ///
@@ -250,7 +232,6 @@ mod tests {
             let result = add_block(&mut sums, &vec![0xff; len]);
             assert_eq!(result, Err(PrivacyError::Length { expected: 12, found: len as u64 }));
         }
-        assert!(add_sums(&mut sums, &[1; 2]).is_err());
         assert_eq!(sums, [5; 3]);
         assert_eq!(quantiser().mean(&sums, Totals::default(), &mut [0.0; 3]), Err(PrivacyError::Empty));
         assert!(quantiser().mean(&sums, Totals { sites: 1, weight: 1 }, &mut [0.0; 2]).is_err());
@@ -287,7 +268,7 @@ mod tests {
             let at = cut.index(payloads.len() + 1);
             let (mut hub, mut hub_totals) = reduce(&payloads[..at], entries, other);
             let (rest, rest_totals) = reduce(&payloads[at..], entries, block);
-            add_sums(&mut hub, &rest).unwrap();
+            hub.iter_mut().zip(&rest).for_each(|(sum, more)| *sum += more);
             hub_totals.merge(rest_totals).unwrap();
             prop_assert_eq!((&hub, hub_totals), (&sums, totals));
             payloads.reverse();

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use hospes_ledger::{Action, ObjectKind, Purpose};
 use hospes_protocol::approval::{
-    Approval, ApprovalDocument, ApprovalSignature, ApprovalState, DataScope, Envelope, Opinion, Peer, Role, RunLimits,
-    Series, Trust,
+    Approval, ApprovalDocument, ApprovalSignature, ApprovalState, DELAY_MS, DataScope, Envelope, Opinion, Peer, Role,
+    RunLimits, Series, Trust,
 };
 use hospes_protocol::canon::Canonical;
 use hospes_protocol::id::{ApprovalId, DatasetId, Digest, StudyId, Timestamp};
@@ -27,8 +27,6 @@ use crate::people::{Acting, Passphrase, Session, key_holders, phase, seconders, 
 use crate::store::{At as _, Tx, set_setting, to_json};
 use crate::view::{Approving, Notice, Phase, RequestState, SeriesBounds, Signed};
 
-/// How long one signature waits in the mode *delayed*, in milliseconds: 72 hours.
-const DELAY_MS: i64 = 72 * 3_600 * 1_000;
 /// Milliseconds of a day.
 const DAY_MS: i64 = 24 * 3_600 * 1_000;
 /// Longest time of one round, in seconds: a day.

@@ -8,7 +8,7 @@
 //! data. Each step is one transaction.
 
 use hospes_ledger::{Action, Actor, Entry, ObjectKind, Purpose};
-use hospes_protocol::approval::{ApprovalState, Refusal, RefusalCode, ReleaseRule, Role};
+use hospes_protocol::approval::{Refusal, RefusalCode, ReleaseRule, Role};
 use hospes_protocol::canon::Canonical;
 use hospes_protocol::id::{DatasetId, Digest, FederationId, JobId, StudyId, Timestamp};
 use hospes_protocol::limits;
@@ -349,16 +349,8 @@ impl Engine {
         let Some(stored) = requests::approval_in_force(tx.conn(), study).await? else {
             return no(RefusalCode::NotApproved, "nobody has approved the study here");
         };
-        let state = match stored.state {
-            ApprovalState::Active => None,
-            ApprovalState::PartlyApproved => Some((RefusalCode::NotApproved, "the second signature is missing")),
-            ApprovalState::Suspended => Some((RefusalCode::Suspended, "the approval is suspended")),
-            ApprovalState::Revoked => Some((RefusalCode::Revoked, "the approval was revoked")),
-            ApprovalState::Expired => Some((RefusalCode::Expired, "the approval has expired")),
-            ApprovalState::Superseded => Some((RefusalCode::Superseded, "another approval took its place")),
-        };
-        if let Some((code, detail)) = state {
-            return no(code, detail);
+        if let Err(refusal) = stored.state.check() {
+            return Ok(Some(refusal));
         }
         let approval = &stored.approval;
         let envelope = &approval.document.envelope;

@@ -158,7 +158,7 @@ impl Approval {
     /// The [`Refusal`] says what did not hold.
     pub fn permit(&self, now: &Circumstances) -> Result<Permit, Refusal> {
         let document = &self.document;
-        check_state(now.state)?;
+        now.state.check()?;
         check_stopped(now)?;
         self.check_signatures(&now.signers)?;
         let opening = self.opening(now)?;
@@ -301,14 +301,20 @@ fn refuse<T>(code: RefusalCode, detail: impl Into<String>) -> Result<T, Refusal>
     Err(Refusal::new(code, detail))
 }
 
-fn check_state(state: ApprovalState) -> Result<(), Refusal> {
-    match state {
-        ApprovalState::Active => Ok(()),
-        ApprovalState::PartlyApproved => refuse(RefusalCode::NotApproved, "the second signature is missing"),
-        ApprovalState::Suspended => refuse(RefusalCode::Suspended, "the approval is suspended"),
-        ApprovalState::Revoked => refuse(RefusalCode::Revoked, "the approval was revoked"),
-        ApprovalState::Expired => refuse(RefusalCode::Expired, "the approval has expired"),
-        ApprovalState::Superseded => refuse(RefusalCode::Superseded, "another approval took its place"),
+impl ApprovalState {
+    /// Whether an approval in this state allows anything.
+    ///
+    /// # Errors
+    /// A [`Refusal`] that says in which other state it is.
+    pub fn check(self) -> Result<(), Refusal> {
+        match self {
+            Self::Active => Ok(()),
+            Self::PartlyApproved => refuse(RefusalCode::NotApproved, "the second signature is missing"),
+            Self::Suspended => refuse(RefusalCode::Suspended, "the approval is suspended"),
+            Self::Revoked => refuse(RefusalCode::Revoked, "the approval was revoked"),
+            Self::Expired => refuse(RefusalCode::Expired, "the approval has expired"),
+            Self::Superseded => refuse(RefusalCode::Superseded, "another approval took its place"),
+        }
     }
 }
 
