@@ -15,10 +15,10 @@ use hospes_protocol::message::FigureSet;
 use hospes_protocol::plan::model::TensorShape;
 use hospes_protocol::plan::{self, EarlyStop, Figure, NnTrain, Part, Quantise, Strategy};
 
-use super::{content, staging};
 use super::each::{Combine, Rule};
 use super::step::{Moments, Step};
 use super::updates::{BLOCK_ENTRIES, Sums, Updates};
+use super::{content, staging};
 use crate::Error;
 use crate::models::{Layout, Models, Writer, Written};
 

@@ -89,7 +89,9 @@ pub enum Refused {
     #[error("the chunk at {0} was damaged on its way")]
     Damaged(u64),
     /// What was there of it was damaged here, by a power cut or a disk; send it again from its beginning.
-    #[error("what the coordinator had of this upload was damaged on its disk; it is to be sent again from its beginning")]
+    #[error(
+        "what the coordinator had of this upload was damaged on its disk; it is to be sent again from its beginning"
+    )]
     Anew,
     /// Another connection goes on with this upload.
     #[error("another connection of this site goes on with this upload")]

@@ -270,7 +270,10 @@ mod tests {
         // There is room again, for everybody but those who have their share.
         drop(next);
         let soon = Duration::from_millis(50);
-        assert!(tokio::time::timeout(soon, transfers.turn(member(0))).await.is_err(), "one site has more than its share");
+        assert!(
+            tokio::time::timeout(soon, transfers.turn(member(0))).await.is_err(),
+            "one site has more than its share"
+        );
         assert!(transfers.turn(member(101)).await.is_some());
     }
 
