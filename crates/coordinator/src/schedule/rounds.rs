@@ -567,10 +567,8 @@ impl Driver {
         let included = round.machine.included().to_vec();
         let mut detail = format!("{} {}, {} sites", key.task, progress(found, &key.task, key.round), included.len());
         if let Some(best) = early {
-            detail.push_str(&format!(
-                "; training ends early with the model of round {}, loss {:.6}",
-                best.round, best.loss
-            ));
+            // PRIVACY: not with what loss; figures are held until every site has released them.
+            detail.push_str(&format!("; training ends early with the model of round {}", best.round));
         }
         let study = found.study;
         let outcome = RoundOutcome::Published { model: digest, included };

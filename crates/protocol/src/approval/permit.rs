@@ -521,7 +521,7 @@ fn check_parameters(now: &Circumstances) -> Result<(), Refusal> {
     let too_many = parameters as f64 > ratio * now.snapshot.subjects as f64;
     if too_many {
         return refuse(
-            RefusalCode::Policy,
+            RefusalCode::TooFewSubjects,
             format!("the model has {parameters} parameters, more than {ratio} for each subject here"),
         );
     }

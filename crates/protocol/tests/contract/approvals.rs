@@ -351,18 +351,18 @@ fn the_policy_is_the_one_of_the_approval_and_forbids_whoever_signed() {
     changed(&mut world);
     let now = Circumstances { policy: world.now.policy.clone(), ..world.circumstances() };
     assert_eq!(world.approval().permit(&now).unwrap_err().code, RefusalCode::Policy, "policy changed since");
-    let forbids: [(&str, &dyn Fn(&mut World)); 7] = [
+    let forbids: [(&str, &dyn Fn(&mut World)); 6] = [
         ("secure aggregation", &|w| w.policy.training.force_secure_aggregation = true),
         ("differential privacy", &|w| w.policy.privacy.require_dp = true),
         ("exact n", &|w| w.policy.egress.allow = vec![EgressKind::Update, EgressKind::Loss, EgressKind::Metrics]),
         ("metrics", &|w| w.policy.egress.allow = vec![EgressKind::Update, EgressKind::Loss, EgressKind::N]),
-        ("parameters per subject", &|w| w.now.snapshot.subjects = 42),
         ("an opinion that is missing", &|w| w.policy.approval.require_opinion = true),
         ("public-data policy on other data", &|w| w.policy = Policy::public_data()),
     ];
     for (what, spoil) in forbids {
         assert_eq!(code(spoil), RefusalCode::Policy, "{what}");
     }
+    assert_eq!(code(|w| w.now.snapshot.subjects = 42), RefusalCode::TooFewSubjects, "parameters per subject");
     given(|w| w.now.snapshot.subjects = 43);
     given(|w| {
         w.policy = Policy::public_data();
