@@ -11,6 +11,7 @@ import { Button } from "../parts/Button";
 import { Card } from "../parts/Card";
 import { Confirm } from "../parts/Confirm";
 import { FaultNotice } from "../parts/FaultNotice";
+import { Known } from "../parts/Known";
 import { Notice } from "../parts/Notice";
 import { Page } from "../parts/Page";
 import { Reason } from "../parts/Reason";
@@ -59,6 +60,8 @@ export function Job({ job: id }: { job: string }) {
               </Notice>
             )}
             <Facts job={job} />
+            {/* An engine that is older than this page does not say who they are. */}
+            <Known sites={job.others ?? []} />
             <Tasks job={job} />
             {query.maySee ? <Losses job={job} /> : <Notice>{t("models.noLook")}</Notice>}
             <Rounds job={job} />
