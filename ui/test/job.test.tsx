@@ -39,6 +39,7 @@ const JOB: JobView = {
     task("train", "nn_train", ["read", "read"], "working", 3),
     task("judge", "evaluation", ["read", "train"], "waiting", 0),
   ],
+  protection: [],
   others: [],
   comparisons: [],
   model: null,
@@ -103,7 +104,9 @@ describe("a run", () => {
 
   it("says which of the other sites only the coordinator knows", async () => {
     const other = { site: "one", name: "Zurich", organisation: "Clinic", trust: "verified_here" } as const;
-    await stand({ ...JOB, others: [other, { ...other, site: "two", name: "Basel", trust: "asserted_only" }] });
+    const others = [other, { ...other, site: "two", name: "Basel", trust: "asserted_only" } as const];
+    await stand({ ...JOB, protection: ["The coordinator can read this site's figures: they leave unmasked."], others });
+    expect(screen.place.textContent).toContain("they leave unmasked");
     expect(screen.place.textContent).toContain("1 of 2 verified here");
     expect(screen.place.textContent).toContain("Asserted by the coordinator only: Basel.");
   });

@@ -27,6 +27,7 @@ const JOB: JobView = {
   rounds: [],
   rounds_in_all: 0,
   tasks: [],
+  protection: [],
   others: [],
   comparisons: [],
   model: null,

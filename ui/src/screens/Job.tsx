@@ -60,8 +60,7 @@ export function Job({ job: id }: { job: string }) {
               </Notice>
             )}
             <Facts job={job} />
-            {/* An engine that is older than this page does not say who they are. */}
-            <Known sites={job.others ?? []} />
+            <Protection job={job} />
             <Tasks job={job} />
             {query.maySee ? <Losses job={job} /> : <Notice>{t("models.noLook")}</Notice>}
             <Rounds job={job} />
@@ -70,6 +69,26 @@ export function Job({ job: id }: { job: string }) {
         )}
       </Answered>
     </Page>
+  );
+}
+
+/** What protects what leaves, and how the other sites are known; an engine that is older than this page says neither. */
+function Protection({ job }: { job: JobView }) {
+  const { t } = useTranslation();
+  const sentences = job.protection ?? [];
+  return (
+    <>
+      {sentences.length > 0 && (
+        <Notice title={t("jobs.protection")}>
+          {sentences.map((sentence) => (
+            <p key={sentence}>
+              <Engine>{sentence}</Engine>
+            </p>
+          ))}
+        </Notice>
+      )}
+      <Known sites={job.others ?? []} />
+    </>
   );
 }
 

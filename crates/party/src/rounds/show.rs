@@ -108,17 +108,15 @@ async fn tasks(conn: &mut SqliteConnection, job: &Job) -> Result<Vec<TaskView>, 
 }
 
 /// The other sites of a run as its rounds take them: those that were approved, each trusted as far as then and now.
-async fn others(conn: &mut SqliteConnection, job: &Job) -> Result<Vec<PeerLine>, PartyError> {
+async fn others(conn: &mut SqliteConnection, job: &Job) -> Result<Vec<Peer>, PartyError> {
     let Some(stored) = requests::approval_in_force(conn, job.study).await? else { return Ok(Vec::new()) };
     let membership = memberships::by_id(conn, job.federation).await?;
     let now = memberships::roster::trust(conn, &membership).await?;
-    let line = |peer: &Peer| PeerLine {
-        site: peer.site,
-        name: peer.name.clone(),
-        organisation: peer.organisation.clone(),
-        trust: peer.trust.min(now.get(&peer.site).copied().unwrap_or(Trust::AssertedOnly)),
-    };
-    Ok(stored.approval.document.envelope.roster.iter().map(line).collect())
+    let mut peers = stored.approval.document.envelope.roster.clone();
+    for peer in &mut peers {
+        peer.trust = peer.trust.min(now.get(&peer.site).copied().unwrap_or(Trust::AssertedOnly));
+    }
+    Ok(peers)
 }
 
 /// How far a task is whose last round is in this state. `went_on`: another task came after it, or the run has ended.
@@ -187,7 +185,12 @@ impl Engine {
         let job = Job::read(&mut conn, job).await?;
         let mut view = self.job_view(&mut conn, &job, page, key.as_deref()).await?;
         view.tasks = tasks(&mut conn, &job).await?;
-        view.others = others(&mut conn, &job).await?;
+        let others = others(&mut conn, &job).await?;
+        if !others.is_empty() {
+            view.protection = requests::protection(&job.plan, &policy, &others);
+        }
+        let line = |p: Peer| PeerLine { site: p.site, name: p.name, organisation: p.organisation, trust: p.trust };
+        view.others = others.into_iter().map(line).collect();
         Ok(view)
     }
 
@@ -216,6 +219,7 @@ impl Engine {
             rounds,
             rounds_in_all,
             tasks: Vec::new(),
+            protection: Vec::new(),
             others: Vec::new(),
             model: job.model,
             released: job.released,

@@ -425,6 +425,8 @@ async fn keys_that_are_no_longer_verified_count_as_the_coordinators_own_in_the_n
     let run = world.handle.job(world.who("sam"), job(1), Page::default()).await.unwrap();
     let asserted = run.others.iter().filter(|other| other.trust == Trust::AssertedOnly).count();
     assert_eq!((run.others.len(), asserted), (3, 2));
+    let told = run.protection.last().unwrap();
+    assert!(told.contains("no hospital") && told.contains("2 of the other sites are asserted"), "{told}");
     world.open_round(masked_header(&study, 1, 1, world.now())).await;
     let RoundReply::Refused(refusal) = world.expect_reply().await else { panic!("it takes part") };
     assert_eq!(refusal.detail, "the round's c is 1, and this site demands 2");

@@ -36,6 +36,8 @@ pub struct JobView {
     pub rounds_in_all: u32,
     /// The plan's tasks, by name; lists leave them out.
     pub tasks: Vec<TaskView>,
+    /// What protects what leaves; lists leave it out.
+    pub protection: Vec<String>,
     /// The other sites, with how far its rounds trust their keys: as now, and no further than when it was approved. Lists leave
     /// them out.
     pub others: Vec<PeerLine>,

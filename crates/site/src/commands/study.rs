@@ -247,6 +247,9 @@ pub(crate) async fn run(asking: &mut Asking, typed: &str) -> Result<()> {
             vec![round, output::moment(r.at), r.state.to_string(), why.to_owned()]
         };
         output::table(&["Round", "Opened", "State", "Why"], run.rounds.iter().map(row));
+        for sentence in &run.protection {
+            output::say(sentence);
+        }
         if let Some(known) = known_sites(run.others.iter().map(|other| (other.name.as_str(), other.trust))) {
             output::say(&format!("Other sites: {known}"));
         }
