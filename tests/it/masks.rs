@@ -66,14 +66,10 @@ fn submit(federation: &Federation, rounds: u32, is_masked: bool) -> Result<Strin
 
 /// The example's study file with so many rounds, masked or not.
 fn written(federation: &Federation, rounds: u32, is_masked: bool) -> Result<PathBuf> {
-    let plain = std::fs::read_to_string(format!("{EXAMPLES}/heart/study.yaml"))?;
-    let mut text = plain.replace("rounds: 15", &format!("rounds: {rounds}"));
-    ensure!(text != plain, "the example's number of rounds has another form");
-    if is_masked {
-        let masked = text.replace("privacy: { plain: {} }", "privacy: { secure_aggregation: {} }");
-        ensure!(masked != text, "the example's protection has another form");
-        text = masked;
-    }
+    let example = if is_masked { "study" } else { "plain" };
+    let whole = std::fs::read_to_string(format!("{EXAMPLES}/heart/{example}.yaml"))?;
+    let text = whole.replace("rounds: 15", &format!("rounds: {rounds}"));
+    ensure!(text != whole, "the example's number of rounds has another form");
     let file = federation.folder().join(format!("{rounds}-{is_masked}.yaml"));
     std::fs::write(&file, text)?;
     Ok(file)

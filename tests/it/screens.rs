@@ -94,7 +94,7 @@ fn the_gallery_shows_every_view_and_no_other() -> Result<()> {
 /// Two hospitals, a run that has ended, its model released and fetched, and a further study that waits.
 fn at_work() -> Result<AtWork> {
     let federation = Federation::of("sqlite", &[SITE, "hungary"])?;
-    let study = federation.submit(Path::new(&format!("{EXAMPLES}/heart/study.yaml")))?;
+    let study = federation.submit(Path::new(&format!("{EXAMPLES}/heart/plain.yaml")))?;
     for site in &federation.sites {
         site.approve(&study)?;
     }

@@ -184,8 +184,8 @@ impl Federation {
             self.until("the roster reaches everybody", |_| {
                 Ok(site.status()?["memberships"][0]["members"].as_u64() == Some(members as u64))
             })?;
-            let own = site.status()?["memberships"][0]["words"].as_str().context("no words")?.to_owned();
-            words.push((site.name.clone(), own));
+            let own = site.act(ADMINISTRATOR, &["federation", "words"])?;
+            words.push((site.name.clone(), own["words"].as_str().context("no words")?.to_owned()));
         }
         for site in &self.sites {
             for (name, words) in words.iter().filter(|(name, _)| *name != site.name) {

@@ -251,6 +251,10 @@ commands! {
     "verify_peer" VerifyPeer { federation: FederationId, site: SiteId, words: String } -> PeerView,
         reads [], changes [Federations, Alarm, Audit],
         |c| c.engine.verify_peer(&c.person()?, federation, site, words).await?;
+    /// Takes back, with a reason, that a site's key was verified here.
+    "unverify_peer" UnverifyPeer { federation: FederationId, site: SiteId, reason: String } -> PeerView,
+        reads [], changes [Federations, Audit],
+        |c| c.engine.unverify_peer(&c.person()?, federation, site, reason).await?;
     /// Vouches for a site verified here.
     "vouch" Vouch { federation: FederationId, site: SiteId } -> PeerView,
         reads [], changes [Federations, Audit],

@@ -11,6 +11,7 @@ import { Button } from "../parts/Button";
 import { Card } from "../parts/Card";
 import { Confirm } from "../parts/Confirm";
 import { FaultNotice } from "../parts/FaultNotice";
+import { Known } from "../parts/Known";
 import { Notice } from "../parts/Notice";
 import { Page } from "../parts/Page";
 import { Reason } from "../parts/Reason";
@@ -59,6 +60,7 @@ export function Job({ job: id }: { job: string }) {
               </Notice>
             )}
             <Facts job={job} />
+            <Protection job={job} />
             <Tasks job={job} />
             {query.maySee ? <Losses job={job} /> : <Notice>{t("models.noLook")}</Notice>}
             <Rounds job={job} />
@@ -67,6 +69,26 @@ export function Job({ job: id }: { job: string }) {
         )}
       </Answered>
     </Page>
+  );
+}
+
+/** What protects what leaves, and how the other sites are known; an engine that is older than this page says neither. */
+function Protection({ job }: { job: JobView }) {
+  const { t } = useTranslation();
+  const sentences = job.protection ?? [];
+  return (
+    <>
+      {sentences.length > 0 && (
+        <Notice title={t("jobs.protection")}>
+          {sentences.map((sentence) => (
+            <p key={sentence}>
+              <Engine>{sentence}</Engine>
+            </p>
+          ))}
+        </Notice>
+      )}
+      <Known sites={job.others ?? []} />
+    </>
   );
 }
 

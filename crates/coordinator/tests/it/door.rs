@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use crate::world::World;
 
-const STUDY: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/heart/study.yaml"));
+const STUDY: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/heart/plain.yaml"));
 
 fn now(world: &World) -> Timestamp {
     (world.time.clock())()

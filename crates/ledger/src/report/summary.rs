@@ -42,6 +42,7 @@ const INCIDENTS: &[Action] = &[
     Action::LoginFailed,
     Action::RoleRefused,
     Action::PeerRefused,
+    Action::PeerRevoked,
     Action::WitnessFailed,
     Action::WitnessLate,
     Action::BreakGlass,

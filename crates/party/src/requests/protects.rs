@@ -118,6 +118,16 @@ pub(super) fn survives(policy: &Policy, peers: &[Peer]) -> String {
     )
 }
 
+/// What protects what a run sends among these sites, and how many of them its masked rounds can do without.
+pub(crate) fn protection(plan: &Plan, policy: &Policy, peers: &[Peer]) -> Vec<String> {
+    let protects = Protects::of([plan]);
+    let mut sentences = protects.banners();
+    if protects.is_masked() {
+        sentences.push(survives(policy, peers));
+    }
+    sentences
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

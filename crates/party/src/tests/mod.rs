@@ -149,7 +149,7 @@ pub(super) fn roster(version: u64) -> Roster {
 
 /// The example's study with little work in it, so that tests are quick.
 pub(super) fn small_plan(rounds: u32) -> Plan {
-    let text = std::fs::read_to_string(heart("study.yaml")).unwrap();
+    let text = std::fs::read_to_string(heart("plain.yaml")).unwrap();
     let mut plan = hospes_protocol::study::StudyFile::read(&text).unwrap().plan;
     plan.tasks.retain(|name, _| name != "alone");
     for task in plan.tasks.values_mut() {

@@ -411,6 +411,27 @@ async fn a_round_that_offers_less_than_this_site_demands_is_refused_before_anyth
     assert!(files(&world.config.levels()).is_empty());
 }
 
+/// Whom people verified is asked anew before each round.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_that_are_no_longer_verified_count_as_the_coordinators_own_in_the_next_round() {
+    let temporary = tempfile::tempdir().unwrap();
+    let (mut world, study) = masked_world(temporary.path()).await;
+    for n in 3..=4 {
+        let site = key(n).public().site_id();
+        let peer = world.handle.unverify_peer(world.who("sam"), federation(), site, "stolen".into()).await.unwrap();
+        assert!(peer.trust == Trust::AssertedOnly && peer.revoked.is_some() && peer.words.is_none(), "{peer:?}");
+    }
+    assert_eq!(world.entered("peer_revoked", "success").await, 2);
+    let run = world.handle.job(world.who("sam"), job(1), Page::default()).await.unwrap();
+    let asserted = run.others.iter().filter(|other| other.trust == Trust::AssertedOnly).count();
+    assert_eq!((run.others.len(), asserted), (3, 2));
+    let told = run.protection.last().unwrap();
+    assert!(told.contains("no hospital") && told.contains("2 of the other sites are asserted"), "{told}");
+    world.open_round(masked_header(&study, 1, 1, world.now())).await;
+    let RoundReply::Refused(refusal) = world.expect_reply().await else { panic!("it takes part") };
+    assert_eq!(refusal.detail, "the round's c is 1, and this site demands 2");
+}
+
 /// Attack: a second set of inputs after the first was agreed to, and another attempt at the round.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_set_of_inputs_is_agreed_to_and_no_other_attempt_at_the_round() {

@@ -262,7 +262,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     fn heart() -> Plan {
-        StudyFile::read(include_str!("../../../../examples/heart/study.yaml")).unwrap().plan
+        StudyFile::read(include_str!("../../../../examples/heart/plain.yaml")).unwrap().plan
     }
 
     fn facts() -> Facts {
