@@ -96,10 +96,14 @@ mod tests {
             .map(|line| line.replace("\x1b[38;5;16;48;5;231m", "").replace("\x1b[0m", ""))
             .collect();
         let width = lines[0].chars().count();
-        assert!(lines.iter().all(|line| line.chars().count() == width) && lines.len() == width.div_ceil(2), "{lines:?}");
+        assert!(
+            lines.iter().all(|line| line.chars().count() == width) && lines.len() == width.div_ceil(2),
+            "{lines:?}"
+        );
         assert!(lines[..2].iter().all(|line| line.trim().is_empty()), "{lines:?}");
         // Rows 0 and 1, 2 and 3, 4 and 5 of the pattern.
-        for (line, pattern) in lines[2..].iter().zip(["█▀▀▀▀▀█", "█ ███ █", "█ ▀▀▀ █"]) {
+        for (line, pattern) in lines[2..].iter().zip(["█▀▀▀▀▀█", "█ ███ █", "█ ▀▀▀ █"])
+        {
             let line: String = line.trim().into();
             assert!(line.starts_with(pattern) && line.ends_with(pattern), "{line}");
         }

@@ -219,12 +219,7 @@ impl Engine {
     /// Ends the verification of each member whose name comes with another key now: nobody compared that one. A roster is taken
     /// all the same, since a site that lost its keys has no other way back, and nothing counts on the new key before people
     /// compared its words. There are as many alarms of this kind as keys were verified here, so that no flood hides one.
-    async fn end_verifications(
-        &self,
-        tx: &mut Tx,
-        membership: &Membership,
-        roster: &Roster,
-    ) -> Result<(), PartyError> {
+    async fn end_verifications(&self, tx: &mut Tx, membership: &Membership, roster: &Roster) -> Result<(), PartyError> {
         let federation = membership.federation;
         // By the name under which it was verified: it may have been out of the roster for a while.
         let verified: Vec<(String, String, String)> =
@@ -431,7 +426,8 @@ impl Engine {
         let mut tx = self.store.begin("end a verification").await?;
         let membership = by_id(tx.conn(), federation).await?;
         let entry = self.entry(acting.actor(), Action::PeerRevoked).object(ObjectKind::Site, site, None);
-        self.revoke(&mut tx, &membership, (site.to_string().as_str(), peer.name.as_str()), &entry.because(reason)).await?;
+        self.revoke(&mut tx, &membership, (site.to_string().as_str(), peer.name.as_str()), &entry.because(reason))
+            .await?;
         tx.commit().await?;
         self.notify(Notice::Federations);
         self.peer_view(federation, site).await

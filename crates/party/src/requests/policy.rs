@@ -293,7 +293,9 @@ mod tests {
         };
         assert_eq!(Policy::from_toml(&ours.to_toml().unwrap()).unwrap(), ours);
         let words = loosened(&public, &ours);
-        for place in ["min_subjects", "max_param_ratio", "min_parties", "min_trusted_peers", "secure aggregation", "metrics"] {
+        for place in
+            ["min_subjects", "max_param_ratio", "min_parties", "min_trusted_peers", "secure aggregation", "metrics"]
+        {
             assert!(words.iter().any(|w| w.contains(place)), "{place} is missing in {words:?}");
         }
         assert!(loosened(&public, &Policy::strict()).is_empty());

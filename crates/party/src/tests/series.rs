@@ -232,7 +232,8 @@ async fn a_version_whose_terms_of_use_ended_is_not_read_without_people() {
     world.handle.tag_dataset(world.who("sam"), two.id, ended).await.unwrap();
     let refusal = world.reserve(&study, job(1)).await.expect("the reservation was taken");
     assert_eq!(refusal.code, RefusalCode::Snapshot);
-    recorded_here(&world, "job_started", &refusal, "the terms of use of version 2 of the data allow no use any more").await;
+    recorded_here(&world, "job_started", &refusal, "the terms of use of version 2 of the data allow no use any more")
+        .await;
     world.handle.tag_dataset(world.who("sam"), two.id, vec!["DUO:0000042".into()]).await.unwrap();
     world.start_job(&study, job(1)).await;
 }

@@ -105,7 +105,9 @@ fn show(peer: &PeerView) {
     }
     if let Some(at) = peer.revoked {
         let at = output::moment(at);
-        output::say(&format!("It is no longer verified since {at}: it changed, or somebody of this site took that back."));
+        output::say(&format!(
+            "It is no longer verified since {at}: it changed, or somebody of this site took that back."
+        ));
     }
     match &peer.words {
         Some(compared) => words(compared),

@@ -339,7 +339,9 @@ fn paragraph(indent: &str, words: &str) {
 fn masked(sites: &[Site<'_>]) -> Result<()> {
     let updates: usize = each(sites, Site::masked)?.into_iter().sum();
     ensure!(updates > 0, "no update left");
-    say(&format!("all {updates} updates left masked: the coordinator read the sum of each round, and no hospital's part of it;"));
+    say(&format!(
+        "all {updates} updates left masked: the coordinator read the sum of each round, and no hospital's part of it;"
+    ));
     say("the figures of the evaluation it read one by one, as the policy for public data lets it");
     Ok(())
 }
@@ -363,9 +365,13 @@ fn enrol(federation: &Federation<'_>, sites: &[Site<'_>]) -> Result<()> {
         }
         site.all_are_verified()
     })?;
-    say("all four are members. Each administrator reads the twelve words of its key to the other three, who type them:");
+    say(
+        "all four are members. Each administrator reads the twelve words of its key to the other three, who type them:",
+    );
     say(&format!("  {:<12} {}", HOSPITALS[0].name, words[0]));
-    say("Now each counts the others as verified. With three of whom it had the coordinator's word only, it would join no");
+    say(
+        "Now each counts the others as verified. With three of whom it had the coordinator's word only, it would join no",
+    );
     say("masked round: they might all be the coordinator's own.");
     Ok(())
 }

@@ -219,7 +219,9 @@ async fn jobs(
     for row in rows.iter().take(1_000) {
         let may_see = match seen.entry(row.study) {
             Entry::Occupied(known) => *known.get(),
-            Entry::Vacant(new) => *new.insert(store.study(row.study).await?.is_some_and(|study| caller.may_see(&study))),
+            Entry::Vacant(new) => {
+                *new.insert(store.study(row.study).await?.is_some_and(|study| caller.may_see(&study)))
+            }
         };
         if may_see {
             views.push(JobView::load(&shared, row).await?);
