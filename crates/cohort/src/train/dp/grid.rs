@@ -5,8 +5,9 @@
 //! rounded to whole steps, as fine as the clip allows, and each subject is clipped to a little less than the clip: what
 //! rounding to steps can add, and as much again for the rounding of the sum.
 
-/// The part of the clip that rounding to steps takes, and the same for the sum. For a sum over n subjects in 32 bits, errors
-/// of n·n·2⁻²⁴ clips at worst and, as they go both ways, of about n·2⁻²⁴ reach it with 128 subjects at once and with 16,000.
+/// The part of the clip that rounding to steps takes, and the same for the rounding of the sum. Over n subjects in 32 bits the
+/// latter is n²·2⁻²⁴ clips at worst, which is less for up to 128 subjects in a step, and about n·2⁻²⁴ where roundings go
+/// either way as often, which is less for up to 16,000.
 const ROUNDING: f64 = 1.0 / 1024.0;
 
 /// The steps to which a sum is rounded.

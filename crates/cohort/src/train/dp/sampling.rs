@@ -129,7 +129,7 @@ mod tests {
     fn rows_of_one_subject_are_found_wherever_they_stand() {
         let subjects = Subjects::of(&["b", "a", "b", "c", "b"]);
         let rows: Vec<&[usize]> = (0..subjects.len()).map(|subject| subjects.rows(subject)).collect();
-        assert_eq!(rows, [&[1][..], &[0, 2, 4], &[3]]);
+        assert_eq!(rows, [&[1][..], &[0, 2, 4][..], &[3][..]]);
         assert_eq!(subjects.rows_in_all(), 5);
     }
 }

@@ -81,7 +81,7 @@ fn seconds(
     let (subjects, secret) = (Subjects::of(&rows), Secret::from_bytes([0; 32]));
     let rules = Rules::new(1.0, 1.0 / f64::from(BATCHES), f64::from(trial.batch), task)?;
     let (now, deadline) = (|| Timestamp::from_millis(0), Timestamp::from_millis(1));
-    let mut take = |steps: u32| {
+    let mut take = |steps: u32| -> Result<(), CohortError> {
         let work = Work { units: steps, steps: 1 };
         let mut pulse = Pulse { now: &now, progress: &mut |_| true };
         let (goal, schedule) = (&goal, &Schedule::Constant);
