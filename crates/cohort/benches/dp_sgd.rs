@@ -23,7 +23,7 @@ fn main() -> anyhow::Result<()> {
     let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
     let image = Inputs { features: 0, image: Some([1, 28, 28]) };
     // Steps of the larger batches that are timed.
-    for (name, model, inputs, steps) in [("dp_mlp", mlp(), Inputs::from(30), 200), ("dp_cnn", cnn(), image, 8)] {
+    for (name, model, inputs, steps) in [("dp_mlp", mlp(), Inputs::from(30u64), 200), ("dp_cnn", cnn(), image, 8)] {
         if !name.contains(&filter) {
             continue;
         }

@@ -6,16 +6,16 @@
 //! privacy that an accountant computes for it:
 //!
 //! - Whom a step draws is known to nobody: the draws are a secret of the site and have nothing to do with the plan's seed
-//!   ([`Secret`]). So are masks of dropout and changes to images: were they a known function of a row's place in its batch,
+//!   (`Secret`). So are masks of dropout and changes to images: were they a known function of a row's place in its batch,
 //!   one more patient would change those of all others, and with them their gradients.
 //! - The number of subjects in a step is as it is drawn, 0 among others, and every step is taken and gets noise: the steps
 //!   that are counted are the steps that were taken.
 //! - The divisor is declared, not counted: the number of patients and of those drawn are of the patients.
-//! - One patient changes the sum by no more than the clip, whatever its rows hold: [`Network::clipped_sum`] clips rows of
-//!   one subject together, leaves out what is no number, and refuses layers and losses that mix rows. The sum is rounded to a
-//!   grid ([`grid`]), on which the noise is a whole number; what rounding adds is taken off the clip.
+//! - One patient changes the sum by no more than the clip, whatever its rows hold: `Network::clipped_sum` clips rows of one
+//!   subject together, leaves out what is no number, and refuses layers and losses that mix rows. The sum is rounded to a
+//!   grid, on which the noise is a whole number; what rounding adds is taken off the clip.
 //!
-//! Here no noise is drawn and nothing is accounted: the noise comes as an argument, see [`Noise`].
+//! Here no noise is drawn and nothing is accounted: the noise comes as an argument.
 
 mod grid;
 mod sampling;
