@@ -77,10 +77,19 @@ impl Runs {
 
 /// What each subject adds to the gradient of one layer's parameters.
 pub(in crate::train) enum Apart {
-    /// Of a linear map where each subject has one row: what came in, and the gradient of what went out.
-    Outer { x: Tensor<2>, gradient: Tensor<2>, has_bias: bool },
+    /// Of a linear map where each subject has one row.
+    Outer(Box<Outer>),
     /// The gradients themselves, tensor by tensor: `[subjects, entries]`.
     Whole(Vec<Tensor<2>>),
+}
+
+/// Two vectors for each row, of which the outer product is the gradient of a linear map's weight.
+pub(in crate::train) struct Outer {
+    /// What came in.
+    x: Tensor<2>,
+    /// The gradient of what went out, which is that of a bias, too.
+    gradient: Tensor<2>,
+    has_bias: bool,
 }
 
 impl Apart {
@@ -91,8 +100,8 @@ impl Apart {
     pub(in crate::train) fn squares(&self) -> Tensor<2> {
         let of = |x: &Tensor<2>| x.clone().square().sum_dim(1);
         match self {
-            Self::Outer { x, gradient, has_bias: true } => of(x).add_scalar(1.0) * of(gradient),
-            Self::Outer { x, gradient, has_bias: false } => of(x) * of(gradient),
+            Self::Outer(outer) if outer.has_bias => of(&outer.x).add_scalar(1.0) * of(&outer.gradient),
+            Self::Outer(outer) => of(&outer.x) * of(&outer.gradient),
             Self::Whole(tensors) => tensors[1..].iter().fold(of(&tensors[0]), |sum, tensor| sum + of(tensor)),
         }
     }
@@ -101,7 +110,10 @@ impl Apart {
     pub(in crate::train) fn only(self, subjects: &Tensor<1, Int>) -> Self {
         let of = |x: Tensor<2>| x.select(0, subjects.clone());
         match self {
-            Self::Outer { x, gradient, has_bias } => Self::Outer { x: of(x), gradient: of(gradient), has_bias },
+            Self::Outer(outer) => {
+                let Outer { x, gradient, has_bias } = *outer;
+                Self::Outer(Box::new(Outer { x: of(x), gradient: of(gradient), has_bias }))
+            }
             Self::Whole(tensors) => Self::Whole(tensors.into_iter().map(of).collect()),
         }
     }
@@ -112,7 +124,8 @@ impl Apart {
     /// `factors`: `[subjects, 1]`.
     pub(in crate::train) fn sum(self, factors: &Tensor<2>) -> Vec<Tensor<1>> {
         match self {
-            Self::Outer { x, gradient, has_bias } => {
+            Self::Outer(outer) => {
+                let Outer { x, gradient, has_bias } = *outer;
                 let ([_, features], [_, out]) = (x.dims(), gradient.dims());
                 let scaled = gradient * factors.clone();
                 let mut sums = vec![x.swap_dims(0, 1).matmul(scaled.clone()).reshape([features * out])];
@@ -155,7 +168,7 @@ pub(in crate::train) fn backward_apart(
             let inputs = wanted.then(|| linear_to_input(gradient.clone(), &parameters[0], features));
             let has_bias = parameters.len() > 1;
             let apart = if subjects.are_single() {
-                Apart::Outer { x, gradient, has_bias }
+                Apart::Outer(Box::new(Outer { x, gradient, has_bias }))
             } else {
                 let mut tensors = vec![subjects.outer(&x, &gradient)];
                 if has_bias {
