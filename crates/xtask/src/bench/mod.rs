@@ -115,6 +115,18 @@ const TARGETS: &[Target] = &[
         limit: 1.2,
         unit: Unit::Times,
     },
+    Target {
+        name: "dp_mlp",
+        what: "a step of DP-SGD of an MLP on the CPU, time against a plain step",
+        limit: 3.0,
+        unit: Unit::Times,
+    },
+    Target {
+        name: "dp_cnn",
+        what: "a step of DP-SGD of a small CNN on the CPU, time against a plain step",
+        limit: 3.0,
+        unit: Unit::Times,
+    },
     Target { name: "idle_site", what: "idle resident memory of hospes-site", limit: 30.0, unit: Unit::Megabytes },
     Target {
         name: "idle_coordinator",
@@ -203,6 +215,12 @@ pub(crate) fn run(root: &Path, filter: &str) -> Result<()> {
     }
     if any(&["train_mlp", "train_cnn"]) {
         measured.extend(training(root)?);
+    }
+    if any(&["dp_mlp", "dp_cnn"]) {
+        println!("── measure DP-SGD");
+        let mut steps = cargo()?;
+        steps.args(["bench", "--locked", "--workspace", "--bench", "dp_sgd"]).stderr(Stdio::inherit());
+        measured.extend(measurements(&mut steps)?);
     }
     if any(&["ingest"]) {
         println!("── measure ingest");
