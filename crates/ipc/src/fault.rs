@@ -53,6 +53,8 @@ pub enum FaultCode {
     NotRunning,
     /// The ledger does not verify, or cannot be written.
     Ledger,
+    /// The file that says where a site's keys lie cannot be read or is damaged.
+    Settings,
 }
 
 impl Fault {

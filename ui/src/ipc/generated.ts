@@ -1313,7 +1313,7 @@ reference?: string, };
 /**
  * Kinds of fault. New ones are added at the end.
  */
-export type FaultCode = "command" | "no_session" | "log_in" | "denied" | "not_found" | "input" | "state" | "refused" | "fingerprint" | "data" | "link" | "keys" | "disk_full" | "store" | "not_running" | "ledger";
+export type FaultCode = "command" | "no_session" | "log_in" | "denied" | "not_found" | "input" | "state" | "refused" | "fingerprint" | "data" | "link" | "keys" | "disk_full" | "store" | "not_running" | "ledger" | "settings";
 
 /**
  * Sums of one feature over the rows in which it is there.
