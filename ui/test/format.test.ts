@@ -1,7 +1,7 @@
 // @vitest-environment jsdom
 import { beforeAll, describe, expect, it } from "vitest";
 import { speak } from "../src/i18n";
-import { brief, bytes, count, decimal, distance, grouped, level, percent } from "../src/i18n/format";
+import { brief, bytes, count, decimal, distance, exactBytes, grouped, level, percent } from "../src/i18n/format";
 
 /** Thin, narrow and no-break blanks are a matter of the platform's tables. */
 const plain = (text: string) => text.replaceAll(/[\u00a0\u202f\u2009]/g, " ");
@@ -55,10 +55,11 @@ describe("numbers in German", () => {
   beforeAll(() => speak("de"));
 
   it("have the German comma", () => {
-    expect([count(1_234_567), decimal(0.88649), bytes(4_096)].map(plain)).toEqual([
+    expect([count(1_234_567), decimal(0.88649), bytes(4_096), exactBytes(20_970)].map(plain)).toEqual([
       "1.234.567",
       "0,886",
       "4,1 kB",
+      "20.970 Byte",
     ]);
   });
 });

@@ -60,6 +60,11 @@ export function bytes(value: number): string {
   return numbers({ ...style, maximumFractionDigits: digits }).format(size);
 }
 
+/** A size with all its digits, in bytes. */
+export function exactBytes(value: number): string {
+  return numbers({ style: "unit", unit: "byte", unitDisplay: "long", maximumFractionDigits: 0 }).format(value);
+}
+
 /** Day and time. */
 export function moment(millis: number): string {
   return new Intl.DateTimeFormat(locale(), { dateStyle: "medium", timeStyle: "short" }).format(millis);
