@@ -317,10 +317,7 @@ fn left(page: &mut Page<'_>, log: &mut Log<'_>, head: &Head<'_>) -> Result<(), R
     page.end_table()?;
     page.facts(&[
         ("Left in all", format!("{sent} times, {}", in_bytes(bytes))),
-        (
-            "May have left besides",
-            format!("{perhaps} times, {}: let go without a receipt", in_bytes(perhaps_bytes)),
-        ),
+        ("May have left besides", format!("{perhaps} times, {}: let go without a receipt", in_bytes(perhaps_bytes))),
     ])?;
     Ok(())
 }
