@@ -44,12 +44,14 @@ exec hospes-site --staff --json --as "$person" --passphrase-file "$HOME/$person.
 "#;
 
 /// Logs somebody off as hard as can be: every process of their account is killed, the window with its desktop among them, as
-/// if it had crashed. A process that has ended and is not waited for yet has no program any more.
+/// if it had crashed. Whose a process is stands in its status: the files of one that forbids core dumps are root's. One that
+/// has ended and is not waited for yet has no program any more.
 const LOG_OFF: &str = r#"
+user=$(id -u ACCOUNT)
 for look in $(seq 100); do
     goes_on=
     for process in /proc/[0-9]*; do
-        [ "$(stat -c %U "$process" 2>/dev/null)" = ACCOUNT ] || continue
+        grep -qs "^Uid:[[:space:]]*$user[[:space:]]" "$process/status" || continue
         readlink "$process/exe" > /dev/null 2>&1 || continue
         goes_on=yes
         kill -KILL "${process#/proc/}" 2>/dev/null || true
