@@ -1,7 +1,7 @@
 // @vitest-environment jsdom
 import { beforeAll, describe, expect, it } from "vitest";
 import { speak } from "../src/i18n";
-import { brief, bytes, count, decimal, distance, exactBytes, grouped, level, percent } from "../src/i18n/format";
+import { brief, bytes, count, decimal, distance, duration, exactBytes, grouped, level, percent } from "../src/i18n/format";
 
 /** Thin, narrow and no-break blanks are a matter of the platform's tables. */
 const plain = (text: string) => text.replaceAll(/[\u00a0\u202f\u2009]/g, " ");
@@ -41,6 +41,16 @@ describe("numbers in English", () => {
 
   it("of a level say which it is", () => {
     expect([level(0.95), level(0.975), level(0.999)]).toEqual(["95%", "97.5%", "99.9%"]);
+  });
+
+  it("say how long something takes", () => {
+    expect([400, 12_400, 59_000, 90_000, 5_400_000].map(duration)).toEqual([
+      "1 second",
+      "12 seconds",
+      "1 minute",
+      "2 minutes",
+      "2 hours",
+    ]);
   });
 
   it("say how far away a moment is", () => {

@@ -110,6 +110,19 @@ export function distance(millis: number, now: number): string {
   return format.format(0, "minute");
 }
 
+const LENGTHS = [
+  ["hour", 3_600_000],
+  ["minute", 60_000],
+  ["second", 1_000],
+] as const;
+
+/** How long something takes, in one unit. */
+export function duration(millis: number): string {
+  const [unit, length] = LENGTHS.find(([, length]) => millis >= length * 0.95) ?? (["second", 1_000] as const);
+  const style = { style: "unit", unit, unitDisplay: "long", maximumFractionDigits: 0 } as const;
+  return numbers(style).format(Math.max(1, Math.round(millis / length)));
+}
+
 /** Items in a row, as the language joins them. */
 export function list(items: string[]): string {
   return new Intl.ListFormat(locale(), { type: "conjunction" }).format(items);
