@@ -81,6 +81,19 @@ export function useEngine(): UseQueryResult<Answer<"about">> {
   });
 }
 
+/** Between two questions how far a reading is, in milliseconds: it tells nobody by itself. */
+const READING_MS = 500;
+
+/** How far the file or query is read that this person waits for, as long as this is shown. */
+export function useReading(): UseQueryResult<Answer<"reading">> {
+  return useQuery({
+    queryKey: ["reading", {}],
+    queryFn: () => call("reading", {}),
+    refetchInterval: READING_MS,
+    gcTime: 0,
+  });
+}
+
 /** What the hospital's IT set; nothing until it is known, since the engine holds to it by itself. */
 export function useManaged(): Partial<Managed> {
   return useAnswer("managed", {}).data ?? {};
