@@ -135,6 +135,18 @@ const TARGETS: &[Target] = &[
         unit: Unit::Megabytes,
     },
     Target {
+        name: "window_start",
+        what: "the app, from its start to the sign-in",
+        limit: 1_500.0,
+        unit: Unit::Milliseconds,
+    },
+    Target {
+        name: "window_memory",
+        what: "idle memory of all processes of the app (PSS)",
+        limit: 280.0,
+        unit: Unit::Megabytes,
+    },
+    Target {
         name: "ingest",
         what: "rows of 2 M surveyed, typed, hashed, compressed, encrypted and made durable",
         limit: 200e3,
@@ -208,6 +220,14 @@ pub(crate) fn run(root: &Path, filter: &str) -> Result<()> {
     }
     if any(&["train_mlp", "train_cnn"]) {
         measured.extend(training(root)?);
+    }
+    if any(&["window_start", "window_memory"]) {
+        machine::ready_to_test(root)?;
+        Programs::build(&["hospes", "hospes-site"], true)?;
+        println!("── measure the window");
+        let mut window = cargo()?;
+        window.args(["bench", "--locked", "--workspace", "--bench", "window"]).stderr(Stdio::inherit());
+        measured.extend(measurements(&mut window)?);
     }
     if any(&["ingest"]) {
         println!("── measure ingest");
