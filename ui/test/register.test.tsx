@@ -181,6 +181,20 @@ describe("registering a dataset", () => {
     expect(screen.times("sheets")).toBe(0);
   });
 
+  it("can still be stopped by who left the wizard, with what remains in sight", async () => {
+    const answers = {
+      people: person(["data_steward"]),
+      datasets: [],
+      reading: { rows: 500_000, all: 2_000_000 },
+    };
+    await screen.show(<Datasets />, answers, "Stefan");
+    const progress = screen.place.querySelector("progress");
+    expect([progress?.value, progress?.max]).toEqual([500_000, 2_000_000]);
+    expect(await screen.faults()).toEqual([]);
+    await screen.press(screen.button("Stop reading"));
+    expect(screen.times("stop_reading")).toBe(1);
+  });
+
   it("goes on only with what was counted", async () => {
     await atColumns(() => null);
     expect(screen.button("Continue").disabled).toBe(false);

@@ -84,12 +84,13 @@ export function useEngine(): UseQueryResult<Answer<"about">> {
 /** Between two questions how far a reading is, in milliseconds: it tells nobody by itself. */
 const READING_MS = 500;
 
-/** How far the file or query is read that this person waits for, as long as this is shown. */
-export function useReading(): UseQueryResult<Answer<"reading">> {
+/** How far the file or query is read that this person waits for. It is asked for again and again as long as something is read,
+ * or is expected to be. */
+export function useReading(isExpected = true): UseQueryResult<Answer<"reading">> {
   return useQuery({
     queryKey: ["reading", {}],
     queryFn: () => call("reading", {}),
-    refetchInterval: READING_MS,
+    refetchInterval: ({ state }) => (isExpected || state.data ? READING_MS : false),
     gcTime: 0,
   });
 }
