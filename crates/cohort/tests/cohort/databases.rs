@@ -370,10 +370,10 @@ fn a_huge_row_is_refused_without_becoming_memory() {
     let world = world();
     let words =
         message(world.look("SELECT 'P' || n AS id, repeat('x', 20000000) AS note FROM generate_series(1, 3) AS n"));
-    assert!(words.contains("row 1, field 2: more than 65536 bytes"), "{words}");
+    assert!(words.contains("row 1, field 2: more than 65,536 bytes"), "{words}");
     let wide = (0..100).map(|n| format!("repeat('x', 60000) AS c{n}")).collect::<Vec<_>>().join(", ");
     let words = message(world.look(&format!("SELECT {wide}")));
-    assert!(words.contains("more than 4194304 bytes in one row"), "{words}");
+    assert!(words.contains("more than 4,194,304 bytes in one row"), "{words}");
 }
 
 #[test]
@@ -527,7 +527,7 @@ fn a_query_without_end_is_ended_and_a_huge_cell_refused_in_sqlite() {
     let words = message(look(&open));
     assert!(words.contains("longer than it may"), "{words}");
     let huge = ask(&path, "SELECT id, printf('%.*c', 1000000, 'x') AS note FROM visits").unwrap();
-    assert!(message(look(&huge)).contains("row 1, field 2: more than 65536 bytes"));
+    assert!(message(look(&huge)).contains("row 1, field 2: more than 65,536 bytes"));
 }
 
 #[test]

@@ -181,7 +181,7 @@ fn names_that_do_not_fit_into_a_document_are_refused_with_its_limit() {
     let text = format!("id,{}\n1,{}\n2,{}\n", names.join(","), vec!["1"; 9_999].join(","), vec!["1"; 9_999].join(","));
     assert_eq!(
         frozen(folder.path(), &text, |_| {}).unwrap_err().to_string(),
-        "the names of 10000 columns need more than the 1048576 bytes of a snapshot's document; register fewer columns, \
+        "the names of 10000 columns need more than the 1,048,576 bytes of a snapshot's document; register fewer columns, \
          or give them shorter names"
     );
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "only the source is left");

@@ -14,6 +14,7 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::time::Duration;
 
 use hospes_protocol::id::Digest;
+use hospes_protocol::text::in_bytes;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tokio::runtime::Runtime;
@@ -362,7 +363,8 @@ impl QueryRows {
             self.cells.push(cell);
         }
         if bytes > self.limits.record_bytes {
-            let reason = format!("more than {} bytes in one row; select fewer columns", self.limits.record_bytes);
+            let most = in_bytes(self.limits.record_bytes as u64);
+            let reason = format!("more than {most} in one row; select fewer columns");
             return Err(CohortError::Malformed { file: self.file.clone(), place: place.to_string(), reason });
         }
         Ok(Some(self.cells.record(place, None)))
