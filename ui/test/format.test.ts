@@ -1,7 +1,18 @@
 // @vitest-environment jsdom
 import { beforeAll, describe, expect, it } from "vitest";
 import { speak } from "../src/i18n";
-import { brief, bytes, count, decimal, distance, duration, exactBytes, grouped, level, percent } from "../src/i18n/format";
+import {
+  brief,
+  bytes,
+  count,
+  decimal,
+  distance,
+  duration,
+  exactBytes,
+  grouped,
+  level,
+  percent,
+} from "../src/i18n/format";
 
 /** Thin, narrow and no-break blanks are a matter of the platform's tables. */
 const plain = (text: string) => text.replaceAll(/[\u00a0\u202f\u2009]/g, " ");

@@ -39,7 +39,7 @@ export function DatasetQuery({ dataset, query }: Props) {
           { label: t("database.query"), value: query.text },
         ]}
       />
-      {again.isPending && <UnderReading words={t("register.freezing")} />}
+      <UnderReading words={t("register.freezing")} isOn={again.isPending} />
       <Unread fault={again.error} />
     </Card>
   );

@@ -59,7 +59,7 @@ function StillRead() {
   if (reading === null) return null;
   return (
     <Card>
-      <UnderReading words={t("register.freezing")} />
+      <UnderReading words={t("register.freezing")} isOn />
     </Card>
   );
 }

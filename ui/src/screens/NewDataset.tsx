@@ -236,7 +236,7 @@ function CheckStep({ source, survey, draft, onBack }: CheckProps) {
           { label: t("datasets.terms"), value: terms.length > 0 ? list(terms) : t("datasets.noTerms") },
         ]}
       />
-      {add.isPending && <UnderReading words={t("register.freezing")} />}
+      <UnderReading words={t("register.freezing")} isOn={add.isPending} />
       <Unread fault={add.error} />
     </Step>
   );

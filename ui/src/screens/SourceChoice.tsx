@@ -77,7 +77,7 @@ export function SourceChoice({ source, survey, onChosen, onSurvey, onBusy }: Pro
           onChange={(name) => choose(source, name)}
         />
       )}
-      {look.isPending && <UnderReading words={t("register.looking")} />}
+      <UnderReading words={t("register.looking")} isOn={look.isPending} />
       <Unread fault={look.error} />
     </>
   );

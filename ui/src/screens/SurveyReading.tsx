@@ -77,7 +77,7 @@ export function SurveyReading({ source, survey, draft, onChange, onSurvey }: Pro
           <Notice weight="attention">{t("register.notCounted")}</Notice>
         )}
       </div>
-      {look.isPending && <UnderReading words={t("register.looking")} />}
+      <UnderReading words={t("register.looking")} isOn={look.isPending} />
       <Unread fault={look.error} />
       <div className={forms.actions}>
         <Button onPress={() => choose(draft)} isPending={look.isPending}>

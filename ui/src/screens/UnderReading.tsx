@@ -8,8 +8,24 @@ import { Notice } from "../parts/Notice";
 import { Progress } from "../parts/Progress";
 import forms from "./Forms.module.css";
 
-/** A file or a query while it is being read: what for, how far, and the way to stop it. */
-export function UnderReading({ words }: { words: string }) {
+interface Props {
+  words: string;
+  /** Whether something is being read. */
+  isOn: boolean;
+}
+
+/** That a file or a query is being read, how far it is, and the way to stop it. */
+export function UnderReading({ words, isOn }: Props) {
+  return (
+    <>
+      {/* It is there before, so that what comes into it is read out. */}
+      <div role="status">{isOn && <Notice>{words}</Notice>}</div>
+      {isOn && <HowFar />}
+    </>
+  );
+}
+
+function HowFar() {
   const { t } = useTranslation();
   const reading = useReading().data ?? null;
   const stop = useAction("stop_reading");
@@ -21,9 +37,6 @@ export function UnderReading({ words }: { words: string }) {
   );
   return (
     <>
-      <div role="status">
-        <Notice>{words}</Notice>
-      </div>
       {all !== null ? (
         <Progress label={t("register.progress")} done={Math.min(rows, all)} all={all}>
           {button}
