@@ -62,7 +62,8 @@ export function bytes(value: number): string {
 
 /** A size with all its digits, in bytes. */
 export function exactBytes(value: number): string {
-  return numbers({ style: "unit", unit: "byte", unitDisplay: "long", maximumFractionDigits: 0 }).format(value);
+  const style = { style: "unit", unit: "byte", unitDisplay: "long" } as const;
+  return numbers({ ...style, maximumFractionDigits: 0 }).format(value);
 }
 
 /** Day and time. */
@@ -110,15 +111,12 @@ export function distance(millis: number, now: number): string {
   return format.format(0, "minute");
 }
 
-const LENGTHS = [
-  ["hour", 3_600_000],
-  ["minute", 60_000],
-  ["second", 1_000],
-] as const;
+const SECOND = ["second", 1_000] as const;
+const LONGER = [["hour", 3_600_000] as const, ["minute", 60_000] as const];
 
 /** How long something takes, in one unit. */
 export function duration(millis: number): string {
-  const [unit, length] = LENGTHS.find(([, length]) => millis >= length * 0.95) ?? (["second", 1_000] as const);
+  const [unit, length] = LONGER.find(([, length]) => millis >= length * 0.95) ?? SECOND;
   const style = { style: "unit", unit, unitDisplay: "long", maximumFractionDigits: 0 } as const;
   return numbers(style).format(Math.max(1, Math.round(millis / length)));
 }
