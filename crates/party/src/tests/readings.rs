@@ -37,4 +37,5 @@ async fn two_million_rows_are_read_for_as_long_as_somebody_waits() {
     assert_eq!(world.handle.reading(sam).await.unwrap(), None);
     // Whoever registers no data has nothing to follow.
     assert!(matches!(world.handle.reading(world.who("ana")).await, Err(PartyError::Denied { .. })));
+    assert!(matches!(world.handle.stop_reading(world.who("ana")).await, Err(PartyError::Denied { .. })));
 }
