@@ -201,7 +201,7 @@ impl SurveyOrder {
     pub(crate) fn run(self) -> Result<SurveyView, PartyError> {
         let FileReading { sheet, missing, scan, query: _ } = self.reading;
         let hints = Hints { sheet, missing, reading: self.followed, ..Hints::default() };
-        let opened = self.from.open()?;
+        let opened = self.from.open(&hints.reading)?;
         let found = survey(opened.source(), &hints, scan, Limits::default()).map_err(unread)?;
         let masked = |name: &str| found.findings.iter().any(|f| f.column == name && f.masks);
         let columns = found.columns.iter();
@@ -284,7 +284,7 @@ impl FreezeOrder {
         let missing = self.dataset.missing.clone().or(before);
         let hints = Hints { subject, sheet, missing, reading: self.followed.clone(), ..Hints::default() };
         // Of a query, both passes are in one transaction.
-        let opened = self.from.open()?;
+        let opened = self.from.open(&self.followed)?;
         let found = survey(opened.source(), &hints, self.dataset.scan, Limits::default()).map_err(unread)?;
         let mut schema = found.schema(&self.dataset.subject)?;
         for (name, kind) in &self.dataset.kinds {

@@ -56,6 +56,11 @@ impl Reading {
     /// So many rows were read in this pass.
     pub(crate) fn passes(&self, rows: u64) -> Result<(), CohortError> {
         self.0.rows.store(rows, Ordering::Relaxed);
+        self.goes_on()
+    }
+
+    /// Fails where it was ended.
+    pub(crate) fn goes_on(&self) -> Result<(), CohortError> {
         if self.0.is_ended.load(Ordering::Relaxed) { Err(CohortError::Cancelled) } else { Ok(()) }
     }
 }

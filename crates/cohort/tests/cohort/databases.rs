@@ -12,7 +12,7 @@ use hospes_cohort::scan::ScanProfile;
 use hospes_cohort::schema::ColumnKind;
 use hospes_cohort::snapshot::{Freeze, Snapshot, SnapshotKey, freeze};
 use hospes_cohort::source::sql::{Database, OpenQuery, Password, Server, TIMEOUT_S, Transport, Went, trial};
-use hospes_cohort::source::{Hints, Limits, SourceKind, Survey, survey};
+use hospes_cohort::source::{Hints, Limits, Reading, SourceKind, Survey, survey};
 use hospes_protocol::id::Timestamp;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
@@ -526,6 +526,12 @@ fn a_query_without_end_is_ended_and_a_huge_cell_refused_in_sqlite() {
     let open = OpenQuery::open(Database::Sqlite(path.clone()), endless, 1, Limits::default()).unwrap();
     let words = message(look(&open));
     assert!(words.contains("longer than it may"), "{words}");
+    // Nor does anybody have to wait for its time to be over.
+    let reading = Reading::default();
+    reading.end();
+    let open = OpenQuery::open(Database::Sqlite(path.clone()), endless, 5, Limits::default()).unwrap();
+    let ended = look(&open.followed_by(reading));
+    assert!(matches!(ended, Err(CohortError::Cancelled)), "{ended:?}");
     let huge = ask(&path, "SELECT id, printf('%.*c', 1000000, 'x') AS note FROM visits").unwrap();
     assert!(message(look(&huge)).contains("row 1, field 2: more than 65,536 bytes"));
 }

@@ -10,7 +10,7 @@ mod statement;
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::time::Duration;
 
 use hospes_protocol::id::Digest;
@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 
 use super::records::{Cells, Record};
 use super::rows::{Place, SourceKind};
-use super::{Limits, check_names};
+use super::{Limits, Reading, check_names};
 use crate::error::CohortError;
 pub use postgres::{Server, Transport, Trial, Went, trial};
 use statement::Dialect;
@@ -39,6 +39,8 @@ const BATCH_BYTES: usize = 1 << 20;
 const BATCH_ROWS: usize = 1 << 12;
 /// Batches that wait to be taken.
 const BATCHES: usize = 2;
+/// Between two looks, while the database gives no row, whether they are still wanted.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// A password on its way to a database. `Debug` shows nothing, there is no `Serialize`, and its memory is erased.
 #[derive(Clone)]
@@ -113,6 +115,7 @@ pub struct OpenQuery {
     names: Vec<String>,
     /// Each pass has a channel of its own; the thread ends with this sender.
     passes: Sender<SyncSender<Delivered>>,
+    reading: Reading,
 }
 
 impl fmt::Debug for OpenQuery {
@@ -163,7 +166,17 @@ impl OpenQuery {
         let thread = std::thread::Builder::new().name("query".to_owned());
         let fail = |source| super::read_error(&file, source);
         thread.spawn(move || serve(&runtime, session, &asked)).map_err(fail)?;
-        Ok(Self { query, file, kind, names, passes })
+        Ok(Self { query, file, kind, names, passes, reading: Reading::default() })
+    }
+
+    /// The same, followed by somebody who may end it also before the database has given its first row. What the database has
+    /// been asked it goes on with in vain, at most until its time is over.
+    ///
+    /// # Disclosure
+    /// Nothing about patients.
+    #[must_use]
+    pub fn followed_by(self, reading: Reading) -> Self {
+        Self { reading, ..self }
     }
 
     /// What is asked of which database.
@@ -194,8 +207,8 @@ impl OpenQuery {
         self.passes.send(deliver).map_err(|_| silent(&self.file))?;
         let batch = Batch::default();
         let (file, hash) = (self.file.clone(), hashed.then(Sha256::new));
-        let names = self.names.clone();
-        Ok(QueryRows { file, names, limits, rows, batch, at: 0, row: 0, cells: Cells::default(), hash })
+        let (names, reading) = (self.names.clone(), self.reading.clone());
+        Ok(QueryRows { file, names, limits, reading, rows, batch, at: 0, row: 0, cells: Cells::default(), hash })
     }
 }
 
@@ -311,6 +324,7 @@ pub(super) struct QueryRows {
     file: String,
     names: Vec<String>,
     limits: Limits,
+    reading: Reading,
     rows: Receiver<Delivered>,
     batch: Batch,
     /// Cells of the batch that were handed out.
@@ -328,11 +342,12 @@ impl QueryRows {
 
     pub(super) fn next_row(&mut self) -> Result<Option<Record<'_>>, CohortError> {
         while self.at == self.batch.ends.len() {
-            match self.rows.recv() {
+            match self.rows.recv_timeout(LOOK) {
                 Ok(Delivered::Rows(batch)) => (self.batch, self.at) = (batch, 0),
                 Ok(Delivered::Failed(error)) => return Err(error),
                 Ok(Delivered::End) => return Ok(None),
-                Err(_) => return Err(silent(&self.file)),
+                Err(RecvTimeoutError::Timeout) => self.reading.goes_on()?,
+                Err(RecvTimeoutError::Disconnected) => return Err(silent(&self.file)),
             }
         }
         self.row += 1;
