@@ -6,6 +6,8 @@ use anyhow::{Context, Result};
 use hospes_tests::federation::{EXAMPLES, Federation};
 use serde_json::Value;
 
+use crate::screens::the_table_of_a_regression_is_accessible_and_fits;
+
 #[test]
 fn four_hospitals_fit_one_regression_and_its_table_is_held_until_they_release_it() -> Result<()> {
     let federation = Federation::hearts("sqlite")?;
@@ -40,6 +42,9 @@ fn four_hospitals_fit_one_regression_and_its_table_is_held_until_they_release_it
     let judged = card["metrics"].as_array().into_iter().flatten().find(all).context("no figures")?;
     assert!(judged["auc"].as_f64().is_some_and(|auc| auc > 0.8), "{card:#}");
     assert_eq!(&card["fits"][0]["coefficients"], &fit["coefficients"]);
+    let site = federation.site("cleveland")?;
+    federation.until("the table is at a site", |_| Ok(site.act("Stefan", &["model", "card", id]).is_ok()))?;
+    the_table_of_a_regression_is_accessible_and_fits(site, id)?;
     survival(&federation)
 }
 

@@ -2,7 +2,7 @@ import { useMemo, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { Link } from "wouter";
 import { Engine } from "../i18n/engine";
-import { count, exactly, moment, percent } from "../i18n/format";
+import { count, exactly, moment } from "../i18n/format";
 import { visible } from "../i18n/visible";
 import { useAction, useAnswer } from "../ipc/hooks";
 import type { JobView, RoundView } from "../ipc/types";
@@ -14,6 +14,7 @@ import { FaultNotice } from "../parts/FaultNotice";
 import { Known } from "../parts/Known";
 import { Notice } from "../parts/Notice";
 import { Page } from "../parts/Page";
+import { Progress } from "../parts/Progress";
 import { Reason } from "../parts/Reason";
 import { JobBadge, RoundBadge } from "../parts/states";
 import { Table } from "../parts/Table";
@@ -127,10 +128,7 @@ function Facts({ job }: { job: JobView }) {
             <div className={styles.label}>
               {t("jobs.working", { task: working.round.task, round: working.round.round })}
             </div>
-            <div className={styles.progress}>
-              <progress max={all} value={done} aria-label={t("jobs.progress")} />
-              <span>{percent(all > 0 ? done / all : 0)}</span>
-            </div>
+            <Progress label={t("jobs.progress")} done={done} all={all} />
           </div>
         )}
         <div className={styles.actions}>

@@ -7,7 +7,7 @@ use hospes_protocol::id::{DatasetId, StudyId, Timestamp};
 use hospes_protocol::plan::{self, Component, DropLevel, Egress, ImputationMethod, Plan, ScaleMethod};
 use hospes_protocol::policy::{FourEyes, Policy};
 use hospes_protocol::study::{Terms, egress_in_all};
-use hospes_protocol::text::shown;
+use hospes_protocol::text::{in_bytes, shown};
 use sqlx::sqlite::SqliteConnection;
 
 use super::sign::Case;
@@ -146,8 +146,8 @@ fn summary(case: &Case) -> String {
         (name, organisation) => format!("{} ({})", shown(name, 100), shown(organisation, 100)),
     };
     let leaves = match &study.sweep {
-        None => format!("{} bytes in one run", outputs.bytes_per_run),
-        Some(_) => format!("{} bytes in all {} runs", outputs.bytes_in_all, outputs.runs),
+        None => format!("{} in one run", in_bytes(outputs.bytes_per_run)),
+        Some(_) => format!("{} in all {} runs", in_bytes(outputs.bytes_in_all), outputs.runs),
     };
     let many = study.sweep.as_ref().map(|many| format!(" It asks for {}.", sweep::sentence(many))).unwrap_or_default();
     format!(

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use hospes_protocol::approval::{OpinionView, Trust};
+use hospes_protocol::text::in_bytes;
 
 use crate::names::MARKS;
 use crate::view::{Fact, RequestState, Review};
@@ -107,12 +108,17 @@ fn outputs(out: &mut String, review: &Review) {
             out,
             "    ",
             &format!(
-                "{}: {} '{}' [{shape}], {} bytes, {} times, to the {}",
-                item.task, kind, item.name, item.bytes, item.times, item.to
+                "{}: {} '{}' [{shape}], {}, {} times, to the {}",
+                item.task,
+                kind,
+                item.name,
+                in_bytes(item.bytes),
+                item.times,
+                item.to
             ),
         );
     }
-    let _ = writeln!(out, "  In all: {} bytes", review.outputs.bytes_in_all);
+    let _ = writeln!(out, "  In all: {}", in_bytes(review.outputs.bytes_in_all));
 }
 
 fn signatures(out: &mut String, review: &Review) {

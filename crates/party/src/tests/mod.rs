@@ -53,6 +53,7 @@ mod people;
 #[allow(dead_code, unreachable_pub, clippy::unwrap_used)] // The coordinator has more use for it.
 mod postgres;
 mod predictions;
+mod readings;
 mod review;
 mod screens;
 mod secrets;

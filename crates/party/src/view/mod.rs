@@ -51,7 +51,7 @@ pub use review::{
     SeriesOffer, SignatureGiven,
 };
 pub use sign_in::SignInRules;
-pub use survey::{FileReading, GapView, SurveyView};
+pub use survey::{FileReading, GapView, ReadingView, SurveyView};
 pub use updates::{UpdateFound, UpdatePackage, UpdateSaved, UpdateSource, UpdatesView};
 pub use way::{NewAuthorities, NewProxy, NewWay, WayTried, WayView};
 
