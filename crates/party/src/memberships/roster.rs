@@ -214,7 +214,7 @@ impl Engine {
         tx.commit().await?;
         self.notify(Notice::Federations);
         // What runs or is on the wire may rest on a key that counts for less now.
-        if ended > 0 { self.recheck_work().await } else { Ok(()) }
+        if ended > 0 { Box::pin(self.recheck_work()).await } else { Ok(()) }
     }
 
     /// Ends the verification of each member whose name comes with another key now: nobody compared that one. A roster is taken
