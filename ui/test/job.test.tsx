@@ -105,7 +105,8 @@ describe("a run", () => {
   it("says which of the other sites only the coordinator knows", async () => {
     const other = { site: "one", name: "Zurich", organisation: "Clinic", trust: "verified_here" } as const;
     const others = [other, { ...other, site: "two", name: "Basel", trust: "asserted_only" } as const];
-    await stand({ ...JOB, protection: ["The coordinator can read this site's figures: they leave unmasked."], others });
+    const protection = ["The coordinator can read this site's figures: they leave unmasked."];
+    await stand({ ...JOB, protection, others });
     expect(screen.place.textContent).toContain("they leave unmasked");
     expect(screen.place.textContent).toContain("1 of 2 verified here");
     expect(screen.place.textContent).toContain("Asserted by the coordinator only: Basel.");

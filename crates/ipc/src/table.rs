@@ -261,7 +261,7 @@ commands! {
         |c| c.engine.verify_peer(&c.person()?, federation, site, words).await?;
     /// Takes back, with a reason, that a site's key was verified here.
     "unverify_peer" UnverifyPeer { federation: FederationId, site: SiteId, reason: String } -> PeerView,
-        reads [], changes [Federations, Audit],
+        reads [], changes [Federations, Jobs, Egress, Audit],
         |c| c.engine.unverify_peer(&c.person()?, federation, site, reason).await?;
     /// Vouches for a site verified here.
     "vouch" Vouch { federation: FederationId, site: SiteId } -> PeerView,
@@ -333,7 +333,7 @@ commands! {
         |c| c.engine.jobs(&c.person()?, page).await?;
     /// A run with a page of its rounds and their results; they do not leave.
     "job" Job { job: JobId, page: Page } -> JobView,
-        reads [Jobs], changes [],
+        reads [Federations, Jobs, Settings], changes [],
         |c| c.engine.job(&c.person()?, job, page).await?;
     /// The newest lines about a run, oldest first.
     "job_log" JobLog { job: JobId } -> Vec<LogLine>,

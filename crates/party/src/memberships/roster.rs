@@ -201,7 +201,7 @@ impl Engine {
             let entry = entry.object(ObjectKind::Roster, digest, Some(digest));
             return self.refuse_document(tx, federation, digest, entry, &words).await;
         }
-        self.end_verifications(&mut tx, &membership, &roster.document).await?;
+        let ended = self.end_verifications(&mut tx, &membership, &roster.document).await?;
         sqlx::query("UPDATE memberships SET roster = ?2, roster_version = ?3 WHERE federation = ?1")
             .bind(federation.to_string())
             .bind(roster.to_bytes()?)
@@ -213,13 +213,20 @@ impl Engine {
         self.enter_roster(&mut tx, federation, &entry.object(ObjectKind::Roster, digest, Some(digest))).await?;
         tx.commit().await?;
         self.notify(Notice::Federations);
-        Ok(())
+        // What runs or is on the wire may rest on a key that counts for less now.
+        if ended > 0 { Box::pin(self.recheck_work()).await } else { Ok(()) }
     }
 
     /// Ends the verification of each member whose name comes with another key now: nobody compared that one. A roster is taken
     /// all the same, since a site that lost its keys has no other way back, and nothing counts on the new key before people
-    /// compared its words. There are as many alarms of this kind as keys were verified here, so that no flood hides one.
-    async fn end_verifications(&self, tx: &mut Tx, membership: &Membership, roster: &Roster) -> Result<(), PartyError> {
+    /// compared its words. There are as many alarms of this kind as keys were verified here, so that no flood hides one. Gives
+    /// how many verifications ended.
+    pub(super) async fn end_verifications(
+        &self,
+        tx: &mut Tx,
+        membership: &Membership,
+        roster: &Roster,
+    ) -> Result<usize, PartyError> {
         let federation = membership.federation;
         // By the name under which it was verified: it may have been out of the roster for a while.
         let verified: Vec<(String, String, String)> =
@@ -228,6 +235,7 @@ impl Engine {
                 .fetch_all(tx.conn())
                 .await
                 .at("read verified peers")?;
+        let mut ended = 0;
         for (site, name, identity) in verified {
             let now = roster.members.iter().find(|m| text::name_key(&m.name) == text::name_key(&name));
             if now.is_none_or(|now| now.identity.to_string() == identity) {
@@ -241,8 +249,9 @@ impl Engine {
             let entry = self.entry(Actor::peer(federation), Action::PeerRevoked);
             let entry = entry.object(ObjectKind::Site, &site, None).because(words);
             self.revoke(tx, membership, (site.as_str(), name.as_str()), &entry).await?;
+            ended += 1;
         }
-        Ok(())
+        Ok(ended)
     }
 
     /// Ends a verification within a step: the key counts as asserted by the coordinator only from now on, and this site vouches
@@ -284,9 +293,11 @@ impl Engine {
         let membership = by_id(tx.conn(), federation).await?;
         let document = &vouch.document;
         let (by, site, digest) = (document.by, document.site, document.digest());
-        let is_trusted = by == membership.site || verified(tx.conn(), federation).await?.contains_key(&by);
+        let is_trusted = verified(tx.conn(), federation).await?.contains_key(&by);
         let fault = match against_vouch(&membership, &vouch) {
             Some(fault) => Some(fault),
+            // This site kept its own when it said it. A coordinator repeats all that it has, also one that was taken back here.
+            None if by == membership.site => return Ok(()),
             None => against_more_vouches(tx.conn(), &membership, document, is_trusted).await?,
         };
         if let Some(fault) = fault {
@@ -430,6 +441,7 @@ impl Engine {
             .await?;
         tx.commit().await?;
         self.notify(Notice::Federations);
+        self.recheck_work().await?;
         self.peer_view(federation, site).await
     }
 

@@ -217,7 +217,17 @@ async fn a_verified_member_that_comes_back_with_another_key_is_an_alarm_and_veri
     let peer = of(&world, 9).await;
     assert!(peer.trust == Trust::AssertedOnly && peer.revoked.is_some() && peer.words.is_none(), "{peer:?}");
     // The key that was verified comes back: nobody vouches for it any more, and its words have to be compared like any other's.
+    // The coordinator repeats the vouch that this site took back, as it does at each greeting.
     world.send(ToSite::Roster(Box::new(Signed::new(roster(3), &coordinator()).unwrap()))).await;
+    let own = Vouch {
+        federation: federation(),
+        by: this_site().public().site_id(),
+        site,
+        identity: key(2).public(),
+        organisation: "Hospital 2".into(),
+        at: world.now(),
+    };
+    world.send(ToSite::Vouch(Box::new(Signed::new(own, &this_site()).unwrap()))).await;
     world.settle().await;
     let peer = of(&world, 2).await;
     assert!(peer.trust == Trust::AssertedOnly && peer.revoked.is_some() && !peer.vouched_here, "{peer:?}");

@@ -160,7 +160,7 @@ async fn no_run_begins_on_a_version_outside_the_bounds_or_with_other_columns() {
     let reply = world.expect_reply().await;
     let RoundReply::Refused(refusal) = &reply else { panic!("{reply:?}") };
     assert_eq!(refusal.code, RefusalCode::Snapshot);
-    recorded_here(&world, "permit_refused", &refusal, "version 2 of the data has fewer or more subjects").await;
+    recorded_here(&world, "permit_refused", refusal, "version 2 of the data has fewer or more subjects").await;
     assert!(!refusal.detail.contains("30"), "a number of patients was told: {refusal}");
     let words = series_words(&world, &study).await;
     assert!(words.contains("with 300 patients, and no run begins on it: version 2"), "{words}");

@@ -1,7 +1,6 @@
 //! Jobs: runs of studies.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use axum::Json;
@@ -217,10 +216,12 @@ async fn jobs(
     let mut seen = BTreeMap::new();
     let mut views = Vec::new();
     for row in rows.iter().take(1_000) {
-        let may_see = match seen.entry(row.study) {
-            Entry::Occupied(known) => *known.get(),
-            Entry::Vacant(new) => {
-                *new.insert(store.study(row.study).await?.is_some_and(|study| caller.may_see(&study)))
+        let may_see = match seen.get(&row.study).copied() {
+            Some(known) => known,
+            None => {
+                let found = store.study(row.study).await?.is_some_and(|study| caller.may_see(&study));
+                seen.insert(row.study, found);
+                found
             }
         };
         if may_see {
