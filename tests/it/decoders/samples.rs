@@ -6,7 +6,8 @@ use anyhow::{Context, Result, anyhow};
 use hospes_ledger::Checkpoint;
 use hospes_privacy::masked;
 use hospes_privacy::secagg::{
-    Accusation, Aggregator, Demands, Fault, Member, Past, Refusal, Relay, Seed, Sent, Setup, Step, Thresholds, Tree, Turn,
+    Accusation, Aggregator, Demands, Fault, Member, Past, Refusal, Relay, Seed, Sent, Setup, Step, Thresholds, Tree,
+    Turn,
 };
 use hospes_protocol::approval::{ApprovalStatement, Refusal as Why, RefusalCode, Role, Trust};
 use hospes_protocol::canon::{Canonical, Document};
@@ -15,7 +16,8 @@ use hospes_protocol::grpc::convert::{coordinator_frame, site_frame};
 use hospes_protocol::grpc::{UploadHeader, upload_header};
 use hospes_protocol::id::{Digest, JobId, PersonId, RoundKey, SiteId, StudyId, Timestamp};
 use hospes_protocol::message::{
-    Decision, FigureSet, FromSite, Hello, RoundOutcome, RoundReply, SecureMessage, ToSite, UploadReceipt, Welcome, Witness,
+    Decision, FigureSet, FromSite, Hello, RoundOutcome, RoundReply, SecureMessage, ToSite, UploadReceipt, Welcome,
+    Witness,
 };
 use hospes_protocol::plan::Quantise;
 use hospes_protocol::plan::model::TensorShape;

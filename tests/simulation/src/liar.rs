@@ -83,7 +83,8 @@ impl World<'_> {
         let gone = others[self.rng.index(others.len())];
         set.retain(|party| *party != gone);
         let Some(consents) = self.liar.consents(round, sid, &set) else { return };
-        self.note(Node::Coordinator, format!("lies to {} about {}", Node::Site(site).name(), crate::truth::short(round)));
+        let about = crate::truth::short(round);
+        self.note(Node::Coordinator, format!("lies to {} about {about}", Node::Site(site).name()));
         // Before anybody can hear how the round ended.
         for (wait, relay) in [(1, Relay::Inputs(set)), (2, Relay::Consents(consents))] {
             let Ok(bytes) = relay.to_bytes() else { return };

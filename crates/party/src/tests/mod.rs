@@ -281,21 +281,6 @@ impl World {
         Self::create_as(parts, now).await
     }
 
-    /// An empty site with real links that take no way around.
-    pub(super) async fn create_wired(folder: &Path, now: i64) -> Self {
-        Self::create_as(wired(folder), now).await
-    }
-
-    /// The same site after its process ended, with real links.
-    pub(super) async fn reopen_wired(folder: &Path, now: i64) -> Self {
-        let (config, time, wires) = wired(folder);
-        time.store(now, Ordering::SeqCst);
-        let handle = open(config.clone()).await.unwrap();
-        let mut world = Self::with(handle, config, time, wires);
-        world.log_everybody_in().await;
-        world
-    }
-
     async fn create_as((config, time, wires): (Config, Arc<AtomicI64>, Wires), now: i64) -> Self {
         time.store(now, Ordering::SeqCst);
         initialise(&config).await.unwrap();
@@ -774,16 +759,6 @@ const PEOPLE: &[(&str, Role)] = &[
     ("pia", Role::PrivacyOfficer),
     ("odo", Role::Auditor),
 ];
-
-fn wired(folder: &Path) -> (Config, Arc<AtomicI64>, Wires) {
-    let mut parts = configure(folder, Executor::Thread);
-    // Whatever proxy the machine has.
-    parts.0.spawn_link = Arc::new(|link, events| {
-        let straight = crate::link::LinkConfig { proxy: crate::link::ProxyChoice::None, ..link };
-        crate::link::spawn(straight, events)
-    });
-    parts
-}
 
 fn configure(folder: &Path, executor: Executor) -> (Config, Arc<AtomicI64>, Wires) {
     let time = Arc::new(AtomicI64::new(START));

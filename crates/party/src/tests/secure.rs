@@ -30,6 +30,33 @@ pub(crate) fn masked_header(study: &Study, round: u32, attempt: u32, now: Timest
     RoundHeader { mode: Mode::SecureAggregation { c, t, k_min }, ..header(study, job(1), "train", round, attempt, now) }
 }
 
+impl World {
+    /// An empty site with real links that take no way around.
+    pub(crate) async fn create_wired(folder: &Path, now: i64) -> Self {
+        Self::create_as(wired(folder), now).await
+    }
+
+    /// The same site after its process ended, with real links.
+    pub(crate) async fn reopen_wired(folder: &Path, now: i64) -> Self {
+        let (config, time, wires) = wired(folder);
+        time.store(now, Ordering::SeqCst);
+        let handle = open(config.clone()).await.unwrap();
+        let mut world = Self::with(handle, config, time, wires);
+        world.log_everybody_in().await;
+        world
+    }
+}
+
+fn wired(folder: &Path) -> (Config, Arc<AtomicI64>, Wires) {
+    let mut parts = configure(folder, Executor::Thread);
+    // Whatever proxy the machine has.
+    parts.0.spawn_link = Arc::new(|link, events| {
+        let straight = crate::link::LinkConfig { proxy: crate::link::ProxyChoice::None, ..link };
+        crate::link::spawn(straight, events)
+    });
+    parts
+}
+
 /// The coordinator and the other sites of a round.
 pub(crate) struct Ring {
     pub(crate) header: RoundHeader,
