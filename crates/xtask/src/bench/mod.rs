@@ -66,6 +66,12 @@ const TARGETS: &[Target] = &[
     Target { name: "empty_round_2", what: "empty round, 2 sites, mutual TLS", limit: 50.0, unit: Unit::Milliseconds },
     Target { name: "empty_round_10", what: "empty round, 10 sites, mutual TLS", limit: 50.0, unit: Unit::Milliseconds },
     Target {
+        name: "empty_round_10_masked",
+        what: "the same with secure aggregation, 10 sites",
+        limit: 150.0,
+        unit: Unit::Milliseconds,
+    },
+    Target {
         name: "round_40mb_2",
         what: "round with a 40 MB model, 2 sites, outbox and staged upload durable",
         limit: 1_000.0,
