@@ -1,5 +1,5 @@
-//! Secure aggregation over real processes: the same model as without, and a run in which processes are killed at whatever
-//! step their round is in.
+//! Secure aggregation over real processes: the same model as without, runs in which processes are killed at whatever step
+//! their round is in, and ten sites of which two are.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -46,6 +46,53 @@ fn four_hospitals_train_the_same_model_under_masks_and_go_on_though_they_are_kil
     let answer = federation.finished(&study)?;
     assert_eq!(last_run(&answer)["state"], "success", "{answer:#}");
     Ok(())
+}
+
+/// Sites of the large federation, and its rounds.
+const CROWD: usize = 10;
+const CROWD_ROUNDS: u32 = 12;
+
+#[test]
+fn ten_sites_finish_though_two_are_killed_at_random_steps_of_random_rounds() -> Result<()> {
+    let mut federation = Federation::crowd("sqlite", CROWD)?;
+    let study = federation.submit(&for_a_crowd(&federation)?)?;
+    federation.sign_everywhere(&study)?;
+    federation.until("training began", |f| Ok(done(f, &study) >= 1))?;
+    let mut random = [0u8; 4];
+    getrandom::fill(&mut random).map_err(|e| anyhow::anyhow!("no randomness: {e}"))?;
+    let [first, other, pauses @ ..] = random.map(usize::from);
+    let first = first % CROWD;
+    let victims = [first, (first + 1 + other % (CROWD - 1)) % CROWD];
+    let told = format!("{victims:?} killed after {pauses:?} times 12 ms");
+    for (victim, pause) in victims.into_iter().zip(pauses) {
+        // Anywhere in a round, or the next.
+        std::thread::sleep(Duration::from_millis(12 * pause as u64));
+        federation.sites[victim].engine.kill()?;
+    }
+    let before = done(&federation, &study);
+    federation.until("rounds go on without the two", |f| Ok(done(f, &study) > before)).context(told.clone())?;
+    // One of them comes back, and is in the rounds that follow; of ten three may be missing.
+    federation.sites[victims[0]].restart()?;
+    let answer = federation.finished(&study).context(told.clone())?;
+    assert_eq!(last_run(&answer)["state"], "success", "{told}: {answer:#}");
+    let (_, survivor) =
+        federation.sites.iter().enumerate().find(|(n, _)| !victims.contains(n)).context("nobody is left")?;
+    let egress = survivor.act("Stefan", &["egress"])?;
+    let all = egress.as_array().context("no egress")?;
+    assert!(!all.is_empty() && all.iter().all(|sent| sent["protection"] == "masked"), "{told}: {egress:#}");
+    Ok(())
+}
+
+/// The example's training alone, masked, with little work in each round.
+fn for_a_crowd(federation: &Federation) -> Result<PathBuf> {
+    let text = std::fs::read_to_string(written(federation, CROWD_ROUNDS, true)?)?;
+    let (training, _) = text.split_once("    eval: {").context("the example's tasks have another order")?;
+    let scored = ["    test_rows:", "    hot_test:", "    scale_test:"];
+    let lines = training.lines().filter(|line| !scored.iter().any(|start| line.starts_with(start)));
+    let text = lines.collect::<Vec<_>>().join("\n").replace("updates: 100", "updates: 5");
+    let file = federation.folder().join("crowd.yaml");
+    std::fs::write(&file, text)?;
+    Ok(file)
 }
 
 /// The heart study with so many rounds, approved everywhere and run to its end.

@@ -11,7 +11,7 @@ use hospes_protocol::message::{Decision, FromSite, RoundReply, UploadKind, Witne
 use tokio::sync::mpsc;
 
 use crate::run::Planted;
-use crate::template::{site_config, site_folder};
+use crate::template::{SITES, site_config, site_folder};
 use crate::transfer::{Downloading, Uploading};
 use crate::truth::short;
 use crate::world::{Event, Node, TICK_MS, World, locked};
@@ -101,7 +101,14 @@ impl World<'_> {
             }
             if doom.disk_is_full && when == Moment::During { Fate::DiskFull } else { Fate::GoOn }
         };
-        let bug = (self.planted == Some(Planted::SkippedPermitCheck)).then_some(Bug::SkippedPermitCheck);
+        let bug = match self.planted {
+            Some(Planted::SkippedPermitCheck) => Some(Bug::SkippedPermitCheck),
+            // One site has another processor.
+            Some(Planted::PrgDiffers) if site == SITES - 1 => Some(Bug::OtherKeystream),
+            Some(Planted::ShareRevealedTwice) => Some(Bug::RevealedAnew),
+            Some(Planted::SumSignedTwice) => Some(Bug::SumAgreedAnew),
+            Some(Planted::PrgDiffers | Planted::DoubleCount | Planted::LostAcknowledgement) | None => None,
+        };
         let hold = Hold::new(Box::new(fate), bug);
         let links = self.hospitals[site].links.clone();
         let spawn_link = Arc::new(move |_, _| {
@@ -221,6 +228,7 @@ impl World<'_> {
         match command {
             LinkCommand::Send(message) => {
                 self.truth.said(site, &message);
+                self.lie_about_sums(site, &message);
                 self.send_to_coordinator(site, message);
             }
             LinkCommand::Upload { upload, path } => {

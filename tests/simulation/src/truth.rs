@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use hospes_coordinator::aggregate::newton::Fit;
 use hospes_coordinator::models::Models;
 use hospes_privacy::quantise::Quantiser;
+use hospes_privacy::secagg::Sent;
 use hospes_protocol::canon::Canonical;
-use hospes_protocol::id::{Digest, RoundKey};
+use hospes_protocol::id::{Digest, JobId, RoundKey};
 use hospes_protocol::message::{FigureSet, FromSite, RoundReply, ToSite};
 use hospes_protocol::plan::{self, Adaptive, Coefficients, Plan, Quantise};
 use hospes_protocol::round::RoundHeader;
@@ -37,6 +38,10 @@ pub(crate) struct Truth {
     /// be left out of them, and of no others.
     taken_back: BTreeSet<(usize, RoundKey)>,
     models: BTreeMap<Digest, Vec<f32>>,
+    /// Sets of inputs that sites agreed to, by round without its attempt.
+    agreed: BTreeMap<(usize, JobId, String, u64, u32), (u32, Digest)>,
+    /// Of whose secrets sites revealed shares: self-masks, and mask keys.
+    revealed: BTreeMap<(usize, RoundKey), [BTreeSet<u32>; 2]>,
     pub(crate) violations: Vec<String>,
     pub(crate) receipts: u64,
 }
@@ -191,7 +196,33 @@ impl Truth {
         {
             self.left.insert((site, round.clone()));
         }
+        if let FromSite::SecureStep { round, message } = message {
+            self.said_a_step(site, round, message.bytes());
+        }
         self.hear_taken_back(site, message);
+    }
+
+    /// A site agrees to one sum in a round, whatever the attempt, and of each peer it reveals one of two shares.
+    fn said_a_step(&mut self, site: usize, round: &RoundKey, message: &[u8]) {
+        match Sent::from_bytes(message) {
+            Ok(Sent::Consent(signed)) => {
+                let now = (round.attempt, signed.document.included);
+                let key = (site, round.job, round.task.clone(), round.epoch, round.round);
+                if *self.agreed.entry(key).or_insert(now) != now {
+                    self.violation(format!("{} agreed to two sums in {}", letter(site), short(round)));
+                }
+            }
+            Ok(Sent::Reveal(signed)) => {
+                let [own, mask] = self.revealed.entry((site, round.clone())).or_default();
+                own.extend(signed.document.own.iter().map(|revealed| revealed.of));
+                mask.extend(signed.document.mask.iter().map(|revealed| revealed.of));
+                if !own.is_disjoint(mask) {
+                    self.violation(format!("{} revealed both shares of a peer in {}", letter(site), short(round)));
+                }
+            }
+            Ok(_) => {}
+            Err(refusal) => self.violation(format!("{} said what is no message: {refusal}", letter(site))),
+        }
     }
 
     /// The coordinator told somebody of a round.
@@ -335,7 +366,7 @@ fn counts(sites: &[usize]) -> impl Iterator<Item = BTreeMap<usize, u32>> {
 
 #[cfg(test)]
 mod tests {
-    use hospes_protocol::id::{JobId, StudyId, Timestamp};
+    use hospes_protocol::id::{StudyId, Timestamp};
     use hospes_protocol::message::{Decision, RoundOutcome};
 
     use super::*;

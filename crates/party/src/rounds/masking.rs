@@ -18,7 +18,13 @@ use crate::keys::sealed::sync_folder;
 const BUFFER_BYTES: usize = 1 << 20;
 
 /// Masks an update into a new file, with room for its head. The inner error says why the update is none of this round.
-pub(super) fn mask(mut masker: Masker, from: &Path, to: &Path) -> Result<Result<Masked, String>, PartyError> {
+/// `slip`: see [`Seam::keystream_slip`](crate::seam::Seam::keystream_slip).
+pub(super) fn mask(
+    mut masker: Masker,
+    from: &Path,
+    to: &Path,
+    slip: u64,
+) -> Result<Result<Masked, String>, PartyError> {
     let read = |e| PartyError::file("read", from, e);
     let write = |e| PartyError::file("write", to, e);
     let file = match File::open(from) {
@@ -26,7 +32,7 @@ pub(super) fn mask(mut masker: Masker, from: &Path, to: &Path) -> Result<Result<
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Err("it is gone".to_owned())),
         Err(e) => return Err(read(e)),
     };
-    let mut levels = BufReader::with_capacity(BUFFER_BYTES, file);
+    let mut update = BufReader::with_capacity(BUFFER_BYTES, file);
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true);
     #[cfg(unix)]
@@ -36,18 +42,22 @@ pub(super) fn mask(mut masker: Masker, from: &Path, to: &Path) -> Result<Result<
     let mut bytes = Zeroizing::new(Vec::<u8>::new());
     while let Some(block) = masker.expected() {
         bytes.resize(masked::level_bytes(&block), 0);
-        match levels.read_exact(&mut bytes) {
+        match update.read_exact(&mut bytes) {
             Ok(()) => {}
             Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(Err("it is too short".to_owned())),
             Err(e) => return Err(read(e)),
         }
+        let mut levels = masked::levels(&block, &bytes);
+        if let Some(first) = levels.first_mut().filter(|_| block.part > 0 && block.first == 0) {
+            *first ^= slip;
+        }
         // PRIVACY: only what comes out of here goes into the file that leaves.
-        match masker.block(&mut masked::levels(&block, &bytes)) {
+        match masker.block(&mut levels) {
             Ok(packed) => masked_file.write_all(&packed).map_err(write)?,
             Err(error) => return Ok(Err(error.to_string())),
         }
     }
-    if levels.read(&mut [0]).map_err(read)? != 0 {
+    if update.read(&mut [0]).map_err(read)? != 0 {
         return Ok(Err("it is too long".to_owned()));
     }
     masked_file.flush().map_err(write)?;

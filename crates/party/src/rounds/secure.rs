@@ -132,6 +132,8 @@ impl Engine {
         if row.federation != federation {
             return Ok(());
         }
+        #[cfg(feature = "simulation")]
+        let row = forgotten(&self.seam, &mut tx, row, &message).await?;
         let leave = match self.holds(tx.conn(), &row, Some(subjects)).await? {
             Ok(leave) => *leave,
             Err(refusal) => return self.refuse_step(tx, row, refusal).await,
@@ -218,8 +220,8 @@ impl Engine {
         };
         let part = to.with_extension("part");
         let vector = blocking({
-            let part = part.clone();
-            move || masking::mask(masker, &from, &part)
+            let (part, slip) = (part.clone(), self.seam.keystream_slip());
+            move || masking::mask(masker, &from, &part, slip)
         });
         let vector = match vector.await? {
             Ok(vector) => vector,
@@ -549,6 +551,31 @@ async fn keep_record(
         .await
         .at(step)?;
     Ok(())
+}
+
+/// Where such a bug is planted, another set of inputs takes the place of the one that was agreed to.
+#[cfg(feature = "simulation")]
+async fn forgotten(
+    seam: &crate::seam::Seam,
+    tx: &mut Tx,
+    mut row: RoundRow,
+    message: &SecureMessage,
+) -> Result<RoundRow, PartyError> {
+    let (State::Agreed(digest) | State::Revealed(digest)) = row.state else { return Ok(row) };
+    if !seam.agrees_anew(&row.state) || !matches!(Relay::from_bytes(message.bytes()), Ok(Relay::Inputs(_))) {
+        return Ok(row);
+    }
+    let step = tx.step();
+    let sql = "DELETE FROM secure_records
+               WHERE job = ?1 AND task = ?2 AND epoch = ?3 AND round = ?4 AND attempt = ?5 AND step IN (?6, ?7)";
+    bind_key(sqlx::query(sql), &row.key)
+        .bind(to_json(&Step::Consent))
+        .bind(to_json(&Step::Reveal))
+        .execute(tx.conn())
+        .await
+        .at(step)?;
+    row.state = State::Acknowledged(digest);
+    Ok(row)
 }
 
 /// Work on files, away from the threads that serve links.

@@ -57,7 +57,7 @@ mod readings;
 mod review;
 mod screens;
 mod secrets;
-mod secure;
+pub(super) mod secure;
 mod series;
 mod share;
 mod signing;

@@ -13,9 +13,9 @@ use super::*;
 use crate::view::{Protection, Verdict};
 
 /// This site is the first of the roster.
-const US: u32 = 0;
+pub(crate) const US: u32 = 0;
 
-fn masked_plan(rounds: u32) -> Plan {
+pub(crate) fn masked_plan(rounds: u32) -> Plan {
     let mut plan = small_plan(rounds);
     for task in plan.tasks.values_mut() {
         if let Component::NnTrain(train) = &mut task.component {
@@ -25,23 +25,50 @@ fn masked_plan(rounds: u32) -> Plan {
     plan
 }
 
-fn masked_header(study: &Study, round: u32, attempt: u32, now: Timestamp) -> RoundHeader {
+pub(crate) fn masked_header(study: &Study, round: u32, attempt: u32, now: Timestamp) -> RoundHeader {
     let Thresholds { corrupt: c, quorum: t, k_min } = Thresholds::new(4, None, 0, 3);
     RoundHeader { mode: Mode::SecureAggregation { c, t, k_min }, ..header(study, job(1), "train", round, attempt, now) }
 }
 
-/// The coordinator and the other three sites of a round.
-struct Ring {
-    header: RoundHeader,
-    aggregator: Aggregator,
-    others: BTreeMap<u32, Member>,
+impl World {
+    /// An empty site with real links that take no way around.
+    pub(crate) async fn create_wired(folder: &Path, now: i64) -> Self {
+        Self::create_as(wired(folder), now).await
+    }
+
+    /// The same site after its process ended, with real links.
+    pub(crate) async fn reopen_wired(folder: &Path, now: i64) -> Self {
+        let (config, time, wires) = wired(folder);
+        time.store(now, Ordering::SeqCst);
+        let handle = open(config.clone()).await.unwrap();
+        let mut world = Self::with(handle, config, time, wires);
+        world.log_everybody_in().await;
+        world
+    }
+}
+
+fn wired(folder: &Path) -> (Config, Arc<AtomicI64>, Wires) {
+    let mut parts = configure(folder, Executor::Thread);
+    // Whatever proxy the machine has.
+    parts.0.spawn_link = Arc::new(|link, events| {
+        let straight = crate::link::LinkConfig { proxy: crate::link::ProxyChoice::None, ..link };
+        crate::link::spawn(straight, events)
+    });
+    parts
+}
+
+/// The coordinator and the other sites of a round.
+pub(crate) struct Ring {
+    pub(crate) header: RoundHeader,
+    pub(crate) aggregator: Aggregator,
+    pub(crate) others: BTreeMap<u32, Member>,
     /// Vectors as they arrived, without their heads.
     vectors: BTreeMap<u32, Vec<u8>>,
     has_consented: bool,
 }
 
 impl Ring {
-    fn new(header: &RoundHeader) -> Self {
+    pub(crate) fn new(header: &RoundHeader) -> Self {
         let setup = masked::session(header).unwrap();
         let peers: BTreeMap<_, _> = header.roster.iter().map(|e| (e.identity, Trust::VerifiedHere)).collect();
         let member = |party: u32| {
@@ -57,7 +84,7 @@ impl Ring {
             let seed = Seed::new(Zeroizing::new([u8::try_from(party).unwrap(); 32]));
             Member::new(setup.clone(), demands, &Past { epoch: 1, ..Past::default() }, &seed).unwrap()
         };
-        let others = (1..4).map(|party| (party, member(party))).collect();
+        let others = (1..setup.n).map(|party| (party, member(party))).collect();
         let aggregator = Aggregator::new(setup.clone()).unwrap();
         Self { header: header.clone(), aggregator, others, vectors: BTreeMap::new(), has_consented: false }
     }
@@ -72,7 +99,7 @@ impl Ring {
     }
 
     /// The other sites say what they owe in this step.
-    fn others_speak(&mut self) {
+    pub(crate) fn others_speak(&mut self) {
         let consented = self.has_consented.then_some((self.header.round, self.header.attempt));
         let past = Past { epoch: 1, consented, ..Past::default() };
         for party in self.others.keys().copied().collect::<Vec<_>>() {
@@ -101,19 +128,20 @@ impl Ring {
         }
     }
 
-    fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         self.has_consented |= self.aggregator.at() == Step::Consent;
-        self.aggregator.close(&(0..4).collect()).unwrap();
+        let everybody = (0u32..).take(self.header.roster.len()).collect();
+        self.aggregator.close(&everybody).unwrap();
     }
 
     /// What is relayed to this site.
-    fn relay(&self) -> ToSite {
+    pub(crate) fn relay(&self) -> ToSite {
         let message = SecureMessage::new(self.aggregator.relay(US).unwrap().to_bytes().unwrap());
         ToSite::Relay { round: self.header.key(), message }
     }
 
     /// Takes what this site said; whether it is what this step is about.
-    fn take(&mut self, message: &[u8]) -> bool {
+    pub(crate) fn take(&mut self, message: &[u8]) -> bool {
         let sent = Sent::from_bytes(message).unwrap();
         let step = match &sent {
             Sent::Keys(_) => Step::Keys,
@@ -129,7 +157,7 @@ impl Ring {
     }
 
     /// Takes this site's upload, and gives the levels' sums without those of the others: its own levels.
-    fn take_upload(&mut self, bytes: &[u8]) {
+    pub(crate) fn take_upload(&mut self, bytes: &[u8]) {
         let (head, vector) = bytes.split_at(masked::HEAD_BYTES);
         let (sent, told) = masked::read_head(head).unwrap();
         let mut tree = Tree::default();
@@ -246,7 +274,7 @@ async fn at_inputs(world: &mut World, study: &Study) -> (RoundHeader, Ring) {
     (header, ring)
 }
 
-fn files(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
 }
 
