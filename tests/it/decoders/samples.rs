@@ -132,7 +132,8 @@ fn documents(samples: &mut Samples, header: &RoundHeader) -> Result<()> {
     let MemberStatement { name, organisation, identity, .. } = statement;
     let member = Hospital { site: id(1), name, organisation: organisation.clone(), identity, statement: signature };
     samples.document("roster", &Roster { federation: id(99), version: 1, at: NOW, members: vec![member] })?;
-    samples.document("vouch", &Vouch { federation: id(99), by: id(2), site: id(1), identity, organisation, at: NOW })?;
+    samples
+        .document("vouch", &Vouch { federation: id(99), by: id(2), site: id(1), identity, organisation, at: NOW })?;
     let person = PersonId::new(NOW, [3; 10]);
     let statement = ApprovalStatement { approval: Digest::of(b"a"), person, role: Role::DataSteward, at: NOW };
     samples.document("approval_statement", &statement)?;
@@ -213,8 +214,7 @@ fn past(has_consented: bool) -> Past {
 fn frames(samples: &mut Samples, header: &RoundHeader) -> Result<()> {
     let round: RoundKey = header.key();
     let hello = Hello { versions: vec![Version::V1], site: id(1), software: "x".into(), at: NOW, epoch: 1 };
-    let show =
-        || Witness::Show { origin: id(1), checkpoint: "c".into(), old_size: 1, proof: vec![Digest::of(b"x")] };
+    let show = || Witness::Show { origin: id(1), checkpoint: "c".into(), old_size: 1, proof: vec![Digest::of(b"x")] };
     let refusal = Why::new(RefusalCode::Policy, "no");
     let step = || SecureMessage::new(vec![1, 2, 3]);
     let said = [
@@ -229,8 +229,7 @@ fn frames(samples: &mut Samples, header: &RoundHeader) -> Result<()> {
         let frame = site_frame(message).ok().context("a frame")?;
         samples.add("site_frame", name, frame.encode_to_vec());
     }
-    let welcome =
-        Welcome { version: Version::V1, federation: id(99), identity: key(99).public(), at: NOW, epoch: 1 };
+    let welcome = Welcome { version: Version::V1, federation: id(99), identity: key(99).public(), at: NOW, epoch: 1 };
     let outcome = RoundOutcome::Published { model: Some(Digest::of(b"m")), included: vec![id(1)] };
     let told = [
         ("welcome", ToSite::Welcome(welcome)),

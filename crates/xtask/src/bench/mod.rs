@@ -226,8 +226,7 @@ const REPORTS: &[(&str, &str, Unit)] = &[
 ];
 
 /// Benchmarks of criterion whose time is the figure: the benchmark's full id, and the name of its target.
-const TIMED: &[(&str, &str)] =
-    &[("shamir/split_100_67", "shamir_split"), ("shamir/combine_100_67", "shamir_combine")];
+const TIMED: &[(&str, &str)] = &[("shamir/split_100_67", "shamir_split"), ("shamir/combine_100_67", "shamir_combine")];
 
 /// Benchmarks of criterion: the benchmark's full id, and the name of its target.
 const KERNELS: &[(&str, &str)] = &[

@@ -213,12 +213,7 @@ impl Attacker {
     }
 
     /// Announces an update, and sends a chunk with the hash of as much of that.
-    async fn upload(
-        &mut self,
-        header: &RoundHeader,
-        announced: &[u8],
-        sent: &[u8],
-    ) -> Result<UploadReceipt, Status> {
+    async fn upload(&mut self, header: &RoundHeader, announced: &[u8], sent: &[u8]) -> Result<UploadReceipt, Status> {
         let first = UploadHeader {
             kind: upload_header::Kind::Update.into(),
             study: header.study.to_string(),
@@ -238,8 +233,7 @@ impl Attacker {
 
 /// The coordinator's door, before the process that runs.
 async fn door(world: &World) -> (Coordinator, Arc<Home>) {
-    let mut settings =
-        Settings::new("Test", "https://localhost:1", "127.0.0.1:0".parse().unwrap(), "sqlite").unwrap();
+    let mut settings = Settings::new("Test", "https://localhost:1", "127.0.0.1:0".parse().unwrap(), "sqlite").unwrap();
     settings.server_names = vec!["127.0.0.1".into()];
     let mut home = Home::create(&world.folder.join("home"), settings, None, (world.clock)()).unwrap();
     // The schedule signs with this key.
@@ -304,14 +298,7 @@ async fn join(world: &World, coordinator: &Coordinator, home: &Home, peer: Arc<P
     let hello = Hello { versions: vec![Version::V1], site: peer.id, software: "attacker".into(), at, epoch: 1 };
     session.say(FromSite::Hello(hello)).await;
     assert!(matches!(session.hear().await, Some(ToSite::Welcome(_))));
-    Attacker {
-        peer,
-        session,
-        client,
-        parts: Parts::default(),
-        headers: BTreeMap::new(),
-        done: BTreeSet::new(),
-    }
+    Attacker { peer, session, client, parts: Parts::default(), headers: BTreeMap::new(), done: BTreeSet::new() }
 }
 
 /// What the ledger has of things that sites said and that do not count.
