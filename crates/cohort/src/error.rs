@@ -392,6 +392,14 @@ pub enum CohortError {
         /// Task.
         task: String,
     },
+    /// A report that masks have no room for.
+    #[error("task '{task}': {reason}")]
+    NotMaskable {
+        /// Task.
+        task: String,
+        /// Which figure, and what it must be.
+        reason: String,
+    },
     /// A graphics card failed; the processor can do the same work.
     #[error("the graphics card ({card}) failed: {reason}")]
     Device {
@@ -495,6 +503,7 @@ impl CohortError {
             | Self::MissingLabel { .. }
             | Self::BrokenRule { .. }
             | Self::NoRowsLeft { .. }
+            | Self::NotMaskable { .. }
             | Self::Plan { .. } => Outward::DataDoNotFit,
             Self::Altered { .. } | Self::Key { .. } | Self::OpenSource { .. } | Self::ReadSource { .. } => {
                 Outward::SnapshotUnusable
