@@ -480,8 +480,7 @@ fn compute(
 fn to_be_masked(plan: &Plan, header: &RoundHeader, report: &FigureSet) -> Result<Vec<u8>, CohortError> {
     let announced = plan::round_figures(plan, &header.task, header.round);
     let levels = figures::levels(&announced, report);
-    let levels =
-        levels.map_err(|e| CohortError::NotMaskable { task: header.task.clone(), reason: e.to_string() })?;
+    let levels = levels.map_err(|e| CohortError::NotMaskable { task: header.task.clone(), reason: e.to_string() })?;
     Ok(levels.to_vec())
 }
 

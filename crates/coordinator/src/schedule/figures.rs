@@ -10,17 +10,18 @@ use hospes_protocol::quality::{self, Group, NumberSums};
 use crate::models::{CardMetrics, CardSubgroup, FurtherMetrics};
 use crate::store::results::FiguresRow;
 
-/// Figures of a model's quality, row by row of the store.
-pub(super) fn card(rows: &[FiguresRow], plan: &Plan) -> Vec<CardMetrics> {
+/// Figures of a model's quality, row by row of the store. `summed`: of each task, how many sites are in its sum; under masks
+/// there are no rows of theirs that would tell.
+pub(super) fn card(rows: &[FiguresRow], plan: &Plan, summed: &BTreeMap<String, u32>) -> Vec<CardMetrics> {
     let judges = |row: &&FiguresRow| {
         let known = |name| row.figures.sums.contains_key(name) || row.figures.withheld.contains_key(name);
         known(figure::CORRECT) || known(figure::SQUARED_ERROR_SUM) || known(figure::PAIRS_COMPARABLE)
     };
-    rows.iter().filter(judges).map(|row| one(row, rows, plan)).collect()
+    rows.iter().filter(judges).map(|row| one(row, rows, plan, summed)).collect()
 }
 
 /// One row, of a site or of all together, with its subgroups.
-fn one(row: &FiguresRow, rows: &[FiguresRow], plan: &Plan) -> CardMetrics {
+fn one(row: &FiguresRow, rows: &[FiguresRow], plan: &Plan, summed: &BTreeMap<String, u32>) -> CardMetrics {
     let names: Vec<String> = plan::figures_of_whole(plan, &row.task).into_iter().map(|f| f.name.into()).collect();
     // What of one site stands for itself, and of all together for the sites that show it.
     let behind: Vec<&FigureSet> = match row.site {
@@ -32,6 +33,15 @@ fn one(row: &FiguresRow, rows: &[FiguresRow], plan: &Plan) -> CardMetrics {
     };
     let whole = cut(&row.figures, &names, |name| name.to_owned());
     let mut found = metrics(row.task.clone(), row.site, &whole);
+    if row.site.is_none() && plan::masks::is_masked(plan, &row.task) {
+        let sites = summed.get(&row.task).copied().unwrap_or_default();
+        found.further.calibration_sites = found.further.calibration_slope.map(|_| sites);
+        if let Some(subgroups) = plan::subgroups(plan, &row.task) {
+            let of = |code: &String| masked_subgroup(row, &names, subgroups, code, sites);
+            found.subgroups = subgroups.codes.iter().map(of).collect();
+        }
+        return found;
+    }
     if row.site.is_none() {
         let own: Vec<FigureSet> = behind.iter().map(|set| cut(set, &names, |name| name.to_owned())).collect();
         found.further.calibrate_together(&own);
@@ -41,6 +51,21 @@ fn one(row: &FiguresRow, rows: &[FiguresRow], plan: &Plan) -> CardMetrics {
         found.subgroups = subgroups.codes.iter().map(of).collect();
     }
     found
+}
+
+/// A subgroup of the sum of masked figures, which is of all its sites or withheld.
+fn masked_subgroup(
+    row: &FiguresRow,
+    names: &[String],
+    subgroups: Subgroups<'_>,
+    code: &str,
+    sites: u32,
+) -> CardSubgroup {
+    let set = cut(&row.figures, names, |name| subgroups.figure(name, code));
+    let mut metrics = metrics(row.task.clone(), None, &set);
+    metrics.further.calibration_sites = metrics.further.calibration_slope.map(|_| sites);
+    let sites = if set.sums.is_empty() { 0 } else { sites };
+    CardSubgroup { column: subgroups.column.to_owned(), code: code.to_owned(), sites, metrics }
 }
 
 fn subgroup(
@@ -312,7 +337,7 @@ tasks:
             ),
             report(&plan, None, &[("n", vec![150.0]), ("correct", vec![125.0])]),
         ];
-        let card = card(&rows, &plan);
+        let card = card(&rows, &plan, &BTreeMap::new());
         let [one, two, all] = card.as_slice() else { panic!("{card:?}") };
         assert_eq!((all.accuracy, all.further.calibration_sites), (Some(125.0 / 150.0), Some(1)));
         assert!((all.further.calibration_slope.unwrap() - 0.9).abs() < 1e-12);

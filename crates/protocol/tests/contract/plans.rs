@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use expect_test::{Expect, expect};
 use hospes_protocol::canon::Canonical;
 use hospes_protocol::plan::{
-    Component, Family, Glm, Newton, Plan, ScaleMethod, columns_read, features, order, predecessors, predictors,
-    preparation, read,
+    Component, Family, Glm, Newton, Plan, Privacy, ScaleMethod, columns_read, features, order, predecessors,
+    predictors, preparation, read,
 };
 
 use crate::world::{HEART, heart};

@@ -67,7 +67,7 @@ fn pooled(sites: Vec<(SiteId, FigureSet)>) -> Pooled {
     sum.withheld = sites.iter().flat_map(|(_, set)| set.withheld.clone()).collect();
     let withheld = &sum.withheld;
     sum.sums.retain(|name, _| !withheld.contains_key(name));
-    Pooled { sites, sum }
+    Pooled { sites: sites.into_iter().map(|(site, set)| (site, Some(set))).collect(), sum }
 }
 
 /// Rounds until it ends.
