@@ -355,6 +355,27 @@ mod tests {
     }
 
     #[test]
+    fn what_reports_figures_is_allowed_where_all_of_them_are_masked() {
+        let facts = Facts { trusted_peers: 3, public: false, ..facts() };
+        let mut plan = masked(heart());
+        for task in plan.tasks.values_mut() {
+            match &mut task.component {
+                Component::Evaluation(evaluation) => evaluation.privacy = Privacy::SecureAggregation {},
+                Component::LocalBaseline(baseline) => baseline.privacy = Privacy::SecureAggregation {},
+                _ => {}
+            }
+        }
+        assert_eq!(refusals(&Policy::strict(), &plan, &facts), []);
+        let findings = review(&Policy::strict(), &plan, &facts);
+        assert!(findings.iter().all(|f| f.rule != Rule::ForceSecureAggregation), "{findings:?}");
+        // What is withheld of them is said all the same.
+        assert!(
+            findings.iter().any(|f| f.rule == Rule::MinCell && f.words.contains("confusion of eval")),
+            "{findings:?}"
+        );
+    }
+
+    #[test]
     fn strict_and_datashield_allow_masked_training_and_refuse_what_reports_figures() {
         let facts = Facts { trusted_peers: 3, public: false, ..facts() };
         for policy in [Policy::strict(), Policy::datashield()] {
