@@ -393,7 +393,7 @@ pub enum CohortError {
         task: String,
     },
     /// A report that masks have no room for.
-    #[error("task '{task}': {reason}")]
+    #[error("task '{task}' cannot send its report under masks: {reason}")]
     NotMaskable {
         /// Task.
         task: String,
