@@ -356,6 +356,25 @@ tasks:
     }
 
     #[test]
+    fn of_masked_figures_the_card_says_of_how_many_sites_their_sum_is() {
+        let text = PLAN.replace("subgroup: sex }", "subgroup: sex, privacy: { secure_aggregation: {} } }");
+        let plan = plan::read(&text).unwrap_or_else(|e| panic!("{e}"));
+        let shown = [
+            ("n", vec![150.0]),
+            ("correct", vec![120.0]),
+            ("recalibration_information", vec![4.0, 1.0, 9.0]),
+            ("recalibration_weighted", vec![1.7, 8.3]),
+            ("n[sex=f]", vec![60.0]),
+            ("correct[sex=f]", vec![51.0]),
+        ];
+        let card = card(&[report(&plan, None, &shown)], &plan, &BTreeMap::from([("eval".to_owned(), 3)]));
+        let [all] = card.as_slice() else { panic!("{card:?}") };
+        assert_eq!((all.site, all.accuracy, all.further.calibration_sites), (None, Some(0.8), Some(3)));
+        let [f, m] = all.subgroups.as_slice() else { panic!("{all:?}") };
+        assert_eq!((f.sites, f.metrics.accuracy, m.sites, m.metrics.n), (3, Some(0.85), 0, None));
+    }
+
+    #[test]
     fn withheld_figures_leave_their_metrics_out() {
         let sums = [("n".to_owned(), vec![10.0]), ("correct".to_owned(), vec![8.0])].into();
         let withheld = [("loss_sum".to_owned(), "min_cell".to_owned())].into();

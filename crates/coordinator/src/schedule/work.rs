@@ -94,7 +94,8 @@ impl Driver {
         if let Some(regression) = Regression::of(&found.plan, &key.task) {
             let (absent, figures) = (fits::absent(round), plan::round_figures(&found.plan, &key.task, key.round));
             self.context.store.seam().spawn(async move {
-                let result = fits::advance(&context, regression, &header, &figures, (&inputs, unmasker), &absent).await;
+                let inputs = (inputs.as_slice(), unmasker);
+                let result = fits::advance(&context, regression, &header, &figures, inputs, &absent).await;
                 drop(finished.send(Finished::Reduced { round: key, result }));
             });
             return;
