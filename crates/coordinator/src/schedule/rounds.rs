@@ -538,10 +538,8 @@ impl Driver {
                 Some(kept.model)
             }
             Outcome::Figures(pooled) => {
-                for (site, figures) in &pooled.sites {
-                    if let Some(figures) = figures {
-                        tx.put_figures(job, &key.task, Some(*site), figures).await?;
-                    }
+                for (site, figures) in pooled.sites.iter().filter_map(|(site, of)| Some((site, of.as_ref()?))) {
+                    tx.put_figures(job, &key.task, Some(*site), figures).await?;
                 }
                 tx.put_figures(job, &key.task, None, &pooled.sum).await?;
                 None
