@@ -260,6 +260,9 @@ async fn regressions_under_masks_are_those_of_all_rows_together() {
         _ => Act::Work,
     });
     world.start(None).await;
+    let study = world.submit(&masked(HAZARDS, "{ time_grid: { width: 2.0, intervals: 2 } }")).await;
+    let job = world.succeeded(study).await;
+    assert_hazards(&world, &job).await;
     let study = world.submit(&masked(PLAN, OF_ODDS)).await;
     let job = world.succeeded(study).await;
     assert_fitted(&world, &job, &[0, 1, 2, 3]).await;
@@ -271,9 +274,6 @@ async fn regressions_under_masks_are_those_of_all_rows_together() {
         .collect();
     assert_eq!(second.len(), 2);
     assert!(second.contains(&(1, RoundState::Abandoned)) && second.contains(&(2, RoundState::Published)), "{second:?}");
-    let study = world.submit(&masked(HAZARDS, "{ time_grid: { width: 2.0, intervals: 2 } }")).await;
-    let job = world.succeeded(study).await;
-    assert_hazards(&world, &job).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
