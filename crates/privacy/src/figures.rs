@@ -80,7 +80,8 @@ fn pieces(form: Form, value: f64) -> Result<Vec<u32>, &'static str> {
         Form::Count if (0.0..PIECE).contains(&value) && value.fract() == 0.0 => {
             // A whole number below 2^32.
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-            Ok(vec![value as u32])
+            let count = value as u32;
+            Ok(vec![count])
         }
         Form::Count => Err("a count must be a whole number from 0 to 2^32 - 1"),
         Form::Sum if value.abs() < MOST => Ok(fixed(value).to_vec()),
