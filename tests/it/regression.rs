@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use hospes_tests::federation::{EXAMPLES, Federation};
 use serde_json::Value;
 
@@ -54,7 +54,14 @@ fn survival(federation: &Federation) -> Result<()> {
         let file = format!("{EXAMPLES}/survival/{file}.csv");
         site.act("Stefan", &["dataset", "add", &file, "--name", "survival", "--subject", "id", "--public"])?;
     }
-    let study = federation.submit(Path::new(&format!("{EXAMPLES}/survival/study.yaml")))?;
+    // Under masks the sums of the partial likelihood, its pairs and its grid are the same.
+    let plain = std::fs::read_to_string(format!("{EXAMPLES}/survival/study.yaml"))?;
+    let masked =
+        plain.replace("        ties: efron\n", "        ties: efron\n        privacy: { secure_aggregation: {} }\n");
+    ensure!(masked != plain, "the example has another form");
+    let file = federation.folder().join("survival.yaml");
+    std::fs::write(&file, masked)?;
+    let study = federation.submit(&file)?;
     for site in &federation.sites {
         site.approve(&study)?;
     }

@@ -394,6 +394,14 @@ pub enum CohortError {
         /// Task.
         task: String,
     },
+    /// A report that masks have no room for.
+    #[error("task '{task}' cannot send its report under masks: {reason}")]
+    NotMaskable {
+        /// Task.
+        task: String,
+        /// Which figure, and what it must be.
+        reason: String,
+    },
     /// A graphics card failed; the processor can do the same work.
     #[error("the graphics card ({card}) failed: {reason}")]
     Device {
@@ -497,6 +505,7 @@ impl CohortError {
             | Self::MissingLabel { .. }
             | Self::BrokenRule { .. }
             | Self::NoRowsLeft { .. }
+            | Self::NotMaskable { .. }
             | Self::Plan { .. } => Outward::DataDoNotFit,
             Self::Altered { .. } | Self::Key { .. } | Self::OpenSource { .. } | Self::ReadSource { .. } => {
                 Outward::SnapshotUnusable

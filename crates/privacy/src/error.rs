@@ -44,6 +44,19 @@ pub enum PrivacyError {
         /// Entry in it, from 0.
         index: u64,
     },
+    /// A value of a figure that a masked sum has no room for.
+    #[error("value {index} of the figure '{figure}' cannot be masked: {rule}")]
+    Figure {
+        /// Figure.
+        figure: String,
+        /// Value in it, from 0.
+        index: usize,
+        /// What it must be.
+        rule: &'static str,
+    },
+    /// A report that is not the one that a round asks for.
+    #[error("the report is not the round's: {0}")]
+    Report(String),
     /// More sites than a sum is made for.
     #[error("more than {} updates in one sum", crate::sum::SUM_SITES)]
     TooManySites,

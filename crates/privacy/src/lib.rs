@@ -3,7 +3,7 @@
 //!
 //! What it does: it turns an update into the integers that travel ([`quantise`]), adds them exactly and independently
 //! of their order ([`sum`]), bounds what one site contributes ([`clip`]), masks updates so that only their sum is
-//! learned ([`secagg`], [`masked`]), and says what the site's policy lets leave
+//! learned ([`secagg`], [`masked`], of figures [`figures`]), and says what the site's policy lets leave
 //! ([`disclosure`]) and whether a dataset's terms of use fit a request ([`duo`]).
 //!
 //! What it deliberately does not do: no I/O, no clock, no randomness (invariant I5), and no decision: it returns
@@ -15,6 +15,7 @@ pub mod clip;
 pub mod disclosure;
 pub mod duo;
 mod error;
+pub mod figures;
 pub mod masked;
 pub mod quantise;
 pub mod secagg;

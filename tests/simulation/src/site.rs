@@ -8,6 +8,7 @@ use hospes_party::Session;
 use hospes_party::link::LinkCommand;
 use hospes_party::simulation::{Ending, Fate, Hold, Moment, Planted as Bug, Site, Work};
 use hospes_protocol::message::{Decision, FromSite, RoundReply, UploadKind, Witness};
+use hospes_protocol::plan;
 use tokio::sync::mpsc;
 
 use crate::run::Planted;
@@ -294,7 +295,8 @@ impl World<'_> {
             Ending::disk_full()
         } else {
             let payload = self.truth.payload(site, work.header(), work.plan());
-            let kind = if work.header().tensors.is_empty() { UploadKind::Figures } else { UploadKind::Update };
+            let is_figures = plan::masks::reports_figures(work.plan(), &round.task);
+            let kind = if is_figures { UploadKind::Figures } else { UploadKind::Update };
             let (now, is_masked) = (self.time_at(node), work.header().is_secure());
             let done = self.beside_engine(site, async |hold| work.carry_out(hold, now, kind, &payload).await).await;
             let Some(done) = done else { return };

@@ -20,7 +20,7 @@ use hospes_protocol::approval::Role;
 use hospes_protocol::canon::Canonical;
 use hospes_protocol::id::{FederationId, SiteId, StudyId, Timestamp};
 use hospes_protocol::message::ToSite;
-use hospes_protocol::plan::{Adaptive, Component, Plan, Privacy, Strategy};
+use hospes_protocol::plan::{Adaptive, Component, Plan, Strategy};
 use hospes_protocol::policy::Policy;
 use hospes_protocol::sign::{SecretKey, Signed};
 use hospes_protocol::study::{MemberStatement, Requester, Roster, Study, Terms};
@@ -42,8 +42,10 @@ const PLANS: [&str; 5] = [
     include_str!("figures.yaml"),
     include_str!("fit.yaml"),
 ];
-/// Trains for two rounds with secure aggregation, which of three sites takes every one in every step.
-const MASKED: &str = include_str!("masked.yaml");
+/// With secure aggregation, which of three sites takes every one in every step: one trains for a round and evaluates the model,
+/// one fits a regression, and one trains for two rounds.
+const MASKED: [&str; 3] =
+    [include_str!("masked-figures.yaml"), include_str!("masked-fit.yaml"), include_str!("masked.yaml")];
 const PEOPLE: &[(&str, Role)] = &[
     ("sam", Role::DataSteward),
     ("ava", Role::DataAccessApprover),
@@ -51,7 +53,7 @@ const PEOPLE: &[(&str, Role)] = &[
     ("odo", Role::Auditor),
 ];
 
-/// The prepared federations, one for each plan, and whether their updates travel masked.
+/// The prepared federations, one for each plan, and whether what their sites send is masked.
 pub struct Template {
     prepared: Vec<Arc<Prepared>>,
     is_masked: bool,
@@ -192,13 +194,16 @@ impl Template {
         Ok(Self { prepared, is_masked: false, is_lied_to: false })
     }
 
-    /// Makes the one federation whose updates travel masked.
+    /// Makes the federations whose sites send nothing but what is masked.
     ///
     /// # Errors
     /// As [`Template::make`].
     pub async fn masked() -> Result<Self> {
-        let prepared = Arc::new(Box::pin(Prepared::make(MASKED, None)).await?);
-        Ok(Self { prepared: vec![prepared], is_masked: true, is_lied_to: false })
+        let mut prepared = Vec::new();
+        for plan in MASKED {
+            prepared.push(Arc::new(Box::pin(Prepared::make(plan, None)).await?));
+        }
+        Ok(Self { prepared, is_masked: true, is_lied_to: false })
     }
 
     /// Makes the same federation where nobody is said to collude, so that two of three sites are enough for a sum: only then
@@ -207,7 +212,7 @@ impl Template {
     /// # Errors
     /// As [`Template::make`].
     pub async fn lied_to() -> Result<Self> {
-        let prepared = Arc::new(Box::pin(Prepared::make(MASKED, Some(0))).await?);
+        let prepared = Arc::new(Box::pin(Prepared::make(MASKED[0], Some(0))).await?);
         Ok(Self { prepared: vec![prepared], is_masked: true, is_lied_to: true })
     }
 
@@ -261,10 +266,7 @@ pub(crate) fn memory() -> PathBuf {
 }
 
 fn is_masked(plan: &Plan) -> bool {
-    plan.tasks.values().any(|task| match &task.component {
-        Component::NnTrain(train) => train.privacy == (Privacy::SecureAggregation {}),
-        _ => false,
-    })
+    plan.tasks.values().any(|task| task.component.is_masked())
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {

@@ -94,7 +94,8 @@ impl Driver {
         if let Some(regression) = Regression::of(&found.plan, &key.task) {
             let (absent, figures) = (fits::absent(round), plan::round_figures(&found.plan, &key.task, key.round));
             self.context.store.seam().spawn(async move {
-                let result = fits::advance(&context, regression, &header, &figures, &inputs, &absent).await;
+                let inputs = (inputs.as_slice(), unmasker);
+                let result = fits::advance(&context, regression, &header, &figures, inputs, &absent).await;
                 drop(finished.send(Finished::Reduced { round: key, result }));
             });
             return;
@@ -106,7 +107,10 @@ impl Driver {
                     let sum = reduce::train_masked(&models, &training, &inputs, unmasker);
                     sum.map(|trained| Sum::Model(Box::new(trained)))
                 }
-                (Work::Pool(_), Some(_)) => Err(Error::corrupt("masked sum", "figures have no masks")),
+                (Work::Pool(figures), Some(unmasker)) => {
+                    let sum = reduce::pool_masked(&figures, &inputs, unmasker);
+                    sum.map(|pooled| Sum::Figures(Box::new(pooled)))
+                }
                 (Work::Train(training), None) => {
                     reduce::train(&models, &training, &inputs).map(|trained| Sum::Model(Box::new(trained)))
                 }

@@ -3,9 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hospes_protocol::id::Digest;
+use hospes_protocol::message::FigureSet;
+use hospes_protocol::plan::{Figure, figure, masks};
+use hospes_protocol::policy::EgressKind;
+use hospes_protocol::round::RoundHeader;
 use proptest::prelude::*;
 
-use super::rig::{Rig, built, header, levels, noise, setup, site};
+use super::rig::{Rig, asked, built, header, key, levels, noise, setup, site};
+use crate::figures::{self, Blinds};
+use crate::masked;
 use crate::secagg::graph::Topology;
 use crate::secagg::keys::{Secrets, pair_mask, self_mask};
 use crate::secagg::mask::{MaskKey, Sign, Stream, apply};
@@ -369,4 +375,62 @@ fn each_tensor_has_its_own_clip() {
     assert!(matches!(few, Err(Refusal::Unusable { field: "clips", .. })), "{few:?}");
     let wide = Setup::new(&header, &[4.0, f64::INFINITY], Prg::Aes128Ctr, None).map(drop);
     assert!(matches!(wide, Err(Refusal::Unusable { field: "quantise", .. })), "{wide:?}");
+}
+
+/// Rows and a score of one site's report; the site of number 3 holds the score back.
+fn figures_of(party: u32) -> FigureSet {
+    let n = vec![f64::from(10 + party)];
+    let score = vec![f64::from(party) - 1.5, 1e-9 * f64::from(party + 1)];
+    let mut set = FigureSet { sums: [(figure::N.to_owned(), n)].into(), withheld: BTreeMap::new() };
+    match party {
+        3 => drop(set.withheld.insert(figure::SCORE.to_owned(), "a rule".to_owned())),
+        _ => drop(set.sums.insert(figure::SCORE.to_owned(), score)),
+    }
+    set
+}
+
+/// The levels of a report, and what its member makes of them.
+fn send(rig: &mut Rig, party: u32, announced: &[Figure]) {
+    let relay = Relay::from_bytes(&rig.aggregator.relay(party).unwrap().to_bytes().unwrap()).unwrap();
+    let member = rig.members.get_mut(&party).unwrap();
+    assert_eq!(asked(member, &relay, party), Ok(Turn::Mask));
+    let bytes = figures::levels(announced, &figures_of(party)).unwrap();
+    let (mut masker, mut blinds, mut blocks) = (member.masker().unwrap(), Blinds::default(), Vec::new());
+    let mut rest = bytes.as_slice();
+    while let Some(block) = masker.expected() {
+        let (mine, others) = rest.split_at(masked::level_bytes(&block));
+        blocks.push(blinds.mask(&mut masker, &block, &mut masked::levels(&block, mine)).unwrap());
+        rest = others;
+    }
+    assert!(rest.is_empty());
+    let fixed = member.commit(masker.finish().unwrap(), &key(party)).unwrap();
+    rig.uploads.insert(party, blocks);
+    rig.accept(party, Sent::from_bytes(&fixed.message).unwrap()).unwrap();
+}
+
+#[test]
+fn figures_come_out_as_their_sums_and_of_what_one_site_holds_back_nothing_does() {
+    let of = |name: &'static str, values| Figure { name: name.into(), values, kind: EgressKind::Metrics };
+    let announced = [of(figure::N, 1), of(figure::SCORE, 2)];
+    let header = RoundHeader { tensors: masks::tensors(&announced), quantise: masks::quantise(), ..header(5, 1, 1) };
+    let together = |silent: BTreeMap<u32, Step>| {
+        let mut rig = Rig::new(masked::session(&header).unwrap(), silent).until(Step::Input);
+        rig.speakers().into_iter().for_each(|party| send(&mut rig, party, &announced));
+        rig.aggregator.close(&(0..5).collect()).unwrap();
+        finished(rig).sums().unwrap()
+    };
+    // Without the site that holds back: exact, but for one rounding.
+    let blocks = together([(3, Step::Keys)].into());
+    assert_eq!(blocks[0], [4], "each site weighs 1");
+    let sum = figures::report(&announced, 4, &blocks[1..].concat()).unwrap();
+    assert_eq!((sum.sums[figure::N].as_slice(), sum.withheld.len()), ([47.0].as_slice(), 0));
+    let score = &sum.sums[figure::SCORE];
+    assert!(score[0] == 1.0 && (score[1] - 1.1e-8).abs() < 1e-23, "{score:?}");
+    // With it the score's coordinates are its own random numbers, and those of the others do not show in them.
+    let blinded = together(BTreeMap::new());
+    let sum = figures::report(&announced, 5, &blinded[1..].concat()).unwrap();
+    assert_eq!((sum.sums[figure::N].as_slice(), sum.sums.len()), ([60.0].as_slice(), 1));
+    assert_eq!(sum.withheld[figure::SCORE], "withheld by a disclosure rule of 1 of 5 sites");
+    assert!(blinded[3].iter().zip(&blocks[3]).all(|(random, others)| random != others));
+    assert!(blinded[3].iter().any(|sum| sum >> 32 > 3), "no sum of the four others reaches so far: {:?}", blinded[3]);
 }
