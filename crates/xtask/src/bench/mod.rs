@@ -46,7 +46,8 @@ impl Unit {
             Self::Times => format!("{value:.2} times"),
             Self::PerSecond if value >= 1e9 => format!("{:.2} G/s", value / 1e9),
             Self::PerSecond if value >= 1e6 => format!("{:.1} M/s", value / 1e6),
-            Self::PerSecond => format!("{:.1} k/s", value / 1e3),
+            Self::PerSecond if value >= 1e3 => format!("{:.1} k/s", value / 1e3),
+            Self::PerSecond => format!("{value:.1} /s"),
         }
     }
 
@@ -70,6 +71,18 @@ const TARGETS: &[Target] = &[
     },
     Target { name: "exact_sum", what: "exact weighted sum of updates, one core", limit: 0.8e9, unit: Unit::PerSecond },
     Target { name: "mask", what: "masks expanded and taken off a sum, one core", limit: 1e9, unit: Unit::PerSecond },
+    Target {
+        name: "dp_noise",
+        what: "discrete Gaussian noise drawn, numbers on one core",
+        limit: 2e6,
+        unit: Unit::PerSecond,
+    },
+    Target {
+        name: "dp_account",
+        what: "ε of 30,000 steps at a rate of 1/1,000, both directions, on one core",
+        limit: 4.0,
+        unit: Unit::PerSecond,
+    },
     Target {
         name: "coordinator_peak_2",
         what: "coordinator's peak memory above idle, 2 sites, 40 MB model",
@@ -158,6 +171,8 @@ const TARGETS: &[Target] = &[
 const KERNELS: &[(&str, &str)] = &[
     ("exact_sum/add_block", "exact_sum"),
     ("secagg/unmask", "mask"),
+    ("dp_noise/draw", "dp_noise"),
+    ("dp_account/epsilon", "dp_account"),
     ("ledger/append_one_fsync_a_batch", "ledger_append"),
     ("ledger/verify", "ledger_verify"),
 ];
@@ -190,6 +205,10 @@ pub(crate) fn run(root: &Path, filter: &str) -> Result<()> {
             "exact_sum",
             "--bench",
             "secagg",
+            "--bench",
+            "dp_noise",
+            "--bench",
+            "dp_account",
             "--bench",
             "ledger",
         ]);
@@ -308,6 +327,8 @@ mod tests {
         assert!(Unit::Milliseconds.ratio(25.0, 50.0) > 1.0);
         assert!(Unit::PerSecond.ratio(1e9, 0.8e9) > 1.0);
         assert!(Unit::MiB.ratio(200.0, 128.0) < 1.0);
+        let shown = [2.5e9, 2.5e6, 2.5e3, 2.5].map(|value| Unit::PerSecond.shown(value));
+        assert_eq!(shown, ["2.50 G/s", "2.5 M/s", "2.5 k/s", "2.5 /s"]);
     }
 
     #[test]
