@@ -169,7 +169,7 @@ const ROUNDING: f64 = f64::EPSILON / 2.0;
 /// Grid steps in a standard deviation of one step's loss: the grid adds about 1/6 of its square's share of the variance.
 const GRID: f64 = 50.0;
 /// Most points of a window.
-const POINTS: f64 = 2_097_152.0;
+const POINTS: f64 = 1_048_576.0;
 /// ln of how much smaller than δ something is that may be left to a bound.
 const NEGLIGIBLE: f64 = 20.0;
 
@@ -219,11 +219,12 @@ impl View {
 
         let total: f64 = steps.iter().map(|step| step.times as f64).sum();
         let reach = (2.0 * (libm::log(total) - log_delta + NEGLIGIBLE)).sqrt();
-        let span = steps.iter().map(|step| direction.span(&step.sampled, reach)).fold(0.0, |most, (low, high)| {
-            f64::max(most, high - low)
-        });
+        let span = steps
+            .iter()
+            .map(|step| direction.span(&step.sampled, reach))
+            .fold(0.0, |most, (low, high)| f64::max(most, high - low));
         let step = ((variance / total).sqrt() / GRID).max(width / POINTS).max(span / POINTS);
-        // At most `POINTS`.
+        // About `POINTS` at most.
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let points = ((width / step).ceil() as usize).next_power_of_two().max(1 << 10);
         // Losses and steps of those sizes give numbers far below 2^63; casts saturate.
@@ -322,7 +323,7 @@ impl Loss {
     fn of(sampled: &Sampled, direction: Direction, view: &View, cut: f64) -> Self {
         let Sampled { rate, sigma } = *sampled;
         let (low, high) = direction.span(sampled, view.reach);
-        // At most 2^21 steps apart, see `View`; casts saturate.
+        // About 2^20 steps apart at most, see `View`; casts saturate.
         #[allow(clippy::cast_possible_truncation)]
         let (first, last) = ((low.max(cut) / view.step).floor() as i64, (high / view.step).ceil() as i64);
         let last = last.max(first + 1);
@@ -405,7 +406,7 @@ impl Tilted {
 
 /// A grid point's place on the circle.
 fn index(point: i64, points: usize) -> usize {
-    // A power of two up to 2^21, and what is left of a division by it.
+    // A power of two up to about 2^20, and what is left of a division by it.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     let index = point.rem_euclid(points as i64) as usize;
     index
@@ -435,7 +436,8 @@ impl Composed {
         let transform = Transform::new(view.points);
         let root = (view.points as f64).sqrt();
         let mut spectrum = vec![Complex::ONE; view.points];
-        let (mut log_sum, mut log_far, mut doubt, mut infinite, mut shift) = (0.0, 0.0, error(view.points) * root, 0.0, 0.0);
+        let (mut log_sum, mut log_far, mut doubt, mut infinite, mut shift) =
+            (0.0, 0.0, error(view.points) * root, 0.0, 0.0);
         for Step { sampled, times } in steps {
             let often = *times as f64;
             // Below the cut, tilted, lies less than rounding.
@@ -538,9 +540,12 @@ mod tests {
 
     #[test]
     fn one_release_is_bounded_from_above_and_closely() {
-        for (rate, sigma, epsilons) in
-            [(0.01, 0.7, [0.1, 1.0, 2.5]), (0.3, 2.0, [0.02, 0.2, 0.5]), (0.9, 1.0, [0.1, 2.0, 4.0]), (1.0, 1.0, [0.5, 2.0, 6.0])]
-        {
+        for (rate, sigma, epsilons) in [
+            (0.01, 0.7, [0.1, 1.0, 2.5]),
+            (0.3, 2.0, [0.02, 0.2, 0.5]),
+            (0.9, 1.0, [0.1, 2.0, 4.0]),
+            (1.0, 1.0, [0.5, 2.0, 6.0]),
+        ] {
             let sampled = Sampled { rate, sigma };
             let steps = [Step { sampled, times: 1 }];
             for epsilon in epsilons {
@@ -552,7 +557,10 @@ mod tests {
                     let wanted = exact(&sampled, direction, epsilon);
                     let found = Composed::of(&steps, direction, Goal::Epsilon(epsilon)).delta(epsilon);
                     let close = wanted * (1.0 + 3e-3) + 1e-15;
-                    assert!(found >= wanted && found < close, "{rate} {sigma} {epsilon} {direction:?}: {found} {wanted}");
+                    assert!(
+                        found >= wanted && found < close,
+                        "{rate} {sigma} {epsilon} {direction:?}: {found} {wanted}"
+                    );
                 }
             }
         }
@@ -565,7 +573,10 @@ mod tests {
             let wanted = gaussian::epsilon((times as f64).sqrt() / sigma, delta);
             for direction in [Direction::Removed, Direction::Added] {
                 let found = Composed::of(&steps, direction, Goal::Delta(delta)).epsilon(delta);
-                assert!(found >= wanted * (1.0 - 1e-8) && found < wanted * (1.0 + 2e-4), "{sigma} {times}: {found} {wanted}");
+                assert!(
+                    found >= wanted * (1.0 - 1e-8) && found < wanted * (1.0 + 2e-4),
+                    "{sigma} {times}: {found} {wanted}"
+                );
             }
         }
     }

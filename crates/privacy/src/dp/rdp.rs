@@ -47,7 +47,10 @@ impl TryFrom<Vec<f64>> for Curve {
 
     fn try_from(divergences: Vec<f64>) -> Result<Self, PrivacyError> {
         if divergences.len() != ORDERS || divergences.iter().any(|value| value.is_nan() || *value < 0.0) {
-            return Err(PrivacyError::Account { place: "curve", reason: "is not one of divergences at the fixed orders" });
+            return Err(PrivacyError::Account {
+                place: "curve",
+                reason: "is not one of divergences at the fixed orders",
+            });
         }
         Ok(Self(divergences))
     }
