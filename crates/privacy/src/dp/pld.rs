@@ -190,7 +190,9 @@ struct View {
 impl View {
     fn of(steps: &[Step], direction: Direction, goal: Goal) -> Self {
         let moment = |tilt: f64| cumulant(steps, direction, tilt);
-        let most = steps.iter().fold(1.0f64, |most, step| most.max(step.sampled.sigma)) * 200.0;
+        // The best tilt of one Gaussian is a few times σ; more takes time and gives nothing.
+        let least_sigma = steps.iter().map(|step| step.sampled.sigma).fold(f64::INFINITY, f64::min);
+        let most = 200.0 * least_sigma.max(1.0);
         let (best, log_delta) = match goal {
             Goal::Delta(delta) => {
                 let log = libm::log(delta);
