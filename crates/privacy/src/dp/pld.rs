@@ -352,7 +352,9 @@ impl Loss {
                 Direction::Added => (plain, mix(plain, moved), of_plain),
             };
             // a + b = p and a·e^(−l) + b·e^(−l−h) = q for the masses at l and l + h.
-            let up = ((p - q * libm::exp(point as f64 * view.step)) / share).clamp(0.0, p);
+            let moved_back = q * libm::exp(point as f64 * view.step);
+            // Where that is out of range, all of it counts as the larger loss.
+            let up = if moved_back.is_finite() { ((p - moved_back) / share).clamp(0.0, p) } else { p };
             if let Some(mass) = mass.last_mut() {
                 *mass += p - up;
             }
@@ -439,7 +441,7 @@ impl Composed {
         let root = (view.points as f64).sqrt();
         let mut spectrum = vec![Complex::ONE; view.points];
         let (mut log_sum, mut log_far, mut doubt, mut infinite, mut shift) =
-            (0.0, 0.0, error(view.points) * root, 0.0, 0.0);
+            (0.0f64, 0.0f64, error(view.points) * root, 0.0f64, 0.0f64);
         for Step { sampled, times } in steps {
             let often = *times as f64;
             // Below the cut, tilted, lies less than rounding.
