@@ -36,6 +36,14 @@ pub enum PrivacyError {
         /// Why.
         reason: &'static str,
     },
+    /// A parameter of noise, or of what it costs, that cannot be used.
+    #[error("{place} {reason}")]
+    Account {
+        /// Which.
+        place: &'static str,
+        /// Why.
+        reason: &'static str,
+    },
     /// A level that a sum has no room for.
     #[error("entry {index} of part {part} of the vector is above its largest level")]
     Level {

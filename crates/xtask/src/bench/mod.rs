@@ -49,7 +49,8 @@ impl Unit {
             Self::Times => format!("{value:.2} times"),
             Self::PerSecond if value >= 1e9 => format!("{:.2} G/s", value / 1e9),
             Self::PerSecond if value >= 1e6 => format!("{:.1} M/s", value / 1e6),
-            Self::PerSecond => format!("{:.1} k/s", value / 1e3),
+            Self::PerSecond if value >= 1e3 => format!("{:.1} k/s", value / 1e3),
+            Self::PerSecond => format!("{value:.1} /s"),
         }
     }
 
@@ -97,6 +98,18 @@ const TARGETS: &[Target] = &[
         what: "whole masked round, 100 sites, 1 M parameters: CPU time of all",
         limit: 30_000.0,
         unit: Unit::Milliseconds,
+    },
+    Target {
+        name: "dp_noise",
+        what: "discrete Gaussian noise drawn, numbers on one core",
+        limit: 2e6,
+        unit: Unit::PerSecond,
+    },
+    Target {
+        name: "dp_account",
+        what: "ε of 30,000 steps at a rate of 1/1,000, both directions, on one core",
+        limit: 4.0,
+        unit: Unit::PerSecond,
     },
     Target {
         name: "coordinator_peak_2",
@@ -232,6 +245,8 @@ const TIMED: &[(&str, &str)] = &[("shamir/split_100_67", "shamir_split"), ("sham
 const KERNELS: &[(&str, &str)] = &[
     ("exact_sum/add_block", "exact_sum"),
     ("secagg/unmask", "mask"),
+    ("dp_noise/draw", "dp_noise"),
+    ("dp_account/epsilon", "dp_account"),
     ("ledger/append_one_fsync_a_batch", "ledger_append"),
     ("ledger/verify", "ledger_verify"),
     ("ledger/page_of_100", PAGE),
@@ -268,6 +283,10 @@ pub(crate) fn run(root: &Path, filter: &str) -> Result<()> {
             "exact_sum",
             "--bench",
             "secagg",
+            "--bench",
+            "dp_noise",
+            "--bench",
+            "dp_account",
             "--bench",
             "ledger",
         ]);
@@ -418,6 +437,8 @@ mod tests {
         assert!(Unit::Milliseconds.ratio(25.0, 50.0) > 1.0);
         assert!(Unit::PerSecond.ratio(1e9, 0.8e9) > 1.0);
         assert!(Unit::MiB.ratio(200.0, 128.0) < 1.0);
+        let shown = [2.5e9, 2.5e6, 2.5e3, 2.5].map(|value| Unit::PerSecond.shown(value));
+        assert_eq!(shown, ["2.50 G/s", "2.5 M/s", "2.5 k/s", "2.5 /s"]);
     }
 
     #[test]
