@@ -71,7 +71,7 @@ fn one_app_tells_of_a_request_with_its_window_closed_and_starts_with_the_session
         starts_with_the_session(&desktop, &window).await?;
         let (service, heard) = notifications(&desktop.bus()?).await?;
         desktop.close_window()?;
-        federation.submit(Path::new(&format!("{EXAMPLES}/heart/study.yaml")))?;
+        federation.submit(Path::new(&format!("{EXAMPLES}/heart/plain.yaml")))?;
         let (title, words) = heard.recv_timeout(PATIENCE).context("nobody was told of the request")?;
         ensure!(title == "Hospes" && words.starts_with("A request waits for a decision."), "{title}: {words}");
         // It can be read by whoever stands before the screen.

@@ -16,7 +16,7 @@ const VICTIMS: [Option<&str>; 8] =
 #[test]
 fn a_study_goes_on_though_every_process_is_killed_and_every_ledger_verifies() -> Result<()> {
     let mut federation = Federation::hearts("sqlite")?;
-    let plan = std::fs::read_to_string(format!("{EXAMPLES}/heart/study.yaml"))?;
+    let plan = std::fs::read_to_string(format!("{EXAMPLES}/heart/plain.yaml"))?;
     let longer = plan.replace("rounds: 15", &format!("rounds: {ROUNDS}"));
     ensure!(longer != plan, "the example's number of rounds has another form");
     let file = federation.folder().join("study.yaml");

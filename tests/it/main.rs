@@ -1,5 +1,6 @@
 //! Stories over whole processes.
 
+mod decoders;
 mod desktop;
 mod devhost;
 mod hostile;

@@ -15,7 +15,7 @@ const ROUNDS: u64 = 40;
 fn four_hospitals_train_one_model_and_every_ledger_verifies() -> Result<()> {
     let server = Postgres::start();
     let federation = Federation::hearts(&server.url())?;
-    let study = federation.submit(Path::new(&format!("{EXAMPLES}/heart/study.yaml")))?;
+    let study = federation.submit(Path::new(&format!("{EXAMPLES}/heart/plain.yaml")))?;
     let tried = federation.site("hungary")?.act("Stefan", &["dry-run", &study])?;
     assert_eq!(tried["state"], "done", "{tried:#}");
     assert!(left(federation.site("hungary")?, &study)?.is_empty(), "something left before anybody signed");
@@ -74,7 +74,7 @@ fn the_first_rounds_sent_what_the_dry_run_showed(site: &Site, study: &str, tried
 
 /// Another study of the same sites, in the middle of which one takes its approval back.
 fn after_a_site_revokes_nothing_leaves_it_and_the_others_finish(federation: &Federation) -> Result<()> {
-    let plan = std::fs::read_to_string(format!("{EXAMPLES}/heart/study.yaml"))?;
+    let plan = std::fs::read_to_string(format!("{EXAMPLES}/heart/plain.yaml"))?;
     let longer = plan.replace("rounds: 15", &format!("rounds: {ROUNDS}"));
     ensure!(longer != plan, "the example's number of rounds has another form");
     let file = federation.folder().join("longer.yaml");

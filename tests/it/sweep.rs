@@ -14,7 +14,7 @@ fn grid() -> (&'static str, &'static str, u64) {
 
 /// The example with these settings; without its local baseline, which would be the same in every run.
 fn study(rates: &str, updates: &str) -> Result<String> {
-    let text = std::fs::read_to_string(format!("{EXAMPLES}/heart/study.yaml"))?;
+    let text = std::fs::read_to_string(format!("{EXAMPLES}/heart/plain.yaml"))?;
     let (text, _) = text.split_once("\n    alone:").context("the example has no local baseline")?;
     let text = text.replace("rounds: 15", "rounds: 2");
     Ok(format!(

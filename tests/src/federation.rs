@@ -104,6 +104,14 @@ impl Federation {
     /// # Errors
     /// If a program does not do what it should.
     pub fn new(database: &str) -> Result<Self> {
+        Self::scheduled(database, &[])
+    }
+
+    /// Likewise, with other times in the coordinator's schedule, in milliseconds.
+    ///
+    /// # Errors
+    /// If a program does not do what it should.
+    pub fn scheduled(database: &str, times: &[(&str, u64)]) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let port = free_port()?;
         let home = folder.path().join("coordinator");
@@ -112,6 +120,7 @@ impl Federation {
         let mut init = Command::new(program("hospes-coordinator")?);
         init.arg("--data").arg(&home).args(["init", "--name", "Heart Federation", "--url", &url]);
         output(init.args(["--listen", &listen, "--database", database]))?;
+        set_times(&home.join("coordinator.toml"), times)?;
         let mut token = Command::new(program("hospes-coordinator")?);
         let token = output(token.arg("--data").arg(&home).args(["token", "create", "Olga", "--role", "operator"]))?;
         std::fs::write(folder.path().join("token"), token)?;
@@ -142,18 +151,58 @@ impl Federation {
         Ok(federation)
     }
 
+    /// So many sites with the data of the four hospitals by turns. The first compared words with all others, and they with
+    /// it, and it vouches for them. The coordinator soon does without a site that is gone.
+    ///
+    /// # Errors
+    /// If a program does not do what it should.
+    pub fn crowd(database: &str, sites: usize) -> Result<Self> {
+        const DATA: [&str; 4] = ["cleveland", "hungary", "switzerland", "long_beach"];
+        let mut federation = Self::scheduled(database, &[("patience_ms", 8_000), ("grace_ms", 2_000)])?;
+        let all: Vec<(String, &str)> = (0..sites).map(|n| (format!("site-{n}"), DATA[n % DATA.len()])).collect();
+        federation.sites = at_once(&all, |(name, data)| {
+            let site = federation.joined(name, &PEOPLE[..2])?;
+            site.furnish(data)?;
+            Ok(site)
+        })?;
+        federation.until("the roster reaches everybody", |f| {
+            let members = |site: &Site| -> Result<bool> {
+                Ok(site.status()?["memberships"][0]["members"].as_u64() == Some(sites as u64))
+            };
+            Ok(f.sites.iter().map(members).collect::<Result<Vec<bool>>>()?.into_iter().all(|all| all))
+        })?;
+        let (first, others) = federation.sites.split_first().context("no sites")?;
+        let words = first.words()?;
+        at_once(others, |site| {
+            site.act(ADMINISTRATOR, &["peers", "verify", &first.name, "--words", &words])?;
+            first.act(ADMINISTRATOR, &["peers", "verify", &site.name, "--words", &site.words()?])?;
+            first.act(ADMINISTRATOR, &["peers", "vouch", &site.name])
+        })?;
+        at_once(others, |site| {
+            federation.until("the first site's word is heard", |_| {
+                let peers = site.act(ADMINISTRATOR, &["peers", "list"])?;
+                let peers = peers.as_array().context("no peers")?;
+                Ok(peers.iter().all(|peer| peer["trust"] != "asserted_only"))
+            })
+        })?;
+        Ok(federation)
+    }
+
+    /// Both signatures of every site under a study.
+    ///
+    /// # Errors
+    /// With what a site said.
+    pub fn sign_everywhere(&self, study: &str) -> Result<()> {
+        at_once(&self.sites, |site| site.sign(study)).map(drop)
+    }
+
     /// One of the four hospitals joins, with its people, its data and the public-data policy.
     ///
     /// # Errors
     /// If a program does not do what it should.
     pub fn join_with_hearts(&mut self, name: &str) -> Result<()> {
         self.join(name)?;
-        let site = self.site(name)?;
-        site.act(ADMINISTRATOR, &["policy", "set", &format!("{EXAMPLES}/policies/public-data.toml")])?;
-        let file = format!("{EXAMPLES}/heart/{name}.csv");
-        let add = ["dataset", "add", &file, "--name", "heart", "--subject", "subject_id", "--public"];
-        site.act("Stefan", &add)?;
-        Ok(())
+        self.site(name)?.furnish(name)
     }
 
     /// A new site with its people joins.
@@ -161,16 +210,21 @@ impl Federation {
     /// # Errors
     /// If a program does not do what it should.
     pub fn join(&mut self, name: &str) -> Result<()> {
+        let site = self.joined(name, &PEOPLE)?;
+        self.sites.push(site);
+        Ok(())
+    }
+
+    fn joined(&self, name: &str, people: &[(&str, &str)]) -> Result<Site> {
         let invitation = self.ctl(&["invite", name])?;
-        let site = Site::new(self.folder.path(), name)?;
+        let site = Site::new(self.folder.path(), name, people)?;
         let text = |field: &str| invitation[field].as_str().map(str::to_owned).context("no invitation");
         let (invitation, words) = (text("invitation")?, text("ca_words")?);
         site.act(
             ADMINISTRATOR,
             &["enrol", &invitation, "--words", &words, "--organisation", &format!("{name} clinic")],
         )?;
-        self.sites.push(site);
-        Ok(())
+        Ok(site)
     }
 
     /// Every site compares the words of every other.
@@ -184,8 +238,7 @@ impl Federation {
             self.until("the roster reaches everybody", |_| {
                 Ok(site.status()?["memberships"][0]["members"].as_u64() == Some(members as u64))
             })?;
-            let own = site.status()?["memberships"][0]["words"].as_str().context("no words")?.to_owned();
-            words.push((site.name.clone(), own));
+            words.push((site.name.clone(), site.words()?));
         }
         for site in &self.sites {
             for (name, words) in words.iter().filter(|(name, _)| *name != site.name) {
@@ -328,7 +381,7 @@ impl Federation {
 }
 
 impl Site {
-    fn new(folder: &Path, name: &str) -> Result<Self> {
+    fn new(folder: &Path, name: &str, people: &[(&str, &str)]) -> Result<Self> {
         let data = folder.join(name);
         let secrets = folder.join(format!("{name}.secrets"));
         std::fs::create_dir_all(&secrets)?;
@@ -342,7 +395,7 @@ impl Site {
         let engine = Running::start(site_command(&data, &secrets)?.arg("run"), folder.join(format!("{name}.log")))?;
         let site = Self { name: name.to_owned(), data, engine, secrets };
         site.until_it_answers()?;
-        for (person, role) in PEOPLE {
+        for &(person, role) in people {
             let outcome = site.act(ADMINISTRATOR, &["user", "add", person, "--role", role])?;
             let code = outcome["done"]["code"].as_str().with_context(|| format!("no code in {outcome}"))?;
             site.act(person, &["user", "activate", person, "--code", code])?;
@@ -392,6 +445,36 @@ impl Site {
         Ok(())
     }
 
+    /// Both signatures under a study, by people who read what they sign.
+    ///
+    /// # Errors
+    /// With what the site said.
+    pub fn sign(&self, study: &str) -> Result<()> {
+        let review = self.act("Stefan", &["show", study])?;
+        let read = review["read"]["digest"].as_str().with_context(|| format!("no digest in {review}"))?;
+        let first = self.act("Stefan", &["approve", study, "--digest", read, "--yes"])?;
+        let digest = first["digest"].as_str().with_context(|| format!("no digest in {first}"))?;
+        self.act("Anna", &["approve", study, "--digest", digest, "--yes"])?;
+        Ok(())
+    }
+
+    /// The words of this site's key in its only federation.
+    ///
+    /// # Errors
+    /// If the engine does not answer.
+    pub fn words(&self) -> Result<String> {
+        Ok(self.status()?["memberships"][0]["words"].as_str().context("no words")?.to_owned())
+    }
+
+    /// The public-data policy, and the data of one of the four hospitals.
+    fn furnish(&self, data: &str) -> Result<()> {
+        self.act(ADMINISTRATOR, &["policy", "set", &format!("{EXAMPLES}/policies/public-data.toml")])?;
+        let file = format!("{EXAMPLES}/heart/{data}.csv");
+        let add = ["dataset", "add", &file, "--name", "heart", "--subject", "subject_id", "--public"];
+        self.act("Stefan", &add)?;
+        Ok(())
+    }
+
     /// Starts the engine again after it was killed.
     ///
     /// # Errors
@@ -435,6 +518,34 @@ impl Waiting {
         until_heard(&service, &socket)?;
         Ok(Self { socket, _service: service })
     }
+}
+
+/// Does the same with all, three at a time, in their order: most of it is waiting for keys that follow from passphrases.
+fn at_once<T: Sync, R: Send>(all: &[T], work: impl Fn(&T) -> Result<R> + Sync) -> Result<Vec<R>> {
+    let (work, mut done) = (&work, Vec::new());
+    for some in all.chunks(3) {
+        let results = std::thread::scope(|scope| {
+            let threads: Vec<_> = some.iter().map(|one| scope.spawn(move || work(one))).collect();
+            let ended = threads.into_iter().map(|thread| thread.join());
+            ended.map(|ended| ended.unwrap_or_else(|_| bail!("a thread panicked"))).collect::<Vec<_>>()
+        });
+        for result in results {
+            done.push(result?);
+        }
+    }
+    Ok(done)
+}
+
+/// Other times in a coordinator's settings.
+fn set_times(settings: &Path, times: &[(&str, u64)]) -> Result<()> {
+    let mut lines: Vec<String> = std::fs::read_to_string(settings)?.lines().map(str::to_owned).collect();
+    for (name, ms) in times {
+        let of_name = |line: &&mut String| line.split_once(" = ").is_some_and(|(key, _)| key == *name);
+        let line = lines.iter_mut().find(of_name).with_context(|| format!("no {name} in {}", settings.display()))?;
+        *line = format!("{name} = {ms}");
+    }
+    std::fs::write(settings, lines.join("\n"))?;
+    Ok(())
 }
 
 /// Waits until a program listens on its socket.

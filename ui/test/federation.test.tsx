@@ -1,7 +1,7 @@
 // @vitest-environment jsdom
 import { act } from "react";
 import { afterEach, describe, expect, it } from "vitest";
-import type { DatasetUse, MembershipView, Role } from "../src/ipc/types";
+import type { DatasetUse, MembershipView, PeerView, Role } from "../src/ipc/types";
 import { DatasetUses } from "../src/screens/DatasetUses";
 import { Federation } from "../src/screens/Federation";
 import { Federations } from "../src/screens/Federations";
@@ -122,6 +122,79 @@ describe("leaving a federation", () => {
     const words = [...screen.place.querySelectorAll('ol[aria-label="Words of Cleveland"] li')];
     expect(words.map((li) => li.textContent)).toEqual(HEART.words.split(" "));
     expect(screen.place.querySelector('svg[role="img"][aria-label*="Words of Cleveland"]')).not.toBeNull();
+  });
+});
+
+describe("other members", () => {
+  const ASSERTED: PeerView = {
+    site: "two",
+    name: "Hungary",
+    organisation: "Institute of Cardiology",
+    identity: "beef",
+    trust: "asserted_only",
+    vouched_by: [],
+    vouched_here: false,
+    words: null,
+    compared: null,
+    revoked: null,
+  };
+  const VERIFIED: PeerView = {
+    ...ASSERTED,
+    site: "three",
+    name: "Zurich",
+    trust: "verified_here",
+    words: "twelve eleven ten nine eight seven six five four three two one",
+    compared: { by: "ida", at: 0 },
+  };
+
+  async function among(peers: PeerView[], roles: Role[] = ["data_steward"]): Promise<void> {
+    screen = await show(<Federation id="fed" />, roles, (command) => {
+      if (command === "memberships") return [HEART];
+      if (command === "peers") return peers;
+      return command.endsWith("verify_peer") ? peers[0] : [];
+    });
+  }
+
+  it("are counted by how their keys are known, and named where the coordinator alone knows them", async () => {
+    await among([ASSERTED, VERIFIED]);
+    expect(screen.place.textContent).toContain("1 of 2 verified here, 0 vouched for");
+    expect(screen.place.textContent).toContain("Asserted by the coordinator only: Hungary.");
+    expect(screen.place.textContent).toContain("Words compared by ida on");
+  });
+
+  it("have words to be shown only once somebody here typed them", async () => {
+    await among([ASSERTED]);
+    expect(button("Show words")).toBeNull();
+    await press(button("Compare words"));
+    expect(document.querySelector("[role=dialog] svg[role=img]")).toBeNull();
+    await type("words", VERIFIED.words ?? "");
+    await act(async () => document.querySelector<HTMLFormElement>("[role=dialog] form")?.requestSubmit());
+    await settle();
+    expect(screen.of("verify_peer")).toEqual([{ federation: "fed", site: "two", words: VERIFIED.words }]);
+    await screen.end();
+    await among([VERIFIED]);
+    await press(button("Show words"));
+    const words = [...document.querySelectorAll("[role=dialog] li")].map((li) => li.textContent);
+    expect(words.join(" ")).toBe(VERIFIED.words);
+    await press(button("Close"));
+    await settle();
+  });
+
+  it("are no longer verified where their key changed, which is said, and where somebody takes it back", async () => {
+    await among([{ ...ASSERTED, revoked: 0 }]);
+    expect(screen.place.textContent).toContain("No longer verified since");
+    expect(button("Take back")).toBeNull();
+    await screen.end();
+    await among([VERIFIED], ["auditor"]);
+    expect(button("Take back")).toBeNull();
+    await screen.end();
+    await among([VERIFIED]);
+    await press(button("Take back"));
+    await type("reason", "they lost the laptop");
+    await act(async () => document.querySelector<HTMLFormElement>("[role=dialog] form")?.requestSubmit());
+    await settle();
+    const asked = { federation: "fed", site: "three", reason: "they lost the laptop" };
+    expect(screen.of("unverify_peer")).toEqual([asked]);
   });
 });
 

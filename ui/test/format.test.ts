@@ -1,7 +1,18 @@
 // @vitest-environment jsdom
 import { beforeAll, describe, expect, it } from "vitest";
 import { speak } from "../src/i18n";
-import { brief, bytes, count, decimal, distance, grouped, level, percent } from "../src/i18n/format";
+import {
+  brief,
+  bytes,
+  count,
+  decimal,
+  distance,
+  duration,
+  exactBytes,
+  grouped,
+  level,
+  percent,
+} from "../src/i18n/format";
 
 /** Thin, narrow and no-break blanks are a matter of the platform's tables. */
 const plain = (text: string) => text.replaceAll(/[\u00a0\u202f\u2009]/g, " ");
@@ -43,6 +54,16 @@ describe("numbers in English", () => {
     expect([level(0.95), level(0.975), level(0.999)]).toEqual(["95%", "97.5%", "99.9%"]);
   });
 
+  it("say how long something takes", () => {
+    expect([400, 12_400, 59_000, 90_000, 5_400_000].map(duration)).toEqual([
+      "1 second",
+      "12 seconds",
+      "1 minute",
+      "2 minutes",
+      "2 hours",
+    ]);
+  });
+
   it("say how far away a moment is", () => {
     const now = Date.UTC(2026, 0, 10);
     expect(distance(now + 8 * 86_400_000, now)).toBe("in 8 days");
@@ -55,10 +76,11 @@ describe("numbers in German", () => {
   beforeAll(() => speak("de"));
 
   it("have the German comma", () => {
-    expect([count(1_234_567), decimal(0.88649), bytes(4_096)].map(plain)).toEqual([
+    expect([count(1_234_567), decimal(0.88649), bytes(4_096), exactBytes(20_970)].map(plain)).toEqual([
       "1.234.567",
       "0,886",
       "4,1 kB",
+      "20.970 Byte",
     ]);
   });
 });

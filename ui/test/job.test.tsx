@@ -39,6 +39,8 @@ const JOB: JobView = {
     task("train", "nn_train", ["read", "read"], "working", 3),
     task("judge", "evaluation", ["read", "train"], "waiting", 0),
   ],
+  protection: [],
+  others: [],
   comparisons: [],
   model: null,
   released: null,
@@ -98,6 +100,16 @@ describe("a run", () => {
       ["train", "trains a network", "read", "Under way", "3"],
       ["judge", "judges the model", "read and train", "Not begun", "0"],
     ]);
+  });
+
+  it("says which of the other sites only the coordinator knows", async () => {
+    const other = { site: "one", name: "Zurich", organisation: "Clinic", trust: "verified_here" } as const;
+    const others = [other, { ...other, site: "two", name: "Basel", trust: "asserted_only" } as const];
+    const protection = ["The coordinator can read this site's figures: they leave unmasked."];
+    await stand({ ...JOB, protection, others });
+    expect(screen.place.textContent).toContain("they leave unmasked");
+    expect(screen.place.textContent).toContain("1 of 2 verified here");
+    expect(screen.place.textContent).toContain("Asserted by the coordinator only: Basel.");
   });
 
   it("says the state of a task by a shape too", async () => {

@@ -28,6 +28,8 @@ const JOB: JobView = {
   rounds: [],
   rounds_in_all: 0,
   tasks: [],
+  protection: [],
+  others: [],
   comparisons: [],
   model: null,
   released: null,

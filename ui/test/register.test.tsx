@@ -1,7 +1,7 @@
 // @vitest-environment jsdom
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { Args } from "../src/ipc/commands";
-import type { Chosen, Role, Step, SurveyView } from "../src/ipc/types";
+import type { Chosen, Fault, Role, Step, SurveyView } from "../src/ipc/types";
 import { Datasets } from "../src/screens/Datasets";
 import { Join } from "../src/screens/Join";
 import { NewDataset } from "../src/screens/NewDataset";
@@ -157,6 +157,42 @@ describe("registering a dataset", () => {
     expect(screen.text()).toContain("empty cells, ?, -9");
     await screen.submit();
     expect(screen.args("add_dataset")).toMatchObject({ dataset: { missing: ["?", "-9", "999"] } });
+  });
+
+  it("says how far a large file is read, and stops where somebody does not want to wait", async () => {
+    let stop: (fault: Fault) => void = () => {};
+    const answers = {
+      people: person(["data_steward"]),
+      choose_file: FILE,
+      survey: () =>
+        new Promise((_, reject) => {
+          stop = reject;
+        }),
+      reading: { rows: 1_204_000, all: null },
+      stop_reading: () => stop({ code: "stopped", words: "the reading was stopped" }),
+    };
+    await screen.show(<NewDataset />, answers, "Stefan");
+    await screen.press(screen.button("Choose a file"));
+    expect(screen.text()).toContain("1,204,000 rows are read so far");
+    expect(await screen.faults()).toEqual([]);
+    await screen.press(screen.button("Stop reading"));
+    expect(screen.text()).toContain("You stopped the reading");
+    // It is not looked at as a workbook of which another sheet might be the table.
+    expect(screen.times("sheets")).toBe(0);
+  });
+
+  it("can still be stopped by who left the wizard, with what remains in sight", async () => {
+    const answers = {
+      people: person(["data_steward"]),
+      datasets: [],
+      reading: { rows: 500_000, all: 2_000_000 },
+    };
+    await screen.show(<Datasets />, answers, "Stefan");
+    const progress = screen.place.querySelector("progress");
+    expect([progress?.value, progress?.max]).toEqual([500_000, 2_000_000]);
+    expect(await screen.faults()).toEqual([]);
+    await screen.press(screen.button("Stop reading"));
+    expect(screen.times("stop_reading")).toBe(1);
   });
 
   it("goes on only with what was counted", async () => {

@@ -16,7 +16,7 @@ const sources = import.meta.glob<string>(
     "../../crates/{cohort,ipc,party}/src/**/*.rs",
     "../../crates/ledger/src/{error,export,leaf,note,verify,witness}.rs",
     "../../crates/ledger/src/verify/*.rs",
-    "../../crates/privacy/src/{duo,error,quantise}.rs",
+    "../../crates/privacy/src/{duo,error,figures,quantise}.rs",
     "../../crates/privacy/src/disclosure/*.rs",
     "../../crates/privacy/src/secagg/{refusal,setup}.rs",
     "../../crates/protocol/src/{canon,enrol,id,policy,release,text,version}.rs",
@@ -101,6 +101,7 @@ const EXAMPLES: Record<string, string> = {
   quoted: "Herz",
   id: "abc1",
   number: "7",
+  bytes: "1,234 bytes",
   moment: "2026-01-02T03:04:05.000Z",
   time: "08:00",
   said: " without bias",
@@ -225,6 +226,10 @@ describe("words of the engine", () => {
     const runs = one("up to 1200 runs are allowed; in each, everything listed leaves again");
     expect(runs).toMatch(/^bis zu 1.200 Läufe/);
     expect(one("the approval expired at 2026-01-02T03:04:05.000Z")).toMatch(/2026/);
+    // As an older log has it, too.
+    for (const size of ["20,970", "20970"]) {
+      expect(one(`the table of the regression 'odds', ${size} bytes`)).toMatch(/odds“, 20.970 Byte$/);
+    }
     expect(one("the dataset has no column age, sex")).toBe("dem Datensatz fehlt age, sex");
   });
 
@@ -303,11 +308,11 @@ describe("words of the engine", () => {
     await speak("fr");
     const summary = said(
       "Ana (CHU) asks 3 sites, this one among them, to compute 'heart'. It uses 3 of 5 columns of 'cohort', 80 patients. 4 " +
-        "things leave this site, 900 bytes in one run.",
+        "things leave this site, 20,970 bytes in one run.",
     );
-    expect(summary).toBe(
+    expect(summary?.replaceAll(/[\u00a0\u202f]/g, " ")).toBe(
       "Ana (CHU) demande à 3 sites, dont celui-ci, de calculer « heart ». Elle utilise 3 colonnes sur 5 de « cohort », " +
-        "80 patients. 4 éléments quittent ce site, 900 octets par exécution.",
+        "80 patients. 4 éléments quittent ce site, 20 970 octets par exécution.",
     );
   });
 });

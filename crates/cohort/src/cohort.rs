@@ -280,7 +280,7 @@ impl Cohort {
     /// more parameters than `max_param_ratio` for each of them; otherwise there is none. With it goes, where the plan can
     /// end training early, the loss on the rows for validation, under the same rules as in an evaluation, if no few rows make
     /// up most of it. It can be inverted in part by who reads it; that is what the approval says, what clipping bounds, and
-    /// what secure aggregation will hide. The view holds means over rows and counts and stays here.
+    /// what secure aggregation hides. The view holds means over rows and counts and stays here.
     pub fn train(self, round: Round<'_>, rules: &Disclosure, pulse: &mut Pulse<'_>) -> Result<Update, CohortError> {
         self.check_round(&round)?;
         let task = round.header.task.as_str();

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use hospes_protocol::text::in_bytes;
+
 use crate::source::Place;
 
 /// Something about data or a snapshot failed.
@@ -94,7 +96,7 @@ pub enum CohortError {
         limit: usize,
     },
     /// A record is too long.
-    #[error("{file}, line {line}: the record has more than {limit} bytes; is a quote missing?")]
+    #[error("{file}, line {line}: the record has more than {}; is a quote missing?", in_bytes(*limit as u64))]
     LongRecord {
         /// File.
         file: String,
@@ -104,7 +106,7 @@ pub enum CohortError {
         limit: usize,
     },
     /// A field is too long.
-    #[error("{file}, {place}, field {field}: more than {limit} bytes")]
+    #[error("{file}, {place}, field {field}: more than {}", in_bytes(*limit as u64))]
     LongField {
         /// File.
         file: String,
@@ -233,9 +235,9 @@ pub enum CohortError {
     },
     /// The names of the columns do not fit into a snapshot's document.
     #[error(
-        "the names of {columns} columns need more than the {} bytes of a snapshot's document; register fewer columns, or \
-         give them shorter names",
-        hospes_protocol::limits::DOCUMENT_BYTES
+        "the names of {columns} columns need more than the {} of a snapshot's document; register fewer columns, or give them \
+         shorter names",
+        in_bytes(hospes_protocol::limits::DOCUMENT_BYTES as u64)
     )]
     TooManyNames {
         /// Columns.
@@ -392,6 +394,14 @@ pub enum CohortError {
         /// Task.
         task: String,
     },
+    /// A report that masks have no room for.
+    #[error("task '{task}' cannot send its report under masks: {reason}")]
+    NotMaskable {
+        /// Task.
+        task: String,
+        /// Which figure, and what it must be.
+        reason: String,
+    },
     /// A graphics card failed; the processor can do the same work.
     #[error("the graphics card ({card}) failed: {reason}")]
     Device {
@@ -495,6 +505,7 @@ impl CohortError {
             | Self::MissingLabel { .. }
             | Self::BrokenRule { .. }
             | Self::NoRowsLeft { .. }
+            | Self::NotMaskable { .. }
             | Self::Plan { .. } => Outward::DataDoNotFit,
             Self::Altered { .. } | Self::Key { .. } | Self::OpenSource { .. } | Self::ReadSource { .. } => {
                 Outward::SnapshotUnusable

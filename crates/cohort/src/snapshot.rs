@@ -33,7 +33,7 @@ use crate::error::CohortError;
 use crate::opt_out::{OptOuts, SubjectHash, SubjectKey};
 use crate::schema::{Column, ColumnKind, ImageSize, Schema};
 use crate::source::sql::Query;
-use crate::source::{self, Format, Limits, Record, Rows, Source, SourceKind};
+use crate::source::{self, Format, Limits, Reading, Record, Rows, Source, SourceKind};
 
 /// The 32 bytes that open one snapshot. `Debug` shows nothing, and there is no `Serialize`.
 #[derive(Clone)]
@@ -207,11 +207,28 @@ const BATCH_ROWS: std::ops::RangeInclusive<usize> = 1 << 10..=1 << 13;
 /// # Disclosure
 /// Numbers of rows and subjects, for the steward; the file itself opens with the key only.
 pub fn freeze(order: Freeze<'_>, key: &SnapshotKey, subjects: &SubjectKey) -> Result<Snapshot, CohortError> {
+    freeze_followed(order, key, subjects, (&Reading::default(), 0))
+}
+
+/// The same with somebody who follows it and may end it, and with the rows that a survey has counted.
+///
+/// # Errors
+/// As [`freeze`], and [`CohortError::Cancelled`] where they ended it.
+///
+/// # Disclosure
+/// As [`freeze`].
+pub fn freeze_followed(
+    order: Freeze<'_>,
+    key: &SnapshotKey,
+    subjects: &SubjectKey,
+    (reading, rows): (&Reading, u64),
+) -> Result<Snapshot, CohortError> {
     if order.schema.column(&order.schema.subject).is_none() {
         return Err(CohortError::UnknownColumn { column: order.schema.subject.clone() });
     }
     let partial = Partial::create(order.folder)?;
-    let written = write_file(&order, key, subjects, &partial)?;
+    reading.begins(rows);
+    let written = write_file(&order, key, subjects, &partial, reading)?;
     let (masked, kept): (Vec<_>, Vec<_>) = order.schema.columns.iter().partition(|c| is_masked(order.schema, c));
     let kept = Schema { columns: kept.into_iter().cloned().collect(), subject: order.schema.subject.clone() };
     let document = Canonical::new(SnapshotDocument {
@@ -356,6 +373,7 @@ fn write_file(
     key: &SnapshotKey,
     subjects: &SubjectKey,
     partial: &Partial,
+    reading: &Reading,
 ) -> Result<Written, CohortError> {
     let file = order.source.name();
     let mut input = Rows::open(order.source, order.format, order.limits, true)?;
@@ -372,6 +390,7 @@ fn write_file(
     let (mut rows, mut pending) = (0u64, 0usize);
     while let Some(record) = input.next_row()? {
         rows += 1;
+        reading.passes(rows)?;
         for sink in &mut sinks {
             sink.push(&record, order.format, &file, subjects, &mut seen)?;
         }

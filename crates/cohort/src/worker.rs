@@ -10,11 +10,13 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::Instant;
 
+use hospes_privacy::figures;
 use hospes_protocol::approval::{Approval, Circumstances, Opening, Refusal, SnapshotFacts, VersionFacts};
 use hospes_protocol::canon::{self, Canonical};
 use hospes_protocol::id::{Digest, JobId, RoundKey, SiteId, Timestamp};
-use hospes_protocol::message::UploadKind;
-use hospes_protocol::plan;
+use hospes_protocol::message::{FigureSet, UploadKind};
+use hospes_protocol::plan::{self, Plan};
+use hospes_protocol::round::RoundHeader;
 use hospes_protocol::text::shown;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
@@ -445,12 +447,15 @@ fn compute(
         .with_state(state)
         .on(order.place);
     let round = Round { site: order.site, header, model: model.as_deref() };
-    // Figures for a header without tensors, an update for one with.
-    let (kind, payload, withheld, view, preview) = if header.tensors.is_empty() {
+    let (kind, payload, withheld, view, preview) = if plan::masks::reports_figures(plan, &header.task) {
         let report = cohort.report(round, &circumstances.policy.disclosure, pulse)?;
         let withheld = report.figures.withheld.clone();
         let preview = order.dry.then(|| Preview::of_figures(&report.figures));
-        let bytes = Canonical::new(report.figures)?.bytes().to_vec();
+        let bytes = if header.is_secure() {
+            to_be_masked(plan, header, &report.figures)?
+        } else {
+            Canonical::new(report.figures)?.bytes().to_vec()
+        };
         (UploadKind::Figures, bytes, withheld, LocalView::Report(report.view), preview)
     } else {
         let update = cohort.train(round, &circumstances.policy.disclosure, pulse)?;
@@ -469,6 +474,14 @@ fn compute(
     let (digest, bytes) = (Digest::of(&payload), payload.len() as u64);
     let device = order.place.open()?.name;
     Ok(Done { round: key, kind, digest, bytes, withheld, view, preview, device })
+}
+
+/// A report as the levels of a vector that the engine masks.
+fn to_be_masked(plan: &Plan, header: &RoundHeader, report: &FigureSet) -> Result<Vec<u8>, CohortError> {
+    let announced = plan::round_figures(plan, &header.task, header.round);
+    let levels = figures::levels(&announced, report);
+    let levels = levels.map_err(|e| CohortError::NotMaskable { task: header.task.clone(), reason: e.to_string() })?;
+    Ok(levels.to_vec())
 }
 
 fn read_model(path: &PathBuf) -> Result<Vec<u8>, CohortError> {

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use hospes_protocol::id::{Digest, JobId, SiteId, StudyId, Timestamp};
 use hospes_protocol::limits;
 use hospes_protocol::plan::model::TensorShape;
+use hospes_protocol::plan::{self, Component, Plan, Strategy};
 use hospes_protocol::study::Rank;
 use object_store::ObjectStoreExt as _;
 use object_store::local::LocalFileSystem;
@@ -733,17 +734,46 @@ choice before anything depends on it.";
 pub const NOTICE: &str = "Research use only, not for diagnosis or treatment.";
 
 /// The words about privacy on a card of a model that was trained in plain mode.
-pub const PLAIN_PRIVACY: &str = "Updates travelled as they are, inside TLS: the coordinator could read each site's \
+const PLAIN_PRIVACY: &str = "Updates travelled as they are, inside TLS: the coordinator could read each site's \
 update. No differential privacy was used.";
 
-/// What a card says where updates travelled with secure aggregation.
-pub const MASKED_PRIVACY: &str = "Updates travelled masked (secure aggregation): the coordinator learned their sum over the \
+/// What a card says where updates travelled with secure aggregation, and figures as they are.
+const MASKED_PRIVACY: &str = "Updates travelled masked (secure aggregation): the coordinator learned their sum over the \
 sites of a round and no site's own, unless more sites colluded with it than the round counted on. Figures travelled as they \
 are, inside TLS. No differential privacy was used.";
 
+/// What a card says where nothing travelled as it is.
+const WHOLLY_MASKED: &str = "All that sites sent travelled masked (secure aggregation): the coordinator learned the sums over \
+the sites of a round and nothing of one site, unless more sites colluded with it than the round counted on. No differential \
+privacy was used.";
+
 /// The words that follow where sites trained one after the other.
-pub const TURNS_PRIVACY: &str =
-    " Each round was one site's: the site that went on from its model could read its update.";
+const TURNS_PRIVACY: &str = " Each round was one site's: the site that went on from its model could read its update.";
+
+/// What a card says about how a task's updates, or the sums of a regression, and the figures of its plan travelled.
+#[must_use]
+pub fn protection(plan: &Plan, task: &str) -> String {
+    let by_turns = match plan.tasks.get(task).map(|task| &task.component) {
+        Some(Component::NnTrain(train)) => train.strategy == (Strategy::Cyclic {}),
+        _ => false,
+    };
+    let reports = plan.tasks.iter().filter(|(_, task)| task.component.reports_figures());
+    let (masked, open): (Vec<_>, Vec<_>) = reports.partition(|(_, task)| task.component.is_masked());
+    // Sites take part in no round without masks of a task that promises them.
+    let mut words = match plan::masks::is_masked(plan, task) {
+        true if open.is_empty() => return WHOLLY_MASKED.to_owned(),
+        true => MASKED_PRIVACY.to_owned(),
+        false => PLAIN_PRIVACY.to_owned(),
+    };
+    if by_turns {
+        words.push_str(TURNS_PRIVACY);
+    }
+    if !masked.is_empty() {
+        let names: Vec<&str> = masked.iter().map(|(name, _)| name.as_str()).collect();
+        words.push_str(&format!(" Of {} the coordinator learned the sums over the sites only.", names.join(", ")));
+    }
+    words
+}
 
 #[cfg(test)]
 #[path = "models_tests.rs"]

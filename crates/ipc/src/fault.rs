@@ -53,6 +53,10 @@ pub enum FaultCode {
     NotRunning,
     /// The ledger does not verify, or cannot be written.
     Ledger,
+    /// The file that says where a site's keys lie cannot be read or is damaged.
+    Settings,
+    /// Whoever asked for it has stopped it.
+    Stopped,
 }
 
 impl Fault {
@@ -73,6 +77,7 @@ impl From<PartyError> for Fault {
             PartyError::State(_) | PartyError::AlreadyInitialised(_) | PartyError::InUse(_) => FaultCode::State,
             PartyError::Refused(_) | PartyError::Managed(_) | PartyError::Update { .. } => FaultCode::Refused,
             PartyError::Fingerprint(_) => FaultCode::Fingerprint,
+            PartyError::ReadingStopped => FaultCode::Stopped,
             PartyError::Cohort(_) | PartyError::Backup { .. } | PartyError::Prediction { .. } => FaultCode::Data,
             PartyError::Link(_) => FaultCode::Link,
             PartyError::Keys(_) => FaultCode::Keys,

@@ -42,20 +42,22 @@ impl Settings {
     /// The settings of the site in `folder`; `None` where there is no site yet.
     ///
     /// # Errors
-    /// [`FaultCode::Store`] if they cannot be read.
+    /// [`FaultCode::Settings`] if they cannot be read or are damaged; the words name the file and what belongs into it.
     pub fn find(folder: &Path) -> Result<Option<Self>, Fault> {
         use std::io::Read as _;
         let path = folder.join(SETTINGS);
-        let unreadable =
-            |why: String| Fault::new(FaultCode::Store, format!("{} cannot be read: {why}", path.display()));
+        let unreadable = |error: std::io::Error| {
+            Fault::new(FaultCode::Settings, format!("{} cannot be read: {error}", path.display()))
+        };
         let file = match std::fs::File::open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(unreadable(error.to_string())),
+            Err(error) => return Err(unreadable(error)),
         };
-        let mut text = String::new();
-        file.take(SETTINGS_BYTES).read_to_string(&mut text).map_err(|e| unreadable(e.to_string()))?;
-        toml::from_str(&text).map(Some).map_err(|e| unreadable(format!("it is damaged ({})", e.message())))
+        let mut bytes = Vec::new();
+        file.take(SETTINGS_BYTES).read_to_end(&mut bytes).map_err(unreadable)?;
+        let text = String::from_utf8_lossy(&bytes);
+        toml::from_str(&text).map(Some).map_err(|error| damaged(folder, error.message()))
     }
 
     /// The settings of the site in `folder`.
@@ -226,6 +228,27 @@ pub fn private_folder(folder: &Path) -> Result<(), Fault> {
         std::fs::set_permissions(folder, own).map_err(|e| unwritable(folder, &e))?;
     }
     Ok(())
+}
+
+/// Damaged settings, with what belongs into them: whether there is a key file tells what they said.
+fn damaged(folder: &Path, why: &str) -> Fault {
+    let path = folder.join(SETTINGS);
+    let words = if folder.join(KEY_FILE).exists() {
+        format!(
+            "{}, which says where this site's keys lie, is damaged ({why}). They lie in the file {KEY_FILE} beside it: write \
+             this line and nothing else into the damaged file, and try again: secrets = \"file\"",
+            path.display()
+        )
+    } else {
+        format!(
+            "{}, which says where this site's keys lie, is damaged ({why}). They lie in the keychain: write these two lines \
+             and nothing else into the damaged file, and try again: secrets = \"keychain\" and below it service = \"hospes \
+             {}\", which names the folder in which the site was set up",
+            path.display(),
+            std::fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned()).display()
+        )
+    };
+    Fault::new(FaultCode::Settings, words)
 }
 
 fn unwritable(path: &Path, error: &std::io::Error) -> Fault {

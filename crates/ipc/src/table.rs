@@ -8,9 +8,9 @@ use hospes_party::view::{
     ComputeLimits, DatabaseTest, DatabaseView, DatasetUse, DatasetView, DeviceSetting, DeviceView, DryRunView,
     EgressView, Enrolment, FileReading, InvitationView, JobView, LogLine, Me, MembershipView, ModelCopy, ModelExport,
     NameMark, NewDatabase, NewDataset, NewPerson, NewWay, OptOutReport, Outcome, Page, PeerView, PersonChange,
-    PersonView, PolicyPreview, PredictionMade, PredictionOffer, ProfileView, ProposalView, RequestView, RestoredView,
-    Review, ScanProfile, SignInRules, Signed, Status, SurveyView, TableExport, UpdateSaved, UpdateSource, UpdatesView,
-    Verdict, WayTried, WayView,
+    PersonView, PolicyPreview, PredictionMade, PredictionOffer, ProfileView, ProposalView, ReadingView, RequestView,
+    RestoredView, Review, ScanProfile, SignInRules, Signed, Status, SurveyView, TableExport, UpdateSaved, UpdateSource,
+    UpdatesView, Verdict, WayTried, WayView,
 };
 use hospes_party::{DeviceChoice, Handle, Managed, Passphrase};
 use hospes_protocol::approval::OpinionView;
@@ -175,6 +175,14 @@ commands! {
             let reading = FileReading { sheet, missing, scan: scan.unwrap_or_default(), query };
             c.engine.survey(&c.person()?, path, reading).await?
         };
+    /// How far the reading is that this person asked for last; null where nothing is being read for them.
+    "reading" Reading {} -> Option<ReadingView>,
+        reads [Datasets], changes [],
+        |c| c.engine.reading(&c.person()?).await?;
+    /// Ends the readings that this person asked for.
+    "stop_reading" StopReading {} -> (),
+        reads [], changes [],
+        |c| c.engine.stop_reading(&c.person()?).await?;
     /// Names of a workbook's sheets, of which a survey reads one; of any other file, none.
     "sheets" Sheets { path: PathBuf } -> Vec<String>,
         reads [], changes [],
@@ -251,6 +259,10 @@ commands! {
     "verify_peer" VerifyPeer { federation: FederationId, site: SiteId, words: String } -> PeerView,
         reads [], changes [Federations, Alarm, Audit],
         |c| c.engine.verify_peer(&c.person()?, federation, site, words).await?;
+    /// Takes back, with a reason, that a site's key was verified here.
+    "unverify_peer" UnverifyPeer { federation: FederationId, site: SiteId, reason: String } -> PeerView,
+        reads [], changes [Federations, Jobs, Egress, Audit],
+        |c| c.engine.unverify_peer(&c.person()?, federation, site, reason).await?;
     /// Vouches for a site verified here.
     "vouch" Vouch { federation: FederationId, site: SiteId } -> PeerView,
         reads [], changes [Federations, Audit],
@@ -321,7 +333,7 @@ commands! {
         |c| c.engine.jobs(&c.person()?, page).await?;
     /// A run with a page of its rounds and their results; they do not leave.
     "job" Job { job: JobId, page: Page } -> JobView,
-        reads [Jobs], changes [],
+        reads [Federations, Jobs, Settings], changes [],
         |c| c.engine.job(&c.person()?, job, page).await?;
     /// The newest lines about a run, oldest first.
     "job_log" JobLog { job: JobId } -> Vec<LogLine>,

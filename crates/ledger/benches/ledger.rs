@@ -14,6 +14,8 @@ use sqlx::{Connection as _, SqliteConnection};
 const BATCH: u64 = 256;
 /// Entries of the ledger that is verified.
 const VERIFIED: u64 = 100_000;
+/// Entries of a log of which a page is read.
+const PAGED: u64 = 1_000_000;
 
 fn entry(n: u64) -> Entry {
     let at = Timestamp::from_millis(1_700_000_000_000 + i64::try_from(n).unwrap_or(0));
@@ -79,6 +81,12 @@ fn ledger(criterion: &mut Criterion) {
             black_box(report)
         });
     });
+    let mut have = VERIFIED;
+    while have < PAGED {
+        let entries: Vec<Entry> = (have..have + VERIFIED).map(entry).collect();
+        runtime.block_on(append(&mut connection, &entries));
+        have += VERIFIED;
+    }
     group.throughput(Throughput::Elements(1));
     group.bench_function("page_of_100", |bench| {
         bench.iter(|| {

@@ -464,6 +464,8 @@ names! {
         RosterChanged = "roster_changed",
         /// A peer's key was verified out of band.
         PeerVerified = "peer_verified",
+        /// A peer's key is no longer verified: it came with another one, or a person took that back.
+        PeerRevoked = "peer_revoked",
         /// A peer was vouched for.
         PeerVouched = "peer_vouched",
         /// A peer was refused: wrong key, certificate or version.

@@ -6,6 +6,7 @@
 mod asked;
 mod databases;
 mod markers;
+pub(crate) mod readings;
 mod removal;
 mod series;
 mod uses;
@@ -19,9 +20,9 @@ use hospes_cohort::opt_out::{OptOuts, SubjectKey};
 use hospes_cohort::profile::{Profile, profile};
 use hospes_cohort::scan::{Finding, ScanProfile};
 use hospes_cohort::schema::ColumnKind;
-use hospes_cohort::snapshot::{Freeze, Snapshot, SnapshotDocument, SnapshotKey, freeze};
+use hospes_cohort::snapshot::{Freeze, Snapshot, SnapshotDocument, SnapshotKey, freeze_followed};
 use hospes_cohort::source::sql::Query;
-use hospes_cohort::source::{self, ColumnSurvey, Hints, Limits, SourceKind, Survey, survey};
+use hospes_cohort::source::{self, ColumnSurvey, Hints, Limits, Reading, SourceKind, Survey, survey};
 use hospes_ledger::{Action, Change, ObjectKind};
 use hospes_protocol::approval::{Role, SnapshotFacts, VersionFacts};
 use hospes_protocol::canon::Canonical;
@@ -46,6 +47,7 @@ use crate::view::{
 
 use asked::{Purpose, RowSource};
 pub(crate) use markers::words as marker_words;
+use readings::unread;
 use series::Successor;
 pub(crate) use series::{difference, newest, newest_of};
 
@@ -185,6 +187,7 @@ pub(crate) async fn by_id(conn: &mut SqliteConnection, id: DatasetId) -> Result<
 pub(crate) struct SurveyOrder {
     from: RowSource,
     reading: FileReading,
+    followed: Reading,
 }
 
 impl SurveyOrder {
@@ -197,9 +200,9 @@ impl SurveyOrder {
 
     pub(crate) fn run(self) -> Result<SurveyView, PartyError> {
         let FileReading { sheet, missing, scan, query: _ } = self.reading;
-        let hints = Hints { sheet, missing, ..Hints::default() };
-        let opened = self.from.open()?;
-        let found = survey(opened.source(), &hints, scan, Limits::default())?;
+        let hints = Hints { sheet, missing, reading: self.followed, ..Hints::default() };
+        let opened = self.from.open(&hints.reading)?;
+        let found = survey(opened.source(), &hints, scan, Limits::default()).map_err(unread)?;
         let masked = |name: &str| found.findings.iter().any(|f| f.column == name && f.masks);
         let columns = found.columns.iter();
         let names = || found.columns.iter().map(|c| c.name.as_str());
@@ -257,6 +260,7 @@ pub(crate) struct FreezeOrder {
     data_key: Zeroizing<[u8; 32]>,
     opt_outs: OptOuts,
     list: Digest,
+    followed: Reading,
 }
 
 /// A file that was frozen and is not registered yet.
@@ -277,10 +281,11 @@ impl FreezeOrder {
         let (subject, sheet) = (Some(self.dataset.subject.clone()), self.dataset.sheet.clone());
         // A version is read as the one before.
         let before = self.former.as_ref().map(|former| former.document.format.missing.clone());
-        let hints = Hints { subject, sheet, missing: self.dataset.missing.clone().or(before), ..Hints::default() };
+        let missing = self.dataset.missing.clone().or(before);
+        let hints = Hints { subject, sheet, missing, reading: self.followed.clone(), ..Hints::default() };
         // Of a query, both passes are in one transaction.
-        let opened = self.from.open()?;
-        let found = survey(opened.source(), &hints, self.dataset.scan, Limits::default())?;
+        let opened = self.from.open(&self.followed)?;
+        let found = survey(opened.source(), &hints, self.dataset.scan, Limits::default()).map_err(unread)?;
         let mut schema = found.schema(&self.dataset.subject)?;
         for (name, kind) in &self.dataset.kinds {
             schema.set_kind(name, *kind)?;
@@ -310,7 +315,8 @@ impl FreezeOrder {
             at: self.at,
             limits: Limits::default(),
         };
-        let snapshot = freeze(order, &key, &self.subjects)?;
+        let followed = (&self.followed, found.rows);
+        let snapshot = freeze_followed(order, &key, &self.subjects, followed).map_err(unread)?;
         let profile = profile(&snapshot, &key, self.hist_bins_pct)?;
         let subjects_left = snapshot.count_subjects(&key, &self.opt_outs)?.left();
         let text = Zeroizing::new(to_json(&profile));
@@ -449,7 +455,7 @@ impl Engine {
         markers::check(reading.missing.as_deref())?;
         let from = self.row_source(path, reading.query.as_ref()).await?;
         self.enter_query(&acting, &from, Purpose::Survey).await?;
-        Ok(SurveyOrder { from, reading })
+        Ok(SurveyOrder { from, reading, followed: self.readings.begin(acting.person) })
     }
 
     pub(crate) async fn freeze_order(
@@ -488,6 +494,7 @@ impl Engine {
             data_key: self.secret32(DATA_KEY).await?,
             list: Digest::of(&opt_outs.to_bytes()),
             opt_outs,
+            followed: self.readings.begin(acting.person),
         };
         self.enter_query(&acting, &order.from, purpose).await?;
         Ok(order)

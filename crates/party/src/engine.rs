@@ -15,6 +15,7 @@ use tokio::sync::{broadcast, mpsc};
 use crate::audit::Because as _;
 use crate::audit::verify::Watch;
 use crate::config::Config;
+use crate::datasets::readings::Readings;
 use crate::error::PartyError;
 use crate::handle::Opening;
 use crate::keys::{Vault, random};
@@ -89,6 +90,8 @@ pub(crate) struct Engine {
     pub(crate) fetching: HashMap<JobId, Fetching>,
     /// The prediction that is being made, as long as it is.
     pub(crate) predicting: Weak<Turn>,
+    /// Files and queries that are being read for people who wait for it.
+    pub(crate) readings: Readings,
     pub(crate) controls: BTreeMap<(FederationId, bool, &'static str), u64>,
     /// How often runs of a study were run again since this process started.
     pub(crate) again: HashMap<StudyId, usize>,
@@ -212,6 +215,7 @@ impl Engine {
             downloads: HashSet::new(),
             fetching: HashMap::new(),
             predicting: Weak::new(),
+            readings: Readings::default(),
             controls: BTreeMap::new(),
             again: HashMap::new(),
             refusals: Refusals::default(),

@@ -126,6 +126,9 @@ pub enum PartyError {
     /// Policy file.
     #[error(transparent)]
     Policy(#[from] PolicyError),
+    /// Somebody ended the reading of a file or a query that they had asked for.
+    #[error("the reading was stopped; nothing of it was kept")]
+    ReadingStopped,
     /// A document has no canonical form.
     #[error(transparent)]
     Canon(#[from] CanonError),

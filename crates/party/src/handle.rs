@@ -483,6 +483,21 @@ impl Handle {
         self.ask(move |e| e.verify_peer(s, federation, site, words).boxed()).await
     }
 
+    /// Takes back, with a reason, that a site's key was verified here (administrator, data steward).
+    ///
+    /// # Errors
+    /// [`PartyError::State`] if it was not.
+    pub async fn unverify_peer(
+        &self,
+        session: &Session,
+        federation: FederationId,
+        site: SiteId,
+        reason: String,
+    ) -> Result<PeerView> {
+        let s = session.clone();
+        self.ask(move |e| e.unverify_peer(s, federation, site, reason).boxed()).await
+    }
+
     /// Vouches for a site that was verified here (administrator): the other members are told, signed.
     ///
     /// # Errors

@@ -49,7 +49,7 @@ pub use hospes_cohort::forbid_core_dumps;
 pub use managed::{Managed, ManagedFile};
 pub use new_file::Part;
 pub use people::{Passphrase, Session};
-pub use requests::text::render as render_review;
+pub use requests::text::{known_sites, render as render_review};
 pub use rounds::worker::{ARGUMENT as WORKER_ARGUMENT, run as worker};
 pub use rounds::{DeviceChoice, Probed, chosen_card, probe_cards};
 

@@ -49,6 +49,11 @@ impl Seam {
         Self { hold: Some(hold) }
     }
 
+    /// Whether another set of inputs takes the place of the one that was agreed to.
+    pub(crate) fn agrees_anew(&self, state: &hospes_protocol::round::site::State) -> bool {
+        self.hold.as_ref().is_some_and(|hold| hold.agrees_anew(state))
+    }
+
     /// The engine's database in the same hands.
     pub(crate) fn take_store(&self, store: crate::store::Store) -> crate::store::Store {
         match &self.hold {
@@ -88,6 +93,15 @@ impl Seam {
         }
         let _ = key;
         Err(Box::new(order))
+    }
+
+    /// What this site's masks have besides: nothing.
+    pub(crate) fn keystream_slip(&self) -> u64 {
+        #[cfg(feature = "simulation")]
+        if let Some(hold) = &self.hold {
+            return hold.keystream_slip();
+        }
+        0
     }
 
     /// The state of the approval that a permit is asked of. `round`: the approval of a round that has a permit already.

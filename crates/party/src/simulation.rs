@@ -19,6 +19,7 @@ use hospes_protocol::id::{Digest, FederationId, RoundKey, Timestamp};
 use hospes_protocol::message::UploadKind;
 use hospes_protocol::plan::Plan;
 use hospes_protocol::round::RoundHeader;
+use hospes_protocol::round::site::State;
 use hospes_protocol::sign::SecretKey;
 use tokio::sync::Notify;
 
@@ -52,6 +53,12 @@ pub enum Fate {
 pub enum Planted {
     /// The permit that is asked for again before something leaves does not look at the approval's state.
     SkippedPermitCheck,
+    /// This site's processor gives another keystream than the others' for the first word of each tensor.
+    OtherKeystream,
+    /// As long as nothing was revealed, another set of inputs takes the place of the one that was agreed to.
+    SumAgreedAnew,
+    /// After shares were revealed, too.
+    RevealedAnew,
 }
 
 /// What decides the fate at each moment.
@@ -130,6 +137,18 @@ impl Hold {
     pub(crate) fn keep_store(&self, store: Store) -> Store {
         *locked(&self.store) = Some(store.clone());
         store
+    }
+
+    pub(crate) fn keystream_slip(&self) -> u64 {
+        if self.planted == Some(Planted::OtherKeystream) { 1 << 30 } else { 0 }
+    }
+
+    pub(crate) fn agrees_anew(&self, state: &State) -> bool {
+        match self.planted {
+            Some(Planted::SumAgreedAnew) => matches!(state, State::Agreed(_)),
+            Some(Planted::RevealedAnew) => matches!(state, State::Revealed(_)),
+            _ => false,
+        }
     }
 
     pub(crate) fn skips_the_second_question(&self) -> bool {

@@ -1,9 +1,11 @@
-//! Masks expanded and taken off a sum (`specs/performance.md`: 1 G coordinates a second and core), in a session of ten.
+//! Masks expanded and taken off a sum (`specs/performance.md`: 1 G coordinates a second and core), in a session of ten, and
+//! secrets shared among a hundred.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use hospes_privacy::secagg::kernels::{join, split};
 use hospes_privacy::secagg::{
     Aggregator, Demands, Member, Past, Prg, Relay, Seed, Sent, Setup, Step, Thresholds, Tree, Turn,
 };
@@ -123,5 +125,19 @@ fn secagg(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, secagg);
+/// One secret among a hundred sites, of which a third less one may collude.
+fn shamir(criterion: &mut Criterion) {
+    const PARTIES: u32 = 100;
+    const THRESHOLD: u8 = 67;
+    let coefficients: Vec<[u8; 64]> = (1..=THRESHOLD).map(|byte| [byte; 64]).collect();
+    let shares = split(&coefficients, PARTIES);
+    let places: Vec<u32> = (1..=PARTIES).rev().take(usize::from(THRESHOLD)).rev().collect();
+    let last = &shares[shares.len() - usize::from(THRESHOLD)..];
+    let mut group = criterion.benchmark_group("shamir");
+    group.bench_function("split_100_67", |bench| bench.iter(|| split(black_box(&coefficients), PARTIES)));
+    group.bench_function("combine_100_67", |bench| bench.iter(|| join(black_box(&places), black_box(last))));
+    group.finish();
+}
+
+criterion_group!(benches, secagg, shamir);
 criterion_main!(benches);

@@ -36,6 +36,14 @@ pub enum PrivacyError {
         /// Why.
         reason: &'static str,
     },
+    /// A parameter of noise, or of what it costs, that cannot be used.
+    #[error("{place} {reason}")]
+    Account {
+        /// Which.
+        place: &'static str,
+        /// Why.
+        reason: &'static str,
+    },
     /// A level that a sum has no room for.
     #[error("entry {index} of part {part} of the vector is above its largest level")]
     Level {
@@ -44,6 +52,19 @@ pub enum PrivacyError {
         /// Entry in it, from 0.
         index: u64,
     },
+    /// A value of a figure that a masked sum has no room for.
+    #[error("value {index} of the figure '{figure}' cannot be masked: {rule}")]
+    Figure {
+        /// Figure.
+        figure: String,
+        /// Value in it, from 0.
+        index: usize,
+        /// What it must be.
+        rule: &'static str,
+    },
+    /// A report that is not the one that a round asks for.
+    #[error("the report is not the round's: {0}")]
+    Report(String),
     /// More sites than a sum is made for.
     #[error("more than {} updates in one sum", crate::sum::SUM_SITES)]
     TooManySites,

@@ -89,7 +89,7 @@ pub struct Training {
     pub min_parties: u32,
     /// Fewest other sites in a round whose key was verified here or vouched for.
     pub min_trusted_peers: u32,
-    /// Whether updates must travel masked. (Figures have no masks in this version; see `egress`.)
+    /// Whether updates must travel masked. (What may leave one by one besides is `egress`.)
     pub force_secure_aggregation: bool,
     /// Sites of a round with secure aggregation that may collude with the coordinator without learning of another one more
     /// than the sum. Where it is not said: a third of the sites, rounded up, less one. Sites whose keys are known from the

@@ -98,9 +98,30 @@ pub fn shown(text: &str, max: usize) -> String {
     out
 }
 
+/// A number of bytes for people, with all its digits: `20,970 bytes`.
+#[must_use]
+pub fn in_bytes(bytes: u64) -> String {
+    let digits = bytes.to_string();
+    let mut words = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            words.push(',');
+        }
+        words.push(digit);
+    }
+    words.push_str(if bytes == 1 { " byte" } else { " bytes" });
+    words
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_are_told_with_all_digits_in_groups_of_three() {
+        let told = [0, 1, 999, 1_000, 20_970, 1_234_567].map(in_bytes);
+        assert_eq!(told, ["0 bytes", "1 byte", "999 bytes", "1,000 bytes", "20,970 bytes", "1,234,567 bytes"]);
+    }
 
     #[test]
     fn hostile_characters_are_refused_in_names_and_texts_and_shown_escaped() {

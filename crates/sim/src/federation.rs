@@ -16,7 +16,7 @@ use hospes_protocol::approval::{
 };
 use hospes_protocol::canon::{self, Canonical};
 use hospes_protocol::id::{ApprovalId, FederationId, JobId, PersonId, SiteId, StudyId, Timestamp};
-use hospes_protocol::plan::{self, Component, Plan, Privacy, Quantise};
+use hospes_protocol::plan::{self, Plan};
 use hospes_protocol::policy::Policy;
 use hospes_protocol::round::{Mode, RosterEntry, RoundHeader};
 use hospes_protocol::sign::SecretKey;
@@ -89,19 +89,12 @@ impl Federation {
         round: u32,
         model: Option<hospes_protocol::id::Digest>,
     ) -> Result<Canonical<RoundHeader>> {
-        let found = plan.tasks.get(task).with_context(|| format!("the plan has no task '{task}'"))?;
-        let (tensors, quantise) = match &found.component {
-            Component::NnTrain(train) => {
-                (plan::update_tensors(train, plan::inputs(plan, task)), train.quantise.clone())
-            }
-            _ => (Vec::new(), Quantise::default()),
-        };
-        // A masked sum is the plain one, byte for byte; in one process with all rows there is nothing to hide it from.
-        let mode = match &found.component {
-            Component::NnTrain(train) if train.privacy == (Privacy::SecureAggregation {}) => {
-                Mode::SecureAggregation { c: 1, t: 2, k_min: 2 }
-            }
-            _ => Mode::Plain { k_min: 2 },
+        ensure!(plan.tasks.contains_key(task), "the plan has no task '{task}'");
+        let (tensors, quantise) = plan::masks::layout(plan, task, round);
+        // A masked sum is the plain one; in one process with all rows there is nothing to hide it from.
+        let mode = match plan::masks::is_masked(plan, task) {
+            true => Mode::SecureAggregation { c: 1, t: 2, k_min: 2 },
+            false => Mode::Plain { k_min: 2 },
         };
         let roster = self.members.iter().map(|m| RosterEntry { site: m.site(), identity: m.identity.public() });
         Ok(Canonical::new(RoundHeader {

@@ -5,7 +5,7 @@
 //! runs in threads, and each site's identity follows from its name, as do the rows that a plan draws for its test, so that a
 //! run can be repeated.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
@@ -20,10 +20,10 @@ use hospes_coordinator::store::Role as Access;
 use hospes_party::keys::{KdfCost, SecretPlace};
 use hospes_party::view::{Approving, Enrolment, NewDataset, NewPerson, Outcome, RequestState};
 use hospes_party::{Config, Executor, Handle, Passphrase, Session, initialise, open, system_clock};
-use hospes_protocol::approval::{ReleaseRule, Role};
+use hospes_protocol::approval::{ReleaseRule, Role, Trust};
 use hospes_protocol::canon;
 use hospes_protocol::id::StudyId;
-use hospes_protocol::plan::Plan;
+use hospes_protocol::plan::{Component, Plan, Privacy};
 use hospes_protocol::policy::Policy;
 use hospes_protocol::study::Terms;
 use serde_json::{Value, json};
@@ -112,6 +112,9 @@ impl Live {
     pub async fn run(&self, terms: &Terms, plan: &Plan, progress: &mut dyn FnMut(&str)) -> Result<Run> {
         let submitted = self.desk.post("/api/v1/studies", &json!({ "terms": terms, "plan": plan })).await?;
         let study: StudyId = text(&submitted, "study")?.parse().map_err(|e| anyhow::anyhow!("study: {e}"))?;
+        if plan.tasks.values().any(|task| is_masked(&task.component)) {
+            self.compare_words().await?;
+        }
         for site in &self.sites {
             site.approve(study).await.with_context(|| format!("site '{}' does not approve", site.name))?;
         }
@@ -128,6 +131,25 @@ impl Live {
         let fits = format!("/api/v1/jobs/{}/fits", text(&job, "job")?);
         let fits = until("every site has released the results", async || self.desk.try_get(&fits).await).await?;
         Ok(Run { model, card, fits: fits.as_array().cloned().unwrap_or_default(), job })
+    }
+
+    /// Every site verifies every other: whom one knows from the coordinator only counts as its own, and a masked round of few
+    /// sites would be refused.
+    async fn compare_words(&self) -> Result<()> {
+        let mut words = BTreeMap::new();
+        for site in &self.sites {
+            words.extend(site.handle.memberships(&site.steward).await?.into_iter().map(|m| (m.site, m.words)));
+        }
+        for site in &self.sites {
+            for membership in site.handle.memberships(&site.steward).await? {
+                let peers = site.handle.peers(&site.steward, membership.federation).await?;
+                for peer in peers.iter().filter(|peer| peer.trust != Trust::VerifiedHere) {
+                    let said = words.get(&peer.site).with_context(|| format!("'{}' is no site here", peer.name))?;
+                    site.handle.verify_peer(&site.steward, membership.federation, peer.site, said.clone()).await?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The run of a study when it has ended well.
@@ -154,6 +176,10 @@ impl Live {
             }
         }
     }
+}
+
+fn is_masked(component: &Component) -> bool {
+    matches!(component, Component::NnTrain(train) if train.privacy == (Privacy::SecureAggregation {}))
 }
 
 /// Every reason that a failed job has, in words.

@@ -274,6 +274,12 @@ pub(crate) enum Federation {
         #[arg(long)]
         federation: Option<String>,
     },
+    /// Show the twelve words of this site's key, to be read to another site's staff, and as a code to be scanned.
+    Words {
+        /// Federation, or the beginning of its id; may be left out where there is one.
+        #[arg(long)]
+        federation: Option<String>,
+    },
     /// Go on with a coordinator that was restored from a backup.
     AcceptEpoch {
         /// Federation, or the beginning of its id; may be left out where there is one.
@@ -309,6 +315,25 @@ pub(crate) enum Peers {
         /// The words; asked for where they are not given.
         #[arg(long)]
         words: Option<String>,
+        /// Federation; may be left out where there is one.
+        #[arg(long)]
+        federation: Option<String>,
+    },
+    /// How the key of one of them is known here; its words, once somebody of this site compared them.
+    Show {
+        /// Name of the other site.
+        site: String,
+        /// Federation; may be left out where there is one.
+        #[arg(long)]
+        federation: Option<String>,
+    },
+    /// Take back that a site's key was verified here.
+    Unverify {
+        /// Name of the other site.
+        site: String,
+        /// Why; it stays in the audit log.
+        #[arg(long)]
+        reason: String,
         /// Federation; may be left out where there is one.
         #[arg(long)]
         federation: Option<String>,

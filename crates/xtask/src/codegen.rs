@@ -28,6 +28,7 @@ pub(crate) fn run(root: &Path, check: bool) -> Result<()> {
         settle(&root.join("crates/protocol").join(name), &text, check)?;
     }
     settle(&root.join(THIRD_PARTY), &third_party(root)?, check)?;
+    crate::icons::check(root)?;
     // Only the coordinator itself can make its OpenAPI document, and only the crate with the command tables the page's
     // types; tests of their own compare them.
     if check {

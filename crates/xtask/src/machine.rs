@@ -162,8 +162,8 @@ pub(crate) fn ready_to_pack() -> Result<()> {
     install(PACK_PACKAGES)
 }
 
-/// A Python with the libraries that fit regressions on pooled rows, for the tests that compare ours with theirs. It is
-/// made anew when the list of libraries changes.
+/// A Python with the libraries that fit regressions on pooled rows and account for privacy, for the tests that compare ours
+/// with theirs. It is made anew when the list of libraries changes.
 ///
 /// # Errors
 /// If there is no Python, or the libraries cannot be installed.
@@ -178,7 +178,7 @@ pub(crate) fn python(root: &Path) -> Result<PathBuf> {
     step("make a Python environment", Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
     let mut pip = Command::new(&python);
     pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes", "-r"]).arg(&wanted);
-    step("install statsmodels and lifelines", &mut pip)?;
+    step("install statsmodels, lifelines and dp-accounting", &mut pip)?;
     std::fs::write(&stamp, list)?;
     Ok(python)
 }

@@ -1,4 +1,4 @@
-//! Repository tasks: `cargo xtask tidy | codegen | test | demo | reproduce | bench | dist | manifest`.
+//! Repository tasks: `cargo xtask tidy | codegen | icons | test | demo | reproduce | bench | dist | manifest`.
 //!
 //! Each installs what it needs and is missing. Nothing here is part of the product.
 
@@ -8,6 +8,7 @@ mod bench;
 mod codegen;
 mod demo;
 mod dist;
+mod icons;
 mod machine;
 mod reproduce;
 mod test;
@@ -35,6 +36,8 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
+    /// Draws the app's icons from `icons/mark.svg`.
+    Icons,
     /// Installs what is missing and runs every check and test.
     Test,
     /// Four hospitals train one model: the main job on real data, with every part as a process of its own. Where there is
@@ -80,6 +83,7 @@ fn run() -> anyhow::Result<()> {
     match Arguments::parse().task {
         Task::Tidy => tidy::run(&root),
         Task::Codegen { check } => codegen::run(&root, check),
+        Task::Icons => icons::draw(&root),
         Task::Test => test::run(&root),
         Task::Demo { terminal, keep } => demo::run(&root, terminal, keep),
         Task::Reproduce { experiment } => reproduce::run(&root, &experiment),

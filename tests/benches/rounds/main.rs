@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout)]
 
 mod coordinator;
+mod masks;
 mod site;
 mod witness;
 
@@ -43,6 +44,8 @@ struct Scenario {
     /// Whether each site writes its payload durably in every round, as a real one does; otherwise the first serves for
     /// all, because the disk of a machine that plays 200 sites is not what is measured.
     fresh: bool,
+    /// With secure aggregation.
+    masked: bool,
 }
 
 /// What was measured.
@@ -58,15 +61,18 @@ fn main() -> Result<()> {
     let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
     rustls::crypto::aws_lc_rs::default_provider().install_default().ok().context("install the TLS provider")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    for (name, sites, rounds) in [("empty_round_2", 2, 40), ("empty_round_10", 10, 40)] {
+    for (name, sites, masked) in
+        [("empty_round_2", 2, false), ("empty_round_10", 10, false), ("empty_round_10_masked", 10, true)]
+    {
         if name.contains(&filter) {
-            let measured =
-                runtime.block_on(run(&Scenario { sites, strategy: FED_AVG, hidden: None, rounds, fresh: true }))?;
+            let scenario = Scenario { sites, strategy: FED_AVG, hidden: None, rounds: 40, fresh: true, masked };
+            let measured = runtime.block_on(run(&scenario))?;
             println!("measured {name} {:.3}", measured.round.as_secs_f64() * 1e3);
         }
     }
     if "round_40mb_2".contains(&filter) || "coordinator_peak_2".contains(&filter) {
-        let scenario = Scenario { sites: 2, strategy: FED_AVG, hidden: Some(FORTY_MEGABYTES), rounds: 6, fresh: true };
+        let hidden = Some(FORTY_MEGABYTES);
+        let scenario = Scenario { sites: 2, strategy: FED_AVG, hidden, rounds: 6, fresh: true, masked: false };
         let measured = runtime.block_on(run(&scenario))?;
         println!("measured round_40mb_2 {:.3}", measured.round.as_secs_f64() * 1e3);
         println!("measured coordinator_peak_2 {:.3}", measured.peak_mib);
@@ -75,7 +81,7 @@ fn main() -> Result<()> {
         let name = format!("coordinator_peak_{sites}");
         if name.contains(&filter) {
             let hidden = Some(FORTY_MEGABYTES);
-            let scenario = Scenario { sites, strategy: FED_AVG, hidden, rounds: 2, fresh: false };
+            let scenario = Scenario { sites, strategy: FED_AVG, hidden, rounds: 2, fresh: false, masked: false };
             println!("measured {name} {:.3}", runtime.block_on(run(&scenario))?.peak_mib);
         }
     }
@@ -84,7 +90,7 @@ fn main() -> Result<()> {
         if name.contains(&filter) {
             // An update of scaffold is twice as long as the model.
             let hidden = Some(if kind == "scaffold" { FORTY_MEGABYTES / 2 } else { FORTY_MEGABYTES });
-            let scenario = Scenario { sites, strategy, hidden, rounds: 2, fresh: false };
+            let scenario = Scenario { sites, strategy, hidden, rounds: 2, fresh: false, masked: false };
             println!("measured {name} {:.3}", runtime.block_on(run(&scenario))?.peak_mib);
         }
     }
@@ -158,12 +164,13 @@ plan:
         rounds: {}
         local: {{ updates: 1, batch: 1 }}
         strategy: {{ {} }}
-        privacy: {{ plain: {{}} }}
+        privacy: {{ {}: {{}} }}
         quantise: {{ clip: 4.0, bits: 32, n_max: {} }}
 "#,
         hidden.unwrap_or_default(),
         scenario.rounds,
         scenario.strategy,
+        if scenario.masked { "secure_aggregation" } else { "plain" },
         site::ROWS,
     )
 }

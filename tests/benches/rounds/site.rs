@@ -17,7 +17,7 @@ use hospes_protocol::approval::{
 };
 use hospes_protocol::canon::Canonical;
 use hospes_protocol::id::{ApprovalId, Digest, PersonId, Timestamp};
-use hospes_protocol::message::{Decision, FromSite, RoundReply, ToSite, Upload, UploadKind};
+use hospes_protocol::message::{Decision, FromSite, RoundReply, SecureMessage, ToSite, Upload, UploadKind};
 use hospes_protocol::plan;
 use hospes_protocol::policy::Policy;
 use hospes_protocol::round::RoundHeader;
@@ -25,6 +25,7 @@ use hospes_protocol::sign::SecretKey;
 use hospes_protocol::study::Study;
 use tokio::sync::mpsc;
 
+use crate::masks::{Answer, Parts};
 use crate::witness::Witnessed;
 
 /// Rows that every site claims; the plan's `n_max` too, so that every value of the quantiser is within bounds.
@@ -66,6 +67,8 @@ impl Site {
         let say = link::spawn(self.link(), events);
         let mut study = None;
         let mut round: Option<Canonical<RoundHeader>> = None;
+        let key = SecretKey::from_seed(&seed(self.number, 1));
+        let mut parts = Parts::new(key, &script.folder, self.number);
         let mut witnessed = Witnessed::new(SecretKey::from_seed(&seed(self.number, 1)), self.enrolled.coordinator);
         while let Some((_, event)) = heard.recv().await {
             if let LinkEvent::Message(message) = &event
@@ -81,7 +84,19 @@ impl Site {
                 LinkEvent::Downloaded { path, .. } => {
                     std::fs::remove_file(path)?;
                     let (Some(study), Some(header)) = (&study, &round) else { bail!("a model that nobody asked for") };
-                    self.answer(&script, &say, study, header).await?;
+                    if header.is_secure() {
+                        let answer = parts.begin(header)?;
+                        self.give(&say, study, header, answer).await?;
+                    } else {
+                        self.answer(&script, &say, study, header).await?;
+                    }
+                }
+                LinkEvent::Message(ToSite::Relay { round: of, message }) => {
+                    let (Some(study), Some(header)) = (&study, &round) else { bail!("a step of no round") };
+                    if header.key() == of {
+                        let answer = parts.hear(header, message.bytes())?;
+                        self.give(&say, study, header, answer).await?;
+                    }
                 }
                 LinkEvent::Message(ToSite::Study(offered)) => {
                     let approval = offered.document.digest();
@@ -161,6 +176,28 @@ impl Site {
             tokio::task::spawn_blocking(move || payload(&folder, number, fresh, parameters, round)).await??;
         let upload = Upload::new(&permit, UploadKind::Update, digest, bytes);
         say.send(LinkCommand::Upload { upload, path }).await?;
+        Ok(())
+    }
+
+    /// Gives the link what a step of a masked round led to.
+    async fn give(
+        &self,
+        say: &mpsc::Sender<LinkCommand>,
+        study: &Canonical<Study>,
+        header: &Canonical<RoundHeader>,
+        answer: Answer,
+    ) -> Result<()> {
+        match answer {
+            Answer::Nothing => {}
+            Answer::Say(message) => {
+                let message = SecureMessage::new(message);
+                say.send(LinkCommand::Send(FromSite::SecureStep { round: header.key(), message })).await?;
+            }
+            Answer::Upload { path, digest, bytes } => {
+                let upload = Upload::new(&self.permit(study, header)?, UploadKind::Update, digest, bytes);
+                say.send(LinkCommand::Upload { upload, path }).await?;
+            }
+        }
         Ok(())
     }
 

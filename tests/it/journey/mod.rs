@@ -216,7 +216,7 @@ async fn i6_the_page_can_do_nothing_else(window: &Window) -> Result<()> {
 
 /// The example's study, with so many rounds.
 fn study_of(federation: &Federation, rounds: u32) -> Result<PathBuf> {
-    let plan = std::fs::read_to_string(format!("{EXAMPLES}/heart/study.yaml"))?;
+    let plan = std::fs::read_to_string(format!("{EXAMPLES}/heart/plain.yaml"))?;
     let other = plan.replace("rounds: 15", &format!("rounds: {rounds}"));
     ensure!(other != plan, "the example's number of rounds has another form");
     let file = federation.folder().join("study.yaml");

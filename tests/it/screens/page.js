@@ -148,7 +148,7 @@ function measure(language) {
     const odd = said.find((text) => (!isCode && KEY.test(text)) || /\{\{|\[object |\bNaN\b/.test(text));
     if (odd !== undefined) found.push(`no words for people: '${odd}'`);
     if (texts.join("") === "" || element.getClientRects().length === 0) continue;
-    if (element.closest("svg, option, .react-flow") !== null || isHidden(element)) continue;
+    if (element.closest("svg, option") !== null || isHidden(element)) continue;
     const { display, overflowX, overflowY, textOverflow } = styleOf(element);
     const scrolls = (overflow) => overflow === "auto" || overflow === "scroll";
     const cuts = (overflow) => overflow === "hidden" || overflow === "clip";
@@ -158,6 +158,8 @@ function measure(language) {
       if (isWider && textOverflow !== "ellipsis" && !scrolls(overflowX)) found.push(`does not fit: ${words(element)}`);
       if (cuts(overflowY) && element.scrollHeight > element.clientHeight + 1) found.push(`cut off below: ${words(element)}`);
     }
+    // A graph scrolls within itself; its boxes are looked at below.
+    if (element.closest(".react-flow") !== null) continue;
     let isDone = false;
     for (let box = element.parentElement; box !== null && !isDone; box = box.parentElement) {
       const of = styleOf(box);
@@ -167,6 +169,9 @@ function measure(language) {
       isDone = scrolls(of.overflowX) || (cuts(of.overflowX) && isPast);
     }
     if (!isDone && (right > innerWidth + 1 || left < -1)) found.push(`outside: ${words(element)}`);
+  }
+  for (const box of all(".react-flow__node > div")) {
+    if (box.scrollHeight > box.clientHeight + 1) found.push(`higher than its box: ${words(box)}`);
   }
   return found;
 }

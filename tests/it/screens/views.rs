@@ -160,6 +160,9 @@ pub(super) const STEWARD: &[View] = &[
     at("56-nothing-here", "/nowhere"),
 ];
 
+/// The released table of a regression.
+pub(super) const FIT: &[View] = &[at("table of a regression", "/models/{job}").after(&[Await("main figure")])];
+
 /// What an administrator sees of it besides.
 pub(super) const ADMINISTRATION: &[View] = &[
     at("41-federation", "/federations/{federation}"),

@@ -12,7 +12,7 @@ use hospes_coordinator::store::jobs::JobRow;
 use tokio::sync::oneshot;
 
 use crate::run::Planted;
-use crate::template::{caller, context, database};
+use crate::template::{caller, context, database, settings};
 use crate::world::{Doom, Event, Node, World, locked};
 
 /// A running process.
@@ -31,7 +31,8 @@ fn hold(doom: Arc<Mutex<Doom>>, planted: Option<Planted>) -> Arc<Hold> {
     let bug = match planted {
         Some(Planted::DoubleCount) => Some(Bug::DoubleCount),
         Some(Planted::LostAcknowledgement) => Some(Bug::LostAcknowledgement),
-        Some(Planted::SkippedPermitCheck) | None => None,
+        // The others are bugs of sites.
+        _ => None,
     };
     let fate = move |what: &'static str, when| {
         let mut doom = locked(&doom);
@@ -60,7 +61,8 @@ impl World<'_> {
         let hold = hold(self.doom(node), self.planted);
         let store = hold.open(&database(&self.folder)).await?;
         let free = free(self.doom(node));
-        let context = context(&self.folder, store.clone(), &hold, self.clock(node), free, self.swarm.relay_ms)?;
+        let settings = settings(self.swarm.relay_ms, self.template.colluding);
+        let context = context(&self.folder, store.clone(), &hold, self.clock(node), free, settings)?;
         let (staging, models) = (context.staging.clone(), context.models.clone());
         let loaded = Box::pin(hold.clone().live(ByHand::load(context, hold.clone()))).await;
         match loaded {

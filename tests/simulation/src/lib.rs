@@ -11,6 +11,7 @@
 mod coordinator;
 mod ended;
 mod fit;
+mod liar;
 mod network;
 mod people;
 mod rng;
@@ -30,14 +31,18 @@ pub use world::FILE_MOMENTS;
 pub fn replay(seed: u64, options: Options) -> String {
     let calm = if options.calm { " --calm" } else { "" };
     let masked = if options.masked { " --masked" } else { "" };
+    let lies = if options.lies { " --lies" } else { "" };
     let death = options.dies_at.map_or(String::new(), |moment| format!(" --dies-at {moment}"));
     let bug = match options.planted {
         None => "",
         Some(Planted::DoubleCount) => " --planted double-count",
         Some(Planted::LostAcknowledgement) => " --planted lost-acknowledgement",
         Some(Planted::SkippedPermitCheck) => " --planted skipped-permit-check",
+        Some(Planted::PrgDiffers) => " --planted prg-differs",
+        Some(Planted::ShareRevealedTwice) => " --planted share-revealed-twice",
+        Some(Planted::SumSignedTwice) => " --planted sum-signed-twice",
     };
-    format!("cargo run -p hospes-simulation -- --seed {seed} --trace{calm}{masked}{death}{bug}")
+    format!("cargo run -p hospes-simulation -- --seed {seed} --trace{calm}{masked}{lies}{death}{bug}")
 }
 
 /// Runs something on one thread, as all simulation must.

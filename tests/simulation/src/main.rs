@@ -26,6 +26,9 @@ struct Arguments {
     /// With secure aggregation.
     #[arg(long)]
     masked: bool,
+    /// With a coordinator that lies about whose inputs count; with --masked.
+    #[arg(long, requires = "masked")]
+    lies: bool,
     /// Kills each process once, when it first comes to this moment of a file.
     #[arg(long, value_parser = PossibleValuesParser::new(FILE_MOMENTS))]
     dies_at: Option<String>,
@@ -45,6 +48,9 @@ enum Bug {
     DoubleCount,
     LostAcknowledgement,
     SkippedPermitCheck,
+    PrgDiffers,
+    ShareRevealedTwice,
+    SumSignedTwice,
 }
 
 #[allow(clippy::print_stdout, reason = "this is what the program is for")]
@@ -54,6 +60,9 @@ fn main() -> Result<ExitCode> {
         Bug::DoubleCount => Planted::DoubleCount,
         Bug::LostAcknowledgement => Planted::LostAcknowledgement,
         Bug::SkippedPermitCheck => Planted::SkippedPermitCheck,
+        Bug::PrgDiffers => Planted::PrgDiffers,
+        Bug::ShareRevealedTwice => Planted::ShareRevealedTwice,
+        Bug::SumSignedTwice => Planted::SumSignedTwice,
     });
     let seeds = match (&arguments.seeds, arguments.seed) {
         (Some(text), _) => {
@@ -66,12 +75,17 @@ fn main() -> Result<ExitCode> {
         planted,
         calm: arguments.calm,
         masked: arguments.masked,
+        lies: arguments.lies,
         trace: arguments.trace,
         dies_at: FILE_MOMENTS.into_iter().find(|moment| arguments.dies_at.as_deref() == Some(*moment)),
         limit: Some(Duration::from_secs(arguments.limit_s)),
     };
     on_one_thread(async move {
-        let template = if options.masked { Template::masked().await? } else { Template::make().await? };
+        let template = match (options.masked, options.lies) {
+            (true, true) => Template::lied_to().await?,
+            (true, false) => Template::masked().await?,
+            (false, _) => Template::make().await?,
+        };
         let (start, count) = (Instant::now(), seeds.end - seeds.start);
         let (mut found, mut events, mut receipts, mut published) = (0u64, 0, 0, 0);
         let mut ends = std::collections::BTreeMap::<String, u64>::new();

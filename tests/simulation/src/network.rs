@@ -94,6 +94,7 @@ impl World<'_> {
 
     fn send_to_site(&mut self, number: u64, message: Arc<ToSite>) {
         self.truth.told(&message);
+        self.liar.told(&message);
         // A stream keeps its order; checkpoints and greetings rely on that, everything else must not.
         let fragile = !matches!(*message, ToSite::Welcome(_) | ToSite::Witness(_) | ToSite::Goodbye { .. });
         let Some(session) = self.sessions.get(&number) else { return };

@@ -32,6 +32,12 @@ pub enum Planted {
     LostAcknowledgement,
     /// The permit is not asked for again before something leaves.
     SkippedPermitCheck,
+    /// One site's processor makes other masks of the same keys.
+    PrgDiffers,
+    /// A site reveals shares for a second set of inputs.
+    ShareRevealedTwice,
+    /// A site signs a second set of inputs.
+    SumSignedTwice,
 }
 
 /// How a run is made.
@@ -43,6 +49,8 @@ pub struct Options {
     pub calm: bool,
     /// With secure aggregation.
     pub masked: bool,
+    /// With a coordinator that tells sites of a second set of inputs, and colludes with the other sites in it.
+    pub lies: bool,
     /// Prints what happens.
     pub trace: bool,
     /// One of [`FILE_MOMENTS`](crate::FILE_MOMENTS): each process dies once, when it first comes to it.
@@ -81,11 +89,12 @@ pub async fn run(template: &Template, seed: u64, options: Options) -> Result<Out
 }
 
 async fn run_one(template: &Template, seed: u64, options: Options) -> Result<Outcome> {
-    let template = template.of(seed, options.masked)?;
+    let template = template.of(seed, options.masked, options.lies)?;
     let folder = template.copy()?;
     let swarm = options.calm.then(Swarm::calm);
     let rng = Rng::new(seed);
     let mut world = World::new(template, folder.path().to_owned(), rng, swarm, options.planted, options.trace);
+    world.lies = options.lies;
     if let Some(moment) = options.dies_at {
         world.let_die_at(moment);
     }

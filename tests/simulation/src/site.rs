@@ -8,10 +8,11 @@ use hospes_party::Session;
 use hospes_party::link::LinkCommand;
 use hospes_party::simulation::{Ending, Fate, Hold, Moment, Planted as Bug, Site, Work};
 use hospes_protocol::message::{Decision, FromSite, RoundReply, UploadKind, Witness};
+use hospes_protocol::plan;
 use tokio::sync::mpsc;
 
 use crate::run::Planted;
-use crate::template::{site_config, site_folder};
+use crate::template::{SITES, site_config, site_folder};
 use crate::transfer::{Downloading, Uploading};
 use crate::truth::short;
 use crate::world::{Event, Node, TICK_MS, World, locked};
@@ -101,7 +102,14 @@ impl World<'_> {
             }
             if doom.disk_is_full && when == Moment::During { Fate::DiskFull } else { Fate::GoOn }
         };
-        let bug = (self.planted == Some(Planted::SkippedPermitCheck)).then_some(Bug::SkippedPermitCheck);
+        let bug = match self.planted {
+            Some(Planted::SkippedPermitCheck) => Some(Bug::SkippedPermitCheck),
+            // One site has another processor.
+            Some(Planted::PrgDiffers) if site == SITES - 1 => Some(Bug::OtherKeystream),
+            Some(Planted::ShareRevealedTwice) => Some(Bug::RevealedAnew),
+            Some(Planted::SumSignedTwice) => Some(Bug::SumAgreedAnew),
+            Some(Planted::PrgDiffers | Planted::DoubleCount | Planted::LostAcknowledgement) | None => None,
+        };
         let hold = Hold::new(Box::new(fate), bug);
         let links = self.hospitals[site].links.clone();
         let spawn_link = Arc::new(move |_, _| {
@@ -221,6 +229,7 @@ impl World<'_> {
         match command {
             LinkCommand::Send(message) => {
                 self.truth.said(site, &message);
+                self.lie_about_sums(site, &message);
                 self.send_to_coordinator(site, message);
             }
             LinkCommand::Upload { upload, path } => {
@@ -286,7 +295,8 @@ impl World<'_> {
             Ending::disk_full()
         } else {
             let payload = self.truth.payload(site, work.header(), work.plan());
-            let kind = if work.header().tensors.is_empty() { UploadKind::Figures } else { UploadKind::Update };
+            let is_figures = plan::masks::reports_figures(work.plan(), &round.task);
+            let kind = if is_figures { UploadKind::Figures } else { UploadKind::Update };
             let (now, is_masked) = (self.time_at(node), work.header().is_secure());
             let done = self.beside_engine(site, async |hold| work.carry_out(hold, now, kind, &payload).await).await;
             let Some(done) = done else { return };

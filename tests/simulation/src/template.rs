@@ -20,7 +20,7 @@ use hospes_protocol::approval::Role;
 use hospes_protocol::canon::Canonical;
 use hospes_protocol::id::{FederationId, SiteId, StudyId, Timestamp};
 use hospes_protocol::message::ToSite;
-use hospes_protocol::plan::{Adaptive, Component, Plan, Privacy, Strategy};
+use hospes_protocol::plan::{Adaptive, Component, Plan, Strategy};
 use hospes_protocol::policy::Policy;
 use hospes_protocol::sign::{SecretKey, Signed};
 use hospes_protocol::study::{MemberStatement, Requester, Roster, Study, Terms};
@@ -42,8 +42,10 @@ const PLANS: [&str; 5] = [
     include_str!("figures.yaml"),
     include_str!("fit.yaml"),
 ];
-/// Trains for two rounds with secure aggregation, which of three sites takes every one in every step.
-const MASKED: &str = include_str!("masked.yaml");
+/// With secure aggregation, which of three sites takes every one in every step: one trains for a round and evaluates the model,
+/// one fits a regression, and one trains for two rounds.
+const MASKED: [&str; 3] =
+    [include_str!("masked-figures.yaml"), include_str!("masked-fit.yaml"), include_str!("masked.yaml")];
 const PEOPLE: &[(&str, Role)] = &[
     ("sam", Role::DataSteward),
     ("ava", Role::DataAccessApprover),
@@ -51,10 +53,11 @@ const PEOPLE: &[(&str, Role)] = &[
     ("odo", Role::Auditor),
 ];
 
-/// The prepared federations, one for each plan, and whether their updates travel masked.
+/// The prepared federations, one for each plan, and whether what their sites send is masked.
 pub struct Template {
     prepared: Vec<Arc<Prepared>>,
     is_masked: bool,
+    is_lied_to: bool,
 }
 
 /// The files of one federation, and what is known of them.
@@ -65,6 +68,8 @@ pub(crate) struct Prepared {
     pub(crate) adaptive: Option<Adaptive>,
     /// The task that fits a regression, if one does.
     pub(crate) fit: Option<String>,
+    /// How many sites may collude, where coordinator and sites say another number than is usual.
+    pub(crate) colluding: Option<u32>,
 }
 
 /// The coordinator's identity.
@@ -108,7 +113,7 @@ pub(crate) fn database(folder: &Path) -> PathBuf {
 }
 
 /// Times that let a run end within minutes of its own time.
-pub(crate) fn settings(relay_ms: i64) -> Settings {
+pub(crate) fn settings(relay_ms: i64, colluding: Option<u32>) -> Settings {
     Settings {
         patience_ms: 15_000,
         round_ms: 90_000,
@@ -117,6 +122,7 @@ pub(crate) fn settings(relay_ms: i64) -> Settings {
         quorum_ms: 60_000,
         retry_ms: 500,
         min_parties: 2,
+        colluding,
         relay_ms,
         ..Settings::default()
     }
@@ -150,7 +156,7 @@ pub(crate) fn context(
     hold: &Arc<cloud::Hold>,
     clock: hospes_coordinator::Clock,
     free: hospes_coordinator::aggregate::staging::FreeSpace,
-    relay_ms: i64,
+    settings: Settings,
 ) -> Result<Context> {
     let folder = folder.join("coordinator");
     Ok(Context {
@@ -162,7 +168,7 @@ pub(crate) fn context(
         epoch: 1,
         clock,
         live: broadcast::channel(16).0,
-        settings: settings(relay_ms),
+        settings,
         replica: "a".into(),
     })
 }
@@ -182,39 +188,53 @@ impl Template {
             let before = PLANS[..place].iter().position(|made| *made == plan);
             prepared.push(match before.and_then(|place| prepared.get(place)) {
                 Some(made) => Arc::clone(made),
-                None => Arc::new(Box::pin(Prepared::make(plan)).await?),
+                None => Arc::new(Box::pin(Prepared::make(plan, None)).await?),
             });
         }
-        Ok(Self { prepared, is_masked: false })
+        Ok(Self { prepared, is_masked: false, is_lied_to: false })
     }
 
-    /// Makes the one federation whose updates travel masked.
+    /// Makes the federations whose sites send nothing but what is masked.
     ///
     /// # Errors
     /// As [`Template::make`].
     pub async fn masked() -> Result<Self> {
-        let prepared = Arc::new(Box::pin(Prepared::make(MASKED)).await?);
-        Ok(Self { prepared: vec![prepared], is_masked: true })
+        let mut prepared = Vec::new();
+        for plan in MASKED {
+            prepared.push(Arc::new(Box::pin(Prepared::make(plan, None)).await?));
+        }
+        Ok(Self { prepared, is_masked: true, is_lied_to: false })
     }
 
-    pub(crate) fn of(&self, seed: u64, is_masked: bool) -> Result<&Prepared> {
-        ensure!(self.is_masked == is_masked, "the template is made for other plans than the run asks for");
+    /// Makes the same federation where nobody is said to collude, so that two of three sites are enough for a sum: only then
+    /// there is a second set of inputs to lie about.
+    ///
+    /// # Errors
+    /// As [`Template::make`].
+    pub async fn lied_to() -> Result<Self> {
+        let prepared = Arc::new(Box::pin(Prepared::make(MASKED[0], Some(0))).await?);
+        Ok(Self { prepared: vec![prepared], is_masked: true, is_lied_to: true })
+    }
+
+    pub(crate) fn of(&self, seed: u64, is_masked: bool, is_lied_to: bool) -> Result<&Prepared> {
+        let fits = self.is_masked == is_masked && self.is_lied_to == is_lied_to;
+        ensure!(fits, "the template is made for other plans than the run asks for");
         let plans = self.prepared.len().max(1) as u64;
         Ok(&self.prepared[usize::try_from(seed % plans).unwrap_or(0)])
     }
 }
 
 impl Prepared {
-    async fn make(plan: &str) -> Result<Self> {
+    async fn make(plan: &str, colluding: Option<u32>) -> Result<Self> {
         let folder = tempfile::tempdir_in(memory())?;
         let path = folder.path().join("coordinator");
         std::fs::create_dir_all(&path)?;
         let store = Store::open(&Store::sqlite_url(&database(folder.path()))).await?;
         let roster = enrol(&store).await?;
         store.close().await;
-        let study = submit(folder.path(), plan).await?;
+        let study = submit(folder.path(), plan, colluding).await?;
         for index in 0..SITES {
-            furnish(&site_folder(folder.path(), index), index, &roster, &study)
+            furnish(&site_folder(folder.path(), index), index, &roster, &study, colluding)
                 .await
                 .with_context(|| format!("furnish site {index}"))?;
         }
@@ -228,7 +248,7 @@ impl Prepared {
         });
         let mut tasks = study.document.plan.tasks.iter();
         let fit = tasks.find(|(_, task)| matches!(task.component, Component::Glm(_))).map(|(name, _)| name.clone());
-        Ok(Self { folder, study: study.document.id, adaptive, fit })
+        Ok(Self { folder, study: study.document.id, adaptive, fit, colluding })
     }
 
     /// A copy of the files, which goes when it is dropped.
@@ -246,10 +266,7 @@ pub(crate) fn memory() -> PathBuf {
 }
 
 fn is_masked(plan: &Plan) -> bool {
-    plan.tasks.values().any(|task| match &task.component {
-        Component::NnTrain(train) => train.privacy == (Privacy::SecureAggregation {}),
-        _ => false,
-    })
+    plan.tasks.values().any(|task| task.component.is_masked())
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {
@@ -297,10 +314,10 @@ async fn enrol(store: &Store) -> Result<Signed<Roster>> {
     store.roster().await?.context("no roster")
 }
 
-async fn submit(folder: &Path, plan: &str) -> Result<Signed<Study>> {
+async fn submit(folder: &Path, plan: &str, colluding: Option<u32>) -> Result<Signed<Study>> {
     let hold = cloud::Hold::new(Box::new(|_, _| cloud::Fate::GoOn), None);
     let store = hold.open(&database(folder)).await?;
-    let context = context(folder, store.clone(), &hold, still(), free_space(), 1_000)?;
+    let context = context(folder, store.clone(), &hold, still(), free_space(), settings(1_000, colluding))?;
     let mut schedule = cloud::ByHand::load(context, hold).await?;
     let (reply, answer) = oneshot::channel();
     let requester = Requester { name: "Anna".into(), organisation: "Institute".into(), ..Requester::default() };
@@ -319,7 +336,13 @@ async fn submit(folder: &Path, plan: &str) -> Result<Signed<Study>> {
 }
 
 /// A site with its people, a policy, data, a membership, and an approval of the study.
-async fn furnish(folder: &Path, index: usize, roster: &Signed<Roster>, study: &Signed<Study>) -> Result<()> {
+async fn furnish(
+    folder: &Path,
+    index: usize,
+    roster: &Signed<Roster>,
+    study: &Signed<Study>,
+    colluding: Option<u32>,
+) -> Result<()> {
     std::fs::create_dir_all(folder)?;
     let config = site_config(folder, still(), Arc::new(|_, _| mpsc::channel(1_024).0));
     hospes_party::initialise(&config).await?;
@@ -346,7 +369,9 @@ async fn furnish(folder: &Path, index: usize, roster: &Signed<Roster>, study: &S
             .await?;
         people.insert(*name, session);
     }
-    let policy = Policy::public_data().to_toml()?;
+    let mut policy = Policy::public_data();
+    policy.training.colluding = colluding;
+    let policy = policy.to_toml()?;
     let done = site
         .ask(|h| async {
             let h = h;

@@ -5,11 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use hospes_coordinator::aggregate::newton::Fit;
 use hospes_coordinator::models::Models;
+use hospes_privacy::figures;
 use hospes_privacy::quantise::Quantiser;
+use hospes_privacy::secagg::Sent;
 use hospes_protocol::canon::Canonical;
-use hospes_protocol::id::{Digest, RoundKey};
+use hospes_protocol::id::{Digest, JobId, RoundKey};
 use hospes_protocol::message::{FigureSet, FromSite, RoundReply, ToSite};
-use hospes_protocol::plan::{self, Adaptive, Coefficients, Plan, Quantise};
+use hospes_protocol::plan::masks::Form;
+use hospes_protocol::plan::model::TensorShape;
+use hospes_protocol::plan::{self, Adaptive, Coefficients, Figure, Plan, Quantise};
+use hospes_protocol::policy::EgressKind;
 use hospes_protocol::round::RoundHeader;
 
 use crate::fit;
@@ -37,6 +42,10 @@ pub(crate) struct Truth {
     /// be left out of them, and of no others.
     taken_back: BTreeSet<(usize, RoundKey)>,
     models: BTreeMap<Digest, Vec<f32>>,
+    /// Sets of inputs that sites agreed to, by round without its attempt.
+    agreed: BTreeMap<(usize, JobId, String, u64, u32), (u32, Digest)>,
+    /// Of whose secrets sites revealed shares: self-masks, and mask keys.
+    revealed: BTreeMap<(usize, RoundKey), [BTreeSet<u32>; 2]>,
     pub(crate) violations: Vec<String>,
     pub(crate) receipts: u64,
 }
@@ -58,13 +67,16 @@ fn payload(site: usize, header: &RoundHeader, plan: &Plan) -> Vec<u8> {
     let mut rng = Rng::new(u64::from_le_bytes(seed));
     // Exact in both number types, and within the clip.
     let mut value = || f64::from(i16::try_from(rng.between(-2_048, 2_048)).unwrap_or(0)) / 4_096.0;
-    if header.tensors.is_empty() {
+    if plan::masks::reports_figures(plan, &header.task) {
         let mut set = FigureSet { sums: BTreeMap::new(), withheld: BTreeMap::new() };
         for figure in plan::figures(plan, &header.task) {
-            let values = (0..figure.values).map(|_| value()).collect();
+            // Under masks a count is one.
+            let is_count = header.is_secure() && Form::of(&figure.name) == Some(Form::Count);
+            let of_rows = |value: f64| if is_count { (value * 4_096.0).abs() } else { value };
+            let values = (0..figure.values).map(|_| of_rows(value())).collect();
             set.sums.insert(figure.name.into_owned(), values);
         }
-        return Canonical::new(set).map(|c| c.bytes().to_vec()).unwrap_or_default();
+        return reported(header, plan, set);
     }
     #[allow(clippy::cast_possible_truncation, reason = "a multiple of 1/4096 below 1 is exact")]
     let tensors: Vec<Vec<f32>> =
@@ -74,6 +86,31 @@ fn payload(site: usize, header: &RoundHeader, plan: &Plan) -> Vec<u8> {
     let quantiser = Quantiser::new(&header.quantise);
     let encoded = quantiser.and_then(|q| q.encode(rows, &header.tensors, &slices));
     encoded.map(hospes_privacy::quantise::Payload::into_bytes).unwrap_or_default()
+}
+
+/// A report as the worker leaves it: to be sent, or to be masked.
+fn reported(header: &RoundHeader, plan: &Plan, set: FigureSet) -> Vec<u8> {
+    if header.is_secure() {
+        let announced = plan::round_figures(plan, &header.task, header.round);
+        return figures::levels(&announced, &set).map(|levels| levels.to_vec()).unwrap_or_default();
+    }
+    Canonical::new(set).map(|set| set.bytes().to_vec()).unwrap_or_default()
+}
+
+/// The report that a worker left, by what its round's header asks for.
+fn report_of(header: &RoundHeader, payload: &[u8]) -> Option<FigureSet> {
+    let Some((_, tensors)) = header.tensors.split_first() else {
+        return Canonical::<FigureSet>::parse(payload).ok().map(Canonical::into_inner);
+    };
+    let figure = |tensor: &TensorShape| Figure {
+        name: tensor.name.clone().into(),
+        values: tensor.shape.first().copied().unwrap_or_default(),
+        kind: EgressKind::Metrics,
+    };
+    let announced: Vec<Figure> = tensors.iter().map(figure).collect();
+    let (levels, _) = payload.get(8..)?.as_chunks::<4>();
+    let levels: Vec<u64> = levels.iter().map(|level| u64::from(u32::from_le_bytes(*level))).collect();
+    figures::report(&announced, 1, &levels).ok()
 }
 
 /// The row weight of an update and its weighted entries.
@@ -125,7 +162,7 @@ impl Truth {
         let Some(coefficients) = Coefficients::of(plan, &header.task) else { return payload(site, header, plan) };
         let file = header.model.and_then(|model| self.models.get(&model));
         let Some(point) = file.and_then(|values| coefficients.from_file(values)) else { return Vec::new() };
-        Canonical::new(fit::report(site, &point)).map(|set| set.bytes().to_vec()).unwrap_or_default()
+        reported(header, plan, fit::report(site, &point))
     }
 
     /// The fit is that of the rows of its sites, each once.
@@ -191,7 +228,33 @@ impl Truth {
         {
             self.left.insert((site, round.clone()));
         }
+        if let FromSite::SecureStep { round, message } = message {
+            self.said_a_step(site, round, message.bytes());
+        }
         self.hear_taken_back(site, message);
+    }
+
+    /// A site agrees to one sum in a round, whatever the attempt, and of each peer it reveals one of two shares.
+    fn said_a_step(&mut self, site: usize, round: &RoundKey, message: &[u8]) {
+        match Sent::from_bytes(message) {
+            Ok(Sent::Consent(signed)) => {
+                let now = (round.attempt, signed.document.included);
+                let key = (site, round.job, round.task.clone(), round.epoch, round.round);
+                if *self.agreed.entry(key).or_insert(now) != now {
+                    self.violation(format!("{} agreed to two sums in {}", letter(site), short(round)));
+                }
+            }
+            Ok(Sent::Reveal(signed)) => {
+                let [own, mask] = self.revealed.entry((site, round.clone())).or_default();
+                own.extend(signed.document.own.iter().map(|revealed| revealed.of));
+                mask.extend(signed.document.mask.iter().map(|revealed| revealed.of));
+                if !own.is_disjoint(mask) {
+                    self.violation(format!("{} revealed both shares of a peer in {}", letter(site), short(round)));
+                }
+            }
+            Ok(_) => {}
+            Err(refusal) => self.violation(format!("{} said what is no message: {refusal}", letter(site))),
+        }
     }
 
     /// The coordinator told somebody of a round.
@@ -300,7 +363,7 @@ impl Truth {
         let mut sums: BTreeMap<String, Vec<f64>> = BTreeMap::new();
         for site in included {
             let Some(payload) = self.payloads.get(&(*site, header.key())) else { continue };
-            let Ok(set) = Canonical::<FigureSet>::parse(payload) else { continue };
+            let Some(set) = report_of(header, payload) else { continue };
             for (name, values) in &set.sums {
                 let sum = sums.entry(name.clone()).or_insert_with(|| vec![0.0; values.len()]);
                 sum.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
@@ -335,7 +398,7 @@ fn counts(sites: &[usize]) -> impl Iterator<Item = BTreeMap<usize, u32>> {
 
 #[cfg(test)]
 mod tests {
-    use hospes_protocol::id::{JobId, StudyId, Timestamp};
+    use hospes_protocol::id::{StudyId, Timestamp};
     use hospes_protocol::message::{Decision, RoundOutcome};
 
     use super::*;

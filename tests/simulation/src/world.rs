@@ -15,6 +15,7 @@ use hospes_protocol::id::{Digest, Timestamp};
 use hospes_protocol::message::{FromSite, ToSite};
 
 use crate::coordinator::Coordinator;
+use crate::liar::Liar;
 use crate::network::Session;
 use crate::rng::Rng;
 use crate::run::Planted;
@@ -133,6 +134,8 @@ pub(crate) struct World<'t> {
     pub(crate) wakes_at: i64,
     pub(crate) sessions: BTreeMap<u64, Session>,
     pub(crate) truth: Truth,
+    pub(crate) lies: bool,
+    pub(crate) liar: Liar,
     pub(crate) calm: bool,
     /// Whether somebody cancelled the job.
     pub(crate) cancelled: bool,
@@ -169,6 +172,8 @@ impl<'t> World<'t> {
             wakes_at: i64::MAX,
             sessions: BTreeMap::new(),
             truth: Truth::default(),
+            lies: false,
+            liar: Liar::default(),
             calm: false,
             cancelled: false,
             dooms: (0..=SITES).map(|_| Arc::default()).collect(),

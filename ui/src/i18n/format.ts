@@ -60,6 +60,12 @@ export function bytes(value: number): string {
   return numbers({ ...style, maximumFractionDigits: digits }).format(size);
 }
 
+/** A size with all its digits, in bytes. */
+export function exactBytes(value: number): string {
+  const style = { style: "unit", unit: "byte", unitDisplay: "long" } as const;
+  return numbers({ ...style, maximumFractionDigits: 0 }).format(value);
+}
+
 /** Day and time. */
 export function moment(millis: number): string {
   return new Intl.DateTimeFormat(locale(), { dateStyle: "medium", timeStyle: "short" }).format(millis);
@@ -103,6 +109,16 @@ export function distance(millis: number, now: number): string {
     if (Math.abs(apart) >= length) return format.format(Math.trunc(apart / length), unit);
   }
   return format.format(0, "minute");
+}
+
+const SECOND = ["second", 1_000] as const;
+const LONGER = [["hour", 3_600_000] as const, ["minute", 60_000] as const];
+
+/** How long something takes, in one unit. */
+export function duration(millis: number): string {
+  const [unit, length] = LONGER.find(([, length]) => millis >= length * 0.95) ?? SECOND;
+  const style = { style: "unit", unit, unitDisplay: "long", maximumFractionDigits: 0 } as const;
+  return numbers(style).format(Math.max(1, Math.round(millis / length)));
 }
 
 /** Items in a row, as the language joins them. */

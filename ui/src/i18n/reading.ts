@@ -14,6 +14,8 @@ export type Kind =
   /** One word that is no word of a language: an id, an address. */
   | "id"
   | "number"
+  /** A number of bytes, with or without separators. */
+  | "bytes"
   /** A moment or a day, as the engine writes it. */
   | "moment"
   /** Hours and minutes. */
@@ -30,6 +32,7 @@ const OF_WORDS = new Set<Kind>(["said", "words", "list"]);
 /** Kinds of which the letters tell where they may end. */
 const SHAPES: { [kind in Kind]?: RegExp } = {
   number: /^[+-]?\d+(?:\.\d+)?(?:e[+-]?\d+)?$/,
+  bytes: /^(?:\d+|\d{1,3}(?:,\d{3})+) bytes?$/,
   time: /^\d\d:\d\d$/,
   id: /^\S+$/,
   unquoted: /^[^']+$/,

@@ -5,7 +5,7 @@
 // name; a test finds every sentence of the engine's sources there (ADR 0024).
 import i18next from "i18next";
 import { language, locale, type Sentences, spoken } from ".";
-import { day, exactly, exactNumber, list } from "./format";
+import { day, exactBytes, exactly, exactNumber, list } from "./format";
 import {
   type Group,
   Index,
@@ -163,6 +163,8 @@ function shown(kind: Kind, value: string): string | null {
   switch (kind) {
     case "number":
       return exactNumber(Number(value));
+    case "bytes":
+      return exactBytes(Number(value.replaceAll(/\D/g, "")));
     case "moment":
       if (!MOMENT.test(value)) return value;
       return value.length > 10 ? exactly(Date.parse(value)) : day(Date.parse(value));

@@ -1313,7 +1313,7 @@ reference?: string, };
 /**
  * Kinds of fault. New ones are added at the end.
  */
-export type FaultCode = "command" | "no_session" | "log_in" | "denied" | "not_found" | "input" | "state" | "refused" | "fingerprint" | "data" | "link" | "keys" | "disk_full" | "store" | "not_running" | "ledger";
+export type FaultCode = "command" | "no_session" | "log_in" | "denied" | "not_found" | "input" | "state" | "refused" | "fingerprint" | "data" | "link" | "keys" | "disk_full" | "store" | "not_running" | "ledger" | "settings" | "stopped";
 
 /**
  * Sums of one feature over the rows in which it is there.
@@ -2934,6 +2934,19 @@ policy: Digest,
 opinion: Digest, };
 
 /**
+ * How far a file or a query is read.
+ */
+export type ReadingView = { 
+/**
+ * Rows so far, in this pass.
+ */
+rows: number, 
+/**
+ * Rows in all, where an earlier pass has counted them.
+ */
+all: number | null, };
+
+/**
  * When the final model and figures of a run may be used.
  */
 export type ReleaseRule = "reviewed" | "automatic";
@@ -3918,6 +3931,10 @@ export interface Commands {
   /** What is in a file, or in a query's rows, before it is registered; of a workbook, in the sheet of that name or else the
  first. */
   survey: { args: { path: string; sheet: string | null; missing: Array<string> | null; scan: ScanProfile | null; query: AskedQuery | null }; answer: SurveyView };
+  /** How far the reading is that this person asked for last; null where nothing is being read for them. */
+  reading: { args: Record<string, never>; answer: ReadingView | null };
+  /** Ends the readings that this person asked for. */
+  stop_reading: { args: Record<string, never>; answer: null };
   /** Names of a workbook's sheets, of which a survey reads one; of any other file, none. */
   sheets: { args: { path: string }; answer: Array<string> };
   /** Registers a dataset. */
@@ -4090,6 +4107,7 @@ export const READS: { readonly [C in keyof Commands]?: readonly Notice[] } = {
   policy: ["settings"],
   policy_preview: ["settings", "requests"],
   restored: ["settings", "federations"],
+  reading: ["datasets"],
   databases: ["datasets"],
   datasets: ["datasets"],
   profile: ["datasets"],

@@ -81,6 +81,20 @@ export function useEngine(): UseQueryResult<Answer<"about">> {
   });
 }
 
+/** Between two questions how far a reading is, in milliseconds: it tells nobody by itself. */
+const READING_MS = 500;
+
+/** How far the file or query is read that this person waits for. It is asked for again and again as long as something is read,
+ * or is expected to be. */
+export function useReading(isExpected = true): UseQueryResult<Answer<"reading">> {
+  return useQuery({
+    queryKey: ["reading", {}],
+    queryFn: () => call("reading", {}),
+    refetchInterval: ({ state }) => (isExpected || state.data ? READING_MS : false),
+    gcTime: 0,
+  });
+}
+
 /** What the hospital's IT set; nothing until it is known, since the engine holds to it by itself. */
 export function useManaged(): Partial<Managed> {
   return useAnswer("managed", {}).data ?? {};

@@ -16,25 +16,31 @@ export interface DagTask {
   state: string;
 }
 
-const WIDTH = 148;
-const HEIGHT = 74;
+const WIDTH = 168;
+/** What is left of it for text, and what letters and lines take, in pixels: rather more than they do. */
+const INSIDE = WIDTH - 20;
+const [NAME_LETTER, LETTER, WIDE_LETTER] = [8, 6.4, 12.5];
+const [NAME_LINE, LINE, BADGE, AROUND] = [18.2, 18, 24, 18];
+/** A letter of a script in which lines break between any two, or a word with the blanks behind it. */
+const WORD = /[\u2e80-\uffef]|[^\s\u2e80-\uffef]+\s*/g;
 /** Around the graph, in pixels, both sides together. */
 const MARGIN = 40;
 /** Below this a graph scrolls rather than shrinks. */
 const SMALLEST = 0.8;
 
-type TaskNode = Node<{ task: DagTask }, "task">;
+type TaskNode = Node<{ task: DagTask; height: number }, "task">;
 
-function Task({ data: { task } }: NodeProps<TaskNode>) {
+function Task({ data: { task, height } }: NodeProps<TaskNode>) {
   return (
-    <div className={`${styles.task} ${task.tone === "live" ? styles.live : ""}`}>
+    <div
+      className={`${styles.task} ${task.tone === "live" ? styles.live : ""}`}
+      style={{ width: WIDTH, height }}
+    >
       <Handle type="target" position={Position.Left} className={styles.port ?? ""} isConnectable={false} />
       <strong className={styles.name}>{task.name}</strong>
       <span className={styles.component}>{task.component}</span>
       {task.tone === null ? (
-        <span className={styles.component} title={task.state}>
-          {task.state}
-        </span>
+        <span className={styles.component}>{task.state}</span>
       ) : (
         <Badge tone={task.tone}>{task.state}</Badge>
       )}
@@ -45,11 +51,31 @@ function Task({ data: { task } }: NodeProps<TaskNode>) {
 
 const TYPES = { task: Task };
 
+/** Lines that a text takes at most. */
+function lines(text: string, letter: number): number {
+  let [count, used] = [1, 0];
+  for (const word of text.match(WORD) ?? []) {
+    const width = word.length * (word >= "\u2e80" ? WIDE_LETTER : letter);
+    if (used > 0 && used + width > INSIDE) [count, used] = [count + 1, 0];
+    // What is longer than a line goes on in the next one.
+    count += Math.floor(width / (INSIDE + 1));
+    used = (used + width) % (INSIDE + 1);
+  }
+  return count;
+}
+
+/** How high a task is drawn, so that nothing of it is cut off and no two overlap. */
+function heightOf({ name, component, tone, state }: DagTask): number {
+  const words = lines(component, LETTER) * LINE + (tone === null ? lines(state, LETTER) * LINE : BADGE);
+  return Math.ceil(lines(name, NAME_LETTER) * NAME_LINE + words + AROUND);
+}
+
 function drawn(tasks: DagTask[]): { nodes: TaskNode[]; edges: Edge[]; width: number; height: number } {
   const graph = new graphlib.Graph();
   graph.setGraph({ rankdir: "LR", nodesep: 14, ranksep: 26 });
   graph.setDefaultEdgeLabel(() => ({}));
-  for (const task of tasks) graph.setNode(task.name, { width: WIDTH, height: HEIGHT });
+  const heights = new Map(tasks.map((task) => [task.name, heightOf(task)]));
+  for (const task of tasks) graph.setNode(task.name, { width: WIDTH, height: heights.get(task.name) ?? 0 });
   const edges = tasks.flatMap((task) =>
     task.from.map((from) => ({ id: `${from}→${task.name}`, source: from, target: task.name })),
   );
@@ -57,14 +83,15 @@ function drawn(tasks: DagTask[]): { nodes: TaskNode[]; edges: Edge[]; width: num
   layout(graph);
   const nodes = tasks.map((task) => {
     const { x = 0, y = 0 } = graph.node(task.name) as { x?: number; y?: number };
+    const height = heights.get(task.name) ?? 0;
     return {
       id: task.name,
       type: "task" as const,
-      data: { task },
-      position: { x: x - WIDTH / 2, y: y - HEIGHT / 2 },
+      data: { task, height },
+      position: { x: x - WIDTH / 2, y: y - height / 2 },
     };
   });
-  const { width = WIDTH, height = HEIGHT } = graph.graph() as { width?: number; height?: number };
+  const { width = WIDTH, height = 0 } = graph.graph() as { width?: number; height?: number };
   return { nodes, edges, width, height };
 }
 

@@ -5,8 +5,8 @@ import type { DatasetView, QueryView } from "../ipc/types";
 import { Button } from "../parts/Button";
 import { Card } from "../parts/Card";
 import { Facts } from "../parts/Facts";
-import { FaultNotice } from "../parts/FaultNotice";
 import { useMe } from "../shell/session";
+import { UnderReading, Unread } from "./UnderReading";
 
 interface Props {
   dataset: DatasetView;
@@ -39,7 +39,8 @@ export function DatasetQuery({ dataset, query }: Props) {
           { label: t("database.query"), value: query.text },
         ]}
       />
-      <FaultNotice fault={again.error} />
+      <UnderReading words={t("register.freezing")} isOn={again.isPending} />
+      <Unread fault={again.error} />
     </Card>
   );
 }

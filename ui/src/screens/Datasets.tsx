@@ -1,7 +1,7 @@
 import { useTranslation } from "react-i18next";
 import { Link, useLocation } from "wouter";
 import { count, day } from "../i18n/format";
-import { useAnswer } from "../ipc/hooks";
+import { useAnswer, useReading } from "../ipc/hooks";
 import type { DatasetView } from "../ipc/types";
 import { Answered } from "../parts/Answered";
 import { Badge } from "../parts/Badge";
@@ -12,6 +12,7 @@ import { Page } from "../parts/Page";
 import { Table } from "../parts/Table";
 import { useMe } from "../shell/session";
 import { OptOuts } from "./OptOuts";
+import { UnderReading } from "./UnderReading";
 
 /** Datasets of this site, and for data stewards the ways to register one and to import opt-outs. */
 export function Datasets() {
@@ -45,8 +46,21 @@ export function Datasets() {
           }
         </Answered>
       </Card>
+      {isSteward && <StillRead />}
       {isSteward && <OptOuts />}
     </Page>
+  );
+}
+
+/** What goes on for a data steward who has left the wizard. */
+function StillRead() {
+  const { t } = useTranslation();
+  const reading = useReading(false).data ?? null;
+  if (reading === null) return null;
+  return (
+    <Card>
+      <UnderReading words={t("register.freezing")} isOn />
+    </Card>
   );
 }
 

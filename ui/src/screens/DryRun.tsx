@@ -1,6 +1,6 @@
 import { useTranslation } from "react-i18next";
 import { Engine } from "../i18n/engine";
-import { bytes, moment, percent } from "../i18n/format";
+import { bytes, moment } from "../i18n/format";
 import { useAction, useAnswer } from "../ipc/hooks";
 import type { DryRunView, RequestState, Review } from "../ipc/types";
 import { Answered } from "../parts/Answered";
@@ -8,10 +8,10 @@ import { Button } from "../parts/Button";
 import { Card } from "../parts/Card";
 import { FaultNotice } from "../parts/FaultNotice";
 import { Notice } from "../parts/Notice";
+import { Progress } from "../parts/Progress";
 import { useMe } from "../shell/session";
 import { DryMessages } from "./DryMessages";
 import forms from "./Forms.module.css";
-import styles from "./Job.module.css";
 
 /** States in which a request waits for a decision. */
 const OPEN: RequestState[] = ["received", "under_review", "partly_approved"];
@@ -72,12 +72,7 @@ function HowFar({ tried }: { tried: DryRunView }) {
           </Notice>
         )}
       </div>
-      {tried.progress !== null && (
-        <div className={styles.progress}>
-          <progress max={all} value={done} aria-label={t("dryRun.progress")} />
-          <span>{percent(all > 0 ? done / all : 0)}</span>
-        </div>
-      )}
+      {tried.progress !== null && <Progress label={t("dryRun.progress")} done={done} all={all} />}
       {tried.note !== null && (
         <p className={forms.small}>
           <Engine>{tried.note}</Engine>

@@ -2,7 +2,7 @@ import { useMemo, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { Link } from "wouter";
 import { Engine } from "../i18n/engine";
-import { count, exactly, moment, percent } from "../i18n/format";
+import { count, exactly, moment } from "../i18n/format";
 import { visible } from "../i18n/visible";
 import { useAction, useAnswer } from "../ipc/hooks";
 import type { JobView, RoundView } from "../ipc/types";
@@ -11,8 +11,10 @@ import { Button } from "../parts/Button";
 import { Card } from "../parts/Card";
 import { Confirm } from "../parts/Confirm";
 import { FaultNotice } from "../parts/FaultNotice";
+import { Known } from "../parts/Known";
 import { Notice } from "../parts/Notice";
 import { Page } from "../parts/Page";
+import { Progress } from "../parts/Progress";
 import { Reason } from "../parts/Reason";
 import { JobBadge, RoundBadge } from "../parts/states";
 import { Table } from "../parts/Table";
@@ -59,6 +61,7 @@ export function Job({ job: id }: { job: string }) {
               </Notice>
             )}
             <Facts job={job} />
+            <Protection job={job} />
             <Tasks job={job} />
             {query.maySee ? <Losses job={job} /> : <Notice>{t("models.noLook")}</Notice>}
             <Rounds job={job} />
@@ -67,6 +70,26 @@ export function Job({ job: id }: { job: string }) {
         )}
       </Answered>
     </Page>
+  );
+}
+
+/** What protects what leaves, and how the other sites are known; an engine that is older than this page says neither. */
+function Protection({ job }: { job: JobView }) {
+  const { t } = useTranslation();
+  const sentences = job.protection ?? [];
+  return (
+    <>
+      {sentences.length > 0 && (
+        <Notice title={t("jobs.protection")}>
+          {sentences.map((sentence) => (
+            <p key={sentence}>
+              <Engine>{sentence}</Engine>
+            </p>
+          ))}
+        </Notice>
+      )}
+      <Known sites={job.others ?? []} />
+    </>
   );
 }
 
@@ -105,10 +128,7 @@ function Facts({ job }: { job: JobView }) {
             <div className={styles.label}>
               {t("jobs.working", { task: working.round.task, round: working.round.round })}
             </div>
-            <div className={styles.progress}>
-              <progress max={all} value={done} aria-label={t("jobs.progress")} />
-              <span>{percent(all > 0 ? done / all : 0)}</span>
-            </div>
+            <Progress label={t("jobs.progress")} done={done} all={all} />
           </div>
         )}
         <div className={styles.actions}>

@@ -1,7 +1,7 @@
 import { useState } from "react";
 import { useTranslation } from "react-i18next";
 import { Engine } from "../i18n/engine";
-import { bytes, percent } from "../i18n/format";
+import { bytes } from "../i18n/format";
 import { beginning } from "../i18n/visible";
 import { useAction, useAnswer, useManaged } from "../ipc/hooks";
 import type { ModelCopy as CopyView, JobView, ModelExport } from "../ipc/types";
@@ -11,10 +11,10 @@ import { Card } from "../parts/Card";
 import { DigestChip } from "../parts/DigestChip";
 import { FaultNotice } from "../parts/FaultNotice";
 import { Notice } from "../parts/Notice";
+import { Progress } from "../parts/Progress";
 import { useMe } from "../shell/session";
 import { FitCard } from "./FitCard";
 import forms from "./Forms.module.css";
-import styles from "./Job.module.css";
 import { ModelCard } from "./ModelCard";
 import { Predict } from "./Predict";
 
@@ -79,12 +79,7 @@ function State({ job, copy, isTable }: { job: JobView; copy: CopyView; isTable: 
           </Notice>
         )}
       </div>
-      {copy.moved !== null && (
-        <div className={styles.progress}>
-          <progress max={all} value={done} aria-label={t("models.copyProgress")} />
-          <span>{percent(all > 0 ? done / all : 0)}</span>
-        </div>
-      )}
+      {copy.moved !== null && <Progress label={t("models.copyProgress")} done={done} all={all} />}
       <div className={forms.actions}>
         {(copy.state === "none" || copy.state === "failed") && (
           <Button kind="primary" isPending={fetch.isPending} onPress={() => fetch.mutate({ job: job.job })}>

@@ -10,7 +10,6 @@ import { Button } from "../parts/Button";
 import { Card } from "../parts/Card";
 import { Check } from "../parts/Check";
 import { Facts } from "../parts/Facts";
-import { FaultNotice } from "../parts/FaultNotice";
 import { Field } from "../parts/Field";
 import { Notice } from "../parts/Notice";
 import { Page } from "../parts/Page";
@@ -22,6 +21,7 @@ import { SourceChoice } from "./SourceChoice";
 import { SurveyColumns } from "./SurveyColumns";
 import { SurveyReading } from "./SurveyReading";
 import { TermsFields, termWords } from "./TermsFields";
+import { UnderReading, Unread } from "./UnderReading";
 
 const STEPS = ["file", "columns", "use", "check"] as const;
 
@@ -236,8 +236,8 @@ function CheckStep({ source, survey, draft, onBack }: CheckProps) {
           { label: t("datasets.terms"), value: terms.length > 0 ? list(terms) : t("datasets.noTerms") },
         ]}
       />
-      <div role="status">{add.isPending && <Notice>{t("register.freezing")}</Notice>}</div>
-      <FaultNotice fault={add.error} />
+      <UnderReading words={t("register.freezing")} isOn={add.isPending} />
+      <Unread fault={add.error} />
     </Step>
   );
 }

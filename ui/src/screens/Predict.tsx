@@ -1,7 +1,7 @@
 import { useState } from "react";
 import { useTranslation } from "react-i18next";
 import { Engine } from "../i18n/engine";
-import { bytes, percent } from "../i18n/format";
+import { bytes } from "../i18n/format";
 import { useAction, useAnswer } from "../ipc/hooks";
 import type { JobView, PredictionMade, PredictionOffer } from "../ipc/types";
 import { Answered } from "../parts/Answered";
@@ -11,9 +11,9 @@ import { DigestChip } from "../parts/DigestChip";
 import { FaultNotice } from "../parts/FaultNotice";
 import { Notice } from "../parts/Notice";
 import { Picker } from "../parts/Picker";
+import { Progress } from "../parts/Progress";
 import { useMe } from "../shell/session";
 import forms from "./Forms.module.css";
-import styles from "./Job.module.css";
 
 /** Characters of a dataset's name in the name that the dialog begins with. */
 const NAME_CHARS = 60;
@@ -112,13 +112,11 @@ function UnderWay({ done }: { done: number }) {
   return (
     <>
       <p className={forms.prose}>{t("predict.making")}</p>
-      <div className={styles.progress}>
-        <progress max={100} value={done} aria-label={t("predict.progress")} />
-        <span>{percent(done / 100)}</span>
+      <Progress label={t("predict.progress")} done={done} all={100}>
         <Button isPending={stop.isPending} onPress={() => stop.mutate({})}>
           {t("predict.stop")}
         </Button>
-      </div>
+      </Progress>
       <FaultNotice fault={stop.error} />
     </>
   );

@@ -21,6 +21,7 @@ import { Decision } from "./Decision";
 import { DryRun } from "./DryRun";
 import styles from "./Review.module.css";
 import { Data, Output, People, Project, Setting } from "./ReviewTabs";
+import { comesFrom } from "./rules";
 
 /** A request as people read it before they sign, by the Five Safes. */
 export function Review({ study }: { study: string }) {
@@ -176,9 +177,11 @@ function Marks({ of }: { of: NameMark[] }) {
 }
 
 function Rule({ finding }: { finding: Finding }) {
+  const from = comesFrom(finding.rule);
   return (
     <>
-      <LongText>{finding.words}</LongText> <code className={styles.rule}>{finding.rule}</code>
+      <LongText>{finding.words}</LongText>
+      {from !== null && <small className={styles.rule}>{named("words.ruleFrom", from)}</small>}
     </>
   );
 }

@@ -6,6 +6,7 @@ import type { Review } from "../ipc/types";
 import { Button } from "../parts/Button";
 import { EgressList } from "../parts/EgressList";
 import { Facts } from "../parts/Facts";
+import { Known } from "../parts/Known";
 import { LongText } from "../parts/LongText";
 import { Name } from "../parts/Name";
 import { Notice } from "../parts/Notice";
@@ -29,6 +30,7 @@ export function People({ review }: Props) {
     <>
       <Facts facts={review.people.facts} />
       <h3>{t("review.peers")}</h3>
+      <Known sites={review.people.peers} />
       {review.people.peers.length === 0 ? (
         <p>{t("review.noPeers")}</p>
       ) : (

@@ -1,16 +1,15 @@
 import { useState } from "react";
 import { useTranslation } from "react-i18next";
 import { useAction } from "../ipc/hooks";
-import type { Chosen, SurveyView } from "../ipc/types";
+import type { Chosen, Fault, SurveyView } from "../ipc/types";
 import { Choice } from "../parts/Choice";
-import { FaultNotice } from "../parts/FaultNotice";
-import { Notice } from "../parts/Notice";
 import { Picker } from "../parts/Picker";
 import { ChooseFile } from "./ChooseFile";
 import forms from "./Forms.module.css";
 import { ofFile, type Source } from "./register";
 import { ServerQuery } from "./ServerQuery";
 import { SqliteQuery } from "./SqliteQuery";
+import { UnderReading, Unread } from "./UnderReading";
 
 const WAYS = ["file", "server", "sqlite"] as const;
 type Way = (typeof WAYS)[number];
@@ -48,9 +47,9 @@ export function SourceChoice({ source, survey, onChosen, onSurvey, onBusy }: Pro
     onChosen(chosen);
     onBusy(true);
     const { path, query } = chosen;
-    const onError = () => {
+    const onError = ({ code }: Fault) => {
       // The first sheet is often a page of words; another one may be the table.
-      if (sheet === null && query === null) listing.mutate({ path });
+      if (sheet === null && query === null && code !== "stopped") listing.mutate({ path });
     };
     const onSettled = () => onBusy(false);
     look.mutate({ path, sheet, missing: null, scan: null, query }, { onError, onSettled });
@@ -78,8 +77,8 @@ export function SourceChoice({ source, survey, onChosen, onSurvey, onBusy }: Pro
           onChange={(name) => choose(source, name)}
         />
       )}
-      <div role="status">{look.isPending && <Notice>{t("register.looking")}</Notice>}</div>
-      <FaultNotice fault={look.error} />
+      <UnderReading words={t("register.looking")} isOn={look.isPending} />
+      <Unread fault={look.error} />
     </>
   );
 }

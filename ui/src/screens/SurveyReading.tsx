@@ -4,11 +4,11 @@ import { useAction } from "../ipc/hooks";
 import type { ScanProfile, SurveyView } from "../ipc/types";
 import { Button } from "../parts/Button";
 import { Choice } from "../parts/Choice";
-import { FaultNotice } from "../parts/FaultNotice";
 import { Field } from "../parts/Field";
 import { Notice } from "../parts/Notice";
 import forms from "./Forms.module.css";
 import { type Draft, isCounted, markersOf, questions, SCANS, type Source } from "./register";
+import { UnderReading, Unread } from "./UnderReading";
 
 interface Props {
   source: Source;
@@ -73,12 +73,12 @@ export function SurveyReading({ source, survey, draft, onChange, onSurvey }: Pro
         }))}
       />
       <div role="status">
-        {look.isPending && <Notice>{t("register.looking")}</Notice>}
         {!look.isPending && !isCounted(draft, survey) && (
           <Notice weight="attention">{t("register.notCounted")}</Notice>
         )}
       </div>
-      <FaultNotice fault={look.error} />
+      <UnderReading words={t("register.looking")} isOn={look.isPending} />
+      <Unread fault={look.error} />
       <div className={forms.actions}>
         <Button onPress={() => choose(draft)} isPending={look.isPending}>
           {t("register.countAgain")}

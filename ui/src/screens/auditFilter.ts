@@ -74,6 +74,7 @@ export const TOPICS = {
     "site_revoked",
     "roster_changed",
     "peer_verified",
+    "peer_revoked",
     "peer_vouched",
     "peer_refused",
     "control_summary",

@@ -1,6 +1,6 @@
 //! Sums against closed forms, against differences of the likelihood, and against examples worked by hand.
 
-use hospes_protocol::plan::{Cox, Newton, Ties, TimeGrid};
+use hospes_protocol::plan::{Cox, Newton, Privacy, Ties, TimeGrid};
 
 use super::*;
 use crate::component::Feature;
@@ -41,11 +41,12 @@ fn glm(family: Family) -> Component {
         weights: Some("weight".into()),
         newton: Newton::default(),
         confidence: 0.95,
+        privacy: Privacy::Plain {},
     })
 }
 
 fn cox(ties: Ties, time_grid: Option<TimeGrid>) -> Component {
-    Component::Cox(Cox { ties, time_grid, newton: Newton::default(), confidence: 0.95 })
+    Component::Cox(Cox { ties, time_grid, newton: Newton::default(), confidence: 0.95, privacy: Privacy::Plain {} })
 }
 
 fn at(component: &Component, frame: &Frame, point: &[f64]) -> Sums {
@@ -180,6 +181,7 @@ fn a_row_far_on_its_wrong_side_is_counted_where_it_is_all_of_a_sum() {
             weights: None,
             newton: Newton::default(),
             confidence: 0.95,
+            privacy: Privacy::Plain {},
         });
         sums(&glm, &but_one(200, label, |_| 1.0), &one, &[point], "fit", 1).unwrap()
     };

@@ -7,6 +7,7 @@ mod ndjson;
 mod npy;
 mod npz;
 mod parquet_file;
+mod reading;
 mod records;
 mod rows;
 mod sniff;
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 pub use cell::Decimal;
 pub use decode::Encoding;
+pub use reading::Reading;
 pub use rows::{Place, SourceKind};
 pub use sniff::Delimiter;
 pub use tally::{ColumnSurvey, Distinct, NumberSummary};
@@ -73,6 +75,8 @@ pub struct Hints {
     /// Cells that mean *missing*, after trimming; the empty cell always does. `None` is what is usual for the kind of
     /// source: [`DEFAULT_MISSING`], or some of it.
     pub missing: Option<Vec<String>>,
+    /// Who follows the reading, if somebody does.
+    pub reading: Reading,
 }
 
 /// Cells of a text file that mean *missing* unless the steward says otherwise. How often each occurs is in the survey, so that a
@@ -231,8 +235,10 @@ pub fn survey<'a>(
     }
     let mut tallies: Vec<Tally> = names.iter().map(|_| Tally::new(names.len(), format.missing.len())).collect();
     let mut rows = 0u64;
+    hints.reading.begins(0);
     while let Some(record) = source.next_row()? {
         rows += 1;
+        hints.reading.passes(rows)?;
         for (cell, tally) in record.fields().zip(&mut tallies) {
             tally.add(cell.trim(), &format.missing);
         }

@@ -5,7 +5,7 @@
 //! Where the columns of a batch are too many for a cache, only the way back to the weights takes that path, in parts.
 
 use burn::tensor::module;
-use burn::tensor::ops::{ConvOptions, ConvTransposeOptions};
+use burn::tensor::ops::{ConvOptions, ConvTransposeOptions, UnfoldOptions};
 use burn::tensor::{Device, Tensor};
 
 use super::processor;
@@ -46,6 +46,9 @@ impl Window {
         let windows = self.count(shape).iter().product::<usize>();
         if self.kernel == [1, 1] && self.stride == [1, 1] && self.padding == [0, 0] {
             return x.reshape([rows, channels, windows]);
+        }
+        if !processor::holds(&x) {
+            return module::unfold4d(x, self.kernel, UnfoldOptions::new(self.stride, self.padding, [1, 1]));
         }
         processor::columns(x, *self)
     }
@@ -108,22 +111,78 @@ pub(super) fn backward(
     };
     let mut of_parameters = vec![of_weight];
     if has_bias {
-        of_parameters.push(planes.clone().sum_dim(2).sum_dim(0).reshape([out]));
+        of_parameters.push(planes.sum_dim(2).sum_dim(0).reshape([out]));
     }
-    let of_input = wanted.then(|| {
-        if has_columns {
-            let columns = weight.reshape([1, out, length / out]).swap_dims(1, 2).matmul(planes);
-            return processor::columns_back(columns, shape, window);
-        }
-        // What the last window did not reach.
-        let rest = |i: usize, windows: usize| {
-            (shape[i + 2] + 2 * window.padding[i]) - ((windows - 1) * window.stride[i] + window.kernel[i])
-        };
-        let rest = [rest(0, down), rest(1, right)];
-        let options = ConvTransposeOptions::new(window.stride, window.padding, rest, [1, 1], 1);
-        module::conv_transpose2d(gradient, weight, None, options)
-    });
+    let of_input = wanted.then(|| to_input((has_columns, shape), weight, window, gradient));
     (of_parameters, of_input)
+}
+
+/// As [`backward`], with the gradients with respect to weight and bias image by image.
+///
+/// # Shapes
+/// Of these gradients: `[rows, entries]`.
+pub(super) fn backward_apart(
+    (kept, shape): (Kept, [usize; 4]),
+    weight: Tensor<4>,
+    has_bias: bool,
+    window: Window,
+    gradient: Tensor<4>,
+    wanted: bool,
+) -> (Vec<Tensor<2>>, Option<Tensor<4>>) {
+    let [rows, out, down, right] = gradient.dims();
+    let length = weight.dims().iter().product::<usize>();
+    let planes = gradient.clone().reshape([rows, out, down * right]);
+    let has_columns = matches!(kept, Kept::Columns(_));
+    let mut of_parameters = vec![of_images(kept, &planes, window).reshape([rows, length])];
+    if has_bias {
+        of_parameters.push(planes.sum_dim(2).reshape([rows, out]));
+    }
+    let of_input = wanted.then(|| to_input((has_columns, shape), weight, window, gradient));
+    (of_parameters, of_input)
+}
+
+/// The gradient with respect to what came in.
+///
+/// # Shapes
+/// `shape`: of what came in.
+fn to_input(
+    (has_columns, shape): (bool, [usize; 4]),
+    weight: Tensor<4>,
+    window: Window,
+    gradient: Tensor<4>,
+) -> Tensor<4> {
+    let [rows, out, down, right] = gradient.dims();
+    if has_columns {
+        let length = weight.dims().iter().product::<usize>();
+        let planes = gradient.reshape([rows, out, down * right]);
+        let columns = weight.reshape([1, out, length / out]).swap_dims(1, 2).matmul(planes);
+        return processor::columns_back(columns, shape, window);
+    }
+    // What the last window did not reach.
+    let rest = |i: usize, windows: usize| {
+        (shape[i + 2] + 2 * window.padding[i]) - ((windows - 1) * window.stride[i] + window.kernel[i])
+    };
+    let rest = [rest(0, down), rest(1, right)];
+    let options = ConvTransposeOptions::new(window.stride, window.padding, rest, [1, 1], 1);
+    module::conv_transpose2d(gradient, weight, None, options)
+}
+
+/// The gradient with respect to the weight of each image by itself, a few images at a time.
+///
+/// # Shapes
+/// `[rows, out, channels · kernel]`.
+fn of_images(kept: Kept, planes: &Tensor<3>, window: Window) -> Tensor<3> {
+    let x = match kept {
+        Kept::Columns(columns) => return planes.clone().matmul(columns.swap_dims(1, 2)),
+        Kept::Input(x) => x,
+    };
+    let (rows, at_once) = (x.dims()[0], window.at_once(x.dims()));
+    let parts = (0..rows).step_by(at_once).map(|at| {
+        let some = at_once.min(rows - at);
+        let columns = window.columns(x.clone().narrow(0, at, some));
+        planes.clone().narrow(0, at, some).matmul(columns.swap_dims(1, 2))
+    });
+    Tensor::cat(parts.collect(), 0)
 }
 
 /// The gradient with respect to the weight, a few images at a time, always summed in the order of the rows.

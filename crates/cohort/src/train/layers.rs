@@ -7,6 +7,8 @@
 //! layer's own formula does not need, and small networks do not pay for book-keeping. Where the formula is no shorter than
 //! Burn's graph of the one layer (`gelu`, `embedding`), that graph is taken.
 
+mod apart;
+
 use burn::tensor::module;
 use burn::tensor::ops::{AvgPoolOptions, MaxPoolOptions};
 use burn::tensor::{Device, Int, Tensor, TensorData, activation};
@@ -18,6 +20,8 @@ use rand_core::Rng as _;
 use super::convolution::{self, Kept, Window};
 use super::norms::{self, Normal, Running};
 use super::processor::{self, Largest};
+
+pub(super) use apart::{Apart, Runs, backward_apart};
 
 /// What the way back through a layer needs of the way forth.
 pub(super) enum Saved {
@@ -254,11 +258,15 @@ fn linear(x: Tensor<4>, parameters: &[Tensor<1>], gradient: Tensor<4>, wanted: b
     if parameters.len() > 1 {
         of_parameters.push(gradient.clone().sum_dim(0).reshape([out]));
     }
-    let inputs = wanted.then(|| {
-        let weight = parameters[0].clone().reshape([features, out]);
-        gradient.matmul(weight.swap_dims(0, 1)).reshape([rows, features, 1, 1])
-    });
+    let inputs = wanted.then(|| linear_to_input(gradient, &parameters[0], features));
     Back { inputs: inputs.into_iter().collect(), parameters: of_parameters }
+}
+
+/// The gradient with respect to what came into a linear layer.
+fn linear_to_input(gradient: Tensor<2>, weight: &Tensor<1>, features: usize) -> Tensor<4> {
+    let [rows, out] = gradient.dims();
+    let weight = weight.clone().reshape([features, out]);
+    gradient.matmul(weight.swap_dims(0, 1)).reshape([rows, features, 1, 1])
 }
 
 /// The three sides of a layer's output for one row.

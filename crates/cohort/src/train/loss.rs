@@ -45,6 +45,11 @@ impl Goal {
         }
     }
 
+    /// Whether the loss of a row depends on the other rows of its batch.
+    pub(super) fn mixes_rows(&self) -> bool {
+        self.loss == Loss::Cox
+    }
+
     /// What the sum over a batch is divided by: its rows, their weights, or, for `cox`, its events.
     pub(super) fn mass(&self, labels: impl Iterator<Item = f32>) -> f64 {
         labels.map(|label| self.weight(label)).sum()

@@ -6,6 +6,7 @@
 mod augment;
 mod batches;
 mod convolution;
+pub mod dp;
 mod layers;
 mod local;
 mod loss;
@@ -137,10 +138,7 @@ pub(crate) fn train(
             (None, Some(Tensor::<1>::from_data(TensorData::new(shift, [length]), &compute.device)))
         }
     };
-    for taken in 1..=work.total() {
-        if let Some(unit) = work.begun_by(taken) {
-            step.scale(schedule.factor(unit, work.units));
-        }
+    pace(work, schedule, step, deadline, pulse, |step, taken| {
         let rows = batches.next_batch();
         let mut gradient = network.descent(data, rows, changes.as_mut(), goal, &mut masks);
         if let Some((mu, start)) = &start {
@@ -153,6 +151,24 @@ pub(crate) fn train(
         if taken % STEPS_AHEAD == 0 || taken == work.total() {
             compute.settle()?;
         }
+        Ok(())
+    })
+}
+
+/// Takes all steps of some work, from 1, with the learning rate of each, as long as there is time and nobody says stop.
+fn pace(
+    work: Work,
+    schedule: &Schedule,
+    step: &mut Step,
+    deadline: Timestamp,
+    pulse: &mut Pulse<'_>,
+    mut take: impl FnMut(&mut Step, u64) -> Result<(), CohortError>,
+) -> Result<(), CohortError> {
+    for taken in 1..=work.total() {
+        if let Some(unit) = work.begun_by(taken) {
+            step.scale(schedule.factor(unit, work.units));
+        }
+        take(step, taken)?;
         if (pulse.now)() >= deadline {
             return Err(CohortError::TooLate);
         }

@@ -1,5 +1,7 @@
 //! A network of the layers of a plan with its parameters on one device: what comes out of it, and the gradient of a loss.
 
+mod clipped;
+
 use std::ops::Range;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -15,6 +17,8 @@ use super::optimizer::Step;
 use crate::component::Matrix;
 use crate::device::Compute;
 use crate::error::CohortError;
+
+pub(super) use clipped::{Clipped, Fresh};
 
 /// Numbers that the widest layer may put out at once when the network is not trained: 64 MiB.
 const FORWARD_NUMBERS: usize = 16 << 20;
@@ -196,32 +200,59 @@ impl Network {
     /// parameters. Running figures move on the way.
     pub(super) fn gradient(&mut self, batch: Batch, goal: &Goal, mass: f64, stream: &mut ChaCha20Rng) -> Tensor<1> {
         let parameters = self.split();
-        let Batch { features, image, target } = batch;
         let mut running = std::mem::take(&mut self.running);
-        let mut traces = Vec::with_capacity(self.layers.len());
-        let outputs = self.run(&parameters, &mut running, features, image, Some((stream, &mut traces)));
+        let (traces, at_end) = self.forth(&parameters, &mut running, batch, (goal, mass), stream);
         self.running = running;
-        let [rows, width] = outputs.dims();
-        let at_end = goal.gradient(outputs, &target, mass).reshape([rows, width, 1, 1]);
         self.back(&parameters, traces, at_end)
+    }
+
+    /// Puts a batch through all layers: what the way back needs, and the gradient with respect to the outputs.
+    fn forth(
+        &self,
+        parameters: &[Vec<Tensor<1>>],
+        running: &mut [Option<Running>],
+        batch: Batch,
+        (goal, mass): (&Goal, f64),
+        stream: &mut ChaCha20Rng,
+    ) -> (Vec<Trace>, Tensor<4>) {
+        let Batch { features, image, target } = batch;
+        let mut traces = Vec::with_capacity(self.layers.len());
+        let outputs = self.run(parameters, running, features, image, Some((stream, &mut traces)));
+        let [rows, width] = outputs.dims();
+        (traces, goal.gradient(outputs, &target, mass).reshape([rows, width, 1, 1]))
     }
 
     /// Takes the gradient with respect to the outputs back to the trained parameters.
     fn back(&self, parameters: &[Vec<Tensor<1>>], traces: Vec<Trace>, at_end: Tensor<4>) -> Tensor<1> {
+        let found = self.walk_back(traces, at_end, |index, Trace { saved, before }, gradient, wanted| {
+            let back = backward(&self.layers[index], saved, &before, &parameters[index], gradient, wanted);
+            (back.inputs, back.parameters)
+        });
+        self.joined(found.into_iter().map(Option::unwrap_or_default))
+    }
+
+    /// Goes back through the layers that a gradient has to go through. `through` takes it through one, by its place: what
+    /// goes on to each of the layer's inputs, if anything before it wants a gradient, and what is found in it.
+    fn walk_back<T>(
+        &self,
+        traces: Vec<Trace>,
+        at_end: Tensor<4>,
+        mut through: impl FnMut(usize, Trace, Tensor<4>, bool) -> (Vec<Tensor<4>>, T),
+    ) -> Vec<Option<T>> {
         let wants = self.wants();
         let mut arriving: Vec<Option<Tensor<4>>> = vec![None; self.layers.len()];
-        let mut found: Vec<Vec<Tensor<1>>> = vec![Vec::new(); self.layers.len()];
+        let mut found: Vec<Option<T>> = self.layers.iter().map(|_| None).collect();
         if let Some(last) = arriving.last_mut() {
             *last = Some(at_end);
         }
-        for (index, Trace { saved, before }) in traces.into_iter().enumerate().rev() {
+        for (index, trace) in traces.into_iter().enumerate().rev() {
             let layer = &self.layers[index];
             let Some(gradient) = arriving[index].take().filter(|_| wants[index]) else { continue };
             let wanted = |wire: &Wire| matches!(wire, Wire::Layer(source) if wants[*source]);
             let any = layer.from.iter().any(wanted);
-            let back = backward(layer, saved, &before, &parameters[index], gradient, any);
-            found[index] = back.parameters;
-            for (wire, gradient) in layer.from.iter().zip(back.inputs) {
+            let (inputs, here) = through(index, trace, gradient, any);
+            found[index] = Some(here);
+            for (wire, gradient) in layer.from.iter().zip(inputs) {
                 let Wire::Layer(source) = wire else { continue };
                 arriving[*source] = Some(match arriving[*source].take() {
                     Some(sum) => sum + gradient,
@@ -229,6 +260,11 @@ impl Network {
                 });
             }
         }
+        found
+    }
+
+    /// The gradients of all trained tensors one after the other, from those of each layer.
+    fn joined(&self, found: impl Iterator<Item = Vec<Tensor<1>>>) -> Tensor<1> {
         let mut parts = Vec::new();
         for (spans, found) in self.spans.iter().zip(found) {
             // A layer that the output does not depend on has no gradient.

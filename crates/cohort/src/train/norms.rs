@@ -121,6 +121,31 @@ impl Normal {
             Self::Shared(shared) => shared.backward(gradient, parameters),
         }
     }
+
+    /// As [`Normal::backward`], with the gradients with respect to weight and bias row by row. `None` for a batch norm, in
+    /// which no row has a gradient of its own.
+    ///
+    /// # Shapes
+    /// Of these gradients: `[rows, entries]`.
+    pub(super) fn backward_apart(
+        self,
+        gradient: Tensor<4>,
+        parameters: &[Tensor<1>],
+    ) -> Option<(Tensor<4>, Vec<Tensor<2>>)> {
+        let Self::Shared(shared) = self else { return None };
+        let Share::Group(groups) = shared.share else { return None };
+        let [rows, channels, height, width] = gradient.dims();
+        let length = parameters[0].dims()[0];
+        let sums = |x: Tensor<4>| -> Tensor<2> {
+            if length == channels {
+                x.reshape([rows, channels, height * width]).sum_dim(2).reshape([rows, channels])
+            } else {
+                x.reshape([rows, length])
+            }
+        };
+        let of_parameters = vec![sums(gradient.clone() * shared.normal.clone()), sums(gradient.clone())];
+        Some((shared.to_input(groups, gradient, &parameters[0]), of_parameters))
+    }
 }
 
 impl Shared {
@@ -136,14 +161,11 @@ impl Shared {
     /// With x̂ for the normal values and ĝ for their gradient, the gradient with respect to what came in is
     /// (ĝ − mean ĝ − x̂ · mean(ĝ·x̂)) / √(variance + ε), means over what shares a mean (Ioffe, Szegedy 2015, section 3).
     fn backward(self, gradient: Tensor<4>, parameters: &[Tensor<1>]) -> (Tensor<4>, Vec<Tensor<1>>) {
-        let Self { share, normal, inverse } = self;
         let [rows, channels, height, width] = gradient.dims();
-        let length = parameters[0].dims()[0];
-        // Layer norm has parameters of its own for each value; where there is one value for each channel, both are the same.
-        let per_channel = length == channels;
-        let along = gradient.clone() * normal.clone();
-        match share {
+        match self.share {
             Share::Channel => {
+                let Self { normal, inverse, .. } = self;
+                let along = gradient.clone() * normal.clone();
                 let (of_bias, of_weight) = (channel_sums(gradient.clone()), channel_sums(along));
                 #[allow(clippy::cast_precision_loss)]
                 let part = 1.0 / (rows * height * width) as f64;
@@ -152,19 +174,30 @@ impl Shared {
                 (across * scale, vec![of_weight.reshape([channels]), of_bias.reshape([channels])])
             }
             Share::Group(groups) => {
-                let shape = if per_channel { [1, channels, 1, 1] } else { [1, channels, height, width] };
-                let sums = |x: Tensor<4>| match per_channel {
+                // Layer norm has parameters of its own for each value; where there is one value for each channel, both are
+                // the same.
+                let length = parameters[0].dims()[0];
+                let sums = |x: Tensor<4>| match length == channels {
                     true => channel_sums(x).reshape([channels]),
                     false => x.sum_dim(0).reshape([length]),
                 };
-                let of_parameters = vec![sums(along), sums(gradient.clone())];
-                let flat = [rows * groups, channels * height * width / groups];
-                let (normal, inverse) = (normal.reshape(flat), inverse.reshape([rows * groups, 1]));
-                let gradient = (gradient * parameters[0].clone().reshape(shape)).reshape(flat);
-                let along = (gradient.clone() * normal.clone()).mean_dim(1);
-                let across = gradient.clone() - gradient.mean_dim(1) - normal * along;
-                ((across * inverse).reshape([rows, channels, height, width]), of_parameters)
+                let of_parameters = vec![sums(gradient.clone() * self.normal.clone()), sums(gradient.clone())];
+                (self.to_input(groups, gradient, &parameters[0]), of_parameters)
             }
         }
+    }
+
+    /// The gradient with respect to what came in, of groups.
+    fn to_input(self, groups: usize, gradient: Tensor<4>, weight: &Tensor<1>) -> Tensor<4> {
+        let Self { normal, inverse, .. } = self;
+        let [rows, channels, height, width] = gradient.dims();
+        let per_channel = weight.dims()[0] == channels;
+        let shape = if per_channel { [1, channels, 1, 1] } else { [1, channels, height, width] };
+        let flat = [rows * groups, channels * height * width / groups];
+        let (normal, inverse) = (normal.reshape(flat), inverse.reshape([rows * groups, 1]));
+        let gradient = (gradient * weight.clone().reshape(shape)).reshape(flat);
+        let along = (gradient.clone() * normal.clone()).mean_dim(1);
+        let across = gradient.clone() - gradient.mean_dim(1) - normal * along;
+        (across * inverse).reshape([rows, channels, height, width])
     }
 }

@@ -12,7 +12,7 @@ use hospes_cohort::scan::ScanProfile;
 use hospes_cohort::schema::ColumnKind;
 use hospes_cohort::snapshot::{Freeze, Snapshot, SnapshotKey, freeze};
 use hospes_cohort::source::sql::{Database, OpenQuery, Password, Server, TIMEOUT_S, Transport, Went, trial};
-use hospes_cohort::source::{Hints, Limits, SourceKind, Survey, survey};
+use hospes_cohort::source::{Hints, Limits, Reading, SourceKind, Survey, survey};
 use hospes_protocol::id::Timestamp;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
@@ -370,10 +370,10 @@ fn a_huge_row_is_refused_without_becoming_memory() {
     let world = world();
     let words =
         message(world.look("SELECT 'P' || n AS id, repeat('x', 20000000) AS note FROM generate_series(1, 3) AS n"));
-    assert!(words.contains("row 1, field 2: more than 65536 bytes"), "{words}");
+    assert!(words.contains("row 1, field 2: more than 65,536 bytes"), "{words}");
     let wide = (0..100).map(|n| format!("repeat('x', 60000) AS c{n}")).collect::<Vec<_>>().join(", ");
     let words = message(world.look(&format!("SELECT {wide}")));
-    assert!(words.contains("more than 4194304 bytes in one row"), "{words}");
+    assert!(words.contains("more than 4,194,304 bytes in one row"), "{words}");
 }
 
 #[test]
@@ -526,8 +526,14 @@ fn a_query_without_end_is_ended_and_a_huge_cell_refused_in_sqlite() {
     let open = OpenQuery::open(Database::Sqlite(path.clone()), endless, 1, Limits::default()).unwrap();
     let words = message(look(&open));
     assert!(words.contains("longer than it may"), "{words}");
+    // Nor does anybody have to wait for its time to be over.
+    let reading = Reading::default();
+    reading.end();
+    let open = OpenQuery::open(Database::Sqlite(path.clone()), endless, 5, Limits::default()).unwrap();
+    let ended = look(&open.followed_by(reading));
+    assert!(matches!(ended, Err(CohortError::Cancelled)), "{ended:?}");
     let huge = ask(&path, "SELECT id, printf('%.*c', 1000000, 'x') AS note FROM visits").unwrap();
-    assert!(message(look(&huge)).contains("row 1, field 2: more than 65536 bytes"));
+    assert!(message(look(&huge)).contains("row 1, field 2: more than 65,536 bytes"));
 }
 
 #[test]

@@ -5,8 +5,8 @@ use hospes_cohort::opt_out::{OptOuts, SubjectKey};
 use hospes_cohort::profile::profile;
 use hospes_cohort::scan::ScanProfile;
 use hospes_cohort::schema::ColumnKind;
-use hospes_cohort::snapshot::{Freeze, Snapshot, SnapshotKey, freeze};
-use hospes_cohort::source::{Hints, Limits, Survey, survey};
+use hospes_cohort::snapshot::{Freeze, Snapshot, SnapshotKey, freeze, freeze_followed};
+use hospes_cohort::source::{Hints, Limits, Reading, Survey, survey};
 use hospes_protocol::policy::Policy;
 use proptest::prelude::*;
 
@@ -50,6 +50,40 @@ fn a_snapshot_holds_counts_and_no_readable_value() {
     // Nothing half-written is left behind.
     let names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert!(names.iter().all(|n| !n.to_string_lossy().ends_with(".part")), "{names:?}");
+}
+
+#[test]
+fn a_reading_is_followed_and_ended_at_its_next_row_and_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = write(folder.path(), "data.csv", "id,age\na,1\nb,2\nc,3\n");
+    let reading = Reading::default();
+    let hints = Hints { reading: reading.clone(), ..Hints::default() };
+    let look = || survey(&path, &hints, ScanProfile::Default, Limits::default());
+    let found = look().unwrap();
+    assert_eq!((reading.rows(), reading.all(), reading.is_over()), (3, None, false));
+    let schema = found.schema("id").unwrap();
+    let frozen = || {
+        let order = Freeze {
+            source: (&path).into(),
+            format: &found.format,
+            schema: &schema,
+            folder: folder.path(),
+            public: false,
+            at: NOW,
+            limits: Limits::default(),
+        };
+        let (key, subjects) = (SnapshotKey::from_bytes([1; 32]), SubjectKey::from_bytes([2; 32]));
+        freeze_followed(order, &key, &subjects, (&reading, found.rows))
+    };
+    frozen().unwrap();
+    assert_eq!((reading.rows(), reading.all()), (3, Some(3)));
+
+    let files = || std::fs::read_dir(folder.path()).unwrap().count();
+    let before = files();
+    reading.end();
+    assert!(matches!(frozen(), Err(CohortError::Cancelled)));
+    assert!(matches!(look(), Err(CohortError::Cancelled)));
+    assert_eq!((reading.rows(), files()), (1, before));
 }
 
 #[test]
@@ -147,7 +181,7 @@ fn names_that_do_not_fit_into_a_document_are_refused_with_its_limit() {
     let text = format!("id,{}\n1,{}\n2,{}\n", names.join(","), vec!["1"; 9_999].join(","), vec!["1"; 9_999].join(","));
     assert_eq!(
         frozen(folder.path(), &text, |_| {}).unwrap_err().to_string(),
-        "the names of 10000 columns need more than the 1048576 bytes of a snapshot's document; register fewer columns, \
+        "the names of 10000 columns need more than the 1,048,576 bytes of a snapshot's document; register fewer columns, \
          or give them shorter names"
     );
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "only the source is left");

@@ -118,7 +118,7 @@ fn objects_that_are_none_are_named_by_line_column_and_rule_and_never_quoted() {
     let (_folder, latin) = json(b"{\"id\":\"Gr\xF6\xDFe\"}\n");
     assert!(message(look(&latin)).contains("not valid UTF-8"));
     let (_folder, long) = json(vec![b'x'; 5 << 20]);
-    assert!(message(look(&long)).contains("the record has more than 4194304 bytes"));
+    assert!(message(look(&long)).contains("the record has more than 4,194,304 bytes"));
 }
 
 proptest! {

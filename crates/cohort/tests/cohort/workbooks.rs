@@ -286,11 +286,11 @@ fn workbooks_that_are_made_to_harm_are_refused() {
     let mut heavy = parts(&[("Labs", &format!("{}<row>{named}</row>", texts(&["id"])))]);
     let list = heavy.iter_mut().find(|(name, _)| name == "xl/sharedStrings.xml").unwrap();
     list.1 = format!("<sst><si><t>{}</t></si></sst>", "x".repeat(60_000)).into_bytes();
-    assert_eq!(message(read(zipped(&heavy))), "data.xlsx, row 2: its cells have more than 4194304 bytes together");
+    assert_eq!(message(read(zipped(&heavy))), "data.xlsx, row 2: its cells have more than 4,194,304 bytes together");
     let wide = format!("{}<row><c r=\"XFD2\"><v>1</v></c></row>", texts(&["id"]));
     assert_eq!(message(read(sheet(&wide))), "data.xlsx: more than 10000 columns");
     let long = format!("<row><c t=\"str\"><v>{}</v></c></row>", "x".repeat(70_000));
-    assert_eq!(message(read(sheet(&long))), "data.xlsx, row 1, field 1: more than 65536 bytes");
+    assert_eq!(message(read(sheet(&long))), "data.xlsx, row 1, field 1: more than 65,536 bytes");
     // A part that leads out of the archive is looked for in it, and one that is not there is missed.
     let mut outside = parts(&[("Labs", &rows)]);
     let related = outside.iter_mut().find(|(name, _)| name == "xl/_rels/workbook.xml.rels").unwrap();

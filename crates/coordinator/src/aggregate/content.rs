@@ -29,8 +29,8 @@ pub enum Content {
         /// How they are put on the wire.
         quantise: Quantise,
     },
-    /// A masked update in this layout.
-    Masked(Layout),
+    /// A masked update, or masked figures, in this layout.
+    Masked(Layout, UploadKind),
     /// A report of these figures.
     Figures(Vec<Figure>),
 }
@@ -39,7 +39,8 @@ impl Content {
     /// Kind of the upload.
     pub fn kind(&self) -> UploadKind {
         match self {
-            Self::Update { .. } | Self::Masked(_) => UploadKind::Update,
+            Self::Update { .. } => UploadKind::Update,
+            Self::Masked(_, kind) => *kind,
             Self::Figures(_) => UploadKind::Figures,
         }
     }
@@ -48,7 +49,7 @@ impl Content {
     pub fn bytes(&self) -> u64 {
         match self {
             Self::Update { parameters, .. } => Quantiser::payload_bytes(*parameters),
-            Self::Masked(layout) => masked::file_bytes(layout),
+            Self::Masked(layout, _) => masked::file_bytes(layout),
             Self::Figures(_) => limits::DOCUMENT_BYTES as u64,
         }
     }
@@ -62,7 +63,7 @@ impl Content {
             return Err("the round asks for another kind of upload".to_owned());
         }
         match self {
-            Self::Update { .. } | Self::Masked(_) if length != self.bytes() => {
+            Self::Update { .. } | Self::Masked(..) if length != self.bytes() => {
                 Err(format!("the update has {length} bytes, the round's tensors need {}", self.bytes()))
             }
             Self::Figures(_) if length == 0 || length > self.bytes() => {
@@ -84,7 +85,7 @@ pub(super) fn check(wanted: &Content, path: &Path) -> Result<Result<(), String>,
     let mut file = File::open(path).map_err(Error::file("open", path))?;
     let checked = match wanted {
         Content::Update { quantise, .. } => check_update(&mut file, quantise),
-        Content::Masked(layout) => check_masked(&mut file, layout),
+        Content::Masked(layout, _) => check_masked(&mut file, layout),
         Content::Figures(figures) => read_figures(&mut file).map(|set| set.and_then(|s| check_figures(figures, &s))),
     };
     Ok(checked.map_err(Error::file("read", path))?)

@@ -139,7 +139,7 @@ async fn a_strategy_that_looks_at_each_update_makes_nothing_of_masked_ones() {
 fn a_masked_update_is_the_vector_that_its_head_names() {
     let bench = Bench::new(40_000);
     let (_, masked) = taken(&bench, &updates(&bench));
-    let wanted = Content::Masked(masked::session(&header(&bench)).unwrap().layout().unwrap());
+    let wanted = Content::Masked(masked::session(&header(&bench)).unwrap().layout().unwrap(), UploadKind::Update);
     let whole = std::fs::read(&masked[0].path).unwrap();
     let length = whole.len() as u64;
     assert_eq!(wanted.bytes(), length);

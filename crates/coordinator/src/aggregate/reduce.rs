@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::PathBuf;
 
+use hospes_privacy::figures;
 use hospes_privacy::secagg::Unmasker;
 use hospes_protocol::id::{Digest, SiteId};
 use hospes_protocol::message::FigureSet;
@@ -17,7 +18,7 @@ use hospes_protocol::plan::{self, EarlyStop, Figure, NnTrain, Part, Quantise, St
 
 use super::each::{Combine, Rule};
 use super::step::{Moments, Step};
-use super::updates::{BLOCK_ENTRIES, Sums, Updates};
+use super::updates::{self, BLOCK_ENTRIES, Sums, Updates};
 use super::{content, staging};
 use crate::Error;
 use crate::models::{Layout, Models, Writer, Written};
@@ -317,8 +318,8 @@ fn pieces(spans: &[(u64, Part)], first: u64, entries: usize) -> Vec<(std::ops::R
 /// The result of a round of figures.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pooled {
-    /// Reports as they came, in the order of the inputs.
-    pub sites: Vec<(SiteId, FigureSet)>,
+    /// Sites whose figures are in it, with their reports as they came, in the order of the inputs; under masks nobody sees one.
+    pub sites: Vec<(SiteId, Option<FigureSet>)>,
     /// Their sums. A figure that any site withheld is withheld here too: a sum over the others would say something
     /// else.
     pub sum: FigureSet,
@@ -345,7 +346,7 @@ pub fn pool(announced: &[Figure], inputs: &[Input]) -> Result<Pooled, Error> {
         for (name, rule) in &report.withheld {
             sum.withheld.entry(name.clone()).or_insert_with(|| rule.clone());
         }
-        sites.push((input.site, report));
+        sites.push((input.site, Some(report)));
     }
     // A sum of finite numbers can still overflow; what is not finite has no canonical form.
     let overflowed = sum.sums.iter().filter(|(_, v)| !v.iter().all(|x| x.is_finite())).map(|(name, _)| name.clone());
@@ -356,6 +357,19 @@ pub fn pool(announced: &[Figure], inputs: &[Input]) -> Result<Pooled, Error> {
     let withheld = &sum.withheld;
     sum.sums.retain(|name, _| !withheld.contains_key(name));
     Ok(Pooled { sites, sum })
+}
+
+/// The sum of the sites' masked figures. A figure that any site holds back is withheld, and its sum tells nothing.
+///
+/// Blocks; for a thread of its own.
+///
+/// # Errors
+/// [`Error::File`] if a file cannot be read, [`Error::Corrupt`] if what comes out is no sum of the figures of these sites.
+pub fn pool_masked(announced: &[Figure], inputs: &[Input], unmasker: Unmasker) -> Result<Pooled, Error> {
+    let sums = updates::unmasked(unmasker, inputs)?;
+    let sites = u32::try_from(inputs.len()).unwrap_or(u32::MAX);
+    let sum = figures::report(announced, sites, &sums).map_err(|error| Error::corrupt("masked sum", error))?;
+    Ok(Pooled { sites: inputs.iter().map(|input| (input.site, None)).collect(), sum })
 }
 
 #[cfg(test)]

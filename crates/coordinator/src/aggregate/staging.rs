@@ -147,10 +147,10 @@ impl Wanted {
         Self { round: header.key(), study: header.study, members: header.asked().collect(), content }
     }
 
-    /// The same for updates that are masked, in this layout.
+    /// The same for updates, or figures, that are masked, in this layout.
     #[must_use]
-    pub fn masked(self, layout: hospes_privacy::secagg::Layout) -> Self {
-        Self { content: Content::Masked(layout), ..self }
+    pub fn masked(self, layout: hospes_privacy::secagg::Layout, kind: UploadKind) -> Self {
+        Self { content: Content::Masked(layout, kind), ..self }
     }
 }
 

@@ -196,6 +196,23 @@ impl Sums {
     }
 }
 
+/// The sums of masked figures, whole: there are as many as fit into a report.
+///
+/// # Errors
+/// [`Error::File`] if a file cannot be read, [`Error::Corrupt`] if not each site is in the sum once.
+pub(super) fn unmasked(unmasker: Unmasker, inputs: &[Input]) -> Result<Vec<u64>, Error> {
+    let mut unmasked = Unmasked::open(unmasker, inputs)?;
+    // Each site weighs 1.
+    if unmasked.weight()? != inputs.len() as u64 {
+        return Err(Error::corrupt("masked sum", "it is not of each of these sites once"));
+    }
+    let mut sums = Vec::new();
+    while unmasked.unmasker.expected().is_some() {
+        sums.extend(unmasked.more()?);
+    }
+    Ok(sums)
+}
+
 /// The sum of masked updates, read once from its beginning to its end: of every block the masked values are added, and
 /// then the masks taken off the sum. No value of one site is ever there.
 struct Unmasked {

@@ -1,20 +1,23 @@
 //! The card of a job's model, made when the job is over.
 
+use std::collections::BTreeMap;
+
 use hospes_ledger::Ledger;
 use hospes_protocol::id::JobId;
 use hospes_protocol::plan::model::TensorShape;
-use hospes_protocol::plan::{self, Component, Plan, Strategy};
+use hospes_protocol::plan::{self, Component, Plan};
 use hospes_protocol::study::Study;
 
 use super::driver::Driver;
-use super::{figures, secure};
+use super::figures;
 use crate::Error;
-use crate::models::{
-    CHOSEN_NOTE, Card, CardEarlyStop, CardParty, CardSweep, Layout, Lineage, MASKED_PRIVACY, NOTICE, PLAIN_PRIVACY,
-    TURNS_PRIVACY,
-};
+use crate::models::{CHOSEN_NOTE, Card, CardEarlyStop, CardParty, CardSweep, Layout, Lineage, NOTICE, protection};
 use crate::store::jobs::{JobRow, JobState};
 use crate::store::results::ModelState;
+use crate::store::rounds::{RoundRow, RoundState};
+
+/// Rounds of a job that are looked at; evaluations come after training.
+const ROUNDS: u32 = 1_000;
 
 impl Driver {
     /// Makes the card of a job's model. If that fails, the job has ended all the same; it is tried again later.
@@ -78,8 +81,8 @@ impl Driver {
             retention: study.document.terms.retention.clone(),
             columns,
             parties: self.parties(job, &last.task, last.round).await?,
-            privacy: protection(&plan, &last.task, &strategy),
-            metrics: figures::card(&store.figures(job).await?, &plan),
+            privacy: protection(&plan, &last.task),
+            metrics: figures::card(&store.figures(job).await?, &plan, &self.summed(job).await?),
             fits: store.fits(job).await?,
             tensors: Layout::read(&self.context.models.path(model))?.tensors,
             strategy,
@@ -102,6 +105,18 @@ impl Driver {
         let mut tx = store.begin("card").await?;
         tx.set_card(job, &last.task, last.round, &json).await?;
         tx.commit().await
+    }
+
+    /// Sites in the last published round of each task: of masked figures nothing else says how many they are of.
+    async fn summed(&self, job: JobId) -> Result<BTreeMap<String, u32>, Error> {
+        let mut rounds = self.context.store.rounds(job, ROUNDS).await?;
+        rounds.retain(|round| round.state == RoundState::Published);
+        rounds.sort_by_key(|round| (round.key.round, round.key.attempt));
+        let sites = |round: RoundRow| {
+            let count = round.included.map_or(0, |included| included.len());
+            (round.key.task, u32::try_from(count).unwrap_or(u32::MAX))
+        };
+        Ok(rounds.into_iter().map(sites).collect())
     }
 
     /// How training ended, if it ended before its last round.
@@ -148,16 +163,6 @@ impl Driver {
         }
         Ok(parties)
     }
-}
-
-/// How the updates of a task travelled, in words.
-fn protection(plan: &Plan, task: &str, strategy: &str) -> String {
-    // Sites take part in no round without masks of a task that promises them.
-    if secure::is_masked(plan, task) {
-        return MASKED_PRIVACY.to_owned();
-    }
-    let turns = if strategy == (Strategy::Cyclic {}).name() { TURNS_PRIVACY } else { "" };
-    format!("{PLAIN_PRIVACY}{turns}")
 }
 
 /// The strategy of a task that trains, and the tensors that stay at the sites with it.

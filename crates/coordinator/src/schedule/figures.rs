@@ -10,17 +10,18 @@ use hospes_protocol::quality::{self, Group, NumberSums};
 use crate::models::{CardMetrics, CardSubgroup, FurtherMetrics};
 use crate::store::results::FiguresRow;
 
-/// Figures of a model's quality, row by row of the store.
-pub(super) fn card(rows: &[FiguresRow], plan: &Plan) -> Vec<CardMetrics> {
+/// Figures of a model's quality, row by row of the store. `summed`: of each task, how many sites are in its sum; under masks
+/// there are no rows of theirs that would tell.
+pub(super) fn card(rows: &[FiguresRow], plan: &Plan, summed: &BTreeMap<String, u32>) -> Vec<CardMetrics> {
     let judges = |row: &&FiguresRow| {
         let known = |name| row.figures.sums.contains_key(name) || row.figures.withheld.contains_key(name);
         known(figure::CORRECT) || known(figure::SQUARED_ERROR_SUM) || known(figure::PAIRS_COMPARABLE)
     };
-    rows.iter().filter(judges).map(|row| one(row, rows, plan)).collect()
+    rows.iter().filter(judges).map(|row| one(row, rows, plan, summed)).collect()
 }
 
 /// One row, of a site or of all together, with its subgroups.
-fn one(row: &FiguresRow, rows: &[FiguresRow], plan: &Plan) -> CardMetrics {
+fn one(row: &FiguresRow, rows: &[FiguresRow], plan: &Plan, summed: &BTreeMap<String, u32>) -> CardMetrics {
     let names: Vec<String> = plan::figures_of_whole(plan, &row.task).into_iter().map(|f| f.name.into()).collect();
     // What of one site stands for itself, and of all together for the sites that show it.
     let behind: Vec<&FigureSet> = match row.site {
@@ -32,6 +33,15 @@ fn one(row: &FiguresRow, rows: &[FiguresRow], plan: &Plan) -> CardMetrics {
     };
     let whole = cut(&row.figures, &names, |name| name.to_owned());
     let mut found = metrics(row.task.clone(), row.site, &whole);
+    if row.site.is_none() && plan::masks::is_masked(plan, &row.task) {
+        let sites = summed.get(&row.task).copied().unwrap_or_default();
+        found.further.calibration_sites = found.further.calibration_slope.map(|_| sites);
+        if let Some(subgroups) = plan::subgroups(plan, &row.task) {
+            let of = |code: &String| masked_subgroup(row, &names, subgroups, code, sites);
+            found.subgroups = subgroups.codes.iter().map(of).collect();
+        }
+        return found;
+    }
     if row.site.is_none() {
         let own: Vec<FigureSet> = behind.iter().map(|set| cut(set, &names, |name| name.to_owned())).collect();
         found.further.calibrate_together(&own);
@@ -41,6 +51,21 @@ fn one(row: &FiguresRow, rows: &[FiguresRow], plan: &Plan) -> CardMetrics {
         found.subgroups = subgroups.codes.iter().map(of).collect();
     }
     found
+}
+
+/// A subgroup of the sum of masked figures, which is of all its sites or withheld.
+fn masked_subgroup(
+    row: &FiguresRow,
+    names: &[String],
+    subgroups: Subgroups<'_>,
+    code: &str,
+    sites: u32,
+) -> CardSubgroup {
+    let set = cut(&row.figures, names, |name| subgroups.figure(name, code));
+    let mut metrics = metrics(row.task.clone(), None, &set);
+    metrics.further.calibration_sites = metrics.further.calibration_slope.map(|_| sites);
+    let sites = if set.sums.is_empty() { 0 } else { sites };
+    CardSubgroup { column: subgroups.column.to_owned(), code: code.to_owned(), sites, metrics }
 }
 
 fn subgroup(
@@ -312,7 +337,7 @@ tasks:
             ),
             report(&plan, None, &[("n", vec![150.0]), ("correct", vec![125.0])]),
         ];
-        let card = card(&rows, &plan);
+        let card = card(&rows, &plan, &BTreeMap::new());
         let [one, two, all] = card.as_slice() else { panic!("{card:?}") };
         assert_eq!((all.accuracy, all.further.calibration_sites), (Some(125.0 / 150.0), Some(1)));
         assert!((all.further.calibration_slope.unwrap() - 0.9).abs() < 1e-12);
@@ -328,6 +353,25 @@ tasks:
         assert!(m.metrics.withheld.contains_key("n"));
         assert_eq!(one.subgroups[0].metrics.accuracy, Some(0.85));
         assert_eq!((two.subgroups[0].sites, two.subgroups[1].sites), (1, 0));
+    }
+
+    #[test]
+    fn of_masked_figures_the_card_says_of_how_many_sites_their_sum_is() {
+        let text = PLAN.replace("subgroup: sex }", "subgroup: sex, privacy: { secure_aggregation: {} } }");
+        let plan = plan::read(&text).unwrap_or_else(|e| panic!("{e}"));
+        let shown = [
+            ("n", vec![150.0]),
+            ("correct", vec![120.0]),
+            ("recalibration_information", vec![4.0, 1.0, 9.0]),
+            ("recalibration_weighted", vec![1.7, 8.3]),
+            ("n[sex=f]", vec![60.0]),
+            ("correct[sex=f]", vec![51.0]),
+        ];
+        let card = card(&[report(&plan, None, &shown)], &plan, &BTreeMap::from([("eval".to_owned(), 3)]));
+        let [all] = card.as_slice() else { panic!("{card:?}") };
+        assert_eq!((all.site, all.accuracy, all.further.calibration_sites), (None, Some(0.8), Some(3)));
+        let [f, m] = all.subgroups.as_slice() else { panic!("{all:?}") };
+        assert_eq!((f.sites, f.metrics.accuracy, m.sites, m.metrics.n), (3, Some(0.85), 0, None));
     }
 
     #[test]

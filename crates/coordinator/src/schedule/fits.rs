@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use hospes_privacy::secagg::Unmasker;
 use hospes_protocol::id::{Digest, JobId, RoundKey, SiteId, Timestamp};
 use hospes_protocol::plan::Coefficients;
 use hospes_protocol::round::RoundHeader;
@@ -78,7 +79,7 @@ pub(super) async fn advance(
     regression: Regression,
     header: &RoundHeader,
     figures: &[hospes_protocol::plan::Figure],
-    inputs: &[Input],
+    (inputs, unmasker): (&[Input], Option<Unmasker>),
     absent: &[(SiteId, String)],
 ) -> Result<Outcome, Error> {
     if !absent.is_empty() {
@@ -86,7 +87,10 @@ pub(super) async fn advance(
     }
     let kept = context.store.newton(header.job, &regression.task).await?;
     let mut newton = kept.unwrap_or_else(|| Newton::start(&regression.coefficients));
-    let pooled = reduce::pool(figures, inputs)?;
+    let pooled = match unmasker {
+        Some(unmasker) => reduce::pool_masked(figures, inputs, unmasker)?,
+        None => reduce::pool(figures, inputs)?,
+    };
     let stopped = |newton, stop| Ok(Outcome::Stopped(Box::new(Stopped { task: header.task.clone(), newton, stop })));
     match newton.advance(&regression, &pooled) {
         Err(stop) => stopped(newton, stop),
@@ -113,7 +117,7 @@ pub(super) async fn advance(
 }
 
 /// A fit over the others would be another fit, so the round is tried again.
-async fn missing(context: &Context, absent: &[(SiteId, String)]) -> Result<String, Error> {
+pub(super) async fn missing(context: &Context, absent: &[(SiteId, String)]) -> Result<String, Error> {
     let mut words = Vec::with_capacity(absent.len());
     for (site, reason) in absent {
         let name = context.store.site(*site).await?.map_or_else(|| site.to_string(), |row| row.name);

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use hospes_ledger::{Action as Done, Actor, ObjectKind};
 use hospes_privacy::secagg::Aggregator;
 use hospes_protocol::id::{Digest, JobId, RoundKey, SiteId, Timestamp};
-use hospes_protocol::message::{RoundOutcome, RoundReply, ToSite, UploadReceipt};
-use hospes_protocol::plan::{self, Component, Quantise, Strategy};
+use hospes_protocol::message::{RoundOutcome, RoundReply, ToSite, UploadKind, UploadReceipt};
+use hospes_protocol::plan::{self, Strategy};
 use hospes_protocol::round::coordinator::{Action, Event, Round, Step as Stage};
 use hospes_protocol::round::{Mode, Phase, RosterEntry, RoundHeader, plain_k_min};
 use hospes_protocol::sign::Signed;
@@ -49,7 +49,7 @@ impl Driver {
         // Asked each time, because another replica may have locked a site out.
         let locked = context.store.locked_sites().await?;
         found.grace_until = None;
-        let is_masked = secure::is_masked(&found.plan, &task.name);
+        let is_masked = plan::masks::is_masked(&found.plan, &task.name);
         let fewest = found.fewest(&task.name).max(if is_masked { secure::fewest(&context.settings) } else { 0 });
         match found.quorum(fewest, step.now, context.settings.grace_ms, &locked, |site| sessions.is_open(site), lost) {
             Quorum::Until(then) => {
@@ -332,7 +332,8 @@ impl Driver {
         let Some(found) = self.jobs.get(&job) else { return Err(Error::corrupt("job", "it is gone")) };
         let Some(round) = &found.round else { return Err(Error::corrupt("round", "it is gone")) };
         let key = round.key.clone();
-        let kind = if round.header.document.tensors.is_empty() { ObjectKind::Figures } else { ObjectKind::Update };
+        let is_figures = plan::masks::reports_figures(&found.plan, &key.task);
+        let kind = if is_figures { ObjectKind::Figures } else { ObjectKind::Update };
         let receipt = self.receipt(site, &key, digest, step.now)?;
         if !first {
             context.store.seam().confirmed_again(&key, site);
@@ -537,7 +538,7 @@ impl Driver {
                 Some(kept.model)
             }
             Outcome::Figures(pooled) => {
-                for (site, figures) in &pooled.sites {
+                for (site, figures) in pooled.sites.iter().filter_map(|(site, of)| Some((site, of.as_ref()?))) {
                     tx.put_figures(job, &key.task, Some(*site), figures).await?;
                 }
                 tx.put_figures(job, &key.task, None, &pooled.sum).await?;
@@ -567,10 +568,8 @@ impl Driver {
         let included = round.machine.included().to_vec();
         let mut detail = format!("{} {}, {} sites", key.task, progress(found, &key.task, key.round), included.len());
         if let Some(best) = early {
-            detail.push_str(&format!(
-                "; training ends early with the model of round {}, loss {:.6}",
-                best.round, best.loss
-            ));
+            // PRIVACY: not with what loss; figures are held until every site has released them.
+            detail.push_str(&format!("; training ends early with the model of round {}", best.round));
         }
         let study = found.study;
         let outcome = RoundOutcome::Published { model: digest, included };
@@ -618,12 +617,8 @@ pub(super) fn model_row(job: JobId, task: &str, round: u32, made: Made, state: M
 /// The header of the next round of a task.
 fn header(context: &super::Context, job: &Job, task: &str, roster: Vec<RosterEntry>, now: Timestamp) -> RoundHeader {
     let found = job.tasks.iter().find(|t| t.name == task);
-    let (tensors, quantise) = match job.plan.tasks.get(task).map(|t| &t.component) {
-        Some(Component::NnTrain(train)) => {
-            (plan::update_tensors(train, plan::inputs(&job.plan, task)), train.quantise.clone())
-        }
-        _ => (Vec::new(), Quantise::default()),
-    };
+    let round = found.map_or(0, |t| t.done) + 1;
+    let (tensors, quantise) = plan::masks::layout(&job.plan, task, round);
     let sites: Vec<SiteId> = roster.iter().map(|entry| entry.site).collect();
     RoundHeader {
         protocol: version::Version::V1,
@@ -632,7 +627,7 @@ fn header(context: &super::Context, job: &Job, task: &str, roster: Vec<RosterEnt
         job: job.job,
         task: task.to_owned(),
         epoch: context.epoch,
-        round: found.map_or(0, |t| t.done) + 1,
+        round,
         attempt: job.last_attempt + 1,
         model: found.and_then(|t| job.model_of(t)),
         plan: job.plan.digest(),
@@ -651,7 +646,7 @@ fn mode(context: &super::Context, job: &Job, task: &str, sites: &[SiteId]) -> Mo
         return Mode::Turn { site };
     }
     let n = u32::try_from(sites.len()).unwrap_or(u32::MAX);
-    if secure::is_masked(&job.plan, task) {
+    if plan::masks::is_masked(&job.plan, task) {
         return secure::mode(&context.settings, n, job.fewest(task));
     }
     Mode::Plain { k_min: plain_k_min(n, context.settings.min_parties).max(job.fewest(task)) }
@@ -659,7 +654,7 @@ fn mode(context: &super::Context, job: &Job, task: &str, sites: &[SiteId]) -> Mo
 
 /// Why a round cannot have so many sites, if it cannot.
 fn too_many(job: &Job, task: &str, sites: usize) -> Option<String> {
-    if sites > limits::SECURE_SITES && secure::is_masked(&job.plan, task) {
+    if sites > limits::SECURE_SITES && plan::masks::is_masked(&job.plan, task) {
         let most = limits::SECURE_SITES;
         return Some(format!("{sites} sites take part, and secure aggregation takes at most {most} in this version"));
     }
@@ -673,7 +668,11 @@ fn too_many(job: &Job, task: &str, sites: usize) -> Option<String> {
 pub(super) fn wanted(header: &RoundHeader, plan: &plan::Plan, masks: Option<&Aggregator>) -> Wanted {
     let wanted = Wanted::new(header, plan::round_figures(plan, &header.task, header.round));
     match masks {
-        Some(masks) => wanted.masked(masks.layout().clone()),
+        Some(masks) => {
+            let is_figures = plan::masks::reports_figures(plan, &header.task);
+            let kind = if is_figures { UploadKind::Figures } else { UploadKind::Update };
+            wanted.masked(masks.layout().clone(), kind)
+        }
         None => wanted,
     }
 }

@@ -12,11 +12,12 @@ use hospes_privacy::secagg::{Aggregator, Masked, Refusal, Sent, Thresholds, Unma
 use hospes_protocol::id::{Digest, JobId, RoundKey, SiteId, Timestamp};
 use hospes_protocol::limits;
 use hospes_protocol::message::{self, ToSite};
-use hospes_protocol::plan::{Component, Plan, Privacy, Strategy};
+use hospes_protocol::plan::{Coefficients, Component, Strategy};
 use hospes_protocol::round::coordinator::{Action, Event, Step as Stage};
 use hospes_protocol::round::{Mode, Phase, RoundHeader};
 
 use super::driver::Driver;
+use super::fits;
 use super::job::LiveRound;
 use super::rounds::short;
 use super::step::{After, Step};
@@ -39,12 +40,6 @@ fn has_moments(strategy: &Strategy) -> bool {
 
 /// Two sites of which one says that the other dealt wrongly to it.
 pub(super) type Pair = (SiteId, SiteId);
-
-/// Whether the updates of a task travel masked.
-pub(super) fn is_masked(plan: &Plan, task: &str) -> bool {
-    let component = plan.tasks.get(task).map(|task| &task.component);
-    matches!(component, Some(Component::NnTrain(train)) if train.privacy == (Privacy::SecureAggregation {}))
-}
 
 /// What a round of so many sites offers them.
 pub(super) fn mode(settings: &Settings, sites: u32, fewest: u32) -> Mode {
@@ -350,6 +345,10 @@ impl Driver {
         // What is kept from round to round besides the model belongs to the round before, which is not there then.
         let goes_on = match found.plan.tasks.get(&key.task).map(|task| &task.component) {
             Some(Component::NnTrain(train)) => train.early_stop.is_none() && !has_moments(&train.strategy),
+            // A regression takes its step from the next report at the same coefficients; after the last round with a step
+            // there is none.
+            Some(Component::Glm(glm)) => key.round < glm.newton.rounds,
+            Some(Component::Cox(cox)) => key.round < cox.newton.rounds,
             _ => false,
         };
         let Some(task) = found.task_mut(&key.task).filter(|task| goes_on && key.round < task.rounds) else {
@@ -366,6 +365,21 @@ impl Driver {
         step.job(&context, job).await?.set_task_progress(job, &key.task, key.round, model).await
     }
 
+    /// Why the sum over these sites is not asked for, if it is not: a fit over some sites of a round is another fit, and whoever
+    /// agreed to their sum agrees to no sum over all at the same coefficients.
+    async fn incomplete(&self, job: JobId, with: &[SiteId]) -> Result<Option<String>, Error> {
+        let Some(found) = self.jobs.get(&job) else { return Ok(None) };
+        let Some(round) = found.round.as_ref().filter(|round| round.stored == RoundState::Open) else {
+            return Ok(None);
+        };
+        if Coefficients::of(&found.plan, &round.key.task).is_none() {
+            return Ok(None);
+        }
+        let mut absent = fits::absent(round);
+        absent.retain(|(site, _)| !with.contains(site));
+        if absent.is_empty() { Ok(None) } else { fits::missing(&self.context, &absent).await.map(Some) }
+    }
+
     /// A round with secure aggregation entered a phase: the step before it is over, and what it gave is relayed.
     pub(super) async fn secure_entered(
         &mut self,
@@ -376,6 +390,11 @@ impl Driver {
     ) -> Result<(), Error> {
         let context = self.context.clone();
         let Some(stage) = closed_by(phase) else { return Ok(()) };
+        if stage == Stage::Input
+            && let Some(reason) = self.incomplete(job, with).await?
+        {
+            return Box::pin(self.round_event(step, job, Event::Broken { reason })).await;
+        }
         let Some(found) = self.jobs.get_mut(&job) else { return Ok(()) };
         let study = found.study;
         let Some(round) = found.round.as_mut() else { return Ok(()) };

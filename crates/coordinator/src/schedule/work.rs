@@ -98,7 +98,10 @@ impl Driver {
             self.context.store.seam().spawn(async move {
                 // Reports are small, and are read here too.
                 let result = match reduce::check(&inputs, &digests) {
-                    Ok(()) => fits::advance(&context, regression, &header, &figures, &inputs, &absent).await,
+                    Ok(()) => {
+                        let inputs = (inputs.as_slice(), unmasker);
+                        fits::advance(&context, regression, &header, &figures, inputs, &absent).await
+                    }
                     Err(error) => Err(error),
                 };
                 drop(finished.send(Finished::Reduced { round: key, result }));
@@ -114,7 +117,10 @@ impl Driver {
                         let sum = reduce::train_masked(&models, &training, &inputs, unmasker);
                         sum.map(|trained| Sum::Model(Box::new(trained)))
                     }
-                    (Work::Pool(_), Some(_)) => Err(Error::corrupt("masked sum", "figures have no masks")),
+                    (Work::Pool(figures), Some(unmasker)) => {
+                        let sum = reduce::pool_masked(&figures, &inputs, unmasker);
+                        sum.map(|pooled| Sum::Figures(Box::new(pooled)))
+                    }
                     (Work::Train(training), None) => {
                         reduce::train(&models, &training, &inputs).map(|trained| Sum::Model(Box::new(trained)))
                     }

@@ -10,7 +10,7 @@ use tonic::Status;
 use super::Shared;
 use super::grpc::internal;
 use crate::Error;
-use crate::models::{Card, CardParty, Lineage, NOTICE, PLAIN_PRIVACY};
+use crate::models::{Card, CardParty, Lineage, NOTICE, protection};
 use crate::store::jobs::JobState;
 use crate::store::results::{Access, ModelState};
 
@@ -83,7 +83,7 @@ impl Shared {
             retention: terms.retention.clone(),
             columns: columns.collect(),
             parties: self.parties(job).await?,
-            privacy: PLAIN_PRIVACY.to_owned(),
+            privacy: protection(&plan, &task),
             metrics: Vec::new(),
             fits,
             tensors: Vec::new(),

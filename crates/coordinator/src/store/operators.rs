@@ -11,7 +11,7 @@ use subtle::ConstantTimeEq;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::{Store, Tx, blob, integer, name_key, optional_integer, parsed, text};
+use super::{Store, StudyRow, Tx, blob, integer, name_key, optional_integer, parsed, text};
 use crate::Error;
 
 /// What every token starts with, so that scanners for leaked secrets can find it.
@@ -62,6 +62,13 @@ pub struct Caller {
     pub name: String,
     /// What it allows.
     pub role: Role,
+}
+
+impl Caller {
+    /// Whether a study, and what comes of it, is theirs to see: who submitted it does, and operators.
+    pub fn may_see(&self, study: &StudyRow) -> bool {
+        self.role == Role::Operator || study.submitter == self.id
+    }
 }
 
 /// A token, without its secret.

@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use crate::world::World;
 
-const STUDY: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/heart/study.yaml"));
+const STUDY: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/heart/plain.yaml"));
 
 fn now(world: &World) -> Timestamp {
     (world.time.clock())()
@@ -128,8 +128,16 @@ async fn a_study_is_its_submitters_and_the_operators() {
     // Somebody who had a token of this name before.
     let study = stored_study(&world, Uuid::from_u128(5)).await;
     let path = format!("/api/v1/studies/{study}");
-    let (status, view) = world.api_as(&world.researcher, "GET", &path, None).await;
+    let (status, view) = world.api("GET", &path, None).await;
     assert_eq!((status, &view["decisions"][0]["decision"]), (200, &json!("waiting")));
+    let job = stored_job(&world, study, site.id).await;
+    for hidden in [path.clone(), format!("{path}/events"), format!("{path}/document"), format!("/api/v1/jobs/{job}")] {
+        assert_eq!(world.api_as(&world.researcher, "GET", &hidden, None).await.0, 403, "{hidden}");
+    }
+    for list in ["/api/v1/studies", "/api/v1/jobs", "/api/v1/models"] {
+        assert_eq!(world.api_as(&world.researcher, "GET", list, None).await, (200, json!([])), "{list}");
+    }
+    assert_eq!(world.api("GET", "/api/v1/jobs", None).await.1[0]["job"], job.to_string());
     assert_eq!(view["decisions"][0]["site"], site.id.to_string());
     let withdraw = format!("{path}/withdraw");
     let reason = Some(json!({ "reason": "over" }));
@@ -148,7 +156,8 @@ async fn a_study_is_its_submitters_and_the_operators() {
     assert_eq!(world.api("POST", &withdraw, reason).await.0, 204);
     world.heard.wait(&format!("withdraw {study}")).await;
     assert_eq!(world.api("GET", "/api/v1/studies/00000000-0000-7000-8000-000000000000", None).await.0, 404);
-    assert_eq!(world.api("GET", &format!("/api/v1/jobs?study={study}"), None).await, (200, json!([])));
+    let other = StudyId::new(now(&world), [7; 10]);
+    assert_eq!(world.api("GET", &format!("/api/v1/jobs?study={other}"), None).await, (200, json!([])));
     assert_eq!(world.api("GET", "/api/v1/jobs?colour=red", None).await.0, 400);
 }
 

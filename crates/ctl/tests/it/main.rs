@@ -8,7 +8,7 @@ mod audit;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-const STUDY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/heart/study.yaml");
+const STUDY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/heart/plain.yaml");
 
 /// Runs it in a world of its own.
 fn ctl(home: &Path, arguments: &[&str]) -> Output {

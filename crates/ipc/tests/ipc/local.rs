@@ -5,6 +5,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 
 use hospes_ipc::local::{EngineState, Local, NewKeys, StartStep};
+use hospes_ipc::settings::Settings;
 use hospes_ipc::socket::Client;
 use hospes_ipc::staff::Service;
 use hospes_ipc::table::Secret;
@@ -115,15 +116,32 @@ async fn a_database_of_a_newer_version_is_told_with_what_to_do_and_not_touched()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn damaged_settings_are_told_and_tried_again_when_asked() {
+async fn damaged_settings_are_told_with_what_mends_them_and_tried_again_when_asked() {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("site.toml"), "secrets = \"under the doormat\"").unwrap();
-    let (local, keeping) = window(folder.path());
-    until("the fault", || matches!(local.state(), EngineState::Failed { .. })).await;
-    std::fs::remove_file(folder.path().join("site.toml")).unwrap();
+    let data = folder.path().join("data");
+    lay_down(&data, key_file()).await;
+    let settings = data.join("site.toml");
+    // Where a machine lost its power: the file is there, and nothing is in it.
+    std::fs::write(&settings, "").unwrap();
+    let (local, keeping) = window(&data);
+    let fault = failed(&local).await;
+    assert_eq!(fault.code, FaultCode::Settings);
+    let (before, line) = fault.words.rsplit_once("and try again: ").unwrap();
+    assert!(before.contains(settings.to_str().unwrap()) && before.contains("keys.sealed beside it"), "{before}");
+    // What it says is what mends it.
+    std::fs::write(&settings, line).unwrap();
     local.try_again().unwrap();
-    until("the second look", || local.state() == EngineState::NotSetUp).await;
+    until("the lock", || local.state() == EngineState::Locked).await;
     keeping.abort();
+
+    // Keys in the keychain: two lines, as the site wrote them when it was laid down.
+    std::fs::remove_file(data.join("keys.sealed")).unwrap();
+    std::fs::write(&settings, "secrets = \"under the doormat\"").unwrap();
+    let fault = Settings::find(&data).unwrap_err();
+    let two = fault.words.split_once("and try again: ").unwrap().1;
+    let two = two.replace(" and below it ", "\n").replace(", which names the folder in which the site was set up", "");
+    std::fs::write(&settings, two).unwrap();
+    assert_eq!(Settings::find(&data).unwrap(), Some(Settings::keychain(&data).unwrap()));
 }
 
 fn key_passphrase() -> Passphrase {

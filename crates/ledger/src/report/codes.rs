@@ -77,7 +77,7 @@ pub(super) fn mapping(action: Action) -> Mapping {
         A::RoleRefused => (SECURITY, Some(dcm("110132", "Use of Restricted Function")), "E"),
         A::SetupEnded | A::PolicyChanged | A::PeerVerified | A::PeerVouched => (SECURITY, Some(CONFIGURATION), "U"),
         A::CertificateIssued | A::CertificateRenewed => (SECURITY, Some(CONFIGURATION), "C"),
-        A::CertificateRevoked => (SECURITY, Some(CONFIGURATION), "D"),
+        A::CertificateRevoked | A::PeerRevoked => (SECURITY, Some(CONFIGURATION), "D"),
         A::SettingsChanged | A::UpdateInstalled => (SECURITY, Some(dcm("110131", "Software Configuration")), "U"),
         A::InvitationMade => (SECURITY, Some(NETWORK_CONFIGURATION), "C"),
         A::InvitationWithdrawn => (SECURITY, Some(NETWORK_CONFIGURATION), "D"),
@@ -166,7 +166,7 @@ pub(super) fn severity(action: Option<Action>, outcome: Option<Outcome>) -> Seve
     let (fhir, syslog, cef) = match (action, outcome) {
         (Some(A::WitnessFailed | A::BreakGlass), _) => ("alert", 1, 10),
         (Some(A::WitnessLate | A::ClockAnomaly | A::BackupRestored), _) => ("warning", 4, 7),
-        (Some(A::LoginFailed | A::RoleRefused | A::PeerRefused), _) => ("warning", 4, 6),
+        (Some(A::LoginFailed | A::RoleRefused | A::PeerRefused | A::PeerRevoked), _) => ("warning", 4, 6),
         (_, Some(Outcome::Failed)) => ("error", 3, 6),
         (_, Some(Outcome::Refused)) => ("warning", 4, 5),
         (Some(A::UpdateSent | A::ModelExported | A::ResultsReleased | A::AuditExported | A::AuditErased), _) => {

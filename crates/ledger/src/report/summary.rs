@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use hospes_protocol::id::{Digest, StudyId};
+use hospes_protocol::text::in_bytes;
 
 use super::html::Page;
 use super::{Head, Log, ReportError, field, plain, spoken, when, who};
@@ -42,6 +43,7 @@ const INCIDENTS: &[Action] = &[
     Action::LoginFailed,
     Action::RoleRefused,
     Action::PeerRefused,
+    Action::PeerRevoked,
     Action::WitnessFailed,
     Action::WitnessLate,
     Action::BreakGlass,
@@ -315,8 +317,8 @@ fn left(page: &mut Page<'_>, log: &mut Log<'_>, head: &Head<'_>) -> Result<(), R
     }
     page.end_table()?;
     page.facts(&[
-        ("Left in all", format!("{sent} times, {bytes} bytes")),
-        ("May have left besides", format!("{perhaps} times, {perhaps_bytes} bytes: let go without a receipt")),
+        ("Left in all", format!("{sent} times, {}", in_bytes(bytes))),
+        ("May have left besides", format!("{perhaps} times, {}: let go without a receipt", in_bytes(perhaps_bytes))),
     ])?;
     Ok(())
 }

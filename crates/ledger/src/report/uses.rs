@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hospes_protocol::id::{ApprovalId, Digest, SiteId, StudyId, Timestamp};
+use hospes_protocol::text::in_bytes;
 
 use super::{Head, Log, ReportError, plain, when, who};
 use crate::entry::{Action, Actor, ObjectKind, Outcome};
@@ -56,11 +57,12 @@ impl Left {
 
     /// In words.
     pub(super) fn words(&self) -> String {
-        let mut words = format!("{} times, {} bytes", self.sent, self.bytes);
+        let mut words = format!("{} times, {}", self.sent, in_bytes(self.bytes));
         if self.perhaps.0 > 0 {
             words.push_str(&format!(
-                "; {} times more ({} bytes) let go without a receipt, and may have arrived",
-                self.perhaps.0, self.perhaps.1
+                "; {} times more ({}) let go without a receipt, and may have arrived",
+                self.perhaps.0,
+                in_bytes(self.perhaps.1)
             ));
         }
         if let (Some(first), Some(last)) = (&self.first, &self.last) {

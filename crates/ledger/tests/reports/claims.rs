@@ -68,8 +68,8 @@ fn the_printed_report_answers_who_approved_what_left_and_that_nothing_changed() 
         "1000",
         "the coordinator can read this site&#39;s update",
         "it was let go before and may have arrived; revoked",
-        "1 times, 1000 bytes",
-        "1 times, 2000 bytes: let go without a receipt",
+        "1 times, 1,000 bytes",
+        "1 times, 2,000 bytes: let go without a receipt",
         // The log itself.
         "The log is whole",
         "wrong passphrase",
@@ -131,7 +131,7 @@ fn the_record_of_processing_and_the_report_of_a_dataset_say_who_used_it_for_what
         &dataset().to_string(),
         "approval revoked 2023-11-14T23:13:20.000Z",
         "in force",
-        "1 times, 1000 bytes; 1 times more (2000 bytes) let go without a receipt",
+        "1 times, 1,000 bytes; 1 times more (2,000 bytes) let go without a receipt",
     ] {
         assert!(use_of.contains(words), "{words} is missing in\n{use_of}");
     }

@@ -64,7 +64,7 @@ pub(crate) fn approval_id(n: u8) -> ApprovalId {
 
 /// The heart study of the examples, as the coordinator offers it.
 pub(crate) fn study(n: u8) -> Canonical<Study> {
-    let file = StudyFile::read(include_str!("../../../../examples/heart/study.yaml")).unwrap();
+    let file = StudyFile::read(include_str!("../../../../examples/heart/plain.yaml")).unwrap();
     let study = Study {
         id: StudyId::new(at(0), id(n)),
         federation: federation(),

@@ -17,6 +17,7 @@ use futures::FutureExt as _;
 use hospes_ledger::{Action, Ledger, ObjectKind};
 use hospes_protocol::approval::Role;
 use hospes_protocol::id::Digest;
+use hospes_protocol::text::in_bytes;
 use sqlx::sqlite::SqliteConnection;
 
 use crate::audit::Because as _;
@@ -191,7 +192,8 @@ impl Engine {
         if !datasets.is_subset(&held) {
             return Err(PartyError::state("a dataset was removed while the backup was made; make it again"));
         }
-        let words = format!("{} entries of the log, {} datasets, {} bytes", made.entries, made.datasets, made.bytes);
+        let size = in_bytes(made.bytes);
+        let words = format!("{} entries of the log, {} datasets, {size}", made.entries, made.datasets);
         let entry = self
             .entry(acting.actor(), Action::BackupMade)
             .object(ObjectKind::Backup, "backup", Some(made.digest))

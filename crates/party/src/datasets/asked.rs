@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use hospes_cohort::source::sql::{self, OpenQuery, Query, TIMEOUT_S};
-use hospes_cohort::source::{Limits, Source};
+use hospes_cohort::source::{Limits, Reading, Source};
 use hospes_ledger::{Action, ObjectKind};
 use hospes_protocol::id::DatasetId;
 
@@ -33,12 +33,13 @@ pub(super) enum Opened {
 }
 
 impl RowSource {
-    /// Opens it; it blocks.
-    pub(super) fn open(self) -> Result<Opened, PartyError> {
+    /// Opens it for whoever follows the reading; it blocks.
+    pub(super) fn open(self, followed: &Reading) -> Result<Opened, PartyError> {
         Ok(match self {
             Self::File(path) => Opened::File(path),
             Self::Query { database, query, timeout_s, .. } => {
-                Opened::Query(Box::new(OpenQuery::open(database, &query.text, timeout_s, Limits::default())?))
+                let open = OpenQuery::open(database, &query.text, timeout_s, Limits::default())?;
+                Opened::Query(Box::new(open.followed_by(followed.clone())))
             }
         })
     }

@@ -282,6 +282,9 @@ impl Engine {
         .await
         .at("join a federation")?;
         leaving::come_back(tx.conn(), new.federation).await?;
+        // Where the site was a member before, this roster may have a name that was verified with another key.
+        let membership = by_id(tx.conn(), new.federation).await?;
+        self.end_verifications(&mut tx, &membership, &membership.roster.document).await?;
         let entry = self
             .entry(acting.actor(), Action::Enrolled)
             .object(ObjectKind::Federation, new.federation, None)

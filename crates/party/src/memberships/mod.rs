@@ -2,10 +2,10 @@
 //! coordinators cannot recognise the same site.
 
 use hospes_ledger::{Action, ObjectKind};
-use hospes_protocol::approval::Role;
+use hospes_protocol::approval::{Refusal, Role};
 use hospes_protocol::id::{Digest, FederationId, SiteId, Timestamp};
 use hospes_protocol::memo;
-use hospes_protocol::message::{FromSite, Welcome};
+use hospes_protocol::message::{Decision, FromSite, RoundReply, Welcome};
 use hospes_protocol::sign::{PublicKey, SecretKey, Signed};
 use hospes_protocol::study::Roster;
 use hospes_protocol::text::shown;
@@ -278,7 +278,7 @@ impl Engine {
     /// Sends a control message.
     pub(crate) fn say(&mut self, federation: FederationId, message: FromSite) {
         self.count_control(federation, true, kind_of(&message));
-        self.command(federation, LinkCommand::Send(message));
+        self.command(federation, LinkCommand::Send(outward(message)));
     }
 
     pub(crate) async fn membership_views(&self) -> Result<Vec<MembershipView>, PartyError> {
@@ -479,6 +479,23 @@ async fn set_epoch(
         .await
         .at("set an epoch")?;
     Ok(())
+}
+
+/// A message as it leaves the site: no refusal in it tells more of the data than that they stand against something.
+fn outward(message: FromSite) -> FromSite {
+    match message {
+        FromSite::Reserved { job, refusal } => FromSite::Reserved { job, refusal: refusal.map(Refusal::outward) },
+        FromSite::Decision { study, decision: Decision::Refused(refusal) } => {
+            FromSite::Decision { study, decision: Decision::Refused(refusal.outward()) }
+        }
+        FromSite::RoundReply { round, reply: RoundReply::Refused(refusal) } => {
+            FromSite::RoundReply { round, reply: RoundReply::Refused(refusal.outward()) }
+        }
+        FromSite::RoundReply { round, reply: RoundReply::Withdrawn(refusal) } => {
+            FromSite::RoundReply { round, reply: RoundReply::Withdrawn(refusal.outward()) }
+        }
+        other => other,
+    }
 }
 
 /// Name of a control message's kind, for the summary.

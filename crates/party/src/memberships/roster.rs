@@ -5,13 +5,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hospes_ledger::{Action, Actor, ObjectKind};
+use hospes_ledger::{Action, Actor, Entry, ObjectKind};
 use hospes_protocol::approval::{Role, Trust};
-use hospes_protocol::id::{Digest, FederationId, SiteId};
+use hospes_protocol::id::{Digest, FederationId, SiteId, Timestamp};
 use hospes_protocol::message::FromSite;
 use hospes_protocol::sign::{PublicKey, Signed};
 use hospes_protocol::study::{Member, Roster, Vouch};
-use hospes_protocol::{limits, words};
+use hospes_protocol::{limits, text, words};
 use sqlx::sqlite::SqliteConnection;
 
 use super::{Membership, by_id};
@@ -20,7 +20,7 @@ use crate::engine::Engine;
 use crate::error::PartyError;
 use crate::people::Session;
 use crate::store::{At as _, Tx, parse, signed};
-use crate::view::{Notice, PeerView, Words};
+use crate::view::{Notice, PeerView, Words, WordsCompared};
 
 /// Whether a roster holds together; the reason if not.
 pub(crate) fn check(
@@ -96,6 +96,37 @@ async fn vouches(
     rows.iter().map(|bytes| Ok(Signed::<Vouch>::from_bytes(bytes)?.document.into_inner())).collect()
 }
 
+/// Who compared the words of a verified member, and when.
+async fn compared(
+    conn: &mut SqliteConnection,
+    federation: FederationId,
+) -> Result<BTreeMap<SiteId, WordsCompared>, PartyError> {
+    let rows: Vec<(String, String, i64)> = sqlx::query_as(
+        "SELECT v.site, p.name, v.at FROM verified_peers v JOIN persons p ON p.id = v.by_person WHERE v.federation = ?1",
+    )
+    .bind(federation.to_string())
+    .fetch_all(conn)
+    .await
+    .at("read verified peers")?;
+    let read = |(site, by, at): (String, String, i64)| {
+        Ok((parse(&site, "site")?, WordsCompared { by, at: Timestamp::from_millis(at) }))
+    };
+    rows.into_iter().map(read).collect()
+}
+
+/// When verifications ended that were not given again, by what names have in common ([`text::name_key`]).
+async fn revoked(
+    conn: &mut SqliteConnection,
+    federation: FederationId,
+) -> Result<BTreeMap<String, Timestamp>, PartyError> {
+    let rows: Vec<(String, i64)> = sqlx::query_as("SELECT name, at FROM revoked_peers WHERE federation = ?1")
+        .bind(federation.to_string())
+        .fetch_all(conn)
+        .await
+        .at("read verified peers")?;
+    Ok(rows.into_iter().map(|(name, at)| (name, Timestamp::from_millis(at))).collect())
+}
+
 /// Why a vouch counts for nothing, whoever was verified here.
 fn against_vouch(membership: &Membership, vouch: &Signed<Vouch>) -> Option<&'static str> {
     let (said, members) = (&vouch.document, &membership.roster.document.members);
@@ -161,20 +192,16 @@ impl Engine {
         }
         let sound = check(&roster, federation, &membership.coordinator, membership.site)
             .and_then(|()| roster.document.follows(known).map_err(|e| e.to_string()));
-        let fault = match sound {
-            Err(reason) => Some((reason, self.enters_refusal(federation))),
-            // This alarm names a member that people verified here: there are few of those, and no flood hides it.
-            Ok(()) => self.impostor(&mut tx, &membership, &roster).await?.map(|reason| (reason, true)),
-        };
-        if let Some((reason, is_alarm)) = fault {
+        if let Err(reason) = sound {
             let words = format!("a roster from the coordinator was refused: {reason}");
-            if is_alarm {
+            if self.enters_refusal(federation) {
                 self.alarm(&mut tx, Some(federation), &words).await?;
             }
             let entry = self.entry(Actor::peer(federation), Action::RosterChanged);
             let entry = entry.object(ObjectKind::Roster, digest, Some(digest));
             return self.refuse_document(tx, federation, digest, entry, &words).await;
         }
+        let ended = self.end_verifications(&mut tx, &membership, &roster.document).await?;
         sqlx::query("UPDATE memberships SET roster = ?2, roster_version = ?3 WHERE federation = ?1")
             .bind(federation.to_string())
             .bind(roster.to_bytes()?)
@@ -186,30 +213,79 @@ impl Engine {
         self.enter_roster(&mut tx, federation, &entry.object(ObjectKind::Roster, digest, Some(digest))).await?;
         tx.commit().await?;
         self.notify(Notice::Federations);
-        Ok(())
+        // What runs or is on the wire may rest on a key that counts for less now.
+        if ended > 0 { Box::pin(self.recheck_work()).await } else { Ok(()) }
     }
 
-    /// A member that was verified here comes back under its name with another key.
-    async fn impostor(
+    /// Ends the verification of each member whose name comes with another key now: nobody compared that one. A roster is taken
+    /// all the same, since a site that lost its keys has no other way back, and nothing counts on the new key before people
+    /// compared its words. There are as many alarms of this kind as keys were verified here, so that no flood hides one. Gives
+    /// how many verifications ended.
+    pub(super) async fn end_verifications(
         &self,
         tx: &mut Tx,
         membership: &Membership,
-        roster: &Signed<Roster>,
-    ) -> Result<Option<String>, PartyError> {
+        roster: &Roster,
+    ) -> Result<usize, PartyError> {
+        let federation = membership.federation;
         // By the name under which it was verified: it may have been out of the roster for a while.
-        let verified: Vec<(String, String)> =
-            sqlx::query_as("SELECT name, identity FROM verified_peers WHERE federation = ?1")
-                .bind(membership.federation.to_string())
+        let verified: Vec<(String, String, String)> =
+            sqlx::query_as("SELECT site, name, identity FROM verified_peers WHERE federation = ?1")
+                .bind(federation.to_string())
                 .fetch_all(tx.conn())
                 .await
                 .at("read verified peers")?;
-        for (name, identity) in verified {
-            let now = roster.document.members.iter().find(|m| m.name.eq_ignore_ascii_case(&name));
-            if now.is_some_and(|n| n.identity.to_string() != identity) {
-                return Ok(Some(format!("'{name}', whose key was verified here, has another key now")));
+        let mut ended = 0;
+        for (site, name, identity) in verified {
+            let now = roster.members.iter().find(|m| text::name_key(&m.name) == text::name_key(&name));
+            if now.is_none_or(|now| now.identity.to_string() == identity) {
+                continue;
             }
+            let words = format!(
+                "'{name}', whose key was verified here, has another key now, and counts as asserted by the coordinator only \
+                 until its words are compared anew"
+            );
+            self.alarm(tx, Some(federation), &words).await?;
+            let entry = self.entry(Actor::peer(federation), Action::PeerRevoked);
+            let entry = entry.object(ObjectKind::Site, &site, None).because(words);
+            self.revoke(tx, membership, (site.as_str(), name.as_str()), &entry).await?;
+            ended += 1;
         }
-        Ok(None)
+        Ok(ended)
+    }
+
+    /// Ends a verification within a step: the key counts as asserted by the coordinator only from now on, and this site vouches
+    /// for it no more.
+    async fn revoke(
+        &self,
+        tx: &mut Tx,
+        membership: &Membership,
+        (site, name): (&str, &str),
+        entry: &Entry,
+    ) -> Result<(), PartyError> {
+        let kept = "INSERT INTO revoked_peers (federation, name, at) VALUES (?1, ?2, ?3)
+                    ON CONFLICT (federation, name) DO UPDATE SET at = excluded.at";
+        sqlx::query(kept)
+            .bind(membership.federation.to_string())
+            .bind(text::name_key(name))
+            .bind(self.now().as_millis())
+            .execute(tx.conn())
+            .await
+            .at("end a verification")?;
+        sqlx::query("DELETE FROM verified_peers WHERE federation = ?1 AND site = ?2")
+            .bind(membership.federation.to_string())
+            .bind(site)
+            .execute(tx.conn())
+            .await
+            .at("end a verification")?;
+        sqlx::query("DELETE FROM vouches WHERE federation = ?1 AND by_site = ?2 AND site = ?3")
+            .bind(membership.federation.to_string())
+            .bind(membership.site.to_string())
+            .bind(site)
+            .execute(tx.conn())
+            .await
+            .at("end a verification")?;
+        self.append(tx, entry).await.map(drop)
     }
 
     pub(super) async fn on_vouch(&mut self, federation: FederationId, vouch: Signed<Vouch>) -> Result<(), PartyError> {
@@ -217,9 +293,11 @@ impl Engine {
         let membership = by_id(tx.conn(), federation).await?;
         let document = &vouch.document;
         let (by, site, digest) = (document.by, document.site, document.digest());
-        let is_trusted = by == membership.site || verified(tx.conn(), federation).await?.contains_key(&by);
+        let is_trusted = verified(tx.conn(), federation).await?.contains_key(&by);
         let fault = match against_vouch(&membership, &vouch) {
             Some(fault) => Some(fault),
+            // This site kept its own when it said it. A coordinator repeats all that it has, also one that was taken back here.
+            None if by == membership.site => return Ok(()),
             None => against_more_vouches(tx.conn(), &membership, document, is_trusted).await?,
         };
         if let Some(fault) = fault {
@@ -263,17 +341,27 @@ impl Engine {
         let membership = by_id(&mut conn, federation).await?;
         let levels = trust(&mut conn, &membership).await?;
         let vouches = vouches(&mut conn, federation, ALL).await?;
+        let compared = compared(&mut conn, federation).await?;
+        let revoked = revoked(&mut conn, federation).await?;
         drop(conn);
         let members = &membership.roster.document.members;
         let name = |site: SiteId| members.iter().find(|m| m.site == site).map(|m| m.name.clone());
-        let view = |m: &Member| PeerView {
-            site: m.site,
-            name: m.name.clone(),
-            organisation: m.organisation.clone(),
-            identity: m.identity,
-            trust: levels.get(&m.site).copied().unwrap_or(Trust::AssertedOnly),
-            vouched_by: vouches.iter().filter(|v| holds(v, m)).filter_map(|v| name(v.by)).collect(),
-            vouched_here: vouches.iter().any(|v| holds(v, m) && v.by == membership.site),
+        let view = |m: &Member| {
+            let trust = levels.get(&m.site).copied().unwrap_or(Trust::AssertedOnly);
+            let is_verified = trust == Trust::VerifiedHere;
+            PeerView {
+                site: m.site,
+                name: m.name.clone(),
+                organisation: m.organisation.clone(),
+                identity: m.identity,
+                trust,
+                vouched_by: vouches.iter().filter(|v| holds(v, m)).filter_map(|v| name(v.by)).collect(),
+                vouched_here: vouches.iter().any(|v| holds(v, m) && v.by == membership.site),
+                // Never before somebody typed them: they would be copied from here, and prove nothing.
+                words: is_verified.then(|| words::of_key(&m.identity)),
+                compared: compared.get(&m.site).filter(|_| is_verified).cloned(),
+                revoked: revoked.get(&text::name_key(&m.name)).copied().filter(|_| !is_verified),
+            }
         };
         Ok(members.iter().filter(|m| m.site != membership.site).map(view).collect())
     }
@@ -319,9 +407,41 @@ impl Engine {
         .execute(tx.conn())
         .await
         .at("verify a peer")?;
+        sqlx::query("DELETE FROM revoked_peers WHERE federation = ?1 AND name = ?2")
+            .bind(federation.to_string())
+            .bind(text::name_key(&peer.name))
+            .execute(tx.conn())
+            .await
+            .at("verify a peer")?;
         self.append(&mut tx, &entry).await?;
         tx.commit().await?;
         self.notify(Notice::Federations);
+        self.peer_view(federation, site).await
+    }
+
+    /// A person of this site takes back that a key was verified, as where its owner lost it.
+    pub(crate) async fn unverify_peer(
+        &mut self,
+        session: Session,
+        federation: FederationId,
+        site: SiteId,
+        reason: String,
+    ) -> Result<PeerView, PartyError> {
+        let roles = &[Role::Administrator, Role::DataSteward];
+        let acting = self.acting(&session, "verify another site's key", roles).await?;
+        crate::requests::check_reason(&reason)?;
+        let peer = self.peer_view(federation, site).await?;
+        if peer.trust != Trust::VerifiedHere {
+            return Err(PartyError::state("the key of that site is not verified here"));
+        }
+        let mut tx = self.store.begin("end a verification").await?;
+        let membership = by_id(tx.conn(), federation).await?;
+        let entry = self.entry(acting.actor(), Action::PeerRevoked).object(ObjectKind::Site, site, None);
+        self.revoke(&mut tx, &membership, (site.to_string().as_str(), peer.name.as_str()), &entry.because(reason))
+            .await?;
+        tx.commit().await?;
+        self.notify(Notice::Federations);
+        self.recheck_work().await?;
         self.peer_view(federation, site).await
     }
 

@@ -39,6 +39,7 @@ pub(crate) mod text;
 mod versions;
 mod words;
 
+pub(crate) use protects::protection;
 pub(crate) use sign::banner;
 pub(crate) use versions::data_of_run;
 

@@ -109,6 +109,12 @@ pub(crate) fn loosened(now: &Policy, new: &Policy) -> Vec<String> {
         let key = &partner.key.to_string()[..8];
         switch(&format!("two-party studies with '{}' (key {key}…)", partner.organisation), true);
     }
+    if now.is_public_data() && !new.is_public_data() {
+        // The present one lets nobody use a patient's row, whatever its values are: what the new one lets them do with
+        // patients' rows is new.
+        let new_for_patients = loosened(&Policy::strict(), new);
+        found.extend(new_for_patients.into_iter().map(|what| format!("for patients' data, unlike 'strict': {what}")));
+    }
     found
 }
 
@@ -257,6 +263,8 @@ fn values(policy: &Value) -> BTreeMap<String, Value> {
 
 #[cfg(test)]
 mod tests {
+    use hospes_protocol::policy::Disclosure;
+
     use super::*;
 
     #[test]
@@ -273,6 +281,24 @@ mod tests {
         assert_eq!(loosened(&snapshots, &strict), ["an approval may be for later versions of a dataset too"]);
         assert!(loosened(&strict, &snapshots).is_empty());
         assert!(!loosened(&strict, &Policy::datashield()).is_empty());
+    }
+
+    #[test]
+    fn leaving_the_public_data_profile_counts_against_strict() {
+        let public = Policy::public_data();
+        let ours = Policy {
+            profile: "ours".into(),
+            disclosure: Disclosure { min_subjects: 3, min_cell: 3, min_subset: 3, ..public.disclosure.clone() },
+            ..public.clone()
+        };
+        assert_eq!(Policy::from_toml(&ours.to_toml().unwrap()).unwrap(), ours);
+        let words = loosened(&public, &ours);
+        for place in
+            ["min_subjects", "max_param_ratio", "min_parties", "min_trusted_peers", "secure aggregation", "metrics"]
+        {
+            assert!(words.iter().any(|w| w.contains(place)), "{place} is missing in {words:?}");
+        }
+        assert!(loosened(&public, &Policy::strict()).is_empty());
     }
 
     /// Walks over every number and switch of a policy file, so that a new one cannot be forgotten in [`loosened`].

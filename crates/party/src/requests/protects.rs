@@ -2,7 +2,7 @@
 
 use hospes_privacy::secagg::Thresholds;
 use hospes_protocol::approval::{Peer, PrivacyStatement, Trust};
-use hospes_protocol::plan::{Component, Plan, Privacy};
+use hospes_protocol::plan::Plan;
 use hospes_protocol::policy::{Partner, Policy};
 use hospes_protocol::round::Mode;
 
@@ -10,6 +10,8 @@ const READABLE: &str = "The coordinator can read this site's update and figures:
 const MASKED: &str =
     "This site's update leaves masked: the coordinator can read the sum over all sites, and not this site's part.";
 const FIGURES: &str = "The coordinator can read this site's figures: they leave unmasked.";
+const SUMS: &str =
+    "This site's figures leave masked: the coordinator can read their sums over all sites, and not this site's part.";
 const UNPROTECTED: &str = "Neither secure aggregation nor differential privacy protects the outputs: no bound on what they \
                            tell about a patient holds.";
 const NO_NOISE: &str = "There is no differential privacy: no bound on what the sum over all sites tells about a patient \
@@ -18,8 +20,13 @@ const NO_NOISE: &str = "There is no differential privacy: no bound on what the s
 /// What of some plans leaves, and whether it is masked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Protects {
+    /// Updates that are masked.
     masked: bool,
+    /// Figures that are masked.
+    sums: bool,
+    /// Updates that are not.
     updates: bool,
+    /// Figures that are not.
     figures: bool,
 }
 
@@ -28,32 +35,34 @@ impl Protects {
         let mut found = Self::default();
         let tasks = plans.into_iter().flat_map(|plan| plan.tasks.values());
         for task in tasks.filter(|task| task.component.rounds() > 0) {
-            match &task.component {
-                Component::NnTrain(train) if train.privacy == (Privacy::SecureAggregation {}) => found.masked = true,
-                Component::NnTrain(_) => found.updates = true,
-                _ => found.figures = true,
-            }
+            let kind = match (task.component.reports_figures(), task.component.is_masked()) {
+                (false, true) => &mut found.masked,
+                (false, false) => &mut found.updates,
+                (true, true) => &mut found.sums,
+                (true, false) => &mut found.figures,
+            };
+            *kind = true;
         }
         found
     }
 
     /// Whether nothing of this site by itself can be read outside.
     pub(super) fn is_whole(self) -> bool {
-        self.masked && !self.updates && !self.figures
+        self.is_masked() && !self.figures
     }
 
-    /// Whether updates are masked, each of them.
+    /// Whether updates are masked, each of them; of a study without any, some of its figures.
     pub(super) fn is_masked(self) -> bool {
-        self.masked && !self.updates
+        (self.masked || self.sums) && !self.updates
     }
 
     /// What must be read first.
     pub(super) fn banners(self) -> Vec<String> {
-        match (self.is_masked(), self.figures) {
-            (false, _) => vec![READABLE.to_owned()],
-            (true, false) => vec![MASKED.to_owned()],
-            (true, true) => vec![FIGURES.to_owned(), MASKED.to_owned()],
+        if !self.is_masked() {
+            return vec![READABLE.to_owned()];
         }
+        let said = [(self.figures, FIGURES), (self.masked, MASKED), (self.sums, SUMS)];
+        said.into_iter().filter(|(holds, _)| *holds).map(|(_, words)| words.to_owned()).collect()
     }
 
     /// What holds of the outputs.
@@ -67,7 +76,7 @@ impl Protects {
         if !self.is_masked() {
             unprotected.push("updates: the coordinator can read this site's update".to_owned());
         }
-        if self.figures || !self.masked {
+        if self.figures || !(self.masked || self.sums) {
             unprotected.push("figures: the coordinator can read this site's figures".to_owned());
         }
         unprotected.push("no differential privacy: no bound on what the updates tell holds".to_owned());
@@ -118,6 +127,16 @@ pub(super) fn survives(policy: &Policy, peers: &[Peer]) -> String {
     )
 }
 
+/// What protects what a run sends among these sites, and how many of them its masked rounds can do without.
+pub(crate) fn protection(plan: &Plan, policy: &Policy, peers: &[Peer]) -> Vec<String> {
+    let protects = Protects::of([plan]);
+    let mut sentences = protects.banners();
+    if protects.is_masked() {
+        sentences.push(survives(policy, peers));
+    }
+    sentences
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,11 +171,18 @@ mod tests {
 
     #[test]
     fn what_is_said_first_is_what_can_be_read() {
-        let with = |masked, updates, figures| Protects { masked, updates, figures };
+        let with = |masked, updates, figures| Protects { masked, updates, figures, sums: false };
         assert_eq!(with(false, true, true).banners(), [READABLE]);
         assert_eq!(with(true, true, false).banners(), [READABLE], "one of two trainings is not masked");
         assert_eq!(with(true, false, true).banners(), [FIGURES, MASKED]);
         assert_eq!(with(true, false, false).banners(), [MASKED]);
+        let sums = |masked, updates, figures| Protects { sums: true, ..with(masked, updates, figures) };
+        assert_eq!(sums(true, false, false).banners(), [MASKED, SUMS]);
+        assert_eq!(sums(false, false, false).banners(), [SUMS], "a regression alone");
+        assert_eq!(sums(false, false, true).banners(), [FIGURES, SUMS]);
+        assert_eq!(sums(false, true, false).banners(), [READABLE], "masks for figures hide no update");
+        assert!(sums(false, false, false).is_whole() && !sums(false, true, false).is_whole());
+        assert_eq!(sums(false, false, false).statement().unprotected.len(), 1);
         assert!(with(true, false, false).is_whole() && !with(true, false, true).is_whole());
         assert!(with(true, false, true).statement().secure_aggregation);
         assert_eq!(with(false, true, true).statement().unprotected.len(), 3);

@@ -7,7 +7,7 @@ use hospes_protocol::id::{DatasetId, StudyId, Timestamp};
 use hospes_protocol::plan::{self, Component, DropLevel, Egress, ImputationMethod, Plan, ScaleMethod};
 use hospes_protocol::policy::{FourEyes, Policy};
 use hospes_protocol::study::{Terms, egress_in_all};
-use hospes_protocol::text::shown;
+use hospes_protocol::text::{in_bytes, shown};
 use sqlx::sqlite::SqliteConnection;
 
 use super::sign::Case;
@@ -146,8 +146,8 @@ fn summary(case: &Case) -> String {
         (name, organisation) => format!("{} ({})", shown(name, 100), shown(organisation, 100)),
     };
     let leaves = match &study.sweep {
-        None => format!("{} bytes in one run", outputs.bytes_per_run),
-        Some(_) => format!("{} bytes in all {} runs", outputs.bytes_in_all, outputs.runs),
+        None => format!("{} in one run", in_bytes(outputs.bytes_per_run)),
+        Some(_) => format!("{} in all {} runs", in_bytes(outputs.bytes_in_all), outputs.runs),
     };
     let many = study.sweep.as_ref().map(|many| format!(" It asks for {}.", sweep::sentence(many))).unwrap_or_default();
     format!(
@@ -461,37 +461,41 @@ fn sentence(name: &str, component: &Component) -> String {
             ScaleMethod::Standard => "scales numbers by this site's own mean and spread".to_owned(),
             ScaleMethod::Bounds => "scales numbers to 0 to 1 by the study's bounds".to_owned(),
         },
-        Component::Statistics(_) => "reports counts, sums and sums of squares of each feature".to_owned(),
+        Component::Statistics(_) => {
+            format!("reports counts, sums and sums of squares of each feature{}", words::masked(component))
+        }
         Component::NnTrain(t) => words::training(t),
-        Component::Evaluation(e) => words::evaluation(e),
+        Component::Evaluation(e) => words::evaluation(e, words::masked(component)),
         Component::Glm(g) => {
             let column = |what: &str, name: &Option<String>| {
                 name.as_ref().map_or_else(String::new, |name| format!(", with '{}' as {what}", shown(name, 100)))
             };
             format!(
                 "fits a {} regression together with the other sites{}{}, in at most {} rounds; each sends sums over its \
-                 rows, and the coordinator can read each site's sums",
+                 rows, and {}",
                 words::family(g.family),
                 column("offset", &g.offset),
                 column("weights", &g.weights),
-                g.newton.rounds
+                g.newton.rounds,
+                words::sums(component)
             )
         }
         Component::Cox(c) => format!(
             "fits Cox's model of the time to an event together with the other sites, each with a baseline of its own, in at \
-             most {} rounds, and reports once at the end how many pairs of patients it puts in the right order{}; the \
-             coordinator can read each site's sums",
+             most {} rounds, and reports once at the end how many pairs of patients it puts in the right order{}; {}",
             c.newton.rounds,
             c.time_grid.map_or_else(String::new, |grid| format!(
                 " and the events and time at risk in {} intervals of {}",
                 grid.intervals, grid.width
-            ))
+            )),
+            words::sums(component)
         ),
         Component::LocalBaseline(b) => format!(
-            "trains {} on this site alone, {} passes ({}), and reports how good it is here",
+            "trains {} on this site alone, {} passes ({}), and reports how good it is here{}",
             words::graph(&b.model),
             b.epochs,
-            words::optimizer(&b.optimizer)
+            words::optimizer(&b.optimizer),
+            words::masked(component)
         ),
     };
     format!("{} ({}): {words}.", shown(name, 60), component.name())

@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use hospes_protocol::approval::OpinionView;
+use hospes_protocol::approval::{OpinionView, Trust};
+use hospes_protocol::text::in_bytes;
 
 use crate::names::MARKS;
 use crate::view::{Fact, RequestState, Review};
@@ -29,6 +30,9 @@ pub fn render(review: &Review) -> String {
     for peer in &review.people.peers {
         wrap(&mut out, "    ", &format!("{} ({}): {}", peer.name, peer.organisation, peer.trust_words()));
     }
+    if let Some(known) = known_sites(review.people.peers.iter().map(|p| (p.name.as_str(), p.trust))) {
+        wrap(&mut out, "  ", &known);
+    }
     heading(&mut out, "3. Settings: where and how");
     facts(&mut out, &review.settings);
     let _ = writeln!(out, "  What is computed:");
@@ -47,6 +51,23 @@ pub fn render(review: &Review) -> String {
     outputs(&mut out, review);
     signatures(&mut out, review);
     out
+}
+
+/// How many of these sites are known by more than the coordinator's word, and which ones are not; `None` for none.
+pub fn known_sites<'s>(sites: impl IntoIterator<Item = (&'s str, Trust)>) -> Option<String> {
+    let sites: Vec<(&str, Trust)> = sites.into_iter().collect();
+    let count = |level: Trust| sites.iter().filter(|(_, trust)| *trust == level).count();
+    let asserted: Vec<&str> = sites.iter().filter(|(_, t)| *t == Trust::AssertedOnly).map(|(name, _)| *name).collect();
+    let (verified, vouched) = (count(Trust::VerifiedHere), count(Trust::VouchedFor));
+    let all = format!("{verified} of {} verified here, {vouched} vouched for", sites.len());
+    match asserted.as_slice() {
+        _ if sites.is_empty() => None,
+        [] => Some(format!("{all}.")),
+        names => Some(format!(
+            "{all}. Asserted by the coordinator only, and counted as its own in rounds with masks: {}.",
+            names.join(", ")
+        )),
+    }
 }
 
 fn refusals(out: &mut String, review: &Review) {
@@ -87,12 +108,17 @@ fn outputs(out: &mut String, review: &Review) {
             out,
             "    ",
             &format!(
-                "{}: {} '{}' [{shape}], {} bytes, {} times, to the {}",
-                item.task, kind, item.name, item.bytes, item.times, item.to
+                "{}: {} '{}' [{shape}], {}, {} times, to the {}",
+                item.task,
+                kind,
+                item.name,
+                in_bytes(item.bytes),
+                item.times,
+                item.to
             ),
         );
     }
-    let _ = writeln!(out, "  In all: {} bytes", review.outputs.bytes_in_all);
+    let _ = writeln!(out, "  In all: {}", in_bytes(review.outputs.bytes_in_all));
 }
 
 fn signatures(out: &mut String, review: &Review) {

@@ -46,7 +46,7 @@ pub(crate) async fn data_of_run(
     Ok((other.unwrap_or(signed), refusal))
 }
 
-/// Why another version than the one that was reviewed is not read, in words that may go to a coordinator. Its terms of use
+/// Why another version than the one that was reviewed is not read, in words that may stand in an exported log. Its terms of use
 /// may be others, which nobody compared with the study's, and a steward alone may have kept what the scan would mask.
 fn against_version(envelope: &Envelope, version: &Dataset, signed: &Dataset, now: Timestamp) -> Option<String> {
     let number = version.version;

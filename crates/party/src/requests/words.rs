@@ -1,6 +1,8 @@
 //! Models, optimisers and strategies in plain words.
 
-use hospes_protocol::plan::{Evaluation, Family, Layer, Model, NnTrain, Optimizer, Privacy, Select, Strategy};
+use hospes_protocol::plan::{
+    Component, Evaluation, Family, Layer, Model, NnTrain, Optimizer, Privacy, Select, Strategy,
+};
 use hospes_protocol::text::shown;
 
 pub(super) fn optimizer(optimizer: &Optimizer) -> String {
@@ -128,8 +130,24 @@ pub(super) fn training(t: &NnTrain) -> String {
     )
 }
 
+/// Who can read the sums of a regression.
+pub(super) fn sums(component: &Component) -> &'static str {
+    if component.is_masked() { MASKED } else { "the coordinator can read each site's sums" }
+}
+
+/// What is said of figures that are masked; of others nothing, the review says first that they can be read.
+pub(super) fn masked(component: &Component) -> &'static str {
+    if component.is_masked() {
+        "; the figures are masked: the coordinator can read their sums over all sites only"
+    } else {
+        ""
+    }
+}
+
+const MASKED: &str = "the sums are masked: the coordinator can read those over all sites only";
+
 /// What is measured of a model.
-pub(super) fn evaluation(e: &Evaluation) -> String {
+pub(super) fn evaluation(e: &Evaluation, masked: &str) -> String {
     let by = |column: &String| {
         format!(
             ", and the same for each code of '{}': a code with few patients, or whose patients would follow from the \
@@ -139,7 +157,7 @@ pub(super) fn evaluation(e: &Evaluation) -> String {
     };
     format!(
         "measures the model on this site's rows: errors, confusion at {}, score histograms, {} calibration bins, \
-         slope and intercept of the calibration with their precision{}",
+         slope and intercept of the calibration with their precision{}{masked}",
         e.threshold,
         e.calibration_bins,
         e.subgroup.as_ref().map_or_else(String::new, by)

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use hospes_ledger::{Action, ObjectKind, Purpose};
 use hospes_protocol::id::{Digest, JobId};
+use hospes_protocol::text::in_bytes;
 use sha2::{Digest as _, Sha256};
 
 use super::Job;
@@ -83,7 +84,7 @@ impl Engine {
             .object(ObjectKind::Job, job, None)
             .object(ObjectKind::Export, "card", Some(export.card))
             .purpose(purpose)
-            .because(format!("a file of {} bytes, SHA-256 {}, with its card", export.bytes, export.digest));
+            .because(format!("a file of {}, SHA-256 {}, with its card", in_bytes(export.bytes), export.digest));
         self.name_entered("export a model", entry, vec![(card, &card_path), (file, &path)]).await?;
         Ok(export)
     }

@@ -8,7 +8,7 @@ use futures::FutureExt as _;
 use hospes_ledger::{Action, ObjectKind};
 use hospes_protocol::id::{Digest, JobId, SiteId};
 use hospes_protocol::plan::{Coefficients, Component, Family, INTERCEPT, Plan};
-use hospes_protocol::text::shown;
+use hospes_protocol::text::{in_bytes, shown};
 use serde::Deserialize;
 
 use super::Job;
@@ -316,7 +316,7 @@ impl Engine {
             .object(ObjectKind::Job, job, None)
             .object(ObjectKind::Export, "table", Some(export.digest))
             .purpose(found.purpose())
-            .because(format!("the table of the regression '{task}', {} bytes", export.bytes));
+            .because(format!("the table of the regression '{task}', {}", in_bytes(export.bytes)));
         self.name_entered("export the table of a regression", entry, vec![(part, &path)]).await?;
         self.notify(crate::view::Notice::Jobs);
         Ok(export)

@@ -28,6 +28,7 @@ use crate::store::{At as _, Tx, parse};
 use crate::view::{Notice, PAGE_ITEMS, Page};
 use state::RoundRow;
 
+mod answers;
 mod card;
 mod child;
 mod choice;

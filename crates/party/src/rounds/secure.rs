@@ -1,5 +1,5 @@
-//! This site's part in a round with secure aggregation. Training comes first; then it says five things, each once, and each
-//! is durable before it is sent.
+//! This site's part in a round with secure aggregation. Training, or the computation of figures, comes first; then it says
+//! five things, each once, and each is durable before it is sent.
 //!
 //! [`Member`] says what follows from what. It is made anew for every step, from the seed in the vault and the records of
 //! what was said, so that a restart between any two messages is the same as none. `masking` turns the update that the
@@ -8,11 +8,13 @@
 
 use hospes_cohort::worker::Done;
 use hospes_ledger::{Action, Actor, ObjectKind};
+use hospes_privacy::figures::Blinds;
 use hospes_privacy::masked;
 use hospes_privacy::secagg::{self, Demands, Fixed, Member, Past, Relay, Seed, Step, Turn};
 use hospes_protocol::approval::{Peer, Refusal, RefusalCode, Trust};
 use hospes_protocol::id::{Digest, FederationId, RoundKey, Timestamp};
 use hospes_protocol::message::{FromSite, RoundReply, SecureMessage, UploadKind};
+use hospes_protocol::plan;
 use hospes_protocol::policy::Partner;
 use hospes_protocol::round::coordinator::Step as Stage;
 use hospes_protocol::round::site::{Event, State};
@@ -21,6 +23,7 @@ use sqlx::Row as _;
 use sqlx::sqlite::SqliteConnection;
 use zeroize::Zeroizing;
 
+use super::answers::{self, Asked};
 use super::masking;
 use super::open::{Leave, NEVER_LEFT};
 use super::outbox::Prepared;
@@ -42,6 +45,8 @@ struct Session {
     key: SecretKey,
     /// What was said so far, in order.
     said: Vec<Fixed>,
+    /// What is asked of this site's rows, if it is figures.
+    asked: Option<Asked>,
     /// Subjects left when the rows were read.
     subjects: u64,
 }
@@ -61,7 +66,7 @@ impl Engine {
         }
         let membership = memberships::by_id(conn, federation).await?;
         let key = self.identity(&membership).await?;
-        let past = past(conn, &header.key(), membership.epoch.unwrap_or(0)).await?;
+        let past = past(conn, &header.key(), membership.epoch.unwrap_or(0), None).await?;
         // Nothing is said with this seed: the session begins after training, with one of its own.
         let nobody = Seed::new(Zeroizing::new([0; 32]));
         let joined = masked::session(header).and_then(|setup| Member::new(setup, demands(leave, &key), &past, &nobody));
@@ -81,7 +86,7 @@ impl Engine {
         let now = self.now();
         let membership = memberships::by_id(tx.conn(), row.federation).await?;
         let key = self.identity(&membership).await?;
-        let past = past(tx.conn(), &row.key, membership.epoch.unwrap_or(0)).await?;
+        let past = past(tx.conn(), &row.key, membership.epoch.unwrap_or(0), None).await?;
         let seed = self.draw_seed(&row.key)?;
         let begun = masked::session(&row.header)
             .and_then(|setup| Member::new(setup, demands(&leave, &key), &past, &Seed::new(seed.clone())))
@@ -132,6 +137,8 @@ impl Engine {
         if row.federation != federation {
             return Ok(());
         }
+        #[cfg(feature = "simulation")]
+        let row = forgotten(&self.seam, &mut tx, row, &message).await?;
         let leave = match self.holds(tx.conn(), &row, Some(subjects)).await? {
             Ok(leave) => *leave,
             Err(refusal) => return self.refuse_step(tx, row, refusal).await,
@@ -169,6 +176,9 @@ impl Engine {
             return self.refuse_step(tx, row, Refusal::new(RefusalCode::Header, NEVER_LEFT)).await;
         }
         keep_record(&mut tx, &row.key, session.said.len(), fixed, now).await?;
+        if let Some(asked) = session.asked.as_ref().filter(|_| fixed.step == Step::Consent) {
+            answers::keep(&mut tx, asked, cohort(&row, fixed)?, now).await?;
+        }
         let before = row.state.clone();
         let event = match stage(fixed.step) {
             Some(step) => Event::Made { step, digest: Digest::of(&fixed.message) },
@@ -216,10 +226,12 @@ impl Engine {
             Ok(masker) => masker,
             Err(refusal) => return self.refuse_step(tx, row, worded(&refusal)).await,
         };
+        let is_figures = plan::masks::reports_figures(&leave.circumstances.plan, &row.key.task);
+        let blinds = is_figures.then(Blinds::default);
         let part = to.with_extension("part");
         let vector = blocking({
-            let part = part.clone();
-            move || masking::mask(masker, &from, &part)
+            let (part, slip) = (part.clone(), self.seam.keystream_slip());
+            move || masking::mask(masker, blinds, &from, &part, slip)
         });
         let vector = match vector.await? {
             Ok(vector) => vector,
@@ -236,7 +248,8 @@ impl Engine {
         let head = masked::head(&fixed.message).map_err(|refusal| PartyError::state(refusal.to_string()))?;
         let (digest, bytes) = blocking(move || masking::finish(&part, &head, &to)).await?;
         keep_record(&mut tx, &row.key, session.said.len(), &fixed, now).await?;
-        let prepared = Prepared { kind: UploadKind::Update, digest, bytes, subjects: session.subjects };
+        let kind = if is_figures { UploadKind::Figures } else { UploadKind::Update };
+        let prepared = Prepared { kind, digest, bytes, subjects: session.subjects };
         let (upload, actions) = self.enter_payload(&mut tx, &mut row, &leave, prepared).await?;
         tx.commit().await?;
         self.erase_levels(&row.key);
@@ -272,14 +285,15 @@ impl Engine {
     ) -> Result<Result<Session, secagg::Refusal>, PartyError> {
         let membership = memberships::by_id(conn, row.federation).await?;
         let key = self.identity(&membership).await?;
-        let past = past(conn, &row.key, membership.epoch.unwrap_or(0)).await?;
+        let asked = Asked::of(leave)?;
+        let past = past(conn, &row.key, membership.epoch.unwrap_or(0), asked.as_ref()).await?;
         let said = records(conn, &row.key).await?;
         let Some(seed) = self.vault.find(&seed_name(&row.key)).await? else { return Ok(Err(secagg::Refusal::Gone)) };
         let Ok(seed) = <[u8; 32]>::try_from(seed.as_slice()) else { return Ok(Err(secagg::Refusal::Gone)) };
         let seed = Seed::new(Zeroizing::new(seed));
         let member = masked::session(&row.header)
             .and_then(|setup| Member::restore(setup, demands(leave, &key), &past, &seed, &key, &said));
-        Ok(member.map(|member| Session { member, past, key, said, subjects }))
+        Ok(member.map(|member| Session { member, past, key, said, asked, subjects }))
     }
 
     fn draw_seed(&self, key: &RoundKey) -> Result<Zeroizing<[u8; 32]>, PartyError> {
@@ -457,12 +471,24 @@ fn worded(refusal: &secagg::Refusal) -> Refusal {
     Refusal::new(code, refusal.to_string())
 }
 
-/// Whose inputs are in the sum that a consent is for, in words.
-fn sites(row: &RoundRow, consent: &Fixed) -> Result<String, PartyError> {
+/// Party numbers of those whose inputs are in the sum that a consent is for.
+fn included(consent: &Fixed) -> Result<Vec<u32>, PartyError> {
     let unreadable = |refusal: secagg::Refusal| PartyError::state(refusal.to_string());
-    let Relay::Inputs(included) = Relay::from_bytes(&consent.input).map_err(unreadable)? else {
-        return Err(PartyError::state("a consent does not follow from a set of inputs"));
-    };
+    match Relay::from_bytes(&consent.input).map_err(unreadable)? {
+        Relay::Inputs(included) => Ok(included),
+        _ => Err(PartyError::state("a consent does not follow from a set of inputs")),
+    }
+}
+
+/// Names the sites of that sum.
+fn cohort(row: &RoundRow, consent: &Fixed) -> Result<Digest, PartyError> {
+    let setup = masked::session(&row.header).map_err(|refusal| PartyError::state(refusal.to_string()))?;
+    Ok(setup.cohort(&included(consent)?.into_iter().collect()))
+}
+
+/// The same in words.
+fn sites(row: &RoundRow, consent: &Fixed) -> Result<String, PartyError> {
+    let included = included(consent)?;
     let named = included.iter().filter_map(|party| row.header.roster.get(*party as usize));
     let named: Vec<String> = named.map(|entry| entry.site.to_string()).collect();
     Ok(format!("{} sites: {}", named.len(), named.join(", ")))
@@ -472,8 +498,14 @@ fn seed_name(key: &RoundKey) -> String {
     format!("masks/{}", Digest::of(key.to_string().as_bytes()))
 }
 
-/// What is on record of a job's task besides this round, and whether this site agreed to a sum in it.
-async fn past(conn: &mut SqliteConnection, key: &RoundKey, epoch: u64) -> Result<Past, PartyError> {
+/// What is on record of a job's task besides this round, whether this site agreed to a sum in it, and with whom in it the same
+/// figures were answered before.
+async fn past(
+    conn: &mut SqliteConnection,
+    key: &RoundKey,
+    epoch: u64,
+    asked: Option<&Asked>,
+) -> Result<Past, PartyError> {
     let last: Option<(i64, i64)> = sqlx::query_as(
         "SELECT round, attempt FROM rounds
          WHERE job = ?1 AND task = ?2 AND epoch = ?3 AND approval IS NOT NULL AND NOT (round = ?4 AND attempt = ?5)
@@ -495,13 +527,17 @@ async fn past(conn: &mut SqliteConnection, key: &RoundKey, epoch: u64) -> Result
     .bind(&key.task)
     .bind(signed(epoch))
     .bind(to_json(&Step::Consent))
-    .fetch_optional(conn)
+    .fetch_optional(&mut *conn)
     .await
     .at("read earlier rounds")?;
+    let answered = match asked {
+        Some(asked) => answers::before(conn, asked).await?,
+        None => None,
+    };
     let pair = |(round, attempt): (i64, i64)| {
         (u32::try_from(round).unwrap_or(u32::MAX), u32::try_from(attempt).unwrap_or(u32::MAX))
     };
-    Ok(Past { epoch, last: last.map(pair), consented: consented.map(pair), answered: None })
+    Ok(Past { epoch, last: last.map(pair), consented: consented.map(pair), answered })
 }
 
 /// Subjects for which the update of a session stands; none where there is no session, or it is over.
@@ -549,6 +585,31 @@ async fn keep_record(
         .await
         .at(step)?;
     Ok(())
+}
+
+/// Where such a bug is planted, another set of inputs takes the place of the one that was agreed to.
+#[cfg(feature = "simulation")]
+async fn forgotten(
+    seam: &crate::seam::Seam,
+    tx: &mut Tx,
+    mut row: RoundRow,
+    message: &SecureMessage,
+) -> Result<RoundRow, PartyError> {
+    let (State::Agreed(digest) | State::Revealed(digest)) = row.state else { return Ok(row) };
+    if !seam.agrees_anew(&row.state) || !matches!(Relay::from_bytes(message.bytes()), Ok(Relay::Inputs(_))) {
+        return Ok(row);
+    }
+    let step = tx.step();
+    let sql = "DELETE FROM secure_records
+               WHERE job = ?1 AND task = ?2 AND epoch = ?3 AND round = ?4 AND attempt = ?5 AND step IN (?6, ?7)";
+    bind_key(sqlx::query(sql), &row.key)
+        .bind(to_json(&Step::Consent))
+        .bind(to_json(&Step::Reveal))
+        .execute(tx.conn())
+        .await
+        .at(step)?;
+    row.state = State::Acknowledged(digest);
+    Ok(row)
 }
 
 /// Work on files, away from the threads that serve links.

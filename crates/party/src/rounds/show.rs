@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use hospes_ledger::{Filter, Ledger, ObjectKind, Outcome, Record};
+use hospes_protocol::approval::{Peer, Trust};
 use hospes_protocol::id::{JobId, RoundKey, Timestamp};
 use hospes_protocol::plan;
 use hospes_protocol::policy::LocalViews;
@@ -16,12 +17,13 @@ use super::{Devices, Job, Working, compare, pause};
 use crate::datasets::{DATA_KEY, VIEWERS, seal, unseal};
 use crate::engine::Engine;
 use crate::error::PartyError;
+use crate::memberships;
 use crate::people::Session;
 use crate::requests;
 use crate::store::{At as _, bad_column, to_json};
 use crate::view::{
-    DecidedBy, DeviceView, JobState, JobView, LogLevel, LogLine, Page, ResultView, RoundState, RoundView, TaskInput,
-    TaskState, TaskView,
+    DecidedBy, DeviceView, JobState, JobView, LogLevel, LogLine, Page, PeerLine, ResultView, RoundState, RoundView,
+    TaskInput, TaskState, TaskView,
 };
 
 /// What a sealed local view is authenticated as.
@@ -105,6 +107,18 @@ async fn tasks(conn: &mut SqliteConnection, job: &Job) -> Result<Vec<TaskView>, 
     Ok(job.plan.tasks.iter().map(view).collect())
 }
 
+/// The other sites of a run as its rounds take them: those that were approved, each trusted as far as then and now.
+async fn others(conn: &mut SqliteConnection, job: &Job) -> Result<Vec<Peer>, PartyError> {
+    let Some(stored) = requests::approval_in_force(conn, job.study).await? else { return Ok(Vec::new()) };
+    let membership = memberships::by_id(conn, job.federation).await?;
+    let now = memberships::roster::trust(conn, &membership).await?;
+    let mut peers = stored.approval.document.envelope.roster.clone();
+    for peer in &mut peers {
+        peer.trust = peer.trust.min(now.get(&peer.site).copied().unwrap_or(Trust::AssertedOnly));
+    }
+    Ok(peers)
+}
+
 /// How far a task is whose last round is in this state. `went_on`: another task came after it, or the run has ended.
 fn task_state(state: &State, went_on: bool) -> TaskState {
     match round_state(state) {
@@ -171,6 +185,12 @@ impl Engine {
         let job = Job::read(&mut conn, job).await?;
         let mut view = self.job_view(&mut conn, &job, page, key.as_deref()).await?;
         view.tasks = tasks(&mut conn, &job).await?;
+        let others = others(&mut conn, &job).await?;
+        if !others.is_empty() {
+            view.protection = requests::protection(&job.plan, &policy, &others);
+        }
+        let line = |p: Peer| PeerLine { site: p.site, name: p.name, organisation: p.organisation, trust: p.trust };
+        view.others = others.into_iter().map(line).collect();
         Ok(view)
     }
 
@@ -199,6 +219,8 @@ impl Engine {
             rounds,
             rounds_in_all,
             tasks: Vec::new(),
+            protection: Vec::new(),
+            others: Vec::new(),
             model: job.model,
             released: job.released,
             held: job.release == "held",

@@ -26,6 +26,8 @@ const MIGRATIONS: &[&str] = &[
     include_str!("0003_removed.sql"),
     include_str!("0004_versions.sql"),
     include_str!("0005_secure.sql"),
+    include_str!("0006_answers.sql"),
+    include_str!("0007_peers.sql"),
 ];
 
 /// Schema of the databases that this program writes.

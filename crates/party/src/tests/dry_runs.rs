@@ -1,6 +1,7 @@
 //! A dry run: what would leave is seen by this site's people, in the log, and leaves nowhere.
 
 use hospes_protocol::plan::{Init, Layer, Linear};
+use hospes_protocol::text::in_bytes;
 
 use super::crash::{process, script_that, worker_program};
 use super::faults::{fill_database, limit_database};
@@ -100,7 +101,7 @@ async fn what_a_dry_run_shows_is_byte_for_byte_what_the_first_rounds_send_and_no
     let signed = render(&world.handle.review(world.who("ava"), study.id, None).await.unwrap());
     let signed = signed.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(signed.contains("Checklist: Dry run on this machine:"), "{signed}");
-    assert!(signed.contains(&format!("2 messages of {} bytes, 0 tasks that gave none", tried.bytes)), "{signed}");
+    assert!(signed.contains(&format!("2 messages of {}, 0 tasks that gave none", in_bytes(tried.bytes))), "{signed}");
     world.start_job(&study, job(1)).await;
     world.open_round(header(&study, job(1), "train", 1, 1, world.now())).await;
     world.serve_model(&study).await;

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::sync::atomic::AtomicBool;
 
+use hospes_protocol::approval::Trust;
 use hospes_protocol::message::{FromSite, RoundReply, ToSite, Witness};
 use hospes_protocol::study::Vouch;
 
@@ -213,7 +214,7 @@ async fn a_forged_an_older_and_a_contradicting_roster_are_refused_with_an_alarm(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_verified_member_that_comes_back_with_another_key_is_an_alarm() {
+async fn a_verified_member_that_comes_back_with_another_key_is_an_alarm_and_verified_no_more() {
     let mut world = World::new().await;
     world.connect().await;
     let (site, words) = (key(2).public().site_id(), hospes_protocol::words::of_key(&key(2).public()));
@@ -223,8 +224,11 @@ async fn a_verified_member_that_comes_back_with_another_key_is_an_alarm() {
     let wrong = world.handle.verify_peer(world.who("ana"), federation(), site, other).await;
     assert!(matches!(wrong, Err(PartyError::Fingerprint(Words::Different))));
     assert_eq!(world.alarms().await.len(), 1);
-    let peer = world.handle.verify_peer(world.who("ana"), federation(), site, words).await.unwrap();
-    assert_eq!(peer.trust, hospes_protocol::approval::Trust::VerifiedHere);
+    let peer = world.handle.verify_peer(world.who("ana"), federation(), site, words.clone()).await.unwrap();
+    assert_eq!((peer.trust, peer.words), (Trust::VerifiedHere, Some(words)));
+    assert_eq!(peer.compared.map(|compared| compared.by), Some("ana".into()));
+    let peer = world.handle.vouch(world.who("ana"), federation(), site).await.unwrap();
+    assert!(peer.vouched_here);
     let mut changed = roster(2);
     changed.members.retain(|m| m.site != site);
     let mut impostor = member(9);
@@ -241,12 +245,36 @@ async fn a_verified_member_that_comes_back_with_another_key_is_an_alarm() {
     world.send(ToSite::Roster(Box::new(Signed::new(changed, &coordinator()).unwrap()))).await;
     world.settle().await;
     assert!(world.alarms().await.iter().any(|a| a.contains("has another key now")), "{:?}", world.alarms().await);
-    assert_eq!(world.handle.status().await.unwrap().memberships[0].roster, 1);
+    assert_eq!(world.handle.status().await.unwrap().memberships[0].roster, 2);
+    assert_eq!(world.entered("peer_revoked", "success").await, 1);
+    let of = async |world: &World, n: u8| {
+        let peers = world.handle.peers(world.who("sam"), federation()).await.unwrap();
+        peers.into_iter().find(|p| p.site == key(n).public().site_id()).unwrap()
+    };
+    let peer = of(&world, 9).await;
+    assert!(peer.trust == Trust::AssertedOnly && peer.revoked.is_some() && peer.words.is_none(), "{peer:?}");
+    // The key that was verified comes back: nobody vouches for it any more, and its words have to be compared like any other's.
+    // The coordinator repeats the vouch that this site took back, as it does at each greeting.
+    world.send(ToSite::Roster(Box::new(Signed::new(roster(3), &coordinator()).unwrap()))).await;
+    let own = Vouch {
+        federation: federation(),
+        by: this_site().public().site_id(),
+        site,
+        identity: key(2).public(),
+        organisation: "Hospital 2".into(),
+        at: world.now(),
+    };
+    world.send(ToSite::Vouch(Box::new(Signed::new(own, &this_site()).unwrap()))).await;
+    world.settle().await;
+    let peer = of(&world, 2).await;
+    assert!(peer.trust == Trust::AssertedOnly && peer.revoked.is_some() && !peer.vouched_here, "{peer:?}");
+    world.verify([2]).await;
+    let peer = of(&world, 2).await;
+    assert!(peer.trust == Trust::VerifiedHere && peer.revoked.is_none(), "{peer:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_vouch_counts_one_step_deep_and_only_from_a_verified_site() {
-    use hospes_protocol::approval::Trust;
     let mut world = World::new().await;
     world.connect().await;
     let trust_of = async |world: &World, n: u8| {

@@ -78,6 +78,7 @@ async fn no_number_of_refused_rosters_fills_the_ledger_or_hides_an_impostor() {
     changed.members.sort_by_key(|m| m.site);
     send_roster(&world, changed).await;
     world.expect_alarm("'Site 2', whose key was verified here, has another key now").await;
+    assert_eq!(world.entered("peer_revoked", "success").await, 1);
     assert_eq!(world.entered("roster_changed", "refused").await, limits::REFUSALS);
 
     // In another hour there is room again, for each once.
@@ -87,7 +88,7 @@ async fn no_number_of_refused_rosters_fills_the_ledger_or_hides_an_impostor() {
     }
     world.settle().await;
     assert_eq!(world.entered("roster_changed", "refused").await, limits::REFUSALS + 1);
-    expect_summary(&world, "refused without an entry (limit REFUSALS) 21").await;
+    expect_summary(&world, "refused without an entry (limit REFUSALS) 20").await;
 }
 
 fn statement(n: u8) -> MemberStatement {

@@ -305,7 +305,10 @@ async fn an_opt_out_after_the_training_withdraws_the_update() {
     let report = world.handle.import_opt_outs(world.who("sam"), list).await.unwrap();
     assert_eq!((report.listed, report.affected), (2, 1));
     let reply = world.expect_reply().await;
-    assert!(matches!(&reply, RoundReply::Withdrawn(r) if r.detail.contains("opted out")), "{reply:?}");
+    assert!(
+        matches!(&reply, RoundReply::Withdrawn(r) if r.detail.contains("the site's staff can see why")),
+        "{reply:?}"
+    );
     assert!(world.may_leave(&upload).await.is_err());
     assert!(!path.exists());
     // The approval is not void: the next attempt trains without that person.

@@ -49,7 +49,10 @@ async fn an_opt_out_while_the_child_trains_stops_it_and_the_next_attempt_is_with
     let pid = std::fs::read_to_string(folder.path().join("pid")).unwrap();
     opt_out(&world).await;
     let reply = world.expect_reply().await;
-    assert!(matches!(&reply, RoundReply::Withdrawn(r) if r.detail.contains("opted out")), "{reply:?}");
+    assert!(
+        matches!(&reply, RoundReply::Withdrawn(r) if r.detail.contains("the site's staff can see why")),
+        "{reply:?}"
+    );
     let process = PathBuf::from(format!("/proc/{}", pid.trim()));
     while process.exists() {
         tokio::time::sleep(Duration::from_millis(10)).await;

@@ -54,10 +54,11 @@ mod people;
 #[allow(dead_code, unreachable_pub, clippy::unwrap_used)] // The coordinator has more use for it.
 mod postgres;
 mod predictions;
+mod readings;
 mod review;
 mod screens;
 mod secrets;
-mod secure;
+pub(super) mod secure;
 mod series;
 mod share;
 mod signing;
@@ -150,7 +151,7 @@ pub(super) fn roster(version: u64) -> Roster {
 
 /// The example's study with little work in it, so that tests are quick.
 pub(super) fn small_plan(rounds: u32) -> Plan {
-    let text = std::fs::read_to_string(heart("study.yaml")).unwrap();
+    let text = std::fs::read_to_string(heart("plain.yaml")).unwrap();
     let mut plan = hospes_protocol::study::StudyFile::read(&text).unwrap().plan;
     plan.tasks.retain(|name, _| name != "alone");
     for task in plan.tasks.values_mut() {

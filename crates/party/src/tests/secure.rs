@@ -13,9 +13,9 @@ use super::*;
 use crate::view::{Protection, Verdict};
 
 /// This site is the first of the roster.
-const US: u32 = 0;
+pub(crate) const US: u32 = 0;
 
-fn masked_plan(rounds: u32) -> Plan {
+pub(crate) fn masked_plan(rounds: u32) -> Plan {
     let mut plan = small_plan(rounds);
     for task in plan.tasks.values_mut() {
         if let Component::NnTrain(train) = &mut task.component {
@@ -25,23 +25,50 @@ fn masked_plan(rounds: u32) -> Plan {
     plan
 }
 
-fn masked_header(study: &Study, round: u32, attempt: u32, now: Timestamp) -> RoundHeader {
+pub(crate) fn masked_header(study: &Study, round: u32, attempt: u32, now: Timestamp) -> RoundHeader {
     let Thresholds { corrupt: c, quorum: t, k_min } = Thresholds::new(4, None, 0, 3);
     RoundHeader { mode: Mode::SecureAggregation { c, t, k_min }, ..header(study, job(1), "train", round, attempt, now) }
 }
 
-/// The coordinator and the other three sites of a round.
-struct Ring {
-    header: RoundHeader,
-    aggregator: Aggregator,
-    others: BTreeMap<u32, Member>,
+impl World {
+    /// An empty site with real links that take no way around.
+    pub(crate) async fn create_wired(folder: &Path, now: i64) -> Self {
+        Self::create_as(wired(folder), now).await
+    }
+
+    /// The same site after its process ended, with real links.
+    pub(crate) async fn reopen_wired(folder: &Path, now: i64) -> Self {
+        let (config, time, wires) = wired(folder);
+        time.store(now, Ordering::SeqCst);
+        let handle = open(config.clone()).await.unwrap();
+        let mut world = Self::with(handle, config, time, wires);
+        world.log_everybody_in().await;
+        world
+    }
+}
+
+fn wired(folder: &Path) -> (Config, Arc<AtomicI64>, Wires) {
+    let mut parts = configure(folder, Executor::Thread);
+    // Whatever proxy the machine has.
+    parts.0.spawn_link = Arc::new(|link, events| {
+        let straight = crate::link::LinkConfig { proxy: crate::link::ProxyChoice::None, ..link };
+        crate::link::spawn(straight, events)
+    });
+    parts
+}
+
+/// The coordinator and the other sites of a round.
+pub(crate) struct Ring {
+    pub(crate) header: RoundHeader,
+    pub(crate) aggregator: Aggregator,
+    pub(crate) others: BTreeMap<u32, Member>,
     /// Vectors as they arrived, without their heads.
     vectors: BTreeMap<u32, Vec<u8>>,
     has_consented: bool,
 }
 
 impl Ring {
-    fn new(header: &RoundHeader) -> Self {
+    pub(crate) fn new(header: &RoundHeader) -> Self {
         let setup = masked::session(header).unwrap();
         let peers: BTreeMap<_, _> = header.roster.iter().map(|e| (e.identity, Trust::VerifiedHere)).collect();
         let member = |party: u32| {
@@ -57,7 +84,7 @@ impl Ring {
             let seed = Seed::new(Zeroizing::new([u8::try_from(party).unwrap(); 32]));
             Member::new(setup.clone(), demands, &Past { epoch: 1, ..Past::default() }, &seed).unwrap()
         };
-        let others = (1..4).map(|party| (party, member(party))).collect();
+        let others = (1..setup.n).map(|party| (party, member(party))).collect();
         let aggregator = Aggregator::new(setup.clone()).unwrap();
         Self { header: header.clone(), aggregator, others, vectors: BTreeMap::new(), has_consented: false }
     }
@@ -72,7 +99,7 @@ impl Ring {
     }
 
     /// The other sites say what they owe in this step.
-    fn others_speak(&mut self) {
+    pub(crate) fn others_speak(&mut self) {
         let consented = self.has_consented.then_some((self.header.round, self.header.attempt));
         let past = Past { epoch: 1, consented, ..Past::default() };
         for party in self.others.keys().copied().collect::<Vec<_>>() {
@@ -101,19 +128,20 @@ impl Ring {
         }
     }
 
-    fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         self.has_consented |= self.aggregator.at() == Step::Consent;
-        self.aggregator.close(&(0..4).collect()).unwrap();
+        let everybody = (0u32..).take(self.header.roster.len()).collect();
+        self.aggregator.close(&everybody).unwrap();
     }
 
     /// What is relayed to this site.
-    fn relay(&self) -> ToSite {
+    pub(crate) fn relay(&self) -> ToSite {
         let message = SecureMessage::new(self.aggregator.relay(US).unwrap().to_bytes().unwrap());
         ToSite::Relay { round: self.header.key(), message }
     }
 
     /// Takes what this site said; whether it is what this step is about.
-    fn take(&mut self, message: &[u8]) -> bool {
+    pub(crate) fn take(&mut self, message: &[u8]) -> bool {
         let sent = Sent::from_bytes(message).unwrap();
         let step = match &sent {
             Sent::Keys(_) => Step::Keys,
@@ -129,7 +157,7 @@ impl Ring {
     }
 
     /// Takes this site's upload, and gives the levels' sums without those of the others: its own levels.
-    fn take_upload(&mut self, bytes: &[u8]) {
+    pub(crate) fn take_upload(&mut self, bytes: &[u8]) {
         let (head, vector) = bytes.split_at(masked::HEAD_BYTES);
         let (sent, told) = masked::read_head(head).unwrap();
         let mut tree = Tree::default();
@@ -160,7 +188,8 @@ impl Ring {
             unmasker.block(&mut sums).unwrap();
             for party in self.aggregator.included().iter().filter(|party| **party != US) {
                 let levels = Self::levels(*party, block.entries, block.part);
-                sums.iter_mut().zip(levels).for_each(|(sum, level)| *sum -= level);
+                // Of what is held back the sum is random, and may be less.
+                sums.iter_mut().zip(levels).for_each(|(sum, level)| *sum = sum.wrapping_sub(level));
             }
             all.push(sums);
         }
@@ -226,9 +255,27 @@ async fn world_with(folder: &Path, plan: Plan) -> (World, Study) {
     world.verify(2..=4).await;
     let study = study(1, plan);
     world.offer(&study).await;
-    world.approve(&study).await;
+    world.approve_as(&study, Approving { max_runs: 2, ..exactly(study.id) }).await;
     world.start_job(&study, job(1)).await;
     (world, study)
+}
+
+/// A plan whose model is evaluated under masks.
+fn evaluated_plan() -> Plan {
+    let mut plan = small_plan(1);
+    for task in plan.tasks.values_mut() {
+        if let Component::Evaluation(evaluation) = &mut task.component {
+            evaluation.privacy = Privacy::SecureAggregation {};
+        }
+    }
+    plan
+}
+
+fn evaluation(study: &Study, run: JobId, now: Timestamp) -> RoundHeader {
+    let Thresholds { corrupt: c, quorum: t, k_min } = Thresholds::new(4, None, 0, 3);
+    let (tensors, quantise) = plan::masks::layout(&study.plan, "eval", 1);
+    let mode = Mode::SecureAggregation { c, t, k_min };
+    RoundHeader { mode, tensors, quantise, ..header(study, run, "eval", 1, 1, now) }
 }
 
 /// A round that has come to its inputs: this site's own is about to leave.
@@ -246,7 +293,7 @@ async fn at_inputs(world: &mut World, study: &Study) -> (RoundHeader, Ring) {
     (header, ring)
 }
 
-fn files(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
 }
 
@@ -411,6 +458,27 @@ async fn a_round_that_offers_less_than_this_site_demands_is_refused_before_anyth
     assert!(files(&world.config.levels()).is_empty());
 }
 
+/// Whom people verified is asked anew before each round.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_that_are_no_longer_verified_count_as_the_coordinators_own_in_the_next_round() {
+    let temporary = tempfile::tempdir().unwrap();
+    let (mut world, study) = masked_world(temporary.path()).await;
+    for n in 3..=4 {
+        let site = key(n).public().site_id();
+        let peer = world.handle.unverify_peer(world.who("sam"), federation(), site, "stolen".into()).await.unwrap();
+        assert!(peer.trust == Trust::AssertedOnly && peer.revoked.is_some() && peer.words.is_none(), "{peer:?}");
+    }
+    assert_eq!(world.entered("peer_revoked", "success").await, 2);
+    let run = world.handle.job(world.who("sam"), job(1), Page::default()).await.unwrap();
+    let asserted = run.others.iter().filter(|other| other.trust == Trust::AssertedOnly).count();
+    assert_eq!((run.others.len(), asserted), (3, 2));
+    let told = run.protection.last().unwrap();
+    assert!(told.contains("no hospital") && told.contains("2 of the other sites are asserted"), "{told}");
+    world.open_round(masked_header(&study, 1, 1, world.now())).await;
+    let RoundReply::Refused(refusal) = world.expect_reply().await else { panic!("it takes part") };
+    assert_eq!(refusal.detail, "the round's c is 1, and this site demands 2");
+}
+
 /// Attack: a second set of inputs after the first was agreed to, and another attempt at the round.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_set_of_inputs_is_agreed_to_and_no_other_attempt_at_the_round() {
@@ -520,4 +588,66 @@ async fn a_session_from_before_a_backup_was_restored_says_nothing_more() {
     world.send(ring.relay()).await;
     let RoundReply::Withdrawn(refusal) = world.expect_reply().await else { panic!("it goes on") };
     assert!(refusal.detail.contains("are gone"), "{refusal}");
+}
+
+/// The levels of a file that waits to be masked, without the row weight.
+fn waiting(file: &Path) -> Vec<u64> {
+    let bytes = std::fs::read(file).unwrap();
+    assert_eq!(bytes[..8], 1u64.to_le_bytes());
+    bytes[8..].as_chunks::<4>().0.iter().map(|level| u64::from(u32::from_le_bytes(*level))).collect()
+}
+
+/// Attack: the same figures once more, over fewer sites, of which the difference would tell what the missing one sent.
+#[tokio::test(flavor = "multi_thread")]
+async fn figures_leave_masked_and_are_answered_for_one_set_of_sites_only() {
+    let temporary = tempfile::tempdir().unwrap();
+    let (mut world, study) = world_with(temporary.path(), evaluated_plan()).await;
+    let opened = evaluation(&study, job(1), world.now());
+    let mut ring = Ring::new(&opened);
+    world.open_round(opened.clone()).await;
+    world.serve_model(&study).await;
+    hear(&mut world, &mut ring).await;
+    let levels = waiting(&files(&world.config.levels())[0]);
+    let announced = plan::round_figures(&study.plan, "eval", 1);
+    let own = hospes_privacy::figures::report(&announced, 1, &levels).unwrap();
+    assert!(own.sums["n"][0] > 0.0 && own.sums["confusion"].iter().sum::<f64>() == own.sums["n"][0], "{own:?}");
+    ring.others_speak();
+    ring.close();
+    world.send(ring.relay()).await;
+    play(&mut world, &mut ring, async |_: &mut World| {}).await;
+    let mut rest = levels.as_slice();
+    let blocks: Vec<_> = ring.aggregator.layout().blocks().collect();
+    for (block, sum) in blocks.iter().zip(ring.unmasked()).skip(1) {
+        let (mine, others) = rest.split_at(block.entries);
+        rest = others;
+        let is_shown = block.part == 1 || levels[block.part - 2] == 1;
+        assert_eq!(sum == mine, is_shown, "part {}", block.part);
+    }
+    world.close_round(&opened).await;
+    world.settle().await;
+    let egress = world.handle.egress(world.who("sam"), Page::default()).await.unwrap();
+    assert_eq!((egress.len(), egress[0].kind.as_str(), egress[0].protection), (1, "figures", Protection::Masked));
+
+    world.start_job(&study, job(2)).await;
+    let again = evaluation(&study, job(2), world.now());
+    let mut ring = Ring::new(&again);
+    world.open_round(again).await;
+    while ring.aggregator.at() != Step::Consent {
+        let at = ring.aggregator.at();
+        if at == Step::Input {
+            let (upload, path) = world.expect_upload().await;
+            let bytes = world.take(&upload, &path).await;
+            ring.take_upload(&bytes);
+        } else {
+            hear(&mut world, &mut ring).await;
+        }
+        ring.others_speak();
+        let with = if at == Step::Input { 0..3 } else { 0..4 };
+        ring.aggregator.close(&with.collect()).unwrap();
+        world.send(ring.relay()).await;
+    }
+    let RoundReply::Withdrawn(refusal) = world.expect_reply().await else { panic!("it agrees") };
+    assert!(refusal.detail.contains("already answered for another set of sites"), "{refusal}");
+    world.settle().await;
+    assert_eq!(world.entered("sum_agreed", "success").await, 1);
 }

@@ -1,6 +1,6 @@
 //! Approvals of a series, with real snapshots: which version a run reads, and where none is read without new signatures.
 
-use hospes_protocol::approval::{ApprovalDocument, RefusalCode};
+use hospes_protocol::approval::{ApprovalDocument, Refusal, RefusalCode};
 
 use super::watching::database;
 use super::*;
@@ -75,6 +75,13 @@ async fn entries(world: &World, action: &str) -> Vec<String> {
     let query = AuditQuery { actions: vec![action.to_owned()], limit: 100, ..AuditQuery::default() };
     let page = world.handle.audit(world.who("ana"), query).await.unwrap();
     page.entries.into_iter().rev().map(|entry| entry.detail).collect()
+}
+
+/// The ledger has the words of a refusal that the coordinator has not.
+async fn recorded_here(world: &World, action: &str, refusal: &Refusal, words: &str) {
+    assert!(refusal.detail.contains("the site's staff can see why"), "{refusal}");
+    let entries = entries(world, action).await;
+    assert!(entries.last().is_some_and(|entry| entry.contains(words)), "{entries:?}");
 }
 
 /// Opens a round of a run and takes its update.
@@ -153,7 +160,7 @@ async fn no_run_begins_on_a_version_outside_the_bounds_or_with_other_columns() {
     let reply = world.expect_reply().await;
     let RoundReply::Refused(refusal) = &reply else { panic!("{reply:?}") };
     assert_eq!(refusal.code, RefusalCode::Snapshot);
-    assert!(refusal.detail.contains("version 2 of the data has fewer or more subjects"), "{refusal}");
+    recorded_here(&world, "permit_refused", refusal, "version 2 of the data has fewer or more subjects").await;
     assert!(!refusal.detail.contains("30"), "a number of patients was told: {refusal}");
     let words = series_words(&world, &study).await;
     assert!(words.contains("with 300 patients, and no run begins on it: version 2"), "{words}");
@@ -161,7 +168,7 @@ async fn no_run_begins_on_a_version_outside_the_bounds_or_with_other_columns() {
     version(&world, 303, with_bmi).await;
     let refusal = world.reserve(&study, job(2)).await.expect("the reservation was taken");
     assert_eq!(refusal.code, RefusalCode::Snapshot);
-    assert!(refusal.detail.contains("version 3 of the data has other columns or types"), "{refusal}");
+    recorded_here(&world, "job_started", &refusal, "version 3 of the data has other columns or types").await;
     assert_eq!(world.entered("job_started", "refused").await, 1);
 
     // The next one keeps to what was signed.
@@ -225,7 +232,8 @@ async fn a_version_whose_terms_of_use_ended_is_not_read_without_people() {
     world.handle.tag_dataset(world.who("sam"), two.id, ended).await.unwrap();
     let refusal = world.reserve(&study, job(1)).await.expect("the reservation was taken");
     assert_eq!(refusal.code, RefusalCode::Snapshot);
-    assert!(refusal.detail.contains("the terms of use of version 2 of the data allow no use any more"), "{refusal}");
+    recorded_here(&world, "job_started", &refusal, "the terms of use of version 2 of the data allow no use any more")
+        .await;
     world.handle.tag_dataset(world.who("sam"), two.id, vec!["DUO:0000042".into()]).await.unwrap();
     world.start_job(&study, job(1)).await;
 }
@@ -247,7 +255,7 @@ async fn a_version_in_which_a_column_looks_like_an_identifier_is_not_read_withou
     assert!(!chol.masked && !chol.findings.is_empty(), "{chol:?}");
     let refusal = world.reserve(&study, job(1)).await.expect("the reservation was taken");
     assert_eq!(refusal.code, RefusalCode::Snapshot);
-    assert!(refusal.detail.contains("a column of version 2 of the data looks like an identifier"), "{refusal}");
+    recorded_here(&world, "job_started", &refusal, "a column of version 2 of the data looks like an identifier").await;
     let words = series_words(&world, &study).await;
     assert!(words.contains("no run begins on it: a column of version 2"), "{words}");
     // People who read about that version decide.
@@ -269,7 +277,7 @@ async fn a_version_that_is_too_small_for_the_levels_of_a_category_is_not_read() 
     version(&world, 300, as_it_is).await;
     let refusal = world.reserve(&study, job(1)).await.expect("the reservation was taken");
     assert_eq!(refusal.code, RefusalCode::Snapshot);
-    assert!(refusal.detail.contains("too few subjects for the levels of a category"), "{refusal}");
+    recorded_here(&world, "job_started", &refusal, "too few subjects for the levels of a category").await;
     assert!(!refusal.detail.contains("30"), "a number of patients was told: {refusal}");
     version(&world, 303, as_it_is).await;
     world.start_job(&study, job(1)).await;

@@ -1,5 +1,6 @@
 //! What is seen by whom, in pages; and what a coordinator can make the people here believe.
 
+use hospes_protocol::approval::Trust;
 use hospes_protocol::message::Witness;
 use hospes_protocol::policy::LocalViews;
 use sqlx::Connection as _;
@@ -375,7 +376,45 @@ async fn a_verified_name_that_comes_back_with_another_key_is_an_alarm() {
     world.send(ToSite::Roster(Box::new(Signed::new(back, &coordinator()).unwrap()))).await;
     world.settle().await;
     world.expect_alarm("'Site 2', whose key was verified here, has another key now").await;
-    assert_eq!(world.handle.peers(world.who("ana"), federation()).await.unwrap().len(), 2);
+    let peers = world.handle.peers(world.who("ana"), federation()).await.unwrap();
+    assert!(peers.len() == 3 && peers.iter().all(|p| p.trust == Trust::AssertedOnly), "{peers:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_verified_name_with_another_key_is_an_alarm_also_where_the_site_joins_again() {
+    let world = World::new().await;
+    world.verify([2]).await;
+    let mut changed = roster(2);
+    changed.members.retain(|m| m.name != "Site 2");
+    let mut other = member(9);
+    other.name = "Site 2".into();
+    let statement = MemberStatement {
+        federation: federation(),
+        name: other.name.clone(),
+        organisation: other.organisation.clone(),
+        identity: other.identity,
+    };
+    other.statement = key(9).sign(&Canonical::new(statement).unwrap().digest());
+    changed.members.push(other);
+    changed.members.sort_by_key(|m| m.site);
+    let enrolled = Enrolled {
+        url: "https://coordinator.example".into(),
+        federation: federation(),
+        name: "Heart Federation".into(),
+        site: this_site().public().site_id(),
+        site_name: "Site 1".into(),
+        coordinator: coordinator().public(),
+        ca_pem: "ca".into(),
+        chain_pem: "chain".into(),
+        key_pem: Zeroizing::new("key".into()),
+        roster: Signed::new(changed, &coordinator()).unwrap(),
+    };
+    let (session, joined) = (world.who("ana").clone(), Joined::by_hand(enrolled, "Hospital 1", this_site()));
+    world.handle.ask(move |e| e.join(session, joined).boxed()).await.unwrap();
+    world.expect_alarm("'Site 2', whose key was verified here, has another key now").await;
+    assert_eq!(world.entered("peer_revoked", "success").await, 1);
+    let peers = world.handle.peers(world.who("ana"), federation()).await.unwrap();
+    assert!(peers.iter().any(|p| p.name == "Site 2" && p.revoked.is_some()), "{peers:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,7 +8,7 @@ use hospes_cohort::profile::Profile;
 pub use hospes_cohort::scan::ScanProfile;
 use hospes_cohort::schema::ColumnKind;
 pub use hospes_cohort::{Preview, TensorPreview};
-use hospes_protocol::approval::{Range, ReleaseRule, Role, Trust};
+use hospes_protocol::approval::{Range, ReleaseRule, Role};
 use hospes_protocol::id::{ApprovalId, DatasetId, Digest, FederationId, JobId, PersonId, SiteId, StudyId, Timestamp};
 use hospes_protocol::sign::PublicKey;
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,7 @@ mod backup;
 mod compute;
 mod database;
 mod dry_run;
+mod federation;
 mod model;
 mod names;
 mod review;
@@ -39,6 +40,7 @@ pub use backup::{BackupMade, LostTail, RestoredFederation, RestoredView};
 pub use compute::{ComputeLimits, Pause, QuietHours, Weekday};
 pub use database::{AskedQuery, DatabaseTest, DatabaseView, NewDatabase, QueryView};
 pub use dry_run::{DryMessage, DryPayload, DryRunState, DryRunView, DryRunWait, DryStart};
+pub use federation::{LinkView, MembershipView, PeerView, WordsCompared};
 pub use model::{
     CoefficientView, CopyState, FitView, ModelCard, ModelCopy, ModelExport, ModelFigure, ModelFigures, ModelParty,
     ModelSubgroup, PredictionDataset, PredictionMade, PredictionOffer, RESEARCH_ONLY, RatioView, TableExport,
@@ -49,7 +51,7 @@ pub use review::{
     SeriesOffer, SignatureGiven,
 };
 pub use sign_in::SignInRules;
-pub use survey::{FileReading, GapView, SurveyView};
+pub use survey::{FileReading, GapView, ReadingView, SurveyView};
 pub use updates::{UpdateFound, UpdatePackage, UpdateSaved, UpdateSource, UpdatesView};
 pub use way::{NewAuthorities, NewProxy, NewWay, WayTried, WayView};
 
@@ -413,76 +415,6 @@ impl std::fmt::Debug for Enrolment {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Enrolment").field("organisation", &self.organisation).finish_non_exhaustive()
     }
-}
-
-/// A federation that the site belongs to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
-pub struct MembershipView {
-    /// Federation.
-    pub federation: FederationId,
-    /// Its name.
-    pub name: String,
-    /// Where the coordinator is.
-    pub url: String,
-    /// This site's id there.
-    pub site: SiteId,
-    /// This site's name there.
-    pub site_name: String,
-    /// The twelve words of this site's identity key, to be read to other members.
-    pub words: String,
-    /// That key, by which its log is known there.
-    pub identity: Option<PublicKey>,
-    /// Why it is paused, if it is.
-    pub paused: Option<String>,
-    /// When this site left it, if it did; what was recorded stays.
-    pub left: Option<Timestamp>,
-    /// The coordinator was restored from a backup: this epoch must be accepted by a person before work goes on.
-    pub epoch_offered: Option<u64>,
-    /// State of the link, in words.
-    pub link: LinkView,
-    /// Version of the roster.
-    pub roster: u64,
-    /// Members, this site included.
-    pub members: u32,
-}
-
-/// State of a link.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
-#[serde(rename_all = "snake_case")]
-pub enum LinkView {
-    /// Connected since.
-    Connected {
-        /// When.
-        since: Timestamp,
-    },
-    /// Not connected.
-    Disconnected {
-        /// Why.
-        reason: String,
-        /// When the next attempt is made.
-        retry_at: Timestamp,
-    },
-    /// Not tried (paused, or an engine that does not connect).
-    Idle,
-}
-
-/// Another member, as this site knows it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
-pub struct PeerView {
-    /// Site.
-    pub site: SiteId,
-    /// Its name.
-    pub name: String,
-    /// Its organisation.
-    pub organisation: String,
-    /// Its identity key.
-    pub identity: PublicKey,
-    /// How this site trusts that key.
-    pub trust: Trust,
-    /// Who vouches for it, by name.
-    pub vouched_by: Vec<String>,
-    /// Whether this site vouches for it.
-    pub vouched_here: bool,
 }
 
 /// What typed fingerprint words turned out to be.

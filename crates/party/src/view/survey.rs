@@ -40,6 +40,15 @@ pub struct SurveyView {
     pub marks: Vec<NameMark>,
 }
 
+/// How far a file or a query is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
+pub struct ReadingView {
+    /// Rows so far, in this pass.
+    pub rows: u64,
+    /// Rows in all, where an earlier pass has counted them.
+    pub all: Option<u64>,
+}
+
 /// Cells of one column with one text that means *missing*, or may mean it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 pub struct GapView {

@@ -8,6 +8,7 @@ use hospes_protocol::id::{Digest, FederationId, JobId, RoundKey, StudyId, Timest
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
+use super::PeerLine;
 use crate::rounds::DeviceChoice;
 
 /// A run of a study at this site.
@@ -35,6 +36,11 @@ pub struct JobView {
     pub rounds_in_all: u32,
     /// The plan's tasks, by name; lists leave them out.
     pub tasks: Vec<TaskView>,
+    /// What protects what leaves; lists leave it out.
+    pub protection: Vec<String>,
+    /// The other sites, with how far its rounds trust their keys: as now, and no further than when it was approved. Lists leave
+    /// them out.
+    pub others: Vec<PeerLine>,
     /// *This site alone* against *federated*, where the rounds above hold both; it stays here, and lists leave it out.
     pub comparisons: Vec<Comparison>,
     /// Digest of the final model.

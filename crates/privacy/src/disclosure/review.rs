@@ -145,10 +145,8 @@ fn is_secure(train: &NnTrain) -> bool {
 
 fn check_protection(policy: &Policy, plan: &Plan, facts: &Facts, findings: &mut Vec<Finding>) {
     let federated = plan.tasks.iter().filter(|(_, task)| task.component.rounds() > 0);
-    let open: Vec<&str> = federated
-        .filter(|(_, task)| !matches!(&task.component, Component::NnTrain(train) if is_secure(train)))
-        .map(|(name, _)| name.as_str())
-        .collect();
+    let open: Vec<&str> =
+        federated.filter(|(_, task)| !task.component.is_masked()).map(|(name, _)| name.as_str()).collect();
     if !open.is_empty() {
         let updates: Vec<&str> =
             trainings(plan).filter(|(_, train)| !is_secure(train)).map(|(name, _)| name.as_str()).collect();
@@ -158,7 +156,7 @@ fn check_protection(policy: &Policy, plan: &Plan, facts: &Facts, findings: &mut 
             let words = format!("the policy demands secure aggregation, which these tasks do not use: {tasks}");
             refuse(findings, Rule::ForceSecureAggregation, words);
         }
-        // Figures have no masks in this version; whether they may leave one by one is a rule of its own.
+        // Whether figures may leave one by one is a rule of its own.
         let readable: Vec<&str> = open.into_iter().filter(|name| !(is_against && updates.contains(name))).collect();
         if !readable.is_empty() {
             let words = format!("the coordinator can read what this site sends for: {}", readable.join(", "));
@@ -220,7 +218,7 @@ fn check_egress(policy: &Policy, plan: &Plan, findings: &mut Vec<Finding>) {
         let named = format!("{} of {}", item.name, item.task);
         if !policy.allows(item.kind) {
             refused.entry(item.kind).or_default().push(named);
-        } else if item.kind != EgressKind::Update {
+        } else if item.kind != EgressKind::Update || plan::masks::reports_figures(plan, &item.task) {
             counts.push(named);
         }
     }
@@ -262,7 +260,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     fn heart() -> Plan {
-        StudyFile::read(include_str!("../../../../examples/heart/study.yaml")).unwrap().plan
+        StudyFile::read(include_str!("../../../../examples/heart/plain.yaml")).unwrap().plan
     }
 
     fn facts() -> Facts {
@@ -354,6 +352,27 @@ mod tests {
         let Component::NnTrain(train) = &mut plan.tasks.get_mut("train").unwrap().component else { panic!() };
         train.privacy = Privacy::SecureAggregation {};
         plan
+    }
+
+    #[test]
+    fn what_reports_figures_is_allowed_where_all_of_them_are_masked() {
+        let facts = Facts { trusted_peers: 3, public: false, ..facts() };
+        let mut plan = masked(heart());
+        for task in plan.tasks.values_mut() {
+            match &mut task.component {
+                Component::Evaluation(evaluation) => evaluation.privacy = Privacy::SecureAggregation {},
+                Component::LocalBaseline(baseline) => baseline.privacy = Privacy::SecureAggregation {},
+                _ => {}
+            }
+        }
+        assert_eq!(refusals(&Policy::strict(), &plan, &facts), []);
+        let findings = review(&Policy::strict(), &plan, &facts);
+        assert!(findings.iter().all(|f| f.rule != Rule::ForceSecureAggregation), "{findings:?}");
+        // What is withheld of them is said all the same.
+        assert!(
+            findings.iter().any(|f| f.rule == Rule::MinCell && f.words.contains("confusion of eval")),
+            "{findings:?}"
+        );
     }
 
     #[test]

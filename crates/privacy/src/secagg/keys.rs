@@ -44,6 +44,7 @@ pub(super) struct Secrets {
     share: Box<Zeroizing<[u8; 32]>>,
     mask: Secret,
     own: Secret,
+    blind: Box<Zeroizing<[u8; 32]>>,
     reveal: Point,
     pub(super) mask_polynomial: Polynomial,
     pub(super) own_polynomial: Polynomial,
@@ -69,6 +70,7 @@ impl Secrets {
             |secret: &Secret, label: &str| Polynomial::new(secret, (1..threshold).map(|number| scalar(label, number)));
         Self {
             share: bytes("share key"),
+            blind: bytes("blind"),
             reveal: Point::from_bytes(**bytes("position")),
             mask_polynomial: polynomial(&mask, "mask key"),
             own_polynomial: polynomial(&own, "self-mask"),
@@ -97,6 +99,11 @@ impl Secrets {
     /// Key of the self-mask.
     pub(super) fn self_mask(&self, sid: &Digest) -> MaskKey {
         self_mask(&self.own, sid)
+    }
+
+    /// Key of what stands in place of what this member holds back. It is in no share, and nobody can take it off.
+    pub(super) fn blind(&self) -> MaskKey {
+        Zeroizing::new(**self.blind)
     }
 
     /// Key of the mask with a peer; `None` if its key is no point.

@@ -47,13 +47,15 @@ const LANES: usize = 2_048;
 pub struct Masker {
     blocks: std::vec::IntoIter<Block>,
     streams: Vec<Stream>,
+    blind: Stream,
     tree: Tree,
     is_noisy: bool,
 }
 
 impl Masker {
-    pub(super) fn new(layout: &Layout, streams: Vec<Stream>, is_noisy: bool) -> Self {
-        Self { blocks: layout.blocks().collect::<Vec<_>>().into_iter(), streams, tree: Tree::default(), is_noisy }
+    pub(super) fn new(layout: &Layout, streams: Vec<Stream>, blind: Stream, is_noisy: bool) -> Self {
+        let blocks = layout.blocks().collect::<Vec<_>>().into_iter();
+        Self { blocks, streams, blind, tree: Tree::default(), is_noisy }
     }
 
     /// The block whose levels come next.
@@ -82,10 +84,29 @@ impl Masker {
         if let Some(index) = above {
             return Err(PrivacyError::Level { part: block.part, index: block.first + index as u64 });
         }
+        self.mask(block, levels)
+    }
+
+    /// Masks random numbers of the member's own in place of the next block's levels: whoever takes the masks off the sum of
+    /// this block learns nothing from it, of this site or of the others.
+    ///
+    /// # Errors
+    /// [`PrivacyError::Length`] if all blocks are masked already.
+    ///
+    /// # Disclosure
+    /// Random numbers; that they are there is seen nowhere but in what the member says about it.
+    pub fn blinded(&mut self) -> Result<Vec<u8>, PrivacyError> {
+        let block = self.expected().ok_or(PrivacyError::Length { expected: 0, found: 0 })?;
+        let mut lanes = Zeroizing::new(vec![0u64; block.entries]);
+        apply(std::slice::from_mut(&mut self.blind), &mut lanes, block.width);
+        self.mask(block, &mut lanes)
+    }
+
+    fn mask(&mut self, block: Block, lanes: &mut [u64]) -> Result<Vec<u8>, PrivacyError> {
         self.blocks.next();
         // PRIVACY: what leaves of a block.
-        apply(&mut self.streams, levels, block.width);
-        let packed = block.pack(levels)?;
+        apply(&mut self.streams, lanes, block.width);
+        let packed = block.pack(lanes)?;
         self.tree.push(&packed);
         Ok(packed)
     }

@@ -352,7 +352,8 @@ impl Member {
             let key = key.ok_or(Refusal::Keys(self.session.site(peer)?))?;
             streams.push(Stream::new(prg, &key, sign(self.me, peer)));
         }
-        Ok(Masker::new(self.layout(), streams, self.session.setup().noise.is_some()))
+        let blind = Stream::new(prg, &secrets.blind(), Sign::Plus);
+        Ok(Masker::new(self.layout(), streams, blind, self.session.setup().noise.is_some()))
     }
 
     /// R2: standard deviation of the noise that this member adds to each entry of its tensors, drawn once for a session and

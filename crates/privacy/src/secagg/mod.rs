@@ -23,6 +23,8 @@
 
 mod aggregator;
 mod graph;
+#[doc(hidden)]
+pub mod kernels;
 mod keys;
 mod mask;
 mod member;

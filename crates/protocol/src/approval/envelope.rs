@@ -35,7 +35,8 @@ impl DataScope {
     /// Whether a snapshot lies inside: the one that was reviewed or, where the series was approved, a later version of it.
     ///
     /// # Errors
-    /// A [`Refusal`] that says what does not hold. It may go to the coordinator, and names no number of subjects.
+    /// A [`Refusal`] that says what does not hold, without a number of subjects: the ledger has it, which is exported. The
+    /// coordinator hears less ([`Refusal::outward`]).
     pub fn holds(&self, snapshot: &SnapshotFacts) -> Result<(), Refusal> {
         let refuse = |detail: &str| Err(Refusal::new(RefusalCode::Snapshot, detail));
         if snapshot.digest == self.snapshot {

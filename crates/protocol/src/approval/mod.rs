@@ -472,7 +472,7 @@ pub enum RefusalCode {
     Roster,
     /// The snapshot is not the one approved.
     Snapshot,
-    /// Too few subjects are left.
+    /// Too few subjects are left, or too few for a model of this size.
     TooFewSubjects,
     /// The policy forbids it.
     Policy,
@@ -495,4 +495,18 @@ impl Refusal {
     pub fn new(code: RefusalCode, detail: impl Into<String>) -> Self {
         Self { code, detail: detail.into() }
     }
+
+    /// As the coordinator may hear it. That a patient opted out, or how many are left, is a function of rows; the ledger and
+    /// the site's own people have the words.
+    #[must_use]
+    pub fn outward(self) -> Self {
+        // PRIVACY: one sentence for all that depends on rows.
+        match self.code {
+            RefusalCode::Snapshot | RefusalCode::TooFewSubjects => Self::new(RefusalCode::Snapshot, OUTWARD),
+            _ => self,
+        }
+    }
 }
+
+/// What is said outside where the data of a site stand against something.
+const OUTWARD: &str = "the data at this site, or its rules on them, do not allow it; the site's staff can see why";

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Approval, ApprovalState, Circumstances, Envelope, Peer, Refusal, RefusalCode, RunLimits, Trust};
 use crate::id::{ApprovalId, Digest, RoundKey, StudyId, Timestamp};
 use crate::plan::model::{self, TensorShape};
-use crate::plan::{self, Component, NnTrain, Privacy, Strategy};
+use crate::plan::{self, Component, Privacy, Strategy};
 use crate::policy::{FourEyes, Partner};
 use crate::round::{Mode, RoundHeader};
 use crate::{limits, text, version};
@@ -243,7 +243,7 @@ impl Approval {
         if policy.is_public_data() && !now.snapshot.public {
             return refuse("the public-data policy is for datasets tagged public only");
         }
-        // Figures have no masks in this version: which of them may leave one by one is the policy's list of kinds.
+        // Which figures may leave one by one is the policy's list of kinds; what is masked does not leave so.
         let is_update = !now.header.tensors.is_empty();
         let others: Vec<Partner> = envelope.roster.iter().map(Partner::from).collect();
         if policy.forces_masks(&others) && is_update && !now.header.is_secure() {
@@ -430,37 +430,55 @@ fn check_layout(now: &Circumstances) -> Result<(), Refusal> {
     let header = &now.header;
     let wrong = |detail: &str| refuse(RefusalCode::Header, detail);
     let Some(task) = now.plan.tasks.get(&header.task) else { return wrong("the round names no task of the plan") };
-    let Component::NnTrain(train) = &task.component else {
-        if !header.tensors.is_empty() {
-            return wrong("the round asks for tensors from a task that reports figures");
-        }
-        if header.model.is_none() {
-            match task.component {
-                Component::Evaluation(_) => return wrong("the round names no model to evaluate"),
-                Component::Glm(_) | Component::Cox(_) => return wrong("the round names no coefficients to start from"),
-                _ => {}
+    let (tensors, quantise) = plan::masks::layout(&now.plan, &header.task, header.round);
+    let by_turns = match &task.component {
+        Component::NnTrain(train) => {
+            if header.tensors != tensors {
+                return wrong("the round asks for other tensors than the plan's model has");
             }
-        }
-        return match header.mode {
-            Mode::Plain { .. } => Ok(()),
-            Mode::Turn { .. } => wrong("the round asks one site only, for a task that all report on"),
-            Mode::SecureAggregation { .. } => {
-                wrong("the round uses secure aggregation for figures, which it is not there for in this version")
+            if header.model.is_none() {
+                return wrong("the round names no model to start from");
             }
-        };
+            train.strategy == Strategy::Cyclic {}
+        }
+        component => {
+            check_figures(header, component, &tensors)?;
+            false
+        }
     };
-    let wanted = train_tensors(now, train);
-    if header.tensors != wanted {
-        return wrong("the round asks for other tensors than the plan's model has");
-    }
-    if header.quantise != train.quantise {
+    if !tensors.is_empty() && header.quantise != quantise {
         return wrong("the round puts numbers on the wire otherwise than the plan");
     }
-    if header.model.is_none() {
-        return wrong("the round names no model to start from");
+    check_mode(header, task.component.privacy().unwrap_or(&Privacy::Plain {}), by_turns)
+}
+
+/// What the header says of a task that reports figures: as they are, or as the tensors of a masked vector.
+fn check_figures(header: &RoundHeader, component: &Component, tensors: &[TensorShape]) -> Result<(), Refusal> {
+    let wrong = |detail: &str| refuse(RefusalCode::Header, detail);
+    if header.tensors != tensors {
+        return wrong(if tensors.is_empty() {
+            "the round asks for tensors from a task that reports figures"
+        } else {
+            "the round asks for other figures than the plan has, or without masks"
+        });
     }
-    let by_turns = train.strategy == Strategy::Cyclic {};
-    match (&train.privacy, &header.mode) {
+    if header.model.is_none() {
+        match component {
+            Component::Evaluation(_) => return wrong("the round names no model to evaluate"),
+            Component::Glm(_) | Component::Cox(_) => return wrong("the round names no coefficients to start from"),
+            _ => {}
+        }
+    }
+    if matches!(header.mode, Mode::Turn { .. }) {
+        return wrong("the round asks one site only, for a task that all report on");
+    }
+    Ok(())
+}
+
+/// The protection of what a site sends, against the plan.
+fn check_mode(header: &RoundHeader, privacy: &Privacy, by_turns: bool) -> Result<(), Refusal> {
+    let wrong = |detail: &str| refuse(RefusalCode::Header, detail);
+    match (privacy, &header.mode) {
         (Privacy::SecureAggregation {}, Mode::SecureAggregation { .. }) => {
             let most = limits::SECURE_SITES;
             if header.roster.len() > most {
@@ -484,10 +502,6 @@ fn check_layout(now: &Circumstances) -> Result<(), Refusal> {
 }
 
 const SINGLE: &str = "the policy does not let this site's update make a model by itself, which other sites can read";
-
-fn train_tensors(now: &Circumstances, train: &NnTrain) -> Vec<TensorShape> {
-    plan::update_tensors(train, plan::inputs(&now.plan, &now.header.task))
-}
 
 fn check_data(envelope: &Envelope, now: &Circumstances) -> Result<(), Refusal> {
     // PRIVACY: the runs of one search answer many questions about the same rows. Rows of two versions could be subtracted.
@@ -527,7 +541,7 @@ fn check_parameters(now: &Circumstances) -> Result<(), Refusal> {
     let too_many = parameters as f64 > ratio * now.snapshot.subjects as f64;
     if too_many {
         return refuse(
-            RefusalCode::Policy,
+            RefusalCode::TooFewSubjects,
             format!("the model has {parameters} parameters, more than {ratio} for each subject here"),
         );
     }

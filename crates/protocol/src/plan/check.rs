@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::columns::Flow;
 use super::problem::{PlanError, Problems};
-use super::{Component, Evaluation, Plan, columns, egress, graph};
+use super::{Component, Evaluation, Plan, columns, egress, graph, masks};
 use crate::canon::Canonical;
 use crate::{limits, text};
 
@@ -22,6 +22,7 @@ pub fn check(plan: &Plan) -> Result<(), PlanError> {
     let flow = columns::check(plan, &mut problems);
     for (name, task) in &plan.tasks {
         check_numbers(&flow, plan, name, &task.component, &mut problems);
+        check_masks(plan, name, &task.component, &mut problems);
     }
     if problems.is_empty()
         && let Err(error) = Canonical::new(plan.clone())
@@ -113,6 +114,22 @@ fn check_report(plan: &Plan, name: &str, params: &str, problems: &mut Problems) 
     let (codes, most) = (subgroups.codes.len(), limits::DOCUMENT_BYTES);
     let reason = format!("a report with {codes} subgroups can have {bytes} bytes, more than the {most} allowed");
     problems.require(bytes <= most as u64, params, reason);
+}
+
+/// What sites cannot add up has no masked sum.
+fn check_masks(plan: &Plan, name: &str, component: &Component, problems: &mut Problems) {
+    if !(component.is_masked() && component.reports_figures()) {
+        return;
+    }
+    let figures = egress::figures_of_whole(plan, name);
+    for figure in figures.iter().filter(|figure| masks::Form::of(&figure.name).is_none()) {
+        let reason = format!(
+            "'{}' is no sum over rows, so that masks exclude it; write 'plain: {{}}', with which the coordinator can read \
+             each site's",
+            figure.name
+        );
+        problems.add(format!("tasks.{name}.params.privacy.secure_aggregation"), reason);
+    }
 }
 
 pub(super) fn check_threshold(params: &str, threshold: f64, problems: &mut Problems) {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::columns::{Flow, subgroups};
 use super::graph::order;
 use super::label::LabelKind;
+use super::masks::{Form, SHOWN};
 use super::problem::Problems;
 use super::regress::triangle;
 use super::train::{Privacy, Strategy};
@@ -144,8 +145,12 @@ const CLASS_CURVES: u64 = 32;
 pub const ROW_WEIGHT_BYTES: u64 = 8;
 /// Most bytes of one figure in canonical CBOR: one for the type, eight for the number.
 const FIGURE_BYTES: u64 = 9;
+/// Most bits of one entry under masks: the sum over all sites has to fit.
+const MASKED_BITS: u64 = 32 + limits::SECURE_SITES.ilog2() as u64;
 /// Who receives what leaves.
 const RECEIVER: &str = "coordinator";
+/// Who receives a part of a sum, and what of it.
+const SUMMED: &str = "coordinator, as a sum over all sites";
 /// Who can read an update that makes a model by itself: whoever gets the models before and after.
 const ALL: &str = "coordinator and other sites";
 
@@ -348,7 +353,7 @@ fn task_egress(plan: &Plan, flow: &Flow<'_>, name: &str) -> Vec<Egress> {
         let entry_bits = match train.privacy {
             Privacy::Plain {} => u64::from(train.quantise.bits),
             // A masked entry is as wide as the sum over all sites: at most this.
-            Privacy::SecureAggregation {} => u64::from(train.quantise.bits) + u64::from(limits::SECURE_SITES.ilog2()),
+            Privacy::SecureAggregation {} => MASKED_BITS,
         };
         // PRIVACY: the weight is part of the payload, as every weighted mean needs it: it leaves where updates leave. A
         // number of rows that is told by itself is a figure of kind `n`.
@@ -363,21 +368,35 @@ fn task_egress(plan: &Plan, flow: &Flow<'_>, name: &str) -> Vec<Egress> {
         return std::iter::once(weight).chain(update).collect();
     }
     let whole = flow_figures(plan, flow, name);
+    let is_masked = component.is_masked();
+    let line = |f: &Figure, what: &str, shape: Vec<u64>, parts: u64| {
+        if !is_masked {
+            return item(f.kind, what, shape, f.values.saturating_mul(parts).saturating_mul(FIGURE_BYTES));
+        }
+        // PRIVACY: inside a masked sum no figure of this site is told: as with an update, what is read is the sum.
+        let pieces = Form::of(&f.name).map_or(0, Form::pieces);
+        let bits = f.values.saturating_mul(pieces).saturating_mul(MASKED_BITS);
+        let bytes = bits.div_ceil(8).saturating_mul(parts);
+        Egress { to: SUMMED.to_owned(), ..item(EgressKind::Update, what, shape, bytes) }
+    };
     let one = |f: &Figure| {
         let rounds = (1..=times).filter(|round| is_in_round(component, &f.name, *round)).count();
         let times = u32::try_from(rounds).unwrap_or(u32::MAX);
-        Egress { times, ..item(f.kind, &f.name, vec![f.values], f.values.saturating_mul(FIGURE_BYTES)) }
+        Egress { times, ..line(f, &f.name, vec![f.values], 1) }
     };
     let mut list: Vec<Egress> = whole.iter().map(one).collect();
     if let Some(subgroups) = subgroups(plan, name) {
         // One line for all codes: a person reads the list.
         let codes = subgroups.codes.len() as u64;
-        let each = |f: &Figure| {
-            let values = f.values.saturating_mul(codes);
-            let named = format!("{} by {}", f.name, subgroups.column);
-            item(f.kind, &named, vec![codes, f.values], values.saturating_mul(FIGURE_BYTES))
-        };
+        let named = |f: &Figure| format!("{} by {}", f.name, subgroups.column);
+        let each = |f: &Figure| line(f, &named(f), vec![codes, f.values], codes);
         list.extend(whole.iter().map(each));
+    }
+    if is_masked {
+        // Which of them this site holds back: how many sites do is all that is read.
+        let flags = figures(plan, name).len() as u64;
+        let bytes = flags.saturating_mul(MASKED_BITS).div_ceil(8);
+        list.push(Egress { to: SUMMED.to_owned(), ..item(EgressKind::Update, SHOWN, vec![flags], bytes) });
     }
     list
 }

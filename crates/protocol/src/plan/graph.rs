@@ -350,7 +350,9 @@ fn reports_again<'a>(plan: &'a Plan, kinds: &BTreeMap<&str, &'a str>, one: &str,
         }
         // With one threshold, two preparations of the rows make two models.
         (Component::LocalBaseline(first), Component::LocalBaseline(second)) => {
-            let only_threshold = LocalBaseline { threshold: second.threshold, ..first.clone() } == *second;
+            // Masks change how the same figures travel.
+            let LocalBaseline { threshold, privacy, .. } = second.clone();
+            let only_threshold = LocalBaseline { threshold, privacy, ..first.clone() } == *second;
             let prepared = first.threshold != second.threshold && same_rows("train") && same_rows("data");
             only_threshold && (prepared || same_inputs())
         }

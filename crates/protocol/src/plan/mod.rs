@@ -17,6 +17,7 @@ mod egress;
 mod graph;
 mod label;
 mod layer;
+pub mod masks;
 pub mod model;
 mod preset;
 mod problem;
@@ -310,7 +311,12 @@ pub enum ScaleScope {
 /// Parameters of `statistics`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub struct Statistics {}
+pub struct Statistics {
+    /// How its figures travel.
+    // Not written where it is the default: plans from before there was one keep their bytes and their digest.
+    #[serde(skip_serializing_if = "Privacy::is_plain")]
+    pub privacy: Privacy,
+}
 
 /// Parameters of `evaluation`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -322,10 +328,14 @@ pub struct Evaluation {
     pub calibration_bins: u32,
     /// A category; everything is reported for the rows of each of its codes as well.
     pub subgroup: Option<String>,
+    /// How its figures travel.
+    // Not written where it is the default: plans from before there was one keep their bytes and their digest.
+    #[serde(skip_serializing_if = "Privacy::is_plain")]
+    pub privacy: Privacy,
 }
 
 impl Default for Evaluation {
     fn default() -> Self {
-        Self { threshold: 0.5, calibration_bins: 10, subgroup: None }
+        Self { threshold: 0.5, calibration_bins: 10, subgroup: None, privacy: Privacy::Plain {} }
     }
 }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::layer::{Init, Layer, Linear, Model};
 use super::model::TensorShape;
+use super::train::Privacy;
 use super::{Component, Plan};
 
 /// Parameters of `glm`: a generalised linear model, fitted by Newton steps on sums over sites (iteratively reweighted
@@ -29,6 +30,10 @@ pub struct Glm {
     /// Level of the confidence intervals.
     #[serde(default = "level")]
     pub confidence: f64,
+    /// How its sums travel.
+    // Not written where it is the default: plans from before there was one keep their bytes and their digest.
+    #[serde(default, skip_serializing_if = "Privacy::is_plain")]
+    pub privacy: Privacy,
 }
 
 /// Distribution of the label.
@@ -61,6 +66,10 @@ pub struct Cox {
     /// Level of the confidence intervals.
     #[serde(default = "level")]
     pub confidence: f64,
+    /// How its sums travel.
+    // Not written where it is the default: plans from before there was one keep their bytes and their digest.
+    #[serde(default, skip_serializing_if = "Privacy::is_plain")]
+    pub privacy: Privacy,
 }
 
 /// Intervals of time, coarse enough that a count in one tells of nobody.

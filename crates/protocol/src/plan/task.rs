@@ -6,9 +6,9 @@ use serde::ser::SerializeStruct as _;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
-use super::Component;
 use super::problem::Problems;
 use super::typed::typed;
+use super::{Component, Privacy};
 
 /// One node of the graph: a component with its parameters, and where its inputs come from.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -59,6 +59,31 @@ impl Component {
             Self::Statistics(_) | Self::Evaluation(_) | Self::LocalBaseline(_) => 1,
             Self::Reader(_) | Self::Imputation(_) | Self::OneHot(_) | Self::DataSplit(_) | Self::FeatureScale(_) => 0,
         }
+    }
+
+    /// How what it sends travels; `None` for one that sends nothing.
+    pub fn privacy(&self) -> Option<&Privacy> {
+        match self {
+            Self::NnTrain(train) => Some(&train.privacy),
+            Self::Statistics(statistics) => Some(&statistics.privacy),
+            Self::Evaluation(evaluation) => Some(&evaluation.privacy),
+            Self::Glm(glm) => Some(&glm.privacy),
+            Self::Cox(cox) => Some(&cox.privacy),
+            Self::LocalBaseline(baseline) => Some(&baseline.privacy),
+            Self::Reader(_) | Self::Imputation(_) | Self::OneHot(_) | Self::DataSplit(_) | Self::FeatureScale(_) => {
+                None
+            }
+        }
+    }
+
+    /// Whether what it sends is masked.
+    pub fn is_masked(&self) -> bool {
+        self.privacy() == Some(&Privacy::SecureAggregation {})
+    }
+
+    /// Whether it sends figures, and no update of a model.
+    pub fn reports_figures(&self) -> bool {
+        self.rounds() > 0 && !matches!(self, Self::NnTrain(_))
     }
 }
 

@@ -118,9 +118,9 @@ impl RoundHeader {
         self.roster.iter().map(|entry| entry.site).filter(move |site| turn.is_none_or(|turn| turn == *site))
     }
 
-    /// Parameters of an update.
+    /// Parameters of an update; the largest number there is if they cannot be counted.
     pub fn parameters(&self) -> u64 {
-        self.tensors.iter().map(TensorShape::len).sum()
+        self.tensors.iter().fold(0, |sum, tensor| sum.saturating_add(tensor.len()))
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use hospes_protocol::approval::{ApprovalState, Circumstances, Range, RefusalCode, Trust};
 use hospes_protocol::id::{Digest, JobId, StudyId, Timestamp};
 use hospes_protocol::limits;
-use hospes_protocol::plan::{self, Init, Layer, Linear, Optimizer, Privacy, Strategy};
+use hospes_protocol::plan::{self, Component, Init, Layer, Linear, Optimizer, Privacy, Strategy};
 use hospes_protocol::policy::{EgressKind, Partner, Policy};
 use hospes_protocol::round::Mode;
 use hospes_protocol::version::Version;
@@ -351,18 +351,18 @@ fn the_policy_is_the_one_of_the_approval_and_forbids_whoever_signed() {
     changed(&mut world);
     let now = Circumstances { policy: world.now.policy.clone(), ..world.circumstances() };
     assert_eq!(world.approval().permit(&now).unwrap_err().code, RefusalCode::Policy, "policy changed since");
-    let forbids: [(&str, &dyn Fn(&mut World)); 7] = [
+    let forbids: [(&str, &dyn Fn(&mut World)); 6] = [
         ("secure aggregation", &|w| w.policy.training.force_secure_aggregation = true),
         ("differential privacy", &|w| w.policy.privacy.require_dp = true),
         ("exact n", &|w| w.policy.egress.allow = vec![EgressKind::Update, EgressKind::Loss, EgressKind::Metrics]),
         ("metrics", &|w| w.policy.egress.allow = vec![EgressKind::Update, EgressKind::Loss, EgressKind::N]),
-        ("parameters per subject", &|w| w.now.snapshot.subjects = 42),
         ("an opinion that is missing", &|w| w.policy.approval.require_opinion = true),
         ("public-data policy on other data", &|w| w.policy = Policy::public_data()),
     ];
     for (what, spoil) in forbids {
         assert_eq!(code(spoil), RefusalCode::Policy, "{what}");
     }
+    assert_eq!(code(|w| w.now.snapshot.subjects = 42), RefusalCode::TooFewSubjects, "parameters per subject");
     given(|w| w.now.snapshot.subjects = 43);
     given(|w| {
         w.policy = Policy::public_data();
@@ -417,6 +417,43 @@ fn masked(w: &mut World) {
     }
     w.document.envelope.egress = plan::egress(&w.plan);
     w.header.mode = Mode::SecureAggregation { c: 1, t: 3, k_min: 3 };
+}
+
+/// A plan whose evaluation travels masked, in its round.
+fn masked_figures(w: &mut World) {
+    for plan in [&mut w.plan, &mut w.run] {
+        let Component::Evaluation(evaluation) = &mut plan.tasks.get_mut("eval").unwrap().component else { panic!() };
+        evaluation.privacy = Privacy::SecureAggregation {};
+    }
+    w.document.envelope.egress = plan::egress(&w.plan);
+    w.header.task = "eval".into();
+    (w.header.tensors, w.header.quantise) = plan::masks::layout(&w.run, "eval", 1);
+    w.header.mode = Mode::SecureAggregation { c: 1, t: 3, k_min: 3 };
+}
+
+#[test]
+fn figures_that_the_plan_masks_leave_in_no_other_way() {
+    given(masked_figures);
+    let wrong: [(&str, RefusalCode, &dyn Fn(&mut World)); 6] = [
+        ("without masks", RefusalCode::Header, &|w| w.header.mode = Mode::Plain { k_min: 3 }),
+        ("as they are", RefusalCode::Header, &|w| {
+            w.header.tensors.clear();
+            w.header.mode = Mode::Plain { k_min: 3 };
+        }),
+        ("one figure alone", RefusalCode::Header, &|w| w.header.tensors.truncate(2)),
+        ("in coarser steps", RefusalCode::Header, &|w| w.header.quantise.bits = 16),
+        ("of no model", RefusalCode::Header, &|w| w.header.model = None),
+        ("signed for figures as they are", RefusalCode::OutsideEnvelope, &|w| {
+            w.document.envelope.egress = plan::egress(&World::new().plan);
+        }),
+    ];
+    for (what, expected, spoil) in wrong {
+        let found = code(|w| {
+            masked_figures(w);
+            spoil(w);
+        });
+        assert_eq!(found, expected, "{what}");
+    }
 }
 
 #[test]

@@ -157,6 +157,60 @@ fn masked_entries_are_as_wide_as_their_sum_can_be_and_a_loss_among_them_is_not_t
     );
 }
 
+#[test]
+fn masked_figures_are_listed_as_parts_of_a_sum_and_plans_without_masks_are_written_as_before() {
+    use hospes_protocol::policy::EgressKind;
+    let mut plan = heart();
+    assert!(!serde_json::to_string(&plan.tasks["eval"]).unwrap().contains("privacy"));
+    let Component::Evaluation(evaluation) = &mut plan.tasks.get_mut("eval").unwrap().component else { panic!() };
+    evaluation.privacy = plan::Privacy::SecureAggregation {};
+    let items: Vec<plan::Egress> = egress(&plan).into_iter().filter(|item| item.task == "eval").collect();
+    let is_part = |item: &plan::Egress| {
+        item.kind == EgressKind::Update && item.to == "coordinator, as a sum over all sites" && item.times == 1
+    };
+    assert!(items.iter().all(is_part), "{items:?}");
+    let bytes = |name: &str| items.iter().find(|item| item.name == name).unwrap().bytes;
+    // A count takes 39 bits, any other sum six times as many; of each of the twelve figures it is said whether it is shown.
+    assert_eq!(["n", "confusion", "loss_sum", "shown"].map(bytes), [5, 20, 30, 59]);
+    let (tensors, _) = plan::masks::layout(&plan, "eval", 1);
+    assert_eq!((tensors.len(), tensors[0].shape.as_slice(), tensors[3].shape.as_slice()), (13, &[12][..], &[1, 6][..]));
+    assert!(plan::masks::layout(&heart(), "eval", 1).0.is_empty());
+}
+
+#[test]
+fn every_figure_that_there_is_can_be_added_under_masks() {
+    let label = |change: &dyn Fn(&mut plan::Label)| {
+        let mut plan = heart();
+        change(&mut plan.data.label);
+        plan
+    };
+    let plans = [
+        heart(),
+        label(&|label| label.positive = None),
+        label(&|label| (label.positive, label.classes) = (None, ["0", "1", "2"].map(str::to_owned).into())),
+        label(&|label| label.time = Some("days".into())),
+    ];
+    let (privacy, confidence) = (plan::Privacy::SecureAggregation {}, 0.95);
+    let (intercept, offset, weights, family) = (true, None, None, plan::Family::Binomial);
+    let newton = plan::Newton::default;
+    let glm = plan::Glm { family, intercept, offset, weights, newton: newton(), confidence, privacy: privacy.clone() };
+    let time_grid = Some(plan::TimeGrid { width: 1.0, intervals: 3 });
+    let cox = plan::Cox { ties: plan::Ties::Efron, time_grid, newton: newton(), confidence, privacy };
+    let mut names = std::collections::BTreeSet::new();
+    for plan in plans {
+        for component in [Component::Glm(glm.clone()), Component::Cox(cox.clone())] {
+            let mut plan = plan.clone();
+            plan.tasks.get_mut("train").unwrap().component = component;
+            for task in ["counts", "eval", "alone", "train"] {
+                names.extend(figures(&plan, task).into_iter().map(|figure| figure.name.into_owned()));
+            }
+        }
+    }
+    assert!(names.len() > 25, "{names:?}");
+    let unknown: Vec<_> = names.iter().filter(|name| plan::masks::Form::of(name).is_none()).collect();
+    assert_eq!(unknown, [] as [&String; 0]);
+}
+
 fn full(announced: &[Figure]) -> FigureSet {
     let values = |n: u64| vec![1.0; usize::try_from(n).unwrap()];
     FigureSet {

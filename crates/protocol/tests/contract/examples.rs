@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use hospes_protocol::plan;
+use hospes_protocol::plan::{self, Component, Privacy};
 use hospes_protocol::policy::Policy;
-use hospes_protocol::study::Terms;
+use hospes_protocol::study::{StudyFile, Terms};
 
 fn example(path: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples").join(path);
@@ -18,6 +18,16 @@ fn the_heart_study_is_valid_and_has_thirteen_features() {
     assert_eq!(terms.requester.organisation, "Heart Federation");
     let plan = plan::read(&study["plan"].to_string()).unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(plan::features(&plan, "train").len(), 13);
+}
+
+#[test]
+fn the_heart_study_travels_masked_and_has_a_twin_that_does_not() {
+    let read = |path: &str| StudyFile::read(&example(path)).unwrap();
+    let (masked, mut plain) = (read("heart/study.yaml"), read("heart/plain.yaml"));
+    let Component::NnTrain(train) = &mut plain.plan.tasks.get_mut("train").unwrap().component else { panic!() };
+    assert_eq!(train.privacy, Privacy::Plain {});
+    train.privacy = Privacy::SecureAggregation {};
+    assert!(plain.terms == masked.terms && plain.plan == masked.plan, "they differ in more than the masks");
 }
 
 #[test]

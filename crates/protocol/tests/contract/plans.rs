@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use expect_test::{Expect, expect};
 use hospes_protocol::canon::Canonical;
 use hospes_protocol::plan::{
-    Component, Family, Glm, Newton, Plan, ScaleMethod, columns_read, features, order, predecessors, predictors,
-    preparation, read,
+    Component, Family, Glm, Newton, Plan, Privacy, ScaleMethod, columns_read, features, order, predecessors,
+    predictors, preparation, read,
 };
 
 use crate::world::{HEART, heart};
@@ -68,8 +68,8 @@ fn a_model_needs_its_features_of_a_row_and_an_offset_and_no_label() {
     );
     let mut rate = plan;
     let (offset, weights) = (Some("years".to_owned()), Some("weight".to_owned()));
-    let (newton, confidence) = (Newton::default(), 0.95);
-    let glm = Glm { family: Family::Binomial, intercept: true, offset, weights, newton, confidence };
+    let (newton, confidence, privacy) = (Newton::default(), 0.95, Privacy::Plain {});
+    let glm = Glm { family: Family::Binomial, intercept: true, offset, weights, newton, confidence, privacy };
     rate.tasks.get_mut("train").unwrap().component = Component::Glm(glm);
     let needed = predictors(&rate, "train");
     assert!(needed.contains("years") && !needed.contains("weight"), "{needed:?}");

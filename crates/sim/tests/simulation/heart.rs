@@ -12,7 +12,7 @@ pub(crate) fn example(name: &str) -> PathBuf {
 }
 
 pub(crate) fn plan() -> Plan {
-    read_plan(&std::fs::read_to_string(example("study.yaml")).unwrap()).unwrap()
+    read_plan(&std::fs::read_to_string(example("plain.yaml")).unwrap()).unwrap()
 }
 
 /// The plan with rows drawn for the test, in place of a column that says which they are.

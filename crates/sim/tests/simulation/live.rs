@@ -10,7 +10,7 @@ use hospes_sim::{Live, assess, read_study, set};
 use crate::heart::{SITES, drawn, federation};
 
 fn study() -> (Terms, Plan) {
-    let text = std::fs::read_to_string(crate::heart::example("study.yaml")).unwrap();
+    let text = std::fs::read_to_string(crate::heart::example("plain.yaml")).unwrap();
     let (terms, plan) = read_study(&text).unwrap();
     let plan = set(&plan, &[("tasks.train.params.rounds".into(), 3.into())]).unwrap();
     (terms, plan)
@@ -34,6 +34,9 @@ async fn a_run_can_be_repeated_and_its_figures_are_those_of_its_model() {
     assert!(first.model == again.model, "the same seed gave two models");
     assert!(first.model != other.model, "two seeds gave one model");
     let plan = Plan { seed: 1, ..plan };
+    let change = ("tasks.train.params.privacy".to_owned(), serde_json::json!({ "secure_aggregation": {} }));
+    let masked = Box::pin(live().await.run(&terms, &set(&plan, &[change]).unwrap(), &mut |_| {})).await.unwrap();
+    assert!(first.model == masked.model, "masks gave another model");
     let judged = assess(&federation(&plan), &plan, first.model.as_deref().unwrap()).unwrap();
     let card = first.card.unwrap();
     let pooled =
@@ -130,7 +133,7 @@ fn a_regression_is_printed_with_its_figures() {
 #[test]
 fn what_is_printed_of_a_model_is_what_the_sites_reported() {
     let folder = tempfile::tempdir().unwrap();
-    let mut text = std::fs::read_to_string(crate::heart::example("study.yaml")).unwrap();
+    let mut text = std::fs::read_to_string(crate::heart::example("plain.yaml")).unwrap();
     for (from, to) in [
         ("{ by_column: fold }", "{ test_fraction: 0.3 }"),
         ("      fold: { category: { codes: [train, test] } }\n", ""),

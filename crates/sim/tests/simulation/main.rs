@@ -3,6 +3,7 @@
 // Everything here is a test or serves one; a panic is how a test fails.
 #![allow(clippy::unwrap_used)]
 
+mod accountants;
 mod fed_avg;
 mod heart;
 mod judge;

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use hospes_ipc::Call;
 use hospes_ipc::settings::{self, Settings};
 use hospes_party::view::{BackupMade, Outcome};
+use hospes_protocol::text::in_bytes;
 
 use super::{Asking, audit, people};
 use crate::{output, secret};
@@ -18,11 +19,11 @@ pub(crate) async fn backup(asking: &mut Asking, file: PathBuf, passphrase_file: 
     let made: BackupMade = asking.ask(&call).await?;
     asking.answer(&made, |made| {
         output::say(&format!(
-            "The site was backed up to {}: {} entries of the log, {} datasets, {} bytes.",
+            "The site was backed up to {}: {} entries of the log, {} datasets, {}.",
             path.display(),
             made.entries,
             made.datasets,
-            made.bytes
+            in_bytes(made.bytes)
         ));
         output::say(&format!("SHA-256 {}; the log has it, too.", made.digest));
         output::say("Keep file and passphrase in different places. Nobody can open the one without the other.");

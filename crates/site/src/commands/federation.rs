@@ -1,7 +1,8 @@
 //! Federations, their members, and stopping.
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use hospes_ipc::{Call, Fault, FaultCode};
+use hospes_party::known_sites;
 use hospes_party::view::{LinkView, MembershipView, PeerView};
 use hospes_protocol::approval::Trust;
 use hospes_protocol::id::FederationId;
@@ -28,6 +29,15 @@ pub(crate) async fn federation(asking: &mut Asking, command: Federation) -> Resu
             let answer: Value = asking.ask(&Call::Pause { federation, reason: None }).await?;
             asking.answer(&answer, |_| output::say("This site takes part again."))
         }
+        Federation::Words { federation } => {
+            let federation = which(asking, federation).await?;
+            let all: Vec<MembershipView> = asking.ask(&Call::Memberships {}).await?;
+            let own = all.into_iter().find(|m| m.federation == federation).context("the federation is gone")?;
+            asking.answer(&own, |own| {
+                output::say(&format!("Words of {} in {}:", own.site_name, own.name));
+                words(&own.words);
+            })
+        }
         Federation::AcceptEpoch { federation } => accept_epoch(asking, federation).await,
     }
 }
@@ -52,7 +62,21 @@ pub(crate) async fn peers(asking: &mut Asking, command: Peers) -> Result<()> {
                         vec![p.name.clone(), p.organisation.clone(), trust(p.trust).into(), p.vouched_by.join(", ")]
                     }),
                 );
+                if let Some(known) = known_sites(peers.iter().map(|p| (p.name.as_str(), p.trust))) {
+                    output::say(&known);
+                }
             })
+        }
+        Peers::Show { site, federation } => {
+            let federation = which(asking, federation).await?;
+            let peer = peer(asking, federation, &site).await?;
+            asking.answer(&peer, show)
+        }
+        Peers::Unverify { site, reason, federation } => {
+            let federation = which(asking, federation).await?;
+            let site = peer(asking, federation, &site).await?.site;
+            let peer: PeerView = asking.ask(&Call::UnverifyPeer { federation, site, reason }).await?;
+            asking.answer(&peer, |peer| output::say(&format!("The key of {} is no longer verified here.", peer.name)))
         }
         Peers::Verify { site, words, federation } => {
             let federation = which(asking, federation).await?;
@@ -71,6 +95,34 @@ pub(crate) async fn peers(asking: &mut Asking, command: Peers) -> Result<()> {
             asking.answer(&peer, |peer| output::say(&format!("This site vouches for {} now.", peer.name)))
         }
     }
+}
+
+/// `peers show`
+fn show(peer: &PeerView) {
+    output::say(&format!("{} ({}): its key is {}.", peer.name, peer.organisation, trust(peer.trust)));
+    if let Some(compared) = &peer.compared {
+        output::say(&format!("{} compared its words on {}.", compared.by, output::moment(compared.at)));
+    }
+    if let Some(at) = peer.revoked {
+        let at = output::moment(at);
+        output::say(&format!(
+            "It is no longer verified since {at}: it changed, or somebody of this site took that back."
+        ));
+    }
+    match &peer.words {
+        Some(compared) => words(compared),
+        None => output::say(&format!(
+            "Nobody of this site compared its words. Ask its staff for them by telephone or in person, then: \
+             hospes-site peers verify '{}'",
+            peer.name
+        )),
+    }
+}
+
+/// Words to be read out, and the same as a code where there is a screen.
+fn words(words: &str) {
+    output::say(words);
+    output::code(words);
 }
 
 /// `stop`

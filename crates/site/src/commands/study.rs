@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail};
 use hospes_ipc::{Call, Fault, FaultCode};
+use hospes_party::known_sites;
 use hospes_party::view::{
     Approving, Comparison, DatasetView, Interval, JobView, Page, RequestState, RequestView, ResultView, Review,
     RoundView, SeriesBounds, Signed, Verdict,
@@ -246,6 +247,12 @@ pub(crate) async fn run(asking: &mut Asking, typed: &str) -> Result<()> {
             vec![round, output::moment(r.at), r.state.to_string(), why.to_owned()]
         };
         output::table(&["Round", "Opened", "State", "Why"], run.rounds.iter().map(row));
+        for sentence in &run.protection {
+            output::say(sentence);
+        }
+        if let Some(known) = known_sites(run.others.iter().map(|other| (other.name.as_str(), other.trust))) {
+            output::say(&format!("Other sites: {known}"));
+        }
         for comparison in &run.comparisons {
             alone_against_federated(comparison);
         }

@@ -133,8 +133,31 @@ impl<'a> Site<'a> {
     /// # Errors
     /// As [`Site::asked`].
     pub(crate) fn words(&self) -> Result<String> {
-        let federations = self.asked(&ADMINISTRATOR, &["federation", "list"])?;
-        text_at(&federations, "words").context("the site is in no federation")
+        let federation = self.asked(&ADMINISTRATOR, &["federation", "words"])?;
+        text_at(&federation, "words").context("the site is in no federation")
+    }
+
+    /// That every other member is verified here.
+    ///
+    /// # Errors
+    /// If one is not.
+    pub(crate) fn all_are_verified(&self) -> Result<()> {
+        let peers = self.asked(&ADMINISTRATOR, &["peers", "list"])?;
+        let verified = peers.as_array().is_some_and(|list| list.iter().all(|peer| peer["trust"] == "verified_here"));
+        ensure!(verified, "{} did not verify everybody: {peers:#}", self.hospital.name);
+        Ok(())
+    }
+
+    /// Number of updates that left, each of which must have been masked.
+    ///
+    /// # Errors
+    /// As [`Site::asked`], or if one left as it was.
+    pub(crate) fn masked(&self) -> Result<usize> {
+        let egress = self.asked(&AUDITOR, &["egress"])?;
+        let updates: Vec<&Value> = egress.as_array().into_iter().flatten().filter(|e| e["kind"] == "update").collect();
+        let bare = updates.iter().find(|update| update["protection"] != "masked");
+        ensure!(bare.is_none(), "an update of {} left unmasked: {bare:?}", self.hospital.name);
+        Ok(updates.len())
     }
 
     /// Waits until so many other members are known here.

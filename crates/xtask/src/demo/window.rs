@@ -35,6 +35,7 @@ pub(super) fn explain(site: &Site<'_>) {
     ] {
         say(&format!("  {:<7} passphrase '{}': {does}", person.name, person.passphrase));
     }
+    say("'Federations' has the other hospitals, whose words the administrator compared, and the words of this one.");
     say("Training begins with the second signature; 'Jobs' shows it. Then release the results under 'Models'.");
     say("To end the demo, press Enter here, or quit Hospes in its tray.");
 }

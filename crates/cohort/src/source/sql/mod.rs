@@ -10,10 +10,11 @@ mod statement;
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::time::Duration;
 
 use hospes_protocol::id::Digest;
+use hospes_protocol::text::in_bytes;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tokio::runtime::Runtime;
@@ -21,7 +22,7 @@ use zeroize::Zeroizing;
 
 use super::records::{Cells, Record};
 use super::rows::{Place, SourceKind};
-use super::{Limits, check_names};
+use super::{Limits, Reading, check_names};
 use crate::error::CohortError;
 pub use postgres::{Server, Transport, Trial, Went, trial};
 use statement::Dialect;
@@ -38,6 +39,8 @@ const BATCH_BYTES: usize = 1 << 20;
 const BATCH_ROWS: usize = 1 << 12;
 /// Batches that wait to be taken.
 const BATCHES: usize = 2;
+/// Between two looks, while the database gives no row, whether they are still wanted.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// A password on its way to a database. `Debug` shows nothing, there is no `Serialize`, and its memory is erased.
 #[derive(Clone)]
@@ -112,6 +115,7 @@ pub struct OpenQuery {
     names: Vec<String>,
     /// Each pass has a channel of its own; the thread ends with this sender.
     passes: Sender<SyncSender<Delivered>>,
+    reading: Reading,
 }
 
 impl fmt::Debug for OpenQuery {
@@ -162,7 +166,17 @@ impl OpenQuery {
         let thread = std::thread::Builder::new().name("query".to_owned());
         let fail = |source| super::read_error(&file, source);
         thread.spawn(move || serve(&runtime, session, &asked)).map_err(fail)?;
-        Ok(Self { query, file, kind, names, passes })
+        Ok(Self { query, file, kind, names, passes, reading: Reading::default() })
+    }
+
+    /// The same, followed by somebody who may end it also before the database has given its first row. What the database has
+    /// been asked it goes on with in vain, at most until its time is over.
+    ///
+    /// # Disclosure
+    /// Nothing about patients.
+    #[must_use]
+    pub fn followed_by(self, reading: Reading) -> Self {
+        Self { reading, ..self }
     }
 
     /// What is asked of which database.
@@ -193,8 +207,8 @@ impl OpenQuery {
         self.passes.send(deliver).map_err(|_| silent(&self.file))?;
         let batch = Batch::default();
         let (file, hash) = (self.file.clone(), hashed.then(Sha256::new));
-        let names = self.names.clone();
-        Ok(QueryRows { file, names, limits, rows, batch, at: 0, row: 0, cells: Cells::default(), hash })
+        let (names, reading) = (self.names.clone(), self.reading.clone());
+        Ok(QueryRows { file, names, limits, reading, rows, batch, at: 0, row: 0, cells: Cells::default(), hash })
     }
 }
 
@@ -310,6 +324,7 @@ pub(super) struct QueryRows {
     file: String,
     names: Vec<String>,
     limits: Limits,
+    reading: Reading,
     rows: Receiver<Delivered>,
     batch: Batch,
     /// Cells of the batch that were handed out.
@@ -327,11 +342,12 @@ impl QueryRows {
 
     pub(super) fn next_row(&mut self) -> Result<Option<Record<'_>>, CohortError> {
         while self.at == self.batch.ends.len() {
-            match self.rows.recv() {
+            match self.rows.recv_timeout(LOOK) {
                 Ok(Delivered::Rows(batch)) => (self.batch, self.at) = (batch, 0),
                 Ok(Delivered::Failed(error)) => return Err(error),
                 Ok(Delivered::End) => return Ok(None),
-                Err(_) => return Err(silent(&self.file)),
+                Err(RecvTimeoutError::Timeout) => self.reading.goes_on()?,
+                Err(RecvTimeoutError::Disconnected) => return Err(silent(&self.file)),
             }
         }
         self.row += 1;
@@ -362,7 +378,8 @@ impl QueryRows {
             self.cells.push(cell);
         }
         if bytes > self.limits.record_bytes {
-            let reason = format!("more than {} bytes in one row; select fewer columns", self.limits.record_bytes);
+            let most = in_bytes(self.limits.record_bytes as u64);
+            let reason = format!("more than {most} in one row; select fewer columns");
             return Err(CohortError::Malformed { file: self.file.clone(), place: place.to_string(), reason });
         }
         Ok(Some(self.cells.record(place, None)))

@@ -12,6 +12,7 @@ mod xml;
 
 use std::fs::File;
 
+use hospes_protocol::text::in_bytes;
 use quick_xml::events::BytesStart;
 
 use super::Limits;
@@ -197,7 +198,8 @@ impl SheetRows {
             next = at + 1;
             self.read_cell(&head, at)?;
             if self.text.len() > self.limits.record_bytes {
-                let why = format!("its cells have more than {} bytes together", self.limits.record_bytes);
+                let most = in_bytes(self.limits.record_bytes as u64);
+                let why = format!("its cells have more than {most} together");
                 return Err(self.wrong(None, &why));
             }
         }

@@ -256,9 +256,16 @@ impl Newton {
             return Err(Stop::Others { missing: without(&known, &sites), new: without(&sites, &known) });
         }
         let withholds = |set: &FigureSet| set.withheld.keys().any(|name| name != figure::PEARSON);
+        let is_held = |set: &Option<FigureSet>| set.as_ref().is_some_and(withholds);
         let withheld: Vec<SiteId> =
-            pooled.sites.iter().filter(|(_, set)| withholds(set)).map(|(site, _)| *site).collect();
-        if withheld.is_empty() { Ok(()) } else { Err(Stop::Withheld(withheld)) }
+            pooled.sites.iter().filter(|(_, set)| is_held(set)).map(|(site, _)| *site).collect();
+        if !withheld.is_empty() {
+            return Err(Stop::Withheld(withheld));
+        }
+        // Under masks only the sum says that somebody does.
+        let is_masked = pooled.sites.iter().any(|(_, set)| set.is_none());
+        let held = pooled.sum.withheld.iter().find(|(name, _)| is_masked && *name != figure::PEARSON);
+        held.map_or(Ok(()), |(name, words)| Err(Stop::Failed(held_back(name, words))))
     }
 
     /// Keeps the model without features, once it is fitted.
@@ -438,6 +445,13 @@ impl Newton {
 const NO_EVENT: &str = "no row of any site has the event, so there is nothing to fit";
 const TOLD: &str = "the features tell the label exactly, so that nothing is left to estimate errors from; leave out the \
                     one that the label was computed from";
+
+fn held_back(name: &str, words: &str) -> String {
+    format!(
+        "'{name}' is {words}, and under masks nobody but these knows which; leave out features with rare values, or run it \
+         without the sites that hold the sums back"
+    )
+}
 
 fn one_value(regression: &Regression) -> String {
     let offset = match &regression.component {

@@ -2,6 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use hospes_privacy::figures;
+use hospes_protocol::plan::Figure;
+use hospes_protocol::policy::EgressKind;
+
 use super::*;
 
 /// A site's report as the figures of a binomial model with an intercept and one feature: rows (x, y, count).
@@ -67,7 +71,26 @@ fn pooled(sites: Vec<(SiteId, FigureSet)>) -> Pooled {
     sum.withheld = sites.iter().flat_map(|(_, set)| set.withheld.clone()).collect();
     let withheld = &sum.withheld;
     sum.sums.retain(|name, _| !withheld.contains_key(name));
-    Pooled { sites, sum }
+    Pooled { sites: sites.into_iter().map(|(site, set)| (site, Some(set))).collect(), sum }
+}
+
+/// The same reports as they come together under masks.
+fn masked(sites: Vec<(SiteId, FigureSet)>) -> Pooled {
+    let figure = |(name, values): (&String, &Vec<f64>)| Figure {
+        name: name.clone().into(),
+        values: values.len() as u64,
+        kind: EgressKind::Metrics,
+    };
+    let announced: Vec<Figure> = sites[0].1.sums.iter().map(figure).collect();
+    let mut sums: Vec<u64> = Vec::new();
+    for (_, set) in &sites {
+        let bytes = figures::levels(&announced, set).unwrap();
+        let levels = bytes[8..].as_chunks::<4>().0.iter().map(|level| u64::from(u32::from_le_bytes(*level)));
+        sums.resize(levels.len(), 0);
+        sums.iter_mut().zip(levels).for_each(|(sum, level)| *sum += level);
+    }
+    let sum = figures::report(&announced, u32::try_from(sites.len()).unwrap(), &sums).unwrap();
+    Pooled { sites: sites.into_iter().map(|(site, _)| (site, None)).collect(), sum }
 }
 
 /// Rounds until it ends.
@@ -76,13 +99,22 @@ fn run(family: Family, name: &str, sites: &[&Cells]) -> Result<Fit, Stop> {
 }
 
 fn run_of(regression: &Regression, family: Family, sites: &[&Cells]) -> Result<Fit, Stop> {
+    run_with(regression, family, sites, pooled)
+}
+
+fn run_with(
+    regression: &Regression,
+    family: Family,
+    sites: &[&Cells],
+    together: fn(Vec<(SiteId, FigureSet)>) -> Pooled,
+) -> Result<Fit, Stop> {
     let mut newton = Newton::start(&regression.coefficients);
     for _ in 0..60 {
         // Through its text, as between two rounds in the store.
         let text = serde_json::to_string(&newton).unwrap();
         newton = serde_json::from_str(&text).unwrap();
         let reports = sites.iter().zip(1..).map(|(cells, n)| (site(n), report(cells, family, newton.point())));
-        let reports = pooled(reports.collect());
+        let reports = together(reports.collect());
         if let Next::Done(fit) = newton.advance(regression, &reports)? {
             return Ok(*fit);
         }
@@ -94,6 +126,30 @@ fn failed<T: std::fmt::Debug>(result: Result<T, Stop>) -> String {
     match result {
         Err(Stop::Failed(reason)) => reason,
         other => panic!("{other:?}"),
+    }
+}
+
+/// What masks change of a sum lies below what adding doubles does (docs/adr/0037).
+#[test]
+fn a_fit_under_masks_is_the_one_without() {
+    let cells: [&Cells; 3] = [
+        &[(1.0, 1.0, 18.0), (1.0, 0.0, 7.0), (0.0, 1.0, 2.0), (0.0, 0.0, 31.0)],
+        &[(1.0, 1.0, 12.0), (-0.3, 0.0, 13.0), (0.7, 1.0, 10.0), (0.0, 0.0, 17.0)],
+        &[(2.0, 1.0, 5.0), (1e-3, 0.0, 6.0), (-1.1, 1.0, 7.0), (0.4, 0.0, 8.0)],
+    ];
+    for (family, name) in [(Family::Binomial, "binomial"), (Family::Poisson, "poisson"), (Family::Gaussian, "gaussian")]
+    {
+        let regression = regression(name);
+        let plain = run_of(&regression, family, &cells).unwrap();
+        let secret = run_with(&regression, family, &cells, masked).unwrap();
+        assert_eq!((secret.n, secret.iterations, &secret.sites), (plain.n, plain.iterations, &plain.sites));
+        let close = |a: f64, b: f64| assert!((a - b).abs() < 1e-12 * (1.0 + b.abs()), "{name}: {a} instead of {b}");
+        close(secret.log_likelihood, plain.log_likelihood);
+        for (a, b) in secret.coefficients.iter().zip(&plain.coefficients) {
+            close(a.estimate, b.estimate);
+            close(a.error, b.error);
+            close(a.p, b.p);
+        }
     }
 }
 

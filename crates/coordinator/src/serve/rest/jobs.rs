@@ -1,5 +1,6 @@
 //! Jobs: runs of studies.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
@@ -201,24 +202,46 @@ fn detail(tasks: &[TaskRow]) -> String {
         .unwrap_or_default()
 }
 
-/// The newest 1,000 jobs, newest first.
+/// Of the newest 1,000 jobs those of studies that the caller may see, newest first.
 #[utoipa::path(get, path = "/api/v1/jobs", tag = "jobs", params(Which),
     responses((status = 200, body = Vec<JobView>), (status = 401, body = Problem)))]
-async fn jobs(State(shared): State<Arc<Shared>>, _: Someone, Ask(which): Ask<Which>) -> Answer<Json<Vec<JobView>>> {
-    let mut rows = shared.register.store.jobs(which.study.map(|s| s.0)).await?;
+async fn jobs(
+    State(shared): State<Arc<Shared>>,
+    Someone(caller): Someone,
+    Ask(which): Ask<Which>,
+) -> Answer<Json<Vec<JobView>>> {
+    let store = &shared.register.store;
+    let mut rows = store.jobs(which.study.map(|s| s.0)).await?;
     rows.sort_by_key(|job| std::cmp::Reverse((job.created, job.job)));
+    let mut seen = BTreeMap::new();
     let mut views = Vec::new();
     for row in rows.iter().take(1_000) {
-        views.push(JobView::load(&shared, row).await?);
+        let may_see = match seen.get(&row.study).copied() {
+            Some(known) => known,
+            None => {
+                let found = store.study(row.study).await?.is_some_and(|study| caller.may_see(&study));
+                seen.insert(row.study, found);
+                found
+            }
+        };
+        if may_see {
+            views.push(JobView::load(&shared, row).await?);
+        }
     }
     Ok(Json(views))
 }
 
 /// One job, with its members and rounds.
 #[utoipa::path(get, path = "/api/v1/jobs/{job}", tag = "jobs", params(("job" = String, Path)),
-    responses((status = 200, body = JobDetails), (status = 401, body = Problem), (status = 404, body = Problem)))]
-async fn job(State(shared): State<Arc<Shared>>, _: Someone, Id(job): Id<JobId>) -> Answer<Json<JobDetails>> {
+    responses((status = 200, body = JobDetails), (status = 401, body = Problem), (status = 403, body = Problem),
+              (status = 404, body = Problem)))]
+async fn job(
+    State(shared): State<Arc<Shared>>,
+    Someone(caller): Someone,
+    Id(job): Id<JobId>,
+) -> Answer<Json<JobDetails>> {
     let row = shared.job(job).await?;
+    shared.own(&caller, row.study).await?;
     let names = shared.names().await?;
     let name = |site| names.get(&site).cloned().unwrap_or_default();
     let store = &shared.register.store;

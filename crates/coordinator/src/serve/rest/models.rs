@@ -59,16 +59,16 @@ struct ModelView {
     waiting_for: Vec<String>,
 }
 
-/// Final models, newest first.
+/// Final models of studies that the caller may see, newest first.
 #[utoipa::path(get, path = "/api/v1/models", tag = "models",
     responses((status = 200, body = Vec<ModelView>), (status = 401, body = Problem)))]
-async fn models(State(shared): State<Arc<Shared>>, _: Someone) -> Answer<Json<Vec<ModelView>>> {
+async fn models(State(shared): State<Arc<Shared>>, Someone(caller): Someone) -> Answer<Json<Vec<ModelView>>> {
     let store = &shared.register.store;
     let names = shared.names().await?;
     let mut views = Vec::new();
     for row in store.models().await?.into_iter().take(1_000) {
         let Some(job) = store.job(row.job).await? else { continue };
-        let title = store.study(job.study).await?.map(|s| s.title).unwrap_or_default();
+        let Some(study) = store.study(job.study).await?.filter(|study| caller.may_see(study)) else { continue };
         let access = store.access(row.job).await?;
         let waiting_for = match &access {
             Access::Held(sites) => sites.iter().map(|s| names.get(s).cloned().unwrap_or_default()).collect(),
@@ -78,7 +78,7 @@ async fn models(State(shared): State<Arc<Shared>>, _: Someone) -> Answer<Json<Ve
         views.push(ModelView {
             model: row.model.to_string(),
             study: job.study.to_string(),
-            title,
+            title: study.title,
             job: row.job.to_string(),
             task: row.task,
             round: row.round,

@@ -29,7 +29,7 @@ use super::sweep::SweepView;
 use super::{Answer, Mistake, Problem};
 use crate::schedule::{self, Command, Live, Reply};
 use crate::serve::Shared;
-use crate::store::{Caller, MemberDecision, Role, StudyRow};
+use crate::store::{Caller, MemberDecision, StudyRow};
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Shared>> {
     OpenApiRouter::new()
@@ -302,19 +302,24 @@ async fn submit(
     }
 }
 
-/// The newest 1,000 studies, newest first.
+/// Of the newest 1,000 studies those that the caller may see, newest first: a researcher's own, for operators all.
 #[utoipa::path(get, path = "/api/v1/studies", tag = "studies",
     responses((status = 200, body = Vec<StudyView>), (status = 401, body = Problem)))]
-async fn studies(State(shared): State<Arc<Shared>>, _: Someone) -> Answer<Json<Vec<StudyView>>> {
+async fn studies(State(shared): State<Arc<Shared>>, Someone(caller): Someone) -> Answer<Json<Vec<StudyView>>> {
     let rows = shared.register.store.studies().await?;
-    Ok(Json(rows.iter().map(StudyView::new).collect()))
+    Ok(Json(rows.iter().filter(|row| caller.may_see(row)).map(StudyView::new).collect()))
 }
 
 /// One study, with what its members decided and its runs.
 #[utoipa::path(get, path = "/api/v1/studies/{study}", tag = "studies", params(("study" = String, Path)),
-    responses((status = 200, body = StudyDetails), (status = 401, body = Problem), (status = 404, body = Problem)))]
-async fn study(State(shared): State<Arc<Shared>>, _: Someone, Id(study): Id<StudyId>) -> Answer<Json<StudyDetails>> {
-    let row = shared.study(study).await?;
+    responses((status = 200, body = StudyDetails), (status = 401, body = Problem), (status = 403, body = Problem),
+              (status = 404, body = Problem)))]
+async fn study(
+    State(shared): State<Arc<Shared>>,
+    Someone(caller): Someone,
+    Id(study): Id<StudyId>,
+) -> Answer<Json<StudyDetails>> {
+    let row = shared.own(&caller, study).await?;
     let names = shared.names().await?;
     let decisions = shared.register.store.decisions(study).await?;
     let decisions = decisions.into_iter().map(|d| DecisionView::new(d, &names)).collect();
@@ -331,13 +336,13 @@ async fn study(State(shared): State<Arc<Shared>>, _: Someone, Id(study): Id<Stud
 /// The signed document of a study, as the sites get it: CBOR.
 #[utoipa::path(get, path = "/api/v1/studies/{study}/document", tag = "studies", params(("study" = String, Path)),
     responses((status = 200, content_type = "application/cbor", body = Vec<u8>), (status = 401, body = Problem),
-              (status = 404, body = Problem)))]
+              (status = 403, body = Problem), (status = 404, body = Problem)))]
 async fn document(
     State(shared): State<Arc<Shared>>,
-    _: Someone,
+    Someone(caller): Someone,
     Id(study): Id<StudyId>,
 ) -> Answer<([(&'static str, &'static str); 1], Vec<u8>)> {
-    let row = shared.study(study).await?;
+    let row = shared.own(&caller, study).await?;
     Ok(([("content-type", "application/cbor")], row.document))
 }
 
@@ -377,14 +382,14 @@ async fn withdraw(
 /// What happens in a study from now on, as server-sent events. A slow reader misses some; `GET` the study for its state.
 #[utoipa::path(get, path = "/api/v1/studies/{study}/events", tag = "studies", params(("study" = String, Path)),
     responses((status = 200, content_type = "text/event-stream", body = Happening), (status = 401, body = Problem),
-              (status = 404, body = Problem)))]
+              (status = 403, body = Problem), (status = 404, body = Problem)))]
 async fn events(
     State(shared): State<Arc<Shared>>,
-    _: Someone,
+    Someone(caller): Someone,
     Id(study): Id<StudyId>,
 ) -> Answer<Sse<impl Stream<Item = Result<Event, Infallible>>>> {
     let live = shared.live.subscribe();
-    shared.study(study).await?;
+    shared.own(&caller, study).await?;
     let stop = shared.stop.clone();
     let stream = BroadcastStream::new(live).filter_map(move |live| match live {
         Ok(live) if live.study == study => Some(Ok(happening(&live))),
@@ -416,11 +421,11 @@ impl Shared {
         found.ok_or_else(|| Problem::not_found(format!("there is no study {study}")))
     }
 
-    /// Lets the one who submitted a study go on, and operators.
-    pub(super) async fn own(&self, caller: &Caller, study: StudyId) -> Answer<()> {
+    /// The study, for the one who submitted it and for operators.
+    pub(super) async fn own(&self, caller: &Caller, study: StudyId) -> Answer<StudyRow> {
         let row = self.study(study).await?;
-        if caller.role == Role::Operator || row.submitter == caller.id {
-            Ok(())
+        if caller.may_see(&row) {
+            Ok(row)
         } else {
             let by = row.submitted_by;
             Err(Problem::forbidden(format!("this study is '{by}''s; only they and operators may do this")))

@@ -5,11 +5,15 @@ use std::collections::BTreeMap;
 use hospes_coordinator::schedule::{Command, Event};
 use hospes_coordinator::store::jobs::{JobRow, JobState};
 use hospes_coordinator::store::rounds::RoundState;
+use hospes_privacy::figures::{self, Blinds};
 use hospes_privacy::masked;
 use hospes_privacy::secagg::{Demands, Fixed, Masker, Member, Past, Refusal, Relay, Seed, Sent, Step, Turn};
 use hospes_protocol::approval::Trust;
-use hospes_protocol::id::{Digest, JobId, RoundKey};
-use hospes_protocol::message::{FromSite, SecureMessage};
+use hospes_protocol::canon::Canonical;
+use hospes_protocol::id::{Digest, JobId, RoundKey, SiteId};
+use hospes_protocol::message::{FigureSet, FromSite, SecureMessage};
+use hospes_protocol::plan::masks::SHOWN;
+use hospes_protocol::plan::{self, Plan};
 use hospes_protocol::round::{Mode, RoundHeader};
 use hospes_protocol::sign::Signed;
 use zeroize::Zeroizing;
@@ -24,6 +28,22 @@ pub fn masked(plan: &str) -> String {
     masked
 }
 
+/// The same for an evaluation.
+fn masked_evaluation(plan: &str) -> String {
+    let inputs = "inputs: { model: train.model, data: split.test }";
+    assert_eq!(plan.matches(inputs).count(), 1);
+    plan.replace(inputs, &format!("{inputs}, params: {{ privacy: {{ secure_aggregation: {{}} }} }}"))
+}
+
+/// A report as a worker leaves it: to be sent, or to be masked.
+pub fn reported(header: &RoundHeader, plan: &Plan, set: FigureSet) -> Vec<u8> {
+    if header.is_secure() {
+        let announced = plan::round_figures(plan, &header.task, header.round);
+        return figures::levels(&announced, &set).unwrap().to_vec();
+    }
+    Canonical::new(set).unwrap().bytes().to_vec()
+}
+
 /// A site's part in its rounds.
 #[derive(Default)]
 pub struct Parts(BTreeMap<RoundKey, Part>);
@@ -31,6 +51,7 @@ pub struct Parts(BTreeMap<RoundKey, Part>);
 struct Part {
     member: Member,
     levels: Vec<u8>,
+    is_figures: bool,
     upload: Option<Vec<u8>>,
 }
 
@@ -51,7 +72,8 @@ impl Parts {
         let past = self.past(&key);
         let part = self.0.entry(key).or_insert_with(|| {
             let member = member(peer, header, &past).unwrap();
-            Part { member, levels, upload: None }
+            let is_figures = header.tensors.first().is_some_and(|tensor| tensor.name == SHOWN);
+            Part { member, levels, is_figures, upload: None }
         });
         match part.member.fixed().last() {
             // What was said last is said again; a later relay brings on what follows.
@@ -101,9 +123,14 @@ impl Part {
     fn mask(&mut self, peer: &Peer) -> Fixed {
         let mut masker: Masker = self.member.masker().unwrap();
         let (mut vector, mut rest) = (Vec::new(), self.levels.as_slice());
+        let mut blinds = self.is_figures.then(Blinds::default);
         while let Some(block) = masker.expected() {
             let (mine, others) = rest.split_at(masked::level_bytes(&block));
-            vector.extend(masker.block(&mut masked::levels(&block, mine)).unwrap());
+            let mut levels = masked::levels(&block, mine);
+            vector.extend(match &mut blinds {
+                Some(blinds) => blinds.mask(&mut masker, &block, &mut levels).unwrap(),
+                None => masker.block(&mut levels).unwrap(),
+            });
             rest = others;
         }
         assert!(rest.is_empty());
@@ -296,4 +323,38 @@ async fn what_does_not_stand_in_its_session_does_not_count_and_stops_nobody() {
     let round = world.store.rounds(job.job, 100).await.unwrap().into_iter().find(|r| r.key == header.key()).unwrap();
     assert!(round.outs[&peer.id].contains("another round or attempt"), "{:?}", round.outs);
     assert_eq!(round.included.unwrap().len(), 4);
+}
+
+/// The figures of an evaluation that the coordinator has: of each site, and of all together.
+async fn evaluated(world: &World, job: JobId) -> Vec<(Option<SiteId>, FigureSet)> {
+    let rows = world.store.figures(job).await.unwrap();
+    rows.into_iter().filter(|row| row.task == "eval").map(|row| (row.site, row.figures)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_masked_figures_the_coordinator_has_the_sum_and_nothing_of_one_site() {
+    let mut world = World::new().await;
+    world.start(None).await;
+    let plain = world.submit(PLAN).await;
+    let plain = world.succeeded(plain).await;
+    let study = world.submit(&masked_evaluation(PLAN)).await;
+    let job = world.succeeded(study).await;
+    let header = world.peers[0].log.lock().unwrap().opened.iter().rfind(|h| h.task == "eval").cloned().unwrap();
+    assert_eq!(header.mode, Mode::SecureAggregation { c: 1, t: 3, k_min: 3 });
+    let (each, sum) = (evaluated(&world, plain.job).await, evaluated(&world, job.job).await);
+    assert_eq!(each.len(), 5);
+    let together = each.into_iter().filter(|(site, _)| site.is_none()).collect::<Vec<_>>();
+    assert_eq!(sum, together, "sums of whole numbers are exact in both ways");
+    let words = card(&world, &job).await;
+    assert!(words.contains("Of eval the coordinator learned the sums over the sites only."), "{words}");
+    assert_clean(&world, job.job).await;
+    // What one site holds back is held back of all, and nobody is told who it is.
+    world.peers[2].script(|header| if header.task == "eval" { Act::Withhold } else { Act::Work });
+    let study = world.submit(&masked_evaluation(PLAN)).await;
+    let job = world.succeeded(study).await;
+    let all = evaluated(&world, job.job).await;
+    let [(None, held)] = all.as_slice() else { panic!("{all:?}") };
+    assert_eq!(held.sums.keys().collect::<Vec<_>>(), ["n"]);
+    assert_eq!(held.sums["n"], together[0].1.sums["n"]);
+    assert!(held.withheld.values().all(|words| words == "withheld by a disclosure rule of 1 of 4 sites"), "{held:?}");
 }

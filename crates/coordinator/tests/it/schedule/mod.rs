@@ -14,5 +14,6 @@ mod runs;
 mod strategies;
 mod sweeps;
 mod verbs;
+mod wire;
 mod witness;
 mod world;

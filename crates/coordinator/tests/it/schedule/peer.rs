@@ -12,7 +12,7 @@ use hospes_ledger::{Seen, Verdict, Witnessing};
 use hospes_privacy::quantise::Quantiser;
 use hospes_privacy::secagg;
 use hospes_protocol::approval::{Refusal, RefusalCode};
-use hospes_protocol::canon::{self, Canonical};
+use hospes_protocol::canon;
 use hospes_protocol::id::{Digest, JobId, RoundKey, SiteId, StudyId};
 use hospes_protocol::message::{
     Decision, FigureSet, FromSite, Hello, RoundOutcome, RoundReply, SecureMessage, ToSite, UploadKind, Witness,
@@ -460,7 +460,11 @@ impl Peer {
         process: &Process,
         cut: Option<usize>,
     ) -> Result<Option<StagedUpload>, Refused> {
-        let kind = if header.tensors.is_empty() { UploadKind::Figures } else { UploadKind::Update };
+        let is_figures = {
+            let log = self.log.lock().unwrap();
+            plan::masks::reports_figures(&log.studies[&header.study].plan, &header.task)
+        };
+        let kind = if is_figures { UploadKind::Figures } else { UploadKind::Update };
         let request = UploadRequest {
             site: self.id,
             kind,
@@ -503,15 +507,11 @@ impl Peer {
                 _ => fits::report(self.index, &point),
             };
             if act == Act::Withhold {
-                let names: Vec<String> = set.sums.keys().filter(|name| *name != "n").cloned().collect();
-                for name in names {
-                    set.sums.remove(&name);
-                    set.withheld.insert(name, "withheld by a disclosure rule of the site".into());
-                }
+                withhold(&mut set);
             }
-            Canonical::new(set).unwrap().bytes().to_vec()
-        } else if header.tensors.is_empty() {
-            self.figures(header, act)
+            masks::reported(header, &plan, set)
+        } else if plan::masks::reports_figures(&plan, &header.task) {
+            masks::reported(header, &plan, self.figures(header, act))
         } else {
             // The model that the header names is there and is what it is called.
             let model = header.model.unwrap();
@@ -541,7 +541,7 @@ impl Peer {
         Some(payload)
     }
 
-    fn figures(&self, header: &RoundHeader, act: Act) -> Vec<u8> {
+    fn figures(&self, header: &RoundHeader, act: Act) -> FigureSet {
         let log = self.log.lock().unwrap();
         let announced = plan::figures(&log.studies[&header.study].plan, &header.task);
         let mut set = FigureSet { sums: BTreeMap::new(), withheld: BTreeMap::new() };
@@ -559,7 +559,19 @@ impl Peer {
         if act == Act::Foul {
             set.sums.insert("patients".into(), vec![1.0]);
         }
-        Canonical::new(set).unwrap().bytes().to_vec()
+        if act == Act::Withhold {
+            withhold(&mut set);
+        }
+        set
+    }
+}
+
+/// Leaves the number of rows only.
+fn withhold(set: &mut FigureSet) {
+    let names: Vec<String> = set.sums.keys().filter(|name| *name != "n").cloned().collect();
+    for name in names {
+        set.sums.remove(&name);
+        set.withheld.insert(name, "withheld by a disclosure rule of the site".into());
     }
 }
 

@@ -81,6 +81,10 @@ pub(super) struct State {
     pub(super) sessions: Vec<mpsc::Sender<Result<wire::CoordinatorFrame, Status>>>,
     /// Enrolled members.
     pub(super) members: Vec<Member>,
+    /// The site that receipts are for, where it is not the one of [`super::site`].
+    pub(super) site: Option<SiteId>,
+    /// Is told what sites say, as they say it.
+    pub(super) ear: Option<mpsc::UnboundedSender<FromSite>>,
 }
 
 /// A running coordinator.
@@ -440,7 +444,13 @@ impl Inside {
                     Ok(Some(frame)) => {
                         let message = from_site(frame).unwrap();
                         let goodbye = matches!(message, FromSite::Goodbye);
-                        self.state().heard.push(format!("{message:?}"));
+                        {
+                            let mut state = self.state();
+                            state.heard.push(format!("{message:?}"));
+                            if let Some(ear) = &state.ear {
+                                let _ = ear.send(message);
+                            }
+                        }
                         if goodbye {
                             return;
                         }
@@ -493,7 +503,7 @@ impl Inside {
         let key = if forge { SecretKey::from_seed(&[1; 32]) } else { SecretKey::from_seed(&self.key.to_seed()) };
         let document = UploadReceipt {
             federation: self.key.public().site_id(),
-            site: super::site::identity().site_id(),
+            site: state.site.unwrap_or_else(|| super::site::identity().site_id()),
             round: announced.round,
             digest: announced.digest,
             at: now(),

@@ -2,6 +2,7 @@
 
 pub(crate) mod coordinator;
 mod enrolment;
+mod masks;
 mod permits;
 pub(crate) mod proxies;
 mod sessions;

@@ -7,7 +7,7 @@ use hospes_protocol::approval::{
 use hospes_protocol::canon::Canonical;
 use hospes_protocol::id::{ApprovalId, DatasetId, Digest, FederationId, JobId, StudyId, Timestamp};
 use hospes_protocol::limits;
-use hospes_protocol::plan::{self, Component, Plan, Privacy, Quantise, Strategy};
+use hospes_protocol::plan::{self, Component, Plan, Strategy};
 use hospes_protocol::policy::{EgressKind, Partner, Policy};
 use hospes_protocol::round::{Mode, RosterEntry, RoundHeader, plain_k_min};
 use hospes_protocol::version::Version;
@@ -110,18 +110,16 @@ impl Draft {
         let others = envelope.roster.iter().map(|peer| entry(peer.site, peer.identity));
         let mut roster: Vec<RosterEntry> = others.chain([entry(own.site, own.identity)]).collect();
         roster.sort_by_key(|entry| entry.site);
-        let train = match self.plan.tasks.get(tried.task).map(|task| &task.component) {
-            Some(Component::NnTrain(train)) => Some(train),
-            _ => None,
-        };
+        let component = self.plan.tasks.get(tried.task).map(|task| &task.component);
+        let by_turns = matches!(component, Some(Component::NnTrain(train)) if train.strategy == (Strategy::Cyclic {}));
         let partners: Vec<Partner> = envelope.roster.iter().map(Partner::from).collect();
         let sites = u32::try_from(roster.len()).unwrap_or(u32::MAX);
-        let mode = match train.map(|train| (&train.strategy, &train.privacy)) {
-            Some((Strategy::Cyclic {}, _)) => Mode::Turn { site: membership.site },
-            Some((_, Privacy::SecureAggregation {})) => protects::mode(policy, &envelope.roster),
+        let mode = match component {
+            _ if by_turns => Mode::Turn { site: membership.site },
+            Some(component) if component.is_masked() => protects::mode(policy, &envelope.roster),
             _ => Mode::Plain { k_min: plain_k_min(sites, policy.fewest(&partners).0) },
         };
-        let inputs = plan::inputs(&self.plan, tried.task);
+        let (tensors, quantise) = plan::masks::layout(&self.plan, tried.task, 1);
         Ok(RoundHeader {
             protocol: Version::V1,
             federation: self.federation,
@@ -136,8 +134,8 @@ impl Draft {
             plan: self.plan.digest(),
             roster,
             mode,
-            tensors: train.map(|train| plan::update_tensors(train, inputs)).unwrap_or_default(),
-            quantise: train.map_or_else(Quantise::default, |train| train.quantise.clone()),
+            tensors,
+            quantise,
             deadline: tried.deadline,
         })
     }
@@ -217,7 +215,7 @@ fn too_much(plan: &Plan) -> Option<String> {
     let (mut bytes, mut figures) = (0u64, 0u64);
     for item in plan::egress(plan) {
         bytes = bytes.saturating_add(item.bytes);
-        if item.kind != EgressKind::Update {
+        if item.kind != EgressKind::Update || plan::masks::reports_figures(plan, &item.task) {
             figures = figures.saturating_add(item.bytes);
         }
     }

@@ -15,6 +15,7 @@ use hospes_protocol::id::{DatasetId, Digest, JobId, RoundKey, StudyId, Timestamp
 use hospes_protocol::limits;
 use hospes_protocol::plan::{Component, Start};
 use hospes_protocol::policy::LocalViews;
+use hospes_protocol::text::in_bytes;
 
 use super::sign::Case;
 use super::{approval, policy};
@@ -281,9 +282,9 @@ impl DryRun {
         let refused = self.made.iter().filter(|made| made.is_err()).count();
         let of = if self.draft.runs > 1 { format!("the first of {} runs, ", self.draft.runs) } else { String::new() };
         format!(
-            "{of}{} messages of {} bytes, {refused} tasks that gave none, result {}; nothing left",
+            "{of}{} messages of {}, {refused} tasks that gave none, result {}; nothing left",
             self.payloads().count(),
-            self.bytes(),
+            in_bytes(self.bytes()),
             Digest::of(&digests)
         )
     }

@@ -9,7 +9,7 @@ use hospes_protocol::id::{RoundKey, Timestamp};
 use hospes_protocol::limits;
 use hospes_protocol::message::UploadKind;
 use hospes_protocol::plan;
-use hospes_protocol::text::shown;
+use hospes_protocol::text::{in_bytes, shown};
 use sqlx::sqlite::SqliteConnection;
 
 use super::draft::{Draft, DryLeave, Tried};
@@ -204,7 +204,7 @@ impl Engine {
                 entry.engine.device = Some(shown(&done.device, 100));
                 entry = entry
                     .object(kind, done.digest.short(), Some(done.digest))
-                    .because(format!("'{task}': {} bytes were made; nothing left", done.bytes));
+                    .because(format!("'{task}': {} were made; nothing left", in_bytes(done.bytes)));
             }
             Err(failure) => entry = entry.failed(format!("'{task}': {}", failure.outward.words())),
         }

@@ -16,6 +16,7 @@ use hospes_ledger::{Action, Entry, ObjectKind, Purpose};
 use hospes_protocol::approval::{LeaveToPredict, Role};
 use hospes_protocol::id::{DatasetId, Digest, JobId, PersonId};
 use hospes_protocol::policy::{Policy, Predict};
+use hospes_protocol::text::in_bytes;
 use sqlx::sqlite::SqliteConnection;
 
 use super::export::{check_model, copied};
@@ -249,7 +250,8 @@ impl Engine {
         let Predicted { rows, incomplete, opted_out, bytes, digest } = done;
         let banner = if asked.policy.is_public_data() { "PUBLIC DATA; " } else { "" };
         let lines = rows + incomplete;
-        let words = format!("{banner}{lines} rows in a file of {bytes} bytes, SHA-256 {digest}; research use only");
+        let size = in_bytes(bytes);
+        let words = format!("{banner}{lines} rows in a file of {size}, SHA-256 {digest}; research use only");
         let entry = entry.object(ObjectKind::Export, "predictions", Some(digest)).because(words);
         self.name_entered(STEP, entry, vec![(part, &asked.path)]).await?;
         let (notice, Asked { model, study_purpose: purpose, opted_out_since, .. }) = (RESEARCH_ONLY.to_owned(), asked);

@@ -2,12 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use hospes_protocol::id::Digest;
+use hospes_protocol::message::FigureSet;
+use hospes_protocol::plan::{Figure, figure, masks};
+use hospes_protocol::policy::EgressKind;
+use hospes_protocol::round::RoundHeader;
 use proptest::prelude::*;
 
-use super::rig::{Rig, built, header, levels, noise, setup, site};
+use super::rig::{Rig, asked, built, header, key, levels, noise, setup, site};
+use crate::figures::{self, Blinds};
+use crate::masked;
 use crate::secagg::graph::Topology;
 use crate::secagg::keys::{Secrets, pair_mask, self_mask};
-use crate::secagg::mask::{Sign, Stream, apply};
+use crate::secagg::mask::{MaskKey, Sign, Stream, apply};
 use crate::secagg::member::sign;
 use crate::secagg::shamir::{combine, lagrange};
 use crate::secagg::*;
@@ -78,49 +85,156 @@ fn a_hundred_and_forty_unmask_over_a_graph() {
     assert_eq!(rig.sums().unwrap(), rig.plain());
 }
 
-/// The mathematics of the largest cohort, without signatures, which would take most of the time.
+/// Secrets and keys of a cohort. What follows from them is the mathematics of a round, without signatures and boxes, which
+/// would take most of the time.
+struct Cohort {
+    sid: Digest,
+    threshold: u32,
+    topology: Topology,
+    all: Vec<Secrets>,
+    keys: Vec<Advertise>,
+    /// Of each pair once: that both make the same is seen wherever whole sessions are played.
+    masks: BTreeMap<(u32, u32), MaskKey>,
+}
+
+impl Cohort {
+    fn new(n: u32, threshold: u32, topology: impl FnOnce(&Digest, &BTreeMap<u32, Point>) -> Topology) -> Self {
+        let sid = Digest::of(format!("a cohort of {n}").as_bytes());
+        let all: Vec<Secrets> = (0..n).map(|p| Secrets::derive(&super::rig::seed(p), &sid, threshold)).collect();
+        let keys: Vec<Advertise> = (0u32..).zip(&all).map(|(p, secrets)| secrets.advertise(sid, p, true)).collect();
+        let reveals = (0u32..).zip(&all).map(|(party, secrets)| (party, secrets.reveal())).collect();
+        let topology = topology(&sid, &reveals);
+        let mut masks = BTreeMap::new();
+        for (party, secrets) in (0u32..).zip(&all) {
+            for peer in topology.neighbours(party).into_iter().filter(|peer| *peer > party) {
+                let mask = secrets.pair_mask(&sid, &sid, (party, peer), &keys[peer as usize].mask_key).unwrap();
+                masks.insert((party, peer), mask);
+            }
+        }
+        Self { sid, threshold, topology, all, keys, masks }
+    }
+
+    /// The sum of the masked vectors after all masks were taken off, and that of the levels; those in `before` have dealt and
+    /// sent no input, those in `after` reveal nothing. Or of whose secret too few shares are left.
+    fn sums(&self, before: &BTreeSet<u32>, after: &BTreeSet<u32>) -> Result<(Vec<u8>, Vec<u8>), u32> {
+        const PRG: Prg = Prg::Aes128Ctr;
+        let n = u32::try_from(self.all.len()).unwrap();
+        let block = Block { part: 0, first: 0, entries: 3, most: 65_535, width: width(n, 65_535, 0.0).unwrap() };
+        let (mut masked, mut plain) = (vec![0; 3], vec![0u64; 3]);
+        for (party, secrets) in (0u32..).zip(&self.all).filter(|(party, _)| !before.contains(party)) {
+            let mut lanes = levels(party, &block);
+            plain.iter_mut().zip(&lanes).for_each(|(sum, level)| *sum += level);
+            let mut streams = vec![Stream::new(PRG, &secrets.self_mask(&self.sid), Sign::Plus)];
+            for peer in self.topology.neighbours(party) {
+                let mask = &self.masks[&(party.min(peer), party.max(peer))];
+                streams.push(Stream::new(PRG, mask, sign(party, peer)));
+            }
+            apply(&mut streams, &mut lanes, block.width);
+            block.add(&mut masked, &block.pack(&lanes).unwrap()).unwrap();
+        }
+        let mut factors: BTreeMap<Vec<u32>, Vec<_>> = BTreeMap::new();
+        let mut streams = Vec::new();
+        for (of, secrets) in (0u32..).zip(&self.all) {
+            let holders = self.topology.holders(of).into_iter().filter(|p| !before.contains(p) && !after.contains(p));
+            let places: Vec<u32> = holders.take(self.threshold as usize).map(|p| p + 1).collect();
+            if places.len() < self.threshold as usize {
+                return Err(of);
+            }
+            let is_gone = before.contains(&of);
+            let polynomial = if is_gone { &secrets.mask_polynomial } else { &secrets.own_polynomial };
+            let shares: Vec<_> = places.iter().map(|place| polynomial.share(*place)).collect();
+            let factors = factors.entry(places).or_insert_with_key(|places| lagrange(places));
+            let secret = combine(factors, shares.iter());
+            if !is_gone {
+                streams.push(Stream::new(PRG, &self_mask(&secret, &self.sid), Sign::Minus));
+                continue;
+            }
+            for peer in self.topology.neighbours(of).into_iter().filter(|peer| !before.contains(peer)) {
+                let key = &self.keys[peer as usize].mask_key;
+                let mask = pair_mask(&secret, &self.sid, &self.sid, (of, peer), key).unwrap();
+                streams.push(Stream::new(PRG, &mask, sign(of, peer)));
+            }
+        }
+        apply(&mut streams, &mut masked, block.width);
+        Ok((block.pack(&masked).unwrap(), block.pack(&plain).unwrap()))
+    }
+}
+
+/// The size of a round over the complete graph, and who is missing before and after inputs, within the thresholds.
+fn cohorts() -> impl Strategy<Value = (u32, BTreeSet<u32>, BTreeSet<u32>)> {
+    (3u32..=128).prop_flat_map(|n| {
+        let (before, after) = Thresholds::new(n, None, 0, 3).survives(n);
+        let early = prop::collection::btree_set(0..n, 0..=before as usize);
+        let late = prop::collection::vec(0..n, 0..=after as usize);
+        (Just(n), early, late).prop_map(move |(n, early, late)| {
+            let room = after as usize - early.len();
+            let late: BTreeSet<u32> = late.into_iter().filter(|party| !early.contains(party)).take(room).collect();
+            (n, early, late)
+        })
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(10))]
+
+    #[test]
+    fn masks_come_off_for_up_to_a_hundred_and_twenty_eight_and_not_with_one_more_missing(
+        (n, before, after) in cohorts()
+    ) {
+        let bounds = Thresholds::new(n, None, 0, 3);
+        let complete = |_: &Digest, all: &BTreeMap<u32, Point>| Topology::complete(all.keys().copied().collect());
+        let cohort = Cohort::new(n, bounds.quorum, complete);
+        let (masked, plain) = cohort.sums(&before, &after).unwrap();
+        prop_assert_eq!(masked, plain);
+        let (_, most) = bounds.survives(n);
+        let beyond = most as usize + 1 - before.len() - after.len();
+        let more: BTreeSet<u32> = (0..n).filter(|p| !before.contains(p) && !after.contains(p)).take(beyond).collect();
+        prop_assert_eq!(cohort.sums(&before, &(&after | &more)), Err(0));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+
+    #[test]
+    fn one_more_missing_than_may_be_fails_at_any_step_and_names_who(
+        n in 3u32..=12, step in 0usize..5, first in any::<prop::sample::Index>()
+    ) {
+        let step = [Step::Keys, Step::Shares, Step::Input, Step::Consent, Step::Reveal][step];
+        let bounds = Thresholds::new(n, None, 0, 3);
+        let (before, after) = bounds.survives(n);
+        let many = if step <= Step::Input { before + 1 } else { after + 1 };
+        let first = u32::try_from(first.index(n as usize)).unwrap();
+        let gone: BTreeSet<u32> = (0..many).map(|i| (first + i) % n).collect();
+        let silent = gone.iter().map(|party| (*party, step)).collect();
+        let mut rig = Rig::new(setup(n, bounds.corrupt, Prg::Aes128Ctr, 2), silent).until(step);
+        let refusal = rig.step().unwrap_err();
+        prop_assert_eq!(refusal.parties(), gone.iter().map(|party| site(*party)).collect::<Vec<_>>());
+        prop_assert!(rig.sums().is_err(), "nothing is unmasked");
+    }
+}
+
 #[test]
-fn a_thousand_unmask_over_a_graph() {
-    let (n, sid) = (1_000u32, hospes_protocol::id::Digest::of(b"a thousand"));
-    let degree = Degree::find(n, 50, 50, Adversary::SemiMalicious).unwrap();
-    let all: Vec<Secrets> = (0..n).map(|p| Secrets::derive(&super::rig::seed(p), &sid, degree.threshold)).collect();
-    let keys: Vec<Advertise> = (0u32..).zip(&all).map(|(p, secrets)| secrets.advertise(sid, p, true)).collect();
-    let reveals = (0u32..).zip(&all).map(|(party, secrets)| (party, secrets.reveal())).collect();
-    let ring = Topology::ring(&sid, &reveals, degree.neighbours);
-    let block = Block { part: 0, first: 0, entries: 3, most: 65_535, width: width(n, 65_535, 0.0).unwrap() };
-    let is_gone = |party: u32| party % 20 == 7;
-    let (mut masked, mut plain) = (vec![0; 3], vec![0u64; 3]);
-    for (party, secrets) in (0u32..).zip(&all).filter(|(party, _)| !is_gone(*party)) {
-        let mut lanes = levels(party, &block);
-        plain.iter_mut().zip(&lanes).for_each(|(sum, level)| *sum += level);
-        let mut streams = vec![Stream::new(Prg::Aes128Ctr, &secrets.self_mask(&sid), Sign::Plus)];
-        for peer in ring.neighbours(party) {
-            let mask = secrets.pair_mask(&sid, &sid, (party, peer), &keys[peer as usize].mask_key).unwrap();
-            streams.push(Stream::new(Prg::Aes128Ctr, &mask, sign(party, peer)));
+fn two_hundred_and_a_thousand_unmask_over_a_graph_whoever_is_missing() {
+    for (n, sets) in [(200u32, 4u32), (1_000, 1)] {
+        let most = n / 20;
+        let degree = Degree::find(n, most, most, Adversary::SemiMalicious).unwrap();
+        let ring = |sid: &Digest, all: &BTreeMap<u32, Point>| Topology::ring(sid, all, degree.neighbours);
+        let cohort = Cohort::new(n, degree.threshold, ring);
+        for set in 0..sets {
+            // As many as may be, by chance: half of them before their inputs.
+            let mut drawn: Vec<u32> = (0..n).collect();
+            drawn.sort_by_key(|party| Digest::of(format!("{set} {party}").as_bytes()));
+            let (before, after) = drawn[..most as usize].split_at(most as usize / 2);
+            let sums = cohort.sums(&before.iter().copied().collect(), &after.iter().copied().collect());
+            let (masked, plain) = sums.unwrap();
+            assert_eq!(masked, plain, "{n} {set}");
         }
-        apply(&mut streams, &mut lanes, block.width);
-        block.add(&mut masked, &block.pack(&lanes).unwrap()).unwrap();
+        // One holder of a secret fewer than reconstruct it: then it is not found, and nothing is unmasked.
+        let holders: Vec<u32> = cohort.topology.holders(0).into_iter().collect();
+        let few = holders[degree.threshold as usize - 1..].iter().copied().collect();
+        assert_eq!(cohort.sums(&BTreeSet::new(), &few), Err(0));
     }
-    let mut streams = Vec::new();
-    for (of, secrets) in (0u32..).zip(&all) {
-        let holders: Vec<u32> = ring.holders(of).into_iter().filter(|p| !is_gone(*p)).collect();
-        let places: Vec<u32> = holders.iter().take(degree.threshold as usize).map(|p| p + 1).collect();
-        assert_eq!(places.len(), degree.threshold as usize, "{of} has too few neighbours left");
-        let polynomial = if is_gone(of) { &secrets.mask_polynomial } else { &secrets.own_polynomial };
-        let shares: Vec<_> = places.iter().map(|place| polynomial.share(*place)).collect();
-        let secret = combine(&lagrange(&places), shares.iter());
-        if !is_gone(of) {
-            streams.push(Stream::new(Prg::Aes128Ctr, &self_mask(&secret, &sid), Sign::Minus));
-            continue;
-        }
-        for peer in holders {
-            let mask = pair_mask(&secret, &sid, &sid, (of, peer), &keys[peer as usize].mask_key).unwrap();
-            streams.push(Stream::new(Prg::Aes128Ctr, &mask, sign(of, peer)));
-        }
-    }
-    assert_ne!(block.pack(&masked).unwrap(), block.pack(&plain).unwrap());
-    apply(&mut streams, &mut masked, block.width);
-    assert_eq!(block.pack(&masked).unwrap(), block.pack(&plain).unwrap());
 }
 
 #[test]
@@ -261,4 +375,62 @@ fn each_tensor_has_its_own_clip() {
     assert!(matches!(few, Err(Refusal::Unusable { field: "clips", .. })), "{few:?}");
     let wide = Setup::new(&header, &[4.0, f64::INFINITY], Prg::Aes128Ctr, None).map(drop);
     assert!(matches!(wide, Err(Refusal::Unusable { field: "quantise", .. })), "{wide:?}");
+}
+
+/// Rows and a score of one site's report; the site of number 3 holds the score back.
+fn figures_of(party: u32) -> FigureSet {
+    let n = vec![f64::from(10 + party)];
+    let score = vec![f64::from(party) - 1.5, 1e-9 * f64::from(party + 1)];
+    let mut set = FigureSet { sums: [(figure::N.to_owned(), n)].into(), withheld: BTreeMap::new() };
+    match party {
+        3 => drop(set.withheld.insert(figure::SCORE.to_owned(), "a rule".to_owned())),
+        _ => drop(set.sums.insert(figure::SCORE.to_owned(), score)),
+    }
+    set
+}
+
+/// The levels of a report, and what its member makes of them.
+fn send(rig: &mut Rig, party: u32, announced: &[Figure]) {
+    let relay = Relay::from_bytes(&rig.aggregator.relay(party).unwrap().to_bytes().unwrap()).unwrap();
+    let member = rig.members.get_mut(&party).unwrap();
+    assert_eq!(asked(member, &relay, party), Ok(Turn::Mask));
+    let bytes = figures::levels(announced, &figures_of(party)).unwrap();
+    let (mut masker, mut blinds, mut blocks) = (member.masker().unwrap(), Blinds::default(), Vec::new());
+    let mut rest = bytes.as_slice();
+    while let Some(block) = masker.expected() {
+        let (mine, others) = rest.split_at(masked::level_bytes(&block));
+        blocks.push(blinds.mask(&mut masker, &block, &mut masked::levels(&block, mine)).unwrap());
+        rest = others;
+    }
+    assert!(rest.is_empty());
+    let fixed = member.commit(masker.finish().unwrap(), &key(party)).unwrap();
+    rig.uploads.insert(party, blocks);
+    rig.accept(party, Sent::from_bytes(&fixed.message).unwrap()).unwrap();
+}
+
+#[test]
+fn figures_come_out_as_their_sums_and_of_what_one_site_holds_back_nothing_does() {
+    let of = |name: &'static str, values| Figure { name: name.into(), values, kind: EgressKind::Metrics };
+    let announced = [of(figure::N, 1), of(figure::SCORE, 2)];
+    let header = RoundHeader { tensors: masks::tensors(&announced), quantise: masks::quantise(), ..header(5, 1, 1) };
+    let together = |silent: BTreeMap<u32, Step>| {
+        let mut rig = Rig::new(masked::session(&header).unwrap(), silent).until(Step::Input);
+        rig.speakers().into_iter().for_each(|party| send(&mut rig, party, &announced));
+        rig.aggregator.close(&(0..5).collect()).unwrap();
+        finished(rig).sums().unwrap()
+    };
+    // Without the site that holds back: exact, but for one rounding.
+    let blocks = together([(3, Step::Keys)].into());
+    assert_eq!(blocks[0], [4], "each site weighs 1");
+    let sum = figures::report(&announced, 4, &blocks[1..].concat()).unwrap();
+    assert_eq!((sum.sums[figure::N].as_slice(), sum.withheld.len()), ([47.0].as_slice(), 0));
+    let score = &sum.sums[figure::SCORE];
+    assert!(score[0] == 1.0 && (score[1] - 1.1e-8).abs() < 1e-23, "{score:?}");
+    // With it the score's coordinates are its own random numbers, and those of the others do not show in them.
+    let blinded = together(BTreeMap::new());
+    let sum = figures::report(&announced, 5, &blinded[1..].concat()).unwrap();
+    assert_eq!((sum.sums[figure::N].as_slice(), sum.sums.len()), ([60.0].as_slice(), 1));
+    assert_eq!(sum.withheld[figure::SCORE], "withheld by a disclosure rule of 1 of 5 sites");
+    assert!(blinded[3].iter().zip(&blocks[3]).all(|(random, others)| random != others));
+    assert!(blinded[3].iter().any(|sum| sum >> 32 > 3), "no sum of the four others reaches so far: {:?}", blinded[3]);
 }
