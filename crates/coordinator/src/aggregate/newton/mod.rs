@@ -195,6 +195,13 @@ impl Newton {
         &self.point
     }
 
+    /// Whether sums over these sites go on with the fit: each of them is of the same.
+    pub fn goes_on_with(&self, sites: &[SiteId]) -> bool {
+        let mut sites = sites.to_vec();
+        sites.sort_unstable();
+        self.sites.is_empty() || self.sites == sites
+    }
+
     /// Takes the sites' reports at [`Newton::point`], and moves it on.
     ///
     /// # Errors
@@ -448,8 +455,8 @@ const TOLD: &str = "the features tell the label exactly, so that nothing is left
 
 fn held_back(name: &str, words: &str) -> String {
     format!(
-        "'{name}' is {words}, and under masks nobody but these knows which; leave out features with rare values, or run it \
-         without the sites that hold the sums back"
+        "'{name}' is {words}, and under masks nobody but these knows which; leave out features with rare values, scale \
+         large ones, or run it without the sites that hold the sums back"
     )
 }
 
