@@ -37,7 +37,8 @@ impl Asked {
 }
 
 /// The plan of one task: whatever else a plan has, or is called, and whatever its tasks are called, what this one reports is
-/// the same. Of an evaluation only the rows are left: neither what its model was trained with counts, nor a threshold.
+/// the same, and with another seed mostly. Of an evaluation only the rows are left: neither what its model was trained with
+/// counts, nor a threshold.
 fn alone(plan: &Plan, task: &str) -> Plan {
     let is_model = |name: &str, port: &str| {
         let component = plan.tasks.get(name).map(|found| &found.component);
@@ -70,7 +71,7 @@ fn alone(plan: &Plan, task: &str) -> Plan {
         }
         tasks.insert(numbered(name), stripped);
     }
-    Plan { name: "alone".to_owned(), parties: Parties::default(), tasks, ..plan.clone() }
+    Plan { name: "alone".to_owned(), parties: Parties::default(), seed: 0, tasks, ..plan.clone() }
 }
 
 /// Names the sites over which it was answered before, of whatever model.
@@ -128,7 +129,7 @@ tasks:
         };
         let digest = |text: &str| named(text, "counts");
         let first = digest(PLAN);
-        assert_eq!(digest(&PLAN.replace("name: one", "name: another")), first);
+        assert_eq!(digest(&PLAN.replace("name: one", "name: another\nseed: 7")), first);
         assert_eq!(digest(PLAN.rsplit_once("  more:").unwrap().0), first, "what it does not depend on");
         assert_ne!(digest(&PLAN.replace("test_fraction: 0.3", "test_fraction: 0.4")), first);
         // Attack: the same by another name, in another study.
