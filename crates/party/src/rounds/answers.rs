@@ -45,7 +45,7 @@ fn alone(plan: &Plan, task: &str) -> Plan {
         port == "model" && matches!(component, Some(Component::Evaluation(_)))
     };
     // In an order, and so with numbers, that no name has a part in.
-    let (mut order, mut at) = (vec![task], 0);
+    let (mut order, mut at) = (vec![task], 0usize);
     while let Some(name) = order.get(at).copied() {
         at += 1;
         let Some(found) = plan.tasks.get(name) else { continue };
