@@ -448,7 +448,11 @@ fn compute(
         .on(order.place);
     let round = Round { site: order.site, header, model: model.as_deref() };
     let (kind, payload, withheld, view, preview) = if plan::masks::reports_figures(plan, &header.task) {
-        let report = cohort.report(round, &circumstances.policy.disclosure, pulse)?;
+        let mut report = cohort.report(round, &circumstances.policy.disclosure, pulse)?;
+        if header.is_secure() {
+            let announced = plan::round_figures(plan, &header.task, header.round);
+            figures::hold_back(&announced, &mut report.figures);
+        }
         let withheld = report.figures.withheld.clone();
         let preview = order.dry.then(|| Preview::of_figures(&report.figures));
         let bytes = if header.is_secure() {

@@ -69,6 +69,21 @@ pub fn levels(announced: &[Figure], report: &FigureSet) -> Result<Zeroizing<Vec<
     Ok(bytes)
 }
 
+/// Holds back each figure with a value that masks have no room for, as if a disclosure rule did: whoever chooses the model
+/// that is asked about must not learn of one site whether a sum of its rows is above a bound, round for round another one.
+///
+/// # Disclosure
+/// The report, with less in it.
+pub fn hold_back(announced: &[Figure], report: &mut FigureSet) {
+    for figure in announced {
+        let (Some(form), Some(values)) = (Form::of(&figure.name), report.sums.get(&*figure.name)) else { continue };
+        if let Some(rule) = values.iter().find_map(|value| pieces(form, *value).err()) {
+            report.sums.remove(&*figure.name);
+            report.withheld.insert(figure.name.to_string(), rule.to_owned());
+        }
+    }
+}
+
 fn form(figure: &Figure) -> Result<Form, PrivacyError> {
     let form = Form::of(&figure.name);
     form.ok_or_else(|| PrivacyError::Report(format!("'{}' is no sum that sites could add", figure.name)))
@@ -158,7 +173,7 @@ pub fn report(announced: &[Figure], sites: u32, sums: &[u64]) -> Result<FigureSe
 
 /// Why there is no sum of a figure.
 fn withheld(held: u64, sites: u32) -> String {
-    format!("withheld by a disclosure rule of {held} of {sites} sites")
+    format!("withheld by a disclosure rule of {held} of {sites} sites, or for a value too large to be masked")
 }
 
 /// A value of the sum over so many sites, to the nearest double.
@@ -320,7 +335,7 @@ mod tests {
         let (one, other) = (set(12.0, [0.5; 3], [5.0, 7.0]), set(20.0, [1.5; 3], [10.0, 10.0]));
         let all =
             report(&announced(), 3, &added(&[one.clone(), other.clone(), without(other, figure::SCORE)])).unwrap();
-        assert_eq!(all.withheld[figure::SCORE], "withheld by a disclosure rule of 1 of 3 sites");
+        assert!(all.withheld[figure::SCORE].starts_with("withheld by a disclosure rule of 1 of 3 sites"));
         assert_eq!(
             (all.sums[figure::N].as_slice(), all.sums[figure::CONFUSION].as_slice()),
             (&[52.0][..], &[25.0, 27.0][..])
@@ -330,6 +345,22 @@ mod tests {
         assert!(report(&announced(), 1, &sums).unwrap_err().to_string().contains("more sites"));
         assert!(report(&announced(), 2, &sums[1..]).is_err());
         assert!(report(&announced(), 2, &[&sums[..], &[0]].concat()).is_err());
+    }
+
+    /// Attack: coefficients at which the sum of one site, and of no other, has no room.
+    #[test]
+    fn what_has_no_room_is_held_back_as_by_a_rule() {
+        let ok = set(12.0, [0.5; 3], [5.0, 7.0]);
+        for value in [MOST, -MOST, f64::INFINITY, f64::NAN] {
+            let mut large = set(12.0, [0.5, value, 0.5], [5.0, 7.0]);
+            hold_back(&announced(), &mut large);
+            assert_eq!(large.sums.keys().collect::<Vec<_>>(), ["confusion", "n"]);
+            let all = report(&announced(), 2, &added(&[ok.clone(), large])).unwrap();
+            assert!(all.withheld[figure::SCORE].contains("1 of 2 sites") && all.sums[figure::N] == [24.0], "{all:?}");
+        }
+        let mut same = ok.clone();
+        hold_back(&announced(), &mut same);
+        assert_eq!(same, ok);
     }
 
     fn sums_of_rows() -> impl Strategy<Value = f64> {

@@ -325,6 +325,13 @@ pub struct Pooled {
     pub sum: FigureSet,
 }
 
+impl Pooled {
+    /// Whether the reports came masked, so that nobody saw one.
+    pub fn is_masked(&self) -> bool {
+        self.sites.iter().any(|(_, set)| set.is_none())
+    }
+}
+
 /// Adds the sites' figures, name by name and value by value, in the order of the inputs.
 ///
 /// # Errors

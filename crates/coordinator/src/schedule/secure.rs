@@ -178,6 +178,10 @@ pub(super) async fn agreed(
     Ok(None)
 }
 
+/// Why no sum of a fit is asked for over other sites.
+const OTHERS: &str = "a fit under masks is of the same sites from its first round to its last, and these are others \
+                      than in the rounds before; it goes on when those are connected";
+
 /// Shortest time between two answers to a site that repeats an earlier step, which an honest one does once a minute.
 const TOLD_AGAIN_MS: i64 = 5_000;
 
@@ -377,7 +381,13 @@ impl Driver {
         }
         let mut absent = fits::absent(round);
         absent.retain(|(site, _)| !with.contains(site));
-        if absent.is_empty() { Ok(None) } else { fits::missing(&self.context, &absent).await.map(Some) }
+        if !absent.is_empty() {
+            return fits::missing(&self.context, &absent).await.map(Some);
+        }
+        // PRIVACY: of two sums at nearly the same coefficients the difference is what those sent who are in one only.
+        let kept = self.context.store.newton(job, &round.key.task).await?;
+        let goes_on = kept.is_none_or(|newton| newton.goes_on_with(with));
+        Ok((!goes_on).then(|| OTHERS.to_owned()))
     }
 
     /// A round with secure aggregation entered a phase: the step before it is over, and what it gave is relayed.

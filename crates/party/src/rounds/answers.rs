@@ -1,9 +1,12 @@
 //! To which sums of figures this site agreed. Figures follow from the rows, the task and the model, and training does not come
-//! between: the same over other sites, taken off, would leave what one site sent.
+//! between: the same over other sites, taken off, would leave what one site sent. The model does not count: the coordinator
+//! chooses it, one that differs in its last digit has the same figures, and numbers of rows and of labels are the same for all.
+
+use std::collections::BTreeMap;
 
 use hospes_protocol::canon::Canonical;
 use hospes_protocol::id::{Digest, Timestamp};
-use hospes_protocol::plan::{self, Parties, Plan};
+use hospes_protocol::plan::{self, Component, Evaluation, Parties, Plan};
 use sqlx::sqlite::SqliteConnection;
 
 use super::open::Leave;
@@ -33,21 +36,50 @@ impl Asked {
     }
 }
 
-/// The plan of one task: whatever else a plan has, or is called, what this one reports is the same.
+/// The plan of one task: whatever else a plan has, or is called, and whatever its tasks are called, what this one reports is
+/// the same, and with another seed mostly. Of an evaluation only the rows are left: neither what its model was trained with
+/// counts, nor a threshold.
 fn alone(plan: &Plan, task: &str) -> Plan {
-    let behind = plan::ancestors(plan, task);
-    let mut tasks = plan.tasks.clone();
-    tasks.retain(|name, _| name == task || behind.contains(name.as_str()));
-    Plan { name: "alone".to_owned(), parties: Parties::default(), tasks, ..plan.clone() }
+    let is_model = |name: &str, port: &str| {
+        let component = plan.tasks.get(name).map(|found| &found.component);
+        port == "model" && matches!(component, Some(Component::Evaluation(_)))
+    };
+    // In an order, and so with numbers, that no name has a part in.
+    let (mut order, mut at) = (vec![task], 0usize);
+    while let Some(name) = order.get(at).copied() {
+        at += 1;
+        let Some(found) = plan.tasks.get(name) else { continue };
+        for port in found.inputs.keys().filter(|port| !is_model(name, port)) {
+            if let Some(source) = plan::source(plan, found, port).filter(|source| !order.contains(&source.task)) {
+                order.push(source.task);
+            }
+        }
+    }
+    let numbered = |name: &str| order.iter().position(|other| *other == name).unwrap_or_default().to_string();
+    let mut tasks = BTreeMap::new();
+    for name in &order {
+        let Some(found) = plan.tasks.get(*name) else { continue };
+        let mut stripped = found.clone();
+        stripped.inputs.retain(|port, _| !is_model(name, port));
+        if let Component::Evaluation(evaluation) = &mut stripped.component {
+            *evaluation = Evaluation::default();
+        }
+        for (port, from) in &mut stripped.inputs {
+            if let Some(source) = plan::source(plan, found, port) {
+                *from = format!("{}.{}", numbered(source.task), source.output);
+            }
+        }
+        tasks.insert(numbered(name), stripped);
+    }
+    Plan { name: "alone".to_owned(), parties: Parties::default(), seed: 0, tasks, ..plan.clone() }
 }
 
-/// Names the sites over which it was answered before.
+/// Names the sites over which it was answered before, of whatever model.
 pub(super) async fn before(conn: &mut SqliteConnection, asked: &Asked) -> Result<Option<Digest>, PartyError> {
-    let sql = "SELECT cohort FROM secure_answers WHERE snapshot = ?1 AND task = ?2 AND model = ?3";
+    let sql = "SELECT cohort FROM secure_answers WHERE snapshot = ?1 AND task = ?2 ORDER BY at LIMIT 1";
     let found: Option<String> = sqlx::query_scalar(sql)
         .bind(asked.snapshot.to_string())
         .bind(asked.task.to_string())
-        .bind(asked.model())
         .fetch_optional(conn)
         .await
         .at("read earlier answers")?;
@@ -91,13 +123,48 @@ tasks:
 
     #[test]
     fn what_is_asked_is_the_same_in_another_plan_and_another_where_its_rows_are() {
-        let digest = |text: &str| {
+        let named = |text: &str, task: &str| {
             let plan = plan::read(text).unwrap_or_else(|e| panic!("{e}"));
-            Canonical::new(alone(&plan, "counts")).unwrap().digest()
+            Canonical::new(alone(&plan, task)).unwrap().digest()
         };
+        let digest = |text: &str| named(text, "counts");
         let first = digest(PLAN);
-        assert_eq!(digest(&PLAN.replace("name: one", "name: another")), first);
+        assert_eq!(digest(&PLAN.replace("name: one", "name: another\nseed: 7")), first);
         assert_eq!(digest(PLAN.rsplit_once("  more:").unwrap().0), first, "what it does not depend on");
         assert_ne!(digest(&PLAN.replace("test_fraction: 0.3", "test_fraction: 0.4")), first);
+        // Attack: the same by another name, in another study.
+        assert_eq!(named(&PLAN.replace("  counts:", "  again:"), "again"), first);
+        let renamed = PLAN.replace("  split:", "  a_split:").replace("data: split.", "data: a_split.");
+        assert_eq!(digest(&renamed), first);
+    }
+
+    const JUDGED: &str = r#"
+  train:
+    component: nn_train
+    inputs: { train: split.train }
+    params:
+      model: [{ linear: { out: 1 } }]
+      loss: binary_cross_entropy
+      optimizer: { sgd: { lr: 0.1 } }
+      rounds: 1
+      local: { updates: 1, batch: 1 }
+      strategy: { fed_avg: {} }
+      privacy: { plain: {} }
+  eval: { component: evaluation, inputs: { model: train.model, data: split.test } }
+"#;
+
+    #[test]
+    fn training_and_threshold_make_no_other_question_of_an_evaluation() {
+        let digest = |text: &str| {
+            let plan = plan::read(text).unwrap_or_else(|e| panic!("{e}"));
+            Canonical::new(alone(&plan, "eval")).unwrap().digest()
+        };
+        let text = format!("{}{JUDGED}", PLAN.trim_end());
+        let first = digest(&text);
+        assert_eq!(digest(&text.replace("lr: 0.1", "lr: 0.2")), first);
+        let judged = "data: split.test } }\n";
+        let (before, last) = text.rsplit_once(judged).unwrap();
+        assert_eq!(digest(&format!("{before}data: split.test }}, params: {{ threshold: 0.4 }} }}\n{last}")), first);
+        assert_ne!(digest(&text.replace("test_fraction: 0.3", "test_fraction: 0.4")), first);
     }
 }

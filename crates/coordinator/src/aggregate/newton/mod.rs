@@ -38,6 +38,9 @@ const HALVINGS: u32 = 30;
 /// How much larger a standard error may become than it was at the start. It grows without end where the outcome is
 /// separated by a feature; where events are rare, it grows by the square root of one over their frequency.
 const RUNAWAY: f64 = 1e4;
+/// Size of a column, the root of a diagonal entry of the information, below which masks, which round each site's sums to
+/// multiples of 2^-96, could change that entry by more than 2^-40 of itself: 2^-25.
+const SMALLEST: f64 = 1.0 / 33_554_432.0;
 
 /// A `glm` or `cox` task, as far as the coordinator needs it.
 #[derive(Debug, Clone, PartialEq)]
@@ -170,6 +173,7 @@ struct Report<'a> {
     information: &'a [f64],
     log_likelihood: f64,
     deviance: Option<f64>,
+    is_masked: bool,
     sum: &'a FigureSet,
 }
 
@@ -195,6 +199,13 @@ impl Newton {
         &self.point
     }
 
+    /// Whether sums over these sites go on with the fit: each of them is of the same.
+    pub fn goes_on_with(&self, sites: &[SiteId]) -> bool {
+        let mut sites = sites.to_vec();
+        sites.sort_unstable();
+        self.sites.is_empty() || self.sites == sites
+    }
+
     /// Takes the sites' reports at [`Newton::point`], and moves it on.
     ///
     /// # Errors
@@ -204,7 +215,7 @@ impl Newton {
             return Ok(Next::Done(Box::new(fit.completed(regression, pooled))));
         }
         self.check_sites(pooled)?;
-        let report = Report::read(&pooled.sum)?;
+        let report = Report::read(pooled)?;
         self.rounds += 1;
         let next = match self.stage {
             Stage::Restart => {
@@ -263,8 +274,7 @@ impl Newton {
             return Err(Stop::Withheld(withheld));
         }
         // Under masks only the sum says that somebody does.
-        let is_masked = pooled.sites.iter().any(|(_, set)| set.is_none());
-        let held = pooled.sum.withheld.iter().find(|(name, _)| is_masked && *name != figure::PEARSON);
+        let held = pooled.sum.withheld.iter().find(|(name, _)| pooled.is_masked() && *name != figure::PEARSON);
         held.map_or(Ok(()), |(name, words)| Err(Stop::Failed(held_back(name, words))))
     }
 
@@ -335,6 +345,11 @@ impl Newton {
         let solved = solve::solve(report.information, report.score);
         let solution = solved.map_err(|at| self.singular(regression, report, at))?;
         self.check_growth(regression, &solution.errors)?;
+        if report.is_masked
+            && let Some(at) = solution.sizes.iter().position(|size| *size < SMALLEST)
+        {
+            return Err(Stop::Failed(too_small(&regression.coefficients.names[at])));
+        }
         let tolerance = regression.newton().tolerance * report.residual(regression);
         let has_arrived = self.stands_still(&solution, tolerance);
         let Solution { step, errors, .. } = solution;
@@ -446,10 +461,14 @@ const NO_EVENT: &str = "no row of any site has the event, so there is nothing to
 const TOLD: &str = "the features tell the label exactly, so that nothing is left to estimate errors from; leave out the \
                     one that the label was computed from";
 
+fn too_small(name: &str) -> String {
+    format!("the values of '{name}' are too small for sums under masks; scale it, or give it in another unit")
+}
+
 fn held_back(name: &str, words: &str) -> String {
     format!(
-        "'{name}' is {words}, and under masks nobody but these knows which; leave out features with rare values, or run it \
-         without the sites that hold the sums back"
+        "'{name}' is {words}, and under masks nobody but these knows which; leave out features with rare values, scale \
+         large ones, or run it without the sites that hold the sums back"
     )
 }
 
@@ -473,7 +492,8 @@ fn separated(name: &str) -> String {
 }
 
 impl<'a> Report<'a> {
-    fn read(sum: &'a FigureSet) -> Result<Self, Stop> {
+    fn read(pooled: &'a Pooled) -> Result<Self, Stop> {
+        let sum = &pooled.sum;
         let missing = |name: &str| Stop::Failed(format!("the sum of '{name}' over the sites is no number"));
         let values = |name: &str| sum.sums.get(name).map(Vec::as_slice).ok_or_else(|| missing(name));
         let one = |name: &str| sum.sums.get(name).and_then(|values| values.first()).copied();
@@ -482,6 +502,7 @@ impl<'a> Report<'a> {
             information: values(figure::INFORMATION)?,
             log_likelihood: one(figure::LOG_LIKELIHOOD).ok_or_else(|| missing(figure::LOG_LIKELIHOOD))?,
             deviance: one(figure::DEVIANCE),
+            is_masked: pooled.is_masked(),
             sum,
         };
         let entries = plan::triangle(report.score.len() as u64);

@@ -154,6 +154,16 @@ fn a_fit_under_masks_is_the_one_without() {
 }
 
 #[test]
+fn a_feature_whose_sums_masks_would_cut_off_is_refused_in_words() {
+    let cells: [&Cells; 2] = [
+        &[(1e-13, 1.0, 18.0), (1e-13, 0.0, 7.0), (0.0, 1.0, 2.0), (0.0, 0.0, 31.0)],
+        &[(2e-13, 1.0, 12.0), (1e-13, 0.0, 13.0), (0.0, 1.0, 10.0), (0.0, 0.0, 17.0)],
+    ];
+    let words = failed(run_with(&regression("binomial"), Family::Binomial, &cells, masked));
+    assert!(words.contains("too small for sums under masks"), "{words}");
+}
+
+#[test]
 fn a_fourfold_table_has_its_log_odds_ratio_and_woolfs_error() {
     // Exposed: 30 of 50; not exposed: 12 of 60. Over two sites.
     let one: &Cells = &[(1.0, 1.0, 18.0), (1.0, 0.0, 7.0), (0.0, 1.0, 2.0), (0.0, 0.0, 31.0)];

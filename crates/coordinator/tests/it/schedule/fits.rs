@@ -287,3 +287,18 @@ async fn under_masks_nobody_is_told_which_site_withholds_the_sums_of_a_fit() {
     assert_eq!(job.state, JobState::Failed);
     assert!(reason.contains("of 1 of 4 sites") && !reason.contains("site-2"), "{reason}");
 }
+
+/// Attack: at nearly the same coefficients the sums over the others, taken off those over all, are those of the missing site.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fit_under_masks_asks_for_no_sum_over_other_sites_than_before() {
+    let mut world = World::new().await;
+    world.peers[1].script(|header| if header.round == 3 { Act::Revoke } else { Act::Work });
+    world.start(None).await;
+    let study = world.submit(&masked(PLAN, OF_ODDS)).await;
+    let job = world.ended(study).await;
+    let reason = job.reason.clone().unwrap();
+    assert!(job.state == JobState::Failed && reason.contains("of the same sites from its first round"), "{reason}");
+    let rounds = world.store.rounds(job.job, 100).await.unwrap();
+    let third: Vec<RoundState> = rounds.iter().filter(|r| r.key.round == 3).map(|round| round.state).collect();
+    assert!(third.len() > 1 && third.iter().all(|state| *state == RoundState::Abandoned), "{third:?}");
+}

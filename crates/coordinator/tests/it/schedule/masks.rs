@@ -356,5 +356,5 @@ async fn of_masked_figures_the_coordinator_has_the_sum_and_nothing_of_one_site()
     let [(None, held)] = all.as_slice() else { panic!("{all:?}") };
     assert_eq!(held.sums.keys().collect::<Vec<_>>(), ["n"]);
     assert_eq!(held.sums["n"], together[0].1.sums["n"]);
-    assert!(held.withheld.values().all(|words| words == "withheld by a disclosure rule of 1 of 4 sites"), "{held:?}");
+    assert!(held.withheld.values().all(|words| words.contains("of 1 of 4 sites")), "{held:?}");
 }

@@ -430,7 +430,7 @@ fn figures_come_out_as_their_sums_and_of_what_one_site_holds_back_nothing_does()
     let blinded = together(BTreeMap::new());
     let sum = figures::report(&announced, 5, &blinded[1..].concat()).unwrap();
     assert_eq!((sum.sums[figure::N].as_slice(), sum.sums.len()), ([60.0].as_slice(), 1));
-    assert_eq!(sum.withheld[figure::SCORE], "withheld by a disclosure rule of 1 of 5 sites");
+    assert!(sum.withheld[figure::SCORE].contains("of 1 of 5 sites"), "{sum:?}");
     assert!(blinded[3].iter().zip(&blocks[3]).all(|(random, others)| random != others));
     assert!(blinded[3].iter().any(|sum| sum >> 32 > 3), "no sum of the four others reaches so far: {:?}", blinded[3]);
 }
