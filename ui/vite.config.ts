@@ -58,7 +58,7 @@ export default defineConfig(({ mode }) => ({
   oxc: { jsx: { runtime: "automatic" } },
   test: {
     include: ["test/**/*.test.{ts,tsx}"],
-    css: { include: [/tokens\.css/] },
+    css: { include: [/tokens\.css/, /\.css\?raw$/] },
     restoreMocks: true,
     // React, its components and axe are read once, not for each file: half the time. Each test takes away what it put up.
     isolate: false,

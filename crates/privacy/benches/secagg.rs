@@ -131,7 +131,7 @@ fn shamir(criterion: &mut Criterion) {
     const THRESHOLD: u8 = 67;
     let coefficients: Vec<[u8; 64]> = (1..=THRESHOLD).map(|byte| [byte; 64]).collect();
     let shares = split(&coefficients, PARTIES);
-    let places: Vec<u32> = (1..=PARTIES).rev().take(usize::from(THRESHOLD)).rev().collect();
+    let places: Vec<u32> = (PARTIES - u32::from(THRESHOLD) + 1..=PARTIES).collect();
     let last = &shares[shares.len() - usize::from(THRESHOLD)..];
     let mut group = criterion.benchmark_group("shamir");
     group.bench_function("split_100_67", |bench| bench.iter(|| split(black_box(&coefficients), PARTIES)));

@@ -62,7 +62,8 @@ pub fn levels(announced: &[Figure], report: &FigureSet) -> Result<Zeroizing<Vec<
             None => {
                 let entries = figure.values.saturating_mul(form.pieces());
                 let length = usize::try_from(entries.saturating_mul(4)).unwrap_or(usize::MAX);
-                bytes.resize(bytes.len().saturating_add(length), 0);
+                let longer = bytes.len().saturating_add(length);
+                bytes.resize(longer, 0);
             }
         }
     }

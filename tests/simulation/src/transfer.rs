@@ -206,6 +206,7 @@ impl World<'_> {
             }
             Refused::Offset { .. }
             | Refused::Damaged(_)
+            | Refused::Anew
             | Refused::TakenOver
             | Refused::NoSpace
             | Refused::Failed(_) => Next::Again,

@@ -25,6 +25,9 @@ use crate::world::Node;
 /// How far a published parameter may be from the one that is computed here in double precision.
 const TOLERANCE: f64 = 2e-6;
 
+/// A site's round, whichever attempt: site, job, task, epoch, number.
+type OneRound = (usize, JobId, String, u64, u32);
+
 /// Everything that is known from outside.
 #[derive(Default)]
 pub(crate) struct Truth {
@@ -43,7 +46,7 @@ pub(crate) struct Truth {
     taken_back: BTreeSet<(usize, RoundKey)>,
     models: BTreeMap<Digest, Vec<f32>>,
     /// Sets of inputs that sites agreed to, by round without its attempt.
-    agreed: BTreeMap<(usize, JobId, String, u64, u32), (u32, Digest)>,
+    agreed: BTreeMap<OneRound, (u32, Digest)>,
     /// Of whose secrets sites revealed shares: self-masks, and mask keys.
     revealed: BTreeMap<(usize, RoundKey), [BTreeSet<u32>; 2]>,
     pub(crate) violations: Vec<String>,

@@ -1587,6 +1587,15 @@ rounds_in_all: number,
  */
 tasks: Array<TaskView>, 
 /**
+ * What protects what leaves; lists leave it out.
+ */
+protection: Array<string>, 
+/**
+ * The other sites, with how far its rounds trust their keys: as now, and no further than when it was approved. Lists leave
+ * them out.
+ */
+others: Array<PeerLine>, 
+/**
  * *This site alone* against *federated*, where the rounds above hold both; it stays here, and lists leave it out.
  */
 comparisons: Array<Comparison>, 
@@ -2522,7 +2531,19 @@ vouched_by: Array<string>,
 /**
  * Whether this site vouches for it.
  */
-vouched_here: boolean, };
+vouched_here: boolean, 
+/**
+ * The twelve words of its key, once people of this site compared them. Before, they are the other site's to say.
+ */
+words: string | null, 
+/**
+ * Who compared them.
+ */
+compared: WordsCompared | null, 
+/**
+ * When the key that was verified here under this name ceased to be, where nobody compared words since.
+ */
+revoked: Timestamp | null, };
 
 /**
  * Who asks and who takes part.
@@ -3880,6 +3901,19 @@ settled: boolean,
  */
 words: string, };
 
+/**
+ * Who compared the words of another member's key.
+ */
+export type WordsCompared = { 
+/**
+ * Name.
+ */
+by: string, 
+/**
+ * When.
+ */
+at: Timestamp, };
+
 /** What each command is asked with and answers. */
 export interface Commands {
   /** State of the site; needs nobody logged in. */
@@ -3973,6 +4007,8 @@ export interface Commands {
   peers: { args: { federation: SiteId }; answer: Array<PeerView> };
   /** Compares the words that another site's staff read out. */
   verify_peer: { args: { federation: SiteId; site: SiteId; words: string }; answer: PeerView };
+  /** Takes back, with a reason, that a site's key was verified here. */
+  unverify_peer: { args: { federation: SiteId; site: SiteId; reason: string }; answer: PeerView };
   /** Vouches for a site verified here. */
   vouch: { args: { federation: SiteId; site: SiteId }; answer: PeerView };
   /** Pauses a federation, or ends the pause. */
@@ -4119,7 +4155,7 @@ export const READS: { readonly [C in keyof Commands]?: readonly Notice[] } = {
   review: ["requests", "datasets", "federations", "settings"],
   dry_run: ["dry_run", "requests", "datasets", "settings"],
   jobs: ["jobs"],
-  job: ["jobs"],
+  job: ["federations", "jobs", "settings"],
   job_log: ["jobs", "egress"],
   device: ["settings"],
   device_setting: ["settings"],
@@ -4165,6 +4201,7 @@ export const CHANGES: { readonly [C in keyof Commands]?: readonly Notice[] } = {
   import_opt_outs: ["datasets", "jobs", "egress", "audit"],
   enrol: ["federations", "audit"],
   verify_peer: ["federations", "alarm", "audit"],
+  unverify_peer: ["federations", "jobs", "egress", "audit"],
   vouch: ["federations", "audit"],
   pause: ["federations", "jobs", "egress", "audit"],
   leave: ["federations", "requests", "jobs", "egress", "audit"],

@@ -144,7 +144,7 @@ impl Normal {
             }
         };
         let of_parameters = vec![sums(gradient.clone() * shared.normal.clone()), sums(gradient.clone())];
-        Some((shared.to_input(groups, gradient, &parameters[0]), of_parameters))
+        Some((shared.into_input(groups, gradient, &parameters[0]), of_parameters))
     }
 }
 
@@ -182,13 +182,13 @@ impl Shared {
                     false => x.sum_dim(0).reshape([length]),
                 };
                 let of_parameters = vec![sums(gradient.clone() * self.normal.clone()), sums(gradient.clone())];
-                (self.to_input(groups, gradient, &parameters[0]), of_parameters)
+                (self.into_input(groups, gradient, &parameters[0]), of_parameters)
             }
         }
     }
 
     /// The gradient with respect to what came in, of groups.
-    fn to_input(self, groups: usize, gradient: Tensor<4>, weight: &Tensor<1>) -> Tensor<4> {
+    fn into_input(self, groups: usize, gradient: Tensor<4>, weight: &Tensor<1>) -> Tensor<4> {
         let Self { normal, inverse, .. } = self;
         let [rows, channels, height, width] = gradient.dims();
         let per_channel = weight.dims()[0] == channels;

@@ -30,7 +30,7 @@ pub fn noise_multiplier(target: f64, delta: Delta, sampling_rate: f64, times: u6
         while place.0 > least {
             let next = at((place.0 / 2.0).max(least))?;
             if next.1 > 0.0 {
-                return narrow(next, place, &excess);
+                return narrow(next, place, excess);
             }
             place = next;
         }
@@ -39,7 +39,7 @@ pub fn noise_multiplier(target: f64, delta: Delta, sampling_rate: f64, times: u6
     while place.0 < most {
         let next = at((place.0 * 2.0).min(most))?;
         if next.1 <= 0.0 {
-            return narrow(place, next, &excess);
+            return narrow(place, next, excess);
         }
         place = next;
     }

@@ -8,7 +8,7 @@ use hospes_protocol::plan::{Feature, Loss, Model, Optimizer, Schedule};
 use rand_core::Rng as _;
 
 use super::sampling::Subjects;
-use super::{Course, Rules, Secret};
+use super::{Course, Noise, Rules, Secret};
 use crate::component::{Matrix, Pixels};
 use crate::device::{Compute, Place};
 use crate::error::CohortError;
@@ -71,7 +71,7 @@ fn seconds(
     trial: &Trial<'_>,
     data: &Matrix,
     compute: &Compute,
-    mut noise: Option<&mut dyn FnMut(&mut [i64], f64)>,
+    mut noise: Option<&mut Noise<'_>>,
 ) -> Result<f64, CohortError> {
     let start = initial(trial.model, trial.inputs, 1);
     let mut network = Network::new(trial.model, data, &start, compute)?;

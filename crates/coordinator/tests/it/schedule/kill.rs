@@ -218,6 +218,10 @@ async fn i7_a_job_is_carried_through() {
     }
     let plan = std::env::var(PLANNED).unwrap_or_else(|_| PLAN.to_owned());
     carry_through(&folder, std::env::var(DATABASE).ok(), &plan).await;
+    if std::env::var_os(CRASH).is_some() {
+        // What is waited for is committed a moment before the last step is over, which is one to be killed after.
+        tokio::time::sleep(Duration::from_secs(10)).await;
+    }
 }
 
 /// Makes another database; the result is its URL.

@@ -409,8 +409,8 @@ async fn boxes_that_were_changed_are_refused_and_who_dealt_wrongly_is_accused() 
     let shorten = |delivery: &mut Delivery| {
         delivery.shares = resigned(&delivery.shares, 2, |shares| shares.own.truncate(2));
     };
-    let accusations: [(Fault, &dyn Fn(&mut Delivery)); 2] = [(Fault::Box, &spoil), (Fault::Commitments, &shorten)];
-    for (attempt, (fault, change)) in (6u32..).zip(accusations) {
+    let changes: [&dyn Fn(&mut Delivery); 2] = [&spoil, &shorten];
+    for ((attempt, fault), change) in (6u32..).zip([Fault::Box, Fault::Commitments]).zip(changes) {
         let header = attack.header(1, attempt);
         let ring = Box::pin(attack.opened(&header, Step::Input)).await;
         let Relay::Shares { active, mut dealt } = ring.aggregator.relay(US).unwrap() else { panic!("boxes") };
