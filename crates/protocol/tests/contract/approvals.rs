@@ -610,7 +610,7 @@ fn one_more_linear_layer_does_not_hide_how_many_parameters_a_model_has() {
         }
     };
     let deep = [linear(), linear()];
-    assert_eq!(code(with(&deep, 43)), RefusalCode::Policy);
+    assert_eq!(code(with(&deep, 43)), RefusalCode::TooFewSubjects);
     given(with(&deep, 49));
     given(with(&[linear(), Layer::Relu {}, linear()], 43));
 }
