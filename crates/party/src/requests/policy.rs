@@ -211,13 +211,17 @@ fn changes(now: &Policy, new: &Policy) -> Vec<PolicyChange> {
             place: place.clone(),
             before: words(before.get(place)),
             after: words(after.get(place)),
-            effect: effect(now, place, after.get(place)),
+            effect: effect(now, new, place, after.get(place)),
         })
         .collect()
 }
 
 /// What one changed value does, all others being as they are.
-fn effect(now: &Policy, place: &str, value: Option<&Value>) -> PolicyEffect {
+fn effect(now: &Policy, new: &Policy, place: &str, value: Option<&Value>) -> PolicyEffect {
+    if place == "profile" && now.is_public_data() && !new.is_public_data() {
+        // Alone it would be the name of rules for patients on values that are for public data: what counts is all of it.
+        return if loosened(now, new).is_empty() { PolicyEffect::Tightens } else { PolicyEffect::Loosens };
+    }
     let changed = || {
         let mut tree = serde_json::to_value(now).ok()?;
         let (parents, leaf) = place.rsplit_once('.').unwrap_or(("", place));
@@ -299,6 +303,8 @@ mod tests {
             assert!(words.iter().any(|w| w.contains(place)), "{place} is missing in {words:?}");
         }
         assert!(loosened(&public, &Policy::strict()).is_empty());
+        let of = |new: &Policy| changes(&public, new).into_iter().find(|c| c.place == "profile").unwrap().effect;
+        assert_eq!((of(&ours), of(&Policy::strict())), (PolicyEffect::Loosens, PolicyEffect::Tightens));
     }
 
     /// Walks over every number and switch of a policy file, so that a new one cannot be forgotten in [`loosened`].
