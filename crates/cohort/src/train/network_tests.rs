@@ -10,6 +10,7 @@ use crate::component::Pixels;
 use crate::device::{Card, Compute, Place};
 use crate::train::batches::stream;
 use crate::train::convolution::{self, Window};
+use crate::train::tests::noise;
 use crate::train::{norms, processor};
 
 fn linear(out: u32) -> Layer {
@@ -22,15 +23,6 @@ fn conv(out: u32, kernel: u32, stride: u32, padding: u32) -> Conv {
 
 fn pool(kernel: u32, stride: u32, padding: u32) -> Pool {
     Pool { kernel, stride: Some(stride), padding }
-}
-
-fn noise(n: usize, seed: u32) -> Vec<f32> {
-    let mut state = seed;
-    let mut next = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 8) as f32 / (1u32 << 24) as f32 - 0.5
-    };
-    (0..n).map(|_| next()).collect()
 }
 
 /// Rows of noise with labels that fit the loss.

@@ -71,7 +71,8 @@ fn residual(width: u32, blocks: u32) -> Model {
     Model::Graph(Graph { graph })
 }
 
-fn noise(n: usize, seed: u32) -> Vec<f32> {
+/// Numbers from -0.5 to 0.5, the same for a seed.
+pub(in crate::train) fn noise(n: usize, seed: u32) -> Vec<f32> {
     let mut state = seed;
     let mut next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

@@ -10,6 +10,7 @@ use crate::component::Pixels;
 use crate::device::Compute;
 use crate::train::convolution::{self, Kept, Window};
 use crate::train::stream;
+use crate::train::tests::noise;
 
 fn linear(out: u32) -> Layer {
     Layer::Linear(Linear { out, bias: true, init: Init::TorchDefault })
@@ -37,15 +38,6 @@ fn reshape(shape: &[u32]) -> Layer {
 
 fn node(name: &str, layer: Layer, from: &[&str]) -> Node {
     Node { name: name.into(), layer, from: from.iter().map(|f| (*f).to_owned()).collect() }
-}
-
-fn noise(n: usize, seed: u32) -> Vec<f32> {
-    let mut state = seed;
-    let mut next = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 8) as f32 / (1u32 << 24) as f32 - 0.5
-    };
-    (0..n).map(|_| next()).collect()
 }
 
 /// Rows of noise with labels that fit the loss.
