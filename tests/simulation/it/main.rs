@@ -19,7 +19,7 @@ fn schedules(seeds: Range<u64>) -> Result<()> {
             successes += u64::from(outcome.ended == "success");
         }
         // A federation that never gets anywhere breaks no rule either.
-        assert!(successes > 80, "only {successes} jobs came to a result");
+        assert!(successes > 160, "only {successes} jobs came to a result");
         Ok(())
     })
 }
@@ -37,14 +37,10 @@ macro_rules! schedules {
 }
 
 schedules! {
-    schedules_of_faults_break_no_rule_1: 0..250;
-    schedules_of_faults_break_no_rule_2: 250..500;
-    schedules_of_faults_break_no_rule_3: 500..750;
-    schedules_of_faults_break_no_rule_4: 750..1_000;
-    schedules_of_faults_break_no_rule_5: 1_000..1_250;
-    schedules_of_faults_break_no_rule_6: 1_250..1_500;
-    schedules_of_faults_break_no_rule_7: 1_500..1_750;
-    schedules_of_faults_break_no_rule_8: 1_750..2_000;
+    schedules_of_faults_break_no_rule_1: 0..500;
+    schedules_of_faults_break_no_rule_2: 500..1_000;
+    schedules_of_faults_break_no_rule_3: 1_000..1_500;
+    schedules_of_faults_break_no_rule_4: 1_500..2_000;
 }
 
 #[test]

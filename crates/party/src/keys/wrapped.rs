@@ -94,4 +94,15 @@ mod tests {
         let seed = key.to_seed();
         assert!(!wrapped.windows(32).any(|w| w == seed.as_slice()));
     }
+
+    #[test]
+    fn a_key_of_a_shipped_build_opens_in_every_other_at_the_cost_that_it_names() {
+        let ana = PersonId::new(Timestamp::from_millis(1_700_000_000_000), [1; 10]);
+        let pass = Passphrase::from("correct horse".to_owned());
+        let (key, mut wrapped) = generate(ana, &pass, KdfCost::SHIPPED).unwrap();
+        assert_eq!(wrapped[8..16], [[0, 0, 1, 0], [3, 0, 0, 0]].concat());
+        assert_eq!(unwrap(&wrapped, ana, &pass).unwrap().public(), key.public());
+        wrapped[12] = 2;
+        assert!(unwrap(&wrapped, ana, &pass).is_err(), "fewer passes gave the same key");
+    }
 }

@@ -97,8 +97,18 @@ fn without(relay: &mut Relay, gone: &[u32]) {
     dealt.retain(|delivery| !gone.contains(&delivery.shares.document.from));
 }
 
-/// Attack: none, or too few, of a member's own neighbours are among the active, so that its self-mask alone hides it.
+/// One test, because each has a process of its own, in which a session of so many would be played anew.
 #[test]
+fn a_session_of_a_hundred_and_sixty_keeps_its_rules() {
+    a_member_masks_only_among_enough_of_its_own_neighbours();
+    no_step_goes_on_with_more_missing_than_the_graph_was_found_for();
+    the_quorum_of_a_graph_is_that_of_the_whole_roster();
+    a_member_of_a_graph_restored_at_any_step_goes_on_as_if_nothing_had_happened();
+    positions_are_those_that_were_committed_to();
+    only_neighbours_accuse();
+}
+
+/// Attack: none, or too few, of a member's own neighbours are among the active, so that its self-mask alone hides it.
 fn a_member_masks_only_among_enough_of_its_own_neighbours() {
     let (whole, near) = (whole(), whole().near(2));
     assert_eq!(near.len(), whole.neighbours as usize);
@@ -135,7 +145,6 @@ fn a_member_masks_only_among_enough_of_its_own_neighbours() {
 }
 
 /// More missing than the degree was found for are refused in every step, by members and by the aggregator.
-#[test]
 fn no_step_goes_on_with_more_missing_than_the_graph_was_found_for() {
     let whole = whole();
     let least = (N - MISSING) as usize;
@@ -189,7 +198,6 @@ fn no_step_goes_on_with_more_missing_than_the_graph_was_found_for() {
 }
 
 /// A quorum is one of the whole roster, not of neighbours: as many may fall silent after their inputs.
-#[test]
 fn the_quorum_of_a_graph_is_that_of_the_whole_roster() {
     let whole = whole();
     let few = |many: usize| {
@@ -216,7 +224,6 @@ fn the_quorum_of_a_graph_is_that_of_the_whole_roster() {
     assert!(matches!(refusal, Refusal::TooFewShares { .. }), "{refusal}");
 }
 
-#[test]
 fn a_member_of_a_graph_restored_at_any_step_goes_on_as_if_nothing_had_happened() {
     let steps = [Step::Positions, Step::Shares, Step::Input, Step::Consent, Step::Reveal];
     for step in steps {
@@ -237,7 +244,6 @@ fn a_member_of_a_graph_restored_at_any_step_goes_on_as_if_nothing_had_happened()
     assert_eq!(restored(&whole().setup, 7, &records).map(drop), Err(Refusal::Record(Step::Shares)));
 }
 
-#[test]
 fn positions_are_those_that_were_committed_to() {
     let attack = |change: &dyn Fn(&mut Vec<Signed<Opening>>)| {
         attacked(2, Step::Shares, |relay| {
@@ -258,7 +264,6 @@ fn positions_are_those_that_were_committed_to() {
     assert!(matches!(attack(&|_| {}), Ok(Turn::Send(_))));
 }
 
-#[test]
 fn only_neighbours_accuse() {
     let whole = whole();
     let near = whole.near(2);
