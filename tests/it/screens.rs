@@ -78,7 +78,9 @@ pub(crate) fn the_table_of_a_regression_is_released_and_looked_at(
         tour.words = vec![("{job}", job.to_owned())];
         let walked = a_fit_is_looked_at(&mut tour, federation, site, job).await;
         let charts = end(tour, walked).await?;
-        ensure!(charts.contains("Effects with intervals"), "the picture of the effects is not among {charts:?}");
+        for chart in ["Effects with intervals", "Log likelihood of odds"] {
+            ensure!(charts.contains(chart), "'{chart}' is not among {charts:?}");
+        }
         Ok(())
     })
 }

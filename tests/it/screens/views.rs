@@ -148,8 +148,11 @@ pub(super) const STEWARD: &[View] = &[
     at("56-nothing-here", "/nowhere"),
 ];
 
-/// The released table of a regression.
-pub(super) const FIT: &[View] = &[at("table of a regression", "/models/{job}").after(&[Await("main figure")])];
+/// The released table of a regression, and the run that ended with it.
+pub(super) const FIT: &[View] = &[
+    at("table of a regression", "/models/{job}").after(&[Await("main figure")]),
+    at("run of a regression", "/jobs/{job}").after(&[Await("main figure")]),
+];
 
 /// What an administrator sees of it besides.
 pub(super) const ADMINISTRATION: &[View] = &[
