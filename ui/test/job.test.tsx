@@ -157,7 +157,15 @@ describe("a run", () => {
         validation: auc === null ? null : { metrics },
       };
       const key = { job: "job", task, epoch: 1, round: number, attempt: 1 };
-      return { round: key, state: "published", reason: null, progress: null, note: null, view: { training }, at: number };
+      return {
+        round: key,
+        state: "published",
+        reason: null,
+        progress: null,
+        note: null,
+        view: { training },
+        at: number,
+      };
     };
     const rounds = [trained("train", 1, 0.61), trained("train", 2, 0.74), trained("blind", 1, null)];
     await stand({ ...JOB, rounds, rounds_in_all: 3 });

@@ -94,6 +94,31 @@ describe("a changed policy", () => {
     expect(shown()).toBeNull();
   });
 
+  it("stays as it was typed where a colleague changes the policy meanwhile, and says so", async () => {
+    const theirs = "[disclosure]\nmin_subjects = 70\n";
+    let now = NOW;
+    screen = await show(<PolicySettings />, ["administrator"], (command) => {
+      if (command === "policy") return now;
+      if (command === "policy_preview") return PREVIEW;
+      if (command !== "set_policy") return [];
+      // Its own is only proposed; what it makes stale is asked again, as after a notice.
+      now = theirs;
+      return { proposed: { id: "p", at: 0, by: "Stefan", words: "loosen the policy", needs_words: false } };
+    });
+    await type("policy", LOOSER);
+    await settle();
+    expect(screen.place.textContent).not.toContain("A colleague changed this");
+    await press(button("Set this policy"));
+    await type("signing", "a long passphrase");
+    await act(async () => document.querySelector<HTMLFormElement>("[role=dialog] form")?.requestSubmit());
+    await settle();
+    const field = () => screen.place.querySelector<HTMLTextAreaElement>('[name="policy"]')?.value;
+    expect(field()).toBe(LOOSER);
+    expect(screen.place.textContent).toContain("A colleague changed this while you were editing.");
+    await press(button("Discard changes"));
+    expect(field()).toBe(theirs);
+  });
+
   it("is asked about once for what was typed in one go", async () => {
     await stand(() => PREVIEW);
     vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });

@@ -69,8 +69,8 @@ describe("figures by round", () => {
 
   it("are also those of a fit, whose rounds each judge the coefficients that came", () => {
     const fit = (value: number) => ({ report: { regression: { rows: 9, log_likelihood: value } } });
-    const rows = figuresByRound([round("odds", 2, 1, fit(-4)), round("odds", 1, 1, fit(-7))]).get("odds") ?? [];
-    expect(curveOf(rows, "log_likelihood")).toEqual([
+    const found = figuresByRound([round("odds", 2, 1, fit(-4)), round("odds", 1, 1, fit(-7))]);
+    expect(curveOf(found.get("odds") ?? [], "log_likelihood")).toEqual([
       { x: 1, y: -7 },
       { x: 2, y: -4 },
     ]);
