@@ -1,6 +1,7 @@
 // @vitest-environment jsdom
 import { act } from "react";
 import { afterEach, describe, expect, it, vi } from "vitest";
+import { useAction } from "../src/ipc/hooks";
 import type { PolicyPreview } from "../src/ipc/types";
 import { PolicySettings } from "../src/screens/PolicySettings";
 import { button, press, type Screen, settle, show, type } from "./stage";
@@ -97,20 +98,31 @@ describe("a changed policy", () => {
   it("stays as it was typed where a colleague changes the policy meanwhile, and says so", async () => {
     const theirs = "[disclosure]\nmin_subjects = 70\n";
     let now = NOW;
-    screen = await show(<PolicySettings />, ["administrator"], (command) => {
+    // Makes the settings stale, as a notice of the engine does.
+    function Colleague() {
+      const change = useAction("set_audit_retention");
+      return (
+        <button type="button" onClick={() => change.mutate({ months: 12, passphrase: "" })}>
+          At another window
+        </button>
+      );
+    }
+    const both = (
+      <>
+        <PolicySettings />
+        <Colleague />
+      </>
+    );
+    screen = await show(both, ["administrator"], (command) => {
       if (command === "policy") return now;
       if (command === "policy_preview") return PREVIEW;
-      if (command !== "set_policy") return [];
-      // Its own is only proposed; what it makes stale is asked again, as after a notice.
-      now = theirs;
-      return { proposed: { id: "p", at: 0, by: "Stefan", words: "loosen the policy", needs_words: false } };
+      return [];
     });
     await type("policy", LOOSER);
     await settle();
     expect(screen.place.textContent).not.toContain("A colleague changed this");
-    await press(button("Set this policy"));
-    await type("signing", "a long passphrase");
-    await act(async () => document.querySelector<HTMLFormElement>("[role=dialog] form")?.requestSubmit());
+    now = theirs;
+    await press(button("At another window"));
     await settle();
     const field = () => screen.place.querySelector<HTMLTextAreaElement>('[name="policy"]')?.value;
     expect(field()).toBe(LOOSER);

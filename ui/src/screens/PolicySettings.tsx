@@ -47,13 +47,14 @@ export function PolicySettings() {
 function Editor({ toml, onOutcome }: { toml: string; onOutcome: (outcome: Outcome) => void }) {
   const { t } = useTranslation();
   // What was not touched follows what counts; `from` is the policy that was edited.
-  const [draft, setDraft] = useState<{ text: string; from: string } | null>(null);
+  const [draft, setDraft] = useState<{ text: string; from: string; isSigned: boolean } | null>(null);
+  // The next policy is the one that was signed here, as the engine writes it.
+  if (draft?.isSigned && draft.from !== toml) setDraft(null);
   const text = draft?.text ?? toml;
   const [isAsking, setAsking] = useState(false);
   const set = useAction("set_policy", (outcome) => {
     setAsking(false);
-    // What waits for a second person is still a draft.
-    if ("done" in outcome) setDraft(null);
+    setDraft(draft && { ...draft, isSigned: true });
     onOutcome(outcome);
   });
   const isSame = text === toml;
@@ -64,7 +65,7 @@ function Editor({ toml, onOutcome }: { toml: string; onOutcome: (outcome: Outcom
           label={t("settings.policyFile")}
           name="policy"
           value={text}
-          onChange={(text) => setDraft({ text, from: draft?.from ?? toml })}
+          onChange={(text) => setDraft({ text, from: draft?.from ?? toml, isSigned: false })}
           rows={22}
           isMono
         />
