@@ -156,6 +156,7 @@ function Facts({ job }: { job: JobView }) {
           {(job.held || job.released !== null || job.model !== null) && (
             <Link href={`/models/${job.job}`}>{t("jobs.results")}</Link>
           )}
+          <Link href="/egress">{t("jobs.whatLeft")}</Link>
           {!isOver(job) && <Pause job={job} />}
           {!isOver(job) && <Stop job={job} />}
         </div>
