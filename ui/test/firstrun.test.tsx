@@ -336,7 +336,12 @@ describe("where the service waits for its first person", () => {
 });
 
 describe("what is left of the set-up", () => {
-  const beginning = (people: unknown[], datasets: unknown[], memberships: unknown[], peers: unknown[] = []) => {
+  const beginning = (
+    people: unknown[],
+    datasets: unknown[],
+    memberships: unknown[],
+    peers: unknown[] = [],
+  ) => {
     const status = { phase: "set_up", memberships } as unknown as Status;
     return screen.show(<Beginning status={status} />, { people, datasets, peers });
   };
