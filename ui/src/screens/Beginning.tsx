@@ -13,8 +13,9 @@ export function Beginning({ status }: { status: Status }) {
   const people = useAnswer("people", {});
   const datasets = useAnswer("datasets", {});
   const [first] = joined(status.memberships);
-  const peers = useAnswer("peers", { federation: first?.federation ?? "" }, first !== undefined);
-  if (people.data === undefined || datasets.data === undefined) return null;
+  const isOver = status.phase === "operating";
+  const peers = useAnswer("peers", { federation: first?.federation ?? "" }, first !== undefined && !isOver);
+  if (isOver || people.data === undefined || datasets.data === undefined) return null;
   if (first !== undefined && peers.isPending) return null;
   const others = peers.data ?? [];
   const signers = people.data.filter((person) => person.state === "active" && person.key !== null);
@@ -32,7 +33,7 @@ export function Beginning({ status }: { status: Status }) {
     ["dataset", datasets.data.length > 0, datasets.data.length > 0 ? "/datasets" : "/datasets/new"],
   ];
   const open = steps.filter(([, isDone]) => !isDone).map(([id]) => id);
-  if (status.phase === "operating" || open.length === 0) return null;
+  if (open.length === 0) return null;
   const moments = steps.map(
     ([id, isDone, to]): Moment => ({
       id,
