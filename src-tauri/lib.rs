@@ -55,7 +55,12 @@ pub fn run() -> anyhow::Result<()> {
     let local = Local::new(folder, program()?, Service::of_system());
     tauri::Builder::default()
         // First: a second start shows the window of the first and ends.
-        .plugin(tauri_plugin_single_instance::init(|app, _arguments, _folder| window::show(app)))
+        .plugin(tauri_plugin_single_instance::init(|app, arguments, _folder| {
+            // Unless it is the start with the machine, at which nobody asked for a window.
+            if !arguments.iter().any(|argument| argument == HIDDEN) {
+                window::show(app);
+            }
+        }))
         .plugin(tauri_plugin_dialog::init())
         .plugin(tauri_plugin_notification::init())
         .plugin(tauri_plugin_autostart::init(MacosLauncher::LaunchAgent, Some(vec![HIDDEN])))

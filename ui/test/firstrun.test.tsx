@@ -336,9 +336,14 @@ describe("where the service waits for its first person", () => {
 });
 
 describe("what is left of the set-up", () => {
-  const beginning = (people: unknown[], datasets: unknown[], memberships: unknown[]) => {
+  const beginning = (
+    people: unknown[],
+    datasets: unknown[],
+    memberships: unknown[],
+    peers: unknown[] = [],
+  ) => {
     const status = { phase: "set_up", memberships } as unknown as Status;
-    return screen.show(<Beginning status={status} />, { people, datasets });
+    return screen.show(<Beginning status={status} />, { people, datasets, peers });
   };
   const person = (...roles: string[]) => ({ name: roles[0], roles, state: "active", key: "k" });
   const steps = () => [...screen.place.querySelectorAll("li")].map((step) => step.textContent ?? "");
@@ -346,9 +351,10 @@ describe("what is left of the set-up", () => {
   it("names the next step in words, and where it is done", async () => {
     localStorage.clear();
     await beginning([person("administrator")], [], []);
-    expect(steps()).toHaveLength(5);
+    expect(steps()).toHaveLength(6);
     expect(steps().map((step) => /(Done|Next|Open)$/.exec(step)?.[0])).toEqual([
       "Next",
+      "Open",
       "Open",
       "Open",
       "Open",
@@ -368,18 +374,22 @@ describe("what is left of the set-up", () => {
     expect(steps()[3]).toMatch(/Open$/);
     await screen.away();
     screen = new Screen();
-    await beginning(people, [], [{ left: null }]);
+    const member = { left: null, federation: "heart" };
+    await beginning(people, [], [member], [{ trust: "verified_here" }, { trust: "asserted_only" }]);
     expect(steps().map((step) => /(Done|Next|Open)$/.exec(step)?.[0])).toEqual([
       "Done",
       "Done",
       "Next",
       "Done",
       "Open",
+      "Open",
     ]);
+    const links = [...screen.place.querySelectorAll("a")].map((link) => link.getAttribute("href"));
+    expect(links).toContain("#/federations/heart");
     await screen.away();
     screen = new Screen();
     seePolicy();
-    await beginning(people, [{}], [{ left: null }]);
+    await beginning(people, [{}], [member], [{ trust: "verified_here" }, { trust: "vouched_for" }]);
     expect(screen.text()).toBe("");
   });
 });

@@ -5,6 +5,7 @@ import {
   brief,
   bytes,
   count,
+  dayStamp,
   decimal,
   distance,
   duration,
@@ -48,6 +49,11 @@ describe("numbers in English", () => {
       "0",
       "123,500",
     ]);
+  });
+
+  it("name the day here, whatever day it is elsewhere", () => {
+    const [first, last] = [new Date(2027, 0, 5, 0, 10), new Date(2027, 11, 31, 23, 50)];
+    expect([dayStamp(first.getTime()), dayStamp(last.getTime())]).toEqual(["2027-01-05", "2027-12-31"]);
   });
 
   it("of a level say which it is", () => {

@@ -1,7 +1,15 @@
 // @vitest-environment jsdom
 import { act } from "react";
 import { afterEach, describe, expect, it } from "vitest";
-import type { DeviceView, JobView, LogLine, TaskView } from "../src/ipc/types";
+import type {
+  DeviceView,
+  JobView,
+  LogLine,
+  Metrics,
+  RoundView,
+  TaskView,
+  TrainingView,
+} from "../src/ipc/types";
 import { Job } from "../src/screens/Job";
 import { button, press, type Screen, settle, show, type } from "./stage";
 
@@ -133,6 +141,43 @@ describe("a run", () => {
     await press(screen.place.querySelector('input[type="radio"][value="error"]'));
     expect(lines()).toHaveLength(1);
     expect(lines()[0]).toContain("train, round 3");
+  });
+
+  it("draws a figure over the rounds where the model is judged between them, and says where it is not", async () => {
+    const trained = (task: string, number: number, auc: number | null): RoundView => {
+      const metrics = { rows: 8, correct: 6, brier_sum: 2, auc } as Metrics;
+      const training: TrainingView = {
+        rows: 20,
+        subjects: 20,
+        loss_before: 0.7,
+        loss_after: 0.6,
+        one_class: false,
+        largest_change: 0,
+        clipped: 0,
+        validation: auc === null ? null : { metrics },
+      };
+      const key = { job: "job", task, epoch: 1, round: number, attempt: 1 };
+      return {
+        round: key,
+        state: "published",
+        reason: null,
+        progress: null,
+        note: null,
+        view: { training },
+        at: number,
+      };
+    };
+    const rounds = [trained("train", 1, 0.61), trained("train", 2, 0.74), trained("blind", 1, null)];
+    await stand({ ...JOB, rounds, rounds_in_all: 3 });
+    const captions = () => [...screen.place.querySelectorAll("figcaption")].map((said) => said.textContent);
+    expect(captions()).toHaveLength(3);
+    expect(captions()[1]).toBe(
+      "Area under the ROC curve of the model that came to each round, on 8 rows of this site: 0.610 in round 1, " +
+        "0.740 in round 2; lowest 0.610, highest 0.740.",
+    );
+    expect(screen.place.textContent?.match(/The model was not judged between these rounds/g)).toHaveLength(1);
+    await press(screen.place.querySelector('input[type="radio"][value="accuracy"]'));
+    expect(captions()[1]).toContain("Accuracy of the model that came to each round");
   });
 
   it("says on what is computed, and what is to know about it", async () => {

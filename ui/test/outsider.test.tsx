@@ -119,10 +119,10 @@ describe("a person of another organisation", () => {
       </>,
     );
     expect(links()).toContain("#/models/job");
-    expect(screen.place.textContent).not.toContain("Waits for your release");
+    expect(screen.place.textContent).not.toContain("Waits for release");
     await screen.end();
     await stand(<Models />, null);
-    expect(screen.place.textContent).toContain("Waits for your release");
+    expect(screen.place.textContent).toContain("Waits for release");
   });
 
   it("is not led to the audit log, and asks nothing of it", async () => {

@@ -1,6 +1,7 @@
 // @vitest-environment jsdom
 import { act } from "react";
 import { afterEach, describe, expect, it, vi } from "vitest";
+import { useAction } from "../src/ipc/hooks";
 import type { PolicyPreview } from "../src/ipc/types";
 import { PolicySettings } from "../src/screens/PolicySettings";
 import { button, press, type Screen, settle, show, type } from "./stage";
@@ -92,6 +93,42 @@ describe("a changed policy", () => {
     await press(button("Discard changes"));
     await settle();
     expect(shown()).toBeNull();
+  });
+
+  it("stays as it was typed where a colleague changes the policy meanwhile, and says so", async () => {
+    const theirs = "[disclosure]\nmin_subjects = 70\n";
+    let now = NOW;
+    // Makes the settings stale, as a notice of the engine does.
+    function Colleague() {
+      const change = useAction("set_audit_retention");
+      return (
+        <button type="button" onClick={() => change.mutate({ months: 12, passphrase: "" })}>
+          At another window
+        </button>
+      );
+    }
+    const both = (
+      <>
+        <PolicySettings />
+        <Colleague />
+      </>
+    );
+    screen = await show(both, ["administrator"], (command) => {
+      if (command === "policy") return now;
+      if (command === "policy_preview") return PREVIEW;
+      return [];
+    });
+    await type("policy", LOOSER);
+    await settle();
+    expect(screen.place.textContent).not.toContain("A colleague changed this");
+    now = theirs;
+    await press(button("At another window"));
+    await settle();
+    const field = () => screen.place.querySelector<HTMLTextAreaElement>('[name="policy"]')?.value;
+    expect(field()).toBe(LOOSER);
+    expect(screen.place.textContent).toContain("A colleague changed this while you were editing.");
+    await press(button("Discard changes"));
+    expect(field()).toBe(theirs);
   });
 
   it("is asked about once for what was typed in one go", async () => {

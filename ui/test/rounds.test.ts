@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
-import type { Compared, JobView, RoundView, TrainingView } from "../src/ipc/types";
+import type { Compared, JobView, Metrics, RoundView, TrainingView } from "../src/ipc/types";
 import { verdict } from "../src/screens/CompareFigure";
-import { failure, judged, losses, tasksOf } from "../src/screens/rounds";
+import { curveOf, drawn, failure, figuresByRound, judged, losses, tasksOf } from "../src/screens/rounds";
 
 const training = (loss: number): TrainingView => ({
   rows: 10,
@@ -39,6 +39,40 @@ describe("losses", () => {
     expect(found.get("train")?.map((row) => [row.round, row.before])).toEqual([
       [1, 0.7],
       [2, 0.5],
+    ]);
+  });
+});
+
+describe("figures by round", () => {
+  function validated(rows: number, auc: number | null): RoundView["view"] {
+    const metrics = { rows, correct: 3, brier_sum: 1, auc } as Metrics;
+    return { training: { ...training(0.5), validation: { metrics } } };
+  }
+
+  it("are those of the model that came to a round, in order, and of the last try", () => {
+    const found = figuresByRound([
+      round("train", 2, 1, validated(6, 0.9)),
+      round("train", 1, 1, validated(6, null)),
+      round("train", 2, 2, validated(6, 0.8)),
+      round("blind", 1, 1, { training: training(0.3) }),
+    ]);
+    expect([...found.keys()]).toEqual(["train"]);
+    const rows = found.get("train") ?? [];
+    expect(rows.map((row) => [row.round, row.rows, row.figures.get("accuracy")])).toEqual([
+      [1, 6, 0.5],
+      [2, 6, 0.5],
+    ]);
+    // Undefined in the first round, it is drawn from the second one on; what is never defined is not offered.
+    expect(curveOf(rows, "auc")).toEqual([{ x: 2, y: 0.8 }]);
+    expect(drawn(rows)).toEqual(["auc", "accuracy", "brier"]);
+  });
+
+  it("are also those of a fit, whose rounds each judge the coefficients that came", () => {
+    const fit = (value: number) => ({ report: { regression: { rows: 9, log_likelihood: value } } });
+    const found = figuresByRound([round("odds", 2, 1, fit(-4)), round("odds", 1, 1, fit(-7))]);
+    expect(curveOf(found.get("odds") ?? [], "log_likelihood")).toEqual([
+      { x: 1, y: -7 },
+      { x: 2, y: -4 },
     ]);
   });
 });

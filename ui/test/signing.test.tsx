@@ -239,6 +239,10 @@ describe("the first signature", () => {
     await draw({ ...REVIEW, state: "partly_approved", approval_digest: "cc", signatures: [signature] });
     expect(button("Sign as data steward")).toBeNull();
     expect(document.activeElement?.textContent).toBe("Decision");
+    const second = { by: "Anna", role: "data_access_approver", at: 2 } as const;
+    const signatures = [signature, second];
+    await draw({ ...REVIEW, state: "active", approval_digest: "cc", signatures, in_force: IN_FORCE });
+    expect(place.querySelector('[role="status"]')?.textContent).toContain("appear under Jobs");
   });
 
   it("asks its questions in the person's language, of those who hear them too", async () => {

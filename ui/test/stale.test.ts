@@ -18,6 +18,14 @@ describe("a notice", () => {
     expect(stale()).toEqual(["status", "jobs"]);
   });
 
+  it("of a run touches the runs that an approval has left, and any entry of the log the log's state", async () => {
+    const { client, stale } = clientWith("status", "requests", "datasets", "people");
+    await becomesStale(client, new Set(["jobs"] as const));
+    expect(stale()).toEqual(["status", "requests"]);
+    await becomesStale(client, new Set(["datasets"] as const));
+    expect(stale()).toEqual(["status", "requests", "datasets"]);
+  });
+
   it("that everything may have changed makes everything stale", async () => {
     const { client, stale } = clientWith("status", "jobs", "policy", "people");
     await becomesStale(client, new Set([null]));

@@ -61,7 +61,7 @@ commands! {
 
     /// State of the site; needs nobody logged in.
     "status" Status {} -> Status,
-        reads [People, Federations, Requests, Jobs, Egress, Audit, Settings, Alarm], changes [],
+        reads [People, Datasets, Federations, Requests, Jobs, Egress, Audit, Settings, Alarm], changes [],
         |c| c.engine.status().await?;
     /// Makes the first person, an administrator.
     "set_up" SetUp { name: String, passphrase: Secret } -> PersonId,
@@ -293,7 +293,7 @@ commands! {
         |c| c.engine.set_way(&c.person()?, way, despite).await?;
     /// Studies that were offered.
     "requests" Requests {} -> Vec<RequestView>,
-        reads [Requests], changes [],
+        reads [Requests, Jobs], changes [],
         |c| c.engine.requests(&c.person()?).await?;
     /// The review of a request.
     "review" Review { study: StudyId, dataset: Option<DatasetId> } -> Review,

@@ -86,7 +86,10 @@ fn two_of_the_staff_work_with_the_service_which_goes_on_when_one_is_logged_off()
 
         let study = federation.submit(&study_of(&federation, ROUNDS)?)?;
         federation.site(OTHER)?.approve(&study)?;
+        // The administrator's window shows what comes and what others do, with nobody's hand on it.
+        window.shows("A study asks for your data").await?;
         signed_from_two_accounts(seat, &federation, &study)?;
+        window.shows("Nothing waits for a decision").await?;
         federation.until("training began", |f| Ok(trained(&f.ctl(&["study", "show", &study])?) >= 2))?;
         seat.administer(&LOG_OFF.replace("ACCOUNT", ACCOUNT))?;
         let before = trained(&federation.ctl(&["study", "show", &study])?);

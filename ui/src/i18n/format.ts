@@ -95,6 +95,13 @@ export function day(millis: number): string {
   return new Intl.DateTimeFormat(locale(), { dateStyle: "medium" }).format(millis);
 }
 
+/** The day here, as files are named by it. */
+export function dayStamp(millis: number): string {
+  const at = new Date(millis);
+  const two = (number: number) => String(number).padStart(2, "0");
+  return `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}`;
+}
+
 const STEPS: [Intl.RelativeTimeFormatUnit, number][] = [
   ["day", 86_400_000],
   ["hour", 3_600_000],

@@ -4135,7 +4135,7 @@ export interface Commands {
 
 /** A screen that shows a command's answer asks again when one of these changes. */
 export const READS: { readonly [C in keyof Commands]?: readonly Notice[] } = {
-  status: ["people", "federations", "requests", "jobs", "egress", "audit", "settings", "alarm"],
+  status: ["people", "datasets", "federations", "requests", "jobs", "egress", "audit", "settings", "alarm"],
   whoami: ["people"],
   people: ["people"],
   name_marks: ["people", "federations", "requests"],
@@ -4151,7 +4151,7 @@ export const READS: { readonly [C in keyof Commands]?: readonly Notice[] } = {
   memberships: ["federations"],
   peers: ["federations"],
   ways: ["federations"],
-  requests: ["requests"],
+  requests: ["requests", "jobs"],
   review: ["requests", "datasets", "federations", "settings"],
   dry_run: ["dry_run", "requests", "datasets", "settings"],
   jobs: ["jobs"],

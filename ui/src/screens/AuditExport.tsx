@@ -1,5 +1,6 @@
 import { useState } from "react";
 import { useTranslation } from "react-i18next";
+import { dayStamp } from "../i18n/format";
 import { useAction, useAnswer } from "../ipc/hooks";
 import type { AuditFormat, Chosen, MembershipView } from "../ipc/types";
 import { Button } from "../parts/Button";
@@ -36,7 +37,7 @@ interface Exported {
 
 /** The name that the dialog begins with: the day keeps exports apart. */
 const suggested = (kind: AuditFormat) =>
-  `hospes-${kind === "jsonl" ? "audit" : kind}-${new Date().toISOString().slice(0, 10)}.${FORMS[kind]}`;
+  `hospes-${kind === "jsonl" ? "audit" : kind}-${dayStamp(Date.now())}.${FORMS[kind]}`;
 
 /** Writes the log to a file of the person's choice, and says how somebody else checks it. */
 export function AuditExport() {

@@ -1,7 +1,7 @@
 import { useState } from "react";
 import { Form } from "react-aria-components";
 import { useTranslation } from "react-i18next";
-import { bytes, count, moment } from "../i18n/format";
+import { bytes, count, dayStamp, moment } from "../i18n/format";
 import { useAction, useAnswer } from "../ipc/hooks";
 import type { BackupMade, Chosen, Outcome, RestoredView } from "../ipc/types";
 import { Answered } from "../parts/Answered";
@@ -32,7 +32,7 @@ export function Backups() {
 }
 
 /** The day keeps backups apart. */
-const suggested = () => `hospes-${new Date().toISOString().slice(0, 10)}.hospes-backup`;
+const suggested = () => `hospes-${dayStamp(Date.now())}.hospes-backup`;
 
 function Maker() {
   const { t } = useTranslation();

@@ -12,18 +12,28 @@ export function Beginning({ status }: { status: Status }) {
   const { t } = useTranslation();
   const people = useAnswer("people", {});
   const datasets = useAnswer("datasets", {});
-  if (people.data === undefined || datasets.data === undefined) return null;
+  const [first] = joined(status.memberships);
+  const isOver = status.phase === "operating";
+  const peers = useAnswer("peers", { federation: first?.federation ?? "" }, first !== undefined && !isOver);
+  if (isOver || people.data === undefined || datasets.data === undefined) return null;
+  if (first !== undefined && peers.isPending) return null;
+  const others = peers.data ?? [];
   const signers = people.data.filter((person) => person.state === "active" && person.key !== null);
   const has = (role: string) => signers.some((person) => person.roles.some((r) => r === role));
   const steps: [string, boolean, string][] = [
     ["second", signers.length > 1, "/settings/people"],
     ["roles", has("data_steward") && has("data_access_approver"), "/settings/people"],
     ["policy", sawPolicy(), "/settings/policy"],
-    ["federation", joined(status.memberships).length > 0, "/federations/join"],
+    ["federation", first !== undefined, "/federations/join"],
+    [
+      "peers",
+      others.length > 0 && others.every((peer) => peer.trust !== "asserted_only"),
+      first === undefined ? "/federations" : `/federations/${first.federation}`,
+    ],
     ["dataset", datasets.data.length > 0, datasets.data.length > 0 ? "/datasets" : "/datasets/new"],
   ];
   const open = steps.filter(([, isDone]) => !isDone).map(([id]) => id);
-  if (status.phase === "operating" || open.length === 0) return null;
+  if (open.length === 0) return null;
   const moments = steps.map(
     ([id, isDone, to]): Moment => ({
       id,

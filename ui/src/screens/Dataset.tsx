@@ -101,7 +101,7 @@ function Parts({ dataset, all }: { dataset: DatasetView; all: DatasetView[] }) {
         {
           id: "terms",
           name: t("datasets.terms"),
-          content: <TermsOfUse key={dataset.duo.join()} dataset={dataset} />,
+          content: <TermsOfUse dataset={dataset} />,
         },
         {
           id: "uses",

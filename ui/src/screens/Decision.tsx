@@ -65,7 +65,8 @@ export function Decision({ review, dataset }: Props) {
   return (
     <Card title={t("sign.title")} heading={heading} {...(isOpen && { lead: t("sign.lead") })}>
       <div role="status">
-        {isSigned && (isOpen || state === "active") && <Notice weight="good">{t("sign.given")}</Notice>}
+        {isSigned && isOpen && <Notice weight="good">{t("sign.given")}</Notice>}
+        {isSigned && state === "active" && <Notice weight="good">{t("sign.complete")}</Notice>}
       </div>
       <div className={styles.columns2}>
         <Timeline label={t("sign.steps")} moments={steps(t, review)} />

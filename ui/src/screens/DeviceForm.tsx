@@ -14,8 +14,10 @@ import forms from "./Forms.module.css";
 export function DeviceForm({ device }: { device: DeviceView }) {
   const { t } = useTranslation();
   const named = useChoice();
-  const [chosen, setChosen] = useState(device.choice);
-  const set = useAction("set_device");
+  // What was not touched follows what counts.
+  const [typed, setTyped] = useState<string | null>(null);
+  const chosen = typed ?? device.choice;
+  const set = useAction("set_device", () => setTyped(null));
   const rules = RULES.map((rule) => ({
     value: rule as string,
     label: t(`machine.choices.${rule}`),
@@ -36,7 +38,7 @@ export function DeviceForm({ device }: { device: DeviceView }) {
         <Choice
           label={t("machine.choice")}
           value={chosen}
-          onChange={setChosen}
+          onChange={setTyped}
           options={[
             ...rules,
             ...cards.map((id) => ({ value: id, label: named(id, device.cards), help: id })),

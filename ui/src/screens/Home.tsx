@@ -55,16 +55,10 @@ export function Home() {
   );
 }
 
-const ASKS = {
-  received: "home.asksFirst",
-  under_review: "home.asksFirst",
-  partly_approved: "home.asksSecond",
-} as const;
-
 /** Everything that waits for a person of this site. */
 function Decisions() {
   const { t } = useTranslation();
-  const { inside } = useMe();
+  const { inside, may } = useMe();
   const requests = useAnswer("requests", {});
   const proposals = useAnswer("proposals", {});
   const memberships = useAnswer("memberships", {});
@@ -76,7 +70,13 @@ function Decisions() {
   const restored = own(memberships.data).filter((m) => m.epoch_offered !== null);
   const changes = proposals.data ?? [];
   const all = open.length + held.length + restored.length + changes.length;
-  const asks = (request: RequestView) => t(ASKS[request.state as keyof typeof ASKS] ?? "home.asksFirst");
+  // Who cannot sign is told who can.
+  function asks({ state }: RequestView) {
+    if (state === "partly_approved")
+      return t(may("data_access_approver") ? "home.asksSecond" : "home.asksSecondOthers");
+    return t(may("data_steward") ? "home.asksFirst" : "home.asksFirstOthers");
+  }
+  const isReleaser = inside("data_steward", "data_access_approver");
   return (
     <Card title={t("home.decisions")}>
       {all === 0 && (
@@ -101,7 +101,7 @@ function Decisions() {
           icon="models"
           title={job.title}
           to={`/models/${job.job}`}
-          asks={t("home.asksRelease")}
+          asks={t(isReleaser ? "home.asksRelease" : "home.asksReleaseOthers")}
         />
       ))}
       {changes.map((proposal) => (

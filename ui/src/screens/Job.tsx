@@ -24,7 +24,8 @@ import forms from "./Forms.module.css";
 import styles from "./Job.module.css";
 import { JobLog } from "./JobLog";
 import { LossFigure } from "./LossFigure";
-import { failure, losses } from "./rounds";
+import { RoundFigure } from "./RoundFigure";
+import { drawn, failure, figuresByRound, losses } from "./rounds";
 import { useRun } from "./run";
 import { Tasks } from "./Tasks";
 
@@ -33,7 +34,7 @@ const isPaused = ({ paused }: JobView) => paused != null;
 
 const isOver = ({ state }: JobView) => !["ready", "waiting", "running"].includes(state);
 
-/** A run as it goes: its tasks, its rounds, its loss, its log, what it sent; and the way to stop it. */
+/** A run as it goes: its tasks, its rounds, its loss and figures, its log, what it sent; and the way to stop it. */
 export function Job({ job: id }: { job: string }) {
   const { t } = useTranslation();
   const { inside } = useMe();
@@ -63,7 +64,7 @@ export function Job({ job: id }: { job: string }) {
             <Facts job={job} />
             <Protection job={job} />
             <Tasks job={job} />
-            {query.maySee ? <Losses job={job} /> : <Notice>{t("models.noLook")}</Notice>}
+            {query.maySee ? <Curves job={job} /> : <Notice>{t("models.noLook")}</Notice>}
             <Rounds job={job} />
             {inside() && <JobLog job={job.job} />}
           </>
@@ -93,15 +94,35 @@ function Protection({ job }: { job: JobView }) {
   );
 }
 
-function Losses({ job }: { job: JobView }) {
+/** Loss and figures over the rounds, task by task. Where a plan judges a model only at its end, that is said. */
+function Curves({ job }: { job: JobView }) {
   const { t } = useTranslation();
-  const curves = useMemo(() => [...losses(job.rounds)], [job.rounds]);
-  return curves.map(([task, rows]) => (
-    <Card key={task} title={t("models.lossOf", { task })}>
-      <LossFigure task={task} rows={rows} />
-      <p className={forms.small}>{t("models.stays")}</p>
-    </Card>
-  ));
+  const curves = useMemo(() => losses(job.rounds), [job.rounds]);
+  const figures = useMemo(() => figuresByRound(job.rounds), [job.rounds]);
+  const fits = [...figures].filter(
+    ([task, rows]) => !curves.has(task) && rows.length > 1 && drawn(rows).length > 0,
+  );
+  return (
+    <>
+      {[...curves].map(([task, rows]) => (
+        <Card key={task} title={t("models.lossOf", { task })}>
+          <LossFigure task={task} rows={rows} />
+          {figures.has(task) ? (
+            <RoundFigure task={task} rows={figures.get(task) ?? []} />
+          ) : (
+            <p className={forms.small}>{t("models.judgedAtEnd")}</p>
+          )}
+          <p className={forms.small}>{t("models.stays")}</p>
+        </Card>
+      ))}
+      {fits.map(([task, rows]) => (
+        <Card key={task} title={t("models.figuresOf", { task })}>
+          <RoundFigure task={task} rows={rows} />
+          <p className={forms.small}>{t("models.stays")}</p>
+        </Card>
+      ))}
+    </>
+  );
 }
 
 function Facts({ job }: { job: JobView }) {
@@ -135,6 +156,7 @@ function Facts({ job }: { job: JobView }) {
           {(job.held || job.released !== null || job.model !== null) && (
             <Link href={`/models/${job.job}`}>{t("jobs.results")}</Link>
           )}
+          <Link href="/egress">{t("jobs.whatLeft")}</Link>
           {!isOver(job) && <Pause job={job} />}
           {!isOver(job) && <Stop job={job} />}
         </div>

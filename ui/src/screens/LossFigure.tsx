@@ -53,12 +53,6 @@ export function LossFigure({ task, rows, height }: { task: string; rows: LossRow
           cell: (row) => decimal(row.before, 4),
         },
         { key: "after", name: t("models.lossAfter"), isNumber: true, cell: (row) => decimal(row.after, 4) },
-        {
-          key: "auc",
-          name: t("words.figure.auc"),
-          isNumber: true,
-          cell: (row) => (row.auc === null ? "–" : decimal(row.auc)),
-        },
         { key: "rows", name: t("models.rows"), isNumber: true, cell: (row) => count(row.rows) },
       ]}
     />

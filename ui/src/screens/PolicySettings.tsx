@@ -31,7 +31,7 @@ export function PolicySettings() {
         <Answered of={policy}>
           {(toml) =>
             may("administrator", "data_steward") ? (
-              <Editor key={toml} toml={toml} onOutcome={setOutcome} />
+              <Editor toml={toml} onOutcome={setOutcome} />
             ) : (
               <pre className={forms.file}>
                 <code>{toml}</code>
@@ -46,10 +46,15 @@ export function PolicySettings() {
 
 function Editor({ toml, onOutcome }: { toml: string; onOutcome: (outcome: Outcome) => void }) {
   const { t } = useTranslation();
-  const [text, setText] = useState(toml);
+  // What was not touched follows what counts; `from` is the policy that was edited.
+  const [draft, setDraft] = useState<{ text: string; from: string; isSigned: boolean } | null>(null);
+  // The next policy is the one that was signed here, as the engine writes it.
+  if (draft?.isSigned && draft.from !== toml) setDraft(null);
+  const text = draft?.text ?? toml;
   const [isAsking, setAsking] = useState(false);
   const set = useAction("set_policy", (outcome) => {
     setAsking(false);
+    setDraft(draft && { ...draft, isSigned: true });
     onOutcome(outcome);
   });
   const isSame = text === toml;
@@ -60,13 +65,16 @@ function Editor({ toml, onOutcome }: { toml: string; onOutcome: (outcome: Outcom
           label={t("settings.policyFile")}
           name="policy"
           value={text}
-          onChange={setText}
+          onChange={(text) => setDraft({ text, from: draft?.from ?? toml, isSigned: false })}
           rows={22}
           isMono
         />
       </div>
       {!isSame && (
         <>
+          {draft !== null && draft.from !== toml && (
+            <Notice weight="attention">{t("parts.changedMeanwhile")}</Notice>
+          )}
           <h3>{t("settings.policyChanges")}</h3>
           <TextDiff before={toml} after={text} />
           <PolicyPreview toml={text} />
@@ -76,7 +84,7 @@ function Editor({ toml, onOutcome }: { toml: string; onOutcome: (outcome: Outcom
         <Button kind="primary" isDisabled={isSame} onPress={() => setAsking(true)}>
           {t("settings.setPolicy")}
         </Button>
-        <Button isDisabled={isSame} onPress={() => setText(toml)}>
+        <Button isDisabled={isSame} onPress={() => setDraft(null)}>
           {t("settings.discard")}
         </Button>
       </div>

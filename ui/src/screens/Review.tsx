@@ -19,6 +19,7 @@ import { RequestBadge } from "../parts/states";
 import { useMe } from "../shell/session";
 import { Decision } from "./Decision";
 import { DryRun } from "./DryRun";
+import forms from "./Forms.module.css";
 import styles from "./Review.module.css";
 import { Data, Output, People, Project, Setting } from "./ReviewTabs";
 import { comesFrom } from "./rules";
@@ -85,6 +86,7 @@ function Summary({ review }: { review: ReviewDocument }) {
           </dd>
         </div>
       </dl>
+      <p className={forms.small}>{t("review.digestHelp")}</p>
     </Card>
   );
 }

@@ -6,8 +6,9 @@ import type { DatasetView } from "../ipc/types";
 import { Button } from "../parts/Button";
 import { Card } from "../parts/Card";
 import { FaultNotice } from "../parts/FaultNotice";
+import { Notice } from "../parts/Notice";
 import { useMe } from "../shell/session";
-import { readTerms, writeTerms } from "./duo";
+import { readTerms, type Terms, writeTerms } from "./duo";
 import forms from "./Forms.module.css";
 import { TermsFields, termWords } from "./TermsFields";
 
@@ -38,8 +39,11 @@ function Reader({ dataset }: { dataset: DatasetView }) {
 
 function Editor({ dataset }: { dataset: DatasetView }) {
   const { t } = useTranslation();
-  const [terms, setTerms] = useState(() => readTerms(dataset.duo));
-  const tag = useAction("tag_dataset");
+  const now = dataset.duo.join();
+  // What was not touched follows what counts.
+  const [draft, setDraft] = useState<{ terms: Terms; from: string } | null>(null);
+  const terms = draft?.terms ?? readTerms(dataset.duo);
+  const tag = useAction("tag_dataset", () => setDraft(null));
   return (
     <Form
       className={forms.form ?? ""}
@@ -48,13 +52,23 @@ function Editor({ dataset }: { dataset: DatasetView }) {
         tag.mutate({ dataset: dataset.id, duo: writeTerms(terms) });
       }}
     >
-      <TermsFields terms={terms} onChange={setTerms} />
+      <TermsFields
+        terms={terms}
+        onChange={(terms) => {
+          tag.reset();
+          setDraft({ terms, from: draft?.from ?? now });
+        }}
+      />
+      {draft !== null && draft.from !== now && (
+        <Notice weight="attention">{t("parts.changedMeanwhile")}</Notice>
+      )}
       <FaultNotice fault={tag.error} />
       <div className={forms.actions}>
         <Button type="submit" kind="primary" isPending={tag.isPending}>
           {t("datasets.saveTerms")}
         </Button>
       </div>
+      <div role="status">{tag.isSuccess && <Notice weight="good">{t("datasets.termsSaved")}</Notice>}</div>
     </Form>
   );
 }

@@ -17,38 +17,70 @@ export function failure(round: RoundView): string | null {
   return round.view !== null && "failure" in round.view ? round.view.failure : null;
 }
 
+/** What was found in the rounds of each task, round by round; of a round that was tried again, in its last try. */
+function inOrder<T>(rounds: RoundView[], find: (round: RoundView) => T | null): Map<string, T[]> {
+  const found = new Map<string, Map<number, { attempt: number; has: T }>>();
+  for (const round of rounds) {
+    const has = find(round);
+    if (has === null) continue;
+    const { task, round: number, attempt } = round.round;
+    const of = found.get(task) ?? new Map<number, { attempt: number; has: T }>();
+    if ((of.get(number)?.attempt ?? -1) < attempt) of.set(number, { attempt, has });
+    found.set(task, of);
+  }
+  const sorted = (of: Map<number, { has: T }>) => [...of].sort(([a], [b]) => a - b).map(([, { has }]) => has);
+  return new Map([...found].map(([task, of]) => [task, sorted(of)]));
+}
+
 export interface LossRow {
   round: number;
   before: number;
   after: number;
   rows: number;
-  auc: number | null;
 }
 
-/** Loss of each task that trains, round by round; of a round that was tried again, the last try. */
+/** Loss of each task that trains. */
 export function losses(rounds: RoundView[]): Map<string, LossRow[]> {
-  const found = new Map<string, Map<number, LossRow & { attempt: number }>>();
-  for (const round of rounds) {
+  return inOrder(rounds, (round) => {
     const seen = training(round);
-    if (seen === null) continue;
-    const { task, round: number, attempt } = round.round;
-    const of = found.get(task) ?? new Map<number, LossRow & { attempt: number }>();
-    if ((of.get(number)?.attempt ?? -1) < attempt) {
-      const judged = seen.validation;
-      const auc = judged !== null && "metrics" in judged ? judged.metrics.auc : null;
-      of.set(number, {
-        round: number,
-        before: seen.loss_before,
-        after: seen.loss_after,
-        rows: seen.rows,
-        auc,
-        attempt,
-      });
-    }
-    found.set(task, of);
-  }
-  const sorted = (of: Map<number, LossRow>) => [...of.values()].sort((a, b) => a.round - b.round);
-  return new Map([...found].map(([task, of]) => [task, sorted(of)]));
+    if (seen === null) return null;
+    return {
+      round: round.round.round,
+      before: seen.loss_before,
+      after: seen.loss_after,
+      rows: seen.rows,
+    };
+  });
+}
+
+export interface FigureRow {
+  round: number;
+  /** Rows on which the model was judged. */
+  rows: number;
+  /** By name; `null` where one is undefined. */
+  figures: Map<string, number | null>;
+}
+
+/** Figures of the model that came to each round: of a training with rows for validation, and of a fit. */
+export function figuresByRound(rounds: RoundView[]): Map<string, FigureRow[]> {
+  return inOrder(rounds, (round) => {
+    const of = training(round)?.validation ?? report(round);
+    return of === null ? null : { round: round.round.round, rows: rowsOf(of), figures: figuresOf(of) };
+  });
+}
+
+/** Figures that were defined in some round, the main one first. */
+export function drawn(rows: FigureRow[]): string[] {
+  const names = new Set(rows.flatMap(({ figures }) => [...figures.keys()]));
+  return [...names].filter((name) => curveOf(rows, name).length > 0);
+}
+
+/** A figure as a curve over the rounds in which it was defined. */
+export function curveOf(rows: FigureRow[], figure: string): Point[] {
+  return rows.flatMap((row) => {
+    const y = row.figures.get(figure) ?? null;
+    return y === null ? [] : [{ x: row.round, y }];
+  });
 }
 
 /** Loss with the model that came, as a curve. */
@@ -80,6 +112,17 @@ export const accuracy = (m: Metrics): number => m.correct / Math.max(1, m.rows);
 export const brier = (m: Metrics): number => m.brier_sum / Math.max(1, m.rows);
 /** Mean loss. */
 export const loss = (m: Metrics): number => m.loss_sum / Math.max(1, m.rows);
+
+/** Rows that a report is about. */
+function rowsOf(report: ReportView): number {
+  if ("grouped" in report) return rowsOf(report.grouped.all);
+  if ("metrics" in report) return report.metrics.rows;
+  if ("classes" in report) return report.classes.rows;
+  if ("number" in report) return report.number.rows;
+  if ("survival" in report) return report.survival.rows;
+  if ("regression" in report) return report.regression.rows;
+  return report.statistics.rows;
+}
 
 /** The main figures of a report by name; `null` where they are undefined. */
 export function figuresOf(report: ReportView): Map<string, number | null> {

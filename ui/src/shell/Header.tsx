@@ -78,7 +78,9 @@ export function Header() {
       )}
       <span className={styles.person}>
         <Icon name="person" size={18} />
-        <span className={styles.name}>{name}</span>
+        <span className={styles.name} title={name ?? undefined}>
+          {name}
+        </span>
         <Button onPress={signOut}>{t("signIn.out")}</Button>
       </span>
     </header>

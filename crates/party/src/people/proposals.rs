@@ -283,8 +283,9 @@ impl Engine {
         if let (true, ProposedChange::Restored { .. }) = (agree, &document.change) {
             self.open_links().await?;
         }
-        self.notify(Notice::People);
-        self.notify(Notice::Settings);
+        for notice in [Notice::People, Notice::Settings, Notice::Requests] {
+            self.notify(notice);
+        }
         // The change is durable: what the policy does not allow now, or what a lost signature carried, stops.
         self.recheck_work().await?;
         Ok(Outcome::Done { code })

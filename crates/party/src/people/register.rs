@@ -240,6 +240,7 @@ impl Engine {
         self.append(&mut tx, &entry).await?;
         tx.commit().await?;
         self.notify(Notice::People);
+        self.notify(Notice::Requests);
         // What rests on this person's signature stops.
         self.recheck_work().await?;
         Ok(Outcome::Done { code: None })
@@ -258,6 +259,7 @@ impl Engine {
         // After the commit: from here on nobody accepts the old key, whether it could be erased or not.
         self.vault.destroy(&wrapped::name(person)).await?;
         self.notify(Notice::People);
+        self.notify(Notice::Requests);
         // What rests on the old key's signature stops.
         self.recheck_work().await?;
         Ok(Outcome::Done { code: Some(code) })

@@ -234,7 +234,11 @@ async fn after_the_first_approval_what_weakens_protection_needs_two() {
 
     // Disabling is immediate; letting somebody act again is not.
     let sam = world.who("sam").person();
+    let mut notices = h.notices();
     h.change_person(&ana, sam, PersonChange::Disable, pass("ana")).await.unwrap();
+    // Whoever reads a request at another window hears that a signature under it may count no more.
+    let heard = async { while notices.recv().await.unwrap() != crate::view::Notice::Requests {} };
+    tokio::time::timeout(std::time::Duration::from_secs(10), heard).await.unwrap();
     assert!(matches!(h.requests(world.who("sam")).await, Err(PartyError::NoSession)));
     proposed(h.change_person(&ana, sam, PersonChange::Enable, pass("ana")).await.unwrap());
     let last = h.change_person(&ana, ana.person(), PersonChange::Disable, pass("ana")).await;
