@@ -109,7 +109,7 @@ impl Engine {
             .await
             .at("begin a session")?;
         keep_record(&mut tx, &row.key, 0, &fixed, now).await?;
-        row.show(&mut tx, self.sealed_view(&done.view).await?).await?;
+        row.show(&mut tx, self.sealed_result(&done).await?).await?;
         let made = Event::Made { step: Stage::Keys, digest: Digest::of(&fixed.message) };
         let actions = row.step(&mut tx, made, now).await?;
         let mut entry = self.round_entry(Actor::Engine, Action::TrainingFinished, &row);
