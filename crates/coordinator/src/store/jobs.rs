@@ -390,8 +390,8 @@ impl Store {
         Ok(members)
     }
 
-    /// Jobs of which a site is a member and that are over, newest first, at most `most`: those that ended since then, and, however
-    /// long ago they ended, those whose results wait for its release.
+    /// Jobs of which a site is a member and that are over, newest first, at most `most`: those that ended since then, and
+    /// those whose results wait for its release, however long ago they ended.
     ///
     /// # Errors
     /// [`Error::Database`] or [`Error::Corrupt`].
