@@ -12,7 +12,7 @@ import forms from "./Forms.module.css";
 /** Characters of a study's title in the name that the dialog begins with. */
 const TITLE_CHARS = 60;
 
-export interface Written {
+interface Written {
   name: string;
   bytes: number;
   digest: Digest;

@@ -43,7 +43,7 @@ export function Model({ job: id }: { job: string }) {
               <Release job={job} />
               <ModelCopy job={job} />
               <Reports job={job} />
-              {reports.some(judgesModel) && job.comparisons.length === 0 && (
+              {job.state === "success" && reports.some(judgesModel) && job.comparisons.length === 0 && (
                 <Notice title={t("models.noComparison")}>{t("models.noComparisonHelp")}</Notice>
               )}
               {!query.maySee && <Notice>{t("models.noLook")}</Notice>}
