@@ -30,7 +30,7 @@ pub(super) fn unplanned<'p>(plan: &'p Plan, evaluation: &str) -> Option<(&'p str
     });
     let trained = plan::source(plan, task, "model")?.task;
     match &plan.tasks.get(trained)?.component {
-        Component::NnTrain(params) if !is_planned => Some((trained, params)),
+        Component::NnTrain(params) if !is_planned => Some((trained, &**params)),
         _ => None,
     }
 }
