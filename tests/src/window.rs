@@ -12,8 +12,9 @@ use anyhow::{Context, Result, bail, ensure};
 use data_encoding::BASE64;
 use fantoccini::actions::{InputSource as _, KeyAction, KeyActions};
 use fantoccini::elements::Element;
-use fantoccini::error::CmdError;
+use fantoccini::error::{CmdError, ErrorStatus};
 pub use fantoccini::key::Key;
+use fantoccini::wd::TimeoutConfiguration;
 use fantoccini::{Client, ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
@@ -25,10 +26,19 @@ use crate::seat::Seat;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks for it.
 const LOOK: Duration = Duration::from_millis(100);
-/// Time for the page to come to rest after it was scrolled.
+/// Time for what the page has changed to be drawn.
 const SETTLE: Duration = Duration::from_millis(150);
-/// How often something may be drawn anew between being found and being pressed.
+/// How long the page may take for what it is asked at once: all rules of accessibility about a long page, on a busy core.
+const ASKED: Duration = Duration::from_secs(120);
+/// How often something may be drawn anew, or lie behind something else, between being found and being used.
 const TRIES: u32 = 10;
+/// How often something is looked at until it stays where it is.
+const STILL: u32 = 50;
+/// Brings something into the middle of the window; where it is then.
+const PLACE: &str = "const [element] = arguments; \
+    element.scrollIntoView({ block: 'center', behavior: 'instant' }); \
+    const { left, top, width, height } = element.getBoundingClientRect(); \
+    return [left, top, width, height].join(' ')";
 /// How often a window is asked for another size until its page has the one that is wanted.
 const RESIZES: usize = 4;
 /// Lines of what the desktop said that are told with an error.
@@ -58,24 +68,27 @@ kill -KILL "-$session"
 
 /// Answers the dialog with the title `$1` with the file `$2` in the person's home, by its keys: there is no window manager
 /// that would give it the focus. A path that begins at the top opens the field for paths where there is none; where there is
-/// one, what stands in it is replaced.
+/// one, what stands in it is replaced. The first return may close a list of suggestions only; a dialog that was not ready for
+/// the first keys gets all of them once more.
 const ANSWER: &str = r#"
 DISPLAY=":$(cat "$HOME/.display")"
 export DISPLAY
 dialog=$(timeout 60 xdotool search --sync --onlyvisible --name "$1" | head -n 1)
 [ -n "$dialog" ] || { echo "there is no dialog '$1'" >&2; exit 1; }
-sleep 0.3
-xdotool windowfocus --sync "$dialog"
-xdotool key ctrl+l
-sleep 0.3
-xdotool key ctrl+a
-xdotool type --delay 20 "$HOME/$2"
 for again in 1 2 3; do
     sleep 0.3
-    xdotool key Return
-    for look in $(seq 30); do
-        [ -n "$(xdotool search --onlyvisible --name "$1")" ] || exit 0
-        sleep 0.1
+    xdotool windowfocus --sync "$dialog" || true
+    xdotool key ctrl+l
+    sleep 0.3
+    xdotool key ctrl+a
+    xdotool type --delay 20 "$HOME/$2"
+    for press in 1 2 3; do
+        sleep 0.3
+        xdotool key Return
+        for look in $(seq 30); do
+            [ -n "$(xdotool search --onlyvisible --name "$1")" ] || exit 0
+            sleep 0.1
+        done
     done
 done
 echo "the dialog '$1' does not close" >&2
@@ -360,9 +373,18 @@ impl Window {
     /// # Errors
     /// If there is no such field.
     pub async fn type_into(&self, name: &str, text: &str) -> Result<()> {
-        let field = self.field(name).await?;
-        field.clear().await?;
-        field.send_keys(text).await.context("type")
+        for _ in 0..TRIES {
+            let field = self.field(name).await?;
+            let typed = match field.clear().await {
+                Ok(()) => field.send_keys(text).await,
+                refused => refused,
+            };
+            match typed {
+                Err(error) if is_passing(&error) => tokio::time::sleep(LOOK).await,
+                done => return done.with_context(|| format!("type into '{name}'")),
+            }
+        }
+        bail!("the field '{name}' cannot be typed into again and again")
     }
 
     /// Puts a text into the field with this name at once, as from the clipboard: what is long takes minutes by key.
@@ -439,8 +461,9 @@ impl Window {
     pub async fn answer_all(&self, answer: &str) -> Result<()> {
         let path = format!("//label[normalize-space()='{answer}']");
         self.find("a question", Locator::XPath(&path)).await?;
-        for label in self.page.find_all(Locator::XPath(&path)).await? {
-            self.click(&label).await.context("answer")?;
+        let questions = self.page.find_all(Locator::XPath(&path)).await?.len();
+        for number in 1..=questions {
+            self.click_on(&format!("({path})[{number}]")).await?;
         }
         Ok(())
     }
@@ -506,20 +529,26 @@ impl Window {
         for _ in 0..TRIES {
             let element = self.find(path, Locator::XPath(path)).await?;
             match self.click(&element).await {
-                // Drawn anew meanwhile.
-                Err(error) if error.is_stale_element_reference() => {}
+                Err(error) if is_passing(&error) => tokio::time::sleep(LOOK).await,
                 done => return done.with_context(|| format!("press {path}")),
             }
         }
-        bail!("{path} is drawn anew again and again")
+        bail!("{path} cannot be pressed again and again")
     }
 
-    /// Clicks in the middle of the window: where the page still scrolls, a press can begin on a button and end beside it.
+    /// Clicks in the middle of the window, once what is clicked stays where it is: where the page still moves, a press can begin
+    /// on a button and end beside it.
     async fn click(&self, element: &Element) -> Result<(), CmdError> {
-        let script = "arguments[0].scrollIntoView({ block: 'center', behavior: 'instant' })";
         let argument = serde_json::to_value(element).map_err(CmdError::Json)?;
-        self.page.execute(script, vec![argument]).await?;
-        tokio::time::sleep(SETTLE).await;
+        let mut before = Value::Null;
+        for _ in 0..STILL {
+            let place = self.page.execute(PLACE, vec![argument.clone()]).await?;
+            if place == before {
+                break;
+            }
+            before = place;
+            tokio::time::sleep(LOOK).await;
+        }
         element.click().await
     }
 
@@ -538,6 +567,12 @@ impl Window {
     }
 }
 
+/// Whether something was drawn anew, or something else that goes away lay over it.
+fn is_passing(error: &CmdError) -> bool {
+    let CmdError::Standard(said) = error else { return false };
+    matches!(said.error, ErrorStatus::StaleElementReference | ErrorStatus::ElementClickIntercepted)
+}
+
 pub(crate) async fn connect(port: u16, shell: &Path, arguments: &[&str]) -> Result<Client> {
     let capabilities = json!({ "webkitgtk:browserOptions": { "binary": shell, "args": arguments } });
     let Value::Object(capabilities) = capabilities else { bail!("no capabilities") };
@@ -546,7 +581,11 @@ pub(crate) async fn connect(port: u16, shell: &Path, arguments: &[&str]) -> Resu
     loop {
         let mut builder = ClientBuilder::new(HttpConnector::new());
         match builder.capabilities(capabilities.clone()).connect(&url).await {
-            Ok(client) => return Ok(client),
+            Ok(client) => {
+                let timeouts = TimeoutConfiguration::new(Some(ASKED), None, None);
+                client.update_timeouts(timeouts).await.context("tell the driver how long the page may take")?;
+                return Ok(client);
+            }
             // The driver may not listen yet, or the app that was ended may still have its name on the bus.
             Err(error) if Instant::now() > end => return Err(error).context("open the window"),
             Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,

@@ -9,7 +9,7 @@ use hospes_protocol::canon::Canonical;
 use hospes_protocol::id::{SiteId, Timestamp};
 use hospes_protocol::message::FigureSet;
 use hospes_protocol::plan::model::Inputs;
-use hospes_protocol::plan::{self, Coefficients, Component, LabelKind, LocalBaseline, NnTrain, Plan, Schedule};
+use hospes_protocol::plan::{self, Coefficients, Component, LabelKind, NnTrain, Plan, Schedule};
 use hospes_protocol::policy::Disclosure;
 use hospes_protocol::round::RoundHeader;
 
@@ -21,13 +21,13 @@ use crate::opt_out::OptOuts;
 use crate::parts::parts_allowed;
 use crate::regress;
 use crate::snapshot::{Snapshot, SnapshotKey};
-use crate::train::{
-    self, Batches, Correction, Course, Draws, Goal, Local, Network, Pulse, SiteState, Source, Step, Work, payload,
-};
+use crate::train::{self, Course, Draws, Goal, Local, Network, Pulse, SiteState, Source, Step, Work, payload};
 
+mod alone;
 mod judging;
 mod predicting;
 
+use alone::baseline;
 use judging::{Behind, validate};
 pub use predicting::{Predicted, Prediction, predict_file};
 
@@ -43,6 +43,7 @@ pub struct Cohort {
     public: bool,
     state: Option<SiteState>,
     place: Place,
+    compares: bool,
 }
 
 /// What is asked of a site in one round.
@@ -96,6 +97,8 @@ pub struct Report {
     pub figures: FigureSet,
     /// For the site's own screen; does not leave.
     pub view: ReportView,
+    /// The same of the network that was trained here alone, where an evaluation came with one; does not leave.
+    pub alone: Option<ReportView>,
 }
 
 /// Figures as the site's own people see them.
@@ -234,6 +237,7 @@ impl Cohort {
             public: snapshot.document.public,
             state: None,
             place: Place::Processor,
+            compares: false,
         })
     }
 
@@ -245,6 +249,12 @@ impl Cohort {
     /// Says where its networks compute; on the processor where nothing is said.
     pub(crate) fn on(self, place: Place) -> Self {
         Self { place, ..self }
+    }
+
+    /// Says whether an evaluation also trains the plan's network on this site's rows alone, for its own people; it does not
+    /// where nothing is said.
+    pub(crate) fn comparing(self, compares: bool) -> Self {
+        Self { compares, ..self }
     }
 
     /// Puts several public tables of one plan together, for the pooled figure of a reproduction.
@@ -364,7 +374,8 @@ impl Cohort {
     /// `min_subset` subjects; nothing about a subgroup that, or whose difference to the whole table or to another, breaks a
     /// rule; a model's quality on one class is *withheld*, never *undefined*. The sums of a regression are
     /// of no more coefficients than `max_param_ratio` for each subject, and leave only if no count that they hold, single
-    /// or by pairs of values, is small, and if enough rows have a part in them. The view is for the site.
+    /// or by pairs of values, is small, and if enough rows have a part in them. The views are for the site: a network that was
+    /// trained here alone beside an evaluation changes nothing of what leaves.
     pub fn report(self, round: Round<'_>, rules: &Disclosure, pulse: &mut Pulse<'_>) -> Result<Report, CohortError> {
         self.check_round(&round)?;
         let task = round.header.task.clone();
@@ -374,7 +385,7 @@ impl Cohort {
             Some(component @ (Component::Glm(_) | Component::Cox(_))) => {
                 self.report_regression(round, &component, &task, rules)
             }
-            Some(Component::Evaluation(params)) => self.report_evaluation(&round, &params, &task, rules),
+            Some(Component::Evaluation(params)) => self.report_evaluation(&round, &params, &task, rules, pulse),
             Some(Component::LocalBaseline(params)) => self.report_baseline(&round, &params, &task, rules, pulse),
             _ => Err(wrong_component(&task, "evaluation, statistics, glm, cox or local_baseline")),
         }
@@ -459,7 +470,7 @@ impl Cohort {
             levels: &levels,
         };
         let figures = leaving(&announced, sums, table, rules);
-        Ok(Report { figures, view: ReportView::Statistics { rows, features } })
+        Ok(Report { figures, view: ReportView::Statistics { rows, features }, alone: None })
     }
 
     fn report_regression(
@@ -490,7 +501,7 @@ impl Cohort {
         let (grid, grid_rows, pearson_rows) = (sums.grid_cells.clone(), sums.grid_rows, sums.pearson_rows);
         let figures = leaving(&announced, sums.into_figures(rows), table, rules);
         let figures = pearson_at_border(rules, pearson_rows, grid_at_border(rules, &grid, grid_rows, figures));
-        Ok(Report { figures, view })
+        Ok(Report { figures, view, alone: None })
     }
 
     fn check_round(&self, round: &Round<'_>) -> Result<(), CohortError> {
@@ -520,46 +531,6 @@ struct Trained {
     parameters: Vec<f32>,
     outputs: Vec<f32>,
     test: Matrix,
-}
-
-/// Trains on the rows at `train` from the plan's own initial values and applies it to those at `data`.
-fn baseline(
-    pipeline: &mut Pipeline<'_>,
-    task: &str,
-    params: &LocalBaseline,
-    compute: &Compute,
-    site: &[u8],
-    deadline: Timestamp,
-    pulse: &mut Pulse<'_>,
-) -> Result<Trained, CohortError> {
-    let plan = pipeline.plan();
-    let train_rows = pipeline.table(task, "train")?;
-    check_features(plan, task, &train_rows)?;
-    let data = train_rows.matrix(task)?;
-    let test = pipeline.table(task, "data")?.matrix(task)?;
-    let inputs = plan::inputs(plan, task);
-    let initial = plan::model::initial(&params.model, inputs, plan.seed);
-    let mut network = Network::new(&params.model, &data, &initial, compute)?;
-    network.check(&test, task)?;
-    let steps = u32::try_from(Batches::per_epoch(data.rows, params.batch)).map_err(|_| CohortError::Plan {
-        place: format!("tasks.{task}.params.batch"),
-        reason: "too many updates for this many rows".into(),
-    })?;
-    let goal = Goal::new(params.loss, &params.class_weights);
-    let mut step = Step::new(&params.optimizer, 1.0);
-    let course = Course {
-        goal: &goal,
-        augment: params.augment.as_ref(),
-        batch: params.batch,
-        work: Work { units: params.epochs, steps },
-        schedule: &params.schedule,
-        draws: Draws { seed: plan.seed, site, task, round: 1 },
-        correction: Correction::None,
-    };
-    train::train(&mut network, &mut step, &data, course, deadline, pulse)?;
-    let parameters = finite(network.parameters(), task)?;
-    let outputs = network.logits(&test);
-    Ok(Trained { parameters, outputs, test })
 }
 
 /// The site's rules on an update: whose it is, and how much the model can remember of each.

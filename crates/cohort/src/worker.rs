@@ -105,7 +105,7 @@ struct OrderOnTheWire {
 }
 
 /// Version of the pipe's format. Parent and child are one binary; another version means that it was replaced meanwhile.
-const VERSION: u32 = 5;
+const VERSION: u32 = 6;
 
 /// What a child says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -168,6 +168,9 @@ pub struct Done {
     pub withheld: std::collections::BTreeMap<String, String>,
     /// For the site's own screen; does not leave.
     pub view: LocalView,
+    /// Quality of the network that was trained here alone, on the rows that an evaluation judged another on, where it came
+    /// with one; for the site's own screen, too.
+    pub alone: Option<Box<ReportView>>,
     /// What the payload holds, of a dry run; nobody sends it.
     pub preview: Option<Box<Preview>>,
     /// What networks computed on: `cpu`, or a card's name.
@@ -445,8 +448,11 @@ fn compute(
     let state = order.state_in.as_ref().map(|path| read_state(path, order, key.job, trained)).transpose()?;
     let cohort = Cohort::open(opening, &snapshot, &order.key, &order.opt_outs, plan, (pulse.now)())?
         .with_state(state)
-        .on(order.place);
+        .on(order.place)
+        // Before the first round there is nothing to compare with.
+        .comparing(!order.dry);
     let round = Round { site: order.site, header, model: model.as_deref() };
+    let mut alone = None;
     let (kind, payload, withheld, view, preview) = if plan::masks::reports_figures(plan, &header.task) {
         let mut report = cohort.report(round, &circumstances.policy.disclosure, pulse)?;
         if header.is_secure() {
@@ -454,6 +460,7 @@ fn compute(
             figures::hold_back(&announced, &mut report.figures);
         }
         let withheld = report.figures.withheld.clone();
+        alone = report.alone.map(Box::new);
         let preview = order.dry.then(|| Preview::of_figures(&report.figures));
         let bytes = if header.is_secure() {
             to_be_masked(plan, header, &report.figures)?
@@ -477,7 +484,7 @@ fn compute(
     let preview = preview.map(Box::new);
     let (digest, bytes) = (Digest::of(&payload), payload.len() as u64);
     let device = order.place.open()?.name;
-    Ok(Done { round: key, kind, digest, bytes, withheld, view, preview, device })
+    Ok(Done { round: key, kind, digest, bytes, withheld, view, alone, preview, device })
 }
 
 /// A report as the levels of a vector that the engine masks.

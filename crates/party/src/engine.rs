@@ -339,6 +339,7 @@ impl Engine {
             done.push(self.greet_anew().await);
             self.say_working();
             done.push(self.repeat_steps().await);
+            done.push(self.tick_releases().await);
             done.push(self.tick_leaving().await);
             done.push(self.end_silent_jobs().await);
             done.push(self.unsettled_alarms().await);

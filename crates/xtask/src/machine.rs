@@ -41,6 +41,10 @@ const PACK_PACKAGES: &[&str] = &["dpkg-dev", "binutils", "rpm"];
 const NODE: (u32, u32) = (20, 19);
 /// Node.js for machines that have an older one, from the npm registry.
 const NODE_PACKAGE: &str = "node@22.21.1";
+/// What runs the tests.
+const NEXTEST: &str = "cargo-nextest@0.9.143";
+/// What our training is measured against, and what it needs.
+const TORCH: [&str; 2] = ["torch==2.15.0", "numpy==2.4.6"];
 
 /// Where builds go, so that a fresh clone finds what an earlier one compiled.
 pub(crate) fn target_folder() -> Result<PathBuf> {
@@ -139,7 +143,7 @@ pub(crate) fn ready_to_test(root: &Path) -> Result<()> {
         step("install rustfmt and clippy", Command::new("rustup").args(["component", "add", "rustfmt", "clippy"]))?;
     }
     if !works(cargo()?.args(["nextest", "--version"])) {
-        step("install cargo-nextest", cargo()?.args(["install", "--locked", "cargo-nextest"]))?;
+        step("install cargo-nextest", cargo()?.args(["install", "--locked", NEXTEST]))?;
     }
     build_page(root)?;
     step("build the page for a browser", npm(root)?.args(["run", "--silent", "build:devhost"]))
@@ -183,17 +187,17 @@ pub(crate) fn python(root: &Path) -> Result<PathBuf> {
     Ok(python)
 }
 
-/// A Python with PyTorch, in a folder of its own: what our training is measured against.
+/// A Python with PyTorch, in a folder of its own for each version: what our training is measured against.
 ///
 /// # Errors
 /// If there is no Python, or it cannot be installed.
 pub(crate) fn torch() -> Result<PathBuf> {
-    let folder = cache_folder()?.join("torch");
+    let folder = cache_folder()?.join(TORCH[0]);
     let python = folder.join("bin/python");
     if !works(Command::new(&python).args(["-c", "import torch, numpy"])) {
         step("make a Python environment", Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
         let mut pip = Command::new(&python);
-        pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "torch", "numpy"]);
+        pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(TORCH);
         step("install PyTorch", &mut pip)?;
     }
     Ok(python)

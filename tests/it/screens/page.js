@@ -5,6 +5,8 @@ const KEY = new RegExp(`^(${arguments[0].join("|")})(\\.\\w+)+$`);
 const PATIENCE_MS = 25_000;
 /** Between two looks whether it has. */
 const LOOK_MS = 12;
+/** Longest that a font is waited for. */
+const FONTS_MS = 5_000;
 
 // Nothing moves while it is looked at. A sheet of this kind needs no leave of the page's policy.
 const still = new CSSStyleSheet();
@@ -39,6 +41,8 @@ const pause = () => new Promise((done) => setTimeout(done, LOOK_MS));
 /** Waits until nothing is under way and nothing has changed for a few looks. */
 async function rest() {
   const end = performance.now() + PATIENCE_MS;
+  // Text is as wide as its font, which changes nothing in the document when it comes.
+  await Promise.race([document.fonts.ready, new Promise((done) => setTimeout(done, FONTS_MS))]);
   for (let quiet = 0; quiet < 3; ) {
     const before = changes;
     await pause();
@@ -66,6 +70,17 @@ async function wait(selector) {
   await rest();
 }
 
+/** What a selector finds, once it is there and can be used. */
+async function usable(selector, at = 0) {
+  const end = performance.now() + PATIENCE_MS;
+  for (;;) {
+    const found = all(selector)[at];
+    if (found !== undefined && found.disabled !== true) return found;
+    if (performance.now() > end) return one(selector, at);
+    await pause();
+  }
+}
+
 /** Gives a field a value as a person does; React hears of it by the event. */
 function give(field, value, event) {
   Object.getOwnPropertyDescriptor(Object.getPrototypeOf(field), "value").set.call(field, value);
@@ -73,8 +88,8 @@ function give(field, value, event) {
 }
 
 const ACTS = {
-  press: (selector, at) => one(selector, at).click(),
-  fill: (name, text) => give(one(`[name="${name}"]`), text, "input"),
+  press: async (selector, at) => (await usable(selector, at)).click(),
+  fill: async (name, text) => give(await usable(`[name="${name}"]`), text, "input"),
   /** By the list at the foot of the door, or on the first page of a first run, which asks for the language itself. */
   speak: (language) => {
     const [list] = all("main select");

@@ -665,9 +665,10 @@ difference_interval: Interval | null, };
  */
 export type Comparison = { 
 /**
- * Task that trained and judged the one.
+ * Task that trained and judged the one; none where the plan has no such task, and this site trained the plan's network by
+ * itself.
  */
-alone: string, 
+alone: string | null, 
 /**
  * Task that judged the other.
  */

@@ -25,7 +25,11 @@ export function CompareFigure({ comparison }: { comparison: Comparison }) {
   return (
     <Card
       title={t("models.compare")}
-      lead={t("models.compareLead", { alone: comparison.alone, federated: comparison.federated })}
+      lead={
+        comparison.alone === null
+          ? t("models.compareLeadOwn", { federated: comparison.federated })
+          : t("models.compareLead", { alone: comparison.alone, federated: comparison.federated })
+      }
     >
       {comparison.figures.map((compared) => (
         <One key={compared.figure} compared={compared} />

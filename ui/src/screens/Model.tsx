@@ -19,7 +19,7 @@ import forms from "./Forms.module.css";
 import { ModelCopy } from "./ModelCopy";
 import { ReleaseBadge } from "./Models";
 import { ReportCard } from "./ReportCard";
-import { judged } from "./rounds";
+import { type Judged, judged } from "./rounds";
 import { useRun } from "./run";
 
 /** How good the model of a run is on this site's rows, against this site alone, the release of what is held, and the model
@@ -43,6 +43,9 @@ export function Model({ job: id }: { job: string }) {
               <Release job={job} />
               <ModelCopy job={job} />
               <Reports job={job} />
+              {job.state === "success" && reports.some(judgesModel) && job.comparisons.length === 0 && (
+                <Notice title={t("models.noComparison")}>{t("models.noComparisonHelp")}</Notice>
+              )}
               {!query.maySee && <Notice>{t("models.noLook")}</Notice>}
               {query.maySee && reports.length === 0 && (
                 <Card>
@@ -59,11 +62,14 @@ export function Model({ job: id }: { job: string }) {
   );
 }
 
+/** Whether a report says how good a model is. */
+const judgesModel = ({ report }: Judged) => !("statistics" in report || "regression" in report);
+
 /** The comparison first, then each task that judged a model. */
 function Reports({ job }: { job: JobView }) {
   const { t } = useTranslation();
   const compared = job.comparisons.map((comparison) => ({
-    id: `${comparison.alone} ${comparison.federated}`,
+    id: `${comparison.alone ?? ""} ${comparison.federated}`,
     name: t("models.compare"),
     content: <CompareFigure comparison={comparison} />,
   }));

@@ -1,25 +1,20 @@
-import { useState } from "react";
 import { useTranslation } from "react-i18next";
 import { Engine } from "../i18n/engine";
 import { bytes } from "../i18n/format";
-import { beginning } from "../i18n/visible";
-import { useAction, useAnswer, useManaged } from "../ipc/hooks";
-import type { ModelCopy as CopyView, JobView, ModelExport } from "../ipc/types";
+import { useAction, useAnswer } from "../ipc/hooks";
+import type { ModelCopy as CopyView, JobView } from "../ipc/types";
 import { Answered } from "../parts/Answered";
 import { Button } from "../parts/Button";
 import { Card } from "../parts/Card";
-import { DigestChip } from "../parts/DigestChip";
 import { FaultNotice } from "../parts/FaultNotice";
 import { Notice } from "../parts/Notice";
 import { Progress } from "../parts/Progress";
 import { useMe } from "../shell/session";
+import { FileExport } from "./FileExport";
 import { FitCard } from "./FitCard";
 import forms from "./Forms.module.css";
 import { ModelCard } from "./ModelCard";
 import { Predict } from "./Predict";
-
-/** Characters of a study's title in the name that the dialog begins with. */
-const TITLE_CHARS = 60;
 
 /** The card that lies beside a model, as the window names it. */
 const cardOf = (name: string) => `${name.replace(/(?<=.)\.[^.]*$/, "")}.card.json`;
@@ -100,48 +95,23 @@ function State({ job, copy, isTable }: { job: JobView; copy: CopyView; isTable: 
   );
 }
 
-/** Writes model and card to the chosen place, and says what was written. */
+/** Writes model and card to the chosen place: the card has none of its own, it lies beside the model. */
 function Export({ job }: { job: JobView }) {
   const { t } = useTranslation();
-  const [written, setWritten] = useState<(ModelExport & { name: string }) | null>(null);
   const write = useAction("export_model");
-  const { no_export: isManaged = false } = useManaged();
-  const choose = useAction("choose_place", (chosen) => {
-    // A dialog that was closed changes nothing. The card has no place of its own: it lies beside the model.
-    if (chosen)
-      write.mutate(
-        { job: job.job, path: chosen.file, card: chosen.file },
-        { onSuccess: (done) => setWritten({ ...done, name: chosen.name }) },
-      );
-  });
-  const suggested = `${beginning(job.title, TITLE_CHARS)}-${job.model?.slice(0, 8) ?? ""}.safetensors`;
   return (
-    <>
-      <div className={forms.actions}>
-        <Button
-          kind="primary"
-          isPending={choose.isPending || write.isPending}
-          isDisabled={isManaged}
-          onPress={() => {
-            setWritten(null);
-            write.reset();
-            choose.mutate({ purpose: "model", suggested });
-          }}
-        >
-          {t("models.export")}
-        </Button>
-      </div>
-      {isManaged && <p className={forms.small}>{t("managed.exportHelp")}</p>}
-      <FaultNotice fault={choose.error ?? write.error} />
-      <div role="status">
-        {written && (
-          <Notice weight="good" title={t("models.exported", { name: written.name })}>
-            <p>{t("models.exportedHelp", { card: cardOf(written.name), size: bytes(written.bytes) })}</p>
-            <div className={forms.small}>{t("models.exportedDigest")}</div>
-            <DigestChip digest={written.digest} of={t("models.exportedDigest")} />
-          </Notice>
-        )}
-      </div>
-    </>
+    <FileExport
+      label={t("models.export")}
+      kind="primary"
+      purpose="model"
+      title={job.title}
+      ending={`${job.model?.slice(0, 8) ?? ""}.safetensors`}
+      writing={write}
+      write={({ file }, done) => write.mutate({ job: job.job, path: file, card: file }, { onSuccess: done })}
+      said={(written) => ({
+        title: t("models.exported", { name: written.name }),
+        help: t("models.exportedHelp", { card: cardOf(written.name), size: bytes(written.bytes) }),
+      })}
+    />
   );
 }

@@ -13,7 +13,7 @@ use hospes_protocol::plan::{
 use hospes_protocol::policy::{Disclosure, EgressKind};
 
 use super::{
-    Cohort, GroupView, Report, ReportView, Round, baseline, check_features, distinct_subjects, wrong_component,
+    Cohort, GroupView, Report, ReportView, Round, alone, baseline, check_features, distinct_subjects, wrong_component,
 };
 use crate::component::{Frame, Matrix, Pipeline};
 use crate::device::Compute;
@@ -102,6 +102,7 @@ impl Cohort {
         params: &Evaluation,
         task: &str,
         rules: &Disclosure,
+        pulse: &mut Pulse<'_>,
     ) -> Result<Report, CohortError> {
         let (behind, place) = (self.model_behind(task)?, self.place);
         let parameters = match &behind.train {
@@ -114,15 +115,25 @@ impl Cohort {
         let mut pipeline = Pipeline::new(&self.plan, self.frame);
         let rows = pipeline.table(task, "data")?;
         check_features(&self.plan, task, &rows)?;
-        let outputs = behind.outputs(&parameters, &rows, &rows.matrix(task)?, &place.open()?, task)?;
+        let compute = place.open()?;
+        let outputs = behind.outputs(&parameters, &rows, &rows.matrix(task)?, &compute, task)?;
         let judged = Judged { rows: &rows, outputs: &outputs, loss: behind.loss };
         let Evaluation { threshold, calibration_bins, .. } = *params;
         let asked = Asked { plan: &self.plan, task, threshold, calibration_bins, in_full: true };
         let parts = parts_allowed(&mut pipeline, task, rules)? && !judged_again(&mut pipeline, task, rules)?;
-        let report = reported(&judged, asked, parts, rules)?;
-        match plan::subgroups(&self.plan, task) {
-            Some(subgroups) => by_subgroup(&mut pipeline, &judged, asked, subgroups, report, rules),
-            None => Ok(report),
+        let whole = reported(&judged, asked, parts, rules)?;
+        let report = match plan::subgroups(&self.plan, task) {
+            Some(subgroups) => by_subgroup(&mut pipeline, &judged, asked, subgroups, whole, rules)?,
+            None => whole,
+        };
+        let Some(training) = alone::unplanned(&self.plan, task).filter(|_| self.compares) else { return Ok(report) };
+        let until = alone::until((pulse.now)(), self.opening.deadline());
+        let (judged_rows, site) = ((&rows, asked), round.site.as_bytes());
+        let beside = alone::beside(&mut pipeline, training, judged_rows, &compute, site, until, pulse);
+        match beside {
+            Err(CohortError::Cancelled) => Err(CohortError::Cancelled),
+            // The plan did not ask for it: what it lacks, or the time for it, is no failure of the round.
+            beside => Ok(Report { alone: beside.ok(), ..report }),
         }
     }
 
@@ -213,7 +224,7 @@ fn reported(
     let view = judged.view(asked)?;
     let announced = plan::figures_of_whole(asked.plan, asked.task);
     let figures = left(&announced, &view, judged.rows, asked.plan, parts_allowed, rules);
-    Ok(Report { figures, view })
+    Ok(Report { figures, view, alone: None })
 }
 
 /// What leaves of the quality on a table.
@@ -283,7 +294,7 @@ fn by_subgroup(
     let ungrouped = sizes.last().copied().unwrap_or_default();
     let column = subgroups.column.to_owned();
     let view = ReportView::Grouped { all: Box::new(whole.view), column, groups, ungrouped };
-    Ok(Report { figures, view })
+    Ok(Report { figures, view, alone: None })
 }
 
 /// Adds the figures of a subgroup under their own names; of one that is not shown, all as withheld.

@@ -88,33 +88,26 @@ pub(super) fn forward(
 /// Gradients with respect to weight, bias if there is one, and what came in if it is wanted.
 ///
 /// # Shapes
-/// `shape`: of what came in.
+/// `came`: what was kept of what came in, and the shape of that.
 pub(super) fn backward(
-    (kept, shape): (Kept, [usize; 4]),
+    came: (Kept, [usize; 4]),
     weight: Tensor<4>,
     has_bias: bool,
     window: Window,
     gradient: Tensor<4>,
     wanted: bool,
 ) -> (Vec<Tensor<1>>, Option<Tensor<4>>) {
-    let [rows, out, down, right] = gradient.dims();
-    let length = weight.dims().iter().product::<usize>();
-    let planes = gradient.clone().reshape([rows, out, down * right]);
-    let has_columns = matches!(kept, Kept::Columns(_));
-    let of_weight = match kept {
-        Kept::Columns(columns) => planes.clone().matmul(columns.swap_dims(1, 2)).sum_dim(0).reshape([length]),
-        Kept::Input(x) if x.device() == Device::flex() => by_parts(&x, &planes, window).reshape([length]),
-        Kept::Input(x) => {
-            let back = module::conv2d_weight_backward(x, weight.clone(), gradient.clone(), window.options());
-            back.reshape([length])
-        }
-    };
-    let mut of_parameters = vec![of_weight];
-    if has_bias {
-        of_parameters.push(planes.sum_dim(2).sum_dim(0).reshape([out]));
-    }
-    let of_input = wanted.then(|| to_input((has_columns, shape), weight, window, gradient));
-    (of_parameters, of_input)
+    let (length, of) = (weight.dims().iter().product::<usize>(), (weight.clone(), gradient.clone()));
+    through(came, weight, window, gradient, wanted, |kept, planes| {
+        let of_weight: Tensor<1> = match kept {
+            Kept::Columns(columns) => planes.clone().matmul(columns.swap_dims(1, 2)).sum_dim(0).reshape([length]),
+            Kept::Input(x) if x.device() == Device::flex() => by_parts(&x, &planes, window).reshape([length]),
+            Kept::Input(x) => module::conv2d_weight_backward(x, of.0, of.1, window.options()).reshape([length]),
+        };
+        let out = planes.dims()[1];
+        let of_bias = has_bias.then(|| planes.sum_dim(2).sum_dim(0).reshape([out]));
+        std::iter::once(of_weight).chain(of_bias).collect()
+    })
 }
 
 /// As [`backward`], with the gradients with respect to weight and bias image by image.
@@ -122,21 +115,38 @@ pub(super) fn backward(
 /// # Shapes
 /// Of these gradients: `[rows, entries]`.
 pub(super) fn backward_apart(
-    (kept, shape): (Kept, [usize; 4]),
+    came: (Kept, [usize; 4]),
     weight: Tensor<4>,
     has_bias: bool,
     window: Window,
     gradient: Tensor<4>,
     wanted: bool,
 ) -> (Vec<Tensor<2>>, Option<Tensor<4>>) {
-    let [rows, out, down, right] = gradient.dims();
     let length = weight.dims().iter().product::<usize>();
-    let planes = gradient.clone().reshape([rows, out, down * right]);
+    through(came, weight, window, gradient, wanted, |kept, planes| {
+        let [rows, out, _] = planes.dims();
+        let of_weight: Tensor<2> = of_images(kept, &planes, window).reshape([rows, length]);
+        let of_bias = has_bias.then(|| planes.sum_dim(2).reshape([rows, out]));
+        std::iter::once(of_weight).chain(of_bias).collect()
+    })
+}
+
+/// What `of_parameters` makes of what was kept and of the gradient; then, without what was kept, the gradient with respect to
+/// what came in if it is wanted.
+///
+/// # Shapes
+/// Of the gradient there: `[rows, out, windows]`.
+fn through<P>(
+    (kept, shape): (Kept, [usize; 4]),
+    weight: Tensor<4>,
+    window: Window,
+    gradient: Tensor<4>,
+    wanted: bool,
+    of_parameters: impl FnOnce(Kept, Tensor<3>) -> P,
+) -> (P, Option<Tensor<4>>) {
+    let [rows, out, down, right] = gradient.dims();
     let has_columns = matches!(kept, Kept::Columns(_));
-    let mut of_parameters = vec![of_images(kept, &planes, window).reshape([rows, length])];
-    if has_bias {
-        of_parameters.push(planes.sum_dim(2).reshape([rows, out]));
-    }
+    let of_parameters = of_parameters(kept, gradient.clone().reshape([rows, out, down * right]));
     let of_input = wanted.then(|| to_input((has_columns, shape), weight, window, gradient));
     (of_parameters, of_input)
 }

@@ -252,14 +252,23 @@ pub(super) fn backward(
 }
 
 fn linear(x: Tensor<4>, parameters: &[Tensor<1>], gradient: Tensor<4>, wanted: bool) -> Back {
-    let ([rows, features, ..], out) = (x.dims(), gradient.dims()[1]);
-    let (x, gradient) = (x.reshape([rows, features]), gradient.reshape([rows, out]));
+    let (x, gradient) = linear_sides(x, gradient);
+    let ([_, features], [_, out]) = (x.dims(), gradient.dims());
     let mut of_parameters = vec![x.swap_dims(0, 1).matmul(gradient.clone()).reshape([features * out])];
     if parameters.len() > 1 {
         of_parameters.push(gradient.clone().sum_dim(0).reshape([out]));
     }
     let inputs = wanted.then(|| linear_to_input(gradient, &parameters[0], features));
     Back { inputs: inputs.into_iter().collect(), parameters: of_parameters }
+}
+
+/// What came into a linear layer, and the gradient of what went out.
+///
+/// # Shapes
+/// `[rows, features]` and `[rows, out]`.
+fn linear_sides(x: Tensor<4>, gradient: Tensor<4>) -> (Tensor<2>, Tensor<2>) {
+    let ([rows, features, ..], out) = (x.dims(), gradient.dims()[1]);
+    (x.reshape([rows, features]), gradient.reshape([rows, out]))
 }
 
 /// The gradient with respect to what came into a linear layer.

@@ -126,6 +126,22 @@ fn a_network_with_codes_is_judged_at_the_site_and_trained_there_alone() {
 }
 
 #[test]
+fn an_evaluation_comes_with_the_network_trained_here_alone_where_the_plan_trains_none_so() {
+    let judged = |plan: &str| match run(&rig(&mixed(), plan), "eval") {
+        (Event::Done(done), payload) => (done.alone, payload),
+        (other, _) => panic!("{other:?}"),
+    };
+    let (planned, leaves) = judged(PLAN);
+    assert_eq!(planned, None);
+    let (beside, also) = judged(&PLAN[..PLAN.find("  alone:").unwrap()]);
+    let Some(ReportView::Metrics(metrics)) = beside.as_deref() else { panic!("{beside:?}") };
+    assert_eq!(metrics.rows, 40);
+    assert!(metrics.accuracy() > 0.6, "{}", metrics.accuracy());
+    // Nothing of it leaves.
+    assert!(!leaves.is_empty() && leaves == also);
+}
+
+#[test]
 fn training_with_codes_gives_the_same_bytes_for_any_number_of_threads() {
     let rig = rig(&mixed(), PLAN);
     let in_pool = |threads: usize| {

@@ -1,10 +1,12 @@
 //! Freezing, opening, altering; people who opted out.
 
+use std::path::{Path, PathBuf};
+
 use hospes_cohort::CohortError;
 use hospes_cohort::opt_out::{OptOuts, SubjectKey};
 use hospes_cohort::profile::profile;
 use hospes_cohort::scan::ScanProfile;
-use hospes_cohort::schema::ColumnKind;
+use hospes_cohort::schema::{ColumnKind, Schema};
 use hospes_cohort::snapshot::{Freeze, Snapshot, SnapshotKey, freeze, freeze_followed};
 use hospes_cohort::source::{Hints, Limits, Reading, Survey, survey};
 use hospes_protocol::policy::Policy;
@@ -12,25 +14,25 @@ use proptest::prelude::*;
 
 use crate::rig::{NOW, Rig, table, write};
 
-fn frozen(
-    folder: &std::path::Path,
-    text: &str,
-    change: impl FnOnce(&mut hospes_cohort::schema::Schema),
-) -> Result<Snapshot, CohortError> {
+fn frozen(folder: &Path, text: &str, change: impl FnOnce(&mut Schema)) -> Result<Snapshot, CohortError> {
     let path = write(folder, "data.csv", text);
     let found: Survey = survey(&path, &Hints::default(), ScanProfile::Default, Limits::default())?;
     let mut schema = found.schema("id")?;
     change(&mut schema);
-    let order = Freeze {
-        source: (&path).into(),
+    freeze(order((&path, folder), &found, &schema), &SnapshotKey::from_bytes([1; 32]), &SubjectKey::from_bytes([2; 32]))
+}
+
+/// To freeze what was surveyed at this path into the folder.
+fn order<'a>((path, folder): (&'a PathBuf, &'a Path), found: &'a Survey, schema: &'a Schema) -> Freeze<'a> {
+    Freeze {
+        source: path.into(),
         format: &found.format,
-        schema: &schema,
+        schema,
         folder,
         public: false,
         at: NOW,
         limits: Limits::default(),
-    };
-    freeze(order, &SnapshotKey::from_bytes([1; 32]), &SubjectKey::from_bytes([2; 32]))
+    }
 }
 
 #[test]
@@ -63,15 +65,7 @@ fn a_reading_is_followed_and_ended_at_its_next_row_and_leaves_nothing_behind() {
     assert_eq!((reading.rows(), reading.all(), reading.is_over()), (3, None, false));
     let schema = found.schema("id").unwrap();
     let frozen = || {
-        let order = Freeze {
-            source: (&path).into(),
-            format: &found.format,
-            schema: &schema,
-            folder: folder.path(),
-            public: false,
-            at: NOW,
-            limits: Limits::default(),
-        };
+        let order = order((&path, folder.path()), &found, &schema);
         let (key, subjects) = (SnapshotKey::from_bytes([1; 32]), SubjectKey::from_bytes([2; 32]));
         freeze_followed(order, &key, &subjects, (&reading, found.rows))
     };
@@ -110,9 +104,7 @@ fn an_altered_or_foreign_snapshot_is_refused_before_any_row() {
 #[test]
 fn cells_that_do_not_fit_are_named_without_their_value() {
     let folder = tempfile::tempdir().unwrap();
-    let message = |text: &str, change: fn(&mut hospes_cohort::schema::Schema)| {
-        frozen(folder.path(), text, change).unwrap_err().to_string()
-    };
+    let message = |text: &str, change: fn(&mut Schema)| frozen(folder.path(), text, change).unwrap_err().to_string();
     assert_eq!(
         message("id,a\n1,2\n2,CANARY\n", |s| s.set_kind("a", ColumnKind::Number).unwrap()),
         "data.csv, line 3, column 'a': the cell is no number"
@@ -136,15 +128,7 @@ fn the_source_can_change_after_freezing_but_not_between_survey_and_freeze() {
     let found = survey(&path, &Hints::default(), ScanProfile::Default, Limits::default()).unwrap();
     let schema = found.schema("id").unwrap();
     write(folder.path(), "data.csv", "id,b\n1,2\n2,3\n");
-    let order = Freeze {
-        source: (&path).into(),
-        format: &found.format,
-        schema: &schema,
-        folder: folder.path(),
-        public: false,
-        at: NOW,
-        limits: Limits::default(),
-    };
+    let order = order((&path, folder.path()), &found, &schema);
     let (key, subjects) = (SnapshotKey::from_bytes([1; 32]), SubjectKey::from_bytes([2; 32]));
     assert!(matches!(freeze(order, &key, &subjects), Err(CohortError::SourceChanged { .. })));
     write(folder.path(), "data.csv", "id,a\n1,2\n2,3\n");
@@ -204,15 +188,7 @@ fn the_source_is_hashed_as_it_is_read_and_a_profile_keeps_no_values() {
     let path = write(folder.path(), "data.csv", &text);
     let found = survey(&path, &Hints::default(), ScanProfile::Default, Limits::default()).unwrap();
     let schema = found.schema("id").unwrap();
-    let order = Freeze {
-        source: (&path).into(),
-        format: &found.format,
-        schema: &schema,
-        folder: folder.path(),
-        public: false,
-        at: NOW,
-        limits: Limits::default(),
-    };
+    let order = order((&path, folder.path()), &found, &schema);
     let key = SnapshotKey::from_bytes([1; 32]);
     let before = process("io", "rchar");
     let snapshot = freeze(order, &key, &SubjectKey::from_bytes([2; 32])).unwrap();
@@ -233,15 +209,8 @@ fn a_folder_that_cannot_be_written_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let path = write(folder.path(), "data.csv", "id,a\n1,2\n");
     let found = survey(&path, &Hints::default(), ScanProfile::Default, Limits::default()).unwrap();
-    let order = Freeze {
-        source: (&path).into(),
-        format: &found.format,
-        schema: &found.schema("id").unwrap(),
-        folder: &folder.path().join("absent"),
-        public: false,
-        at: NOW,
-        limits: Limits::default(),
-    };
+    let (absent, schema) = (folder.path().join("absent"), found.schema("id").unwrap());
+    let order = order((&path, absent.as_path()), &found, &schema);
     let error = freeze(order, &SnapshotKey::from_bytes([1; 32]), &SubjectKey::from_bytes([2; 32])).unwrap_err();
     assert!(matches!(error, CohortError::Write { .. }));
 }
@@ -250,7 +219,7 @@ fn a_folder_that_cannot_be_written_leaves_nothing() {
 fn versions_have_one_form_if_query_mapping_and_schema_are_the_same() {
     let folder = tempfile::tempdir().unwrap();
     let of = |text: &str, kind: ColumnKind, keep_note: bool| {
-        let change = |schema: &mut hospes_cohort::schema::Schema| {
+        let change = |schema: &mut Schema| {
             schema.set_kind("dose", kind).unwrap();
             for column in ["age", "dose"] {
                 schema.set_masked(column, false).unwrap();

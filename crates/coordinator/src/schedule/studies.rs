@@ -25,7 +25,7 @@ use crate::{Error, enrol, random};
 const ENDED_JOBS: u32 = 50;
 /// Withdrawn studies of which a site is told again when it connects.
 const WITHDRAWN_STUDIES: u32 = 50;
-/// For how long, in milliseconds: a week.
+/// For how long, in milliseconds: a week; those whose results wait for its release, for good.
 const ENDED_FOR_MS: i64 = 7 * 24 * 60 * 60 * 1_000;
 /// Rounds of each of its jobs of which a site is told again when it connects. A site works on one round of a job after
 /// the other and hears of them in order, so that it can have missed the end of its last one only; the others are spare.

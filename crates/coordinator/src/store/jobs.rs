@@ -390,7 +390,8 @@ impl Store {
         Ok(members)
     }
 
-    /// Jobs of which a site is a member and that are over, newest first, at most `most`.
+    /// Jobs of which a site is a member and that are over, newest first, at most `most`: those that ended since then, and
+    /// those whose results wait for its release, however long ago they ended.
     ///
     /// # Errors
     /// [`Error::Database`] or [`Error::Corrupt`].
@@ -398,8 +399,9 @@ impl Store {
         let mut connection = self.read().await?;
         let rows = sqlx::query(
             "SELECT j.* FROM jobs j JOIN job_members m ON m.job = j.job \
-             WHERE m.site = $1 AND COALESCE(j.chosen_ms, j.ended_ms) >= $2 \
-               AND j.state IN ('success', 'failed', 'timeout', 'cancelled') \
+             WHERE m.site = $1 AND j.state IN ('success', 'failed', 'timeout', 'cancelled') \
+               AND (COALESCE(j.chosen_ms, j.ended_ms) >= $2 \
+                 OR (j.state = 'success' AND m.released_ms IS NULL AND m.state <> 'refused')) \
              ORDER BY COALESCE(j.chosen_ms, j.ended_ms) DESC LIMIT $3",
         )
         .bind(site.to_string())

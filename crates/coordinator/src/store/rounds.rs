@@ -74,6 +74,9 @@ impl RoundRow {
     }
 }
 
+/// A query on either database.
+type AnyQuery<'q> = sqlx::query::Query<'q, sqlx::Any, <sqlx::Any as sqlx::Database>::Arguments>;
+
 fn read_key(row: &AnyRow) -> Result<RoundKey, Error> {
     Ok(RoundKey {
         job: parsed(row, "job")?,
@@ -84,9 +87,15 @@ fn read_key(row: &AnyRow) -> Result<RoundKey, Error> {
     })
 }
 
-/// Epochs are counted by hand; none comes near 2^63.
-pub(super) fn epoch(key: &RoundKey) -> i64 {
-    i64::try_from(key.epoch).unwrap_or(i64::MAX)
+/// Binds the five columns of a round's key.
+pub(super) fn bind_key<'q>(query: AnyQuery<'q>, key: &RoundKey) -> AnyQuery<'q> {
+    query
+        .bind(key.job.to_string())
+        .bind(key.task.clone())
+        // Epochs are counted by hand; none comes near 2^63.
+        .bind(i64::try_from(key.epoch).unwrap_or(i64::MAX))
+        .bind(i64::from(key.round))
+        .bind(i64::from(key.attempt))
 }
 
 /// An upload that was confirmed.
@@ -137,17 +146,12 @@ impl Store {
     /// [`Error::Database`], or [`Error::Corrupt`] if there is no such round or its bytes were altered.
     pub async fn round_header(&self, key: &RoundKey) -> Result<Signed<RoundHeader>, Error> {
         let mut connection = self.read().await?;
-        let row = sqlx::query(
-            "SELECT header FROM rounds WHERE job = $1 AND task = $2 AND epoch = $3 AND round = $4 AND attempt = $5",
-        )
-        .bind(key.job.to_string())
-        .bind(key.task.clone())
-        .bind(epoch(key))
-        .bind(i64::from(key.round))
-        .bind(i64::from(key.attempt))
-        .fetch_optional(&mut *connection)
-        .await
-        .map_err(Error::database("round_header"))?;
+        let sql =
+            "SELECT header FROM rounds WHERE job = $1 AND task = $2 AND epoch = $3 AND round = $4 AND attempt = $5";
+        let row = bind_key(sqlx::query(sql), key)
+            .fetch_optional(&mut *connection)
+            .await
+            .map_err(Error::database("round_header"))?;
         let row = row.ok_or_else(|| Error::corrupt("round", format!("{key} is gone")))?;
         memo::parsed(&blob(&row, "header")?, Signed::from_bytes).map_err(|e| Error::corrupt("round header", e))
     }
@@ -246,17 +250,11 @@ impl Store {
     /// [`Error::Database`] or [`Error::Corrupt`].
     pub async fn uploads(&self, key: &RoundKey) -> Result<Vec<UploadRow>, Error> {
         let mut connection = self.read().await?;
-        let rows = sqlx::query(
-            "SELECT * FROM uploads WHERE job = $1 AND task = $2 AND epoch = $3 AND round = $4 AND attempt = $5",
-        )
-        .bind(key.job.to_string())
-        .bind(key.task.clone())
-        .bind(epoch(key))
-        .bind(i64::from(key.round))
-        .bind(i64::from(key.attempt))
-        .fetch_all(&mut *connection)
-        .await
-        .map_err(Error::database("uploads"))?;
+        let sql = "SELECT * FROM uploads WHERE job = $1 AND task = $2 AND epoch = $3 AND round = $4 AND attempt = $5";
+        let rows = bind_key(sqlx::query(sql), key)
+            .fetch_all(&mut *connection)
+            .await
+            .map_err(Error::database("uploads"))?;
         let read = |row: &AnyRow| {
             Ok(UploadRow {
                 site: parsed(row, "site")?,
@@ -367,21 +365,15 @@ impl Tx {
     /// [`Error::Database`] if it cannot be written, [`Error::Document`] if the header has no bytes.
     pub async fn insert_round(&mut self, header: &Signed<RoundHeader>, at: Timestamp) -> Result<(), Error> {
         let key = header.document.key();
-        sqlx::query(
-            "INSERT INTO rounds (job, task, epoch, round, attempt, phase, header, digest, opened_ms, outs) \
-             VALUES ($1, $2, $3, $4, $5, 'open', $6, $7, $8, '{}')",
-        )
-        .bind(key.job.to_string())
-        .bind(key.task.clone())
-        .bind(epoch(&key))
-        .bind(i64::from(key.round))
-        .bind(i64::from(key.attempt))
-        .bind(header.to_bytes()?)
-        .bind(header.document.digest().to_string())
-        .bind(at.as_millis())
-        .execute(self.conn())
-        .await
-        .map_err(Error::database("insert_round"))?;
+        let sql = "INSERT INTO rounds (job, task, epoch, round, attempt, phase, header, digest, opened_ms, outs) \
+                   VALUES ($1, $2, $3, $4, $5, 'open', $6, $7, $8, '{}')";
+        bind_key(sqlx::query(sql), &key)
+            .bind(header.to_bytes()?)
+            .bind(header.document.digest().to_string())
+            .bind(at.as_millis())
+            .execute(self.conn())
+            .await
+            .map_err(Error::database("insert_round"))?;
         Ok(())
     }
 
@@ -447,15 +439,11 @@ impl Tx {
             "{set}, phase = $2, closed_ms = $3 \
              WHERE job = $4 AND task = $5 AND epoch = $6 AND round = $7 AND attempt = $8 AND phase = $9"
         );
-        let done = sqlx::query(sqlx::AssertSqlSafe(sql))
+        let query = sqlx::query(sqlx::AssertSqlSafe(sql))
             .bind(value)
             .bind(to.as_str())
-            .bind(closed.map(Timestamp::as_millis))
-            .bind(key.job.to_string())
-            .bind(key.task.clone())
-            .bind(epoch(key))
-            .bind(i64::from(key.round))
-            .bind(i64::from(key.attempt))
+            .bind(closed.map(Timestamp::as_millis));
+        let done = bind_key(query, key)
             .bind(from.as_str())
             .execute(self.conn())
             .await
@@ -471,22 +459,16 @@ impl Tx {
     /// # Errors
     /// [`Error::Database`] if it cannot be written.
     pub async fn insert_upload(&mut self, key: &RoundKey, upload: &UploadRow) -> Result<bool, Error> {
-        let done = sqlx::query(
-            "INSERT INTO uploads (job, task, epoch, round, attempt, site, digest, bytes, at_ms) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING",
-        )
-        .bind(key.job.to_string())
-        .bind(key.task.clone())
-        .bind(epoch(key))
-        .bind(i64::from(key.round))
-        .bind(i64::from(key.attempt))
-        .bind(upload.site.to_string())
-        .bind(upload.digest.to_string())
-        .bind(i64::try_from(upload.bytes).unwrap_or(i64::MAX))
-        .bind(upload.at.as_millis())
-        .execute(self.conn())
-        .await
-        .map_err(Error::database("insert_upload"))?;
+        let sql = "INSERT INTO uploads (job, task, epoch, round, attempt, site, digest, bytes, at_ms) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING";
+        let done = bind_key(sqlx::query(sql), key)
+            .bind(upload.site.to_string())
+            .bind(upload.digest.to_string())
+            .bind(i64::try_from(upload.bytes).unwrap_or(i64::MAX))
+            .bind(upload.at.as_millis())
+            .execute(self.conn())
+            .await
+            .map_err(Error::database("insert_upload"))?;
         Ok(done.rows_affected() == 1)
     }
 }

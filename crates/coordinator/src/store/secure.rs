@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use hospes_protocol::id::{Digest, RoundKey, SiteId, Timestamp};
 use hospes_protocol::round::coordinator::Step;
 
-use super::rounds::epoch;
+use super::rounds::bind_key;
 use super::{Store, Tx, blob, parsed, text};
 use crate::Error;
 
@@ -51,18 +51,12 @@ impl Store {
     /// [`Error::Database`] or [`Error::Corrupt`].
     pub async fn secure_messages(&self, key: &RoundKey) -> Result<Vec<SecureMessage>, Error> {
         let mut connection = self.read().await?;
-        let rows = sqlx::query(
-            "SELECT step, site, message FROM secure_messages \
-             WHERE job = $1 AND task = $2 AND epoch = $3 AND round = $4 AND attempt = $5",
-        )
-        .bind(key.job.to_string())
-        .bind(key.task.clone())
-        .bind(epoch(key))
-        .bind(i64::from(key.round))
-        .bind(i64::from(key.attempt))
-        .fetch_all(&mut *connection)
-        .await
-        .map_err(Error::database("secure_messages"))?;
+        let sql = "SELECT step, site, message FROM secure_messages \
+                   WHERE job = $1 AND task = $2 AND epoch = $3 AND round = $4 AND attempt = $5";
+        let rows = bind_key(sqlx::query(sql), key)
+            .fetch_all(&mut *connection)
+            .await
+            .map_err(Error::database("secure_messages"))?;
         let mut messages = Vec::with_capacity(rows.len());
         for row in &rows {
             let (step, site) = (step(&text(row, "step")?)?, parsed(row, "site")?);
@@ -78,18 +72,12 @@ impl Store {
     /// [`Error::Database`] or [`Error::Corrupt`].
     pub async fn secure_steps(&self, key: &RoundKey) -> Result<BTreeMap<Step, Vec<SiteId>>, Error> {
         let mut connection = self.read().await?;
-        let rows = sqlx::query(
-            "SELECT step, sites FROM secure_steps \
-             WHERE job = $1 AND task = $2 AND epoch = $3 AND round = $4 AND attempt = $5",
-        )
-        .bind(key.job.to_string())
-        .bind(key.task.clone())
-        .bind(epoch(key))
-        .bind(i64::from(key.round))
-        .bind(i64::from(key.attempt))
-        .fetch_all(&mut *connection)
-        .await
-        .map_err(Error::database("secure_steps"))?;
+        let sql = "SELECT step, sites FROM secure_steps \
+                   WHERE job = $1 AND task = $2 AND epoch = $3 AND round = $4 AND attempt = $5";
+        let rows = bind_key(sqlx::query(sql), key)
+            .fetch_all(&mut *connection)
+            .await
+            .map_err(Error::database("secure_steps"))?;
         let mut steps = BTreeMap::new();
         for row in &rows {
             let sites = serde_json::from_str(&text(row, "sites")?).map_err(|e| Error::corrupt("step", e))?;
@@ -110,22 +98,16 @@ impl Tx {
         said: &SecureMessage,
         at: Timestamp,
     ) -> Result<bool, Error> {
-        let done = sqlx::query(
-            "INSERT INTO secure_messages (job, task, epoch, round, attempt, step, site, message, at_ms) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING",
-        )
-        .bind(key.job.to_string())
-        .bind(key.task.clone())
-        .bind(epoch(key))
-        .bind(i64::from(key.round))
-        .bind(i64::from(key.attempt))
-        .bind(word(said.step))
-        .bind(said.site.to_string())
-        .bind(said.message.clone())
-        .bind(at.as_millis())
-        .execute(self.conn())
-        .await
-        .map_err(Error::database("insert_secure_message"))?;
+        let sql = "INSERT INTO secure_messages (job, task, epoch, round, attempt, step, site, message, at_ms) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING";
+        let done = bind_key(sqlx::query(sql), key)
+            .bind(word(said.step))
+            .bind(said.site.to_string())
+            .bind(said.message.clone())
+            .bind(at.as_millis())
+            .execute(self.conn())
+            .await
+            .map_err(Error::database("insert_secure_message"))?;
         Ok(done.rows_affected() == 1)
     }
 
@@ -135,20 +117,14 @@ impl Tx {
     /// [`Error::Database`] if it cannot be written, also where the step was over before.
     pub async fn close_secure_step(&mut self, key: &RoundKey, step: Step, sites: &[SiteId]) -> Result<(), Error> {
         let json = serde_json::to_string(sites).map_err(|e| Error::corrupt("step", e))?;
-        sqlx::query(
-            "INSERT INTO secure_steps (job, task, epoch, round, attempt, step, sites) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7)",
-        )
-        .bind(key.job.to_string())
-        .bind(key.task.clone())
-        .bind(epoch(key))
-        .bind(i64::from(key.round))
-        .bind(i64::from(key.attempt))
-        .bind(word(step))
-        .bind(json)
-        .execute(self.conn())
-        .await
-        .map_err(Error::database("close_secure_step"))?;
+        let sql = "INSERT INTO secure_steps (job, task, epoch, round, attempt, step, sites) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $7)";
+        bind_key(sqlx::query(sql), key)
+            .bind(word(step))
+            .bind(json)
+            .execute(self.conn())
+            .await
+            .map_err(Error::database("close_secure_step"))?;
         Ok(())
     }
 
@@ -158,15 +134,7 @@ impl Tx {
             "DELETE FROM secure_messages WHERE job = $1 AND task = $2 AND epoch = $3 AND round = $4 AND attempt = $5",
             "DELETE FROM secure_steps WHERE job = $1 AND task = $2 AND epoch = $3 AND round = $4 AND attempt = $5",
         ] {
-            sqlx::query(sql)
-                .bind(key.job.to_string())
-                .bind(key.task.clone())
-                .bind(epoch(key))
-                .bind(i64::from(key.round))
-                .bind(i64::from(key.attempt))
-                .execute(self.conn())
-                .await
-                .map_err(Error::database("drop_secure_steps"))?;
+            bind_key(sqlx::query(sql), key).execute(self.conn()).await.map_err(Error::database("drop_secure_steps"))?;
         }
         Ok(())
     }

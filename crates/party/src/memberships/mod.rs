@@ -21,6 +21,7 @@ use crate::error::PartyError;
 use crate::keys::{KeyError, Secret, random};
 use crate::link::{self, ExtraCa, LinkCommand, LinkConfig, ProxyChoice, Timing};
 use crate::people::Session;
+use crate::rounds::Releases;
 use crate::store::{At as _, parse, signed, unsigned};
 use crate::updates::WayOut;
 use crate::view::{LinkView, MembershipView, Notice};
@@ -81,6 +82,8 @@ pub(crate) struct Link {
     pub(crate) shown: Option<Timestamp>,
     /// When it was opened.
     pub(crate) opened: Timestamp,
+    /// Releases that are said again.
+    pub(crate) releases: Releases,
 }
 
 impl Link {
@@ -228,6 +231,7 @@ impl Engine {
                 renewed: None,
                 shown: None,
                 opened: now,
+                releases: Releases::default(),
             });
             if self.config.connect && !is_held && membership.paused.is_none() && link.commands.is_none() {
                 let config = self.link_config(&membership).await?;
@@ -434,6 +438,10 @@ impl Engine {
             Some(epoch) if epoch == welcome.epoch => {}
             Some(epoch) => {
                 set_epoch(tx.conn(), federation, Some(epoch), Some(welcome.epoch)).await?;
+                if let Some(link) = self.links.get_mut(&federation) {
+                    // What it had heard may be lost there.
+                    link.releases = Releases::default();
+                }
                 self.alarm(&mut tx, Some(federation), RESTORED).await?;
                 let words = format!("{RESTORED} (epoch {epoch} before, {} now)", welcome.epoch);
                 self.enter_greeting(&mut tx, federation, Action::SettingsChanged, &words).await?;

@@ -53,7 +53,6 @@ fn policy_rules(case: &Case) -> Vec<hospes_privacy::disclosure::Finding> {
         // Known only after the split has been made on the data; `Cohort` applies the rules to what it finds.
         smallest_subset: None,
         training_subjects: None,
-        pooled_subjects: None,
         public: case.dataset().is_some_and(|d| d.document.public),
         parties: count(case.offered.study.members.len()),
         trusted_peers: count(peers.iter().filter(|p| p.trust > Trust::AssertedOnly).count()),

@@ -11,9 +11,14 @@ use crate::view::{Comparison, ResultView, RoundView};
 /// Each model that was trained here alone beside each federated one that was judged on the same table.
 pub(super) fn comparisons(plan: &Plan, rounds: &[RoundView]) -> Vec<Comparison> {
     let mut reports: BTreeMap<&str, &ReportView> = BTreeMap::new();
+    // Of plans that let no site train alone for the same table.
+    let mut unplanned: BTreeMap<&str, (&ReportView, &ReportView)> = BTreeMap::new();
     for round in rounds {
         if let Some(ResultView::Report(report)) = &round.view {
             reports.entry(&round.round.task).or_insert(report);
+            if let Some(alone) = &round.alone {
+                unplanned.entry(&round.round.task).or_insert((alone, &**report));
+            }
         }
     }
     let table = |name: &str| plan.tasks.get(name).and_then(|task| plan::source(plan, task, "data"));
@@ -26,9 +31,13 @@ pub(super) fn comparisons(plan: &Plan, rounds: &[RoundView]) -> Vec<Comparison> 
         for (federated, report) in &reports {
             if matches!(of(federated), Some(Component::Evaluation(_))) && table(federated) == table(alone) {
                 let figures = compare(alone_report, report);
-                found.push(Comparison { alone: (*alone).to_owned(), federated: (*federated).to_owned(), figures });
+                let (alone, federated) = (Some((*alone).to_owned()), (*federated).to_owned());
+                found.push(Comparison { alone, federated, figures });
             }
         }
+    }
+    for (federated, (alone, report)) in unplanned {
+        found.push(Comparison { alone: None, federated: federated.to_owned(), figures: compare(alone, report) });
     }
     found.retain(|c| !c.figures.is_empty());
     found
@@ -85,7 +94,7 @@ tasks:
         let job = JobId::new(Timestamp::from_millis(1), [1; 10]);
         let round = RoundKey { job, task: task.into(), epoch: 1, round: 1, attempt: 1 };
         let (state, at) = (RoundState::Published, Timestamp::from_millis(1));
-        RoundView { round, state, reason: None, progress: None, note: None, view: Some(view), at }
+        RoundView { round, state, reason: None, progress: None, note: None, view: Some(view), alone: None, at }
     }
 
     #[test]
@@ -95,12 +104,24 @@ tasks:
         let rounds = [round("alone", 3.0), hidden, round("here", 2.0), round("other", 1.0)];
         let found = comparisons(&plan, &rounds);
         assert_eq!(found.len(), 1);
-        assert_eq!((found[0].alone.as_str(), found[0].federated.as_str()), ("alone", "here"));
+        assert_eq!((found[0].alone.as_deref(), found[0].federated.as_str()), (Some("alone"), "here"));
         let mae = &found[0].figures[0];
         assert_eq!((mae.figure.as_str(), mae.alone, mae.federated, mae.difference), ("mae", 3.0, 2.0, -1.0));
         assert!(mae.difference_interval.is_some_and(|i| i.low < -1.0 && i.high > -1.0));
         // Who may not see the results sees no comparison of them.
         let listed: Vec<RoundView> = rounds.into_iter().map(|r| RoundView { view: None, ..r }).collect();
         assert!(comparisons(&plan, &listed).is_empty());
+    }
+
+    #[test]
+    fn where_the_plan_has_no_model_trained_here_alone_that_of_the_site_stands_beside_the_federated_one() {
+        let plan = plan::read(&PLAN[..PLAN.find("  alone:").unwrap()]).unwrap();
+        let Some(ResultView::Report(alone)) = round("here", 3.0).view else { panic!() };
+        let here = RoundView { alone: Some(*alone), ..round("here", 2.0) };
+        let found = comparisons(&plan, &[here.clone(), round("other", 1.0)]);
+        assert_eq!(found.len(), 1);
+        assert_eq!((found[0].alone.as_deref(), found[0].federated.as_str()), (None, "here"));
+        assert_eq!((found[0].figures[0].alone, found[0].figures[0].federated), (3.0, 2.0));
+        assert!(comparisons(&plan, &[RoundView { view: None, ..here }]).is_empty());
     }
 }

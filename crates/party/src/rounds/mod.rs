@@ -3,7 +3,7 @@
 //! `open` answers a round with a permit or a recorded refusal, `work` gives it its turn, [`worker`] computes in a child
 //! process, `share` makes it wait where people need the machine, `pause` sits the rounds of one run out, `outbox` keeps what
 //! was computed and asks again before it lets it go, `secure` says what a round with secure aggregation takes besides and
-//! `masking` masks, `kept` is what never goes. `fetch` gets the released model for this
+//! `masking` masks, `kept` is what never goes. `releases` are said again. `fetch` gets the released model for this
 //! site's people, with its `card` and each `fit`, `export` writes it to their files, and `predict` uses it on this site's own
 //! data. Each step is one transaction.
 
@@ -44,6 +44,7 @@ mod outbox;
 mod pause;
 mod predict;
 mod refusals;
+mod releases;
 mod secure;
 mod share;
 mod show;
@@ -57,6 +58,7 @@ pub use device::{DeviceChoice, Probed, chosen as chosen_card, probe as probe_car
 pub(crate) use fetch::Fetching;
 pub(crate) use predict::Turn;
 pub(crate) use refusals::Refusals;
+pub(crate) use releases::Releases;
 pub(crate) use share::{Share, somebody_works};
 pub(crate) use show::Notes;
 pub(crate) use work::{Working, longest_model};
@@ -568,22 +570,6 @@ impl Engine {
         tx.commit().await?;
         self.say(found.federation, FromSite::Release { job });
         self.notify(Notice::Jobs);
-        Ok(())
-    }
-
-    /// Releases are said again after each connection.
-    async fn repeat_releases(&mut self, federation: FederationId) -> Result<(), PartyError> {
-        let jobs: Vec<String> = sqlx::query_scalar(
-            "SELECT jobs.job FROM jobs JOIN studies ON studies.study = jobs.study
-             WHERE jobs.release = 'released' AND studies.federation = ?1 ORDER BY jobs.released DESC LIMIT 100",
-        )
-        .bind(federation.to_string())
-        .fetch_all(self.store.readers())
-        .await
-        .at("read releases")?;
-        for job in jobs {
-            self.say(federation, FromSite::Release { job: parse(&job, "job")? });
-        }
         Ok(())
     }
 }

@@ -173,7 +173,7 @@ impl Engine {
             // PRIVACY: what the worker made is not what leaves: it is masked first.
             return Box::pin(self.begin_session(tx, row, *leave, done, subjects)).await;
         }
-        row.show(&mut tx, self.sealed_view(&done.view).await?).await?;
+        row.show(&mut tx, self.sealed_result(&done).await?).await?;
         let mut entry = self.round_entry(Actor::Engine, Action::TrainingFinished, &row);
         entry.engine.device = Some(hospes_protocol::text::shown(&done.device, 100));
         if let Some(note) = self.working.get(key).and_then(Working::note) {

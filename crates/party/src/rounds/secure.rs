@@ -109,7 +109,7 @@ impl Engine {
             .await
             .at("begin a session")?;
         keep_record(&mut tx, &row.key, 0, &fixed, now).await?;
-        row.show(&mut tx, self.sealed_view(&done.view).await?).await?;
+        row.show(&mut tx, self.sealed_result(&done).await?).await?;
         let made = Event::Made { step: Stage::Keys, digest: Digest::of(&fixed.message) };
         let actions = row.step(&mut tx, made, now).await?;
         let mut entry = self.round_entry(Actor::Engine, Action::TrainingFinished, &row);
@@ -153,7 +153,10 @@ impl Engine {
             // It was relayed before, or a step is missing that will be relayed again.
             Err(secagg::Refusal::OutOfTurn { .. }) => Ok(()),
             Err(refusal) => self.refuse_step(tx, row, worded(&refusal)).await,
-            Ok(Turn::Mask) => Box::pin(self.mask(tx, row, leave, session)).await,
+            Ok(Turn::Mask) => {
+                drop(tx);
+                Box::pin(self.mask(row, leave, session)).await
+            }
             Ok(Turn::Send(fixed)) if session.said.contains(&fixed) => {
                 drop(tx);
                 self.say_step(&row, &fixed);
@@ -213,18 +216,14 @@ impl Engine {
     }
 
     /// Masks the update that the worker left, and keeps it like any other payload; then it may be sent.
-    async fn mask(
-        &mut self,
-        mut tx: Tx,
-        mut row: RoundRow,
-        leave: Leave,
-        mut session: Session,
-    ) -> Result<(), PartyError> {
-        let now = self.now();
+    ///
+    /// Masking takes long and follows from the session alone, so that it is the same whenever it is done again: no transaction
+    /// is open meanwhile. The one that keeps what came of it asks once more whether it may leave.
+    async fn mask(&mut self, row: RoundRow, leave: Leave, mut session: Session) -> Result<(), PartyError> {
         let (from, to) = (self.levels_path(&row.key), self.payload_path(&row.key));
         let masker = match session.member.masker() {
             Ok(masker) => masker,
-            Err(refusal) => return self.refuse_step(tx, row, worded(&refusal)).await,
+            Err(refusal) => return self.withdraw(&row.key, worded(&refusal)).await,
         };
         let is_figures = plan::masks::reports_figures(&leave.circumstances.plan, &row.key.task);
         let blinds = is_figures.then(Blinds::default);
@@ -236,20 +235,40 @@ impl Engine {
         let vector = match vector.await? {
             Ok(vector) => vector,
             Err(reason) => {
-                drop(tx);
                 tracing::error!(round = %row.key, %reason, "an update cannot be masked");
                 return self.withdraw(&row.key, Refusal::new(RefusalCode::CannotRun, UNMASKABLE)).await;
             }
         };
         let fixed = match session.member.commit(vector, &session.key) {
             Ok(fixed) => fixed,
-            Err(refusal) => return self.refuse_step(tx, row, worded(&refusal)).await,
+            Err(refusal) => return self.withdraw(&row.key, worded(&refusal)).await,
         };
         let head = masked::head(&fixed.message).map_err(|refusal| PartyError::state(refusal.to_string()))?;
         let (digest, bytes) = blocking(move || masking::finish(&part, &head, &to)).await?;
-        keep_record(&mut tx, &row.key, session.said.len(), &fixed, now).await?;
         let kind = if is_figures { UploadKind::Figures } else { UploadKind::Update };
         let prepared = Prepared { kind, digest, bytes, subjects: session.subjects };
+        Box::pin(self.keep_masked(&row, &session, &fixed, prepared)).await
+    }
+
+    /// Keeps a masked input that is durable: its record, and the payload like any other.
+    async fn keep_masked(
+        &mut self,
+        before: &RoundRow,
+        session: &Session,
+        fixed: &Fixed,
+        prepared: Prepared,
+    ) -> Result<(), PartyError> {
+        let now = self.now();
+        let mut tx = self.store.begin("keep a masked input").await?;
+        // The engine does one thing after the other. Should the round be elsewhere all the same, what lies there is a file that
+        // no row knows, or the same once more.
+        let found = RoundRow::find(tx.conn(), &before.key).await?.filter(|found| found.state == before.state);
+        let Some(mut row) = found else { return Ok(()) };
+        let leave = match self.holds(tx.conn(), &row, Some(session.subjects)).await? {
+            Ok(leave) => leave,
+            Err(refusal) => return self.refuse_step(tx, row, refusal).await,
+        };
+        keep_record(&mut tx, &row.key, session.said.len(), fixed, now).await?;
         let (upload, actions) = self.enter_payload(&mut tx, &mut row, &leave, prepared).await?;
         tx.commit().await?;
         self.erase_levels(&row.key);

@@ -3,6 +3,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use hospes_cohort::ReportView;
+use hospes_cohort::worker::{Done, LocalView};
 use hospes_ledger::{Filter, Ledger, ObjectKind, Outcome, Record};
 use hospes_protocol::approval::{Peer, Trust};
 use hospes_protocol::id::{JobId, RoundKey, Timestamp};
@@ -233,11 +235,19 @@ impl Engine {
         seal(&key, LOCAL_VIEW, to_json(view).as_bytes())
     }
 
+    /// The same of what the worker made.
+    pub(super) async fn sealed_result(&self, done: &Done) -> Result<Vec<u8>, PartyError> {
+        self.sealed_view(&Kept { view: &done.view, alone: done.alone.as_deref() }).await
+    }
+
     fn round_view(&self, row: RoundRow, key: Option<&[u8; 32]>) -> Result<RoundView, PartyError> {
-        let view = match (key, &row.view) {
+        let mut kept: Option<serde_json::Value> = match (key, &row.view) {
             (Some(key), Some(sealed)) => serde_json::from_slice(&unseal(key, LOCAL_VIEW, sealed)?).ok(),
             _ => None,
         };
+        let alone = kept.as_mut().and_then(|kept| kept.as_object_mut()?.remove(ALONE));
+        let alone = alone.and_then(|alone| serde_json::from_value(alone).ok());
+        let view = kept.and_then(|kept| serde_json::from_value(kept).ok());
         let cut = matches!(&view, Some(ResultView::Training(training)) if training.clipped > 0).then_some(CUT);
         Ok(RoundView {
             state: round_state(&row.state),
@@ -245,11 +255,24 @@ impl Engine {
             progress: self.working.get(&row.key).and_then(Working::progress),
             note: self.working.get(&row.key).and_then(Working::note).or(cut).map(str::to_owned),
             view,
+            alone,
             round: row.key,
             at: row.at,
         })
     }
 }
+
+/// A result and what stands beside it, in one object: a result alone is kept as it is.
+#[derive(serde::Serialize)]
+struct Kept<'a> {
+    #[serde(flatten)]
+    view: &'a LocalView,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    alone: Option<&'a ReportView>,
+}
+
+/// Its field.
+const ALONE: &str = "alone";
 
 /// What is said of a round whose update was cut: nothing else shows that the model learns less than it could.
 const CUT: &str = "some numbers of the update moved by more than the plan allows in one round and were cut; the researcher \
@@ -287,6 +310,18 @@ fn place_of(id: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_result_is_kept_with_what_stands_beside_it_and_alone_as_before() {
+        let report = || ReportView::Regression { rows: 7, log_likelihood: -1.5 };
+        let view = LocalView::Report(report());
+        assert_eq!(to_json(&Kept { view: &view, alone: None }), to_json(&view));
+        let both = to_json(&Kept { view: &view, alone: Some(&report()) });
+        let mut kept: serde_json::Value = serde_json::from_str(&both).unwrap();
+        let alone = kept.as_object_mut().unwrap().remove(ALONE).unwrap();
+        assert_eq!(serde_json::from_value::<ReportView>(alone).unwrap(), report());
+        assert_eq!(serde_json::from_value::<ResultView>(kept).unwrap(), ResultView::Report(Box::new(report())));
+    }
 
     #[test]
     fn a_round_is_shown_by_its_task_and_number() {

@@ -3,6 +3,7 @@
 use hospes_protocol::approval::{OpinionView, Refusal, RefusalCode};
 use hospes_protocol::message::{Decision, FromSite, RoundReply, ToSite, UploadKind};
 use hospes_protocol::sign::Signed;
+use sqlx::Connection as _;
 
 use super::*;
 use crate::error::PartyError;
@@ -485,4 +486,60 @@ async fn progress_is_told_once_a_second_however_often_the_work_tells_it() {
         })
         .await;
     assert_eq!(told, 1);
+}
+
+/// Released results of so many runs, the last one newest.
+async fn released(world: &World, study: &Study, runs: u8) {
+    let url = format!("sqlite://{}", world.config.database().display());
+    let mut conn = sqlx::SqliteConnection::connect(&url).await.unwrap();
+    for n in 1..=runs {
+        sqlx::query(
+            "INSERT INTO jobs (job, study, plan, state, release, released, at)
+             VALUES (?1, ?2, ?3, 'success', 'released', ?4, ?4)",
+        )
+        .bind(job(n).to_string())
+        .bind(study.id.to_string())
+        .bind(study.plan.bytes())
+        .bind(START - 1_000 + i64::from(n))
+        .execute(&mut conn)
+        .await
+        .unwrap();
+    }
+}
+
+/// Releases that a site has said.
+async fn releases(world: &mut World) -> Vec<JobId> {
+    let mut found = Vec::new();
+    let wanted = |c: &LinkCommand| match c {
+        LinkCommand::Send(FromSite::Release { job }) => Some(*job),
+        _ => None,
+    };
+    // They are all on their way.
+    while let Some(job) = world.wait_for(Duration::from_millis(50), wanted).await {
+        found.push(job);
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn releases_are_all_said_again_once_and_the_newest_after_each_connection() {
+    let jobs = |numbers: std::ops::RangeInclusive<u8>| numbers.rev().map(job).collect::<Vec<_>>();
+    let a_minute_later = async |world: &World| {
+        world.pass_time(60_000);
+        world.handle.ask(|engine| engine.tick_releases().boxed()).await.unwrap();
+    };
+    let mut world = World::new().await;
+    let study = study(1, small_plan(1));
+    world.connect().await;
+    world.offer(&study).await;
+    released(&world, &study, 150).await;
+    world.connect().await;
+    assert_eq!(releases(&mut world).await, jobs(51..=150));
+    a_minute_later(&world).await;
+    assert_eq!(releases(&mut world).await, jobs(1..=50));
+    a_minute_later(&world).await;
+    world.connect().await;
+    assert_eq!(releases(&mut world).await, jobs(51..=150));
+    a_minute_later(&world).await;
+    assert_eq!(releases(&mut world).await, [], "those before were heard");
 }

@@ -54,8 +54,9 @@ pub struct JobView {
 /// Two models on the same rows: the one trained at this site alone, and a federated one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
 pub struct Comparison {
-    /// Task that trained and judged the one.
-    pub alone: String,
+    /// Task that trained and judged the one; none where the plan has no such task, and this site trained the plan's network by
+    /// itself.
+    pub alone: Option<String>,
     /// Task that judged the other.
     pub federated: String,
     /// Figure by figure, with 95 % intervals.
@@ -78,6 +79,10 @@ pub struct RoundView {
     /// What the site's own people see of the result (rows, loss, metrics), or in full why it failed (`failure`); it stays
     /// here, and lists leave it out.
     pub view: Option<ResultView>,
+    /// Quality of the network that was trained here alone, beside an evaluation; it goes into the comparisons of the run.
+    #[serde(skip)]
+    #[ts(skip)]
+    pub alone: Option<ReportView>,
     /// When it was opened.
     pub at: Timestamp,
 }

@@ -198,9 +198,9 @@ pub fn levels_allowed(policy: &Disclosure, levels: u64, subjects: u64) -> Result
     Ok(())
 }
 
-/// Whether a model with so many parameters has too many for the subjects whose aggregate is released: the pooled number
-/// under secure aggregation, the site's own otherwise. A GLM-like model is then refused (its parameters can be solved
-/// for the rows), a network only warned about.
+/// Whether a model with so many parameters has too many for the subjects that it is trained on at this site, also where its
+/// update is masked: how many the others have is known to nobody here. A GLM-like model is then refused (its parameters can
+/// be solved for the rows), a network only warned about.
 ///
 /// # Disclosure
 /// The verdict tells about the ratio.

@@ -15,10 +15,9 @@ pub struct Facts {
     pub subjects: u64,
     /// Distinct subjects of the smallest table that anything leaves about (after splits), where it is known.
     pub smallest_subset: Option<u64>,
-    /// Distinct subjects of the table that a model is trained on, where it is known; otherwise all of the dataset's.
+    /// Distinct subjects of the table that a model is trained on, where it is known; otherwise as many of the dataset's as the
+    /// plan's splits may leave there.
     pub training_subjects: Option<u64>,
-    /// Distinct subjects of all sites together, where it is known. Counts only under secure aggregation.
-    pub pooled_subjects: Option<u64>,
     /// Whether the dataset is tagged as public.
     pub public: bool,
     /// Sites, this one included.
@@ -182,11 +181,15 @@ fn check_protection(policy: &Policy, plan: &Plan, facts: &Facts, findings: &mut 
     }
 }
 
+/// This site's own, whether updates are masked or not: how many the other sites have is known to nobody here.
+fn training_subjects(plan: &Plan, task: &str, facts: &Facts) -> u64 {
+    facts.training_subjects.unwrap_or_else(|| plan::subjects_at_most(plan, task, "train", facts.subjects))
+}
+
 fn check_models(policy: &Policy, plan: &Plan, facts: &Facts, findings: &mut Vec<Finding>) {
     for (name, train) in trainings(plan) {
         let count = parameters(&train.model, plan::inputs(plan, name));
-        let pooled = facts.pooled_subjects.filter(|_| is_secure(train));
-        let subjects = pooled.unwrap_or_else(|| facts.training_subjects.unwrap_or(facts.subjects));
+        let subjects = training_subjects(plan, name, facts);
         let Some(verdict) = parameters_allowed(&policy.disclosure, count, subjects, is_glm_like(&train.model)) else {
             continue;
         };
@@ -198,9 +201,9 @@ fn check_models(policy: &Policy, plan: &Plan, facts: &Facts, findings: &mut Vec<
 }
 
 fn check_regressions(policy: &Policy, plan: &Plan, facts: &Facts, findings: &mut Vec<Finding>) {
-    let subjects = facts.training_subjects.unwrap_or(facts.subjects);
     for name in plan.tasks.keys() {
         let Some(coefficients) = plan::Coefficients::of(plan, name) else { continue };
+        let subjects = training_subjects(plan, name, facts);
         let count = coefficients.len() as u64;
         if let Some(verdict) = parameters_allowed(&policy.disclosure, count, subjects, true) {
             let most = policy.disclosure.max_param_ratio.unwrap_or_default();
@@ -268,7 +271,6 @@ mod tests {
             subjects: 303,
             smallest_subset: Some(104),
             training_subjects: Some(199),
-            pooled_subjects: Some(740),
             public: true,
             parties: 4,
             trusted_peers: 0,
@@ -486,6 +488,17 @@ mod tests {
         policy.bilateral.allow.clear();
         let wanted = [Rule::MinParties, Rule::MinTrustedPeers, Rule::Bilateral];
         assert_eq!(refusals(&policy, &heart(), &trusted), wanted);
+    }
+
+    #[test]
+    fn parameters_are_held_against_the_subjects_here_that_train_also_with_masks() {
+        let mut plan = masked(training_alone());
+        let Component::DataSplit(split) = &mut plan.tasks.get_mut("split").unwrap().component else { panic!() };
+        (split.by_column, split.test_fraction) = (None, Some(0.5));
+        let of = |subjects| Facts { subjects, training_subjects: None, trusted_peers: 3, public: false, ..facts() };
+        // 14 parameters, a third of a parameter for each subject: half of 86 is 43, half of 85 at most 42.
+        assert_eq!(refusals(&Policy::strict(), &plan, &of(86)), []);
+        assert_eq!(refusals(&Policy::strict(), &plan, &of(85)), [Rule::MaxParamRatio]);
     }
 
     #[test]

@@ -523,8 +523,8 @@ fn check_data(envelope: &Envelope, now: &Circumstances) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// A model like a GLM says about as much about its rows as it has parameters per row (DataSHIELD's `nfilter.glm`). In
-/// plain mode the number that counts is this site's own.
+/// A model like a GLM says about as much about its rows as it has parameters per row (DataSHIELD's `nfilter.glm`). The
+/// subjects that count are this site's own among those that it is trained on; the work, which has the rows, counts them.
 fn check_parameters(now: &Circumstances) -> Result<(), Refusal> {
     let Some(ratio) = now.policy.disclosure.max_param_ratio else { return Ok(()) };
     let task = &now.header.task;
@@ -537,8 +537,9 @@ fn check_parameters(now: &Circumstances) -> Result<(), Refusal> {
         }
         _ => return Ok(()),
     };
+    let subjects = plan::subjects_at_most(&now.plan, task, "train", now.snapshot.subjects);
     #[expect(clippy::cast_precision_loss, reason = "counts of parameters and subjects lie far below 2^53")]
-    let too_many = parameters as f64 > ratio * now.snapshot.subjects as f64;
+    let too_many = parameters as f64 > ratio * subjects as f64;
     if too_many {
         return refuse(
             RefusalCode::TooFewSubjects,

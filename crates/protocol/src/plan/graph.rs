@@ -364,15 +364,8 @@ fn reports_again<'a>(plan: &'a Plan, kinds: &BTreeMap<&str, &'a str>, one: &str,
 /// What decides which of the dataset's rows come in at a port: the splits, and whether rows with something missing are
 /// dropped. Where it is the same, so are the rows, whatever else was done to their values.
 pub fn rows_at(plan: &Plan, task: &str, port: &str) -> BTreeSet<String> {
-    let mut chain = Vec::new();
-    let mut next = plan.tasks.get(task).and_then(|found| source(plan, found, port));
-    // No way back to the reader is longer than the plan, but one around a cycle is.
-    while let Some(at) = next.filter(|_| chain.len() < plan.tasks.len()) {
-        chain.push(at);
-        next = source(plan, &plan.tasks[at.task], "data");
-    }
     let mut choices = BTreeSet::new();
-    for at in chain.into_iter().rev() {
+    for at in way(plan, task, port) {
         match &plan.tasks[at.task].component {
             Component::DataSplit(split) => {
                 let choice = match (&split.by_column, split.test_fraction) {
@@ -400,6 +393,35 @@ pub fn rows_at(plan: &Plan, task: &str, port: &str) -> BTreeSet<String> {
         }
     }
     choices
+}
+
+/// The outputs that rows go through from the reader to a port, in this order.
+fn way<'a>(plan: &'a Plan, task: &str, port: &str) -> Vec<Source<'a>> {
+    let mut way = Vec::new();
+    let mut next = plan.tasks.get(task).and_then(|found| source(plan, found, port));
+    // No way back to the reader is longer than the plan, but one around a cycle is.
+    while let Some(at) = next.filter(|_| way.len() < plan.tasks.len()) {
+        way.push(at);
+        next = source(plan, &plan.tasks[at.task], "data");
+    }
+    way.reverse();
+    way
+}
+
+/// How many of a dataset's subjects come in at a port at most: without those that splits by a fraction give elsewhere. What
+/// else leaves rows out, as a split by a column or missing values, is known on the rows only.
+pub fn subjects_at_most(plan: &Plan, task: &str, port: &str, subjects: u64) -> u64 {
+    way(plan, task, port).into_iter().fold(subjects, |subjects, at| match &plan.tasks[at.task].component {
+        Component::DataSplit(split) => match split.test_fraction {
+            Some(fraction) => {
+                #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+                let test = ((subjects as f64 * fraction).round() as u64).min(subjects);
+                if at.output == "test" { test } else { subjects - test }
+            }
+            None => subjects,
+        },
+        _ => subjects,
+    })
 }
 
 /// Whether an imputation drops rows; what was fitted elsewhere says so there.

@@ -37,7 +37,9 @@ pub use egress::{
     Egress, Figure, ROW_WEIGHT_BYTES, SCORE_BINS, check_figures, egress, figure, figures, figures_of_whole,
     round_figures,
 };
-pub use graph::{Input, PortType, Source, ancestors, order, predecessors, preparation, rows_at, source, trained_by};
+pub use graph::{
+    Input, PortType, Source, ancestors, order, predecessors, preparation, rows_at, source, subjects_at_most, trained_by,
+};
 pub use label::{Comparison, LabelKind, code};
 pub use layer::{
     BatchNorm, Conv, Dropout, Embedding, Graph, GroupNorm, Init, Layer, Linear, Model, Node, Pool, Reshape,

@@ -375,6 +375,22 @@ fn the_policy_is_the_one_of_the_approval_and_forbids_whoever_signed() {
 }
 
 #[test]
+fn parameters_are_counted_against_the_subjects_that_train() {
+    let halves = |subjects: u64| {
+        move |w: &mut World| {
+            for plan in [&mut w.plan, &mut w.run] {
+                let Component::DataSplit(split) = &mut plan.tasks.get_mut("split").unwrap().component else { panic!() };
+                (split.by_column, split.test_fraction) = (None, Some(0.5));
+            }
+            w.document.envelope.data.columns = plan::columns_read(&w.plan);
+            w.now.snapshot.subjects = subjects;
+        }
+    };
+    assert_eq!(code(halves(85)), RefusalCode::TooFewSubjects, "42 of them train");
+    given(halves(86));
+}
+
+#[test]
 fn the_roster_is_the_one_that_was_approved() {
     let wrong: [(&str, &dyn Fn(&mut World)); 9] = [
         ("swapped key", &|w| w.header.roster[1].identity = key(55).public()),

@@ -295,10 +295,14 @@ pub(super) async fn dataset(asking: &mut Asking, typed: Option<String>) -> Resul
 
 /// The figures of two models side by side; for this site's own people.
 fn alone_against_federated(comparison: &Comparison) {
+    let alone = match &comparison.alone {
+        Some(task) => format!("'{task}'"),
+        None => "the plan's own network, trained here".to_owned(),
+    };
     output::say(&format!(
-        "This site alone ('{}') against federated ('{}'), with 95 % intervals; those of the difference are unpaired. It does \
-         not leave.",
-        comparison.alone, comparison.federated
+        "This site alone ({alone}) against federated ('{}'), with 95 % intervals; those of the difference are unpaired. It \
+         does not leave.",
+        comparison.federated
     ));
     let with = |value: f64, interval: &Option<Interval>| match interval {
         Some(i) => format!("{value:.3} ({:.3} to {:.3})", i.low, i.high),

@@ -14,7 +14,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 use hospes_protocol::plan::Layer;
 use hospes_protocol::plan::model::Placed;
 
-use super::{Saved, backward, linear_to_input, sides, weight, window};
+use super::{Saved, backward, linear_sides, linear_to_input, sides, weight, window};
 use crate::train::convolution;
 use crate::train::network::values;
 
@@ -163,9 +163,8 @@ pub(in crate::train) fn backward_apart(
     let whole = |rows: Vec<Tensor<2>>| Apart::Whole(rows.into_iter().map(|tensor| subjects.sums(tensor)).collect());
     match (&placed.layer, saved) {
         (Layer::Linear(_), Saved::Input(x)) => {
-            let ([rows, features, ..], out) = (x.dims(), gradient.dims()[1]);
-            let (x, gradient): (Tensor<2>, Tensor<2>) = (x.reshape([rows, features]), gradient.reshape([rows, out]));
-            let inputs = wanted.then(|| linear_to_input(gradient.clone(), &parameters[0], features));
+            let (x, gradient) = linear_sides(x, gradient);
+            let inputs = wanted.then(|| linear_to_input(gradient.clone(), &parameters[0], x.dims()[1]));
             let has_bias = parameters.len() > 1;
             let apart = if subjects.are_single() {
                 Apart::Outer(Box::new(Outer { x, gradient, has_bias }))

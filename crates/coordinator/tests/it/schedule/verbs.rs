@@ -286,6 +286,7 @@ async fn figures_and_access(store: &Store, job: JobId, sites: &[SiteId]) {
     assert!(store.open_job(study).await.unwrap().is_none());
     assert_eq!(store.open_studies(Uuid::from_u128(1)).await.unwrap(), 0, "a job of it has succeeded");
     assert_eq!(store.jobs_without_card().await.unwrap(), [job]);
+    assert_eq!(store.ended_jobs_of(sites[1], NOW.plus_millis(1), 5).await.unwrap().len(), 1, "its release is missing");
     let mut tx = store.begin("test").await.unwrap();
     tx.release_job(job, sites[1], NOW).await.unwrap();
     tx.set_card(job, "train", 3, "{}").await.unwrap();
@@ -296,7 +297,9 @@ async fn figures_and_access(store: &Store, job: JobId, sites: &[SiteId]) {
     assert_eq!(store.fetch(sites[0], Digest::of(b"a")).await.unwrap(), Fetch::No, "what was trained on the way");
     assert!(store.jobs_without_card().await.unwrap().is_empty());
     assert_eq!(store.ended_jobs_of(sites[0], NOW, 5).await.unwrap().len(), 1);
-    assert!(store.ended_jobs_of(sites[0], NOW.plus_millis(1), 5).await.unwrap().is_empty());
+    for site in [sites[0], sites[1]] {
+        assert!(store.ended_jobs_of(site, NOW.plus_millis(1), 5).await.unwrap().is_empty());
+    }
     assert!(store.ended_jobs_of(sites[3], NOW, 5).await.unwrap().is_empty());
 }
 

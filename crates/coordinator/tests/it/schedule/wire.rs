@@ -8,26 +8,25 @@ use hospes_coordinator::audit::Audit;
 use hospes_coordinator::config::{Home, Settings};
 use hospes_coordinator::enrol::Register;
 use hospes_coordinator::serve::{Coordinator, Parts as Inside};
-use hospes_coordinator::store::{CertificateRow, SiteRow, SiteState};
+use hospes_coordinator::store::CertificateRow;
 use hospes_ledger::{Action, Filter, Ledger};
 use hospes_privacy::masked::{HEAD_BYTES, head, read_head};
 use hospes_privacy::quantise::Quantiser;
 use hospes_privacy::secagg::Sent;
-use hospes_protocol::canon::{Canonical, Document};
+use hospes_protocol::canon::Document;
 use hospes_protocol::grpc::federation_client::FederationClient;
 use hospes_protocol::grpc::{Chunk, UploadHeader, UploadPart, UploadReceipt, upload_header, upload_part};
 use hospes_protocol::id::{Digest, RoundKey};
 use hospes_protocol::message::{FromSite, Hello, RoundReply, SecureMessage, ToSite};
 use hospes_protocol::round::RoundHeader;
 use hospes_protocol::sign::{SecretKey, Signed};
-use hospes_protocol::study::MemberStatement;
 use hospes_protocol::version::Version;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use super::masks::{Answer, Parts, masked};
 use super::peer::{Act, Peer, delta};
-use super::world::{PLAN, World};
+use super::world::{PLAN, World, site_row};
 use crate::site::{Credentials, Session, channel, csr, tls, tls_key};
 
 /// Number of the site that attacks; four others are honest.
@@ -261,22 +260,8 @@ async fn enrolled(world: &World) -> Arc<Peer> {
     let key = SecretKey::from_seed(&[200; 32]);
     let (federation, at) = (key.public().site_id(), (world.clock)());
     let peer = Peer::new(ATTACKER, key.public());
-    let (name, organisation, identity) = ("site-4".to_owned(), "Hospital 4".to_owned(), peer.key.public());
-    let statement = MemberStatement { federation, name: name.clone(), organisation: organisation.clone(), identity };
-    let row = SiteRow {
-        site: peer.id,
-        name,
-        organisation,
-        identity,
-        statement: peer.key.sign(&Canonical::new(statement).unwrap().digest()),
-        state: SiteState::Active,
-        reason: None,
-        enrolled: at,
-        last_seen: None,
-        software: None,
-    };
     let mut tx = world.store.begin("test").await.unwrap();
-    tx.put_site(&row).await.unwrap();
+    tx.put_site(&site_row(&peer, federation, at)).await.unwrap();
     tx.next_roster(federation, &key, at).await.unwrap();
     tx.commit().await.unwrap();
     peer

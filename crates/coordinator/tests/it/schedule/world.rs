@@ -16,7 +16,7 @@ use hospes_coordinator::store::jobs::{JobRow, JobState};
 use hospes_coordinator::store::{Caller, Role, SiteRow, SiteState, Store};
 use hospes_coordinator::{Clock, Error, system_clock};
 use hospes_protocol::canon::Canonical;
-use hospes_protocol::id::{JobId, StudyId};
+use hospes_protocol::id::{FederationId, JobId, StudyId, Timestamp};
 use hospes_protocol::sign::SecretKey;
 use hospes_protocol::study::{MemberStatement, Requester, StudyFile, Terms};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -267,27 +267,30 @@ pub fn terms() -> Terms {
     Terms { title: "Heart".into(), purpose: "To learn.".into(), requester, ..Terms::default() }
 }
 
+/// How the coordinator knows a site that is enrolled.
+pub fn site_row(peer: &Peer, federation: FederationId, at: Timestamp) -> SiteRow {
+    let (name, organisation) = (format!("site-{}", peer.index), format!("Hospital {}", peer.index));
+    let identity = peer.key.public();
+    let statement = MemberStatement { federation, name: name.clone(), organisation: organisation.clone(), identity };
+    SiteRow {
+        site: peer.id,
+        name,
+        organisation,
+        identity,
+        statement: peer.key.sign(&Canonical::new(statement).unwrap().digest()),
+        state: SiteState::Active,
+        reason: None,
+        enrolled: at,
+        last_seen: None,
+        software: None,
+    }
+}
+
 async fn enrol(store: &Store, key: &SecretKey, peers: &[Arc<Peer>]) {
     let (federation, at) = (key.public().site_id(), (system_clock())());
     let mut tx = store.begin("test").await.unwrap();
     for peer in peers {
-        let (name, organisation) = (format!("site-{}", peer.index), format!("Hospital {}", peer.index));
-        let identity = peer.key.public();
-        let statement =
-            MemberStatement { federation, name: name.clone(), organisation: organisation.clone(), identity };
-        let row = SiteRow {
-            site: peer.id,
-            name,
-            organisation,
-            identity,
-            statement: peer.key.sign(&Canonical::new(statement).unwrap().digest()),
-            state: SiteState::Active,
-            reason: None,
-            enrolled: at,
-            last_seen: None,
-            software: None,
-        };
-        tx.put_site(&row).await.unwrap();
+        tx.put_site(&site_row(peer, federation, at)).await.unwrap();
     }
     tx.next_roster(federation, key, at).await.unwrap();
     tx.commit().await.unwrap();
