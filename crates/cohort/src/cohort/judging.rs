@@ -128,7 +128,7 @@ impl Cohort {
         };
         let Some(training) = alone::unplanned(&self.plan, task).filter(|_| self.compares) else { return Ok(report) };
         let until = alone::until((pulse.now)(), self.opening.deadline());
-        let (judged_rows, site) = ((&rows, asked), round.site.as_bytes());
+        let (judged_rows, site) = ((&*rows, asked), round.site.as_bytes());
         let beside = alone::beside(&mut pipeline, training, judged_rows, &compute, site, until, pulse);
         match beside {
             Err(CohortError::Cancelled) => Err(CohortError::Cancelled),
