@@ -74,8 +74,8 @@ impl Rules {
         if are_numbers && clip_norm_l2 >= LEAST_CLIP && sampling_rate <= 1.0 {
             return Ok(Self { clip_norm_l2, sampling_rate, expected_batch });
         }
-        let reason = "clip, sampling rate and expected batch must be finite numbers above 0, the clip at least 1e-6, and \
-                      the rate at most 1";
+        let reason = "clip, sampling rate and expected batch must be finite numbers above 0, the clip at least 1e-6, \
+                      and the rate at most 1";
         Err(CohortError::Plan { place: format!("tasks.{task}.params"), reason: reason.to_owned() })
     }
 }

@@ -189,3 +189,21 @@ fn parts<'a, 'b>(order: &'a [&'b [usize]], most: usize) -> Vec<&'a [&'b [usize]]
     }
     parts
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_length_is_above_the_clip_after_its_factor() {
+        for clip in [1e-6, 1.0, 37.5] {
+            for square in [0.0, 1e-30, 0.9, 1e12, f64::from(f32::MAX)] {
+                let factor = f64::from(factor(square, clip));
+                assert!(factor > 0.0 && factor * square.sqrt() <= clip * (1.0 + 1e-7), "{square}: {factor}");
+            }
+            for square in [f64::NAN, f64::INFINITY, 1e39, 1e76] {
+                assert_eq!(factor(square, clip), 0.0);
+            }
+        }
+    }
+}
