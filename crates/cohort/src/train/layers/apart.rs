@@ -21,8 +21,8 @@ use crate::train::network::values;
 /// Squares that are added in 32 bits; their sums are added in 64.
 const BLOCK: usize = 1 << 10;
 
-/// By what part of itself a length by [`squares`] may fall short. A sum of so many squares, each and every sum of them rounded
-/// to the nearest number or towards 0, is short by `BLOCK` · 2⁻²³ at most, in whatever order it is taken (Higham 2002, section
+/// By what part of itself a length by [`squares`] may fall short. Where every square and every addition is rounded to the nearest
+/// number or towards 0, a sum of so many is short by `BLOCK` · 2⁻²³ at most, in whatever order it is taken (Higham 2002, section
 /// 4.2), the product of two such sums by twice that, and a length by half as much as its square. This is twice that bound.
 #[allow(clippy::cast_precision_loss)]
 pub(in crate::train) const SHORTFALL: f64 = BLOCK as f64 / (1u64 << 22) as f64;
@@ -180,9 +180,9 @@ pub(in crate::train) fn squares(layers: &[&Apart]) -> Vec<f64> {
             let [_, entries] = vector.dims();
             let (mine, others) = rest.split_at(entries.div_ceil(BLOCK));
             rest = others;
-            // A card may take a square below the normal numbers for 0 (WGSL, "Differences from IEEE-754"), and any device takes
-            // some for it. So each is taken for as much more: of the two factors of a linear map's length, one may be as small
-            // as that and the other one so large that their product is many clips.
+            // A card may take a square below the normal numbers for 0 (WGSL, "Differences from IEEE-754"), the processor one below
+            // 2⁻¹⁵⁰. So each is taken for the smallest normal number more: of the two factors of a linear map's length, one may be
+            // as small as that and the other one so large that their product is many clips.
             let unseen = entries as f64 * f64::from(f32::MIN_POSITIVE);
             mine.iter().map(|sum| f64::from(*sum)).sum::<f64>() + unseen
         };
