@@ -21,7 +21,7 @@ use super::convolution::{self, Kept, Window};
 use super::norms::{self, Normal, Running};
 use super::processor::{self, Largest};
 
-pub(super) use apart::{Apart, Runs, backward_apart};
+pub(super) use apart::{Apart, Runs, SHORTFALL, backward_apart, squares};
 
 /// What the way back through a layer needs of the way forth.
 pub(super) enum Saved {

@@ -16,8 +16,12 @@ const FILLS: u32 = 1 << 28;
 ///
 /// **Secrecy.** Whoever knows the secret takes the noise off. It comes from the system's generator, is kept sealed like other
 /// secrets of a round, and is never sent. **Once.** Noise that is added to two different values tells their difference, so that
-/// a context (the session's id, or a digest of study, task, round and step) is used for one release, and what was made with it is
-/// durable before it is sent; that is why the noise follows from a seed, and a restart finds the same.
+/// a context is used for one release, and what was made with it is durable before it is sent; that is why the noise follows from
+/// a seed, and a restart finds the same. A context is the id of a session, or a digest of everything that the released value
+/// follows from: study, job, task, epoch, round, attempt, and how many subjects are in it. Were the attempt not among them,
+/// a second one after an opt-out would add the same noise to a sum without that patient, and the difference of both would be
+/// what they gave. Only where secret or context name the rows and whose they are may the attempt be left out: then another
+/// one over the same rows releases the same bytes again, and over other rows has other noise.
 pub struct Source {
     key: Box<Zeroizing<[u8; 32]>>,
     stream: u64,

@@ -3,7 +3,10 @@
 //! Noise that is drawn as a floating-point number tells by its last digits what it was added to (Mironov 2012), and a sum of
 //! 32-bit numbers can change by more than what was added to it (Casacuberta, Shoemate, Vadhan, Wagaman 2022). So the sum is
 //! rounded to whole steps, as fine as the clip allows, and each subject is clipped to a little less than the clip: what
-//! rounding to steps can add, and as much again for the rounding of the sum.
+//! rounding to steps can add, as much again for the rounding of the sum, and by what the length of a gradient may be taken for
+//! too short.
+
+use crate::train::layers::SHORTFALL;
 
 /// The part of the clip that rounding to steps takes, and the same for the rounding of the sum. Over n subjects in 32 bits the
 /// latter is n²·2⁻²⁴ clips at worst, which is less for up to 128 subjects in a step, and about n·2⁻²⁴ where roundings go
@@ -29,7 +32,7 @@ impl Grid {
 
     /// To what length subjects are clipped.
     pub(super) fn clip_norm_l2(&self) -> f64 {
-        self.clip_norm_l2 * (1.0 - 2.0 * ROUNDING)
+        self.clip_norm_l2 * (1.0 - 2.0 * ROUNDING - SHORTFALL)
     }
 
     /// By how many steps one subject changes a sum at most, as a Euclidean length.
@@ -60,7 +63,8 @@ mod tests {
             let grid = Grid::new(clip, numbers);
             let taken = grid.step * (numbers as f64).sqrt();
             assert!(taken <= clip * ROUNDING && taken > 0.49 * clip * ROUNDING, "{taken}");
-            assert!(grid.clip_norm_l2() + taken + clip * ROUNDING <= clip * (1.0 + 1e-12));
+            let longest = grid.clip_norm_l2() / (1.0 - SHORTFALL);
+            assert!(longest + taken + clip * ROUNDING <= clip * (1.0 + 1e-12));
             assert!((grid.sensitivity() * grid.step - clip).abs() < 1e-12 * clip);
             let sum = [0.3f32, -1.7, 0.0];
             let back = grid.divided(&grid.rounded(&sum), 1.0);

@@ -11,9 +11,11 @@
 //! - The number of subjects in a step is as it is drawn, 0 among others, and every step is taken and gets noise: the steps
 //!   that are counted are the steps that were taken.
 //! - The divisor is declared, not counted: the number of patients and of those drawn are of the patients.
-//! - One patient changes the sum by no more than the clip, whatever its rows hold: `Network::clipped_sum` clips rows of one
+//! - One patient adds no more than the clip to the sum, whatever its rows hold: `Network::clipped_sum` clips rows of one
 //!   subject together, leaves out what is no number, and refuses layers and losses that mix rows. The sum is rounded to a
-//!   grid, on which the noise is a whole number; what rounding adds is taken off the clip.
+//!   grid, on which the noise is a whole number; what rounding adds is taken off the clip. That the gradients of the others
+//!   stay as they are holds but for their last digits, which can depend on how many rows a batch has (ADR 0040, "What is left
+//!   open").
 //!
 //! Here no noise is drawn and nothing is accounted: the noise comes as an argument.
 
@@ -45,6 +47,9 @@ use crate::error::CohortError;
 /// noise multiplier of σ.
 pub(crate) type Noise<'n> = dyn FnMut(&mut [i64], f64) + 'n;
 
+/// The smallest clip. Gradients whose numbers all square to 0 in 32 bits are far below it, so that it clips them all the same.
+const LEAST_CLIP: f64 = 1e-6;
+
 /// The constants of a run, as they were agreed on.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rules {
@@ -57,7 +62,7 @@ impl Rules {
     /// `sampling_rate`: the probability of each subject in each step. `expected_batch`: what the noisy sum is divided by.
     ///
     /// # Errors
-    /// [`CohortError::Plan`] if one of them is not finite and above 0, or the rate is above 1.
+    /// [`CohortError::Plan`] if one of them is not finite and above 0, the clip is below 10⁻⁶, or the rate is above 1.
     pub(crate) fn new(
         clip_norm_l2: f64,
         sampling_rate: f64,
@@ -65,16 +70,24 @@ impl Rules {
         task: &str,
     ) -> Result<Self, CohortError> {
         let all = [clip_norm_l2, sampling_rate, expected_batch];
-        if all.iter().all(|value| value.is_normal() && *value > 0.0) && sampling_rate <= 1.0 {
+        let are_numbers = all.iter().all(|value| value.is_normal() && *value > 0.0);
+        if are_numbers && clip_norm_l2 >= LEAST_CLIP && sampling_rate <= 1.0 {
             return Ok(Self { clip_norm_l2, sampling_rate, expected_batch });
         }
-        let reason = "clip, sampling rate and expected batch must be finite numbers above 0, and the rate at most 1";
+        let reason = "clip, sampling rate and expected batch must be finite numbers above 0, the clip at least 1e-6, \
+                      and the rate at most 1";
         Err(CohortError::Plan { place: format!("tasks.{task}.params"), reason: reason.to_owned() })
     }
 }
 
-/// Random bytes of this site that nobody else knows, for one task in one round: from them follow whom each step draws,
-/// masks and changes. Fixed ones are for tests. It has no `Debug`.
+/// Random bytes of this site that nobody else knows: from them follow whom each step draws, masks and changes. Fixed ones are
+/// for tests. It has no `Debug`.
+///
+/// **Once.** They are for one run over one set of rows, as noise is for one value (`hospes_privacy::dp::Source`): steps are
+/// accounted for as drawn independently, and where a second attempt after an opt-out has the same draws and noise, its sums
+/// differ by the clipped gradient of the patient who left. So what these bytes follow from names the job, task, epoch, round
+/// and attempt, and how many subjects there are; where another attempt is to send the same bytes again, it names the rows and
+/// whose they are in place of the attempt.
 pub(crate) struct Secret(Zeroizing<[u8; 32]>);
 
 /// What is drawn from a secret; each has a stream of its own.

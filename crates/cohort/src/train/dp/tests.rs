@@ -9,6 +9,7 @@ use super::*;
 use crate::component::Pixels;
 use crate::device::Compute;
 use crate::train::convolution::{self, Kept, Window};
+use crate::train::layers::{Apart, SHORTFALL, squares};
 use crate::train::stream;
 use crate::train::tests::noise;
 
@@ -357,6 +358,49 @@ fn a_subject_whose_gradient_is_no_number_adds_nothing() {
     }
 }
 
+/// Networks in which one row has a gradient that is 6.4 thousandths long, of a linear map: what comes in is so small that its
+/// squares are 0 in 32 bits, and what comes back so large; then the other way round.
+fn with_squares_of_0(compute: &Compute) -> [(Network, Matrix); 2] {
+    let one_row = |columns: usize, value: f32| {
+        let mut data = rows(1, columns, None, Loss::BinaryCrossEntropy);
+        data.values.fill(value);
+        data
+    };
+    // The last layer's weights, through which the gradient of the output, a half, goes back; all others are 0.
+    let network = |first: Layer, last: &[f32], data: &Matrix| {
+        let model = Model::from(vec![first, without_bias(1)]);
+        let mut start = vec![0f32; initial(&model, data.inputs(), 1).len() - last.len()];
+        start.extend(last);
+        Network::new(&model, data, &start, compute).unwrap()
+    };
+    let (small, large) = (one_row(1_024, 2e-23), one_row(1, 1e19));
+    let before_large = network(without_bias(1), &[2e19], &small);
+    let before_small = network(linear(1_024), &[4e-23; 1_024], &large);
+    [(before_large, small), (before_small, large)]
+}
+
+#[test]
+fn a_gradient_is_clipped_though_the_squares_of_one_of_its_factors_are_0() {
+    let goal = Goal::new(Loss::BinaryCrossEntropy, &[]);
+    for (mut network, data) in with_squares_of_0(&Compute::processor()) {
+        let mut length = |clip| norm_of(&clipped(&mut network, &data, &goal, &[&[0]], clip));
+        assert!((length(1e9) - 6.4e-3).abs() < 1e-5);
+        assert!(length(1e-3) <= 1e-3, "{}", length(1e-3));
+    }
+}
+
+/// So many equal squares that their sum in 32 bits falls short by more than is taken off the clip for it, with vectors of 4, 8
+/// and 16 numbers.
+#[test]
+fn a_length_falls_short_by_no_more_than_is_taken_off_the_clip() {
+    let (value, entries) = (1.16f32, (1 << 23) + 5);
+    let equal = Tensor::<2>::from_data(TensorData::new(vec![value; entries], [1, entries]), &Device::flex());
+    let found = squares(&[&Apart::Whole(vec![equal])]);
+    let exact = entries as f64 * f64::from(value).powi(2);
+    let short = 1.0 - (found[0] / exact).sqrt();
+    assert!(short.abs() <= SHORTFALL, "{short}");
+}
+
 #[test]
 fn what_mixes_rows_is_refused_with_what_to_take_instead() {
     let said = |layers: Vec<Layer>, loss| {
@@ -368,10 +412,13 @@ fn what_mixes_rows_is_refused_with_what_to_take_instead() {
     assert!(normed.contains("tasks.train") && normed.contains("'1'") && normed.contains("group_norm"), "{normed}");
     assert!(said(vec![linear(1)], Loss::Cox).unwrap_err().contains("'cox'"));
     assert_eq!(said(vec![linear(4), groups(2), linear(1)], Loss::Mse), Ok(()));
-    let wrong = [(0.0, 0.1, 8.0), (f64::NAN, 0.1, 8.0), (1.0, 1.1, 8.0), (1.0, 0.0, 8.0), (1.0, 0.1, 0.0)];
-    for (clip, rate, batch) in wrong {
-        assert!(Rules::new(clip, rate, batch, "train").is_err());
+    for clip in [0.0, f64::NAN, 1e-30] {
+        assert!(Rules::new(clip, 0.1, 8.0, "train").is_err());
     }
+    for (rate, batch) in [(1.1, 8.0), (0.0, 8.0), (0.1, 0.0)] {
+        assert!(Rules::new(1.0, rate, batch, "train").is_err());
+    }
+    assert!(Rules::new(1e-6, 1.0, 8.0, "train").is_ok());
 }
 
 /// One run over nine rows: the parameters before and after, and how many steps it counts.
@@ -465,5 +512,10 @@ fn a_card_adds_up_clipped_gradients_as_the_processor_does() {
         let largest = theirs.iter().fold(0f32, |most, v| most.max(v.abs()));
         let furthest = theirs.iter().zip(&ours).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
         assert!(f64::from(furthest / largest) <= TOLERANCE, "{name}: {furthest} of {largest}");
+    }
+    let goal = Goal::new(Loss::BinaryCrossEntropy, &[]);
+    for (mut network, data) in with_squares_of_0(&card) {
+        let length = norm_of(&clipped(&mut network, &data, &goal, &[&[0]], 1e-3));
+        assert!(length <= 1e-3, "{length}");
     }
 }

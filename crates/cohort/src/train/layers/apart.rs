@@ -18,6 +18,15 @@ use super::{Saved, backward, linear_sides, linear_to_input, sides, weight, windo
 use crate::train::convolution;
 use crate::train::network::values;
 
+/// Squares that are added in 32 bits; their sums are added in 64.
+const BLOCK: usize = 1 << 10;
+
+/// By what part of itself a length by [`squares`] may fall short. Where every square and every addition is rounded to the nearest
+/// number or towards 0, a sum of so many is short by `BLOCK` · 2⁻²³ at most, in whatever order it is taken (Higham 2002, section
+/// 4.2), the product of two such sums by twice that, and a length by half as much as its square. This is twice that bound.
+#[allow(clippy::cast_precision_loss)]
+pub(in crate::train) const SHORTFALL: f64 = BLOCK as f64 / (1u64 << 22) as f64;
+
 /// Subjects that follow each other in a batch and have as many rows each.
 #[derive(Clone, Copy)]
 struct Run {
@@ -93,16 +102,24 @@ pub(in crate::train) struct Outer {
 }
 
 impl Apart {
-    /// The squared length of each subject's gradient in this layer.
-    ///
-    /// # Shapes
-    /// `[subjects, 1]`.
-    pub(in crate::train) fn squares(&self) -> Tensor<2> {
-        let of = |x: &Tensor<2>| x.clone().square().sum_dim(1);
+    /// What the squared lengths are computed from.
+    fn vectors(&self) -> Vec<&Tensor<2>> {
         match self {
-            Self::Outer(outer) if outer.has_bias => of(&outer.x).add_scalar(1.0) * of(&outer.gradient),
-            Self::Outer(outer) => of(&outer.x) * of(&outer.gradient),
-            Self::Whole(tensors) => tensors[1..].iter().fold(of(&tensors[0]), |sum, tensor| sum + of(tensor)),
+            Self::Outer(outer) => vec![&outer.x, &outer.gradient],
+            Self::Whole(tensors) => tensors.iter().collect(),
+        }
+    }
+
+    /// The squared length of one subject's gradient in this layer. `of`: that of each of the [`Apart::vectors`], asked for in
+    /// their order.
+    fn square(&self, mut of: impl FnMut(&Tensor<2>) -> f64) -> f64 {
+        match self {
+            Self::Outer(outer) => {
+                // A bias is a weight of a number that is always 1.
+                let x = of(&outer.x) + f64::from(outer.has_bias);
+                x * of(&outer.gradient)
+            }
+            Self::Whole(tensors) => tensors.iter().map(of).sum(),
         }
     }
 
@@ -144,6 +161,50 @@ impl Apart {
             }
         }
     }
+}
+
+/// The squared length of each subject's gradient over all of these layers, which are of the same subjects.
+// PRIVACY: a length that falls short by more than `SHORTFALL` would let a subject add more than the clip.
+#[allow(clippy::cast_precision_loss)]
+pub(in crate::train) fn squares(layers: &[&Apart]) -> Vec<f64> {
+    let parts: Vec<Tensor<2>> = layers.iter().flat_map(|layer| layer.vectors()).flat_map(block_sums).collect();
+    if parts.is_empty() {
+        return Vec::new();
+    }
+    // Read at once, as a card is waited for each time.
+    let all = Tensor::cat(parts, 1);
+    let [_, width] = all.dims();
+    let of_subject = |sums: &[f32]| -> f64 {
+        let mut rest = sums;
+        let mut next = |vector: &Tensor<2>| {
+            let [_, entries] = vector.dims();
+            let (mine, others) = rest.split_at(entries.div_ceil(BLOCK));
+            rest = others;
+            // A card may take a square below the normal numbers for 0 (WGSL, "Differences from IEEE-754"), the processor one below
+            // 2⁻¹⁵⁰. So each is taken for the smallest normal number more: of the two factors of a linear map's length, one may be
+            // as small as that and the other one so large that their product is many clips.
+            let unseen = entries as f64 * f64::from(f32::MIN_POSITIVE);
+            mine.iter().map(|sum| f64::from(*sum)).sum::<f64>() + unseen
+        };
+        layers.iter().map(|layer| layer.square(&mut next)).sum()
+    };
+    values(&all).chunks(width).map(of_subject).collect()
+}
+
+/// Sums of the squares of `BLOCK` entries each, one tensor of full blocks and one of the rest.
+///
+/// # Shapes
+/// `[subjects, blocks]`.
+fn block_sums(vectors: &Tensor<2>) -> Vec<Tensor<2>> {
+    let [subjects, entries] = vectors.dims();
+    let (blocks, rest) = (entries / BLOCK, entries % BLOCK);
+    let squares = |start: usize, length: usize| vectors.clone().narrow(1, start, length).square();
+    let full = (blocks > 0).then(|| {
+        let squares = squares(0, blocks * BLOCK).reshape([subjects, blocks, BLOCK]);
+        squares.sum_dim(2).reshape([subjects, blocks])
+    });
+    let rest = (rest > 0).then(|| squares(blocks * BLOCK, rest).sum_dim(1));
+    full.into_iter().chain(rest).collect()
 }
 
 /// As [`backward`], with the gradients of the parameters kept apart by subject: those with respect to what came in, in order,

@@ -8,11 +8,11 @@ use burn::tensor::{Int, Tensor, TensorData};
 use hospes_protocol::plan::Layer;
 use rand_chacha::ChaCha20Rng;
 
-use super::{Network, Running, Trace, values};
+use super::{Network, Running, Trace};
 use crate::component::Matrix;
 use crate::error::CohortError;
 use crate::train::augment::Changes;
-use crate::train::layers::{Apart, Runs, backward_apart};
+use crate::train::layers::{Apart, Runs, backward_apart, squares};
 use crate::train::loss::Goal;
 
 /// Numbers of subjects' gradients that are held at once: 64 MiB.
@@ -117,9 +117,11 @@ impl Network {
             backward_apart(&self.layers[index], saved, &before, &parameters[index], gradient, wanted, &runs)
         });
         let apart: Vec<Option<Apart>> = apart.into_iter().map(Option::flatten).collect();
-        let squares = apart.iter().flatten().map(Apart::squares).reduce(|sum, next| sum + next);
-        let Some(squares) = squares else { return self.trained.zeros_like() };
-        let factors: Vec<f32> = values(&squares).into_iter().map(|square| factor(square, what.clip_norm_l2)).collect();
+        let squares = squares(&apart.iter().flatten().collect::<Vec<_>>());
+        if squares.is_empty() {
+            return self.trained.zeros_like();
+        }
+        let factors: Vec<f32> = squares.into_iter().map(|square| factor(square, what.clip_norm_l2)).collect();
         self.weighted(apart, factors)
     }
 
@@ -150,11 +152,9 @@ impl Network {
             let batch = what.data.batch(part, fresh.changes.as_deref_mut(), &self.compute.device);
             sum = sum + self.gradient(batch, what.goal, 1.0, fresh.masks);
         }
-        // Along a dimension, as a sum over everything depends on the number of threads.
         let [length] = sum.dims();
-        let square = values(&sum.clone().reshape([1, length]).square().sum_dim(1));
-        let square = square.first().copied().unwrap_or(f32::NAN);
-        match factor(square, what.clip_norm_l2) {
+        let square = squares(&[&Apart::Whole(vec![sum.clone().reshape([1, length])])]);
+        match factor(square.first().copied().unwrap_or(f64::NAN), what.clip_norm_l2) {
             // PRIVACY: as in `weighted`.
             factor if factor > 0.0 => sum.mul_scalar(factor),
             _ => sum.zeros_like(),
@@ -162,15 +162,16 @@ impl Network {
     }
 }
 
-/// By what a gradient of this squared length is multiplied; 0 if it is no number or infinite.
+/// By what a gradient of this squared length is multiplied; 0 if it is no number, or so large that 32 bits do not hold it: they
+/// might not hold the factor either.
 // PRIVACY: this bounds what one patient can change in the sum.
 #[allow(clippy::cast_possible_truncation)]
-fn factor(square: f32, clip_norm_l2: f64) -> f32 {
-    let norm = f64::from(square).sqrt();
-    if !norm.is_finite() {
+fn factor(square: f64, clip_norm_l2: f64) -> f32 {
+    if square.is_nan() || square > f64::from(f32::MAX) {
         return 0.0;
     }
-    if norm > clip_norm_l2 { ((clip_norm_l2 / norm) as f32).max(f32::MIN_POSITIVE) } else { 1.0 }
+    let norm = square.sqrt();
+    if norm > clip_norm_l2 { (clip_norm_l2 / norm) as f32 } else { 1.0 }
 }
 
 /// Cuts subjects into parts of at most so many rows; one with more is a part by itself.
@@ -187,4 +188,22 @@ fn parts<'a, 'b>(order: &'a [&'b [usize]], most: usize) -> Vec<&'a [&'b [usize]]
         parts.push(&order[start..]);
     }
     parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_length_is_above_the_clip_after_its_factor() {
+        for clip in [1e-6, 1.0, 37.5] {
+            for square in [0.0, 1e-30, 0.9, 1e12, f64::from(f32::MAX)] {
+                let factor = f64::from(factor(square, clip));
+                assert!(factor > 0.0 && factor * square.sqrt() <= clip * (1.0 + 1e-7), "{square}: {factor}");
+            }
+            for square in [f64::NAN, f64::INFINITY, 1e39, 1e76] {
+                assert_eq!(factor(square, clip), 0.0);
+            }
+        }
+    }
 }
