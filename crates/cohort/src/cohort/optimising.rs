@@ -1,6 +1,5 @@
 //! The steps of a round's training, with or without differential privacy.
 
-use hospes_privacy::PrivacyError;
 use hospes_privacy::dp::{self, Training};
 use hospes_protocol::id::{Digest, Timestamp};
 use hospes_protocol::plan::{self, Dp, NnTrain, Plan, Schedule};
@@ -96,11 +95,15 @@ impl Steps<'_> {
         secret: Option<&RowsSecret>,
         pulse: &mut Pulse<'_>,
     ) -> Result<Option<Released>, CohortError> {
-        match (self.params.dp, secret, correction) {
+        let inputs = plan::inputs(self.plan, self.task());
+        let training = Training::of(self.params, inputs).map_err(|error| self.wrong(error))?;
+        match (self.params.dp.zip(training), secret, correction) {
             (None, _, correction) => self.take_plain(network, step, correction, pulse).map(|()| None),
-            (Some(dp), Some(secret), Correction::None) => self.take_noisy(network, step, (dp, secret), pulse).map(Some),
-            (Some(_), Some(_), _) => Err(self.wrong("the strategy adds something to gradients, which no noise covers")),
-            (Some(_), None, _) => Err(self.wrong("the rows were opened without a secret to draw noise from")),
+            (Some((dp, training)), Some(secret), Correction::None) => {
+                self.take_noisy(network, step, (dp, training, secret), pulse).map(Some)
+            }
+            // No plan that was checked has what is added to gradients beside them.
+            (Some(_), ..) => Err(self.wrong("the plan's differential privacy cannot be carried out here")),
         }
     }
 
@@ -129,16 +132,13 @@ impl Steps<'_> {
         &self,
         network: &mut Network,
         step: &mut Step,
-        (dp, secret): (Dp, &RowsSecret),
+        (dp, training, secret): (Dp, Training, &RowsSecret),
         pulse: &mut Pulse<'_>,
     ) -> Result<Released, CohortError> {
-        let failed = |error: PrivacyError| self.wrong(error);
         let task = self.task();
-        let training = Training::of(self.params, plan::inputs(self.plan, task)).map_err(failed)?;
-        let training = training.ok_or_else(|| self.wrong("is missing"))?;
         let rules = Rules::new(dp.clip_norm_l2, dp.sampling_rate, dp.expected_batch, task)?;
         let sensitivity = noisy::sensitivity(network, rules);
-        let noise = training.noise(sensitivity).map_err(failed)?;
+        let noise = training.noise(sensitivity).map_err(|error| self.wrong(error))?;
         let context = context(self.round, self.place);
         let mut source = dp::Source::new(&secret.0, &context);
         let mut add = |sum: &mut [i64], most: f64| {
