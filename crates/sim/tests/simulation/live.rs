@@ -98,6 +98,22 @@ async fn categories_become_vectors_that_the_hospitals_learn_together() {
     assert!((accuracy - judged.all).abs() < 1e-12, "{accuracy} {judged:?}");
 }
 
+/// Noise of each hospital's own, from the plan to the card.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plan_with_differential_privacy_trains_with_noise_and_its_card_says_the_bound() {
+    let text = std::fs::read_to_string(crate::heart::example("dp.yaml")).unwrap();
+    let (terms, plan) = read_study(&text).unwrap();
+    let plan = set(&plan, &[("tasks.train.params.rounds".into(), 4.into())]).unwrap();
+    let run = Box::pin(live().await.run(&terms, &plan, &mut |_| {})).await.unwrap();
+    let card = run.card.unwrap();
+    let words = card["privacy"].as_str().unwrap();
+    assert!(words.contains("over all 20 steps") && words.contains("What left of eval had no noise."), "{words}");
+    let told: f64 = words.split("epsilon ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap().parse().unwrap();
+    assert!((3.99..=4.000_1).contains(&told), "{words}");
+    let judged = assess(&federation(&plan), &plan, run.model.as_deref().unwrap()).unwrap();
+    assert!(judged.all > 0.6, "{judged:?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_wrong_is_said_with_its_place() {
     let (terms, plan) = study();
