@@ -2,7 +2,7 @@
 //! coordinator and site alike.
 
 use hospes_protocol::plan::model::{Inputs, parameters};
-use hospes_protocol::plan::{self, DpNoise, NnTrain, Plan};
+use hospes_protocol::plan::{self, Dp, DpNoise, NnTrain, Plan};
 
 use super::{Delta, DiscreteGaussian, Epsilons, Release, epsilon, lattice, noise_multiplier};
 use crate::PrivacyError;
@@ -27,8 +27,11 @@ impl Training {
     /// A function of parameters, not of rows.
     pub fn of(train: &NnTrain, inputs: Inputs) -> Result<Option<Self>, PrivacyError> {
         let Some(dp) = &train.dp else { return Ok(None) };
-        let (delta, times) = (Delta::new(dp.delta)?, train.steps());
-        let distance = lattice::distance_alone(parameters(&train.model, inputs));
+        Self::with(dp, train.steps(), parameters(&train.model, inputs)).map(Some)
+    }
+
+    fn with(dp: &Dp, times: u64, parameters: u64) -> Result<Self, PrivacyError> {
+        let (delta, distance) = (Delta::new(dp.delta)?, lattice::distance_alone(parameters));
         let multiplier = match dp.noise {
             DpNoise::NoiseMultiplier(multiplier) => multiplier,
             DpNoise::Epsilon(target) => {
@@ -39,7 +42,7 @@ impl Training {
             }
         };
         let all = Release { distance, ..Release::new(dp.sampling_rate, multiplier, times)? };
-        Ok(Some(Self { all, delta }))
+        Ok(Self { all, delta })
     }
 
     /// What all its steps release.
@@ -104,18 +107,28 @@ impl Promise {
     /// A function of parameters, not of rows.
     pub fn of<'a>(plans: impl IntoIterator<Item = &'a Plan>) -> Result<Option<Self>, PrivacyError> {
         let found = plans.into_iter().flat_map(|plan| {
-            plan::with_dp(plan).map(move |(task, train, dp)| (train, *dp, plan::inputs(plan, task)))
+            plan::with_dp(plan).map(move |(task, train, dp)| {
+                (*dp, train.steps(), parameters(&train.model, plan::inputs(plan, task)))
+            })
         });
-        let found: Vec<_> = found.collect();
-        let Some(delta) = found.iter().map(|(_, dp, _)| dp.delta).reduce(f64::min) else { return Ok(None) };
-        if let [(_, dp, _)] = found.as_slice()
+        let found: Vec<(Dp, u64, u64)> = found.collect();
+        let Some(delta) = found.iter().map(|(dp, ..)| dp.delta).reduce(f64::min) else { return Ok(None) };
+        if let [(dp, ..)] = found.as_slice()
             && let DpNoise::Epsilon(epsilon) = dp.noise
         {
             return Ok(Some(Self { epsilon, delta }));
         }
+        // The runs of a search mostly differ in what is no matter of noise, which takes long to find.
+        let mut known: Vec<(Dp, u64, u64, Release)> = Vec::new();
         let mut releases = Vec::new();
-        for (train, _, inputs) in found {
-            releases.extend(Training::of(train, inputs)?.map(|training| training.all));
+        for (dp, steps, parameters) in found {
+            let before = known.iter().find(|(d, s, p, _)| (*d, *s, *p) == (dp, steps, parameters));
+            let release = match before {
+                Some((.., release)) => *release,
+                None => Training::with(&dp, steps, parameters)?.all,
+            };
+            known.push((dp, steps, parameters, release));
+            releases.push(release);
         }
         Ok(Some(Self { epsilon: epsilon(&releases, Delta::new(delta)?).worst(), delta }))
     }
