@@ -292,7 +292,8 @@ impl Cohort {
     /// end training early, the loss on the rows for validation, under the same rules as in an evaluation, if no few rows make
     /// up most of it. It can be inverted in part by who reads it; that is what the approval says, what clipping bounds, and
     /// what secure aggregation hides. Where the plan has differential privacy, noise bounds it, and the update is weighed by a
-    /// constant of the plan; only that there is an update tells something more, by the rules above. The view holds means over rows and counts and stays here.
+    /// constant of the plan; only that there is an update tells something more, by the rules above. The view holds means over
+    /// rows and counts and stays here.
     pub fn train(self, round: Round<'_>, rules: &Disclosure, pulse: &mut Pulse<'_>) -> Result<Update, CohortError> {
         self.check_round(&round)?;
         let task = round.header.task.as_str();
