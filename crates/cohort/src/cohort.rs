@@ -322,17 +322,18 @@ impl Cohort {
             }
             false => None,
         };
-        let taken = (params.local.updates as usize).saturating_mul(params.local.batch as usize);
-        let fewer = data.spaced(LOSS_ROWS.max(taken));
+        let seen = (params.local.updates as usize).saturating_mul(params.local.batch as usize);
+        let fewer = data.spaced(LOSS_ROWS.max(seen));
         let judged = fewer.as_ref().unwrap_or(&data);
         let loss_before = goal.mean(&network.logits(judged), judged);
         let mut step = Step::new(&params.optimizer, params.schedule.factor(round.header.round, params.rounds));
         let (plan, place, owners) = (&self.plan, self.place, &train_rows.subjects);
         let steps = Steps { round, plan, params, goal: &goal, data: &data, subjects: owners, place, deadline };
-        let released = steps.take(&mut network, &mut step, local.correction(), self.secret.as_ref(), pulse)?;
+        let taken = steps.take(&mut network, &mut step, local.correction(), self.secret.as_ref(), pulse)?;
         let trained = finite(network.parameters(), task)?;
         let loss_after = goal.mean(&network.logits(judged), judged);
         let mut ended = local.end(&trained, params.local.updates, step.round_rate())?;
+        ended.delta = taken.delta.unwrap_or(ended.delta);
         let largest_change = ended.delta.iter().fold(0f64, |most, entry| most.max(f64::from(entry.abs())));
         let mut withheld = BTreeMap::new();
         if let Some(stop) = &params.early_stop {
@@ -356,7 +357,7 @@ impl Cohort {
             clipped: encoded.clipped,
             validation: validation.map(|found| found.view),
         };
-        Ok(Update { payload: encoded.bytes, withheld, view, released, state: ended.state })
+        Ok(Update { payload: encoded.bytes, withheld, view, released: taken.released, state: ended.state })
     }
 
     /// Computes the figures of an `evaluation`, `statistics`, `glm`, `cox` or `local_baseline` task.

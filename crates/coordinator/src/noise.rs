@@ -1,7 +1,7 @@
 //! What a model card says about differential privacy.
 
 use hospes_privacy::dp::{Curve, Training};
-use hospes_protocol::plan::{self, Component, Plan};
+use hospes_protocol::plan::{self, Component, DpMode, Plan};
 
 const NONE: &str = "No differential privacy was used.";
 const UNKNOWN: &str = "The differential privacy that the plan asks for cannot be accounted for; no bound is known.";
@@ -18,8 +18,15 @@ pub(crate) fn words(plan: &Plan, task: &str) -> String {
     // Upwards, so that what is said holds.
     let up = |epsilon: f64| (epsilon * 1e4).ceil() / 1e4;
     let (reported, check) = (up(training.epsilons().worst()), up(Curve::of(&[release]).epsilon(delta).epsilon));
+    let who = match dp.mode {
+        DpMode::Local => "Each site added noise to its own updates (differential privacy for patients, local noise)",
+        DpMode::Distributed => {
+            "Each site added a part of the noise of the sums (differential privacy for patients, distributed noise, as long as \
+             no more sites were missing or colluded than a round counted on)"
+        }
+    };
     let mut words = format!(
-        "Each site added noise to its own updates (differential privacy for patients, local noise): epsilon {reported} at \
+        "{who}: epsilon {reported} at \
          delta {} for adding or removing one patient of a site, over all {} steps, in each of which every patient is drawn \
          by themselves with a chance of {}, with gradients clipped to {} and noise of {} times that (privacy loss \
          distributions; by Renyi divergences, as a check, epsilon {check}).",

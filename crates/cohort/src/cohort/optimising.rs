@@ -2,7 +2,7 @@
 
 use hospes_privacy::dp::{self, Training};
 use hospes_protocol::id::{Digest, Timestamp};
-use hospes_protocol::plan::{self, Dp, NnTrain, Plan, Schedule};
+use hospes_protocol::plan::{self, Dp, DpMode, NnTrain, Plan, Schedule};
 use hospes_protocol::round::RoundHeader;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -16,19 +16,29 @@ use crate::snapshot::SnapshotKey;
 use crate::train::dp::{self as noisy, Rules, Secret, Subjects};
 use crate::train::{self, Correction, Course, Draws, Goal, Network, Pulse, Step, Work, keyed};
 
+const UNMASKED: &str = "the sites share the noise of a sum, and this round would have the coordinator read each update";
 const ROWS: &[u8] = b"hospes/dp/rows/v1";
 const DRAWS: &[u8] = b"hospes/dp/draws/v1";
 const RELEASE: &[u8] = b"hospes/dp/release/v1";
 
-/// What noise was added to in one round.
+/// What noise was added to in one round, or will be: noise that the sites share is added where the update is masked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Released {
     /// The same for the same bytes: another attempt at a round, on the same rows and device, releases nothing more. With
-    /// another one the same steps count again.
+    /// another one the same steps count again. Where the sites share noise, one sum at most of a round's attempts is read.
     pub id: Digest,
     /// Steps that were taken, each a release.
     pub steps: u64,
+}
+
+/// What came of the steps of a round.
+#[derive(Default)]
+pub(super) struct Taken {
+    pub(super) released: Option<Released>,
+    /// What is sent in place of the difference between two networks, where noise is still to be added: that one has been
+    /// rounded as the model's numbers ask for, which no clip bounds.
+    pub(super) delta: Option<Vec<f32>>,
 }
 
 /// From what noise and draws follow, for the rows that were opened. It has no `Debug`.
@@ -94,13 +104,15 @@ impl Steps<'_> {
         correction: Correction,
         secret: Option<&RowsSecret>,
         pulse: &mut Pulse<'_>,
-    ) -> Result<Option<Released>, CohortError> {
+    ) -> Result<Taken, CohortError> {
         let inputs = plan::inputs(self.plan, self.task());
         let training = Training::of(self.params, inputs).map_err(|error| self.wrong(error))?;
         match (self.params.dp.zip(training), secret, correction) {
-            (None, _, correction) => self.take_plain(network, step, correction, pulse).map(|()| None),
+            (None, _, correction) => {
+                self.take_plain(network, step, correction, pulse).map(|()| Taken::default())
+            }
             (Some((dp, training)), Some(secret), Correction::None) => {
-                self.take_noisy(network, step, (dp, training, secret), pulse).map(Some)
+                self.take_clipped(network, step, (dp, training, secret), pulse)
             }
             // No plan that was checked has what is added to gradients beside them.
             (Some(_), ..) => Err(self.wrong("the plan's differential privacy cannot be carried out here")),
@@ -128,23 +140,30 @@ impl Steps<'_> {
         train::train(network, step, self.data, course, self.deadline, pulse)
     }
 
-    fn take_noisy(
+    fn take_clipped(
         &self,
         network: &mut Network,
         step: &mut Step,
         (dp, training, secret): (Dp, Training, &RowsSecret),
         pulse: &mut Pulse<'_>,
-    ) -> Result<Released, CohortError> {
+    ) -> Result<Taken, CohortError> {
         let task = self.task();
         let rules = Rules::new(dp.clip_norm_l2, dp.sampling_rate, dp.expected_batch, task)?;
         let sensitivity = noisy::sensitivity(network, rules);
         let noise = training.noise(sensitivity).map_err(|error| self.wrong(error))?;
         let context = context(self.round, self.place);
         let mut source = dp::Source::new(&secret.0, &context);
+        let mut shared = (dp.mode == DpMode::Distributed).then(Vec::new);
+        if shared.is_some() && !self.round.header.is_secure() {
+            return Err(self.wrong(UNMASKED));
+        }
         let mut add = |sum: &mut [i64], most: f64| {
             assert!(most <= sensitivity, "the noise is as wide as the clip");
-            // PRIVACY: the noise of each number of one step.
-            sum.iter_mut().for_each(|number| *number = number.wrapping_add(noise.draw(&mut source)));
+            match &mut shared {
+                Some(kept) => *kept = sum.to_vec(),
+                // PRIVACY: the noise of each number of one step.
+                None => sum.iter_mut().for_each(|number| *number = number.wrapping_add(noise.draw(&mut source))),
+            }
         };
         let course = noisy::Course {
             goal: self.goal,
@@ -157,6 +176,11 @@ impl Steps<'_> {
             secret: &Secret::from_bytes(*keyed(&secret.0, &[DRAWS, context.as_bytes()])),
         };
         let steps = noisy::train(network, step, self.data, &course, &mut add, self.deadline, pulse)?;
-        Ok(Released { id: Digest::of(&*keyed(&secret.0, &[RELEASE, context.as_bytes()])), steps })
+        let released = Released { id: Digest::of(&*keyed(&secret.0, &[RELEASE, context.as_bytes()])), steps };
+        // One step of plain gradient descent, from the sum itself.
+        let rate = self.params.optimizer.lr() * dp.clip_norm_l2 / sensitivity / dp.expected_batch;
+        #[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)]
+        let moved = |sum: Vec<i64>| sum.iter().map(|number| (-rate * *number as f64) as f32).collect();
+        Ok(Taken { released: Some(released), delta: shared.map(moved) })
     }
 }

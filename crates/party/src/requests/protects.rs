@@ -1,9 +1,9 @@
 //! What protects what leaves: the review, the approval and its entries say the same about it.
 
-use hospes_privacy::dp::Promise;
+use hospes_privacy::dp::{self, Promise};
 use hospes_privacy::secagg::Thresholds;
 use hospes_protocol::approval::{Peer, PrivacyStatement, Trust};
-use hospes_protocol::plan::{self, Plan};
+use hospes_protocol::plan::{self, DpMode, Plan};
 use hospes_protocol::policy::{Partner, Policy};
 use hospes_protocol::round::Mode;
 
@@ -35,6 +35,8 @@ pub(super) struct Protects {
     figures: bool,
     /// Updates with noise.
     noisy: bool,
+    /// Updates with noise that the sites share.
+    shared: bool,
     /// Updates or figures without.
     bare: bool,
 }
@@ -44,6 +46,7 @@ impl Protects {
         let mut found = Self::default();
         for plan in plans {
             found.noisy |= plan::with_dp(plan).next().is_some();
+            found.shared |= plan::with_dp(plan).any(|(_, _, dp)| dp.mode == DpMode::Distributed);
             found.bare |= !plan::without_dp(plan).is_empty();
             for task in plan.tasks.values().filter(|task| task.component.rounds() > 0) {
                 let kind = match (task.component.reports_figures(), task.component.is_masked()) {
@@ -75,6 +78,11 @@ impl Protects {
         }
         let said = [(self.figures, FIGURES), (self.masked, MASKED), (self.sums, SUMS)];
         said.into_iter().filter(|(holds, _)| *holds).map(|(_, words)| words.to_owned()).collect()
+    }
+
+    /// Whether the sites share noise.
+    pub(super) fn is_shared(self) -> bool {
+        self.shared
     }
 
     /// What holds of the outputs of these plans.
@@ -112,8 +120,16 @@ impl Protects {
 
 /// What noise bounds, in words. ε is rounded up, so that what is said holds.
 fn promised(promise: Promise) -> String {
-    let Promise { epsilon, delta } = promise;
+    let Promise { epsilon, delta, shared } = promise;
     let epsilon = (epsilon * 100.0).ceil() / 100.0;
+    if shared {
+        return format!(
+            "The sum of the updates over the sites carries noise, of which this site adds a part; it bounds what all sums \
+             together tell about any one patient of this site, as long as no more sites collude with the coordinator than a \
+             round counts on: differential privacy with epsilon {epsilon} and delta {delta}. The smaller epsilon is, the less \
+             can be told."
+        );
+    }
     format!(
         "The updates carry noise, drawn here, which bounds what all of them together tell about any one patient of this \
          site: differential privacy with epsilon {epsilon} and delta {delta}. The smaller epsilon is, the less can be told."
@@ -161,6 +177,17 @@ pub(super) fn survives(policy: &Policy, peers: &[Peer]) -> String {
         hospitals(before),
         hospitals(after)
     )
+}
+
+/// What it costs that shared noise is enough, too, when sites are missing from a round of all these.
+pub(super) fn price(policy: &Policy, peers: &[Peer]) -> Option<String> {
+    let (sites, _, bounds) = bounds(policy, peers);
+    let missing = sites.checked_sub(bounds.quorum.max(bounds.k_min))?;
+    let price = dp::price(sites, missing, bounds.corrupt)?;
+    Some(format!(
+        "While no site is missing, the sum has {price:.2} times the variance of noise that the bound needs, so that it also \
+         holds with {missing} of the sites missing."
+    ))
 }
 
 /// What protects what a run sends among these sites, and how many of them its masked rounds can do without.
@@ -247,7 +274,7 @@ tasks:
 ";
         let noisy = plan::read(text).unwrap();
         let said = |plan: &Plan| Protects::of([plan]).bound([plan]);
-        let first = promised(Promise { epsilon: 2.0, delta: 1e-5 });
+        let first = promised(Promise { epsilon: 2.0, delta: 1e-5, shared: false });
         assert!(first.contains("epsilon 2 and delta 0.00001."), "{first}");
         assert_eq!(said(&noisy), [first.clone()]);
         let named = |plan: &Plan| Protects::of([plan]).statement().unprotected.iter().any(|part| part.contains("no noise"));
@@ -256,7 +283,11 @@ tasks:
         judged.tasks.extend(plan::read(&format!("{text}{eval}\n")).unwrap().tasks);
         assert_eq!(said(&judged), [first, WITHOUT_NOISE.to_owned()]);
         assert!(named(&judged) && !named(&noisy));
-        let words = promised(Promise { epsilon: 1.234_1, delta: 1e-6 });
+        let words = promised(Promise { epsilon: 1.234_1, delta: 1e-6, shared: false });
         assert!(words.contains("epsilon 1.24 and delta 0.000001"), "{words}");
+        let words = promised(Promise { epsilon: 1.0, delta: 1e-6, shared: true });
+        assert!(words.contains("of which this site adds a part") && words.contains("epsilon 1 and"), "{words}");
+        let price = price(&Policy::strict(), &peers(&[Trust::VerifiedHere; 3])).unwrap();
+        assert!(price.contains("has 2.00 times") && price.ends_with("with 1 of the sites missing."), "{price}");
     }
 }

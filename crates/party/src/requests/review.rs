@@ -428,6 +428,9 @@ fn outputs(case: &Case) -> OutputsTab {
     if protects.is_masked() {
         sentences.push(super::protects::survives(&case.policy, &case.peers()));
     }
+    if protects.is_shared() {
+        sentences.extend(super::protects::price(&case.policy, &case.peers()));
+    }
     if study.sweep.is_some() {
         sentences.push(format!("Times and bytes are counted over all {runs} runs."));
     }

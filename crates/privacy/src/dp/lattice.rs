@@ -84,11 +84,16 @@ pub(super) fn distance_alone(coordinates: u64) -> f64 {
 /// The noise that one site adds by itself, for what is accounted as a continuous Gaussian of this deviation: as much wider as
 /// [`Lattice::release`] takes it to be narrower.
 pub(super) fn alone(continuous: f64) -> Result<DiscreteGaussian, PrivacyError> {
-    let sigma = (continuous * continuous + ROUNDED).sqrt();
+    let sigma = wider(continuous);
     if sigma < LEAST_STEPS {
         return Err(PrivacyError::Account { place: "sigma", reason: "must be at least 2 steps of the lattice" });
     }
     DiscreteGaussian::new(sigma)
+}
+
+/// The deviation on the lattice that is accounted as a continuous Gaussian of this one.
+pub(super) fn wider(continuous: f64) -> f64 {
+    (continuous * continuous + ROUNDED).sqrt()
 }
 
 /// How many times the needed variance a sum has when nobody is missing: |U2|/(|U2| − `d_max` − max(c, 1)), what it costs that

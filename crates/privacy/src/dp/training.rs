@@ -2,10 +2,14 @@
 //! coordinator and site alike.
 
 use hospes_protocol::plan::model::{Inputs, parameters};
-use hospes_protocol::plan::{self, Dp, DpNoise, NnTrain, Plan};
+use hospes_protocol::plan::{self, Dp, DpMode, DpNoise, NnTrain, Plan, Quantise};
 
 use super::{Delta, DiscreteGaussian, Epsilons, Release, epsilon, lattice, noise_multiplier};
 use crate::PrivacyError;
+
+/// Smallest and largest deviation of the noise that sites share, in steps of the quantiser: a part of 128 sites is far above
+/// what [`Lattice`](super::Lattice) takes for a Gaussian, and that of one site is what can be drawn.
+const SHARED: std::ops::RangeInclusive<f64> = 128.0..=268_435_456.0;
 
 /// A training with differential privacy.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -72,6 +76,39 @@ impl Training {
         epsilon(&[self.all], self.delta)
     }
 
+    /// The deviation that the noise of a round's sum keeps, whoever is missing or takes their part off, where the sites share
+    /// it; `None` where they do not.
+    ///
+    /// What a site sends is a constant times a sum on the grid, weighed, cut to the quantiser's clip, and rounded to its
+    /// steps. One patient moves it by what they move the sum, and by what rounding to 32 bits and to steps adds. Sums,
+    /// products and roots only, so that every machine finds the same.
+    ///
+    /// # Units
+    /// Steps of the quantiser.
+    ///
+    /// # Errors
+    /// As [`Training::of`], and [`PrivacyError::Account`] if the noise has too few or too many steps.
+    ///
+    /// # Disclosure
+    /// A function of parameters, not of rows.
+    pub fn shared(train: &NnTrain, inputs: Inputs) -> Result<Option<f64>, PrivacyError> {
+        let Some(dp) = train.dp.filter(|dp| dp.mode == DpMode::Distributed) else { return Ok(None) };
+        let Some(training) = Self::of(train, inputs)? else { return Ok(None) };
+        let Quantise { clip, bits, n_max } = &train.quantise;
+        let levels = 1u64.checked_shl(u32::from(*bits)).unwrap_or(0);
+        let (most, n_max) = (levels.saturating_sub(1) as f64, f64::from(*n_max));
+        let weight = (dp.weight() as f64).min(n_max) / n_max;
+        let moved = weight * train.optimizer.lr() * dp.clip_norm_l2 / dp.expected_batch * most / (2.0 * clip);
+        // Two numbers that are each rounded to 24 bits below the clip differ by 2^-23 of it more: 256 steps of 32 bits. Two
+        // steps for the rounding to steps and in between.
+        let rounded = (parameters(&train.model, inputs) as f64).sqrt() * (2.0 + 256.0 * weight);
+        let sigma = lattice::wider(training.all.noise_multiplier * (moved + rounded));
+        if SHARED.contains(&sigma) {
+            return Ok(Some(sigma));
+        }
+        Err(PrivacyError::Account { place: "quantise.clip", reason: "gives the noise too few or too many steps" })
+    }
+
     /// The noise of one step for sums on a grid.
     ///
     /// # Units
@@ -94,6 +131,8 @@ pub struct Promise {
     pub epsilon: f64,
     /// δ, the least that one of them names.
     pub delta: f64,
+    /// Whether it is a promise about sums over sites, to which each adds a part of the noise.
+    pub shared: bool,
 }
 
 impl Promise {
@@ -113,10 +152,11 @@ impl Promise {
         });
         let found: Vec<(Dp, u64, u64)> = found.collect();
         let Some(delta) = found.iter().map(|(dp, ..)| dp.delta).reduce(f64::min) else { return Ok(None) };
+        let shared = found.iter().any(|(dp, ..)| dp.mode == DpMode::Distributed);
         if let [(dp, ..)] = found.as_slice()
             && let DpNoise::Epsilon(epsilon) = dp.noise
         {
-            return Ok(Some(Self { epsilon, delta }));
+            return Ok(Some(Self { epsilon, delta, shared }));
         }
         // The runs of a search mostly differ in what is no matter of noise, which takes long to find.
         let mut known: Vec<(Dp, u64, u64, Release)> = Vec::new();
@@ -130,7 +170,7 @@ impl Promise {
             known.push((dp, steps, parameters, release));
             releases.push(release);
         }
-        Ok(Some(Self { epsilon: epsilon(&releases, Delta::new(delta)?).worst(), delta }))
+        Ok(Some(Self { epsilon: epsilon(&releases, Delta::new(delta)?).worst(), delta, shared }))
     }
 }
 
@@ -177,7 +217,7 @@ tasks:
         assert!(found >= plain && found < plain + 1e-9, "{found} {plain}");
         let rounds = vec![all.part(5).unwrap(); 20];
         assert!((epsilon(&rounds, all.delta()).worst() - found).abs() < 1e-9);
-        assert_eq!(Promise::of([&plan]).unwrap(), Some(Promise { epsilon: found, delta: 1e-5 }));
+        assert_eq!(Promise::of([&plan]).unwrap(), Some(Promise { epsilon: found, delta: 1e-5, shared: false }));
         let two = Promise::of([&plan, &plan]).unwrap().unwrap();
         assert!(two.epsilon > found && two.epsilon < 2.0 * found, "{two:?}");
     }
@@ -188,10 +228,28 @@ tasks:
         let found = training(&plan);
         let epsilon = found.epsilons().worst();
         assert!(epsilon <= 2.0 + 1e-12 && epsilon > 1.999, "{epsilon}");
-        assert_eq!(Promise::of([&plan]).unwrap(), Some(Promise { epsilon: 2.0, delta: 1e-5 }));
+        assert_eq!(Promise::of([&plan]).unwrap(), Some(Promise { epsilon: 2.0, delta: 1e-5, shared: false }));
         let noise = found.noise(1_000.0).unwrap();
         let wanted = found.release().noise_multiplier() * 1_000.0;
         assert!(noise.sigma() * noise.sigma() >= (wanted * wanted + 2.0) * (1.0 - 1e-12), "{noise:?}");
         assert!(found.noise(0.5).is_err() && found.noise(1e12).is_err());
+    }
+
+    #[test]
+    fn shared_noise_is_as_wide_as_what_a_patient_moves_of_what_is_sent() {
+        let mut plan = plan("noise_multiplier: 2.0");
+        let hospes_protocol::plan::Component::NnTrain(train) = &mut plan.tasks.get_mut("train").unwrap().component else {
+            panic!("no training")
+        };
+        assert_eq!(Training::shared(train, 2u64.into()).unwrap(), None, "each adds its own");
+        train.dp.as_mut().unwrap().mode = DpMode::Distributed;
+        // A weight of 80 of 10,000, a rate of 0.1, an eighth of the clip of 1, in steps of 8 / (2^32 − 1).
+        let moved = 0.008 * 0.1 / 8.0 / 8.0 * 4_294_967_295.0;
+        let found = Training::shared(train, 2u64.into()).unwrap().unwrap();
+        assert!(found > 2.0 * moved && found < 2.0 * (moved + 16.0), "{found} {moved}");
+        train.quantise.clip = 1e6;
+        assert!(Training::shared(train, 2u64.into()).is_err(), "steps that are too coarse");
+        train.quantise.clip = 1e-6;
+        assert!(Training::shared(train, 2u64.into()).is_err(), "steps that are too fine");
     }
 }

@@ -129,11 +129,29 @@ impl Masker {
 pub struct Unmasker {
     blocks: std::vec::IntoIter<Block>,
     streams: Vec<Stream>,
+    /// How many inputs are in the sum, and how far noise may have moved it.
+    inputs: u32,
+    noise_steps: f64,
 }
 
 impl Unmasker {
-    pub(super) fn new(layout: &Layout, streams: Vec<Stream>) -> Self {
-        Self { blocks: layout.blocks().collect::<Vec<_>>().into_iter(), streams }
+    pub(super) fn new(layout: &Layout, streams: Vec<Stream>, inputs: u32, noise_steps: f64) -> Self {
+        Self { blocks: layout.blocks().collect::<Vec<_>>().into_iter(), streams, inputs, noise_steps }
+    }
+
+    /// Puts the sums of a block that noise took beyond what levels can add up to at the nearest of these; others are as they
+    /// were.
+    ///
+    /// # Disclosure
+    /// The same sums, cut.
+    pub fn cut(&self, block: &Block, sums: &mut [u64]) {
+        if block.part == WEIGHT || self.noise_steps <= 0.0 {
+            return;
+        }
+        let largest = u64::from(self.inputs).saturating_mul(block.most);
+        for sum in sums {
+            *sum = u64::try_from(block.signed(*sum, self.inputs, self.noise_steps)).unwrap_or(0).min(largest);
+        }
     }
 
     /// The block whose sums come next.

@@ -4,7 +4,7 @@
 use expect_test::{Expect, expect};
 use hospes_protocol::approval::RefusalCode;
 use hospes_protocol::canon::Canonical;
-use hospes_protocol::plan::{self, DpNoise, Plan, read};
+use hospes_protocol::plan::{self, DpMode, DpNoise, Plan, read};
 use hospes_protocol::policy::Policy;
 
 use crate::world::{HEART, World, heart};
@@ -52,7 +52,10 @@ fn what_the_account_does_not_cover_is_refused_with_what_to_write_instead() {
     with(
         "mode: local",
         "mode: distributed",
-        expect!["tasks.train.params.dp.mode: noise that the sites share is not available in this version; write 'local', with which each site adds all of it by itself and needs to trust nobody"],
+        expect![[r#"
+            tasks.train.params.privacy: noise that the sites share protects their sum, and no update that can be read; write 'secure_aggregation: {}'; or write 'mode: local', with which each site adds all of the noise by itself
+            tasks.train.params.local.updates: is 5; noise that the sites share is added once a round, and covers one step; write 1; or write 'mode: local', with which each site adds all of the noise by itself
+            tasks.train.params.dp.epsilon: would have to be turned into noise for every message of a masked round; write the noise_multiplier; or write 'mode: local', with which each site adds all of the noise by itself"#]],
     );
     with(
         "epsilon: 4, ",
@@ -110,6 +113,24 @@ fn what_the_account_does_not_cover_is_refused_with_what_to_write_instead() {
     );
     // Constants of the plan are as good as none: what weighs a class is no patient's.
     with("loss: binary_cross_entropy\n      optimizer: { sgd", "loss: binary_cross_entropy\n      class_weights: [1, 3]\n      optimizer: { sgd", expect!["accepted"]);
+}
+
+#[test]
+fn sites_share_noise_of_one_masked_step() {
+    let text = text()
+        .replace("mode: local, epsilon: 4", "mode: distributed, noise_multiplier: 1.2")
+        .replace("privacy: { plain: {} }\n      dp:", "privacy: { secure_aggregation: {} }\n      dp:")
+        .replace("updates: 5, batch: 20", "updates: 1, batch: 20");
+    let plan = read(&text).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(plan::with_dp(&plan).next().unwrap().2.mode, DpMode::Distributed);
+    let wrong = |from: &str, to: &str, place: &str| {
+        assert!(text.contains(from), "{from}");
+        let problems = read(&text.replace(from, to)).unwrap_err().problems;
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert_eq!(problems[0].place, format!("tasks.train.params.{place}"));
+    };
+    wrong("optimizer: { sgd: { lr: 0.001 } }", "optimizer: { adam: { lr: 0.001 } }", "optimizer");
+    wrong("rounds: 15", "rounds: 15\n      schedule: { cosine: { floor: 0.1 } }", "schedule");
 }
 
 #[test]

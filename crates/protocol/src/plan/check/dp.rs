@@ -8,7 +8,7 @@ use super::super::dp::{Dp, DpMode, DpNoise};
 use super::super::layer::Layer;
 use super::super::model::{self, Inputs};
 use super::super::problem::Problems;
-use super::super::train::{Loss, NnTrain, Strategy};
+use super::super::train::{Loss, NnTrain, Optimizer, Privacy, Schedule, Strategy};
 use super::super::{Component, ImputationMethod, Plan, graph};
 use super::train::at;
 use crate::limits;
@@ -23,9 +23,7 @@ pub(super) fn check_dp(plan: &Plan, name: &str, train: &NnTrain, inputs: Inputs,
     let params = format!("tasks.{name}.params");
     check_numbers(&params, train, dp, inputs, problems);
     if dp.mode == DpMode::Distributed {
-        let reason = "noise that the sites share is not available in this version; write 'local', with which each site \
-                      adds all of it by itself and needs to trust nobody";
-        problems.add(format!("{params}.dp.mode"), reason);
+        check_shared(&params, train, dp, problems);
     }
     check_apart(&params, train, problems);
     check_rounds(&params, train, problems);
@@ -71,6 +69,44 @@ fn check_numbers(params: &str, train: &NnTrain, dp: &Dp, inputs: Inputs, problem
         let good = multiplier * GRID * parameters.sqrt() <= WIDEST;
         problems.require(good, format!("{params}.dp.noise_multiplier"), reason);
     }
+}
+
+/// Noise of which each site adds a part covers one sum a round, to which each patient adds one clipped gradient.
+fn check_shared(params: &str, train: &NnTrain, dp: &Dp, problems: &mut Problems) {
+    let mut need = |good: bool, field: &str, reason: String| {
+        let reason = format!("{reason}; or write 'mode: local', with which each site adds all of the noise by itself");
+        problems.require(good, format!("{params}.{field}"), reason);
+    };
+    let is_masked = train.privacy == Privacy::SecureAggregation {};
+    need(
+        is_masked,
+        "privacy",
+        "noise that the sites share protects their sum, and no update that can be read; write 'secure_aggregation: {}'".into(),
+    );
+    let updates = train.local.updates;
+    need(
+        updates == 1,
+        "local.updates",
+        format!("is {updates}; noise that the sites share is added once a round, and covers one step; write 1"),
+    );
+    let is_linear = matches!(train.optimizer, Optimizer::Sgd { momentum: 0.0, .. });
+    need(is_linear, "optimizer", "noise that the sites share covers plain gradient steps; write sgd without momentum".into());
+    need(
+        train.schedule == Schedule::Constant,
+        "schedule",
+        "noise that the sites share is for one learning rate; leave it out".into(),
+    );
+    need(
+        !matches!(train.strategy, Strategy::Personal { .. }),
+        "strategy.personal",
+        "layers that stay at the site would be trained without noise; write fed_avg".into(),
+    );
+    let is_found = matches!(dp.noise, DpNoise::NoiseMultiplier(_));
+    need(
+        is_found,
+        "dp.epsilon",
+        "would have to be turned into noise for every message of a masked round; write the noise_multiplier".into(),
+    );
 }
 
 /// Each patient's gradient is their own.
