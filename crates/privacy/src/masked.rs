@@ -242,6 +242,47 @@ mod tests {
         assert!(head(&[0; HEAD_BYTES]).is_err());
     }
 
+    fn plan(dp: &str) -> Plan {
+        let text = format!(
+            "schema: hospes/plan/v1
+name: p
+data: {{ subject: id, label: {{ column: y, positive: '> 0' }}, columns: [a, b] }}
+tasks:
+  read: {{ component: reader }}
+  train:
+    component: nn_train
+    inputs: {{ train: read }}
+    params:
+      model: [{{ linear: {{ out: 1 }} }}]
+      loss: binary_cross_entropy
+      optimizer: {{ sgd: {{ lr: 0.1 }} }}
+      rounds: 20
+      local: {{ updates: 1, batch: 8 }}
+      strategy: {{ fed_avg: {{}} }}
+      privacy: {{ secure_aggregation: {{}} }}
+      dp: {{ {dp}, delta: 1.0e-5, clip_norm_l2: 1.0, sampling_rate: 0.1, expected_batch: 8 }}
+"
+        );
+        plan::read(&text).unwrap()
+    }
+
+    #[test]
+    fn a_session_has_the_noise_of_its_plan_and_is_another_without() {
+        let shared = plan("mode: distributed, noise_multiplier: 2.0");
+        let found = noise(&header(4), &shared).unwrap().unwrap();
+        // Of four, one may be missing after it masked (specs/differential-privacy.md).
+        assert_eq!(found.d_max, 1);
+        assert!(found.sigma_steps > 1e5, "{found:?}");
+        assert_eq!(noise(&header(10), &shared).unwrap().map(|noise| noise.d_max), Some(7), "its t is 3");
+        let own = plan("mode: local, noise_multiplier: 2.0");
+        assert_eq!(noise(&header(4), &own).unwrap(), None);
+        let with = session_of(&header(4), &shared).unwrap();
+        let without = session_of(&header(4), &own).unwrap();
+        assert_ne!(with.digest(), without.digest());
+        assert_eq!(without.digest(), session(&header(4)).unwrap().digest());
+        assert!(with.tensors[0].width >= without.tensors[0].width && with.noise == Some(found));
+    }
+
     #[test]
     fn headers_that_give_no_session_are_refused() {
         let plain = RoundHeader { mode: Mode::Plain { k_min: 3 }, ..header(4) };

@@ -8,6 +8,7 @@ use hospes_protocol::canon::Canonical;
 use hospes_protocol::id::Timestamp;
 use hospes_protocol::plan::{self, Component, Plan};
 use hospes_protocol::policy::Policy;
+use hospes_protocol::round::Mode;
 
 use crate::rig::{NOW, PLAN, Rig, table, write};
 
@@ -15,15 +16,21 @@ const BOUNDS: &str = "    x: { number: { min: 0, max: 11 } }\n    z: { number: {
 
 /// The plan of the rig with two rounds of five steps, of a fifth of the patients each, and this noise.
 fn noisy(noise: &str) -> Plan {
-    let dp = format!(
-        "{{ mode: local, {noise}, delta: 1.0e-5, clip_norm_l2: 1.0, sampling_rate: 0.2, expected_batch: 8 }}"
-    );
+    with(
+        &format!("mode: local, {noise}, delta: 1.0e-5, clip_norm_l2: 1.0, sampling_rate: 0.2, expected_batch: 8"),
+        "updates: 5, batch: 8",
+        "plain",
+    )
+}
+
+fn with(dp: &str, local: &str, privacy: &str) -> Plan {
     let scaled = "inputs: { data: split.train }, params: { method: bounds } }";
     let text = PLAN
         .replacen("    kind:", BOUNDS, 1)
         .replacen("inputs: { data: split.train } }", scaled, 1)
-        .replacen("updates: 100, batch: 4", "updates: 5, batch: 8", 1)
-        .replacen("n_max: 1000 }", &format!("n_max: 1000 }}\n      dp: {dp}"), 1);
+        .replacen("updates: 100, batch: 4", local, 1)
+        .replacen("privacy: { plain: {} }", &format!("privacy: {{ {privacy}: {{}} }}"), 1)
+        .replacen("n_max: 1000 }", &format!("n_max: 1000 }}\n      dp: {{ {dp} }}"), 1);
     plan::read(&text).unwrap_or_else(|e| panic!("{e}"))
 }
 
@@ -92,4 +99,33 @@ fn steps_that_are_accounted_for_are_steps_that_were_taken() {
     assert!((plain - shown).abs() < 1e-9, "{plain} {shown}");
     // What leaves of another task has no noise.
     assert_eq!(run(&rig.order("count")).1, None);
+}
+
+#[test]
+fn noise_that_sites_share_is_not_added_before_the_mask() {
+    // Everybody in the one step, so that nothing is drawn but noise.
+    let payload = |multiplier: &str| {
+        let dp = format!(
+            "mode: distributed, noise_multiplier: {multiplier}, delta: 1.0e-5, clip_norm_l2: 1.0, sampling_rate: 1, \
+             expected_batch: 80"
+        );
+        let plan = with(&dp, "updates: 1, batch: 80", "secure_aggregation");
+        let rig = Rig::with(&table(120), plan, Policy::public_data());
+        let mut order = rig.order("train");
+        let mut header = (*order.circumstances.header).clone();
+        header.mode = Mode::SecureAggregation { c: 1, t: 2, k_min: 2 };
+        order.circumstances.header = Canonical::new(header).unwrap();
+        let (payload, released) = run(&order);
+        assert_eq!(released.unwrap().steps, 1);
+        payload
+    };
+    let clean = payload("1.0");
+    assert_eq!(clean, payload("50.0"));
+    assert_eq!(clean[..8], 80u64.to_le_bytes());
+    // It moves the model by the rate of 0.1 and no further than one clip for each of the 80, in levels of 8/2^32 and a weight of
+    // 80 of 1,000.
+    let (levels, _) = clean[8..].as_chunks::<4>();
+    let moved = levels.iter().map(|level| f64::from(u32::from_le_bytes(*level)) / f64::from(u32::MAX) * 8.0 - 4.0);
+    let length = moved.map(|by| (by / 0.08).powi(2)).sum::<f64>().sqrt();
+    assert!(length > 1e-3 && length <= 0.1, "{length}");
 }

@@ -20,7 +20,8 @@ use crate::keys::sealed::sync_folder;
 const BUFFER_BYTES: usize = 1 << 20;
 
 /// Masks an update into a new file, with room for its head; with `blinds` figures, of which some may be held back; with `noise`
-/// an update that gets a draw of it in each entry first. The inner error says why it is none of this round. `slip`: see [`Seam::keystream_slip`](crate::seam::Seam::keystream_slip).
+/// an update that gets a draw of it in each entry first. The inner error says why it is none of this round. `slip`: see
+/// [`Seam::keystream_slip`](crate::seam::Seam::keystream_slip).
 pub(super) fn mask(
     mut masker: Masker,
     mut blinds: Option<Blinds>,

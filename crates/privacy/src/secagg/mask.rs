@@ -256,6 +256,7 @@ mod tests {
     use data_encoding::HEXLOWER;
     use proptest::prelude::*;
 
+    use super::super::vector::Part;
     use super::*;
 
     fn keystream(prg: Prg, key: [u8; 32], pieces: &[usize]) -> Vec<u8> {
@@ -267,6 +268,24 @@ mod tests {
             bytes.extend(next);
         }
         bytes
+    }
+
+    #[test]
+    fn a_noisy_sum_is_cut_to_what_levels_add_up_to() {
+        let part = |entries, most, width| Part { entries, most, width };
+        let layout = Layout::new(vec![part(1, 9, 8), part(4, 3, 5)]);
+        let blocks: Vec<Block> = layout.blocks().collect();
+        // −2 in five bits, and more than three levels of 3.
+        let noisy = [30, 0, 9, 13];
+        let cut = |noise_steps| {
+            let mut sums = noisy;
+            Unmasker::new(&layout, Vec::new(), 3, noise_steps).cut(&blocks[1], &mut sums);
+            sums
+        };
+        assert_eq!((cut(8.0), cut(0.0)), ([0, 0, 9, 9], noisy));
+        let mut weight = [255];
+        Unmasker::new(&layout, Vec::new(), 3, 8.0).cut(&blocks[0], &mut weight);
+        assert_eq!(weight, [255], "the row weight has no noise");
     }
 
     #[test]

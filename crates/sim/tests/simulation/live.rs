@@ -118,6 +118,28 @@ async fn a_plan_with_differential_privacy_trains_with_noise_and_its_card_says_th
     assert!(judged.all > 0.6, "{judged:?}");
 }
 
+/// Noise that the hospitals share: each adds a part where it masks, and the sum is read with all of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hospitals_share_the_noise_of_a_masked_sum() {
+    let mut text = std::fs::read_to_string(crate::heart::example("dp.yaml")).unwrap();
+    for (from, to) in [
+        ("mode: local", "mode: distributed"),
+        ("epsilon: 4\n", "noise_multiplier: 1.5\n"),
+        ("updates: 5, batch", "updates: 1, batch"),
+        ("rounds: 20", "rounds: 4"),
+    ] {
+        assert!(text.contains(from), "the example has no '{from}'");
+        text = text.replace(from, to);
+    }
+    let (terms, plan) = read_study(&text).unwrap();
+    let run = Box::pin(live().await.run(&terms, &plan, &mut |_| {})).await.unwrap();
+    let card = run.card.unwrap();
+    let words = card["privacy"].as_str().unwrap();
+    assert!(words.contains("a part of the noise of the sums") && words.contains("over all 4 steps"), "{words}");
+    let judged = assess(&federation(&plan), &plan, run.model.as_deref().unwrap()).unwrap();
+    assert!(judged.all > 0.55, "{judged:?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_wrong_is_said_with_its_place() {
     let (terms, plan) = study();
