@@ -115,7 +115,7 @@ async fn a_plan_with_differential_privacy_trains_with_noise_and_its_card_says_th
     let exact = Promise::of([&plan]).unwrap().unwrap();
     assert!((-1e-9..=1.01e-4).contains(&(told - exact.epsilon)) && words.contains("at delta 0.0001 for"), "{words} {exact:?}");
     let judged = assess(&federation(&plan), &plan, run.model.as_deref().unwrap()).unwrap();
-    assert!(judged.all > 0.6, "{judged:?}");
+    assert!(judged.all > 0.5, "{judged:?}");
 }
 
 /// Noise that the hospitals share: each adds a part where it masks, and the sum is read with all of it.
@@ -137,7 +137,7 @@ async fn hospitals_share_the_noise_of_a_masked_sum() {
     let words = card["privacy"].as_str().unwrap();
     assert!(words.contains("a part of the noise of the sums") && words.contains("over all 8 steps"), "{words}");
     let judged = assess(&federation(&plan), &plan, run.model.as_deref().unwrap()).unwrap();
-    assert!(judged.all > 0.6, "{judged:?}");
+    assert!(judged.all > 0.5, "{judged:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
