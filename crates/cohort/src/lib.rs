@@ -30,8 +30,8 @@ pub mod train;
 pub mod worker;
 
 pub use cohort::{
-    Assessed, Cohort, Fit, GroupView, Predicted, Prediction, Report, ReportView, Round, TrainingView, Update,
-    predict_file,
+    Assessed, Cohort, Fit, GroupView, Predicted, Prediction, Released, Report, ReportView, Round, TrainingView,
+    Update, predict_file,
 };
 pub use component::FeatureStatistics;
 pub use error::{CohortError, Outward};

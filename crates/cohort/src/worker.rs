@@ -21,7 +21,7 @@ use hospes_protocol::text::shown;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::cohort::{Cohort, ReportView, Round, TrainingView};
+use crate::cohort::{Cohort, Released, ReportView, Round, TrainingView};
 use crate::device::Place;
 use crate::error::{CohortError, Outward};
 use crate::opt_out::OptOuts;
@@ -166,6 +166,8 @@ pub struct Done {
     pub bytes: u64,
     /// Figures that are withheld, with their rules.
     pub withheld: std::collections::BTreeMap<String, String>,
+    /// What noise was added to, of an update with differential privacy.
+    pub released: Option<Released>,
     /// For the site's own screen; does not leave.
     pub view: LocalView,
     /// Quality of the network that was trained here alone, on the rows that an evaluation judged another on, where it came
@@ -453,6 +455,7 @@ fn compute(
         .comparing(!order.dry);
     let round = Round { site: order.site, header, model: model.as_deref() };
     let mut alone = None;
+    let mut released = None;
     let (kind, payload, withheld, view, preview) = if plan::masks::reports_figures(plan, &header.task) {
         let mut report = cohort.report(round, &circumstances.policy.disclosure, pulse)?;
         if header.is_secure() {
@@ -475,6 +478,7 @@ fn compute(
             write_durably(path, &train::seal_state(state, &order.key, key.job, trained)?)?;
         }
         let preview = order.dry.then(|| Preview::of_update(&update.payload, header)).transpose()?;
+        released = update.released;
         (UploadKind::Update, update.payload, update.withheld, LocalView::Training(update.view), preview)
     };
     // PRIVACY: what only people of the site look at is on no disk, where it might be taken for something to be sent.
@@ -484,7 +488,7 @@ fn compute(
     let preview = preview.map(Box::new);
     let (digest, bytes) = (Digest::of(&payload), payload.len() as u64);
     let device = order.place.open()?.name;
-    Ok(Done { round: key, kind, digest, bytes, withheld, view, alone, preview, device })
+    Ok(Done { round: key, kind, digest, bytes, withheld, released, view, alone, preview, device })
 }
 
 /// A report as the levels of a vector that the engine masks.

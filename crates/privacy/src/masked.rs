@@ -6,13 +6,16 @@
 //! (u32, little-endian), the message ([`Sent::Input`]), and zeros.
 
 use hospes_protocol::canon::Canonical;
+use hospes_protocol::id::Digest;
 use hospes_protocol::limits;
-use hospes_protocol::plan::ROW_WEIGHT_BYTES;
-use hospes_protocol::round::RoundHeader;
+use hospes_protocol::plan::{self, Component, Plan, ROW_WEIGHT_BYTES};
+use hospes_protocol::round::{Mode, RoundHeader};
 use zeroize::Zeroizing;
 
+use crate::PrivacyError;
+use crate::dp::{DiscreteGaussian, Source, Training};
 use crate::quantise::ENTRY_BYTES;
-use crate::secagg::{Block, Layout, Masked, Prg, Refusal, Sent, Setup};
+use crate::secagg::{Block, Layout, Masked, Member, Noise, Prg, Refusal, Sent, Setup};
 
 /// Bytes of the head of a masked update.
 pub const HEAD_BYTES: usize = 1024;
@@ -29,10 +32,68 @@ const PRG: Prg = Prg::Aes128Ctr;
 /// # Disclosure
 /// Only what the round's header says, which every party has; nothing of any rows.
 pub fn session(header: &RoundHeader) -> Result<Canonical<Setup>, Refusal> {
+    with_noise(header, None)
+}
+
+/// The session that a round's header asks for, with the noise that its plan has the sites share.
+///
+/// # Errors
+/// As [`session`], also if there is no such noise.
+///
+/// # Disclosure
+/// Only what header and plan say, which every party has; nothing of any rows.
+pub fn session_of(header: &RoundHeader, plan: &Plan) -> Result<Canonical<Setup>, Refusal> {
+    with_noise(header, noise(header, plan)?)
+}
+
+/// The noise that a plan has the sites of a round share; `None` if each adds its own, or none. As many may be missing after
+/// they masked as the round can do without.
+///
+/// # Errors
+/// [`Refusal::Unusable`] if it cannot be accounted for.
+///
+/// # Disclosure
+/// A function of parameters, not of rows.
+pub fn noise(header: &RoundHeader, plan: &Plan) -> Result<Option<Noise>, Refusal> {
+    let Mode::SecureAggregation { t, k_min, .. } = header.mode else { return Ok(None) };
+    let Some(Component::NnTrain(train)) = plan.tasks.get(&header.task).map(|task| &task.component) else {
+        return Ok(None);
+    };
+    let unusable = |_: PrivacyError| Refusal::Unusable {
+        field: "noise",
+        reason: "it has too few or too many steps; write another quantise.clip",
+    };
+    let sigma = Training::shared(train, plan::inputs(plan, &header.task)).map_err(unusable)?;
+    let sites = u32::try_from(header.roster.len()).unwrap_or(u32::MAX);
+    Ok(sigma.map(|sigma_steps| Noise { sigma_steps, d_max: sites.saturating_sub(t.max(k_min)) }))
+}
+
+/// This site's part of a session's noise, for each entry of its update, before that is masked; `None` where it adds none.
+/// `secret`: random bytes of this session alone, so that a restart draws the same again, as what is masked is said once.
+///
+/// # Errors
+/// As [`Member::masker`], and [`Refusal::Unusable`] if no such noise can be drawn.
+///
+/// # Disclosure
+/// Noise: whoever learns it takes it off. It is added, and forgotten.
+pub fn own_noise(
+    member: &Member,
+    secret: &Zeroizing<[u8; 32]>,
+) -> Result<Option<(DiscreteGaussian, Source)>, Refusal> {
+    let deviation = member.noise_deviation()?;
+    if deviation <= 0.0 {
+        return Ok(None);
+    }
+    let unusable = |_: PrivacyError| Refusal::Unusable { field: "noise", reason: "no such noise can be drawn" };
+    let gaussian = DiscreteGaussian::new(deviation).map_err(unusable)?;
+    Ok(Some((gaussian, Source::new(secret, &Digest::of(b"hospes/secagg/noise/v1")))))
+}
+
+fn with_noise(header: &RoundHeader, noise: Option<Noise>) -> Result<Canonical<Setup>, Refusal> {
     if header.roster.len() > limits::SECURE_SITES {
         return Err(Refusal::Unusable { field: "roster", reason: "this version takes at most 128 sites" });
     }
-    let setup = Setup::new(header, &vec![header.quantise.clip; header.tensors.len()], PRG, None)?;
+    let setup = Setup::new(header, &vec![header.quantise.clip; header.tensors.len()], PRG, noise)?;
     Canonical::new(setup).map_err(|e| Refusal::Unreadable(e.to_string()))
 }
 
@@ -108,10 +169,10 @@ pub fn levels(block: &Block, bytes: &[u8]) -> Zeroizing<Vec<u64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hospes_protocol::id::{Digest, JobId, SiteId, StudyId, Timestamp};
+    use hospes_protocol::id::{JobId, SiteId, StudyId, Timestamp};
     use hospes_protocol::plan::Quantise;
     use hospes_protocol::plan::model::TensorShape;
-    use hospes_protocol::round::{Mode, RosterEntry};
+    use hospes_protocol::round::RosterEntry;
     use hospes_protocol::sign::{SecretKey, Signed};
     use hospes_protocol::version::Version;
 
@@ -179,6 +240,47 @@ mod tests {
             assert!(read_head(wrong).is_err());
         }
         assert!(head(&[0; HEAD_BYTES]).is_err());
+    }
+
+    fn plan(dp: &str) -> Plan {
+        let text = format!(
+            "schema: hospes/plan/v1
+name: p
+data: {{ subject: id, label: {{ column: y, positive: '> 0' }}, columns: [a, b] }}
+tasks:
+  read: {{ component: reader }}
+  train:
+    component: nn_train
+    inputs: {{ train: read }}
+    params:
+      model: [{{ linear: {{ out: 1 }} }}]
+      loss: binary_cross_entropy
+      optimizer: {{ sgd: {{ lr: 0.1 }} }}
+      rounds: 20
+      local: {{ updates: 1, batch: 8 }}
+      strategy: {{ fed_avg: {{}} }}
+      privacy: {{ secure_aggregation: {{}} }}
+      dp: {{ {dp}, delta: 1.0e-5, clip_norm_l2: 1.0, sampling_rate: 0.1, expected_batch: 8 }}
+"
+        );
+        plan::read(&text).unwrap()
+    }
+
+    #[test]
+    fn a_session_has_the_noise_of_its_plan_and_is_another_without() {
+        let shared = plan("mode: distributed, noise_multiplier: 2.0");
+        let found = noise(&header(4), &shared).unwrap().unwrap();
+        // Of four, one may be missing after it masked (specs/differential-privacy.md).
+        assert_eq!(found.d_max, 1);
+        assert!(found.sigma_steps > 1e5, "{found:?}");
+        assert_eq!(noise(&header(10), &shared).unwrap().map(|noise| noise.d_max), Some(7), "its t is 3");
+        let own = plan("mode: local, noise_multiplier: 2.0");
+        assert_eq!(noise(&header(4), &own).unwrap(), None);
+        let with = session_of(&header(4), &shared).unwrap();
+        let without = session_of(&header(4), &own).unwrap();
+        assert_ne!(with.digest(), without.digest());
+        assert_eq!(without.digest(), session(&header(4)).unwrap().digest());
+        assert!(with.tensors[0].width >= without.tensors[0].width && with.noise == Some(found));
     }
 
     #[test]

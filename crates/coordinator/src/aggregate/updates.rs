@@ -251,6 +251,7 @@ impl Unmasked {
             block.add(&mut sums, &self.packed).map_err(wrong)?;
         }
         self.unmasker.block(&mut sums).map_err(wrong)?;
+        self.unmasker.cut(&block, &mut sums);
         Ok(sums)
     }
 

@@ -123,11 +123,11 @@ impl Driver {
         let header = context.store.round_header(&row.key).await?;
         let confirmed = context.store.uploads(&row.key).await?;
         let secure = Known::read(&context, &row.key, &confirmed).await?;
-        let (masks, broken) = match secure.restore(&header.document) {
+        let Some(found) = self.jobs.get_mut(&job) else { return Ok(()) };
+        let (masks, broken) = match secure.restore(&header.document, &found.plan) {
             Ok(masks) => (masks, None),
             Err(reason) => (None, Some(reason)),
         };
-        let Some(found) = self.jobs.get_mut(&job) else { return Ok(()) };
         let wanted = wanted(&header.document, &found.plan, masks.as_deref());
         let content = wanted.content.clone();
         let inputs: BTreeMap<_, _> = confirmed.iter().map(|upload| (upload.site, upload.digest)).collect();

@@ -93,7 +93,7 @@ impl Driver {
         }
         let header = header(&context, found, task, roster, step.now);
         let asked: Vec<SiteId> = header.asked().collect();
-        let masks = match secure::open(&header) {
+        let masks = match secure::open(&header, &found.plan) {
             Ok(masks) => masks,
             Err(refusal) => {
                 let sites = sites.len();

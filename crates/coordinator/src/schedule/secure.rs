@@ -12,7 +12,7 @@ use hospes_privacy::secagg::{Aggregator, Masked, Refusal, Sent, Thresholds, Unma
 use hospes_protocol::id::{Digest, JobId, RoundKey, SiteId, Timestamp};
 use hospes_protocol::limits;
 use hospes_protocol::message::{self, ToSite};
-use hospes_protocol::plan::{Coefficients, Component, Strategy};
+use hospes_protocol::plan::{Coefficients, Component, Plan, Strategy};
 use hospes_protocol::round::coordinator::{Action, Event, Step as Stage};
 use hospes_protocol::round::{Mode, Phase, RoundHeader};
 
@@ -74,11 +74,11 @@ pub(super) fn apart(sites: &[SiteId], pairs: &[Pair], fewest: u32) -> Vec<SiteId
 ///
 /// # Errors
 /// A [`Refusal`] says why nobody could take part.
-pub(super) fn open(header: &RoundHeader) -> Result<Option<Box<Aggregator>>, Refusal> {
+pub(super) fn open(header: &RoundHeader, plan: &Plan) -> Result<Option<Box<Aggregator>>, Refusal> {
     if !header.is_secure() {
         return Ok(None);
     }
-    Aggregator::new(masked::session(header)?).map(|masks| Some(Box::new(masks)))
+    Aggregator::new(masked::session_of(header, plan)?).map(|masks| Some(Box::new(masks)))
 }
 
 /// What of a round is in the store.
@@ -104,8 +104,8 @@ impl Known {
     ///
     /// # Errors
     /// Why it cannot be made, in words: the attempt is then over.
-    pub(super) fn restore(&self, header: &RoundHeader) -> Result<Option<Box<Aggregator>>, String> {
-        let Some(mut masks) = open(header).map_err(|refusal| refusal.to_string())? else { return Ok(None) };
+    pub(super) fn restore(&self, header: &RoundHeader, plan: &Plan) -> Result<Option<Box<Aggregator>>, String> {
+        let Some(mut masks) = open(header, plan).map_err(|refusal| refusal.to_string())? else { return Ok(None) };
         for stage in STAGES {
             for said in self.messages.iter().filter(|said| said.step == stage) {
                 let sent = Sent::from_bytes(&said.message).map_err(|refusal| refusal.to_string())?;

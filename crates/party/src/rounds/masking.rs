@@ -5,6 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufReader, BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 
+use hospes_privacy::dp::{DiscreteGaussian, Source};
 use hospes_privacy::figures::Blinds;
 use hospes_privacy::masked;
 use hospes_privacy::secagg::{Masked, Masker};
@@ -18,13 +19,14 @@ use crate::keys::sealed::sync_folder;
 /// Bytes that are read at a time.
 const BUFFER_BYTES: usize = 1 << 20;
 
-/// Masks an update into a new file, with room for its head; with `blinds` figures, of which some may be held back. The inner
-/// error says why it is none of this round. `slip`: see [`Seam::keystream_slip`](crate::seam::Seam::keystream_slip).
+/// Masks an update into a new file, with room for its head; with `blinds` figures, of which some may be held back; with `noise`
+/// an update that gets a draw of it in each entry first. The inner error says why it is none of this round. `slip`: see
+/// [`Seam::keystream_slip`](crate::seam::Seam::keystream_slip).
 pub(super) fn mask(
     mut masker: Masker,
     mut blinds: Option<Blinds>,
-    from: &Path,
-    to: &Path,
+    mut noise: Option<(DiscreteGaussian, Source)>,
+    (from, to): (&Path, &Path),
     slip: u64,
 ) -> Result<Result<Masked, String>, PartyError> {
     let read = |e| PartyError::file("read", from, e);
@@ -52,6 +54,10 @@ pub(super) fn mask(
         let mut levels = masked::levels(&block, &bytes);
         if let Some(first) = levels.first_mut().filter(|_| block.part > 0 && block.first == 0) {
             *first ^= slip;
+        }
+        if let Some((gaussian, source)) = noise.as_mut().filter(|_| block.part > 0) {
+            // PRIVACY: this site's part of the noise that the sum has; the row weight, which is a constant then, has none.
+            gaussian.add(&mut levels, source);
         }
         // PRIVACY: only what comes out of here goes into the file that leaves.
         let packed = match &mut blinds {

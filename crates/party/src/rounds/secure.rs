@@ -49,6 +49,8 @@ struct Session {
     asked: Option<Asked>,
     /// Subjects left when the rows were read.
     subjects: u64,
+    /// What the noise of this site follows from, where the plan has the sites share it.
+    noise: Zeroizing<[u8; 32]>,
 }
 
 impl Engine {
@@ -69,7 +71,8 @@ impl Engine {
         let past = past(conn, &header.key(), membership.epoch.unwrap_or(0), None).await?;
         // Nothing is said with this seed: the session begins after training, with one of its own.
         let nobody = Seed::new(Zeroizing::new([0; 32]));
-        let joined = masked::session(header).and_then(|setup| Member::new(setup, demands(leave, &key), &past, &nobody));
+        let joined = masked::session_of(header, &leave.circumstances.plan)
+            .and_then(|setup| Member::new(setup, demands(leave, &key), &past, &nobody));
         Ok(joined.err().map(|refusal| worded(&refusal)))
     }
 
@@ -88,7 +91,7 @@ impl Engine {
         let key = self.identity(&membership).await?;
         let past = past(tx.conn(), &row.key, membership.epoch.unwrap_or(0), None).await?;
         let seed = self.draw_seed(&row.key)?;
-        let begun = masked::session(&row.header)
+        let begun = masked::session_of(&row.header, &leave.circumstances.plan)
             .and_then(|setup| Member::new(setup, demands(&leave, &key), &past, &Seed::new(seed.clone())))
             .and_then(|mut member| member.advertise(&key));
         let fixed = match begun {
@@ -225,12 +228,16 @@ impl Engine {
             Ok(masker) => masker,
             Err(refusal) => return self.withdraw(&row.key, worded(&refusal)).await,
         };
+        let noise = match masked::own_noise(&session.member, &session.noise) {
+            Ok(noise) => noise,
+            Err(refusal) => return self.refuse_step(tx, row, worded(&refusal)).await,
+        };
         let is_figures = plan::masks::reports_figures(&leave.circumstances.plan, &row.key.task);
         let blinds = is_figures.then(Blinds::default);
         let part = to.with_extension("part");
         let vector = blocking({
             let (part, slip) = (part.clone(), self.seam.keystream_slip());
-            move || masking::mask(masker, blinds, &from, &part, slip)
+            move || masking::mask(masker, blinds, noise, (from.as_path(), part.as_path()), slip)
         });
         let vector = match vector.await? {
             Ok(vector) => vector,
@@ -309,10 +316,11 @@ impl Engine {
         let said = records(conn, &row.key).await?;
         let Some(seed) = self.vault.find(&seed_name(&row.key)).await? else { return Ok(Err(secagg::Refusal::Gone)) };
         let Ok(seed) = <[u8; 32]>::try_from(seed.as_slice()) else { return Ok(Err(secagg::Refusal::Gone)) };
+        let noise = Zeroizing::new(seed);
         let seed = Seed::new(Zeroizing::new(seed));
-        let member = masked::session(&row.header)
+        let member = masked::session_of(&row.header, &leave.circumstances.plan)
             .and_then(|setup| Member::restore(setup, demands(leave, &key), &past, &seed, &key, &said));
-        Ok(member.map(|member| Session { member, past, key, said, asked, subjects }))
+        Ok(member.map(|member| Session { member, past, key, said, asked, subjects, noise }))
     }
 
     fn draw_seed(&self, key: &RoundKey) -> Result<Zeroizing<[u8; 32]>, PartyError> {
@@ -459,7 +467,8 @@ fn demands(leave: &Leave, key: &SecretKey) -> Demands {
         corrupt: now.policy.training.colluding,
         // The worker read the model by this name before it trained.
         model: now.header.model,
-        noise: None,
+        // What does not add up here is refused with the session itself.
+        noise: masked::noise(&now.header, &now.plan).ok().flatten(),
     }
 }
 

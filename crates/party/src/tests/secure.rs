@@ -3,7 +3,7 @@
 
 use hospes_privacy::masked;
 use hospes_privacy::secagg::{
-    Aggregator, Demands, Masked, Member, Past, Relay, Seed, Sent, Step, Thresholds, Tree, Turn,
+    Aggregator, Demands, Masked, Member, Past, Relay, Seed, Sent, Setup, Step, Thresholds, Tree, Turn,
 };
 use hospes_protocol::approval::{RefusalCode, Trust};
 use hospes_protocol::message::SecureMessage;
@@ -69,7 +69,10 @@ pub(crate) struct Ring {
 
 impl Ring {
     pub(crate) fn new(header: &RoundHeader) -> Self {
-        let setup = masked::session(header).unwrap();
+        Self::of(header, masked::session(header).unwrap())
+    }
+
+    fn of(header: &RoundHeader, setup: Canonical<Setup>) -> Self {
         let peers: BTreeMap<_, _> = header.roster.iter().map(|e| (e.identity, Trust::VerifiedHere)).collect();
         let member = |party: u32| {
             let demands = Demands {
@@ -79,7 +82,7 @@ impl Ring {
                 min_trusted_peers: 0,
                 corrupt: None,
                 model: header.model,
-                noise: None,
+                noise: setup.noise,
             };
             let seed = Seed::new(Zeroizing::new([u8::try_from(party).unwrap(); 32]));
             Member::new(setup.clone(), demands, &Past { epoch: 1, ..Past::default() }, &seed).unwrap()
@@ -343,6 +346,47 @@ async fn what_leaves_is_masked_and_only_the_sum_gives_this_sites_part() {
     world.open_round(next).await;
     play(&mut world, &mut ring, async |_: &mut World| {}).await;
     assert_eq!(world.entered("permit_refused", "refused").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn this_sites_part_of_shared_noise_lies_under_the_mask() {
+    let temporary = tempfile::tempdir().unwrap();
+    let mut text = std::fs::read_to_string(heart("dp.yaml")).unwrap();
+    for (from, to) in [
+        ("mode: local", "mode: distributed"),
+        ("epsilon: 4\n", "noise_multiplier: 1.5\n"),
+        ("updates: 5, batch", "updates: 1, batch"),
+        ("rounds: 20", "rounds: 2"),
+    ] {
+        assert!(text.contains(from), "the example has no '{from}'");
+        text = text.replace(from, to);
+    }
+    let plan = hospes_protocol::study::StudyFile::read(&text).unwrap().plan;
+    let (mut world, study) = world_with(temporary.path(), plan).await;
+    let header = masked_header(&study, 1, 1, world.now());
+    let setup = masked::session_of(&header, &study.plan).unwrap();
+    // Of four sites one may be missing, and one takes its own noise off.
+    let deviation = setup.noise.unwrap().sigma_steps / 2f64.sqrt();
+    let mut ring = Ring::of(&header, setup);
+    world.open_round(header.clone()).await;
+    world.serve_model(&study).await;
+    hear(&mut world, &mut ring).await;
+    let plain = std::fs::read(&files(&world.config.levels())[0]).unwrap();
+    ring.others_speak();
+    ring.close();
+    world.send(ring.relay()).await;
+    play(&mut world, &mut ring, async |_: &mut World| {}).await;
+    let ours = ring.unmasked();
+    assert_eq!(ours[0], [125], "the weight is the plan's, and has no noise");
+    let (levels, _) = plain[8..].as_chunks::<4>();
+    let noisy = ours[1..].iter().flatten();
+    let drawn = noisy.zip(levels).map(|(noisy, level)| {
+        noisy.wrapping_sub(u64::from(u32::from_le_bytes(*level))).cast_signed() as f64 / deviation
+    });
+    let drawn: Vec<f64> = drawn.collect();
+    // χ² of 14 draws, which is from 1 to 70 but for one case in a million.
+    let square: f64 = drawn.iter().map(|draw| draw * draw).sum();
+    assert!(drawn.len() == 14 && (1.0..70.0).contains(&square), "{drawn:?}");
 }
 
 /// Whether nothing is left of sessions but that a consent was given.

@@ -434,7 +434,8 @@ impl Aggregator {
                 streams.push(Stream::new(prg, &key, opposite));
             }
         }
-        Ok(Unmasker::new(self.layout(), streams))
+        let inputs = u32::try_from(self.included.len()).unwrap_or(u32::MAX);
+        Ok(Unmasker::new(self.layout(), streams, inputs, self.session.setup().noise_steps()))
     }
 
     /// The self-mask of everybody in the sum, and the mask key of everybody who is missing from it.

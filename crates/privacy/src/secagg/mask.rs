@@ -129,11 +129,29 @@ impl Masker {
 pub struct Unmasker {
     blocks: std::vec::IntoIter<Block>,
     streams: Vec<Stream>,
+    /// How many inputs are in the sum, and how far noise may have moved it.
+    inputs: u32,
+    noise_steps: f64,
 }
 
 impl Unmasker {
-    pub(super) fn new(layout: &Layout, streams: Vec<Stream>) -> Self {
-        Self { blocks: layout.blocks().collect::<Vec<_>>().into_iter(), streams }
+    pub(super) fn new(layout: &Layout, streams: Vec<Stream>, inputs: u32, noise_steps: f64) -> Self {
+        Self { blocks: layout.blocks().collect::<Vec<_>>().into_iter(), streams, inputs, noise_steps }
+    }
+
+    /// Puts the sums of a block that noise took beyond what levels can add up to at the nearest of these; others are as they
+    /// were.
+    ///
+    /// # Disclosure
+    /// The same sums, cut.
+    pub fn cut(&self, block: &Block, sums: &mut [u64]) {
+        if block.part == WEIGHT || self.noise_steps <= 0.0 {
+            return;
+        }
+        let largest = u64::from(self.inputs).saturating_mul(block.most);
+        for sum in sums {
+            *sum = u64::try_from(block.signed(*sum, self.inputs, self.noise_steps)).unwrap_or(0).min(largest);
+        }
     }
 
     /// The block whose sums come next.
@@ -238,6 +256,7 @@ mod tests {
     use data_encoding::HEXLOWER;
     use proptest::prelude::*;
 
+    use super::super::vector::Part;
     use super::*;
 
     fn keystream(prg: Prg, key: [u8; 32], pieces: &[usize]) -> Vec<u8> {
@@ -249,6 +268,24 @@ mod tests {
             bytes.extend(next);
         }
         bytes
+    }
+
+    #[test]
+    fn a_noisy_sum_is_cut_to_what_levels_add_up_to() {
+        let part = |entries, most, width| Part { entries, most, width };
+        let layout = Layout::new(vec![part(1, 9, 8), part(4, 3, 5)]);
+        let blocks: Vec<Block> = layout.blocks().collect();
+        // −2 in five bits, and more than three levels of 3.
+        let noisy = [30, 0, 9, 13];
+        let cut = |noise_steps| {
+            let mut sums = noisy;
+            Unmasker::new(&layout, Vec::new(), 3, noise_steps).cut(&blocks[1], &mut sums);
+            sums
+        };
+        assert_eq!((cut(8.0), cut(0.0)), ([0, 0, 9, 9], noisy));
+        let mut weight = [255];
+        Unmasker::new(&layout, Vec::new(), 3, 8.0).cut(&blocks[0], &mut weight);
+        assert_eq!(weight, [255], "the row weight has no noise");
     }
 
     #[test]

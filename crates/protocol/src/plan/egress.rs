@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::columns::{Flow, subgroups};
+use super::dp::DpMode;
 use super::graph::order;
 use super::label::LabelKind;
 use super::masks::{Form, SHOWN};
@@ -352,8 +353,10 @@ fn task_egress(plan: &Plan, flow: &Flow<'_>, name: &str) -> Vec<Egress> {
         let item = |kind, what: &str, shape, bytes| Egress { to: to.to_owned(), ..item(kind, what, shape, bytes) };
         let entry_bits = match train.privacy {
             Privacy::Plain {} => u64::from(train.quantise.bits),
-            // A masked entry is as wide as the sum over all sites: at most this.
-            Privacy::SecureAggregation {} => MASKED_BITS,
+            // A masked entry is as wide as the sum over all sites: at most this, and a bit more with noise that they share.
+            Privacy::SecureAggregation {} => {
+                MASKED_BITS + u64::from(train.dp.is_some_and(|dp| dp.mode == DpMode::Distributed))
+            }
         };
         // PRIVACY: the weight is part of the payload, as every weighted mean needs it: it leaves where updates leave. A
         // number of rows that is told by itself is a figure of kind `n`.

@@ -33,7 +33,8 @@ use rand_core::SeedableRng as _;
 use zeroize::Zeroizing;
 
 use self::grid::Grid;
-use self::sampling::{Poisson, Subjects};
+use self::sampling::Poisson;
+pub(crate) use self::sampling::Subjects;
 use super::augment::Changes;
 use super::loss::Goal;
 use super::network::{Clipped, Fresh, Network, values};
@@ -122,6 +123,11 @@ pub(crate) struct Course<'a> {
     /// Which rows are whose.
     pub(crate) subjects: &'a Subjects,
     pub(crate) secret: &'a Secret,
+}
+
+/// By how many steps of the grid one subject changes a sum at most, where this network is trained by these rules.
+pub(crate) fn sensitivity(network: &Network, rules: Rules) -> f64 {
+    Grid::new(rules.clip_norm_l2, network.trained().dims()[0]).sensitivity()
 }
 
 /// Takes all steps of the work; says how many these were, which is how often one subject may have been in the sum.
