@@ -25,6 +25,7 @@ use crate::train::{
     self, Batches, Correction, Course, Draws, Goal, Local, Network, Pulse, SiteState, Source, Step, Work, payload,
 };
 
+mod attacking;
 mod judging;
 mod predicting;
 

@@ -238,7 +238,7 @@ impl Work {
         let (digest, bytes) = (Digest::of(payload), payload.len() as u64);
         let round = permit.round().clone();
         let (withheld, device) = (Default::default(), "cpu".into());
-        let done = Done { round, kind, digest, bytes, withheld, view, preview: None, device };
+        let done = Done { round, kind, digest, bytes, withheld, view, preview: None, attack: None, device };
         Ok(Ending(WorkEvent::Done(Box::new(done))))
     }
 }

@@ -1,7 +1,7 @@
 //! A dry run in the worker: the same bytes as in a round, of which people of the site see what is in them, and which are
 //! written nowhere.
 
-use hospes_cohort::Preview;
+use hospes_cohort::{Attack, Guard, Preview};
 use hospes_cohort::worker::{Done, Event, Order, execute};
 use hospes_protocol::approval::{ApprovalState, RefusalCode};
 use hospes_protocol::canon::Canonical;
@@ -50,6 +50,32 @@ fn a_dry_run_makes_the_bytes_of_the_round_and_writes_them_nowhere() {
         assert!(dry.preview.is_some(), "{task}");
         assert!(order.payload_path.exists() && !tried.payload_path.exists(), "{task}");
     }
+}
+
+#[test]
+fn attacks_are_tried_beside_what_a_dry_run_makes_and_nowhere_else() {
+    let rig = Rig::new(&table(120));
+    let order = rig.order("train");
+    let plain = done(&dry(&order));
+    assert_eq!(plain.attack, None);
+    let mut last = 0;
+    let mut told = |progress: hospes_cohort::train::Progress| {
+        assert!(progress.done >= last && progress.done <= progress.total, "{progress:?} after {last}");
+        last = progress.done;
+        true
+    };
+    let tried = match execute(&dry(&Order { attack: true, ..order.clone() }), &clock, &mut told) {
+        Event::Done(done) => done,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!((tried.digest, &tried.preview), (plain.digest, &plain.preview));
+    let Some(Attack::Found(scores)) = tried.attack.as_deref() else { panic!("{tried:?}") };
+    assert_eq!((scores.subjects, scores.rounds, scores.planned), (80, 2, 2));
+    assert_eq!(scores.membership.iter().map(|found| found.guard).collect::<Vec<_>>(), [Guard::None]);
+    assert_eq!(scores.inversion.len(), 1);
+    // What is no training, and what is no dry run, has none.
+    assert_eq!(done(&dry(&Order { attack: true, ..rig.order("eval") })).attack, None);
+    assert_eq!(done(&Order { attack: true, ..order }).attack, None);
 }
 
 #[test]

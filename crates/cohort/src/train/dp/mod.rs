@@ -31,7 +31,8 @@ use rand_core::SeedableRng as _;
 use zeroize::Zeroizing;
 
 use self::grid::Grid;
-use self::sampling::{Poisson, Subjects};
+use self::sampling::Poisson;
+pub(crate) use self::sampling::Subjects;
 use super::augment::Changes;
 use super::loss::Goal;
 use super::network::{Clipped, Fresh, Network, values};
