@@ -97,9 +97,7 @@ describe("a request that nobody tried", () => {
     expect(await violations()).toEqual([]);
     await press(button("Try it on this machine"));
     await settle();
-    expect(screen.of("start_dry_run")).toEqual([
-      { study: "study", dataset: "dataset", attack: false },
-    ]);
+    expect(screen.of("start_dry_run")).toEqual([{ study: "study", dataset: "dataset", attack: false }]);
     expect(button("Stop it")).toBeNull();
   });
 
@@ -108,9 +106,7 @@ describe("a request that nobody tried", () => {
     expect(text()).toContain("what somebody who reads the updates could find out about single patients");
     await press(button("Try it with attacks"));
     await settle();
-    expect(screen.of("start_dry_run")).toEqual([
-      { study: "study", dataset: "dataset", attack: true },
-    ]);
+    expect(screen.of("start_dry_run")).toEqual([{ study: "study", dataset: "dataset", attack: true }]);
   });
 
   it("is not tried where a rule refuses it, and the card says why", async () => {

@@ -81,11 +81,7 @@ impl Losses {
 
 /// What both scores tell. `key`: of the resamples. The order of the candidates is random.
 pub(super) fn judge(guard: Guard, losses: &Losses, subjects: &[SubjectHash], key: Digest) -> Membership {
-    Membership {
-        guard,
-        by_loss: losses.alone().told(subjects, key),
-        compared: losses.compared().told(subjects, key),
-    }
+    Membership { guard, by_loss: losses.alone().told(subjects, key), compared: losses.compared().told(subjects, key) }
 }
 
 /// A score with whose it is, and whether it is that of a member.

@@ -183,7 +183,6 @@ pub(crate) struct Target<'a> {
 
 /// Clip and noise of training with differential privacy.
 #[derive(Clone, Copy)]
-#[cfg_attr(not(test), expect(dead_code, reason = "no plan can ask for it yet"))]
 pub(crate) struct Noise {
     pub(crate) rules: dp::Rules,
     /// Standard deviation over the clip.
@@ -395,16 +394,7 @@ impl Run<'_, '_, '_> {
         let key = canon::digest("attack-noise", 1, &material);
         let (subjects, secret) = (dp::Subjects::of(keys), dp::Secret::from_bytes(*key.as_bytes()));
         let task = draws.task;
-        let course = dp::Course {
-            goal,
-            augment,
-            work,
-            schedule,
-            task,
-            rules,
-            subjects: &subjects,
-            secret: &secret,
-        };
+        let course = dp::Course { goal, augment, work, schedule, task, rules, subjects: &subjects, secret: &secret };
         let mut source = Source::new(&Zeroizing::new(*key.as_bytes()), &canon::digest("attack-draws", 1, &material));
         let mut failed = None;
         let mut add = |sum: &mut [i64], sensitivity: f64| match DiscreteGaussian::new(noise_multiplier * sensitivity) {

@@ -1,8 +1,8 @@
 //! A dry run in the worker: the same bytes as in a round, of which people of the site see what is in them, and which are
 //! written nowhere.
 
-use hospes_cohort::{Attack, Guard, Preview};
 use hospes_cohort::worker::{Done, Event, Order, execute};
+use hospes_cohort::{Attack, Guard, Preview};
 use hospes_protocol::approval::{ApprovalState, RefusalCode};
 use hospes_protocol::canon::Canonical;
 use hospes_protocol::id::Timestamp;

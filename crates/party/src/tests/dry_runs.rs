@@ -10,7 +10,7 @@ use super::*;
 use crate::error::PartyError;
 use crate::requests::text::render;
 use crate::view::{
-    ComputeLimits, DryMessage, DryRunState, DryRunView, DryRunWait, DryStart, Preview, TaskState, Verdict,
+    Attack, ComputeLimits, DryMessage, DryRunState, DryRunView, DryRunWait, DryStart, Preview, TaskState, Verdict,
 };
 
 /// A site whose work is done by this program, at which a request waits.
@@ -113,6 +113,26 @@ async fn what_a_dry_run_shows_is_byte_for_byte_what_the_first_rounds_send_and_no
     let (upload, path) = world.expect_upload().await;
     world.take(&upload, &path).await;
     assert_eq!(upload.digest(), eval.digest);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attacks_are_tried_on_what_training_sends_where_they_are_asked_for() {
+    let (world, study) = asked_of_threads().await;
+    world.handle.start_dry_run(world.who("sam"), study.id, None, true).await.unwrap();
+    let tried = over(&world, &study).await;
+    assert_eq!((tried.state, tried.attack), (DryRunState::Done, true), "{tried:?}");
+    let found = |at: usize| tried.messages[at].made.as_ref().expect("nothing was made").attack.clone();
+    let Some(Attack::Found(scores)) = found(0) else { panic!("{tried:?}") };
+    assert_eq!((scores.rounds, scores.planned, scores.membership.len(), scores.inversion.len()), (2, 2, 1, 1));
+    assert_eq!(found(1), None, "an evaluation sends no update");
+    // Begun, two messages, ended: no entries of its own.
+    assert_eq!(world.entered("dry_run", "success").await, 4);
+    world.handle.stop_dry_run(world.who("sam"), study.id).await.unwrap();
+    assert_eq!(world.handle.dry_run(world.who("sam"), study.id).await.unwrap(), None);
+    // Without attacks, none is tried.
+    start(&world, &study).await;
+    let tried = over(&world, &study).await;
+    assert!(!tried.attack && tried.messages[0].made.as_ref().is_some_and(|made| made.attack.is_none()), "{tried:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

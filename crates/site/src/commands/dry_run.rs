@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use hospes_ipc::{Call, Fault, FaultCode};
 use hospes_party::view::{
-    Attack, AttackScores, DryMessage, DryPayload, DryRunState, DryRunView, DryRunWait, DryStart, Guard, Interval, Preview,
-    TaskState, TensorPreview, Told, Untried,
+    Attack, AttackScores, DryMessage, DryPayload, DryRunState, DryRunView, DryRunWait, DryStart, Guard, Interval,
+    Preview, TaskState, TensorPreview, Told, Untried,
 };
 use hospes_protocol::id::StudyId;
 use serde_json::Value;
@@ -200,7 +200,9 @@ fn tell_scores(scores: &AttackScores) {
             100.0 * found.guessed
         ));
     }
-    output::say("This is an aid and no proof: others may attack better, and that an attack finds nothing bounds nothing.");
+    output::say(
+        "This is an aid and no proof: others may attack better, and that an attack finds nothing bounds nothing.",
+    );
 }
 
 fn guarded(guard: Guard) -> String {
