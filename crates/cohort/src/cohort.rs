@@ -9,7 +9,7 @@ use hospes_protocol::canon::Canonical;
 use hospes_protocol::id::{SiteId, Timestamp};
 use hospes_protocol::message::FigureSet;
 use hospes_protocol::plan::model::Inputs;
-use hospes_protocol::plan::{self, Coefficients, Component, LabelKind, LocalBaseline, NnTrain, Plan, Schedule};
+use hospes_protocol::plan::{self, Coefficients, Component, LabelKind, LocalBaseline, NnTrain, Plan};
 use hospes_protocol::policy::Disclosure;
 use hospes_protocol::round::RoundHeader;
 
@@ -27,9 +27,12 @@ use crate::train::{
 
 mod attacking;
 mod judging;
+mod optimising;
 mod predicting;
 
 use judging::{Behind, validate};
+pub use optimising::Released;
+use optimising::{RowsSecret, Steps};
 pub use predicting::{Predicted, Prediction, predict_file};
 
 /// Rows on which a view's losses are always computed, though fewer are trained on: judging many images would take longer
@@ -43,6 +46,8 @@ pub struct Cohort {
     frame: Frame,
     public: bool,
     state: Option<SiteState>,
+    /// Where the plan trains with differential privacy.
+    secret: Option<RowsSecret>,
     place: Place,
 }
 
@@ -65,6 +70,8 @@ pub struct Update {
     pub withheld: BTreeMap<String, String>,
     /// For the site's own screen; does not leave.
     pub view: TrainingView,
+    /// What noise was added to, where the plan has differential privacy.
+    pub released: Option<Released>,
     /// What stays here for the next round of the task.
     pub(crate) state: Option<SiteState>,
 }
@@ -228,12 +235,16 @@ impl Cohort {
         if let Some(column) = columns.iter().find(|c| !opening.columns().contains(*c)) {
             return Err(CohortError::ColumnNotPermitted { column: column.clone() });
         }
+        let frame = read_frame(plan, snapshot, key, opt_outs)?;
+        let has_noise = plan::with_dp(plan).next().is_some();
+        let secret = has_noise.then(|| RowsSecret::new(key, opening.snapshot(), &frame.subjects));
         Ok(Self {
             opening,
             plan: plan.clone(),
-            frame: read_frame(plan, snapshot, key, opt_outs)?,
+            frame,
             public: snapshot.document.public,
             state: None,
+            secret,
             place: Place::Processor,
         })
     }
@@ -281,7 +292,8 @@ impl Cohort {
     /// more parameters than `max_param_ratio` for each of them; otherwise there is none. With it goes, where the plan can
     /// end training early, the loss on the rows for validation, under the same rules as in an evaluation, if no few rows make
     /// up most of it. It can be inverted in part by who reads it; that is what the approval says, what clipping bounds, and
-    /// what secure aggregation hides. The view holds means over rows and counts and stays here.
+    /// what secure aggregation hides. Where the plan has differential privacy, noise bounds it, and the update is weighed by a
+    /// constant of the plan; only that there is an update tells something more, by the rules above. The view holds means over rows and counts and stays here.
     pub fn train(self, round: Round<'_>, rules: &Disclosure, pulse: &mut Pulse<'_>) -> Result<Update, CohortError> {
         self.check_round(&round)?;
         let task = round.header.task.as_str();
@@ -314,19 +326,10 @@ impl Cohort {
         let fewer = data.spaced(LOSS_ROWS.max(taken));
         let judged = fewer.as_ref().unwrap_or(&data);
         let loss_before = goal.mean(&network.logits(judged), judged);
-        let (site, number) = (round.site, round.header.round);
-        let mut step = Step::new(&params.optimizer, params.schedule.factor(number, params.rounds));
-        let course = Course {
-            goal: &goal,
-            augment: params.augment.as_ref(),
-            batch: params.local.batch,
-            work: Work { units: params.local.updates, steps: 1 },
-            // That of the plan goes from round to round.
-            schedule: &Schedule::Constant,
-            draws: Draws { seed: self.plan.seed, site: site.as_bytes(), task, round: number },
-            correction: local.correction(),
-        };
-        train::train(&mut network, &mut step, &data, course, deadline, pulse)?;
+        let mut step = Step::new(&params.optimizer, params.schedule.factor(round.header.round, params.rounds));
+        let (plan, place, owners) = (&self.plan, self.place, &train_rows.subjects);
+        let steps = Steps { round, plan, params, goal: &goal, data: &data, subjects: owners, place, deadline };
+        let released = steps.take(&mut network, &mut step, local.correction(), self.secret.as_ref(), pulse)?;
         let trained = finite(network.parameters(), task)?;
         let loss_after = goal.mean(&network.logits(judged), judged);
         let mut ended = local.end(&trained, params.local.updates, step.round_rate())?;
@@ -340,7 +343,9 @@ impl Cohort {
                 withheld.insert(plan::VALIDATION_LOSS.to_owned(), WITHHELD.to_owned());
             }
         }
-        let encoded = payload::encode(&ended.delta, data.rows as u64, &round.header.tensors, &params.quantise, task)?;
+        // PRIVACY: how many rows there are is covered by no noise, so that a constant stands in their place.
+        let weight = params.dp.map_or(data.rows as u64, |dp| dp.weight());
+        let encoded = payload::encode(&ended.delta, weight, &round.header.tensors, &params.quantise, task)?;
         let view = TrainingView {
             rows: data.rows as u64,
             subjects,
@@ -351,7 +356,7 @@ impl Cohort {
             clipped: encoded.clipped,
             validation: validation.map(|found| found.view),
         };
-        Ok(Update { payload: encoded.bytes, withheld, view, state: ended.state })
+        Ok(Update { payload: encoded.bytes, withheld, view, released, state: ended.state })
     }
 
     /// Computes the figures of an `evaluation`, `statistics`, `glm`, `cox` or `local_baseline` task.

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::attack::Attack;
-use crate::cohort::{Cohort, ReportView, Round, TrainingView};
+use crate::cohort::{Cohort, Released, ReportView, Round, TrainingView};
 use crate::device::Place;
 use crate::error::{CohortError, Outward};
 use crate::opt_out::OptOuts;
@@ -170,6 +170,8 @@ pub struct Done {
     pub bytes: u64,
     /// Figures that are withheld, with their rules.
     pub withheld: std::collections::BTreeMap<String, String>,
+    /// What noise was added to, of an update with differential privacy.
+    pub released: Option<Released>,
     /// For the site's own screen; does not leave.
     pub view: LocalView,
     /// What the payload holds, of a dry run; nobody sends it.
@@ -495,6 +497,7 @@ fn compute(
         .with_state(state)
         .on(order.place);
     let round = Round { site: order.site, header, model: model.as_deref() };
+    let mut released = None;
     let (kind, payload, withheld, view, preview) = if plan::masks::reports_figures(plan, &header.task) {
         let mut report = cohort.report(round, &circumstances.policy.disclosure, pulse)?;
         if header.is_secure() {
@@ -516,6 +519,7 @@ fn compute(
             write_durably(path, &train::seal_state(state, &order.key, key.job, trained)?)?;
         }
         let preview = order.dry.then(|| Preview::of_update(&update.payload, header)).transpose()?;
+        released = update.released;
         (UploadKind::Update, update.payload, update.withheld, LocalView::Training(update.view), preview)
     };
     // PRIVACY: what only people of the site look at is on no disk, where it might be taken for something to be sent.
@@ -525,7 +529,7 @@ fn compute(
     let preview = preview.map(Box::new);
     let (digest, bytes) = (Digest::of(&payload), payload.len() as u64);
     let device = order.place.open()?.name;
-    Ok(Done { round: key, kind, digest, bytes, withheld, view, preview, attack: None, device })
+    Ok(Done { round: key, kind, digest, bytes, withheld, released, view, preview, attack: None, device })
 }
 
 /// A report as the levels of a vector that the engine masks.

@@ -15,6 +15,7 @@ pub mod enrol;
 mod error;
 pub mod keyfile;
 pub mod models;
+mod noise;
 pub mod schedule;
 mod seam;
 pub mod serve;

@@ -25,6 +25,7 @@ use sha2::{Digest as _, Sha256};
 use crate::Error;
 use crate::aggregate::content::fill;
 use crate::aggregate::newton::Fit;
+use crate::noise;
 use crate::seam::{Moment, Seam};
 
 /// Bytes of the largest header that is read: 2,000 layers need far less.
@@ -735,17 +736,16 @@ pub const NOTICE: &str = "Research use only, not for diagnosis or treatment.";
 
 /// The words about privacy on a card of a model that was trained in plain mode.
 const PLAIN_PRIVACY: &str = "Updates travelled as they are, inside TLS: the coordinator could read each site's \
-update. No differential privacy was used.";
+update.";
 
 /// What a card says where updates travelled with secure aggregation, and figures as they are.
 const MASKED_PRIVACY: &str = "Updates travelled masked (secure aggregation): the coordinator learned their sum over the \
 sites of a round and no site's own, unless more sites colluded with it than the round counted on. Figures travelled as they \
-are, inside TLS. No differential privacy was used.";
+are, inside TLS.";
 
 /// What a card says where nothing travelled as it is.
 const WHOLLY_MASKED: &str = "All that sites sent travelled masked (secure aggregation): the coordinator learned the sums over \
-the sites of a round and nothing of one site, unless more sites colluded with it than the round counted on. No differential \
-privacy was used.";
+the sites of a round and nothing of one site, unless more sites colluded with it than the round counted on.";
 
 /// The words that follow where sites trained one after the other.
 const TURNS_PRIVACY: &str = " Each round was one site's: the site that went on from its model could read its update.";
@@ -761,7 +761,7 @@ pub fn protection(plan: &Plan, task: &str) -> String {
     let (masked, open): (Vec<_>, Vec<_>) = reports.partition(|(_, task)| task.component.is_masked());
     // Sites take part in no round without masks of a task that promises them.
     let mut words = match plan::masks::is_masked(plan, task) {
-        true if open.is_empty() => return WHOLLY_MASKED.to_owned(),
+        true if open.is_empty() => return format!("{WHOLLY_MASKED} {}", noise::words(plan, task)),
         true => MASKED_PRIVACY.to_owned(),
         false => PLAIN_PRIVACY.to_owned(),
     };
@@ -772,7 +772,7 @@ pub fn protection(plan: &Plan, task: &str) -> String {
         let names: Vec<&str> = masked.iter().map(|(name, _)| name.as_str()).collect();
         words.push_str(&format!(" Of {} the coordinator learned the sums over the sites only.", names.join(", ")));
     }
-    words
+    format!("{words} {}", noise::words(plan, task))
 }
 
 #[cfg(test)]

@@ -238,7 +238,8 @@ impl Work {
         let (digest, bytes) = (Digest::of(payload), payload.len() as u64);
         let round = permit.round().clone();
         let (withheld, device) = (Default::default(), "cpu".into());
-        let done = Done { round, kind, digest, bytes, withheld, view, preview: None, attack: None, device };
+        let (preview, attack) = (None, None);
+        let done = Done { round, kind, digest, bytes, withheld, released: None, view, preview, attack, device };
         Ok(Ending(WorkEvent::Done(Box::new(done))))
     }
 }

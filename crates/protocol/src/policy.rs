@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::canon::{CanonError, Canonical, Document};
 use crate::id::Digest;
+use crate::plan::{self, Plan};
 use crate::sign::PublicKey;
 use crate::{limits, text};
 
@@ -318,6 +319,23 @@ impl Policy {
     pub fn forces_masks(&self, others: &[Partner]) -> bool {
         let is_bilateral = matches!(others, [only] if self.bilateral.allow.contains(only));
         self.training.force_secure_aggregation && !is_bilateral
+    }
+
+    /// Why a plan does not have the differential privacy that is demanded, if any is.
+    ///
+    /// Every task that sends something has to have it: what the figures of another one tell about a patient has no bound.
+    pub fn lacks_dp(&self, plan: &Plan) -> Option<String> {
+        if !self.privacy.require_dp {
+            return None;
+        }
+        let without = plan::without_dp(plan);
+        if !without.is_empty() {
+            let tasks = without.join(", ");
+            return Some(format!("the policy demands differential privacy, which these tasks do not have: {tasks}"));
+        }
+        let largest = plan::with_dp(plan).map(|(_, _, dp)| dp.delta).fold(0.0, f64::max);
+        let most = self.privacy.delta;
+        (largest > most).then(|| format!("the plan's delta is {largest}, and the policy allows at most {most}"))
     }
 
     /// Fewest sites, and fewest other sites that are trusted, in a round of a study that these others were asked for: a

@@ -225,10 +225,16 @@ fn show(result: &Runs, json: bool) -> Result<()> {
     });
     let lines: Vec<Line> = lines.collect();
     if json || !lines.is_empty() {
-        return print("accuracy on test rows", "federated", &result.sites, lines, json.then_some(result));
+        print("accuracy on test rows", "federated", &result.sites, lines, json.then_some(result))?;
+        if !json {
+            // The same for every seed: it follows from the plan.
+            show::protection(result.runs.first().and_then(|run| run.card.as_ref()));
+        }
+        return Ok(());
     }
     for run in &result.runs {
         show::figures(run.seed, run.card.as_ref(), &run.fits);
+        show::protection(run.card.as_ref());
         if run.card.is_none() && run.fits.is_empty() {
             show::say(&format!("simulation: seed {}: the plan leaves neither a model nor a fit", run.seed));
         }

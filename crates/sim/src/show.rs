@@ -38,6 +38,13 @@ pub(crate) fn figures(seed: u64, card: Option<&Value>, fits: &[Value]) {
     }
 }
 
+/// Prints what the card says of how updates were protected.
+pub(crate) fn protection(card: Option<&Value>) {
+    if let Some(words) = card.and_then(|card| card["privacy"].as_str()) {
+        println!("simulation: {words}");
+    }
+}
+
 fn coefficients(fit: &Value) -> Table {
     let mut table = table(&["coefficient", "estimate", "error", "p"]);
     for found in fit["coefficients"].as_array().into_iter().flatten() {

@@ -1,11 +1,13 @@
 //! Attacks on what a training task would send, tried before anybody signs.
 
+use hospes_privacy::dp::Training;
 use hospes_protocol::plan::{self, Component};
 
 use super::{Cohort, Round, check_features, wrong_component};
-use crate::attack::{Attack, Target, attack};
+use crate::attack::{Attack, Noise, Target, attack};
 use crate::component::Pipeline;
 use crate::error::CohortError;
+use crate::train::dp::Rules;
 use crate::train::{Draws, Local, Pulse, Source};
 
 impl Cohort {
@@ -41,6 +43,15 @@ impl Cohort {
             deadline,
         };
         let sites = round.header.is_secure().then(|| round.header.k_min());
-        attack(&target, sites, None, pulse)
+        let wrong = |reason: String| CohortError::Plan { place: format!("tasks.{task}.params.dp"), reason };
+        let training = Training::of(params, inputs).map_err(|error| wrong(error.to_string()))?;
+        let noise = match params.dp.zip(training) {
+            Some((dp, training)) => Some(Noise {
+                rules: Rules::new(dp.clip_norm_l2, dp.sampling_rate, dp.expected_batch, task)?,
+                noise_multiplier: training.release().noise_multiplier(),
+            }),
+            None => None,
+        };
+        attack(&target, sites, noise, pulse)
     }
 }

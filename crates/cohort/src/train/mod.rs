@@ -24,7 +24,7 @@ pub(crate) use loss::Goal;
 pub(crate) use network::Network;
 pub(crate) use optimizer::Step;
 pub(crate) use start::starting_model;
-pub(crate) use state::{SiteState, open as open_state, seal as seal_state};
+pub(crate) use state::{SiteState, keyed, open as open_state, seal as seal_state};
 
 use burn::tensor::{Tensor, TensorData};
 use hospes_protocol::id::Timestamp;

@@ -110,7 +110,8 @@ fn bound(job: JobId, task: &str) -> Vec<u8> {
     format!("hospes/site-state/v1\n{job}\n{task}\n").into_bytes()
 }
 
-fn keyed(key: &[u8; 32], parts: &[&[u8]]) -> Zeroizing<[u8; 32]> {
+/// HMAC-SHA-256: a key of its own for each of the key's uses.
+pub(crate) fn keyed(key: &[u8; 32], parts: &[&[u8]]) -> Zeroizing<[u8; 32]> {
     // Unwrap safety: HMAC takes keys of every length.
     #[allow(clippy::unwrap_used)]
     let mut mac = <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(key).unwrap();

@@ -79,6 +79,16 @@ fn attacks_are_tried_beside_what_a_dry_run_makes_and_nowhere_else() {
 }
 
 #[test]
+fn attacks_are_tried_without_the_noise_of_a_plan_and_with_it() {
+    let rig = Rig::with(&table(120), crate::noise::noisy("noise_multiplier: 1.0"), Policy::public_data());
+    let tried = done(&dry(&Order { attack: true, ..rig.order("train") }));
+    let Some(Attack::Found(scores)) = tried.attack.as_deref() else { panic!("{tried:?}") };
+    let guards = [Guard::None, Guard::Noise];
+    assert_eq!(scores.membership.iter().map(|found| found.guard).collect::<Vec<_>>(), guards);
+    assert_eq!(scores.inversion.iter().map(|found| found.guard).collect::<Vec<_>>(), guards);
+}
+
+#[test]
 fn an_update_is_previewed_as_the_coordinator_reads_it() {
     let rig = Rig::new(&table(120));
     let order = rig.order("train");

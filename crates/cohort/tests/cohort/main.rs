@@ -7,6 +7,7 @@ mod categories;
 mod databases;
 mod dry;
 mod ingest;
+mod noise;
 #[path = "../../../coordinator/tests/it/postgres.rs"]
 #[allow(dead_code, unreachable_pub)] // The coordinator has more use for it, and a test binary has no outside.
 mod postgres;

@@ -134,6 +134,11 @@ impl Rig {
     }
 
     pub(crate) fn with(table: &str, plan: Plan, policy: Policy) -> Self {
+        Self::keyed(table, plan, policy, [5; 32])
+    }
+
+    /// With this key for its snapshot.
+    pub(crate) fn keyed(table: &str, plan: Plan, policy: Policy, key: [u8; 32]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let source = write(folder.path(), "table.csv", table);
         let found = survey(&source, &Hints::default(), ScanProfile::Default, Limits::default()).unwrap();
@@ -141,7 +146,7 @@ impl Rig {
         for column in plan::columns_read(&plan) {
             schema.set_masked(&column, false).unwrap();
         }
-        let (key, subjects) = (SnapshotKey::from_bytes([5; 32]), SubjectKey::from_bytes([6; 32]));
+        let (key, subjects) = (SnapshotKey::from_bytes(key), SubjectKey::from_bytes([6; 32]));
         let order = Freeze {
             source: (&source).into(),
             format: &found.format,

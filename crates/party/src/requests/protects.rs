@@ -1,8 +1,9 @@
 //! What protects what leaves: the review, the approval and its entries say the same about it.
 
+use hospes_privacy::dp::Promise;
 use hospes_privacy::secagg::Thresholds;
 use hospes_protocol::approval::{Peer, PrivacyStatement, Trust};
-use hospes_protocol::plan::Plan;
+use hospes_protocol::plan::{self, Plan};
 use hospes_protocol::policy::{Partner, Policy};
 use hospes_protocol::round::Mode;
 
@@ -16,6 +17,10 @@ const UNPROTECTED: &str = "Neither secure aggregation nor differential privacy p
                            tell about a patient holds.";
 const NO_NOISE: &str = "There is no differential privacy: no bound on what the sum over all sites tells about a patient \
                         holds.";
+const WITHOUT_NOISE: &str = "What leaves besides the updates with noise has none: no bound on what it tells about a patient \
+                             holds.";
+const UNREACHABLE: &str = "The updates are to carry noise, but no noise reaches the bound that the plan asks for: its training \
+                           will fail.";
 
 /// What of some plans leaves, and whether it is masked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -28,20 +33,27 @@ pub(super) struct Protects {
     updates: bool,
     /// Figures that are not.
     figures: bool,
+    /// Updates with noise.
+    noisy: bool,
+    /// Updates or figures without.
+    bare: bool,
 }
 
 impl Protects {
     pub(super) fn of<'a>(plans: impl IntoIterator<Item = &'a Plan>) -> Self {
         let mut found = Self::default();
-        let tasks = plans.into_iter().flat_map(|plan| plan.tasks.values());
-        for task in tasks.filter(|task| task.component.rounds() > 0) {
-            let kind = match (task.component.reports_figures(), task.component.is_masked()) {
-                (false, true) => &mut found.masked,
-                (false, false) => &mut found.updates,
-                (true, true) => &mut found.sums,
-                (true, false) => &mut found.figures,
-            };
-            *kind = true;
+        for plan in plans {
+            found.noisy |= plan::with_dp(plan).next().is_some();
+            found.bare |= !plan::without_dp(plan).is_empty();
+            for task in plan.tasks.values().filter(|task| task.component.rounds() > 0) {
+                let kind = match (task.component.reports_figures(), task.component.is_masked()) {
+                    (false, true) => &mut found.masked,
+                    (false, false) => &mut found.updates,
+                    (true, true) => &mut found.sums,
+                    (true, false) => &mut found.figures,
+                };
+                *kind = true;
+            }
         }
         found
     }
@@ -65,9 +77,17 @@ impl Protects {
         said.into_iter().filter(|(holds, _)| *holds).map(|(_, words)| words.to_owned()).collect()
     }
 
-    /// What holds of the outputs.
-    pub(super) fn bound(self) -> &'static str {
-        if self.is_masked() { NO_NOISE } else { UNPROTECTED }
+    /// What holds of the outputs of these plans.
+    pub(super) fn bound<'a>(self, plans: impl IntoIterator<Item = &'a Plan>) -> Vec<String> {
+        let mut said = match Promise::of(plans) {
+            Ok(None) => return vec![(if self.is_masked() { NO_NOISE } else { UNPROTECTED }).to_owned()],
+            Ok(Some(promise)) => vec![promised(promise)],
+            Err(_) => vec![UNREACHABLE.to_owned()],
+        };
+        if self.bare {
+            said.push(WITHOUT_NOISE.to_owned());
+        }
+        said
     }
 
     /// What an approval says about it.
@@ -79,9 +99,25 @@ impl Protects {
         if self.figures || !(self.masked || self.sums) {
             unprotected.push("figures: the coordinator can read this site's figures".to_owned());
         }
-        unprotected.push("no differential privacy: no bound on what the updates tell holds".to_owned());
+        match (self.noisy, self.bare) {
+            (false, _) => {
+                unprotected.push("no differential privacy: no bound on what the updates tell holds".to_owned());
+            }
+            (true, true) => unprotected.push("no noise: no bound on what leaves besides noisy updates holds".to_owned()),
+            (true, false) => {}
+        }
         PrivacyStatement { secure_aggregation: self.is_masked(), unprotected }
     }
+}
+
+/// What noise bounds, in words. ε is rounded up, so that what is said holds.
+fn promised(promise: Promise) -> String {
+    let Promise { epsilon, delta } = promise;
+    let epsilon = (epsilon * 100.0).ceil() / 100.0;
+    format!(
+        "The updates carry noise, drawn here, which bounds what all of them together tell about any one patient of this \
+         site: differential privacy with epsilon {epsilon} and delta {delta}. The smaller epsilon is, the less can be told."
+    )
 }
 
 /// What this site demands of a masked round of all these sites.
@@ -171,7 +207,7 @@ mod tests {
 
     #[test]
     fn what_is_said_first_is_what_can_be_read() {
-        let with = |masked, updates, figures| Protects { masked, updates, figures, sums: false };
+        let with = |masked, updates, figures| Protects { masked, updates, figures, ..Protects::default() };
         assert_eq!(with(false, true, true).banners(), [READABLE]);
         assert_eq!(with(true, true, false).banners(), [READABLE], "one of two trainings is not masked");
         assert_eq!(with(true, false, true).banners(), [FIGURES, MASKED]);
@@ -187,5 +223,40 @@ mod tests {
         assert!(with(true, false, true).statement().secure_aggregation);
         assert_eq!(with(false, true, true).statement().unprotected.len(), 3);
         assert_eq!(with(true, false, false).statement().unprotected.len(), 1);
+    }
+
+    #[test]
+    fn what_noise_bounds_is_said_with_what_has_none() {
+        let text = "schema: hospes/plan/v1
+name: p
+data: { subject: id, label: { column: y, positive: '> 0' }, columns: [a, b] }
+tasks:
+  read: { component: reader }
+  train:
+    component: nn_train
+    inputs: { train: read }
+    params:
+      model: [{ linear: { out: 1 } }]
+      loss: binary_cross_entropy
+      optimizer: { sgd: { lr: 0.1 } }
+      rounds: 20
+      local: { updates: 5, batch: 8 }
+      strategy: { fed_avg: {} }
+      privacy: { plain: {} }
+      dp: { mode: local, epsilon: 2, delta: 1.0e-5, clip_norm_l2: 1.0, sampling_rate: 0.1, expected_batch: 8 }
+";
+        let noisy = plan::read(text).unwrap();
+        let said = |plan: &Plan| Protects::of([plan]).bound([plan]);
+        let first = promised(Promise { epsilon: 2.0, delta: 1e-5 });
+        assert!(first.contains("epsilon 2 and delta 0.00001."), "{first}");
+        assert_eq!(said(&noisy), [first.clone()]);
+        let named = |plan: &Plan| Protects::of([plan]).statement().unprotected.iter().any(|part| part.contains("no noise"));
+        let mut judged = noisy.clone();
+        let eval = "  eval: { component: evaluation, inputs: { model: train.model, data: read } }";
+        judged.tasks.extend(plan::read(&format!("{text}{eval}\n")).unwrap().tasks);
+        assert_eq!(said(&judged), [first, WITHOUT_NOISE.to_owned()]);
+        assert!(named(&judged) && !named(&noisy));
+        let words = promised(Promise { epsilon: 1.234_1, delta: 1e-6 });
+        assert!(words.contains("epsilon 1.24 and delta 0.000001"), "{words}");
     }
 }

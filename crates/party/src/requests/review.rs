@@ -424,7 +424,7 @@ fn outputs(case: &Case) -> OutputsTab {
     let (bytes_in_all, runs) = (bytes(&items), u32::try_from(case.runs.len()).unwrap_or(u32::MAX));
     let protects = case.protects();
     let mut sentences = protects.banners();
-    sentences.push(protects.bound().to_owned());
+    sentences.extend(protects.bound(case.runs.iter().map(|plan| &**plan)));
     if protects.is_masked() {
         sentences.push(super::protects::survives(&case.policy, &case.peers()));
     }

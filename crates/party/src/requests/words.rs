@@ -118,6 +118,19 @@ pub(super) fn training(t: &NnTrain) -> String {
             stop.patience
         )
     });
+    if let Some(dp) = &t.dp {
+        return format!(
+            "trains {} in {} rounds of {} steps, each of which draws every patient with a chance of {}, cuts what one of \
+             them changes to a length of {} and adds noise ({}), {}; {protection}",
+            graph(&t.model),
+            t.rounds,
+            t.local.updates,
+            dp.sampling_rate,
+            dp.clip_norm_l2,
+            optimizer(&t.optimizer),
+            strategy(&t.strategy)
+        );
+    }
     format!(
         "trains {} in {}{} rounds of {} steps with {} rows each ({}), {}{early}; {protection}",
         graph(&t.model),

@@ -167,11 +167,14 @@ fn check_protection(policy: &Policy, plan: &Plan, facts: &Facts, findings: &mut 
             refuse(findings, Rule::FourEyes, words.into());
         }
     }
-    if policy.privacy.require_dp {
-        let words = "the policy demands differential privacy, which this version does not have";
-        refuse(findings, Rule::RequireDp, words.into());
-    } else {
+    let without = plan::without_dp(plan);
+    if let Some(words) = policy.lacks_dp(plan) {
+        refuse(findings, Rule::RequireDp, words);
+    } else if plan::with_dp(plan).next().is_none() {
         let words = "no differential privacy: no bound holds on what results tell about one person";
+        findings.push(Finding::new(Rule::RequireDp, Verdict::Note, words));
+    } else if !without.is_empty() {
+        let words = format!("no differential privacy for what leaves of these tasks: {}", without.join(", "));
         findings.push(Finding::new(Rule::RequireDp, Verdict::Note, words));
     }
     // δ ≤ 1/(10·N) (specs/approvals-and-policy.md); it matters as soon as anything is spent under it.
@@ -222,8 +225,9 @@ fn check_egress(policy: &Policy, plan: &Plan, findings: &mut Vec<Finding>) {
             counts.push(named);
         }
     }
-    let told: Vec<&str> =
-        trainings(plan).filter(|(_, train)| !is_secure(train)).map(|(name, _)| name.as_str()).collect();
+    // With noise, the weight of an update is a constant of the plan.
+    let counted = trainings(plan).filter(|(_, train)| !is_secure(train) && train.dp.is_none());
+    let told: Vec<&str> = counted.map(|(name, _)| name.as_str()).collect();
     if !told.is_empty() && policy.allows(EgressKind::Update) && !policy.allows(EgressKind::N) {
         let words = format!(
             "without secure aggregation each update tells the coordinator the number of this site's rows that it was made \

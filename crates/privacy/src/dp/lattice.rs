@@ -1,6 +1,6 @@
 //! Discrete noise, of one site or of several together, as the accountants see it.
 
-use super::Release;
+use super::{DiscreteGaussian, Release};
 use crate::PrivacyError;
 
 /// Least σ of one site's noise in steps.
@@ -47,9 +47,8 @@ impl Lattice {
         let squared = std::f64::consts::PI * std::f64::consts::PI;
         let term = |k: u32| libm::exp(-2.0 * squared * sigma_each * sigma_each * f64::from(k) / (f64::from(k) + 1.0));
         let summed = 10.0 * (1..sites).map(term).sum::<f64>();
-        let rounded = 3.0 * libm::exp(-2.0 * squared * ROUNDED);
         let variance = f64::from(sites) * sigma_each * sigma_each;
-        Ok(Self { variance, distance: coordinates as f64 * (summed + rounded) })
+        Ok(Self { variance, distance: coordinates as f64 * (summed + rounded()) })
     }
 
     /// What is accounted: releases with this noise.
@@ -69,6 +68,27 @@ impl Lattice {
         let continuous = (self.variance - ROUNDED).sqrt() / sensitivity;
         Ok(Release { distance: self.distance, ..Release::new(sampling_rate, continuous, times)? })
     }
+}
+
+/// How far, in max-divergence and for each coordinate, one discrete Gaussian is from what is accounted for it.
+fn rounded() -> f64 {
+    let squared = std::f64::consts::PI * std::f64::consts::PI;
+    3.0 * libm::exp(-2.0 * squared * ROUNDED)
+}
+
+/// The distance of a release with the noise of one site, of so many coordinates: that of [`Lattice::new`] for one site.
+pub(super) fn distance_alone(coordinates: u64) -> f64 {
+    coordinates as f64 * rounded()
+}
+
+/// The noise that one site adds by itself, for what is accounted as a continuous Gaussian of this deviation: as much wider as
+/// [`Lattice::release`] takes it to be narrower.
+pub(super) fn alone(continuous: f64) -> Result<DiscreteGaussian, PrivacyError> {
+    let sigma = (continuous * continuous + ROUNDED).sqrt();
+    if sigma < LEAST_STEPS {
+        return Err(PrivacyError::Account { place: "sigma", reason: "must be at least 2 steps of the lattice" });
+    }
+    DiscreteGaussian::new(sigma)
 }
 
 /// How many times the needed variance a sum has when nobody is missing: |U2|/(|U2| − `d_max` − max(c, 1)), what it costs that

@@ -10,6 +10,7 @@
 //! - [`Curve`] is the independent cross-check, and what a ledger keeps: Rényi divergences at fixed orders, which add up over
 //!   steps, studies and federations; [`Budget`] enforces with it, also where each step is chosen after the last was seen.
 //! - [`noise_multiplier()`] and [`most_times()`] find what a target allows.
+//! - [`Training`] and [`Promise`] say all this of a plan.
 //! - [`Lattice`] is noise that several sites add together under secure aggregation.
 //!
 //! How and why so: docs/adr/0034-differential-privacy-accounting.md.
@@ -26,6 +27,7 @@ mod rdp;
 mod source;
 #[cfg(test)]
 mod tests;
+mod training;
 
 pub use calibrate::{most_times, noise_multiplier};
 pub use filter::Budget;
@@ -34,6 +36,7 @@ pub use noise::DiscreteGaussian;
 pub use pld::{Epsilons, delta, epsilon};
 pub use rdp::{Bound, Curve};
 pub use source::Source;
+pub use training::{Promise, Training};
 
 use crate::PrivacyError;
 

@@ -249,8 +249,8 @@ impl Approval {
         if policy.forces_masks(&others) && is_update && !now.header.is_secure() {
             return refuse("the policy demands secure aggregation, which this round does not use");
         }
-        if policy.privacy.require_dp {
-            return refuse("the policy demands differential privacy, which this version does not have");
+        if let Some(words) = policy.lacks_dp(&now.plan) {
+            return refuse(&words);
         }
         let leaves = plan::egress(&now.plan);
         if let Some(item) = leaves.iter().chain(&envelope.egress).find(|item| !policy.allows(item.kind)) {

@@ -8,6 +8,7 @@ use super::{Component, Evaluation, Plan, columns, egress, graph, masks};
 use crate::canon::Canonical;
 use crate::{limits, text};
 
+mod dp;
 mod regress;
 mod train;
 
@@ -82,6 +83,7 @@ fn check_numbers(flow: &Flow<'_>, plan: &Plan, name: &str, component: &Component
             train::check_train(plan, &params, train, inputs, problems);
             train::check_early_stop(plan, name, train, problems);
             train::check_columns(flow, name, &train.model, problems);
+            dp::check_dp(plan, name, train, inputs, problems);
         }
         Component::LocalBaseline(baseline) => {
             train::check_baseline(plan, &params, baseline, inputs, problems);

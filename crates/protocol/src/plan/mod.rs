@@ -13,6 +13,7 @@ use crate::canon::Document;
 
 mod check;
 mod columns;
+mod dp;
 mod egress;
 mod graph;
 mod label;
@@ -33,6 +34,7 @@ mod update;
 
 pub use check::check;
 pub use columns::{Feature, Subgroups, columns_read, features, inputs, needed_behind, predictors, subgroups};
+pub use dp::{Dp, DpMode, DpNoise, with_dp, without_dp};
 pub use egress::{
     Egress, Figure, ROW_WEIGHT_BYTES, SCORE_BINS, check_figures, egress, figure, figures, figures_of_whole,
     round_figures,

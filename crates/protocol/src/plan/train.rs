@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::dp::Dp;
 use super::layer::Model;
 use crate::id::Digest;
 use crate::limits;
@@ -43,6 +44,10 @@ pub struct NnTrain {
     /// How numbers are put on the wire.
     #[serde(default)]
     pub quantise: Quantise,
+    /// Differential privacy for the patients of each site; left out: there is none.
+    // Not written where there is none: plans from before there was any keep their bytes and their digest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dp: Option<Dp>,
 }
 
 /// What is minimised: the mean over the batch.

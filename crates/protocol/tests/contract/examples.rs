@@ -44,6 +44,16 @@ fn the_study_with_embeddings_is_valid_and_has_a_vector_for_each_code() {
 }
 
 #[test]
+fn the_study_with_noise_is_the_same_question() {
+    let read = |path: &str| StudyFile::read(&example(path)).unwrap().plan;
+    let (noisy, plain) = (read("heart/dp.yaml"), read("heart/study.yaml"));
+    assert_eq!(plan::features(&noisy, "train"), plan::features(&plain, "train"));
+    let (task, train, dp) = plan::with_dp(&noisy).next().unwrap();
+    assert_eq!((task, train.steps(), dp.weight()), ("train", 100, 125));
+    assert_eq!(plan::without_dp(&noisy), ["eval"]);
+}
+
+#[test]
 fn the_regressions_are_valid_and_have_their_coefficients() {
     let names = |path: &str, task: &str| {
         let study: serde_json::Value = serde_saphyr::from_str(&example(path)).unwrap();

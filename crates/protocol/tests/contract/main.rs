@@ -7,6 +7,7 @@ mod approvals;
 mod documents;
 mod egress;
 mod examples;
+mod noise;
 mod plan_limits;
 mod plans;
 mod regressions;

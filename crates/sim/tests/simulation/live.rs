@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
+use hospes_privacy::dp::Promise;
 use hospes_protocol::plan::{self, Component, Plan};
 use hospes_protocol::study::Terms;
 use hospes_sim::{Live, assess, read_study, set};
@@ -96,6 +97,25 @@ async fn categories_become_vectors_that_the_hospitals_learn_together() {
     let pooled = card["metrics"].as_array().unwrap().iter().find(|m| m["task"] == "eval" && m["site"].is_null());
     let accuracy = pooled.unwrap()["accuracy"].as_f64().unwrap();
     assert!((accuracy - judged.all).abs() < 1e-12, "{accuracy} {judged:?}");
+}
+
+/// Noise of each hospital's own, from the plan to the card.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plan_with_differential_privacy_trains_with_noise_and_its_card_says_the_bound() {
+    let text = std::fs::read_to_string(crate::heart::example("dp.yaml")).unwrap();
+    assert!(text.contains("epsilon: 4\n"));
+    // Noise that need not be found anew in every round.
+    let (terms, plan) = read_study(&text.replace("epsilon: 4\n", "noise_multiplier: 1.5\n")).unwrap();
+    let plan = set(&plan, &[("tasks.train.params.rounds".into(), 4.into())]).unwrap();
+    let run = Box::pin(live().await.run(&terms, &plan, &mut |_| {})).await.unwrap();
+    let card = run.card.unwrap();
+    let words = card["privacy"].as_str().unwrap();
+    assert!(words.contains("over all 20 steps") && words.contains("What left of eval had no noise."), "{words}");
+    let told: f64 = words.split("epsilon ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap().parse().unwrap();
+    let exact = Promise::of([&plan]).unwrap().unwrap();
+    assert!((-1e-9..=1.01e-4).contains(&(told - exact.epsilon)) && words.contains("at delta 0.0001 for"), "{words} {exact:?}");
+    let judged = assess(&federation(&plan), &plan, run.model.as_deref().unwrap()).unwrap();
+    assert!(judged.all > 0.6, "{judged:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

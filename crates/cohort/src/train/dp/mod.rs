@@ -112,6 +112,11 @@ pub(crate) struct Course<'a> {
     pub(crate) secret: &'a Secret,
 }
 
+/// By how many steps of the grid one subject changes a sum at most, where this network is trained by these rules.
+pub(crate) fn sensitivity(network: &Network, rules: Rules) -> f64 {
+    Grid::new(rules.clip_norm_l2, network.trained().dims()[0]).sensitivity()
+}
+
 /// Takes all steps of the work; says how many these were, which is how often one subject may have been in the sum.
 ///
 /// # Errors

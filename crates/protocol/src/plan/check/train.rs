@@ -281,7 +281,7 @@ fn check_model(plan: &Plan, params: &str, trained: &Trained<'_>, problems: &mut 
 }
 
 /// The place of a layer.
-fn at(place: &str, model: &Model, layer: usize) -> String {
+pub(super) fn at(place: &str, model: &Model, layer: usize) -> String {
     match model {
         Model::Layers(_) => format!("{place}.{layer}"),
         Model::Graph(_) => format!("{place}.graph.{layer}.layer"),

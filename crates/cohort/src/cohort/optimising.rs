@@ -1,0 +1,162 @@
+//! The steps of a round's training, with or without differential privacy.
+
+use hospes_privacy::dp::{self, Training};
+use hospes_protocol::id::{Digest, Timestamp};
+use hospes_protocol::plan::{self, Dp, NnTrain, Plan, Schedule};
+use hospes_protocol::round::RoundHeader;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::Round;
+use crate::component::Matrix;
+use crate::device::Place;
+use crate::error::CohortError;
+use crate::opt_out::SubjectHash;
+use crate::snapshot::SnapshotKey;
+use crate::train::dp::{self as noisy, Rules, Secret, Subjects};
+use crate::train::{self, Correction, Course, Draws, Goal, Network, Pulse, Step, Work, keyed};
+
+const ROWS: &[u8] = b"hospes/dp/rows/v1";
+const DRAWS: &[u8] = b"hospes/dp/draws/v1";
+const RELEASE: &[u8] = b"hospes/dp/release/v1";
+
+/// What noise was added to in one round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Released {
+    /// The same for the same bytes: another attempt at a round, on the same rows and device, releases nothing more. With
+    /// another one the same steps count again.
+    pub id: Digest,
+    /// Steps that were taken, each a release.
+    pub steps: u64,
+}
+
+/// From what noise and draws follow, for the rows that were opened. It has no `Debug`.
+///
+/// It follows from the key of the snapshot, which comes to this process through the pipe and is known to nobody outside the
+/// site, and from whose rows they are: the same noise over other rows would tell what they differ in.
+pub(super) struct RowsSecret(Zeroizing<[u8; 32]>);
+
+impl RowsSecret {
+    pub(super) fn new(key: &SnapshotKey, snapshot: Digest, subjects: &[SubjectHash]) -> Self {
+        let head = [ROWS, snapshot.as_bytes().as_slice()];
+        let parts: Vec<&[u8]> = head.into_iter().chain(subjects.iter().map(<[u8; 16]>::as_slice)).collect();
+        Self(keyed(key.bytes(), &parts))
+    }
+}
+
+/// Everything in a round on which the bytes of its update depend, but for the rows. Attempts are not among it: each
+/// resends the same.
+fn context(round: Round<'_>, place: Place) -> Digest {
+    let RoundHeader { federation, study, job, task, epoch, round: number, model, plan, .. } = round.header;
+    let (site, model) = (round.site, model.map_or_else(String::new, |model| model.to_string()));
+    // Another device, or another version of this program, computes other last digits.
+    let version = env!("CARGO_PKG_VERSION");
+    let text = format!(
+        "hospes/dp/round/v1\n{federation}\n{study}\n{job}\n{task}\n{epoch}\n{number}\n{model}\n{plan}\n{site}\n\
+         {place:?}\n{version}\n"
+    );
+    Digest::of(text.as_bytes())
+}
+
+/// What a round trains, and until when.
+#[derive(Clone, Copy)]
+pub(super) struct Steps<'a> {
+    pub(super) round: Round<'a>,
+    pub(super) plan: &'a Plan,
+    pub(super) params: &'a NnTrain,
+    pub(super) goal: &'a Goal,
+    pub(super) data: &'a Matrix,
+    /// Whose each row is.
+    pub(super) subjects: &'a [SubjectHash],
+    pub(super) place: Place,
+    pub(super) deadline: Timestamp,
+}
+
+impl Steps<'_> {
+    fn task(&self) -> &str {
+        &self.round.header.task
+    }
+
+    fn work(&self) -> Work {
+        Work { units: self.params.local.updates, steps: 1 }
+    }
+
+    fn wrong(&self, reason: impl ToString) -> CohortError {
+        CohortError::Plan { place: format!("tasks.{}.params.dp", self.task()), reason: reason.to_string() }
+    }
+
+    /// Takes them, as the plan says.
+    pub(super) fn take(
+        &self,
+        network: &mut Network,
+        step: &mut Step,
+        correction: Correction,
+        secret: Option<&RowsSecret>,
+        pulse: &mut Pulse<'_>,
+    ) -> Result<Option<Released>, CohortError> {
+        let inputs = plan::inputs(self.plan, self.task());
+        let training = Training::of(self.params, inputs).map_err(|error| self.wrong(error))?;
+        match (self.params.dp.zip(training), secret, correction) {
+            (None, _, correction) => self.take_plain(network, step, correction, pulse).map(|()| None),
+            (Some((dp, training)), Some(secret), Correction::None) => {
+                self.take_noisy(network, step, (dp, training, secret), pulse).map(Some)
+            }
+            // No plan that was checked has what is added to gradients beside them.
+            (Some(_), ..) => Err(self.wrong("the plan's differential privacy cannot be carried out here")),
+        }
+    }
+
+    fn take_plain(
+        &self,
+        network: &mut Network,
+        step: &mut Step,
+        correction: Correction,
+        pulse: &mut Pulse<'_>,
+    ) -> Result<(), CohortError> {
+        let (site, task, round) = (self.round.site, self.task(), self.round.header.round);
+        let course = Course {
+            goal: self.goal,
+            augment: self.params.augment.as_ref(),
+            batch: self.params.local.batch,
+            work: self.work(),
+            // That of the plan goes from round to round.
+            schedule: &Schedule::Constant,
+            draws: Draws { seed: self.plan.seed, site: site.as_bytes(), task, round },
+            correction,
+        };
+        train::train(network, step, self.data, course, self.deadline, pulse)
+    }
+
+    fn take_noisy(
+        &self,
+        network: &mut Network,
+        step: &mut Step,
+        (dp, training, secret): (Dp, Training, &RowsSecret),
+        pulse: &mut Pulse<'_>,
+    ) -> Result<Released, CohortError> {
+        let task = self.task();
+        let rules = Rules::new(dp.clip_norm_l2, dp.sampling_rate, dp.expected_batch, task)?;
+        let sensitivity = noisy::sensitivity(network, rules);
+        let noise = training.noise(sensitivity).map_err(|error| self.wrong(error))?;
+        let context = context(self.round, self.place);
+        let mut source = dp::Source::new(&secret.0, &context);
+        let mut add = |sum: &mut [i64], most: f64| {
+            assert!(most <= sensitivity, "the noise is as wide as the clip");
+            // PRIVACY: the noise of each number of one step.
+            sum.iter_mut().for_each(|number| *number = number.wrapping_add(noise.draw(&mut source)));
+        };
+        let course = noisy::Course {
+            goal: self.goal,
+            augment: self.params.augment.as_ref(),
+            work: self.work(),
+            schedule: &Schedule::Constant,
+            task,
+            rules,
+            subjects: &Subjects::of(self.subjects),
+            secret: &Secret::from_bytes(*keyed(&secret.0, &[DRAWS, context.as_bytes()])),
+        };
+        let steps = noisy::train(network, step, self.data, &course, &mut add, self.deadline, pulse)?;
+        Ok(Released { id: Digest::of(&*keyed(&secret.0, &[RELEASE, context.as_bytes()])), steps })
+    }
+}
