@@ -221,7 +221,8 @@ pub(crate) fn attack(
     let ends = (pulse.now)().plus_millis(ATTACK_MS).min(target.deadline);
     let goal = Goal::new(params.loss, &params.class_weights);
     let models = u32::try_from(2 * pairs).unwrap_or(u32::MAX);
-    let mut run = Run { target: *target, goal, people, of_row, ends, models, trained: 0, rounds: None, pulse };
+    let target = *target;
+    let mut run = Run { target, goal, people, of_row, ends, models, trained: 0, rounds: None, told: 0, pulse };
     match run.all(sites, noise) {
         Ok(scores) => Ok(Attack::Found(scores)),
         Err(CohortError::TooLate) => {
@@ -252,6 +253,8 @@ struct Run<'t, 'r, 'p> {
     trained: u32,
     /// Rounds for each; found out with the first model.
     rounds: Option<u32>,
+    /// Hundredths that were told of.
+    told: u32,
     pulse: &'r mut Pulse<'p>,
 }
 
@@ -369,11 +372,17 @@ impl Run<'_, '_, '_> {
         let (models, trained, rounds) = (self.models.max(1), self.trained, self.rounds());
         let ends = self.ends;
         let now = self.pulse.now;
-        let progress = &mut *self.pulse.progress;
+        let (progress, told) = (&mut *self.pulse.progress, &mut self.told);
         let mut tell = |within: Progress| {
             let of_model = (u64::from(round - 1) * 100 + u64::from(within.done)) / u64::from(rounds);
             let done = (u64::from(trained) * 100 + of_model.min(100)) / u64::from(models);
-            progress(Progress { done: u32::try_from(done).unwrap_or(100).min(100), total: 100 })
+            let done = u32::try_from(done).unwrap_or(100).min(100);
+            // A word for each hundredth of all, not of each model's round.
+            if done <= *told {
+                return true;
+            }
+            *told = done;
+            progress(Progress { done, total: 100 })
         };
         let mut pulse = Pulse { now, progress: &mut tell };
         let goal = &self.goal;
