@@ -35,7 +35,7 @@ use crate::evaluate::Interval;
 use crate::opt_out::SubjectHash;
 use crate::train::{self, Correction, Course, Draws, Goal, Network, Progress, Pulse, Step, Work, dp, stream};
 
-/// Fewer subjects tell nothing: half of them are in a model, and a quarter of all decides whether a patient is found.
+/// Fewer subjects tell nothing: a model has half of them, and a threshold is judged on half of them.
 const FEWEST_SUBJECTS: usize = 60;
 /// Subjects whose membership is asked for, at most.
 const MOST_SCORED: usize = 1_000;
