@@ -1,7 +1,7 @@
 // @vitest-environment jsdom
 import axe from "axe-core";
 import { afterEach, describe, expect, it } from "vitest";
-import type { DryMessage, DryPayload, DryRunView, Review, Role } from "../src/ipc/types";
+import type { Attack, DryMessage, DryPayload, DryRunView, Review, Role, Told } from "../src/ipc/types";
 import { DryRun } from "../src/screens/DryRun";
 import { button, press, type Screen, settle, show } from "./stage";
 
@@ -26,6 +26,7 @@ const update: DryPayload = {
       ],
     },
   },
+  attack: null,
   device: "cpu",
 };
 
@@ -56,6 +57,7 @@ const DONE: DryRunView = {
   dataset_name: "Cleveland",
   by: "Stefan",
   at: 1_790_000_000_000,
+  attack: false,
   state: "done",
   reason: null,
   waits: null,
@@ -95,8 +97,16 @@ describe("a request that nobody tried", () => {
     expect(await violations()).toEqual([]);
     await press(button("Try it on this machine"));
     await settle();
-    expect(screen.of("start_dry_run")).toEqual([{ study: "study", dataset: "dataset" }]);
+    expect(screen.of("start_dry_run")).toEqual([{ study: "study", dataset: "dataset", attack: false }]);
     expect(button("Stop it")).toBeNull();
+  });
+
+  it("is tried with attacks, after it was said what they are and how long they take", async () => {
+    await stand(null);
+    expect(text()).toContain("what somebody who reads the updates could find out about single patients");
+    await press(button("Try it with attacks"));
+    await settle();
+    expect(screen.of("start_dry_run")).toEqual([{ study: "study", dataset: "dataset", attack: true }]);
   });
 
   it("is not tried where a rule refuses it, and the card says why", async () => {
@@ -213,6 +223,73 @@ describe("a dry run that is done", () => {
     await stand(DONE, { state: "active" });
     expect(text()).toContain("2 messages");
     expect(button("Try it again")).toBeNull();
+  });
+});
+
+describe("a dry run with attacks", () => {
+  const told = (auc: number, low: number, advantage: number, high: number): Told => ({
+    auc,
+    auc_interval: { low: auc - 0.05, high: auc + 0.05 },
+    advantage,
+    advantage_interval: { low, high },
+  });
+
+  async function attacked(attack: Attack): Promise<void> {
+    const messages = [message({ made: { ...update, attack } })];
+    await stand({ ...DONE, attack: true, messages });
+  }
+
+  it("says in one sentence each what they tell, with scores and intervals, and what that is worth", async () => {
+    await attacked({
+      found: {
+        subjects: 199,
+        repeats: 8,
+        rounds: 15,
+        planned: 15,
+        membership: [
+          { guard: "none", by_loss: told(0.6, 0.05, 0.12, 0.2), compared: told(0.8, 0.4, 0.5, 0.6) },
+          {
+            guard: { masked: { sites: 3 } },
+            by_loss: told(0.5, -0.1, 0, 0.1),
+            compared: told(0.52, -0.04, 0.03, 0.1),
+          },
+        ],
+        inversion: [{ guard: "none", columns: 13, recovered: 1, guessed: 0.4 }],
+      },
+    });
+    for (const words of [
+      "The update as it is: whether a patient was trained on can be told better than by guessing, rightly for about 75 of 100",
+      "A sum over 3 sites: these attacks cannot tell whether a patient was trained on.",
+      "100% of its 13 columns are found. Guessing by each column's values finds 40%.",
+      "This is an aid and no proof.",
+    ]) {
+      expect(text(), words).toContain(words);
+    }
+    const rows = [...screen.place.querySelectorAll("tbody tr")].map((row) =>
+      [...row.children].map((cell) => cell.textContent),
+    );
+    expect(rows).toContainEqual([
+      "The update as it is",
+      "By comparing with other models",
+      "0.80 (95 % from 0.75 to 0.85)",
+      "0.50 (95 % from 0.40 to 0.60)",
+    ]);
+    expect(await violations()).toEqual([]);
+  });
+
+  it("says why they say nothing, without a number of theirs", async () => {
+    for (const [attack, words] of [
+      [{ too_few: { subjects: 12, least: 60 } }, "Too few patients to say: 12 of at least 60."],
+      [{ too_slow: { seconds: 60 } }, "60 seconds"],
+      [{ untried: "kept_layers" }, "Layers of the model stay at this site"],
+    ] as const) {
+      await attacked(attack);
+      expect(text()).toContain("The attacks say nothing here, for or against it");
+      expect(text()).toContain(words);
+      expect(text()).not.toContain("ROC");
+      await screen.end();
+    }
+    await stand(DONE);
   });
 });
 

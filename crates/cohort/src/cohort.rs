@@ -24,6 +24,7 @@ use crate::snapshot::{Snapshot, SnapshotKey};
 use crate::train::{self, Course, Draws, Goal, Local, Network, Pulse, SiteState, Source, Step, Work, payload};
 
 mod alone;
+mod attacking;
 mod judging;
 mod optimising;
 mod predicting;

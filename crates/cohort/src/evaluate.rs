@@ -18,6 +18,7 @@ use hospes_protocol::policy::Disclosure;
 use serde::{Deserialize, Serialize};
 
 pub use bootstrap::Interval;
+pub(crate) use bootstrap::intervals;
 pub use classes::ClassMetrics;
 pub use compare::{Compared, compare};
 pub use detail::{Calibration, Detail};

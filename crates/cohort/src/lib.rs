@@ -12,6 +12,7 @@
 //! Start reading at [`source::survey`] (what is in a file), then [`snapshot::freeze`] (the encrypted copy that is
 //! registered), then [`Cohort`] (what a permit opens), then [`worker`] (the child process that does it).
 
+mod attack;
 mod cohort;
 mod component;
 pub mod device;
@@ -29,6 +30,7 @@ pub mod source;
 pub mod train;
 pub mod worker;
 
+pub use attack::{Attack, AttackScores, Guard, Inversion, Membership, Told, Untried};
 pub use cohort::{
     Assessed, Cohort, Fit, GroupView, Predicted, Prediction, Released, Report, ReportView, Round, TrainingView,
     Update, predict_file,

@@ -21,6 +21,7 @@ use hospes_protocol::text::shown;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
+use crate::attack::Attack;
 use crate::cohort::{Cohort, Released, ReportView, Round, TrainingView};
 use crate::device::Place;
 use crate::error::{CohortError, Outward};
@@ -55,6 +56,8 @@ pub struct Order {
     /// Whether it is a dry run: the permit is one with which nothing leaves, the round starts from the model that the plan
     /// begins with, no payload is written, and the people of the site are told what would be in it.
     pub dry: bool,
+    /// Whether attacks on an update are tried in a dry run, too.
+    pub attack: bool,
     /// Everything that the permit depends on.
     pub circumstances: Circumstances,
     /// This site.
@@ -88,6 +91,7 @@ struct OrderOnTheWire {
     version: u32,
     approval: Approval,
     dry: bool,
+    attack: bool,
     circumstances: Circumstances,
     site: SiteId,
     snapshot: Canonical<SnapshotDocument>,
@@ -175,6 +179,8 @@ pub struct Done {
     pub alone: Option<Box<ReportView>>,
     /// What the payload holds, of a dry run; nobody sends it.
     pub preview: Option<Box<Preview>>,
+    /// What attacks on it found, of a dry run that tried them.
+    pub attack: Option<Box<Attack>>,
     /// What networks computed on: `cpu`, or a card's name.
     pub device: String,
 }
@@ -225,6 +231,7 @@ impl Order {
             version: VERSION,
             approval: self.approval.clone(),
             dry: self.dry,
+            attack: self.attack,
             circumstances: self.circumstances.clone(),
             site: self.site,
             snapshot: self.snapshot.clone(),
@@ -262,6 +269,7 @@ impl Order {
         Ok(Self {
             approval: wire.approval,
             dry: wire.dry,
+            attack: wire.attack,
             circumstances: wire.circumstances,
             site: wire.site,
             snapshot: wire.snapshot,
@@ -397,7 +405,7 @@ pub fn execute(order: &Order, clock: &dyn Fn() -> Timestamp, progress: &mut dyn 
     };
     match opening {
         Err(refusal) => Event::Refused(refusal),
-        Ok(opening) => match compute(order, &circumstances, model, opening, &mut Pulse { now: clock, progress }) {
+        Ok(opening) => match carry_out(order, &circumstances, model, opening, &mut Pulse { now: clock, progress }) {
             Ok(done) => Event::Done(Box::new(done)),
             Err(CohortError::Device { reason, .. }) => Event::DeviceFailed(DeviceFailure::new(&reason)),
             Err(error) => Event::Failed(Failure::from(&error)),
@@ -429,6 +437,46 @@ fn facts(order: &Order) -> Result<SnapshotFacts, CohortError> {
         public: document.public,
         version,
     })
+}
+
+/// Computes what would leave and, in a dry run that is to try them, attacks on it; each is half of the work.
+fn carry_out(
+    order: &Order,
+    circumstances: &Circumstances,
+    model: Option<Vec<u8>>,
+    opening: Opening,
+    pulse: &mut Pulse<'_>,
+) -> Result<Done, CohortError> {
+    if !(order.dry && order.attack) || plan::masks::reports_figures(&circumstances.plan, &circumstances.header.task) {
+        return compute(order, circumstances, model, opening, pulse);
+    }
+    let now = pulse.now;
+    let mut done = {
+        let mut tell = |p: Progress| (pulse.progress)(Progress { done: p.done / 2, ..p });
+        compute(order, circumstances, model, opening, &mut Pulse { now, progress: &mut tell })?
+    };
+    let mut tell = |p: Progress| (pulse.progress)(Progress { done: (p.done + p.total) / 2, ..p });
+    done.attack = match try_attacks(order, circumstances, &mut Pulse { now, progress: &mut tell }) {
+        Ok(found) => found.map(Box::new),
+        Err(CohortError::Cancelled) => return Err(CohortError::Cancelled),
+        // What would leave was made all the same.
+        Err(error) => Some(Box::new(Attack::Failed { reason: error.outward().words().to_owned() })),
+    };
+    Ok(done)
+}
+
+/// Attacks on the update of a dry run, with a permit of their own: rows that one opened are used up.
+fn try_attacks(
+    order: &Order,
+    circumstances: &Circumstances,
+    pulse: &mut Pulse<'_>,
+) -> Result<Option<Attack>, CohortError> {
+    let Ok(permit) = order.approval.dry_permit(circumstances) else { return Ok(None) };
+    let (header, plan) = (&*circumstances.header, &circumstances.plan);
+    let model = train::starting_model(plan, &header.task)?;
+    let snapshot = Snapshot { document: order.snapshot.clone(), path: order.snapshot_path.clone() };
+    let cohort = Cohort::open(permit, &snapshot, &order.key, &order.opt_outs, plan, (pulse.now)())?.on(order.place);
+    cohort.attack(Round { site: order.site, header, model: model.as_deref() }, pulse).map(Some)
 }
 
 fn compute(
@@ -488,7 +536,7 @@ fn compute(
     let preview = preview.map(Box::new);
     let (digest, bytes) = (Digest::of(&payload), payload.len() as u64);
     let device = order.place.open()?.name;
-    Ok(Done { round: key, kind, digest, bytes, withheld, released, view, alone, preview, device })
+    Ok(Done { round: key, kind, digest, bytes, withheld, released, view, alone, preview, attack: None, device })
 }
 
 /// A report as the levels of a vector that the engine masks.

@@ -304,9 +304,9 @@ commands! {
         reads [DryRun, Requests, Datasets, Settings], changes [],
         |c| c.engine.dry_run(&c.person()?, study).await?;
     /// Begins one, on this dataset or the one of the review.
-    "start_dry_run" StartDryRun { study: StudyId, dataset: Option<DatasetId> } -> (),
+    "start_dry_run" StartDryRun { study: StudyId, dataset: Option<DatasetId>, attack: bool } -> (),
         reads [], changes [DryRun, Audit],
-        |c| c.engine.start_dry_run(&c.person()?, study, dataset).await?;
+        |c| c.engine.start_dry_run(&c.person()?, study, dataset, attack).await?;
     /// Stops it, or forgets what came of one that has ended.
     "stop_dry_run" StopDryRun { study: StudyId } -> (),
         reads [], changes [DryRun, Audit],

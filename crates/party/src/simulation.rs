@@ -238,8 +238,9 @@ impl Work {
         let (digest, bytes) = (Digest::of(payload), payload.len() as u64);
         let round = permit.round().clone();
         let (withheld, device) = (Default::default(), "cpu".into());
+        let (alone, preview, attack) = (None, None, None);
         let done =
-            Done { round, kind, digest, bytes, withheld, released: None, view, alone: None, preview: None, device };
+            Done { round, kind, digest, bytes, withheld, released: None, view, alone, preview, attack, device };
         Ok(Ending(WorkEvent::Done(Box::new(done))))
     }
 }

@@ -134,8 +134,11 @@ pub(crate) enum Command {
         /// On this dataset.
         #[arg(long)]
         dataset: Option<String>,
+        /// Try, too, what somebody who reads the updates could find out about single patients.
+        #[arg(long)]
+        attack: bool,
         /// Stop the one that is under way, or forget what came of the last one.
-        #[arg(long, conflicts_with = "dataset")]
+        #[arg(long, conflicts_with_all = ["dataset", "attack"])]
         stop: bool,
     },
     /// The privacy officer's opinion.

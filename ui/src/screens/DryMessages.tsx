@@ -6,6 +6,7 @@ import { DigestChip } from "../parts/DigestChip";
 import { Notice } from "../parts/Notice";
 import { TaskBadge } from "../parts/states";
 import { Table } from "../parts/Table";
+import { DryAttack } from "./DryAttack";
 import forms from "./Forms.module.css";
 import styles from "./Review.module.css";
 
@@ -85,6 +86,7 @@ function Message({ message }: { message: DryMessage }) {
           <Held made={made} />
           <div className={forms.small}>{t("dryRun.digest")}</div>
           <DigestChip digest={made.digest} of={t("dryRun.digestOf", { task: message.task })} />
+          {made.attack !== null && <DryAttack attack={made.attack} task={message.task} />}
         </>
       )}
     </section>

@@ -54,7 +54,7 @@ function HowFar({ tried }: { tried: DryRunView }) {
     <>
       <div role="status" className={forms.prose}>
         {tried.state === "waiting" && waits(t, tried)}
-        {tried.state === "running" && t("dryRun.running", { task })}
+        {tried.state === "running" && t(tried.attack ? "attack.running" : "dryRun.running", { task })}
         {tried.state === "done" &&
           t("dryRun.done", {
             count: tried.messages.filter((message) => message.made !== null).length,
@@ -104,15 +104,26 @@ function Buttons({ review, dataset, tried, isOpen }: ButtonsProps) {
   return (
     <>
       {isOpen && !runs && !review.approvable && <p className={forms.quiet}>{t("dryRun.blocked")}</p>}
+      {isOpen && !runs && <p className={forms.prose}>{t("attack.lead")}</p>}
       <div className={forms.actions}>
         {isOpen && !runs && (
-          <Button
-            isPending={start.isPending}
-            isDisabled={!review.approvable}
-            onPress={() => start.mutate({ study, dataset })}
-          >
-            {t(tried === null ? "dryRun.start" : "dryRun.again")}
-          </Button>
+          <>
+            <Button
+              isPending={start.isPending && !start.variables?.attack}
+              isDisabled={!review.approvable}
+              onPress={() => start.mutate({ study, dataset, attack: false })}
+            >
+              {t(tried === null ? "dryRun.start" : "dryRun.again")}
+            </Button>
+            <Button
+              kind="quiet"
+              isPending={start.isPending && start.variables?.attack === true}
+              isDisabled={!review.approvable}
+              onPress={() => start.mutate({ study, dataset, attack: true })}
+            >
+              {t("attack.start")}
+            </Button>
+          </>
         )}
         {tried !== null && (
           <Button kind="quiet" isPending={stop.isPending} onPress={() => stop.mutate({ study })}>

@@ -88,12 +88,17 @@ impl Matrix {
         }
         let step = self.rows.div_ceil(most.max(1));
         let rows: Vec<usize> = (0..self.rows).step_by(step).collect();
+        Some(self.of_rows(&rows))
+    }
+
+    /// These rows alone, in this order.
+    pub(crate) fn of_rows(&self, rows: &[usize]) -> Self {
         let each = |row: &usize| self.row(*row);
         let images = self.images.as_ref().map(|pixels| Pixels {
             shape: pixels.shape,
             bytes: rows.iter().flat_map(|row| pixels.row(*row)).copied().collect(),
         });
-        Some(Self {
+        Self {
             rows: rows.len(),
             columns: self.columns.clone(),
             values: rows.iter().flat_map(each).copied().collect(),
@@ -101,7 +106,7 @@ impl Matrix {
             times: rows.iter().filter_map(|row| self.times.get(*row).copied()).collect(),
             images,
             origin: rows.iter().filter_map(|row| self.origin.get(*row).copied()).collect(),
-        })
+        }
     }
 }
 

@@ -121,7 +121,7 @@ impl Goal {
     }
 
     /// What each row adds to the loss, or, of `cox`, each event.
-    fn terms(&self, outputs: &[f32], data: &Matrix) -> Vec<f64> {
+    pub(crate) fn terms(&self, outputs: &[f32], data: &Matrix) -> Vec<f64> {
         if self.loss == Loss::Cox {
             return cox_terms(outputs, &data.labels, &data.times);
         }

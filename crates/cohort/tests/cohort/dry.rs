@@ -1,8 +1,8 @@
 //! A dry run in the worker: the same bytes as in a round, of which people of the site see what is in them, and which are
 //! written nowhere.
 
-use hospes_cohort::Preview;
 use hospes_cohort::worker::{Done, Event, Order, execute};
+use hospes_cohort::{Attack, Guard, Preview};
 use hospes_protocol::approval::{ApprovalState, RefusalCode};
 use hospes_protocol::canon::Canonical;
 use hospes_protocol::id::Timestamp;
@@ -50,6 +50,42 @@ fn a_dry_run_makes_the_bytes_of_the_round_and_writes_them_nowhere() {
         assert!(dry.preview.is_some(), "{task}");
         assert!(order.payload_path.exists() && !tried.payload_path.exists(), "{task}");
     }
+}
+
+#[test]
+fn attacks_are_tried_beside_what_a_dry_run_makes_and_nowhere_else() {
+    let rig = Rig::new(&table(120));
+    let order = rig.order("train");
+    let plain = done(&dry(&order));
+    assert_eq!(plain.attack, None);
+    let mut last = 0;
+    let mut told = |progress: hospes_cohort::train::Progress| {
+        assert!(progress.done >= last && progress.done <= progress.total, "{progress:?} after {last}");
+        last = progress.done;
+        true
+    };
+    let tried = match execute(&dry(&Order { attack: true, ..order.clone() }), &clock, &mut told) {
+        Event::Done(done) => done,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!((tried.digest, &tried.preview), (plain.digest, &plain.preview));
+    let Some(Attack::Found(scores)) = tried.attack.as_deref() else { panic!("{tried:?}") };
+    assert_eq!((scores.subjects, scores.rounds, scores.planned), (80, 2, 2));
+    assert_eq!(scores.membership.iter().map(|found| found.guard).collect::<Vec<_>>(), [Guard::None]);
+    assert_eq!(scores.inversion.len(), 1);
+    // What is no training, and what is no dry run, has none.
+    assert_eq!(done(&dry(&Order { attack: true, ..rig.order("eval") })).attack, None);
+    assert_eq!(done(&Order { attack: true, ..order }).attack, None);
+}
+
+#[test]
+fn attacks_are_tried_without_the_noise_of_a_plan_and_with_it() {
+    let rig = Rig::with(&table(120), crate::noise::noisy("noise_multiplier: 1.0"), Policy::public_data());
+    let tried = done(&dry(&Order { attack: true, ..rig.order("train") }));
+    let Some(Attack::Found(scores)) = tried.attack.as_deref() else { panic!("{tried:?}") };
+    let guards = [Guard::None, Guard::Noise];
+    assert_eq!(scores.membership.iter().map(|found| found.guard).collect::<Vec<_>>(), guards);
+    assert_eq!(scores.inversion.iter().map(|found| found.guard).collect::<Vec<_>>(), guards);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use crate::rig::{NOW, PLAN, Rig, table, write};
 const BOUNDS: &str = "    x: { number: { min: 0, max: 11 } }\n    z: { number: { min: 0, max: 10 } }\n    kind:";
 
 /// The plan of the rig with two rounds of five steps, of a fifth of the patients each, and this noise.
-fn noisy(noise: &str) -> Plan {
+pub(crate) fn noisy(noise: &str) -> Plan {
     with(
         &format!("mode: local, {noise}, delta: 1.0e-5, clip_norm_l2: 1.0, sampling_rate: 0.2, expected_batch: 8"),
         "updates: 5, batch: 8",

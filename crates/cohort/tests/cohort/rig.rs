@@ -314,6 +314,7 @@ impl Rig {
         Order {
             approval: self.approval(),
             dry: false,
+            attack: false,
             circumstances: self.circumstances(header, self.snapshot.document.subjects),
             site: self.site(),
             snapshot: self.snapshot.document.clone(),

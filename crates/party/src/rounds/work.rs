@@ -176,6 +176,7 @@ impl Engine {
         self.append(&mut tx, &entry.object(ObjectKind::Snapshot, read, Some(read))).await?;
         let order = Order {
             dry: false,
+            attack: false,
             site: leave.stored.approval.document.envelope.site,
             approval: leave.stored.approval,
             circumstances: leave.circumstances,

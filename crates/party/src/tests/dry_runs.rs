@@ -10,7 +10,7 @@ use super::*;
 use crate::error::PartyError;
 use crate::requests::text::render;
 use crate::view::{
-    ComputeLimits, DryMessage, DryRunState, DryRunView, DryRunWait, DryStart, Preview, TaskState, Verdict,
+    Attack, ComputeLimits, DryMessage, DryRunState, DryRunView, DryRunWait, DryStart, Preview, TaskState, Verdict,
 };
 
 /// A site whose work is done by this program, at which a request waits.
@@ -34,7 +34,7 @@ async fn asked_of_threads() -> (World, Study) {
 }
 
 async fn start(world: &World, study: &Study) {
-    world.handle.start_dry_run(world.who("sam"), study.id, None).await.unwrap();
+    world.handle.start_dry_run(world.who("sam"), study.id, None, false).await.unwrap();
 }
 
 async fn look(world: &World, study: &Study) -> DryRunView {
@@ -116,11 +116,31 @@ async fn what_a_dry_run_shows_is_byte_for_byte_what_the_first_rounds_send_and_no
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn attacks_are_tried_on_what_training_sends_where_they_are_asked_for() {
+    let (world, study) = asked_of_threads().await;
+    world.handle.start_dry_run(world.who("sam"), study.id, None, true).await.unwrap();
+    let tried = over(&world, &study).await;
+    assert_eq!((tried.state, tried.attack), (DryRunState::Done, true), "{tried:?}");
+    let found = |at: usize| tried.messages[at].made.as_ref().expect("nothing was made").attack.clone();
+    let Some(Attack::Found(scores)) = found(0) else { panic!("{tried:?}") };
+    assert_eq!((scores.rounds, scores.planned, scores.membership.len(), scores.inversion.len()), (2, 2, 1, 1));
+    assert_eq!(found(1), None, "an evaluation sends no update");
+    // Begun, two messages, ended: no entries of its own.
+    assert_eq!(world.entered("dry_run", "success").await, 4);
+    world.handle.stop_dry_run(world.who("sam"), study.id).await.unwrap();
+    assert_eq!(world.handle.dry_run(world.who("sam"), study.id).await.unwrap(), None);
+    // Without attacks, none is tried.
+    start(&world, &study).await;
+    let tried = over(&world, &study).await;
+    assert!(!tried.attack && tried.messages[0].made.as_ref().is_some_and(|made| made.attack.is_none()), "{tried:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_dry_run_is_for_people_who_may_see_the_data_of_a_request_that_waits() {
     let (mut world, study) = asked_of_threads().await;
     world.add_person("xara", Role::DataAccessApprover, Some("Data access committee")).await;
     for name in ["ana", "odo", "xara"] {
-        let started = world.handle.start_dry_run(world.who(name), study.id, None).await;
+        let started = world.handle.start_dry_run(world.who(name), study.id, None, false).await;
         assert!(matches!(started, Err(PartyError::Denied { .. })), "{name}: {started:?}");
         let seen = world.handle.dry_run(world.who(name), study.id).await;
         assert!(matches!(seen, Err(PartyError::Denied { .. })), "{name}");
@@ -130,17 +150,17 @@ async fn a_dry_run_is_for_people_who_may_see_the_data_of_a_request_that_waits() 
     assert_eq!(world.entered("role_refused", "refused").await, 9);
     // Two datasets fit, and none is named; then one that is not there.
     let other = world.add_dataset("Hungary", "hungary.csv", true).await;
-    let unnamed = world.handle.start_dry_run(world.who("sam"), study.id, None).await;
+    let unnamed = world.handle.start_dry_run(world.who("sam"), study.id, None, false).await;
     assert!(matches!(&unnamed, Err(PartyError::Input { place: "dataset", .. })), "{unnamed:?}");
     world.handle.remove_dataset(world.who("sam"), other.id, "a test".into()).await.unwrap();
-    let removed = world.handle.start_dry_run(world.who("sam"), study.id, Some(other.id)).await;
+    let removed = world.handle.start_dry_run(world.who("sam"), study.id, Some(other.id), false).await;
     assert!(matches!(removed, Err(PartyError::NotFound(_))), "{removed:?}");
     // The privacy officer may look before giving an opinion.
-    world.handle.start_dry_run(world.who("pia"), study.id, None).await.unwrap();
+    world.handle.start_dry_run(world.who("pia"), study.id, None, false).await.unwrap();
     assert_eq!(over(&world, &study).await.state, DryRunState::Done);
     let refuse = Verdict::Refuse { reason: "not our field".into() };
     world.handle.decide(world.who("sam"), study.id, refuse).await.unwrap();
-    let refused = world.handle.start_dry_run(world.who("sam"), study.id, None).await;
+    let refused = world.handle.start_dry_run(world.who("sam"), study.id, None, false).await;
     assert!(matches!(&refused, Err(PartyError::State(words)) if words.contains("refused")), "{refused:?}");
 }
 
@@ -151,7 +171,7 @@ async fn a_request_that_is_over_is_not_tried() {
     policy.approval.expires_days = 1;
     world.set_policy(&policy).await;
     world.approve(&study).await;
-    let active = world.handle.start_dry_run(world.who("sam"), study.id, None).await;
+    let active = world.handle.start_dry_run(world.who("sam"), study.id, None, false).await;
     assert!(matches!(&active, Err(PartyError::State(words)) if words.contains("active")), "{active:?}");
     world.pass_time(2 * DAY);
     for _ in 0..200 {
@@ -160,13 +180,13 @@ async fn a_request_that_is_over_is_not_tried() {
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let expired = world.handle.start_dry_run(world.who("sam"), study.id, None).await;
+    let expired = world.handle.start_dry_run(world.who("sam"), study.id, None, false).await;
     assert!(matches!(&expired, Err(PartyError::State(words)) if words.contains("expired")), "{expired:?}");
     let other = super::study(2, small_plan(1));
     world.offer(&other).await;
     world.send(ToSite::StudyWithdrawn { study: other.id }).await;
     world.settle().await;
-    let withdrawn = world.handle.start_dry_run(world.who("sam"), other.id, None).await;
+    let withdrawn = world.handle.start_dry_run(world.who("sam"), other.id, None, false).await;
     assert!(matches!(&withdrawn, Err(PartyError::State(words)) if words.contains("withdrawn")), "{withdrawn:?}");
 }
 
@@ -174,7 +194,7 @@ async fn a_request_that_is_over_is_not_tried() {
 async fn what_nobody_could_sign_or_show_is_refused_and_entered() {
     let (mut world, study) = asked_of_threads().await;
     world.set_policy(&Policy::strict()).await;
-    let refused = world.handle.start_dry_run(world.who("sam"), study.id, None).await;
+    let refused = world.handle.start_dry_run(world.who("sam"), study.id, None, false).await;
     assert!(matches!(&refused, Err(PartyError::Refused(_))), "{refused:?}");
     assert_eq!(world.entered("dry_run", "refused").await, 1);
     world.set_policy(&Policy::public_data()).await;
@@ -184,11 +204,11 @@ async fn what_nobody_could_sign_or_show_is_refused_and_entered() {
     train.model = vec![linear(6_000_000), linear(1)].into();
     let large = super::study(2, plan);
     world.offer(&large).await;
-    let refused = world.handle.start_dry_run(world.who("sam"), large.id, None).await;
+    let refused = world.handle.start_dry_run(world.who("sam"), large.id, None, false).await;
     assert!(matches!(&refused, Err(PartyError::Refused(r)) if r.detail.contains("DRY_RUN_BYTES")), "{refused:?}");
     assert_eq!(world.entered("dry_run", "refused").await, 2);
     world.handle.stop(world.who("ana"), Some("a break-in".into())).await.unwrap();
-    let refused = world.handle.start_dry_run(world.who("sam"), study.id, None).await;
+    let refused = world.handle.start_dry_run(world.who("sam"), study.id, None, false).await;
     assert!(matches!(&refused, Err(PartyError::Refused(r)) if r.detail.contains("stopped all work")), "{refused:?}");
     assert!(world.handle.dry_run(world.who("sam"), study.id).await.unwrap().is_none());
 }
@@ -234,7 +254,7 @@ async fn what_cannot_be_entered_in_the_log_is_not_shown() {
         .handle
         .ask(move |e| {
             async move {
-                e.start_dry_run(session, id, None).await?;
+                e.start_dry_run(session, id, None, false).await?;
                 Box::pin(e.go_on_with_dry_run()).await?;
                 limit_database(e, Some(0)).await;
                 fill_database(e).await;
@@ -275,7 +295,7 @@ async fn what_a_privacy_officer_holds_is_not_tried() {
     world.sign("sam", exactly(study.id)).await.unwrap();
     let suspend = Verdict::Suspend { reason: "patients complained".into() };
     world.handle.decide(world.who("pia"), study.id, suspend).await.unwrap();
-    let refused = world.handle.start_dry_run(world.who("sam"), study.id, None).await;
+    let refused = world.handle.start_dry_run(world.who("sam"), study.id, None, false).await;
     assert!(matches!(&refused, Err(PartyError::Refused(r)) if r.detail.contains("suspended it")), "{refused:?}");
     assert_eq!(world.entered("dry_run", "refused").await, 1);
 }
@@ -307,7 +327,7 @@ async fn a_dry_run_is_stopped_at_once_and_forgotten_when_somebody_says_so() {
     let process = process(&pid).await;
     let view = look(&world, &study).await;
     assert_eq!((view.state, view.messages[0].state), (DryRunState::Running, TaskState::Working));
-    let second = world.handle.start_dry_run(world.who("pia"), study.id, None).await;
+    let second = world.handle.start_dry_run(world.who("pia"), study.id, None, false).await;
     assert!(matches!(&second, Err(PartyError::State(words)) if words.contains("under way")), "{second:?}");
     world.handle.stop_dry_run(world.who("ava"), study.id).await.unwrap();
     until("the worker is gone", || !process.exists()).await;

@@ -6,7 +6,7 @@ use hospes_protocol::id::{DatasetId, Digest, StudyId, Timestamp};
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
-use super::{Preview, TaskState};
+use super::{Attack, Preview, TaskState};
 
 /// A dry run, under way or ended. It is gone with the engine's process.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
@@ -21,6 +21,8 @@ pub struct DryRunView {
     pub by: String,
     /// When.
     pub at: Timestamp,
+    /// Whether attacks are tried on what training would send.
+    pub attack: bool,
     /// How far it is.
     pub state: DryRunState,
     /// Why it was stopped or failed.
@@ -124,6 +126,8 @@ pub struct DryPayload {
     pub cut: u64,
     /// What is in them.
     pub preview: Preview,
+    /// What attacks on it found, where they were tried.
+    pub attack: Option<Attack>,
     /// What it was computed on: `cpu`, or a card's name.
     pub device: String,
 }

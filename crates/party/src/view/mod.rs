@@ -7,7 +7,7 @@ pub use hospes_cohort::evaluate::{Compared, Interval};
 use hospes_cohort::profile::Profile;
 pub use hospes_cohort::scan::ScanProfile;
 use hospes_cohort::schema::ColumnKind;
-pub use hospes_cohort::{Preview, TensorPreview};
+pub use hospes_cohort::{Attack, AttackScores, Guard, Inversion, Membership, Preview, TensorPreview, Told, Untried};
 use hospes_protocol::approval::{Range, ReleaseRule, Role};
 use hospes_protocol::id::{ApprovalId, DatasetId, Digest, FederationId, JobId, PersonId, SiteId, StudyId, Timestamp};
 use hospes_protocol::sign::PublicKey;

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use hospes_ipc::{Call, Fault, FaultCode};
 use hospes_party::view::{
-    DryMessage, DryPayload, DryRunState, DryRunView, DryRunWait, DryStart, Preview, TaskState, TensorPreview,
+    Attack, AttackScores, DryMessage, DryPayload, DryRunState, DryRunView, DryRunWait, DryStart, Guard, Interval,
+    Preview, TaskState, TensorPreview, Told, Untried,
 };
 use hospes_protocol::id::StudyId;
 use serde_json::Value;
@@ -21,10 +22,10 @@ const TOLD: Duration = Duration::from_secs(10);
 const ACTIVE: Duration = Duration::from_secs(60);
 
 /// `dry-run`
-pub(crate) async fn dry_run(asking: &mut Asking, typed: &str, dataset: Option<String>) -> Result<()> {
+pub(crate) async fn dry_run(asking: &mut Asking, typed: &str, dataset: Option<String>, attack: bool) -> Result<()> {
     let study = study::study(asking, typed).await?;
     let dataset = study::dataset(asking, dataset).await?;
-    asking.ask::<Value>(&Call::StartDryRun { study, dataset }).await?;
+    asking.ask::<Value>(&Call::StartDryRun { study, dataset, attack }).await?;
     let tried = wait(asking, study).await?;
     asking.answer(&tried, tell)?;
     let reason = tried.reason.unwrap_or_default();
@@ -138,6 +139,77 @@ fn tell_payload(message: &DryMessage, made: &DryPayload) {
     }
     for (name, rule) in &made.withheld {
         output::say(&format!("  held back: {name} ({rule})"));
+    }
+    if let Some(attack) = &made.attack {
+        tell_attack(attack);
+    }
+}
+
+/// What attacks found, with what it is worth.
+fn tell_attack(attack: &Attack) {
+    let why = match attack {
+        Attack::Found(scores) => return tell_scores(scores),
+        Attack::TooFew { subjects, least } => format!("{subjects} patients are too few to say; {least} are needed"),
+        Attack::TooSlow { seconds } => format!("they took longer than {seconds} seconds"),
+        Attack::Untried(Untried::Loss) => "the loss is one of all patients together".to_owned(),
+        Attack::Untried(Untried::KeptLayers) => "layers of the model stay at this site".to_owned(),
+        Attack::Untried(Untried::TooLarge) => "the model is too large".to_owned(),
+        Attack::Failed { reason } => reason.clone(),
+    };
+    output::say(&format!("Attacks say nothing here, for or against it: {why}."));
+}
+
+fn tell_scores(scores: &AttackScores) {
+    output::say(&format!(
+        "Attacks by somebody who reads what would be sent, tried on {} patients with {} pairs of models, each of {} of {} \
+         rounds by this site alone. In brackets: 95 % of 1,000 resamples of the patients.",
+        scores.subjects, scores.repeats, scores.rounds, scores.planned
+    ));
+    for found in &scores.membership {
+        let best = match found.compared.advantage >= found.by_loss.advantage {
+            true => found.compared,
+            false => found.by_loss,
+        };
+        output::say(&match [found.by_loss, found.compared].iter().any(|told| told.advantage_interval.low > 0.0) {
+            true => format!(
+                "{}: whether a patient was trained on could be told better than by guessing, rightly for about {:.0} of \
+                 100 where guessing is right for 50.",
+                guarded(found.guard),
+                50.0 + 50.0 * best.advantage.max(0.0)
+            ),
+            false => {
+                format!("{}: these attacks could not tell whether a patient was trained on.", guarded(found.guard))
+            }
+        });
+    }
+    let row = |guard: Guard, attack: &str, told: &Told| {
+        let within = |value: f64, Interval { low, high }: Interval| format!("{value:.2} ({low:.2} to {high:.2})");
+        let auc = within(told.auc, told.auc_interval);
+        vec![guarded(guard), attack.to_owned(), auc, within(told.advantage, told.advantage_interval)]
+    };
+    let rows = scores.membership.iter().flat_map(|found| {
+        [row(found.guard, "loss alone", &found.by_loss), row(found.guard, "compared", &found.compared)]
+    });
+    output::table(&["What is read", "Attack", "AUC", "Advantage"], rows);
+    for found in &scores.inversion {
+        output::say(&format!(
+            "{}: of the row that is found best, {:.0} % of its {} columns; guessing finds {:.0} %.",
+            guarded(found.guard),
+            100.0 * found.recovered,
+            found.columns,
+            100.0 * found.guessed
+        ));
+    }
+    output::say(
+        "This is an aid and no proof: others may attack better, and that an attack finds nothing bounds nothing.",
+    );
+}
+
+fn guarded(guard: Guard) -> String {
+    match guard {
+        Guard::None => "the update as it is".to_owned(),
+        Guard::Masked { sites } => format!("a sum over {sites} sites"),
+        Guard::Noise => "the update with noise".to_owned(),
     }
 }
 

@@ -147,7 +147,7 @@ async fn dispatch(asking: &mut Asking, command: Command) -> Result<()> {
         Command::Requests => study::requests(asking).await,
         Command::Show { study, dataset } => study::show(asking, &study, dataset).await,
         Command::DryRun { study, stop: true, .. } => dry_run::stop(asking, &study).await,
-        Command::DryRun { study, dataset, .. } => dry_run::dry_run(asking, &study, dataset).await,
+        Command::DryRun { study, dataset, attack, .. } => dry_run::dry_run(asking, &study, dataset, attack).await,
         Command::Opinion { study, view, text } => study::opinion(asking, &study, view, text).await,
         Command::Approve(approve) => study::approve(asking, approve).await,
         Command::Refuse(reasoned) => study::refuse(asking, reasoned).await,

@@ -43,6 +43,8 @@ pub(super) const ANSWER: &str = "Dry run on this machine";
 /// A dry run, under way or ended.
 pub(crate) struct DryRun {
     draft: Draft,
+    /// Whether attacks are tried on what training would send.
+    attack: bool,
     /// Stands for the run of which it is none.
     job: JobId,
     by: Actor,
@@ -102,7 +104,8 @@ impl Drop for Scratch {
 
 impl Handle {
     /// Begins a dry run of a request that waits for a decision (data steward, data-access approver, privacy officer); without
-    /// a dataset, on that of its approval or the only one that fits. What comes of it shows [`Handle::dry_run`].
+    /// a dataset, on that of its approval or the only one that fits. What comes of it shows [`Handle::dry_run`]. `attack`: try
+    /// attacks on what training would send, too.
     ///
     /// # Errors
     /// [`PartyError::Refused`] by what would refuse the first signature or the first round; [`PartyError::Input`] without a
@@ -112,9 +115,10 @@ impl Handle {
         session: &Session,
         study: StudyId,
         dataset: Option<DatasetId>,
+        attack: bool,
     ) -> Result<(), PartyError> {
         let s = session.clone();
-        self.ask(move |e| e.start_dry_run(s, study, dataset).boxed()).await
+        self.ask(move |e| e.start_dry_run(s, study, dataset, attack).boxed()).await
     }
 
     /// The dry run of a request, if there is one since the engine started.
@@ -145,6 +149,7 @@ impl Engine {
         session: Session,
         id: StudyId,
         dataset: Option<DatasetId>,
+        attack: bool,
     ) -> Result<(), PartyError> {
         let acting = self.inside(&session, "make a dry run", VIEWERS).await?;
         if self.dry_run.as_ref().is_some_and(DryRun::is_under_way) {
@@ -173,7 +178,10 @@ impl Engine {
             .object(ObjectKind::Dataset, draft.dataset, None)
             .object(ObjectKind::Snapshot, snapshot, Some(snapshot))
             .purpose(Purpose { study: Some(id), ..Purpose::default() })
-            .because(format!("begun, {} tasks; nothing leaves", draft.tasks.len()));
+            .because(match attack {
+                true => format!("begun with attacks on it, {} tasks; nothing leaves", draft.tasks.len()),
+                false => format!("begun, {} tasks; nothing leaves", draft.tasks.len()),
+            });
         self.append(&mut tx, &entry).await?;
         tx.commit().await?;
         let now = self.now();
@@ -181,6 +189,7 @@ impl Engine {
         let paths = (0..draft.tasks.len()).map(kept).collect();
         self.dry_run = Some(DryRun {
             draft,
+            attack,
             job,
             by: acting.actor(),
             by_name,
@@ -316,6 +325,7 @@ impl DryRun {
             dataset_name: draft.dataset_name.clone(),
             by: self.by_name.clone(),
             at: self.at,
+            attack: self.attack,
             state: self.state(),
             reason,
             waits: waits.filter(|_| matches!(self.phase, Phase::Waiting)),
@@ -380,6 +390,7 @@ fn payload(done: &Done) -> Option<DryPayload> {
             LocalView::Report(_) => 0,
         },
         preview,
+        attack: done.attack.as_deref().cloned(),
         device: done.device.clone(),
     })
 }

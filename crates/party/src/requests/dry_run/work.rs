@@ -128,6 +128,7 @@ impl Engine {
         let order = Order {
             approval: dry.draft.approval.clone(),
             dry: true,
+            attack: dry.attack,
             site: dry.draft.approval.document.envelope.site,
             circumstances,
             key: self.snapshot_key(&dataset).await?,
