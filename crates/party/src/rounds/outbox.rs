@@ -24,6 +24,7 @@ use crate::engine::Engine;
 use crate::error::PartyError;
 use crate::link::{LinkCommand, Receipt};
 use crate::people::Session;
+use crate::pools;
 use crate::requests;
 use crate::store::{At as _, Tx, from_json, parse, signed, to_json, unsigned};
 use crate::view::{EgressView, Notice, PAGE_ITEMS, Page, Protection};
@@ -222,6 +223,11 @@ impl Engine {
             .round_entry(Actor::Engine, Action::UpdatePrepared, row)
             .object(object, digest.short(), Some(digest))
             .because(requests::banner(&leave.circumstances.policy, is_masked));
+        // PRIVACY: what it costs is spent in the step after which it may leave, once for each round.
+        let rules = &leave.circumstances.policy.privacy;
+        if let Some(spent) = pools::spend(tx, &leave.spending(&row.key, row.study), rules, now).await? {
+            entry = entry.object(ObjectKind::Pool, spent.id, Some(spent.digest));
+        }
         entry.egress = Some(Egress { to: row.federation.to_string(), bytes, digest });
         self.append(tx, &entry).await?;
         Ok((upload, actions))

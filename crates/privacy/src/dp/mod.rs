@@ -35,6 +35,8 @@ pub use pld::{Epsilons, delta, epsilon};
 pub use rdp::{Bound, Curve};
 pub use source::Source;
 
+use serde::{Deserialize, Serialize};
+
 use crate::PrivacyError;
 
 /// Smallest and largest noise multiplier that is accounted for.
@@ -68,7 +70,8 @@ impl Delta {
 }
 
 /// The same release many times: a sum over a Poisson sample of subjects, each clipped, with Gaussian noise.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Release {
     sampling_rate: f64,
     noise_multiplier: f64,
