@@ -104,6 +104,15 @@ impl Release {
         Ok(Self { sampling_rate, noise_multiplier, times, distance: 0.0 })
     }
 
+    /// So many times as many: the same in each of so many rounds.
+    ///
+    /// # Disclosure
+    /// Nothing about patients.
+    #[must_use]
+    pub fn repeated(self, rounds: u64) -> Self {
+        Self { times: self.times.saturating_mul(rounds), ..self }
+    }
+
     /// Chance of each subject to be in one.
     pub fn sampling_rate(&self) -> f64 {
         self.sampling_rate
