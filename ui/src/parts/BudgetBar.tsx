@@ -28,8 +28,8 @@ export function BudgetBar({ account, study = 0 }: Props) {
   return (
     <div className={styles.budget}>
       <div className={styles.bar} role="img" aria-label={words}>
-        <span className={styles.spent} style={{ width: `${spent * 100}%` }} />
-        <span className={styles.study} style={{ width: `${taken * 100}%` }} />
+        {spent > 0 && <span className={styles.spent} style={{ width: `${spent * 100}%` }} />}
+        {taken > 0 && <span className={styles.study} style={{ width: `${taken * 100}%` }} />}
       </div>
       <div className={styles.words}>
         <span>{words}</span>

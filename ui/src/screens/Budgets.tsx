@@ -3,8 +3,8 @@ import { Link } from "wouter";
 import { useAnswer } from "../ipc/hooks";
 import { BudgetBar } from "../parts/BudgetBar";
 import { Card } from "../parts/Card";
-import styles from "./Privacy.module.css";
 import { poolName } from "./Privacy";
+import styles from "./Privacy.module.css";
 
 /** Pools that are shown before the rest is left to their screen. */
 const SHOWN = 4;

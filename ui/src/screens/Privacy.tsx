@@ -47,10 +47,7 @@ function Pool({ pool }: { pool: PoolView }) {
   const { t } = useTranslation();
   const { account } = pool;
   return (
-    <Card
-      title={poolName(pool, t("privacy.removed"))}
-      lead={t("review.patients", { count: pool.patients })}
-    >
+    <Card title={poolName(pool, t("privacy.removed"))} lead={t("review.patients", { count: pool.patients })}>
       <BudgetBar account={account} />
       {account.unprotected > 0 && (
         <Notice weight="attention">{t("privacy.unprotected", { count: account.unprotected })}</Notice>

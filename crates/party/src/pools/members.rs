@@ -81,16 +81,13 @@ pub(crate) async fn join(
 }
 
 impl Full {
-    /// One pool of both: this one, with the other's spendings. Without a subject in both nobody paid for more than one, so that
-    /// the larger divergence holds for each; otherwise somebody may have paid for both (specs/differential-privacy.md).
+    /// One pool of both: this one, with the other's spendings.
     async fn with(self, other: Self, tx: &mut Tx) -> Result<Self, PartyError> {
         let step = tx.step();
-        let (mine, its) = (&self.pool.curve, &other.pool.curve);
-        let curve = if self.members.overlaps(&other.members) { mine.plus(its) } else { mine.maximum(its) };
+        let curve = of_both((&self.members, &self.pool.curve), (&other.members, &other.pool.curve));
         for sql in [
             "UPDATE spendings SET pool = ?1 WHERE pool = ?2",
             "UPDATE datasets SET pool = ?1 WHERE pool = ?2",
-            // The first place is there for the others' sake.
             "DELETE FROM pools WHERE id = ?2 AND id <> ?1",
         ] {
             sqlx::query(sql)
@@ -103,6 +100,13 @@ impl Full {
         let members = self.members.with(&other.members);
         Ok(Self { pool: Pool { curve, ..self.pool }, members })
     }
+}
+
+/// What two pools have spent that become one. Without a subject in both nobody paid for more than one of them, so that the larger
+/// divergence holds for each; otherwise somebody may have paid for both (specs/differential-privacy.md).
+fn of_both(one: (&Members, &Curve), other: (&Members, &Curve)) -> Curve {
+    let ((members, curve), (others, its)) = (one, other);
+    if members.overlaps(others) { curve.plus(its) } else { curve.maximum(its) }
 }
 
 /// All pools with their members, the oldest first.
@@ -158,5 +162,22 @@ impl Engine {
             tx.commit().await?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hospes_privacy::dp::Release;
+
+    use super::*;
+
+    #[test]
+    fn pools_that_share_somebody_have_spent_the_sum_and_others_the_larger() {
+        let members = |of: &[u8]| Members::from_bytes(&of.iter().flat_map(|n| [*n; 16]).collect::<Vec<_>>()).unwrap();
+        let spent = |times| Curve::of(&[Release::new(1.0, 5.0, times).unwrap()]);
+        let (small, large) = (spent(10), spent(30));
+        let one = members(&[1, 2]);
+        assert_eq!(of_both((&one, &small), (&members(&[3]), &large)), large);
+        assert_eq!(of_both((&one, &small), (&members(&[2, 3]), &large)), small.plus(&large));
     }
 }

@@ -1,6 +1,7 @@
 //! What people see of the privacy ledger.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use hospes_privacy::dp::{Curve, Delta, Release, epsilon};
 use hospes_protocol::canon::Canonical;
@@ -115,14 +116,16 @@ async fn studies(
     for (study, release, count, first, last) in rows {
         let study: StudyId = parse(&study, "study")?;
         let (first, last) = (Timestamp::from_millis(first), Timestamp::from_millis(last));
-        if !found.contains_key(&study) {
-            let (title, federation_name) = named(conn, study).await?;
-            let (epsilon, renyi) = (None, None);
-            let none =
-                PoolStudy { study, title, federation_name, first, last, bounded: 0, unprotected: 0, epsilon, renyi };
-            found.insert(study, (none, Vec::new()));
-        }
-        let Some((view, releases)) = found.get_mut(&study) else { continue };
+        let (view, releases) = match found.entry(study) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let (title, federation_name) = named(conn, study).await?;
+                let (bounded, unprotected, epsilon, renyi) = (0, 0, None, None);
+                let none =
+                    PoolStudy { study, title, federation_name, first, last, bounded, unprotected, epsilon, renyi };
+                new.insert((none, Vec::new()))
+            }
+        };
         (view.first, view.last) = (view.first.min(first), view.last.max(last));
         match release.map(|text| from_json::<Release>(&text, "release")).transpose()? {
             Some(release) => {
