@@ -12,7 +12,7 @@ use crate::store::At as _;
 use crate::view::{AuditQuery, PoolView};
 
 /// Of sums over everybody with five times the noise, the strict budget (ε = 8, δ = 1e-6) admits 52: what the order of the
-/// filter is worth, 4.73 at 4.5, by α/(2·5²) for each.
+/// filter is worth, 4.63 at 4.4, by 4.4/(2·5²) for each.
 const MOST: u64 = 52;
 
 /// Charges a pool for a round with so many of them, as the step would that enters its payload.
