@@ -15,6 +15,9 @@ import { Page } from "../parts/Page";
 import { type Column, Table } from "../parts/Table";
 import styles from "./Privacy.module.css";
 
+/** The least that the axis of time shows, in milliseconds: a single point has no length. */
+const SHORTEST_MS = 3_600_000;
+
 /** What people call a pool: its datasets, or that all of them were removed. */
 export function poolName({ datasets }: PoolView, removed: string): string {
   return datasets.length === 0 ? removed : list(datasets);
@@ -128,7 +131,8 @@ function Course({ title, caption, axis, points, value, shown, most }: CourseProp
   const { t, i18n } = useTranslation();
   const { language } = i18n;
   const option = useMemo(() => {
-    const [from, to] = [points[0]?.at ?? 0, points.at(-1)?.at ?? 0];
+    const from = points[0]?.at ?? 0;
+    const to = Math.max(points.at(-1)?.at ?? 0, from + SHORTEST_MS);
     const ends = most === undefined ? [] : [from, to].map((x) => ({ x, y: most }));
     return lines(
       [
