@@ -18,7 +18,7 @@ use sqlx::Row as _;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use crate::error::PartyError;
-use crate::store::{At as _, Tx, bad_column, parse, set_setting, setting, signed, to_json, unsigned};
+use crate::store::{At as _, Tx, bad_column, from_json, parse, set_setting, setting, signed, to_json, unsigned};
 
 pub(crate) use members::{Joining, join};
 pub(crate) use show::study_budget;
@@ -38,12 +38,19 @@ pub(crate) enum Charge {
 }
 
 impl Charge {
-    /// What its entry in the log names: enough to compute it again.
-    fn words(&self) -> String {
+    /// As the database has it; the log, too, so that it can be computed again.
+    fn kept(&self) -> Option<String> {
         match self {
-            Self::Bounded(release) => to_json(release),
-            Self::Unprotected => "unprotected".to_owned(),
+            Self::Bounded(release) => Some(to_json(release)),
+            Self::Unprotected => None,
         }
+    }
+
+    fn read(kept: Option<String>) -> Result<Self, PartyError> {
+        Ok(match kept {
+            Some(text) => Self::Bounded(from_json(&text, "release")?),
+            None => Self::Unprotected,
+        })
     }
 }
 
@@ -198,13 +205,10 @@ pub(crate) async fn spend(
     }
     let step = tx.step();
     let mut pool = Pool::read(tx.conn(), pool).await?;
-    let release = match spending.charge {
-        Charge::Bounded(release) => {
-            pool.curve = pool.curve.plus(&Curve::of(&[release]));
-            Some(to_json(&release))
-        }
-        Charge::Unprotected => None,
-    };
+    if let Charge::Bounded(release) = spending.charge {
+        pool.curve = pool.curve.plus(&Curve::of(&[release]));
+    }
+    let release = spending.charge.kept();
     let bytes = curve_bytes(&pool.curve);
     let digest = Digest::of(&bytes);
     sqlx::query("UPDATE pools SET curve = ?2 WHERE id = ?1")
@@ -226,13 +230,55 @@ pub(crate) async fn spend(
     .bind(i64::from(*attempt))
     .bind(spending.study.to_string())
     .bind(pool.id.to_string())
-    .bind(release)
+    .bind(release.as_deref())
     .bind(epsilon)
     .bind(now.as_millis())
     .execute(tx.conn())
     .await
     .at(step)?;
-    Ok(Some(Spent { id: format!("{} {}", pool.id, spending.charge.words()), digest }))
+    let charge = release.as_deref().unwrap_or("unprotected");
+    Ok(Some(Spent { id: format!("{} {charge}", pool.id), digest }))
+}
+
+/// Notes the entry of the log that names what was charged, within the step that appends it.
+pub(crate) async fn note_entry(tx: &mut Tx, key: &RoundKey, entry: u64) -> Result<(), PartyError> {
+    let step = tx.step();
+    sqlx::query(
+        "UPDATE spendings SET entry = ?6 WHERE job = ?1 AND task = ?2 AND epoch = ?3 AND round = ?4 AND attempt = ?5",
+    )
+    .bind(key.job.to_string())
+    .bind(&key.task)
+    .bind(signed(key.epoch))
+    .bind(i64::from(key.round))
+    .bind(i64::from(key.attempt))
+    .bind(signed(entry))
+    .execute(tx.conn())
+    .await
+    .at(step)?;
+    Ok(())
+}
+
+/// Whether what a round costs is bounded, and its entry is not among the first so many of the log, which the coordinator has
+/// cosigned. Until it is, the payload does not leave: a site that is restored from a backup then hears of a log with that
+/// entry, and cannot forget a bounded charge unseen.
+pub(crate) async fn is_unwitnessed(
+    conn: &mut SqliteConnection,
+    key: &RoundKey,
+    cosigned: u64,
+) -> Result<bool, PartyError> {
+    let entry: Option<Option<i64>> = sqlx::query_scalar(
+        "SELECT entry FROM spendings
+         WHERE job = ?1 AND task = ?2 AND epoch = ?3 AND round = ?4 AND attempt = ?5 AND release IS NOT NULL",
+    )
+    .bind(key.job.to_string())
+    .bind(&key.task)
+    .bind(signed(key.epoch))
+    .bind(i64::from(key.round))
+    .bind(i64::from(key.attempt))
+    .fetch_optional(conn)
+    .await
+    .at("read the privacy ledger")?;
+    Ok(entry.is_some_and(|entry| entry.is_none_or(|entry| unsigned(entry) >= cosigned)))
 }
 
 async fn is_charged(conn: &mut SqliteConnection, key: &RoundKey) -> Result<bool, PartyError> {

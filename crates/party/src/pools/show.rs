@@ -17,7 +17,7 @@ use crate::engine::Engine;
 use crate::error::PartyError;
 use crate::people::Session;
 use crate::requests;
-use crate::store::{At as _, from_json, parse, unsigned};
+use crate::store::{At as _, parse, unsigned};
 use crate::view::{PoolAccount, PoolPoint, PoolStudy, PoolView, StudyBudget};
 
 /// Points over time that are shown of a pool.
@@ -127,13 +127,13 @@ async fn studies(
             }
         };
         (view.first, view.last) = (view.first.min(first), view.last.max(last));
-        match release.map(|text| from_json::<Release>(&text, "release")).transpose()? {
-            Some(release) => {
+        match Charge::read(release)? {
+            Charge::Bounded(release) => {
                 view.bounded += unsigned(count);
                 // So many of the same.
                 releases.push(release.repeated(unsigned(count)));
             }
-            None => view.unprotected += unsigned(count),
+            Charge::Unprotected => view.unprotected += unsigned(count),
         }
     }
     let mut all: Vec<(PoolStudy, Vec<Release>)> = found.into_values().collect();

@@ -21,6 +21,7 @@ CREATE TABLE spendings (
     pool    TEXT NOT NULL REFERENCES pools (id),
     release TEXT,                        -- JSON: sampling, noise and times; NULL without differential privacy
     epsilon REAL NOT NULL,               -- of all bounded releases of the pool, this one among them, at the policy's delta
+    entry   INTEGER,                     -- of the log, by its sequence; what is bounded waits until it is cosigned
     at      INTEGER NOT NULL,
     PRIMARY KEY (job, task, epoch, round, attempt)
 ) STRICT;

@@ -3,6 +3,7 @@
 use hospes_privacy::dp::Release;
 use hospes_protocol::approval::{Refusal, RefusalCode};
 use hospes_protocol::id::{DatasetId, RoundKey};
+use hospes_protocol::message::Witness;
 
 use super::federations::{connect_there, offer_there, other_study};
 use super::*;
@@ -101,11 +102,12 @@ async fn registering_the_same_patients_again_is_no_new_budget() {
     assert_eq!(after[0].datasets.len(), 3, "{:?}", after[0].datasets);
     spend(&world, first.id, pool.id, 2, 30).await.unwrap_err();
     // Others have their own, until a dataset has some of both: then each patient has paid the larger of the two.
+    world.pass_time(MINUTE);
     world.add_dataset("Hungary", "hungary.csv", true).await;
     let apart = accounts(&world).await;
     assert_eq!((apart.len(), apart[1].account.share), (2, 0.0));
     spend(&world, first.id, apart[1].id, 3, 10).await.unwrap();
-    let both = world.folder.join("both.csv");
+    let both = world.folder.with_file_name("both.csv");
     let lines = |name: &str| std::fs::read_to_string(heart(name)).unwrap().lines().map(str::to_owned).collect::<Vec<_>>();
     let (some, others) = (lines("cleveland.csv"), lines("hungary.csv"));
     std::fs::write(&both, [&some[..20], &others[1..20]].concat().join("\n")).unwrap();
@@ -165,4 +167,41 @@ async fn a_release_without_noise_is_entered_as_such_with_its_payload() {
     let again = pools(&back).await.remove(0);
     assert_eq!((again.id, again.patients, again.account.unprotected), (pool.id, pool.patients, 1));
     drop(world);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_bounded_leaves_only_when_its_charge_is_witnessed() {
+    let mut world = World::new().await;
+    let study = world.running(small_plan(1)).await;
+    world.open_round(header(&study, job(1), "train", 1, 1, world.now())).await;
+    world.serve_model(&study).await;
+    let (upload, _) = world.expect_upload().await;
+    // As if the round had noise.
+    let release = crate::store::to_json(&Release::new(0.1, 5.0, 10).unwrap());
+    let bounded = world.handle.ask(|e| {
+        async move {
+            let mut tx = e.store.begin("a test").await?;
+            sqlx::query("UPDATE spendings SET release = ?1").bind(release).execute(tx.conn()).await.at("a test")?;
+            tx.commit().await
+        }
+        .boxed()
+    });
+    bounded.await.unwrap();
+    world.event(LinkEvent::Disconnected { reason: "a test".into(), retry_in: Duration::ZERO }).await;
+    world.connect().await;
+    let note = world
+        .expect("a checkpoint", |c| match c {
+            LinkCommand::Upload { .. } => panic!("it was handed over before its charge was witnessed"),
+            LinkCommand::Send(FromSite::Witness(Witness::Show { checkpoint, .. })) => Some(checkpoint.clone()),
+            _ => None,
+        })
+        .await;
+    world.never("an upload", |c| matches!(c, LinkCommand::Upload { .. }).then_some(())).await;
+    let shown = hospes_ledger::SignedCheckpoint::parse(&note, &this_site().public()).unwrap();
+    let cosignature = shown.checkpoint().cosign(&coordinator(), world.now()).line();
+    let (origin, size) = (this_site().public().site_id(), shown.checkpoint().size);
+    world.send(ToSite::Witness(Witness::Cosigned { origin, size, witness: federation(), cosignature })).await;
+    let (again, path) = world.expect_upload().await;
+    assert_eq!(again.digest(), upload.digest());
+    world.take(&again, &path).await;
 }
