@@ -135,7 +135,7 @@ impl Engine {
                 Ok(members) => members,
                 Err(error) => {
                     let dataset = dataset.id;
-                    tracing::error!(error = &error as &dyn std::error::Error, %dataset, "a dataset could not be counted");
+                    tracing::error!(error = &error as &dyn std::error::Error, %dataset, "a dataset was not counted");
                     continue;
                 }
             };

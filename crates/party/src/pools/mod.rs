@@ -168,7 +168,9 @@ pub(crate) async fn against(
     // δ ≤ 1/(10·N) (specs/approvals-and-policy.md).
     if rules.delta * 10.0 * pool.subjects as f64 > 1.0 {
         let subjects = pool.subjects;
-        return refuse(format!("the policy's delta is above 1/(10·{subjects}), for the {subjects} patients of this budget"));
+        return refuse(format!(
+            "the policy's delta is above 1/(10·{subjects}), for the {subjects} patients of this budget"
+        ));
     }
     if budget.admits(&pool.curve, &Curve::of(&[release])) {
         return Ok(None);
@@ -181,8 +183,8 @@ pub(crate) async fn against(
 }
 
 /// What is said of a dataset whose snapshot could not be read when pools came.
-const NOT_COUNTED: &str = "the patients of this dataset are in no privacy budget yet, because its copy could not be read when the \
-                           engine started; register it again";
+const NOT_COUNTED: &str = "the patients of this dataset are in no privacy budget yet, because its copy could not be read \
+                           when the engine started; register it again";
 
 /// Charges a pool, within the step that enters the payload in the outbox; what is to be named in the log. Whoever asks has
 /// asked [`against`] in the same step.

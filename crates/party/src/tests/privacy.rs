@@ -108,9 +108,10 @@ async fn registering_the_same_patients_again_is_no_new_budget() {
     assert_eq!((apart.len(), apart[1].account.share), (2, 0.0));
     spend(&world, first.id, apart[1].id, 3, 10).await.unwrap();
     let both = world.folder.with_file_name("both.csv");
-    let lines = |name: &str| std::fs::read_to_string(heart(name)).unwrap().lines().map(str::to_owned).collect::<Vec<_>>();
-    let (some, others) = (lines("cleveland.csv"), lines("hungary.csv"));
-    std::fs::write(&both, [&some[..20], &others[1..20]].concat().join("\n")).unwrap();
+    let file = |name: &str| std::fs::read_to_string(heart(name)).unwrap();
+    let (some, others) = (file("cleveland.csv"), file("hungary.csv"));
+    let lines: Vec<&str> = some.lines().take(20).chain(others.lines().skip(1).take(20)).collect();
+    std::fs::write(&both, lines.join("\n")).unwrap();
     world.add_dataset("Both", both.to_str().unwrap(), true).await;
     let joined = accounts(&world).await;
     assert_eq!((joined.len(), joined[0].id, joined[0].patients), (1, pool.id, 303 + 294));
@@ -178,7 +179,7 @@ async fn what_is_bounded_leaves_only_when_its_charge_is_witnessed() {
     let (upload, _) = world.expect_upload().await;
     // As if the round had noise.
     let release = crate::store::to_json(&Release::new(0.1, 5.0, 10).unwrap());
-    let bounded = world.handle.ask(|e| {
+    let bounded = world.handle.ask(move |e| {
         async move {
             let mut tx = e.store.begin("a test").await?;
             sqlx::query("UPDATE spendings SET release = ?1").bind(release).execute(tx.conn()).await.at("a test")?;
