@@ -7,9 +7,10 @@ use sqlx::Row as _;
 use zeroize::Zeroizing;
 
 use super::{Pool, curve_bytes};
-use crate::datasets::{self, DATA_KEY, seal, unseal};
+use crate::datasets::{self, DATA_KEY, Dataset, seal, unseal};
 use crate::engine::Engine;
 use crate::error::PartyError;
+use crate::handle::in_background;
 use crate::store::{At as _, Tx, signed};
 
 /// What the members are sealed as.
@@ -128,10 +129,7 @@ impl Engine {
         let older: Vec<_> = datasets::all(&mut conn).await?.into_iter().filter(|d| d.pool.is_none()).collect();
         drop(conn);
         for dataset in older {
-            let (snapshot, key) = (self.snapshot(&dataset), self.snapshot_key(&dataset).await?);
-            let pools = self.subject_key().await?.pool_key();
-            let counted = crate::handle::in_background(move || Ok(snapshot.members(&key, &pools)?)).await;
-            let members = match counted {
+            let members = match self.members_of(&dataset).await {
                 Ok(members) => members,
                 Err(error) => {
                     let dataset = dataset.id;
@@ -162,6 +160,13 @@ impl Engine {
             tx.commit().await?;
         }
         Ok(())
+    }
+
+    /// Reads the members of a dataset from its snapshot.
+    async fn members_of(&self, dataset: &Dataset) -> Result<Members, PartyError> {
+        let (snapshot, key) = (self.snapshot(dataset), self.snapshot_key(dataset).await?);
+        let pools = self.subject_key().await?.pool_key();
+        in_background(move || Ok(snapshot.members(&key, &pools)?)).await
     }
 }
 
