@@ -4,7 +4,7 @@ import type { StudyBudget as Budget } from "../ipc/types";
 import { BudgetBar } from "../parts/BudgetBar";
 import { Notice } from "../parts/Notice";
 
-/** What a study takes of the privacy budget of its patients: this study, spent, left, and whether any bound holds. */
+/** What a study takes of the privacy budget of its patients, and whether any bound holds. */
 export function StudyBudget({ budget }: { budget: Budget }) {
   const { t } = useTranslation();
   const { account, epsilon, share, fits, unprotected } = budget;
