@@ -16,7 +16,6 @@ use crate::datasets::{self, Dataset};
 use crate::engine::Engine;
 use crate::error::PartyError;
 use crate::people::{Session, name_of};
-use crate::pools;
 use crate::store::At as _;
 use crate::view::{
     Change, ComputeLimits, DataTab, Fact, Finding, OpinionGiven, OutputsTab, PeerLine, PeopleTab, QuietHours,
@@ -92,10 +91,6 @@ async fn build(
     for s in open.iter().flat_map(|s| &s.approval.signatures) {
         signatures.push(SignatureGiven { by: name_of(conn, s.person).await?, role: s.role, at: s.at });
     }
-    let privacy = match case.dataset() {
-        Some(dataset) => pools::study_budget(conn, dataset, &case.runs, &case.policy).await?,
-        None => None,
-    };
     let refused = findings.iter().any(|f| f.refuses);
     Ok(Review {
         study: id,
@@ -112,7 +107,7 @@ async fn build(
         settings: settings(case, document, training),
         data: data(case, document),
         outputs: outputs(case),
-        privacy,
+        privacy: case.budget.clone(),
         computation: computation(case),
         findings,
         marks: super::marks::marks(conn, case).await?,
