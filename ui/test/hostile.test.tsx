@@ -42,6 +42,7 @@ const REVIEW: Review = {
     series: null,
   },
   outputs: { items: [], runs: 1, bytes_per_run: 0, bytes_in_all: 0, sentences: [] },
+  privacy: null,
   computation: [SCRIPT],
   findings: [{ rule: "requester", refuses: false, words: SCRIPT }],
   marks: MARKS,

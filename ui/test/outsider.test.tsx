@@ -191,13 +191,17 @@ describe("a person of another organisation", () => {
       </>
     );
     await stand(own);
-    for (const place of ["jobs", "models", "datasets", "egress"]) expect(links()).not.toContain(`#/${place}`);
+    for (const place of ["jobs", "models", "datasets", "egress", "privacy"]) {
+      expect(links()).not.toContain(`#/${place}`);
+    }
     expect(links()).toContain("#/requests");
     expect(screen.place.textContent).toContain("This is shown to people of this organisation.");
     expect(screen.of("jobs")).toEqual([]);
     await screen.end();
     await stand(own, null);
-    for (const place of ["jobs", "models", "datasets", "egress"]) expect(links()).toContain(`#/${place}`);
+    for (const place of ["jobs", "models", "datasets", "egress", "privacy"]) {
+      expect(links()).toContain(`#/${place}`);
+    }
     expect(screen.of("jobs")).not.toEqual([]);
   });
 });

@@ -30,6 +30,7 @@ const REVIEW: Review = {
   settings: [],
   data: { facts: [], columns_read: [], columns_missing: [], candidates: [], series: null },
   outputs: { items: [], runs: 1, bytes_per_run: 0, bytes_in_all: 0, sentences: [] },
+  privacy: null,
   computation: [],
   findings: [],
   marks: [],

@@ -20,6 +20,7 @@ mod error;
 pub mod evaluate;
 pub mod opt_out;
 mod parts;
+pub mod pool;
 mod preview;
 pub mod profile;
 mod regress;

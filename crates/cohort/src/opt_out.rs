@@ -9,6 +9,7 @@ use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use crate::error::CohortError;
+use crate::pool::PoolKey;
 use crate::scan::ScanProfile;
 use crate::source::{Decimal, Delimiter, Format, Limits, RecordReader, SourceKind, detect_encoding, file_name, open};
 
@@ -31,14 +32,27 @@ impl SubjectKey {
     }
 
     pub(crate) fn hash(&self, subject: &str) -> SubjectHash {
-        // Unwrap safety: HMAC takes keys of any length.
-        #[allow(clippy::unwrap_used)]
-        let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(self.0.as_slice()).unwrap();
-        mac.update(subject.trim().as_bytes());
-        let full = mac.finalize().into_bytes();
+        let full = self.mac(subject.trim().as_bytes());
         let mut hash = [0; 16];
         hash.copy_from_slice(&full[..16]);
         hash
+    }
+
+    /// The key under which members of pools are hashed.
+    ///
+    /// # Disclosure
+    /// Nothing about patients.
+    pub fn pool_key(&self) -> PoolKey {
+        // Subject keys are trimmed, so that none begins with a line feed: no subject has this hash.
+        PoolKey::from_bytes(self.mac(b"\nhospes/pool-key/v1"))
+    }
+
+    fn mac(&self, message: &[u8]) -> [u8; 32] {
+        // Unwrap safety: HMAC takes keys of any length.
+        #[allow(clippy::unwrap_used)]
+        let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(self.0.as_slice()).unwrap();
+        mac.update(message);
+        mac.finalize().into_bytes().into()
     }
 }
 

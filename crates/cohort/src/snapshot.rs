@@ -31,6 +31,7 @@ use zeroize::Zeroizing;
 
 use crate::error::CohortError;
 use crate::opt_out::{OptOuts, SubjectHash, SubjectKey};
+use crate::pool::{Members, PoolKey};
 use crate::schema::{Column, ColumnKind, ImageSize, Schema};
 use crate::source::sql::Query;
 use crate::source::{self, Format, Limits, Reading, Record, Rows, Source, SourceKind};
@@ -624,6 +625,23 @@ impl Snapshot {
     /// # Disclosure
     /// Two counts, for the site's own people and its permits.
     pub fn count_subjects(&self, key: &SnapshotKey, opt_outs: &OptOuts) -> Result<SubjectCount, CohortError> {
+        let all = self.subjects(key)?;
+        let opted_out = all.iter().filter(|h| opt_outs.has(h)).count() as u64;
+        Ok(SubjectCount { total: all.len() as u64, opted_out })
+    }
+
+    /// Its subjects as members of a pool, those who opted out among them: what was released of them before stays so.
+    ///
+    /// # Errors
+    /// [`CohortError`] if the snapshot was altered or the key is wrong.
+    ///
+    /// # Disclosure
+    /// Keyed hashes, for the site's own store; who it is shows only to a holder of the site's secrets.
+    pub fn members(&self, key: &SnapshotKey, pools: &PoolKey) -> Result<Members, CohortError> {
+        Ok(Members::of(self.subjects(key)?.iter().map(|hash| pools.hash(hash))))
+    }
+
+    fn subjects(&self, key: &SnapshotKey) -> Result<BTreeSet<SubjectHash>, CohortError> {
         let wanted = BTreeSet::from([self.document.schema.subject.clone()]);
         let mut all = BTreeSet::new();
         self.read(key, &wanted, &mut |batch| {
@@ -631,8 +649,7 @@ impl Snapshot {
             all.extend(hashes.into_iter().flatten().map(subject_hash));
             Ok(())
         })?;
-        let opted_out = all.iter().filter(|h| opt_outs.has(h)).count() as u64;
-        Ok(SubjectCount { total: all.len() as u64, opted_out })
+        Ok(all)
     }
 
     /// Reads some columns, batch by batch, in the order of the file. The whole file is checked before the first row.

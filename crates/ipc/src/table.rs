@@ -8,9 +8,9 @@ use hospes_party::view::{
     ComputeLimits, DatabaseTest, DatabaseView, DatasetUse, DatasetView, DeviceSetting, DeviceView, DryRunView,
     EgressView, Enrolment, FileReading, InvitationView, JobView, LogLine, Me, MembershipView, ModelCopy, ModelExport,
     NameMark, NewDatabase, NewDataset, NewPerson, NewWay, OptOutReport, Outcome, Page, PeerView, PersonChange,
-    PersonView, PolicyPreview, PredictionMade, PredictionOffer, ProfileView, ProposalView, ReadingView, RequestView,
-    RestoredView, Review, ScanProfile, SignInRules, Signed, Status, SurveyView, TableExport, UpdateSaved, UpdateSource,
-    UpdatesView, Verdict, WayTried, WayView,
+    PersonView, PolicyPreview, PoolView, PredictionMade, PredictionOffer, ProfileView, ProposalView, ReadingView,
+    RequestView, RestoredView, Review, ScanProfile, SignInRules, Signed, Status, SurveyView, TableExport, UpdateSaved,
+    UpdateSource, UpdatesView, Verdict, WayTried, WayView,
 };
 use hospes_party::{DeviceChoice, Handle, Managed, Passphrase};
 use hospes_protocol::approval::OpinionView;
@@ -435,6 +435,10 @@ commands! {
     "egress" Egress { page: Page } -> Vec<EgressView>,
         reads [Egress], changes [],
         |c| c.engine.egress(&c.person()?, page).await?;
+    /// What was released of the site's patients, by pools of them, over all studies and federations.
+    "privacy" Privacy {} -> Vec<PoolView>,
+        reads [Datasets, Egress, Settings], changes [],
+        |c| c.engine.privacy(&c.person()?).await?;
     /// A page of the audit log.
     "audit" Audit { query: AuditQuery } -> AuditPage,
         reads [Audit], changes [],

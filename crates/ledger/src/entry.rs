@@ -362,6 +362,8 @@ names! {
         Snapshot = "snapshot",
         /// The opt-out list.
         OptOuts = "opt_outs",
+        /// A pool of subjects, which is an account of the privacy ledger; with what was charged to it.
+        Pool = "pool",
         /// A model.
         Model = "model",
         /// A model update.

@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use hospes_cohort::opt_out::{OptOuts, SubjectKey};
+use hospes_cohort::pool::Members;
 use hospes_cohort::profile::{Profile, profile};
 use hospes_cohort::scan::{Finding, ScanProfile};
 use hospes_cohort::schema::ColumnKind;
@@ -39,7 +40,8 @@ use crate::error::PartyError;
 use crate::keys::{KeyError, random};
 use crate::names::Known;
 use crate::people::Session;
-use crate::store::{At as _, from_json, parse, signed, to_json, unsigned};
+use crate::pools;
+use crate::store::{At as _, Tx, from_json, parse, signed, to_json, unsigned};
 use crate::view::{
     ColumnView, DatasetView, FileReading, GapView, NameOf, NewDataset, Notice, OptOutReport, ProfileView, QueryView,
     SurveyView,
@@ -74,6 +76,8 @@ pub(crate) struct Dataset {
     pub(crate) version: u32,
     /// The version before.
     pub(crate) former: Option<DatasetId>,
+    /// The account of its subjects in the privacy ledger.
+    pub(crate) pool: Option<DatasetId>,
     pub(crate) is_removed: bool,
     sealed_key: Vec<u8>,
     findings: Vec<Finding>,
@@ -85,6 +89,10 @@ impl Dataset {
         let text = |column: &'static str| row.try_get::<String, _>(column).at("read a dataset");
         let blob = |column: &'static str| row.try_get::<Vec<u8>, _>(column).at("read a dataset");
         let number = |column: &'static str| row.try_get::<i64, _>(column).at("read a dataset");
+        let optional = |column: &'static str| -> Result<Option<DatasetId>, PartyError> {
+            let id: Option<String> = row.try_get(column).at("read a dataset")?;
+            id.map(|id| parse(&id, column)).transpose()
+        };
         Ok(Self {
             id: parse(&text("id")?, "id")?,
             name: text("name")?,
@@ -93,10 +101,8 @@ impl Dataset {
             duo: from_json(&text("duo")?, "duo")?,
             series: parse(&text("series")?, "series")?,
             version: u32::try_from(number("version")?).map_err(|_| crate::store::bad_column("version"))?,
-            former: match row.try_get::<Option<String>, _>("former").at("read a dataset")? {
-                Some(id) => Some(parse(&id, "former")?),
-                None => None,
-            },
+            former: optional("former")?,
+            pool: optional("pool")?,
             is_removed: row.try_get::<Option<i64>, _>("removed").at("read a dataset")?.is_some(),
             sealed_key: blob("sealed_key")?,
             findings: from_json(&text("findings")?, "findings")?,
@@ -270,6 +276,8 @@ pub(crate) struct Frozen {
     snapshot: Snapshot,
     sealed_key: Vec<u8>,
     subjects_left: u64,
+    /// Its subjects, for the privacy ledger.
+    members: Members,
     /// Digest of the opt-out list with which they were counted.
     list: Digest,
     sealed_profile: Vec<u8>,
@@ -319,6 +327,7 @@ impl FreezeOrder {
         let snapshot = freeze_followed(order, &key, &self.subjects, followed).map_err(unread)?;
         let profile = profile(&snapshot, &key, self.hist_bins_pct)?;
         let subjects_left = snapshot.count_subjects(&key, &self.opt_outs)?.left();
+        let members = snapshot.members(&key, &self.subjects.pool_key())?;
         let text = Zeroizing::new(to_json(&profile));
         let sealed_profile = seal(&self.data_key, b"profile", text.as_bytes())?;
         Ok(Frozen {
@@ -327,6 +336,7 @@ impl FreezeOrder {
             snapshot,
             sealed_key: sealed_key?,
             subjects_left,
+            members,
             list: self.list,
             sealed_profile,
             findings: found.findings,
@@ -441,7 +451,7 @@ impl Engine {
         Ok(OptOuts::from_bytes(&unseal(&data_key, b"opt-outs", &sealed)?)?)
     }
 
-    async fn subject_key(&self) -> Result<SubjectKey, PartyError> {
+    pub(crate) async fn subject_key(&self) -> Result<SubjectKey, PartyError> {
         Ok(SubjectKey::from_bytes(*self.secret32(SUBJECT_KEY).await?))
     }
 
@@ -540,10 +550,12 @@ impl Engine {
         .execute(tx.conn())
         .await
         .at("register a dataset")?;
+        let pool = self.join_pool(&mut tx, id, &frozen).await?;
         let mut entry = self
             .entry(acting.actor(), Action::DatasetRegistered)
             .object(ObjectKind::Dataset, id, None)
-            .object(ObjectKind::Snapshot, digest, Some(digest));
+            .object(ObjectKind::Snapshot, digest, Some(digest))
+            .object(ObjectKind::Pool, pool, None);
         if let Some(Successor { former, .. }) = frozen.successor {
             entry = entry.object(ObjectKind::Dataset, former, None);
         }
@@ -556,6 +568,17 @@ impl Engine {
         tx.commit().await?;
         self.notify(Notice::Datasets);
         Ok(view)
+    }
+
+    /// The pool of a dataset that is being registered.
+    async fn join_pool(&self, tx: &mut Tx, dataset: DatasetId, frozen: &Frozen) -> Result<DatasetId, PartyError> {
+        let former = match frozen.successor {
+            Some(successor) => by_id(tx.conn(), successor.former).await?.pool,
+            None => None,
+        };
+        let data_key = self.secret32(DATA_KEY).await?;
+        let joining = pools::Joining { dataset, members: &frozen.members, former };
+        pools::join(tx, &data_key, joining, self.now()).await
     }
 
     pub(crate) async fn datasets(&mut self, session: Session) -> Result<Vec<DatasetView>, PartyError> {

@@ -256,6 +256,7 @@ impl Engine {
         self.enter_restored().await?;
         crate::backup::sweep(&self.config);
         self.sweep().await?;
+        self.pool_older_datasets().await?;
         self.end_interrupted_work().await?;
         self.load_sign_in_rules().await?;
         self.load_limits().await?;

@@ -17,7 +17,7 @@ use crate::people::{Passphrase, Session};
 use crate::view::{
     Approach, Approving, ComputeLimits, DatasetUse, DatasetView, DeviceView, EgressView, Enrolment, FileReading,
     InvitationView, JobView, LogLine, Me, MembershipView, ModelCopy, ModelExport, NewDataset, NewPerson, Notice,
-    OptOutReport, Outcome, Page, PeerView, PersonChange, PersonView, PolicyPreview, ProfileView, ProposalView,
+    OptOutReport, Outcome, Page, PeerView, PersonChange, PersonView, PolicyPreview, PoolView, ProfileView, ProposalView,
     RequestView, Review, Signed, Status, SurveyView, Verdict,
 };
 
@@ -717,6 +717,16 @@ impl Handle {
         let export = self.ask(move |e| e.begin_model_export(s, job, path, card).boxed()).await?;
         let written = in_background(move || export.write()).await?;
         self.ask(move |e| e.finish_model_export(written).boxed()).await
+    }
+
+    /// The privacy ledger: each pool of subjects with what was released of it, over all studies and federations.
+    ///
+    /// # Errors
+    /// [`PartyError::NoSession`], [`PartyError::Denied`].
+    pub async fn privacy(&self, session: &Session) -> Result<Vec<PoolView>> {
+        let s = session.clone();
+        let order = self.ask(move |e| e.privacy(s).boxed()).await?;
+        in_background(move || Ok(order.run())).await
     }
 
     /// A page of everything that ever left, waits to leave or was withdrawn, newest first.

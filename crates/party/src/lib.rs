@@ -27,6 +27,7 @@ mod memberships;
 mod names;
 mod new_file;
 mod people;
+mod pools;
 mod requests;
 mod restored;
 mod rounds;

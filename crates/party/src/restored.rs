@@ -22,6 +22,7 @@ use crate::engine::Engine;
 use crate::error::PartyError;
 use crate::memberships::{self, Membership};
 use crate::people::{self, Acting, Passphrase, ProposedChange, Session};
+use crate::pools;
 use crate::requests;
 use crate::store::{At as _, Tx, from_json, set_setting, setting, to_json};
 use crate::view::{LostTail, Notice, Outcome, RestoredFederation, RestoredView};
@@ -324,6 +325,9 @@ impl Engine {
         let Some(mut restored) = read(tx.conn()).await? else { return Ok(()) };
         restored.federations.insert(federation, Check::Lost { seen });
         write(tx.conn(), &restored).await?;
+        // PRIVACY: what left since the backup was charged in what is lost. Neither the checkpoint nor a receipt says what it
+        // was, so that no budget can be kept to any more.
+        pools::lose(tx.conn(), restored.made).await?;
         let words = format!(
             "the end of this site's log is lost: the coordinator has cosigned {seen} entries of it, and the backup that was \
              restored has {}, or others. Nothing is computed for this federation under the identity so far, and all \

@@ -319,6 +319,9 @@ impl Engine {
                     self.note_settled(&mut tx, &membership, size).await?;
                 }
                 tx.commit().await?;
+                if kept && origin == membership.site && witness == federation {
+                    Box::pin(self.send_witnessed(federation)).await?;
+                }
             }
             Err(hospes_ledger::LedgerError::Note(error)) => {
                 tracing::warn!(%witness, %error, "a cosignature does not hold; it was not kept");

@@ -203,6 +203,8 @@ pub(crate) enum Command {
     },
     /// Everything that ever left.
     Egress,
+    /// What was released of your patients, over all studies and federations, and what is left of the privacy budget.
+    Privacy,
     /// Alarms that nobody acknowledged; with a number, acknowledge it.
     Alarms {
         /// Number of the alarm that you looked into.

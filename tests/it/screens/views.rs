@@ -97,6 +97,7 @@ pub(super) const NEW_SITE: &[View] = &[
     at("models of a new site", "/models"),
     at("datasets of a new site", "/datasets"),
     at("egress of a new site", "/egress"),
+    at("privacy ledger of a new site", "/privacy"),
     at("federations of a new site", "/federations"),
     at("audit log of a new site", "/audit"),
 ];
@@ -134,6 +135,7 @@ pub(super) const STEWARD: &[View] = &[
     then("37-register-use", &[Press("main [aria-haspopup=listbox]", 0), Press("[role=option]", 0), SUBMIT], FORM),
     then("38-register-check", &[Fill("dataset", "heart"), SUBMIT], FORM),
     at("39-egress", "/egress"),
+    at("privacy ledger", "/privacy").after(&[Await("main figure")]),
     at("40-federations", "/federations"),
     at("44-audit", "/audit"),
     at("47-settings-policy", "/settings/policy"),

@@ -16,6 +16,7 @@ import { LinkBadge } from "../parts/states";
 import { ownLog } from "../shell/Header";
 import { useMe, useSession } from "../shell/session";
 import { Beginning } from "./Beginning";
+import { Budgets } from "./Budgets";
 import styles from "./Home.module.css";
 import { PauseNotice } from "./PauseNotice";
 import { isOpen } from "./Requests";
@@ -44,6 +45,7 @@ export function Home() {
               <div className={styles.wide}>
                 <Decisions />
                 {inside() && <Running />}
+                {inside() && <Budgets />}
               </div>
               <Site status={data} />
             </div>

@@ -13,6 +13,7 @@ import { Notice } from "../parts/Notice";
 import { TrustBadge } from "../parts/states";
 import { Table } from "../parts/Table";
 import styles from "./Review.module.css";
+import { StudyBudget } from "./StudyBudget";
 
 interface Props {
   review: Review;
@@ -150,6 +151,7 @@ export function Output({ review }: Props) {
           </Notice>
         ))}
       </div>
+      {review.privacy !== null && <StudyBudget budget={review.privacy} />}
       <EgressList outputs={outputs} />
     </>
   );

@@ -22,6 +22,7 @@ import { Model } from "../screens/Model";
 import { Models } from "../screens/Models";
 import { NewDataset } from "../screens/NewDataset";
 import { NotHere } from "../screens/NotHere";
+import { Privacy } from "../screens/Privacy";
 import { Requests } from "../screens/Requests";
 import { Review } from "../screens/Review";
 import { ServiceAway } from "../screens/ServiceAway";
@@ -121,6 +122,7 @@ function Rooms() {
             <Route path="/datasets/new">{own(<NewDataset />)}</Route>
             <Route path="/datasets/:id">{({ id }) => own(<Dataset key={id} id={id} />)}</Route>
             <Route path="/egress">{own(<EgressLog />)}</Route>
+            <Route path="/privacy">{own(<Privacy />)}</Route>
             <Route path="/federations" component={Federations} />
             <Route path="/federations/join" component={Join} />
             <Route path="/federations/:id">{({ id }) => <Federation key={id} id={id} />}</Route>

@@ -17,13 +17,14 @@ const PLACES: { id: IconName; to: string }[] = [
   { id: "models", to: "/models" },
   { id: "datasets", to: "/datasets" },
   { id: "egress", to: "/egress" },
+  { id: "privacy", to: "/privacy" },
   { id: "federations", to: "/federations" },
   { id: "audit", to: "/audit" },
   { id: "settings", to: "/settings" },
 ];
 
 /** Places that are for people of this organisation: others would find nothing there. */
-const OWN = new Set<IconName>(["jobs", "models", "datasets", "egress", "audit"]);
+const OWN = new Set<IconName>(["jobs", "models", "datasets", "egress", "privacy", "audit"]);
 
 /** The way to every screen: picture and word. In a narrow window it opens on demand. */
 export function Rail() {

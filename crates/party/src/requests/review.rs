@@ -107,6 +107,7 @@ async fn build(
         settings: settings(case, document, training),
         data: data(case, document),
         outputs: outputs(case),
+        privacy: case.budget.clone(),
         computation: computation(case),
         findings,
         marks: super::marks::marks(conn, case).await?,

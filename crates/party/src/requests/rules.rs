@@ -17,6 +17,9 @@ use crate::datasets::Dataset;
 use crate::error::PartyError;
 use crate::view::Finding;
 
+const TOO_MUCH: &str = "all its runs together take more of the privacy budget of these patients than is left, over all studies \
+                        and federations";
+
 /// Everything that refuses the case, or that a person must read before signing; what refuses comes first.
 pub(super) fn findings(case: &Case) -> Vec<Finding> {
     let mut found = Findings(Vec::new());
@@ -32,6 +35,9 @@ pub(super) fn findings(case: &Case) -> Vec<Finding> {
     }
     if let Some(sweep) = &case.offered.study.sweep {
         found.0.push(super::sweep::finding(sweep));
+    }
+    if case.budget.as_ref().is_some_and(|budget| !budget.fits) {
+        found.refuse("privacy.epsilon_per_pool", TOO_MUCH.into());
     }
     for finding in policy_rules(case) {
         found.0.push(Finding {

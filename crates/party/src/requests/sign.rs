@@ -24,8 +24,9 @@ use crate::error::PartyError;
 use crate::keys::random;
 use crate::memberships::{self, Membership, roster};
 use crate::people::{Acting, Passphrase, Session, key_holders, phase, seconders, signers};
+use crate::pools;
 use crate::store::{At as _, Tx, set_setting, to_json};
-use crate::view::{Approving, Notice, Phase, RequestState, SeriesBounds, Signed};
+use crate::view::{Approving, Notice, Phase, RequestState, SeriesBounds, Signed, StudyBudget};
 
 /// Milliseconds of a day.
 const DAY_MS: i64 = 24 * 3_600 * 1_000;
@@ -47,6 +48,8 @@ pub(super) struct Case {
     pub(super) datasets: Vec<Dataset>,
     /// Which of them.
     pub(super) chosen: Option<usize>,
+    /// What it would take of the privacy budget of that one's patients.
+    pub(super) budget: Option<StudyBudget>,
 }
 
 impl Case {
@@ -86,7 +89,11 @@ impl Case {
             },
         };
         let runs = offered.study.runs().unwrap_or_else(|_| vec![offered.study.plan.clone()]);
-        Ok(Self { offered, runs, membership, policy, trust, datasets, chosen })
+        let budget = match chosen {
+            Some(at) => pools::study_budget(conn, &datasets[at], &runs, &policy).await?,
+            None => None,
+        };
+        Ok(Self { offered, runs, membership, policy, trust, datasets, chosen, budget })
     }
 
     pub(super) fn dataset(&self) -> Option<&Dataset> {

@@ -49,6 +49,7 @@ pub fn render(review: &Review) -> String {
         wrap(&mut out, "  ", &format!("Datasets that have all columns: {}", review.data.candidates.join(", ")));
     }
     outputs(&mut out, review);
+    budget(&mut out, review);
     signatures(&mut out, review);
     out
 }
@@ -119,6 +120,38 @@ fn outputs(out: &mut String, review: &Review) {
         );
     }
     let _ = writeln!(out, "  In all: {}", in_bytes(review.outputs.bytes_in_all));
+}
+
+/// What the study takes of the budget of its patients.
+fn budget(out: &mut String, review: &Review) {
+    let Some(budget) = &review.privacy else { return };
+    let account = &budget.account;
+    let (percent, most, delta) = (account.share * 100.0, account.epsilon, account.delta);
+    wrap(
+        out,
+        "  ",
+        &format!(
+            "Privacy budget of its {} patients, over all studies and federations: epsilon {:.2} of at most {most} spent \
+             ({percent:.0} %), at delta {delta}.",
+            budget.patients, account.spent
+        ),
+    );
+    if let Some(epsilon) = budget.epsilon {
+        let share = budget.share * 100.0;
+        let fits = if budget.fits { "which is left" } else { "which is NOT left: its rounds will be refused" };
+        wrap(out, "  ", &format!("This study takes epsilon {epsilon:.2} ({share:.0} %), {fits}."));
+    }
+    if !budget.unprotected.is_empty() {
+        let tasks = budget.unprotected.join(", ");
+        wrap(out, "  ", &format!("Without differential privacy, so that no bound holds afterwards: {tasks}."));
+    }
+    if account.unprotected > 0 {
+        let words = "releases without differential privacy were made of these patients before: no bound holds already.";
+        wrap(out, "  ", &format!("{} {words}", account.unprotected));
+    }
+    if let Some(since) = account.lost {
+        wrap(out, "  ", &format!("What left after the backup of {since} is not known: no bound holds."));
+    }
 }
 
 fn signatures(out: &mut String, review: &Review) {

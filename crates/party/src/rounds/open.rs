@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use hospes_ledger::{Action, Actor, ObjectKind, Purpose};
 use hospes_protocol::approval::{Circumstances, Permit, Refusal, RefusalCode, Spent};
 use hospes_protocol::canon::Canonical;
-use hospes_protocol::id::{ApprovalId, FederationId, JobId, RoundKey, Timestamp};
+use hospes_protocol::id::{ApprovalId, FederationId, JobId, RoundKey, StudyId, Timestamp};
 use hospes_protocol::limits;
 use hospes_protocol::memo;
 use hospes_protocol::message::{FromSite, RoundOutcome, RoundReply};
@@ -23,6 +23,7 @@ use crate::engine::Engine;
 use crate::error::PartyError;
 use crate::memberships::{self, roster};
 use crate::people::signers;
+use crate::pools;
 use crate::requests::{self, Stored};
 use crate::restored;
 use crate::store::{At as _, Tx, setting, signed};
@@ -40,6 +41,12 @@ pub(super) struct Leave {
 }
 
 impl Leave {
+    /// What the round costs.
+    pub(super) fn spending<'a>(&self, key: &'a RoundKey, study: StudyId) -> pools::Spending<'a> {
+        let charge = pools::charge_of(&self.circumstances.plan, &key.task);
+        pools::Spending { key, study, pool: self.dataset.pool, charge }
+    }
+
     /// What the entry of the permit says besides.
     fn words(&self) -> String {
         let banner = requests::banner(&self.circumstances.policy, self.circumstances.header.is_secure());
@@ -99,6 +106,7 @@ impl Engine {
         if job.is_over() {
             return Ok(Err(Refusal::new(RefusalCode::CannotRun, format!("the run has ended here: {}", job.state))));
         }
+        let key = header.key();
         let membership = memberships::by_id(conn, federation).await?;
         let (dataset, against) = Box::pin(requests::data_of_run(conn, &stored, job.dataset, self.now())).await?;
         let peers: BTreeMap<String, _> =
@@ -119,10 +127,13 @@ impl Engine {
             peers,
             stopped,
         };
-        Ok(match (stored.approval.permit(&circumstances), against) {
-            (Ok(permit), None) => Ok(Box::new(Leave { permit, circumstances, stored, dataset })),
-            (Err(refusal), _) | (Ok(_), Some(refusal)) => Err(refusal),
-        })
+        let leave = match (stored.approval.permit(&circumstances), against) {
+            (Ok(permit), None) => Box::new(Leave { permit, circumstances, stored, dataset }),
+            (Err(refusal), _) | (Ok(_), Some(refusal)) => return Ok(Err(refusal)),
+        };
+        let spending = leave.spending(&key, header.study);
+        let over = pools::against(conn, &spending, &leave.circumstances.policy.privacy).await?;
+        Ok(over.map_or(Ok(leave), Err))
     }
 
     pub(crate) async fn on_round_open(

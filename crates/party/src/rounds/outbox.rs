@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use hospes_cohort::worker::Done;
-use hospes_ledger::{Action, Actor, Egress, Entry, ObjectKind};
+use hospes_ledger::{Action, Actor, Egress, Entry, Ledger, ObjectKind};
 use hospes_protocol::approval::{Refusal, RefusalCode};
 use hospes_protocol::id::{Digest, FederationId, RoundKey, Timestamp};
 use hospes_protocol::message::{FromSite, RoundReply, Upload, UploadKind};
@@ -23,7 +23,9 @@ use crate::datasets;
 use crate::engine::Engine;
 use crate::error::PartyError;
 use crate::link::{LinkCommand, Receipt};
+use crate::memberships;
 use crate::people::Session;
+use crate::pools;
 use crate::requests;
 use crate::store::{At as _, Tx, from_json, parse, signed, to_json, unsigned};
 use crate::view::{EgressView, Notice, PAGE_ITEMS, Page, Protection};
@@ -185,8 +187,37 @@ impl Engine {
         tx.commit().await?;
         self.act(&row, actions);
         self.notify(Notice::Egress);
-        let path = self.payload_path(key);
+        self.hand_over(&row, upload).await
+    }
+
+    /// Hands an upload that was entered to its link, or shows the log with its entry first.
+    pub(super) async fn hand_over(&mut self, row: &RoundRow, upload: Upload) -> Result<(), PartyError> {
+        let mut conn = self.reader().await?;
+        let waits = waits_for_witness(&mut conn, row).await?;
+        drop(conn);
+        if waits {
+            return Box::pin(self.show_checkpoint(row.federation)).await;
+        }
+        let path = self.payload_path(&row.key);
         self.command(row.federation, LinkCommand::Upload { upload, path });
+        Ok(())
+    }
+
+    /// Hands over what waited until a coordinator cosigned the entry of what it costs.
+    pub(crate) async fn send_witnessed(&mut self, federation: FederationId) -> Result<(), PartyError> {
+        let rows = sqlx::query(
+            "SELECT outbox.* FROM outbox JOIN spendings USING (job, task, epoch, round, attempt)
+             JOIN jobs ON jobs.job = outbox.job JOIN studies ON studies.study = jobs.study
+             WHERE studies.federation = ?1 AND outbox.state = 'waiting' AND outbox.left_at IS NULL
+               AND spendings.release IS NOT NULL",
+        )
+        .bind(federation.to_string())
+        .fetch_all(self.store.readers())
+        .await
+        .at("read the outbox")?;
+        for row in &rows {
+            self.send_waiting(Some(&read_key(row)?)).await?;
+        }
         Ok(())
     }
 
@@ -222,8 +253,14 @@ impl Engine {
             .round_entry(Actor::Engine, Action::UpdatePrepared, row)
             .object(object, digest.short(), Some(digest))
             .because(requests::banner(&leave.circumstances.policy, is_masked));
+        // PRIVACY: what it costs is spent in the step after which it may leave, once for each round.
+        let rules = &leave.circumstances.policy.privacy;
+        if let Some(spent) = pools::spend(tx, &leave.spending(&row.key, row.study), rules, now).await? {
+            entry = entry.object(ObjectKind::Pool, spent.id, Some(spent.digest));
+        }
         entry.egress = Some(Egress { to: row.federation.to_string(), bytes, digest });
-        self.append(tx, &entry).await?;
+        let sequence = self.append(tx, &entry).await?;
+        pools::note_entry(tx, &row.key, sequence).await?;
         Ok((upload, actions))
     }
 
@@ -440,11 +477,14 @@ impl Engine {
     pub(super) async fn send_waiting(&mut self, only: Option<&RoundKey>) -> Result<(), PartyError> {
         let mut conn = self.reader().await?;
         let parcels = Parcel::waiting(&mut conn).await?;
-        let mut ready = Vec::new();
-        let mut refused = Vec::new();
+        let (mut ready, mut refused, mut unseen) = (Vec::new(), Vec::new(), HashSet::new());
         for parcel in parcels.into_iter().filter(|p| only.is_none_or(|k| *k == p.key)) {
             let row = RoundRow::read(&mut conn, &parcel.key).await?;
+            let waits = waits_for_witness(&mut conn, &row).await?;
             match self.holds(&mut conn, &row, Some(parcel.subjects)).await? {
+                Ok(_) if waits => {
+                    unseen.insert(row.federation);
+                }
                 Ok(leave) => {
                     let upload = Upload::new(&leave.permit, parcel.kind, parcel.digest, parcel.bytes);
                     ready.push((row.federation, upload, parcel.key));
@@ -457,6 +497,9 @@ impl Engine {
         for (federation, upload, key) in ready {
             let path = self.payload_path(&key);
             self.command(federation, LinkCommand::Upload { upload, path });
+        }
+        for federation in unseen {
+            Box::pin(self.show_checkpoint(federation)).await?;
         }
         Ok(())
     }
@@ -556,6 +599,13 @@ impl Engine {
         .at("read what left")?;
         rows.iter().map(egress_view).collect()
     }
+}
+
+/// Whether a payload waits until its coordinator has cosigned the entry of what it costs.
+async fn waits_for_witness(conn: &mut SqliteConnection, row: &RoundRow) -> Result<bool, PartyError> {
+    let site = memberships::by_id(conn, row.federation).await?.site;
+    let cosigned = Ledger::on(&mut *conn).cosigned_size(site, row.federation).await.at("read the outbox")?;
+    pools::is_unwitnessed(conn, &row.key, cosigned).await
 }
 
 /// Removes the files of a folder but these. Folders in it (a file system's `lost+found`) are not ours and stay.

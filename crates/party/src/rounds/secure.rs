@@ -33,7 +33,6 @@ use crate::audit::Because as _;
 use crate::engine::{Engine, LOOK_MS};
 use crate::error::PartyError;
 use crate::keys::random;
-use crate::link::LinkCommand;
 use crate::memberships;
 use crate::store::{At as _, Tx, from_json, signed, to_json, unsigned};
 use crate::view::Notice;
@@ -281,9 +280,7 @@ impl Engine {
         self.erase_levels(&row.key);
         self.act(&row, actions);
         self.notify(Notice::Egress);
-        let path = self.payload_path(&row.key);
-        self.command(row.federation, LinkCommand::Upload { upload, path });
-        Ok(())
+        self.hand_over(&row, upload).await
     }
 
     /// This site does not go on in a round. Before its input has left, the round is over here; after that, the refusal is

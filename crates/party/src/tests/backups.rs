@@ -240,6 +240,7 @@ async fn a_restored_site_trains_again_when_its_witness_has_seen_nothing_that_is_
     remind(&back, note.clone()).await;
     assert!(!is_held(&back).await);
     assert_eq!(view(&back).await, None);
+    assert!(budgets_hold(&back).await, "nothing was lost");
     back.expect("show its log", shows_its_log).await;
     back.start_job(&study, job(1)).await;
     back.open_round(header(&study, job(1), "train", 1, 1, back.now())).await;
@@ -288,7 +289,25 @@ async fn a_lost_tail_is_told_once_ends_the_approvals_and_a_new_identity_goes_on(
     assert_eq!(view(&back).await, None);
     back.connect().await;
     back.expect("show its log", shows_its_log).await;
+    // What was spent since the backup is not known, of whichever patients: nothing is spent any more.
+    assert!(!budgets_hold(&back).await);
+    back.add_dataset("Hungary", "hungary.csv", true).await;
+    assert!(!budgets_hold(&back).await);
     back.assert_ledger_intact().await;
+}
+
+/// Whether a little may still be spent of each pool.
+async fn budgets_hold(world: &World) -> bool {
+    let pools = world.handle.privacy(world.who("sam")).await.unwrap();
+    let mut hold = true;
+    for (n, pool) in pools.iter().enumerate() {
+        let charged = super::privacy::spend(world, study(1, small_plan(1)).id, pool.id, u32::try_from(n).unwrap(), 1);
+        let refused = charged.await.err();
+        assert_eq!(pool.account.lost.is_some(), refused.is_some(), "{refused:?}");
+        assert!(refused.as_ref().is_none_or(|refusal| refusal.detail.contains("after the backup of")), "{refused:?}");
+        hold &= refused.is_none();
+    }
+    hold
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -113,6 +113,7 @@ async fn assert_consistent(world: &World) {
         outbox.len(),
         "an entry for each row, a row for each"
     );
+    assert_eq!(world.unprotected().await, outbox.len() as u64, "a charge for each row, once");
     assert_eq!(world.entered("update_sent", "success").await, 1);
     assert_eq!(world.entered("permit_minted", "success").await, rounds.len(), "an entry for each permit");
     assert_eq!(world.payload_files(), 0, "a payload was left behind");
@@ -193,6 +194,7 @@ async fn assert_all_ended(world: &mut World) {
     assert!(egress.iter().all(|e| e.state != "waiting" && e.state != "sent"), "{egress:?}");
     assert!(egress.iter().all(|e| e.left.is_none() || e.state.ends_with("may have arrived")), "{egress:?}");
     assert_eq!(world.entered("update_prepared", "success").await, egress.len(), "an entry for each row");
+    assert_eq!(world.unprotected().await, egress.len() as u64, "a charge for each row, once");
     let ended = world.entered("update_withdrawn", "refused").await + world.entered("upload_refused", "refused").await;
     assert_eq!(ended, egress.len(), "an entry for each end");
     let left = egress.iter().filter(|e| e.left.is_some()).count();

@@ -33,7 +33,7 @@ async fn join_other(world: &World) {
 }
 
 /// Another model than the first federation's, so that each downloads its own.
-fn other_study() -> Study {
+pub(super) fn other_study() -> Study {
     let mut plan = small_plan(1);
     plan.seed += 1;
     let mut members: Vec<SiteId> = (11..=14).map(|n| key(n).public().site_id()).collect();
@@ -47,8 +47,8 @@ fn other_header(study: &Study, now: Timestamp) -> RoundHeader {
     RoundHeader { federation: other(), roster, ..header(study, job(2), "train", 1, 1, now) }
 }
 
-/// Joins the second federation, for whose coordinator the test speaks from now on, and opens a round of a study there.
-async fn open_there(world: &mut World, study: &Study) {
+/// Joins the second federation, for whose coordinator the test speaks from now on.
+pub(super) async fn connect_there(world: &mut World) {
     join_other(world).await;
     assert!(world.take_link(), "no link to the second federation");
     let welcome = Welcome {
@@ -60,13 +60,18 @@ async fn open_there(world: &mut World, study: &Study) {
     };
     world.event(LinkEvent::Connected(welcome)).await;
     world.settle().await;
+}
+
+/// The same, and opens a round of a study there.
+async fn open_there(world: &mut World, study: &Study) {
+    connect_there(world).await;
     offer_there(world, study).await;
     world.approve(study).await;
     world.start_job(study, job(2)).await;
     open_round_there(world, other_header(study, world.now())).await;
 }
 
-async fn offer_there(world: &World, study: &Study) {
+pub(super) async fn offer_there(world: &World, study: &Study) {
     world.send(ToSite::Study(Box::new(Signed::new(study.clone(), &other_coordinator()).unwrap()))).await;
     world.settle().await;
 }

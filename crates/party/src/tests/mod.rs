@@ -54,6 +54,7 @@ mod people;
 #[allow(dead_code, unreachable_pub, clippy::unwrap_used)] // The coordinator has more use for it.
 mod postgres;
 mod predictions;
+mod privacy;
 mod readings;
 mod review;
 mod screens;
@@ -743,6 +744,12 @@ impl World {
 
     pub(super) async fn outbox_states(&self) -> Vec<String> {
         self.handle.egress(self.who("sam"), Page::default()).await.unwrap().into_iter().map(|e| e.state).collect()
+    }
+
+    /// Releases that the privacy ledger has entered as those that nothing bounds.
+    pub(super) async fn unprotected(&self) -> u64 {
+        let pools = self.handle.privacy(self.who("sam")).await.unwrap();
+        pools.iter().map(|pool| pool.account.unprotected).sum()
     }
 
     pub(super) fn payload_files(&self) -> usize {

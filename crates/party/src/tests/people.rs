@@ -420,12 +420,13 @@ async fn a_person_of_another_organisation_signs_and_decides_nothing_else() {
     denied(h.dataset_uses(&xara, dataset).await.map(drop));
     denied(h.jobs(&xara, Page::default()).await.map(drop));
     denied(h.egress(&xara, Page::default()).await.map(drop));
+    denied(h.privacy(&xara).await.map(drop));
     denied(h.alarms(&xara).await.map(drop));
     let reason = || "as we like it".to_owned();
     for verdict in [Verdict::Suspend { reason: reason() }, Verdict::Resume, Verdict::Revoke { reason: reason() }] {
         denied(h.decide(&xara, first.id, verdict).await.map(drop));
     }
-    assert_eq!(world.entered("role_refused", "refused").await, before + 15);
+    assert_eq!(world.entered("role_refused", "refused").await, before + 16);
     // Of people and of what waits for a second signature they see what is theirs.
     let names: Vec<String> = h.people(&xara).await.unwrap().into_iter().map(|p| p.name).collect();
     assert_eq!(names, ["xara"]);

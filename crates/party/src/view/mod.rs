@@ -22,6 +22,7 @@ mod dry_run;
 mod federation;
 mod model;
 mod names;
+mod privacy;
 mod review;
 mod sign_in;
 mod survey;
@@ -46,6 +47,7 @@ pub use model::{
     ModelSubgroup, PredictionDataset, PredictionMade, PredictionOffer, RESEARCH_ONLY, RatioView, TableExport,
 };
 pub use names::{NameMark, NameOf};
+pub use privacy::{PoolAccount, PoolPoint, PoolStudy, PoolView, StudyBudget};
 pub use review::{
     Change, DataTab, Fact, Finding, OpinionGiven, OutputsTab, PeerLine, PeopleTab, Reading, Review, SeriesBounds,
     SeriesOffer, SignatureGiven,

@@ -6,7 +6,7 @@ use hospes_protocol::plan::Egress;
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
-use super::{InForce, NameMark, RequestState};
+use super::{InForce, NameMark, RequestState, StudyBudget};
 
 /// A request as people read it before they sign.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
@@ -39,6 +39,8 @@ pub struct Review {
     pub data: DataTab,
     /// Outputs: what leaves.
     pub outputs: OutputsTab,
+    /// What it takes of the privacy budget of the dataset's patients; `None` where no dataset is chosen.
+    pub privacy: Option<StudyBudget>,
     /// The computation, a sentence for each component.
     pub computation: Vec<String>,
     /// Rules of the policy, the disclosure check and Data Use Ontology that refuse or want a person.

@@ -38,6 +38,8 @@ pub use rdp::{Bound, Curve};
 pub use source::Source;
 pub use training::{Promise, Training};
 
+use serde::{Deserialize, Serialize};
+
 use crate::PrivacyError;
 
 /// Smallest and largest noise multiplier that is accounted for.
@@ -71,7 +73,8 @@ impl Delta {
 }
 
 /// The same release many times: a sum over a Poisson sample of subjects, each clipped, with Gaussian noise.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Release {
     sampling_rate: f64,
     noise_multiplier: f64,
@@ -102,6 +105,15 @@ impl Release {
             return wrong("times", "must be from 1 to 2^32");
         }
         Ok(Self { sampling_rate, noise_multiplier, times, distance: 0.0 })
+    }
+
+    /// So many times as many: the same in each of so many rounds.
+    ///
+    /// # Disclosure
+    /// Nothing about patients.
+    #[must_use]
+    pub fn repeated(self, rounds: u64) -> Self {
+        Self { times: self.times.saturating_mul(rounds), ..self }
     }
 
     /// Chance of each subject to be in one.

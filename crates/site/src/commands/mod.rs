@@ -10,6 +10,7 @@ mod federation;
 pub(crate) mod limits;
 mod model;
 mod people;
+mod privacy;
 mod query;
 mod run;
 mod setup;
@@ -162,6 +163,7 @@ async fn dispatch(asking: &mut Asking, command: Command) -> Result<()> {
         Command::Pause { job, reason, .. } => study::pause(asking, &job, reason).await,
         Command::Cancel { job, reason } => study::cancel(asking, &job, reason).await,
         Command::Egress => audit::egress(asking).await,
+        Command::Privacy => privacy::privacy(asking).await,
         Command::Alarms { acknowledge } => audit::alarms(asking, acknowledge).await,
         // Without `--end` there is a reason: the parser asks for it.
         Command::Stop { reason, .. } => federation::stop(asking, reason).await,
