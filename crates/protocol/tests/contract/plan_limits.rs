@@ -54,10 +54,10 @@ fn numbers_out_of_range_are_named() {
     );
     with(
         "privacy: { plain: {} }",
-        "privacy: { plain: {} }\n      quantise: { clip: 0, bits: 8, n_max: 0 }",
+        "privacy: { plain: {} }\n      quantise: { clip: 0, bits: 12, n_max: 0 }",
         expect![[r#"
         tasks.train.params.quantise.clip: is 0; it must be above 0 and at most 1000000
-        tasks.train.params.quantise.bits: must be 32
+        tasks.train.params.quantise.bits: is 12; it must be 8, 16 or 32
         tasks.train.params.quantise.n_max: must be at least 1"#]],
     );
     with(
