@@ -315,6 +315,7 @@ impl Cohort {
         let loss_before = goal.mean(&network.logits(judged), judged);
         let (site, number) = (round.site, round.header.round);
         let mut step = Step::new(&params.optimizer, params.schedule.factor(number, params.rounds));
+        let draws = Draws { seed: self.plan.seed, site: site.as_bytes(), task, round: number };
         let course = Course {
             goal: &goal,
             augment: params.augment.as_ref(),
@@ -322,7 +323,7 @@ impl Cohort {
             work: Work { units: params.local.updates, steps: 1 },
             // That of the plan goes from round to round.
             schedule: &Schedule::Constant,
-            draws: Draws { seed: self.plan.seed, site: site.as_bytes(), task, round: number },
+            draws,
             correction: local.correction(),
         };
         train::train(&mut network, &mut step, &data, course, deadline, pulse)?;
@@ -339,9 +340,11 @@ impl Cohort {
                 withheld.insert(plan::VALIDATION_LOSS.to_owned(), WITHHELD.to_owned());
             }
         }
-        let encoded = payload::encode(&ended.delta, data.rows as u64, &round.header.tensors, &params.quantise, task)?;
+        let rows = data.rows as u64;
+        let encoded = payload::encode(&ended.delta, rows, &round.header.tensors, &params.quantise, draws)?;
+        ended.keep_as_sent(source, rows, &encoded)?;
         let view = TrainingView {
-            rows: data.rows as u64,
+            rows,
             subjects,
             loss_before,
             loss_after,
@@ -350,7 +353,7 @@ impl Cohort {
             clipped: encoded.clipped,
             validation: validation.map(|found| found.view),
         };
-        Ok(Update { payload: encoded.bytes, withheld, view, state: ended.state })
+        Ok(Update { payload: encoded.into_payload(round.header)?, withheld, view, state: ended.state })
     }
 
     /// Computes the figures of an `evaluation`, `statistics`, `glm`, `cox` or `local_baseline` task.

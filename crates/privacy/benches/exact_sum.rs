@@ -15,7 +15,7 @@ fn exact_sum(criterion: &mut Criterion) {
     let quantiser = Quantiser::new(&Quantise::default()).expect("the defaults are good");
     let values: Vec<f32> = (0u16..).take(1 << 16).cycle().take(ENTRIES).map(|i| f32::from(i) / 8e3 - 4.0).collect();
     let shape = [TensorShape { name: "w".into(), shape: vec![ENTRIES as u64] }];
-    let payload = quantiser.encode(100, &shape, &[&values]).expect("finite values").into_bytes();
+    let payload = quantiser.encode(100, &shape, &[&values], &mut || 0).expect("finite values").into_bytes();
     let mut sums = vec![0u64; ENTRIES];
     let mut mean = vec![0f32; ENTRIES];
     let mut totals = Totals::default();
@@ -29,7 +29,9 @@ fn exact_sum(criterion: &mut Criterion) {
     sums.fill(0);
     add_block(&mut sums, &payload[8..]).expect("the lengths fit");
     group.bench_function("mean", |bench| bench.iter(|| quantiser.mean(black_box(&sums), totals, &mut mean)));
-    group.bench_function("encode", |bench| bench.iter(|| quantiser.encode(100, &shape, black_box(&[&values]))));
+    group.bench_function("encode", |bench| {
+        bench.iter(|| quantiser.encode(100, &shape, black_box(&[&values]), &mut || 0));
+    });
     group.finish();
 }
 

@@ -238,8 +238,7 @@ impl Model {
     /// Takes a level through the coder, and gives it back as the coder has it.
     fn level(&mut self, coder: &mut impl Coder, level: u32) -> Result<u32, PrivacyError> {
         // Below and above the middle alike, as 0 lies between two levels.
-        let (side, distance) =
-            if level >= self.half { (0, level - self.half) } else { (1, self.half - 1 - level) };
+        let (side, distance) = if level >= self.half { (0, level - self.half) } else { (1, self.half - 1 - level) };
         let class = u32::BITS - distance.leading_zeros();
         let mut node = 1usize;
         for place in (0..self.class_digits).rev() {

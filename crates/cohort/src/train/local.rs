@@ -128,6 +128,41 @@ impl<'a> Local<'a> {
     }
 }
 
+impl Ended {
+    /// Of `scaffold`, moves what stays by what was sent and not by what was to be: rounded to few bits the two differ, and c
+    /// would drift away from the mean of all cᵢ.
+    ///
+    /// # Errors
+    /// [`CohortError::Format`] if what stays cannot be read or written.
+    pub(crate) fn keep_as_sent(
+        &mut self,
+        source: Source<'_>,
+        rows: u64,
+        encoded: &payload::Encoded,
+    ) -> Result<(), CohortError> {
+        let Source { params, inputs, .. } = source;
+        let Some(state) = &self.state else { return Ok(()) };
+        // Of 32 bits, nothing is lost but what a clip or a double would lose as well.
+        if params.quantise.bits == 32 || !matches!(params.strategy, Strategy::Scaffold { .. }) {
+            return Ok(());
+        }
+        let tensors = plan::tensors(params, inputs);
+        let controls = controls(&tensors);
+        let entries = |list: &[TensorShape]| {
+            usize::try_from(list.iter().map(TensorShape::len).sum::<u64>()).unwrap_or(usize::MAX)
+        };
+        // They are the last of the round's tensors.
+        let (all, kept) = (entries(&tensors), entries(&controls));
+        let first = all.saturating_sub(kept);
+        let meant = self.delta.get(first..all).unwrap_or_default();
+        let sent = encoded.sent(rows, &params.quantise, first, kept)?;
+        let next = state.values(&controls)?;
+        let next = next.iter().zip(meant).zip(&sent).map(|((next, meant), sent)| next - meant + sent);
+        self.state = Some(SiteState::of(&controls, &next.collect::<Vec<f32>>())?);
+        Ok(())
+    }
+}
+
 impl Source<'_> {
     /// The whole model of values that travel and of those that stay.
     fn whole(&self, tensors: &[TensorShape], came: &[f32]) -> Result<Vec<f32>, CohortError> {
