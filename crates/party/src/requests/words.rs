@@ -118,15 +118,22 @@ pub(super) fn training(t: &NnTrain) -> String {
             stop.patience
         )
     });
+    // No loss is told in few bits, so that only one of the two is ever said.
+    let few = if t.quantise.bits < 32 {
+        format!(", each number in {} bits, rounded by chance", t.quantise.bits)
+    } else {
+        String::new()
+    };
     format!(
-        "trains {} in {}{} rounds of {} steps with {} rows each ({}), {}{early}; {protection}",
+        "trains {} in {}{} rounds of {} steps with {} rows each ({}), {}{}; {protection}",
         graph(&t.model),
         if t.early_stop.is_some() { "at most " } else { "" },
         t.rounds,
         t.local.updates,
         t.local.batch,
         optimizer(&t.optimizer),
-        strategy(&t.strategy)
+        strategy(&t.strategy),
+        early + &few
     )
 }
 
