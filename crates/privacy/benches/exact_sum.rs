@@ -1,8 +1,10 @@
-//! Exact sums in blocks of 1 MiB (`specs/performance.md`: 0.8 G parameters a second and core), quantising and the mean.
+//! Exact sums in blocks of 1 MiB (`specs/performance.md`: 0.8 G parameters a second and core), quantising and the mean,
+//! and the coding of few bits.
 
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use hospes_privacy::coding::Coding;
 use hospes_privacy::quantise::Quantiser;
 use hospes_privacy::sum::{Totals, add_block};
 use hospes_protocol::plan::Quantise;
@@ -32,6 +34,14 @@ fn exact_sum(criterion: &mut Criterion) {
     group.bench_function("encode", |bench| {
         bench.iter(|| quantiser.encode(100, &shape, black_box(&[&values]), &mut || 0));
     });
+    // Most entries near 0, as in an update.
+    let small: Vec<f32> = values.iter().map(|value| value.powi(5) / 4e3).collect();
+    let few = Quantiser::new(&Quantise { bits: 8, ..Quantise::default() }).expect("the defaults are good");
+    let levels = few.encode(10_000, &shape, &[&small], &mut || 1 << 31).expect("finite values").into_bytes();
+    let coding = Coding::new(8, ENTRIES as u64).expect("few bits are coded");
+    let coded = coding.encode(&levels).expect("the lengths fit");
+    group.bench_function("code 8 bits", |bench| bench.iter(|| coding.encode(black_box(&levels))));
+    group.bench_function("decode 8 bits", |bench| bench.iter(|| coding.decode(black_box(&coded))));
     group.finish();
 }
 

@@ -228,3 +228,60 @@ impl<'a> Parts<'a> {
         tensors.iter().filter_map(|t| self.0.get(&t.name)).flat_map(|values| values.iter().copied()).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use hospes_protocol::plan::{Component, Plan};
+
+    use super::*;
+    use crate::train::Draws;
+
+    const PLAN: &str = r#"
+schema: hospes/plan/v1
+name: small
+seed: 7
+data:
+  subject: subject_id
+  label: { column: outcome, positive: "> 0" }
+  columns: [x, y, z]
+tasks:
+  read: { component: reader }
+  full: { component: imputation, inputs: { data: read }, params: { method: drop_rows } }
+  train:
+    component: nn_train
+    inputs: { train: full.data }
+    params:
+      model: [{ linear: { out: 1 } }]
+      loss: binary_cross_entropy
+      optimizer: { sgd: { lr: 0.1 } }
+      rounds: 2
+      local: { updates: 10, batch: 4 }
+      strategy: { scaffold: {} }
+      privacy: { plain: {} }
+      quantise: { clip: 1.0, bits: 8, n_max: 100 }
+"#;
+
+    #[test]
+    fn of_few_bits_scaffold_keeps_what_it_sent() {
+        let plan: Plan = plan::read(PLAN).unwrap_or_else(|e| panic!("{e}"));
+        let Component::NnTrain(params) = &plan.tasks["train"].component else { panic!("no training") };
+        let inputs = plan::inputs(&plan, "train");
+        let source = Source { params, inputs, seed: plan.seed, state: None };
+        let tensors = plan::tensors(params, inputs);
+        let controls = controls(&tensors);
+        // Three weights and a bias, and the control variate of each.
+        let delta = vec![0.1f32, -0.2, 0.3, 0.05, 0.011, -0.013, 0.5, 0.0007];
+        let before = [1.0f32, -2.0, 3.0, 0.0];
+        let meant: Vec<f32> = before.iter().zip(&delta[4..]).map(|(before, change)| before + change).collect();
+        let mut ended = Ended { delta, state: Some(SiteState::of(&controls, &meant).unwrap()) };
+        let draws = Draws { seed: plan.seed, site: b"site", task: "train", round: 1 };
+        let encoded = payload::encode(&ended.delta, 50, &tensors, &params.quantise, draws).unwrap();
+        ended.keep_as_sent(source, 50, &encoded).unwrap();
+        let sent = encoded.sent(50, &params.quantise, 4, 4).unwrap();
+        let kept = ended.state.unwrap().values(&controls).unwrap();
+        for ((kept, before), sent) in kept.iter().zip(before).zip(&sent) {
+            assert!((kept - before - sent).abs() < 1e-6, "{kept} {before} {sent}");
+        }
+        assert!(kept.iter().zip(&meant).any(|(kept, meant)| (kept - meant).abs() > 1e-4), "{kept:?}");
+    }
+}

@@ -167,7 +167,7 @@ async fn updates_of_few_bits_give_the_model_of_32_bits_but_for_their_steps() {
         assert_eq!(once.model.digest(), again.model.digest());
         bench.values(&once.model)
     };
-    for strategy in [Strategy::FedAvg {}, Strategy::Median {}, Strategy::NormBound { norm_l2: 100.0 }] {
+    for strategy in [Strategy::FedAvg {}, Strategy::Median {}, Strategy::NormBound { norm_l2: 20.0 }] {
         let exact = models(32, strategy.clone()).await;
         for (bits, steps) in [(8, 255.0f32), (16, 65_535.0)] {
             // Half a step of 2/steps, over an α of .6 and more.

@@ -44,6 +44,39 @@ fn layers_must_end_in_what_the_loss_needs() {
 }
 
 #[test]
+fn few_bits_are_refused_where_they_would_spoil_what_is_trained() {
+    const MODEL: &str = "[{ linear: { out: 1, init: torch_default } }]";
+    let norm =
+        |bits: u8| format!("[{{ batch_norm: {{}} }}, {{ linear: {{ out: 1 }} }}]\n      quantise: {{ bits: {bits} }}");
+    with(MODEL, &norm(32), expect!["accepted"]);
+    with(
+        MODEL,
+        &norm(16),
+        expect![
+            "tasks.train.params.quantise.bits: is 16, with which a running variance of batch_norm could be rounded to below 0; write 32, choose fed_bn, with which batch norm stays at the sites, or use group_norm"
+        ],
+    );
+    let strategy = |strategy: &str, bits: u8| format!("strategy: {{ {strategy} }}\n      quantise: {{ bits: {bits} }}");
+    let given = "strategy: { fed_avg: {} }";
+    with(given, &strategy("fed_avg: {}", 8), expect!["accepted"]);
+    with(given, &strategy("fed_adam: { lr: 0.1 }", 16), expect!["accepted"]);
+    with(
+        given,
+        &strategy("fed_adam: { lr: 0.1 }", 8),
+        expect![
+            "tasks.train.params.quantise.bits: is 8, and fed_adam takes a mean that such rounding could have made for 0; write 16 or 32, or fed_avg"
+        ],
+    );
+    with(
+        given,
+        &format!("{}\n      early_stop: {{ patience: 3 }}", strategy("fed_avg: {}", 16)),
+        expect![
+            "tasks.train.params.quantise.bits: is 16, in which a loss cannot be told finely enough for early_stop; write 32"
+        ],
+    );
+}
+
+#[test]
 fn numbers_out_of_range_are_named() {
     with(
         "updates: 100, batch: 4",
