@@ -119,10 +119,14 @@ pub(super) fn training(t: &NnTrain) -> String {
         )
     });
     // No loss is told in few bits, so that only one of the two is ever said.
-    let few = if t.quantise.bits < 32 {
-        format!(", each number in {} bits, rounded by chance", t.quantise.bits)
-    } else {
-        String::new()
+    let few = match t.top_k {
+        Some(part) => format!(
+            ", of each update the largest {:.1} % in {} bits, while the rest stays here for the next round",
+            part * 100.0,
+            t.quantise.bits
+        ),
+        None if t.quantise.bits < 32 => format!(", each number in {} bits, rounded by chance", t.quantise.bits),
+        None => String::new(),
     };
     format!(
         "trains {} in {}{} rounds of {} steps with {} rows each ({}), {}{}; {protection}",

@@ -43,6 +43,11 @@ pub struct NnTrain {
     /// How numbers are put on the wire.
     #[serde(default)]
     pub quantise: Quantise,
+    /// Part of an update's entries that is sent in a round: the largest ones (top-k). What is left, of them and of the others,
+    /// stays at the site and is added to the next round's (error feedback; Stich et al. 2018, Karimireddy et al. 2019).
+    // Not written where it is the default: plans from before there was one keep their bytes and their digest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top_k: Option<f64>,
 }
 
 /// What is minimised: the mean over the batch.

@@ -144,6 +144,7 @@ mod tests {
             strategy,
             privacy: Privacy::Plain {},
             quantise: Quantise::default(),
+            top_k: None,
         }
     }
 

@@ -77,6 +77,25 @@ fn few_bits_are_refused_where_they_would_spoil_what_is_trained() {
 }
 
 #[test]
+fn parts_of_updates_go_with_what_is_coded_and_averaged() {
+    let given = "strategy: { fed_avg: {} }\n      privacy: { plain: {} }";
+    let asked = |strategy: &str, privacy: &str, rest: &str| {
+        format!("strategy: {{ {strategy} }}\n      privacy: {{ {privacy} }}\n      {rest}")
+    };
+    let few = "quantise: { bits: 8 }\n      top_k: 0.05";
+    with(given, &asked("fed_prox: { mu: 0.1 }", "plain: {}", few), expect!["accepted"]);
+    with(
+        given,
+        &asked("scaffold: {}", "secure_aggregation: {}", "top_k: 1"),
+        expect![[r#"
+            tasks.train.params.top_k: is 1; it must be above 0 and below 1
+            tasks.train.params.top_k: saves nothing under masks, with which all entries are of one length; leave it out
+            tasks.train.params.top_k: needs entries of few bits, which are coded; write quantise.bits of 8 or 16
+            tasks.train.params.top_k: goes together with fed_avg and fed_prox, not with scaffold"#]],
+    );
+}
+
+#[test]
 fn numbers_out_of_range_are_named() {
     with(
         "updates: 100, batch: 4",

@@ -42,6 +42,7 @@ pub(super) fn check_train(plan: &Plan, params: &str, train: &NnTrain, inputs: In
         problems.add(format!("{params}.privacy.secure_aggregation"), reason);
     }
     check_quantise(params, train, inputs, problems);
+    check_top_k(params, train, problems);
     let NnTrain { model, loss, class_weights, augment, .. } = train;
     let trained = Trained { model, loss: *loss, class_weights, augment: augment.as_ref(), inputs };
     check_model(plan, params, &trained, problems);
@@ -83,6 +84,21 @@ fn check_few_bits(place: &str, train: &NnTrain, inputs: Inputs, problems: &mut P
         let name = train.strategy.name();
         refuse(format!("and {name} takes a mean that such rounding could have made for 0; write 16 or 32, or fed_avg"));
     }
+}
+
+fn check_top_k(params: &str, train: &NnTrain, problems: &mut Problems) {
+    let Some(part) = train.top_k else { return };
+    let place = format!("{params}.top_k");
+    let is_part = part > 0.0 && part < 1.0;
+    problems.require(is_part, &place, format!("is {part}; it must be above 0 and below 1"));
+    let reason = "saves nothing under masks, with which all entries are of one length; leave it out";
+    problems.require(train.privacy.is_plain(), &place, reason);
+    let reason = "needs entries of few bits, which are coded; write quantise.bits of 8 or 16";
+    problems.require(train.quantise.bits < 32, &place, reason);
+    let name = train.strategy.name();
+    let reason = format!("goes together with fed_avg and fed_prox, not with {name}");
+    let averages = matches!(train.strategy, Strategy::FedAvg {} | Strategy::FedProx { .. });
+    problems.require(averages, place, reason);
 }
 
 pub(super) fn check_early_stop(plan: &Plan, name: &str, train: &NnTrain, problems: &mut Problems) {
