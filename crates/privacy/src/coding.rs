@@ -67,13 +67,20 @@ impl Coding {
     /// # Disclosure
     /// Only what the plan says.
     pub fn chunks(&self) -> impl Iterator<Item = usize> + use<> {
-        let entries = self.entries;
-        (0..entries.div_ceil(CHUNK_ENTRIES)).map(move |number| {
-            // At most `CHUNK_ENTRIES`.
-            #[allow(clippy::cast_possible_truncation)]
-            let entries = (entries - number * CHUNK_ENTRIES).min(CHUNK_ENTRIES) as usize;
-            entries
-        })
+        let coding = *self;
+        (0..self.entries.div_ceil(CHUNK_ENTRIES)).map(move |number| coding.chunk_entries(number))
+    }
+
+    /// Entries of the chunk of this number, from 0; none behind the last one.
+    ///
+    /// # Disclosure
+    /// Only what the plan says.
+    pub fn chunk_entries(&self, number: u64) -> usize {
+        let left = self.entries.saturating_sub(number.saturating_mul(CHUNK_ENTRIES));
+        // At most `CHUNK_ENTRIES`.
+        #[allow(clippy::cast_possible_truncation)]
+        let entries = left.min(CHUNK_ENTRIES) as usize;
+        entries
     }
 
     /// Codes a payload in which every entry has four bytes, as [`Quantiser::encode`](crate::quantise::Quantiser::encode)

@@ -82,7 +82,8 @@ pub fn read_head(head: &[u8]) -> Result<(Sent, Masked), Refusal> {
     Ok((sent, masked))
 }
 
-/// Bytes of the levels of a block, as plain mode writes an update: the row weight of eight bytes, every entry of four.
+/// Bytes of the levels of a block, as [`Quantiser::encode`](crate::quantise::Quantiser::encode) makes an update: the row
+/// weight of eight bytes, every entry of four.
 ///
 /// # Disclosure
 /// Only what the round's header says.

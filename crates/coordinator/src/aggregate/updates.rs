@@ -34,17 +34,8 @@ pub(super) struct Updates {
 struct Update {
     path: PathBuf,
     weight: u64,
-    /// Of one that is coded.
-    chunks: Vec<Chunk>,
-}
-
-/// Entries that are coded together.
-#[derive(Debug)]
-struct Chunk {
-    entries: usize,
-    /// Where it begins in the file, behind its head.
-    at: u64,
-    length: usize,
+    /// Of one that is coded, where each of its chunks ends in the file.
+    ends: Vec<u64>,
 }
 
 fn wrong(error: hospes_privacy::PrivacyError) -> Error {
@@ -134,46 +125,44 @@ impl Update {
         file.read_exact(&mut head).map_err(Error::file("read", path))?;
         let Some(coding) = coding else {
             let weight = quantiser.row_weight(&head, bytes, entries).map_err(wrong)?;
-            return Ok(Self { path: path.clone(), weight, chunks: Vec::new() });
+            return Ok(Self { path: path.clone(), weight, ends: Vec::new() });
         };
         let weight = quantiser.row_weight(&head, Quantiser::payload_bytes(entries), entries).map_err(wrong)?;
-        let (mut chunks, mut end) = (Vec::new(), ROW_WEIGHT_BYTES);
+        let (mut ends, mut end) = (Vec::new(), ROW_WEIGHT_BYTES);
         for entries in coding.chunks() {
             let mut head = [0u8; 4];
             file.seek(SeekFrom::Start(end)).map_err(Error::file("read", path))?;
             file.read_exact(&mut head).map_err(Error::file("read", path))?;
-            let length = coding.chunk_bytes(entries, head).map_err(wrong)?;
-            let at = end + CHUNK_HEAD_BYTES;
-            end = at + length as u64;
-            chunks.push(Chunk { entries, at, length });
+            end += CHUNK_HEAD_BYTES + coding.chunk_bytes(entries, head).map_err(wrong)? as u64;
+            ends.push(end);
         }
         if end != bytes {
             return Err(wrong(hospes_privacy::PrivacyError::Length { expected: end, found: bytes }));
         }
-        Ok(Self { path: path.clone(), weight, chunks })
+        Ok(Self { path: path.clone(), weight, ends })
     }
 
     /// Entries of one that is coded, from `first` on: the chunks that they are in are decoded for it.
     fn decoded(&self, coding: &Coding, file: &mut File, first: u64, bytes: &mut [u8]) -> Result<(), Error> {
+        let short = || Error::corrupt("update", "it ends too early");
         let (mut coded, mut levels) = (Vec::new(), Vec::new());
         let (mut at, mut left) = (first, bytes);
         while !left.is_empty() {
             let number = usize::try_from(at / CHUNK_ENTRIES).unwrap_or(usize::MAX);
-            let chunk = self.chunks.get(number).ok_or_else(|| Error::corrupt("update", "it ends too early"))?;
-            coded.resize(chunk.length, 0);
-            file.seek(SeekFrom::Start(chunk.at)).map_err(Error::file("read", &self.path))?;
+            let end = *self.ends.get(number).ok_or_else(short)?;
+            let before = number.checked_sub(1).map_or(ROW_WEIGHT_BYTES, |before| self.ends[before]);
+            let start = before + CHUNK_HEAD_BYTES;
+            coded.resize(usize::try_from(end - start).unwrap_or(usize::MAX), 0);
+            file.seek(SeekFrom::Start(start)).map_err(Error::file("read", &self.path))?;
             file.read_exact(&mut coded).map_err(Error::file("read", &self.path))?;
             levels.clear();
-            coding.read_chunk(chunk.entries, &coded, &mut levels).map_err(wrong)?;
-            let before = usize::try_from((at % CHUNK_ENTRIES) * ENTRY_BYTES).unwrap_or(usize::MAX).min(levels.len());
-            let here = &levels[before..];
-            if here.is_empty() {
-                return Err(Error::corrupt("update", "it ends too early"));
-            }
+            coding.read_chunk(coding.chunk_entries(number as u64), &coded, &mut levels).map_err(wrong)?;
+            let skipped = usize::try_from((at % CHUNK_ENTRIES) * ENTRY_BYTES).unwrap_or(usize::MAX);
+            let here = levels.get(skipped..).filter(|here| !here.is_empty()).ok_or_else(short)?;
             let length = here.len().min(left.len());
             let (mine, others) = std::mem::take(&mut left).split_at_mut(length);
-            mine.copy_from_slice(&here[..mine.len()]);
-            at += mine.len() as u64 / ENTRY_BYTES;
+            mine.copy_from_slice(&here[..length]);
+            at += length as u64 / ENTRY_BYTES;
             left = others;
         }
         Ok(())
