@@ -16,7 +16,7 @@ const sources = import.meta.glob<string>(
     "../../crates/{cohort,ipc,party}/src/**/*.rs",
     "../../crates/ledger/src/{error,export,leaf,note,verify,witness}.rs",
     "../../crates/ledger/src/verify/*.rs",
-    "../../crates/privacy/src/{duo,error,figures,quantise}.rs",
+    "../../crates/privacy/src/{coding,duo,error,figures,quantise}.rs",
     "../../crates/privacy/src/disclosure/*.rs",
     "../../crates/privacy/src/secagg/{refusal,setup}.rs",
     "../../crates/protocol/src/{canon,enrol,id,policy,release,text,version}.rs",

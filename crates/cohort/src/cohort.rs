@@ -337,9 +337,11 @@ impl Cohort {
         let fewer = data.spaced(LOSS_ROWS.max(seen));
         let judged = fewer.as_ref().unwrap_or(&data);
         let loss_before = goal.mean(&network.logits(judged), judged);
-        let mut step = Step::new(&params.optimizer, params.schedule.factor(round.header.round, params.rounds));
+        let (site, number) = (round.site, round.header.round);
+        let mut step = Step::new(&params.optimizer, params.schedule.factor(number, params.rounds));
+        let draws = Draws { seed: self.plan.seed, site: site.as_bytes(), task, round: number };
         let (plan, place, owners) = (&self.plan, self.place, &train_rows.subjects);
-        let steps = Steps { round, plan, params, goal: &goal, data: &data, subjects: owners, place, deadline };
+        let steps = Steps { round, plan, params, goal: &goal, data: &data, subjects: owners, place, deadline, draws };
         let taken = steps.take(&mut network, &mut step, local.correction(), self.secret.as_ref(), pulse)?;
         let trained = finite(network.parameters(), task)?;
         let loss_after = goal.mean(&network.logits(judged), judged);
@@ -355,11 +357,13 @@ impl Cohort {
                 withheld.insert(plan::VALIDATION_LOSS.to_owned(), WITHHELD.to_owned());
             }
         }
+        let rows = data.rows as u64;
         // PRIVACY: how many rows there are is covered by no noise, so that a constant stands in their place.
-        let weight = params.dp.map_or(data.rows as u64, |dp| dp.weight());
-        let encoded = payload::encode(&ended.delta, weight, &round.header.tensors, &params.quantise, task)?;
+        let weight = params.dp.map_or(rows, |dp| dp.weight());
+        let encoded = payload::encode(&ended.delta, weight, &round.header.tensors, &params.quantise, draws)?;
+        ended.keep_as_sent(source, weight, &encoded)?;
         let view = TrainingView {
-            rows: data.rows as u64,
+            rows,
             subjects,
             loss_before,
             loss_after,
@@ -368,7 +372,8 @@ impl Cohort {
             clipped: encoded.clipped,
             validation: validation.map(|found| found.view),
         };
-        Ok(Update { payload: encoded.bytes, withheld, view, released: taken.released, state: ended.state })
+        let payload = encoded.into_payload(round.header)?;
+        Ok(Update { payload, withheld, view, released: taken.released, state: ended.state })
     }
 
     /// Computes the figures of an `evaluation`, `statistics`, `glm`, `cox` or `local_baseline` task.

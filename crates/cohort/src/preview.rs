@@ -12,6 +12,7 @@ use hospes_protocol::round::RoundHeader;
 use serde::{Deserialize, Serialize};
 
 use crate::error::CohortError;
+use crate::train::payload::coding;
 
 /// Values of a tensor that are shown one by one.
 const FIRST: usize = 8;
@@ -73,6 +74,8 @@ impl Preview {
         let wrong = |error: PrivacyError| CohortError::Format { what: "update", reason: error.to_string() };
         let quantiser = Quantiser::new(&header.quantise).map_err(wrong)?;
         let values = header.parameters();
+        let decoded = coding(header).map(|coding| coding.decode(payload)).transpose().map_err(wrong)?;
+        let payload = decoded.as_deref().unwrap_or(payload);
         let rows = quantiser.row_weight(payload, payload.len() as u64, values).map_err(wrong)?;
         let head = usize::try_from(ROW_WEIGHT_BYTES).unwrap_or(usize::MAX).min(payload.len());
         let mut rest = &payload[head..];

@@ -22,6 +22,9 @@ pub enum PrivacyError {
         /// Bytes that there are.
         found: u64,
     },
+    /// A payload of few bits that is not coded as it should be.
+    #[error("the update cannot be read: {0}")]
+    Coded(&'static str),
     /// A row weight outside of its bounds.
     #[error("the row weight must lie between 1 and {n_max}")]
     Weight {

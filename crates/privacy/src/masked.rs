@@ -143,7 +143,8 @@ pub fn read_head(head: &[u8]) -> Result<(Sent, Masked), Refusal> {
     Ok((sent, masked))
 }
 
-/// Bytes of the levels of a block, as plain mode writes an update: the row weight of eight bytes, every entry of four.
+/// Bytes of the levels of a block, as [`Quantiser::encode`](crate::quantise::Quantiser::encode) makes an update: the row
+/// weight of eight bytes, every entry of four.
 ///
 /// # Disclosure
 /// Only what the round's header says.
@@ -206,7 +207,7 @@ mod tests {
         let layout = setup.layout().unwrap();
         let values = [0.0f32, 1.0, -4.0, 100.0, -0.25, 3.5];
         let plain = Quantiser::new(&header(4).quantise).unwrap();
-        let bytes = plain.encode(50, &header(4).tensors, &[&values]).unwrap().into_bytes();
+        let bytes = plain.encode(50, &header(4).tensors, &[&values], &mut || 0).unwrap().into_bytes();
         let mut rest = bytes.as_slice();
         let mut read = Vec::new();
         for block in layout.blocks() {
@@ -220,6 +221,21 @@ mod tests {
         assert!(read[1..].iter().copied().eq(entries));
         // 34 bits hold the sum of four sites' 32.
         assert_eq!(file_bytes(&layout), 1024 + 2 + 26);
+    }
+
+    #[test]
+    fn entries_of_16_bits_of_a_hundred_sites_take_three_quarters_of_32_bits() {
+        let entries = 100_000;
+        let header = RoundHeader {
+            mode: Mode::SecureAggregation { c: 33, t: 67, k_min: 35 },
+            tensors: vec![TensorShape { name: "0.weight".into(), shape: vec![entries] }],
+            quantise: Quantise { bits: 16, ..header(100).quantise },
+            ..header(100)
+        };
+        let layout = session(&header).unwrap().layout().unwrap();
+        // The sum of a hundred levels has 23 bits (specs/performance.md).
+        assert_eq!(file_bytes(&layout), 1024 + 2 + (entries * 23).div_ceil(8));
+        assert!(file_bytes(&layout) * 4 <= Quantiser::payload_bytes(entries) * 3);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! hub in between changes a single bit of the result.
 
 use crate::PrivacyError;
-use crate::quantise::{ENTRY_BYTES, Quantiser, STEPS};
+use crate::quantise::{ENTRY_BYTES, Quantiser};
 
 /// Sites of one sum. 10,000 · (2^32 − 1) < 2^46, so a sum never comes near the end of u64.
 pub const SUM_SITES: u32 = 10_000;
@@ -97,7 +97,8 @@ pub fn add_block(sums: &mut [u64], block: &[u8]) -> Result<(), PrivacyError> {
 impl Quantiser {
     /// Weighted mean of the sites' clipped updates, Σ α·clip(x) / Σ α, from the sums of a block.
     ///
-    /// With m sites it is off by at most m·c/((2^32 − 1)·Σα), and half a unit in the last place of the result.
+    /// With b bits and m sites it is off by at most m·c/((2^b − 1)·Σα), of 8 or 16 bits by less than twice that, and half a
+    /// unit in the last place of the result.
     ///
     /// # Shapes
     /// `out` as long as `sums`.
@@ -116,7 +117,7 @@ impl Quantiser {
             return Err(PrivacyError::Length { expected: bytes(sums.len()), found: bytes(out.len()) });
         }
         let scale = self.mean_scale(totals);
-        let centre = u64::from(totals.sites) * u64::from(STEPS);
+        let centre = u64::from(totals.sites) * u64::from(self.steps());
         for (mean, sum) in out.iter_mut().zip(sums) {
             #[allow(clippy::cast_possible_truncation)]
             let value = (centred(*sum, centre) * scale) as f32;
@@ -127,7 +128,8 @@ impl Quantiser {
 
     /// The clipped update of one site, from a block of its entries.
     ///
-    /// One entry is off by at most half a step over α, and half a unit in the last place of the result.
+    /// One entry is off by at most half a step over α, of 8 or 16 bits by less than a step, and half a unit in the last place
+    /// of the result.
     ///
     /// # Shapes
     /// `block` holds `out.len()` entries of four bytes, little-endian.
@@ -150,17 +152,17 @@ impl Quantiser {
         for (value, entry) in out.iter_mut().zip(block.as_chunks::<4>().0) {
             let level = u64::from(u32::from_le_bytes(*entry));
             #[allow(clippy::cast_possible_truncation)]
-            let exact = (centred(level, u64::from(STEPS)) * scale) as f32;
+            let exact = (centred(level, u64::from(self.steps())) * scale) as f32;
             *value = exact;
         }
         Ok(())
     }
 
-    /// What one level of a sum is worth in the mean, halved: Σv = c·(2S − m·(2^32 − 1))/(2^32 − 1), and Σα is the
+    /// What one level of a sum is worth in the mean, halved: Σv = c·(2S − m·(2^b − 1))/(2^b − 1), and Σα is the
     /// weight over `n_max`.
     fn mean_scale(&self, totals: Totals) -> f64 {
         let alpha = totals.weight as f64 / f64::from(self.n_max());
-        self.clip() / f64::from(STEPS) / alpha
+        self.clip() / f64::from(self.steps()) / alpha
     }
 
     /// Largest distance of an entry of the mean from the exact one, before it is rounded to f32.
@@ -168,7 +170,8 @@ impl Quantiser {
     /// # Disclosure
     /// Only what the plan says, and how many sites are in the sum.
     pub fn mean_error(&self, totals: Totals) -> f64 {
-        f64::from(totals.sites) * self.mean_scale(totals)
+        let halves = if self.is_drawn() { 2.0 } else { 1.0 };
+        f64::from(totals.sites) * halves * self.mean_scale(totals)
     }
 }
 
@@ -191,7 +194,7 @@ mod tests {
 
     fn payload(rows: u64, values: &[f32]) -> Vec<u8> {
         let shape = [TensorShape { name: "a".into(), shape: vec![values.len() as u64] }];
-        quantiser().encode(rows, &shape, &[values]).unwrap().into_bytes()
+        quantiser().encode(rows, &shape, &[values], &mut || 0).unwrap().into_bytes()
     }
 
     /// Sums in this order, cut into blocks of `block` entries.

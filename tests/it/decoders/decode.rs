@@ -6,6 +6,7 @@ use std::io::Write as _;
 use hospes_cohort::scan::ScanProfile;
 use hospes_cohort::source::{Hints, Limits, survey};
 use hospes_ledger::{Expectations, Seen, SignedCheckpoint, Witnessing, verify};
+use hospes_privacy::coding::Coding;
 use hospes_privacy::masked;
 use hospes_privacy::secagg::{Aggregator, Refusal, Relay, Sent, Setup};
 use hospes_protocol::approval::{ApprovalDocument, ApprovalStatement};
@@ -26,7 +27,7 @@ use prost::Message as _;
 pub(crate) type Decoder = fn(&[u8]);
 
 /// All of them, by the names of their fuzz targets (fuzz/Cargo.toml).
-pub(crate) const ALL: [(&str, Decoder); 27] = [
+pub(crate) const ALL: [(&str, Decoder); 28] = [
     ("plan", canonical::<Plan>),
     ("policy", canonical::<Policy>),
     ("study", canonical::<Study>),
@@ -42,6 +43,7 @@ pub(crate) const ALL: [(&str, Decoder); 27] = [
     ("secagg_sent", secagg_sent),
     ("secagg_relay", secagg_relay),
     ("masked_head", masked_head),
+    ("coded_update", coded_update),
     ("site_frame", site_frame),
     ("coordinator_frame", coordinator_frame),
     ("upload_header", upload_header),
@@ -109,6 +111,20 @@ fn masked_head(bytes: &[u8]) {
     if let Ok((sent, _)) = masked::read_head(bytes) {
         let message = sent.to_bytes().expect("what was read can be written");
         assert!(masked::head(&message).is_ok());
+    }
+}
+
+/// An update of few bits; in front of it, what a round's header says of it.
+fn coded_update(bytes: &[u8]) {
+    let [wide, low, high, coded @ ..] = bytes else { return };
+    let entries = u64::from(u16::from_le_bytes([*low, *high]));
+    let coding = Coding::new(if wide % 2 == 0 { 8 } else { 16 }, entries).expect("few bits are coded");
+    if let Ok(payload) = coding.decode(coded) {
+        assert_eq!(payload.len() as u64, 8 + 4 * entries, "no more comes out than the header says");
+        let again = coding.encode(&payload).expect("what was read can be written");
+        // A chunk that would be shorter coded may have come as it is.
+        assert!(again.len() <= coded.len() && coding.lengths().contains(&(again.len() as u64)));
+        assert_eq!(coding.decode(&again), Ok(payload));
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, anyhow};
 use hospes_ledger::Checkpoint;
+use hospes_privacy::coding::Coding;
 use hospes_privacy::masked;
 use hospes_privacy::secagg::{
     Accusation, Aggregator, Demands, Fault, Member, Past, Refusal, Relay, Seed, Sent, Setup, Step, Thresholds, Tree,
@@ -72,6 +73,7 @@ pub(crate) fn all() -> Result<Vec<Sample>> {
     documents(&mut samples, &header)?;
     session(&mut samples, &header).map_err(|refusal| anyhow!("{refusal}"))?;
     frames(&mut samples, &header)?;
+    coded(&mut samples)?;
     let ca = Digest::of(b"ca");
     let url = "https://localhost:8443".to_owned();
     let invitation = Invitation { url, ca, site: "Cleveland".into(), secret: vec![7; 32], expires: NOW };
@@ -146,6 +148,21 @@ fn documents(samples: &mut Samples, header: &RoundHeader) -> Result<()> {
     let digest = Digest::of(b"payload");
     let receipt = UploadReceipt { federation: id(99), site: id(1), round: header.key(), digest, at: NOW };
     samples.document("upload_receipt", &receipt)
+}
+
+/// Updates of few bits.
+fn coded(samples: &mut Samples) -> Result<()> {
+    let eight: Vec<u32> = (0..40).map(|i| 126 + i * 7 % 5).collect();
+    let sixteen: Vec<u32> = (0..12).flat_map(|i| [32_767, 32_768, 32_768 + i * i, 32_700 - i]).collect();
+    for (file, bits, levels) in [("eight", 8u8, eight), ("sixteen", 16, sixteen)] {
+        let entries = u16::try_from(levels.len())?;
+        let mut payload = 7u64.to_le_bytes().to_vec();
+        payload.extend(levels.iter().flat_map(|level| level.to_le_bytes()));
+        let coded = Coding::new(bits, entries.into()).context("few bits are coded")?.encode(&payload)?;
+        let wide = u8::from(bits == 16);
+        samples.add("coded_update", file, [&[wide][..], &entries.to_le_bytes()[..], &coded[..]].concat());
+    }
+    Ok(())
 }
 
 /// Every message of one session.

@@ -87,7 +87,7 @@ fn payload(site: usize, header: &RoundHeader, plan: &Plan) -> Vec<u8> {
     let slices: Vec<&[f32]> = tensors.iter().map(Vec::as_slice).collect();
     let rows = 10 + 7 * site as u64;
     let quantiser = Quantiser::new(&header.quantise);
-    let encoded = quantiser.and_then(|q| q.encode(rows, &header.tensors, &slices));
+    let encoded = quantiser.and_then(|q| q.encode(rows, &header.tensors, &slices, &mut || 0));
     encoded.map(hospes_privacy::quantise::Payload::into_bytes).unwrap_or_default()
 }
 

@@ -81,6 +81,8 @@ pub(super) struct Steps<'a> {
     pub(super) subjects: &'a [SubjectHash],
     pub(super) place: Place,
     pub(super) deadline: Timestamp,
+    /// What batches and random changes follow from, where there is no differential privacy.
+    pub(super) draws: Draws<'a>,
 }
 
 impl Steps<'_> {
@@ -126,7 +128,6 @@ impl Steps<'_> {
         correction: Correction,
         pulse: &mut Pulse<'_>,
     ) -> Result<(), CohortError> {
-        let (site, task, round) = (self.round.site, self.task(), self.round.header.round);
         let course = Course {
             goal: self.goal,
             augment: self.params.augment.as_ref(),
@@ -134,7 +135,7 @@ impl Steps<'_> {
             work: self.work(),
             // That of the plan goes from round to round.
             schedule: &Schedule::Constant,
-            draws: Draws { seed: self.plan.seed, site: site.as_bytes(), task, round },
+            draws: self.draws,
             correction,
         };
         train::train(network, step, self.data, course, self.deadline, pulse)

@@ -1,24 +1,30 @@
 //! Models on their way in, updates on their way out.
 
 use hospes_privacy::PrivacyError;
-use hospes_privacy::quantise::Quantiser;
+use hospes_privacy::coding::Coding;
+use hospes_privacy::quantise::{ENTRY_BYTES, Quantiser};
 use hospes_protocol::canon;
 use hospes_protocol::id::Digest;
-use hospes_protocol::plan::Quantise;
 use hospes_protocol::plan::model::TensorShape;
+use hospes_protocol::plan::{Quantise, ROW_WEIGHT_BYTES};
+use hospes_protocol::round::RoundHeader;
+use rand_core::Rng as _;
 
+use super::Draws;
+use super::batches::stream;
 use super::state::numbers;
 use crate::cohort::Round;
 use crate::error::CohortError;
 
-/// An update in the layout of the round's header.
+/// An update in levels, four bytes each, in the layout of the round's header.
 pub(crate) struct Encoded {
-    pub(crate) bytes: Vec<u8>,
+    levels: Vec<u8>,
     /// Entries that the clip cut.
     pub(crate) clipped: u64,
 }
 
-/// Clips, weighs by rows and quantises the difference of two models.
+/// Clips, weighs by rows and quantises the difference of two models. What rounds to few bits is the same for a round and a
+/// site, so that whoever trains once more after a crash sends the same.
 ///
 /// # Shapes
 /// `delta`: all tensors one after the other, each row-major.
@@ -27,8 +33,9 @@ pub(crate) fn encode(
     rows: u64,
     tensors: &[TensorShape],
     rules: &Quantise,
-    task: &str,
+    draws: Draws<'_>,
 ) -> Result<Encoded, CohortError> {
+    let Draws { seed, site, task, round } = draws;
     let failed = |error: PrivacyError| match error {
         PrivacyError::NotFinite { .. } => CohortError::Diverged { task: task.to_owned() },
         other => CohortError::Plan { place: format!("tasks.{task}.params.quantise"), reason: other.to_string() },
@@ -41,9 +48,48 @@ pub(crate) fn encode(
         values.push(mine);
         rest = others;
     }
+    let mut rounding = stream("rounding", seed, site, task, round);
+    let mut draw = || rounding.next_u32();
     // PRIVACY: what leaves is bounded by the clip whatever the rows are.
-    let payload = Quantiser::new(rules).and_then(|q| q.encode(rows, tensors, &values)).map_err(failed)?;
-    Ok(Encoded { clipped: payload.clipped(), bytes: payload.into_bytes() })
+    let payload = Quantiser::new(rules).and_then(|q| q.encode(rows, tensors, &values, &mut draw)).map_err(failed)?;
+    Ok(Encoded { clipped: payload.clipped(), levels: payload.into_bytes() })
+}
+
+impl Encoded {
+    /// The entries from `first` on as whoever receives them reads them.
+    pub(crate) fn sent(
+        &self,
+        rows: u64,
+        rules: &Quantise,
+        first: usize,
+        entries: usize,
+    ) -> Result<Vec<f32>, CohortError> {
+        let quantiser = Quantiser::new(rules).map_err(wrong)?;
+        let bytes = |entries: usize| entries.saturating_mul(usize::try_from(ENTRY_BYTES).unwrap_or(usize::MAX));
+        let head = usize::try_from(ROW_WEIGHT_BYTES).unwrap_or(usize::MAX);
+        let start = head.saturating_add(bytes(first));
+        let levels = self.levels.get(start..start.saturating_add(bytes(entries))).unwrap_or_default();
+        let mut values = vec![0.0; entries];
+        quantiser.values(rows.min(u64::from(quantiser.n_max())), levels, &mut values).map_err(wrong)?;
+        Ok(values)
+    }
+
+    /// What is handed on: levels to be masked, or the payload that travels.
+    pub(crate) fn into_payload(self, header: &RoundHeader) -> Result<Vec<u8>, CohortError> {
+        match coding(header) {
+            Some(coding) => coding.encode(&self.levels).map_err(wrong),
+            None => Ok(self.levels),
+        }
+    }
+}
+
+/// How the round's updates are coded, if they are: masks leave nothing to code, and their levels are packed instead.
+pub(crate) fn coding(header: &RoundHeader) -> Option<Coding> {
+    if header.is_secure() { None } else { Coding::new(header.quantise.bits, header.parameters()) }
+}
+
+fn wrong(error: PrivacyError) -> CohortError {
+    CohortError::Format { what: "update", reason: error.to_string() }
 }
 
 /// The model file of a round as numbers: its tensors one after the other.

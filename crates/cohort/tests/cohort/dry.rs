@@ -3,6 +3,7 @@
 
 use hospes_cohort::worker::{Done, Event, Order, execute};
 use hospes_cohort::{Attack, Guard, Preview};
+use hospes_privacy::coding::Coding;
 use hospes_protocol::approval::{ApprovalState, RefusalCode};
 use hospes_protocol::canon::Canonical;
 use hospes_protocol::id::Timestamp;
@@ -119,6 +120,21 @@ fn an_update_is_previewed_as_the_coordinator_reads_it() {
         assert!(!format!("{tensor:?}").contains("norm"));
     }
     assert!(rest.is_empty());
+}
+
+#[test]
+fn an_update_of_few_bits_is_previewed_as_it_comes_out_of_its_coding() {
+    let rig = Rig::with(&table(120), changed("bits: 32", "bits: 16"), Policy::public_data());
+    let order = rig.order("train");
+    let (real, tried) = (done(&order), done(&dry(&order)));
+    assert_eq!((tried.digest, tried.bytes), (real.digest, real.bytes));
+    let Preview::Update { rows, values, tensors, .. } = *tried.preview.unwrap() else { panic!("no update") };
+    assert_eq!((rows, values), (80, 25));
+    let payload = std::fs::read(&order.payload_path).unwrap();
+    let levels = Coding::new(16, 25).unwrap().decode(&payload).unwrap();
+    // 80 of at most 1000 rows, a clip of 4.
+    let first = f64::from(u32::from_le_bytes(*levels[8..].first_chunk().unwrap()));
+    assert!((f64::from(tensors[0].first[0]) - (first / 65_535.0 * 8.0 - 4.0) / 0.08).abs() < 1e-5);
 }
 
 #[test]

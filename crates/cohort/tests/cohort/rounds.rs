@@ -3,6 +3,7 @@
 use hospes_cohort::opt_out::OptOuts;
 use hospes_cohort::train::{Progress, Pulse};
 use hospes_cohort::{Cohort, CohortError, Report, ReportView, Round, Update};
+use hospes_privacy::coding::Coding;
 use hospes_protocol::id::Timestamp;
 use hospes_protocol::plan::{self, Plan, figure};
 use hospes_protocol::policy::Policy;
@@ -125,6 +126,29 @@ fn training_gives_the_same_bytes_for_any_number_of_threads_and_others_for_anothe
     assert_ne!(one, train_with(&rig, 2, &OptOuts::new()).unwrap().payload);
     let reseeded = Rig::with(&table(120), changed("seed: 7", "seed: 8"), Policy::public_data());
     assert_ne!(one, train(&reseeded).unwrap().payload);
+}
+
+#[test]
+fn few_bits_are_those_of_32_within_a_step_and_the_same_when_they_are_trained_again() {
+    let rig = |bits: u8| Rig::with(&table(120), changed("bits: 32", &format!("bits: {bits}")), Policy::public_data());
+    let levels = |payload: &[u8], most: f64| -> Vec<f64> {
+        let (words, _) = payload[8..].as_chunks::<4>();
+        words.iter().map(|word| f64::from(u32::from_le_bytes(*word)) / most).collect()
+    };
+    let exact = levels(&train(&rig(32)).unwrap().payload, f64::from(u32::MAX));
+    for (bits, most) in [(8, 255.0), (16, 65_535.0)] {
+        let (rig, coding) = (rig(bits), Coding::new(bits, 25).unwrap());
+        let update = train(&rig).unwrap();
+        assert_eq!(update.payload, train(&rig).unwrap().payload, "a restart sends the same bytes");
+        assert!(coding.lengths().contains(&(update.payload.len() as u64)));
+        assert_eq!(update.payload[..8], 80u64.to_le_bytes());
+        let found = levels(&coding.decode(&update.payload).unwrap(), most);
+        assert_eq!(found.len(), exact.len());
+        // Each to one of the two levels around it, not all to the nearest.
+        let off: Vec<f64> = found.iter().zip(&exact).map(|(found, exact)| (found - exact) * most).collect();
+        assert!(off.iter().all(|off| off.abs() < 1.0), "{off:?}");
+        assert!(off.iter().any(|off| off.abs() > 0.51), "{off:?}");
+    }
 }
 
 #[test]

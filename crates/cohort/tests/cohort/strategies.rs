@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use hospes_cohort::worker::{Event, LocalView, Order, execute};
+use hospes_privacy::coding::Coding;
 use hospes_protocol::id::Timestamp;
-use hospes_protocol::plan::{self, BatchNorm, Component, Layer, Model, NnTrain, Plan, Schedule, Strategy};
+use hospes_protocol::plan::{self, BatchNorm, Component, Layer, Model, NnTrain, Plan, Quantise, Schedule, Strategy};
 use hospes_protocol::policy::Policy;
 
 use crate::rig::{NOW, Rig, plan, safetensors_file, table};
@@ -142,6 +143,34 @@ fn scaffold_sends_the_change_of_its_control_variate_and_keeps_it() {
     let (_, corrected, _) = run(&rig, "train", 2, Some(kept), "second");
     let (_, plain, _) = run(&rig, "train", 2, None, "third");
     assert_ne!(std::fs::read(corrected).unwrap(), std::fs::read(plain).unwrap());
+}
+
+#[test]
+fn with_top_k_few_entries_leave_and_what_is_owed_is_in_the_next_round() {
+    let mut plan = plan();
+    let Some(Component::NnTrain(train)) = plan.tasks.get_mut("train").map(|t| &mut t.component) else { panic!() };
+    train.top_k = Some(0.2);
+    train.quantise = Quantise { clip: 4.0, bits: 16, n_max: 80 };
+    let rig = Rig::with(&table(120), plan, Policy::public_data());
+    let (first, payload, kept) = run(&rig, "train", 1, None, "first");
+    view(&first);
+    let coded = std::fs::read(payload).unwrap();
+    let levels = Coding::new(16, 25).unwrap().decode(&coded).unwrap();
+    let (words, _) = levels[8..].as_chunks::<4>();
+    // A step is 8/65535: what is further from the middle than one was sent.
+    let sent = words.iter().filter(|word| (2.0 * f64::from(u32::from_le_bytes(**word)) - 65_535.0).abs() > 2.0).count();
+    assert_eq!(sent, 5, "a fifth of 25");
+    let (_, again, kept_again) = run(&rig, "train", 1, None, "again");
+    assert_eq!(
+        (std::fs::read(again).unwrap(), std::fs::read(kept_again).unwrap()),
+        (coded, std::fs::read(&kept).unwrap())
+    );
+    let (_, owing, _) = run(&rig, "train", 2, Some(kept.clone()), "second");
+    let (_, without, _) = run(&rig, "train", 2, None, "third");
+    assert_ne!(std::fs::read(owing).unwrap(), std::fs::read(without).unwrap());
+    // The model is judged as if there were none.
+    let (judged, _, _) = run(&rig, "eval", 1, Some(kept), "judged");
+    assert!(matches!(judged, Event::Done(_)), "{judged:?}");
 }
 
 #[test]

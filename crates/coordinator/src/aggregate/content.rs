@@ -1,13 +1,16 @@
 //! What a payload must look like: its announced length first, every byte of it before it is confirmed.
 //!
-//! The layout of an update in plain mode is that of [`hospes_privacy::quantise`]. A value is q(α·clip(Δ)) with
+//! The layout of an update in plain mode is that of [`hospes_privacy::quantise`]; of 8 or 16 bits it is coded
+//! ([`hospes_privacy::coding`]), and how much may come out of it is known before. A value is q(α·clip(Δ)) with
 //! α = min(n, n_max)/n_max, so that an honest one lies within ±α·clip; whatever lies outside is refused. Of a masked update
 //! ([`hospes_privacy::masked`]) nothing can be told but whether it is the vector that its site signed.
 
 use std::fs::File;
 use std::io::Read;
+use std::ops::RangeInclusive;
 use std::path::Path;
 
+use hospes_privacy::coding::Coding;
 use hospes_privacy::masked;
 use hospes_privacy::quantise::Quantiser;
 use hospes_privacy::secagg::{Layout, Masked, Sent, Tree};
@@ -45,10 +48,10 @@ impl Content {
         }
     }
 
-    /// Bytes of one payload; of figures, the most that there can be.
+    /// Bytes of one payload; of figures, and of an update that is coded, the most that there can be.
     pub fn bytes(&self) -> u64 {
         match self {
-            Self::Update { parameters, .. } => Quantiser::payload_bytes(*parameters),
+            Self::Update { parameters, quantise } => *lengths(*parameters, quantise).end(),
             Self::Masked(layout, _) => masked::file_bytes(layout),
             Self::Figures(_) => limits::DOCUMENT_BYTES as u64,
         }
@@ -63,7 +66,15 @@ impl Content {
             return Err("the round asks for another kind of upload".to_owned());
         }
         match self {
-            Self::Update { .. } | Self::Masked(..) if length != self.bytes() => {
+            Self::Update { parameters, quantise } if !lengths(*parameters, quantise).contains(&length) => {
+                let possible = lengths(*parameters, quantise);
+                if possible.start() == possible.end() {
+                    return Err(format!("the update has {length} bytes, the round's tensors need {}", possible.end()));
+                }
+                let (least, most) = possible.into_inner();
+                Err(format!("the update has {length} bytes, for the round's tensors {least} to {most} are possible"))
+            }
+            Self::Masked(..) if length != self.bytes() => {
                 Err(format!("the update has {length} bytes, the round's tensors need {}", self.bytes()))
             }
             Self::Figures(_) if length == 0 || length > self.bytes() => {
@@ -74,8 +85,11 @@ impl Content {
     }
 }
 
-/// Steps of the quantiser, 2^32 − 1.
-const STEPS: u64 = u32::MAX as u64;
+/// Bytes that an update can have which is not masked.
+fn lengths(parameters: u64, quantise: &Quantise) -> RangeInclusive<u64> {
+    let as_it_is = Quantiser::payload_bytes(parameters);
+    Coding::new(quantise.bits, parameters).map_or(as_it_is..=as_it_is, |coding| coding.lengths())
+}
 
 /// Checks every byte of a complete payload. The inner result says what is wrong with it.
 ///
@@ -84,14 +98,14 @@ const STEPS: u64 = u32::MAX as u64;
 pub(super) fn check(wanted: &Content, path: &Path) -> Result<Result<(), String>, Refused> {
     let mut file = File::open(path).map_err(Error::file("open", path))?;
     let checked = match wanted {
-        Content::Update { quantise, .. } => check_update(&mut file, quantise),
+        Content::Update { parameters, quantise } => check_update(&mut file, *parameters, quantise),
         Content::Masked(layout, _) => check_masked(&mut file, layout),
         Content::Figures(figures) => read_figures(&mut file).map(|set| set.and_then(|s| check_figures(figures, &s))),
     };
     Ok(checked.map_err(Error::file("read", path))?)
 }
 
-fn check_update(file: &mut impl Read, quantise: &Quantise) -> std::io::Result<Result<(), String>> {
+fn check_update(file: &mut impl Read, parameters: u64, quantise: &Quantise) -> std::io::Result<Result<(), String>> {
     let mut weight = [0u8; 8];
     file.read_exact(&mut weight)?;
     let weight = u64::from_le_bytes(weight);
@@ -99,18 +113,56 @@ fn check_update(file: &mut impl Read, quantise: &Quantise) -> std::io::Result<Re
     if weight == 0 || weight > n_max {
         return Ok(Err(format!("the row weight is {weight}; it must lie between 1 and {n_max}")));
     }
-    let (lowest, highest) = bounds(quantise, weight);
+    let allowed = bounds(quantise, weight);
+    if let Some(coding) = Coding::new(quantise.bits, parameters) {
+        return check_coded(file, &coding, allowed);
+    }
     let mut block = vec![0u8; 1 << 20];
     loop {
         let filled = fill(file, &mut block)?;
         if filled == 0 {
             return Ok(Ok(()));
         }
-        let entries = block[..filled].as_chunks::<4>().0;
-        if entries.iter().map(|entry| u32::from_le_bytes(*entry)).any(|value| value < lowest || value > highest) {
-            return Ok(Err("an entry of the update lies outside what its clip and weight allow".to_owned()));
+        if let Err(reason) = check_levels(&block[..filled], allowed) {
+            return Ok(Err(reason));
         }
     }
+}
+
+/// The chunks of an update that is coded: no more of it is in memory than one of them, in both forms.
+fn check_coded(file: &mut impl Read, coding: &Coding, allowed: (u32, u32)) -> std::io::Result<Result<(), String>> {
+    const SHORT: &str = "the update ends too early";
+    let (mut chunk, mut levels) = (Vec::new(), Vec::new());
+    for entries in coding.chunks() {
+        let mut head = [0u8; 4];
+        if fill(file, &mut head)? < head.len() {
+            return Ok(Err(SHORT.to_owned()));
+        }
+        let length = match coding.chunk_bytes(entries, head) {
+            Ok(length) => length,
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        chunk.resize(length, 0);
+        if fill(file, &mut chunk)? < length {
+            return Ok(Err(SHORT.to_owned()));
+        }
+        levels.clear();
+        let read = coding.read_chunk(entries, &chunk, &mut levels).map_err(|error| error.to_string());
+        if let Err(reason) = read.and_then(|()| check_levels(&levels, allowed)) {
+            return Ok(Err(reason));
+        }
+    }
+    let is_whole = fill(file, &mut [0])? == 0;
+    Ok(if is_whole { Ok(()) } else { Err("something follows the update".to_owned()) })
+}
+
+/// Whether all levels, of four bytes each, lie within these.
+fn check_levels(levels: &[u8], (lowest, highest): (u32, u32)) -> Result<(), String> {
+    let mut levels = levels.as_chunks::<4>().0.iter().map(|level| u32::from_le_bytes(*level));
+    if levels.any(|level| level < lowest || level > highest) {
+        return Err("an entry of the update lies outside what its clip and weight allow".to_owned());
+    }
+    Ok(())
 }
 
 /// Whether the vector is the one that stands in the head. Who signed that is looked at by the session's aggregator.
@@ -146,7 +198,8 @@ pub fn head(path: &Path) -> Result<(Sent, Masked), Error> {
 
 /// Smallest and largest quantised value that a site of this weight can send, with one step for rounding.
 fn bounds(quantise: &Quantise, weight: u64) -> (u32, u32) {
-    let (steps, n_max) = (u128::from(STEPS), u128::from(quantise.n_max.max(1)));
+    let steps = (1u128 << quantise.bits.min(32)) - 1;
+    let n_max = u128::from(quantise.n_max.max(1));
     let weight = u128::from(weight).min(n_max);
     // ±α·clip lies at (1 ± α)/2 of the steps.
     let lowest = steps * (n_max - weight) / (2 * n_max);
@@ -200,7 +253,9 @@ mod tests {
 
     #[test]
     fn updates_outside_their_weights_clip_are_refused_and_the_limits_themselves_are_not() {
-        let check = |weight, values: &[u32]| check_update(&mut update(weight, values).as_slice(), &quantise()).unwrap();
+        let check = |weight, values: &[u32]| {
+            check_update(&mut update(weight, values).as_slice(), values.len() as u64, &quantise()).unwrap()
+        };
         assert!(check(100, &[0, u32::MAX, 1 << 31]).is_ok());
         // α = .5: honest values lie between a quarter and three quarters of the steps.
         assert!(check(50, &[1 << 30, 3 << 30]).is_ok());
@@ -219,5 +274,35 @@ mod tests {
         let figures = Content::Figures(Vec::new());
         assert!(figures.check_announced(UploadKind::Figures, 0).is_err());
         assert!(figures.check_announced(UploadKind::Figures, limits::DOCUMENT_BYTES as u64 + 1).is_err());
+    }
+
+    #[test]
+    fn a_coded_update_is_read_to_its_last_byte_and_its_levels_are_held_to_its_clip() {
+        let quantise = Quantise { bits: 8, ..quantise() };
+        let entries = 20_000usize;
+        let coding = Coding::new(8, entries as u64).unwrap();
+        let code = |weight, level: &dyn Fn(usize) -> u32| {
+            coding.encode(&update(weight, &(0..entries).map(level).collect::<Vec<_>>())).unwrap()
+        };
+        let check = |bytes: &[u8]| check_update(&mut &bytes[..], entries as u64, &quantise).unwrap();
+        let good = code(50, &|i| 120 + u32::try_from(i % 13).unwrap());
+        assert_eq!(check(&good), Ok(()));
+        let wanted = Content::Update { parameters: entries as u64, quantise: quantise.clone() };
+        assert!(wanted.check_announced(UploadKind::Update, good.len() as u64).is_ok());
+        assert!(good.len() * 5 < entries * 4, "{}", good.len());
+        assert_eq!(wanted.bytes(), 8 + 2 * 4 + 20_000);
+        for length in [0, 8, wanted.bytes() + 1, u64::MAX] {
+            assert!(wanted.check_announced(UploadKind::Update, length).unwrap_err().contains("possible"), "{length}");
+        }
+        // α = .5: honest levels lie between 63 and 192 of 255.
+        assert!(check(&code(50, &|i| if i == 19_999 { 255 } else { 127 })).unwrap_err().contains("clip"));
+        assert_eq!(check(&code(100, &|i| if i == 19_999 { 255 } else { 127 })), Ok(()));
+        assert!(check(&good[..good.len() - 1]).unwrap_err().contains("too early"));
+        assert!(check(&[&good[..], &[0]].concat()).unwrap_err().contains("follows"));
+        for at in [8, 11, 12, 40, good.len() - 1] {
+            let mut altered = good.clone();
+            altered[at] ^= 0x80;
+            assert!(check(&altered).is_err(), "{at}");
+        }
     }
 }

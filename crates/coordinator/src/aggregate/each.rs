@@ -13,8 +13,6 @@ const MATRIX_BYTES: usize = 4 << 20;
 const LANES: usize = 8;
 /// One in the fixed point of scales: 2^32.
 const ONE: f64 = 4_294_967_296.0;
-/// Steps of the quantiser.
-const STEPS: i64 = u32::MAX as i64;
 
 /// What is made of the updates.
 #[derive(Debug, Clone, PartialEq)]
@@ -170,13 +168,14 @@ impl Combine {
     fn scaled(&mut self, first: u64, entries: usize) -> Result<(), Error> {
         let How::Scaled(scales) = &self.how else { return Ok(()) };
         let (sums, bytes) = (&mut self.exact[..entries], &mut self.bytes[..entries * 4]);
+        let steps = i64::from(self.updates.quantiser().steps());
         sums.fill(0);
         for (of, scale) in scales.iter().enumerate() {
             self.updates.levels(of, first, bytes)?;
-            let levels = bytes.as_chunks::<4>().0.iter().map(|b| centred(*b));
+            let levels = bytes.as_chunks::<4>().0.iter().map(|b| centred(*b, steps));
             sums.iter_mut().zip(levels).for_each(|(sum, level)| *sum += i128::from(*scale) * i128::from(level));
         }
-        let unit = self.updates.quantiser().clip() / STEPS as f64 / ONE;
+        let unit = self.updates.quantiser().clip() / steps as f64 / ONE;
         let alpha = self.updates.total_weight() as f64 / f64::from(self.updates.quantiser().n_max());
         self.out.iter_mut().zip(sums).for_each(|(out, sum)| *out = single(*sum as f64 * unit / alpha));
         Ok(())
@@ -215,8 +214,8 @@ fn read(updates: &Updates, first: u64, entries: usize, bytes: &mut [u8], values:
 }
 
 /// An entry as a whole number: twice its level, from the centre.
-fn centred(entry: [u8; 4]) -> i64 {
-    2 * i64::from(u32::from_le_bytes(entry)) - STEPS
+fn centred(entry: [u8; 4], steps: i64) -> i64 {
+    2 * i64::from(u32::from_le_bytes(entry)) - steps
 }
 
 /// By what each update is multiplied so that its norm is at most `bound`, in units of 1/[`ONE`].
@@ -225,19 +224,20 @@ fn scales(updates: &Updates, bound: f64) -> Result<Vec<i64>, Error> {
     let block = usize::try_from(entries).unwrap_or(BLOCK_ENTRIES).min(BLOCK_ENTRIES);
     let mut bytes = vec![0u8; block * 4];
     let mut scales = Vec::with_capacity(updates.sites());
+    let steps = i64::from(updates.quantiser().steps());
     for of in 0..updates.sites() {
         // Squares below 2^64, no more than 2^32 of them: the sum is exact.
         let (mut sum, mut done) = (0u128, 0u64);
         while done < entries {
             let length = length(entries - done, block);
             updates.levels(of, done, &mut bytes[..length * 4])?;
-            let squares = bytes[..length * 4].as_chunks::<4>().0.iter().map(|b| u128::from(centred(*b).unsigned_abs()));
-            sum += squares.map(|level| level * level).sum::<u128>();
+            let levels = bytes[..length * 4].as_chunks::<4>().0.iter().map(|b| centred(*b, steps).unsigned_abs());
+            sum += levels.map(u128::from).map(|level| level * level).sum::<u128>();
             done += length as u64;
         }
         let quantiser = updates.quantiser();
         let alpha = updates.weight(of) as f64 / f64::from(quantiser.n_max());
-        let norm = (sum as f64).sqrt() * quantiser.clip() / STEPS as f64 / alpha;
+        let norm = (sum as f64).sqrt() * quantiser.clip() / steps as f64 / alpha;
         scales.push(fixed((bound / norm).min(1.0)));
     }
     Ok(scales)

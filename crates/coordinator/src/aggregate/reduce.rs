@@ -113,7 +113,8 @@ pub struct Trained {
 /// Blocks; for a thread of its own.
 ///
 /// # Shapes
-/// Every input has `8 + 4·Σ len(tensors)` bytes, with `early_stop` 8 more; the model at `global` has exactly these tensors.
+/// Every input has `8 + 4·Σ len(tensors)` bytes, with `early_stop` 8 more, or fewer if it is coded; the model at `global` has
+/// exactly these tensors.
 ///
 /// # Errors
 /// [`Error::File`] if a file cannot be read or written, [`Error::Corrupt`] if one was altered since it was checked, or

@@ -1,3 +1,4 @@
+use hospes_privacy::coding::Coding;
 use hospes_privacy::quantise::Quantiser;
 use hospes_protocol::canon::Canonical;
 use hospes_protocol::policy::EgressKind;
@@ -34,10 +35,23 @@ impl Bench {
         let values: Vec<f32> = (0..self.entries()).map(value).collect();
         let (weight, bias) = values.split_at(values.len() - 1);
         let quantiser = Quantiser::new(&self.quantise).unwrap();
-        let payload = quantiser.encode(rows, &self.tensors, &[weight, bias]).unwrap().into_bytes();
+        // Half of a step: to the nearest level.
+        let half = &mut || 1u32 << 31;
+        let levels = quantiser.encode(rows, &self.tensors, &[weight, bias], half).unwrap().into_bytes();
         let path = self.folder.path().join(site.to_string());
-        std::fs::write(&path, payload).unwrap();
+        let payload = self.coding().map(|coding| coding.encode(&levels).unwrap());
+        std::fs::write(&path, payload.unwrap_or(levels)).unwrap();
         Input { site: SiteId::from_bytes([site; 16]), path }
+    }
+
+    fn coding(&self) -> Option<Coding> {
+        Coding::new(self.quantise.bits, self.entries() as u64)
+    }
+
+    /// The levels of an input, four bytes each.
+    pub(super) fn levels(&self, input: &Input) -> Vec<u8> {
+        let payload = std::fs::read(&input.path).unwrap();
+        self.coding().map(|coding| coding.decode(&payload).unwrap()).unwrap_or(payload)
     }
 
     pub(super) fn training(&self, global: Digest, strategy: Strategy) -> Training {
@@ -99,7 +113,7 @@ async fn a_loss_behind_the_updates_is_averaged_over_the_rows_for_validation_and_
         let mut values: Vec<f32> = (0..bench.entries()).map(value(site)).collect();
         values.extend(stop.entries(loss, validation, rows, bench.quantise.clip));
         let shape = TensorShape { name: "all".into(), shape: vec![values.len() as u64] };
-        let payload = Quantiser::new(&bench.quantise).unwrap().encode(rows, &[shape], &[&values]).unwrap();
+        let payload = Quantiser::new(&bench.quantise).unwrap().encode(rows, &[shape], &[&values], &mut || 0).unwrap();
         let path = bench.folder.path().join(format!("told-{site}"));
         std::fs::write(&path, payload.into_bytes()).unwrap();
         Input { site: SiteId::from_bytes([site; 16]), path }
@@ -131,6 +145,48 @@ async fn blocks_and_the_order_of_inputs_change_no_bit() {
     assert_eq!(bench.fed_avg(global, &inputs).unwrap().model.digest(), once);
     inputs.pop();
     assert_ne!(bench.fed_avg(global, &inputs).unwrap().model.digest(), once);
+}
+
+#[tokio::test]
+async fn updates_of_few_bits_give_the_model_of_32_bits_but_for_their_steps() {
+    let value = |site: usize| move |i: usize| ((i * 31 + site * 17) % 1_000) as f32 / 1_000.0 - 0.5;
+    let few = |bits: u8| {
+        let fresh = Bench::new(2 * plan::CHUNK_ENTRIES + 77);
+        Bench { quantise: Quantise { bits, ..fresh.quantise.clone() }, ..fresh }
+    };
+    let inputs = |bench: &Bench| -> Vec<Input> {
+        (1..6u8).map(|s| bench.input(s, 60 + u64::from(s) * 8, value(s.into()))).collect()
+    };
+    let models = async |bits: u8, strategy: Strategy| {
+        let bench = few(bits);
+        let global = bench.model(|_| 0.0).await;
+        let mut inputs = inputs(&bench);
+        let once = train(&bench.models, &bench.training(global, strategy.clone()), &inputs).unwrap();
+        inputs.reverse();
+        let again = train(&bench.models, &bench.training(global, strategy), &inputs).unwrap();
+        assert_eq!(once.model.digest(), again.model.digest());
+        bench.values(&once.model)
+    };
+    for strategy in [Strategy::FedAvg {}, Strategy::Median {}, Strategy::NormBound { norm_l2: 20.0 }] {
+        let exact = models(32, strategy.clone()).await;
+        for (bits, steps) in [(8, 255.0f32), (16, 65_535.0)] {
+            // Half a step of 2/steps, over an α of .6 and more.
+            let most = exact.iter().zip(models(bits, strategy.clone()).await).map(|(a, b)| (a - b).abs());
+            let most = most.fold(0.0, f32::max);
+            assert!(most > 0.0 && most <= 1.0 / steps / 0.6, "{strategy:?} of {bits} bits: {most}");
+        }
+    }
+    // Whatever the blocks are in which they are read.
+    let (bench, chunk) = (few(8), usize::try_from(plan::CHUNK_ENTRIES).unwrap());
+    let (inputs, entries) = (inputs(&bench), bench.entries());
+    let updates = Updates::open(&bench.quantise, entries as u64, &inputs[..1]).unwrap();
+    let whole = bench.levels(&inputs[0]);
+    for (first, length) in [(0, entries), (chunk - 1, 2), (chunk + 3, chunk), (entries - 1, 1)] {
+        let mut read = vec![0; length * 4];
+        updates.levels(0, first as u64, &mut read).unwrap();
+        assert!(read == whole[8 + first * 4..][..length * 4], "{length} from {first} on");
+    }
+    assert!(updates.levels(0, entries as u64 - 1, &mut [0; 8]).is_err());
 }
 
 #[tokio::test]

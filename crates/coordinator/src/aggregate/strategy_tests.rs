@@ -268,7 +268,7 @@ async fn scaffold_steps_the_model_and_brings_the_control_variates_up_to_date() {
     bench.tensors = vec![shape("0.weight"), shape("control.0.weight")];
     let two = |site, rows, values: [f32; 4]| {
         let quantiser = Quantiser::new(&bench.quantise).unwrap();
-        let payload = quantiser.encode(rows, &bench.tensors, &[&values[..2], &values[2..]]).unwrap();
+        let payload = quantiser.encode(rows, &bench.tensors, &[&values[..2], &values[2..]], &mut || 0).unwrap();
         let path = bench.folder.path().join(format!("scaffold{site}"));
         std::fs::write(&path, payload.into_bytes()).unwrap();
         Input { site: SiteId::from_bytes([site; 16]), path }

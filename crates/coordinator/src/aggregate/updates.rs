@@ -5,11 +5,12 @@ use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::PathBuf;
 
+use hospes_privacy::coding::Coding;
 use hospes_privacy::masked::HEAD_BYTES;
 use hospes_privacy::quantise::{ENTRY_BYTES, Quantiser};
 use hospes_privacy::secagg::Unmasker;
 use hospes_privacy::sum::{Totals, add_block};
-use hospes_protocol::plan::{Quantise, ROW_WEIGHT_BYTES};
+use hospes_protocol::plan::{CHUNK_ENTRIES, CHUNK_HEAD_BYTES, Quantise, ROW_WEIGHT_BYTES};
 
 use super::reduce::Input;
 use crate::Error;
@@ -25,12 +26,16 @@ pub(super) struct Updates {
     quantiser: Quantiser,
     totals: Totals,
     entries: u64,
+    /// How they are coded, where they are.
+    coding: Option<Coding>,
 }
 
 #[derive(Debug)]
 struct Update {
     path: PathBuf,
     weight: u64,
+    /// Of one that is coded, where each of its chunks ends in the file.
+    ends: Vec<u64>,
 }
 
 fn wrong(error: hospes_privacy::PrivacyError) -> Error {
@@ -46,15 +51,16 @@ impl Updates {
         inputs.sort_by_key(|input| input.site);
         let mut totals = Totals::default();
         let mut list = Vec::with_capacity(inputs.len());
+        let coding = Coding::new(quantise.bits, entries);
         for input in inputs {
-            let weight = weight(&quantiser, input, entries)?;
-            totals.add(weight).map_err(wrong)?;
-            list.push(Update { path: input.path.clone(), weight });
+            let update = Update::open(&quantiser, coding, input, entries)?;
+            totals.add(update.weight).map_err(wrong)?;
+            list.push(update);
         }
         if list.is_empty() {
             return Err(wrong(hospes_privacy::PrivacyError::Empty));
         }
-        Ok(Self { list, quantiser, totals, entries })
+        Ok(Self { list, quantiser, totals, entries, coding })
     }
 
     /// Entries of each.
@@ -87,11 +93,15 @@ impl Updates {
         &self.quantiser
     }
 
-    /// Reads entries of one, from `first` on, as they came. The file is opened for each block, so that any number of
+    /// Reads entries of one, from `first` on, each as four bytes. The file is opened for each block, so that any number of
     /// sites needs one open file.
     pub(super) fn levels(&self, of: usize, first: u64, bytes: &mut [u8]) -> Result<(), Error> {
-        let path = &self.list[of].path;
+        let update = &self.list[of];
+        let path = &update.path;
         let mut file = File::open(path).map_err(Error::file("open", path))?;
+        if let Some(coding) = &self.coding {
+            return update.decoded(coding, &mut file, first, bytes);
+        }
         file.seek(SeekFrom::Start(ROW_WEIGHT_BYTES + first * ENTRY_BYTES)).map_err(Error::file("read", path))?;
         file.read_exact(bytes).map_err(Error::file("read", path))
     }
@@ -106,13 +116,57 @@ impl Updates {
     }
 }
 
-/// The row weight at the head of an update.
-fn weight(quantiser: &Quantiser, input: &Input, entries: u64) -> Result<u64, Error> {
-    let (path, mut head) = (&input.path, [0u8; 8]);
-    let mut file = File::open(path).map_err(Error::file("open", path))?;
-    let bytes = file.metadata().map_err(Error::file("read", path))?.len();
-    file.read_exact(&mut head).map_err(Error::file("read", path))?;
-    quantiser.row_weight(&head, bytes, entries).map_err(wrong)
+impl Update {
+    /// Reads the row weight at the head of an update, and where its chunks are if it is coded.
+    fn open(quantiser: &Quantiser, coding: Option<Coding>, input: &Input, entries: u64) -> Result<Self, Error> {
+        let (path, mut head) = (&input.path, [0u8; 8]);
+        let mut file = File::open(path).map_err(Error::file("open", path))?;
+        let bytes = file.metadata().map_err(Error::file("read", path))?.len();
+        file.read_exact(&mut head).map_err(Error::file("read", path))?;
+        let Some(coding) = coding else {
+            let weight = quantiser.row_weight(&head, bytes, entries).map_err(wrong)?;
+            return Ok(Self { path: path.clone(), weight, ends: Vec::new() });
+        };
+        let weight = quantiser.row_weight(&head, Quantiser::payload_bytes(entries), entries).map_err(wrong)?;
+        let (mut ends, mut end) = (Vec::new(), ROW_WEIGHT_BYTES);
+        for entries in coding.chunks() {
+            let mut head = [0u8; 4];
+            file.seek(SeekFrom::Start(end)).map_err(Error::file("read", path))?;
+            file.read_exact(&mut head).map_err(Error::file("read", path))?;
+            end += CHUNK_HEAD_BYTES + coding.chunk_bytes(entries, head).map_err(wrong)? as u64;
+            ends.push(end);
+        }
+        if end != bytes {
+            return Err(wrong(hospes_privacy::PrivacyError::Length { expected: end, found: bytes }));
+        }
+        Ok(Self { path: path.clone(), weight, ends })
+    }
+
+    /// Entries of one that is coded, from `first` on: the chunks that they are in are decoded for it.
+    fn decoded(&self, coding: &Coding, file: &mut File, first: u64, bytes: &mut [u8]) -> Result<(), Error> {
+        let short = || Error::corrupt("update", "it ends too early");
+        let (mut coded, mut levels) = (Vec::new(), Vec::new());
+        let (mut at, mut left) = (first, bytes);
+        while !left.is_empty() {
+            let number = usize::try_from(at / CHUNK_ENTRIES).unwrap_or(usize::MAX);
+            let end = *self.ends.get(number).ok_or_else(short)?;
+            let before = number.checked_sub(1).map_or(ROW_WEIGHT_BYTES, |before| self.ends[before]);
+            let start = before + CHUNK_HEAD_BYTES;
+            coded.resize(usize::try_from(end - start).unwrap_or(usize::MAX), 0);
+            file.seek(SeekFrom::Start(start)).map_err(Error::file("read", &self.path))?;
+            file.read_exact(&mut coded).map_err(Error::file("read", &self.path))?;
+            levels.clear();
+            coding.read_chunk(coding.chunk_entries(number as u64), &coded, &mut levels).map_err(wrong)?;
+            let skipped = usize::try_from((at % CHUNK_ENTRIES) * ENTRY_BYTES).unwrap_or(usize::MAX);
+            let here = levels.get(skipped..).filter(|here| !here.is_empty()).ok_or_else(short)?;
+            let length = here.len().min(left.len());
+            let (mine, others) = std::mem::take(&mut left).split_at_mut(length);
+            mine.copy_from_slice(&here[..length]);
+            at += length as u64 / ENTRY_BYTES;
+            left = others;
+        }
+        Ok(())
+    }
 }
 
 /// Sums of a round's updates: all that a strategy of the kind [`Sees::Sum`](hospes_protocol::plan::Sees::Sum) gets. Under

@@ -131,15 +131,26 @@ pub(super) fn training(t: &NnTrain) -> String {
             strategy(&t.strategy)
         );
     }
+    // No loss is told in few bits, so that only one of the two is ever said.
+    let few = match t.top_k {
+        Some(part) => format!(
+            ", of each update the largest {:.1} % in {} bits, while the rest stays here for the next round",
+            part * 100.0,
+            t.quantise.bits
+        ),
+        None if t.quantise.bits < 32 => format!(", each number in {} bits, rounded by chance", t.quantise.bits),
+        None => String::new(),
+    };
     format!(
-        "trains {} in {}{} rounds of {} steps with {} rows each ({}), {}{early}; {protection}",
+        "trains {} in {}{} rounds of {} steps with {} rows each ({}), {}{}; {protection}",
         graph(&t.model),
         if t.early_stop.is_some() { "at most " } else { "" },
         t.rounds,
         t.local.updates,
         t.local.batch,
         optimizer(&t.optimizer),
-        strategy(&t.strategy)
+        strategy(&t.strategy),
+        early + &few
     )
 }
 

@@ -410,7 +410,7 @@ mod tests {
             use hospes_protocol::plan::{Quantise, model::TensorShape};
             let plain = crate::quantise::Quantiser::new(&Quantise { clip: 4.0, bits: 32, n_max: 100 }).unwrap();
             let shape = [TensorShape { name: "a".into(), shape: vec![1] }];
-            let bytes = plain.encode(rows, &shape, &[&[value]]).unwrap().into_bytes();
+            let bytes = plain.encode(rows, &shape, &[&[value]], &mut || 0).unwrap().into_bytes();
             let alpha = rows.min(100) as f64 / 100.0;
             let level = Scale::new(4.0, 32).unwrap().level(alpha, f64::from(value));
             prop_assert_eq!(bytes[8..].to_vec(), u32::try_from(level).unwrap().to_le_bytes());

@@ -11,6 +11,7 @@ use super::dp::DpMode;
 use super::graph::order;
 use super::label::LabelKind;
 use super::masks::{Form, SHOWN};
+use super::model::TensorShape;
 use super::problem::Problems;
 use super::regress::triangle;
 use super::train::{Privacy, Strategy};
@@ -33,7 +34,7 @@ pub struct Egress {
     pub name: String,
     /// Shape of a tensor, or the number of figures.
     pub shape: Vec<u64>,
-    /// Bytes each time (of figures: at most).
+    /// Bytes each time (of figures, and of updates of few bits: at most).
     pub bytes: u64,
     /// How many times in one run.
     pub times: u32,
@@ -144,10 +145,14 @@ pub const SCORE_BINS: u64 = 256;
 const CLASS_CURVES: u64 = 32;
 /// Bytes of the row weight at the head of an update.
 pub const ROW_WEIGHT_BYTES: u64 = 8;
+/// Entries of an update of few bits that are coded together.
+pub const CHUNK_ENTRIES: u64 = 1 << 14;
+/// Bytes in front of them, which say how long they are.
+pub const CHUNK_HEAD_BYTES: u64 = 4;
 /// Most bytes of one figure in canonical CBOR: one for the type, eight for the number.
 const FIGURE_BYTES: u64 = 9;
-/// Most bits of one entry under masks: the sum over all sites has to fit.
-const MASKED_BITS: u64 = 32 + limits::SECURE_SITES.ilog2() as u64;
+/// Most bits of one entry of a figure under masks: the sum over all sites has to fit.
+const MASKED_BITS: u64 = masked_bits(32);
 /// Who receives what leaves.
 const RECEIVER: &str = "coordinator";
 /// Who receives a part of a sum, and what of it.
@@ -330,6 +335,16 @@ pub fn check_figures(announced: &[Figure], set: &FigureSet) -> Result<(), String
     Ok(())
 }
 
+/// Most bits of one entry under masks whose levels have so many: the sum over all sites has to fit.
+const fn masked_bits(bits: u8) -> u64 {
+    bits as u64 + limits::SECURE_SITES.ilog2() as u64
+}
+
+/// What the heads of the chunks of so many entries take.
+fn chunk_heads(entries: u64) -> u64 {
+    entries.div_ceil(CHUNK_ENTRIES).saturating_mul(CHUNK_HEAD_BYTES)
+}
+
 /// What leaves a site in one run, item by item, in the order in which the tasks run.
 pub fn egress(plan: &Plan) -> Vec<Egress> {
     let flow = Flow::of(plan, &mut Problems::default());
@@ -351,17 +366,22 @@ fn task_egress(plan: &Plan, flow: &Flow<'_>, name: &str) -> Vec<Egress> {
     if let Component::NnTrain(train) = component {
         let to = if train.strategy == (Strategy::Cyclic {}) { ALL } else { RECEIVER };
         let item = |kind, what: &str, shape, bytes| Egress { to: to.to_owned(), ..item(kind, what, shape, bytes) };
-        let entry_bits = match train.privacy {
-            Privacy::Plain {} => u64::from(train.quantise.bits),
+        let tensors = update_tensors(train, flow.inputs(name));
+        let entries = tensors.iter().map(TensorShape::len).fold(0u64, u64::saturating_add);
+        let (entry_bits, heads) = match train.privacy {
+            // Entries of few bits are coded: at most this, and what says how long they have become.
+            Privacy::Plain {} if train.quantise.bits < 32 => (u64::from(train.quantise.bits), chunk_heads(entries)),
+            Privacy::Plain {} => (u64::from(train.quantise.bits), 0),
             // A masked entry is as wide as the sum over all sites: at most this, and a bit more with noise that they share.
             Privacy::SecureAggregation {} => {
-                MASKED_BITS + u64::from(train.dp.is_some_and(|dp| dp.mode == DpMode::Distributed))
+                let shares = train.dp.is_some_and(|dp| dp.mode == DpMode::Distributed);
+                (masked_bits(train.quantise.bits) + u64::from(shares), 0)
             }
         };
         // PRIVACY: the weight is part of the payload, as every weighted mean needs it: it leaves where updates leave. A
         // number of rows that is told by itself is a figure of kind `n`.
-        let weight = item(EgressKind::Update, figure::N, vec![1], ROW_WEIGHT_BYTES);
-        let update = update_tensors(train, flow.inputs(name)).into_iter().map(|tensor| {
+        let weight = item(EgressKind::Update, figure::N, vec![1], ROW_WEIGHT_BYTES.saturating_add(heads));
+        let update = tensors.into_iter().map(|tensor| {
             let bytes = tensor.len().saturating_mul(entry_bits).div_ceil(8);
             // PRIVACY: inside a masked sum no site's loss is told.
             let is_told = tensor.name == VALIDATION_LOSS && train.privacy == (Privacy::Plain {});

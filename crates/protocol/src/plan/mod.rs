@@ -36,8 +36,8 @@ pub use check::check;
 pub use columns::{Feature, Subgroups, columns_read, features, inputs, needed_behind, predictors, subgroups};
 pub use dp::{Dp, DpMode, DpNoise, with_dp, without_dp};
 pub use egress::{
-    Egress, Figure, ROW_WEIGHT_BYTES, SCORE_BINS, check_figures, egress, figure, figures, figures_of_whole,
-    round_figures,
+    CHUNK_ENTRIES, CHUNK_HEAD_BYTES, Egress, Figure, ROW_WEIGHT_BYTES, SCORE_BINS, check_figures, egress, figure,
+    figures, figures_of_whole, round_figures,
 };
 pub use graph::{
     Input, PortType, Source, ancestors, order, predecessors, preparation, rows_at, source, subjects_at_most, trained_by,

@@ -48,6 +48,11 @@ pub struct NnTrain {
     // Not written where there is none: plans from before there was any keep their bytes and their digest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dp: Option<Dp>,
+    /// Part of an update's entries that is sent in a round: the largest ones (top-k). What is left, of them and of the others,
+    /// stays at the site and is added to the next round's (error feedback; Stich et al. 2018, Karimireddy et al. 2019).
+    // Not written where it is the default: plans from before there was one keep their bytes and their digest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top_k: Option<f64>,
 }
 
 /// What is minimised: the mean over the batch.
@@ -477,12 +482,15 @@ impl Privacy {
 
 /// How numbers are put on the wire: an update's values are clipped to ±`clip`, weighted by `n / n_max` and rounded to
 /// 2^`bits` levels, so that sums are exact and do not depend on their order.
+///
+/// Of 8 or 16 bits, a value between two levels becomes either, by chance, such that it is right in the mean: the sites' sum
+/// is then right but for noise, where each rounding to the nearest would take the small changes away.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Quantise {
     /// Largest absolute value of one entry of an update.
     pub clip: f64,
-    /// Bits of one entry.
+    /// Bits of one entry: 8, 16 or 32.
     pub bits: u8,
     /// Rows from which a site's weight no longer grows.
     pub n_max: u32,

@@ -145,6 +145,7 @@ mod tests {
             privacy: Privacy::Plain {},
             quantise: Quantise::default(),
             dp: None,
+            top_k: None,
         }
     }
 

@@ -252,7 +252,7 @@ fn may_vary(plan: &Plan, place: &str) -> Result<(), String> {
                      same rows in the same way"
                 ));
             }
-            if matches!(rest[0], "privacy" | "quantise" | "dp") {
+            if matches!(rest[0], "privacy" | "quantise" | "dp" | "top_k") {
                 return Err("how an update is protected and put on the wire is the same in every run".to_owned());
             }
             Ok(())

@@ -312,9 +312,9 @@ fn a_range_does_not_let_more_leave_than_was_signed() {
 #[test]
 fn a_plan_that_is_not_valid_here_does_not_run_whoever_signed() {
     let (code, detail) = refused(|w| {
-        World::train(&mut w.plan).quantise.bits = 8;
-        World::train(&mut w.run).quantise.bits = 8;
-        w.header.quantise.bits = 8;
+        World::train(&mut w.plan).quantise.bits = 12;
+        World::train(&mut w.run).quantise.bits = 12;
+        w.header.quantise.bits = 12;
         w.document.envelope.egress = plan::egress(&w.run);
     });
     assert_eq!(code, RefusalCode::OutsideEnvelope);

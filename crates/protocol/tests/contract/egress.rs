@@ -51,6 +51,20 @@ fn bytes_of_an_update_are_those_of_the_payload() {
     assert_eq!(listed, ROW_WEIGHT_BYTES + 4 * entries);
 }
 
+#[test]
+fn of_few_bits_the_most_that_a_payload_can_have_is_listed() {
+    let mut plan = heart();
+    let Some(Component::NnTrain(train)) = plan.tasks.get_mut("train").map(|task| &mut task.component) else { panic!() };
+    train.quantise.bits = 8;
+    let listed = |plan: &plan::Plan| egress(plan).iter().filter(|e| e.task == "train").map(|e| e.bytes).sum::<u64>();
+    // 14 entries in one chunk, and its head.
+    assert_eq!(listed(&plan), ROW_WEIGHT_BYTES + 4 + 14);
+    let Some(Component::NnTrain(train)) = plan.tasks.get_mut("train").map(|task| &mut task.component) else { panic!() };
+    train.privacy = plan::Privacy::SecureAggregation {};
+    // Sums of up to 128 sites have seven bits more: 13·15 and 15.
+    assert_eq!(listed(&plan), ROW_WEIGHT_BYTES + 25 + 2);
+}
+
 /// The heart plan with its evaluation by a column.
 fn by(column: &str) -> Result<plan::Plan, plan::PlanError> {
     let eval = "eval: { component: evaluation, inputs: { model: train.model, data: scale_test.data }";

@@ -44,6 +44,58 @@ fn layers_must_end_in_what_the_loss_needs() {
 }
 
 #[test]
+fn few_bits_are_refused_where_they_would_spoil_what_is_trained() {
+    const MODEL: &str = "[{ linear: { out: 1, init: torch_default } }]";
+    let norm =
+        |bits: u8| format!("[{{ batch_norm: {{}} }}, {{ linear: {{ out: 1 }} }}]\n      quantise: {{ bits: {bits} }}");
+    with(MODEL, &norm(32), expect!["accepted"]);
+    with(
+        MODEL,
+        &norm(16),
+        expect![
+            "tasks.train.params.quantise.bits: is 16, with which a running variance of batch_norm could be rounded to below 0; write 32, choose fed_bn, with which batch norm stays at the sites, or use group_norm"
+        ],
+    );
+    let strategy = |strategy: &str, bits: u8| format!("strategy: {{ {strategy} }}\n      quantise: {{ bits: {bits} }}");
+    let given = "strategy: { fed_avg: {} }";
+    with(given, &strategy("fed_avg: {}", 8), expect!["accepted"]);
+    with(given, &strategy("fed_adam: { lr: 0.1 }", 16), expect!["accepted"]);
+    with(
+        given,
+        &strategy("fed_adam: { lr: 0.1 }", 8),
+        expect![
+            "tasks.train.params.quantise.bits: is 8, and fed_adam takes a mean that such rounding could have made for 0; write 16 or 32, or fed_avg"
+        ],
+    );
+    with(
+        given,
+        &format!("{}\n      early_stop: {{ patience: 3 }}", strategy("fed_avg: {}", 16)),
+        expect![
+            "tasks.train.params.quantise.bits: is 16, in which a loss cannot be told finely enough for early_stop; write 32"
+        ],
+    );
+}
+
+#[test]
+fn parts_of_updates_go_with_what_is_coded_and_averaged() {
+    let given = "strategy: { fed_avg: {} }\n      privacy: { plain: {} }";
+    let asked = |strategy: &str, privacy: &str, rest: &str| {
+        format!("strategy: {{ {strategy} }}\n      privacy: {{ {privacy} }}\n      {rest}")
+    };
+    let few = "quantise: { bits: 8 }\n      top_k: 0.05";
+    with(given, &asked("fed_prox: { mu: 0.1 }", "plain: {}", few), expect!["accepted"]);
+    with(
+        given,
+        &asked("scaffold: {}", "secure_aggregation: {}", "top_k: 1"),
+        expect![[r#"
+            tasks.train.params.top_k: is 1; it must be above 0 and below 1
+            tasks.train.params.top_k: saves nothing under masks, with which all entries are of one length; leave it out
+            tasks.train.params.top_k: needs entries of few bits, which are coded; write quantise.bits of 8 or 16
+            tasks.train.params.top_k: goes together with fed_avg and fed_prox, not with scaffold"#]],
+    );
+}
+
+#[test]
 fn numbers_out_of_range_are_named() {
     with(
         "updates: 100, batch: 4",
@@ -54,10 +106,10 @@ fn numbers_out_of_range_are_named() {
     );
     with(
         "privacy: { plain: {} }",
-        "privacy: { plain: {} }\n      quantise: { clip: 0, bits: 8, n_max: 0 }",
+        "privacy: { plain: {} }\n      quantise: { clip: 0, bits: 12, n_max: 0 }",
         expect![[r#"
         tasks.train.params.quantise.clip: is 0; it must be above 0 and at most 1000000
-        tasks.train.params.quantise.bits: must be 32
+        tasks.train.params.quantise.bits: is 12; it must be 8, 16 or 32
         tasks.train.params.quantise.n_max: must be at least 1"#]],
     );
     with(

@@ -10,14 +10,14 @@ use hospes_sim::{Live, assess, read_study, set};
 
 use crate::heart::{SITES, drawn, federation};
 
-fn study() -> (Terms, Plan) {
+pub(crate) fn study() -> (Terms, Plan) {
     let text = std::fs::read_to_string(crate::heart::example("plain.yaml")).unwrap();
     let (terms, plan) = read_study(&text).unwrap();
     let plan = set(&plan, &[("tasks.train.params.rounds".into(), 3.into())]).unwrap();
     (terms, plan)
 }
 
-async fn live() -> Live {
+pub(crate) async fn live() -> Live {
     let paths = SITES.map(|site| crate::heart::example(&format!("{site}.csv")));
     let files: Vec<_> = SITES.iter().zip(&paths).map(|(site, path)| ((*site).to_owned(), path.as_path())).collect();
     Live::start("subject_id", &files).await.unwrap()

@@ -5,6 +5,7 @@
 
 mod accountants;
 mod fed_avg;
+mod few_bits;
 mod heart;
 mod judge;
 mod live;

@@ -529,7 +529,7 @@ impl Peer {
             }
             let slices: Vec<&[f32]> = values.iter().map(Vec::as_slice).collect();
             let quantiser = Quantiser::new(&header.quantise).unwrap();
-            quantiser.encode(self.rows(), &header.tensors, &slices).unwrap().into_bytes()
+            quantiser.encode(self.rows(), &header.tensors, &slices, &mut || 0).unwrap().into_bytes()
         };
         match act {
             Act::Short => payload.truncate(payload.len() - 4),

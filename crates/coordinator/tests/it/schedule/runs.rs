@@ -250,7 +250,7 @@ async fn wrong_plans_terms_and_selectors_are_refused_with_their_place() {
         .replace("privacy: { plain: {} }", "privacy: { secure_aggregation: {} }")
         .replace("strategy: { fed_avg: {} }", "strategy: { median: {} }");
     refuse(&masked, "median needs to see each site's update").await;
-    refuse(&PLAN.replace("bits: 32", "bits: 16"), "tasks.train.params.quantise").await;
+    refuse(&PLAN.replace("bits: 32", "bits: 12"), "tasks.train.params.quantise").await;
     let named = |who: &str| format!("{PLAN}parties: {{ members: [{who}] }}\n");
     refuse(&named("'site:site-0', 'site:Atlantis'"), "parties.members.1: no site 'Atlantis'").await;
     refuse(&named("'site:site-0'"), "a study needs at least two").await;

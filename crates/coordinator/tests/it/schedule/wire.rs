@@ -155,7 +155,7 @@ impl Attacker {
         let values = delta(&self.peer, &header);
         let slices: Vec<&[f32]> = values.iter().map(Vec::as_slice).collect();
         let quantiser = Quantiser::new(&header.quantise).unwrap();
-        let levels = quantiser.encode(self.peer.rows(), &header.tensors, &slices).unwrap().into_bytes();
+        let levels = quantiser.encode(self.peer.rows(), &header.tensors, &slices, &mut || 0).unwrap().into_bytes();
         let answer = self.parts.opened(&self.peer, &header, Act::Work, levels);
         self.headers.insert(key, header.clone());
         self.answer(&header, answer).await;

@@ -25,6 +25,10 @@ pub(super) fn check_dp(plan: &Plan, name: &str, train: &NnTrain, inputs: Inputs,
     if dp.mode == DpMode::Distributed {
         check_shared(&params, train, dp, problems);
     }
+    let whole = train.quantise.bits == 32 && train.top_k.is_none();
+    let reason = "rounding to few bits, and what is left out of an update, are not thought through with noise; write 'bits: 32' and \
+                  no top_k";
+    problems.require(whole, format!("{params}.quantise.bits"), reason.to_owned());
     check_apart(&params, train, problems);
     check_rounds(&params, train, problems);
     for step in graph::preparation(plan, name) {

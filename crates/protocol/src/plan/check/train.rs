@@ -41,18 +41,64 @@ pub(super) fn check_train(plan: &Plan, params: &str, train: &NnTrain, inputs: In
         );
         problems.add(format!("{params}.privacy.secure_aggregation"), reason);
     }
-    let Quantise { clip, bits, n_max } = train.quantise;
-    problems.require(
-        clip > 0.0 && clip <= limits::UPDATE_CLIP,
-        format!("{params}.quantise.clip"),
-        format!("is {clip}; it must be above 0 and at most {}", limits::UPDATE_CLIP),
-    );
-    let reason = if bits == 16 { "16 is not available in this version; write 32" } else { "must be 32" };
-    problems.require(bits == 32, format!("{params}.quantise.bits"), reason);
-    problems.require(n_max > 0, format!("{params}.quantise.n_max"), "must be at least 1");
+    check_quantise(params, train, inputs, problems);
+    check_top_k(params, train, problems);
     let NnTrain { model, loss, class_weights, augment, .. } = train;
     let trained = Trained { model, loss: *loss, class_weights, augment: augment.as_ref(), inputs };
     check_model(plan, params, &trained, problems);
+}
+
+fn check_quantise(params: &str, train: &NnTrain, inputs: Inputs, problems: &mut Problems) {
+    let place = format!("{params}.quantise");
+    let Quantise { clip, bits, n_max } = train.quantise;
+    problems.require(
+        clip > 0.0 && clip <= limits::UPDATE_CLIP,
+        format!("{place}.clip"),
+        format!("is {clip}; it must be above 0 and at most {}", limits::UPDATE_CLIP),
+    );
+    let is_known = matches!(bits, 8 | 16 | 32);
+    problems.require(is_known, format!("{place}.bits"), format!("is {bits}; it must be 8, 16 or 32"));
+    if is_known && bits < 32 {
+        check_few_bits(&place, train, inputs, problems);
+    }
+    problems.require(n_max > 0, format!("{place}.n_max"), "must be at least 1");
+}
+
+/// What rounding by chance to few bits would spoil.
+fn check_few_bits(place: &str, train: &NnTrain, inputs: Inputs, problems: &mut Problems) {
+    let bits = train.quantise.bits;
+    let mut refuse = |reason: String| problems.add(format!("{place}.bits"), format!("is {bits}, {reason}"));
+    let has_running = update::parts(train, inputs).contains(&update::Part::Running);
+    if has_running {
+        refuse(
+            "with which a running variance of batch_norm could be rounded to below 0; write 32, choose fed_bn, with which \
+             batch norm stays at the sites, or use group_norm"
+                .to_owned(),
+        );
+    }
+    if train.early_stop.is_some() {
+        refuse("in which a loss cannot be told finely enough for early_stop; write 32".to_owned());
+    }
+    let is_adaptive = matches!(train.strategy, Strategy::FedAdam(_) | Strategy::FedYogi(_) | Strategy::FedAdagrad(_));
+    if is_adaptive && bits < 16 {
+        let name = train.strategy.name();
+        refuse(format!("and {name} takes a mean that such rounding could have made for 0; write 16 or 32, or fed_avg"));
+    }
+}
+
+fn check_top_k(params: &str, train: &NnTrain, problems: &mut Problems) {
+    let Some(part) = train.top_k else { return };
+    let place = format!("{params}.top_k");
+    let is_part = part > 0.0 && part < 1.0;
+    problems.require(is_part, &place, format!("is {part}; it must be above 0 and below 1"));
+    let reason = "saves nothing under masks, with which all entries are of one length; leave it out";
+    problems.require(train.privacy.is_plain(), &place, reason);
+    let reason = "needs entries of few bits, which are coded; write quantise.bits of 8 or 16";
+    problems.require(train.quantise.bits < 32, &place, reason);
+    let name = train.strategy.name();
+    let reason = format!("goes together with fed_avg and fed_prox, not with {name}");
+    let averages = matches!(train.strategy, Strategy::FedAvg {} | Strategy::FedProx { .. });
+    problems.require(averages, place, reason);
 }
 
 pub(super) fn check_early_stop(plan: &Plan, name: &str, train: &NnTrain, problems: &mut Problems) {
