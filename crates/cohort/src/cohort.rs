@@ -43,6 +43,8 @@ pub struct Cohort {
     public: bool,
     state: Option<SiteState>,
     place: Place,
+    /// What training draws from in place of the plan's seed.
+    draws: Option<u64>,
 }
 
 /// What is asked of a site in one round.
@@ -234,6 +236,7 @@ impl Cohort {
             public: snapshot.document.public,
             state: None,
             place: Place::Processor,
+            draws: None,
         })
     }
 
@@ -245,6 +248,11 @@ impl Cohort {
     /// Says where its networks compute; on the processor where nothing is said.
     pub(crate) fn on(self, place: Place) -> Self {
         Self { place, ..self }
+    }
+
+    /// Says what its training draws batches and random changes from; from the plan's seed where nothing is said.
+    pub(crate) fn drawing_from(self, seed: u64) -> Self {
+        Self { draws: Some(seed), ..self }
     }
 
     /// Puts several public tables of one plan together, for the pooled figure of a reproduction.
@@ -322,7 +330,7 @@ impl Cohort {
             work: Work { units: params.local.updates, steps: 1 },
             // That of the plan goes from round to round.
             schedule: &Schedule::Constant,
-            draws: Draws { seed: self.plan.seed, site: site.as_bytes(), task, round: number },
+            draws: Draws { seed: self.draws.unwrap_or(self.plan.seed), site: site.as_bytes(), task, round: number },
             correction: local.correction(),
         };
         train::train(&mut network, &mut step, &data, course, deadline, pulse)?;

@@ -426,6 +426,24 @@ fn facts(order: &Order) -> Result<SnapshotFacts, CohortError> {
     })
 }
 
+/// What training draws from: the plan's seed. Under masks another run of the same approval draws otherwise, and so does one
+/// after the coordinator was restored.
+///
+/// PRIVACY: the same batches from the same model give the same update, and of two sums over different sites the difference
+/// would be what one site sent. The site does not rely on the coordinator for which run it is, nor on the model being
+/// another one: one that differs in its last digit has nearly the same update.
+fn draws(circumstances: &Circumstances) -> u64 {
+    let (header, seed) = (&*circumstances.header, circumstances.plan.seed);
+    let is_later = circumstances.spent.jobs.iter().any(|job| *job != header.job);
+    if !header.is_secure() || (!is_later && header.epoch <= 1) {
+        return seed;
+    }
+    let job = if is_later { header.job.to_string() } else { String::new() };
+    let material = [&seed.to_le_bytes()[..], &header.epoch.to_le_bytes()[..], job.as_bytes()].concat();
+    let drawn = canon::digest("training-draws", 1, &material);
+    drawn.as_bytes().first_chunk::<8>().map_or(seed, |chunk| u64::from_le_bytes(*chunk))
+}
+
 fn compute(
     order: &Order,
     circumstances: &Circumstances,
@@ -445,7 +463,8 @@ fn compute(
     let state = order.state_in.as_ref().map(|path| read_state(path, order, key.job, trained)).transpose()?;
     let cohort = Cohort::open(opening, &snapshot, &order.key, &order.opt_outs, plan, (pulse.now)())?
         .with_state(state)
-        .on(order.place);
+        .on(order.place)
+        .drawing_from(draws(circumstances));
     let round = Round { site: order.site, header, model: model.as_deref() };
     let (kind, payload, withheld, view, preview) = if plan::masks::reports_figures(plan, &header.task) {
         let mut report = cohort.report(round, &circumstances.policy.disclosure, pulse)?;

@@ -28,6 +28,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("0005_secure.sql"),
     include_str!("0006_answers.sql"),
     include_str!("0007_peers.sql"),
+    include_str!("0008_trained.sql"),
 ];
 
 /// Schema of the databases that this program writes.
