@@ -4,29 +4,27 @@
 //! in its last digit has the same figures, and numbers of rows and of labels are the same for all.
 //!
 //! An update follows from the rows, the model and what is drawn, and from all rows nothing is drawn. From one model a site trains
-//! for one set of sites, in whichever job, study and epoch; how it trains and with which seed does not count. Only within one run
-//! the next round may start from the model of a round that was agreed to and not taken (ADR 0036).
+//! for one set of sites, in whichever job, study and epoch; how it trains and with which seed does not count. Only within one task
+//! of one run the next round may start from the model of a round that was agreed to and not taken (ADR 0036).
 
 use std::collections::BTreeMap;
 
 use hospes_protocol::canon::Canonical;
 use hospes_protocol::id::{Digest, Timestamp};
-use hospes_protocol::plan::{
-    self, Component, Cox, Evaluation, Family, Glm, Newton, Parties, Plan, Privacy, Ties,
-};
+use hospes_protocol::plan::{self, Component, Cox, Evaluation, Family, Glm, Newton, Parties, Plan, Privacy, Ties};
 use sqlx::sqlite::SqliteConnection;
 
 use super::open::Leave;
 use crate::error::PartyError;
-use crate::store::{At as _, Tx, parse, signed};
+use crate::store::{At as _, Tx, parse};
 
 /// What is asked of this site's rows, whatever round, run and study it is asked in.
 pub(super) struct Asked {
     snapshot: Digest,
     task: Digest,
     model: Option<Digest>,
-    /// The run that asks, by job and epoch.
-    run: (String, i64),
+    /// The task of a run that asks: job, epoch and name.
+    run: String,
     is_figures: bool,
 }
 
@@ -39,7 +37,7 @@ impl Asked {
             snapshot: leave.permit.snapshot(),
             task: alone.digest(),
             model: header.model,
-            run: (header.job.to_string(), signed(header.epoch)),
+            run: format!("{}/{}/{}", header.job, header.epoch, header.task),
             is_figures: plan::masks::reports_figures(plan, &header.task),
         })
     }
@@ -87,7 +85,7 @@ fn alone(plan: &Plan, task: &str) -> Plan {
                     newton: Newton::default(),
                     confidence: LEVEL,
                     privacy: Privacy::SecureAggregation {},
-                }
+                };
             }
             Component::Cox(cox) => {
                 *cox = Cox {
@@ -96,7 +94,7 @@ fn alone(plan: &Plan, task: &str) -> Plan {
                     newton: Newton::default(),
                     confidence: LEVEL,
                     privacy: Privacy::SecureAggregation {},
-                }
+                };
             }
             // The names of their inputs tell which of them it is.
             judges @ (Component::Evaluation(_) | Component::LocalBaseline(_) | Component::NnTrain(_)) => {
@@ -119,9 +117,9 @@ const LEVEL: f64 = 0.95;
 
 /// Figures were answered before of whatever model, in whatever run.
 const OF_ROWS: &str = "SELECT cohort FROM secure_answers WHERE snapshot = ?1 AND task = ?2 ORDER BY at LIMIT 1";
-/// From this model it was trained before, in another run.
+/// From this model it was trained before, in another run or by another of its tasks.
 const OF_MODEL: &str = "SELECT cohort FROM secure_answers
-                        WHERE snapshot = ?1 AND task = ?2 AND model = ?3 AND (job, epoch) IS NOT (?4, ?5)";
+                        WHERE snapshot = ?1 AND task = ?2 AND model = ?3 AND run IS NOT ?4";
 
 /// Names the sites over which it was answered before.
 pub(super) async fn before(conn: &mut SqliteConnection, asked: &Asked) -> Result<Option<Digest>, PartyError> {
@@ -130,8 +128,7 @@ pub(super) async fn before(conn: &mut SqliteConnection, asked: &Asked) -> Result
         let query = sqlx::query_scalar(OF_ROWS).bind(snapshot).bind(task);
         query.fetch_optional(conn).await.at("read earlier answers")?
     } else {
-        let (job, epoch) = asked.run.clone();
-        let query = sqlx::query_scalar(OF_MODEL).bind(snapshot).bind(task).bind(asked.model()).bind(job).bind(epoch);
+        let query = sqlx::query_scalar(OF_MODEL).bind(snapshot).bind(task).bind(asked.model()).bind(asked.run.clone());
         query.fetch_optional(conn).await.at("read earlier answers")?
     };
     found.map(|cohort| parse(&cohort, "cohort")).transpose()
@@ -140,17 +137,15 @@ pub(super) async fn before(conn: &mut SqliteConnection, asked: &Asked) -> Result
 /// Keeps over which sites it is answered, in the step that keeps this site's word for it. The first answer stays.
 pub(super) async fn keep(tx: &mut Tx, asked: &Asked, cohort: Digest, now: Timestamp) -> Result<(), PartyError> {
     let step = tx.step();
-    let (job, epoch) = asked.run.clone();
-    let sql = "INSERT INTO secure_answers (snapshot, task, model, cohort, at, job, epoch)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO NOTHING";
+    let sql = "INSERT INTO secure_answers (snapshot, task, model, cohort, at, run) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+               ON CONFLICT DO NOTHING";
     sqlx::query(sql)
         .bind(asked.snapshot.to_string())
         .bind(asked.task.to_string())
         .bind(asked.model())
         .bind(cohort.to_string())
         .bind(now.as_millis())
-        .bind(job)
-        .bind(epoch)
+        .bind(asked.run.clone())
         .execute(tx.conn())
         .await
         .at(step)?;
@@ -273,37 +268,39 @@ tasks:
       batch: 4
 "#;
 
-    /// Attack: the same run goes on in a new epoch, and trains from the model of a sum over other sites.
+    /// Attack: the same run goes on in a new epoch, or trains by another task of its plan, from the model of a sum over other
+    /// sites.
     #[tokio::test]
-    async fn within_one_run_and_epoch_alone_other_sites_may_follow_from_one_model() {
+    async fn within_one_task_of_one_run_alone_other_sites_may_follow_from_one_model() {
         let folder = tempfile::tempdir().unwrap();
         let store = crate::store::Store::create(&folder.path().join("site.db")).await.unwrap();
-        let asked = |is_figures: bool, model: &str, job: &str, epoch| Asked {
+        let asked = |is_figures: bool, model: &str, run: &str| Asked {
             snapshot: Digest::of(b"rows"),
             task: Digest::of(if is_figures { b"figures" } else { b"updates" }),
             model: Some(Digest::of(model.as_bytes())),
-            run: (job.to_owned(), epoch),
+            run: run.to_owned(),
             is_figures,
         };
         let (cohort, now) = (Digest::of(b"four sites"), Timestamp::from_millis(1));
         let mut tx = store.begin("test").await.unwrap();
         for is_figures in [false, true] {
-            keep(&mut tx, &asked(is_figures, "m", "one", 1), cohort, now).await.unwrap();
+            keep(&mut tx, &asked(is_figures, "m", "one/1/train"), cohort, now).await.unwrap();
         }
         let questions = [
-            (false, "m", "one", 1, None),
-            (false, "m", "one", 2, Some(cohort)),
-            (false, "m", "two", 1, Some(cohort)),
-            (false, "n", "two", 1, None),
-            (true, "m", "one", 1, Some(cohort)),
-            (true, "n", "two", 2, Some(cohort)),
+            (false, "m", "one/1/train", None),
+            (false, "m", "one/2/train", Some(cohort)),
+            (false, "m", "one/1/again", Some(cohort)),
+            (false, "m", "two/1/train", Some(cohort)),
+            (false, "n", "two/1/train", None),
+            (true, "m", "one/1/train", Some(cohort)),
+            (true, "n", "two/2/train", Some(cohort)),
         ];
-        for (is_figures, model, job, epoch, answered) in questions {
-            let found = before(tx.conn(), &asked(is_figures, model, job, epoch)).await.unwrap();
-            assert_eq!(found, answered, "{is_figures} {job} {epoch}");
+        for (is_figures, model, run, answered) in questions {
+            let found = before(tx.conn(), &asked(is_figures, model, run)).await.unwrap();
+            assert_eq!(found, answered, "{is_figures} {run}");
         }
         // What was answered first stays.
-        keep(&mut tx, &asked(false, "m", "one", 1), Digest::of(b"three sites"), now).await.unwrap();
-        assert_eq!(before(tx.conn(), &asked(false, "m", "two", 1)).await.unwrap(), Some(cohort));
+        keep(&mut tx, &asked(false, "m", "one/1/train"), Digest::of(b"three sites"), now).await.unwrap();
+        assert_eq!(before(tx.conn(), &asked(false, "m", "two/1/train")).await.unwrap(), Some(cohort));
     }
 }
