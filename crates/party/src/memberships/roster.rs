@@ -267,6 +267,26 @@ impl Engine {
         Ok(ended)
     }
 
+    /// Ends all verifications of a federation within a step, each with its entry.
+    pub(crate) async fn end_all_verifications(
+        &self,
+        tx: &mut Tx,
+        membership: &Membership,
+        reason: &str,
+    ) -> Result<(), PartyError> {
+        let verified: Vec<(String, String)> =
+            sqlx::query_as("SELECT site, name FROM verified_peers WHERE federation = ?1 ORDER BY site")
+                .bind(membership.federation.to_string())
+                .fetch_all(tx.conn())
+                .await
+                .at("read verified peers")?;
+        for (site, name) in verified {
+            let entry = self.entry(Actor::Engine, Action::PeerRevoked).object(ObjectKind::Site, &site, None);
+            self.revoke(tx, membership, (site.as_str(), name.as_str()), &entry.because(reason)).await?;
+        }
+        Ok(())
+    }
+
     /// Ends a verification within a step: the key counts as asserted by the coordinator only from now on, and this site vouches
     /// for it no more.
     async fn revoke(
