@@ -20,7 +20,7 @@ fn named(n: u8, name: &str) -> Member {
 }
 
 /// The coordinator states these members besides the sites 1, 3 and 4.
-async fn state(world: &mut World, version: u64, others: &[(u8, &str)]) {
+async fn state(world: &World, version: u64, others: &[(u8, &str)]) {
     let mut stated = roster(version);
     stated.members.retain(|m| m.name != "Site 2");
     stated.members.extend(others.iter().map(|(n, name)| named(*n, name)));
@@ -41,7 +41,7 @@ async fn a_verification_is_taken_back_although_the_coordinator_leaves_the_member
     let mut world = World::new().await;
     world.connect().await;
     world.verify([2]).await;
-    state(&mut world, 2, &[]).await;
+    state(&world, 2, &[]).await;
     let peer = of(&world, 2).await.unwrap();
     assert!(peer.absent && peer.trust == Trust::VerifiedHere && peer.name == "Site 2", "{peer:?}");
     let vouched = world.handle.vouch(world.who("ana"), federation(), peer.site).await;
@@ -50,7 +50,7 @@ async fn a_verification_is_taken_back_although_the_coordinator_leaves_the_member
     assert!(taken.trust == Trust::AssertedOnly && taken.revoked.is_some() && taken.words.is_none(), "{taken:?}");
     assert_eq!(world.entered("peer_revoked", "success").await, 1);
     assert_eq!(of(&world, 2).await, None);
-    state(&mut world, 3, &[(2, "Site 2")]).await;
+    state(&world, 3, &[(2, "Site 2")]).await;
     let peer = of(&world, 2).await.unwrap();
     assert!(!peer.absent && peer.trust == Trust::AssertedOnly && peer.revoked.is_some(), "{peer:?}");
 }
@@ -62,12 +62,12 @@ async fn a_verification_follows_its_key_when_the_member_renames_itself() {
     let mut world = World::new().await;
     world.connect().await;
     world.verify([2]).await;
-    state(&mut world, 2, &[(2, "Charité")]).await;
-    state(&mut world, 3, &[(2, "Charité"), (9, "Site 2")]).await;
+    state(&world, 2, &[(2, "Charité")]).await;
+    state(&world, 3, &[(2, "Charité"), (9, "Site 2")]).await;
     let peer = of(&world, 2).await.unwrap();
     assert!(peer.trust == Trust::VerifiedHere && peer.name == "Charité", "{peer:?}");
     assert_eq!(world.alarms().await, Vec::<String>::new());
-    state(&mut world, 4, &[(9, "Charité")]).await;
+    state(&world, 4, &[(9, "Charité")]).await;
     world.expect_alarm("'Charité', whose key was verified here, has another key now").await;
     assert_eq!(of(&world, 2).await, None, "verified no more, and not in the roster");
     let peer = of(&world, 9).await.unwrap();
