@@ -137,6 +137,7 @@ describe("other members", () => {
     words: null,
     compared: null,
     revoked: null,
+    absent: false,
   };
   const VERIFIED: PeerView = {
     ...ASSERTED,

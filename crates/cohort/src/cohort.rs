@@ -50,6 +50,8 @@ pub struct Cohort {
     secret: Option<RowsSecret>,
     place: Place,
     compares: bool,
+    /// What training draws from in place of the plan's seed.
+    draws: Option<u64>,
 }
 
 /// What is asked of a site in one round.
@@ -250,6 +252,7 @@ impl Cohort {
             secret,
             place: Place::Processor,
             compares: false,
+            draws: None,
         })
     }
 
@@ -267,6 +270,11 @@ impl Cohort {
     /// where nothing is said.
     pub(crate) fn comparing(self, compares: bool) -> Self {
         Self { compares, ..self }
+    }
+
+    /// Says what its training draws batches and random changes from; from the plan's seed where nothing is said.
+    pub(crate) fn drawing_from(self, seed: u64) -> Self {
+        Self { draws: Some(seed), ..self }
     }
 
     /// Puts several public tables of one plan together, for the pooled figure of a reproduction.
@@ -339,7 +347,7 @@ impl Cohort {
         let loss_before = goal.mean(&network.logits(judged), judged);
         let (site, number) = (round.site, round.header.round);
         let mut step = Step::new(&params.optimizer, params.schedule.factor(number, params.rounds));
-        let draws = Draws { seed: self.plan.seed, site: site.as_bytes(), task, round: number };
+        let draws = Draws { seed: self.draws.unwrap_or(self.plan.seed), site: site.as_bytes(), task, round: number };
         let (plan, place, owners) = (&self.plan, self.place, &train_rows.subjects);
         let steps = Steps { round, plan, params, goal: &goal, data: &data, subjects: owners, place, deadline, draws };
         let taken = steps.take(&mut network, &mut step, local.correction(), self.secret.as_ref(), pulse)?;

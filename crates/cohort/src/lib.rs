@@ -33,8 +33,8 @@ pub mod worker;
 
 pub use attack::{Attack, AttackScores, Guard, Inversion, Membership, Told, Untried};
 pub use cohort::{
-    Assessed, Cohort, Fit, GroupView, Predicted, Prediction, Released, Report, ReportView, Round, TrainingView,
-    Update, predict_file,
+    Assessed, Cohort, Fit, GroupView, Predicted, Prediction, Released, Report, ReportView, Round, TrainingView, Update,
+    predict_file,
 };
 pub use component::FeatureStatistics;
 pub use error::{CohortError, Outward};

@@ -479,6 +479,24 @@ fn try_attacks(
     cohort.attack(Round { site: order.site, header, model: model.as_deref() }, pulse).map(Some)
 }
 
+/// What training draws from: the plan's seed. Under masks another run of the same approval draws otherwise, and so does one
+/// after the coordinator was restored.
+///
+/// PRIVACY: the same batches from the same model give the same update, and of two sums over different sites the difference
+/// would be what one site sent. The site does not rely on the coordinator for which run it is, nor on the model being
+/// another one: one that differs in its last digit has nearly the same update.
+fn draws(circumstances: &Circumstances) -> u64 {
+    let (header, seed) = (&*circumstances.header, circumstances.plan.seed);
+    let is_later = circumstances.spent.jobs.iter().any(|job| *job != header.job);
+    if !header.is_secure() || (!is_later && header.epoch <= 1) {
+        return seed;
+    }
+    let job = if is_later { header.job.to_string() } else { String::new() };
+    let material = [&seed.to_le_bytes()[..], &header.epoch.to_le_bytes()[..], job.as_bytes()].concat();
+    let drawn = canon::digest("training-draws", 1, &material);
+    drawn.as_bytes().first_chunk::<8>().map_or(seed, |chunk| u64::from_le_bytes(*chunk))
+}
+
 fn compute(
     order: &Order,
     circumstances: &Circumstances,
@@ -500,7 +518,8 @@ fn compute(
         .with_state(state)
         .on(order.place)
         // Before the first round there is nothing to compare with.
-        .comparing(!order.dry);
+        .comparing(!order.dry)
+        .drawing_from(draws(circumstances));
     let round = Round { site: order.site, header, model: model.as_deref() };
     let mut alone = None;
     let mut released = None;

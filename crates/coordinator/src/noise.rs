@@ -78,7 +78,9 @@ tasks:
         let found = words(&plan, "train");
         assert!(found.contains(&format!("epsilon {} at delta 0.00001", (exact * 1e4).ceil() / 1e4)), "{found}");
         assert!(found.contains("over all 100 steps") && found.ends_with("What left of eval had no noise."), "{found}");
-        let Some(Component::NnTrain(train)) = plan.tasks.get_mut("train").map(|task| &mut task.component) else { panic!() };
+        let Some(Component::NnTrain(train)) = plan.tasks.get_mut("train").map(|task| &mut task.component) else {
+            panic!()
+        };
         train.dp = None;
         assert_eq!(words(&plan, "train"), NONE);
     }

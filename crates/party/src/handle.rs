@@ -17,8 +17,8 @@ use crate::people::{Passphrase, Session};
 use crate::view::{
     Approach, Approving, ComputeLimits, DatasetUse, DatasetView, DeviceView, EgressView, Enrolment, FileReading,
     InvitationView, JobView, LogLine, Me, MembershipView, ModelCopy, ModelExport, NewDataset, NewPerson, Notice,
-    OptOutReport, Outcome, Page, PeerView, PersonChange, PersonView, PolicyPreview, PoolView, ProfileView, ProposalView,
-    RequestView, Review, Signed, Status, SurveyView, Verdict,
+    OptOutReport, Outcome, Page, PeerView, PersonChange, PersonView, PolicyPreview, PoolView, ProfileView,
+    ProposalView, RequestView, Review, Signed, Status, SurveyView, Verdict,
 };
 
 mod audit;

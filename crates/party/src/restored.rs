@@ -5,8 +5,8 @@
 //! people have confirmed it (one, while it is set up). Then it asks each coordinator for the last checkpoint of this
 //! site's log that it has cosigned: if the log here contains it, nothing is lost. If it does not, the tail of the log is
 //! lost, which is entered and shown once. Showing a log that contradicts the one before would only make every witness say
-//! so for ever; instead all approvals end, of other federations too, since one log has the revocations of them all, and the
-//! site joins that federation again under a new identity, as a log that nobody has seen yet.
+//! so for ever; instead all approvals and all verifications of keys end, of other federations too, since one log has the
+//! revocations of them all, and the site joins that federation again under a new identity, as a log that nobody has seen yet.
 
 use std::collections::BTreeMap;
 
@@ -313,8 +313,8 @@ impl Engine {
         Box::pin(self.repeat_what_is_owed(federation)).await
     }
 
-    /// The witness has seen entries that are not here. It is entered and shown once, and the approvals end: whether they
-    /// were revoked in what is lost cannot be known, for whichever federation they were given.
+    /// The witness has seen entries that are not here. It is entered and shown once, and the approvals and the verifications of
+    /// other sites' keys end: whether they were revoked in what is lost cannot be known, for whichever federation they were given.
     async fn tail_lost(
         &mut self,
         mut tx: Tx,
@@ -331,8 +331,9 @@ impl Engine {
         let words = format!(
             "the end of this site's log is lost: the coordinator has cosigned {seen} entries of it, and the backup that was \
              restored has {}, or others. Nothing is computed for this federation under the identity so far, and all \
-             approvals of this site have ended, since some may have been revoked in what is lost. Ask the operator to revoke that identity and to send a new invitation; this site then \
-             joins under a new one, and studies are approved anew",
+             approvals of this site have ended, since some may have been revoked in what is lost, and so have all verifications \
+             of other sites' keys: compare their words anew. Ask the operator to revoke that identity and to send a new \
+             invitation; this site then joins under a new one, and studies are approved anew",
             restored.entries
         );
         self.alarm(&mut tx, Some(federation), &words).await?;
@@ -345,6 +346,7 @@ impl Engine {
         let mut studies: Vec<StudyId> = Vec::new();
         for membership in memberships::all(tx.conn()).await? {
             studies.extend(requests::end_approvals(self, &mut tx, membership.federation, reason).await?);
+            self.end_all_verifications(&mut tx, &membership, reason).await?;
         }
         tx.commit().await?;
         for study in studies {

@@ -239,8 +239,7 @@ impl Work {
         let round = permit.round().clone();
         let (withheld, device) = (Default::default(), "cpu".into());
         let (alone, preview, attack) = (None, None, None);
-        let done =
-            Done { round, kind, digest, bytes, withheld, released: None, view, alone, preview, attack, device };
+        let done = Done { round, kind, digest, bytes, withheld, released: None, view, alone, preview, attack, device };
         Ok(Ending(WorkEvent::Done(Box::new(done))))
     }
 }

@@ -76,10 +76,7 @@ pub fn noise(header: &RoundHeader, plan: &Plan) -> Result<Option<Noise>, Refusal
 ///
 /// # Disclosure
 /// Noise: whoever learns it takes it off. It is added, and forgotten.
-pub fn own_noise(
-    member: &Member,
-    secret: &Zeroizing<[u8; 32]>,
-) -> Result<Option<(DiscreteGaussian, Source)>, Refusal> {
+pub fn own_noise(member: &Member, secret: &Zeroizing<[u8; 32]>) -> Result<Option<(DiscreteGaussian, Source)>, Refusal> {
     let deviation = member.noise_deviation()?;
     if deviation <= 0.0 {
         return Ok(None);

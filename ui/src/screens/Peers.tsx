@@ -50,7 +50,7 @@ export function Peers({ federation }: { federation: MembershipView }) {
           {t("federations.showWords")}
         </Button>
       )}
-      {peer.trust === "verified_here" && !peer.vouched_here && may("administrator") && (
+      {peer.trust === "verified_here" && !peer.vouched_here && !peer.absent && may("administrator") && (
         <Button about={peer.name} onPress={() => setVouched(peer)}>
           {t("federations.vouch")}
         </Button>
@@ -64,7 +64,7 @@ export function Peers({ federation }: { federation: MembershipView }) {
   );
   return (
     <>
-      {peers.data && <Known sites={peers.data} />}
+      {peers.data && <Known sites={peers.data.filter((peer) => !peer.absent)} />}
       <Card title={t("federations.peers")} lead={t("federations.peersLead")} isFlush>
         <Answered of={peers}>
           {(all) =>
@@ -155,6 +155,7 @@ function Key({ of }: { of: PeerView }) {
       {of.revoked != null && (
         <div className={forms.small}>{t("federations.revokedOn", { at: moment(of.revoked) })}</div>
       )}
+      {of.absent && <div className={forms.small}>{t("federations.absent")}</div>}
     </>
   );
 }

@@ -110,9 +110,7 @@ impl Steps<'_> {
         let inputs = plan::inputs(self.plan, self.task());
         let training = Training::of(self.params, inputs).map_err(|error| self.wrong(error))?;
         match (self.params.dp.zip(training), secret, correction) {
-            (None, _, correction) => {
-                self.take_plain(network, step, correction, pulse).map(|()| Taken::default())
-            }
+            (None, _, correction) => self.take_plain(network, step, correction, pulse).map(|()| Taken::default()),
             (Some((dp, training)), Some(secret), Correction::None) => {
                 self.take_clipped(network, step, (dp, training, secret), pulse)
             }

@@ -1,7 +1,7 @@
 //! Work on files, away from the loop: initial models and sums. What comes of it is an event like any other.
 
 use hospes_protocol::canon::Canonical;
-use hospes_protocol::id::{Digest, JobId, RoundKey, SiteId};
+use hospes_protocol::id::{Digest, JobId, RoundKey, SiteId, StudyId};
 use hospes_protocol::message::ToSite;
 use hospes_protocol::plan::{self, Coefficients, Component, Figure, NnTrain, Start};
 
@@ -65,9 +65,10 @@ impl Driver {
     pub(super) fn initial(&mut self, job: JobId) {
         let Some(found) = self.jobs.get(&job) else { return };
         let Some(task) = found.current().map(|task| task.name.clone()) else { return };
+        let run = Run { job, study: found.study, is_setting: found.setting.is_some() };
         let (plan, context, finished) = (found.plan.clone(), self.context.clone(), self.finished.clone());
         self.context.store.seam().spawn(async move {
-            let result = make_initial(context, plan, task.clone()).await;
+            let result = make_initial(context, run, plan, task.clone()).await;
             // The loop is gone only when the process ends.
             drop(finished.send(Finished::Initial { job, task, result }));
         });
@@ -189,7 +190,28 @@ pub(super) async fn keep(context: &Context, written: crate::models::Written) -> 
     Ok(Made { model: context.models.keep(written).await?, bytes })
 }
 
-async fn make_initial(context: Context, plan: Canonical<plan::Plan>, task: String) -> Result<Made, NotMade> {
+/// Which run of its study begins.
+struct Run {
+    job: JobId,
+    study: StudyId,
+    /// Whether it is of one setting among many, which are compared from one start.
+    is_setting: bool,
+}
+
+impl Run {
+    /// Its number among the runs of its study, from 1.
+    async fn number(&self, context: &Context) -> Result<u32, Error> {
+        if self.is_setting {
+            return Ok(1);
+        }
+        let jobs = context.store.jobs(Some(self.study)).await?;
+        // The newest come first.
+        let before = jobs.iter().skip_while(|row| row.job != self.job).skip(1).count();
+        Ok(u32::try_from(before).unwrap_or(u32::MAX).saturating_add(1))
+    }
+}
+
+async fn make_initial(context: Context, run: Run, plan: Canonical<plan::Plan>, task: String) -> Result<Made, NotMade> {
     if let Some(found) = Coefficients::of(&plan, &task) {
         let models = context.models.clone();
         let work = move || fits::coefficients(&models, &found, &vec![0.0; found.len()]);
@@ -199,10 +221,11 @@ async fn make_initial(context: Context, plan: Canonical<plan::Plan>, task: Strin
     let Some(Component::NnTrain(train)) = plan.tasks.get(&task).map(|t| t.component.clone()) else {
         return Err(Error::corrupt("task", "it trains no model").into());
     };
-    let (inputs, seed) = (plan::inputs(&plan, &task), plan.seed);
+    let inputs = plan::inputs(&plan, &task);
     if let Start::Safetensors(model) = train.init {
         return begin_with(context, &train, inputs, model).await;
     }
+    let seed = plan::starting_seed(&train, plan.seed, run.number(&context).await?);
     let models = context.models.clone();
     let work = move || {
         let mut writer = models.write(&plan::tensors(&train, inputs))?;

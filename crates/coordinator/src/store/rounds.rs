@@ -251,10 +251,8 @@ impl Store {
     pub async fn uploads(&self, key: &RoundKey) -> Result<Vec<UploadRow>, Error> {
         let mut connection = self.read().await?;
         let sql = "SELECT * FROM uploads WHERE job = $1 AND task = $2 AND epoch = $3 AND round = $4 AND attempt = $5";
-        let rows = bind_key(sqlx::query(sql), key)
-            .fetch_all(&mut *connection)
-            .await
-            .map_err(Error::database("uploads"))?;
+        let rows =
+            bind_key(sqlx::query(sql), key).fetch_all(&mut *connection).await.map_err(Error::database("uploads"))?;
         let read = |row: &AnyRow| {
             Ok(UploadRow {
                 site: parsed(row, "site")?,
@@ -439,10 +437,8 @@ impl Tx {
             "{set}, phase = $2, closed_ms = $3 \
              WHERE job = $4 AND task = $5 AND epoch = $6 AND round = $7 AND attempt = $8 AND phase = $9"
         );
-        let query = sqlx::query(sqlx::AssertSqlSafe(sql))
-            .bind(value)
-            .bind(to.as_str())
-            .bind(closed.map(Timestamp::as_millis));
+        let query =
+            sqlx::query(sqlx::AssertSqlSafe(sql)).bind(value).bind(to.as_str()).bind(closed.map(Timestamp::as_millis));
         let done = bind_key(query, key)
             .bind(from.as_str())
             .execute(self.conn())

@@ -228,7 +228,7 @@ impl Engine {
         roster: &Roster,
     ) -> Result<usize, PartyError> {
         let federation = membership.federation;
-        // By the name under which it was verified: it may have been out of the roster for a while.
+        // By the name that it had last: it may have been out of the roster for a while.
         let verified: Vec<(String, String, String)> =
             sqlx::query_as("SELECT site, name, identity FROM verified_peers WHERE federation = ?1")
                 .bind(federation.to_string())
@@ -236,7 +236,20 @@ impl Engine {
                 .await
                 .at("read verified peers")?;
         let mut ended = 0;
-        for (site, name, identity) in verified {
+        for (site, mut name, identity) in verified {
+            // A member may rename itself and keep its key: its new name is the one to watch, and the old one is anybody's.
+            let lists = [&membership.roster.document.members, &roster.members];
+            let last = lists.into_iter().flatten().rfind(|m| m.identity.to_string() == identity);
+            if let Some(last) = last.filter(|last| last.name != name) {
+                name.clone_from(&last.name);
+                sqlx::query("UPDATE verified_peers SET name = ?3 WHERE federation = ?1 AND site = ?2")
+                    .bind(federation.to_string())
+                    .bind(&site)
+                    .bind(&name)
+                    .execute(tx.conn())
+                    .await
+                    .at("take a roster")?;
+            }
             let now = roster.members.iter().find(|m| text::name_key(&m.name) == text::name_key(&name));
             if now.is_none_or(|now| now.identity.to_string() == identity) {
                 continue;
@@ -252,6 +265,26 @@ impl Engine {
             ended += 1;
         }
         Ok(ended)
+    }
+
+    /// Ends all verifications of a federation within a step, each with its entry.
+    pub(crate) async fn end_all_verifications(
+        &self,
+        tx: &mut Tx,
+        membership: &Membership,
+        reason: &str,
+    ) -> Result<(), PartyError> {
+        let verified: Vec<(String, String)> =
+            sqlx::query_as("SELECT site, name FROM verified_peers WHERE federation = ?1 ORDER BY site")
+                .bind(membership.federation.to_string())
+                .fetch_all(tx.conn())
+                .await
+                .at("read verified peers")?;
+        for (site, name) in verified {
+            let entry = self.entry(Actor::Engine, Action::PeerRevoked).object(ObjectKind::Site, &site, None);
+            self.revoke(tx, membership, (site.as_str(), name.as_str()), &entry.because(reason)).await?;
+        }
+        Ok(())
     }
 
     /// Ends a verification within a step: the key counts as asserted by the coordinator only from now on, and this site vouches
@@ -343,6 +376,12 @@ impl Engine {
         let vouches = vouches(&mut conn, federation, ALL).await?;
         let compared = compared(&mut conn, federation).await?;
         let revoked = revoked(&mut conn, federation).await?;
+        let rows: Vec<(String, String, String)> =
+            sqlx::query_as("SELECT site, identity, name FROM verified_peers WHERE federation = ?1 ORDER BY name")
+                .bind(federation.to_string())
+                .fetch_all(&mut *conn)
+                .await
+                .at("read verified peers")?;
         drop(conn);
         let members = &membership.roster.document.members;
         let name = |site: SiteId| members.iter().find(|m| m.site == site).map(|m| m.name.clone());
@@ -361,9 +400,31 @@ impl Engine {
                 words: is_verified.then(|| words::of_key(&m.identity)),
                 compared: compared.get(&m.site).filter(|_| is_verified).cloned(),
                 revoked: revoked.get(&text::name_key(&m.name)).copied().filter(|_| !is_verified),
+                absent: false,
             }
         };
-        Ok(members.iter().filter(|m| m.site != membership.site).map(view).collect())
+        let mut views: Vec<PeerView> = members.iter().filter(|m| m.site != membership.site).map(view).collect();
+        // Whom the coordinator leaves out stays in sight: otherwise it could keep a verification from being taken back until the
+        // member is there again.
+        for (site, identity, name) in rows {
+            let (site, identity): (SiteId, PublicKey) = (parse(&site, "site")?, parse(&identity, "identity")?);
+            if members.iter().all(|m| m.site != site) {
+                views.push(PeerView {
+                    site,
+                    name,
+                    organisation: String::new(),
+                    identity,
+                    trust: Trust::VerifiedHere,
+                    vouched_by: Vec::new(),
+                    vouched_here: false,
+                    words: Some(words::of_key(&identity)),
+                    compared: compared.get(&site).cloned(),
+                    revoked: None,
+                    absent: true,
+                });
+            }
+        }
+        Ok(views)
     }
 
     async fn peer_view(&self, federation: FederationId, site: SiteId) -> Result<PeerView, PartyError> {
@@ -442,7 +503,15 @@ impl Engine {
         tx.commit().await?;
         self.notify(Notice::Federations);
         self.recheck_work().await?;
-        self.peer_view(federation, site).await
+        let found = self.peer_views(federation).await?.into_iter().find(|view| view.site == site);
+        // One that is not in the roster is not in the list any more either.
+        Ok(found.unwrap_or(PeerView {
+            trust: Trust::AssertedOnly,
+            words: None,
+            compared: None,
+            revoked: Some(self.now()),
+            ..peer
+        }))
     }
 
     pub(crate) async fn vouch(
@@ -453,7 +522,7 @@ impl Engine {
     ) -> Result<PeerView, PartyError> {
         let acting = self.acting(&session, "vouch for another site", &[Role::Administrator]).await?;
         let peer = self.peer_view(federation, site).await?;
-        if peer.trust != Trust::VerifiedHere {
+        if peer.trust != Trust::VerifiedHere || peer.absent {
             return Err(PartyError::state("only a site whose key was verified here can be vouched for"));
         }
         let mut conn = self.reader().await?;

@@ -13,7 +13,7 @@ use hospes_protocol::words;
 use serde::{Deserialize, Serialize};
 use sqlx::Row as _;
 
-use super::register::is_only_administrator;
+use super::register::{LAST_ADMINISTRATOR, check_roles, is_only_administrator};
 use super::{Acting, Passphrase, Session, by_id, name_of, phase, roles_inside, seconders};
 use crate::audit::Because as _;
 use crate::engine::Engine;
@@ -321,6 +321,11 @@ impl Engine {
                 crate::audit::retention::store(self, tx, acting, months).await?;
             }
             ProposedChange::Roles { person, roles } => {
+                // As when it was proposed: others may have been disabled since.
+                check_roles(&roles, by_id(tx.conn(), person).await?.organisation.is_some())?;
+                if !roles.contains(&Role::Administrator) && self.is_last_administrator(tx, person).await? {
+                    return Err(PartyError::state(LAST_ADMINISTRATOR));
+                }
                 let query = update("UPDATE persons SET roles = ?2 WHERE id = ?1");
                 query.bind(person.to_string()).bind(to_json(&roles)).execute(tx.conn()).await.at("change roles")?;
                 let entry = self.entry(acting.signing(), Action::RolesChanged);

@@ -21,6 +21,9 @@ use crate::keys::{random, wrapped};
 use crate::store::{At as _, Tx, to_json};
 use crate::view::{NewPerson, Notice, Outcome, PersonChange, PersonState, PersonView, Phase};
 
+/// Why somebody stays an administrator.
+pub(super) const LAST_ADMINISTRATOR: &str = "this is the last administrator; make another one first";
+
 /// How long a one-time code is good, in milliseconds: a week.
 const CODE_MS: i64 = 7 * 24 * 3_600 * 1_000;
 
@@ -209,7 +212,7 @@ impl Engine {
             PersonChange::Enable => false,
         };
         if removes_admin && self.is_last_administrator(&mut tx, person).await? {
-            return Err(PartyError::state("this is the last administrator; make another one first"));
+            return Err(PartyError::state(LAST_ADMINISTRATOR));
         }
         match change {
             PersonChange::Disable => self.disable(tx, &acting, person).await,
@@ -322,7 +325,7 @@ impl Engine {
         Ok(operating && session.person() != person && is_only_administrator(&mut conn, person).await?)
     }
 
-    async fn is_last_administrator(&self, tx: &mut Tx, person: PersonId) -> Result<bool, PartyError> {
+    pub(super) async fn is_last_administrator(&self, tx: &mut Tx, person: PersonId) -> Result<bool, PartyError> {
         let people = all(tx.conn()).await?;
         let others = people.iter().any(|p| p.id != person && p.can_act() && p.roles.contains(&Role::Administrator));
         let this = people.iter().any(|p| p.id == person && p.can_act() && p.roles.contains(&Role::Administrator));
@@ -336,6 +339,8 @@ impl Engine {
         actor: Actor,
         person: NewPerson,
     ) -> Result<Option<String>, PartyError> {
+        // As when it was proposed: somebody who looks like them may have joined since.
+        check_look(&person.name, &all(tx.conn()).await?)?;
         let (code, kept) = new_code()?;
         let id = PersonId::new(self.now(), random()?);
         sqlx::query(

@@ -74,17 +74,12 @@ async fn view(
 }
 
 /// How the account of a pool stands.
-async fn account(
-    conn: &mut SqliteConnection,
-    pool: &Pool,
-    rules: &PrivacyRules,
-) -> Result<PoolAccount, PartyError> {
-    let unprotected: i64 =
-        sqlx::query_scalar("SELECT COUNT(*) FROM spendings WHERE pool = ?1 AND release IS NULL")
-            .bind(pool.id.to_string())
-            .fetch_one(&mut *conn)
-            .await
-            .at("read the privacy ledger")?;
+async fn account(conn: &mut SqliteConnection, pool: &Pool, rules: &PrivacyRules) -> Result<PoolAccount, PartyError> {
+    let unprotected: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM spendings WHERE pool = ?1 AND release IS NULL")
+        .bind(pool.id.to_string())
+        .fetch_one(&mut *conn)
+        .await
+        .at("read the privacy ledger")?;
     let (spent, share) = match budget(rules) {
         Some((budget, delta)) => (pool.epsilon(delta), 1.0 - budget.left(&pool.curve)),
         // It admits nothing.

@@ -111,7 +111,9 @@ impl Protects {
             (false, _) => {
                 unprotected.push("no differential privacy: no bound on what the updates tell holds".to_owned());
             }
-            (true, true) => unprotected.push("no noise: no bound on what leaves besides noisy updates holds".to_owned()),
+            (true, true) => {
+                unprotected.push("no noise: no bound on what leaves besides noisy updates holds".to_owned())
+            }
             (true, false) => {}
         }
         PrivacyStatement { secure_aggregation: self.is_masked(), unprotected }
@@ -277,7 +279,8 @@ tasks:
         let first = promised(Promise { epsilon: 2.0, delta: 1e-5, shared: false });
         assert!(first.contains("epsilon 2 and delta 0.00001."), "{first}");
         assert_eq!(said(&noisy), [first.clone()]);
-        let named = |plan: &Plan| Protects::of([plan]).statement().unprotected.iter().any(|part| part.contains("no noise"));
+        let named =
+            |plan: &Plan| Protects::of([plan]).statement().unprotected.iter().any(|part| part.contains("no noise"));
         let mut judged = noisy.clone();
         let eval = "  eval: { component: evaluation, inputs: { model: train.model, data: read } }";
         judged.tasks.extend(plan::read(&format!("{text}{eval}\n")).unwrap().tasks);

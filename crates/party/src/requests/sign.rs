@@ -11,7 +11,7 @@ use hospes_protocol::canon::Canonical;
 use hospes_protocol::id::{ApprovalId, DatasetId, Digest, StudyId, Timestamp};
 use hospes_protocol::plan::{self, Plan};
 use hospes_protocol::policy::{FourEyes, Policy};
-use hospes_protocol::study::Terms;
+use hospes_protocol::study::{Terms, may_vary};
 use hospes_protocol::text::shown;
 use sqlx::sqlite::SqliteConnection;
 
@@ -224,6 +224,7 @@ impl Engine {
         if case.offered.state == "withdrawn" {
             return Err(PartyError::state("the requester withdrew the request"));
         }
+        check_ranges(&case.offered, &approving)?;
         let opinion = opinion(tx.conn(), approving.study).await?;
         if let Some(words) = against_first(tx.conn(), &case, &approving, &acting, opinion.as_ref()).await? {
             return self.refuse_signature(tx, &acting, approving.study, &words).await;
@@ -550,6 +551,21 @@ pub(super) fn suggested(policy: &Policy, dataset: &Dataset) -> SeriesBounds {
     let tenth = patients.div_ceil(10);
     let fewest = patients.saturating_sub(tenth).max(policy.disclosure.min_subjects).max(1).min(patients);
     SeriesBounds { fewest, most: patients.saturating_add(patients / 2) }
+}
+
+/// Refuses to leave a number free that changes what is read or reported: of two runs that differ in it the difference would tell
+/// about few patients, or, over other sites, what one site sent.
+fn check_ranges(offered: &Offered, approving: &Approving) -> Result<(), PartyError> {
+    if offered.study.sweep.is_some() {
+        // It lists its settings; ranges are refused with that.
+        return Ok(());
+    }
+    let plan = &offered.study.plan;
+    let wrong = approving.ranges.keys().find_map(|place| may_vary(plan, place).err().map(|reason| (place, reason)));
+    match wrong {
+        Some((place, reason)) => Err(PartyError::input("ranges", format!("{place}: {reason}"))),
+        None => Ok(()),
+    }
 }
 
 fn check_widening(approving: &Approving) -> Result<(), PartyError> {

@@ -44,8 +44,8 @@ struct Session {
     key: SecretKey,
     /// What was said so far, in order.
     said: Vec<Fixed>,
-    /// What is asked of this site's rows, if it is figures.
-    asked: Option<Asked>,
+    /// What is asked of this site's rows.
+    asked: Asked,
     /// Subjects left when the rows were read.
     subjects: u64,
     /// What the noise of this site follows from, where the plan has the sites share it.
@@ -181,8 +181,8 @@ impl Engine {
             return self.refuse_step(tx, row, Refusal::new(RefusalCode::Header, NEVER_LEFT)).await;
         }
         keep_record(&mut tx, &row.key, session.said.len(), fixed, now).await?;
-        if let Some(asked) = session.asked.as_ref().filter(|_| fixed.step == Step::Consent) {
-            answers::keep(&mut tx, asked, cohort(&row, fixed)?, now).await?;
+        if fixed.step == Step::Consent {
+            answers::keep(&mut tx, &session.asked, cohort(&row, fixed)?, now).await?;
         }
         let before = row.state.clone();
         let event = match stage(fixed.step) {
@@ -309,7 +309,7 @@ impl Engine {
         let membership = memberships::by_id(conn, row.federation).await?;
         let key = self.identity(&membership).await?;
         let asked = Asked::of(leave)?;
-        let past = past(conn, &row.key, membership.epoch.unwrap_or(0), asked.as_ref()).await?;
+        let past = past(conn, &row.key, membership.epoch.unwrap_or(0), Some(&asked)).await?;
         let said = records(conn, &row.key).await?;
         let Some(seed) = self.vault.find(&seed_name(&row.key)).await? else { return Ok(Err(secagg::Refusal::Gone)) };
         let Ok(seed) = <[u8; 32]>::try_from(seed.as_slice()) else { return Ok(Err(secagg::Refusal::Gone)) };
@@ -524,7 +524,7 @@ fn seed_name(key: &RoundKey) -> String {
 }
 
 /// What is on record of a job's task besides this round, whether this site agreed to a sum in it, and with whom in it the same
-/// figures were answered before.
+/// was answered before.
 async fn past(
     conn: &mut SqliteConnection,
     key: &RoundKey,

@@ -29,6 +29,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("0006_answers.sql"),
     include_str!("0007_peers.sql"),
     include_str!("0008_pools.sql"),
+    include_str!("0009_trained.sql"),
 ];
 
 /// Schema of the databases that this program writes.

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use hospes_ledger::SignedCheckpoint;
-use hospes_protocol::approval::RefusalCode;
+use hospes_protocol::approval::{RefusalCode, Trust};
 use hospes_protocol::message::{Decision, Witness};
 
 use super::faults::no_room_for_payloads;
@@ -13,11 +13,11 @@ use crate::error::PartyError;
 use crate::keys::KeyError;
 use crate::view::RestoredView;
 
-fn secret() -> Passphrase {
+pub(super) fn secret() -> Passphrase {
     pass("a backup")
 }
 
-async fn back_up(world: &World, folder: &Path) -> PathBuf {
+pub(super) async fn back_up(world: &World, folder: &Path) -> PathBuf {
     let file = folder.join("site.hospes-backup");
     let made = world.handle.back_up(world.who("ana"), file.clone(), secret()).await.unwrap();
     let bytes = std::fs::read(&file).unwrap();
@@ -26,7 +26,7 @@ async fn back_up(world: &World, folder: &Path) -> PathBuf {
 }
 
 /// Restores a backup into a folder.
-async fn restore(folder: &Path, file: &Path, passphrase: Passphrase) -> Result<(), PartyError> {
+pub(super) async fn restore(folder: &Path, file: &Path, passphrase: Passphrase) -> Result<(), PartyError> {
     let (config, _, _) = configure(folder, Executor::Thread);
     Restoration::check(&config, file.to_owned(), passphrase).await?.put_in_place().await
 }
@@ -45,7 +45,7 @@ async fn restored(folder: &Path, file: &Path, now: Timestamp) -> World {
 }
 
 /// Two people let the site go on.
-async fn confirm(world: &World) {
+pub(super) async fn confirm(world: &World) {
     let proposal = propose(world).await;
     let answer = |name: &'static str| world.handle.answer_proposal(world.who(name), proposal, true, None, pass(name));
     assert!(matches!(answer("ana").await, Err(PartyError::State(_))), "one person signed for two");
@@ -104,7 +104,7 @@ async fn cosigned(world: &mut World) -> (u64, String) {
 }
 
 /// Waits until the site asks what was seen of its log.
-async fn expect_question(world: &mut World) {
+pub(super) async fn expect_question(world: &mut World) {
     let own = this_site().public().site_id();
     world
         .expect("ask its witness", |c| match c {
@@ -115,7 +115,7 @@ async fn expect_question(world: &mut World) {
 }
 
 /// The coordinator says what it has seen of this site's log.
-async fn remind(world: &World, checkpoint: String) {
+pub(super) async fn remind(world: &World, checkpoint: String) {
     let origin = this_site().public().site_id();
     let seen = Witness::Show { origin, checkpoint, old_size: 0, proof: Vec::new() };
     world.send(ToSite::Witness(seen)).await;
@@ -254,6 +254,7 @@ async fn a_restored_site_trains_again_when_its_witness_has_seen_nothing_that_is_
 async fn a_lost_tail_is_told_once_ends_the_approvals_and_a_new_identity_goes_on() {
     let mut world = World::new().await;
     world.in_operation().await;
+    world.verify([2, 3]).await;
     cosigned(&mut world).await;
     let (place, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let file = back_up(&world, place.path()).await;
@@ -270,6 +271,10 @@ async fn a_lost_tail_is_told_once_ends_the_approvals_and_a_new_identity_goes_on(
         _ => None,
     };
     back.expect("tell that its approvals ended", revoked).await;
+    // Nor is it known whose key was taken back.
+    let peers = back.handle.peers(back.who("ana"), federation()).await.unwrap();
+    assert!(peers.iter().all(|peer| peer.trust == Trust::AssertedOnly), "{peers:?}");
+    assert_eq!(back.entered("peer_revoked", "success").await, 2);
     let lost = view(&back).await.unwrap().federations[0].lost.unwrap();
     assert!(lost.seen == size && lost.restored < size, "{lost:?}");
     let failed = back.entered("witness_failed", "failed").await;

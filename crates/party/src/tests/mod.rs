@@ -49,6 +49,7 @@ mod managed;
 mod models;
 mod names;
 mod pausing;
+mod peers;
 mod people;
 #[path = "../../../coordinator/tests/it/postgres.rs"]
 #[allow(dead_code, unreachable_pub, clippy::unwrap_used)] // The coordinator has more use for it.

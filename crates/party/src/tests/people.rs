@@ -245,6 +245,44 @@ async fn after_the_first_approval_what_weakens_protection_needs_two() {
     assert!(matches!(last, Err(PartyError::State(_))), "the last administrator: {last:?}");
 }
 
+/// Attacks: what two people agreed to when it harmed nobody is carried out after something else has changed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proposal_is_checked_again_when_it_is_carried_out() {
+    let mut world = World::new().await;
+    world.in_operation().await;
+    let h = world.handle.clone();
+    let (ana, ava) = (world.who("ana").clone(), world.who("ava").person());
+    let agreed = async |id| h.answer_proposal(world.who("sam"), id, true, None, pass("sam")).await;
+
+    // Two names that nobody could tell apart.
+    let person = |name: &str| NewPerson {
+        name: name.into(),
+        roles: BTreeSet::from([Role::DataAccessApprover]),
+        organisation: None,
+    };
+    let one = proposed(h.add_person(&ana, person("Eve Miller"), pass("ana")).await.unwrap());
+    world.pass_time(1);
+    let other = proposed(h.add_person(&ana, person("eve-miller"), pass("ana")).await.unwrap());
+    agreed(one.id).await.unwrap();
+    let refused = agreed(other.id).await;
+    assert!(matches!(&refused, Err(PartyError::Input { place: "name", .. })), "{refused:?}");
+
+    // There are two administrators; one is to be none, and before that is agreed to the other one is disabled.
+    let roles = |roles: &[Role]| PersonChange::Roles(roles.iter().copied().collect());
+    let both = roles(&[Role::DataAccessApprover, Role::Administrator]);
+    world.pass_time(1);
+    let view = proposed(h.change_person(&ana, ava, both, pass("ana")).await.unwrap());
+    agreed(view.id).await.unwrap();
+    world.pass_time(1);
+    let steward = roles(&[Role::DataSteward]);
+    let view = proposed(h.change_person(&ana, ana.person(), steward, pass("ana")).await.unwrap());
+    h.change_person(&ana, ava, PersonChange::Disable, pass("ana")).await.unwrap();
+    let refused = agreed(view.id).await;
+    assert!(matches!(&refused, Err(PartyError::State(words)) if words.contains("last administrator")), "{refused:?}");
+    let people = h.people(&ana).await.unwrap();
+    assert!(people.iter().any(|p| p.id == ana.person() && p.roles.contains(&Role::Administrator)), "{people:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replaced_key_counts_only_after_a_second_person_confirmed_it() {
     let mut world = World::new().await;

@@ -10,6 +10,8 @@ use hospes_protocol::message::SecureMessage;
 use hospes_protocol::plan::{Privacy, Strategy};
 
 use super::*;
+use crate::error::PartyError;
+use crate::keys::Vault;
 use crate::view::{Protection, Verdict};
 
 /// This site is the first of the roster.
@@ -223,6 +225,24 @@ async fn play(world: &mut World, ring: &mut Ring, mut between: impl AsyncFnMut(&
     }
 }
 
+/// Plays a round until its set of inputs is announced to this site: these members of the ring.
+async fn announce(world: &mut World, ring: &mut Ring, inputs: std::ops::Range<u32>) {
+    while ring.aggregator.at() != Step::Consent {
+        let at = ring.aggregator.at();
+        if at == Step::Input {
+            let (upload, path) = world.expect_upload().await;
+            let bytes = world.take(&upload, &path).await;
+            ring.take_upload(&bytes);
+        } else {
+            hear(world, ring).await;
+        }
+        ring.others_speak();
+        let with = if at == Step::Input { inputs.clone() } else { 0..4 };
+        ring.aggregator.close(&with.collect()).unwrap();
+        world.send(ring.relay()).await;
+    }
+}
+
 /// Hears this site until it has said what it owes in this step.
 async fn hear(world: &mut World, ring: &mut Ring) {
     loop {
@@ -258,7 +278,7 @@ async fn world_with(folder: &Path, plan: Plan) -> (World, Study) {
     world.verify(2..=4).await;
     let study = study(1, plan);
     world.offer(&study).await;
-    world.approve_as(&study, Approving { max_runs: 2, ..exactly(study.id) }).await;
+    world.approve_as(&study, Approving { max_runs: 3, ..exactly(study.id) }).await;
     world.start_job(&study, job(1)).await;
     (world, study)
 }
@@ -325,8 +345,16 @@ async fn what_leaves_is_masked_and_only_the_sum_gives_this_sites_part() {
         rest = others;
     }
     assert_eq!(ring.unmasked(), levels);
-    let vector = &ring.vectors[&US];
-    assert!(!vector.windows(8).any(|part| part == &plain[8..16]), "an entry left as it is");
+    let (vector, mut from) = (&ring.vectors[&US], 0);
+    for (block, mine) in ring.aggregator.layout().blocks().zip(&levels) {
+        let mut sent = vec![0; block.entries];
+        block.add(&mut sent, &vector[from..from + block.bytes()]).unwrap();
+        from += block.bytes();
+        // The row weight has few bits, of which some mask is 0.
+        let is_masked = block.part == 0 || sent.iter().zip(mine).all(|(sent, level)| sent != level);
+        assert!(is_masked, "an entry left as it is");
+    }
+    assert_eq!(from, vector.len());
     world.close_round(&header).await;
     world.settle().await;
     let egress = world.handle.egress(world.who("sam"), Page::default()).await.unwrap();
@@ -617,21 +645,43 @@ async fn an_opt_out_takes_back_an_update_that_waits_to_be_masked() {
     assert!(files(&world.config.levels()).is_empty());
 }
 
-/// Attack: a site's database is that of a backup, and its keychain is not; it would agree to a second sum.
+/// The secrets of a round's session, as the vault has them.
+async fn session_seed(world: &World, name: &str) -> Option<Zeroizing<Vec<u8>>> {
+    let name = name.to_owned();
+    world.handle.ask(move |e| async move { e.vault.find(&name).await.map_err(PartyError::Keys) }.boxed()).await.unwrap()
+}
+
+/// Attack: a site's database is that of a backup, and its keychain, which no backup brings back, has the secrets of a session that
+/// went on since; it would agree to a second sum.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_from_before_a_backup_was_restored_says_nothing_more() {
-    let temporary = tempfile::tempdir().unwrap();
+    let (temporary, place, other) =
+        (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (mut world, study) = masked_world(temporary.path()).await;
     let mut ring = Ring::new(&masked_header(&study, 1, 1, world.now()));
     world.open_round(ring.header.clone()).await;
     world.serve_model(&study).await;
     hear(&mut world, &mut ring).await;
-    world.handle.ask(|e| e.forget_sessions().boxed()).await.unwrap();
+    let file = backups::back_up(&world, place.path()).await;
+    let name = format!("masks/{}", Digest::of(ring.header.key().to_string().as_bytes()));
+    let seed = session_seed(&world, &name).await.unwrap();
+    let now = world.now().as_millis();
+    world.handle.shut_down().await.unwrap();
+    backups::restore(other.path(), &file, backups::secret()).await.unwrap();
+    let (config, ..) = configure(other.path(), Executor::Thread);
+    Vault::open(config.secrets).await.unwrap().keep(&name, seed).await.unwrap();
+
+    let mut back = World::reopen(other.path(), Executor::Thread, now).await;
+    assert!(session_seed(&back, &name).await.is_none(), "before anybody confirmed anything");
+    backups::confirm(&back).await;
+    back.connect().await;
+    backups::expect_question(&mut back).await;
+    backups::remind(&back, String::new()).await;
     ring.others_speak();
     ring.close();
-    world.send(ring.relay()).await;
-    let RoundReply::Withdrawn(refusal) = world.expect_reply().await else { panic!("it goes on") };
-    assert!(refusal.detail.contains("are gone"), "{refusal}");
+    back.send(ring.relay()).await;
+    let says = |c: &LinkCommand| matches!(c, LinkCommand::Send(FromSite::SecureStep { .. })).then_some(());
+    back.never("go on in the session", says).await;
 }
 
 /// The levels of a file that waits to be masked, without the row weight.
@@ -674,37 +724,91 @@ async fn figures_leave_masked_and_are_answered_for_one_set_of_sites_only() {
 
     world.start_job(&study, job(2)).await;
     // Of a model, too, that is another by the last digit of a parameter: its figures are nearly the same, or wholly.
-    let (mut close, _) = model(&study.plan);
-    let lowest = close.len() - 4;
-    close[lowest] ^= 1;
-    let named = canon::digest("model", 1, &close);
+    let (named, close) = closest(&study);
     let again = RoundHeader { model: Some(named), ..evaluation(&study, job(2), world.now()) };
     let mut ring = Ring::new(&again);
     world.open_round(again).await;
+    serve(&mut world, named, close).await;
+    announce(&mut world, &mut ring, 0..3).await;
+    let RoundReply::Withdrawn(refusal) = world.expect_reply().await else { panic!("it agrees") };
+    assert!(refusal.detail.contains("already answered for another set of sites"), "{refusal}");
+    world.settle().await;
+    assert_eq!(world.entered("sum_agreed", "success").await, 1);
+}
+
+/// A model that is another by the last digit of a parameter.
+fn closest(study: &Study) -> (Digest, Vec<u8>) {
+    let (mut close, _) = model(&study.plan);
+    let lowest = close.len() - 4;
+    close[lowest] ^= 1;
+    (canon::digest("model", 1, &close), close)
+}
+
+/// Gives the site another model than the one that the plan begins with.
+async fn serve(world: &mut World, named: Digest, model: Vec<u8>) {
     let download = |c: &LinkCommand| match c {
         LinkCommand::Download { digest, to, .. } => Some((*digest, to.clone())),
         _ => None,
     };
     let (digest, path) = world.expect("a download", download).await;
     assert_eq!(digest, named);
-    std::fs::write(&path, close).unwrap();
+    std::fs::write(&path, model).unwrap();
     world.event(LinkEvent::Downloaded { digest, path }).await;
-    while ring.aggregator.at() != Step::Consent {
-        let at = ring.aggregator.at();
-        if at == Step::Input {
-            let (upload, path) = world.expect_upload().await;
-            let bytes = world.take(&upload, &path).await;
-            ring.take_upload(&bytes);
-        } else {
-            hear(&mut world, &mut ring).await;
-        }
-        ring.others_speak();
-        let with = if at == Step::Input { 0..3 } else { 0..4 };
-        ring.aggregator.close(&with.collect()).unwrap();
-        world.send(ring.relay()).await;
-    }
-    let RoundReply::Withdrawn(refusal) = world.expect_reply().await else { panic!("it agrees") };
-    assert!(refusal.detail.contains("already answered for another set of sites"), "{refusal}");
+}
+
+/// The update that waits to be masked, once the round has gone one step on.
+async fn trained(world: &mut World, ring: &mut Ring) -> Vec<u8> {
+    hear(world, ring).await;
+    let unmasked = files(&world.config.levels());
+    assert_eq!(unmasked.len(), 1);
+    let levels = std::fs::read(&unmasked[0]).unwrap();
+    ring.others_speak();
+    ring.close();
+    world.send(ring.relay()).await;
+    levels
+}
+
+/// Attack: a study's next run trains from the same model, over a site more, whose update would be the difference.
+#[tokio::test(flavor = "multi_thread")]
+async fn training_from_one_model_is_answered_for_one_set_of_sites_in_all_runs() {
+    let temporary = tempfile::tempdir().unwrap();
+    let (mut world, study) = masked_world(temporary.path()).await;
+    let first = masked_header(&study, 1, 1, world.now());
+    let mut ring = Ring::new(&first);
+    world.open_round(first.clone()).await;
+    world.serve_model(&study).await;
+    let levels = trained(&mut world, &mut ring).await;
+    announce(&mut world, &mut ring, 0..3).await;
+    hear(&mut world, &mut ring).await;
+    // The coordinator says that it took no sum.
+    let outcome = || RoundOutcome::Abandoned("too few".into());
+    world.send(ToSite::RoundClosed { round: first.key(), outcome: outcome() }).await;
     world.settle().await;
     assert_eq!(world.entered("sum_agreed", "success").await, 1);
+
+    world.start_job(&study, job(2)).await;
+    let again = RoundHeader { job: job(2), ..masked_header(&study, 1, 1, world.now()) };
+    let mut ring = Ring::new(&again);
+    world.open_round(again.clone()).await;
+    assert_ne!(trained(&mut world, &mut ring).await, levels, "the next run has batches of its own");
+    announce(&mut world, &mut ring, 0..4).await;
+    let RoundReply::Withdrawn(refusal) = world.expect_reply().await else { panic!("it agrees") };
+    assert!(refusal.detail.contains("already answered for another set of sites"), "{refusal}");
+    world.send(ToSite::RoundClosed { round: again.key(), outcome: outcome() }).await;
+    world.settle().await;
+    assert_eq!(world.entered("sum_agreed", "success").await, 1);
+
+    // An honest run with another model to start from goes on with whoever is there. Where that model is nearly the same, the
+    // update still is not.
+    world.start_job(&study, job(3)).await;
+    let (named, close) = closest(&study);
+    let anew = RoundHeader { job: job(3), model: Some(named), ..masked_header(&study, 1, 1, world.now()) };
+    let mut ring = Ring::new(&anew);
+    world.open_round(anew).await;
+    serve(&mut world, named, close).await;
+    assert_ne!(trained(&mut world, &mut ring).await, levels);
+    announce(&mut world, &mut ring, 0..4).await;
+    hear(&mut world, &mut ring).await;
+    world.settle().await;
+    assert_eq!(world.entered("sum_agreed", "success").await, 2);
 }

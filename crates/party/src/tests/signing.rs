@@ -82,6 +82,24 @@ async fn the_second_signer_reads_everything_that_the_first_allowed() {
     second(&world, &study, signed.digest).await.unwrap();
 }
 
+/// Attack: two runs within one approval whose reports differ in nothing but what the coordinator makes of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_how_a_model_is_trained_may_be_left_free() {
+    let mut world = World::new().await;
+    let study = study(1, small_plan(1));
+    world.connect().await;
+    world.offer(&study).await;
+    for (place, words) in [
+        ("tasks.eval.params.threshold", "'eval' is evaluation"),
+        ("tasks.train.params.quantise.clip", "is the same in every run"),
+        ("data.columns.0", "is no place that"),
+    ] {
+        let ranges = BTreeMap::from([(place.to_owned(), Range { min: 0.0, max: 1.0 })]);
+        let refused = first(&world, Approving { max_runs: 2, ranges, ..exactly(study.id) }).await;
+        assert!(matches!(&refused, Err(e) if e.to_string().contains(words)), "{place}: {refused:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_review_on_another_dataset_is_not_of_what_was_signed() {
     let mut world = World::new().await;

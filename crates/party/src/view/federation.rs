@@ -80,6 +80,8 @@ pub struct PeerView {
     pub compared: Option<WordsCompared>,
     /// When the key that was verified here under this name ceased to be, where nobody compared words since.
     pub revoked: Option<Timestamp>,
+    /// Whether the coordinator's roster has it no more; that its key was verified stands until somebody takes it back.
+    pub absent: bool,
 }
 
 /// Who compared the words of another member's key.

@@ -146,9 +146,8 @@ impl Promise {
     /// A function of parameters, not of rows.
     pub fn of<'a>(plans: impl IntoIterator<Item = &'a Plan>) -> Result<Option<Self>, PrivacyError> {
         let found = plans.into_iter().flat_map(|plan| {
-            plan::with_dp(plan).map(move |(task, train, dp)| {
-                (*dp, train.steps(), parameters(&train.model, plan::inputs(plan, task)))
-            })
+            plan::with_dp(plan)
+                .map(move |(task, train, dp)| (*dp, train.steps(), parameters(&train.model, plan::inputs(plan, task))))
         });
         let found: Vec<(Dp, u64, u64)> = found.collect();
         let Some(delta) = found.iter().map(|(dp, ..)| dp.delta).reduce(f64::min) else { return Ok(None) };
@@ -238,7 +237,8 @@ tasks:
     #[test]
     fn shared_noise_is_as_wide_as_what_a_patient_moves_of_what_is_sent() {
         let mut plan = plan("noise_multiplier: 2.0");
-        let hospes_protocol::plan::Component::NnTrain(train) = &mut plan.tasks.get_mut("train").unwrap().component else {
+        let hospes_protocol::plan::Component::NnTrain(train) = &mut plan.tasks.get_mut("train").unwrap().component
+        else {
             panic!("no training")
         };
         assert_eq!(Training::shared(train, 2u64.into()).unwrap(), None, "each adds its own");

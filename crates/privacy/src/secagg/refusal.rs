@@ -174,8 +174,11 @@ pub enum Refusal {
         /// Who.
         sites: Vec<SiteId>,
     },
-    /// A static figure over another cohort than before.
-    #[error("this figure was already answered for another set of sites; two of them would tell about the difference")]
+    /// The same question over another cohort than before.
+    #[error(
+        "this was already answered for another set of sites, and two of them would tell about the difference; it takes the \
+         same sites again, or for training another model to start from"
+    )]
     OtherCohort,
     /// Too few signatures under one set of inputs.
     #[error("{found} sites signed this set of inputs, and {needed} must; not valid: {}", names(.invalid))]

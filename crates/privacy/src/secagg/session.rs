@@ -43,9 +43,9 @@ pub struct Past {
     pub last: Option<(u32, u32)>,
     /// Last round and attempt of this epoch in which it signed a set of inputs (R3).
     pub consented: Option<(u32, u32)>,
-    /// For a static function of the data (statistics, evaluation of one model): the cohort that it was answered for
-    /// before, of the same snapshot and task, in whichever job and epoch; see [`Setup::cohort`]. It counts as
-    /// answered from the consent (R3) on, whatever became of the sum.
+    /// The cohort that the same was answered for before, in whichever job and epoch: a static function of the data
+    /// (statistics, evaluation), or training from this model; see [`Setup::cohort`]. It counts as answered from the
+    /// consent (R3) on, whatever became of the sum.
     pub answered: Option<Digest>,
 }
 

@@ -142,7 +142,9 @@ mod tests {
     #[test]
     fn noise_is_written_as_a_multiplier_or_as_what_it_is_for() {
         let text = |noise: &str| {
-            format!(r#"{{"mode":"local",{noise}"delta":1e-6,"clip_norm_l2":1.5,"sampling_rate":0.1,"expected_batch":8.0}}"#)
+            format!(
+                r#"{{"mode":"local",{noise}"delta":1e-6,"clip_norm_l2":1.5,"sampling_rate":0.1,"expected_batch":8.0}}"#
+            )
         };
         let read = |noise: &str| serde_json::from_str::<Dp>(&text(noise));
         let dp = read(r#""epsilon":4.0,"#).unwrap();

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::problem::{Problems, hint, list};
-use super::{Component, ImputationMethod, LocalBaseline, Plan, ScaleMethod, Task};
+use super::{Component, Cox, Glm, ImputationMethod, LocalBaseline, Plan, ScaleMethod, Task};
 use crate::id::Digest;
 
 /// Type of a port.
@@ -333,6 +333,8 @@ fn check_repeats(plan: &Plan, results: &[&str], problems: &mut Problems) {
     }
 }
 
+const FITS: &str = "fits the same regression to the same rows";
+
 /// What `other` does that `one` does too: judging the same model on the same rows, or reporting the same rows. How the rows
 /// were prepared does not count: an imputation that finds nothing missing makes another table of the same predictions, and
 /// figures of a column follow from those of the same column scaled.
@@ -355,6 +357,17 @@ fn reports_again<'a>(plan: &'a Plan, kinds: &BTreeMap<&str, &'a str>, one: &str,
             let only_threshold = LocalBaseline { threshold, privacy, ..first.clone() } == *second;
             let prepared = first.threshold != second.threshold && same_rows("train") && same_rows("data");
             only_threshold && (prepared || same_inputs())
+        }
+        // When it ends, and what the coordinator makes of its sums, changes none of them.
+        (Component::Glm(first), Component::Glm(second)) => {
+            let Glm { newton, confidence, privacy, .. } = second.clone();
+            let is_same = Glm { newton, confidence, privacy, ..first.clone() } == *second;
+            return (is_same && same_inputs()).then_some(FITS);
+        }
+        (Component::Cox(first), Component::Cox(second)) => {
+            let Cox { newton, confidence, time_grid, privacy, .. } = second.clone();
+            let is_same = Cox { newton, confidence, time_grid, privacy, ..first.clone() } == *second;
+            return (is_same && same_inputs()).then_some(FITS);
         }
         _ => false,
     };

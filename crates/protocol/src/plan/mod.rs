@@ -59,7 +59,8 @@ pub use train::{
     Schedule, Sees, Start, Strategy,
 };
 pub use update::{
-    CONTROL, Part, VALIDATION_LOSS, initial, initial_kept, kept, model_tensors, parts, tensors, update_tensors,
+    CONTROL, Part, VALIDATION_LOSS, initial, initial_kept, kept, model_tensors, parts, starting_seed, tensors,
+    update_tensors,
 };
 
 /// A study's computation: parties, data and a directed acyclic graph of components.

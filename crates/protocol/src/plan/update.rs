@@ -3,6 +3,7 @@
 use super::layer::{Layer, Model};
 use super::model::{self, Inputs, Placed, TensorShape};
 use super::train::{NnTrain, Strategy};
+use crate::canon;
 
 /// What the names of control variates begin with.
 pub const CONTROL: &str = "control.";
@@ -73,6 +74,18 @@ pub fn model_tensors(train: &NnTrain, inputs: impl Into<Inputs>) -> Vec<TensorSh
 pub fn kept(train: &NnTrain, inputs: impl Into<Inputs>) -> Vec<TensorShape> {
     let placed = model::place(&train.model, inputs).0;
     placed.into_iter().filter(|layer| stays(&train.strategy, layer)).flat_map(|layer| layer.tensors).collect()
+}
+
+/// The seed from which the model is drawn that a study's run with this number, from 1, starts from. It is the plan's; with
+/// masks each later run has one of its own, which follows from the plan's seed and the number: sites that trained from one
+/// model over one set of sites do not train from it over another.
+pub fn starting_seed(train: &NnTrain, seed: u64, run: u32) -> u64 {
+    if run <= 1 || train.privacy.is_plain() {
+        return seed;
+    }
+    let material = [&seed.to_le_bytes()[..], &run.to_le_bytes()[..]].concat();
+    let drawn = canon::digest("starting-seed", 1, &material);
+    drawn.as_bytes().first_chunk::<8>().map_or(seed, |chunk| u64::from_le_bytes(*chunk))
 }
 
 /// Initial values of [`tensors`], one after the other in order; control variates begin at 0.
@@ -171,6 +184,17 @@ mod tests {
         assert_eq!(names(&kept(&bn, 3u64)), ["1.weight", "1.bias", "1.running_mean", "1.running_var"]);
         assert_eq!(names(&tensors(&bn, 3u64)), ["0.weight", "0.bias", "2.weight", "2.bias"]);
         assert_eq!(initial_kept(&bn, 3.into(), 7), [[1.0f32; 4], [0.0; 4], [0.0; 4], [1.0; 4]].concat());
+    }
+
+    #[test]
+    fn each_later_run_under_masks_starts_from_a_model_of_its_own() {
+        let mut train = train(Strategy::FedAvg {});
+        assert_eq!([1, 2, 3].map(|run| starting_seed(&train, 7, run)), [7; 3]);
+        train.privacy = Privacy::SecureAggregation {};
+        let seeds = [1, 2, 3].map(|run| starting_seed(&train, 7, run));
+        assert_eq!(seeds[0], 7, "the first run is the one that the plan tells");
+        assert!(seeds[1] != 7 && seeds[2] != 7 && seeds[1] != seeds[2], "{seeds:?}");
+        assert_eq!(seeds[1], starting_seed(&train, 7, 2), "it can be drawn again");
     }
 
     #[test]

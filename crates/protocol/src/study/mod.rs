@@ -14,6 +14,7 @@ mod sweep;
 
 pub use check::{StudyFile, TermsError, check_terms, json_schema, read_terms};
 pub use roster::{Member, MemberStatement, Roster, RosterError, Vouch};
+pub use settings::may_vary;
 pub use sweep::{Direction, Metric, Rank, RankFile, Setting, Sweep, SweepFile, egress_in_all};
 
 /// A study: terms and plan, signed by the requester and countersigned by the coordinator.

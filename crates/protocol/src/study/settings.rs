@@ -222,13 +222,16 @@ fn trains(plan: &Plan, task: &str) -> bool {
     plan.tasks.get(task).is_some_and(|task| matches!(task.component, Component::NnTrain(_)))
 }
 
-/// Whether a sweep may vary the number at this place.
+/// Whether a sweep may vary the number at this place, or an approval may leave it free.
 ///
 /// PRIVACY: how a model is trained, and the seed where nothing but training uses it. What reads or prepares rows stays
 /// as it is, because reports on ever other rows of the same patients could be subtracted from each other; so do
 /// evaluations, because one model judged at several thresholds tells about the few patients between them; so does what
 /// protects an update.
-fn may_vary(plan: &Plan, place: &str) -> Result<(), String> {
+///
+/// # Errors
+/// Why not, in words.
+pub fn may_vary(plan: &Plan, place: &str) -> Result<(), String> {
     let same_rows = |component: &Component| match component {
         Component::Reader(_) | Component::Imputation(_) | Component::OneHot(_) | Component::FeatureScale(_) => true,
         Component::DataSplit(split) => split.by_column.is_some() && split.test_fraction.is_none(),
@@ -248,8 +251,8 @@ fn may_vary(plan: &Plan, place: &str) -> Result<(), String> {
             if !trains(plan, task) {
                 let component = found.component.name();
                 return Err(format!(
-                    "a sweep varies how models are trained, and '{task}' is {component}: every run reads and judges the \
-                     same rows in the same way"
+                    "a sweep varies how models are trained, and so does an approval of several runs, and '{task}' is \
+                     {component}: every run reads and judges the same rows in the same way"
                 ));
             }
             if matches!(rest[0], "privacy" | "quantise" | "dp" | "top_k") {

@@ -9,8 +9,7 @@ use hospes_protocol::policy::Policy;
 
 use crate::world::{HEART, World, heart};
 
-const DP: &str =
-    "{ mode: local, epsilon: 4, delta: 1.0e-6, clip_norm_l2: 1, sampling_rate: 0.1, expected_batch: 20 }";
+const DP: &str = "{ mode: local, epsilon: 4, delta: 1.0e-6, clip_norm_l2: 1, sampling_rate: 0.1, expected_batch: 20 }";
 
 /// The heart plan as differential privacy has it, with its scale in the plan.
 fn text() -> String {
@@ -65,37 +64,51 @@ fn what_the_account_does_not_cover_is_refused_with_what_to_write_instead() {
     with(
         "method: bounds",
         "method: standard",
-        expect!["tasks.scale.params.method: scales by the mean and spread of the site's own rows, so that one patient changes the gradients of others in 'train', and its clip bounds nothing; write 'bounds', with min and max of each column in data.variables"],
+        expect![
+            "tasks.scale.params.method: scales by the mean and spread of the site's own rows, so that one patient changes the gradients of others in 'train', and its clip bounds nothing; write 'bounds', with min and max of each column in data.variables"
+        ],
     );
     with(
         "imputation, inputs: { data: read }",
         "imputation, inputs: { data: read }, params: { method: median }",
-        expect!["tasks.fill.params.method: fills with the median of the site's own rows, so that one patient changes the gradients of others in 'train', and its clip bounds nothing; write 'constant' with a number of the plan's, or drop_rows"],
+        expect![
+            "tasks.fill.params.method: fills with the median of the site's own rows, so that one patient changes the gradients of others in 'train', and its clip bounds nothing; write 'constant' with a number of the plan's, or drop_rows"
+        ],
     );
     with(
         "by_column: fold",
         "test_fraction: 0.3",
-        expect!["tasks.split.params.test_fraction: sets a part of the site's patients aside, where one patient more moves another across the border, so that one patient changes the gradients of others in 'train', and its clip bounds nothing; write by_column, with a column that says for each patient where they belong"],
+        expect![
+            "tasks.split.params.test_fraction: sets a part of the site's patients aside, where one patient more moves another across the border, so that one patient changes the gradients of others in 'train', and its clip bounds nothing; write by_column, with a column that says for each patient where they belong"
+        ],
     );
     with(
         "[{ linear: { out: 1, init: torch_default } }]",
         "[{ linear: { out: 4 } }, { batch_norm: {} }, { linear: { out: 1 } }]",
-        expect!["tasks.train.params.model.1.batch_norm: batch_norm mixes the rows of a batch, so that no clip bounds what one patient changes; write group_norm"],
+        expect![
+            "tasks.train.params.model.1.batch_norm: batch_norm mixes the rows of a batch, so that no clip bounds what one patient changes; write group_norm"
+        ],
     );
     with(
         "strategy: { fed_avg: {} }",
         "strategy: { fed_prox: { mu: 0.1 } }",
-        expect!["tasks.train.params.strategy.fed_prox: adds a proximal term to each gradient, which training with dp does not have yet; write fed_avg"],
+        expect![
+            "tasks.train.params.strategy.fed_prox: adds a proximal term to each gradient, which training with dp does not have yet; write fed_avg"
+        ],
     );
     with(
         "rounds: 15",
         "rounds: 15\n      early_stop: { patience: 2 }",
-        expect!["tasks.train.params.early_stop: tells in every round a loss on the site's rows, to which no noise is added; leave it out, and write as many rounds as are to be trained"],
+        expect![
+            "tasks.train.params.early_stop: tells in every round a loss on the site's rows, to which no noise is added; leave it out, and write as many rounds as are to be trained"
+        ],
     );
     with(
         "updates: 5, batch: 20",
         "updates: 5, batch: 4",
-        expect!["tasks.train.params.local.batch: is 4; with dp each patient is drawn by themselves, so that no batch has a fixed size: write 20, which dp.expected_batch is, rounded"],
+        expect![
+            "tasks.train.params.local.batch: is 4; with dp each patient is drawn by themselves, so that no batch has a fixed size: write 20, which dp.expected_batch is, rounded"
+        ],
     );
     with(
         "epsilon: 4, delta: 1.0e-6, clip_norm_l2: 1, sampling_rate: 0.1",
@@ -109,10 +122,16 @@ fn what_the_account_does_not_cover_is_refused_with_what_to_write_instead() {
     with(
         "epsilon: 4",
         "noise_multiplier: 900000",
-        expect!["tasks.train.params.dp.noise_multiplier: is 900000, for which a model of 14 parameters is too large: the noise would be wider than 2^28 steps of its grid; write a smaller one, or a smaller model"],
+        expect![
+            "tasks.train.params.dp.noise_multiplier: is 900000, for which a model of 14 parameters is too large: the noise would be wider than 2^28 steps of its grid; write a smaller one, or a smaller model"
+        ],
     );
     // Constants of the plan are as good as none: what weighs a class is no patient's.
-    with("loss: binary_cross_entropy\n      optimizer: { sgd", "loss: binary_cross_entropy\n      class_weights: [1, 3]\n      optimizer: { sgd", expect!["accepted"]);
+    with(
+        "loss: binary_cross_entropy\n      optimizer: { sgd",
+        "loss: binary_cross_entropy\n      class_weights: [1, 3]\n      optimizer: { sgd",
+        expect!["accepted"],
+    );
 }
 
 #[test]

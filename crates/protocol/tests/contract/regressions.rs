@@ -204,3 +204,24 @@ fn a_network_takes_the_label_of_a_regression_with_a_loss_that_fits() {
         expect!["tasks.train.params.loss: the label is a number; this loss needs data.label.positive"],
     );
 }
+
+/// Attack: the same fit once more, at another level of confidence, of which the difference tells about whoever left between.
+#[test]
+fn a_regression_is_fitted_to_its_rows_once() {
+    let again = "tasks.fit2: 'fit' fits the same regression to the same rows, and the difference of the two would tell about \
+                 few patients; leave one of them";
+    let said = |text: &str, params: &str| {
+        let (component, _) = text.rsplit_once("component: ").unwrap().1.split_once(',').unwrap();
+        let more = format!("  fit2: {{ component: {component}, inputs: {{ train: read }}, params: {{ {params} }} }}\n");
+        read(&format!("{text}{more}")).map_or_else(|e| e.to_string(), |_| "accepted".into())
+    };
+    let risk = "family: binomial, offset: log_days, weights: weight";
+    for more in ["confidence: 0.9", "newton: { rounds: 20 }", "privacy: { secure_aggregation: {} }"] {
+        assert_eq!(said(RISK, &format!("{risk}, {more}")), again, "{more}");
+    }
+    for params in ["confidence: 0.9", "time_grid: { width: 91.0, intervals: 4 }"] {
+        assert_eq!(said(HAZARD, params), again, "{params}");
+    }
+    // Another model of the same rows is another fit.
+    assert_eq!(said(RISK, "family: binomial, intercept: false"), "accepted");
+}

@@ -75,10 +75,8 @@ fn the_other_schemas_accept_what_is_shipped() {
     }
     let root = schema(&StudyFile::json_schema());
     let heart = include_str!("../../../../examples/heart/study.yaml");
-    let (vectors, noise) = (
-        include_str!("../../../../examples/heart/embedding.yaml"),
-        include_str!("../../../../examples/heart/dp.yaml"),
-    );
+    let (vectors, noise) =
+        (include_str!("../../../../examples/heart/embedding.yaml"), include_str!("../../../../examples/heart/dp.yaml"));
     for study in [heart, vectors, noise] {
         assert_eq!(accepts(&root, &root, &serde_saphyr::from_str::<Value>(study).unwrap(), ""), Ok(()));
     }

@@ -113,7 +113,10 @@ async fn a_plan_with_differential_privacy_trains_with_noise_and_its_card_says_th
     assert!(words.contains("over all 20 steps") && words.contains("What left of eval had no noise."), "{words}");
     let told: f64 = words.split("epsilon ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap().parse().unwrap();
     let exact = Promise::of([&plan]).unwrap().unwrap();
-    assert!((-1e-9..=1.01e-4).contains(&(told - exact.epsilon)) && words.contains("at delta 0.0001 for"), "{words} {exact:?}");
+    assert!(
+        (-1e-9..=1.01e-4).contains(&(told - exact.epsilon)) && words.contains("at delta 0.0001 for"),
+        "{words} {exact:?}"
+    );
     let judged = assess(&federation(&plan), &plan, run.model.as_deref().unwrap()).unwrap();
     assert!(judged.all > 0.5, "{judged:?}");
 }

@@ -62,8 +62,12 @@ pub(crate) async fn peers(asking: &mut Asking, command: Peers) -> Result<()> {
                         vec![p.name.clone(), p.organisation.clone(), trust(p.trust).into(), p.vouched_by.join(", ")]
                     }),
                 );
-                if let Some(known) = known_sites(peers.iter().map(|p| (p.name.as_str(), p.trust))) {
+                let members = peers.iter().filter(|p| !p.absent);
+                if let Some(known) = known_sites(members.map(|p| (p.name.as_str(), p.trust))) {
                     output::say(&known);
+                }
+                for absent in peers.iter().filter(|p| p.absent) {
+                    output::say(&format!("{} is not in the federation's roster now.", absent.name));
                 }
             })
         }
@@ -100,6 +104,9 @@ pub(crate) async fn peers(asking: &mut Asking, command: Peers) -> Result<()> {
 /// `peers show`
 fn show(peer: &PeerView) {
     output::say(&format!("{} ({}): its key is {}.", peer.name, peer.organisation, trust(peer.trust)));
+    if peer.absent {
+        output::say("It is not in the federation's roster now.");
+    }
     if let Some(compared) = &peer.compared {
         output::say(&format!("{} compared its words on {}.", compared.by, output::moment(compared.at)));
     }

@@ -274,13 +274,16 @@ async fn a_last_round_that_was_agreed_to_and_not_taken_ends_the_run_which_does_n
     assert!(job.state == JobState::Failed && reason.contains("agreed to a sum in round 3"), "{reason}");
     let refused = world.command(Command::Rerun { job: job.job, by: caller() }).await.unwrap_err();
     assert!(refused.message.contains("they join no other attempt at the round"), "{refused:?}");
-    // Another run trains anew.
+    // Another run trains anew, and from a model of its own: from one model sites train for one set of sites.
     for peer in &world.peers {
         peer.script(|_| Act::Work);
     }
     world.command(Command::Start { study, by: caller() }).await.unwrap();
     let next = world.job(study, |next| next.job != job.job && next.state.is_terminal()).await;
     assert_eq!(next.state, JobState::Success, "{next:?}");
+    let opened = world.peers[3].log.lock().unwrap().opened.clone();
+    let start = |job: JobId| opened.iter().find(|h| h.job == job && h.task == "train" && h.round == 1).unwrap().model;
+    assert_ne!(start(job.job), start(next.job));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -85,7 +85,8 @@ fn check_shared(params: &str, train: &NnTrain, dp: &Dp, problems: &mut Problems)
     need(
         is_masked,
         "privacy",
-        "noise that the sites share protects their sum, and no update that can be read; write 'secure_aggregation: {}'".into(),
+        "noise that the sites share protects their sum, and no update that can be read; write 'secure_aggregation: {}'"
+            .into(),
     );
     let updates = train.local.updates;
     need(
@@ -94,7 +95,11 @@ fn check_shared(params: &str, train: &NnTrain, dp: &Dp, problems: &mut Problems)
         format!("is {updates}; noise that the sites share is added once a round, and covers one step; write 1"),
     );
     let is_linear = matches!(train.optimizer, Optimizer::Sgd { momentum: 0.0, .. });
-    need(is_linear, "optimizer", "noise that the sites share covers plain gradient steps; write sgd without momentum".into());
+    need(
+        is_linear,
+        "optimizer",
+        "noise that the sites share covers plain gradient steps; write sgd without momentum".into(),
+    );
     need(
         train.schedule == Schedule::Constant,
         "schedule",
