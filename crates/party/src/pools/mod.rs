@@ -9,10 +9,10 @@
 mod members;
 mod show;
 
-use hospes_privacy::dp::{Budget, Curve, Delta, Release};
+use hospes_privacy::dp::{Budget, Curve, Delta, Release, Training};
 use hospes_protocol::approval::{Refusal, RefusalCode};
 use hospes_protocol::id::{DatasetId, Digest, RoundKey, StudyId, Timestamp};
-use hospes_protocol::plan::{Component, Plan};
+use hospes_protocol::plan::{self, Component, Plan};
 use hospes_protocol::policy::PrivacyRules;
 use sqlx::Row as _;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
@@ -57,9 +57,13 @@ impl Charge {
 /// What one round of a task costs: the only place that says so.
 pub(crate) fn charge_of(plan: &Plan, task: &str) -> Charge {
     match plan.tasks.get(task).map(|task| &task.component) {
-        // No plan of this version asks for noise. One that does is an arm of its own here: the sampling rate, the noise and the
-        // steps of one round.
-        Some(Component::NnTrain(_)) => Charge::Unprotected,
+        // PRIVACY: nothing but the noisy update leaves, whose weight is a constant of the plan. Noise that cannot be found is
+        // never drawn, and trains nothing.
+        Some(Component::NnTrain(train)) => {
+            let training = Training::of(train, plan::inputs(plan, task)).ok().flatten();
+            let round = training.and_then(|training| training.part(u64::from(train.local.updates)).ok());
+            round.map_or(Charge::Unprotected, Charge::Bounded)
+        }
         // Statistics, regressions and evaluations send exact sums.
         _ => Charge::Unprotected,
     }
