@@ -21,7 +21,7 @@ use crate::opt_out::OptOuts;
 use crate::parts::parts_allowed;
 use crate::regress;
 use crate::snapshot::{Snapshot, SnapshotKey};
-use crate::train::{self, Course, Draws, Goal, Local, Network, Pulse, SiteState, Source, Step, Work, payload};
+use crate::train::{Draws, Goal, Local, Network, Pulse, SiteState, Source, Step, payload};
 
 mod alone;
 mod attacking;
