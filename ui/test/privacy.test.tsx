@@ -1,7 +1,7 @@
 // @vitest-environment jsdom
 import axe from "axe-core";
 import { afterEach, describe, expect, it } from "vitest";
-import type { PoolAccount, PoolView, StudyBudget as Budget } from "../src/ipc/types";
+import type { StudyBudget as Budget, PoolAccount, PoolView } from "../src/ipc/types";
 import { Budgets } from "../src/screens/Budgets";
 import { Privacy } from "../src/screens/Privacy";
 import { StudyBudget } from "../src/screens/StudyBudget";

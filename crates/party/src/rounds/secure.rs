@@ -229,7 +229,7 @@ impl Engine {
         };
         let noise = match masked::own_noise(&session.member, &session.noise) {
             Ok(noise) => noise,
-            Err(refusal) => return self.refuse_step(tx, row, worded(&refusal)).await,
+            Err(refusal) => return self.withdraw(&row.key, worded(&refusal)).await,
         };
         let is_figures = plan::masks::reports_figures(&leave.circumstances.plan, &row.key.task);
         let blinds = is_figures.then(Blinds::default);

@@ -165,7 +165,7 @@ async fn a_release_without_noise_is_entered_as_such_with_its_payload() {
     world.handle.shut_down().await.unwrap();
     let folder = world.folder.parent().unwrap().to_owned();
     let back = World::reopen(&folder, Executor::Thread, world.now().as_millis()).await;
-    let again = pools(&back).await.remove(0);
+    let again = accounts(&back).await.remove(0);
     assert_eq!((again.id, again.patients, again.account.unprotected), (pool.id, pool.patients, 1));
     drop(world);
 }
