@@ -278,7 +278,7 @@ tasks:
         let said = |plan: &Plan| Protects::of([plan]).bound([plan]);
         let first = promised(Promise { epsilon: 2.0, delta: 1e-5, shared: false });
         assert!(first.contains("epsilon 2 and delta 0.00001."), "{first}");
-        assert_eq!(said(&noisy), [first.clone()]);
+        assert_eq!(said(&noisy), std::slice::from_ref(&first));
         let named =
             |plan: &Plan| Protects::of([plan]).statement().unprotected.iter().any(|part| part.contains("no noise"));
         let mut judged = noisy.clone();
