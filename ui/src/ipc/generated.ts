@@ -120,6 +120,56 @@ database: DatabaseId | null,
 text: string, };
 
 /**
+ * What attacks on a task's update found.
+ */
+export type Attack = { "found": AttackScores } | { "too_few": { 
+/**
+ * Those that are trained on.
+ */
+subjects: number, 
+/**
+ * Fewest with which it is tried.
+ */
+least: number, } } | { "too_slow": { 
+/**
+ * The time that it may take.
+ */
+seconds: number, } } | { "untried": Untried } | { "failed": { 
+/**
+ * Why.
+ */
+reason: string, } };
+
+/**
+ * Scores of attacks.
+ */
+export type AttackScores = { 
+/**
+ * Patients whose membership was asked for.
+ */
+subjects: number, 
+/**
+ * Pairs of models, each of which was trained on a random half of the patients.
+ */
+repeats: number, 
+/**
+ * Rounds of local work by this site alone that each stands for.
+ */
+rounds: number, 
+/**
+ * Rounds that the plan has; fewer were taken where time was short.
+ */
+planned: number, 
+/**
+ * Whether a patient was trained on: without protection first.
+ */
+membership: Array<Membership>, 
+/**
+ * What rows hold, where the first layer of the model gives it away; else empty.
+ */
+inversion: Array<Inversion>, };
+
+/**
  * A part of an entry that was erased.
  */
 export type AuditErased = { 
@@ -1049,6 +1099,10 @@ cut: number,
  */
 preview: Preview, 
 /**
+ * What attacks on it found, where they were tried.
+ */
+attack: Attack | null, 
+/**
  * What it was computed on: `cpu`, or a card's name.
  */
 device: string, };
@@ -1082,6 +1136,10 @@ by: string,
  * When.
  */
 at: Timestamp, 
+/**
+ * Whether attacks are tried on what training would send.
+ */
+attack: boolean, 
 /**
  * How far it is.
  */
@@ -1150,7 +1208,7 @@ name: string,
  */
 shape: Array<number>, 
 /**
- * Bytes each time (of figures: at most).
+ * Bytes each time (of figures, and of updates of few bits: at most).
  */
 bytes: number, 
 /**
@@ -1471,6 +1529,15 @@ leaves: boolean,
 view: ReportView | null, };
 
 /**
+ * What stands between the update and whoever attacks it.
+ */
+export type Guard = "none" | { "masked": { 
+/**
+ * Sites in it.
+ */
+sites: number, } } | "noise";
+
+/**
  * An approval that is active or suspended.
  */
 export type InForce = { 
@@ -1511,6 +1578,27 @@ low: number,
  * 97.5th percentile.
  */
 high: number, };
+
+/**
+ * What was found of rows.
+ */
+export type Inversion = { 
+/**
+ * Under what.
+ */
+guard: Guard, 
+/**
+ * Columns that differ from row to row.
+ */
+columns: number, 
+/**
+ * Share of them that was found of the row that is found best, to a tenth of a standard deviation.
+ */
+recovered: number, 
+/**
+ * The same for as many guesses by somebody who knows each column's values by themselves.
+ */
+guessed: number, };
 
 /**
  * What an invitation says, before it is used.
@@ -1830,6 +1918,23 @@ organisation: string | null,
  * When the session ends unless they do something before.
  */
 ends: Timestamp, };
+
+/**
+ * How well membership was told.
+ */
+export type Membership = { 
+/**
+ * Under what.
+ */
+guard: Guard, 
+/**
+ * By the loss alone.
+ */
+by_loss: Told, 
+/**
+ * By comparing it with the losses of other models.
+ */
+compared: Told, };
 
 /**
  * A federation that the site belongs to.
@@ -2382,7 +2487,7 @@ counts: Array<number | null>, };
 /**
  * What kind of thing an object is.
  */
-export type ObjectKind = "study" | "plan" | "job" | "round" | "approval" | "permit" | "dataset" | "snapshot" | "opt_outs" | "model" | "update" | "figures" | "receipt" | "policy" | "settings" | "person" | "key" | "certificate" | "invitation" | "token" | "federation" | "site" | "roster" | "export" | "entries" | "checkpoint" | "backup" | "software" | "summary";
+export type ObjectKind = "study" | "plan" | "job" | "round" | "approval" | "permit" | "dataset" | "snapshot" | "opt_outs" | "pool" | "model" | "update" | "figures" | "receipt" | "policy" | "settings" | "person" | "key" | "certificate" | "invitation" | "token" | "federation" | "site" | "roster" | "export" | "entries" | "checkpoint" | "backup" | "software" | "summary";
 
 /**
  * What a file or folder is opened for.
@@ -2544,7 +2649,11 @@ compared: WordsCompared | null,
 /**
  * When the key that was verified here under this name ceased to be, where nobody compared words since.
  */
-revoked: Timestamp | null, };
+revoked: Timestamp | null, 
+/**
+ * Whether the coordinator's roster has it no more; that its key was verified stands until somebody takes it back.
+ */
+absent: boolean, };
 
 /**
  * Who asks and who takes part.
@@ -2658,6 +2767,130 @@ needs_second_signature: boolean,
  * Approvals that would not hold any more: each names the policy under which it was given.
  */
 ends: Array<EndedApproval>, };
+
+/**
+ * The account of a pool of subjects.
+ */
+export type PoolAccount = { 
+/**
+ * Most ε, by the policy.
+ */
+epsilon: number, 
+/**
+ * The δ at which it is counted.
+ */
+delta: number, 
+/**
+ * ε of everything with noise that was released, by Rényi divergences.
+ */
+spent: number, 
+/**
+ * What part of the budget that takes, from 0 to 1, as the filter counts it.
+ */
+share: number, 
+/**
+ * Releases without differential privacy. With one of them no bound holds.
+ */
+unprotected: number, 
+/**
+ * When the backup was made after which it is not known what was released; then no bound holds either.
+ */
+lost: Timestamp | null, };
+
+/**
+ * How the account of a pool stood after a task of a run.
+ */
+export type PoolPoint = { 
+/**
+ * When its last release was entered.
+ */
+at: Timestamp, 
+/**
+ * Title of the study.
+ */
+title: string, 
+/**
+ * Task.
+ */
+task: string, 
+/**
+ * ε so far of everything with noise.
+ */
+spent: number, 
+/**
+ * Releases so far without.
+ */
+unprotected: number, };
+
+/**
+ * What one study took of a pool.
+ */
+export type PoolStudy = { 
+/**
+ * Study.
+ */
+study: StudyId, 
+/**
+ * Its title.
+ */
+title: string, 
+/**
+ * Name of its federation.
+ */
+federation_name: string, 
+/**
+ * First release.
+ */
+first: Timestamp, 
+/**
+ * Last release.
+ */
+last: Timestamp, 
+/**
+ * Releases with noise.
+ */
+bounded: number, 
+/**
+ * Releases without.
+ */
+unprotected: number, 
+/**
+ * ε of those with noise, of this study alone, by privacy loss distributions: the number that is reported.
+ */
+epsilon: number | null, 
+/**
+ * The same by Rényi divergences: the cross-check.
+ */
+renyi: number | null, };
+
+/**
+ * A pool of subjects: patients of datasets that have some in common.
+ */
+export type PoolView = { 
+/**
+ * The dataset that it began with.
+ */
+id: DatasetId, 
+/**
+ * Names of its datasets, without those that were removed.
+ */
+datasets: Array<string>, 
+/**
+ * Patients, each once, those of removed datasets among them.
+ */
+patients: number, 
+/**
+ * What was spent, of how much.
+ */
+account: PoolAccount, 
+/**
+ * By study, the newest first.
+ */
+studies: Array<PoolStudy>, 
+/**
+ * Over time, the oldest first: a point for each task of a run, of the newest ones.
+ */
+points: Array<PoolPoint>, };
 
 /**
  * A dataset on which a model may be used.
@@ -3176,6 +3409,10 @@ data: DataTab,
  */
 outputs: OutputsTab, 
 /**
+ * What it takes of the privacy budget of the dataset's patients; `None` where no dataset is chosen.
+ */
+privacy: StudyBudget | null, 
+/**
  * The computation, a sentence for each component.
  */
 computation: Array<string>, 
@@ -3481,6 +3718,35 @@ request: string | null, };
 export type StepOutcome = "good" | "notice" | "failed" | "skipped";
 
 /**
+ * The privacy part of a review: this study, spent, left.
+ */
+export type StudyBudget = { 
+/**
+ * Patients of the pool.
+ */
+patients: number, 
+/**
+ * How the account stands before the study.
+ */
+account: PoolAccount, 
+/**
+ * ε of all runs that the study asks for, of its releases with noise alone; `None` where there are none.
+ */
+epsilon: number | null, 
+/**
+ * What part of the budget they take, from 0 to 1.
+ */
+share: number, 
+/**
+ * Whether they fit into what is left.
+ */
+fits: boolean, 
+/**
+ * Tasks whose releases nothing bounds.
+ */
+unprotected: Array<string>, };
+
+/**
  * A study: terms and a plan, offered to sites.
  */
 export type StudyId = string;
@@ -3655,6 +3921,28 @@ export type Theme = "system" | "light" | "dark";
 export type Timestamp = number;
 
 /**
+ * How well members were told from others by one score.
+ */
+export type Told = { 
+/**
+ * Area under the ROC curve: 0.5 is guessing, 1 is certain.
+ */
+auc: number, 
+/**
+ * Its interval, over resamples of the patients.
+ */
+auc_interval: Interval, 
+/**
+ * Share of members that are found less that of others that are taken for some, at a threshold that was chosen on one
+ * half of the patients, on the other half: 0 is guessing, 1 is certain.
+ */
+advantage: number, 
+/**
+ * Its interval, over resamples of the patients of that other half.
+ */
+advantage_interval: Interval, };
+
+/**
  * Training as the site's own people see it.
  */
 export type TrainingView = { 
@@ -3695,6 +3983,11 @@ validation: ReportView | null, };
  * How a site trusts another's identity key.
  */
 export type Trust = "asserted_only" | "vouched_for" | "verified_here";
+
+/**
+ * Why attacks are not tried on some training.
+ */
+export type Untried = "loss" | "kept_layers" | "too_large";
 
 /**
  * The newest version, as its makers say.
@@ -4031,7 +4324,7 @@ export interface Commands {
   /** The dry run of a request, if one was made: what would leave. It does not leave. */
   dry_run: { args: { study: StudyId }; answer: DryRunView | null };
   /** Begins one, on this dataset or the one of the review. */
-  start_dry_run: { args: { study: StudyId; dataset: DatasetId | null }; answer: null };
+  start_dry_run: { args: { study: StudyId; dataset: DatasetId | null; attack: boolean }; answer: null };
   /** Stops it, or forgets what came of one that has ended. */
   stop_dry_run: { args: { study: StudyId }; answer: null };
   /** The privacy officer's opinion. */
@@ -4096,6 +4389,8 @@ export interface Commands {
   stop_predicting: { args: Record<string, never>; answer: null };
   /** A page of everything that ever left. */
   egress: { args: { page: Page }; answer: Array<EgressView> };
+  /** What was released of the site's patients, by pools of them, over all studies and federations. */
+  privacy: { args: Record<string, never>; answer: Array<PoolView> };
   /** A page of the audit log. */
   audit: { args: { query: AuditQuery }; answer: AuditPage };
   /** Verifies the whole ledger. */
@@ -4167,6 +4462,7 @@ export const READS: { readonly [C in keyof Commands]?: readonly Notice[] } = {
   model_copy: ["jobs"],
   prediction: ["jobs", "datasets", "settings"],
   egress: ["egress"],
+  privacy: ["datasets", "egress", "settings"],
   audit: ["audit"],
   verify_audit: ["audit"],
   audit_retention: ["settings"],
