@@ -134,13 +134,14 @@ fn a_child_trains_on_enough_patients_or_not_at_all() {
         )
     };
     assert_eq!(refusal(&table(120), alone(), strict()), None);
-    // 5 parameters, a third of one for each patient: 12 are too few, 20 are enough.
+    // 5 parameters, a third of one for each patient: 20 are enough, and the half of them of whom all is known are too few.
     let glm = || {
         let text =
             PLAN.replace("[{ linear: { out: 4 } }, { tanh: {} }, { linear: { out: 1 } }]", "[{ linear: { out: 1 } }]");
         plan::read(&text.replace("by_column: fold", "test_fraction: 0.5")).unwrap_or_else(|e| panic!("{e}"))
     };
-    refused(&table(24), &glm, "disclosure.max_param_ratio");
+    let half = edited(&table(40), |row, column| (column == 1 && row % 2 == 0).then_some("?"));
+    refused(&half, &glm, "disclosure.max_param_ratio");
     assert_eq!(refusal(&table(40), glm(), strict()), None);
 }
 
