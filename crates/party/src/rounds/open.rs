@@ -376,6 +376,16 @@ async fn spent(
     epoch: u64,
 ) -> Result<Spent, PartyError> {
     let jobs = requests::jobs_of(conn, approval).await?;
+    // The first job stays the first when another one begins beside it, and when the study is signed again.
+    let first: Option<String> = sqlx::query_scalar(
+        "SELECT rounds.job FROM rounds JOIN approvals ON approvals.id = rounds.approval
+         WHERE approvals.study = ?1 ORDER BY rounds.rowid LIMIT 1",
+    )
+    .bind(header.study.to_string())
+    .fetch_optional(&mut *conn)
+    .await
+    .at("read what was spent")?;
+    let is_later = first.is_some_and(|first| first != header.job.to_string());
     let row = sqlx::query(
         "SELECT round, attempt, header FROM rounds
          WHERE job = ?1 AND task = ?2 AND epoch = ?3 AND approval IS NOT NULL AND NOT (round = ?4 AND attempt = ?5)
@@ -400,5 +410,5 @@ async fn spent(
         let header: Vec<u8> = row.try_get("header").at("read what was spent")?;
         last_model = memo::parsed(&header, Canonical::<RoundHeader>::parse)?.model;
     }
-    Ok(Spent { jobs, last_round, last_attempt, last_model, epoch })
+    Ok(Spent { jobs, is_later, last_round, last_attempt, last_model, epoch })
 }
