@@ -399,14 +399,14 @@ impl Store {
     pub async fn ended_jobs_of(&self, site: SiteId, since: Timestamp, most: u32) -> Result<Vec<JobRow>, Error> {
         let mut connection = self.read().await?;
         let rows = sqlx::query(
-            "SELECT j.* FROM jobs j JOIN job_members m ON m.job = j.job \
+            "SELECT j.* FROM jobs j JOIN job_members m ON m.job = j.job JOIN studies s ON s.study = j.study \
              WHERE m.site = $1 AND j.state IN ('success', 'failed', 'timeout', 'cancelled') \
                AND (COALESCE(j.chosen_ms, j.ended_ms) >= $2 \
                  OR (j.state = 'success' AND m.released_ms IS NULL AND m.state <> 'refused' \
                    AND (j.setting IS NULL OR j.chosen_ms IS NOT NULL) \
-                   AND NOT EXISTS (SELECT 1 FROM studies s WHERE s.study = j.study AND s.state = 'withdrawn'))) \
+                   AND s.state <> 'withdrawn')) \
              ORDER BY CASE WHEN j.state = 'success' AND m.released_ms IS NULL AND m.state <> 'refused' \
-               AND (j.setting IS NULL OR j.chosen_ms IS NOT NULL) THEN 0 ELSE 1 END, \
+               AND (j.setting IS NULL OR j.chosen_ms IS NOT NULL) AND s.state <> 'withdrawn' THEN 0 ELSE 1 END, \
                COALESCE(j.chosen_ms, j.ended_ms) DESC LIMIT $3",
         )
         .bind(site.to_string())
