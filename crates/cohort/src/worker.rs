@@ -479,15 +479,15 @@ fn try_attacks(
     cohort.attack(Round { site: order.site, header, model: model.as_deref() }, pulse).map(Some)
 }
 
-/// What training draws from: the plan's seed. Under masks another run of the same approval draws otherwise, and so does one
-/// after the coordinator was restored.
+/// What training draws from: the plan's seed. Under masks each later run of the study draws otherwise, under whichever
+/// approval, and so does one after the coordinator was restored.
 ///
 /// PRIVACY: the same batches from the same model give the same update, and of two sums over different sites the difference
 /// would be what one site sent. The site does not rely on the coordinator for which run it is, nor on the model being
 /// another one: one that differs in its last digit has nearly the same update.
 fn draws(circumstances: &Circumstances) -> u64 {
     let (header, seed) = (&*circumstances.header, circumstances.plan.seed);
-    let is_later = circumstances.spent.jobs.iter().any(|job| *job != header.job);
+    let is_later = circumstances.spent.is_later;
     if !header.is_secure() || (!is_later && header.epoch <= 1) {
         return seed;
     }

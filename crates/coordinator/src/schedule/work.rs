@@ -65,7 +65,7 @@ impl Driver {
     pub(super) fn initial(&mut self, job: JobId) {
         let Some(found) = self.jobs.get(&job) else { return };
         let Some(task) = found.current().map(|task| task.name.clone()) else { return };
-        let run = Run { job, study: found.study, is_setting: found.setting.is_some() };
+        let run = Run { job, study: found.study, setting: found.setting };
         let (plan, context, finished) = (found.plan.clone(), self.context.clone(), self.finished.clone());
         self.context.store.seam().spawn(async move {
             let result = make_initial(context, run, plan, task.clone()).await;
@@ -194,15 +194,16 @@ pub(super) async fn keep(context: &Context, written: crate::models::Written) -> 
 struct Run {
     job: JobId,
     study: StudyId,
-    /// Whether it is of one setting among many, which are compared from one start.
-    is_setting: bool,
+    /// Which setting among many it is of, from 1.
+    setting: Option<u32>,
 }
 
 impl Run {
-    /// Its number among the runs of its study, from 1.
+    /// Its number among the runs of its study, from 1. Settings have their own: sites that trained from one model over one
+    /// set of sites do not train from it over another, and one absence would stop all other settings.
     async fn number(&self, context: &Context) -> Result<u32, Error> {
-        if self.is_setting {
-            return Ok(1);
+        if let Some(setting) = self.setting {
+            return Ok(setting);
         }
         let jobs = context.store.jobs(Some(self.study)).await?;
         // The newest come first.
@@ -225,7 +226,7 @@ async fn make_initial(context: Context, run: Run, plan: Canonical<plan::Plan>, t
     if let Start::Safetensors(model) = train.init {
         return begin_with(context, &train, inputs, model).await;
     }
-    let seed = plan::starting_seed(&train, plan.seed, run.number(&context).await?);
+    let seed = plan::starting_seed(&train, plan.seed, run.number(&context).await?, context.epoch);
     let models = context.models.clone();
     let work = move || {
         let mut writer = models.write(&plan::tensors(&train, inputs))?;

@@ -390,19 +390,24 @@ impl Store {
         Ok(members)
     }
 
-    /// Jobs of which a site is a member and that are over, newest first, at most `most`: those that ended since then, and
-    /// those whose results wait for its release, however long ago they ended.
+    /// Jobs of which a site is a member and that are over, at most `most`: first those whose results wait for its release,
+    /// however long ago they ended, then those that ended since then, each newest first. For the results of a setting that
+    /// was not chosen nobody waits, nor for those of a study that was withdrawn.
     ///
     /// # Errors
     /// [`Error::Database`] or [`Error::Corrupt`].
     pub async fn ended_jobs_of(&self, site: SiteId, since: Timestamp, most: u32) -> Result<Vec<JobRow>, Error> {
         let mut connection = self.read().await?;
         let rows = sqlx::query(
-            "SELECT j.* FROM jobs j JOIN job_members m ON m.job = j.job \
+            "SELECT j.* FROM jobs j JOIN job_members m ON m.job = j.job JOIN studies s ON s.study = j.study \
              WHERE m.site = $1 AND j.state IN ('success', 'failed', 'timeout', 'cancelled') \
                AND (COALESCE(j.chosen_ms, j.ended_ms) >= $2 \
-                 OR (j.state = 'success' AND m.released_ms IS NULL AND m.state <> 'refused')) \
-             ORDER BY COALESCE(j.chosen_ms, j.ended_ms) DESC LIMIT $3",
+                 OR (j.state = 'success' AND m.released_ms IS NULL AND m.state <> 'refused' \
+                   AND (j.setting IS NULL OR j.chosen_ms IS NOT NULL) \
+                   AND s.state <> 'withdrawn')) \
+             ORDER BY CASE WHEN j.state = 'success' AND m.released_ms IS NULL AND m.state <> 'refused' \
+               AND (j.setting IS NULL OR j.chosen_ms IS NOT NULL) AND s.state <> 'withdrawn' THEN 0 ELSE 1 END, \
+               COALESCE(j.chosen_ms, j.ended_ms) DESC LIMIT $3",
         )
         .bind(site.to_string())
         .bind(since.as_millis())

@@ -48,7 +48,8 @@ impl Asked {
 }
 
 /// The plan of one task: whatever else a plan has, or is called, and whatever its tasks are called, what this one reports is
-/// the same, and with another seed mostly. Of what judges, trains or fits a model only the rows are left: neither how a model is
+/// the same, and with another seed mostly. Of what judges, trains or fits a model only the data and what leads to the
+/// rows are left, and how these are prepared is part of it: neither how a model is
 /// trained counts, nor a threshold. When a fit ends and how wide its intervals are is the coordinator's part of it, and two
 /// families or an intercept less make sums of which one follows from the other.
 fn alone(plan: &Plan, task: &str) -> Plan {

@@ -368,6 +368,20 @@ async fn refused_rounds(conn: &mut SqliteConnection, job: JobId) -> Result<usize
     Ok(usize::try_from(refused).unwrap_or(usize::MAX))
 }
 
+/// Whether another job of a study was given a permit before. The first one stays the first when another begins beside it, and
+/// when the study is signed again.
+async fn is_later(conn: &mut SqliteConnection, study: StudyId, job: JobId) -> Result<bool, PartyError> {
+    let first: Option<String> = sqlx::query_scalar(
+        "SELECT rounds.job FROM rounds JOIN approvals ON approvals.id = rounds.approval
+         WHERE approvals.study = ?1 ORDER BY rounds.rowid LIMIT 1",
+    )
+    .bind(study.to_string())
+    .fetch_optional(conn)
+    .await
+    .at("read what was spent")?;
+    Ok(first.is_some_and(|first| first != job.to_string()))
+}
+
 /// What was used of an approval, leaving out the round that is asked for.
 async fn spent(
     conn: &mut SqliteConnection,
@@ -376,6 +390,7 @@ async fn spent(
     epoch: u64,
 ) -> Result<Spent, PartyError> {
     let jobs = requests::jobs_of(conn, approval).await?;
+    let is_later = is_later(conn, header.study, header.job).await?;
     let row = sqlx::query(
         "SELECT round, attempt, header FROM rounds
          WHERE job = ?1 AND task = ?2 AND epoch = ?3 AND approval IS NOT NULL AND NOT (round = ?4 AND attempt = ?5)
@@ -400,5 +415,38 @@ async fn spent(
         let header: Vec<u8> = row.try_get("header").at("read what was spent")?;
         last_model = memo::parsed(&header, Canonical::<RoundHeader>::parse)?.model;
     }
-    Ok(Spent { jobs, last_round, last_attempt, last_model, epoch })
+    Ok(Spent { jobs, is_later, last_round, last_attempt, last_model, epoch })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Attack: the study is signed again, so that its next run draws as the first did.
+    #[tokio::test]
+    async fn a_studys_first_job_stays_the_first_beside_others_and_under_another_approval() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = crate::store::Store::create(&folder.path().join("site.db")).await.unwrap();
+        let at = Timestamp::from_millis(1);
+        let (study, other) = (StudyId::new(at, [1; 10]), StudyId::new(at, [2; 10]));
+        // The first has the larger name: the coordinator chooses names.
+        let (first, second) = (JobId::new(at, [9; 10]), JobId::new(at, [3; 10]));
+        let mut tx = store.begin("test").await.unwrap();
+        // To which dataset and study it belongs does not matter here, and nothing is committed.
+        sqlx::query("PRAGMA defer_foreign_keys = ON").execute(tx.conn()).await.unwrap();
+        for (approval, of) in [("a", study), ("b", study)] {
+            let sql = "INSERT INTO approvals (id, study, dataset, document, digest, state, not_before, expires, at)
+                       VALUES (?1, ?2, 'd', x'', ?1, 'active', 0, 0, 0)";
+            sqlx::query(sql).bind(approval).bind(of.to_string()).execute(tx.conn()).await.unwrap();
+        }
+        assert!(!is_later(tx.conn(), study, first).await.unwrap());
+        for (job, approval) in [(first, "a"), (second, "b")] {
+            let sql = "INSERT INTO rounds (job, task, epoch, round, attempt, header, approval, deadline, state, ended, at)
+                       VALUES (?1, 't', 1, 1, 1, x'', ?2, 0, '', 0, 1)";
+            sqlx::query(sql).bind(job.to_string()).bind(approval).execute(tx.conn()).await.unwrap();
+            assert!(!is_later(tx.conn(), study, first).await.unwrap());
+            assert!(is_later(tx.conn(), study, second).await.unwrap());
+        }
+        assert!(!is_later(tx.conn(), other, second).await.unwrap(), "of another study");
+    }
 }

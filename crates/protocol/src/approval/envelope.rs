@@ -7,6 +7,7 @@ use serde_json::Value::{self, Array, Number, Object};
 use super::{Computation, DataScope, Range, Refusal, RefusalCode, SnapshotFacts};
 use crate::canon::Canonical;
 use crate::plan::Plan;
+use crate::study::may_vary;
 use crate::text;
 
 impl Computation {
@@ -24,7 +25,14 @@ impl Computation {
             return Ok(());
         }
         let tree = |p: &Plan| serde_json::to_value(p).map_err(|e| refuse(e.to_string()));
-        match outside("", &tree(&self.plan)?, &tree(plan)?, &self.ranges) {
+        // PRIVACY: people may have signed, before it was refused, that a number is free which says what is read or reported.
+        let ranges: BTreeMap<String, Range> = self
+            .ranges
+            .iter()
+            .filter(|(place, _)| may_vary(&self.plan, place).is_ok())
+            .map(|(place, range)| (place.clone(), *range))
+            .collect();
+        match outside("", &tree(&self.plan)?, &tree(plan)?, &ranges) {
             None => Ok(()),
             Some(detail) => Err(refuse(text::shown(&detail, 400))),
         }

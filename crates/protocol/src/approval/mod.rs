@@ -424,6 +424,9 @@ pub struct VersionFacts {
 pub struct Spent {
     /// Jobs that were run under it; the job of the round asked for counts once, whether it is among them or not.
     pub jobs: BTreeSet<JobId>,
+    /// Whether another job of the study was given a permit before this one's first, under whichever of its approvals.
+    #[serde(default)]
+    pub is_later: bool,
     /// Last round answered for this job and task in the coordinator's current epoch, if any.
     pub last_round: Option<u32>,
     /// Attempts for which a permit was given in that last round.

@@ -77,13 +77,17 @@ pub fn kept(train: &NnTrain, inputs: impl Into<Inputs>) -> Vec<TensorShape> {
 }
 
 /// The seed from which the model is drawn that a study's run with this number, from 1, starts from. It is the plan's; with
-/// masks each later run has one of its own, which follows from the plan's seed and the number: sites that trained from one
-/// model over one set of sites do not train from it over another.
-pub fn starting_seed(train: &NnTrain, seed: u64, run: u32) -> u64 {
-    if run <= 1 || train.privacy.is_plain() {
+/// masks each later run has one of its own, and so has each run after the coordinator was restored, because one whose number
+/// it gives again may be lost with the backup. It follows from the plan's seed, the number and the epoch: sites that trained
+/// from one model over one set of sites do not train from it over another.
+pub fn starting_seed(train: &NnTrain, seed: u64, run: u32, epoch: u64) -> u64 {
+    if train.privacy.is_plain() || (run <= 1 && epoch <= 1) {
         return seed;
     }
-    let material = [&seed.to_le_bytes()[..], &run.to_le_bytes()[..]].concat();
+    let mut material = [&seed.to_le_bytes()[..], &run.to_le_bytes()[..]].concat();
+    if epoch > 1 {
+        material.extend(epoch.to_le_bytes());
+    }
     let drawn = canon::digest("starting-seed", 1, &material);
     drawn.as_bytes().first_chunk::<8>().map_or(seed, |chunk| u64::from_le_bytes(*chunk))
 }
@@ -189,12 +193,15 @@ mod tests {
     #[test]
     fn each_later_run_under_masks_starts_from_a_model_of_its_own() {
         let mut train = train(Strategy::FedAvg {});
-        assert_eq!([1, 2, 3].map(|run| starting_seed(&train, 7, run)), [7; 3]);
+        assert_eq!([1, 2, 3].map(|run| starting_seed(&train, 7, run, u64::from(run))), [7; 3]);
         train.privacy = Privacy::SecureAggregation {};
-        let seeds = [1, 2, 3].map(|run| starting_seed(&train, 7, run));
+        let seeds = [1, 2, 3].map(|run| starting_seed(&train, 7, run, 1));
         assert_eq!(seeds[0], 7, "the first run is the one that the plan tells");
         assert!(seeds[1] != 7 && seeds[2] != 7 && seeds[1] != seeds[2], "{seeds:?}");
-        assert_eq!(seeds[1], starting_seed(&train, 7, 2), "it can be drawn again");
+        assert_eq!(seeds[1], starting_seed(&train, 7, 2, 1), "it can be drawn again");
+        // A coordinator that was restored may give a number again.
+        let restored = [1, 2].map(|run| starting_seed(&train, 7, run, 2));
+        assert!(restored.iter().all(|seed| !seeds.contains(seed)) && restored[0] != restored[1], "{restored:?}");
     }
 
     #[test]

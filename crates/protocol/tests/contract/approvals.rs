@@ -264,6 +264,13 @@ fn nothing_but_numbers_can_have_a_range() {
         all(w, "seed");
         w.run.seed = 8;
     });
+    // Attack: an approval from before such a range was refused, and the same model judged at another threshold.
+    let judged = |w: &mut World| {
+        all(w, "tasks.eval.params.threshold");
+        let Component::Evaluation(evaluation) = &mut w.run.tasks.get_mut("eval").unwrap().component else { panic!() };
+        evaluation.threshold = 0.4;
+    };
+    assert_eq!(code(judged), RefusalCode::OutsideEnvelope);
 }
 
 #[test]

@@ -288,6 +288,11 @@ async fn figures_and_access(store: &Store, job: JobId, sites: &[SiteId]) {
     assert_eq!(store.jobs_without_card().await.unwrap(), [job]);
     assert_eq!(store.ended_jobs_of(sites[1], NOW.plus_millis(1), 5).await.unwrap().len(), 1, "its release is missing");
     let mut tx = store.begin("test").await.unwrap();
+    assert!(tx.withdraw_study(study).await.unwrap());
+    tx.commit().await.unwrap();
+    assert!(store.ended_jobs_of(sites[1], NOW.plus_millis(1), 5).await.unwrap().is_empty(), "nobody waits any more");
+    assert_eq!(store.ended_jobs_of(sites[1], NOW, 5).await.unwrap().len(), 1, "it ended since");
+    let mut tx = store.begin("test").await.unwrap();
     tx.release_job(job, sites[1], NOW).await.unwrap();
     tx.set_card(job, "train", 3, "{}").await.unwrap();
     tx.commit().await.unwrap();
