@@ -94,7 +94,13 @@ function Protection({ job }: { job: JobView }) {
   );
 }
 
-/** Loss and figures over the rounds, task by task. Where a plan judges a model only at its end, that is said. */
+/** Whether a task of the plan judges the model that another one trains. */
+const isJudged = ({ tasks }: JobView, trained: string) =>
+  tasks.some(
+    ({ component, inputs }) => component === "evaluation" && inputs.some((input) => input.task === trained),
+  );
+
+/** Loss and figures over the rounds, task by task. Where a plan judges a model only at its end, or never, that is said. */
 function Curves({ job }: { job: JobView }) {
   const { t } = useTranslation();
   const curves = useMemo(() => losses(job.rounds), [job.rounds]);
@@ -110,7 +116,12 @@ function Curves({ job }: { job: JobView }) {
           {figures.has(task) ? (
             <RoundFigure task={task} rows={figures.get(task) ?? []} />
           ) : (
-            <p className={forms.small}>{t("models.judgedAtEnd")}</p>
+            <p className={forms.small}>
+              {t("models.judgedAtEnd")}
+              {job.tasks.length > 0 && (
+                <> {t(isJudged(job, task) ? "models.judgedUnder" : "models.judgedNever")}</>
+              )}
+            </p>
           )}
           <p className={forms.small}>{t("models.stays")}</p>
         </Card>
