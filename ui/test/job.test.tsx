@@ -173,7 +173,11 @@ describe("a run", () => {
       trained("blind", 1, null),
       trained("never", 1, null),
     ];
-    const tasks = [...JOB.tasks, task("final", "evaluation", ["blind"], "waiting", 0)];
+    const tasks = [
+      ...JOB.tasks,
+      task("blind", "nn_train", ["read"], "working", 1),
+      task("final", "evaluation", ["blind"], "waiting", 0),
+    ];
     await stand({ ...JOB, rounds, rounds_in_all: 4, tasks });
     const captions = () => [...screen.place.querySelectorAll("figcaption")].map((said) => said.textContent);
     expect(captions()).toHaveLength(4);
