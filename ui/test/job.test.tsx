@@ -167,15 +167,27 @@ describe("a run", () => {
         at: number,
       };
     };
-    const rounds = [trained("train", 1, 0.61), trained("train", 2, 0.74), trained("blind", 1, null)];
-    await stand({ ...JOB, rounds, rounds_in_all: 3 });
+    const rounds = [
+      trained("train", 1, 0.61),
+      trained("train", 2, 0.74),
+      trained("blind", 1, null),
+      trained("never", 1, null),
+    ];
+    const tasks = [
+      ...JOB.tasks,
+      task("blind", "nn_train", ["read"], "working", 1),
+      task("final", "evaluation", ["blind"], "waiting", 0),
+    ];
+    await stand({ ...JOB, rounds, rounds_in_all: 4, tasks });
     const captions = () => [...screen.place.querySelectorAll("figcaption")].map((said) => said.textContent);
-    expect(captions()).toHaveLength(3);
+    expect(captions()).toHaveLength(4);
     expect(captions()[1]).toBe(
       "Area under the ROC curve of the model that came to each round, on 8 rows of this site: 0.610 in round 1, " +
         "0.740 in round 2; lowest 0.610, highest 0.740.",
     );
-    expect(screen.place.textContent?.match(/The model was not judged between these rounds/g)).toHaveLength(1);
+    expect(screen.place.textContent?.match(/The model was not judged between these rounds/g)).toHaveLength(2);
+    expect(screen.place.textContent?.match(/stand under Models/g)).toHaveLength(1);
+    expect(screen.place.textContent?.match(/No task of the plan judges it/g)).toHaveLength(1);
     await press(screen.place.querySelector('input[type="radio"][value="accuracy"]'));
     expect(captions()[1]).toContain("Accuracy of the model that came to each round");
   });

@@ -517,8 +517,8 @@ fn compute(
     let cohort = Cohort::open(opening, &snapshot, &order.key, &order.opt_outs, plan, (pulse.now)())?
         .with_state(state)
         .on(order.place)
-        // Before the first round there is nothing to compare with.
-        .comparing(!order.dry)
+        // Before the first round there is nothing to compare with, and a sweep would train alone for each of its settings.
+        .comparing(!order.dry && order.approval.document.envelope.computation.settings.is_empty())
         .drawing_from(draws(circumstances));
     let round = Round { site: order.site, header, model: model.as_deref() };
     let mut alone = None;

@@ -297,7 +297,7 @@ commands! {
         |c| c.engine.requests(&c.person()?).await?;
     /// The review of a request.
     "review" Review { study: StudyId, dataset: Option<DatasetId> } -> Review,
-        reads [Requests, Datasets, Federations, Settings], changes [],
+        reads [Requests, Datasets, Federations, Settings, Egress], changes [],
         |c| c.engine.review(&c.person()?, study, dataset).await?;
     /// The dry run of a request, if one was made: what would leave. It does not leave.
     "dry_run" DryRun { study: StudyId } -> Option<DryRunView>,

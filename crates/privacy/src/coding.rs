@@ -115,7 +115,7 @@ impl Coding {
     /// The payload that was coded.
     ///
     /// # Errors
-    /// [`PrivacyError::Coded`] if it is not one that [`encode`](Self::encode) makes.
+    /// [`PrivacyError::Coded`] if a chunk of it cannot be read, or something follows the last one.
     ///
     /// # Disclosure
     /// The same update in another form.
@@ -147,14 +147,15 @@ impl Coding {
         can_be.then_some(length).ok_or(PrivacyError::Coded("a chunk has a length that none can have"))
     }
 
-    /// Appends the levels of a chunk to `levels`, each in four bytes, little-endian.
+    /// Appends the levels of a chunk to `levels`, each in four bytes, little-endian. A chunk that is there as it is is taken also
+    /// where [`encode`](Self::encode) would have coded it: the levels are the same, and to find out would be to code it.
     ///
     /// # Shapes
     /// `chunk` has as many bytes as [`chunk_bytes`](Self::chunk_bytes) says, and `entries` entries.
     ///
     /// # Errors
-    /// [`PrivacyError::Coded`] if it is not one that [`encode`](Self::encode) makes. At most `entries` levels were appended
-    /// then.
+    /// [`PrivacyError::Coded`] if it is coded and not as [`encode`](Self::encode) codes these levels. At most `entries` levels
+    /// were appended then.
     ///
     /// # Disclosure
     /// The same levels in another form.
@@ -188,13 +189,21 @@ impl Coding {
         if coded.len() < self.raw_bytes(levels.len()) {
             return Ok(coded);
         }
-        let width = usize::from(self.bits / 8);
+        let width = self.entry_bytes();
         Ok(levels.iter().flat_map(|level| &level[..width]).copied().collect())
+    }
+
+    /// Bytes of an entry as it is.
+    ///
+    /// # Disclosure
+    /// Only what the plan says.
+    pub fn entry_bytes(&self) -> usize {
+        usize::from(self.bits / 8)
     }
 
     /// Bytes of so many entries as they are.
     fn raw_bytes(&self, entries: usize) -> usize {
-        entries.saturating_mul(usize::from(self.bits / 8))
+        entries.saturating_mul(self.entry_bytes())
     }
 }
 
@@ -365,8 +374,8 @@ impl<'a> Decoder<'a> {
         Ok(())
     }
 
-    /// The number is the sender's `low` to the last byte: what is read is what an encoder writes, so that an update has one
-    /// form only.
+    /// The number is the sender's `low` to the last byte: what is read is what an encoder writes, so that a chunk has no more
+    /// than two forms, coded and as it is.
     fn finish(self) -> Result<(), PrivacyError> {
         if self.code == 0 && self.rest.is_empty() { Ok(()) } else { Err(OTHER) }
     }

@@ -94,7 +94,20 @@ function Protection({ job }: { job: JobView }) {
   );
 }
 
-/** Loss and figures over the rounds, task by task. Where a plan judges a model only at its end, that is said. */
+/** That there is no figure yet, and which tasks have one; whoever may not see the plan's tasks reads the first alone. */
+function OnlyLoss({ job: { tasks }, task }: { job: JobView; task: string }) {
+  const { t } = useTranslation();
+  const judges = tasks.filter(({ component }) => component === "evaluation");
+  const isJudged = judges.some(({ inputs }) => inputs.some((input) => input.task === task));
+  return (
+    <p className={forms.small}>
+      {t("models.judgedAtEnd")}
+      {tasks.length > 0 && ` ${t(isJudged ? "models.judgedUnder" : "models.judgedNever")}`}
+    </p>
+  );
+}
+
+/** Loss and figures over the rounds, task by task. Where a plan judges a model only at its end, or never, that is said. */
 function Curves({ job }: { job: JobView }) {
   const { t } = useTranslation();
   const curves = useMemo(() => losses(job.rounds), [job.rounds]);
@@ -110,7 +123,7 @@ function Curves({ job }: { job: JobView }) {
           {figures.has(task) ? (
             <RoundFigure task={task} rows={figures.get(task) ?? []} />
           ) : (
-            <p className={forms.small}>{t("models.judgedAtEnd")}</p>
+            <OnlyLoss job={job} task={task} />
           )}
           <p className={forms.small}>{t("models.stays")}</p>
         </Card>

@@ -2,7 +2,7 @@
 //! its training, beside the one of all sites that an evaluation judges.
 
 use hospes_protocol::id::Timestamp;
-use hospes_protocol::plan::{self, Component, LocalBaseline, NnTrain, Plan};
+use hospes_protocol::plan::{self, Component, LocalBaseline, NnTrain, Plan, Start};
 
 use super::{ReportView, Trained, check_features, finite};
 use crate::component::{Frame, Matrix, Pipeline};
@@ -21,7 +21,9 @@ pub(super) fn until(now: Timestamp, deadline: Timestamp) -> Timestamp {
     now.plus_millis((deadline.since(now) / PART).min(LONGEST_MS))
 }
 
-/// The training whose network an evaluation judges, if the plan has no site train alone for the same rows.
+/// The training whose network an evaluation judges, if the plan has no site train alone for the same rows. None of a training
+/// that begins with a model from elsewhere, which this site does not have: a network that begins with the plan's seed is no
+/// equal to it.
 pub(super) fn unplanned<'p>(plan: &'p Plan, evaluation: &str) -> Option<(&'p str, &'p NnTrain)> {
     let task = plan.tasks.get(evaluation)?;
     let rows = plan::source(plan, task, "data")?;
@@ -30,12 +32,14 @@ pub(super) fn unplanned<'p>(plan: &'p Plan, evaluation: &str) -> Option<(&'p str
     });
     let trained = plan::source(plan, task, "model")?.task;
     match &plan.tasks.get(trained)?.component {
-        Component::NnTrain(params) if !is_planned => Some((trained, &**params)),
+        Component::NnTrain(params) if !is_planned && params.init == Start::Seed => Some((trained, &**params)),
         _ => None,
     }
 }
 
-/// Trains as a site does in all rounds of a task together, with nothing from the others, and judges what comes of it.
+/// Trains on this site's rows as many steps as the plan has in all rounds together, and judges what comes of it. Nothing
+/// comes from the others, no noise is added (what comes of it stays here), and no step is left out by `early_stop` or a round
+/// that was passed over.
 ///
 /// # Errors
 /// [`CohortError::TooLate`] after `until`, else as training.
@@ -66,7 +70,7 @@ pub(super) fn beside(
     Judged { rows, outputs: &outputs, loss: params.loss }.view(Asked { calibration_bins: 0, ..asked })
 }
 
-/// Trains on the rows at `train` from the plan's own initial values and applies it to those at `data`.
+/// Trains on the rows at `train` from initial values by the plan's seed and applies it to those at `data`.
 pub(super) fn baseline(
     pipeline: &mut Pipeline<'_>,
     task: &str,
@@ -99,7 +103,7 @@ pub(super) fn baseline(
     Ok(Trained { parameters, outputs, test })
 }
 
-/// Parameters of a network that was trained from the plan's own initial values, and what it gives for other rows.
+/// Parameters of a network that was trained from initial values by the plan's seed, and what it gives for other rows.
 fn train_here(
     plan: &Plan,
     (model, optimizer): (&plan::Model, &plan::Optimizer),

@@ -1,7 +1,8 @@
 //! Categories that come to a network as codes: what preparation leaves of them, and what training makes of each.
 
 use hospes_cohort::ReportView;
-use hospes_cohort::worker::{Event, LocalView, execute};
+use hospes_cohort::worker::{Event, LocalView, Order, execute};
+use hospes_protocol::canon;
 use hospes_protocol::id::Timestamp;
 use hospes_protocol::plan;
 use hospes_protocol::policy::Policy;
@@ -139,6 +140,24 @@ fn an_evaluation_comes_with_the_network_trained_here_alone_where_the_plan_trains
     assert!(metrics.accuracy() > 0.6, "{}", metrics.accuracy());
     // Nothing of it leaves.
     assert!(!leaves.is_empty() && leaves == also);
+}
+
+#[test]
+fn no_network_is_trained_here_alone_beside_a_model_from_elsewhere_or_for_each_setting_of_a_sweep() {
+    let plan = &PLAN[..PLAN.find("  alone:").unwrap()];
+    let is_compared = |order: &Order| match execute(order, &clock, &mut |_| true) {
+        Event::Done(done) => done.alone.is_some(),
+        other => panic!("{other:?}"),
+    };
+    let init = canon::digest("model", 1, b"another");
+    let begun = plan.replace("rounds: 2\n", &format!("rounds: 2\n      init: {{ safetensors: {init} }}\n"));
+    assert!(begun.contains("safetensors"));
+    assert!(!is_compared(&rig(&mixed(), &begun).order("eval")));
+    let swept = rig(&mixed(), plan);
+    let mut document = swept.document();
+    document.envelope.computation.settings.insert(swept.plan.digest());
+    let order = Order { approval: swept.sign(document), ..swept.order("eval") };
+    assert!(!is_compared(&order));
 }
 
 #[test]

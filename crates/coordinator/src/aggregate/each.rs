@@ -1,6 +1,7 @@
 //! Strategies that look at each update by itself, and so exclude secure aggregation.
 //!
-//! All of them read the updates in blocks: what is in memory is bounded by a constant, not by the model or the sites.
+//! All of them read the updates in blocks: what is in memory is bounded by a constant, not by the model or the sites. Of
+//! updates that are coded, besides, where chunks end, and up to one chunk of each: at most 32 KiB a site.
 
 use hospes_protocol::plan::Strategy;
 
@@ -54,12 +55,12 @@ impl Rule {
     ///
     /// # Errors
     /// [`Error::Corrupt`] if the rule cannot work with so many updates, or one of them cannot be read.
-    pub(super) fn prepare(self, updates: Updates) -> Result<Combine, Error> {
+    pub(super) fn prepare(self, mut updates: Updates) -> Result<Combine, Error> {
         let sites = updates.sites();
         let how = match self {
             Self::Turn if sites == 1 => How::MeanOf(vec![0]),
             Self::Turn => return Err(Error::corrupt("round", format!("{sites} updates in a turn of one site"))),
-            Self::NormBound { norm_l2 } => How::Scaled(scales(&updates, norm_l2)?),
+            Self::NormBound { norm_l2 } => How::Scaled(scales(&mut updates, norm_l2)?),
             Self::Median => How::Middle { cut: (sites - 1) / 2 },
             Self::TrimmedMean { trim } => How::Middle { cut: cut(trim, sites) },
             Self::MultiKrum { byzantine, keep } => {
@@ -68,7 +69,7 @@ impl Rule {
                     let reason = format!("multi_krum needs {needed} updates, and {keep} to keep; there are {sites}");
                     return Err(Error::corrupt("round", reason));
                 }
-                How::MeanOf(closest(&distances(&updates)?, sites, byzantine as usize, keep as usize))
+                How::MeanOf(closest(&distances(&mut updates)?, sites, byzantine as usize, keep as usize))
             }
         };
         Ok(Combine::new(how, updates))
@@ -183,7 +184,7 @@ impl Combine {
 
     fn middle(&mut self, cut: usize, first: u64, entries: usize) -> Result<(), Error> {
         let sites = self.updates.sites();
-        read(&self.updates, first, entries, &mut self.bytes, &mut self.values)?;
+        read(&mut self.updates, first, entries, &mut self.bytes, &mut self.values)?;
         for (entry, out) in self.out[..entries].iter_mut().enumerate() {
             for (site, value) in self.column.iter_mut().enumerate() {
                 *value = self.values[site * entries + entry];
@@ -208,7 +209,7 @@ fn matrix_entries(sites: usize) -> usize {
 }
 
 /// Reads a block of all updates, one after the other.
-fn read(updates: &Updates, first: u64, entries: usize, bytes: &mut [u8], values: &mut [f32]) -> Result<(), Error> {
+fn read(updates: &mut Updates, first: u64, entries: usize, bytes: &mut [u8], values: &mut [f32]) -> Result<(), Error> {
     let rows = values.chunks_exact_mut(entries).take(updates.sites());
     rows.enumerate().try_for_each(|(of, row)| updates.values(of, first, &mut bytes[..entries * 4], row))
 }
@@ -219,7 +220,7 @@ fn centred(entry: [u8; 4], steps: i64) -> i64 {
 }
 
 /// By what each update is multiplied so that its norm is at most `bound`, in units of 1/[`ONE`].
-fn scales(updates: &Updates, bound: f64) -> Result<Vec<i64>, Error> {
+fn scales(updates: &mut Updates, bound: f64) -> Result<Vec<i64>, Error> {
     let entries = updates.entries();
     let block = usize::try_from(entries).unwrap_or(BLOCK_ENTRIES).min(BLOCK_ENTRIES);
     let mut bytes = vec![0u8; block * 4];
@@ -250,7 +251,7 @@ fn fixed(scale: f64) -> i64 {
 }
 
 /// Squared distances between updates, a matrix by rows.
-fn distances(updates: &Updates) -> Result<Vec<f64>, Error> {
+fn distances(updates: &mut Updates) -> Result<Vec<f64>, Error> {
     let (sites, entries) = (updates.sites(), updates.entries());
     let block = matrix_entries(sites);
     let block = block.min(usize::try_from(entries).unwrap_or(block));

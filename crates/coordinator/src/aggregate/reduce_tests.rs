@@ -179,7 +179,7 @@ async fn updates_of_few_bits_give_the_model_of_32_bits_but_for_their_steps() {
     // Whatever the blocks are in which they are read.
     let (bench, chunk) = (few(8), usize::try_from(plan::CHUNK_ENTRIES).unwrap());
     let (inputs, entries) = (inputs(&bench), bench.entries());
-    let updates = Updates::open(&bench.quantise, entries as u64, &inputs[..1]).unwrap();
+    let mut updates = Updates::open(&bench.quantise, entries as u64, &inputs[..1]).unwrap();
     let whole = bench.levels(&inputs[0]);
     for (first, length) in [(0, entries), (chunk - 1, 2), (chunk + 3, chunk), (entries - 1, 1)] {
         let mut read = vec![0; length * 4];
@@ -187,6 +187,13 @@ async fn updates_of_few_bits_give_the_model_of_32_bits_but_for_their_steps() {
         assert!(read == whole[8 + first * 4..][..length * 4], "{length} from {first} on");
     }
     assert!(updates.levels(0, entries as u64 - 1, &mut [0; 8]).is_err());
+    // Each chunk is decoded once: what is left of the first one needs no file, and the second one does.
+    updates.levels(0, 0, &mut [0; 400]).unwrap();
+    std::fs::remove_file(&inputs[0].path).unwrap();
+    let mut rest = vec![0; (chunk - 100) * 4];
+    updates.levels(0, 100, &mut rest).unwrap();
+    assert!(rest == whole[8 + 400..][..rest.len()]);
+    assert!(updates.levels(0, chunk as u64, &mut [0; 4]).is_err());
 }
 
 #[tokio::test]

@@ -36,6 +36,15 @@ struct Update {
     weight: u64,
     /// Of one that is coded, where each of its chunks ends in the file.
     ends: Vec<u64>,
+    /// Of one that is coded, the chunk in which the last block ended, so that blocks that are shorter than a chunk decode it once.
+    begun: Option<Chunk>,
+}
+
+/// The levels of a chunk, each in as many bytes as it needs.
+#[derive(Debug)]
+struct Chunk {
+    number: u64,
+    levels: Vec<u8>,
 }
 
 fn wrong(error: hospes_privacy::PrivacyError) -> Error {
@@ -93,15 +102,15 @@ impl Updates {
         &self.quantiser
     }
 
-    /// Reads entries of one, from `first` on, each as four bytes. The file is opened for each block, so that any number of
-    /// sites needs one open file.
-    pub(super) fn levels(&self, of: usize, first: u64, bytes: &mut [u8]) -> Result<(), Error> {
-        let update = &self.list[of];
+    /// Reads entries of one, from `first` on, each as four bytes. The file is opened each time that it is read, so that any
+    /// number of sites needs one open file.
+    pub(super) fn levels(&mut self, of: usize, first: u64, bytes: &mut [u8]) -> Result<(), Error> {
+        let update = &mut self.list[of];
+        if let Some(coding) = &self.coding {
+            return update.decoded(coding, first, bytes);
+        }
         let path = &update.path;
         let mut file = File::open(path).map_err(Error::file("open", path))?;
-        if let Some(coding) = &self.coding {
-            return update.decoded(coding, &mut file, first, bytes);
-        }
         file.seek(SeekFrom::Start(ROW_WEIGHT_BYTES + first * ENTRY_BYTES)).map_err(Error::file("read", path))?;
         file.read_exact(bytes).map_err(Error::file("read", path))
     }
@@ -110,7 +119,7 @@ impl Updates {
     ///
     /// # Shapes
     /// `bytes` has four for each entry of `out`.
-    pub(super) fn values(&self, of: usize, first: u64, bytes: &mut [u8], out: &mut [f32]) -> Result<(), Error> {
+    pub(super) fn values(&mut self, of: usize, first: u64, bytes: &mut [u8], out: &mut [f32]) -> Result<(), Error> {
         self.levels(of, first, bytes)?;
         self.quantiser.values(self.list[of].weight, bytes, out).map_err(wrong)
     }
@@ -125,7 +134,7 @@ impl Update {
         file.read_exact(&mut head).map_err(Error::file("read", path))?;
         let Some(coding) = coding else {
             let weight = quantiser.row_weight(&head, bytes, entries).map_err(wrong)?;
-            return Ok(Self { path: path.clone(), weight, ends: Vec::new() });
+            return Ok(Self { path: path.clone(), weight, ends: Vec::new(), begun: None });
         };
         let weight = quantiser.row_weight(&head, Quantiser::payload_bytes(entries), entries).map_err(wrong)?;
         let (mut ends, mut end) = (Vec::new(), ROW_WEIGHT_BYTES);
@@ -139,34 +148,57 @@ impl Update {
         if end != bytes {
             return Err(wrong(hospes_privacy::PrivacyError::Length { expected: end, found: bytes }));
         }
-        Ok(Self { path: path.clone(), weight, ends })
+        Ok(Self { path: path.clone(), weight, ends, begun: None })
     }
 
-    /// Entries of one that is coded, from `first` on: the chunks that they are in are decoded for it.
-    fn decoded(&self, coding: &Coding, file: &mut File, first: u64, bytes: &mut [u8]) -> Result<(), Error> {
-        let short = || Error::corrupt("update", "it ends too early");
-        let (mut coded, mut levels) = (Vec::new(), Vec::new());
-        let (mut at, mut left) = (first, bytes);
+    /// Entries of one that is coded, from `first` on. The chunk in which they end is kept unless it is read to its end, so that
+    /// blocks in order decode each chunk once, however short they are.
+    fn decoded(&mut self, coding: &Coding, first: u64, bytes: &mut [u8]) -> Result<(), Error> {
+        let width = coding.entry_bytes();
+        let (mut at, mut left) = (first, bytes.as_chunks_mut::<4>().0);
         while !left.is_empty() {
-            let number = usize::try_from(at / CHUNK_ENTRIES).unwrap_or(usize::MAX);
-            let end = *self.ends.get(number).ok_or_else(short)?;
-            let before = number.checked_sub(1).map_or(ROW_WEIGHT_BYTES, |before| self.ends[before]);
-            let start = before + CHUNK_HEAD_BYTES;
-            coded.resize(usize::try_from(end - start).unwrap_or(usize::MAX), 0);
-            file.seek(SeekFrom::Start(start)).map_err(Error::file("read", &self.path))?;
-            file.read_exact(&mut coded).map_err(Error::file("read", &self.path))?;
-            levels.clear();
-            coding.read_chunk(coding.chunk_entries(number as u64), &coded, &mut levels).map_err(wrong)?;
-            let skipped = usize::try_from((at % CHUNK_ENTRIES) * ENTRY_BYTES).unwrap_or(usize::MAX);
-            let here = levels.get(skipped..).filter(|here| !here.is_empty()).ok_or_else(short)?;
-            let length = here.len().min(left.len());
-            let (mine, others) = std::mem::take(&mut left).split_at_mut(length);
-            mine.copy_from_slice(&here[..length]);
-            at += length as u64 / ENTRY_BYTES;
+            let number = at / CHUNK_ENTRIES;
+            let chunk = match self.begun.take() {
+                Some(chunk) if chunk.number == number => chunk,
+                _ => self.chunk(coding, number)?,
+            };
+            let skipped = usize::try_from(at % CHUNK_ENTRIES).unwrap_or(usize::MAX).saturating_mul(width);
+            let here = chunk.levels.get(skipped..).filter(|here| !here.is_empty()).ok_or_else(too_short)?;
+            let entries = (here.len() / width).min(left.len());
+            let (mine, others) = std::mem::take(&mut left).split_at_mut(entries);
+            for (wide, level) in mine.iter_mut().zip(here.chunks_exact(width)) {
+                *wide = [0; 4];
+                wide[..width].copy_from_slice(level);
+            }
+            if entries * width < here.len() {
+                self.begun = Some(chunk);
+            }
+            at += entries as u64;
             left = others;
         }
         Ok(())
     }
+
+    /// Reads a chunk and decodes it.
+    fn chunk(&self, coding: &Coding, number: u64) -> Result<Chunk, Error> {
+        let (path, index) = (&self.path, usize::try_from(number).unwrap_or(usize::MAX));
+        let end = *self.ends.get(index).ok_or_else(too_short)?;
+        let before = index.checked_sub(1).map_or(ROW_WEIGHT_BYTES, |before| self.ends[before]);
+        let start = before + CHUNK_HEAD_BYTES;
+        let mut coded = vec![0; usize::try_from(end - start).unwrap_or(usize::MAX)];
+        let mut file = File::open(path).map_err(Error::file("open", path))?;
+        file.seek(SeekFrom::Start(start)).map_err(Error::file("read", path))?;
+        file.read_exact(&mut coded).map_err(Error::file("read", path))?;
+        let mut wide = Vec::new();
+        coding.read_chunk(coding.chunk_entries(number), &coded, &mut wide).map_err(wrong)?;
+        let width = coding.entry_bytes();
+        let levels = wide.as_chunks::<4>().0.iter().flat_map(|level| &level[..width]).copied().collect();
+        Ok(Chunk { number, levels })
+    }
+}
+
+fn too_short() -> Error {
+    Error::corrupt("update", "it ends too early")
 }
 
 /// Sums of a round's updates: all that a strategy of the kind [`Sees::Sum`](hospes_protocol::plan::Sees::Sum) gets. Under

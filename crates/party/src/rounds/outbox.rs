@@ -574,14 +574,14 @@ impl Engine {
         self.config.payloads().join(format!("{}.payload", Digest::of(key.to_string().as_bytes())))
     }
 
+    /// Where a payload is masked; it gets its name when it is whole.
+    pub(super) fn part_path(&self, key: &RoundKey) -> PathBuf {
+        self.payload_path(key).with_extension("part")
+    }
+
     pub(super) fn erase_payload(&self, key: &RoundKey) {
-        let path = self.payload_path(key);
-        match std::fs::remove_file(&path) {
-            Ok(()) => {}
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-            // The row says that it was withdrawn or sent, so nothing sends it any more; the next start sweeps it.
-            Err(error) => tracing::error!(%error, "a payload could not be deleted"),
-        }
+        erase_file(&self.payload_path(key));
+        erase_file(&self.part_path(key));
         self.erase_levels(key);
     }
 
@@ -606,6 +606,17 @@ async fn waits_for_witness(conn: &mut SqliteConnection, row: &RoundRow) -> Resul
     let site = memberships::by_id(conn, row.federation).await?.site;
     let cosigned = Ledger::on(&mut *conn).cosigned_size(site, row.federation).await.at("read the outbox")?;
     pools::is_unwitnessed(conn, &row.key, cosigned).await
+}
+
+/// Removes a file of a payload, if it is there.
+pub(super) fn erase_file(path: &Path) {
+    match std::fs::remove_file(path) {
+        Ok(()) => {}
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+        // The row says that it was withdrawn or sent, or it is a part that no row knows: nothing sends it, and the next start
+        // sweeps it.
+        Err(error) => tracing::error!(%error, "a payload could not be deleted"),
+    }
 }
 
 /// Removes the files of a folder but these. Folders in it (a file system's `lost+found`) are not ours and stay.

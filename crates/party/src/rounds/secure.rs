@@ -26,7 +26,7 @@ use zeroize::Zeroizing;
 use super::answers::{self, Asked};
 use super::masking;
 use super::open::{Leave, NEVER_LEFT};
-use super::outbox::Prepared;
+use super::outbox::{Prepared, erase_file};
 use super::state::{RoundRow, bind_key, read_key};
 use super::work::Working;
 use crate::audit::Because as _;
@@ -233,12 +233,17 @@ impl Engine {
         };
         let is_figures = plan::masks::reports_figures(&leave.circumstances.plan, &row.key.task);
         let blinds = is_figures.then(Blinds::default);
-        let part = to.with_extension("part");
+        let part = self.part_path(&row.key);
         let vector = blocking({
             let (part, slip) = (part.clone(), self.seam.keystream_slip());
             move || masking::mask(masker, blinds, noise, (from.as_path(), part.as_path()), slip)
         });
-        let vector = match vector.await? {
+        let vector = vector.await;
+        if vector.is_err() {
+            // As on a full disk, of which it takes as much as the model. Masking again makes it anew.
+            erase_file(&part);
+        }
+        let vector = match vector? {
             Ok(vector) => vector,
             Err(reason) => {
                 tracing::error!(round = %row.key, %reason, "an update cannot be masked");
@@ -250,7 +255,15 @@ impl Engine {
             Err(refusal) => return self.withdraw(&row.key, worded(&refusal)).await,
         };
         let head = masked::head(&fixed.message).map_err(|refusal| PartyError::state(refusal.to_string()))?;
-        let (digest, bytes) = blocking(move || masking::finish(&part, &head, &to)).await?;
+        let finished = blocking({
+            let part = part.clone();
+            move || masking::finish(&part, &head, &to)
+        });
+        let finished = finished.await;
+        if finished.is_err() {
+            erase_file(&part);
+        }
+        let (digest, bytes) = finished?;
         let kind = if is_figures { UploadKind::Figures } else { UploadKind::Update };
         let prepared = Prepared { kind, digest, bytes, subjects: session.subjects };
         Box::pin(self.keep_masked(&row, &session, &fixed, prepared)).await

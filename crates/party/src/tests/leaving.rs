@@ -8,6 +8,7 @@ use hospes_protocol::message::{RoundReply, ToSite};
 
 use super::crash::{with_child, worker_program};
 use super::faults::{fill_database, limit_database};
+use super::secure::{Ring, files, hear, masked_header, masked_world};
 use super::*;
 use crate::engine::Engine;
 use crate::error::PartyError;
@@ -232,4 +233,28 @@ async fn i3_what_waits_on_a_full_disk_is_not_let_go() {
     world.handle.decide(world.who("sam"), study.id, revoke).await.unwrap();
     world.expect_recall(&upload).await;
     assert!(!path.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_masking_that_fails_leaves_no_part_of_a_file_behind() {
+    let temporary = tempfile::tempdir().unwrap();
+    let (mut world, study) = masked_world(temporary.path()).await;
+    let mut ring = Ring::new(&masked_header(&study, 1, 1, world.now()));
+    world.open_round(ring.header.clone()).await;
+    world.serve_model(&study).await;
+    hear(&mut world, &mut ring).await;
+    // What was trained is cut short while it waits, so that masking begins and does not come to its end.
+    let waits = files(&world.config.levels()).remove(0);
+    let bytes = std::fs::read(&waits).unwrap();
+    std::fs::write(&waits, &bytes[..bytes.len() - 1]).unwrap();
+    ring.others_speak();
+    ring.close();
+    world.send(ring.relay()).await;
+    hear(&mut world, &mut ring).await;
+    ring.others_speak();
+    ring.close();
+    world.send(ring.relay()).await;
+    let RoundReply::Withdrawn(refusal) = world.expect_reply().await else { panic!("it goes on") };
+    assert_eq!(refusal.code, RefusalCode::CannotRun);
+    assert_eq!(files(&world.config.payloads()), Vec::<PathBuf>::new());
 }

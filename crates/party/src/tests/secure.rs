@@ -244,7 +244,7 @@ async fn announce(world: &mut World, ring: &mut Ring, inputs: std::ops::Range<u3
 }
 
 /// Hears this site until it has said what it owes in this step.
-async fn hear(world: &mut World, ring: &mut Ring) {
+pub(super) async fn hear(world: &mut World, ring: &mut Ring) {
     loop {
         let message = said(world, ring).await;
         if ring.take(&message) {
@@ -267,7 +267,7 @@ async fn said(world: &mut World, ring: &Ring) -> Vec<u8> {
 }
 
 /// A site that verified the three others, with an approved study whose updates are masked and a running job.
-async fn masked_world(folder: &Path) -> (World, Study) {
+pub(super) async fn masked_world(folder: &Path) -> (World, Study) {
     world_with(folder, masked_plan(2)).await
 }
 

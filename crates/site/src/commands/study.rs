@@ -297,7 +297,7 @@ pub(super) async fn dataset(asking: &mut Asking, typed: Option<String>) -> Resul
 fn alone_against_federated(comparison: &Comparison) {
     let alone = match &comparison.alone {
         Some(task) => format!("'{task}'"),
-        None => "the plan's own network, trained here".to_owned(),
+        None => "the plan's own network, trained here for as many steps, without noise".to_owned(),
     };
     output::say(&format!(
         "This site alone ({alone}) against federated ('{}'), with 95 % intervals; those of the difference are unpaired. It \
