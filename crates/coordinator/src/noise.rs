@@ -6,6 +6,9 @@ use hospes_protocol::plan::{self, Component, DpMode, Plan};
 const NONE: &str = "No differential privacy was used.";
 const UNKNOWN: &str = "The differential privacy that the plan asks for cannot be accounted for; no bound is known.";
 
+const RUN_ALONE: &str = " That is of this run alone: each other run of the study, of a sweep or repeated, released as much about \
+                         the same patients again.";
+
 /// What noise the updates of a task carried, and what bound follows from it.
 pub(crate) fn words(plan: &Plan, task: &str) -> String {
     let Some(Component::NnTrain(train)) = plan.tasks.get(task).map(|task| &task.component) else {
@@ -36,6 +39,7 @@ pub(crate) fn words(plan: &Plan, task: &str) -> String {
         dp.clip_norm_l2,
         release.noise_multiplier()
     );
+    words.push_str(RUN_ALONE);
     let others: Vec<&str> = plan::without_dp(plan);
     if !others.is_empty() {
         words.push_str(&format!(" What left of {} had no noise.", others.join(", ")));

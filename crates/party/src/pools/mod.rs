@@ -144,6 +144,11 @@ fn budget(rules: &PrivacyRules) -> Option<(Budget, Delta)> {
     Some((Budget::new(rules.epsilon_per_pool, delta).ok()?, delta))
 }
 
+/// δ ≤ 1/(10·N) (specs/approvals-and-policy.md).
+fn is_small(rules: &PrivacyRules, pool: &Pool) -> bool {
+    rules.delta * 10.0 * pool.subjects as f64 <= 1.0
+}
+
 /// Why a charge is refused, if it is. A round that was charged before is not charged again.
 ///
 /// A coordinator hears only that the site's data or its rules stand against it, as after an opt-out: what others released of
@@ -169,8 +174,7 @@ pub(crate) async fn against(
     let Some((budget, delta)) = budget(rules) else {
         return refuse("the policy's epsilon_per_pool and delta together admit no release".to_owned());
     };
-    // δ ≤ 1/(10·N) (specs/approvals-and-policy.md).
-    if rules.delta * 10.0 * pool.subjects as f64 > 1.0 {
+    if !is_small(rules, &pool) {
         let subjects = pool.subjects;
         return refuse(format!(
             "the policy's delta is above 1/(10·{subjects}), for the {subjects} patients of this budget"

@@ -11,7 +11,7 @@ use hospes_protocol::policy::{Policy, PrivacyRules};
 use hospes_protocol::text::shown;
 use sqlx::sqlite::SqliteConnection;
 
-use super::{Charge, Pool, budget, charge_of, lost};
+use super::{Charge, Pool, budget, charge_of, is_small, lost};
 use crate::datasets::{self, Dataset};
 use crate::engine::Engine;
 use crate::error::PartyError;
@@ -201,7 +201,9 @@ pub(crate) async fn study_budget(
     if !releases.is_empty() {
         let most = budget(&policy.privacy);
         share = most.map_or(1.0, |(budget, _)| 1.0 - budget.left(&cost));
-        fits = account.lost.is_none() && most.is_some_and(|(budget, _)| budget.admits(&pool.curve, &cost));
+        fits = account.lost.is_none()
+            && is_small(&policy.privacy, &pool)
+            && most.is_some_and(|(budget, _)| budget.admits(&pool.curve, &cost));
         epsilon = most.map(|(_, delta)| cost.epsilon(delta).epsilon);
     }
     let unprotected = unprotected.iter().map(|task| shown(task, 100)).collect();

@@ -25,7 +25,7 @@ use crate::error::PartyError;
 use crate::link::{LinkCommand, Receipt};
 use crate::memberships;
 use crate::people::Session;
-use crate::pools;
+use crate::pools::{self, Charge};
 use crate::requests;
 use crate::store::{At as _, Tx, from_json, parse, signed, to_json, unsigned};
 use crate::view::{EgressView, Notice, PAGE_ITEMS, Page, Protection};
@@ -51,6 +51,8 @@ pub(super) struct Prepared {
     pub(super) subjects: u64,
 }
 
+/// Why a result is withdrawn that is not what the privacy ledger would be charged for.
+const NOT_NOISED: &str = "the worker did not take the steps with noise that the plan asks for";
 /// Why work or its result is withdrawn after an opt-out.
 const OPTED_OUT: &str = "somebody opted out since the rows were read";
 
@@ -171,6 +173,13 @@ impl Engine {
                 return self.withdraw(key, refusal).await;
             }
         };
+        // PRIVACY: what is charged as bounded is what noise was added to, or will be with the mask.
+        if let Charge::Bounded(release) = leave.spending(&row.key, row.study).charge
+            && done.released.is_none_or(|released| released.steps != release.times())
+        {
+            drop(tx);
+            return self.withdraw(key, Refusal::new(RefusalCode::CannotRun, NOT_NOISED)).await;
+        }
         if row.header.is_secure() {
             // PRIVACY: what the worker made is not what leaves: it is masked first.
             return Box::pin(self.begin_session(tx, row, *leave, done, subjects)).await;
