@@ -6,8 +6,7 @@ use hospes_protocol::plan::{self, Component, DpMode, Plan};
 const NONE: &str = "No differential privacy was used.";
 const UNKNOWN: &str = "The differential privacy that the plan asks for cannot be accounted for; no bound is known.";
 
-const RUN_ALONE: &str = " That is of this run alone: each other run of the study, of a sweep or repeated, released as much about \
-                         the same patients again.";
+const RUN_ALONE: &str = " That is of this run alone: what other runs of the study released about the same patients adds to it.";
 
 /// What noise the updates of a task carried, and what bound follows from it.
 pub(crate) fn words(plan: &Plan, task: &str) -> String {

@@ -69,7 +69,8 @@ impl Case {
         let policy = policy::current(conn).await?;
         let trust = roster::trust(conn, &membership).await?;
         let datasets = datasets::all(conn).await?;
-        let approved = approval(conn, id).await?.map(|a| a.dataset);
+        let stored = approval(conn, id).await?;
+        let approved = stored.as_ref().map(|a| a.dataset);
         let needed = plan::columns_read(&offered.study.plan);
         let newest = datasets::newest(&datasets);
         let fits = |d: &Dataset| newest(d) && needed.is_subset(&d.columns());
@@ -90,7 +91,11 @@ impl Case {
         };
         let runs = offered.study.runs().unwrap_or_else(|_| vec![offered.study.plan.clone()]);
         let budget = match chosen {
-            Some(at) => pools::study_budget(conn, &datasets[at], &runs, &policy).await?,
+            Some(at) => {
+                // Before somebody has signed, each of these once.
+                let allowed = stored.as_ref().map_or(1, |a| a.approval.document.envelope.computation.max_runs);
+                pools::study_budget(conn, &datasets[at], &runs, allowed, &policy).await?
+            }
             None => None,
         };
         Ok(Self { offered, runs, membership, policy, trust, datasets, chosen, budget })
