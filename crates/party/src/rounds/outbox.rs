@@ -174,7 +174,8 @@ impl Engine {
             }
         };
         // PRIVACY: what is charged as bounded is what noise was added to, or will be with the mask.
-        if let Charge::Bounded(release) = leave.spending(&row.key, row.study).charge
+        let charge = leave.spending(&row.key, row.study).charge;
+        if let Charge::Bounded(release) = charge
             && done.released.is_none_or(|released| released.steps != release.times())
         {
             drop(tx);
