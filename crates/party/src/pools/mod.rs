@@ -9,6 +9,7 @@
 mod members;
 mod show;
 
+use hospes_cohort::Released;
 use hospes_privacy::dp::{Budget, Curve, Delta, Release, Training};
 use hospes_protocol::approval::{Refusal, RefusalCode};
 use hospes_protocol::id::{DatasetId, Digest, RoundKey, StudyId, Timestamp};
@@ -38,6 +39,14 @@ pub(crate) enum Charge {
 }
 
 impl Charge {
+    /// Whether what the worker says of its steps with noise is what would be charged.
+    pub(crate) fn is_met(&self, released: Option<Released>) -> bool {
+        match self {
+            Self::Bounded(release) => released.is_some_and(|released| released.steps == release.times()),
+            Self::Unprotected => true,
+        }
+    }
+
     /// As the database has it; the log, too, so that it can be computed again.
     fn kept(&self) -> Option<String> {
         match self {

@@ -25,7 +25,7 @@ use crate::error::PartyError;
 use crate::link::{LinkCommand, Receipt};
 use crate::memberships;
 use crate::people::Session;
-use crate::pools::{self, Charge};
+use crate::pools;
 use crate::requests;
 use crate::store::{At as _, Tx, from_json, parse, signed, to_json, unsigned};
 use crate::view::{EgressView, Notice, PAGE_ITEMS, Page, Protection};
@@ -174,10 +174,7 @@ impl Engine {
             }
         };
         // PRIVACY: what is charged as bounded is what noise was added to, or will be with the mask.
-        let charge = leave.spending(&row.key, row.study).charge;
-        if let Charge::Bounded(release) = charge
-            && done.released.is_none_or(|released| released.steps != release.times())
-        {
+        if !leave.spending(&row.key, row.study).charge.is_met(done.released) {
             drop(tx);
             return self.withdraw(key, Refusal::new(RefusalCode::CannotRun, NOT_NOISED)).await;
         }
