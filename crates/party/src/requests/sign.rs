@@ -222,7 +222,13 @@ impl Engine {
                  steward or data-access approver who holds a key; after this signature one alone can add nobody",
             ));
         }
-        let case = Case::read(tx.conn(), approving.study, approving.dataset).await?;
+        let mut case = Case::read(tx.conn(), approving.study, approving.dataset).await?;
+        // All runs that this signature would allow must fit, too.
+        if let Some(at) = case.chosen {
+            let allowed = approving.max_runs;
+            case.budget =
+                pools::study_budget(tx.conn(), &case.datasets[at], &case.runs, allowed, &case.policy).await?;
+        }
         let dataset = case
             .dataset()
             .ok_or_else(|| PartyError::input("dataset", "name the dataset; none, or more than one, has all columns"))?;
