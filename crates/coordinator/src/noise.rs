@@ -6,6 +6,9 @@ use hospes_protocol::plan::{self, Component, DpMode, Plan};
 const NONE: &str = "No differential privacy was used.";
 const UNKNOWN: &str = "The differential privacy that the plan asks for cannot be accounted for; no bound is known.";
 
+const RUN_ALONE: &str =
+    " That is of this run alone: what other runs of the study released about the same patients adds to it.";
+
 /// What noise the updates of a task carried, and what bound follows from it.
 pub(crate) fn words(plan: &Plan, task: &str) -> String {
     let Some(Component::NnTrain(train)) = plan.tasks.get(task).map(|task| &task.component) else {
@@ -36,6 +39,7 @@ pub(crate) fn words(plan: &Plan, task: &str) -> String {
         dp.clip_norm_l2,
         release.noise_multiplier()
     );
+    words.push_str(RUN_ALONE);
     let others: Vec<&str> = plan::without_dp(plan);
     if !others.is_empty() {
         words.push_str(&format!(" What left of {} had no noise.", others.join(", ")));
@@ -77,6 +81,7 @@ tasks:
         let exact = epsilon(&[Release::new(0.1, 2.0, 100).unwrap()], Delta::new(1e-5).unwrap()).worst();
         let found = words(&plan, "train");
         assert!(found.contains(&format!("epsilon {} at delta 0.00001", (exact * 1e4).ceil() / 1e4)), "{found}");
+        assert!(found.contains(RUN_ALONE), "{found}");
         assert!(found.contains("over all 100 steps") && found.ends_with("What left of eval had no noise."), "{found}");
         let Some(Component::NnTrain(train)) = plan.tasks.get_mut("train").map(|task| &mut task.component) else {
             panic!()

@@ -139,6 +139,16 @@ pub(crate) async fn holds(conn: &mut SqliteConnection, federation: FederationId)
     Ok(false)
 }
 
+/// Within the step in which the site leaves a federation: one that has not said what it has seen of the log is not waited for
+/// any more, and what left for it after the backup stays unknown.
+pub(crate) async fn leave(conn: &mut SqliteConnection, federation: FederationId) -> Result<(), PartyError> {
+    let Some(restored) = read(conn).await? else { return Ok(()) };
+    if restored.federations.get(&federation) == Some(&Check::Open) {
+        pools::lose(conn, restored.made).await?;
+    }
+    Ok(())
+}
+
 /// Within the step in which the site joins a federation under another identity than before: nobody has seen that log yet.
 pub(crate) async fn forget(conn: &mut SqliteConnection, federation: FederationId) -> Result<(), PartyError> {
     let Some(mut restored) = read(conn).await? else { return Ok(()) };

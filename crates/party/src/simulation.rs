@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::FutureExt as _;
 use hospes_cohort::worker::{Done, Failure, LocalView, Order};
-use hospes_cohort::{Outward, TrainingView};
+use hospes_cohort::{Outward, Released, TrainingView};
 use hospes_protocol::id::{Digest, FederationId, RoundKey, Timestamp};
 use hospes_protocol::message::UploadKind;
 use hospes_protocol::plan::Plan;
@@ -30,6 +30,7 @@ use crate::handle::Handle;
 use crate::link::{Enrolled, LinkEvent};
 use crate::memberships::Joined;
 use crate::people::Session;
+use crate::pools::{Charge, charge_of};
 use crate::rounds::worker::{Running, WorkEvent};
 pub use crate::seam::Moment;
 use crate::seam::Seam;
@@ -239,7 +240,12 @@ impl Work {
         let round = permit.round().clone();
         let (withheld, device) = (Default::default(), "cpu".into());
         let (alone, preview, attack) = (None, None, None);
-        let done = Done { round, kind, digest, bytes, withheld, released: None, view, alone, preview, attack, device };
+        // As many steps with noise as the plan asks for.
+        let released = match charge_of(self.plan(), &round.task) {
+            Charge::Bounded(release) => Some(Released { steps: release.times() }),
+            Charge::Unprotected => None,
+        };
+        let done = Done { round, kind, digest, bytes, withheld, released, view, alone, preview, attack, device };
         Ok(Ending(WorkEvent::Done(Box::new(done))))
     }
 }

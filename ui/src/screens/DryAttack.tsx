@@ -47,9 +47,9 @@ function guarded(t: T, guard: Guard): string {
 
 /** One sentence: whether these attacks tell, and how often they are right. */
 function sentence(t: T, { guard, by_loss, compared }: Membership): string {
-  const tells = [by_loss, compared].some((told) => told.advantage_interval.low > 0);
-  if (!tells) return t("attack.untold", { guard: guarded(t, guard) });
-  const right = 50 + 50 * Math.max(by_loss.advantage, compared.advantage, 0);
+  const telling = [by_loss, compared].filter((told) => told.advantage_interval.low > 0);
+  if (telling.length === 0) return t("attack.untold", { guard: guarded(t, guard) });
+  const right = 50 + 50 * Math.max(...telling.map((told) => told.advantage));
   return t("attack.told", { guard: guarded(t, guard), right: Math.round(right) });
 }
 

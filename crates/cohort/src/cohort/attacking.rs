@@ -1,7 +1,7 @@
 //! Attacks on what a training task would send, tried before anybody signs.
 
 use hospes_privacy::dp::Training;
-use hospes_protocol::plan::{self, Component};
+use hospes_protocol::plan::{self, Component, DpMode};
 
 use super::{Cohort, Round, check_features, wrong_component};
 use crate::attack::{Attack, Noise, Target, attack};
@@ -46,11 +46,12 @@ impl Cohort {
         let wrong = |reason: String| CohortError::Plan { place: format!("tasks.{task}.params.dp"), reason };
         let training = Training::of(params, inputs).map_err(|error| wrong(error.to_string()))?;
         let noise = match params.dp.zip(training) {
-            Some((dp, training)) => Some(Noise {
+            // Noise that the sites share is in the sum, and in no update that could be attacked by itself.
+            Some((dp, training)) if dp.mode == DpMode::Local => Some(Noise {
                 rules: Rules::new(dp.clip_norm_l2, dp.sampling_rate, dp.expected_batch, task)?,
                 noise_multiplier: training.release().noise_multiplier(),
             }),
-            None => None,
+            _ => None,
         };
         attack(&target, sites, noise, pulse)
     }

@@ -19,15 +19,11 @@ use crate::train::{self, Correction, Course, Draws, Goal, Network, Pulse, Step, 
 const UNMASKED: &str = "the sites share the noise of a sum, and this round would have the coordinator read each update";
 const ROWS: &[u8] = b"hospes/dp/rows/v1";
 const DRAWS: &[u8] = b"hospes/dp/draws/v1";
-const RELEASE: &[u8] = b"hospes/dp/release/v1";
 
 /// What noise was added to in one round, or will be: noise that the sites share is added where the update is masked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Released {
-    /// The same for the same bytes: another attempt at a round, on the same rows and device, releases nothing more. With
-    /// another one the same steps count again. Where the sites share noise, one sum at most of a round's attempts is read.
-    pub id: Digest,
     /// Steps that were taken, each a release.
     pub steps: u64,
 }
@@ -55,16 +51,17 @@ impl RowsSecret {
     }
 }
 
-/// Everything in a round on which the bytes of its update depend, but for the rows. Attempts are not among it: each
-/// resends the same.
+/// Everything in a round on which the bytes of its update depend, but for the rows. Each
+/// attempt is a release of its own, which the site charges: the same batch in the sums of two sets of sites, or the same noise
+/// over two sums, would be charged as independent without being so. A restart within an attempt gives the same bytes.
 fn context(round: Round<'_>, place: Place) -> Digest {
-    let RoundHeader { federation, study, job, task, epoch, round: number, model, plan, .. } = round.header;
+    let RoundHeader { federation, study, job, task, epoch, round: number, attempt, model, plan, .. } = round.header;
     let (site, model) = (round.site, model.map_or_else(String::new, |model| model.to_string()));
     // Another device, or another version of this program, computes other last digits.
     let version = env!("CARGO_PKG_VERSION");
     let text = format!(
-        "hospes/dp/round/v1\n{federation}\n{study}\n{job}\n{task}\n{epoch}\n{number}\n{model}\n{plan}\n{site}\n\
-         {place:?}\n{version}\n"
+        "hospes/dp/round/v2\n{federation}\n{study}\n{job}\n{task}\n{epoch}\n{number}\n{attempt}\n{model}\n{plan}\n\
+         {site}\n{place:?}\n{version}\n"
     );
     Digest::of(text.as_bytes())
 }
@@ -175,7 +172,7 @@ impl Steps<'_> {
             secret: &Secret::from_bytes(*keyed(&secret.0, &[DRAWS, context.as_bytes()])),
         };
         let steps = noisy::train(network, step, self.data, &course, &mut add, self.deadline, pulse)?;
-        let released = Released { id: Digest::of(&*keyed(&secret.0, &[RELEASE, context.as_bytes()])), steps };
+        let released = Released { steps };
         // One step of plain gradient descent, from the sum itself.
         let rate = self.params.optimizer.lr() * dp.clip_norm_l2 / sensitivity / dp.expected_batch;
         #[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)]

@@ -11,6 +11,7 @@ use crate::engine::Engine;
 use crate::error::PartyError;
 use crate::people::Session;
 use crate::requests;
+use crate::restored;
 use crate::store::{At as _, set_setting, setting};
 use crate::view::Notice;
 
@@ -61,6 +62,7 @@ impl Engine {
         if left(tx.conn(), federation).await?.is_some() {
             return Err(PartyError::state("this site has left the federation already"));
         }
+        restored::leave(tx.conn(), federation).await?;
         let words = format!("this site left the federation: {reason}");
         let studies: Vec<StudyId> = requests::end_approvals(self, &mut tx, federation, &words).await?;
         set_setting(tx.conn(), &key(federation), Some(&self.now().as_millis().to_string())).await?;

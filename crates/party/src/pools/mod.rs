@@ -9,6 +9,7 @@
 mod members;
 mod show;
 
+use hospes_cohort::Released;
 use hospes_privacy::dp::{Budget, Curve, Delta, Release, Training};
 use hospes_protocol::approval::{Refusal, RefusalCode};
 use hospes_protocol::id::{DatasetId, Digest, RoundKey, StudyId, Timestamp};
@@ -38,6 +39,14 @@ pub(crate) enum Charge {
 }
 
 impl Charge {
+    /// Whether what the worker says of its steps with noise is what would be charged.
+    pub(crate) fn is_met(&self, released: Option<Released>) -> bool {
+        match self {
+            Self::Bounded(release) => released.is_some_and(|released| released.steps == release.times()),
+            Self::Unprotected => true,
+        }
+    }
+
     /// As the database has it; the log, too, so that it can be computed again.
     fn kept(&self) -> Option<String> {
         match self {
@@ -144,6 +153,11 @@ fn budget(rules: &PrivacyRules) -> Option<(Budget, Delta)> {
     Some((Budget::new(rules.epsilon_per_pool, delta).ok()?, delta))
 }
 
+/// δ ≤ 1/(10·N) (specs/approvals-and-policy.md).
+fn is_small(rules: &PrivacyRules, pool: &Pool) -> bool {
+    rules.delta * 10.0 * pool.subjects as f64 <= 1.0
+}
+
 /// Why a charge is refused, if it is. A round that was charged before is not charged again.
 ///
 /// A coordinator hears only that the site's data or its rules stand against it, as after an opt-out: what others released of
@@ -169,8 +183,7 @@ pub(crate) async fn against(
     let Some((budget, delta)) = budget(rules) else {
         return refuse("the policy's epsilon_per_pool and delta together admit no release".to_owned());
     };
-    // δ ≤ 1/(10·N) (specs/approvals-and-policy.md).
-    if rules.delta * 10.0 * pool.subjects as f64 > 1.0 {
+    if !is_small(rules, &pool) {
         let subjects = pool.subjects;
         return refuse(format!(
             "the policy's delta is above 1/(10·{subjects}), for the {subjects} patients of this budget"

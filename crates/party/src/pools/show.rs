@@ -11,7 +11,7 @@ use hospes_protocol::policy::{Policy, PrivacyRules};
 use hospes_protocol::text::shown;
 use sqlx::sqlite::SqliteConnection;
 
-use super::{Charge, Pool, budget, charge_of, lost};
+use super::{Charge, Pool, budget, charge_of, is_small, lost};
 use crate::datasets::{self, Dataset};
 use crate::engine::Engine;
 use crate::error::PartyError;
@@ -82,8 +82,8 @@ async fn account(conn: &mut SqliteConnection, pool: &Pool, rules: &PrivacyRules)
         .at("read the privacy ledger")?;
     let (spent, share) = match budget(rules) {
         Some((budget, delta)) => (pool.epsilon(delta), 1.0 - budget.left(&pool.curve)),
-        // It admits nothing.
-        None => (0.0, 1.0),
+        // It admits nothing more, whatever was spent.
+        None => (Delta::new(rules.delta).map_or(0.0, |delta| pool.epsilon(delta)), 1.0),
     };
     Ok(PoolAccount {
         epsilon: rules.epsilon_per_pool,
@@ -174,34 +174,44 @@ async fn points(
     Ok(points)
 }
 
-/// What a study would take of the pool of a dataset, over all its runs.
+/// What a study would take of the pool of a dataset, over all its runs: each setting of a sweep once, and another study's one
+/// plan as often as an approval allows.
 pub(crate) async fn study_budget(
     conn: &mut SqliteConnection,
     dataset: &Dataset,
     runs: &[Canonical<Plan>],
+    allowed: u32,
     policy: &Policy,
 ) -> Result<Option<StudyBudget>, PartyError> {
-    let Some(pool) = dataset.pool else { return Ok(None) };
-    let pool = Pool::read(conn, pool).await?;
-    let account = account(conn, &pool, &policy.privacy).await?;
+    let again = if runs.len() == 1 { u64::from(allowed.max(1)) } else { 1 };
     let (mut releases, mut unprotected): (Vec<Release>, Vec<String>) = (Vec::new(), Vec::new());
     for run in runs {
         // A task that sends several things sends them in the same rounds.
         let rounds: BTreeMap<String, u32> = plan::egress(run).into_iter().map(|item| (item.task, item.times)).collect();
         for (task, times) in rounds {
             match charge_of(run, &task) {
-                Charge::Bounded(release) => releases.push(release.repeated(times.into())),
+                Charge::Bounded(release) => releases.push(release.repeated(again.saturating_mul(times.into()))),
                 Charge::Unprotected if unprotected.contains(&task) => {}
                 Charge::Unprotected => unprotected.push(task),
             }
         }
     }
+    let pool = match dataset.pool {
+        Some(pool) => Pool::read(conn, pool).await?,
+        None if releases.is_empty() => return Ok(None),
+        // Nobody in it is counted.
+        None => Pool { id: dataset.id, subjects: 0, curve: Curve::default() },
+    };
+    let account = account(conn, &pool, &policy.privacy).await?;
     let cost = Curve::of(&releases);
     let (mut share, mut fits, mut epsilon) = (0.0, true, None);
     if !releases.is_empty() {
         let most = budget(&policy.privacy);
         share = most.map_or(1.0, |(budget, _)| 1.0 - budget.left(&cost));
-        fits = account.lost.is_none() && most.is_some_and(|(budget, _)| budget.admits(&pool.curve, &cost));
+        fits = account.lost.is_none()
+            && dataset.pool.is_some()
+            && is_small(&policy.privacy, &pool)
+            && most.is_some_and(|(budget, _)| budget.admits(&pool.curve, &cost));
         epsilon = most.map(|(_, delta)| cost.epsilon(delta).epsilon);
     }
     let unprotected = unprotected.iter().map(|task| shown(task, 100)).collect();

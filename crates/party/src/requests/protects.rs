@@ -19,6 +19,7 @@ const NO_NOISE: &str = "There is no differential privacy: no bound on what the s
                         holds.";
 const WITHOUT_NOISE: &str = "What leaves besides the updates with noise has none: no bound on what it tells about a patient \
                              holds.";
+const ONE_RUN: &str = "That is for one run: each further run that the approval allows adds to it.";
 const UNREACHABLE: &str = "The updates are to carry noise, but no noise reaches the bound that the plan asks for: its training \
                            will fail.";
 
@@ -87,8 +88,10 @@ impl Protects {
 
     /// What holds of the outputs of these plans.
     pub(super) fn bound<'a>(self, plans: impl IntoIterator<Item = &'a Plan>) -> Vec<String> {
-        let mut said = match Promise::of(plans) {
+        let plans: Vec<&Plan> = plans.into_iter().collect();
+        let mut said = match Promise::of(plans.iter().copied()) {
             Ok(None) => return vec![(if self.is_masked() { NO_NOISE } else { UNPROTECTED }).to_owned()],
+            Ok(Some(promise)) if plans.len() == 1 => vec![promised(promise), ONE_RUN.to_owned()],
             Ok(Some(promise)) => vec![promised(promise)],
             Err(_) => vec![UNREACHABLE.to_owned()],
         };
@@ -278,13 +281,13 @@ tasks:
         let said = |plan: &Plan| Protects::of([plan]).bound([plan]);
         let first = promised(Promise { epsilon: 2.0, delta: 1e-5, shared: false });
         assert!(first.contains("epsilon 2 and delta 0.00001."), "{first}");
-        assert_eq!(said(&noisy), std::slice::from_ref(&first));
+        assert_eq!(said(&noisy), [first.clone(), ONE_RUN.to_owned()]);
         let named =
             |plan: &Plan| Protects::of([plan]).statement().unprotected.iter().any(|part| part.contains("no noise"));
         let mut judged = noisy.clone();
         let eval = "  eval: { component: evaluation, inputs: { model: train.model, data: read } }";
         judged.tasks.extend(plan::read(&format!("{text}{eval}\n")).unwrap().tasks);
-        assert_eq!(said(&judged), [first, WITHOUT_NOISE.to_owned()]);
+        assert_eq!(said(&judged), [first, ONE_RUN.to_owned(), WITHOUT_NOISE.to_owned()]);
         assert!(named(&judged) && !named(&noisy));
         let words = promised(Promise { epsilon: 1.234_1, delta: 1e-6, shared: false });
         assert!(words.contains("epsilon 1.24 and delta 0.000001"), "{words}");

@@ -69,7 +69,8 @@ impl Case {
         let policy = policy::current(conn).await?;
         let trust = roster::trust(conn, &membership).await?;
         let datasets = datasets::all(conn).await?;
-        let approved = approval(conn, id).await?.map(|a| a.dataset);
+        let stored = approval(conn, id).await?;
+        let approved = stored.as_ref().map(|a| a.dataset);
         let needed = plan::columns_read(&offered.study.plan);
         let newest = datasets::newest(&datasets);
         let fits = |d: &Dataset| newest(d) && needed.is_subset(&d.columns());
@@ -90,7 +91,11 @@ impl Case {
         };
         let runs = offered.study.runs().unwrap_or_else(|_| vec![offered.study.plan.clone()]);
         let budget = match chosen {
-            Some(at) => pools::study_budget(conn, &datasets[at], &runs, &policy).await?,
+            Some(at) => {
+                // Before somebody has signed, each of these once.
+                let allowed = stored.as_ref().map_or(1, |a| a.approval.document.envelope.computation.max_runs);
+                pools::study_budget(conn, &datasets[at], &runs, allowed, &policy).await?
+            }
             None => None,
         };
         Ok(Self { offered, runs, membership, policy, trust, datasets, chosen, budget })
@@ -217,7 +222,13 @@ impl Engine {
                  steward or data-access approver who holds a key; after this signature one alone can add nobody",
             ));
         }
-        let case = Case::read(tx.conn(), approving.study, approving.dataset).await?;
+        let mut case = Case::read(tx.conn(), approving.study, approving.dataset).await?;
+        // All runs that this signature would allow must fit, too.
+        if let Some(at) = case.chosen {
+            let allowed = approving.max_runs;
+            case.budget =
+                pools::study_budget(tx.conn(), &case.datasets[at], &case.runs, allowed, &case.policy).await?;
+        }
         let dataset = case
             .dataset()
             .ok_or_else(|| PartyError::input("dataset", "name the dataset; none, or more than one, has all columns"))?;

@@ -51,6 +51,8 @@ pub(super) struct Prepared {
     pub(super) subjects: u64,
 }
 
+/// Why a result is withdrawn that is not what the privacy ledger would be charged for.
+const NOT_NOISED: &str = "the worker did not take the steps with noise that the plan asks for";
 /// Why work or its result is withdrawn after an opt-out.
 const OPTED_OUT: &str = "somebody opted out since the rows were read";
 
@@ -171,6 +173,11 @@ impl Engine {
                 return self.withdraw(key, refusal).await;
             }
         };
+        // PRIVACY: what is charged as bounded is what noise was added to, or will be with the mask.
+        if !leave.spending(&row.key, row.study).charge.is_met(done.released) {
+            drop(tx);
+            return self.withdraw(key, Refusal::new(RefusalCode::CannotRun, NOT_NOISED)).await;
+        }
         if row.header.is_secure() {
             // PRIVACY: what the worker made is not what leaves: it is masked first.
             return Box::pin(self.begin_session(tx, row, *leave, done, subjects)).await;

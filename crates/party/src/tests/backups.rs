@@ -301,6 +301,18 @@ async fn a_lost_tail_is_told_once_ends_the_approvals_and_a_new_identity_goes_on(
     back.assert_ledger_intact().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn leaving_a_federation_that_has_not_answered_gives_no_budget_back() {
+    let mut world = World::new().await;
+    world.in_operation().await;
+    let (place, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let file = back_up(&world, place.path()).await;
+    let back = restored(other.path(), &file, world.now()).await;
+    confirm(&back).await;
+    back.handle.leave(back.who("ana"), federation(), "we merge".into()).await.unwrap();
+    assert!(!budgets_hold(&back).await);
+}
+
 /// Whether a little may still be spent of each pool.
 async fn budgets_hold(world: &World) -> bool {
     let pools = world.handle.privacy(world.who("sam")).await.unwrap();

@@ -1,5 +1,6 @@
 //! The privacy ledger: one budget of each patient, over datasets, studies and federations.
 
+use hospes_cohort::Released;
 use hospes_privacy::dp::Release;
 use hospes_protocol::approval::{Refusal, RefusalCode};
 use hospes_protocol::id::{DatasetId, RoundKey};
@@ -43,6 +44,16 @@ pub(super) async fn spend(
         .boxed()
     });
     charged.await.unwrap()
+}
+
+#[test]
+fn a_bound_is_charged_only_for_the_steps_that_the_worker_took_with_noise() {
+    let charge = Charge::Bounded(Release::new(0.1, 1.0, 5).unwrap());
+    assert!(charge.is_met(Some(Released { steps: 5 })));
+    for other in [None, Some(Released { steps: 4 }), Some(Released { steps: 6 })] {
+        assert!(!charge.is_met(other), "{other:?}");
+    }
+    assert!(Charge::Unprotected.is_met(None));
 }
 
 async fn accounts(world: &World) -> Vec<PoolView> {

@@ -15,7 +15,7 @@ use crate::PrivacyError;
 const SHARED: std::ops::RangeInclusive<f64> = 128.0..=268_435_456.0;
 
 /// Answers of a search for noise that are kept.
-const KEPT: usize = 64;
+const KEPT: usize = 256;
 
 /// A training with differential privacy.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -131,19 +131,19 @@ impl Training {
 }
 
 /// The noise for an ε. A site asks for it with every permit, and the search takes as long as ten accounts, so that the last
-/// few are kept.
+/// few are kept, also where there is none.
 fn found(epsilon: f64, delta: Delta, sampling_rate: f64, times: u64) -> Result<f64, PrivacyError> {
-    static FOUND: Mutex<VecDeque<([u64; 4], f64)>> = Mutex::new(VecDeque::new());
+    static FOUND: Mutex<VecDeque<([u64; 4], Result<f64, PrivacyError>)>> = Mutex::new(VecDeque::new());
     let asked = [epsilon.to_bits(), delta.value().to_bits(), sampling_rate.to_bits(), times];
     let kept = || FOUND.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some((_, noise)) = kept().iter().find(|(known, _)| *known == asked) {
-        return Ok(*noise);
+        return noise.clone();
     }
-    let noise = noise_multiplier(epsilon, delta, sampling_rate, times)?;
+    let noise = noise_multiplier(epsilon, delta, sampling_rate, times);
     let mut kept = kept();
     kept.truncate(KEPT - 1);
-    kept.push_front((asked, noise));
-    Ok(noise)
+    kept.push_front((asked, noise.clone()));
+    noise
 }
 
 /// The bound for the patients of one site that all trainings with differential privacy of some plans have together.

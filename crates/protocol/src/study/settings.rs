@@ -258,6 +258,12 @@ pub fn may_vary(plan: &Plan, place: &str) -> Result<(), String> {
             if matches!(rest[0], "privacy" | "quantise" | "dp" | "top_k") {
                 return Err("how an update is protected and put on the wire is the same in every run".to_owned());
             }
+            let has_dp = matches!(&found.component, Component::NnTrain(train) if train.dp.is_some());
+            if has_dp && matches!(rest, ["rounds"] | ["local", "updates" | "batch"]) {
+                return Err("with dp the number of steps decides what they tell about a patient, and is the same in every \
+                            run; write it into the plan"
+                    .to_owned());
+            }
             Ok(())
         }
         _ => Err("is no place that a sweep may vary; there is 'seed', and 'tasks.<task>.params.…' of a training task"

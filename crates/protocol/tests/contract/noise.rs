@@ -6,6 +6,7 @@ use hospes_protocol::approval::RefusalCode;
 use hospes_protocol::canon::Canonical;
 use hospes_protocol::plan::{self, DpMode, DpNoise, Plan, read};
 use hospes_protocol::policy::Policy;
+use hospes_protocol::study::may_vary;
 
 use crate::world::{HEART, World, heart};
 
@@ -186,4 +187,20 @@ fn a_policy_that_demands_noise_wants_it_for_all_that_leaves() {
     };
     assert_eq!(permit(&plan), Ok(()));
     assert_eq!(permit(&heart()), Err(RefusalCode::Policy));
+}
+
+#[test]
+fn layers_that_stay_at_the_site_are_refused_in_every_mode() {
+    let kept = text().replace("strategy: { fed_avg: {} }", "strategy: { personal: { layers: ['0'] } }");
+    let refused = read(&kept).unwrap_err().to_string();
+    assert!(refused.contains("starts each round from layers that stay at the site, which no noise covers"), "{refused}");
+}
+
+#[test]
+fn runs_of_a_study_with_noise_take_the_same_number_of_steps() {
+    for place in ["tasks.train.params.rounds", "tasks.train.params.local.updates"] {
+        assert!(may_vary(&noisy(), place).unwrap_err().contains("the number of steps"), "{place}");
+        assert_eq!(may_vary(&heart(), place), Ok(()));
+    }
+    assert_eq!(may_vary(&noisy(), "tasks.train.params.optimizer.sgd.lr"), Ok(()));
 }

@@ -105,11 +105,6 @@ fn check_shared(params: &str, train: &NnTrain, dp: &Dp, problems: &mut Problems)
         "schedule",
         "noise that the sites share is for one learning rate; leave it out".into(),
     );
-    need(
-        !matches!(train.strategy, Strategy::Personal { .. }),
-        "strategy.personal",
-        "layers that stay at the site would be trained without noise; write fed_avg".into(),
-    );
     let is_found = matches!(dp.noise, DpNoise::NoiseMultiplier(_));
     need(
         is_found,
@@ -139,6 +134,10 @@ fn check_rounds(params: &str, train: &NnTrain, problems: &mut Problems) {
         let reason = "tells in every round a loss on the site's rows, to which no noise is added; leave it out, and write \
                       as many rounds as are to be trained";
         problems.add(format!("{params}.early_stop"), reason);
+    }
+    if matches!(train.strategy, Strategy::Personal { .. }) {
+        let reason = "starts each round from layers that stay at the site, which no noise covers; write fed_avg";
+        problems.add(format!("{params}.strategy.personal"), reason);
     }
     let adds = match train.strategy {
         Strategy::FedProx { .. } => "a proximal term",
