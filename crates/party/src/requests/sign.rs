@@ -226,8 +226,7 @@ impl Engine {
         // All runs that this signature would allow must fit, too.
         if let Some(at) = case.chosen {
             let allowed = approving.max_runs;
-            case.budget =
-                pools::study_budget(tx.conn(), &case.datasets[at], &case.runs, allowed, &case.policy).await?;
+            case.budget = pools::study_budget(tx.conn(), &case.datasets[at], &case.runs, allowed, &case.policy).await?;
         }
         let dataset = case
             .dataset()

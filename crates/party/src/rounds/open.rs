@@ -441,7 +441,8 @@ mod tests {
         }
         assert!(!is_later(tx.conn(), study, first).await.unwrap());
         for (job, approval) in [(first, "a"), (second, "b")] {
-            let sql = "INSERT INTO rounds (job, task, epoch, round, attempt, header, approval, deadline, state, ended, at)
+            let sql =
+                "INSERT INTO rounds (job, task, epoch, round, attempt, header, approval, deadline, state, ended, at)
                        VALUES (?1, 't', 1, 1, 1, x'', ?2, 0, '', 0, 1)";
             sqlx::query(sql).bind(job.to_string()).bind(approval).execute(tx.conn()).await.unwrap();
             assert!(!is_later(tx.conn(), study, first).await.unwrap());

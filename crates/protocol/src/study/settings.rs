@@ -260,9 +260,11 @@ pub fn may_vary(plan: &Plan, place: &str) -> Result<(), String> {
             }
             let has_dp = matches!(&found.component, Component::NnTrain(train) if train.dp.is_some());
             if has_dp && matches!(rest, ["rounds"] | ["local", "updates" | "batch"]) {
-                return Err("with dp the number of steps decides what they tell about a patient, and is the same in every \
+                return Err(
+                    "with dp the number of steps decides what they tell about a patient, and is the same in every \
                             run; write it into the plan"
-                    .to_owned());
+                        .to_owned(),
+                );
             }
             Ok(())
         }

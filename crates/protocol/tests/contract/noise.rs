@@ -193,7 +193,10 @@ fn a_policy_that_demands_noise_wants_it_for_all_that_leaves() {
 fn layers_that_stay_at_the_site_are_refused_in_every_mode() {
     let kept = text().replace("strategy: { fed_avg: {} }", "strategy: { personal: { layers: ['0'] } }");
     let refused = read(&kept).unwrap_err().to_string();
-    assert!(refused.contains("starts each round from layers that stay at the site, which no noise covers"), "{refused}");
+    assert!(
+        refused.contains("starts each round from layers that stay at the site, which no noise covers"),
+        "{refused}"
+    );
 }
 
 #[test]
