@@ -135,7 +135,7 @@ pub(super) const STEWARD: &[View] = &[
     then("37-register-use", &[Press("main [aria-haspopup=listbox]", 0), Press("[role=option]", 0), SUBMIT], FORM),
     then("38-register-check", &[Fill("dataset", "heart"), SUBMIT], FORM),
     at("39-egress", "/egress"),
-    at("privacy ledger", "/privacy").after(&[Await("main figure")]),
+    at("62-privacy", "/privacy").after(&[Await("main figure")]),
     at("40-federations", "/federations"),
     at("44-audit", "/audit"),
     at("47-settings-policy", "/settings/policy"),

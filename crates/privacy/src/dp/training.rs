@@ -130,10 +130,12 @@ impl Training {
     }
 }
 
+type Found = Result<f64, PrivacyError>;
+
 /// The noise for an ε. A site asks for it with every permit, and the search takes as long as ten accounts, so that the last
 /// few are kept, also where there is none.
 fn found(epsilon: f64, delta: Delta, sampling_rate: f64, times: u64) -> Result<f64, PrivacyError> {
-    static FOUND: Mutex<VecDeque<([u64; 4], Result<f64, PrivacyError>)>> = Mutex::new(VecDeque::new());
+    static FOUND: Mutex<VecDeque<([u64; 4], Found)>> = Mutex::new(VecDeque::new());
     let asked = [epsilon.to_bits(), delta.value().to_bits(), sampling_rate.to_bits(), times];
     let kept = || FOUND.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some((_, noise)) = kept().iter().find(|(known, _)| *known == asked) {
