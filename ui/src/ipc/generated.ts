@@ -4448,7 +4448,7 @@ export const READS: { readonly [C in keyof Commands]?: readonly Notice[] } = {
   peers: ["federations"],
   ways: ["federations"],
   requests: ["requests", "jobs"],
-  review: ["requests", "datasets", "federations", "settings"],
+  review: ["requests", "datasets", "federations", "settings", "egress"],
   dry_run: ["dry_run", "requests", "datasets", "settings"],
   jobs: ["jobs"],
   job: ["federations", "jobs", "settings"],

@@ -434,10 +434,11 @@ mod tests {
         let mut tx = store.begin("test").await.unwrap();
         // To which dataset and study it belongs does not matter here, and nothing is committed.
         sqlx::query("PRAGMA defer_foreign_keys = ON").execute(tx.conn()).await.unwrap();
-        for (approval, of) in [("a", study), ("b", study)] {
+        for (approval, state) in [("a", "expired"), ("b", "active")] {
             let sql = "INSERT INTO approvals (id, study, dataset, document, digest, state, not_before, expires, at)
-                       VALUES (?1, ?2, 'd', x'', ?1, 'active', 0, 0, 0)";
-            sqlx::query(sql).bind(approval).bind(of.to_string()).execute(tx.conn()).await.unwrap();
+                       VALUES (?1, ?2, 'd', x'', ?1, ?3, 0, 0, 0)";
+            let row = sqlx::query(sql).bind(approval).bind(study.to_string()).bind(state);
+            row.execute(tx.conn()).await.unwrap();
         }
         assert!(!is_later(tx.conn(), study, first).await.unwrap());
         for (job, approval) in [(first, "a"), (second, "b")] {

@@ -405,10 +405,8 @@ async fn this_sites_part_of_shared_noise_lies_under_the_mask() {
     ring.others_speak();
     ring.close();
     world.send(ring.relay()).await;
-    // What was shown before, and then what was spent: before that is cosigned, nothing with a bound leaves.
-    for _ in 0..2 {
-        cosign(&mut world).await;
-    }
+    // Before the entry of what it costs is cosigned, nothing with a bound leaves.
+    cosign(&mut world).await;
     play(&mut world, &mut ring, async |_: &mut World| {}).await;
     let ours = ring.unmasked();
     assert_eq!(ours[0], [125], "the weight is the plan's, and has no noise");
