@@ -122,9 +122,20 @@ async function reach(place, acts) {
 
 const words = (element) => `'${element.textContent.trim().slice(0, 40)}' (${element.tagName.toLowerCase()})`;
 
+/** What is seen where the middle of a box lies, or of as much of it as is in sight. */
+function inTheMiddleOf(box) {
+  const edge = box.getBoundingClientRect();
+  const middle = (from, to, most) => (Math.max(from, 0) + Math.min(to, most)) / 2;
+  return document.elementFromPoint(middle(edge.left, edge.right, innerWidth), middle(edge.top, edge.bottom, innerHeight));
+}
+
 /** What of the page's text is cut off, spills over or lies outside, and what is no text for people. */
-function measure(language) {
+async function measure(language) {
   const found = [];
+  // A slow machine draws a dialog some time after it is there.
+  const end = performance.now() + 2_000;
+  const isBehind = () => all("[role=dialog]").some((dialog) => !dialog.contains(inTheMiddleOf(dialog)));
+  while (isBehind() && performance.now() < end) await pause();
   const [page, main] = [document.scrollingElement, document.querySelector("main")];
   const { lang } = document.documentElement;
   if (!lang.startsWith(language)) found.push(`the page says that it speaks ${lang}`);
@@ -133,9 +144,7 @@ function measure(language) {
     if (box.scrollWidth > box.clientWidth + 1) found.push(`${box.tagName} scrolls sideways: ${box.scrollWidth} of ${box.clientWidth}`);
   }
   for (const dialog of all("[role=dialog]")) {
-    const edge = dialog.getBoundingClientRect();
-    const middle = (from, to, most) => (Math.max(from, 0) + Math.min(to, most)) / 2;
-    const seen = document.elementFromPoint(middle(edge.left, edge.right, innerWidth), middle(edge.top, edge.bottom, innerHeight));
+    const seen = inTheMiddleOf(dialog);
     if (!dialog.contains(seen)) found.push(`a dialog is behind ${seen?.tagName}`);
   }
   // A narrow window is one long page; in a wide one only the middle scrolls.

@@ -27,7 +27,8 @@ export function BudgetBar({ account, study = 0 }: Props) {
   ].join(" · ");
   return (
     <div className={styles.budget}>
-      <div className={styles.bar} role="img" aria-label={words}>
+      {/* What it shows is said below. */}
+      <div className={styles.bar} aria-hidden="true">
         {spent > 0 && <span className={styles.spent} style={{ width: `${spent * 100}%` }} />}
         {taken > 0 && <span className={styles.study} style={{ width: `${taken * 100}%` }} />}
       </div>
