@@ -284,7 +284,7 @@ describe("registering a dataset", () => {
     await screen.away();
     screen = new Screen();
     await screen.show(<NewDataset />, { people: person(["administrator"]) }, "Stefan");
-    expect(screen.text()).toContain("Data stewards register datasets.");
+    expect(screen.text()).toContain("Data stewards register datasets, and your roles do not include that.");
   });
 
   it("names nothing that nobody decided", () => {
