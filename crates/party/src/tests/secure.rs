@@ -405,6 +405,10 @@ async fn this_sites_part_of_shared_noise_lies_under_the_mask() {
     ring.others_speak();
     ring.close();
     world.send(ring.relay()).await;
+    hear(&mut world, &mut ring).await;
+    ring.others_speak();
+    ring.close();
+    world.send(ring.relay()).await;
     // Before the entry of what it costs is cosigned, nothing with a bound leaves.
     cosign(&mut world).await;
     play(&mut world, &mut ring, async |_: &mut World| {}).await;
